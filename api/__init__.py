@@ -1,0 +1,1 @@
+"""HTTP and nothing else: a route is a signature and one call."""

@@ -1,0 +1,1 @@
+"""The command `clipcite`. Imports nothing of the server."""

@@ -1,0 +1,1 @@
+"""What the service does, with neither HTTP (api/) nor Celery (worker/)."""

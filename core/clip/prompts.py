@@ -1,0 +1,89 @@
+"""From class names to the sentences that the text tower reads."""
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+
+from core.clip.errors import InvalidClassNames, InvalidConfig
+
+DEFAULT_TEMPLATES = ("a photo of a {}.",)
+MAX_NAME_LENGTH = 200
+MAX_TEMPLATES = 100
+MAX_TEXT_LENGTH = 1_000
+
+
+def clean_class_name(name: str) -> str:
+    """Trim and normalise (NFC) a class name.
+
+    Raises:
+        InvalidClassNames: empty, longer than 200 characters, or with a character that can't be
+            printed (NUL, other control characters, a lone surrogate).
+    """
+    # A length cap first: normalising or echoing megabytes helps nobody.
+    shown = name[:40] + ("…" if len(name) > 40 else "")
+    if len(name) > 10 * MAX_NAME_LENGTH:
+        raise InvalidClassNames(
+            f"The class name {shown!r} has {len(name)} characters; use 1 to {MAX_NAME_LENGTH}."
+        )
+    name = unicodedata.normalize("NFC", name.strip())
+    if not name:
+        raise InvalidClassNames("A class name is empty; use 1 to 200 printable characters.")
+    if len(name) > MAX_NAME_LENGTH:
+        raise InvalidClassNames(
+            f"The class name {shown!r} has {len(name)} characters; use 1 to {MAX_NAME_LENGTH}."
+        )
+    # Cf (format) stays allowed: emoji sequences and right-to-left text need joiners and marks.
+    if any(unicodedata.category(c) in {"Cc", "Cs", "Zl", "Zp"} for c in name):
+        raise InvalidClassNames(
+            f"The class name {shown!r} has a control character or a broken one (NUL, line break, "
+            "lone surrogate); use printable text."
+        )
+    return name
+
+
+def same_class(name: str) -> str:
+    """The key under which two spellings are one class (Unicode case folding)."""
+    return unicodedata.normalize("NFC", name.casefold())
+
+
+def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
+    """Raises InvalidConfig unless there are 1 to 100 templates with one `{}` each."""
+    if not 1 <= len(templates) <= MAX_TEMPLATES:
+        raise InvalidConfig("templates", f"Give 1 to {MAX_TEMPLATES} templates, not {len(templates)}.")
+    for template in templates:
+        if template.count("{}") != 1 or "\0" in template or len(template) > MAX_TEXT_LENGTH:
+            raise InvalidConfig(
+                "templates",
+                f"The template {template[:60]!r} must hold {{}} exactly once (the class name goes "
+                f"there) and at most {MAX_TEXT_LENGTH} characters.",
+            )
+    return tuple(templates)
+
+
+def check_texts(texts: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    """Own sentences per class name. Raises InvalidConfig on an empty or oversized entry."""
+    checked: dict[str, tuple[str, ...]] = {}
+    for name, sentences in texts.items():
+        if not 1 <= len(sentences) <= MAX_TEMPLATES or not all(
+            s.strip() and "\0" not in s and len(s) <= MAX_TEXT_LENGTH for s in sentences
+        ):
+            raise InvalidConfig(
+                "texts",
+                f"The texts of {name[:60]!r} must be 1 to {MAX_TEMPLATES} sentences of 1 to "
+                f"{MAX_TEXT_LENGTH} characters.",
+            )
+        checked[name] = tuple(sentences)
+    return checked
+
+
+def class_texts(
+    name: str, templates: Sequence[str], texts: Mapping[str, Sequence[str]] | None = None
+) -> tuple[str, ...]:
+    """The sentences of one class: its own texts where given, else every template with its name.
+
+    Own texts are found under any spelling of the same class (case folding).
+    """
+    for other, sentences in (texts or {}).items():
+        if same_class(other) == same_class(name):
+            return tuple(sentences)
+    # str.replace, not str.format: a class name may hold braces.
+    return tuple(template.replace("{}", name) for template in templates)

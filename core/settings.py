@@ -1,0 +1,94 @@
+"""Every environment variable of the service, in one class. All begin with `CLIPCITE_`."""
+
+from functools import cache
+from pathlib import Path
+
+from platformdirs import user_cache_path, user_data_path
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MB = 1_000_000
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="CLIPCITE_", extra="ignore")
+
+    # Where things are kept.
+    data: Path = Field(
+        default_factory=lambda: user_data_path("clipcite"),
+        description="Folder of the database, the blobs and the queue, where no URL says otherwise.",
+    )
+    cache: Path = Field(
+        default_factory=lambda: user_cache_path("clipcite"),
+        description="Folder of the assembled starter backbone; may be deleted, is made again.",
+    )
+    database_url: SecretStr | None = Field(
+        None, description="`postgresql://…` or `sqlite:///…`; default: SQLite in the data folder."
+    )
+    redis_url: SecretStr | None = Field(
+        None, description="Broker for Celery; default: message files in the data folder."
+    )
+    blob_url: str | None = Field(
+        None, description="`file:///…` for pictures and weights; default: `blobs` in the data folder."
+    )
+
+    # The HTTP service.
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on.")
+    api_key: SecretStr | None = Field(
+        None, description="Bearer key that every request must bring; needed off loopback."
+    )
+
+    # Backbones.
+    backbone: str = Field("starter", description="The default backbone, and what `stock` means.")
+    backbones: list[str] = Field(
+        [],
+        description="More backbones that a job may name, as a JSON list: `Model/pretrained` or `hf-hub:…`.",
+    )
+    backbone_folder: Path | None = Field(
+        None, description="Jobs may name `local-dir:` folders below this one."
+    )
+
+    # Limits on uploads.
+    max_request_bytes: int = Field(1_000 * MB, gt=0, description="Largest request body.")
+    max_pictures: int = Field(5_000, gt=0, description="Most pictures in one job.")
+    max_picture_bytes: int = Field(20 * MB, gt=0, description="Largest picture file.")
+    max_picture_pixels: int = Field(40 * MB, gt=0, description="Most pixels in one picture.")
+    max_classify_pictures: int = Field(64, gt=0, description="Most pictures in one /classify.")
+    max_class_names: int = Field(1_000, gt=0, description="Most class names in one /classify.")
+
+    # Jobs. Times are seconds.
+    max_attempts: int = Field(3, ge=1, description="A job whose worker dies this often has failed.")
+    lease_seconds: float = Field(30, gt=0, description="A worker silent for so long has lost its job.")
+    heartbeat_seconds: float = Field(1, gt=0, description="How often a worker renews its lease.")
+    dispatch_seconds: float = Field(0.5, gt=0, description="How often the dispatcher looks for work.")
+    redispatch_seconds: float = Field(
+        30, gt=0, description="A message not picked up for so long is sent again."
+    )
+    dispatch_ahead: int = Field(4, ge=1, description="Most messages waiting in the broker.")
+    deadline_seconds: float = Field(6 * 3600, gt=0, description="Longest run of one job.")
+    stall_seconds: float = Field(600, gt=0, description="A training without progress for so long is killed.")
+
+    # Serving.
+    device: str = Field("auto", description="`auto`, `cpu`, `cuda` or `cuda:N`.")
+    model_cache_bytes: int = Field(2_000 * MB, gt=0, description="Memory for warm models in the API.")
+    model_load_seconds: float = Field(
+        10, gt=0, description="A request waits so long for a cold model, then gets 503."
+    )
+
+    def sqlalchemy_url(self) -> str:
+        """The database's URL with the driver that we use (psycopg 3) made explicit."""
+        if self.database_url is None:
+            return f"sqlite:///{self.data / 'clipcite.db'}"
+        url = self.database_url.get_secret_value()
+        scheme, _, rest = url.partition("://")
+        return f"postgresql+psycopg://{rest}" if scheme in {"postgres", "postgresql"} else url
+
+    def blobs_url(self) -> str:
+        return self.blob_url or (self.data / "blobs").absolute().as_uri()
+
+
+@cache
+def get_settings() -> Settings:
+    """The process's settings, read from the environment once."""
+    return Settings()

@@ -1,0 +1,1 @@
+"""What lasts: tables and their transitions, blobs, the producer side of the queue."""

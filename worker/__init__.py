@@ -1,0 +1,1 @@
+"""Celery and nothing else: a task claims a job, calls core, records what happened."""
