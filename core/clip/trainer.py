@@ -1,0 +1,206 @@
+"""The training loop of CLIP-CITE, top to bottom."""
+
+import copy
+import math
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from core.clip.backbone import Backbone, tower_parameters
+from core.clip.config import AdaptConfig
+from core.clip.errors import Cancelled, InvalidConfig, TrainingDiverged
+from core.clip.losses import (
+    similarity_distillation,
+    supervised_contrastive,
+    total_loss,
+    visual_text_alignment,
+)
+from core.clip.progress import Reporter, StepProgress
+from core.clip.transforms import random_resized_crop, to_pixels
+from core.clip.zero_shot import encode_images, encode_tokens, text_head
+
+
+def fine_tune(
+    backbone: Backbone,
+    pictures: Sequence[Image.Image],
+    labels: Sequence[int],
+    texts: Sequence[Sequence[str]],
+    config: AdaptConfig,
+    reporter: Reporter,
+) -> dict[str, Tensor]:
+    """Train both towers of a copy of the backbone on labelled pictures.
+
+    Args:
+        pictures: N RGB pictures, any size.
+        labels: for each the index of its class.
+        texts: for each class its sentences. A step draws one sentence a class at random, so that
+            many sentences cost no more than one; the teacher's features of all are computed once.
+
+    Returns:
+        θ_1 on the backbone's device: fp32 tensors by name, `logit_scale` and buffers left out.
+
+    Raises:
+        Cancelled: the reporter asked for it.
+        TrainingDiverged: the loss is no longer finite.
+        InvalidConfig: fp16 on a CPU.
+    """
+    device = backbone.device
+    dtype = mixed_precision(config.precision, device)
+    generator = torch.Generator().manual_seed(config.seed)  # order, crops and sentences
+
+    # Everything stays in eval mode: dropout would make L_VLD(θ_0) > 0, and BatchNorm must keep the
+    # running statistics, which batches this small would ruin and the ensemble could not average.
+    teacher = backbone.model
+    student = copy.deepcopy(teacher).eval()
+    theta = tower_parameters(student)
+    for parameter in theta.values():
+        parameter.requires_grad_(True)
+
+    classifier = nn.Parameter(text_head(teacher, backbone.tokenize, texts))  # W [C, D]
+    tokens, first_sentence, sentence_count = _tokens(backbone, texts)
+    with torch.no_grad():
+        teacher_texts = torch.cat([encode_tokens(teacher, chunk) for chunk in tokens.split(256)])  # [S, D]
+
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": list(theta.values()), "lr": config.learning_rate, "weight_decay": config.weight_decay},
+            {"params": [classifier], "lr": config.classifier_learning_rate, "weight_decay": 0.0},
+        ],
+        fused=True,
+    )
+    batches_per_epoch = math.ceil(len(pictures) / config.batch_size)
+    steps = config.epochs * batches_per_epoch
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine(step, steps))
+    scaler = torch.amp.GradScaler(device.type, enabled=dtype is torch.float16)
+    all_labels = torch.tensor(labels)
+    started = time.monotonic()
+
+    batches = _batches(backbone, pictures, batches_per_epoch, config, generator)
+    for step, (indices, pixels) in enumerate(batches, start=1):
+        if reporter.cancelled():
+            raise Cancelled("The training was cancelled.")
+        y = all_labels[indices]
+        classes, text_of = y.unique(return_inverse=True)  # each class text of the batch once
+        drawn = torch.rand(len(classes), generator=generator) * sentence_count[classes]
+        sentences = (first_sentence[classes] + drawn.long()).to(device)
+        x, y, text_of = pixels.to(device), y.to(device), text_of.to(device)
+
+        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+            image_features = encode_images(student, x)  # [B, D], fp32 as all that follows
+            text_features = encode_tokens(student, tokens[sentences])[text_of]  # [B, D]
+            with torch.no_grad():
+                teacher_image_features = encode_images(teacher, x)
+        teacher_text_features = teacher_texts[sentences][text_of]
+
+        scale = backbone.logit_scale
+        dva = visual_text_alignment(image_features, classifier, y, scale)
+        scl = supervised_contrastive(image_features, text_features, y, scale)
+        vld = similarity_distillation(
+            image_features, text_features, teacher_image_features, teacher_text_features, scale
+        )
+        loss = total_loss(dva, scl, vld, config.scl_weight, config.vld_weight)
+        if not torch.isfinite(loss):
+            raise TrainingDiverged(
+                f"The loss became {loss.item()} at step {step} of {steps}. Use a lower learning_rate "
+                f"(now {config.learning_rate:g}) or precision fp32."
+            )
+
+        optimizer.zero_grad(set_to_none=True)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        schedule.step()
+
+        per_step = (time.monotonic() - started) / step
+        reporter.step(
+            StepProgress(
+                epoch=(step - 1) // batches_per_epoch + 1,
+                epochs=config.epochs,
+                step=step,
+                steps=steps,
+                total=loss.item(),
+                dva=dva.item(),
+                scl=scl.item(),
+                vld=vld.item(),
+                images_per_second=len(x) / max(per_step, 1e-9),
+                eta_seconds=per_step * (steps - step),
+            )
+        )
+
+    theta_1 = {name: parameter.detach() for name, parameter in theta.items()}
+    if not all(torch.isfinite(tensor).all() for tensor in theta_1.values()):
+        raise TrainingDiverged(
+            "The trained weights are not finite. Use a lower learning_rate or precision fp32."
+        )
+    return theta_1
+
+
+def cosine(step: int, steps: int) -> float:
+    """Share of the peak learning rate at a step from 0 to `steps`: cosine annealing, no warm-up."""
+    return 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
+def mixed_precision(precision: str, device: torch.device) -> torch.dtype | None:
+    """The autocast type of a setting on a device; None is plain fp32. `auto` takes bf16 where the
+    device computes it natively, fp16 on older GPUs, else fp32."""
+    if precision == "fp16" and device.type == "cpu":
+        raise InvalidConfig("precision", "fp16 needs a GPU. On a CPU use fp32, bf16 or auto.")
+    if precision == "auto":
+        if device.type == "cuda":
+            precision = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+        else:
+            # AMX computes bf16 in hardware; elsewhere on CPUs it is emulated, and slower than fp32.
+            precision = "bf16" if _has_amx() else "fp32"
+    return {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
+def _has_amx() -> bool:
+    capabilities: dict[str, bool] = getattr(
+        torch.cpu, "get_capabilities", dict
+    )()  # not in every torch that we accept
+    return bool(capabilities.get("amx_bf16"))
+
+
+def _tokens(backbone: Backbone, texts: Sequence[Sequence[str]]) -> tuple[Tensor, Tensor, Tensor]:
+    """All sentences as token ids [S, L] on the device; per class its first row [C] and its count [C]."""
+    counts = torch.tensor([len(of_class) for of_class in texts])
+    tokens = backbone.tokenize([sentence for of_class in texts for sentence in of_class])
+    return tokens.to(backbone.device), counts.cumsum(0) - counts, counts
+
+
+def _batches(
+    backbone: Backbone,
+    pictures: Sequence[Image.Image],
+    batches_per_epoch: int,
+    config: AdaptConfig,
+    generator: torch.Generator,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """(indices [B], pixels [B, 3, S, S]) for every step of the training, the next one prepared in a
+    thread while the network works. Each epoch is a new order, cut into batches of equal size (give
+    or take one): a last batch of two pictures would be nearly noise to the losses inside a batch."""
+
+    def pixels(indices: Tensor) -> Tensor:
+        crops = (
+            random_resized_crop(pictures[i], backbone.image_size, config.crop_scale, crop_generator)
+            for i in indices.tolist()
+        )
+        return torch.stack([to_pixels(crop, backbone.mean, backbone.std) for crop in crops])
+
+    # Its own generator: the thread must not race the loop for random numbers.
+    crop_generator = torch.Generator().manual_seed(config.seed + 1)
+    plan = [
+        indices
+        for _ in range(config.epochs)
+        for indices in torch.randperm(len(pictures), generator=generator).tensor_split(batches_per_epoch)
+    ]
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        ahead = thread.submit(pixels, plan[0])
+        for indices, following in zip(plan, [*plan[1:], None], strict=True):
+            ready = ahead.result()
+            if following is not None:
+                ahead = thread.submit(pixels, following)
+            yield indices, ready

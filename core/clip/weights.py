@@ -1,0 +1,97 @@
+"""θ_1 as files: safetensors for the tensors, a JSON manifest that binds them to their backbone."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
+from torch import Tensor
+
+from core.clip.backbone import Backbone, tower_parameters
+from core.clip.errors import CorruptWeights
+
+WEIGHTS = "weights.safetensors"
+MANIFEST = "manifest.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What the weights are and what they must hash to. Written by us, read back as plain JSON."""
+
+    sha256: str
+    """Of the file of the weights: safetensors alone loads a file with a flipped bit."""
+    bytes: int
+    backbone: str
+    backbone_sha256: str
+    image_size: int
+    class_names: tuple[str, ...]
+    config: Mapping[str, Any]
+    format: int = FORMAT
+
+
+def save_weights(
+    folder: Path,
+    theta_1: Mapping[str, Tensor],
+    *,
+    backbone: Backbone,
+    class_names: tuple[str, ...],
+    config: Mapping[str, Any],
+) -> Manifest:
+    """Write `weights.safetensors` and `manifest.json` into an existing folder."""
+    weights = folder / WEIGHTS
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in theta_1.items()}
+    save_file(tensors, weights, metadata={"format": "pt"})
+    manifest = Manifest(
+        sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
+        bytes=weights.stat().st_size,
+        backbone=backbone.name,
+        backbone_sha256=backbone.sha256,
+        image_size=backbone.image_size,
+        class_names=class_names,
+        config=config,
+    )
+    (folder / MANIFEST).write_text(json.dumps(asdict(manifest), indent=2, ensure_ascii=False))
+    return manifest
+
+
+def read_manifest(data: bytes) -> Manifest:
+    """Raises CorruptWeights when the manifest is damaged or of a format that we don't know."""
+    try:
+        fields = json.loads(data)
+        if fields["format"] == FORMAT:
+            return Manifest(**{**fields, "class_names": tuple(fields["class_names"])})
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptWeights("The manifest of the model is damaged; adapt again.") from error
+    raise CorruptWeights(f"The model has format {fields['format']!r}; this version reads {FORMAT}.")
+
+
+def load_weights(data: bytes, manifest: Manifest, backbone: Backbone) -> dict[str, Tensor]:
+    """θ_1 from the bytes of the file, on the CPU, everything checked.
+
+    Raises:
+        CorruptWeights: the hash is another, the backbone is another, or a tensor is missing, has
+            another shape or is not finite.
+    """
+    if hashlib.sha256(data).hexdigest() != manifest.sha256:
+        raise CorruptWeights("The stored weights of the model are damaged (another SHA-256); adapt again.")
+    if manifest.backbone_sha256 != backbone.sha256:
+        raise CorruptWeights(
+            f"The model was made from other weights of {manifest.backbone!r} than the ones installed now; "
+            "bring those back or adapt again."
+        )
+    try:
+        theta_1 = load(data)
+    except SafetensorError as error:
+        raise CorruptWeights("The stored weights of the model can't be read; adapt again.") from error
+    expected = {name: p.shape for name, p in tower_parameters(backbone.model).items()}
+    if {name: t.shape for name, t in theta_1.items()} != expected:
+        raise CorruptWeights("The stored weights don't fit the backbone's tensors; adapt again.")
+    if not all(torch.isfinite(t).all() for t in theta_1.values()):
+        raise CorruptWeights("The stored weights hold values that are not finite; adapt again.")
+    return theta_1

@@ -1,0 +1,54 @@
+"""Features of pictures and class texts, and the head that the class texts make."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+TEXTS_AT_ONCE = 256
+PICTURES_AT_ONCE = 64
+
+
+def encode_images(model: nn.Module, pixels: Tensor) -> Tensor:
+    """[B, 3, S, S] to normalised fp32 features [B, D]. The caller chooses gradients and autocast."""
+    return F.normalize(cast(Any, model).encode_image(pixels).float(), dim=-1)
+
+
+def encode_tokens(model: nn.Module, tokens: Tensor) -> Tensor:
+    """Token ids [N, L] to normalised fp32 features [N, D]."""
+    return F.normalize(cast(Any, model).encode_text(tokens).float(), dim=-1)
+
+
+@torch.no_grad()
+def image_features(model: nn.Module, pixels: Tensor) -> Tensor:
+    """Preprocessed pictures [N, 3, S, S] to normalised features [N, D], in bounded memory."""
+    device = next(model.parameters()).device
+    chunks = pixels.split(PICTURES_AT_ONCE)
+    return torch.cat([encode_images(model, chunk.to(device)) for chunk in chunks])
+
+
+@torch.no_grad()
+def text_head(
+    model: nn.Module, tokenize: Callable[[Sequence[str]], Tensor], texts: Sequence[Sequence[str]]
+) -> Tensor:
+    """The zero-shot classifier [C, D]: per class the normalised mean of its normalised texts'
+    features (the template ensemble of CLIP).
+
+    Args:
+        texts: for each class its sentences; sentences that classes share are encoded once.
+    """
+    device = next(model.parameters()).device
+    sentences = list(dict.fromkeys(sentence for of_class in texts for sentence in of_class))
+    features = torch.cat(
+        [encode_tokens(model, tokenize(chunk).to(device)) for chunk in _chunks(sentences, TEXTS_AT_ONCE)]
+    )
+    row = {sentence: i for i, sentence in enumerate(sentences)}
+    head = torch.stack([features[[row[s] for s in of_class]].mean(dim=0) for of_class in texts])
+    return F.normalize(head, dim=-1)
+
+
+def _chunks(items: list[str], size: int) -> Iterator[list[str]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
