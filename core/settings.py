@@ -69,12 +69,26 @@ class Settings(BaseSettings):
     deadline_seconds: float = Field(6 * 3600, gt=0, description="Longest run of one job.")
     stall_seconds: float = Field(600, gt=0, description="A training without progress for so long is killed.")
 
+    leashed: bool = Field(
+        False, description="Set by `clipcite serve` for its child processes: end when standard input closes."
+    )
+
     # Serving.
     device: str = Field("auto", description="`auto`, `cpu`, `cuda` or `cuda:N`.")
     model_cache_bytes: int = Field(2_000 * MB, gt=0, description="Memory for warm models in the API.")
     model_load_seconds: float = Field(
         10, gt=0, description="A request waits so long for a cold model, then gets 503."
     )
+
+    def knows_backbone(self, name: str) -> bool:
+        """Whether a job may name this backbone: one of the operator's list, or a folder of theirs."""
+        if name in {"starter", self.backbone, *self.backbones}:
+            return True
+        if self.backbone_folder is None or not name.startswith("local-dir:"):
+            return False
+        # Resolved, so that neither `..` nor a symbolic link leads out of the operator's folder.
+        folder = Path(name.removeprefix("local-dir:")).resolve()
+        return folder.is_relative_to(self.backbone_folder.resolve())
 
     def sqlalchemy_url(self) -> str:
         """The database's URL with the driver that we use (psycopg 3) made explicit."""

@@ -1,9 +1,9 @@
-"""θ_1 as files: safetensors for the tensors, a JSON manifest that binds them to their backbone."""
+"""θ_1 as files: safetensors, and a manifest that binds them to their backbone."""
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +14,7 @@ from torch import Tensor
 
 from core.clip.backbone import Backbone, tower_parameters
 from core.clip.errors import CorruptWeights
-
-WEIGHTS = "weights.safetensors"
-MANIFEST = "manifest.json"
-FORMAT = 1
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What the weights are and what they must hash to. Written by us, read back as plain JSON."""
-
-    sha256: str
-    """Of the file of the weights: safetensors alone loads a file with a flipped bit."""
-    bytes: int
-    backbone: str
-    backbone_sha256: str
-    image_size: int
-    class_names: tuple[str, ...]
-    config: Mapping[str, Any]
-    format: int = FORMAT
+from core.clip.manifest import MANIFEST, WEIGHTS, Manifest, file_sha256
 
 
 def save_weights(
@@ -48,7 +30,7 @@ def save_weights(
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in theta_1.items()}
     save_file(tensors, weights, metadata={"format": "pt"})
     manifest = Manifest(
-        sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
+        sha256=file_sha256(weights),
         bytes=weights.stat().st_size,
         backbone=backbone.name,
         backbone_sha256=backbone.sha256,
@@ -58,17 +40,6 @@ def save_weights(
     )
     (folder / MANIFEST).write_text(json.dumps(asdict(manifest), indent=2, ensure_ascii=False))
     return manifest
-
-
-def read_manifest(data: bytes) -> Manifest:
-    """Raises CorruptWeights when the manifest is damaged or of a format that we don't know."""
-    try:
-        fields = json.loads(data)
-        if fields["format"] == FORMAT:
-            return Manifest(**{**fields, "class_names": tuple(fields["class_names"])})
-    except (ValueError, KeyError, TypeError) as error:
-        raise CorruptWeights("The manifest of the model is damaged; adapt again.") from error
-    raise CorruptWeights(f"The model has format {fields['format']!r}; this version reads {FORMAT}.")
 
 
 def load_weights(data: bytes, manifest: Manifest, backbone: Backbone) -> dict[str, Tensor]:

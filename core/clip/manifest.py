@@ -1,0 +1,45 @@
+"""The manifest of stored weights: what they are and what they must hash to. Needs no torch."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from core.clip.errors import CorruptWeights
+
+WEIGHTS = "weights.safetensors"
+MANIFEST = "manifest.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What the weights are and what they must hash to. Written by us, read back as plain JSON."""
+
+    sha256: str
+    """Of the file of the weights: safetensors alone loads a file with a flipped bit."""
+    bytes: int
+    backbone: str
+    backbone_sha256: str
+    image_size: int
+    class_names: tuple[str, ...]
+    config: Mapping[str, Any]
+    format: int = FORMAT
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_manifest(data: bytes) -> Manifest:
+    """Raises CorruptWeights when the manifest is damaged or of a format that we don't know."""
+    try:
+        fields = json.loads(data)
+        if fields["format"] == FORMAT:
+            return Manifest(**{**fields, "class_names": tuple(fields["class_names"])})
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptWeights("The manifest of the model is damaged; adapt again.") from error
+    raise CorruptWeights(f"The model has format {fields['format']!r}; this version reads {FORMAT}.")

@@ -1,0 +1,39 @@
+"""The Celery application: one task."""
+
+import logging
+import os
+import socket
+
+from celery import Task, signals
+
+from core.settings import get_settings
+from core.store.blobs import Blobs
+from core.store.queue import ADAPT_TASK, make_celery
+from core.store.session import Database
+from worker.tasks import Worker
+
+logger = logging.getLogger(__name__)
+settings = get_settings()
+app = make_celery(settings)
+worker = Worker(
+    settings,
+    Database(settings.sqlalchemy_url()),
+    Blobs(settings.blobs_url()),
+    name=f"{socket.gethostname()}:{os.getpid()}",
+)
+
+
+class AdaptTask(Task):  # type: ignore[misc]  # celery has no types
+    name = ADAPT_TASK
+
+    def run(self, job_id: str) -> None:
+        worker.run(job_id)
+
+
+app.register_task(AdaptTask())
+
+
+@signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]  # celery has no types
+def _drain(**_: object) -> None:
+    """SIGTERM: Celery waits for its task, so the task must give its job back now."""
+    worker.draining.set()

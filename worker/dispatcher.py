@@ -1,0 +1,89 @@
+"""`python -m worker.dispatcher`: sends what is due, takes back what a dead worker held, sweeps.
+
+Any number of these may run: the database lets each row be taken by one of them.
+"""
+
+import logging
+import signal
+import threading
+from datetime import UTC, datetime, timedelta
+
+import celery
+
+from core.clip.errors import ClipCiteError
+from core.leash import end_with_parent
+from core.settings import Settings, get_settings
+from core.store import jobs, models
+from core.store.blobs import Blobs
+from core.store.errors import JobNotFound, ModelNotFound
+from core.store.queue import make_celery, send_adapt
+from core.store.session import Database
+
+logger = logging.getLogger("worker.dispatcher")
+SWEEP_SECONDS = 3_600
+ORPHAN_AGE = timedelta(hours=24)
+
+
+def dispatch(settings: Settings, database: Database, app: celery.Celery) -> list[str]:
+    """One round: returns the ids that were sent. The commit comes first: if we die between it and
+    the sending, the rows are due again after `redispatch_seconds`."""
+    with database.write() as session:
+        for job in jobs.expire_leases(session, max_attempts=settings.max_attempts):
+            logger.warning("%s: its worker was lost; now %s", job.id, job.status)
+    with database.write() as session:
+        due = jobs.take_due(
+            session, redispatch_seconds=settings.redispatch_seconds, ahead=settings.dispatch_ahead
+        )
+    for job_id in due:
+        send_adapt(app, job_id)
+    return due
+
+
+def sweep(database: Database, blobs: Blobs, *, age: timedelta = ORPHAN_AGE) -> list[str]:
+    """Remove blobs that no row owns and that are older than any request or publication may take."""
+    old = datetime.now(UTC) - age
+    owners = {"/".join(b.key.split("/")[:2]) for b in blobs.list("") if b.modified < old}
+    removed = []
+    for owner in sorted(owners):
+        kind, _, identifier = owner.partition("/")
+        try:
+            with database.read() as session:
+                if kind == "jobs":
+                    jobs.get(session, identifier)
+                elif kind == "models":
+                    models.get(session, identifier)
+        except (JobNotFound, ModelNotFound):
+            blobs.delete_prefix(owner)
+            removed.append(owner)
+            logger.info("%s: swept, nobody owns it", owner)
+    return removed
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    settings = get_settings()
+    if settings.leashed:
+        end_with_parent(grace_seconds=8)
+    stop = threading.Event()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, lambda *_: stop.set())
+    database = Database(settings.sqlalchemy_url())
+    blobs = Blobs(settings.blobs_url())
+    app = make_celery(settings)
+    rounds = 0
+    while not stop.is_set():
+        try:
+            dispatch(settings, database, app)
+            if rounds % max(1, round(SWEEP_SECONDS / settings.dispatch_seconds)) == 0:
+                sweep(database, blobs)
+        except ClipCiteError as error:
+            logger.warning("%s: %s", error.code, error)
+        except Exception:
+            logger.exception("A round failed; the next one comes")
+        rounds += 1
+        stop.wait(settings.dispatch_seconds)
+    database.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""The worker's hold on a job: renewed in a thread, from the claim to the end."""
+
+import logging
+import threading
+import time
+from types import TracebackType
+from typing import Any
+
+from core.clip.errors import ClipCiteError
+from core.store import jobs
+from core.store.jobs import Claim
+from core.store.session import Database
+
+logger = logging.getLogger(__name__)
+
+
+class Lease:
+    """Renews the lease, shows the progress, and hears of a cancel, all in one statement a beat.
+
+    `lost` is set when another worker may run the job: the database says so, or it could not be
+    reached for so long that the lease must have expired. Then nothing may be written any more.
+    """
+
+    def __init__(
+        self, database: Database, claim: Claim, *, lease_seconds: float, beat_seconds: float
+    ) -> None:
+        self.cancelled = threading.Event()
+        self.lost = threading.Event()
+        self.progress: dict[str, Any] | None = None
+        self._database = database
+        self._claim = claim
+        self._lease_seconds = lease_seconds
+        self._beat_seconds = beat_seconds
+        self._ended = threading.Event()
+        self._renewed = time.monotonic()
+        self._thread = threading.Thread(target=self._beat_until_ended, name="lease", daemon=True)
+
+    def __enter__(self) -> "Lease":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _beat_until_ended(self) -> None:
+        while not self._ended.wait(self._beat_seconds) and not self.lost.is_set():
+            asked = time.monotonic()
+            try:
+                with self._database.write() as session:
+                    cancel = jobs.heartbeat(
+                        session, self._claim, lease_seconds=self._lease_seconds, progress=self.progress
+                    )
+            except ClipCiteError as error:
+                logger.warning("%s: the lease was not renewed: %s", self._claim.job_id, error)
+                if time.monotonic() - self._renewed > 0.8 * self._lease_seconds:
+                    self.lost.set()
+                continue
+            if cancel is None:
+                self.lost.set()
+            else:
+                self._renewed = asked
+                if cancel:
+                    self.cancelled.set()

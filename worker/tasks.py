@@ -1,0 +1,213 @@
+"""One job, from claim to publication."""
+
+import json
+import logging
+import tempfile
+import threading
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from core.clip.errors import ClipCiteError
+from core.clip.manifest import MANIFEST, WEIGHTS, file_sha256, read_manifest
+from core.settings import Settings
+from core.store import jobs
+from core.store.blobs import Blobs
+from core.store.errors import DatabaseUnavailable
+from core.store.ids import new_id
+from core.store.jobs import Claim
+from core.store.models import NewModel
+from core.store.session import Database
+from worker.lease import Lease
+from worker.supervise import Stopped, TrainerFailed, run_trainer
+from worker.trainer import TASK, Task
+
+logger = logging.getLogger(__name__)
+
+
+class Worker:
+    """Runs jobs. The row is the truth, the message that brought the id only a hint."""
+
+    def __init__(self, settings: Settings, database: Database, blobs: Blobs, *, name: str) -> None:
+        self.settings = settings
+        self.database = database
+        self.blobs = blobs
+        self.name = name
+        self.draining = threading.Event()
+        """Set when this worker is to stop: its job goes back to the queue, as if never tried."""
+
+    def run(self, job_id: str) -> None:
+        """Claim the job and see it through. Nothing happens if there is nothing to claim."""
+        if self.draining.is_set():
+            return
+        seconds = self.settings.lease_seconds
+        with self.database.write() as session:
+            claim = jobs.claim(session, job_id, worker=self.name, lease_seconds=seconds)
+        if claim is None:
+            return
+        logger.info("%s: attempt %d begins", job_id, claim.attempt)
+        beat = self.settings.heartbeat_seconds
+        with (
+            Lease(self.database, claim, lease_seconds=seconds, beat_seconds=beat) as lease,
+            tempfile.TemporaryDirectory(prefix="clipcite-") as folder,
+        ):
+            try:
+                self._train_and_publish(claim, lease, Path(folder))
+            except Stopped:
+                self._record_stop(claim, lease)
+            except TrainerFailed as error:
+                logger.warning("%s: failed, %s: %s", job_id, error.code, error)
+                with self.database.write() as session:
+                    jobs.finish_failed(session, claim, code=error.code, detail=error.detail)
+            except ClipCiteError as error:
+                logger.warning("%s: attempt %d ended, %s: %s", job_id, claim.attempt, error.code, error)
+                self._give_back(claim, error.code, error.detail)
+            except Exception:
+                logger.exception("%s: attempt %d ended by a fault of ours", job_id, claim.attempt)
+                self._give_back(
+                    claim, "internal_error", "Something went wrong in the worker; its log says what."
+                )
+
+    def _train_and_publish(self, claim: Claim, lease: Lease, folder: Path) -> None:
+        lease.progress = progress("preparing")
+        self._lay_out(claim, folder)
+
+        def on_message(message: dict[str, Any]) -> None:
+            if message["type"] == "warning":
+                with self.database.write() as session:
+                    jobs.record_warning(session, claim, message["code"], message["detail"])
+            elif message["type"] == "stage":
+                lease.progress = {**(lease.progress or {}), "stage": message["stage"]}
+            else:
+                lease.progress = progress("training", message)
+
+        def should_stop() -> bool:
+            return lease.cancelled.is_set() or lease.lost.is_set() or self.draining.is_set()
+
+        result = run_trainer(
+            folder,
+            on_message=on_message,
+            should_stop=should_stop,
+            deadline_seconds=self.settings.deadline_seconds,
+            stall_seconds=self.settings.stall_seconds,
+        )
+        if lease.cancelled.is_set() or lease.lost.is_set():
+            raise Stopped
+        self._publish(claim, folder, result["metrics"])
+
+    def _lay_out(self, claim: Claim, folder: Path) -> None:
+        """The pictures and the task as files: all that the trainer gets to see."""
+        with self.database.read() as session:
+            pictures = jobs.pictures(session, claim.job_id)
+        shots = []
+        for picture in pictures:
+            file = f"{picture.position:05d}"
+            self.blobs.fetch(picture.blob_key, folder / file)
+            shots.append({"file": file, "class_name": picture.class_name, "split": picture.split})
+        task = Task(
+            config=claim.config,
+            shots=shots,
+            cache=str(self.settings.cache.absolute()),
+            device=self.settings.device,
+            max_picture_bytes=self.settings.max_picture_bytes,
+            max_picture_pixels=self.settings.max_picture_pixels,
+        )
+        (folder / TASK).write_text(json.dumps(asdict(task)), encoding="utf-8")
+
+    def _publish(self, claim: Claim, folder: Path, metrics: dict[str, Any]) -> None:
+        """Weights first, under a name that was never used; then job and model in one commit."""
+        manifest = read_manifest((folder / MANIFEST).read_bytes())
+        model_id = new_id("mdl")
+        prefix = f"models/{model_id}"
+        weights_key, manifest_key = f"{prefix}/{WEIGHTS}", f"{prefix}/{MANIFEST}"
+        published = False
+        try:
+            self.blobs.put(weights_key, folder / WEIGHTS)
+            self.blobs.put(manifest_key, folder / MANIFEST)
+            self.blobs.fetch(weights_key, folder / "stored")
+            if file_sha256(folder / "stored") != manifest.sha256:
+                raise RuntimeError("The storage gave back other bytes than were written.")
+            model = NewModel(
+                id=model_id,
+                name=claim.name,
+                backbone=manifest.backbone,
+                image_size=manifest.image_size,
+                classes=list(manifest.class_names),
+                alpha=claim.config["alpha"],
+                templates=claim.config["templates"],
+                texts=claim.config["texts"],
+                weights_key=weights_key,
+                manifest_key=manifest_key,
+                sha256=manifest.sha256,
+                bytes=manifest.bytes,
+            )
+            published = self._commit(claim, model, metrics)
+            logger.info(
+                "%s: %s", claim.job_id, f"published {model_id}" if published else "the lease was lost"
+            )
+        except DatabaseUnavailable:
+            published = True  # perhaps: the files stay until the sweep has seen that nobody owns them
+            raise
+        finally:
+            if not published:
+                self.blobs.delete_prefix(prefix)
+
+    def _commit(self, claim: Claim, model: NewModel, metrics: dict[str, Any]) -> bool:
+        """Asked again for a while: a commit whose answer was lost is told from one that never was."""
+        until = time.monotonic() + self.settings.lease_seconds / 2
+        while True:
+            try:
+                with self.database.write() as session:
+                    return jobs.publish(session, claim, model, metrics)
+            except DatabaseUnavailable:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.5)
+
+    def _record_stop(self, claim: Claim, lease: Lease) -> None:
+        if lease.lost.is_set():
+            logger.warning("%s: the lease is lost; attempt %d is dropped", claim.job_id, claim.attempt)
+            return
+        with self.database.write() as session:
+            if lease.cancelled.is_set():
+                jobs.finish_cancelled(session, claim)
+                logger.info("%s: cancelled", claim.job_id)
+            else:
+                jobs.give_back(
+                    session,
+                    claim,
+                    spend_attempt=False,
+                    max_attempts=self.settings.max_attempts,
+                    code="worker_stopped",
+                    detail="The worker was stopped; the job waits for the next one.",
+                )
+                logger.info("%s: given back, this worker stops", claim.job_id)
+
+    def _give_back(self, claim: Claim, code: str, detail: str) -> None:
+        with self.database.write() as session:
+            jobs.give_back(
+                session,
+                claim,
+                spend_attempt=True,
+                max_attempts=self.settings.max_attempts,
+                code=code,
+                detail=detail,
+            )
+
+
+def progress(stage: str, step: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The `progress` of a job, as the HTTP contract has it."""
+    step = step or {}
+    losses = {name: step.get(name) for name in ("total", "dva", "scl", "vld")}
+    return {
+        "stage": stage,
+        "epoch": step.get("epoch", 0),
+        "epochs": step.get("epochs"),
+        "step": step.get("step", 0),
+        "steps": step.get("steps"),
+        "fraction": step["step"] / step["steps"] if step else 0.0,
+        "eta_seconds": step.get("eta_seconds"),
+        "images_per_second": step.get("images_per_second"),
+        "loss": losses if step else None,
+    }
