@@ -62,20 +62,16 @@ def open_picture(
 
 
 def _read(source: bytes | Path, max_bytes: int) -> bytes:
-    if isinstance(source, bytes):
-        data = source
-    else:
-        with source.open("rb") as file:
-            data = file.read(max_bytes + 1)
-    if not data:
+    size = len(source) if isinstance(source, bytes) else source.stat().st_size
+    if not size:
         raise BadPicture("empty_file", "The file is empty (0 bytes); upload it again.")
-    if len(data) > max_bytes:
+    if size > max_bytes:
         raise BadPicture(
             "picture_too_large",
             f"The file has more than {max_bytes:,} bytes, which is the most that is allowed. Save it "
             "smaller or as JPEG.",
         )
-    return data
+    return source if isinstance(source, bytes) else source.read_bytes()
 
 
 # Importing a plugin registers it in Image.OPEN. "JPEG" also reads the first picture of an MPO file,
@@ -164,7 +160,7 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
         return picture if picture.mode == "RGB" else picture.convert("RGB")
     if picture.mode == "La":
         picture = picture.convert("LA")
-    rgba = picture.convert("RGBA")
+    rgba = picture if picture.mode == "RGBA" else picture.convert("RGBA")
     on_white = Image.new("RGB", rgba.size, "white")
     on_white.paste(rgba, mask=rgba.getchannel("A"))
     return on_white

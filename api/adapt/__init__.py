@@ -1,0 +1,1 @@
+"""POST /adapt: pictures come in, a job goes out."""

@@ -1,0 +1,383 @@
+"""From an upload to checked shots: what POST /adapt accepts, whatever way it came in."""
+
+import hashlib
+import os
+import unicodedata
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal, Protocol, TypedDict
+
+from api.adapt.archive import ArchiveLimits, Split, Warnings, name_list, read_archive, warn
+from core.clip.errors import BadPicture, ClipCiteError, InvalidClassNames
+from core.clip.images import PictureLimits, open_picture
+from core.clip.prompts import clean_class_name, same_class
+from core.settings import Settings
+
+Content = bytes  # a name for the type where a field is called bytes
+FEW_PICTURES = 4
+MAX_REPORTED = 100
+
+
+class Upload(Protocol):
+    """What Starlette's UploadFile offers."""
+
+    @property
+    def filename(self) -> str | None: ...
+    @property
+    def file(self) -> BinaryIO: ...
+
+
+class ClassCount(TypedDict):
+    name: str
+    images: int
+    test_images: int
+
+
+class IntakeError(ClipCiteError):
+    """The upload is refused. `errors` names every bad file or field, up to 100 of them."""
+
+    def __init__(
+        self, code: str, detail: str, errors: Sequence[dict[str, str]] = (), status: int = 422
+    ) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.status = status
+        self.errors = list(errors[:MAX_REPORTED])
+        if len(errors) > MAX_REPORTED:
+            self.errors.append({"detail": f"and {len(errors) - MAX_REPORTED:,} more"})
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One labelled picture that was decoded once and found good."""
+
+    split: Split
+    class_name: str
+    file_name: str  # for display only
+    data: Path | BinaryIO
+    sha256: str
+    bytes: int
+
+    def read(self) -> Content:
+        return _read(self.data)
+
+
+@dataclass(frozen=True)
+class Intake:
+    pictures: list[Shot]  # training pictures first, each split in the order of the upload
+    classes: list[ClassCount]  # trained classes first
+    warnings: Warnings
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    split: Split
+    class_name: str
+    file_name: str
+    data: Path | BinaryIO
+    problem: BadPicture | None = None
+
+
+@dataclass(frozen=True)
+class _Checked:
+    sha256: str
+    bytes: int
+    problem: BadPicture | None
+
+
+def collect(
+    *,
+    folder: Path,
+    settings: Settings,
+    archive: Upload | None = None,
+    images: Sequence[Upload] = (),
+    labels: Sequence[str] = (),
+    test_images: Sequence[Upload] = (),
+    test_labels: Sequence[str] = (),
+    on_bad_image: Literal["fail", "skip"] = "fail",
+) -> Intake:
+    """Checks an upload whole: every picture is decoded, every class name cleaned.
+
+    The shots refer to the uploaded files, or to files in `folder` (an archive is unpacked there,
+    under numbers), so both must live until the shots are stored.
+
+    Raises:
+        ArchiveError: the archive can't be used.
+        IntakeError: anything else about the upload.
+    """
+    if (archive is None) == (not images and not labels and not test_images and not test_labels):
+        raise IntakeError(
+            "archive_or_images",
+            "Send either `archive` (one .zip, .tar or .tar.gz with a folder per class) or `images` with "
+            "`labels` (and `test_images` with `test_labels`), not both and not neither.",
+        )
+    warnings: Warnings = []
+    if archive is not None:
+        candidates, warnings = _from_archive(archive, folder, settings)
+    else:
+        candidates = _from_lists(images, labels, test_images, test_labels, settings.max_pictures)
+    candidates = _merge_spellings(candidates, warnings)
+    shots, bad = _check(candidates, settings)
+    if bad and on_bad_image == "fail":
+        raise IntakeError(
+            "bad_pictures",
+            f"{_count(len(bad), 'picture')} can't be used; see errors. Replace or remove them, or send "
+            "on_bad_image=skip to go on without them.",
+            bad,
+        )
+    for error in bad[:MAX_REPORTED]:
+        warnings.append({"code": "bad_picture", "detail": f"{error['file']} was skipped: {error['detail']}"})
+    if len(bad) > MAX_REPORTED:
+        more = f"{len(bad) - MAX_REPORTED:,} more pictures were skipped."
+        warnings.append({"code": "bad_picture", "detail": more})
+    classes = _classes(candidates, shots, bad, warnings)
+    _find_twins(shots, warnings)
+    return Intake(shots, classes, warnings)
+
+
+# --- the two ways in ---
+
+
+def _from_archive(archive: Upload, folder: Path, settings: Settings) -> tuple[list[_Candidate], Warnings]:
+    limits = ArchiveLimits(
+        max_pictures=settings.max_pictures,
+        max_picture_bytes=settings.max_picture_bytes,
+        max_bytes=settings.max_request_bytes,
+        max_entries=max(20_000, 2 * settings.max_pictures),
+    )
+    entries, warnings = read_archive(archive.file, folder, limits)
+    errors: dict[str, dict[str, str]] = {}
+    names: dict[str, str] = {}
+    for entry in entries:
+        if entry.class_name in names or entry.class_name in errors:
+            continue
+        try:
+            names[entry.class_name] = clean_class_name(entry.class_name)
+        except InvalidClassNames as error:
+            errors[entry.class_name] = {
+                "file": display_name(entry.file_name),
+                "code": error.code,
+                "detail": error.detail,
+            }
+    if errors:
+        raise _bad_names(list(errors.values()))
+    candidates = [
+        _Candidate(e.split, names[e.class_name], display_name(e.file_name), e.data, e.problem)
+        for e in entries
+    ]
+    return candidates, warnings
+
+
+def _from_lists(
+    images: Sequence[Upload],
+    labels: Sequence[str],
+    test_images: Sequence[Upload],
+    test_labels: Sequence[str],
+    max_pictures: int,
+) -> list[_Candidate]:
+    if len(images) + len(test_images) > max_pictures:
+        raise IntakeError(
+            "too_many_pictures",
+            f"{len(images) + len(test_images):,} pictures were sent; at most {max_pictures:,} are allowed.",
+            status=413,
+        )
+    splits: tuple[tuple[Split, str, Sequence[Upload], Sequence[str]], ...] = (
+        ("train", "", images, labels),
+        ("test", "test_", test_images, test_labels),
+    )
+    errors = [
+        {
+            "pointer": f"/{prefix}labels",
+            "code": "label_count",
+            "detail": f"{_count(len(files), 'file')} in {prefix}images, but {_count(len(names), 'label')} in "
+            f"{prefix}labels; send one label per picture, in the same order.",
+        }
+        for _, prefix, files, names in splits
+        if len(files) != len(names)
+    ]
+    if errors:
+        raise IntakeError("label_count", " ".join(error["detail"] for error in errors), errors)
+    candidates = []
+    for split, prefix, files, names in splits:
+        for index, (upload, label) in enumerate(zip(files, names, strict=True)):
+            try:
+                name = clean_class_name(label)
+            except InvalidClassNames as error:
+                pointer = f"/{prefix}labels/{index}"
+                errors.append({"pointer": pointer, "code": error.code, "detail": error.detail})
+                continue
+            shown = display_name((upload.filename or "").replace("\\", "/").rpartition("/")[2])
+            candidates.append(_Candidate(split, name, shown or f"{prefix}images[{index}]", upload.file))
+    if errors:
+        raise _bad_names(errors)
+    return candidates
+
+
+def _bad_names(errors: Sequence[dict[str, str]]) -> IntakeError:
+    detail = (
+        errors[0]["detail"] if len(errors) == 1 else f"{len(errors)} class names can't be used; see errors."
+    )
+    return IntakeError("invalid_class_names", detail, errors)
+
+
+def display_name(name: str) -> str:
+    """A client's file name, fit to be shown: printable, at most 200 characters. Never a path."""
+    if len(name) > 200:
+        name = f"{name[:60]}…{name[-139:]}"
+    return "".join("\ufffd" if unicodedata.category(c) in {"Cc", "Cs", "Zl", "Zp"} else c for c in name)
+
+
+def _merge_spellings(candidates: list[_Candidate], warnings: Warnings) -> list[_Candidate]:
+    """Training pictures first; names that are equal after case folding become the first of them."""
+    candidates = sorted(candidates, key=lambda candidate: candidate.split == "test")
+    spellings: dict[str, dict[str, None]] = defaultdict(dict)
+    for candidate in candidates:
+        spellings[same_class(candidate.class_name)][candidate.class_name] = None
+    merged = [list(names) for names in spellings.values() if len(names) > 1]
+    for names in merged[:MAX_REPORTED]:
+        detail = f"{name_list(names)} are taken for one class, {names[0]!r}, because only case differs."
+        warnings.append({"code": "merged_class_names", "detail": detail})
+    if len(merged) > MAX_REPORTED:
+        more = f"{len(merged) - MAX_REPORTED:,} more classes were merged."
+        warnings.append({"code": "merged_class_names", "detail": more})
+    first = {key: next(iter(names)) for key, names in spellings.items()}
+    return [
+        _Candidate(c.split, first[same_class(c.class_name)], c.file_name, c.data, c.problem)
+        for c in candidates
+    ]
+
+
+# --- pictures ---
+
+
+def _read(data: Path | BinaryIO, most: int | None = None) -> bytes:
+    if isinstance(data, Path):
+        with data.open("rb") as file:
+            return _read(file, most)
+    size = data.seek(0, os.SEEK_END)
+    data.seek(0)
+    content = data.read(size if most is None else min(size, most))  # read() sets aside what it is asked for
+    data.seek(0)
+    return content
+
+
+def _check(candidates: Sequence[_Candidate], settings: Settings) -> tuple[list[Shot], list[dict[str, str]]]:
+    limits = PictureLimits(settings.max_picture_bytes, settings.max_picture_pixels)
+
+    def check(candidate: _Candidate) -> _Checked:
+        if candidate.problem is not None:
+            return _Checked("", 0, candidate.problem)
+        content = _read(candidate.data, limits.max_bytes + 1)
+        try:
+            # As small as can be: a JPEG is read to its end all the same, but in an eighth of the memory.
+            open_picture(content, limits, shortest_side=1)
+        except BadPicture as problem:
+            return _Checked("", 0, problem)
+        return _Checked(hashlib.sha256(content).hexdigest(), len(content), None)
+
+    shots: list[Shot] = []
+    bad: list[dict[str, str]] = []
+    # Pillow decodes outside the interpreter's lock; few threads, since each may hold 40 million pixels.
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1), "intake") as pool:
+        for candidate, checked in zip(candidates, pool.map(check, candidates), strict=True):
+            if checked.problem is not None:
+                problem = checked.problem
+                bad.append({"file": candidate.file_name, "code": problem.code, "detail": problem.detail})
+            else:
+                shots.append(
+                    Shot(
+                        candidate.split,
+                        candidate.class_name,
+                        candidate.file_name,
+                        candidate.data,
+                        checked.sha256,
+                        checked.bytes,
+                    )
+                )
+    return shots, bad
+
+
+def _find_twins(shots: Sequence[Shot], warnings: Warnings) -> None:
+    """The same file under two classes, in train and test, or twice in one class."""
+    by_hash: dict[str, list[Shot]] = defaultdict(list)
+    for shot in shots:
+        by_hash[shot.sha256].append(shot)
+    two_classes, two_splits, twice = [], [], []
+    for twins in by_hash.values():
+        if len(twins) == 1:
+            continue
+        if len({twin.class_name for twin in twins}) > 1:
+            two_classes.append(" = ".join(f"{t.class_name}: {t.file_name}" for t in twins[:3]))
+        elif len({twin.split for twin in twins}) > 1:
+            two_splits.append(twins[0].file_name)
+        else:
+            twice += [twin.file_name for twin in twins[1:]]
+    warn(
+        warnings,
+        "same_picture_two_classes",
+        "{n} pictures were sent under more than one class, so one label of each must be wrong: {names}",
+        two_classes,
+    )
+    warn(
+        warnings,
+        "same_picture_train_and_test",
+        "{n} pictures are in both train and test, so the measurement will look too good: {names}",
+        two_splits,
+    )
+    warn(warnings, "identical_pictures", "{n} pictures are copies of another of their class: {names}", twice)
+
+
+# --- classes ---
+
+
+def _classes(
+    candidates: Sequence[_Candidate],
+    shots: Sequence[Shot],
+    bad: Sequence[dict[str, str]],
+    warnings: Warnings,
+) -> list[ClassCount]:
+    trained: dict[str, ClassCount] = {}
+    new: dict[str, ClassCount] = {}  # only in test: names that the model will not have seen
+    for candidate in candidates:  # training pictures come first
+        name = candidate.class_name
+        if candidate.split == "train":
+            trained.setdefault(name, {"name": name, "images": 0, "test_images": 0})
+        elif name not in trained:
+            new.setdefault(name, {"name": name, "images": 0, "test_images": 0})
+    classes = trained | new
+    for shot in shots:
+        classes[shot.class_name]["images" if shot.split == "train" else "test_images"] += 1
+
+    without = [name for name, count in trained.items() if not count["images"]]
+    if without:
+        raise IntakeError(
+            "class_without_pictures",
+            f"No usable training picture is left for {name_list(without)}; see errors. Replace the bad "
+            "pictures or leave the class out.",
+            bad,
+        )
+    if len(trained) < 2:
+        raise IntakeError(
+            "too_few_classes",
+            f"There are training pictures for {_count(len(trained), 'class')}"
+            f"{' (' + name_list(list(trained)) + ')' if trained else ''}; at least 2 are needed, each "
+            "with at least 1 picture.",
+            bad,
+        )
+    few = [name for name, count in trained.items() if count["images"] < FEW_PICTURES]
+    warn(
+        warnings,
+        "few_pictures",
+        f"{{n}} classes have fewer than {FEW_PICTURES} training pictures, which adapts poorly: {{names}}",
+        few,
+    )
+    return [*trained.values(), *(count for count in new.values() if count["test_images"])]
+
+
+def _count(number: int, word: str) -> str:
+    if number == 1:
+        return f"1 {word}"
+    return f"{number:,} {word}{'es' if word.endswith('s') else 's'}"

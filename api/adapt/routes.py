@@ -1,0 +1,188 @@
+"""POST /adapt: pictures in, a job out."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+from fastapi import APIRouter, File, Form, Request, Response, UploadFile
+from pydantic import ValidationError
+
+from api.adapt.intake import Intake, Upload, collect
+from api.adapt.schemas import ConfigIn
+from api.deps import TheBlobs, TheDatabase, TheSettings
+from api.errors import InvalidRequest, invalid_model, json_or_invalid, responses
+from api.jobs import JobOut
+from core.clip.config import AdaptConfig, resolve_config
+from core.clip.errors import UnknownBackbone
+from core.clip.prompts import same_class
+from core.settings import Settings
+from core.store import jobs
+from core.store.blobs import Blobs
+from core.store.ids import new_id
+from core.store.jobs import NewPicture
+
+FIELDS = ("archive", "images", "labels", "test_images", "test_labels", "name", "config", "on_bad_image")
+POLL_SECONDS = 2
+MAX_NAME_LENGTH = 200
+
+
+def make_router(settings: Settings) -> APIRouter:
+    """A router of its own, for its own limits on the number of files."""
+    # One more than allowed gets through, so that our own error, which says more, is the answer.
+    parts = settings.max_pictures + 1
+    router = APIRouter(
+        tags=["adapt"],
+        form_limits={"max_files": parts + 1, "max_fields": parts + len(FIELDS), "max_part_size": 1_000_000},
+    )
+    router.post("/adapt", status_code=202, responses=responses(400, 401, 413, 422, 503, 507))(adapt)
+    return router
+
+
+def adapt(
+    *,
+    request: Request,
+    response: Response,
+    settings: TheSettings,
+    database: TheDatabase,
+    blobs: TheBlobs,
+    archive: Annotated[
+        UploadFile | None,
+        File(
+            description="One .zip, .tar or .tar.gz: a folder per class, or train/ and test/ of such folders."
+        ),
+    ] = None,
+    images: Annotated[
+        list[UploadFile], File(default_factory=list, description="Or pictures one by one, with `labels`.")
+    ],
+    labels: Annotated[
+        list[str], Form(default_factory=list, description="The class name of each picture, same order.")
+    ],
+    test_images: Annotated[
+        list[UploadFile], File(default_factory=list, description="Pictures to measure the result on.")
+    ],
+    test_labels: Annotated[list[str], Form(default_factory=list)],
+    name: Annotated[str | None, Form(description="A name for the job and its model.")] = None,
+    config: Annotated[
+        str | None,
+        Form(
+            description="A JSON object of settings, all optional; what is left out comes from the backbone's "
+            "recipe.",
+            examples=['{"epochs": 10, "alpha": 0.5, "holdout": 0.2}'],
+        ),
+    ] = None,
+    on_bad_image: Annotated[
+        Literal["fail", "skip"], Form(description="Refuse the upload, or go on without the bad pictures.")
+    ] = "fail",
+) -> JobOut:
+    """Upload labelled pictures and start an adaptation.
+
+    At least 2 classes with a picture each; 4 to 16 pictures a class work well. Every picture is checked
+    before the answer. Poll the job with GET /jobs/{id}.
+    """
+    _refuse_unknown_fields(request)
+    resolved = parse_config(config, settings)
+    name = _clean_name(name)
+    with tempfile.TemporaryDirectory(prefix="clipcite-upload-") as folder:
+        intake = collect(
+            folder=Path(folder),
+            settings=settings,
+            archive=cast(Upload | None, archive),
+            images=cast(Sequence[Upload], images),
+            labels=labels,
+            test_images=cast(Sequence[Upload], test_images),
+            test_labels=test_labels,
+            on_bad_image=on_bad_image,
+        )
+        job_id = new_id("job")
+        try:
+            pictures = _store(intake, blobs, job_id)
+            with database.write() as session:
+                job = jobs.create(
+                    session,
+                    job_id=job_id,
+                    name=name,
+                    config=resolved.to_dict(),
+                    classes=[dict(count) for count in intake.classes],
+                    warnings=[*intake.warnings, *_config_warnings(resolved, intake)],
+                    pictures=pictures,
+                )
+                answer = JobOut.of(job, jobs.queue_position(session, job))
+        except BaseException:
+            blobs.delete_prefix(f"jobs/{job_id}")
+            raise
+    response.headers["Location"] = f"/jobs/{job_id}"
+    response.headers["Retry-After"] = str(POLL_SECONDS)
+    return answer
+
+
+def parse_config(text: str | None, settings: Settings) -> AdaptConfig:
+    """The resolved settings of a job.
+
+    Raises:
+        InvalidRequest: not JSON, an unknown field or a wrong type.
+        InvalidConfig: a value out of its range.
+        UnknownBackbone: not on the operator's list.
+    """
+    parsed = json_or_invalid(text, "/config") if text and text.strip() else {}
+    try:
+        given = ConfigIn.model_validate(parsed).model_dump(exclude_none=True)
+    except ValidationError as error:
+        raise invalid_model(error, "/config") from error
+    backbone = given.pop("backbone", settings.backbone)
+    if not settings.knows_backbone(backbone):
+        raise UnknownBackbone(
+            f"There is no backbone {backbone!r} here. Leave it out for {settings.backbone!r}; the operator "
+            "lists others in CLIPCITE_BACKBONES, or folders below CLIPCITE_BACKBONE_FOLDER."
+        )
+    return resolve_config(backbone=backbone, **given)
+
+
+def _store(intake: Intake, blobs: Blobs, job_id: str) -> list[NewPicture]:
+    pictures = []
+    for position, shot in enumerate(intake.pictures):
+        key = f"jobs/{job_id}/{position:05d}"
+        blobs.put(key, shot.read())
+        pictures.append(NewPicture(shot.split, shot.class_name, shot.file_name, key, shot.sha256, shot.bytes))
+    return pictures
+
+
+def _config_warnings(config: AdaptConfig, intake: Intake) -> list[dict[str, Any]]:
+    warnings = []
+    known = {same_class(count["name"]) for count in intake.classes}
+    unused = [name for name in config.texts if same_class(name) not in known]
+    if unused:
+        warnings.append(
+            {
+                "code": "texts_unused",
+                "detail": f"config.texts names classes that have no pictures: {', '.join(unused[:5])}.",
+            }
+        )
+    if config.holdout and any(count["test_images"] for count in intake.classes):
+        warnings.append(
+            {
+                "code": "holdout_unused",
+                "detail": "There are test pictures, so nothing is held out of the training.",
+            }
+        )
+    return warnings
+
+
+def _refuse_unknown_fields(request: Request) -> None:
+    form = request._form  # parsed by FastAPI for the parameters above
+    unknown = [name for name in dict.fromkeys(form.keys() if form else ()) if name not in FIELDS]
+    if unknown:
+        raise InvalidRequest(
+            f"There is no field {unknown[0][:60]!r}; the fields are {', '.join(FIELDS)}.",
+            [{"pointer": f"/{name[:60]}", "detail": "Unknown field."} for name in unknown[:100]],
+        )
+
+
+def _clean_name(name: str | None) -> str | None:
+    name = (name or "").strip()
+    if len(name) > MAX_NAME_LENGTH or not name.isprintable():
+        raise InvalidRequest(
+            f"name must be at most {MAX_NAME_LENGTH} printable characters.",
+            [{"pointer": "/name", "detail": "Too long, or not printable."}],
+        )
+    return name or None

@@ -1,0 +1,83 @@
+"""The application, put together."""
+
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import Depends, FastAPI
+from fastapi.openapi.utils import get_openapi
+from prometheus_fastapi_instrumentator import Instrumentator
+
+from api import classify, errors, health, jobs, models
+from api.adapt.routes import make_router
+from api.auth import authorize
+from api.body import BodyGuard
+from api.request_id import RequestId
+from core.serving.service import Serving
+from core.settings import Settings
+from core.store.blobs import Blobs
+from core.store.queue import make_celery
+from core.store.session import Database
+
+DESCRIPTION = """Upload a few labelled pictures (`POST /adapt`), poll the job, then classify with **any**
+class names (`POST /classify`), trained or new. Errors are `application/problem+json`."""
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The API on the database, storage and broker of the settings."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        # In a thread: /healthz answers at once, /readyz when the backbone is there.
+        threading.Thread(target=_warm_up, args=(app.state.serving,), daemon=True).start()
+        yield
+        app.state.serving.close()
+        app.state.database.close()
+
+    app = FastAPI(
+        title="CLIP-CITE",
+        version=version("clipcite"),
+        description=DESCRIPTION,
+        lifespan=lifespan,
+    )
+    app.state.settings = settings
+    app.state.database = Database(settings.sqlalchemy_url())
+    app.state.blobs = Blobs(settings.blobs_url())
+    app.state.serving = Serving(settings, app.state.database, app.state.blobs)
+    app.state.celery = make_celery(settings)
+    app.state.stopping = threading.Event()
+
+    errors.install(app)
+    app.include_router(health.router)
+    for router in (make_router(settings), jobs.router, models.router, classify.router):
+        app.include_router(router, dependencies=[Depends(authorize)])
+    Instrumentator(excluded_handlers=["/metrics"]).instrument(app).expose(app, tags=["health"])
+    # The last one added stands outermost.
+    app.add_middleware(BodyGuard, max_bytes=settings.max_request_bytes, render=errors.render)
+    app.add_middleware(RequestId)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+def _warm_up(serving: Serving) -> None:
+    try:
+        serving.warm_up()
+    except Exception:
+        errors.logger.exception("The default backbone could not be loaded; /readyz says why")
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """FastAPI's document, with the schemas that routes refer to by name only."""
+    if app.openapi_schema is None:
+        document = get_openapi(
+            title=app.title, version=app.version, description=app.description, routes=app.routes
+        )
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        for model in (errors.Problem, classify.ClassIn, classify.PictureIn):
+            schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas.update(schema.pop("$defs", {}))
+            schemas[model.__name__] = schema
+        app.openapi_schema = document
+    return app.openapi_schema

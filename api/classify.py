@@ -1,0 +1,299 @@
+"""POST /classify: pictures and any class names in, ranked class names out."""
+
+import base64
+import binascii
+import math
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Request
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.datastructures import FormData, UploadFile
+
+from api.adapt.intake import display_name
+from api.deps import TheServing, TheSettings
+from api.errors import InvalidRequest, invalid_model, json_or_invalid, responses
+from core.clip.errors import BadPicture, InvalidClassNames, InvalidConfig
+from core.clip.prompts import check_templates, check_texts, clean_class_name, same_class
+from core.serving.service import STOCK, ClassName, NoReadablePicture
+from core.settings import Settings
+
+router = APIRouter(tags=["classify"])
+MAX_FORM_FIELDS = 20_000  # far above the limit on class names, whose error says more
+Kind = Literal["trained", "new"]
+
+
+class ClassIn(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    name: str
+    texts: list[str] | None = Field(None, description="Sentences to read for this name, not the templates.")
+
+
+class PictureIn(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    base64: str
+    name: str | None = Field(None, description="Comes back as `file`.")
+
+
+class Options(BaseModel):
+    """What a form and a JSON body have in common."""
+
+    model_config = ConfigDict(extra="forbid")
+    class_names: list[str | ClassIn] = Field(description="Any names, trained or not.")
+    model: str = Field(STOCK, description="A model's id, `stock`, or `stock:<backbone>`.", max_length=600)
+    alpha: float | None = Field(None, ge=0, le=1, description="In steps of 0.01; default the model's.")
+    templates: list[str] | None = Field(None, description="Default the model's.")
+    top_k: int | None = Field(None, ge=1, description="Only the best so many names; default all.")
+
+
+class ClassifyJson(Options):
+    images: list[PictureIn]
+
+
+class ClassifyForm(Options):
+    """`multipart/form-data`. `class_names` and `templates` are repeated, or one JSON array."""
+
+    images: list[Annotated[str, Field(json_schema_extra={"format": "binary"})]]
+
+
+class ClassKind(BaseModel):
+    name: str
+    kind: Kind
+
+
+class PredictionOut(BaseModel):
+    class_name: str
+    kind: Kind
+    probability: float
+    similarity: float
+
+
+class PictureError(BaseModel):
+    code: str
+    detail: str
+
+
+class PictureResult(BaseModel):
+    file: str | None
+    predictions: list[PredictionOut] | None = None
+    error: PictureError | None = None
+
+
+class Timing(BaseModel):
+    decode: float
+    encode: float
+    total: float
+
+
+class WarningOut(BaseModel):
+    code: str
+    detail: str
+
+
+class ClassifyOut(BaseModel):
+    model: str
+    backbone: str
+    alpha: float
+    class_names: list[ClassKind]
+    results: list[PictureResult]
+    timing_ms: Timing
+    warnings: list[WarningOut]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A request, checked."""
+
+    pictures: list[bytes]
+    files: list[str | None]
+    class_names: list[ClassName]
+    options: Options
+    warnings: list[dict[str, str]]
+
+
+async def wanted(request: Request, settings: TheSettings) -> Wanted:
+    """Read and check the body, a form or JSON. Everything that is wrong is named at once where it can."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    pictures: list[bytes] = []
+    files: list[str | None] = []
+    options: Options
+    if kind == "application/json":
+        try:
+            options = ClassifyJson.model_validate_json(await request.body())
+        except ValidationError as error:
+            raise invalid_model(error, "") from error
+        _check_count(len(options.images), settings)
+        for index, picture in enumerate(options.images):
+            pictures.append(_base64(picture.base64, index))
+            files.append(display_name(picture.name) if picture.name else None)
+    elif kind == "multipart/form-data":
+        limits = {"max_files": settings.max_pictures, "max_fields": MAX_FORM_FIELDS}
+        async with request.form(**limits) as form:
+            options = _options_of(form)
+            uploads = [upload for upload in form.getlist("images") if isinstance(upload, UploadFile)]
+            if len(uploads) != len(form.getlist("images")):
+                raise InvalidRequest(
+                    "images must be files.", [{"pointer": "/images", "detail": "Not a file."}]
+                )
+            _check_count(len(uploads), settings)
+            for upload in uploads:
+                pictures.append(await upload.read(settings.max_picture_bytes + 1))
+                files.append(display_name(upload.filename) if upload.filename else None)
+    else:
+        raise InvalidRequest(
+            "Send multipart/form-data with `images`, or application/json with base64 pictures."
+        )
+    names, warnings = _class_names(options.class_names, settings)
+    _check_options(options)
+    return Wanted(pictures, files, names, options, warnings)
+
+
+BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": ClassifyForm.model_json_schema(ref_template="#/components/schemas/{model}"),
+            },
+            "application/json": {
+                "schema": ClassifyJson.model_json_schema(ref_template="#/components/schemas/{model}"),
+                "example": {
+                    "model": "stock",
+                    "class_names": ["red fox", {"name": "MT_Fray", "texts": ["a frayed metal surface"]}],
+                    "images": [{"base64": "…"}],
+                    "top_k": 3,
+                },
+            },
+        },
+    }
+}
+
+
+@router.post("/classify", responses=responses(400, 401, 404, 413, 422, 503), openapi_extra=BODY)
+def classify(wanted: Annotated[Wanted, Depends(wanted)], serving: TheServing) -> ClassifyOut:
+    """Rank class names for each picture. Any names may be asked for, trained or not."""
+    try:
+        answer = serving.classify(
+            wanted.pictures,
+            wanted.class_names,
+            model=wanted.options.model,
+            alpha=wanted.options.alpha,
+            templates=wanted.options.templates,
+            top_k=wanted.options.top_k,
+        )
+    except NoReadablePicture as error:
+        items = [
+            {"file": file or f"images[{i}]", "code": problem.code, "detail": problem.detail}
+            for i, (file, problem) in enumerate(zip(wanted.files, error.problems, strict=True))
+        ]
+        raise InvalidRequest(error.detail, items, code=error.code) from error
+    results: list[PictureResult] = []
+    for file, result in zip(wanted.files, answer.results, strict=True):
+        if isinstance(result, BadPicture):
+            results.append(
+                PictureResult(file=file, error=PictureError(code=result.code, detail=result.detail))
+            )
+        else:
+            predictions = [PredictionOut.model_validate(asdict(p)) for p in result]
+            results.append(PictureResult(file=file, predictions=predictions))
+    return ClassifyOut.model_validate(
+        {
+            "model": answer.model,
+            "backbone": answer.backbone,
+            "alpha": answer.alpha,
+            "class_names": [{"name": name, "kind": kind} for name, kind in answer.kinds.items()],
+            "results": results,
+            "timing_ms": answer.timing_ms,
+            "warnings": wanted.warnings,
+        }
+    )
+
+
+def _options_of(form: FormData) -> Options:
+    fields: dict[str, Any] = {}
+    for name in dict.fromkeys(form.keys()):
+        values = form.getlist(name)
+        if name == "images":
+            continue
+        if any(isinstance(value, UploadFile) for value in values):
+            raise InvalidRequest(
+                f"{name[:60]} must be text.", [{"pointer": f"/{name[:60]}", "detail": "A file."}]
+            )
+        if name in {"class_names", "templates"}:
+            only = str(values[0]).strip() if len(values) == 1 else ""
+            fields[name] = json_or_invalid(only, f"/{name}") if only.startswith("[") else values
+        else:
+            fields[name] = values[0] if len(values) == 1 else values
+    try:
+        return Options.model_validate(fields)
+    except ValidationError as error:
+        raise invalid_model(error, "") from error
+
+
+def _check_count(pictures: int, settings: Settings) -> None:
+    if not 1 <= pictures <= settings.max_classify_pictures:
+        detail = f"Send 1 to {settings.max_classify_pictures} pictures, not {pictures}."
+        raise InvalidRequest(detail, [{"pointer": "/images", "detail": detail}])
+
+
+def _base64(text: str, index: int) -> bytes:
+    if text.startswith("data:"):
+        text = text.partition(",")[2]
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        detail = "Not valid base64."
+        raise InvalidRequest(
+            f"images/{index}: {detail}", [{"pointer": f"/images/{index}/base64", "detail": detail}]
+        ) from error
+
+
+def _class_names(
+    given: list[str | ClassIn], settings: Settings
+) -> tuple[list[ClassName], list[dict[str, str]]]:
+    """Cleaned and without repetitions; warnings tell what was changed."""
+    if not 1 <= len(given) <= settings.max_class_names:
+        detail = f"Give 1 to {settings.max_class_names} class names, not {len(given)}."
+        raise InvalidRequest(
+            detail, [{"pointer": "/class_names", "detail": detail}], code="invalid_class_names"
+        )
+    names: dict[str, ClassName] = {}
+    errors, repeated = [], []
+    for index, item in enumerate(given):
+        entry = ClassIn(name=item) if isinstance(item, str) else item
+        try:
+            name = clean_class_name(entry.name)
+            texts = check_texts({name: entry.texts})[name] if entry.texts is not None else None
+        except (InvalidClassNames, InvalidConfig) as error:
+            errors.append({"pointer": f"/class_names/{index}", "code": error.code, "detail": error.detail})
+            continue
+        if same_class(name) in names:
+            repeated.append(name)
+        else:
+            names[same_class(name)] = ClassName(name, texts)
+    if errors:
+        raise InvalidRequest(errors[0]["detail"], errors[:100], code="invalid_class_names")
+    warnings = []
+    if repeated:
+        detail = f"Given more than once, and counted once: {', '.join(repeated[:5])}."
+        warnings.append({"code": "repeated_class_names", "detail": detail})
+    if len(names) == 1:
+        warnings.append(
+            {
+                "code": "one_class_name",
+                "detail": "With one name its probability is always 1. Give the names it could be "
+                "confused with, or look at the similarity.",
+            }
+        )
+    return list(names.values()), warnings
+
+
+def _check_options(options: Options) -> None:
+    if options.alpha is not None and not math.isclose(100 * options.alpha, round(100 * options.alpha)):
+        detail = f"alpha goes in steps of 0.01, so {options.alpha} is not possible."
+        raise InvalidRequest(detail, [{"pointer": "/alpha", "detail": detail}])
+    if options.templates is not None:
+        try:
+            check_templates(options.templates)
+        except InvalidConfig as error:
+            raise InvalidRequest(error.detail, [{"pointer": "/templates", "detail": error.detail}]) from error

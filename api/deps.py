@@ -1,0 +1,38 @@
+"""What routes ask for, so that their signatures read as sentences."""
+
+from typing import Annotated
+
+from fastapi import Depends, Query, Request
+
+from core.serving.service import Serving
+from core.settings import Settings
+from core.store.blobs import Blobs
+from core.store.session import Database
+
+
+def _settings(request: Request) -> Settings:
+    settings: Settings = request.app.state.settings
+    return settings
+
+
+def _database(request: Request) -> Database:
+    database: Database = request.app.state.database
+    return database
+
+
+def _blobs(request: Request) -> Blobs:
+    blobs: Blobs = request.app.state.blobs
+    return blobs
+
+
+def _serving(request: Request) -> Serving:
+    serving: Serving = request.app.state.serving
+    return serving
+
+
+TheSettings = Annotated[Settings, Depends(_settings)]
+TheDatabase = Annotated[Database, Depends(_database)]
+TheBlobs = Annotated[Blobs, Depends(_blobs)]
+TheServing = Annotated[Serving, Depends(_serving)]
+Limit = Annotated[int, Query(ge=1, le=100, description="At most so many, newest first.")]
+After = Annotated[str | None, Query(description="`next_cursor` of the page before.")]

@@ -1,0 +1,161 @@
+"""Every answer that is not a success is `application/problem+json` (RFC 9457), made here."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from pydantic import BaseModel, ValidationError
+from starlette.exceptions import HTTPException
+from starlette.types import Scope
+
+from core.clip.errors import ClipCiteError, InvalidConfig
+
+logger = logging.getLogger(__name__)
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER = 5
+
+
+class ProblemItem(BaseModel):
+    """One bad file or field."""
+
+    pointer: str | None = None
+    """JSON pointer or form field."""
+    file: str | None = None
+    code: str | None = None
+    detail: str
+
+
+class Problem(BaseModel):
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    code: str
+    errors: list[ProblemItem] = []
+    request_id: str | None = None
+
+
+class InvalidRequest(ClipCiteError):
+    """The request is well-formed HTTP but not what the contract asks for."""
+
+    code = "invalid_request"
+    status = 422
+
+    def __init__(
+        self, detail: str, errors: Sequence[Mapping[str, str]] = (), code: str | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.errors = list(errors)
+        self.code = code or self.code
+
+
+def problem_body(scope: Scope, status: int, code: str, detail: str, errors: Sequence[Any] = ()) -> bytes:
+    problem = Problem(
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=detail,
+        code=code,
+        errors=[ProblemItem(**error) for error in errors],
+        request_id=scope.get("state", {}).get("request_id"),
+    )
+    return problem.model_dump_json().encode()
+
+
+def render(scope: Scope, status: int, code: str, detail: str) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """For middlewares that answer outside the application."""
+    return [(b"content-type", MEDIA_TYPE.encode())], problem_body(scope, status, code, detail)
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The problems that a route may answer with, for its OpenAPI description."""
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {s: {"description": HTTPStatus(s).phrase, "content": content} for s in statuses}
+
+
+def validation_items(errors: Sequence[Any], prefix: str = "") -> list[dict[str, str]]:
+    """Pydantic's errors as items of a problem. The input is not echoed."""
+    return [
+        {
+            "pointer": prefix + "".join(f"/{part}" for part in error["loc"]) or "/",
+            "code": error["type"],
+            "detail": error["msg"],
+        }
+        for error in errors
+    ]
+
+
+def invalid_model(error: ValidationError, prefix: str) -> InvalidRequest:
+    """A JSON object inside a form did not fit its schema."""
+    items = validation_items(error.errors(include_url=False, include_input=False), prefix)
+    return InvalidRequest(_sentence(items), items)
+
+
+def _sentence(items: Sequence[Mapping[str, str]]) -> str:
+    first = f"{items[0]['pointer'].lstrip('/') or 'body'}: {items[0]['detail']}."
+    return first if len(items) == 1 else f"{first} There are {len(items)} such errors; see errors."
+
+
+def install(app: FastAPI) -> None:
+    """The handlers of all errors."""
+
+    def answer(
+        request: Request,
+        status: int,
+        code: str,
+        detail: str,
+        errors: Sequence[Any] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> Response:
+        body = problem_body(request.scope, status, code, detail, errors)
+        return Response(body, status, headers=headers, media_type=MEDIA_TYPE)
+
+    @app.exception_handler(ClipCiteError)
+    def expected(request: Request, error: ClipCiteError) -> Response:
+        headers = {}
+        if error.status == 503:
+            headers["Retry-After"] = str(getattr(error, "retry_after", RETRY_AFTER))
+        if error.status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
+        errors = list(getattr(error, "errors", ()))
+        if isinstance(error, InvalidConfig):
+            errors.append({"pointer": f"/config/{error.field}", "detail": error.detail})
+        return answer(request, error.status, error.code, error.detail, errors, headers)
+
+    @app.exception_handler(RequestValidationError)
+    def malformed(request: Request, error: RequestValidationError) -> Response:
+        # The first part of a location is where it was sought: path, query or body.
+        found = [{**e, "loc": e["loc"][1:]} for e in error.errors()]
+        items = validation_items(found)
+        return answer(request, 422, "invalid_request", _sentence(items), items)
+
+    @app.exception_handler(HTTPException)
+    def http(request: Request, error: HTTPException) -> Response:
+        codes = {404: "not_found", 405: "method_not_allowed", 400: "bad_request"}
+        code = getattr(error, "code", None) or codes.get(error.status_code, "http_error")
+        detail = str(error.detail)
+        if error.status_code == 404 and detail == "Not Found":
+            detail = f"There is nothing at {request.url.path}. /docs lists what there is."
+        if error.status_code == 405:
+            detail = f"{request.method} is not possible at {request.url.path}. /docs lists what is."
+        return answer(request, error.status_code, code, detail, (), error.headers)
+
+    @app.exception_handler(Exception)
+    def unexpected(request: Request, error: Exception) -> Response:
+        request_id = getattr(request.state, "request_id", None)
+        logger.error("request %s failed", request_id, exc_info=error)
+        detail = f"Something went wrong on our side. The log has more under the request id {request_id}."
+        return answer(request, 500, "internal_error", detail)
+
+
+def json_or_invalid(text: str, pointer: str) -> Any:
+    """Parse JSON from a form field. Raises InvalidRequest that names the field."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        detail = f"{pointer.lstrip('/')} is not valid JSON."
+        raise InvalidRequest(detail, [{"pointer": pointer, "detail": detail}]) from error

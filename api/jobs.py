@@ -1,0 +1,160 @@
+"""/jobs: watch, cancel and delete adaptations."""
+
+import asyncio
+import time
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel
+from starlette.concurrency import run_in_threadpool
+
+from api.deps import After, Limit, TheBlobs, TheDatabase
+from api.errors import responses
+from core.store import jobs
+from core.store.session import Database
+from core.store.tables import FINAL, Job
+
+router = APIRouter(prefix="/jobs", tags=["jobs"])
+Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+WAIT_POLL_SECONDS = 0.25
+Wait = Annotated[float, Query(ge=0, le=60, description="Answer when the job ends, or after so many seconds.")]
+
+
+class ClassCounts(BaseModel):
+    name: str
+    images: int
+    test_images: int
+
+
+class Loss(BaseModel):
+    total: float
+    dva: float
+    scl: float
+    vld: float
+
+
+class Progress(BaseModel):
+    stage: str
+    epoch: int
+    epochs: int | None
+    step: int
+    steps: int | None
+    fraction: float
+    eta_seconds: float | None
+    images_per_second: float | None
+    loss: Loss | None
+
+
+class Warning(BaseModel):
+    code: str
+    detail: str
+
+
+class JobError(BaseModel):
+    code: str
+    detail: str
+
+
+class JobOut(BaseModel):
+    id: str
+    object: Literal["job"] = "job"
+    name: str | None
+    status: Status
+    cancel_requested: bool
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    config: dict[str, Any]
+    classes: list[ClassCounts]
+    queue_position: int | None
+    attempts: int
+    progress: Progress | None
+    model_id: str | None
+    metrics: dict[str, Any] | None
+    warnings: list[Warning]
+    error: JobError | None
+
+    @classmethod
+    def of(cls, job: Job, queue_position: int | None) -> "JobOut":
+        error = None
+        if job.error_code is not None:
+            error = {"code": job.error_code, "detail": job.error_detail or ""}
+        columns = {name: getattr(job, name) for name in cls.model_fields if hasattr(job, name)}
+        return cls.model_validate({**columns, "queue_position": queue_position, "error": error})
+
+
+class JobPage(BaseModel):
+    data: list[JobOut]
+    has_more: bool
+    next_cursor: str | None
+
+
+class Event(BaseModel):
+    seq: int
+    at: datetime
+    type: str
+    data: dict[str, Any]
+
+
+class EventList(BaseModel):
+    data: list[Event]
+
+
+def read_job(database: Database, job_id: str) -> JobOut:
+    with database.read() as session:
+        job = jobs.get(session, job_id)
+        return JobOut.of(job, jobs.queue_position(session, job))
+
+
+@router.get("", responses=responses(401, 422, 503))
+def list_jobs(
+    database: TheDatabase, status: Status | None = None, limit: Limit = 20, after: After = None
+) -> JobPage:
+    """Newest first."""
+    with database.read() as session:
+        page, more = jobs.list_page(session, status=status, limit=limit, after=after)
+        places = jobs.queue_positions(session, page)
+    data = [JobOut.of(job, places.get(job.id)) for job in page]
+    return JobPage(data=data, has_more=more, next_cursor=page[-1].id if more else None)
+
+
+@router.get("/{job_id}", responses=responses(401, 404, 422, 503))
+async def get_job(request: Request, database: TheDatabase, job_id: str, wait: Wait = 0) -> JobOut:
+    """The job as it is; with `wait` as soon as it has ended."""
+    until = time.monotonic() + wait
+    while True:
+        job = await run_in_threadpool(read_job, database, job_id)
+        stopping = request.app.state.stopping.is_set()
+        if job.status in FINAL or time.monotonic() >= until or stopping or await request.is_disconnected():
+            return job
+        await asyncio.sleep(WAIT_POLL_SECONDS)
+
+
+@router.post("/{job_id}/cancel", status_code=202, responses=responses(401, 404, 409, 422, 503))
+def cancel_job(database: TheDatabase, job_id: str) -> JobOut:
+    """A queued job is cancelled at once, a running one within seconds. Calling it again is harmless."""
+    with database.write() as session:
+        job = jobs.request_cancel(session, job_id)
+        return JobOut.of(job, jobs.queue_position(session, job))
+
+
+@router.delete("/{job_id}", status_code=204, responses=responses(401, 404, 409, 422, 503))
+def delete_job(database: TheDatabase, blobs: TheBlobs, job_id: str) -> Response:
+    """Remove the job and its pictures. Its model stays."""
+    with database.write() as session:
+        jobs.delete(session, job_id)
+    blobs.delete_prefix(f"jobs/{job_id}")
+    return Response(status_code=204)
+
+
+@router.get("/{job_id}/events", responses=responses(401, 404, 422, 503))
+def list_events(
+    database: TheDatabase,
+    job_id: str,
+    after: Annotated[int, Query(ge=0, le=2**31 - 1, description="Only events with a greater `seq`.")] = 0,
+) -> EventList:
+    """What happened to the job, in order."""
+    with database.read() as session:
+        events = jobs.events(session, job_id, after)
+    return EventList(data=[Event(seq=e.seq, at=e.at, type=e.type, data=e.data) for e in events])

@@ -1,0 +1,65 @@
+"""/models: adapted models."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel
+
+from api.deps import After, Limit, TheBlobs, TheDatabase, TheServing
+from api.errors import responses
+from core.store import models
+from core.store.tables import Model
+
+router = APIRouter(prefix="/models", tags=["models"])
+
+
+class ModelOut(BaseModel):
+    id: str
+    object: Literal["model"] = "model"
+    name: str | None
+    job_id: str
+    backbone: str
+    trained_classes: list[str]
+    alpha: float
+    templates: list[str]
+    texts: dict[str, list[str]]
+    bytes: int
+    created_at: datetime
+    metrics: dict[str, Any] | None
+
+    @classmethod
+    def of(cls, model: Model) -> "ModelOut":
+        columns = {name: getattr(model, name) for name in cls.model_fields if hasattr(model, name)}
+        return cls.model_validate({**columns, "trained_classes": model.classes})
+
+
+class ModelPage(BaseModel):
+    data: list[ModelOut]
+    has_more: bool
+    next_cursor: str | None
+
+
+@router.get("", responses=responses(401, 422, 503))
+def list_models(database: TheDatabase, limit: Limit = 20, after: After = None) -> ModelPage:
+    """Newest first."""
+    with database.read() as session:
+        page, more = models.list_page(session, limit=limit, after=after)
+    data = [ModelOut.of(model) for model in page]
+    return ModelPage(data=data, has_more=more, next_cursor=page[-1].id if more else None)
+
+
+@router.get("/{model_id}", responses=responses(401, 404, 422, 503))
+def get_model(database: TheDatabase, model_id: str) -> ModelOut:
+    with database.read() as session:
+        return ModelOut.of(models.get(session, model_id))
+
+
+@router.delete("/{model_id}", status_code=204, responses=responses(401, 404, 422, 503))
+def delete_model(database: TheDatabase, blobs: TheBlobs, serving: TheServing, model_id: str) -> Response:
+    """Remove the model and its weights. Requests that are using it still finish."""
+    with database.write() as session:
+        models.delete(session, model_id)
+    serving.forget(model_id)
+    blobs.delete_prefix(f"models/{model_id}")
+    return Response(status_code=204)

@@ -1,0 +1,116 @@
+"""`clipcite serve`: the whole service as child processes of this one."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from rich.console import Console
+
+POLL_SECONDS = 0.2
+STOP_SECONDS = 8
+"""All children together get so long to end by themselves; then they are killed."""
+PROCESSES = {"api": "api", "worker": "worker", "dispatcher": "worker.dispatcher"}
+
+
+@dataclass
+class Child:
+    """One process that is started again when it dies."""
+
+    name: str
+    process: "subprocess.Popen[bytes]"
+    started: float
+
+    @classmethod
+    def start(cls, name: str, environment: dict[str, str]) -> "Child":
+        process = subprocess.Popen(
+            [sys.executable, "-m", PROCESSES[name]],
+            env=environment,
+            stdin=subprocess.PIPE,  # the leash: they end when this process is gone, however it ends
+            start_new_session=True,  # Ctrl-C reaches this process only, which then stops them in order
+        )
+        return cls(name, process, time.monotonic())
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+
+def serve_until_stopped(host: str, port: int, data: Path | None) -> int:
+    """Run until SIGINT or SIGTERM; returns the exit status."""
+    console = Console(stderr=True)
+    port = port or _free_port(host)
+    environment = {
+        **os.environ,
+        "CLIPCITE_HOST": host,
+        "CLIPCITE_PORT": str(port),
+        "CLIPCITE_LEASHED": "1",
+    }
+    if data is not None:
+        environment["CLIPCITE_DATA"] = str(data.absolute())
+    migration = subprocess.run([sys.executable, "-m", "core.store.migrate"], env=environment, check=False)
+    if migration.returncode:
+        return migration.returncode
+
+    stop = threading.Event()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, lambda *_: stop.set())
+    children = [Child.start(name, environment) for name in PROCESSES]
+    threading.Thread(target=_announce, args=(console, host, port, stop), daemon=True).start()
+    status = 0
+    while not stop.wait(POLL_SECONDS):
+        for index, child in enumerate(children):
+            if child.alive:
+                continue
+            code = child.process.returncode
+            if child.name == "api" and time.monotonic() - child.started < 10:
+                # It never came up: a port in use, a refused address. It has said why.
+                status = code or 1
+                stop.set()
+                break
+            console.print(f"[yellow]{child.name} ended with status {code}; it is started again.[/]")
+            stop.wait(1)
+            children[index] = Child.start(child.name, environment)
+    console.print("Stopping …")
+    _stop(children)
+    return status
+
+
+def _stop(children: list[Child]) -> None:
+    for child in children:
+        if child.alive:
+            child.process.terminate()
+    until = time.monotonic() + STOP_SECONDS
+    for child in children:
+        try:
+            child.process.wait(max(0, until - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.process.pid, signal.SIGKILL)
+            child.process.wait()
+
+
+def _announce(console: Console, host: str, port: int, stop: threading.Event) -> None:
+    """Say when the service can be used, and where."""
+    shown = f"[{host}]" if ":" in host else host
+    url = f"http://{shown}:{port}"
+    while not stop.wait(0.3):
+        with contextlib.suppress(httpx.HTTPError):
+            if httpx.get(f"{url}/readyz", timeout=5).is_success:
+                console.print(f"[green]Ready:[/] {url} (API described at {url}/docs). Ctrl-C stops it.")
+                return
+
+
+def _free_port(host: str) -> int:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+        return port

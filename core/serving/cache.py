@@ -1,0 +1,78 @@
+"""Warm things by key under a budget of bytes, loaded once however many ask at the same time."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
+from typing import Generic, TypeVar
+
+from core.clip.errors import ClipCiteError
+
+Value = TypeVar("Value")
+
+
+class StillLoading(ClipCiteError):
+    """Ask again: the loading goes on meanwhile."""
+
+    code = "model_loading"
+    status = 503
+    retry_after = 5
+
+
+class WarmCache(Generic[Value]):
+    """Least recently used goes first when the budget is exceeded; the newest always stays. What was
+    dropped lives on in the hands of those who use it."""
+
+    def __init__(self, budget_bytes: int, size_of: Callable[[Value], int]) -> None:
+        self._budget = budget_bytes
+        self._size_of = size_of
+        self._lock = threading.Lock()
+        self._warm: OrderedDict[Hashable, Value] = OrderedDict()
+        self._loading: dict[Hashable, Future[Value]] = {}
+        self._loader = ThreadPoolExecutor(max_workers=2, thread_name_prefix="loader")
+
+    def get(self, key: Hashable, load: Callable[[], Value], *, wait_seconds: float | None) -> Value:
+        """The value of `key`; `load` makes it when it is not warm.
+
+        Raises:
+            StillLoading: it takes longer than `wait_seconds` (None waits to the end).
+            Whatever `load` raises. The next call tries again.
+        """
+        with self._lock:
+            if key in self._warm:
+                self._warm.move_to_end(key)
+                return self._warm[key]
+            future = self._loading.get(key)
+            if future is None:
+                future = self._loader.submit(self._load, key, load)
+                self._loading[key] = future
+        try:
+            return future.result(timeout=wait_seconds)
+        except FutureTimeout:
+            raise StillLoading("The model is still being loaded. Ask again in a few seconds.") from None
+
+    def drop(self, where: Callable[[Hashable], bool]) -> None:
+        """Forget the values whose key fits."""
+        with self._lock:
+            for key in [key for key in self._warm if where(key)]:
+                del self._warm[key]
+
+    def close(self) -> None:
+        self._loader.shutdown(wait=False, cancel_futures=True)
+
+    def _load(self, key: Hashable, load: Callable[[], Value]) -> Value:
+        try:
+            value = load()
+        except BaseException:
+            with self._lock:
+                del self._loading[key]
+            raise
+        with self._lock:
+            del self._loading[key]
+            self._warm[key] = value
+            total = sum(map(self._size_of, self._warm.values()))
+            while total > self._budget and len(self._warm) > 1:
+                _, dropped = self._warm.popitem(last=False)
+                total -= self._size_of(dropped)
+        return value

@@ -1,0 +1,212 @@
+"""Classification with any model at any α: what POST /classify answers."""
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import torch
+from PIL import Image
+
+from core.clip.backbone import Backbone, load_backbone
+from core.clip.classifier import Classifier
+from core.clip.config import resolve_config
+from core.clip.errors import BadPicture, ClipCiteError, UnknownBackbone
+from core.clip.images import PictureLimits, open_picture
+from core.clip.manifest import read_manifest
+from core.clip.prompts import class_texts, same_class
+from core.clip.weights import load_weights
+from core.serving.cache import WarmCache
+from core.serving.warm import WarmClassifier
+from core.settings import Settings
+from core.store import models
+from core.store.blobs import Blobs
+from core.store.session import Database
+from core.store.tables import Model
+
+STOCK = "stock"
+DECODERS = 4
+
+
+@dataclass(frozen=True)
+class ClassName:
+    name: str
+    texts: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    class_name: str
+    kind: str
+    """`trained` or `new`, for this model."""
+    probability: float
+    similarity: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    model: str
+    backbone: str
+    alpha: float
+    kinds: dict[str, str]
+    results: list[list[Prediction] | BadPicture]
+    """For each picture its best classes, best first, or why it can't be read."""
+    timing_ms: dict[str, float]
+    warnings: list[dict[str, str]] = field(default_factory=list)
+
+
+class Serving:
+    """Loads networks when they are first asked for and keeps the recently used ones."""
+
+    def __init__(self, settings: Settings, database: Database, blobs: Blobs) -> None:
+        self.settings = settings
+        self.database = database
+        self.blobs = blobs
+        # Few and large, and every adapted model stands on one: a cache of their own, never dropped.
+        self._backbones: dict[tuple[str, int | None], Backbone] = {}
+        self._backbone_lock = threading.Lock()
+        self._warm: WarmCache[WarmClassifier] = WarmCache(settings.model_cache_bytes, lambda warm: warm.bytes)
+        self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="decoder")
+        # One forward pass at a time: it uses every core, or the whole GPU, already.
+        self._compute = threading.Lock()
+
+    def warm_up(self) -> None:
+        """Load the default backbone, so that the first request need not wait for it."""
+        self._stock(self.settings.backbone, wait_seconds=None)
+
+    def ready(self) -> None:
+        """Raises unless the default backbone is loaded, with the reason."""
+        self._stock(self.settings.backbone, wait_seconds=0)
+
+    def close(self) -> None:
+        self._warm.close()
+        self._decoders.shutdown(wait=False, cancel_futures=True)
+
+    def forget(self, model_id: str) -> None:
+        """The model was deleted. Requests that hold it still finish."""
+        self._warm.drop(lambda key: isinstance(key, tuple) and key[0] == model_id)
+
+    def classify(
+        self,
+        pictures: Sequence[bytes],
+        class_names: Sequence[ClassName],
+        *,
+        model: str = STOCK,
+        alpha: float | None = None,
+        templates: Sequence[str] | None = None,
+        top_k: int | None = None,
+    ) -> Answer:
+        """Score pictures against class names, with a model's id, `stock` or `stock:<backbone>`.
+
+        Raises:
+            ModelNotFound, UnknownBackbone, StillLoading, CorruptWeights, BackboneUnavailable.
+            BadPicture: none of the pictures can be read.
+        """
+        started = time.perf_counter()
+        row: Model | None = None
+        if model == STOCK or model.startswith(f"{STOCK}:"):
+            backbone_name = model.removeprefix(STOCK).removeprefix(":") or self.settings.backbone
+            alpha = 0.0
+            warm = self._stock(backbone_name, wait_seconds=self.settings.model_load_seconds)
+        else:
+            with self.database.read() as session:
+                row = models.get(session, model)
+            backbone_name = row.backbone
+            alpha = row.alpha if alpha is None else alpha
+            warm = self._adapted(row, alpha)
+        own_texts: Mapping[str, Sequence[str]] = row.texts if row else {}
+        recipe = resolve_config(backbone=backbone_name)
+        templates = templates or (row.templates if row else recipe.templates)
+        trained = {same_class(name) for name in row.classes} if row else set()
+        kinds = {c.name: "trained" if same_class(c.name) in trained else "new" for c in class_names}
+        texts = [c.texts or class_texts(c.name, templates, own_texts) for c in class_names]
+
+        decoding = time.perf_counter()
+        decoded = list(self._decoders.map(lambda data: self._decode(warm.classifier, data), pictures))
+        good = [picture for picture in decoded if isinstance(picture, Image.Image)]
+        bad = [problem for problem in decoded if isinstance(problem, BadPicture)]
+        if not good:
+            raise NoReadablePicture(bad)
+        pixels = warm.classifier.preprocess(good)
+        encoding = time.perf_counter()
+        with self._compute:
+            head = warm.text_features(texts)
+            scores = warm.classifier.scores(warm.classifier.image_features(pixels), head)
+        encoded = time.perf_counter()
+
+        top = scores.probabilities.topk(min(top_k or len(texts), len(texts)), dim=-1)
+        names = [c.name for c in class_names]
+        ranked = iter(
+            [
+                Prediction(names[c], kinds[names[c]], probability, float(similarities[c]))
+                for probability, c in zip(row_p, row_c, strict=True)
+            ]
+            for row_p, row_c, similarities in zip(
+                top.values.tolist(), top.indices.tolist(), scores.similarities, strict=True
+            )
+        )
+        return Answer(
+            model=model,
+            backbone=backbone_name,
+            alpha=alpha,
+            kinds=kinds,
+            results=[p if isinstance(p, BadPicture) else next(ranked) for p in decoded],
+            timing_ms={
+                "decode": round(1000 * (encoding - decoding), 2),
+                "encode": round(1000 * (encoded - encoding), 2),
+                "total": round(1000 * (time.perf_counter() - started), 2),
+            },
+        )
+
+    def _decode(self, classifier: Classifier, data: bytes) -> Image.Image | BadPicture:
+        limits = PictureLimits(self.settings.max_picture_bytes, self.settings.max_picture_pixels)
+        try:
+            return open_picture(data, limits, shortest_side=2 * classifier.backbone.image_size)
+        except BadPicture as problem:
+            return problem
+
+    def _stock(self, name: str, *, wait_seconds: float | None) -> WarmClassifier:
+        if not self.settings.knows_backbone(name):
+            raise UnknownBackbone(
+                f"There is no backbone {name!r} here. The operator lists backbones in CLIPCITE_BACKBONES."
+            )
+        size = resolve_config(backbone=name).image_size
+
+        def load() -> WarmClassifier:
+            return WarmClassifier(Classifier(self._backbone(name, size)), shared=True)
+
+        return self._warm.get((STOCK, name, size), load, wait_seconds=wait_seconds)
+
+    def _adapted(self, row: Model, alpha: float) -> WarmClassifier:
+        def load() -> WarmClassifier:
+            backbone = self._backbone(row.backbone, row.image_size)
+            manifest = read_manifest(self.blobs.get(row.manifest_key))
+            theta_1 = load_weights(self.blobs.get(row.weights_key), manifest, backbone)
+            return WarmClassifier(Classifier(backbone, theta_1, alpha), shared=alpha == 0)
+
+        return self._warm.get((row.id, alpha), load, wait_seconds=self.settings.model_load_seconds)
+
+    def _backbone(self, name: str, image_size: int | None) -> Backbone:
+        """Only called by loaders, which may wait."""
+        with self._backbone_lock:
+            key = (name, image_size)
+            if key not in self._backbones:
+                device = self.settings.device
+                if device == "auto":
+                    device = "cuda" if torch.cuda.is_available() else "cpu"
+                self._backbones[key] = load_backbone(
+                    name, cache=self.settings.cache, image_size=image_size, device=device
+                )
+            return self._backbones[key]
+
+
+class NoReadablePicture(ClipCiteError):
+    """Every picture of a request is bad; `problems` has the reason of each."""
+
+    code = "bad_pictures"
+    status = 422
+
+    def __init__(self, problems: Sequence[BadPicture]) -> None:
+        super().__init__("None of the pictures can be read; see errors.")
+        self.problems = list(problems)
