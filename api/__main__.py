@@ -1,6 +1,5 @@
 """`python -m api`: the HTTP service."""
 
-import logging
 import sys
 from types import FrameType
 
@@ -9,6 +8,7 @@ import uvicorn
 from api.app import create_app
 from api.auth import refusal_to_listen
 from core.leash import end_with_parent
+from core.log import start_logging
 from core.settings import get_settings
 
 DRAIN_SECONDS = 5
@@ -23,7 +23,7 @@ class Server(uvicorn.Server):
 
 
 def main() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    start_logging()
     settings = get_settings()
     refusal = refusal_to_listen(settings)
     if refusal is not None:

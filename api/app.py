@@ -53,7 +53,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(health.router)
     for router in (make_router(settings), jobs.router, models.router, classify.router):
         app.include_router(router, dependencies=[Depends(authorize)])
-    Instrumentator(excluded_handlers=["/metrics"]).instrument(app).expose(app, tags=["health"])
+    metrics = Instrumentator(excluded_handlers=["/metrics"]).instrument(app)
+    metrics.expose(app, tags=["health"], dependencies=[Depends(authorize)])
     # The last one added stands outermost.
     app.add_middleware(BodyGuard, max_bytes=settings.max_request_bytes, render=errors.render)
     app.add_middleware(RequestId)

@@ -1,22 +1,25 @@
 """`python -m worker`: one Celery worker with one slot. Start one for each GPU."""
 
-import logging
 import os
+import warnings
 
 from core.leash import end_with_parent
+from core.log import start_logging
 from core.settings import get_settings
 
 
 def main() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    start_logging()
+    # Celery warns of running as root because of pickled messages; we take JSON only (core.store.queue).
+    warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
     if get_settings().leashed:
         end_with_parent(grace_seconds=8)
     from worker.app import app
 
     app.worker_main(
         [
+            "--quiet",  # no banner
             "worker",
-            "--loglevel=INFO",
             f"--hostname=adapt-{os.getpid()}@%h",
             "--without-gossip",
             "--without-mingle",

@@ -12,6 +12,7 @@ import celery
 
 from core.clip.errors import ClipCiteError
 from core.leash import end_with_parent
+from core.log import start_logging
 from core.settings import Settings, get_settings
 from core.store import jobs, models
 from core.store.blobs import Blobs
@@ -60,7 +61,7 @@ def sweep(database: Database, blobs: Blobs, *, age: timedelta = ORPHAN_AGE) -> l
 
 
 def main() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    start_logging()
     settings = get_settings()
     if settings.leashed:
         end_with_parent(grace_seconds=8)

@@ -19,6 +19,7 @@ from core.clip.prompts import same_class
 from core.settings import Settings
 from core.store import jobs
 from core.store.blobs import Blobs
+from core.store.errors import DatabaseUnavailable
 from core.store.ids import new_id
 from core.store.jobs import NewPicture
 
@@ -108,6 +109,8 @@ def adapt(
                     pictures=pictures,
                 )
                 answer = JobOut.of(job, jobs.queue_position(session, job))
+        except DatabaseUnavailable:
+            raise  # perhaps it was committed all the same: the sweep removes what nobody owns
         except BaseException:
             blobs.delete_prefix(f"jobs/{job_id}")
             raise

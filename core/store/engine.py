@@ -1,0 +1,94 @@
+"""Engines with the settings that each kind of database needs to keep its promises."""
+
+import json
+import math
+from typing import Any
+
+from sqlalchemy import Connection, Engine, NullPool, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+from core.store.errors import DatabaseUnavailable
+
+
+def make_engine(url: str, *, migrating: bool = False) -> Engine:
+    """An engine with the settings of its kind of database. Raises DatabaseUnavailable on a bad URL.
+
+    `migrating` lifts what would hinder a change of tables: the time limits on PostgreSQL, and the
+    foreign keys on SQLite, where a table is changed by copying it and dropping the old one.
+    """
+    try:
+        kind = make_url(url).get_backend_name()
+        if kind == "sqlite":
+            return _sqlite(url, migrating)
+        if kind == "postgresql":
+            return _postgresql(url, migrating)
+    except (ArgumentError, NoSuchModuleError, ImportError):
+        kind = "something else"
+    # The URL itself may hold a password and is not repeated.
+    raise DatabaseUnavailable(
+        f"CLIPCITE_DATABASE_URL must be sqlite:///path or postgresql://user:password@host/name, not {kind}."
+    )
+
+
+def _sqlite(url: str, migrating: bool) -> Engine:
+    options: dict[str, Any] = {"poolclass": NullPool} if migrating else {"pool_size": 10, "max_overflow": 20}
+    engine = create_engine(url, json_serializer=_json, **options)
+
+    @event.listens_for(engine, "connect")
+    def connected(connection: Any, record: object) -> None:
+        connection.isolation_level = None  # the driver begins no transaction of its own, we do
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {60_000 if migrating else 5_000}")
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = FULL")  # what was answered with 202 survives a power cut
+        cursor.execute(f"PRAGMA foreign_keys = {'OFF' if migrating else 'ON'}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        immediate = "BEGIN IMMEDIATE" if migrating else "BEGIN"
+        connection.exec_driver_sql(connection.get_execution_options().get("sqlite_begin", immediate))
+
+    return engine
+
+
+def _postgresql(url: str, migrating: bool) -> Engine:
+    arguments: dict[str, Any] = {
+        "connect_timeout": 3,
+        "application_name": "clipcite",
+        # A server that vanished without a word is noticed within the lease of a job.
+        "keepalives_idle": 5,
+        "keepalives_interval": 2,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 10_000,
+    }
+    if migrating:
+        return create_engine(url, json_serializer=_json, poolclass=NullPool, connect_args=arguments)
+    arguments["options"] = (
+        "-c statement_timeout=5000 -c lock_timeout=2000 -c idle_in_transaction_session_timeout=10000"
+    )
+    return create_engine(
+        url,
+        json_serializer=_json,
+        connect_args=arguments,
+        pool_pre_ping=True,
+        pool_size=10,
+        max_overflow=20,
+        pool_timeout=5,
+    )
+
+
+def _json(value: Any) -> str:
+    """JSON that PostgreSQL takes. A loss that is not a number is null: Python's NaN is no JSON."""
+    try:
+        return json.dumps(value, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

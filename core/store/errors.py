@@ -1,0 +1,75 @@
+"""Expected failures of the store."""
+
+from core.clip.errors import ClipCiteError
+
+
+class DatabaseUnavailable(ClipCiteError):
+    """The database can't be reached, is too busy, or its tables are not the ones of this version."""
+
+    code = "database_unavailable"
+    status = 503
+
+
+class StorageUnavailable(ClipCiteError):
+    """Pictures and weights can't be written or read."""
+
+    code = "storage_unavailable"
+    status = 503
+
+
+class StorageFull(StorageUnavailable):
+    code = "storage_full"
+    status = 507
+
+
+class BlobNotFound(ClipCiteError):
+    """A row points to a blob that is not there."""
+
+    code = "blob_missing"
+    status = 503
+
+
+class QueueUnavailable(ClipCiteError):
+    """The broker takes no message. No job is lost by that, they wait in the database."""
+
+    code = "queue_unavailable"
+    status = 503
+
+
+class JobNotFound(ClipCiteError):
+    code = "job_not_found"
+    status = 404
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"There is no job {job_id!r}. GET /jobs lists those that exist.")
+
+
+class ModelNotFound(ClipCiteError):
+    code = "model_not_found"
+    status = 404
+
+    def __init__(self, model_id: str) -> None:
+        super().__init__(f"There is no model {model_id!r}. GET /models lists those that exist.")
+
+
+class InvalidCursor(ClipCiteError):
+    """`after` names nothing; the row may have been deleted since."""
+
+    code = "invalid_cursor"
+    status = 422
+
+    def __init__(self, after: str) -> None:
+        super().__init__(
+            f"There is nothing with the id {after!r} to go on after; it may have been deleted. "
+            "Start again without `after`."
+        )
+
+
+class JobConflict(ClipCiteError):
+    """The job's state doesn't allow it. `code` says which rule."""
+
+    status = 409
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code

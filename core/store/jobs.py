@@ -1,0 +1,255 @@
+"""Jobs: what the API and the dispatcher ask of them. The worker's side is in `leases`, and all of
+it is called as `jobs.…`.
+
+queued -> running -> succeeded | failed | cancelled; running -> queued when its worker is lost.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import func, insert, select
+from sqlalchemy.orm import Session
+
+from core.store.errors import JobConflict, JobNotFound
+from core.store.ids import new_id
+from core.store.leases import (
+    Claim,
+    cancel,
+    claim,
+    finish_cancelled,
+    finish_failed,
+    give_back,
+    heartbeat,
+    publish,
+    record_warning,
+    release,
+)
+from core.store.paging import page
+from core.store.session import database_now
+from core.store.tables import CANCELLED, FINAL, QUEUED, RUNNING, Job, JobEvent, Picture
+from core.store.transitions import append_event, locked, move, storable
+
+__all__ = [
+    "Claim",
+    "NewPicture",
+    "claim",
+    "create",
+    "delete",
+    "events",
+    "expire_leases",
+    "finish_cancelled",
+    "finish_failed",
+    "get",
+    "give_back",
+    "heartbeat",
+    "list_page",
+    "pictures",
+    "publish",
+    "queue_position",
+    "queue_positions",
+    "record_warning",
+    "request_cancel",
+    "take_due",
+]
+
+
+@dataclass(frozen=True)
+class NewPicture:
+    """A picture whose bytes are stored already. Its position is its place in the upload."""
+
+    split: str
+    class_name: str
+    file_name: str
+    blob_key: str
+    sha256: str
+    bytes: int
+
+
+def create(
+    session: Session,
+    *,
+    job_id: str,
+    name: str | None,
+    config: dict[str, Any],
+    classes: list[dict[str, Any]],
+    warnings: list[dict[str, Any]],
+    pictures: Sequence[NewPicture],
+) -> Job:
+    """Queued and due now. The dispatcher sends it; nobody talks to the broker in a request."""
+    at = database_now(session)
+    job = Job(
+        id=job_id,
+        name=name,
+        status=QUEUED,
+        cancel_requested=False,
+        config=config,
+        classes=classes,
+        warnings=warnings,
+        attempts=0,
+        next_dispatch_at=at,
+        created_at=at,
+    )
+    session.add(job)
+    session.flush()
+    rows = [
+        {
+            "id": new_id("pic"),
+            "job_id": job_id,
+            "position": position,
+            "split": picture.split,
+            "class_name": picture.class_name,
+            "file_name": storable(picture.file_name),  # shown, never used as a path
+            "blob_key": picture.blob_key,
+            "sha256": picture.sha256,
+            "bytes": picture.bytes,
+        }
+        for position, picture in enumerate(pictures)
+    ]
+    if rows:
+        session.execute(insert(Picture), rows)
+    append_event(session, job_id, at=at, type="queued", data={"pictures": len(rows)})
+    return job
+
+
+def get(session: Session, job_id: str) -> Job:
+    """Raises JobNotFound."""
+    job = session.get(Job, job_id)
+    if job is None:
+        raise JobNotFound(job_id)
+    return job
+
+
+def list_page(
+    session: Session, *, status: str | None = None, limit: int, after: str | None = None
+) -> tuple[list[Job], bool]:
+    """Newest first, and whether there are more. Raises InvalidCursor."""
+    rows = select(Job) if status is None else select(Job).where(Job.status == status)
+    return page(session, rows, Job, limit=limit, after=after)
+
+
+def queue_position(session: Session, job: Job) -> int | None:
+    """1 is next; None unless queued."""
+    return queue_positions(session, [job]).get(job.id)
+
+
+def queue_positions(session: Session, jobs: Iterable[Job]) -> dict[str, int]:
+    """The place in the queue of those that are queued."""
+    waiting = [job.id for job in jobs if job.status == QUEUED]
+    if not waiting:
+        return {}
+    place = func.row_number().over(order_by=(Job.created_at, Job.id)).label("place")
+    queue = select(Job.id, place).where(Job.status == QUEUED).subquery()
+    rows = session.execute(select(queue.c.id, queue.c.place).where(queue.c.id.in_(waiting)))
+    return {job_id: place for job_id, place in rows}
+
+
+def pictures(session: Session, job_id: str) -> list[Picture]:
+    """In the order of the upload."""
+    return list(session.scalars(select(Picture).where(Picture.job_id == job_id).order_by(Picture.position)))
+
+
+def events(session: Session, job_id: str, after_seq: int = 0) -> list[JobEvent]:
+    """What happened after the event `after_seq`, in order. Raises JobNotFound."""
+    get(session, job_id)
+    later = select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.seq > after_seq)
+    return list(session.scalars(later.order_by(JobEvent.seq)))
+
+
+def request_cancel(session: Session, job_id: str) -> Job:
+    """A queued job is cancelled at once, a running one is asked to stop; again changes nothing.
+
+    Raises JobNotFound, or JobConflict if the job has ended otherwise.
+    """
+    job = locked(session, job_id)
+    if job is None:
+        raise JobNotFound(job_id)
+    if job.status in FINAL and job.status != CANCELLED:
+        raise JobConflict(
+            "job_already_finished", f"The job has {job.status} already, there is nothing left to cancel."
+        )
+    if job.status == CANCELLED or job.cancel_requested:
+        return job
+    at = database_now(session)
+    if job.status == QUEUED:
+        changed = cancel(session, job_id, token=None, allowed=[QUEUED], at=at)
+    else:
+        changed = move(
+            session, job_id, at=at, allowed=[RUNNING], event="cancel_requested", cancel_requested=True
+        )
+    return changed or get(session, job_id)
+
+
+def delete(session: Session, job_id: str) -> None:
+    """The row, its pictures' rows and its events; the caller removes the blobs after the commit.
+
+    Raises JobNotFound, or JobConflict while the job runs.
+    """
+    job = locked(session, job_id)
+    if job is None:
+        raise JobNotFound(job_id)
+    if job.status == RUNNING:
+        raise JobConflict(
+            "job_running", f"The job is running. POST /jobs/{job_id}/cancel first, then delete it."
+        )
+    session.delete(job)  # pictures and events go with it, by their foreign keys
+    session.flush()
+
+
+def expire_leases(session: Session, *, max_attempts: int) -> list[Job]:
+    """Jobs whose worker is silent for too long: queued again, failed at the last attempt, or
+    cancelled if that was asked for. Returns them as they are now."""
+    at = database_now(session)
+    silent = (
+        select(Job)
+        .where(Job.status == RUNNING, Job.lease_expires_at < at)
+        .order_by(Job.created_at, Job.id)
+        .with_for_update(skip_locked=True)
+    )
+    changed = []
+    for job in session.scalars(silent, execution_options={"populate_existing": True}).all():
+        times = "once" if job.attempts == 1 else f"{job.attempts} times"
+        released = release(
+            session,
+            job,
+            at=at,
+            attempts=job.attempts,
+            exhausted=job.attempts >= max_attempts,
+            reason="worker_lost",
+            code="worker_lost",
+            detail=(
+                f"The worker {job.worker!r} stopped without a word while it ran this job, which was started "
+                f"{times}. Most often its machine ran out of memory: try a smaller batch_size or image_size, "
+                "or look into the worker's log."
+            ),
+        )
+        if released is not None:
+            changed.append(released)
+    return changed
+
+
+def take_due(session: Session, *, redispatch_seconds: float, ahead: int) -> list[str]:
+    """The ids to send now, oldest first. Each is due again after `redispatch_seconds`, in case
+    that its message is lost. No more than `ahead` messages are out at a time: what waits in the
+    database is in order, survives, and can be cancelled."""
+    at = database_now(session)
+    waiting = select(Job.id).where(Job.status == QUEUED)
+    sent = session.scalar(
+        select(func.count()).select_from(waiting.where(Job.next_dispatch_at > at).subquery())
+    )
+    room = ahead - (sent or 0)
+    if room <= 0:
+        return []
+    due = session.scalars(
+        select(Job)
+        .where(Job.status == QUEUED, Job.next_dispatch_at <= at)
+        .order_by(Job.created_at, Job.id)
+        .limit(room)
+        .with_for_update(skip_locked=True),
+        execution_options={"populate_existing": True},
+    ).all()
+    for job in due:
+        job.next_dispatch_at = at + timedelta(seconds=redispatch_seconds)
+    session.flush()
+    return [job.id for job in due]

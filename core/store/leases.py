@@ -1,0 +1,221 @@
+"""The worker's side of a job: claim it, keep the lease alive, end it.
+
+Whoever holds a job has a token. Every write names it, so that a worker that was frozen and wakes
+up after its lease has gone to another one changes nothing. Callers use these through `jobs`.
+"""
+
+import secrets
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from core.store.models import NewModel, add_model
+from core.store.session import database_now
+from core.store.tables import CANCELLED, FAILED, QUEUED, RUNNING, SUCCEEDED, Job, Model
+from core.store.transitions import append_event, back_to_queue, ended, move, storable
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One worker's hold on one job, and what it needs to know to do it."""
+
+    job_id: str
+    token: str
+    attempt: int
+    name: str | None
+    config: dict[str, Any]
+    classes: list[dict[str, Any]]
+    lease_expires_at: datetime
+
+
+def claim(session: Session, job_id: str, *, worker: str, lease_seconds: float) -> Claim | None:
+    """Take a queued job. None if there is nothing to take: gone, taken, ended or cancelled."""
+    at = database_now(session)
+    token = secrets.token_hex(16)
+    expires = at + timedelta(seconds=lease_seconds)
+    job = move(
+        session,
+        job_id,
+        at=at,
+        allowed=[QUEUED],
+        event="started",
+        data={"worker": worker},
+        status=RUNNING,
+        attempts=Job.attempts + 1,
+        lease_token=token,
+        lease_expires_at=expires,
+        worker=worker,
+        started_at=func.coalesce(Job.started_at, at),
+    )
+    if job is None:
+        return None
+    return Claim(job_id, token, job.attempts, job.name, job.config, job.classes, expires)
+
+
+def heartbeat(
+    session: Session, claim: Claim, *, lease_seconds: float, progress: dict[str, Any] | None
+) -> bool | None:
+    """Renew the lease and show the progress. True: stop, a cancel was asked for. None: the lease
+    is lost, stop at once and write nothing more. A new `progress["stage"]` becomes an event."""
+    job = _held(session, claim)
+    if job is None:
+        return None
+    at = database_now(session)
+    stage = (progress or {}).get("stage")
+    if stage is not None and stage != (job.progress or {}).get("stage"):
+        append_event(session, claim.job_id, at=at, type="stage", data={"stage": stage})
+    job.lease_expires_at = at + timedelta(seconds=lease_seconds)
+    if progress is not None:
+        job.progress = progress
+    session.flush()
+    return job.cancel_requested
+
+
+def record_warning(session: Session, claim: Claim, code: str, detail: str) -> bool:
+    """Add a warning to the job; once, though a second attempt may say it again."""
+    job = _held(session, claim)
+    if job is None:
+        return False
+    warning = {"code": storable(code), "detail": storable(detail)}
+    if warning not in job.warnings:
+        job.warnings = [*job.warnings, warning]
+        append_event(session, claim.job_id, at=database_now(session), type="warning", data=warning)
+    return True
+
+
+def publish(session: Session, claim: Claim, model: NewModel, metrics: dict[str, Any] | None) -> bool:
+    """The job has succeeded and its model can be used: both or neither.
+
+    False, and nothing written, if the lease is lost; the caller then removes the files it wrote.
+    True also if this very model is published already, so that it may be asked again after a
+    commit whose answer was lost. A cancel that comes this late comes too late.
+    """
+    at = database_now(session)
+    job = move(
+        session,
+        claim.job_id,
+        at=at,
+        allowed=[RUNNING],
+        token=claim.token,
+        event="succeeded",
+        data={"model_id": model.id},
+        status=SUCCEEDED,
+        model_id=model.id,
+        metrics=metrics,
+        **ended(at),
+    )
+    if job is None:
+        return session.get(Model, model.id) is not None
+    add_model(session, model, job_id=claim.job_id, metrics=metrics, at=at)
+    return True
+
+
+def finish_failed(session: Session, claim: Claim, *, code: str, detail: str) -> bool:
+    """The job has failed for good. False if the lease is lost."""
+    at = database_now(session)
+    return fail(session, claim.job_id, token=claim.token, code=code, detail=detail, at=at) is not None
+
+
+def finish_cancelled(session: Session, claim: Claim) -> bool:
+    """The training has stopped as asked. False if the lease is lost."""
+    at = database_now(session)
+    return cancel(session, claim.job_id, token=claim.token, allowed=[RUNNING], at=at) is not None
+
+
+def give_back(
+    session: Session, claim: Claim, *, spend_attempt: bool, max_attempts: int, code: str, detail: str
+) -> bool:
+    """The job goes back to the queue: the worker stops (`spend_attempt=False`, it was not the
+    job's fault), or something went wrong that may go right elsewhere (True: after `max_attempts`
+    the job has failed with `code` and `detail`). Cancelled if that was asked for. False if the
+    lease is lost."""
+    job = _held(session, claim)
+    if job is None:
+        return False
+    attempts = job.attempts if spend_attempt else job.attempts - 1
+    release(
+        session,
+        job,
+        at=database_now(session),
+        attempts=attempts,
+        exhausted=spend_attempt and attempts >= max_attempts,
+        reason=code,
+        code=code,
+        detail=detail,
+    )
+    return True
+
+
+def release(
+    session: Session,
+    job: Job,
+    *,
+    at: datetime,
+    attempts: int,
+    exhausted: bool,
+    reason: str,
+    code: str,
+    detail: str,
+) -> Job | None:
+    """A running job that nobody runs any more: cancelled, failed or queued again."""
+    if job.cancel_requested:
+        return cancel(session, job.id, token=job.lease_token, allowed=[RUNNING], at=at)
+    if exhausted:
+        return fail(session, job.id, token=job.lease_token, code=code, detail=detail, at=at)
+    return move(
+        session,
+        job.id,
+        at=at,
+        allowed=[RUNNING],
+        token=job.lease_token,
+        event="requeued",
+        data={"reason": reason, "detail": storable(detail)},
+        attempts=attempts,
+        **back_to_queue(at),
+    )
+
+
+def fail(
+    session: Session, job_id: str, *, token: str | None, code: str, detail: str, at: datetime
+) -> Job | None:
+    error = {"code": storable(code)[:64], "detail": storable(detail)}
+    return move(
+        session,
+        job_id,
+        at=at,
+        allowed=[RUNNING],
+        token=token,
+        event="failed",
+        data=error,
+        status=FAILED,
+        error_code=error["code"],
+        error_detail=error["detail"],
+        **ended(at),
+    )
+
+
+def cancel(
+    session: Session, job_id: str, *, token: str | None, allowed: list[str], at: datetime
+) -> Job | None:
+    return move(
+        session,
+        job_id,
+        at=at,
+        allowed=allowed,
+        token=token,
+        event="cancelled",
+        status=CANCELLED,
+        cancel_requested=True,
+        **ended(at),
+    )
+
+
+def _held(session: Session, claim: Claim) -> Job | None:
+    """The claimed job, locked, if the claim still holds."""
+    held = select(Job).where(Job.id == claim.job_id, Job.status == RUNNING, Job.lease_token == claim.token)
+    return session.scalars(
+        held.with_for_update(), execution_options={"populate_existing": True}
+    ).one_or_none()

@@ -1,0 +1,86 @@
+"""Brings a database's tables to this version: `python -m core.store.migrate`."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import Connection, make_url, text
+
+from core.settings import get_settings
+from core.store.engine import make_engine
+
+# Beside `core`, in the repository as in an installed package.
+FOLDER = Path(__file__).parents[2] / "migrations"
+_LOCK = 0x636C6970  # any number that nobody else locks; "clip"
+
+
+def upgrade(url: str) -> None:
+    """To the newest revision, in one transaction. Safe to run again, and from several at once."""
+    with migrating(url) as connection:
+        config = alembic_config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+@contextmanager
+def migrating(url: str) -> Iterator[Connection]:
+    """A connection on which migrations may run: the only one at a time, in one transaction."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite" and parsed.database:
+        # Pictures and models are private: a folder that we make is for its owner only.
+        Path(parsed.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    engine = make_engine(url, migrating=True)
+    try:
+        with engine.begin() as connection:  # on SQLite BEGIN IMMEDIATE, which is the lock
+            if connection.dialect.name == "postgresql":
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+            yield connection
+    finally:
+        engine.dispose()
+
+
+def alembic_config() -> Config:
+    """Without the URL: it may hold a %, which the file format of alembic would expand."""
+    config = Config()
+    config.set_main_option("script_location", str(FOLDER).replace("%", "%%"))
+    return config
+
+
+def problem_of(connection: Connection) -> str | None:
+    """Why this version can't work with the tables of that database; None if it can."""
+    stored = MigrationContext.configure(connection).get_current_revision()
+    newest = _scripts().get_current_head()
+    if stored == newest:
+        return None
+    if stored is None:
+        return "The database has no tables yet. Run `clipcite db upgrade`, then start again."
+    try:
+        _scripts().get_revision(stored)
+    except CommandError:
+        return (
+            f"The database is at revision {stored!r}, which this version of clipcite does not know: a newer "
+            f"one has written it. Install that version, or restore a backup and run `clipcite db upgrade`."
+        )
+    return (
+        f"The tables are of an older version (revision {stored!r}, needed is {newest!r}). "
+        "Make a backup, run `clipcite db upgrade`, then start again."
+    )
+
+
+@cache
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory.from_config(alembic_config())
+
+
+def main() -> None:
+    upgrade(get_settings().sqlalchemy_url())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""The queue: a hint that a job is due, nothing else. What is lost here is sent again by the
+dispatcher; the database alone knows the jobs (architecture.md)."""
+
+from typing import Any
+
+import celery
+from kombu.exceptions import OperationalError
+
+from core.settings import Settings
+from core.store.errors import QueueUnavailable
+
+ADAPT_TASK = "clipcite.adapt"
+QUEUE = "adapt"
+
+
+def make_celery(settings: Settings) -> celery.Celery:
+    """The Celery of the dispatcher, which sends, and of the worker, which adds the task."""
+    app = celery.Celery("clipcite", set_as_current=False)
+    app.conf.update(
+        task_serializer="json",
+        accept_content=["json"],  # a pickle in the broker is refused, not run
+        task_ignore_result=True,
+        result_backend=None,
+        task_default_queue=QUEUE,
+        task_create_missing_queues=True,
+        # Acknowledged before it runs: a redelivery after hours would only be turned away at the
+        # claim, and the lease brings back the job of a dead worker sooner.
+        task_acks_late=False,
+        task_publish_retry=False,
+        task_track_started=False,
+        worker_pool="threads",
+        worker_concurrency=1,
+        worker_prefetch_multiplier=1,
+        worker_send_task_events=False,
+        worker_hijack_root_logger=False,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_pool_acquire_timeout=5,
+        **(_files(settings) if settings.redis_url is None else _redis(settings)),
+    )
+    return app
+
+
+def send_adapt(app: celery.Celery, job_id: str) -> None:
+    """Raises QueueUnavailable when the broker does not take it within some seconds."""
+    try:
+        app.send_task(ADAPT_TASK, args=[job_id], queue=QUEUE, ignore_result=True, retry=False)
+    except (OperationalError, OSError) as error:
+        raise _unavailable(error) from error
+
+
+def check(app: celery.Celery) -> None:
+    """Raises QueueUnavailable unless the broker answers."""
+    try:
+        with app.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, timeout=3)
+            with connection.channel() as channel:
+                channel.queue_declare(QUEUE, passive=False, durable=True)
+    except (OperationalError, OSError) as error:
+        raise _unavailable(error) from error
+
+
+def _redis(settings: Settings) -> dict[str, Any]:
+    assert settings.redis_url is not None
+    longest = int(settings.deadline_seconds) + 900  # a message held so long is given to another
+    return {
+        "broker_url": settings.redis_url.get_secret_value(),
+        "visibility_timeout": longest,
+        "worker_disable_prefetch": True,
+        "broker_transport_options": {
+            "visibility_timeout": longest,
+            "unacked_restore_interval": 5,
+            "unacked_restore_throttle": 1,
+            "socket_timeout": 5,  # without it a hung server blocks for ever; must exceed BRPOP's 1 s
+            "socket_connect_timeout": 2,
+            "socket_keepalive": True,
+            "health_check_interval": 10,
+            "global_keyprefix": "clipcite:",
+        },
+    }
+
+
+def _files(settings: Settings) -> dict[str, Any]:
+    folder = settings.data.absolute() / "queue"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for name in ("messages", "control"):
+        (folder / name).mkdir(mode=0o700, exist_ok=True)
+    return {
+        "broker_url": "filesystem://localhost//",  # kombu warns without a host
+        "broker_transport": "core.store.filequeue:Transport",
+        # Remote control would leave files that nobody reads.
+        "worker_enable_remote_control": False,
+        "broker_transport_options": {
+            "data_folder_in": str(folder / "messages"),
+            "data_folder_out": str(folder / "messages"),
+            "control_folder": str(folder / "control"),
+            "polling_interval": 0.2,
+        },
+    }
+
+
+def _unavailable(error: Exception) -> QueueUnavailable:
+    said = next(iter(str(error).splitlines()), type(error).__name__)
+    return QueueUnavailable(
+        f"The broker does not answer ({said}). No job is lost, they wait in the database. Check "
+        "that the server of CLIPCITE_REDIS_URL runs and that this machine reaches it."
+    )

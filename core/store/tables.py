@@ -1,0 +1,150 @@
+"""The tables. A column added here needs a migration; `alembic check` in the tests sees to that."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    Dialect,
+    Double,
+    ForeignKey,
+    Index,
+    MetaData,
+    String,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    false,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+QUEUED, RUNNING, SUCCEEDED, FAILED, CANCELLED = "queued", "running", "succeeded", "failed", "cancelled"
+STATUSES = (QUEUED, RUNNING, SUCCEEDED, FAILED, CANCELLED)
+FINAL = (SUCCEEDED, FAILED, CANCELLED)
+
+# Constraints with names of their own can be changed by later migrations, on SQLite too.
+NAMES = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """Aware datetimes, in UTC on both databases. SQLite keeps text that sorts by time."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"A time without a time zone: {value!r}.")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+# None is SQL's NULL, never JSON's null: one way to ask for what is missing.
+_Json = JSON(none_as_null=True)
+_Id = String(40)
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(naming_convention=NAMES)
+
+
+class Job(Base):
+    __tablename__ = "jobs"
+    __table_args__ = (
+        CheckConstraint(f"status IN ({', '.join(repr(s) for s in STATUSES)})", name="status"),
+        Index(None, "created_at", "id"),
+        # Oldest queued first, the queue's positions, running ones, and lists by status.
+        Index(None, "status", "created_at", "id"),
+    )
+
+    id: Mapped[str] = mapped_column(_Id, primary_key=True)
+    name: Mapped[str | None] = mapped_column(Text)
+    status: Mapped[str] = mapped_column(String(16))
+    cancel_requested: Mapped[bool] = mapped_column(default=False, server_default=false())
+    config: Mapped[dict[str, Any]] = mapped_column(_Json)
+    classes: Mapped[list[dict[str, Any]]] = mapped_column(_Json)
+    """[{name, images, test_images}]"""
+    warnings: Mapped[list[dict[str, Any]]] = mapped_column(_Json)
+    """[{code, detail}]"""
+    progress: Mapped[dict[str, Any] | None] = mapped_column(_Json)
+    attempts: Mapped[int] = mapped_column(default=0)
+    lease_token: Mapped[str | None] = mapped_column(String(40))
+    lease_expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    worker: Mapped[str | None] = mapped_column(Text)
+    next_dispatch_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    """When the dispatcher may send a (further) message, while the job is queued."""
+    error_code: Mapped[str | None] = mapped_column(String(64))
+    error_detail: Mapped[str | None] = mapped_column(Text)
+    metrics: Mapped[dict[str, Any] | None] = mapped_column(_Json)
+    model_id: Mapped[str | None] = mapped_column(_Id)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """When the first attempt began."""
+    finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class Picture(Base):
+    __tablename__ = "pictures"
+    __table_args__ = (
+        CheckConstraint("split IN ('train', 'test')", name="split"),
+        UniqueConstraint("job_id", "position"),
+    )
+
+    id: Mapped[str] = mapped_column(_Id, primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    position: Mapped[int]
+    split: Mapped[str] = mapped_column(String(8))
+    class_name: Mapped[str] = mapped_column(Text)
+    file_name: Mapped[str] = mapped_column(Text)
+    blob_key: Mapped[str] = mapped_column(Text)
+    sha256: Mapped[str] = mapped_column(String(64))
+    bytes: Mapped[int] = mapped_column(BigInteger)
+
+
+class JobEvent(Base):
+    """What happened to a job, never changed: the user's log, and the oracle of the tests."""
+
+    __tablename__ = "job_events"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    at: Mapped[datetime] = mapped_column(UtcDateTime)
+    type: Mapped[str] = mapped_column(String(32))
+    data: Mapped[dict[str, Any]] = mapped_column(_Json)
+
+
+class Model(Base):
+    __tablename__ = "models"
+    __table_args__ = (Index(None, "created_at", "id"),)
+
+    id: Mapped[str] = mapped_column(_Id, primary_key=True)
+    name: Mapped[str | None] = mapped_column(Text)
+    job_id: Mapped[str] = mapped_column(_Id)
+    """No foreign key: a job may be deleted, its model stays."""
+    backbone: Mapped[str] = mapped_column(Text)
+    image_size: Mapped[int | None]
+    classes: Mapped[list[str]] = mapped_column(_Json)
+    alpha: Mapped[float] = mapped_column(Double)
+    templates: Mapped[list[str]] = mapped_column(_Json)
+    texts: Mapped[dict[str, list[str]]] = mapped_column(_Json)
+    weights_key: Mapped[str] = mapped_column(Text)
+    manifest_key: Mapped[str] = mapped_column(Text)
+    sha256: Mapped[str] = mapped_column(String(64))
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    metrics: Mapped[dict[str, Any] | None] = mapped_column(_Json)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)

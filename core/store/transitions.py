@@ -1,0 +1,76 @@
+"""How a job changes state: one function, a compare-and-set, and an event in the same transaction."""
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from core.store.tables import Job, JobEvent
+
+
+def move(
+    session: Session,
+    job_id: str,
+    *,
+    at: datetime,
+    allowed: Collection[str],
+    event: str,
+    token: str | None = None,
+    data: dict[str, Any] | None = None,
+    **values: Any,
+) -> Job | None:
+    """Set `values` if the job is in one of the `allowed` states (and its lease is `token`'s).
+
+    None, and nothing changed, if it is not: somebody else was first. The row stays locked until
+    the transaction ends, which also keeps the events' numbers in the order of the commits.
+    """
+    statement = update(Job).where(Job.id == job_id, Job.status.in_(allowed)).values(**values).returning(Job)
+    if token is not None:
+        statement = statement.where(Job.lease_token == token)
+    job = session.scalars(
+        statement, execution_options={"synchronize_session": False, "populate_existing": True}
+    ).one_or_none()
+    if job is not None:
+        append_event(session, job_id, at=at, type=event, data=data)
+    return job
+
+
+def append_event(
+    session: Session, job_id: str, *, at: datetime, type: str, data: dict[str, Any] | None = None
+) -> None:
+    """The next event of a job whose row this transaction has locked (or just made)."""
+    last = session.scalar(select(func.max(JobEvent.seq)).where(JobEvent.job_id == job_id)) or 0
+    session.add(JobEvent(job_id=job_id, seq=last + 1, at=at, type=type, data=data or {}))
+    session.flush()
+
+
+def locked(session: Session, job_id: str) -> Job | None:
+    """The job as it is now; nobody changes it before this transaction ends.
+
+    On SQLite the whole transaction is the lock (`Database.write`).
+    """
+    return session.get(Job, job_id, with_for_update=True, populate_existing=True)
+
+
+def ended(at: datetime) -> dict[str, Any]:
+    """What every final state has in common: nobody holds the job any more."""
+    return {"finished_at": at, "lease_token": None, "lease_expires_at": None}
+
+
+def back_to_queue(at: datetime) -> dict[str, Any]:
+    """Queued again, and due now. It keeps its place: the queue goes by the time of creation."""
+    return {
+        "status": "queued",
+        "lease_token": None,
+        "lease_expires_at": None,
+        "worker": None,
+        "progress": None,
+        "next_dispatch_at": at,
+    }
+
+
+def storable(text: str) -> str:
+    """Text that PostgreSQL and UTF-8 take: what a crashed process last said may hold anything."""
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")

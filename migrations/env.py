@@ -1,0 +1,39 @@
+"""Run by alembic: by its command line (`[tool.alembic]` in pyproject.toml) or by core.store.migrate."""
+
+from alembic import context
+from sqlalchemy import Connection
+
+from core.settings import get_settings
+from core.store.migrate import migrating
+from core.store.tables import Base
+
+
+def run(connection: Connection) -> None:
+    context.configure(
+        connection=connection,
+        target_metadata=Base.metadata,
+        render_as_batch=True,  # SQLite changes a table by copying it
+        compare_server_default=True,
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def print_sql() -> None:
+    context.configure(
+        url=get_settings().sqlalchemy_url(),
+        target_metadata=Base.metadata,
+        literal_binds=True,
+        render_as_batch=True,
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+if context.is_offline_mode():
+    print_sql()
+elif (given := context.config.attributes.get("connection")) is not None:
+    run(given)
+else:
+    with migrating(get_settings().sqlalchemy_url()) as connection:
+        run(connection)

@@ -1,0 +1,1 @@
+"""Each file leads from one revision to the next, on SQLite and on PostgreSQL."""

@@ -1,0 +1,87 @@
+"""Fixtures that more than one room uses: real databases, built by the migrations, and a real Redis."""
+
+import itertools
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy import NullPool, create_engine, make_url, text
+
+from core.store import migrate
+from core.store.session import Database
+from tests import servers
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A PostgreSQL server. Tests make databases of their own in it: see `database_url`."""
+    try:
+        with servers.postgres() as url:
+            yield url
+    except servers.ServerMissing as missing:
+        pytest.fail(str(missing), pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    try:
+        with servers.redis_server() as url:
+            yield url
+    except servers.ServerMissing as missing:
+        pytest.fail(str(missing), pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_url: str) -> Iterator[str]:
+    """The name of a migrated database, from which each test gets its copy in some 50 ms."""
+    with postgres_database(postgres_url) as url:
+        migrate.upgrade(url)
+        yield str(make_url(url).database)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A database without tables, on each kind of server."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'data' / 'clipcite.db'}"
+    else:
+        with postgres_database(request.getfixturevalue("postgres_url")) as url:
+            yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A database of its own for each test, built by the migrations, on each kind of server."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path / 'data' / 'clipcite.db'}"
+        migrate.upgrade(url)
+        yield url
+    else:
+        template = request.getfixturevalue("postgres_template")
+        with postgres_database(request.getfixturevalue("postgres_url"), template) as url:
+            yield url
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    database = Database(database_url)
+    yield database
+    database.close()
+
+
+@contextmanager
+def postgres_database(server: str, template: str = "template0") -> Iterator[str]:
+    """A fresh database, dropped at the end whoever is still connected."""
+    name = f"clipcite_test_{os.getpid()}_{next(_numbers)}"
+    engine = create_engine(server, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    with engine.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))
+    try:
+        yield make_url(server).set(database=name).render_as_string(hide_password=False)
+    finally:
+        with engine.connect() as connection:
+            connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))

@@ -1,0 +1,19 @@
+"""A worker for test_queue.py, in a process of its own: notes what it gets, one line a message."""
+
+import sys
+from pathlib import Path
+
+from core.settings import Settings
+from core.store.queue import ADAPT_TASK, QUEUE, make_celery
+
+notes = Path(sys.argv[1])
+app = make_celery(Settings())
+
+
+@app.task(name=ADAPT_TASK)
+def adapt(job_id: str) -> None:
+    with notes.open("a") as file:
+        file.write(f"{job_id}\n")
+
+
+app.worker_main(["worker", "--without-gossip", "--without-mingle", "-Q", QUEUE, "-l", "WARNING"])

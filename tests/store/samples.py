@@ -1,0 +1,87 @@
+"""Jobs and models for the tests of the store, and time travel for leases."""
+
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import update
+
+from core.store import jobs
+from core.store.ids import new_id
+from core.store.jobs import Claim, NewPicture
+from core.store.models import NewModel
+from core.store.session import Database
+from core.store.tables import Job
+
+
+def new_job(database: Database, **given: Any) -> str:
+    job_id = new_id("job")
+    fields: dict[str, Any] = {
+        "name": None,
+        "config": {"backbone": "starter", "alpha": 0.5},
+        "classes": [{"name": "red fox", "images": 2, "test_images": 0}],
+        "warnings": [],
+        "pictures": [new_picture("a.jpg"), new_picture("b.jpg")],
+        **given,
+    }
+    with database.write() as session:
+        jobs.create(session, job_id=job_id, **fields)
+    return job_id
+
+
+def new_picture(file_name: str, split: str = "train") -> NewPicture:
+    return NewPicture(split, "red fox", file_name, "jobs/x/1", "0" * 64, 3)
+
+
+def new_model(**given: Any) -> NewModel:
+    fields: dict[str, Any] = {
+        "id": new_id("mdl"),
+        "name": None,
+        "backbone": "starter",
+        "image_size": 160,
+        "classes": ["red fox"],
+        "alpha": 0.1 + 0.2,
+        "templates": ["a photo of a {}."],
+        "texts": {"red fox": ["a fox"]},
+        "weights_key": "models/x/weights",
+        "manifest_key": "models/x/manifest",
+        "sha256": "0" * 64,
+        "bytes": 5_000_000_000,
+        **given,
+    }
+    return NewModel(**fields)
+
+
+def claimed(database: Database, job_id: str, *, lease_seconds: float = 30) -> Claim:
+    with database.write() as session:
+        claim = jobs.claim(session, job_id, worker="w1", lease_seconds=lease_seconds)
+    assert claim is not None
+    return claim
+
+
+def job_of(database: Database, job_id: str) -> Job:
+    with database.read() as session:
+        return jobs.get(session, job_id)
+
+
+def types_of(database: Database, job_id: str) -> list[str]:
+    """What happened to the job; the numbers must have no gap."""
+    with database.read() as session:
+        events = jobs.events(session, job_id)
+    assert [event.seq for event in events] == list(range(1, len(events) + 1))
+    return [event.type for event in events]
+
+
+def let_lease_expire(database: Database, job_id: str) -> None:
+    with database.write() as session:
+        past = database.now(session) - timedelta(seconds=1)
+        session.execute(update(Job).where(Job.id == job_id).values(lease_expires_at=past))
+
+
+def expire(database: Database, *, max_attempts: int = 3) -> list[str]:
+    with database.write() as session:
+        return [job.status for job in jobs.expire_leases(session, max_attempts=max_attempts)]
+
+
+def publish(database: Database, claim: Claim, model: NewModel | None = None) -> bool:
+    with database.write() as session:
+        return jobs.publish(session, claim, model or new_model(), {"verdict": "better"})

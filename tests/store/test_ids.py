@@ -1,0 +1,58 @@
+import os
+import re
+import threading
+import time
+
+import pytest
+
+from core.store import ids
+from core.store.ids import new_id
+
+
+def test_shape() -> None:
+    assert re.fullmatch(r"job_[0-9a-hjkmnp-tv-z]{26}", new_id("job"))
+
+
+def test_every_id_is_greater_than_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = [new_id("x") for _ in range(5_000)]
+    monkeypatch.setattr(time, "time_ns", lambda: 0)  # the clock steps back
+    made += [new_id("x") for _ in range(100)]
+    assert made == sorted(set(made))
+
+
+def test_later_milliseconds_sort_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 4_000_000_000_000 * 1_000_000
+    made = []
+    monkeypatch.setattr(ids, "_last", 0)
+    for step in (0, 1, 1_000, 10**9):
+        monkeypatch.setattr(time, "time_ns", lambda step=step: now + step * 1_000_000)
+        ids._forget()  # as another process would
+        made.append(new_id("x"))
+    assert made == sorted(made)
+    ids._forget()
+
+
+def test_threads_get_different_ids() -> None:
+    made: list[str] = []
+    threads = [
+        threading.Thread(target=lambda: made.extend(new_id("x") for _ in range(500))) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(made)) == 2_000
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_forked_child_goes_its_own_way() -> None:
+    new_id("x")
+    read, write = os.pipe()
+    if (child := os.fork()) == 0:
+        os.write(write, new_id("x").encode())
+        os._exit(0)
+    mine = new_id("x")
+    os.waitpid(child, 0)
+    assert os.read(read, 100).decode() != mine
+    os.close(read)
+    os.close(write)

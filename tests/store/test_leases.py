@@ -1,0 +1,251 @@
+"""The worker's and the dispatcher's side of a job."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select, update
+
+from core.store import jobs, models
+from core.store.jobs import Claim
+from core.store.session import Database
+from core.store.tables import Job, Model
+from tests.store.samples import (
+    claimed,
+    expire,
+    job_of,
+    let_lease_expire,
+    new_job,
+    new_model,
+    publish,
+    types_of,
+)
+
+
+def test_a_job_from_the_queue_to_its_model(database: Database) -> None:
+    job_id = new_job(database, name="foxes")
+    claim = claimed(database, job_id)
+    assert (claim.attempt, claim.name, claim.config["backbone"]) == (1, "foxes", "starter")
+    with database.write() as session:
+        assert jobs.claim(session, job_id, worker="w2", lease_seconds=30) is None  # a doubled message
+    for progress in (
+        {"stage": "loading"},
+        {"stage": "training", "step": 1},
+        {"stage": "training", "step": 2},
+    ):
+        with database.write() as session:
+            assert jobs.heartbeat(session, claim, lease_seconds=30, progress=progress) is False
+    assert job_of(database, job_id).progress == {"stage": "training", "step": 2}
+
+    model = new_model()
+    assert publish(database, claim, model)
+    job = job_of(database, job_id)
+    assert (job.status, job.model_id, job.metrics) == ("succeeded", model.id, {"verdict": "better"})
+    assert (job.lease_token, job.lease_expires_at) == (None, None)
+    assert job.started_at is not None
+    assert job.finished_at is not None
+    assert job.created_at <= job.started_at <= job.finished_at
+    with database.read() as session:
+        stored = models.get(session, model.id)
+    assert (stored.alpha, stored.bytes, stored.job_id) == (0.1 + 0.2, 5_000_000_000, job_id)
+    assert types_of(database, job_id) == ["queued", "started", "stage", "stage", "succeeded"]
+
+
+def test_a_heartbeat_moves_the_lease(database: Database) -> None:
+    job_id = new_job(database)
+    claim = claimed(database, job_id, lease_seconds=5)
+    with database.write() as session:
+        jobs.heartbeat(session, claim, lease_seconds=60, progress=None)
+    expires = job_of(database, job_id).lease_expires_at
+    assert expires is not None
+    assert expires > claim.lease_expires_at + timedelta(seconds=50)
+
+
+def test_a_loss_that_is_not_a_number_is_stored_as_null(database: Database) -> None:
+    job_id = new_job(database)
+    claim = claimed(database, job_id)
+    progress = {"stage": "training", "loss": {"total": float("nan"), "dva": [float("inf"), 1.0]}}
+    with database.write() as session:
+        assert jobs.heartbeat(session, claim, lease_seconds=30, progress=progress) is False
+    stored = job_of(database, job_id).progress
+    assert stored == {"stage": "training", "loss": {"total": None, "dva": [None, 1.0]}}
+
+
+def test_a_warning_is_recorded_once(database: Database) -> None:
+    job_id = new_job(database, warnings=[{"code": "few", "detail": "Few pictures."}])
+    claim = claimed(database, job_id)
+    for _ in range(2):
+        with database.write() as session:
+            assert jobs.record_warning(session, claim, "batch", "Halved.")
+    assert [w["code"] for w in job_of(database, job_id).warnings] == ["few", "batch"]
+
+
+def test_a_failure_keeps_whatever_the_trainer_said(database: Database) -> None:
+    job_id = new_job(database)
+    claim = claimed(database, job_id)
+    with database.write() as session:
+        assert jobs.finish_failed(session, claim, code="worker_crashed", detail="a\0b \udcff")
+    job = job_of(database, job_id)
+    assert (job.status, job.error_code, job.error_detail) == ("failed", "worker_crashed", "a\ufffdb ?")
+
+
+def test_an_expired_lease_puts_the_job_back_until_its_attempts_are_spent(database: Database) -> None:
+    job_id = new_job(database)
+    assert expire(database) == []
+    for attempt in (1, 2):
+        assert claimed(database, job_id).attempt == attempt
+        assert expire(database) == []  # the lease still holds
+        let_lease_expire(database, job_id)
+        assert expire(database) == ["queued"]
+        with database.write() as session:
+            assert jobs.take_due(session, redispatch_seconds=30, ahead=4) == [job_id]  # at once
+    claimed(database, job_id)
+    let_lease_expire(database, job_id)
+    assert expire(database) == ["failed"]
+    job = job_of(database, job_id)
+    assert (job.attempts, job.error_code) == (3, "worker_lost")
+    assert "3 times" in (job.error_detail or "")
+    assert types_of(database, job_id) == ["queued", *["started", "requeued"] * 2, "started", "failed"]
+
+
+def test_an_expired_lease_of_a_job_to_be_cancelled_cancels_it(database: Database) -> None:
+    job_id = new_job(database)
+    claimed(database, job_id)
+    with database.write() as session:
+        jobs.request_cancel(session, job_id)
+    let_lease_expire(database, job_id)
+    assert expire(database) == ["cancelled"]
+
+
+@pytest.mark.parametrize(
+    ("spend", "max_attempts", "status", "attempts"),
+    [(False, 1, "queued", 0), (True, 2, "queued", 1), (True, 1, "failed", 1)],
+)
+def test_a_job_given_back(
+    database: Database, spend: bool, max_attempts: int, status: str, attempts: int
+) -> None:
+    job_id = new_job(database)
+    claim = claimed(database, job_id)
+    with database.write() as session:
+        assert jobs.give_back(
+            session,
+            claim,
+            spend_attempt=spend,
+            max_attempts=max_attempts,
+            code="storage_full",
+            detail="Make room.",
+        )
+    job = job_of(database, job_id)
+    assert (job.status, job.attempts) == (status, attempts)
+    assert job.error_code == ("storage_full" if status == "failed" else None)
+
+
+def test_a_job_given_back_after_a_cancel_is_cancelled(database: Database) -> None:
+    job_id = new_job(database)
+    claim = claimed(database, job_id)
+    with database.write() as session:
+        jobs.request_cancel(session, job_id)
+    with database.write() as session:
+        assert jobs.give_back(session, claim, spend_attempt=False, max_attempts=3, code="c", detail="d")
+    assert job_of(database, job_id).status == "cancelled"
+
+
+STALE_WRITES: dict[str, Callable[[Any, Claim], bool | None]] = {
+    "heartbeat": lambda s, c: jobs.heartbeat(s, c, lease_seconds=30, progress={"stage": "late"}),
+    "warning": lambda s, c: jobs.record_warning(s, c, "late", "late"),
+    "failed": lambda s, c: jobs.finish_failed(s, c, code="late", detail="late"),
+    "cancelled": lambda s, c: jobs.finish_cancelled(s, c),
+    "give_back": lambda s, c: jobs.give_back(
+        s, c, spend_attempt=True, max_attempts=1, code="late", detail="late"
+    ),
+    "publish": lambda s, c: jobs.publish(s, c, new_model(), None),
+}
+
+
+@pytest.mark.parametrize("taken", ["queued again", "running elsewhere", "succeeded elsewhere", "deleted"])
+@pytest.mark.parametrize("write", STALE_WRITES)
+def test_a_worker_that_wakes_after_its_lease_writes_nothing(
+    database: Database, write: str, taken: str
+) -> None:
+    job_id = new_job(database)
+    frozen = claimed(database, job_id)
+    let_lease_expire(database, job_id)
+    assert expire(database) == ["queued"]
+    if taken in {"running elsewhere", "succeeded elsewhere"}:
+        second = claimed(database, job_id)
+        assert second.token != frozen.token
+        if taken == "succeeded elsewhere":
+            assert publish(database, second)
+    if taken == "deleted":
+        with database.write() as session:
+            jobs.delete(session, job_id)
+        before = None
+    else:
+        before = _columns(job_of(database, job_id))
+
+    with database.write() as session:
+        assert STALE_WRITES[write](session, frozen) in (None, False)
+
+    if before is not None:
+        assert _columns(job_of(database, job_id)) == before
+    with database.read() as session:
+        published = session.scalar(select(func.count()).select_from(Model))
+    assert published == (taken == "succeeded elsewhere")
+
+
+def _columns(job: Job) -> dict[str, Any]:
+    return {column.key: getattr(job, column.key) for column in Job.__table__.columns}
+
+
+def test_publish_is_both_or_neither(database: Database) -> None:
+    job_id = new_job(database)
+    claim = claimed(database, job_id)
+
+    class Crash(Exception):
+        pass
+
+    def publish_and_crash() -> None:
+        with database.write() as session:
+            assert jobs.publish(session, claim, new_model(), None)
+            raise Crash
+
+    with pytest.raises(Crash):
+        publish_and_crash()
+    assert job_of(database, job_id).status == "running"
+    with database.read() as session:
+        assert models.list_page(session, limit=1) == ([], False)
+
+
+def test_publish_asked_again_after_a_lost_answer_says_yes(database: Database) -> None:
+    job_id = new_job(database)
+    claim, model = claimed(database, job_id), new_model()
+    assert publish(database, claim, model)
+    assert publish(database, claim, model)
+    assert types_of(database, job_id)[-2:] == ["started", "succeeded"]
+
+
+def test_the_dispatcher_sends_the_oldest_and_not_too_many(database: Database) -> None:
+    made = [new_job(database) for _ in range(5)]
+
+    def take(ahead: int = 3) -> list[str]:
+        with database.write() as session:
+            return jobs.take_due(session, redispatch_seconds=30, ahead=ahead)
+
+    assert take() == made[:3]
+    assert take() == []  # three are out
+    claimed(database, made[0])
+    assert take() == [made[3]]  # one was picked up
+    with database.write() as session:  # the messages are lost, the time is over
+        past = database.now(session) - timedelta(seconds=1)
+        session.execute(update(Job).where(Job.status == "queued").values(next_dispatch_at=past))
+    assert take() == made[1:4]
+
+
+def test_a_requeued_job_keeps_its_place(database: Database) -> None:
+    first, second = new_job(database), new_job(database)
+    claimed(database, first)
+    let_lease_expire(database, first)
+    expire(database)
+    with database.write() as session:
+        assert jobs.take_due(session, redispatch_seconds=30, ahead=4) == [first, second]

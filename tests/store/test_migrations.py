@@ -1,0 +1,154 @@
+"""The tables come from the migrations, on both databases, and match the classes."""
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from alembic import command
+from sqlalchemy import inspect, make_url, text
+
+from core.store import migrate
+from core.store.errors import DatabaseUnavailable
+from core.store.session import Database
+from core.store.tables import Base
+from tests.store.samples import new_job
+
+ROOT = Path(__file__).parents[2]
+
+
+def tables(url: str) -> set[str]:
+    with migrate.migrating(url) as connection:
+        return set(inspect(connection).get_table_names())
+
+
+def alembic(url: str, verb: str, *arguments: str) -> None:
+    with migrate.migrating(url) as connection:
+        config = migrate.alembic_config()
+        config.attributes["connection"] = connection
+        getattr(command, verb)(config, *arguments)
+
+
+def test_up_is_what_the_classes_say_and_may_run_again(empty_database_url: str) -> None:
+    for _ in range(2):
+        migrate.upgrade(empty_database_url)
+        alembic(empty_database_url, "check")
+    assert tables(empty_database_url) == {*Base.metadata.tables, "alembic_version"}
+
+
+def test_down_to_nothing_and_up_again(empty_database_url: str) -> None:
+    migrate.upgrade(empty_database_url)
+    alembic(empty_database_url, "downgrade", "base")
+    assert tables(empty_database_url) == {"alembic_version"}
+    migrate.upgrade(empty_database_url)
+    alembic(empty_database_url, "check")
+
+
+def test_several_starts_at_once(empty_database_url: str) -> None:
+    failures: list[BaseException] = []
+
+    def start() -> None:
+        # A process each, as in life: alembic's context is one a process.
+        done = subprocess.run(
+            [sys.executable, "-m", "core.store.migrate"],
+            env={**os.environ, "CLIPCITE_DATABASE_URL": empty_database_url},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            failures.append(AssertionError(done.stderr))
+
+    threads = [threading.Thread(target=start) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    Database(empty_database_url).check()
+
+
+def test_the_command_line_of_alembic_uses_our_settings(empty_database_url: str) -> None:
+    environment = {**os.environ, "CLIPCITE_DATABASE_URL": empty_database_url}
+    for arguments in (["upgrade", "head"], ["check"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "alembic", *arguments],
+            env=environment,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+
+
+def test_migrating_imports_no_torch(tmp_path: Path) -> None:
+    code = "import sys, core.store.migrate, core.store.jobs, core.store.blobs, core.store.queue\n"
+    code += "sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_a_migration_that_fails_leaves_nothing(empty_database_url: str) -> None:
+    class Crash(Exception):
+        pass
+
+    def upgrade_and_crash() -> None:
+        with migrate.migrating(empty_database_url) as connection:
+            config = migrate.alembic_config()
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+            raise Crash
+
+    with pytest.raises(Crash):
+        upgrade_and_crash()
+    assert tables(empty_database_url) == set()
+    migrate.upgrade(empty_database_url)
+
+
+def test_a_password_and_a_folder_may_hold_a_percent_sign(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / '100%d %(here)s' / 'clipcite.db'}"
+    migrate.upgrade(url)
+    Database(url).check()
+
+
+@pytest.mark.parametrize(
+    ("revision", "says"),
+    [(None, "has no tables yet"), ("9999_future", "a newer one has written it")],
+)
+def test_a_database_of_another_version_is_refused(database_url: str, revision: str | None, says: str) -> None:
+    database = Database(database_url)
+    database.check()
+    with database.write() as session:
+        session.execute(text("DELETE FROM alembic_version"))
+        if revision:
+            session.execute(text("INSERT INTO alembic_version VALUES (:revision)"), {"revision": revision})
+    with pytest.raises(DatabaseUnavailable, match=says) as refused:
+        database.check()
+    assert "clipcite db upgrade" in refused.value.detail
+    database.close()
+
+
+def test_an_older_database_is_told_to_upgrade(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripts = migrate._scripts()
+    monkeypatch.setattr(type(scripts), "get_current_head", lambda self: "0002")
+    with pytest.raises(DatabaseUnavailable, match="older version"):
+        database.check()
+
+
+def test_a_database_without_any_table_is_refused(empty_database_url: str) -> None:
+    if make_url(empty_database_url).get_backend_name() == "sqlite":
+        with pytest.raises(DatabaseUnavailable):  # the folder is not there
+            Database(empty_database_url).check()
+    else:
+        with pytest.raises(DatabaseUnavailable, match="no tables yet"):
+            Database(empty_database_url).check()
+
+
+def test_the_data_folder_is_private(empty_database_url: str) -> None:
+    migrate.upgrade(empty_database_url)
+    new_job(Database(empty_database_url))
+    path = make_url(empty_database_url).database
+    if make_url(empty_database_url).get_backend_name() == "sqlite":
+        assert path is not None
+        assert Path(path).parent.stat().st_mode & 0o077 == 0

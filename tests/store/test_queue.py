@@ -1,0 +1,147 @@
+"""Messages go round on files and on Redis, with a real worker."""
+
+import base64
+import json
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from celery import Celery
+
+from core.settings import Settings
+from core.store import queue
+from core.store.errors import QueueUnavailable
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(params=["files", "redis"])
+def environment(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, str]:
+    monkeypatch.setenv("CLIPCITE_DATA", str(tmp_path / "data"))
+    monkeypatch.delenv("CLIPCITE_REDIS_URL", raising=False)
+    if request.param == "redis":
+        import redis
+
+        url = request.getfixturevalue("redis_url")
+        redis.Redis.from_url(url).flushdb()
+        monkeypatch.setenv("CLIPCITE_REDIS_URL", url)
+    return dict(os.environ)
+
+
+@contextmanager
+def worker(environment: dict[str, str], notes: Path) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-m", "tests.store.queue_worker", notes],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
+
+
+def wait_for(notes: Path, wanted: list[str], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while (got := notes.read_text().split() if notes.exists() else []) != wanted:
+        assert time.monotonic() < deadline, got
+        time.sleep(0.05)
+
+
+def test_messages_before_and_after_the_worker_starts(environment: dict[str, str], tmp_path: Path) -> None:
+    app = queue.make_celery(Settings())
+    queue.check(app)
+    notes = tmp_path / "notes"
+    first = [f"job_{number}" for number in range(10)]
+    for job_id in first:
+        queue.send_adapt(app, job_id)
+    with worker(environment, notes):
+        wait_for(notes, first)
+        begun = time.monotonic()
+        queue.send_adapt(app, "job_late")
+        wait_for(notes, [*first, "job_late"], seconds=2)
+        assert time.monotonic() - begun < 1.5
+    app.close()
+    if "CLIPCITE_REDIS_URL" not in environment:
+        folder = tmp_path / "data" / "queue"
+        assert [path.name for path in folder.rglob("*") if path.is_file()] == []
+        assert {path.stat().st_mode & 0o777 for path in (folder, *folder.iterdir())} == {0o700}
+
+
+def test_a_reader_beside_a_busy_sender_gets_whole_messages_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On files: one that is taken while it is written would stop the worker."""
+    monkeypatch.setenv("CLIPCITE_DATA", str(tmp_path / "data"))
+    monkeypatch.delenv("CLIPCITE_REDIS_URL", raising=False)
+    app = queue.make_celery(Settings())
+    wanted = [f"job_{number}" for number in range(300)]
+
+    def send() -> None:
+        for job_id in wanted:
+            queue.send_adapt(app, job_id)
+
+    sender = threading.Thread(target=send)
+    with app.connection_for_read() as connection, connection.SimpleQueue(queue.QUEUE) as messages:
+        sender.start()
+        got = []
+        for _ in wanted:
+            message = messages.get(timeout=5)
+            got.append(message.payload[0][0])
+            message.ack()
+    sender.join()
+    assert got == wanted
+    app.close()
+
+
+def test_a_pickle_is_refused_and_the_worker_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLIPCITE_DATA", str(tmp_path / "data"))
+    monkeypatch.delenv("CLIPCITE_REDIS_URL", raising=False)
+    app = queue.make_celery(Settings())
+    notes, bomb = tmp_path / "notes", tmp_path / "bomb"
+
+    class Bomb:
+        def __reduce__(self) -> tuple[object, ...]:
+            return (Path.touch, (bomb,))
+
+    queue.send_adapt(app, "job_json")
+    message = next((tmp_path / "data" / "queue" / "messages").iterdir())
+    envelope = json.loads(message.read_text())
+    envelope["body"] = base64.b64encode(pickle.dumps(Bomb())).decode()
+    envelope["content-type"] = "application/x-python-serialize"
+    envelope["content-encoding"] = "binary"
+    message.write_text(json.dumps(envelope))
+    queue.send_adapt(app, "job_after")
+    with worker(dict(os.environ), notes):
+        wait_for(notes, ["job_after"])
+    assert not bomb.exists()
+    app.close()
+
+
+def test_a_broker_that_is_away_or_hangs_is_told_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    def app_of(port: int) -> Celery:
+        monkeypatch.setenv("CLIPCITE_REDIS_URL", f"redis://:secret@127.0.0.1:{port}/0")
+        return queue.make_celery(Settings())
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, never answers
+        away, hangs = app_of(1), app_of(silent.getsockname()[1])
+        for ask in (lambda: queue.check(away), lambda: queue.send_adapt(hangs, "job_1")):
+            begun = time.monotonic()
+            with pytest.raises(QueueUnavailable) as refused:
+                ask()
+            assert time.monotonic() - begun < 8
+            assert "secret" not in refused.value.detail

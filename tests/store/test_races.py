@@ -1,0 +1,184 @@
+"""Several at once, on real databases and with real threads."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from core.store import jobs
+from core.store.errors import JobConflict
+from core.store.session import Database
+from core.store.tables import Job, Model
+from tests.store.samples import (
+    claimed,
+    expire,
+    job_of,
+    let_lease_expire,
+    new_job,
+    new_model,
+    publish,
+    types_of,
+)
+
+ROUNDS = 15
+
+
+def at_once(*calls: Callable[[], Any]) -> list[Any]:
+    """Run all in threads that start together; their results in order, errors are raised."""
+    start = threading.Barrier(len(calls))
+    results: list[Any] = [None] * len(calls)
+
+    def run(number: int, call: Callable[[], Any]) -> None:
+        start.wait()
+        try:
+            results[number] = call()
+        except Exception as error:
+            results[number] = error
+
+    threads = [threading.Thread(target=run, args=item) for item in enumerate(calls)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    for result in results:
+        if isinstance(result, Exception) and not isinstance(result, JobConflict):
+            raise result
+    return results
+
+
+def test_one_of_many_claims_wins(database: Database) -> None:
+    def claim(job_id: str) -> bool:
+        with database.write() as session:
+            return jobs.claim(session, job_id, worker="w", lease_seconds=30) is not None
+
+    for _ in range(ROUNDS):
+        job_id = new_job(database)
+        assert sum(at_once(*[lambda job_id=job_id: claim(job_id)] * 4)) == 1
+        assert types_of(database, job_id) == ["queued", "started"]
+        assert job_of(database, job_id).attempts == 1
+
+
+def test_cancel_and_publish_leave_one_final_state(database: Database) -> None:
+    def cancel(job_id: str) -> None:
+        with database.write() as session:
+            jobs.request_cancel(session, job_id)
+
+    def stop_or_publish(claim: jobs.Claim) -> bool:
+        with database.write() as session:
+            stop = jobs.heartbeat(session, claim, lease_seconds=30, progress=None)
+        if not stop:
+            return publish(database, claim)
+        with database.write() as session:
+            assert jobs.finish_cancelled(session, claim)
+        return False
+
+    ends: Counter[str] = Counter()
+    for _ in range(ROUNDS):
+        job_id = new_job(database)
+        claim = claimed(database, job_id)
+        at_once(lambda: cancel(job_id), lambda: stop_or_publish(claim))  # noqa: B023
+        status = job_of(database, job_id).status
+        ends[status] += 1
+        assert status in {"succeeded", "cancelled"}
+        assert sum(t in {"succeeded", "cancelled"} for t in types_of(database, job_id)) == 1
+    with database.read() as session:
+        assert session.scalar(select(func.count()).select_from(Model)) == ends["succeeded"]
+
+
+def test_lease_expiry_and_publish_leave_one_winner(database: Database) -> None:
+    for _ in range(ROUNDS):
+        job_id = new_job(database)
+        claim = claimed(database, job_id)
+        let_lease_expire(database, job_id)
+        published, expired = at_once(
+            lambda: publish(database, claim),  # noqa: B023
+            lambda: expire(database),
+        )
+        status = job_of(database, job_id).status
+        assert (published, expired, status) in [(True, [], "succeeded"), (False, ["queued"], "queued")]
+        with database.write() as session:
+            if status == "queued":
+                jobs.delete(session, job_id)
+
+
+def test_delete_and_claim_leave_one_winner(database: Database) -> None:
+    def delete(job_id: str) -> None:
+        with database.write() as session:
+            jobs.delete(session, job_id)
+
+    def claim(job_id: str) -> jobs.Claim | None:
+        with database.write() as session:
+            return jobs.claim(session, job_id, worker="w", lease_seconds=30)
+
+    for _ in range(ROUNDS):
+        job_id = new_job(database)
+        refused, taken = at_once(lambda: delete(job_id), lambda: claim(job_id))  # noqa: B023
+        assert isinstance(refused, JobConflict) == (taken is not None)
+
+
+def test_dispatchers_take_disjoint_jobs(database: Database) -> None:
+    made = [new_job(database) for _ in range(24)]
+
+    def take() -> list[str]:
+        taken: list[str] = []
+        for _ in range(8):
+            with database.write() as session:
+                taken += jobs.take_due(session, redispatch_seconds=60, ahead=24)
+        return taken
+
+    taken = [job_id for each in at_once(take, take, take) for job_id in each]
+    assert sorted(taken) == made
+
+
+def test_two_dispatchers_expire_a_lease_once(database: Database) -> None:
+    for _ in range(ROUNDS):
+        job_id = new_job(database)
+        claimed(database, job_id)
+        let_lease_expire(database, job_id)
+        assert sorted(map(len, at_once(lambda: expire(database), lambda: expire(database)))) == [0, 1]
+        assert types_of(database, job_id) == ["queued", "started", "requeued"]
+        with database.write() as session:
+            jobs.delete(session, job_id)
+
+
+@pytest.mark.parametrize("threads", [4])
+def test_contending_writers_neither_fail_nor_lose_a_write(database: Database, threads: int) -> None:
+    """Fifty times each: read, change, write. Begun as deferred, most fail on SQLite."""
+    job_id = new_job(database)
+    claim = claimed(database, job_id)
+
+    def add() -> None:
+        for _ in range(50):
+            with database.write() as session:
+                progress = session.scalars(
+                    select(Job.progress).where(Job.id == job_id).with_for_update()
+                ).one()
+                count = (progress or {}).get("step", 0)
+                jobs.heartbeat(session, claim, lease_seconds=30, progress={"step": count + 1})
+
+    at_once(*[add] * threads)
+    assert job_of(database, job_id).progress == {"step": 50 * threads}
+
+
+def test_events_of_concurrent_transitions_are_numbered_without_gap(database: Database) -> None:
+    job_id = new_job(database)
+    claim = claimed(database, job_id)
+
+    def warn(name: str) -> None:
+        for number in range(5):
+            with database.write() as session:
+                assert jobs.record_warning(session, claim, name, str(number))
+
+    at_once(*[lambda name=name: warn(name) for name in "abc"])
+    assert types_of(database, job_id) == ["queued", "started", *["warning"] * 15]
+    assert len(job_of(database, job_id).warnings) == 15
+
+
+def test_a_model_is_published_once_by_a_claim(database: Database) -> None:
+    for _ in range(ROUNDS):
+        claim = claimed(database, new_job(database))
+        both = [lambda: publish(database, claim, new_model())] * 2  # noqa: B023
+        assert sorted(at_once(*both)) == [False, True]

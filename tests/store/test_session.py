@@ -1,0 +1,132 @@
+"""What the unit of work promises."""
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text, update
+from sqlalchemy.exc import IntegrityError
+
+from core.store.errors import DatabaseUnavailable
+from core.store.session import Database
+from core.store.tables import Job
+from tests.conftest import postgres_database
+from tests.store.samples import job_of, new_job, types_of
+
+
+def setting(database: Database, name: str) -> str:
+    with database.read() as session:
+        pragma = session.get_bind().dialect.name == "sqlite"
+        return str(session.scalar(text(f"PRAGMA {name}" if pragma else f"SHOW {name}")))
+
+
+def test_the_settings_are_in_force(database: Database) -> None:
+    wanted = {
+        "sqlite": {"journal_mode": "wal", "synchronous": "2", "busy_timeout": "5000", "foreign_keys": "1"},
+        "postgresql": {
+            "statement_timeout": "5s",
+            "lock_timeout": "2s",
+            "idle_in_transaction_session_timeout": "10s",
+        },
+    }[database.engine.dialect.name]
+    assert {name: setting(database, name) for name in wanted} == wanted
+
+
+def test_the_clock_is_in_utc_and_right(database: Database) -> None:
+    with database.read() as session:
+        now = database.now(session)
+    assert now.tzinfo is UTC
+    assert abs((now - datetime.now(UTC)).total_seconds()) < 5
+
+
+def test_a_time_without_zone_is_refused(database: Database) -> None:
+    job_id = new_job(database)
+    with database.write() as session, pytest.raises(Exception, match="without a time zone"):
+        session.execute(update(Job).where(Job.id == job_id).values(started_at=datetime(2026, 1, 1)))
+
+
+def test_read_stores_nothing_and_a_failed_write_neither(database: Database) -> None:
+    job_id = new_job(database)
+    with database.read() as session:
+        session.execute(update(Job).where(Job.id == job_id).values(name="no"))
+
+    def break_a_rule() -> None:
+        with database.write() as session:
+            session.execute(update(Job).where(Job.id == job_id).values(name="no"))
+            session.execute(update(Job).where(Job.id == job_id).values(status="lost"))
+
+    with pytest.raises(IntegrityError):
+        break_a_rule()
+    assert job_of(database, job_id).name is None
+    assert types_of(database, job_id) == ["queued"]
+
+
+def test_a_reader_does_not_wait_for_a_writer(database: Database) -> None:
+    job_id = new_job(database)
+    with database.write() as session:
+        session.execute(update(Job).where(Job.id == job_id).values(name="new"))
+        assert job_of(database, job_id).name is None
+    assert job_of(database, job_id).name == "new"
+
+
+def test_a_writer_that_waits_too_long_is_told_so(postgres_url: str, postgres_template: str) -> None:
+    with postgres_database(postgres_url, postgres_template) as url:
+        database = Database(url)
+        job_id = new_job(database)
+        with database.write() as first:
+            first.execute(update(Job).where(Job.id == job_id).values(name="a"))
+            begun = time.monotonic()
+            with pytest.raises(DatabaseUnavailable, match="lock timeout"), database.write() as second:
+                second.execute(update(Job).where(Job.id == job_id).values(name="b"))
+            assert time.monotonic() - begun < 4
+        database.close()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+psycopg://user:secret@127.0.0.1:1/none",
+        "sqlite:////proc/nowhere/clipcite.db",
+        "mysql://user:secret@host/db",
+        "not a url with secret",
+    ],
+)
+def test_an_unreachable_database_is_named_without_its_password(url: str) -> None:
+    with pytest.raises(DatabaseUnavailable) as refused:
+        Database(url).check()
+    assert (refused.value.status, refused.value.code) == (503, "database_unavailable")
+    assert "CLIPCITE_DATABASE_URL" in refused.value.detail
+    assert "secret" not in refused.value.detail
+
+
+def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+    (tmp_path / "clipcite.db").write_bytes(b"hello" * 1000)
+    with pytest.raises(DatabaseUnavailable, match="not a database"):
+        Database(f"sqlite:///{tmp_path / 'clipcite.db'}").check()
+
+
+def test_after_a_restart_of_the_server_the_next_call_works(postgres_url: str, postgres_template: str) -> None:
+    """All connections are cut, as a restart does; the pool must not hand out a dead one."""
+    with postgres_database(postgres_url, postgres_template) as url:
+        database, other = Database(url), Database(url)
+        cut = text(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        job_id = new_job(database)
+        with other.write() as session:
+            session.execute(cut)
+        assert job_of(database, job_id).status == "queued"
+
+        def be_cut_in_the_middle() -> None:
+            with database.write() as session:
+                session.execute(update(Job).values(name="half"))
+                with other.write() as killer:
+                    killer.execute(cut)
+
+        with pytest.raises(DatabaseUnavailable):
+            be_cut_in_the_middle()
+        assert job_of(database, job_id).name is None
+        database.close()
+        other.close()
