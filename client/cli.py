@@ -1,5 +1,7 @@
 """The command `clipcite`."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +12,9 @@ from client.serve import serve_until_stopped
 app = typer.Typer(
     help="Few-shot adaptation of CLIP, on your own machine.", no_args_is_help=True, add_completion=False
 )
+
+database = typer.Typer(help="The database.", no_args_is_help=True)
+app.add_typer(database, name="db")
 
 
 @app.callback()
@@ -32,6 +37,12 @@ def serve(
     Ctrl-C stops all of it. Jobs that are waiting or running go on at the next start.
     """
     raise typer.Exit(serve_until_stopped(host, port, data))
+
+
+@database.command()
+def upgrade() -> None:
+    """Bring the tables of CLIPCITE_DATABASE_URL (or of the data folder) to this version."""
+    raise typer.Exit(subprocess.call([sys.executable, "-m", "core.store.migrate"]))
 
 
 def main() -> None:

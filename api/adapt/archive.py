@@ -28,6 +28,7 @@ Warnings = list[dict[str, str]]
 CHUNK = 65_536
 MAX_DIRECTORY_BYTES = 16_000_000  # of a zip
 MAX_NAME = 8_192
+MAX_DEPTH = 32
 MAX_TAR_HEADER = 4_096  # on average
 TRAIN = {"train", "training"}
 TEST = {"test", "testing"}
@@ -136,6 +137,9 @@ def _read(file: BinaryIO, folder: Path, limits: ArchiveLimits) -> tuple[list[Ent
         ) as error:
             if isinstance(member, _TarMember):
                 raise  # there is no way to the next entry
+            if not picture:
+                other.append(_shown(parts))
+                continue
             problem = BadPicture(
                 "broken_entry",
                 f"The archive's copy of this file is damaged ({_reason(error)}); pack it anew.",
@@ -251,6 +255,8 @@ def _safe_parts(name: str) -> tuple[str, ...]:
     if len(name) > MAX_NAME:
         raise _broken(f"the name {_short(name)!r} is too long")
     parts = tuple(part for part in unicodedata.normalize("NFC", name).split("/") if part not in {"", "."})
+    if len(parts) > MAX_DEPTH:
+        raise _broken(f"the entry {_short(name)!r} lies more than {MAX_DEPTH} folders deep")
     if name.startswith("/") or "\\" in name or ".." in parts or (parts and re.match("[A-Za-z]:", parts[0])):
         raise ArchiveError(
             "unsafe_path",

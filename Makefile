@@ -1,0 +1,41 @@
+# For a newcomer: `make demo` runs the main job, `make test` passes the tests. Both first install
+# everything into .venv; nothing needs root, a compiler or a server.
+
+VENV := .venv
+BIN := $(VENV)/bin
+# The first of these that is new enough; or say which: make install PYTHON3=/usr/bin/python3.12
+PYTHON3 ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+
+.PHONY: help install demo check test clean
+
+help:
+	@echo "make install   everything into $(VENV)"
+	@echo "make demo      the whole loop on real pictures; DATA=folder for your own"
+	@echo "make check     formatting, types, imports between the rooms"
+	@echo "make test      check, and all tests"
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml
+	@test -n "$(PYTHON3)" || { echo "Python 3.11 or newer is needed: sudo apt-get install python3 python3-venv"; exit 1; }
+	@$(PYTHON3) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON3) can make no virtual environment: sudo apt-get install python3-venv"; exit 1; }
+	$(PYTHON3) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[server,starter,test]'
+	@touch $@
+
+demo: install
+	@DATA='$(DATA)' $(BIN)/python -m demo
+
+check: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check
+	$(BIN)/python -m pytest
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

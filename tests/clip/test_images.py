@@ -1,0 +1,273 @@
+import subprocess
+import sys
+import textwrap
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from core.clip.errors import BadPicture
+from core.clip.images import PictureLimits, open_picture
+from tests.inputs import crafted
+
+PIXELS = crafted.pixels()
+PICTURE = Image.fromarray(PIXELS)
+
+
+def array(source: bytes, **options: int) -> np.ndarray:
+    picture = open_picture(source, **options)  # type: ignore[arg-type]
+    assert picture.mode == "RGB"
+    assert not picture.info
+    return np.asarray(picture).astype(int)
+
+
+def refused(source: bytes | Path, limits: PictureLimits | None = None) -> str:
+    with pytest.raises(BadPicture) as caught:
+        open_picture(source, limits or PictureLimits())
+    assert caught.value.detail.endswith(".")
+    return caught.value.code
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "tolerance"),
+    [
+        ("JPEG", {"quality": 95, "subsampling": 0}, 8),
+        ("JPEG", {"quality": 95, "subsampling": 0, "progressive": True}, 8),
+        ("PNG", {}, 0),
+        ("WEBP", {"lossless": True}, 0),
+        ("BMP", {}, 0),
+        ("TIFF", {}, 0),
+        ("TIFF", {"compression": "tiff_lzw"}, 0),
+    ],
+)
+def test_each_kind_is_read_by_content(
+    kind: str, options: dict[str, object], tolerance: int, tmp_path: Path
+) -> None:
+    content = crafted.encoded(PICTURE, kind, **options)
+    assert np.abs(array(content) - PIXELS).max() <= tolerance
+    path = tmp_path / "wrong name.txt"
+    path.write_bytes(content)
+    assert np.array_equal(np.asarray(open_picture(path)), array(content))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_exif_turns_a_picture_once(kind: str) -> None:
+    undo = {1: None, 2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # what the camera did
+    options = {"JPEG": {"quality": 100, "subsampling": 0}, "WEBP": {"lossless": True}}.get(kind, {})
+    for orientation, turn in undo.items():
+        stored = PICTURE if turn is None else PICTURE.transpose(Image.Transpose(turn))
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        result = array(crafted.encoded(stored, kind, exif=exif, **options))
+        assert np.abs(result - PIXELS).max() <= (8 if kind == "JPEG" else 0), orientation
+
+
+def test_broken_exif_is_no_reason_to_refuse() -> None:
+    content = crafted.encoded(PICTURE, "JPEG", exif=b"Exif\0\0garbage that is no TIFF at all")
+    assert array(content).shape == PIXELS.shape
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P"])
+def test_simple_modes(mode: str) -> None:
+    picture = PICTURE.convert(mode)
+    assert np.array_equal(array(crafted.encoded(picture, "PNG")), np.asarray(picture.convert("RGB")))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+def test_cmyk_keeps_its_colours(kind: str) -> None:
+    options = {"quality": 100, "subsampling": 0} if kind == "JPEG" else {}  # JPEG: Adobe's inverted ink
+    assert np.abs(array(crafted.encoded(PICTURE.convert("CMYK"), kind, **options)) - PIXELS).max() <= 12
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "TIFF big endian"])
+def test_16_bit_grey_equals_its_8_bit_twin(kind: str) -> None:
+    deep = np.random.default_rng(1).integers(0, 2**16, (40, 30)).astype(np.uint16)
+    if kind == "PNG":
+        content = crafted.png16(deep, 0)
+    else:
+        picture = Image.fromarray(deep)
+        if kind.endswith("big endian"):
+            picture = Image.frombytes("I;16B", picture.size, deep.astype(">u2").tobytes())
+        content = crafted.encoded(picture, "TIFF")
+    assert np.abs(array(content)[..., 0] - deep / 257).max() <= 1
+
+
+@pytest.mark.parametrize(("colour_type", "channels"), [(2, 3), (4, 2), (6, 4)])
+def test_16_bit_colour_equals_its_8_bit_twin(colour_type: int, channels: int) -> None:
+    deep = np.random.default_rng(1).integers(0, 2**16, (40, 30, channels)).astype(np.uint16)
+    colour = deep[..., :3] if channels > 2 else deep[..., :1].repeat(3, -1)
+    alpha = deep[..., -1:] / 65_535 if channels in {2, 4} else 1
+    expected = colour / 257 * alpha + 255 * (1 - alpha)
+    assert np.abs(array(crafted.png16(deep, colour_type)) - expected).max() <= 2
+
+
+def test_deep_grey_of_floats_and_32_bits() -> None:
+    grey = PIXELS[..., 0]
+    for values in (grey.astype(np.float32), grey.astype(np.float32) / 255, grey.astype(np.int32) * 257):
+        content = crafted.encoded(Image.fromarray(values), "TIFF")
+        assert np.abs(array(content)[..., 0] - grey).max() <= 1
+    broken = grey.astype(np.float32)
+    broken[0, 0] = np.nan
+    assert array(crafted.encoded(Image.fromarray(broken), "TIFF"))[0, 0, 0] == 0
+
+
+def test_transparency_lies_on_white() -> None:
+    alpha = np.full((40, 30), 255, np.uint8)
+    alpha[:20] = 0
+    rgba = Image.fromarray(np.dstack([PIXELS, alpha]))
+    expected = PIXELS.copy()
+    expected[:20] = 255
+    assert np.array_equal(array(crafted.encoded(rgba, "PNG")), expected)
+    assert np.array_equal(array(crafted.encoded(rgba, "WEBP", lossless=True)), expected)
+    grey = array(crafted.encoded(rgba.convert("LA"), "PNG"))
+    assert (grey[:20] == 255).all()
+
+    palette = Image.fromarray(np.arange(1200).reshape(40, 30).astype(np.uint8) % 4).convert("P")
+    palette.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255, 9, 9, 9])
+    for kind in ("PNG", "GIF"):
+        result = array(crafted.encoded(palette, kind, transparency=0))
+        index = np.asarray(palette)
+        assert (result[index == 0] == 255).all()
+        assert (result[index == 1] == [0, 255, 0]).all()
+    some = array(crafted.encoded(palette, "PNG", transparency=bytes([128, 255, 255, 255])))
+    assert (some[np.asarray(palette) == 0] == [255, 127, 127]).all()
+    colour = array(crafted.encoded(palette.convert("RGB"), "PNG", transparency=(255, 0, 0)))
+    assert (colour[np.asarray(palette) == 0] == 255).all()
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
+def test_an_animation_gives_its_first_frame(kind: str) -> None:
+    frames = [Image.new("RGB", (30, 40), colour) for colour in ("red", "lime", "blue")]
+    options = {"lossless": True} if kind == "WEBP" else {}
+    content = crafted.encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options)
+    assert (array(content) == [255, 0, 0]).all()
+
+
+def test_shortest_side() -> None:
+    large = Image.fromarray(crafted.pixels(3, 400, 300))
+    exact = np.asarray(large.resize((30, 40), Image.Resampling.BICUBIC)).astype(int)
+    for kind in ("PNG", "JPEG"):
+        content = crafted.encoded(large, kind, **({"quality": 100} if kind == "JPEG" else {}))
+        assert open_picture(content).size == (300, 400)
+        result = array(content, shortest_side=30)
+        assert result.shape == (40, 30, 3)
+        assert np.abs(result - exact).mean() < 2
+        assert array(content, shortest_side=300).shape == (400, 300, 3)
+        assert array(content, shortest_side=9_999).shape == (400, 300, 3)
+    assert array(crafted.png(0, 1, 5_000), shortest_side=1).shape == (1, 5_000, 3)
+    assert array(crafted.png(0, 3, 5_000), shortest_side=1).shape == (1, 1_667, 3)
+
+
+@pytest.mark.parametrize("percent", range(10, 100, 10))
+@pytest.mark.parametrize("kind", ["JPEG", "progressive", "PNG", "WEBP", "GIF", "TIFF"])
+def test_cut_short(kind: str, percent: int) -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 80, 3), dtype=np.uint8))
+    options = {"progressive": True} if kind == "progressive" else {}
+    content = crafted.encoded(noise, "JPEG" if kind == "progressive" else kind, **options)
+    cut = content[: len(content) * percent // 100]
+    assert refused(cut) == "truncated_picture"
+    with pytest.raises(BadPicture):
+        open_picture(cut, shortest_side=1)
+
+
+@pytest.mark.parametrize("name", crafted.NOT_PICTURES)
+def test_not_a_picture(name: str) -> None:
+    assert refused(crafted.NOT_PICTURES[name]) == "not_a_picture"
+
+
+def test_empty_and_too_large(tmp_path: Path) -> None:
+    assert refused(b"") == "empty_file"
+    path = tmp_path / "a"
+    path.write_bytes(crafted.jpeg())
+    assert refused(path, PictureLimits(max_bytes=100)) == "picture_too_large"
+    assert refused(crafted.jpeg(), PictureLimits(max_bytes=100)) == "picture_too_large"
+    assert open_picture(path, PictureLimits(path.stat().st_size, 1_200)).size == (30, 40)
+    assert refused(path, PictureLimits(max_pixels=1_199)) == "too_many_pixels"
+
+
+def test_a_missing_path_is_not_a_bad_picture(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        open_picture(tmp_path / "nothing")
+
+
+def test_pillows_own_pixel_limit_plays_no_part() -> None:
+    bomb = crafted.pixel_bomb(10_000)  # where Pillow only warns
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert refused(bomb) == "too_many_pixels"
+        assert open_picture(bomb, PictureLimits(max_pixels=10**8), shortest_side=10).size == (10, 10)
+
+
+def test_a_huge_tile_is_refused() -> None:
+    content = bytearray(crafted.encoded(PICTURE.convert("L"), "TIFF"))
+    # A little-endian directory entry: tag, type long, count 1, value. StripOffsets gives way to TileWidth.
+    for old, new in ((278, 322), (279, 323)):
+        at = content.index(old.to_bytes(2, "little") + b"\4\0\1\0\0\0")
+        content[at : at + 12] = new.to_bytes(2, "little") + b"\4\0\1\0\0\0" + (30_000).to_bytes(4, "little")
+    assert refused(bytes(content)) == "too_many_pixels"
+
+
+def test_pixel_bombs_cost_no_memory(tmp_path: Path) -> None:
+    assert open_picture(crafted.webp_canvas(99, 99)).size == (99, 99)
+    bombs = {"png": crafted.pixel_bomb(), "webp": crafted.webp_canvas(16_383, 9_000)}
+    assert len(bombs["png"]) < 130_000
+    for kind, content in bombs.items():
+        (tmp_path / kind).write_bytes(content)
+    (tmp_path / "good").write_bytes(crafted.png())
+    script = """
+        import resource, sys
+        from pathlib import Path
+        from core.clip.errors import BadPicture
+        from core.clip.images import open_picture
+        folder = Path(sys.argv[1])
+        open_picture(folder / "good")
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        for kind in ("png", "webp"):
+            try:
+                open_picture(folder / kind)
+            except BadPicture as problem:
+                print(problem.code)
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    png, webp, grown = done.stdout.split()
+    assert png == webp == "too_many_pixels"
+    assert int(grown) < 20_000  # kB
+
+
+SEEDS = [
+    crafted.encoded(PICTURE, kind, **options)
+    for kind, options in [
+        ("JPEG", {}),
+        ("JPEG", {"progressive": True}),
+        ("PNG", {}),
+        ("WEBP", {}),
+        ("GIF", {}),
+        ("BMP", {}),
+        ("TIFF", {}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+    ]
+]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL.TiffImagePlugin")
+@settings(max_examples=400, deadline=None)
+@given(
+    seed=st.sampled_from(SEEDS),
+    changes=st.lists(st.tuples(st.integers(0, 5_000), st.integers(0, 255)), max_size=8),
+    end=st.integers(1, 10_000),
+)
+def test_garbage_is_a_bad_picture_or_a_picture(seed: bytes, changes: list[tuple[int, int]], end: int) -> None:
+    content = bytearray(seed[:end])
+    for place, value in changes:
+        content[place % len(content)] = value
+    try:
+        picture = open_picture(bytes(content), PictureLimits(max_pixels=1_000_000))
+    except BadPicture:
+        return
+    assert picture.mode == "RGB"

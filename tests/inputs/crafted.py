@@ -1,0 +1,197 @@
+"""Files for tests: good pictures of every kind, broken ones, archives and bombs, all made here."""
+
+import gzip
+import io
+import stat
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image
+
+
+@dataclass
+class Upload:
+    """Stands in for Starlette's UploadFile."""
+
+    filename: str | None
+    file: BinaryIO
+
+
+def upload(content: bytes, name: str | None = "a.jpg") -> Upload:
+    return Upload(name, io.BytesIO(content))
+
+
+def pixels(seed: int = 0, height: int = 40, width: int = 30) -> np.ndarray:
+    """A smooth colour picture [H, W, 3] uint8, another one for each seed, with no symmetry."""
+    rough = np.random.default_rng(seed).integers(0, 256, (5, 4, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(rough).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def encoded(picture: Image.Image, kind: str = "JPEG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def jpeg(seed: int = 0, height: int = 40, width: int = 30) -> bytes:
+    return encoded(Image.fromarray(pixels(seed, height, width)), "JPEG", quality=95, subsampling=0)
+
+
+def png(seed: int = 0, height: int = 40, width: int = 30) -> bytes:
+    return encoded(Image.fromarray(pixels(seed, height, width)), "PNG")
+
+
+def png_chunks(*chunks: tuple[bytes, bytes]) -> bytes:
+    out = b"\x89PNG\r\n\x1a\n"
+    for name, data in chunks:
+        out += struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+    return out
+
+
+def png16(values: np.ndarray, colour_type: int) -> bytes:
+    """A 16-bit PNG from [H, W] (type 0) or [H, W, C] (2: RGB, 4: LA, 6: RGBA) uint16."""
+    height, width = values.shape[:2]
+    rows = values.astype(">u2").reshape(height, -1)
+    raw = b"".join(b"\0" + row.tobytes() for row in rows)
+    header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
+    return png_chunks((b"IHDR", header), (b"IDAT", zlib.compress(raw)), (b"IEND", b""))
+
+
+def pixel_bomb(side: int = 30_000) -> bytes:
+    """A valid PNG of one bit a pixel, about 112 kB at 30,000 x 30,000."""
+    packer = zlib.compressobj(9)
+    row = bytes(1 + (side + 7) // 8)
+    data = b"".join(packer.compress(row) for _ in range(side)) + packer.flush()
+    header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    return png_chunks((b"IHDR", header), (b"IDAT", data), (b"IEND", b""))
+
+
+def webp_canvas(width: int, height: int) -> bytes:
+    """An animated WebP with a canvas of any size and one small frame."""
+    still = encoded(Image.fromarray(pixels()), "WEBP")[12:]
+    frame = bytes(6) + (29).to_bytes(3, "little") + (39).to_bytes(3, "little") + bytes(4) + still
+    canvas = b"\2\0\0\0" + (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    chunks = ((b"VP8X", canvas), (b"ANIM", bytes(6)), (b"ANMF", frame))
+    body = b"WEBP" + b"".join(name + len(data).to_bytes(4, "little") + data for name, data in chunks)
+    return b"RIFF" + len(body).to_bytes(4, "little") + body
+
+
+SVG = b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"><rect width="9" height="9"/></svg>'
+NOT_PICTURES = {
+    "text": b"BMW is a make of cars, and this is a text with .jpg at its end.\n" * 9,
+    "svg": SVG,
+    "pdf": b"%PDF-1.4\n1 0 obj\n<<>>\nendobj\ntrailer<<>>\n%%EOF\n",
+    "eps": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n",
+    "html": b"<!doctype html><html><img src=x></html>",
+    "zeros": bytes(1000),
+    "one byte": b"\xff",
+    "zip": b"PK\3\4" + bytes(100),
+    "ico": b"\0\0\1\0\1\0" + bytes(60),
+    "ppm": b"P6 2 2 255\n" + bytes(12),
+    "fits": b"SIMPLE  =                    T" + bytes(200),
+    "heic": b"\0\0\0\x18ftypheic" + bytes(100),
+}
+
+
+def zip_of(files: Mapping[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as archive:
+        for name, content in files.items():
+            archive.writestr(zipfile.ZipInfo(name), content, compression)
+    return buffer.getvalue()
+
+
+def tar_of(files: Mapping[str, bytes], mode: str = "w") -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode=mode) as archive:  # type: ignore[call-overload]
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def tar_gz_of(files: Mapping[str, bytes]) -> bytes:
+    return tar_of(files, "w:gz")
+
+
+def tar_with(info: tarfile.TarInfo) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        archive.addfile(info)
+    return buffer.getvalue()
+
+
+def zip_with_link(name: str = "cat/a.jpg", target: str = "/etc/passwd") -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        info = zipfile.ZipInfo(name)
+        info.create_system = 3
+        info.external_attr = (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(info, target)
+    return buffer.getvalue()
+
+
+def zip_bomb(size: int = 50_000_000, name: str = "cat/a.jpg") -> bytes:
+    """About 49 kB that unpack to 50 MB."""
+    return zip_of({name: bytes(size), "dog/b.jpg": jpeg()})
+
+
+def zip_raw(entries: Iterable[tuple[bytes, int, int, bytes, int]], blob: bytes) -> bytes:
+    """A zip with any directory over `blob`; an entry is (name, offset, packed size, CRC, size)."""
+    rows = [
+        b"PK\1\2"
+        + struct.pack("<HHHHHH", 20, 20, 0, 8, 0, 0x21)
+        + crc
+        + struct.pack("<IIHHHHHII", packed, size, len(name), 0, 0, 0, 0, 0, offset)
+        + name
+        for name, offset, packed, crc, size in entries
+    ]
+    directory, count = b"".join(rows), min(len(rows), 0xFFFF)
+    end = b"PK\5\6" + struct.pack("<HHHHIIH", 0, 0, count, count, len(directory), len(blob), 0)
+    return blob + directory + end
+
+
+def overlapping_zip(entries: int = 100, size: int = 15_000_000) -> bytes:
+    """All entries of the directory point to the same packed bytes."""
+    data = bytes(size)
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    packed = packer.compress(data) + packer.flush()
+    crc = struct.pack("<I", zlib.crc32(data))
+    name = b"cat/a.jpg"
+    local = (
+        b"PK\3\4"
+        + struct.pack("<HHHHH", 20, 0, 8, 0, 0x21)
+        + crc
+        + struct.pack("<IIHH", len(packed), size, len(name), 0)
+        + name
+        + packed
+    )
+    names = [f"cat/{i:05d}"[:9].encode() for i in range(entries)]
+    return zip_raw([(n, 0, len(packed), crc, size) for n in names], local)
+
+
+def encrypted_zip() -> bytes:
+    """A plain zip whose entries say that they need a password."""
+    content = bytearray(zip_of({"cat/a.jpg": jpeg()}))
+    content[6] |= 1
+    content[content.index(b"PK\1\2") + 8] |= 1
+    return bytes(content)
+
+
+def gz(content: bytes) -> bytes:
+    return gzip.compress(content, mtime=0)
+
+
+def two_classes(pictures: int = 4) -> dict[str, bytes]:
+    return {
+        f"{name}/{i}.jpg": jpeg(10 * row + i)
+        for row, name in enumerate(["red fox", "badger"])
+        for i in range(pictures)
+    }

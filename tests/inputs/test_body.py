@@ -1,0 +1,307 @@
+"""The guard in front of a real FastAPI app, in process and over sockets to a real uvicorn."""
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Annotated
+
+import pytest
+import uvicorn
+from fastapi import FastAPI, File, Form, Request, UploadFile
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.testclient import TestClient
+from starlette.types import Receive, Scope, Send
+
+from api.body import BodyGuard
+
+LIMIT = 100_000
+BOUNDARY = b"----a.Boundary_7"
+FORM = b"multipart/form-data; boundary=" + BOUNDARY
+calls: list[list[int]] = []
+
+
+def part(name: str, content: bytes, filename: str | None = None) -> bytes:
+    disposition = f'form-data; name="{name}"' + (f'; filename="{filename}"' if filename else "")
+    head = b"--" + BOUNDARY + b"\r\nContent-Disposition: " + disposition.encode() + b"\r\n\r\n"
+    return head + content + b"\r\n"
+
+
+END = b"--" + BOUNDARY + b"--"
+# The content holds all but boundaries, to be sure that nothing looks for less.
+FILE = (b"\r\n--" + BOUNDARY[:-1] + b"\r\n--\r\n" + bytes(range(256))) * 20
+BODY = part("label", b"cat") + part("images", FILE, "a.jpg") + part("images", FILE, "b.jpg") + END + b"\r\n"
+
+
+def make_app() -> FastAPI:
+    app = FastAPI()
+
+    @app.post("/form")
+    def form(images: Annotated[list[UploadFile], File()], label: Annotated[str, Form()] = "") -> list[int]:
+        sizes = [len(image.file.read()) for image in images]
+        calls.append(sizes)
+        return sizes
+
+    @app.post("/raw")
+    async def raw(request: Request) -> int:
+        return len(await request.body())
+
+    @app.post("/deaf")
+    def deaf() -> str:
+        return "never reads its body"
+
+    app.add_middleware(BodyGuard, max_bytes=LIMIT)
+    return app
+
+
+Reply = tuple[int, str, dict[str, object]]
+Post = Callable[..., Reply]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[int]:
+    config = uvicorn.Config(make_app(), port=0, log_level="error", timeout_graceful_shutdown=1)
+    running = uvicorn.Server(config)
+    thread = threading.Thread(target=running.run, daemon=True)
+    thread.start()
+    while not running.started:
+        time.sleep(0.01)
+    yield running.servers[0].sockets[0].getsockname()[1]
+    running.should_exit = True
+    thread.join(5)
+
+
+def answer_of(raw: bytes) -> Reply:
+    head, _, body = raw.partition(b"\r\n\r\n")
+    lines = head.decode("latin-1").split("\r\n")
+    headers = dict(line.lower().split(": ", 1) for line in lines[1:])
+    if headers.get("transfer-encoding") == "chunked":
+        body = body.partition(b"\r\n")[2].rpartition(b"\r\n0")[0]
+    value = json.loads(body)
+    return (
+        int(lines[0].split()[1]),
+        headers["content-type"],
+        value if isinstance(value, dict) else {"ok": value},
+    )
+
+
+def exchange(port: int, request: bytes, *, half_close: bool = False) -> bytes:
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        try:
+            connection.sendall(request)
+            if half_close:
+                connection.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # answered and closed before everything was sent
+        raw = b""
+        try:
+            while chunk := connection.recv(65_536):
+                raw += chunk
+        except ConnectionError:
+            pass
+        return raw
+
+
+def over_socket(port: int, chunked: bool) -> Post:
+    def post(body: bytes, content_type: bytes = FORM, path: str = "/form") -> Reply:
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n".encode()
+        head += b"Content-Type: " + content_type + b"\r\n"
+        if not chunked:
+            head += b"Content-Length: %d\r\n\r\n" % len(body)
+            return answer_of(exchange(port, head + body))
+        head += b"Transfer-Encoding: chunked\r\n\r\n"
+        pieces = [body[i : i + 997] for i in range(0, len(body), 997)]
+        packed = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
+        return answer_of(exchange(port, head + packed + b"0\r\n\r\n"))
+
+    return post
+
+
+@pytest.fixture(params=["in process", "socket", "chunked socket"])
+def post(request: pytest.FixtureRequest) -> Post:
+    if request.param != "in process":
+        return over_socket(request.getfixturevalue("server"), request.param.startswith("chunked"))
+    client = TestClient(make_app())
+
+    def send(body: bytes, content_type: bytes = FORM, path: str = "/form") -> Reply:
+        reply = client.post(path, content=body, headers={"content-type": content_type.decode("latin-1")})
+        value = reply.json()
+        return (
+            reply.status_code,
+            reply.headers["content-type"],
+            value if isinstance(value, dict) else {"ok": value},
+        )
+
+    return send
+
+
+def assert_problem(reply: Reply, status: int, code: str) -> None:
+    assert reply[:2] == (status, "application/problem+json")
+    assert (reply[2]["status"], reply[2]["code"]) == (status, code)
+    assert set(reply[2]) == {"type", "title", "status", "detail", "code", "errors", "request_id"}
+
+
+def test_a_whole_form(post: Post) -> None:
+    assert post(BODY)[2] == {"ok": [len(FILE), len(FILE)]}
+
+
+@pytest.mark.parametrize("epilogue", [b"", b"\r\n", b"\r\nan epilogue\r\n" + END + b"\r\n"])
+def test_what_follows_the_end_is_free(post: Post, epilogue: bytes) -> None:
+    assert post(BODY.removesuffix(b"\r\n") + epilogue)[2] == {"ok": [len(FILE), len(FILE)]}
+
+
+def test_quoted_boundary_and_odd_spelling(post: Post) -> None:
+    assert post(BODY, b'Multipart/Form-Data; charset=utf-8; boundary="' + BOUNDARY + b'"')[0] == 200
+
+
+def test_a_cut_form_is_never_taken(post: Post) -> None:
+    calls.clear()
+    end = BODY.rindex(END)
+    cuts = [*range(0, end, 1_000), *range(end - 4, end + len(END))]
+    for cut in cuts:
+        reply = post(BODY[:cut])
+        assert_problem(reply, 400, "truncated_body")
+    assert calls == []
+
+
+def test_a_cut_connection_is_never_taken(server: int) -> None:
+    """The client promises the whole body and goes away."""
+    calls.clear()
+    head = b"POST /form HTTP/1.1\r\nHost: x\r\nContent-Type: " + FORM + b"\r\n"
+    for cut in range(0, len(BODY), 1_000):
+        promised = head + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY[:cut]
+        chunk = head + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % len(BODY) + BODY[:cut]
+        for request in (promised, chunk):
+            raw = exchange(server, request, half_close=True)
+            assert not raw.startswith(b"HTTP/1.1 2"), raw
+    assert calls == []
+
+
+def test_without_a_usable_boundary(post: Post) -> None:
+    for content_type in (
+        b"multipart/form-data",
+        b"multipart/form-data; boundary=",
+        b"multipart/form-data; a=b",
+    ):
+        assert_problem(post(BODY, content_type), 400, "invalid_boundary")
+    assert_problem(post(BODY, b"multipart/form-data; boundary=" + b"x" * 201), 400, "invalid_boundary")
+    assert post(BODY, b"multipart/form-data; boundary=another")[0] == 400
+
+
+@pytest.mark.parametrize("body", [b"", b"a preamble and nothing else\r\n", b"\r\n\r\n", END[:-1], b"x" + END])
+def test_no_part_and_no_end(post: Post, body: bytes) -> None:
+    assert post(body)[0] == 400
+
+
+def test_an_empty_form_is_the_routes_business(post: Post) -> None:
+    assert post(END + b"\r\n")[0] == 422
+    assert post(part("label", b"x") + END)[0] == 422
+
+
+def test_other_kinds_of_bodies_pass(post: Post) -> None:
+    assert post(b"{}", b"application/json", "/raw")[2] == {"ok": 2}
+    assert post(b"a=b", b"application/x-www-form-urlencoded", "/raw")[2] == {"ok": 3}
+    assert post(BODY[:100], b"multipart/mixed; boundary=x", "/raw")[2] == {"ok": 100}
+
+
+def test_size_limit(post: Post) -> None:
+    def form(size: int) -> bytes:
+        overhead = len(part("images", b"", "a.jpg") + END)
+        return part("images", bytes(size - overhead), "a.jpg") + END
+
+    calls.clear()
+    assert post(form(LIMIT))[0] == 200
+    assert len(calls) == 1
+    assert_problem(post(form(LIMIT + 1)), 413, "request_too_large")
+    assert_problem(post(bytes(LIMIT + 1), b"application/octet-stream", "/raw"), 413, "request_too_large")
+    assert len(calls) == 1
+
+
+def test_the_end_may_fall_on_any_border_of_chunks() -> None:
+    client = TestClient(make_app())
+    headers = {"content-type": FORM.decode()}
+    start = BODY.rindex(END) - 4
+    for border in range(start, len(BODY) + 1):
+        chunks = [BODY[:border], BODY[border:]]
+        assert client.post("/form", content=iter(chunks), headers=headers).status_code == 200, border
+    one_by_one = [BODY[:start], *(BODY[i : i + 1] for i in range(start, len(BODY)))]
+    assert client.post("/form", content=iter(one_by_one), headers=headers).status_code == 200
+    cut = one_by_one[: -len(b"-\r\n")]
+    assert client.post("/form", content=iter(cut), headers=headers).json()["code"] == "truncated_body"
+
+
+def test_a_promise_of_too_much_is_refused_at_once(server: int) -> None:
+    head = b"POST /deaf HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999999\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server), timeout=5) as connection:
+        connection.sendall(head)  # and no byte of the body
+        raw = connection.recv(65_536)
+    assert raw.startswith(b"HTTP/1.1 413")
+    assert b"connection: close" in raw.lower()
+
+
+def test_through_other_middleware_and_swallowed_errors() -> None:
+    app = FastAPI()
+
+    @app.post("/swallow")
+    async def swallow(request: Request) -> str:
+        try:
+            await request.form()
+        except Exception:
+            return "all is well"
+        return "fine"
+
+    @app.middleware("http")
+    async def between(request: Request, call_next: Callable[..., object]) -> object:
+        return await call_next(request)  # type: ignore[misc]
+
+    app.add_middleware(BaseHTTPMiddleware, dispatch=between)
+    app.add_middleware(BodyGuard, max_bytes=LIMIT)
+    client = TestClient(app)
+    headers = {"content-type": FORM.decode()}
+    assert client.post("/swallow", content=BODY[:-9], headers=headers).status_code == 400
+    chunks = (bytes(1_000) for _ in range(200))
+    assert client.post("/swallow", content=chunks, headers=headers).status_code == 413
+    assert client.post("/swallow", content=BODY, headers=headers).json() == "fine"
+
+
+def test_own_rendering_and_request_id() -> None:
+    def render(scope: Scope, status: int, code: str, detail: str) -> tuple[list[tuple[bytes, bytes]], bytes]:
+        return [(b"x-path", scope["path"].encode())], f"{status} {code}".encode()
+
+    async def nothing(scope: Scope, receive: Receive, send: Send) -> None:
+        raise AssertionError("never called")
+
+    client = TestClient(BodyGuard(nothing, 10, render))
+    reply = client.post("/x", content=bytes(11))
+    assert (reply.text, reply.headers["x-path"]) == ("413 request_too_large", "/x")
+
+
+def test_bounded_reading() -> None:
+    """Chunks beyond the limit are not asked for."""
+    given = 0
+
+    def chunks() -> Iterator[bytes]:
+        nonlocal given
+        for _ in range(1_000):
+            given += 10_000
+            yield bytes(10_000)
+
+    import anyio
+
+    async def run() -> list[dict[str, object]]:
+        stream, sent = chunks(), []
+
+        async def receive() -> dict[str, object]:
+            return {"type": "http.request", "body": next(stream), "more_body": True}
+
+        async def send(message: dict[str, object]) -> None:
+            sent.append(message)
+
+        scope = {"type": "http", "method": "POST", "path": "/raw", "headers": [], "query_string": b""}
+        await make_app()(scope, receive, send)  # type: ignore[arg-type]
+        return sent
+
+    sent = anyio.run(run)
+    assert sent[0]["status"] == 413
+    assert given <= LIMIT + 64_000
