@@ -1,0 +1,88 @@
+"""What a training did, seen from outside: a reporter that keeps everything, and hooks on a backbone."""
+
+import copy
+import hashlib
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+
+from core.clip.backbone import Backbone
+from core.clip.progress import Silent, StepProgress
+
+
+class Recorder(Silent):
+    """Keeps all progress; asks to stop once `cancel_after` steps are done."""
+
+    def __init__(self, cancel_after: int | None = None) -> None:
+        self.cancel_after = cancel_after
+        self.steps: list[StepProgress] = []
+        self.stages: list[str] = []
+
+    def stage(self, name: str) -> None:
+        self.stages.append(name)
+
+    def step(self, progress: StepProgress) -> None:
+        self.steps.append(progress)
+
+    def cancelled(self) -> bool:
+        return self.cancel_after is not None and len(self.steps) >= self.cancel_after
+
+
+@dataclass
+class Pass:
+    """One pass through a module that is watched."""
+
+    module: nn.Module
+    given: Tensor
+    with_gradients: bool
+    in_train_mode: bool
+
+
+@dataclass
+class Watched:
+    """A copy of a backbone whose copies (the network in training is one) tell of their passes:
+    hooks are copied with the network."""
+
+    backbone: Backbone
+    passes: dict[str, list[Pass]] = field(default_factory=dict)
+
+    def of_student(self, module: str) -> list[Pass]:
+        """The passes with gradients: the teacher's have none."""
+        return [p for p in self.passes[module] if p.with_gradients]
+
+
+def watch(backbone: Backbone, *modules: str) -> Watched:
+    model = copy.deepcopy(backbone.model)
+    watched = Watched(replace(backbone, model=model), {name: [] for name in modules})
+    for name in modules:
+
+        def hook(module: nn.Module, given: tuple[Tensor, ...], _output: object, name: str = name) -> None:
+            in_train_mode = any(part.training for part in module.modules())
+            watched.passes[name].append(
+                Pass(module, given[0].detach().clone(), torch.is_grad_enabled(), in_train_mode)
+            )
+
+        model.get_submodule(name).register_forward_hook(hook)
+    return watched
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Over the names, bytes, modes and gradients of everything in a network."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    for name, parameter in model.named_parameters():
+        digest.update(f"{name} {parameter.requires_grad} {parameter.grad}".encode())
+    digest.update(str([module.training for module in model.modules()]).encode())
+    return digest.hexdigest()
+
+
+def same_bits(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    """Equal to the last bit: torch.equal takes -0.0 for 0.0."""
+    return one.keys() == other.keys() and all(
+        one[name].dtype == other[name].dtype
+        and one[name].detach().numpy().tobytes() == other[name].detach().numpy().tobytes()
+        for name in one
+    )

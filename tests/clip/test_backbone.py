@@ -1,0 +1,215 @@
+import json
+import shutil
+from pathlib import Path
+
+import huggingface_hub.constants
+import open_clip
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from core.clip.backbone import Backbone, load_backbone, tower_parameters, with_parameters
+from core.clip.errors import BackboneUnavailable, UnknownBackbone
+from tests.clip.recorder import fingerprint, same_bits
+from tests.clip.tiny import PREPROCESS, make_tiny_backbone
+
+
+def test_a_folder_is_loaded_as_open_clip_does(tiny: Backbone, tiny_folder: Path) -> None:
+    model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{tiny_folder}")
+    assert same_bits(dict(model.state_dict()), dict(tiny.model.state_dict()))
+    assert same_bits(
+        dict(sorted(load_file(tiny_folder / "open_clip_model.safetensors").items())),
+        dict(sorted(tiny.model.state_dict().items())),
+    )
+    picture = Image.effect_noise((50, 40), 80).convert("RGB")
+    assert torch.equal(tiny.preprocess(picture), preprocess(picture))
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{tiny_folder}")
+    assert torch.equal(tiny.tokenize(["a cat", "猫"]), tokenizer(["a cat", "猫"]))
+
+
+def test_what_a_backbone_says_of_itself(tiny: Backbone, tiny_folder: Path) -> None:
+    assert tiny.name == f"local-dir:{tiny_folder}"
+    assert tiny.image_size == 32
+    assert tiny.mean == tuple(PREPROCESS["mean"])
+    assert tiny.std == tuple(PREPROCESS["std"])
+    assert tiny.device == torch.device("cpu")
+    assert tiny.logit_scale == pytest.approx(1 / 0.07, rel=1e-5)
+
+
+def test_a_backbone_is_frozen_in_eval_mode(tiny: Backbone) -> None:
+    assert not any(module.training for module in tiny.model.modules())
+    assert not any(parameter.requires_grad for parameter in tiny.model.parameters())
+    assert {parameter.dtype for parameter in tiny.model.parameters()} == {torch.float32}
+
+
+def test_the_towers_are_all_but_the_temperature(tiny: Backbone) -> None:
+    names = set(tower_parameters(tiny.model))
+    assert names == {name for name, _ in tiny.model.named_parameters()} - {"logit_scale"}
+    assert {name.split(".")[0] for name in names} >= {"visual", "transformer", "token_embedding"}
+
+
+@pytest.mark.parametrize("size", [16, 48, 64])
+def test_another_image_size(tiny: Backbone, tiny_folder: Path, size: int) -> None:
+    resized = load_backbone(tiny.name, cache=tiny_folder.parent, image_size=size)
+    assert resized.image_size == size
+    pixels = resized.preprocess(Image.new("RGB", (100, 70), "red"))
+    assert pixels.shape == (3, size, size)
+    assert resized.model.encode_image(pixels[None]).shape == (1, 32)
+    positions = resized.model.get_parameter("visual.positional_embedding")
+    assert positions.shape == ((size // 8) ** 2 + 1, 64)
+    stock = tiny.model.get_parameter("visual.positional_embedding")
+    assert torch.equal(positions[0], stock[0])  # the class token's
+    assert positions[1:].mean(dim=0).sub(stock[1:].mean(dim=0)).abs().max() < 0.02  # scaled, not drawn anew
+    same = {n: p for n, p in resized.model.named_parameters() if n != "visual.positional_embedding"}
+    assert same_bits(same, {n: tiny.model.get_parameter(n) for n in same})
+    assert resized.sha256 != tiny.sha256
+
+
+def test_the_hash_is_of_the_weights(tiny: Backbone, tiny_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_folder, tmp_path / "copy")
+    copy = load_backbone(f"local-dir:{tmp_path / 'copy'}", cache=tmp_path)
+    assert copy.sha256 == tiny.sha256
+    path = tmp_path / "copy" / "open_clip_model.safetensors"
+    state = load_file(path)
+    for name in ("visual.proj", "logit_scale"):
+        changed = {n: t.clone() for n, t in state.items()}
+        changed[name].flatten()[-1].mul_(1 + 2e-7)
+        save_file(changed, path)
+        assert load_backbone(copy.name, cache=tmp_path).sha256 != tiny.sha256
+    save_file(state, path)
+    assert load_backbone(copy.name, cache=tmp_path).sha256 == tiny.sha256
+
+
+def test_with_parameters_is_a_copy_with_other_towers(tiny: Backbone) -> None:
+    before = fingerprint(tiny.model)
+    theta = {name: torch.full_like(p, 0.5) for name, p in tower_parameters(tiny.model).items()}
+    model = with_parameters(tiny, theta)
+    assert same_bits(dict(tower_parameters(model)), theta)
+    assert torch.equal(model.get_parameter("logit_scale"), tiny.model.get_parameter("logit_scale"))
+    assert same_bits(dict(model.named_buffers()), dict(tiny.model.named_buffers()))
+    assert not any(module.training for module in model.modules())
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    theta["visual.proj"].zero_()
+    assert model.get_parameter("visual.proj")[0, 0] == 0.5  # not the given tensors themselves
+    assert fingerprint(tiny.model) == before
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "starters",
+        "ViT-B-16",
+        "ViT-B-16/",
+        "ViT-B-16/nonsense",
+        "NoSuchModel/openai",
+        "/openai",
+        "../../etc/passwd",
+        "local-dir:",
+        "local-dir:/nowhere/at/all",
+    ],
+)
+def test_unknown_names(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UnknownBackbone) as caught:
+        load_backbone(name, cache=tmp_path)
+    assert caught.value.status == 422
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("missing", ["open_clip_config.json", "open_clip_model.safetensors"])
+def test_half_a_folder_is_unknown(tiny_folder: Path, tmp_path: Path, missing: str) -> None:
+    shutil.copytree(tiny_folder, tmp_path / "half")
+    (tmp_path / "half" / missing).unlink()
+    # A pickle in its place is not taken.
+    torch.save({}, tmp_path / "half" / "open_clip_pytorch_model.bin")
+    with pytest.raises(UnknownBackbone, match=missing):
+        load_backbone(f"local-dir:{tmp_path / 'half'}", cache=tmp_path)
+
+
+def test_a_pickle_beside_the_weights_is_not_read(tiny: Backbone, tiny_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_folder, tmp_path / "both")
+    for name in ("open_clip_pytorch_model.bin", "model.pth", "a.pth"):
+        (tmp_path / "both" / name).write_bytes(b"not even a pickle")
+    assert load_backbone(f"local-dir:{tmp_path / 'both'}", cache=tmp_path).sha256 == tiny.sha256
+
+
+@pytest.mark.parametrize("kind", ["truncated", "garbage", "config", "other shapes", "missing tensor"])
+def test_a_damaged_folder_is_unavailable(tiny_folder: Path, tmp_path: Path, kind: str) -> None:
+    folder = tmp_path / "damaged"
+    shutil.copytree(tiny_folder, folder)
+    weights, config = folder / "open_clip_model.safetensors", folder / "open_clip_config.json"
+    if kind == "truncated":
+        weights.write_bytes(weights.read_bytes()[:-1000])
+    elif kind == "garbage":
+        weights.write_bytes(b"x" * 1000)
+    elif kind == "config":
+        config.write_text("{")
+    elif kind == "other shapes":
+        content = json.loads(config.read_text())
+        content["model_cfg"]["embed_dim"] = 16
+        config.write_text(json.dumps(content))
+    else:
+        state = load_file(weights)
+        del state["visual.proj"]
+        save_file(state, weights)
+    with pytest.raises(BackboneUnavailable, match="could not be loaded") as caught:
+        load_backbone(f"local-dir:{folder}", cache=tmp_path)
+    assert caught.value.status == 503
+
+
+def hub_cache(cache: Path, repository: str, files: list[Path]) -> None:
+    """Lay files out as the hub's client keeps its downloads."""
+    folder = cache / f"models--{repository.replace('/', '--')}"
+    commit = "0" * 40
+    (folder / "snapshots" / commit).mkdir(parents=True)
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text(commit)
+    for file in files:
+        shutil.copy(file, folder / "snapshots" / commit / file.name)
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+
+
+@pytest.mark.usefixtures("offline")
+def test_a_hub_name_is_served_from_the_cache(tiny: Backbone, tiny_folder: Path, tmp_path: Path) -> None:
+    hub_cache(tmp_path, "tests/tiny", list(tiny_folder.iterdir()))
+    loaded = load_backbone("hf-hub:tests/tiny", cache=tmp_path)
+    assert loaded.sha256 == tiny.sha256
+    assert loaded.name == "hf-hub:tests/tiny"
+
+
+@pytest.mark.usefixtures("offline")
+def test_a_hub_name_that_is_nowhere_is_unavailable(tmp_path: Path) -> None:
+    for name in ("hf-hub:tests/nothing", "hf-hub:", "ViT-B-32/laion2b_s34b_b79k"):
+        with pytest.raises(BackboneUnavailable, match="hub"):
+            load_backbone(name, cache=tmp_path)
+
+
+@pytest.mark.usefixtures("offline")
+def test_a_pickle_from_the_hub_is_not_loaded(tiny_folder: Path, tmp_path: Path) -> None:
+    pickled = tmp_path / "open_clip_pytorch_model.bin"
+    torch.save(load_file(tiny_folder / "open_clip_model.safetensors"), pickled)
+    hub_cache(tmp_path, "tests/pickled", [tiny_folder / "open_clip_config.json", pickled])
+    with pytest.raises(BackboneUnavailable):
+        load_backbone("hf-hub:tests/pickled", cache=tmp_path)
+
+
+def test_weights_that_are_only_a_pickle_are_not_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for the tags that are no more than a URL of a .pt file."""
+    pickled = tmp_path / "yfcc15m.pt"
+    torch.save({}, pickled)
+    monkeypatch.setattr(open_clip, "download_pretrained", lambda *_, **__: str(pickled))
+    with pytest.raises(BackboneUnavailable, match=r"only there as yfcc15m\.pt; nothing but safetensors"):
+        load_backbone("RN50/yfcc15m", cache=tmp_path)
+
+
+def test_the_tiny_backbone_is_seeded(tiny: Backbone, tmp_path: Path) -> None:
+    again = load_backbone(make_tiny_backbone(tmp_path / "again"), cache=tmp_path)
+    other = load_backbone(make_tiny_backbone(tmp_path / "other", seed=1), cache=tmp_path)
+    assert again.sha256 == tiny.sha256 != other.sha256

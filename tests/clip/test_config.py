@@ -1,0 +1,154 @@
+import dataclasses
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.clip.config import AdaptConfig, resolve_config
+from core.clip.errors import InvalidConfig
+
+RANGES: dict[str, tuple[float, float]] = {
+    "epochs": (1, 1000),
+    "batch_size": (2, 4096),
+    "learning_rate": (0.0, 1.0),
+    "classifier_learning_rate": (0.0, 1.0),
+    "weight_decay": (0.0, 1.0),
+    "scl_weight": (0.0, 100.0),
+    "vld_weight": (0.0, 100.0),
+    "alpha": (0.0, 1.0),
+    "image_size": (32, 1024),
+    "crop_scale": (0.01, 1.0),
+    "seed": (0, 2**63 - 1),
+    "holdout": (0.0, 0.5),
+}
+WHOLE = {"epochs", "batch_size", "image_size", "seed"}
+sentences = st.lists(st.text(min_size=1, max_size=20).filter(str.strip), min_size=1, max_size=3)
+HUGE = pytest.mark.xfail(raises=OverflowError, reason="bug 3: math.isfinite of a huge whole number")
+
+
+def refusal(**given: Any) -> InvalidConfig:
+    with pytest.raises(InvalidConfig) as caught:
+        resolve_config(**given)
+    assert caught.value.code == "invalid_config"
+    assert caught.value.status == 422
+    return caught.value
+
+
+def test_the_defaults_are_the_papers() -> None:
+    config = AdaptConfig()
+    assert (config.epochs, config.batch_size, config.learning_rate) == (20, 32, 5e-6)
+    assert (config.scl_weight, config.vld_weight, config.alpha) == (0.7, 0.1, 0.5)
+    assert config.templates == ("a photo of a {}.",)
+
+
+def test_the_recipe_fills_what_is_left_out() -> None:
+    starter = resolve_config()
+    assert starter.backbone == "starter"
+    assert starter == resolve_config(backbone="starter")
+    assert (starter.epochs, starter.learning_rate, starter.classifier_learning_rate) == (10, 1e-4, 1e-3)
+    assert starter.image_size == 160
+    assert starter.batch_size == AdaptConfig().batch_size
+    assert resolve_config(backbone="ViT-B-16/openai") == AdaptConfig(backbone="ViT-B-16/openai")
+    # Only the very name is the starter.
+    assert resolve_config(backbone="local-dir:/starter") == AdaptConfig(backbone="local-dir:/starter")
+
+
+def test_what_is_given_beats_the_recipe() -> None:
+    config = resolve_config(epochs=3, image_size=None, learning_rate=0)
+    assert (config.epochs, config.image_size, config.learning_rate) == (3, None, 0)
+    assert config.classifier_learning_rate == 1e-3
+
+
+@pytest.mark.parametrize("name", ["epoch", "lr", "", "__class__"])
+def test_an_unknown_setting_is_named(name: str) -> None:
+    error = refusal(**{name: 1})
+    assert error.field == name
+    assert repr(name) in error.detail
+    assert "batch_size" in error.detail
+
+
+def test_every_number_has_a_range_here() -> None:
+    others = {"backbone", "templates", "texts", "precision"}
+    assert {f.name for f in dataclasses.fields(AdaptConfig)} - others == set(RANGES)
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_the_ends_of_a_range_belong_to_it(name: str) -> None:
+    for value in RANGES[name]:
+        assert getattr(resolve_config(**{name: value}), name) == value
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_outside_its_range_a_setting_is_refused(name: str) -> None:
+    low, high = RANGES[name]
+    if name in WHOLE:
+        outside: list[Any] = [low - 1, high + 1, -(10**30), 10**30, 40.5, 40.0]
+    else:
+        outside = [math.nextafter(low, -math.inf), math.nextafter(high, math.inf), math.nan, math.inf]
+        outside += [-math.inf, 10**30]
+    for value in [*outside, True, "40", "", [40], {}]:
+        error = refusal(**{name: value})
+        assert error.field == name
+        assert error.detail.startswith(f"{name} must be ")
+        assert repr(value) in error.detail
+        assert f"{low:g} to {high:g}" in error.detail
+    if name != "image_size":  # there None is the backbone's own
+        assert refusal(**{name: None}).field == name
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=HUGE) for name in ("epochs", "seed", "alpha")])
+def test_a_number_too_large_for_a_float_is_refused(name: str) -> None:
+    assert refusal(**{name: 10**400}).field == name
+
+
+@pytest.mark.parametrize("precision", ["auto", "fp32", "bf16", "fp16"])
+def test_precisions(precision: str) -> None:
+    assert resolve_config(precision=precision).precision == precision
+
+
+@pytest.mark.parametrize("precision", ["float32", "FP32", "", None, 16, ["fp32"]])
+def test_other_precisions_are_refused(precision: Any) -> None:
+    error = refusal(precision=precision)
+    assert error.field == "precision"
+    assert "fp32" in error.detail
+
+
+def test_templates_and_texts_are_checked() -> None:
+    assert refusal(templates=["a photo"]).field == "templates"
+    assert refusal(texts={"cat": []}).field == "texts"
+
+
+def test_it_keeps_its_own_copies() -> None:
+    templates, texts = ["a {}"], {"cat": ["a cat"]}
+    config = resolve_config(templates=templates, texts=texts)
+    templates.append("no placeholder")
+    texts["dog"] = []
+    texts["cat"].append("")
+    assert config.templates == ("a {}",)
+    assert config.texts == {"cat": ("a cat",)}
+
+
+@given(
+    numbers=st.fixed_dictionaries(
+        {},
+        optional={
+            name: st.integers(int(low), int(high)) if name in WHOLE else st.floats(low, high)
+            for name, (low, high) in RANGES.items()
+        },
+    ),
+    backbone=st.sampled_from(["starter", "ViT-B-16/openai", "local-dir:/tmp/x"]),
+    templates=st.lists(st.sampled_from(["{}", "a „{}“", "ein {}"]), min_size=1),
+    texts=st.dictionaries(st.text(max_size=10), sentences, max_size=3),
+)
+def test_it_survives_json(numbers: dict[str, Any], backbone: str, templates: list[str], texts: Any) -> None:
+    config = resolve_config(backbone=backbone, templates=templates, texts=texts, **numbers)
+    plain = config.to_dict()
+    read = json.loads(json.dumps(plain, allow_nan=False))
+    assert read == plain
+    again = resolve_config(**read)
+    assert again == config
+    assert type(again.templates) is tuple
+    assert set(plain) == {f.name for f in dataclasses.fields(AdaptConfig)}

@@ -1,0 +1,26 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+LIGHT = [
+    "core.clip.config",
+    "core.clip.errors",
+    "core.clip.prompts",
+    "core.clip.manifest",
+    "core.clip.progress",
+]
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_what_the_api_imports_brings_no_torch(module: str) -> None:
+    program = (
+        f"import sys, {module}; "
+        "heavy = {'torch', 'open_clip', 'numpy', 'PIL', 'transformers'} & set(sys.modules); "
+        "sys.exit(', '.join(sorted(heavy)) or 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=Path(__file__).parents[2], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr

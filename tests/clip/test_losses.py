@@ -1,0 +1,246 @@
+"""The losses against the paper's equations, written out number by number: values and gradients."""
+
+import copy
+import itertools
+from collections.abc import Callable
+
+import open_clip
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from core.clip.backbone import Backbone
+from core.clip.losses import (
+    similarity_distillation,
+    supervised_contrastive,
+    total_loss,
+    visual_text_alignment,
+)
+from core.clip.zero_shot import encode_images, encode_tokens, text_head
+
+D = 5
+SCALE = 14.0
+BATCHES = {
+    "all classes differ": [3, 0, 2, 1],
+    "repeated classes": [1, 0, 1, 1, 2, 0],
+    "one class": [2, 2, 2],
+    "one picture": [1],
+}
+each_batch = pytest.mark.parametrize("labels", BATCHES.values(), ids=BATCHES.keys())
+
+
+def features(seed: int, rows: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return F.normalize(torch.randn(rows, D, generator=generator, dtype=torch.float64), dim=-1)
+
+
+def batch(labels: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+    """Image features, text features (one text a class, as in the training) and labels."""
+    return features(1, len(labels)), features(2, 4)[labels], torch.tensor(labels)
+
+
+def value_and_gradients(loss: Callable[..., Tensor], *inputs: Tensor) -> list[Tensor]:
+    leaves = [x.clone().requires_grad_() for x in inputs]
+    value = loss(*leaves)
+    value.backward()  # type: ignore[no-untyped-call]
+    return [value.detach(), *(torch.zeros_like(x) if x.grad is None else x.grad for x in leaves)]
+
+
+def assert_same(one: list[Tensor], other: list[Tensor]) -> None:
+    for a, b in zip(one, other, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
+
+
+def dot(a: Tensor, b: Tensor) -> Tensor:
+    return sum((x * y for x, y in zip(a, b, strict=True)), torch.tensor(0.0, dtype=a.dtype))
+
+
+def slow_dva(images: Tensor, classifier: Tensor, labels: Tensor, scale: float) -> Tensor:
+    losses = []
+    for image, label in zip(images, labels.tolist(), strict=True):
+        weights = [(scale * dot(image, w / dot(w, w).sqrt())).exp() for w in classifier]
+        losses.append(-(weights[label] / sum(weights)).log())
+    return sum(losses) / len(losses)  # type: ignore[return-value]
+
+
+def slow_scl(images: Tensor, texts: Tensor, labels: Tensor, scale: float) -> Tensor:
+    classes = labels.tolist()
+    total = torch.tensor(0.0, dtype=images.dtype)
+    for i in range(len(classes)):
+        # The denominators of eq. 4: itself, and all pictures (texts) of other classes.
+        rivals = [j for j in range(len(classes)) if j == i or classes[j] != classes[i]]
+        positive = (scale * dot(images[i], texts[i])).exp()
+        to_texts = sum((scale * dot(images[i], texts[j])).exp() for j in rivals)
+        to_images = sum((scale * dot(images[j], texts[i])).exp() for j in rivals)
+        total = total - (positive / to_texts).log() / 2 - (positive / to_images).log() / 2
+    return total / len(classes)
+
+
+def slow_kl(student: list[list[Tensor]], teacher: list[list[Tensor]]) -> Tensor:
+    """Mean over the rows of KL(softmax(student) || softmax(teacher))."""
+    total = torch.tensor(0.0, dtype=torch.float64)
+    for row, teacher_row in zip(student, teacher, strict=True):
+        for logit, teacher_logit in zip(row, teacher_row, strict=True):
+            p = logit.exp() / sum(x.exp() for x in row)
+            p_hat = teacher_logit.exp() / sum(x.exp() for x in teacher_row)
+            total = total + p * (p.log() - p_hat.log())
+    return total / len(student)
+
+
+def pairs(images: Tensor, texts: Tensor, scale: float) -> list[list[Tensor]]:
+    return [[scale * dot(image, text) for text in texts] for image in images]
+
+
+@each_batch
+def test_visual_text_alignment(labels: list[int]) -> None:
+    images, _, y = batch(labels)
+    # W is a free parameter: the loss normalises it, at every use.
+    classifier = features(3, 4) * torch.tensor([[1.0], [0.5], [3.0], [7.0]], dtype=torch.float64)
+    fast = value_and_gradients(lambda i, w: visual_text_alignment(i, w, y, SCALE), images, classifier)
+    slow = value_and_gradients(lambda i, w: slow_dva(i, w, y, SCALE), images, classifier)
+    assert_same(fast, slow)
+    assert all(g.abs().max() > 1e-3 for g in fast[1:])
+
+
+@each_batch
+def test_supervised_contrastive(labels: list[int]) -> None:
+    images, texts, y = batch(labels)
+    fast = value_and_gradients(lambda i, t: supervised_contrastive(i, t, y, SCALE), images, texts)
+    slow = value_and_gradients(lambda i, t: slow_scl(i, t, y, SCALE), images, texts)
+    assert_same(fast, slow)
+
+
+def test_supervised_contrastive_of_one_class_is_nothing() -> None:
+    images, texts, y = batch(BATCHES["one class"])
+    value, *gradients = value_and_gradients(
+        lambda i, t: supervised_contrastive(i, t, y, SCALE), images, texts
+    )
+    assert value == 0
+    assert all((g == 0).all() for g in gradients)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_supervised_contrastive_of_different_classes_is_open_clips_loss(seed: int) -> None:
+    images, texts, y = features(10 + seed, 6), features(20 + seed, 6), torch.randperm(6)
+    theirs = open_clip.ClipLoss()
+    assert_same(
+        value_and_gradients(lambda i, t: supervised_contrastive(i, t, y, SCALE), images, texts),
+        value_and_gradients(lambda i, t: theirs(i, t, SCALE), images, texts),
+    )
+
+
+def test_supervised_contrastive_differs_from_open_clips_where_classes_repeat() -> None:
+    images, texts, y = batch(BATCHES["repeated classes"])
+    ours = supervised_contrastive(images, texts, y, SCALE)
+    assert ours < open_clip.ClipLoss()(images, texts, SCALE) - 0.1
+
+
+@each_batch
+def test_similarity_distillation(labels: list[int]) -> None:
+    images, texts, _ = batch(labels)
+    teacher = features(4, len(labels)), features(5, 4)[labels]
+    fast = value_and_gradients(
+        lambda i, t, ti, tt: similarity_distillation(i, t, ti, tt, SCALE), images, texts, *teacher
+    )
+    slow = value_and_gradients(
+        lambda i, t: slow_kl(pairs(i, t, SCALE), pairs(*teacher, SCALE)), images, texts
+    )
+    assert_same(fast[:3], slow)
+    assert all((g == 0).all() for g in fast[3:])  # p̂ is detached
+    if len(set(labels)) > 1:
+        other_direction = slow_kl(pairs(*teacher, SCALE), pairs(images, texts, SCALE))
+        assert abs(fast[0] - other_direction) > 0.01
+
+
+def test_similarity_distillation_of_equal_networks_is_nothing() -> None:
+    images, texts, _ = batch(BATCHES["repeated classes"])
+    value, *gradients = value_and_gradients(
+        lambda i, t: similarity_distillation(i, t, images, texts, SCALE), images, texts
+    )
+    assert abs(value) < 1e-12
+    assert all(g.abs().max() < 1e-12 for g in gradients)
+
+
+def test_the_losses_stay_finite_at_clips_temperature_in_fp32() -> None:
+    # Softmax probabilities underflow to 0 here; p log p must not become nan.
+    images = F.normalize(torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]]), dim=-1).requires_grad_()
+    texts = images.detach().clone().requires_grad_()
+    y = torch.tensor([0, 1, 1])
+    losses = (
+        visual_text_alignment(images, -texts, y, 100.0),
+        supervised_contrastive(images, texts, y, 100.0),
+        similarity_distillation(images, texts, -images, texts, 100.0),
+    )
+    total = total_loss(*losses, 0.7, 0.1)
+    total.backward()  # type: ignore[no-untyped-call]
+    assert torch.isfinite(total)
+    assert torch.isfinite(images.grad).all()  # type: ignore[arg-type]
+    assert torch.isfinite(texts.grad).all()  # type: ignore[arg-type]
+
+
+def test_total_loss_is_the_weighted_sum() -> None:
+    dva, scl, vld = (torch.tensor(x, dtype=torch.float64) for x in (2.0, 3.0, 5.0))
+    assert total_loss(dva, scl, vld, 0.7, 0.1).item() == pytest.approx(2 + 0.7 * 3 + 0.1 * 5)
+
+
+class Towers:
+    """The gradients of one loss in a real network, tower by tower."""
+
+    def __init__(self, tiny: Backbone) -> None:
+        self.tiny = tiny
+        self.student: nn.Module = copy.deepcopy(tiny.model).requires_grad_(True)
+        with torch.no_grad():  # away from θ_0, where L_VLD has its minimum
+            for parameter in self.student.parameters():
+                parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)) / 50)
+        texts = [["a cat"], ["a dog"], ["a tree"]]
+        self.tokens = tiny.tokenize([text for of_class in texts for text in of_class])
+        self.pixels = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+        self.y = torch.tensor([0, 1, 2, 1])
+        self.classifier = nn.Parameter(text_head(tiny.model, tiny.tokenize, texts))
+        self.images = encode_images(self.student, self.pixels)
+        self.texts = encode_tokens(self.student, self.tokens)[self.y]
+
+    def gradients_of(self, loss: Tensor) -> dict[str, float]:
+        """The largest gradient in each part."""
+        parameters = dict(self.student.named_parameters())
+        gradients = torch.autograd.grad(
+            loss, [*parameters.values(), self.classifier], allow_unused=True, retain_graph=True
+        )
+        largest = {"image": 0.0, "text": 0.0, "scale": 0.0}
+        for name, gradient in zip(parameters, gradients[:-1], strict=True):
+            part = "image" if name.startswith("visual.") else "scale" if name == "logit_scale" else "text"
+            largest[part] = max(largest[part], 0.0 if gradient is None else float(gradient.abs().max()))
+        largest["classifier"] = 0.0 if gradients[-1] is None else float(gradients[-1].abs().max())
+        return largest
+
+
+def test_which_loss_reaches_which_tower(tiny: Backbone) -> None:
+    towers = Towers(tiny)
+    scale = tiny.logit_scale
+    dva = towers.gradients_of(visual_text_alignment(towers.images, towers.classifier, towers.y, scale))
+    assert dva["text"] == 0
+    assert min(dva["image"], dva["classifier"]) > 1e-4
+    scl = towers.gradients_of(supervised_contrastive(towers.images, towers.texts, towers.y, scale))
+    with torch.no_grad():
+        teacher = encode_images(tiny.model, towers.pixels), encode_tokens(tiny.model, towers.tokens)[towers.y]
+    vld = towers.gradients_of(similarity_distillation(towers.images, towers.texts, *teacher, scale))
+    for gradients in (scl, vld):
+        assert min(gradients["image"], gradients["text"]) > 1e-4
+        assert gradients["classifier"] == 0
+    assert all(gradients["scale"] == 0 for gradients in (dva, scl, vld))  # the temperature is frozen
+
+
+def test_the_order_of_the_batch_does_not_matter() -> None:
+    images, texts, y = batch(BATCHES["repeated classes"])
+    teacher = features(4, len(y)), features(5, 4)[y]
+    for order in itertools.islice(itertools.permutations(range(len(y))), 0, 720, 97):
+        i = list(order)
+        torch.testing.assert_close(
+            supervised_contrastive(images[i], texts[i], y[i], SCALE),
+            supervised_contrastive(images, texts, y, SCALE),
+        )
+        torch.testing.assert_close(
+            similarity_distillation(images[i], texts[i], teacher[0][i], teacher[1][i], SCALE),
+            similarity_distillation(images, texts, *teacher, SCALE),
+        )

@@ -1,0 +1,261 @@
+"""The starter backbone, assembled from its two packages."""
+
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import shutil
+import stat
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor
+
+from core.clip import starter as starter_module
+from core.clip.backbone import Backbone, load_backbone
+from core.clip.classifier import Classifier
+from core.clip.errors import BackboneUnavailable
+from core.clip.images import open_picture
+from core.clip.prompts import class_texts
+from core.clip.starter import FOLDER, IMAGE_FILE, IMAGE_PACKAGE, TEXT_PACKAGE, starter_folder
+from core.clip.zero_shot import text_head
+from tests.clip.recorder import same_bits
+
+Assembled = tuple[Path, list[tuple[int, str, str]]]
+
+
+def package(name: str) -> Path:
+    spec = importlib.util.find_spec(name)
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent
+
+
+@pytest.fixture(scope="module")
+def imagenet() -> dict[str, Tensor]:
+    """The image package's own file."""
+    tensors: dict[str, Tensor] = torch.load(package(IMAGE_PACKAGE) / IMAGE_FILE, weights_only=True)
+    return tensors
+
+
+def test_two_processes_at_once_end_with_one_folder(assembled: Assembled) -> None:
+    cache, results = assembled
+    for returncode, out, err in results:
+        assert returncode == 0, err
+        assert out == f"{cache / FOLDER}\n"
+    assert [path.name for path in cache.iterdir()] == [FOLDER]  # no leftovers, hidden or not
+    names = {path.name for path in (cache / FOLDER).iterdir()}
+    assert names == {
+        "open_clip_config.json",
+        "open_clip_model.safetensors",
+        "config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "vocab.txt",
+    }
+
+
+def test_others_may_read_the_folder(assembled: Assembled) -> None:
+    folder = assembled[0] / FOLDER
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o755
+    assert stat.S_IMODE((folder / "open_clip_model.safetensors").stat().st_mode) == 0o644
+
+
+def test_a_second_call_assembles_nothing(assembled: Assembled) -> None:
+    cache = assembled[0]
+    before = {path: path.stat().st_mtime_ns for path in (cache / FOLDER).iterdir()}
+    assert starter_folder(cache) == cache / FOLDER
+    assert {path: path.stat().st_mtime_ns for path in (cache / FOLDER).iterdir()} == before
+
+
+def test_a_relative_cache(assembled: Assembled, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(assembled[0].parent)
+    assert starter_folder(Path(assembled[0].name)) == assembled[0] / FOLDER
+
+
+def test_the_folder_survives_a_move(starter: Backbone, assembled: Assembled, tmp_path: Path) -> None:
+    moved = tmp_path / "moved here"
+    moved.mkdir()
+    shutil.copytree(assembled[0] / FOLDER, moved / FOLDER, copy_function=os.link)
+    # A file of its own: the config is what changes.
+    (moved / FOLDER / "open_clip_config.json").unlink()
+    shutil.copy(assembled[0] / FOLDER / "open_clip_config.json", moved / FOLDER)
+    again = load_backbone("starter", cache=moved, image_size=160)
+    config = json.loads((moved / FOLDER / "open_clip_config.json").read_text())
+    assert config["model_cfg"]["text_cfg"]["hf_model_name"] == str(moved / FOLDER)
+    assert config["model_cfg"]["text_cfg"]["hf_tokenizer_name"] == str(moved / FOLDER)
+    assert again.sha256 == starter.sha256
+    old = json.loads((assembled[0] / FOLDER / "open_clip_config.json").read_text())
+    assert old["model_cfg"]["text_cfg"]["hf_model_name"] == str(assembled[0] / FOLDER)
+
+
+# --- checksums
+
+
+def fake_package(name: str, relative: str, into: Path) -> Path:
+    """A package of that name, which is found first; its files are the real ones, but for a copy of
+    one. Returns the copy."""
+    real, fake = package(name), into / name
+    shutil.copytree(real, fake, copy_function=os.symlink, ignore=shutil.ignore_patterns("__pycache__"))
+    copy = fake / relative
+    copy.unlink()
+    shutil.copy(real / relative, copy)
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("name", "relative"),
+    [
+        (IMAGE_PACKAGE, IMAGE_FILE),
+        (TEXT_PACKAGE, "model/model.safetensors"),
+        (TEXT_PACKAGE, "model/tokenizer.json"),
+    ],
+)
+@pytest.mark.parametrize("damage", ["flipped", "missing"])
+def test_other_packages_are_refused(
+    name: str, relative: str, damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = fake_package(name, relative, tmp_path / "packages")
+    if damage == "missing":
+        copy.unlink()
+    else:
+        with copy.open("r+b") as file:
+            file.seek(copy.stat().st_size // 2)
+            (byte,) = file.read(1)
+            file.seek(-1, os.SEEK_CUR)
+            file.write(bytes([byte ^ 1]))
+    monkeypatch.syspath_prepend(tmp_path / "packages")
+    cache = tmp_path / "cache"
+    with pytest.raises(BackboneUnavailable, match=re.escape(copy.name)) as caught:
+        starter_folder(cache)
+    assert caught.value.status == 503
+    assert list(cache.iterdir()) == []  # nothing half-made stays
+
+
+@pytest.mark.parametrize("name", [IMAGE_PACKAGE, TEXT_PACKAGE])
+def test_a_missing_package_is_named(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda n, *a: None if n == name else real(n, *a))
+    with pytest.raises(BackboneUnavailable, match=name.replace("_", "-")):
+        load_backbone("starter", cache=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.xfail(raises=FileNotFoundError, reason="bug 5: an incomplete package is an OSError")
+def test_an_incomplete_package_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_package(TEXT_PACKAGE, "model/vocab.txt", tmp_path / "packages").unlink()
+    monkeypatch.syspath_prepend(tmp_path / "packages")
+    with pytest.raises(BackboneUnavailable):
+        starter_folder(tmp_path / "cache")
+
+
+def test_the_packages_are_not_imported(assembled: Assembled) -> None:
+    """They bring code of their own, which nobody needs."""
+    assert not {IMAGE_PACKAGE, TEXT_PACKAGE} & set(starter_module.sys.modules)
+
+
+# --- what it is made of
+
+
+def test_the_image_tower_is_the_packages(starter: Backbone, imagenet: dict[str, Tensor]) -> None:
+    trunk = starter.model.get_submodule("visual.trunk").state_dict()
+    ours = [t for name, t in trunk.items() if not name.endswith("num_batches_tracked")]
+    *theirs, _classifier, _bias = [
+        t for name, t in imagenet.items() if not name.endswith("num_batches_tracked")
+    ]
+    assert len(ours) == len(theirs) + 0 == 245 or len(ours) == len(theirs) == 247
+    for one, other in zip(ours, theirs, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_the_text_tower_is_the_packages(starter: Backbone) -> None:
+    theirs = load_file(package(TEXT_PACKAGE) / "model/model.safetensors")
+    ours = starter.model.get_submodule("text.transformer").state_dict()
+    for name, tensor in ours.items():
+        if name in theirs:
+            assert torch.equal(tensor, theirs[name])
+    assert {name for name in theirs if not name.startswith("pooler.")} - set(ours) <= {
+        "embeddings.position_ids"
+    }
+
+
+def test_the_projection_is_the_ridge_regression(starter: Backbone, imagenet: dict[str, Tensor]) -> None:
+    """A = Wᵀ T (TᵀT + I)⁻¹ minimises |W A' - T|² in the dual sense of method.md: checked by its
+    normal equation, A (TᵀT + I) = Wᵀ T, with texts encoded one by one."""
+    names = open_clip.IMAGENET_CLASSNAMES
+    classifier = next(t for t in imagenet.values() if t.shape == (1000, 1280)).double()
+    t = text_head(starter.model, starter.tokenize, [[f"a photo of a {name}."] for name in names]).double()
+    w, t = classifier - classifier.mean(dim=0), t - t.mean(dim=0)
+    a = starter.model.get_parameter("visual.head.proj.weight").T.double()  # [1280, 384]
+    left, right = a @ (t.T @ t + torch.eye(384)), w.T @ t
+    assert (left - right).norm() / right.norm() < 1e-4
+    assert starter.logit_scale == pytest.approx(40, rel=1e-5)
+
+
+def test_open_clip_loads_the_folder_by_itself(starter: Backbone, assembled: Assembled) -> None:
+    name = f"local-dir:{assembled[0] / FOLDER}"
+    model, _, preprocess = open_clip.create_model_and_transforms(name)
+    assert same_bits(dict(model.state_dict()), dict(starter.model.state_dict()))
+    picture = Image.effect_noise((300, 200), 80).convert("RGB")
+    assert preprocess(picture).shape == (3, 224, 224)
+    assert torch.equal(preprocess(picture), load_backbone("starter", cache=assembled[0]).preprocess(picture))
+    texts = ["a photo of a cat.", "a photo of a very large dog."]
+    tokens = open_clip.get_tokenizer(name)(texts)
+    with torch.no_grad():
+        theirs = F.normalize(model.eval().encode_text(tokens), dim=-1)
+    ours = text_head(starter.model, starter.tokenize, [[text] for text in texts])
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+
+
+def test_pictures_are_cut_not_squashed(starter: Backbone) -> None:
+    """Shortest side, then the centre: the outer thirds of a long picture are not seen."""
+    picture = Image.new("RGB", (480, 160), "black")
+    picture.paste((255, 255, 255), (160, 0, 320, 160))
+    pixels = starter.preprocess(picture)
+    assert pixels.shape == (3, 160, 160)
+    assert (pixels[:, :, 4:-4] == 1).all()  # white with mean = std = 0.5
+
+
+def test_trimmed_padding_gives_the_same_features(starter: Backbone, assembled: Assembled) -> None:
+    full = open_clip.get_tokenizer(f"local-dir:{assembled[0] / FOLDER}")
+    texts = [
+        "cat",
+        "a photo of a dog.",
+        "",
+        "a long sentence " * 10,
+        "a very long one " * 100,
+        "猫 👩‍👩‍👧 {}",
+    ]
+    for chunk in (texts, texts[:2], texts[2:3]):
+        trimmed, padded = starter.tokenize(chunk), full(chunk)
+        used = int((padded != 0).sum(dim=1).max())
+        assert trimmed.shape == (len(chunk), used)
+        assert torch.equal(padded[:, :used], trimmed)
+        with torch.no_grad():
+            one, other = (F.normalize(starter.model.encode_text(t), dim=-1) for t in (trimmed, padded))
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+    assert starter.tokenize(texts[:2]).shape[1] < full(texts[:2]).shape[1] / 4
+
+
+def test_zero_shot_beats_chance(starter: Backbone, clothing: Path) -> None:
+    folders = sorted(path for path in (clothing / "test").iterdir() if path.is_dir())
+    files = [(i, path) for i, folder in enumerate(folders) for path in sorted(folder.iterdir())[:8]]
+    texts = [class_texts(folder.name, ["a photo of a {}."]) for folder in folders]
+    pictures = [open_picture(path) for _, path in files]
+    scores = Classifier(starter).classify(pictures, texts)
+    right = scores.probabilities.argmax(dim=1) == torch.tensor([i for i, _ in files])
+    assert len(folders) == 10
+    assert right.float().mean() > 0.3  # chance is 0.1, and five standard errors more are 0.27
+
+
+def test_the_pins_are_of_the_packages_that_are_installed() -> None:
+    for name, relative in ((IMAGE_PACKAGE, IMAGE_FILE), (TEXT_PACKAGE, "model/model.safetensors")):
+        data = (package(name) / relative).read_bytes()
+        assert hashlib.sha256(data).hexdigest() == starter_module.SHA256[relative]

@@ -1,0 +1,460 @@
+"""The training loop, on a tiny real network, seen from outside through its reporter and through hooks."""
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from core.clip.backbone import Backbone, tower_parameters
+from core.clip.config import AdaptConfig
+from core.clip.errors import Cancelled, InvalidConfig, TrainingDiverged
+from core.clip.losses import total_loss
+from core.clip.trainer import cosine, fine_tune, mixed_precision
+from core.clip.transforms import to_pixels
+from core.clip.zero_shot import encode_images, encode_tokens, text_head
+from tests.clip.recorder import Recorder, fingerprint, same_bits, watch
+from tests.clip.test_losses import pairs, slow_dva, slow_kl, slow_scl
+
+LABELS = [0, 1, 2, 0, 1, 2, 0, 1, 0, 0]
+TEXTS = [["a photo of a cat."], ["a photo of a dog."], ["a photo of a tree."]]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Threads cost more than they bring in a network this small."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def noise(count: int, size: tuple[int, int] = (40, 36)) -> list[Image.Image]:
+    """Pictures that differ, each class with a colour of its own."""
+    generator = np.random.default_rng(0)
+    pictures = []
+    for i in range(count):
+        values = generator.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+        values[:, :, LABELS[i % len(LABELS)]] //= 4
+        pictures.append(Image.fromarray(values))
+    return pictures
+
+
+def plain(count: int) -> list[Image.Image]:
+    """Pictures of one colour each: whatever is cropped, the colour tells which one it was."""
+    return [Image.new("RGB", (40, 36), (10 * i, 255 - 10 * i, 100)) for i in range(count)]
+
+
+def config(**given: Any) -> AdaptConfig:
+    settings: dict[str, Any] = {
+        "epochs": 2,
+        "batch_size": 4,
+        "learning_rate": 1e-3,
+        "classifier_learning_rate": 1e-2,
+        "precision": "fp32",
+    }
+    return AdaptConfig(**{**settings, **given})
+
+
+def train(
+    backbone: Backbone,
+    reporter: Recorder | None = None,
+    pictures: Sequence[Image.Image] | None = None,
+    texts: Sequence[Sequence[str]] = TEXTS,
+    **given: Any,
+) -> dict[str, Tensor]:
+    pictures = pictures or noise(len(LABELS))
+    labels = (LABELS * 2)[: len(pictures)]
+    return fine_tune(backbone, pictures, labels, texts, config(**given), reporter or Recorder())
+
+
+def largest_change(backbone: Backbone, theta_1: dict[str, Tensor], *, text: bool) -> float:
+    theta_0 = tower_parameters(backbone.model)
+    names = [name for name in theta_0 if name.startswith("visual.") is not text]
+    assert names
+    return max(float((theta_1[name] - theta_0[name]).abs().max()) for name in names)
+
+
+# --- what it computes
+
+
+def slow_fine_tune(backbone: Backbone, pictures: list[Image.Image], given: AdaptConfig) -> list[list[float]]:
+    """Full batches, plain AdamW, the losses number by number: [total, dva, scl, vld] of each step."""
+    labels = torch.tensor(LABELS[: len(pictures)])
+    student = copy.deepcopy(backbone.model).requires_grad_(True)
+    classifier = nn.Parameter(text_head(backbone.model, backbone.tokenize, TEXTS))
+    towers = [p for name, p in student.named_parameters() if name != "logit_scale"]
+    optimizer = torch.optim.AdamW(
+        [{"params": towers}, {"params": [classifier], "weight_decay": 0.0}],
+        weight_decay=given.weight_decay,
+        foreach=False,
+    )
+    pixels = torch.stack([to_pixels(p, backbone.mean, backbone.std) for p in pictures])
+    tokens = backbone.tokenize([sentence for (sentence,) in TEXTS])
+    scale = math.exp(float(backbone.model.logit_scale))  # type: ignore[arg-type]
+    with torch.no_grad():
+        teacher = encode_images(backbone.model, pixels), encode_tokens(backbone.model, tokens)[labels]
+    trace = []
+    for step in range(given.epochs):
+        share = 0.5 * (1 + math.cos(math.pi * step / given.epochs))
+        optimizer.param_groups[0]["lr"] = share * given.learning_rate
+        optimizer.param_groups[1]["lr"] = share * given.classifier_learning_rate
+        images, texts = encode_images(student, pixels), encode_tokens(student, tokens)[labels]
+        losses = (
+            slow_dva(images, classifier, labels, scale),
+            slow_scl(images, texts, labels, scale),
+            slow_kl(pairs(images, texts, scale), pairs(*teacher, scale)),
+        )
+        total = total_loss(*losses, given.scl_weight, given.vld_weight)
+        optimizer.zero_grad()
+        total.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        trace.append([x.item() for x in (total, *losses)])
+    return trace
+
+
+def test_it_computes_what_the_paper_says(tiny: Backbone) -> None:
+    # Square pictures of the network's size with crop_scale 1 are not cropped, and one batch is an
+    # epoch: nothing is left to chance.
+    pictures = noise(6, (32, 32))
+    given = config(epochs=5, batch_size=6, crop_scale=1.0, weight_decay=0.3, scl_weight=0.9, vld_weight=0.5)
+    recorder = Recorder()
+    fine_tune(tiny, pictures, LABELS[:6], TEXTS, given, recorder)
+    trace = torch.tensor([[s.total, s.dva, s.scl, s.vld] for s in recorder.steps])
+    slow = torch.tensor(slow_fine_tune(tiny, pictures, given))
+    torch.testing.assert_close(trace, slow, rtol=2e-3, atol=2e-4)
+    assert slow[-1, 0] < 0.7 * slow[0, 0]
+    assert slow[-1, 3] > 0.01
+
+
+def test_distillation_starts_at_nothing(tiny: Backbone) -> None:
+    recorder = Recorder()
+    train(tiny, recorder)
+    assert abs(recorder.steps[0].vld) < 1e-5
+    assert recorder.steps[-1].vld > 1e-3
+
+
+def test_it_learns_its_pictures(tiny: Backbone) -> None:
+    recorder = Recorder()
+    train(tiny, recorder, epochs=8)
+    assert recorder.steps[-1].dva < 0.3 < 0.8 < recorder.steps[0].dva
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_the_learning_rate_follows_the_cosine(tiny: Backbone, steps: int) -> None:
+    """Adam's first steps move a parameter by the learning rate itself: 1 + 0.5 of the peak in two."""
+    theta_1 = train(tiny, epochs=steps, batch_size=16, learning_rate=1e-3, weight_decay=0.0)
+    moved = sum(cosine(step, steps) for step in range(steps)) * 1e-3
+    for text in (False, True):
+        assert largest_change(tiny, theta_1, text=text) == pytest.approx(moved, rel=0.02)
+
+
+def test_weight_decay_is_the_towers_alone(tiny: Backbone) -> None:
+    """One AdamW step: first θ shrinks by lr · decay, then it moves as without decay."""
+    without, decayed = (
+        train(tiny, epochs=1, batch_size=16, learning_rate=0.01, weight_decay=decay) for decay in (0.0, 1.0)
+    )
+    for name, parameter in tower_parameters(tiny.model).items():
+        torch.testing.assert_close(decayed[name], without[name] - 0.01 * parameter, rtol=1e-4, atol=1e-6)
+
+
+def test_only_w_trains_at_learning_rate_0(tiny: Backbone) -> None:
+    trained, frozen = Recorder(), Recorder()
+    settings: dict[str, Any] = {"learning_rate": 0, "epochs": 6, "batch_size": 16, "crop_scale": 1.0}
+    square = noise(len(LABELS), (32, 32))
+    theta_1 = train(tiny, trained, square, **settings, classifier_learning_rate=0.05)
+    assert same_bits(theta_1, dict(tower_parameters(tiny.model)))
+    train(tiny, frozen, square, **settings, classifier_learning_rate=0)
+    first = frozen.steps[0]
+    for step in frozen.steps:
+        assert (step.dva, step.scl) == pytest.approx((first.dva, first.scl), rel=1e-4)
+        assert abs(step.vld) < 1e-5
+    assert trained.steps[0].dva == pytest.approx(first.dva, rel=1e-6)
+    assert trained.steps[-1].dva < first.dva - 0.05
+    assert trained.steps[-1].scl == pytest.approx(first.scl, rel=1e-4)
+
+
+def test_without_scl_and_vld_the_text_tower_stays(tiny: Backbone) -> None:
+    alone = train(tiny, scl_weight=0, vld_weight=0, weight_decay=0)
+    assert largest_change(tiny, alone, text=True) == 0
+    assert largest_change(tiny, alone, text=False) > 1e-4
+    both = train(tiny, scl_weight=0.7, vld_weight=0, weight_decay=0)
+    assert largest_change(tiny, both, text=True) > 1e-4
+
+
+def test_each_weight_matters(tiny: Backbone) -> None:
+    results = [train(tiny, **weights) for weights in ({}, {"scl_weight": 0}, {"vld_weight": 5})]
+    assert not any(same_bits(results[0], other) for other in results[1:])
+
+
+# --- what it returns, and what it leaves alone
+
+
+def test_theta_1_is_both_towers_without_the_temperature(tiny: Backbone) -> None:
+    theta_1 = train(tiny)
+    assert theta_1.keys() == tower_parameters(tiny.model).keys()
+    assert theta_1.keys() == dict(tiny.model.named_parameters()).keys() - {"logit_scale"}
+    assert all(t.dtype == torch.float32 and not t.requires_grad for t in theta_1.values())
+    assert largest_change(tiny, theta_1, text=False) > 1e-4
+    assert largest_change(tiny, theta_1, text=True) > 1e-4
+
+
+def test_the_shared_backbone_is_not_touched(tiny: Backbone) -> None:
+    before = fingerprint(tiny.model)
+    theta_1 = train(tiny)
+    for tensor in theta_1.values():
+        tensor.zero_()  # its own memory
+    assert fingerprint(tiny.model) == before
+    train(tiny, texts=[["a", "b"], ["c"], ["d"]], precision="bf16")
+    with pytest.raises(Cancelled):
+        train(tiny, Recorder(cancel_after=1))
+    assert fingerprint(tiny.model) == before
+
+
+def test_pictures_are_not_touched(tiny: Backbone) -> None:
+    pictures = noise(6)
+    before = [picture.tobytes() for picture in pictures]
+    train(tiny, pictures=pictures)
+    assert [picture.tobytes() for picture in pictures] == before
+
+
+def test_the_network_trains_in_eval_mode(tiny: Backbone) -> None:
+    watched = watch(tiny, "visual", "transformer")
+    recorder = Recorder()
+    train(watched.backbone, recorder)
+    for module in ("visual", "transformer"):
+        assert not any(p.in_train_mode for p in watched.passes[module])
+        student = watched.of_student(module)
+        assert len(student) == len(recorder.steps)
+        assert len({p.module for p in student}) == 1
+        assert student[0].module is not watched.backbone.model.get_submodule(module)
+    teacher = [p for p in watched.passes["visual"] if not p.with_gradients]
+    assert {p.module for p in teacher} == {watched.backbone.model.get_submodule("visual")}
+    # The teacher sees the same augmented pictures.
+    for one, other in zip(watched.of_student("visual"), teacher, strict=True):
+        assert torch.equal(one.given, other.given)
+
+
+def test_the_starter_trains_with_frozen_statistics_and_without_dropout(starter: Backbone) -> None:
+    watched = watch(starter, "visual", "text")
+    assert any(isinstance(m, nn.Dropout) and m.p > 0 for m in starter.model.modules())
+    before = fingerprint(starter.model)
+    recorder = Recorder()
+    train(watched.backbone, recorder, noise(4, (170, 180)), learning_rate=1e-3)
+    assert fingerprint(starter.model) == before
+    assert abs(recorder.steps[0].vld) < 1e-4  # dropout alone makes it a hundred times more
+    for name in ("visual", "text"):
+        assert not any(p.in_train_mode for p in watched.passes[name])
+        trained = watched.of_student(name)[-1].module
+        stock = starter.model.get_submodule(name)
+        assert same_bits(dict(trained.named_buffers()), dict(stock.named_buffers()))
+        assert not same_bits(dict(trained.named_parameters()), dict(stock.named_parameters()))
+    statistics = [name for name, _ in watched.backbone.model.named_buffers() if "running" in name]
+    assert len(statistics) > 80
+
+
+# --- chance
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_seed_gives_the_same_weights_bit_for_bit(tiny: Backbone, threads: int) -> None:
+    torch.set_num_threads(threads)
+    texts = [["a cat", "a kitten", "a tabby"], ["a dog", "a puppy"], ["a tree"]]
+    torch.manual_seed(1)
+    first = train(tiny, texts=texts, seed=5)
+    torch.manual_seed(2)  # nobody else's random numbers matter
+    np.random.seed(2)
+    second = train(tiny, texts=texts, seed=5)
+    assert same_bits(first, second)
+    assert not same_bits(first, train(tiny, texts=texts, seed=6))
+
+
+def test_the_training_does_not_touch_the_global_generator(tiny: Backbone) -> None:
+    state = torch.get_rng_state()
+    train(tiny)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_largest_seed(tiny: Backbone) -> None:
+    train(tiny, seed=2**63 - 1, epochs=1)
+
+
+def seen(pixels: Tensor, pictures: list[Image.Image], backbone: Backbone) -> list[int]:
+    """Which of the plain pictures are in a batch."""
+    colours = torch.stack([to_pixels(p, backbone.mean, backbone.std)[:, 0, 0] for p in pictures])
+    distances = torch.cdist(pixels[:, :, 16, 16], colours)
+    assert distances.min(dim=1).values.max() < 0.02
+    return distances.argmin(dim=1).tolist()
+
+
+@pytest.mark.parametrize(
+    ("count", "batch_size", "sizes"),
+    [(10, 4, {3, 4}), (9, 8, {4, 5}), (8, 4, {4}), (3, 4, {3}), (17, 16, {8, 9}), (20, 7, {6, 7})],
+)
+def test_an_epoch_is_cut_into_equal_batches(
+    tiny: Backbone, count: int, batch_size: int, sizes: set[int]
+) -> None:
+    watched = watch(tiny, "visual")
+    pictures = plain(count)
+    recorder = Recorder()
+    train(watched.backbone, recorder, pictures, batch_size=batch_size, epochs=3)
+    batches = [seen(p.given, pictures, tiny) for p in watched.of_student("visual")]
+    per_epoch = math.ceil(count / batch_size)
+    assert len(batches) == len(recorder.steps) == 3 * per_epoch
+    assert {len(batch) for batch in batches} == sizes
+    orders = []
+    for epoch in range(3):
+        of_epoch = batches[epoch * per_epoch : (epoch + 1) * per_epoch]
+        order = [i for batch in of_epoch for i in batch]
+        assert sorted(order) == list(range(count))  # every picture once
+        orders.append(tuple(order))
+    if count > 3:
+        assert len(set(orders)) == 3  # a new order each time
+
+
+def test_crops_are_random(tiny: Backbone) -> None:
+    watched = watch(tiny, "visual")
+    train(watched.backbone, pictures=noise(1) * 4, epochs=2)
+    crops = torch.cat([p.given for p in watched.of_student("visual")])
+    assert len({crop.numpy().tobytes() for crop in crops}) == len(crops) == 8
+
+
+def test_a_step_draws_one_sentence_for_each_class_of_its_batch(tiny: Backbone) -> None:
+    texts = [["a cat", "a kitten", "a tabby"], ["a dog", "a puppy"], ["a tree"]]
+    sentences = {sentence: c for c, of_class in enumerate(texts) for sentence in of_class}
+    rows = {
+        tuple(row.tolist()): text for text, row in zip(sentences, tiny.tokenize(list(sentences)), strict=True)
+    }
+    watched = watch(tiny, "visual", "token_embedding")
+    pictures = plain(10)
+    train(watched.backbone, pictures=pictures, texts=texts, epochs=20)
+    drawn: list[str] = []
+    for image, text in zip(watched.of_student("visual"), watched.of_student("token_embedding"), strict=True):
+        step = [rows[tuple(row.tolist())] for row in text.given]
+        of_batch = {LABELS[i] for i in seen(image.given, pictures, tiny)}
+        assert sorted(sentences[sentence] for sentence in step) == sorted(of_batch)
+        drawn += step
+    assert set(drawn) == set(sentences)
+    assert 0.2 < drawn.count("a cat") / sum(drawn.count(s) for s in texts[0]) < 0.5
+    assert 0.3 < drawn.count("a dog") / sum(drawn.count(s) for s in texts[1]) < 0.7
+
+
+def test_templates_of_a_class_change_the_result(tiny: Backbone) -> None:
+    more = [[*of_class, "a drawing"] for of_class in TEXTS]
+    assert not same_bits(train(tiny), train(tiny, texts=more))
+
+
+# --- progress, and stopping
+
+
+@pytest.mark.parametrize("steps", [1, 7, 250])
+def test_cosine(steps: int) -> None:
+    values = [cosine(step, steps) for step in range(steps + 1)]
+    assert values[0] == 1
+    assert values[-1] == 0
+    assert values == sorted(values, reverse=True)
+    assert cosine(steps, 2 * steps) == pytest.approx(0.5)
+    assert cosine(steps, 4 * steps) == pytest.approx(0.5 + 0.5 * 2**-0.5)
+    assert values == [cosine(step, steps) for step in range(steps + 1)]
+
+
+def test_every_step_is_reported(tiny: Backbone) -> None:
+    recorder = Recorder()
+    train(tiny, recorder, epochs=3, batch_size=4)  # 10 pictures: 3 steps an epoch
+    assert [s.step for s in recorder.steps] == list(range(1, 10))
+    assert [s.epoch for s in recorder.steps] == [1, 1, 1, 2, 2, 2, 3, 3, 3]
+    assert {(s.epochs, s.steps) for s in recorder.steps} == {(3, 9)}
+    for s in recorder.steps:
+        assert s.total == pytest.approx(s.dva + 0.7 * s.scl + 0.1 * s.vld, rel=1e-5)
+        assert s.images_per_second > 0
+        assert s.eta_seconds >= 0
+    assert recorder.steps[-1].eta_seconds == 0
+    assert recorder.steps[0].eta_seconds > 0
+
+
+@pytest.mark.parametrize("done", [0, 1, 4])
+def test_cancelling_stops_within_a_step(tiny: Backbone, done: int) -> None:
+    recorder = Recorder(cancel_after=done)
+    watched = watch(tiny, "visual")
+    with pytest.raises(Cancelled):
+        train(watched.backbone, recorder, epochs=50)
+    assert len(recorder.steps) == done
+    assert len(watched.of_student("visual")) == done
+
+
+def test_a_reporters_error_stops_the_training(tiny: Backbone) -> None:
+    class Broken(Recorder):
+        def step(self, progress: object) -> None:
+            raise ConnectionError("lost")
+
+    with pytest.raises(ConnectionError):
+        train(tiny, Broken())
+
+
+@pytest.mark.parametrize(
+    "poison",
+    [
+        lambda b: replace(b, std=(0.0, 0.0, 0.0)),
+        lambda b: replace(b, mean=(math.nan, 0.0, 0.0)),
+        lambda b: replace(b, mean=(math.inf, 0.0, 0.0)),
+    ],
+    ids=["std 0", "mean nan", "mean inf"],
+)
+def test_a_loss_that_is_not_finite_stops(tiny: Backbone, poison: Callable[[Backbone], Backbone]) -> None:
+    recorder = Recorder()
+    with pytest.raises(TrainingDiverged, match=r"nan at step 1 of 6.*learning_rate \(now 0\.001\)"):
+        train(poison(tiny), recorder)
+    assert recorder.steps == []
+
+
+def test_a_learning_rate_that_is_far_too_high_stops(starter: Backbone) -> None:
+    recorder = Recorder()
+    with pytest.raises(TrainingDiverged, match=r"learning_rate( \(now 1\))? or precision fp32"):
+        train(starter, recorder, noise(4, (170, 180)), learning_rate=1.0, epochs=12)
+    assert all(math.isfinite(s.total) for s in recorder.steps)
+    assert 1 <= len(recorder.steps) < 12
+
+
+def test_weights_that_are_not_finite_after_the_last_step(tiny: Backbone) -> None:
+    """Only the gradients of the last step are not finite: no loss tells."""
+    watched = watch(tiny)
+    parameter = dict(watched.backbone.model.named_parameters())["visual.conv1.weight"]
+
+    def spoil(module: nn.Module, _given: object, output: Tensor) -> Tensor:
+        if output.requires_grad:
+            output.register_hook(lambda gradient: gradient * math.inf)
+        return output
+
+    assert parameter.isfinite().all()
+    watched.backbone.model.get_submodule("visual.conv1").register_forward_hook(spoil)
+    with pytest.raises(TrainingDiverged, match="weights are not finite"):
+        train(watched.backbone, epochs=1, batch_size=16)
+
+
+def test_fp16_needs_a_gpu(tiny: Backbone) -> None:
+    with pytest.raises(InvalidConfig, match="GPU") as caught:
+        train(tiny, precision="fp16")
+    assert caught.value.field == "precision"
+
+
+def test_bf16_on_a_cpu(tiny: Backbone) -> None:
+    recorder, exact = Recorder(), Recorder()
+    theta_1 = train(tiny, recorder, precision="bf16")
+    assert all(t.dtype == torch.float32 for t in theta_1.values())
+    full = train(tiny, exact)
+    assert not same_bits(theta_1, full)
+    assert recorder.steps[0].dva == pytest.approx(exact.steps[0].dva, rel=0.05)
+
+
+def test_precision_by_device() -> None:
+    cpu = torch.device("cpu")
+    assert mixed_precision("fp32", cpu) is None
+    assert mixed_precision("bf16", cpu) is torch.bfloat16
+    assert mixed_precision("auto", cpu) in (None, torch.bfloat16)
+    assert mixed_precision("fp16", torch.device("cuda")) is torch.float16

@@ -1,0 +1,138 @@
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
+from open_clip.transform import PreprocessCfg, image_transform_v2
+from PIL import Image
+from torchvision.transforms.functional import normalize, to_tensor
+
+from core.clip.transforms import random_resized_crop, to_pixels
+
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclass
+class Sized:
+    """A picture of any size that needs no memory and tells which box was asked for."""
+
+    size: tuple[int, int]
+    boxes: list[tuple[int, int, int, int]] = field(default_factory=list)
+
+    def resize(self, size: tuple[int, int], _how: object, box: tuple[int, int, int, int]) -> Image.Image:
+        self.boxes.append(box)
+        return Image.new("RGB", size)
+
+
+def boxes(width: int, height: int, crop_scale: float, seed: int, crops: int = 1) -> list[tuple[int, ...]]:
+    picture, generator = Sized((width, height)), torch.Generator().manual_seed(seed)
+    for _ in range(crops):
+        random_resized_crop(picture, 8, crop_scale, generator)  # type: ignore[arg-type]
+    return list(picture.boxes)
+
+
+@given(st.integers(1, 3000), st.integers(1, 3000), st.floats(0.01, 1.0), st.integers(0, 2**62))
+@example(1, 1, 0.01, 0)
+@example(1, 5000, 0.5, 0)
+@example(5000, 1, 1.0, 0)
+def test_crops_are_inside_the_picture(width: int, height: int, crop_scale: float, seed: int) -> None:
+    for left, top, right, bottom in boxes(width, height, crop_scale, seed, crops=3):
+        assert 0 <= left < right <= width
+        assert 0 <= top < bottom <= height
+
+
+@given(st.integers(64, 1000), st.floats(3 / 4, 4 / 3), st.floats(0.01, 1.0), st.integers(0, 2**62))
+def test_crops_cover_at_least_the_share_asked_for(
+    width: int, ratio: float, crop_scale: float, seed: int
+) -> None:
+    height = round(width * ratio)
+    for left, top, right, bottom in boxes(width, height, crop_scale, seed, crops=3):
+        w, h = right - left, bottom - top
+        # Sides are whole pixels, so the area is off by half a pixel a side.
+        assert (w + 0.5) * (h + 0.5) >= crop_scale * width * height
+        # 3/4 to 4/3, or the whole of a picture that is as long as that itself.
+        assert (w - 0.5) / (h + 0.5) <= 4 / 3
+        assert (h - 0.5) / (w + 0.5) <= 4 / 3
+
+
+@given(st.integers(2, 100), st.integers(300, 3000), st.booleans(), st.integers(0, 2**62))
+def test_crops_of_long_pictures_are_not_long(short: int, long: int, upright: bool, seed: int) -> None:
+    size = (short, long) if upright else (long, short)
+    for left, top, right, bottom in boxes(*size, 0.9, seed):
+        w, h = right - left, bottom - top
+        assert min(w, h) == short  # as much as goes in
+        assert max(w, h) == round(short * 4 / 3)
+
+
+def test_crops_take_every_share_ratio_and_place() -> None:
+    found = np.array(boxes(1000, 1000, 0.25, seed=0, crops=400), dtype=float)
+    left, top, right, bottom = found.T
+    share = (right - left) * (bottom - top) / 1e6
+    assert share.min() < 0.27
+    assert share.max() > 0.9
+    assert np.quantile(share, [0.25, 0.5]) == pytest.approx([0.42, 0.6], abs=0.06)  # uniform, but for retries
+    ratio = np.log((right - left) / (bottom - top))
+    assert ratio.min() < -0.9 * math.log(4 / 3)
+    assert ratio.max() > 0.9 * math.log(4 / 3)
+    assert abs(ratio.mean()) < 0.03
+    small = share < 0.4
+    for start, end in ((left, right), (top, bottom)):
+        place = start[small] / (1000 - (end - start)[small])
+        assert place.min() < 0.05
+        assert place.max() > 0.95
+        assert place.mean() == pytest.approx(0.5, abs=0.1)
+
+
+def test_a_seed_gives_the_same_crops() -> None:
+    assert boxes(640, 480, 0.3, seed=7, crops=20) == boxes(640, 480, 0.3, seed=7, crops=20)
+    assert boxes(640, 480, 0.3, seed=7, crops=20) != boxes(640, 480, 0.3, seed=8, crops=20)
+    state = torch.get_rng_state()
+    boxes(640, 480, 0.3, seed=7)
+    assert torch.equal(torch.get_rng_state(), state)  # a generator of its own
+
+
+def test_the_crop_is_that_part_of_the_picture() -> None:
+    # Red grows to the right, green downwards: the colours tell where a pixel is from.
+    ramp = np.zeros((256, 200, 3), dtype=np.uint8)
+    ramp[:, :, 0] = np.arange(200)
+    ramp[:, :, 1] = np.arange(256)[:, None]
+    picture = Image.fromarray(ramp)
+    for seed in range(20):
+        ((left, top, right, bottom),) = boxes(200, 256, 0.2, seed)
+        crop = random_resized_crop(picture, 64, 0.2, torch.Generator().manual_seed(seed))
+        assert crop.size == (64, 64)
+        assert crop.mode == "RGB"
+        x, y, _ = np.asarray(crop).astype(float).transpose(2, 0, 1)
+        centres = (np.arange(64) + 0.5) / 64
+        inner = slice(2, -2)  # bicubic bends a ramp at its ends
+        assert np.abs(x - (left - 0.5 + centres * (right - left)))[:, inner].max() <= 1
+        assert np.abs(y.T - (top - 0.5 + centres * (bottom - top)))[:, inner].max() <= 1
+
+
+def test_a_small_picture_is_scaled_up() -> None:
+    picture = Image.new("RGB", (3, 2), (10, 20, 30))
+    crop = random_resized_crop(picture, 32, 0.5, torch.Generator().manual_seed(0))
+    assert crop.getcolors() == [(32 * 32, (10, 20, 30))]
+
+
+def noise(width: int, height: int) -> Image.Image:
+    values = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(values)
+
+
+def test_to_pixels_is_to_tensor_and_normalize() -> None:
+    picture = noise(40, 30)
+    pixels = to_pixels(picture, MEAN, STD)
+    assert pixels.shape == (3, 30, 40)
+    assert torch.equal(pixels, normalize(to_tensor(picture), list(MEAN), list(STD)))
+
+
+@pytest.mark.parametrize("mode", ["shortest", "squash", "longest"])
+def test_to_pixels_is_open_clips_test_transform_where_nothing_is_resized(mode: str) -> None:
+    config = PreprocessCfg(size=32, mean=MEAN, std=STD, interpolation="bicubic", resize_mode=mode)
+    theirs = image_transform_v2(config, is_train=False)
+    picture = noise(32, 32)
+    assert torch.equal(to_pixels(picture, MEAN, STD), theirs(picture))

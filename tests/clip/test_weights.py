@@ -1,0 +1,187 @@
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from core.clip.backbone import Backbone, load_backbone, tower_parameters
+from core.clip.config import resolve_config
+from core.clip.errors import CorruptWeights
+from core.clip.manifest import MANIFEST, WEIGHTS, Manifest, file_sha256, read_manifest
+from core.clip.weights import load_weights, save_weights
+from tests.clip.recorder import same_bits
+from tests.clip.tiny import make_tiny_backbone
+
+NAMES = ("猫", "👩‍👩‍👧 family", "Straße", 'a "quoted\\" {name}', "קפה")
+CONFIG = resolve_config(texts={"猫": ["ein Kätzchen"]}, templates=["Bild: {}"]).to_dict()
+
+
+@pytest.fixture(scope="module")
+def theta_1(tiny: Backbone) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    theta = {
+        name: (p + torch.randn(p.shape, generator=generator) / 1000).detach()
+        for name, p in tower_parameters(tiny.model).items()
+    }
+    theta["visual.ln_pre.bias"][0] = -0.0
+    return theta
+
+
+@pytest.fixture(scope="module")
+def stored(
+    tiny: Backbone, theta_1: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[bytes, Manifest]:
+    folder = tmp_path_factory.mktemp("stored")
+    manifest = save_weights(folder, theta_1, backbone=tiny, class_names=NAMES, config=CONFIG)
+    return (folder / WEIGHTS).read_bytes(), manifest
+
+
+def crafted(theta: dict[str, Tensor], manifest: Manifest) -> tuple[bytes, Manifest]:
+    """A file with these tensors, under a manifest that vouches for it."""
+    data = save(theta)
+    return data, replace(manifest, sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
+
+
+def test_weights_come_back_bit_for_bit(
+    tiny: Backbone, theta_1: dict[str, Tensor], stored: tuple[bytes, Manifest]
+) -> None:
+    data, manifest = stored
+    assert same_bits(dict(sorted(load_weights(data, manifest, tiny).items())), dict(sorted(theta_1.items())))
+
+
+def test_the_manifest_says_what_the_weights_are(
+    tiny: Backbone, theta_1: dict[str, Tensor], tmp_path: Path
+) -> None:
+    manifest = save_weights(tmp_path, theta_1, backbone=tiny, class_names=NAMES, config=CONFIG)
+    data = (tmp_path / WEIGHTS).read_bytes()
+    assert manifest == Manifest(
+        sha256=hashlib.sha256(data).hexdigest(),
+        bytes=len(data),
+        backbone=tiny.name,
+        backbone_sha256=tiny.sha256,
+        image_size=32,
+        class_names=NAMES,
+        config=CONFIG,
+        format=1,
+    )
+    assert manifest.sha256 == file_sha256(tmp_path / WEIGHTS)
+    read = read_manifest((tmp_path / MANIFEST).read_bytes())
+    assert read == manifest
+    assert read.class_names == NAMES
+    assert resolve_config(**read.config).to_dict() == CONFIG
+    assert sorted(p.name for p in tmp_path.iterdir()) == [MANIFEST, WEIGHTS]
+
+
+def test_views_and_parameters_are_saved_as_they_look(
+    tiny: Backbone, theta_1: dict[str, Tensor], tmp_path: Path
+) -> None:
+    name = "visual.proj"
+    theta = theta_1 | {name: torch.nn.Parameter(theta_1[name].T.contiguous().T)}
+    assert not theta[name].is_contiguous()
+    save_weights(tmp_path, theta, backbone=tiny, class_names=NAMES, config=CONFIG)
+    assert same_bits(load_file(tmp_path / WEIGHTS), dict(sorted(theta_1.items())))
+
+
+@pytest.mark.parametrize("place", [0.0, 0.0001, 0.3, 0.6, 1.0])
+def test_a_flipped_bit_is_found(tiny: Backbone, stored: tuple[bytes, Manifest], place: float) -> None:
+    data, manifest = stored
+    damaged = bytearray(data)
+    damaged[round(place * (len(data) - 1))] ^= 1
+    with pytest.raises(CorruptWeights, match="SHA-256"):
+        load_weights(bytes(damaged), manifest, tiny)
+
+
+@pytest.mark.parametrize("keep", [0, 1, 8, 1000, -1])
+def test_a_cut_file_is_found(tiny: Backbone, stored: tuple[bytes, Manifest], keep: int) -> None:
+    data, manifest = stored
+    with pytest.raises(CorruptWeights) as caught:
+        load_weights(data[:keep], manifest, tiny)
+    assert caught.value.status == 503
+    # Also when the manifest was written for the cut file.
+    cut = replace(manifest, sha256=hashlib.sha256(data[:keep]).hexdigest())
+    with pytest.raises(CorruptWeights, match="can't be read"):
+        load_weights(data[:keep], cut, tiny)
+
+
+def test_a_longer_file_is_found(tiny: Backbone, stored: tuple[bytes, Manifest]) -> None:
+    data, manifest = stored
+    with pytest.raises(CorruptWeights):
+        load_weights(data + b"\0", manifest, tiny)
+
+
+def test_another_backbone_is_refused(stored: tuple[bytes, Manifest], tmp_path: Path) -> None:
+    data, manifest = stored
+    other = load_backbone(make_tiny_backbone(tmp_path / "other", seed=1), cache=tmp_path)
+    with pytest.raises(CorruptWeights, match="other weights of 'local-dir"):
+        load_weights(data, manifest, other)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda t: t.pop("visual.proj"), "fit"),
+        (lambda t: t.update(logit_scale=torch.ones(())), "fit"),
+        (lambda t: t.update({"visual.extra": torch.ones(1)}), "fit"),
+        (lambda t: t.update({"visual.proj": t["visual.proj"].T.contiguous()}), "fit"),
+        (lambda t: t.update({"visual.proj": t["visual.proj"].flatten()}), "fit"),
+        (lambda t: t["visual.proj"].__setitem__((3, 3), float("nan")), "finite"),
+        (lambda t: t["text_projection"].__setitem__((0, 0), float("inf")), "finite"),
+        (lambda t: t["ln_final.bias"].__setitem__(31, -float("inf")), "finite"),
+    ],
+    ids=["missing", "temperature", "extra", "shape", "flat", "nan", "inf", "-inf"],
+)
+def test_other_tensors_are_refused(
+    tiny: Backbone,
+    theta_1: dict[str, Tensor],
+    stored: tuple[bytes, Manifest],
+    change: Callable[[dict[str, Tensor]], Any],
+    says: str,
+) -> None:
+    theta = {name: tensor.clone() for name, tensor in theta_1.items()}
+    change(theta)
+    with pytest.raises(CorruptWeights, match=says):
+        load_weights(*crafted(theta, stored[1]), tiny)
+
+
+def test_a_pickle_is_never_read(tiny: Backbone, stored: tuple[bytes, Manifest], tmp_path: Path) -> None:
+    path = tmp_path / "weights"
+    torch.save({"a": torch.ones(1)}, path)
+    data = path.read_bytes()
+    manifest = replace(stored[1], sha256=hashlib.sha256(data).hexdigest())
+    with pytest.raises(CorruptWeights, match="can't be read"):
+        load_weights(data, manifest, tiny)
+
+
+def fields(stored: tuple[bytes, Manifest], **changed: object) -> dict[str, object]:
+    return {**asdict(stored[1]), **changed}
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"{", b"[]", b"3", b"null", b"{}", b"\xff\xfe", b'{"format": 1}', b'"x"']
+)
+def test_a_damaged_manifest_is_refused(data: bytes) -> None:
+    with pytest.raises(CorruptWeights, match="manifest"):
+        read_manifest(data)
+
+
+def test_an_incomplete_manifest_is_refused(stored: tuple[bytes, Manifest]) -> None:
+    for name in set(fields(stored)) - {"format"}:
+        incomplete = {key: value for key, value in fields(stored).items() if key != name}
+        with pytest.raises(CorruptWeights):
+            read_manifest(json.dumps(incomplete).encode())
+    with pytest.raises(CorruptWeights):
+        read_manifest(json.dumps(fields(stored, more=1)).encode())
+    with pytest.raises(CorruptWeights):
+        read_manifest(json.dumps(fields(stored, class_names=None)).encode())
+    assert read_manifest(json.dumps(fields(stored)).encode()) == stored[1]
+
+
+def test_a_manifest_of_another_format_is_refused(stored: tuple[bytes, Manifest]) -> None:
+    with pytest.raises(CorruptWeights, match="format 2; this version reads 1"):
+        read_manifest(json.dumps(fields(stored, format=2)).encode())

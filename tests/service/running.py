@@ -1,0 +1,167 @@
+"""The service as its users run it: processes, HTTP, signals."""
+
+import contextlib
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+from PIL import Image
+
+READY_SECONDS = 60
+
+
+@dataclass
+class Service:
+    """`clipcite serve` and what it says."""
+
+    process: "subprocess.Popen[str]"
+    output: list[str] = field(default_factory=list)
+    url: str = ""
+
+    @property
+    def http(self) -> httpx.Client:
+        return httpx.Client(base_url=self.url, timeout=30)
+
+    def child(self, module: str) -> psutil.Process:
+        """The running `python -m module` below the service."""
+        return wait_for(lambda: _find(self.process.pid, module), seconds=20)
+
+    def processes(self) -> list[psutil.Process]:
+        parent = psutil.Process(self.process.pid)
+        return [parent, *parent.children(recursive=True)]
+
+    def stop(self, signum: signal.Signals = signal.SIGTERM) -> float:
+        """Seconds that it took to stop."""
+        started = time.monotonic()
+        self.process.send_signal(signum)
+        self.process.wait(30)
+        return time.monotonic() - started
+
+    def said(self) -> str:
+        return "".join(self.output)
+
+
+@contextlib.contextmanager
+def serve(data: Path, environment: Mapping[str, str]) -> Iterator[Service]:
+    """Start it on a free port and wait until it is ready; killed at the end if still there."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "client.cli", "serve", "--port", "0", "--data", str(data)],
+        env={**os.environ, "COLUMNS": "200", **environment},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    service = Service(process)
+    threading.Thread(target=_listen, args=(service,), daemon=True).start()
+    try:
+        found = wait_for(
+            lambda: re.search(r"Ready: (http://\S+)", service.said()),
+            seconds=READY_SECONDS,
+            unless=lambda: process.poll() is not None,
+            explain=service.said,
+        )
+        service.url = found.group(1)
+        yield service
+    finally:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for left in service.processes():
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    left.kill()
+        process.wait()
+
+
+def wait_for(
+    ask: Callable[[], Any],
+    *,
+    seconds: float,
+    unless: Callable[[], bool] = lambda: False,
+    explain: Callable[[], str] = str,
+) -> Any:
+    """The first answer that is not falsy."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and not unless():
+        answer = ask()
+        if answer:
+            return answer
+        time.sleep(0.05)
+    raise AssertionError(f"Not within {seconds} s. {explain()[-3000:]}")
+
+
+def wait_for_job(http: httpx.Client, job_id: str, *, seconds: float, until: str = "") -> dict[str, Any]:
+    """The job once it has ended, or is in the state `until`."""
+
+    def ended() -> dict[str, Any] | None:
+        job: dict[str, Any] = http.get(f"/jobs/{job_id}").raise_for_status().json()
+        done = job["status"] == until or job["status"] in {"succeeded", "failed", "cancelled"}
+        return job if done else None
+
+    job: dict[str, Any] = wait_for(ended, seconds=seconds, explain=lambda: http.get(f"/jobs/{job_id}").text)
+    return job
+
+
+def training(http: httpx.Client, job_id: str, *, seconds: float = 40) -> dict[str, Any]:
+    """The job once its training has made steps."""
+
+    def stepped() -> dict[str, Any] | None:
+        job: dict[str, Any] = http.get(f"/jobs/{job_id}").json()
+        assert job["status"] in {"queued", "running"}, job
+        return job if (job["progress"] or {}).get("step") else None
+
+    job: dict[str, Any] = wait_for(stepped, seconds=seconds)
+    return job
+
+
+def submit(http: httpx.Client, archive: bytes, **config: Any) -> str:
+    """The id of a new job."""
+    files = {"archive": ("shots.zip", archive)}
+    answer = http.post(
+        "/adapt", files=files, data={"config": httpx.Request("POST", "/", json=config).content}
+    )
+    assert answer.status_code == 202, answer.text
+    job_id: str = answer.json()["id"]
+    return job_id
+
+
+def colours(shots: int = 4, tests: int = 0) -> bytes:
+    """A zip of plain pictures: red, green, and in the tests also blue, which is not trained."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for split, count, names in (
+            ("train", shots, ("red", "green")),
+            ("test", tests, ("red", "green", "blue")),
+        ):
+            for name in names:
+                for i in range(count):
+                    picture = io.BytesIO()
+                    shade = {n: 40 * (n != name) + 200 * (n == name) + i for n in ("red", "green", "blue")}
+                    Image.new("RGB", (48, 40), tuple(shade.values())).save(picture, "PNG")
+                    archive.writestr(f"{split}/{name}/{i}.png", picture.getvalue())
+    return buffer.getvalue()
+
+
+def _find(parent: int, module: str) -> psutil.Process | None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for process in psutil.Process(parent).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+                command = process.cmdline()
+                if len(command) > 2 and command[1:3] == ["-m", module]:
+                    return process
+    return None
+
+
+def _listen(service: Service) -> None:
+    assert service.process.stderr is not None
+    for line in service.process.stderr:
+        service.output.append(re.sub(r"\x1b\[[0-9;]*m", "", line))

@@ -1,0 +1,182 @@
+"""Processes killed at the worst moments: no job is lost, none runs on after its end."""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from safetensors.torch import load_file, save_file
+
+from tests.clip.tiny import make_tiny_backbone
+from tests.service.running import Service, colours, serve, submit, training, wait_for, wait_for_job
+
+LONG = {"epochs": 1000, "batch_size": 8}
+
+
+def test_a_killed_trainer_runs_again_while_the_api_answers(service: Service) -> None:
+    with service.http as http:
+        answers: list[int] = []
+        ended = threading.Event()
+
+        def ask() -> None:
+            with service.http as other:
+                while not ended.wait(0.05):
+                    answers.append(other.get("/jobs").status_code)
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        try:
+            job_id = submit(http, colours(), **(LONG | {"epochs": 200}))
+            training(http, job_id)
+            service.child("worker.trainer").kill()
+            job = wait_for_job(http, job_id, seconds=60)
+        finally:
+            ended.set()
+            asking.join()
+    assert (job["status"], job["attempts"]) == ("succeeded", 2)
+    assert len(answers) > 20
+    assert set(answers) == {200}
+    events = [e["type"] for e in httpx.get(f"{service.url}/jobs/{job_id}/events").json()["data"]]
+    assert events.count("requeued") == 1
+    assert events.count("succeeded") == 1
+
+
+def test_a_job_that_always_kills_its_trainer_fails_at_the_third_attempt(service: Service) -> None:
+    with service.http as http:
+        job_id = submit(http, colours(), **LONG)
+        for _ in range(3):
+            training(http, job_id)
+            attempt = http.get(f"/jobs/{job_id}").json()["attempts"]
+            service.child("worker.trainer").kill()
+            wait_for(lambda a=attempt: _over(http, job_id, a), seconds=20)
+        job = wait_for_job(http, job_id, seconds=20)
+    assert (job["status"], job["attempts"]) == ("failed", 3)
+    assert job["error"]["code"] == "trainer_died"
+    assert "memory" in job["error"]["detail"]
+    assert job["model_id"] is None
+
+
+def _over(http: httpx.Client, job_id: str, attempt: int) -> bool:
+    job = http.get(f"/jobs/{job_id}").json()
+    return job["status"] == "failed" or job["attempts"] > attempt or job["status"] == "queued"
+
+
+def test_cancel_while_running_and_while_queued(service: Service) -> None:
+    with service.http as http:
+        running = submit(http, colours(), **LONG)
+        training(http, running)
+        queued = submit(http, colours(), **LONG)
+        assert http.get(f"/jobs/{queued}").json()["queue_position"] == 1
+
+        answer = http.post(f"/jobs/{queued}/cancel")
+        assert (answer.status_code, answer.json()["status"]) == (202, "cancelled")
+
+        trainer = service.child("worker.trainer")
+        asked = time.monotonic()
+        answer = http.post(f"/jobs/{running}/cancel")
+        assert (answer.status_code, answer.json()["cancel_requested"]) == (202, True)
+        job = wait_for_job(http, running, seconds=10)
+        assert job["status"] == "cancelled"
+        assert time.monotonic() - asked < 2.5
+        assert job["model_id"] is None
+        assert not trainer.is_running()
+        assert http.post(f"/jobs/{running}/cancel").status_code == 202  # again: harmless
+        # The cancelled queued one never ran.
+        types = [e["type"] for e in http.get(f"/jobs/{queued}/events").json()["data"]]
+        assert types == ["queued", "cancelled"]
+        # And the worker takes the next job.
+        assert wait_for_job(http, submit(http, colours(), epochs=1), seconds=30)["status"] == "succeeded"
+
+
+def test_a_training_that_diverges_fails_at_once_with_its_reason(
+    service: Service, environment: dict[str, str]
+) -> None:
+    """With a backbone whose temperature overflows, so that its very first loss is not a number."""
+    broken = Path(environment["CLIPCITE_BACKBONE_FOLDER"]) / "broken"
+    name = make_tiny_backbone(broken)
+    weights = broken / "open_clip_model.safetensors"
+    state = load_file(weights)
+    state["logit_scale"].fill_(100.0)
+    save_file(state, weights)
+    with service.http as http:
+        job = wait_for_job(http, submit(http, colours(), backbone=name), seconds=60)
+    assert (job["status"], job["attempts"]) == ("failed", 1)
+    assert job["error"]["code"] == "training_diverged"
+    assert "learning_rate" in job["error"]["detail"]
+    assert job["model_id"] is None
+
+
+def test_a_worker_killed_before_its_claim_loses_nothing(environment: dict[str, str], tmp_path: Path) -> None:
+    with serve(tmp_path / "data", environment) as service, service.http as http:
+        worker = service.child("worker")
+        worker.suspend()  # frozen with its broker connection open
+        job_id = submit(http, colours(), epochs=1)
+        time.sleep(1)  # the dispatcher has sent the message
+        worker.kill()
+        job = wait_for_job(http, job_id, seconds=40)
+        assert (job["status"], job["attempts"]) == ("succeeded", 1)
+
+
+def test_a_worker_killed_in_the_middle_takes_its_trainer_along(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    with serve(tmp_path / "data", environment) as service, service.http as http:
+        job_id = submit(http, colours(), **(LONG | {"epochs": 300}))
+        training(http, job_id)
+        trainer = service.child("worker.trainer")
+        service.child("worker").kill()
+        wait_for(lambda: not trainer.is_running(), seconds=5)
+        job = wait_for_job(http, job_id, seconds=60)
+        assert (job["status"], job["attempts"]) == ("succeeded", 2)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_stopping_ends_everything_and_the_next_start_goes_on(
+    environment: dict[str, str], tmp_path: Path, signum: signal.Signals
+) -> None:
+    data = tmp_path / "data"
+    with serve(data, environment) as service, service.http as http:
+        cut_off = submit(http, colours(), **(LONG | {"epochs": 200}))
+        training(http, cut_off)
+        waiting = submit(http, colours(), epochs=1)
+        everything = service.processes()
+        assert len(everything) >= 5  # serve, api, worker, dispatcher, trainer
+        assert service.stop(signum) < 10
+        assert service.process.returncode == 0
+        assert [p for p in everything if p.is_running()] == []
+    with serve(data, environment) as service, service.http as http:
+        first = wait_for_job(http, cut_off, seconds=60)
+        assert (first["status"], first["attempts"]) == ("succeeded", 1)  # stopping cost no attempt
+        assert wait_for_job(http, waiting, seconds=30)["status"] == "succeeded"
+
+
+def test_kill_9_of_the_parent_leaves_nothing_running(environment: dict[str, str], tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with serve(data, environment) as service, service.http as http:
+        job_id = submit(http, colours(), **(LONG | {"epochs": 200}))
+        training(http, job_id)
+        everything = service.processes()
+        service.process.kill()
+        psutil.wait_procs(everything, timeout=10)
+        assert [p for p in everything if p.is_running()] == []
+    with serve(data, environment) as service, service.http as http:
+        assert wait_for_job(http, job_id, seconds=60)["status"] == "succeeded"
+
+
+def test_a_port_in_use_is_said_and_nothing_stays(environment: dict[str, str], service: Service) -> None:
+    port = service.url.rpartition(":")[2]
+    second = subprocess.run(
+        [sys.executable, "-m", "client.cli", "serve", "--port", port, "--data", "/tmp/clipcite-unused"],
+        env={**environment, "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert second.returncode != 0
+    assert "address already in use" in second.stderr

@@ -1,0 +1,127 @@
+"""The whole loop over HTTP: adapt, poll, classify; on files and on real servers."""
+
+import io
+import os
+import socket
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+import redis
+
+from core.store import migrate
+from tests.conftest import postgres_database
+from tests.service.running import Service, colours, serve, submit, training, wait_for, wait_for_job
+
+CLOTHING = Path(__file__).parents[3] / "shared" / "data" / "clothing"
+
+
+def test_adapt_poll_classify(service: Service) -> None:
+    with service.http as http:
+        job_id = submit(http, colours(shots=6, tests=3), epochs=30, batch_size=8)
+        seen = training(http, job_id)
+        assert set(seen["progress"]["loss"]) == {"total", "dva", "scl", "vld"}
+        assert 0 < seen["progress"]["fraction"] <= 1
+        job = http.get(f"/jobs/{job_id}", params={"wait": 60}).json()
+        assert job["status"] == "succeeded", job
+        metrics = job["metrics"]
+        assert metrics["measured_on"] == {"source": "test", "images": 9, "trained_images": 12}
+        assert metrics["new_names"] is not None
+
+        model = http.get(f"/models/{job['model_id']}").raise_for_status().json()
+        assert model["metrics"] == metrics
+        assert model["trained_classes"] == ["red", "green"]
+        files = [("images", (name, data)) for name, data in _pictures(colours(shots=2))]
+        answer = http.post(
+            "/classify",
+            files=files,
+            data={"model": model["id"], "class_names": ["red", "green", "blue"]},
+        )
+        assert answer.status_code == 200, answer.text
+        kinds = {c["name"]: c["kind"] for c in answer.json()["class_names"]}
+        assert kinds == {"red": "trained", "green": "trained", "blue": "new"}
+        assert len(answer.json()["results"]) == 4
+
+
+def test_real_pictures_with_the_starter(tmp_path: Path) -> None:
+    if not CLOTHING.is_dir():
+        pytest.skip(f"the clothing pictures are not at {CLOTHING}")
+    trained, new = ("hat", "dress", "pants"), ("skirt", "shoes")
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for split, names, count in (("train", trained, 8), ("test", trained + new, 12)):
+            for name in names:
+                for path in sorted((CLOTHING / split / name).iterdir())[:count]:
+                    archive.write(path, f"{split}/{name}/{path.name}")
+    with serve(tmp_path / "data", {}) as service, service.http as http:
+        job = wait_for_job(http, submit(http, buffer.getvalue(), epochs=8), seconds=120)
+        assert job["status"] == "succeeded", job
+        measured = job["metrics"]["trained_names"]
+        assert measured["adapted"] > measured["stock"]
+        # The service's own answers are the measured ones.
+        right = 0
+        for name in trained:
+            files = [("images", p.read_bytes()) for p in sorted((CLOTHING / "test" / name).iterdir())[:12]]
+            data = {"model": job["model_id"], "class_names": list(trained), "top_k": 1}
+            results = http.post("/classify", files=files, data=data).raise_for_status().json()["results"]
+            right += sum(r["predictions"][0]["class_name"] == name for r in results)
+        assert right / 36 == pytest.approx(measured["adapted"])
+
+
+@contextmanager
+def distributed(environment: dict[str, str]) -> Iterator[str]:
+    """The three commands by themselves, as on several machines; yields the URL."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    everything = {**os.environ, **environment, "CLIPCITE_PORT": str(port)}
+    with ExitStack() as stack:
+        for module in ("api", "worker", "worker.dispatcher"):
+            process = subprocess.Popen([sys.executable, "-m", module], env=everything)
+            stack.callback(process.wait, 30)
+            stack.callback(process.terminate)
+        url = f"http://127.0.0.1:{port}"
+        wait_for(lambda: _is_ready(url), seconds=60)
+        yield url
+
+
+def test_postgresql_and_redis(
+    environment: dict[str, str], postgres_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    with postgres_database(postgres_url) as database_url:
+        migrate.upgrade(database_url)
+        settings = {
+            **environment,
+            "CLIPCITE_DATA": str(tmp_path),
+            "CLIPCITE_DATABASE_URL": database_url,
+            "CLIPCITE_REDIS_URL": redis_url,
+        }
+        with distributed(settings) as url, httpx.Client(base_url=url, timeout=30) as http:
+            job_id = submit(http, colours(tests=2), epochs=2)
+            assert wait_for_job(http, job_id, seconds=60)["status"] == "succeeded"
+            # Everything in Redis is lost while a job waits behind another.
+            running = submit(http, colours(), epochs=200, batch_size=8)
+            training(http, running)
+            waiting = submit(http, colours(), epochs=1)
+            redis.Redis.from_url(redis_url).flushall()
+            assert wait_for_job(http, running, seconds=60)["status"] == "succeeded"
+            job = wait_for_job(http, waiting, seconds=60)
+            assert (job["status"], job["attempts"]) == ("succeeded", 1)
+    assert not (tmp_path / "queue").exists()
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/readyz", timeout=10).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def _pictures(archive: bytes) -> list[tuple[str, bytes]]:
+    with zipfile.ZipFile(io.BytesIO(archive)) as opened:
+        return [(name, opened.read(name)) for name in opened.namelist()]
