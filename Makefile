@@ -25,8 +25,9 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[server,starter,test]'
 	@touch $@
 
+export DATA  # a path with spaces or quotes arrives as it is
 demo: install
-	@DATA='$(DATA)' $(BIN)/python -m demo
+	@$(BIN)/python -m demo
 
 check: install
 	$(BIN)/ruff format --check .

@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 from prometheus_fastapi_instrumentator import Instrumentator
+from starlette.formparsers import MultiPartParser
 
 from api import classify, errors, health, jobs, models
 from api.adapt.routes import make_router
@@ -36,6 +37,9 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.serving.close()
         app.state.database.close()
 
+    # Uploads above this lie on disk while they are read; by default it is 1 MB, and thousands of
+    # small pictures would all stay in memory.
+    MultiPartParser.spool_max_size = 64 * 1024
     app = FastAPI(
         title="CLIP-CITE",
         version=version("clipcite"),

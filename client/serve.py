@@ -26,7 +26,6 @@ class Child:
 
     name: str
     process: "subprocess.Popen[bytes]"
-    started: float
 
     @classmethod
     def start(cls, name: str, environment: dict[str, str]) -> "Child":
@@ -36,7 +35,7 @@ class Child:
             stdin=subprocess.PIPE,  # the leash: they end when this process is gone, however it ends
             start_new_session=True,  # Ctrl-C reaches this process only, which then stops them in order
         )
-        return cls(name, process, time.monotonic())
+        return cls(name, process)
 
     @property
     def alive(self) -> bool:
@@ -62,15 +61,16 @@ def serve_until_stopped(host: str, port: int, data: Path | None) -> int:
     stop = threading.Event()
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, lambda *_: stop.set())
+    ready = threading.Event()
     children = [Child.start(name, environment) for name in PROCESSES]
-    threading.Thread(target=_announce, args=(console, host, port, stop), daemon=True).start()
+    threading.Thread(target=_announce, args=(console, host, port, stop, ready), daemon=True).start()
     status = 0
     while not stop.wait(POLL_SECONDS):
         for index, child in enumerate(children):
             if child.alive:
                 continue
             code = child.process.returncode
-            if child.name == "api" and time.monotonic() - child.started < 10:
+            if child.name == "api" and not ready.is_set():
                 # It never came up: a port in use, a refused address. It has said why.
                 status = code or 1
                 stop.set()
@@ -97,13 +97,14 @@ def _stop(children: list[Child]) -> None:
             child.process.wait()
 
 
-def _announce(console: Console, host: str, port: int, stop: threading.Event) -> None:
+def _announce(console: Console, host: str, port: int, stop: threading.Event, ready: threading.Event) -> None:
     """Say when the service can be used, and where."""
     shown = f"[{host}]" if ":" in host else host
     url = f"http://{shown}:{port}"
     while not stop.wait(0.3):
         with contextlib.suppress(httpx.HTTPError):
-            if httpx.get(f"{url}/readyz", timeout=5).is_success:
+            if httpx.get(f"{url}/readyz", timeout=5, trust_env=False).is_success:
+                ready.set()
                 console.print(f"[green]Ready:[/] {url} (API described at {url}/docs). Ctrl-C stops it.")
                 return
 

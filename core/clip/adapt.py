@@ -1,7 +1,7 @@
 """adapt(): from a few labelled pictures to θ_1 and a measured result."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,17 +122,30 @@ def measure(
     networks = (backbone.model, with_parameters(backbone, theta))
     heads = [text_head(network, backbone.tokenize, texts) for network in networks]  # [C, D] each
     cosines: tuple[list[Tensor], list[Tensor]] = ([], [])
-    for start in range(0, len(tests), PICTURES_AT_ONCE):
+    for pixels in _test_batches(backbone, tests, limits):
         if reporter.cancelled():
             raise Cancelled("The measuring was cancelled.")
-        sources = [shot.source for shot in tests[start : start + PICTURES_AT_ONCE]]
-        pictures = _read(sources, limits, 2 * backbone.image_size)
-        pixels = torch.stack([backbone.preprocess(picture) for picture in pictures])
         for network, head, of_network in zip(networks, heads, cosines, strict=True):
             of_network.append((image_features(network, pixels) @ head.T).cpu())
     stock, adapted = (torch.cat(of_network).numpy() for of_network in cosines)
     truth = np.array([names.index(name) for name in truths])
     return compare(stock, adapted, truth, len(class_names))
+
+
+def _test_batches(backbone: Backbone, tests: Sequence[Shot], limits: PictureLimits) -> Iterator[Tensor]:
+    """[B, 3, S, S], the next batch read and preprocessed in threads while this one is used."""
+
+    def read(shot: Shot) -> Tensor:
+        picture = open_picture(shot.source, limits, shortest_side=2 * backbone.image_size)
+        return backbone.preprocess(picture)
+
+    with ThreadPoolExecutor(DECODERS) as threads:
+        starts = range(0, len(tests), PICTURES_AT_ONCE)
+        batches = [[*tests[start : start + PICTURES_AT_ONCE]] for start in starts]
+        ahead = [threads.submit(read, shot) for shot in batches[0]]
+        for following in [*batches[1:], []]:
+            ready, ahead = ahead, [threads.submit(read, shot) for shot in following]
+            yield torch.stack([future.result() for future in ready])
 
 
 def split_holdout(shots: Sequence[Shot], holdout: float, seed: int) -> tuple[list[Shot], list[Shot]]:

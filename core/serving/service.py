@@ -17,7 +17,7 @@ from core.clip.images import PictureLimits, open_picture
 from core.clip.manifest import read_manifest
 from core.clip.prompts import class_texts, same_class
 from core.clip.weights import load_weights
-from core.serving.cache import WarmCache
+from core.serving.cache import StillLoading, WarmCache
 from core.serving.warm import WarmClassifier
 from core.settings import Settings
 from core.store import models
@@ -66,6 +66,7 @@ class Serving:
         # Few and large, and every adapted model stands on one: a cache of their own, never dropped.
         self._backbones: dict[tuple[str, int | None], Backbone] = {}
         self._backbone_lock = threading.Lock()
+        self._warm_up_error: ClipCiteError | None = None
         self._warm: WarmCache[WarmClassifier] = WarmCache(settings.model_cache_bytes, lambda warm: warm.bytes)
         self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="decoder")
         # One forward pass at a time: it uses every core, or the whole GPU, already.
@@ -73,11 +74,17 @@ class Serving:
 
     def warm_up(self) -> None:
         """Load the default backbone, so that the first request need not wait for it."""
-        self._stock(self.settings.backbone, wait_seconds=None)
+        try:
+            self._stock(self.settings.backbone, wait_seconds=None)
+        except ClipCiteError as error:
+            self._warm_up_error = error
+            raise
 
     def ready(self) -> None:
-        """Raises unless the default backbone is loaded, with the reason."""
-        self._stock(self.settings.backbone, wait_seconds=0)
+        """Raises unless the default backbone is loaded, with the reason. Loads nothing itself."""
+        name = self.settings.backbone
+        if (name, resolve_config(backbone=name).image_size) not in self._backbones:
+            raise self._warm_up_error or StillLoading("The default backbone is still being loaded.")
 
     def close(self) -> None:
         self._warm.close()

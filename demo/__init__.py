@@ -1,0 +1,1 @@
+"""`make demo`: the whole loop on this machine, from a few pictures to a measured result."""

@@ -1,0 +1,206 @@
+"""What `make demo` runs: `python -m demo`."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+from pydantic import ValidationError
+from rich.console import Console
+from rich.markup import escape
+from rich.panel import Panel
+
+from core.settings import Settings, get_settings
+from demo.calls import Answers, Calls
+from demo.compare import Result, result_of
+from demo.failure import DemoFailed
+from demo.pictures import Pictures, own_folder
+from demo.report import show
+from demo.service import REPOSITORY, running_service
+from demo.sheet import write_sheet
+from demo.stamps import PACKAGE, split_stamps, stamps_folder
+from demo.watch import counting, watch_job
+
+STARTER = "starter"
+STAND_IN = (
+    "The network is the starter backbone, a small stand-in for CLIP put together from two Python packages: "
+    "real and pre-trained, but it knows open vocabulary through ImageNet's 1,000 names only. Its figures "
+    "say nothing about CLIP itself."
+)
+SHEET = Path("demo-result")
+SHUFFLED_EPOCHS = 3
+SERVICE_SECONDS = 90
+DOWNLOAD_SECONDS = 1800
+"""A backbone other than the starter may first have to be downloaded."""
+
+
+def demo(console: Console) -> None:
+    started = time.monotonic()
+    try:
+        settings = get_settings()
+    except ValidationError as error:
+        raise DemoFailed(
+            f"A CLIPCITE_ variable has an unusable value: {error}", "Correct or unset it."
+        ) from error
+    folder = os.environ.get("DATA") or None
+    _first_screen(console, settings.backbone, folder)
+
+    _step(console, "Pictures")
+    pictures = (
+        own_folder(Path(folder).expanduser()) if folder else split_stamps(stamps_folder(settings.cache))
+    )
+    trained, new = pictures.trained_names, pictures.new_names
+    _say(console, f"{len(pictures.train)} to train on, of {len(trained)} classes: {_some(trained)}")
+    _say(console, f"{len(pictures.test)} held out to test" + (f", also of {_some(new)}" if new else ""))
+
+    _step(console, "Service")
+    if settings.backbone == STARTER:
+        _build_starter(console, settings)
+    with (
+        running_service() as service,
+        httpx.Client(
+            base_url=service.url,
+            timeout=httpx.Timeout(300, connect=10),
+            trust_env=False,  # no proxy on the way to this machine itself
+        ) as client,
+    ):
+        calls = Calls(service, client)
+        with console.status("  Starting the service …"):
+            calls.wait_until_ready(
+                seconds=SERVICE_SECONDS,
+                backbone_seconds=SERVICE_SECONDS if settings.backbone == STARTER else DOWNLOAD_SECONDS,
+            )
+        _say(console, f"clipcite serve answers at {service.url} (its API: {service.url}/docs)")
+
+        _step(
+            console,
+            f"Adapting to {len(trained)} classes, and classifying with all {len(pictures.names)} names",
+        )
+        with counting(console, "stock", len(pictures.test)) as count:
+            stock = calls.classify(pictures.test, pictures.names, "stock", count)
+        result = _adapt(console, calls, pictures, stock, "demo", {})
+        console.print()
+        show(console, result, "Held-out pictures answered rightly")
+        sheet = write_sheet(SHEET, result, _notes(settings.backbone, folder))
+        console.print(f"Every picture whose answer changed: {sheet.absolute().as_uri()}", soft_wrap=True)
+
+        _step(
+            console,
+            f"The same with shuffled training labels ({SHUFFLED_EPOCHS} epochs): is the measure honest?",
+        )
+        shuffled = pictures.with_shuffled_labels()
+        control = _adapt(console, calls, shuffled, stock, "demo, shuffled", {"epochs": SHUFFLED_EPOCHS})
+        console.print()
+        show(console, control, "After training on shuffled labels")
+        console.print(_about_control(control), highlight=False)
+    console.print(f"\nDone in {time.monotonic() - started:.0f} s; nothing is left running.", highlight=False)
+
+
+def _adapt(
+    console: Console, calls: Calls, pictures: Pictures, stock: Answers, name: str, config: dict[str, Any]
+) -> Result:
+    """Train over HTTP, classify the held-out pictures over HTTP, compare."""
+    started = time.monotonic()
+    job = watch_job(console, calls, calls.adapt(pictures, name, config)["id"])
+    for warning in job["warnings"]:
+        _say(console, f"note: {warning['detail']}")
+    trained = time.monotonic() - started
+    with counting(console, "adapted", len(pictures.test)) as count:
+        adapted = calls.classify(pictures.test, pictures.names, job["model_id"], count)
+    _say(console, f"{job['model_id']} after {trained:.0f} s, α = {job['config']['alpha']}")
+    return result_of(pictures, stock, adapted, job["metrics"] or {})
+
+
+def _about_control(control: Result) -> str:
+    if control.verdict == "better":
+        return (
+            "[yellow]Nothing true could be learned from shuffled labels, so this gain is chance: a 95 % "
+            "interval misses now and then. Trust the verdict above less.[/]"
+        )
+    if control.verdict == "worse":
+        return "Shuffled labels teach wrong things, and the measure says so."
+    return "Nothing could be learned from shuffled labels, and the measure says so."
+
+
+def _build_starter(console: Console, settings: Settings) -> None:
+    """In a process of its own, which takes its memory with it."""
+    command = [sys.executable, "-m", "core.clip.starter", str(settings.cache.absolute())]
+    with console.status("  Putting the starter backbone together (once, half a minute) …"):
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        raise DemoFailed(
+            f"The starter backbone can't be made: {last}",
+            "Its files come with `pip install -e '.[server,starter]'` (`make install`); CLIPCITE_CACHE names "
+            "the folder where it is kept.",
+        )
+    _say(console, f"starter backbone: {done.stdout.strip()}")
+
+
+def _first_screen(console: Console, backbone: str, folder: str | None) -> None:
+    shown = "pictures of your folder" if folder else "six pictures each of six kinds of things"
+    lines = [
+        f"A classifier learns from {shown}, over HTTP, on this machine, and is measured on pictures it has "
+        "not seen. Ctrl-C stops everything.",
+    ]
+    if backbone == STARTER:
+        lines.append(STAND_IN)
+        lines.append(
+            "With CLIP itself (600 MB from a model hub, better with a GPU): "
+            "CLIPCITE_BACKBONE=ViT-B-16/openai make demo"
+        )
+    else:
+        lines.append(f"The network is {backbone}. It may have to be downloaded first.")
+    if not folder:
+        lines.append("With pictures of your own: make demo DATA=folder (train/<class>/…, test/<class>/…)")
+    console.print(Panel(escape("\n\n".join(lines)), title="CLIP-CITE demo", title_align="left"))
+
+
+def _notes(backbone: str, folder: str | None) -> list[str]:
+    notes = [STAND_IN if backbone == STARTER else f"The network is {backbone}."]
+    if not folder:
+        notes.append(
+            f"Pictures: stamps of Tux Paint, Debian package {PACKAGE}, under free licences "
+            f"(/usr/share/doc/{PACKAGE}/copyright in the package)."
+        )
+    return notes
+
+
+def _step(console: Console, title: str) -> None:
+    console.print(f"\n[bold]{escape(title)}[/]", highlight=False)
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(f"  {escape(text)}", highlight=False, soft_wrap=True)
+
+
+def _some(names: list[str], most: int = 8) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def main() -> int:
+    # As Ctrl-C does: through the `with` blocks, which end the service.
+    for signum in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, lambda number, _: sys.exit(128 + number))
+    console = Console()
+    try:
+        demo(console)
+    except DemoFailed as failure:
+        console.print(
+            f"\n[bold red]The demo stops:[/] {escape(failure.what)}", highlight=False, soft_wrap=True
+        )
+        if failure.advice:
+            console.print(escape(failure.advice), highlight=False, soft_wrap=True)
+        return 1
+    except KeyboardInterrupt:
+        console.print("\nStopped; nothing is left running.")
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,11 @@
+"""`clipcite serve`, ending with the demo however that one ends, also by `kill -9`.
+
+python -m demo.leashed_serve serve …      takes the arguments of `clipcite`
+"""
+
+from client.cli import main
+from core.leash import end_with_parent
+
+if __name__ == "__main__":
+    end_with_parent(grace_seconds=12)
+    main()

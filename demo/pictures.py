@@ -1,0 +1,121 @@
+"""Labelled pictures for training and testing: the demo's own, or a folder of the user's."""
+
+import os
+import random
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Literal
+
+from core.clip.errors import InvalidClassNames
+from core.clip.prompts import clean_class_name, same_class
+from demo.failure import DemoFailed
+
+Split = Literal["train", "test"]
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+LAYOUT = (
+    "DATA must be a folder with train/<class name>/<pictures> and test/<class name>/<pictures>, at least "
+    "two classes in train. Classes that are only in test count as new names."
+)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One labelled picture; `name` is its path below its class folder."""
+
+    class_name: str
+    name: str
+    data: bytes | Path
+
+    def read(self) -> bytes:
+        return self.data if isinstance(self.data, bytes) else self.data.read_bytes()
+
+
+@dataclass(frozen=True)
+class Pictures:
+    train: tuple[Picture, ...]
+    test: tuple[Picture, ...]
+
+    @property
+    def trained_names(self) -> list[str]:
+        return list(dict.fromkeys(picture.class_name for picture in self.train))
+
+    @property
+    def names(self) -> list[str]:
+        """The trained names, then the new ones, which only the test pictures have."""
+        return list(dict.fromkeys(picture.class_name for picture in (*self.train, *self.test)))
+
+    @property
+    def new_names(self) -> list[str]:
+        return self.names[len(self.trained_names) :]
+
+    def with_shuffled_labels(self, seed: int = 0) -> "Pictures":
+        """The training pictures under each other's labels; as many of each label as before. The test
+        pictures keep theirs."""
+        labels = [picture.class_name for picture in self.train]
+        random.Random(seed).shuffle(labels)
+        train = [replace(p, class_name=label) for p, label in zip(self.train, labels, strict=True)]
+        # In the old order of the labels, so that the order of the names stays.
+        order = {name: i for i, name in enumerate(self.trained_names)}
+        return replace(self, train=tuple(sorted(train, key=lambda p: order[p.class_name])))
+
+
+def own_folder(folder: Path) -> Pictures:
+    """The user's pictures. Two spellings that the service takes for one class are one here too.
+
+    Raises:
+        DemoFailed: the folder has not the layout above, or a class has an unusable name.
+    """
+    spelling: dict[str, str] = {}
+    train = _read_split(folder / "train", spelling)
+    if len(spelling) < 2:
+        raise DemoFailed(f"{folder} has {len(spelling)} classes with pictures to train on.", LAYOUT)
+    test = _read_split(folder / "test", spelling)
+    if not test:
+        raise DemoFailed(f"{folder} has no pictures to test on.", LAYOUT)
+    return Pictures(tuple(train), tuple(test))
+
+
+def _read_split(folder: Path, spelling: dict[str, str]) -> list[Picture]:
+    if not folder.is_dir():
+        raise DemoFailed(f"There is no folder {folder}.", LAYOUT)
+    pictures = []
+    for class_folder in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
+        files = [p for p in sorted(class_folder.rglob("*")) if _is_picture(p.relative_to(class_folder))]
+        files = [p for p in files if p.is_file()]
+        if not files:
+            continue
+        try:
+            name = clean_class_name(_readable(class_folder.name))
+        except InvalidClassNames as error:
+            raise DemoFailed(f"{class_folder}: {error}", "Rename the folder.") from error
+        name = spelling.setdefault(same_class(name), name)
+        for file in files:
+            pictures.append(Picture(name, _readable(str(file.relative_to(class_folder))), file))
+    return pictures
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in path.parts)
+
+
+def _readable(name: str) -> str:
+    """A file name as valid text, whatever bytes it has."""
+    return os.fsencode(name).decode(errors="replace")
+
+
+def write_archive(pictures: Pictures, file: IO[bytes]) -> None:
+    """The upload of POST /adapt: train/<class>/… and test/<class>/…, not compressed (pictures are)."""
+    splits: tuple[tuple[Split, Sequence[Picture]], ...] = (("train", pictures.train), ("test", pictures.test))
+    used: set[str] = set()
+    with zipfile.ZipFile(file, "w") as archive:
+        for split, of_split in splits:
+            for number, picture in enumerate(of_split):
+                name = picture.name.replace("/", "_").replace("\\", "_")
+                path = f"{split}/{picture.class_name}/{name}"
+                # Shuffled labels, or two spellings of a class, can bring files of one name together.
+                if path in used:
+                    path = f"{split}/{picture.class_name}/{number}_{name}"
+                used.add(path)
+                archive.writestr(path, picture.read())

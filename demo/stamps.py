@@ -1,0 +1,143 @@
+"""The demo's own pictures: stamps of the drawing program Tux Paint, out of a Debian package."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image
+
+from demo.failure import DemoFailed
+from demo.pictures import Picture, Pictures
+
+PACKAGE = "tuxpaint-stamps-default"
+STAMPS = Path("usr/share/tuxpaint/stamps")
+TRAINED = {
+    "bird": "animals/birds",
+    "fish": "animals/fish",
+    "flower": "plants/flowers",
+    "insect": "animals/insects",
+    "fruit": "food/fruit",
+    "vegetable": "food/vegetables",
+}
+NEW = {
+    "hat": "clothes/hats",
+    "mammal": "animals/mammals",
+    "house": "town/houses",
+    "musical instrument": "hobbies/music",
+    "tool": "household/tools",
+    "electronic device": "household/electronics",
+}
+SHOTS = 6
+LARGEST_SIDE = 512
+OWN_FOLDER = (
+    "Or use pictures of your own: `make demo DATA=folder`, where the folder has train/<class name>/ and "
+    "test/<class name>/ with pictures in them."
+)
+
+
+def stamps_folder(cache: Path) -> Path:
+    """Where the stamps lie: installed, or unpacked below `cache`, which needs no root.
+
+    Raises:
+        DemoFailed: apt can't get the package; says what to do.
+    """
+    installed = Path("/") / STAMPS
+    if (installed / TRAINED["bird"]).is_dir():
+        return installed
+    folder = cache / PACKAGE
+    if folder.is_dir():
+        return folder
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache, prefix=f".{PACKAGE}-") as temporary:
+        unpacked = Path(temporary) / "unpacked"
+        _run(["dpkg", "-x", str(_download(Path(temporary))), str(unpacked)])
+        if not (unpacked / STAMPS).is_dir():
+            raise DemoFailed(f"The package {PACKAGE} has no folder {STAMPS}.", OWN_FOLDER)
+        (unpacked / STAMPS).rename(folder)
+    return folder
+
+
+def _download(folder: Path) -> Path:
+    for program in ("apt-get", "dpkg"):
+        if shutil.which(program) is None:
+            raise DemoFailed(
+                f"This machine has no `{program}`, with which the demo gets its pictures (the package "
+                f"{PACKAGE} of Debian and Ubuntu).",
+                OWN_FOLDER,
+            )
+    _run(["apt-get", "download", PACKAGE], folder)
+    packages = list(folder.glob("*.deb"))
+    if not packages:
+        raise DemoFailed(f"apt-get downloaded no {PACKAGE}.", OWN_FOLDER)
+    return packages[0]
+
+
+def _run(command: list[str], folder: Path | None = None) -> None:
+    environment = {**os.environ, "LC_ALL": "C"}  # its words are looked at below
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=False)
+    if done.returncode == 0:
+        return
+    words = [line for line in done.stderr.decode(errors="replace").splitlines() if line.startswith("E: ")]
+    said = " ".join(words)[:500] or f"exit status {done.returncode}"
+    advice = (
+        "Run `sudo apt-get update` once (it fetches apt's package lists; the demo itself needs no root), "
+        "then `make demo` again."
+    )
+    if "Unable to locate" in said or "Can't find a source" in said or "No packages found" in said:
+        what = f"apt knows no package {PACKAGE}: its package lists have not been fetched yet ({said})"
+        advice += " On Ubuntu the package is in `universe`: `sudo add-apt-repository universe`."
+    elif "Failed to fetch" in said:
+        what = f"apt could not download {PACKAGE} ({said})"
+        advice = f"Look at the network and its proxy. If the lists are old: {advice}"
+    else:
+        what = f"`{' '.join(command)}` failed ({said})"
+    raise DemoFailed(what, f"{advice}\n{OWN_FOLDER}")
+
+
+def split_stamps(folder: Path, shots: int = SHOTS) -> Pictures:
+    """`shots` pictures of each trained class; all the others are for testing.
+
+    Raises:
+        DemoFailed: a class has too few pictures.
+    """
+    train: list[Picture] = []
+    test: list[Picture] = []
+    for name, below in TRAINED.items():
+        pictures = _of_class(name, folder / below, at_least=shots + 1)
+        train += pictures[:shots]
+        test += pictures[shots:]
+    for name, below in NEW.items():
+        test += _of_class(name, folder / below, at_least=1)
+    return Pictures(tuple(train), tuple(test))
+
+
+def _of_class(name: str, folder: Path, *, at_least: int) -> list[Picture]:
+    """In an order that looks like chance and is the same everywhere: neighbours in the alphabet are
+    often alike ("apple_green", "apple_red")."""
+    files = [p for p in folder.rglob("*.png") if not any(w in p.name.lower() for w in ("mirror", "flip"))]
+    if len(files) < at_least:
+        raise DemoFailed(
+            f"{folder} has {len(files)} pictures of the class {name}; the demo needs {at_least}. "
+            f"The package {PACKAGE} of this system may be another version.",
+            OWN_FOLDER,
+        )
+    shown = {file: str(file.relative_to(folder)) for file in files}
+    files.sort(key=lambda file: hashlib.sha256(shown[file].encode()).digest())
+    return [Picture(name, shown[file], square(file)) for file in files]
+
+
+def square(file: Path) -> bytes:
+    """The stamp in the middle of a white square, as PNG."""
+    with Image.open(file) as opened:
+        stamp = opened.convert("RGBA")
+    stamp.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
+    side = max(stamp.size)
+    paper = Image.new("RGB", (side, side), "white")
+    paper.paste(stamp, ((side - stamp.width) // 2, (side - stamp.height) // 2), mask=stamp)
+    data = BytesIO()
+    paper.save(data, "PNG", compress_level=1)
+    return data.getvalue()

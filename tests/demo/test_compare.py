@@ -1,0 +1,71 @@
+"""What changed, the verdict, and whether the job measured the same."""
+
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from demo.compare import disagreements
+from demo.report import rows, show, verdict_words
+from tests.demo.samples import result
+
+TRAINED = ["a", "b"]
+
+
+def test_changes_are_gains_losses_and_other_errors() -> None:
+    compared = result(
+        truths=["a", "a", "b", "new", "b", "new"],
+        stock=["b", "a", "a", "new", "b", "a"],
+        adapted=["a", "b", "new", "new", "b", "a"],
+        trained=TRAINED,
+    )
+    assert [(c.change, c.stock_name, c.adapted_name) for c in compared.changed] == [
+        ("gained", "b", "a"),
+        ("lost", "a", "b"),
+        ("still_wrong", "a", "new"),
+    ]
+    assert compared.unchanged() == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("stock", "adapted", "verdict", "words"),
+    [
+        ("b", "a", "better", "better than stock, +100.0"),
+        ("a", "a", "no_clear_gain", "no clear gain, +0.0"),
+        ("a", "b", "worse", "no clear gain (worse than stock), -100.0"),
+    ],
+)
+def test_the_verdict_is_measured(stock: str, adapted: str, verdict: str, words: str) -> None:
+    compared = result(["a"] * 20, [stock] * 20, [adapted] * 20, TRAINED)
+    assert compared.verdict == verdict
+    assert verdict_words(compared).startswith(words)
+
+
+def test_agreement_with_the_job() -> None:
+    compared = result(["a", "b", "new"], ["a", "a", "a"], ["a", "b", "a"], TRAINED)
+    assert disagreements(compared) == []
+    trained = {**compared.metrics["trained_names"], "adapted": 0.5}
+    other = replace(compared, metrics={**compared.metrics, "trained_names": trained, "verdict": "better"})
+    assert disagreements(other) == [
+        "trained names only, adapted: 2 right here, 1 in the job",
+        "verdict: no_clear_gain here, better in the job",
+    ]
+    assert "new names only: only one of the two measured it" in disagreements(replace(compared, metrics={}))
+
+
+def test_without_new_names_one_row_says_it_all() -> None:
+    compared = result(["a", "b"], ["a", "a"], ["a", "b"], TRAINED)
+    assert [what for what, _ in rows(compared)] == ["all 2 names together"]
+    assert disagreements(compared) == []
+
+
+def test_the_table_fits_eighty_columns() -> None:
+    console = Console(width=80, record=True, file=None, quiet=False, force_terminal=False)
+    with console.capture() as captured:
+        show(console, result(["a", "b", "new"] * 40, ["a"] * 120, ["b"] * 120, TRAINED), "Title")
+    lines = captured.get().splitlines()
+    assert max(map(len, lines)) <= 80
+    row = next(line for line in lines if "all 3 names together" in line)
+    assert "120" in row
+    assert "33.3 %" in row
+    assert any("The job's own measurement agrees" in line for line in lines)

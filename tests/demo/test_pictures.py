@@ -1,0 +1,99 @@
+"""Splitting the user's folder, shuffling labels, packing the upload."""
+
+import os
+import zipfile
+from collections import Counter
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from demo.failure import DemoFailed
+from demo.pictures import Picture, Pictures, own_folder, write_archive
+
+
+def fill(folder: Path, *names: str) -> None:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode())
+
+
+def some_pictures() -> Pictures:
+    train = [Picture(name, f"{i}.png", b"x") for name in ("bird", "fish", "flower") for i in range(6)]
+    test = [Picture(name, f"{i}.png", b"x") for name in ("fish", "bird", "hat") for i in range(4)]
+    return Pictures(tuple(train), tuple(test))
+
+
+def test_trained_names_come_first_and_the_rest_is_new() -> None:
+    pictures = some_pictures()
+    assert pictures.trained_names == ["bird", "fish", "flower"]
+    assert pictures.new_names == ["hat"]
+    assert pictures.names == ["bird", "fish", "flower", "hat"]
+
+
+def test_shuffling_moves_training_labels_only() -> None:
+    before = some_pictures()
+    after = before.with_shuffled_labels()
+    assert after.test == before.test
+    assert after.names == before.names
+    assert Counter(p.class_name for p in after.train) == Counter(p.class_name for p in before.train)
+    old = {(p.class_name, p.name) for p in before.train}
+    assert {(p.class_name, p.name) for p in after.train} != old
+    assert after == before.with_shuffled_labels()  # the same everywhere
+
+
+def test_own_folder(tmp_path: Path) -> None:
+    fill(tmp_path / "train", "cat/a.jpg", "cat/deep/b.PNG", "cat/notes.txt", "cat/.hidden.jpg", "dog/a.jpg")
+    fill(tmp_path / "train", ".git/a.jpg", "empty/readme.md", "loose.jpg")
+    fill(tmp_path / "test", "Cat/c.jpg", "owl/a.webp")
+    pictures = own_folder(tmp_path)
+    assert [(p.class_name, p.name) for p in pictures.train] == [
+        ("cat", "a.jpg"),
+        ("cat", "deep/b.PNG"),
+        ("dog", "a.jpg"),
+    ]
+    assert [(p.class_name, p.name) for p in pictures.test] == [("cat", "c.jpg"), ("owl", "a.webp")]
+    assert pictures.new_names == ["owl"]
+    assert pictures.train[1].read() == b"cat/deep/b.PNG"
+
+
+@pytest.mark.parametrize(
+    ("files", "word"),
+    [
+        ((), "no folder"),
+        (("train/cat/a.jpg", "test/cat/a.jpg"), "1 classes"),
+        (("train/cat/a.jpg", "train/dog/a.jpg"), "no folder"),
+        (("train/cat/a.jpg", "train/dog/a.jpg", "test/cat/a.txt"), "no pictures to test on"),
+    ],
+)
+def test_own_folder_of_another_layout_says_which_is_wanted(
+    tmp_path: Path, files: tuple[str, ...], word: str
+) -> None:
+    fill(tmp_path, *files)
+    with pytest.raises(DemoFailed, match=word) as failure:
+        own_folder(tmp_path)
+    assert "train/<class name>/<pictures>" in failure.value.advice
+
+
+def test_own_folder_with_file_names_that_are_not_text(tmp_path: Path) -> None:
+    fill(tmp_path, "train/cat/a.jpg", "train/dog/a.jpg", "test/cat/a.jpg")
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/test/cat/\xff.jpg")).write_bytes(b"x")
+    pictures = own_folder(tmp_path)
+    assert [p.name for p in pictures.test] == ["a.jpg", "�.jpg"]
+    write_archive(pictures, BytesIO())
+
+
+def test_archive_keeps_files_of_one_name_apart() -> None:
+    train = (Picture("cat", "a.jpg", b"1"), Picture("cat", "a.jpg", b"2"), Picture("dog", "x/b.jpg", b"3"))
+    test = (Picture("猫", "a.jpg", b"4"),)
+    file = BytesIO()
+    write_archive(Pictures(train, test), file)
+    with zipfile.ZipFile(file) as archive:
+        content = {name: archive.read(name) for name in archive.namelist()}
+    assert content == {
+        "train/cat/a.jpg": b"1",
+        "train/cat/1_a.jpg": b"2",
+        "train/dog/x_b.jpg": b"3",
+        "test/猫/a.jpg": b"4",
+    }
