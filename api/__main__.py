@@ -1,5 +1,6 @@
 """`python -m api`: the HTTP service."""
 
+import resource
 import sys
 from types import FrameType
 
@@ -12,6 +13,7 @@ from core.log import start_logging
 from core.settings import get_settings
 
 DRAIN_SECONDS = 5
+MOST_FILES = 65_536
 
 
 class Server(uvicorn.Server):
@@ -22,8 +24,18 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
+def allow_many_files() -> None:
+    """Each uploaded picture above some kB is an open file until the answer; 1,024, the usual limit, would
+    make an upload of 1,000 photos fail."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(MOST_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def main() -> None:
     start_logging()
+    allow_many_files()
     settings = get_settings()
     refusal = refusal_to_listen(settings)
     if refusal is not None:

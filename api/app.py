@@ -8,12 +8,13 @@ from typing import Any
 
 from fastapi import Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.responses import PlainTextResponse
 from prometheus_fastapi_instrumentator import Instrumentator
 from starlette.formparsers import MultiPartParser
 
 from api import classify, errors, health, jobs, models
 from api.adapt.routes import make_router
-from api.auth import authorize
+from api.auth import Door, described
 from api.body import BodyGuard
 from api.request_id import RequestId
 from core.serving.service import Serving
@@ -44,6 +45,7 @@ def create_app(settings: Settings) -> FastAPI:
         title="CLIP-CITE",
         version=version("clipcite"),
         description=DESCRIPTION,
+        redoc_url=None,
         lifespan=lifespan,
     )
     app.state.settings = settings
@@ -56,11 +58,18 @@ def create_app(settings: Settings) -> FastAPI:
     errors.install(app)
     app.include_router(health.router)
     for router in (make_router(settings), jobs.router, models.router, classify.router):
-        app.include_router(router, dependencies=[Depends(authorize)])
+        app.include_router(router, dependencies=[Depends(described)])
     metrics = Instrumentator(excluded_handlers=["/metrics"]).instrument(app)
-    metrics.expose(app, tags=["health"], dependencies=[Depends(authorize)])
+    metrics.expose(
+        app,
+        tags=["health"],
+        dependencies=[Depends(described)],
+        response_class=PlainTextResponse,
+        responses=errors.responses(401),
+    )
     # The last one added stands outermost.
     app.add_middleware(BodyGuard, max_bytes=settings.max_request_bytes, render=errors.render)
+    app.add_middleware(Door, settings=settings)
     app.add_middleware(RequestId)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app

@@ -123,9 +123,8 @@ async def wanted(request: Request, settings: TheSettings) -> Wanted:
         except ValidationError as error:
             raise invalid_model(error, "") from error
         _check_count(len(options.images), settings)
-        for index, picture in enumerate(options.images):
-            pictures.append(_base64(picture.base64, index))
-            files.append(display_name(picture.name) if picture.name else None)
+        pictures = _decode_base64([picture.base64 for picture in options.images])
+        files = [display_name(picture.name) if picture.name else None for picture in options.images]
     elif kind == "multipart/form-data":
         limits = {"max_files": settings.max_pictures, "max_fields": MAX_FORM_FIELDS}
         async with request.form(**limits) as form:
@@ -145,6 +144,8 @@ async def wanted(request: Request, settings: TheSettings) -> Wanted:
         )
     names, warnings = _class_names(options.class_names, settings)
     _check_options(options)
+    if options.alpha is not None:
+        options.alpha = round(options.alpha, 2)  # one of 101, each of which may be kept warm
     return Wanted(pictures, files, names, options, warnings)
 
 
@@ -236,16 +237,19 @@ def _check_count(pictures: int, settings: Settings) -> None:
         raise InvalidRequest(detail, [{"pointer": "/images", "detail": detail}])
 
 
-def _base64(text: str, index: int) -> bytes:
-    if text.startswith("data:"):
-        text = text.partition(",")[2]
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        detail = "Not valid base64."
-        raise InvalidRequest(
-            f"images/{index}: {detail}", [{"pointer": f"/images/{index}/base64", "detail": detail}]
-        ) from error
+def _decode_base64(texts: list[str]) -> list[bytes]:
+    """Plain base64, or a data: URL. Raises InvalidRequest that names every bad one."""
+    decoded, errors = [], []
+    for index, text in enumerate(texts):
+        try:
+            payload = text.partition(",")[2] if text.startswith("data:") else text
+            decoded.append(base64.b64decode(payload, validate=True))
+        except (binascii.Error, ValueError):
+            errors.append({"pointer": f"/images/{index}/base64", "detail": "Not valid base64."})
+    if errors:
+        count = "A picture is" if len(errors) == 1 else f"{len(errors)} pictures are"
+        raise InvalidRequest(f"{count} not valid base64; see errors.", errors)
+    return decoded
 
 
 def _class_names(

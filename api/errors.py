@@ -1,5 +1,6 @@
 """Every answer that is not a success is `application/problem+json` (RFC 9457), made here."""
 
+import errno
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from core.clip.errors import ClipCiteError, InvalidConfig
 logger = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = 5
+UNION_KINDS = ("str", "ClassIn")
 
 
 class ProblemItem(BaseModel):
@@ -73,20 +75,21 @@ def render(scope: Scope, status: int, code: str, detail: str) -> tuple[list[tupl
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The problems that a route may answer with, for its OpenAPI description."""
+    if 401 in statuses:
+        statuses = (*statuses, 403)  # api.auth answers with either
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {s: {"description": HTTPStatus(s).phrase, "content": content} for s in statuses}
 
 
 def validation_items(errors: Sequence[Any], prefix: str = "") -> list[dict[str, str]]:
     """Pydantic's errors as items of a problem. The input is not echoed."""
-    return [
-        {
-            "pointer": prefix + "".join(f"/{part}" for part in error["loc"]) or "/",
-            "code": error["type"],
-            "detail": error["msg"],
-        }
-        for error in errors
-    ]
+    items: dict[str, dict[str, str]] = {}
+    for error in errors:
+        # Of a value that may be of two kinds pydantic tells each kind's error, the kind as a last part.
+        parts = [part for part in error["loc"] if part not in UNION_KINDS]
+        pointer = prefix + "".join(f"/{part}" for part in parts) or "/"
+        items.setdefault(pointer, {"pointer": pointer, "code": error["type"], "detail": error["msg"]})
+    return list(items.values())
 
 
 def invalid_model(error: ValidationError, prefix: str) -> InvalidRequest:
@@ -133,8 +136,21 @@ def install(app: FastAPI) -> None:
         items = validation_items(found)
         return answer(request, 422, "invalid_request", _sentence(items), items)
 
+    @app.exception_handler(OSError)
+    def system(request: Request, error: OSError) -> Response:
+        known = _system_problem(error)
+        return answer(request, *known) if known else unexpected(request, error)
+
     @app.exception_handler(HTTPException)
     def http(request: Request, error: HTTPException) -> Response:
+        # FastAPI answers whatever goes wrong while it reads a form with a 400.
+        known = _system_problem(error.__cause__)
+        if known is not None:
+            return answer(request, *known)
+        if error.status_code == 400 and str(error.detail).startswith("Too many files"):
+            limit = request.app.state.settings.max_pictures
+            detail = f"There are too many pictures; at most {limit:,} are allowed in one request."
+            return answer(request, 413, "too_many_pictures", detail)
         codes = {404: "not_found", 405: "method_not_allowed", 400: "bad_request"}
         code = getattr(error, "code", None) or codes.get(error.status_code, "http_error")
         detail = str(error.detail)
@@ -150,6 +166,24 @@ def install(app: FastAPI) -> None:
         logger.error("request %s failed", request_id, exc_info=error)
         detail = f"Something went wrong on our side. The log has more under the request id {request_id}."
         return answer(request, 500, "internal_error", detail)
+
+
+def _system_problem(error: BaseException | None) -> tuple[int, str, str] | None:
+    """What a full disk and too many open files are, wherever they come up."""
+    if not isinstance(error, OSError):
+        return None
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return (
+            507,
+            "storage_full",
+            "The server's disk is full. Nothing was stored; make room and send it again.",
+        )
+    if error.errno in {errno.EMFILE, errno.ENFILE}:
+        detail = (
+            "The server has too many open files. Send fewer pictures at a time, an archive, or try later."
+        )
+        return 503, "too_many_open_files", detail
+    return None
 
 
 def json_or_invalid(text: str, pointer: str) -> Any:

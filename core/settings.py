@@ -87,7 +87,10 @@ class Settings(BaseSettings):
         if self.backbone_folder is None or not name.startswith("local-dir:"):
             return False
         # Resolved, so that neither `..` nor a symbolic link leads out of the operator's folder.
-        folder = Path(name.removeprefix("local-dir:")).resolve()
+        try:
+            folder = Path(name.removeprefix("local-dir:")).resolve()
+        except ValueError:  # a NUL
+            return False
         return folder.is_relative_to(self.backbone_folder.resolve())
 
     def sqlalchemy_url(self) -> str:

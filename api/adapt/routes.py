@@ -1,6 +1,7 @@
 """POST /adapt: pictures in, a job out."""
 
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
@@ -24,6 +25,7 @@ from core.store.ids import new_id
 from core.store.jobs import NewPicture
 
 FIELDS = ("archive", "images", "labels", "test_images", "test_labels", "name", "config", "on_bad_image")
+ONCE = {"archive", "name", "config", "on_bad_image"}
 POLL_SECONDS = 2
 MAX_NAME_LENGTH = 200
 
@@ -81,7 +83,7 @@ def adapt(
     At least 2 classes with a picture each; 4 to 16 pictures a class work well. Every picture is checked
     before the answer. Poll the job with GET /jobs/{id}.
     """
-    _refuse_unknown_fields(request)
+    _check_fields(request)
     resolved = parse_config(config, settings)
     name = _clean_name(name)
     with tempfile.TemporaryDirectory(prefix="clipcite-upload-") as folder:
@@ -171,9 +173,16 @@ def _config_warnings(config: AdaptConfig, intake: Intake) -> list[dict[str, Any]
     return warnings
 
 
-def _refuse_unknown_fields(request: Request) -> None:
+def _check_fields(request: Request) -> None:
     form = request._form  # parsed by FastAPI for the parameters above
-    unknown = [name for name in dict.fromkeys(form.keys() if form else ()) if name not in FIELDS]
+    given = Counter(name for name, _ in (form.multi_items() if form else ()))
+    repeated = [name for name in given if name in ONCE and given[name] > 1]
+    if repeated:
+        raise InvalidRequest(
+            f"The field {repeated[0]!r} may be there once only; put everything into one.",
+            [{"pointer": f"/{name}", "detail": "Given more than once."} for name in repeated],
+        )
+    unknown = [name for name in given if name not in FIELDS]
     if unknown:
         raise InvalidRequest(
             f"There is no field {unknown[0][:60]!r}; the fields are {', '.join(FIELDS)}.",

@@ -90,7 +90,9 @@ def adapt(
         if measured:
             reporter.stage("measuring")
             comparison = measure(backbone, theta_1, class_names, measured, config, reporter, limits)
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:  # torch.OutOfMemoryError on a GPU, a plain one on a CPU
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
         raise OutOfMemory(
             f"The device ran out of memory. Use a smaller batch_size (now {config.batch_size}) or "
             f"image_size (now {backbone.image_size})."
@@ -115,7 +117,7 @@ def measure(
 ) -> BaseToNew:
     """Compare stock and θ(α) on labelled pictures, with trained, new and all names as candidates."""
     spelling = {same_class(name): name for name in class_names}
-    truths = [spelling.get(same_class(shot.class_name), shot.class_name) for shot in tests]
+    truths = [spelling.setdefault(same_class(shot.class_name), shot.class_name) for shot in tests]
     names = list(dict.fromkeys([*class_names, *truths]))
     texts = [class_texts(name, config.templates, config.texts) for name in names]
     theta = interpolate(tower_parameters(backbone.model), theta_1, config.alpha)

@@ -32,7 +32,7 @@ class Classifier:
     ) -> None:
         self.backbone = backbone
         self.model = backbone.model
-        if theta_1 is not None and alpha > 0:
+        if theta_1 is not None and alpha != 0:
             theta_0 = tower_parameters(backbone.model)
             self.model = with_parameters(backbone, interpolate(theta_0, theta_1, alpha))
 

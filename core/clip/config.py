@@ -3,7 +3,6 @@
 This module imports no torch: the API resolves a job's settings with it before anything is loaded.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from fnmatch import fnmatchcase
@@ -113,6 +112,8 @@ def resolve_config(*, backbone: str = STARTER, **given: Any) -> AdaptConfig:
 
 def _check_range(name: str, value: float, low: float, high: float, *, whole: bool = False) -> None:
     is_number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or not low <= value <= high:
+    if not is_number or not low <= value <= high:  # false for NaN as well
         kind = "a whole number" if whole else "a number"
-        raise InvalidConfig(name, f"{name} must be {kind} from {low:g} to {high:g}, not {value!r}.")
+        # repr stumbles over whole numbers of thousands of digits.
+        given = f", not {value!r}" if not isinstance(value, int) or abs(value) < 10**100 else ""
+        raise InvalidConfig(name, f"{name} must be {kind} from {low:g} to {high:g}{given}.")

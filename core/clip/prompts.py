@@ -31,6 +31,8 @@ def clean_class_name(name: str) -> str:
         raise InvalidClassNames(
             f"The class name {shown!r} has {len(name)} characters; use 1 to {MAX_NAME_LENGTH}."
         )
+    if all(unicodedata.category(c) in {"Cf", "Mn", "Zs"} for c in name):
+        raise InvalidClassNames(f"The class name {shown!r} has no visible character; use printable text.")
     # Cf (format) stays allowed: emoji sequences and right-to-left text need joiners and marks.
     if any(unicodedata.category(c) in {"Cc", "Cs", "Zl", "Zp"} for c in name):
         raise InvalidClassNames(
@@ -50,11 +52,11 @@ def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
     if not 1 <= len(templates) <= MAX_TEMPLATES:
         raise InvalidConfig("templates", f"Give 1 to {MAX_TEMPLATES} templates, not {len(templates)}.")
     for template in templates:
-        if template.count("{}") != 1 or "\0" in template or len(template) > MAX_TEXT_LENGTH:
+        if template.count("{}") != 1 or not _readable(template) or len(template) > MAX_TEXT_LENGTH:
             raise InvalidConfig(
                 "templates",
                 f"The template {template[:60]!r} must hold {{}} exactly once (the class name goes "
-                f"there) and at most {MAX_TEXT_LENGTH} characters.",
+                f"there), no NUL or broken character, and at most {MAX_TEXT_LENGTH} characters.",
             )
     return tuple(templates)
 
@@ -63,16 +65,25 @@ def check_texts(texts: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]
     """Own sentences per class name. Raises InvalidConfig on an empty or oversized entry."""
     checked: dict[str, tuple[str, ...]] = {}
     for name, sentences in texts.items():
-        if not 1 <= len(sentences) <= MAX_TEMPLATES or not all(
-            s.strip() and "\0" not in s and len(s) <= MAX_TEXT_LENGTH for s in sentences
+        # A string is a sequence too, of one-letter sentences.
+        several = not isinstance(sentences, str) and 1 <= len(sentences) <= MAX_TEMPLATES
+        if not (
+            several
+            and _readable(name)
+            and all(s.strip() and _readable(s) and len(s) <= MAX_TEXT_LENGTH for s in sentences)
         ):
             raise InvalidConfig(
                 "texts",
-                f"The texts of {name[:60]!r} must be 1 to {MAX_TEMPLATES} sentences of 1 to "
-                f"{MAX_TEXT_LENGTH} characters.",
+                f"The texts of {name[:60]!r} must be a list of 1 to {MAX_TEMPLATES} sentences "
+                f"of 1 to {MAX_TEXT_LENGTH} characters, without NUL or broken characters.",
             )
         checked[name] = tuple(sentences)
     return checked
+
+
+def _readable(text: str) -> bool:
+    """No NUL and no lone surrogate: neither a tokenizer nor a file takes them."""
+    return not any(c == "\0" or unicodedata.category(c) == "Cs" for c in text)
 
 
 def class_texts(

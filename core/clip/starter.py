@@ -12,7 +12,7 @@ It is not CLIP. It knows open vocabulary through 1,000 names only, but it runs a
 import hashlib
 import importlib.util
 import json
-import os
+import secrets
 import shutil
 import sys
 import tempfile
@@ -36,6 +36,10 @@ SHA256 = {
     IMAGE_FILE: "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
     "model/model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     "model/tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+    "model/config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+    "model/tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
+    "model/special_tokens_map.json": "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3",
+    "model/vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
 }
 TEXT_FILES = (
     "config.json",
@@ -76,9 +80,8 @@ def starter_folder(cache: Path) -> Path:
 def _assemble(folder: Path) -> None:
     image_file = _package_file(IMAGE_PACKAGE, IMAGE_FILE)
     text_file = _package_file(TEXT_PACKAGE, "model/model.safetensors")
-    _package_file(TEXT_PACKAGE, "model/tokenizer.json")
     for name in TEXT_FILES:
-        shutil.copy(text_file.parent / name, folder / name)
+        shutil.copy(_package_file(TEXT_PACKAGE, f"model/{name}"), folder / name)
     config = _write_config(folder)
 
     model = open_clip.model.CustomTextCLIP(
@@ -163,9 +166,9 @@ def _write_config(folder: Path) -> dict[str, Any]:
     }
     path = folder / "open_clip_config.json"
     content = json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}, indent=2)
-    if not path.is_file() or path.read_text() != content:
-        temporary = path.with_suffix(f".{os.getpid()}")
-        temporary.write_text(content)
+    if not path.is_file() or path.read_text(encoding="utf-8") != content:
+        temporary = path.with_suffix(f".{secrets.token_hex(4)}")
+        temporary.write_text(content, encoding="utf-8")
         temporary.replace(path)
     return config
 

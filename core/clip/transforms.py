@@ -22,7 +22,7 @@ def random_resized_crop(
         w, h = round((area * ratio) ** 0.5), round((area / ratio) ** 0.5)
         if 0 < w <= width and 0 < h <= height:
             break
-    else:  # a very long picture: its middle
+    else:  # a very long picture: as much as the ratio allows, anywhere along it
         w, h = min(width, round(height * 4 / 3)), min(height, round(width * 4 / 3))
     left, top = (
         (torch.rand(2, generator=generator) * torch.tensor([width - w + 1, height - h + 1])).int().tolist()

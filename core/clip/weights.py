@@ -38,7 +38,9 @@ def save_weights(
         class_names=class_names,
         config=config,
     )
-    (folder / MANIFEST).write_text(json.dumps(asdict(manifest), indent=2, ensure_ascii=False))
+    (folder / MANIFEST).write_text(
+        json.dumps(asdict(manifest), indent=2, ensure_ascii=False), encoding="utf-8"
+    )
     return manifest
 
 

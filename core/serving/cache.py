@@ -3,8 +3,7 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as FutureTimeout
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Generic, TypeVar
 
 from core.clip.errors import ClipCiteError
@@ -47,10 +46,9 @@ class WarmCache(Generic[Value]):
             if future is None:
                 future = self._loader.submit(self._load, key, load)
                 self._loading[key] = future
-        try:
-            return future.result(timeout=wait_seconds)
-        except FutureTimeout:
-            raise StillLoading("The model is still being loaded. Ask again in a few seconds.") from None
+        if not wait([future], timeout=wait_seconds).done:
+            raise StillLoading("The model is still being loaded. Ask again in a few seconds.")
+        return future.result()
 
     def drop(self, where: Callable[[Hashable], bool]) -> None:
         """Forget the values whose key fits."""

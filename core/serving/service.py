@@ -202,9 +202,11 @@ class Serving:
                 device = self.settings.device
                 if device == "auto":
                     device = "cuda" if torch.cuda.is_available() else "cpu"
-                self._backbones[key] = load_backbone(
+                backbone = load_backbone(
                     name, cache=self.settings.cache, image_size=image_size, device=device
                 )
+                # A model names the size, a recipe may leave it to the network: one and the same.
+                self._backbones[key] = self._backbones.setdefault((name, backbone.image_size), backbone)
             return self._backbones[key]
 
 

@@ -98,6 +98,10 @@ class Blobs:
 
     def check(self) -> None:
         """Raises StorageUnavailable unless a blob can be written, read and deleted."""
+        if self._folder is not None and not self._folder.is_dir():  # a write would make it anew
+            raise StorageUnavailable(
+                f"The folder {self._folder} is gone, a lost mount for example. Bring it back and restart."
+            )
         folder = f"probe-{secrets.token_hex(8)}"
         self.put(f"{folder}/probe", b"clipcite")
         try:

@@ -115,7 +115,7 @@ def create(
 
 def get(session: Session, job_id: str) -> Job:
     """Raises JobNotFound."""
-    job = session.get(Job, job_id)
+    job = session.get(Job, storable(job_id))
     if job is None:
         raise JobNotFound(job_id)
     return job

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from core.store.errors import ModelNotFound
 from core.store.paging import page
 from core.store.tables import Model
+from core.store.transitions import storable
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def add_model(
 
 def get(session: Session, model_id: str) -> Model:
     """Raises ModelNotFound."""
-    model = session.get(Model, model_id)
+    model = session.get(Model, storable(model_id))
     if model is None:
         raise ModelNotFound(model_id)
     return model
@@ -55,7 +56,7 @@ def list_page(session: Session, *, limit: int, after: str | None = None) -> tupl
 def delete(session: Session, model_id: str) -> Model:
     """The deleted row: after the commit the caller removes its blobs. Raises ModelNotFound."""
     model = session.scalars(
-        delete_from(Model).where(Model.id == model_id).returning(Model),
+        delete_from(Model).where(Model.id == storable(model_id)).returning(Model),
         execution_options={"synchronize_session": False},
     ).one_or_none()
     if model is None:

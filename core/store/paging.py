@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from core.store.errors import InvalidCursor
 from core.store.tables import Job, Model, UtcDateTime
+from core.store.transitions import storable
 
 Row = TypeVar("Row", Job, Model)
 
@@ -17,7 +18,7 @@ def page(
 ) -> tuple[list[Row], bool]:
     """Up to `limit` of `rows` that come after the row with the id `after`, and whether there are more."""
     if after is not None:
-        last = session.get(table, after)
+        last = session.get(table, storable(after))
         if last is None:
             raise InvalidCursor(after)
         # Two rows of the same instant have an order too, by their ids.

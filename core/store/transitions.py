@@ -51,7 +51,7 @@ def locked(session: Session, job_id: str) -> Job | None:
 
     On SQLite the whole transaction is the lock (`Database.write`).
     """
-    return session.get(Job, job_id, with_for_update=True, populate_existing=True)
+    return session.get(Job, storable(job_id), with_for_update=True, populate_existing=True)
 
 
 def ended(at: datetime) -> dict[str, Any]:
@@ -72,5 +72,6 @@ def back_to_queue(at: datetime) -> dict[str, Any]:
 
 
 def storable(text: str) -> str:
-    """Text that PostgreSQL and UTF-8 take: what a crashed process last said may hold anything."""
+    """Text that PostgreSQL and UTF-8 take: what a crashed process last said may hold anything, and so
+    may an id that a stranger asks for."""
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")

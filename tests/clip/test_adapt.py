@@ -96,6 +96,14 @@ def test_the_measurement_is_what_a_classifier_answers(tiny: Backbone, adapted: A
             assert right.tolist() == [a == s.class_name for a, s in zip(answers, tests, strict=True)]
 
 
+def test_at_alpha_0_nothing_is_gained(tiny: Backbone, adapted: Adapted) -> None:
+    tests = shots("red", "green", "blue", "grey", each=5, seed=1000)
+    result = measure(tiny, adapted.theta_1, adapted.class_names, tests, config(alpha=0), Silent())
+    assert np.array_equal(result.mixed.adapted_right, result.mixed.stock_right)
+    assert adapted.comparison is not None
+    assert not np.array_equal(result.mixed.adapted_right, adapted.comparison.mixed.adapted_right)
+
+
 def test_measuring_in_chunks(tiny: Backbone, adapted: Adapted) -> None:
     tests = shots("red", "green", "blue", "grey", each=17, seed=2000)  # 68: more than one chunk
     whole = measure(tiny, adapted.theta_1, adapted.class_names, tests, config(), Silent())
@@ -115,7 +123,6 @@ def test_trained_and_tested_spellings_are_one_class(tiny: Backbone, adapted: Ada
     assert result.trained.adapted == 1
 
 
-@pytest.mark.xfail(reason="bug 6: two spellings of a new class are two candidates with the same text")
 def test_new_spellings_are_one_class(tiny: Backbone, adapted: Adapted) -> None:
     tests = [shot("grey", 4000 + i, name) for i, name in enumerate(("Grey", "grey", "GREY"))]
     result = measure(tiny, adapted.theta_1, adapted.class_names, tests, config(), Silent())
@@ -249,7 +256,7 @@ def test_another_image_size_all_the_way(tiny: Backbone, tiny_folder: Path, tmp_p
 
 @given(
     sizes=st.lists(st.integers(1, 30), min_size=1, max_size=5),
-    holdout=st.floats(0, 0.5),
+    holdout=st.floats(0, 1),
     seed=st.integers(0, 2**63 - 1),
 )
 def test_a_holdout_never_empties_a_class(sizes: list[int], holdout: float, seed: int) -> None:
@@ -262,7 +269,7 @@ def test_a_holdout_never_empties_a_class(sizes: list[int], holdout: float, seed:
     left = Counter(s.class_name for s in kept)
     for c, size in enumerate(sizes):
         assert left[str(c)] >= 1
-        assert abs(size - left[str(c)] - holdout * size) <= 1
+        assert abs(size - left[str(c)] - min(holdout * size, size - 1)) <= 0.5 + 1e-9
     assert split_holdout(every, holdout, seed) == (kept, out)
 
 

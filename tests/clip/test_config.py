@@ -25,8 +25,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "holdout": (0.0, 0.5),
 }
 WHOLE = {"epochs", "batch_size", "image_size", "seed"}
-sentences = st.lists(st.text(min_size=1, max_size=20).filter(str.strip), min_size=1, max_size=3)
-HUGE = pytest.mark.xfail(raises=OverflowError, reason="bug 3: math.isfinite of a huge whole number")
+printable = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=20).filter(str.strip)
+sentences = st.lists(printable, min_size=1, max_size=3)
 
 
 def refusal(**given: Any) -> InvalidConfig:
@@ -99,7 +99,7 @@ def test_outside_its_range_a_setting_is_refused(name: str) -> None:
         assert refusal(**{name: None}).field == name
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=HUGE) for name in ("epochs", "seed", "alpha")])
+@pytest.mark.parametrize("name", ["epochs", "seed", "alpha"])
 def test_a_number_too_large_for_a_float_is_refused(name: str) -> None:
     assert refusal(**{name: 10**400}).field == name
 
@@ -141,7 +141,7 @@ def test_it_keeps_its_own_copies() -> None:
     ),
     backbone=st.sampled_from(["starter", "ViT-B-16/openai", "local-dir:/tmp/x"]),
     templates=st.lists(st.sampled_from(["{}", "a „{}“", "ein {}"]), min_size=1),
-    texts=st.dictionaries(st.text(max_size=10), sentences, max_size=3),
+    texts=st.dictionaries(printable, sentences, max_size=3),
 )
 def test_it_survives_json(numbers: dict[str, Any], backbone: str, templates: list[str], texts: Any) -> None:
     config = resolve_config(backbone=backbone, templates=templates, texts=texts, **numbers)
