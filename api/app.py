@@ -33,7 +33,7 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         # In a thread: /healthz answers at once, /readyz when the backbone is there.
-        threading.Thread(target=_warm_up, args=(app.state.serving,), daemon=True).start()
+        threading.Thread(target=app.state.serving.warm_up, name="warm-up", daemon=True).start()
         yield
         app.state.serving.close()
         app.state.database.close()
@@ -73,13 +73,6 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(RequestId)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
-
-
-def _warm_up(serving: Serving) -> None:
-    try:
-        serving.warm_up()
-    except Exception:
-        errors.logger.exception("The default backbone could not be loaded; /readyz says why")
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

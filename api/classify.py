@@ -243,7 +243,8 @@ def _decode_base64(texts: list[str]) -> list[bytes]:
     for index, text in enumerate(texts):
         try:
             payload = text.partition(",")[2] if text.startswith("data:") else text
-            decoded.append(base64.b64decode(payload, validate=True))
+            lines = payload.split()  # `base64 picture.jpg` wraps its lines
+            decoded.append(base64.b64decode("".join(lines), validate=True))
         except (binascii.Error, ValueError):
             errors.append({"pointer": f"/images/{index}/base64", "detail": "Not valid base64."})
     if errors:

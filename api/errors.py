@@ -87,7 +87,8 @@ def validation_items(errors: Sequence[Any], prefix: str = "") -> list[dict[str, 
     for error in errors:
         # Of a value that may be of two kinds pydantic tells each kind's error, the kind as a last part.
         parts = [part for part in error["loc"] if part not in UNION_KINDS]
-        pointer = prefix + "".join(f"/{part}" for part in parts) or "/"
+        escaped = (str(part).replace("~", "~0").replace("/", "~1") for part in parts)  # RFC 6901
+        pointer = prefix + "".join(f"/{part}" for part in escaped) or "/"
         items.setdefault(pointer, {"pointer": pointer, "code": error["type"], "detail": error["msg"]})
     return list(items.values())
 
@@ -154,6 +155,8 @@ def install(app: FastAPI) -> None:
         codes = {404: "not_found", 405: "method_not_allowed", 400: "bad_request"}
         code = getattr(error, "code", None) or codes.get(error.status_code, "http_error")
         detail = str(error.detail)
+        if error.status_code == 400 and code == "bad_request":
+            detail = f"{detail.rstrip('.')}. Let your HTTP client write body and headers, and send it again."
         if error.status_code == 404 and detail == "Not Found":
             detail = f"There is nothing at {request.url.path}. /docs lists what there is."
         if error.status_code == 405:
@@ -165,7 +168,9 @@ def install(app: FastAPI) -> None:
         request_id = getattr(request.state, "request_id", None)
         logger.error("request %s failed", request_id, exc_info=error)
         detail = f"Something went wrong on our side. The log has more under the request id {request_id}."
-        return answer(request, 500, "internal_error", detail)
+        # Starlette sends this one from outside the middleware that adds the header.
+        headers = {"X-Request-ID": request_id} if request_id else None
+        return answer(request, 500, "internal_error", detail, (), headers)
 
 
 def _system_problem(error: BaseException | None) -> tuple[int, str, str] | None:

@@ -91,7 +91,8 @@ class Settings(BaseSettings):
             folder = Path(name.removeprefix("local-dir:")).resolve()
         except ValueError:  # a NUL
             return False
-        return folder.is_relative_to(self.backbone_folder.resolve())
+        inside = folder.is_relative_to(self.backbone_folder.resolve())
+        return inside and (folder / "open_clip_config.json").is_file()
 
     def sqlalchemy_url(self) -> str:
         """The database's URL with the driver that we use (psycopg 3) made explicit."""

@@ -1,7 +1,9 @@
 """Classification with any model at any α: what POST /classify answers."""
 
+import logging
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -27,6 +29,10 @@ from core.store.tables import Model
 
 STOCK = "stock"
 DECODERS = 4
+BACKBONES = 6
+WARM_UP_AGAIN_SECONDS = 10
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -63,30 +69,36 @@ class Serving:
         self.settings = settings
         self.database = database
         self.blobs = blobs
-        # Few and large, and every adapted model stands on one: a cache of their own, never dropped.
-        self._backbones: dict[tuple[str, int | None], Backbone] = {}
+        # Every adapted model stands on one, and holds it while it is warm; here are the last few.
+        self._backbones: OrderedDict[tuple[str, int | None], Backbone] = OrderedDict()
         self._backbone_lock = threading.Lock()
         self._warm_up_error: ClipCiteError | None = None
+        self._closed = threading.Event()
+        self._default_size = resolve_config(backbone=settings.backbone).image_size
         self._warm: WarmCache[WarmClassifier] = WarmCache(settings.model_cache_bytes, lambda warm: warm.bytes)
         self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="decoder")
         # One forward pass at a time: it uses every core, or the whole GPU, already.
         self._compute = threading.Lock()
 
     def warm_up(self) -> None:
-        """Load the default backbone, so that the first request need not wait for it."""
-        try:
-            self._stock(self.settings.backbone, wait_seconds=None)
-        except ClipCiteError as error:
-            self._warm_up_error = error
-            raise
+        """Load the default backbone, so that the first request need not wait for it. Tries until it
+        works or the service closes: the operator may yet bring the files, or the hub come back."""
+        while not self._closed.is_set():
+            try:
+                self._stock(self.settings.backbone, wait_seconds=None)
+                return
+            except ClipCiteError as error:
+                logger.warning("The default backbone is not there: %s", error)
+                self._warm_up_error = error
+            self._closed.wait(WARM_UP_AGAIN_SECONDS)
 
     def ready(self) -> None:
         """Raises unless the default backbone is loaded, with the reason. Loads nothing itself."""
-        name = self.settings.backbone
-        if (name, resolve_config(backbone=name).image_size) not in self._backbones:
+        if (self.settings.backbone, self._default_size) not in self._backbones:
             raise self._warm_up_error or StillLoading("The default backbone is still being loaded.")
 
     def close(self) -> None:
+        self._closed.set()
         self._warm.close()
         self._decoders.shutdown(wait=False, cancel_futures=True)
 
@@ -207,6 +219,10 @@ class Serving:
                 )
                 # A model names the size, a recipe may leave it to the network: one and the same.
                 self._backbones[key] = self._backbones.setdefault((name, backbone.image_size), backbone)
+            self._backbones.move_to_end(key)
+            for old in list(self._backbones)[:-BACKBONES]:
+                if old[0] != self.settings.backbone or old[1] != self._default_size:
+                    del self._backbones[old]
             return self._backbones[key]
 
 

@@ -1,0 +1,218 @@
+"""The real application on real storage, and the words in which the tests of this folder speak."""
+
+import json
+import re
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from sqlalchemy import select
+from starlette.testclient import TestClient
+
+from api.app import create_app
+from core.settings import Settings
+from core.store import jobs
+from core.store.blobs import Blobs
+from core.store.session import Database
+from core.store.tables import Job, JobEvent, Picture
+from tests.inputs import crafted
+
+URL = "http://127.0.0.1:8000"  # without a key the Host header must be of this machine
+PROBLEM_KEYS = {"type", "title", "status", "detail", "code", "errors", "request_id"}
+JOB_KEYS = {
+    *("id", "object", "name", "status", "cancel_requested", "created_at", "started_at", "finished_at"),
+    *("config", "classes", "queue_position", "attempts", "progress", "model_id", "metrics", "warnings"),
+    "error",
+}
+MODEL_KEYS = {
+    *("id", "object", "name", "job_id", "backbone", "trained_classes", "alpha", "templates", "texts"),
+    *("bytes", "created_at", "metrics"),
+}
+
+File = tuple[str, bytes]
+Body = dict[str, Any]
+
+
+@dataclass
+class Service:
+    settings: Settings
+    app: FastAPI
+    client: TestClient
+    temp: Path
+    """Where uploads spool."""
+
+    @property
+    def database(self) -> Database:
+        database: Database = self.app.state.database
+        return database
+
+    @property
+    def blobs(self) -> Blobs:
+        blobs: Blobs = self.app.state.blobs
+        return blobs
+
+    def adapt(self, **fields: Any) -> httpx.Response:
+        return self.client.post("/adapt", **form(**fields))
+
+    def accepted(self, **fields: Any) -> Body:
+        response = self.adapt(**fields)
+        assert response.status_code == 202, response.text
+        body: Body = response.json()
+        return body
+
+    def stored(self) -> list[str]:
+        """Everything that an upload may leave behind: rows, blobs and temporary files."""
+        with self.database.read() as session:
+            rows = [f"row {row}" for table in (Job, Picture) for row in session.scalars(select(table.id))]
+            rows += [f"event of {row}" for row in session.scalars(select(JobEvent.job_id))]
+        blobs = [f"blob {blob.key}" for blob in self.blobs.list("")]
+        temp = [f"temporary {path.name}" for path in self.temp.iterdir()]
+        return [*rows, *blobs, *temp]
+
+    def left_behind(self) -> list[str]:
+        """What is stored, and no longer afterwards: for tests that share an application."""
+        found = self.stored()
+        with self.database.write() as session:
+            for job_id in session.scalars(select(Job.id)).all():
+                jobs.delete(session, job_id)
+        for top in {blob.key.split("/")[0] for blob in self.blobs.list("")}:
+            self.blobs.delete_prefix(top)
+        for path in self.temp.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        return found
+
+
+@contextmanager
+def service(data: Path, backbone: str, **given: Any) -> Iterator[Service]:
+    """The application on the migrated database of `data`; the network is loaded when it is first used."""
+    temp = data.parent / f"{data.name}-temp"
+    temp.mkdir(exist_ok=True)
+    settings = Settings(data=data, cache=data / "cache", backbone=backbone, **given)
+    app = create_app(settings)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tempfile.tempdir", str(temp))
+        yield Service(settings, app, TestClient(app, URL, raise_server_exceptions=False), temp)
+    app.state.serving.close()
+    app.state.database.close()
+
+
+@contextmanager
+def listening(app: FastAPI) -> Iterator[int]:
+    """A real uvicorn on a port of its own, for bodies that no client library sends."""
+    config = uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=1, lifespan="off")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    try:
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        server.should_exit = True
+        thread.join(10)
+
+
+def form(
+    *,
+    images: Sequence[File] = (),
+    labels: Sequence[str] = (),
+    test_images: Sequence[File] = (),
+    test_labels: Sequence[str] = (),
+    archive: bytes | None = None,
+    config: object = None,
+    **fields: str,
+) -> dict[str, Any]:
+    """What httpx takes as a multipart form. `config` is sent as it is if it is text, else as JSON."""
+    parts: list[tuple[str, Any]] = [("images", image) for image in images]
+    parts += [("test_images", image) for image in test_images]
+    parts += [("labels", (None, label)) for label in labels]
+    parts += [("test_labels", (None, label)) for label in test_labels]
+    if archive is not None:
+        parts.append(("archive", ("pictures.zip", archive)))
+    if config is not None:
+        parts.append(("config", (None, config if isinstance(config, str) else json.dumps(config))))
+    parts += [(name, (None, value)) for name, value in fields.items()]
+    return {"files": parts}
+
+
+def shots(classes: Sequence[str] = ("red fox", "badger"), each: int = 4) -> dict[str, Any]:
+    """Good pictures one by one with their labels, all different."""
+    pairs = [
+        (name, f"{c}-{i}.jpg", crafted.jpeg(100 * c + i))
+        for c, name in enumerate(classes)
+        for i in range(each)
+    ]
+    return {"images": [(file, data) for _, file, data in pairs], "labels": [name for name, _, _ in pairs]}
+
+
+def assert_problem(
+    response: httpx.Response, status: int, code: str, says: str = "", *, errors: Sequence[Body] | None = None
+) -> Body:
+    """An RFC 9457 answer whose detail is a sentence that says what to do.
+
+    Args:
+        says: a regular expression that the detail must match.
+        errors: what each entry must hold at least, in this order.
+    """
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    body: Body = response.json()
+    assert set(body) == PROBLEM_KEYS
+    assert (body["status"], body["code"]) == (status, code), body
+    assert body["type"] == "about:blank"
+    assert body["title"]
+    assert body["request_id"]
+    assert body["request_id"] == response.headers.get("x-request-id")
+    assert body["detail"].rstrip().endswith((".", "…")), body["detail"]
+    assert re.search(says, body["detail"]), body["detail"]
+    assert "Traceback" not in response.text
+    for error in body["errors"]:
+        assert set(error) == {"pointer", "file", "code", "detail"}
+        assert error["detail"]
+    if errors is not None:
+        got = [{key: e[key] for key in want} for e, want in zip(body["errors"], errors, strict=True)]
+        assert got == list(errors)
+    return body
+
+
+def exchange(
+    port: int, request: bytes, *, half_close: bool = False, patience: float = 10
+) -> httpx.Response | None:
+    """Send raw bytes, end the sending side if wanted, and read the answer; None if there is none."""
+    raw = b""
+    with socket.create_connection(("127.0.0.1", port), timeout=patience) as connection:
+        try:
+            connection.sendall(request)
+            if half_close:
+                connection.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # answered and closed before everything was sent
+        try:
+            while not _whole(raw) and (chunk := connection.recv(65_536)):
+                raw += chunk
+        except (ConnectionError, TimeoutError):
+            pass
+    return parsed(raw) if _whole(raw) else None
+
+
+def _whole(raw: bytes) -> bool:
+    head, _, body = raw.partition(b"\r\n\r\n")
+    length = re.search(rb"(?i)\r\ncontent-length: (\d+)", head)
+    return length is not None and len(body) >= int(length[1])
+
+
+def parsed(raw: bytes) -> httpx.Response:
+    head, _, body = raw.partition(b"\r\n\r\n")
+    lines = head.decode("latin-1").split("\r\n")
+    headers = dict(line.split(": ", 1) for line in lines[1:])
+    return httpx.Response(int(lines[0].split()[1]), headers=headers, content=body)

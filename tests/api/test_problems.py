@@ -1,0 +1,109 @@
+"""Request ids, and problems that no route makes: unknown paths, wrong methods, the unexpected."""
+
+import logging
+import re
+
+import pytest
+
+from tests.api.conftest import MakeService
+from tests.api.service import Service, assert_problem
+
+OURS = re.compile(r"req_[0-9a-f]{24}")
+SECRET = "the password is in this message"
+
+
+@pytest.mark.parametrize("given", ["a", "job-7.retry_2", "0", "x" * 64, "A.B-C_d"])
+def test_a_harmless_id_comes_back(fresh: Service, given: str) -> None:
+    headers = {"x-request-id": given}
+    assert fresh.client.get("/healthz", headers=headers).headers["x-request-id"] == given
+    response = fresh.client.get("/jobs/none", headers=headers)
+    assert assert_problem(response, 404, "job_not_found")["request_id"] == given
+
+
+@pytest.mark.parametrize(
+    "given", ["", "x" * 65, "a b", "a\tb", "<script>", "a/b", "a;b", "é", "a%0d%0ab", "{}", '"']
+)
+def test_a_harmful_id_is_replaced(fresh: Service, given: str) -> None:
+    response = fresh.client.get("/jobs/none", headers={"x-request-id": given.encode()})
+    problem = assert_problem(response, 404, "job_not_found")
+    assert OURS.fullmatch(problem["request_id"])
+
+
+def test_without_one_every_request_gets_its_own(fresh: Service) -> None:
+    ids = {fresh.client.get("/healthz").headers["x-request-id"] for _ in range(20)}
+    assert len(ids) == 20
+    assert all(OURS.fullmatch(i) for i in ids)
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/nothing", "/jobs/a/b", "/adapt/x", "/models/x/export2", "/%00", "/🦊"]
+)
+def test_an_unknown_path(fresh: Service, path: str) -> None:
+    assert_problem(fresh.client.get(path), 404, "not_found", "There is nothing at .*/docs lists")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/adapt"),
+        ("PUT", "/jobs"),
+        ("POST", "/jobs"),
+        ("PATCH", "/jobs/x"),
+        ("GET", "/jobs/x/cancel"),
+        ("GET", "/classify"),
+        ("DELETE", "/healthz"),
+        ("TRACE", "/jobs"),
+    ],
+)
+def test_a_wrong_method(fresh: Service, method: str, path: str) -> None:
+    response = fresh.client.request(method, path)
+    assert_problem(response, 405, "method_not_allowed", f"{method} is not possible at {path}")
+    assert response.headers["allow"]
+
+
+@pytest.fixture
+def broken(make_service: MakeService) -> Service:
+    service = make_service()
+
+    @service.app.get("/broken")
+    def raises() -> None:
+        raise RuntimeError(SECRET)
+
+    return service
+
+
+def test_the_unexpected(broken: Service, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR):
+        response = broken.client.get("/broken", headers={"x-request-id": "my-id"})
+    assert response.status_code == 500
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    assert (problem["code"], problem["request_id"]) == ("internal_error", "my-id")
+    assert "my-id" in problem["detail"]
+    for word in (SECRET, "Traceback", "RuntimeError", ".py"):
+        assert word not in response.text
+    assert "request my-id failed" in caplog.text
+    assert SECRET in caplog.text
+    assert broken.client.get("/healthz").status_code == 200
+
+
+def test_the_unexpected_has_a_request_id(broken: Service) -> None:
+    response = broken.client.get("/broken", headers={"x-request-id": "my-id"})
+    assert response.headers.get("x-request-id") == "my-id"
+
+
+def test_refusals_of_the_body_have_a_request_id(make_service: MakeService) -> None:
+    service = make_service(max_request_bytes=1_000)
+    headers = {"x-request-id": "my-id", "content-type": "multipart/form-data; boundary=b"}
+    response = service.client.post("/adapt", content=b"--b\r\n", headers=headers)
+    assert assert_problem(response, 400, "truncated_body")["request_id"] == "my-id"
+    response = service.client.post("/adapt", content=bytes(1_001), headers=headers)
+    assert assert_problem(response, 413, "request_too_large")["request_id"] == "my-id"
+    response = service.client.post("/adapt", content=b"x", headers={"content-type": "multipart/form-data"})
+    assert_problem(response, 400, "invalid_boundary", "let your HTTP client write")
+
+
+@pytest.mark.parametrize("path", ["/jobs/none", "/nothing", "/jobs?limit=0"])
+def test_head_and_options_are_no_surprise(fresh: Service, path: str) -> None:
+    for method in ("HEAD", "OPTIONS"):
+        assert fresh.client.request(method, path).status_code in {404, 405}

@@ -1,0 +1,86 @@
+"""Adapted models without a training: a backbone's parameters, moved a little, stored and published
+through the store as a worker would."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from core.clip.backbone import Backbone, tower_parameters
+from core.clip.config import resolve_config
+from core.clip.manifest import MANIFEST, WEIGHTS
+from core.clip.weights import save_weights
+from core.store import jobs
+from core.store.blobs import Blobs
+from core.store.ids import new_id
+from core.store.models import NewModel
+from core.store.session import Database
+
+CLASSES = ("red fox", "Badger")
+
+
+def moved(backbone: Backbone, seed: int = 1) -> dict[str, Tensor]:
+    """θ_1: every tower parameter with noise, far enough that the answers change."""
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        name: (p.detach() + 0.05 * torch.randn(p.shape, generator=generator)).contiguous()
+        for name, p in tower_parameters(backbone.model).items()
+    }
+
+
+def publish_model(
+    database: Database,
+    blobs: Blobs,
+    backbone: Backbone,
+    *,
+    theta_1: Mapping[str, Tensor] | None = None,
+    classes: Sequence[str] = CLASSES,
+    name: str | None = None,
+    metrics: dict[str, Any] | None = None,
+    **config: Any,
+) -> str:
+    """The id of a model that can be used now, and whose job has succeeded."""
+    resolved = resolve_config(backbone=backbone.name, **config)
+    model_id, job_id = new_id("mdl"), new_id("job")
+    with TemporaryDirectory() as folder:
+        manifest = save_weights(
+            Path(folder),
+            moved(backbone) if theta_1 is None else theta_1,
+            backbone=backbone,
+            class_names=tuple(classes),
+            config=resolved.to_dict(),
+        )
+        for file in (WEIGHTS, MANIFEST):
+            blobs.put(f"models/{model_id}/{file}", Path(folder) / file)
+    model = NewModel(
+        id=model_id,
+        name=name,
+        backbone=backbone.name,
+        image_size=manifest.image_size,
+        classes=list(classes),
+        alpha=resolved.alpha,
+        templates=list(resolved.templates),
+        texts={name: list(texts) for name, texts in resolved.texts.items()},
+        weights_key=f"models/{model_id}/{WEIGHTS}",
+        manifest_key=f"models/{model_id}/{MANIFEST}",
+        sha256=manifest.sha256,
+        bytes=manifest.bytes,
+    )
+    counts = [{"name": name, "images": 4, "test_images": 0} for name in classes]
+    with database.write() as session:
+        jobs.create(
+            session,
+            job_id=job_id,
+            name=name,
+            config=resolved.to_dict(),
+            classes=counts,
+            warnings=[],
+            pictures=[],
+        )
+        claim = jobs.claim(session, job_id, worker="a test", lease_seconds=60)
+        assert claim is not None
+        assert jobs.publish(session, claim, model, metrics)
+    return model_id

@@ -1,0 +1,416 @@
+"""Serving against plain references: no cache, no batch, no head, one picture and one sentence at a time."""
+
+import copy
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from core.clip.backbone import Backbone, tower_parameters
+from core.clip.classifier import Classifier
+from core.clip.errors import BackboneUnavailable, BadPicture, CorruptWeights, UnknownBackbone
+from core.clip.images import open_picture
+from core.serving import service as serving_service
+from core.serving.cache import StillLoading
+from core.serving.service import Answer, ClassName, NoReadablePicture, Serving
+from core.settings import Settings
+from core.store import models
+from core.store.blobs import Blobs
+from core.store.errors import BlobNotFound, ModelNotFound
+from core.store.session import Database
+from tests.inputs import crafted
+from tests.serving.adapted import moved, publish_model
+
+PICTURES = [crafted.jpeg(1), crafted.png(2, 64, 48), crafted.jpeg(3, 33, 90)]
+NAMES = ["red fox", "badger", "a tree {with} braces", "фокс 🦊"]
+TEMPLATES = ["a photo of a {}.", "a blurry {}"]
+
+
+class World:
+    """A Serving on a migrated database, and what its loaders and its tokenizer were asked for."""
+
+    def __init__(self, backbone: Backbone, data: Path, monkeypatch: pytest.MonkeyPatch, **given: Any) -> None:
+        self.backbone = backbone
+        self.settings = Settings(data=data, backbone=backbone.name, cache=data / "cache", **given)
+        self.database = Database(self.settings.sqlalchemy_url())
+        self.blobs = Blobs(self.settings.blobs_url())
+        self.serving = Serving(self.settings, self.database, self.blobs)
+        self.loads: list[str] = []
+        self.sentences: list[str] = []
+        real = serving_service.load_backbone
+
+        def load(name: str, **options: Any) -> Backbone:
+            self.loads.append(name)
+            loaded = real(name, **options)
+            return dataclasses.replace(loaded, tokenize=self.counting(loaded.tokenize))
+
+        monkeypatch.setattr(serving_service, "load_backbone", load)
+
+    def counting(self, tokenize: Callable[[Sequence[str]], Tensor]) -> Callable[[Sequence[str]], Tensor]:
+        def counted(sentences: Sequence[str]) -> Tensor:
+            self.sentences += sentences
+            return tokenize(sentences)
+
+        return counted
+
+    def publish(self, **given: Any) -> str:
+        return publish_model(self.database, self.blobs, self.backbone, **given)
+
+    def ask(self, names: Sequence[str | ClassName] = NAMES, **options: Any) -> Answer:
+        given = [name if isinstance(name, ClassName) else ClassName(name) for name in names]
+        return self.serving.classify(options.pop("pictures", PICTURES), given, **options)
+
+    def close(self) -> None:
+        self.serving.close()
+        self.database.close()
+
+
+@pytest.fixture
+def world(backbone: Backbone, data: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    world = World(backbone, data, monkeypatch)
+    yield world
+    world.close()
+
+
+def numbers(answer: Answer) -> list[dict[str, tuple[float, float]]]:
+    """For each picture: class name to (probability, similarity)."""
+    found = []
+    for result in answer.results:
+        assert not isinstance(result, BadPicture)
+        found.append({p.class_name: (p.probability, p.similarity) for p in result})
+    return found
+
+
+def exactly(answer: Answer) -> list[list[tuple[str, float, float]]]:
+    """Names and numbers, to the bit and in their order."""
+    found = []
+    for result in answer.results:
+        assert not isinstance(result, BadPicture)
+        found.append([(p.class_name, p.probability, p.similarity) for p in result])
+    return found
+
+
+@torch.no_grad()
+def plain_numbers(
+    backbone: Backbone, theta_1: dict[str, Tensor] | None, alpha: float, texts: dict[str, list[str]]
+) -> list[dict[str, tuple[float, float]]]:
+    """The paper's formulas, written out once more."""
+    model = copy.deepcopy(backbone.model)
+    if theta_1 is not None:
+        for name, parameter in tower_parameters(model).items():
+            parameter.copy_(alpha * theta_1[name] + (1 - alpha) * parameter)
+    head = []
+    for sentences in texts.values():
+        each = [F.normalize(model.encode_text(backbone.tokenize([s]))[0].float(), dim=0) for s in sentences]
+        head.append(F.normalize(torch.stack(each).mean(dim=0), dim=0))
+    found = []
+    for data in PICTURES:
+        picture = Image.open(BytesIO(data)).convert("RGB")
+        feature = F.normalize(model.encode_image(backbone.preprocess(picture)[None])[0].float(), dim=0)
+        cosines = [float(feature @ row) for row in head]
+        scale = float(model.logit_scale.exp())
+        weights = np.exp([scale * (cosine - max(cosines)) for cosine in cosines])
+        found.append(
+            {
+                name: (float(weight / weights.sum()), cosine)
+                for name, weight, cosine in zip(texts, weights, cosines, strict=True)
+            }
+        )
+    return found
+
+
+def assert_close(
+    one: list[dict[str, tuple[float, float]]], other: list[dict[str, tuple[float, float]]]
+) -> None:
+    assert [row.keys() for row in one] == [row.keys() for row in other]
+    for a, b in zip(one, other, strict=True):
+        for name in a:
+            assert a[name] == pytest.approx(b[name], abs=2e-5), name
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
+def test_a_model_equals_the_formulas(world: World, alpha: float) -> None:
+    theta_1 = moved(world.backbone)
+    model = world.publish(theta_1=theta_1, alpha=alpha, templates=TEMPLATES)
+    answer = world.ask(model=model)
+    assert answer.alpha == alpha
+    texts = {name: [t.replace("{}", name) for t in TEMPLATES] for name in NAMES}
+    plain = plain_numbers(world.backbone, theta_1, alpha, texts)
+    got = numbers(answer)
+    assert_close([{name: row[name] for name in NAMES} for row in got], plain)
+    for ranked in exactly(answer):
+        assert [p for _, p, _ in ranked] == sorted((p for _, p, _ in ranked), reverse=True)
+        assert sum(p for _, p, _ in ranked) == pytest.approx(1, abs=1e-6)
+
+
+def test_the_stock_backbone_equals_the_formulas(world: World) -> None:
+    answer = world.ask()
+    plain = plain_numbers(world.backbone, None, 0, {name: [f"a photo of a {name}."] for name in NAMES})
+    assert_close([{name: row[name] for name in NAMES} for row in numbers(answer)], plain)
+    assert set(answer.kinds.values()) == {"new"}
+
+
+def test_equals_a_classifier_made_directly(world: World) -> None:
+    theta_1 = moved(world.backbone)
+    model = world.publish(theta_1=theta_1, alpha=0.4)
+    got = numbers(world.ask(model=model))
+    classifier = Classifier(world.backbone, theta_1, 0.4)
+    texts = [[f"a photo of a {name}."] for name in NAMES]
+    scores = classifier.classify([open_picture(data) for data in PICTURES], texts)
+    expected = [
+        {
+            name: (float(scores.probabilities[i, c]), float(scores.similarities[i, c]))
+            for c, name in enumerate(NAMES)
+        }
+        for i in range(len(PICTURES))
+    ]
+    assert_close([{name: row[name] for name in NAMES} for row in got], expected)
+
+
+def test_a_large_picture_is_scaled_without_harm(world: World) -> None:
+    """It is scaled down while it is decoded: nearly the same numbers as the slow way."""
+    data = crafted.jpeg(5, 900, 700)
+    got = numbers(world.ask(pictures=[data]))[0]
+    texts = [[f"a photo of a {name}."] for name in NAMES]
+    scores = Classifier(world.backbone).classify([open_picture(data)], texts)
+    for c, name in enumerate(NAMES):
+        assert got[name][1] == pytest.approx(float(scores.similarities[0, c]), abs=0.01)
+
+
+def test_alpha_0_is_the_stock_backbone_to_the_bit(world: World) -> None:
+    model = world.publish(alpha=0.7)
+    assert exactly(world.ask(model=model, alpha=0.0)) == exactly(world.ask())
+    assert exactly(world.ask(model=model)) != exactly(world.ask())
+
+
+def test_the_default_alpha_is_the_models(world: World) -> None:
+    model = world.publish(alpha=0.25)
+    answer = world.ask(model=model)
+    assert answer.alpha == 0.25
+    assert exactly(answer) == exactly(world.ask(model=model, alpha=0.25))
+    assert exactly(answer) != exactly(world.ask(model=model, alpha=0.5))
+
+
+def test_batches_do_not_change_the_numbers(world: World) -> None:
+    together = numbers(world.ask())
+    alone = [numbers(world.ask(pictures=[data]))[0] for data in PICTURES]
+    assert_close(alone, together)
+
+
+# --- texts ---
+
+
+def test_texts_are_encoded_once(world: World) -> None:
+    model = world.publish()
+    first = world.ask(model=model)
+    assert sorted(world.sentences) == sorted(f"a photo of a {name}." for name in NAMES)
+    world.sentences.clear()
+    assert exactly(world.ask(model=model)) == exactly(first)
+    assert world.sentences == []
+    turned = numbers(world.ask(NAMES[::-1], model=model))
+    assert world.sentences == []
+    assert_close([{name: row[name] for name in NAMES} for row in turned], in_order(first))
+    world.ask([*NAMES, "one more"], model=model)
+    assert world.sentences == ["a photo of a one more."]
+
+
+def in_order(answer: Answer) -> list[dict[str, tuple[float, float]]]:
+    return [{name: row[name] for name in NAMES} for row in numbers(answer)]
+
+
+def test_each_alpha_has_texts_of_its_own(world: World) -> None:
+    """The text tower is adapted too, so features of another α must not be taken."""
+    model = world.publish()
+    at_half = exactly(world.ask(model=model, alpha=0.5))
+    world.sentences.clear()
+    at_one = exactly(world.ask(model=model, alpha=1.0))
+    assert len(world.sentences) == len(NAMES)
+    assert at_one != at_half
+    assert exactly(world.ask(model=model, alpha=0.5)) == at_half
+
+
+def test_remembered_texts_have_a_limit(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.serving.warm.TEXT_FEATURES", 2)
+    first = world.ask()
+    assert_close(in_order(world.ask()), in_order(first))
+    assert len(world.sentences) > len(NAMES)  # the first ones were forgotten and encoded again
+
+
+def test_whose_texts_are_read(world: World) -> None:
+    """The request's; else the model's for its names under any spelling; else the templates."""
+    own = {"Badger": ["a striped digger"]}
+    model = world.publish(texts=own, templates=["a drawing of a {}"])
+    names = ["BADGER", "red fox", ClassName("oak", ("a tree", "a large plant"))]
+    world.ask(names, model=model)
+    assert world.sentences == ["a striped digger", "a drawing of a red fox", "a tree", "a large plant"]
+    world.sentences.clear()
+    world.ask([ClassName("badger", ("something else",))], model=model)
+    assert world.sentences == ["something else"]
+    world.sentences.clear()
+    world.ask(["badger", "elk"], model=model, templates=["my {}"])
+    assert world.sentences == ["my elk"]  # the texts that it was trained with still serve its own names
+
+
+def test_kinds_go_by_case_folding(world: World) -> None:
+    model = world.publish(classes=["Straße", "red fox"])
+    answer = world.ask(["STRASSE", "RED FOX", "road"], model=model)
+    assert answer.kinds == {"STRASSE": "trained", "RED FOX": "trained", "road": "new"}
+
+
+# --- loading ---
+
+
+def test_a_backbone_is_loaded_once_for_everyone(world: World) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: exactly(world.ask()), range(8)))
+    assert all(answer == answers[0] for answer in answers)
+    assert world.loads == [world.backbone.name]
+
+
+def test_a_model_stands_on_the_stock_backbone(world: World) -> None:
+    world.ask()
+    world.ask(model=world.publish())
+    assert world.loads == [world.backbone.name]
+
+
+def test_ready(world: World) -> None:
+    with pytest.raises(StillLoading):
+        world.serving.ready()
+    world.serving.warm_up()
+    world.serving.ready()
+
+
+def test_the_first_request_waits_for_the_backbone(world: World) -> None:
+    assert world.ask().model == "stock"
+    world.serving.ready()
+
+
+def test_many_alphas_stay_within_the_budget(
+    backbone: Backbone, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = sum(t.numel() * t.element_size() for t in backbone.model.state_dict().values())
+    world = World(backbone, data, monkeypatch, model_cache_bytes=3 * size)
+    try:
+        model = world.publish()
+        first = exactly(world.ask(model=model, alpha=0.01))
+        for percent in range(2, 12):
+            world.ask(model=model, alpha=percent / 100)
+        warm = world.serving._warm._warm
+        assert sum(value.bytes for value in warm.values()) <= 3 * size
+        assert exactly(world.ask(model=model, alpha=0.01)) == first
+    finally:
+        world.close()
+
+
+def test_forget_and_requests_under_way(world: World) -> None:
+    model = world.publish()
+    world.ask(model=model, alpha=0.2)
+    world.ask(model=model, alpha=0.4)
+    other = world.publish()
+    expected = exactly(world.ask(model=other))
+    world.serving.forget(model)
+    keys = list(world.serving._warm._warm)
+    assert all(key[0] != model for key in keys)
+    assert exactly(world.ask(model=other)) == expected
+
+
+def test_unknown_names(world: World, tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFound):
+        world.ask(model="mdl_none")
+    for name in ("stock:RN50/openai", f"stock:local-dir:{tmp_path}", "stock:local-dir:/etc"):
+        with pytest.raises(UnknownBackbone, match="CLIPCITE_BACKBONES"):
+            world.ask(model=name)
+
+
+def test_stock_with_a_name(world: World) -> None:
+    named = world.ask(model=f"stock:{world.backbone.name}")
+    assert exactly(named) == exactly(world.ask())
+    assert named.backbone == world.backbone.name
+
+
+def weights_of(world: World, model: str) -> Path:
+    with world.database.read() as session:
+        key = models.get(session, model).weights_key
+    return world.settings.data / "blobs" / key
+
+
+def test_a_flipped_bit_is_never_served(world: World) -> None:
+    model, good = world.publish(), world.publish()
+    path = weights_of(world, model)
+    content = path.read_bytes()
+    for position in [0, 9, 100, len(content) // 2, len(content) - 1]:
+        damaged = bytearray(content)
+        damaged[position] ^= 4
+        path.write_bytes(damaged)
+        with pytest.raises(CorruptWeights, match="adapt again"):
+            world.ask(model=model)
+    world.ask(model=good)
+    world.ask()
+    path.write_bytes(content)
+    world.ask(model=model)  # repaired by the operator: no restart is needed
+
+
+def test_a_damaged_manifest(world: World) -> None:
+    model = world.publish()
+    weights_of(world, model).with_name("manifest.json").write_text('{"format": 1}')
+    with pytest.raises(CorruptWeights):
+        world.ask(model=model)
+
+
+def test_missing_weights(world: World) -> None:
+    model = world.publish()
+    weights_of(world, model).unlink()
+    with pytest.raises(BlobNotFound, match="backup"):
+        world.ask(model=model)
+    world.ask()
+
+
+def test_weights_of_another_backbone(world: World) -> None:
+    changed = dataclasses.replace(world.backbone, sha256="0" * 64)
+    model = publish_model(world.database, world.blobs, changed)
+    with pytest.raises(CorruptWeights, match="other weights"):
+        world.ask(model=model)
+
+
+def test_a_backbone_that_is_gone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(name: str, **options: Any) -> Backbone:
+        raise BackboneUnavailable("gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(serving_service, "load_backbone", gone)
+        with pytest.raises(BackboneUnavailable):
+            world.ask()
+    world.ask()
+
+
+# --- pictures ---
+
+
+def test_one_bad_picture_among_good_ones(world: World) -> None:
+    answer = world.ask(pictures=[PICTURES[0], b"", PICTURES[1], crafted.SVG])
+    kinds = [getattr(result, "code", "good") for result in answer.results]
+    assert kinds == ["good", "empty_file", "good", "not_a_picture"]
+    alone = world.ask(pictures=PICTURES[:2])
+    good = [result for result in answer.results if not isinstance(result, BadPicture)]
+    assert good == alone.results
+
+
+def test_only_bad_pictures(world: World) -> None:
+    with pytest.raises(NoReadablePicture) as caught:
+        world.ask(pictures=[b"", crafted.SVG])
+    assert [problem.code for problem in caught.value.problems] == ["empty_file", "not_a_picture"]
+
+
+def test_top_k(world: World) -> None:
+    everything = exactly(world.ask())
+    assert exactly(world.ask(top_k=2)) == [ranked[:2] for ranked in everything]
+    assert exactly(world.ask(top_k=99)) == everything
