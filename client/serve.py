@@ -45,7 +45,13 @@ class Child:
 def serve_until_stopped(host: str, port: int, data: Path | None) -> int:
     """Run until SIGINT or SIGTERM; returns the exit status."""
     console = Console(stderr=True)
-    port = port or _free_port(host)
+    try:
+        port = _bindable_port(host, port)
+    except OSError as error:
+        console.print(
+            f"[red]Can't listen on {host}, port {port}:[/] {error.strerror}. Choose another --port."
+        )
+        return 1
     environment = {
         **os.environ,
         "CLIPCITE_HOST": host,
@@ -109,9 +115,12 @@ def _announce(console: Console, host: str, port: int, stop: threading.Event, rea
                 return
 
 
-def _free_port(host: str) -> int:
+def _bindable_port(host: str, port: int) -> int:
+    """The port if it is free, any free one for 0. Asked first of all, because the answer of another
+    service there would look like our own. Raises OSError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server will
+        probe.bind((host, port))
+        bound: int = probe.getsockname()[1]
+        return bound

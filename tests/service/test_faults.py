@@ -168,15 +168,19 @@ def test_kill_9_of_the_parent_leaves_nothing_running(environment: dict[str, str]
         assert wait_for_job(http, job_id, seconds=60)["status"] == "succeeded"
 
 
-def test_a_port_in_use_is_said_and_nothing_stays(environment: dict[str, str], service: Service) -> None:
+def test_a_port_in_use_is_said_and_nothing_stays(
+    environment: dict[str, str], service: Service, tmp_path: Path
+) -> None:
+    unused = tmp_path / "unused"
     port = service.url.rpartition(":")[2]
     second = subprocess.run(
-        [sys.executable, "-m", "client.cli", "serve", "--port", port, "--data", "/tmp/clipcite-unused"],
+        [sys.executable, "-m", "client.cli", "serve", "--port", port, "--data", str(unused)],
         env={**environment, "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-    assert second.returncode != 0
-    assert "address already in use" in second.stderr
+    assert second.returncode == 1
+    assert "Address already in use" in second.stderr
+    assert not unused.exists()
