@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.config import JsonDict
 from starlette.datastructures import FormData, UploadFile
 
 from api.adapt.intake import display_name
@@ -90,7 +91,29 @@ class WarningOut(BaseModel):
     detail: str
 
 
+EXAMPLE: JsonDict = {
+    "model": "mdl_01m883zfhkxd2329sa0r05wkw7",
+    "backbone": "starter",
+    "alpha": 0.5,
+    "class_names": [{"name": "red fox", "kind": "trained"}, {"name": "hedgehog", "kind": "new"}],
+    "results": [
+        {
+            "file": "a.jpg",
+            "predictions": [
+                {"class_name": "red fox", "kind": "trained", "probability": 0.93, "similarity": 0.31},
+                {"class_name": "hedgehog", "kind": "new", "probability": 0.07, "similarity": 0.245},
+            ],
+            "error": None,
+        }
+    ],
+    "timing_ms": {"decode": 2.1, "encode": 11.0, "total": 14.2},
+    "warnings": [],
+}
+
+
 class ClassifyOut(BaseModel):
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
+
     model: str
     backbone: str
     alpha: float

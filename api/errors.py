@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
@@ -33,6 +33,31 @@ class ProblemItem(BaseModel):
 
 
 class Problem(BaseModel):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "about:blank",
+                    "title": "Unprocessable Entity",
+                    "status": 422,
+                    "detail": "1 picture can't be used; see errors. Replace or remove them, or send "
+                    "on_bad_image=skip to go on without them.",
+                    "code": "bad_pictures",
+                    "errors": [
+                        {
+                            "pointer": None,
+                            "file": "red fox/3.jpg",
+                            "code": "truncated_picture",
+                            "detail": "The JPEG file is damaged or cut short; upload it again, or save it "
+                            "anew from its source.",
+                        }
+                    ],
+                    "request_id": "req_b92e80280a52fa3ffd6216db",
+                }
+            ]
+        }
+    )
+
     type: str = "about:blank"
     title: str
     status: int

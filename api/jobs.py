@@ -6,7 +6,8 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
+from pydantic.config import JsonDict
 from starlette.concurrency import run_in_threadpool
 
 from api.deps import After, Limit, TheBlobs, TheDatabase
@@ -56,7 +57,43 @@ class JobError(BaseModel):
     detail: str
 
 
+EXAMPLE: JsonDict = {
+    "id": "job_01m8879efspbrp0fvcbr51d4g1",
+    "object": "job",
+    "name": "animals",
+    "status": "running",
+    "cancel_requested": False,
+    "created_at": "2026-11-25T02:05:12.551770Z",
+    "started_at": "2026-11-25T02:05:12.789436Z",
+    "finished_at": None,
+    "config": {"backbone": "starter", "epochs": 10, "alpha": 0.5},
+    "classes": [
+        {"name": "red fox", "images": 8, "test_images": 2},
+        {"name": "badger", "images": 8, "test_images": 2},
+    ],
+    "queue_position": None,
+    "attempts": 1,
+    "progress": {
+        "stage": "training",
+        "epoch": 3,
+        "epochs": 10,
+        "step": 3,
+        "steps": 10,
+        "fraction": 0.3,
+        "eta_seconds": 12.5,
+        "images_per_second": 18.0,
+        "loss": {"total": 1.2, "dva": 0.6, "scl": 0.8, "vld": 0.4},
+    },
+    "model_id": None,
+    "metrics": None,
+    "warnings": [],
+    "error": None,
+}
+
+
 class JobOut(BaseModel):
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
+
     id: str
     object: Literal["job"] = "job"
     name: str | None

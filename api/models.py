@@ -4,7 +4,8 @@ from datetime import datetime
 from typing import Any, Literal
 
 from fastapi import APIRouter, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
+from pydantic.config import JsonDict
 
 from api.deps import After, Limit, TheBlobs, TheDatabase, TheServing
 from api.errors import responses
@@ -14,7 +15,31 @@ from core.store.tables import Model
 router = APIRouter(prefix="/models", tags=["models"])
 
 
+EXAMPLE: JsonDict = {
+    "id": "mdl_01m883zfhkxd2329sa0r05wkw7",
+    "object": "model",
+    "name": "animals",
+    "job_id": "job_01m8879efspbrp0fvcbr51d4g1",
+    "backbone": "starter",
+    "trained_classes": ["red fox", "badger"],
+    "alpha": 0.5,
+    "templates": ["a photo of a {}."],
+    "texts": {},
+    "bytes": 105725000,
+    "created_at": "2026-11-25T02:06:03.690667Z",
+    "metrics": {
+        "measured_on": {"source": "none", "images": 0, "trained_images": 16},
+        "trained_names": None,
+        "new_names": None,
+        "all_names": None,
+        "verdict": "not_measured",
+    },
+}
+
+
 class ModelOut(BaseModel):
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
+
     id: str
     object: Literal["model"] = "model"
     name: str | None

@@ -1,6 +1,7 @@
 """The OpenAPI document is the truth: schemathesis finds no difference, and every problem is in it."""
 
 import ast
+import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -12,6 +13,7 @@ import requests
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
+from pydantic import BaseModel
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
@@ -20,6 +22,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from api import classify, errors, jobs, models
 from core.clip.backbone import Backbone
 from tests.api.service import URL, Service, form, shots
 from tests.serving.adapted import publish_model
@@ -268,3 +271,16 @@ def test_the_page(shared: Service) -> None:
     response = shared.client.get("/docs")
     assert response.status_code == 200
     assert "/openapi.json" in response.text
+
+
+@pytest.mark.parametrize(
+    ("model", "example"),
+    [
+        (jobs.JobOut, jobs.EXAMPLE),
+        (models.ModelOut, models.EXAMPLE),
+        (classify.ClassifyOut, classify.EXAMPLE),
+        (errors.Problem, errors.Problem.model_config["json_schema_extra"]["examples"][0]),
+    ],
+)
+def test_the_examples_are_what_the_service_answers(model: type[BaseModel], example: dict[str, Any]) -> None:
+    assert json.loads(model.model_validate(example).model_dump_json()) == example
