@@ -1,7 +1,9 @@
 """`python -m api`: the HTTP service."""
 
+import os
 import resource
 import sys
+import threading
 from types import FrameType
 
 import uvicorn
@@ -21,6 +23,10 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self.config.app.state.stopping.set()  # type: ignore[union-attr]
+        # Threads that download a backbone or read a huge upload would hold up the end for minutes.
+        insist = threading.Timer(DRAIN_SECONDS + 2, os._exit, (0,))
+        insist.daemon = True
+        insist.start()
         super().handle_exit(sig, frame)
 
 

@@ -17,6 +17,7 @@ from api.adapt.routes import make_router
 from api.auth import Door, described
 from api.body import BodyGuard
 from api.request_id import RequestId
+from core.scratch import sweep_scratch
 from core.serving.service import Serving
 from core.settings import Settings
 from core.store.blobs import Blobs
@@ -32,6 +33,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        sweep_scratch(settings.scratch())
         # In a thread: /healthz answers at once, /readyz when the backbone is there.
         threading.Thread(target=app.state.serving.warm_up, name="warm-up", daemon=True).start()
         yield

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.config import JsonDict
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
 from api.adapt.intake import display_name
@@ -21,6 +22,7 @@ from core.settings import Settings
 
 router = APIRouter(tags=["classify"])
 MAX_FORM_FIELDS = 20_000  # far above the limit on class names, whose error says more
+MAX_SENTENCES = 20_000
 Kind = Literal["trained", "new"]
 
 
@@ -141,13 +143,8 @@ async def wanted(request: Request, settings: TheSettings) -> Wanted:
     files: list[str | None] = []
     options: Options
     if kind == "application/json":
-        try:
-            options = ClassifyJson.model_validate_json(await request.body())
-        except ValidationError as error:
-            raise invalid_model(error, "") from error
-        _check_count(len(options.images), settings)
-        pictures = _decode_base64([picture.base64 for picture in options.images])
-        files = [display_name(picture.name) if picture.name else None for picture in options.images]
+        # Megabytes of JSON and base64 are not parsed where all other requests would wait for it.
+        options, pictures, files = await run_in_threadpool(_read_json, await request.body(), settings)
     elif kind == "multipart/form-data":
         limits = {"max_files": settings.max_pictures, "max_fields": MAX_FORM_FIELDS}
         async with request.form(**limits) as form:
@@ -166,7 +163,10 @@ async def wanted(request: Request, settings: TheSettings) -> Wanted:
             "Send multipart/form-data with `images`, or application/json with base64 pictures."
         )
     names, warnings = _class_names(options.class_names, settings)
-    _check_options(options)
+    _check_options(options, names)
+    if options.model.partition(":")[0] == STOCK and options.alpha:
+        detail = "The stock network has no alpha: what was given is not used."
+        warnings.append({"code": "alpha_unused", "detail": detail})
     if options.alpha is not None:
         options.alpha = round(options.alpha, 2)  # one of 101, each of which may be kept warm
     return Wanted(pictures, files, names, options, warnings)
@@ -231,6 +231,16 @@ def classify(wanted: Annotated[Wanted, Depends(wanted)], serving: TheServing) ->
             "warnings": wanted.warnings,
         }
     )
+
+
+def _read_json(body: bytes, settings: Settings) -> tuple[Options, list[bytes], list[str | None]]:
+    try:
+        options = ClassifyJson.model_validate_json(body)
+    except ValidationError as error:
+        raise invalid_model(error, "") from error
+    _check_count(len(options.images), settings)
+    pictures = _decode_base64([picture.base64 for picture in options.images])
+    return options, pictures, [display_name(p.name) if p.name else None for p in options.images]
 
 
 def _options_of(form: FormData) -> Options:
@@ -316,7 +326,11 @@ def _class_names(
     return list(names.values()), warnings
 
 
-def _check_options(options: Options) -> None:
+def _check_options(options: Options, names: list[ClassName]) -> None:
+    sentences = sum(len(name.texts or options.templates or [""]) for name in names)
+    if sentences > MAX_SENTENCES:
+        detail = f"These names and templates make {sentences:,} sentences; at most {MAX_SENTENCES:,}."
+        raise InvalidRequest(detail, [{"pointer": "/templates", "detail": detail}])
     if options.alpha is not None and not math.isclose(100 * options.alpha, round(100 * options.alpha)):
         detail = f"alpha goes in steps of 0.01, so {options.alpha} is not possible."
         raise InvalidRequest(detail, [{"pointer": "/alpha", "detail": detail}])

@@ -28,8 +28,8 @@ class Readiness(BaseModel):
 
 
 @router.get("/healthz")
-def alive() -> Alive:
-    """The process answers."""
+async def alive() -> Alive:
+    """The process answers, also when all its threads are busy."""
     return Alive()
 
 

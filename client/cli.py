@@ -25,9 +25,11 @@ def root() -> None:
 @app.command()
 def serve(
     host: Annotated[
-        str, typer.Option(help="Address to listen on; off loopback a key is needed.")
+        str, typer.Option(envvar="CLIPCITE_HOST", help="Address to listen on; off loopback a key is needed.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
+    port: Annotated[
+        int, typer.Option(envvar="CLIPCITE_PORT", min=0, max=65535, help="Port; 0 takes a free one.")
+    ] = 8000,
     data: Annotated[
         Path | None, typer.Option(help="Folder of the database, the pictures and the models.")
     ] = None,

@@ -20,7 +20,7 @@ class Settings(BaseSettings):
     )
     cache: Path = Field(
         default_factory=lambda: user_cache_path("clipcite"),
-        description="Folder of the assembled starter backbone; may be deleted, is made again.",
+        description="Folder of the assembled starter and of what came from a model hub; may be deleted.",
     )
     database_url: SecretStr | None = Field(
         None, description="`postgresql://…` or `sqlite:///…`; default: SQLite in the data folder."
@@ -80,19 +80,21 @@ class Settings(BaseSettings):
         10, gt=0, description="A request waits so long for a cold model, then gets 503."
     )
 
-    def knows_backbone(self, name: str) -> bool:
-        """Whether a job may name this backbone: one of the operator's list, or a folder of theirs."""
+    def known_backbone(self, name: str) -> str | None:
+        """The one spelling of a backbone that a job may name: of the operator's list, or a folder of
+        theirs. None for any other."""
         if name in {"starter", self.backbone, *self.backbones}:
-            return True
+            return name
         if self.backbone_folder is None or not name.startswith("local-dir:"):
-            return False
+            return None
         # Resolved, so that neither `..` nor a symbolic link leads out of the operator's folder.
         try:
             folder = Path(name.removeprefix("local-dir:")).resolve()
-        except ValueError:  # a NUL
-            return False
-        inside = folder.is_relative_to(self.backbone_folder.resolve())
-        return inside and (folder / "open_clip_config.json").is_file()
+            inside = folder.is_relative_to(self.backbone_folder.resolve())
+            usable = inside and (folder / "open_clip_config.json").is_file()
+        except (OSError, RuntimeError, ValueError):  # too long, a loop of links, a NUL
+            return None
+        return f"local-dir:{folder}" if usable else None
 
     def sqlalchemy_url(self) -> str:
         """The database's URL with the driver that we use (psycopg 3) made explicit."""
@@ -101,6 +103,10 @@ class Settings(BaseSettings):
         url = self.database_url.get_secret_value()
         scheme, _, rest = url.partition("://")
         return f"postgresql+psycopg://{rest}" if scheme in {"postgres", "postgresql"} else url
+
+    def scratch(self) -> Path:
+        """Where pictures lie while they are checked or trained on."""
+        return self.data.absolute() / "tmp"
 
     def blobs_url(self) -> str:
         return self.blob_url or (self.data / "blobs").absolute().as_uri()

@@ -5,6 +5,7 @@ import warnings
 
 from core.leash import end_with_parent
 from core.log import start_logging
+from core.scratch import sweep_scratch
 from core.settings import get_settings
 
 
@@ -16,6 +17,7 @@ def main() -> None:
         end_with_parent(grace_seconds=8)
     from worker.app import app
 
+    sweep_scratch(get_settings().scratch())
     app.worker_main(
         [
             "--quiet",  # no banner

@@ -6,7 +6,6 @@ import time
 from types import TracebackType
 from typing import Any
 
-from core.clip.errors import ClipCiteError
 from core.store import jobs
 from core.store.jobs import Claim
 from core.store.session import Database
@@ -53,7 +52,7 @@ class Lease:
                     cancel = jobs.heartbeat(
                         session, self._claim, lease_seconds=self._lease_seconds, progress=self.progress
                     )
-            except ClipCiteError as error:
+            except Exception as error:  # the beat goes on, whatever it was
                 logger.warning("%s: the lease was not renewed: %s", self._claim.job_id, error)
                 if time.monotonic() - self._renewed > 0.8 * self._lease_seconds:
                     self.lost.set()

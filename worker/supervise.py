@@ -16,8 +16,25 @@ from typing import IO, Any
 from core.clip.errors import ClipCiteError
 
 POLL_SECONDS = 0.1
-# Nothing of the service's own goes to the process that decodes strangers' pictures.
-SECRETS = ("CLIPCITE_", "AWS_", "PG", "REDIS_")
+# What the trainer may know of the environment: how to run, not where the service keeps its things.
+KEPT = {
+    "PATH",
+    "HOME",
+    "USER",
+    "LANG",
+    "TZ",
+    "TMPDIR",
+    "VIRTUAL_ENV",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+}
+KEPT_PREFIXES = (
+    *("LC_", "LD_", "PYTHON", "SSL_", "XDG_", "HF_", "TORCH", "PYTORCH", "CUDA", "NVIDIA", "NCCL"),
+    *("OMP_", "MKL_", "KMP_", "OPENBLAS_", "ONEDNN_", "DNNL_"),
+)
+# Errors of the trainer that may be gone at the next attempt.
+PASSING = {"backbone_unavailable"}
 
 
 class TrainerFailed(ClipCiteError):
@@ -53,7 +70,7 @@ def run_trainer(
     Raises:
         TrainerFailed, TrainerDied, Stopped. In any case the process group is gone afterwards.
     """
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(SECRETS)}
+    environment = {k: v for k, v in os.environ.items() if k.upper() in KEPT or k.startswith(KEPT_PREFIXES)}
     process = subprocess.Popen(
         [sys.executable, "-m", "worker.trainer", str(folder)],
         stdin=subprocess.PIPE,  # the leash: closed when this process is gone
@@ -65,6 +82,7 @@ def run_trainer(
     lines: queue.Queue[bytes | None] = queue.Queue()
     threading.Thread(target=_read_lines, args=(process.stdout, lines), daemon=True).start()
     started = heard = time.monotonic()
+    loading = True  # fetching a backbone from a hub says nothing for long; only the deadline ends that
     try:
         while True:
             if should_stop():
@@ -76,7 +94,7 @@ def run_trainer(
                     f"The training took longer than {deadline_seconds:g} s (CLIPCITE_DEADLINE_SECONDS). "
                     "Use fewer epochs or pictures, or raise the limit.",
                 )
-            if now - heard > stall_seconds:
+            if not loading and now - heard > stall_seconds:
                 raise TrainerDied(
                     "training_stalled",
                     f"The training made no progress for {stall_seconds:g} s and was ended. Look into the "
@@ -86,17 +104,18 @@ def run_trainer(
                 line = lines.get(timeout=POLL_SECONDS)
             except queue.Empty:
                 continue
-            if line is None:
-                raise _died(process.wait())
+            if line is None or not line.endswith(b"\n"):  # its end, perhaps in the middle of a line
+                raise _died(process)
             heard = time.monotonic()
-            message = json.loads(line)
+            message: dict[str, Any] = json.loads(line)
             if message["type"] == "failed":
-                raise TrainerFailed(message["code"], message["detail"])
+                kind = TrainerDied if message["code"] in PASSING else TrainerFailed
+                raise kind(message["code"], message["detail"])
             if message["type"] == "done":
-                process.wait(timeout=stall_seconds)
-                result: dict[str, Any] = message
-                return result
-            on_message(message)
+                return message  # the files are closed
+            loading = message.get("stage") == "loading" or (loading and message["type"] != "stage")
+            if message["type"] != "alive":
+                on_message(message)
     finally:
         _end(process)
 
@@ -107,7 +126,14 @@ def _read_lines(stdout: IO[bytes], lines: "queue.Queue[bytes | None]") -> None:
     lines.put(None)
 
 
-def _died(exit_status: int) -> TrainerDied:
+def _died(process: "subprocess.Popen[bytes]") -> TrainerDied:
+    try:
+        exit_status = process.wait(timeout=10)
+    except subprocess.TimeoutExpired:  # it closed its output and lives on
+        exit_status = 0
+    advice = "The worker's log says more."
+    if exit_status == -signal.SIGKILL:
+        advice = "Use a smaller batch_size or image_size. The worker's log says more."
     if exit_status == -signal.SIGKILL:
         how = "was killed (signal 9), most often because the machine ran out of memory"
     elif exit_status < 0:
@@ -116,7 +142,7 @@ def _died(exit_status: int) -> TrainerDied:
         how = f"ended without a result (exit status {exit_status})"
     return TrainerDied(
         "trainer_died",
-        f"The training process {how}. Use a smaller batch_size or image_size; the worker's log says more.",
+        f"The training process {how}. {advice}",
     )
 
 

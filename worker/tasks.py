@@ -2,15 +2,18 @@
 
 import json
 import logging
-import tempfile
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.orm import Session
+
 from core.clip.errors import ClipCiteError
 from core.clip.manifest import MANIFEST, WEIGHTS, file_sha256, read_manifest
+from core.scratch import scratch_folder
 from core.settings import Settings
 from core.store import jobs
 from core.store.blobs import Blobs
@@ -50,16 +53,16 @@ class Worker:
         beat = self.settings.heartbeat_seconds
         with (
             Lease(self.database, claim, lease_seconds=seconds, beat_seconds=beat) as lease,
-            tempfile.TemporaryDirectory(prefix="clipcite-") as folder,
+            scratch_folder(self.settings.scratch()) as folder,
         ):
             try:
-                self._train_and_publish(claim, lease, Path(folder))
+                self._train_and_publish(claim, lease, folder)
             except Stopped:
                 self._record_stop(claim, lease)
             except TrainerFailed as error:
                 logger.warning("%s: failed, %s: %s", job_id, error.code, error)
-                with self.database.write() as session:
-                    jobs.finish_failed(session, claim, code=error.code, detail=error.detail)
+                code, detail = error.code, error.detail
+                self._insist(lambda s: jobs.finish_failed(s, claim, code=code, detail=detail))
             except ClipCiteError as error:
                 logger.warning("%s: attempt %d ended, %s: %s", job_id, claim.attempt, error.code, error)
                 self._give_back(claim, error.code, error.detail)
@@ -70,13 +73,10 @@ class Worker:
                 )
 
     def _train_and_publish(self, claim: Claim, lease: Lease, folder: Path) -> None:
-        lease.progress = progress("preparing")
-        self._lay_out(claim, folder)
-
         def on_message(message: dict[str, Any]) -> None:
             if message["type"] == "warning":
-                with self.database.write() as session:
-                    jobs.record_warning(session, claim, message["code"], message["detail"])
+                code, detail = message["code"], message["detail"]
+                self._insist(lambda s: jobs.record_warning(s, claim, code, detail))
             elif message["type"] == "stage":
                 lease.progress = {**(lease.progress or {}), "stage": message["stage"]}
             else:
@@ -85,6 +85,8 @@ class Worker:
         def should_stop() -> bool:
             return lease.cancelled.is_set() or lease.lost.is_set() or self.draining.is_set()
 
+        lease.progress = progress("preparing")
+        self._lay_out(claim, folder, should_stop)
         result = run_trainer(
             folder,
             on_message=on_message,
@@ -96,12 +98,14 @@ class Worker:
             raise Stopped
         self._publish(claim, folder, result["metrics"])
 
-    def _lay_out(self, claim: Claim, folder: Path) -> None:
+    def _lay_out(self, claim: Claim, folder: Path, should_stop: Callable[[], bool]) -> None:
         """The pictures and the task as files: all that the trainer gets to see."""
         with self.database.read() as session:
             pictures = jobs.pictures(session, claim.job_id)
         shots = []
         for picture in pictures:
+            if should_stop():
+                raise Stopped
             file = f"{picture.position:05d}"
             self.blobs.fetch(picture.blob_key, folder / file)
             shots.append({"file": file, "class_name": picture.class_name, "split": picture.split})
@@ -142,7 +146,7 @@ class Worker:
                 sha256=manifest.sha256,
                 bytes=manifest.bytes,
             )
-            published = self._commit(claim, model, metrics)
+            published = self._insist(lambda s: jobs.publish(s, claim, model, metrics))
             logger.info(
                 "%s: %s", claim.job_id, f"published {model_id}" if published else "the lease was lost"
             )
@@ -153,13 +157,14 @@ class Worker:
             if not published:
                 self.blobs.delete_prefix(prefix)
 
-    def _commit(self, claim: Claim, model: NewModel, metrics: dict[str, Any]) -> bool:
-        """Asked again for a while: a commit whose answer was lost is told from one that never was."""
+    def _insist(self, transition: Callable[[Session], bool]) -> bool:
+        """A transition in a transaction of its own, asked for again while the database is away: a
+        commit whose answer was lost is told from one that never was by asking again."""
         until = time.monotonic() + self.settings.lease_seconds / 2
         while True:
             try:
                 with self.database.write() as session:
-                    return jobs.publish(session, claim, model, metrics)
+                    return transition(session)
             except DatabaseUnavailable:
                 if time.monotonic() > until:
                     raise
@@ -169,31 +174,21 @@ class Worker:
         if lease.lost.is_set():
             logger.warning("%s: the lease is lost; attempt %d is dropped", claim.job_id, claim.attempt)
             return
-        with self.database.write() as session:
-            if lease.cancelled.is_set():
-                jobs.finish_cancelled(session, claim)
-                logger.info("%s: cancelled", claim.job_id)
-            else:
-                jobs.give_back(
-                    session,
-                    claim,
-                    spend_attempt=False,
-                    max_attempts=self.settings.max_attempts,
-                    code="worker_stopped",
-                    detail="The worker was stopped; the job waits for the next one.",
-                )
-                logger.info("%s: given back, this worker stops", claim.job_id)
+        if lease.cancelled.is_set():
+            self._insist(lambda s: jobs.finish_cancelled(s, claim))
+            logger.info("%s: cancelled", claim.job_id)
+        else:
+            detail = "The worker was stopped; the job waits for the next one."
+            self._give_back(claim, "worker_stopped", detail, spend_attempt=False)
+            logger.info("%s: given back, this worker stops", claim.job_id)
 
-    def _give_back(self, claim: Claim, code: str, detail: str) -> None:
-        with self.database.write() as session:
-            jobs.give_back(
-                session,
-                claim,
-                spend_attempt=True,
-                max_attempts=self.settings.max_attempts,
-                code=code,
-                detail=detail,
+    def _give_back(self, claim: Claim, code: str, detail: str, *, spend_attempt: bool = True) -> None:
+        most = self.settings.max_attempts
+        self._insist(
+            lambda s: jobs.give_back(
+                s, claim, spend_attempt=spend_attempt, max_attempts=most, code=code, detail=detail
             )
+        )
 
 
 def progress(stage: str, step: dict[str, Any] | None = None) -> dict[str, Any]:

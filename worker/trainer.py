@@ -30,8 +30,7 @@ class Task:
 
 
 class Channel:
-    """A reporter that writes lines for the supervisor. It ends the process to cancel it, so
-    `cancelled` needs no answer here."""
+    """A reporter that writes lines for the supervisor, which ends the process to cancel it."""
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
@@ -50,6 +49,7 @@ class Channel:
         self.send("warning", code=code, detail=detail)
 
     def cancelled(self) -> bool:
+        self.send("alive")  # asked between steps and batches, measuring included
         return False
 
 
@@ -68,20 +68,15 @@ def main(folder: Path) -> None:
 
 def train(folder: Path, task: Task, channel: Channel) -> None:
     channel.stage("loading")
-    import torch
-
     from core.clip.adapt import Shot, adapt
     from core.clip.backbone import load_backbone
     from core.clip.config import resolve_config
     from core.clip.images import PictureLimits
     from core.clip.weights import save_weights
 
-    device = task.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     config = resolve_config(**task.config)
     backbone = load_backbone(
-        config.backbone, cache=Path(task.cache), image_size=config.image_size, device=device
+        config.backbone, cache=Path(task.cache), image_size=config.image_size, device=task.device
     )
 
     def shots(split: str) -> list[Shot]:

@@ -1,9 +1,7 @@
 """POST /adapt: pictures in, a job out."""
 
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
 from fastapi import APIRouter, File, Form, Request, Response, UploadFile
@@ -17,6 +15,7 @@ from api.jobs import JobOut
 from core.clip.config import AdaptConfig, resolve_config
 from core.clip.errors import UnknownBackbone
 from core.clip.prompts import same_class
+from core.scratch import scratch_folder
 from core.settings import Settings
 from core.store import jobs
 from core.store.blobs import Blobs
@@ -86,9 +85,9 @@ def adapt(
     _check_fields(request)
     resolved = parse_config(config, settings)
     name = _clean_name(name)
-    with tempfile.TemporaryDirectory(prefix="clipcite-upload-") as folder:
+    with scratch_folder(settings.scratch()) as folder:
         intake = collect(
-            folder=Path(folder),
+            folder=folder,
             settings=settings,
             archive=cast(Upload | None, archive),
             images=cast(Sequence[Upload], images),
@@ -134,10 +133,11 @@ def parse_config(text: str | None, settings: Settings) -> AdaptConfig:
         given = ConfigIn.model_validate(parsed).model_dump(exclude_none=True)
     except ValidationError as error:
         raise invalid_model(error, "/config") from error
-    backbone = given.pop("backbone", settings.backbone)
-    if not settings.knows_backbone(backbone):
+    named = given.pop("backbone", settings.backbone)
+    backbone = settings.known_backbone(named)
+    if backbone is None:
         raise UnknownBackbone(
-            f"There is no backbone {backbone!r} here. Leave it out for {settings.backbone!r}; the operator "
+            f"There is no backbone {named!r} here. Leave it out for {settings.backbone!r}; the operator "
             "lists others in CLIPCITE_BACKBONES, or folders below CLIPCITE_BACKBONE_FOLDER."
         )
     return resolve_config(backbone=backbone, **given)

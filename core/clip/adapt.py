@@ -71,6 +71,14 @@ def adapt(
     held_out: list[Shot] = []
     if not tests and config.holdout:
         shots, held_out = split_holdout(shots, config.holdout, config.seed)
+        measured_names = {shot.class_name for shot in held_out}
+        unmeasured = [name for name in class_names if name not in measured_names]
+        if unmeasured:
+            reporter.warn(
+                "class_not_measured",
+                f"Too few pictures to hold any out, so not measured: {', '.join(unmeasured[:10])}. Add "
+                "pictures, raise holdout, or send test pictures.",
+            )
     measured = list(tests) or held_out
 
     try:

@@ -11,11 +11,12 @@ import open_clip
 import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from core.clip.config import STARTER
-from core.clip.errors import BackboneUnavailable, UnknownBackbone
-from core.clip.starter import starter_folder
+from core.clip.errors import BackboneUnavailable, ClipCiteError, UnknownBackbone
+from core.clip.starter import starter_folder, starter_identity
 
 LOCAL = "local-dir:"
 HUB = "hf-hub:"
@@ -39,7 +40,7 @@ class Backbone:
     tokenize: Callable[[Sequence[str]], Tensor]
     """N sentences to token ids [N, L]."""
     sha256: str
-    """Over the names and bytes of all weights: what an adapted model is bound to."""
+    """Of what the network was made from: what an adapted model is bound to."""
 
     @property
     def device(self) -> torch.device:
@@ -59,30 +60,35 @@ def load_backbone(
     Args:
         cache: where the starter is assembled and hub downloads are kept.
         image_size: side of the input; None takes the network's own.
+        device: `auto` is the GPU where there is one.
 
     Raises:
         UnknownBackbone: no such name, or the folder is not an open_clip folder.
         BackboneUnavailable: known, but the files are missing, damaged, unsafe or out of reach.
     """
-    identifier = f"{LOCAL}{starter_folder(cache)}" if name == STARTER else name
-    architecture, tag, quick_gelu = _find(identifier, cache)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
+        identifier = f"{LOCAL}{starter_folder(cache)}" if name == STARTER else name
+        found = _find(identifier, cache)
         model = open_clip.create_model(
-            architecture,
-            pretrained=tag,
+            found.architecture,
+            pretrained=found.tag,
             require_pretrained=True,
             pretrained_text=False,
-            force_quick_gelu=quick_gelu,
+            force_quick_gelu=found.quick_gelu,
             force_image_size=image_size,
             cache_dir=str(cache),
         )
-        tokenizer = open_clip.get_tokenizer(architecture, cache_dir=str(cache))
-    except Exception as error:  # open_clip and the hub raise everything from KeyError to OSError
+        tokenizer = open_clip.get_tokenizer(found.architecture, cache_dir=str(cache))
+        model = model.eval().requires_grad_(False).to(device)
+    except ClipCiteError:
+        raise
+    except Exception as error:  # open_clip, the hub and torch raise everything from KeyError to OSError
         raise BackboneUnavailable(
-            f"The backbone {name!r} could not be loaded ({type(error).__name__}). Check its files, and for a "
-            "hub name that the hub can be reached or the files are in the cache."
+            f"The backbone {name!r} could not be loaded on {device} ({type(error).__name__}). Check its "
+            "files, the device, that the cache can be written, and for a hub name that the hub is there."
         ) from error
-    model = model.eval().requires_grad_(False).to(device)
     config = open_clip.get_model_preprocess_cfg(model)
     size = config["size"] if isinstance(config["size"], int) else config["size"][0]
     return Backbone(
@@ -93,7 +99,7 @@ def load_backbone(
         std=tuple(config["std"]),
         preprocess=image_transform_v2(PreprocessCfg(**config), is_train=False),
         tokenize=_trimmed(tokenizer),
-        sha256=_hash(model),
+        sha256=starter_identity(size) if name == STARTER else _identity(found.weights, size),
     )
 
 
@@ -112,9 +118,18 @@ def with_parameters(backbone: Backbone, theta: Mapping[str, Tensor]) -> nn.Modul
     return model
 
 
-def _find(identifier: str, cache: Path) -> tuple[str, str | None, bool]:
-    """(open_clip's name of the architecture, its tag of the weights, quick GELU?), once it is sure
-    that the weights are at hand and safetensors: nothing else is loaded, so nothing is unpickled."""
+@dataclass(frozen=True)
+class _Found:
+    architecture: str
+    """As open_clip names it."""
+    tag: str | None
+    quick_gelu: bool
+    weights: Path
+
+
+def _find(identifier: str, cache: Path) -> _Found:
+    """Where a backbone's parts are, once it is sure that the weights are at hand and safetensors:
+    nothing else is loaded, so nothing is unpickled."""
     if identifier.startswith(LOCAL):
         folder = Path(identifier.removeprefix(LOCAL))
         weights = folder / "open_clip_model.safetensors"
@@ -123,10 +138,10 @@ def _find(identifier: str, cache: Path) -> tuple[str, str | None, bool]:
                 f"{identifier!r} is not an open_clip folder: it must hold open_clip_config.json and "
                 "open_clip_model.safetensors."
             )
-        return identifier, None, False
+        return _Found(identifier, None, False, weights)
     if identifier.startswith(HUB):
-        _download(identifier, {"hf_hub": f"{identifier.removeprefix(HUB)}/"}, cache)
-        return identifier, None, False
+        weights = _download(identifier, {"hf_hub": f"{identifier.removeprefix(HUB)}/"}, cache)
+        return _Found(identifier, None, False, weights)
     architecture, _, tag = identifier.partition("/")
     entry = open_clip.get_pretrained_cfg(architecture, tag) if tag else None
     if not entry or open_clip.get_model_config(architecture) is None:
@@ -134,12 +149,12 @@ def _find(identifier: str, cache: Path) -> tuple[str, str | None, bool]:
             f"There is no backbone {identifier!r}. Use {STARTER!r}, Model/pretrained as open_clip lists "
             f"them (for example ViT-B-16/openai), {HUB}organisation/name or {LOCAL}FOLDER."
         )
-    _download(identifier, entry, cache)
+    weights = _download(identifier, entry, cache)
     # OpenAI's weights were trained with QuickGELU; open_clip only warns when that is forgotten.
-    return architecture, tag, bool(entry.get("quick_gelu"))
+    return _Found(architecture, tag, bool(entry.get("quick_gelu")), weights)
 
 
-def _download(name: str, entry: dict[str, object], cache: Path) -> None:
+def _download(name: str, entry: dict[str, object], cache: Path) -> Path:
     """Bring the weights into the cache, as open_clip will look for them."""
     try:
         weights = Path(open_clip.download_pretrained(entry, prefer_hf_hub=True, cache_dir=str(cache)))
@@ -152,6 +167,7 @@ def _download(name: str, entry: dict[str, object], cache: Path) -> None:
         raise BackboneUnavailable(
             f"The weights of {name!r} are only there as {weights.name}; nothing but safetensors is loaded."
         )
+    return weights
 
 
 def _trimmed(tokenizer: Callable[[list[str]], Tensor]) -> Callable[[Sequence[str]], Tensor]:
@@ -168,9 +184,11 @@ def _trimmed(tokenizer: Callable[[list[str]], Tensor]) -> Callable[[Sequence[str
     return tokenize
 
 
-def _hash(model: nn.Module) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+def _identity(weights: Path, image_size: int) -> str:
+    """Over the file's tensors, not the network's: position embeddings that were scaled to another
+    image size differ in their last bits from one CPU to the next."""
+    digest = hashlib.sha256(f"image_size {image_size};".encode())
+    for name, tensor in sorted(load_file(weights).items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -23,4 +23,5 @@ def interpolate(
         raise ValueError(f"alpha must be from 0 to 1, not {alpha}.")
     if alpha in (0, 1):  # lerp would turn -0.0 into 0.0
         return {name: tensor.clone() for name, tensor in (theta_1 if alpha else theta_0).items()}
-    return {name: torch.lerp(theta_0[name], theta_1[name], alpha) for name in theta_0}
+    # θ_1 comes from a file, so from the CPU, while θ_0 may be on a GPU.
+    return {name: torch.lerp(t, theta_1[name].to(t.device), alpha) for name, t in theta_0.items()}

@@ -149,7 +149,7 @@ def verdict(difference: Interval) -> str:
 def job_metrics(
     result: BaseToNew | None, *, source: str, images: int, trained_images: int
 ) -> Mapping[str, Any]:
-    """The `metrics` of a job and its model (api.md). The verdict is on all pictures and all names."""
+    """The `metrics` of a job and its model. The verdict is on all pictures and all names."""
     if result is None:
         return {
             "measured_on": {"source": "none", "images": 0, "trained_images": trained_images},

@@ -10,6 +10,7 @@ from PIL import ExifTags, Image, ImageFile, TiffImagePlugin, WebPImagePlugin
 
 from core.clip.errors import BadPicture
 
+LONGEST = 16  # times the shorter side: more is cut off at both ends where pictures are scaled down
 KINDS = "JPEG, PNG, WebP, GIF, BMP and TIFF"
 
 
@@ -30,7 +31,7 @@ def open_picture(
     is converted. The result carries no metadata, so nothing can turn it a second time.
 
     With `shortest_side` a larger picture is scaled down (bicubic, antialiased) until its shorter
-    side has so many pixels; a smaller one stays as it is.
+    side has so many pixels; a smaller one stays as it is. Of a very long one the middle is taken.
 
     Raises:
         BadPicture: `empty_file`, `picture_too_large`, `not_a_picture`, `too_many_pixels` or
@@ -195,7 +196,19 @@ def _deep_grey(picture: Image.Image) -> Image.Image:
     return Image.fromarray(grey)
 
 
+def _without_far_ends(picture: Image.Image) -> Image.Image:
+    """The middle of a very long picture: scaled down by its shorter side, a strip of 100,000 x 300
+    would stay as large as it is."""
+    shorter = min(picture.size)
+    if max(picture.size) <= LONGEST * shorter:
+        return picture
+    width, height = (min(side, LONGEST * shorter) for side in picture.size)
+    left, top = (picture.width - width) // 2, (picture.height - height) // 2
+    return picture.crop((left, top, left + width, top + height))
+
+
 def _scale_down(picture: Image.Image, shortest_side: int) -> Image.Image:
+    picture = _without_far_ends(picture)
     shorter = min(picture.size)
     if shorter <= shortest_side:
         return picture

@@ -77,6 +77,12 @@ def starter_folder(cache: Path) -> Path:
     return folder
 
 
+def starter_identity(image_size: int) -> str:
+    """What models adapted from the starter are bound to: its recipe and its parts. Not its weights:
+    the projection's last bits depend on the CPU that assembled it."""
+    return hashlib.sha256(f"{FOLDER} {sorted(SHA256.items())} image_size {image_size}".encode()).hexdigest()
+
+
 def _assemble(folder: Path) -> None:
     image_file = _package_file(IMAGE_PACKAGE, IMAGE_FILE)
     text_file = _package_file(TEXT_PACKAGE, "model/model.safetensors")

@@ -62,7 +62,8 @@ def fine_tune(
 
     classifier = nn.Parameter(text_head(teacher, backbone.tokenize, texts))  # W [C, D]
     tokens, first_sentence, sentence_count = _tokens(backbone, texts)
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+        # In the student's precision: else L_VLD(θ_0) would measure the rounding.
         teacher_texts = torch.cat([encode_tokens(teacher, chunk) for chunk in tokens.split(256)])  # [S, D]
 
     optimizer = torch.optim.AdamW(

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 from core.clip.errors import ClipCiteError
 
 Value = TypeVar("Value")
+MOST = 100  # values: some cost no bytes of their own
 
 
 class StillLoading(ClipCiteError):
@@ -70,7 +71,7 @@ class WarmCache(Generic[Value]):
             del self._loading[key]
             self._warm[key] = value
             total = sum(map(self._size_of, self._warm.values()))
-            while total > self._budget and len(self._warm) > 1:
+            while (total > self._budget or len(self._warm) > MOST) and len(self._warm) > 1:
                 _, dropped = self._warm.popitem(last=False)
                 total -= self._size_of(dropped)
         return value

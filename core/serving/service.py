@@ -6,10 +6,10 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
-from PIL import Image
+from torch import Tensor
 
 from core.clip.backbone import Backbone, load_backbone
 from core.clip.classifier import Classifier
@@ -59,7 +59,6 @@ class Answer:
     results: list[list[Prediction] | BadPicture]
     """For each picture its best classes, best first, or why it can't be read."""
     timing_ms: dict[str, float]
-    warnings: list[dict[str, str]] = field(default_factory=list)
 
 
 class Serving:
@@ -86,6 +85,8 @@ class Serving:
         while not self._closed.is_set():
             try:
                 self._stock(self.settings.backbone, wait_seconds=None)
+                return
+            except RuntimeError:  # the loaders are closed: so is the service
                 return
             except ClipCiteError as error:
                 logger.warning("The default backbone is not there: %s", error)
@@ -120,7 +121,8 @@ class Serving:
 
         Raises:
             ModelNotFound, UnknownBackbone, StillLoading, CorruptWeights, BackboneUnavailable.
-            BadPicture: none of the pictures can be read.
+            NoReadablePicture: none of the pictures can be read.
+            Busy: others are being served for too long.
         """
         started = time.perf_counter()
         row: Model | None = None
@@ -143,15 +145,19 @@ class Serving:
 
         decoding = time.perf_counter()
         decoded = list(self._decoders.map(lambda data: self._decode(warm.classifier, data), pictures))
-        good = [picture for picture in decoded if isinstance(picture, Image.Image)]
+        good = [pixels for pixels in decoded if isinstance(pixels, Tensor)]
         bad = [problem for problem in decoded if isinstance(problem, BadPicture)]
         if not good:
             raise NoReadablePicture(bad)
-        pixels = warm.classifier.preprocess(good)
+        pixels = torch.stack(good)
         encoding = time.perf_counter()
-        with self._compute:
+        if not self._compute.acquire(timeout=self.settings.model_load_seconds):
+            raise Busy("Other classifications are being worked on. Ask again in a few seconds.")
+        try:
             head = warm.text_features(texts)
             scores = warm.classifier.scores(warm.classifier.image_features(pixels), head)
+        finally:
+            self._compute.release()
         encoded = time.perf_counter()
 
         top = scores.probabilities.topk(min(top_k or len(texts), len(texts)), dim=-1)
@@ -178,19 +184,25 @@ class Serving:
             },
         )
 
-    def _decode(self, classifier: Classifier, data: bytes) -> Image.Image | BadPicture:
+    def _decode(self, classifier: Classifier, data: bytes) -> Tensor | BadPicture:
+        """[3, S, S], so that no more than a few whole pictures are in memory at a time."""
         limits = PictureLimits(self.settings.max_picture_bytes, self.settings.max_picture_pixels)
         try:
-            return open_picture(data, limits, shortest_side=2 * classifier.backbone.image_size)
+            picture = open_picture(data, limits, shortest_side=2 * classifier.backbone.image_size)
+            return classifier.backbone.preprocess(picture)
         except BadPicture as problem:
             return problem
 
     def _stock(self, name: str, *, wait_seconds: float | None) -> WarmClassifier:
-        if not self.settings.knows_backbone(name):
+        known = self.settings.known_backbone(name)
+        if known is None:
             raise UnknownBackbone(
                 f"There is no backbone {name!r} here. The operator lists backbones in CLIPCITE_BACKBONES."
             )
-        size = resolve_config(backbone=name).image_size
+        return self._shared(known, resolve_config(backbone=known).image_size, wait_seconds)
+
+    def _shared(self, name: str, size: int | None, wait_seconds: float | None) -> WarmClassifier:
+        """A backbone as it is: stock, and every adapted model at α = 0."""
 
         def load() -> WarmClassifier:
             return WarmClassifier(Classifier(self._backbone(name, size)), shared=True)
@@ -198,11 +210,14 @@ class Serving:
         return self._warm.get((STOCK, name, size), load, wait_seconds=wait_seconds)
 
     def _adapted(self, row: Model, alpha: float) -> WarmClassifier:
+        if alpha == 0:
+            return self._shared(row.backbone, row.image_size, self.settings.model_load_seconds)
+
         def load() -> WarmClassifier:
             backbone = self._backbone(row.backbone, row.image_size)
             manifest = read_manifest(self.blobs.get(row.manifest_key))
             theta_1 = load_weights(self.blobs.get(row.weights_key), manifest, backbone)
-            return WarmClassifier(Classifier(backbone, theta_1, alpha), shared=alpha == 0)
+            return WarmClassifier(Classifier(backbone, theta_1, alpha), shared=False)
 
         return self._warm.get((row.id, alpha), load, wait_seconds=self.settings.model_load_seconds)
 
@@ -211,11 +226,8 @@ class Serving:
         with self._backbone_lock:
             key = (name, image_size)
             if key not in self._backbones:
-                device = self.settings.device
-                if device == "auto":
-                    device = "cuda" if torch.cuda.is_available() else "cpu"
                 backbone = load_backbone(
-                    name, cache=self.settings.cache, image_size=image_size, device=device
+                    name, cache=self.settings.cache, image_size=image_size, device=self.settings.device
                 )
                 # A model names the size, a recipe may leave it to the network: one and the same.
                 self._backbones[key] = self._backbones.setdefault((name, backbone.image_size), backbone)
@@ -224,6 +236,12 @@ class Serving:
                 if old[0] != self.settings.backbone or old[1] != self._default_size:
                     del self._backbones[old]
             return self._backbones[key]
+
+
+class Busy(ClipCiteError):
+    code = "busy"
+    status = 503
+    retry_after = 5
 
 
 class NoReadablePicture(ClipCiteError):

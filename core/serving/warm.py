@@ -30,7 +30,8 @@ class WarmClassifier:
         if missing:
             rows.update(zip(missing, self.classifier.text_features(missing), strict=True))
         with self._lock:
-            self._rows.update((t, rows[t]) for t in missing)
+            # Copies: a row of a head would keep the whole head.
+            self._rows.update((t, rows[t].clone()) for t in missing)
             while len(self._rows) > TEXT_FEATURES:
                 self._rows.popitem(last=False)
         return torch.stack([rows[t] for t in texts])

@@ -1,6 +1,7 @@
 """The queue: a hint that a job is due, nothing else. What is lost here is sent again by the
-dispatcher; the database alone knows the jobs (architecture.md)."""
+dispatcher; the database alone knows the jobs."""
 
+import os
 from typing import Any
 
 import celery
@@ -15,6 +16,7 @@ QUEUE = "adapt"
 
 def make_celery(settings: Settings) -> celery.Celery:
     """The Celery of the dispatcher, which sends, and of the worker, which adds the task."""
+    os.environ.pop("CELERY_BROKER_URL", None)  # Celery would prefer it to our setting
     app = celery.Celery("clipcite", set_as_current=False)
     app.conf.update(
         task_serializer="json",
@@ -50,15 +52,21 @@ def send_adapt(app: celery.Celery, job_id: str) -> None:
         raise _unavailable(error) from error
 
 
-def check(app: celery.Celery) -> None:
-    """Raises QueueUnavailable unless the broker answers."""
+def waiting(app: celery.Celery) -> int:
+    """How many messages nobody has taken yet. Raises QueueUnavailable."""
     try:
         with app.connection_for_write() as connection:
             connection.ensure_connection(max_retries=1, timeout=3)
             with connection.channel() as channel:
-                channel.queue_declare(QUEUE, passive=False, durable=True)
+                declared = channel.queue_declare(QUEUE, passive=False, durable=True)
+                return int(declared.message_count)
     except (OperationalError, OSError) as error:
         raise _unavailable(error) from error
+
+
+def check(app: celery.Celery) -> None:
+    """Raises QueueUnavailable unless the broker answers."""
+    waiting(app)
 
 
 def _redis(settings: Settings) -> dict[str, Any]:

@@ -65,3 +65,9 @@ def test_unequal_names_are_refused(alpha: float) -> None:
 def test_alpha_outside_0_to_1_is_refused(alpha: float) -> None:
     with pytest.raises(ValueError, match="alpha"):
         interpolate(*thetas([1.0], [2.0]), alpha)
+
+
+def test_theta_1_comes_from_a_file_while_theta_0_is_on_a_device() -> None:
+    theta_0 = {"w": torch.zeros(3, device="meta")}  # any device that is not the CPU
+    for alpha in (0.0, 0.5):
+        assert interpolate(theta_0, {"w": torch.ones(3)}, alpha)["w"].device.type == "meta"

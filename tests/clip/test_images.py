@@ -158,8 +158,9 @@ def test_shortest_side() -> None:
         assert np.abs(result - exact).mean() < 2
         assert array(content, shortest_side=300).shape == (400, 300, 3)
         assert array(content, shortest_side=9_999).shape == (400, 300, 3)
-    assert array(crafted.png(0, 1, 5_000), shortest_side=1).shape == (1, 5_000, 3)
-    assert array(crafted.png(0, 3, 5_000), shortest_side=1).shape == (1, 1_667, 3)
+    # Of a very long picture the middle: it would stay nearly as large as it is.
+    assert array(crafted.png(0, 1, 5_000), shortest_side=1).shape == (1, 16, 3)
+    assert array(crafted.png(0, 3, 5_000), shortest_side=1).shape == (1, 16, 3)
 
 
 @pytest.mark.parametrize("percent", range(10, 100, 10))

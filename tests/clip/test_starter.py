@@ -188,7 +188,7 @@ def test_the_text_tower_is_the_packages(starter: Backbone) -> None:
 
 
 def test_the_projection_is_the_ridge_regression(starter: Backbone, imagenet: dict[str, Tensor]) -> None:
-    """A = Wᵀ T (TᵀT + I)⁻¹ minimises |W A' - T|² in the dual sense of method.md: checked by its
+    """A = Wᵀ T (TᵀT + I)⁻¹ minimises |W A' - T|² in the dual sense of the closed form: checked by its
     normal equation, A (TᵀT + I) = Wᵀ T, with texts encoded one by one."""
     names = open_clip.IMAGENET_CLASSNAMES
     classifier = next(t for t in imagenet.values() if t.shape == (1000, 1280)).double()

@@ -1,0 +1,48 @@
+"""Temporary folders that are gone even when their process was killed.
+
+They hold people's pictures. Each is locked by its process; whoever starts next removes the ones that
+nobody holds any more.
+"""
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+LOCK = ".lock"
+
+
+@contextmanager
+def scratch_folder(root: Path) -> Iterator[Path]:
+    """A new private folder below `root`, removed at the end."""
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=root))
+    lock = os.open(folder / LOCK, os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def sweep_scratch(root: Path) -> int:
+    """Remove the folders below `root` whose process is gone; returns how many."""
+    removed = 0
+    for folder in root.iterdir() if root.is_dir() else ():
+        try:
+            lock = os.open(folder / LOCK, os.O_RDWR)
+        except OSError:  # just being made, or being removed by its owner
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+            removed += 1
+        except BlockingIOError:
+            pass  # in use
+        finally:
+            os.close(lock)
+    return removed

@@ -1,0 +1,79 @@
+"""One round of the dispatcher, on real databases and the file queue."""
+
+import os
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import celery
+import pytest
+
+from core.settings import Settings
+from core.store import jobs
+from core.store.blobs import Blobs
+from core.store.ids import new_id
+from core.store.queue import make_celery, waiting
+from core.store.session import Database
+from tests.store.samples import new_job
+from worker.dispatcher import dispatch, sweep
+
+NO_AGE = timedelta(0)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(data=tmp_path / "data", redispatch_seconds=0.01, dispatch_ahead=3, lease_seconds=0.05)
+
+
+@pytest.fixture
+def app(settings: Settings) -> celery.Celery:
+    return make_celery(settings)
+
+
+def test_messages_do_not_pile_up_while_nobody_takes_them(
+    database: Database, settings: Settings, app: celery.Celery
+) -> None:
+    ids = [new_job(database) for _ in range(5)]
+    assert dispatch(settings, database, app) == ids[:3]
+    for _ in range(5):
+        time.sleep(0.02)  # they are due again
+        assert dispatch(settings, database, app) == []
+    assert waiting(app) == 3
+
+
+def test_a_dead_workers_job_is_queued_again_but_not_after_a_sleep(
+    database: Database, settings: Settings, app: celery.Celery
+) -> None:
+    job_id = new_job(database)
+    with database.write() as session:
+        assert jobs.claim(session, job_id, worker="w", lease_seconds=0.01)
+    time.sleep(0.05)
+    assert dispatch(settings, database, app, after_sleep=True) == []
+    assert dispatch(settings, database, app) == [job_id]
+
+
+def test_the_sweep_removes_what_nobody_owns(database: Database, tmp_path: Path) -> None:
+    blobs = Blobs((tmp_path / "blobs").as_uri())
+    owned = new_job(database)
+    for owner in (f"jobs/{owned}", f"jobs/{new_id('job')}", f"models/{new_id('mdl')}", "probe-1"):
+        blobs.put(f"{owner}/a", b"x")
+    assert sweep(database, blobs) == []  # all too young
+    time.sleep(0.01)
+    assert len(sweep(database, blobs, age=NO_AGE)) == 3
+    assert [blob.key for blob in blobs.list("")] == [f"jobs/{owned}/a"]
+
+
+def test_the_sweep_trusts_no_database_that_knows_nothing(database: Database, tmp_path: Path) -> None:
+    blobs = Blobs((tmp_path / "blobs").as_uri())
+    blobs.put(f"models/{new_id('mdl')}/a", b"x")
+    time.sleep(0.01)
+    assert sweep(database, blobs, age=NO_AGE) == []
+    assert len(blobs.list("")) == 1
+
+
+def test_celerys_own_variable_does_not_beat_our_setting(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CELERY_BROKER_URL", "redis://elsewhere")
+    assert "elsewhere" not in str(make_celery(settings).conf.broker_url)
+    assert "CELERY_BROKER_URL" not in os.environ

@@ -1,0 +1,104 @@
+"""The trainer's process, with stand-ins that behave badly. The real one is in tests/service."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from worker.supervise import Stopped, TrainerDied, TrainerFailed, run_trainer
+
+Run = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """Run some Python in the place of `python -m worker.trainer`."""
+
+    def run(script: str, **more: Any) -> dict[str, Any]:
+        # A `worker/trainer.py` of our own, in a folder that is looked into first.
+        (tmp_path / "worker").mkdir(exist_ok=True)
+        (tmp_path / "worker" / "__init__.py").write_text("")
+        head = "import json, os, sys, time\ndef say(**m): print(json.dumps(m), flush=True)\n"
+        (tmp_path / "worker" / "trainer.py").write_text(head + script)
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        monkeypatch.chdir(tmp_path)
+        given: dict[str, Any] = {
+            "on_message": lambda message: None,
+            "should_stop": lambda: False,
+            "deadline_seconds": 30,
+            "stall_seconds": 30,
+        }
+        return run_trainer(tmp_path, **{**given, **more})
+
+    return run
+
+
+def test_the_last_message_is_the_result(run: Run) -> None:
+    heard: list[dict[str, Any]] = []
+    result = run(
+        "say(type='stage', stage='training'); say(type='alive'); say(type='done', metrics={'a': 1})",
+        on_message=heard.append,
+    )
+    assert result["metrics"] == {"a": 1}
+    assert heard == [{"type": "stage", "stage": "training"}]
+
+
+def test_an_error_of_its_own_is_final_but_a_missing_backbone_is_not(run: Run) -> None:
+    with pytest.raises(TrainerFailed, match="too high") as failed:
+        run("say(type='failed', code='training_diverged', detail='too high')")
+    assert failed.value.code == "training_diverged"
+    with pytest.raises(TrainerDied) as passing:
+        run("say(type='failed', code='backbone_unavailable', detail='hub away')")
+    assert passing.value.code == "backbone_unavailable"
+
+
+@pytest.mark.parametrize(
+    ("script", "says"),
+    [
+        ("os.kill(os.getpid(), 9)", "memory"),
+        ("os.kill(os.getpid(), 11)", "signal 11"),
+        ("sys.exit(3)", "exit status 3"),
+        ("print('{\"type\": \"st', end='', flush=True); os._exit(0)", "without a result"),
+    ],
+)
+def test_ending_without_a_word_is_worth_another_try(run: Run, script: str, says: str) -> None:
+    with pytest.raises(TrainerDied, match=says) as died:
+        run(script)
+    assert died.value.code == "trainer_died"
+
+
+def test_silence_is_a_stall_but_not_while_loading(run: Run) -> None:
+    with pytest.raises(TrainerDied) as stalled:
+        run("say(type='stage', stage='training'); time.sleep(60)", stall_seconds=0.5)
+    assert stalled.value.code == "training_stalled"
+    loading = "say(type='stage', stage='loading'); time.sleep(1.5); say(type='done', metrics={})"
+    assert run(loading, stall_seconds=0.5)["metrics"] == {}
+    alive = "say(type='stage', stage='measuring')\nfor _ in range(15): time.sleep(0.1); say(type='alive')\n"
+    assert run(alive + "say(type='done', metrics={})", stall_seconds=0.9)["metrics"] == {}
+
+
+def test_the_deadline_and_a_stop_end_it(run: Run) -> None:
+    with pytest.raises(TrainerFailed) as late:
+        run("time.sleep(60)", deadline_seconds=0.5)
+    assert late.value.code == "deadline_exceeded"
+    with pytest.raises(Stopped):
+        run("time.sleep(60)", should_stop=lambda: True)
+
+
+def test_it_knows_no_secrets(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (
+        "CLIPCITE_API_KEY",
+        "AWS_SECRET_ACCESS_KEY",
+        "CELERY_BROKER_URL",
+        "DATABASE_URL",
+        "PGPASSWORD",
+    ):
+        monkeypatch.setenv(name, "hunter2")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    seen = run("say(type='done', metrics=dict(os.environ))")["metrics"]
+    assert "hunter2" not in json.dumps(seen)
+    assert seen["OMP_NUM_THREADS"] == "1"
+    assert seen["PATH"] == os.environ["PATH"]
