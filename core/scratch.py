@@ -19,10 +19,14 @@ LOCK = ".lock"
 def scratch_folder(root: Path) -> Iterator[Path]:
     """A new private folder below `root`, removed at the end."""
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=root))
-    lock = os.open(folder / LOCK, os.O_CREAT | os.O_RDWR, 0o600)
-    try:
+    while True:
+        folder = Path(tempfile.mkdtemp(dir=root))
+        lock = os.open(folder / LOCK, os.O_CREAT | os.O_RDWR, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX)
+        if (folder / LOCK).exists():
+            break
+        os.close(lock)  # a sweep came in between making and locking
+    try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -76,7 +76,9 @@ class Service:
             rows = [f"row {row}" for table in (Job, Picture) for row in session.scalars(select(table.id))]
             rows += [f"event of {row}" for row in session.scalars(select(JobEvent.job_id))]
         blobs = [f"blob {blob.key}" for blob in self.blobs.list("")]
-        temp = [f"temporary {path.name}" for path in self.temp.iterdir()]
+        scratch = self.settings.scratch()
+        folders = (self.temp, scratch) if scratch.is_dir() else (self.temp,)
+        temp = [f"temporary {path.name}" for folder in folders for path in folder.iterdir()]
         return [*rows, *blobs, *temp]
 
     def left_behind(self) -> list[str]:

@@ -150,7 +150,10 @@ def test_alpha(shared: Service, model: str, backbone: Backbone) -> None:
 
 
 def test_the_stock_backbone_has_no_alpha(shared: Service) -> None:
-    assert answers(by_form(shared, alpha=0.7)) == answers(by_form(shared))
+    given, plain = answers(by_form(shared, alpha=0.7)), answers(by_form(shared))
+    assert [warning["code"] for warning in given.pop("warnings")] == ["alpha_unused"]
+    assert plain.pop("warnings") == []
+    assert given == plain
 
 
 def test_equals_the_library(shared: Service, backbone: Backbone) -> None:
@@ -559,3 +562,9 @@ def test_many_at_once(shared: Service, model: str) -> None:
             pool.map(lambda picture: answers(by_form(shared, NAMES, [picture], model=model)), pictures)
         )
     assert together == alone
+
+
+def test_too_many_sentences(shared: Service) -> None:
+    templates = [f"{{}} {i}" for i in range(100)]
+    response = by_json(shared, [f"name {i}" for i in range(201)], templates=templates)
+    assert_problem(response, 422, "invalid_request", "20,100 sentences")

@@ -131,6 +131,10 @@ def test_a_worker_killed_in_the_middle_takes_its_trainer_along(
         trainer = service.child("worker.trainer")
         service.child("worker").kill()
         wait_for(lambda: not trainer.is_running(), seconds=5)
+        # Its pictures are removed when the next worker starts.
+        scratch = tmp_path / "data" / "tmp"
+        left = {folder.name for folder in scratch.iterdir()}
+        wait_for(lambda: not left & {folder.name for folder in scratch.iterdir()}, seconds=20)
         job = wait_for_job(http, job_id, seconds=60)
         assert (job["status"], job["attempts"]) == ("succeeded", 2)
 
@@ -148,6 +152,7 @@ def test_stopping_ends_everything_and_the_next_start_goes_on(
         assert len(everything) >= 5  # serve, api, worker, dispatcher, trainer
         assert service.stop(signum) < 10
         assert service.process.returncode == 0
+        assert list((data / "tmp").iterdir()) == []
         assert [p for p in everything if p.is_running()] == []
     with serve(data, environment) as service, service.http as http:
         first = wait_for_job(http, cut_off, seconds=60)
