@@ -70,7 +70,7 @@ def create_app(settings: Settings) -> FastAPI:
         responses=errors.responses(401),
     )
     # The last one added stands outermost.
-    app.add_middleware(BodyGuard, max_bytes=settings.max_request_bytes, render=errors.render)
+    app.add_middleware(BodyGuard, max_bytes=settings.max_request_bytes)
     app.add_middleware(Door, settings=settings)
     app.add_middleware(RequestId)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]

@@ -1,13 +1,13 @@
 """Refuses request bodies that are too large or that end too early, before a route sees them."""
 
-import json
 from collections.abc import Callable, Sequence
-from http import HTTPStatus
 
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.errors import render
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 Render = Callable[[Scope, int, str, str], tuple[RawHeaders, bytes]]
@@ -22,20 +22,6 @@ class BodyRefused(HTTPException):
         self.code = code
 
 
-def render_problem(scope: Scope, status: int, code: str, detail: str) -> tuple[RawHeaders, bytes]:
-    """An RFC 9457 answer, with the request's id where a middleware outside left one."""
-    body = {
-        "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "detail": detail,
-        "code": code,
-        "errors": [],
-        "request_id": scope.get("state", {}).get("request_id"),
-    }
-    return [(b"content-type", b"application/problem+json")], json.dumps(body).encode()
-
-
 class BodyGuard:
     """ASGI middleware: 413 for a body above `max_bytes`, 400 for a multipart body without its end.
 
@@ -44,7 +30,7 @@ class BodyGuard:
     send after a refusal is dropped.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int, render: Render = render_problem) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, render: Render = render) -> None:
         self.app = app
         self.max_bytes = max_bytes
         self.render = render

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import NullPool, create_engine, make_url, text
@@ -12,6 +13,9 @@ from sqlalchemy import NullPool, create_engine, make_url, text
 from core.store import migrate
 from core.store.session import Database
 from tests import servers
+
+if TYPE_CHECKING:
+    from core.clip.backbone import Backbone
 
 _numbers = itertools.count()
 
@@ -41,6 +45,24 @@ def postgres_template(postgres_url: str) -> Iterator[str]:
     with postgres_database(postgres_url) as url:
         migrate.upgrade(url)
         yield str(make_url(url).database)
+
+
+@pytest.fixture(scope="session")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> "Backbone":
+    """A tiny real network, shared: nothing may change it. Its name is what CLIPCITE_BACKBONE takes."""
+    from core.clip.backbone import load_backbone  # torch, which most folders of tests do without
+    from tests.clip.tiny import make_tiny_backbone
+
+    cache = tmp_path_factory.mktemp("tiny")
+    return load_backbone(make_tiny_backbone(cache / "network"), cache=cache)
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite file to copy."""
+    path = tmp_path_factory.mktemp("migrated") / "clipcite.db"
+    migrate.upgrade(f"sqlite:///{path}")
+    return path
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -20,6 +20,7 @@ from core.store.blobs import Blobs
 from core.store.errors import JobNotFound, ModelNotFound
 from core.store.queue import make_celery, send_adapt, waiting
 from core.store.session import Database
+from core.store.tables import QUEUED
 
 logger = logging.getLogger("worker.dispatcher")
 SWEEP_SECONDS = 3_600
@@ -37,6 +38,10 @@ def dispatch(
     with database.write() as session:
         for job in () if after_sleep else jobs.expire_leases(session, max_attempts=settings.max_attempts):
             logger.warning("%s: its worker was lost; now %s", job.id, job.status)
+    with database.read() as session:
+        queued, _ = jobs.list_page(session, status=QUEUED, limit=1)
+    if not queued:
+        return []  # nothing to ask the broker for
     if waiting(app) >= settings.dispatch_ahead:
         return []  # the worker is busy; what is sent again now would only pile up
     with database.write() as session:

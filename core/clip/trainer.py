@@ -21,7 +21,7 @@ from core.clip.losses import (
 )
 from core.clip.progress import Reporter, StepProgress
 from core.clip.transforms import random_resized_crop, to_pixels
-from core.clip.zero_shot import encode_images, encode_tokens, text_head
+from core.clip.zero_shot import TEXTS_AT_ONCE, encode_images, encode_tokens, text_head
 
 
 def fine_tune(
@@ -63,8 +63,8 @@ def fine_tune(
     classifier = nn.Parameter(text_head(teacher, backbone.tokenize, texts))  # W [C, D]
     tokens, first_sentence, sentence_count = _tokens(backbone, texts)
     with torch.no_grad(), torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-        # In the student's precision: else L_VLD(θ_0) would measure the rounding.
-        teacher_texts = torch.cat([encode_tokens(teacher, chunk) for chunk in tokens.split(256)])  # [S, D]
+        # [S, D], in the student's precision: else L_VLD(θ_0) would measure the rounding.
+        teacher_texts = torch.cat([encode_tokens(teacher, chunk) for chunk in tokens.split(TEXTS_AT_ONCE)])
 
     optimizer = torch.optim.AdamW(
         [

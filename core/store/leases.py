@@ -27,7 +27,6 @@ class Claim:
     attempt: int
     name: str | None
     config: dict[str, Any]
-    classes: list[dict[str, Any]]
     lease_expires_at: datetime
 
 
@@ -52,7 +51,7 @@ def claim(session: Session, job_id: str, *, worker: str, lease_seconds: float) -
     )
     if job is None:
         return None
-    return Claim(job_id, token, job.attempts, job.name, job.config, job.classes, expires)
+    return Claim(job_id, token, job.attempts, job.name, job.config, expires)
 
 
 def heartbeat(

@@ -7,27 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from core.clip.backbone import Backbone, load_backbone
-from core.store import migrate
+from core.clip.backbone import Backbone
 from tests.api.service import Service, service
-from tests.clip.tiny import make_tiny_backbone
 
 MakeService = Callable[..., Service]
-
-
-@pytest.fixture(scope="session")
-def backbone(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
-    """Shared: nothing may change it. Its name is what CLIPCITE_BACKBONE takes."""
-    cache = tmp_path_factory.mktemp("tiny")
-    return load_backbone(make_tiny_backbone(cache / "network"), cache=cache)
-
-
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated SQLite file to copy."""
-    path = tmp_path_factory.mktemp("migrated") / "clipcite.db"
-    migrate.upgrade(f"sqlite:///{path}")
-    return path
 
 
 @pytest.fixture(scope="session")

@@ -18,12 +18,16 @@ class Recorder(Silent):
         self.cancel_after = cancel_after
         self.steps: list[StepProgress] = []
         self.stages: list[str] = []
+        self.warnings: list[tuple[str, str]] = []
 
     def stage(self, name: str) -> None:
         self.stages.append(name)
 
     def step(self, progress: StepProgress) -> None:
         self.steps.append(progress)
+
+    def warn(self, code: str, detail: str) -> None:
+        self.warnings.append((code, detail))
 
     def cancelled(self) -> bool:
         return self.cancel_after is not None and len(self.steps) >= self.cancel_after

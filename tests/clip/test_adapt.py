@@ -143,6 +143,16 @@ def test_a_holdout_is_measured_and_not_trained_on(tiny: Backbone) -> None:
     assert same.metrics["all_names"] == result.metrics["all_names"]
 
 
+def test_a_class_too_small_for_the_holdout_is_named(tiny: Backbone) -> None:
+    recorder = Recorder()
+    unequal = [*shots("red", each=4), *shots("green", each=1)]
+    result = adapt(tiny, unequal, config(holdout=0.5, epochs=1), reporter=recorder)
+    assert result.metrics["measured_on"]["images"] == 2
+    [(code, detail)] = recorder.warnings
+    assert code == "class_not_measured"
+    assert "not measured: green." in detail
+
+
 def test_tests_replace_the_holdout(tiny: Backbone) -> None:
     result = adapt(
         tiny, shots("red", "green"), config(holdout=0.5, epochs=1), tests=shots("grey", each=2, seed=9)
