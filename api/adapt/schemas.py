@@ -16,7 +16,9 @@ class ConfigIn(BaseModel):
     backbone: Annotated[str, Field(max_length=500)] | None = None
     epochs: int | None = None
     batch_size: int | None = None
+    images_at_once: int | None = None
     learning_rate: float | None = None
+    text_learning_rate: float | None = None
     classifier_learning_rate: float | None = None
     weight_decay: float | None = None
     scl_weight: float | None = None

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from core.clip.backbone import Backbone, tower_parameters, with_parameters
@@ -21,6 +20,7 @@ from core.clip.images import PictureLimits, open_picture
 from core.clip.progress import Reporter, Silent
 from core.clip.prompts import class_texts, same_class
 from core.clip.trainer import fine_tune
+from core.clip.transforms import to_tensor
 from core.clip.zero_shot import PICTURES_AT_ONCE, image_features, text_head
 
 DECODERS = 4
@@ -86,7 +86,7 @@ def adapt(
         # As large as the largest crop needs, and no larger: all pictures stay in memory.
         shortest_side = math.ceil(backbone.image_size / math.sqrt(max(config.crop_scale, 0.25)))
         reporter.stage("training")
-        theta_1 = fine_tune(
+        trained = fine_tune(
             backbone,
             _read([shot.source for shot in shots], limits, shortest_side),
             [label[shot.class_name] for shot in shots],
@@ -97,7 +97,7 @@ def adapt(
         comparison = None
         if measured:
             reporter.stage("measuring")
-            comparison = measure(backbone, theta_1, class_names, measured, config, reporter, limits)
+            comparison = measure(backbone, trained.theta_1, class_names, measured, config, reporter, limits)
     except RuntimeError as error:  # torch.OutOfMemoryError on a GPU, a plain one on a CPU
         if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
             raise
@@ -111,7 +111,7 @@ def adapt(
         images=len(measured),
         trained_images=len(shots),
     )
-    return Adapted(class_names, theta_1, metrics, comparison)
+    return Adapted(class_names, trained.theta_1, metrics, comparison)
 
 
 def measure(
@@ -170,8 +170,9 @@ def split_holdout(shots: Sequence[Shot], holdout: float, seed: int) -> tuple[lis
     return kept, [shots[i] for i in sorted(out)]
 
 
-def _read(sources: Sequence[bytes | Path], limits: PictureLimits, shortest_side: int) -> list[Image.Image]:
+def _read(sources: Sequence[bytes | Path], limits: PictureLimits, shortest_side: int) -> list[Tensor]:
+    def read(source: bytes | Path) -> Tensor:
+        return to_tensor(open_picture(source, limits, shortest_side=shortest_side))
+
     with ThreadPoolExecutor(DECODERS) as threads:
-        return list(
-            threads.map(lambda source: open_picture(source, limits, shortest_side=shortest_side), sources)
-        )
+        return list(threads.map(read, sources))

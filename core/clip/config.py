@@ -27,8 +27,13 @@ class AdaptConfig:
     epochs: int = 20
     batch_size: int = 32
     """At most this many pictures a step; an epoch is cut into equal batches, so none is tiny."""
+    images_at_once: int | None = None
+    """Pictures of a batch that the image tower holds at a time; None = all. Fewer need less memory and
+    more time, and change nothing else."""
     learning_rate: float = 5e-6
     """Peak of the cosine for both towers. Ten times too high forgets, ten times too low learns nothing."""
+    text_learning_rate: float | None = None
+    """Peak for the text tower; None = the image tower's, as in the paper; 0 leaves the tower as it is."""
     classifier_learning_rate: float = 5e-5
     """Peak for W, which starts as the text embeddings and is thrown away: it may move faster."""
     weight_decay: float = 0.01
@@ -54,7 +59,11 @@ class AdaptConfig:
     def __post_init__(self) -> None:
         _check_range("epochs", self.epochs, 1, 1_000, whole=True)
         _check_range("batch_size", self.batch_size, 2, 4_096, whole=True)
+        if self.images_at_once is not None:
+            _check_range("images_at_once", self.images_at_once, 1, 4_096, whole=True)
         _check_range("learning_rate", self.learning_rate, 0.0, 1.0)
+        if self.text_learning_rate is not None:
+            _check_range("text_learning_rate", self.text_learning_rate, 0.0, 1.0)
         _check_range("classifier_learning_rate", self.classifier_learning_rate, 0.0, 1.0)
         _check_range("weight_decay", self.weight_decay, 0.0, 1.0)
         _check_range("scl_weight", self.scl_weight, 0.0, 100.0)

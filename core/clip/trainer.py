@@ -3,16 +3,19 @@
 import copy
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import torch
-from PIL import Image
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from core.clip.backbone import Backbone, tower_parameters
 from core.clip.config import AdaptConfig
 from core.clip.errors import Cancelled, InvalidConfig, TrainingDiverged
+from core.clip.folding import fold_batch_norms
 from core.clip.losses import (
     similarity_distillation,
     supervised_contrastive,
@@ -24,24 +27,35 @@ from core.clip.transforms import random_resized_crop, to_pixels
 from core.clip.zero_shot import TEXTS_AT_ONCE, encode_images, encode_tokens, text_head
 
 
+@dataclass(frozen=True)
+class FineTuned:
+    theta_1: dict[str, Tensor]
+    """On the backbone's device: fp32 tensors by name, `logit_scale` and buffers left out."""
+    classifier: Tensor
+    """W [C, D], normalised. Only the training needs it: inference asks the text tower."""
+
+
 def fine_tune(
     backbone: Backbone,
-    pictures: Sequence[Image.Image],
+    pictures: Sequence[Tensor],
     labels: Sequence[int],
     texts: Sequence[Sequence[str]],
     config: AdaptConfig,
     reporter: Reporter,
-) -> dict[str, Tensor]:
+    *,
+    distillation: Callable[[Tensor, Tensor, Tensor, Tensor, float], Tensor] = similarity_distillation,
+    objective: Callable[[Tensor, Tensor, Tensor, float, float], Tensor] = total_loss,
+    frozen: Callable[[str], bool] = lambda name: False,
+) -> FineTuned:
     """Train both towers of a copy of the backbone on labelled pictures.
 
     Args:
-        pictures: N RGB pictures, any size.
+        pictures: N pictures, uint8 [3, H, W] of any size.
         labels: for each the index of its class.
         texts: for each class its sentences. A step draws one sentence a class at random, so that
             many sentences cost no more than one; the teacher's features of all are computed once.
-
-    Returns:
-        θ_1 on the backbone's device: fp32 tensors by name, `logit_scale` and buffers left out.
+        distillation, objective, frozen: for ablations: another L_VLD or L, and which parameters, by
+            name, are not trained.
 
     Raises:
         Cancelled: the reporter asked for it.
@@ -54,11 +68,18 @@ def fine_tune(
 
     # Everything stays in eval mode: dropout would make L_VLD(θ_0) > 0, and BatchNorm must keep the
     # running statistics, which batches this small would ruin and the ensemble could not average.
-    teacher = backbone.model
-    student = copy.deepcopy(teacher).eval()
+    teacher = copy.deepcopy(backbone.model)
+    fold_batch_norms(teacher, backbone.image_size)
+    student = copy.deepcopy(teacher)
     theta = tower_parameters(student)
-    for parameter in theta.values():
-        parameter.requires_grad_(True)
+    text_learning_rate = (
+        config.learning_rate if config.text_learning_rate is None else config.text_learning_rate
+    )
+    towers: dict[str, list[nn.Parameter]] = {"image": [], "text": []}
+    for name, parameter in theta.items():
+        tower = "image" if name.startswith("visual.") else "text"  # so open_clip names them
+        towers[tower].append(parameter)
+        parameter.requires_grad_(not frozen(name) and not (tower == "text" and text_learning_rate == 0))
 
     classifier = nn.Parameter(text_head(teacher, backbone.tokenize, texts))  # W [C, D]
     tokens, first_sentence, sentence_count = _tokens(backbone, texts)
@@ -68,7 +89,8 @@ def fine_tune(
 
     optimizer = torch.optim.AdamW(
         [
-            {"params": list(theta.values()), "lr": config.learning_rate, "weight_decay": config.weight_decay},
+            {"params": towers["image"], "lr": config.learning_rate, "weight_decay": config.weight_decay},
+            {"params": towers["text"], "lr": text_learning_rate, "weight_decay": config.weight_decay},
             {"params": [classifier], "lr": config.classifier_learning_rate, "weight_decay": 0.0},
         ],
         fused=True,
@@ -81,17 +103,18 @@ def fine_tune(
     started = time.monotonic()
 
     batches = _batches(backbone, pictures, batches_per_epoch, config, generator)
-    for step, (indices, pixels) in enumerate(batches, start=1):
+    for step, (indices, crops) in enumerate(batches, start=1):
         if reporter.cancelled():
             raise Cancelled("The training was cancelled.")
         y = all_labels[indices]
         classes, text_of = y.unique(return_inverse=True)  # each class text of the batch once
         drawn = torch.rand(len(classes), generator=generator) * sentence_count[classes]
         sentences = (first_sentence[classes] + drawn.long()).to(device)
-        x, y, text_of = pixels.to(device), y.to(device), text_of.to(device)
+        x = to_pixels(crops.to(device), backbone.mean, backbone.std)
+        y, text_of = y.to(device), text_of.to(device)
 
         with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-            image_features = encode_images(student, x)  # [B, D], fp32 as all that follows
+            image_features = _encode(student, x, config.images_at_once)  # [B, D], fp32 as all that follows
             text_features = encode_tokens(student, tokens[sentences])[text_of]  # [B, D]
             with torch.no_grad():
                 teacher_image_features = encode_images(teacher, x)
@@ -100,10 +123,10 @@ def fine_tune(
         scale = backbone.logit_scale
         dva = visual_text_alignment(image_features, classifier, y, scale)
         scl = supervised_contrastive(image_features, text_features, y, scale)
-        vld = similarity_distillation(
+        vld = distillation(
             image_features, text_features, teacher_image_features, teacher_text_features, scale
         )
-        loss = total_loss(dva, scl, vld, config.scl_weight, config.vld_weight)
+        loss = objective(dva, scl, vld, config.scl_weight, config.vld_weight)
         if not torch.isfinite(loss):
             raise TrainingDiverged(
                 f"The loss became {loss.item()} at step {step} of {steps}. Use a lower learning_rate "
@@ -137,7 +160,7 @@ def fine_tune(
         raise TrainingDiverged(
             "The trained weights are not finite. Use a lower learning_rate or precision fp32."
         )
-    return theta_1
+    return FineTuned(theta_1, F.normalize(classifier.detach(), dim=-1))
 
 
 def cosine(step: int, steps: int) -> float:
@@ -173,23 +196,34 @@ def _tokens(backbone: Backbone, texts: Sequence[Sequence[str]]) -> tuple[Tensor,
     return tokens.to(backbone.device), counts.cumsum(0) - counts, counts
 
 
+def _encode(model: nn.Module, pixels: Tensor, images_at_once: int | None) -> Tensor:
+    """Features of a batch, if asked for in parts: then only one part's activations are in memory at a
+    time, computed again on the way back. The losses still see the whole batch, so its gradient is
+    the same (GradCache, arXiv 2101.06983), which adding up gradients of smaller batches is not."""
+    if images_at_once is None or images_at_once >= len(pixels):
+        return encode_images(model, pixels)
+    parts = [
+        checkpoint(encode_images, model, part, use_reentrant=False) for part in pixels.split(images_at_once)
+    ]
+    return torch.cat(parts)
+
+
 def _batches(
     backbone: Backbone,
-    pictures: Sequence[Image.Image],
+    pictures: Sequence[Tensor],
     batches_per_epoch: int,
     config: AdaptConfig,
     generator: torch.Generator,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """(indices [B], pixels [B, 3, S, S]) for every step of the training, the next one prepared in a
-    thread while the network works. Each epoch is a new order, cut into batches of equal size (give
+    """(indices [B], crops uint8 [B, 3, S, S]) for every step of the training, the next one prepared in
+    a thread while the network works. Each epoch is a new order, cut into batches of equal size (give
     or take one): a last batch of two pictures would be nearly noise to the losses inside a batch."""
 
-    def pixels(indices: Tensor) -> Tensor:
-        crops = (
-            random_resized_crop(pictures[i], backbone.image_size, config.crop_scale, crop_generator)
-            for i in indices.tolist()
+    def crops(indices: Tensor) -> Tensor:
+        size, scale = backbone.image_size, config.crop_scale
+        return torch.stack(
+            [random_resized_crop(pictures[i], size, scale, crop_generator) for i in indices.tolist()]
         )
-        return torch.stack([to_pixels(crop, backbone.mean, backbone.std) for crop in crops])
 
     # Its own generator: the thread must not race the loop for random numbers.
     crop_generator = torch.Generator().manual_seed(config.seed + 1)
@@ -199,9 +233,9 @@ def _batches(
         for indices in torch.randperm(len(pictures), generator=generator).tensor_split(batches_per_epoch)
     ]
     with ThreadPoolExecutor(max_workers=1) as thread:
-        ahead = thread.submit(pixels, plan[0])
+        ahead = thread.submit(crops, plan[0])
         for indices, following in zip(plan, [*plan[1:], None], strict=True):
             ready = ahead.result()
             if following is not None:
-                ahead = thread.submit(pixels, following)
+                ahead = thread.submit(crops, following)
             yield indices, ready

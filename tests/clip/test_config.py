@@ -13,7 +13,9 @@ from core.clip.errors import InvalidConfig
 RANGES: dict[str, tuple[float, float]] = {
     "epochs": (1, 1000),
     "batch_size": (2, 4096),
+    "images_at_once": (1, 4096),
     "learning_rate": (0.0, 1.0),
+    "text_learning_rate": (0.0, 1.0),
     "classifier_learning_rate": (0.0, 1.0),
     "weight_decay": (0.0, 1.0),
     "scl_weight": (0.0, 100.0),
@@ -24,7 +26,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "seed": (0, 2**63 - 1),
     "holdout": (0.0, 0.5),
 }
-WHOLE = {"epochs", "batch_size", "image_size", "seed"}
+WHOLE = {"epochs", "batch_size", "images_at_once", "image_size", "seed"}
 printable = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=20).filter(str.strip)
 sentences = st.lists(printable, min_size=1, max_size=3)
 
@@ -95,7 +97,7 @@ def test_outside_its_range_a_setting_is_refused(name: str) -> None:
         assert error.detail.startswith(f"{name} must be ")
         assert repr(value) in error.detail
         assert f"{low:g} to {high:g}" in error.detail
-    if name != "image_size":  # there None is the backbone's own
+    if name not in {"image_size", "images_at_once", "text_learning_rate"}:  # there None means something
         assert refusal(**{name: None}).field == name
 
 

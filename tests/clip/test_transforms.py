@@ -1,5 +1,4 @@
 import math
-from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
@@ -8,27 +7,30 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
-from torchvision.transforms.functional import normalize, to_tensor
+from torch import Tensor
+from torchvision.transforms.functional import normalize
+from torchvision.transforms.functional import to_tensor as torchvision_to_tensor
 
-from core.clip.transforms import random_resized_crop, to_pixels
+from core.clip.transforms import random_resized_crop, to_pixels, to_tensor
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
-@dataclass
 class Sized:
     """A picture of any size that needs no memory and tells which box was asked for."""
 
-    size: tuple[int, int]
-    boxes: list[tuple[int, int, int, int]] = field(default_factory=list)
+    def __init__(self, width: int, height: int) -> None:
+        self.shape = (3, height, width)
+        self.boxes: list[tuple[int, int, int, int]] = []
 
-    def resize(self, size: tuple[int, int], _how: object, box: tuple[int, int, int, int]) -> Image.Image:
-        self.boxes.append(box)
-        return Image.new("RGB", size)
+    def __getitem__(self, part: tuple[None, slice, slice, slice]) -> Tensor:
+        _, _, rows, columns = part
+        self.boxes.append((columns.start, rows.start, columns.stop, rows.stop))
+        return torch.zeros((1, 3, 8, 8), dtype=torch.uint8)
 
 
 def boxes(width: int, height: int, crop_scale: float, seed: int, crops: int = 1) -> list[tuple[int, ...]]:
-    picture, generator = Sized((width, height)), torch.Generator().manual_seed(seed)
+    picture, generator = Sized(width, height), torch.Generator().manual_seed(seed)
     for _ in range(crops):
         random_resized_crop(picture, 8, crop_scale, generator)  # type: ignore[arg-type]
     return list(picture.boxes)
@@ -102,10 +104,10 @@ def test_the_crop_is_that_part_of_the_picture() -> None:
     picture = Image.fromarray(ramp)
     for seed in range(20):
         ((left, top, right, bottom),) = boxes(200, 256, 0.2, seed)
-        crop = random_resized_crop(picture, 64, 0.2, torch.Generator().manual_seed(seed))
-        assert crop.size == (64, 64)
-        assert crop.mode == "RGB"
-        x, y, _ = np.asarray(crop).astype(float).transpose(2, 0, 1)
+        crop = random_resized_crop(to_tensor(picture), 64, 0.2, torch.Generator().manual_seed(seed))
+        assert crop.shape == (3, 64, 64)
+        assert crop.dtype == torch.uint8
+        x, y, _ = crop.numpy().astype(float)
         centres = (np.arange(64) + 0.5) / 64
         inner = slice(2, -2)  # bicubic bends a ramp at its ends
         assert np.abs(x - (left - 0.5 + centres * (right - left)))[:, inner].max() <= 1
@@ -114,8 +116,19 @@ def test_the_crop_is_that_part_of_the_picture() -> None:
 
 def test_a_small_picture_is_scaled_up() -> None:
     picture = Image.new("RGB", (3, 2), (10, 20, 30))
-    crop = random_resized_crop(picture, 32, 0.5, torch.Generator().manual_seed(0))
-    assert crop.getcolors() == [(32 * 32, (10, 20, 30))]
+    crop = random_resized_crop(to_tensor(picture), 32, 0.5, torch.Generator().manual_seed(0))
+    assert torch.equal(crop, torch.tensor([10, 20, 30], dtype=torch.uint8)[:, None, None].expand(3, 32, 32))
+
+
+@pytest.mark.parametrize("size", [(160, 120), (33, 500), (20, 20)])
+def test_it_resamples_as_pillow_does(size: tuple[int, int]) -> None:
+    picture = noise(*size)
+    seed = torch.Generator().manual_seed(3)
+    ours = random_resized_crop(to_tensor(picture), 48, 0.4, seed)
+    ((left, top, right, bottom),) = boxes(*size, 0.4, seed=3)
+    box = (left, top, right, bottom)
+    theirs = to_tensor(picture.crop(box).resize((48, 48), Image.Resampling.BICUBIC))
+    assert (ours.int() - theirs.int()).abs().max() <= 2
 
 
 def noise(width: int, height: int) -> Image.Image:
@@ -125,9 +138,9 @@ def noise(width: int, height: int) -> Image.Image:
 
 def test_to_pixels_is_to_tensor_and_normalize() -> None:
     picture = noise(40, 30)
-    pixels = to_pixels(picture, MEAN, STD)
-    assert pixels.shape == (3, 30, 40)
-    assert torch.equal(pixels, normalize(to_tensor(picture), list(MEAN), list(STD)))
+    pixels = to_pixels(to_tensor(picture)[None], MEAN, STD)
+    assert pixels.shape == (1, 3, 30, 40)
+    assert torch.equal(pixels[0], normalize(torchvision_to_tensor(picture), list(MEAN), list(STD)))
 
 
 @pytest.mark.parametrize("mode", ["shortest", "squash", "longest"])
@@ -135,4 +148,4 @@ def test_to_pixels_is_open_clips_test_transform_where_nothing_is_resized(mode: s
     config = PreprocessCfg(size=32, mean=MEAN, std=STD, interpolation="bicubic", resize_mode=mode)
     theirs = image_transform_v2(config, is_train=False)
     picture = noise(32, 32)
-    assert torch.equal(to_pixels(picture, MEAN, STD), theirs(picture))
+    assert torch.equal(to_pixels(to_tensor(picture)[None], MEAN, STD)[0], theirs(picture))

@@ -1,0 +1,191 @@
+"""How the data sets of the papers lie on disk: one function a layout, from a folder to labelled pictures.
+
+Pictures that the split files set aside for validation are left out: the papers draw their shots from
+the training part and report the last step, so nothing is chosen on the validation part.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks.data.dataset import BadDataSet, Example
+from benchmarks.data.listing import class_folders, pictures_in
+
+DATASETS_MD = "https://github.com/KaiyangZhou/CoOp/blob/main/DATASETS.md"
+
+
+class Labelled(NamedTuple):
+    class_names: tuple[str, ...]
+    """In the order of the labels, as the files spell them."""
+    train: tuple[Example, ...]
+    test: tuple[Example, ...]
+
+
+def read_split_file(
+    folder: Path, split: str, images: str = "", renamed: Mapping[str, str] | None = None
+) -> Labelled:
+    """The layout of most: a JSON file with `train`, `val` and `test`, each a list of
+    [path below `images`, label, class name].
+
+    Args:
+        renamed: old to new class names. The papers' files hold the new ones; this is for files that
+            were made anew from the folders.
+
+    Raises:
+        BadDataSet: a file is missing, or the split file isn't of that form.
+    """
+    file = _existing_file(folder / split)
+    pictures = _existing_folder(folder / images)
+    try:
+        halves = json.loads(file.read_text(encoding="utf-8"))
+        rows = {
+            half: [(pictures / path, int(label), str(name)) for path, label, name in halves[half]]
+            for half in ("train", "val", "test")
+        }
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadDataSet(
+            f"{file} is not a split file: it must hold train, val and test, each a list of "
+            f"[path, label, class name]. Fetch it anew as {DATASETS_MD} says."
+        ) from error
+
+    name_of: dict[int, str] = {}
+    for half in rows.values():
+        for _, label, name in half:
+            if name_of.setdefault(label, name) != name:
+                raise BadDataSet(
+                    f"{file} calls label {label} both {name_of[label]!r} and {name!r}. Fetch it anew as "
+                    f"{DATASETS_MD} says."
+                )
+    labels = {label: i for i, label in enumerate(sorted(name_of))}
+    train, test = (
+        tuple(Example(path, labels[label]) for path, label, _ in rows[half]) for half in ("train", "test")
+    )
+    _check_pictures(file, train, test)
+    names = (name_of[label] for label in labels)
+    return Labelled(tuple((renamed or {}).get(name, name) for name in names), train, test)
+
+
+def read_aircraft(folder: Path) -> Labelled:
+    """FGVCAircraft: `variants.txt` holds the class names, `images_variant_{train,test}.txt` a picture's
+    number and its variant a line.
+
+    Raises:
+        BadDataSet: a file is missing, or names an unknown variant.
+    """
+    names = tuple(_lines(folder / "variants.txt"))
+    labels = {name: label for label, name in enumerate(names)}
+    pictures = _existing_folder(folder / "images")
+
+    def examples(list_file: Path) -> Iterable[Example]:
+        for line in _lines(list_file):
+            number, _, variant = line.partition(" ")
+            if variant not in labels:
+                raise BadDataSet(
+                    f"{list_file} names the variant {variant!r}, which is not in variants.txt. Fetch both "
+                    f"anew as {DATASETS_MD} says."
+                )
+            yield Example(pictures / f"{number}.jpg", labels[variant])
+
+    train_file, test_file = (folder / f"images_variant_{half}.txt" for half in ("train", "test"))
+    train, test = tuple(examples(train_file)), tuple(examples(test_file))
+    _check_pictures(test_file, train, test)
+    return Labelled(names, train, test)
+
+
+def read_imagenet(folder: Path) -> Labelled:
+    """ImageNet: a folder per WordNet id under `images/train` and `images/val`, whose names are in
+    `classnames.txt`; the validation pictures are the test pictures, as everywhere.
+
+    Raises:
+        BadDataSet: a file or folder is missing, or a WordNet id has no name.
+    """
+    train, val = (_existing_folder(folder / "images" / half) for half in ("train", "val"))
+    ids = sorted({*class_folders(train), *class_folders(val)})
+    names = _names_of(ids, folder / "classnames.txt")
+    return Labelled(names, _by_folder(train, ids), _by_folder(val, ids))
+
+
+def read_imagenet_variant(folder: Path, images: str) -> Labelled:
+    """A variant of ImageNet that only tests: a folder per WordNet id.
+
+    The classes are the folders that there are. ImageNet-A and -R have 200 of the 1,000, and only these
+    200 names may be answered, as in the papers.
+
+    Raises:
+        BadDataSet: a file or folder is missing, or a WordNet id has no name.
+    """
+    pictures = _existing_folder(folder / images)
+    ids = class_folders(pictures)
+    return Labelled(_names_of(ids, folder / "classnames.txt"), (), _by_folder(pictures, ids))
+
+
+def read_imagenet_v2(folder: Path, images: str) -> Labelled:
+    """ImageNetV2, whose folders are named by their label from 0: the line in `classnames.txt`.
+
+    Raises:
+        BadDataSet: a file or folder is missing.
+    """
+    names = tuple(_read_class_names(folder / "classnames.txt").values())
+    pictures = _existing_folder(folder / images)
+    return Labelled(names, (), _by_folder(pictures, [str(label) for label in range(len(names))]))
+
+
+def _by_folder(pictures: Path, folders: Iterable[str]) -> tuple[Example, ...]:
+    examples = tuple(
+        Example(path, label)
+        for label, name in enumerate(folders)
+        if (pictures / name).is_dir()
+        for path in pictures_in(pictures / name)
+    )
+    if not examples:
+        raise BadDataSet(
+            f"{pictures} must hold a folder per class with its pictures, and holds none. {DATASETS_MD} "
+            "says how to lay it out."
+        )
+    return examples
+
+
+def _read_class_names(file: Path) -> dict[str, str]:
+    """`n01440764 tench` a line: from the WordNet id to the name, in the order of the labels."""
+    return {wordnet_id: name for wordnet_id, _, name in (line.partition(" ") for line in _lines(file))}
+
+
+def _names_of(ids: Iterable[str], file: Path) -> tuple[str, ...]:
+    names = _read_class_names(file)
+    for wordnet_id in ids:
+        if wordnet_id not in names:
+            raise BadDataSet(
+                f"{file} has no line for the folder {wordnet_id}; fetch it anew as {DATASETS_MD} says."
+            )
+    return tuple(names[wordnet_id] for wordnet_id in ids)
+
+
+def _lines(file: Path) -> list[str]:
+    lines = _existing_file(file).read_text(encoding="utf-8").splitlines()
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _existing_file(file: Path) -> Path:
+    if not file.is_file():
+        raise BadDataSet(f"There is no file {file}; {DATASETS_MD} says where to get it and where it belongs.")
+    return file
+
+
+def _existing_folder(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise BadDataSet(
+            f"There is no folder {folder}; {DATASETS_MD} says how to get it and where it belongs."
+        )
+    return folder
+
+
+def _check_pictures(list_file: Path, *halves: tuple[Example, ...]) -> None:
+    """A picture that is missing is said now, not an hour into a run."""
+    paths = [example.path for half in halves for example in half]
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        raise BadDataSet(
+            f"{len(missing)} of the {len(paths)} pictures that {list_file} names are missing, the first is "
+            f"{missing[0]}; {DATASETS_MD} says how to lay the data set out."
+        )

@@ -1,0 +1,40 @@
+"""What the answers of several methods share."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.methods.task import Task, Tests
+from core.clip.prompts import same_class
+from core.clip.zero_shot import text_head
+
+
+@dataclass(frozen=True)
+class TwoTowers:
+    """A network whose own text tower answers, for any names."""
+
+    task: Task
+    model: nn.Module
+
+    def similarities(self, tests: Tests, class_names: Sequence[str]) -> Tensor:
+        head = text_head(self.model, self.task.backbone.tokenize, self.task.texts(class_names))
+        return (tests.features(self.model) @ head.T).cpu()
+
+
+def stock_head(task: Task, class_names: Sequence[str]) -> Tensor:
+    """The zero-shot classifier [C, D] of the pre-trained text tower."""
+    return text_head(task.backbone.model, task.backbone.tokenize, task.texts(class_names))
+
+
+def trained_columns(task: Task, class_names: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """(columns, classes), both [T]: which of `class_names` were trained, as which of the task's classes.
+
+    With W [trained classes, D] and a head [C, D]: head[columns] = W[classes].
+    """
+    trained = {same_class(name): i for i, name in enumerate(task.class_names)}
+    pairs = [(c, trained.get(same_class(name))) for c, name in enumerate(class_names)]
+    known = [(c, i) for c, i in pairs if i is not None]
+    columns, classes = torch.tensor(known, dtype=torch.long).reshape(-1, 2).T
+    return columns, classes

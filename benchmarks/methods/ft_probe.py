@@ -1,0 +1,90 @@
+"""FT-Probe: plain fine-tuning of the image tower under a classifier, what CLIP-CITE is compared with.
+
+M. Liu, B. Li, Y. Yu, "Fully Fine-tuned CLIP Models are Efficient Few-Shot Learners", arXiv 2407.04003;
+the classifier starts as the zero-shot one, as in M. Wortsman et al., "Robust fine-tuning of zero-shot
+models", CVPR 2022, arXiv 2109.01903.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from benchmarks.methods.answerers import stock_head, trained_columns
+from benchmarks.methods.recipes import recipe
+from benchmarks.methods.task import Answerer, Task, Tests
+from benchmarks.methods.training import crops, fit, mixed, trainable
+from core.clip.losses import visual_text_alignment
+from core.clip.zero_shot import encode_images
+
+
+@dataclass(frozen=True)
+class FtProbe:
+    """CLIP-CITE's own recipe: the two differ in their losses and in the text tower, in nothing else."""
+
+    epochs: int = 20
+    batch_size: int = 32
+    learning_rate: float = 5e-6
+    classifier_learning_rate: float = 5e-5
+    weight_decay: float = 0.01
+    crop_scale: float = 0.5
+
+
+RECIPES = {
+    "starter": FtProbe(epochs=10, learning_rate=1e-4, classifier_learning_rate=1e-3),
+    "*": FtProbe(),
+}
+
+
+@dataclass(frozen=True)
+class ImageTowerAndHead:
+    """Trained names are answered by the classifier, all others by the text tower, which is the stock one."""
+
+    task: Task
+    model: nn.Module
+    classifier: Tensor  # W [K, D]
+
+    def similarities(self, tests: Tests, class_names: Sequence[str]) -> Tensor:
+        head = stock_head(self.task, class_names)
+        columns, classes = trained_columns(self.task, class_names)
+        head[columns] = F.normalize(self.classifier.detach(), dim=-1)[classes]
+        return (tests.features(self.model) @ head.T).cpu()
+
+
+def ft_probe(task: Task, settings: FtProbe | None = None) -> dict[str, Answerer]:
+    """Image tower and W under the cross-entropy alone. Calls `task.watch` after every epoch."""
+    settings = settings or recipe(RECIPES, task.backbone)
+    device, scale = task.backbone.device, task.backbone.logit_scale
+    student = trainable(task.backbone)
+    tower = list(student.get_submodule("visual").requires_grad_(True).parameters())
+    classifier = nn.Parameter(stock_head(task, task.class_names))
+    answerer = ImageTowerAndHead(task, student, classifier)
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": tower, "lr": settings.learning_rate, "weight_decay": settings.weight_decay},
+            {"params": [classifier], "lr": settings.classifier_learning_rate, "weight_decay": 0.0},
+        ],
+        fused=True,
+    )
+
+    def loss(pixels: Tensor, labels: Tensor) -> Tensor:
+        with mixed(device):
+            features = encode_images(student, pixels)
+        return visual_text_alignment(features, classifier, labels, scale)
+
+    def after_epoch(epoch: int) -> None:
+        if task.watch is not None:
+            task.watch(epoch, settings.epochs, answerer)
+
+    fit(
+        task,
+        optimizer,
+        loss,
+        crops(task, settings.crop_scale, flip=False),
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        after_epoch=after_epoch,
+    )
+    return {"FT-Probe": answerer}

@@ -1,0 +1,91 @@
+"""ProLIP: fine-tune only the last linear map of the image tower, held near its start.
+
+M. Fahes et al., "CLIP's Visual Embedding Projector is a Few-shot Cornucopia", arXiv 2410.05270.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from benchmarks.methods.answerers import TwoTowers, stock_head
+from benchmarks.methods.recipes import recipe
+from benchmarks.methods.task import Answerer, Task
+from benchmarks.methods.training import fit, from_views, frozen_views, trainable
+from core.clip.backbone import Backbone, tower_parameters, with_parameters
+
+
+@dataclass(frozen=True)
+class ProLip:
+    """The variant without a validation set: λ = 1/shots, one learning rate for all data sets."""
+
+    steps: int = 300
+    """Each over all pictures."""
+    learning_rate: float = 1e-5
+    regularisation: float | None = None
+    """λ; None is one by the number of pictures a class."""
+    views: int = 10
+    """Crops of each picture; the paper has one for every step, 300."""
+    crop_scale: float = 0.5
+
+
+RECIPES = {
+    "starter": ProLip(learning_rate=1e-3),
+    "*": ProLip(),
+}
+
+
+def prolip(task: Task, settings: ProLip | None = None) -> dict[str, Answerer]:
+    """Features before the projection are frozen, so the crops are encoded once.
+
+    Raises:
+        ValueError: the image tower does not end in a projection that we know.
+    """
+    settings = settings or recipe(RECIPES, task.backbone)
+    name, transposed = projection(task.backbone)
+    theta_0 = tower_parameters(task.backbone.model)
+    start = theta_0[name].detach()
+    views = frozen_views(
+        task, before_projection(task.backbone), settings.views, settings.crop_scale, flip=True
+    )
+    head = stock_head(task, task.class_names)
+    shots = len(task.labels) / len(task.class_names)
+    strength = 1 / shots if settings.regularisation is None else settings.regularisation
+    weight = nn.Parameter(start.clone())
+    optimizer = torch.optim.Adam([weight], lr=settings.learning_rate, eps=1e-4)
+
+    def loss(features: Tensor, labels: Tensor) -> Tensor:
+        projected = features @ (weight.T if transposed else weight)
+        logits = task.backbone.logit_scale * F.normalize(projected, dim=-1) @ head.T
+        return F.cross_entropy(logits, labels) + strength * (weight - start).square().sum()
+
+    fit(
+        task,
+        optimizer,
+        loss,
+        from_views(views),
+        epochs=settings.steps,
+        batch_size=len(task.labels),
+    )
+    return {"ProLIP": TwoTowers(task, with_parameters(task.backbone, {**theta_0, name: weight.detach()}))}
+
+
+def projection(backbone: Backbone) -> tuple[str, bool]:
+    """The name of the projection among the network's parameters, and whether it is [D, E], as in a
+    linear layer, rather than [E, D]."""
+    names = tower_parameters(backbone.model).keys()
+    if "visual.proj" in names:  # open_clip's own ViTs
+        return "visual.proj", False
+    if "visual.head.proj.weight" in names and "visual.head.proj.bias" not in names:  # timm's, as the starter
+        return "visual.head.proj.weight", True
+    raise ValueError(f"ProLIP needs a linear projection at the end of the image tower of {backbone.name}.")
+
+
+def before_projection(backbone: Backbone) -> nn.Module:
+    """The image tower [B, 3, S, S] to [B, E], with the identity in place of its projection."""
+    visual = trainable(backbone).get_submodule("visual")
+    name, transposed = projection(backbone)
+    weight = visual.get_parameter(name.removeprefix("visual."))
+    weight.data = torch.eye(weight.shape[1 if transposed else 0], device=weight.device)
+    return visual

@@ -1,0 +1,23 @@
+"""The pre-trained network as it is: what every adaptation has to beat."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from benchmarks.methods.answerers import stock_head
+from benchmarks.methods.task import Answerer, Task, Tests
+
+
+@dataclass(frozen=True)
+class Stock:
+    task: Task
+
+    def similarities(self, tests: Tests, class_names: Sequence[str]) -> Tensor:
+        return (tests.stock_features @ stock_head(self.task, class_names).T).cpu()
+
+
+def stock(task: Task) -> dict[str, Answerer]:
+    """Zero-shot CLIP: A. Radford et al., "Learning Transferable Visual Models From Natural Language
+    Supervision", ICML 2021, arXiv 2103.00020. Nothing is trained."""
+    return {"stock": Stock(task)}

@@ -1,0 +1,132 @@
+"""What the trainings of the rivals share: augmented pictures, and one loop over shuffled batches."""
+
+import copy
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.methods.task import Task
+from core.clip.backbone import Backbone
+from core.clip.errors import TrainingDiverged
+from core.clip.folding import fold_batch_norms
+from core.clip.trainer import cosine, mixed_precision
+from core.clip.transforms import random_resized_crop, to_pixels
+
+VIEWS_AT_ONCE = 16  # on CPUs nearly twice as fast as 64
+
+Source = Callable[[int, Tensor], Tensor]
+"""What a step reads: (epoch from 0, indices [B] of the task's pictures) to pixels [B, 3, S, S] or
+features [B, D], on the CPU or the device."""
+
+
+def fit(
+    task: Task,
+    optimizer: torch.optim.Optimizer,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    source: Source,
+    *,
+    epochs: int,
+    batch_size: int,
+    after_epoch: Callable[[int], None] | None = None,
+) -> None:
+    """Minimise `loss(inputs, labels)` over `epochs` passes, with cosine annealing step by step.
+
+    Each epoch is a new order, cut into batches of equal size (give or take one). The next batch is
+    read in a thread while this one is used.
+
+    Args:
+        after_epoch: called with the epoch, from 1.
+
+    Raises:
+        TrainingDiverged: the loss is no longer finite.
+    """
+    device = task.backbone.device
+    labels = torch.tensor(task.labels)
+    generator = torch.Generator().manual_seed(task.seed)
+    batches = math.ceil(len(labels) / batch_size)
+    plan = [
+        (epoch, indices)
+        for epoch in range(epochs)
+        for indices in torch.randperm(len(labels), generator=generator).tensor_split(batches)
+    ]
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine(step, max(len(plan), 1)))
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        ahead = [thread.submit(source, *step) for step in plan[:1]]
+        for step, (epoch, indices) in enumerate(plan, start=1):
+            inputs = ahead.pop().result()
+            ahead = [thread.submit(source, *following) for following in plan[step : step + 1]]
+            value = loss(inputs.to(device), labels[indices].to(device))
+            if not torch.isfinite(value):
+                raise TrainingDiverged(f"The loss became {value.item()} at step {step} of {len(plan)}.")
+            optimizer.zero_grad(set_to_none=True)
+            value.backward()
+            optimizer.step()
+            schedule.step()
+            if after_epoch is not None and step % batches == 0:
+                after_epoch(epoch + 1)
+
+
+def trainable(backbone: Backbone) -> nn.Module:
+    """A copy of the network to train, in eval mode and without gradients, as the product trains it:
+    the same function of the same parameters, only faster."""
+    model = copy.deepcopy(backbone.model)
+    fold_batch_norms(model, backbone.image_size)
+    return model
+
+
+def crops(task: Task, crop_scale: float, *, flip: bool) -> Source:
+    """Random resized crops, a new one at every look, for trainings of the image tower.
+
+    Args:
+        crop_scale: the least share of a picture that a crop covers.
+        flip: mirror every second one.
+    """
+    generator = torch.Generator().manual_seed(task.seed + 1)
+
+    def source(epoch: int, indices: Tensor) -> Tensor:
+        return _pixels(task, indices, crop_scale, flip, generator)
+
+    return source
+
+
+def frozen_views(
+    task: Task, encode: Callable[[Tensor], Tensor], views: int, crop_scale: float, *, flip: bool
+) -> Tensor:
+    """Features [V, N, D] of `views` random crops of every picture, for methods that never train what
+    `encode` ([B, 3, S, S] to [B, D]) computes: encoding is nearly all of their time."""
+    source = crops(task, crop_scale, flip=flip)
+    device = task.backbone.device
+    chunks = torch.arange(len(task.pictures)).split(VIEWS_AT_ONCE)
+    with torch.no_grad():
+        return torch.stack(
+            [torch.cat([encode(source(view, chunk).to(device)) for chunk in chunks]) for view in range(views)]
+        )
+
+
+def from_views(features: Tensor) -> Source:
+    """Epoch after epoch the next of the views [V, N, D], then the first again."""
+    return lambda epoch, indices: features[epoch % len(features), indices.to(features.device)]
+
+
+def mixed(device: torch.device) -> torch.autocast:
+    """Autocast as the product chooses it, except for fp16, which would need a gradient scaler."""
+    dtype = mixed_precision("auto", device)
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype is torch.bfloat16)
+
+
+def _pixels(task: Task, indices: Tensor, crop_scale: float, flip: bool, generator: torch.Generator) -> Tensor:
+    """[B, 3, S, S]; the one place where the rivals cut their crops."""
+    backbone = task.backbone
+    parts = [
+        random_resized_crop(task.tensors[i], backbone.image_size, crop_scale, generator)
+        for i in indices.tolist()
+    ]
+    pixels = to_pixels(torch.stack(parts), backbone.mean, backbone.std)
+    pixels = pixels.contiguous(memory_format=torch.channels_last)  # as encode_images wants them
+    if not flip:
+        return pixels
+    mirrored = torch.rand(len(pixels), generator=generator) < 0.5
+    return torch.where(mirrored[:, None, None, None], pixels.flip(-1), pixels)

@@ -1,0 +1,191 @@
+"""From stored answers to tables."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.answers import Answers
+from benchmarks.harness import Trial, results
+from benchmarks.measures import MEASURES, Difference, Floats, differences, means, resampled
+from benchmarks.published import BASE_TO_NEW, CLIP_CITE_ALPHA_1
+from core.clip.backbone import Backbone
+
+STOCK = "stock"
+
+
+@dataclass
+class Table:
+    title: str
+    columns: list[str]
+    rows: list[list[str]] = field(default_factory=list)
+    note: str = ""
+
+    def markdown(self) -> str:
+        head = f"| {' | '.join(self.columns)} |"
+        line = f"|{'|'.join(['---'] + ['---:'] * (len(self.columns) - 1))}|"
+        body = [f"| {' | '.join(row)} |" for row in self.rows]
+        return "\n".join(
+            [f"**{self.title}**", "", head, line, *body, *(["", self.note] if self.note else [])]
+        )
+
+
+@dataclass
+class Runs:
+    """All runs of one method, by data set, in the order of the trials."""
+
+    label: str
+    answers: dict[str, list[Answers]] = field(default_factory=dict)
+    balances: dict[str, list[float]] = field(default_factory=dict)
+    seconds: list[float] = field(default_factory=list)
+
+    def means(self) -> dict[str, dict[str, float]]:
+        """By data set, and over them as "mean"."""
+        by_data = {name: means(runs, self.balances.get(name)) for name, runs in self.answers.items()}
+        shared = [m for m in MEASURES if all(m in row for row in by_data.values())]
+        average = {m: float(np.mean([row[m] for row in by_data.values()])) for m in shared}
+        return {**by_data, "mean": average}
+
+    def resampled(self) -> dict[str, dict[str, Floats]]:
+        """The same for every bootstrap resample; the data sets are resampled each by itself."""
+        by_data = {name: resampled(runs, self.balances.get(name)) for name, runs in self.answers.items()}
+        average = {
+            m: np.mean([row[m] for row in by_data.values()], axis=0) for m in next(iter(by_data.values()))
+        }
+        return {**by_data, "mean": average}
+
+
+def collect(
+    methods: Iterable[str], trials: Sequence[Trial], backbone: Backbone, out: Path, balance: float = 0.0
+) -> list[Runs]:
+    """What is stored of these methods and trials, one Runs for each label.
+
+    Args:
+        balance: the share of the shots' margin that is taken off the trained names among all names
+            (`core.clip.balance`); 0 are the plain scores.
+    """
+    found: dict[str, Runs] = {}
+    for method in methods:
+        for trial in trials:
+            for result in results(method, trial, backbone, out):
+                runs = found.setdefault(result.label, Runs(result.label))
+                runs.seconds.append(result.seconds)
+                runs.balances.setdefault(trial.data.name, []).append(balance * margin(result.shots))
+                for name, answers in result.answers.items():
+                    # A test set by its own name, or one's own new classes by the data set's.
+                    runs.answers.setdefault(name, []).append(answers)
+    return list(found.values())
+
+
+def margin(shots: Answers) -> float:
+    """As core.clip.balance has it: by how much the shots prefer trained names, the median; at least 0."""
+    if not len(shots.truth) or not np.isfinite(shots.new_score).all():
+        return 0.0
+    return max(0.0, float(np.median(shots.trained_score - shots.new_score)))
+
+
+def compared(ours: Runs, theirs: Runs) -> dict[str, dict[str, Difference]]:
+    """Differences of means with intervals, by data set and over them."""
+    a, b, x, y = ours.means(), theirs.means(), ours.resampled(), theirs.resampled()
+    return {name: differences(x[name], y[name], {m: a[name][m] - b[name][m] for m in x[name]}) for name in x}
+
+
+def base_to_new_tables(
+    methods: Sequence[str], trials: Sequence[Trial], backbone: Backbone, out: Path
+) -> list[Table]:
+    """One table a data set and one of their means."""
+    runs = collect(methods, trials, backbone, out)
+    stock = next((r for r in runs if r.label == STOCK), None)
+    names = list(dict.fromkeys(trial.data.name for trial in trials))
+    tables = []
+    for name in [*names, *(["mean"] if len(names) > 1 else [])]:
+        tests = {t.data.name: len(t.data.test) for t in trials}
+        title = (
+            f"Mean of {len(names)} data sets"
+            if name == "mean"
+            else f"{name}: {tests[name]} test pictures, mean of {len(runs[0].answers[name])} runs"
+        )
+        tables.append(_measures_table(title, runs, stock, name))
+    return tables
+
+
+def _measures_table(title: str, runs: Sequence[Runs], stock: Runs | None, name: str) -> Table:
+    table = Table(
+        title,
+        ["method", *MEASURES, "seconds"],
+        note="Differences are to stock, with paired 95 % bootstrap intervals over the pictures.",
+    )
+    for one in runs:
+        values = one.means()[name]
+        seconds = f"{np.median(one.seconds):.1f}"
+        cells = [f"{values[m]:.3f}" if m in values else "–" for m in MEASURES]
+        if stock is not None and one is not stock:
+            against = compared(one, stock)[name]
+            cells = [
+                f"{cell}<br>{_signed(against[m])}" if m in against else cell
+                for cell, m in zip(cells, MEASURES, strict=True)
+            ]
+        table.rows.append([one.label, *cells, seconds])
+    return table
+
+
+def _signed(difference: Difference) -> str:
+    value, low, high = (f"{x:+.3f}".replace("-", "−") for x in vars(difference).values())
+    return f"{value} [{low}, {high}]"
+
+
+def few_shot_table(methods: Sequence[str], trials: Sequence[Trial], backbone: Backbone, out: Path) -> Table:
+    """Accuracy by shots, the mean over data sets and seeds."""
+    shots = sorted({trial.shots for trial in trials})
+    names = list(dict.fromkeys(trial.data.name for trial in trials))
+    table = Table(f"Accuracy by shots a class, mean of {', '.join(names)}", ["method", *map(str, shots)])
+    by_shots = [collect(methods, [t for t in trials if t.shots == n], backbone, out) for n in shots]
+    for label in dict.fromkeys(runs.label for of_shots in by_shots for runs in of_shots):
+        cells = []
+        for of_shots in by_shots:
+            found = next((runs for runs in of_shots if runs.label == label), None)
+            cells.append(f"{found.means()['mean']['B']:.3f}" if found else "–")
+        table.rows.append([label, *cells])
+    return table
+
+
+def cross_domain_table(
+    methods: Sequence[str], trials: Sequence[Trial], backbone: Backbone, out: Path
+) -> Table:
+    """DG and CDG: accuracy on each test set, the mean over sources, splits and seeds."""
+    runs = collect(methods, trials, backbone, out)
+    stock = next((r for r in runs if r.label == STOCK), None)
+    tests = list(runs[0].answers)
+    sources = list(dict.fromkeys(trial.data.name for trial in trials))
+    table = Table(f"Trained on {', '.join(sources)}: accuracy elsewhere", ["method", *tests])
+    for one in runs:
+        values, against = one.means(), None if stock in (None, one) else compared(one, stock)
+        cells = []
+        for test in tests:
+            cell = f"{values[test]['all']:.3f}"
+            cells.append(f"{cell}<br>{_signed(against[test]['all'])}" if against else cell)
+        table.rows.append([one.label, *cells])
+    return table
+
+
+def published_tables(names: Sequence[str]) -> list[Table]:
+    """What the papers report: the mean of the 11 data sets, and those of `names` that are among them."""
+    known = [n for n in dict.fromkeys(names) if any(n in p.datasets for p in BASE_TO_NEW.values())]
+    table = Table(
+        "Published: ViT-B/16, OpenAI's weights, 16 shots, B / N / HM in per cent",
+        ["method", "mean of 11", *known],
+        note="\n".join(
+            f"- {label}: {p.source}; read in {p.checked}."
+            + (f" Beyond the shots it sees {p.beyond_shots}." if p.beyond_shots else "")
+            for label, p in BASE_TO_NEW.items()
+        ),
+    )
+    for label, published in BASE_TO_NEW.items():
+        figures = [published.average, *(published.datasets.get(name) for name in known)]
+        table.rows.append([label, *(f"{f.base} / {f.new} / {f.hm}" if f else "–" for f in figures)])
+    alpha_1 = CLIP_CITE_ALPHA_1
+    table.rows.append(
+        ["CLIP-CITE, α = 1", f"{alpha_1.base} / {alpha_1.new} / {alpha_1.hm}", *("–" for _ in known)]
+    )
+    return [table]

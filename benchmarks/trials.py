@@ -1,0 +1,67 @@
+"""The papers' settings as lists of trials."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from benchmarks.data.dataset import DataSet
+from benchmarks.data.few_shot import base_classes, restrict
+from benchmarks.harness import Trial
+
+FEW_SHOTS = (1, 2, 4, 8, 16)
+
+
+def base_to_new(data: DataSet, *, shots: int, splits: Sequence[int], seeds: Sequence[int]) -> list[Trial]:
+    """BNG: train on half of the classes, test on both halves. Split 0 is the papers'. The same runs
+    give *mixed*, where all names are candidates, which is how people use a model."""
+    classes = len(data.class_names)
+    return [
+        Trial(data, tuple(base_classes(split, classes)), shots, split, seed, (data,))
+        for split in splits
+        for seed in seeds
+    ]
+
+
+def few_shot(data: DataSet, *, shots: Sequence[int], seeds: Sequence[int]) -> list[Trial]:
+    """FSL: train and test on all classes."""
+    everything = tuple(range(len(data.class_names)))
+    return [Trial(data, everything, count, 0, seed, (data,)) for count in shots for seed in seeds]
+
+
+def domain_generalisation(
+    source: DataSet, variants: Sequence[DataSet], *, shots: int, seeds: Sequence[int]
+) -> list[Trial]:
+    """DG: train on all classes of one data set, test on others with the same names."""
+    everything = tuple(range(len(source.class_names)))
+    return [Trial(source, everything, shots, 0, seed, tuple(variants)) for seed in seeds]
+
+
+def cross_domain(
+    data: DataSet, target: DataSet, *, shots: int, splits: Sequence[int], seeds: Sequence[int]
+) -> list[Trial]:
+    """CDG: train on base classes, test on the names of another data set: on all of them, and as the
+    paper does on its base and on its new half."""
+    classes = len(target.class_names)
+    base = base_classes(0, classes)
+    new = [label for label in range(classes) if label not in base]
+    tests = (
+        target,
+        replace(restrict(target, base), name=f"{target.name} base"),
+        replace(restrict(target, new), name=f"{target.name} new"),
+    )
+    trained = len(data.class_names)
+    return [
+        Trial(data, tuple(base_classes(split, trained)), shots, split, seed, tests)
+        for split in splits
+        for seed in seeds
+    ]
+
+
+def fewer_tests(data: DataSet, a_class: int) -> DataSet:
+    """With the first `a_class` test pictures of every class only."""
+    left = [a_class] * len(data.class_names)
+    kept = []
+    for example in data.test:
+        if left[example.label]:
+            left[example.label] -= 1
+            kept.append(example)
+    return replace(data, test=tuple(kept))

@@ -1,0 +1,149 @@
+"""FGVCAircraft, ImageNet and its variants, and what a damaged data set is answered with."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.data.dataset import BadDataSet
+from benchmarks.data.load import load
+from tests.benchmarks.data.tree import write_class_names, write_picture, write_split
+
+# Three of the thousand. The ids sort as the lines stand, as ImageNet's do.
+CLASS_NAMES = {"n01440764": "tench", "n01443537": "goldfish", "n01484850": "great white shark"}
+
+
+def write_aircraft(folder: Path) -> None:
+    for number in ("1025794", "0034309", "1140001"):
+        write_picture(folder / "images" / f"{number}.jpg")
+    (folder / "variants.txt").write_text("707-320\nBAE 146-200\n")
+    (folder / "images_variant_train.txt").write_text("1025794 BAE 146-200\n0034309 707-320\n")
+    (folder / "images_variant_test.txt").write_text("1140001 BAE 146-200\n")
+
+
+def test_aircraft(tmp_path: Path) -> None:
+    write_aircraft(tmp_path / "fgvc_aircraft")
+    data = load(tmp_path, "FGVCAircraft")
+    assert data.class_names == ("707-320", "BAE 146-200")
+    assert data.templates == ("a photo of a {}, a type of aircraft.",)
+    assert [(e.path.name, e.label) for e in data.train] == [("1025794.jpg", 1), ("0034309.jpg", 0)]
+    assert [(e.path.name, e.label) for e in data.test] == [("1140001.jpg", 1)]
+
+
+def test_aircraft_with_an_unknown_variant(tmp_path: Path) -> None:
+    write_aircraft(tmp_path / "fgvc_aircraft")
+    (tmp_path / "fgvc_aircraft" / "variants.txt").write_text("707-320\n")
+    with pytest.raises(BadDataSet, match=r"images_variant_train\.txt names the variant 'BAE 146-200'"):
+        load(tmp_path, "FGVCAircraft")
+
+
+def test_imagenet(tmp_path: Path) -> None:
+    folder = tmp_path / "imagenet"
+    write_class_names(folder, CLASS_NAMES)
+    for wordnet_id in ("n01484850", "n01440764"):
+        write_picture(folder / "images/train" / wordnet_id / f"{wordnet_id}_10.JPEG")
+        write_picture(folder / "images/train" / wordnet_id / f"{wordnet_id}_07.JPEG")
+        write_picture(folder / "images/val" / wordnet_id / "ILSVRC2012_val_00000293.JPEG")
+    data = load(tmp_path, "ImageNet")
+    assert data.class_names == ("tench", "great white shark")
+    assert data.templates == ("a photo of a {}.",)
+    assert [(e.path.name, e.label) for e in data.train] == [
+        ("n01440764_07.JPEG", 0),
+        ("n01440764_10.JPEG", 0),
+        ("n01484850_07.JPEG", 1),
+        ("n01484850_10.JPEG", 1),
+    ]
+    assert [(e.path.parent.name, e.label) for e in data.test] == [("n01440764", 0), ("n01484850", 1)]
+
+
+def test_imagenet_with_a_flat_validation_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "imagenet"
+    write_class_names(folder, CLASS_NAMES)
+    write_picture(folder / "images/train/n01440764/n01440764_10.JPEG")
+    write_picture(folder / "images/val/ILSVRC2012_val_00000293.JPEG")
+    with pytest.raises(BadDataSet, match=r"images/val must hold a folder per class"):
+        load(tmp_path, "ImageNet")
+
+
+def test_imagenet_with_a_folder_that_has_no_name(tmp_path: Path) -> None:
+    folder = tmp_path / "imagenet"
+    write_class_names(folder, {"n01440764": "tench"})
+    for half in ("train", "val"):
+        write_picture(folder / "images" / half / "n01443537/1.JPEG")
+    with pytest.raises(BadDataSet, match=r"classnames\.txt has no line for the folder n01443537"):
+        load(tmp_path, "ImageNet")
+
+
+def test_imagenet_v2_numbers_its_folders_by_label(tmp_path: Path) -> None:
+    folder = tmp_path / "imagenetv2"
+    write_class_names(folder, CLASS_NAMES)
+    for label in ("0", "2"):
+        write_picture(folder / "imagenetv2-matched-frequency-format-val" / label / "a.jpeg")
+    data = load(tmp_path, "ImageNetV2")
+    assert data.class_names == ("tench", "goldfish", "great white shark")
+    assert data.train == ()
+    assert [(e.path.parent.name, e.label) for e in data.test] == [("0", 0), ("2", 2)]
+
+
+@pytest.mark.parametrize(
+    ("name", "pictures"),
+    [
+        ("ImageNet-Sketch", "imagenet-sketch/images"),
+        ("ImageNet-A", "imagenet-adversarial/imagenet-a"),
+        ("ImageNet-R", "imagenet-rendition/imagenet-r"),
+    ],
+)
+def test_imagenet_variants_have_the_classes_that_have_folders(
+    tmp_path: Path, name: str, pictures: str
+) -> None:
+    write_class_names((tmp_path / pictures).parent, CLASS_NAMES)
+    for wordnet_id in ("n01484850", "n01443537"):
+        write_picture(tmp_path / pictures / wordnet_id / "a.jpg")
+    (tmp_path / pictures / "README.txt").write_text("as the download has it")
+    data = load(tmp_path, name)
+    assert data.class_names == ("goldfish", "great white shark")
+    assert data.templates == ("a photo of a {}.",)
+    assert data.train == ()
+    assert [(e.path.parent.name, e.label) for e in data.test] == [("n01443537", 0), ("n01484850", 1)]
+
+
+DTD = ("split_zhou_DescribableTextures.json", "images")
+
+
+def test_labels_of_a_split_file_count_up(tmp_path: Path) -> None:
+    rows = [("b.jpg", 7, "woven"), ("a.jpg", 3, "lined")]
+    write_split(tmp_path / "dtd", *DTD, {"train": rows, "test": rows})
+    data = load(tmp_path, "DTD")
+    assert data.class_names == ("lined", "woven")
+    assert [e.label for e in data.train] == [1, 0]
+
+
+def test_one_label_with_two_names(tmp_path: Path) -> None:
+    write_split(tmp_path / "dtd", *DTD, {"train": [("a.jpg", 0, "lined")], "test": [("b.jpg", 0, "woven")]})
+    with pytest.raises(BadDataSet, match="calls label 0 both 'lined' and 'woven'"):
+        load(tmp_path, "DTD")
+
+
+def test_pictures_that_are_missing(tmp_path: Path) -> None:
+    rows = [("a.jpg", 0, "lined"), ("b.jpg", 1, "woven")]
+    write_split(tmp_path / "dtd", *DTD, {"train": rows, "test": rows[:1]})
+    (tmp_path / "dtd/images/b.jpg").unlink()
+    with pytest.raises(BadDataSet, match=r"1 of the 3 pictures .* missing, the first is .*images/b\.jpg"):
+        load(tmp_path, "DTD")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "no json",
+        json.dumps([]),
+        json.dumps({"train": [], "test": []}),
+        json.dumps({"train": [["a.jpg", 0]], "val": [], "test": []}),
+        json.dumps({"train": [[1, 0, "lined"]], "val": [], "test": []}),
+    ],
+)
+def test_a_damaged_split_file(tmp_path: Path, content: str) -> None:
+    write_split(tmp_path / "dtd", *DTD, {"train": [("a.jpg", 0, "lined")]})
+    (tmp_path / "dtd" / DTD[0]).write_text(content)
+    with pytest.raises(BadDataSet, match=r"Textures\.json is not a split file: it must hold train, val and"):
+        load(tmp_path, "DTD")

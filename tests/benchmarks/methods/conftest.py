@@ -1,0 +1,60 @@
+"""Two kinds of network (open_clip's own ViT, and one built like the starter) and a task they can learn."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks.methods import task as given
+from core.clip.backbone import Backbone, load_backbone
+from tests.benchmarks.methods.hugging import make_hugging_backbone
+
+COLOURS = {"red thing": (200, 40, 40), "green thing": (40, 200, 40), "blue thing": (40, 40, 200)}
+
+
+@pytest.fixture(scope="session")
+def hugging(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
+    """Shared: nothing may change it."""
+    cache = tmp_path_factory.mktemp("hugging")
+    return load_backbone(make_hugging_backbone(cache / "network"), cache=cache)
+
+
+@pytest.fixture(scope="session", params=["vit", "hugging"])
+def either(request: pytest.FixtureRequest, backbone: Backbone, hugging: Backbone) -> Backbone:
+    return backbone if request.param == "vit" else hugging
+
+
+@pytest.fixture(scope="session")
+def make_task() -> Callable[[Backbone], given.Task]:
+    """Five noisy pictures of each colour; the class names say which."""
+
+    @cache
+    def make(backbone: Backbone) -> given.Task:
+        noise = np.random.default_rng(0)
+        pictures, labels = [], []
+        for label, colour in enumerate(COLOURS.values()):
+            for _ in range(5):
+                pixels = np.array(colour) + noise.integers(-40, 40, (40, 48, 3))
+                pictures.append(Image.fromarray(pixels.clip(0, 255).astype(np.uint8)))
+                labels.append(label)
+        return given.Task(backbone, pictures, labels, tuple(COLOURS))
+
+    return make
+
+
+@pytest.fixture
+def task(either: Backbone, make_task: Callable[[Backbone], given.Task]) -> given.Task:
+    return replace(make_task(either))
+
+
+@pytest.fixture
+def shown(task: given.Task, tmp_path: Path) -> given.Tests:
+    """The task's own pictures, as test pictures."""
+    paths = tuple(tmp_path / f"{i}.png" for i in range(len(task.pictures)))
+    for path, picture in zip(paths, task.pictures, strict=True):
+        picture.save(path)
+    return given.Tests(task.backbone, paths)

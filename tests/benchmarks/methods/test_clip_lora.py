@@ -1,0 +1,66 @@
+import pytest
+import torch
+
+from benchmarks.methods import task as given
+from benchmarks.methods.clip_lora import ClipLora, add_lora, clip_lora, merge_lora
+from benchmarks.methods.stock import stock
+from benchmarks.methods.training import trainable
+from core.clip.zero_shot import encode_images
+
+NAMES = ["green thing", "grey square"]
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_at_the_start_it_is_stock(task: given.Task, shown: given.Tests, merged: bool) -> None:
+    if merged:
+        answers = clip_lora(task, ClipLora(steps_per_shot=0))["CLIP-LoRA"].similarities(shown, NAMES)
+        expected = stock(task)["stock"].similarities(shown, NAMES)
+    else:
+        model = trainable(task.backbone)
+        add_lora(model, ClipLora())  # in training mode, with its dropout
+        answers, expected = encode_images(model, shown.pixels).detach(), shown.stock_features
+    torch.testing.assert_close(answers, expected, rtol=0, atol=1e-5)
+
+
+def test_only_attention_moves_and_where_there_is_none_1x1_convolutions(task: given.Task) -> None:
+    model = clip_lora(task, ClipLora(steps_per_shot=2, batch_size=8))["CLIP-LoRA"].model  # type: ignore[attr-defined]
+    theta_0 = task.backbone.model.state_dict()
+    theta_1 = model.state_dict()
+    assert theta_0.keys() == theta_1.keys()  # merged: a plain network again
+    moved = {name for name in theta_0 if not torch.equal(theta_0[name], theta_1[name])}
+    text = {name for name in moved if not name.startswith("visual.")}
+    image = moved - text
+    if hasattr(task.backbone.model, "text"):
+        assert len(text) == 6  # 2 layers
+        assert all(name.split(".")[-2] in {"query", "key", "value"} for name in text)
+        assert "visual.head.proj.weight" in image
+        shapes = {tuple(theta_0[name].shape[2:]) for name in image}
+        assert shapes == {(), (1, 1)}
+    else:
+        assert len(text) == len(image) == 2
+        assert all(name.endswith("attn.in_proj_weight") for name in moved)
+
+
+def test_the_addition_has_the_rank_of_each_matrix(task: given.Task) -> None:
+    model = clip_lora(task, ClipLora(steps_per_shot=4, batch_size=8))["CLIP-LoRA"].model  # type: ignore[attr-defined]
+    theta_0 = task.backbone.model.state_dict()
+    for name, weight in model.state_dict().items():
+        added = (weight - theta_0[name]).flatten(1) if weight.ndim > 1 else torch.zeros(1, 1)
+        if added.any():
+            for matrix in added.chunk(3 if name.endswith("in_proj_weight") else 1):
+                values = torch.linalg.svdvals(matrix)
+                assert values[1] > 1e-6  # q, k and v have an addition each
+                assert (values[2:] < 1e-3 * values[0]).all()
+
+
+def test_merging_keeps_the_function(task: given.Task, shown: given.Tests) -> None:
+    model = trainable(task.backbone)
+    additions = add_lora(model, ClipLora()).eval()
+    with torch.no_grad():
+        for addition in additions:
+            addition.b.normal_(generator=torch.Generator().manual_seed(0))
+        before = encode_images(model, shown.pixels)
+        merge_lora(model)
+        after = encode_images(model, shown.pixels)
+    assert not torch.allclose(before, shown.stock_features, atol=1e-3)
+    torch.testing.assert_close(after, before, rtol=0, atol=1e-5)

@@ -1,0 +1,36 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from benchmarks.methods import task as given
+from benchmarks.methods.coop import CoOp, Prompts, coop
+from benchmarks.methods.stock import stock
+
+NAMES = ["green thing", "round black square", "red thing"]
+
+
+@pytest.mark.parametrize("context", ["a photo of a", "the picture of the"])
+def test_at_the_start_it_is_the_template(task: given.Task, shown: given.Tests, context: str) -> None:
+    answers = coop(task, CoOp(context=context, epochs=0, views=1))["CoOp"].similarities(shown, NAMES)
+    expected = stock(replace(task, templates=(f"{context} {{}}.",)))["stock"].similarities(shown, NAMES)
+    torch.testing.assert_close(answers, expected, rtol=0, atol=1e-6)
+
+
+def test_the_gradient_goes_to_the_context_alone(task: given.Task) -> None:
+    prompts = Prompts(task, 16)
+    assert prompts.context.shape[0] == 16
+    features = prompts.encode(prompts.tokens(NAMES))
+    features[:, 0].sum().backward()
+    assert prompts.context.grad is not None
+    assert (prompts.context.grad.norm(dim=1) > 0).all()
+    assert all(p.grad is None for p in prompts._model.parameters())
+
+
+def test_a_tokenizer_without_a_start_token_is_refused(task: given.Task) -> None:
+    def without_start(sentences: list[str]) -> torch.Tensor:
+        return task.backbone.tokenize(sentences)[:, 1:]
+
+    odd = replace(task, backbone=replace(task.backbone, tokenize=without_start))
+    with pytest.raises(ValueError, match="start token"):
+        Prompts(odd, 4).tokens(NAMES)

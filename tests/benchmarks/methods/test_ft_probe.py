@@ -1,0 +1,35 @@
+from dataclasses import replace
+
+import torch
+
+from benchmarks.methods import task as given
+from benchmarks.methods.ft_probe import FtProbe, ft_probe
+from benchmarks.methods.stock import stock
+
+
+def test_without_training_it_is_stock(task: given.Task, shown: given.Tests) -> None:
+    names = ["green thing", "grey square"]
+    answers = ft_probe(task, FtProbe(epochs=0))["FT-Probe"].similarities(shown, names)
+    expected = stock(task)["stock"].similarities(shown, names)
+    torch.testing.assert_close(answers, expected, rtol=0, atol=1e-5)
+
+
+def test_its_curve_can_be_watched(task: given.Task, shown: given.Tests) -> None:
+    curve: list[tuple[int, int, torch.Tensor]] = []
+
+    def watch(epoch: int, epochs: int, answerer: given.Answerer) -> None:
+        curve.append((epoch, epochs, answerer.similarities(shown, task.class_names)))
+
+    settings = FtProbe(3, 8, 1e-3, 1e-2)
+    answers = ft_probe(replace(task, watch=watch), settings)["FT-Probe"]
+    assert [(epoch, epochs) for epoch, epochs, _ in curve] == [(1, 3), (2, 3), (3, 3)]
+    assert not torch.equal(curve[0][2], curve[1][2])
+    assert torch.equal(curve[2][2], answers.similarities(shown, task.class_names))
+
+
+def test_the_text_tower_stays(task: given.Task) -> None:
+    model = ft_probe(task, FtProbe(1, 8, 1e-3))["FT-Probe"].model  # type: ignore[attr-defined]
+    theta_0 = dict(task.backbone.model.named_parameters())
+    moved = {name for name, p in model.named_parameters() if not torch.equal(p, theta_0[name])}
+    assert moved
+    assert all(name.startswith("visual.") for name in moved)

@@ -1,0 +1,38 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from benchmarks.methods.linear_probe import logistic_regression
+
+
+@pytest.fixture(scope="module")
+def data() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(60) % 3
+    centres = torch.randn(3, 16, generator=generator)
+    return F.normalize(centres[labels] + torch.randn(60, 16, generator=generator), dim=-1), labels
+
+
+@pytest.mark.parametrize("c", [0.316, 31.6, 1e3])
+def test_the_gradient_vanishes(data: tuple[torch.Tensor, torch.Tensor], c: float) -> None:
+    features, labels = data
+    weight, bias = logistic_regression(features, labels, 3, c, 1_000)
+    weight, bias = weight.double().requires_grad_(True), bias.double().requires_grad_(True)
+    error = F.cross_entropy(features.double() @ weight.T + bias, labels, reduction="sum")
+    value = c * error + weight.square().sum() / 2
+    for gradient in torch.autograd.grad(value, [weight, bias]):
+        assert gradient.abs().max() < 1e-4 * max(1, c)
+
+
+def test_equals_scikit_learn(data: tuple[torch.Tensor, torch.Tensor]) -> None:
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    features, labels = data
+    weight, bias = logistic_regression(features, labels, 3, 31.6, 1_000)
+    reference = linear_model.LogisticRegression(C=31.6, max_iter=1_000, tol=1e-8)
+    reference.fit(features.double().numpy(), labels.numpy())
+    np.testing.assert_allclose(weight.numpy(), reference.coef_, atol=1e-3)
+    # The softmax leaves one bias free.
+    np.testing.assert_allclose(
+        (bias - bias.mean()).numpy(), reference.intercept_ - reference.intercept_.mean(), atol=1e-3
+    )

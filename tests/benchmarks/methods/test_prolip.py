@@ -1,0 +1,42 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from benchmarks.methods import task as given
+from benchmarks.methods.prolip import ProLip, before_projection, projection, prolip
+from benchmarks.methods.stock import stock
+from core.clip.backbone import Backbone
+
+NAMES = ["green thing", "grey square"]
+
+
+def test_the_frozen_part_and_the_projection_make_the_features(task: given.Task, shown: given.Tests) -> None:
+    name, transposed = projection(task.backbone)
+    weight = task.backbone.model.get_parameter(name)
+    with torch.no_grad():
+        before = before_projection(task.backbone)(shown.pixels)
+        features = F.normalize(before @ (weight.T if transposed else weight), dim=-1)
+    torch.testing.assert_close(features, shown.stock_features, rtol=0, atol=1e-5)
+
+
+def test_nothing_but_the_projection_moves(task: given.Task) -> None:
+    model = prolip(task, ProLip(steps=3, learning_rate=1e-3, views=1))["ProLIP"].model  # type: ignore[attr-defined]
+    theta_0 = dict(task.backbone.model.named_parameters())
+    moved = {name for name, p in model.named_parameters() if not torch.equal(p, theta_0[name])}
+    assert moved == {projection(task.backbone)[0]}
+
+
+def test_a_strong_regularisation_keeps_it_stock(task: given.Task, shown: given.Tests) -> None:
+    expected = stock(task)["stock"].similarities(shown, NAMES)
+    moved = []
+    for strength in (0.0, 1e4):
+        settings = ProLip(steps=50, learning_rate=1e-3, regularisation=strength, views=1)
+        answers = prolip(task, settings)["ProLIP"].similarities(shown, NAMES)
+        moved.append((answers - expected).abs().max())
+    assert moved[1] < 1e-2 < moved[0]
+
+
+def test_an_image_tower_without_a_projection_is_refused(backbone: Backbone) -> None:
+    with pytest.raises(ValueError, match="linear projection"):
+        projection(Backbone(**{**vars(backbone), "model": nn.Linear(2, 2)}))

@@ -1,0 +1,138 @@
+"""The folded network against the plain one: values, gradients, and what must not change."""
+
+import copy
+
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from core.clip.folding import depthwise, fold_batch_norms
+
+
+class Tower(nn.Module):
+    """An image tower of a timm network with statistics of its own in every norm."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.trunk = timm.create_model(name, num_classes=16)
+        generator = torch.Generator().manual_seed(0)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                for tensor in (module.running_mean, module.bias.data):
+                    assert tensor is not None
+                    tensor.copy_(torch.randn(tensor.shape, generator=generator) * 0.1)
+                for tensor in (module.running_var, module.weight.data):
+                    assert tensor is not None
+                    tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
+        self.eval()
+
+    def encode_image(self, pixels: Tensor) -> Tensor:
+        features: Tensor = self.trunk(pixels)
+        return features
+
+
+class Shared(Tower):
+    """A convolution whose output goes to its norm and past it: not to be folded."""
+
+    def encode_image(self, pixels: Tensor) -> Tensor:
+        stem = self.trunk.conv1(pixels)
+        return (self.trunk.bn1(stem) + stem).mean(dim=(2, 3))
+
+
+def pixels(count: int, size: int) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    batch = torch.randn(count, 3, size, size, generator=generator)
+    return batch.contiguous(memory_format=torch.channels_last)
+
+
+def gradients(model: Tower, given: Tensor) -> dict[str, Tensor]:
+    model.zero_grad()
+    model.encode_image(given).square().sum().backward()  # type: ignore[no-untyped-call]
+    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize(
+    "name", ["tf_efficientnet_lite0", "mobilenetv2_035", "resnet18", "vit_tiny_patch16_224"]
+)
+def test_a_folded_network_is_the_same_function_of_the_same_parameters(name: str) -> None:
+    torch.manual_seed(0)
+    size = 224 if name.startswith("vit") else 64
+    plain = Tower(name)
+    folded = copy.deepcopy(plain)
+    fold_batch_norms(folded, size)
+    if not name.startswith("vit"):
+        assert any("forward" in vars(module) for module in folded.modules())
+    assert [n for n, _ in folded.named_parameters()] == [n for n, _ in plain.named_parameters()]
+    assert list(folded.state_dict()) == list(plain.state_dict())
+    given = pixels(2, size)
+    torch.testing.assert_close(folded.encode_image(given), plain.encode_image(given), rtol=1e-3, atol=1e-4)
+    expected, found = gradients(plain, given), gradients(folded, given)
+    assert found.keys() == expected.keys()
+    largest = max(float(gradient.abs().max()) for gradient in expected.values())
+    for parameter, gradient in expected.items():
+        torch.testing.assert_close(found[parameter], gradient, rtol=1e-2, atol=1e-4 * largest, msg=parameter)
+
+
+def test_a_copy_of_a_folded_network_has_its_own_parameters() -> None:
+    original = Tower("mobilenetv2_035")
+    fold_batch_norms(original, 64)
+    twin = copy.deepcopy(original)
+    given = pixels(2, 64)
+    before = original.encode_image(given)
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter.zero_()
+    assert torch.equal(original.encode_image(given), before)
+    assert twin.encode_image(given).abs().max() == 0
+
+
+def test_a_network_that_folding_would_change_stays_as_it_is() -> None:
+    model = Shared("resnet18")
+    given = pixels(2, 64)
+    before = model.encode_image(given)
+    fold_batch_norms(model, 64)
+    assert torch.equal(model.encode_image(given), before)
+    assert not any("forward" in vars(module) for module in model.modules())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "dilation"),
+    [(3, 1, 1, 1), (3, 2, 0, 1), (5, 1, 2, 1), (5, 2, 2, 1), (3, 1, 2, 2)],
+)
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_depthwise_is_conv2d(
+    dtype: torch.dtype, kernel: int, stride: int, padding: int, dilation: int, with_bias: bool
+) -> None:
+    generator = torch.Generator().manual_seed(2)
+
+    def drawn(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator).to(dtype).requires_grad_(True)
+
+    x, weight = drawn(2, 6, 11, 12), drawn(6, 1, kernel, kernel)
+    bias = drawn(6) if with_bias else None
+    geometry = ((stride, stride), (padding, padding), (dilation, dilation))
+    inputs = [tensor for tensor in (x, weight, bias) if tensor is not None]
+    ours = depthwise(x, weight, bias, *geometry)
+    plain = F.conv2d(*(t.float() if t is not None else None for t in (x, weight, bias)), *geometry, groups=6)  # type: ignore[arg-type]
+    assert ours.dtype == dtype
+    close = {"rtol": 2e-2, "atol": 0.2} if dtype is torch.bfloat16 else {"rtol": 1e-4, "atol": 1e-4}
+    torch.testing.assert_close(ours.float(), plain, **close)
+    of_output = torch.randn(plain.shape, generator=generator)
+    found = torch.autograd.grad(ours, inputs, of_output.to(dtype))
+    expected = torch.autograd.grad(plain, inputs, of_output)
+    for one, other in zip(found, expected, strict=True):
+        assert one.dtype == dtype
+        torch.testing.assert_close(one.float(), other.float(), **close)
+
+
+def test_depthwise_follows_autocast() -> None:
+    x, weight = torch.randn(1, 4, 8, 8), torch.randn(4, 1, 3, 3, requires_grad=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        result = depthwise(x, weight, None, (1, 1), (1, 1), (1, 1))
+    assert result.dtype == torch.bfloat16
+    result.float().sum().backward()  # type: ignore[no-untyped-call]
+    assert weight.grad is not None
+    assert weight.grad.dtype == torch.float32
