@@ -22,7 +22,7 @@ $(VENV)/.installed: pyproject.toml
 	@$(PYTHON3) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON3) can make no virtual environment: sudo apt-get install python3-venv"; exit 1; }
 	$(PYTHON3) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[server,starter,test]'
+	$(BIN)/python -m pip install --quiet --editable '.[server,starter,benchmarks,test]'
 	@touch $@
 
 export DATA  # a path with spaces or quotes arrives as it is

@@ -7,6 +7,7 @@ import threading
 from types import FrameType
 
 import uvicorn
+from starlette.datastructures import State
 
 from api.app import create_app
 from api.auth import refusal_to_listen
@@ -19,10 +20,12 @@ MOST_FILES = 65_536
 
 
 class Server(uvicorn.Server):
-    """Tells the application at once that it is to stop, so that long polls end before their time."""
+    """Tells the application at once that it is to stop: long polls and streams end before their time."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self.config.app.state.stopping.set()  # type: ignore[union-attr]
+        state: State = self.config.app.state  # type: ignore[union-attr]
+        state.stopping.set()
+        state.feed.stop()
         # Threads that download a backbone or read a huge upload would hold up the end for minutes.
         insist = threading.Timer(DRAIN_SECONDS + 2, os._exit, (0,))
         insist.daemon = True
@@ -40,9 +43,9 @@ def allow_many_files() -> None:
 
 
 def main() -> None:
-    start_logging()
-    allow_many_files()
     settings = get_settings()
+    start_logging(settings)
+    allow_many_files()
     refusal = refusal_to_listen(settings)
     if refusal is not None:
         sys.exit(refusal)

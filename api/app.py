@@ -8,14 +8,13 @@ from typing import Any
 
 from fastapi import Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import PlainTextResponse
-from prometheus_fastapi_instrumentator import Instrumentator
 from starlette.formparsers import MultiPartParser
 
-from api import classify, errors, health, jobs, models
+from api import classify, errors, events, health, jobs, metrics, models
 from api.adapt.routes import make_router
 from api.auth import Door, described
 from api.body import BodyGuard
+from api.feed import Feed
 from api.request_id import RequestId
 from core.scratch import sweep_scratch
 from core.serving.service import Serving
@@ -55,23 +54,18 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.blobs = Blobs(settings.blobs_url())
     app.state.serving = Serving(settings, app.state.database, app.state.blobs)
     app.state.celery = make_celery(settings)
+    app.state.feed = Feed(app.state.database)
+    app.state.checks = health.Checks(app.state)
     app.state.stopping = threading.Event()
 
     errors.install(app)
     app.include_router(health.router)
-    for router in (make_router(settings), jobs.router, models.router, classify.router):
+    for router in (make_router(settings), jobs.router, events.router, models.router, classify.router):
         app.include_router(router, dependencies=[Depends(described)])
-    metrics = Instrumentator(excluded_handlers=["/metrics"]).instrument(app)
-    metrics.expose(
-        app,
-        tags=["health"],
-        dependencies=[Depends(described)],
-        response_class=PlainTextResponse,
-        responses=errors.responses(401),
-    )
+    metrics.install(app)
     # The last one added stands outermost.
     app.add_middleware(BodyGuard, max_bytes=settings.max_request_bytes)
-    app.add_middleware(Door, settings=settings)
+    app.add_middleware(Door, settings=settings, database=app.state.database)
     app.add_middleware(RequestId)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app

@@ -1,22 +1,57 @@
-"""Who may call: everyone on this machine, or whoever has the key."""
+"""Who may call, and for whom: whoever has a key acts for its owner. Where there is no key at all,
+everyone on this machine does so for the default owner."""
 
 import ipaddress
+import re
 import secrets
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from fastapi.security import HTTPBearer
 from fastapi.security.utils import get_authorization_scheme_param
-from starlette.datastructures import Headers
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.errors import MEDIA_TYPE, problem_body
+from api.errors import MEDIA_TYPE, headers_of, problem_body
+from api.rates import Rates
 from core.clip.errors import ClipCiteError
 from core.settings import Settings
+from core.store import keys
+from core.store.errors import DatabaseUnavailable
+from core.store.keys import ADAPT, ADMIN, CLASSIFY, SCOPES
+from core.store.owners import DEFAULT_OWNER
+from core.store.session import Database
 
 OPEN_PATHS = {"/healthz", "/readyz", "/docs", "/openapi.json"}
+# What a key needs for it: the first that fits. What fits none is for admins, who may do everything.
+NEEDED: tuple[tuple[str, re.Pattern[str], frozenset[str]], ...] = (
+    ("POST", re.compile(r"/classify"), frozenset({CLASSIFY})),
+    ("GET", re.compile(r"/models(/[^/]+)?"), frozenset({CLASSIFY, ADAPT})),
+    ("", re.compile(r"/(adapt|jobs|models)(/.*)?"), frozenset({ADAPT})),
+)
+KEYS_ASKED_SECONDS = 1.0
 # Only described by this, for /docs and generated clients; the door checks it.
-described = HTTPBearer(auto_error=False, description="CLIPCITE_API_KEY of the service, where one is set.")
+described = HTTPBearer(
+    auto_error=False,
+    description="A key from `clipcite keys create`, or the service's CLIPCITE_API_KEY, where there are keys.",
+)
+
+
+@dataclass(frozen=True)
+class Caller:
+    owner: str
+    scopes: frozenset[str]
+    key_id: str
+    """Which key it was, never the key itself."""
+
+
+OPERATOR = Caller(DEFAULT_OWNER, frozenset(SCOPES), "CLIPCITE_API_KEY")
+THIS_MACHINE = Caller(DEFAULT_OWNER, frozenset(SCOPES), "none")
 
 
 class Unauthorized(ClipCiteError):
@@ -26,6 +61,11 @@ class Unauthorized(ClipCiteError):
 
 class ForeignSite(ClipCiteError):
     code = "foreign_site"
+    status = 403
+
+
+class MissingScope(ClipCiteError):
+    code = "missing_scope"
     status = 403
 
 
@@ -43,60 +83,153 @@ def refusal_to_listen(settings: Settings) -> str | None:
     """Why the service must not start as it is set up; None if it may."""
     if settings.api_key is not None and len(settings.api_key.get_secret_value()) < 16:
         return "CLIPCITE_API_KEY must have at least 16 characters, for example from `openssl rand -hex 32`."
-    if settings.api_key is None and not is_loopback(settings.host):
+    if settings.api_key is None and not is_loopback(settings.host) and not _has_keys(settings):
         return (
-            f"Without a key the service listens on this machine only, not on {settings.host}. Set "
-            "CLIPCITE_API_KEY (for example to the output of `openssl rand -hex 32`), or use --host 127.0.0.1."
+            f"Without a key the service listens on this machine only, not on {settings.host}. Make one with "
+            "`clipcite keys create`, or set CLIPCITE_API_KEY (for example to the output of `openssl rand "
+            "-hex 32`), or use --host 127.0.0.1."
         )
     return None
 
 
-def check(settings: Settings, headers: Headers) -> None:
-    """Whether a request with these headers may come in.
+def _has_keys(settings: Settings) -> bool:
+    database = Database(settings.sqlalchemy_url())
+    try:
+        database.check()
+        with database.read() as session:
+            return keys.any_good(session)
+    except DatabaseUnavailable:
+        return False
+    finally:
+        database.close()
 
-    Raises:
-        Unauthorized: there is a key, and the request does not bring it.
-        ForeignSite: there is none, and a web page of another site sent the request through a
-            browser on this machine.
-    """
-    if settings.api_key is not None:
-        scheme, given = get_authorization_scheme_param(headers.get("authorization"))
-        expected = settings.api_key.get_secret_value()
-        if scheme.lower() != "bearer" or not secrets.compare_digest(given.encode(), expected.encode()):
-            raise Unauthorized("Send the header `Authorization: Bearer <key>` with the key of this service.")
-        return
-    # A name that points to 127.0.0.1 (DNS rebinding), or a form on a foreign page.
-    host = _host_of(f"//{headers.get('host', '')}")
-    origin = headers.get("origin")
-    if not is_loopback(host) or (origin is not None and not is_loopback(_host_of(origin))):
-        raise ForeignSite(
-            "Without a key only programs and pages of this machine may call. Use http://127.0.0.1 or "
-            "http://localhost, or set CLIPCITE_API_KEY."
-        )
+
+def needed_scopes(method: str, path: str) -> frozenset[str]:
+    """Any one of them is enough."""
+    for only, pattern, scopes in NEEDED:
+        if only in {"", method} and pattern.fullmatch(path):
+            return scopes
+    return frozenset({ADMIN})
 
 
 class Door:
-    """ASGI middleware: strangers are turned away before any of their body is read."""
+    """ASGI middleware: strangers are turned away before any of their body is read. For the others it
+    leaves word who calls, as `caller` in the request's state."""
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, database: Database) -> None:
         self.app = app
         self.settings = settings
+        self.database = database
+        self.rates = Rates(settings.requests_per_minute)
+        self._keys_made = settings.api_key is not None or not is_loopback(settings.host)
+        self._keys_asked = -KEYS_ASKED_SECONDS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
+            if scope.get("path") == "/readyz":
+                scope.setdefault("state", {})["may_know"] = await self._may_know(Headers(scope=scope))
             await self.app(scope, receive, send)
             return
+        rate: Mapping[str, str] = {}
         try:
-            check(self.settings, Headers(scope=scope))
-        except (Unauthorized, ForeignSite) as refused:
-            headers = {"WWW-Authenticate": "Bearer"} if refused.status == 401 else {}
+            caller = await self._caller(Headers(scope=scope))
+            rate = self.rates.take(caller.key_id)
+            _check_scope(caller, scope)
+        except ClipCiteError as refused:
             body = problem_body(scope, refused.status, refused.code, refused.detail)
             # The rest of the body is not read, so the connection can't carry another request.
-            headers["Connection"] = "close"
+            headers = {**rate, **headers_of(refused), "Connection": "close"}
             answer = Response(body, refused.status, headers, media_type=MEDIA_TYPE)
             await answer(scope, receive, send)
             return
-        await self.app(scope, receive, send)
+        scope.setdefault("state", {})["caller"] = caller
+
+        async def send_with_rate(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(rate)
+            await send(message)
+
+        await self.app(scope, receive, send_with_rate if rate else send)
+
+    async def _caller(self, headers: Headers) -> Caller:
+        """Who sent a request with these headers.
+
+        Raises:
+            Unauthorized, KeyRefused: there are keys, and the request brings none that opens.
+            ForeignSite: there is none, and a web page of another site sent the request through a
+                browser on this machine.
+        """
+        scheme, given = get_authorization_scheme_param(headers.get("authorization"))
+        if scheme.lower() == "bearer":
+            expected = self.settings.api_key
+            if expected is not None and _same(given, expected.get_secret_value()):
+                return OPERATOR
+            if keys.is_formed(given):
+                caller = await run_in_threadpool(self._look_up, given)
+                if caller is not None:
+                    return caller
+        if await self._keys_needed():
+            raise Unauthorized(
+                "Send the header `Authorization: Bearer <key>` with a key of this service. Its operator "
+                "makes one with `clipcite keys create`."
+            )
+        if not _is_of_this_machine(headers):
+            raise ForeignSite(
+                "Without a key only programs and pages of this machine may call. Use http://127.0.0.1 or "
+                "http://localhost, or set CLIPCITE_API_KEY."
+            )
+        return THIS_MACHINE
+
+    async def _may_know(self, headers: Headers) -> bool:
+        """Whether whoever sent these may hear what is wrong with the service."""
+        try:
+            return ADMIN in (await self._caller(headers)).scopes
+        except DatabaseUnavailable:  # which is what is wrong; what was last known of keys counts
+            return not self._keys_made and _is_of_this_machine(headers)
+        except ClipCiteError:
+            return False
+
+    def _look_up(self, key: str) -> Caller | None:
+        with self.database.read() as session:
+            row = keys.find(session, key)
+            if row is None:
+                return None
+            stale = keys.is_stale(session, row)
+        if stale:
+            with suppress(DatabaseUnavailable), self.database.write() as session:
+                keys.note_use(session, row.id)
+        return Caller(row.owner, frozenset(row.scopes), row.id)
+
+    async def _keys_needed(self) -> bool:
+        """From the first key on for ever. Until then the database is asked at most once a second."""
+        if not self._keys_made and time.monotonic() - self._keys_asked >= KEYS_ASKED_SECONDS:
+            self._keys_made = await run_in_threadpool(self._any_made)
+            self._keys_asked = time.monotonic()
+        return self._keys_made
+
+    def _any_made(self) -> bool:
+        with self.database.read() as session:
+            return keys.any_made(session)
+
+
+def _check_scope(caller: Caller, scope: Scope) -> None:
+    needed = needed_scopes(scope["method"], scope["path"])
+    if not caller.scopes & (needed | {ADMIN}):
+        raise MissingScope(
+            f"This needs a key with the scope {' or '.join(sorted(needed))}; this one has "
+            f"{', '.join(sorted(caller.scopes))}. Ask the operator for another (`clipcite keys create`)."
+        )
+
+
+def _same(given: str, expected: str) -> bool:
+    return secrets.compare_digest(given.encode(), expected.encode())
+
+
+def _is_of_this_machine(headers: Headers) -> bool:
+    """Neither by a name that points to 127.0.0.1 (DNS rebinding), nor by a form on a foreign page."""
+    host = _host_of(f"//{headers.get('host', '')}")
+    origin = headers.get("origin")
+    return is_loopback(host) and (origin is None or is_loopback(_host_of(origin)))
 
 
 def _host_of(url: str) -> str:

@@ -13,8 +13,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
 from api.adapt.intake import display_name
-from api.deps import TheServing, TheSettings
+from api.deps import TheOwner, TheServing, TheSettings
 from api.errors import InvalidRequest, invalid_model, json_or_invalid, responses
+from core.clip.balance import NEW_NAMES_BALANCE
 from core.clip.errors import BadPicture, InvalidClassNames, InvalidConfig
 from core.clip.prompts import check_templates, check_texts, clean_class_name, same_class
 from core.serving.service import STOCK, ClassName, NoReadablePicture
@@ -46,6 +47,15 @@ class Options(BaseModel):
     model: str = Field(STOCK, description="A model's id, `stock`, or `stock:<backbone>`.", max_length=600)
     alpha: float | None = Field(None, ge=0, le=1, description="In steps of 0.01; default the model's.")
     templates: list[str] | None = Field(None, description="Default the model's.")
+    new_names_balance: float = Field(
+        NEW_NAMES_BALANCE,
+        ge=0,
+        le=1,
+        description=(
+            "Fine-tuning draws pictures of new classes to the trained names. This share of the margin by "
+            "which the model prefers trained names for its own pictures is taken off them; 0: nothing."
+        ),
+    )
     top_k: int | None = Field(None, ge=1, description="Only the best so many names; default all.")
 
 
@@ -97,6 +107,7 @@ EXAMPLE: JsonDict = {
     "model": "mdl_01m883zfhkxd2329sa0r05wkw7",
     "backbone": "starter",
     "alpha": 0.5,
+    "trained_names_penalty": 0.02,
     "class_names": [{"name": "red fox", "kind": "trained"}, {"name": "hedgehog", "kind": "new"}],
     "results": [
         {
@@ -119,6 +130,9 @@ class ClassifyOut(BaseModel):
     model: str
     backbone: str
     alpha: float
+    trained_names_penalty: float = Field(
+        description="What new_names_balance took off the similarities of trained names."
+    )
     class_names: list[ClassKind]
     results: list[PictureResult]
     timing_ms: Timing
@@ -194,15 +208,17 @@ BODY = {
 
 
 @router.post("/classify", responses=responses(400, 401, 404, 413, 422, 503), openapi_extra=BODY)
-def classify(wanted: Annotated[Wanted, Depends(wanted)], serving: TheServing) -> ClassifyOut:
+def classify(wanted: Annotated[Wanted, Depends(wanted)], serving: TheServing, owner: TheOwner) -> ClassifyOut:
     """Rank class names for each picture. Any names may be asked for, trained or not."""
     try:
         answer = serving.classify(
             wanted.pictures,
             wanted.class_names,
+            owner=owner,
             model=wanted.options.model,
             alpha=wanted.options.alpha,
             templates=wanted.options.templates,
+            new_names_balance=wanted.options.new_names_balance,
             top_k=wanted.options.top_k,
         )
     except NoReadablePicture as error:
@@ -225,6 +241,7 @@ def classify(wanted: Annotated[Wanted, Depends(wanted)], serving: TheServing) ->
             "model": answer.model,
             "backbone": answer.backbone,
             "alpha": answer.alpha,
+            "trained_names_penalty": answer.trained_names_penalty,
             "class_names": [{"name": name, "kind": kind} for name, kind in answer.kinds.items()],
             "results": results,
             "timing_ms": answer.timing_ms,

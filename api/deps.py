@@ -4,6 +4,8 @@ from typing import Annotated
 
 from fastapi import Depends, Query, Request
 
+from api.auth import Caller
+from api.feed import Feed
 from core.serving.service import Serving
 from core.settings import Settings
 from core.store.blobs import Blobs
@@ -30,9 +32,21 @@ def _serving(request: Request) -> Serving:
     return serving
 
 
+def _feed(request: Request) -> Feed:
+    feed: Feed = request.app.state.feed
+    return feed
+
+
+def _owner(request: Request) -> str:
+    caller: Caller = request.state.caller
+    return caller.owner
+
+
+TheOwner = Annotated[str, Depends(_owner)]
 TheSettings = Annotated[Settings, Depends(_settings)]
 TheDatabase = Annotated[Database, Depends(_database)]
 TheBlobs = Annotated[Blobs, Depends(_blobs)]
 TheServing = Annotated[Serving, Depends(_serving)]
+TheFeed = Annotated[Feed, Depends(_feed)]
 Limit = Annotated[int, Query(ge=1, le=100, description="At most so many, newest first.")]
 After = Annotated[str | None, Query(description="`next_cursor` of the page before.")]

@@ -98,10 +98,20 @@ def render(scope: Scope, status: int, code: str, detail: str) -> tuple[list[tupl
     return [(b"content-type", MEDIA_TYPE.encode())], problem_body(scope, status, code, detail)
 
 
+def headers_of(error: ClipCiteError) -> dict[str, str]:
+    """What a client's library looks for beside the status."""
+    headers = dict(getattr(error, "headers", {}))
+    if error.status in {429, 503}:
+        headers["Retry-After"] = str(getattr(error, "retry_after", RETRY_AFTER))
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return headers
+
+
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The problems that a route may answer with, for its OpenAPI description."""
     if 401 in statuses:
-        statuses = (*statuses, 403)  # api.auth answers with either
+        statuses = (*statuses, 403, 429)  # api.auth answers with any of them
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {s: {"description": HTTPStatus(s).phrase, "content": content} for s in statuses}
 
@@ -145,15 +155,10 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(ClipCiteError)
     def expected(request: Request, error: ClipCiteError) -> Response:
-        headers = {}
-        if error.status == 503:
-            headers["Retry-After"] = str(getattr(error, "retry_after", RETRY_AFTER))
-        if error.status == 401:
-            headers["WWW-Authenticate"] = "Bearer"
         errors = list(getattr(error, "errors", ()))
         if isinstance(error, InvalidConfig):
             errors.append({"pointer": f"/config/{error.field}", "detail": error.detail})
-        return answer(request, error.status, error.code, error.detail, errors, headers)
+        return answer(request, error.status, error.code, error.detail, errors, headers_of(error))
 
     @app.exception_handler(RequestValidationError)
     def malformed(request: Request, error: RequestValidationError) -> Response:

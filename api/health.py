@@ -1,16 +1,28 @@
-"""Is it alive, and can it work? No key is asked for."""
+"""Is it alive, and can it work? No key is asked for; what exactly is wrong is told to those who have one."""
 
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Literal
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
+from starlette.datastructures import State
 
-from api.deps import TheBlobs, TheDatabase, TheServing
 from core.clip.errors import ClipCiteError
 from core.store import queue
 
 router = APIRouter(tags=["health"])
+logger = logging.getLogger(__name__)
 Part = Literal["ok", "degraded", "unavailable"]
+GOOD_SECONDS = 1.0
+NOT_FOR_YOU = (
+    "The operator can see why: in the service's log, or here with a key that has the scope admin (the header "
+    "`Authorization: Bearer <key>`)."
+)
 
 
 class Alive(BaseModel):
@@ -27,6 +39,50 @@ class Readiness(BaseModel):
     parts: dict[str, PartReadiness]
 
 
+class Checks:
+    """Asks database, storage and broker in a thread of its own, and at most once per second: neither
+    many who ask nor a database that hangs can take the threads and connections of other requests."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checks")
+        self._lock = threading.Lock()
+        self._asked: Future[dict[str, PartReadiness]] | None = None
+        self._good_until = 0.0
+        self._told: dict[str, Part] = {}
+
+    async def ask(self) -> dict[str, PartReadiness]:
+        with self._lock:
+            done = self._asked is not None and self._asked.done()
+            if self._asked is None or (done and time.monotonic() > self._good_until):
+                self._asked = self._thread.submit(self._check)
+            asked = self._asked
+        parts = await asyncio.shield(asyncio.wrap_future(asked))
+        backbone = _part(self._state.serving.ready)  # costs nothing, and is news at once
+        return {**parts, "backbone": backbone}
+
+    def _check(self) -> dict[str, PartReadiness]:
+        parts = {
+            "database": _part(self._state.database.check),
+            "storage": _part(self._state.blobs.check),
+            "broker": _part(lambda: queue.check(self._state.celery), without="degraded"),
+        }
+        for name, part in parts.items():
+            if part.status != self._told.get(name, "ok"):
+                logger.warning("The %s is %s. %s", name, part.status, part.reason or "")
+            self._told[name] = part.status
+        self._good_until = time.monotonic() + GOOD_SECONDS
+        return parts
+
+
+def _part(check: Callable[[], None], *, without: Part = "unavailable") -> PartReadiness:
+    try:
+        check()
+    except ClipCiteError as error:
+        return PartReadiness(status=without, reason=error.detail)
+    return PartReadiness(status="ok")
+
+
 @router.get("/healthz")
 async def alive() -> Alive:
     """The process answers, also when all its threads are busy."""
@@ -34,28 +90,20 @@ async def alive() -> Alive:
 
 
 @router.get("/readyz", responses={503: {"model": Readiness}})
-def ready(
-    request: Request, response: Response, database: TheDatabase, blobs: TheBlobs, serving: TheServing
-) -> Readiness:
+async def ready(request: Request, response: Response) -> Readiness:
     """503 unless database, storage and the default backbone are there. Without the broker it is
-    `degraded`: jobs are taken and wait in the database."""
-    checks = {"database": database.check, "storage": blobs.check, "backbone": serving.ready}
-    parts = {}
-    for name, check in checks.items():
-        try:
-            check()
-            parts[name] = PartReadiness(status="ok")
-        except ClipCiteError as error:
-            parts[name] = PartReadiness(status="unavailable", reason=error.detail)
-    try:
-        queue.check(request.app.state.celery)
-        parts["broker"] = PartReadiness(status="ok")
-    except ClipCiteError as error:
-        parts["broker"] = PartReadiness(status="degraded", reason=error.detail)
+    `degraded`: jobs are taken and wait in the database. Why a part is not there is told to those who may
+    see `/metrics`. Asked for at most once per second, however many ask."""
+    parts = await request.app.state.checks.ask()
     worst: Part = "ok"
     for part in parts.values():
         if part.status == "unavailable" or (part.status == "degraded" and worst == "ok"):
             worst = part.status
     if worst == "unavailable":
         response.status_code = 503
+    if not request.state.may_know:
+        parts = {
+            name: part if part.status == "ok" else PartReadiness(status=part.status, reason=NOT_FOR_YOU)
+            for name, part in parts.items()
+        }
     return Readiness(status=worst, parts=parts)

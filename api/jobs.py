@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.config import JsonDict
 from starlette.concurrency import run_in_threadpool
 
-from api.deps import After, Limit, TheBlobs, TheDatabase
+from api.deps import After, Limit, TheBlobs, TheDatabase, TheOwner
 from api.errors import responses
-from core.store import jobs
+from core.store import deletions, jobs
 from core.store.session import Database
 from core.store.tables import FINAL, Job
 
@@ -127,41 +127,36 @@ class JobPage(BaseModel):
     next_cursor: str | None
 
 
-class Event(BaseModel):
-    seq: int
-    at: datetime
-    type: str
-    data: dict[str, Any]
-
-
-class EventList(BaseModel):
-    data: list[Event]
-
-
-def read_job(database: Database, job_id: str) -> JobOut:
+def read_job(database: Database, owner: str, job_id: str) -> JobOut:
     with database.read() as session:
-        job = jobs.get(session, job_id)
+        job = jobs.get(session, job_id, owner=owner)
         return JobOut.of(job, jobs.queue_position(session, job))
 
 
 @router.get("", responses=responses(401, 422, 503))
 def list_jobs(
-    database: TheDatabase, status: Status | None = None, limit: Limit = 20, after: After = None
+    database: TheDatabase,
+    owner: TheOwner,
+    status: Status | None = None,
+    limit: Limit = 20,
+    after: After = None,
 ) -> JobPage:
     """Newest first."""
     with database.read() as session:
-        page, more = jobs.list_page(session, status=status, limit=limit, after=after)
+        page, more = jobs.list_page(session, owner=owner, status=status, limit=limit, after=after)
         places = jobs.queue_positions(session, page)
     data = [JobOut.of(job, places.get(job.id)) for job in page]
     return JobPage(data=data, has_more=more, next_cursor=page[-1].id if more else None)
 
 
 @router.get("/{job_id}", responses=responses(401, 404, 422, 503))
-async def get_job(request: Request, database: TheDatabase, job_id: str, wait: Wait = 0) -> JobOut:
+async def get_job(
+    request: Request, database: TheDatabase, owner: TheOwner, job_id: str, wait: Wait = 0
+) -> JobOut:
     """The job as it is; with `wait` as soon as it has ended."""
     until = time.monotonic() + wait
     while True:
-        job = await run_in_threadpool(read_job, database, job_id)
+        job = await run_in_threadpool(read_job, database, owner, job_id)
         stopping = request.app.state.stopping.is_set()
         if job.status in FINAL or time.monotonic() >= until or stopping or await request.is_disconnected():
             return job
@@ -169,29 +164,17 @@ async def get_job(request: Request, database: TheDatabase, job_id: str, wait: Wa
 
 
 @router.post("/{job_id}/cancel", status_code=202, responses=responses(401, 404, 409, 422, 503))
-def cancel_job(database: TheDatabase, job_id: str) -> JobOut:
+def cancel_job(database: TheDatabase, owner: TheOwner, job_id: str) -> JobOut:
     """A queued job is cancelled at once, a running one within seconds. Calling it again is harmless."""
     with database.write() as session:
-        job = jobs.request_cancel(session, job_id)
+        job = jobs.request_cancel(session, job_id, owner=owner)
         return JobOut.of(job, jobs.queue_position(session, job))
 
 
 @router.delete("/{job_id}", status_code=204, responses=responses(401, 404, 409, 422, 503))
-def delete_job(database: TheDatabase, blobs: TheBlobs, job_id: str) -> Response:
+def delete_job(database: TheDatabase, blobs: TheBlobs, owner: TheOwner, job_id: str) -> Response:
     """Remove the job and its pictures. Its model stays."""
     with database.write() as session:
-        jobs.delete(session, job_id)
-    blobs.delete_prefix(f"jobs/{job_id}")
+        jobs.delete(session, job_id, owner=owner)
+    deletions.finish(database, blobs, jobs.blobs_of(job_id))
     return Response(status_code=204)
-
-
-@router.get("/{job_id}/events", responses=responses(401, 404, 422, 503))
-def list_events(
-    database: TheDatabase,
-    job_id: str,
-    after: Annotated[int, Query(ge=0, le=2**31 - 1, description="Only events with a greater `seq`.")] = 0,
-) -> EventList:
-    """What happened to the job, in order."""
-    with database.read() as session:
-        events = jobs.events(session, job_id, after)
-    return EventList(data=[Event(seq=e.seq, at=e.at, type=e.type, data=e.data) for e in events])

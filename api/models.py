@@ -7,9 +7,9 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict
 from pydantic.config import JsonDict
 
-from api.deps import After, Limit, TheBlobs, TheDatabase, TheServing
+from api.deps import After, Limit, TheBlobs, TheDatabase, TheOwner, TheServing
 from api.errors import responses
-from core.store import models
+from core.store import deletions, models
 from core.store.tables import Model
 
 router = APIRouter(prefix="/models", tags=["models"])
@@ -66,25 +66,27 @@ class ModelPage(BaseModel):
 
 
 @router.get("", responses=responses(401, 422, 503))
-def list_models(database: TheDatabase, limit: Limit = 20, after: After = None) -> ModelPage:
+def list_models(database: TheDatabase, owner: TheOwner, limit: Limit = 20, after: After = None) -> ModelPage:
     """Newest first."""
     with database.read() as session:
-        page, more = models.list_page(session, limit=limit, after=after)
+        page, more = models.list_page(session, owner=owner, limit=limit, after=after)
     data = [ModelOut.of(model) for model in page]
     return ModelPage(data=data, has_more=more, next_cursor=page[-1].id if more else None)
 
 
 @router.get("/{model_id}", responses=responses(401, 404, 422, 503))
-def get_model(database: TheDatabase, model_id: str) -> ModelOut:
+def get_model(database: TheDatabase, owner: TheOwner, model_id: str) -> ModelOut:
     with database.read() as session:
-        return ModelOut.of(models.get(session, model_id))
+        return ModelOut.of(models.get(session, model_id, owner=owner))
 
 
 @router.delete("/{model_id}", status_code=204, responses=responses(401, 404, 422, 503))
-def delete_model(database: TheDatabase, blobs: TheBlobs, serving: TheServing, model_id: str) -> Response:
+def delete_model(
+    database: TheDatabase, blobs: TheBlobs, serving: TheServing, owner: TheOwner, model_id: str
+) -> Response:
     """Remove the model and its weights. Requests that are using it still finish."""
     with database.write() as session:
-        models.delete(session, model_id)
+        models.delete(session, model_id, owner=owner)
     serving.forget(model_id)
-    blobs.delete_prefix(f"models/{model_id}")
+    deletions.finish(database, blobs, models.blobs_of(model_id))
     return Response(status_code=204)

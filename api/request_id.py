@@ -1,5 +1,5 @@
 """Every request has an id: the caller's `X-Request-ID` if it is harmless, else a new one. It comes
-back in the answer and stands in problems and logs."""
+back in the answer and stands in problems and in what is logged meanwhile."""
 
 import re
 import secrets
@@ -7,7 +7,10 @@ import secrets
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from core.log import from_here
+
 HARMLESS = re.compile(r"[A-Za-z0-9._-]{1,64}")
+JOB = re.compile(r"/jobs/(job_[0-9a-z]{26})(/|$)")
 
 
 class RequestId:
@@ -21,6 +24,11 @@ class RequestId:
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if HARMLESS.fullmatch(given) else f"req_{secrets.token_hex(12)}"
         scope.setdefault("state", {})["request_id"] = request_id
+        # Not taken back at the end: the task is this request's own, and whoever logs its failure
+        # stands further outside than we.
+        from_here(request_id=request_id)
+        if job := JOB.match(scope["path"]):
+            from_here(job_id=job[1])
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":

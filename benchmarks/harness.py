@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from benchmarks.answers import Answers
-from benchmarks.data.dataset import DataSet
+from benchmarks.data.dataset import DataSet, Example
 from benchmarks.data.few_shot import draw_shots
 from benchmarks.methods.task import Answerer, Method, Task, Tests
 from core.clip.backbone import Backbone
@@ -63,24 +63,16 @@ def run(method: str, function: Method, trial: Trial, backbone: Backbone, out: Pa
     folder = trial.folder(out, backbone, method)
     if (folder / DONE).exists():
         return False
-    shots = tuple(draw_shots(trial.data.train, trial.trained, trial.shots, trial.seed))
-    label_of = {label: i for i, label in enumerate(trial.trained)}
-    task = Task(
-        backbone,
-        [open_picture(e.path, shortest_side=2 * backbone.image_size) for e in shots],
-        [label_of[e.label] for e in shots],
-        [trial.data.class_names[label] for label in trial.trained],
-        trial.data.templates,
-        trial.seed,
-    )
+    task = task_of(trial, backbone)
     started = time.monotonic()
     answerers = function(task)
     seconds = time.monotonic() - started
     folder.mkdir(parents=True, exist_ok=True)
-    shown = [(SHOTS, replace(trial.data, test=shots)), *((data.name, data) for data in trial.tests)]
+    own = (SHOTS, replace(trial.data, test=_shots(trial)))
+    shown = [own, *((data.name, data) for data in trial.tests)]
     for name, data in shown:
         for label, answerer in answerers.items():
-            _ask(answerer, data, trial, backbone).save(_file(folder, label, name))
+            ask(answerer, data, trial, backbone).save(_file(folder, label, name))
     record = {
         "labels": list(answerers),
         "tests": [data.name for data in trial.tests],
@@ -108,7 +100,26 @@ def results(method: str, trial: Trial, backbone: Backbone, out: Path) -> Iterato
         yield Result(label, answers, Answers.load(_file(folder, label, SHOTS)), record["seconds"])
 
 
-def _ask(answerer: Answerer, data: DataSet, trial: Trial, backbone: Backbone) -> Answers:
+def task_of(trial: Trial, backbone: Backbone) -> Task:
+    """What a trial gives to a method."""
+    shots = _shots(trial)
+    label_of = {label: i for i, label in enumerate(trial.trained)}
+    return Task(
+        backbone,
+        [open_picture(e.path, shortest_side=2 * backbone.image_size) for e in shots],
+        [label_of[e.label] for e in shots],
+        [trial.data.class_names[label] for label in trial.trained],
+        trial.data.templates,
+        trial.seed,
+    )
+
+
+def _shots(trial: Trial) -> tuple[Example, ...]:
+    return tuple(draw_shots(trial.data.train, trial.trained, trial.shots, trial.seed))
+
+
+def ask(answerer: Answerer, data: DataSet, trial: Trial, backbone: Backbone) -> Answers:
+    """What a method answers to the test pictures of a data set, all of whose names are candidates."""
     tests = _tests(backbone, tuple(e.path for e in data.test))
     similarities = answerer.similarities(tests, data.class_names).float().numpy()
     trained_names = {trial.data.class_names[label] for label in trial.trained}

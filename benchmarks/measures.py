@@ -27,7 +27,7 @@ class Difference:
 
 def harmonic_mean(x: Floats, y: Floats) -> Floats:
     total = x + y
-    mean: Floats = np.divide(2 * x * y, total, out=np.zeros_like(total), where=total > 0)
+    mean: Floats = np.divide(2 * x * y, total, out=np.zeros_like(total), where=~(total <= 0))
     return mean
 
 
@@ -46,6 +46,8 @@ def measure(run: Answers, weights: NDArray[np.int64], balance: float = 0.0) -> d
         return share
 
     b, n = accuracy(half, of_trained), accuracy(half, ~of_trained)
+    if (run.best_new >= 0).all() and not np.isfinite(run.new_score).any():
+        n = np.full_like(n, np.nan)  # a method that can't answer new names at all
     mixed_b, mixed_n = accuracy(mixed, of_trained), accuracy(mixed, ~of_trained)
     everything = np.ones_like(of_trained)
     return {

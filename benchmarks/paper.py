@@ -14,7 +14,7 @@ JSON next to the answers, beside what the papers report.
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -35,20 +35,15 @@ from benchmarks.trials import (
     few_shot,
     fewer_tests,
 )
-from core.clip.backbone import load_backbone
+from core.clip.backbone import Backbone, load_backbone
 from core.clip.config import resolve_config
 from core.settings import get_settings
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    given = parser().parse_args(arguments)
+    given = parser(__doc__, METHODS).parse_args(arguments)
     console = Console(width=160)
-    backbone = load_backbone(
-        given.backbone,
-        cache=get_settings().cache,
-        image_size=resolve_config(backbone=given.backbone).image_size,
-        device=given.device,
-    )
+    backbone = load_for(given)
     trials = read_trials(given)
     methods = list(METHODS) if given.methods == ["all"] else given.methods
     with Progress(console=console, disable=not console.is_terminal) as progress:
@@ -65,12 +60,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
         tables = [few_shot_table(methods, trials, backbone, given.out)]
     else:
         tables = [cross_domain_table(methods, trials, backbone, given.out)]
-    write(tables, given, console)
+    write(tables, f"{given.setting}-{given.backbone.replace('/', '-')}", given.out, console)
 
 
-def parser() -> argparse.ArgumentParser:
+def load_for(given: argparse.Namespace) -> Backbone:
+    """The backbone that the arguments name, at its recipe's size."""
+    if given.threads:
+        torch.set_num_threads(given.threads)
+    return load_backbone(
+        given.backbone,
+        cache=get_settings().cache,
+        image_size=resolve_config(backbone=given.backbone).image_size,
+        device=given.device,
+    )
+
+
+def parser(description: str | None, methods: Iterable[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--setting", choices=["bng", "mixed", "fsl", "dg", "cdg"], default="bng")
     parser.add_argument("--root", type=Path, help="folder of the papers' data sets")
@@ -78,7 +85,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, nargs="+", default=[], help="folders with train/ and test/")
     parser.add_argument("--target", help="cdg: a name below --root, or a folder; default: ImageNet")
     parser.add_argument("--backbone", default="starter")
-    parser.add_argument("--methods", nargs="+", default=["stock", "clip_cite"], choices=[*METHODS, "all"])
+    parser.add_argument("--methods", nargs="+", default=["stock", "clip_cite"], choices=[*methods, "all"])
     parser.add_argument("--shots", type=int, default=16)
     parser.add_argument("--splits", type=int, default=1, help="the papers' split, then others")
     parser.add_argument("--seeds", type=int, default=3)
@@ -91,8 +98,6 @@ def parser() -> argparse.ArgumentParser:
 
 def read_trials(given: argparse.Namespace) -> list[Trial]:
     """What the arguments ask for, in the order in which it is run."""
-    if given.threads:
-        torch.set_num_threads(given.threads)
     seeds, splits = range(given.seeds), range(given.splits)
     if given.setting == "dg":
         variants = [load(given.root, name) for name in IMAGENET_VARIANTS]
@@ -125,18 +130,15 @@ def _shortened(data: DataSet, tests: int | None) -> DataSet:
     return data if tests is None else fewer_tests(data, tests)
 
 
-def write(tables: Sequence[Table], given: argparse.Namespace, console: Console) -> None:
+def write(tables: Sequence[Table], name: str, out: Path, console: Console) -> None:
     """Print them, and leave them as Markdown and JSON in the output folder."""
-    given.out.mkdir(parents=True, exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
     text = "\n\n".join(table.markdown() for table in tables)
     console.print(text, markup=False, soft_wrap=True)
-    name = f"{given.setting}-{given.backbone.replace('/', '-')}"
-    (given.out / f"{name}.md").write_text(text + "\n", encoding="utf-8")
+    (out / f"{name}.md").write_text(text + "\n", encoding="utf-8")
     content = [vars(table) for table in tables]
-    (given.out / f"{name}.json").write_text(
-        json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8"
-    )
-    console.print(f"\nWritten: {given.out / name}.md and .json")
+    (out / f"{name}.json").write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
+    console.print(f"\nWritten: {out / name}.md and .json")
 
 
 if __name__ == "__main__":

@@ -119,18 +119,24 @@ def _measures_table(title: str, runs: Sequence[Runs], stock: Runs | None, name: 
     for one in runs:
         values = one.means()[name]
         seconds = f"{np.median(one.seconds):.1f}"
-        cells = [f"{values[m]:.3f}" if m in values else "–" for m in MEASURES]
+        cells = [figure(values[m]) if m in values else "–" for m in MEASURES]
         if stock is not None and one is not stock:
             against = compared(one, stock)[name]
             cells = [
-                f"{cell}<br>{_signed(against[m])}" if m in against else cell
+                f"{cell}<br>{signed(against[m])}" if m in against else cell
                 for cell, m in zip(cells, MEASURES, strict=True)
             ]
         table.rows.append([one.label, *cells, seconds])
     return table
 
 
-def _signed(difference: Difference) -> str:
+def figure(value: float) -> str:
+    return "–" if np.isnan(value) else f"{value:.3f}"
+
+
+def signed(difference: Difference) -> str:
+    if np.isnan(difference.value):
+        return "–"
     value, low, high = (f"{x:+.3f}".replace("-", "−") for x in vars(difference).values())
     return f"{value} [{low}, {high}]"
 
@@ -164,7 +170,7 @@ def cross_domain_table(
         cells = []
         for test in tests:
             cell = f"{values[test]['all']:.3f}"
-            cells.append(f"{cell}<br>{_signed(against[test]['all'])}" if against else cell)
+            cells.append(f"{cell}<br>{signed(against[test]['all'])}" if against else cell)
         table.rows.append([one.label, *cells])
     return table
 

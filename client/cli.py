@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from client.keys import keys
 from client.serve import serve_until_stopped
 
 app = typer.Typer(
@@ -15,6 +16,7 @@ app = typer.Typer(
 
 database = typer.Typer(help="The database.", no_args_is_help=True)
 app.add_typer(database, name="db")
+app.add_typer(keys, name="keys")
 
 
 @app.callback()

@@ -2,6 +2,7 @@
 
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from platformdirs import user_cache_path, user_data_path
 from pydantic import Field, SecretStr
@@ -36,7 +37,7 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on.")
     api_key: SecretStr | None = Field(
-        None, description="Bearer key that every request must bring; needed off loopback."
+        None, description="A key of the owner `default` with every scope, beside those in the database."
     )
 
     # Backbones.
@@ -57,6 +58,17 @@ class Settings(BaseSettings):
     max_classify_pictures: int = Field(64, gt=0, description="Most pictures in one /classify.")
     max_class_names: int = Field(1_000, gt=0, description="Most class names in one /classify.")
 
+    # What one owner may take, and one key.
+    max_queued_jobs: int = Field(0, ge=0, description="Most waiting jobs of an owner; 0 is no limit.")
+    max_running_jobs: int = Field(0, ge=0, description="Most running jobs of an owner; 0 is no limit.")
+    max_models: int = Field(0, ge=0, description="Most models of an owner; 0 is no limit.")
+    max_stored_bytes: int = Field(
+        0, ge=0, description="Most bytes of pictures and models of an owner; 0 is no limit."
+    )
+    requests_per_minute: int = Field(
+        0, ge=0, description="Most requests of a key, at each API process; 0 is no limit."
+    )
+
     # Jobs. Times are seconds.
     max_attempts: int = Field(3, ge=1, description="A job whose worker dies this often has failed.")
     lease_seconds: float = Field(30, gt=0, description="A worker silent for so long has lost its job.")
@@ -68,6 +80,19 @@ class Settings(BaseSettings):
     dispatch_ahead: int = Field(4, ge=1, description="Most messages waiting in the broker.")
     deadline_seconds: float = Field(6 * 3600, gt=0, description="Longest run of one job.")
     stall_seconds: float = Field(600, gt=0, description="A training without progress for so long is killed.")
+    warm_trainer: bool = Field(
+        True, description="A process waits with its imports done, so that jobs start sooner; XXX MB."
+    )
+
+    # What the processes tell of themselves.
+    log: Literal["text", "json"] = Field("text", description="`json` writes one object a line.")
+    metrics_port: int | None = Field(
+        None,
+        ge=1,
+        le=65534,
+        description="Port of a worker's Prometheus metrics; the dispatcher's is the next one.",
+    )
+    metrics_host: str = Field("127.0.0.1", description="Address of those; nobody is asked for a key there.")
 
     leashed: bool = Field(
         False, description="Set by `clipcite serve` for its child processes: end when standard input closes."

@@ -10,14 +10,15 @@ from core.settings import get_settings
 
 
 def main() -> None:
-    start_logging()
+    settings = get_settings()
+    start_logging(settings)
     # Celery warns of running as root because of pickled messages; we take JSON only (core.store.queue).
     warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
-    if get_settings().leashed:
+    if settings.leashed:
         end_with_parent(grace_seconds=8)
     from worker.app import app
 
-    sweep_scratch(get_settings().scratch())
+    sweep_scratch(settings.scratch())
     app.worker_main(
         [
             "--quiet",  # no banner

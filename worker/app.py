@@ -6,20 +6,25 @@ import socket
 
 from celery import Task, signals
 
+from core.log import about
+from core.metrics import new_registry, show_metrics
 from core.settings import get_settings
 from core.store.blobs import Blobs
 from core.store.queue import ADAPT_TASK, make_celery
 from core.store.session import Database
+from worker.metrics import WorkerMetrics
 from worker.tasks import Worker
 
 logger = logging.getLogger(__name__)
 settings = get_settings()
 app = make_celery(settings)
+registry = new_registry()
 worker = Worker(
     settings,
     Database(settings.sqlalchemy_url()),
     Blobs(settings.blobs_url()),
     name=f"{socket.gethostname()}:{os.getpid()}",
+    metrics=WorkerMetrics(registry),
 )
 
 
@@ -27,10 +32,17 @@ class AdaptTask(Task):  # type: ignore[misc]  # celery has no types
     name = ADAPT_TASK
 
     def run(self, job_id: str) -> None:
-        worker.run(job_id)
+        with about(job_id=job_id):
+            worker.run(job_id)
 
 
 app.register_task(AdaptTask())
+
+
+@signals.worker_ready.connect  # type: ignore[untyped-decorator]  # celery has no types
+def _show_metrics(**_: object) -> None:
+    if settings.metrics_port is not None:
+        show_metrics(registry, settings.metrics_host, settings.metrics_port)
 
 
 @signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]  # celery has no types

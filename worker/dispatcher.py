@@ -10,46 +10,62 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import celery
+from prometheus_client import CollectorRegistry
 
 from core.clip.errors import ClipCiteError
 from core.leash import end_with_parent
-from core.log import start_logging
+from core.log import about, start_logging
+from core.metrics import BacklogCollector, new_registry, show_metrics
 from core.settings import Settings, get_settings
-from core.store import jobs, models
+from core.store import deletions, events, idempotency, jobs, models
 from core.store.blobs import Blobs
-from core.store.errors import JobNotFound, ModelNotFound
 from core.store.queue import make_celery, send_adapt, waiting
 from core.store.session import Database
-from core.store.tables import QUEUED
+from worker.metrics import DispatcherMetrics
 
 logger = logging.getLogger("worker.dispatcher")
+TIDY_SECONDS = 60
+DELETION_AGE = timedelta(minutes=1)
+"""Younger ones are likely being worked on by the request that began them."""
 SWEEP_SECONDS = 3_600
 ORPHAN_AGE = timedelta(hours=24)
 
 
 def dispatch(
-    settings: Settings, database: Database, app: celery.Celery, *, after_sleep: bool = False
+    settings: Settings,
+    database: Database,
+    app: celery.Celery,
+    *,
+    after_sleep: bool = False,
+    metrics: DispatcherMetrics | None = None,
 ) -> list[str]:
     """One round: returns the ids that were sent. The commit comes first: if we die between it and
     the sending, the rows are due again after `redispatch_seconds`.
 
     After the machine was asleep every lease looks expired; the workers get a while to renew them.
     """
+    metrics = metrics or DispatcherMetrics(CollectorRegistry())
     with database.write() as session:
         for job in () if after_sleep else jobs.expire_leases(session, max_attempts=settings.max_attempts):
-            logger.warning("%s: its worker was lost; now %s", job.id, job.status)
+            metrics.lease_expiries.labels(job.status).inc()
+            with about(job_id=job.id):
+                logger.warning("%s: its worker was lost; now %s", job.id, job.status)
     with database.read() as session:
-        queued, _ = jobs.list_page(session, status=QUEUED, limit=1)
+        queued = jobs.any_queued(session)
     if not queued:
         return []  # nothing to ask the broker for
     if waiting(app) >= settings.dispatch_ahead:
         return []  # the worker is busy; what is sent again now would only pile up
     with database.write() as session:
         due = jobs.take_due(
-            session, redispatch_seconds=settings.redispatch_seconds, ahead=settings.dispatch_ahead
+            session,
+            redispatch_seconds=settings.redispatch_seconds,
+            ahead=settings.dispatch_ahead,
+            max_running=settings.max_running_jobs,
         )
     for job_id in due:
         send_adapt(app, job_id)
+        metrics.sent.inc()
     return due
 
 
@@ -71,20 +87,35 @@ def sweep(database: Database, blobs: Blobs, *, age: timedelta = ORPHAN_AGE) -> l
 def _is_owned(database: Database, owner: str) -> bool:
     """Whether a job or model of this name exists. A probe's leftovers belong to nobody."""
     kind, _, identifier = owner.partition("/")
-    try:
-        with database.read() as session:
-            if kind == "jobs":
-                jobs.get(session, identifier)
-            elif kind == "models":
-                models.get(session, identifier)
-            return not kind.startswith("probe-")
-    except (JobNotFound, ModelNotFound):
-        return False
+    with database.read() as session:
+        if kind == "jobs":
+            return jobs.exists(session, identifier)
+        if kind == "models":
+            return models.exists(session, identifier)
+    return not kind.startswith("probe-")
+
+
+def tidy(database: Database, blobs: Blobs, *, age: timedelta = DELETION_AGE) -> list[str]:
+    """Finish the deletions that were cut off, and forget what no retry can ask for any more."""
+    with database.write() as session:
+        idempotency.forget_old(session)
+    with database.read() as session:
+        left = deletions.left_over(session, age=age)
+    finished = []
+    for prefix in left:
+        try:
+            deletions.finish(database, blobs, prefix)
+        except ClipCiteError as error:  # the others may go
+            logger.warning("%s: %s", prefix, error)
+            continue
+        logger.info("%s: its deletion is finished", prefix)
+        finished.append(prefix)
+    return finished
 
 
 def main() -> None:
-    start_logging()
     settings = get_settings()
+    start_logging(settings)
     if settings.leashed:
         end_with_parent(grace_seconds=8)
     stop = threading.Event()
@@ -93,6 +124,11 @@ def main() -> None:
     database = Database(settings.sqlalchemy_url())
     blobs = Blobs(settings.blobs_url())
     app = make_celery(settings)
+    registry = new_registry()
+    registry.register(BacklogCollector(database))
+    metrics = DispatcherMetrics(registry)
+    if settings.metrics_port is not None:
+        show_metrics(registry, settings.metrics_host, settings.metrics_port + 1)
     rounds = 0
     patience = 0.0
     wall, steady = time.time(), time.monotonic()
@@ -103,12 +139,19 @@ def main() -> None:
         if slept > settings.lease_seconds / 2:
             patience = steady + settings.lease_seconds
         try:
-            dispatch(settings, database, app, after_sleep=steady < patience)
+            with metrics.rounds.time():
+                dispatch(settings, database, app, after_sleep=steady < patience, metrics=metrics)
+            if rounds % max(1, round(TIDY_SECONDS / settings.dispatch_seconds)) == 0:
+                tidy(database, blobs)
             if rounds % max(1, round(SWEEP_SECONDS / settings.dispatch_seconds)) == 0:
+                with database.write() as session:
+                    events.prune_progress(session)
                 sweep(database, blobs)
         except ClipCiteError as error:
+            metrics.errors.labels(error.code).inc()
             logger.warning("%s: %s", error.code, error)
         except Exception:
+            metrics.errors.labels("internal_error").inc()
             logger.exception("A round failed; the next one comes")
         rounds += 1
         stop.wait(settings.dispatch_seconds)

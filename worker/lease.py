@@ -3,6 +3,8 @@
 import logging
 import threading
 import time
+from contextvars import copy_context
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -32,7 +34,8 @@ class Lease:
         self._beat_seconds = beat_seconds
         self._ended = threading.Event()
         self._renewed = time.monotonic()
-        self._thread = threading.Thread(target=self._beat_until_ended, name="lease", daemon=True)
+        beat = partial(copy_context().run, self._beat_until_ended)  # what is logged belongs to the job
+        self._thread = threading.Thread(target=beat, name="lease", daemon=True)
 
     def __enter__(self) -> "Lease":
         self._thread.start()

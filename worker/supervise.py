@@ -1,38 +1,20 @@
-"""The trainer's process: start it, read its progress, end it."""
+"""One training: given to a trainer's process, followed to its end."""
 
 import json
-import os
-import queue
+import logging
 import signal
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from core.clip.errors import ClipCiteError
+from worker.standby import Standby, TrainerProcess
 
+logger = logging.getLogger(__name__)
 POLL_SECONDS = 0.1
-# What the trainer may know of the environment: how to run, not where the service keeps its things.
-KEPT = {
-    "PATH",
-    "HOME",
-    "USER",
-    "LANG",
-    "TZ",
-    "TMPDIR",
-    "VIRTUAL_ENV",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "NO_PROXY",
-}
-KEPT_PREFIXES = (
-    *("LC_", "LD_", "PYTHON", "SSL_", "XDG_", "HF_", "TORCH", "PYTORCH", "CUDA", "NVIDIA", "NCCL"),
-    *("OMP_", "MKL_", "KMP_", "OPENBLAS_", "ONEDNN_", "DNNL_"),
-)
+# A standby answers when its imports are done and it has the job; one that is silent for longer hangs.
+TAKE_SECONDS = 60
 # Errors of the trainer that may be gone at the next attempt.
 PASSING = {"backbone_unavailable"}
 
@@ -64,26 +46,22 @@ def run_trainer(
     should_stop: Callable[[], bool],
     deadline_seconds: float,
     stall_seconds: float,
+    standby: Standby | None = None,
 ) -> dict[str, Any]:
-    """Run `python -m worker.trainer FOLDER` to its end; returns its last message, the result.
+    """See the job in `folder` through, with the standby if there is one; returns the trainer's last
+    message, the result.
 
     Raises:
         TrainerFailed, TrainerDied, Stopped. In any case the process group is gone afterwards.
     """
-    environment = {k: v for k, v in os.environ.items() if k.upper() in KEPT or k.startswith(KEPT_PREFIXES)}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "worker.trainer", str(folder)],
-        stdin=subprocess.PIPE,  # the leash: closed when this process is gone
-        stdout=subprocess.PIPE,
-        env=environment,
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    lines: queue.Queue[bytes | None] = queue.Queue()
-    threading.Thread(target=_read_lines, args=(process.stdout, lines), daemon=True).start()
+    waiting = standby.take() if standby is not None else None
+    trainer = waiting or TrainerProcess(folder)
+    taken = trainer is not waiting  # whether it is sure that the trainer has the job
     started = heard = time.monotonic()
     loading = True  # fetching a backbone from a hub says nothing for long; only the deadline ends that
     try:
+        if not taken:
+            trainer.give(folder)
         while True:
             if should_stop():
                 raise Stopped
@@ -100,13 +78,19 @@ def run_trainer(
                     f"The training made no progress for {stall_seconds:g} s and was ended. Look into the "
                     "worker's log; CLIPCITE_STALL_SECONDS sets the patience.",
                 )
-            try:
-                line = lines.get(timeout=POLL_SECONDS)
-            except queue.Empty:
+            line = trainer.hear(POLL_SECONDS)
+            ended = line is not None and not line.endswith(b"\n")  # perhaps in the middle of a line
+            if not taken and (ended or now - started > TAKE_SECONDS):
+                # What befell it while it stood by is not the job's fault, and costs it no attempt.
+                logger.warning("The trainer that stood by does not take the job; another one is started")
+                useless, trainer, taken = trainer, TrainerProcess(folder), True
+                useless.end()
                 continue
-            if line is None or not line.endswith(b"\n"):  # its end, perhaps in the middle of a line
-                raise _died(process)
-            heard = time.monotonic()
+            if ended:
+                raise _died(trainer)
+            if line is None:
+                continue
+            heard, taken = time.monotonic(), True
             message: dict[str, Any] = json.loads(line)
             if message["type"] == "failed":
                 kind = TrainerDied if message["code"] in PASSING else TrainerFailed
@@ -117,20 +101,11 @@ def run_trainer(
             if message["type"] != "alive":
                 on_message(message)
     finally:
-        _end(process)
+        trainer.end()
 
 
-def _read_lines(stdout: IO[bytes], lines: "queue.Queue[bytes | None]") -> None:
-    for line in stdout:
-        lines.put(line)
-    lines.put(None)
-
-
-def _died(process: "subprocess.Popen[bytes]") -> TrainerDied:
-    try:
-        exit_status = process.wait(timeout=10)
-    except subprocess.TimeoutExpired:  # it closed its output and lives on
-        exit_status = 0
+def _died(trainer: TrainerProcess) -> TrainerDied:
+    exit_status = trainer.wait(10) or 0  # it may have closed its output and live on
     advice = "The worker's log says more."
     if exit_status == -signal.SIGKILL:
         advice = "Use a smaller batch_size or image_size. The worker's log says more."
@@ -144,14 +119,3 @@ def _died(process: "subprocess.Popen[bytes]") -> TrainerDied:
         "trainer_died",
         f"The training process {how}. {advice}",
     )
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    """The whole group, at once: a trainer has nothing to tidy up, its folder is removed by us."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            with suppress(OSError):
-                pipe.close()

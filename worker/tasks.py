@@ -1,5 +1,6 @@
 """One job, from claim to publication."""
 
+import atexit
 import json
 import logging
 import threading
@@ -7,8 +8,9 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from prometheus_client import CollectorRegistry
 from sqlalchemy.orm import Session
 
 from core.clip.errors import ClipCiteError
@@ -22,23 +24,40 @@ from core.store.ids import new_id
 from core.store.jobs import Claim
 from core.store.models import NewModel
 from core.store.session import Database
+from core.store.tables import QUEUED
 from worker.lease import Lease
+from worker.metrics import StageClock, WorkerMetrics
+from worker.standby import Standby
 from worker.supervise import Stopped, TrainerFailed, run_trainer
 from worker.trainer import TASK, Task
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class Worker:
     """Runs jobs. The row is the truth, the message that brought the id only a hint."""
 
-    def __init__(self, settings: Settings, database: Database, blobs: Blobs, *, name: str) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        blobs: Blobs,
+        *,
+        name: str,
+        metrics: WorkerMetrics | None = None,
+    ) -> None:
+        self.metrics = metrics or WorkerMetrics(CollectorRegistry())
         self.settings = settings
         self.database = database
         self.blobs = blobs
         self.name = name
         self.draining = threading.Event()
         """Set when this worker is to stop: its job goes back to the queue, as if never tried."""
+        self.standby = Standby() if settings.warm_trainer else None
+        if self.standby is not None:
+            atexit.register(self.standby.close)
+            self.standby.prepare()
 
     def run(self, job_id: str) -> None:
         """Claim the job and see it through. Nothing happens if there is nothing to claim."""
@@ -46,38 +65,49 @@ class Worker:
             return
         seconds = self.settings.lease_seconds
         with self.database.write() as session:
-            claim = jobs.claim(session, job_id, worker=self.name, lease_seconds=seconds)
+            claim = jobs.claim(
+                session,
+                job_id,
+                worker=self.name,
+                lease_seconds=seconds,
+                max_running=self.settings.max_running_jobs,
+            )
         if claim is None:
             return
         logger.info("%s: attempt %d begins", job_id, claim.attempt)
         beat = self.settings.heartbeat_seconds
         with (
+            self.metrics.attempt() as clock,
             Lease(self.database, claim, lease_seconds=seconds, beat_seconds=beat) as lease,
             scratch_folder(self.settings.scratch()) as folder,
         ):
             try:
-                self._train_and_publish(claim, lease, folder)
+                published = self._train_and_publish(claim, lease, folder, clock)
+                self.metrics.ended("succeeded" if published else "lost")
             except Stopped:
-                self._record_stop(claim, lease)
+                self.metrics.ended(self._record_stop(claim, lease))
             except TrainerFailed as error:
                 logger.warning("%s: failed, %s: %s", job_id, error.code, error)
                 code, detail = error.code, error.detail
-                self._insist(lambda s: jobs.finish_failed(s, claim, code=code, detail=detail))
+                held = self._insist(lambda s: jobs.finish_failed(s, claim, code=code, detail=detail))
+                self.metrics.ended("failed" if held else "lost", code)
             except ClipCiteError as error:
                 logger.warning("%s: attempt %d ended, %s: %s", job_id, claim.attempt, error.code, error)
-                self._give_back(claim, error.code, error.detail)
+                self.metrics.ended(self._give_back(claim, error.code, error.detail), error.code)
             except Exception:
                 logger.exception("%s: attempt %d ended by a fault of ours", job_id, claim.attempt)
-                self._give_back(
-                    claim, "internal_error", "Something went wrong in the worker; its log says what."
-                )
+                code, detail = "internal_error", "Something went wrong in the worker; its log says what."
+                self.metrics.ended(self._give_back(claim, code, detail), code)
 
-    def _train_and_publish(self, claim: Claim, lease: Lease, folder: Path) -> None:
+    def _train_and_publish(self, claim: Claim, lease: Lease, folder: Path, clock: StageClock) -> bool:
+        """Whether it is published; it is not if the lease was lost."""
+
         def on_message(message: dict[str, Any]) -> None:
             if message["type"] == "warning":
                 code, detail = message["code"], message["detail"]
                 self._insist(lambda s: jobs.record_warning(s, claim, code, detail))
             elif message["type"] == "stage":
+                clock.begin(message["stage"])
                 lease.progress = {**(lease.progress or {}), "stage": message["stage"]}
             else:
                 lease.progress = progress("training", message)
@@ -85,18 +115,27 @@ class Worker:
         def should_stop() -> bool:
             return lease.cancelled.is_set() or lease.lost.is_set() or self.draining.is_set()
 
+        clock.begin("preparing")
         lease.progress = progress("preparing")
         self._lay_out(claim, folder, should_stop)
-        result = run_trainer(
-            folder,
-            on_message=on_message,
-            should_stop=should_stop,
-            deadline_seconds=self.settings.deadline_seconds,
-            stall_seconds=self.settings.stall_seconds,
-        )
+        try:
+            result = run_trainer(
+                folder,
+                on_message=on_message,
+                should_stop=should_stop,
+                deadline_seconds=self.settings.deadline_seconds,
+                stall_seconds=self.settings.stall_seconds,
+                standby=self.standby,
+            )
+        finally:
+            if self.standby is not None and not self.draining.is_set():
+                self.standby.prepare()  # for the next job, while this one is published
         if lease.cancelled.is_set() or lease.lost.is_set():
             raise Stopped
-        self._publish(claim, folder, result["metrics"])
+        clock.begin("publishing")
+        published = self._publish(claim, folder, result["metrics"])
+        clock.begin(None)
+        return published
 
     def _lay_out(self, claim: Claim, folder: Path, should_stop: Callable[[], bool]) -> None:
         """The pictures and the task as files: all that the trainer gets to see."""
@@ -119,7 +158,7 @@ class Worker:
         )
         (folder / TASK).write_text(json.dumps(asdict(task)), encoding="utf-8")
 
-    def _publish(self, claim: Claim, folder: Path, metrics: dict[str, Any]) -> None:
+    def _publish(self, claim: Claim, folder: Path, metrics: dict[str, Any]) -> bool:
         """Weights first, under a name that was never used; then job and model in one commit."""
         manifest = read_manifest((folder / MANIFEST).read_bytes())
         model_id = new_id("mdl")
@@ -150,6 +189,7 @@ class Worker:
             logger.info(
                 "%s: %s", claim.job_id, f"published {model_id}" if published else "the lease was lost"
             )
+            return published
         except DatabaseUnavailable:
             published = True  # perhaps: the files stay until the sweep has seen that nobody owns them
             raise
@@ -157,7 +197,7 @@ class Worker:
             if not published:
                 self.blobs.delete_prefix(prefix)
 
-    def _insist(self, transition: Callable[[Session], bool]) -> bool:
+    def _insist(self, transition: Callable[[Session], T]) -> T:
         """A transition in a transaction of its own, asked for again while the database is away: a
         commit whose answer was lost is told from one that never was by asking again."""
         until = time.monotonic() + self.settings.lease_seconds / 2
@@ -170,25 +210,29 @@ class Worker:
                     raise
                 time.sleep(0.5)
 
-    def _record_stop(self, claim: Claim, lease: Lease) -> None:
+    def _record_stop(self, claim: Claim, lease: Lease) -> str:
+        """How the attempt has ended, as the metrics call it."""
         if lease.lost.is_set():
             logger.warning("%s: the lease is lost; attempt %d is dropped", claim.job_id, claim.attempt)
-            return
+            return "lost"
         if lease.cancelled.is_set():
-            self._insist(lambda s: jobs.finish_cancelled(s, claim))
+            held = self._insist(lambda s: jobs.finish_cancelled(s, claim))
             logger.info("%s: cancelled", claim.job_id)
-        else:
-            detail = "The worker was stopped; the job waits for the next one."
-            self._give_back(claim, "worker_stopped", detail, spend_attempt=False)
-            logger.info("%s: given back, this worker stops", claim.job_id)
+            return "cancelled" if held else "lost"
+        detail = "The worker was stopped; the job waits for the next one."
+        outcome = self._give_back(claim, "worker_stopped", detail, spend_attempt=False)
+        logger.info("%s: given back, this worker stops", claim.job_id)
+        return outcome
 
-    def _give_back(self, claim: Claim, code: str, detail: str, *, spend_attempt: bool = True) -> None:
+    def _give_back(self, claim: Claim, code: str, detail: str, *, spend_attempt: bool = True) -> str:
+        """How the attempt has ended, as the metrics call it."""
         most = self.settings.max_attempts
-        self._insist(
+        status = self._insist(
             lambda s: jobs.give_back(
                 s, claim, spend_attempt=spend_attempt, max_attempts=most, code=code, detail=detail
             )
         )
+        return "lost" if status is None else "requeued" if status == QUEUED else status
 
 
 def progress(stage: str, step: dict[str, Any] | None = None) -> dict[str, Any]:

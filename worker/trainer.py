@@ -1,4 +1,4 @@
-"""The trainer's process: `python -m worker.trainer FOLDER`.
+"""The trainer's process: `python -m worker.trainer FOLDER`, or without a folder to stand by for one.
 
 It knows neither database nor broker. The folder holds `task.json` and the pictures; it adds the
 weights. Its standard output is one JSON object a line: what the supervisor shows and decides on.
@@ -6,14 +6,27 @@ weights. Its standard output is one JSON object a line: what the supervisor show
 
 import json
 import os
+import queue
 import sys
+import threading
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
 from core.leash import end_with_parent
 
 TASK = "task.json"
+# What a training imports, also what it would import only while it loads a backbone with a text tower of
+# Hugging Face, as the starter is (half a second). A GPU is not touched: its context is the job's.
+IMPORTS = (
+    "core.clip.adapt",
+    "core.clip.weights",
+    "transformers.modeling_utils",
+    "transformers.models.bert.modeling_bert",
+    "transformers.models.bert.tokenization_bert",
+)
 
 
 @dataclass(frozen=True)
@@ -53,17 +66,45 @@ class Channel:
         return False
 
 
-def main(folder: Path) -> None:
+def main(folder: Path | None) -> None:
     # Only we write to standard output; what a library prints goes to the log.
     channel = Channel(os.fdopen(os.dup(1), "w", encoding="utf-8"))
     os.dup2(2, 1)
-    end_with_parent(grace_seconds=0)
+    if folder is None:
+        folder = stand_by()
+    else:
+        end_with_parent(grace_seconds=0)
     from core.clip.errors import ClipCiteError
 
     try:
         train(folder, Task(**json.loads((folder / TASK).read_text(encoding="utf-8"))), channel)
     except ClipCiteError as error:
         channel.send("failed", code=error.code, detail=error.detail)
+
+
+def stand_by() -> Path:
+    """The folder of the job, once there is one: a line on standard input. Until then we import.
+
+    Standard input is the leash as well, so it is read from the beginning, in a thread: the parent's end
+    ends us in the midst of the imports too.
+    """
+    given: queue.SimpleQueue[Path] = queue.SimpleQueue()
+
+    def listen() -> None:
+        line = b""
+        while not line.endswith(b"\n"):
+            read = os.read(sys.stdin.fileno(), 65_536)
+            if not read:
+                os._exit(1)
+            line += read
+        end_with_parent(grace_seconds=0)  # nothing else is ever sent
+        given.put(Path(json.loads(line)["folder"]))
+
+    threading.Thread(target=listen, name="job", daemon=True).start()
+    for module in IMPORTS:
+        with suppress(ImportError):  # one that is missing is the job's to report
+            import_module(module)
+    return given.get()
 
 
 def train(folder: Path, task: Task, channel: Channel) -> None:
@@ -94,6 +135,7 @@ def train(folder: Path, task: Task, channel: Channel) -> None:
     save_weights(
         folder,
         adapted.theta_1,
+        shot_features=adapted.shot_features,
         backbone=backbone,
         class_names=adapted.class_names,
         config=config.to_dict(),
@@ -102,4 +144,4 @@ def train(folder: Path, task: Task, channel: Channel) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else None)

@@ -4,12 +4,13 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, cast
 
-from fastapi import APIRouter, File, Form, Request, Response, UploadFile
+from fastapi import APIRouter, File, Form, Header, Request, Response, UploadFile
 from pydantic import ValidationError
 
+from api.adapt.fingerprint import fingerprint
 from api.adapt.intake import Intake, Upload, collect
 from api.adapt.schemas import ConfigIn
-from api.deps import TheBlobs, TheDatabase, TheSettings
+from api.deps import TheBlobs, TheDatabase, TheOwner, TheSettings
 from api.errors import InvalidRequest, invalid_model, json_or_invalid, responses
 from api.jobs import JobOut
 from core.clip.config import AdaptConfig, resolve_config
@@ -17,9 +18,10 @@ from core.clip.errors import UnknownBackbone
 from core.clip.prompts import same_class
 from core.scratch import scratch_folder
 from core.settings import Settings
-from core.store import jobs
+from core.store import admission, idempotency, jobs
 from core.store.blobs import Blobs
 from core.store.errors import DatabaseUnavailable
+from core.store.idempotency import Once
 from core.store.ids import new_id
 from core.store.jobs import NewPicture
 
@@ -27,6 +29,13 @@ FIELDS = ("archive", "images", "labels", "test_images", "test_labels", "name", "
 ONCE = {"archive", "name", "config", "on_bad_image"}
 POLL_SECONDS = 2
 MAX_NAME_LENGTH = 200
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        pattern=r"^[!-~]{1,255}$",
+        description="Any text of your own (a UUID, say): the request sent again with it makes no second job.",
+    ),
+]
 
 
 def make_router(settings: Settings) -> APIRouter:
@@ -37,7 +46,7 @@ def make_router(settings: Settings) -> APIRouter:
         tags=["adapt"],
         form_limits={"max_files": parts + 1, "max_fields": parts + len(FIELDS), "max_part_size": 1_000_000},
     )
-    router.post("/adapt", status_code=202, responses=responses(400, 401, 413, 422, 503, 507))(adapt)
+    router.post("/adapt", status_code=202, responses=responses(400, 401, 409, 413, 422, 503, 507))(adapt)
     return router
 
 
@@ -48,6 +57,7 @@ def adapt(
     settings: TheSettings,
     database: TheDatabase,
     blobs: TheBlobs,
+    owner: TheOwner,
     archive: Annotated[
         UploadFile | None,
         File(
@@ -76,15 +86,21 @@ def adapt(
     on_bad_image: Annotated[
         Literal["fail", "skip"], Form(description="Refuse the upload, or go on without the bad pictures.")
     ] = "fail",
+    idempotency_key: IdempotencyKey = None,
 ) -> JobOut:
     """Upload labelled pictures and start an adaptation.
 
     At least 2 classes with a picture each; 4 to 16 pictures a class work well. Every picture is checked
     before the answer. Poll the job with GET /jobs/{id}.
+
+    With an `Idempotency-Key` a request may be sent again when its answer was lost: for 24 hours it gets
+    the job that it made the first time, with `Idempotency-Replayed: true`.
     """
     _check_fields(request)
     resolved = parse_config(config, settings)
     name = _clean_name(name)
+    with database.read() as session:
+        admission.check_early(session, owner, idempotency_key, settings)
     with scratch_folder(settings.scratch()) as folder:
         intake = collect(
             folder=folder,
@@ -96,13 +112,25 @@ def adapt(
             test_labels=test_labels,
             on_bad_image=on_bad_image,
         )
+        once = None
+        if idempotency_key is not None:
+            once = Once(idempotency_key, fingerprint(intake, resolved, name=name, on_bad_image=on_bad_image))
+            with database.read() as session:
+                job = idempotency.find(session, owner, once)
+                if job is not None:
+                    return _accepted(
+                        response, JobOut.of(job, jobs.queue_position(session, job)), replayed=True
+                    )
         job_id = new_id("job")
         try:
             pictures = _store(intake, blobs, job_id)
             with database.write() as session:
-                job = jobs.create(
+                job = admission.admit(
                     session,
+                    settings,
+                    once,
                     job_id=job_id,
+                    owner=owner,
                     name=name,
                     config=resolved.to_dict(),
                     classes=[dict(count) for count in intake.classes],
@@ -113,11 +141,20 @@ def adapt(
         except DatabaseUnavailable:
             raise  # perhaps it was committed all the same: the sweep removes what nobody owns
         except BaseException:
-            blobs.delete_prefix(f"jobs/{job_id}")
+            blobs.delete_prefix(jobs.blobs_of(job_id))
             raise
-    response.headers["Location"] = f"/jobs/{job_id}"
+    twin_was_faster = job.id != job_id
+    if twin_was_faster:
+        blobs.delete_prefix(jobs.blobs_of(job_id))
+    return _accepted(response, answer, replayed=twin_was_faster)
+
+
+def _accepted(response: Response, job: JobOut, *, replayed: bool) -> JobOut:
+    response.headers["Location"] = f"/jobs/{job.id}"
     response.headers["Retry-After"] = str(POLL_SECONDS)
-    return answer
+    if replayed:
+        response.headers["Idempotency-Replayed"] = "true"
+    return job
 
 
 def parse_config(text: str | None, settings: Settings) -> AdaptConfig:
@@ -146,7 +183,7 @@ def parse_config(text: str | None, settings: Settings) -> AdaptConfig:
 def _store(intake: Intake, blobs: Blobs, job_id: str) -> list[NewPicture]:
     pictures = []
     for position, shot in enumerate(intake.pictures):
-        key = f"jobs/{job_id}/{position:05d}"
+        key = f"{jobs.blobs_of(job_id)}/{position:05d}"
         blobs.put(key, shot.read())
         pictures.append(NewPicture(shot.split, shot.class_name, shot.file_name, key, shot.sha256, shot.bytes))
     return pictures

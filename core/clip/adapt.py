@@ -12,6 +12,13 @@ import torch
 from torch import Tensor
 
 from core.clip.backbone import Backbone, tower_parameters, with_parameters
+from core.clip.balance import (
+    KEPT_AT,
+    NEW_NAMES_BALANCE,
+    SHOTS_KEPT,
+    shots_at,
+    trained_names_penalty,
+)
 from core.clip.config import AdaptConfig
 from core.clip.ensemble import interpolate
 from core.clip.errors import Cancelled, InvalidClassNames, OutOfMemory
@@ -20,7 +27,7 @@ from core.clip.images import PictureLimits, open_picture
 from core.clip.progress import Reporter, Silent
 from core.clip.prompts import class_texts, same_class
 from core.clip.trainer import fine_tune
-from core.clip.transforms import to_tensor
+from core.clip.transforms import to_picture, to_tensor
 from core.clip.zero_shot import PICTURES_AT_ONCE, image_features, text_head
 
 DECODERS = 4
@@ -40,6 +47,8 @@ class Adapted:
     """The trained classes, in the order of their first picture."""
     theta_1: dict[str, Tensor]
     """The fine-tuned parameters of both towers; the ensemble is made when the model is used."""
+    shot_features: Tensor
+    """[3, N, D], of up to 128 of the shots: `core.clip.balance` needs them."""
     metrics: Mapping[str, Any]
     """As in the HTTP contract."""
     comparison: BaseToNew | None
@@ -86,18 +95,22 @@ def adapt(
         # As large as the largest crop needs, and no larger: all pictures stay in memory.
         shortest_side = math.ceil(backbone.image_size / math.sqrt(max(config.crop_scale, 0.25)))
         reporter.stage("training")
+        pictures = _read([shot.source for shot in shots], limits, shortest_side)
         trained = fine_tune(
             backbone,
-            _read([shot.source for shot in shots], limits, shortest_side),
+            pictures,
             [label[shot.class_name] for shot in shots],
             [class_texts(name, config.templates, config.texts) for name in class_names],
             config,
             reporter,
         )
+        kept = shot_features(backbone, trained.theta_1, pictures)
         comparison = None
         if measured:
             reporter.stage("measuring")
-            comparison = measure(backbone, trained.theta_1, class_names, measured, config, reporter, limits)
+            comparison = measure(
+                backbone, trained.theta_1, kept, class_names, measured, config, reporter, limits
+            )
     except RuntimeError as error:  # torch.OutOfMemoryError on a GPU, a plain one on a CPU
         if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
             raise
@@ -111,19 +124,37 @@ def adapt(
         images=len(measured),
         trained_images=len(shots),
     )
-    return Adapted(class_names, trained.theta_1, metrics, comparison)
+    return Adapted(class_names, trained.theta_1, kept, metrics, comparison)
+
+
+def shot_features(backbone: Backbone, theta_1: Mapping[str, Tensor], pictures: Sequence[Tensor]) -> Tensor:
+    """[3, N, D], normalised: what θ(α) makes of the trained pictures at the α of `KEPT_AT`.
+
+    Args:
+        pictures: uint8 [3, H, W]; of many, every second, third, … is taken.
+    """
+    chosen = pictures[:: math.ceil(len(pictures) / SHOTS_KEPT)]
+    pixels = torch.stack([backbone.preprocess(to_picture(picture)) for picture in chosen])
+    theta_0 = tower_parameters(backbone.model)
+    networks = (with_parameters(backbone, interpolate(theta_0, theta_1, alpha)) for alpha in KEPT_AT)
+    return torch.stack([image_features(network, pixels).cpu() for network in networks])
 
 
 def measure(
     backbone: Backbone,
     theta_1: Mapping[str, Tensor],
+    shots: Tensor,
     class_names: Sequence[str],
     tests: Sequence[Shot],
     config: AdaptConfig,
     reporter: Reporter,
     limits: PictureLimits = PictureLimits(),
 ) -> BaseToNew:
-    """Compare stock and θ(α) on labelled pictures, with trained, new and all names as candidates."""
+    """Compare stock and θ(α) on labelled pictures, with trained, new and all names as candidates.
+
+    Args:
+        shots: from `shot_features`: among all names the service's default balance is measured.
+    """
     spelling = {same_class(name): name for name in class_names}
     truths = [spelling.setdefault(same_class(shot.class_name), shot.class_name) for shot in tests]
     names = list(dict.fromkeys([*class_names, *truths]))
@@ -139,7 +170,10 @@ def measure(
             of_network.append((image_features(network, pixels) @ head.T).cpu())
     stock, adapted = (torch.cat(of_network).numpy() for of_network in cosines)
     truth = np.array([names.index(name) for name in truths])
-    return compare(stock, adapted, truth, len(class_names))
+    trained = range(len(class_names))
+    head = heads[1].cpu()
+    penalty = trained_names_penalty(shots_at(shots, config.alpha), head, trained, NEW_NAMES_BALANCE)
+    return compare(stock, adapted, truth, len(class_names), penalty if config.alpha else 0.0)
 
 
 def _test_batches(backbone: Backbone, tests: Sequence[Shot], limits: PictureLimits) -> Iterator[Tensor]:

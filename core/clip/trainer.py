@@ -3,7 +3,7 @@
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -46,6 +46,7 @@ def fine_tune(
     distillation: Callable[[Tensor, Tensor, Tensor, Tensor, float], Tensor] = similarity_distillation,
     objective: Callable[[Tensor, Tensor, Tensor, float, float], Tensor] = total_loss,
     frozen: Callable[[str], bool] = lambda name: False,
+    after_epoch: Callable[[int, Mapping[str, Tensor]], None] = lambda epoch, theta: None,
 ) -> FineTuned:
     """Train both towers of a copy of the backbone on labelled pictures.
 
@@ -56,6 +57,7 @@ def fine_tune(
             many sentences cost no more than one; the teacher's features of all are computed once.
         distillation, objective, frozen: for ablations: another L_VLD or L, and which parameters, by
             name, are not trained.
+        after_epoch: called with the epoch, from 1, and θ as it is then.
 
     Raises:
         Cancelled: the reporter asked for it.
@@ -154,6 +156,9 @@ def fine_tune(
                 eta_seconds=per_step * (steps - step),
             )
         )
+
+        if step % batches_per_epoch == 0:
+            after_epoch(step // batches_per_epoch, theta)
 
     theta_1 = {name: parameter.detach() for name, parameter in theta.items()}
     if not all(torch.isfinite(tensor).all() for tensor in theta_1.values()):

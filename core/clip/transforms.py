@@ -15,6 +15,11 @@ def to_tensor(picture: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
 
 
+def to_picture(tensor: Tensor) -> Image.Image:
+    """The way back."""
+    return Image.fromarray(tensor.permute(1, 2, 0).numpy())
+
+
 def random_resized_crop(picture: Tensor, size: int, crop_scale: float, generator: torch.Generator) -> Tensor:
     """A random part of the picture that covers `crop_scale` to 1 of its area with an aspect ratio of
     3/4 to 4/3, scaled to size x size: torchvision's RandomResizedCrop, bicubic with antialiasing,

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,21 @@ from core.clip.backbone import Backbone, tower_parameters
 from core.clip.errors import CorruptWeights
 from core.clip.manifest import MANIFEST, WEIGHTS, Manifest, file_sha256
 
+SHOTS = "shot_features"
+
+
+@dataclass(frozen=True)
+class Weights:
+    theta_1: dict[str, Tensor]
+    shot_features: Tensor | None
+    """[3, N, D]: see `core.clip.balance`. None in files that were written before there was such a thing."""
+
 
 def save_weights(
     folder: Path,
     theta_1: Mapping[str, Tensor],
     *,
+    shot_features: Tensor | None = None,
     backbone: Backbone,
     class_names: tuple[str, ...],
     config: Mapping[str, Any],
@@ -28,6 +38,8 @@ def save_weights(
     """Write `weights.safetensors` and `manifest.json` into an existing folder."""
     weights = folder / WEIGHTS
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in theta_1.items()}
+    if shot_features is not None:
+        tensors[SHOTS] = shot_features.detach().cpu().half().contiguous()
     save_file(tensors, weights, metadata={"format": "pt"})
     manifest = Manifest(
         sha256=file_sha256(weights),
@@ -44,8 +56,8 @@ def save_weights(
     return manifest
 
 
-def load_weights(data: bytes, manifest: Manifest, backbone: Backbone) -> dict[str, Tensor]:
-    """θ_1 from the bytes of the file, on the CPU, everything checked.
+def load_weights(data: bytes, manifest: Manifest, backbone: Backbone) -> Weights:
+    """What `save_weights` wrote, from the bytes of the file, on the CPU, everything checked.
 
     Raises:
         CorruptWeights: the hash is another, the backbone is another, or a tensor is missing, has
@@ -62,9 +74,11 @@ def load_weights(data: bytes, manifest: Manifest, backbone: Backbone) -> dict[st
         theta_1 = load(data)
     except SafetensorError as error:
         raise CorruptWeights("The stored weights of the model can't be read; adapt again.") from error
+    shot_features = theta_1.pop(SHOTS, None)
     expected = {name: p.shape for name, p in tower_parameters(backbone.model).items()}
     if {name: t.shape for name, t in theta_1.items()} != expected:
         raise CorruptWeights("The stored weights don't fit the backbone's tensors; adapt again.")
-    if not all(torch.isfinite(t).all() for t in theta_1.values()):
+    stored = [*theta_1.values(), *([] if shot_features is None else [shot_features])]
+    if not all(torch.isfinite(t).all() for t in stored):
         raise CorruptWeights("The stored weights hold values that are not finite; adapt again.")
-    return theta_1
+    return Weights(theta_1, shot_features)

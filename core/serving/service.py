@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from core.clip.backbone import Backbone, load_backbone
+from core.clip.balance import NEW_NAMES_BALANCE
 from core.clip.classifier import Classifier
 from core.clip.config import resolve_config
 from core.clip.errors import BadPicture, ClipCiteError, UnknownBackbone
@@ -19,7 +20,7 @@ from core.clip.images import PictureLimits, open_picture
 from core.clip.manifest import read_manifest
 from core.clip.prompts import class_texts, same_class
 from core.clip.weights import load_weights
-from core.serving.cache import StillLoading, WarmCache
+from core.serving.cache import CacheCounts, StillLoading, WarmCache
 from core.serving.warm import WarmClassifier
 from core.settings import Settings
 from core.store import models
@@ -55,6 +56,8 @@ class Answer:
     model: str
     backbone: str
     alpha: float
+    trained_names_penalty: float
+    """What was taken off the cosines of the trained names before the softmax."""
     kinds: dict[str, str]
     results: list[list[Prediction] | BadPicture]
     """For each picture its best classes, best first, or why it can't be read."""
@@ -96,7 +99,12 @@ class Serving:
     def ready(self) -> None:
         """Raises unless the default backbone is loaded, with the reason. Loads nothing itself."""
         if (self.settings.backbone, self._default_size) not in self._backbones:
-            raise self._warm_up_error or StillLoading("The default backbone is still being loaded.")
+            raise self._warm_up_error or StillLoading(
+                "The default backbone is still being loaded. Ask again in a few seconds."
+            )
+
+    def warm_models(self) -> CacheCounts:
+        return self._warm.counts()
 
     def close(self) -> None:
         self._closed.set()
@@ -112,9 +120,11 @@ class Serving:
         pictures: Sequence[bytes],
         class_names: Sequence[ClassName],
         *,
+        owner: str,
         model: str = STOCK,
         alpha: float | None = None,
         templates: Sequence[str] | None = None,
+        new_names_balance: float = NEW_NAMES_BALANCE,
         top_k: int | None = None,
     ) -> Answer:
         """Score pictures against class names, with a model's id, `stock` or `stock:<backbone>`.
@@ -132,7 +142,7 @@ class Serving:
             warm = self._stock(backbone_name, wait_seconds=self.settings.model_load_seconds)
         else:
             with self.database.read() as session:
-                row = models.get(session, model)
+                row = models.get(session, model, owner=owner)
             backbone_name = row.backbone
             alpha = row.alpha if alpha is None else alpha
             warm = self._adapted(row, alpha)
@@ -155,7 +165,12 @@ class Serving:
             raise Busy("Other classifications are being worked on. Ask again in a few seconds.")
         try:
             head = warm.text_features(texts)
-            scores = warm.classifier.scores(warm.classifier.image_features(pixels), head)
+            scores = warm.classifier.scores(
+                warm.classifier.image_features(pixels),
+                head,
+                trained=[c for c, name in enumerate(class_names) if kinds[name.name] == "trained"],
+                balance=new_names_balance,
+            )
         finally:
             self._compute.release()
         encoded = time.perf_counter()
@@ -175,6 +190,7 @@ class Serving:
             model=model,
             backbone=backbone_name,
             alpha=alpha,
+            trained_names_penalty=scores.penalty,
             kinds=kinds,
             results=[p if isinstance(p, BadPicture) else next(ranked) for p in decoded],
             timing_ms={
@@ -216,8 +232,9 @@ class Serving:
         def load() -> WarmClassifier:
             backbone = self._backbone(row.backbone, row.image_size)
             manifest = read_manifest(self.blobs.get(row.manifest_key))
-            theta_1 = load_weights(self.blobs.get(row.weights_key), manifest, backbone)
-            return WarmClassifier(Classifier(backbone, theta_1, alpha), shared=False)
+            weights = load_weights(self.blobs.get(row.weights_key), manifest, backbone)
+            classifier = Classifier(backbone, weights.theta_1, alpha, weights.shot_features)
+            return WarmClassifier(classifier, shared=False)
 
         return self._warm.get((row.id, alpha), load, wait_seconds=self.settings.model_load_seconds)
 

@@ -106,7 +106,10 @@ class Blobs:
         self.put(f"{folder}/probe", b"clipcite")
         try:
             if self.get(f"{folder}/probe") != b"clipcite":
-                raise StorageUnavailable("The storage gives back other bytes than were written.")
+                raise StorageUnavailable(
+                    "The storage gives back other bytes than were written. Check the disk or the bucket of "
+                    "CLIPCITE_BLOB_URL."
+                )
         finally:
             self.delete_prefix(folder)
 

@@ -32,7 +32,7 @@ def make_engine(url: str, *, migrating: bool = False) -> Engine:
 
 def _sqlite(url: str, migrating: bool) -> Engine:
     options: dict[str, Any] = {"poolclass": NullPool} if migrating else {"pool_size": 10, "max_overflow": 20}
-    engine = create_engine(url, json_serializer=_json, **options)
+    engine = create_engine(url, json_serializer=_json, hide_parameters=True, **options)
 
     @event.listens_for(engine, "connect")
     def connected(connection: Any, record: object) -> None:
@@ -70,6 +70,7 @@ def _postgresql(url: str, migrating: bool) -> Engine:
     return create_engine(
         url,
         json_serializer=_json,
+        hide_parameters=True,  # they are the users' data, and errors quote them
         connect_args=arguments,
         pool_pre_ping=True,
         pool_size=10,

@@ -12,7 +12,9 @@ from typing import Any
 from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
+from core.store import deletions, owners
 from core.store.errors import JobConflict, JobNotFound
+from core.store.events import after
 from core.store.ids import new_id
 from core.store.leases import (
     Claim,
@@ -34,10 +36,13 @@ from core.store.transitions import append_event, locked, move, storable
 __all__ = [
     "Claim",
     "NewPicture",
+    "any_queued",
+    "blobs_of",
     "claim",
     "create",
     "delete",
     "events",
+    "exists",
     "expire_leases",
     "finish_cancelled",
     "finish_failed",
@@ -71,16 +76,22 @@ def create(
     session: Session,
     *,
     job_id: str,
+    owner: str,
     name: str | None,
     config: dict[str, Any],
     classes: list[dict[str, Any]],
     warnings: list[dict[str, Any]],
     pictures: Sequence[NewPicture],
+    reserved_bytes: int = 0,
 ) -> Job:
-    """Queued and due now. The dispatcher sends it; nobody talks to the broker in a request."""
+    """Queued and due now. The dispatcher sends it; nobody talks to the broker in a request.
+
+    `reserved_bytes` is the room that its model is likely to need.
+    """
     at = database_now(session)
     job = Job(
         id=job_id,
+        owner=owner,
         name=name,
         status=QUEUED,
         cancel_requested=False,
@@ -90,6 +101,8 @@ def create(
         attempts=0,
         next_dispatch_at=at,
         created_at=at,
+        picture_bytes=sum(picture.bytes for picture in pictures),
+        reserved_bytes=reserved_bytes,
     )
     session.add(job)
     session.flush()
@@ -113,20 +126,30 @@ def create(
     return job
 
 
-def get(session: Session, job_id: str) -> Job:
-    """Raises JobNotFound."""
-    job = session.get(Job, storable(job_id))
+def get(session: Session, job_id: str, *, owner: str) -> Job:
+    """Raises JobNotFound, for another owner's job too."""
+    named = select(Job).where(Job.id == storable(job_id), Job.owner == owner)
+    job = session.scalars(named).one_or_none()
     if job is None:
         raise JobNotFound(job_id)
     return job
 
 
+def exists(session: Session, job_id: str) -> bool:
+    """Whoever's it is."""
+    return session.get(Job, job_id) is not None
+
+
+def any_queued(session: Session) -> bool:
+    return session.scalar(select(Job.id).where(Job.status == QUEUED).limit(1)) is not None
+
+
 def list_page(
-    session: Session, *, status: str | None = None, limit: int, after: str | None = None
+    session: Session, *, owner: str, status: str | None = None, limit: int, after: str | None = None
 ) -> tuple[list[Job], bool]:
     """Newest first, and whether there are more. Raises InvalidCursor."""
     rows = select(Job) if status is None else select(Job).where(Job.status == status)
-    return page(session, rows, Job, limit=limit, after=after)
+    return page(session, rows, Job, owner=owner, limit=limit, after=after)
 
 
 def queue_position(session: Session, job: Job) -> int | None:
@@ -135,12 +158,11 @@ def queue_position(session: Session, job: Job) -> int | None:
 
 
 def queue_positions(session: Session, jobs: Iterable[Job]) -> dict[str, int]:
-    """The place in the queue of those that are queued."""
+    """The place in the queue of those that are queued, among the jobs of all owners."""
     waiting = [job.id for job in jobs if job.status == QUEUED]
     if not waiting:
         return {}
-    place = func.row_number().over(order_by=(Job.created_at, Job.id)).label("place")
-    queue = select(Job.id, place).where(Job.status == QUEUED).subquery()
+    queue = owners.fair_queue()
     rows = session.execute(select(queue.c.id, queue.c.place).where(queue.c.id.in_(waiting)))
     return {job_id: place for job_id, place in rows}
 
@@ -150,19 +172,18 @@ def pictures(session: Session, job_id: str) -> list[Picture]:
     return list(session.scalars(select(Picture).where(Picture.job_id == job_id).order_by(Picture.position)))
 
 
-def events(session: Session, job_id: str, after_seq: int = 0) -> list[JobEvent]:
+def events(session: Session, job_id: str, after_seq: int = 0, *, owner: str) -> list[JobEvent]:
     """What happened after the event `after_seq`, in order. Raises JobNotFound."""
-    get(session, job_id)
-    later = select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.seq > after_seq)
-    return list(session.scalars(later.order_by(JobEvent.seq)))
+    get(session, job_id, owner=owner)
+    return after(session, job_id, after_seq)
 
 
-def request_cancel(session: Session, job_id: str) -> Job:
+def request_cancel(session: Session, job_id: str, *, owner: str) -> Job:
     """A queued job is cancelled at once, a running one is asked to stop; again changes nothing.
 
     Raises JobNotFound, or JobConflict if the job has ended otherwise.
     """
-    job = locked(session, job_id)
+    job = locked(session, job_id, owner=owner)
     if job is None:
         raise JobNotFound(job_id)
     if job.status in FINAL and job.status != CANCELLED:
@@ -178,15 +199,16 @@ def request_cancel(session: Session, job_id: str) -> Job:
         changed = move(
             session, job_id, at=at, allowed=[RUNNING], event="cancel_requested", cancel_requested=True
         )
-    return changed or get(session, job_id)
+    return changed or get(session, job_id, owner=owner)
 
 
-def delete(session: Session, job_id: str) -> None:
-    """The row, its pictures' rows and its events; the caller removes the blobs after the commit.
+def delete(session: Session, job_id: str, *, owner: str) -> None:
+    """The row, its pictures' rows and its events. After the commit the caller finishes the deletion
+    of its `blobs_of`.
 
     Raises JobNotFound, or JobConflict while the job runs.
     """
-    job = locked(session, job_id)
+    job = locked(session, job_id, owner=owner)
     if job is None:
         raise JobNotFound(job_id)
     if job.status == RUNNING:
@@ -194,7 +216,12 @@ def delete(session: Session, job_id: str) -> None:
             "job_running", f"The job is running. POST /jobs/{job_id}/cancel first, then delete it."
         )
     session.delete(job)  # pictures and events go with it, by their foreign keys
-    session.flush()
+    deletions.note(session, blobs_of(job.id))
+
+
+def blobs_of(job_id: str) -> str:
+    """The folder of its pictures."""
+    return f"jobs/{job_id}"
 
 
 def expire_leases(session: Session, *, max_attempts: int) -> list[Job]:
@@ -229,8 +256,9 @@ def expire_leases(session: Session, *, max_attempts: int) -> list[Job]:
     return changed
 
 
-def take_due(session: Session, *, redispatch_seconds: float, ahead: int) -> list[str]:
-    """The ids to send now, oldest first. Each is due again after `redispatch_seconds`, in case
+def take_due(session: Session, *, redispatch_seconds: float, ahead: int, max_running: int = 0) -> list[str]:
+    """The ids to send now, in the order of `owners.fair_queue`, and of no owner more than
+    `max_running` at a time (0: any number). Each is due again after `redispatch_seconds`, in case
     that its message is lost. No more than `ahead` messages are out at a time: what waits in the
     database is in order, survives, and can be cancelled."""
     at = database_now(session)
@@ -241,15 +269,19 @@ def take_due(session: Session, *, redispatch_seconds: float, ahead: int) -> list
     room = ahead - (sent or 0)
     if room <= 0:
         return []
+    line = owners.fair_queue(at)
+    fair = select(line.c.id).order_by(line.c.place).limit(room)
+    if max_running:
+        fair = fair.where(line.c.turn <= max_running)
+    order = session.scalars(fair).all()
+    # Another dispatcher may have taken some of them since, or be about to.
     due = session.scalars(
         select(Job)
-        .where(Job.status == QUEUED, Job.next_dispatch_at <= at)
-        .order_by(Job.created_at, Job.id)
-        .limit(room)
+        .where(Job.id.in_(order), Job.status == QUEUED, Job.next_dispatch_at <= at)
         .with_for_update(skip_locked=True),
         execution_options={"populate_existing": True},
     ).all()
     for job in due:
         job.next_dispatch_at = at + timedelta(seconds=redispatch_seconds)
     session.flush()
-    return [job.id for job in due]
+    return sorted((job.id for job in due), key=order.index)

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from core.store import events, owners
 from core.store.models import NewModel, add_model
 from core.store.session import database_now
 from core.store.tables import CANCELLED, FAILED, QUEUED, RUNNING, SUCCEEDED, Job, Model
@@ -30,9 +31,23 @@ class Claim:
     lease_expires_at: datetime
 
 
-def claim(session: Session, job_id: str, *, worker: str, lease_seconds: float) -> Claim | None:
-    """Take a queued job. None if there is nothing to take: gone, taken, ended or cancelled."""
+def claim(
+    session: Session, job_id: str, *, worker: str, lease_seconds: float, max_running: int = 0
+) -> Claim | None:
+    """Take a queued job. None if there is nothing to take: gone, taken, ended or cancelled, or its
+    owner has `max_running` jobs running (0: any number); then it's sent again when one has ended."""
+    name = session.scalar(select(Job.owner).where(Job.id == job_id, Job.status == QUEUED))
+    if name is None:
+        return None
+    owner = owners.lock(session, name)
     at = database_now(session)
+    if not owners.may_start(session, owner.name, max_running):
+        session.execute(
+            update(Job).where(Job.id == job_id, Job.status == QUEUED).values(next_dispatch_at=at),
+            execution_options={"synchronize_session": False},
+        )
+        return None
+    owner.served_at = at
     token = secrets.token_hex(16)
     expires = at + timedelta(seconds=lease_seconds)
     job = move(
@@ -58,7 +73,8 @@ def heartbeat(
     session: Session, claim: Claim, *, lease_seconds: float, progress: dict[str, Any] | None
 ) -> bool | None:
     """Renew the lease and show the progress. True: stop, a cancel was asked for. None: the lease
-    is lost, stop at once and write nothing more. A new `progress["stage"]` becomes an event."""
+    is lost, stop at once and write nothing more. A new `progress["stage"]` becomes an event, and so
+    does the progress itself."""
     job = _held(session, claim)
     if job is None:
         return None
@@ -67,7 +83,8 @@ def heartbeat(
     if stage is not None and stage != (job.progress or {}).get("stage"):
         append_event(session, claim.job_id, at=at, type="stage", data={"stage": stage})
     job.lease_expires_at = at + timedelta(seconds=lease_seconds)
-    if progress is not None:
+    if progress is not None and progress != job.progress:
+        events.record_progress(session, job, progress, at=at)
         job.progress = progress
     session.flush()
     return job.cancel_requested
@@ -108,7 +125,7 @@ def publish(session: Session, claim: Claim, model: NewModel, metrics: dict[str, 
     )
     if job is None:
         return session.get(Model, model.id) is not None
-    add_model(session, model, job_id=claim.job_id, metrics=metrics, at=at)
+    add_model(session, model, owner=job.owner, job_id=claim.job_id, metrics=metrics, at=at)
     return True
 
 
@@ -126,16 +143,16 @@ def finish_cancelled(session: Session, claim: Claim) -> bool:
 
 def give_back(
     session: Session, claim: Claim, *, spend_attempt: bool, max_attempts: int, code: str, detail: str
-) -> bool:
+) -> str | None:
     """The job goes back to the queue: the worker stops (`spend_attempt=False`, it was not the
     job's fault), or something went wrong that may go right elsewhere (True: after `max_attempts`
-    the job has failed with `code` and `detail`). Cancelled if that was asked for. False if the
-    lease is lost."""
+    the job has failed with `code` and `detail`). Cancelled if that was asked for. Returns its
+    status, None if the lease is lost."""
     job = _held(session, claim)
     if job is None:
-        return False
+        return None
     attempts = job.attempts if spend_attempt else job.attempts - 1
-    release(
+    released = release(
         session,
         job,
         at=database_now(session),
@@ -145,7 +162,7 @@ def give_back(
         code=code,
         detail=detail,
     )
-    return True
+    return None if released is None else released.status
 
 
 def release(

@@ -8,6 +8,7 @@ from sqlalchemy import delete as delete_from
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from core.store import deletions
 from core.store.errors import ModelNotFound
 from core.store.paging import page
 from core.store.tables import Model
@@ -33,33 +34,56 @@ class NewModel:
 
 
 def add_model(
-    session: Session, model: NewModel, *, job_id: str, metrics: dict[str, Any] | None, at: datetime
+    session: Session,
+    model: NewModel,
+    *,
+    owner: str,
+    job_id: str,
+    metrics: dict[str, Any] | None,
+    at: datetime,
 ) -> None:
     """Only for `jobs.publish`: a model and the success of its job are one."""
-    session.add(Model(**asdict(model), job_id=job_id, metrics=metrics, created_at=at))
+    session.add(Model(**asdict(model), owner=owner, job_id=job_id, metrics=metrics, created_at=at))
     session.flush()
 
 
-def get(session: Session, model_id: str) -> Model:
-    """Raises ModelNotFound."""
-    model = session.get(Model, storable(model_id))
+def get(session: Session, model_id: str, *, owner: str) -> Model:
+    """Raises ModelNotFound, for another owner's model too."""
+    named = select(Model).where(Model.id == storable(model_id), Model.owner == owner)
+    model = session.scalars(named).one_or_none()
     if model is None:
         raise ModelNotFound(model_id)
     return model
 
 
-def list_page(session: Session, *, limit: int, after: str | None = None) -> tuple[list[Model], bool]:
+def exists(session: Session, model_id: str) -> bool:
+    """Whoever's it is."""
+    return session.get(Model, model_id) is not None
+
+
+def list_page(
+    session: Session, *, owner: str, limit: int, after: str | None = None
+) -> tuple[list[Model], bool]:
     """Newest first, and whether there are more. Raises InvalidCursor."""
-    return page(session, select(Model), Model, limit=limit, after=after)
+    return page(session, select(Model), Model, owner=owner, limit=limit, after=after)
 
 
-def delete(session: Session, model_id: str) -> Model:
-    """The deleted row: after the commit the caller removes its blobs. Raises ModelNotFound."""
+def delete(session: Session, model_id: str, *, owner: str) -> Model:
+    """The deleted row. After the commit the caller finishes the deletion of its `blobs_of`.
+
+    Raises ModelNotFound.
+    """
     model = session.scalars(
-        delete_from(Model).where(Model.id == storable(model_id)).returning(Model),
+        delete_from(Model).where(Model.id == storable(model_id), Model.owner == owner).returning(Model),
         execution_options={"synchronize_session": False},
     ).one_or_none()
     if model is None:
         raise ModelNotFound(model_id)
     session.expunge(model)
+    deletions.note(session, blobs_of(model.id))
     return model
+
+
+def blobs_of(model_id: str) -> str:
+    """The folder of its weights."""
+    return f"models/{model_id}"

@@ -3,7 +3,7 @@ what is added or deleted meanwhile shifts nothing."""
 
 from typing import TypeVar
 
-from sqlalchemy import Select, literal, tuple_
+from sqlalchemy import Select, literal, select, tuple_
 from sqlalchemy.orm import Session
 
 from core.store.errors import InvalidCursor
@@ -14,11 +14,14 @@ Row = TypeVar("Row", Job, Model)
 
 
 def page(
-    session: Session, rows: Select[Row], table: type[Row], *, limit: int, after: str | None
+    session: Session, rows: Select[Row], table: type[Row], *, owner: str, limit: int, after: str | None
 ) -> tuple[list[Row], bool]:
-    """Up to `limit` of `rows` that come after the row with the id `after`, and whether there are more."""
+    """Up to `limit` of the owner's `rows` that come after the row with the id `after`, and whether
+    there are more."""
+    rows = rows.where(table.owner == owner)
     if after is not None:
-        last = session.get(table, storable(after))
+        named = select(table).where(table.id == storable(after), table.owner == owner)
+        last = session.scalars(named).one_or_none()
         if last is None:
             raise InvalidCursor(after)
         # Two rows of the same instant have an order too, by their ids.

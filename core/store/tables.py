@@ -57,22 +57,78 @@ class UtcDateTime(TypeDecorator[datetime]):
 # None is SQL's NULL, never JSON's null: one way to ask for what is missing.
 _Json = JSON(none_as_null=True)
 _Id = String(40)
+_Name = String(64)
 
 
 class Base(DeclarativeBase):
     metadata = MetaData(naming_convention=NAMES)
 
 
+class Owner(Base):
+    """Whose jobs and models they are: a team. Its row is what admissions and claims lock."""
+
+    __tablename__ = "owners"
+
+    name: Mapped[str] = mapped_column(_Name, primary_key=True)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    served_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """When a job of theirs was last started: who waits longest is next."""
+
+
+class ApiKey(Base):
+    __tablename__ = "api_keys"
+    __table_args__ = (UniqueConstraint("sha256"),)
+
+    id: Mapped[str] = mapped_column(_Id, primary_key=True)
+    owner: Mapped[str] = mapped_column(ForeignKey("owners.name"))
+    name: Mapped[str | None] = mapped_column(Text)
+    prefix: Mapped[str] = mapped_column(String(16))
+    """The key's first characters, to tell which one it is. The key itself is stored nowhere."""
+    sha256: Mapped[str] = mapped_column(String(64))
+    scopes: Mapped[list[str]] = mapped_column(_Json)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    revoked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    last_used_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """To the minute."""
+
+
+class IdempotencyKey(Base):
+    """What a client called its request, so that its retry makes no second job."""
+
+    __tablename__ = "idempotency_keys"
+    __table_args__ = (Index(None, "created_at"),)
+
+    owner: Mapped[str] = mapped_column(ForeignKey("owners.name"), primary_key=True)
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(String(64))
+    job_id: Mapped[str] = mapped_column(_Id)
+    """No foreign key: a retry must not bring back a job that was deleted."""
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class Deletion(Base):
+    """A folder of blobs whose row is gone and that must go too, however often it takes."""
+
+    __tablename__ = "deletions"
+
+    prefix: Mapped[str] = mapped_column(String(80), primary_key=True)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
 class Job(Base):
     __tablename__ = "jobs"
     __table_args__ = (
         CheckConstraint(f"status IN ({', '.join(repr(s) for s in STATUSES)})", name="status"),
-        Index(None, "created_at", "id"),
-        # Oldest queued first, the queue's positions, running ones, and lists by status.
+        # An owner's lists, and what counts against their quotas.
+        Index(None, "owner", "created_at", "id"),
+        Index(None, "owner", "status", "created_at", "id"),
+        # Oldest queued first, the queue's positions and running ones.
         Index(None, "status", "created_at", "id"),
     )
 
     id: Mapped[str] = mapped_column(_Id, primary_key=True)
+    owner: Mapped[str] = mapped_column(ForeignKey("owners.name"))
     name: Mapped[str | None] = mapped_column(Text)
     status: Mapped[str] = mapped_column(String(16))
     cancel_requested: Mapped[bool] = mapped_column(default=False, server_default=false())
@@ -96,6 +152,9 @@ class Job(Base):
     started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """When the first attempt began."""
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    picture_bytes: Mapped[int] = mapped_column(BigInteger)
+    reserved_bytes: Mapped[int] = mapped_column(BigInteger)
+    """Room kept for its model until it has ended."""
 
 
 class Picture(Base):
@@ -130,9 +189,10 @@ class JobEvent(Base):
 
 class Model(Base):
     __tablename__ = "models"
-    __table_args__ = (Index(None, "created_at", "id"),)
+    __table_args__ = (Index(None, "owner", "created_at", "id"),)
 
     id: Mapped[str] = mapped_column(_Id, primary_key=True)
+    owner: Mapped[str] = mapped_column(ForeignKey("owners.name"))
     name: Mapped[str | None] = mapped_column(Text)
     job_id: Mapped[str] = mapped_column(_Id)
     """No foreign key: a job may be deleted, its model stays."""

@@ -46,12 +46,15 @@ def append_event(
     session.flush()
 
 
-def locked(session: Session, job_id: str) -> Job | None:
-    """The job as it is now; nobody changes it before this transaction ends.
+def locked(session: Session, job_id: str, *, owner: str) -> Job | None:
+    """The owner's job as it is now; nobody changes it before this transaction ends.
 
     On SQLite the whole transaction is the lock (`Database.write`).
     """
-    return session.get(Job, storable(job_id), with_for_update=True, populate_existing=True)
+    named = select(Job).where(Job.id == storable(job_id), Job.owner == owner)
+    return session.scalars(
+        named.with_for_update(), execution_options={"populate_existing": True}
+    ).one_or_none()
 
 
 def ended(at: datetime) -> dict[str, Any]:

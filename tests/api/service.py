@@ -85,8 +85,8 @@ class Service:
         """What is stored, and no longer afterwards: for tests that share an application."""
         found = self.stored()
         with self.database.write() as session:
-            for job_id in session.scalars(select(Job.id)).all():
-                jobs.delete(session, job_id)
+            for job in session.scalars(select(Job)).all():
+                jobs.delete(session, job.id, owner=job.owner)
         for top in {blob.key.split("/")[0] for blob in self.blobs.list("")}:
             self.blobs.delete_prefix(top)
         for path in self.temp.iterdir():

@@ -218,9 +218,9 @@ def test_loopback_needs_no_key(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org", "", "localhost.example.org"])
-def test_elsewhere_a_key_is_needed(host: str) -> None:
+def test_elsewhere_a_key_is_needed(host: str, tmp_path: Path) -> None:
     assert not is_loopback(host)
-    refusal = refusal_to_listen(Settings(host=host))
+    refusal = refusal_to_listen(Settings(host=host, data=tmp_path / "data"))
     assert refusal is not None
     assert "CLIPCITE_API_KEY" in refusal
     assert "127.0.0.1" in refusal

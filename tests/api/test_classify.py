@@ -84,7 +84,10 @@ def ranked(body: Body, index: int = 0) -> list[str]:
 
 def test_the_whole_answer(shared: Service, model: str) -> None:
     body = ok(by_form(shared, model=model))
-    assert set(body) == {"model", "backbone", "alpha", "class_names", "results", "timing_ms", "warnings"}
+    assert set(body) == {
+        *("model", "backbone", "alpha", "trained_names_penalty", "class_names", "results", "timing_ms"),
+        "warnings",
+    }
     assert (body["model"], body["backbone"], body["alpha"]) == (model, shared.settings.backbone, 0.4)
     kinds = {"red fox": "trained", "badger": "trained", "oak": "new"}
     assert body["class_names"] == [{"name": name, "kind": kind} for name, kind in kinds.items()]
@@ -110,6 +113,7 @@ def test_the_whole_answer(shared: Service, model: str) -> None:
         {"model": "MODEL"},
         {"model": "MODEL", "alpha": 0.25, "top_k": 2},
         {"templates": ["one {}", "two {}"]},
+        {"model": "MODEL", "new_names_balance": 0.5},
     ],
 )
 def test_a_form_and_json_get_the_same(shared: Service, model: str, fields: Body) -> None:
@@ -568,3 +572,13 @@ def test_too_many_sentences(shared: Service) -> None:
     templates = [f"{{}} {i}" for i in range(100)]
     response = by_json(shared, [f"name {i}" for i in range(201)], templates=templates)
     assert_problem(response, 422, "invalid_request", "20,100 sentences")
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, "much", "nan"])
+def test_a_balance_out_of_range_is_refused(shared: Service, model: str, value: object) -> None:
+    for response in (
+        by_form(shared, model=model, new_names_balance=value),
+        by_json(shared, model=model, new_names_balance=value),
+    ):
+        assert response.status_code == 422
+        assert response.json()["errors"][0]["pointer"] == "/new_names_balance"

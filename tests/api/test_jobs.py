@@ -2,12 +2,14 @@
 
 import threading
 import time
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from core.clip.backbone import Backbone
-from core.store import jobs
+from core.store import deletions, jobs
+from core.store.errors import StorageUnavailable
 from core.store.jobs import Claim
 from tests.api.service import JOB_KEYS, Body, Service, assert_problem, shots
 from tests.serving.adapted import publish_model
@@ -330,6 +332,26 @@ def test_delete(either: Service) -> None:
     assert get(either, kept)["queue_position"] == 1
 
 
+def test_delete_while_the_storage_is_away(fresh: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_id = fresh.accepted(**shots())["id"]
+
+    def away(prefix: str) -> None:
+        raise StorageUnavailable("The disk is gone.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fresh.blobs, "delete_prefix", away)
+        says = "It is deleted, but its files are still there.*The disk is gone"
+        assert_problem(fresh.client.delete(f"/jobs/{job_id}"), 503, "storage_unavailable", says)
+    assert_problem(fresh.client.get(f"/jobs/{job_id}"), 404, "job_not_found")
+    with fresh.database.read() as session:
+        left = deletions.left_over(session, age=timedelta(seconds=-1))
+    assert left == [f"jobs/{job_id}"]
+    deletions.finish(fresh.database, fresh.blobs, left[0])  # as the dispatcher will
+    assert fresh.stored() == []
+    with fresh.database.read() as session:
+        assert deletions.left_over(session, age=timedelta(seconds=-1)) == []
+
+
 def test_delete_while_running(either: Service) -> None:
     job_id = either.accepted(**shots())["id"]
     claim = samples.claimed(either.database, job_id)
@@ -351,34 +373,6 @@ def test_the_model_outlives_its_job(fresh: Service, backbone: Backbone) -> None:
     assert fresh.client.delete(f"/jobs/{job_id}").status_code == 204
     assert fresh.client.get(f"/models/{model}").json()["job_id"] == job_id
     assert len(fresh.blobs.list(f"models/{model}")) == 2
-
-
-# --- events ---
-
-
-def test_events(either: Service) -> None:
-    claim = running(either)
-    with either.database.write() as session:
-        jobs.heartbeat(session, claim, lease_seconds=30, progress=PROGRESS)
-        jobs.record_warning(session, claim, "batch_halved", "Less memory than thought.")
-    samples.publish(either.database, claim)
-    path = f"/jobs/{claim.job_id}/events"
-    events = either.client.get(path).json()["data"]
-    assert [event["seq"] for event in events] == [1, 2, 3, 4, 5]
-    assert [event["type"] for event in events] == ["queued", "started", "stage", "warning", "succeeded"]
-    assert all(set(event) == {"seq", "at", "type", "data"} for event in events)
-    assert events[2]["data"] == {"stage": "training"}
-    for after in range(6):
-        assert either.client.get(path, params={"after": after}).json()["data"] == events[after:]
-    assert get(either, claim.job_id)["warnings"] == [
-        {"code": "batch_halved", "detail": "Less memory than thought."}
-    ]
-
-
-@pytest.mark.parametrize("after", ["-1", "x", "2147483648", "99999999999999999999"])
-def test_impossible_places_among_events(fresh: Service, after: str) -> None:
-    job_id = queued(fresh)
-    assert_problem(fresh.client.get(f"/jobs/{job_id}/events?after={after}"), 422, "invalid_request", "after")
 
 
 def test_many_who_cancel_at_once(either: Service) -> None:

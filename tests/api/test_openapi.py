@@ -184,7 +184,7 @@ def statuses(document: dict[str, Any], path: str, method: str) -> set[int]:
 
 
 def test_what_a_route_may_answer_is_described(document: dict[str, Any]) -> None:
-    assert statuses(document, "/adapt", "post") >= {202, 400, 401, 413, 422, 503, 507}
+    assert statuses(document, "/adapt", "post") >= {202, 400, 401, 403, 409, 413, 422, 429, 503, 507}
     assert statuses(document, "/classify", "post") >= {200, 400, 401, 404, 413, 422, 503}
     for path in ("/jobs/{job_id}", "/models/{model_id}"):
         assert statuses(document, path, "get") >= {200, 401, 404, 422, 503}

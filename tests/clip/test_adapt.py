@@ -14,14 +14,16 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from core.clip.adapt import Adapted, Shot, adapt, measure, split_holdout
+from core.clip.adapt import Adapted, Shot, adapt, measure, shot_features, split_holdout
 from core.clip.backbone import Backbone, load_backbone, tower_parameters
+from core.clip.balance import KEPT_AT, SHOTS_KEPT
 from core.clip.classifier import Classifier
 from core.clip.config import AdaptConfig, resolve_config
 from core.clip.errors import BadPicture, Cancelled, InvalidClassNames, InvalidConfig, OutOfMemory
+from core.clip.evaluate import BaseToNew
 from core.clip.images import PictureLimits, open_picture
 from core.clip.manifest import MANIFEST, WEIGHTS, read_manifest
-from core.clip.progress import Silent
+from core.clip.progress import Reporter, Silent
 from core.clip.prompts import class_texts
 from core.clip.weights import load_weights, save_weights
 from tests.clip.recorder import Recorder, fingerprint, same_bits
@@ -83,22 +85,45 @@ def test_it_learns_and_measures(adapted: Adapted) -> None:
     assert len(comparison.mixed.stock_right) == 20
 
 
+def measured(
+    backbone: Backbone, adapted: Adapted, tests: list[Shot], given: AdaptConfig, reporter: Reporter
+) -> BaseToNew:
+    return measure(
+        backbone, adapted.theta_1, adapted.shot_features, adapted.class_names, tests, given, reporter
+    )
+
+
+def test_the_features_of_the_shots_are_the_networks(tiny: Backbone, adapted: Adapted) -> None:
+    pictures = [open_picture(s.source) for s in shots("red", "green", "blue")]
+    for kept, alpha in zip(adapted.shot_features, KEPT_AT, strict=True):
+        classifier = Classifier(tiny, adapted.theta_1, alpha)
+        expected = classifier.image_features(classifier.preprocess(pictures))
+        torch.testing.assert_close(kept, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_of_many_shots_some_are_kept(tiny: Backbone) -> None:
+    pictures = [torch.full((3, 32, 32), i % 256, dtype=torch.uint8) for i in range(2 * SHOTS_KEPT + 1)]
+    kept = shot_features(tiny, dict(tower_parameters(tiny.model)), pictures)
+    assert kept.shape[:2] == (3, 86)  # every third
+
+
 def test_the_measurement_is_what_a_classifier_answers(tiny: Backbone, adapted: Adapted) -> None:
     tests = shots("grey", "red", "green", "blue", each=5, seed=1000)
     names = ["red", "green", "blue", "grey"]
     texts = [class_texts(name, ["a photo of a {}."]) for name in names]
     for alpha in (0.5, 1.0):
-        result = measure(tiny, adapted.theta_1, adapted.class_names, tests, config(alpha=alpha), Silent())
+        result = measured(tiny, adapted, tests, config(alpha=alpha), Silent())
         for theta, right in ((None, result.mixed.stock_right), (adapted.theta_1, result.mixed.adapted_right)):
-            classifier = Classifier(tiny, theta, alpha)
-            scores = classifier.classify([open_picture(s.source) for s in tests], texts)
-            answers = [names[i] for i in scores.similarities.argmax(dim=1).tolist()]
+            classifier = Classifier(tiny, theta, alpha, adapted.shot_features)
+            pictures = [open_picture(s.source) for s in tests]
+            scores = classifier.classify(pictures, texts, trained=[0, 1, 2])
+            answers = [names[i] for i in scores.probabilities.argmax(dim=1).tolist()]
             assert right.tolist() == [a == s.class_name for a, s in zip(answers, tests, strict=True)]
 
 
 def test_at_alpha_0_nothing_is_gained(tiny: Backbone, adapted: Adapted) -> None:
     tests = shots("red", "green", "blue", "grey", each=5, seed=1000)
-    result = measure(tiny, adapted.theta_1, adapted.class_names, tests, config(alpha=0), Silent())
+    result = measured(tiny, adapted, tests, config(alpha=0), Silent())
     assert np.array_equal(result.mixed.adapted_right, result.mixed.stock_right)
     assert adapted.comparison is not None
     assert not np.array_equal(result.mixed.adapted_right, adapted.comparison.mixed.adapted_right)
@@ -106,18 +131,15 @@ def test_at_alpha_0_nothing_is_gained(tiny: Backbone, adapted: Adapted) -> None:
 
 def test_measuring_in_chunks(tiny: Backbone, adapted: Adapted) -> None:
     tests = shots("red", "green", "blue", "grey", each=17, seed=2000)  # 68: more than one chunk
-    whole = measure(tiny, adapted.theta_1, adapted.class_names, tests, config(), Silent())
-    parts = [
-        measure(tiny, adapted.theta_1, adapted.class_names, part, config(), Silent())
-        for part in (tests[:20], tests[20:])
-    ]
+    whole = measured(tiny, adapted, tests, config(), Silent())
+    parts = [measured(tiny, adapted, part, config(), Silent()) for part in (tests[:20], tests[20:])]
     joined = np.concatenate([part.mixed.adapted_right for part in parts])
     assert np.array_equal(whole.mixed.adapted_right, joined)
 
 
 def test_trained_and_tested_spellings_are_one_class(tiny: Backbone, adapted: Adapted) -> None:
     tests = [shot(name, 3000 + i, name.upper()) for i in range(3) for name in ("red", "green", "blue")]
-    result = measure(tiny, adapted.theta_1, adapted.class_names, tests, config(alpha=1.0), Silent())
+    result = measured(tiny, adapted, tests, config(alpha=1.0), Silent())
     assert result.new is None
     assert result.trained is not None
     assert result.trained.adapted == 1
@@ -125,7 +147,7 @@ def test_trained_and_tested_spellings_are_one_class(tiny: Backbone, adapted: Ada
 
 def test_new_spellings_are_one_class(tiny: Backbone, adapted: Adapted) -> None:
     tests = [shot("grey", 4000 + i, name) for i, name in enumerate(("Grey", "grey", "GREY"))]
-    result = measure(tiny, adapted.theta_1, adapted.class_names, tests, config(), Silent())
+    result = measured(tiny, adapted, tests, config(), Silent())
     assert result.new is not None
     assert result.new.stock == 1  # the only new class there is
 
@@ -241,7 +263,7 @@ def test_own_texts_and_templates_reach_the_training_and_the_measurement(tiny: Ba
     for more in ({"texts": {"RED": ["a tomato"]}}, {"templates": ["{} paint", "something {}"]}):
         assert not same_bits(plain.theta_1, result(**more).theta_1)
     swapped = measure(
-        tiny, tower_parameters(tiny.model), ("red", "green"), tests,
+        tiny, tower_parameters(tiny.model), plain.shot_features, ("red", "green"), tests,
         config(texts={"red": ["a photo of a green."], "green": ["a photo of a red."]}), Silent(),
     )  # fmt: skip
     assert plain.comparison is not None
@@ -256,7 +278,7 @@ def test_another_image_size_all_the_way(tiny: Backbone, tiny_folder: Path, tmp_p
         tmp_path, result.theta_1, backbone=large, class_names=result.class_names, config=config().to_dict()
     )
     assert manifest.image_size == 48
-    theta = load_weights((tmp_path / WEIGHTS).read_bytes(), manifest, large)
+    theta = load_weights((tmp_path / WEIGHTS).read_bytes(), manifest, large).theta_1
     scores = Classifier(large, theta).classify([Image.new("RGB", (9, 70))], [["red"], ["green"]])
     assert scores.probabilities.sum().item() == pytest.approx(1)
 
@@ -324,7 +346,7 @@ def test_from_real_pictures_to_a_classifier(starter: Backbone, clothing: Path, t
         tmp_path, result.theta_1, backbone=starter, class_names=result.class_names, config=given.to_dict()
     )
     manifest = read_manifest((tmp_path / MANIFEST).read_bytes())
-    theta_1 = load_weights((tmp_path / WEIGHTS).read_bytes(), manifest, starter)
+    theta_1 = load_weights((tmp_path / WEIGHTS).read_bytes(), manifest, starter).theta_1
     assert same_bits(dict(sorted(theta_1.items())), dict(sorted(result.theta_1.items())))
     with pytest.raises(Exception, match="other weights"):
         load_weights((tmp_path / WEIGHTS).read_bytes(), manifest, replace(starter, sha256="0" * 64))

@@ -12,7 +12,7 @@ from torch import Tensor
 from core.clip.backbone import Backbone, tower_parameters
 from core.clip.classifier import Classifier
 from core.clip.ensemble import interpolate
-from core.clip.zero_shot import PICTURES_AT_ONCE, TEXTS_AT_ONCE, image_features, text_head
+from core.clip.zero_shot import PICTURES_AT_ONCE_ON_CPU, TEXTS_AT_ONCE, image_features, text_head
 from tests.clip.recorder import fingerprint, watch
 
 TEXTS = [["a photo of a cat.", "a drawing of a cat."], ["a dog"], ["a tree", "a fir", "a drawing of a cat."]]
@@ -66,10 +66,10 @@ def test_many_texts_are_encoded_in_chunks(tiny: Backbone) -> None:
 
 
 def test_many_pictures_are_encoded_in_chunks(tiny: Backbone) -> None:
-    pixels = torch.randn(PICTURES_AT_ONCE + 5, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    pixels = torch.randn(PICTURES_AT_ONCE_ON_CPU + 5, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     watched = watch(tiny, "visual")
     features = image_features(watched.backbone.model, pixels)
-    assert [len(p.given) for p in watched.passes["visual"]] == [PICTURES_AT_ONCE, 5]
+    assert [len(p.given) for p in watched.passes["visual"]] == [PICTURES_AT_ONCE_ON_CPU, 5]
     with torch.no_grad():
         whole = tiny.model.encode_image(pixels)
     torch.testing.assert_close(features, whole / whole.norm(dim=1, keepdim=True), rtol=1e-4, atol=1e-5)
@@ -136,3 +136,35 @@ def test_alpha_is_a_half_unless_said(tiny: Backbone, theta_1: dict[str, Tensor])
 def test_other_alphas_are_refused(tiny: Backbone, theta_1: dict[str, Tensor], alpha: float) -> None:
     with pytest.raises(ValueError, match="alpha"):
         Classifier(tiny, theta_1, alpha)
+
+
+def test_new_names_are_helped_by_a_penalty_on_trained_ones(
+    tiny: Backbone, theta_1: dict[str, Tensor]
+) -> None:
+    plain = Classifier(tiny, theta_1, 1.0)
+    shots = plain.image_features(plain.preprocess(pictures(5)))
+    classifier = Classifier(tiny, theta_1, 1.0, shots.expand(3, -1, -1))
+    head = plain.text_features(TEXTS)
+    margins = (shots @ head.T)[:, :2].amax(dim=1) - (shots @ head.T)[:, 2]
+    trained = [0, 1] if margins.median() > 0 else [2]  # whichever its own shots prefer
+    expected = 0.4 * margins.median().abs().item()
+
+    scores = classifier.classify(pictures(4), TEXTS, trained=trained, balance=0.4)
+    unbalanced = classifier.classify(pictures(4), TEXTS, trained=trained, balance=0)
+    assert scores.penalty == pytest.approx(expected, rel=1e-3)
+    assert unbalanced.penalty == 0
+    assert torch.equal(scores.similarities, unbalanced.similarities)  # cosines stay cosines
+    adjusted = scores.similarities.clone()
+    adjusted[:, trained] -= scores.penalty
+    torch.testing.assert_close(scores.probabilities, (tiny.logit_scale * adjusted).softmax(dim=-1))
+    torch.testing.assert_close(unbalanced.probabilities, plain.classify(pictures(4), TEXTS).probabilities)
+    # Among names of one kind there is nothing to balance, and the stock network has no shots.
+    for among in ([], [0, 1, 2]):
+        assert classifier.classify(pictures(1), TEXTS, trained=among).penalty == 0
+    assert Classifier(tiny).classify(pictures(1), TEXTS, trained=trained).penalty == 0
+    assert (
+        Classifier(tiny, theta_1, 0.0, shots.expand(3, -1, -1))
+        .classify(pictures(1), TEXTS, trained=trained)
+        .penalty
+        == 0
+    )

@@ -52,7 +52,22 @@ def test_weights_come_back_bit_for_bit(
     tiny: Backbone, theta_1: dict[str, Tensor], stored: tuple[bytes, Manifest]
 ) -> None:
     data, manifest = stored
-    assert same_bits(dict(sorted(load_weights(data, manifest, tiny).items())), dict(sorted(theta_1.items())))
+    loaded = load_weights(data, manifest, tiny)
+    assert same_bits(dict(sorted(loaded.theta_1.items())), dict(sorted(theta_1.items())))
+    assert loaded.shot_features is None
+
+
+def test_the_features_of_the_shots_come_back(
+    tiny: Backbone, theta_1: dict[str, Tensor], tmp_path: Path
+) -> None:
+    shots = torch.nn.functional.normalize(torch.randn(3, 5, 64), dim=-1)
+    manifest = save_weights(
+        tmp_path, theta_1, shot_features=shots, backbone=tiny, class_names=NAMES, config=CONFIG
+    )
+    loaded = load_weights((tmp_path / WEIGHTS).read_bytes(), manifest, tiny)
+    assert loaded.theta_1.keys() == theta_1.keys()
+    assert loaded.shot_features is not None
+    torch.testing.assert_close(loaded.shot_features.float(), shots, rtol=1e-2, atol=1e-3)
 
 
 def test_the_manifest_says_what_the_weights_are(

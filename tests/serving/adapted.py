@@ -17,6 +17,7 @@ from core.store import jobs
 from core.store.blobs import Blobs
 from core.store.ids import new_id
 from core.store.models import NewModel
+from core.store.owners import DEFAULT_OWNER
 from core.store.session import Database
 
 CLASSES = ("red fox", "Badger")
@@ -37,8 +38,10 @@ def publish_model(
     backbone: Backbone,
     *,
     theta_1: Mapping[str, Tensor] | None = None,
+    shot_features: Tensor | None = None,
     classes: Sequence[str] = CLASSES,
     name: str | None = None,
+    owner: str = DEFAULT_OWNER,
     metrics: dict[str, Any] | None = None,
     **config: Any,
 ) -> str:
@@ -49,6 +52,7 @@ def publish_model(
         manifest = save_weights(
             Path(folder),
             moved(backbone) if theta_1 is None else theta_1,
+            shot_features=shot_features,
             backbone=backbone,
             class_names=tuple(classes),
             config=resolved.to_dict(),
@@ -74,6 +78,7 @@ def publish_model(
         jobs.create(
             session,
             job_id=job_id,
+            owner=owner,
             name=name,
             config=resolved.to_dict(),
             classes=counts,

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
@@ -26,9 +27,10 @@ from core.settings import Settings
 from core.store import models
 from core.store.blobs import Blobs
 from core.store.errors import BlobNotFound, ModelNotFound
+from core.store.owners import DEFAULT_OWNER
 from core.store.session import Database
 from tests.inputs import crafted
-from tests.serving.adapted import moved, publish_model
+from tests.serving.adapted import CLASSES, moved, publish_model
 
 PICTURES = [crafted.jpeg(1), crafted.png(2, 64, 48), crafted.jpeg(3, 33, 90)]
 NAMES = ["red fox", "badger", "a tree {with} braces", "фокс 🦊"]
@@ -67,7 +69,7 @@ class World:
 
     def ask(self, names: Sequence[str | ClassName] = NAMES, **options: Any) -> Answer:
         given = [name if isinstance(name, ClassName) else ClassName(name) for name in names]
-        return self.serving.classify(options.pop("pictures", PICTURES), given, **options)
+        return self.serving.classify(options.pop("pictures", PICTURES), given, owner=DEFAULT_OWNER, **options)
 
     def close(self) -> None:
         self.serving.close()
@@ -339,7 +341,7 @@ def test_stock_with_a_name(world: World) -> None:
 
 def weights_of(world: World, model: str) -> Path:
     with world.database.read() as session:
-        key = models.get(session, model).weights_key
+        key = models.get(session, model, owner=DEFAULT_OWNER).weights_key
     return world.settings.data / "blobs" / key
 
 
@@ -414,3 +416,29 @@ def test_top_k(world: World) -> None:
     everything = exactly(world.ask())
     assert exactly(world.ask(top_k=2)) == [ranked[:2] for ranked in everything]
     assert exactly(world.ask(top_k=99)) == everything
+
+
+def test_new_names_are_balanced_against_trained_ones(world: World) -> None:
+    theta_1 = moved(world.backbone)
+    classifier = Classifier(world.backbone, theta_1, 0.5)
+    head = classifier.text_features([[f"a photo of a {name}."] for name in CLASSES])
+    model = world.publish(theta_1=theta_1, shot_features=head.expand(3, -1, -1), alpha=0.5)
+    plain = world.ask(model=model, new_names_balance=0)
+    default, more = world.ask(model=model), world.ask(model=model, new_names_balance=0.5)
+    assert plain.trained_names_penalty == 0
+    assert default.trained_names_penalty > 0
+    assert more.trained_names_penalty == pytest.approx(2 * default.trained_names_penalty)
+    scale = world.backbone.logit_scale
+    for before, after in zip(numbers(plain), numbers(more), strict=True):
+        logits = {}
+        for name, (_, similarity) in before.items():
+            assert after[name][1] == pytest.approx(similarity)  # the cosine is the cosine
+            off = more.trained_names_penalty if more.kinds[name] == "trained" else 0
+            logits[name] = scale * (similarity - off)
+        total = sum(math.exp(x) for x in logits.values())
+        for name, logit in logits.items():
+            assert after[name][0] == pytest.approx(math.exp(logit) / total, rel=1e-4)
+    # Among trained names alone there is nothing to balance, and the stock network was not trained.
+    assert world.ask(CLASSES, model=model).trained_names_penalty == 0
+    assert world.ask(model="stock").trained_names_penalty == 0
+    assert world.ask(model=model, alpha=0).trained_names_penalty == 0

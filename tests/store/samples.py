@@ -5,17 +5,21 @@ from typing import Any
 
 from sqlalchemy import update
 
-from core.store import jobs
+from core.store import jobs, owners
 from core.store.ids import new_id
 from core.store.jobs import Claim, NewPicture
 from core.store.models import NewModel
+from core.store.owners import DEFAULT_OWNER
 from core.store.session import Database
 from core.store.tables import Job
+
+OWNER = DEFAULT_OWNER
 
 
 def new_job(database: Database, **given: Any) -> str:
     job_id = new_id("job")
     fields: dict[str, Any] = {
+        "owner": OWNER,
         "name": None,
         "config": {"backbone": "starter", "alpha": 0.5},
         "classes": [{"name": "red fox", "images": 2, "test_images": 0}],
@@ -28,8 +32,8 @@ def new_job(database: Database, **given: Any) -> str:
     return job_id
 
 
-def new_picture(file_name: str, split: str = "train") -> NewPicture:
-    return NewPicture(split, "red fox", file_name, "jobs/x/1", "0" * 64, 3)
+def new_picture(file_name: str, split: str = "train", *, bytes: int = 3) -> NewPicture:
+    return NewPicture(split, "red fox", file_name, "jobs/x/1", "0" * 64, bytes)
 
 
 def new_model(**given: Any) -> NewModel:
@@ -58,17 +62,18 @@ def claimed(database: Database, job_id: str, *, lease_seconds: float = 30) -> Cl
     return claim
 
 
-def job_of(database: Database, job_id: str) -> Job:
+def job_of(database: Database, job_id: str, *, owner: str = OWNER) -> Job:
     with database.read() as session:
-        return jobs.get(session, job_id)
+        return jobs.get(session, job_id, owner=owner)
 
 
 def types_of(database: Database, job_id: str) -> list[str]:
-    """What happened to the job; the numbers must have no gap."""
+    """What happened to the job, its progress left out; the numbers must grow."""
     with database.read() as session:
-        events = jobs.events(session, job_id)
-    assert [event.seq for event in events] == list(range(1, len(events) + 1))
-    return [event.type for event in events]
+        events = jobs.events(session, job_id, owner=OWNER)
+    numbers = [event.seq for event in events]
+    assert numbers == sorted(set(numbers))
+    return [event.type for event in events if event.type != "progress"]
 
 
 def let_lease_expire(database: Database, job_id: str) -> None:
@@ -85,3 +90,9 @@ def expire(database: Database, *, max_attempts: int = 3) -> list[str]:
 def publish(database: Database, claim: Claim, model: NewModel | None = None) -> bool:
     with database.write() as session:
         return jobs.publish(session, claim, model or new_model(), {"verdict": "better"})
+
+
+def new_owner(database: Database, name: str) -> str:
+    with database.write() as session:
+        owners.ensure(session, name)
+    return name

@@ -9,7 +9,7 @@ from core.store import jobs
 from core.store.errors import InvalidCursor, JobConflict, JobNotFound
 from core.store.session import Database
 from core.store.tables import Job, JobEvent, Picture
-from tests.store.samples import claimed, job_of, new_job, new_picture, publish, types_of
+from tests.store.samples import OWNER, claimed, job_of, new_job, new_picture, publish, types_of
 
 
 def test_a_new_job_is_queued_and_keeps_its_pictures_in_order(database: Database) -> None:
@@ -32,7 +32,7 @@ def test_an_unknown_job_is_not_found(database: Database) -> None:
     with database.write() as session:
         for ask in (jobs.get, jobs.events, jobs.request_cancel, jobs.delete):
             with pytest.raises(JobNotFound):
-                ask(session, "job_none")
+                ask(session, "job_none", owner=OWNER)
         assert jobs.claim(session, "job_none", worker="w", lease_seconds=30) is None
 
 
@@ -40,7 +40,7 @@ def test_events_after_a_number(database: Database) -> None:
     job_id = new_job(database)
     claimed(database, job_id)
     with database.read() as session:
-        assert [event.type for event in jobs.events(session, job_id, after_seq=1)] == ["started"]
+        assert [event.type for event in jobs.events(session, job_id, after_seq=1, owner=OWNER)] == ["started"]
 
 
 def test_pages_come_newest_first_also_when_many_were_made_at_once(database: Database) -> None:
@@ -52,7 +52,7 @@ def test_pages_come_newest_first_also_when_many_were_made_at_once(database: Data
     more = True
     with database.read() as session:
         while more:
-            page, more = jobs.list_page(session, status=None, limit=3, after=after)
+            page, more = jobs.list_page(session, owner=OWNER, status=None, limit=3, after=after)
             seen += [job.id for job in page]
             after = seen[-1]
     assert seen == made[::-1]
@@ -62,7 +62,7 @@ def test_a_page_is_not_shifted_by_new_jobs(database: Database) -> None:
     made = [new_job(database) for _ in range(3)]
     new_job(database)
     with database.read() as session:
-        page, more = jobs.list_page(session, status=None, limit=2, after=made[2])
+        page, more = jobs.list_page(session, owner=OWNER, status=None, limit=2, after=made[2])
     assert ([job.id for job in page], more) == ([made[1], made[0]], False)
 
 
@@ -70,27 +70,27 @@ def test_lists_by_status_and_refuses_an_unknown_cursor(database: Database) -> No
     running, queued = new_job(database), new_job(database)
     claimed(database, running)
     with database.read() as session:
-        page, more = jobs.list_page(session, status="queued", limit=100, after=None)
+        page, more = jobs.list_page(session, owner=OWNER, status="queued", limit=100, after=None)
         assert ([job.id for job in page], more) == ([queued], False)
         with pytest.raises(InvalidCursor):
-            jobs.list_page(session, status=None, limit=1, after="job_none")
+            jobs.list_page(session, owner=OWNER, status=None, limit=1, after="job_none")
 
 
 def test_queue_positions_count_from_the_next(database: Database) -> None:
     first, second, third = (new_job(database) for _ in range(3))
     claimed(database, first)
     with database.read() as session:
-        page, _ = jobs.list_page(session, status=None, limit=10, after=None)
+        page, _ = jobs.list_page(session, owner=OWNER, status=None, limit=10, after=None)
         assert jobs.queue_positions(session, page) == {second: 1, third: 2}
-        assert jobs.queue_position(session, jobs.get(session, third)) == 2
-        assert jobs.queue_position(session, jobs.get(session, first)) is None
+        assert jobs.queue_position(session, jobs.get(session, third, owner=OWNER)) == 2
+        assert jobs.queue_position(session, jobs.get(session, first, owner=OWNER)) is None
 
 
 def test_cancel_of_a_queued_job_is_immediate_and_idempotent(database: Database) -> None:
     job_id = new_job(database)
     for _ in range(2):
         with database.write() as session:
-            assert jobs.request_cancel(session, job_id).status == "cancelled"
+            assert jobs.request_cancel(session, job_id, owner=OWNER).status == "cancelled"
     assert types_of(database, job_id) == ["queued", "cancelled"]
     assert job_of(database, job_id).finished_at is not None
     with database.write() as session:  # the message that was out already
@@ -103,7 +103,7 @@ def test_cancel_of_a_running_job_asks_the_worker(database: Database) -> None:
     claim = claimed(database, job_id)
     for _ in range(2):
         with database.write() as session:
-            job = jobs.request_cancel(session, job_id)
+            job = jobs.request_cancel(session, job_id, owner=OWNER)
             assert (job.status, job.cancel_requested) == ("running", True)
     with database.write() as session:
         assert jobs.heartbeat(session, claim, lease_seconds=30, progress=None) is True
@@ -117,17 +117,17 @@ def test_cancel_of_a_finished_job_is_a_conflict(database: Database) -> None:
     job_id = new_job(database)
     assert publish(database, claimed(database, job_id))
     with database.write() as session, pytest.raises(JobConflict, match="succeeded") as refused:
-        jobs.request_cancel(session, job_id)
+        jobs.request_cancel(session, job_id, owner=OWNER)
     assert (refused.value.code, refused.value.status) == ("job_already_finished", 409)
 
 
 def test_delete_takes_pictures_and_events_along(database: Database) -> None:
     gone, kept = new_job(database), new_job(database)
     with database.write() as session:
-        jobs.delete(session, gone)
+        jobs.delete(session, gone, owner=OWNER)
     with database.read() as session:
         with pytest.raises(JobNotFound):
-            jobs.get(session, gone)
+            jobs.get(session, gone, owner=OWNER)
         assert session.scalar(select(func.count()).select_from(Picture)) == 2
         assert set(session.scalars(select(JobEvent.job_id))) == {kept}
 
@@ -136,6 +136,6 @@ def test_a_running_job_is_not_deleted(database: Database) -> None:
     job_id = new_job(database)
     claimed(database, job_id)
     with database.write() as session, pytest.raises(JobConflict) as refused:
-        jobs.delete(session, job_id)
+        jobs.delete(session, job_id, owner=OWNER)
     assert refused.value.code == "job_running"
     assert job_of(database, job_id).status == "running"

@@ -12,6 +12,7 @@ from core.store.jobs import Claim
 from core.store.session import Database
 from core.store.tables import Job, Model
 from tests.store.samples import (
+    OWNER,
     claimed,
     expire,
     job_of,
@@ -47,7 +48,7 @@ def test_a_job_from_the_queue_to_its_model(database: Database) -> None:
     assert job.finished_at is not None
     assert job.created_at <= job.started_at <= job.finished_at
     with database.read() as session:
-        stored = models.get(session, model.id)
+        stored = models.get(session, model.id, owner=OWNER)
     assert (stored.alpha, stored.bytes, stored.job_id) == (0.1 + 0.2, 5_000_000_000, job_id)
     assert types_of(database, job_id) == ["queued", "started", "stage", "stage", "succeeded"]
 
@@ -113,7 +114,7 @@ def test_an_expired_lease_of_a_job_to_be_cancelled_cancels_it(database: Database
     job_id = new_job(database)
     claimed(database, job_id)
     with database.write() as session:
-        jobs.request_cancel(session, job_id)
+        jobs.request_cancel(session, job_id, owner=OWNER)
     let_lease_expire(database, job_id)
     assert expire(database) == ["cancelled"]
 
@@ -145,7 +146,7 @@ def test_a_job_given_back_after_a_cancel_is_cancelled(database: Database) -> Non
     job_id = new_job(database)
     claim = claimed(database, job_id)
     with database.write() as session:
-        jobs.request_cancel(session, job_id)
+        jobs.request_cancel(session, job_id, owner=OWNER)
     with database.write() as session:
         assert jobs.give_back(session, claim, spend_attempt=False, max_attempts=3, code="c", detail="d")
     assert job_of(database, job_id).status == "cancelled"
@@ -179,7 +180,7 @@ def test_a_worker_that_wakes_after_its_lease_writes_nothing(
             assert publish(database, second)
     if taken == "deleted":
         with database.write() as session:
-            jobs.delete(session, job_id)
+            jobs.delete(session, job_id, owner=OWNER)
         before = None
     else:
         before = _columns(job_of(database, job_id))
@@ -214,7 +215,7 @@ def test_publish_is_both_or_neither(database: Database) -> None:
         publish_and_crash()
     assert job_of(database, job_id).status == "running"
     with database.read() as session:
-        assert models.list_page(session, limit=1) == ([], False)
+        assert models.list_page(session, owner=OWNER, limit=1) == ([], False)
 
 
 def test_publish_asked_again_after_a_lost_answer_says_yes(database: Database) -> None:

@@ -10,7 +10,7 @@ import pytest
 from alembic import command
 from sqlalchemy import inspect, make_url, text
 
-from core.store import migrate
+from core.store import jobs, migrate, models, owners
 from core.store.errors import DatabaseUnavailable
 from core.store.session import Database
 from core.store.tables import Base
@@ -131,7 +131,7 @@ def test_a_database_of_another_version_is_refused(database_url: str, revision: s
 
 def test_an_older_database_is_told_to_upgrade(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     scripts = migrate._scripts()
-    monkeypatch.setattr(type(scripts), "get_current_head", lambda self: "0002")
+    monkeypatch.setattr(type(scripts), "get_current_head", lambda self: "9999")
     with pytest.raises(DatabaseUnavailable, match="older version"):
         database.check()
 
@@ -152,3 +152,40 @@ def test_the_data_folder_is_private(empty_database_url: str) -> None:
     if make_url(empty_database_url).get_backend_name() == "sqlite":
         assert path is not None
         assert Path(path).parent.stat().st_mode & 0o077 == 0
+
+
+def test_what_was_there_before_owners_is_the_default_owners(empty_database_url: str) -> None:
+    alembic(empty_database_url, "upgrade", "0001")
+    now = "2026-01-02 03:04:05"
+    with migrate.migrating(empty_database_url) as connection:
+        for statement in (
+            "INSERT INTO jobs (id, status, cancel_requested, config, classes, warnings, attempts, "
+            "next_dispatch_at, created_at) SELECT id, 'succeeded', false, '{}', '[]', '[]', 1, "
+            f"'{now}', '{now}' FROM (SELECT 'job_1' AS id UNION SELECT 'job_2') AS ids",
+            *(
+                "INSERT INTO pictures (id, job_id, position, split, class_name, file_name, blob_key, sha256, "
+                f"bytes) VALUES ('pic_{n}', 'job_1', {n}, 'train', 'a', 'a.jpg', 'jobs/job_1/{n}', 'x', {n})"
+                for n in (1, 2)
+            ),
+            "INSERT INTO job_events (job_id, seq, at, type, data) "
+            f"VALUES ('job_1', 1, '{now}', 'queued', '{{}}')",
+            "INSERT INTO models (id, job_id, backbone, classes, alpha, templates, texts, weights_key, "
+            "manifest_key, sha256, bytes, created_at) VALUES ('mdl_1', 'job_1', 'starter', '[]', 0.5, '[]', "
+            f"'{{}}', 'w', 'm', 'x', 100, '{now}')",
+        ):
+            connection.execute(text(statement))
+    alembic(empty_database_url, "upgrade", "head")
+    database = Database(empty_database_url)
+    with database.read() as session:
+        first, second = (jobs.get(session, f"job_{n}", owner="default") for n in (1, 2))
+        assert (first.picture_bytes, second.picture_bytes, first.reserved_bytes) == (3, 0, 0)
+        assert len(jobs.pictures(session, "job_1")) == 2
+        assert len(jobs.events(session, "job_1", owner="default")) == 1
+        assert models.get(session, "mdl_1", owner="default").bytes == 100
+        assert owners.stored_bytes(session, "default") == 103
+    database.close()
+    alembic(empty_database_url, "downgrade", "0001")
+    with migrate.migrating(empty_database_url) as connection:
+        assert connection.execute(text("SELECT count(*) FROM jobs")).scalar_one() == 2
+        assert connection.execute(text("SELECT count(*) FROM pictures")).scalar_one() == 2
+    migrate.upgrade(empty_database_url)

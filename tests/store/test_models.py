@@ -3,7 +3,7 @@ import pytest
 from core.store import jobs, models
 from core.store.errors import InvalidCursor, ModelNotFound
 from core.store.session import Database
-from tests.store.samples import claimed, job_of, new_job, new_model, publish
+from tests.store.samples import OWNER, claimed, job_of, new_job, new_model, publish
 
 
 def test_pages_get_and_delete(database: Database) -> None:
@@ -13,22 +13,22 @@ def test_pages_get_and_delete(database: Database) -> None:
         assert publish(database, claimed(database, new_job(database)), model)
         made.append(model.id)
     with database.read() as session:
-        page, more = models.list_page(session, limit=2)
+        page, more = models.list_page(session, owner=OWNER, limit=2)
         assert ([m.id for m in page], more) == (made[:0:-1], True)
-        page, more = models.list_page(session, limit=2, after=page[-1].id)
+        page, more = models.list_page(session, owner=OWNER, limit=2, after=page[-1].id)
         assert ([m.id for m in page], more) == (made[:1], False)
-        assert models.get(session, made[0]).name == "a"
+        assert models.get(session, made[0], owner=OWNER).name == "a"
         with pytest.raises(InvalidCursor):
-            models.list_page(session, limit=2, after="mdl_none")
+            models.list_page(session, owner=OWNER, limit=2, after="mdl_none")
 
     with database.write() as session:
-        gone = models.delete(session, made[0])
+        gone = models.delete(session, made[0], owner=OWNER)
     assert (gone.id, gone.weights_key) == (made[0], "models/x/weights")
     with database.write() as session:
         with pytest.raises(ModelNotFound):
-            models.get(session, made[0])
+            models.get(session, made[0], owner=OWNER)
         with pytest.raises(ModelNotFound):
-            models.delete(session, made[0])
+            models.delete(session, made[0], owner=OWNER)
 
 
 def test_a_model_outlives_its_job_and_a_job_its_model(database: Database) -> None:
@@ -37,8 +37,8 @@ def test_a_model_outlives_its_job_and_a_job_its_model(database: Database) -> Non
     assert publish(database, claimed(database, first), kept)
     assert publish(database, claimed(database, second), gone)
     with database.write() as session:
-        jobs.delete(session, first)
-        models.delete(session, gone.id)
+        jobs.delete(session, first, owner=OWNER)
+        models.delete(session, gone.id, owner=OWNER)
     with database.read() as session:
-        assert models.get(session, kept.id).job_id == first
+        assert models.get(session, kept.id, owner=OWNER).job_id == first
     assert job_of(database, second).model_id == gone.id

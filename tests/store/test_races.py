@@ -13,6 +13,7 @@ from core.store.errors import JobConflict
 from core.store.session import Database
 from core.store.tables import Job, Model
 from tests.store.samples import (
+    OWNER,
     claimed,
     expire,
     job_of,
@@ -64,7 +65,7 @@ def test_one_of_many_claims_wins(database: Database) -> None:
 def test_cancel_and_publish_leave_one_final_state(database: Database) -> None:
     def cancel(job_id: str) -> None:
         with database.write() as session:
-            jobs.request_cancel(session, job_id)
+            jobs.request_cancel(session, job_id, owner=OWNER)
 
     def stop_or_publish(claim: jobs.Claim) -> bool:
         with database.write() as session:
@@ -101,13 +102,13 @@ def test_lease_expiry_and_publish_leave_one_winner(database: Database) -> None:
         assert (published, expired, status) in [(True, [], "succeeded"), (False, ["queued"], "queued")]
         with database.write() as session:
             if status == "queued":
-                jobs.delete(session, job_id)
+                jobs.delete(session, job_id, owner=OWNER)
 
 
 def test_delete_and_claim_leave_one_winner(database: Database) -> None:
     def delete(job_id: str) -> None:
         with database.write() as session:
-            jobs.delete(session, job_id)
+            jobs.delete(session, job_id, owner=OWNER)
 
     def claim(job_id: str) -> jobs.Claim | None:
         with database.write() as session:
@@ -141,7 +142,7 @@ def test_two_dispatchers_expire_a_lease_once(database: Database) -> None:
         assert sorted(map(len, at_once(lambda: expire(database), lambda: expire(database)))) == [0, 1]
         assert types_of(database, job_id) == ["queued", "started", "requeued"]
         with database.write() as session:
-            jobs.delete(session, job_id)
+            jobs.delete(session, job_id, owner=OWNER)
 
 
 @pytest.mark.parametrize("threads", [4])

@@ -14,8 +14,8 @@ from core.store.blobs import Blobs
 from core.store.ids import new_id
 from core.store.queue import make_celery, waiting
 from core.store.session import Database
-from tests.store.samples import new_job
-from worker.dispatcher import dispatch, sweep
+from tests.store.samples import OWNER, new_job, new_owner
+from worker.dispatcher import dispatch, sweep, tidy
 
 NO_AGE = timedelta(0)
 
@@ -69,6 +69,30 @@ def test_the_sweep_trusts_no_database_that_knows_nothing(database: Database, tmp
     time.sleep(0.01)
     assert sweep(database, blobs, age=NO_AGE) == []
     assert len(blobs.list("")) == 1
+
+
+def test_a_deletion_that_was_cut_off_is_finished(database: Database, tmp_path: Path) -> None:
+    blobs = Blobs((tmp_path / "blobs").as_uri())
+    gone, kept = new_job(database), new_job(database)
+    for job_id in (gone, kept):
+        blobs.put(f"jobs/{job_id}/a", b"x")
+    with database.write() as session:
+        jobs.delete(session, gone, owner=OWNER)  # and here the process died
+    assert tidy(database, blobs) == []  # the request may still be at it
+    time.sleep(0.01)
+    assert tidy(database, blobs, age=NO_AGE) == [f"jobs/{gone}"]
+    assert [blob.key for blob in blobs.list("")] == [f"jobs/{kept}/a"]
+    assert tidy(database, blobs, age=NO_AGE) == []
+
+
+def test_of_no_owner_more_are_sent_than_may_run(
+    database: Database, settings: Settings, app: celery.Celery
+) -> None:
+    settings = settings.model_copy(update={"max_running_jobs": 1, "redispatch_seconds": 60})
+    mine = [new_job(database) for _ in range(3)]
+    theirs = new_job(database, owner=new_owner(database, "other"))
+    assert dispatch(settings, database, app) == [mine[0], theirs]
+    assert dispatch(settings, database, app) == []
 
 
 def test_celerys_own_variable_does_not_beat_our_setting(

@@ -1,30 +1,23 @@
 """The trainer's process, with stand-ins that behave badly. The real one is in tests/service."""
 
-import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.worker.conftest import StandIn
 from worker.supervise import Stopped, TrainerDied, TrainerFailed, run_trainer
 
 Run = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+def run(stand_in: StandIn, tmp_path: Path) -> Run:
     """Run some Python in the place of `python -m worker.trainer`."""
 
     def run(script: str, **more: Any) -> dict[str, Any]:
-        # A `worker/trainer.py` of our own, in a folder that is looked into first.
-        (tmp_path / "worker").mkdir(exist_ok=True)
-        (tmp_path / "worker" / "__init__.py").write_text("")
-        head = "import json, os, sys, time\ndef say(**m): print(json.dumps(m), flush=True)\n"
-        (tmp_path / "worker" / "trainer.py").write_text(head + script)
-        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-        monkeypatch.chdir(tmp_path)
+        stand_in(script)
         given: dict[str, Any] = {
             "on_message": lambda message: None,
             "should_stop": lambda: False,
@@ -86,19 +79,3 @@ def test_the_deadline_and_a_stop_end_it(run: Run) -> None:
     assert late.value.code == "deadline_exceeded"
     with pytest.raises(Stopped):
         run("time.sleep(60)", should_stop=lambda: True)
-
-
-def test_it_knows_no_secrets(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (
-        "CLIPCITE_API_KEY",
-        "AWS_SECRET_ACCESS_KEY",
-        "CELERY_BROKER_URL",
-        "DATABASE_URL",
-        "PGPASSWORD",
-    ):
-        monkeypatch.setenv(name, "hunter2")
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    seen = run("say(type='done', metrics=dict(os.environ))")["metrics"]
-    assert "hunter2" not in json.dumps(seen)
-    assert seen["OMP_NUM_THREADS"] == "1"
-    assert seen["PATH"] == os.environ["PATH"]

@@ -1,0 +1,21 @@
+"""What two requests must have in common to be the same one, sent twice."""
+
+import hashlib
+import json
+
+from api.adapt.intake import Intake
+from core.clip.config import AdaptConfig
+
+
+def fingerprint(intake: Intake, config: AdaptConfig, *, name: str | None, on_bad_image: str) -> str:
+    """A hash of what was asked for: the settings as they were resolved, and every picture with its
+    label. Not of the bytes of the body, whose boundary differs at every retry, nor of how pictures
+    were packed and called."""
+    content = {
+        "name": name,
+        "on_bad_image": on_bad_image,
+        "config": config.to_dict(),
+        "pictures": [[shot.split, shot.class_name, shot.sha256] for shot in intake.pictures],
+    }
+    # Sorted, so that the order of the keys in `config` does not matter.
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

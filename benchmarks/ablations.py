@@ -1,0 +1,180 @@
+"""What every part of the method is worth, one at a time.
+
+    python -m benchmarks.ablations --data clothing cifar10 stamps --splits 3 --seeds 1
+
+Every row is CLIP-CITE with the backbone's recipe and one thing changed, at α = 0.5 unless it says
+otherwise. Options, storage and resuming are those of benchmarks.paper.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from torch import Tensor
+
+from benchmarks.harness import run
+from benchmarks.methods.answerers import stock_head, trained_columns
+from benchmarks.methods.clip_cite import config_of, ensemble
+from benchmarks.methods.stock import stock
+from benchmarks.methods.task import Answerer, Method, Task, Tests
+from benchmarks.paper import load_for, parser, read_trials, write
+from benchmarks.tables import base_to_new_tables
+from core.clip.progress import Silent
+from core.clip.trainer import FineTuned, fine_tune
+from core.clip.zero_shot import text_head
+
+ALPHAS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+TEMPLATES = (  # CLIP's own seven for small ensembles
+    "itap of a {}.",
+    "a bad photo of the {}.",
+    "a origami {}.",
+    "a photo of the large {}.",
+    "a {} in a video game.",
+    "art of the {}.",
+    "a photo of the small {}.",
+)
+
+
+def train(task: Task, hooks: Mapping[str, Any] | None = None, **given: Any) -> FineTuned:
+    return fine_tune(
+        task.backbone,
+        task.tensors,
+        task.labels,
+        task.texts(task.class_names),
+        config_of(task, **given),
+        Silent(),
+        **(hooks or {}),
+    )
+
+
+def changed(label: str, hooks: Mapping[str, Any] | None = None, **given: Any) -> Method:
+    """CLIP-CITE with other settings or other parts of the loop."""
+
+    def method(task: Task) -> dict[str, Answerer]:
+        return {label: ensemble(task, train(task, hooks, **given).theta_1, 0.5)}
+
+    return method
+
+
+def one_training(task: Task) -> dict[str, Answerer]:
+    """What needs no training of its own: the α curve, and W kept for the trained names."""
+    trained = train(task)
+    answers: dict[str, Answerer] = {f"α = {a}": ensemble(task, trained.theta_1, a) for a in ALPHAS}
+    answers["W kept, α = 0.5"] = WithClassifier(task, trained, 0.5)
+    answers["W kept, α = 1"] = WithClassifier(task, trained, 1.0)
+    return answers
+
+
+@dataclass(frozen=True)
+class WithClassifier:
+    """Trained names are answered by W, ensembled with where it came from, all others by the text tower."""
+
+    task: Task
+    trained: FineTuned
+    alpha: float
+
+    def similarities(self, tests: Tests, class_names: Sequence[str]) -> Tensor:
+        network = ensemble(self.task, self.trained.theta_1, self.alpha).model
+        head = text_head(network, self.task.backbone.tokenize, self.task.texts(class_names))
+        start = stock_head(self.task, self.task.class_names)
+        classifier = F.normalize(torch.lerp(start, self.trained.classifier, self.alpha), dim=-1)
+        columns, classes = trained_columns(self.task, class_names)
+        head[columns] = classifier[classes]
+        return (tests.features(network) @ head.T).cpu()
+
+
+def templates(task: Task) -> dict[str, Answerer]:
+    """Seven sentences a class: in training and at inference, or at inference only."""
+    with_seven = replace(task, templates=TEMPLATES)
+    trained_with_seven = train(with_seven).theta_1
+    trained_with_one = train(task).theta_1
+    return {
+        "7 templates": ensemble(with_seven, trained_with_seven, 0.5),
+        "7 templates, at inference only": ensemble(with_seven, trained_with_one, 0.5),
+    }
+
+
+def unequal(task: Task) -> dict[str, Answerer]:
+    """Very unequal classes: all pictures of the first, half as many of the second, … at least one; as
+    they are, and with the pictures of small classes repeated until all classes count alike."""
+    of_class = [
+        [i for i, label in enumerate(task.labels) if label == c] for c in range(len(task.class_names))
+    ]
+    kept = [indices[: max(1, len(indices) >> c)] for c, indices in enumerate(of_class)]
+    largest = max(len(indices) for indices in kept)
+    repeated = [(indices * largest)[:largest] for indices in kept]
+    answers: dict[str, Answerer] = {}
+    for label, chosen in (("unequal classes", kept), ("unequal, small ones repeated", repeated)):
+        indices = [i for of_class in chosen for i in of_class]
+        few = replace(
+            task, pictures=[task.pictures[i] for i in indices], labels=[task.labels[i] for i in indices]
+        )
+        answers[label] = ensemble(task, train(few).theta_1, 0.5)
+    return answers
+
+
+def other_direction(
+    image_features: Tensor,
+    text_features: Tensor,
+    teacher_image_features: Tensor,
+    teacher_text_features: Tensor,
+    logit_scale: float,
+) -> Tensor:
+    """KL(p̂ || p), as distillation is usually done; eq. 5 has KL(p || p̂)."""
+    log_p = F.log_softmax(logit_scale * image_features @ text_features.T, dim=-1)
+    log_p_hat = F.log_softmax(logit_scale * teacher_image_features @ teacher_text_features.T, dim=-1)
+    return F.kl_div(log_p, log_p_hat.detach(), log_target=True, reduction="batchmean")
+
+
+def only_dva(dva: Tensor, scl: Tensor, vld: Tensor, scl_weight: float, vld_weight: float) -> Tensor:
+    return dva
+
+
+def only_scl(dva: Tensor, scl: Tensor, vld: Tensor, scl_weight: float, vld_weight: float) -> Tensor:
+    return scl
+
+
+def is_text(name: str) -> bool:
+    return not name.startswith("visual.")
+
+
+ABLATIONS: Mapping[str, Method] = {
+    "stock": stock,
+    "one_training": one_training,
+    "only_dva": changed("L_DVA", {"objective": only_dva}),
+    "only_scl": changed("L_SCL", {"objective": only_scl}),
+    "dva_scl": changed("L_DVA + λ L_SCL", vld_weight=0.0),
+    "dva_vld": changed("L_DVA + η L_VLD", scl_weight=0.0),
+    "frozen_classifier": changed("FrozenTC: W fixed", classifier_learning_rate=0.0),
+    "frozen_text": changed("FrozenTE: text tower fixed", {"frozen": is_text}),
+    "slow_text": changed("text tower at 0.3 of the learning rate", text_learning_rate=3e-5),
+    "kl": changed("KL(p̂ ‖ p)", {"distillation": other_direction}),
+    "scl_low": changed("λ = 0.35", scl_weight=0.35),
+    "scl_high": changed("λ = 1.4", scl_weight=1.4),
+    "vld_high": changed("η = 0.5", vld_weight=0.5),
+    "w_slow": changed("W at 1x the learning rate", classifier_learning_rate=1e-4),
+    "w_fast": changed("W at 30x", classifier_learning_rate=3e-3),
+    "templates": templates,
+    "unequal": unequal,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parser(__doc__, ABLATIONS)
+    options.set_defaults(splits=3, seeds=1, methods=["all"])
+    given = options.parse_args(arguments)
+    backbone = load_for(given)
+    trials = read_trials(given)
+    methods = list(ABLATIONS) if given.methods == ["all"] else given.methods
+    for method in methods:
+        for trial in trials:
+            run(f"ablation-{method}", ABLATIONS[method], trial, backbone, given.out)
+    tables = base_to_new_tables([f"ablation-{m}" for m in methods], trials, backbone, given.out)
+    write(tables, f"ablations-{given.backbone.replace('/', '-')}", given.out, Console(width=160))
+
+
+if __name__ == "__main__":
+    main()

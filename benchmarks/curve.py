@@ -1,0 +1,78 @@
+"""Accuracy on base and new classes after every epoch: fine-tuning the image tower with a head
+(FT-Probe) forgets the new classes as it learns the base ones; CLIP-CITE's ensemble keeps them.
+
+    python -m benchmarks.curve --data clothing cifar10 stamps --splits 3 --seeds 1
+
+Options are those of benchmarks.paper; what is measured is kept below --out.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from benchmarks.harness import Trial, ask, task_of
+from benchmarks.measures import means
+from benchmarks.methods.registry import METHODS
+from benchmarks.methods.task import Answerer
+from benchmarks.paper import load_for, parser, read_trials, write
+from benchmarks.tables import Table
+from core.clip.backbone import Backbone
+
+WATCHED = {"ft_probe": "FT-Probe", "clip_cite": "CLIP-CITE, α = 0.5"}
+
+
+@dataclass(frozen=True)
+class Point:
+    epoch: int
+    base: float
+    new: float
+
+
+def watch(method: str, trial: Trial, backbone: Backbone, out: Path) -> list[Point]:
+    """The curve of one training; measured once, then read."""
+    path = file_of(method, trial, backbone, out)
+    if path.exists():
+        return [Point(**point) for point in json.loads(path.read_text(encoding="utf-8"))]
+    points = []
+
+    def after_epoch(epoch: int, epochs: int, answerer: Answerer) -> None:
+        values = means([ask(answerer, trial.data, trial, backbone)])
+        points.append(Point(epoch, values["B"], values["N"]))
+
+    METHODS[method](replace(task_of(trial, backbone), watch=after_epoch))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps([asdict(point) for point in points]), encoding="utf-8")
+    return points
+
+
+def file_of(method: str, trial: Trial, backbone: Backbone, out: Path) -> Path:
+    return trial.folder(out, backbone, f"curve-{method}") / "curve.json"
+
+
+def average(curves: Sequence[list[Point]]) -> list[Point]:
+    return [
+        Point(at[0].epoch, float(np.mean([p.base for p in at])), float(np.mean([p.new for p in at])))
+        for at in zip(*curves, strict=True)
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parser(__doc__, WATCHED)
+    options.set_defaults(splits=3, seeds=1, methods=list(WATCHED))
+    given = options.parse_args(arguments)
+    backbone = load_for(given)
+    trials = read_trials(given)
+    table = Table("B / N after each epoch, mean over data sets and splits", ["method"])
+    for method in given.methods:
+        curve = average([watch(method, trial, backbone, given.out) for trial in trials])
+        table.columns = ["method", *(str(point.epoch) for point in curve)]
+        table.rows.append([WATCHED[method], *(f"{point.base:.3f} / {point.new:.3f}" for point in curve)])
+    write([table], f"curve-{given.backbone.replace('/', '-')}", given.out, Console(width=160))
+
+
+if __name__ == "__main__":
+    main()

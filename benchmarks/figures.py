@@ -1,0 +1,118 @@
+"""The pictures of the results page, from what the other benchmarks have stored.
+
+    python -m benchmarks.figures --data clothing cifar10 stamps --to benchmarks/figures
+
+Reads what benchmarks.ablations (the α curve), benchmarks.paper --setting fsl (shots) and benchmarks.curve
+(epochs) left below --out, for the same --data, --splits and --seeds; writes PNG and SVG.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+from rich.console import Console
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
+from matplotlib.figure import Figure
+
+from benchmarks.ablations import ALPHAS
+from benchmarks.curve import WATCHED, Point, average, file_of, watch
+from benchmarks.data.load import load
+from benchmarks.methods.registry import METHODS
+from benchmarks.paper import load_for, parser, read_trials
+from benchmarks.tables import collect
+from benchmarks.trials import FEW_SHOTS, few_shot
+
+COLOURS = {"B": "#1f77b4", "N": "#d62728", "mixed B": "#6baed6", "mixed N": "#ff9896", "mixed HM": "#2ca02c"}
+
+
+def alpha_curve(values: Mapping[float, Mapping[str, float]]) -> Figure:
+    """Args: for each α its measures; 0 is the stock network."""
+    figure, axes = pyplot.subplots(figsize=(6.4, 4))
+    alphas = sorted(values)
+    for name, colour in COLOURS.items():
+        style = "--" if name.startswith("mixed") and name != "mixed HM" else "-"
+        axes.plot(
+            alphas, [values[a][name] for a in alphas], style, color=colour, label=name, marker="o", ms=3
+        )
+    axes.axvline(0.5, color="#999999", lw=0.8)
+    axes.set_xlabel("α: 0 is the pre-trained network, 1 the fine-tuned one")
+    axes.set_ylabel("accuracy")
+    axes.legend(ncols=2, fontsize=8)
+    return figure
+
+
+def shots_curve(values: Mapping[str, Mapping[int, float]]) -> Figure:
+    """Args: for each method its accuracy by shots a class."""
+    figure, axes = pyplot.subplots(figsize=(6.4, 4))
+    for label, by_shots in values.items():
+        shots = sorted(by_shots)
+        wide = 2.2 if label.startswith("CLIP-CITE") else 1.1
+        axes.plot(shots, [by_shots[n] for n in shots], marker="o", ms=3, lw=wide, label=label)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(sorted({n for by_shots in values.values() for n in by_shots}))
+    axes.get_xaxis().set_major_formatter("{x:.0f}")
+    axes.set_xlabel("shots a class")
+    axes.set_ylabel("accuracy")
+    axes.legend(fontsize=7, ncols=2)
+    return figure
+
+
+def training_curve(curves: Mapping[str, Sequence[Point]]) -> Figure:
+    figure, axes = pyplot.subplots(figsize=(6.4, 4))
+    for (label, points), style in zip(curves.items(), ("--", "-"), strict=False):
+        epochs = [point.epoch for point in points]
+        axes.plot(epochs, [p.base for p in points], style, color=COLOURS["B"], label=f"{label}: B")
+        axes.plot(epochs, [p.new for p in points], style, color=COLOURS["N"], label=f"{label}: N")
+    axes.set_xlabel("epochs")
+    axes.set_ylabel("accuracy")
+    axes.legend(fontsize=8)
+    return figure
+
+
+def save(figure: Figure, folder: Path, name: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    figure.tight_layout()
+    for kind in ("png", "svg"):
+        figure.savefig(folder / f"{name}.{kind}", dpi=150, metadata={"Date": None} if kind == "svg" else None)
+    pyplot.close(figure)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parser(__doc__, METHODS)
+    options.add_argument("--to", type=Path, default=Path("benchmarks/figures"))
+    options.set_defaults(splits=3, seeds=1)
+    given = options.parse_args(arguments)
+    console = Console()
+    backbone = load_for(given)
+    trials = read_trials(given)
+
+    runs = collect(["ablation-stock", "ablation-one_training"], trials, backbone, given.out)
+    by_label = {one.label: one.means()["mean"] for one in runs}
+    if by_label:
+        values = {0.0: by_label["stock"], **{a: by_label[f"α = {a}"] for a in ALPHAS}}
+        save(alpha_curve(values), given.to, "alpha")
+        console.print("alpha: B, N and mixed along α")
+
+    sets = [load(folder) for folder in given.data]
+    by_shots: dict[str, dict[int, float]] = {}
+    for count in FEW_SHOTS:
+        of_count = [t for data in sets for t in few_shot(data, shots=[count], seeds=range(given.seeds))]
+        for one in collect(METHODS, of_count, backbone, given.out):
+            by_shots.setdefault(one.label, {})[count] = one.means()["mean"]["B"]
+    if by_shots:
+        save(shots_curve(by_shots), given.to, "shots")
+        console.print("shots: accuracy by shots")
+
+    if all(file_of(method, trial, backbone, given.out).exists() for method in WATCHED for trial in trials):
+        curves = {
+            label: average([watch(method, trial, backbone, given.out) for trial in trials])
+            for method, label in WATCHED.items()
+        }
+        save(training_curve(curves), given.to, "epochs")
+        console.print("epochs: B and N after every epoch")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""The tables of the results page, from what the other benchmarks have stored.
+
+    python -m benchmarks.report --data clothing cifar10 stamps --splits 5 --seeds 3 --tests 60
+
+Reads what benchmarks.paper (bng, fsl, cdg), benchmarks.ablations and benchmarks.curve left below --out and
+writes the tables into benchmarks/README.md, each between its two marks `<!-- NAME -->` and
+`<!-- /NAME -->`. A method with fewer seeds than were asked for is shown with what there is.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.ablations import ABLATIONS
+from benchmarks.answers import Answers
+from benchmarks.data.dataset import DataSet
+from benchmarks.data.load import load
+from benchmarks.harness import Trial, results
+from benchmarks.measures import MEASURES, measure
+from benchmarks.methods.registry import METHODS
+from benchmarks.paper import load_for, parser, read_trials
+from benchmarks.tables import STOCK, Table, collect, compared, cross_domain_table, figure, signed
+from benchmarks.trials import FEW_SHOTS, base_to_new, cross_domain, few_shot, fewer_tests
+from core.clip.backbone import Backbone
+from core.clip.balance import NEW_NAMES_BALANCE
+
+PAGE = Path(__file__).parent / "README.md"
+OURS = "CLIP-CITE"
+Stored = Callable[[str, Trial], bool]
+
+
+def complete(method: str, trials: Sequence[Trial], stored: Stored) -> list[Trial]:
+    """The trials of the seeds for which a method has all data sets and splits."""
+    seeds = sorted({trial.seed for trial in trials})
+    whole = [seed for seed in seeds if all(stored(method, t) for t in trials if t.seed == seed)]
+    return [trial for trial in trials if trial.seed in whole]
+
+
+def base_to_new_table(
+    by_method: dict[str, list[Trial]], backbone: Backbone, out: Path, names: Sequence[str]
+) -> Table:
+    """Means over the data sets, HM and mixed HM of each, and differences to stock for the headlines."""
+    shown = ("HM", "mixed HM", "all")
+    table = Table(
+        "Base-to-new and mixed: means over data sets",
+        ["method", "runs", *MEASURES, "HM by data set", "mixed HM by data set"],
+        note="Below HM, mixed HM and all: the difference to stock with its paired 95 % interval. Data sets "
+        f"in this order: {', '.join(names)}.",
+    )
+    for method, trials in by_method.items():
+        stock = collect([STOCK], trials, backbone, out)[0]
+        for runs in collect([method], trials, backbone, out):
+            values = runs.means()
+            against = compared(runs, stock)["mean"] if runs.label != STOCK else {}
+            cells = [
+                figure(values["mean"][m]) + (f"<br>{signed(against[m])}" if m in shown and against else "")
+                for m in MEASURES
+            ]
+            by_data = [" / ".join(figure(values[n][m]) for n in names) for m in ("HM", "mixed HM")]
+            count = sum(len(answers) for answers in runs.answers.values())
+            table.rows.append([runs.label, str(count), *cells, *by_data])
+    return table
+
+
+def balance_table(by_method: dict[str, list[Trial]], backbone: Backbone, out: Path) -> Table:
+    """Mixed measures with and without the balance, and the paired difference."""
+    shown = ("mixed B", "mixed N", "mixed HM", "all")
+    table = Table(f"new_names_balance {NEW_NAMES_BALANCE} against 0", ["method", *shown])
+    for method, trials in by_method.items():
+        plain = collect([method], trials, backbone, out)
+        balanced = collect([method], trials, backbone, out, NEW_NAMES_BALANCE)
+        for before, after in zip(plain, balanced, strict=True):
+            a, b, gain = before.means()["mean"], after.means()["mean"], compared(after, before)["mean"]
+            cells = [f"{a[m]:.3f} → {b[m]:.3f}<br>{signed(gain[m])}" for m in shown]
+            table.rows.append([before.label, *cells])
+    return table
+
+
+def share_table(trials: Sequence[Trial], backbone: Backbone, out: Path, names: Sequence[str]) -> Table:
+    """CLIP-CITE's mixed HM for other shares of the margin, and for the best γ of each run, which only
+    who has the test pictures can know."""
+    table = Table("Mixed HM by the share of the margin", ["new_names_balance", *names, "mean"])
+    for share in (0.0, 0.1, 0.2, 0.25, 0.3, 0.4, 0.5):
+        runs = next(r for r in collect(["clip_cite"], trials, backbone, out, share) if r.label == OURS)
+        values = runs.means()
+        table.rows.append([f"{share}", *(f"{values[n]['mixed HM']:.3f}" for n in [*names, "mean"])])
+    plain = next(r for r in collect(["clip_cite"], trials, backbone, out) if r.label == OURS)
+    best = {name: float(np.mean([_hindsight(answers) for answers in plain.answers[name]])) for name in names}
+    mean = float(np.mean(list(best.values())))
+    table.rows.append(["the best γ of each run", *(f"{best[n]:.3f}" for n in names), f"{mean:.3f}"])
+    return table
+
+
+def _hindsight(answers: Answers) -> float:
+    once = np.ones((1, len(answers.truth)), dtype=np.int64)
+    return max(float(measure(answers, once, gamma)["mixed HM"][0]) for gamma in np.arange(-0.05, 0.2, 0.01))
+
+
+def few_shots_table(
+    sets: Sequence[DataSet], seeds: Sequence[int], backbone: Backbone, out: Path, stored: Stored
+) -> Table:
+    table = Table("Accuracy by shots a class, all classes trained", ["method", "seeds", *map(str, FEW_SHOTS)])
+    wanted = [trial for data in sets for trial in few_shot(data, shots=FEW_SHOTS, seeds=seeds)]
+    for method in METHODS:
+        trials = complete(method, wanted, stored)
+        by_label: dict[str, list[str]] = {}
+        for count in FEW_SHOTS:
+            for runs in collect([method], [t for t in trials if t.shots == count], backbone, out):
+                by_label.setdefault(runs.label, []).append(f"{runs.means()['mean']['B']:.3f}")
+        for label, cells in by_label.items():
+            table.rows.append([label, str(len({t.seed for t in trials})), *cells])
+    return table
+
+
+def ablation_table(trials: Sequence[Trial], backbone: Backbone, out: Path, stored: Stored) -> Table:
+    """Every variant, with the difference to the product's recipe at α = 0.5."""
+    kept = [n for n in ABLATIONS if n != STOCK and all(stored(f"ablation-{n}", t) for t in trials)]
+    runs = [r for n in kept for r in collect([f"ablation-{n}"], trials, backbone, out)]
+    product = next(r for r in runs if r.label == "α = 0.5")
+    table = Table("Ablations: one thing changed", ["variant", *MEASURES, "HM − product's", "all − product's"])
+    for one in runs:
+        values = one.means()["mean"]
+        against = compared(one, product)["mean"]
+        gains = ["", ""] if one is product else [signed(against[m]) for m in ("HM", "all")]
+        label = f"**{one.label}, the product**" if one is product else one.label
+        table.rows.append([label, *(f"{values[m]:.3f}" for m in MEASURES), *gains])
+    return table
+
+
+def write_page(tables: dict[str, Table], page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for name, table in tables.items():
+        block = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+        if not block.search(text):
+            raise SystemExit(f"{page} has no <!-- {name} --> … <!-- /{name} --> to fill.")
+        filled = f"\n{table.markdown()}\n\n"
+        text = block.sub(lambda found, filled=filled: found[1] + filled + found[2], text)  # type: ignore[misc]
+    page.write_text(text, encoding="utf-8")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parser(__doc__, METHODS)
+    options.add_argument("--page", type=Path, default=PAGE)
+    options.add_argument("--ablation-splits", type=int, default=2)
+    options.set_defaults(splits=5, seeds=3)
+    given = options.parse_args(arguments)
+    backbone = load_for(given)
+    trials = read_trials(given)
+    names = list(dict.fromkeys(trial.data.name for trial in trials))
+    sets = list({trial.data.name: trial.data for trial in trials}.values())
+
+    def stored(method: str, trial: Trial) -> bool:
+        return any(True for _ in results(method, trial, backbone, given.out))
+
+    by_method = {m: complete(m, trials, stored) for m in METHODS}
+    by_method = {m: kept for m, kept in by_method.items() if kept}
+    tables = {
+        "bng": base_to_new_table(by_method, backbone, given.out, names),
+        "balance": balance_table(by_method, backbone, given.out),
+        "share": share_table(by_method["clip_cite"], backbone, given.out, names),
+        "fsl": few_shots_table(sets, range(given.seeds), backbone, given.out, stored),
+        "ablations": ablation_table(
+            [
+                t
+                for data in sets
+                for t in base_to_new(
+                    data, shots=given.shots, splits=range(given.ablation_splits), seeds=range(1)
+                )
+            ],
+            backbone,
+            given.out,
+            stored,
+        ),
+    }
+    if given.target:
+        target = load(Path(given.target))
+        target = fewer_tests(target, given.tests) if given.tests else target
+        crossed = cross_domain(sets[0], target, shots=given.shots, splits=range(2), seeds=range(1))
+        kept = [m for m in METHODS if all(stored(m, t) for t in crossed)]
+        tables["cdg"] = cross_domain_table(kept, crossed, backbone, given.out)
+    write_page(tables, given.page)
+
+
+if __name__ == "__main__":
+    main()

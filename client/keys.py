@@ -1,0 +1,111 @@
+"""`clipcite keys`: the operator's tool for the database of this machine's service."""
+
+import json
+import os
+import subprocess
+import sys
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Column, Table
+
+keys = typer.Typer(
+    help="API keys, in the database of CLIPCITE_DATABASE_URL or of the data folder.", no_args_is_help=True
+)
+Data = Annotated[Path | None, typer.Option(help="Data folder, as given to `clipcite serve`.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+class Scope(StrEnum):
+    """What a key may do."""
+
+    CLASSIFY = "classify"
+    ADAPT = "adapt"
+    ADMIN = "admin"
+
+
+@keys.command()
+def create(
+    owner: Annotated[str, typer.Option(help="Whose jobs and models it opens; made if new.")] = "default",
+    scope: Annotated[
+        list[Scope] | None,
+        typer.Option(help="May be repeated; `admin` is everything. Default: classify and adapt."),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="For the list: whose it is, or what for.")] = None,
+    days: Annotated[int | None, typer.Option(min=1, max=36_500, help="Good for so many days.")] = None,
+    as_json: AsJson = False,
+    data: Data = None,
+) -> None:
+    """Make a key. It is shown this once: the database keeps only its hash."""
+    options = [f"--owner={owner}"]
+    options += [f"--scope={one.value}" for one in scope or ()]
+    options += [] if name is None else [f"--name={name}"]
+    options += [] if days is None else [f"--days={days}"]
+    made = _ask(["create", *options], data)
+    if as_json:
+        print(json.dumps(made))
+        return
+    until = f"until {_time(made['expires_at'])} UTC" if made["expires_at"] else "without end"
+    Console(stderr=True).print(
+        f"Key {made['id']} of [bold]{made['owner']}[/], for {', '.join(made['scopes'])}, {until}. It is "
+        "shown this once; keep it. From now on every request must bring a key: Authorization: Bearer <key>",
+        highlight=False,
+        soft_wrap=True,
+    )
+    print(made["key"])
+
+
+@keys.command("list")
+def list_keys(
+    owner: Annotated[str | None, typer.Option(help="Only this owner's.")] = None,
+    as_json: AsJson = False,
+    data: Data = None,
+) -> None:
+    """Show the keys, without what opens."""
+    found = _ask(["list", *([] if owner is None else [f"--owner={owner}"])], data)
+    if as_json:
+        print(json.dumps(found))
+        return
+    columns = [Column(name, no_wrap=name != "owner, name") for name in ("key", "owner, name", "may", "is")]
+    table = Table(*columns, box=None, padding=(0, 2, 1, 0))
+    for key in found:
+        until, used = _time(key["expires_at"])[:10], _time(key["last_used_at"])
+        table.add_row(
+            f"{key['id']}\n{key['prefix']}…",
+            escape("\n".join(filter(None, [key["owner"], key["name"]]))),
+            "\n".join(key["scopes"]),
+            key["state"] + (f"\nuntil {until}" if until else "") + (f"\nused {used}" if used else ""),
+        )
+    Console().print(table)
+
+
+@keys.command()
+def revoke(
+    id: Annotated[
+        str, typer.Argument(help="The key's id or its first characters, from `clipcite keys list`.")
+    ],
+    data: Data = None,
+) -> None:
+    """Let a key open nothing any more, from the next request on."""
+    gone = _ask(["revoke", "--", id], data)
+    print(f"{gone['id']} of {gone['owner']} is revoked.")
+
+
+def _ask(arguments: list[str], data: Path | None) -> Any:
+    """What the server's side, which knows the database, answers; it says itself what went wrong."""
+    environment = os.environ if data is None else {**os.environ, "CLIPCITE_DATA": str(data.absolute())}
+    command = [sys.executable, "-m", "core.store.keytool", *arguments]
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise typer.Exit(done.returncode)
+    return json.loads(done.stdout)
+
+
+def _time(time: str | None) -> str:
+    """In UTC, as the database has it."""
+    return "" if time is None else f"{datetime.fromisoformat(time):%Y-%m-%d %H:%M}"

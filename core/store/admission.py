@@ -1,0 +1,41 @@
+"""Whether a job may be made: within its owner's quotas, and not already made by the same request."""
+
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from core.settings import Settings
+from core.store import idempotency, jobs, owners
+from core.store.idempotency import Once
+from core.store.tables import Job
+
+
+def check_early(session: Session, owner: str, idempotency_key: str | None, settings: Settings) -> None:
+    """Before anything is done with the pictures. Not the last word: that is `admit`'s.
+
+    A request that may be a retry gets through, since its job may be what fills the quota. Raises as
+    `owners.check_quotas`.
+    """
+    if idempotency_key is None or not idempotency.is_known(session, owner, idempotency_key):
+        owners.check_quotas(session, owner, settings, more_bytes=0)
+
+
+def admit(session: Session, settings: Settings, once: Once | None, *, owner: str, **job: Any) -> Job:
+    """Make the job, as `jobs.create` does; or the one that the same request has made meanwhile.
+
+    The owner is locked: no two requests find room, or no job of their key, at the same time.
+
+    Raises:
+        QueueQuota, ModelQuota, ByteQuota.
+        IdempotencyKeyReused, IdempotentJobGone.
+    """
+    owners.lock(session, owner)
+    if once is not None:
+        known = idempotency.find(session, owner, once)
+        if known is not None:
+            return known
+        idempotency.remember(session, owner, once, job["job_id"])
+    reserved = owners.expected_model_bytes(session, job["config"]["backbone"])
+    pictures = sum(picture.bytes for picture in job["pictures"])
+    owners.check_quotas(session, owner, settings, more_bytes=pictures + reserved)
+    return jobs.create(session, owner=owner, reserved_bytes=reserved, **job)

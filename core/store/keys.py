@@ -1,0 +1,157 @@
+"""API keys: 32 random bytes each, of which only the SHA-256 is stored. Whoever has one acts for its
+owner, within its scopes."""
+
+import re
+import secrets
+from base64 import urlsafe_b64encode
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import timedelta
+from hashlib import sha256
+
+from sqlalchemy import exists, or_, select, update
+from sqlalchemy.orm import Session
+
+from core.clip.errors import ClipCiteError
+from core.store import owners
+from core.store.ids import new_id
+from core.store.session import database_now
+from core.store.tables import ApiKey
+from core.store.transitions import storable
+
+CLASSIFY, ADAPT, ADMIN = "classify", "adapt", "admin"
+SCOPES = (CLASSIFY, ADAPT, ADMIN)
+LAST_USED_STEP = timedelta(minutes=1)
+PREFIX_LENGTH = 11
+_FORM = re.compile(r"cc_[A-Za-z0-9_-]{43}")
+
+
+class KeyRefused(ClipCiteError):
+    """The key was a good one once. Only who has it is told so."""
+
+    status = 401
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(f"{detail} Ask the operator for another (`clipcite keys create`).")
+        self.code = code
+
+
+class InvalidScopes(ClipCiteError):
+    code = "invalid_scopes"
+    status = 422
+
+
+class KeyNotFound(ClipCiteError):
+    code = "key_not_found"
+    status = 404
+
+
+@dataclass(frozen=True)
+class NewKey:
+    """The only time that the key itself is seen."""
+
+    row: ApiKey
+    key: str
+
+
+def create(
+    session: Session,
+    *,
+    owner: str,
+    scopes: Collection[str] = (CLASSIFY, ADAPT),
+    name: str | None = None,
+    lifetime: timedelta | None = None,
+) -> NewKey:
+    """A key of the owner, who is made if new. Raises InvalidOwner, InvalidScopes."""
+    if not scopes or not set(scopes) <= set(SCOPES):
+        raise InvalidScopes(f"The scopes of a key are one or more of {', '.join(SCOPES)}.")
+    owners.ensure(session, owner)
+    key = f"cc_{urlsafe_b64encode(secrets.token_bytes(32)).rstrip(b'=').decode()}"
+    at = database_now(session)
+    row = ApiKey(
+        id=new_id("key"),
+        owner=owner,
+        name=None if name is None else storable(name),
+        prefix=key[:PREFIX_LENGTH],
+        sha256=_hash(key),
+        scopes=[scope for scope in SCOPES if scope in scopes],
+        created_at=at,
+        expires_at=None if lifetime is None else at + lifetime,
+    )
+    session.add(row)
+    session.flush()
+    return NewKey(row, key)
+
+
+def is_formed(text: str) -> bool:
+    """Whether it looks like a key; if not, there is no need to ask the database."""
+    return _FORM.fullmatch(text) is not None
+
+
+def find(session: Session, key: str) -> ApiKey | None:
+    """The row of a key that opens; None if there never was such a key. Raises KeyRefused.
+
+    It is looked up by its hash: how long that takes tells nothing of the keys that there are.
+    """
+    row = session.scalars(select(ApiKey).where(ApiKey.sha256 == _hash(key))).one_or_none()
+    if row is None:
+        return None
+    if row.revoked_at is not None:
+        raise KeyRefused("key_revoked", f"This key was revoked on {row.revoked_at:%Y-%m-%d}.")
+    if row.expires_at is not None and row.expires_at <= database_now(session):
+        raise KeyRefused("key_expired", f"This key was good until {row.expires_at:%Y-%m-%d %H:%M} UTC.")
+    return row
+
+
+def is_stale(session: Session, row: ApiKey) -> bool:
+    """Whether its last use was noted more than a minute ago."""
+    return row.last_used_at is None or row.last_used_at < database_now(session) - LAST_USED_STEP
+
+
+def note_use(session: Session, key_id: str) -> None:
+    at = database_now(session)
+    stale = or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < at - LAST_USED_STEP)
+    session.execute(update(ApiKey).where(ApiKey.id == key_id, stale).values(last_used_at=at))
+
+
+def any_made(session: Session) -> bool:
+    """Whether there is a key or ever was one: the last one's end must not open the service to all."""
+    return bool(session.scalar(select(exists(select(ApiKey.id)))))
+
+
+def any_good(session: Session) -> bool:
+    """Whether there is a key that opens."""
+    unexpired = or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > database_now(session))
+    return bool(
+        session.scalar(select(exists(select(ApiKey.id).where(ApiKey.revoked_at.is_(None), unexpired))))
+    )
+
+
+def list_all(session: Session, owner: str | None = None) -> list[ApiKey]:
+    """Oldest first; all owners' or one's."""
+    rows = select(ApiKey).order_by(ApiKey.created_at, ApiKey.id)
+    return list(session.scalars(rows if owner is None else rows.where(ApiKey.owner == owner)))
+
+
+def revoke(session: Session, key_id: str) -> ApiKey:
+    """It opens nothing from the commit on; again changes nothing. `key_id` may also be the key's
+    first characters, if they are one key's only. Raises KeyNotFound."""
+    named = storable(key_id)
+    rows = session.scalars(
+        select(ApiKey)
+        .where(or_(ApiKey.id == named, ApiKey.prefix == named[:PREFIX_LENGTH]))
+        .with_for_update()
+    ).all()
+    if len(rows) != 1:
+        raise KeyNotFound(
+            f"There is no key with the id {key_id!r}. `clipcite keys list` shows those that exist."
+        )
+    if rows[0].revoked_at is None:
+        rows[0].revoked_at = database_now(session)
+        session.flush()
+    return rows[0]
+
+
+def _hash(key: str) -> str:
+    """256 random bits can't be guessed, so that a slow hash would protect nothing."""
+    return sha256(key.encode()).hexdigest()

@@ -1,0 +1,101 @@
+"""`python -m core.store.keytool`: keys made, listed and revoked in the database itself, so that no key
+is needed to make the first. Answers in JSON; `clipcite keys` shows it to people."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import make_url
+
+from core.clip.errors import ClipCiteError
+from core.settings import get_settings
+from core.store import keys, migrate
+from core.store.owners import DEFAULT_OWNER
+from core.store.session import Database
+from core.store.tables import ApiKey
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    given = _parser().parse_args(arguments)
+    url = get_settings().sqlalchemy_url()
+    database = Database(url)
+    try:
+        if given.do is create and _is_new_file(url):
+            migrate.upgrade(url)  # keys come before the first start, off loopback
+        database.check()
+        answer = given.do(database, given)
+    except ClipCiteError as error:
+        sys.stderr.write(f"{error.detail}\n")
+        return 1
+    finally:
+        database.close()
+    sys.stdout.write(f"{json.dumps(answer)}\n")
+    return 0
+
+
+def create(database: Database, given: argparse.Namespace) -> dict[str, Any]:
+    lifetime = None if given.days is None else timedelta(days=given.days)
+    with database.write() as session:
+        made = keys.create(
+            session,
+            owner=given.owner,
+            scopes=given.scope or [keys.CLASSIFY, keys.ADAPT],
+            name=given.name,
+            lifetime=lifetime,
+        )
+    return {**_shown(made.row), "key": made.key}
+
+
+def list_keys(database: Database, given: argparse.Namespace) -> list[dict[str, Any]]:
+    with database.read() as session:
+        return [_shown(row) for row in keys.list_all(session, given.owner)]
+
+
+def revoke(database: Database, given: argparse.Namespace) -> dict[str, Any]:
+    with database.write() as session:
+        return _shown(keys.revoke(session, given.id))
+
+
+def _is_new_file(url: str) -> bool:
+    parsed = make_url(url)
+    return parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").exists()
+
+
+def _shown(row: ApiKey) -> dict[str, Any]:
+    expired = row.expires_at is not None and row.expires_at <= datetime.now(UTC)
+    times = {name: getattr(row, name) for name in ("created_at", "expires_at", "revoked_at", "last_used_at")}
+    return {
+        "id": row.id,
+        "prefix": row.prefix,
+        "owner": row.owner,
+        "name": row.name,
+        "scopes": row.scopes,
+        "state": "revoked" if row.revoked_at else "expired" if expired else "good",
+        **{name: at and at.isoformat(timespec="seconds") for name, at in times.items()},
+    }
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="core.store.keytool", description="API keys.")
+    verbs = parser.add_subparsers(required=True)
+    making = verbs.add_parser("create")
+    making.add_argument("--owner", default=DEFAULT_OWNER)
+    making.add_argument("--scope", action="append", choices=keys.SCOPES)
+    making.add_argument("--name")
+    making.add_argument("--days", type=int, choices=range(1, 36_501), metavar="1..36500")
+    making.set_defaults(do=create)
+    listing = verbs.add_parser("list")
+    listing.add_argument("--owner")
+    listing.set_defaults(do=list_keys)
+    revoking = verbs.add_parser("revoke")
+    revoking.add_argument("id")
+    revoking.set_defaults(do=revoke)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

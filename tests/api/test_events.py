@@ -1,0 +1,441 @@
+"""/jobs/{id}/events: the list, and the stream: over real connections where they matter."""
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import QueuePool
+
+import api.events
+import api.feed
+from api.feed import Feed, Listener, News
+from core.store import jobs
+from core.store.errors import DatabaseUnavailable
+from core.store.jobs import Claim
+from tests.api.conftest import MakeService
+from tests.api.service import Service, assert_problem, listening
+from tests.api.streams import STREAM, Heard, connect, events_in
+from tests.store import samples
+
+PROGRESS = {
+    **{"stage": "training", "epoch": 3, "epochs": 20, "step": 41, "steps": 200, "fraction": 0.2},
+    **{"eta_seconds": 31.5, "images_per_second": 52.0},
+    "loss": {"total": 1.2, "dva": 0.6, "scl": 0.8, "vld": 0.4},
+}
+SECONDS = 10
+"""No stream of these tests takes longer, unless something is wrong."""
+
+
+def queued(service: Service) -> str:
+    return samples.new_job(service.database)
+
+
+def running(service: Service) -> Claim:
+    return samples.claimed(service.database, queued(service))
+
+
+def beat(service: Service, claim: Claim, fraction: float) -> None:
+    progress = {**PROGRESS, "fraction": fraction}
+    with service.database.write() as session:
+        assert jobs.heartbeat(session, claim, lease_seconds=30, progress=progress) is False
+
+
+def warn(service: Service, claim: Claim, detail: str = "Less memory than thought.") -> None:
+    with service.database.write() as session:
+        assert jobs.record_warning(session, claim, "batch_halved", detail)
+
+
+def ended(service: Service) -> str:
+    claim = running(service)
+    beat(service, claim, 0.2)
+    warn(service, claim)
+    assert samples.publish(service.database, claim)
+    return claim.job_id
+
+
+def events_of(service: Service, job_id: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = service.client.get(f"/jobs/{job_id}/events").json()["data"]
+    return found
+
+
+def streamed(service: Service, job_id: str, query: str = "", **headers: str) -> httpx.Response:
+    """The whole stream of a job that has ended, or will."""
+    return service.client.get(f"/jobs/{job_id}/events{query}", headers={**STREAM, **headers})
+
+
+def heard(response: httpx.Response) -> list[Heard]:
+    assert response.status_code == 200, response.text
+    return list(events_in(response.text.splitlines()))
+
+
+# --- the list ---
+
+
+def test_the_list(either: Service) -> None:
+    job_id = ended(either)
+    events = events_of(either, job_id)
+    assert [event["seq"] for event in events] == [1, 2, 3, 4, 5, 6]
+    types = ["queued", "started", "stage", "progress", "warning", "succeeded"]
+    assert [event["type"] for event in events] == types
+    assert all(set(event) == {"seq", "at", "type", "data"} for event in events)
+    assert events[2]["data"] == {"stage": "training"}
+    assert events[3]["data"] == PROGRESS
+    path = f"/jobs/{job_id}/events"
+    for after in range(7):
+        assert either.client.get(path, params={"after": after}).json()["data"] == events[after:]
+    assert either.client.get(f"/jobs/{job_id}").json()["warnings"] == [
+        {"code": "batch_halved", "detail": "Less memory than thought."}
+    ]
+
+
+@pytest.mark.parametrize("after", ["-1", "x", "2147483648", "99999999999999999999"])
+def test_impossible_places_among_events(fresh: Service, after: str) -> None:
+    path = f"/jobs/{queued(fresh)}/events"
+    assert_problem(fresh.client.get(f"{path}?after={after}"), 422, "invalid_request", "after")
+    response = fresh.client.get(path, headers={**STREAM, "Last-Event-ID": after})
+    assert_problem(response, 422, "invalid_request", "last-event-id")
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("text/event-stream", "text/event-stream"),
+        ("application/json, TEXT/Event-Stream;q=0.9", "text/event-stream"),
+        ("application/json", "application/json"),
+        ("*/*", "application/json"),
+        ("text/html", "application/json"),
+        ("", "application/json"),
+    ],
+)
+def test_who_gets_what(fresh: Service, accept: str, kind: str) -> None:
+    response = fresh.client.get(f"/jobs/{ended(fresh)}/events", headers={"Accept": accept})
+    assert response.headers["content-type"].split(";")[0] == kind
+
+
+# --- the stream of what has happened ---
+
+
+def test_a_stream_is_the_list_with_names(either: Service) -> None:
+    job_id = ended(either)
+    response = streamed(either, job_id)
+    assert response.headers["content-type"].startswith("text/event-stream")
+    assert response.headers["cache-control"] == "no-store"
+    assert response.headers["x-accel-buffering"] == "no"
+    assert response.text.startswith("retry: ")
+    found = heard(response)
+    assert [item.data for item in found] == events_of(either, job_id)
+    assert [item.id for item in found] == [1, 2, 3, 4, 5, 6]
+    assert [item.event for item in found] == ["log", "log", "log", "progress", "log", "done"]
+    assert found[-1].data["data"]["model_id"].startswith("mdl_")
+
+
+def test_every_end_is_done(fresh: Service) -> None:
+    cancelled = queued(fresh)
+    fresh.client.post(f"/jobs/{cancelled}/cancel")
+    failed = running(fresh)
+    with fresh.database.write() as session:
+        jobs.finish_failed(session, failed, code="out_of_memory", detail="Use a smaller batch_size.")
+    for job_id, how in ((cancelled, "cancelled"), (failed.job_id, "failed")):
+        last = heard(streamed(fresh, job_id))[-1]
+        assert (last.event, last.type) == ("done", how)
+
+
+def test_a_stream_goes_on_where_it_was(fresh: Service) -> None:
+    job_id = ended(fresh)
+    for seen in range(6):
+        assert [e.id for e in heard(streamed(fresh, job_id, **{"Last-Event-ID": str(seen)}))] == list(
+            range(seen + 1, 7)
+        )
+    assert [e.id for e in heard(streamed(fresh, job_id, "?after=4"))] == [5, 6]
+    # What a browser sends at its own second try is newer than the address.
+    assert [e.id for e in heard(streamed(fresh, job_id, "?after=1", **{"Last-Event-ID": "5"}))] == [6]
+
+
+@pytest.mark.parametrize("seen", ["6", "7", "2147483647"])
+def test_who_has_heard_the_end_is_told_to_stop_asking(fresh: Service, seen: str) -> None:
+    response = streamed(fresh, ended(fresh), **{"Last-Event-ID": seen})
+    assert (response.status_code, response.content) == (204, b"")
+
+
+def test_no_stream_of_what_is_not_there(fresh: Service) -> None:
+    assert_problem(streamed(fresh, "job_none"), 404, "job_not_found", "GET /jobs lists")
+
+
+def test_no_stream_without_the_key(make_service: MakeService) -> None:
+    service = make_service(api_key="correct horse battery staple")
+    assert_problem(streamed(service, ended(service)), 401, "unauthorized")
+
+
+def test_no_secret_of_the_lease_is_streamed(fresh: Service) -> None:
+    claim = running(fresh)
+    samples.publish(fresh.database, claim)
+    assert claim.token not in streamed(fresh, claim.job_id).text
+
+
+# --- over real connections, while it happens ---
+
+
+class Stream:
+    """One open connection, read in a thread."""
+
+    def __init__(self, port: int, job_id: str, **headers: str) -> None:
+        self.found: list[Heard] = []
+        self.problem: BaseException | None = None
+        self._client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=SECONDS)
+        self._request = self._client.stream("GET", f"/jobs/{job_id}/events", headers={**STREAM, **headers})
+        self._response = self._request.__enter__()
+        assert self._response.status_code == 200
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        try:
+            for item in events_in(self._response.iter_lines()):
+                self.found.append(item)
+        except Exception as error:
+            self.problem = error
+
+    def wait(self, what: Callable[[], object]) -> None:
+        wait(lambda: bool(what()) or self.problem is not None)
+        assert self.problem is None
+
+    def ended(self) -> list[Heard]:
+        """All of it, once the server has closed."""
+        self._thread.join(SECONDS)
+        assert not self._thread.is_alive()
+        assert self.problem is None
+        self._client.close()
+        return self.found
+
+    def cut(self) -> None:
+        """As a network does: without a word."""
+        raw = self._response.extensions["network_stream"].get_extra_info("socket")
+        raw.shutdown(socket.SHUT_RDWR)
+        self._thread.join(SECONDS)
+
+
+def wait(what: Callable[[], object]) -> None:
+    until = time.monotonic() + SECONDS
+    while not what():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def types(found: list[Heard]) -> list[str]:
+    return [item.type for item in found]
+
+
+def feed_of(service: Service) -> Feed:
+    feed: Feed = service.app.state.feed
+    return feed
+
+
+def nobody_listens(service: Service) -> bool:
+    return feed_of(service).listeners == 0 and feed_of(service)._thread is None
+
+
+@contextmanager
+def followed(service: Service) -> Iterator[int]:
+    """The port of a real server; at the end nothing of the streams may be left."""
+    with listening(service.app) as port:
+        yield port
+        wait(lambda: nobody_listens(service))
+
+
+def test_it_is_told_while_it_happens(either: Service) -> None:
+    job_id = queued(either)
+    with followed(either) as port:
+        stream = Stream(port, job_id)
+        stream.wait(lambda: types(stream.found) == ["queued"])
+        claim = samples.claimed(either.database, job_id)
+        beat(either, claim, 0.1)
+        stream.wait(lambda: types(stream.found)[1:] == ["started", "stage", "progress"])
+        warn(either, claim)
+        stream.wait(lambda: types(stream.found)[-1] == "warning")
+        samples.publish(either.database, claim)
+        assert types(stream.ended())[-1] == "succeeded"
+    assert [item.data for item in stream.found] == events_of(either, job_id)
+
+
+def test_it_resumes_in_mid_stream_at_another_process(
+    new_service: Callable[..., AbstractContextManager[Service]], database_url: str
+) -> None:
+    """Cut off again and again while a worker goes on, each time at the other of two APIs."""
+    with new_service(database_url=database_url) as one, new_service(database_url=database_url) as two:
+        claim = running(one)
+        done = threading.Event()
+
+        def work() -> None:
+            for i in range(30):
+                warn(one, claim, f"{i}")
+                beat(one, claim, i / 30)
+                time.sleep(0.02)
+            samples.publish(one.database, claim)
+            done.set()
+
+        worker = threading.Thread(target=work)
+        with followed(one) as first, followed(two) as second:
+            found: list[Heard] = []
+            worker.start()
+            for port in (first, second, first, second):
+                seen = found[-1].id if found else 0
+                stream = Stream(port, claim.job_id, **{"Last-Event-ID": str(seen)})
+                stream.wait(lambda s=stream: len(s.found) > 2)
+                stream.cut()
+                found += stream.found
+            done.wait(SECONDS)
+            if found[-1].event != "done":
+                last = Stream(first, claim.job_id, **{"Last-Event-ID": str(found[-1].id)})
+                found += last.ended()
+        worker.join()
+        numbers = [item.id for item in found]
+        assert numbers == sorted(set(numbers))
+        warnings = [item.data["data"]["detail"] for item in found if item.type == "warning"]
+        assert warnings == [str(i) for i in range(30)]
+        assert {e["seq"] for e in events_of(two, claim.job_id)} <= set(numbers)
+        assert found[-1].event == "done"
+
+
+def test_a_deleted_job_ends_its_streams(fresh: Service) -> None:
+    job_id, other = queued(fresh), queued(fresh)
+    with followed(fresh) as port:
+        streams = [Stream(port, job_id), Stream(port, job_id), Stream(port, other)]
+        for stream in streams:
+            stream.wait(lambda s=stream: s.found)
+        assert fresh.client.delete(f"/jobs/{job_id}").status_code == 204
+        for stream in streams[:2]:
+            assert types(stream.ended()) == ["queued"]
+        fresh.client.post(f"/jobs/{other}/cancel")
+        assert types(streams[2].ended()) == ["queued", "cancelled"]
+
+
+def test_who_leaves_is_forgotten_and_an_idle_stream_pings(
+    fresh: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api.events, "PING_SECONDS", 0.05)
+    with (
+        followed(fresh) as port,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=SECONDS) as client,
+        client.stream("GET", f"/jobs/{queued(fresh)}/events", headers=STREAM) as response,
+    ):
+        lines = response.iter_lines()
+        assert ": ping" in lines
+        assert ": ping" in lines  # and again
+        assert feed_of(fresh).listeners == 1
+
+
+def test_a_database_that_is_away_for_a_while(fresh: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who listens notices only that nothing comes."""
+    monkeypatch.setattr(api.feed, "SLOW_SECONDS", 0.05)
+    job_id = queued(fresh)
+    asked = threading.Event()
+
+    def away() -> Any:
+        asked.set()
+        raise DatabaseUnavailable("It is away.")
+
+    with followed(fresh) as port:
+        stream = Stream(port, job_id)
+        stream.wait(lambda: stream.found)
+        feed_of(fresh)._database = type("Away", (), {"read": staticmethod(away)})()  # type: ignore[assignment]
+        samples.claimed(fresh.database, job_id)
+        assert asked.wait(SECONDS)
+        assert types(stream.found) == ["queued"]
+        feed_of(fresh)._database = fresh.database
+        stream.wait(lambda: types(stream.found) == ["queued", "started"])
+        stream.cut()
+
+
+def test_two_hundred_who_listen_cost_one_connection(either: Service) -> None:
+    """The pool holds 30. Half follow one job, the others 20."""
+    claim = running(either)
+    others = [queued(either) for _ in range(20)]
+    ids = [claim.job_id] * 100 + others * 5
+    pool = either.database.engine.pool
+    assert isinstance(pool, QueuePool)
+    threads = threading.active_count()
+
+    async def follow(port: int) -> None:
+        streams = await asyncio.gather(*(connect(port, job_id) for job_id in ids))
+        wait(lambda: feed_of(either).listeners == 200)
+        await asyncio.sleep(0.2)
+        held = []
+        for _ in range(100):
+            held.append(pool.checkedout())
+            await asyncio.sleep(0.005)
+        assert max(held) <= 1
+        assert threading.active_count() - threads < 50  # 40 answered those who came; one feeds them
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=SECONDS) as http:
+            asked = time.monotonic()
+            assert (await http.get("/jobs")).status_code == 200
+            assert time.monotonic() - asked < SECONDS / 2
+        await asyncio.to_thread(samples.publish, either.database, claim)
+        ends = await asyncio.wait_for(
+            asyncio.gather(*(reader.read() for reader, _ in streams[:100])), SECONDS
+        )
+        assert all(b"event: done" in end and b'"type":"succeeded"' in end for end in ends)
+        assert feed_of(either).listeners == 100
+
+    with followed(either) as port:
+        asyncio.run(follow(port))
+
+
+def test_streams_end_when_the_service_stops(fresh: Service) -> None:
+    job_id = queued(fresh)
+    with followed(fresh) as port:
+        streams = [Stream(port, job_id) for _ in range(3)]
+        for stream in streams:
+            stream.wait(lambda s=stream: s.found)
+        stopped = time.monotonic()
+        feed_of(fresh).stop()
+        for stream in streams:
+            assert types(stream.ended()) == ["queued"]
+        assert time.monotonic() - stopped < 1
+        assert Stream(port, job_id).ended() == []  # and who comes late is not kept
+
+
+# --- the mailbox ---
+
+
+def news(seq: int) -> News:
+    return News(seq, b"x", False)
+
+
+def test_a_mailbox_that_nobody_empties_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api.feed, "MOST_WAITING", 3)
+
+    async def scenario() -> None:
+        listener = Listener("job_x", 2)
+        listener.put([news(seq) for seq in range(1, 8)])  # at once they may be many: all that there is
+        listener.put([news(7), news(8)])
+        await asyncio.sleep(0)
+        taken = await listener.next(1)
+        assert taken is not None
+        assert [item.seq for item in taken] == [3, 4, 5, 6, 7]
+        assert await listener.next(1) is None
+
+    asyncio.run(scenario())
+
+
+def test_a_mailbox_at_rest() -> None:
+    async def scenario() -> Listener:
+        listener = Listener("job_x", 0)
+        assert await listener.next(0.01) == []
+        listener.put([])
+        assert await listener.next(0.01) == []
+        listener.put([news(1)])
+        listener.close()
+        assert await listener.next(1) == [news(1)]
+        assert await listener.next(1) is None
+        assert await listener.next(1) is None
+        return listener
+
+    listener = asyncio.run(scenario())
+    listener.put([news(2)])  # its loop has ended: nothing happens
+    listener.close()

@@ -1,0 +1,182 @@
+"""Two owners on every route: whatever one asks for, nothing of the other's is shown or changed.
+
+The routes are those of the OpenAPI document. A new one without a case here fails the tests.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+
+from core.clip.backbone import Backbone
+from core.store import keys
+from tests.api.service import Service, assert_problem, form, shots
+from tests.api.test_auth import OPEN
+from tests.inputs import crafted
+from tests.serving.adapted import publish_model
+from tests.store import samples
+
+UNKNOWN = {"job": "job_01m8879efspbrp0fvcbr51d4g1", "model": "mdl_01m883zfhkxd2329sa0r05wkw7"}
+PICTURE = ("images", ("a.jpg", crafted.jpeg()))
+SECRETS = ("secret foxes", "secret fox", "secret-fox", "secret sentence")
+
+
+@dataclass
+class World:
+    service: Service
+    mine: dict[str, str]
+    theirs: dict[str, str]
+
+    def ask(self, who: dict[str, str], method: str, path: str, **given: Any) -> httpx.Response:
+        headers = {"authorization": f"Bearer {who['key']}", **given.pop("headers", {})}
+        return self.service.client.request(method, path, headers=headers, **given)
+
+
+@pytest.fixture(scope="module")
+def world(new_service: Callable[..., AbstractContextManager[Service]], backbone: Backbone) -> Iterator[World]:
+    """Two teams. The first has a queued job, a running one, an ended one and a model, which is warm."""
+    with new_service() as service:
+        teams = []
+        for owner in ("team-a", "team-b"):
+            with service.database.write() as session:
+                teams.append({"key": keys.create(session, owner=owner, scopes=["admin"]).key})
+        mine, theirs = teams
+        made = World(service, mine, theirs)
+        upload = shots(("secret fox", "badger"))
+        upload["images"] = [(f"secret-fox-{i}.jpg", data) for i, (_, data) in enumerate(upload["images"])]
+        config = {"texts": {"secret fox": ["a secret sentence"]}}
+        answer = made.ask(mine, "POST", "/adapt", **form(**upload, name="secret foxes", config=config))
+        assert answer.status_code == 202, answer.text
+        mine["job"] = answer.json()["id"]
+        mine["model"] = publish_model(
+            service.database,
+            service.blobs,
+            backbone,
+            owner="team-a",
+            name="secret foxes",
+            classes=["secret fox", "badger"],
+            texts={"secret fox": ["a secret sentence"]},
+        )
+        warm = made.ask(mine, "POST", "/classify", **classify(mine["model"]))
+        assert warm.status_code == 200, warm.text
+        mine["ended"] = made.ask(mine, "GET", f"/models/{mine['model']}").json()["job_id"]
+        yield made
+
+
+def classify(model: str) -> dict[str, Any]:
+    return {"data": {"class_names": ["secret fox", "oak"], "model": model}, "files": [PICTURE]}
+
+
+def own_pictures() -> dict[str, Any]:
+    return form(**shots())
+
+
+Case = dict[str, Any]
+# What the other team sends, with the first team's ids where the path or the body has a place for one.
+CASES: dict[tuple[str, str], Case] = {
+    ("POST", "/adapt"): {"status": 202, "given": own_pictures},
+    ("GET", "/jobs"): {"status": 200, "cursor": "job"},
+    ("GET", "/jobs/{job_id}"): {"status": 404},
+    ("POST", "/jobs/{job_id}/cancel"): {"status": 404},
+    ("GET", "/jobs/{job_id}/events"): {"status": 404},
+    ("DELETE", "/jobs/{job_id}"): {"status": 404},
+    ("GET", "/models"): {"status": 200, "cursor": "model"},
+    ("GET", "/models/{model_id}"): {"status": 404},
+    ("DELETE", "/models/{model_id}"): {"status": 404},
+    ("POST", "/classify"): {"status": 404, "given": classify},
+    ("GET", "/metrics"): {"status": 200},
+}
+
+
+def routes(service: Service) -> set[tuple[str, str]]:
+    document = service.app.openapi()
+    return {(m.upper(), path) for path, methods in document["paths"].items() for m in methods}
+
+
+def test_every_route_has_its_case(world: World) -> None:
+    asked = {(method, path) for method, path in routes(world.service) if path not in OPEN}
+    assert asked == set(CASES)
+
+
+def send(world: World, route: tuple[str, str], ids: dict[str, str], **headers: str) -> httpx.Response:
+    """The other team's request with these ids."""
+    method, path = route
+    given = CASES[route].get("given")
+    body = given(ids["model"]) if given is classify else given() if given else {}
+    filled = path.format(job_id=ids["job"], model_id=ids["model"])
+    return world.ask(world.theirs, method, filled, headers=headers, **body)
+
+
+@pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
+@pytest.mark.parametrize("route", sorted(CASES), ids=" ".join)
+def test_nothing_leaks(world: World, route: tuple[str, str], accept: str) -> None:
+    case = CASES[route]
+    for job in ("job", "ended"):
+        response = send(world, route, {"job": world.mine[job], "model": world.mine["model"]}, accept=accept)
+        assert response.status_code == case["status"], response.text
+        said = response.text.replace(world.mine[job], "ID").replace(world.mine["model"], "ID")
+        if case["status"] == 404:  # word for word as where there is nothing
+            none = send(world, route, UNKNOWN, accept=accept)
+            expected = none.text.replace(UNKNOWN["job"], "ID").replace(UNKNOWN["model"], "ID")
+            request_ids = (response.headers["x-request-id"], none.headers["x-request-id"])
+            assert said.replace(request_ids[0], "") == expected.replace(request_ids[1], "")
+            assert set(response.headers) == set(none.headers)
+        else:
+            assert said == response.text  # no id of the other team's
+        if route != ("POST", "/classify"):
+            assert [secret for secret in SECRETS if secret in response.text] == []
+
+
+@pytest.mark.parametrize(
+    "route", [route for route in sorted(CASES) if "cursor" in CASES[route]], ids=" ".join
+)
+def test_a_foreign_place_in_a_list_is_none(world: World, route: tuple[str, str]) -> None:
+    mine, unknown = (ids[CASES[route]["cursor"]] for ids in (world.mine, UNKNOWN))
+    said = []
+    for identifier in (mine, unknown):
+        response = world.ask(world.theirs, "GET", route[1], params={"after": identifier})
+        said.append(assert_problem(response, 422, "invalid_cursor")["detail"].replace(identifier, ""))
+    assert said[0] == said[1]
+    assert world.ask(world.mine, "GET", route[1], params={"after": mine}).status_code == 200
+
+
+def test_the_same_idempotency_key_is_anothers(world: World) -> None:
+    upload = form(**shots(("x", "y")))
+    ids = set()
+    for who in (world.mine, world.theirs):
+        response = world.ask(who, "POST", "/adapt", headers={"idempotency-key": "the-same"}, **upload)
+        assert response.status_code == 202
+        assert "idempotency-replayed" not in response.headers
+        ids.add(response.json()["id"])
+    assert len(ids) == 2
+
+
+def test_everything_is_still_there_for_its_owner(world: World) -> None:
+    """After all of the above: nothing was changed, and the routes do work for whose it is."""
+    for method, path in sorted(route for route in CASES if route[0] != "DELETE"):  # GETs before POSTs
+        filled = path.format(job_id=world.mine["job"], model_id=world.mine["model"])
+        given = CASES[method, path].get("given")
+        body = given(world.mine["model"]) if given is classify else given() if given else {}
+        if path == "/jobs/{job_id}":
+            assert world.ask(world.mine, method, filled).json()["status"] == "queued"
+        response = world.ask(world.mine, method, filled, **body)
+        assert response.status_code in {200, 202}, response.text
+    listed = world.ask(world.mine, "GET", "/jobs").json()["data"]
+    assert {world.mine["job"], world.mine["ended"]} <= {job["id"] for job in listed}
+    assert len(world.service.blobs.list(f"models/{world.mine['model']}")) == 2
+    assert len(world.service.blobs.list(f"jobs/{world.mine['job']}")) == 8
+    for path in (f"/jobs/{world.mine['job']}", f"/models/{world.mine['model']}"):
+        assert world.ask(world.mine, "DELETE", path).status_code == 204
+    assert world.service.blobs.list(f"models/{world.mine['model']}") == []
+    assert world.service.blobs.list(f"jobs/{world.mine['job']}") == []
+
+
+def test_without_any_key_all_is_the_default_owners(fresh: Service) -> None:
+    samples.new_owner(fresh.database, "other")
+    theirs = samples.new_job(fresh.database, owner="other")
+    mine = samples.new_job(fresh.database)
+    assert [job["id"] for job in fresh.client.get("/jobs").json()["data"]] == [mine]
+    assert fresh.client.get(f"/jobs/{theirs}").status_code == 404

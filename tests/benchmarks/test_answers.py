@@ -1,0 +1,101 @@
+"""The compact answers against the plain computation on the full table of scores."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks.answers import Answers
+from benchmarks.measures import differences, harmonic_mean, means, measure, resampled
+from core.clip.evaluate import openworld_auc
+
+
+def drawn(seed: int, pictures: int = 60, classes: int = 7) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    truth = generator.integers(0, classes, pictures)
+    scores = generator.normal(0, 0.1, (pictures, classes)).astype(np.float32)
+    scores[np.arange(pictures), truth] += 0.1
+    return scores, truth
+
+
+@given(st.integers(0, 10_000), st.floats(0, 0.3))
+@settings(max_examples=50, deadline=None)
+def test_they_decide_what_the_full_table_decides(seed: int, balance: float) -> None:
+    scores, truth = drawn(seed)
+    trained, new = [1, 4, 5], [0, 2, 3, 6]
+    answers = Answers.of(scores, truth, trained)
+    for right, picture, label in zip(answers.right_among_its_kind(), scores, truth, strict=True):
+        kind = trained if label in trained else new
+        assert right == (max(kind, key=lambda c: picture[c]) == label)
+    adjusted = scores.copy()
+    adjusted[:, trained] -= np.float32(balance)
+    expected = adjusted.argmax(axis=1) == truth
+    assert (answers.right_among_all(balance) == expected).mean() > 0.98  # but for a tie in the last bit
+    assert np.array_equal(answers.right_among_all(), scores.argmax(axis=1) == truth)
+    assert answers.openworld_auc() == pytest.approx(openworld_auc(scores, truth, trained))
+
+
+def test_all_trained_and_none_trained() -> None:
+    scores, truth = drawn(1)
+    for trained in (range(7), []):
+        answers = Answers.of(scores, truth, list(trained))
+        assert np.array_equal(answers.right_among_all(), scores.argmax(axis=1) == truth)
+        values = means([answers])
+        assert values["all"] == pytest.approx((scores.argmax(axis=1) == truth).mean())
+        assert "OwAUC" not in values
+
+
+def test_they_come_back_from_a_file(tmp_path: Path) -> None:
+    answers = Answers.of(*drawn(2), [0, 3])
+    answers.save(tmp_path / "a.npz")
+    again = Answers.load(tmp_path / "a.npz")
+    for name, array in vars(answers).items():
+        assert np.array_equal(getattr(again, name), array)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]
+
+
+def test_measures_of_a_run() -> None:
+    truth = np.array([0, 0, 1, 1])  # 0 is trained
+    scores = np.array([[0.9, 0.1], [0.4, 0.6], [0.7, 0.6], [0.1, 0.9]], dtype=np.float32)
+    run = Answers.of(scores, truth, [0])
+    once = np.ones((1, 4), dtype=np.int64)
+    values = {name: value[0] for name, value in measure(run, once).items()}
+    assert (values["B"], values["N"]) == (1, 1)
+    assert (values["mixed B"], values["mixed N"], values["all"]) == (0.5, 0.5, 0.5)
+    balanced = {name: value[0] for name, value in measure(run, once, balance=0.2).items()}
+    assert (balanced["mixed B"], balanced["mixed N"]) == (0.5, 1)
+    assert balanced["mixed HM"] == pytest.approx(2 / 3)
+
+
+def test_the_mean_of_two_harmonic_means() -> None:
+    assert harmonic_mean(np.array([0.0, 1.0]), np.array([0.0, 0.5])).tolist() == pytest.approx([0, 2 / 3])
+
+
+def test_intervals_are_paired() -> None:
+    """A method against itself has no difference whatever is resampled; against one that is better on
+    every second picture the interval lies above 0 and holds the difference."""
+    scores, truth = drawn(3, pictures=200)
+    better = scores.copy()
+    better[::2] = -1
+    better[np.arange(0, 200, 2), truth[::2]] = 1
+    one, other = Answers.of(scores, truth, [0, 1, 2]), Answers.of(better, truth, [0, 1, 2])
+    values = {m: means([other])[m] - means([one])[m] for m in ("B", "N", "HM", "all")}
+    found = differences(
+        {m: resampled([other])[m] for m in values}, {m: resampled([one])[m] for m in values}, values
+    )
+    for difference in found.values():
+        assert 0 < difference.low < difference.value < difference.high
+    same = differences(resampled([one]), resampled([one]), dict.fromkeys(resampled([one]), 0.0))
+    assert all((d.low, d.value, d.high) == (0, 0, 0) for d in same.values())
+
+
+def test_a_method_that_knows_no_new_names_has_no_accuracy_on_them() -> None:
+    scores, truth = drawn(4)
+    scores[:, 3:] = -np.inf
+    values = means([Answers.of(scores, truth, [0, 1, 2])])
+    assert np.isnan(values["N"])
+    assert np.isnan(values["HM"])
+    assert values["mixed N"] == values["mixed HM"] == 0
+    assert values["mixed B"] == values["B"] > 0.3

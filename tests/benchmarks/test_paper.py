@@ -1,0 +1,137 @@
+"""The commands, on a tiny network and pictures of colours: every setting, resuming, and the tables."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks import ablations, curve, figures, harness, paper
+from benchmarks.measures import MEASURES
+from benchmarks.methods.registry import METHODS
+from benchmarks.methods.task import Answerer, Task
+from core.clip.backbone import Backbone
+
+COLOURS = {"blue": (30, 60, 230), "green": (30, 200, 40), "grey": (120, 120, 120), "red": (220, 30, 30)}
+FAST = ("stock", "linear_probe")
+
+
+def folder_of(root: Path, names: list[str], train: int = 2, test: int = 3) -> Path:
+    generator = np.random.default_rng(0)
+    for name in names:
+        for part, count in (("train", train), ("test", test)):
+            (root / part / name).mkdir(parents=True)
+            for i in range(count):
+                values = generator.normal(COLOURS[name], 25, (40, 40, 3)).clip(0, 255).astype(np.uint8)
+                Image.fromarray(values).save(root / part / name / f"{i}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return folder_of(tmp_path_factory.mktemp("data") / "colours", list(COLOURS))
+
+
+@pytest.fixture
+def options(backbone: Backbone, tmp_path: Path) -> list[str]:
+    return ["--backbone", backbone.name, "--out", str(tmp_path), "--shots", "2", "--seeds", "1"]
+
+
+def tables(out: Path, pattern: str) -> list[dict[str, object]]:
+    (path,) = out.glob(pattern)
+    found: list[dict[str, object]] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def test_base_to_new_is_run_once_and_printed_again(
+    colours: Path, options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[int] = []
+
+    def counted(task: Task) -> dict[str, Answerer]:
+        trained.append(len(task.pictures))
+        return METHODS["stock"](task)
+
+    monkeypatch.setattr(paper, "METHODS", {"stock": counted, "linear_probe": METHODS["linear_probe"]})
+    command = ["--setting", "bng", "--data", str(colours), "--splits", "2", "--methods", *FAST, *options]
+    paper.main(command)
+    assert trained == [4, 4]  # two splits of two classes with two shots
+    first = tables(tmp_path, "bng-*.json")
+    paper.main(command)
+    assert trained == [4, 4]
+    assert tables(tmp_path, "bng-*.json") == first
+    table = first[0]
+    assert table["columns"] == ["method", *MEASURES, "seconds"]
+    assert [row[0] for row in table["rows"]] == ["stock", "Linear probe"]  # type: ignore[attr-defined]
+    assert "CLIP-CITE" in (next(tmp_path.glob("bng-*.md"))).read_text(encoding="utf-8")  # the published ones
+
+
+def test_a_run_that_was_stopped_goes_on(
+    colours: Path, options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["--data", str(colours), "--splits", "2", "--methods", "stock", *options]
+    real, calls = harness.ask, []
+
+    def stopped(*arguments: object) -> object:
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(harness, "ask", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        paper.main(command)
+    done = list(tmp_path.rglob(harness.DONE))
+    assert len(done) == 1
+    monkeypatch.setattr(harness, "ask", real)
+    paper.main(command)
+    assert len(list(tmp_path.rglob(harness.DONE))) == 2
+    assert done[0].exists()
+
+
+def test_few_shots(colours: Path, options: list[str], tmp_path: Path) -> None:
+    paper.main(["--setting", "fsl", "--data", str(colours), "--methods", *FAST, *options])
+    (table,) = tables(tmp_path, "fsl-*.json")
+    assert table["columns"] == ["method", "1", "2", "4", "8", "16"]
+    rows = {row[0]: row[1:] for row in table["rows"]}  # type: ignore[attr-defined]
+    assert len(set(rows["stock"])) == 1  # it sees no shots
+    figures.main(["--data", str(colours), "--to", str(tmp_path / "figures"), "--splits", "1", *options])
+    for kind in ("png", "svg"):
+        assert (tmp_path / "figures" / f"shots.{kind}").stat().st_size > 5_000
+
+
+def test_cross_domain(colours: Path, options: list[str], tmp_path: Path) -> None:
+    other = folder_of(tmp_path / "other", ["grey", "red"])
+    paper.main(
+        ["--setting", "cdg", "--data", str(colours), "--target", str(other), "--methods", *FAST, *options]
+    )
+    (table,) = tables(tmp_path, "cdg-*.json")
+    assert table["columns"] == ["method", "other", "other base", "other new"]
+
+
+def test_ablations_and_their_picture(
+    colours: Path, options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ablations, "ALPHAS", (0.5, 1.0))
+    monkeypatch.setattr(figures, "ALPHAS", (0.5, 1.0))
+    ablations.main(["--data", str(colours), "--splits", "1", *options])
+    table = tables(tmp_path, "ablations-*.json")[0]
+    labels = [row[0] for row in table["rows"]]  # type: ignore[attr-defined]
+    assert len(labels) == len(set(labels)) == len(ablations.ABLATIONS) + 5
+    figures.main(["--data", str(colours), "--to", str(tmp_path / "figures"), "--splits", "1", *options])
+    assert (tmp_path / "figures" / "alpha.png").stat().st_size > 5_000
+
+
+def test_the_training_curve(colours: Path, options: list[str], tmp_path: Path) -> None:
+    curve.main(["--data", str(colours), "--splits", "1", *options])
+    (table,) = tables(tmp_path, "curve-*.json")
+    assert [row[0] for row in table["rows"]] == ["FT-Probe", "CLIP-CITE, α = 0.5"]  # type: ignore[attr-defined]
+    assert len(table["columns"]) == 21  # type: ignore[arg-type]  # the paper's 20 epochs
+    figures.main(["--data", str(colours), "--to", str(tmp_path / "figures"), "--splits", "1", *options])
+    assert (tmp_path / "figures" / "epochs.svg").stat().st_size > 5_000
+
+
+def test_without_data_it_says_what_to_give() -> None:
+    with pytest.raises(SystemExit, match="--root"):
+        paper.read_trials(paper.parser(None, METHODS).parse_args([]))

@@ -1,0 +1,212 @@
+"""Both loops do the same work, and its operations are counted rightly."""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from benchmarks import researcher
+from benchmarks.train_speed import (
+    ELEMENTWISE,
+    MATRIX,
+    NORMS,
+    OPTIMISER,
+    REST,
+    TEACHER,
+    TEXT,
+    Clock,
+    Flops,
+    Job,
+    Measured,
+    ProfiledSteps,
+    count_flops,
+    labelled,
+    loops_table,
+    main,
+    parser,
+    step_flops,
+    train_product,
+)
+from core.clip.adapt import Shot
+from core.clip.backbone import Backbone
+from core.clip.config import AdaptConfig
+from core.clip.folding import depthwise
+from tests.clip.recorder import same_bits
+
+CLASSES = ("cat", "dog", "tree")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Threads cost more than they bring in a network this small."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def job(backbone: Backbone, tmp_path: Path) -> Job:
+    """Twelve square pictures of the network's size, so that crops of the whole change nothing, in one
+    batch, so that their order does not matter."""
+    noise = np.random.default_rng(0)
+    shots = []
+    for i in range(12):
+        pixels = noise.integers(0, 256, (backbone.image_size, backbone.image_size, 3), dtype=np.uint8)
+        pixels[:, :, i % 3] //= 4
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+        shots.append(Shot(tmp_path / f"{i}.png", CLASSES[i % 3]))
+    config = AdaptConfig(
+        epochs=6,
+        batch_size=12,
+        learning_rate=1e-3,
+        classifier_learning_rate=1e-2,
+        weight_decay=0.1,
+        crop_scale=1.0,
+        precision="fp32",
+    )
+    return Job(backbone.name, config, tuple(shots), "cpu", None, tmp_path)
+
+
+@pytest.mark.parametrize("text_learning_rate", [None, 1e-4, 0.0])
+def test_both_loops_take_the_same_steps(
+    backbone: Backbone, job: Job, text_learning_rate: float | None
+) -> None:
+    job = replace(job, config=replace(job.config, text_learning_rate=text_learning_rate))
+    product = Clock()
+    ours = train_product(job, backbone, product)
+
+    plain = Clock()
+    theirs = researcher.train(
+        open_clip.create_model(backbone.name),
+        open_clip.get_tokenizer(backbone.name),
+        [shot.source for shot in job.shots if isinstance(shot.source, Path)],
+        [CLASSES.index(shot.class_name) for shot in job.shots],
+        CLASSES,
+        job.config,
+        workers=0,
+        on_step=plain.tick,
+    )
+
+    assert len(product.losses) == 6
+    np.testing.assert_allclose(product.losses, plain.losses, rtol=1e-3, atol=1e-5)
+    assert plain.losses[-1][0] < 0.9 * plain.losses[0][0]  # they learn
+    assert ours.keys() == theirs.keys()
+    # Over all of them: the bias of the keys has no gradient but rounding, which AdamW blows up.
+    before = dict(backbone.model.named_parameters())
+    moved = sum((tensor - before[name]).square().sum() for name, tensor in ours.items())
+    apart = sum((tensor - theirs[name]).square().sum() for name, tensor in ours.items())
+    assert apart <= 0.02**2 * moved
+
+
+def test_batches_are_the_products() -> None:
+    batches = list(researcher.EqualBatches(70, 32))
+    assert [len(batch) for batch in batches] == [24, 23, 23]
+    assert sorted(i for batch in batches for i in batch) == list(range(70))
+    assert len(researcher.EqualBatches(70, 32)) == 3
+
+
+def test_a_cut_job_has_full_batches_of_all_classes(job: Job) -> None:
+    ordered = tuple(sorted(job.shots, key=lambda shot: shot.class_name))
+    job = replace(job, shots=ordered, config=replace(job.config, batch_size=4))
+    assert job.steps == 18
+    cut = job.cut(2)
+    assert (cut.steps, len(cut.shots), cut.class_names) == (2, 8, CLASSES)
+    assert job.cut(7).steps == 6
+    assert job.cut(1_000) == job
+
+
+@pytest.mark.parametrize("input_needs_gradient", [False, True])
+def test_flops_of_layers(input_needs_gradient: bool) -> None:
+    def flops(function: Any, *shape: int) -> Flops:
+        x = torch.randn(*shape, requires_grad=input_needs_gradient)
+        return count_flops(lambda: function(x))
+
+    gradients = 1 + input_needs_gradient  # that of the weights, and that of the input
+    linear = 2 * 5 * 8 * 16
+    assert flops(nn.Linear(8, 16), 5, 8) == Flops(linear, gradients * linear)
+    full = 2 * (3 * 16 * 10 * 10) * (8 * 3 * 3)
+    assert flops(nn.Conv2d(8, 16, 3, padding=1), 3, 8, 10, 10) == Flops(full, gradients * full)
+    strided = full // 4
+    assert flops(nn.Conv2d(8, 16, 3, 2, 1), 3, 8, 10, 10) == Flops(strided, gradients * strided)
+    grouped = full // 4
+    assert flops(nn.Conv2d(8, 16, 3, padding=1, groups=4), 3, 8, 10, 10) == Flops(
+        grouped, gradients * grouped
+    )
+
+    filters = torch.randn(8, 1, 3, 3, requires_grad=True)
+    one_a_channel = 2 * (3 * 8 * 10 * 10) * 9
+    assert flops(lambda x: depthwise(x, filters, None, (1, 1), (1, 1), (1, 1)), 3, 8, 10, 10) == Flops(
+        one_a_channel, gradients * one_a_channel
+    )
+
+
+def test_flops_of_a_step(backbone: Backbone) -> None:
+    """Against the products of the tiny ViT, counted by hand: 2 layers of width 64, 17 tokens of which 16
+    are patches of 8 x 8, and in the text tower 2 layers of width 32, 77 tokens."""
+
+    def forward(tokens: int, width: int) -> int:
+        dense = 12 * tokens * width**2  # to q, k, v and out, and the two layers of the MLP
+        attention = 2 * tokens**2 * width
+        return 2 * 2 * (dense + attention)
+
+    image = forward(17, 64) + 2 * 16 * (3 * 8 * 8) * 64 + 2 * 64 * 32
+    text = forward(77, 32) + 2 * 32 * 32
+    config = AdaptConfig(batch_size=4)
+    sentences = ["a cat", "a dog", "a tree"]
+    counted = step_flops(backbone, sentences, config)
+    assert counted["teacher"] == 4 * image
+    assert counted["image tower"] == pytest.approx(3 * counted["teacher"], rel=0.05)  # about
+    assert counted["text tower"] == pytest.approx(3 * 3 * text, rel=0.05)
+    frozen = step_flops(backbone, sentences, replace(config, text_learning_rate=0.0))
+    assert frozen["text tower"] == 3 * text
+
+
+def test_a_labelled_network_is_the_same_and_so_are_its_copies(backbone: Backbone) -> None:
+    model: Any = copy.deepcopy(labelled(backbone.model))
+    assert same_bits(dict(model.state_dict()), dict(backbone.model.state_dict()))
+    picture = torch.randn(1, 3, 32, 32)
+    with torch.profiler.profile() as profile, torch.no_grad():
+        assert torch.equal(model.encode_image(picture), backbone.model.encode_image(picture))
+    assert model.encode_image.__self__ is model
+    assert TEACHER in [event.name for event in profile.events()]
+
+
+def test_the_profile_accounts_for_the_step(backbone: Backbone, job: Job) -> None:
+    steps = ProfiledSteps(job.steps, torch.device("cpu"))
+    train_product(job, replace(backbone, model=labelled(backbone.model)), steps)
+    groups = steps.groups()
+    assert {TEACHER, TEXT, OPTIMISER, MATRIX, NORMS, ELEMENTWISE, REST} == groups.keys()
+    assert sum(groups.values()) == pytest.approx(steps.seconds_a_step)
+    assert all(seconds > 0 for seconds in groups.values())
+
+
+def test_the_table_compares_with_the_faster_researcher() -> None:
+    def runs(*rates: float) -> list[Measured]:
+        return [Measured(100 / rate, rate, 1.0, 3 * 10**9, 10**9, 0.5, 0.8) for rate in rates]
+
+    theirs = {"researcher, 0": runs(10, 12, 11), "researcher, 2": runs(20, 25, 22)}
+    table = loops_table("Title", {**theirs, "product": runs(40, 75, 44)})
+    first, second, ours = table.rows
+    assert first[1:3] == ["11.0", "0.50 (0.48–0.50)"]
+    assert second[1:3] == ["22.0", "1.00 (1.00–1.00)"]
+    assert ours[1:5] == ["44.0", "2.00 (2.00–3.00)", "2.3", "2.00 (2.00–3.00)"]
+    assert ours[5:] == ["3.00", "2.00", "0.500", "0.800"]
+    assert len(table.columns) == len(ours)
+
+
+def test_the_command() -> None:
+    given = parser().parse_args(["--data", "pictures", "--loops", "--backbones", "ViT-B-32", "--steps", "3"])
+    assert (given.data, given.backbones, given.steps) == (Path("pictures"), ["ViT-B-32"], 3)
+    assert given.loops
+    assert not given.service
+    with pytest.raises(SystemExit, match="--data FOLDER"):
+        main(["--loops"])

@@ -1,0 +1,72 @@
+"""`clipcite keys`, as its user runs it: the command here, the database's side in a process of its own."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from client.cli import app
+from core.store import keys
+from core.store.session import Database
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("CLIPCITE_DATABASE_URL", "CLIPCITE_DATA"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path / "data"
+
+
+def call(data: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(app, ["keys", *arguments, "--data", str(data)])
+
+
+def opened(data: Path, key: str) -> Any:
+    database = Database(f"sqlite:///{data / 'clipcite.db'}")
+    with database.read() as session:
+        row = keys.find(session, key)
+    database.close()
+    return row
+
+
+def test_create_list_and_revoke(data: Path) -> None:
+    """On a folder where nothing has started yet: keys come first where others can reach the service."""
+    made = call(
+        data, "create", "--owner", "team-a", "--scope", "classify", "--name", "[laptop]", "--days", "3"
+    )
+    assert made.exit_code == 0, made.output
+    key = made.stdout.strip()
+    assert keys.is_formed(key)  # nothing else, so that a script can take it
+    assert "team-a" in made.stderr
+    assert "shown this once" in made.stderr
+    row = opened(data, key)
+    assert (row.owner, row.scopes, row.name) == ("team-a", ["classify"], "[laptop]")
+    assert (row.expires_at - row.created_at).days == 3
+
+    listed = call(data, "list")
+    for shown in (row.id, row.prefix, "team-a", "[laptop]", "classify", "good"):
+        assert shown in listed.stdout
+    assert key not in listed.stdout
+    found = json.loads(call(data, "list", "--json").stdout)
+    assert [(one["id"], one["state"], one["last_used_at"]) for one in found] == [(row.id, "good", None)]
+
+    assert row.id in call(data, "revoke", row.id).stdout
+    with pytest.raises(keys.KeyRefused):
+        opened(data, key)
+    assert json.loads(call(data, "list", "--owner", "team-a", "--json").stdout)[0]["state"] == "revoked"
+
+
+def test_what_goes_wrong_is_said_without_a_trace(data: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for arguments, says in (
+        (["list"], "The database does not answer"),
+        (["create", "--owner", "Team A"], "An owner's name is"),
+        (["revoke", "key_none"], "There is no key with the id 'key_none'"),
+    ):
+        assert call(data, *arguments).exit_code == 1
+        said = capfd.readouterr().err
+        assert says in said
+        assert "Traceback" not in said
+    assert call(data, "create", "--scope", "root").exit_code == 2
+    assert call(data, "create", "--days", "0").exit_code == 2

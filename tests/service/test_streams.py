@@ -1,0 +1,63 @@
+"""Open streams and the end of the process that holds them."""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+
+from core.store.session import Database
+from tests.api.streams import connect
+from tests.service.running import wait_for
+from tests.store import samples
+
+
+def test_fifty_open_streams_end_within_a_second_of_sigterm(
+    environment: dict[str, str], migrated: Path, tmp_path: Path
+) -> None:
+    """And what the process said until then is one JSON object a line."""
+    shutil.copy(migrated, tmp_path / "clipcite.db")
+    database = Database(f"sqlite:///{tmp_path / 'clipcite.db'}")
+    job_id = samples.new_job(database)
+    database.close()
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    given = {"CLIPCITE_DATA": str(tmp_path), "CLIPCITE_PORT": str(port), "CLIPCITE_LOG": "json"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "api"], env={**os.environ, **environment, **given}, stderr=subprocess.PIPE
+    )
+
+    async def follow() -> tuple[float, list[bytes]]:
+        streams = await asyncio.gather(*(connect(port, job_id) for _ in range(50)))
+        for reader, _ in streams:
+            await asyncio.wait_for(reader.readuntil(b"event: log"), 20)
+        process.send_signal(signal.SIGTERM)
+        asked = time.monotonic()
+        rest = await asyncio.wait_for(asyncio.gather(*(reader.read() for reader, _ in streams)), 20)
+        return time.monotonic() - asked, rest
+
+    try:
+        wait_for(lambda: _answers(f"http://127.0.0.1:{port}/healthz"), seconds=60)
+        seconds, rest = asyncio.run(follow())
+        said = process.communicate(timeout=20)[1].decode()
+    finally:
+        process.kill()
+    assert seconds < 1
+    assert all(chunk.endswith(b"0\r\n\r\n") for chunk in rest)  # properly, not cut off
+    lines = [json.loads(line) for line in said.splitlines()]
+    assert {"timestamp", "level", "logger", "process", "message"} == set(lines[0])
+    assert any("Shutting down" in line["message"] for line in lines)
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=5).is_success
+    except httpx.HTTPError:
+        return False

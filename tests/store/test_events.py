@@ -1,0 +1,164 @@
+"""A job's events: numbered without a gap in what is seen, and few however long the job takes."""
+
+import threading
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select, update
+
+from core.store import events, jobs
+from core.store.jobs import Claim
+from core.store.session import Database
+from core.store.tables import Job, JobEvent
+from tests.store.samples import OWNER, claimed, expire, let_lease_expire, new_job, publish
+
+NO_TIME = timedelta(0)
+
+
+def step(fraction: float, stage: str = "training", **more: Any) -> dict[str, Any]:
+    return {"stage": stage, "fraction": fraction, **more}
+
+
+def beat(database: Database, claim: Claim, *steps: dict[str, Any]) -> None:
+    for progress in steps:
+        with database.write() as session:
+            assert jobs.heartbeat(session, claim, lease_seconds=30, progress=progress) is False
+
+
+def progress_of(database: Database, job_id: str) -> list[dict[str, Any]]:
+    with database.read() as session:
+        return [e.data for e in jobs.events(session, job_id, owner=OWNER) if e.type == "progress"]
+
+
+def test_of_each_percent_the_last_progress_stays(database: Database) -> None:
+    claim = claimed(database, new_job(database))
+    given = [step(0.101), step(0.105), step(0.11), step(0.119, loss=1), step(0.119, "measuring"), step(0.12)]
+    beat(database, claim, *given)
+    assert progress_of(database, claim.job_id) == [given[1], given[3], given[4], given[5]]
+
+
+def test_what_is_replaced_gets_a_new_number(database: Database) -> None:
+    claim = claimed(database, new_job(database))
+    seen = []
+    for fraction in (0.101, 0.102, 0.103):
+        beat(database, claim, step(fraction))
+        with database.read() as session:
+            seen.append(events.last_seq(session, claim.job_id))
+    assert seen == [4, 5, 6]  # after queued, started and stage
+    assert publish(database, claim)
+    with database.read() as session:
+        found = jobs.events(session, claim.job_id, owner=OWNER)
+    assert [(e.seq, e.type) for e in found][-2:] == [(6, "progress"), (7, "succeeded")]
+
+
+def test_the_same_progress_is_no_event(database: Database) -> None:
+    claim = claimed(database, new_job(database))
+    beat(database, claim, step(0.5), step(0.5), step(0.5))
+    with database.read() as session:
+        assert events.last_seq(session, claim.job_id) == 4
+
+
+def test_a_long_training_has_few(database: Database) -> None:
+    claim = claimed(database, new_job(database))
+    with database.write() as session:  # one transaction: this is about the number of rows
+        for i in range(100):
+            jobs.heartbeat(session, claim, lease_seconds=30, progress=step(i / 512, step=i))
+    kept = [data["step"] for data in progress_of(database, claim.job_id)]
+    last_of_percent = {100 * i // 512: i for i in range(100)}
+    assert kept == list(last_of_percent.values())
+    assert len(kept) == 20
+
+
+def test_another_attempt_replaces_nothing(database: Database) -> None:
+    claim = claimed(database, new_job(database))
+    beat(database, claim, step(0.5, worker=1))
+    let_lease_expire(database, claim.job_id)
+    assert expire(database) == ["queued"]
+    beat(database, claimed(database, claim.job_id), step(0.5, worker=2))
+    assert [data["worker"] for data in progress_of(database, claim.job_id)] == [1, 2]
+
+
+def test_news_of_many_jobs(database: Database) -> None:
+    first, second, third = (new_job(database) for _ in range(3))
+    claimed(database, second)
+    unknown = {f"job_{i}": 0 for i in range(1_200)}  # more than one statement takes
+    with database.read() as session:
+        found = events.newer(session, {first: 1, second: 1, third: 0, **unknown})
+    assert {job_id: [e.type for e in rows] for job_id, rows in found.items()} == {
+        first: [],
+        second: ["started"],
+        third: ["queued"],
+    }
+    with database.write() as session:
+        jobs.delete(session, third, owner=OWNER)
+    with database.read() as session:
+        assert set(events.newer(session, {first: 9, third: 1})) == {first}
+        assert events.newer(session, {}) == {}
+        assert events.last_seq(session, third) == 0
+
+
+def test_progress_is_pruned_a_while_after_the_end(database: Database) -> None:
+    old, new, running = (claimed(database, new_job(database)) for _ in range(3))
+    for claim in (old, new, running):
+        beat(database, claim, step(0.1), step(0.2))
+    for claim in (old, new):
+        assert publish(database, claim)
+    with database.write() as session:
+        past = database.now(session) - timedelta(days=8)
+        session.execute(update(Job).where(Job.id == old.job_id).values(finished_at=past))
+    with database.write() as session:
+        assert events.prune_progress(session) == 2
+        assert events.prune_progress(session) == 0
+    assert progress_of(database, old.job_id) == []
+    assert len(progress_of(database, new.job_id)) == len(progress_of(database, running.job_id)) == 2
+    with database.read() as session:
+        types = [e.type for e in jobs.events(session, old.job_id, owner=OWNER)]
+        assert types == ["queued", "started", "stage", "succeeded"]
+        assert session.scalar(select(func.count()).select_from(JobEvent)) == 4 + 6 + 5
+
+
+def test_who_follows_misses_nothing(database: Database) -> None:
+    """One writes as fast as it can, in competition with a cancel; one reads after the last number."""
+    claim = claimed(database, new_job(database))
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            for i in range(20):
+                with database.write() as session:
+                    jobs.heartbeat(session, claim, lease_seconds=30, progress=step(i / 20))
+                with database.write() as session:
+                    jobs.record_warning(session, claim, "w", str(i))
+            publish(database, claim)
+        except BaseException as error:
+            failures.append(error)
+
+    def cancel() -> None:
+        with database.write() as session:
+            jobs.request_cancel(session, claim.job_id, owner=OWNER)
+
+    threads = [threading.Thread(target=target) for target in (work, cancel)]
+    for thread in threads:
+        thread.start()
+    heard: list[JobEvent] = []
+    while not heard or heard[-1].type != "succeeded":
+        assert not failures
+        with database.read() as session:
+            seen = heard[-1].seq if heard else 0
+            heard += events.newer(session, {claim.job_id: seen})[claim.job_id]
+    for thread in threads:
+        thread.join()
+    with database.read() as session:
+        stored = jobs.events(session, claim.job_id, owner=OWNER)
+    assert [e.data["detail"] for e in heard if e.type == "warning"] == [str(i) for i in range(20)]
+    assert {e.seq for e in stored} <= {e.seq for e in heard}
+    numbers = [e.seq for e in heard]
+    assert numbers == sorted(set(numbers))
+
+
+@pytest.mark.parametrize("progress", [{}, {"stage": None}, {"stage": "x", "fraction": None}])
+def test_progress_that_says_little(database: Database, progress: dict[str, Any]) -> None:
+    claim = claimed(database, new_job(database))
+    beat(database, claim, progress, {**progress, "step": 1})
+    assert progress_of(database, claim.job_id) == [{**progress, "step": 1}]

@@ -1,0 +1,134 @@
+"""Keys: shown once, stored as a hash, looked up by it."""
+
+import hashlib
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import select, text, update
+
+from core.store import keys
+from core.store.keys import InvalidScopes, KeyNotFound, KeyRefused
+from core.store.owners import InvalidOwner
+from core.store.session import Database
+from core.store.tables import ApiKey
+
+
+def make(database: Database, **given: Any) -> keys.NewKey:
+    with database.write() as session:
+        return keys.create(session, **{"owner": "team-a", **given})
+
+
+def opened(database: Database, key: str) -> str | None:
+    """Whose it is."""
+    with database.read() as session:
+        row = keys.find(session, key)
+        return None if row is None else row.owner
+
+
+def test_a_key_opens_for_its_owner_and_is_stored_nowhere(database: Database) -> None:
+    made, other = make(database, name="laptop"), make(database, owner="team-b", scopes=["admin", "classify"])
+    assert len({made.key, other.key}) == 2
+    assert keys.is_formed(made.key)
+    assert len(made.key) == 46
+    assert (opened(database, made.key), opened(database, other.key)) == ("team-a", "team-b")
+    assert (made.row.scopes, other.row.scopes) == (["classify", "adapt"], ["classify", "admin"])
+    assert made.row.sha256 == hashlib.sha256(made.key.encode()).hexdigest()
+    with database.read() as session:
+        dump = str([tuple(row) for row in session.execute(text("SELECT * FROM api_keys"))])
+    assert made.key[:11] in dump
+    assert made.key[11:] not in dump
+    assert made.key not in repr(made.row)
+
+
+def test_what_is_no_key(database: Database) -> None:
+    made = make(database)
+    for given in (made.key[:-1], f"{made.key}x", made.key.swapcase(), made.row.sha256, made.row.id, ""):
+        assert opened(database, given) is None
+    for given in ("", "cc_", "cc_x", made.key[3:], f"{made.key} ", f"{made.key}\n", "cc_" + "ä" * 43):
+        assert not keys.is_formed(given)
+
+
+def test_expiry(database: Database) -> None:
+    made = make(database, lifetime=timedelta(days=1))
+    assert opened(database, made.key) == "team-a"
+    with database.write() as session:
+        session.execute(update(ApiKey).values(expires_at=database.now(session) - timedelta(seconds=1)))
+    with pytest.raises(KeyRefused, match=r"good until .* Ask the operator") as refused:
+        opened(database, made.key)
+    assert (refused.value.code, refused.value.status) == ("key_expired", 401)
+
+
+def test_revoking(database: Database) -> None:
+    made, kept, third = make(database), make(database), make(database)
+    for _ in range(2):
+        with database.write() as session:
+            at = keys.revoke(session, made.row.id).revoked_at
+    with database.read() as session:
+        assert keys.list_all(session)[0].revoked_at == at  # the second changed nothing
+        assert [row.id for row in keys.list_all(session, "team-a")] == [
+            made.row.id,
+            kept.row.id,
+            third.row.id,
+        ]
+        assert keys.list_all(session, "team-b") == []
+    with pytest.raises(KeyRefused, match=r"revoked on .* Ask the operator") as refused:
+        opened(database, made.key)
+    assert (refused.value.code, refused.value.status) == ("key_revoked", 401)
+    assert opened(database, kept.key) == "team-a"
+    with database.write() as session:
+        keys.revoke(session, third.row.prefix)
+    with pytest.raises(KeyRefused):
+        opened(database, third.key)
+    for unknown in ("key_none", "", "cc_", "\0", "%"):
+        with database.write() as session, pytest.raises(KeyNotFound, match="clipcite keys list"):
+            keys.revoke(session, unknown)
+
+
+def test_whether_there_are_keys(database: Database) -> None:
+    def there() -> tuple[bool, bool]:
+        with database.read() as session:
+            return keys.any_made(session), keys.any_good(session)
+
+    assert there() == (False, False)
+    made = make(database)
+    assert there() == (True, True)
+    with database.write() as session:
+        keys.revoke(session, made.row.id)
+    assert there() == (True, False)
+    make(database, lifetime=timedelta(days=1))
+    assert there() == (True, True)
+    with database.write() as session:
+        session.execute(update(ApiKey).values(expires_at=database.now(session)))
+    assert there() == (True, False)
+
+
+def test_its_last_use_is_noted_once_a_minute(database: Database) -> None:
+    made = make(database)
+
+    def used() -> Any:
+        with database.write() as session:
+            keys.note_use(session, made.row.id)
+        with database.read() as session:
+            row = keys.list_all(session)[0]
+            assert not keys.is_stale(session, row)
+            return row.last_used_at
+
+    with database.read() as session:
+        assert keys.is_stale(session, keys.list_all(session)[0])
+    first = used()
+    assert used() == first
+    with database.write() as session:
+        session.execute(update(ApiKey).values(last_used_at=first - timedelta(seconds=61)))
+        assert keys.is_stale(session, session.scalars(select(ApiKey)).one())
+    assert used() > first
+
+
+def test_what_can_not_be_made(database: Database) -> None:
+    for scopes in ([], ["classify", "root"]):
+        with pytest.raises(InvalidScopes, match="classify, adapt, admin"):
+            make(database, scopes=scopes)
+    with pytest.raises(InvalidOwner):
+        make(database, owner="Team A")
+    with database.read() as session:
+        assert keys.list_all(session) == []

@@ -1,0 +1,214 @@
+"""The trainer that stands by. With stand-ins here; the real one is in test_trainer.py."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.worker.conftest import StandIn
+from worker import supervise
+from worker.standby import MALLOC, Standby
+from worker.supervise import Stopped, TrainerDied, TrainerFailed, run_trainer
+
+DONE = "folder = job(); say(type='done', metrics={'pid': os.getpid(), 'folder': folder, 'cold': cold})"
+
+
+@pytest.fixture
+def standby() -> Iterator[Standby]:
+    standby = Standby()
+    yield standby
+    standby.close()
+
+
+def run(standby: Standby, folder: Path, **more: Any) -> dict[str, Any]:
+    given: dict[str, Any] = {
+        "on_message": lambda message: None,
+        "should_stop": lambda: False,
+        "deadline_seconds": 120,
+        "stall_seconds": 120,
+        "standby": standby,
+    }
+    return run_trainer(folder, **{**given, **more})
+
+
+def process_of(standby: Standby) -> psutil.Process:
+    assert standby.pid is not None
+    return psutil.Process(standby.pid)
+
+
+def wait_until_dead(process: psutil.Process) -> None:
+    """Without taking its exit status, which is the standby's to take."""
+    until = time.monotonic() + 10
+    with suppress(psutil.NoSuchProcess):
+        while process.status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+
+
+def test_the_one_that_waits_gets_the_job_and_only_that_one(
+    standby: Standby, stand_in: StandIn, tmp_path: Path
+) -> None:
+    stand_in(DONE)
+    standby.prepare()
+    waiting = process_of(standby)
+    standby.prepare()
+    assert standby.pid == waiting.pid  # there is one at most
+    folder = tmp_path / "with 'quotes' and ü"
+    assert run(standby, folder)["metrics"] == {"pid": waiting.pid, "folder": str(folder), "cold": False}
+    assert not waiting.is_running()
+    assert standby.pid is None  # the next one is not started before somebody says so
+    assert run(standby, tmp_path)["metrics"]["cold"]
+
+
+def test_one_that_was_killed_while_it_waited_costs_nothing(
+    standby: Standby, stand_in: StandIn, tmp_path: Path
+) -> None:
+    stand_in(DONE)
+    standby.prepare()
+    process_of(standby).kill()
+    assert run(standby, tmp_path)["metrics"]["cold"]
+    standby.prepare()
+    killed = process_of(standby)
+    killed.kill()
+    wait_until_dead(killed)
+    standby.prepare()  # in its place
+    waiting = process_of(standby)
+    assert waiting.pid != killed.pid
+    assert run(standby, tmp_path)["metrics"]["pid"] == waiting.pid
+
+
+@pytest.mark.parametrize(
+    "before_its_first_word",
+    ["os._exit(1)", "os.kill(os.getpid(), 9)", "print('{\"type', end='', flush=True); os._exit(0)"],
+)
+def test_one_that_dies_before_it_has_begun_costs_nothing(
+    standby: Standby, stand_in: StandIn, tmp_path: Path, before_its_first_word: str
+) -> None:
+    stand_in(f"folder = job()\nif not cold: {before_its_first_word}\n{DONE.partition('; ')[2]}")
+    standby.prepare()
+    gone = process_of(standby)
+    assert run(standby, tmp_path)["metrics"]["cold"]
+    assert not gone.is_running()
+
+
+def test_one_that_hangs_is_replaced(
+    standby: Standby, stand_in: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervise, "TAKE_SECONDS", 0.5)
+    stand_in(f"if not cold: time.sleep(60)\n{DONE}")
+    standby.prepare()
+    hanging = process_of(standby)
+    assert run(standby, tmp_path)["metrics"]["cold"]
+    assert not hanging.is_running()
+
+
+def test_one_that_dies_with_the_job_is_the_jobs_fault(
+    standby: Standby, stand_in: StandIn, tmp_path: Path
+) -> None:
+    stand_in("job(); say(type='stage', stage='loading'); os.kill(os.getpid(), 9)")
+    standby.prepare()
+    with pytest.raises(TrainerDied, match="memory"):
+        run(standby, tmp_path)
+
+
+def test_the_deadline_and_a_stop_end_one_that_does_not_begin(
+    standby: Standby, stand_in: StandIn, tmp_path: Path
+) -> None:
+    stand_in("time.sleep(60)")
+    standby.prepare()
+    waiting = process_of(standby)
+    with pytest.raises(TrainerFailed) as late:
+        run(standby, tmp_path, deadline_seconds=0.3)
+    assert late.value.code == "deadline_exceeded"
+    assert not waiting.is_running()
+    standby.prepare()
+    waiting = process_of(standby)
+    with pytest.raises(Stopped):
+        run(standby, tmp_path, should_stop=lambda: True)
+    assert not waiting.is_running()
+
+
+def test_its_whole_group_ends(standby: Standby, stand_in: StandIn, tmp_path: Path) -> None:
+    stand_in(
+        "import subprocess\n"
+        "other = subprocess.Popen(['sleep', '60'])\n"
+        "job(); say(type='done', metrics={'other': other.pid})"
+    )
+    standby.prepare()
+    other = run(standby, tmp_path)["metrics"]["other"]
+    if psutil.pid_exists(other):
+        wait_until_dead(psutil.Process(other))
+
+
+def test_after_the_close_there_is_none(standby: Standby, stand_in: StandIn) -> None:
+    stand_in("time.sleep(60)")
+    standby.prepare()
+    waiting = process_of(standby)
+    standby.close()
+    assert not waiting.is_running()
+    standby.prepare()
+    assert standby.pid is None
+    standby.close()  # again: harmless
+
+
+def test_a_machine_that_starts_no_process_is_no_error(
+    standby: Standby, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("sys.executable", "/nowhere/python")
+    standby.prepare()
+    assert standby.pid is None
+    assert "No trainer stands by" in caplog.text
+
+
+@pytest.mark.parametrize("warm", [True, False])
+def test_it_knows_no_secrets(
+    standby: Standby, stand_in: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm: bool
+) -> None:
+    for name in (
+        "CLIPCITE_API_KEY",
+        "AWS_SECRET_ACCESS_KEY",
+        "CELERY_BROKER_URL",
+        "DATABASE_URL",
+        "PGPASSWORD",
+    ):
+        monkeypatch.setenv(name, "hunter2")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    stand_in("job(); say(type='done', metrics=dict(os.environ))")
+    if warm:
+        standby.prepare()
+    seen = run(standby, tmp_path)["metrics"]
+    assert "hunter2" not in json.dumps(seen)
+    assert seen["OMP_NUM_THREADS"] == "1"
+    assert seen["PATH"] == os.environ["PATH"]
+
+
+def test_the_users_own_settings_of_malloc_are_kept(
+    standby: Standby, stand_in: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in("job(); say(type='done', metrics=dict(os.environ))")
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    for name in MALLOC:
+        monkeypatch.delenv(name, raising=False)
+    assert MALLOC.items() <= run(standby, tmp_path)["metrics"].items()
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "123456")
+    seen = run(standby, tmp_path)["metrics"]
+    assert {k: v for k, v in seen.items() if k.startswith("MALLOC_")} == {"MALLOC_MMAP_THRESHOLD_": "123456"}
+
+
+def test_a_signal_to_ours_is_not_one_to_it(standby: Standby, stand_in: StandIn, tmp_path: Path) -> None:
+    """Ctrl-C in a terminal goes to the group in the foreground; a trainer is ended by its worker."""
+    stand_in(DONE)
+    standby.prepare()
+    assert standby.pid is not None
+    assert os.getpgid(standby.pid) == standby.pid != os.getpgid(0)
+    assert os.getsid(standby.pid) == standby.pid
+    os.kill(standby.pid, signal.SIGTERM)  # and one that is asked to end does
+    wait_until_dead(process_of(standby))
+    assert run(standby, tmp_path)["metrics"]["cold"]

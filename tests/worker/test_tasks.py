@@ -1,0 +1,86 @@
+"""One job through a worker: its row, its trainer, and the trainer that stands by."""
+
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from PIL import Image
+
+from core.clip.config import resolve_config
+from core.settings import Settings
+from core.store import migrate
+from core.store.blobs import Blobs
+from core.store.jobs import NewPicture
+from core.store.session import Database
+from tests.clip.tiny import make_tiny_backbone
+from tests.store.samples import job_of, new_job
+from worker.tasks import Worker
+
+MakeWorker = Callable[..., Worker]
+
+
+@pytest.fixture
+def make_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeWorker]:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # more only spin on work this small
+    made = []
+
+    def make(**given: bool) -> Worker:
+        settings = Settings(data=tmp_path / "data", cache=tmp_path / "cache", device="cpu", **given)
+        migrate.upgrade(settings.sqlalchemy_url())
+        made.append(
+            Worker(settings, Database(settings.sqlalchemy_url()), Blobs(settings.blobs_url()), name="w")
+        )
+        return made[-1]
+
+    yield make
+    for worker in made:
+        if worker.standby is not None:
+            worker.standby.close()
+        worker.database.close()
+
+
+def queue_job(worker: Worker, folder: Path) -> str:
+    """A job with four pictures on a tiny network."""
+    pictures = []
+    for i in range(4):
+        name = ("red", "green")[i % 2]
+        picture = io.BytesIO()
+        Image.new("RGB", (40, 40), (200, 40 + i, 40) if name == "red" else (40, 200 + i, 40)).save(
+            picture, "PNG"
+        )
+        worker.blobs.put(f"jobs/x/{i}", picture.getvalue())
+        pictures.append(NewPicture("train", name, f"{i}.png", f"jobs/x/{i}", "0" * 64, 3))
+    config = resolve_config(backbone=make_tiny_backbone(folder / "tiny"), epochs=1)
+    return new_job(worker.database, config=config.to_dict(), pictures=pictures)
+
+
+def trainers() -> list[int]:
+    found = [p for p in psutil.Process().children() if p.status() != psutil.STATUS_ZOMBIE]
+    return [p.pid for p in found if p.cmdline()[1:3] == ["-m", "worker.trainer"]]
+
+
+def test_a_standby_that_was_killed_costs_the_job_no_attempt(make_worker: MakeWorker, tmp_path: Path) -> None:
+    worker = make_worker()
+    assert worker.standby is not None
+    killed = worker.standby.pid
+    assert killed is not None
+    assert trainers() == [killed]
+    psutil.Process(killed).kill()
+    job_id = queue_job(worker, tmp_path)
+    worker.run(job_id)
+    job = job_of(worker.database, job_id)
+    assert (job.status, job.attempts) == ("succeeded", 1), job.error_detail
+    # The next one stands by.
+    assert worker.standby.pid not in {None, killed}
+    assert trainers() == [worker.standby.pid]
+
+
+def test_without_the_setting_none_stands_by(make_worker: MakeWorker, tmp_path: Path) -> None:
+    worker = make_worker(warm_trainer=False)
+    assert trainers() == []
+    job_id = queue_job(worker, tmp_path)
+    worker.run(job_id)
+    assert job_of(worker.database, job_id).status == "succeeded"
+    assert trainers() == []

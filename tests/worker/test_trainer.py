@@ -1,0 +1,193 @@
+"""The real trainer, cold and out of standing by."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from PIL import Image
+
+from core.clip.config import resolve_config
+from core.clip.manifest import WEIGHTS
+from tests.clip.tiny import make_tiny_backbone
+from worker.standby import Standby
+from worker.supervise import run_trainer
+from worker.trainer import TASK, Task
+
+PATIENCE = 180
+"""Seconds for a trainer's imports on a machine that has other things to do."""
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # more only spin on work this small
+
+
+@pytest.fixture
+def standby() -> Iterator[Standby]:
+    standby = Standby()
+    standby.prepare()
+    yield standby
+    standby.close()
+
+
+def lay_out(folder: Path, backbone: str, **config: Any) -> Path:
+    """A small job, as the worker lays it out."""
+    folder.mkdir()
+    shots = []
+    for i in range(12):
+        name, split = ("red", "green")[i % 2], "test" if i < 4 else "train"
+        colour = (200 - i, 40, 40) if name == "red" else (40, 200 - i, 40)
+        Image.new("RGB", (48, 40), colour).save(folder / f"{i:05d}", "PNG")
+        shots.append({"file": f"{i:05d}", "class_name": name, "split": split})
+    settings = {"epochs": 3, "batch_size": 4, **config}
+    task = Task(
+        config=resolve_config(backbone=backbone, **settings).to_dict(),
+        shots=shots,
+        cache=str(folder.parent / "cache"),
+        device="cpu",
+        max_picture_bytes=10_000,
+        max_picture_pixels=10_000,
+    )
+    (folder / TASK).write_text(json.dumps(asdict(task)))
+    return folder
+
+
+def run(folder: Path, standby: Standby | None) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    heard: list[dict[str, Any]] = []
+    result = run_trainer(
+        folder,
+        on_message=heard.append,
+        should_stop=lambda: False,
+        deadline_seconds=PATIENCE,
+        stall_seconds=PATIENCE,
+        standby=standby,
+    )
+    return heard, result
+
+
+def test_warm_and_cold_give_the_same(standby: Standby, tmp_path: Path) -> None:
+    backbone = make_tiny_backbone(tmp_path / "tiny")
+    waiting = standby.pid
+    warm = run(lay_out(tmp_path / "warm", backbone), standby)
+    assert waiting is not None
+    assert standby.pid is None
+    cold = run(lay_out(tmp_path / "cold", backbone), None)
+    assert warm[1] == cold[1]
+    assert warm[1]["metrics"]["trained_names"]
+    assert [m.get("stage") for m in warm[0]] == [m.get("stage") for m in cold[0]]
+    losses = [[m["total"] for m in heard if m["type"] == "step"] for heard in (warm[0], cold[0])]
+    assert len(losses[0]) == 6
+    assert losses[0] == losses[1]
+    files = [sorted(p.name for p in (tmp_path / name).iterdir()) for name in ("warm", "cold")]
+    assert files[0] == files[1]
+    digests = {
+        hashlib.sha256((tmp_path / name / WEIGHTS).read_bytes()).hexdigest() for name in ("warm", "cold")
+    }
+    assert len(digests) == 1
+
+
+def test_nothing_large_is_imported_once_the_job_is_there(tmp_path: Path) -> None:
+    """With the starter, whose text tower comes from transformers, which imports late what it needs."""
+    from core.settings import Settings
+
+    folder = lay_out(tmp_path / "job", "starter", epochs=1, image_size=64)
+    script = f"""
+import io, json, sys
+from importlib import import_module
+from pathlib import Path
+from worker.trainer import IMPORTS, Channel, Task, train
+
+for module in IMPORTS:
+    import_module(module)
+import torch
+
+assert not torch.cuda.is_initialized()
+before = set(sys.modules)
+folder = Path({str(folder)!r})
+task = json.loads((folder / "task.json").read_text())
+train(folder, Task(**{{**task, "cache": {str(Settings().cache.absolute())!r}}}), Channel(io.StringIO()))
+print(json.dumps(sorted(set(sys.modules) - before)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=2 * PATIENCE, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    late = json.loads(done.stdout)
+    assert len(late) < 10, late
+
+
+@pytest.mark.parametrize(
+    ("moment", "signum"),
+    [("importing", signal.SIGKILL), ("waiting", signal.SIGKILL), ("waiting", signal.SIGTERM)],
+)
+def test_it_ends_with_its_worker(tmp_path: Path, moment: str, signum: signal.Signals) -> None:
+    environment = {**os.environ, "CLIPCITE_DATA": str(tmp_path), "CLIPCITE_API_KEY": "hunter2"}
+    with (tmp_path / "log").open("w") as log:
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "worker"], env=environment, stderr=log, start_new_session=True
+        )
+    try:
+        waiting = _child(worker.pid)
+        assert "hunter2" not in str(waiting.environ())
+        if moment == "waiting":
+            _until_idle(waiting)
+        worker.send_signal(signum)
+        worker.wait(PATIENCE)
+        if signum == signal.SIGTERM:
+            assert not waiting.is_running()  # ended by the worker, before its own end
+        psutil.wait_procs([waiting], timeout=30)
+        assert not waiting.is_running()
+    finally:
+        worker.kill()
+        worker.wait()
+    said = (tmp_path / "log").read_text()
+    assert "hunter2" not in said
+    assert "Traceback" not in said
+
+
+def test_without_the_setting_there_is_none(tmp_path: Path) -> None:
+    environment = {**os.environ, "CLIPCITE_DATA": str(tmp_path), "CLIPCITE_WARM_TRAINER": "false"}
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "worker"], env=environment, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert worker.stderr is not None
+        assert any("ready" in line for line in worker.stderr)
+        assert psutil.Process(worker.pid).children() == []
+    finally:
+        worker.kill()
+        worker.communicate()
+
+
+def _child(pid: int) -> psutil.Process:
+    """The trainer that stands by, once its program is its own."""
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        for child in psutil.Process(pid).children():
+            if child.cmdline()[1:] == ["-m", "worker.trainer"]:
+                return child
+        time.sleep(0.05)
+    raise AssertionError("No trainer stands by")
+
+
+def _until_idle(process: psutil.Process) -> None:
+    """Its imports are done: it computes no more."""
+    until = time.monotonic() + PATIENCE
+    used = -1.0
+    while time.monotonic() < until:
+        now = sum(process.cpu_times()[:2])
+        if now > 1 and now == used:
+            return
+        used = now
+        time.sleep(1)
+    raise AssertionError("It does not come to rest")
