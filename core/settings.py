@@ -1,5 +1,6 @@
 """Every environment variable of the service, in one class. All begin with `CLIPCITE_`."""
 
+import os
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -9,6 +10,7 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MB = 1_000_000
+SECRETS = Path("/run/secrets")
 
 
 class Settings(BaseSettings):
@@ -31,6 +33,12 @@ class Settings(BaseSettings):
     )
     blob_url: str | None = Field(
         None, description="`file:///…` for pictures and weights; default: `blobs` in the data folder."
+    )
+
+    secrets: Path = Field(
+        SECRETS,
+        description="Folder of files named like these variables in small letters, each holding a value; a "
+        "variable that is set wins.",
     )
 
     # The HTTP service.
@@ -94,6 +102,11 @@ class Settings(BaseSettings):
     )
     metrics_host: str = Field("127.0.0.1", description="Address of those; nobody is asked for a key there.")
 
+    alive_file: Path | None = Field(
+        None,
+        description="File that a worker or dispatcher touches while it runs, for `python -m core.alive`.",
+    )
+
     leashed: bool = Field(
         False, description="Set by `clipcite serve` for its child processes: end when standard input closes."
     )
@@ -139,5 +152,7 @@ class Settings(BaseSettings):
 
 @cache
 def get_settings() -> Settings:
-    """The process's settings, read from the environment once."""
-    return Settings()
+    """The process's settings, read once: from the environment, then from files such as
+    `/run/secrets/clipcite_database_url`, as container engines lay out secrets."""
+    folder = Path(os.environ.get("CLIPCITE_SECRETS", SECRETS))
+    return Settings(_secrets_dir=folder if folder.is_dir() else None)

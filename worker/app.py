@@ -6,6 +6,7 @@ import socket
 
 from celery import Task, signals
 
+from core.alive import AliveFile
 from core.log import about
 from core.metrics import new_registry, show_metrics
 from core.settings import get_settings
@@ -40,7 +41,8 @@ app.register_task(AdaptTask())
 
 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]  # celery has no types
-def _show_metrics(**_: object) -> None:
+def _ready(**_: object) -> None:
+    AliveFile(settings.alive_file).keep_touching()
     if settings.metrics_port is not None:
         show_metrics(registry, settings.metrics_host, settings.metrics_port)
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 import celery
 from prometheus_client import CollectorRegistry
 
+from core.alive import AliveFile
 from core.clip.errors import ClipCiteError
 from core.leash import end_with_parent
 from core.log import about, start_logging
@@ -129,6 +130,7 @@ def main() -> None:
     metrics = DispatcherMetrics(registry)
     if settings.metrics_port is not None:
         show_metrics(registry, settings.metrics_host, settings.metrics_port + 1)
+    alive = AliveFile(settings.alive_file)
     rounds = 0
     patience = 0.0
     wall, steady = time.time(), time.monotonic()
@@ -154,6 +156,7 @@ def main() -> None:
             metrics.errors.labels("internal_error").inc()
             logger.exception("A round failed; the next one comes")
         rounds += 1
+        alive.touch()
         stop.wait(settings.dispatch_seconds)
     database.close()
 

@@ -1,0 +1,69 @@
+"""The file by which a health check knows that a process is at work."""
+
+import logging
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from core.alive import FRESH_SECONDS, AliveFile, problem_of
+
+ROOT = Path(__file__).parents[1]
+
+
+def ask(path: Path) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "core.alive", str(path)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+def test_a_touched_file_is_healthy_and_an_old_one_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "alive"
+    AliveFile(path).touch()
+    assert ask(path).returncode == 0
+    old = time.time() - FRESH_SECONDS - 10
+    os.utime(path, (old, old))
+    done = ask(path)
+    assert done.returncode == 1
+    assert "Start it again" in done.stderr
+
+
+def test_a_file_that_was_never_touched_says_what_to_look_at(tmp_path: Path) -> None:
+    done = ask(tmp_path / "alive")
+    assert done.returncode == 1
+    assert "CLIPCITE_ALIVE_FILE" in done.stderr
+
+
+def test_a_loop_may_touch_as_often_as_it_likes(tmp_path: Path) -> None:
+    path = tmp_path / "alive"
+    alive = AliveFile(path)
+    alive.touch()
+    os.utime(path, (1, 1))
+    alive.touch()
+    assert path.stat().st_mtime == 1  # not again within ten seconds
+
+
+def test_a_file_that_cannot_be_touched_ends_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "no-such-folder" / "alive"
+    with caplog.at_level(logging.ERROR):
+        AliveFile(path).touch()
+    assert "CLIPCITE_ALIVE_FILE" in caplog.text
+    assert problem_of(path) is not None
+
+
+def test_without_a_path_nothing_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    AliveFile(None).touch()
+    AliveFile(None).keep_touching()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_check_imports_nothing_but_the_standard_library() -> None:
+    code = (
+        "import sys, core.alive; "
+        "sys.exit(sorted({'torch', 'pydantic', 'celery', 'sqlalchemy'} & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
