@@ -1,13 +1,13 @@
 """The command `clipcite`."""
 
 import subprocess
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from client.keys import keys
+from client.processes import API, DISPATCHER, WORKER, become, command, environment
 from client.serve import serve_until_stopped
 
 app = typer.Typer(
@@ -18,6 +18,11 @@ database = typer.Typer(help="The database.", no_args_is_help=True)
 app.add_typer(database, name="db")
 app.add_typer(keys, name="keys")
 
+Host = Annotated[
+    str, typer.Option(envvar="CLIPCITE_HOST", help="Address to listen on; off loopback a key is needed.")
+]
+Data = Annotated[Path | None, typer.Option(help="Folder of the database, the pictures and the models.")]
+
 
 @app.callback()
 def root() -> None:
@@ -26,15 +31,11 @@ def root() -> None:
 
 @app.command()
 def serve(
-    host: Annotated[
-        str, typer.Option(envvar="CLIPCITE_HOST", help="Address to listen on; off loopback a key is needed.")
-    ] = "127.0.0.1",
+    host: Host = "127.0.0.1",
     port: Annotated[
         int, typer.Option(envvar="CLIPCITE_PORT", min=0, max=65535, help="Port; 0 takes a free one.")
     ] = 8000,
-    data: Annotated[
-        Path | None, typer.Option(help="Folder of the database, the pictures and the models.")
-    ] = None,
+    data: Data = None,
 ) -> None:
     """Run everything on this machine: HTTP service, worker and dispatcher. Needs no other server.
 
@@ -43,10 +44,38 @@ def serve(
     raise typer.Exit(serve_until_stopped(host, port, data))
 
 
+@app.command()
+def api(
+    host: Host = "127.0.0.1",
+    port: Annotated[int, typer.Option(envvar="CLIPCITE_PORT", min=1, max=65535, help="Port.")] = 8000,
+    data: Data = None,
+) -> None:
+    """Run the HTTP service alone. Any number of them may share a database and the blobs."""
+    become(API, environment(data, host=host, port=port))
+
+
+@app.command()
+def worker(
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu, cuda or cuda:N; default CLIPCITE_DEVICE.")
+    ] = None,
+    data: Data = None,
+) -> None:
+    """Run a worker alone: it trains one job at a time. Start one for each GPU."""
+    become(WORKER, environment(data, device=device))
+
+
+@app.command()
+def dispatcher(data: Data = None) -> None:
+    """Run the dispatcher alone: it sends jobs to the workers and webhooks to their receivers. One is
+    enough; a second takes over when the first one dies."""
+    become(DISPATCHER, environment(data))
+
+
 @database.command()
 def upgrade() -> None:
     """Bring the tables of CLIPCITE_DATABASE_URL (or of the data folder) to this version."""
-    raise typer.Exit(subprocess.call([sys.executable, "-m", "core.store.migrate"]))
+    raise typer.Exit(subprocess.call(command("core.store.migrate"), env=environment()))
 
 
 def main() -> None:

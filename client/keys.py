@@ -1,19 +1,19 @@
 """`clipcite keys`: the operator's tool for the database of this machine's service."""
 
 import json
-import os
-import subprocess
-import sys
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from client.processes import ask
+
+TOOL = "core.store.keytool"
 keys = typer.Typer(
     help="API keys, in the database of CLIPCITE_DATABASE_URL or of the data folder.", no_args_is_help=True
 )
@@ -46,7 +46,7 @@ def create(
     options += [f"--scope={one.value}" for one in scope or ()]
     options += [] if name is None else [f"--name={name}"]
     options += [] if days is None else [f"--days={days}"]
-    made = _ask(["create", *options], data)
+    made = ask(TOOL, ["create", *options], data)
     if as_json:
         print(json.dumps(made))
         return
@@ -67,7 +67,7 @@ def list_keys(
     data: Data = None,
 ) -> None:
     """Show the keys, without what opens."""
-    found = _ask(["list", *([] if owner is None else [f"--owner={owner}"])], data)
+    found = ask(TOOL, ["list", *([] if owner is None else [f"--owner={owner}"])], data)
     if as_json:
         print(json.dumps(found))
         return
@@ -92,18 +92,8 @@ def revoke(
     data: Data = None,
 ) -> None:
     """Let a key open nothing any more, from the next request on."""
-    gone = _ask(["revoke", "--", id], data)
+    gone = ask(TOOL, ["revoke", "--", id], data)
     print(f"{gone['id']} of {gone['owner']} is revoked.")
-
-
-def _ask(arguments: list[str], data: Path | None) -> Any:
-    """What the server's side, which knows the database, answers; it says itself what went wrong."""
-    environment = os.environ if data is None else {**os.environ, "CLIPCITE_DATA": str(data.absolute())}
-    command = [sys.executable, "-m", "core.store.keytool", *arguments]
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        raise typer.Exit(done.returncode)
-    return json.loads(done.stdout)
 
 
 def _time(time: str | None) -> str:

@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -14,10 +13,12 @@ from pathlib import Path
 import httpx
 from rich.console import Console
 
+from client.processes import API, DISPATCHER, WORKER, command, environment
+
 POLL_SECONDS = 0.2
 STOP_SECONDS = 8
 """All children together get so long to end by themselves; then they are killed."""
-PROCESSES = {"api": "api", "worker": "worker", "dispatcher": "worker.dispatcher"}
+PROCESSES = {"api": API, "worker": WORKER, "dispatcher": DISPATCHER}
 
 
 @dataclass
@@ -28,10 +29,10 @@ class Child:
     process: "subprocess.Popen[bytes]"
 
     @classmethod
-    def start(cls, name: str, environment: dict[str, str]) -> "Child":
+    def start(cls, name: str, settings: dict[str, str]) -> "Child":
         process = subprocess.Popen(
-            [sys.executable, "-m", PROCESSES[name]],
-            env=environment,
+            command(PROCESSES[name]),
+            env=settings,
             stdin=subprocess.PIPE,  # the leash: they end when this process is gone, however it ends
             start_new_session=True,  # Ctrl-C reaches this process only, which then stops them in order
         )
@@ -52,15 +53,8 @@ def serve_until_stopped(host: str, port: int, data: Path | None) -> int:
             f"[red]Can't listen on {host}, port {port}:[/] {error.strerror}. Choose another --port."
         )
         return 1
-    environment = {
-        **os.environ,
-        "CLIPCITE_HOST": host,
-        "CLIPCITE_PORT": str(port),
-        "CLIPCITE_LEASHED": "1",
-    }
-    if data is not None:
-        environment["CLIPCITE_DATA"] = str(data.absolute())
-    migration = subprocess.run([sys.executable, "-m", "core.store.migrate"], env=environment, check=False)
+    settings = environment(data, host=host, port=port, leashed=1)
+    migration = subprocess.run(command("core.store.migrate"), env=settings, check=False)
     if migration.returncode:
         return migration.returncode
 
@@ -68,7 +62,7 @@ def serve_until_stopped(host: str, port: int, data: Path | None) -> int:
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, lambda *_: stop.set())
     ready = threading.Event()
-    children = [Child.start(name, environment) for name in PROCESSES]
+    children = [Child.start(name, settings) for name in PROCESSES]
     threading.Thread(target=_announce, args=(console, host, port, stop, ready), daemon=True).start()
     status = 0
     while not stop.wait(POLL_SECONDS):
@@ -83,7 +77,7 @@ def serve_until_stopped(host: str, port: int, data: Path | None) -> int:
                 break
             console.print(f"[yellow]{child.name} ended with status {code}; it is started again.[/]")
             stop.wait(1)
-            children[index] = Child.start(child.name, environment)
+            children[index] = Child.start(child.name, settings)
     console.print("Stopping …")
     _stop(children)
     return status

@@ -1,9 +1,5 @@
 """Who may call: with a key, whoever has it; without one, this machine only."""
 
-import os
-import socket
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -17,7 +13,6 @@ from tests.api.service import Service, assert_problem, exchange, listening, shot
 from tests.inputs import crafted
 
 KEY = "correct horse battery staple"
-REPOSITORY = Path(__file__).parents[2]
 
 # One of each route that asks for the key. The ids are unknown: a 404 is past the door.
 ROUTES = [
@@ -234,27 +229,3 @@ def test_a_short_key_is_refused(host: str, key: str) -> None:
     assert refusal is not None
     assert "at least 16 characters" in refusal
     assert key == "" or key not in refusal
-
-
-def test_the_process_does_not_start_in_the_open(tmp_path: Path) -> None:
-    """`python -m api` says why and ends; nothing listens."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("CLIPCITE_")}
-    environment |= {
-        "CLIPCITE_HOST": "0.0.0.0",
-        "CLIPCITE_PORT": str(port),
-        "CLIPCITE_DATA": str(tmp_path / "data"),
-    }
-    ended = subprocess.run(
-        [sys.executable, "-m", "api"],
-        cwd=REPOSITORY,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert ended.returncode != 0
-    assert "Without a key the service listens on this machine only, not on 0.0.0.0" in ended.stderr
-    assert "CLIPCITE_API_KEY" in ended.stderr
-    assert "Traceback" not in ended.stderr

@@ -1,0 +1,44 @@
+"""The server's processes, started by the names of their modules: nothing of the server is imported here."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import typer
+
+API, WORKER, DISPATCHER = "api", "worker", "worker.dispatcher"
+
+
+def command(module: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", module, *arguments]
+
+
+def environment(data: Path | None = None, **settings: object) -> dict[str, str]:
+    """This process's, with the settings that are not None.
+
+    Modules come from where they are installed, not from the folder that the user stands in: it may have
+    an `api` or a `worker` of its own.
+    """
+    given = {"data": None if data is None else data.absolute(), **settings}
+    ours = {f"CLIPCITE_{name.upper()}": str(value) for name, value in given.items() if value is not None}
+    return {**os.environ, "PYTHONSAFEPATH": "1", **ours}
+
+
+def become(module: str, environment: dict[str, str]) -> NoReturn:
+    """This process is that one from now on: signals reach it and its exit status is the answer."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execve(sys.executable, command(module), environment)
+
+
+def ask(module: str, arguments: list[str], data: Path | None) -> Any:
+    """What the server's side, which knows the database, answers; it says itself what went wrong."""
+    done = subprocess.run(
+        command(module, *arguments), env=environment(data), stdout=subprocess.PIPE, text=True, check=False
+    )
+    if done.returncode:
+        raise typer.Exit(done.returncode)
+    return json.loads(done.stdout)

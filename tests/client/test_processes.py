@@ -1,0 +1,56 @@
+"""`clipcite api`, `worker` and `dispatcher` become the processes that they start."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from client.processes import environment
+from tests.service.running import wait_for
+
+
+def clipcite(*arguments: str, cwd: Path) -> "subprocess.Popen[str]":
+    variables = {k: v for k, v in os.environ.items() if not k.startswith("CLIPCITE_")}
+    command = [sys.executable, "-m", "client.cli", *arguments, "--data", str(cwd / "data")]
+    return subprocess.Popen(command, env=variables, cwd=cwd, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("command", ["api", "serve"])
+def test_off_loopback_a_key_is_needed(command: str, tmp_path: Path) -> None:
+    """Said by our own `api`, whatever the folder holds that the user stands in."""
+    for name in ("api.py", "worker.py", "core.py"):
+        (tmp_path / name).write_text("raise SystemExit(0)")
+    process = clipcite(command, "--host", "0.0.0.0", "--port", "58123", cwd=tmp_path)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1, said
+    assert "Without a key the service listens on this machine only, not on 0.0.0.0" in said
+    assert "Traceback" not in said
+
+
+def test_the_process_is_the_dispatcher_itself(tmp_path: Path) -> None:
+    """So that a signal reaches it, and its exit status is the command's."""
+    process = clipcite("dispatcher", cwd=tmp_path)
+    running = psutil.Process(process.pid)
+    wait_for(lambda: running.cmdline()[1:3] == ["-m", "worker.dispatcher"], seconds=30)
+    assert running.environ()["CLIPCITE_DATA"] == str(tmp_path / "data")
+    assert process.stderr is not None
+    said = process.stderr.readline()  # it looks for work by now, and finds no tables
+    assert "clipcite db upgrade" in said or "database" in said
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=20)
+    assert process.returncode == 0
+
+
+def test_only_what_is_given_becomes_a_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLIPCITE_DEVICE", "cuda:1")
+    monkeypatch.chdir(tmp_path)
+    assert environment(device=None)["CLIPCITE_DEVICE"] == "cuda:1"
+    changed = environment(Path("data"), device="cpu", port=0)
+    assert changed["CLIPCITE_DEVICE"] == "cpu"
+    assert changed["CLIPCITE_PORT"] == "0"
+    assert changed["CLIPCITE_DATA"] == str(tmp_path / "data")
+    assert changed["PATH"] == os.environ["PATH"]
