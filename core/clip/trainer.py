@@ -182,16 +182,16 @@ def mixed_precision(precision: str, device: torch.device) -> torch.dtype | None:
         if device.type == "cuda":
             precision = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
         else:
-            # AMX computes bf16 in hardware; elsewhere on CPUs it is emulated, and slower than fp32.
-            precision = "bf16" if _has_amx() else "fp32"
+            precision = "bf16" if _computes_bf16() else "fp32"
     return {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
 
 
-def _has_amx() -> bool:
+def _computes_bf16() -> bool:
+    """Whether the CPU multiplies bf16 in hardware; elsewhere it is emulated, and slower than fp32."""
     capabilities: dict[str, bool] = getattr(
         torch.cpu, "get_capabilities", dict
     )()  # not in every torch that we accept
-    return bool(capabilities.get("amx_bf16"))
+    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
 
 
 def _tokens(backbone: Backbone, texts: Sequence[Sequence[str]]) -> tuple[Tensor, Tensor, Tensor]:
