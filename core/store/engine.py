@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Engine, NullPool, create_engine, event, make_
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from core.store.errors import DatabaseUnavailable
+from core.store.patience import be_patient
 
 
 def make_engine(url: str, *, migrating: bool = False) -> Engine:
@@ -67,7 +68,7 @@ def _postgresql(url: str, migrating: bool) -> Engine:
     arguments["options"] = (
         "-c statement_timeout=5000 -c lock_timeout=2000 -c idle_in_transaction_session_timeout=10000"
     )
-    return create_engine(
+    engine = create_engine(
         url,
         json_serializer=_json,
         hide_parameters=True,  # they are the users' data, and errors quote them
@@ -77,6 +78,8 @@ def _postgresql(url: str, migrating: bool) -> Engine:
         max_overflow=20,
         pool_timeout=5,
     )
+    be_patient(engine)
+    return engine
 
 
 def _json(value: Any) -> str:

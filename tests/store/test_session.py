@@ -1,6 +1,10 @@
 """What the unit of work promises."""
 
+import os
+import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -8,6 +12,7 @@ import pytest
 from sqlalchemy import text, update
 from sqlalchemy.exc import IntegrityError
 
+from core.store import patience
 from core.store.errors import DatabaseUnavailable
 from core.store.session import Database
 from core.store.tables import Job
@@ -130,3 +135,55 @@ def test_after_a_restart_of_the_server_the_next_call_works(postgres_url: str, po
         assert job_of(database, job_id).name is None
         database.close()
         other.close()
+
+
+@contextmanager
+def frozen(process: int) -> Iterator[None]:
+    os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(process, signal.SIGCONT)
+
+
+@pytest.mark.skipif(
+    "CLIPCITE_TEST_DATABASE_URL" in os.environ, reason="a server of another machine can't be frozen"
+)
+def test_a_server_that_hangs_is_told_soon(
+    postgres_url: str, postgres_template: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`statement_timeout` is no help then: it is the server that would keep it."""
+    monkeypatch.setattr(patience, "ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(patience, "PING_SECONDS", 0.5)
+    with postgres_database(postgres_url, postgres_template) as url:
+        database = Database(url)
+        backend = text("SELECT pg_backend_pid()")
+
+        def be_frozen_in_the_middle() -> None:
+            with database.write() as session, frozen(session.scalars(backend).one()):
+                session.execute(text("SELECT 1"))
+
+        begun = time.monotonic()
+        with pytest.raises(DatabaseUnavailable, match="no answer within 1 s"):
+            be_frozen_in_the_middle()
+        assert 1 <= time.monotonic() - begun < 5
+        with database.read() as session:
+            pooled = session.scalars(backend).one()
+        with frozen(pooled), database.read() as session:  # another connection is had instead
+            assert session.scalars(backend).one() != pooled
+        database.close()
+
+
+def test_a_long_answer_is_waited_for(
+    postgres_url: str, postgres_template: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The patience is for silence, not for the whole of the answer."""
+    monkeypatch.setattr(patience, "ANSWER_SECONDS", 1.0)
+    with postgres_database(postgres_url, postgres_template) as url:
+        database = Database(url)
+        with database.read() as session:
+            rows = session.execute(
+                text("SELECT repeat('x', 100000), pg_sleep(0.01) FROM generate_series(1, 150)")
+            )
+            assert len(rows.all()) == 150
+        database.close()
