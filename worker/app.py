@@ -15,6 +15,7 @@ from core.store.queue import ADAPT_TASK, make_celery
 from core.store.session import Database
 from worker.metrics import WorkerMetrics
 from worker.tasks import Worker
+from worker.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 settings = get_settings()
@@ -27,13 +28,14 @@ worker = Worker(
     name=f"{socket.gethostname()}:{os.getpid()}",
     metrics=WorkerMetrics(registry),
 )
+watchdog = Watchdog(app)
 
 
 class AdaptTask(Task):  # type: ignore[misc]  # celery has no types
     name = ADAPT_TASK
 
     def run(self, job_id: str) -> None:
-        with about(job_id=job_id):
+        with watchdog.message(), about(job_id=job_id):
             worker.run(job_id)
 
 
@@ -43,6 +45,7 @@ app.register_task(AdaptTask())
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]  # celery has no types
 def _ready(**_: object) -> None:
     AliveFile(settings.alive_file).keep_touching()
+    watchdog.start()
     if settings.metrics_port is not None:
         show_metrics(registry, settings.metrics_host, settings.metrics_port)
 

@@ -1,0 +1,78 @@
+"""A worker that hears nothing though there is something to hear."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import celery
+import pytest
+import redis
+
+from core.settings import Settings
+from core.store import migrate
+from core.store.queue import QUEUE, make_celery, send_adapt
+from tests.service.running import wait_for
+from worker import watchdog
+from worker.watchdog import Watchdog
+
+IMPATIENT = (
+    "from worker import watchdog; watchdog.DEAF_SECONDS, watchdog.LOOK_SECONDS = 1, 0.2; "
+    "from worker.__main__ import main; main()"
+)
+
+
+@pytest.fixture
+def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> celery.Celery:
+    monkeypatch.setattr(watchdog, "DEAF_SECONDS", 0.1)
+    return make_celery(Settings(data=tmp_path))
+
+
+def test_deaf_is_who_takes_nothing_though_messages_wait(app: celery.Celery) -> None:
+    dog = Watchdog(app)
+    send_adapt(app, "job_1")
+    assert not dog.is_deaf()  # only just
+    time.sleep(0.15)
+    assert dog.is_deaf()
+
+
+def test_who_is_busy_is_not_deaf_and_has_time_afterwards(app: celery.Celery) -> None:
+    dog = Watchdog(app)
+    send_adapt(app, "job_1")
+    assert not dog.is_deaf()
+    with dog.message():
+        time.sleep(0.15)
+        assert not dog.is_deaf()
+    assert not dog.is_deaf()
+
+
+def test_nothing_to_hear_and_no_broker_are_no_deafness(app: celery.Celery) -> None:
+    for dog in (
+        Watchdog(app),
+        Watchdog(make_celery(Settings(redis_url="redis://127.0.0.1:1/0"))),  # type: ignore[arg-type]
+    ):
+        dog.is_deaf()
+        time.sleep(0.15)
+        assert not dog.is_deaf()
+
+
+def test_a_deaf_worker_ends(redis_url: str, tmp_path: Path) -> None:
+    """One that really is: told to listen to its queue no more."""
+    redis.Redis.from_url(redis_url).flushdb()
+    settings = Settings(data=tmp_path, redis_url=redis_url)  # type: ignore[arg-type]
+    migrate.upgrade(settings.sqlalchemy_url())
+    given = {"CLIPCITE_DATA": str(tmp_path), "CLIPCITE_REDIS_URL": redis_url, "CLIPCITE_WARM_TRAINER": "0"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", IMPATIENT], env={**os.environ, **given}, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        app = make_celery(settings)
+        wait_for(lambda: app.control.cancel_consumer(QUEUE, reply=True), seconds=30)
+        assert process.poll() is None
+        send_adapt(app, "job_1")
+        said = process.communicate(timeout=20)[1]
+    finally:
+        process.kill()
+    assert process.returncode == 1
+    assert "none came here" in said
