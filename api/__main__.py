@@ -46,13 +46,14 @@ def main() -> None:
     settings = get_settings()
     start_logging(settings)
     allow_many_files()
-    refusal = refusal_to_listen(settings)
+    app = create_app(settings)
+    refusal = app.state.database.refusal() or refusal_to_listen(settings)
     if refusal is not None:
         sys.exit(refusal)
     if settings.leashed:
         end_with_parent(grace_seconds=8)
     config = uvicorn.Config(
-        create_app(settings),
+        app,
         host=settings.host,
         port=settings.port,
         timeout_graceful_shutdown=DRAIN_SECONDS,

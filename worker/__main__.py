@@ -1,6 +1,7 @@
 """`python -m worker`: one Celery worker with one slot. Start one for each GPU."""
 
 import os
+import sys
 import warnings
 
 from core.leash import end_with_parent
@@ -16,8 +17,11 @@ def main() -> None:
     warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
     if settings.leashed:
         end_with_parent(grace_seconds=8)
-    from worker.app import app
+    from worker.app import app, worker
 
+    refusal = worker.database.refusal()
+    if refusal is not None:
+        sys.exit(refusal)
     sweep_scratch(settings.scratch())
     app.worker_main(
         [

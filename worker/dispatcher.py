@@ -5,6 +5,7 @@ Any number of these may run: the database lets each row be taken by one of them.
 
 import logging
 import signal
+import sys
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -123,6 +124,9 @@ def main() -> None:
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: stop.set())
     database = Database(settings.sqlalchemy_url())
+    refusal = database.refusal()
+    if refusal is not None:
+        sys.exit(refusal)
     blobs = Blobs(settings.blobs_url())
     app = make_celery(settings)
     registry = new_registry()

@@ -1,5 +1,6 @@
 """Brings a database's tables to this version: `python -m core.store.migrate`."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -14,6 +15,7 @@ from sqlalchemy import Connection, make_url, text
 
 from core.settings import get_settings
 from core.store.engine import make_engine
+from core.store.errors import DatabaseUnavailable
 
 # Beside `core`, in the repository as in an installed package.
 FOLDER = Path(__file__).parents[2] / "migrations"
@@ -21,8 +23,15 @@ _LOCK = 0x636C6970  # any number that nobody else locks; "clip"
 
 
 def upgrade(url: str) -> None:
-    """To the newest revision, in one transaction. Safe to run again, and from several at once."""
+    """To the newest revision, in one transaction. Safe to run again, and from several at once.
+
+    Raises:
+        DatabaseUnavailable: a newer version has written it; nothing is changed.
+    """
     with migrating(url) as connection:
+        newer = _newer(connection)
+        if newer:
+            raise DatabaseUnavailable(newer)
         config = alembic_config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
@@ -60,17 +69,27 @@ def problem_of(connection: Connection) -> str | None:
         return None
     if stored is None:
         return "The database has no tables yet. Run `clipcite db upgrade`, then start again."
+    newer = _newer(connection)
+    if newer:
+        return newer
+    return (
+        f"The tables are of an older version (revision {stored!r}, needed is {newest!r}). "
+        "Make a backup, run `clipcite db upgrade`, then start again."
+    )
+
+
+def _newer(connection: Connection) -> str | None:
+    """What to do about tables that a newer version has written; None if none has."""
+    stored = MigrationContext.configure(connection).get_current_revision()
     try:
-        _scripts().get_revision(stored)
+        if stored is not None:
+            _scripts().get_revision(stored)
     except CommandError:
         return (
             f"The database is at revision {stored!r}, which this version of clipcite does not know: a newer "
             f"one has written it. Install that version, or restore a backup and run `clipcite db upgrade`."
         )
-    return (
-        f"The tables are of an older version (revision {stored!r}, needed is {newest!r}). "
-        "Make a backup, run `clipcite db upgrade`, then start again."
-    )
+    return None
 
 
 @cache
@@ -79,7 +98,10 @@ def _scripts() -> ScriptDirectory:
 
 
 def main() -> None:
-    upgrade(get_settings().sqlalchemy_url())
+    try:
+        upgrade(get_settings().sqlalchemy_url())
+    except DatabaseUnavailable as refused:
+        sys.exit(refused.detail)
 
 
 if __name__ == "__main__":

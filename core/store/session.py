@@ -49,10 +49,21 @@ class Database:
 
     def check(self) -> None:
         """Raises DatabaseUnavailable unless the database answers and has this version's tables."""
-        with _unavailability(), self.engine.connect() as connection:
-            problem = problem_of(connection)
+        problem = self._problem()
         if problem:
             raise DatabaseUnavailable(problem)
+
+    def refusal(self) -> str | None:
+        """Why a process must not start on this database: its tables are of another version, which it
+        could harm. None also while the database is away: that passes."""
+        try:
+            return self._problem()
+        except DatabaseUnavailable:
+            return None
+
+    def _problem(self) -> str | None:
+        with _unavailability(), self.engine.connect() as connection:
+            return problem_of(connection)
 
     def close(self) -> None:
         self.engine.dispose()

@@ -1,6 +1,7 @@
 """The tables come from the migrations, on both databases, and match the classes."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -104,6 +105,66 @@ def test_a_migration_that_fails_leaves_nothing(empty_database_url: str) -> None:
         upgrade_and_crash()
     assert tables(empty_database_url) == set()
     migrate.upgrade(empty_database_url)
+
+
+KILL = """
+import os, signal, sys
+from sqlalchemy import event
+from core.store import migrate
+from core.store.engine import Engine
+
+def killed_after(connection, cursor, statement, *_):
+    if sys.argv[2] in statement:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+event.listen(Engine, "after_cursor_execute", killed_after)
+migrate.upgrade(sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("within", ["CREATE TABLE job_events", "UPDATE alembic_version"])
+def test_a_migration_that_is_killed_half_way_is_run_again(empty_database_url: str, within: str) -> None:
+    command = [sys.executable, "-c", KILL, empty_database_url, within]
+    assert subprocess.run(command, cwd=ROOT).returncode == -signal.SIGKILL
+    assert tables(empty_database_url) == set()
+    migrate.upgrade(empty_database_url)
+    alembic(empty_database_url, "check")
+
+
+def test_an_upgrade_that_is_killed_leaves_the_version_before(empty_database_url: str) -> None:
+    alembic(empty_database_url, "upgrade", "0001")
+    command = [sys.executable, "-c", KILL, empty_database_url, "CREATE TABLE"]
+    assert subprocess.run(command, cwd=ROOT).returncode == -signal.SIGKILL
+    with migrate.migrating(empty_database_url) as connection:
+        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one() == "0001"
+    migrate.upgrade(empty_database_url)
+    alembic(empty_database_url, "check")
+
+
+def test_an_old_version_does_not_start_on_a_newer_database(tmp_path: Path, migrated: Path) -> None:
+    path = tmp_path / "clipcite.db"
+    path.write_bytes(migrated.read_bytes())
+    database = Database(f"sqlite:///{path}")
+    with database.write() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '9999_future'"))
+    database.close()
+    environment = {**os.environ, "CLIPCITE_DATA": str(tmp_path), "CLIPCITE_WARM_TRAINER": "false"}
+    environment.pop("CLIPCITE_DATABASE_URL", None)
+    started = {
+        module: subprocess.Popen(
+            [sys.executable, "-m", module], env=environment, cwd=ROOT, stderr=subprocess.PIPE, text=True
+        )
+        for module in ("core.store.migrate", "worker.dispatcher", "worker", "api")
+    }
+    try:
+        for module, process in started.items():
+            _, said = process.communicate(timeout=120)
+            assert process.returncode == 1, module
+            assert "a newer one has written it" in said, module
+            assert "Traceback" not in said, module
+    finally:
+        for process in started.values():
+            process.kill()
 
 
 def test_a_password_and_a_folder_may_hold_a_percent_sign(tmp_path: Path) -> None:
