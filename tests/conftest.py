@@ -33,7 +33,7 @@ def postgres_url() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:
     try:
-        with servers.redis_server() as url:
+        with servers.redis_url() as url:
             yield url
     except servers.ServerMissing as missing:
         pytest.fail(str(missing), pytrace=False)

