@@ -7,6 +7,7 @@ from pathlib import Path
 
 import celery
 import pytest
+from sqlalchemy import update
 
 from core.settings import Settings
 from core.store import jobs
@@ -14,6 +15,7 @@ from core.store.blobs import Blobs
 from core.store.ids import new_id
 from core.store.queue import make_celery, waiting
 from core.store.session import Database
+from core.store.tables import Job
 from tests.store.samples import OWNER, new_job, new_owner
 from worker.dispatcher import dispatch, sweep, tidy
 
@@ -39,6 +41,20 @@ def test_messages_do_not_pile_up_while_nobody_takes_them(
         time.sleep(0.02)  # they are due again
         assert dispatch(settings, database, app) == []
     assert waiting(app) == 3
+
+
+def test_what_was_taken_and_never_sent_is_due_again(
+    database: Database, settings: Settings, app: celery.Celery
+) -> None:
+    """The dispatcher died between its commit and the sending."""
+    job_id = new_job(database)
+    with database.write() as session:
+        assert jobs.take_due(session, redispatch_seconds=600, ahead=3) == [job_id]
+    assert dispatch(settings, database, app) == []
+    with database.write() as session:  # ten minutes later
+        session.execute(update(Job).values(next_dispatch_at=database.now(session)))
+    assert dispatch(settings, database, app) == [job_id]
+    assert waiting(app) == 1
 
 
 def test_a_dead_workers_job_is_queued_again_but_not_after_a_sleep(

@@ -1,0 +1,64 @@
+"""Leases are kept by the database's clock: that of a worker or a dispatcher may be wrong by hours."""
+
+import datetime as real
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from core.store import events, jobs, leases, session
+from core.store.session import Database
+from tests.conftest import postgres_database
+from tests.store.samples import OWNER, expire, job_of, new_job
+
+
+@contextmanager
+def clock_off(by: timedelta) -> Iterator[None]:
+    """What Python says the time is, in all modules of the store."""
+
+    class Wrong(real.datetime):
+        @classmethod
+        def now(cls, tz: real.tzinfo | None = None) -> Any:
+            return real.datetime.now(tz) + by
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (events, jobs, leases, session):
+            patch.setattr(module, "datetime", Wrong, raising=False)
+        patch.setattr("time.time", lambda: real.datetime.now().timestamp() + by.total_seconds())
+        yield
+
+
+@pytest.fixture
+def on_postgres(postgres_url: str, postgres_template: str) -> Iterator[Database]:
+    with postgres_database(postgres_url, postgres_template) as url:
+        database = Database(url)
+        yield database
+        database.close()
+
+
+@pytest.mark.parametrize("worker", [-1, 0, 1])
+@pytest.mark.parametrize("dispatcher", [-1, 1])
+def test_a_wrong_clock_expires_no_lease(on_postgres: Database, worker: int, dispatcher: int) -> None:
+    job_id = new_job(on_postgres)
+    with clock_off(timedelta(hours=worker)):
+        with on_postgres.write() as session:
+            claim = jobs.claim(session, job_id, worker="w", lease_seconds=30)
+        assert claim is not None
+        with on_postgres.write() as session:
+            assert jobs.heartbeat(session, claim, lease_seconds=30, progress={"step": 1}) is False
+    with clock_off(timedelta(hours=dispatcher)):
+        assert expire(on_postgres) == []
+    assert job_of(on_postgres, job_id).status == "running"
+    with on_postgres.read() as session:
+        at = [event.at for event in jobs.events(session, job_id, owner=OWNER)]
+    assert max(at) - min(at) < timedelta(minutes=1)  # of one clock
+
+
+def test_a_wrong_clock_keeps_no_lease_alive(on_postgres: Database) -> None:
+    job_id = new_job(on_postgres)
+    with clock_off(timedelta(hours=1)), on_postgres.write() as session:
+        assert jobs.claim(session, job_id, worker="w", lease_seconds=0.001)
+    with clock_off(timedelta(hours=-1)):
+        assert expire(on_postgres) == ["queued"]
