@@ -2,6 +2,8 @@
 dispatcher; the database alone knows the jobs."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import celery
@@ -12,6 +14,8 @@ from core.store.errors import QueueUnavailable
 
 ADAPT_TASK = "clipcite.adapt"
 QUEUE = "adapt"
+PROBE = "probe"
+"""A key in Redis, gone after a minute."""
 
 
 def make_celery(settings: Settings) -> celery.Celery:
@@ -54,19 +58,31 @@ def send_adapt(app: celery.Celery, job_id: str) -> None:
 
 def waiting(app: celery.Celery) -> int:
     """How many messages nobody has taken yet. Raises QueueUnavailable."""
-    try:
-        with app.connection_for_write() as connection:
-            connection.ensure_connection(max_retries=1, timeout=3)
-            with connection.channel() as channel:
-                declared = channel.queue_declare(QUEUE, passive=False, durable=True)
-                return int(declared.message_count)
-    except (OperationalError, OSError) as error:
-        raise _unavailable(error) from error
+    with _channel(app) as channel:
+        declared = channel.queue_declare(QUEUE, passive=False, durable=True)
+        return int(declared.message_count)
 
 
 def check(app: celery.Celery) -> None:
-    """Raises QueueUnavailable unless the broker answers."""
-    waiting(app)
+    """Raises QueueUnavailable unless the broker answers and takes what it is given: it may be full."""
+    with _channel(app) as channel:
+        channel.queue_declare(QUEUE, passive=False, durable=True)
+        redis = getattr(channel, "client", None)
+        if redis is not None:
+            redis.set(PROBE, "", ex=60)
+
+
+@contextmanager
+def _channel(app: celery.Celery) -> Iterator[Any]:
+    """Raises QueueUnavailable, whatever goes wrong with the broker."""
+    with app.connection_for_write() as connection:
+        errors = (OperationalError, OSError, *connection.connection_errors, *connection.channel_errors)
+        try:
+            connection.ensure_connection(max_retries=1, timeout=3)
+            with connection.channel() as channel:
+                yield channel
+        except errors as error:
+            raise _unavailable(error) from error
 
 
 def _redis(settings: Settings) -> dict[str, Any]:
@@ -111,6 +127,6 @@ def _files(settings: Settings) -> dict[str, Any]:
 def _unavailable(error: Exception) -> QueueUnavailable:
     said = next(iter(str(error).splitlines()), type(error).__name__)
     return QueueUnavailable(
-        f"The broker does not answer ({said}). No job is lost, they wait in the database. Check "
-        "that the server of CLIPCITE_REDIS_URL runs and that this machine reaches it."
+        f"The broker does not answer as it should ({said}). No job is lost, they wait in the database. Check "
+        "that the server of CLIPCITE_REDIS_URL runs, has memory left and can be reached from this machine."
     )

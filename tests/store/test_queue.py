@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import redis
 from celery import Celery
 
 from core.settings import Settings
@@ -31,8 +32,6 @@ def environment(
     monkeypatch.setenv("CLIPCITE_DATA", str(tmp_path / "data"))
     monkeypatch.delenv("CLIPCITE_REDIS_URL", raising=False)
     if request.param == "redis":
-        import redis
-
         url = request.getfixturevalue("redis_url")
         redis.Redis.from_url(url).flushdb()
         monkeypatch.setenv("CLIPCITE_REDIS_URL", url)
@@ -145,3 +144,21 @@ def test_a_broker_that_is_away_or_hangs_is_told_soon(monkeypatch: pytest.MonkeyP
                 ask()
             assert time.monotonic() - begun < 8
             assert "secret" not in refused.value.detail
+
+
+def test_a_broker_that_is_full_is_told(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It answers all the same, so that a question alone would not show it."""
+    monkeypatch.setenv("CLIPCITE_REDIS_URL", redis_url)
+    app = queue.make_celery(Settings())
+    server = redis.Redis.from_url(redis_url)
+    server.flushdb()
+    queue.check(app)
+    server.config_set("maxmemory", 1)
+    try:
+        for ask in (lambda: queue.check(app), lambda: queue.send_adapt(app, "job_1")):
+            with pytest.raises(QueueUnavailable, match="memory"):
+                ask()
+        assert queue.waiting(app) == 0
+    finally:
+        server.config_set("maxmemory", 0)
+    queue.check(app)
