@@ -1,0 +1,101 @@
+"""Kill, freeze and cut off the real service while it works, and look whether anything is lost.
+
+    python -m benchmarks.chaos --stores both --jobs 200 --faults 20 --seed 1
+    python -m benchmarks.chaos --cases
+
+The first runs many small jobs under mixed faults, which the seed draws, and checks what must be true
+afterwards; the second goes through single cases one by one (`--cases 2 5`: only these). Both start servers
+of their own (see tests/servers.py) and leave nothing running. What is finished is kept below --out and not
+run again; remove the folder to measure anew. Ends with status 1 if anything did not hold.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.chaos import report
+from benchmarks.chaos.cases.all import CASES, TESTED, run_cases
+from benchmarks.chaos.mixed import run_mixed
+from benchmarks.chaos.world import STORES
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    given = parser().parse_args(arguments)
+    until = time.monotonic() + given.seconds
+    records = mixed(given, until) if given.cases is None else cases(given, until)
+    return 0 if all(report.good(record) for record in records) else 1
+
+
+def mixed(given: argparse.Namespace, until: float) -> list[report.Record]:
+    records = []
+    for store in STORES if given.stores == "both" else [given.stores]:
+        name = f"mixed-{store}-seed{given.seed}-{given.jobs}jobs-{given.faults}faults"
+        record = report.kept(given.out, name)
+        if record is None:
+            with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
+                outcome = run_mixed(
+                    store,
+                    Path(folder),
+                    seed=given.seed,
+                    jobs=given.jobs,
+                    faults=given.faults,
+                    until=until,
+                )
+            record = report.keep(given.out, name, outcome)
+        records.append(record)
+    show(report.mixed_tables(records), given.out / "mixed.md")
+    for record in records:
+        for finding in record["findings"]:
+            for broken in finding["broken"]:
+                print(f"{record['store']}: {finding['name']}: {broken}")
+    return records
+
+
+def cases(given: argparse.Namespace, until: float) -> list[report.Record]:
+    wanted = [case.number for case in CASES if not given.cases or case.number in given.cases]
+    missing = [number for number in wanted if report.kept(given.out, _file(given.seed, number)) is None]
+    for row in run_cases(missing, seed=given.seed, until=until):
+        print(f"{row.case}: {row.what}: {row.measured} ({row.seconds:.0f} s)", flush=True)
+        report.keep(given.out, _file(given.seed, row.case), row)
+    kept = [report.kept(given.out, _file(given.seed, number)) for number in [*wanted, "all"]]
+    tested = [
+        report.Record(case=number, what=what, expected=expected, measured=f"`{test}`", good=True)
+        for number, what, expected, test in TESTED
+    ]
+    records = sorted([*filter(None, kept), *tested], key=report.order)
+    show(report.case_table(records), given.out / "cases.md")
+    left = [number for number, record in zip(wanted, kept, strict=False) if record is None]
+    if left:
+        print(f"Not run, as the time was over: {', '.join(left)}. The same command goes on with them.")
+    return records
+
+
+def _file(seed: int, number: str) -> str:
+    return f"case-{number.replace(', ', '+')}-seed{seed}"
+
+
+def show(table: str, file: Path) -> None:
+    print(f"\n{table}\n")
+    file.write_text(table + "\n", encoding="utf-8")
+    print(f"Written: {file}, and JSON beside it.")
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, prog="benchmarks.chaos"
+    )
+    parser.add_argument("--stores", choices=[*STORES, "both"], default="both")
+    parser.add_argument("--cases", nargs="*", metavar="NUMBER", help="single cases instead: all, or these")
+    parser.add_argument("--jobs", type=int, default=200)
+    parser.add_argument("--faults", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=7200, help="give up after so long")
+    parser.add_argument("--out", type=Path, default=Path("benchmark-results/chaos"))
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

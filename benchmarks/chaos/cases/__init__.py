@@ -1,0 +1,1 @@
+"""Single faults at the worst moments, one function each."""

@@ -1,0 +1,108 @@
+"""All cases, in the order in which they are run: on one service, the flood last, as it needs keys."""
+
+import random
+import tempfile
+import time
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from benchmarks.chaos.cases import broker, database, processes, requests, stopping
+from benchmarks.chaos.cases.case import Case, Measured
+from benchmarks.chaos.invariants import check
+from benchmarks.chaos.report import Row
+from benchmarks.chaos.world import MAX_ATTEMPTS, World, world
+
+CASES: list[Case] = [
+    *stopping.CASES,
+    *processes.CASES,
+    *broker.CASES,
+    *database.CASES,
+    *requests.CASES,
+]
+# What a test of every change shows as well as a benchmark would: (case, what, expected, test).
+TESTED = [
+    (
+        "6b",
+        "a dispatcher dies between commit and sending",
+        "sent again",
+        "tests/worker/test_dispatcher.py::test_what_was_taken_and_never_sent_is_due_again",
+    ),
+    (
+        "18",
+        "contending writers on SQLite",
+        "0 errors, 0 lost",
+        "tests/store/test_races.py::test_contending_writers_neither_fail_nor_lose_a_write",
+    ),
+    (
+        "21",
+        "the same key with another body",
+        "422, 0 jobs",
+        "tests/api/test_idempotency.py::test_another_content_is_refused",
+    ),
+    (
+        "28b",
+        "leases and clocks of the processes",
+        "the database's clock only",
+        "tests/store/test_clocks.py",
+    ),
+]
+
+
+def run_cases(wanted: Collection[str], *, seed: int, until: float) -> Iterator[Row]:
+    """The wanted ones, on a service of their own, and at the end what must be true after all of them.
+
+    One that breaks down is a row that is not good; the next one is run all the same.
+    """
+    chosen = [case for case in CASES if case.number in wanted]
+    if not chosen:
+        return
+    with (
+        tempfile.TemporaryDirectory(prefix="chaos-") as folder,
+        world(
+            "postgres",
+            Path(folder),
+            dispatchers=2,
+            stall_seconds=stopping.STALL_SECONDS,
+            deadline_seconds=stopping.DEADLINE_SECONDS,
+        ) as the_world,
+    ):
+        the_world.cluster.dispatchers[1].hold()
+        for case in chosen:
+            if time.monotonic() > until:
+                return
+            yield _row(case, the_world, seed)
+        yield _afterwards(the_world)
+
+
+def _row(case: Case, the_world: World, seed: int) -> Row:
+    begun = time.monotonic()
+    try:
+        measured = case.run(the_world, random.Random(f"{seed} {case.number}"))
+    except Exception as error:
+        measured = Measured(f"{type(error).__name__}: {error}", False)
+    return Row(case.number, case.what, case.expected, measured.said, measured.good, time.monotonic() - begun)
+
+
+def _afterwards(the_world: World) -> Row:
+    begun = time.monotonic()
+    client = the_world.client
+    poison = {i for key, i in client.accepted.items() if key.startswith(("poison", "spins"))}
+    cancelled = {job_id for job_id in client.cancelled}
+    findings = check(
+        the_world.database,
+        the_world.blobs,
+        client.accepted,
+        poison=poison,
+        cancelled=cancelled,
+        max_attempts=MAX_ATTEMPTS,
+    )
+    broken = [broken for finding in findings for broken in finding.broken]
+    said = f"{len(client.accepted)} jobs, {len(findings)} invariants: {len(broken)} broken"
+    return Row(
+        "all",
+        "the invariants after all of these",
+        "0 broken",
+        "; ".join([said, *broken[:5]]),
+        not broken,
+        time.monotonic() - begun,
+    )

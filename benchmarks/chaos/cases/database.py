@@ -1,0 +1,130 @@
+"""PostgreSQL that crashes or hangs, and clocks that are wrong."""
+
+import random
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+
+from benchmarks.chaos.cases.case import (
+    LONG,
+    SHORT,
+    Case,
+    Measured,
+    all_succeeded,
+    events,
+    in_training,
+    one_kind,
+    settled,
+    submit,
+    succeeded,
+)
+from benchmarks.chaos.world import World
+
+REQUESTS = 40
+FAKETIME = ("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1", "/usr/lib/faketime/libfaketimeMT.so.1")
+
+
+def hung(world: World, rng: random.Random) -> Measured:
+    """Every process of the server stopped: connections stay open, and nothing answers."""
+    assert world.postgres is not None
+
+    def ask(_: int) -> tuple[int, float]:
+        begun = time.monotonic()
+        status = httpx.get(f"{world.cluster.url}/jobs", timeout=60, trust_env=False).status_code
+        return status, time.monotonic() - begun
+
+    with ThreadPoolExecutor(REQUESTS) as pool:
+        list(pool.map(ask, range(REQUESTS)))  # the pool's connections are made
+        world.postgres.freeze()
+        try:
+            answers = list(pool.map(ask, range(REQUESTS)))
+        finally:
+            world.postgres.thaw()
+        time.sleep(1)
+        after = [status for status, _ in pool.map(ask, range(REQUESTS))]
+    ended = settled(world, submit(world, "hung", 1, **SHORT))
+    refused = sum(status == 503 for status, _ in answers)
+    slowest = max(seconds for _, seconds in answers)
+    return Measured(
+        f"{refused} × 503 in at most {slowest:.1f} s; a second after it goes on "
+        f"{sum(status == 200 for status in after)} × 200; {succeeded(ended)}",
+        refused == REQUESTS and slowest < 15 and set(after) == {200} and all_succeeded(ended),
+    )
+
+
+def hung_while_training(world: World, rng: random.Random) -> Measured:
+    """Longer than the lease: the worker must give up by itself, as nobody can tell it to."""
+    assert world.postgres is not None
+    ids = submit(world, "hung-training", 1, **LONG)
+    worker = in_training(world, ids[0])
+    trainers = worker.trainers()
+    world.postgres.freeze()
+    try:
+        froze = time.monotonic()
+        world.wait(
+            lambda: not any(trainer.is_running() for trainer in trainers),
+            seconds=60,
+            what="the end of the trainer",
+        )
+        gave_up = time.monotonic() - froze
+    finally:
+        world.postgres.thaw()
+    ended = settled(world, ids)
+    return Measured(
+        f"the trainer was ended after {gave_up:.1f} s; {succeeded(ended)}, "
+        f"{events(world, ids, 'succeeded')} publication",
+        all_succeeded(ended) and events(world, ids, "succeeded") == 1,
+    )
+
+
+def clocks_apart(world: World, rng: random.Random) -> Measured:
+    """One worker an hour ahead, the other an hour behind; the trainers with them."""
+    library = next((path for path in FAKETIME if Path(path).exists()), None)
+    if library is None:
+        raise FileNotFoundError("libfaketime is needed for this case: sudo apt-get install faketime")
+    for worker, shift in zip(world.cluster.workers, ("+1h", "-1h"), strict=True):
+        worker.hold()
+        worker.environment |= {"LD_PRELOAD": library, "FAKETIME": shift, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+        worker.release()
+    try:
+        ended = settled(world, submit(world, "clock", 8, **SHORT))
+        ids = [job.id for job in ended]
+        lost = events(world, ids, "requeued")
+        by = {job.worker for job in ended}
+    finally:
+        for worker in world.cluster.workers:
+            worker.hold()
+            for name in ("LD_PRELOAD", "FAKETIME", "FAKETIME_DONT_FAKE_MONOTONIC"):
+                del worker.environment[name]
+            worker.release()
+    return Measured(
+        f"{succeeded(ended)} by {len(by)} workers, {lost} leases expired",
+        all_succeeded(ended, attempts=1) and lost == 0,
+    )
+
+
+CASES = [
+    Case(
+        "16",
+        "PostgreSQL is restarted (immediate)",
+        "all that was answered with 202 done",
+        one_kind("PostgreSQL restarted", jobs=16, faults=4),
+    ),
+    Case(
+        "17",
+        "PostgreSQL hangs (SIGSTOP), 40 requests at once",
+        "503 within some seconds; then as before",
+        hung,
+    ),
+    Case(
+        "17b",
+        "PostgreSQL hangs while a job trains",
+        "the worker gives up by itself; 1 publication",
+        hung_while_training,
+    ),
+    Case(
+        "28", "the clocks of the workers are an hour off, ahead and behind", "0 false expiries", clocks_apart
+    ),
+]

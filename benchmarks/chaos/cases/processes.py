@@ -1,0 +1,141 @@
+"""Workers, trainers and dispatchers that die or freeze."""
+
+import random
+import time
+
+from redis import Redis
+
+from benchmarks.chaos.cases.case import (
+    LONG,
+    SHORT,
+    Case,
+    Measured,
+    all_succeeded,
+    events,
+    in_training,
+    one_kind,
+    settled,
+    submit,
+    succeeded,
+)
+from benchmarks.chaos.faults import PAST_THE_LEASE
+from benchmarks.chaos.world import MAX_ATTEMPTS, World
+from core.settings import Settings
+from core.store.queue import make_celery, send_adapt
+from core.store.tables import FAILED
+
+
+def frozen_then_killed(world: World, rng: random.Random) -> Measured:
+    """With its wait for a message outstanding, so that it may have taken one that nobody else sees."""
+    rounds, ended = 10, []
+    for number in range(rounds):
+        for worker in world.cluster.workers:
+            worker.freeze()
+        ids = submit(world, f"frozen-{number}", 1, **SHORT)
+        time.sleep(1.5)
+        for worker in world.cluster.workers:
+            worker.kill()
+        ended += settled(world, ids)
+    return Measured(f"{rounds} rounds: {succeeded(ended)}", all_succeeded(ended, attempts=1))
+
+
+def trainer_killed(world: World, rng: random.Random) -> Measured:
+    rounds, ids = 6, []
+    for number in range(rounds):
+        ids += submit(world, f"trainer-{number}", 1, **LONG)
+        for trainer in in_training(world, ids[-1]).trainers():
+            trainer.kill()
+    ended = settled(world, ids)
+    return Measured(
+        f"{rounds} kills: {succeeded(ended)} at attempt {max(j.attempts for j in ended)}",
+        all_succeeded(ended, attempts=2),
+    )
+
+
+def poison(world: World, rng: random.Random) -> Measured:
+    poisoned = submit(world, "poison", 1, epochs=1, backbone=world.backbone("aborts"))
+    others = submit(world, "beside-poison", 10, **SHORT)
+    bad, *good = settled(world, poisoned + others)
+    return Measured(
+        f"{bad.status} ({bad.error_code}) after {bad.attempts} attempts; of the others {succeeded(good)}",
+        (bad.status, bad.attempts) == (FAILED, MAX_ATTEMPTS) and all_succeeded(good, attempts=1),
+    )
+
+
+def frozen_past_its_lease(world: World, rng: random.Random) -> Measured:
+    """Its trainer runs on, so that it wakes up with a result in its hands."""
+    rounds, ended = 6, []
+    for number in range(rounds):
+        ids = submit(world, f"asleep-{number}", 1, **LONG)
+        worker = in_training(world, ids[0])
+        worker.freeze()
+        time.sleep(PAST_THE_LEASE)
+        worker.thaw()
+        ended += settled(world, ids)
+    published = events(world, [job.id for job in ended], "succeeded")
+    return Measured(
+        f"{rounds} times: {succeeded(ended)}, {published - rounds} published twice",
+        all_succeeded(ended, attempts=2) and published == rounds,
+    )
+
+
+def sent_many_times(world: World, rng: random.Random) -> Measured:
+    """Each message five times, by us, and two dispatchers beside us."""
+    assert world.redis is not None
+    app = make_celery(Settings(redis_url=world.redis.url))
+    second = world.cluster.dispatchers[1]
+    second.release()
+    count, ids = 20, []
+    for number in range(count):
+        ids += submit(world, f"twice-{number}", 1, **SHORT)
+        for _ in range(5):
+            send_adapt(app, ids[-1])
+    ended = settled(world, ids)
+    second.hold()
+    app.close()
+    begun = events(world, ids, "started")
+    return Measured(
+        f"{count} jobs, {5 * count} messages beside the dispatchers': {begun} starts, {succeeded(ended)}",
+        all_succeeded(ended, attempts=1) and begun == count,
+    )
+
+
+def no_redelivery(world: World, rng: random.Random) -> Measured:
+    """A message is acknowledged before its job runs: there is nothing that a timeout could send again."""
+    assert world.redis is not None
+    ids = submit(world, "unacked", 1, **LONG)
+    in_training(world, ids[0])
+    held = int(Redis.from_url(world.redis.url).zcard("clipcite:unacked_index"))
+    ended = settled(world, ids)
+    begun = events(world, ids, "started")
+    return Measured(
+        f"{held} messages unacknowledged while it ran; {begun} start, {succeeded(ended)}",
+        held == 0 and begun == 1 and all_succeeded(ended),
+    )
+
+
+CASES = [
+    Case(
+        "1",
+        "a worker is killed (-9, its whole group)",
+        "0 lost",
+        one_kind("worker killed", jobs=16, faults=6),
+    ),
+    Case("2", "workers frozen, a job enqueued, workers killed", "0 of 10 lost", frozen_then_killed),
+    Case("3", "the trainer is killed in the middle", "0 lost, done at attempt 2", trainer_killed),
+    Case(
+        "4",
+        "a job that always crashes its trainer, and 10 good ones",
+        f"failed after exactly {MAX_ATTEMPTS}; 10 of 10 done",
+        poison,
+    ),
+    Case(
+        "5",
+        "a worker frozen past its lease wakes up with a result",
+        "0 published twice",
+        frozen_past_its_lease,
+    ),
+    Case("6", "the only dispatcher is killed", "0 lost", one_kind("dispatcher killed", jobs=16, faults=6)),
+    Case("7, 8", "two dispatchers, every message five times more", "one start a job", sent_many_times),
+    Case("9", "a job longer than the broker's patience", "1 start: nothing to redeliver", no_redelivery),
+]

@@ -1,0 +1,104 @@
+"""An API that dies in the midst of uploads, clients that send again, and one that floods the queue."""
+
+import random
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+from sqlalchemy import func, select
+
+from benchmarks.chaos.cases.case import SHORT, Case, Measured, jobs_of
+from benchmarks.chaos.client import Client, shots
+from benchmarks.chaos.world import World
+from core.store import keys
+from core.store.tables import FINAL, Job
+from worker.dispatcher import sweep
+
+PICTURES = 40
+"""A class, so that an upload takes a while."""
+
+
+def api_killed(world: World, rng: random.Random) -> Measured:
+    kills, count = 5, 30
+    names = [f"api-{number}" for number in range(count)]
+    archive = shots(1, PICTURES)
+    before = world.client.retries
+    with ThreadPoolExecutor(4) as pool:
+        sending = [pool.submit(world.client.submit, name, archive, **SHORT) for name in names]
+        for _ in range(kills):
+            time.sleep(rng.uniform(0.1, 0.6))
+            world.cluster.api.kill()
+            world.cluster.wait_until_ready()
+        ids = [sent.result() for sent in sending]
+    cancel_all(world, ids)
+    rows = world.ask(lambda s: s.execute(select(Job.name, func.count()).group_by(Job.name)).all())
+    doubled = [name for name, made in rows if name in names and made != 1]
+    swept = len(sweep(world.database, world.blobs, age=timedelta(0)))
+    return Measured(
+        f"{kills} kills, {world.client.retries - before} requests sent again: {len(set(ids))} jobs of "
+        f"{count} keys, {len(doubled)} doubled; {swept} folders of uploads without a row, swept",
+        len(set(ids)) == count and not doubled,
+    )
+
+
+def sent_in_parallel(world: World, rng: random.Random) -> Measured:
+    count, times = 20, 5
+    before = world.client.replayed
+    with ThreadPoolExecutor(2 * times) as pool:
+        sent = [
+            pool.submit(world.client.submit, f"parallel-{number}", shots(number), **SHORT)
+            for number in range(count)
+            for _ in range(times)
+        ]
+        ids = {one.result() for one in sent}
+    cancel_all(world, list(ids))
+    replayed = world.client.replayed - before
+    return Measured(
+        f"{count} keys × {times}: {len(ids)} jobs, {replayed} replayed",
+        len(ids) == count and replayed == count * (times - 1),
+    )
+
+
+def flood(world: World, rng: random.Random) -> Measured:
+    """Two owners with keys. The last case: the first key closes the door to whoever has none."""
+    many, few = 30, 5
+    clients = []
+    for owner in ("many", "few"):
+        with world.database.write() as session:
+            made = keys.create(session, owner=owner, scopes=[keys.ADAPT])
+        clients.append(Client(world.cluster.url, world.data.parent / "accepted.jsonl", key=made.key))
+    theirs = [clients[0].submit(f"many-{i}", shots(i), **SHORT) for i in range(many)]
+    mine = [clients[1].submit(f"few-{i}", shots(i), **SHORT) for i in range(few)]
+
+    def done() -> list[Job]:
+        found = jobs_of(world, mine)
+        return found if all(job.status in FINAL for job in found) else []
+
+    already = sum(job.status in FINAL for job in jobs_of(world, theirs))
+    world.wait(done, seconds=400, what="the end of the few")
+    before = sum(job.status in FINAL for job in jobs_of(world, theirs)) - already
+    for job_id in theirs:
+        clients[0].cancel(job_id)
+    return Measured(
+        f"{many} jobs of one owner, then {few} of another: those were done when {before} of the {many} were",
+        before <= few + 4,
+    )
+
+
+def cancel_all(world: World, ids: list[str]) -> None:
+    for job_id in ids:
+        world.client.cancel(job_id)
+
+
+CASES = [
+    Case(
+        "19",
+        "the API is killed during uploads; clients send again with their key",
+        "each key exactly 1 job",
+        api_killed,
+    ),
+    Case(
+        "20", "every request sent five times at once, with one key", "20 jobs, 80 replays", sent_in_parallel
+    ),
+    Case("31", "one owner floods the queue", "the other's 5 done while ≤ 9 of the flood are", flood),
+]

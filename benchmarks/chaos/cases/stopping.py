@@ -1,0 +1,145 @@
+"""Jobs that are cancelled, that hang, that never end, and workers that are asked to stop."""
+
+import random
+import time
+from signal import SIGTERM
+
+from benchmarks.chaos.cases.case import (
+    LONG,
+    SETTLE_SECONDS,
+    SHORT,
+    Case,
+    Measured,
+    all_succeeded,
+    events,
+    in_training,
+    jobs_of,
+    settled,
+    submit,
+    succeeded,
+)
+from benchmarks.chaos.world import World
+from core.store.tables import CANCELLED, FINAL
+
+STALL_SECONDS = 15.0
+DEADLINE_SECONDS = 100.0
+"""Of the world of the cases: short, but longer than a job on a busy machine."""
+
+
+def cancelled_while_queued(world: World, rng: random.Random) -> Measured:
+    for worker in world.cluster.workers:
+        worker.hold()
+    ids = submit(world, "queued", 5, **SHORT)
+    time.sleep(1)  # they are sent
+    for job_id in ids:
+        world.client.cancel(job_id)
+    for worker in world.cluster.workers:
+        worker.release()
+    others = settled(world, submit(world, "after-queued", 1, **SHORT))
+    begun = events(world, ids, "started")
+    states = {job.status for job in jobs_of(world, ids)}
+    return Measured(
+        f"5 cancelled without a worker: {begun} runs when it came",
+        begun == 0 and states == {CANCELLED} and all_succeeded(others),
+    )
+
+
+def cancelled_while_running(world: World, rng: random.Random) -> Measured:
+    rounds, seconds, left, models = 8, [], 0, 0
+    for number in range(rounds):
+        ids = submit(world, f"running-{number}", 1, **LONG)
+        trainers = in_training(world, ids[0]).trainers()
+        time.sleep(rng.uniform(0, 0.5))
+        asked = time.monotonic()
+        world.client.cancel(ids[0])
+        [job] = settled(world, ids)
+        seconds.append(time.monotonic() - asked)
+        left += sum(trainer.is_running() for trainer in trainers)
+        models += (job.model_id is not None) + (job.status != CANCELLED)
+    return Measured(
+        f"{rounds} times: cancelled within {max(seconds):.1f} s, {left} processes left, {models} models",
+        max(seconds) < 10.5 and left == 0 and models == 0,
+    )
+
+
+def cancel_races_the_end(world: World, rng: random.Random) -> Measured:
+    """Each is asked for at a moment of its job that nobody knows; what it is then it stays."""
+    rounds, states = 16, []
+    ids = submit(world, "race", rounds, **SHORT)
+    for job_id in ids:
+
+        def near_its_end(job_id: str = job_id) -> bool:
+            [job] = jobs_of(world, [job_id])
+            return job.status in FINAL or (job.progress or {}).get("stage") in {"training", "saving"}
+
+        world.wait(near_its_end, seconds=SETTLE_SECONDS, what="the training of a job")
+        time.sleep(rng.uniform(0, 0.4))
+        world.client.cancel(job_id)
+    states = [job.status for job in settled(world, ids)]
+    time.sleep(3)
+    later = [job.status for job in jobs_of(world, ids)]
+    ends = sum(events(world, ids, kind) for kind in FINAL)
+    return Measured(
+        f"{rounds} races: {states.count('cancelled')} cancelled, {states.count('succeeded')} succeeded; "
+        f"{ends} final states, {sum(a != b for a, b in zip(states, later, strict=True))} changed later",
+        ends == rounds and states == later and set(states) <= {"cancelled", "succeeded"},
+    )
+
+
+def stalled(world: World, rng: random.Random) -> Measured:
+    """Only the trainer is stopped; the worker beside it is well."""
+    ids = submit(world, "stalled", 1, **LONG)
+    for trainer in in_training(world, ids[0]).trainers():
+        trainer.suspend()
+    stopped = time.monotonic()
+    world.wait(
+        lambda: events(world, ids, "requeued"), seconds=STALL_SECONDS + 60, what="the stall to be seen"
+    )
+    seen = time.monotonic() - stopped
+    ended = settled(world, ids)
+    return Measured(
+        f"ended after {seen:.1f} s of {STALL_SECONDS:g} s; then {succeeded(ended)}",
+        seen < STALL_SECONDS + 5 and all_succeeded(ended, attempts=2),
+    )
+
+
+def never_ends(world: World, rng: random.Random) -> Measured:
+    """A loop in C that holds the interpreter's lock: no thread and no signal handler of Python runs."""
+    [job] = settled(world, submit(world, "spins", 1, epochs=1, backbone=world.backbone("spins")))
+    assert job.started_at is not None
+    assert job.finished_at is not None
+    seconds = (job.finished_at - job.started_at).total_seconds()
+    return Measured(
+        f"{job.status} ({job.error_code}) after {seconds:.1f} s of {DEADLINE_SECONDS:g} s",
+        job.error_code == "deadline_exceeded" and seconds < DEADLINE_SECONDS + 10,
+    )
+
+
+def rolling_restarts(world: World, rng: random.Random) -> Measured:
+    """Every worker that has the job is asked to stop, one after another."""
+    rounds = 5
+    ids = submit(world, "rolling", 1, **LONG)
+    for _ in range(rounds):
+        worker = in_training(world, ids[0])
+        worker.process.send_signal(SIGTERM)
+        worker.process.wait(60)
+    ended = settled(world, ids)
+    return Measured(
+        f"{rounds} restarts in one job: {succeeded(ended)}, attempts {ended[0].attempts}",
+        all_succeeded(ended, attempts=1),
+    )
+
+
+CASES = [
+    Case("22", "cancelled while queued, no worker there", "0 runs", cancelled_while_queued),
+    Case("23", "cancelled while it trains", "≤ 10.5 s; 0 processes left, 0 models", cancelled_while_running),
+    Case("24", "a cancel races the end", "one final state each, 0 changed later", cancel_races_the_end),
+    Case("25", "the trainer hangs (SIGSTOP)", f"ended ≤ {STALL_SECONDS + 5:g} s, done at attempt 2", stalled),
+    Case(
+        "26",
+        "a training that never ends, in C with the interpreter's lock",
+        f"ended ≤ {DEADLINE_SECONDS + 10:g} s",
+        never_ends,
+    ),
+    Case("27", "SIGTERM to each worker that has the job", "done, attempts 1", rolling_restarts),
+]

@@ -1,0 +1,91 @@
+"""A client that does what one should: it sends a request again, with its key, until it is answered."""
+
+import io
+import json
+import random
+import threading
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import httpx
+from PIL import Image
+
+PATIENCE_SECONDS = 180
+
+
+class Client:
+    """Keeps a log of what was answered: one JSON object a line, `{"key", "job_id", "seconds"}`."""
+
+    def __init__(self, url: str, log: Path, *, key: str | None = None) -> None:
+        self.accepted: dict[str, str] = {}
+        """Job ids by Idempotency-Key."""
+        self.cancelled: set[str] = set()
+        """Those for which that was asked."""
+        self.seconds: list[float] = []
+        """How long the request took that was answered, each time."""
+        self.replayed = 0
+        self.retries = 0
+        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=30, trust_env=False)
+        self._log = log
+        self._lock = threading.Lock()
+
+    def submit(self, key: str, archive: bytes, **config: Any) -> str:
+        """The id of its job, which is called `key`. Raises httpx.HTTPError when patience is over."""
+        until = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            begun = time.monotonic()
+            try:
+                answer = self._http.post(
+                    "/adapt",
+                    files={"archive": ("shots.zip", archive)},
+                    data={"name": key, "config": json.dumps(config)},
+                    headers={"Idempotency-Key": key},
+                )
+                if answer.status_code < 500:
+                    answer.raise_for_status()
+                    self._note(key, answer, time.monotonic() - begun)
+                    job_id: str = answer.json()["id"]
+                    return job_id
+                if time.monotonic() > until:
+                    answer.raise_for_status()
+            except httpx.TransportError:
+                if time.monotonic() > until:
+                    raise
+            with self._lock:
+                self.retries += 1
+            time.sleep(0.3)
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        answer: dict[str, Any] = self._http.get(f"/jobs/{job_id}").raise_for_status().json()
+        return answer
+
+    def cancel(self, job_id: str) -> int:
+        """The status of the answer: 202, or 409 if it has ended otherwise."""
+        self.cancelled.add(job_id)
+        return self._http.post(f"/jobs/{job_id}/cancel").status_code
+
+    def _note(self, key: str, answer: httpx.Response, seconds: float) -> None:
+        job_id = answer.json()["id"]
+        with self._lock:
+            self.accepted[key] = job_id
+            self.seconds.append(seconds)
+            self.replayed += answer.headers.get("idempotency-replayed") == "true"
+            with self._log.open("a", encoding="utf-8") as log:
+                log.write(json.dumps({"key": key, "job_id": job_id, "seconds": seconds}) + "\n")
+
+
+def shots(number: int, pictures: int = 2) -> bytes:
+    """A zip of two classes of small pictures, others for every number."""
+    rng = random.Random(number)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, red in (("red", 200), ("dark", 20)):
+            for index in range(pictures):
+                picture = io.BytesIO()
+                colour = (red + rng.randrange(40), rng.randrange(80), rng.randrange(80))
+                Image.new("RGB", (40, 40), colour).save(picture, "PNG")
+                archive.writestr(f"{name}/{index}.png", picture.getvalue())
+    return buffer.getvalue()

@@ -1,0 +1,29 @@
+"""Trainers that misbehave, without a line in the product: Python imports this file at its start where its
+folder is on PYTHONPATH, and a backbone of a certain name then is the trainer's end.
+
+And trainers that start sooner: see forks.py.
+"""
+
+import os
+import re
+import sys
+
+
+def _audit(event: str, arguments: tuple[object, ...]) -> None:
+    if event != "open" or not str(arguments[0]).endswith("/open_clip_config.json"):
+        return
+    name = os.path.basename(os.path.dirname(str(arguments[0])))  # noqa: PTH119, PTH120
+    if name == "aborts":
+        os.abort()
+    if name == "spins":  # for ever, in C, with the interpreter's lock held
+        re.match(r"(a+)+$", "a" * 64 + "b")
+
+
+if "worker.trainer" in sys.orig_argv or "forks.py" in "".join(sys.orig_argv):
+    sys.addaudithook(_audit)
+    # As if it were not installed: the tiny networks do without, and its import takes longer than they train.
+    sys.modules["transformers"] = None  # type: ignore[assignment]
+if "worker.trainer" in sys.orig_argv and (forks := os.environ.get("PYTHON_CHAOS_FORKS")):
+    from benchmarks.chaos.failpoints.forks import stand_in
+
+    stand_in(forks)

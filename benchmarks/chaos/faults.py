@@ -1,0 +1,131 @@
+"""The faults, and a schedule of them that a seed decides."""
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from signal import SIGKILL, SIGQUIT
+
+import psutil
+import redis as redis_client
+
+from benchmarks.chaos.world import LEASE_SECONDS, World
+
+PAST_THE_LEASE = LEASE_SECONDS + 2
+HUNG_SECONDS = 8.0
+BURST = 4
+"""Submissions that are let go at once before the API is killed, so that it is in the midst of some."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A fault that comes when so many jobs have ended, and a little later."""
+
+    kind: str
+    after_jobs: int
+    delay: float
+    choice: float
+    """Of the worker or the moment: 0 to 1."""
+
+
+def schedule(seed: int, count: int, jobs: int, kinds: Sequence[str]) -> list[Planned]:
+    """`count` faults over the run of `jobs`. Each kind comes before one comes again."""
+    rng = random.Random(seed)
+    drawn: list[str] = []
+    while len(drawn) < count:
+        drawn += rng.sample(list(kinds), len(kinds))
+    at = sorted(rng.uniform(0.02, 0.93) * jobs for _ in range(count))
+    return [
+        Planned(kind, int(after), rng.uniform(0, 1.5), rng.random())
+        for kind, after in zip(drawn[:count], at, strict=True)
+    ]
+
+
+def kill_worker(world: World, choice: float) -> None:
+    world.cluster.workers[int(choice * len(world.cluster.workers))].kill()
+
+
+def kill_trainer(world: World, choice: float) -> None:
+    """Of a worker that has a job. One that only stands by may be meant as well."""
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        trainers = [t for w in world.cluster.workers for t in w.trainers()]
+        if trainers:
+            try:
+                trainers[int(choice * len(trainers))].kill()
+            except psutil.NoSuchProcess:
+                continue
+            return
+        time.sleep(0.1)
+    raise TimeoutError("No trainer ran within 30 s.")
+
+
+def kill_dispatcher(world: World, choice: float) -> None:
+    world.cluster.dispatchers[0].kill()
+
+
+def kill_api(world: World, choice: float) -> None:
+    time.sleep(0.2 * choice)
+    world.cluster.api.kill()
+
+
+def freeze_worker(world: World, choice: float) -> None:
+    """Past its lease. Its trainer runs on, so that it wakes up with a result that it may not publish."""
+    worker = world.cluster.workers[int(choice * len(world.cluster.workers))]
+    worker.freeze()
+    time.sleep(PAST_THE_LEASE)
+    worker.thaw()
+
+
+def kill_redis(world: World, choice: float) -> None:
+    """Nothing is on its disk, so all that it knew is lost."""
+    assert world.redis is not None
+    world.redis.end(SIGKILL)
+    time.sleep(2 * choice)
+    world.redis.start()
+
+
+def flush_redis(world: World, choice: float) -> None:
+    assert world.redis is not None
+    redis_client.Redis.from_url(world.redis.url).flushall()
+
+
+def hang_redis(world: World, choice: float) -> None:
+    assert world.redis is not None
+    world.redis.freeze()
+    time.sleep(HUNG_SECONDS)
+    world.redis.thaw()
+
+
+def restart_postgres(world: World, choice: float) -> None:
+    """At once, as `pg_ctl -m immediate restart` does: it recovers from its log as after a crash."""
+    assert world.postgres is not None
+    world.postgres.end(SIGQUIT)
+    time.sleep(choice)
+    world.postgres.start()
+
+
+def wipe_files(world: World, choice: float) -> None:
+    """The messages of the transport of files."""
+    for path in (world.data / "queue" / "messages").iterdir():
+        path.unlink(missing_ok=True)
+
+
+Fault = Callable[[World, float], None]
+EVERYWHERE: dict[str, Fault] = {
+    "worker killed": kill_worker,
+    "trainer killed": kill_trainer,
+    "dispatcher killed": kill_dispatcher,
+    "API killed": kill_api,
+    "worker frozen past its lease": freeze_worker,
+}
+FAULTS: dict[str, dict[str, Fault]] = {
+    "postgres": {
+        **EVERYWHERE,
+        "Redis killed": kill_redis,
+        "Redis flushed": flush_redis,
+        "Redis hung": hang_redis,
+        "PostgreSQL restarted": restart_postgres,
+    },
+    "sqlite": {**EVERYWHERE, "messages wiped": wipe_files},
+}

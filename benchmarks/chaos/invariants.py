@@ -1,0 +1,156 @@
+"""What must be true after any faults, read from the database, the store and the event log alone."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import select
+
+from core.store.blobs import Blobs
+from core.store.session import Database
+from core.store.tables import FAILED, FINAL, SUCCEEDED, Job, JobEvent, Model, Picture
+from worker.dispatcher import sweep, tidy
+
+NO_AGE = timedelta(0)
+STARTED = "started"
+GIVEN_BACK = "worker_stopped"  # the reason of a requeue that spends no attempt
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One invariant, on how many things it was checked, and where it does not hold."""
+
+    name: str
+    checked: int
+    broken: list[str]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """All rows, read once."""
+
+    jobs: dict[str, Job]
+    events: dict[str, list[JobEvent]]
+    models: list[Model]
+    pictures: list[Picture]
+
+    @classmethod
+    def read(cls, database: Database) -> "Truth":
+        with database.read() as session:
+            jobs = {job.id: job for job in session.scalars(select(Job))}
+            events: dict[str, list[JobEvent]] = {job_id: [] for job_id in jobs}
+            rows = select(JobEvent).where(JobEvent.type != "progress")
+            for event in session.scalars(rows.order_by(JobEvent.job_id, JobEvent.seq)):
+                events[event.job_id].append(event)
+            models = list(session.scalars(select(Model)))
+            return cls(jobs, events, models, list(session.scalars(select(Picture))))
+
+
+def check(
+    database: Database,
+    blobs: Blobs,
+    accepted: Mapping[str, str],
+    *,
+    poison: Collection[str] = (),
+    cancelled: Collection[str] = (),
+    max_attempts: int,
+) -> list[Finding]:
+    """Sweeps first, as the dispatcher does, but whatever is of any age.
+
+    Args:
+        accepted: job ids by the key (and name) of the request that was answered with 202.
+        poison: the ids of those that were meant to fail.
+        cancelled: the ids of those that may have been cancelled.
+    """
+    tidy(database, blobs, age=NO_AGE)
+    sweep(database, blobs, age=NO_AGE)
+    truth = Truth.read(database)
+    return [
+        _accepted_once(truth, accepted),
+        _all_ended(truth, accepted),
+        _ended_well(truth, accepted, poison, cancelled),
+        _final_is_final(truth),
+        _published_once(truth),
+        _attempts(truth, max_attempts),
+        _files(truth, blobs),
+        _no_orphans(truth, blobs),
+    ]
+
+
+def _accepted_once(truth: Truth, accepted: Mapping[str, str]) -> Finding:
+    named = Counter(job.name for job in truth.jobs.values())
+    broken = [f"{key}: no row {job_id}" for key, job_id in accepted.items() if job_id not in truth.jobs]
+    broken += [f"{key}: {named[key]} jobs" for key in accepted if named[key] != 1]
+    return Finding("every 202 is one row, every key one job", len(accepted), broken)
+
+
+def _all_ended(truth: Truth, accepted: Mapping[str, str]) -> Finding:
+    jobs = [truth.jobs[job_id] for job_id in accepted.values() if job_id in truth.jobs]
+    return Finding(
+        "every job ended", len(jobs), [f"{j.id}: {j.status}" for j in jobs if j.status not in FINAL]
+    )
+
+
+def _ended_well(
+    truth: Truth, accepted: Mapping[str, str], poison: Collection[str], cancelled: Collection[str]
+) -> Finding:
+    broken = []
+    for job_id in accepted.values():
+        job = truth.jobs.get(job_id)
+        wanted = {FAILED} if job_id in poison else {SUCCEEDED}
+        if job is None or (job.status not in wanted and job_id not in cancelled):
+            broken.append(f"{job_id}: {job and (job.status, job.error_code, job.error_detail)}")
+    return Finding("succeeded, but for the intended poison", len(accepted), broken)
+
+
+def _final_is_final(truth: Truth) -> Finding:
+    broken = []
+    for job_id, events in truth.events.items():
+        kinds = [event.type for event in events]
+        status = truth.jobs[job_id].status
+        finals = [kind for kind in kinds if kind in FINAL]
+        if status in FINAL and (finals != [status] or kinds[-1] != status):
+            broken.append(f"{job_id}: {status} after {kinds}")
+    return Finding("a final state is the last event, and the only one", len(truth.events), broken)
+
+
+def _published_once(truth: Truth) -> Finding:
+    published = Counter(model.job_id for model in truth.models)
+    broken = [f"{job_id}: {count} models" for job_id, count in published.items() if count > 1]
+    ids = {model.id for model in truth.models}
+    for job in truth.jobs.values():
+        if (job.status == SUCCEEDED) != (job.model_id in ids):
+            broken.append(f"{job.id}: {job.status}, model {job.model_id}")
+    return Finding("one model per job that succeeded, none for another", len(truth.jobs), broken)
+
+
+def _attempts(truth: Truth, most: int) -> Finding:
+    broken = []
+    for job in truth.jobs.values():
+        events = truth.events[job.id]
+        begun = sum(event.type == STARTED for event in events)
+        given_back = sum(e.type == "requeued" and e.data.get("reason") == GIVEN_BACK for e in events)
+        if job.attempts > most or job.attempts != begun - given_back:
+            broken.append(f"{job.id}: {job.attempts} attempts, {begun} starts, {given_back} given back")
+    return Finding(f"at most {most} attempts, each a start in the log", len(truth.jobs), broken)
+
+
+def _files(truth: Truth, blobs: Blobs) -> Finding:
+    wanted = {model.weights_key: model.sha256 for model in truth.models}
+    wanted |= {picture.blob_key: picture.sha256 for picture in truth.pictures}
+    stored = {blob.key for blob in blobs.list("")}
+    broken = [key for key in wanted if key not in stored]
+    broken += [model.manifest_key for model in truth.models if model.manifest_key not in stored]
+    for key in wanted.keys() & stored:
+        if hashlib.sha256(blobs.get(key)).hexdigest() != wanted[key]:
+            broken.append(f"{key}: other bytes")
+    return Finding("every picture and weight is there, with its hash", len(wanted), broken)
+
+
+def _no_orphans(truth: Truth, blobs: Blobs) -> Finding:
+    owned = {picture.blob_key for picture in truth.pictures}
+    owned |= {key for model in truth.models for key in (model.weights_key, model.manifest_key)}
+    stored = [blob.key for blob in blobs.list("")]
+    return Finding("no file without an owner after the sweep", len(stored), sorted(set(stored) - owned))

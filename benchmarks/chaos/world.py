@@ -1,0 +1,147 @@
+"""Everything that a part runs on: servers, the service's processes, a client, and a look at the truth."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from benchmarks.chaos.client import Client
+from benchmarks.chaos.cluster import FORKS, Cluster
+from core.store import migrate
+from core.store.blobs import Blobs
+from core.store.errors import DatabaseUnavailable
+from core.store.session import Database
+from core.store.tables import FINAL, Job
+from tests import servers
+from tests.clip.tiny import make_tiny_backbone
+
+T = TypeVar("T")
+LEASE_SECONDS = 3.0
+REDISPATCH_SECONDS = 4.0
+MAX_ATTEMPTS = 3
+FORKS_SECONDS = 600.0
+STORES = {"postgres": "PostgreSQL + Redis", "sqlite": "SQLite + files"}
+FAILPOINTS = Path(__file__).parent / "failpoints"
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass
+class World:
+    store: str
+    cluster: Cluster
+    client: Client
+    database: Database
+    blobs: Blobs
+    data: Path
+    backbones: Path
+    redis: servers.Server | None
+    postgres: servers.Server | None
+
+    def backbone(self, name: str) -> str:
+        """One that the trainer does not survive: `aborts` or `spins` (failpoints/sitecustomize.py)."""
+        return f"local-dir:{self.backbones / name}"
+
+    def ask(self, question: Callable[[Session], T], *, seconds: float = 60) -> T:
+        """The database's answer, asked for again while it is away."""
+        until = time.monotonic() + seconds
+        while True:
+            try:
+                with self.database.read() as session:
+                    return question(session)
+            except DatabaseUnavailable:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.2)
+
+    def ended(self) -> int:
+        """How many jobs have ended."""
+        counted = select(func.count()).select_from(Job).where(Job.status.in_(FINAL))
+        return self.ask(lambda s: s.scalar(counted)) or 0
+
+    def wait(self, condition: Callable[[], T], *, seconds: float, what: str) -> T:
+        """The first answer that is not falsy. Raises TimeoutError."""
+        until = time.monotonic() + seconds
+        while True:
+            answer = condition()
+            if answer:
+                return answer
+            if time.monotonic() > until:
+                raise TimeoutError(f"Not within {seconds:g} s: {what}.")
+            time.sleep(0.1)
+
+
+@contextmanager
+def world(
+    store: str, folder: Path, *, workers: int = 2, dispatchers: int = 1, **settings: float
+) -> Iterator[World]:
+    """The service on `store`, in a folder that is empty; everything is stopped at the end.
+
+    `settings` are more of the service's, as `stall_seconds=10`.
+    """
+    with ExitStack() as stack:
+        backbones = folder / "backbones"
+        tiny = make_tiny_backbone(backbones / "tiny")
+        for name in ("aborts", "spins"):
+            make_tiny_backbone(backbones / name)
+        data = folder / "data"
+        environment = {
+            "CLIPCITE_DATA": str(data),
+            "CLIPCITE_CACHE": str(folder / "cache"),
+            "CLIPCITE_BACKBONE": tiny,
+            "CLIPCITE_BACKBONE_FOLDER": str(backbones),
+            "CLIPCITE_LEASE_SECONDS": str(LEASE_SECONDS),
+            "CLIPCITE_HEARTBEAT_SECONDS": "0.5",
+            "CLIPCITE_DISPATCH_SECONDS": "0.5",
+            "CLIPCITE_REDISPATCH_SECONDS": str(REDISPATCH_SECONDS),
+            "CLIPCITE_MAX_ATTEMPTS": str(MAX_ATTEMPTS),
+            "OMP_NUM_THREADS": "1",  # more only spin on work this small
+            "PYTHONPATH": f"{FAILPOINTS}:{ROOT}",
+            FORKS: str(folder / "forks"),
+            **{f"CLIPCITE_{name.upper()}": str(value) for name, value in settings.items()},
+        }
+        stack.enter_context(_forks(folder / "forks", environment))
+        redis = postgres = None
+        url = f"sqlite:///{data / 'clipcite.db'}"
+        if store == "postgres":
+            postgres = stack.enter_context(servers.postgres_server())
+            redis = stack.enter_context(servers.redis_server())
+            url = postgres.url
+            environment |= {"CLIPCITE_DATABASE_URL": url, "CLIPCITE_REDIS_URL": redis.url}
+        migrate.upgrade(url)
+        database = Database(url)
+        stack.callback(database.close)
+        blobs = Blobs((data / "blobs").absolute().as_uri())
+        names = ["api", *(f"worker-{i}" for i in range(1, workers + 1))]
+        names += [f"dispatcher-{i}" for i in range(1, dispatchers + 1)]
+        cluster = Cluster(names, environment, folder / "logs")
+        stack.enter_context(cluster.running())
+        client = Client(cluster.url, folder / "accepted.jsonl")
+        yield World(store, cluster, client, database, blobs, data, backbones, redis, postgres)
+
+
+@contextmanager
+def _forks(path: Path, environment: Mapping[str, str]) -> Iterator[None]:
+    """What the trainers are forked from."""
+    process = subprocess.Popen(
+        [sys.executable, FAILPOINTS / "forks.py", path],
+        env={**os.environ, **environment},
+        stdin=subprocess.PIPE,
+    )
+    try:
+        until = time.monotonic() + FORKS_SECONDS
+        while not path.exists():
+            if process.poll() is not None or time.monotonic() > until:
+                raise RuntimeError("The process that trainers are forked from did not come up.")
+            time.sleep(0.1)
+        yield
+    finally:
+        process.kill()
+        process.wait()

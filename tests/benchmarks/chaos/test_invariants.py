@@ -1,0 +1,147 @@
+"""A checker that finds nothing is worth nothing: each invariant, broken on purpose."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from sqlalchemy import delete, update
+
+from benchmarks.chaos.invariants import check
+from core.store import jobs
+from core.store.blobs import Blobs
+from core.store.ids import new_id
+from core.store.jobs import NewPicture
+from core.store.session import Database
+from core.store.tables import Job, JobEvent, Model
+from core.store.transitions import append_event
+from tests.store.samples import OWNER, claimed, new_model, publish
+
+PICTURE, WEIGHTS = b"a picture", b"weights"
+
+
+@dataclass
+class Store:
+    """One job that has succeeded, with its files."""
+
+    database: Database
+    blobs: Blobs
+    job_id: str
+    model_id: str
+
+    def broken(self, *, poison: tuple[str, ...] = (), cancelled: tuple[str, ...] = ()) -> set[str]:
+        """The names of the invariants that do not hold."""
+        findings = check(
+            self.database,
+            self.blobs,
+            {"shots": self.job_id},
+            poison=poison,
+            cancelled=cancelled,
+            max_attempts=3,
+        )
+        return {finding.name for finding in findings if finding.broken}
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@pytest.fixture
+def store(database: Database, tmp_path: Path) -> Store:
+    blobs = Blobs((tmp_path / "blobs").as_uri())
+    job_id, model_id = new_id("job"), new_id("mdl")
+    blobs.put(f"jobs/{job_id}/0", PICTURE)
+    picture = NewPicture("train", "red fox", "a.jpg", f"jobs/{job_id}/0", sha256(PICTURE), len(PICTURE))
+    with database.write() as session:
+        jobs.create(
+            session,
+            job_id=job_id,
+            owner=OWNER,
+            name="shots",
+            config={},
+            classes=[],
+            warnings=[],
+            pictures=[picture],
+        )
+    claim = claimed(database, job_id)
+    for file in ("weights", "manifest"):
+        blobs.put(f"models/{model_id}/{file}", WEIGHTS)
+    keys = {f"{file}_key": f"models/{model_id}/{file}" for file in ("weights", "manifest")}
+    assert publish(database, claim, new_model(id=model_id, sha256=sha256(WEIGHTS), **keys))
+    return Store(database, blobs, job_id, model_id)
+
+
+def test_nothing_is_broken(store: Store) -> None:
+    assert store.broken() == set()
+
+
+def test_one_that_should_have_failed(store: Store) -> None:
+    assert store.broken(poison=(store.job_id,)) == {"succeeded, but for the intended poison"}
+
+
+def changed(store: Store, **values: object) -> None:
+    with store.database.write() as session:
+        session.execute(update(Job).values(**values))
+
+
+def event_added(store: Store, kind: str) -> None:
+    with store.database.write() as session:
+        append_event(session, store.job_id, at=store.database.now(session), type=kind)
+
+
+def row_gone(store: Store) -> None:
+    with store.database.write() as session:
+        session.execute(delete(JobEvent))
+        session.execute(delete(Job))
+
+
+def published_twice(store: Store) -> None:
+    with store.database.write() as session:
+        first = session.get(Model, store.model_id)
+        assert first is not None
+        columns = {c.name: getattr(first, c.name) for c in Model.__table__.columns}
+        session.add(Model(**{**columns, "id": new_id("mdl")}))
+
+
+def other_bytes(store: Store) -> None:
+    store.blobs.delete_prefix(f"models/{store.model_id}")
+    for file in ("weights", "manifest"):
+        store.blobs.put(f"models/{store.model_id}/{file}", b"flipped")
+
+
+BREAKAGES: dict[str, tuple[Callable[[Store], None], str]] = {
+    "lost": (row_gone, "every 202 is one row, every key one job"),
+    "never ends": (lambda s: changed(s, status="running"), "every job ended"),
+    "failed": (lambda s: changed(s, status="failed"), "succeeded, but for the intended poison"),
+    "ran on": (lambda s: event_added(s, "started"), "a final state is the last event, and the only one"),
+    "ended twice": (lambda s: event_added(s, "failed"), "a final state is the last event, and the only one"),
+    "published twice": (published_twice, "one model per job that succeeded, none for another"),
+    "too often": (lambda s: changed(s, attempts=4), "at most 3 attempts, each a start in the log"),
+    "uncounted": (lambda s: changed(s, attempts=2), "at most 3 attempts, each a start in the log"),
+    "picture gone": (
+        lambda s: s.blobs.delete_prefix(f"jobs/{s.job_id}"),
+        "every picture and weight is there, with its hash",
+    ),
+    "other bytes": (other_bytes, "every picture and weight is there, with its hash"),
+    "orphan": (
+        lambda s: s.blobs.put(f"models/{s.model_id}/more", b"x"),
+        "no file without an owner after the sweep",
+    ),
+}
+
+
+@pytest.mark.parametrize("breakage", BREAKAGES)
+def test_it_is_found(store: Store, breakage: str) -> None:
+    do, name = BREAKAGES[breakage]
+    do(store)
+    assert name in store.broken()
+
+
+def test_what_was_cancelled_on_purpose_may_be(store: Store) -> None:
+    changed(store, status="cancelled", model_id=None)
+    with store.database.write() as session:
+        session.execute(delete(Model))
+        session.execute(update(JobEvent).where(JobEvent.type == "succeeded").values(type="cancelled"))
+    assert store.broken() == {"succeeded, but for the intended poison"}
+    assert store.broken(cancelled=(store.job_id,)) == set()
