@@ -6,12 +6,14 @@ Every row is CLIP-CITE with the backbone's recipe and one thing changed, at α =
 otherwise. Options, storage and resuming are those of benchmarks.paper.
 """
 
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from open_clip import IMAGENET_CLASSNAMES
 from rich.console import Console
 from torch import Tensor
 
@@ -22,6 +24,7 @@ from benchmarks.methods.stock import stock
 from benchmarks.methods.task import Answerer, Method, Task, Tests
 from benchmarks.paper import load_for, parser, read_trials, write
 from benchmarks.tables import base_to_new_tables
+from core.clip.backbone import tower_parameters
 from core.clip.progress import Silent
 from core.clip.trainer import FineTuned, fine_tune
 from core.clip.zero_shot import text_head
@@ -137,6 +140,35 @@ def only_scl(dva: Tensor, scl: Tensor, vld: Tensor, scl_weight: float, vld_weigh
     return scl
 
 
+def pulled_back(task: Task) -> dict[str, Answerer]:
+    """Regularised towards θ_0: after every epoch a fifth of the way back."""
+    theta_0 = tower_parameters(task.backbone.model)
+
+    def pull(epoch: int, theta: Mapping[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, parameter in theta.items():
+                parameter.lerp_(theta_0[name], 0.2)
+
+    theta_1 = train(task, {"after_epoch": pull}).theta_1
+    return {f"pulled to θ_0, α = {alpha}": ensemble(task, theta_1, alpha) for alpha in (0.5, 1.0)}
+
+
+def negatives(task: Task) -> dict[str, Answerer]:
+    """Fifty names that nobody asked for, of ImageNet, as further classes of W without a picture."""
+    trained = {name.casefold() for name in task.class_names}
+    others = [name for name in IMAGENET_CLASSNAMES if name.casefold() not in trained]
+    drawn = random.Random(task.seed).sample(others, 50)
+    theta_1 = fine_tune(
+        task.backbone,
+        task.tensors,
+        task.labels,
+        task.texts([*task.class_names, *drawn]),
+        config_of(task),
+        Silent(),
+    ).theta_1
+    return {"50 other names as negatives": ensemble(task, theta_1, 0.5)}
+
+
 def is_text(name: str) -> bool:
     return not name.startswith("visual.")
 
@@ -157,6 +189,10 @@ ABLATIONS: Mapping[str, Method] = {
     "vld_high": changed("η = 0.5", vld_weight=0.5),
     "w_slow": changed("W at 1x the learning rate", classifier_learning_rate=1e-4),
     "w_fast": changed("W at 30x", classifier_learning_rate=3e-3),
+    "short": changed("half the epochs", epochs=5),
+    "long": changed("twice the epochs", epochs=20),
+    "pulled_back": pulled_back,
+    "negatives": negatives,
     "templates": templates,
     "unequal": unequal,
 }
