@@ -52,8 +52,9 @@ class Options(BaseModel):
         ge=0,
         le=1,
         description=(
-            "Fine-tuning draws pictures of new classes to the trained names. This share of the margin by "
-            "which the model prefers trained names for its own pictures is taken off them; 0: nothing."
+            "Some names look a little like every picture, and fine-tuning draws pictures of new classes to "
+            "the trained names. How much of that, as the model's own pictures tell it, is taken off each "
+            "name; 0: nothing."
         ),
     )
     top_k: int | None = Field(None, ge=1, description="Only the best so many names; default all.")
@@ -72,6 +73,7 @@ class ClassifyForm(Options):
 class ClassKind(BaseModel):
     name: str
     kind: Kind
+    offset: float = Field(description="What new_names_balance took off this name's similarities.")
 
 
 class PredictionOut(BaseModel):
@@ -107,8 +109,10 @@ EXAMPLE: JsonDict = {
     "model": "mdl_01m883zfhkxd2329sa0r05wkw7",
     "backbone": "starter",
     "alpha": 0.5,
-    "trained_names_penalty": 0.02,
-    "class_names": [{"name": "red fox", "kind": "trained"}, {"name": "hedgehog", "kind": "new"}],
+    "class_names": [
+        {"name": "red fox", "kind": "trained", "offset": 0.11},
+        {"name": "hedgehog", "kind": "new", "offset": 0.07},
+    ],
     "results": [
         {
             "file": "a.jpg",
@@ -130,9 +134,6 @@ class ClassifyOut(BaseModel):
     model: str
     backbone: str
     alpha: float
-    trained_names_penalty: float = Field(
-        description="What new_names_balance took off the similarities of trained names."
-    )
     class_names: list[ClassKind]
     results: list[PictureResult]
     timing_ms: Timing
@@ -241,8 +242,10 @@ def classify(wanted: Annotated[Wanted, Depends(wanted)], serving: TheServing, ow
             "model": answer.model,
             "backbone": answer.backbone,
             "alpha": answer.alpha,
-            "trained_names_penalty": answer.trained_names_penalty,
-            "class_names": [{"name": name, "kind": kind} for name, kind in answer.kinds.items()],
+            "class_names": [
+                {"name": name, "kind": kind, "offset": answer.offsets[name]}
+                for name, kind in answer.kinds.items()
+            ],
             "results": results,
             "timing_ms": answer.timing_ms,
             "warnings": wanted.warnings,

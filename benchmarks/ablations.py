@@ -19,12 +19,13 @@ from torch import Tensor
 
 from benchmarks.harness import run
 from benchmarks.methods.answerers import stock_head, trained_columns
-from benchmarks.methods.clip_cite import config_of, ensemble
+from benchmarks.methods.clip_cite import Balanced, config_of, ensemble
 from benchmarks.methods.stock import stock
 from benchmarks.methods.task import Answerer, Method, Task, Tests
 from benchmarks.paper import load_for, parser, read_trials, write
 from benchmarks.tables import base_to_new_tables
 from core.clip.backbone import tower_parameters
+from core.clip.balance import NEW_NAMES_BALANCE
 from core.clip.progress import Silent
 from core.clip.trainer import FineTuned, fine_tune
 from core.clip.zero_shot import text_head
@@ -63,9 +64,13 @@ def changed(label: str, hooks: Mapping[str, Any] | None = None, **given: Any) ->
 
 
 def one_training(task: Task) -> dict[str, Answerer]:
-    """What needs no training of its own: the α curve, and W kept for the trained names."""
+    """What needs no training of its own: the α curve, `new_names_balance`, and W kept for trained names."""
     trained = train(task)
-    answers: dict[str, Answerer] = {f"α = {a}": ensemble(task, trained.theta_1, a) for a in ALPHAS}
+    networks = {a: ensemble(task, trained.theta_1, a) for a in ALPHAS}
+    answers: dict[str, Answerer] = {f"α = {a}": network for a, network in networks.items()}
+    for balance in (0.1, 0.2, 0.3, NEW_NAMES_BALANCE, 0.4, 0.5):
+        label = f"α = 0.5, new_names_balance {balance}"
+        answers[label] = Balanced(task, networks[0.5], trained.theta_1, 0.5, balance)
     answers["W kept, α = 0.5"] = WithClassifier(task, trained, 0.5)
     answers["W kept, α = 1"] = WithClassifier(task, trained, 1.0)
     return answers

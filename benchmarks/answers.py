@@ -47,13 +47,13 @@ class Answers:
         answered = np.where(self.of_trained, self.best_trained, self.best_new)
         return np.equal(answered, self.truth)
 
-    def right_among_all(self, balance: float = 0.0) -> Bools:
-        """[N]: any name may be answered, after `balance` is taken off the scores of the trained ones."""
-        prefers_trained = self.trained_score - balance > self.new_score
+    def right_among_all(self, gamma: float = 0.0) -> Bools:
+        """[N]: any name may be answered, after `gamma` is taken off the scores of the trained ones."""
+        prefers_trained = self.trained_score - gamma > self.new_score
         return np.equal(np.where(prefers_trained, self.best_trained, self.best_new), self.truth)
 
     def openworld_auc(self) -> float:
-        """OpenworldAUC (arXiv 2505.05180), which no balance changes: the share of pairs of a trained
+        """OpenworldAUC (arXiv 2505.05180), which no γ changes: the share of pairs of a trained
         and a new picture in which both are right among the names of their kind *and* the trained
         one looks more like "trained" (its best trained score minus its best new one)."""
         looks_trained = self.trained_score - self.new_score

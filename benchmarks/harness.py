@@ -6,7 +6,7 @@ import re
 import resource
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,14 +14,13 @@ import numpy as np
 import torch
 
 from benchmarks.answers import Answers
-from benchmarks.data.dataset import DataSet, Example
+from benchmarks.data.dataset import DataSet
 from benchmarks.data.few_shot import draw_shots
 from benchmarks.methods.task import Answerer, Method, Task, Tests
 from core.clip.backbone import Backbone
 from core.clip.images import open_picture
 
 DONE = "done.json"
-SHOTS = "shots"
 
 
 @dataclass(frozen=True)
@@ -53,8 +52,6 @@ class Result:
     """One training may give several: "FLYP" and "FLYP + WiSE-FT"."""
     answers: Mapping[str, Answers]
     """By the name of the test set."""
-    shots: Answers
-    """To the trained pictures themselves, all names of their data set being candidates."""
     seconds: float
 
 
@@ -68,11 +65,9 @@ def run(method: str, function: Method, trial: Trial, backbone: Backbone, out: Pa
     answerers = function(task)
     seconds = time.monotonic() - started
     folder.mkdir(parents=True, exist_ok=True)
-    own = (SHOTS, replace(trial.data, test=_shots(trial)))
-    shown = [own, *((data.name, data) for data in trial.tests)]
-    for name, data in shown:
+    for data in trial.tests:
         for label, answerer in answerers.items():
-            ask(answerer, data, trial, backbone).save(_file(folder, label, name))
+            ask(answerer, data, trial, backbone).save(_file(folder, label, data.name))
     record = {
         "labels": list(answerers),
         "tests": [data.name for data in trial.tests],
@@ -97,12 +92,12 @@ def results(method: str, trial: Trial, backbone: Backbone, out: Path) -> Iterato
     record = json.loads((folder / DONE).read_text(encoding="utf-8"))
     for label in record["labels"]:
         answers = {name: Answers.load(_file(folder, label, name)) for name in record["tests"]}
-        yield Result(label, answers, Answers.load(_file(folder, label, SHOTS)), record["seconds"])
+        yield Result(label, answers, record["seconds"])
 
 
 def task_of(trial: Trial, backbone: Backbone) -> Task:
     """What a trial gives to a method."""
-    shots = _shots(trial)
+    shots = draw_shots(trial.data.train, trial.trained, trial.shots, trial.seed)
     label_of = {label: i for i, label in enumerate(trial.trained)}
     return Task(
         backbone,
@@ -112,10 +107,6 @@ def task_of(trial: Trial, backbone: Backbone) -> Task:
         trial.data.templates,
         trial.seed,
     )
-
-
-def _shots(trial: Trial) -> tuple[Example, ...]:
-    return tuple(draw_shots(trial.data.train, trial.trained, trial.shots, trial.seed))
 
 
 def ask(answerer: Answerer, data: DataSet, trial: Trial, backbone: Backbone) -> Answers:

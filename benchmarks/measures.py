@@ -31,14 +31,14 @@ def harmonic_mean(x: Floats, y: Floats) -> Floats:
     return mean
 
 
-def measure(run: Answers, weights: NDArray[np.int64], balance: float = 0.0) -> dict[str, Floats]:
+def measure(run: Answers, weights: NDArray[np.int64], gamma: float = 0.0) -> dict[str, Floats]:
     """Every measure but OwAUC, [R] each.
 
     Args:
         weights: [R, N], how often each picture counts: all ones, or bootstrap resamples.
-        balance: taken off the scores of the trained names among all names.
+        gamma: taken off the scores of the trained names among all names.
     """
-    half, mixed, of_trained = run.right_among_its_kind(), run.right_among_all(balance), run.of_trained
+    half, mixed, of_trained = run.right_among_its_kind(), run.right_among_all(gamma), run.of_trained
 
     def accuracy(right: NDArray[np.bool_], among: NDArray[np.bool_]) -> Floats:
         count = (weights @ among).astype(np.float64)
@@ -61,28 +61,23 @@ def measure(run: Answers, weights: NDArray[np.int64], balance: float = 0.0) -> d
     }
 
 
-def means(runs: Sequence[Answers], balances: Sequence[float] | None = None) -> dict[str, float]:
-    """Every measure, the mean over the runs; one balance a run."""
-    balances = balances or [0.0] * len(runs)
-    rows = [
-        measure(run, np.ones((1, len(run.truth)), dtype=np.int64), balance)
-        for run, balance in zip(runs, balances, strict=True)
-    ]
+def means(runs: Sequence[Answers]) -> dict[str, float]:
+    """Every measure, the mean over the runs."""
+    rows = [measure(run, np.ones((1, len(run.truth)), dtype=np.int64)) for run in runs]
     table = {name: float(np.mean([row[name] for row in rows])) for name in MEASURES[:-1]}
     openworld = [run.openworld_auc() for run in runs if 0 < run.of_trained.sum() < len(run.truth)]
     return {**table, "OwAUC": float(np.mean(openworld))} if openworld else table
 
 
-def resampled(runs: Sequence[Answers], balances: Sequence[float] | None = None) -> dict[str, Floats]:
+def resampled(runs: Sequence[Answers]) -> dict[str, Floats]:
     """Every measure's mean over the runs, [R]: once for every bootstrap resample of the pictures. The
     runs of one data set share their test pictures, so a resample counts a picture alike in all of
     them, and the same resamples are drawn for every method: differences are paired."""
-    balances = balances or [0.0] * len(runs)
     rows = []
-    for run, balance in zip(runs, balances, strict=True):
+    for run in runs:
         n = len(run.truth)
         weights = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
-        rows.append(measure(run, weights, balance))
+        rows.append(measure(run, weights))
     return {name: np.mean([row[name] for row in rows], axis=0) for name in MEASURES[:-1]}
 
 

@@ -37,52 +37,36 @@ class Runs:
 
     label: str
     answers: dict[str, list[Answers]] = field(default_factory=dict)
-    balances: dict[str, list[float]] = field(default_factory=dict)
     seconds: list[float] = field(default_factory=list)
 
     def means(self) -> dict[str, dict[str, float]]:
         """By data set, and over them as "mean"."""
-        by_data = {name: means(runs, self.balances.get(name)) for name, runs in self.answers.items()}
+        by_data = {name: means(runs) for name, runs in self.answers.items()}
         shared = [m for m in MEASURES if all(m in row for row in by_data.values())]
         average = {m: float(np.mean([row[m] for row in by_data.values()])) for m in shared}
         return {**by_data, "mean": average}
 
     def resampled(self) -> dict[str, dict[str, Floats]]:
         """The same for every bootstrap resample; the data sets are resampled each by itself."""
-        by_data = {name: resampled(runs, self.balances.get(name)) for name, runs in self.answers.items()}
+        by_data = {name: resampled(runs) for name, runs in self.answers.items()}
         average = {
             m: np.mean([row[m] for row in by_data.values()], axis=0) for m in next(iter(by_data.values()))
         }
         return {**by_data, "mean": average}
 
 
-def collect(
-    methods: Iterable[str], trials: Sequence[Trial], backbone: Backbone, out: Path, balance: float = 0.0
-) -> list[Runs]:
-    """What is stored of these methods and trials, one Runs for each label.
-
-    Args:
-        balance: the share of the shots' margin that is taken off the trained names among all names
-            (`core.clip.balance`); 0 are the plain scores.
-    """
+def collect(methods: Iterable[str], trials: Sequence[Trial], backbone: Backbone, out: Path) -> list[Runs]:
+    """What is stored of these methods and trials, one Runs for each label."""
     found: dict[str, Runs] = {}
     for method in methods:
         for trial in trials:
             for result in results(method, trial, backbone, out):
                 runs = found.setdefault(result.label, Runs(result.label))
                 runs.seconds.append(result.seconds)
-                runs.balances.setdefault(trial.data.name, []).append(balance * margin(result.shots))
                 for name, answers in result.answers.items():
                     # A test set by its own name, or one's own new classes by the data set's.
                     runs.answers.setdefault(name, []).append(answers)
     return list(found.values())
-
-
-def margin(shots: Answers) -> float:
-    """As core.clip.balance has it: by how much the shots prefer trained names, the median; at least 0."""
-    if not len(shots.truth) or not np.isfinite(shots.new_score).all():
-        return 0.0
-    return max(0.0, float(np.median(shots.trained_score - shots.new_score)))
 
 
 def compared(ours: Runs, theirs: Runs) -> dict[str, dict[str, Difference]]:

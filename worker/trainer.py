@@ -135,7 +135,7 @@ def train(folder: Path, task: Task, channel: Channel) -> None:
     save_weights(
         folder,
         adapted.theta_1,
-        shot_features=adapted.shot_features,
+        shots=adapted.shots,
         backbone=backbone,
         class_names=adapted.class_names,
         config=config.to_dict(),

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -11,16 +12,20 @@ from core.clip.prompts import same_class
 from core.clip.zero_shot import text_head
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TwoTowers:
-    """A network whose own text tower answers, for any names."""
+    """A network whose own text tower answers, for any names. It is not changed any more."""
 
     task: Task
     model: nn.Module
 
     def similarities(self, tests: Tests, class_names: Sequence[str]) -> Tensor:
         head = text_head(self.model, self.task.backbone.tokenize, self.task.texts(class_names))
-        return (tests.features(self.model) @ head.T).cpu()
+        return (self.features(tests) @ head.T).cpu()
+
+    @lru_cache(maxsize=1)  # noqa: B019 - others that answer with the same network ask next
+    def features(self, tests: Tests) -> Tensor:
+        return tests.features(self.model)
 
 
 def stock_head(task: Task, class_names: Sequence[str]) -> Tensor:

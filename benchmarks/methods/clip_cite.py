@@ -3,23 +3,30 @@
 M. Liu, B. Li, Y. Yu, "Fully Fine-tuned CLIP Models are Efficient Few-Shot Learners", arXiv 2407.04003.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor
 
 from benchmarks.methods.answerers import TwoTowers
-from benchmarks.methods.task import Answerer, Task
+from benchmarks.methods.task import Answerer, Task, Tests
+from core.clip.adapt import keep_shots
 from core.clip.backbone import tower_parameters, with_parameters
+from core.clip.balance import NEW_NAMES_BALANCE, KeptShots, name_offsets
 from core.clip.config import AdaptConfig, resolve_config
 from core.clip.ensemble import interpolate
 from core.clip.progress import Silent
+from core.clip.prompts import class_indices
 from core.clip.trainer import fine_tune
+from core.clip.zero_shot import text_head
 
 
 def clip_cite(task: Task) -> dict[str, Answerer]:
     """With the backbone's recipe: "CLIP-CITE" is the ensemble at its α, "CLIP-CITE, α = 1" the
-    fine-tuned network itself. Calls `task.watch` with the ensemble after every epoch."""
+    fine-tuned network itself, both with the paper's scores, and "CLIP-CITE, balanced" the ensemble as
+    the product answers by default. Calls `task.watch` with the ensemble after every epoch."""
     config = config_of(task)
 
     def after_epoch(epoch: int, theta: Mapping[str, Tensor]) -> None:
@@ -35,8 +42,10 @@ def clip_cite(task: Task) -> dict[str, Answerer]:
         Silent(),
         after_epoch=after_epoch,
     ).theta_1
+    network = ensemble(task, theta_1, config.alpha)
     return {
-        "CLIP-CITE": ensemble(task, theta_1, config.alpha),
+        "CLIP-CITE, balanced": Balanced(task, network, theta_1, config.alpha, NEW_NAMES_BALANCE),
+        "CLIP-CITE": network,
         "CLIP-CITE, α = 1": ensemble(task, theta_1, 1.0),
     }
 
@@ -44,6 +53,28 @@ def clip_cite(task: Task) -> dict[str, Answerer]:
 def ensemble(task: Task, theta_1: Mapping[str, Tensor], alpha: float) -> TwoTowers:
     theta = interpolate(tower_parameters(task.backbone.model), theta_1, alpha)
     return TwoTowers(task, with_parameters(task.backbone, theta))
+
+
+@dataclass(frozen=True)
+class Balanced:
+    """An ensemble whose names have their offsets taken off, as core.clip.classifier does it."""
+
+    task: Task
+    network: TwoTowers
+    theta_1: Mapping[str, Tensor]
+    alpha: float
+    balance: float
+
+    def similarities(self, tests: Tests, class_names: Sequence[str]) -> Tensor:
+        head = text_head(self.network.model, self.task.backbone.tokenize, self.task.texts(class_names)).cpu()
+        classes = class_indices(class_names, self.task.class_names)
+        of_shots, labels = self._shots.at(self.alpha), self._shots.labels
+        offsets = name_offsets(of_shots, labels, head, classes, self.balance)
+        return self.network.similarities(tests, class_names) - offsets
+
+    @cached_property
+    def _shots(self) -> KeptShots:
+        return keep_shots(self.task.backbone, self.theta_1, self.task.tensors, self.task.labels)
 
 
 def config_of(task: Task, **given: Any) -> AdaptConfig:

@@ -12,20 +12,14 @@ import torch
 from torch import Tensor
 
 from core.clip.backbone import Backbone, tower_parameters, with_parameters
-from core.clip.balance import (
-    KEPT_AT,
-    NEW_NAMES_BALANCE,
-    SHOTS_KEPT,
-    shots_at,
-    trained_names_penalty,
-)
+from core.clip.balance import KEPT_AT, NEW_NAMES_BALANCE, SHOTS_KEPT, KeptShots, name_offsets
 from core.clip.config import AdaptConfig
 from core.clip.ensemble import interpolate
 from core.clip.errors import Cancelled, InvalidClassNames, OutOfMemory
 from core.clip.evaluate import BaseToNew, compare, job_metrics
 from core.clip.images import PictureLimits, open_picture
 from core.clip.progress import Reporter, Silent
-from core.clip.prompts import class_texts, same_class
+from core.clip.prompts import class_indices, class_texts, same_class
 from core.clip.trainer import fine_tune
 from core.clip.transforms import to_picture, to_tensor
 from core.clip.zero_shot import PICTURES_AT_ONCE, image_features, text_head
@@ -47,8 +41,8 @@ class Adapted:
     """The trained classes, in the order of their first picture."""
     theta_1: dict[str, Tensor]
     """The fine-tuned parameters of both towers; the ensemble is made when the model is used."""
-    shot_features: Tensor
-    """[3, N, D], of up to 128 of the shots: `core.clip.balance` needs them."""
+    shots: KeptShots
+    """Up to 128 of them: `core.clip.balance` needs them."""
     metrics: Mapping[str, Any]
     """As in the HTTP contract."""
     comparison: BaseToNew | None
@@ -96,15 +90,16 @@ def adapt(
         shortest_side = math.ceil(backbone.image_size / math.sqrt(max(config.crop_scale, 0.25)))
         reporter.stage("training")
         pictures = _read([shot.source for shot in shots], limits, shortest_side)
+        labels = [label[shot.class_name] for shot in shots]
         trained = fine_tune(
             backbone,
             pictures,
-            [label[shot.class_name] for shot in shots],
+            labels,
             [class_texts(name, config.templates, config.texts) for name in class_names],
             config,
             reporter,
         )
-        kept = shot_features(backbone, trained.theta_1, pictures)
+        kept = keep_shots(backbone, trained.theta_1, pictures, labels)
         comparison = None
         if measured:
             reporter.stage("measuring")
@@ -127,23 +122,27 @@ def adapt(
     return Adapted(class_names, trained.theta_1, kept, metrics, comparison)
 
 
-def shot_features(backbone: Backbone, theta_1: Mapping[str, Tensor], pictures: Sequence[Tensor]) -> Tensor:
-    """[3, N, D], normalised: what θ(α) makes of the trained pictures at the α of `KEPT_AT`.
+def keep_shots(
+    backbone: Backbone, theta_1: Mapping[str, Tensor], pictures: Sequence[Tensor], labels: Sequence[int]
+) -> KeptShots:
+    """What θ(α) makes of the trained pictures at the α of `KEPT_AT`.
 
     Args:
         pictures: uint8 [3, H, W]; of many, every second, third, … is taken.
     """
-    chosen = pictures[:: math.ceil(len(pictures) / SHOTS_KEPT)]
+    every = math.ceil(len(pictures) / SHOTS_KEPT)
+    chosen = pictures[::every]
     pixels = torch.stack([backbone.preprocess(to_picture(picture)) for picture in chosen])
     theta_0 = tower_parameters(backbone.model)
     networks = (with_parameters(backbone, interpolate(theta_0, theta_1, alpha)) for alpha in KEPT_AT)
-    return torch.stack([image_features(network, pixels).cpu() for network in networks])
+    features = torch.stack([image_features(network, pixels).cpu() for network in networks])
+    return KeptShots(features, torch.tensor(labels[::every]))
 
 
 def measure(
     backbone: Backbone,
     theta_1: Mapping[str, Tensor],
-    shots: Tensor,
+    shots: KeptShots,
     class_names: Sequence[str],
     tests: Sequence[Shot],
     config: AdaptConfig,
@@ -153,7 +152,7 @@ def measure(
     """Compare stock and θ(α) on labelled pictures, with trained, new and all names as candidates.
 
     Args:
-        shots: from `shot_features`: among all names the service's default balance is measured.
+        shots: from `keep_shots`: the service's default balance is measured.
     """
     spelling = {same_class(name): name for name in class_names}
     truths = [spelling.setdefault(same_class(shot.class_name), shot.class_name) for shot in tests]
@@ -170,10 +169,11 @@ def measure(
             of_network.append((image_features(network, pixels) @ head.T).cpu())
     stock, adapted = (torch.cat(of_network).numpy() for of_network in cosines)
     truth = np.array([names.index(name) for name in truths])
-    trained = range(len(class_names))
-    head = heads[1].cpu()
-    penalty = trained_names_penalty(shots_at(shots, config.alpha), head, trained, NEW_NAMES_BALANCE)
-    return compare(stock, adapted, truth, len(class_names), penalty if config.alpha else 0.0)
+    if config.alpha:
+        classes = class_indices(names, class_names)
+        of_shots = shots.at(config.alpha)
+        adapted -= name_offsets(of_shots, shots.labels, heads[1].cpu(), classes, NEW_NAMES_BALANCE).numpy()
+    return compare(stock, adapted, truth, len(class_names))
 
 
 def _test_batches(backbone: Backbone, tests: Sequence[Shot], limits: PictureLimits) -> Iterator[Tensor]:

@@ -1,56 +1,77 @@
-"""Trained names pull: fine-tuning raises their similarity with every picture, so that among all names
-pictures of new classes are taken for trained ones. Calibrated stacking takes a constant γ off the
-trained names (W.-L. Chao et al., ECCV 2016, arXiv 1605.04253). Their γ is chosen with pictures of new
-classes; this one with none.
+"""What every name gets for free, and trained names most of all.
+
+Some names look a little like every picture (hubs), and fine-tuning raises the similarity of the trained
+names with every picture, so that among all names pictures of new classes are taken for trained ones.
+Calibrated stacking takes a constant γ off the trained names (W.-L. Chao et al., ECCV 2016, arXiv
+1605.04253), chosen with pictures of new classes. Here each name has an offset of its own, and what it
+is comes from the model's own shots alone: no picture of a new class is asked for.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-NEW_NAMES_BALANCE = 0.25
-"""The default share, by evidence: benchmarks/README.md."""
+NEW_NAMES_BALANCE = 0.35
+"""The default, by evidence: benchmarks/README.md."""
 SHOTS_KEPT = 128
 """A median over more says the same."""
 KEPT_AT = (0.0, 0.5, 1.0)
 """The α at which the features of the shots are kept."""
+NEW = -1
+"""The class of a name that was not trained."""
 
 
-def shots_at(kept: Tensor, alpha: float) -> Tensor:
-    """Features [N, D] of the shots at any α, interpolated: within 3 % of the margin of the exact ones.
+@dataclass(frozen=True)
+class KeptShots:
+    """What a model keeps of the pictures that it was trained on."""
+
+    features: Tensor
+    """[3, N, D], normalised, from θ(α) at the α of KEPT_AT."""
+    labels: Tensor
+    """[N], indices of the trained classes."""
+
+    def at(self, alpha: float) -> Tensor:
+        """[N, D] at any α, interpolated: within 3 % of the margin of the exact ones."""
+        below = 0 if alpha < KEPT_AT[1] else 1
+        weight = (alpha - KEPT_AT[below]) / (KEPT_AT[below + 1] - KEPT_AT[below])
+        nearest, next_one = self.features[below].float(), self.features[below + 1].float()
+        return F.normalize(torch.lerp(nearest, next_one, weight), dim=-1)
+
+
+def name_offsets(
+    shot_features: Tensor, labels: Tensor, head: Tensor, classes: Sequence[int], balance: float
+) -> Tensor:
+    """What is to be taken off the cosines of each name before the softmax, [C].
+
+    1. Twice `balance` (at most all) of what a name gets for free: its mean cosine with the shots of
+       other classes than its own, each class counting alike. For a new name those are all shots.
+    2. For trained names also `balance` times the margin by which the shots then prefer them over the new
+       names of the request (the median over the shots). A model that is sure of its classes has a wide
+       margin, and much to give away before its own pictures are lost; new names that come near the
+       trained ones leave a narrow one.
 
     Args:
-        kept: [3, N, D], normalised, at KEPT_AT.
-    """
-    below = 0 if alpha < KEPT_AT[1] else 1
-    weight = (alpha - KEPT_AT[below]) / (KEPT_AT[below + 1] - KEPT_AT[below])
-    return F.normalize(torch.lerp(kept[below].float(), kept[below + 1].float(), weight), dim=-1)
-
-
-def trained_names_penalty(
-    shot_features: Tensor, head: Tensor, trained: Sequence[int], balance: float
-) -> float:
-    """γ in units of the cosine: `balance` times the margin by which the model's own shots prefer
-    trained names over the new ones that are asked for (the median over the shots).
-
-    A model that is sure of its trained classes has a wide margin, and much to give away before its own
-    pictures are lost; new names that come near the trained ones leave a narrow one.
-
-    Args:
-        shot_features: [N, D], the trained pictures, normalised, from the network that made `head`.
+        shot_features: [N, D], normalised, from the network that made `head`.
+        labels: [N], of which trained class each shot is.
         head: [C, D], the names that are asked for.
-        trained: which of them are trained.
+        classes: for each name its trained class, or NEW.
         balance: 0 are the paper's scores; at 1 half of the shots would no longer prefer a trained name.
-
-    Returns:
-        0 where all names are trained or all are new, or where the shots don't prefer trained names.
     """
-    columns = set(trained)
-    new = [c for c in range(len(head)) if c not in columns]
-    if not columns or not new or not len(shot_features):
-        return 0.0
-    cosines = shot_features @ head.T  # [N, C]
-    margins = cosines[:, sorted(columns)].amax(dim=1) - cosines[:, new].amax(dim=1)
-    return max(0.0, balance * float(margins.median()))
+    if not len(labels) or balance == 0:
+        return head.new_zeros(len(head))
+    class_of = torch.tensor(classes, device=head.device)  # [C]
+    present = labels.unique()
+    means = torch.stack([shot_features[labels == label].mean(dim=0) for label in present])  # [K, D]
+    others = (present[:, None] != class_of[None, :]).float()  # [K, C]
+    free = (means @ head.T * others).sum(dim=0) / others.sum(dim=0).clamp(min=1)  # [C]
+    offsets: Tensor = min(1.0, 2 * balance) * free
+
+    trained = class_of != NEW
+    if trained.any() and not trained.all():
+        cosines = shot_features @ head.T - offsets  # [N, C]
+        margins = cosines[:, trained].amax(dim=1) - cosines[:, ~trained].amax(dim=1)
+        offsets = offsets + trained * balance * margins.median().clamp(min=0)
+    return offsets

@@ -8,26 +8,26 @@ from PIL import Image
 from torch import Tensor
 
 from core.clip.backbone import Backbone, tower_parameters, with_parameters
-from core.clip.balance import NEW_NAMES_BALANCE, shots_at, trained_names_penalty
+from core.clip.balance import NEW, NEW_NAMES_BALANCE, KeptShots, name_offsets
 from core.clip.ensemble import interpolate
 from core.clip.zero_shot import image_features, text_head
 
 
 @dataclass(frozen=True)
 class Scores:
-    """`probabilities` [N, C] is the softmax over the given classes, after `penalty` was taken off the
-    trained ones; `similarities` [N, C] are the plain cosines."""
+    """`similarities` [N, C] are the plain cosines, `probabilities` [N, C] the softmax over the given
+    classes after `offsets` [C] were taken off them."""
 
     probabilities: Tensor
     similarities: Tensor
-    penalty: float = 0.0
+    offsets: Tensor
 
 
 class Classifier:
     """A network, at one α, that scores pictures against texts.
 
     Without `theta_1` it is the stock backbone itself, shared; with it a copy of the backbone that
-    holds θ(α). `shot_features`, as `Adapted` has them, serve to balance trained against new names.
+    holds θ(α). `shots`, as `Adapted` has them, serve to balance the names.
     """
 
     def __init__(
@@ -35,16 +35,16 @@ class Classifier:
         backbone: Backbone,
         theta_1: Mapping[str, Tensor] | None = None,
         alpha: float = 0.5,
-        shot_features: Tensor | None = None,
+        shots: KeptShots | None = None,
     ) -> None:
         self.backbone = backbone
         self.model = backbone.model
+        self._shots: tuple[Tensor, Tensor] | None = None
         if theta_1 is not None and alpha != 0:
             theta_0 = tower_parameters(backbone.model)
             self.model = with_parameters(backbone, interpolate(theta_0, theta_1, alpha))
-        self._shots: Tensor | None = None
-        if shot_features is not None and alpha != 0:
-            self._shots = shots_at(shot_features.to(backbone.device), alpha)
+            if shots is not None:
+                self._shots = (shots.at(alpha).to(backbone.device), shots.labels.to(backbone.device))
 
     def preprocess(self, pictures: Sequence[Image.Image]) -> Tensor:
         """N RGB pictures to [N, 3, S, S] with the backbone's test transform."""
@@ -63,33 +63,33 @@ class Classifier:
         image_features: Tensor,
         text_features: Tensor,
         *,
-        trained: Sequence[int] = (),
+        classes: Sequence[int],
         balance: float = NEW_NAMES_BALANCE,
     ) -> Scores:
         """[N, D] and [C, D] to probabilities and cosines [N, C], on the CPU.
 
         Args:
-            trained: which of the C classes the model was trained on.
-            balance: how much new names are helped against them, see `core.clip.balance`; 0 are the
-                paper's scores.
+            classes: for each of the C names which trained class it is, -1 for a new one
+                (`prompts.class_indices`).
+            balance: how much new names are helped against trained ones, see `core.clip.balance`; 0 are
+                the paper's scores.
         """
         similarities = image_features @ text_features.T
-        penalty = 0.0
+        offsets = similarities.new_zeros(len(text_features))
         if self._shots is not None:
-            penalty = trained_names_penalty(self._shots, text_features, trained, balance)
-        adjusted = similarities.clone()
-        adjusted[:, list(trained)] -= penalty
-        probabilities = (self.backbone.logit_scale * adjusted).softmax(dim=-1)
-        return Scores(probabilities.cpu(), similarities.cpu(), penalty)
+            offsets = name_offsets(*self._shots, text_features, classes, balance)
+        probabilities = (self.backbone.logit_scale * (similarities - offsets)).softmax(dim=-1)
+        return Scores(probabilities.cpu(), similarities.cpu(), offsets.cpu())
 
     def classify(
         self,
         pictures: Sequence[Image.Image],
         texts: Sequence[Sequence[str]],
         *,
-        trained: Sequence[int] = (),
+        classes: Sequence[int] | None = None,
         balance: float = NEW_NAMES_BALANCE,
     ) -> Scores:
-        """Everything in one: N pictures against C classes."""
+        """Everything in one: N pictures against C names, all of them new if `classes` are not given."""
+        classes = [NEW] * len(texts) if classes is None else classes
         features = self.image_features(self.preprocess(pictures))
-        return self.scores(features, self.text_features(texts), trained=trained, balance=balance)
+        return self.scores(features, self.text_features(texts), classes=classes, balance=balance)

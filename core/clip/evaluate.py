@@ -116,12 +116,8 @@ def compare(
     adapted: NDArray[np.float32],
     truth: NDArray[np.int64],
     trained_classes: int,
-    penalty: float = 0.0,
 ) -> BaseToNew:
-    """Args: cosines [N, C] of both networks, truth [N]; classes below `trained_classes` are trained, and
-    `penalty` is taken off their cosines in the adapted network where all names may be answered."""
-    adapted = adapted.copy()
-    adapted[:, :trained_classes] -= penalty  # moves nothing among the names of one kind
+    """Args: what both networks rank by [N, C], truth [N]; classes below `trained_classes` are trained."""
     classes = stock.shape[1]
     is_trained = truth < trained_classes
 

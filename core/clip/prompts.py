@@ -47,6 +47,12 @@ def same_class(name: str) -> str:
     return unicodedata.normalize("NFC", name.casefold())
 
 
+def class_indices(names: Sequence[str], class_names: Sequence[str]) -> list[int]:
+    """For each name which of the classes it is, in whatever spelling; -1 where it is none of them."""
+    index = {same_class(name): i for i, name in enumerate(class_names)}
+    return [index.get(same_class(name), -1) for name in names]
+
+
 def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
     """Raises InvalidConfig unless there are 1 to 100 templates with one `{}` each."""
     if not 1 <= len(templates) <= MAX_TEMPLATES:

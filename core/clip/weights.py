@@ -13,24 +13,25 @@ from safetensors.torch import load, save_file
 from torch import Tensor
 
 from core.clip.backbone import Backbone, tower_parameters
+from core.clip.balance import KeptShots
 from core.clip.errors import CorruptWeights
 from core.clip.manifest import MANIFEST, WEIGHTS, Manifest, file_sha256
 
-SHOTS = "shot_features"
+SHOTS, SHOT_LABELS = "shot_features", "shot_labels"
 
 
 @dataclass(frozen=True)
 class Weights:
     theta_1: dict[str, Tensor]
-    shot_features: Tensor | None
-    """[3, N, D]: see `core.clip.balance`. None in files that were written before there was such a thing."""
+    shots: KeptShots | None
+    """None in files that were written before there was such a thing."""
 
 
 def save_weights(
     folder: Path,
     theta_1: Mapping[str, Tensor],
     *,
-    shot_features: Tensor | None = None,
+    shots: KeptShots | None = None,
     backbone: Backbone,
     class_names: tuple[str, ...],
     config: Mapping[str, Any],
@@ -38,8 +39,9 @@ def save_weights(
     """Write `weights.safetensors` and `manifest.json` into an existing folder."""
     weights = folder / WEIGHTS
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in theta_1.items()}
-    if shot_features is not None:
-        tensors[SHOTS] = shot_features.detach().cpu().half().contiguous()
+    if shots is not None:
+        tensors[SHOTS] = shots.features.detach().cpu().half().contiguous()
+        tensors[SHOT_LABELS] = shots.labels.cpu().contiguous()
     save_file(tensors, weights, metadata={"format": "pt"})
     manifest = Manifest(
         sha256=file_sha256(weights),
@@ -74,11 +76,11 @@ def load_weights(data: bytes, manifest: Manifest, backbone: Backbone) -> Weights
         theta_1 = load(data)
     except SafetensorError as error:
         raise CorruptWeights("The stored weights of the model can't be read; adapt again.") from error
-    shot_features = theta_1.pop(SHOTS, None)
+    features, labels = theta_1.pop(SHOTS, None), theta_1.pop(SHOT_LABELS, None)
     expected = {name: p.shape for name, p in tower_parameters(backbone.model).items()}
     if {name: t.shape for name, t in theta_1.items()} != expected:
         raise CorruptWeights("The stored weights don't fit the backbone's tensors; adapt again.")
-    stored = [*theta_1.values(), *([] if shot_features is None else [shot_features])]
+    stored = [*theta_1.values(), *([] if features is None else [features])]
     if not all(torch.isfinite(t).all() for t in stored):
         raise CorruptWeights("The stored weights hold values that are not finite; adapt again.")
-    return Weights(theta_1, shot_features)
+    return Weights(theta_1, None if features is None or labels is None else KeptShots(features, labels))

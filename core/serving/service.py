@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from core.clip.backbone import Backbone, load_backbone
-from core.clip.balance import NEW_NAMES_BALANCE
+from core.clip.balance import NEW, NEW_NAMES_BALANCE
 from core.clip.classifier import Classifier
 from core.clip.config import resolve_config
 from core.clip.errors import BadPicture, ClipCiteError, UnknownBackbone
 from core.clip.images import PictureLimits, open_picture
 from core.clip.manifest import read_manifest
-from core.clip.prompts import class_texts, same_class
+from core.clip.prompts import class_indices, class_texts
 from core.clip.weights import load_weights
 from core.serving.cache import CacheCounts, StillLoading, WarmCache
 from core.serving.warm import WarmClassifier
@@ -56,9 +56,9 @@ class Answer:
     model: str
     backbone: str
     alpha: float
-    trained_names_penalty: float
-    """What was taken off the cosines of the trained names before the softmax."""
     kinds: dict[str, str]
+    offsets: dict[str, float]
+    """What was taken off the cosines of each name before the softmax."""
     results: list[list[Prediction] | BadPicture]
     """For each picture its best classes, best first, or why it can't be read."""
     timing_ms: dict[str, float]
@@ -149,8 +149,9 @@ class Serving:
         own_texts: Mapping[str, Sequence[str]] = row.texts if row else {}
         recipe = resolve_config(backbone=backbone_name)
         templates = templates or (row.templates if row else recipe.templates)
-        trained = {same_class(name) for name in row.classes} if row else set()
-        kinds = {c.name: "trained" if same_class(c.name) in trained else "new" for c in class_names}
+        names = [c.name for c in class_names]
+        classes = class_indices(names, row.classes if row else ())
+        kinds = {name: "new" if c == NEW else "trained" for name, c in zip(names, classes, strict=True)}
         texts = [c.texts or class_texts(c.name, templates, own_texts) for c in class_names]
 
         decoding = time.perf_counter()
@@ -168,7 +169,7 @@ class Serving:
             scores = warm.classifier.scores(
                 warm.classifier.image_features(pixels),
                 head,
-                trained=[c for c, name in enumerate(class_names) if kinds[name.name] == "trained"],
+                classes=classes,
                 balance=new_names_balance,
             )
         finally:
@@ -176,7 +177,6 @@ class Serving:
         encoded = time.perf_counter()
 
         top = scores.probabilities.topk(min(top_k or len(texts), len(texts)), dim=-1)
-        names = [c.name for c in class_names]
         ranked = iter(
             [
                 Prediction(names[c], kinds[names[c]], probability, float(similarities[c]))
@@ -190,8 +190,8 @@ class Serving:
             model=model,
             backbone=backbone_name,
             alpha=alpha,
-            trained_names_penalty=scores.penalty,
             kinds=kinds,
+            offsets=dict(zip(names, scores.offsets.tolist(), strict=True)),
             results=[p if isinstance(p, BadPicture) else next(ranked) for p in decoded],
             timing_ms={
                 "decode": round(1000 * (encoding - decoding), 2),
@@ -233,7 +233,7 @@ class Serving:
             backbone = self._backbone(row.backbone, row.image_size)
             manifest = read_manifest(self.blobs.get(row.manifest_key))
             weights = load_weights(self.blobs.get(row.weights_key), manifest, backbone)
-            classifier = Classifier(backbone, weights.theta_1, alpha, weights.shot_features)
+            classifier = Classifier(backbone, weights.theta_1, alpha, weights.shots)
             return WarmClassifier(classifier, shared=False)
 
         return self._warm.get((row.id, alpha), load, wait_seconds=self.settings.model_load_seconds)

@@ -22,7 +22,7 @@ def drawn(seed: int, pictures: int = 60, classes: int = 7) -> tuple[np.ndarray, 
 
 @given(st.integers(0, 10_000), st.floats(0, 0.3))
 @settings(max_examples=50, deadline=None)
-def test_they_decide_what_the_full_table_decides(seed: int, balance: float) -> None:
+def test_they_decide_what_the_full_table_decides(seed: int, gamma: float) -> None:
     scores, truth = drawn(seed)
     trained, new = [1, 4, 5], [0, 2, 3, 6]
     answers = Answers.of(scores, truth, trained)
@@ -30,9 +30,9 @@ def test_they_decide_what_the_full_table_decides(seed: int, balance: float) -> N
         kind = trained if label in trained else new
         assert right == (max(kind, key=lambda c: picture[c]) == label)
     adjusted = scores.copy()
-    adjusted[:, trained] -= np.float32(balance)
+    adjusted[:, trained] -= np.float32(gamma)
     expected = adjusted.argmax(axis=1) == truth
-    assert (answers.right_among_all(balance) == expected).mean() > 0.98  # but for a tie in the last bit
+    assert (answers.right_among_all(gamma) == expected).mean() > 0.98  # but for a tie in the last bit
     assert np.array_equal(answers.right_among_all(), scores.argmax(axis=1) == truth)
     assert answers.openworld_auc() == pytest.approx(openworld_auc(scores, truth, trained))
 
@@ -64,7 +64,7 @@ def test_measures_of_a_run() -> None:
     values = {name: value[0] for name, value in measure(run, once).items()}
     assert (values["B"], values["N"]) == (1, 1)
     assert (values["mixed B"], values["mixed N"], values["all"]) == (0.5, 0.5, 0.5)
-    balanced = {name: value[0] for name, value in measure(run, once, balance=0.2).items()}
+    balanced = {name: value[0] for name, value in measure(run, once, gamma=0.2).items()}
     assert (balanced["mixed B"], balanced["mixed N"]) == (0.5, 1)
     assert balanced["mixed HM"] == pytest.approx(2 / 3)
 

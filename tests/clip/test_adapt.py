@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from core.clip.adapt import Adapted, Shot, adapt, measure, shot_features, split_holdout
+from core.clip.adapt import Adapted, Shot, adapt, keep_shots, measure, split_holdout
 from core.clip.backbone import Backbone, load_backbone, tower_parameters
 from core.clip.balance import KEPT_AT, SHOTS_KEPT
 from core.clip.classifier import Classifier
@@ -88,14 +88,12 @@ def test_it_learns_and_measures(adapted: Adapted) -> None:
 def measured(
     backbone: Backbone, adapted: Adapted, tests: list[Shot], given: AdaptConfig, reporter: Reporter
 ) -> BaseToNew:
-    return measure(
-        backbone, adapted.theta_1, adapted.shot_features, adapted.class_names, tests, given, reporter
-    )
+    return measure(backbone, adapted.theta_1, adapted.shots, adapted.class_names, tests, given, reporter)
 
 
 def test_the_features_of_the_shots_are_the_networks(tiny: Backbone, adapted: Adapted) -> None:
     pictures = [open_picture(s.source) for s in shots("red", "green", "blue")]
-    for kept, alpha in zip(adapted.shot_features, KEPT_AT, strict=True):
+    for kept, alpha in zip(adapted.shots.features, KEPT_AT, strict=True):
         classifier = Classifier(tiny, adapted.theta_1, alpha)
         expected = classifier.image_features(classifier.preprocess(pictures))
         torch.testing.assert_close(kept, expected, rtol=1e-4, atol=1e-5)
@@ -103,8 +101,10 @@ def test_the_features_of_the_shots_are_the_networks(tiny: Backbone, adapted: Ada
 
 def test_of_many_shots_some_are_kept(tiny: Backbone) -> None:
     pictures = [torch.full((3, 32, 32), i % 256, dtype=torch.uint8) for i in range(2 * SHOTS_KEPT + 1)]
-    kept = shot_features(tiny, dict(tower_parameters(tiny.model)), pictures)
-    assert kept.shape[:2] == (3, 86)  # every third
+    labels = list(range(len(pictures)))
+    kept = keep_shots(tiny, dict(tower_parameters(tiny.model)), pictures, labels)
+    assert kept.features.shape[:2] == (3, 86)  # every third
+    assert kept.labels.tolist() == labels[::3]
 
 
 def test_the_measurement_is_what_a_classifier_answers(tiny: Backbone, adapted: Adapted) -> None:
@@ -114,9 +114,9 @@ def test_the_measurement_is_what_a_classifier_answers(tiny: Backbone, adapted: A
     for alpha in (0.5, 1.0):
         result = measured(tiny, adapted, tests, config(alpha=alpha), Silent())
         for theta, right in ((None, result.mixed.stock_right), (adapted.theta_1, result.mixed.adapted_right)):
-            classifier = Classifier(tiny, theta, alpha, adapted.shot_features)
+            classifier = Classifier(tiny, theta, alpha, adapted.shots)
             pictures = [open_picture(s.source) for s in tests]
-            scores = classifier.classify(pictures, texts, trained=[0, 1, 2])
+            scores = classifier.classify(pictures, texts, classes=[0, 1, 2, -1])
             answers = [names[i] for i in scores.probabilities.argmax(dim=1).tolist()]
             assert right.tolist() == [a == s.class_name for a, s in zip(answers, tests, strict=True)]
 
@@ -263,7 +263,7 @@ def test_own_texts_and_templates_reach_the_training_and_the_measurement(tiny: Ba
     for more in ({"texts": {"RED": ["a tomato"]}}, {"templates": ["{} paint", "something {}"]}):
         assert not same_bits(plain.theta_1, result(**more).theta_1)
     swapped = measure(
-        tiny, tower_parameters(tiny.model), plain.shot_features, ("red", "green"), tests,
+        tiny, tower_parameters(tiny.model), plain.shots, ("red", "green"), tests,
         config(texts={"red": ["a photo of a green."], "green": ["a photo of a red."]}), Silent(),
     )  # fmt: skip
     assert plain.comparison is not None

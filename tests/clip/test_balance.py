@@ -1,60 +1,83 @@
-"""γ from the shots of a model."""
+"""The offsets of names, from the shots of a model, against plain loops."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from core.clip.balance import KEPT_AT, shots_at, trained_names_penalty
+from core.clip.balance import KEPT_AT, NEW, KeptShots, name_offsets
 
 
 def unit(*rows: list[float]) -> Tensor:
     return F.normalize(torch.tensor(rows), dim=-1)
 
 
-HEAD = torch.eye(3)  # names 0 and 1 are trained, 2 is new
+HEAD = unit([1, 0.1, 0], [0, 1, 0.2], [0.1, 0.1, 1])
+CLASSES = [0, 1, NEW]
 SHOTS = unit([0.9, 0.1, 0.3], [0.2, 0.8, 0.1], [0.6, 0.1, 0.5])
+LABELS = torch.tensor([0, 1, 0])
 
 
-def slow(shots: Tensor, head: Tensor, trained: list[int], balance: float) -> float:
-    margins = []
-    for shot in shots:
-        cosines = [float(shot @ name) for name in head]
-        best_trained = max(cosines[c] for c in trained)
-        margins.append(best_trained - max(v for c, v in enumerate(cosines) if c not in trained))
-    return max(0.0, balance * sorted(margins)[(len(margins) - 1) // 2])
+def slow(shots: Tensor, labels: list[int], head: Tensor, classes: list[int], balance: float) -> list[float]:
+    offsets = []
+    for name, of_class in zip(head, classes, strict=True):
+        means = []
+        for label in sorted(set(labels) - {of_class}):
+            cosines = [float(s @ name) for s, own in zip(shots, labels, strict=True) if own == label]
+            means.append(sum(cosines) / len(cosines))
+        offsets.append(min(1, 2 * balance) * sum(means) / len(means) if means else 0.0)
+    if NEW in classes and any(c != NEW for c in classes):
+        margins = []
+        for shot in shots:
+            left = [float(shot @ name) - off for name, off in zip(head, offsets, strict=True)]
+            best_new = max(v for v, c in zip(left, classes, strict=True) if c == NEW)
+            margins.append(max(v for v, c in zip(left, classes, strict=True) if c != NEW) - best_new)
+        gamma = balance * max(0.0, sorted(margins)[(len(margins) - 1) // 2])
+        offsets = [off + gamma * (c != NEW) for off, c in zip(offsets, classes, strict=True)]
+    return offsets
 
 
-@pytest.mark.parametrize("balance", [0.0, 0.25, 1.0])
-def test_it_is_a_share_of_the_median_margin(balance: float) -> None:
-    found = trained_names_penalty(SHOTS, HEAD, [0, 1], balance)
-    assert found == pytest.approx(slow(SHOTS, HEAD, [0, 1], balance), abs=1e-6)
-    assert (found == 0) == (balance == 0)
+@pytest.mark.parametrize("balance", [0.0, 0.2, 0.35, 1.0])
+@pytest.mark.parametrize("classes", [[0, 1, NEW], [1, NEW, NEW], [NEW, NEW, 0], [0, 1, 2], [NEW] * 3])
+def test_they_are_what_the_plain_loops_say(balance: float, classes: list[int]) -> None:
+    found = name_offsets(SHOTS, LABELS, HEAD, classes, balance)
+    assert found.tolist() == pytest.approx(slow(SHOTS, LABELS.tolist(), HEAD, classes, balance), abs=1e-6)
+    assert (found == 0).all() == (balance == 0)
+
+
+def test_a_class_counts_once_however_many_shots_it_has() -> None:
+    shots, labels = torch.cat([SHOTS, *[SHOTS[2:]] * 9]), torch.tensor([0, 1, 0, *[0] * 9])
+    few = torch.cat([SHOTS[1:2], (SHOTS[0] + 10 * SHOTS[2])[None] / 11])
+    free, once = (
+        name_offsets(s, n, HEAD, [NEW] * 3, 0.5) for s, n in ((shots, labels), (few, torch.tensor([1, 0])))
+    )
+    torch.testing.assert_close(free, once)
 
 
 def test_names_that_come_near_the_trained_ones_leave_less() -> None:
-    near = torch.cat([HEAD, unit([0.9, 0.2, 0.1])])
-    assert trained_names_penalty(SHOTS, near, [0, 1], 0.5) < trained_names_penalty(SHOTS, HEAD, [0, 1], 0.5)
+    far = name_offsets(SHOTS, LABELS, HEAD, CLASSES, 0.5)
+    near = name_offsets(SHOTS, LABELS, torch.cat([HEAD, unit([0.9, 0.2, 0.1])]), [*CLASSES, NEW], 0.5)
+    assert (near[:2] < far[:2]).all()
+    assert near[2] == far[2]
 
 
-def test_nothing_is_taken_where_the_shots_prefer_the_new_names() -> None:
-    assert trained_names_penalty(SHOTS, HEAD, [2], 0.5) == 0
+def test_no_margin_is_taken_where_the_shots_prefer_the_new_names() -> None:
+    shots = unit([1, 0, 0], [0.9, 0.1, 0], [0.9, 0, 0.1])
+    alone = name_offsets(shots, LABELS, HEAD[[2]], [0], 0.1)
+    among = name_offsets(shots, LABELS, HEAD[[2, 0]], [0, NEW], 0.1)
+    assert among[0] == pytest.approx(alone.item())
 
 
-@pytest.mark.parametrize("trained", [[], [0, 1, 2]])
-def test_among_names_of_one_kind_there_is_nothing_to_balance(trained: list[int]) -> None:
-    assert trained_names_penalty(SHOTS, HEAD, trained, 0.5) == 0
-
-
-def test_without_shots_there_is_no_penalty() -> None:
-    assert trained_names_penalty(torch.empty(0, 3), HEAD, [0], 0.5) == 0
+def test_without_shots_nothing_is_known() -> None:
+    assert not name_offsets(torch.empty(0, 3), torch.empty(0).long(), HEAD, CLASSES, 0.5).any()
 
 
 def test_between_the_kept_alphas_the_features_are_interpolated() -> None:
-    kept = torch.stack([SHOTS, SHOTS.roll(1, dims=1), SHOTS.roll(2, dims=1)])
-    for features, alpha in zip(kept, KEPT_AT, strict=True):
-        torch.testing.assert_close(shots_at(kept, alpha), features)
-    between = shots_at(kept.half(), 0.75)
+    kept = KeptShots(torch.stack([SHOTS, SHOTS.roll(1, dims=1), SHOTS.roll(2, dims=1)]), LABELS)
+    for features, alpha in zip(kept.features, KEPT_AT, strict=True):
+        torch.testing.assert_close(kept.at(alpha), features)
+    between = KeptShots(kept.features.half(), LABELS).at(0.75)
     assert between.dtype == torch.float32
-    torch.testing.assert_close(between, F.normalize(kept[1] + kept[2], dim=-1), rtol=1e-3, atol=1e-3)
+    expected = F.normalize(kept.features[1] + kept.features[2], dim=-1)
+    torch.testing.assert_close(between, expected, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(between.norm(dim=-1), torch.ones(3))

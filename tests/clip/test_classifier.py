@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from core.clip.backbone import Backbone, tower_parameters
+from core.clip.balance import KeptShots, name_offsets
 from core.clip.classifier import Classifier
 from core.clip.ensemble import interpolate
 from core.clip.zero_shot import PICTURES_AT_ONCE_ON_CPU, TEXTS_AT_ONCE, image_features, text_head
@@ -93,9 +94,8 @@ def test_scores_are_cosines_and_their_softmax(tiny: Backbone) -> None:
 
 def test_classify_is_its_parts(tiny: Backbone, theta_1: dict[str, Tensor]) -> None:
     classifier = Classifier(tiny, theta_1)
-    parts = classifier.scores(
-        classifier.image_features(classifier.preprocess(pictures(3))), classifier.text_features(TEXTS)
-    )
+    pixels, head = classifier.preprocess(pictures(3)), classifier.text_features(TEXTS)
+    parts = classifier.scores(classifier.image_features(pixels), head, classes=[-1] * len(TEXTS))
     whole = classifier.classify(pictures(3), TEXTS)
     assert torch.equal(parts.probabilities, whole.probabilities)
     assert torch.equal(parts.similarities, whole.similarities)
@@ -138,33 +138,23 @@ def test_other_alphas_are_refused(tiny: Backbone, theta_1: dict[str, Tensor], al
         Classifier(tiny, theta_1, alpha)
 
 
-def test_new_names_are_helped_by_a_penalty_on_trained_ones(
-    tiny: Backbone, theta_1: dict[str, Tensor]
-) -> None:
+def test_offsets_are_taken_off_before_the_softmax(tiny: Backbone, theta_1: dict[str, Tensor]) -> None:
     plain = Classifier(tiny, theta_1, 1.0)
-    shots = plain.image_features(plain.preprocess(pictures(5)))
-    classifier = Classifier(tiny, theta_1, 1.0, shots.expand(3, -1, -1))
-    head = plain.text_features(TEXTS)
-    margins = (shots @ head.T)[:, :2].amax(dim=1) - (shots @ head.T)[:, 2]
-    trained = [0, 1] if margins.median() > 0 else [2]  # whichever its own shots prefer
-    expected = 0.4 * margins.median().abs().item()
+    features = plain.image_features(plain.preprocess(pictures(5)))
+    shots = KeptShots(features.expand(3, -1, -1), torch.tensor([0, 1, 0, 1, 0]))
+    classifier = Classifier(tiny, theta_1, 1.0, shots)
+    classes = [0, 1, -1]
 
-    scores = classifier.classify(pictures(4), TEXTS, trained=trained, balance=0.4)
-    unbalanced = classifier.classify(pictures(4), TEXTS, trained=trained, balance=0)
-    assert scores.penalty == pytest.approx(expected, rel=1e-3)
-    assert unbalanced.penalty == 0
+    scores = classifier.classify(pictures(4), TEXTS, classes=classes, balance=0.4)
+    unbalanced = classifier.classify(pictures(4), TEXTS, classes=classes, balance=0)
+    expected = name_offsets(features, shots.labels, plain.text_features(TEXTS), classes, 0.4)
+    torch.testing.assert_close(scores.offsets, expected)
+    assert expected.abs().min() > 0
+    assert not unbalanced.offsets.any()
     assert torch.equal(scores.similarities, unbalanced.similarities)  # cosines stay cosines
-    adjusted = scores.similarities.clone()
-    adjusted[:, trained] -= scores.penalty
-    torch.testing.assert_close(scores.probabilities, (tiny.logit_scale * adjusted).softmax(dim=-1))
+    adjusted = tiny.logit_scale * (scores.similarities - scores.offsets)
+    torch.testing.assert_close(scores.probabilities, adjusted.softmax(dim=-1))
     torch.testing.assert_close(unbalanced.probabilities, plain.classify(pictures(4), TEXTS).probabilities)
-    # Among names of one kind there is nothing to balance, and the stock network has no shots.
-    for among in ([], [0, 1, 2]):
-        assert classifier.classify(pictures(1), TEXTS, trained=among).penalty == 0
-    assert Classifier(tiny).classify(pictures(1), TEXTS, trained=trained).penalty == 0
-    assert (
-        Classifier(tiny, theta_1, 0.0, shots.expand(3, -1, -1))
-        .classify(pictures(1), TEXTS, trained=trained)
-        .penalty
-        == 0
-    )
+    # The stock network has no shots.
+    for stock in (Classifier(tiny), Classifier(tiny, theta_1, 0.0, shots)):
+        assert not stock.classify(pictures(1), TEXTS, classes=classes).offsets.any()

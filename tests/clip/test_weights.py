@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from core.clip.backbone import Backbone, load_backbone, tower_parameters
+from core.clip.balance import KeptShots
 from core.clip.config import resolve_config
 from core.clip.errors import CorruptWeights
 from core.clip.manifest import MANIFEST, WEIGHTS, Manifest, file_sha256, read_manifest
@@ -54,20 +55,20 @@ def test_weights_come_back_bit_for_bit(
     data, manifest = stored
     loaded = load_weights(data, manifest, tiny)
     assert same_bits(dict(sorted(loaded.theta_1.items())), dict(sorted(theta_1.items())))
-    assert loaded.shot_features is None
+    assert loaded.shots is None
 
 
 def test_the_features_of_the_shots_come_back(
     tiny: Backbone, theta_1: dict[str, Tensor], tmp_path: Path
 ) -> None:
-    shots = torch.nn.functional.normalize(torch.randn(3, 5, 64), dim=-1)
-    manifest = save_weights(
-        tmp_path, theta_1, shot_features=shots, backbone=tiny, class_names=NAMES, config=CONFIG
-    )
+    features = torch.nn.functional.normalize(torch.randn(3, 5, 64), dim=-1)
+    shots = KeptShots(features, torch.tensor([0, 0, 1, 1, 0]))
+    manifest = save_weights(tmp_path, theta_1, shots=shots, backbone=tiny, class_names=NAMES, config=CONFIG)
     loaded = load_weights((tmp_path / WEIGHTS).read_bytes(), manifest, tiny)
     assert loaded.theta_1.keys() == theta_1.keys()
-    assert loaded.shot_features is not None
-    torch.testing.assert_close(loaded.shot_features.float(), shots, rtol=1e-2, atol=1e-3)
+    assert loaded.shots is not None
+    assert loaded.shots.labels.tolist() == [0, 0, 1, 1, 0]
+    torch.testing.assert_close(loaded.shots.features.float(), features, rtol=1e-2, atol=1e-3)
 
 
 def test_the_manifest_says_what_the_weights_are(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from core.clip.backbone import Backbone, tower_parameters
+from core.clip.balance import KeptShots
 from core.clip.config import resolve_config
 from core.clip.manifest import MANIFEST, WEIGHTS
 from core.clip.weights import save_weights
@@ -38,7 +39,7 @@ def publish_model(
     backbone: Backbone,
     *,
     theta_1: Mapping[str, Tensor] | None = None,
-    shot_features: Tensor | None = None,
+    shots: KeptShots | None = None,
     classes: Sequence[str] = CLASSES,
     name: str | None = None,
     owner: str = DEFAULT_OWNER,
@@ -52,7 +53,7 @@ def publish_model(
         manifest = save_weights(
             Path(folder),
             moved(backbone) if theta_1 is None else theta_1,
-            shot_features=shot_features,
+            shots=shots,
             backbone=backbone,
             class_names=tuple(classes),
             config=resolved.to_dict(),

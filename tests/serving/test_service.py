@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from core.clip.backbone import Backbone, tower_parameters
+from core.clip.balance import KeptShots
 from core.clip.classifier import Classifier
 from core.clip.errors import BackboneUnavailable, BadPicture, CorruptWeights, UnknownBackbone
 from core.clip.images import open_picture
@@ -422,23 +423,22 @@ def test_new_names_are_balanced_against_trained_ones(world: World) -> None:
     theta_1 = moved(world.backbone)
     classifier = Classifier(world.backbone, theta_1, 0.5)
     head = classifier.text_features([[f"a photo of a {name}."] for name in CLASSES])
-    model = world.publish(theta_1=theta_1, shot_features=head.expand(3, -1, -1), alpha=0.5)
+    shots = KeptShots(head.expand(3, -1, -1), torch.arange(len(CLASSES)))
+    model = world.publish(theta_1=theta_1, shots=shots, alpha=0.5)
     plain = world.ask(model=model, new_names_balance=0)
     default, more = world.ask(model=model), world.ask(model=model, new_names_balance=0.5)
-    assert plain.trained_names_penalty == 0
-    assert default.trained_names_penalty > 0
-    assert more.trained_names_penalty == pytest.approx(2 * default.trained_names_penalty)
+    assert set(plain.offsets.values()) == {0}
+    assert default.offsets != more.offsets
+    assert more.offsets.keys() == more.kinds.keys()
     scale = world.backbone.logit_scale
     for before, after in zip(numbers(plain), numbers(more), strict=True):
         logits = {}
         for name, (_, similarity) in before.items():
             assert after[name][1] == pytest.approx(similarity)  # the cosine is the cosine
-            off = more.trained_names_penalty if more.kinds[name] == "trained" else 0
-            logits[name] = scale * (similarity - off)
+            logits[name] = scale * (similarity - more.offsets[name])
         total = sum(math.exp(x) for x in logits.values())
         for name, logit in logits.items():
             assert after[name][0] == pytest.approx(math.exp(logit) / total, rel=1e-4)
-    # Among trained names alone there is nothing to balance, and the stock network was not trained.
-    assert world.ask(CLASSES, model=model).trained_names_penalty == 0
-    assert world.ask(model="stock").trained_names_penalty == 0
-    assert world.ask(model=model, alpha=0).trained_names_penalty == 0
+    # The stock network was not trained.
+    assert set(world.ask(model="stock").offsets.values()) == {0}
+    assert set(world.ask(model=model, alpha=0).offsets.values()) == {0}
