@@ -11,6 +11,7 @@ from starlette.datastructures import State
 
 from api.app import create_app
 from api.auth import refusal_to_listen
+from api.connections import Impatient
 from core.leash import end_with_parent
 from core.log import start_logging
 from core.settings import get_settings
@@ -56,6 +57,7 @@ def main() -> None:
         app,
         host=settings.host,
         port=settings.port,
+        http=Impatient,
         timeout_graceful_shutdown=DRAIN_SECONDS,
         log_config=None,
         server_header=False,

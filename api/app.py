@@ -64,7 +64,12 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(router, dependencies=[Depends(described)])
     metrics.install(app)
     # The last one added stands outermost.
-    app.add_middleware(BodyGuard, max_bytes=settings.max_request_bytes)
+    app.add_middleware(
+        BodyGuard,
+        max_bytes=settings.max_request_bytes,
+        max_json_bytes=settings.max_json_bytes,
+        idle_seconds=settings.upload_idle_seconds,
+    )
     app.add_middleware(Door, settings=settings, database=app.state.database)
     app.add_middleware(RequestId)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]

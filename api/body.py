@@ -1,5 +1,6 @@
-"""Refuses request bodies that are too large or that end too early, before a route sees them."""
+"""Refuses request bodies that are too large, too slow or that end too early, before a route sees them."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 
 from python_multipart.multipart import parse_options_header
@@ -11,6 +12,8 @@ from api.errors import render
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 Render = Callable[[Scope, int, str, str], tuple[RawHeaders, bytes]]
+LEAST_BYTES = 1_000
+"""What must come within `idle_seconds`: a byte now and then would hold a connection for ever."""
 
 
 class BodyRefused(HTTPException):
@@ -23,16 +26,29 @@ class BodyRefused(HTTPException):
 
 
 class BodyGuard:
-    """ASGI middleware: 413 for a body above `max_bytes`, 400 for a multipart body without its end.
+    """ASGI middleware: 413 for a body that is too large, 408 for one that doesn't come, 400 for a
+    multipart body without its end.
 
     The framework alone takes a form that was cut on its way for a complete one with fewer files. The
     guard answers itself: it stands outside the app's exception handlers, and whatever the app would
     send after a refusal is dropped.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int, render: Render = render) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        max_bytes: int,
+        render: Render = render,
+        *,
+        max_json_bytes: int | None = None,
+        idle_seconds: float = 30,
+    ) -> None:
+        """`max_json_bytes` is for all that is not a multipart form: it is held in memory, where the
+        files of a form lie on disk. `idle_seconds` is waited for LEAST_BYTES more."""
         self.app = app
         self.max_bytes = max_bytes
+        self.max_json_bytes = max_bytes if max_json_bytes is None else min(max_json_bytes, max_bytes)
+        self.idle_seconds = idle_seconds
         self.render = render
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -41,15 +57,16 @@ class BodyGuard:
             return
         headers = Headers(scope=scope)
         length = headers.get("content-length", "")
-        if length.isascii() and length.isdigit() and int(length[:20]) > self.max_bytes:
-            await self._answer(scope, send, self._too_large())
-            return
         try:
             end = _EndOfForm.of(headers.get("content-type", ""))
+            most = self.max_json_bytes if end is None else self.max_bytes
+            if length.isascii() and length.isdigit() and int(length[:20]) > most:
+                raise self._too_large(most)
         except BodyRefused as refused:
             await self._answer(scope, send, refused)
             return
 
+        pace = _Pace(receive, self.idle_seconds)
         total = 0
         started = False
         refusal: BodyRefused | None = None
@@ -58,13 +75,17 @@ class BodyGuard:
             nonlocal total, refusal
             if refusal is not None:
                 raise refusal
-            message = await receive()
+            try:
+                message = await pace.receive()
+            except TimeoutError:
+                refusal = self._too_slow()
+                raise refusal from None
             if message["type"] != "http.request":
                 return message
             body = message.get("body", b"")
             total += len(body)
-            if total > self.max_bytes:
-                refusal = self._too_large()
+            if total > most:
+                refusal = self._too_large(most)
             elif end is not None and not end.seen(body) and not message.get("more_body", False):
                 refusal = BodyRefused(
                     400,
@@ -92,11 +113,18 @@ class BodyGuard:
         if refusal is not None and not started:
             await self._answer(scope, send, refusal)
 
-    def _too_large(self) -> BodyRefused:
+    def _too_large(self, most: int) -> BodyRefused:
+        detail = f"The request has more than {most:,} bytes; send fewer or smaller pictures"
+        if most < self.max_bytes:
+            detail += f", or send them as multipart/form-data, which may have {self.max_bytes:,}"
+        return BodyRefused(413, "request_too_large", f"{detail}.")
+
+    def _too_slow(self) -> BodyRefused:
         return BodyRefused(
-            413,
-            "request_too_large",
-            f"The request has more than {self.max_bytes:,} bytes; send fewer or smaller pictures.",
+            408,
+            "upload_too_slow",
+            f"Less than {LEAST_BYTES:,} bytes of the request came within {self.idle_seconds:g} s. Nothing "
+            "was stored; send it again when the connection is better.",
         )
 
     async def _answer(self, scope: Scope, send: Send, refused: BodyRefused) -> None:
@@ -107,6 +135,33 @@ class BodyGuard:
             {"type": "http.response.start", "status": refused.status_code, "headers": [*headers, *more]}
         )
         await send({"type": "http.response.body", "body": body})
+
+
+class _Pace:
+    """Hands on what comes of a body, and gives up on a client that sends next to nothing. Only the time
+    spent waiting counts: ours, while we write to the disk, is not the client's."""
+
+    def __init__(self, receive: Receive, seconds: float) -> None:
+        self._receive = receive
+        self._seconds = seconds
+        self._waited = 0.0
+        self._bytes = 0
+        self._complete = False
+
+    async def receive(self) -> Message:
+        """Raises TimeoutError."""
+        if self._complete:
+            return await self._receive()  # for the disconnection, which may take as long as it likes
+        now = asyncio.get_running_loop().time
+        started = now()
+        async with asyncio.timeout(self._seconds - self._waited):
+            message = await self._receive()
+        self._waited += now() - started
+        self._bytes += len(message.get("body", b""))
+        if self._bytes >= LEAST_BYTES:
+            self._waited, self._bytes = 0.0, 0
+        self._complete = not message.get("more_body", False)
+        return message
 
 
 class _EndOfForm:

@@ -24,6 +24,11 @@ from core.settings import Settings
 router = APIRouter(tags=["classify"])
 MAX_FORM_FIELDS = 20_000  # far above the limit on class names, whose error says more
 MAX_SENTENCES = 20_000
+DOT = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAFklEQV"
+    "R42mM8EaXBwMDAxMDAwMDAAAAQQgFOeLLOJwAAAABJRU5ErkJggg=="
+)
+"""A picture of 2 x 2 pixels, for the example: what /docs shows can be sent as it is."""
 Kind = Literal["trained", "new"]
 
 
@@ -199,7 +204,7 @@ BODY = {
                 "example": {
                     "model": "stock",
                     "class_names": ["red fox", {"name": "MT_Fray", "texts": ["a frayed metal surface"]}],
-                    "images": [{"base64": "…"}],
+                    "images": [{"base64": DOT}],
                     "top_k": 3,
                 },
             },
@@ -208,7 +213,7 @@ BODY = {
 }
 
 
-@router.post("/classify", responses=responses(400, 401, 404, 413, 422, 503), openapi_extra=BODY)
+@router.post("/classify", responses=responses(400, 401, 404, 408, 413, 422, 503), openapi_extra=BODY)
 def classify(wanted: Annotated[Wanted, Depends(wanted)], serving: TheServing, owner: TheOwner) -> ClassifyOut:
     """Rank class names for each picture. Any names may be asked for, trained or not."""
     try:

@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from starlette.types import Scope
 
 from core.clip.errors import ClipCiteError, InvalidConfig
@@ -19,6 +20,7 @@ from core.clip.errors import ClipCiteError, InvalidConfig
 logger = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = 5
+METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
 UNION_KINDS = ("str", "ClassIn")
 
 
@@ -189,9 +191,11 @@ def install(app: FastAPI) -> None:
             detail = f"{detail.rstrip('.')}. Let your HTTP client write body and headers, and send it again."
         if error.status_code == 404 and detail == "Not Found":
             detail = f"There is nothing at {request.url.path}. /docs lists what there is."
+        headers = error.headers
         if error.status_code == 405:
             detail = f"{request.method} is not possible at {request.url.path}. /docs lists what is."
-        return answer(request, error.status_code, code, detail, (), error.headers)
+            headers = {**(headers or {}), "Allow": ", ".join(_methods_at(app, request.scope))}
+        return answer(request, error.status_code, code, detail, (), headers)
 
     @app.exception_handler(Exception)
     def unexpected(request: Request, error: Exception) -> Response:
@@ -201,6 +205,15 @@ def install(app: FastAPI) -> None:
         # Starlette sends this one from outside the middleware that adds the header.
         headers = {"X-Request-ID": request_id} if request_id else None
         return answer(request, 500, "internal_error", detail, (), headers)
+
+
+def _methods_at(app: FastAPI, scope: Scope) -> list[str]:
+    """Starlette names those of the first route with this path only, and here each method is a route."""
+    return [
+        method
+        for method in METHODS
+        if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in app.routes)
+    ]
 
 
 def _system_problem(error: BaseException | None) -> tuple[int, str, str] | None:

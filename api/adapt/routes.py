@@ -46,7 +46,7 @@ def make_router(settings: Settings) -> APIRouter:
         tags=["adapt"],
         form_limits={"max_files": parts + 1, "max_fields": parts + len(FIELDS), "max_part_size": 1_000_000},
     )
-    router.post("/adapt", status_code=202, responses=responses(400, 401, 409, 413, 422, 503, 507))(adapt)
+    router.post("/adapt", status_code=202, responses=responses(400, 401, 408, 409, 413, 422, 503, 507))(adapt)
     return router
 
 

@@ -1,11 +1,12 @@
 """The guard in front of a real FastAPI app, in process and over sockets to a real uvicorn."""
 
+import asyncio
 import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import Annotated
+from collections.abc import Callable, Iterator, Sequence
+from typing import Annotated, Any
 
 import pytest
 import uvicorn
@@ -34,7 +35,7 @@ FILE = (b"\r\n--" + BOUNDARY[:-1] + b"\r\n--\r\n" + bytes(range(256))) * 20
 BODY = part("label", b"cat") + part("images", FILE, "a.jpg") + part("images", FILE, "b.jpg") + END + b"\r\n"
 
 
-def make_app() -> FastAPI:
+def make_app(**limits: Any) -> FastAPI:
     app = FastAPI()
 
     @app.post("/form")
@@ -51,7 +52,7 @@ def make_app() -> FastAPI:
     def deaf() -> str:
         return "never reads its body"
 
-    app.add_middleware(BodyGuard, max_bytes=LIMIT)
+    app.add_middleware(BodyGuard, max_bytes=LIMIT, **limits)
     return app
 
 
@@ -305,3 +306,52 @@ def test_bounded_reading() -> None:
     sent = anyio.run(run)
     assert sent[0]["status"] == 413
     assert given <= LIMIT + 64_000
+
+
+def test_what_is_held_in_memory_has_a_limit_of_its_own() -> None:
+    client = TestClient(make_app(max_json_bytes=1_000))
+    assert client.post("/raw", content=bytes(1_000)).status_code == 200
+    for body in (bytes(1_001), iter([bytes(600), bytes(600)])):
+        refused = client.post("/raw", content=body, headers={"content-type": "application/json"})
+        assert refused.status_code == 413
+        assert "1,000 bytes" in refused.json()["detail"]
+        assert "multipart/form-data, which may have 100,000" in refused.json()["detail"]
+    assert client.post("/form", content=BODY, headers={"content-type": FORM.decode()}).status_code == 200
+
+
+def at_a_pace(pieces: Sequence[bytes], pause: float, idle_seconds: float) -> tuple[int, str]:
+    """Status and code of the answer to a form that comes in these pieces, then not at all."""
+    app = make_app(idle_seconds=idle_seconds)
+    sent: list[Any] = []
+
+    async def run() -> None:
+        waiting = list(pieces)
+
+        async def receive() -> dict[str, object]:
+            if not waiting:
+                await asyncio.sleep(60)
+            await asyncio.sleep(pause)
+            body = waiting.pop(0)
+            return {"type": "http.request", "body": body, "more_body": body[-4:] != END[-2:] + b"\r\n"}
+
+        async def send(message: dict[str, object]) -> None:
+            sent.append(message)
+
+        scope = {"type": "http", "method": "POST", "path": "/form", "query_string": b""}
+        await app({**scope, "headers": [(b"content-type", FORM)]}, receive, send)  # type: ignore[arg-type]
+
+    asyncio.run(run())
+    answer = json.loads(sent[1]["body"])
+    return sent[0]["status"], answer["code"] if isinstance(answer, dict) else ""
+
+
+def test_a_slow_upload_is_ended_and_a_steady_one_is_not() -> None:
+    calls.clear()
+    assert at_a_pace([BODY[:5_000]], 0, 0.2) == (408, "upload_too_slow")
+    # A byte now and then is next to nothing.
+    assert at_a_pace([bytes([byte]) for byte in BODY[:200]], 0.01, 0.2) == (408, "upload_too_slow")
+    assert calls == []
+    # 1.5 kB in every 0.05 s: it may take far longer than the patience of 0.2 s.
+    pieces = [BODY[i : i + 1_500] for i in range(0, len(BODY), 1_500)]
+    assert 0.05 * len(pieces) > 0.3
+    assert at_a_pace(pieces, 0.05, 0.2) == (200, "")

@@ -1,0 +1,85 @@
+"""Connections of a real uvicorn on which no request comes."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+import uvicorn
+from starlette.types import Receive, Scope, Send
+
+from api.connections import Impatient
+
+HEAD = b"GET / HTTP/1.1\r\nHost: x\r\n"
+PATIENCE = 0.4
+
+
+class Hasty(Impatient):
+    head_seconds = PATIENCE
+
+
+async def slow_answer(scope: Scope, receive: Receive, send: Send) -> None:
+    """Reads the body and answers in its time, longer than a head may take."""
+    while (await receive()).get("more_body"):
+        pass
+    headers = [(b"content-length", b"4")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"done"})
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    config = uvicorn.Config(
+        slow_answer, port=0, log_level="error", lifespan="off", http=Hasty, timeout_keep_alive=60
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield server.servers[0].sockets[0].getsockname()[1]
+    server.should_exit = True
+    thread.join(5)
+
+
+def closed_after(connection: socket.socket) -> float:
+    """Seconds until the other side closes without an answer; fails after ten."""
+    connection.settimeout(10)
+    started = time.monotonic()
+    with suppress(ConnectionResetError):
+        assert connection.recv(1_000) == b""
+    return time.monotonic() - started
+
+
+@pytest.mark.parametrize("start", [b"", b"G", HEAD], ids=["nothing", "a byte", "half a head"])
+def test_who_sends_no_request_is_not_waited_for(port: int, start: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(start)
+        assert closed_after(connection) < 5
+
+
+def test_a_byte_now_and_then_helps_nobody(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        started = time.monotonic()
+        with suppress(ConnectionError):
+            while time.monotonic() - started < 10:
+                connection.sendall(b"x")
+                time.sleep(0.02)
+        assert time.monotonic() - started < 10
+
+
+def test_a_request_takes_as_long_as_it_takes_and_so_does_the_next(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.settimeout(10)
+        for _ in range(2):
+            connection.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n")
+            time.sleep(1.5 * PATIENCE)
+            connection.sendall(b"ab")
+            answer = b""
+            while not answer.endswith(b"done"):
+                answer += connection.recv(1_000)
+            assert answer.startswith(b"HTTP/1.1 200")
+        connection.sendall(HEAD)  # and now half of a third
+        assert closed_after(connection) < 5

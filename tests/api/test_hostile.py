@@ -1,0 +1,140 @@
+"""Requests that mean harm, over sockets to the real application: it answers, serves the others, and keeps
+nothing."""
+
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.api.conftest import MakeService
+from tests.api.service import Service, assert_problem, exchange, form, listening, parsed, shots
+from tests.inputs import crafted
+
+BOUNDARY = b"harm"
+HEAD = b"POST /adapt HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=harm\r\n"
+END = b"--harm--\r\n"
+
+
+@pytest.fixture(scope="module")
+def service(new_service: Callable[..., AbstractContextManager[Service]]) -> Iterator[Service]:
+    with new_service(max_pictures=100) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def port(service: Service) -> Iterator[int]:
+    with listening(service.app) as port:
+        yield port
+
+
+def part(name: str, content: bytes = b"", more: bytes = b"") -> bytes:
+    disposition = f'Content-Disposition: form-data; name="{name}"'.encode()
+    return b"--harm\r\n" + disposition + more + b"\r\n\r\n" + content + b"\r\n"
+
+
+def post(port: int, body: bytes) -> httpx.Response:
+    response = exchange(port, HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+    assert response is not None
+    return response
+
+
+FILE = b'; filename="a.jpg"'
+CROWDS = {
+    "10,000 fields": (b"".join(part(f"f{i}") for i in range(10_000)), 400, "bad_request"),
+    "10,000 labels": (part("labels", b"cat") * 10_000, 400, "bad_request"),
+    "10,000 files": (part("images", b"x", FILE) * 10_000, 413, "too_many_pictures"),
+    "9 headers": (
+        part("name", b"x", b"".join(b"\r\nX-%d: 1" % i for i in range(8))),
+        400,
+        "bad_request",
+    ),
+    "10,000 headers": (
+        part("name", b"x", b"".join(b"\r\nX-%d: 1" % i for i in range(10_000))),
+        400,
+        "bad_request",
+    ),
+    "a header of 1 MB": (part("name", b"x", b"\r\nX-Long: " + b"x" * 1_000_000), 400, "bad_request"),
+    "a name of 1 MB": (part("x" * 1_000_000, b"x"), 400, "bad_request"),
+}
+
+
+@pytest.mark.parametrize("name", CROWDS)
+def test_crowds_of_parts_and_headers_are_refused_soon(service: Service, port: int, name: str) -> None:
+    body, status, code = CROWDS[name]
+    post(port, END)  # what is done at the first request only
+    started = time.process_time()
+    response = post(port, body + END)
+    seconds = time.process_time() - started
+    assert_problem(response, status, code)
+    assert seconds < 0.5  # some 0.05 on an idle machine
+    assert service.stored() == []
+
+
+def test_headers_of_the_request_itself_have_a_limit(port: int) -> None:
+    for harm in (b"X-Long: " + b"x" * 1_000_000, b"X-A: b\r\n" * 100_000):
+        raw = b""
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            try:
+                connection.sendall(b"GET /jobs HTTP/1.1\r\nHost: 127.0.0.1\r\n" + harm + b"\r\n\r\n")
+                raw = connection.recv(1_000)
+            except OSError:
+                pass  # closed before all was sent
+        assert raw == b"" or raw.startswith(b"HTTP/1.1 4")
+
+
+@contextmanager
+def uploads(port: int, number: int, sent: float) -> Iterator[list[socket.socket]]:
+    """Uploads that have sent that share of their bodies, files of which lie on the disk already."""
+    pictures = shots(("red fox", "badger"), each=2)
+    large = crafted.jpeg() + bytes(200_000)  # more than is kept in memory
+    body = b"".join(part("images", large, FILE) + part("labels", b"cat") for _ in pictures["images"]) + END
+    request = HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body[: int(sent * len(body))]
+    with ExitStack() as stack:
+        opened = []
+        for _ in range(number):
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
+            connection.sendall(request)
+            opened.append(connection)
+        yield opened
+
+
+def eventually(done: Callable[[], Any], seconds: float = 10) -> None:
+    until = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def test_a_hundred_who_leave_in_the_middle_leave_nothing(service: Service, port: int) -> None:
+    before = open_files()
+    with uploads(port, 100, sent=0.5):
+        eventually(lambda: open_files() >= before + 200, seconds=20)  # a connection and a file each
+    # Some more than before: connections to the database, which stay in their pool.
+    eventually(lambda: service.stored() == [] and open_files() < before + 50, seconds=20)
+
+
+def test_fifty_slow_ones_hold_up_nobody_and_are_ended(make_service: MakeService) -> None:
+    """A byte now and then each. The others get their answers meanwhile."""
+    service = make_service(upload_idle_seconds=2)
+    with listening(service.app) as port, uploads(port, 50, sent=0.4) as slow:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as http:
+            until = time.monotonic() + 1
+            while time.monotonic() < until:
+                for connection in slow:
+                    connection.sendall(b"x")
+                assert http.get("/jobs").status_code == 200
+            assert http.post("/adapt", **form(**shots())).status_code == 202
+        for connection in slow:
+            response = parsed(b"".join(iter(lambda c=connection: c.recv(65_536), b"")))
+            assert_problem(response, 408, "upload_too_slow", "Nothing was stored; send it again")
+            assert response.headers["connection"] == "close"
+    assert [item for item in service.stored() if item.startswith("temporary")] == []
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208, a count and no paths
