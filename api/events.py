@@ -1,5 +1,6 @@
 """/jobs/{id}/events: what happened to a job, as a list or as it happens."""
 
+import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
@@ -17,6 +18,8 @@ router = APIRouter(prefix="/jobs", tags=["jobs"])
 PING_SECONDS = 15.0
 """A comment now and then, so that proxies see that the stream is alive, and we that nobody listens."""
 RETRY_MILLISECONDS = 2_000
+LONGEST_SECONDS = 900.0
+"""Then a stream ends in mid-job and its reader comes back by itself: with a key that is still good."""
 MOST = 2**31 - 1
 # Proxies must neither keep the stream nor wait until a buffer is full.
 STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -71,7 +74,8 @@ def list_events(
     With `Accept: text/event-stream` a stream that goes on until the job has ended: `progress` while it
     trains (at most once per second), `log` for all else that happens, `done` at the end (`type` says how
     it ended). Each has the `seq` as its `id`, and the entry of the list as its data. After a lost
-    connection it resumes with `Last-Event-ID`, at this or any other process of the service.
+    connection it resumes with `Last-Event-ID`, at this or any other process of the service. It ends by itself
+    after 15 minutes, and is to be resumed then too.
 
     Of `progress` the last entry for each percent of a stage is kept, until a week after the end.
     """
@@ -91,8 +95,9 @@ def list_events(
 
 async def stream(feed: Feed, job_id: str, seen: int) -> AsyncIterator[bytes]:
     yield format_sse_event(retry=RETRY_MILLISECONDS)  # the headers go out with it, at once
+    until = time.monotonic() + LONGEST_SECONDS
     with feed.listen(job_id, seen) as listener:
-        while (news := await listener.next(PING_SECONDS)) is not None:
+        while time.monotonic() < until and (news := await listener.next(PING_SECONDS)) is not None:
             yield b"".join(item.wire for item in news) or KEEPALIVE_COMMENT
             if news and news[-1].last:
                 return

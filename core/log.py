@@ -23,6 +23,8 @@ OURS = ("api", "worker", "core", "celery.worker", "celery.apps.worker", "uvicorn
 LONGEST = 10_000
 """Characters of a message or a traceback: what quotes a picture or a whole request is cut."""
 _BEARER = re.compile(r"(?i)(\bbearer\s+)[^\s'\",]+")
+_KEY = re.compile(r"\bcc_[A-Za-z0-9_-]{43}")
+"""One of our keys, wherever somebody put it: into an address, say."""
 
 _context: ContextVar[Mapping[str, str]] = ContextVar("log_context", default=MappingProxyType({}))
 
@@ -104,7 +106,7 @@ class JsonLines(logging.Formatter):
 def _cleaned(text: str, secrets: Collection[str]) -> str:
     for secret in secrets:
         text = text.replace(secret, "***")
-    text = _BEARER.sub(r"\1***", text)
+    text = _KEY.sub("cc_***", _BEARER.sub(r"\1***", text))
     if len(text) > LONGEST:  # the end of a traceback says most
         text = f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
     return text

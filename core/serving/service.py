@@ -25,6 +25,7 @@ from core.serving.warm import WarmClassifier
 from core.settings import Settings
 from core.store import models
 from core.store.blobs import Blobs
+from core.store.errors import BlobNotFound
 from core.store.session import Database
 from core.store.tables import Model
 
@@ -145,7 +146,12 @@ class Serving:
                 row = models.get(session, model, owner=owner)
             backbone_name = row.backbone
             alpha = row.alpha if alpha is None else alpha
-            warm = self._adapted(row, alpha)
+            try:
+                warm = self._adapted(row, alpha)
+            except BlobNotFound:
+                with self.database.read() as session:
+                    models.get(session, model, owner=owner)  # deleted since we looked: a 404
+                raise
         own_texts: Mapping[str, Sequence[str]] = row.texts if row else {}
         recipe = resolve_config(backbone=backbone_name)
         templates = templates or (row.templates if row else recipe.templates)

@@ -218,7 +218,7 @@ ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=250)
 
 
 @settings(
-    max_examples=100,
+    max_examples=60,
     deadline=None,
     derandomize=True,
     database=None,
@@ -253,6 +253,32 @@ def test_odd_file_names(either: Service, file_name: str) -> None:
     shown = pictures_of(either, job)[0].file_name
     assert len(shown) <= 200
     assert "/" not in shown
+
+
+@settings(
+    max_examples=60, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+)
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters='\0\r\n"'), max_size=300))
+def test_any_file_name_is_taken_and_only_shown(shared: Service, name: str) -> None:
+    """Nothing is ever called by it, in the store or in the answer's headers."""
+    good = shots(each=1)
+    job = shared.accepted(images=[(name or "x", crafted.jpeg(5)), good["images"][1]], labels=good["labels"])
+    assert len(pictures_of(shared, job)[0].file_name) <= 200
+    assert {blob.key for blob in shared.blobs.list("")} == {f"jobs/{job['id']}/{i:05d}" for i in range(2)}
+    assert shared.client.delete(f"/jobs/{job['id']}").status_code == 204
+    assert shared.stored() == []
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 100_000), (100_000, 1)])
+def test_pictures_of_odd_sizes(fresh: Service, size: tuple[int, int]) -> None:
+    odd = crafted.encoded(Image.new("RGB", size, "red"), "PNG")
+    good = shots(each=1)
+    fresh.accepted(images=[("odd.png", odd), good["images"][1]], labels=good["labels"])
+    answer = fresh.client.post(
+        "/classify", data={"class_names": ["a", "b"]}, files=[("images", ("odd.png", odd))]
+    )
+    assert answer.status_code == 200, answer.text
+    assert "predictions" in answer.json()["results"][0]
 
 
 def test_names_that_differ_in_case_are_one_class(fresh: Service) -> None:

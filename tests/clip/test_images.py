@@ -180,6 +180,12 @@ def test_not_a_picture(name: str) -> None:
     assert refused(crafted.NOT_PICTURES[name]) == "not_a_picture"
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL.TiffImagePlugin")
+@pytest.mark.parametrize("name", crafted.POLYGLOTS)
+def test_what_only_begins_like_a_picture(name: str) -> None:
+    assert refused(crafted.POLYGLOTS[name]) in {"not_a_picture", "truncated_picture"}
+
+
 def test_empty_and_too_large(tmp_path: Path) -> None:
     assert refused(b"") == "empty_file"
     path = tmp_path / "a"

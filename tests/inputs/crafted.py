@@ -96,6 +96,23 @@ NOT_PICTURES = {
     "ppm": b"P6 2 2 255\n" + bytes(12),
     "fits": b"SIMPLE  =                    T" + bytes(200),
     "heic": b"\0\0\0\x18ftypheic" + bytes(100),
+    "avif": b"\0\0\0\x20ftypavif" + bytes(100),
+    "mp4": b"\0\0\0\x18ftypmp42" + bytes(100),
+    "wav": b"RIFF\x24\0\0\0WAVEfmt " + bytes(100),
+    "psd": b"8BPS\0\1" + bytes(100),
+    "jpeg 2000": b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(100),
+    "gzip": gzip.compress(b"x" * 100, mtime=0),
+    "elf": b"\x7fELF\2\1\1" + bytes(100),
+    "pickle": b"\x80\4\x95" + bytes(100),
+    "icc": bytes(36) + b"acsp" + bytes(100),
+}
+# What begins like a picture, is none, and would be something else to another program.
+POLYGLOTS = {
+    "gif and script": b"GIF89a=1;alert('x')//" + bytes(50),
+    "jpeg and php": b"\xff\xd8\xff\xe0<?php system($_GET['c']); ?>",
+    "png and html": b"\x89PNG\r\n\x1a\n<script>alert(1)</script>" + bytes(50),
+    "bmp and text": b"BM" + b" is a make of cars, and this is a text" * 3,
+    "tiff and zip": b"II*\0PK\3\4" + bytes(100),
 }
 
 

@@ -3,7 +3,10 @@ import re
 import resource
 import stat
 import struct
+import subprocess
+import sys
 import tarfile
+import textwrap
 import time
 import unicodedata
 import zipfile
@@ -291,6 +294,48 @@ def test_crowds_of_entries(tmp_path: Path) -> None:
     answer, seconds, grown = measured(crafted.zip_raw(rows, crafted.zip_of({"a": b""})), tmp_path)
     assert answer == ("archive_too_large", 413)
     assert (seconds < 1, grown < 64_000) == (True, True)
+
+
+def test_bombs_cost_no_memory(tmp_path: Path) -> None:
+    """All in one fresh process: what it grows by is what they cost together."""
+    row = b"PK\1\2" + bytes(24) + b"\6\0" + bytes(16) + b"000000"
+    end = b"PK\5\6" + struct.pack("<HHHHIIH", 0, 0, 65_535, 65_535, 1_000_000 * len(row), 4, 0)
+    bombs = {
+        "million": b"PK\3\4" + row * 1_000_000 + end,
+        "unpacks": crafted.zip_bomb(),
+        "overlaps": crafted.overlapping_zip(3),
+        "nested": crafted.zip_of({f"cat/{i}.zip": crafted.zip_bomb(20_000_000) for i in range(9)}),
+        "tar": crafted.tar_gz_of({"cat/a.bin": bytes(50_000_000)}),
+    }
+    for name, content in bombs.items():
+        (tmp_path / name).write_bytes(content)
+    script = """
+        import resource, sys, time
+        from pathlib import Path
+        from api.adapt.archive import ArchiveError, ArchiveLimits, read_archive
+        folder, scratch = Path(sys.argv[1]), Path(sys.argv[1]) / "scratch"
+        scratch.mkdir()
+        limits = ArchiveLimits(max_bytes=60_000_000)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        for name in sys.argv[2:]:
+            started = time.process_time()
+            try:
+                with (folder / name).open("rb") as file:
+                    entries, _ = read_archive(file, scratch, limits)
+                code = next(e.problem.code for e in entries if e.problem)
+            except ArchiveError as error:
+                code = error.code
+            print(code, time.process_time() - started)
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path), *bombs]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    *lines, grown = done.stdout.splitlines()
+    codes = ["archive_too_large", "picture_too_large", "broken_archive", "no_pictures", "no_pictures"]
+    assert [line.split()[0] for line in lines] == codes
+    assert max(float(line.split()[1]) for line in lines) < 2
+    assert int(grown) < 64_000  # kB
+    assert sum(path.stat().st_size for path in (tmp_path / "scratch").iterdir()) < 10_000
 
 
 def test_tar_headers_have_limits(tmp_path: Path) -> None:

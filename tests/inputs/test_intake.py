@@ -1,5 +1,6 @@
 import tempfile
 import tracemalloc
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from api.adapt.archive import ArchiveError
 from api.adapt.intake import Intake, IntakeError, collect, display_name
+from core.clip.errors import InvalidClassNames
 from core.clip.prompts import clean_class_name
 from core.settings import Settings
 from tests.inputs import crafted
@@ -327,7 +329,9 @@ STRANGE = [
     "{}",
     "%s",
     "<b>",
+    "\u202egnp.exe",
 ]
+IMPOSSIBLE = ["nul\0", "x" * 10_000, "\ud800", "two\nlines"]
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -342,3 +346,26 @@ def test_any_printable_name_is_a_class(first: str, second: str, tmp_path: Path) 
         return
     assert [c["name"] for c in intake.classes] == [clean_class_name(first), clean_class_name(second)]
     assert list(tmp_path.iterdir()) == []
+
+
+@settings(max_examples=500, deadline=None)
+@given(name=st.text(max_size=300) | st.sampled_from(STRANGE + IMPOSSIBLE))
+def test_a_class_name_is_cleaned_once_or_refused(name: str) -> None:
+    try:
+        cleaned = clean_class_name(name)
+    except InvalidClassNames as refused:
+        refused.detail.encode()  # it can be sent
+        return
+    assert 1 <= len(cleaned) <= 200
+    assert not {"Cc", "Cs", "Zl", "Zp"} & {unicodedata.category(character) for character in cleaned}
+    assert clean_class_name(cleaned) == cleaned == unicodedata.normalize("NFC", cleaned).strip()
+
+
+@settings(max_examples=500, deadline=None)
+@given(name=st.text(max_size=600) | st.sampled_from(STRANGE + IMPOSSIBLE))
+def test_any_file_name_can_be_shown(name: str) -> None:
+    shown = display_name(name)
+    assert len(shown) <= 200
+    shown.encode()  # no lone surrogate
+    assert not {"\0", "\n", "\r", "\x1b", "\u2028"} & set(shown)
+    assert display_name(shown) == shown

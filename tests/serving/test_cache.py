@@ -1,5 +1,7 @@
+import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -195,3 +197,44 @@ def test_threads_that_ask_for_everything_at_random(cache: WarmCache[str]) -> Non
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(ask, range(8)))
     assert wrong == []
+
+
+def test_a_thousand_models_where_twenty_fit() -> None:
+    """Asked for as people do, a few often and most hardly ever (Zipf), by eight at once."""
+    cache: WarmCache[str] = WarmCache(20, len)
+    loading: Counter[str] = Counter()
+    twice: list[str] = []
+    most = 0
+    lock = threading.Lock()
+
+    def ask(seed: int) -> None:
+        nonlocal most
+        drawn = random.Random(seed)
+        for _ in range(500):
+            key = str(min(999, int(drawn.paretovariate(0.6))))
+
+            def load(key: str = key) -> str:
+                with lock:
+                    loading[key] += 1
+                    if loading[key] > 1:
+                        twice.append(key)
+                time.sleep(0.0005)
+                with lock:
+                    loading[key] -= 1
+                return "x"
+
+            assert cache.get(key, load, wait_seconds=10) == "x"
+            with lock:
+                most = max(most, cache.counts().bytes)
+
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(ask, range(8)))
+        counts = cache.counts()
+    finally:
+        cache.close()
+    assert len(loading) > 200  # far more than fit
+    assert twice == []  # nobody loads what another is loading
+    assert most <= 20
+    assert counts.loads < counts.misses <= counts.loads * 8
+    assert counts.hits > 1_500

@@ -1,0 +1,94 @@
+"""Models that are made and deleted while others are asked for: no request fails for it, none is answered by
+another model."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from core.clip.backbone import Backbone
+from tests.api.service import Service, assert_problem
+from tests.inputs import crafted
+from tests.serving.adapted import moved, publish_model
+
+PICTURE = ("images", ("a.jpg", crafted.jpeg()))
+
+
+def classify(service: Service, model: str) -> Any:
+    return service.client.post(
+        "/classify", data={"class_names": ["fox", "oak"], "model": model}, files=[PICTURE]
+    )
+
+
+def test_a_model_deleted_under_load(fresh: Service, backbone: Backbone) -> None:
+    """Requests under way end well, later ones get 404; nothing else, and nothing is left."""
+    fresh.app.state.serving.warm_up()
+    for _ in range(2):
+        model = publish_model(fresh.database, fresh.blobs, backbone)
+        asking = threading.Barrier(5)
+
+        def ask(model: str = model, asking: threading.Barrier = asking) -> list[int]:
+            asking.wait(10)
+            return [classify(fresh, model).status_code for _ in range(6)]
+
+        with ThreadPoolExecutor(4) as pool:
+            asked = [pool.submit(ask) for _ in range(4)]
+            asking.wait(10)
+            assert fresh.client.delete(f"/models/{model}").status_code == 204
+            statuses = {status for one in asked for status in one.result()}
+        assert statuses <= {200, 404}
+        assert classify(fresh, model).status_code == 404
+        assert fresh.blobs.list(f"models/{model}") == []
+
+
+def test_a_model_deleted_while_it_is_loaded(
+    fresh: Service, backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its weights are gone when the loader comes for them: that is a 404, no damage."""
+    model = publish_model(fresh.database, fresh.blobs, backbone)
+    loading, gone = threading.Event(), threading.Event()
+    get = fresh.blobs.get
+
+    def late(key: str) -> bytes:
+        loading.set()
+        assert gone.wait(10)
+        return get(key)
+
+    monkeypatch.setattr(fresh.blobs, "get", late)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(classify, fresh, model)
+        assert loading.wait(10)
+        assert fresh.client.delete(f"/models/{model}").status_code == 204
+        gone.set()
+        assert_problem(asked.result(), 404, "model_not_found")
+
+
+def test_every_answer_is_of_the_model_that_was_asked_for(fresh: Service, backbone: Backbone) -> None:
+    """A model never changes; adapting again makes another. While ten are published one after the other, each
+    answer is that of its own model."""
+    models = [publish_model(fresh.database, fresh.blobs, backbone)]
+    expected = {models[0]: classify(fresh, models[0]).json()["results"]}
+    done = threading.Event()
+    wrong: list[Any] = []
+
+    def ask() -> None:
+        while not done.is_set():
+            for model in list(expected):
+                answer = classify(fresh, model)
+                if answer.status_code != 200 or answer.json()["results"] != expected[model]:
+                    wrong.append((model, answer.text))
+
+    with ThreadPoolExecutor(2) as pool:
+        asking = [pool.submit(ask) for _ in range(2)]
+        try:
+            for seed in range(2, 12):
+                theta_1 = moved(backbone, seed)
+                model = publish_model(fresh.database, fresh.blobs, backbone, theta_1=theta_1)
+                expected[model] = classify(fresh, model).json()["results"]
+        finally:
+            done.set()
+        for one in asking:
+            one.result()
+    assert wrong == []
+    assert len({str(results) for results in expected.values()}) == 11

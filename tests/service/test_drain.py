@@ -1,0 +1,104 @@
+"""A real API process that is told to stop while requests are under way, and what it leaves of keys."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+
+from core.store import keys
+from core.store.session import Database
+from tests.inputs import crafted
+from tests.service.running import wait_for
+
+IN_FLIGHT = 20
+OPERATOR = "an operator's key of the environment"
+
+
+def test_requests_under_way_at_sigterm_are_answered(
+    environment: dict[str, str], migrated: Path, tmp_path: Path
+) -> None:
+    """All of them; and of no key that anybody sent is a trace in the log or in the data."""
+    data = tmp_path / "data"
+    data.mkdir()
+    shutil.copy(migrated, data / "clipcite.db")
+    database = Database(f"sqlite:///{data / 'clipcite.db'}")
+    with database.write() as session:
+        good, revoked = (keys.create(session, owner="team").key for _ in range(2))
+        keys.revoke(session, revoked[: keys.PREFIX_LENGTH])
+    database.close()
+    never = f"cc_{'n' * 43}"
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    given = {"CLIPCITE_DATA": str(data), "CLIPCITE_PORT": str(port), "CLIPCITE_API_KEY": OPERATOR}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "api"], env={**os.environ, **environment, **given}, stderr=subprocess.PIPE
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_for(lambda: _is_ready(url), seconds=120)
+        with httpx.Client(base_url=url, timeout=30) as http:
+            for key in (good, revoked, never, OPERATOR):
+                bearer = {"authorization": f"Bearer {key}"}
+                known = key in {good, OPERATOR}
+                assert http.get("/jobs", headers=bearer).status_code == (200 if known else 401)
+                assert http.get("/jobs", params={"key": key, "api_key": key}).status_code == 401
+                assert http.get(f"/{key}").status_code == 401
+                assert http.get(f"/{key}", headers=bearer).status_code in {401, 403, 404}
+            request = http.build_request(
+                "POST",
+                "/classify",
+                headers={"authorization": f"Bearer {good}"},
+                data={"class_names": ["fox", "oak"]},
+                files=[("images", ("a.jpg", crafted.jpeg()))],
+            )
+        body = request.read()
+        head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
+        connections = [socket.create_connection(("127.0.0.1", port), timeout=30) for _ in range(IN_FLIGHT)]
+        for connection in connections:
+            connection.sendall(f"POST /classify HTTP/1.1\r\n{head}\r\n".encode() + body[:-10])
+        with httpx.Client(base_url=url, timeout=30) as http:
+            http.get("/healthz")  # answered after what came before it was read
+        process.send_signal(signal.SIGTERM)
+        asked = time.monotonic()
+        wait_for(lambda: not _listens(port), seconds=10)
+        answers = []
+        for connection in connections:
+            connection.sendall(body[-10:])
+        for connection in connections:
+            with connection:
+                answers.append(b"".join(iter(lambda c=connection: c.recv(65_536), b"")))
+        said = process.communicate(timeout=20)[1].decode()
+        seconds = time.monotonic() - asked
+    finally:
+        process.kill()
+    assert [answer.split(b"\r\n")[0] for answer in answers] == [b"HTTP/1.1 200 OK"] * IN_FLIGHT
+    assert all(json.loads(answer.partition(b"\r\n\r\n")[2])["results"] for answer in answers)
+    assert process.returncode in {0, -signal.SIGTERM}  # uvicorn ends by the signal that it was sent
+    assert seconds < 10
+    stored = b"".join(path.read_bytes() for path in data.rglob("*") if path.is_file())
+    assert good[: keys.PREFIX_LENGTH].encode() in stored
+    for key in (good, revoked, never, OPERATOR):
+        assert key not in said
+        assert key.encode() not in stored
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/readyz", timeout=10).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    except ConnectionError:
+        return False
+    return True
