@@ -95,7 +95,7 @@ class Settings(BaseSettings):
     deadline_seconds: float = Field(6 * 3600, gt=0, description="Longest run of one job.")
     stall_seconds: float = Field(600, gt=0, description="A training without progress for so long is killed.")
     warm_trainer: bool = Field(
-        True, description="A process waits with its imports done, so that jobs start sooner; XXX MB."
+        True, description="A process waits with its imports done, so that jobs start sooner; some 350 MB."
     )
 
     # What the processes tell of themselves.

@@ -1,7 +1,6 @@
 """Both loops do the same work, and its operations are counted rightly."""
 
 import copy
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,15 +41,6 @@ from core.clip.folding import depthwise
 from tests.clip.recorder import same_bits
 
 CLASSES = ("cat", "dog", "tree")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Threads cost more than they bring in a network this small."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture
