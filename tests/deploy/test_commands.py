@@ -1,0 +1,145 @@
+"""Every command of the compose file, run as a container would run it: with the image's environment and the
+file's, secrets in files, a real PostgreSQL and Redis, no home, and `/` as its folder.
+
+What an engine adds is not here: its user, the read-only root, its networks.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.clip.tiny import make_tiny_backbone
+from tests.conftest import postgres_database
+from tests.deploy.files import ROOT, image_environment, lineage, ours
+from tests.service.running import wait_for
+
+HEALTHY_SECONDS = 120
+STOP_SECONDS = 30  # as the file grants
+KEY = "a key that only this test knows"
+HOME = "/nonexistent"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the things are that an engine would mount, and what it would reach by name."""
+
+    folder: Path
+    environment: dict[str, str]
+    port: int
+
+    def here(self, text: str) -> str:
+        """A value or an argument, with the container's paths and port as they are here."""
+        for path in ("/data", "/cache", "/tmp"):
+            text = text.replace(f"{path}/", f"{self.folder}{path}/")
+        return text.replace("8000", str(self.port))
+
+    def run(self, name: str) -> "subprocess.Popen[str]":
+        service = ours()[name]
+        [entry] = [json.loads(line) for stage in lineage("cpu") for line in stage.of("ENTRYPOINT")]
+        assert entry == ["clipcite"]
+        return subprocess.Popen(
+            [sys.executable, "-m", "client.cli", *map(self.here, service["command"])],
+            env=self._environment(service["environment"]),
+            cwd="/",
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def healthy(self, name: str) -> bool:
+        check = ours()[name].get("healthcheck", {}).get("test") or _image_check()
+        assert check[:2] == ["CMD", "python"]
+        command = [sys.executable, *map(self.here, check[2:])]
+        done = subprocess.run(command, env=self._environment({}), cwd="/", capture_output=True)
+        return done.returncode == 0
+
+    def _environment(self, of_service: dict[str, str]) -> dict[str, str]:
+        named = {**image_environment(), **of_service}
+        there = {name: self.here(f"{value}/")[:-1] for name, value in named.items() if name != "PATH"}
+        return {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(ROOT),
+            "HOME": HOME,
+            **there,
+            **self.environment,
+        }
+
+
+def _image_check() -> list[str]:
+    [check] = [line for stage in lineage("cpu") for line in stage.of("HEALTHCHECK")]
+    _, _, command = check.partition("CMD ")
+    return ["CMD", *json.loads(command)]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, postgres_url: str, redis_url: str) -> Iterator[Place]:
+    folder = tmp_path_factory.mktemp("containers")
+    for name in ("data/tmp", "cache", "tmp", "secrets"):
+        (folder / name).mkdir(parents=True)
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    with postgres_database(postgres_url) as database:
+        url = database.replace("postgresql+psycopg", "postgresql")
+        (folder / "secrets" / "clipcite_database_url").write_text(url)
+        (folder / "secrets" / "clipcite_api_key").write_text(KEY)
+        environment = {
+            "CLIPCITE_SECRETS": str(folder / "secrets"),
+            "CLIPCITE_REDIS_URL": redis_url,
+            "CLIPCITE_HOST": "127.0.0.1",
+            "CLIPCITE_PORT": str(port),
+            "CLIPCITE_WARM_TRAINER": "false",  # no job comes
+            "CLIPCITE_BACKBONE": make_tiny_backbone(folder / "tiny"),
+        }
+        place = Place(folder, environment, port)
+        migration = place.run("migrate")
+        assert migration.wait(60) == 0, migration.stderr and migration.stderr.read()
+        yield place
+
+
+@contextmanager
+def running(place: Place, name: str) -> Iterator["subprocess.Popen[str]"]:
+    process = place.run(name)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        _, said = process.communicate()
+        sys.stdout.write(said)  # shown if the test fails
+
+
+def test_the_processes_become_healthy_and_stop_when_told_to(place: Place) -> None:
+    names = ("api", "worker", "dispatcher")
+    with (
+        running(place, "api") as api,
+        running(place, "worker") as worker,
+        running(place, "dispatcher") as dispatcher,
+    ):
+        processes = dict(zip(names, (api, worker, dispatcher), strict=True))
+        assert not any(place.healthy(name) for name in names)
+        for name, process in processes.items():
+            wait_for(
+                lambda name=name: place.healthy(name) or time.sleep(0.5),
+                seconds=HEALTHY_SECONDS,
+                unless=lambda process=process: process.poll() is not None,
+            )
+        with httpx.Client(base_url=f"http://127.0.0.1:{place.port}", trust_env=False) as http:
+            assert http.get("/readyz").json()["status"] == "ok"
+            assert http.get("/jobs").status_code == 401
+            assert http.get("/jobs", headers={"Authorization": f"Bearer {KEY}"}).status_code == 200
+        for process in processes.values():
+            process.send_signal(signal.SIGTERM)
+        for name, process in processes.items():
+            # uvicorn, when it has stopped in order, lets the signal end it.
+            assert process.wait(STOP_SECONDS) in {0, -signal.SIGTERM}, name
+    assert not Path(HOME).exists()

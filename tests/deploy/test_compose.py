@@ -1,0 +1,116 @@
+"""The compose file: valid, whole, and as closed as it says. No container engine is needed."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.settings import Settings
+from tests.deploy.files import COMPOSE, VARIABLE, compose, ours
+
+FILE = compose()
+SERVICES: dict[str, dict[str, Any]] = FILE["services"]
+SETTINGS = {f"CLIPCITE_{name.upper()}" for name in Settings.model_fields}
+
+
+def against_schema(path: Path) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(path)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_it_fits_the_schema_of_compose() -> None:
+    done = against_schema(COMPOSE)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_schema_finds_a_slip(tmp_path: Path) -> None:
+    slip = {**FILE, "services": {"api": {**SERVICES["api"], "readonly": True}}}
+    path = tmp_path / "slip.json"
+    path.write_text(json.dumps(slip))
+    done = against_schema(path)
+    assert done.returncode == 1
+    assert "readonly" in done.stdout
+
+
+def test_every_variable_of_ours_is_a_setting() -> None:
+    named = {name for service in ours().values() for name in service["environment"]}
+    assert named <= SETTINGS
+    secrets = {name for service in ours().values() for name in service["secrets"]}
+    assert {name.upper() for name in secrets} <= SETTINGS
+
+
+def test_a_setting_that_can_be_given_is_called_like_it() -> None:
+    given = {name for name, _ in VARIABLE.findall(COMPOSE.read_text(encoding="utf-8"))}
+    assert {name for name in given if name.startswith("CLIPCITE_")} <= SETTINGS
+    assert "$" not in VARIABLE.sub("", COMPOSE.read_text(encoding="utf-8"))  # nothing that must be given
+
+
+@pytest.mark.parametrize("kind", ["secrets", "volumes", "networks"])
+def test_what_is_used_is_defined_and_the_other_way_round(kind: str) -> None:
+    used = set()
+    for service in SERVICES.values():
+        for item in service.get(kind, []):
+            used.add(item["source"] if isinstance(item, dict) else item.split(":")[0])
+    assert used == set(FILE[kind])
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_service_is_hardened(name: str) -> None:
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert "cap_add" not in service
+    assert "privileged" not in service
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["init"] is True
+    assert service["restart"] == ("no" if name == "migrate" else "unless-stopped")
+    assert name == "migrate" or "healthcheck" in service or name == "api"  # that one is the image's
+
+
+def test_only_the_api_is_reachable_and_from_this_machine_only() -> None:
+    assert {name: s["ports"] for name, s in SERVICES.items() if "ports" in s} == {
+        "api": ["127.0.0.1:8000:8000"]
+    }
+    assert FILE["networks"]["backend"] == {"internal": True}
+    for name in ("postgres", "redis"):
+        assert SERVICES[name]["networks"] == ["backend"]
+
+
+def test_nothing_starts_before_the_migration_and_no_service_waits_for_a_missing_one() -> None:
+    for name, service in ours().items():
+        awaited = service["depends_on"]
+        assert set(awaited) <= set(SERVICES)
+        if name != "migrate":
+            assert awaited["migrate"] == {"condition": "service_completed_successfully"}
+        for other, how in awaited.items():
+            assert "profiles" not in SERVICES[other] or how["required"] is False
+
+
+def test_a_worker_with_a_gpu_differs_in_nothing_else() -> None:
+    cpu, gpu = dict(SERVICES["worker"]), dict(SERVICES["worker-gpu"])
+    assert gpu.pop("profiles") == ["gpu"]
+    assert gpu.pop("deploy")["resources"]["reservations"]["devices"] == [
+        {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
+    ]
+    assert (cpu.pop("image"), gpu.pop("image")) == ("clipcite:cpu", "clipcite:cuda")
+    assert (cpu.pop("build")["target"], gpu.pop("build")["target"]) == ("cpu", "cuda")
+    assert cpu.pop("scale") == 1
+    assert cpu == gpu
+
+
+def test_without_a_profile_it_runs_whole() -> None:
+    started = {name for name, service in SERVICES.items() if "profiles" not in service}
+    assert started == {"api", "dispatcher", "worker", "migrate", "redis", "postgres"}
+
+
+def test_no_secret_is_written_down() -> None:
+    for name, secret in FILE["secrets"].items():
+        assert secret == {"file": f"deploy/secrets/{name}"}
+    for name, service in SERVICES.items():
+        for variable in service.get("environment", {}):
+            secret = re.search("PASSWORD|SECRET|KEY", variable)
+            assert not secret or variable.endswith("_FILE"), (name, variable)

@@ -1,0 +1,111 @@
+"""The Dockerfile, read as text: it is built where there is an engine."""
+
+import fnmatch
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from core.settings import Settings
+from tests.deploy.files import DOCKERFILE, ROOT, image_environment, lineage, ours, stages
+
+TARGETS = ("cpu", "cuda")
+
+
+def copied_from_here() -> list[str]:
+    return [
+        copied.split()[0]
+        for stage in stages().values()
+        for copied in stage.of("COPY")
+        if not copied.startswith("--from")
+    ]
+
+
+def ignored(path: str) -> bool:
+    """By the last rule that fits, as the engine decides for what lies directly in the folder."""
+    decided = False
+    for rule in (ROOT / ".dockerignore").read_text().splitlines():
+        pattern = rule.removeprefix("!")
+        if rule and rule[0] != "#" and fnmatch.fnmatch(path, pattern):
+            decided = not rule.startswith("!")
+    return decided
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_both_targets_run_the_same_as_a_user_of_no_rights(target: str) -> None:
+    line = lineage(target)
+    assert [user for stage in line for user in stage.of("USER")] == ["10001:10001"]
+    assert [json.loads(entry) for stage in line for entry in stage.of("ENTRYPOINT")] == [["clipcite"]]
+    assert [stage.name for stage in line] == ["runtime", target]
+    assert not stages()[target].of("RUN")
+
+
+def test_the_compose_file_builds_targets_that_exist() -> None:
+    assert {service["build"]["target"] for service in ours().values()} == set(TARGETS)
+    for service in ours().values():
+        arguments = {rest.split("=")[0] for stage in stages().values() for rest in stage.of("ARG")}
+        assert set(service["build"].get("args", {})) <= arguments
+
+
+def test_what_is_copied_exists_and_is_not_ignored() -> None:
+    sources = copied_from_here()
+    assert sources == ["pyproject.toml", "."]
+    assert not ignored("pyproject.toml")
+
+
+def test_the_context_is_the_packages_and_what_describes_them() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packages = {name.split(".")[0] for name in project["tool"]["setuptools"]["packages"]}
+    seen = {path.name for path in ROOT.iterdir() if not ignored(path.name)}
+    assert seen == packages | {"pyproject.toml", project["project"]["readme"]}
+
+
+def test_every_package_is_installed() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    named = project["tool"]["setuptools"]["packages"]
+    there = {
+        ".".join(found.parent.relative_to(ROOT).parts)
+        for top in {name.split(".")[0] for name in named}
+        for found in (ROOT / top).rglob("__init__.py")
+    }
+    assert set(named) == there
+
+
+def test_dependencies_are_installed_before_the_code_is_there() -> None:
+    steps = [f"{i.word} {i.rest}" for i in stages()["build"].instructions]
+    install = next(n for n, step in enumerate(steps) if "--requirement" in step)
+    code = next(n for n, step in enumerate(steps) if step.startswith("COPY . "))
+    assert install < code
+
+
+def test_the_requirements_are_those_of_the_service(tmp_path: Path) -> None:
+    """The very step of the file, run on the real pyproject.toml."""
+    [step] = stages()["requirements"].of("RUN")
+    program = json.loads(step)
+    assert program[:2] == ["python", "-c"]
+    code = program[2].replace("'/", f"'{tmp_path}/")
+    (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
+    subprocess.run([sys.executable, "-c", code], check=True)
+    found = (tmp_path / "requirements.txt").read_text().splitlines()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    assert found == [*project["dependencies"], *extras["server"], *extras["starter"]]
+
+
+def test_no_registry_is_named() -> None:
+    for path in (DOCKERFILE, ROOT / "docker-compose.yml"):
+        text = path.read_text(encoding="utf-8")
+        assert "://" not in re.sub(r"(redis|file|http)://(redis|/data|s3:3900)", "", text).replace(
+            "s3://", ""
+        )
+        for image in re.findall(r"(?:image: |ARG PYTHON=)(\S+)", text):
+            assert not re.match(r"[^/]*[.:][^/]*/", image), image
+
+
+def test_its_variables_are_settings() -> None:
+    fields = {f"CLIPCITE_{name.upper()}" for name in Settings.model_fields}
+    assert {name for name in image_environment() if name.startswith("CLIPCITE_")} <= fields

@@ -1,0 +1,42 @@
+"""The page on deployment names what is there."""
+
+import re
+import shlex
+
+from tests.deploy.files import COMPOSE, ROOT, VARIABLE, compose
+
+PAGE = (ROOT / "docs" / "deployment.md").read_text(encoding="utf-8")
+VERBS = {"build", "up", "exec", "run", "stop"}
+
+
+def commands() -> list[list[str]]:
+    blocks = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
+    return [shlex.split(line) for block in blocks for line in block.splitlines()]
+
+
+def test_its_table_is_what_can_be_set() -> None:
+    rows = dict(re.findall(r"^\| `([A-Z0-9_]+)` \| `?([^`|]+?)`? \|", PAGE, re.MULTILINE))
+    assert rows.pop("COMPOSE_PROFILES") == "–"  # compose's own
+    given = {name: default or "–" for name, default in VARIABLE.findall(COMPOSE.read_text(encoding="utf-8"))}
+    assert rows == given
+
+
+def test_its_commands_name_services_and_files_that_exist() -> None:
+    services = set(compose()["services"])
+    for words in commands():
+        if words[0] == "sh":
+            assert (ROOT / words[1]).is_file()
+        elif words[0] == "docker":
+            assert words[1] == "compose"
+            assert words[2] in VERBS
+            # The options that take a value have it after a `=`, but for this one.
+            rest = [w for n, w in enumerate(words[3:], 3) if w[0] != "-" and words[n - 1] != "--entrypoint"]
+            named = rest if words[2] in {"build", "stop", "up"} else rest[:1]
+            assert set(named) <= services, words
+        else:
+            assert words[0] == "curl"
+
+
+def test_its_profiles_exist() -> None:
+    profiles = {p for service in compose()["services"].values() for p in service.get("profiles", [])}
+    assert set(re.findall(r"^COMPOSE_PROFILES=(\S+)$", PAGE, re.MULTILINE)) == profiles
