@@ -51,7 +51,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings = settings
     app.state.database = Database(settings.sqlalchemy_url())
-    app.state.blobs = Blobs(settings.blobs_url())
+    app.state.blobs = Blobs.of(settings)
     app.state.serving = Serving(settings, app.state.database, app.state.blobs)
     app.state.celery = make_celery(settings)
     app.state.feed = Feed(app.state.database)

@@ -32,7 +32,19 @@ class Settings(BaseSettings):
         None, description="Broker for Celery; default: message files in the data folder."
     )
     blob_url: str | None = Field(
-        None, description="`file:///…` for pictures and weights; default: `blobs` in the data folder."
+        None,
+        description="`file:///…` or `s3://bucket/prefix` for pictures and weights; default: `blobs` in the "
+        "data folder.",
+    )
+    s3_endpoint: str | None = Field(
+        None, description="URL of an S3-compatible server; default: AWS, or `AWS_ENDPOINT_URL`."
+    )
+    s3_region: str | None = Field(None, description="Region of the bucket; default: `AWS_REGION`.")
+    s3_access_key: SecretStr | None = Field(
+        None, description="Key of the bucket; default: `AWS_ACCESS_KEY_ID`, or the machine's role."
+    )
+    s3_secret_key: SecretStr | None = Field(
+        None, description="The secret to it; default: `AWS_SECRET_ACCESS_KEY`."
     )
 
     secrets: Path = Field(

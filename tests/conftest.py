@@ -7,17 +7,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 from sqlalchemy import NullPool, create_engine, make_url, text
 
 from core.store import migrate
 from core.store.session import Database
-from tests import servers
+from tests import disk, servers
 
 if TYPE_CHECKING:
     from core.clip.backbone import Backbone
 
 _numbers = itertools.count()
+
+
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """A test that mounts runs in a namespace where it may."""
+    if pyfuncitem.get_closest_marker("mounts") is None or disk.NAMESPACE in os.environ:
+        return None
+    disk.run_in_namespace(pyfuncitem)
+    return True
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +46,21 @@ def redis_url() -> Iterator[str]:
             yield url
     except servers.ServerMissing as missing:
         pytest.fail(str(missing), pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """An S3 server that takes any key. Tests make buckets of their own in it: see `s3_bucket`."""
+    with servers.s3_server() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def s3_bucket(s3_endpoint: str) -> str:
+    """The name of a bucket of its own for each test."""
+    name = f"bucket-{next(_numbers)}"
+    httpx.put(f"{s3_endpoint}/{name}").raise_for_status()
+    return name
 
 
 @pytest.fixture(scope="session")

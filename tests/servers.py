@@ -35,8 +35,10 @@ class Server:
         url: str,
         stop: signal.Signals,
         connect: Callable[[], object],
+        user: str | None = USER,
     ) -> None:
         self.url = url
+        self._user = user
         self._command = command
         self._folder = folder
         self._stop = stop
@@ -48,7 +50,7 @@ class Server:
         with (self._folder / "log").open("ab") as output:
             self._process = subprocess.Popen(
                 self._command,
-                user=USER,
+                user=self._user,
                 cwd=self._folder,
                 stdout=output,
                 stderr=output,
@@ -196,6 +198,25 @@ def redis_server() -> Iterator[Server]:
 
 
 @contextmanager
+def s3_server() -> Iterator[str]:
+    """The URL of an S3 server that keeps everything in memory."""
+    with _folder() as folder, socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+        probe.close()
+        with _running(
+            Server(
+                [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+                folder,
+                url=f"http://127.0.0.1:{port}",
+                stop=signal.SIGTERM,
+                connect=lambda: socket.create_connection(("127.0.0.1", port)).close(),
+                user=None,  # this Python may lie where nobody else may read
+            )
+        ) as server:
+            yield server.url
+
+
+@contextmanager
 def _folder() -> Iterator[Path]:
     # Short: the path of a Unix socket has room for about 100 characters.
     folder = Path(tempfile.mkdtemp(prefix="cc-", dir="/tmp"))
@@ -229,7 +250,7 @@ def _wait(connect: Callable[[], object], check: Callable[[], None]) -> None:
         try:
             connect()
             return
-        except (psycopg.OperationalError, redis.ConnectionError):
+        except (psycopg.OperationalError, redis.ConnectionError, ConnectionRefusedError):
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.05)

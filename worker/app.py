@@ -24,7 +24,7 @@ registry = new_registry()
 worker = Worker(
     settings,
     Database(settings.sqlalchemy_url()),
-    Blobs(settings.blobs_url()),
+    Blobs.of(settings),
     name=f"{socket.gethostname()}:{os.getpid()}",
     metrics=WorkerMetrics(registry),
 )

@@ -127,7 +127,7 @@ def main() -> None:
     refusal = database.refusal()
     if refusal is not None:
         sys.exit(refusal)
-    blobs = Blobs(settings.blobs_url())
+    blobs = Blobs.of(settings)
     app = make_celery(settings)
     registry = new_registry()
     registry.register(BacklogCollector(database))

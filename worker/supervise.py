@@ -16,7 +16,7 @@ POLL_SECONDS = 0.1
 # A standby answers when its imports are done and it has the job; one that is silent for longer hangs.
 TAKE_SECONDS = 60
 # Errors of the trainer that may be gone at the next attempt.
-PASSING = {"backbone_unavailable"}
+PASSING = {"backbone_unavailable", "storage_full"}
 
 
 class TrainerFailed(ClipCiteError):

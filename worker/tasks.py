@@ -13,13 +13,13 @@ from typing import Any, TypeVar
 from prometheus_client import CollectorRegistry
 from sqlalchemy.orm import Session
 
-from core.clip.errors import ClipCiteError
+from core.clip.errors import ClipCiteError, CorruptWeights
 from core.clip.manifest import MANIFEST, WEIGHTS, file_sha256, read_manifest
 from core.scratch import scratch_folder
 from core.settings import Settings
 from core.store import jobs
 from core.store.blobs import Blobs
-from core.store.errors import DatabaseUnavailable
+from core.store.errors import DatabaseUnavailable, StorageFull
 from core.store.ids import new_id
 from core.store.jobs import Claim
 from core.store.models import NewModel
@@ -28,6 +28,7 @@ from core.store.tables import QUEUED
 from worker.lease import Lease
 from worker.metrics import StageClock, WorkerMetrics
 from worker.standby import Standby
+from worker.storing import store_weights
 from worker.supervise import Stopped, TrainerFailed, run_trainer
 from worker.trainer import TASK, Task
 
@@ -79,10 +80,10 @@ class Worker:
         with (
             self.metrics.attempt() as clock,
             Lease(self.database, claim, lease_seconds=seconds, beat_seconds=beat) as lease,
-            scratch_folder(self.settings.scratch()) as folder,
         ):
             try:
-                published = self._train_and_publish(claim, lease, folder, clock)
+                with scratch_folder(self.settings.scratch()) as folder:
+                    published = self._train_and_publish(claim, lease, folder, clock)
                 self.metrics.ended("succeeded" if published else "lost")
             except Stopped:
                 self.metrics.ended(self._record_stop(claim, lease))
@@ -93,7 +94,16 @@ class Worker:
                 self.metrics.ended("failed" if held else "lost", code)
             except ClipCiteError as error:
                 logger.warning("%s: attempt %d ended, %s: %s", job_id, claim.attempt, error.code, error)
-                self.metrics.ended(self._give_back(claim, error.code, error.detail), error.code)
+                # A full disk is not the job's fault: it waits for room, however long that takes.
+                full = error.code == StorageFull.code
+                outcome = self._give_back(
+                    claim,
+                    error.code,
+                    error.detail,
+                    spend_attempt=not full,
+                    delay_seconds=self.settings.redispatch_seconds if full else 0,
+                )
+                self.metrics.ended(outcome, error.code)
             except Exception:
                 logger.exception("%s: attempt %d ended by a fault of ours", job_id, claim.attempt)
                 code, detail = "internal_error", "Something went wrong in the worker; its log says what."
@@ -133,7 +143,7 @@ class Worker:
         if lease.cancelled.is_set() or lease.lost.is_set():
             raise Stopped
         clock.begin("publishing")
-        published = self._publish(claim, folder, result["metrics"])
+        published = self._publish(claim, folder, result["metrics"], should_stop)
         clock.begin(None)
         return published
 
@@ -146,7 +156,7 @@ class Worker:
             if should_stop():
                 raise Stopped
             file = f"{picture.position:05d}"
-            self.blobs.fetch(picture.blob_key, folder / file)
+            self.blobs.fetch(picture.blob_key, folder / file, sha256=picture.sha256)
             shots.append({"file": file, "class_name": picture.class_name, "split": picture.split})
         task = Task(
             config=claim.config,
@@ -158,19 +168,18 @@ class Worker:
         )
         (folder / TASK).write_text(json.dumps(asdict(task)), encoding="utf-8")
 
-    def _publish(self, claim: Claim, folder: Path, metrics: dict[str, Any]) -> bool:
+    def _publish(
+        self, claim: Claim, folder: Path, metrics: dict[str, Any], should_stop: Callable[[], bool]
+    ) -> bool:
         """Weights first, under a name that was never used; then job and model in one commit."""
         manifest = read_manifest((folder / MANIFEST).read_bytes())
         model_id = new_id("mdl")
         prefix = f"models/{model_id}"
-        weights_key, manifest_key = f"{prefix}/{WEIGHTS}", f"{prefix}/{MANIFEST}"
         published = False
         try:
-            self.blobs.put(weights_key, folder / WEIGHTS)
-            self.blobs.put(manifest_key, folder / MANIFEST)
-            self.blobs.fetch(weights_key, folder / "stored")
-            if file_sha256(folder / "stored") != manifest.sha256:
-                raise RuntimeError("The storage gave back other bytes than were written.")
+            if file_sha256(folder / WEIGHTS) != manifest.sha256:
+                raise CorruptWeights("The trained weights changed on the worker's disk; check that disk.")
+            store_weights(self.blobs, prefix, folder, should_stop=should_stop)
             model = NewModel(
                 id=model_id,
                 name=claim.name,
@@ -180,8 +189,8 @@ class Worker:
                 alpha=claim.config["alpha"],
                 templates=claim.config["templates"],
                 texts=claim.config["texts"],
-                weights_key=weights_key,
-                manifest_key=manifest_key,
+                weights_key=f"{prefix}/{WEIGHTS}",
+                manifest_key=f"{prefix}/{MANIFEST}",
                 sha256=manifest.sha256,
                 bytes=manifest.bytes,
             )
@@ -195,7 +204,13 @@ class Worker:
             raise
         finally:
             if not published:
-                self.blobs.delete_prefix(prefix)
+                self._remove(prefix)
+
+    def _remove(self, prefix: str) -> None:
+        try:
+            self.blobs.delete_prefix(prefix)
+        except ClipCiteError as error:  # what is under way says more
+            logger.warning("%s stays until the dispatcher sweeps it: %s", prefix, error)
 
     def _insist(self, transition: Callable[[Session], T]) -> T:
         """A transition in a transaction of its own, asked for again while the database is away: a
@@ -224,12 +239,26 @@ class Worker:
         logger.info("%s: given back, this worker stops", claim.job_id)
         return outcome
 
-    def _give_back(self, claim: Claim, code: str, detail: str, *, spend_attempt: bool = True) -> str:
+    def _give_back(
+        self,
+        claim: Claim,
+        code: str,
+        detail: str,
+        *,
+        spend_attempt: bool = True,
+        delay_seconds: float = 0,
+    ) -> str:
         """How the attempt has ended, as the metrics call it."""
         most = self.settings.max_attempts
         status = self._insist(
             lambda s: jobs.give_back(
-                s, claim, spend_attempt=spend_attempt, max_attempts=most, code=code, detail=detail
+                s,
+                claim,
+                spend_attempt=spend_attempt,
+                max_attempts=most,
+                code=code,
+                detail=detail,
+                delay_seconds=delay_seconds,
             )
         )
         return "lost" if status is None else "requeued" if status == QUEUED else status

@@ -1,13 +1,13 @@
 """Pictures and weights: bytes under keys, in a folder or in a bucket.
 
-Keys are ours (ids and hashes), never a user's file or class name. A key is written once.
+Keys are ours (ids and hashes), never a user's file or class name. Under a key there is only ever one content.
 """
 
-import os
+import hashlib
 import re
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,11 +16,16 @@ from urllib.request import url2pathname
 
 import obstore
 from obstore.exceptions import BaseError
-from obstore.store import LocalStore, ObjectStore, from_url
+from obstore.store import LocalStore, ObjectStore
 
-from core.store.errors import BlobNotFound, StorageFull, StorageUnavailable
+from core.settings import Settings
+from core.store.bucket import BucketAccess, open_bucket
+from core.store.durable import remove_empty, write_file
+from core.store.errors import BlobDamaged, BlobNotFound, StorageFull, StorageUnavailable
 
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
+# How a full disk, a quota and a full S3 server (MinIO among others) say so.
+_FULL = re.compile(r"No space left|Disk quota|507 Insufficient Storage|StorageFull|QuotaExceeded")
 
 
 @dataclass(frozen=True)
@@ -35,44 +40,82 @@ class Stored:
 class Blobs:
     """Raises StorageUnavailable, or StorageFull, when the storage does not do its part."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, access: BucketAccess | None = None) -> None:
+        """On `file:///folder`, or on `s3://bucket/prefix` with that access."""
         self._folder: Path | None = None
         with _storage_errors("opened"):
-            if urlsplit(url).scheme == "file":
+            scheme = urlsplit(url).scheme
+            if scheme == "file":
                 self._folder = Path(url2pathname(urlsplit(url).path))
                 self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self._store: ObjectStore = LocalStore(self._folder)
+            elif scheme == "s3":
+                self._store = open_bucket(url, access or BucketAccess())
             else:
-                try:
-                    self._store = from_url(url)
-                except ValueError as error:
-                    raise OSError(f"{error}, in {url!r}") from error
+                raise OSError(f"it must be file:///folder or s3://bucket/prefix, not {scheme or 'a path'}")
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Blobs":
+        """The storage of the settings."""
+        key, secret = settings.s3_access_key, settings.s3_secret_key
+        access = BucketAccess(
+            endpoint=settings.s3_endpoint,
+            region=settings.s3_region,
+            access_key=key.get_secret_value() if key else None,
+            secret_key=secret.get_secret_value() if secret else None,
+        )
+        return cls(settings.blobs_url(), access)
 
     def put(self, key: str, data: bytes | Path) -> None:
         """Store bytes or a file's content: readers see all of it or nothing. It survives a power
         cut from the moment that this returns."""
+        _checked(key)
         with _storage_errors("written"):
-            obstore.put(self._store, _checked(key), data)
             if self._folder is not None:
-                self._sync(key)
+                write_file(self._folder, self._folder / key, data)
+            else:
+                obstore.put(self._store, key, data)
 
     def get(self, key: str) -> bytes:
         """Raises BlobNotFound."""
         with _storage_errors("read", key):
             return bytes(obstore.get(self._store, _checked(key)).bytes())
 
-    def fetch(self, key: str, to: Path) -> None:
-        """Copy to a file, without holding it in memory. Raises BlobNotFound."""
+    def fetch(self, key: str, to: Path, *, sha256: str) -> None:
+        """Copy to a file, without holding it in memory.
+
+        Raises:
+            BlobNotFound.
+            BlobDamaged: it is not what `sha256` says; then there is no file.
+        """
         part = to.with_name(f"{to.name}.{secrets.token_hex(4)}.part")
+        digest = hashlib.sha256()
         try:
-            with _storage_errors("read", key):
-                chunks = obstore.get(self._store, _checked(key)).stream()
-                with part.open("wb") as file:
-                    for chunk in chunks:
-                        file.write(chunk)
-                part.replace(to)
+            with part.open("wb") as file:
+                for chunk in self._chunks(key):
+                    digest.update(chunk)
+                    file.write(chunk)
+            if digest.hexdigest() != sha256:
+                raise _damaged(key)
+            part.replace(to)
+        except OSError as error:
+            if _FULL.search(str(error)):
+                raise StorageFull(
+                    f"The disk of {to.parent.parent} is full, where jobs are worked on. Make room there."
+                ) from error
+            raise
         finally:
             part.unlink(missing_ok=True)
+
+    def verify(self, key: str, *, bytes: int, sha256: str) -> None:
+        """Read it back: is it what was put? Raises BlobDamaged, BlobNotFound."""
+        with _storage_errors("read", key):
+            size = obstore.head(self._store, _checked(key))["size"]
+        digest = hashlib.sha256()
+        for chunk in self._chunks(key) if size == bytes else ():
+            digest.update(chunk)
+        if digest.hexdigest() != sha256:
+            raise _damaged(key)
 
     def list(self, prefix: str) -> list[Stored]:
         """Everything below `prefix`, a folder; an empty one is everything."""
@@ -88,13 +131,13 @@ class Blobs:
             if not keys:
                 break
             try:
-                with _storage_errors("deleted"):
+                with _storage_errors("deleted", prefix):
                     obstore.delete(self._store, keys)
             except BlobNotFound:  # somebody else deletes the same
                 if attempt == 4:
                     raise
         if self._folder is not None:
-            _remove_empty(self._folder / prefix)
+            remove_empty(self._folder / prefix)
 
     def check(self) -> None:
         """Raises StorageUnavailable unless a blob can be written, read and deleted."""
@@ -113,29 +156,16 @@ class Blobs:
         finally:
             self.delete_prefix(folder)
 
-    def _sync(self, key: str) -> None:
-        """obstore writes beside the target and renames, but leaves both in the system's memory."""
-        assert self._folder is not None
-        path = self._folder / key
-        _fsync(path)
-        while path != self._folder:  # new folders are entries of their parents
-            path = path.parent
-            _fsync(path)
-
-
-def _remove_empty(folder: Path) -> None:
-    """Not its parents: somebody may be about to write beside it."""
-    for path, _, _ in os.walk(folder, topdown=False):
-        with suppress(OSError):
-            Path(path).rmdir()
-
-
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    def _chunks(self, key: str) -> Iterator[bytes]:
+        """Only what the storage does wrong becomes an error of the storage, not what the reader does."""
+        with _storage_errors("read", key):
+            chunks = iter(obstore.get(self._store, _checked(key)).stream())
+        while True:
+            with _storage_errors("read", key):
+                chunk = next(chunks, None)
+            if chunk is None:
+                return
+            yield bytes(chunk)
 
 
 def _checked(key: str) -> str:
@@ -145,19 +175,36 @@ def _checked(key: str) -> str:
     return key
 
 
+def _damaged(key: str) -> BlobDamaged:
+    return BlobDamaged(
+        f"The stored file {key!r} is not what was written (another size or SHA-256). Restore it from a "
+        "backup of the storage."
+    )
+
+
 @contextmanager
 def _storage_errors(verb: str, key: str | None = None) -> Iterator[None]:
+    """`key` is what was asked for: without one nothing can be missing."""
     try:
         yield
-    except FileNotFoundError as error:
-        raise BlobNotFound(
-            f"The stored file {key or ''!r} is missing. Restore it from a backup of the storage."
-        ) from error
     except (BaseError, OSError) as error:
-        said = next(iter(str(error).splitlines()), type(error).__name__)
-        if "No space left" in said or "Disk quota" in said:
-            raise StorageFull("The storage is full. Make room on the disk of CLIPCITE_BLOB_URL.") from error
+        text = str(error)
+        if isinstance(error, FileNotFoundError) and key is not None and "NoSuchBucket" not in text:
+            raise BlobNotFound(
+                f"The stored file {key!r} is missing. Restore it from a backup of the storage."
+            ) from error
+        if _FULL.search(text):
+            raise StorageFull(
+                "The storage is full. Make room on the disk or in the bucket of CLIPCITE_BLOB_URL."
+            ) from error
         raise StorageUnavailable(
-            f"The storage can't be {verb} ({said}). Check CLIPCITE_BLOB_URL, that the service may "
-            "write there and, for a bucket, that it can be reached."
+            f"The storage can't be {verb} ({_said(error)}). Check CLIPCITE_BLOB_URL, that the service may "
+            "write there and, for a bucket, CLIPCITE_S3_ENDPOINT and the keys."
         ) from error
+
+
+def _said(error: Exception) -> str:
+    """One line of what obstore says in many, with the code of an S3 error."""
+    first = next(iter(str(error).splitlines()), type(error).__name__).partition(": <?xml")[0]
+    code = re.search(r"<Code>(\w+)</Code>", str(error))
+    return f"{first}, {code[1]}" if code else first

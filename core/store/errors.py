@@ -29,6 +29,13 @@ class BlobNotFound(ClipCiteError):
     status = 503
 
 
+class BlobDamaged(ClipCiteError):
+    """A blob is there, but not with the bytes that were stored."""
+
+    code = "blob_damaged"
+    status = 503
+
+
 class QueueUnavailable(ClipCiteError):
     """The broker takes no message. No job is lost by that, they wait in the database."""
 

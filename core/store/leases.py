@@ -142,25 +142,34 @@ def finish_cancelled(session: Session, claim: Claim) -> bool:
 
 
 def give_back(
-    session: Session, claim: Claim, *, spend_attempt: bool, max_attempts: int, code: str, detail: str
+    session: Session,
+    claim: Claim,
+    *,
+    spend_attempt: bool,
+    max_attempts: int,
+    code: str,
+    detail: str,
+    delay_seconds: float = 0,
 ) -> str | None:
     """The job goes back to the queue: the worker stops (`spend_attempt=False`, it was not the
     job's fault), or something went wrong that may go right elsewhere (True: after `max_attempts`
-    the job has failed with `code` and `detail`). Cancelled if that was asked for. Returns its
-    status, None if the lease is lost."""
+    the job has failed with `code` and `detail`). Cancelled if that was asked for. It is not due
+    again before `delay_seconds`. Returns its status, None if the lease is lost."""
     job = _held(session, claim)
     if job is None:
         return None
     attempts = job.attempts if spend_attempt else job.attempts - 1
+    at = database_now(session)
     released = release(
         session,
         job,
-        at=database_now(session),
+        at=at,
         attempts=attempts,
         exhausted=spend_attempt and attempts >= max_attempts,
         reason=code,
         code=code,
         detail=detail,
+        due=at + timedelta(seconds=delay_seconds),
     )
     return None if released is None else released.status
 
@@ -175,8 +184,9 @@ def release(
     reason: str,
     code: str,
     detail: str,
+    due: datetime | None = None,
 ) -> Job | None:
-    """A running job that nobody runs any more: cancelled, failed or queued again."""
+    """A running job that nobody runs any more: cancelled, failed or queued again, `due` now or then."""
     if job.cancel_requested:
         return cancel(session, job.id, token=job.lease_token, allowed=[RUNNING], at=at)
     if exhausted:
@@ -190,7 +200,7 @@ def release(
         event="requeued",
         data={"reason": reason, "detail": storable(detail)},
         attempts=attempts,
-        **back_to_queue(at),
+        **back_to_queue(due or at),
     )
 
 

@@ -62,15 +62,15 @@ def ended(at: datetime) -> dict[str, Any]:
     return {"finished_at": at, "lease_token": None, "lease_expires_at": None}
 
 
-def back_to_queue(at: datetime) -> dict[str, Any]:
-    """Queued again, and due now. It keeps its place: the queue goes by the time of creation."""
+def back_to_queue(due: datetime) -> dict[str, Any]:
+    """Queued again. It keeps its place: the queue goes by the time of creation."""
     return {
         "status": "queued",
         "lease_token": None,
         "lease_expires_at": None,
         "worker": None,
         "progress": None,
-        "next_dispatch_at": at,
+        "next_dispatch_at": due,
     }
 
 

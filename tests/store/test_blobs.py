@@ -1,13 +1,27 @@
-"""Blobs in a folder."""
+"""Blobs in a folder and in a bucket: the same promises; then what only one of them can break."""
 
+import hashlib
 import os
 import threading
 from pathlib import Path
 
 import pytest
 
+from core.settings import Settings
 from core.store.blobs import Blobs
-from core.store.errors import BlobNotFound, StorageUnavailable
+from core.store.errors import BlobDamaged, BlobNotFound, StorageUnavailable
+
+
+def bucket(endpoint: str, name: str, prefix: str = "a/prefix") -> Blobs:
+    return Blobs.of(
+        Settings(
+            blob_url=f"s3://{name}/{prefix}",
+            s3_endpoint=endpoint,
+            s3_region="us-east-1",
+            s3_access_key="key",
+            s3_secret_key="secret",
+        )
+    )
 
 
 @pytest.fixture
@@ -15,51 +29,113 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "a b%20ü" / "blobs"
 
 
+@pytest.fixture(params=["file", "s3"])
+def either(request: pytest.FixtureRequest, folder: Path) -> Blobs:
+    if request.param == "file":
+        return Blobs(folder.as_uri())
+    return bucket(request.getfixturevalue("s3_endpoint"), request.getfixturevalue("s3_bucket"))
+
+
 @pytest.fixture
 def blobs(folder: Path) -> Blobs:
     return Blobs(folder.as_uri())
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def files(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
 
 
-def test_bytes_and_files_there_and_back(blobs: Blobs, folder: Path, tmp_path: Path) -> None:
+def keys(blobs: Blobs, prefix: str = "") -> list[str]:
+    return sorted(blob.key for blob in blobs.list(prefix))
+
+
+def test_bytes_and_files_there_and_back(either: Blobs, tmp_path: Path) -> None:
     large = os.urandom(12_000_000)  # more than one part
     (tmp_path / "large").write_bytes(large)
-    blobs.put("jobs/a/1", b"small")
-    blobs.put("models/m/weights.safetensors", tmp_path / "large")
-    blobs.put("empty", b"")
+    either.put("jobs/a/1", b"small")
+    either.put("models/m/weights.safetensors", tmp_path / "large")
+    either.put("empty", b"")
 
-    assert blobs.get("jobs/a/1") == b"small"
-    assert blobs.get("empty") == b""
-    blobs.fetch("models/m/weights.safetensors", tmp_path / "copy")
+    assert either.get("jobs/a/1") == b"small"
+    assert either.get("empty") == b""
+    either.fetch("models/m/weights.safetensors", tmp_path / "copy", sha256=sha256(large))
     assert (tmp_path / "copy").read_bytes() == large
-    assert folder.stat().st_mode & 0o077 == 0
+    either.verify("models/m/weights.safetensors", bytes=len(large), sha256=sha256(large))
+    either.verify("empty", bytes=0, sha256=sha256(b""))
 
 
-def test_listing_and_deleting_a_folder_leaves_no_empty_ones(blobs: Blobs, folder: Path) -> None:
+def test_listing_and_deleting_a_folder(either: Blobs) -> None:
     for key in ("jobs/a/1", "jobs/a/deep/2", "jobs/ab/1"):
-        blobs.put(key, b"xyz")
-    assert sorted((b.key, b.bytes) for b in blobs.list("jobs/a")) == [("jobs/a/1", 3), ("jobs/a/deep/2", 3)]
-    assert len(blobs.list("")) == 3
-    blobs.delete_prefix("jobs/a")
-    blobs.delete_prefix("jobs/a")  # gone already
-    assert files(folder) == ["jobs", "jobs/ab", "jobs/ab/1"]
+        either.put(key, b"xyz")
+    assert sorted((b.key, b.bytes) for b in either.list("jobs/a")) == [("jobs/a/1", 3), ("jobs/a/deep/2", 3)]
+    assert len(either.list("")) == 3
+    either.delete_prefix("jobs/a")
+    either.delete_prefix("jobs/a")  # gone already
+    assert keys(either) == ["jobs/ab/1"]
 
 
-def test_a_missing_blob_is_named(blobs: Blobs, tmp_path: Path) -> None:
-    for ask in (lambda: blobs.get("no/such"), lambda: blobs.fetch("no/such", tmp_path / "copy")):
+def test_a_missing_blob_is_named(either: Blobs, tmp_path: Path) -> None:
+    for ask in (
+        lambda: either.get("no/such"),
+        lambda: either.fetch("no/such", tmp_path / "copy", sha256=sha256(b"")),
+        lambda: either.verify("no/such", bytes=0, sha256=sha256(b"")),
+    ):
         with pytest.raises(BlobNotFound, match="no/such"):
             ask()
-    assert not (tmp_path / "copy").exists()
+    assert list(tmp_path.glob("copy*")) == []
+
+
+def test_other_bytes_than_were_written(either: Blobs, tmp_path: Path) -> None:
+    either.put("jobs/a/1", b"right")
+    for ask in (
+        lambda: either.fetch("jobs/a/1", tmp_path / "copy", sha256=sha256(b"wrong")),
+        lambda: either.verify("jobs/a/1", bytes=5, sha256=sha256(b"wrong")),
+        lambda: either.verify("jobs/a/1", bytes=4, sha256=sha256(b"right")),
+    ):
+        with pytest.raises(BlobDamaged, match=r"jobs/a/1.*backup"):
+            ask()
+    assert list(tmp_path.glob("copy*")) == []
+
+
+def test_two_prefixes_of_a_bucket_know_nothing_of_each_other(s3_endpoint: str, s3_bucket: str) -> None:
+    one, other, whole = (bucket(s3_endpoint, s3_bucket, prefix) for prefix in ("one", "o", ""))
+    one.put("jobs/a/1", b"x")
+    assert keys(other) == []
+    assert keys(whole) == ["one/jobs/a/1"]
+    whole.delete_prefix("one")
+    assert keys(one) == []
+
+
+def test_the_usual_variables_will_do(
+    s3_endpoint: str, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {
+        "AWS_ENDPOINT_URL": s3_endpoint,
+        "AWS_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+    }.items():
+        monkeypatch.setenv(name, value)
+    Blobs(f"s3://{s3_bucket}").check()
+
+
+def test_deleting_leaves_no_empty_folders(blobs: Blobs, folder: Path) -> None:
+    for key in ("jobs/a/1", "jobs/a/deep/2", "jobs/ab/1"):
+        blobs.put(key, b"xyz")
+    blobs.delete_prefix("jobs/a")
+    assert files(folder) == ["jobs", "jobs/ab", "jobs/ab/1"]
+    assert folder.stat().st_mode & 0o077 == 0
 
 
 @pytest.mark.parametrize(
     "key", ["", "../x", "/etc/passwd", "a/../b", "a//b", "a/", "red fox", "a\0", "ü", "."]
 )
-def test_only_our_own_keys(blobs: Blobs, key: str) -> None:
-    for ask in (blobs.get, blobs.delete_prefix, lambda key: blobs.put(key, b"")):
+def test_only_our_own_keys(either: Blobs, key: str) -> None:
+    for ask in (either.get, either.delete_prefix, lambda key: either.put(key, b"")):
         with pytest.raises(ValueError, match="Not a key"):
             ask(key)
 
@@ -88,7 +164,7 @@ def test_readers_see_all_of_it_or_nothing(blobs: Blobs, folder: Path) -> None:
 
 
 def test_two_that_delete_the_same(blobs: Blobs, folder: Path) -> None:
-    for _ in range(10):
+    for _ in range(4):
         for number in range(20):
             blobs.put(f"jobs/a/{number}", b"x")
         threads = [threading.Thread(target=blobs.delete_prefix, args=["jobs/a"]) for _ in range(3)]
@@ -102,6 +178,7 @@ def test_two_that_delete_the_same(blobs: Blobs, folder: Path) -> None:
 def test_what_is_written_is_synced_with_its_folders(
     blobs: Blobs, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The file before it gets its name, the folders after it."""
     synced: list[Path] = []
     real = os.fsync
 
@@ -111,17 +188,20 @@ def test_what_is_written_is_synced_with_its_folders(
 
     monkeypatch.setattr(os, "fsync", fsync)
     blobs.put("jobs/a/1", b"x")
-    assert synced == [folder / "jobs/a/1", folder / "jobs/a", folder / "jobs", folder]
+    file, *folders = synced
+    assert (file.parent, file.suffix) == (folder / "jobs/a", ".part")
+    assert folders == [folder / "jobs/a", folder / "jobs", folder]
+    assert files(folder) == ["jobs", "jobs/a", "jobs/a/1"]
 
 
-def test_check(blobs: Blobs, folder: Path) -> None:
-    blobs.check()
-    assert files(folder) == []
+def test_check(either: Blobs) -> None:
+    either.check()
+    assert keys(either) == []
 
 
 def test_a_folder_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    for url in ((tmp_path / "file" / "blobs").as_uri(), "gopher://nowhere", "nonsense"):
+    for url in ((tmp_path / "file" / "blobs").as_uri(), "gopher://nowhere", "nonsense", "s3://"):
         with pytest.raises(StorageUnavailable, match="CLIPCITE_BLOB_URL") as refused:
             Blobs(url)
         assert refused.value.status == 503
@@ -132,3 +212,16 @@ def test_check_sees_a_folder_that_went_away(blobs: Blobs, folder: Path) -> None:
     folder.write_bytes(b"")
     with pytest.raises(StorageUnavailable):
         blobs.check()
+
+
+def test_a_bucket_that_is_not_there(s3_endpoint: str, tmp_path: Path) -> None:
+    without = bucket(s3_endpoint, "nobody-made-it")
+    for ask in (
+        without.check,
+        lambda: without.put("a", b""),
+        lambda: without.get("a"),
+        lambda: without.list(""),
+    ):
+        with pytest.raises(StorageUnavailable, match=r"NoSuchBucket.*CLIPCITE_S3_ENDPOINT") as refused:
+            ask()
+        assert "secret" not in refused.value.detail

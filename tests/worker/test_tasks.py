@@ -1,8 +1,10 @@
 """One job through a worker: its row, its trainer, and the trainer that stands by."""
 
+import hashlib
 import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -26,7 +28,7 @@ def make_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mak
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # more only spin on work this small
     made = []
 
-    def make(**given: bool) -> Worker:
+    def make(**given: Any) -> Worker:
         settings = Settings(data=tmp_path / "data", cache=tmp_path / "cache", device="cpu", **given)
         migrate.upgrade(settings.sqlalchemy_url())
         made.append(
@@ -51,7 +53,8 @@ def queue_job(worker: Worker, folder: Path) -> str:
             picture, "PNG"
         )
         worker.blobs.put(f"jobs/x/{i}", picture.getvalue())
-        pictures.append(NewPicture("train", name, f"{i}.png", f"jobs/x/{i}", "0" * 64, 3))
+        sha256 = hashlib.sha256(picture.getvalue()).hexdigest()
+        pictures.append(NewPicture("train", name, f"{i}.png", f"jobs/x/{i}", sha256, 3))
     config = resolve_config(backbone=make_tiny_backbone(folder / "tiny"), epochs=1)
     return new_job(worker.database, config=config.to_dict(), pictures=pictures)
 
@@ -84,3 +87,15 @@ def test_without_the_setting_none_stands_by(make_worker: MakeWorker, tmp_path: P
     worker.run(job_id)
     assert job_of(worker.database, job_id).status == "succeeded"
     assert trainers() == []
+
+
+def test_a_picture_that_changed_in_the_storage_is_not_trained_on(
+    make_worker: MakeWorker, tmp_path: Path
+) -> None:
+    worker = make_worker(warm_trainer=False, max_attempts=1)
+    job_id = queue_job(worker, tmp_path)
+    worker.blobs.put("jobs/x/2", b"other bytes")
+    worker.run(job_id)
+    job = job_of(worker.database, job_id)
+    assert (job.status, job.error_code) == ("failed", "blob_damaged")
+    assert "backup" in str(job.error_detail)

@@ -1,0 +1,94 @@
+"""A bucket behind a bad line: what is retried, what is refused, and that neither gives wrong bytes."""
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from core.store import bucket as bucket_module
+from core.store.blobs import Blobs
+from core.store.errors import BlobDamaged, StorageFull, StorageUnavailable
+from tests.store.faulty import Faults, faulty
+from tests.store.test_blobs import bucket, keys, sha256
+
+LARGE = os.urandom(6_000_000)  # two parts
+
+
+@pytest.fixture
+def faults(s3_endpoint: str) -> Iterator[Faults]:
+    with faulty(s3_endpoint) as faults:
+        yield faults
+
+
+@pytest.fixture
+def blobs(faults: Faults, s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> Blobs:
+    """With less patience than a service has."""
+    monkeypatch.setattr(bucket_module, "RETRY_SECONDS", 2)
+    monkeypatch.setattr(bucket_module, "SILENCE_SECONDS", 0.7)
+    return bucket(faults.url, s3_bucket)
+
+
+@pytest.mark.parametrize("fault", ["503", "reset", "lost", "hang"])
+def test_writing_is_tried_again(blobs: Blobs, faults: Faults, tmp_path: Path, fault: str) -> None:
+    (tmp_path / "large").write_bytes(LARGE)
+    faults.expect("PUT", fault, "503")
+    blobs.put("jobs/a/1", b"small")
+    faults.expect("PUT", "none", fault)
+    faults.expect("POST", "503")
+    blobs.put("models/m/weights", tmp_path / "large")
+    assert faults.seen.count(f"PUT {fault}") >= 2
+    assert blobs.get("jobs/a/1") == b"small"
+    blobs.verify("models/m/weights", bytes=len(LARGE), sha256=sha256(LARGE))
+    assert keys(blobs) == ["jobs/a/1", "models/m/weights"]
+
+
+@pytest.mark.parametrize("fault", ["503", "reset", "slow", "hang", "cut"])
+def test_reading_is_tried_again(blobs: Blobs, faults: Faults, tmp_path: Path, fault: str) -> None:
+    blobs.put("large", LARGE)
+    faults.expect("GET", fault, "503", fault)
+    try:
+        assert blobs.get("large") == LARGE
+        blobs.fetch("large", tmp_path / "copy", sha256=sha256(LARGE))
+        assert (tmp_path / "copy").read_bytes() == LARGE
+    except StorageUnavailable:
+        # An answer that broke off may be refused as well; it is never taken for all of it.
+        assert fault == "cut"
+        assert list(tmp_path.glob("copy*")) == []
+
+
+def test_half_an_answer_is_never_taken_for_all_of_it(blobs: Blobs, faults: Faults, tmp_path: Path) -> None:
+    blobs.put("large", LARGE)
+    faults.expect("GET", "short", "short")
+    with pytest.raises(BlobDamaged):
+        blobs.verify("large", bytes=len(LARGE), sha256=sha256(LARGE))
+    with pytest.raises(BlobDamaged):
+        blobs.fetch("large", tmp_path / "copy", sha256=sha256(LARGE))
+    assert list(tmp_path.glob("copy*")) == []
+    blobs.fetch("large", tmp_path / "copy", sha256=sha256(LARGE))
+
+
+def test_deleting_is_tried_again(blobs: Blobs, faults: Faults) -> None:
+    for number in range(3):
+        blobs.put(f"jobs/a/{number}", b"x")
+    faults.expect("POST", "503", "lost")
+    faults.expect("GET", "503", "reset")
+    blobs.delete_prefix("jobs/a")
+    assert keys(blobs) == []
+
+
+def test_a_server_that_stays_away_is_given_up(blobs: Blobs, faults: Faults) -> None:
+    faults.expect("PUT", *["503"] * 100)
+    began = time.monotonic()
+    with pytest.raises(StorageUnavailable, match="503") as refused:
+        blobs.put("jobs/a/1", b"x")
+    assert refused.value.status == 503
+    assert time.monotonic() - began < 10
+    assert 3 <= faults.seen.count("PUT 503") <= 9
+
+
+def test_a_full_server_is_called_full(blobs: Blobs, faults: Faults) -> None:
+    faults.expect("PUT", *["507"] * 100)
+    with pytest.raises(StorageFull, match="Make room"):
+        blobs.put("jobs/a/1", b"x")

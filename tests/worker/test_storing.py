@@ -1,0 +1,94 @@
+"""Weights on their way into a storage that fails."""
+
+import hashlib
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from core.clip.manifest import MANIFEST, WEIGHTS
+from core.store import bucket as bucket_module
+from core.store.blobs import Blobs
+from core.store.errors import StorageUnavailable
+from tests.store.faulty import faulty
+from tests.store.test_blobs import bucket
+from worker.storing import store_weights
+from worker.supervise import Stopped
+
+StoreWeights = Callable[..., None]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """What a trainer leaves, as far as the storage is concerned."""
+    folder = tmp_path / "trained"
+    folder.mkdir()
+    (folder / WEIGHTS).write_bytes(os.urandom(200_000))
+    (folder / MANIFEST).write_bytes(b"{}")
+    return folder
+
+
+def never() -> bool:
+    return False
+
+
+def test_no_fault_leads_to_broken_weights(
+    folder: Path, s3_endpoint: str, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """10 models through a storage that does something wrong at most requests: each is stored whole."""
+    monkeypatch.setattr(bucket_module, "RETRY_SECONDS", 1)
+    dice = random.Random(7)
+    sure = bucket(s3_endpoint, s3_bucket)
+    with faulty(s3_endpoint) as faults:
+        blobs = bucket(faults.url, s3_bucket)
+        for model in range(10):
+            for method in ("PUT", "GET", "HEAD"):
+                kinds = ["none", "503", "reset", "lost", *(["cut", "short"] if method == "GET" else [])]
+                faults.expect(method, *dice.choices(kinds, k=2))
+            store_weights(
+                blobs,
+                f"models/{model}",
+                folder,
+                should_stop=never,
+                patience_seconds=60,
+                pause_seconds=0.01,
+            )
+            for name in (WEIGHTS, MANIFEST):
+                assert sure.get(f"models/{model}/{name}") == (folder / name).read_bytes()
+    assert sum(not seen.endswith("none") for seen in faults.seen) > 20
+
+
+def test_what_was_stored_wrong_is_stored_again(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that says yes and keeps something else, the first two times."""
+    blobs = Blobs((tmp_path / "blobs").as_uri())
+    put, wrong = blobs.put, [b"", b"x" * 200_000]
+
+    def lie(key: str, data: bytes | Path) -> None:
+        put(key, wrong.pop() if wrong and key.endswith(WEIGHTS) else data)
+
+    monkeypatch.setattr(blobs, "put", lie)
+    store_weights(blobs, "models/m", folder, should_stop=never, pause_seconds=0.01)
+    content = (folder / WEIGHTS).read_bytes()
+    blobs.verify(f"models/m/{WEIGHTS}", bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+    assert wrong == []
+
+
+def test_it_waits_for_the_storage_but_not_for_ever(folder: Path, tmp_path: Path) -> None:
+    blobs = Blobs((tmp_path / "blobs").as_uri())
+    (tmp_path / "blobs").rmdir()
+    (tmp_path / "blobs").write_bytes(b"in the way")
+    with pytest.raises(StorageUnavailable):
+        store_weights(blobs, "models/m", folder, should_stop=never, patience_seconds=0.2, pause_seconds=0.05)
+    asked = 0
+
+    def asked_thrice() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked == 3
+
+    with pytest.raises(Stopped):
+        store_weights(blobs, "models/m", folder, should_stop=asked_thrice)

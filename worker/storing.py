@@ -1,0 +1,52 @@
+"""The weights of a finished training: into the storage, and read back before anybody relies on them."""
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from core.clip.manifest import MANIFEST, WEIGHTS, file_sha256
+from core.store.blobs import Blobs
+from core.store.errors import BlobDamaged, BlobNotFound, StorageUnavailable
+from worker.supervise import Stopped
+
+logger = logging.getLogger(__name__)
+PATIENCE_SECONDS = 3_600
+"""A full or absent storage is waited for in place: the training is done and would only be lost, and no other
+job could be published either."""
+PAUSE_SECONDS = 15.0
+
+
+def store_weights(
+    blobs: Blobs,
+    prefix: str,
+    folder: Path,
+    *,
+    should_stop: Callable[[], bool],
+    patience_seconds: float = PATIENCE_SECONDS,
+    pause_seconds: float = PAUSE_SECONDS,
+) -> None:
+    """Put weights and manifest of `folder` below `prefix`, which nobody used before, and check size and
+    SHA-256 of what can be read there.
+
+    Raises:
+        StorageUnavailable, StorageFull, BlobDamaged, BlobNotFound: not within `patience_seconds`.
+        Stopped: `should_stop` meanwhile.
+    """
+    until = time.monotonic() + patience_seconds
+    while True:
+        try:
+            for name in (WEIGHTS, MANIFEST):
+                file = folder / name
+                blobs.put(f"{prefix}/{name}", file)
+                blobs.verify(f"{prefix}/{name}", bytes=file.stat().st_size, sha256=file_sha256(file))
+            return
+        except (StorageUnavailable, BlobDamaged, BlobNotFound) as error:
+            if time.monotonic() > until:
+                raise
+            logger.warning("%s can't be stored yet, %s: %s", prefix, error.code, error)
+        again = time.monotonic() + pause_seconds
+        while time.monotonic() < again:
+            if should_stop():
+                raise Stopped
+            time.sleep(min(0.2, pause_seconds))
