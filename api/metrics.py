@@ -28,6 +28,11 @@ class WarmModels(Collector):
             ("bytes", "Memory of those, without the backbones that they share.", counts.bytes),
         ):
             yield GaugeMetricFamily(f"clipcite_warm_{name}", meaning, value=value)
+        yield GaugeMetricFamily(
+            "clipcite_unavailable_models",
+            "Models that were asked for and whose files are missing or damaged; the log says which.",
+            value=self._serving.unavailable_models(),
+        )
         for name, meaning, value in (
             ("hits", "Requests whose model was in memory.", float(counts.hits)),
             ("misses", "Requests that had to wait for their model.", counts.misses),

@@ -66,7 +66,9 @@ def load_weights(data: bytes, manifest: Manifest, backbone: Backbone) -> Weights
             another shape or is not finite.
     """
     if hashlib.sha256(data).hexdigest() != manifest.sha256:
-        raise CorruptWeights("The stored weights of the model are damaged (another SHA-256); adapt again.")
+        raise CorruptWeights(
+            "The stored weights of the model are damaged (another SHA-256); restore them or adapt again."
+        )
     if manifest.backbone_sha256 != backbone.sha256:
         raise CorruptWeights(
             f"The model was made from other weights of {manifest.backbone!r} than the ones installed now; "

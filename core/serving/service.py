@@ -15,17 +15,18 @@ from core.clip.backbone import Backbone, load_backbone
 from core.clip.balance import NEW, NEW_NAMES_BALANCE
 from core.clip.classifier import Classifier
 from core.clip.config import resolve_config
-from core.clip.errors import BadPicture, ClipCiteError, UnknownBackbone
+from core.clip.errors import BadPicture, ClipCiteError, CorruptWeights, UnknownBackbone
 from core.clip.images import PictureLimits, open_picture
 from core.clip.manifest import read_manifest
 from core.clip.prompts import class_indices, class_texts
-from core.clip.weights import load_weights
+from core.clip.weights import Weights, load_weights
 from core.serving.cache import CacheCounts, StillLoading, WarmCache
+from core.serving.unavailable import Unavailable
 from core.serving.warm import WarmClassifier
 from core.settings import Settings
 from core.store import models
 from core.store.blobs import Blobs
-from core.store.errors import BlobNotFound
+from core.store.errors import BlobNotFound, ModelNotFound
 from core.store.session import Database
 from core.store.tables import Model
 
@@ -79,6 +80,7 @@ class Serving:
         self._closed = threading.Event()
         self._default_size = resolve_config(backbone=settings.backbone).image_size
         self._warm: WarmCache[WarmClassifier] = WarmCache(settings.model_cache_bytes, lambda warm: warm.bytes)
+        self._unavailable = Unavailable()
         self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="decoder")
         # One forward pass at a time: it uses every core, or the whole GPU, already.
         self._compute = threading.Lock()
@@ -107,6 +109,9 @@ class Serving:
     def warm_models(self) -> CacheCounts:
         return self._warm.counts()
 
+    def unavailable_models(self) -> int:
+        return self._unavailable.count()
+
     def close(self) -> None:
         self._closed.set()
         self._warm.close()
@@ -115,6 +120,7 @@ class Serving:
     def forget(self, model_id: str) -> None:
         """The model was deleted. Requests that hold it still finish."""
         self._warm.drop(lambda key: isinstance(key, tuple) and key[0] == model_id)
+        self._unavailable.forget(model_id)
 
     def classify(
         self,
@@ -131,7 +137,8 @@ class Serving:
         """Score pictures against class names, with a model's id, `stock` or `stock:<backbone>`.
 
         Raises:
-            ModelNotFound, UnknownBackbone, StillLoading, CorruptWeights, BackboneUnavailable.
+            ModelNotFound, UnknownBackbone, StillLoading, BackboneUnavailable, StorageUnavailable.
+            ModelUnavailable: its files are missing or damaged; it is tried again every half minute.
             NoReadablePicture: none of the pictures can be read.
             Busy: others are being served for too long.
         """
@@ -146,12 +153,7 @@ class Serving:
                 row = models.get(session, model, owner=owner)
             backbone_name = row.backbone
             alpha = row.alpha if alpha is None else alpha
-            try:
-                warm = self._adapted(row, alpha)
-            except BlobNotFound:
-                with self.database.read() as session:
-                    models.get(session, model, owner=owner)  # deleted since we looked: a 404
-                raise
+            warm = self._adapted(row, alpha)
         own_texts: Mapping[str, Sequence[str]] = row.texts if row else {}
         recipe = resolve_config(backbone=backbone_name)
         templates = templates or (row.templates if row else recipe.templates)
@@ -237,12 +239,26 @@ class Serving:
 
         def load() -> WarmClassifier:
             backbone = self._backbone(row.backbone, row.image_size)
-            manifest = read_manifest(self.blobs.get(row.manifest_key))
-            weights = load_weights(self.blobs.get(row.weights_key), manifest, backbone)
+            weights = self._weights(row, backbone)
             classifier = Classifier(backbone, weights.theta_1, alpha, weights.shots)
             return WarmClassifier(classifier, shared=False)
 
         return self._warm.get((row.id, alpha), load, wait_seconds=self.settings.model_load_seconds)
+
+    def _weights(self, row: Model, backbone: Backbone) -> Weights:
+        self._unavailable.check(row.id)
+        try:
+            manifest = read_manifest(self.blobs.get(row.manifest_key))
+            if manifest.sha256 != row.sha256:
+                raise CorruptWeights("Its manifest is of other weights than were published.")
+            weights = load_weights(self.blobs.get(row.weights_key), manifest, backbone)
+        except (CorruptWeights, BlobNotFound) as error:
+            with self.database.read() as session:
+                if not models.exists(session, row.id):  # deleted since we looked
+                    raise ModelNotFound(row.id) from error
+            raise self._unavailable.refuse(row.id, error) from error
+        self._unavailable.forget(row.id)
+        return weights
 
     def _backbone(self, name: str, image_size: int | None) -> Backbone:
         """Only called by loaders, which may wait."""

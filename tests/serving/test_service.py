@@ -19,15 +19,16 @@ from torch import Tensor
 from core.clip.backbone import Backbone, tower_parameters
 from core.clip.balance import KeptShots
 from core.clip.classifier import Classifier
-from core.clip.errors import BackboneUnavailable, BadPicture, CorruptWeights, UnknownBackbone
+from core.clip.errors import BackboneUnavailable, BadPicture, UnknownBackbone
 from core.clip.images import open_picture
 from core.serving import service as serving_service
 from core.serving.cache import StillLoading
 from core.serving.service import Answer, ClassName, NoReadablePicture, Serving
+from core.serving.unavailable import ModelUnavailable, Unavailable
 from core.settings import Settings
 from core.store import models
 from core.store.blobs import Blobs
-from core.store.errors import BlobNotFound, ModelNotFound
+from core.store.errors import ModelNotFound, StorageUnavailable
 from core.store.owners import DEFAULT_OWNER
 from core.store.session import Database
 from tests.inputs import crafted
@@ -346,42 +347,90 @@ def weights_of(world: World, model: str) -> Path:
     return world.settings.data / "blobs" / key
 
 
-def test_a_flipped_bit_is_never_served(world: World) -> None:
-    model, good = world.publish(), world.publish()
-    path = weights_of(world, model)
+@pytest.fixture
+def impatient(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    """Each request is a new try."""
+    monkeypatch.setattr(world.serving, "_unavailable", Unavailable(again_seconds=0))
+    return world
+
+
+def test_a_flipped_bit_is_never_served(impatient: World) -> None:
+    model, good = impatient.publish(), impatient.publish()
+    path = weights_of(impatient, model)
     content = path.read_bytes()
     for position in [0, 9, 100, len(content) // 2, len(content) - 1]:
         damaged = bytearray(content)
         damaged[position] ^= 4
         path.write_bytes(damaged)
-        with pytest.raises(CorruptWeights, match="adapt again"):
-            world.ask(model=model)
-    world.ask(model=good)
-    world.ask()
+        with pytest.raises(ModelUnavailable, match=f"{model} can't be used.*adapt again"):
+            impatient.ask(model=model)
+    impatient.ask(model=good)
+    impatient.ask()
     path.write_bytes(content)
-    world.ask(model=model)  # repaired by the operator: no restart is needed
+    impatient.ask(model=model)  # repaired by the operator: no restart is needed
+    assert impatient.serving.unavailable_models() == 0
 
 
-def test_a_damaged_manifest(world: World) -> None:
-    model = world.publish()
-    weights_of(world, model).with_name("manifest.json").write_text('{"format": 1}')
-    with pytest.raises(CorruptWeights):
-        world.ask(model=model)
-
-
-def test_missing_weights(world: World) -> None:
-    model = world.publish()
-    weights_of(world, model).unlink()
-    with pytest.raises(BlobNotFound, match="backup"):
-        world.ask(model=model)
-    world.ask()
+def test_a_damaged_manifest(impatient: World) -> None:
+    model, other = impatient.publish(), impatient.publish(theta_1=moved(impatient.backbone, seed=2))
+    path = weights_of(impatient, model).with_name("manifest.json")
+    for content in ('{"format": 1}', "", weights_of(impatient, other).with_name("manifest.json").read_text()):
+        path.write_text(content)
+        with pytest.raises(ModelUnavailable):
+            impatient.ask(model=model)
 
 
 def test_weights_of_another_backbone(world: World) -> None:
     changed = dataclasses.replace(world.backbone, sha256="0" * 64)
     model = publish_model(world.database, world.blobs, changed)
-    with pytest.raises(CorruptWeights, match="other weights"):
+    with pytest.raises(ModelUnavailable, match="other weights"):
         world.ask(model=model)
+
+
+def test_a_missing_file_is_looked_for_once_while_the_others_are_served(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One of six models loses its file under load."""
+    good, bad = [world.publish() for _ in range(5)], world.publish()
+    weights_of(world, bad).unlink()
+    looked: list[str] = []
+    get = world.blobs.get
+
+    def counted(key: str) -> bytes:
+        looked.append(key)
+        return get(key)
+
+    monkeypatch.setattr(world.blobs, "get", counted)
+
+    def ask(number: int) -> str:
+        model = [*good, bad][number % 6]
+        try:
+            world.ask(model=model, names=["oak"], pictures=PICTURES[:1])
+        except ModelUnavailable as refused:
+            return f"{model}: backup" if "backup" in refused.detail else refused.detail
+        return "ok"
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(ask, range(48)))
+    assert [answer for answer in answers if answer != "ok"] == [f"{bad}: backup"] * 8
+    assert len([key for key in looked if bad in key and "weights" in key]) == 1
+    assert [r.message for r in caplog.records if r.levelname == "ERROR" and bad in r.message]
+    assert world.serving.unavailable_models() == 1
+    world.serving.forget(bad)
+    assert world.serving.unavailable_models() == 0
+
+
+def test_a_storage_that_is_away_is_asked_again_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = world.publish()
+
+    def away(key: str) -> bytes:
+        raise StorageUnavailable("The storage can't be read.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.blobs, "get", away)
+        with pytest.raises(StorageUnavailable):
+            world.ask(model=model)
+    world.ask(model=model)
 
 
 def test_a_backbone_that_is_gone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
