@@ -4,6 +4,7 @@ They hold people's pictures. Each is locked by its process; whoever starts next 
 nobody holds any more.
 """
 
+import errno
 import fcntl
 import os
 import shutil
@@ -13,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 LOCK = ".lock"
+FULL = {errno.ENOSPC, errno.EDQUOT}
+"""`errno` of a full disk and of a quota that is used up."""
 
 
 @contextmanager

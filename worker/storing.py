@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 PATIENCE_SECONDS = 3_600
 """A full or absent storage is waited for in place: the training is done and would only be lost, and no other
 job could be published either."""
-PAUSE_SECONDS = 15.0
+PAUSE_SECONDS = 5.0
 
 
 def store_weights(

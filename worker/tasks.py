@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from core.clip.errors import ClipCiteError, CorruptWeights
 from core.clip.manifest import MANIFEST, WEIGHTS, file_sha256, read_manifest
-from core.scratch import scratch_folder
+from core.scratch import FULL, scratch_folder
 from core.settings import Settings
 from core.store import jobs
 from core.store.blobs import Blobs
@@ -92,22 +92,22 @@ class Worker:
                 code, detail = error.code, error.detail
                 held = self._insist(lambda s: jobs.finish_failed(s, claim, code=code, detail=detail))
                 self.metrics.ended("failed" if held else "lost", code)
-            except ClipCiteError as error:
-                logger.warning("%s: attempt %d ended, %s: %s", job_id, claim.attempt, error.code, error)
+            except Exception as error:
+                code, detail = _reason(error)
+                if code == "internal_error":
+                    logger.exception("%s: attempt %d ended by a fault of ours", job_id, claim.attempt)
+                else:
+                    logger.warning("%s: attempt %d ended, %s: %s", job_id, claim.attempt, code, detail)
                 # A full disk is not the job's fault: it waits for room, however long that takes.
-                full = error.code == StorageFull.code
+                full = code == StorageFull.code
                 outcome = self._give_back(
                     claim,
-                    error.code,
-                    error.detail,
+                    code,
+                    detail,
                     spend_attempt=not full,
                     delay_seconds=self.settings.redispatch_seconds if full else 0,
                 )
-                self.metrics.ended(outcome, error.code)
-            except Exception:
-                logger.exception("%s: attempt %d ended by a fault of ours", job_id, claim.attempt)
-                code, detail = "internal_error", "Something went wrong in the worker; its log says what."
-                self.metrics.ended(self._give_back(claim, code, detail), code)
+                self.metrics.ended(outcome, code)
 
     def _train_and_publish(self, claim: Claim, lease: Lease, folder: Path, clock: StageClock) -> bool:
         """Whether it is published; it is not if the lease was lost."""
@@ -262,6 +262,15 @@ class Worker:
             )
         )
         return "lost" if status is None else "requeued" if status == QUEUED else status
+
+
+def _reason(error: Exception) -> tuple[str, str]:
+    """Code and detail of why an attempt has ended that may go right the next time."""
+    if isinstance(error, ClipCiteError):
+        return error.code, error.detail
+    if isinstance(error, OSError) and error.errno in FULL:
+        return StorageFull.code, f"The worker's disk is full ({error.filename}). Make room there."
+    return "internal_error", "Something went wrong in the worker; its log says what."
 
 
 def progress(stage: str, step: dict[str, Any] | None = None) -> dict[str, Any]:

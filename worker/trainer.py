@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from core.leash import end_with_parent
+from core.scratch import FULL
 
 TASK = "task.json"
 # What a training imports, also what it would import only while it loads a backbone with a text tower of
@@ -80,6 +81,11 @@ def main(folder: Path | None) -> None:
         train(folder, Task(**json.loads((folder / TASK).read_text(encoding="utf-8"))), channel)
     except ClipCiteError as error:
         channel.send("failed", code=error.code, detail=error.detail)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        detail = f"The worker's disk is full ({error.filename or folder}). Make room there."
+        channel.send("failed", code="storage_full", detail=detail)
 
 
 def stand_by() -> Path:

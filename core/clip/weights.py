@@ -1,7 +1,10 @@
 """θ_1 as files: safetensors, and a manifest that binds them to their backbone."""
 
+import errno
 import hashlib
 import json
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -36,13 +39,18 @@ def save_weights(
     class_names: tuple[str, ...],
     config: Mapping[str, Any],
 ) -> Manifest:
-    """Write `weights.safetensors` and `manifest.json` into an existing folder."""
+    """Write `weights.safetensors` and `manifest.json` into an existing folder. Raises OSError."""
     weights = folder / WEIGHTS
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in theta_1.items()}
     if shots is not None:
         tensors[SHOTS] = shots.features.detach().cpu().half().contiguous()
         tensors[SHOT_LABELS] = shots.labels.cpu().contiguous()
-    save_file(tensors, weights, metadata={"format": "pt"})
+    try:
+        save_file(tensors, weights, metadata={"format": "pt"})
+    except SafetensorError as error:  # how it passes on what the system says
+        found = re.search(r"os error (\d+)", str(error))
+        number = int(found[1]) if found else errno.EIO
+        raise OSError(number, os.strerror(number), str(weights)) from error
     manifest = Manifest(
         sha256=file_sha256(weights),
         bytes=weights.stat().st_size,
