@@ -213,7 +213,7 @@ BODY = {
 }
 
 
-@router.post("/classify", responses=responses(400, 401, 404, 408, 413, 422, 503), openapi_extra=BODY)
+@router.post("/classify", responses=responses(400, 401, 404, 408, 413, 422, 503, 507), openapi_extra=BODY)
 def classify(wanted: Annotated[Wanted, Depends(wanted)], serving: TheServing, owner: TheOwner) -> ClassifyOut:
     """Rank class names for each picture. Any names may be asked for, trained or not."""
     try:

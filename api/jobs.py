@@ -163,7 +163,7 @@ async def get_job(
         await asyncio.sleep(WAIT_POLL_SECONDS)
 
 
-@router.post("/{job_id}/cancel", status_code=202, responses=responses(401, 404, 409, 422, 503))
+@router.post("/{job_id}/cancel", status_code=202, responses=responses(401, 404, 409, 422, 503, 507))
 def cancel_job(database: TheDatabase, owner: TheOwner, job_id: str) -> JobOut:
     """A queued job is cancelled at once, a running one within seconds. Calling it again is harmless."""
     with database.write() as session:
@@ -171,7 +171,7 @@ def cancel_job(database: TheDatabase, owner: TheOwner, job_id: str) -> JobOut:
         return JobOut.of(job, jobs.queue_position(session, job))
 
 
-@router.delete("/{job_id}", status_code=204, responses=responses(401, 404, 409, 422, 503))
+@router.delete("/{job_id}", status_code=204, responses=responses(401, 404, 409, 422, 503, 507))
 def delete_job(database: TheDatabase, blobs: TheBlobs, owner: TheOwner, job_id: str) -> Response:
     """Remove the job and its pictures. Its model stays."""
     with database.write() as session:

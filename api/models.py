@@ -80,7 +80,7 @@ def get_model(database: TheDatabase, owner: TheOwner, model_id: str) -> ModelOut
         return ModelOut.of(models.get(session, model_id, owner=owner))
 
 
-@router.delete("/{model_id}", status_code=204, responses=responses(401, 404, 422, 503))
+@router.delete("/{model_id}", status_code=204, responses=responses(401, 404, 422, 503, 507))
 def delete_model(
     database: TheDatabase, blobs: TheBlobs, serving: TheServing, owner: TheOwner, model_id: str
 ) -> Response:

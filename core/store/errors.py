@@ -10,6 +10,13 @@ class DatabaseUnavailable(ClipCiteError):
     status = 503
 
 
+class DatabaseFull(DatabaseUnavailable):
+    """The database takes nothing more; what it has taken stays."""
+
+    code = "storage_full"
+    status = 507
+
+
 class StorageUnavailable(ClipCiteError):
     """Pictures and weights can't be written or read."""
 

@@ -10,7 +10,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
 from core.store.engine import make_engine
-from core.store.errors import DatabaseUnavailable
+from core.store.errors import DatabaseFull, DatabaseUnavailable
 from core.store.migrate import problem_of
 
 
@@ -18,8 +18,9 @@ class Database:
     """Sessions on one database. Rows can be read after their session has ended.
 
     Whatever goes wrong between us and the server (away, restarting, a lock or a statement that
-    takes too long, a full disk) leaves `read()` and `write()` as DatabaseUnavailable. If that
-    happens at a commit, the change may or may not be stored: ask again before acting on it.
+    takes too long) leaves `read()` and `write()` as DatabaseUnavailable, a full disk as
+    its kind DatabaseFull. If that happens at a commit, the change may or may not be stored: ask
+    again before acting on it.
     """
 
     def __init__(self, url: str) -> None:
@@ -86,12 +87,25 @@ def _unavailability() -> Iterator[None]:
     try:
         yield
     except (OperationalError, InterfaceError, PoolTimeout) as error:
+        if _is_full(error):
+            raise DatabaseFull(
+                "The disk of the database is full. Nothing was stored; make room there and send it again."
+            ) from error
         raise DatabaseUnavailable(_sentence(error)) from error
     except DatabaseError as error:
         # This very class, and none below it, is what SQLite raises on a damaged file.
         if type(error) is DatabaseError:
             raise DatabaseUnavailable(_sentence(error)) from error
         raise
+
+
+def _is_full(error: Exception) -> bool:
+    """As SQLite and PostgreSQL say so (`disk_full`)."""
+    original = getattr(error, "orig", None)
+    return (
+        getattr(original, "sqlite_errorname", None) == "SQLITE_FULL"
+        or getattr(original, "sqlstate", None) == "53100"
+    )
 
 
 def _sentence(error: Exception) -> str:

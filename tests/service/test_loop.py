@@ -86,13 +86,19 @@ def distributed(environment: dict[str, str]) -> Iterator[str]:
             stack.callback(process.wait, 30)
             stack.callback(process.terminate)
         url = f"http://127.0.0.1:{port}"
-        wait_for(lambda: _is_ready(url), seconds=60)
+        wait_for(lambda: _is_ready(url), seconds=120)
         yield url
 
 
-def test_postgresql_and_redis(
-    environment: dict[str, str], postgres_url: str, redis_url: str, tmp_path: Path
+def test_postgresql_and_redis_and_s3(
+    environment: dict[str, str],
+    postgres_url: str,
+    redis_url: str,
+    s3_endpoint: str,
+    s3_bucket: str,
+    tmp_path: Path,
 ) -> None:
+    """With pictures and weights in a bucket."""
     with postgres_database(postgres_url) as database_url:
         migrate.upgrade(database_url)
         settings = {
@@ -100,10 +106,21 @@ def test_postgresql_and_redis(
             "CLIPCITE_DATA": str(tmp_path),
             "CLIPCITE_DATABASE_URL": database_url,
             "CLIPCITE_REDIS_URL": redis_url,
+            "CLIPCITE_BLOB_URL": f"s3://{s3_bucket}/clipcite",
+            "CLIPCITE_S3_ENDPOINT": s3_endpoint,
+            "CLIPCITE_S3_REGION": "us-east-1",
+            "CLIPCITE_S3_ACCESS_KEY": "key",
+            "CLIPCITE_S3_SECRET_KEY": "secret",
         }
         with distributed(settings) as url, httpx.Client(base_url=url, timeout=30) as http:
             job_id = submit(http, colours(tests=2), epochs=2)
-            assert wait_for_job(http, job_id, seconds=60)["status"] == "succeeded"
+            job = wait_for_job(http, job_id, seconds=60)
+            assert job["status"] == "succeeded", job
+            files = [("images", (name, data)) for name, data in _pictures(colours(shots=2))]
+            answer = http.post(
+                "/classify", files=files, data={"model": job["model_id"], "class_names": ["red", "blue"]}
+            )
+            assert answer.status_code == 200, answer.text
             # Everything in Redis is lost while a job waits behind another.
             running = submit(http, colours(), epochs=200, batch_size=8)
             training(http, running)
@@ -112,7 +129,14 @@ def test_postgresql_and_redis(
             assert wait_for_job(http, running, seconds=60)["status"] == "succeeded"
             job = wait_for_job(http, waiting, seconds=60)
             assert (job["status"], job["attempts"]) == ("succeeded", 1)
+            assert http.delete(f"/models/{job['model_id']}").status_code == 204
+            assert http.delete(f"/jobs/{waiting}").status_code == 204
+            left = httpx.get(f"{s3_endpoint}/{s3_bucket}?list-type=2").text
+            assert left.count("<Key>clipcite/models/") == 4
+            assert job["model_id"] not in left
+            assert waiting not in left
     assert not (tmp_path / "queue").exists()
+    assert not (tmp_path / "blobs").exists()
 
 
 def _is_ready(url: str) -> bool:
