@@ -1,0 +1,43 @@
+"""A disk that fills up under SQLite."""
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from core.store import migrate
+from core.store.errors import DatabaseFull
+from core.store.session import Database
+from core.store.tables import Job
+from tests.disk import fill, small_disk
+from tests.store.samples import new_job
+
+
+@pytest.mark.mounts
+def test_what_was_acknowledged_stays_and_it_goes_on_with_room(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", megabytes=4) as disk:
+        url = f"sqlite:///{disk / 'clipcite.db'}"
+        migrate.upgrade(url)
+        database = Database(url)
+        acknowledged = [new_job(database)]
+        ballast = fill(disk)
+
+        def write_on() -> None:
+            while True:  # the log of SQLite has some room left
+                acknowledged.append(new_job(database, config={"texts": "x" * 20_000}))
+
+        with pytest.raises(DatabaseFull, match="make room") as refused:
+            write_on()
+        assert (refused.value.status, refused.value.code) == (507, "storage_full")
+        assert ids(database) == acknowledged
+        ballast.unlink()
+        acknowledged.append(new_job(database))
+        database.close()
+        again = Database(url)
+        assert ids(again) == acknowledged
+        again.close()
+
+
+def ids(database: Database) -> list[str]:
+    with database.read() as session:
+        return list(session.scalars(select(Job.id).order_by(Job.id)))
