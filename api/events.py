@@ -12,7 +12,6 @@ from api.deps import TheDatabase, TheFeed, TheOwner
 from api.errors import responses
 from api.feed import Event, Feed
 from core.store import events, jobs
-from core.store.tables import FINAL
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 PING_SECONDS = 15.0
@@ -87,8 +86,9 @@ def list_events(
             )
         job = jobs.get(session, job_id, owner=owner)
         last = events.last_seq(session, job.id)
+        end = events.end_seq(session, job.id)
     seen = min(after if last_event_id is None else last_event_id, last)
-    if job.status in FINAL and seen == last:
+    if end is not None and seen >= end:
         return Response(status_code=204)  # a browser asks again after every end, until it hears this
     return EventSourceResponse(stream(feed, job.id, seen), headers=STREAM_HEADERS)
 
@@ -98,6 +98,8 @@ async def stream(feed: Feed, job_id: str, seen: int) -> AsyncIterator[bytes]:
     until = time.monotonic() + LONGEST_SECONDS
     with feed.listen(job_id, seen) as listener:
         while time.monotonic() < until and (news := await listener.next(PING_SECONDS)) is not None:
-            yield b"".join(item.wire for item in news) or KEEPALIVE_COMMENT
-            if news and news[-1].last:
+            # What comes after the end, the webhook's fate, is for the list.
+            end = next((i for i, item in enumerate(news, 1) if item.last), None)
+            yield b"".join(item.wire for item in news[:end]) or KEEPALIVE_COMMENT
+            if end is not None:
                 return

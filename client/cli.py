@@ -9,6 +9,7 @@ import typer
 from client.keys import keys
 from client.processes import API, DISPATCHER, WORKER, become, command, environment
 from client.serve import serve_until_stopped
+from client.webhooks import webhooks
 
 app = typer.Typer(
     help="Few-shot adaptation of CLIP, on your own machine.", no_args_is_help=True, add_completion=False
@@ -17,6 +18,7 @@ app = typer.Typer(
 database = typer.Typer(help="The database.", no_args_is_help=True)
 app.add_typer(database, name="db")
 app.add_typer(keys, name="keys")
+app.add_typer(webhooks, name="webhooks")
 
 Host = Annotated[
     str, typer.Option(envvar="CLIPCITE_HOST", help="Address to listen on; off loopback a key is needed.")

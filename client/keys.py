@@ -11,9 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from client.processes import ask
+from client.processes import KEYTOOL, ask
 
-TOOL = "core.store.keytool"
 keys = typer.Typer(
     help="API keys, in the database of CLIPCITE_DATABASE_URL or of the data folder.", no_args_is_help=True
 )
@@ -46,7 +45,7 @@ def create(
     options += [f"--scope={one.value}" for one in scope or ()]
     options += [] if name is None else [f"--name={name}"]
     options += [] if days is None else [f"--days={days}"]
-    made = ask(TOOL, ["create", *options], data)
+    made = ask(KEYTOOL, ["create", *options], data)
     if as_json:
         print(json.dumps(made))
         return
@@ -67,7 +66,7 @@ def list_keys(
     data: Data = None,
 ) -> None:
     """Show the keys, without what opens."""
-    found = ask(TOOL, ["list", *([] if owner is None else [f"--owner={owner}"])], data)
+    found = ask(KEYTOOL, ["list", *([] if owner is None else [f"--owner={owner}"])], data)
     if as_json:
         print(json.dumps(found))
         return
@@ -92,7 +91,7 @@ def revoke(
     data: Data = None,
 ) -> None:
     """Let a key open nothing any more, from the next request on."""
-    gone = ask(TOOL, ["revoke", "--", id], data)
+    gone = ask(KEYTOOL, ["revoke", "--", id], data)
     print(f"{gone['id']} of {gone['owner']} is revoked.")
 
 

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import typer
 
 API, WORKER, DISPATCHER = "api", "worker", "worker.dispatcher"
+KEYTOOL = "core.store.keytool"
 
 
 def command(module: str, *arguments: str) -> list[str]:

@@ -1,7 +1,8 @@
 """What the processes print: our own words and warnings of others, as text or as JSON.
 
 Which request or job a line belongs to is known from the context that it was written in. What must not
-get out is taken out of every line, whoever wrote it: the secrets of the settings, and bearer keys.
+get out is taken out of every line, whoever wrote it: the secrets of the settings, bearer keys, and what
+webhooks are signed with.
 """
 
 import json
@@ -25,6 +26,7 @@ LONGEST = 10_000
 _BEARER = re.compile(r"(?i)(\bbearer\s+)[^\s'\",]+")
 _KEY = re.compile(r"\bcc_[A-Za-z0-9_-]{43}")
 """One of our keys, wherever somebody put it: into an address, say."""
+_WEBHOOK_SECRET = re.compile(r"\bwhsec_[A-Za-z0-9+/=]+")
 
 _context: ContextVar[Mapping[str, str]] = ContextVar("log_context", default=MappingProxyType({}))
 
@@ -107,6 +109,7 @@ def _cleaned(text: str, secrets: Collection[str]) -> str:
     for secret in secrets:
         text = text.replace(secret, "***")
     text = _KEY.sub("cc_***", _BEARER.sub(r"\1***", text))
+    text = _WEBHOOK_SECRET.sub("whsec_***", text)
     if len(text) > LONGEST:  # the end of a traceback says most
         text = f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
     return text

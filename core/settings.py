@@ -95,6 +95,11 @@ class Settings(BaseSettings):
         0, ge=0, description="Most requests of a key, at each API process; 0 is no limit."
     )
 
+    # Where webhooks may go.
+    webhook_allow_private: bool = Field(
+        False, description="`true`: webhooks may go to private addresses, this machine's among them."
+    )
+
     # Jobs. Times are seconds.
     max_attempts: int = Field(3, ge=1, description="A job whose worker dies this often has failed.")
     lease_seconds: float = Field(30, gt=0, description="A worker silent for so long has lost its job.")

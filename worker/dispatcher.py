@@ -1,4 +1,5 @@
-"""`python -m worker.dispatcher`: sends what is due, takes back what a dead worker held, sweeps.
+"""`python -m worker.dispatcher`: sends what is due, takes back what a dead worker held, tells webhooks,
+sweeps.
 
 Any number of these may run: the database lets each row be taken by one of them.
 """
@@ -8,6 +9,8 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import celery
@@ -24,6 +27,7 @@ from core.store.blobs import Blobs
 from core.store.queue import make_celery, send_adapt, waiting
 from core.store.session import Database
 from worker.metrics import DispatcherMetrics
+from worker.webhooks import Webhooks
 
 logger = logging.getLogger("worker.dispatcher")
 TIDY_SECONDS = 60
@@ -31,6 +35,8 @@ DELETION_AGE = timedelta(minutes=1)
 """Younger ones are likely being worked on by the request that began them."""
 SWEEP_SECONDS = 3_600
 ORPHAN_AGE = timedelta(hours=24)
+LAST_WORDS_SECONDS = 2
+"""So long webhooks that are being told may still answer when we are to stop."""
 
 
 def dispatch(
@@ -115,6 +121,19 @@ def tidy(database: Database, blobs: Blobs, *, age: timedelta = DELETION_AGE) -> 
     return finished
 
 
+@contextmanager
+def failures_noted(metrics: DispatcherMetrics) -> Iterator[None]:
+    """What goes wrong in one part of a round keeps none of the others from its turn."""
+    try:
+        yield
+    except ClipCiteError as error:
+        metrics.errors.labels(error.code).inc()
+        logger.warning("%s: %s", error.code, error)
+    except Exception:
+        metrics.errors.labels("internal_error").inc()
+        logger.exception("A part of the round failed; the next one comes")
+
+
 def main() -> None:
     settings = get_settings()
     start_logging(settings)
@@ -134,6 +153,7 @@ def main() -> None:
     metrics = DispatcherMetrics(registry)
     if settings.metrics_port is not None:
         show_metrics(registry, settings.metrics_host, settings.metrics_port + 1)
+    webhooks = Webhooks(settings, database, metrics)
     alive = AliveFile(settings.alive_file)
     rounds = 0
     patience = 0.0
@@ -144,24 +164,21 @@ def main() -> None:
         wall, steady = time.time(), time.monotonic()
         if slept > settings.lease_seconds / 2:
             patience = steady + settings.lease_seconds
-        try:
-            with metrics.rounds.time():
-                dispatch(settings, database, app, after_sleep=steady < patience, metrics=metrics)
+        with failures_noted(metrics), metrics.rounds.time():
+            dispatch(settings, database, app, after_sleep=steady < patience, metrics=metrics)
+        with failures_noted(metrics):
+            webhooks.round()
+        with failures_noted(metrics):
             if rounds % max(1, round(TIDY_SECONDS / settings.dispatch_seconds)) == 0:
                 tidy(database, blobs)
             if rounds % max(1, round(SWEEP_SECONDS / settings.dispatch_seconds)) == 0:
                 with database.write() as session:
                     events.prune_progress(session)
                 sweep(database, blobs)
-        except ClipCiteError as error:
-            metrics.errors.labels(error.code).inc()
-            logger.warning("%s: %s", error.code, error)
-        except Exception:
-            metrics.errors.labels("internal_error").inc()
-            logger.exception("A round failed; the next one comes")
         rounds += 1
         alive.touch()
         stop.wait(settings.dispatch_seconds)
+    webhooks.wait(LAST_WORDS_SECONDS)
     database.close()
 
 

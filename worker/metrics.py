@@ -70,6 +70,12 @@ class DispatcherMetrics:
             ["status"],
             registry=registry,
         )
+        self.webhooks = Counter(
+            "clipcite_webhooks",
+            "Attempts to tell a webhook: delivered, retried (another attempt follows) or failed for good.",
+            ["outcome"],
+            registry=registry,
+        )
         self.errors = Counter("clipcite_dispatch_errors", "Rounds that failed.", ["code"], registry=registry)
         self.rounds = Histogram(
             "clipcite_dispatch_round_seconds",

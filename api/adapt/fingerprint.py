@@ -7,13 +7,16 @@ from api.adapt.intake import Intake
 from core.clip.config import AdaptConfig
 
 
-def fingerprint(intake: Intake, config: AdaptConfig, *, name: str | None, on_bad_image: str) -> str:
+def fingerprint(
+    intake: Intake, config: AdaptConfig, *, name: str | None, on_bad_image: str, webhook: str | None
+) -> str:
     """A hash of what was asked for: the settings as they were resolved, and every picture with its
     label. Not of the bytes of the body, whose boundary differs at every retry, nor of how pictures
     were packed and called."""
     content = {
         "name": name,
         "on_bad_image": on_bad_image,
+        "webhook": webhook,
         "config": config.to_dict(),
         "pictures": [[shot.split, shot.class_name, shot.sha256] for shot in intake.pictures],
     }

@@ -16,6 +16,7 @@ from api.jobs import JobOut
 from core.clip.config import AdaptConfig, resolve_config
 from core.clip.errors import UnknownBackbone
 from core.clip.prompts import same_class
+from core.destination import InvalidDestination, NotPublic, parse
 from core.scratch import scratch_folder
 from core.settings import Settings
 from core.store import admission, idempotency, jobs
@@ -25,8 +26,18 @@ from core.store.idempotency import Once
 from core.store.ids import new_id
 from core.store.jobs import NewPicture
 
-FIELDS = ("archive", "images", "labels", "test_images", "test_labels", "name", "config", "on_bad_image")
-ONCE = {"archive", "name", "config", "on_bad_image"}
+FIELDS = (
+    "archive",
+    "images",
+    "labels",
+    "test_images",
+    "test_labels",
+    "name",
+    "config",
+    "on_bad_image",
+    "webhook",
+)
+ONCE = {"archive", "name", "config", "on_bad_image", "webhook"}
 POLL_SECONDS = 2
 MAX_NAME_LENGTH = 200
 IdempotencyKey = Annotated[
@@ -86,6 +97,14 @@ def adapt(
     on_bad_image: Annotated[
         Literal["fail", "skip"], Form(description="Refuse the upload, or go on without the bad pictures.")
     ] = "fail",
+    webhook: Annotated[
+        str | None,
+        Form(
+            description="A URL that is told when the job has ended: a POST of `job.succeeded`, `job.failed` "
+            "or `job.cancelled`, signed as Standard Webhooks say, sent again for a day until it is taken.",
+            examples=["https://example.com/hooks/clipcite"],
+        ),
+    ] = None,
     idempotency_key: IdempotencyKey = None,
 ) -> JobOut:
     """Upload labelled pictures and start an adaptation.
@@ -99,6 +118,7 @@ def adapt(
     _check_fields(request)
     resolved = parse_config(config, settings)
     name = _clean_name(name)
+    webhook = _checked_webhook(webhook, settings)
     with database.read() as session:
         admission.check_early(session, owner, idempotency_key, settings)
     with scratch_folder(settings.scratch()) as folder:
@@ -114,7 +134,8 @@ def adapt(
         )
         once = None
         if idempotency_key is not None:
-            once = Once(idempotency_key, fingerprint(intake, resolved, name=name, on_bad_image=on_bad_image))
+            asked = fingerprint(intake, resolved, name=name, on_bad_image=on_bad_image, webhook=webhook)
+            once = Once(idempotency_key, asked)
             with database.read() as session:
                 job = idempotency.find(session, owner, once)
                 if job is not None:
@@ -136,6 +157,7 @@ def adapt(
                     classes=[dict(count) for count in intake.classes],
                     warnings=[*intake.warnings, *_config_warnings(resolved, intake)],
                     pictures=pictures,
+                    webhook=webhook,
                 )
                 answer = JobOut.of(job, jobs.queue_position(session, job))
         except DatabaseUnavailable:
@@ -235,3 +257,15 @@ def _clean_name(name: str | None) -> str | None:
             [{"pointer": "/name", "detail": "Too long, or not printable."}],
         )
     return name or None
+
+
+def _checked_webhook(url: str | None, settings: Settings) -> str | None:
+    url = (url or "").strip()
+    if not url:
+        return None
+    try:
+        parse(url, allow_private=settings.webhook_allow_private)
+    except (InvalidDestination, NotPublic) as error:
+        items = [{"pointer": "/webhook", "code": error.code, "detail": error.detail}]
+        raise InvalidRequest(error.detail, items, code=error.code) from error
+    return url

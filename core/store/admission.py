@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from core.settings import Settings
-from core.store import idempotency, jobs, owners
+from core.store import idempotency, jobs, owners, webhooks
 from core.store.idempotency import Once
 from core.store.tables import Job
 
@@ -38,4 +38,6 @@ def admit(session: Session, settings: Settings, once: Once | None, *, owner: str
     reserved = owners.expected_model_bytes(session, job["config"]["backbone"])
     pictures = sum(picture.bytes for picture in job["pictures"])
     owners.check_quotas(session, owner, settings, more_bytes=pictures + reserved)
+    if job.get("webhook") is not None:
+        webhooks.secret(session, owner)  # there must be one to sign with when the job has ended
     return jobs.create(session, owner=owner, reserved_bytes=reserved, **job)

@@ -13,7 +13,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from core.store.session import database_now
-from core.store.tables import Job, JobEvent
+from core.store.tables import FINAL, Job, JobEvent
 from core.store.transitions import append_event
 
 PROGRESS = "progress"
@@ -46,6 +46,13 @@ def after(session: Session, job_id: str, seq: int) -> list[JobEvent]:
 def last_seq(session: Session, job_id: str) -> int:
     """The number of the newest event; 0 if there is no such job."""
     return session.scalar(select(func.max(JobEvent.seq)).where(JobEvent.job_id == job_id)) or 0
+
+
+def end_seq(session: Session, job_id: str) -> int | None:
+    """The number of the event that the job ended with. Later ones tell of its webhook."""
+    return session.scalar(
+        select(func.max(JobEvent.seq)).where(JobEvent.job_id == job_id, JobEvent.type.in_(FINAL))
+    )
 
 
 def newer(session: Session, seen: Mapping[str, int]) -> dict[str, list[JobEvent]]:

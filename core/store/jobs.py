@@ -83,10 +83,11 @@ def create(
     warnings: list[dict[str, Any]],
     pictures: Sequence[NewPicture],
     reserved_bytes: int = 0,
+    webhook: str | None = None,
 ) -> Job:
     """Queued and due now. The dispatcher sends it; nobody talks to the broker in a request.
 
-    `reserved_bytes` is the room that its model is likely to need.
+    `reserved_bytes` is the room that its model is likely to need; `webhook` a URL, checked already.
     """
     at = database_now(session)
     job = Job(
@@ -103,6 +104,7 @@ def create(
         created_at=at,
         picture_bytes=sum(picture.bytes for picture in pictures),
         reserved_bytes=reserved_bytes,
+        webhook=webhook,
     )
     session.add(job)
     session.flush()

@@ -1,5 +1,6 @@
 """`python -m core.store.keytool`: keys made, listed and revoked in the database itself, so that no key
-is needed to make the first. Answers in JSON; `clipcite keys` shows it to people."""
+is needed to make the first; and the secrets of webhooks. Answers in JSON; `clipcite keys` and `clipcite
+webhooks` show it to people."""
 
 import argparse
 import json
@@ -13,7 +14,7 @@ from sqlalchemy import make_url
 
 from core.clip.errors import ClipCiteError
 from core.settings import get_settings
-from core.store import keys, migrate
+from core.store import keys, migrate, webhooks
 from core.store.owners import DEFAULT_OWNER
 from core.store.session import Database
 from core.store.tables import ApiKey
@@ -24,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     url = get_settings().sqlalchemy_url()
     database = Database(url)
     try:
-        if given.do is create and _is_new_file(url):
+        if given.do in {create, webhook_secret} and _is_new_file(url):
             migrate.upgrade(url)  # keys come before the first start, off loopback
         database.check()
         answer = given.do(database, given)
@@ -60,6 +61,12 @@ def revoke(database: Database, given: argparse.Namespace) -> dict[str, Any]:
         return _shown(keys.revoke(session, given.id))
 
 
+def webhook_secret(database: Database, given: argparse.Namespace) -> dict[str, Any]:
+    with database.write() as session:
+        row = webhooks.secret(session, given.owner, rotate=given.rotate)
+    return {"owner": row.owner, "secret": row.secret, "created_at": row.created_at.isoformat("T", "seconds")}
+
+
 def _is_new_file(url: str) -> bool:
     parsed = make_url(url)
     return parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").exists()
@@ -80,7 +87,9 @@ def _shown(row: ApiKey) -> dict[str, Any]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="core.store.keytool", description="API keys.")
+    parser = argparse.ArgumentParser(
+        prog="core.store.keytool", description="API keys, and the secrets of webhooks."
+    )
     verbs = parser.add_subparsers(required=True)
     making = verbs.add_parser("create")
     making.add_argument("--owner", default=DEFAULT_OWNER)
@@ -94,6 +103,10 @@ def _parser() -> argparse.ArgumentParser:
     revoking = verbs.add_parser("revoke")
     revoking.add_argument("id")
     revoking.set_defaults(do=revoke)
+    showing = verbs.add_parser("webhook-secret")
+    showing.add_argument("--owner", default=DEFAULT_OWNER)
+    showing.add_argument("--rotate", action="store_true")
+    showing.set_defaults(do=webhook_secret)
     return parser
 
 

@@ -116,6 +116,37 @@ class Deletion(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
+class WebhookSecret(Base):
+    """What an owner's webhooks are signed with; a receiver has the same."""
+
+    __tablename__ = "webhook_secrets"
+    __table_args__ = (Index(None, "owner"),)
+
+    id: Mapped[str] = mapped_column(_Id, primary_key=True)
+    owner: Mapped[str] = mapped_column(ForeignKey("owners.name"))
+    secret: Mapped[str] = mapped_column(String(80))
+    """As it is: a signature can't be made with a hash."""
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """Set when another has replaced it."""
+
+
+class WebhookDelivery(Base):
+    """News of a job's end that its webhook does not have yet."""
+
+    __tablename__ = "webhook_deliveries"
+    __table_args__ = (UniqueConstraint("job_id"), Index(None, "next_attempt_at"))
+
+    id: Mapped[str] = mapped_column(_Id, primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    owner: Mapped[str] = mapped_column(ForeignKey("owners.name"))
+    url: Mapped[str] = mapped_column(Text)
+    body: Mapped[dict[str, Any]] = mapped_column(_Json)
+    attempts: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    next_attempt_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
 class Job(Base):
     __tablename__ = "jobs"
     __table_args__ = (
@@ -148,6 +179,8 @@ class Job(Base):
     error_detail: Mapped[str | None] = mapped_column(Text)
     metrics: Mapped[dict[str, Any] | None] = mapped_column(_Json)
     model_id: Mapped[str | None] = mapped_column(_Id)
+    webhook: Mapped[str | None] = mapped_column(Text)
+    """The URL that is told of the end."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """When the first attempt began."""

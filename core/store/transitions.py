@@ -7,7 +7,8 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from core.store.tables import Job, JobEvent
+from core.store.outbox import note_end
+from core.store.tables import FINAL, Job, JobEvent
 
 
 def move(
@@ -34,6 +35,8 @@ def move(
     ).one_or_none()
     if job is not None:
         append_event(session, job_id, at=at, type=event, data=data)
+        if job.status in FINAL:
+            note_end(session, job, at=at)
     return job
 
 

@@ -15,7 +15,7 @@ from sqlalchemy import QueuePool
 import api.events
 import api.feed
 from api.feed import Feed, Listener, News
-from core.store import jobs, keys
+from core.store import jobs, keys, webhooks
 from core.store.errors import DatabaseUnavailable
 from core.store.jobs import Claim
 from tests.api.conftest import MakeService
@@ -133,6 +133,21 @@ def test_a_stream_is_the_list_with_names(either: Service) -> None:
     assert [item.id for item in found] == [1, 2, 3, 4, 5, 6]
     assert [item.event for item in found] == ["log", "log", "log", "progress", "log", "done"]
     assert found[-1].data["data"]["model_id"].startswith("mdl_")
+
+
+def test_the_webhooks_fate_is_in_the_list_and_ends_no_stream_twice(fresh: Service) -> None:
+    with fresh.database.write() as session:
+        webhooks.secret(session, samples.OWNER)
+    claim = samples.claimed(fresh.database, samples.new_job(fresh.database, webhook="https://example.com/"))
+    assert samples.publish(fresh.database, claim)
+    with fresh.database.write() as session:
+        [delivery] = webhooks.take_due(session, limit=1)
+        webhooks.record_delivered(session, delivery, status=204)
+    types = [event["type"] for event in events_of(fresh, claim.job_id)]
+    assert types == ["queued", "started", "succeeded", "webhook_delivered"]
+    assert [item.event for item in heard(streamed(fresh, claim.job_id))] == ["log", "log", "done"]
+    assert streamed(fresh, claim.job_id, **{"Last-Event-ID": "3"}).status_code == 204
+    assert streamed(fresh, claim.job_id, "?after=4").status_code == 204
 
 
 def test_every_end_is_done(fresh: Service) -> None:

@@ -53,6 +53,7 @@ def test_another_content_is_refused(fresh: Service) -> None:
         {"config": {}},
         {"name": "animals"},
         {"on_bad_image": "skip"},
+        {"webhook": "https://example.com/hook"},
         {"test_images": images[:1], "test_labels": labels[:1]},
     ):
         response = post(fresh, **{**fields, **changed})

@@ -19,8 +19,8 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "data"
 
 
-def call(data: Path, *arguments: str) -> Result:
-    return CliRunner().invoke(app, ["keys", *arguments, "--data", str(data)])
+def call(data: Path, *arguments: str, group: str = "keys") -> Result:
+    return CliRunner().invoke(app, [group, *arguments, "--data", str(data)])
 
 
 def opened(data: Path, key: str) -> Any:

@@ -1,0 +1,61 @@
+"""The field `webhook` of POST /adapt."""
+
+import pytest
+from sqlalchemy import select
+
+from core.store.tables import Job, WebhookSecret
+from tests.api.conftest import MakeService
+from tests.api.service import Service, assert_problem, shots
+
+URL = "https://example.com:8443/hooks?team=a"
+
+
+def stored(service: Service) -> list[str | None]:
+    with service.database.read() as session:
+        return list(session.scalars(select(Job.webhook).order_by(Job.created_at)))
+
+
+def secrets(service: Service) -> list[str]:
+    with service.database.read() as session:
+        return list(session.scalars(select(WebhookSecret.secret)))
+
+
+def test_it_is_kept_with_the_job_and_there_is_a_secret_for_it(fresh: Service) -> None:
+    fresh.accepted(**shots())
+    assert (stored(fresh), secrets(fresh)) == ([None], [])
+    for url in (URL, f" {URL}\n", "", " "):
+        fresh.accepted(**shots(), webhook=url)
+    assert stored(fresh) == [None, URL, URL, None, None]
+    [secret] = secrets(fresh)
+    assert secret.startswith("whsec_")
+    events = fresh.client.get(f"/jobs/{fresh.client.get('/jobs').json()['data'][0]['id']}/events").text
+    assert secret not in events
+
+
+@pytest.mark.parametrize(
+    ("url", "code", "says"),
+    [
+        ("ftp://example.com/", "invalid_webhook", "must begin with https:// or http://"),
+        ("https://user:hunter2@example.com/", "invalid_webhook", "must not hold a user or a password"),
+        ("http://2130706433/", "invalid_webhook", "no address in its usual form"),
+        ("http://[::ffff:127.0.0.1]/", "webhook_not_public", "CLIPCITE_WEBHOOK_ALLOW_PRIVATE"),
+        ("http://localhost:8000/", "webhook_not_public", "the name localhost is of a local network"),
+    ],
+)
+def test_what_is_refused_says_why(fresh: Service, url: str, code: str, says: str) -> None:
+    refused = fresh.adapt(**shots(), webhook=url)
+    assert_problem(refused, 422, code, says, errors=[{"pointer": "/webhook", "code": code}])
+    assert "hunter2" not in refused.text
+    assert fresh.stored() == []
+
+
+def test_private_ones_where_they_are_allowed(make_service: MakeService) -> None:
+    service = make_service(webhook_allow_private=True)
+    service.accepted(**shots(), webhook="http://127.0.0.1:9/")
+    refused = service.adapt(**shots(), webhook="http://2130706433/")
+    assert_problem(refused, 422, "invalid_webhook")
+
+
+def test_given_twice(fresh: Service) -> None:
+    parts = [("webhook", (None, URL)), ("webhook", (None, URL))]
+    assert_problem(fresh.client.post("/adapt", files=parts), 422, "invalid_request", "once only")

@@ -1,0 +1,420 @@
+"""What a job's end sends to its webhook: real jobs, real receivers, real connections."""
+
+import json
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+from sqlalchemy import select, update
+from standardwebhooks import Webhook, WebhookVerificationError
+
+from core.settings import Settings
+from core.store import jobs, webhooks
+from core.store.ids import new_id
+from core.store.session import Database
+from core.store.tables import JobEvent, WebhookDelivery
+from tests.receiver import Receiver, receiver
+from tests.store.samples import OWNER, claimed, new_job, new_owner, publish, types_of
+from tests.test_destination import INSIDE, MALFORMED
+from worker.metrics import DispatcherMetrics
+from worker.webhooks import DELAYS, Webhooks
+
+OPEN = Settings(webhook_allow_private=True)
+GUARDED = Settings()
+
+
+@pytest.fixture
+def there() -> Iterator[Receiver]:
+    with receiver() as made:
+        yield made
+
+
+@pytest.fixture
+def one_database(migrated: Path, tmp_path: Path) -> Iterator[Database]:
+    """Where the kind of database makes no difference."""
+    database = Database(f"sqlite:///{shutil.copy(migrated, tmp_path)}")
+    yield database
+    database.close()
+
+
+def sender(database: Database, settings: Settings = OPEN, **given: Any) -> Webhooks:
+    return Webhooks(settings, database, DispatcherMetrics(CollectorRegistry()), **given)
+
+
+def send(database: Database, settings: Settings = OPEN, **given: Any) -> int:
+    """One round, seen to its end; how many were sent."""
+    made = sender(database, settings, **given)
+    begun = made.round()
+    made.wait(30)
+    return begun
+
+
+def secret(database: Database, owner: str = OWNER, *, rotate: bool = False) -> str:
+    with database.write() as session:
+        return webhooks.secret(session, owner, rotate=rotate).secret
+
+
+def cancelled(database: Database, url: str, owner: str = OWNER) -> str:
+    """A job that has ended, of which nobody has been told yet."""
+    secret(database, owner)
+    job_id = new_job(database, webhook=url, owner=owner, name="animals")
+    with database.write() as session:
+        jobs.request_cancel(session, job_id, owner=owner)
+    return job_id
+
+
+def cancelled_at_once(database: Database, urls: list[str]) -> None:
+    """A job for each, in one transaction."""
+    secret(database)
+    with database.write() as session:
+        for url in urls:
+            job_id = new_id("job")
+            jobs.create(
+                session,
+                job_id=job_id,
+                owner=OWNER,
+                name=None,
+                config={},
+                classes=[],
+                warnings=[],
+                pictures=[],
+                webhook=url,
+            )
+            jobs.request_cancel(session, job_id, owner=OWNER)
+
+
+def let_be_due(database: Database, **values: Any) -> None:
+    with database.write() as session:
+        now = database.now(session)
+        session.execute(update(WebhookDelivery).values(next_attempt_at=now, **values))
+
+
+def waiting(database: Database) -> list[WebhookDelivery]:
+    with database.read() as session:
+        return list(session.scalars(select(WebhookDelivery)))
+
+
+def fate(database: Database, job_id: str) -> list[tuple[str, dict[str, Any]]]:
+    """What the job's events say of its webhook."""
+    with database.read() as session:
+        found = session.scalars(select(JobEvent).where(JobEvent.job_id == job_id).order_by(JobEvent.seq))
+        return [(event.type, event.data) for event in found if event.type.startswith("webhook")]
+
+
+def verified(hit: tuple[str, dict[str, str], bytes], key: str) -> Any:
+    _, headers, body = hit
+    return Webhook(key).verify(body, headers)
+
+
+# --- what is sent ---
+
+
+def test_the_end_of_a_job_is_told_once_and_signed(database: Database, there: Receiver) -> None:
+    key = secret(database)
+    job_id = new_job(database, webhook=there.url, name="animals")
+    assert send(database) == 0
+    claim = claimed(database, job_id)
+    assert publish(database, claim)
+    assert send(database) == 1
+    assert send(database) == 0
+    (path, headers, body), *others = there.hits
+    assert others == []
+    assert path == "/hook?team=a"
+    assert headers["host"] == f"127.0.0.1:{there.port}"
+    assert headers["content-type"] == "application/json"
+    assert headers["webhook-id"].startswith("msg_")
+    assert verified(there.hits[0], key) == json.loads(body)
+    news = json.loads(body)
+    assert (news["type"], set(news)) == ("job.succeeded", {"type", "timestamp", "data"})
+    job = news["data"]
+    assert (job["id"], job["object"], job["name"]) == (job_id, "job", "animals")
+    assert (job["status"], job["attempts"], job["error"]) == ("succeeded", 1, None)
+    assert job["model_id"].startswith("mdl_")
+    assert job["metrics"] == {"verdict": "better"}
+    assert job["finished_at"] == news["timestamp"]
+    assert types_of(database, job_id)[-2:] == ["succeeded", "webhook_delivered"]
+    told = {"webhook_id": headers["webhook-id"], "attempt": 1, "status": 204}
+    assert fate(database, job_id) == [("webhook_delivered", told)]
+    assert waiting(database) == []
+
+
+def test_every_end_has_its_name(one_database: Database, there: Receiver) -> None:
+    key = secret(one_database)
+    failed = claimed(one_database, new_job(one_database, webhook=there.url))
+    with one_database.write() as session:
+        assert jobs.finish_failed(session, failed, code="diverged", detail="Lower the rate.")
+    stopped = claimed(one_database, new_job(one_database, webhook=there.url))
+    with one_database.write() as session:
+        assert jobs.finish_cancelled(session, stopped)
+    lost = claimed(one_database, new_job(one_database, webhook=there.url), lease_seconds=-1)
+    with one_database.write() as session:
+        assert [job.status for job in jobs.expire_leases(session, max_attempts=1)] == ["failed"]
+    requeued = claimed(one_database, new_job(one_database, webhook=there.url), lease_seconds=-1)
+    with one_database.write() as session:
+        assert [job.status for job in jobs.expire_leases(session, max_attempts=2)] == ["queued"]
+    send(one_database)
+    told = {(news := verified(hit, key))["data"]["id"]: news for hit in there.hits}
+    assert {job_id: news["type"] for job_id, news in told.items()} == {
+        failed.job_id: "job.failed",
+        stopped.job_id: "job.cancelled",
+        lost.job_id: "job.failed",
+    }
+    assert told[failed.job_id]["data"]["error"] == {"code": "diverged", "detail": "Lower the rate."}
+    assert requeued.job_id not in told
+
+
+def test_an_end_that_was_rolled_back_is_not_told(database: Database, there: Receiver) -> None:
+    secret(database)
+    job_id = new_job(database, webhook=there.url)
+
+    def cut_off() -> None:
+        with database.write() as session:
+            jobs.request_cancel(session, job_id, owner=OWNER)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cut_off()
+    assert waiting(database) == []
+    assert send(database) == 0
+
+
+def test_the_old_secret_signs_for_another_day(database: Database, there: Receiver) -> None:
+    old = secret(database)
+    assert secret(database) == old
+    cancelled(database, there.url)
+    new = secret(database, rotate=True)
+    assert secret(database) == new != old
+    send(database)
+    assert verified(there.hits[0], new) == verified(there.hits[0], old)
+    with pytest.raises(WebhookVerificationError):
+        verified(there.hits[0], secret(database, new_owner(database, "other")))
+    with database.write() as session:
+        day = database.now(session) + webhooks.ROTATION
+        session.execute(
+            update(webhooks.WebhookSecret)
+            .values(expires_at=database.now(session))
+            .where(webhooks.WebhookSecret.expires_at <= day)
+        )
+    cancelled(database, there.url)
+    send(database)
+    assert verified(there.hits[1], new)
+    with pytest.raises(WebhookVerificationError):
+        verified(there.hits[1], old)
+
+
+# --- what is not taken ---
+
+
+def test_what_was_not_taken_is_sent_again_later(database: Database, there: Receiver) -> None:
+    there.answers = [500, 200]
+    job_id = cancelled(database, there.url)
+    before = time.time()
+    assert send(database) == 1
+    assert send(database) == 0  # not yet
+    [row] = waiting(database)
+    assert 0.8 * DELAYS[0] <= row.next_attempt_at.timestamp() - before <= 1.2 * DELAYS[0] + 5
+    let_be_due(database)
+    assert send(database) == 1
+    assert waiting(database) == []
+    first, second = there.hits
+    assert first[1]["webhook-id"] == second[1]["webhook-id"]
+    assert first[2] == second[2]
+    failed, delivered = fate(database, job_id)
+    assert failed[0] == "webhook_failed"
+    assert (failed[1]["attempt"], failed[1]["reason"]) == (1, "answered with 500")
+    assert failed[1]["next_attempt_at"].endswith("Z")
+    assert delivered == ("webhook_delivered", {**delivered[1], "attempt": 2, "status": 200})
+
+
+def test_after_a_day_it_is_given_up(one_database: Database, there: Receiver) -> None:
+    assert timedelta(hours=23) < timedelta(seconds=sum(DELAYS)) < timedelta(hours=25)
+    there.answers = [503, 503]
+    job_id = cancelled(one_database, there.url)
+    let_be_due(one_database, attempts=len(DELAYS) - 1)
+    send(one_database)
+    assert len(waiting(one_database)) == 1
+    let_be_due(one_database)
+    send(one_database)
+    assert waiting(one_database) == []
+    last = fate(one_database, job_id)[-1]
+    assert last[0] == "webhook_failed"
+    assert (last[1]["attempt"], last[1]["next_attempt_at"]) == (len(DELAYS) + 1, None)
+
+
+def test_gone_is_gone(one_database: Database, there: Receiver) -> None:
+    there.answers = [410]
+    job_id = cancelled(one_database, there.url)
+    send(one_database)
+    assert waiting(one_database) == []
+    assert fate(one_database, job_id)[0][1]["next_attempt_at"] is None
+
+
+def test_redirects_are_not_followed(one_database: Database, there: Receiver) -> None:
+    with receiver() as inside:
+        there.answers, there.location = [307], inside.url
+        job_id = cancelled(one_database, there.url)
+        send(one_database)
+        assert (len(there.hits), inside.hits) == (1, [])
+    assert "redirects are not followed" in fate(one_database, job_id)[0][1]["reason"]
+
+
+def test_nobody_there(one_database: Database) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    job_id = cancelled(one_database, f"http://127.0.0.1:{port}/")
+    unknown = cancelled(one_database, "http://nobody.invalid/")
+
+    def resolve(host: str, port: int) -> list[str]:
+        if host == "nobody.invalid":
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return [host]
+
+    send(one_database, resolve=resolve)
+    assert "could not be talked to" in fate(one_database, job_id)[0][1]["reason"]
+    assert fate(one_database, unknown)[0][1]["reason"] == "could not be found: Name or service not known"
+    assert len(waiting(one_database)) == 2
+
+
+@contextmanager
+def slow(drip: bytes) -> Iterator[str]:
+    """Takes connections and then says nothing, or the drip again and again; the URL."""
+    stop = threading.Event()
+    open_ones: list[socket.socket] = []
+
+    def talk(connection: socket.socket) -> None:
+        try:
+            while drip and not stop.wait(0.05):
+                connection.sendall(drip)
+        except OSError:
+            pass  # the other side has had enough
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def accept() -> None:
+            while True:
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                open_ones.append(connection)
+                threading.Thread(target=talk, args=(connection,), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/"
+        stop.set()
+        server.shutdown(socket.SHUT_RDWR)
+    for connection in open_ones:
+        connection.close()
+
+
+@pytest.mark.parametrize("drip", [b"", b"HTTP/1.1 100 Continue\r\n\r\n", b"x"])
+def test_who_is_slow_holds_up_nobody(drip: bytes, one_database: Database, there: Receiver) -> None:
+    with slow(drip) as url:
+        hung = [cancelled(one_database, url) for _ in range(6)]
+        quick = cancelled(one_database, there.url, new_owner(one_database, "other"))
+        made = sender(one_database, seconds=1.5)
+        started = time.monotonic()
+        assert made.round() == webhooks.PER_OWNER + 1
+        assert made.round() == 0  # of the first owner no more than that at a time
+        while not there.hits:
+            assert time.monotonic() - started < 10
+            time.sleep(0.01)
+        assert [fate(one_database, job_id) for job_id in hung] == [[]] * 6
+        made.wait(20)
+    fates = [fate(one_database, job_id) for job_id in hung]
+    assert sorted(map(len, fates)) == [0, 0, 1, 1, 1, 1]
+    assert {data["reason"] for found in fates for _, data in found} == {"did not answer within 1.5 s"}
+    assert fate(one_database, quick)[0][0] == "webhook_delivered"
+    assert made.round() == 2  # now the others
+    made.wait(20)
+
+
+# --- crashes and deletions ---
+
+
+def test_what_a_dead_process_had_begun_is_sent_again(database: Database, there: Receiver) -> None:
+    job_id = cancelled(database, there.url)
+    with database.write() as session:
+        [begun] = webhooks.take_due(session, limit=9)
+    assert send(database) == 0  # another dispatcher leaves it alone
+    let_be_due(database)
+    assert send(database) == 1
+    assert there.hits[0][1]["webhook-id"] == begun.id
+    with database.write() as session:  # the first one wakes up
+        webhooks.record_failed(session, begun, reason="late", delay=None)
+        webhooks.record_delivered(session, begun, status=200)
+    assert [(kind, data["attempt"]) for kind, data in fate(database, job_id)] == [("webhook_delivered", 2)]
+
+
+def test_a_deleted_job_tells_nothing(database: Database, there: Receiver) -> None:
+    gone = cancelled(database, there.url)
+    with database.write() as session:
+        jobs.delete(session, gone, owner=OWNER)
+    assert send(database) == 0
+    gone = cancelled(database, there.url)
+    with database.write() as session:
+        [begun] = webhooks.take_due(session, limit=9)
+        jobs.delete(session, gone, owner=OWNER)
+    with database.write() as session:
+        webhooks.record_delivered(session, begun, status=200)
+    assert (there.hits, waiting(database)) == ([], [])
+
+
+# --- where it may not go ---
+
+
+def test_nothing_inside_is_reached(one_database: Database, there: Receiver) -> None:
+    """Every way to write an address of this machine, and names that lead to it; a server there counts."""
+    port = there.port
+    urls = [f"http://{url.split('/')[2]}:{port}/" for url in INSIDE] + MALFORMED
+    hosts = ["evil.example", "mixed.example", "mapped.example"]
+    urls += [f"http://{host}:{port}/" for host in hosts]
+    answers = {
+        "evil.example": ["127.0.0.1"],
+        "mixed.example": ["8.8.8.8", "127.0.0.1"],
+        "mapped.example": ["::ffff:127.0.0.1"],
+    }
+    cancelled_at_once(one_database, urls)
+    made = sender(one_database, GUARDED, resolve=lambda host, _: answers[host])
+    while made.round():
+        made.wait(30)
+    assert there.hits == []
+    assert waiting(one_database) == []  # none is tried again
+    with one_database.read() as session:
+        ends = list(session.scalars(select(JobEvent.data).where(JobEvent.type == "webhook_failed")))
+    assert len(ends) == len(urls)
+    assert all(data["reason"].startswith("may not be sent to: ") for data in ends)
+
+
+def test_a_name_is_asked_for_once(one_database: Database, there: Receiver) -> None:
+    """A second answer, which leads elsewhere, would be another than the one that was checked."""
+    asked: list[str] = []
+
+    def rebinding(host: str, port: int) -> list[str]:
+        asked.append(host)
+        return ["127.0.0.1" if len(asked) == 1 else "127.0.0.2"]
+
+    with receiver("127.0.0.2", there.port) as inside:
+        cancelled(one_database, f"http://rebinding.example:{there.port}/")
+        send(one_database, resolve=rebinding)
+        assert (len(there.hits), len(inside.hits), asked) == (1, 0, ["rebinding.example"])
+    assert there.hits[0][1]["host"] == f"rebinding.example:{there.port}"
+
+
+def test_no_proxy_of_the_environment(
+    one_database: Database, there: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with receiver() as proxy:
+        for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
+        cancelled(one_database, there.url)
+        send(one_database)
+        assert (len(there.hits), proxy.hits) == (1, [])
