@@ -92,7 +92,7 @@ class AdaptConfig:
 
 RECIPES: tuple[tuple[str, dict[str, Any]], ...] = (
     # The first pattern that fits the backbone's name wins. `starter`: measured on the data named
-    # in the README (python -m benchmarks.base_to_new). The others start from the paper's ViT-B/16.
+    # in benchmarks/README.md. The others start from the paper's ViT-B/16.
     (
         STARTER,
         {

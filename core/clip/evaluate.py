@@ -59,24 +59,6 @@ def answers(
     return result
 
 
-def openworld_auc(similarities: NDArray[np.float32], truth: NDArray[np.int64], base: Sequence[int]) -> float:
-    """OpenworldAUC (arXiv 2505.05180): over all pairs of a base and a new picture, the share in which
-    each is right among the names of its half *and* the base picture looks more like "trained" (its
-    best trained cosine minus its best new one) than the new picture. No threshold between trained
-    and new names, such as a constant taken off the trained ones, changes it.
-
-    Args:
-        similarities: [N, C]. truth: [N], class indices. base: the trained classes; the rest is new.
-    """
-    new = [c for c in range(similarities.shape[1]) if c not in set(base)]
-    is_base = np.isin(truth, base)
-    trainedness = similarities[:, list(base)].max(axis=1) - similarities[:, new].max(axis=1)
-    of_base = trainedness[is_base & answers(similarities, truth, base)]
-    of_new = np.sort(trainedness[~is_base & answers(similarities, truth, new)])
-    good_pairs = np.searchsorted(of_new, of_base, side="left").sum()
-    return float(good_pairs / (is_base.sum() * (~is_base).sum()))
-
-
 @dataclass(frozen=True)
 class Comparison:
     """Stock and adapted on the same pictures with the same candidates."""
