@@ -49,7 +49,7 @@ def test_a_setting_that_can_be_given_is_called_like_it() -> None:
     assert "$" not in VARIABLE.sub("", COMPOSE.read_text(encoding="utf-8"))  # nothing that must be given
 
 
-@pytest.mark.parametrize("kind", ["secrets", "volumes", "networks"])
+@pytest.mark.parametrize("kind", ["secrets", "volumes", "networks", "configs"])
 def test_what_is_used_is_defined_and_the_other_way_round(kind: str) -> None:
     used = set()
     for service in SERVICES.values():
@@ -76,7 +76,7 @@ def test_only_the_api_is_reachable_and_from_this_machine_only() -> None:
         "api": ["127.0.0.1:8000:8000"]
     }
     assert FILE["networks"]["backend"] == {"internal": True}
-    for name in ("postgres", "redis"):
+    for name in ("postgres", "redis", "s3"):
         assert SERVICES[name]["networks"] == ["backend"]
 
 

@@ -16,10 +16,13 @@ def test_it_makes_what_the_compose_file_names(tmp_path: Path) -> None:
     done = make(folder)
     assert done.returncode == 0, done.stderr
     made = {path.name: path.read_text().strip() for path in folder.iterdir()}
-    assert set(made) == set(compose()["secrets"])
+    assert set(made) == {*compose()["secrets"], "garage.env"}
     assert made["clipcite_database_url"] == (
         f"postgresql://clipcite:{made['postgres_password']}@postgres/clipcite"
     )
+    environment = dict(line.split("=", 1) for line in made["garage.env"].splitlines())
+    assert environment["GARAGE_DEFAULT_ACCESS_KEY"] == made["clipcite_s3_access_key"]
+    assert environment["GARAGE_DEFAULT_SECRET_KEY"] == made["clipcite_s3_secret_key"]
     for name, secret in made.items():
         assert secret not in done.stdout + done.stderr, name
 
@@ -29,6 +32,7 @@ def test_only_the_owner_gets_into_the_folder_and_containers_can_read_the_files(t
     make(folder)
     assert folder.stat().st_mode & 0o777 == 0o700
     modes = {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()}
+    assert modes.pop("garage.env") == 0o600
     assert set(modes.values()) == {0o644}
 
 
