@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Header, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.config import JsonDict
 from starlette.concurrency import run_in_threadpool
@@ -30,6 +30,14 @@ DOT = (
 )
 """A picture of 2 x 2 pixels, for the example: what /docs shows can be sent as it is."""
 Kind = Literal["trained", "new"]
+RoutingKey = Annotated[
+    str | None,
+    Header(
+        max_length=600,
+        description="The same as `model`, for a load balancer before several of these: it sees headers, not "
+        "bodies, and sends all requests of a model to where that is warm. Not needed otherwise.",
+    ),
+]
 
 
 class ClassIn(BaseModel):
@@ -156,7 +164,7 @@ class Wanted:
     warnings: list[dict[str, str]]
 
 
-async def wanted(request: Request, settings: TheSettings) -> Wanted:
+async def wanted(request: Request, settings: TheSettings, x_clipcite_model: RoutingKey = None) -> Wanted:
     """Read and check the body, a form or JSON. Everything that is wrong is named at once where it can."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     pictures: list[bytes] = []
@@ -182,6 +190,12 @@ async def wanted(request: Request, settings: TheSettings) -> Wanted:
         raise InvalidRequest(
             "Send multipart/form-data with `images`, or application/json with base64 pictures."
         )
+    if x_clipcite_model not in {None, options.model}:
+        detail = (
+            f"The header X-Clipcite-Model must be the same as the field model, which is {options.model!r}; "
+            "send both or leave the header out."
+        )
+        raise InvalidRequest(detail, [{"pointer": "/model", "detail": detail}], code="routing_key_mismatch")
     names, warnings = _class_names(options.class_names, settings)
     _check_options(options, names)
     if options.model.partition(":")[0] == STOCK and options.alpha:

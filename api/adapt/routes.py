@@ -143,6 +143,7 @@ def adapt(
                         response, JobOut.of(job, jobs.queue_position(session, job)), replayed=True
                     )
         job_id = new_id("job")
+        committing = False
         try:
             pictures = _store(intake, blobs, job_id)
             with database.write() as session:
@@ -160,8 +161,12 @@ def adapt(
                     webhook=webhook,
                 )
                 answer = JobOut.of(job, jobs.queue_position(session, job))
+                committing = True
         except DatabaseUnavailable:
-            raise  # perhaps it was committed all the same: the sweep removes what nobody owns
+            # Perhaps it was committed all the same; the sweep removes what nobody owns.
+            if not committing:
+                blobs.delete_prefix(jobs.blobs_of(job_id))
+            raise
         except BaseException:
             blobs.delete_prefix(jobs.blobs_of(job_id))
             raise

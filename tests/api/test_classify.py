@@ -581,3 +581,20 @@ def test_a_balance_out_of_range_is_refused(shared: Service, model: str, value: o
     ):
         assert response.status_code == 422
         assert response.json()["errors"][0]["pointer"] == "/new_names_balance"
+
+
+def test_the_routing_key_is_the_model(shared: Service, model: str) -> None:
+    """What a load balancer goes by must be what is answered with."""
+
+    def ask(key: str, **fields: str) -> httpx.Response:
+        data = {"class_names": list(NAMES), **fields}
+        files = [("images", picture) for picture in PICTURES]
+        return shared.client.post("/classify", data=data, files=files, headers={"X-Clipcite-Model": key})
+
+    assert ok(ask(model, model=model))["model"] == model
+    assert ok(ask("stock"))["model"] == ok(by_form(shared))["model"]
+    for key, fields in (("stock", {"model": model}), (model, {}), ("", {}), (f"{model}x", {"model": model})):
+        refused = ask(key, **fields)
+        assert_problem(
+            refused, 422, "routing_key_mismatch", "X-Clipcite-Model", errors=[{"pointer": "/model"}]
+        )

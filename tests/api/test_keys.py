@@ -1,5 +1,6 @@
 """The keys in the database: what they open, for how long, how often, and for whom."""
 
+import socket
 import threading
 from collections.abc import Callable
 from datetime import timedelta
@@ -219,6 +220,15 @@ def test_the_rate_of_a_key(make_service: MakeService) -> None:
     assert_problem(get(service, NEVER), 401, "unauthorized")  # strangers use up nobody's rate
 
 
+def test_the_rate_needs_no_broker(make_service: MakeService) -> None:
+    """It is counted in this process: with Redis away it holds as before, and nothing is answered with 5xx."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        nobody = probe.getsockname()[1]
+    service = make_service(requests_per_minute=3, redis_url=f"redis://127.0.0.1:{nobody}/0")
+    statuses = [get(service, None).status_code for _ in range(5)]
+    assert statuses == [200, 200, 200, 429, 429]
+
+
 def test_the_rate_without_keys(make_service: MakeService) -> None:
     service = make_service(requests_per_minute=2)
     statuses = [get(service, None).status_code for _ in range(4)]
@@ -246,8 +256,10 @@ def test_quotas(make_service: MakeService) -> None:
     assert len([item for item in service.stored() if item.startswith("blob ")]) == 16  # those of two jobs
 
 
-def test_posts_at_once_never_exceed_a_quota(make_service: MakeService, database_url: str) -> None:
-    service = make_service(max_queued_jobs=3, database_url=database_url)
+def test_of_fifty_posts_at_once_as_many_as_the_quota_are_accepted(
+    make_service: MakeService, database_url: str
+) -> None:
+    service = make_service(max_queued_jobs=5, database_url=database_url)
     statuses: list[int] = []
     with listening(service.app) as port:
 
@@ -259,13 +271,14 @@ def test_posts_at_once_never_exceed_a_quota(make_service: MakeService, database_
                     break
             statuses.append(response.status_code)
 
-        threads = [threading.Thread(target=send) for _ in range(8)]
+        threads = [threading.Thread(target=send) for _ in range(50)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-    assert sorted(statuses) == [202] * 3 + [429] * 5
-    assert len(service.client.get("/jobs").json()["data"]) == 3
+    assert sorted(statuses) == [202] * 5 + [429] * 45
+    assert len(service.client.get("/jobs").json()["data"]) == 5
+    assert len({blob.key.split("/")[1] for blob in service.blobs.list("jobs")}) == 5
 
 
 # --- where to listen ---

@@ -123,12 +123,12 @@ def training(http: httpx.Client, job_id: str, *, seconds: float = 40) -> dict[st
     return job
 
 
-def submit(http: httpx.Client, archive: bytes, **config: Any) -> str:
+def submit(http: httpx.Client, archive: bytes, *, webhook: str | None = None, **config: Any) -> str:
     """The id of a new job."""
     files = {"archive": ("shots.zip", archive)}
-    answer = http.post(
-        "/adapt", files=files, data={"config": httpx.Request("POST", "/", json=config).content}
-    )
+    fields: dict[str, Any] = {"config": httpx.Request("POST", "/", json=config).content}
+    fields |= {} if webhook is None else {"webhook": webhook}
+    answer = http.post("/adapt", files=files, data=fields)
     assert answer.status_code == 202, answer.text
     job_id: str = answer.json()["id"]
     return job_id

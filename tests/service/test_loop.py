@@ -1,6 +1,7 @@
 """The whole loop over HTTP: adapt, poll, classify; on files and on real servers."""
 
 import io
+import json
 import os
 import socket
 import subprocess
@@ -16,6 +17,7 @@ import redis
 
 from core.store import migrate
 from tests.conftest import postgres_database
+from tests.receiver import receiver
 from tests.service.running import Service, colours, serve, submit, training, wait_for, wait_for_job
 
 CLOTHING = Path(__file__).parents[3] / "shared" / "data" / "clothing"
@@ -74,20 +76,24 @@ def test_real_pictures_with_the_starter(tmp_path: Path) -> None:
 
 
 @contextmanager
-def distributed(environment: dict[str, str]) -> Iterator[str]:
-    """The three commands by themselves, as on several machines; yields the URL."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    everything = {**os.environ, **environment, "CLIPCITE_PORT": str(port)}
+def distributed(environment: dict[str, str], folder: Path) -> Iterator[tuple[str, str]]:
+    """Two replicas of the API, a worker and a dispatcher, each by its own command and with its own data
+    folder, as on several machines; yields the URLs."""
+    with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
+        ports = [str(probe.getsockname()[1]) for probe in (first, second)]
     with ExitStack() as stack:
-        for module in ("api", "worker", "worker.dispatcher"):
-            process = subprocess.Popen([sys.executable, "-m", module], env=everything)
+        for place, command in enumerate(
+            [*(["api", "--port", port] for port in ports), ["worker", "--device", "cpu"], ["dispatcher"]]
+        ):
+            process = subprocess.Popen(
+                [sys.executable, "-m", "client.cli", *command, "--data", str(folder / str(place))],
+                env={**os.environ, **environment},
+            )
             stack.callback(process.wait, 30)
             stack.callback(process.terminate)
-        url = f"http://127.0.0.1:{port}"
-        wait_for(lambda: _is_ready(url), seconds=120)
-        yield url
+        urls = [f"http://127.0.0.1:{port}" for port in ports]
+        wait_for(lambda: all(map(_is_ready, urls)), seconds=240)
+        yield urls[0], urls[1]
 
 
 def test_postgresql_and_redis_and_s3(
@@ -98,12 +104,12 @@ def test_postgresql_and_redis_and_s3(
     s3_bucket: str,
     tmp_path: Path,
 ) -> None:
-    """With pictures and weights in a bucket."""
+    """With pictures and weights in a bucket: what one replica was given, the other one knows."""
     with postgres_database(postgres_url) as database_url:
         migrate.upgrade(database_url)
         settings = {
             **environment,
-            "CLIPCITE_DATA": str(tmp_path),
+            "CLIPCITE_WEBHOOK_ALLOW_PRIVATE": "true",
             "CLIPCITE_DATABASE_URL": database_url,
             "CLIPCITE_REDIS_URL": redis_url,
             "CLIPCITE_BLOB_URL": f"s3://{s3_bucket}/clipcite",
@@ -112,15 +118,29 @@ def test_postgresql_and_redis_and_s3(
             "CLIPCITE_S3_ACCESS_KEY": "key",
             "CLIPCITE_S3_SECRET_KEY": "secret",
         }
-        with distributed(settings) as url, httpx.Client(base_url=url, timeout=30) as http:
-            job_id = submit(http, colours(tests=2), epochs=2)
-            job = wait_for_job(http, job_id, seconds=60)
+        with (
+            distributed(settings, tmp_path) as (a, b),
+            httpx.Client(base_url=a, timeout=30) as http,
+            httpx.Client(base_url=b, timeout=30) as other,
+            receiver() as hook,
+        ):
+            job_id = submit(http, colours(tests=2), epochs=2, webhook=hook.url)
+            job = wait_for_job(other, job_id, seconds=60)
             assert job["status"] == "succeeded", job
             files = [("images", (name, data)) for name, data in _pictures(colours(shots=2))]
-            answer = http.post(
-                "/classify", files=files, data={"model": job["model_id"], "class_names": ["red", "blue"]}
-            )
-            assert answer.status_code == 200, answer.text
+            answers = []
+            for replica in (http, other):
+                answer = replica.post(
+                    "/classify",
+                    files=files,
+                    data={"model": job["model_id"], "class_names": ["red", "blue"]},
+                    headers={"X-Clipcite-Model": job["model_id"]},
+                )
+                assert answer.status_code == 200, answer.text
+                answers.append(answer.json()["results"])
+            assert answers[0] == answers[1]
+            wait_for(lambda: hook.hits, seconds=30)
+            assert json.loads(hook.hits[0][2])["data"]["model_id"] == job["model_id"]
             # Everything in Redis is lost while a job waits behind another.
             running = submit(http, colours(), epochs=200, batch_size=8)
             training(http, running)
@@ -135,8 +155,7 @@ def test_postgresql_and_redis_and_s3(
             assert left.count("<Key>clipcite/models/") == 4
             assert job["model_id"] not in left
             assert waiting not in left
-    assert not (tmp_path / "queue").exists()
-    assert not (tmp_path / "blobs").exists()
+    assert {path.name for path in tmp_path.glob("*/*")} <= {"tmp"}  # nothing that another would need
 
 
 def _is_ready(url: str) -> bool:
