@@ -141,7 +141,7 @@ def test_transparency_lies_on_white() -> None:
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
 def test_an_animation_gives_its_first_frame(kind: str) -> None:
-    frames = [Image.new("RGB", (30, 40), colour) for colour in ("red", "lime", "blue")]
+    frames = [Image.new("RGB", (30, 40), (255, i % 250, 0)) for i in range(300)]
     options = {"lossless": True} if kind == "WEBP" else {}
     content = crafted.encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options)
     assert (array(content) == [255, 0, 0]).all()
