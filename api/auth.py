@@ -27,6 +27,7 @@ from core.store.keys import ADAPT, ADMIN, CLASSIFY, SCOPES
 from core.store.owners import DEFAULT_OWNER
 from core.store.session import Database
 
+METHODS = {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"}
 OPEN_PATHS = {"/healthz", "/readyz", "/docs", "/openapi.json"}
 # What a key needs for it: the first that fits. What fits none is for admins, who may do everything.
 NEEDED: tuple[tuple[str, re.Pattern[str], frozenset[str]], ...] = (
@@ -67,6 +68,15 @@ class ForeignSite(ClipCiteError):
 class MissingScope(ClipCiteError):
     code = "missing_scope"
     status = 403
+
+
+class UnknownMethod(ClipCiteError):
+    code = "method_not_allowed"
+    status = 405
+    headers: Mapping[str, str] = {"Allow": "DELETE, GET, POST"}
+
+    def __init__(self) -> None:
+        super().__init__("There is no such method here. /docs lists what there is.")
 
 
 def is_loopback(host: str) -> bool:
@@ -125,7 +135,8 @@ class Door:
         self._keys_asked = -KEYS_ASKED_SECONDS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
+        known = scope.get("method") in METHODS
+        if scope["type"] != "http" or (known and scope["path"] in OPEN_PATHS):
             if scope.get("path") == "/readyz":
                 scope.setdefault("state", {})["may_know"] = await self._may_know(Headers(scope=scope))
             await self.app(scope, receive, send)
@@ -133,6 +144,8 @@ class Door:
         rate: Mapping[str, str] = {}
         try:
             caller = await self._caller(Headers(scope=scope))
+            if not known:
+                raise UnknownMethod  # each would be a series of its own in /metrics, for ever
             rate = self.rates.take(caller.key_id)
             _check_scope(caller, scope)
         except ClipCiteError as refused:

@@ -140,6 +140,15 @@ def answer_to_a_promise(service: Service, head: bytes) -> httpx.Response | None:
         return exchange(port, head + b"Content-Length: 500000000\r\n\r\n", patience=2)
 
 
+def test_methods_that_nobody_knows(locked: Service) -> None:
+    """They are kept out of the metrics, where each would stay."""
+    headers = {"authorization": f"Bearer {KEY}"}
+    for path in ("/jobs", "/healthz", "/nothing"):
+        assert_problem(locked.client.request("BREW", path, headers=headers), 405, "method_not_allowed")
+        assert_problem(locked.client.request("BREW", path), 401, "unauthorized")
+    assert "BREW" not in locked.client.get("/metrics", headers=headers).text
+
+
 # --- without a key ---
 
 
