@@ -72,7 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     notes = Notes()
     until = time.monotonic() + 60 * given.minutes
-    jobs = predictions = failures = 0
+    jobs = predictions = 0
+    failures: list[str] = []
     newest: list[tuple[str, str]] = []
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -81,11 +82,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ):
         for share in range(1, given.shares + 1):
             while jobs < given.jobs * share // given.shares:
-                failures += not _job(http, newest)
+                failures += _job(http, newest)
                 jobs += 1
             while predictions < given.predictions * share // given.shares:
                 model = newest[predictions % len(newest)][1] if newest and predictions % 2 else "stock"
-                failures += not _prediction(http, model)
+                failures += _prediction(http, model)
                 predictions += 1
             notes.take(process, Path(folder) / "data")
             if time.monotonic() > until:
@@ -130,31 +131,32 @@ def _service(folder: Path) -> Iterator[tuple[str, psutil.Process]]:
         process.wait(30)
 
 
-def _job(http: httpx.Client, newest: list[tuple[str, str]]) -> bool:
-    """One job to its end; adds it and its model to `newest` and deletes what is too old."""
+def _job(http: httpx.Client, newest: list[tuple[str, str]]) -> list[str]:
+    """One job to its end; adds it and its model to `newest` and deletes what is too old. What failed."""
     config = '{"epochs": 1, "batch_size": 4}'
     answer = http.post("/adapt", files={"archive": ("a.zip", _archive())}, data={"config": config})
     if answer.status_code != 202:
-        return False
+        return [answer.text]
     job_id = answer.json()["id"]
     until = time.monotonic() + JOB_SECONDS
     job = answer.json()
     while job["status"] in {"queued", "running"} and time.monotonic() < until:
         job = http.get(f"/jobs/{job_id}", params={"wait": 30}).json()
     if job["status"] != "succeeded":
-        return False
+        return [f"{job_id} is {job['status']} after at most {JOB_SECONDS} s: {job['error']}"]
     newest.append((job_id, job["model_id"]))
     if len(newest) > KEPT:
         old_job, old_model = newest.pop(0)
-        gone = [http.delete(path).status_code for path in (f"/jobs/{old_job}", f"/models/{old_model}")]
-        return gone == [204, 204]
-    return True
+        gone = [http.delete(path) for path in (f"/jobs/{old_job}", f"/models/{old_model}")]
+        return [answer.text for answer in gone if answer.status_code != 204]
+    return []
 
 
-def _prediction(http: httpx.Client, model: str) -> bool:
+def _prediction(http: httpx.Client, model: str) -> list[str]:
+    """What failed."""
     data = {"model": model, "class_names": list(NAMES), "top_k": "1"}
     answer = http.post("/classify", data=data, files=[("images", ("a.png", _picture("red", 0)))])
-    return answer.status_code == 200
+    return [] if answer.status_code == 200 else [answer.text]
 
 
 def _archive() -> bytes:
@@ -173,8 +175,10 @@ def _picture(name: str, shade: int) -> bytes:
     return buffer.getvalue()
 
 
-def _print(notes: Notes, jobs: int, predictions: int, failures: int) -> None:
-    print(f"{jobs} jobs, {predictions} predictions, {failures} failures")
+def _print(notes: Notes, jobs: int, predictions: int, failures: Sequence[str]) -> None:
+    print(f"{jobs} jobs, {predictions} predictions, {len(failures)} failures")
+    for failure in failures[:20]:
+        print(f"- {failure[:300]}")
     print("| process | MB at first | MB at last | MB per 1,000 jobs and predictions | open files |")
     print("|---|---|---|---|---|")
     for name, megabytes in notes.memory.items():
