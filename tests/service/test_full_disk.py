@@ -1,0 +1,67 @@
+"""A disk that fills up under uploads and models: nothing half stored, and it goes on with room."""
+
+import io
+import os
+from pathlib import Path
+
+import httpx
+import pytest
+from PIL import Image
+
+from tests.disk import fill, small_disk
+from tests.service.running import colours, serve, submit, training, wait_for, wait_for_job
+
+
+@pytest.mark.mounts
+def test_a_full_disk(environment: dict[str, str], tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with small_disk(tmp_path / "disk", megabytes=8) as disk:
+        (disk / "spool").mkdir()
+        given = {"TMPDIR": str(disk / "spool"), "CLIPCITE_BLOB_URL": (disk / "blobs").as_uri()}
+        with serve(data, {**environment, **given}) as service, service.http as http:
+            # Uploads above 64 kB lie on the disk while they are read, smaller ones don't.
+            for side, leave in ((200, 100_000), (100, 20_000)):
+                ballast = fill(disk, leave=leave)
+                answer = upload(http, side)
+                assert answer.status_code == 507, answer.text
+                assert answer.headers["content-type"] == "application/problem+json"
+                assert answer.json()["code"] == "storage_full"
+                assert "ake room" in answer.json()["detail"]
+                assert files(disk) == ["ballast"]
+                assert list((data / "tmp").glob("*")) == []
+                assert http.get("/jobs").json()["data"] == []
+            ballast.unlink()
+            first = upload(http, 200)
+            assert first.status_code == 202, first.text
+
+            job_id = submit(http, colours(), epochs=100, batch_size=8)
+            training(http, job_id)
+            ballast = fill(disk)
+            wait_for(lambda: "can't be stored yet, storage_full" in service.said(), seconds=60)
+            job = http.get(f"/jobs/{job_id}").json()
+            assert (job["status"], job["progress"]["stage"]) == ("running", "publishing")
+            ballast.unlink()
+            job = wait_for_job(http, job_id, seconds=60)
+            assert (job["status"], job["attempts"]) == ("succeeded", 1), job
+            picture = ("images", ("a.png", encoded(50, 1)))
+            data_of = {"model": job["model_id"], "class_names": ["red", "blue"]}
+            assert http.post("/classify", files=[picture], data=data_of).status_code == 200
+            assert not [name for name in files(disk) if name.endswith(".part")]
+
+
+def upload(http: httpx.Client, side: int) -> httpx.Response:
+    pictures = [("images", (f"{i}.bmp", encoded(side, i))) for i in range(8)]
+    return http.post("/adapt", files=pictures, data={"labels": ["a", "b"] * 4, "config": '{"epochs": 1}'})
+
+
+def encoded(side: int, seed: int) -> bytes:
+    """Three bytes a pixel."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (side, side), (seed, 40, 200)).save(buffer, "BMP")
+    return buffer.getvalue()
+
+
+def files(disk: Path) -> list[str]:
+    return sorted(
+        str((Path(folder) / name).relative_to(disk)) for folder, _, names in os.walk(disk) for name in names
+    )
