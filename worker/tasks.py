@@ -143,6 +143,7 @@ class Worker:
         if lease.cancelled.is_set() or lease.lost.is_set():
             raise Stopped
         clock.begin("publishing")
+        lease.progress = {**(lease.progress or {}), "stage": "publishing"}
         published = self._publish(claim, folder, result["metrics"], should_stop)
         clock.begin(None)
         return published

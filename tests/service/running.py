@@ -19,7 +19,7 @@ import httpx
 import psutil
 from PIL import Image
 
-READY_SECONDS = 60
+READY_SECONDS = 120
 
 
 @dataclass

@@ -15,7 +15,7 @@ from tests.service.running import colours, serve, submit, training, wait_for, wa
 @pytest.mark.mounts
 def test_a_full_disk(environment: dict[str, str], tmp_path: Path) -> None:
     data = tmp_path / "data"
-    with small_disk(tmp_path / "disk", megabytes=8) as disk:
+    with small_disk(tmp_path / "disk", megabytes=32) as disk:
         (disk / "spool").mkdir()
         given = {"TMPDIR": str(disk / "spool"), "CLIPCITE_BLOB_URL": (disk / "blobs").as_uri()}
         with serve(data, {**environment, **given}) as service, service.http as http:
@@ -38,8 +38,7 @@ def test_a_full_disk(environment: dict[str, str], tmp_path: Path) -> None:
             training(http, job_id)
             ballast = fill(disk)
             wait_for(lambda: "can't be stored yet, storage_full" in service.said(), seconds=60)
-            job = http.get(f"/jobs/{job_id}").json()
-            assert (job["status"], job["progress"]["stage"]) == ("running", "publishing")
+            wait_for(lambda: waits_to_be_published(http, job_id), seconds=20)
             ballast.unlink()
             job = wait_for_job(http, job_id, seconds=60)
             assert (job["status"], job["attempts"]) == ("succeeded", 1), job
@@ -47,6 +46,12 @@ def test_a_full_disk(environment: dict[str, str], tmp_path: Path) -> None:
             data_of = {"model": job["model_id"], "class_names": ["red", "blue"]}
             assert http.post("/classify", files=[picture], data=data_of).status_code == 200
             assert not [name for name in files(disk) if name.endswith(".part")]
+
+
+def waits_to_be_published(http: httpx.Client, job_id: str) -> bool:
+    job = http.get(f"/jobs/{job_id}").json()
+    assert job["status"] == "running", job
+    return bool(job["progress"]["stage"] == "publishing")
 
 
 def upload(http: httpx.Client, side: int) -> httpx.Response:

@@ -1,0 +1,140 @@
+"""`python -m tests.worker.killed_publisher FOLDER`: one process after another publishes a model and is killed
+one step later than the one before, until one comes through. Prints what is left, as JSON."""
+
+import json
+import os
+import shutil
+import signal
+import sys
+from dataclasses import asdict
+from datetime import timedelta
+from functools import wraps
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+from safetensors.numpy import save_file
+from sqlalchemy import event, select
+
+import worker.tasks
+from core.clip.config import resolve_config
+from core.clip.manifest import MANIFEST, WEIGHTS, Manifest, file_sha256
+from core.settings import Settings
+from core.store import durable, migrate
+from core.store.blobs import Blobs
+from core.store.session import Database
+from core.store.tables import Job, Model
+from tests.store.samples import new_job
+from worker.dispatcher import sweep
+from worker.tasks import Worker
+
+
+class Steps:
+    """Kills this process before its `last` step."""
+
+    def __init__(self, last: int) -> None:
+        self.left = last
+
+    def __call__(self, *_: object) -> None:
+        self.left -= 1
+        if self.left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def around(self, owner: Any, name: str) -> None:
+        real = getattr(owner, name)
+
+        @wraps(real)
+        def stepped(*given: Any, **options: Any) -> Any:
+            self()
+            result = real(*given, **options)
+            self()
+            return result
+
+        setattr(owner, name, stepped)
+
+
+def trained(folder: Path) -> None:
+    """What a trainer leaves."""
+    save_file({"a": np.random.default_rng(0).normal(size=50_000).astype("float32")}, folder / WEIGHTS)
+    manifest = Manifest(
+        sha256=file_sha256(folder / WEIGHTS),
+        bytes=(folder / WEIGHTS).stat().st_size,
+        backbone="starter",
+        backbone_sha256="0" * 64,
+        image_size=160,
+        class_names=("a", "b"),
+        config={},
+    )
+    (folder / MANIFEST).write_text(json.dumps(asdict(manifest)))
+
+
+def publish(settings: Settings, ready: Path, steps: Steps) -> NoReturn:
+    database = Database(settings.sqlalchemy_url())
+    blobs = Blobs.of(settings)
+    config = resolve_config(backbone="starter").to_dict()
+    job_id = new_job(database, config=config, pictures=[])
+
+    def copy_half(source: Any, to: Any, length: int) -> None:
+        content = source.read()
+        to.write(content[: len(content) // 2])
+        to.flush()
+        steps()
+        to.write(content[len(content) // 2 :])
+
+    def run_trainer(folder: Path, **_: object) -> dict[str, Any]:
+        shutil.copytree(ready, folder, dirs_exist_ok=True)
+        for owner, name in ((os, "fsync"), (Path, "replace"), (blobs, "put"), (blobs, "verify")):
+            steps.around(owner, name)
+        durable.shutil.copyfileobj = copy_half
+        event.listen(database.engine, "commit", steps)
+        return {"metrics": None}
+
+    worker.tasks.run_trainer = run_trainer
+    Worker(settings, database, blobs, name="w").run(job_id)
+    steps()  # after the commit
+    os._exit(0)
+
+
+def main(folder: Path) -> None:
+    settings = Settings(data=folder / "data", warm_trainer=False, heartbeat_seconds=3600, lease_seconds=3600)
+    migrate.upgrade(settings.sqlalchemy_url())
+    ready = folder / "ready"
+    ready.mkdir()
+    trained(ready)
+    kills = 0
+    while True:
+        child = os.fork()  # nothing of ours has threads yet
+        if child == 0:
+            publish(settings, ready, Steps(kills))
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if status != -signal.SIGKILL:
+            break
+        kills += 1
+
+    database, blobs = Database(settings.sqlalchemy_url()), Blobs.of(settings)
+    with database.read() as session:
+        models = list(session.scalars(select(Model)))
+        jobs = {job.id: (job.status, job.model_id) for job in session.scalars(select(Job))}
+    for model in models:
+        blobs.verify(model.weights_key, bytes=model.bytes, sha256=model.sha256)
+        assert blobs.get(model.manifest_key) == (ready / MANIFEST).read_bytes()
+        assert jobs[model.job_id] == ("succeeded", model.id)
+    stored = {blob.key.split("/")[1] for blob in blobs.list("models")}
+    swept = sweep(database, blobs, age=timedelta(seconds=-60))
+    json.dump(
+        {
+            "kills": kills,
+            "exit": status,
+            "published": len(models),
+            "stored": len(stored),
+            "swept": len(swept),
+            "left": sorted(path.name for path in (folder / "data" / "blobs" / "models").iterdir()),
+            "models": sorted(model.id for model in models),
+            "succeeded": sum(status == "succeeded" for status, _ in jobs.values()),
+        },
+        sys.stdout,
+    )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
