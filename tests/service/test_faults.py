@@ -66,6 +66,23 @@ def _over(http: httpx.Client, job_id: str, attempt: int) -> bool:
     return job["status"] == "failed" or job["attempts"] > attempt or job["status"] == "queued"
 
 
+def test_an_api_and_a_dispatcher_that_die_are_started_again(service: Service) -> None:
+    before = [service.child(module) for module in ("api", "worker.dispatcher")]
+    for process in before:
+        process.kill()
+        wait_for(lambda process=process: not process.is_running(), seconds=5)
+    with service.http as http:
+        wait_for(lambda: _is_ready(http), seconds=60)
+        assert wait_for_job(http, submit(http, colours(), epochs=1), seconds=60)["status"] == "succeeded"
+
+
+def _is_ready(http: httpx.Client) -> bool:
+    try:
+        return http.get("/readyz").is_success
+    except httpx.TransportError:
+        return False
+
+
 def test_cancel_while_running_and_while_queued(service: Service) -> None:
     with service.http as http:
         running = submit(http, colours(), **LONG)
