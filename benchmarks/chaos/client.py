@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 from PIL import Image
 
-PATIENCE_SECONDS = 180
+PATIENCE_SECONDS = 900
 
 
 class Client:

@@ -3,14 +3,18 @@
 import random
 import tempfile
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from sqlalchemy import select
+
 from benchmarks.chaos.cases import broker, database, processes, requests, stopping
-from benchmarks.chaos.cases.case import Case, Measured
+from benchmarks.chaos.cases.case import SETTLE_SECONDS, Case, Measured
 from benchmarks.chaos.invariants import check
 from benchmarks.chaos.report import Row
 from benchmarks.chaos.world import MAX_ATTEMPTS, World, world
+from core.store.tables import FINAL, Job
 
 CASES: list[Case] = [
     *stopping.CASES,
@@ -71,7 +75,7 @@ def run_cases(wanted: Collection[str], *, seed: int, until: float) -> Iterator[R
             if time.monotonic() > until:
                 return
             yield _row(case, the_world, seed)
-        yield _afterwards(the_world)
+        yield _afterwards(the_world, chosen)
 
 
 def _row(case: Case, the_world: World, seed: int) -> Row:
@@ -83,24 +87,30 @@ def _row(case: Case, the_world: World, seed: int) -> Row:
     return Row(case.number, case.what, case.expected, measured.said, measured.good, time.monotonic() - begun)
 
 
-def _afterwards(the_world: World) -> Row:
+def _afterwards(the_world: World, chosen: Sequence[Case]) -> Row:
     begun = time.monotonic()
+    left = select(Job.id).where(Job.status.not_in(FINAL)).limit(1)
+    with suppress(TimeoutError):  # the check then says which have not ended
+        the_world.wait(
+            lambda: the_world.ask(lambda s: s.scalar(left)) is None,
+            seconds=SETTLE_SECONDS,
+            what="the end of all that the cases have left",
+        )
     client = the_world.client
     poison = {i for key, i in client.accepted.items() if key.startswith(("poison", "spins"))}
-    cancelled = {job_id for job_id in client.cancelled}
     findings = check(
         the_world.database,
         the_world.blobs,
         client.accepted,
         poison=poison,
-        cancelled=cancelled,
+        cancelled=client.cancelled,
         max_attempts=MAX_ATTEMPTS,
     )
     broken = [broken for finding in findings for broken in finding.broken]
     said = f"{len(client.accepted)} jobs, {len(findings)} invariants: {len(broken)} broken"
     return Row(
         "all",
-        "the invariants after all of these",
+        f"the invariants after {', '.join(case.number for case in chosen)}",
         "0 broken",
         "; ".join([said, *broken[:5]]),
         not broken,

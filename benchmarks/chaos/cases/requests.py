@@ -26,7 +26,7 @@ def api_killed(world: World, rng: random.Random) -> Measured:
     with ThreadPoolExecutor(4) as pool:
         sending = [pool.submit(world.client.submit, name, archive, **SHORT) for name in names]
         for _ in range(kills):
-            time.sleep(rng.uniform(0.1, 0.6))
+            time.sleep(rng.uniform(0.3, 1.5))
             world.cluster.api.kill()
             world.cluster.wait_until_ready()
         ids = [sent.result() for sent in sending]
