@@ -16,7 +16,7 @@ from benchmarks.chaos.world import World
 from core.store.tables import FINAL, SUCCEEDED, Job, JobEvent
 
 SHORT = {"epochs": 1}
-LONG = {"epochs": 300, "batch_size": 4}
+LONG = {"epochs": 150, "batch_size": 4}
 """Long enough to be met in the middle, short enough to be waited for."""
 SETTLE_SECONDS = 400.0
 BEGIN_SECONDS = 180.0

@@ -72,10 +72,11 @@ def frozen_past_its_lease(world: World, rng: random.Random) -> Measured:
         time.sleep(PAST_THE_LEASE)
         worker.thaw()
         ended += settled(world, ids)
-    published = events(world, [job.id for job in ended], "succeeded")
+    published = [events(world, [job.id], "succeeded") for job in ended]
+    twice = sum(times > 1 for times in published)
     return Measured(
-        f"{rounds} times: {succeeded(ended)}, {published - rounds} published twice",
-        all_succeeded(ended, attempts=2) and published == rounds,
+        f"{rounds} times: {succeeded(ended)}, {twice} published twice",
+        all_succeeded(ended, attempts=2) and twice == 0,
     )
 
 
