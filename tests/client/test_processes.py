@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from client.processes import environment
+from core.store import migrate
 from tests.service.running import wait_for
 
 
@@ -24,6 +25,8 @@ def test_off_loopback_a_key_is_needed(command: str, tmp_path: Path) -> None:
     """Said by our own `api`, whatever the folder holds that the user stands in."""
     for name in ("api.py", "worker.py", "core.py"):
         (tmp_path / name).write_text("raise SystemExit(0)")
+    (tmp_path / "data").mkdir()
+    migrate.upgrade(f"sqlite:///{tmp_path / 'data' / 'clipcite.db'}")
     process = clipcite(command, "--host", "0.0.0.0", "--port", "58123", cwd=tmp_path)
     try:
         _, said = process.communicate(timeout=200)  # as long as it takes to import torch on a busy machine

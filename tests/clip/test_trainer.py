@@ -478,12 +478,17 @@ def test_precision_by_device() -> None:
 @pytest.mark.parametrize("images_at_once", [1, 3, 4])
 def test_a_batch_in_parts_is_the_same_training(tiny: Backbone, images_at_once: int) -> None:
     whole, parts = Recorder(), Recorder()
-    theta_whole = train(tiny, whole, batch_size=8, epochs=3, weight_decay=0.0)
-    theta_parts = train(tiny, parts, batch_size=8, epochs=3, weight_decay=0.0, images_at_once=images_at_once)
+    given: dict[str, Any] = {"batch_size": 8, "epochs": 3, "weight_decay": 0.0, "precision": "fp32"}
+    theta_whole = train(tiny, whole, **given)
+    theta_parts = train(tiny, parts, **given, images_at_once=images_at_once)
     for one, other in zip(whole.steps, parts.steps, strict=True):
         assert one.total == pytest.approx(other.total, rel=1e-3)
     for name, tensor in theta_whole.items():
-        torch.testing.assert_close(theta_parts[name], tensor, rtol=1e-3, atol=2e-3)
+        one, other = theta_parts[name], tensor
+        if name.endswith("in_proj_bias"):
+            # Attention does not see the bias of its keys: AdamW takes steps of its gradient's rounding.
+            one, other = (torch.cat([t.chunk(3)[0], t.chunk(3)[2]]) for t in (one, other))
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=2e-3)
 
 
 def test_what_is_frozen_stays_as_it_was(tiny: Backbone) -> None:

@@ -18,6 +18,7 @@ from PIL import Image
 
 from core.clip.config import resolve_config
 from core.clip.manifest import WEIGHTS
+from core.store import migrate
 from tests.clip.tiny import make_tiny_backbone
 from worker.standby import Standby
 from worker.supervise import run_trainer
@@ -131,6 +132,7 @@ print(json.dumps(sorted(set(sys.modules) - before)))
     [("importing", signal.SIGKILL), ("waiting", signal.SIGKILL), ("waiting", signal.SIGTERM)],
 )
 def test_it_ends_with_its_worker(tmp_path: Path, moment: str, signum: signal.Signals) -> None:
+    migrate.upgrade(f"sqlite:///{tmp_path / 'clipcite.db'}")
     environment = {**os.environ, "CLIPCITE_DATA": str(tmp_path), "CLIPCITE_API_KEY": "hunter2"}
     with (tmp_path / "log").open("w") as log:
         worker = subprocess.Popen(
@@ -156,6 +158,7 @@ def test_it_ends_with_its_worker(tmp_path: Path, moment: str, signum: signal.Sig
 
 
 def test_without_the_setting_there_is_none(tmp_path: Path) -> None:
+    migrate.upgrade(f"sqlite:///{tmp_path / 'clipcite.db'}")
     environment = {**os.environ, "CLIPCITE_DATA": str(tmp_path), "CLIPCITE_WARM_TRAINER": "false"}
     worker = subprocess.Popen(
         [sys.executable, "-m", "worker"], env=environment, stderr=subprocess.PIPE, text=True

@@ -18,7 +18,7 @@ def test_at_the_start_it_is_stock(task: given.Task, shown: given.Tests, merged: 
     else:
         model = trainable(task.backbone)
         add_lora(model, ClipLora())  # in training mode, with its dropout
-        answers, expected = encode_images(model, shown.pixels).detach(), shown.stock_features
+        answers, expected = encode_images(model, shown._pixels).detach(), shown.stock_features
     torch.testing.assert_close(answers, expected, rtol=0, atol=1e-5)
 
 
@@ -59,8 +59,8 @@ def test_merging_keeps_the_function(task: given.Task, shown: given.Tests) -> Non
     with torch.no_grad():
         for addition in additions:
             addition.b.normal_(generator=torch.Generator().manual_seed(0))
-        before = encode_images(model, shown.pixels)
+        before = encode_images(model, shown._pixels)
         merge_lora(model)
-        after = encode_images(model, shown.pixels)
+        after = encode_images(model, shown._pixels)
     assert not torch.allclose(before, shown.stock_features, atol=1e-3)
     torch.testing.assert_close(after, before, rtol=0, atol=1e-5)

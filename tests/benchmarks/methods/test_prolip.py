@@ -15,7 +15,7 @@ def test_the_frozen_part_and_the_projection_make_the_features(task: given.Task, 
     name, transposed = projection(task.backbone)
     weight = task.backbone.model.get_parameter(name)
     with torch.no_grad():
-        before = before_projection(task.backbone)(shown.pixels)
+        before = before_projection(task.backbone)(shown._pixels)
         features = F.normalize(before @ (weight.T if transposed else weight), dim=-1)
     torch.testing.assert_close(features, shown.stock_features, rtol=0, atol=1e-5)
 

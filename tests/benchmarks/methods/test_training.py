@@ -82,7 +82,7 @@ def test_views_are_the_features_of_crops_in_turn(task: given.Task) -> None:
 
 def test_the_copy_to_train_is_the_same_function(task: given.Task, shown: given.Tests) -> None:
     with torch.no_grad():
-        features = encode_images(trainable(task.backbone), shown.pixels)
+        features = encode_images(trainable(task.backbone), shown._pixels)
     torch.testing.assert_close(features, shown.stock_features, rtol=0, atol=1e-5)
 
 
