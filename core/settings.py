@@ -111,6 +111,11 @@ class Settings(BaseSettings):
     dispatch_ahead: int = Field(4, ge=1, description="Most messages waiting in the broker.")
     deadline_seconds: float = Field(6 * 3600, gt=0, description="Longest run of one job.")
     stall_seconds: float = Field(600, gt=0, description="A training without progress for so long is killed.")
+    checkpoint_seconds: float = Field(
+        300,
+        ge=0,
+        description="A training that runs for so long is stored after an epoch, and again after as long.",
+    )
     warm_trainer: bool = Field(
         True, description="A process waits with its imports done, so that jobs start sooner; some 350 MB."
     )

@@ -93,11 +93,13 @@ def sweep(database: Database, blobs: Blobs, *, age: timedelta = ORPHAN_AGE) -> l
 
 
 def _is_owned(database: Database, owner: str) -> bool:
-    """Whether a job or model of this name exists. A probe's leftovers belong to nobody."""
+    """Whether a job or model of this name exists, or for checkpoints, whether their job goes on. A
+    probe's leftovers belong to nobody."""
     kind, _, identifier = owner.partition("/")
+    job_id, _, below = identifier.partition("/")
     with database.read() as session:
         if kind == "jobs":
-            return jobs.exists(session, identifier)
+            return jobs.unfinished(session, job_id) if below else jobs.exists(session, job_id)
         if kind == "models":
             return models.exists(session, identifier)
     return not kind.startswith("probe-")

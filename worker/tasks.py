@@ -17,22 +17,26 @@ from core.clip.errors import ClipCiteError, CorruptWeights
 from core.clip.manifest import MANIFEST, WEIGHTS, file_sha256, read_manifest
 from core.scratch import FULL, scratch_folder
 from core.settings import Settings
-from core.store import jobs
+from core.store import deletions, jobs
 from core.store.blobs import Blobs
+from core.store.checkpoints import CHECKPOINT, RESUMED, folder_of
 from core.store.errors import DatabaseUnavailable, StorageFull
 from core.store.ids import new_id
 from core.store.jobs import Claim
 from core.store.models import NewModel
 from core.store.session import Database
-from core.store.tables import QUEUED
+from core.store.tables import CANCELLED, FAILED, FINAL, QUEUED, SUCCEEDED
+from worker.checkpoints import CheckpointKeeper
 from worker.lease import Lease
 from worker.metrics import StageClock, WorkerMetrics
 from worker.standby import Standby
 from worker.storing import store_weights
 from worker.supervise import Stopped, TrainerFailed, run_trainer
-from worker.trainer import TASK, Task
+from worker.trainer import CHECKPOINTS, TASK, Task
 
 logger = logging.getLogger(__name__)
+LOST, REQUEUED = "lost", "requeued"
+"""How an attempt may end besides with the end of its job."""
 T = TypeVar("T")
 
 
@@ -81,17 +85,21 @@ class Worker:
             self.metrics.attempt() as clock,
             Lease(self.database, claim, lease_seconds=seconds, beat_seconds=beat) as lease,
         ):
+            code = ""
             try:
-                with scratch_folder(self.settings.scratch()) as folder:
-                    published = self._train_and_publish(claim, lease, folder, clock)
-                self.metrics.ended("succeeded" if published else "lost")
+                with (
+                    scratch_folder(self.settings.scratch()) as folder,
+                    self._keeper(claim, folder) as keeper,
+                ):
+                    published = self._train_and_publish(claim, lease, folder, clock, keeper)
+                outcome = SUCCEEDED if published else LOST
             except Stopped:
-                self.metrics.ended(self._record_stop(claim, lease))
+                outcome = self._record_stop(claim, lease)
             except TrainerFailed as error:
                 logger.warning("%s: failed, %s: %s", job_id, error.code, error)
                 code, detail = error.code, error.detail
                 held = self._insist(lambda s: jobs.finish_failed(s, claim, code=code, detail=detail))
-                self.metrics.ended("failed" if held else "lost", code)
+                outcome = FAILED if held else LOST
             except Exception as error:
                 code, detail = _reason(error)
                 if code == "internal_error":
@@ -107,15 +115,24 @@ class Worker:
                     spend_attempt=not full,
                     delay_seconds=self.settings.redispatch_seconds if full else 0,
                 )
-                self.metrics.ended(outcome, code)
+            self.metrics.ended(outcome, code)
+            if outcome in FINAL:
+                self._remove_checkpoints(job_id)
 
-    def _train_and_publish(self, claim: Claim, lease: Lease, folder: Path, clock: StageClock) -> bool:
+    def _train_and_publish(
+        self, claim: Claim, lease: Lease, folder: Path, clock: StageClock, keeper: CheckpointKeeper
+    ) -> bool:
         """Whether it is published; it is not if the lease was lost."""
 
         def on_message(message: dict[str, Any]) -> None:
             if message["type"] == "warning":
                 code, detail = message["code"], message["detail"]
                 self._insist(lambda s: jobs.record_warning(s, claim, code, detail))
+            elif message["type"] == "checkpoint":
+                keeper.look()
+            elif message["type"] == "resumed":
+                logger.info("%s: goes on after epoch %d", claim.job_id, message["epoch"])
+                self._insist(lambda s: jobs.record(s, claim, RESUMED, epoch=message["epoch"]))
             elif message["type"] == "stage":
                 clock.begin(message["stage"])
                 lease.progress = {**(lease.progress or {}), "stage": message["stage"]}
@@ -128,6 +145,7 @@ class Worker:
         clock.begin("preparing")
         lease.progress = progress("preparing")
         self._lay_out(claim, folder, should_stop)
+        self._lay_out_checkpoint(claim, keeper)
         try:
             result = run_trainer(
                 folder,
@@ -166,8 +184,31 @@ class Worker:
             device=self.settings.device,
             max_picture_bytes=self.settings.max_picture_bytes,
             max_picture_pixels=self.settings.max_picture_pixels,
+            checkpoint_seconds=self.settings.checkpoint_seconds,
         )
         (folder / TASK).write_text(json.dumps(asdict(task)), encoding="utf-8")
+
+    def _keeper(self, claim: Claim, folder: Path) -> CheckpointKeeper:
+        def record(epoch: int) -> bool:
+            return self._insist(lambda s: jobs.record(s, claim, CHECKPOINT, epoch=epoch))
+
+        return CheckpointKeeper(self.blobs, claim.job_id, folder / CHECKPOINTS, record)
+
+    def _lay_out_checkpoint(self, claim: Claim, keeper: CheckpointKeeper) -> None:
+        """Where an earlier attempt has come to, if it has left something that can be used."""
+        if keeper.fetch():
+            code = "checkpoint_damaged"
+            detail = (
+                "A stored state of the training is damaged. It goes on from an earlier one, or from the "
+                "beginning; check the disk or the bucket of the storage."
+            )
+            self._insist(lambda s: jobs.record_warning(s, claim, code, detail))
+
+    def _remove_checkpoints(self, job_id: str) -> None:
+        try:
+            deletions.finish(self.database, self.blobs, folder_of(job_id))
+        except ClipCiteError as error:
+            logger.warning("%s: its checkpoints stay until the dispatcher removes them: %s", job_id, error)
 
     def _publish(
         self, claim: Claim, folder: Path, metrics: dict[str, Any], should_stop: Callable[[], bool]
@@ -230,11 +271,11 @@ class Worker:
         """How the attempt has ended, as the metrics call it."""
         if lease.lost.is_set():
             logger.warning("%s: the lease is lost; attempt %d is dropped", claim.job_id, claim.attempt)
-            return "lost"
+            return LOST
         if lease.cancelled.is_set():
             held = self._insist(lambda s: jobs.finish_cancelled(s, claim))
             logger.info("%s: cancelled", claim.job_id)
-            return "cancelled" if held else "lost"
+            return CANCELLED if held else LOST
         detail = "The worker was stopped; the job waits for the next one."
         outcome = self._give_back(claim, "worker_stopped", detail, spend_attempt=False)
         logger.info("%s: given back, this worker stops", claim.job_id)
@@ -262,7 +303,7 @@ class Worker:
                 delay_seconds=delay_seconds,
             )
         )
-        return "lost" if status is None else "requeued" if status == QUEUED else status
+        return LOST if status is None else REQUEUED if status == QUEUED else status
 
 
 def _reason(error: Exception) -> tuple[str, str]:

@@ -1,7 +1,8 @@
 """The trainer's process: `python -m worker.trainer FOLDER`, or without a folder to stand by for one.
 
-It knows neither database nor broker. The folder holds `task.json` and the pictures; it adds the
-weights. Its standard output is one JSON object a line: what the supervisor shows and decides on.
+It knows neither database nor broker. The folder holds `task.json`, the pictures and perhaps a checkpoint
+of an earlier attempt; it adds the weights, and checkpoints while it trains. Its standard output is one
+JSON object a line: what the supervisor shows and decides on.
 """
 
 import json
@@ -19,6 +20,7 @@ from core.leash import end_with_parent
 from core.scratch import FULL
 
 TASK = "task.json"
+CHECKPOINTS = "checkpoints"
 # What a training imports, also what it would import only while it loads a backbone with a text tower of
 # Hugging Face, as the starter is (half a second). A GPU is not touched: its context is the job's.
 IMPORTS = (
@@ -41,6 +43,7 @@ class Task:
     device: str
     max_picture_bytes: int
     max_picture_pixels: int
+    checkpoint_seconds: float
 
 
 class Channel:
@@ -61,6 +64,12 @@ class Channel:
 
     def warn(self, code: str, detail: str) -> None:
         self.send("warning", code=code, detail=detail)
+
+    def checkpoint(self, epoch: int) -> None:
+        self.send("checkpoint", epoch=epoch)
+
+    def resumed(self, epoch: int) -> None:
+        self.send("resumed", epoch=epoch)
 
     def cancelled(self) -> bool:
         self.send("alive")  # asked between steps and batches, measuring included
@@ -117,6 +126,7 @@ def train(folder: Path, task: Task, channel: Channel) -> None:
     channel.stage("loading")
     from core.clip.adapt import Shot, adapt
     from core.clip.backbone import load_backbone
+    from core.clip.checkpoint import Checkpoints
     from core.clip.config import resolve_config
     from core.clip.images import PictureLimits
     from core.clip.weights import save_weights
@@ -136,6 +146,7 @@ def train(folder: Path, task: Task, channel: Channel) -> None:
         tests=shots("test"),
         reporter=channel,
         limits=PictureLimits(task.max_picture_bytes, task.max_picture_pixels),
+        checkpoints=Checkpoints(folder / CHECKPOINTS, seconds=task.checkpoint_seconds),
     )
     channel.stage("saving")
     save_weights(

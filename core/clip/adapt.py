@@ -13,11 +13,13 @@ from torch import Tensor
 
 from core.clip.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.balance import KEPT_AT, NEW_NAMES_BALANCE, SHOTS_KEPT, KeptShots, name_offsets
+from core.clip.checkpoint import Checkpoints
 from core.clip.config import AdaptConfig
 from core.clip.ensemble import interpolate
 from core.clip.errors import Cancelled, InvalidClassNames, OutOfMemory
 from core.clip.evaluate import BaseToNew, compare, job_metrics
 from core.clip.images import PictureLimits, open_picture
+from core.clip.memory import is_out_of_memory
 from core.clip.progress import Reporter, Silent
 from core.clip.prompts import class_indices, class_texts, same_class
 from core.clip.trainer import fine_tune
@@ -56,11 +58,14 @@ def adapt(
     tests: Sequence[Shot] = (),
     reporter: Reporter | None = None,
     limits: PictureLimits = PictureLimits(),
+    checkpoints: Checkpoints | None = None,
 ) -> Adapted:
     """Fine-tune CLIP on `shots` with CLIP-CITE and measure the ensemble θ(α) against the stock network.
 
     It is measured on `tests`, which may hold classes that are not trained; without them on the
     share `config.holdout` of each class, which is then not trained on; without either not at all.
+
+    With `checkpoints` a training that was cut off goes on, and one that is cut off can.
 
     Raises:
         InvalidClassNames: fewer than two classes.
@@ -98,6 +103,7 @@ def adapt(
             [class_texts(name, config.templates, config.texts) for name in class_names],
             config,
             reporter,
+            checkpoints=checkpoints,
         )
         kept = keep_shots(backbone, trained.theta_1, pictures, labels)
         comparison = None
@@ -106,8 +112,8 @@ def adapt(
             comparison = measure(
                 backbone, trained.theta_1, kept, class_names, measured, config, reporter, limits
             )
-    except RuntimeError as error:  # torch.OutOfMemoryError on a GPU, a plain one on a CPU
-        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
             raise
         raise OutOfMemory(
             f"The device ran out of memory. Use a smaller batch_size (now {config.batch_size}) or "

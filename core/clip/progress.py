@@ -30,6 +30,12 @@ class Reporter(Protocol):
     def warn(self, code: str, detail: str) -> None:
         """Something that the person should know of and that does not stop the training."""
 
+    def checkpoint(self, epoch: int) -> None:
+        """The state after this epoch is stored: what is cut off later goes on from it."""
+
+    def resumed(self, epoch: int) -> None:
+        """The training does not begin at the beginning but after this epoch."""
+
     def cancelled(self) -> bool:
         """Asked before every step: True stops the training with `Cancelled`."""
         ...
@@ -43,6 +49,10 @@ class Silent:
     def step(self, progress: StepProgress) -> None: ...
 
     def warn(self, code: str, detail: str) -> None: ...
+
+    def checkpoint(self, epoch: int) -> None: ...
+
+    def resumed(self, epoch: int) -> None: ...
 
     def cancelled(self) -> bool:
         return False

@@ -3,9 +3,9 @@
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from core.clip.backbone import Backbone, tower_parameters
+from core.clip.batches import cut_batches, plan_batches
+from core.clip.checkpoint import Checkpoints, TrainingState, identity_of
 from core.clip.config import AdaptConfig
 from core.clip.errors import Cancelled, InvalidConfig, TrainingDiverged
 from core.clip.folding import fold_batch_norms
@@ -22,8 +24,9 @@ from core.clip.losses import (
     total_loss,
     visual_text_alignment,
 )
+from core.clip.memory import PartSize
 from core.clip.progress import Reporter, StepProgress
-from core.clip.transforms import random_resized_crop, to_pixels
+from core.clip.transforms import to_pixels
 from core.clip.zero_shot import TEXTS_AT_ONCE, encode_images, encode_tokens, text_head
 
 
@@ -47,6 +50,7 @@ def fine_tune(
     objective: Callable[[Tensor, Tensor, Tensor, float, float], Tensor] = total_loss,
     frozen: Callable[[str], bool] = lambda name: False,
     after_epoch: Callable[[int, Mapping[str, Tensor]], None] = lambda epoch, theta: None,
+    checkpoints: Checkpoints | None = None,
 ) -> FineTuned:
     """Train both towers of a copy of the backbone on labelled pictures.
 
@@ -58,15 +62,18 @@ def fine_tune(
         distillation, objective, frozen: for ablations: another L_VLD or L, and which parameters, by
             name, are not trained.
         after_epoch: called with the epoch, from 1, and θ as it is then.
+        checkpoints: where to go on from, if there is something, and where to write to.
 
     Raises:
         Cancelled: the reporter asked for it.
         TrainingDiverged: the loss is no longer finite.
+        OutOfMemory: not even one picture at a time fits.
         InvalidConfig: fp16 on a CPU.
     """
     device = backbone.device
     dtype = mixed_precision(config.precision, device)
-    generator = torch.Generator().manual_seed(config.seed)  # order, crops and sentences
+    generator = torch.Generator().manual_seed(config.seed)  # order and sentences
+    crop_generator = torch.Generator().manual_seed(config.seed + 1)
 
     # Everything stays in eval mode: dropout would make L_VLD(θ_0) > 0, and BatchNorm must keep the
     # running statistics, which batches this small would ruin and the ensemble could not average.
@@ -97,29 +104,29 @@ def fine_tune(
         ],
         fused=True,
     )
+    scaler = torch.amp.GradScaler(device.type, enabled=dtype is torch.float16)
     batches_per_epoch = math.ceil(len(pictures) / config.batch_size)
     steps = config.epochs * batches_per_epoch
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine(step, steps))
-    scaler = torch.amp.GradScaler(device.type, enabled=dtype is torch.float16)
-    all_labels = torch.tensor(labels)
-    started = time.monotonic()
+    plan = plan_batches(len(pictures), batches_per_epoch, config.epochs, generator)
 
-    batches = _batches(backbone, pictures, batches_per_epoch, config, generator)
-    for step, (indices, crops) in enumerate(batches, start=1):
-        if reporter.cancelled():
-            raise Cancelled("The training was cancelled.")
-        y = all_labels[indices]
-        classes, text_of = y.unique(return_inverse=True)  # each class text of the batch once
-        drawn = torch.rand(len(classes), generator=generator) * sentence_count[classes]
-        sentences = (first_sentence[classes] + drawn.long()).to(device)
-        x = to_pixels(crops.to(device), backbone.mean, backbone.std)
-        y, text_of = y.to(device), text_of.to(device)
+    generators = {"sentences": generator, "crops": crop_generator}
+    state = TrainingState({**theta, "W": classifier}, optimizer, scaler, generators)
+    done = 0  # steps of an earlier attempt
+    if checkpoints is not None:
+        identity = identity_of(backbone, pictures, labels, texts, config)
+        done = checkpoints.resume(state, identity, reporter) * batches_per_epoch
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine(done + step, steps))
 
+    def losses_and_gradients(
+        x: Tensor, y: Tensor, sentences: Tensor, text_of: Tensor, images_at_once: int | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """L, L_DVA, L_SCL and L_VLD of a batch. The gradients of L are left in the parameters."""
+        optimizer.zero_grad(set_to_none=True)
         with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-            image_features = _encode(student, x, config.images_at_once)  # [B, D], fp32 as all that follows
+            image_features = _encode(student, x, images_at_once)  # [B, D], fp32 as all that follows
             text_features = encode_tokens(student, tokens[sentences])[text_of]  # [B, D]
             with torch.no_grad():
-                teacher_image_features = encode_images(teacher, x)
+                teacher_image_features = _encode(teacher, x, images_at_once)
         teacher_text_features = teacher_texts[sentences][text_of]
 
         scale = backbone.logit_scale
@@ -129,19 +136,36 @@ def fine_tune(
             image_features, text_features, teacher_image_features, teacher_text_features, scale
         )
         loss = objective(dva, scl, vld, config.scl_weight, config.vld_weight)
+        scaler.scale(loss).backward()
+        return loss.detach(), dva.detach(), scl.detach(), vld.detach()
+
+    part_size = PartSize(config.images_at_once, reporter)
+    all_labels = torch.tensor(labels)
+    started = time.monotonic()
+    batches = cut_batches(pictures, plan[done:], backbone.image_size, config.crop_scale, crop_generator)
+    for step, (indices, crops) in enumerate(batches, start=done + 1):
+        if reporter.cancelled():
+            raise Cancelled("The training was cancelled.")
+        y = all_labels[indices]
+        classes, text_of = y.unique(return_inverse=True)  # each class text of the batch once
+        drawn = torch.rand(len(classes), generator=generator) * sentence_count[classes]
+        sentences = (first_sentence[classes] + drawn.long()).to(device)
+        x = to_pixels(crops.to(device), backbone.mean, backbone.std)
+        y, text_of = y.to(device), text_of.to(device)
+
+        compute = partial(losses_and_gradients, x, y, sentences, text_of)
+        loss, dva, scl, vld = part_size.fit(compute, len(x))
         if not torch.isfinite(loss):
             raise TrainingDiverged(
                 f"The loss became {loss.item()} at step {step} of {steps}. Use a lower learning_rate "
                 f"(now {config.learning_rate:g}) or precision fp32."
             )
 
-        optimizer.zero_grad(set_to_none=True)
-        scaler.scale(loss).backward()
         scaler.step(optimizer)
         scaler.update()
         schedule.step()
 
-        per_step = (time.monotonic() - started) / step
+        per_step = (time.monotonic() - started) / (step - done)
         reporter.step(
             StepProgress(
                 epoch=(step - 1) // batches_per_epoch + 1,
@@ -158,7 +182,10 @@ def fine_tune(
         )
 
         if step % batches_per_epoch == 0:
-            after_epoch(step // batches_per_epoch, theta)
+            epoch = step // batches_per_epoch
+            after_epoch(epoch, theta)
+            if checkpoints is not None:
+                checkpoints.after_epoch(epoch, state, reporter)
 
     theta_1 = {name: parameter.detach() for name, parameter in theta.items()}
     if not all(torch.isfinite(tensor).all() for tensor in theta_1.values()):
@@ -211,36 +238,3 @@ def _encode(model: nn.Module, pixels: Tensor, images_at_once: int | None) -> Ten
         checkpoint(encode_images, model, part, use_reentrant=False) for part in pixels.split(images_at_once)
     ]
     return torch.cat(parts)
-
-
-def _batches(
-    backbone: Backbone,
-    pictures: Sequence[Tensor],
-    batches_per_epoch: int,
-    config: AdaptConfig,
-    generator: torch.Generator,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """(indices [B], crops uint8 [B, 3, S, S]) for every step of the training, the next one prepared in
-    a thread while the network works. Each epoch is a new order, cut into batches of equal size (give
-    or take one): a last batch of two pictures would be nearly noise to the losses inside a batch."""
-
-    def crops(indices: Tensor) -> Tensor:
-        size, scale = backbone.image_size, config.crop_scale
-        return torch.stack(
-            [random_resized_crop(pictures[i], size, scale, crop_generator) for i in indices.tolist()]
-        )
-
-    # Its own generator: the thread must not race the loop for random numbers.
-    crop_generator = torch.Generator().manual_seed(config.seed + 1)
-    plan = [
-        indices
-        for _ in range(config.epochs)
-        for indices in torch.randperm(len(pictures), generator=generator).tensor_split(batches_per_epoch)
-    ]
-    with ThreadPoolExecutor(max_workers=1) as thread:
-        ahead = thread.submit(crops, plan[0])
-        for indices, following in zip(plan, [*plan[1:], None], strict=True):
-            ready = ahead.result()
-            if following is not None:
-                ahead = thread.submit(crops, following)
-            yield indices, ready

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from core.clip.backbone import Backbone, tower_parameters
 from core.clip.balance import KeptShots
-from core.clip.errors import CorruptWeights
+from core.clip.errors import CorruptWeights, TrainingDiverged
 from core.clip.manifest import MANIFEST, WEIGHTS, Manifest, file_sha256
 
 SHOTS, SHOT_LABELS = "shot_features", "shot_labels"
@@ -39,12 +39,20 @@ def save_weights(
     class_names: tuple[str, ...],
     config: Mapping[str, Any],
 ) -> Manifest:
-    """Write `weights.safetensors` and `manifest.json` into an existing folder. Raises OSError."""
+    """Write `weights.safetensors` and `manifest.json` into an existing folder.
+
+    Raises TrainingDiverged, and writes nothing, if a value is not finite. Raises OSError.
+    """
     weights = folder / WEIGHTS
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in theta_1.items()}
     if shots is not None:
         tensors[SHOTS] = shots.features.detach().cpu().half().contiguous()
         tensors[SHOT_LABELS] = shots.labels.cpu().contiguous()
+    damaged = next((name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()), None)
+    if damaged is not None:
+        raise TrainingDiverged(
+            f"The trained weights are not finite (in {damaged}). Use a lower learning_rate or precision fp32."
+        )
     try:
         save_file(tensors, weights, metadata={"format": "pt"})
     except SafetensorError as error:  # how it passes on what the system says

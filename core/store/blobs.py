@@ -7,7 +7,7 @@ import hashlib
 import re
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -122,6 +122,11 @@ class Blobs:
         with _storage_errors("listed"):
             chunks = obstore.list(self._store, _checked(prefix) if prefix else None)
             return [Stored(i["path"], i["size"], i["last_modified"]) for chunk in chunks for i in chunk]
+
+    def delete(self, key: str) -> None:
+        """What is gone already is no error."""
+        with suppress(BlobNotFound), _storage_errors("deleted"):
+            obstore.delete(self._store, _checked(key))
 
     def delete_prefix(self, prefix: str) -> None:
         """Remove everything below `prefix`, a folder. What is gone already is no error."""

@@ -25,6 +25,7 @@ from core.store.leases import (
     give_back,
     heartbeat,
     publish,
+    record,
     record_warning,
     release,
 )
@@ -54,9 +55,11 @@ __all__ = [
     "publish",
     "queue_position",
     "queue_positions",
+    "record",
     "record_warning",
     "request_cancel",
     "take_due",
+    "unfinished",
 ]
 
 
@@ -140,6 +143,12 @@ def get(session: Session, job_id: str, *, owner: str) -> Job:
 def exists(session: Session, job_id: str) -> bool:
     """Whoever's it is."""
     return session.get(Job, job_id) is not None
+
+
+def unfinished(session: Session, job_id: str) -> bool:
+    """Whether there is such a job and it has not ended."""
+    job = session.get(Job, job_id)
+    return job is not None and job.status not in FINAL
 
 
 def any_queued(session: Session) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from core.store import events, owners
+from core.store import checkpoints, events, owners
 from core.store.models import NewModel, add_model
 from core.store.session import database_now
 from core.store.tables import CANCELLED, FAILED, QUEUED, RUNNING, SUCCEEDED, Job, Model
@@ -102,6 +102,15 @@ def record_warning(session: Session, claim: Claim, code: str, detail: str) -> bo
     return True
 
 
+def record(session: Session, claim: Claim, event: str, **data: Any) -> bool:
+    """Something that happened in this attempt and changes nothing about the job. False if the lease is
+    lost."""
+    if _held(session, claim) is None:
+        return False
+    append_event(session, claim.job_id, at=database_now(session), type=event, data=data)
+    return True
+
+
 def publish(session: Session, claim: Claim, model: NewModel, metrics: dict[str, Any] | None) -> bool:
     """The job has succeeded and its model can be used: both or neither.
 
@@ -125,6 +134,7 @@ def publish(session: Session, claim: Claim, model: NewModel, metrics: dict[str, 
     )
     if job is None:
         return session.get(Model, model.id) is not None
+    checkpoints.note_end(session, claim.job_id)
     add_model(session, model, owner=job.owner, job_id=claim.job_id, metrics=metrics, at=at)
     return True
 
@@ -208,7 +218,7 @@ def fail(
     session: Session, job_id: str, *, token: str | None, code: str, detail: str, at: datetime
 ) -> Job | None:
     error = {"code": storable(code)[:64], "detail": storable(detail)}
-    return move(
+    failed = move(
         session,
         job_id,
         at=at,
@@ -221,12 +231,15 @@ def fail(
         error_detail=error["detail"],
         **ended(at),
     )
+    if failed is not None:
+        checkpoints.note_end(session, job_id)
+    return failed
 
 
 def cancel(
     session: Session, job_id: str, *, token: str | None, allowed: list[str], at: datetime
 ) -> Job | None:
-    return move(
+    cancelled = move(
         session,
         job_id,
         at=at,
@@ -237,6 +250,9 @@ def cancel(
         cancel_requested=True,
         **ended(at),
     )
+    if cancelled is not None:
+        checkpoints.note_end(session, job_id)
+    return cancelled
 
 
 def _held(session: Session, claim: Claim) -> Job | None:

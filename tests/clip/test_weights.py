@@ -14,7 +14,7 @@ from torch import Tensor
 from core.clip.backbone import Backbone, load_backbone, tower_parameters
 from core.clip.balance import KeptShots
 from core.clip.config import resolve_config
-from core.clip.errors import CorruptWeights
+from core.clip.errors import CorruptWeights, TrainingDiverged
 from core.clip.manifest import MANIFEST, WEIGHTS, Manifest, file_sha256, read_manifest
 from core.clip.weights import load_weights, save_weights
 from tests.clip.recorder import same_bits
@@ -57,6 +57,21 @@ def test_weights_come_back_bit_for_bit(
     loaded = load_weights(data, manifest, tiny)
     assert same_bits(dict(sorted(loaded.theta_1.items())), dict(sorted(theta_1.items())))
     assert loaded.shots is None
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("where", ["theta_1", "shots"])
+def test_what_is_not_finite_is_never_written(
+    tiny: Backbone, theta_1: dict[str, Tensor], tmp_path: Path, value: float, where: str
+) -> None:
+    theta, shots = dict(theta_1), KeptShots(torch.zeros(3, 5, 64), torch.zeros(5, dtype=torch.int64))
+    if where == "theta_1":
+        theta["visual.ln_pre.bias"] = torch.full_like(theta["visual.ln_pre.bias"], value)
+    else:
+        shots.features[1, 2, 3] = value
+    with pytest.raises(TrainingDiverged, match="learning_rate"):
+        save_weights(tmp_path, theta, shots=shots, backbone=tiny, class_names=NAMES, config=CONFIG)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_features_of_the_shots_come_back(

@@ -123,6 +123,23 @@ def training(http: httpx.Client, job_id: str, *, seconds: float = 40) -> dict[st
     return job
 
 
+def checkpoint(http: httpx.Client, job_id: str, *, seconds: float = 60) -> int:
+    """The epoch of the job's first checkpoint, once it is stored."""
+
+    def stored() -> int | None:
+        assert http.get(f"/jobs/{job_id}").json()["status"] in {"queued", "running"}
+        return next(iter(epochs_of(http, job_id, "checkpoint")), None)
+
+    epoch: int = wait_for(stored, seconds=seconds)
+    return epoch
+
+
+def epochs_of(http: httpx.Client, job_id: str, event: str) -> list[int]:
+    """Of the job's `checkpoint` or `resumed` events."""
+    events = http.get(f"/jobs/{job_id}/events").raise_for_status().json()["data"]
+    return [e["data"]["epoch"] for e in events if e["type"] == event]
+
+
 def submit(http: httpx.Client, archive: bytes, *, webhook: str | None = None, **config: Any) -> str:
     """The id of a new job."""
     files = {"archive": ("shots.zip", archive)}

@@ -13,7 +13,17 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from tests.clip.tiny import make_tiny_backbone
-from tests.service.running import Service, colours, serve, submit, training, wait_for, wait_for_job
+from tests.service.running import (
+    Service,
+    checkpoint,
+    colours,
+    epochs_of,
+    serve,
+    submit,
+    training,
+    wait_for,
+    wait_for_job,
+)
 
 LONG = {"epochs": 1000, "batch_size": 8}
 
@@ -161,9 +171,10 @@ def test_stopping_ends_everything_and_the_next_start_goes_on(
     environment: dict[str, str], tmp_path: Path, signum: signal.Signals
 ) -> None:
     data = tmp_path / "data"
+    environment = {**environment, "CLIPCITE_CHECKPOINT_SECONDS": "0.5"}
     with serve(data, environment) as service, service.http as http:
         cut_off = submit(http, colours(), **(LONG | {"epochs": 200}))
-        training(http, cut_off)
+        epoch = checkpoint(http, cut_off)
         waiting = submit(http, colours(), epochs=1)
         everything = service.processes()
         assert len(everything) >= 5  # serve, api, worker, dispatcher, trainer
@@ -172,9 +183,14 @@ def test_stopping_ends_everything_and_the_next_start_goes_on(
         assert list((data / "tmp").iterdir()) == []
         assert [p for p in everything if p.is_running()] == []
     with serve(data, environment) as service, service.http as http:
-        first = wait_for_job(http, cut_off, seconds=60)
+        first = wait_for_job(http, cut_off, seconds=120)
         assert (first["status"], first["attempts"]) == ("succeeded", 1)  # stopping cost no attempt
-        assert wait_for_job(http, waiting, seconds=30)["status"] == "succeeded"
+        resumed = epochs_of(http, cut_off, "resumed")
+        assert len(resumed) == 1
+        assert resumed[0] >= epoch
+        checkpoints = data / "blobs" / "jobs" / cut_off / "checkpoints"
+        wait_for(lambda: not checkpoints.exists(), seconds=10)
+        assert wait_for_job(http, waiting, seconds=60)["status"] == "succeeded"
 
 
 def test_kill_9_of_the_parent_leaves_nothing_running(environment: dict[str, str], tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
 """The trainer's process, with stand-ins that behave badly. The real one is in tests/service."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.worker.conftest import StandIn
@@ -79,3 +81,37 @@ def test_the_deadline_and_a_stop_end_it(run: Run) -> None:
     assert late.value.code == "deadline_exceeded"
     with pytest.raises(Stopped):
         run("time.sleep(60)", should_stop=lambda: True)
+
+
+def test_a_trainer_that_is_frozen_is_ended(run: Run, tmp_path: Path) -> None:
+    """SIGSTOP to it alone: the supervisor goes on, and its patience ends."""
+    freezes = """
+open(job() + '/pid', 'w').write(str(os.getpid()))
+say(type='stage', stage='training')
+os.kill(os.getpid(), 19)
+"""
+    started = time.monotonic()
+    with pytest.raises(TrainerDied) as frozen:
+        run(freezes, stall_seconds=1)
+    assert frozen.value.code == "training_stalled"
+    assert time.monotonic() - started < 30  # the start of an interpreter among it
+    assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))
+
+
+def test_the_deadline_ends_a_computation_that_listens_to_nobody(run: Run, tmp_path: Path) -> None:
+    """One call in C that holds the interpreter: no signal handler and no thread would run again."""
+    computes = """
+import signal
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+open(job() + '/pid', 'w').write(str(os.getpid()))
+say(type='stage', stage='training')
+sum(iter(int, 1))
+"""
+    heard: list[float] = []
+    with pytest.raises(TrainerFailed) as late:
+        run(computes, deadline_seconds=3, on_message=lambda message: heard.append(time.monotonic()))
+    ended = time.monotonic()
+    assert late.value.code == "deadline_exceeded"
+    assert heard  # it was computing by then
+    assert ended - heard[0] < 3 + 10
+    assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))

@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 from PIL import Image
+from safetensors.torch import load_file
 
 from core.clip.config import resolve_config
 from core.clip.manifest import WEIGHTS
@@ -41,7 +42,7 @@ def standby() -> Iterator[Standby]:
     standby.close()
 
 
-def lay_out(folder: Path, backbone: str, **config: Any) -> Path:
+def lay_out(folder: Path, backbone: str, *, checkpoint_seconds: float = 3600, **config: Any) -> Path:
     """A small job, as the worker lays it out."""
     folder.mkdir()
     shots = []
@@ -58,9 +59,76 @@ def lay_out(folder: Path, backbone: str, **config: Any) -> Path:
         device="cpu",
         max_picture_bytes=10_000,
         max_picture_pixels=10_000,
+        checkpoint_seconds=checkpoint_seconds,
     )
     (folder / TASK).write_text(json.dumps(asdict(task)))
     return folder
+
+
+KILLED = """
+import json, os, signal, sys
+from importlib import import_module
+from pathlib import Path
+from worker.trainer import IMPORTS, Channel, Task, train
+
+def attempt(folder, kill_at):
+    "In a process of its own, killed as soon as it has written this epoch's checkpoint."
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        task = Task(**json.loads((folder / "task.json").read_text()))
+        train(folder, task, Channel(os.fdopen(writing, "w")))
+        os._exit(0)
+    os.close(writing)
+    heard = []
+    for line in os.fdopen(reading):
+        heard.append(json.loads(line))
+        if heard[-1] == {"type": "checkpoint", "epoch": kill_at}:
+            os.kill(pid, signal.SIGKILL)
+            break
+    return os.waitpid(pid, 0)[1], heard
+
+for module in IMPORTS:
+    import_module(module)
+folder = Path(sys.argv[1])
+print(json.dumps([attempt(folder, kill_at) for kill_at in json.loads(sys.argv[2])]))
+"""
+
+
+def attempts(folder: Path, kill_at: list[int]) -> list[tuple[int, list[dict[str, Any]]]]:
+    """(how it ended, what it said) of one attempt after the other, all in the same folder."""
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(folder), json.dumps(kill_at)],
+        capture_output=True,
+        text=True,
+        timeout=2 * PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found: list[tuple[int, list[dict[str, Any]]]] = json.loads(done.stdout)
+    return found
+
+
+def test_killed_three_times_gives_the_same_weights(tmp_path: Path) -> None:
+    backbone = make_tiny_backbone(tmp_path / "tiny")
+    given = {"epochs": 8, "checkpoint_seconds": 0}
+    whole = lay_out(tmp_path / "whole", backbone, **given)
+    killed = lay_out(tmp_path / "killed", backbone, **given)
+    ((ended, said),) = attempts(whole, [-1])
+    assert (ended, said[-1]["type"]) == (0, "done")
+    results = attempts(killed, [1, 3, 5, -1])
+    assert [how for how, _ in results] == [signal.SIGKILL] * 3 + [0]
+    resumed = [m["epoch"] for _, heard in results for m in heard if m["type"] == "resumed"]
+    # It may have got further before the signal came.
+    assert len(resumed) == 3
+    assert all(at >= least for at, least in zip(resumed, (1, 3, 5), strict=True))
+    last = results[-1][1]
+    assert last[-1] == said[-1]  # the measured result
+    steps = [m["step"] for m in last if m["type"] == "step"]
+    assert steps == list(range(2 * resumed[-1] + 1, 17))
+    one, other = (load_file(folder / WEIGHTS) for folder in (whole, killed))
+    assert one.keys() == other.keys()
+    assert max(float((one[name] - other[name]).abs().max()) for name in one) == 0.0
 
 
 def run(folder: Path, standby: Standby | None) -> tuple[list[dict[str, Any]], dict[str, Any]]:

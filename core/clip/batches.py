@@ -1,0 +1,48 @@
+"""Which pictures each step of a training sees, and which part of them."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from torch import Tensor
+
+from core.clip.transforms import random_resized_crop
+
+
+def plan_batches(
+    pictures: int, batches_per_epoch: int, epochs: int, generator: torch.Generator
+) -> list[Tensor]:
+    """The indices [B] of every step. Each epoch is a new order, cut into batches of equal size (give or
+    take one): a last batch of two pictures would be nearly noise to the losses inside a batch."""
+    return [
+        indices
+        for _ in range(epochs)
+        for indices in torch.randperm(pictures, generator=generator).tensor_split(batches_per_epoch)
+    ]
+
+
+def cut_batches(
+    pictures: Sequence[Tensor],
+    plan: Sequence[Tensor],
+    size: int,
+    crop_scale: float,
+    generator: torch.Generator,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """(indices [B], crops uint8 [B, 3, S, S]) for every step of the plan, the next one prepared in a
+    thread while the network works. The thread must not race the loop for random numbers: it has a
+    generator of its own, and `generator` is where the crops after the ones at hand begin."""
+    ahead = torch.Generator()
+    ahead.set_state(generator.get_state())
+
+    def crops(indices: Tensor) -> Tensor:
+        return torch.stack(
+            [random_resized_crop(pictures[i], size, crop_scale, ahead) for i in indices.tolist()]
+        )
+
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        prepared = [thread.submit(crops, indices) for indices in plan[:1]]
+        for i, indices in enumerate(plan):
+            ready = prepared.pop().result()
+            generator.set_state(ahead.get_state())
+            prepared += [thread.submit(crops, following) for following in plan[i + 1 : i + 2]]
+            yield indices, ready

@@ -1,0 +1,63 @@
+"""A step of the training in the memory that there is: the batch in ever smaller parts until it fits."""
+
+import math
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+from core.clip.errors import OutOfMemory
+from core.clip.progress import Reporter
+
+T = TypeVar("T")
+# Besides torch.OutOfMemoryError: what CPUs and the libraries of a GPU say.
+_SIGNS = (
+    "can't allocate memory",
+    "CUDA out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
+
+
+class PartSize:
+    """How many pictures of a batch the image tower holds at a time. It starts with what was asked for, and
+    is halved for good whenever the memory runs out: the same training, only slower."""
+
+    def __init__(self, images_at_once: int | None, reporter: Reporter) -> None:
+        self.images_at_once = images_at_once
+        self._reporter = reporter
+
+    def fit(self, compute: Callable[[int | None], T], batch: int) -> T:
+        """`compute(images_at_once)` for a batch of so many pictures, again with smaller parts as long as
+        it does not fit. It must leave nothing behind when it fails.
+
+        Raises OutOfMemory if not even one picture at a time fits.
+        """
+        while True:
+            try:
+                return compute(self.images_at_once)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                tried = min(self.images_at_once or batch, batch)
+                if tried == 1:
+                    raise OutOfMemory(
+                        "The device ran out of memory with one picture at a time. Use a smaller image_size "
+                        f"or batch_size (now {batch}), or a device that has more memory free."
+                    ) from error
+            # Only here, where the error is gone, and with it the frames that hold the tensors.
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            self.images_at_once = math.ceil(tried / 2)
+            self._reporter.warn(
+                "images_at_once_reduced",
+                f"The memory of the device was too small for {tried} pictures at a time; it goes on with "
+                f"images_at_once {self.images_at_once}, more slowly and with the same result. Set that, or a "
+                "smaller image_size, to start with it.",
+            )

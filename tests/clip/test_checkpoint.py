@@ -1,0 +1,300 @@
+"""A training that was cut off and goes on is the one that never stopped, bit for bit."""
+
+import copy
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from core.clip.backbone import Backbone
+from core.clip.checkpoint import Checkpoints, TrainingState, identity_of
+from core.clip.checkpoint_file import KEPT, checkpoint_name, epoch_of, is_whole, newest_first
+from core.clip.config import AdaptConfig
+from core.clip.errors import Cancelled
+from core.clip.progress import StepProgress
+from core.clip.trainer import FineTuned, fine_tune
+from tests.clip.recorder import Recorder, same_bits
+
+LABELS = [0, 1, 2, 0, 1, 2, 0, 1, 0, 0]
+# More than one sentence, so that there is chance in the drawing of them too.
+TEXTS = [["a cat", "a kitten", "a tabby"], ["a dog", "a puppy"], ["a tree"]]
+STEPS = 3
+"""Of an epoch: 10 pictures in batches of at most 4."""
+
+
+class Told(Recorder):
+    """Also keeps what it is told of checkpoints."""
+
+    def __init__(self, cancel_after: int | None = None) -> None:
+        super().__init__(cancel_after)
+        self.written: list[int] = []
+        self.resumed_at: list[int] = []
+
+    def checkpoint(self, epoch: int) -> None:
+        self.written.append(epoch)
+
+    def resumed(self, epoch: int) -> None:
+        self.resumed_at.append(epoch)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def pictures() -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randint(0, 256, (3, 36, 40), generator=generator, dtype=torch.uint8) for _ in LABELS]
+
+
+def train(
+    backbone: Backbone,
+    pictures: list[Tensor],
+    folder: Path | None,
+    reporter: Recorder | None = None,
+    *,
+    seconds: float = 0,
+    **given: Any,
+) -> FineTuned:
+    settings: dict[str, Any] = {
+        "epochs": 4,
+        "batch_size": 4,
+        "learning_rate": 1e-3,
+        "classifier_learning_rate": 1e-2,
+        "precision": "fp32",
+        "seed": 5,
+        **given,
+    }
+    checkpoints = None if folder is None else Checkpoints(folder, seconds=seconds)
+    return fine_tune(
+        backbone,
+        pictures,
+        LABELS,
+        TEXTS,
+        AdaptConfig(**settings),
+        reporter or Told(),
+        checkpoints=checkpoints,
+    )
+
+
+def cut_off(backbone: Backbone, pictures: list[Tensor], folder: Path, *, after: int, **given: Any) -> Told:
+    """Stopped once this attempt has done so many steps."""
+    told = Told(cancel_after=after)
+    with pytest.raises(Cancelled):
+        train(backbone, pictures, folder, told, **given)
+    return told
+
+
+def same(one: FineTuned, other: FineTuned) -> bool:
+    return same_bits({**one.theta_1, "W": one.classifier}, {**other.theta_1, "W": other.classifier})
+
+
+def epochs_in(folder: Path) -> list[int | None]:
+    return [epoch_of(path.name) for path in newest_first(folder)]
+
+
+def tear(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size // 2)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{}, {"precision": "bf16"}, {"text_learning_rate": 0.0}, {"images_at_once": 2}],
+    ids=["plain", "bf16", "text tower frozen", "in parts"],
+)
+def test_cut_off_three_times_is_the_same_training(
+    tiny: Backbone, pictures: list[Tensor], tmp_path: Path, given: dict[str, Any]
+) -> None:
+    whole, steps = Recorder(), []
+    reference = train(tiny, pictures, None, whole, **given)
+    for after, resumed_at in ((STEPS + 1, []), (STEPS, [1]), (STEPS + 2, [2])):
+        told = cut_off(tiny, pictures, tmp_path, after=after, **given)
+        assert told.resumed_at == resumed_at
+        steps += told.steps
+    last = Told()
+    resumed = train(tiny, pictures, tmp_path, last, **given)
+    assert last.resumed_at == [3]
+    assert last.warnings == []
+    assert same(resumed, reference)
+    # Of every step the losses are those of the training that was not cut off, also when done twice.
+    losses = {s.step: s.total for s in whole.steps}
+    steps += last.steps
+    assert {s.step for s in steps} == losses.keys()
+    assert all(s.total == losses[s.step] for s in steps)
+    assert [s.step for s in last.steps] == list(range(3 * STEPS + 1, 4 * STEPS + 1))
+    assert {s.epoch for s in last.steps} == {4}
+
+
+def test_one_that_was_done_takes_no_more_steps(
+    tiny: Backbone, pictures: list[Tensor], tmp_path: Path
+) -> None:
+    """What comes after the training may be cut off as well."""
+    first, again = Told(), Told()
+    done = train(tiny, pictures, tmp_path, first)
+    assert first.written == [1, 2, 3, 4]
+    assert epochs_in(tmp_path) == [4, 3]
+    assert same(train(tiny, pictures, tmp_path, again), done)
+    assert again.resumed_at == [4]
+    assert again.steps == []
+
+
+def test_a_torn_one_is_not_used_but_the_one_before_it(
+    tiny: Backbone, pictures: list[Tensor], tmp_path: Path
+) -> None:
+    reference = train(tiny, pictures, None)
+    cut_off(tiny, pictures, tmp_path, after=2 * STEPS)
+    assert epochs_in(tmp_path) == [2, 1]
+    tear(newest_first(tmp_path)[0])
+    told = Told()
+    assert same(train(tiny, pictures, tmp_path, told), reference)
+    assert told.resumed_at == [1]
+    assert [code for code, _ in told.warnings] == ["checkpoint_damaged"]
+
+
+def test_a_flipped_bit_is_found_and_without_any_it_begins_anew(
+    tiny: Backbone, pictures: list[Tensor], tmp_path: Path
+) -> None:
+    reference = train(tiny, pictures, None)
+    cut_off(tiny, pictures, tmp_path, after=2 * STEPS)
+    for path in newest_first(tmp_path):
+        content = bytearray(path.read_bytes())
+        content[-1] ^= 1
+        path.write_bytes(content)
+    told = Told()
+    assert same(train(tiny, pictures, tmp_path, told), reference)
+    assert told.resumed_at == []
+    assert len(told.steps) == 4 * STEPS
+    assert len(told.warnings) == 2
+
+
+def test_what_a_kill_left_half_written_is_in_nobodys_way(
+    tiny: Backbone, pictures: list[Tensor], tmp_path: Path
+) -> None:
+    cut_off(tiny, pictures, tmp_path, after=STEPS)
+    whole = newest_first(tmp_path)[0]
+    (tmp_path / "part").write_bytes(whole.read_bytes()[:1000])
+    told = Told()
+    train(tiny, pictures, tmp_path, told)
+    assert told.resumed_at == [1]
+    assert told.warnings == []
+
+
+@pytest.mark.parametrize("other", ["seed", "epochs", "picture"])
+def test_one_of_another_training_is_not_used(
+    tiny: Backbone, pictures: list[Tensor], tmp_path: Path, other: str
+) -> None:
+    cut_off(tiny, pictures, tmp_path, after=STEPS)
+    changed = {"seed": {"seed": 6}, "epochs": {"epochs": 3}, "picture": {}}[other]
+    if other == "picture":
+        pictures = [pictures[1], pictures[0], *pictures[2:]]
+    told = Told()
+    result = train(tiny, pictures, tmp_path, told, **changed)
+    assert told.resumed_at == []
+    assert [code for code, _ in told.warnings] == ["checkpoint_outdated"]
+    assert same(result, train(tiny, pictures, None, **changed))
+
+
+def test_the_identity_is_of_everything_that_a_training_is_made_from(
+    tiny: Backbone, pictures: list[Tensor]
+) -> None:
+    from dataclasses import replace
+
+    given = (tiny, pictures, LABELS, TEXTS, AdaptConfig())
+    others = [
+        (replace(tiny, sha256="0" * 64), pictures, LABELS, TEXTS, AdaptConfig()),
+        (replace(tiny, image_size=64), pictures, LABELS, TEXTS, AdaptConfig()),
+        (tiny, [p.flip(2) for p in pictures], LABELS, TEXTS, AdaptConfig()),
+        (tiny, [p.reshape(3, 40, 36) for p in pictures], LABELS, TEXTS, AdaptConfig()),
+        (tiny, pictures, LABELS[::-1], TEXTS, AdaptConfig()),
+        (tiny, pictures, LABELS, [*TEXTS[:2], ["a bush"]], AdaptConfig()),
+        (tiny, pictures, LABELS, TEXTS, AdaptConfig(learning_rate=6e-6)),
+    ]
+    identities = [identity_of(*arguments) for arguments in (given, *others)]
+    assert len(set(identities)) == len(identities)
+    assert identity_of(*given) == identities[0]
+
+
+def test_a_short_training_writes_none(tiny: Backbone, pictures: list[Tensor], tmp_path: Path) -> None:
+    told = Told()
+    train(tiny, pictures, tmp_path, told, seconds=3600)
+    assert told.written == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_that_it_can_not_be_written_is_told_and_ends_nothing(
+    tiny: Backbone, pictures: list[Tensor], tmp_path: Path
+) -> None:
+    folder = tmp_path / "checkpoints"
+
+    class Remover(Told):
+        def step(self, progress: StepProgress) -> None:
+            super().step(progress)
+            shutil.rmtree(folder, ignore_errors=True)
+
+    remover = Remover()
+    assert same(train(tiny, pictures, folder, remover), train(tiny, pictures, None))
+    assert {code for code, _ in remover.warnings} == {"checkpoint_not_written"}
+    assert remover.written == []
+
+
+def test_no_more_than_two_are_kept(tiny: Backbone, pictures: list[Tensor], tmp_path: Path) -> None:
+    train(tiny, pictures, tmp_path, epochs=6)
+    assert len(list(tmp_path.iterdir())) == KEPT == 2
+    assert all(is_whole(path) for path in tmp_path.iterdir())
+
+
+# --- the state itself
+
+
+def a_training(seed: int, *, scaled: bool = False) -> tuple[nn.Conv2d, TrainingState]:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        # The channels last in memory, as the optimiser's moments must then be: it reads both in one go.
+        network = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.AdamW(network.parameters(), lr=0.1, fused=True)
+    scaler = torch.amp.GradScaler("cpu", enabled=scaled, growth_interval=2)
+    generators = {"noise": torch.Generator().manual_seed(seed)}
+    return network, TrainingState(dict(network.named_parameters()), optimizer, scaler, generators)
+
+
+def steps(network: nn.Conv2d, state: TrainingState, count: int) -> None:
+    for _ in range(count):
+        x = torch.randn((2, 3, 8, 8), generator=state.generators["noise"])
+        state.optimizer.zero_grad()
+        state.scaler.scale(F.relu(network(x)).square().mean()).backward()
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_loaded_state_goes_on_as_the_one_that_was_saved(scaled: bool) -> None:
+    network, state = a_training(0, scaled=scaled)
+    steps(network, state, 3)
+    tensors = {name: tensor.clone() for name, tensor in state.tensors().items()}
+    scaler = copy.deepcopy(state.scaler.state_dict())
+    steps(network, state, 3)
+    other, fresh = a_training(1, scaled=scaled)
+    fresh.load(tensors, scaler)
+    steps(other, fresh, 3)
+    assert same_bits(fresh.tensors(), state.tensors())
+    assert fresh.scaler.state_dict() == state.scaler.state_dict()
+    moment = fresh.optimizer.state[other.weight]["exp_avg"]
+    assert moment.stride() == other.weight.stride() != moment.contiguous().stride()
+
+
+def test_the_names_of_the_files() -> None:
+    name = checkpoint_name(7, "ab" * 32)
+    assert epoch_of(name) == 7
+    assert epoch_of("part") is None
+    assert epoch_of(checkpoint_name(12_345, "0" * 64)) == 12_345
+    assert newest_first(Path("/nowhere/at/all")) == []

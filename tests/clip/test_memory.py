@@ -1,0 +1,144 @@
+"""Memory that does not suffice: a batch in ever smaller parts, and the same training."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from core.clip.backbone import Backbone
+from core.clip.config import AdaptConfig
+from core.clip.errors import OutOfMemory
+from core.clip.memory import PartSize, is_out_of_memory
+from core.clip.trainer import fine_tune
+from tests.clip.recorder import Recorder, same_bits, watch
+
+LABELS = [i % 3 for i in range(16)]
+TEXTS = [["a cat"], ["a dog"], ["a tree"]]
+TOO_MUCH = 2**56
+"""Bytes that no machine has."""
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def small(backbone: Backbone, most: int, *, backward: bool = False) -> Backbone:
+    """A copy whose image tower asks for more memory than there is, for more pictures than this: on the
+    way there, or on the way back."""
+
+    def allocate(given: Tensor) -> None:
+        if len(given) > most:
+            torch.empty(TOO_MUCH, dtype=torch.uint8, device=given.device)
+
+    def on_the_way(_module: nn.Module, _given: object, output: Tensor) -> None:
+        if not backward:
+            allocate(output)
+        elif output.requires_grad:
+            output.register_hook(allocate)  # type: ignore[no-untyped-call]
+
+    copied = watch(backbone).backbone
+    copied.model.get_submodule("visual").register_forward_hook(on_the_way)
+    return copied
+
+
+def train(backbone: Backbone, reporter: Recorder, **given: Any) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    pictures = [torch.randint(0, 256, (3, 36, 40), generator=generator, dtype=torch.uint8) for _ in LABELS]
+    settings: dict[str, Any] = {"epochs": 2, "batch_size": 16, "learning_rate": 1e-3, "precision": "fp32"}
+    return fine_tune(
+        backbone, pictures, LABELS, TEXTS, AdaptConfig(**{**settings, **given}), reporter
+    ).theta_1
+
+
+@pytest.mark.parametrize("backward", [False, True], ids=["on the way there", "on the way back"])
+def test_the_batch_is_taken_in_parts_that_fit(tiny: Backbone, backward: bool) -> None:
+    reporter, asked_for = Recorder(), Recorder()
+    halved = train(small(tiny, 4, backward=backward), reporter)
+    assert same_bits(halved, train(tiny, asked_for, images_at_once=4))  # no step was done twice
+    assert [s.total for s in reporter.steps] == [s.total for s in asked_for.steps]
+    assert [code for code, _ in reporter.warnings] == ["images_at_once_reduced"] * 2
+    assert "16 pictures" in reporter.warnings[0][1]
+    assert "images_at_once 4," in reporter.warnings[1][1]
+
+
+def test_the_losses_are_those_of_the_whole_batch(tiny: Backbone) -> None:
+    parts, whole = Recorder(), Recorder()
+    train(small(tiny, 4), parts)
+    train(tiny, whole)
+    for one, other in zip(parts.steps, whole.steps, strict=True):
+        assert one.total == pytest.approx(other.total, rel=1e-3)
+
+
+def test_when_nothing_fits_it_says_what_to_do(tiny: Backbone) -> None:
+    reporter = Recorder()
+    # Folding the convolutions and the shots' features take pictures without gradients.
+    with pytest.raises(OutOfMemory, match=r"image_size or batch_size \(now 16\)") as failed:
+        train(small(tiny, 0, backward=True), reporter)
+    assert failed.value.code == "out_of_memory"
+    assert len(reporter.warnings) == 4  # 8, 4, 2, 1
+    assert reporter.steps == []
+
+
+def test_other_errors_are_not_about_memory(tiny: Backbone) -> None:
+    calls: list[int | None] = []
+
+    def broken(images_at_once: int | None) -> None:
+        calls.append(images_at_once)
+        raise RuntimeError("shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="multiplied"):
+        PartSize(None, Recorder()).fit(broken, 16)
+    assert calls == [None]
+
+
+@pytest.mark.parametrize(("batch", "tried"), [(16, [16, 8, 4, 2, 1]), (11, [11, 6, 3, 2, 1]), (1, [1])])
+def test_parts_are_halved_to_one(batch: int, tried: list[int]) -> None:
+    seen: list[int] = []
+
+    def full(images_at_once: int | None) -> None:
+        seen.append(images_at_once or batch)
+        raise MemoryError
+
+    with pytest.raises(OutOfMemory):
+        PartSize(None, Recorder()).fit(full, batch)
+    assert seen == tried
+
+
+def test_the_smaller_part_stays() -> None:
+    size = PartSize(64, Recorder())
+
+    def fits(most: int) -> Callable[[int | None], int | None]:
+        def compute(images_at_once: int | None) -> int | None:
+            if (images_at_once or 16) > most:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            return images_at_once
+
+        return compute
+
+    assert size.fit(fits(100), 16) == 64
+    assert size.fit(fits(10), 16) == 8
+    assert size.fit(fits(100), 16) == 8
+
+
+def test_what_torch_says_of_memory_is_understood() -> None:
+    with pytest.raises(RuntimeError) as real:
+        torch.empty(TOO_MUCH, dtype=torch.uint8)
+    assert is_out_of_memory(real.value)
+    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert not is_out_of_memory(KeyError("memory"))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu(tiny: Backbone) -> None:
+    model = watch(tiny).backbone.model.cuda()
+    reporter = Recorder()
+    theta_1 = train(small(replace(tiny, model=model), 4), reporter)
+    assert [code for code, _ in reporter.warnings] == ["images_at_once_reduced"] * 2
+    assert all(torch.isfinite(tensor).all() for tensor in theta_1.values())

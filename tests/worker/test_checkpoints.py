@@ -1,0 +1,316 @@
+"""Checkpoints between the trainer's folder and the storage. The trainer's program is a stand-in here
+that writes files of the right names; what is in them is in tests/clip/test_checkpoint.py."""
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.clip.checkpoint_file import checkpoint_name, epoch_of, is_whole
+from core.settings import Settings
+from core.store import deletions, jobs, migrate
+from core.store.blobs import Blobs
+from core.store.checkpoints import folder_of
+from core.store.errors import StorageFull
+from core.store.jobs import NewPicture
+from core.store.session import Database
+from tests.store.samples import OWNER, job_of, new_job, types_of
+from tests.worker.conftest import StandIn
+from worker.checkpoints import CheckpointKeeper
+from worker.dispatcher import sweep, tidy
+from worker.tasks import Worker
+
+JOB = "job_1"
+PATIENCE = 60
+NO_AGE = timedelta(0)
+
+WRITES = """
+import hashlib
+from pathlib import Path
+sys.path.append(REPOSITORY)
+from core.clip.checkpoint_file import checkpoint_name, epoch_of, newest_first
+
+folder = Path(job())
+checkpoints = folder / "checkpoints"
+say(type="stage", stage="training")
+found = [epoch_of(path.name) for path in newest_first(checkpoints)]
+if found:
+    say(type="resumed", epoch=found[0])
+first = found[0] if found else 0
+
+def write(epoch):
+    content = b"state %d" % epoch
+    path = checkpoints / checkpoint_name(epoch, hashlib.sha256(content).hexdigest())
+    path.write_bytes(content)
+    say(type="checkpoint", epoch=epoch)
+"""
+GOES_ON = WRITES + "for epoch in range(first + 1, first + 4): write(epoch)\ntime.sleep(600)\n"
+DIES = WRITES + "write(first + 1)\nos.kill(os.getpid(), 9)\n"
+FAILS = WRITES + "write(first + 1)\nsay(type='failed', code='training_diverged', detail='Lower it.')\n"
+"""The trainer that gives up for good."""
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> Blobs:
+    return Blobs((tmp_path / "blobs").as_uri())
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "job" / "checkpoints"
+
+
+def content(epoch: int) -> bytes:
+    return b"state %d" % epoch
+
+
+def write(folder: Path, epoch: int) -> str:
+    name = checkpoint_name(epoch, hashlib.sha256(content(epoch)).hexdigest())
+    (folder / name).write_bytes(content(epoch))
+    return name
+
+
+def stored(blobs: Blobs, job_id: str = JOB) -> list[int | None]:
+    return sorted(epoch_of(blob.key.rpartition("/")[2]) for blob in blobs.list(folder_of(job_id)))
+
+
+def until(ask: Callable[[], Any]) -> Any:
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        answer = ask()
+        if answer:
+            return answer
+        time.sleep(0.02)
+    raise AssertionError("It does not happen")
+
+
+def test_what_the_trainer_writes_is_stored_and_two_are_kept(blobs: Blobs, folder: Path) -> None:
+    folder.parent.mkdir()
+    recorded: list[int] = []
+
+    def record(epoch: int) -> bool:
+        recorded.append(epoch)
+        return True
+
+    with CheckpointKeeper(blobs, JOB, folder, record) as keeper:
+        assert keeper.fetch() == 0
+        for epoch in (1, 2, 3):
+            write(folder, epoch)
+            keeper.look()
+            until(lambda e=epoch: e in recorded)
+        write(folder, 4)  # and dies before it can tell
+        keeper.settle(PATIENCE)
+    assert recorded == [1, 2, 3, 4]
+    assert stored(blobs) == [3, 4]
+
+
+def test_the_next_attempt_gets_the_newest_that_is_whole(blobs: Blobs, folder: Path) -> None:
+    folder.parent.mkdir()
+    (folder.parent / "made").mkdir()
+    for epoch in (7, 12):
+        name = write(folder.parent / "made", epoch)
+        blobs.put(f"{folder_of(JOB)}/{name}", content(epoch)[: 4 if epoch == 12 else None])
+    recorded: list[int] = []
+
+    def record(epoch: int) -> bool:
+        recorded.append(epoch)
+        return True
+
+    with CheckpointKeeper(blobs, JOB, folder, record) as keeper:
+        assert keeper.fetch() == 1
+        assert [epoch_of(path.name) for path in folder.iterdir()] == [7]
+        assert all(is_whole(path) for path in folder.iterdir())
+        assert stored(blobs) == [7]
+        write(folder, 12)  # the same again, whole
+        keeper.settle(PATIENCE)
+    assert recorded == [12]  # what was fetched is stored already
+    assert stored(blobs) == [7, 12]
+    newest = next(b.key for b in blobs.list(folder_of(JOB)) if "0012-" in b.key)
+    assert blobs.get(newest) == content(12)
+
+
+def test_when_the_lease_is_lost_nothing_stays(blobs: Blobs, folder: Path) -> None:
+    folder.parent.mkdir()
+    with CheckpointKeeper(blobs, JOB, folder, lambda epoch: False) as keeper:
+        keeper.fetch()
+        write(folder, 1)
+        keeper.settle(PATIENCE)
+    assert stored(blobs) == []
+
+
+def test_one_that_is_stored_while_the_job_ends_goes_too(folder: Path, tmp_path: Path) -> None:
+    folder.parent.mkdir()
+    begun, go_on = threading.Event(), threading.Event()
+
+    class Slow(Blobs):
+        def put(self, key: str, data: bytes | Path) -> None:
+            begun.set()
+            assert go_on.wait(PATIENCE)
+            super().put(key, data)
+
+    slow = Slow((tmp_path / "blobs").as_uri())
+    with CheckpointKeeper(slow, JOB, folder, lambda epoch: True) as keeper:
+        keeper.fetch()
+        write(folder, 1)
+        keeper.look()
+        assert begun.wait(PATIENCE)
+        started = time.monotonic()
+        keeper.settle(0.1)  # a slow storage holds up nobody
+        assert time.monotonic() - started < 5
+        keeper.drop()
+        go_on.set()
+        keeper.settle(PATIENCE)
+    assert stored(slow) == []
+
+
+def test_a_full_storage_does_not_end_the_training(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder.parent.mkdir()
+
+    class Full(Blobs):
+        full = True
+
+        def put(self, key: str, data: bytes | Path) -> None:
+            if self.full:
+                raise StorageFull("The storage is full.")
+            super().put(key, data)
+
+    full = Full((tmp_path / "blobs").as_uri())
+    with CheckpointKeeper(full, JOB, folder, lambda epoch: True) as keeper:
+        keeper.fetch()
+        write(folder, 1)
+        keeper.look()
+        until(lambda: "storage is full" in caplog.text)
+        full.full = False
+        write(folder, 2)
+        keeper.settle(PATIENCE)
+    assert stored(full) == [2]
+
+
+# --- with a worker
+
+
+@pytest.fixture
+def make_worker(tmp_path: Path) -> Iterator[Callable[[], Worker]]:
+    made: list[Worker] = []
+
+    def make() -> Worker:
+        settings = Settings(
+            data=tmp_path / "data", device="cpu", warm_trainer=False, heartbeat_seconds=0.1, max_attempts=5
+        )
+        migrate.upgrade(settings.sqlalchemy_url())
+        database, blobs = Database(settings.sqlalchemy_url()), Blobs(settings.blobs_url())
+        made.append(Worker(settings, database, blobs, name=f"w{len(made)}"))
+        return made[-1]
+
+    yield make
+    for worker in made:
+        worker.database.close()
+
+
+@pytest.fixture
+def trainer(stand_in: StandIn) -> StandIn:
+    repository = str(Path(__file__).parents[2])
+    return lambda script: stand_in(f"REPOSITORY = {repository!r}\n{script}")
+
+
+def queue_job(worker: Worker) -> str:
+    content = b"a picture"
+    worker.blobs.put("jobs/x/1", content)
+    digest = hashlib.sha256(content).hexdigest()
+    picture = NewPicture("train", "a", "a.png", "jobs/x/1", digest, len(content))
+    return new_job(worker.database, pictures=[picture])
+
+
+def epochs_of(worker: Worker, job_id: str, event: str) -> list[int]:
+    with worker.database.read() as session:
+        return [e.data["epoch"] for e in jobs.events(session, job_id, owner=OWNER) if e.type == event]
+
+
+def test_a_drain_a_death_and_a_torn_file_then_the_end(
+    make_worker: Callable[[], Worker], trainer: StandIn
+) -> None:
+    first = make_worker()
+    job_id = queue_job(first)
+
+    # A worker that is told to stop gives the job back: no attempt is spent, the state is stored.
+    trainer(GOES_ON)
+    running = threading.Thread(target=first.run, args=(job_id,))
+    running.start()
+    until(lambda: 3 in epochs_of(first, job_id, "checkpoint"))
+    first.draining.set()
+    running.join(PATIENCE)
+    job = job_of(first.database, job_id)
+    assert (job.status, job.attempts) == ("queued", 0)
+    assert 3 in stored(first.blobs, job_id)
+
+    # Another one goes on from there. Its trainer dies just after it has written its state.
+    second = make_worker()
+    trainer(DIES)
+    second.run(job_id)
+    job = job_of(second.database, job_id)
+    assert (job.status, job.attempts) == ("queued", 1)
+    assert epochs_of(second, job_id, "resumed") == [3]
+    assert stored(second.blobs, job_id) == [3, 4]
+
+    # The newest is damaged: the one before it is used. The job fails, and its checkpoints are gone.
+    newest = max(blob.key for blob in second.blobs.list(folder_of(job_id)))
+    second.blobs.put(newest, b"sta")
+    trainer(FAILS)
+    second.run(job_id)
+    job = job_of(second.database, job_id)
+    assert (job.status, job.attempts, job.error_code) == ("failed", 2, "training_diverged")
+    assert epochs_of(second, job_id, "resumed") == [3, 3]
+    assert [warning["code"] for warning in job.warnings] == ["checkpoint_damaged"]
+    assert second.blobs.list(folder_of(job_id)) == []
+    with second.database.read() as session:
+        assert deletions.left_over(session, age=NO_AGE) == []
+    types = types_of(second.database, job_id)
+    assert types.count("requeued") == 2
+    assert types[-1] == "failed"
+
+
+def test_a_job_that_is_cancelled_while_it_waits_again_leaves_none(
+    make_worker: Callable[[], Worker], trainer: StandIn
+) -> None:
+    worker = make_worker()
+    job_id = queue_job(worker)
+    trainer(DIES)
+    worker.run(job_id)
+    assert stored(worker.blobs, job_id) == [1]
+    with worker.database.write() as session:
+        jobs.request_cancel(session, job_id, owner=OWNER)
+    assert tidy(worker.database, worker.blobs, age=NO_AGE) == [folder_of(job_id)]
+    assert stored(worker.blobs, job_id) == []
+
+
+def test_a_deleted_job_takes_them_along(make_worker: Callable[[], Worker], trainer: StandIn) -> None:
+    worker = make_worker()
+    job_id = queue_job(worker)
+    trainer(DIES)
+    worker.run(job_id)
+    assert stored(worker.blobs, job_id) == [1]
+    with worker.database.write() as session:
+        jobs.delete(session, job_id, owner=OWNER)
+    deletions.finish(worker.database, worker.blobs, jobs.blobs_of(job_id))
+    assert worker.blobs.list("jobs/" + job_id) == []
+
+
+def test_what_came_too_late_is_swept(make_worker: Callable[[], Worker]) -> None:
+    worker = make_worker()
+    ended, going_on = queue_job(worker), queue_job(worker)
+    for job_id in (ended, going_on):
+        worker.blobs.put(f"{folder_of(job_id)}/{checkpoint_name(1, '0' * 64)}", b"late")
+        worker.blobs.put(f"jobs/{job_id}/1", b"a picture")
+    with worker.database.write() as session:
+        jobs.request_cancel(session, ended, owner=OWNER)
+    assert sweep(worker.database, worker.blobs, age=NO_AGE) == [folder_of(ended), "jobs/x"]
+    assert stored(worker.blobs, ended) == []
+    assert stored(worker.blobs, going_on) == [1]
+    assert len(worker.blobs.list(f"jobs/{ended}")) == 1  # its picture
