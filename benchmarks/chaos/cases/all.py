@@ -49,6 +49,18 @@ TESTED = [
         "the database's clock only",
         "tests/store/test_clocks.py",
     ),
+    (
+        "29",
+        "the newest checkpoint of a training is torn",
+        "the one before it is used",
+        "tests/clip/test_checkpoint.py::test_a_torn_one_is_not_used_but_the_one_before_it",
+    ),
+    (
+        "30",
+        "a seeded training is killed three times",
+        "0 difference to one that is not (CPU)",
+        "tests/worker/test_trainer.py::test_killed_three_times_gives_the_same_weights",
+    ),
 ]
 
 
