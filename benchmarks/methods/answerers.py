@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.methods.task import Task, Tests
-from core.clip.prompts import same_class
+from core.clip.prompts import class_indices
 from core.clip.zero_shot import text_head
 
 
@@ -38,8 +38,6 @@ def trained_columns(task: Task, class_names: Sequence[str]) -> tuple[Tensor, Ten
 
     With W [trained classes, D] and a head [C, D]: head[columns] = W[classes].
     """
-    trained = {same_class(name): i for i, name in enumerate(task.class_names)}
-    pairs = [(c, trained.get(same_class(name))) for c, name in enumerate(class_names)]
-    known = [(c, i) for c, i in pairs if i is not None]
-    columns, classes = torch.tensor(known, dtype=torch.long).reshape(-1, 2).T
-    return columns, classes
+    classes = torch.tensor(class_indices(class_names, task.class_names), dtype=torch.long)  # [C]
+    columns = (classes >= 0).nonzero().flatten()
+    return columns, classes[columns]
