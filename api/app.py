@@ -54,7 +54,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.blobs = Blobs.of(settings)
     app.state.serving = Serving(settings, app.state.database, app.state.blobs)
     app.state.celery = make_celery(settings)
-    app.state.feed = Feed(app.state.database)
+    app.state.feed = Feed(app.state.database, settings.max_streams)
     app.state.checks = health.Checks(app.state)
     app.state.stopping = threading.Event()
 

@@ -90,13 +90,14 @@ def list_events(
     seen = min(after if last_event_id is None else last_event_id, last)
     if end is not None and seen >= end:
         return Response(status_code=204)  # a browser asks again after every end, until it hears this
-    return EventSourceResponse(stream(feed, job.id, seen), headers=STREAM_HEADERS)
+    feed.check_room(owner)
+    return EventSourceResponse(stream(feed, job.id, seen, owner), headers=STREAM_HEADERS)
 
 
-async def stream(feed: Feed, job_id: str, seen: int) -> AsyncIterator[bytes]:
+async def stream(feed: Feed, job_id: str, seen: int, owner: str) -> AsyncIterator[bytes]:
     yield format_sse_event(retry=RETRY_MILLISECONDS)  # the headers go out with it, at once
     until = time.monotonic() + LONGEST_SECONDS
-    with feed.listen(job_id, seen) as listener:
+    with feed.listen(job_id, seen, owner) as listener:
         while time.monotonic() < until and (news := await listener.next(PING_SECONDS)) is not None:
             # What comes after the end, the webhook's fate, is for the list.
             end = next((i for i, item in enumerate(news, 1) if item.last), None)

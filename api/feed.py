@@ -16,6 +16,7 @@ from typing import Any
 from fastapi.sse import format_sse_event
 from pydantic import BaseModel
 
+from core.clip.errors import ClipCiteError
 from core.store import events
 from core.store.session import Database
 from core.store.tables import FINAL, JobEvent
@@ -54,11 +55,24 @@ class News:
         return cls(event.seq, format_sse_event(event=name, id=str(event.seq), data_str=data), last)
 
 
+class TooManyStreams(ClipCiteError):
+    code = "too_many_streams"
+    status = 429
+    retry_after = 5
+
+    def __init__(self, most: int) -> None:
+        super().__init__(
+            f"{most:,} streams of events are open, the most that one owner may have here. Close some, or ask "
+            "with GET /jobs/{id}?wait=30 instead."
+        )
+
+
 class Listener:
     """One open stream: where it is, and what it has not taken yet."""
 
-    def __init__(self, job_id: str, seq: int) -> None:
+    def __init__(self, job_id: str, seq: int, owner: str) -> None:
         self.job_id = job_id
+        self.owner = owner
         self.seq = seq
         """Of the last event put into the mailbox. Only the feed's thread changes it."""
         self._loop = asyncio.get_running_loop()
@@ -100,8 +114,10 @@ class Listener:
 
 
 class Feed:
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, most_streams: int) -> None:
+        """`most_streams` of one owner; 0 is no limit."""
         self._database = database
+        self._most_streams = most_streams
         self._lock = threading.Lock()
         self._listeners: set[Listener] = set()
         self._thread: threading.Thread | None = None
@@ -112,10 +128,20 @@ class Feed:
     def listeners(self) -> int:
         return len(self._listeners)
 
+    def check_room(self, owner: str) -> None:
+        """For one more stream of this owner. Raises TooManyStreams.
+
+        Asked before the answer begins, so that requests at the same moment may exceed it by a few.
+        """
+        with self._lock:
+            open_ones = sum(listener.owner == owner for listener in self._listeners)
+        if self._most_streams and open_ones >= self._most_streams:
+            raise TooManyStreams(self._most_streams)
+
     @contextmanager
-    def listen(self, job_id: str, seq: int) -> Iterator[Listener]:
+    def listen(self, job_id: str, seq: int, owner: str) -> Iterator[Listener]:
         """Whatever has the job's events after `seq` for its lifetime: those that are, and those to come."""
-        listener = Listener(job_id, seq)
+        listener = Listener(job_id, seq, owner)
         with self._lock:
             self._listeners.add(listener)
             if self._thread is None:

@@ -94,6 +94,9 @@ class Settings(BaseSettings):
     requests_per_minute: int = Field(
         0, ge=0, description="Most requests of a key, at each API process; 0 is no limit."
     )
+    max_streams: int = Field(
+        200, ge=0, description="Most open event streams of an owner, at each API process; 0 is no limit."
+    )
 
     # Where webhooks may go.
     webhook_allow_private: bool = Field(

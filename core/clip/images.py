@@ -10,6 +10,8 @@ from PIL import ExifTags, Image, ImageFile, TiffImagePlugin, WebPImagePlugin
 
 from core.clip.errors import BadPicture
 
+SHORTEST = 4
+"""Pixels a side: a picture of less shows nothing, and is a tracking pixel or a broken export."""
 LONGEST = 16  # times the shorter side: more is cut off at both ends where pictures are scaled down
 KINDS = "JPEG, PNG, WebP, GIF, BMP and TIFF"
 
@@ -34,8 +36,8 @@ def open_picture(
     side has so many pixels; a smaller one stays as it is. Of a very long one the middle is taken.
 
     Raises:
-        BadPicture: `empty_file`, `picture_too_large`, `not_a_picture`, `too_many_pixels` or
-            `truncated_picture`; the detail says what to do.
+        BadPicture: `empty_file`, `picture_too_large`, `not_a_picture`, `picture_too_small`,
+            `too_many_pixels` or `truncated_picture`; the detail says what to do.
         OSError: the path can't be read.
     """
     data = _read(source, limits.max_bytes)
@@ -122,6 +124,12 @@ def _damaged(kind: str) -> BadPicture:
 
 def _check_pixels(picture: ImageFile.ImageFile, max_pixels: int) -> None:
     width, height = picture.size
+    if min(width, height) < SHORTEST:
+        raise BadPicture(
+            "picture_too_small",
+            f"The picture has {width:,} x {height:,} pixels, which shows nothing; at least {SHORTEST} on "
+            "each side are needed. Use the original.",
+        )
     if isinstance(picture, TiffImagePlugin.TiffImageFile):
         # A decoder allocates whole tiles, and a tile may be far larger than the picture.
         tile_width, tile_height = (picture.tag_v2.get(tag, 0) for tag in (322, 323))

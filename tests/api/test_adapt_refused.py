@@ -72,9 +72,10 @@ def one_bad(content: bytes, name: str = "bad.jpg", **more: Any) -> dict[str, Any
         (JPEG_CUT, "truncated_picture", "upload it again"),
         (crafted.png()[:-30], "truncated_picture", "upload it again"),
         (b"", "empty_file", "upload it again"),
+        (crafted.encoded(Image.new("RGB", (1, 1)), "PNG"), "picture_too_small", "at least 4 on each side"),
         (bytes(500_001), "picture_too_large", "500,000 bytes"),
     ],
-    ids=["text", "svg", "pdf", "html", "eps", "cut jpeg", "cut png", "empty", "too large"],
+    ids=["text", "svg", "pdf", "html", "eps", "cut jpeg", "cut png", "empty", "one pixel", "too large"],
 )
 def test_a_bad_picture(refused: Problem, content: bytes, code: str, says: str) -> None:
     problem = refused(

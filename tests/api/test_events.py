@@ -445,7 +445,7 @@ def test_a_mailbox_that_nobody_empties_is_closed(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(api.feed, "MOST_WAITING", 3)
 
     async def scenario() -> None:
-        listener = Listener("job_x", 2)
+        listener = Listener("job_x", 2, "someone")
         listener.put([news(seq) for seq in range(1, 8)])  # at once they may be many: all that there is
         listener.put([news(7), news(8)])
         await asyncio.sleep(0)
@@ -459,7 +459,7 @@ def test_a_mailbox_that_nobody_empties_is_closed(monkeypatch: pytest.MonkeyPatch
 
 def test_a_mailbox_at_rest() -> None:
     async def scenario() -> Listener:
-        listener = Listener("job_x", 0)
+        listener = Listener("job_x", 0, "someone")
         assert await listener.next(0.01) == []
         listener.put([])
         assert await listener.next(0.01) == []
@@ -473,3 +473,17 @@ def test_a_mailbox_at_rest() -> None:
     listener = asyncio.run(scenario())
     listener.put([news(2)])  # its loop has ended: nothing happens
     listener.close()
+
+
+def test_an_owner_has_only_so_many_streams(make_service: MakeService) -> None:
+    service = make_service(max_streams=2)
+    job_id = queued(service)
+    with followed(service) as port:
+        streams = [Stream(port, job_id) for _ in range(2)]
+        for stream in streams:
+            stream.wait(lambda s=stream: s.found)
+        assert_problem(streamed(service, job_id), 429, "too_many_streams", "wait=30")
+        streams[0].cut()
+        wait(lambda: feed_of(service).listeners == 1)
+        Stream(port, job_id).cut()
+        streams[1].cut()

@@ -159,8 +159,8 @@ def test_shortest_side() -> None:
         assert array(content, shortest_side=300).shape == (400, 300, 3)
         assert array(content, shortest_side=9_999).shape == (400, 300, 3)
     # Of a very long picture the middle: it would stay nearly as large as it is.
-    assert array(crafted.png(0, 1, 5_000), shortest_side=1).shape == (1, 16, 3)
-    assert array(crafted.png(0, 3, 5_000), shortest_side=1).shape == (1, 16, 3)
+    assert array(crafted.png(0, 4, 5_000), shortest_side=1).shape == (1, 16, 3)
+    assert array(crafted.png(0, 5, 5_000), shortest_side=1).shape == (1, 16, 3)
 
 
 @pytest.mark.parametrize("percent", range(10, 100, 10))
@@ -194,6 +194,11 @@ def test_empty_and_too_large(tmp_path: Path) -> None:
     assert refused(crafted.jpeg(), PictureLimits(max_bytes=100)) == "picture_too_large"
     assert open_picture(path, PictureLimits(path.stat().st_size, 1_200)).size == (30, 40)
     assert refused(path, PictureLimits(max_pixels=1_199)) == "too_many_pixels"
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 10_000), (3, 4)])
+def test_a_picture_that_shows_nothing(size: tuple[int, int]) -> None:
+    assert refused(crafted.encoded(Image.new("RGB", size, "red"), "PNG")) == "picture_too_small"
 
 
 def test_a_missing_path_is_not_a_bad_picture(tmp_path: Path) -> None:

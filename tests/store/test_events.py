@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import func, select, update
 
 from core.store import events, jobs
-from core.store.jobs import Claim
 from core.store.errors import JobConflict
+from core.store.jobs import Claim
 from core.store.session import Database
 from core.store.tables import Job, JobEvent
 from tests.store.samples import OWNER, claimed, expire, let_lease_expire, new_job, publish

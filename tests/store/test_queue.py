@@ -107,9 +107,7 @@ def test_a_reader_beside_a_busy_sender_gets_whole_messages_in_order(
     app.close()
 
 
-def test_a_pickle_is_refused_and_the_worker_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CLIPCITE_DATA", str(tmp_path / "data"))
-    monkeypatch.delenv("CLIPCITE_REDIS_URL", raising=False)
+def test_a_pickle_is_refused_and_the_worker_goes_on(environment: dict[str, str], tmp_path: Path) -> None:
     app = queue.make_celery(Settings())
     notes, bomb = tmp_path / "notes", tmp_path / "bomb"
 
@@ -117,15 +115,23 @@ def test_a_pickle_is_refused_and_the_worker_goes_on(tmp_path: Path, monkeypatch:
         def __reduce__(self) -> tuple[object, ...]:
             return (Path.touch, (bomb,))
 
+    def loaded(message: str | bytes) -> str:
+        envelope = json.loads(message)
+        envelope["body"] = base64.b64encode(pickle.dumps(Bomb())).decode()
+        envelope["content-type"] = "application/x-python-serialize"
+        envelope["content-encoding"] = "binary"
+        return json.dumps(envelope)
+
     queue.send_adapt(app, "job_json")
-    message = next((tmp_path / "data" / "queue" / "messages").iterdir())
-    envelope = json.loads(message.read_text())
-    envelope["body"] = base64.b64encode(pickle.dumps(Bomb())).decode()
-    envelope["content-type"] = "application/x-python-serialize"
-    envelope["content-encoding"] = "binary"
-    message.write_text(json.dumps(envelope))
+    if "CLIPCITE_REDIS_URL" in environment:
+        server = redis.Redis.from_url(environment["CLIPCITE_REDIS_URL"], decode_responses=True)
+        key = next(key for key in server.scan_iter() if server.type(key) == "list")
+        server.lset(key, 0, loaded(str(server.lindex(key, 0))))
+    else:
+        file = next((tmp_path / "data" / "queue" / "messages").iterdir())
+        file.write_text(loaded(file.read_text()))
     queue.send_adapt(app, "job_after")
-    with worker(dict(os.environ), notes):
+    with worker(environment, notes):
         wait_for(notes, ["job_after"])
     assert not bomb.exists()
     app.close()

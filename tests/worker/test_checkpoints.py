@@ -19,6 +19,7 @@ from core.store.checkpoints import folder_of
 from core.store.errors import StorageFull
 from core.store.jobs import NewPicture
 from core.store.session import Database
+from tests.disk import fill, small_disk
 from tests.store.samples import OWNER, job_of, new_job, types_of
 from tests.worker.conftest import StandIn
 from worker.checkpoints import CheckpointKeeper
@@ -107,6 +108,44 @@ def test_what_the_trainer_writes_is_stored_and_two_are_kept(blobs: Blobs, folder
         keeper.settle(PATIENCE)
     assert recorded == [1, 2, 3, 4]
     assert stored(blobs) == [3, 4]
+
+
+@pytest.mark.mounts
+def test_a_full_disk_keeps_the_last_whole_one(folder: Path, tmp_path: Path) -> None:
+    folder.parent.mkdir()
+    state = bytes(300_000)
+    recorded: list[int] = []
+
+    def record(epoch: int) -> bool:
+        recorded.append(epoch)
+        return True
+
+    def write_state(epoch: int) -> None:
+        (folder / checkpoint_name(epoch, hashlib.sha256(state).hexdigest())).write_bytes(state)
+
+    with small_disk(tmp_path / "disk", megabytes=2) as disk:
+        blobs = Blobs((disk / "blobs").as_uri())
+        with CheckpointKeeper(blobs, JOB, folder, record) as keeper:
+            keeper.fetch()
+            write_state(1)
+            keeper.look()
+            until(lambda: recorded == [1])
+            ballast = fill(disk, leave=200_000)
+            write_state(2)  # there is no room for it, and the training goes on
+            keeper.settle(PATIENCE)
+        assert stored(blobs) == [1]
+        fresh = tmp_path / "next" / "checkpoints"
+        fresh.parent.mkdir()
+        with CheckpointKeeper(blobs, JOB, fresh, record) as keeper:  # the next attempt
+            assert keeper.fetch() == 0
+            assert [epoch_of(path.name) for path in fresh.iterdir()] == [1]
+            ballast.unlink()
+            folder = fresh
+            write_state(3)
+            keeper.settle(PATIENCE)
+        assert recorded == [1, 3]
+        assert stored(blobs) == [1, 3]
+        assert not list(disk.rglob("*.part"))
 
 
 def test_the_next_attempt_gets_the_newest_that_is_whole(blobs: Blobs, folder: Path) -> None:
