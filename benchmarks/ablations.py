@@ -185,6 +185,7 @@ ABLATIONS: Mapping[str, Method] = {
     "only_scl": changed("L_SCL", {"objective": only_scl}),
     "dva_scl": changed("L_DVA + λ L_SCL", vld_weight=0.0),
     "dva_vld": changed("L_DVA + η L_VLD", scl_weight=0.0),
+    "dva_vld_frozen_text": changed("L_DVA + η L_VLD, text tower fixed", {"frozen": is_text}, scl_weight=0.0),
     "frozen_classifier": changed("FrozenTC: W fixed", classifier_learning_rate=0.0),
     "frozen_text": changed("FrozenTE: text tower fixed", {"frozen": is_text}),
     "slow_text": changed("text tower at 0.3 of the learning rate", text_learning_rate=3e-5),

@@ -96,18 +96,24 @@ def parser(description: str | None, methods: Iterable[str]) -> argparse.Argument
     return parser
 
 
-def read_trials(given: argparse.Namespace) -> list[Trial]:
-    """What the arguments ask for, in the order in which it is run."""
-    seeds, splits = range(given.seeds), range(given.splits)
-    if given.setting == "dg":
-        variants = [load(given.root, name) for name in IMAGENET_VARIANTS]
-        return domain_generalisation(load(given.root, "ImageNet"), variants, shots=given.shots, seeds=seeds)
+def read_sets(given: argparse.Namespace) -> list[DataSet]:
+    """The data sets that the arguments name."""
     sources = [_shortened(load(folder), given.tests) for folder in given.data]
     if given.root:
         default = [name for name in ELEVEN if given.setting != "cdg" or name != "ImageNet"]
         sources += [_shortened(load(given.root, name), given.tests) for name in given.datasets or default]
     if not sources:
         raise SystemExit("Say what to run on: --root FOLDER for the papers' data sets, or --data FOLDER.")
+    return sources
+
+
+def read_trials(given: argparse.Namespace) -> list[Trial]:
+    """What the arguments ask for, in the order in which it is run."""
+    seeds, splits = range(given.seeds), range(given.splits)
+    if given.setting == "dg":
+        variants = [load(given.root, name) for name in IMAGENET_VARIANTS]
+        return domain_generalisation(load(given.root, "ImageNet"), variants, shots=given.shots, seeds=seeds)
+    sources = read_sets(given)
     if given.setting == "cdg":
         is_folder = given.target and Path(given.target).is_dir()
         target = load(Path(given.target)) if is_folder else load(given.root, given.target or "ImageNet")

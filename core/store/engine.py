@@ -76,7 +76,7 @@ def _postgresql(url: str, migrating: bool) -> Engine:
         pool_pre_ping=True,
         pool_size=10,
         max_overflow=20,
-        pool_timeout=5,
+        pool_timeout=3,
     )
     be_patient(engine)
     return engine

@@ -15,7 +15,7 @@ from sqlalchemy import Engine, event
 T = TypeVar("T")
 ANSWER_SECONDS = 6.0
 """More than the server's own limits, which say better what was wrong."""
-PING_SECONDS = 2.0
+PING_SECONDS = 1.0
 """For the question whether a pooled connection still works; a new one is tried next."""
 
 

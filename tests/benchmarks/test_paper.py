@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import ablations, curve, figures, harness, paper
+from benchmarks import ablations, curve, figures, harness, paper, sizes
 from benchmarks.measures import MEASURES
 from benchmarks.methods.registry import METHODS
 from benchmarks.methods.task import Answerer, Task
@@ -135,3 +135,21 @@ def test_the_training_curve(colours: Path, options: list[str], tmp_path: Path) -
 def test_without_data_it_says_what_to_give() -> None:
     with pytest.raises(SystemExit, match="--root"):
         paper.read_trials(paper.parser(None, METHODS).parse_args([]))
+
+
+def test_sizes_of_several_data_sets_as_one(
+    tmp_path: Path, options: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sizes, "CLASSES", (2,))
+    monkeypatch.setattr(sizes, "SHOTS", (1,))
+    folders = [
+        folder_of(tmp_path / n, names) for n, names in (("a", ["blue", "red"]), ("b", ["grey", "red"]))
+    ]
+    given = ["--data", *map(str, folders)]
+    joined = sizes.joined(paper.read_sets(paper.parser("", ["stock"]).parse_args(given)))
+    assert joined.class_names == ("blue", "red", "grey")
+    assert [len([e for e in joined.test if e.label == label]) for label in range(3)] == [3, 6, 3]
+    sizes.main([*given, "--splits", "1", *options])
+    (table,) = tables(tmp_path, "sizes-*.json")
+    (row,) = table["rows"]  # type: ignore[misc]
+    assert row[:2] == ["1", "2"]

@@ -1,0 +1,91 @@
+"""How few and how many classes and shots the recipe takes.
+
+    python -m benchmarks.sizes --data clothing cifar10 stamps --tests 20 --seeds 1
+
+The classes of all folders together are one data set; so many of them, drawn at random, are trained,
+and the names of all others are new. Options, storage and resuming are those of benchmarks.paper.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from benchmarks.data.dataset import DataSet, Example
+from benchmarks.harness import Trial, run
+from benchmarks.methods.registry import METHODS
+from benchmarks.paper import load_for, parser, read_sets, write
+from benchmarks.report import BALANCED
+from benchmarks.tables import STOCK, Table, collect, compared, signed
+from core.clip.backbone import Backbone
+
+CLASSES = (2, 8, 24)
+SHOTS = (1, 16)
+SHOWN = ("B", "N", "mixed B", "mixed N", "all")
+
+
+def joined(sets: Sequence[DataSet]) -> DataSet:
+    """One data set of the classes of all; classes of the same name are one."""
+    names = list(dict.fromkeys(name for data in sets for name in data.class_names))
+    label_of = {name: label for label, name in enumerate(names)}
+
+    def relabelled(data: DataSet, examples: Sequence[Example]) -> list[Example]:
+        return [replace(e, label=label_of[data.class_names[e.label]]) for e in examples]
+
+    return DataSet(
+        "+".join(data.name for data in sets),
+        tuple(names),
+        sets[0].templates,
+        tuple(e for data in sets for e in relabelled(data, data.train)),
+        tuple(e for data in sets for e in relabelled(data, data.test)),
+    )
+
+
+def trials(data: DataSet, *, splits: int, seeds: int) -> list[Trial]:
+    """For each number of classes and of shots; the classes of a split are the first of one order."""
+    return [
+        Trial(data, tuple(sorted(order[:count].tolist())), shots, split, seed, (data,))
+        for shots in SHOTS
+        for count in CLASSES
+        for split in range(splits)
+        for order in [np.random.default_rng(split).permutation(len(data.class_names))]
+        for seed in range(seeds)
+    ]
+
+
+def sizes_table(wanted: Sequence[Trial], backbone: Backbone, out: Path) -> Table:
+    """Stock → the product, and the paired difference, for each number of classes and of shots."""
+    data = wanted[0].data
+    table = Table(
+        f"{len(data.class_names)} names, of which so many are trained: stock → the product",
+        ["shots", "classes trained", *SHOWN],
+        note=f"Means of {len({(t.split, t.seed) for t in wanted})} draws of the classes.",
+    )
+    for shots in SHOTS:
+        for count in CLASSES:
+            chosen = [t for t in wanted if (t.shots, len(t.trained)) == (shots, count)]
+            runs = {r.label: r for r in collect([STOCK, "clip_cite"], chosen, backbone, out)}
+            before, after = runs[STOCK], runs[BALANCED]
+            a, b, gain = (x[data.name] for x in (before.means(), after.means(), compared(after, before)))
+            cells = [f"{a[m]:.3f} → {b[m]:.3f}<br>{signed(gain[m])}" for m in SHOWN]
+            table.rows.append([str(shots), str(count), *cells])
+    return table
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parser(__doc__, METHODS)
+    options.set_defaults(splits=2, seeds=1)
+    given = options.parse_args(arguments)
+    backbone = load_for(given)
+    wanted = trials(joined(read_sets(given)), splits=given.splits, seeds=given.seeds)
+    for trial in wanted:
+        for method in (STOCK, "clip_cite"):
+            run(method, METHODS[method], trial, backbone, given.out)
+    name = f"sizes-{given.backbone.replace('/', '-')}"
+    write([sizes_table(wanted, backbone, given.out)], name, given.out, Console(width=160))
+
+
+if __name__ == "__main__":
+    main()
