@@ -76,7 +76,7 @@ def _postgresql(url: str, migrating: bool) -> Engine:
         pool_pre_ping=True,
         pool_size=10,
         max_overflow=20,
-        pool_timeout=3,
+        pool_timeout=2,  # on a server that hangs, less than those who connect: else one waits after the other
     )
     be_patient(engine)
     return engine

@@ -32,10 +32,14 @@ def hung(world: World, rng: random.Random) -> Measured:
 
     def ask(_: int) -> tuple[int, float]:
         begun = time.monotonic()
-        status = httpx.get(f"{world.cluster.url}/jobs", timeout=60, trust_env=False).status_code
+        status = http.get("/jobs").status_code
         return status, time.monotonic() - begun
 
-    with ThreadPoolExecutor(REQUESTS) as pool:
+    with (
+        # Made before: to load certificates forty times takes longer than the answers.
+        httpx.Client(base_url=world.cluster.url, timeout=60, trust_env=False) as http,
+        ThreadPoolExecutor(REQUESTS) as pool,
+    ):
         list(pool.map(ask, range(REQUESTS)))  # the pool's connections are made
         world.postgres.freeze()
         try:
@@ -50,7 +54,7 @@ def hung(world: World, rng: random.Random) -> Measured:
     return Measured(
         f"{refused} × 503 in at most {slowest:.1f} s; a second after it goes on "
         f"{sum(status == 200 for status in after)} × 200; {succeeded(ended)}",
-        refused == REQUESTS and slowest < 15 and set(after) == {200} and all_succeeded(ended),
+        refused == REQUESTS and slowest <= 5 and set(after) == {200} and all_succeeded(ended),
     )
 
 
@@ -115,7 +119,7 @@ CASES = [
     Case(
         "17",
         "PostgreSQL hangs (SIGSTOP), 40 requests at once",
-        "503 within some seconds; then as before",
+        "503 in ≤ 5 s; then as before",
         hung,
     ),
     Case(

@@ -64,16 +64,18 @@ def cancelled_while_running(world: World, rng: random.Random) -> Measured:
 
 def cancel_races_the_end(world: World, rng: random.Random) -> Measured:
     """Each is asked for at a moment of its job that nobody knows; what it is then it stays."""
-    rounds, states = 16, []
-    ids = submit(world, "race", rounds, **SHORT)
-    for job_id in ids:
+    rounds = 16
+    ids: list[str] = []
+    for number in range(rounds):
+        [job_id] = submit(world, f"race-{number}", 1, epochs=60, batch_size=4)
+        ids.append(job_id)
 
         def near_its_end(job_id: str = job_id) -> bool:
             [job] = jobs_of(world, [job_id])
             return job.status in FINAL or (job.progress or {}).get("stage") in {"training", "saving"}
 
         world.wait(near_its_end, seconds=SETTLE_SECONDS, what="the training of a job")
-        time.sleep(rng.uniform(0, 0.4))
+        time.sleep(rng.uniform(0, 1.5))
         world.client.cancel(job_id)
     states = [job.status for job in settled(world, ids)]
     time.sleep(3)
