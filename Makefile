@@ -35,8 +35,9 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Two at a time: many tests wait for servers. Each network is too small for more than one thread.
 test: check
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

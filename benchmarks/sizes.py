@@ -68,7 +68,8 @@ def sizes_table(wanted: Sequence[Trial], backbone: Backbone, out: Path) -> Table
             chosen = [t for t in wanted if (t.shots, len(t.trained)) == (shots, count)]
             runs = {r.label: r for r in collect([STOCK, "clip_cite"], chosen, backbone, out)}
             before, after = runs[STOCK], runs[BALANCED]
-            a, b, gain = (x[data.name] for x in (before.means(), after.means(), compared(after, before)))
+            a, b = before.means()[data.name], after.means()[data.name]
+            gain = compared(after, before)[data.name]
             cells = [f"{a[m]:.3f} → {b[m]:.3f}<br>{signed(gain[m])}" for m in SHOWN]
             table.rows.append([str(shots), str(count), *cells])
     return table
