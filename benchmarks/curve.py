@@ -60,17 +60,22 @@ def average(curves: Sequence[list[Point]]) -> list[Point]:
     ]
 
 
+def curve_table(methods: Sequence[str], trials: Sequence[Trial], backbone: Backbone, out: Path) -> Table:
+    table = Table("B / N after each epoch, mean over data sets and splits", ["method"])
+    for method in methods:
+        curve = average([watch(method, trial, backbone, out) for trial in trials])
+        table.columns = ["method", *(str(point.epoch) for point in curve)]
+        table.rows.append([WATCHED[method], *(f"{point.base:.3f} / {point.new:.3f}" for point in curve)])
+    return table
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parser(__doc__, WATCHED)
     options.set_defaults(splits=3, seeds=1, methods=list(WATCHED))
     given = options.parse_args(arguments)
     backbone = load_for(given)
     trials = read_trials(given)
-    table = Table("B / N after each epoch, mean over data sets and splits", ["method"])
-    for method in given.methods:
-        curve = average([watch(method, trial, backbone, given.out) for trial in trials])
-        table.columns = ["method", *(str(point.epoch) for point in curve)]
-        table.rows.append([WATCHED[method], *(f"{point.base:.3f} / {point.new:.3f}" for point in curve)])
+    table = curve_table(given.methods, trials, backbone, given.out)
     write([table], f"curve-{given.backbone.replace('/', '-')}", given.out, Console(width=160))
 
 

@@ -2,8 +2,8 @@
 
     python -m benchmarks.report --data clothing cifar10 stamps --splits 5 --seeds 3 --tests 60
 
-Reads what benchmarks.paper (bng, fsl, cdg), benchmarks.ablations and benchmarks.curve left below --out and
-writes the tables into benchmarks/README.md, each between its two marks `<!-- NAME -->` and
+Reads what benchmarks.paper (bng, fsl, cdg), benchmarks.ablations, benchmarks.curve and benchmarks.sizes left
+below --out and writes the tables into benchmarks/README.md, each between its two marks `<!-- NAME -->` and
 `<!-- /NAME -->`. A method with fewer seeds than were asked for is shown with what there is.
 """
 
@@ -15,19 +15,31 @@ import numpy as np
 
 from benchmarks.ablations import ABLATIONS
 from benchmarks.answers import Answers
+from benchmarks.curve import WATCHED, curve_table, file_of
 from benchmarks.data.dataset import DataSet
 from benchmarks.data.load import load
 from benchmarks.harness import Trial, results
 from benchmarks.measures import MEASURES, measure
 from benchmarks.methods.registry import METHODS
 from benchmarks.paper import load_for, parser, read_trials
-from benchmarks.tables import STOCK, Table, collect, compared, cross_domain_table, figure, signed
+from benchmarks.sizes import joined, sizes, sizes_table
+from benchmarks.tables import (
+    BALANCED,
+    OURS,
+    STOCK,
+    Table,
+    collect,
+    compared,
+    cross_domain_table,
+    figure,
+    published_tables,
+    signed,
+)
 from benchmarks.trials import FEW_SHOTS, base_to_new, cross_domain, few_shot, fewer_tests
 from core.clip.backbone import Backbone
 from core.clip.balance import NEW_NAMES_BALANCE
 
 PAGE = Path(__file__).parent / "README.md"
-OURS, BALANCED = "CLIP-CITE", "CLIP-CITE, balanced"
 Stored = Callable[[str, Trial], bool]
 
 
@@ -133,7 +145,8 @@ def write_page(tables: dict[str, Table], page: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parser(__doc__, METHODS)
     options.add_argument("--page", type=Path, default=PAGE)
-    options.add_argument("--ablation-splits", type=int, default=2)
+    options.add_argument("--ablation-splits", type=int, default=1)
+    options.add_argument("--curve-splits", type=int, default=1)
     options.set_defaults(splits=5, seeds=3)
     given = options.parse_args(arguments)
     backbone = load_for(given)
@@ -163,6 +176,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             stored,
         ),
     }
+    tables["published"] = published_tables([])[0]
+    once = [t for t in trials if t.split < given.curve_splits and t.seed == 0]
+    if all(file_of(method, trial, backbone, given.out).exists() for method in WATCHED for trial in once):
+        tables["curve"] = curve_table(list(WATCHED), once, backbone, given.out)
+    every = sizes(joined([fewer_tests(load(folder), 20) for folder in given.data]), splits=2, seeds=1)
+    if all(stored("clip_cite", trial) for trial in every):
+        tables["sizes"] = sizes_table(every, backbone, given.out)
     if given.target:
         target = load(Path(given.target))
         target = fewer_tests(target, given.tests) if given.tests else target

@@ -17,8 +17,7 @@ from benchmarks.data.dataset import DataSet, Example
 from benchmarks.harness import Trial, run
 from benchmarks.methods.registry import METHODS
 from benchmarks.paper import load_for, parser, read_sets, write
-from benchmarks.report import BALANCED
-from benchmarks.tables import STOCK, Table, collect, compared, signed
+from benchmarks.tables import BALANCED, STOCK, Table, collect, compared, signed
 from core.clip.backbone import Backbone
 
 CLASSES = (2, 8, 24)
@@ -43,7 +42,7 @@ def joined(sets: Sequence[DataSet]) -> DataSet:
     )
 
 
-def trials(data: DataSet, *, splits: int, seeds: int) -> list[Trial]:
+def sizes(data: DataSet, *, splits: int, seeds: int) -> list[Trial]:
     """For each number of classes and of shots; the classes of a split are the first of one order."""
     return [
         Trial(data, tuple(sorted(order[:count].tolist())), shots, split, seed, (data,))
@@ -80,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.set_defaults(splits=2, seeds=1)
     given = options.parse_args(arguments)
     backbone = load_for(given)
-    wanted = trials(joined(read_sets(given)), splits=given.splits, seeds=given.seeds)
+    wanted = sizes(joined(read_sets(given)), splits=given.splits, seeds=given.seeds)
     for trial in wanted:
         for method in (STOCK, "clip_cite"):
             run(method, METHODS[method], trial, backbone, given.out)

@@ -12,7 +12,8 @@ from benchmarks.measures import MEASURES, Difference, Floats, differences, means
 from benchmarks.published import BASE_TO_NEW, CLIP_CITE_ALPHA_1
 from core.clip.backbone import Backbone
 
-STOCK = "stock"
+STOCK, OURS, BALANCED = "stock", "CLIP-CITE", "CLIP-CITE, balanced"
+"""Labels of methods: the product with the paper's scores, and as it answers by default."""
 
 
 @dataclass
