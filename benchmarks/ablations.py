@@ -26,6 +26,7 @@ from benchmarks.paper import load_for, parser, read_trials, write
 from benchmarks.tables import base_to_new_tables
 from core.clip.backbone import tower_parameters
 from core.clip.balance import NEW_NAMES_BALANCE
+from core.clip.delta import whole
 from core.clip.progress import Silent
 from core.clip.trainer import FineTuned, fine_tune
 from core.clip.zero_shot import text_head
@@ -70,7 +71,7 @@ def one_training(task: Task) -> dict[str, Answerer]:
     answers: dict[str, Answerer] = {f"α = {a}": network for a, network in networks.items()}
     for balance in (0.1, 0.2, 0.3, NEW_NAMES_BALANCE, 0.4, 0.5):
         label = f"α = 0.5, new_names_balance {balance}"
-        answers[label] = Balanced(task, networks[0.5], trained.theta_1, 0.5, balance)
+        answers[label] = Balanced(task, networks[0.5], whole(trained.theta_1), 0.5, balance)
     answers["W kept, α = 0.5"] = WithClassifier(task, trained, 0.5)
     answers["W kept, α = 1"] = WithClassifier(task, trained, 1.0)
     return answers

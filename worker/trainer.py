@@ -151,8 +151,7 @@ def train(folder: Path, task: Task, channel: Channel) -> None:
     channel.stage("saving")
     save_weights(
         folder,
-        adapted.theta_1,
-        shots=adapted.shots,
+        adapted.weights,
         backbone=backbone,
         class_names=adapted.class_names,
         config=config.to_dict(),

@@ -31,3 +31,4 @@ class ConfigIn(BaseModel):
     precision: Literal["auto", "fp32", "bf16", "fp16"] | None = None
     seed: int | None = None
     holdout: float | None = None
+    weights: Literal["full", "4bit", "1bit"] | None = None

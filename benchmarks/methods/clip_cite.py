@@ -16,6 +16,7 @@ from core.clip.adapt import keep_shots
 from core.clip.backbone import tower_parameters, with_parameters
 from core.clip.balance import NEW_NAMES_BALANCE, KeptShots, name_offsets
 from core.clip.config import AdaptConfig, resolve_config
+from core.clip.delta import Delta, whole
 from core.clip.ensemble import interpolate
 from core.clip.progress import Silent
 from core.clip.prompts import class_indices
@@ -44,7 +45,7 @@ def clip_cite(task: Task) -> dict[str, Answerer]:
     ).theta_1
     network = ensemble(task, theta_1, config.alpha)
     return {
-        "CLIP-CITE, balanced": Balanced(task, network, theta_1, config.alpha, NEW_NAMES_BALANCE),
+        "CLIP-CITE, balanced": Balanced(task, network, whole(theta_1), config.alpha, NEW_NAMES_BALANCE),
         "CLIP-CITE": network,
         "CLIP-CITE, α = 1": ensemble(task, theta_1, 1.0),
     }
@@ -61,7 +62,7 @@ class Balanced:
 
     task: Task
     network: TwoTowers
-    theta_1: Mapping[str, Tensor]
+    delta: Delta
     alpha: float
     balance: float
 
@@ -74,7 +75,7 @@ class Balanced:
 
     @cached_property
     def _shots(self) -> KeptShots:
-        return keep_shots(self.task.backbone, self.theta_1, self.task.tensors, self.task.labels)
+        return keep_shots(self.task.backbone, self.delta, self.task.tensors, self.task.labels)
 
 
 def config_of(task: Task, **given: Any) -> AdaptConfig:

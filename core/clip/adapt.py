@@ -15,7 +15,7 @@ from core.clip.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.balance import KEPT_AT, NEW_NAMES_BALANCE, SHOTS_KEPT, KeptShots, name_offsets
 from core.clip.checkpoint import Checkpoints
 from core.clip.config import AdaptConfig
-from core.clip.ensemble import interpolate
+from core.clip.delta import Delta, encode
 from core.clip.errors import Cancelled, InvalidClassNames, OutOfMemory
 from core.clip.evaluate import BaseToNew, compare, job_metrics
 from core.clip.images import PictureLimits, open_picture
@@ -24,6 +24,7 @@ from core.clip.progress import Reporter, Silent
 from core.clip.prompts import class_indices, class_texts, same_class
 from core.clip.trainer import fine_tune
 from core.clip.transforms import to_picture, to_tensor
+from core.clip.weights import Weights
 from core.clip.zero_shot import PICTURES_AT_ONCE, image_features, text_head
 
 DECODERS = 4
@@ -41,10 +42,8 @@ class Shot:
 class Adapted:
     class_names: tuple[str, ...]
     """The trained classes, in the order of their first picture."""
-    theta_1: dict[str, Tensor]
-    """The fine-tuned parameters of both towers; the ensemble is made when the model is used."""
-    shots: KeptShots
-    """Up to 128 of them: `core.clip.balance` needs them."""
+    weights: Weights
+    """As they are to be stored; the ensemble is made when the model is used."""
     metrics: Mapping[str, Any]
     """As in the HTTP contract."""
     comparison: BaseToNew | None
@@ -105,13 +104,12 @@ def adapt(
             reporter,
             checkpoints=checkpoints,
         )
-        kept = keep_shots(backbone, trained.theta_1, pictures, labels)
+        delta = encode(tower_parameters(backbone.model), trained.theta_1, config.weights)
+        weights = Weights(delta, keep_shots(backbone, delta, pictures, labels))
         comparison = None
         if measured:
             reporter.stage("measuring")
-            comparison = measure(
-                backbone, trained.theta_1, kept, class_names, measured, config, reporter, limits
-            )
+            comparison = measure(backbone, weights, class_names, measured, config, reporter, limits)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -125,11 +123,11 @@ def adapt(
         images=len(measured),
         trained_images=len(shots),
     )
-    return Adapted(class_names, trained.theta_1, kept, metrics, comparison)
+    return Adapted(class_names, weights, metrics, comparison)
 
 
 def keep_shots(
-    backbone: Backbone, theta_1: Mapping[str, Tensor], pictures: Sequence[Tensor], labels: Sequence[int]
+    backbone: Backbone, delta: Delta, pictures: Sequence[Tensor], labels: Sequence[int]
 ) -> KeptShots:
     """What θ(α) makes of the trained pictures at the α of `KEPT_AT`.
 
@@ -140,31 +138,31 @@ def keep_shots(
     chosen = pictures[::every]
     pixels = torch.stack([backbone.preprocess(to_picture(picture)) for picture in chosen])
     theta_0 = tower_parameters(backbone.model)
-    networks = (with_parameters(backbone, interpolate(theta_0, theta_1, alpha)) for alpha in KEPT_AT)
+    networks = (with_parameters(backbone, delta.theta(theta_0, alpha)) for alpha in KEPT_AT)
     features = torch.stack([image_features(network, pixels).cpu() for network in networks])
     return KeptShots(features, torch.tensor(labels[::every]))
 
 
 def measure(
     backbone: Backbone,
-    theta_1: Mapping[str, Tensor],
-    shots: KeptShots,
+    weights: Weights,
     class_names: Sequence[str],
     tests: Sequence[Shot],
     config: AdaptConfig,
     reporter: Reporter,
     limits: PictureLimits = PictureLimits(),
 ) -> BaseToNew:
-    """Compare stock and θ(α) on labelled pictures, with trained, new and all names as candidates.
+    """Compare stock and θ(α) on labelled pictures, with trained, new and all names as candidates, at
+    the service's default balance.
 
     Args:
-        shots: from `keep_shots`: the service's default balance is measured.
+        weights: as they are served, so a loss in packing them is part of the result.
     """
     spelling = {same_class(name): name for name in class_names}
     truths = [spelling.setdefault(same_class(shot.class_name), shot.class_name) for shot in tests]
     names = list(dict.fromkeys([*class_names, *truths]))
     texts = [class_texts(name, config.templates, config.texts) for name in names]
-    theta = interpolate(tower_parameters(backbone.model), theta_1, config.alpha)
+    theta = weights.theta(tower_parameters(backbone.model), config.alpha)
     networks = (backbone.model, with_parameters(backbone, theta))
     heads = [text_head(network, backbone.tokenize, texts) for network in networks]  # [C, D] each
     cosines: tuple[list[Tensor], list[Tensor]] = ([], [])
@@ -175,7 +173,8 @@ def measure(
             of_network.append((image_features(network, pixels) @ head.T).cpu())
     stock, adapted = (torch.cat(of_network).numpy() for of_network in cosines)
     truth = np.array([names.index(name) for name in truths])
-    if config.alpha:
+    shots = weights.shots
+    if config.alpha and shots is not None:
         classes = class_indices(names, class_names)
         of_shots = shots.at(config.alpha)
         adapted -= name_offsets(of_shots, shots.labels, heads[1].cpu(), classes, NEW_NAMES_BALANCE).numpy()

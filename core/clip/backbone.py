@@ -109,13 +109,13 @@ def tower_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def with_parameters(backbone: Backbone, theta: Mapping[str, Tensor]) -> nn.Module:
-    """A copy of the backbone's network that holds other tower parameters; buffers and `logit_scale`
-    are the backbone's."""
-    model = copy.deepcopy(backbone.model)
-    with torch.no_grad():
-        for name, parameter in tower_parameters(model).items():
-            parameter.copy_(theta[name])
-    return model
+    """A copy of the backbone's network with these tensors, not copies of them, as tower parameters;
+    buffers and `logit_scale` are copies of the backbone's."""
+    known: dict[int, object] = {
+        id(before): nn.Parameter(theta[name].to(before.device), requires_grad=False)
+        for name, before in tower_parameters(backbone.model).items()
+    }
+    return copy.deepcopy(backbone.model, known)
 
 
 @dataclass(frozen=True)

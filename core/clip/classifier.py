@@ -1,6 +1,6 @@
 """Open-vocabulary classification: any class names, trained or not."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,8 +8,8 @@ from PIL import Image
 from torch import Tensor
 
 from core.clip.backbone import Backbone, tower_parameters, with_parameters
-from core.clip.balance import NEW, NEW_NAMES_BALANCE, KeptShots, name_offsets
-from core.clip.ensemble import interpolate
+from core.clip.balance import NEW, NEW_NAMES_BALANCE, name_offsets
+from core.clip.weights import Weights
 from core.clip.zero_shot import image_features, text_head
 
 
@@ -26,24 +26,19 @@ class Scores:
 class Classifier:
     """A network, at one α, that scores pictures against texts.
 
-    Without `theta_1` it is the stock backbone itself, shared; with it a copy of the backbone that
-    holds θ(α). `shots`, as `Adapted` has them, serve to balance the names.
+    Without `weights` it is the stock backbone itself, shared; with them a copy of the backbone that
+    holds θ(α), and the kept shots balance the names.
     """
 
-    def __init__(
-        self,
-        backbone: Backbone,
-        theta_1: Mapping[str, Tensor] | None = None,
-        alpha: float = 0.5,
-        shots: KeptShots | None = None,
-    ) -> None:
+    def __init__(self, backbone: Backbone, weights: Weights | None = None, alpha: float = 0.5) -> None:
         self.backbone = backbone
         self.model = backbone.model
         self._shots: tuple[Tensor, Tensor] | None = None
-        if theta_1 is not None and alpha != 0:
-            theta_0 = tower_parameters(backbone.model)
-            self.model = with_parameters(backbone, interpolate(theta_0, theta_1, alpha))
-            if shots is not None:
+        if weights is not None and alpha != 0:
+            theta = weights.theta(tower_parameters(backbone.model), alpha)
+            self.model = with_parameters(backbone, theta)
+            if weights.shots is not None:
+                shots = weights.shots
                 self._shots = (shots.at(alpha).to(backbone.device), shots.labels.to(backbone.device))
 
     def preprocess(self, pictures: Sequence[Image.Image]) -> Tensor:

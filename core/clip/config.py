@@ -3,7 +3,7 @@
 This module imports no torch: the API resolves a job's settings with it before anything is loaded.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from fnmatch import fnmatchcase
 from typing import Any, Literal, get_args
@@ -12,6 +12,7 @@ from core.clip.errors import InvalidConfig
 from core.clip.prompts import DEFAULT_TEMPLATES, check_templates, check_texts
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+StoredWeights = Literal["full", "4bit", "1bit"]
 STARTER = "starter"
 
 
@@ -55,6 +56,9 @@ class AdaptConfig:
     seed: int = 0
     holdout: float = 0.0
     """Share of each class's pictures kept out of the training to measure the result."""
+    weights: StoredWeights = "1bit"
+    """How the change of each weight is stored: in full, or by so many bits. What is measured and served is
+    what is stored."""
 
     def __post_init__(self) -> None:
         _check_range("epochs", self.epochs, 1, 1_000, whole=True)
@@ -72,13 +76,10 @@ class AdaptConfig:
         if self.image_size is not None:
             _check_range("image_size", self.image_size, 32, 1_024, whole=True)
         _check_range("crop_scale", self.crop_scale, 0.01, 1.0)
-        if self.precision not in get_args(Precision):
-            raise InvalidConfig(
-                "precision",
-                f"precision must be one of {', '.join(get_args(Precision))}, not {self.precision!r}.",
-            )
+        _check_choice("precision", self.precision, get_args(Precision))
         _check_range("seed", self.seed, 0, 2**63 - 1, whole=True)
         _check_range("holdout", self.holdout, 0.0, 0.5)
+        _check_choice("weights", self.weights, get_args(StoredWeights))
         object.__setattr__(self, "templates", check_templates(self.templates))
         object.__setattr__(self, "texts", check_texts(self.texts))
 
@@ -117,6 +118,11 @@ def resolve_config(*, backbone: str = STARTER, **given: Any) -> AdaptConfig:
             raise InvalidConfig(name, f"There is no setting {name!r}; known: {', '.join(sorted(known))}.")
     recipe = next(r for pattern, r in RECIPES if fnmatchcase(backbone, pattern))
     return AdaptConfig(backbone=backbone, **{**recipe, **given})
+
+
+def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise InvalidConfig(name, f"{name} must be one of {', '.join(choices)}, not {value!r}.")
 
 
 def _check_range(name: str, value: float, low: float, high: float, *, whole: bool = False) -> None:

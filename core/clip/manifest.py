@@ -5,13 +5,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from core.clip.config import StoredWeights
 from core.clip.errors import CorruptWeights
 
 WEIGHTS = "weights.safetensors"
 MANIFEST = "manifest.json"
-FORMAT = 1
+FORMAT = 2
+READABLE = (1, 2)
+"""Format 1 knew θ_1 in full only."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class Manifest:
     image_size: int
     class_names: tuple[str, ...]
     config: Mapping[str, Any]
+    weights: StoredWeights = "full"
     format: int = FORMAT
 
 
@@ -38,8 +42,12 @@ def read_manifest(data: bytes) -> Manifest:
     """Raises CorruptWeights when the manifest is damaged or of a format that we don't know."""
     try:
         fields = json.loads(data)
-        if fields["format"] == FORMAT:
-            return Manifest(**{**fields, "class_names": tuple(fields["class_names"])})
+        if fields["format"] in READABLE:
+            manifest = Manifest(**{**fields, "class_names": tuple(fields["class_names"])})
+            if manifest.weights not in get_args(StoredWeights):
+                raise ValueError(manifest.weights)
+            return manifest
     except (ValueError, KeyError, TypeError) as error:
         raise CorruptWeights("The manifest of the model is damaged; adapt again.") from error
-    raise CorruptWeights(f"The model has format {fields['format']!r}; this version reads {FORMAT}.")
+    readable = " and ".join(map(str, READABLE))
+    raise CorruptWeights(f"The model has format {fields['format']!r}; this version reads {readable}.")

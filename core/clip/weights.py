@@ -1,4 +1,4 @@
-"""θ_1 as files: safetensors, and a manifest that binds them to their backbone."""
+"""An adapted model as files: safetensors, and a manifest that binds them to their backbone."""
 
 import errno
 import hashlib
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from core.clip.backbone import Backbone, tower_parameters
 from core.clip.balance import KeptShots
+from core.clip.delta import Delta, stored_as
 from core.clip.errors import CorruptWeights, TrainingDiverged
 from core.clip.manifest import MANIFEST, WEIGHTS, Manifest, file_sha256
 
@@ -25,16 +26,26 @@ SHOTS, SHOT_LABELS = "shot_features", "shot_labels"
 
 @dataclass(frozen=True)
 class Weights:
-    theta_1: dict[str, Tensor]
-    shots: KeptShots | None
+    """All that an adapted model adds to its backbone."""
+
+    delta: Delta
+    shots: KeptShots | None = None
     """None in files that were written before there was such a thing."""
+
+    @property
+    def bytes(self) -> int:
+        shots = 0 if self.shots is None else self.shots.features.nbytes + self.shots.labels.nbytes
+        return self.delta.bytes + shots
+
+    def theta(self, theta_0: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
+        """θ(α) as new tensors, where θ_0 is. Raises ValueError, see `Delta.theta`."""
+        return self.delta.theta(theta_0, alpha)
 
 
 def save_weights(
     folder: Path,
-    theta_1: Mapping[str, Tensor],
+    weights: Weights,
     *,
-    shots: KeptShots | None = None,
     backbone: Backbone,
     class_names: tuple[str, ...],
     config: Mapping[str, Any],
@@ -43,30 +54,31 @@ def save_weights(
 
     Raises TrainingDiverged, and writes nothing, if a value is not finite. Raises OSError.
     """
-    weights = folder / WEIGHTS
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in theta_1.items()}
-    if shots is not None:
-        tensors[SHOTS] = shots.features.detach().cpu().half().contiguous()
-        tensors[SHOT_LABELS] = shots.labels.cpu().contiguous()
+    path = folder / WEIGHTS
+    tensors = {n: tensor.detach().cpu().contiguous() for n, tensor in weights.delta.tensors.items()}
+    if weights.shots is not None:
+        tensors[SHOTS] = weights.shots.features.detach().cpu().half().contiguous()
+        tensors[SHOT_LABELS] = weights.shots.labels.cpu().contiguous()
     damaged = next((name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()), None)
     if damaged is not None:
         raise TrainingDiverged(
             f"The trained weights are not finite (in {damaged}). Use a lower learning_rate or precision fp32."
         )
     try:
-        save_file(tensors, weights, metadata={"format": "pt"})
+        save_file(tensors, path, metadata={"format": "pt"})
     except SafetensorError as error:  # how it passes on what the system says
         found = re.search(r"os error (\d+)", str(error))
         number = int(found[1]) if found else errno.EIO
-        raise OSError(number, os.strerror(number), str(weights)) from error
+        raise OSError(number, os.strerror(number), str(path)) from error
     manifest = Manifest(
-        sha256=file_sha256(weights),
-        bytes=weights.stat().st_size,
+        sha256=file_sha256(path),
+        bytes=path.stat().st_size,
         backbone=backbone.name,
         backbone_sha256=backbone.sha256,
         image_size=backbone.image_size,
         class_names=class_names,
         config=config,
+        weights=weights.delta.kind,
     )
     (folder / MANIFEST).write_text(
         json.dumps(asdict(manifest), indent=2, ensure_ascii=False), encoding="utf-8"
@@ -91,14 +103,15 @@ def load_weights(data: bytes, manifest: Manifest, backbone: Backbone) -> Weights
             "bring those back or adapt again."
         )
     try:
-        theta_1 = load(data)
+        tensors = load(data)
     except SafetensorError as error:
         raise CorruptWeights("The stored weights of the model can't be read; adapt again.") from error
-    features, labels = theta_1.pop(SHOTS, None), theta_1.pop(SHOT_LABELS, None)
-    expected = {name: p.shape for name, p in tower_parameters(backbone.model).items()}
-    if {name: t.shape for name, t in theta_1.items()} != expected:
+    features, labels = tensors.pop(SHOTS, None), tensors.pop(SHOT_LABELS, None)
+    expected = stored_as(tower_parameters(backbone.model), manifest.weights)
+    if {name: (t.dtype, tuple(t.shape)) for name, t in tensors.items()} != expected:
         raise CorruptWeights("The stored weights don't fit the backbone's tensors; adapt again.")
-    stored = [*theta_1.values(), *([] if features is None else [features])]
+    stored = [*tensors.values(), *([] if features is None else [features])]
     if not all(torch.isfinite(t).all() for t in stored):
         raise CorruptWeights("The stored weights hold values that are not finite; adapt again.")
-    return Weights(theta_1, None if features is None or labels is None else KeptShots(features, labels))
+    shots = None if features is None or labels is None else KeptShots(features, labels)
+    return Weights(Delta(manifest.weights, tensors), shots)

@@ -239,9 +239,7 @@ class Serving:
 
         def load() -> WarmClassifier:
             backbone = self._backbone(row.backbone, row.image_size)
-            weights = self._weights(row, backbone)
-            classifier = Classifier(backbone, weights.theta_1, alpha, weights.shots)
-            return WarmClassifier(classifier, shared=False)
+            return WarmClassifier(Classifier(backbone, self._weights(row, backbone), alpha), shared=False)
 
         return self._warm.get((row.id, alpha), load, wait_seconds=self.settings.model_load_seconds)
 

@@ -15,7 +15,9 @@ from PIL import Image
 
 from core.clip.backbone import Backbone
 from core.clip.classifier import Classifier
+from core.clip.delta import whole
 from core.clip.images import open_picture
+from core.clip.weights import Weights
 from tests.api.conftest import MakeService
 from tests.api.service import Body, Service, assert_problem
 from tests.inputs import crafted
@@ -165,7 +167,9 @@ def test_equals_the_library(shared: Service, backbone: Backbone) -> None:
     model = publish_model(shared.database, shared.blobs, backbone, theta_1=theta_1, alpha=0.6)
     body = ok(by_form(shared, model=model))
     texts = [[f"a photo of a {name}."] for name in NAMES]
-    scores = Classifier(backbone, theta_1, 0.6).classify([open_picture(d) for _, d in PICTURES], texts)
+    scores = Classifier(backbone, Weights(whole(theta_1)), 0.6).classify(
+        [open_picture(d) for _, d in PICTURES], texts
+    )
     for i, result in enumerate(body["results"]):
         for p in result["predictions"]:
             c = NAMES.index(p["class_name"])

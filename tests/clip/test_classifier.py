@@ -12,7 +12,9 @@ from torch import Tensor
 from core.clip.backbone import Backbone, tower_parameters
 from core.clip.balance import KeptShots, name_offsets
 from core.clip.classifier import Classifier
+from core.clip.delta import whole
 from core.clip.ensemble import interpolate
+from core.clip.weights import Weights
 from core.clip.zero_shot import PICTURES_AT_ONCE_ON_CPU, TEXTS_AT_ONCE, image_features, text_head
 from tests.clip.recorder import fingerprint, watch
 
@@ -93,16 +95,16 @@ def test_scores_are_cosines_and_their_softmax(tiny: Backbone) -> None:
 
 
 def test_classify_is_its_parts(tiny: Backbone, theta_1: dict[str, Tensor]) -> None:
-    classifier = Classifier(tiny, theta_1)
+    classifier = Classifier(tiny, Weights(whole(theta_1)))
     pixels, head = classifier.preprocess(pictures(3)), classifier.text_features(TEXTS)
     parts = classifier.scores(classifier.image_features(pixels), head, classes=[-1] * len(TEXTS))
-    whole = classifier.classify(pictures(3), TEXTS)
-    assert torch.equal(parts.probabilities, whole.probabilities)
-    assert torch.equal(parts.similarities, whole.similarities)
+    once = classifier.classify(pictures(3), TEXTS)
+    assert torch.equal(parts.probabilities, once.probabilities)
+    assert torch.equal(parts.similarities, once.similarities)
 
 
 def test_at_alpha_0_it_is_the_stock_network_bit_for_bit(tiny: Backbone, theta_1: dict[str, Tensor]) -> None:
-    stock, at_0 = Classifier(tiny), Classifier(tiny, theta_1, 0.0)
+    stock, at_0 = Classifier(tiny), Classifier(tiny, Weights(whole(theta_1)), 0.0)
     assert stock.model is at_0.model is tiny.model  # no copy of what is the same
     one, other = stock.classify(pictures(3), TEXTS), at_0.classify(pictures(3), TEXTS)
     assert torch.equal(one.similarities, other.similarities)
@@ -112,7 +114,7 @@ def test_at_alpha_0_it_is_the_stock_network_bit_for_bit(tiny: Backbone, theta_1:
 @pytest.mark.parametrize("alpha", [0.3, 0.5, 1.0])
 def test_it_holds_the_ensemble_at_alpha(tiny: Backbone, theta_1: dict[str, Tensor], alpha: float) -> None:
     before = fingerprint(tiny.model)
-    classifier = Classifier(tiny, theta_1, alpha)
+    classifier = Classifier(tiny, Weights(whole(theta_1)), alpha)
     theta = interpolate(tower_parameters(tiny.model), theta_1, alpha)
     for name, parameter in classifier.model.named_parameters():
         expected = tiny.model.get_parameter(name) if name == "logit_scale" else theta[name]
@@ -125,7 +127,7 @@ def test_it_holds_the_ensemble_at_alpha(tiny: Backbone, theta_1: dict[str, Tenso
 
 
 def test_alpha_is_a_half_unless_said(tiny: Backbone, theta_1: dict[str, Tensor]) -> None:
-    one, other = Classifier(tiny, theta_1), Classifier(tiny, theta_1, 0.5)
+    one, other = Classifier(tiny, Weights(whole(theta_1))), Classifier(tiny, Weights(whole(theta_1)), 0.5)
     assert torch.equal(one.model.get_parameter("visual.proj"), other.model.get_parameter("visual.proj"))
 
 
@@ -135,14 +137,14 @@ def test_alpha_is_a_half_unless_said(tiny: Backbone, theta_1: dict[str, Tensor])
 )
 def test_other_alphas_are_refused(tiny: Backbone, theta_1: dict[str, Tensor], alpha: float) -> None:
     with pytest.raises(ValueError, match="alpha"):
-        Classifier(tiny, theta_1, alpha)
+        Classifier(tiny, Weights(whole(theta_1)), alpha)
 
 
 def test_offsets_are_taken_off_before_the_softmax(tiny: Backbone, theta_1: dict[str, Tensor]) -> None:
-    plain = Classifier(tiny, theta_1, 1.0)
+    plain = Classifier(tiny, Weights(whole(theta_1)), 1.0)
     features = plain.image_features(plain.preprocess(pictures(5)))
     shots = KeptShots(features.expand(3, -1, -1), torch.tensor([0, 1, 0, 1, 0]))
-    classifier = Classifier(tiny, theta_1, 1.0, shots)
+    classifier = Classifier(tiny, Weights(whole(theta_1), shots), 1.0)
     classes = [0, 1, -1]
 
     scores = classifier.classify(pictures(4), TEXTS, classes=classes, balance=0.4)
@@ -156,5 +158,5 @@ def test_offsets_are_taken_off_before_the_softmax(tiny: Backbone, theta_1: dict[
     torch.testing.assert_close(scores.probabilities, adjusted.softmax(dim=-1))
     torch.testing.assert_close(unbalanced.probabilities, plain.classify(pictures(4), TEXTS).probabilities)
     # The stock network has no shots.
-    for stock in (Classifier(tiny), Classifier(tiny, theta_1, 0.0, shots)):
+    for stock in (Classifier(tiny), Classifier(tiny, Weights(whole(theta_1), shots), 0.0)):
         assert not stock.classify(pictures(1), TEXTS, classes=classes).offsets.any()

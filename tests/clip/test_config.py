@@ -73,7 +73,7 @@ def test_an_unknown_setting_is_named(name: str) -> None:
 
 
 def test_every_number_has_a_range_here() -> None:
-    others = {"backbone", "templates", "texts", "precision"}
+    others = {"backbone", "templates", "texts", "precision", "weights"}
     assert {f.name for f in dataclasses.fields(AdaptConfig)} - others == set(RANGES)
 
 
@@ -109,6 +109,18 @@ def test_a_number_too_large_for_a_float_is_refused(name: str) -> None:
 @pytest.mark.parametrize("precision", ["auto", "fp32", "bf16", "fp16"])
 def test_precisions(precision: str) -> None:
     assert resolve_config(precision=precision).precision == precision
+
+
+@pytest.mark.parametrize("weights", ["full", "4bit", "1bit"])
+def test_ways_of_storing(weights: str) -> None:
+    assert resolve_config(weights=weights).weights == weights
+
+
+@pytest.mark.parametrize("weights", ["2bit", "FULL", "", None, 4, ["full"]])
+def test_other_ways_of_storing_are_refused(weights: Any) -> None:
+    error = refusal(weights=weights)
+    assert error.field == "weights"
+    assert "full, 4bit, 1bit" in error.detail
 
 
 @pytest.mark.parametrize("precision", ["float32", "FP32", "", None, 16, ["fp32"]])

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from core.clip.backbone import Backbone, load_backbone, tower_parameters
 from core.clip.balance import KeptShots
-from core.clip.config import resolve_config
+from core.clip.config import StoredWeights, resolve_config
+from core.clip.delta import Delta, encode, whole
 from core.clip.errors import CorruptWeights, TrainingDiverged
 from core.clip.manifest import MANIFEST, WEIGHTS, Manifest, file_sha256, read_manifest
-from core.clip.weights import load_weights, save_weights
+from core.clip.weights import Weights, load_weights, save_weights
 from tests.clip.recorder import same_bits
 from tests.clip.tiny import make_tiny_backbone
 
@@ -40,7 +41,7 @@ def stored(
     tiny: Backbone, theta_1: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[bytes, Manifest]:
     folder = tmp_path_factory.mktemp("stored")
-    manifest = save_weights(folder, theta_1, backbone=tiny, class_names=NAMES, config=CONFIG)
+    manifest = save_weights(folder, Weights(whole(theta_1)), backbone=tiny, class_names=NAMES, config=CONFIG)
     return (folder / WEIGHTS).read_bytes(), manifest
 
 
@@ -55,7 +56,7 @@ def test_weights_come_back_bit_for_bit(
 ) -> None:
     data, manifest = stored
     loaded = load_weights(data, manifest, tiny)
-    assert same_bits(dict(sorted(loaded.theta_1.items())), dict(sorted(theta_1.items())))
+    assert same_bits(dict(sorted(loaded.delta.tensors.items())), dict(sorted(theta_1.items())))
     assert loaded.shots is None
 
 
@@ -70,7 +71,7 @@ def test_what_is_not_finite_is_never_written(
     else:
         shots.features[1, 2, 3] = value
     with pytest.raises(TrainingDiverged, match="learning_rate"):
-        save_weights(tmp_path, theta, shots=shots, backbone=tiny, class_names=NAMES, config=CONFIG)
+        save_weights(tmp_path, Weights(whole(theta), shots), backbone=tiny, class_names=NAMES, config=CONFIG)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -79,9 +80,10 @@ def test_the_features_of_the_shots_come_back(
 ) -> None:
     features = torch.nn.functional.normalize(torch.randn(3, 5, 64), dim=-1)
     shots = KeptShots(features, torch.tensor([0, 0, 1, 1, 0]))
-    manifest = save_weights(tmp_path, theta_1, shots=shots, backbone=tiny, class_names=NAMES, config=CONFIG)
+    weights = Weights(whole(theta_1), shots)
+    manifest = save_weights(tmp_path, weights, backbone=tiny, class_names=NAMES, config=CONFIG)
     loaded = load_weights((tmp_path / WEIGHTS).read_bytes(), manifest, tiny)
-    assert loaded.theta_1.keys() == theta_1.keys()
+    assert loaded.delta.tensors.keys() == theta_1.keys()
     assert loaded.shots is not None
     assert loaded.shots.labels.tolist() == [0, 0, 1, 1, 0]
     torch.testing.assert_close(loaded.shots.features.float(), features, rtol=1e-2, atol=1e-3)
@@ -90,7 +92,8 @@ def test_the_features_of_the_shots_come_back(
 def test_the_manifest_says_what_the_weights_are(
     tiny: Backbone, theta_1: dict[str, Tensor], tmp_path: Path
 ) -> None:
-    manifest = save_weights(tmp_path, theta_1, backbone=tiny, class_names=NAMES, config=CONFIG)
+    weights = Weights(whole(theta_1))
+    manifest = save_weights(tmp_path, weights, backbone=tiny, class_names=NAMES, config=CONFIG)
     data = (tmp_path / WEIGHTS).read_bytes()
     assert manifest == Manifest(
         sha256=hashlib.sha256(data).hexdigest(),
@@ -100,7 +103,8 @@ def test_the_manifest_says_what_the_weights_are(
         image_size=32,
         class_names=NAMES,
         config=CONFIG,
-        format=1,
+        weights="full",
+        format=2,
     )
     assert manifest.sha256 == file_sha256(tmp_path / WEIGHTS)
     read = read_manifest((tmp_path / MANIFEST).read_bytes())
@@ -116,7 +120,7 @@ def test_views_and_parameters_are_saved_as_they_look(
     name = "visual.proj"
     theta = theta_1 | {name: torch.nn.Parameter(theta_1[name].T.contiguous().T)}
     assert not theta[name].is_contiguous()
-    save_weights(tmp_path, theta, backbone=tiny, class_names=NAMES, config=CONFIG)
+    save_weights(tmp_path, Weights(whole(theta)), backbone=tiny, class_names=NAMES, config=CONFIG)
     assert same_bits(load_file(tmp_path / WEIGHTS), dict(sorted(theta_1.items())))
 
 
@@ -206,7 +210,7 @@ def test_a_damaged_manifest_is_refused(data: bytes) -> None:
 
 
 def test_an_incomplete_manifest_is_refused(stored: tuple[bytes, Manifest]) -> None:
-    for name in set(fields(stored)) - {"format"}:
+    for name in set(fields(stored)) - {"format", "weights"}:
         incomplete = {key: value for key, value in fields(stored).items() if key != name}
         with pytest.raises(CorruptWeights):
             read_manifest(json.dumps(incomplete).encode())
@@ -218,5 +222,78 @@ def test_an_incomplete_manifest_is_refused(stored: tuple[bytes, Manifest]) -> No
 
 
 def test_a_manifest_of_another_format_is_refused(stored: tuple[bytes, Manifest]) -> None:
-    with pytest.raises(CorruptWeights, match="format 2; this version reads 1"):
-        read_manifest(json.dumps(fields(stored, format=2)).encode())
+    with pytest.raises(CorruptWeights, match="format 3; this version reads 1 and 2"):
+        read_manifest(json.dumps(fields(stored, format=3)).encode())
+
+
+def test_an_unknown_way_of_storing_is_refused(stored: tuple[bytes, Manifest]) -> None:
+    with pytest.raises(CorruptWeights, match="damaged"):
+        read_manifest(json.dumps(fields(stored, weights="2bit")).encode())
+
+
+def test_format_1_is_still_read(
+    tiny: Backbone, theta_1: dict[str, Tensor], stored: tuple[bytes, Manifest]
+) -> None:
+    """θ_1's tensors and no word of how they are stored: as the first version wrote it."""
+    data = save(theta_1, metadata={"format": "pt"})
+    old = fields(stored, format=1, sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
+    del old["weights"]
+    loaded = load_weights(data, read_manifest(json.dumps(old).encode()), tiny)
+    theta = loaded.theta(tower_parameters(tiny.model), 1.0)
+    assert same_bits(dict(sorted(theta.items())), dict(sorted(theta_1.items())))
+
+
+@pytest.fixture(scope="module", params=["4bit", "1bit"])
+def packed(
+    request: pytest.FixtureRequest,
+    tiny: Backbone,
+    theta_1: dict[str, Tensor],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Delta, bytes, Manifest]:
+    kind: StoredWeights = request.param
+    folder = tmp_path_factory.mktemp(kind)
+    delta = encode(tower_parameters(tiny.model), theta_1, kind)
+    manifest = save_weights(folder, Weights(delta), backbone=tiny, class_names=NAMES, config=CONFIG)
+    return delta, (folder / WEIGHTS).read_bytes(), manifest
+
+
+def test_a_packed_delta_comes_back_bit_for_bit(
+    tiny: Backbone, packed: tuple[Delta, bytes, Manifest], stored: tuple[bytes, Manifest]
+) -> None:
+    delta, data, manifest = packed
+    loaded = load_weights(data, manifest, tiny)
+    assert loaded.delta.kind == manifest.weights == delta.kind
+    assert same_bits(dict(sorted(loaded.delta.tensors.items())), dict(sorted(delta.tensors.items())))
+    assert loaded.bytes == delta.bytes <= len(data) < stored[1].bytes / {"4bit": 5, "1bit": 10}[delta.kind]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda t: t.pop("words/visual.proj"), "fit"),
+        (lambda t: t.update({"visual.proj": torch.zeros(64, 32)}), "fit"),
+        (lambda t: t.update({"words/visual.proj": t["words/visual.proj"].float()}), "fit"),
+        (lambda t: t.update({"scale/visual.proj": t["scale/visual.proj"][:-1].clone()}), "fit"),
+        (lambda t: t["scale/visual.proj"].__setitem__(3, float("nan")), "finite"),
+    ],
+    ids=["missing", "extra", "type", "shape", "nan"],
+)
+def test_other_packed_tensors_are_refused(
+    tiny: Backbone,
+    packed: tuple[Delta, bytes, Manifest],
+    change: Callable[[dict[str, Tensor]], Any],
+    says: str,
+) -> None:
+    delta, _, manifest = packed
+    tensors = {name: tensor.clone() for name, tensor in delta.tensors.items()}
+    change(tensors)
+    with pytest.raises(CorruptWeights, match=says):
+        load_weights(*crafted(tensors, manifest), tiny)
+
+
+def test_a_manifest_of_another_way_of_storing_does_not_fit(
+    tiny: Backbone, packed: tuple[Delta, bytes, Manifest]
+) -> None:
+    _, data, manifest = packed
+    with pytest.raises(CorruptWeights, match="fit"):
+        load_weights(data, replace(manifest, weights="full"), tiny)

@@ -12,8 +12,9 @@ from torch import Tensor
 from core.clip.backbone import Backbone, tower_parameters
 from core.clip.balance import KeptShots
 from core.clip.config import resolve_config
+from core.clip.delta import encode
 from core.clip.manifest import MANIFEST, WEIGHTS
-from core.clip.weights import save_weights
+from core.clip.weights import Weights, save_weights
 from core.store import jobs
 from core.store.blobs import Blobs
 from core.store.ids import new_id
@@ -46,14 +47,17 @@ def publish_model(
     metrics: dict[str, Any] | None = None,
     **config: Any,
 ) -> str:
-    """The id of a model that can be used now, and whose job has succeeded."""
-    resolved = resolve_config(backbone=backbone.name, **config)
+    """The id of a model that can be used now, and whose job has succeeded; kept in full unless `weights` says
+    otherwise."""
+    resolved = resolve_config(backbone=backbone.name, **{"weights": "full", **config})
+    delta = encode(
+        tower_parameters(backbone.model), moved(backbone) if theta_1 is None else theta_1, resolved.weights
+    )
     model_id, job_id = new_id("mdl"), new_id("job")
     with TemporaryDirectory() as folder:
         manifest = save_weights(
             Path(folder),
-            moved(backbone) if theta_1 is None else theta_1,
-            shots=shots,
+            Weights(delta, shots),
             backbone=backbone,
             class_names=tuple(classes),
             config=resolved.to_dict(),

@@ -19,8 +19,10 @@ from torch import Tensor
 from core.clip.backbone import Backbone, tower_parameters
 from core.clip.balance import KeptShots
 from core.clip.classifier import Classifier
+from core.clip.delta import whole
 from core.clip.errors import BackboneUnavailable, BadPicture, UnknownBackbone
 from core.clip.images import open_picture
+from core.clip.weights import Weights
 from core.serving import service as serving_service
 from core.serving.cache import StillLoading
 from core.serving.service import Answer, ClassName, NoReadablePicture, Serving
@@ -167,7 +169,7 @@ def test_equals_a_classifier_made_directly(world: World) -> None:
     theta_1 = moved(world.backbone)
     model = world.publish(theta_1=theta_1, alpha=0.4)
     got = numbers(world.ask(model=model))
-    classifier = Classifier(world.backbone, theta_1, 0.4)
+    classifier = Classifier(world.backbone, Weights(whole(theta_1)), 0.4)
     texts = [[f"a photo of a {name}."] for name in NAMES]
     scores = classifier.classify([open_picture(data) for data in PICTURES], texts)
     expected = [
@@ -470,7 +472,7 @@ def test_top_k(world: World) -> None:
 
 def test_new_names_are_balanced_against_trained_ones(world: World) -> None:
     theta_1 = moved(world.backbone)
-    classifier = Classifier(world.backbone, theta_1, 0.5)
+    classifier = Classifier(world.backbone, Weights(whole(theta_1)), 0.5)
     head = classifier.text_features([[f"a photo of a {name}."] for name in CLASSES])
     shots = KeptShots(head.expand(3, -1, -1), torch.arange(len(CLASSES)))
     model = world.publish(theta_1=theta_1, shots=shots, alpha=0.5)

@@ -1,0 +1,159 @@
+"""What an adaptation has changed, θ_1 − θ_0, in a fraction of the room of θ_1.
+
+The difference is small and needs few bits: BitDelta (J. Liu et al., NeurIPS 2024, arXiv 2402.10193) found
+one bit a weight to be enough for language models. A matrix or filter bank is kept as one whole number a
+weight and one scale a row (an output of the layer, or a token); vectors are kept whole, since they are
+few and reach far. How much is lost: benchmarks/README.md.
+
+The numbers of a row lie in 32-bit words, `32 // bits` planes of neighbouring weights, so that unpacking
+is a shift and a mask of whole vectors and as fast as the memory: a cold model waits for it.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from core.clip.config import StoredWeights
+from core.clip.ensemble import interpolate
+
+FULL: StoredWeights = "full"
+BITS: Mapping[StoredWeights, int] = {"4bit": 4, "1bit": 1}
+WORD = 32
+LARGEST = 7  # of the whole numbers at 4 bits
+AT_ONCE = 2**20  # weights that are unpacked at a time: they stay in the processor's cache
+
+
+@dataclass(frozen=True)
+class Delta:
+    """An adapted model without its backbone, packed."""
+
+    kind: StoredWeights
+    tensors: Mapping[str, Tensor]
+    """As they are stored. By the parameter's name a tensor of θ_1 itself; or `words/name`, int32
+    [rows, words], and `scale/name`, fp32 [rows]."""
+
+    @property
+    def bytes(self) -> int:
+        return sum(tensor.nbytes for tensor in self.tensors.values())
+
+    def theta(self, theta_0: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
+        """θ(α) of eq. 7 as new tensors, where θ_0 is. α = 0 gives the very bits of θ_0, and α = 1 those
+        of θ_1 if it is kept in full.
+
+        Raises ValueError: α is outside [0, 1], or θ_0 holds other parameters than the delta.
+        """
+        if self.kind == FULL or alpha == 0:
+            return interpolate(theta_0, self.tensors if self.kind == FULL else theta_0, alpha)
+        if not 0 < alpha <= 1:
+            raise ValueError(f"alpha must be from 0 to 1, not {alpha}.")
+        if set(stored_as(theta_0, self.kind)) != set(self.tensors):
+            raise ValueError("θ_0 and the delta hold different parameters.")
+        return {name: self._at(name, before, alpha) for name, before in theta_0.items()}
+
+    def part(self, names: Iterable[str]) -> "Delta":
+        """Of these parameters only, the tensors shared."""
+        stored = [f"{kind}{name}" for name in names for kind in ("", "words/", "scale/")]
+        return Delta(self.kind, {name: self.tensors[name] for name in stored if name in self.tensors})
+
+    @torch.no_grad()
+    def _at(self, name: str, before: Tensor, alpha: float) -> Tensor:
+        if name in self.tensors:
+            return torch.lerp(before, self.tensors[name].to(before.device), alpha)
+        words = self.tensors[f"words/{name}"].to(before.device)
+        scale = self.tensors[f"scale/{name}"].to(before.device) * alpha
+        after = torch.empty_like(before, memory_format=torch.contiguous_format)
+        before_rows, after_rows = before.flatten(1), after.flatten(1)
+        step = max(1, AT_ONCE // before_rows.shape[1])
+        add = ADD[self.kind]
+        for start in range(0, len(words), step):
+            some = slice(start, start + step)
+            add(before_rows[some], words[some], scale[some], after_rows[some])
+        return after
+
+
+def whole(theta_1: Mapping[str, Tensor]) -> Delta:
+    """θ_1 bit by bit: a difference of floating-point numbers can't always be undone."""
+    return Delta(FULL, {name: tensor.detach() for name, tensor in theta_1.items()})
+
+
+@torch.no_grad()
+def encode(theta_0: Mapping[str, Tensor], theta_1: Mapping[str, Tensor], kind: StoredWeights) -> Delta:
+    """Keep θ_1 as `kind`, on the CPU.
+
+    Raises ValueError if the two hold different parameters.
+    """
+    if theta_0.keys() != theta_1.keys():
+        raise ValueError("θ_0 and θ_1 hold different parameters.")
+    tensors: dict[str, Tensor] = {}
+    for name, after in theta_1.items():
+        if kind == FULL or after.dim() < 2:
+            tensors[name] = after.detach().cpu().contiguous()
+        else:
+            rows = (after - theta_0[name].to(after.device)).cpu().flatten(1)
+            codes, scale = _rounded(rows, kind)
+            tensors[f"words/{name}"], tensors[f"scale/{name}"] = _packed(codes, BITS[kind]), scale
+    return Delta(kind, tensors)
+
+
+def stored_as(
+    theta_0: Mapping[str, Tensor], kind: StoredWeights
+) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
+    """Type and shape of each tensor of a delta against θ_0, by name."""
+    expected: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {}
+    for name, before in theta_0.items():
+        if kind == FULL or before.dim() < 2:
+            expected[name] = before.dtype, tuple(before.shape)
+        else:
+            rows, columns = len(before), before[0].numel()
+            expected[f"words/{name}"] = torch.int32, (rows, -(-columns * BITS[kind] // WORD))
+            expected[f"scale/{name}"] = torch.float32, (rows,)
+    return expected
+
+
+def _rounded(rows: Tensor, kind: StoredWeights) -> tuple[Tensor, Tensor]:
+    """(whole numbers [R, C], scale [R]) of the rows. One bit: 0 is plus, 1 minus the row's mean
+    magnitude, which is the closest in the sense of least squares."""
+    if kind == "1bit":
+        return (rows < 0).int(), rows.abs().mean(dim=1)
+    scale = rows.abs().amax(dim=1) / LARGEST
+    return (rows / scale.clamp(min=torch.finfo(scale.dtype).tiny)[:, None]).round().int(), scale
+
+
+def _packed(codes: Tensor, bits: int) -> Tensor:
+    """[R, C] to [R, W]: plane p of a row's words holds the p-th block of W neighbours."""
+    planes = WORD // bits
+    codes = F.pad(codes, (0, -codes.shape[1] % planes)).unflatten(1, (planes, -1)) & (2**bits - 1)
+    words = torch.zeros_like(codes[:, 0])
+    for plane in range(planes):
+        words |= codes[:, plane] << (bits * plane)
+    return words
+
+
+def _at_the_top(words: Tensor, bits: int) -> Tensor:
+    """[R, W] to [R, planes, W]: each code as the highest bits of an int32, the others 0."""
+    shifts = torch.arange(WORD - bits, -1, -bits, dtype=torch.int32, device=words.device)
+    codes = words[:, None, :] << shifts[:, None]
+    codes &= -(2 ** (WORD - bits))
+    return codes
+
+
+def _add_signs(before: Tensor, words: Tensor, scale: Tensor, after: Tensor) -> None:
+    """before ± scale: the code is the sign bit of a float, and only the scale's other bits are wanted."""
+    signed = _at_the_top(words, 1)
+    signed ^= scale.view(torch.int32)[:, None, None]
+    torch.add(before, signed.view(torch.float32).flatten(1)[:, : before.shape[1]], out=after)
+
+
+def _add_nibbles(before: Tensor, words: Tensor, scale: Tensor, after: Tensor) -> None:
+    """before + scale * code: at the top of an int32 the code is 2^28 times itself, sign and all."""
+    codes = _at_the_top(words, 4).float().flatten(1)[:, : before.shape[1]]
+    torch.addcmul(before, codes, (scale / 2.0 ** (WORD - 4))[:, None], out=after)
+
+
+ADD: Mapping[StoredWeights, Callable[[Tensor, Tensor, Tensor, Tensor], None]] = {
+    "1bit": _add_signs,
+    "4bit": _add_nibbles,
+}
