@@ -56,9 +56,9 @@ class AdaptConfig:
     seed: int = 0
     holdout: float = 0.0
     """Share of each class's pictures kept out of the training to measure the result."""
-    weights: StoredWeights = "1bit"
+    weights: StoredWeights = "4bit"
     """How the change of each weight is stored: in full, or by so many bits. What is measured and served is
-    what is stored."""
+    what is stored. The default, by evidence: benchmarks/README.md."""
 
     def __post_init__(self) -> None:
         _check_range("epochs", self.epochs, 1, 1_000, whole=True)
