@@ -1,0 +1,262 @@
+"""How often the preflight is right: faults that are planted, and alarms on pictures that have none.
+
+    python -m benchmarks.preflight --data clothing cifar10 stamps
+
+Every fault is made of real pictures, saved as JPEG, opened as an upload is and judged among all
+pictures of its data set. The table goes to --out as JSON too, with the names of all pictures that
+were found without being planted: some of them are real finds. Takes two minutes.
+"""
+
+import argparse
+import io
+import json
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from benchmarks.data.folders import read_folders
+from core.clip.config import resolve_config
+from core.clip.images import open_picture
+from core.clip.names import nearly_the_same, tells_nothing
+from core.clip.preflight import Finding, Looked, examine
+from core.clip.sketch import SIDE, sketch
+
+PLANTED = 200
+SIZE = resolve_config().image_size
+COPIES = ("copy", "near_copy", "copy_in_two_classes", "near_copy_in_two_classes")
+Fault = Callable[[Image.Image], Image.Image]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One kind of fault on one data set."""
+
+    data: str
+    fault: str
+    planted: int
+    found: int
+    """Of the planted ones; for copies with the picture that they are a copy of."""
+    alarms: int
+    """Findings of this kind among the `pictures` that nothing was planted in."""
+    pictures: int
+
+    @property
+    def recall(self) -> float:
+        return self.found / self.planted
+
+    @property
+    def precision(self) -> float:
+        return self.found / max(1, self.found + self.alarms)
+
+
+def cropped(share: float) -> Fault:
+    """Cut on the left and above, more than on the right and below."""
+
+    def cut(picture: Image.Image) -> Image.Image:
+        width, height = picture.size
+        left, top = round(0.7 * share * width), round(0.4 * share * height)
+        return picture.crop((left, top, left + round((1 - share) * width), top + round((1 - share) * height)))
+
+    return cut
+
+
+def scaled(share: float) -> Fault:
+    return lambda picture: picture.resize(
+        (max(1, round(share * picture.width)), max(1, round(share * picture.height))),
+        Image.Resampling.BICUBIC,
+    )
+
+
+def blurred(sigma: float) -> Fault:
+    """`sigma` in pixels of the picture as it is judged."""
+
+    def blur(picture: Image.Image) -> Image.Image:
+        return picture.filter(ImageFilter.GaussianBlur(sigma * max(1.0, min(picture.size) / SIDE)))
+
+    return blur
+
+
+def shrunk(share: float) -> Fault:
+    """On a plain ground whose side it takes up the share of."""
+
+    def shrink(picture: Image.Image) -> Image.Image:
+        side = round(max(picture.size) / share)
+        ground = Image.new("RGB", (side, side), (228, 226, 220))
+        ground.paste(picture, (side // 3, side // 2))
+        return ground
+
+    return shrink
+
+
+def mirrored(picture: Image.Image) -> Image.Image:
+    return picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+
+
+COPY_FAULTS: dict[str, Fault] = {
+    "saved anew, quality 40": lambda picture: picture,
+    "half the size": scaled(0.5),
+    "cropped by 5 %": cropped(0.05),
+    "cropped by 10 %": cropped(0.10),
+    "mirrored": mirrored,
+    "mirrored, cropped by 5 %, 3/4 of the size": lambda p: scaled(0.75)(cropped(0.05)(mirrored(p))),
+}
+OWN_FAULTS: dict[str, tuple[str, Fault]] = {
+    "blurred, σ 1.5": ("blurred", blurred(1.5)),
+    "blurred, σ 2": ("blurred", blurred(2)),
+    "blurred, σ 4": ("blurred", blurred(4)),
+    "enlarged 5 times": ("blurred", lambda picture: scaled(5)(scaled(0.2)(picture))),
+    "a fourth of the side": ("small_subject", shrunk(0.25)),
+    "a sixth of the side": ("small_subject", shrunk(1 / 6)),
+    "an eighth of the side": ("small_subject", shrunk(0.125)),
+    "20 pixels": ("tiny", lambda picture: scaled(20 / min(picture.size))(picture)),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders with train/ and test/")
+    parser.add_argument("--planted", type=int, default=PLANTED, help="pictures that each fault is planted in")
+    parser.add_argument("--out", type=Path, default=Path("benchmark-results"))
+    given = parser.parse_args(arguments)
+    rows: list[Row] = []
+    unplanted: dict[str, list[dict[str, str]]] = {}
+    for folder in given.data:
+        paths, pictures, seconds = read(folder)
+        clean = examine(pictures, SIZE)
+        unplanted[folder.name] = [_shown(f, paths) for f in clean]
+        for row in measure(folder.name, paths, pictures, clean, given.planted):
+            rows.append(row)
+            print(
+                f"| {row.data} | {row.fault} | {row.planted} | {row.recall:.3f} | {row.alarms} of "
+                f"{row.pictures:,} | {row.precision:.3f} |",
+                flush=True,
+            )
+        print(f"| {folder.name} | seconds | {json.dumps(seconds)} |")
+    print(f"| names | {json.dumps(names())} |")
+    print(f"| 5,000 pictures | {json.dumps(many(pictures))} |")
+    given.out.mkdir(parents=True, exist_ok=True)
+    content = {"rows": [asdict(row) for row in rows], "unplanted": unplanted}
+    file = given.out / "preflight.json"
+    file.write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
+    print(f"Written: {file}")
+
+
+def read(folder: Path) -> tuple[list[Path], list[Looked], dict[str, float]]:
+    """All pictures of a data set, and the milliseconds a picture that decoding alone and the look cost."""
+    data = read_folders(folder)
+    examples = [*data.train, *data.test]
+    contents = [example.path.read_bytes() for example in examples]
+    started = time.perf_counter()
+    for content in contents:
+        open_picture(content, shortest_side=1)
+    decoded = time.perf_counter()
+    sketches = [sketch(open_picture(content, shortest_side=SIDE)) for content in contents]
+    done = time.perf_counter()
+    pictures = [
+        # Test pictures are as good for this as training pictures, so all are of one split.
+        Looked(e.path.name, data.class_names[e.label], "train", str(i), s)
+        for i, (e, s) in enumerate(zip(examples, sketches, strict=True))
+    ]
+    a_picture = 1000 / len(contents)
+    milliseconds = {
+        "only decoded": round((decoded - started) * a_picture, 2),
+        "with the look": round((done - decoded) * a_picture, 2),
+    }
+    return [example.path for example in examples], pictures, milliseconds
+
+
+def measure(
+    name: str, paths: Sequence[Path], pictures: Sequence[Looked], clean: Sequence[Finding], planted: int
+) -> Iterator[Row]:
+    chosen = sorted(random.Random(0).sample(range(len(pictures)), min(planted, len(pictures))))
+    alarms = Counter(finding.code for finding in clean)
+    copies = sum(alarms[code] for code in COPIES)
+    for fault, make in COPY_FAULTS.items():
+        quality = 40 if "quality" in fault else 88
+        # A mislabelled copy among all pictures of the set: that it is found is not enough, it must be
+        # found to be this one's.
+        extra = [
+            replace(_made(pictures[i], paths[i], make, quality), class_name="another class") for i in chosen
+        ]
+        found = {
+            f.picture: f.other
+            for f in examine([*pictures, *extra], SIZE)
+            if f.code == "near_copy_in_two_classes"
+        }
+        right = sum(found.get(len(pictures) + n) == i for n, i in enumerate(chosen))
+        yield Row(name, f"copy: {fault}", len(chosen), right, copies, len(pictures))
+    for fault, (code, make) in OWN_FAULTS.items():
+        made = [_made(pictures[i], paths[i], make, 88) for i in chosen]
+        found_in = {f.picture for f in examine(made, SIZE) if f.code == code}
+        yield Row(name, fault, len(chosen), len(found_in), alarms[code], len(pictures))
+
+
+def _made(of: Looked, path: Path, fault: Fault, quality: int) -> Looked:
+    buffer = io.BytesIO()
+    fault(open_picture(path)).save(buffer, "JPEG", quality=quality)
+    picture = open_picture(buffer.getvalue(), shortest_side=SIDE)
+    return replace(of, sha256=f"planted {of.sha256}", sketch=sketch(picture))
+
+
+def _shown(finding: Finding, paths: Sequence[Path]) -> dict[str, str]:
+    def short(i: int) -> str:
+        return "/".join(paths[i].parts[-3:])
+
+    other = {} if finding.other is None else {"other": short(finding.other)}
+    return {"code": finding.code, "picture": short(finding.picture), **other}
+
+
+def names() -> dict[str, object]:
+    """Alarms on the words of WordNet that timm has for ImageNet-21k, and finds among their ids."""
+    import timm
+    from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
+
+    file = Path(timm.__file__).parent / "data" / "_info" / "imagenet_synset_to_lemma.txt"
+    lines = [line.split("\t") for line in file.read_text(encoding="utf-8").splitlines()]
+    words = list(dict.fromkeys(line[1].split(",")[0].strip() for line in lines))
+    made = [
+        f"{word}{sign}{n}" for word in ("class", "label", "Type", "SKU") for sign in "_- " for n in (1, 40)
+    ]
+    codes = [line[0] for line in lines] + made + list("abcXYZ") + [str(n) for n in range(300)]
+    imagenet = list(dict.fromkeys(IMAGENET_CLASSNAMES))
+    return {
+        "words": len(words),
+        "words that tell nothing": [word for word in words if tells_nothing(word)],
+        "codes": len(codes),
+        "codes found": sum(map(tells_nothing, codes)),
+        "nearly the same of ImageNet's 998 names": nearly_the_same(imagenet),
+    }
+
+
+def many(pictures: Sequence[Looked]) -> dict[str, float]:
+    """Seconds of the whole look at as many pictures as an upload may have."""
+    repeated = [pictures[i % len(pictures)] for i in range(5_000)]
+    noise = np.random.default_rng(0)
+    different = [
+        replace(
+            p,
+            sha256=str(i),
+            sketch=replace(
+                p.sketch,
+                thumbnail=np.clip(
+                    p.sketch.thumbnail + noise.normal(0, 12, p.sketch.thumbnail.shape), 0, 255
+                ).astype(np.uint8),
+            ),
+        )
+        for i, p in enumerate(repeated)
+    ]
+    started = time.perf_counter()
+    examine(different, SIZE)
+    return {"seconds": round(time.perf_counter() - started, 1)}
+
+
+if __name__ == "__main__":
+    main()

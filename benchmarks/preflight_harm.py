@@ -1,0 +1,74 @@
+"""What the faults that the preflight warns of cost: accuracy on test pictures that have them.
+
+    python -m benchmarks.preflight_harm --data clothing --tests 30
+
+The classifier is the preview with 16 shots of all classes, its pictures being good; only the test
+pictures are made small, blurred or far away. Where accuracy begins to fall is where a warning is due.
+"""
+
+import argparse
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from benchmarks.data.load import load
+from benchmarks.harness import task_of
+from benchmarks.methods.answerers import stock_head
+from benchmarks.preflight import blurred, scaled, shrunk
+from benchmarks.trials import few_shot, fewer_tests
+from core.clip.backbone import Backbone, load_backbone
+from core.clip.config import resolve_config
+from core.clip.images import open_picture
+from core.clip.preview import Preview
+from core.clip.zero_shot import image_features
+from core.settings import get_settings
+
+Fault = Callable[[Image.Image], Image.Image]
+FAULTS: dict[str, Fault] = {
+    "as it is": lambda picture: picture,
+    **{f"{side} pixels": lambda p, side=side: scaled(side / min(p.size))(p) for side in (64, 48, 32, 24, 16)},  # type: ignore[misc]
+    **{f"blurred, σ {sigma}": blurred(sigma) for sigma in (1, 1.5, 2, 3, 4)},
+    **{f"1/{part} of the side": shrunk(1 / part) for part in (2, 3, 4, 6, 8)},
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders with train/ and test/")
+    parser.add_argument("--tests", type=int, default=30, help="test pictures a class")
+    parser.add_argument("--threads", type=int)
+    given = parser.parse_args(arguments)
+    if given.threads:
+        torch.set_num_threads(given.threads)
+    size = resolve_config().image_size
+    backbone = load_backbone("starter", cache=get_settings().cache, image_size=size)
+    for folder in given.data:
+        data = fewer_tests(load(folder), given.tests)
+        task = task_of(few_shot(data, shots=(16,), seeds=(0,))[0], backbone)
+        preview = Preview(_features(backbone, task.pictures), torch.tensor(task.labels))
+        head = stock_head(task, data.class_names)
+        truth = torch.tensor([example.label for example in data.test])
+        pictures = [open_picture(example.path) for example in data.test]
+        for name, fault in FAULTS.items():
+            features = _features(backbone, [fault(picture) for picture in pictures])
+            cosines, offsets = preview.cosines(features, head, range(len(head)))
+            right = [
+                (s.argmax(dim=1) == truth).float().mean() for s in (cosines - offsets, features @ head.T)
+            ]
+            print(f"| {data.name} | {name} | {right[0]:.3f} | {right[1]:.3f} |", flush=True)
+
+
+def _features(backbone: Backbone, pictures: Sequence[Image.Image]) -> Tensor:
+    with ThreadPoolExecutor(2) as threads:
+        pixels = list(threads.map(backbone.preprocess, pictures))
+    return image_features(backbone.model, torch.stack(pixels))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""Class names that a text tower can make nothing of, and pairs that are nearly the same."""
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+# Words that say that there is a class, but not which: alone, or before a number or a single letter.
+_EMPTY_WORDS = (
+    "art|article|batch|bin|cat|category|class|cls|cluster|code|datei|defect type|dir|file|folder|group|"
+    "grp|id|image|images|img|item|kategorie|kind|klasse|label|lbl|misc|model|new folder|no|nr|number|"
+    "obj|object|ordner|other|others|part|photo|photos|pic|picture|pictures|product|sample|set|sku|"
+    "species|style|sub|subclass|tag|test|thing|things|train|typ|type|unknown|unlabeled|unlabelled|"
+    "unnamed|unsorted|untitled|val|variant|x"
+)
+_ALONE_FINE = {
+    "cat",
+    "bin",
+    "file",
+    "part",
+    "photo",
+    "picture",
+    "set",
+    "tag",
+    "folder",
+    "art",
+    "model",
+    "train",
+}
+_NUMBERED = re.compile(rf"(?:{_EMPTY_WORDS})(?: ?\d+[a-z]?| [a-z])*")
+_WORDNET = re.compile(r"[nvars]?\d{6,}(?:-[nvars])?")
+_HEXADECIMAL = re.compile(r"(?=.*\d)(?=.*[a-f])[0-9a-f]{8,}")
+_CODE = re.compile(r"(?=(?:.*\d){2})(?!.*[^\W\d_]{3})[\w ]{5,}")
+LONG = 7
+"""Letters of a name from which one that differs is rather a slip than another word."""
+_LETTER = re.compile(r"[^\W\d_]", re.ASCII)
+
+
+def tells_nothing(name: str) -> bool:
+    """Whether a name is a number, one Latin letter, a code ("n02124075", "A12-B7") or a word for a class
+    with a number behind it ("class_1", "SKU 4711"). A single character of another script may be a word."""
+    words = " ".join(re.split(r"[\W_]+", unicodedata.normalize("NFKC", name).casefold())).strip()
+    if not words:  # signs and emoji: no word, but who knows what they mean to the network
+        return False
+    joined = words.replace(" ", "")
+    if joined.isnumeric() or _LETTER.fullmatch(joined):
+        return True
+    if _NUMBERED.fullmatch(words):
+        return words not in _ALONE_FINE
+    return any(code.fullmatch(joined) for code in (_WORDNET, _HEXADECIMAL, _CODE))
+
+
+def nearly_the_same(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Pairs of names that differ in signs, a plural or one letter of a long word only: "t-shirt" and
+    "tshirt", "dog" and "dogs", "sandal" and "sandel". Numbers are taken to be meant: "size 38" and "size
+    39" are two."""
+    pairs: dict[tuple[str, str], None] = {}
+    by_key: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        by_key[_key(name)].append(name)
+    for same in by_key.values():
+        pairs.update(dict.fromkeys(pairwise(same)))
+    by_variant: dict[str, str] = {}
+    for key, (name, *_) in by_key.items():
+        if len(key) < LONG or re.search(r"\d", key):
+            continue
+        for variant in _with_a_letter_gone(key):
+            other = by_variant.setdefault(variant, name)
+            if other != name and _key(other)[0] == key[0] and _one_edit(_key(other), key):
+                pairs[(other, name)] = None
+    return list(pairs)
+
+
+def _key(name: str) -> str:
+    """Letters and digits in small, without accents, and without a plural's s."""
+    decomposed = unicodedata.normalize("NFKD", name.casefold())
+    key = "".join(c for c in decomposed if c.isalnum()) or name
+    return key[:-1] if len(key) > 3 and key.endswith("s") and not key.endswith("ss") else key
+
+
+def _with_a_letter_gone(key: str) -> Iterable[str]:
+    yield key
+    for i in range(len(key)):
+        yield key[:i] + key[i + 1 :]
+
+
+def _one_edit(a: str, b: str) -> bool:
+    """Whether one letter put in, left out or changed makes one the other."""
+    if len(a) > len(b):
+        a, b = b, a
+    if len(b) - len(a) > 1:
+        return False
+    i = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), len(a))
+    return a[i:] == b[i + 1 :] if len(a) < len(b) else a[i + 1 :] == b[i + 1 :]

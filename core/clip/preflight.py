@@ -1,0 +1,225 @@
+"""What a look at the pictures and the class names of an adaptation says before anything is trained.
+
+It warns where something is wrong, and is silent about what is merely not perfect: who is warned wrongly
+stops reading. How often it is right: "Preflight" in benchmarks/README.md.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from core.clip.names import nearly_the_same, tells_nothing
+from core.clip.prompts import same_class
+from core.clip.sketch import LEAST_CONTRAST, Sketch
+from core.clip.twins import find_twins
+
+TINY = 24
+"""Pixels of the shorter side below which a picture is tiny."""
+JUDGED_FROM = 32
+"""Pixels of the shorter side from which edges can be judged."""
+BLURRED = 0.45
+"""Sharpness below which a picture is blurred."""
+LEAST_SUBJECT = 36
+"""Pixels, at the network's resolution, that the subject's side should have."""
+USUAL_SIZE = 224
+"""Of a network whose resolution is not known before it is loaded."""
+LONG = 3.0
+"""Of a picture longer than so many times its height, two thirds are never seen: the middle square is."""
+UNBALANCED = 4
+"""Times as many pictures in the largest class as in the smallest."""
+
+
+@dataclass(frozen=True)
+class Looked:
+    """One picture, and what is known of it."""
+
+    file_name: str
+    class_name: str
+    split: Literal["train", "test"]
+    sha256: str
+    sketch: Sketch
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something about one picture that its owner should look at."""
+
+    code: str
+    picture: int
+    """Its index."""
+    detail: str
+    other: int | None = None
+    """The index of the picture that it is a copy of."""
+
+
+def examine(pictures: Sequence[Looked], image_size: int | None) -> list[Finding]:
+    """In the order of the pictures. `image_size` is the side of the network's input, None if unknown."""
+    found = [finding for i, p in enumerate(pictures) for finding in _alone(i, p.sketch, image_size)]
+    found += _copies(pictures)
+    return sorted(found, key=lambda finding: finding.picture)
+
+
+def _alone(index: int, sketch: Sketch, image_size: int | None) -> list[Finding]:
+    if sketch.contrast < LEAST_CONTRAST:
+        return [Finding("blank", index, "There is nothing to see: it is all of one colour.")]
+    found = []
+    side = sketch.shorter_side
+    if side < TINY:
+        detail = f"Its shorter side has {side} pixels; from {TINY} on there is something to learn from it."
+        found.append(Finding("tiny", index, detail))
+    if side >= JUDGED_FROM and sketch.sharpness < BLURRED:
+        found.append(
+            Finding("blurred", index, "It is out of focus, moved or enlarged: no edge in it is sharp.")
+        )
+    size = image_size or USUAL_SIZE
+    subject = round(sketch.covered**0.5 * size)
+    if subject < LEAST_SUBJECT:
+        detail = (
+            f"What there is to see takes up about {max(1, round(100 * sketch.covered))} % of it. The network "
+            f"looks at {size} x {size} pixels, of which that is some {subject} x {subject}: its detail "
+            "vanishes. Cut the picture closer."
+        )
+        found.append(Finding("small_subject", index, detail))
+    if sketch.longer > LONG:
+        detail = (
+            f"It is {sketch.longer:.1f} times as long as it is wide. To classify, the network looks at the "
+            "square in its middle only. Cut it into several, or closer."
+        )
+        found.append(Finding("elongated", index, detail))
+    return found
+
+
+def _copies(pictures: Sequence[Looked]) -> list[Finding]:
+    """The same file, or the same picture in another file, twice."""
+    first_of: dict[str, int] = {}
+    found = []
+    for i, picture in enumerate(pictures):
+        first = first_of.setdefault(picture.sha256, i)
+        if first != i:
+            found.append(_copy(pictures, first, i, "The same file as"))
+    kept = sorted(first_of.values())
+    for twin in find_twins([pictures[i].sketch for i in kept]):
+        how = "The mirror image of" if twin.mirrored else "The same picture as"
+        found.append(_copy(pictures, kept[twin.first], kept[twin.second], how))
+    return found
+
+
+def _copy(pictures: Sequence[Looked], first: int, second: int, how: str) -> Finding:
+    a, b = pictures[first], pictures[second]
+    exactly = "" if a.sha256 == b.sha256 else "near_"
+    what = f"{how} {a.file_name!r}"
+    if same_class(a.class_name) != same_class(b.class_name):
+        code = f"{exactly}copy_in_two_classes"
+        detail = f"{what} of the class {a.class_name!r}: one of the two labels must be wrong."
+    elif a.split != b.split:
+        code = f"{exactly}copy_in_train_and_test"
+        detail = f"{what}, which is in {a.split}: the measurement will look better than it is."
+    else:
+        code = f"{exactly}copy"
+        detail = f"{what}, from which nothing more is learned."
+    return Finding(code, second, detail, first)
+
+
+def class_warnings(
+    classes: Sequence[Mapping[str, Any]], texts: Mapping[str, Sequence[str]]
+) -> list[dict[str, str]]:
+    """What is odd about the classes.
+
+    Args:
+        classes: `name`, and `images`, the number of training pictures.
+        texts: sentences by class name, as in the configuration: a name that has some need not tell.
+    """
+    warnings = []
+    told = {same_class(name) for name in texts}
+    names = [str(c["name"]) for c in classes if same_class(str(c["name"])) not in told]
+    vague = [name for name in names if tells_nothing(name)]
+    if vague:
+        example = json.dumps({"texts": {vague[0]: ["a photo of …"]}}, ensure_ascii=False)
+        detail = (
+            f"{_listed(vague)}: the network reads class names, and these tell it nothing. Rename them, or "
+            f"say in config what they are: {example}."
+        )
+        warnings.append({"code": "vague_class_names", "detail": detail})
+    close = nearly_the_same(names)
+    if close:
+        pairs = [f"{a!r} and {b!r}" for a, b in close]
+        more = f" and {len(pairs) - 5} more pairs" if len(pairs) > 5 else ""
+        detail = (
+            f"{', '.join(pairs[:5])}{more} are nearly the same name. If they are one class, merge them; else "
+            "give `texts` in config that tell them apart."
+        )
+        warnings.append({"code": "similar_class_names", "detail": detail})
+    counts = {str(c["name"]): int(c["images"]) for c in classes if c["images"]}
+    if counts and max(counts.values()) >= UNBALANCED * min(counts.values()):
+        most, least = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
+        detail = (
+            f"{most!r} has {counts[most]} training pictures and {least!r} {counts[least]}: the network will "
+            f"lean to the larger classes. Add pictures to the small ones."
+        )
+        warnings.append({"code": "unbalanced_classes", "detail": detail})
+    return warnings
+
+
+_SUMMARIES = {
+    "copy_in_two_classes": (
+        "same_picture_two_classes",
+        "{n} sent under more than one class, so one label of each must be wrong: {names}.",
+    ),
+    "near_copy_in_two_classes": (
+        "similar_picture_two_classes",
+        "{n} nearly the same as one of another class, so one of the labels must be wrong: {names}.",
+    ),
+    "copy_in_train_and_test": (
+        "same_picture_train_and_test",
+        "{n} in both train and test, so the measurement will look too good: {names}.",
+    ),
+    "near_copy_in_train_and_test": (
+        "similar_picture_train_and_test",
+        "{n} nearly the same in train and test, so the measurement will look too good: {names}.",
+    ),
+    "copy": ("identical_pictures", "{n} copies of another of their class: {names}."),
+    "near_copy": (
+        "similar_pictures",
+        "{n} nearly the same as another of their class, and teach nothing more: {names}.",
+    ),
+    "blank": ("blank_pictures", "{n} of one colour, with nothing to see: {names}."),
+    "tiny": ("tiny_pictures", "{n} too small to learn much from: {names}."),
+    "blurred": ("blurred_pictures", "{n} out of focus, moved or enlarged: {names}."),
+    "small_subject": (
+        "small_subjects",
+        "{n} of something so small that its detail vanishes for the network; cut them closer: {names}.",
+    ),
+    "elongated": (
+        "elongated_pictures",
+        "{n} so long that the network sees only their middle: {names}.",
+    ),
+}
+
+
+def summaries(findings: Sequence[Finding], pictures: Sequence[Looked]) -> list[dict[str, str]]:
+    """One warning for each kind of finding, however many pictures it is about."""
+    count = Counter(finding.code for finding in findings)
+    warnings = []
+    for kind, (code, text) in _SUMMARIES.items():
+        if not count[kind]:
+            continue
+        names = [_named(finding, pictures) for finding in findings if finding.code == kind]
+        number = "1 picture is" if count[kind] == 1 else f"{count[kind]:,} pictures are"
+        detail = text.replace("{n}", number).replace("{names}", _listed(names))
+        warnings.append({"code": code, "detail": detail})
+    return warnings
+
+
+def _named(finding: Finding, pictures: Sequence[Looked]) -> str:
+    of = pictures[finding.picture]
+    if finding.other is None or not finding.code.endswith("two_classes"):
+        return of.file_name
+    other = pictures[finding.other]
+    return f"{other.class_name}: {other.file_name} = {of.class_name}: {of.file_name}"
+
+
+def _listed(names: Sequence[str], most: int = 5) -> str:
+    shown = ", ".join(repr(name if len(name) <= 120 else name[:119] + "…") for name in names[:most])
+    return shown + (f" and {len(names) - most} more" if len(names) > most else "")

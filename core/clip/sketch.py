@@ -1,0 +1,73 @@
+"""What a preflight keeps of a picture: four kilobytes and three numbers, enough to judge it by.
+
+Every threshold here was set on real pictures with planted faults: see "Preflight" in
+benchmarks/README.md.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Floats = NDArray[np.float32]
+
+SIDE = 128
+"""The shorter side, in pixels, at which pictures are judged. Networks see 160 to 336."""
+THUMBNAIL = 64
+GRID = 16
+LEAST_CONTRAST = 2.0
+"""Grey levels (standard deviation) below which there is nothing to see."""
+
+
+@dataclass(frozen=True)
+class Sketch:
+    shorter_side: int
+    """Pixels, at most SIDE where the picture was opened with that as its `shortest_side`."""
+    longer: float
+    """The longer side by the shorter one."""
+    contrast: float
+    """Standard deviation of the greys, 0 to 128."""
+    sharpness: float
+    """How abrupt its sharpest edges are: about 0.6 to 1.2 for pictures in focus, below 0.45 out of it."""
+    covered: float
+    """About what share of the picture holds all that there is to see, in 0 … 1."""
+    thumbnail: NDArray[np.uint8]
+    """Greys [THUMBNAIL, THUMBNAIL], whatever the aspect ratio was."""
+
+
+def sketch(picture: Image.Image) -> Sketch:
+    """Of an upright RGB picture, best opened with `shortest_side=SIDE`."""
+    grey = picture.convert("L")
+    shorter, longer = sorted(grey.size)
+    greys = np.asarray(grey, dtype=np.float32)  # [H, W]
+    thumbnail = np.asarray(grey.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX))
+    contrast = float(greys.std())
+    if shorter < 3 or contrast < LEAST_CONTRAST:
+        return Sketch(shorter, longer / shorter, contrast, 1.0, 1.0, thumbnail)
+    return Sketch(shorter, longer / shorter, contrast, _sharpness(greys), _covered(greys), thumbnail)
+
+
+def _sharpness(greys: Floats) -> float:
+    """The Laplacian against the gradient, each at its strongest hundredth. Taken there it is a measure of
+    the edges, not of how many there are: a plain shirt on a plain wall is as sharp as a forest. Where an
+    edge is spread over more pixels the second derivative falls faster than the first."""
+    centre = greys[1:-1, 1:-1]
+    left, right, above, below = greys[1:-1, :-2], greys[1:-1, 2:], greys[:-2, 1:-1], greys[2:, 1:-1]
+    laplacian = np.abs(left + right + above + below - 4 * centre).ravel()
+    gradient = np.hypot(right - left, below - above).ravel()
+    strongest = int(0.99 * (len(laplacian) - 1))
+    second = np.partition(laplacian, strongest)[strongest]
+    first = np.partition(gradient, strongest)[strongest]
+    return float(second / first) if first > 0 else 1.0
+
+
+def _covered(greys: Floats) -> float:
+    """The participation ratio (Σe)² / n Σe² of the edges in n cells: 1 if they are everywhere alike, k/n
+    if they fill k cells and the others are plain."""
+    edges = np.abs(np.diff(greys, axis=1))[:-1] + np.abs(np.diff(greys, axis=0))[:, :-1]
+    n = min(GRID, *edges.shape)
+    height, width = (side // n for side in edges.shape)
+    cells = edges[: n * height, : n * width].reshape(n, height, n, width).mean(axis=(1, 3)).astype(np.float64)
+    squares = float(np.square(cells).sum())
+    return float(cells.sum()) ** 2 / (squares * n * n) if squares > 0 else 1.0

@@ -1,0 +1,72 @@
+import pytest
+from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
+
+from core.clip.names import nearly_the_same, tells_nothing
+
+EMPTY = (
+    *("class_1", "Class 12", "CLASS-7b", "label3", "type B", "category", "Kategorie 2", "unknown", "other"),
+    *("n02124075", "02124075", "7", "007", "3.14", "½", "a", "B", "x", "SKU-4711", "A12-B7", "img_0012"),
+    *("deadbeef01", "00a1b2c3d4", "object 3", "Group_A", "No. 5", "new folder", "x1", "ｃｌａｓｓ１"),
+)
+TELLING = (
+    *("red fox", "t-shirt", "F-16", "B-52", "iPhone 12", "Boeing 747", "3D printer", "7up", "2 cent", "ox"),
+    *("cat", "train", "bin", "犬", "🦊", "Ä", "R2-D2", "size 38", "classic car", "typewriter", "partridge"),
+    *("MT_Fray", "1967 Ford", "5 euro", "Straße", "лиса", "objective lens", "no entry sign", "labelled jar"),
+)
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_names_that_tell_nothing(name: str) -> None:
+    assert tells_nothing(name)
+
+
+@pytest.mark.parametrize("name", TELLING)
+def test_names_that_tell_something(name: str) -> None:
+    assert not tells_nothing(name)
+
+
+def test_no_alarm_on_the_names_of_imagenet() -> None:
+    names = list(dict.fromkeys(IMAGENET_CLASSNAMES))
+    assert [name for name in names if tells_nothing(name)] == []
+    assert nearly_the_same(names) == []
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ("t-shirt", "tshirt"),
+        ("red_fox", "Red fox"),
+        ("dog", "dogs"),
+        ("café", "cafe"),
+        ("sandals", "sandels"),
+        ("cardigan", "cardigann"),
+        ("cardigan", "cadigan"),
+    ],
+)
+def test_nearly_the_same(a: str, b: str) -> None:
+    if a == "sandals":  # six letters without the plural: too short to be sure
+        assert nearly_the_same(["hat", a, b]) == []
+    else:
+        assert nearly_the_same(["hat", a, b]) == [(a, b)]
+        assert nearly_the_same([b, "hat", a]) == [(b, a)]
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ("size 38", "size 39"),
+        ("Boeing 737", "Boeing 747"),
+        ("left shoe", "right shoe"),
+        ("grass", "glass"),
+        ("fountain", "mountain"),
+        ("pants", "panther"),
+        ("犬", "猫"),
+        ("a", "b"),
+    ],
+)
+def test_two_different_names(a: str, b: str) -> None:
+    assert nearly_the_same([a, b]) == []
+
+
+def test_many_names_are_compared_quickly() -> None:
+    assert nearly_the_same([f"{i:05d} word of its own" for i in range(5_000)]) == []

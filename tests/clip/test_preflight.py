@@ -1,0 +1,127 @@
+import hashlib
+import io
+from typing import Any, Literal
+
+import pytest
+from PIL import Image, ImageFilter
+
+from core.clip.images import open_picture
+from core.clip.preflight import Looked, class_warnings, examine, summaries
+from core.clip.sketch import SIDE, sketch
+from tests.clip.drawn import drawn
+
+
+def looked(
+    picture: Image.Image,
+    file_name: str = "a.jpg",
+    class_name: str = "fox",
+    split: Literal["train", "test"] = "train",
+    quality: int = 90,
+) -> Looked:
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=quality)
+    content = buffer.getvalue()
+    opened = open_picture(content, shortest_side=SIDE)
+    return Looked(file_name, class_name, split, hashlib.sha256(content).hexdigest(), sketch(opened))
+
+
+def good(count: int = 6) -> list[Looked]:
+    return [looked(drawn(seed), f"{seed}.jpg", "fox" if seed % 2 else "badger") for seed in range(count)]
+
+
+def codes(pictures: list[Looked], image_size: int | None = 160) -> list[tuple[int, str]]:
+    return [(finding.picture, finding.code) for finding in examine(pictures, image_size)]
+
+
+def test_good_pictures_get_no_finding() -> None:
+    assert codes(good(20)) == []
+    assert codes([]) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "picture"),
+    [
+        ("blank", Image.new("RGB", (300, 200), "white")),
+        ("tiny", drawn(40, 90, 60).resize((30, 20))),
+        ("blurred", drawn(41).filter(ImageFilter.GaussianBlur(5))),
+        ("blurred", drawn(42, 50, 40).resize((400, 320), Image.Resampling.BICUBIC)),
+        ("elongated", drawn(43, 800, 200)),
+    ],
+)
+def test_a_picture_by_itself(code: str, picture: Image.Image) -> None:
+    pictures = [*good(), looked(picture, "bad.jpg")]
+    assert codes(pictures) == [(6, code)]
+    (warning,) = summaries(examine(pictures, 160), pictures)
+    assert "bad.jpg" in warning["detail"]
+    assert warning["detail"].startswith("1 picture is ")
+
+
+def test_a_subject_that_vanishes_at_the_resolution_of_the_network() -> None:
+    ground = Image.new("RGB", (1000, 1000), (220, 225, 215))
+    ground.paste(drawn(44, 110, 110), (300, 400))
+    pictures = [*good(), looked(ground, "far.jpg")]
+    assert codes(pictures) == [(6, "small_subject")]
+    assert "160 x 160 pixels" in examine(pictures, 160)[0].detail
+    assert codes(pictures, 1024) == []  # a network that sees enough of it
+    assert codes(pictures, None) == codes(pictures, 224) == []  # the usual one, where it is not known
+
+
+COPIES: list[tuple[dict[str, Any], str, str]] = [
+    ({"class_name": "fox"}, "copy", "identical_pictures"),
+    ({"class_name": "fox", "quality": 50}, "near_copy", "similar_pictures"),
+    ({"class_name": "badger"}, "copy_in_two_classes", "same_picture_two_classes"),
+    ({"class_name": "badger", "quality": 50}, "near_copy_in_two_classes", "similar_picture_two_classes"),
+    ({"class_name": "fox", "split": "test"}, "copy_in_train_and_test", "same_picture_train_and_test"),
+    (
+        {"class_name": "fox", "split": "test", "quality": 50},
+        "near_copy_in_train_and_test",
+        "similar_picture_train_and_test",
+    ),
+]
+
+
+@pytest.mark.parametrize(("given", "code", "warning"), COPIES)
+def test_copies(given: dict[str, Any], code: str, warning: str) -> None:
+    original = looked(drawn(50), "first.jpg", "fox")
+    pictures = [original, *good(), looked(drawn(50), "second.jpg", **given)]
+    (finding,) = examine(pictures, 160)
+    assert (finding.code, finding.picture, finding.other) == (code, 7, 0)
+    assert "'first.jpg'" in finding.detail
+    (summary,) = summaries([finding], pictures)
+    assert summary["code"] == warning
+    assert "second.jpg" in summary["detail"]
+    assert ("fox: first.jpg = badger: second.jpg" in summary["detail"]) == code.endswith("two_classes")
+
+
+def test_spellings_of_one_class_are_one_class() -> None:
+    pictures = [looked(drawn(50), "a.jpg", "Straße"), looked(drawn(50), "b.jpg", "STRASSE")]
+    assert codes(pictures) == [(1, "copy")]
+
+
+def test_many_pictures_make_one_warning() -> None:
+    blank = [looked(Image.new("RGB", (60, 60), (i, 0, 0)), f"{i}.jpg") for i in range(30)]
+    (warning,) = [w for w in summaries(examine(blank, 160), blank) if w["code"] == "blank_pictures"]
+    assert warning["detail"].startswith("30 pictures are")
+    assert "and 25 more" in warning["detail"]
+
+
+def classes(**images: int) -> list[dict[str, Any]]:
+    return [{"name": name.replace("_", " "), "images": n, "test_images": 0} for name, n in images.items()]
+
+
+def test_classes() -> None:
+    assert class_warnings(classes(fox=8, badger=6), {}) == []
+    unequal = class_warnings(classes(fox=16, badger=8, owl=4, jay=0), {})
+    assert [w["code"] for w in unequal] == ["unbalanced_classes"]
+    assert "'fox' has 16" in unequal[0]["detail"]
+    assert "'owl' 4" in unequal[0]["detail"]
+
+
+def test_names_and_the_texts_that_make_up_for_them() -> None:
+    given = classes(class_1=8, class_2=8, t_shirt=8, tshirt=8)
+    warnings = class_warnings(given, {})
+    assert [w["code"] for w in warnings] == ["vague_class_names", "similar_class_names"]
+    assert '{"texts": {"class 1": ["a photo of …"]}}' in warnings[0]["detail"]
+    assert "'t shirt' and 'tshirt'" in warnings[1]["detail"]
+    texts = {"CLASS 1": ["a fox"], "class 2": ["an owl"], "tshirt": ["a tight t-shirt"]}
+    assert class_warnings(given, texts) == []

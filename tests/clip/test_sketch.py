@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+
+from core.clip.preflight import BLURRED
+from core.clip.sketch import SIDE, THUMBNAIL, sketch
+from tests.clip.drawn import drawn
+
+
+def test_what_is_kept_of_a_picture() -> None:
+    found = sketch(drawn(0, 200, 150))
+    assert (found.shorter_side, found.longer) == (150, pytest.approx(4 / 3))
+    assert sketch(drawn(0, 150, 200).rotate(90, expand=True)).longer == pytest.approx(4 / 3)
+    assert found.thumbnail.shape == (THUMBNAIL, THUMBNAIL)
+    assert found.thumbnail.dtype == np.uint8
+    assert found.contrast == pytest.approx(np.asarray(drawn(0).convert("L")).std(), rel=1e-3)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_sharpness_falls_with_blur_and_not_with_contrast(seed: int) -> None:
+    picture = drawn(seed, 170, SIDE)
+    values = [sketch(picture.filter(ImageFilter.GaussianBlur(sigma))).sharpness for sigma in (0, 1, 2, 3)]
+    assert values == sorted(values, reverse=True)
+    assert values[0] > BLURRED > values[2]
+    faint = picture.point(lambda value: 120 + value // 8)
+    assert sketch(faint).sharpness == pytest.approx(values[0], rel=0.15)
+
+
+def test_sharpness_is_of_the_edges_however_few_there_are() -> None:
+    plain = Image.new("RGB", (170, SIDE), (230, 230, 230))
+    plain.paste((20, 40, 90), (50, 30, 120, 100))
+    assert sketch(plain).sharpness > BLURRED
+    assert sketch(plain.filter(ImageFilter.GaussianBlur(3))).sharpness < BLURRED
+
+
+def test_covered() -> None:
+    everywhere = sketch(drawn(1, 128, 128)).covered
+    assert everywhere > 0.4
+    for share in (1 / 2, 1 / 4, 1 / 8):
+        ground = Image.new("RGB", (512, 512), "white")
+        side = round(512 * share)
+        ground.paste(drawn(1, side, side), (100, 200))
+        found = sketch(ground.resize((128, 128), Image.Resampling.BICUBIC)).covered
+        assert 0.4 * everywhere * share**2 < found < 2.5 * share**2
+
+
+def test_nothing_to_see() -> None:
+    for picture in (Image.new("RGB", (50, 40), "red"), Image.new("RGB", (4, 200), "white")):
+        found = sketch(picture)
+        assert (found.contrast, found.sharpness, found.covered) == (0, 1, 1)
+
+
+@pytest.mark.parametrize("size", [(4, 4), (4, 64), (5, 300), (17, 16)])
+def test_the_smallest_pictures(size: tuple[int, int]) -> None:
+    found = sketch(drawn(2, 64, 64).resize(size))
+    assert found.shorter_side == min(size)
+    assert 0 < found.covered <= 1 + 1e-6
+    assert np.isfinite(found.sharpness)

@@ -1,0 +1,80 @@
+import io
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+
+from core.clip.images import open_picture
+from core.clip.sketch import SIDE, Sketch, sketch
+from core.clip.twins import SAME, find_twins
+from tests.clip.drawn import drawn
+
+
+def of(picture: Image.Image, quality: int = 90) -> Sketch:
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=quality)
+    return sketch(open_picture(buffer.getvalue(), shortest_side=SIDE))
+
+
+COPIES = {
+    "saved anew": lambda p: p,
+    "smaller": lambda p: p.resize((90, 68), Image.Resampling.BICUBIC),
+    "brighter": lambda p: p.point(lambda value: min(255, round(value * 1.1) + 10)),
+    "cropped": lambda p: p.crop((12, 4, 192, 146)),
+    "a little blurred": lambda p: p.filter(ImageFilter.GaussianBlur(0.7)),
+}
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("kind", COPIES)
+def test_a_copy_is_found(kind: str, mirrored: bool) -> None:
+    pictures = [drawn(seed) for seed in range(20)]
+    copy = COPIES[kind](pictures[7])
+    if mirrored:
+        copy = copy.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    (twin,) = find_twins([*map(of, pictures), of(copy, quality=50)])
+    assert (twin.first, twin.second, twin.mirrored) == (7, 20, mirrored)
+    assert SAME <= twin.likeness <= 1
+
+
+def test_other_pictures_are_not() -> None:
+    assert find_twins([of(drawn(seed)) for seed in range(60)]) == []
+    assert find_twins([]) == []
+
+
+def test_the_same_outline_with_something_else_in_it_is_not() -> None:
+    def framed(seed: int) -> Image.Image:
+        ground = Image.new("RGB", (200, 200), "white")
+        ground.paste(drawn(seed, 120, 120).point(lambda value: value // 3), (40, 40))
+        return ground
+
+    assert find_twins([of(framed(seed)) for seed in range(20)]) == []
+
+
+def test_plain_pictures_are_no_twins() -> None:
+    assert find_twins([of(Image.new("RGB", (60, 60), "red")), of(Image.new("RGB", (60, 60), "blue"))]) == []
+
+
+def test_every_copy_is_found_once() -> None:
+    copies = [of(drawn(1), quality=quality) for quality in (95, 80, 60, 40)]
+    assert [(t.first < t.second, t.second) for t in find_twins(copies)] == [(True, 1), (True, 2), (True, 3)]
+
+
+def test_as_many_as_an_upload_may_have() -> None:
+    """All of them copies of one, which is the most work."""
+    base = sketch(drawn(3))
+    noise = np.random.default_rng(0)
+    copies = [
+        replace(
+            base,
+            thumbnail=np.clip(base.thumbnail + noise.normal(0, 2, base.thumbnail.shape), 0, 255).astype(
+                np.uint8
+            ),
+        )
+        for _ in range(1_000)
+    ]
+    started = time.monotonic()
+    assert len(find_twins(copies)) == 999
+    assert time.monotonic() - started < 30
