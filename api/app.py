@@ -10,7 +10,7 @@ from fastapi import Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.formparsers import MultiPartParser
 
-from api import classify, errors, events, health, jobs, metrics, models
+from api import classify, errors, events, health, jobs, metrics, models, preflight
 from api.adapt.routes import make_router
 from api.auth import Door, described
 from api.body import BodyGuard
@@ -60,7 +60,9 @@ def create_app(settings: Settings) -> FastAPI:
 
     errors.install(app)
     app.include_router(health.router)
-    for router in (make_router(settings), jobs.router, events.router, models.router, classify.router):
+    adapt = make_router(settings)
+    resources = (jobs.router, preflight.router, events.router, models.router, classify.router)
+    for router in (adapt, *resources):
         app.include_router(router, dependencies=[Depends(described)])
     metrics.install(app)
     # The last one added stands outermost.

@@ -14,6 +14,7 @@ from api.adapt.archive import ArchiveLimits, Split, Warnings, name_list, read_ar
 from core.clip.errors import BadPicture, ClipCiteError, InvalidClassNames
 from core.clip.images import PictureLimits, open_picture
 from core.clip.prompts import clean_class_name, same_class
+from core.clip.sketch import SIDE, Sketch, sketch
 from core.settings import Settings
 
 Content = bytes  # a name for the type where a field is called bytes
@@ -60,6 +61,7 @@ class Shot:
     data: Path | BinaryIO
     sha256: str
     bytes: int
+    sketch: Sketch
 
     def read(self) -> Content:
         return _read(self.data)
@@ -70,6 +72,7 @@ class Intake:
     pictures: list[Shot]  # training pictures first, each split in the order of the upload
     classes: list[ClassCount]  # trained classes first
     warnings: Warnings
+    bad: list[dict[str, str]]  # {file, code, detail} of the pictures that were skipped
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ class _Candidate:
 class _Checked:
     sha256: str
     bytes: int
-    problem: BadPicture | None
+    sketch: Sketch
 
 
 def collect(
@@ -134,8 +137,7 @@ def collect(
         more = f"{len(bad) - MAX_REPORTED:,} more pictures were skipped."
         warnings.append({"code": "bad_picture", "detail": more})
     classes = _classes(candidates, shots, bad, warnings)
-    _find_twins(shots, warnings)
-    return Intake(shots, classes, warnings)
+    return Intake(shots, classes, warnings, bad)
 
 
 # --- the two ways in ---
@@ -267,25 +269,25 @@ def _read(data: Path | BinaryIO, most: int | None = None) -> bytes:
 def _check(candidates: Sequence[_Candidate], settings: Settings) -> tuple[list[Shot], list[dict[str, str]]]:
     limits = PictureLimits(settings.max_picture_bytes, settings.max_picture_pixels)
 
-    def check(candidate: _Candidate) -> _Checked:
+    def check(candidate: _Candidate) -> _Checked | BadPicture:
         if candidate.problem is not None:
-            return _Checked("", 0, candidate.problem)
+            return candidate.problem
         content = _read(candidate.data, limits.max_bytes + 1)
         try:
-            # As small as can be: a JPEG is read to its end all the same, but in an eighth of the memory.
-            open_picture(content, limits, shortest_side=1)
+            # No larger than the sketch needs: a JPEG is read to its end all the same, but in a part of
+            # the memory.
+            picture = open_picture(content, limits, shortest_side=SIDE)
         except BadPicture as problem:
-            return _Checked("", 0, problem)
-        return _Checked(hashlib.sha256(content).hexdigest(), len(content), None)
+            return problem
+        return _Checked(hashlib.sha256(content).hexdigest(), len(content), sketch(picture))
 
     shots: list[Shot] = []
     bad: list[dict[str, str]] = []
     # Pillow decodes outside the interpreter's lock; few threads, since each may hold 40 million pixels.
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1), "intake") as pool:
         for candidate, checked in zip(candidates, pool.map(check, candidates), strict=True):
-            if checked.problem is not None:
-                problem = checked.problem
-                bad.append({"file": candidate.file_name, "code": problem.code, "detail": problem.detail})
+            if isinstance(checked, BadPicture):
+                bad.append({"file": candidate.file_name, "code": checked.code, "detail": checked.detail})
             else:
                 shots.append(
                     Shot(
@@ -295,39 +297,10 @@ def _check(candidates: Sequence[_Candidate], settings: Settings) -> tuple[list[S
                         candidate.data,
                         checked.sha256,
                         checked.bytes,
+                        checked.sketch,
                     )
                 )
     return shots, bad
-
-
-def _find_twins(shots: Sequence[Shot], warnings: Warnings) -> None:
-    """The same file under two classes, in train and test, or twice in one class."""
-    by_hash: dict[str, list[Shot]] = defaultdict(list)
-    for shot in shots:
-        by_hash[shot.sha256].append(shot)
-    two_classes, two_splits, twice = [], [], []
-    for twins in by_hash.values():
-        if len(twins) == 1:
-            continue
-        if len({twin.class_name for twin in twins}) > 1:
-            two_classes.append(" = ".join(f"{t.class_name}: {t.file_name}" for t in twins[:3]))
-        elif len({twin.split for twin in twins}) > 1:
-            two_splits.append(twins[0].file_name)
-        else:
-            twice += [twin.file_name for twin in twins[1:]]
-    warn(
-        warnings,
-        "same_picture_two_classes",
-        "{n} pictures were sent under more than one class, so one label of each must be wrong: {names}",
-        two_classes,
-    )
-    warn(
-        warnings,
-        "same_picture_train_and_test",
-        "{n} pictures are in both train and test, so the measurement will look too good: {names}",
-        two_splits,
-    )
-    warn(warnings, "identical_pictures", "{n} pictures are copies of another of their class: {names}", twice)
 
 
 # --- classes ---

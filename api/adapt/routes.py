@@ -4,22 +4,25 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, cast
 
-from fastapi import APIRouter, File, Form, Header, Request, Response, UploadFile
+from fastapi import APIRouter, File, Form, Header, Query, Request, Response, UploadFile
+from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 
 from api.adapt.fingerprint import fingerprint
 from api.adapt.intake import Intake, Upload, collect
+from api.adapt.preflight import preflight
 from api.adapt.schemas import ConfigIn
 from api.deps import TheBlobs, TheDatabase, TheOwner, TheSettings
 from api.errors import InvalidRequest, invalid_model, json_or_invalid, responses
 from api.jobs import JobOut
+from api.preflight import PreflightOut
 from core.clip.config import AdaptConfig, resolve_config
 from core.clip.errors import UnknownBackbone
 from core.clip.prompts import same_class
 from core.destination import InvalidDestination, NotPublic, parse
 from core.scratch import scratch_folder
 from core.settings import Settings
-from core.store import admission, idempotency, jobs
+from core.store import admission, history, idempotency, jobs
 from core.store.blobs import Blobs
 from core.store.errors import DatabaseUnavailable
 from core.store.idempotency import Once
@@ -57,7 +60,9 @@ def make_router(settings: Settings) -> APIRouter:
         tags=["adapt"],
         form_limits={"max_files": parts + 1, "max_fields": parts + len(FIELDS), "max_part_size": 1_000_000},
     )
-    router.post("/adapt", status_code=202, responses=responses(400, 401, 408, 409, 413, 422, 503, 507))(adapt)
+    problems = responses(400, 401, 408, 409, 413, 422, 503, 507)
+    looked = {"model": PreflightOut, "description": "With `dry_run`: the preflight. Nothing was stored."}
+    router.post("/adapt", status_code=202, response_model=JobOut, responses={200: looked, **problems})(adapt)
     return router
 
 
@@ -105,12 +110,16 @@ def adapt(
             examples=["https://example.com/hooks/clipcite"],
         ),
     ] = None,
+    dry_run: Annotated[
+        bool, Query(description="Only look: answer 200 with the preflight, and store nothing.")
+    ] = False,
     idempotency_key: IdempotencyKey = None,
-) -> JobOut:
+) -> JobOut | JSONResponse:
     """Upload labelled pictures and start an adaptation.
 
     At least 2 classes with a picture each; 4 to 16 pictures a class work well. Every picture is checked
-    before the answer. Poll the job with GET /jobs/{id}.
+    before the answer, and what is odd about pictures, class names and their balance is in the job's
+    `warnings`; GET /jobs/{id}/preflight has it picture by picture. Poll the job with GET /jobs/{id}.
 
     With an `Idempotency-Key` a request may be sent again when its answer was lost: for 24 hours it gets
     the job that it made the first time, with `Idempotency-Replayed: true`.
@@ -120,7 +129,9 @@ def adapt(
     name = _clean_name(name)
     webhook = _checked_webhook(webhook, settings)
     with database.read() as session:
-        admission.check_early(session, owner, idempotency_key, settings)
+        if not dry_run:
+            admission.check_early(session, owner, idempotency_key, settings)
+        past = history.succeeded(session, backbone=resolved.backbone, image_size=resolved.image_size)
     with scratch_folder(settings.scratch()) as folder:
         intake = collect(
             folder=folder,
@@ -130,8 +141,17 @@ def adapt(
             labels=labels,
             test_images=cast(Sequence[Upload], test_images),
             test_labels=test_labels,
-            on_bad_image=on_bad_image,
+            on_bad_image="skip" if dry_run else on_bad_image,
         )
+        looked = preflight(
+            intake,
+            resolved,
+            past,
+            more_warnings=_config_warnings(resolved, intake),
+            skips_bad=on_bad_image == "skip",
+        )
+        if dry_run:
+            return JSONResponse(looked.model_dump(mode="json"))
         once = None
         if idempotency_key is not None:
             asked = fingerprint(intake, resolved, name=name, on_bad_image=on_bad_image, webhook=webhook)
@@ -146,6 +166,7 @@ def adapt(
         committing = False
         try:
             pictures = _store(intake, blobs, job_id)
+            blobs.put(jobs.preflight_of(job_id), looked.model_dump_json().encode())
             with database.write() as session:
                 job = admission.admit(
                     session,
@@ -156,7 +177,7 @@ def adapt(
                     name=name,
                     config=resolved.to_dict(),
                     classes=[dict(count) for count in intake.classes],
-                    warnings=[*intake.warnings, *_config_warnings(resolved, intake)],
+                    warnings=[warning.model_dump() for warning in looked.warnings],
                     pictures=pictures,
                     webhook=webhook,
                 )

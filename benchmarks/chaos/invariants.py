@@ -9,6 +9,7 @@ from datetime import timedelta
 from sqlalchemy import select
 
 from core.store.blobs import Blobs
+from core.store.jobs import preflight_of
 from core.store.session import Database
 from core.store.tables import FAILED, FINAL, SUCCEEDED, Job, JobEvent, Model, Picture
 from worker.dispatcher import sweep, tidy
@@ -150,7 +151,7 @@ def _files(truth: Truth, blobs: Blobs) -> Finding:
 
 
 def _no_orphans(truth: Truth, blobs: Blobs) -> Finding:
-    owned = {picture.blob_key for picture in truth.pictures}
+    owned = {picture.blob_key for picture in truth.pictures} | {preflight_of(job) for job in truth.jobs}
     owned |= {key for model in truth.models for key in (model.weights_key, model.manifest_key)}
     stored = [blob.key for blob in blobs.list("")]
     return Finding("no file without an owner after the sweep", len(stored), sorted(set(stored) - owned))

@@ -58,6 +58,17 @@ class JobNotFound(ClipCiteError):
         super().__init__(f"There is no job {job_id!r}. GET /jobs lists those that exist.")
 
 
+class PreflightNotFound(ClipCiteError):
+    code = "preflight_not_found"
+    status = 404
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(
+            f"The job {job_id!r} was made by a version without preflights. POST /adapt?dry_run=true with its "
+            "pictures makes one."
+        )
+
+
 class ModelNotFound(ClipCiteError):
     code = "model_not_found"
     status = 404

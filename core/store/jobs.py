@@ -52,6 +52,7 @@ __all__ = [
     "heartbeat",
     "list_page",
     "pictures",
+    "preflight_of",
     "publish",
     "queue_position",
     "queue_positions",
@@ -233,6 +234,11 @@ def delete(session: Session, job_id: str, *, owner: str) -> None:
 def blobs_of(job_id: str) -> str:
     """The folder of its pictures."""
     return f"jobs/{job_id}"
+
+
+def preflight_of(job_id: str) -> str:
+    """The blob with what was said of its pictures when they came in; jobs of older versions have none."""
+    return f"{blobs_of(job_id)}/preflight.json"
 
 
 def expire_leases(session: Session, *, max_attempts: int) -> list[Job]:

@@ -22,7 +22,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from api import classify, errors, jobs, models
+from api import classify, errors, jobs, models, preflight
 from core.clip.backbone import Backbone
 from tests.api.service import URL, Service, form, shots
 from tests.serving.adapted import publish_model
@@ -75,6 +75,7 @@ OPERATIONS = [
     "DELETE /jobs/{job_id}",
     "POST /jobs/{job_id}/cancel",
     "GET /jobs/{job_id}/events",
+    "GET /jobs/{job_id}/preflight",
     "GET /models",
     "GET /models/{model_id}",
     "DELETE /models/{model_id}",
@@ -153,6 +154,9 @@ def test_real_answers_fit_the_document(shared: Service, api: Any) -> None:
         ("GET", "/jobs/{job_id}", client.get(f"/jobs/{job}")),
         ("GET", "/jobs/{job_id}", client.get(f"/jobs/{claim.job_id}")),
         ("GET", "/jobs/{job_id}/events", client.get(f"/jobs/{job}/events")),
+        ("POST", "/adapt", client.post("/adapt?dry_run=true", **form(**shots()))),
+        ("GET", "/jobs/{job_id}/preflight", client.get(f"/jobs/{job}/preflight")),
+        ("GET", "/jobs/{job_id}/preflight", client.get(f"/jobs/{claim.job_id}/preflight")),
         ("POST", "/jobs/{job_id}/cancel", client.post(f"/jobs/{job}/cancel")),
         ("DELETE", "/jobs/{job_id}", client.delete(f"/jobs/{claim.job_id}")),
         ("DELETE", "/jobs/{job_id}", client.delete(f"/jobs/{job}")),
@@ -184,8 +188,9 @@ def statuses(document: dict[str, Any], path: str, method: str) -> set[int]:
 
 
 def test_what_a_route_may_answer_is_described(document: dict[str, Any]) -> None:
-    assert statuses(document, "/adapt", "post") >= {202, 400, 401, 403, 409, 413, 422, 429, 503, 507}
+    assert statuses(document, "/adapt", "post") >= {200, 202, 400, 401, 403, 409, 413, 422, 429, 503, 507}
     assert statuses(document, "/classify", "post") >= {200, 400, 401, 404, 413, 422, 503}
+    assert statuses(document, "/jobs/{job_id}/preflight", "get") >= {200, 401, 404, 422, 503}
     for path in ("/jobs/{job_id}", "/models/{model_id}"):
         assert statuses(document, path, "get") >= {200, 401, 404, 422, 503}
         assert statuses(document, path, "delete") >= {204, 401, 404, 422, 503}
@@ -278,6 +283,7 @@ def test_the_page(shared: Service) -> None:
     ("model", "example"),
     [
         (jobs.JobOut, jobs.EXAMPLE),
+        (preflight.PreflightOut, preflight.EXAMPLE),
         (models.ModelOut, models.EXAMPLE),
         (classify.ClassifyOut, classify.EXAMPLE),
         (errors.Problem, errors.Problem.model_config["json_schema_extra"]["examples"][0]),

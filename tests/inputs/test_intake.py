@@ -247,33 +247,6 @@ def test_too_many_pictures(tmp_path: Path) -> None:
     assert (caught.value.code, caught.value.status) == ("too_many_pictures", 413)
 
 
-def test_twins(tmp_path: Path) -> None:
-    same, both, leaked = crafted.jpeg(50), crafted.jpeg(51), crafted.jpeg(52)
-    files = {
-        "train/cat/a.jpg": same,
-        "train/cat/b.jpg": same,
-        "train/cat/c.jpg": both,
-        "train/dog/d.jpg": both,
-        "train/dog/e.jpg": leaked,
-        "test/dog/f.jpg": leaked,
-    }
-    intake = collected(tmp_path, archive=crafted.upload(crafted.zip_of(files)))
-    assert len(intake.pictures) == 6
-    assert codes(intake) == [
-        "few_pictures",
-        "same_picture_two_classes",
-        "same_picture_train_and_test",
-        "identical_pictures",
-    ]
-    assert "cat: train/cat/c.jpg = dog: train/dog/d.jpg" in intake.warnings[1]["detail"]
-    many = collected(
-        tmp_path,
-        images=[crafted.upload(same)] * 0 + [crafted.upload(same) for _ in range(1_000)] + jpegs(1),
-        labels=["cat"] * 1_000 + ["dog"],
-    )
-    assert any(w["detail"].startswith("999 pictures") for w in many.warnings)
-
-
 def test_file_names_are_for_display(tmp_path: Path) -> None:
     names = [
         "../../etc/passwd",

@@ -1,0 +1,72 @@
+"""What POST /adapt says about an upload before anything is trained."""
+
+from typing import Any
+
+from api.adapt.intake import Intake
+from api.jobs import ClassCounts, Warning
+from api.preflight import EstimateOut, FindingOut, PreflightOut
+from core.clip.config import AdaptConfig
+from core.clip.estimate import PastJob, estimate
+from core.clip.preflight import Finding, Looked, class_warnings, examine, summaries
+from core.store.history import Succeeded
+
+
+def preflight(
+    intake: Intake,
+    config: AdaptConfig,
+    past: list[Succeeded],
+    *,
+    more_warnings: list[dict[str, Any]],
+    skips_bad: bool,
+) -> PreflightOut:
+    """Everything that is known of an upload, without its being trained on. `intake` has skipped the bad
+    pictures; `skips_bad` says whether that was asked for."""
+    pictures = [Looked(s.file_name, s.class_name, s.split, s.sha256, s.sketch) for s in intake.pictures]
+    findings = examine(pictures, config.image_size)
+    unreadable = [
+        FindingOut(
+            file=bad["file"], class_name=None, split=None, code=bad["code"], detail=bad["detail"], other=None
+        )
+        for bad in intake.bad
+    ]
+    noted = [w for w in intake.warnings if skips_bad or w["code"] != "bad_picture"]
+    warnings = [*noted, *more_warnings, *summaries(findings, pictures)]
+    warnings += class_warnings([dict(count) for count in intake.classes], config.texts)
+    expected = estimate(config, *_counts(intake.classes), [_past(job) for job in past])
+    return PreflightOut(
+        acceptable=skips_bad or not unreadable,
+        config=config.to_dict(),
+        classes=[ClassCounts(**count) for count in intake.classes],
+        pictures=len(pictures) + len(unreadable),
+        good=len(pictures) - len({finding.picture for finding in findings}),
+        findings=[*unreadable, *(_shown(finding, pictures) for finding in findings)],
+        warnings=[Warning(**warning) for warning in warnings],
+        estimate=EstimateOut(
+            seconds=expected.seconds,
+            low_seconds=expected.low,
+            high_seconds=expected.high,
+            memory_bytes=expected.memory_bytes,
+            basis=expected.basis,
+        ),
+    )
+
+
+def _shown(finding: Finding, pictures: list[Looked]) -> FindingOut:
+    of = pictures[finding.picture]
+    return FindingOut(
+        file=of.file_name,
+        class_name=of.class_name,
+        split=of.split,
+        code=finding.code,
+        detail=finding.detail,
+        other=None if finding.other is None else pictures[finding.other].file_name,
+    )
+
+
+def _past(job: Succeeded) -> PastJob:
+    return PastJob(job.config, *_counts(job.classes), job.seconds)
+
+
+def _counts(classes: Any) -> tuple[int, int]:
+    """Training and test pictures."""
+    return sum(c["images"] for c in classes), sum(c["test_images"] for c in classes)

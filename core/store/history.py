@@ -1,0 +1,32 @@
+"""What jobs took that have succeeded, so that others can be told what theirs will take."""
+
+from typing import Any, NamedTuple
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from core.store.tables import SUCCEEDED, Job
+
+
+class Succeeded(NamedTuple):
+    config: dict[str, Any]
+    classes: list[dict[str, Any]]
+    seconds: float
+    """From its start to its end."""
+
+
+def succeeded(session: Session, *, backbone: str, image_size: int | None, most: int = 20) -> list[Succeeded]:
+    """The newest jobs, of any owner, that succeeded at their first attempt."""
+    rows = session.execute(
+        select(Job.config, Job.classes, Job.started_at, Job.finished_at)
+        .where(Job.status == SUCCEEDED, Job.attempts == 1)
+        .where(Job.config["backbone"].as_string() == backbone)
+        .order_by(Job.created_at.desc(), Job.id.desc())
+        .limit(10 * most)
+    )
+    found = [
+        Succeeded(config, classes, (finished - started).total_seconds())
+        for config, classes, started, finished in rows
+        if started is not None and finished is not None and config.get("image_size") == image_size
+    ]
+    return found[:most]

@@ -1,0 +1,77 @@
+import pytest
+
+from core.clip.config import resolve_config
+from core.clip.estimate import START_SECONDS, PastJob, estimate
+
+
+def past(seconds: float, trained: int = 160, tests: int = 0, **config: float) -> PastJob:
+    return PastJob(resolve_config(**config).to_dict(), trained, tests, seconds)
+
+
+def test_without_a_past_job_it_says_so() -> None:
+    found = estimate(resolve_config(), 160, 0, [])
+    assert found.seconds is not None
+    assert found.low is not None
+    assert found.high is not None
+    assert 20 < found.seconds < 120
+    assert found.low < found.seconds / 2
+    assert found.high > 2 * found.seconds
+    assert "two cores" in found.basis
+    unknown = estimate(resolve_config(backbone="ViT-B-16/openai"), 160, 0, [])
+    assert (unknown.seconds, unknown.low, unknown.high, unknown.memory_bytes) == (None, None, None, None)
+    assert unknown.basis
+
+
+@pytest.mark.parametrize("backbone", ["starter", "ViT-B-16/openai"])
+def test_past_jobs_tell(backbone: str) -> None:
+    config = resolve_config(backbone=backbone)
+    job = PastJob(config.to_dict(), 160, 40, 54.0)
+    again = estimate(config, 160, 40, [job])
+    assert again.seconds == pytest.approx(54.0, abs=0.1)
+    assert "1 job" in again.basis
+    twice = estimate(config, 320, 80, [job])
+    assert twice.seconds is not None
+    assert START_SECONDS + 50 < twice.seconds <= START_SECONDS + 100
+    assert twice.low is not None
+    assert twice.high is not None
+    assert twice.low < twice.seconds < twice.high
+
+
+def test_the_interval_is_the_scatter_of_many() -> None:
+    config = resolve_config()
+    steady = estimate(config, 160, 0, [past(50 + i % 3) for i in range(10)])
+    wild = estimate(config, 160, 0, [past(30 + 20 * (i % 3)) for i in range(10)])
+    assert steady.seconds is not None
+    assert steady.high is not None
+    assert wild.high is not None
+    assert steady.high < 1.3 * steady.seconds < wild.high
+
+
+def test_an_outlier_does_not_decide() -> None:
+    jobs = [past(50.0) for _ in range(9)]
+    calm = estimate(resolve_config(), 160, 0, jobs).seconds
+    assert calm == pytest.approx(50, abs=0.1)
+    assert estimate(resolve_config(), 160, 0, [past(5_000.0), *jobs]).seconds == calm
+
+
+def test_more_work_takes_longer() -> None:
+    def seconds(trained: int = 100, tests: int = 0, **config: float) -> float:
+        found = estimate(resolve_config(**config), trained, tests, [past(50.0)]).seconds
+        assert found is not None
+        return found
+
+    assert seconds(200) > seconds() > seconds(50)
+    assert seconds(epochs=20) > seconds() > seconds(epochs=5)
+    assert seconds(tests=100) > seconds()
+    assert seconds(holdout=0.5) < seconds()
+
+
+def test_memory() -> None:
+    def memory(**config: int) -> int:
+        found = estimate(resolve_config(**config), 100, 0, []).memory_bytes
+        assert found is not None
+        return found
+
+    assert memory(batch_size=8) < memory() == memory(batch_size=32)
+    assert memory(images_at_once=8) == memory(batch_size=8)
+    assert memory(image_size=320) > 2 * memory()
