@@ -1,0 +1,38 @@
+"""The preview: prototypes of the frozen backbone, blended with its texts. Nothing is trained."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from benchmarks.methods.answerers import stock_head
+from benchmarks.methods.task import Answerer, Task, Tests
+from core.clip import preview as product
+from core.clip.prompts import class_indices
+from core.clip.zero_shot import PICTURES_AT_ONCE, image_features
+
+
+@dataclass(frozen=True)
+class Prototypes:
+    task: Task
+    preview: product.Preview
+
+    def similarities(self, tests: Tests, class_names: Sequence[str]) -> Tensor:
+        """With the names' offsets taken off, as the product answers by default."""
+        classes = class_indices(class_names, self.task.class_names)
+        cosines, offsets = self.preview.cosines(
+            tests.stock_features, stock_head(self.task, class_names), classes
+        )
+        return (cosines - offsets).cpu()
+
+
+def preview(task: Task) -> dict[str, Answerer]:
+    parts = []
+    for start in range(0, len(task.pictures), PICTURES_AT_ONCE):
+        pictures = task.pictures[start : start + PICTURES_AT_ONCE]
+        pixels = torch.stack([task.backbone.preprocess(picture) for picture in pictures])
+        parts.append(image_features(task.backbone.model, pixels))
+    features = torch.cat(parts)  # [N, D]
+    labels = torch.tensor(task.labels, device=features.device)
+    return {"Preview": Prototypes(task, product.Preview(features, labels))}

@@ -1,0 +1,61 @@
+"""A classifier without training: what the frozen backbone makes of the shots, added to its texts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from core.clip.balance import NEW_NAMES_BALANCE, name_offsets
+
+TEXT_COUNTS_AS = 1.0
+"""Pictures. By evidence: "Preview" in benchmarks/README.md."""
+
+
+@dataclass(frozen=True)
+class Preview:
+    """The shots of an adaptation as the stock backbone sees them."""
+
+    features: Tensor
+    """[N, D], normalised (`zero_shot.image_features`)."""
+    labels: Tensor
+    """[N], indices of the trained classes."""
+
+    def head(self, text_head: Tensor, classes: Sequence[int]) -> Tensor:
+        """The classifier [C, D] of the names that are asked for: for a new name its text features, and for
+        a trained one the normalised text_c + n / (n + 1) (prototype_c − mean prototype), with n shots.
+
+        A prototype is the normalised mean of the features of a class's shots. Features of pictures lie away
+        from those of texts, all in one direction (W. Liang et al., "Mind the Gap", NeurIPS 2022, arXiv
+        2203.02053): without their mean, prototypes tell the classes apart and draw no picture to the trained
+        names as such.
+
+        Args:
+            text_head: [C, D], normalised.
+            classes: for each name its trained class, or `balance.NEW`.
+        """
+        present = self.labels.unique().tolist()
+        means = torch.stack([self.features[self.labels == label].mean(dim=0) for label in present])
+        prototypes = F.normalize(means, dim=-1)  # [K, D]
+        counts = torch.stack([(self.labels == label).sum() for label in present])[:, None]  # [K, 1]
+        moves = counts / (counts + TEXT_COUNTS_AS) * (prototypes - prototypes.mean(dim=0))
+        move_of = dict(zip(present, moves, strict=True))
+        head = text_head.clone()
+        for row, label in enumerate(classes):
+            if label in move_of:
+                head[row] += move_of[label]
+        return F.normalize(head, dim=-1)
+
+    def cosines(
+        self,
+        image_features: Tensor,
+        text_head: Tensor,
+        classes: Sequence[int],
+        balance: float = NEW_NAMES_BALANCE,
+    ) -> tuple[Tensor, Tensor]:
+        """[N, C] of pictures [N, D] with the head of the names, and what is to be taken off each of the C
+        names before they are compared, as from an adapted model (`balance.name_offsets`)."""
+        head = self.head(text_head, classes)
+        offsets = name_offsets(self.features, self.labels, head, classes, balance)
+        return image_features @ head.T, offsets

@@ -1,0 +1,24 @@
+import torch
+
+from benchmarks.methods import task as given
+from benchmarks.methods.answerers import stock_head
+from benchmarks.methods.preview import preview
+from benchmarks.methods.stock import stock
+from core.clip.preview import Preview
+
+NAMES = ["green thing", "grey square", "Red Thing"]
+
+
+def test_it_is_the_products_and_finds_its_pictures(task: given.Task, shown: given.Tests) -> None:
+    answers = preview(task)["Preview"]
+    found = answers.similarities(shown, NAMES)
+    product = Preview(shown.stock_features, torch.tensor(task.labels))
+    head = stock_head(task, NAMES)
+    cosines, offsets = product.cosines(shown.stock_features, head, [1, -1, 0])
+    torch.testing.assert_close(found, cosines - offsets, rtol=0, atol=1e-4)
+
+    def right(of: given.Answerer) -> float:
+        best = of.similarities(shown, task.class_names).argmax(dim=1)
+        return (best == torch.tensor(task.labels)).float().mean().item()
+
+    assert right(answers) > max(0.8, right(stock(task)["stock"]))

@@ -1,0 +1,93 @@
+"""The preview's head against plain loops, and what it promises."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from core.clip.balance import NEW, name_offsets
+from core.clip.preview import Preview
+
+
+def random_unit(*shape: int, seed: int = 0) -> Tensor:
+    return F.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
+
+
+FEATURES, LABELS = random_unit(9, 6), torch.tensor([0, 0, 1, 2, 2, 2, 1, 0, 2])
+TEXTS = random_unit(5, 6, seed=1)
+CLASSES = [2, NEW, 0, 1, NEW]
+
+
+def slow_head(features: Tensor, labels: list[int], texts: Tensor, classes: list[int]) -> list[Tensor]:
+    prototypes = {}
+    for label in set(labels):
+        of_class = [f for f, own in zip(features, labels, strict=True) if own == label]
+        mean = sum(of_class) / len(of_class)
+        prototypes[label] = mean / mean.norm()
+    middle = sum(prototypes.values()) / len(prototypes)
+    rows = []
+    for text, label in zip(texts, classes, strict=True):
+        weight = labels.count(label) / (labels.count(label) + 1)
+        row = text if label == NEW else text + weight * (prototypes[label] - middle)
+        rows.append(row / row.norm())
+    return rows
+
+
+def test_it_is_what_the_plain_loops_say() -> None:
+    found = Preview(FEATURES, LABELS).head(TEXTS, CLASSES)
+    expected = torch.stack(slow_head(FEATURES, LABELS.tolist(), TEXTS, CLASSES))
+    torch.testing.assert_close(found, expected)
+
+
+def test_only_the_text_counts_for_a_new_name() -> None:
+    torch.testing.assert_close(Preview(FEATURES, LABELS).head(TEXTS, [NEW] * 5), TEXTS)
+    mixed = Preview(FEATURES, LABELS).head(TEXTS, CLASSES)
+    torch.testing.assert_close(mixed[[1, 4]], TEXTS[[1, 4]])
+
+
+def test_a_class_without_shots_has_its_text() -> None:
+    found = Preview(FEATURES, LABELS).head(TEXTS, [7, NEW, 0, 1, 3])
+    torch.testing.assert_close(found[[0, 4]], TEXTS[[0, 4]])
+
+
+def test_what_all_pictures_have_in_common_changes_nothing() -> None:
+    """The gap between pictures and texts: a direction that every class has alike."""
+    gap = torch.zeros(8)
+    gap[7] = 1.0
+    wide = F.pad(FEATURES, (0, 2))
+    prototypes = [F.normalize(wide[label == LABELS].mean(dim=0), dim=-1) for label in range(3)]
+    # One picture a class, moved so that the prototypes differ by the same constant only.
+    moved = torch.stack([F.normalize(p + 2 * gap, dim=-1) for p in prototypes])
+    texts = F.pad(TEXTS, (0, 2))
+    head = Preview(moved, torch.arange(3)).head(texts, CLASSES)
+    assert head[:, 7].abs().max() < 1e-6
+
+
+def test_the_head_given_is_not_changed() -> None:
+    before = TEXTS.clone()
+    Preview(FEATURES, LABELS).head(TEXTS, CLASSES)
+    assert torch.equal(TEXTS, before)
+
+
+@pytest.mark.parametrize("balance", [0.0, 0.35])
+def test_cosines_and_offsets(balance: float) -> None:
+    preview, pictures = Preview(FEATURES, LABELS), random_unit(4, 6, seed=2)
+    cosines, offsets = preview.cosines(pictures, TEXTS, CLASSES, balance)
+    head = preview.head(TEXTS, CLASSES)
+    torch.testing.assert_close(cosines, pictures @ head.T)
+    torch.testing.assert_close(offsets, name_offsets(FEATURES, LABELS, head, CLASSES, balance))
+
+
+def test_shots_make_a_bad_text_good() -> None:
+    """Two classes whose texts are exchanged, and pictures of each."""
+    pictures = torch.cat(
+        [F.normalize(random_unit(1, 6, seed=s) + 0.1 * random_unit(20, 6, seed=9), dim=-1) for s in (3, 4)]
+    )
+    labels = torch.tensor([0] * 20 + [1] * 20)
+    texts = torch.stack([pictures[30], pictures[5]])
+    preview = Preview(pictures[::2], labels[::2])
+    cosines, offsets = preview.cosines(pictures[1::2], texts, [0, 1])
+    right = ((cosines - offsets).argmax(dim=1) == labels[1::2]).float().mean()
+    without = ((pictures[1::2] @ texts.T).argmax(dim=1) == labels[1::2]).float().mean()
+    assert without == 0
+    assert right > 0.4
