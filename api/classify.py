@@ -57,7 +57,12 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     class_names: list[str | ClassIn] = Field(description="Any names, trained or not.")
-    model: str = Field(STOCK, description="A model's id, `stock`, or `stock:<backbone>`.", max_length=600)
+    model: str = Field(
+        STOCK,
+        description="A model's id, `stock`, or `stock:<backbone>`. Or a job's id: its model, and as long "
+        "as it has none a preview, which its pictures make without training.",
+        max_length=600,
+    )
     alpha: float | None = Field(None, ge=0, le=1, description="In steps of 0.01; default the model's.")
     templates: list[str] | None = Field(None, description="Default the model's.")
     new_names_balance: float = Field(
@@ -120,6 +125,7 @@ class WarningOut(BaseModel):
 
 EXAMPLE: JsonDict = {
     "model": "mdl_01m883zfhkxd2329sa0r05wkw7",
+    "preview": False,
     "backbone": "starter",
     "alpha": 0.5,
     "class_names": [
@@ -145,6 +151,7 @@ class ClassifyOut(BaseModel):
     model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
 
     model: str
+    preview: bool = Field(description="The answer is of a job's pictures: the job has no model (yet).")
     backbone: str
     alpha: float
     class_names: list[ClassKind]
@@ -247,6 +254,10 @@ def classify(wanted: Annotated[Wanted, Depends(wanted)], serving: TheServing, ow
             for i, (file, problem) in enumerate(zip(wanted.files, error.problems, strict=True))
         ]
         raise InvalidRequest(error.detail, items, code=error.code) from error
+    warnings = list(wanted.warnings)
+    if answer.preview and wanted.options.alpha:
+        detail = "A preview has no alpha: what was given is not used."
+        warnings.append({"code": "alpha_unused", "detail": detail})
     results: list[PictureResult] = []
     for file, result in zip(wanted.files, answer.results, strict=True):
         if isinstance(result, BadPicture):
@@ -259,6 +270,7 @@ def classify(wanted: Annotated[Wanted, Depends(wanted)], serving: TheServing, ow
     return ClassifyOut.model_validate(
         {
             "model": answer.model,
+            "preview": answer.preview,
             "backbone": answer.backbone,
             "alpha": answer.alpha,
             "class_names": [
@@ -267,7 +279,7 @@ def classify(wanted: Annotated[Wanted, Depends(wanted)], serving: TheServing, ow
             ],
             "results": results,
             "timing_ms": answer.timing_ms,
-            "warnings": wanted.warnings,
+            "warnings": warnings,
         }
     )
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.config import JsonDict
 from starlette.concurrency import run_in_threadpool
 
-from api.deps import After, Limit, TheBlobs, TheDatabase, TheOwner
+from api.deps import After, Limit, TheBlobs, TheDatabase, TheOwner, TheServing
 from api.errors import responses
 from core.store import deletions, jobs
 from core.store.session import Database
@@ -172,9 +172,12 @@ def cancel_job(database: TheDatabase, owner: TheOwner, job_id: str) -> JobOut:
 
 
 @router.delete("/{job_id}", status_code=204, responses=responses(401, 404, 409, 422, 503, 507))
-def delete_job(database: TheDatabase, blobs: TheBlobs, owner: TheOwner, job_id: str) -> Response:
+def delete_job(
+    database: TheDatabase, blobs: TheBlobs, serving: TheServing, owner: TheOwner, job_id: str
+) -> Response:
     """Remove the job and its pictures. Its model stays."""
     with database.write() as session:
         jobs.delete(session, job_id, owner=owner)
+    serving.previews.forget(job_id)
     deletions.finish(database, blobs, jobs.blobs_of(job_id))
     return Response(status_code=204)

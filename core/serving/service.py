@@ -21,10 +21,11 @@ from core.clip.manifest import read_manifest
 from core.clip.prompts import class_indices, class_texts
 from core.clip.weights import Weights, load_weights
 from core.serving.cache import CacheCounts, StillLoading, WarmCache
+from core.serving.preview import JobPreview, Previews, WarmPreview, is_job
 from core.serving.unavailable import Unavailable
 from core.serving.warm import WarmClassifier
 from core.settings import Settings
-from core.store import models
+from core.store import jobs, models
 from core.store.blobs import Blobs
 from core.store.errors import BlobNotFound, ModelNotFound
 from core.store.session import Database
@@ -56,6 +57,8 @@ class Prediction:
 @dataclass(frozen=True)
 class Answer:
     model: str
+    preview: bool
+    """It comes from the pictures of a job that has no model."""
     backbone: str
     alpha: float
     kinds: dict[str, str]
@@ -84,6 +87,7 @@ class Serving:
         self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="decoder")
         # One forward pass at a time: it uses every core, or the whole GPU, already.
         self._compute = threading.Lock()
+        self.previews = Previews(settings, database, blobs, self._stock_of, self._compute)
 
     def warm_up(self) -> None:
         """Load the default backbone, so that the first request need not wait for it. Tries until it
@@ -115,6 +119,7 @@ class Serving:
     def close(self) -> None:
         self._closed.set()
         self._warm.close()
+        self.previews.close()
         self._decoders.shutdown(wait=False, cancel_futures=True)
 
     def forget(self, model_id: str) -> None:
@@ -134,17 +139,28 @@ class Serving:
         new_names_balance: float = NEW_NAMES_BALANCE,
         top_k: int | None = None,
     ) -> Answer:
-        """Score pictures against class names, with a model's id, `stock` or `stock:<backbone>`.
+        """Score pictures against class names, with a model's id, `stock` or `stock:<backbone>`, or a job's
+        id: that is its model, and as long as it has none its preview.
 
         Raises:
-            ModelNotFound, UnknownBackbone, StillLoading, BackboneUnavailable, StorageUnavailable.
+            JobNotFound, ModelNotFound, UnknownBackbone, StillLoading, BackboneUnavailable.
+            StorageUnavailable, BlobNotFound.
             ModelUnavailable: its files are missing or damaged; it is tried again every half minute.
             NoReadablePicture: none of the pictures can be read.
             Busy: others are being served for too long.
         """
         started = time.perf_counter()
-        row: Model | None = None
-        if model == STOCK or model.startswith(f"{STOCK}:"):
+        row: Model | JobPreview | None = None
+        if is_job(model):
+            with self.database.read() as session:
+                job = jobs.get(session, model, owner=owner)
+            model = job.model_id or model
+        if is_job(model):
+            row = JobPreview.of(job)
+            backbone_name = row.backbone
+            alpha = 0.0
+            warm: WarmClassifier | WarmPreview = self.previews.get(row)
+        elif model == STOCK or model.startswith(f"{STOCK}:"):
             backbone_name = model.removeprefix(STOCK).removeprefix(":") or self.settings.backbone
             alpha = 0.0
             warm = self._stock(backbone_name, wait_seconds=self.settings.model_load_seconds)
@@ -196,6 +212,7 @@ class Serving:
         )
         return Answer(
             model=model,
+            preview=isinstance(row, JobPreview),
             backbone=backbone_name,
             alpha=alpha,
             kinds=kinds,
@@ -232,6 +249,10 @@ class Serving:
             return WarmClassifier(Classifier(self._backbone(name, size)), shared=True)
 
         return self._warm.get((STOCK, name, size), load, wait_seconds=wait_seconds)
+
+    def _stock_of(self, name: str, size: int | None) -> WarmClassifier:
+        """For a preview, whose loader may wait."""
+        return self._shared(name, size, None)
 
     def _adapted(self, row: Model, alpha: float) -> WarmClassifier:
         if alpha == 0:

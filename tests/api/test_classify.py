@@ -87,10 +87,11 @@ def ranked(body: Body, index: int = 0) -> list[str]:
 def test_the_whole_answer(shared: Service, model: str) -> None:
     body = ok(by_form(shared, model=model))
     assert set(body) == {
-        *("model", "backbone", "alpha", "class_names", "results", "timing_ms", "warnings"),
+        *("model", "preview", "backbone", "alpha", "class_names", "results", "timing_ms", "warnings"),
     }
     assert (body["model"], body["backbone"], body["alpha"]) == (model, shared.settings.backbone, 0.4)
     kinds = {"red fox": "trained", "badger": "trained", "oak": "new"}
+    assert not body["preview"]
     shown = [{"name": name, "kind": kind, "offset": 0} for name, kind in kinds.items()]  # without shots
     assert body["class_names"] == shown
     assert set(body["timing_ms"]) == {"decode", "encode", "total"}

@@ -82,6 +82,7 @@ CASES: dict[tuple[str, str], Case] = {
     ("GET", "/jobs/{job_id}"): {"status": 404},
     ("POST", "/jobs/{job_id}/cancel"): {"status": 404},
     ("GET", "/jobs/{job_id}/events"): {"status": 404},
+    ("GET", "/jobs/{job_id}/preflight"): {"status": 404},
     ("DELETE", "/jobs/{job_id}"): {"status": 404},
     ("GET", "/models"): {"status": 200, "cursor": "model"},
     ("GET", "/models/{model_id}"): {"status": 404},
@@ -154,6 +155,16 @@ def test_the_same_idempotency_key_is_anothers(world: World) -> None:
     assert len(ids) == 2
 
 
+def test_nobody_classifies_with_the_pictures_of_others(world: World) -> None:
+    for job in (world.mine["job"], world.mine["ended"]):
+        theirs = world.ask(world.theirs, "POST", "/classify", **classify(job))
+        assert_problem(theirs, 404, "job_not_found")
+    answer = world.ask(world.mine, "POST", "/classify", **classify(world.mine["job"])).json()
+    assert (answer["model"], answer["preview"]) == (world.mine["job"], True)
+    answer = world.ask(world.mine, "POST", "/classify", **classify(world.mine["ended"])).json()
+    assert (answer["model"], answer["preview"]) == (world.mine["model"], False)
+
+
 def test_everything_is_still_there_for_its_owner(world: World) -> None:
     """After all of the above: nothing was changed, and the routes do work for whose it is."""
     for method, path in sorted(route for route in CASES if route[0] != "DELETE"):  # GETs before POSTs
@@ -167,7 +178,7 @@ def test_everything_is_still_there_for_its_owner(world: World) -> None:
     listed = world.ask(world.mine, "GET", "/jobs").json()["data"]
     assert {world.mine["job"], world.mine["ended"]} <= {job["id"] for job in listed}
     assert len(world.service.blobs.list(f"models/{world.mine['model']}")) == 2
-    assert len(world.service.blobs.list(f"jobs/{world.mine['job']}")) == 8
+    assert len(world.service.blobs.list(f"jobs/{world.mine['job']}")) == 8 + 1  # and the preflight
     for path in (f"/jobs/{world.mine['job']}", f"/models/{world.mine['model']}"):
         assert world.ask(world.mine, "DELETE", path).status_code == 204
     assert world.service.blobs.list(f"models/{world.mine['model']}") == []

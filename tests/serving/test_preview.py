@@ -1,0 +1,230 @@
+"""A job's pictures as a classifier: against a plain reference, and for as long as there is a job."""
+
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from core.clip.backbone import Backbone
+from core.clip.classifier import Classifier
+from core.clip.config import resolve_config
+from core.clip.images import open_picture
+from core.clip.preview import Preview
+from core.clip.prompts import class_texts
+from core.serving.cache import StillLoading
+from core.serving.preview import chosen_shots
+from core.serving.service import Answer, ClassName, Serving
+from core.settings import Settings
+from core.store import jobs, models
+from core.store.blobs import Blobs
+from core.store.errors import BlobNotFound, JobNotFound, ModelNotFound
+from core.store.ids import new_id
+from core.store.jobs import NewPicture
+from core.store.owners import DEFAULT_OWNER
+from core.store.session import Database
+from core.store.tables import Picture
+from tests.inputs import crafted
+from tests.serving.adapted import publish_model
+
+SHOTS = {"red fox": [1, 2, 3], "badger": [4, 5]}
+NAMES = ["Badger", "a tree {with} braces", "red fox"]
+CLASSES = [1, -1, 0]
+PICTURES = [crafted.jpeg(10), crafted.png(2, 64, 48), crafted.jpeg(1)]
+
+
+class World:
+    def __init__(self, data: Path, backbone: Backbone, **given: Any) -> None:
+        self.backbone = backbone
+        self.settings = Settings(data=data, cache=data / "cache", backbone=backbone.name, **given)
+        self.database = Database(self.settings.sqlalchemy_url())
+        self.blobs = Blobs(self.settings.blobs_url())
+        self.serving = self.replica()
+
+    def replica(self) -> Serving:
+        return Serving(self.settings, self.database, self.blobs)
+
+    def job(self, owner: str = DEFAULT_OWNER, **config: Any) -> str:
+        """Queued, with its pictures stored as POST /adapt does it; a test picture among them."""
+        job_id = new_id("job")
+        files = [("train", name, seed) for name, seeds in SHOTS.items() for seed in seeds]
+        pictures = []
+        for i, (split, name, seed) in enumerate([*files, ("test", "owl", 77)]):
+            key = f"{jobs.blobs_of(job_id)}/{i:05d}"
+            self.blobs.put(key, crafted.jpeg(seed))
+            pictures.append(NewPicture(split, name, f"{i}.jpg", key, "0" * 64, 1))
+        counts = [{"name": name, "images": len(seeds), "test_images": 0} for name, seeds in SHOTS.items()]
+        with self.database.write() as session:
+            jobs.create(
+                session,
+                job_id=job_id,
+                owner=owner,
+                name=None,
+                config=resolve_config(backbone=self.backbone.name, **config).to_dict(),
+                classes=[*counts, {"name": "owl", "images": 0, "test_images": 1}],
+                warnings=[],
+                pictures=pictures,
+            )
+        return job_id
+
+    def ask(self, model: str, serving: Serving | None = None, **options: Any) -> Answer:
+        names = [ClassName(name) for name in options.pop("names", NAMES)]
+        owner = options.pop("owner", DEFAULT_OWNER)
+        return (serving or self.serving).classify(PICTURES, names, owner=owner, model=model, **options)
+
+    def close(self) -> None:
+        self.serving.close()
+        self.database.close()
+
+
+@pytest.fixture
+def world(backbone: Backbone, data: Path) -> Iterator[World]:
+    made = World(data, backbone)
+    yield made
+    made.close()
+
+
+def ranked(answer: Answer) -> list[list[tuple[str, str, float, float]]]:
+    assert all(isinstance(result, list) for result in answer.results)
+    return [
+        [(p.class_name, p.kind, p.probability, p.similarity) for p in result]
+        for result in answer.results
+        if isinstance(result, list)
+    ]
+
+
+def pixels(backbone: Backbone, contents: Sequence[bytes]) -> torch.Tensor:
+    return torch.stack([backbone.preprocess(open_picture(content)) for content in contents])
+
+
+def test_the_answer_is_the_plain_reference(world: World) -> None:
+    config = {"texts": {"badger": ["a striped animal"]}, "templates": ["a drawing of a {}"]}
+    answer = world.ask(world.job(**config))
+    assert answer.preview
+    assert answer.model.startswith("job_")
+    assert (answer.backbone, answer.alpha) == (world.backbone.name, 0.0)
+    assert answer.kinds == {"Badger": "trained", "a tree {with} braces": "new", "red fox": "trained"}
+
+    classifier = Classifier(world.backbone)
+    seeds = [seed for of_class in SHOTS.values() for seed in of_class]
+    shots = classifier.image_features(pixels(world.backbone, [crafted.jpeg(seed) for seed in seeds]))
+    preview = Preview(shots, torch.tensor([0, 0, 0, 1, 1]))
+    texts = [class_texts(name, config["templates"], config["texts"]) for name in NAMES]
+    cosines, offsets = preview.cosines(
+        classifier.image_features(pixels(world.backbone, PICTURES)), classifier.text_features(texts), CLASSES
+    )
+    probabilities = (world.backbone.logit_scale * (cosines - offsets)).softmax(dim=-1)
+    for row, result in enumerate(ranked(answer)):
+        assert [p[2] for p in result] == sorted((p[2] for p in result), reverse=True)
+        for name, _, probability, similarity in result:
+            column = NAMES.index(name)
+            assert probability == pytest.approx(float(probabilities[row, column]), abs=1e-4)
+            assert similarity == pytest.approx(float(cosines[row, column]), abs=1e-5)
+    assert list(answer.offsets.values()) == pytest.approx(offsets.tolist(), abs=1e-5)
+
+
+def test_every_replica_answers_alike(world: World) -> None:
+    job, other = world.job(), world.replica()
+    try:
+        assert ranked(world.ask(job, other)) == ranked(world.ask(job)) == ranked(world.ask(job))
+    finally:
+        other.close()
+
+
+def test_it_serves_until_there_is_a_model_and_if_there_never_is(world: World) -> None:
+    queued, failed, cancelled = world.job(), world.job(), world.job()
+    with world.database.write() as session:
+        jobs.request_cancel(session, cancelled, owner=DEFAULT_OWNER)
+        claim = jobs.claim(session, failed, worker="w", lease_seconds=60)
+    assert claim is not None
+    assert world.ask(failed).preview  # running
+    with world.database.write() as session:
+        jobs.finish_failed(session, claim, code="out_of_memory", detail="Too little memory.")
+    for job in (queued, failed, cancelled):
+        assert world.ask(job).preview
+
+
+def test_a_job_that_succeeded_answers_with_its_model(world: World) -> None:
+    model = publish_model(world.database, world.blobs, world.backbone)
+    with world.database.read() as session:
+        page, _ = jobs.list_page(session, owner=DEFAULT_OWNER, limit=1)
+    answer = world.ask(page[0].id, alpha=0.7)
+    assert not answer.preview
+    assert (answer.model, answer.alpha) == (model, 0.7)
+    assert ranked(answer) == ranked(world.ask(model, alpha=0.7))
+
+
+def test_there_is_no_other_owners_job_and_no_unknown_one(world: World) -> None:
+    job = world.job()
+    world.ask(job)
+    for owner, asked in (("team-b", job), (DEFAULT_OWNER, new_id("job")), (DEFAULT_OWNER, "job_\0")):
+        with pytest.raises(JobNotFound):
+            world.ask(asked, owner=owner)
+
+
+def test_it_goes_with_its_job(world: World) -> None:
+    job = world.job()
+    world.ask(job)
+    with world.database.write() as session:
+        jobs.delete(session, job, owner=DEFAULT_OWNER)
+    world.serving.previews.forget(job)
+    with pytest.raises(JobNotFound):
+        world.ask(job)
+    assert world.serving.previews.counts().values == 0
+
+
+def test_pictures_are_read_once(world: World) -> None:
+    job = world.job()
+    first = world.ask(job)
+    shutil.rmtree(world.settings.data / "blobs")
+    assert ranked(world.ask(job)) == ranked(first)
+    with pytest.raises(BlobNotFound):
+        world.ask(world_job_without_files(world))
+
+
+def world_job_without_files(world: World) -> str:
+    job = world.job()
+    world.blobs.delete_prefix(jobs.blobs_of(job))
+    return job
+
+
+def test_a_request_waits_no_longer_than_for_a_model(backbone: Backbone, data: Path) -> None:
+    world = World(data, backbone, model_load_seconds=0.001)
+    try:
+        job = world.job()
+        with pytest.raises(StillLoading):
+            world.ask(job)
+        until = time.monotonic() + 60
+        while not world.serving.previews.counts().values and time.monotonic() < until:
+            time.sleep(0.01)
+        assert world.ask(job).preview
+    finally:
+        world.close()
+
+
+def test_a_deleted_model_is_not_found(world: World) -> None:
+    model = publish_model(world.database, world.blobs, world.backbone)
+    with world.database.write() as session:
+        job = models.delete(session, model, owner=DEFAULT_OWNER).job_id
+    with pytest.raises(ModelNotFound):
+        world.ask(job)
+
+
+def test_of_many_pictures_some_of_every_class_are_taken() -> None:
+    pictures = [
+        Picture(
+            position=i,
+            split="test" if i % 10 == 9 else "train",
+            class_name="rare" if i % 50 == 0 else "usual",
+        )
+        for i in range(200)
+    ]
+    chosen = chosen_shots(pictures, 20)
+    assert len(chosen) == 20
+    assert [p.position for p in chosen if p.class_name == "rare"] == [0, 50, 100, 150]
+    assert all(p.split == "train" for p in chosen)
+    each = [Picture(position=i, split="train", class_name=str(i)) for i in range(30)]
+    assert len(chosen_shots(each, 20)) == 30
