@@ -4,7 +4,7 @@
 
 Every fault is made of real pictures, saved as JPEG, opened as an upload is and judged among all
 pictures of its data set. The table goes to --out as JSON too, with the names of all pictures that
-were found without being planted: some of them are real finds. Takes two minutes.
+were found without being planted: some of them are real finds. Takes minutes.
 """
 
 import argparse
