@@ -19,7 +19,8 @@ STARTER_PICTURES_A_SECOND = 30.0
 """Trained on two CPU cores at 160 x 160, see "Speed" in benchmarks/README.md."""
 STARTER_SIZE = 160
 STARTER_MEMORY = (1.1e9, 45e6)
-"""Bytes of a training on a CPU: at rest, and for each picture that the network holds at a time."""
+"""Bytes of a training on a CPU: at rest, and for each picture that the network holds at a time. Their sum
+for 32 pictures was measured ("Speed"), how it divides is a guess."""
 
 
 @dataclass(frozen=True)
