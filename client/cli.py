@@ -6,16 +6,28 @@ from typing import Annotated
 
 import typer
 
+from client.commands.adapt import adapt
+from client.commands.classify import classify
+from client.commands.doctor import doctor
+from client.commands.jobs import jobs
+from client.commands.models import models
 from client.keys import keys
-from client.processes import API, DISPATCHER, WORKER, become, command, environment
+from client.processes import API, DISPATCHER, MIGRATE, WORKER, become, command, environment, need_server
 from client.serve import serve_until_stopped
 from client.webhooks import webhooks
 
 app = typer.Typer(
-    help="Few-shot adaptation of CLIP, on your own machine.", no_args_is_help=True, add_completion=False
+    help="Few-shot adaptation of CLIP, on your own machine.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
 )
 
 database = typer.Typer(help="The database.", no_args_is_help=True)
+app.command()(adapt)
+app.command()(classify)
+app.add_typer(jobs, name="jobs")
+app.add_typer(models, name="models")
+app.command()(doctor)
 app.add_typer(database, name="db")
 app.add_typer(keys, name="keys")
 app.add_typer(webhooks, name="webhooks")
@@ -77,7 +89,8 @@ def dispatcher(data: Data = None) -> None:
 @database.command()
 def upgrade() -> None:
     """Bring the tables of CLIPCITE_DATABASE_URL (or of the data folder) to this version."""
-    raise typer.Exit(subprocess.call(command("core.store.migrate"), env=environment()))
+    need_server()
+    raise typer.Exit(subprocess.call(command(MIGRATE), env=environment()))
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """The server's processes, started by the names of their modules: nothing of the server is imported here."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -10,7 +11,22 @@ from typing import Any, NoReturn
 import typer
 
 API, WORKER, DISPATCHER = "api", "worker", "worker.dispatcher"
-KEYTOOL = "core.store.keytool"
+KEYTOOL, MIGRATE, DOCTOR = "core.store.keytool", "core.store.migrate", "core.doctor"
+
+
+def server_missing() -> str | None:
+    """How to install the server where only the client is; None where it is there."""
+    if all(importlib.util.find_spec(package) for package in ("fastapi", "celery", "sqlalchemy", "torch")):
+        return None
+    return "pip install 'clipcite[server,starter]'"
+
+
+def need_server() -> None:
+    """Ends the command where the server is not installed, with what to do."""
+    missing = server_missing()
+    if missing is not None:
+        typer.echo(f"This needs the server, and only the client is installed here: {missing}", err=True)
+        raise typer.Exit(2)
 
 
 def command(module: str, *arguments: str) -> list[str]:
@@ -30,6 +46,7 @@ def environment(data: Path | None = None, **settings: object) -> dict[str, str]:
 
 def become(module: str, environment: dict[str, str]) -> NoReturn:
     """This process is that one from now on: signals reach it and its exit status is the answer."""
+    need_server()
     sys.stdout.flush()
     sys.stderr.flush()
     os.execve(sys.executable, command(module), environment)
@@ -37,6 +54,7 @@ def become(module: str, environment: dict[str, str]) -> NoReturn:
 
 def ask(module: str, arguments: list[str], data: Path | None) -> Any:
     """What the server's side, which knows the database, answers; it says itself what went wrong."""
+    need_server()
     done = subprocess.run(
         command(module, *arguments), env=environment(data), stdout=subprocess.PIPE, text=True, check=False
     )

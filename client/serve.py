@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 from rich.console import Console
 
-from client.processes import API, DISPATCHER, WORKER, command, environment
+from client.processes import API, DISPATCHER, MIGRATE, WORKER, command, environment, need_server
 
 POLL_SECONDS = 0.2
 STOP_SECONDS = 8
@@ -45,6 +45,7 @@ class Child:
 
 def serve_until_stopped(host: str, port: int, data: Path | None) -> int:
     """Run until SIGINT or SIGTERM; returns the exit status."""
+    need_server()
     console = Console(stderr=True)
     try:
         port = _bindable_port(host, port)
@@ -54,7 +55,7 @@ def serve_until_stopped(host: str, port: int, data: Path | None) -> int:
         )
         return 1
     settings = environment(data, host=host, port=port, leashed=1)
-    migration = subprocess.run(command("core.store.migrate"), env=settings, check=False)
+    migration = subprocess.run(command(MIGRATE), env=settings, check=False)
     if migration.returncode:
         return migration.returncode
 

@@ -1,0 +1,1 @@
+"""The commands of `clipcite` that talk to a service."""

@@ -1,0 +1,88 @@
+"""What every command that talks to a service has in common: where it is, what comes out, how it ends."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+
+from client.http.address import InvalidAddress
+from client.http.client import Client
+from client.http.errors import (
+    ClipciteError,
+    InvalidPictures,
+    NoAccess,
+    ServiceError,
+    ServiceUnreachable,
+)
+
+Url = Annotated[
+    str | None,
+    typer.Option(
+        "--url", envvar="CLIPCITE_URL", help="Where the service is. [default: http://127.0.0.1:8000]"
+    ),
+]
+Key = Annotated[
+    str | None,
+    typer.Option("--key", envvar="CLIPCITE_API_KEY", show_envvar=True, help="API key, where there are keys."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+class Exit(IntEnum):
+    """How a command ends, for scripts."""
+
+    OK = 0
+    FAILED = 1  # the job failed or was cancelled; doctor found something
+    USAGE = 2  # wrong options, or pictures that can't be uploaded
+    UNREACHABLE = 3
+    NO_ACCESS = 4
+    REFUSED = 5  # the service answered with an error
+    DETACHED = 130  # Ctrl-C
+
+
+def out() -> Console:
+    """For results. Colours and bars on a terminal only; NO_COLOR is honoured."""
+    return Console(highlight=False)
+
+
+def note() -> Console:
+    """For what is said beside the result, on standard error."""
+    return Console(stderr=True, highlight=False)
+
+
+@contextmanager
+def connected(url: str | None, key: str | None) -> Iterator[Client]:
+    """A client; what goes wrong inside is said in words, and ends the command with its status."""
+    try:
+        with Client(url, key) as client:
+            yield client
+    except ServiceUnreachable as error:
+        give_up(str(error), Exit.UNREACHABLE)
+    except NoAccess as error:
+        give_up(f"{error}\nA key is given with --key or CLIPCITE_API_KEY.", Exit.NO_ACCESS)
+    except ServiceError as error:
+        give_up(str(error), Exit.REFUSED)
+    except (InvalidAddress, InvalidPictures) as error:
+        give_up(str(error), Exit.USAGE)
+    except ClipciteError as error:
+        give_up(str(error), Exit.REFUSED)
+    except KeyboardInterrupt:
+        raise typer.Exit(Exit.DETACHED) from None
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(Exit.OK) from None
+
+
+def give_up(said: str, status: Exit) -> NoReturn:
+    note().print(said, markup=False, style="red", soft_wrap=True)
+    raise typer.Exit(status)
+
+
+def print_json(value: Any) -> None:
+    print(json.dumps(value, ensure_ascii=False))

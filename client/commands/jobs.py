@@ -1,0 +1,115 @@
+"""`clipcite jobs`: look at, wait for, cancel and delete adaptations."""
+
+from enum import StrEnum
+from itertools import islice
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from client.commands.connection import AsJson, Exit, Key, Url, connected, give_up, out, print_json
+from client.commands.show import job_facts, job_table
+from client.commands.watch import show_result, wait_for
+from client.http.answers import Event
+from client.http.errors import WaitTimeout
+
+jobs = typer.Typer(help="Adaptations.", no_args_is_help=True)
+Id = Annotated[str, typer.Argument(help="The job's id.")]
+
+
+class Status(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@jobs.command("list")
+def list_jobs(
+    status: Annotated[Status | None, typer.Option(help="Only these.")] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many, newest first.")] = 20,
+    as_json: AsJson = False,
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """Newest first."""
+    with connected(url, key) as client:
+        wanted = status.value if status else None
+        found = list(islice(client.jobs(wanted, page_size=min(limit, 100)), limit))
+    if as_json:
+        print_json([job.raw for job in found])
+    else:
+        out().print(job_table(found))
+
+
+@jobs.command()
+def show(id: Id, as_json: AsJson = False, url: Url = None, key: Key = None) -> None:
+    """How far it is, or what came of it."""
+    with connected(url, key) as client:
+        job = client.get_job(id)
+    if as_json:
+        print_json(job.raw)
+        return
+    out().print(job_facts(job))
+    if job.ended:
+        show_result(job)
+
+
+@jobs.command()
+def wait(
+    id: Id,
+    timeout: Annotated[float | None, typer.Option(min=0, help="Seconds; then it ends with status 1.")] = None,
+    as_json: AsJson = False,
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """Watch it until it has ended. Ctrl-C detaches: the job goes on.
+
+    A restart of the service is waited out."""
+    with connected(url, key) as client:
+        try:
+            wait_for(client, id, as_json=as_json, timeout=timeout)
+        except WaitTimeout as error:
+            give_up(str(error), Exit.FAILED)
+
+
+@jobs.command()
+def cancel(id: Id, as_json: AsJson = False, url: Url = None, key: Key = None) -> None:
+    """A queued job at once, a running one within seconds."""
+    with connected(url, key) as client:
+        job = client.cancel(id)
+    if as_json:
+        print_json(job.raw)
+    else:
+        out().print(f"{job.id} {'is cancelled' if job.status == 'cancelled' else 'will stop in a moment'}.")
+
+
+@jobs.command()
+def delete(id: Id, url: Url = None, key: Key = None) -> None:
+    """The job and its pictures. Its model stays."""
+    with connected(url, key) as client:
+        client.delete_job(id)
+    out().print(f"{id} and its pictures are gone.", markup=False)
+
+
+@jobs.command()
+def events(
+    id: Id,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job has ended.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """What happened to it, in order."""
+    with connected(url, key) as client:
+        for event in client.follow(id) if follow else client.events(id):
+            _show(event, as_json=as_json)
+
+
+def _show(event: Event, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"seq": event.seq, "at": event.at.isoformat(), "type": event.type, "data": event.data})
+        return
+    data = ", ".join(f"{name} {value}" for name, value in event.data.items() if value not in (None, {}))
+    out().print(f"[dim]{event.at:%H:%M:%S}[/] {event.type:<10} {escape(data)}".rstrip(), soft_wrap=True)

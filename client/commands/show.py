@@ -1,0 +1,200 @@
+"""Jobs, models and answers as tables, for people."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from client.http.answers import Classification, Compared, Job, Loss, Metrics, Model, PictureResult, Progress
+
+VERDICTS = {
+    "better": "[green]better[/] than the stock network",
+    "no_clear_gain": "[yellow]no clear gain[/] over the stock network: give more pictures, or use stock",
+    "worse": "[red]worse[/] than the stock network: use stock, or a smaller alpha",
+    "not_measured": "not measured: give pictures in test/, or --holdout 0.2",
+}
+STATUS = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan", "queued": "dim"}
+BARS = "▁▂▃▄▅▆▇█"
+
+
+def job_table(jobs: Iterable[Job]) -> Table:
+    table = _table("job", "name", "status", "pictures", "made (UTC)", "model")
+    for job in jobs:
+        table.add_row(
+            job.id,
+            escape(job.name or ""),
+            _status(job),
+            str(sum(c.images for c in job.classes)),
+            _time(job.created_at),
+            job.model_id or "",
+        )
+    return table
+
+
+def model_table(models: Iterable[Model]) -> Table:
+    table = _table("model", "name", "backbone", "classes", "α", "MB", "verdict", "made (UTC)")
+    for model in models:
+        table.add_row(
+            model.id,
+            escape(model.name or ""),
+            escape(model.backbone),
+            escape(_names(model.trained_classes)),
+            f"{model.alpha:g}",
+            f"{model.bytes / 1e6:.0f}",
+            model.metrics.verdict.replace("_", " ") if model.metrics else "",
+            _time(model.created_at),
+        )
+    return table
+
+
+def facts(pairs: Iterable[tuple[str, str | None]]) -> Table:
+    """Names and values, those that there are."""
+    table = Table.grid(padding=(0, 2))
+    for name, value in pairs:
+        if value:
+            table.add_row(f"[dim]{name}[/]", value)
+    return table
+
+
+def job_facts(job: Job) -> Table:
+    classes = ", ".join(
+        f"{escape(c.name)} {c.images}" + (f"+{c.test_images}" if c.test_images else "") for c in job.classes
+    )
+    place = f", place {job.queue_position} in the queue" if job.queue_position else ""
+    return facts(
+        [
+            ("job", job.id),
+            ("name", escape(job.name or "")),
+            ("status", _status(job) + place),
+            ("classes", classes),
+            ("progress", escape(progress_words(job.progress)) if job.progress and not job.ended else None),
+            ("made", _time(job.created_at)),
+            ("ended", _time(job.finished_at) if job.finished_at else None),
+            ("model", job.model_id),
+            ("error", escape(f"{job.error.detail} ({job.error.code})") if job.error else None),
+        ]
+    )
+
+
+def model_facts(model: Model) -> Table:
+    texts = "; ".join(f"{name}: {', '.join(given)}" for name, given in model.texts.items())
+    return facts(
+        [
+            ("model", model.id),
+            ("name", escape(model.name or "")),
+            ("backbone", escape(model.backbone)),
+            ("classes", escape(", ".join(model.trained_classes))),
+            ("alpha", f"{model.alpha:g}"),
+            ("templates", escape("; ".join(model.templates))),
+            ("texts", escape(texts)),
+            ("size", f"{model.bytes / 1e6:.1f} MB"),
+            ("job", model.job_id),
+            ("made", _time(model.created_at)),
+        ]
+    )
+
+
+def metrics_table(metrics: Metrics) -> Table | None:
+    """Stock against adapted, in percent; None where nothing was measured."""
+    everything = metrics.all_names
+    rows: list[tuple[str, Compared | None]] = [
+        ("trained names", metrics.trained_names),
+        ("new names", metrics.new_names),
+        ("all names together", everything.all if everything else None),
+    ]
+    if not any(compared for _, compared in rows):
+        return None
+    table = _table("accuracy", "stock", "adapted", "difference, 95 %")
+    for name, compared in rows:
+        if compared is not None:
+            difference = compared.difference
+            table.add_row(
+                name,
+                f"{100 * compared.stock:.1f} %",
+                f"{100 * compared.adapted:.1f} %",
+                f"{100 * difference.value:+.1f} [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]"
+                if difference
+                else "",
+            )
+    return table
+
+
+def verdict(metrics: Metrics) -> str:
+    """One line, with markup."""
+    on = metrics.measured_on
+    where = f" (on {on.images} pictures, {on.source})" if on.images else ""
+    return f"{VERDICTS.get(metrics.verdict, escape(metrics.verdict))}{where}"
+
+
+def classification_table(answer: Classification) -> Table:
+    table = _table("picture", "class", "probability", "similarity")
+    for result in answer.results:
+        _add(table, result)
+    return table
+
+
+def _add(table: Table, result: PictureResult) -> None:
+    file = Text(result.file or "")
+    if result.error is not None:
+        table.add_row(file, Text(result.error.detail, style="red"), "", "")
+    for place, one in enumerate(result.predictions):
+        name = Text(one.class_name, style="bold" if place == 0 else "")
+        name.append(" new" if one.kind == "new" else "", style="dim")
+        table.add_row(
+            file if place == 0 else "", name, f"{100 * one.probability:.1f} %", f"{one.similarity:.3f}"
+        )
+
+
+def progress_words(progress: Progress) -> str:
+    """`training, epoch 3 of 10, DVA 0.61 SCL 0.80 VLD 0.41, 12 s left`"""
+    words = [progress.stage]
+    if progress.epoch and progress.epochs:
+        words.append(f"epoch {progress.epoch} of {progress.epochs}")
+    if progress.loss is not None:
+        words.append(loss_words(progress.loss))
+    if progress.eta_seconds:
+        words.append(f"{duration(progress.eta_seconds)} left")
+    return ", ".join(words)
+
+
+def loss_words(loss: Loss) -> str:
+    return f"DVA {loss.dva:.2f} SCL {loss.scl:.2f} VLD {loss.vld:.2f}"
+
+
+def sparkline(values: list[float], width: int = 12) -> str:
+    """The last values as a line of bars, the largest one highest."""
+    shown = values[-width:]
+    low, high = min(shown, default=0.0), max(shown, default=0.0)
+    scale = (len(BARS) - 1) / (high - low) if high > low else 0.0
+    return "".join(BARS[round((value - low) * scale)] for value in shown)
+
+
+def duration(seconds: float) -> str:
+    """`42 s`, `3 min 20 s`, `1 h 5 min`"""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _status(job: Job) -> str:
+    return f"[{STATUS.get(job.status, '')}]{job.status}[/]" if job.status in STATUS else escape(job.status)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for number, column in enumerate(columns):
+        table.add_column(column, no_wrap=number == 0, overflow="fold")
+    return table
+
+
+def _names(names: list[str]) -> str:
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+def _time(time: datetime) -> str:
+    return f"{time:%Y-%m-%d %H:%M}"

@@ -1,0 +1,117 @@
+"""Request bodies that are read while they are sent, and from the beginning if they are sent again."""
+
+import re
+import secrets
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from client.pictures.picture import Picture
+
+MOST_ENTRIES = 65_535
+LARGEST_ENTRY = 2_000_000_000
+"""Beyond these a zip has other headers, and its length is not told beforehand."""
+OnUpload = Callable[[int, int | None], None]
+"""Hears how many bytes were sent, and of how many, which may be unknown."""
+
+
+@dataclass(frozen=True)
+class Part:
+    field: str
+    picture: Picture
+    media_type: str = "application/octet-stream"
+
+
+@dataclass(frozen=True)
+class Multipart:
+    """`multipart/form-data` (RFC 7578)."""
+
+    fields: Sequence[tuple[str, str]]
+    parts: Sequence[Part] = ()
+    boundary: str = field(default_factory=lambda: secrets.token_hex(16))
+
+    @property
+    def content_type(self) -> str:
+        return f"multipart/form-data; boundary={self.boundary}"
+
+    @property
+    def size(self) -> int | None:
+        """In bytes; None if that of a part is unknown."""
+        sizes = [part.picture.size for part in self.parts]
+        heads = sum(len(self._head(part)) + 2 for part in self.parts)
+        known = [size for size in sizes if size is not None]
+        if len(known) < len(sizes):
+            return None
+        return len(self._plain()) + heads + sum(known) + len(self._end())
+
+    def chunks(self) -> Iterator[bytes]:
+        yield self._plain()
+        for part in self.parts:
+            yield self._head(part)
+            yield from part.picture.chunks()
+            yield b"\r\n"
+        yield self._end()
+
+    def _plain(self) -> bytes:
+        return b"".join(
+            f'--{self.boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+            for name, value in self.fields
+        )
+
+    def _head(self, part: Part) -> bytes:
+        name = re.sub(r'["\r\n]', lambda found: f"%{ord(found[0]):02X}", part.picture.name)
+        return (
+            f'--{self.boundary}\r\nContent-Disposition: form-data; name="{part.field}"; filename="{name}"\r\n'
+            f"Content-Type: {part.media_type}\r\n\r\n"
+        ).encode(errors="replace")
+
+    def _end(self) -> bytes:
+        return f"--{self.boundary}--\r\n".encode()
+
+
+def zip_of(pictures: Sequence[tuple[str, Picture]]) -> Picture:
+    """A zip of files under these names, made while it is read: nothing lies in memory or on the disk.
+
+    Stored, not compressed, since pictures are; its length is known if those of the pictures are.
+    """
+    return Picture("pictures.zip", lambda: _zip_chunks(pictures), _zip_size(pictures))
+
+
+def _zip_size(pictures: Sequence[tuple[str, Picture]]) -> int | None:
+    total = 22  # the end of the directory
+    for name, picture in pictures:
+        if picture.size is None or picture.size > LARGEST_ENTRY:
+            return None
+        # A local header, a data descriptor, and the entry in the directory.
+        total += 30 + 16 + 46 + 2 * len(name.encode()) + picture.size
+    return total if len(pictures) < MOST_ENTRIES and total < LARGEST_ENTRY else None
+
+
+class _Outlet:
+    """A file to write to that cannot seek; what was written is taken out again."""
+
+    def __init__(self) -> None:
+        self._written: list[bytes] = []
+
+    def write(self, data: bytes) -> int:
+        self._written.append(bytes(data))
+        return len(data)
+
+    def flush(self) -> None:
+        """Nothing waits here."""
+
+    def taken(self) -> bytes:
+        data = b"".join(self._written)
+        self._written.clear()
+        return data
+
+
+def _zip_chunks(pictures: Sequence[tuple[str, Picture]]) -> Iterator[bytes]:
+    outlet = _Outlet()
+    with zipfile.ZipFile(outlet, "w", zipfile.ZIP_STORED) as archive:  # type: ignore[arg-type]
+        for name, picture in pictures:
+            with archive.open(zipfile.ZipInfo(name), "w") as entry:
+                for chunk in picture.chunks():
+                    entry.write(chunk)
+                    yield outlet.taken()
+    yield outlet.taken()

@@ -1,0 +1,61 @@
+"""JSON to dataclasses. Fields that we don't know are left alone: the service may be newer than we are."""
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from datetime import datetime
+from functools import cache
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from client.http.errors import ClipciteError
+
+T = TypeVar("T")
+
+
+class UnexpectedAnswer(ClipciteError):
+    """The answer is not what the contract says: another version of the service, or none of ours."""
+
+
+def parse(kind: type[T], value: Any) -> T:
+    """`value`, parsed JSON, as the dataclass `kind`. Raises UnexpectedAnswer."""
+    try:
+        made: T = _dataclass(kind, value)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise UnexpectedAnswer(
+            f"The answer is no {kind.__name__} as this version of clipcite knows it ({error}). Bring client "
+            "and service to the same version."
+        ) from error
+    return made
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def _dataclass(kind: Any, value: Any) -> Any:
+    if not isinstance(value, dict):
+        raise TypeError(f"{kind.__name__} is {type(value).__name__}")
+    hints = _hints(kind)
+    known = {
+        name: _value(hint, value[name]) for name, hint in hints.items() if name in value and name != "raw"
+    }
+    if any(field.name == "raw" for field in fields(kind)):
+        known["raw"] = value
+    return kind(**known)
+
+
+def _value(hint: Any, value: Any) -> Any:
+    origin = get_origin(hint)
+    if origin in {Union, UnionType}:
+        kinds = [one for one in get_args(hint) if one is not type(None)]
+        return None if value is None else _value(kinds[0], value)
+    if is_dataclass(hint):
+        return _dataclass(hint, value)
+    if hint is datetime:
+        return datetime.fromisoformat(value)
+    if origin is list:
+        return [_value(get_args(hint)[0], one) for one in value]
+    if origin is Mapping and not isinstance(value, dict):
+        raise TypeError(f"an object was expected, not {type(value).__name__}")
+    return value

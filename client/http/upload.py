@@ -1,0 +1,89 @@
+"""Labelled pictures as the fields and files of POST /adapt."""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from client.http.body import Part, zip_of
+from client.http.errors import InvalidPictures
+from client.pictures.dataset import ByClass, Dataset, Labelled, dataset_of
+from client.pictures.detect import read
+from client.pictures.picture import Picture
+
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
+Adaptable = str | os.PathLike[str] | ByClass | Dataset
+"""A folder, a manifest or an export of an annotation tool, an archive, or pictures by class."""
+
+
+@dataclass(frozen=True)
+class Upload:
+    parts: Sequence[Part]
+    fields: Sequence[tuple[str, str]] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
+    """For each file name that the service sees what it is called here."""
+
+    def local_name(self, file: str | None) -> str | None:
+        return self.names.get(file, file) if file is not None else None
+
+
+def upload_of(pictures: Adaptable, test: ByClass | None = None) -> Upload:
+    """An archive as it is; all else read as it is recognised.
+
+    Raises:
+        InvalidPictures: nothing that can be uploaded is there.
+    """
+    if isinstance(pictures, str | os.PathLike):
+        path = Path(pictures)
+        if test is not None:
+            raise InvalidPictures("Test pictures beside a folder or an archive belong into its folder test/.")
+        if path.is_file() and path.name.lower().endswith(ARCHIVES):
+            return Upload([Part("archive", Picture.of_file(path), "application/zip")])
+        return upload_of_dataset(read(path))
+    return upload_of_dataset(pictures if isinstance(pictures, Dataset) else dataset_of(pictures, test))
+
+
+def upload_of_dataset(dataset: Dataset) -> Upload:
+    """One zip where every class name can be that of a folder; otherwise files with labels."""
+    if not dataset.pictures:
+        raise InvalidPictures("There are no pictures. At least two classes with one each are needed.")
+    if all(_can_be_folder(name) for name in dataset.class_names):
+        return _zipped(dataset.pictures)
+    return _labelled(dataset.pictures)
+
+
+def _zipped(pictures: Sequence[Labelled]) -> Upload:
+    entries: list[tuple[str, Picture]] = []
+    names: dict[str, str] = {}
+    for one in pictures:
+        entry = _free_name(f"{one.split}/{one.class_name}", one.picture.name, names)
+        names[entry] = str(one.picture.path or entry)
+        entries.append((entry, one.picture))
+    return Upload([Part("archive", zip_of(entries), "application/zip")], names=names)
+
+
+def _labelled(pictures: Sequence[Labelled]) -> Upload:
+    fields, parts, names = [], [], {}
+    for one in pictures:
+        prefix = "test_" if one.split == "test" else ""
+        fields.append((f"{prefix}labels", one.class_name))
+        parts.append(Part(f"{prefix}images", one.picture))
+        names[one.picture.name] = str(one.picture.path or one.picture.name)
+    return Upload(parts, fields, names)
+
+
+def _can_be_folder(class_name: str) -> bool:
+    trimmed = class_name.strip()
+    odd = trimmed.startswith(".") or trimmed == "__MACOSX" or re.search(r"[/\\\0]|^[A-Za-z]:", trimmed)
+    return bool(trimmed) and not odd
+
+
+def _free_name(folder: str, name: str, taken: Mapping[str, str]) -> str:
+    """`folder/name`, or with a number where two pictures of a class are called alike."""
+    path = PurePosixPath(name)
+    stem = path.stem.lstrip(".") or "picture"
+    number = 1
+    while (entry := f"{folder}/{stem}{'' if number == 1 else f'-{number}'}{path.suffix}") in taken:
+        number += 1
+    return entry

@@ -1,0 +1,1 @@
+"""Labelled pictures as people have them, read on their machine before the upload."""

@@ -1,0 +1,62 @@
+"""Labelled pictures, whatever they came from, and what was found and passed over."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from client.http.errors import InvalidPictures
+from client.pictures.picture import Picture, PictureLike, as_picture
+
+Split = Literal["train", "test"]
+ByClass = Mapping[str, Sequence[PictureLike]]
+
+
+@dataclass(frozen=True)
+class Labelled:
+    picture: Picture
+    class_name: str
+    split: Split = "train"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    kind: str
+    """What it was recognised as, in words: "class folders", "Label Studio export"."""
+    pictures: Sequence[Labelled]
+    notes: Sequence[str] = field(default_factory=tuple)
+    """What was passed over or decided, each a sentence fragment: "2 without label passed over"."""
+
+    @property
+    def class_names(self) -> list[str]:
+        return list(dict.fromkeys(one.class_name for one in self.pictures))
+
+    def count(self, split: Split) -> int:
+        return sum(one.split == split for one in self.pictures)
+
+    def found(self) -> str:
+        """In one line: `found: CSV manifest, 3 classes, 40 pictures, 10 of them to test; …`"""
+        classes, pictures, test = len(self.class_names), len(self.pictures), self.count("test")
+        words = f"found: {self.kind}, {_count(classes, 'class', 'classes')}, {_count(pictures, 'picture')}"
+        words += f", {test} of them to test" if test else ""
+        return "; ".join([words, *self.notes])
+
+
+def dataset_of(pictures: ByClass, test: ByClass | None = None) -> Dataset:
+    """Pictures given in Python, a list for each class. Raises InvalidPictures."""
+    labelled = [
+        Labelled(as_picture(given, f"{class_name}-{number}"), class_name, split)
+        for split, by_class in (("train", pictures), ("test", test or {}))
+        for class_name, of_class in by_class.items()
+        for number, given in enumerate(_several(class_name, of_class), 1)
+    ]
+    return Dataset("pictures by class", labelled)
+
+
+def _several(class_name: str, of_class: Sequence[PictureLike]) -> Sequence[PictureLike]:
+    if isinstance(of_class, str | bytes):
+        raise InvalidPictures(f"The class {class_name!r} needs a list of pictures, even for one.")
+    return of_class
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number:,} {one if number == 1 else many or one + 's'}"

@@ -1,0 +1,41 @@
+"""Where on this disk is the file that an export names?"""
+
+import re
+from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from client.pictures.folders import pictures_below
+
+_UPLOADED = re.compile(r"^[0-9a-f]{8}-")
+"""Label Studio puts this before the names of uploaded files."""
+
+
+class Finder:
+    """Looks below a folder: for the path as it is, then for the only file of that name."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._by_name: dict[str, list[Path]] | None = None
+
+    def find(self, named: str) -> Path | None:
+        """A path, relative or not, an URL, or `/data/upload/…` and `/data/local-files/?d=…`."""
+        plain = named.replace("\\", "/")
+        parts = urlsplit(plain) if "://" in plain or "?d=" in plain else None
+        if parts is not None:
+            plain = parse_qs(parts.query).get("d", [unquote(parts.path)])[0]
+        for path in (self._root / plain, self._root / plain.lstrip("/")):
+            if path.is_file():
+                return path
+        name = plain.rpartition("/")[2]
+        for known in (name, _UPLOADED.sub("", name)):
+            found = self._named(known)
+            if len(found) == 1:
+                return found[0]
+        return None
+
+    def _named(self, name: str) -> list[Path]:
+        if self._by_name is None:
+            self._by_name = {}
+            for path in pictures_below(self._root):
+                self._by_name.setdefault(path.name, []).append(path)
+        return self._by_name.get(name, [])

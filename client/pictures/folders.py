@@ -1,0 +1,114 @@
+"""Class folders, in the shapes that people and annotation tools make them.
+
+class/picture.jpg                 train/class/picture.jpg, test/class/picture.jpg
+anything/class/picture.jpg        images/train/class/…, train/images/class/…
+                                  class/train/picture.jpg
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from client.http.errors import InvalidPictures
+from client.pictures.dataset import Dataset, Labelled, Split
+from client.pictures.picture import PICTURE_ENDINGS, Picture
+
+SPLITS: dict[str, str] = {
+    "train": "train", "training": "train", "test": "test", "testing": "test",
+    "val": "validation", "valid": "validation", "validation": "validation", "dev": "validation",
+}  # fmt: skip
+WRAPPERS = {"image", "images", "img", "imgs", "picture", "pictures", "photo", "photos", "data"}
+Placed = tuple[Path, str, str]  # the file, its split, its class
+
+
+def pictures_below(root: Path) -> Iterator[Path]:
+    """Every picture file, by its ending; hidden ones and those of `__MACOSX` are left out."""
+    for path in sorted(root.rglob("*")):
+        parts = path.relative_to(root).parts
+        hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
+        if not hidden and path.suffix.lower() in PICTURE_ENDINGS and path.is_file():
+            yield path
+
+
+def read_folders(root: Path) -> Dataset | None:
+    """The class folders below `root`; None if there are none.
+
+    Raises:
+        InvalidPictures: class folders beside train/ and test/, so that it isn't clear what they are.
+    """
+    files = list(pictures_below(root))
+    paths = {file: file.relative_to(root).parts for file in files}
+    while _has_wrapper(list(paths.values())):
+        paths = {file: parts[1:] for file, parts in paths.items()}
+    placed, loose = _place(paths)
+    if not placed:
+        return None
+    notes = [f"{_named(loose)} in no class folder, passed over"] if loose else []
+    kept, more = resolve_splits(placed)
+    labelled = [Labelled(Picture.of_file(file), name, split) for file, split, name in kept]
+    return Dataset("class folders", labelled, [*notes, *more])
+
+
+def resolve_splits(placed: Sequence[Placed]) -> tuple[list[tuple[Path, Split, str]], list[str]]:
+    """Validation pictures measure where there are no test pictures, and are left out where there are."""
+    found = {split for _, split, _ in placed}
+    notes = []
+    if "validation" in found:
+        number = sum(split == "validation" for _, split, _ in placed)
+        if "test" in found:
+            notes.append(f"{number} for validation passed over, since there are some to test")
+        else:
+            notes.append("those for validation measure the result")
+    measuring = "test" if "test" in found else "validation"
+    kept: list[tuple[Path, Split, str]] = []
+    for file, split, name in placed:
+        if split == "train":
+            kept.append((file, "train", name))
+        elif split == measuring:
+            kept.append((file, "test", name))
+    return kept, notes
+
+
+def _has_wrapper(paths: Sequence[tuple[str, ...]]) -> bool:
+    """Whether one folder holds everything, and is neither a split nor the only class."""
+    inner = [parts for parts in paths if len(parts) > 1]
+    tops = {parts[0] for parts in inner}
+    deep = any(len(parts) > 2 for parts in inner)
+    return len(inner) == len(paths) > 0 and len(tops) == 1 and deep and not tops & SPLITS.keys()
+
+
+def _place(paths: dict[Path, tuple[str, ...]]) -> tuple[list[Placed], list[Path]]:
+    inner = {file: parts for file, parts in paths.items() if len(parts) > 1}
+    loose = [file for file in paths if file not in inner]
+    tops = {parts[0].lower() for parts in inner.values()}
+    splits = {top for top in tops if top in SPLITS}
+    if "train" in {SPLITS[top] for top in splits} and any(len(parts) > 2 for parts in inner.values()):
+        if tops - splits:
+            odd, known = sorted(tops - splits)[0], ", ".join(sorted(splits))
+            raise InvalidPictures(
+                f"Beside {known} there are pictures in {odd}. Put every class folder into one of them, or "
+                "give the folder that is meant."
+            )
+        return _place_split(inner, loose)
+    if inner and all(len(parts) > 2 and parts[1].lower() in SPLITS for parts in inner.values()):
+        return [(file, SPLITS[parts[1].lower()], parts[0]) for file, parts in inner.items()], loose
+    return [(file, "train", parts[0]) for file, parts in inner.items()], loose
+
+
+def _place_split(inner: dict[Path, tuple[str, ...]], loose: list[Path]) -> tuple[list[Placed], list[Path]]:
+    placed = []
+    for file, parts in inner.items():
+        below = parts[1:]
+        seconds = {other[1].lower() for other in inner.values() if other[0] == parts[0] and len(other) > 2}
+        if len(below) > 2 and len(seconds) == 1 and seconds <= WRAPPERS:
+            below = below[1:]
+        if len(below) < 2:
+            loose.append(file)
+        else:
+            placed.append((file, SPLITS[parts[0].lower()], below[0]))
+    return placed, loose
+
+
+def _named(files: Sequence[Path]) -> str:
+    """`3 (a.jpg, b.jpg, …)`"""
+    names = ", ".join(file.name for file in files[:2])
+    return f"{len(files):,} ({names}{', …' if len(files) > 2 else ''})"

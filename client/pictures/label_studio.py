@@ -1,0 +1,84 @@
+"""Exports of Label Studio: JSON and JSON-MIN of tasks with one choice per picture."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from client.http.errors import InvalidPictures
+from client.pictures.dataset import Dataset
+from client.pictures.manifests import FILE_COLUMNS
+from client.pictures.picture import PICTURE_ENDINGS
+from client.pictures.table import Row, dataset_of_rows
+
+KIND = "Label Studio export"
+
+
+def read_label_studio(path: Path) -> Dataset | None:
+    """None if it is none.
+
+    Several people's choices are counted; where most agree it is theirs. What they could not agree on, and
+    pictures with several choices, are passed over. Predictions of models are no labels.
+    """
+    try:
+        tasks = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, OSError):
+        return None
+    if not isinstance(tasks, list) or not tasks or not all(_is_task(task) for task in tasks):
+        return None
+    rows, tied, multiple = [], 0, 0
+    for task in tasks:
+        file = _file(task)
+        if file is None:
+            raise InvalidPictures(f"A task of {path.name} names no picture. Is it an export of another kind?")
+        votes, several = _votes(task)
+        multiple += several
+        ranked = Counter(votes).most_common(2)
+        tie = len(ranked) == 2 and ranked[0][1] == ranked[1][1]
+        tied += tie
+        if tie or (several and not votes):
+            continue
+        rows.append(Row(file, ranked[0][0] if ranked else None))
+    notes = [
+        *([f"{tied:,} passed over, on which people disagree"] if tied else []),
+        *([f"{multiple:,} answers with several choices passed over"] if multiple else []),
+    ]
+    return dataset_of_rows(KIND, rows, path.parent, notes)
+
+
+def _is_task(task: Any) -> bool:
+    if not isinstance(task, dict):
+        return False
+    full = isinstance(task.get("data"), dict) and isinstance(task.get("annotations"), list)
+    return full or ("annotation_id" in task and "choice" in task) or ("annotator" in task and "id" in task)
+
+
+def _file(task: dict[str, Any]) -> str | None:
+    data: dict[str, Any] = task.get("data") if isinstance(task.get("data"), dict) else task  # type: ignore[assignment]
+    named = [data[name] for name in FILE_COLUMNS if isinstance(data.get(name), str)]
+    if named:
+        return str(named[0])
+    endings = tuple(PICTURE_ENDINGS)
+    return next((v for v in data.values() if isinstance(v, str) and v.lower().endswith(endings)), None)
+
+
+def _votes(task: dict[str, Any]) -> tuple[list[str], int]:
+    """Each person's choice, and how many chose several at once."""
+    if "annotations" not in task:  # JSON-MIN
+        choice = task.get("choice")
+        if isinstance(choice, dict):
+            return [], 1
+        return ([choice] if isinstance(choice, str) and choice else []), 0
+    votes: list[str] = []
+    several = 0
+    for annotation in task["annotations"]:
+        if not isinstance(annotation, dict) or annotation.get("was_cancelled"):
+            continue
+        for result in annotation.get("result") or []:
+            if isinstance(result, dict) and result.get("type") == "choices":
+                chosen = (result.get("value") or {}).get("choices") or []
+                if len(chosen) == 1:
+                    votes.append(str(chosen[0]))
+                elif chosen:
+                    several += 1
+    return votes, several

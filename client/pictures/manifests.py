@@ -1,0 +1,149 @@
+"""CSV, TSV and JSONL files that name pictures and their classes; Hugging Face's imagefolder among them."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from client.http.errors import InvalidPictures
+from client.pictures.dataset import Dataset
+from client.pictures.folders import SPLITS
+from client.pictures.picture import PICTURE_ENDINGS
+from client.pictures.table import Row, dataset_of_rows
+
+MANIFESTS = {".csv", ".tsv", ".jsonl", ".ndjson"}
+FILE_COLUMNS = (
+    "file_name", "filename", "file", "file_path", "filepath", "path", "image_path", "image", "img", "picture",
+    "uri", "url",
+)  # fmt: skip
+LABEL_COLUMNS = (
+    "label", "labels", "class", "class_name", "classname", "category", "tag", "target", "choice", "species",
+    "name",
+)  # fmt: skip
+SPLIT_COLUMNS = ("split", "subset", "set", "ml_use", "partition")
+MOST_CLASSES = 0.5
+"""A column with more different values than this share of its rows is no label."""
+Table = tuple[list[str], list[dict[str, Any]]]
+
+
+def read_manifest(path: Path, label_column: str | None = None) -> Dataset:
+    """Files are looked for beside the manifest.
+
+    Raises:
+        InvalidPictures: no table, or it isn't clear which column is which.
+    """
+    kind = "JSONL manifest" if path.suffix.lower() in {".jsonl", ".ndjson"} else "CSV manifest"
+    return dataset_of_rows(kind, _rows(path, label_column), path.parent)
+
+
+def read_imagefolder(root: Path, label_column: str | None = None) -> Dataset | None:
+    """`metadata.csv` or `metadata.jsonl`, in the folder itself or in each folder of a split; None if there
+    is none."""
+    found = [
+        path
+        for folder in (root, *sorted(p for p in root.iterdir() if p.is_dir() and p.name.lower() in SPLITS))
+        for path in (folder / "metadata.csv", folder / "metadata.jsonl")
+        if path.is_file()
+    ]
+    if not found:
+        return None
+    rows = []
+    for path in found:
+        inside = path.parent.relative_to(root)
+        for row in _rows(path, label_column):
+            split = row.split or (inside.name if inside.name else None)
+            rows.append(replace(row, file=str(PurePosixPath(inside) / row.file), split=split))
+    return dataset_of_rows("Hugging Face imagefolder", rows, root)
+
+
+def _rows(path: Path, label_column: str | None) -> list[Row]:
+    columns, table = _read(path)
+    file = _column(columns, FILE_COLUMNS) or _column_of_pictures(columns, table)
+    if file is None:
+        raise InvalidPictures(
+            f"{path.name} has no column with file names; its columns are {', '.join(columns)}. Call it "
+            "file_name."
+        )
+    split = _column(columns, SPLIT_COLUMNS)
+    others = [column for column in columns if column not in {file, split}]
+    if label_column is not None and label_column not in others:
+        raise InvalidPictures(f"{path.name} has no column {label_column!r}; it has {', '.join(others)}.")
+    label = label_column or _column(others, LABEL_COLUMNS) or _column_of_classes(others, table)
+    if label is None:
+        raise InvalidPictures(
+            f"It isn't clear which column of {path.name} is the class: {', '.join(others) or 'none'}. "
+            "Say it with --label-column, in Python with read_pictures(…, label_column=…)."
+        )
+    return [
+        Row(str(one[file]), _text(one.get(label)), _text(one.get(split)) if split else None)
+        for one in table
+        if one.get(file)
+    ]
+
+
+def _read(path: Path) -> Table:
+    text = path.read_text(encoding="utf-8-sig", errors="replace")
+    return _json_lines(path, text) if path.suffix.lower() in {".jsonl", ".ndjson"} else _csv(path, text)
+
+
+def _json_lines(path: Path, text: str) -> Table:
+    table = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise InvalidPictures(f"Line {number} of {path.name} is no JSON ({error}).") from error
+            if not isinstance(row, dict):
+                raise InvalidPictures(f"Line {number} of {path.name} is no JSON object.")
+            table.append(row)
+    return list(dict.fromkeys(key for row in table for key in row)), table
+
+
+def _csv(path: Path, text: str) -> Table:
+    first = text.partition("\n")[0]
+    delimiter = max("\t;,", key=first.count)
+    try:
+        lines = [line for line in csv.reader(io.StringIO(text), delimiter=delimiter) if any(line)]
+    except csv.Error as error:
+        raise InvalidPictures(f"{path.name} can't be read as a table ({error}).") from error
+    if not lines:
+        raise InvalidPictures(f"{path.name} is empty.")
+    if any(_is_picture(value) for value in lines[0]):  # no headings: the columns are known by what they hold
+        columns = [f"column {number}" for number in range(1, len(lines[0]) + 1)]
+    else:
+        columns, lines = [name.strip() for name in lines[0]], lines[1:]
+    return columns, [dict(zip(columns, line, strict=False)) for line in lines]
+
+
+def _column(columns: Sequence[str], names: Sequence[str]) -> str | None:
+    known = {column.strip().lower().replace(" ", "_"): column for column in columns}
+    return next((known[name] for name in names if name in known), None)
+
+
+def _column_of_pictures(columns: Sequence[str], table: Sequence[Mapping[str, Any]]) -> str | None:
+    found = [c for c in columns if table and all(_is_picture(row.get(c)) for row in table)]
+    return found[0] if len(found) == 1 else None
+
+
+def _column_of_classes(columns: Sequence[str], table: Sequence[Mapping[str, Any]]) -> str | None:
+    """The only one whose values come again and again; a split of a table without headings is none."""
+    found = []
+    for column in columns:
+        values = [text for row in table if (text := _text(row.get(column)))]
+        different = set(values)
+        splits = {value.lower() for value in different} <= SPLITS.keys() | {"unassigned"}
+        if len(different) > 1 and len(different) <= MOST_CLASSES * len(values) and not splits:
+            found.append(column)
+    return found[0] if len(found) == 1 else None
+
+
+def _is_picture(value: Any) -> bool:
+    return isinstance(value, str) and PurePosixPath(value.split("?")[0]).suffix.lower() in PICTURE_ENDINGS
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None or isinstance(value, list | dict) else str(value)

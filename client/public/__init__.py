@@ -1,0 +1,95 @@
+"""clipcite: few-shot adaptation of CLIP, as a service of your own. This is its client.
+
+from clipcite import Client
+
+with Client("http://127.0.0.1:8000") as client:
+    job = client.adapt("pictures", config={"epochs": 10}).wait()
+    answer = client.classify(["a.jpg"], ["red fox", "badger"], model=job.model_id)
+    print(answer.results[0].best)
+"""
+
+from client.http.address import InvalidAddress
+from client.http.answers import (
+    AllNames,
+    AskedName,
+    ClassCount,
+    Classification,
+    Compared,
+    Event,
+    Interval,
+    Job,
+    Loss,
+    MeasuredOn,
+    Metrics,
+    Model,
+    Notice,
+    PictureResult,
+    Prediction,
+    Progress,
+    Readiness,
+)
+from client.http.async_client import AsyncClient, AsyncJobHandle
+from client.http.client import Client, JobHandle
+from client.http.errors import (
+    ClipciteError,
+    Conflict,
+    ErrorItem,
+    InvalidPictures,
+    JobFailed,
+    NoAccess,
+    NotFound,
+    Problem,
+    Refused,
+    ServiceError,
+    ServiceFailed,
+    ServiceUnreachable,
+    TooManyRequests,
+    WaitTimeout,
+)
+from client.http.parse import UnexpectedAnswer
+from client.http.retry import Retry
+from client.pictures.dataset import Dataset
+from client.pictures.detect import read as read_pictures
+
+__all__ = [
+    "AllNames",
+    "AskedName",
+    "AsyncClient",
+    "AsyncJobHandle",
+    "ClassCount",
+    "Classification",
+    "Client",
+    "ClipciteError",
+    "Compared",
+    "Conflict",
+    "Dataset",
+    "ErrorItem",
+    "Event",
+    "Interval",
+    "InvalidAddress",
+    "InvalidPictures",
+    "Job",
+    "JobFailed",
+    "JobHandle",
+    "Loss",
+    "MeasuredOn",
+    "Metrics",
+    "Model",
+    "NoAccess",
+    "NotFound",
+    "Notice",
+    "PictureResult",
+    "Prediction",
+    "Problem",
+    "Progress",
+    "Readiness",
+    "Refused",
+    "Retry",
+    "ServiceError",
+    "ServiceFailed",
+    "ServiceUnreachable",
+    "TooManyRequests",
+    "UnexpectedAnswer",
+    "WaitTimeout",
+    "read_pictures",
+]

