@@ -64,6 +64,10 @@ def test_completion() -> None:
     program = "import sys; sys.argv = ['clipcite']; from client.cli import main; main()"
     asked = {"COMP_WORDS": "clipcite jo", "COMP_CWORD": "1", "_CLIPCITE_COMPLETE": "complete_bash"}
     done = subprocess.run(
-        [sys.executable, "-c", program], env={**os.environ, **asked}, capture_output=True, text=True, check=False
+        [sys.executable, "-c", program],
+        env={**os.environ, **asked},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.stdout.split() == ["jobs"], done.stderr
