@@ -217,11 +217,10 @@ BODY = {
     "requestBody": {
         "required": True,
         "content": {
-            "multipart/form-data": {
-                "schema": ClassifyForm.model_json_schema(ref_template="#/components/schemas/{model}"),
-            },
+            # The schemas themselves are put into the document in api.app.
+            "multipart/form-data": {"schema": {"$ref": "#/components/schemas/ClassifyForm"}},
             "application/json": {
-                "schema": ClassifyJson.model_json_schema(ref_template="#/components/schemas/{model}"),
+                "schema": {"$ref": "#/components/schemas/ClassifyJson"},
                 "example": {
                     "model": "stock",
                     "class_names": ["red fox", {"name": "MT_Fray", "texts": ["a frayed metal surface"]}],

@@ -8,10 +8,12 @@ import typer
 from rich.markup import escape
 
 from client.commands.connection import AsJson, Exit, Key, Url, connected, give_up, out, print_json
-from client.commands.show import job_facts, job_table
+from client.commands.show import job_facts, job_table, progress_words
 from client.commands.watch import show_result, wait_for
-from client.http.answers import Event
+from client.http.answers import Event, Progress
 from client.http.errors import WaitTimeout
+from client.http.follow import PROGRESS
+from client.http.parse import parse
 
 jobs = typer.Typer(help="Adaptations.", no_args_is_help=True)
 Id = Annotated[str, typer.Argument(help="The job's id.")]
@@ -111,5 +113,8 @@ def _show(event: Event, *, as_json: bool) -> None:
     if as_json:
         print_json({"seq": event.seq, "at": event.at.isoformat(), "type": event.type, "data": event.data})
         return
-    data = ", ".join(f"{name} {value}" for name, value in event.data.items() if value not in (None, {}))
-    out().print(f"[dim]{event.at:%H:%M:%S}[/] {event.type:<10} {escape(data)}".rstrip(), soft_wrap=True)
+    if event.type == PROGRESS:
+        said = progress_words(parse(Progress, event.data))
+    else:
+        said = ", ".join(f"{name} {value}" for name, value in event.data.items() if value not in (None, {}))
+    out().print(f"[dim]{event.at:%H:%M:%S}[/] {event.type:<10} {escape(said)}".rstrip(), soft_wrap=True)

@@ -24,8 +24,6 @@ LABEL_COLUMNS = (
     "name",
 )  # fmt: skip
 SPLIT_COLUMNS = ("split", "subset", "set", "ml_use", "partition")
-MOST_CLASSES = 0.5
-"""A column with more different values than this share of its rows is no label."""
 Table = tuple[list[str], list[dict[str, Any]]]
 
 
@@ -67,7 +65,7 @@ def _rows(path: Path, label_column: str | None) -> list[Row]:
             f"{path.name} has no column with file names; its columns are {', '.join(columns)}. Call it "
             "file_name."
         )
-    split = _column(columns, SPLIT_COLUMNS)
+    split = _column(columns, SPLIT_COLUMNS) or _column_of_splits(columns, table)
     others = [column for column in columns if column not in {file, split}]
     if label_column is not None and label_column not in others:
         raise InvalidPictures(f"{path.name} has no column {label_column!r}; it has {', '.join(others)}.")
@@ -129,14 +127,18 @@ def _column_of_pictures(columns: Sequence[str], table: Sequence[Mapping[str, Any
     return found[0] if len(found) == 1 else None
 
 
+def _column_of_splits(columns: Sequence[str], table: Sequence[Mapping[str, Any]]) -> str | None:
+    known = SPLITS.keys() | {"unassigned"}
+    found = [c for c in columns if table and all(str(row.get(c)).strip().lower() in known for row in table)]
+    return found[0] if len(found) == 1 else None
+
+
 def _column_of_classes(columns: Sequence[str], table: Sequence[Mapping[str, Any]]) -> str | None:
-    """The only one whose values come again and again; a split of a table without headings is none."""
+    """The only one with several values of which one comes again."""
     found = []
     for column in columns:
         values = [text for row in table if (text := _text(row.get(column)))]
-        different = set(values)
-        splits = {value.lower() for value in different} <= SPLITS.keys() | {"unassigned"}
-        if len(different) > 1 and len(different) <= MOST_CLASSES * len(values) and not splits:
+        if 1 < len(set(values)) < len(values):
             found.append(column)
     return found[0] if len(found) == 1 else None
 

@@ -5,13 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
+from tests.client.painted import COLOURS, paint
 from tests.service.conftest import environment
 from tests.service.running import Service, serve
 
 __all__ = ["environment"]
-COLOURS = {"red": (240, 30, 20), "green": (30, 220, 40), "blue": (20, 40, 235)}
 
 
 @pytest.fixture(scope="session")
@@ -35,15 +34,3 @@ def folder(tmp_path: Path) -> Path:
     for name in COLOURS:
         paint(root, f"test/{name}", 2)
     return root
-
-
-def paint(root: Path, place: str, count: int, ending: str = "png") -> list[Path]:
-    """Plain pictures in a folder that is called after a colour, or grey ones."""
-    made = []
-    colour = COLOURS.get(Path(place).name, (120, 120, 120))
-    (root / place).mkdir(parents=True, exist_ok=True)
-    for number in range(count):
-        path = root / place / f"{number}.{ending}"
-        Image.new("RGB", (48, 40), (*colour[:2], min(255, colour[2] + 3 * number))).save(path)
-        made.append(path)
-    return made

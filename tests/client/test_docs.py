@@ -12,7 +12,7 @@ import typer.main
 
 from client.cli import app
 from client.commands.connection import Exit
-from tests.client.conftest import paint
+from tests.client.painted import paint
 from tests.service.running import Service
 
 ROOT = Path(__file__).parents[2]

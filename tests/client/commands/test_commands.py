@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from client.cli import app
 from client.public import Client
-from tests.client.conftest import paint
+from tests.client.painted import paint
 from tests.service.running import Service
 
 

@@ -24,8 +24,8 @@ from client.public import (
     ServiceUnreachable,
     WaitTimeout,
 )
-from tests.client.conftest import paint
 from tests.client.http.flaky import Flaky, flaky_proxy
+from tests.client.painted import paint
 from tests.service.running import Service, wait_for
 
 QUICK = Retry(first_seconds=0.01)

@@ -10,7 +10,7 @@ import pytest
 from client.http.errors import InvalidPictures
 from client.pictures.dataset import Dataset
 from client.pictures.detect import read
-from tests.client.conftest import paint
+from tests.client.painted import paint
 
 
 def counts(found: Dataset) -> dict[tuple[str, str], int]:
@@ -70,9 +70,12 @@ def test_class_folders_beside_train_are_refused(tmp_path: Path) -> None:
     [
         (
             "labels.csv",
-            "\ufefffilename;Class\nimages/{0};red\nimages/{1};green\nimages/{2};\nimages/gone.png;red\n",
+            "\ufefffilename;Class\nimages/{0};red\nimages/{1};green\nimages/{2};\ngone.png;red\n",
         ),
-        ("labels.csv", "ml_use,{0},red\nunassigned,gs://bucket/x/{1},green\ntest,{2},\ntrain,gone.png,red\n"),
+        (
+            "labels.csv",
+            "training,{0},red\nunassigned,gs://bucket/x/{1},green\ntest,{2},\ntrain,gone.png,red\n",
+        ),
         (
             "labels.tsv",
             "id\tpath\ttag\n1\timages\\{0}\tred\n2\timages\\{1}\tgreen\n3\t{2}\t\n4\tgone.png\tred",

@@ -1,0 +1,102 @@
+"""Does a client that a public generator makes from /openapi.json work on the running service?
+
+    clipcite serve --data data
+    python -m benchmarks.generated_client --url http://127.0.0.1:8000
+
+openapi-python-client is installed from PyPI into a fresh environment, since it wants other versions than
+clipcite; what it makes then adapts, polls and classifies.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import venv
+from pathlib import Path
+
+import httpx
+
+GENERATOR = ("openapi-python-client>=0.29,<0.30", "pillow>=12.3,<14")
+SESSION = """
+import io, sys, time, zipfile
+from PIL import Image
+from generated import AuthenticatedClient, Client
+from generated.api.adapt import adapt
+from generated.api.classify import classify
+from generated.api.jobs import get_job
+from generated.api.models import list_models
+from generated.models import BodyAdapt, ClassifyForm, ClassifyJson, PictureIn, Problem
+from generated.types import File
+
+url, key = sys.argv[1:]
+client = AuthenticatedClient(url, key) if key else Client(url)
+
+
+def picture(colour):
+    buffer = io.BytesIO()
+    Image.new("RGB", (48, 40), colour).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+archive = io.BytesIO()
+with zipfile.ZipFile(archive, "w") as opened:
+    for i in range(4):
+        opened.writestr(f"red/{i}.png", picture((240 - i, 20, 20)))
+        opened.writestr(f"green/{i}.png", picture((20, 240 - i, 20)))
+archive.seek(0)
+upload = BodyAdapt(archive=File(archive, "shots.zip", "application/zip"), config='{"epochs": 2}')
+job = adapt.sync(client=client, body=upload, idempotency_key=f"generated-{time.time()}")
+assert not isinstance(job, Problem), job
+while job.status not in {"succeeded", "failed", "cancelled"}:
+    job = get_job.sync(job.id, client=client, wait=20)
+assert job.status == "succeeded", job
+files = [File(io.BytesIO(picture(c)), f"{c[0]}.png", "image/png") for c in ((240, 20, 20), (20, 20, 240))]
+form = ClassifyForm(class_names=["red", "blue"], images=files, model=job.model_id, top_k=1)
+answer = classify.sync(client=client, body=form)
+assert not isinstance(answer, Problem), answer
+assert {c.name: c.kind for c in answer.class_names} == {"red": "trained", "blue": "new"}
+import base64
+small = PictureIn(base64=base64.b64encode(picture((240, 20, 20))).decode())
+as_json = ClassifyJson(class_names=["red", "blue"], images=[small], model=job.model_id)
+again = classify.sync(client=client, body=as_json)
+assert again.results[0].predictions[0].class_name == answer.results[0].predictions[0].class_name
+refused = get_job.sync("job_x", client=client)
+assert isinstance(refused, Problem) and refused.code == "job_not_found", refused
+assert job.model_id in [one.id for one in list_models.sync(client=client).data]
+print("The generated client adapted, polled and classified:", [r.predictions[0] for r in answer.results])
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument("--url", default="http://127.0.0.1:8000")
+    parser.add_argument("--key", default="", help="an API key, where there are keys")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="clipcite-generated-") as folder:
+        root = Path(folder)
+        python = root / "venv" / "bin" / "python"
+        venv.create(root / "venv", with_pip=True)
+        _run(python, "-m", "pip", "install", "--quiet", *GENERATOR)
+        (root / "openapi.json").write_bytes(httpx.get(f"{given.url}/openapi.json").raise_for_status().content)
+        options = [
+            "--path",
+            "openapi.json",
+            "--meta",
+            "none",
+            "--output-path",
+            "generated",
+            "--fail-on-warning",
+        ]
+        _run(python.with_name("openapi-python-client"), "generate", *options, cwd=root)
+        (root / "session.py").write_text(SESSION)
+        _run(python, "session.py", given.url, given.key, cwd=root)
+
+
+def _run(*command: str | Path, cwd: Path | None = None) -> None:
+    done = subprocess.run([str(word) for word in command], cwd=cwd, check=False)
+    if done.returncode:
+        sys.exit(f"{Path(command[0]).name} ended with status {done.returncode}.")
+
+
+if __name__ == "__main__":
+    main()

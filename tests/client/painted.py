@@ -1,0 +1,19 @@
+"""Folders of plain pictures."""
+
+from pathlib import Path
+
+from PIL import Image
+
+COLOURS = {"red": (240, 30, 20), "green": (30, 220, 40), "blue": (20, 40, 235)}
+
+
+def paint(root: Path, place: str, count: int, ending: str = "png") -> list[Path]:
+    """Plain pictures in a folder that is called after a colour, or grey ones."""
+    made = []
+    colour = COLOURS.get(Path(place).name, (120, 120, 120))
+    (root / place).mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        path = root / place / f"{number}.{ending}"
+        Image.new("RGB", (48, 40), (*colour[:2], min(255, colour[2] + 3 * number))).save(path)
+        made.append(path)
+    return made
