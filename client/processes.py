@@ -18,7 +18,7 @@ def server_missing() -> str | None:
     """How to install the server where only the client is; None where it is there."""
     if all(importlib.util.find_spec(package) for package in ("fastapi", "celery", "sqlalchemy", "torch")):
         return None
-    return "pip install 'clipcite[server,starter]'"
+    return "pip install '.[server,starter]' in a checkout of clipcite"
 
 
 def need_server() -> None:

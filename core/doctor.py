@@ -152,7 +152,7 @@ def _backbone(settings: Settings) -> Iterator[Finding]:
             yield Finding(
                 "backbone",
                 "problem",
-                f"The starter needs {' and '.join(missing)}: pip install 'clipcite[starter]'.",
+                f"The starter needs {' and '.join(missing)}: pip install '.[starter]' in the checkout.",
             )
         else:
             yield Finding("backbone", "ok", "starter (assembled at the first start, half a minute)")

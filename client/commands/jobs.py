@@ -37,8 +37,8 @@ def list_jobs(
 ) -> None:
     """Newest first."""
     with connected(url, key) as client:
-        wanted = status.value if status else None
-        found = list(islice(client.jobs(wanted, page_size=min(limit, 100)), limit))
+        every = client.jobs(status.value if status else None, page_size=min(limit, 100))
+        found = list(islice(every, limit))
     if as_json:
         print_json([job.raw for job in found])
     else:

@@ -187,8 +187,8 @@ def _status(job: Job) -> str:
 
 def _table(*columns: str) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for number, column in enumerate(columns):
-        table.add_column(column, no_wrap=number == 0, overflow="fold")
+    for column in columns:
+        table.add_column(column, no_wrap=column in {"job", "model", "status"}, overflow="fold")
     return table
 
 

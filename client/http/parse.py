@@ -1,4 +1,5 @@
-"""JSON to dataclasses. Fields that we don't know are left alone: the service may be newer than we are."""
+"""JSON to dataclasses. What is null has the field's default, and fields that we don't know are left alone:
+the service may be newer than we are."""
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -37,9 +38,8 @@ def _dataclass(kind: Any, value: Any) -> Any:
     if not isinstance(value, dict):
         raise TypeError(f"{kind.__name__} is {type(value).__name__}")
     hints = _hints(kind)
-    known = {
-        name: _value(hint, value[name]) for name, hint in hints.items() if name in value and name != "raw"
-    }
+    given = {name: value[name] for name in hints if value.get(name) is not None and name != "raw"}
+    known = {name: _value(hints[name], one) for name, one in given.items()}
     if any(field.name == "raw" for field in fields(kind)):
         known["raw"] = value
     return kind(**known)
@@ -48,8 +48,7 @@ def _dataclass(kind: Any, value: Any) -> Any:
 def _value(hint: Any, value: Any) -> Any:
     origin = get_origin(hint)
     if origin in {Union, UnionType}:
-        kinds = [one for one in get_args(hint) if one is not type(None)]
-        return None if value is None else _value(kinds[0], value)
+        return _value(next(one for one in get_args(hint) if one is not type(None)), value)
     if is_dataclass(hint):
         return _dataclass(hint, value)
     if hint is datetime:

@@ -43,9 +43,10 @@ class Dataset:
 
 def dataset_of(pictures: ByClass, test: ByClass | None = None) -> Dataset:
     """Pictures given in Python, a list for each class. Raises InvalidPictures."""
+    splits: tuple[tuple[Split, ByClass], ...] = (("train", pictures), ("test", test or {}))
     labelled = [
         Labelled(as_picture(given, f"{class_name}-{number}"), class_name, split)
-        for split, by_class in (("train", pictures), ("test", test or {}))
+        for split, by_class in splits
         for class_name, of_class in by_class.items()
         for number, given in enumerate(_several(class_name, of_class), 1)
     ]

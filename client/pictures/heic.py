@@ -16,7 +16,7 @@ def jpeg_of_heic() -> Callable[[Path], bytes]:
         import pillow_heif
     except ImportError as error:
         raise InvalidPictures(
-            "HEIC pictures need the extra: pip install 'clipcite[heic]'. Or export them as JPEG."
+            "HEIC pictures need one more package: pip install pillow-heif. Or export them as JPEG."
         ) from error
 
     def convert(path: Path) -> bytes:

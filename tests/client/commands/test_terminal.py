@@ -28,7 +28,9 @@ def terminal(service: Service, *arguments: str, **settings: str) -> "pexpect.spa
 
 
 def test_ctrl_c_detaches_and_the_job_goes_on(service: Service, folder: Path) -> None:
-    session = terminal(service, "adapt", str(folder), "--wait", "--epochs", "3000")
+    session = terminal(
+        service, "adapt", str(folder), "--wait", "--epochs", "1000", "--config", '{"batch_size": 4}'
+    )
     session.expect(r"job_\w+")
     job_id = session.match.group(0)
     session.expect("DVA")

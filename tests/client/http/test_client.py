@@ -29,7 +29,7 @@ from tests.client.painted import paint
 from tests.service.running import Service, wait_for
 
 QUICK = Retry(first_seconds=0.01)
-LONG = {"epochs": 3000, "batch_size": 4}
+LONG = {"epochs": 1000, "batch_size": 4}
 
 
 def test_adapt_wait_classify(service: Service, folder: Path) -> None:
