@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from typing import Any
 from pathlib import Path
 
 import pytest
@@ -57,16 +58,22 @@ def test_what_is_copied_exists_and_is_not_ignored() -> None:
     assert not ignored("pyproject.toml")
 
 
+def rooms(project: dict[str, Any]) -> list[str]:
+    """The installed packages, each by the folder that it lies in."""
+    setup = project["tool"]["setuptools"]
+    return [setup["package-dir"].get(name, name).replace("/", ".") for name in setup["packages"]]
+
+
 def test_the_context_is_the_packages_and_what_describes_them() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    packages = {name.split(".")[0] for name in project["tool"]["setuptools"]["packages"]}
+    packages = {name.split(".")[0] for name in rooms(project)}
     seen = {path.name for path in ROOT.iterdir() if not ignored(path.name)}
     assert seen == packages | {"pyproject.toml", project["project"]["readme"]}
 
 
 def test_every_package_is_installed() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    named = project["tool"]["setuptools"]["packages"]
+    named = rooms(project)
     there = {
         ".".join(found.parent.relative_to(ROOT).parts)
         for top in {name.split(".")[0] for name in named}
