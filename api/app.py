@@ -10,7 +10,7 @@ from fastapi import Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.formparsers import MultiPartParser
 
-from api import classify, errors, events, health, jobs, metrics, models, preflight
+from api import classify, errors, events, export, health, imports, jobs, metrics, models, preflight
 from api.adapt.routes import make_router
 from api.auth import Door, described
 from api.body import BodyGuard
@@ -62,8 +62,8 @@ def create_app(settings: Settings) -> FastAPI:
     errors.install(app)
     app.include_router(health.router)
     adapt = make_router(settings)
-    resources = (jobs.router, preflight.router, events.router, models.router, classify.router)
-    for router in (adapt, *resources):
+    jobs_and_models = (jobs.router, preflight.router, events.router, models.router)
+    for router in (adapt, *jobs_and_models, export.router, imports.router, classify.router):
         app.include_router(router, dependencies=[Depends(described)])
     metrics.install(app)
     # The last one added stands outermost.

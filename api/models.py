@@ -26,6 +26,7 @@ EXAMPLE: JsonDict = {
     "templates": ["a photo of a {}."],
     "texts": {},
     "bytes": 105725000,
+    "weights": "full",
     "created_at": "2026-11-25T02:06:03.690667Z",
     "metrics": {
         "measured_on": {"source": "none", "images": 0, "trained_images": 16},
@@ -43,13 +44,15 @@ class ModelOut(BaseModel):
     id: str
     object: Literal["model"] = "model"
     name: str | None
-    job_id: str
+    job_id: str | None
+    """None: it came in by POST /models."""
     backbone: str
     trained_classes: list[str]
     alpha: float
     templates: list[str]
     texts: dict[str, list[str]]
     bytes: int
+    weights: Literal["full", "4bit", "1bit"]
     created_at: datetime
     metrics: dict[str, Any] | None
 

@@ -235,6 +235,7 @@ class Worker:
                 manifest_key=f"{prefix}/{MANIFEST}",
                 sha256=manifest.sha256,
                 bytes=manifest.bytes,
+                weights=manifest.weights,
             )
             published = self._insist(lambda s: jobs.publish(s, claim, model, metrics))
             logger.info(

@@ -14,7 +14,7 @@ import tarfile
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -81,6 +81,31 @@ def read_archive(
     """
     try:
         return _read(file, folder, limits)
+    except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise _broken(_reason(error)) from error
+    except (NotImplementedError, ValueError, OverflowError, struct.error) as error:
+        raise _broken("its directory can't be read") from error
+
+
+def lay_out(file: BinaryIO, folder: Path, wanted: Collection[str], limits: ArchiveLimits) -> None:
+    """Lays the files that are called as `wanted` into `folder`, whatever folder of the archive holds them;
+    nothing else of it is kept.
+
+    Raises ArchiveError: unsafe, broken, too large, or with one of them twice.
+    """
+    budget = _Budget(limits.max_bytes)
+    try:
+        for member in _members(file, limits):
+            parts = _safe_parts(member.name)
+            if not parts or member.is_folder or _is_hidden(parts) or parts[-1] not in wanted:
+                continue
+            path = folder / parts[-1]
+            if path.exists():
+                raise ArchiveError(
+                    "duplicate_entry", f"The archive holds {parts[-1]!r} twice; pack one model's files only."
+                )
+            with member.open() as source:
+                _copy(b"", source, path, limits.max_bytes, budget)
     except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise _broken(_reason(error)) from error
     except (NotImplementedError, ValueError, OverflowError, struct.error) as error:
@@ -499,7 +524,7 @@ class _Budget:
 
 def _copy(start: bytes, source: IO[bytes], path: Path, max_bytes: int, budget: _Budget) -> BadPicture | None:
     size = 0
-    chunk = start
+    chunk = start or source.read(CHUNK)
     with path.open("wb") as target:
         while chunk:
             budget.take(len(chunk))

@@ -126,7 +126,7 @@ def adapt(
     """
     _check_fields(request)
     resolved = parse_config(config, settings)
-    name = _clean_name(name)
+    name = clean_name(name)
     webhook = _checked_webhook(webhook, settings)
     with database.read() as session:
         if not dry_run:
@@ -275,7 +275,8 @@ def _check_fields(request: Request) -> None:
         )
 
 
-def _clean_name(name: str | None) -> str | None:
+def clean_name(name: str | None) -> str | None:
+    """Raises InvalidRequest."""
     name = (name or "").strip()
     if len(name) > MAX_NAME_LENGTH or not name.isprintable():
         raise InvalidRequest(

@@ -2,10 +2,11 @@
 
 import copy
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import open_clip
 import torch
@@ -18,6 +19,8 @@ from core.clip.config import STARTER
 from core.clip.errors import BackboneUnavailable, ClipCiteError, UnknownBackbone
 from core.clip.starter import starter_folder, starter_identity
 
+PREPROCESS_DEFAULTS: Mapping[str, Any] = asdict(PreprocessCfg())
+"""What open_clip takes where a folder does not say."""
 LOCAL = "local-dir:"
 HUB = "hf-hub:"
 # Never trained and never ensembled: the temperature of the pre-trained network (and SigLIP's bias).
@@ -41,6 +44,10 @@ class Backbone:
     """N sentences to token ids [N, L]."""
     sha256: str
     """Of what the network was made from: what an adapted model is bound to."""
+    open_clip_config: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """As open_clip_config.json has it: what a copy of this network is made by."""
+    tokenizer: Any = field(default=None, compare=False, repr=False)
+    """open_clip's own."""
 
     @property
     def device(self) -> torch.device:
@@ -89,17 +96,19 @@ def load_backbone(
             f"The backbone {name!r} could not be loaded on {device} ({type(error).__name__}). Check its "
             "files, the device, that the cache can be written, and for a hub name that the hub is there."
         ) from error
-    config = open_clip.get_model_preprocess_cfg(model)
-    size = config["size"] if isinstance(config["size"], int) else config["size"][0]
+    preprocess = open_clip.get_model_preprocess_cfg(model)
+    size = preprocess["size"] if isinstance(preprocess["size"], int) else preprocess["size"][0]
     return Backbone(
         name=name,
         model=model,
         image_size=size,
-        mean=tuple(config["mean"]),
-        std=tuple(config["std"]),
-        preprocess=image_transform_v2(PreprocessCfg(**config), is_train=False),
+        mean=tuple(preprocess["mean"]),
+        std=tuple(preprocess["std"]),
+        preprocess=image_transform_v2(PreprocessCfg(**preprocess), is_train=False),
         tokenize=_trimmed(tokenizer),
         sha256=starter_identity(size) if name == STARTER else _identity(found.weights, size),
+        open_clip_config={"model_cfg": _architecture(found, size), "preprocess_cfg": preprocess},
+        tokenizer=tokenizer,
     )
 
 
@@ -152,6 +161,19 @@ def _find(identifier: str, cache: Path) -> _Found:
     weights = _download(identifier, entry, cache)
     # OpenAI's weights were trained with QuickGELU; open_clip only warns when that is forgotten.
     return _Found(architecture, tag, bool(entry.get("quick_gelu")), weights)
+
+
+def _architecture(found: _Found, image_size: int) -> dict[str, Any]:
+    """open_clip's description of the network, with what was asked for beyond its name."""
+    if found.architecture.startswith((LOCAL, HUB)):
+        beside = json.loads((found.weights.parent / "open_clip_config.json").read_text(encoding="utf-8"))
+        config = beside.get("model_cfg", beside)
+    else:
+        config = open_clip.get_model_config(found.architecture)
+    if found.quick_gelu:
+        config["quick_gelu"] = True
+    config["vision_cfg"]["image_size"] = image_size
+    return cast(dict[str, Any], config)
 
 
 def _download(name: str, entry: dict[str, object], cache: Path) -> Path:

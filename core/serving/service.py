@@ -4,8 +4,9 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -263,6 +264,20 @@ class Serving:
             return WarmClassifier(Classifier(backbone, self._weights(row, backbone), alpha), shared=False)
 
         return self._warm.get((row.id, alpha), load, wait_seconds=self.settings.model_load_seconds)
+
+    @contextmanager
+    def lend(self, row: Model) -> Iterator[tuple[Backbone, Weights]]:
+        """An adapted model in its parts, which nobody changes.
+
+        Raises ModelNotFound, ModelUnavailable, BackboneUnavailable, StorageUnavailable.
+        """
+        with self.backbone(row.backbone, row.image_size) as backbone:
+            yield backbone, self._weights(row, backbone)
+
+    @contextmanager
+    def backbone(self, name: str, image_size: int | None) -> Iterator[Backbone]:
+        """One of the operator's, which nobody changes. Raises BackboneUnavailable."""
+        yield self._backbone(name, image_size)
 
     def _weights(self, row: Model, backbone: Backbone) -> Weights:
         self._unavailable.check(row.id)

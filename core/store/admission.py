@@ -1,13 +1,15 @@
-"""Whether a job may be made: within its owner's quotas, and not already made by the same request."""
+"""Whether a job or a model may be made: within its owner's quotas, and not yet made by the same request."""
 
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from core.settings import Settings
-from core.store import idempotency, jobs, owners, webhooks
+from core.store import idempotency, jobs, models, owners, webhooks
 from core.store.idempotency import Once
-from core.store.tables import Job
+from core.store.models import NewModel
+from core.store.session import database_now
+from core.store.tables import Job, Model
 
 
 def check_early(session: Session, owner: str, idempotency_key: str | None, settings: Settings) -> None:
@@ -35,9 +37,23 @@ def admit(session: Session, settings: Settings, once: Once | None, *, owner: str
         if known is not None:
             return known
         idempotency.remember(session, owner, once, job["job_id"])
-    reserved = owners.expected_model_bytes(session, job["config"]["backbone"])
+    reserved = owners.expected_model_bytes(
+        session, job["config"]["backbone"], job["config"].get("weights", "full")
+    )
     pictures = sum(picture.bytes for picture in job["pictures"])
     owners.check_quotas(session, owner, settings, more_bytes=pictures + reserved)
     if job.get("webhook") is not None:
         webhooks.secret(session, owner)  # there must be one to sign with when the job has ended
     return jobs.create(session, owner=owner, reserved_bytes=reserved, **job)
+
+
+def admit_model(session: Session, settings: Settings, model: NewModel, *, owner: str) -> Model:
+    """Add a model that no job has made.
+
+    The owner is locked: no two requests find room at the same time.
+
+    Raises ModelQuota, ByteQuota.
+    """
+    owners.lock(session, owner)
+    owners.check_room(session, owner, settings, more_bytes=model.bytes)
+    return models.add_model(session, model, owner=owner, job_id=None, metrics=None, at=database_now(session))

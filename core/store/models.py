@@ -31,6 +31,8 @@ class NewModel:
     manifest_key: str
     sha256: str
     bytes: int
+    weights: str
+    """How the change of the backbone is stored."""
 
 
 def add_model(
@@ -38,13 +40,16 @@ def add_model(
     model: NewModel,
     *,
     owner: str,
-    job_id: str,
+    job_id: str | None,
     metrics: dict[str, Any] | None,
     at: datetime,
-) -> None:
-    """Only for `jobs.publish`: a model and the success of its job are one."""
-    session.add(Model(**asdict(model), owner=owner, job_id=job_id, metrics=metrics, created_at=at))
+) -> Model:
+    """Only for `jobs.publish`, since a model and the success of its job are one, and for
+    `admission.admit_model`."""
+    row = Model(**asdict(model), owner=owner, job_id=job_id, metrics=metrics, created_at=at)
+    session.add(row)
     session.flush()
+    return row
 
 
 def get(session: Session, model_id: str, *, owner: str) -> Model:

@@ -71,13 +71,20 @@ def check_quotas(session: Session, owner: str, settings: Settings, *, more_bytes
     Raises:
         QueueQuota, ModelQuota, ByteQuota: what has to happen first.
     """
-    queued, running = (_count(session, owner, status) for status in (QUEUED, RUNNING))
+    queued = _count(session, owner, QUEUED)
     if 0 < settings.max_queued_jobs <= queued:
         raise QueueQuota(
             f"{queued} of your jobs are waiting, and no more than {settings.max_queued_jobs} may. Send it "
             "again when one has begun, or cancel one with POST /jobs/{id}/cancel."
         )
+    check_room(session, owner, settings, more_bytes=more_bytes)
+
+
+def check_room(session: Session, owner: str, settings: Settings, *, more_bytes: int) -> None:
+    """Whether one more model fits in, of so many bytes (pictures to make it from included). Certain only
+    while the owner is locked. Raises ModelQuota, ByteQuota."""
     if settings.max_models:
+        queued, running = (_count(session, owner, status) for status in (QUEUED, RUNNING))
         models = session.scalar(select(func.count()).select_from(Model).where(Model.owner == owner)) or 0
         if models + queued + running >= settings.max_models:
             raise ModelQuota(
@@ -88,7 +95,7 @@ def check_quotas(session: Session, owner: str, settings: Settings, *, more_bytes
         stored = stored_bytes(session, owner)
         if stored + more_bytes > settings.max_stored_bytes:
             raise ByteQuota(
-                f"Your pictures and models take {stored:,} bytes and this job needs {more_bytes:,}; at most "
+                f"Your pictures and models take {stored:,} bytes and this needs {more_bytes:,} more; at most "
                 f"{settings.max_stored_bytes:,} are allowed. Remove jobs with DELETE /jobs/{{id}} (their "
                 "models stay) or models with DELETE /models/{id} first."
             )
@@ -102,9 +109,10 @@ def stored_bytes(session: Session, owner: str) -> int:
     return int(session.scalars(jobs).one()) + int(session.scalars(models).one())
 
 
-def expected_model_bytes(session: Session, backbone: str) -> int:
-    """As large as this backbone's largest model so far; 0 before there is one."""
-    return session.scalar(select(func.max(Model.bytes)).where(Model.backbone == backbone)) or 0
+def expected_model_bytes(session: Session, backbone: str, weights: str) -> int:
+    """As large as the largest model of this backbone so far that is stored alike; 0 before there is one."""
+    alike = select(func.max(Model.bytes)).where(Model.backbone == backbone, Model.weights == weights)
+    return session.scalar(alike) or 0
 
 
 def may_start(session: Session, owner: str, max_running: int) -> bool:

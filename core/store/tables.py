@@ -227,8 +227,8 @@ class Model(Base):
     id: Mapped[str] = mapped_column(_Id, primary_key=True)
     owner: Mapped[str] = mapped_column(ForeignKey("owners.name"))
     name: Mapped[str | None] = mapped_column(Text)
-    job_id: Mapped[str] = mapped_column(_Id)
-    """No foreign key: a job may be deleted, its model stays."""
+    job_id: Mapped[str | None] = mapped_column(_Id)
+    """No foreign key: a job may be deleted, its model stays. None: it was adapted elsewhere."""
     backbone: Mapped[str] = mapped_column(Text)
     image_size: Mapped[int | None]
     classes: Mapped[list[str]] = mapped_column(_Json)
@@ -239,5 +239,7 @@ class Model(Base):
     manifest_key: Mapped[str] = mapped_column(Text)
     sha256: Mapped[str] = mapped_column(String(64))
     bytes: Mapped[int] = mapped_column(BigInteger)
+    weights: Mapped[str] = mapped_column(String(8), server_default="full")
+    """How the change of the backbone is stored."""
     metrics: Mapped[dict[str, Any] | None] = mapped_column(_Json)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)

@@ -36,7 +36,7 @@ JOB_KEYS = {
 }
 MODEL_KEYS = {
     *("id", "object", "name", "job_id", "backbone", "trained_classes", "alpha", "templates", "texts"),
-    *("bytes", "created_at", "metrics"),
+    *("bytes", "weights", "created_at", "metrics"),
 }
 
 File = tuple[str, bytes]
@@ -76,10 +76,14 @@ class Service:
             rows = [f"row {row}" for table in (Job, Picture) for row in session.scalars(select(table.id))]
             rows += [f"event of {row}" for row in session.scalars(select(JobEvent.job_id))]
         blobs = [f"blob {blob.key}" for blob in self.blobs.list("")]
+        temp = [f"temporary {name}" for name in self.temp_files()]
+        return [*rows, *blobs, *temp]
+
+    def temp_files(self) -> list[str]:
+        """What lies where requests are worked on."""
         scratch = self.settings.scratch()
         folders = (self.temp, scratch) if scratch.is_dir() else (self.temp,)
-        temp = [f"temporary {path.name}" for folder in folders for path in folder.iterdir()]
-        return [*rows, *blobs, *temp]
+        return [path.name for folder in folders for path in folder.iterdir()]
 
     def left_behind(self) -> list[str]:
         """What is stored, and no longer afterwards: for tests that share an application."""

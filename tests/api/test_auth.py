@@ -25,6 +25,8 @@ ROUTES = [
     ("GET", "/models"),
     ("GET", "/models/mdl_x"),
     ("DELETE", "/models/mdl_x"),
+    ("GET", "/models/mdl_x/export"),
+    ("POST", "/models"),
     ("POST", "/classify"),
     ("GET", "/metrics"),
 ]

@@ -125,6 +125,8 @@ SCOPES_OF_ROUTES = {
     ("GET", "/models"): {"adapt", "classify"},
     ("GET", "/models/mdl_x"): {"adapt", "classify"},
     ("DELETE", "/models/mdl_x"): {"adapt"},
+    ("GET", "/models/mdl_x/export"): {"adapt"},
+    ("POST", "/models"): {"adapt"},
     ("POST", "/classify"): {"classify"},
     ("GET", "/metrics"): {"admin"},
 }

@@ -79,6 +79,8 @@ OPERATIONS = [
     "GET /models",
     "GET /models/{model_id}",
     "DELETE /models/{model_id}",
+    "GET /models/{model_id}/export",
+    "POST /models",
     "POST /classify",
     "GET /healthz",
     "GET /readyz",
@@ -144,6 +146,7 @@ def test_real_answers_fit_the_document(shared: Service, api: Any) -> None:
     model = client.get("/models").json()["data"][0]["id"]
     claim = samples.claimed(shared.database, samples.new_job(shared.database))
     picture = [("images", shots()["images"][0])]
+    delta = client.get(f"/models/{model}/export", params={"format": "delta"}).content
     for method, path, response in (
         ("POST", "/adapt", client.post("/adapt", **form(**shots()))),
         ("POST", "/adapt", client.post("/adapt", **form(**shots(["one"])))),
@@ -162,6 +165,10 @@ def test_real_answers_fit_the_document(shared: Service, api: Any) -> None:
         ("DELETE", "/jobs/{job_id}", client.delete(f"/jobs/{job}")),
         ("GET", "/models", client.get("/models")),
         ("GET", "/models/{model_id}", client.get(f"/models/{model}")),
+        ("GET", "/models/{model_id}/export", client.get(f"/models/{model}/export")),
+        ("GET", "/models/{model_id}/export", client.get("/models/mdl_x/export")),
+        ("POST", "/models", client.post("/models", files=[("archive", ("model.zip", delta))])),
+        ("POST", "/models", client.post("/models", files=[("archive", ("model.zip", b"none"))])),
         ("GET", "/readyz", client.get("/readyz")),
         ("GET", "/healthz", client.get("/healthz")),
     ):

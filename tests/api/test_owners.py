@@ -74,6 +74,10 @@ def own_pictures() -> dict[str, Any]:
     return form(**shots())
 
 
+def no_model() -> dict[str, Any]:
+    return {"files": [("archive", ("model.zip", crafted.zip_of({"a.txt": b"nothing"})))]}
+
+
 Case = dict[str, Any]
 # What the other team sends, with the first team's ids where the path or the body has a place for one.
 CASES: dict[tuple[str, str], Case] = {
@@ -87,6 +91,8 @@ CASES: dict[tuple[str, str], Case] = {
     ("GET", "/models"): {"status": 200, "cursor": "model"},
     ("GET", "/models/{model_id}"): {"status": 404},
     ("DELETE", "/models/{model_id}"): {"status": 404},
+    ("GET", "/models/{model_id}/export"): {"status": 404},
+    ("POST", "/models"): {"status": 422, "given": no_model},
     ("POST", "/classify"): {"status": 404, "given": classify},
     ("GET", "/metrics"): {"status": 200},
 }

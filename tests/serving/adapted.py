@@ -25,11 +25,11 @@ from core.store.session import Database
 CLASSES = ("red fox", "Badger")
 
 
-def moved(backbone: Backbone, seed: int = 1) -> dict[str, Tensor]:
+def moved(backbone: Backbone, seed: int = 1, size: float = 0.05) -> dict[str, Tensor]:
     """θ_1: every tower parameter with noise, far enough that the answers change."""
     generator = torch.Generator().manual_seed(seed)
     return {
-        name: (p.detach() + 0.05 * torch.randn(p.shape, generator=generator)).contiguous()
+        name: (p.detach() + size * torch.randn(p.shape, generator=generator)).contiguous()
         for name, p in tower_parameters(backbone.model).items()
     }
 
@@ -77,6 +77,7 @@ def publish_model(
         manifest_key=f"models/{model_id}/{MANIFEST}",
         sha256=manifest.sha256,
         bytes=manifest.bytes,
+        weights=manifest.weights,
     )
     counts = [{"name": name, "images": 4, "test_images": 0} for name in classes]
     with database.write() as session:

@@ -50,6 +50,7 @@ def new_model(**given: Any) -> NewModel:
         "manifest_key": "models/x/manifest",
         "sha256": "0" * 64,
         "bytes": 5_000_000_000,
+        "weights": "full",
         **given,
     }
     return NewModel(**fields)

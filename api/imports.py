@@ -1,0 +1,239 @@
+"""POST /models: a model that was adapted elsewhere."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+from fastapi import APIRouter, File, Form, Request, Response, UploadFile
+from pydantic import TypeAdapter, ValidationError
+
+from api.adapt.archive import ArchiveError, ArchiveLimits, lay_out
+from api.adapt.intake import Upload
+from api.adapt.routes import clean_name as _clean_name
+from api.adapt.schemas import Sentences
+from api.deps import TheBlobs, TheDatabase, TheOwner, TheServing, TheSettings
+from api.errors import InvalidRequest, invalid_model, responses
+from api.export import one_at_a_time
+from api.models import ModelOut
+from core.clip.config import AdaptConfig, StoredWeights, resolve_config
+from core.clip.errors import InvalidClassNames, InvalidConfig, UnknownBackbone
+from core.clip.imported import WANTED, Found, look_at, read_weights
+from core.clip.manifest import MANIFEST, WEIGHTS, file_sha256
+from core.clip.prompts import clean_class_name, same_class
+from core.clip.weights import save_weights
+from core.scratch import scratch_folder
+from core.settings import Settings
+from core.store import admission, models
+from core.store.blobs import Blobs
+from core.store.errors import DatabaseUnavailable
+from core.store.ids import new_id
+from core.store.models import NewModel
+from core.store.session import Database
+
+MAX_ENTRIES = 1_000
+MAX_CLASSES = 10_000
+SAID = ("backbone", "alpha", "templates", "texts", "weights")
+"""Of the settings: what holds for a model that was not trained here."""
+SHAPES: Mapping[str, TypeAdapter[Any]] = {
+    "classes": TypeAdapter(list[str]),
+    "templates": TypeAdapter(Sentences),
+    "texts": TypeAdapter(dict[str, Sentences]),
+}
+FIELDS = ("archive", "backbone", "name", "classes", "alpha", "templates", "texts", "weights")
+
+router = APIRouter(
+    prefix="/models",
+    tags=["models"],
+    form_limits={"max_files": 2, "max_fields": len(FIELDS) + 1, "max_part_size": 1_000_000},
+)
+
+
+@router.post("", status_code=201, responses=responses(400, 401, 408, 409, 413, 422, 503, 507))
+def import_model(
+    *,
+    request: Request,
+    response: Response,
+    settings: TheSettings,
+    database: TheDatabase,
+    blobs: TheBlobs,
+    serving: TheServing,
+    owner: TheOwner,
+    archive: Annotated[
+        UploadFile,
+        File(
+            description="A .zip of an open_clip folder (open_clip_config.json and "
+            "open_clip_model.safetensors) or of a delta, both as GET /models/{id}/export gives them."
+        ),
+    ],
+    backbone: Annotated[
+        str | None,
+        Form(
+            description="What it was adapted from, as this service calls it; default: what the archive says."
+        ),
+    ] = None,
+    name: Annotated[str | None, Form(description="A name for the model.")] = None,
+    classes: Annotated[
+        str | None,
+        Form(
+            description="The class names that it was trained on, a JSON list; default: what it says itself.",
+            examples=['["red fox", "badger"]'],
+        ),
+    ] = None,
+    alpha: Annotated[
+        float | None, Form(ge=0, le=1, description="Its default α; without a word from the archive 1.")
+    ] = None,
+    templates: Annotated[str | None, Form(description="A JSON list, as in POST /adapt.")] = None,
+    texts: Annotated[str | None, Form(description="A JSON object, as in POST /adapt.")] = None,
+    weights: Annotated[
+        Literal["full", "4bit", "1bit"],
+        Form(description="How the change of an open_clip folder is kept; a delta is kept as it is."),
+    ] = "full",
+) -> ModelOut:
+    """Bring a model. It is kept as the change of a backbone that this service has, and serves like any
+    other."""
+    _check_fields(request)
+    given_name = _clean_name(name)
+    with scratch_folder(settings.scratch()) as scratch:
+        folder = scratch / "model"
+        folder.mkdir()
+        _unpack(cast(Upload, archive), folder, settings)
+        found = look_at(folder)
+        config = _resolved(found, settings, backbone, alpha, templates, texts, weights)
+        names = _class_names(found.classes if classes is None else _json(classes, "classes"))
+        with one_at_a_time(), serving.backbone(config.backbone, found.image_size) as known:
+            kept = read_weights(folder, found, known, config.weights, classes=len(names))
+            manifest = save_weights(
+                scratch,
+                kept,
+                backbone=known,
+                class_names=names,
+                config={field: config.to_dict()[field] for field in SAID},
+            )
+        model = NewModel(
+            id=(model_id := new_id("mdl")),
+            name=given_name or _clean_name(found.name),
+            backbone=config.backbone,
+            image_size=manifest.image_size,
+            classes=list(names),
+            alpha=config.alpha,
+            templates=list(config.templates),
+            texts={of: list(sentences) for of, sentences in config.texts.items()},
+            weights_key=f"{models.blobs_of(model_id)}/{WEIGHTS}",
+            manifest_key=f"{models.blobs_of(model_id)}/{MANIFEST}",
+            sha256=manifest.sha256,
+            bytes=manifest.bytes,
+            weights=manifest.weights,
+        )
+        answer = _publish(scratch, model, owner, settings, database, blobs)
+    response.headers["Location"] = f"/models/{model_id}"
+    return answer
+
+
+def _publish(
+    folder: Path, model: NewModel, owner: str, settings: Settings, database: Database, blobs: Blobs
+) -> ModelOut:
+    """The files under a name that was never used, then the row: as a worker does it."""
+    committing = False
+    try:
+        for key in (model.weights_key, model.manifest_key):
+            file = folder / key.rpartition("/")[2]
+            blobs.put(key, file)
+            blobs.verify(key, bytes=file.stat().st_size, sha256=file_sha256(file))
+        with database.write() as session:
+            answer = ModelOut.of(admission.admit_model(session, settings, model, owner=owner))
+            committing = True
+    except DatabaseUnavailable:
+        # Perhaps it was committed all the same; the sweep removes what nobody owns.
+        if not committing:
+            blobs.delete_prefix(models.blobs_of(model.id))
+        raise
+    except BaseException:
+        blobs.delete_prefix(models.blobs_of(model.id))
+        raise
+    return answer
+
+
+def _unpack(archive: Upload, folder: Path, settings: Settings) -> None:
+    most = settings.max_request_bytes  # nothing in it shrinks much
+    limits = ArchiveLimits(max_bytes=most, max_entries=MAX_ENTRIES)
+    try:
+        lay_out(archive.file, folder, WANTED, limits)
+    except ArchiveError as error:
+        if error.code == "archive_too_large":
+            detail = (
+                f"The archive unpacks to more than {most:,} bytes, or holds more than {MAX_ENTRIES:,} files."
+            )
+            raise ArchiveError(error.code, f"{detail} Pack the model's files only.", 413) from error
+        raise
+
+
+def _resolved(
+    found: Found,
+    settings: Settings,
+    backbone: str | None,
+    alpha: float | None,
+    templates: str | None,
+    texts: str | None,
+    weights: StoredWeights,
+) -> AdaptConfig:
+    """What the form says, else the archive, else the backbone's recipe.
+
+    Raises:
+        UnknownBackbone: not on the operator's list.
+        InvalidRequest: one of the values is out of its range.
+    """
+    named = backbone or found.backbone or settings.backbone
+    known = settings.known_backbone(named)
+    if known is None:
+        raise UnknownBackbone(
+            f"There is no backbone {named!r} here. Say in the field `backbone` what this service calls it; "
+            "the operator lists backbones in CLIPCITE_BACKBONES, or folders below CLIPCITE_BACKBONE_FOLDER."
+        )
+    given: dict[str, Any] = {"image_size": found.image_size, "weights": weights}
+    given["alpha"] = alpha if alpha is not None else 1.0 if found.alpha is None else found.alpha
+    own = found.templates if templates is None else _json(templates, "templates")
+    if own is not None:
+        given["templates"] = own
+    given["texts"] = found.texts if texts is None else _json(texts, "texts")
+    try:
+        return resolve_config(backbone=known, **given)
+    except InvalidConfig as error:
+        item = {"pointer": f"/{error.field}", "detail": error.detail}
+        raise InvalidRequest(error.detail, [item], code=error.code) from error
+
+
+def _class_names(given: Sequence[str]) -> tuple[str, ...]:
+    """Raises InvalidRequest: a name is not clean, or there twice."""
+    try:
+        names = tuple(clean_class_name(name) for name in given)
+    except InvalidClassNames as error:
+        raise InvalidRequest(
+            error.detail, [{"pointer": "/classes", "detail": error.detail}], code=error.code
+        ) from error
+    if len(names) > MAX_CLASSES or len({same_class(name) for name in names}) != len(names):
+        detail = f"classes must be at most {MAX_CLASSES:,} names, each there once."
+        raise InvalidRequest(detail, [{"pointer": "/classes", "detail": detail}])
+    return names
+
+
+def _json(text: str, field: str) -> Any:
+    """A form field that holds JSON of its type. Raises InvalidRequest."""
+    try:
+        return SHAPES[field].validate_json(text)
+    except ValidationError as error:
+        raise invalid_model(error, f"/{field}") from error
+
+
+def _check_fields(request: Request) -> None:
+    form = request._form  # parsed by FastAPI for the parameters above
+    given = [name for name, _ in (form.multi_items() if form else ())]
+    odd = sorted({name for name in given if name not in FIELDS or given.count(name) > 1})
+    if odd:
+        raise InvalidRequest(
+            f"The field {odd[0][:60]!r} is unknown or given more than once; the fields are "
+            f"{', '.join(FIELDS)}.",
+            [
+                {"pointer": f"/{name[:60]}", "detail": "Unknown, or given more than once."}
+                for name in odd[:100]
+            ],
+        )

@@ -1,0 +1,115 @@
+"""An adapted model as a folder that open_clip loads without this software, at one α."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from safetensors.torch import save_file
+from torch import nn
+
+from core.clip.backbone import Backbone
+from core.clip.card import LOAD_DELTA, LOAD_PLAINLY, LOAD_WITH_SCRIPT, About, licence_of, model_card
+
+CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
+CARD, ABOUT, LOADER = "README.md", "clipcite.json", "load.py"
+FORMAT = 1
+
+
+def write_open_clip_folder(folder: Path, backbone: Backbone, network: nn.Module, about: About) -> None:
+    """Fill an existing folder. Raises OSError.
+
+    Args:
+        network: the backbone's with θ(α) in it.
+    """
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
+    _write_json(folder / CONFIG, relocated(backbone.open_clip_config))
+    _write_json(folder / ABOUT, describe(about))
+    save_tokenizer(folder, backbone)
+    hugging_face = "hf_model_name" in backbone.open_clip_config["model_cfg"]["text_cfg"]
+    if hugging_face:
+        # open_clip asks a hub for the shape of the text tower, unless it is given an absolute path, which
+        # nobody knows before the folder lies in its place.
+        cast(Any, network).text.config.save_pretrained(folder)
+        (folder / LOADER).write_text(LOADER_CODE, encoding="utf-8")
+    loading = LOAD_WITH_SCRIPT if hugging_face else LOAD_PLAINLY
+    (folder / CARD).write_text(model_card(about, loading), encoding="utf-8")
+
+
+def describe_delta(folder: Path, about: About) -> None:
+    """Lay what is to be told beside the stored weights and their manifest. Raises OSError."""
+    _write_json(folder / ABOUT, describe(about))
+    (folder / CARD).write_text(model_card(about, LOAD_DELTA), encoding="utf-8")
+
+
+def save_tokenizer(folder: Path, backbone: Backbone) -> None:
+    """Its files, where they do not come with open_clip itself."""
+    if "hf_tokenizer_name" in backbone.open_clip_config["model_cfg"]["text_cfg"]:
+        backbone.tokenizer.tokenizer.save_pretrained(folder)
+
+
+def relocated(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration without paths of this machine, and without a wish for other pre-trained parts."""
+    model = {**config["model_cfg"]}
+    model["vision_cfg"] = {**model["vision_cfg"]}
+    model["text_cfg"] = {**model["text_cfg"]}
+    if "timm_model_name" in model["vision_cfg"]:
+        model["vision_cfg"]["timm_model_pretrained"] = False
+    if "hf_model_name" in model["text_cfg"]:
+        model["text_cfg"].update(hf_model_name=".", hf_model_pretrained=False)
+    if "hf_tokenizer_name" in model["text_cfg"]:
+        model["text_cfg"]["hf_tokenizer_name"] = "."
+    return {"model_cfg": model, "preprocess_cfg": dict(config["preprocess_cfg"])}
+
+
+def describe(about: About) -> dict[str, Any]:
+    """What `clipcite.json` says; an import reads it."""
+    return {
+        "format": FORMAT,
+        "id": about.id,
+        "name": about.name,
+        "backbone": about.backbone,
+        "backbone_sha256": about.backbone_sha256,
+        "image_size": about.image_size,
+        "alpha": about.alpha,
+        "weights": about.weights,
+        "classes": list(about.classes),
+        "templates": list(about.templates),
+        "texts": {name: list(texts) for name, texts in about.texts.items()},
+        "metrics": about.metrics,
+        "licence": licence_of(about.backbone),
+    }
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+LOADER_CODE = '''"""Loads the model beside this file. Needs open_clip_torch and transformers, no network."""
+
+import json
+from pathlib import Path
+
+import open_clip
+
+FOLDER = Path(__file__).resolve().parent
+
+
+def load(device="cpu"):
+    """(model in eval mode, preprocess, tokenizer)."""
+    path = FOLDER / "open_clip_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    text = config["model_cfg"]["text_cfg"]
+    if text["hf_model_name"] != str(FOLDER):  # open_clip wants an absolute path
+        text["hf_model_name"] = text["hf_tokenizer_name"] = str(FOLDER)
+        path.write_text(json.dumps(config, indent=2, ensure_ascii=False), encoding="utf-8")
+    name = f"local-dir:{FOLDER}"
+    model, _, preprocess = open_clip.create_model_and_transforms(name, device=device)
+    return model.eval(), preprocess, open_clip.get_tokenizer(name)
+
+
+if __name__ == "__main__":
+    load()
+    print(f"It can be loaded: local-dir:{FOLDER}")
+'''

@@ -1,0 +1,125 @@
+"""An adapted model as two ONNX graphs, at one α, with the same outputs as the network's."""
+
+import json
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from core.clip.backbone import Backbone
+from core.clip.card import LOAD_ONNX, About, model_card
+from core.clip.errors import ClipCiteError
+from core.clip.export import ABOUT, CARD, describe, save_tokenizer
+
+IMAGE, TEXT, USE = "image.onnx", "text.onnx", "onnx.json"
+OPSET = 18
+MOST_DIFFERENT = 1e-5
+"""Between a graph's normalised features and the network's."""
+SENTENCES = ("a photo of a red fox.", "a blurry photo of two small boats on a lake, seen from above.", "x")
+
+
+class OnnxDiffers(ClipCiteError):
+    code = "onnx_differs"
+    status = 500
+
+
+class _Image(nn.Module):
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return F.normalize(self.network.encode_image(pixels), dim=-1)  # type: ignore[operator]
+
+
+class _Text(nn.Module):
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return F.normalize(self.network.encode_text(tokens), dim=-1)  # type: ignore[operator]
+
+
+@torch.no_grad()
+def write_onnx_folder(folder: Path, backbone: Backbone, network: nn.Module, about: About) -> None:
+    """Fill an existing folder.
+
+    Args:
+        network: the backbone's with θ(α) in it.
+
+    Raises:
+        OnnxDiffers: a graph gives other features than the network.
+        OSError: the disk is full, for example.
+    """
+    network = network.cpu()
+    tokens = backbone.tokenizer(list(SENTENCES))  # with all of its padding: one length
+    pixels = (
+        torch.linspace(-2, 2, 3 * 3 * backbone.image_size**2).view(3, 3, *[backbone.image_size] * 2).sin()
+    )
+    _write(folder / IMAGE, _Image(network), "pixels", pixels)
+    _write(folder / TEXT, _Text(network), "tokens", tokens)
+    (folder / USE).write_text(json.dumps(_use(backbone, tokens), indent=2) + "\n", encoding="utf-8")
+    (folder / ABOUT).write_text(
+        json.dumps(describe(about), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
+    save_tokenizer(folder, backbone)
+    (folder / CARD).write_text(model_card(about, LOAD_ONNX), encoding="utf-8")
+
+
+def _write(path: Path, module: nn.Module, name: str, example: Tensor) -> None:
+    """The graph of a module for any number of rows, checked on other numbers than it was made with."""
+    batch = torch.export.Dim("batch")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of PyTorch's own innards
+        torch.onnx.export(
+            module.eval(),
+            (example[:2],),
+            str(path),
+            input_names=[name],
+            output_names=["features"],
+            dynamic_shapes=({0: batch},),
+            opset_version=OPSET,
+            external_data=False,
+            dynamo=True,
+            verbose=False,
+        )
+    onnx.checker.check_model(str(path))
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    for rows in (example, example[:1]):
+        (found,) = session.run(["features"], {name: rows.numpy()})
+        different = float(np.abs(found - module(rows).numpy()).max())
+        if not different <= MOST_DIFFERENT:
+            raise OnnxDiffers(
+                f"The ONNX graph {path.name} gives other features than the network (by {different:.1e}), so "
+                "it is not handed out. Ask for format=open_clip, and report the backbone's name."
+            )
+
+
+def _use(backbone: Backbone, tokens: Tensor) -> Mapping[str, Any]:
+    """What a program needs to know to feed the graphs."""
+    config = backbone.open_clip_config
+    return {
+        "image": {
+            "file": IMAGE,
+            "input": {"name": "pixels", "type": "float32", "shape": ["batch", 3, *[backbone.image_size] * 2]},
+            "preprocess": config["preprocess_cfg"],
+        },
+        "text": {
+            "file": TEXT,
+            "input": {"name": "tokens", "type": "int64", "shape": ["batch", tokens.shape[1]]},
+            "tokenizer": config["model_cfg"]["text_cfg"].get("hf_tokenizer_name") and "tokenizer.json",
+        },
+        "output": {"name": "features", "normalised": True},
+        "logit_scale": backbone.logit_scale,
+        "opset": OPSET,
+    }

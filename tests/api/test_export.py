@@ -1,0 +1,107 @@
+"""GET /models/{id}/export; what open_clip and onnxruntime make of it: tests/clip/test_export.py."""
+
+import io
+import json
+import sys
+import zipfile
+
+import pytest
+import torch
+from safetensors.torch import load
+
+import api.export
+from core.clip.backbone import Backbone, tower_parameters
+from core.clip.delta import encode
+from core.store import models
+from core.store.owners import DEFAULT_OWNER
+from tests.api.service import Service, assert_problem
+from tests.serving.adapted import moved, publish_model
+
+
+def exported(service: Service, model: str, **query: object) -> zipfile.ZipFile:
+    response = service.client.get(f"/models/{model}/export", params=query)
+    assert response.status_code == 200, response.text
+    assert response.headers["content-type"] == "application/zip"
+    assert int(response.headers["content-length"]) == len(response.content)
+    assert f"{model}-" in response.headers["content-disposition"]
+    archive = zipfile.ZipFile(io.BytesIO(response.content))
+    assert archive.testzip() is None
+    return archive
+
+
+def test_the_network_at_the_asked_alpha(fresh: Service, backbone: Backbone) -> None:
+    theta_0, theta_1 = tower_parameters(backbone.model), moved(backbone)
+    model = publish_model(fresh.database, fresh.blobs, backbone, theta_1=theta_1, alpha=0.6, weights="1bit")
+    delta = encode(theta_0, theta_1, "1bit")
+    for query, alpha in (({}, 0.6), ({"alpha": 0}, 0.0), ({"alpha": 0.29}, 0.29), ({"alpha": 1}, 1.0)):
+        archive = exported(fresh, model, **query)
+        state = load(archive.read("open_clip_model.safetensors"))
+        assert all(torch.equal(state[name], t) for name, t in delta.theta(theta_0, alpha).items())
+        about = json.loads(archive.read("clipcite.json"))
+        assert (about["alpha"], about["weights"], about["id"]) == (alpha, "1bit", model)
+        assert f"α = {alpha}" in archive.read("README.md").decode()
+    assert fresh.temp_files() == []
+
+
+def test_a_delta_is_the_stored_files(fresh: Service, backbone: Backbone) -> None:
+    model = publish_model(fresh.database, fresh.blobs, backbone, weights="4bit")
+    archive = exported(fresh, model, format="delta")
+    with fresh.database.read() as session:
+        row = models.get(session, model, owner=DEFAULT_OWNER)
+    assert archive.read("weights.safetensors") == fresh.blobs.get(row.weights_key)
+    assert archive.read("manifest.json") == fresh.blobs.get(row.manifest_key)
+    assert set(archive.namelist()) == {"weights.safetensors", "manifest.json", "clipcite.json", "README.md"}
+
+
+@pytest.mark.parametrize(
+    ("query", "pointer"),
+    [
+        ({"alpha": 1.01}, "/alpha"),
+        ({"alpha": "x"}, "/alpha"),
+        ({"alpha": 0.123}, "/alpha"),
+        ({"format": "pt"}, "/format"),
+    ],
+)
+def test_what_can_not_be_asked_for(
+    fresh: Service, backbone: Backbone, query: dict[str, object], pointer: str
+) -> None:
+    model = publish_model(fresh.database, fresh.blobs, backbone)
+    response = fresh.client.get(f"/models/{model}/export", params=query)
+    assert_problem(response, 422, "invalid_request", errors=[{"pointer": pointer}])
+
+
+def test_an_unknown_model(fresh: Service) -> None:
+    assert_problem(fresh.client.get("/models/mdl_x/export"), 404, "model_not_found")
+
+
+def test_a_damaged_model(fresh: Service, backbone: Backbone) -> None:
+    model = publish_model(fresh.database, fresh.blobs, backbone)
+    fresh.blobs.put(f"models/{model}/weights.safetensors", b"damaged")
+    assert_problem(fresh.client.get(f"/models/{model}/export"), 503, "model_unavailable", "SHA-256")
+    response = fresh.client.get(f"/models/{model}/export", params={"format": "delta"})
+    assert_problem(response, 503, "blob_damaged", "[Rr]estore")
+    assert fresh.temp_files() == []
+
+
+def test_one_at_a_time(fresh: Service, backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = publish_model(fresh.database, fresh.blobs, backbone)
+    monkeypatch.setattr(api.export, "WAIT_SECONDS", 0.01)
+    with api.export.one_at_a_time():
+        response = fresh.client.get(f"/models/{model}/export")
+    assert_problem(response, 503, "busy", "again")
+    assert response.headers["retry-after"]
+    exported(fresh, model)
+
+
+def test_without_the_extra(fresh: Service, backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = publish_model(fresh.database, fresh.blobs, backbone)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.delitem(sys.modules, "core.clip.onnx", raising=False)
+    response = fresh.client.get(f"/models/{model}/export", params={"format": "onnx"})
+    assert_problem(response, 501, "onnx_not_installed", "pip install")
+
+
+def test_onnx(fresh: Service, backbone: Backbone) -> None:
+    model = publish_model(fresh.database, fresh.blobs, backbone)
+    names = set(exported(fresh, model, format="onnx").namelist())
+    assert names == {"image.onnx", "text.onnx", "onnx.json", "clipcite.json", "README.md"}

@@ -1,0 +1,187 @@
+"""Exports are loaded in a fresh process that has nothing but open_clip, onnxruntime and the folder."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from core.clip.backbone import Backbone, tower_parameters, with_parameters
+from core.clip.card import UNKNOWN_LICENCE, About, licence_of, model_card
+from core.clip.classifier import Classifier
+from core.clip.delta import whole
+from core.clip.export import relocated, write_open_clip_folder
+from core.clip.onnx import OnnxDiffers, write_onnx_folder
+from core.clip.weights import Weights
+from tests.serving.adapted import moved
+
+SENTENCES = ["a photo of a red fox.", "Ein Bild, das niemand kennt: Straße", "a"]
+ABOUT = About(
+    id="mdl_x",
+    name="shoes",
+    backbone="starter",
+    backbone_sha256="0" * 64,
+    image_size=32,
+    alpha=0.5,
+    classes=["red fox", "a *star* | `x`"],
+    templates=["a photo of a {}."],
+    texts={"red fox": ["a vixen"]},
+    weights="1bit",
+    metrics=None,
+)
+FRESH = """
+import sys, torch, numpy as np
+from PIL import Image
+import torch.nn.functional as F
+folder, kind, pictures = sys.argv[1], sys.argv[2], sys.argv[3:-1]
+sentences = __SENTENCES__
+if kind == "script":
+    sys.path.insert(0, folder)
+    from load import load
+    model, preprocess, tokenizer = load()
+else:
+    import open_clip
+    model, _, preprocess = open_clip.create_model_and_transforms("local-dir:" + folder)
+    tokenizer = open_clip.get_tokenizer("local-dir:" + folder)
+    model.eval()
+pixels = torch.stack([preprocess(Image.open(p).convert("RGB")) for p in pictures])
+tokens = tokenizer(sentences)
+if kind == "onnx":
+    import onnxruntime
+    run = lambda name, **given: onnxruntime.InferenceSession(f"{folder}/{name}.onnx").run(None, given)[0]
+    image, text = run("image", pixels=pixels.numpy()), run("text", tokens=tokens.numpy())
+else:
+    with torch.no_grad():
+        image = F.normalize(model.encode_image(pixels), dim=-1).numpy()
+        text = F.normalize(model.encode_text(tokens), dim=-1).numpy()
+np.savez(sys.argv[-1], image=image, text=text)
+"""
+
+
+def fresh(folder: Path, kind: str, pictures: list[Path], out: Path) -> dict[str, np.ndarray]:
+    """The features of pictures and sentences, as a stranger gets them: offline, from another folder."""
+    code = FRESH.replace("__SENTENCES__", repr(SENTENCES))
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(folder), kind, *map(str, pictures), str(out)],
+        cwd=out.parent,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": "", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    with np.load(out) as found:
+        return dict(found)
+
+
+def expected(
+    backbone: Backbone, weights: Weights, alpha: float, pictures: list[Path]
+) -> dict[str, np.ndarray]:
+    classifier = Classifier(backbone, weights, alpha)
+    pixels = classifier.preprocess([Image.open(path).convert("RGB") for path in pictures])
+    return {
+        "image": classifier.image_features(pixels).numpy(),
+        "text": classifier.text_features([[sentence] for sentence in SENTENCES]).numpy(),
+    }
+
+
+def exported(backbone: Backbone, folder: Path, weights: Weights, alpha: float) -> None:
+    folder.mkdir()
+    theta = weights.theta(tower_parameters(backbone.model), alpha)
+    write_open_clip_folder(folder, backbone, with_parameters(backbone, theta), ABOUT)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("pictures")
+    generator = np.random.default_rng(0)
+    for i, (width, height) in enumerate([(90, 60), (40, 70), (64, 64)]):
+        smooth = generator.integers(0, 256, (5, 7, 3), dtype=np.uint8)
+        Image.fromarray(smooth).resize((width, height), Image.Resampling.BICUBIC).save(folder / f"{i}.png")
+    return sorted(folder.iterdir())
+
+
+def test_open_clip_loads_the_folder(tiny: Backbone, pictures: list[Path], tmp_path: Path) -> None:
+    weights = Weights(whole(moved(tiny)))
+    exported(tiny, tmp_path / "model", weights, 0.37)
+    found = fresh(tmp_path / "model", "plain", pictures, tmp_path / "found.npz")
+    for kind, features in expected(tiny, weights, 0.37, pictures).items():
+        np.testing.assert_allclose(found[kind], features, rtol=0, atol=1e-5)
+    assert sorted(p.name for p in (tmp_path / "model").iterdir()) == [
+        "README.md", "clipcite.json", "open_clip_config.json", "open_clip_model.safetensors",
+    ]  # fmt: skip
+
+
+def test_the_starter_is_loaded_by_its_script(starter: Backbone, clothing: Path, tmp_path: Path) -> None:
+    """On real pictures. Moved since it was written, and loaded without a hub."""
+    weights = Weights(whole(moved(starter, size=0.002)))
+    exported(starter, tmp_path / "before", weights, 0.5)
+    folder = (tmp_path / "before").rename(tmp_path / "after")
+    assert str(tmp_path) not in (folder / "open_clip_config.json").read_text()
+    real = [next((clothing / "test" / name).iterdir()) for name in ("dress", "hat")]
+    found = fresh(folder, "script", real, tmp_path / "found.npz")
+    for kind, features in expected(starter, weights, 0.5, real).items():
+        np.testing.assert_allclose(found[kind], features, rtol=0, atol=1e-5)
+    again = fresh(folder, "plain", real, tmp_path / "again.npz")
+    np.testing.assert_array_equal(again["image"], found["image"])
+
+
+def test_onnx_graphs_give_the_same(tiny: Backbone, pictures: list[Path], tmp_path: Path) -> None:
+    weights = Weights(whole(moved(tiny)))
+    exported(tiny, tmp_path / "model", weights, 0.5)
+    theta = weights.theta(tower_parameters(tiny.model), 0.5)
+    write_onnx_folder(tmp_path / "model", tiny, with_parameters(tiny, theta), ABOUT)
+    found = fresh(tmp_path / "model", "onnx", pictures, tmp_path / "found.npz")
+    for kind, features in expected(tiny, weights, 0.5, pictures).items():
+        np.testing.assert_allclose(found[kind], features, rtol=0, atol=1e-5)
+
+
+def test_a_graph_that_differs_is_not_handed_out(
+    tiny: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.clip.onnx.MOST_DIFFERENT", -1.0)
+    with pytest.raises(OnnxDiffers, match="open_clip"):
+        write_onnx_folder(tmp_path, tiny, with_parameters(tiny, moved(tiny)), ABOUT)
+
+
+def test_quick_gelu_and_the_image_size_are_in_the_configuration(tiny: Backbone) -> None:
+    """A folder without quick_gelu is loaded without a warning, and answers otherwise."""
+    config = {
+        "model_cfg": {
+            "quick_gelu": True,
+            "vision_cfg": {"timm_model_name": "x", "image_size": 160},
+            "text_cfg": {"hf_model_name": "/home/me/x", "hf_tokenizer_name": "/home/me/x"},
+        },
+        "preprocess_cfg": {"mean": [0.5] * 3},
+    }
+    found = relocated(config)
+    assert found["model_cfg"]["quick_gelu"] is True
+    assert found["model_cfg"]["vision_cfg"] == {
+        "timm_model_name": "x",
+        "image_size": 160,
+        "timm_model_pretrained": False,
+    }
+    assert "/home/me" not in json.dumps(found)
+    assert config["model_cfg"]["text_cfg"]["hf_model_name"] == "/home/me/x"  # type: ignore[index]
+    assert tiny.open_clip_config["model_cfg"]["vision_cfg"]["image_size"] == tiny.image_size
+
+
+def test_the_card_says_what_it_is() -> None:
+    card = model_card(ABOUT, "loading")
+    assert "- red fox\n" in card
+    assert r"a \*star\* \| \`x\`" in card  # a stranger's text means nothing in Markdown
+    assert "- red fox: a vixen" in card
+    assert "Apache-2.0" in card
+    assert "It is not CLIP" in card or "is not CLIP" in card
+    assert "not measured" in card
+
+
+def test_licences() -> None:
+    assert licence_of("ViT-B-16/openai").startswith("MIT")
+    assert licence_of("ViT-B-16/laion2b_s34b_b88k").startswith("MIT")
+    assert licence_of("hf-hub:somebody/something") == UNKNOWN_LICENCE
