@@ -50,6 +50,7 @@ def test_the_whole_model(either: Service, backbone: Backbone) -> None:
         "templates": templates,
         "texts": texts,
         "bytes": size,
+        "weights": "full",
         "metrics": METRICS,
     }
 
