@@ -11,10 +11,12 @@ from fastapi.openapi.utils import get_openapi
 from starlette.formparsers import MultiPartParser
 
 from api import classify, errors, events, export, health, imports, jobs, metrics, models, preflight
+from api.adapt.extend import make_extend_router
 from api.adapt.routes import make_router
 from api.auth import Door, described
 from api.body import BodyGuard
 from api.feed import Feed
+from api.report import routes as report
 from api.request_id import RequestId
 from core.scratch import sweep_scratch
 from core.serving.service import Serving
@@ -62,8 +64,18 @@ def create_app(settings: Settings) -> FastAPI:
     errors.install(app)
     app.include_router(health.router)
     adapt = make_router(settings)
-    jobs_and_models = (jobs.router, preflight.router, events.router, models.router)
-    for router in (adapt, *jobs_and_models, export.router, imports.router, classify.router):
+    resources = (
+        jobs.router,
+        preflight.router,
+        report.router,
+        events.router,
+        models.router,
+        make_extend_router(settings),
+        export.router,
+        imports.router,
+        classify.router,
+    )
+    for router in (adapt, *resources):
         app.include_router(router, dependencies=[Depends(described)])
     metrics.install(app)
     # The last one added stands outermost.

@@ -32,7 +32,7 @@ from worker.metrics import StageClock, WorkerMetrics
 from worker.standby import Standby
 from worker.storing import store_weights
 from worker.supervise import Stopped, TrainerFailed, run_trainer
-from worker.trainer import CHECKPOINTS, TASK, Task
+from worker.trainer import CHECKPOINTS, REPORT, TASK, Task
 
 logger = logging.getLogger(__name__)
 LOST, REQUEUED = "lost", "requeued"
@@ -137,7 +137,8 @@ class Worker:
                 clock.begin(message["stage"])
                 lease.progress = {**(lease.progress or {}), "stage": message["stage"]}
             else:
-                lease.progress = progress("training", message)
+                stage = (lease.progress or {}).get("stage", "training")
+                lease.progress = progress(stage, message)
 
         def should_stop() -> bool:
             return lease.cancelled.is_set() or lease.lost.is_set() or self.draining.is_set()
@@ -162,7 +163,7 @@ class Worker:
             raise Stopped
         clock.begin("publishing")
         lease.progress = {**(lease.progress or {}), "stage": "publishing"}
-        published = self._publish(claim, folder, result["metrics"], should_stop)
+        published = self._publish(claim, folder, result, should_stop)
         clock.begin(None)
         return published
 
@@ -185,6 +186,7 @@ class Worker:
             max_picture_bytes=self.settings.max_picture_bytes,
             max_picture_pixels=self.settings.max_picture_pixels,
             checkpoint_seconds=self.settings.checkpoint_seconds,
+            deadline_seconds=self.settings.deadline_seconds,
         )
         (folder / TASK).write_text(json.dumps(asdict(task)), encoding="utf-8")
 
@@ -211,24 +213,26 @@ class Worker:
             logger.warning("%s: its checkpoints stay until the dispatcher removes them: %s", job_id, error)
 
     def _publish(
-        self, claim: Claim, folder: Path, metrics: dict[str, Any], should_stop: Callable[[], bool]
+        self, claim: Claim, folder: Path, result: dict[str, Any], should_stop: Callable[[], bool]
     ) -> bool:
-        """Weights first, under a name that was never used; then job and model in one commit."""
+        """Files first, under names that were never used; then job and model in one commit."""
         manifest = read_manifest((folder / MANIFEST).read_bytes())
         model_id = new_id("mdl")
-        prefix = f"models/{model_id}"
+        prefix, report = f"models/{model_id}", jobs.report_of(claim.job_id, model_id)
         published = False
         try:
             if file_sha256(folder / WEIGHTS) != manifest.sha256:
                 raise CorruptWeights("The trained weights changed on the worker's disk; check that disk.")
             store_weights(self.blobs, prefix, folder, should_stop=should_stop)
+            if (folder / REPORT).exists():
+                self.blobs.put(report, (folder / REPORT).read_bytes())
             model = NewModel(
                 id=model_id,
                 name=claim.name,
                 backbone=manifest.backbone,
                 image_size=manifest.image_size,
                 classes=list(manifest.class_names),
-                alpha=claim.config["alpha"],
+                alpha=result["alpha"],
                 templates=claim.config["templates"],
                 texts=claim.config["texts"],
                 weights_key=f"{prefix}/{WEIGHTS}",
@@ -237,7 +241,7 @@ class Worker:
                 bytes=manifest.bytes,
                 weights=manifest.weights,
             )
-            published = self._insist(lambda s: jobs.publish(s, claim, model, metrics))
+            published = self._insist(lambda s: jobs.publish(s, claim, model, result["metrics"]))
             logger.info(
                 "%s: %s", claim.job_id, f"published {model_id}" if published else "the lease was lost"
             )
@@ -248,12 +252,19 @@ class Worker:
         finally:
             if not published:
                 self._remove(prefix)
+                self._remove_report(report)
 
     def _remove(self, prefix: str) -> None:
         try:
             self.blobs.delete_prefix(prefix)
         except ClipCiteError as error:  # what is under way says more
             logger.warning("%s stays until the dispatcher sweeps it: %s", prefix, error)
+
+    def _remove_report(self, key: str) -> None:
+        try:
+            self.blobs.delete(key)
+        except ClipCiteError as error:
+            logger.warning("%s stays until its job is deleted: %s", key, error)
 
     def _insist(self, transition: Callable[[Session], T]) -> T:
         """A transition in a transaction of its own, asked for again while the database is away: a

@@ -10,6 +10,7 @@ import os
 import queue
 import sys
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
@@ -21,6 +22,7 @@ from core.scratch import FULL
 
 TASK = "task.json"
 CHECKPOINTS = "checkpoints"
+REPORT = "report.json"
 # What a training imports, also what it would import only while it loads a backbone with a text tower of
 # Hugging Face, as the starter is (half a second). A GPU is not touched: its context is the job's.
 IMPORTS = (
@@ -44,6 +46,8 @@ class Task:
     max_picture_bytes: int
     max_picture_pixels: int
     checkpoint_seconds: float
+    deadline_seconds: float
+    """When the supervisor ends it."""
 
 
 class Channel:
@@ -123,6 +127,7 @@ def stand_by() -> Path:
 
 
 def train(folder: Path, task: Task, channel: Channel) -> None:
+    started = time.monotonic()
     channel.stage("loading")
     from core.clip.adapt import Shot, adapt
     from core.clip.backbone import load_backbone
@@ -147,6 +152,7 @@ def train(folder: Path, task: Task, channel: Channel) -> None:
         reporter=channel,
         limits=PictureLimits(task.max_picture_bytes, task.max_picture_pixels),
         checkpoints=Checkpoints(folder / CHECKPOINTS, seconds=task.checkpoint_seconds),
+        seconds=task.deadline_seconds - (time.monotonic() - started),
     )
     channel.stage("saving")
     save_weights(
@@ -156,7 +162,14 @@ def train(folder: Path, task: Task, channel: Channel) -> None:
         class_names=adapted.class_names,
         config=config.to_dict(),
     )
-    channel.send("done", metrics=adapted.metrics)
+    if adapted.report is not None:
+        # adapt() counts the training pictures first.
+        order = [int(s["file"]) for split in ("train", "test") for s in task.shots if s["split"] == split]
+        report = adapted.report.to_dict()
+        for picture in (*report["mistakes"], *report["suspects"]):
+            picture["position"] = order[picture["position"]]
+        (folder / REPORT).write_text(json.dumps(report, ensure_ascii=False), encoding="utf-8")
+    channel.send("done", metrics=adapted.metrics, alpha=adapted.alpha)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,16 @@ class Upload(Protocol):
     def file(self) -> BinaryIO: ...
 
 
+@dataclass(frozen=True)
+class KeptPicture:
+    """A picture of an earlier upload, to be checked and counted like those of this one."""
+
+    split: Split
+    class_name: str
+    file_name: str
+    data: Path
+
+
 class ClassCount(TypedDict):
     name: str
     images: int
@@ -101,8 +111,11 @@ def collect(
     test_images: Sequence[Upload] = (),
     test_labels: Sequence[str] = (),
     on_bad_image: Literal["fail", "skip"] = "fail",
+    kept: Sequence[KeptPicture] = (),
 ) -> Intake:
     """Checks an upload whole: every picture is decoded, every class name cleaned.
+
+    `kept` come before the uploaded ones: a name that is new in another spelling is spelled as theirs.
 
     The shots refer to the uploaded files, or to files in `folder` (an archive is unpacked there,
     under numbers), so both must live until the shots are stored.
@@ -122,7 +135,15 @@ def collect(
         candidates, warnings = _from_archive(archive, folder, settings)
     else:
         candidates = _from_lists(images, labels, test_images, test_labels, settings.max_pictures)
-    candidates = _merge_spellings(candidates, warnings)
+    if len(candidates) + len(kept) > settings.max_pictures:
+        raise IntakeError(
+            "too_many_pictures",
+            f"With the {len(kept):,} pictures that are there already these are "
+            f"{len(candidates) + len(kept):,}; at most {settings.max_pictures:,} are allowed.",
+            status=413,
+        )
+    earlier = [_Candidate(k.split, k.class_name, k.file_name, k.data) for k in kept]
+    candidates = _merge_spellings([*earlier, *candidates], warnings)
     shots, bad = _check(candidates, settings)
     if bad and on_bad_image == "fail":
         raise IntakeError(

@@ -1,7 +1,8 @@
 """POST /adapt: pictures in, a job out."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
 from fastapi import APIRouter, File, Form, Header, Query, Request, Response, UploadFile
@@ -9,7 +10,7 @@ from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 
 from api.adapt.fingerprint import fingerprint
-from api.adapt.intake import Intake, Upload, collect
+from api.adapt.intake import Intake, KeptPicture, Upload, collect
 from api.adapt.preflight import preflight
 from api.adapt.schemas import ConfigIn
 from api.deps import TheBlobs, TheDatabase, TheOwner, TheSettings
@@ -28,6 +29,7 @@ from core.store.errors import DatabaseUnavailable
 from core.store.idempotency import Once
 from core.store.ids import new_id
 from core.store.jobs import NewPicture
+from core.store.session import Database
 
 FIELDS = (
     "archive",
@@ -52,18 +54,24 @@ IdempotencyKey = Annotated[
 ]
 
 
+LOOKED = {"model": PreflightOut, "description": "With `dry_run`: the preflight. Nothing was stored."}
+
+
 def make_router(settings: Settings) -> APIRouter:
+    router = form_router(settings, "adapt")
+    problems = responses(400, 401, 408, 409, 413, 422, 503, 507)
+    router.post("/adapt", status_code=202, response_model=JobOut, responses={200: LOOKED, **problems})(adapt)
+    return router
+
+
+def form_router(settings: Settings, tag: str) -> APIRouter:
     """A router of its own, for its own limits on the number of files."""
     # One more than allowed gets through, so that our own error, which says more, is the answer.
     parts = settings.max_pictures + 1
-    router = APIRouter(
-        tags=["adapt"],
+    return APIRouter(
+        tags=[tag],
         form_limits={"max_files": parts + 1, "max_fields": parts + len(FIELDS), "max_part_size": 1_000_000},
     )
-    problems = responses(400, 401, 408, 409, 413, 422, 503, 507)
-    looked = {"model": PreflightOut, "description": "With `dry_run`: the preflight. Nothing was stored."}
-    router.post("/adapt", status_code=202, response_model=JobOut, responses={200: looked, **problems})(adapt)
-    return router
 
 
 def adapt(
@@ -124,10 +132,51 @@ def adapt(
     With an `Idempotency-Key` a request may be sent again when its answer was lost: for 24 hours it gets
     the job that it made the first time, with `Idempotency-Replayed: true`.
     """
-    _check_fields(request)
-    resolved = parse_config(config, settings)
-    name = clean_name(name)
-    webhook = _checked_webhook(webhook, settings)
+    check_fields(request)
+    return make_job(
+        response=response,
+        settings=settings,
+        database=database,
+        blobs=blobs,
+        owner=owner,
+        resolved=parse_config(config, settings),
+        name=clean_name(name),
+        webhook=checked_webhook(webhook, settings),
+        on_bad_image=on_bad_image,
+        dry_run=dry_run,
+        idempotency_key=idempotency_key,
+        uploads={
+            "archive": cast(Upload | None, archive),
+            "images": cast(Sequence[Upload], images),
+            "labels": labels,
+            "test_images": cast(Sequence[Upload], test_images),
+            "test_labels": test_labels,
+        },
+    )
+
+
+def make_job(
+    *,
+    response: Response,
+    settings: Settings,
+    database: Database,
+    blobs: Blobs,
+    owner: str,
+    resolved: AdaptConfig,
+    name: str | None,
+    webhook: str | None,
+    on_bad_image: Literal["fail", "skip"],
+    dry_run: bool,
+    idempotency_key: str | None,
+    uploads: dict[str, Any],
+    kept: Callable[[Path], list[KeptPicture]] = lambda folder: [],
+) -> JobOut | JSONResponse:
+    """A job of uploaded pictures, or what was made of the same request before, or only its preflight.
+
+    Args:
+        uploads: as `collect` takes them.
+        kept: brings pictures of an earlier job into a folder.
+    """
     with database.read() as session:
         if not dry_run:
             admission.check_early(session, owner, idempotency_key, settings)
@@ -136,12 +185,9 @@ def adapt(
         intake = collect(
             folder=folder,
             settings=settings,
-            archive=cast(Upload | None, archive),
-            images=cast(Sequence[Upload], images),
-            labels=labels,
-            test_images=cast(Sequence[Upload], test_images),
-            test_labels=test_labels,
             on_bad_image="skip" if dry_run else on_bad_image,
+            kept=kept(folder),
+            **uploads,
         )
         looked = preflight(
             intake,
@@ -258,7 +304,7 @@ def _config_warnings(config: AdaptConfig, intake: Intake) -> list[dict[str, Any]
     return warnings
 
 
-def _check_fields(request: Request) -> None:
+def check_fields(request: Request) -> None:
     form = request._form  # parsed by FastAPI for the parameters above
     given = Counter(name for name, _ in (form.multi_items() if form else ()))
     repeated = [name for name in given if name in ONCE and given[name] > 1]
@@ -286,7 +332,7 @@ def clean_name(name: str | None) -> str | None:
     return name or None
 
 
-def _checked_webhook(url: str | None, settings: Settings) -> str | None:
+def checked_webhook(url: str | None, settings: Settings) -> str | None:
     url = (url or "").strip()
     if not url:
         return None

@@ -23,7 +23,7 @@ class ConfigIn(BaseModel):
     weight_decay: float | None = None
     scl_weight: float | None = None
     vld_weight: float | None = None
-    alpha: float | None = None
+    alpha: float | Literal["auto"] | None = None
     templates: Sentences | None = None
     texts: dict[str, Sentences] | None = None
     image_size: int | None = None
@@ -31,4 +31,5 @@ class ConfigIn(BaseModel):
     precision: Literal["auto", "fp32", "bf16", "fp16"] | None = None
     seed: int | None = None
     holdout: float | None = None
+    evaluate: Literal["auto", "none"] | None = None
     weights: Literal["full", "4bit", "1bit"] | None = None

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from benchmarks.methods.answerers import TwoTowers
 from benchmarks.methods.task import Answerer, Task, Tests
-from core.clip.adapt import keep_shots
 from core.clip.backbone import tower_parameters, with_parameters
 from core.clip.balance import NEW_NAMES_BALANCE, KeptShots, name_offsets
 from core.clip.config import AdaptConfig, resolve_config
@@ -20,6 +19,7 @@ from core.clip.delta import Delta, whole
 from core.clip.ensemble import interpolate
 from core.clip.progress import Silent
 from core.clip.prompts import class_indices
+from core.clip.shots import keep_shots
 from core.clip.trainer import fine_tune
 from core.clip.zero_shot import text_head
 
@@ -32,7 +32,7 @@ def clip_cite(task: Task) -> dict[str, Answerer]:
 
     def after_epoch(epoch: int, theta: Mapping[str, Tensor]) -> None:
         if task.watch is not None:
-            task.watch(epoch, config.epochs, ensemble(task, theta, config.alpha))
+            task.watch(epoch, config.epochs, ensemble(task, theta, config.first_alpha))
 
     theta_1 = fine_tune(
         task.backbone,
@@ -43,9 +43,9 @@ def clip_cite(task: Task) -> dict[str, Answerer]:
         Silent(),
         after_epoch=after_epoch,
     ).theta_1
-    network = ensemble(task, theta_1, config.alpha)
+    network = ensemble(task, theta_1, config.first_alpha)
     return {
-        "CLIP-CITE, balanced": Balanced(task, network, whole(theta_1), config.alpha, NEW_NAMES_BALANCE),
+        "CLIP-CITE, balanced": Balanced(task, network, whole(theta_1), config.first_alpha, NEW_NAMES_BALANCE),
         "CLIP-CITE": network,
         "CLIP-CITE, α = 1": ensemble(task, theta_1, 1.0),
     }

@@ -126,7 +126,7 @@ class _Bar:
             rest = f"{sparkline(self._losses)} {loss_words(progress.loss)}"
         if progress.eta_seconds:
             rest += f"  {duration(progress.eta_seconds)} left"
-        trains = progress.stage == "training"
+        trains = progress.stage in {"training", "checking"}
         self._bar.update(
             self._task,
             description=progress.stage,

@@ -50,6 +50,8 @@ def model_card(about: About, loading: str) -> str:
     texts = "\n".join(
         f"- {_plain(name)}: {'; '.join(map(_plain, sentences))}" for name, sentences in about.texts.items()
     )
+    # What /classify calibrates with is a hundred numbers that say nothing to people.
+    measured = {key: value for key, value in (about.metrics or {}).items() if key != "confidence"}
     return CARD_TEXT.format(
         title=_plain(about.name or about.id),
         id=about.id,
@@ -61,7 +63,7 @@ def model_card(about: About, loading: str) -> str:
         classes=classes,
         templates="\n".join(f"- {_plain(template)}" for template in about.templates),
         texts=f"\nOwn texts, instead of the templates:\n\n{texts}\n" if texts else "",
-        metrics=json.dumps(about.metrics, indent=2, ensure_ascii=False) if about.metrics else "not measured",
+        metrics=json.dumps(measured, indent=2, ensure_ascii=False) if measured else "not measured",
         loading=loading,
         starter=STARTER_NOTE if about.backbone == STARTER else "",
     )

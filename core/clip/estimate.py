@@ -52,10 +52,9 @@ def estimate(config: AdaptConfig, trained: int, tests: int, past: Sequence[PastJ
     Args:
         past: jobs of this backbone and `image_size` on the same service, the newest first.
     """
-    work = _work(config.epochs, config.holdout, trained, tests)
+    work = _work(config.to_dict(), trained, tests)
     rates = [
-        _work(int(job.config["epochs"]), float(job.config["holdout"]), job.trained, job.tests)
-        / max(job.seconds - START_SECONDS, 0.1 * job.seconds)
+        _work(job.config, job.trained, job.tests) / max(job.seconds - START_SECONDS, 0.1 * job.seconds)
         for job in past
         if job.seconds > 0
     ]
@@ -85,12 +84,18 @@ def estimate(config: AdaptConfig, trained: int, tests: int, past: Sequence[PastJ
     )
 
 
-def _work(epochs: int, holdout: float, trained: int, tests: int) -> float:
-    """In pictures that are trained on once. One that is only looked at costs a third of that; test
-    pictures are looked at by two networks, and up to 128 shots by three."""
-    measured = tests or round(holdout * trained)
+def _work(config: Mapping[str, Any], trained: int, tests: int) -> float:
+    """In pictures that are trained on once. One that is only looked at costs a third of that; for a report
+    pictures are looked at by five networks, without one test pictures by two, and up to 128 shots by three.
+    Without test pictures a report takes siblings, which learn as much as the model."""
+    measured = tests or round(config["holdout"] * trained)
     learned = trained if tests else trained - measured
-    return epochs * learned + 2 / 3 * measured + min(128, learned)
+    trainings, networks = 1, 2
+    if config.get("evaluate", "none") != "none":  # jobs of older versions don't say
+        networks = 5
+        if not measured:
+            trainings, measured = 2, trained
+    return float(trainings * config["epochs"] * learned + networks / 3 * measured + min(128, learned))
 
 
 def _without_extremes(rates: Sequence[float]) -> Sequence[float]:

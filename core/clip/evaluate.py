@@ -2,17 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 BOOTSTRAP_SAMPLES = 10_000
+Floats: TypeAlias = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A difference of two accuracies with its 95 % interval."""
+    """An accuracy, or a difference of two, with its 95 % interval."""
 
     value: float
     low: float
@@ -44,9 +45,19 @@ def paired_bootstrap(
     return Interval(float(differences.mean()), float(low), float(high))
 
 
-def answers(
-    similarities: NDArray[np.float32], truth: NDArray[np.int64], candidates: Sequence[int]
-) -> NDArray[np.bool_]:
+def accuracy_interval(right: NDArray[np.bool_], *, seed: int = 0) -> Interval:
+    """An accuracy with its 95 % interval, also where the pictures are few or all are right.
+
+    Jeffreys' interval (L. Brown, T. Cai and A. DasGupta, Statistical Science 2001): the percentiles of
+    Beta(k + 1/2, n - k + 1/2) for k of n right. A bootstrap of 10 right answers out of 10 is sure of 100 %.
+    """
+    n, k = len(right), int(right.sum())
+    draws = np.random.default_rng(seed).beta(k + 0.5, n - k + 0.5, size=BOOTSTRAP_SAMPLES)
+    low, high = np.percentile(draws, [2.5, 97.5])
+    return Interval(k / n, 0.0 if k == 0 else float(low), 1.0 if k == n else float(high))
+
+
+def answers(similarities: Floats, truth: NDArray[np.int64], candidates: Sequence[int]) -> NDArray[np.bool_]:
     """Whether the most similar of the candidate classes is the true one.
 
     Args:
@@ -94,8 +105,8 @@ class BaseToNew:
 
 
 def compare(
-    stock: NDArray[np.float32],
-    adapted: NDArray[np.float32],
+    stock: Floats,
+    adapted: Floats,
     truth: NDArray[np.int64],
     trained_classes: int,
 ) -> BaseToNew:

@@ -1,6 +1,6 @@
 """What the training tells while it runs, and how it is told to stop."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 
@@ -22,7 +22,7 @@ class StepProgress:
 
 class Reporter(Protocol):
     def stage(self, name: str) -> None:
-        """A new stage begins: `loading`, `training`, `measuring`, `saving`."""
+        """A new stage begins: `loading`, `training`, `checking`, `measuring`, `saving`."""
 
     def step(self, progress: StepProgress) -> None:
         """An optimiser step is done."""
@@ -56,3 +56,28 @@ class Silent:
 
     def cancelled(self) -> bool:
         return False
+
+
+class Share:
+    """Passes on what one of several trainings in a row says; its steps count in the steps of all.
+
+    Args:
+        before: steps of the trainings before it.
+        total: steps of all of them.
+    """
+
+    def __init__(self, reporter: Reporter, *, before: int, total: int) -> None:
+        self._reporter = reporter
+        self._before = before
+        self._total = total
+        self._seconds_a_step = 0.0
+        self.stage, self.warn, self.cancelled = reporter.stage, reporter.warn, reporter.cancelled
+        self.checkpoint, self.resumed = reporter.checkpoint, reporter.resumed
+
+    def step(self, progress: StepProgress) -> None:
+        left = progress.steps - progress.step
+        if left:
+            self._seconds_a_step = progress.eta_seconds / left
+        step = self._before + progress.step
+        eta = self._seconds_a_step * (self._total - step)
+        self._reporter.step(replace(progress, step=step, steps=self._total, eta_seconds=eta))

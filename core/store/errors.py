@@ -69,6 +69,26 @@ class PreflightNotFound(ClipCiteError):
         )
 
 
+class ShotsGone(ClipCiteError):
+    """What a model was made from is no longer there."""
+
+    code = "shots_gone"
+    status = 409
+
+    def __init__(self, model_id: str) -> None:
+        super().__init__(
+            f"The pictures that the model {model_id!r} was made from are not here: they are kept with its "
+            "job, and that was deleted, or the model was made elsewhere. POST /adapt with all pictures."
+        )
+
+
+class ReportNotFound(ClipCiteError):
+    """`detail` says why there is none."""
+
+    code = "report_not_found"
+    status = 404
+
+
 class ModelNotFound(ClipCiteError):
     code = "model_not_found"
     status = 404

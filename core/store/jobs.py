@@ -58,6 +58,7 @@ __all__ = [
     "queue_positions",
     "record",
     "record_warning",
+    "report_of",
     "request_cancel",
     "take_due",
     "unfinished",
@@ -239,6 +240,11 @@ def blobs_of(job_id: str) -> str:
 def preflight_of(job_id: str) -> str:
     """The blob with what was said of its pictures when they came in; jobs of older versions have none."""
     return f"{blobs_of(job_id)}/preflight.json"
+
+
+def report_of(job_id: str, model_id: str) -> str:
+    """The blob with the report of an attempt. It goes with the job's pictures, which it shows."""
+    return f"{blobs_of(job_id)}/report-{model_id}.json"
 
 
 def expire_leases(session: Session, *, max_attempts: int) -> list[Job]:

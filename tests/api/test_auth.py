@@ -22,11 +22,13 @@ ROUTES = [
     ("DELETE", "/jobs/job_x"),
     ("POST", "/jobs/job_x/cancel"),
     ("GET", "/jobs/job_x/events"),
+    ("GET", "/jobs/job_x/report"),
     ("GET", "/models"),
     ("GET", "/models/mdl_x"),
     ("DELETE", "/models/mdl_x"),
     ("GET", "/models/mdl_x/export"),
     ("POST", "/models"),
+    ("POST", "/models/mdl_x/extend"),
     ("POST", "/classify"),
     ("GET", "/metrics"),
 ]

@@ -122,11 +122,13 @@ SCOPES_OF_ROUTES = {
     ("DELETE", "/jobs/job_x"): {"adapt"},
     ("POST", "/jobs/job_x/cancel"): {"adapt"},
     ("GET", "/jobs/job_x/events"): {"adapt"},
+    ("GET", "/jobs/job_x/report"): {"adapt"},
     ("GET", "/models"): {"adapt", "classify"},
     ("GET", "/models/mdl_x"): {"adapt", "classify"},
     ("DELETE", "/models/mdl_x"): {"adapt"},
     ("GET", "/models/mdl_x/export"): {"adapt"},
     ("POST", "/models"): {"adapt"},
+    ("POST", "/models/mdl_x/extend"): {"adapt"},
     ("POST", "/classify"): {"classify"},
     ("GET", "/metrics"): {"admin"},
 }

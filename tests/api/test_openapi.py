@@ -24,7 +24,9 @@ from schemathesis.specs.openapi.checks import (
 
 from api import classify, errors, jobs, models, preflight
 from core.clip.backbone import Backbone
+from core.store.jobs import report_of
 from tests.api.service import URL, Service, form, shots
+from tests.clip.reports import held_out, report
 from tests.serving.adapted import publish_model
 from tests.store import samples
 
@@ -76,11 +78,13 @@ OPERATIONS = [
     "POST /jobs/{job_id}/cancel",
     "GET /jobs/{job_id}/events",
     "GET /jobs/{job_id}/preflight",
+    "GET /jobs/{job_id}/report",
     "GET /models",
     "GET /models/{model_id}",
     "DELETE /models/{model_id}",
     "GET /models/{model_id}/export",
     "POST /models",
+    "POST /models/{model_id}/extend",
     "POST /classify",
     "GET /healthz",
     "GET /readyz",
@@ -147,6 +151,10 @@ def test_real_answers_fit_the_document(shared: Service, api: Any) -> None:
     claim = samples.claimed(shared.database, samples.new_job(shared.database))
     picture = [("images", shots()["images"][0])]
     delta = client.get(f"/models/{model}/export", params={"format": "delta"}).content
+    reported = client.get(f"/models/{model}").json()["job_id"]
+    stored = json.dumps(report(held_out()).to_dict()).encode()
+    shared.blobs.put(report_of(reported, model), stored)
+    page = {"accept": "text/html"}
     for method, path, response in (
         ("POST", "/adapt", client.post("/adapt", **form(**shots()))),
         ("POST", "/adapt", client.post("/adapt", **form(**shots(["one"])))),
@@ -160,6 +168,10 @@ def test_real_answers_fit_the_document(shared: Service, api: Any) -> None:
         ("POST", "/adapt", client.post("/adapt?dry_run=true", **form(**shots()))),
         ("GET", "/jobs/{job_id}/preflight", client.get(f"/jobs/{job}/preflight")),
         ("GET", "/jobs/{job_id}/preflight", client.get(f"/jobs/{claim.job_id}/preflight")),
+        ("GET", "/jobs/{job_id}/report", client.get(f"/jobs/{reported}/report")),
+        ("GET", "/jobs/{job_id}/report", client.get(f"/jobs/{reported}/report", headers=page)),
+        ("GET", "/jobs/{job_id}/report", client.get(f"/jobs/{job}/report")),
+        ("POST", "/models/{model_id}/extend", client.post(f"/models/{model}/extend", **form(**shots()))),
         ("POST", "/jobs/{job_id}/cancel", client.post(f"/jobs/{job}/cancel")),
         ("DELETE", "/jobs/{job_id}", client.delete(f"/jobs/{claim.job_id}")),
         ("DELETE", "/jobs/{job_id}", client.delete(f"/jobs/{job}")),
@@ -203,6 +215,8 @@ def test_what_a_route_may_answer_is_described(document: dict[str, Any]) -> None:
         assert statuses(document, path, "delete") >= {204, 401, 404, 422, 503}
     assert statuses(document, "/jobs/{job_id}", "delete") >= {409}
     assert statuses(document, "/jobs/{job_id}/cancel", "post") >= {202, 401, 404, 409, 422, 503}
+    assert statuses(document, "/jobs/{job_id}/report", "get") >= {200, 401, 404, 422, 503}
+    assert statuses(document, "/models/{model_id}/extend", "post") >= {200, 202, 400, 404, 409, 413, 422, 507}
     assert statuses(document, "/jobs", "get") >= {200, 401, 422, 503}
     assert statuses(document, "/readyz", "get") >= {200, 503}
 

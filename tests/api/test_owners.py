@@ -3,6 +3,7 @@
 The routes are those of the OpenAPI document. A new one without a case here fails the tests.
 """
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -12,9 +13,10 @@ import httpx
 import pytest
 
 from core.clip.backbone import Backbone
-from core.store import keys
+from core.store import jobs, keys
 from tests.api.service import Service, assert_problem, form, shots
 from tests.api.test_auth import OPEN
+from tests.clip.reports import held_out, report
 from tests.inputs import crafted
 from tests.serving.adapted import publish_model
 from tests.store import samples
@@ -63,6 +65,8 @@ def world(new_service: Callable[..., AbstractContextManager[Service]], backbone:
         warm = made.ask(mine, "POST", "/classify", **classify(mine["model"]))
         assert warm.status_code == 200, warm.text
         mine["ended"] = made.ask(mine, "GET", f"/models/{mine['model']}").json()["job_id"]
+        stored = json.dumps(report(held_out()).to_dict()).encode()
+        service.blobs.put(jobs.report_of(mine["ended"], mine["model"]), stored)
         yield made
 
 
@@ -87,12 +91,14 @@ CASES: dict[tuple[str, str], Case] = {
     ("POST", "/jobs/{job_id}/cancel"): {"status": 404},
     ("GET", "/jobs/{job_id}/events"): {"status": 404},
     ("GET", "/jobs/{job_id}/preflight"): {"status": 404},
+    ("GET", "/jobs/{job_id}/report"): {"status": 404},
     ("DELETE", "/jobs/{job_id}"): {"status": 404},
     ("GET", "/models"): {"status": 200, "cursor": "model"},
     ("GET", "/models/{model_id}"): {"status": 404},
     ("DELETE", "/models/{model_id}"): {"status": 404},
     ("GET", "/models/{model_id}/export"): {"status": 404},
     ("POST", "/models"): {"status": 422, "given": no_model},
+    ("POST", "/models/{model_id}/extend"): {"status": 404, "given": own_pictures},
     ("POST", "/classify"): {"status": 404, "given": classify},
     ("GET", "/metrics"): {"status": 200},
 }
@@ -174,12 +180,16 @@ def test_nobody_classifies_with_the_pictures_of_others(world: World) -> None:
 def test_everything_is_still_there_for_its_owner(world: World) -> None:
     """After all of the above: nothing was changed, and the routes do work for whose it is."""
     for method, path in sorted(route for route in CASES if route[0] != "DELETE"):  # GETs before POSTs
-        filled = path.format(job_id=world.mine["job"], model_id=world.mine["model"])
+        job = "ended" if path.endswith("/report") else "job"
+        filled = path.format(job_id=world.mine[job], model_id=world.mine["model"])
         given = CASES[method, path].get("given")
         body = given(world.mine["model"]) if given is classify else given() if given else {}
         if path == "/jobs/{job_id}":
             assert world.ask(world.mine, method, filled).json()["status"] == "queued"
         response = world.ask(world.mine, method, filled, **body)
+        if path.endswith("/extend"):  # its job has no pictures here
+            assert_problem(response, 409, "shots_gone")
+            continue
         assert response.status_code in {200, 202}, response.text
     listed = world.ask(world.mine, "GET", "/jobs").json()["data"]
     assert {world.mine["job"], world.mine["ended"]} <= {job["id"] for job in listed}

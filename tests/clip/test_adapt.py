@@ -1,6 +1,7 @@
 """adapt() from files to metrics: on the tiny network, and once on real pictures with the starter."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -14,7 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from core.clip.adapt import Adapted, Shot, adapt, keep_shots, measure, split_holdout
+from core.clip.adapt import Adapted, Shot, adapt, split_holdout
+from core.clip.appraisal import Subject, Trained, ask_tests, compared
 from core.clip.backbone import Backbone, load_backbone, tower_parameters
 from core.clip.balance import KEPT_AT, SHOTS_KEPT
 from core.clip.classifier import Classifier
@@ -26,7 +28,8 @@ from core.clip.images import PictureLimits, open_picture
 from core.clip.manifest import MANIFEST, WEIGHTS, read_manifest
 from core.clip.progress import Reporter, Silent
 from core.clip.prompts import class_texts
-from core.clip.weights import load_weights, save_weights
+from core.clip.shots import keep_shots
+from core.clip.weights import Weights, load_weights, save_weights
 from tests.clip.recorder import Recorder, fingerprint, same_bits
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 60, 230), "grey": (120, 120, 120)}
@@ -90,6 +93,19 @@ def measured(
     backbone: Backbone, adapted: Adapted, tests: list[Shot], given: AdaptConfig, reporter: Reporter
 ) -> BaseToNew:
     return measure(backbone, adapted.weights, adapted.class_names, tests, given, reporter)
+
+
+def measure(
+    backbone: Backbone,
+    weights: Weights,
+    class_names: Sequence[str],
+    tests: list[Shot],
+    given: AdaptConfig,
+    reporter: Reporter,
+) -> BaseToNew:
+    trained = Trained(tuple(class_names), [], [], [], [], 0.0)
+    subject = Subject(backbone, weights, trained, given, reporter, PictureLimits())
+    return compared(ask_tests(subject, list(enumerate(tests)), given.first_alpha, curve=()))
 
 
 def test_the_features_of_the_shots_are_the_networks(tiny: Backbone, adapted: Adapted) -> None:
@@ -216,6 +232,10 @@ def test_nothing_to_measure_on(tiny: Backbone, holdout: float, each: int) -> Non
     assert result.comparison is None
     assert result.metrics["verdict"] == "not_measured"
     assert result.metrics["measured_on"] == {"source": "none", "images": 0, "trained_images": 2 * each}
+    assert recorder.stages == ["training", "measuring"]
+    recorder = Recorder()
+    given = config(holdout=holdout, epochs=1, evaluate="none")
+    adapt(tiny, shots("red", "green", each=each), given, reporter=recorder)
     assert recorder.stages == ["training"]
 
 

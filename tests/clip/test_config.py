@@ -73,7 +73,7 @@ def test_an_unknown_setting_is_named(name: str) -> None:
 
 
 def test_every_number_has_a_range_here() -> None:
-    others = {"backbone", "templates", "texts", "precision", "weights"}
+    others = {"backbone", "templates", "texts", "precision", "weights", "evaluate"}
     assert {f.name for f in dataclasses.fields(AdaptConfig)} - others == set(RANGES)
 
 
@@ -166,3 +166,12 @@ def test_it_survives_json(numbers: dict[str, Any], backbone: str, templates: lis
     assert again == config
     assert type(again.templates) is tuple
     assert set(plain) == {f.name for f in dataclasses.fields(AdaptConfig)}
+
+
+def test_alpha_may_be_chosen() -> None:
+    config = resolve_config(alpha="auto")
+    assert (config.alpha, config.first_alpha) == ("auto", 0.5)
+    assert resolve_config(**config.to_dict()) == config
+    assert resolve_config(alpha=0.25).first_alpha == 0.25
+    assert refusal(alpha="most").field == "alpha"
+    assert refusal(evaluate="some").field == "evaluate"

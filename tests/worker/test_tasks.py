@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from PIL import Image
 
 from core.clip.config import resolve_config
 from core.settings import Settings
-from core.store import migrate
+from core.store import jobs, migrate, models
 from core.store.blobs import Blobs
 from core.store.jobs import NewPicture
 from core.store.session import Database
@@ -43,10 +44,10 @@ def make_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mak
         worker.database.close()
 
 
-def queue_job(worker: Worker, folder: Path) -> str:
-    """A job with four pictures on a tiny network."""
+def queue_job(worker: Worker, folder: Path, count: int = 4) -> str:
+    """A job with so many pictures of two classes on a tiny network."""
     pictures = []
-    for i in range(4):
+    for i in range(count):
         name = ("red", "green")[i % 2]
         picture = io.BytesIO()
         Image.new("RGB", (40, 40), (200, 40 + i, 40) if name == "red" else (40, 200 + i, 40)).save(
@@ -87,6 +88,23 @@ def test_without_the_setting_none_stands_by(make_worker: MakeWorker, tmp_path: P
     worker.run(job_id)
     assert job_of(worker.database, job_id).status == "succeeded"
     assert trainers() == []
+
+
+def test_the_report_is_stored_beside_the_pictures(make_worker: MakeWorker, tmp_path: Path) -> None:
+    worker = make_worker(warm_trainer=False)
+    job_id = queue_job(worker, tmp_path, count=10)
+    worker.run(job_id)
+    job = job_of(worker.database, job_id)
+    assert job.status == "succeeded", job.error_detail
+    assert job.model_id is not None
+    stored = json.loads(worker.blobs.get(jobs.report_of(job_id, job.model_id)))
+    assert stored["measured_on"]["source"] == "sibling"
+    assert job.metrics is not None
+    assert job.metrics["measured_on"] == {"source": "sibling", "images": 10, "trained_images": 10}
+    assert job.metrics["verdict"] == stored["verdict"]
+    with worker.database.read() as session:
+        assert models.get(session, job.model_id, owner=job.owner).alpha == stored["alpha"] == 0.5
+    assert {picture["position"] for picture in stored["mistakes"]} <= set(range(10))
 
 
 def test_a_picture_that_changed_in_the_storage_is_not_trained_on(

@@ -60,6 +60,7 @@ def lay_out(folder: Path, backbone: str, *, checkpoint_seconds: float = 3600, **
         max_picture_bytes=10_000,
         max_picture_pixels=10_000,
         checkpoint_seconds=checkpoint_seconds,
+        deadline_seconds=PATIENCE,
     )
     (folder / TASK).write_text(json.dumps(asdict(task)))
     return folder

@@ -1,0 +1,119 @@
+"""POST /models/{id}/extend: more pictures or classes for a model, from the pictures that were kept."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal, cast
+
+from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
+from fastapi.responses import JSONResponse
+
+from api.adapt.intake import KeptPicture, Upload
+from api.adapt.routes import (
+    LOOKED,
+    IdempotencyKey,
+    check_fields,
+    checked_webhook,
+    clean_name,
+    form_router,
+    make_job,
+    parse_config,
+)
+from api.deps import TheBlobs, TheDatabase, TheOwner, TheSettings
+from api.errors import InvalidRequest, json_or_invalid, responses
+from api.jobs import JobOut
+from core.settings import Settings
+from core.store import jobs, models
+from core.store.errors import JobNotFound, ShotsGone
+
+
+def make_extend_router(settings: Settings) -> APIRouter:
+    router = form_router(settings, "models")
+    problems = responses(400, 401, 404, 408, 409, 413, 422, 503, 507)
+    router.post(
+        "/models/{model_id}/extend",
+        status_code=202,
+        response_model=JobOut,
+        responses={200: LOOKED, **problems},
+    )(extend)
+    return router
+
+
+def extend(
+    *,
+    request: Request,
+    response: Response,
+    settings: TheSettings,
+    database: TheDatabase,
+    blobs: TheBlobs,
+    owner: TheOwner,
+    model_id: str,
+    archive: Annotated[UploadFile | None, File(description="As for POST /adapt.")] = None,
+    images: Annotated[list[UploadFile], File(default_factory=list)],
+    labels: Annotated[
+        list[str], Form(default_factory=list, description="Classes that the model has, or others.")
+    ],
+    test_images: Annotated[list[UploadFile], File(default_factory=list)],
+    test_labels: Annotated[list[str], Form(default_factory=list)],
+    name: Annotated[str | None, Form(description="Default the model's.")] = None,
+    config: Annotated[
+        str | None, Form(description="Settings to change, as for POST /adapt; the others are the model's.")
+    ] = None,
+    on_bad_image: Literal["fail", "skip"] = Form("fail"),
+    webhook: Annotated[str | None, Form(description="As for POST /adapt.")] = None,
+    dry_run: Annotated[bool, Query(description="Only look, as for POST /adapt.")] = False,
+    idempotency_key: IdempotencyKey = None,
+) -> JobOut | JSONResponse:
+    """Train the model anew with more pictures or more classes: a job like any other.
+
+    It starts from the backbone, with all pictures that the model was made from and those that are sent.
+    The model itself stays as it is. Its pictures are stored with its job: once that is deleted, 409.
+    """
+    check_fields(request)
+    with database.read() as session:
+        model = models.get(session, model_id, owner=owner)
+        if model.job_id is None:  # imported
+            raise ShotsGone(model_id)
+        try:
+            job = jobs.get(session, model.job_id, owner=owner)
+        except JobNotFound as error:
+            raise ShotsGone(model_id) from error
+        rows = jobs.pictures(session, job.id)
+    if not rows:
+        raise ShotsGone(model_id)
+    changes = json_or_invalid(config, "/config") if config and config.strip() else {}
+    if not isinstance(changes, dict):
+        raise InvalidRequest(
+            "config must be an object.", [{"pointer": "/config", "detail": "Not an object."}]
+        )
+
+    def kept(folder: Path) -> list[KeptPicture]:
+        found = []
+        for row in rows:
+            file = folder / f"kept-{row.position:05d}"
+            blobs.fetch(row.blob_key, file, sha256=row.sha256)
+            split = cast(Literal["train", "test"], row.split)
+            found.append(KeptPicture(split, row.class_name, row.file_name, file))
+        return found
+
+    return make_job(
+        response=response,
+        settings=settings,
+        database=database,
+        blobs=blobs,
+        owner=owner,
+        resolved=parse_config(json.dumps({**job.config, **changes}), settings),
+        name=clean_name(name) or model.name,
+        webhook=checked_webhook(webhook, settings),
+        on_bad_image=on_bad_image,
+        dry_run=dry_run,
+        idempotency_key=idempotency_key,
+        uploads={
+            "archive": cast(Upload | None, archive),
+            "images": cast(Sequence[Upload], images),
+            "labels": labels,
+            "test_images": cast(Sequence[Upload], test_images),
+            "test_labels": test_labels,
+        },
+        kept=kept,
+    )

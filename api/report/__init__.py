@@ -1,0 +1,1 @@
+"""GET /jobs/{id}/report."""

@@ -1,0 +1,79 @@
+"""Two small charts as SVG, drawn with the colours of the page."""
+
+from collections.abc import Sequence
+
+from api.report.schemas import BinOut, CurvePointOut
+
+WIDTH, HEIGHT = 520, 260
+LEFT, RIGHT, TOP, BOTTOM = 44, 150, 12, 34
+Point = tuple[float, float]
+
+
+def alpha_curve(points: Sequence[CurvePointOut], alpha: float) -> str:
+    """Accuracy and what was kept, from the stock network (α = 0) to the fine-tuned one (α = 1)."""
+    lines: list[tuple[str, str, list[tuple[float, float | None]]]] = [
+        ("trained names", "a", [(p.alpha, p.trained_names) for p in points]),
+        ("among other names", "b", [(p.alpha, p.all_names) for p in points]),
+        ("new names", "c", [(p.alpha, p.new_names) for p in points]),
+        ("sees as before", "d", [(p.alpha, p.agreement) for p in points]),
+    ]
+    drawn, labels = [], []
+    for name, style, of_line in lines:
+        known = [(x, y) for x, y in of_line if y is not None]
+        if known:
+            drawn.append(f'<polyline class="line {style}" points="{_path(known)}"/>')
+            drawn += [f'<circle class="dot {style}" cx="{_x(x)}" cy="{_y(y)}" r="3"/>' for x, y in known]
+            labels.append((_y(known[-1][1]), name, style))
+    drawn += [
+        f'<text class="{style}" x="{WIDTH - RIGHT + 8}" y="{y}">{name}</text>'
+        for y, name, style in _apart(labels)
+    ]
+    mark = f'<line class="chosen" x1="{_x(alpha)}" x2="{_x(alpha)}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
+    return _svg("Accuracy along alpha", "alpha: 0 is stock, 1 is fine-tuned", mark + "".join(drawn))
+
+
+def reliability_chart(bins: Sequence[BinOut]) -> str:
+    """Confidence against accuracy; on the diagonal a probability is what it says."""
+    diagonal = f'<line class="grid" x1="{_x(0)}" y1="{_y(0)}" x2="{_x(1)}" y2="{_y(1)}"/>'
+    largest = max((b.pictures for b in bins), default=1)
+    dots = [
+        f'<circle class="dot a" cx="{_x(b.confidence)}" cy="{_y(b.accuracy)}" '
+        f'r="{3 + 7 * (b.pictures / largest) ** 0.5:.1f}"><title>{b.pictures} pictures</title></circle>'
+        for b in bins
+    ]
+    return _svg("Reliability", "probability of the answer", diagonal + "".join(dots))
+
+
+def _svg(title: str, axis: str, content: str) -> str:
+    grid = "".join(
+        f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{_y(s)}" y2="{_y(s)}"/>'
+        f'<text x="{LEFT - 6}" y="{_y(s) + 4}" text-anchor="end">{round(100 * s)} %</text>'
+        f'<text x="{_x(s)}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{s:g}</text>'
+        for s in (0.0, 0.25, 0.5, 0.75, 1.0)
+    )
+    middle = (LEFT + WIDTH - RIGHT) / 2
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{title}">{grid}'
+        f'<text x="{middle}" y="{HEIGHT - 3}" text-anchor="middle">{axis}</text>{content}</svg>'
+    )
+
+
+def _x(share: float) -> float:
+    return round(LEFT + share * (WIDTH - LEFT - RIGHT), 1)
+
+
+def _y(share: float) -> float:
+    return round(HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM), 1)
+
+
+def _path(points: Sequence[Point]) -> str:
+    return " ".join(f"{_x(x)},{_y(y)}" for x, y in points)
+
+
+def _apart(labels: Sequence[tuple[float, str, str]]) -> list[tuple[float, str, str]]:
+    """Labels that would lie on one another are moved down."""
+    placed: list[tuple[float, str, str]] = []
+    for y, name, style in sorted(labels):
+        least = placed[-1][0] + 14 if placed else 0.0
+        placed.append((max(y + 4, least), name, style))
+    return placed

@@ -1,0 +1,199 @@
+"""The report as a page: what a person reads first is on top. It refers to nothing outside itself."""
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from html import escape
+
+from api.report.chart import alpha_curve, reliability_chart
+from api.report.schemas import AccuraciesOut, IntervalOut, PictureReport, ReportOut
+from api.report.style import STYLE
+
+_STYLE_HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
+CONTENT_SECURITY_POLICY = (
+    f"default-src 'none'; img-src data:; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
+)
+MOST_COLUMNS = 30
+"""Of a confusion matrix that people can read."""
+OTHERS_SHOWN = 8
+
+
+def render_page(report: ReportOut, name: str | None, pictures: Mapping[int, str]) -> str:
+    """Args:
+    pictures: `data:` URLs by position.
+    """
+    title = f"Report on {name}" if name else "Report"
+    sections = (
+        _top(report),
+        _accuracies(report),
+        _suspects(report, pictures),
+        _classes(report),
+        _confusion(report),
+        _mistakes(report, pictures),
+        _curve(report),
+        _calibration(report),
+    )
+    took = report.seconds
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>"
+        f'<p class="quiet">{escape(title)}</p>{"".join(sections)}'
+        f"<footer>{escape(report.job_id)} · {escape(report.model_id)} · alpha {report.alpha:g} · training "
+        f"{took.training:.0f} s, report {took.report:.0f} s</footer></body></html>"
+    )
+
+
+def _top(report: ReportOut) -> str:
+    advice = "".join(f"<li>{escape(a.detail)}</li>" for a in report.advice)
+    return (
+        f'<h1 class="{report.verdict}">{escape(report.headline)}</h1><ul class="advice">{advice}</ul>'
+        f'<p class="quiet">{escape(report.measured_on.how)}</p>'
+    )
+
+
+def _accuracies(report: ReportOut) -> str:
+    some = ", ".join(report.other_names[:OTHERS_SHOWN])
+    rows = (
+        ("Only the trained names to choose from", report.trained_names),
+        (f"{len(report.other_names)} other names as well", report.all_names),
+        ("Pictures of new names", report.new_names),
+    )
+    body = "".join(_accuracy_row(label, measured) for label, measured in rows if measured is not None)
+    if not body:
+        return ""
+    return (
+        "<h2>How many pictures are named rightly</h2><div class=wide><table><thead><tr><th></th><th>pictures"
+        "</th><th>stock</th><th>preview</th><th>adapted</th><th>adapted − stock</th></tr></thead>"
+        f'<tbody>{body}</tbody></table></div><p class="quiet">In brackets the 95 % interval; differences are '
+        "in points. The preview is "
+        "a "
+        f"classifier without training. The other names: {escape(some)}"
+        f"{' …' if len(report.other_names) > OTHERS_SHOWN else ''}.</p>"
+    )
+
+
+def _accuracy_row(label: str, measured: AccuraciesOut) -> str:
+    cells = [_percent(measured.stock), _percent(measured.preview)]
+    gain = measured.adapted_against_stock
+    cells += [_percent(measured.adapted) if measured.adapted else "–", _points(gain) if gain else "–"]
+    return (
+        f"<tr><th>{escape(label)}</th><td>{measured.images}</td>"
+        + "".join(f"<td>{cell}</td>" for cell in cells)
+        + "</tr>"
+    )
+
+
+def _suspects(report: ReportOut, pictures: Mapping[int, str]) -> str:
+    if not report.suspects:
+        return ""
+    return (
+        "<h2>Training pictures to look at</h2><p>Networks that had not seen them take these for another "
+        "class than the one that was given. Some of the labels may be wrong.</p>"
+        + _gallery(report.suspects, pictures, "given as", "looks like")
+    )
+
+
+def _classes(report: ReportOut) -> str:
+    rows = "".join(
+        f"<tr><th>{escape(c.name)}</th><td>{c.trained_images}</td><td>{c.images}</td>"
+        f"<td>{_share(c.recall)}</td><td>{_share(c.stock_recall)}</td><td>{_share(c.precision)}</td></tr>"
+        for c in report.classes
+    )
+    return (
+        "<h2>Class by class</h2><div class=wide><table><thead><tr><th></th><th>trained on</th><th>asked about"
+        "</th><th>recall</th><th>recall, stock</th><th>precision</th></tr></thead>"
+        f'<tbody>{rows}</tbody></table></div><p class="quiet">Recall: how many of its pictures get the name. '
+        "Precision: how many of the pictures that get the name are its own.</p>"
+    )
+
+
+def _confusion(report: ReportOut) -> str:
+    if report.confusion is None or len(report.classes) > MOST_COLUMNS:
+        return ""
+    names = [c.name for c in report.classes]
+    head = "".join(f"<th>{escape(name)}</th>" for name in names)
+
+    def cell(i: int, j: int, count: int) -> str:
+        kind = "none" if not count else "right" if i == j else "wrong"
+        return f'<td class="{kind}">{count}</td>'
+
+    rows = "".join(
+        f"<tr><th>{escape(names[i])}</th>{''.join(cell(i, j, n) for j, n in enumerate(row))}</tr>"
+        for i, row in enumerate(report.confusion)
+    )
+    return (
+        "<h2>What is taken for what</h2><p class=quiet>A row for each class, a column for each answer.</p>"
+        f"<div class=wide><table><thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _mistakes(report: ReportOut, pictures: Mapping[int, str]) -> str:
+    if not report.mistakes:
+        return ""
+    return "<h2>The surest wrong answers</h2>" + _gallery(report.mistakes, pictures, "is", "named")
+
+
+def _gallery(shown: Sequence[PictureReport], pictures: Mapping[int, str], is_: str, named: str) -> str:
+    def card(picture: PictureReport) -> str:
+        url = pictures.get(picture.position)
+        file = escape(picture.file_name or f"picture {picture.position}")
+        image = f'<img src="{url}" alt="{file}">' if url else ""
+        return (
+            f"<li>{image}<div>{is_} <b>{escape(picture.class_name)}</b>, {named} "
+            f"<b>{escape(picture.answered)}</b> ({100 * picture.probability:.0f} %)<br>"
+            f'<span class="quiet">{file}</span></div></li>'
+        )
+
+    return f'<ul class="pictures">{"".join(map(card, shown))}</ul>'
+
+
+def _curve(report: ReportOut) -> str:
+    auto = ""
+    if report.alpha_auto is not None and report.alpha_auto != report.alpha:
+        auto = f'<p>alpha "auto" takes {report.alpha_auto:g} here: {escape(report.alpha_rule)}</p>'
+    text = min((p.text_similarity for p in report.curve), default=1.0)
+    return (
+        "<h2>From stock to fine-tuned</h2><p>alpha mixes the stock network (0) and the fine-tuned one (1). "
+        "More of it knows the trained names better and forgets more of the rest; the dashed line is where "
+        "this "
+        f"model stands. /classify takes any other.</p>{auto}{alpha_curve(report.curve, report.alpha)}<p "
+        'class="quiet">'
+        "Sees as before: share of 24 drawn pictures that get the same of 50 untrained names as from the "
+        f"stock network. The text features of these names keep a cosine of at least {text:.3f} with "
+        "theirs.</p>"
+    )
+
+
+def _calibration(report: ReportOut) -> str:
+    of = report.calibration
+    if of.error_before is None:
+        return ""
+    said = (
+        f"Probabilities are off by {100 * of.error_before:.0f} points on average. There were too few "
+        "pictures (30 are needed) to correct that."
+    )
+    if of.calibrated and of.error_after is not None:
+        said = (
+            f"Probabilities as they come are off by {100 * of.error_before:.0f} points on average, and by "
+            f"{100 * of.error_after:.0f} with a temperature of {of.temperature:.2f}, which /classify uses "
+            "for the trained names."
+        )
+    return f"<h2>Can a probability be believed?</h2><p>{said}</p>{reliability_chart(of.bins)}"
+
+
+def _percent(value: IntervalOut) -> str:
+    """`90 % [83, 95]`"""
+    value_, low, high = (f"{100 * x:.0f}" for x in (value.value, value.low, value.high))
+    return f'{value_} % <span class="quiet">[{low}, {high}]</span>'
+
+
+def _points(value: IntervalOut) -> str:
+    """`+43 [+31, +56]`"""
+    shown = (f"{100 * x:+.0f}".replace("-", "−") for x in (value.value, value.low, value.high))
+    return '{} <span class="quiet">[{}, {}]</span>'.format(*shown)
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.0f} %"

@@ -1,0 +1,144 @@
+"""The report's words: what a person reads first."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from core.clip.evaluate import Interval
+
+FEW = 8
+"""Pictures of a class to which more are worth adding."""
+WEAK = 0.15
+"""How far the recall of a class lies below that of all before more pictures of it are advised."""
+MOST_NAMES = 5
+
+
+@dataclass(frozen=True)
+class Advice:
+    code: str
+    """`use_it`, `stay_with_stock`, `use_preview`, `add_pictures`, `look_at_pictures` or `measure`."""
+    detail: str
+    class_names: tuple[str, ...] = ()
+
+
+class Measured(Protocol):
+    """`report.Accuracies`."""
+
+    @property
+    def images(self) -> int: ...
+    @property
+    def stock(self) -> Interval: ...
+    @property
+    def preview(self) -> Interval: ...
+    @property
+    def adapted(self) -> Interval | None: ...
+    @property
+    def adapted_against_stock(self) -> Interval | None: ...
+    @property
+    def adapted_against_preview(self) -> Interval | None: ...
+
+
+class ClassMeasured(Protocol):
+    """`report.OfClass`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def trained_images(self) -> int: ...
+    @property
+    def images(self) -> int: ...
+    @property
+    def recall(self) -> float | None: ...
+
+
+def headline(verdict: str, of: Measured, source: str) -> str:
+    """The verdict in one sentence."""
+    if of.adapted is None or of.adapted_against_stock is None:
+        return (
+            f"Not measured: there are too few pictures to keep some out of the training. A classifier "
+            f"without training named {_share(of.preview, of.images)} of them rightly, the stock network "
+            f"{_share(of.stock, of.images)}."
+        )
+    which = "test pictures" if source == "test" else "pictures that it was not trained on"
+    compared = (
+        f"of {of.images} {which} the adapted network names {_share(of.adapted, of.images)} rightly, the "
+        f"stock network {_share(of.stock, of.images)} ({_points(of.adapted_against_stock)})"
+    )
+    start = {
+        "better": "Use it",
+        "worse": "Don't use it",
+        "no_clear_gain": "No clear gain, stay with the stock network (alpha 0)",
+    }[verdict]
+    return f"{start}: {compared}."
+
+
+def advise(verdict: str, of: Measured, classes: Sequence[ClassMeasured], suspects: int) -> tuple[Advice, ...]:
+    """What to do, the most important first."""
+    advice = []
+    if verdict == "better":
+        advice.append(Advice("use_it", "The gain is real: its whole 95 % interval lies above 0."))
+    elif verdict == "not_measured":
+        advice.append(
+            Advice(
+                "measure",
+                "Give at least 5 pictures of each class, or test pictures, to learn whether the adapted "
+                "network is better.",
+            )
+        )
+    else:
+        said = "is worse on" if verdict == "worse" else "is not clearly better on"
+        advice.append(
+            Advice(
+                "stay_with_stock",
+                f"The adapted network {said} pictures that it was not trained on. Ask /classify with alpha "
+                "0, and look at names, labels and the number of pictures.",
+            )
+        )
+    against_preview = of.adapted_against_preview
+    if verdict == "better" and against_preview is not None and against_preview.high < 0:
+        advice.append(
+            Advice("use_preview", f"The preview is better still ({_points(against_preview)} against it).")
+        )
+    if suspects:
+        pictures = "1 training picture looks" if suspects == 1 else f"{suspects} training pictures look"
+        advice.append(
+            Advice(
+                "look_at_pictures",
+                f"{pictures} like another class than the one that was given. Look at them: a wrong label "
+                "costs more than a missing picture.",
+            )
+        )
+    weak = _weak(classes)
+    if weak:
+        advice.append(
+            Advice("add_pictures", f"Add pictures of {_listed(weak)}: they are named worst.", tuple(weak))
+        )
+    elif few := [c.name for c in classes if c.trained_images < FEW]:
+        advice.append(Advice("add_pictures", f"More pictures of {_listed(few)} would help most.", tuple(few)))
+    return tuple(advice)
+
+
+def _weak(classes: Sequence[ClassMeasured]) -> list[str]:
+    known = [(c.recall, c) for c in classes if c.recall is not None]
+    pictures = sum(c.images for _, c in known)
+    if not pictures:
+        return []
+    of_all = sum(recall * c.images for recall, c in known) / pictures
+    return [c.name for recall, c in sorted(known, key=lambda pair: pair[0]) if recall < of_all - WEAK]
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - MOST_NAMES
+    return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+def _share(accuracy: Interval, images: int) -> str:
+    return f"{round(accuracy.value * images)}"
+
+
+def _points(difference: Interval) -> str:
+    """`+20 points, between +8 and +32`, as people write numbers."""
+    value, low, high = (
+        f"{100 * x:+.0f}".replace("-", "−") for x in (difference.value, difference.low, difference.high)
+    )
+    return f"{value} points, between {low} and {high}"

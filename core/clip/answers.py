@@ -1,0 +1,221 @@
+"""What stock, preview and adapted networks make of pictures that they were not trained on."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from core.clip.backbone import Backbone, tower_parameters, with_parameters
+from core.clip.balance import NEW, NEW_NAMES_BALANCE, KeptShots, name_offsets
+from core.clip.errors import Cancelled
+from core.clip.images import PictureLimits, open_picture
+from core.clip.preview import Preview
+from core.clip.progress import Reporter
+from core.clip.weights import Weights
+from core.clip.zero_shot import PICTURES_AT_ONCE, image_features, text_head
+
+DECODERS = 4
+CURVE = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""The α that are looked at beside the model's own."""
+CURVE_PICTURES = 200
+"""More test pictures are measured at the model's own α only."""
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What N pictures are ranked by, in units of the cosine, as the service ranks them by default."""
+
+    alone: Floats
+    """[N, K], only the trained names are candidates."""
+    among: Floats
+    """[N, C], all names are, the trained ones first."""
+
+    def __getitem__(self, rows: Sequence[int] | NDArray[np.int64]) -> "Answers":
+        return Answers(self.alone[rows], self.among[rows])
+
+
+@dataclass(frozen=True)
+class Candidates:
+    names: tuple[str, ...]
+    """The trained ones first."""
+    trained: int
+    """How many of them."""
+    texts: tuple[tuple[str, ...], ...]
+    """For each name its sentences."""
+
+    @property
+    def classes(self) -> list[int]:
+        """For each name its trained class, or NEW."""
+        return [*range(self.trained), *[NEW] * (len(self.names) - self.trained)]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """N labelled pictures that the networks which answered were not trained on."""
+
+    candidates: Candidates
+    positions: NDArray[np.int64]
+    """[N], which pictures: places in the upload, training pictures first."""
+    truth: NDArray[np.int64]
+    """[N], indices of names."""
+    stock: Answers
+    preview: Answers
+    adapted: Answers | None
+    """None where only previews were measured."""
+    curve: Mapping[float, Answers]
+    """By α, of the pictures `on_curve`."""
+    on_curve: NDArray[np.int64]
+    """[M], places among the N."""
+
+    @classmethod
+    def joined(cls, parts: Sequence["HeldOut"]) -> "HeldOut":
+        """The answers of several siblings to pictures of their own."""
+
+        def stacked(answers: Sequence[Answers]) -> Answers:
+            return Answers(
+                np.concatenate([a.alone for a in answers]), np.concatenate([a.among for a in answers])
+            )
+
+        starts = np.cumsum([0, *(len(part.truth) for part in parts[:-1])])
+        return cls(
+            candidates=parts[0].candidates,
+            positions=np.concatenate([part.positions for part in parts]),
+            truth=np.concatenate([part.truth for part in parts]),
+            stock=stacked([part.stock for part in parts]),
+            preview=stacked([part.preview for part in parts]),
+            adapted=stacked([part.adapted for part in parts if part.adapted is not None]),
+            curve={alpha: stacked([part.curve[alpha] for part in parts]) for alpha in parts[0].curve},
+            on_curve=np.concatenate(
+                [start + part.on_curve for start, part in zip(starts, parts, strict=True)]
+            ),
+        )
+
+
+def ask(
+    backbone: Backbone,
+    weights: Weights,
+    candidates: Candidates,
+    preview: Preview,
+    sources: Sequence[bytes | Path],
+    truth: Sequence[int],
+    positions: Sequence[int],
+    *,
+    alpha: float,
+    curve: Sequence[float],
+    curve_pictures: int = CURVE_PICTURES,
+    reporter: Reporter,
+    limits: PictureLimits = PictureLimits(),
+) -> HeldOut:
+    """Show the pictures to all networks.
+
+    Args:
+        weights: of the network that was not trained on them, as they are or would be stored.
+        preview: of the shots that it was trained on.
+        curve: the α to look at beside `alpha`, with at most `curve_pictures` of the pictures, evenly spread.
+
+    Raises BadPicture, or Cancelled.
+    """
+    model = _at(backbone, weights, alpha)
+    every = max(1, -(-len(sources) // curve_pictures))
+    on_curve = np.arange(0, len(sources), every)
+    features: tuple[list[Tensor], list[Tensor]] = ([], [])
+    kept: list[Tensor] = []
+    seen = 0
+    for pixels in batches(backbone, sources, limits):
+        _go_on(reporter)
+        for network, of_network in zip((backbone.model, model), features, strict=True):
+            of_network.append(image_features(network, pixels).cpu())
+        if curve and len(chosen := pixels[(-seen) % every :: every]):
+            kept.append(chosen)
+        seen += len(pixels)
+    of_stock, of_adapted = torch.cat(features[0]), torch.cat(features[1])
+    stock_head, head = (_head(network, backbone, candidates) for network in (backbone.model, model))
+    of_curve: dict[float, Answers] = {}
+    for other in curve:
+        _go_on(reporter)
+        if other == alpha:
+            of_curve[other] = _adapted(of_adapted[on_curve], head, weights.shots, other, candidates)
+        elif other == 0:
+            of_curve[other] = plain(of_stock[on_curve], stock_head, candidates)
+        else:
+            network = _at(backbone, weights, other)
+            seen_by_it = torch.cat([image_features(network, pixels).cpu() for pixels in kept])
+            other_head = _head(network, backbone, candidates)
+            of_curve[other] = _adapted(seen_by_it, other_head, weights.shots, other, candidates)
+    return HeldOut(
+        candidates,
+        np.asarray(positions),
+        np.asarray(truth),
+        plain(of_stock, stock_head, candidates),
+        previewed(preview, of_stock, stock_head, candidates),
+        _adapted(of_adapted, head, weights.shots, alpha, candidates),
+        of_curve,
+        on_curve if curve else np.arange(0),
+    )
+
+
+def previewed(preview: Preview, features: Tensor, head: Tensor, candidates: Candidates) -> Answers:
+    """What the preview makes of stock features [N, D]; `head` [C, D] is stock too."""
+    k, classes = candidates.trained, candidates.classes
+    ranked = []
+    for names in (k, len(classes)):
+        cosines, offsets = preview.cosines(features, head[:names], classes[:names])
+        ranked.append((cosines - offsets).double().numpy())
+    return Answers(*ranked)
+
+
+def batches(
+    backbone: Backbone, sources: Sequence[bytes | Path], limits: PictureLimits = PictureLimits()
+) -> Iterator[Tensor]:
+    """[B, 3, S, S], the next batch read and preprocessed in threads while this one is used."""
+
+    def read(source: bytes | Path) -> Tensor:
+        return backbone.preprocess(open_picture(source, limits, shortest_side=2 * backbone.image_size))
+
+    with ThreadPoolExecutor(DECODERS) as threads:
+        starts = range(0, len(sources), PICTURES_AT_ONCE)
+        parts = [[*sources[start : start + PICTURES_AT_ONCE]] for start in starts]
+        ahead = [threads.submit(read, source) for source in parts[0]]
+        for following in [*parts[1:], []]:
+            ready, ahead = ahead, [threads.submit(read, source) for source in following]
+            yield torch.stack([future.result() for future in ready])
+
+
+def _at(backbone: Backbone, weights: Weights, alpha: float) -> nn.Module:
+    if alpha == 0:
+        return backbone.model
+    return with_parameters(backbone, weights.theta(tower_parameters(backbone.model), alpha))
+
+
+def _head(network: nn.Module, backbone: Backbone, candidates: Candidates) -> Tensor:
+    return text_head(network, backbone.tokenize, candidates.texts).cpu()
+
+
+def plain(features: Tensor, head: Tensor, candidates: Candidates) -> Answers:
+    """What a network makes of its features [N, D] and [C, D] without more ado."""
+    cosines = (features @ head.T).double().numpy()
+    return Answers(cosines[:, : candidates.trained], cosines)
+
+
+def _adapted(
+    features: Tensor, head: Tensor, shots: KeptShots | None, alpha: float, candidates: Candidates
+) -> Answers:
+    if alpha == 0 or shots is None:
+        return plain(features, head, candidates)
+    ranked = []
+    for names in (candidates.trained, len(candidates.names)):
+        of_names, classes = head[:names], candidates.classes[:names]
+        offsets = name_offsets(shots.at(alpha), shots.labels, of_names, classes, NEW_NAMES_BALANCE)
+        ranked.append((features @ of_names.T - offsets).double().numpy())
+    return Answers(*ranked)
+
+
+def _go_on(reporter: Reporter) -> None:
+    if reporter.cancelled():
+        raise Cancelled("The measuring was cancelled.")

@@ -1,0 +1,300 @@
+"""After the training: what it has brought, measured on pictures that were not trained on."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from core.clip.answers import CURVE, Answers, Candidates, HeldOut, ask
+from core.clip.backbone import Backbone
+from core.clip.choice import choose_alpha
+from core.clip.confidence import Confidence, fit_confidence, softmax
+from core.clip.config import AUTO, AdaptConfig
+from core.clip.errors import OutOfMemory, TrainingDiverged
+from core.clip.evaluate import BaseToNew, compare, job_metrics
+from core.clip.folds import FEWEST, plan_folds
+from core.clip.images import PictureLimits
+from core.clip.memory import is_out_of_memory
+from core.clip.preview import Preview
+from core.clip.probe import other_names
+from core.clip.progress import Reporter
+from core.clip.prompts import class_texts, same_class
+from core.clip.report import Report, make_report
+from core.clip.retention import what_was_kept
+from core.clip.shots import stock_features
+from core.clip.siblings import ask_siblings, steps_of
+from core.clip.suspects import Suspect, cross_fitted, find_suspects
+from core.clip.weights import Weights
+from core.clip.zero_shot import text_head
+
+SLACK = 1.3
+"""How much longer the siblings may take than the training did before the deadline is in danger."""
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One labelled picture, still as a file."""
+
+    source: bytes | Path
+    class_name: str
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What the published network was trained on."""
+
+    class_names: tuple[str, ...]
+    sources: Sequence[bytes | Path]
+    positions: Sequence[int]
+    """Places in the upload."""
+    pictures: Sequence[Tensor]
+    """Read: uint8 [3, H, W]."""
+    labels: list[int]
+    seconds: float
+    """How long that took."""
+
+
+@dataclass(frozen=True)
+class Appraisal:
+    metrics: Mapping[str, Any]
+    """As in the HTTP contract."""
+    comparison: BaseToNew | None
+    report: Report | None
+    alpha: float
+    """At which the model is served by default."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network that has just been trained, and all that is needed to examine it."""
+
+    backbone: Backbone
+    weights: Weights
+    """As they are stored, so that what is lost in packing them is part of the result."""
+    trained: Trained
+    config: AdaptConfig
+    reporter: Reporter
+    limits: PictureLimits
+
+    def candidates(self, names: Sequence[str]) -> Candidates:
+        texts = tuple(class_texts(name, self.config.templates, self.config.texts) for name in names)
+        return Candidates(tuple(names), len(self.trained.class_names), texts)
+
+
+def appraise(
+    subject: Subject, tests: Sequence[tuple[int, Shot]], source: str, *, seconds_left: float | None = None
+) -> Appraisal:
+    """Measure on `tests` where there are any; else on what siblings answer (`core.clip.folds`).
+
+    Args:
+        tests: (place in the upload, picture), of trained classes or others.
+        source: of the tests, `test` or `holdout`.
+        seconds_left: the siblings are left out, with a warning, where they would take longer.
+
+    Raises BadPicture, Cancelled.
+    """
+    config, trained, reporter = subject.config, subject.trained, subject.reporter
+    alpha = config.first_alpha
+    if config.evaluate == "none":
+        comparison = None
+        if tests:
+            reporter.stage("measuring")
+            comparison = compared(ask_tests(subject, tests, alpha, curve=()))
+        return Appraisal(_metrics(comparison, source, len(tests), trained), comparison, None, alpha)
+
+    started = time.monotonic()
+    candidates = subject.candidates([*trained.class_names, *other_names(trained.class_names)])
+    previews, stock = _previews(subject, candidates)
+    siblings = None
+    if not tests or config.alpha == AUTO:
+        siblings = _siblings(subject, candidates, seconds_left)
+    reporter.stage("measuring")
+    kept = what_was_kept(subject.backbone, subject.weights, trained.class_names, config.templates, reporter)
+    auto = None if siblings is None else choose_alpha(siblings, kept)
+    if config.alpha == AUTO and siblings is not None and auto is not None:
+        alpha = auto
+        siblings = replace(siblings, adapted=siblings.curve[alpha])
+    elif config.alpha == AUTO:
+        reporter.warn(
+            "alpha_not_chosen",
+            f"alpha is {alpha:g}: there was nothing to choose it on. Give at least {FEWEST} pictures of "
+            "each class.",
+        )
+    suspects = _suspects(subject, previews, siblings)
+    if tests:
+        held = ask_tests(subject, tests, alpha, curve=CURVE)
+    elif siblings is not None:
+        held, source = (
+            replace(siblings, positions=np.asarray(trained.positions)[siblings.positions]),
+            "sibling",
+        )
+    else:
+        held, source = _only_previews(subject, candidates, previews, stock), "preview"
+    comparison = None if held.adapted is None else compared(held)
+    confidence = _confidence(held, subject.backbone.logit_scale, alpha)
+    report = make_report(
+        held,
+        source=source,
+        how=_how(source, len(held.truth), trained),
+        trained_images=[trained.labels.count(k) for k in range(len(trained.class_names))],
+        alpha=alpha,
+        alpha_auto=auto,
+        logit_scale=subject.backbone.logit_scale,
+        confidence=confidence,
+        suspects=suspects,
+        kept=kept,
+        seconds={
+            "training": round(trained.seconds, 1),
+            "report": round(time.monotonic() - started, 1),
+        },
+    )
+    metrics = {
+        **_metrics(comparison, source, len(held.truth), trained),
+        "confidence": None if confidence is None else confidence.to_dict(),
+    }
+    return Appraisal(metrics, comparison, report, alpha)
+
+
+def ask_tests(
+    subject: Subject, tests: Sequence[tuple[int, Shot]], alpha: float, *, curve: Sequence[float]
+) -> HeldOut:
+    """Ask the published network. The candidates are its names and those of the tests, or others from
+    ImageNet where the tests have none that is new and there is a curve to draw."""
+    names = list(subject.trained.class_names)
+    spelling = {same_class(name): name for name in names}
+    truths = [spelling.setdefault(same_class(shot.class_name), shot.class_name) for _, shot in tests]
+    names = list(dict.fromkeys([*names, *truths]))
+    if curve and len(names) == len(subject.trained.class_names):
+        names += other_names(names)
+    shots = subject.weights.shots
+    assert shots is not None  # these weights were just made
+    return ask(
+        subject.backbone,
+        subject.weights,
+        subject.candidates(names),
+        Preview(shots.features[0].float(), shots.labels),
+        [shot.source for _, shot in tests],
+        [names.index(name) for name in truths],
+        [position for position, _ in tests],
+        alpha=alpha,
+        curve=curve,
+        reporter=subject.reporter,
+        limits=subject.limits,
+    )
+
+
+def compared(held: HeldOut) -> BaseToNew:
+    """Stock and adapted with the names of the pictures' classes and the trained ones as candidates."""
+    assert held.adapted is not None
+    k = held.candidates.trained
+    among = bool((held.truth >= k).any())
+    stock, adapted = ((a.among if among else a.alone) for a in (held.stock, held.adapted))
+    return compare(stock, adapted, held.truth, k)
+
+
+def _previews(subject: Subject, candidates: Candidates) -> tuple[Answers, Answers]:
+    """What previews make of the training pictures that they were not given, and what stock does."""
+    backbone, trained = subject.backbone, subject.trained
+    features = stock_features(backbone, trained.pictures)
+    head = text_head(backbone.model, backbone.tokenize, candidates.texts).cpu()
+    cosines = (features @ head.T).double().numpy()
+    stock = Answers(cosines[:, : candidates.trained], cosines)
+    return cross_fitted(features, trained.labels, head, candidates, subject.config.seed), stock
+
+
+def _siblings(subject: Subject, candidates: Candidates, seconds_left: float | None) -> HeldOut | None:
+    """None where there are too few pictures or too little time, or where one of them fails."""
+    trained, reporter = subject.trained, subject.reporter
+    folds = plan_folds(trained.labels, subject.config.seed)
+    if not folds:
+        return None
+    if seconds_left is not None and seconds_left < SLACK * trained.seconds:
+        reporter.warn(
+            "report_left_out",
+            f"The training took {trained.seconds:.0f} s and would have to be done again without some of the "
+            "pictures to be measured: too long for CLIPCITE_DEADLINE_SECONDS. Send test pictures, or use "
+            "fewer epochs.",
+        )
+        return None
+    reporter.stage("checking")
+    try:
+        return ask_siblings(
+            subject.backbone,
+            folds,
+            trained.sources,
+            trained.pictures,
+            trained.labels,
+            candidates,
+            subject.config,
+            alpha=subject.config.first_alpha,
+            reporter=reporter,
+            limits=subject.limits,
+            steps_before=steps_of(len(trained.labels), subject.config),
+        )
+    except (OutOfMemory, TrainingDiverged, RuntimeError, MemoryError) as error:
+        if not isinstance(error, (OutOfMemory, TrainingDiverged)) and not is_out_of_memory(error):
+            raise
+        reporter.warn(
+            "report_failed",
+            "The model is trained, but not measured: the training without some of the pictures failed. "
+            f"{error}",
+        )
+        return None
+
+
+def _suspects(subject: Subject, previews: Answers, siblings: HeldOut | None) -> list[Suspect]:
+    """The judges are the previews and, of the pictures that they were asked about, the siblings."""
+    scale = subject.backbone.logit_scale
+    judges = [softmax(scale * previews.alone)]
+    if siblings is not None and siblings.adapted is not None:
+        of_siblings = judges[0].copy()
+        of_siblings[siblings.positions] = softmax(scale * siblings.adapted.alone)
+        judges.append(of_siblings)
+    labels, positions = (np.asarray(x) for x in (subject.trained.labels, subject.trained.positions))
+    return find_suspects(judges, labels, positions)
+
+
+def _only_previews(subject: Subject, candidates: Candidates, previews: Answers, stock: Answers) -> HeldOut:
+    """Where no network like the published one can be asked."""
+    none: NDArray[np.int64] = np.arange(0)
+    positions, labels = (np.asarray(x) for x in (subject.trained.positions, subject.trained.labels))
+    return HeldOut(candidates, positions, labels, stock, previews, None, {}, none)
+
+
+def _confidence(held: HeldOut, logit_scale: float, alpha: float) -> Confidence | None:
+    if held.adapted is None:
+        return None
+    rows = np.flatnonzero(held.truth < held.candidates.trained)
+    return fit_confidence(held.adapted.alone[rows], held.truth[rows], logit_scale=logit_scale, alpha=alpha)
+
+
+def _metrics(comparison: BaseToNew | None, source: str, images: int, trained: Trained) -> Mapping[str, Any]:
+    return job_metrics(comparison, source=source, images=images, trained_images=len(trained.labels))
+
+
+def _how(source: str, images: int, trained: Trained) -> str:
+    total = len(trained.labels)
+    if source == "test":
+        return f"The model was trained on all {total} pictures and asked about the {images} test pictures."
+    if source == "holdout":
+        return f"The model was trained on {total} pictures and asked about the {images} that were held out."
+    if source == "sibling" and images > total / 2:
+        return (
+            f"The model was trained on all {total} pictures. Two siblings of it were each trained on one "
+            f"half and asked about the other, {images} pictures in all: with twice as many pictures as they "
+            "had, the model itself is likely a little better."
+        )
+    if source == "sibling":
+        return (
+            f"The model was trained on all {total} pictures. A sibling of it was trained without {images} of "
+            "them and asked about these."
+        )
+    return (
+        f"The model was trained on all {total} pictures and could not be asked about any. Only classifiers "
+        "without training were, each about a fifth of the pictures that it was not given."
+    )

@@ -1,0 +1,93 @@
+"""Networks that are trained as the published one is, without the pictures that they are then asked about."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from torch import Tensor
+
+from core.clip.answers import CURVE, Candidates, HeldOut, ask
+from core.clip.backbone import Backbone, tower_parameters
+from core.clip.config import AdaptConfig
+from core.clip.delta import encode
+from core.clip.folds import plan_folds
+from core.clip.images import PictureLimits
+from core.clip.preview import Preview
+from core.clip.progress import Reporter, Share
+from core.clip.shots import keep_shots
+from core.clip.trainer import fine_tune
+from core.clip.weights import Weights
+
+
+def steps_of(pictures: int, config: AdaptConfig) -> int:
+    """Optimiser steps of a training with so many pictures."""
+    return config.epochs * math.ceil(pictures / config.batch_size)
+
+
+def steps_of_siblings(labels: Sequence[int], config: AdaptConfig) -> int:
+    """Of all of them."""
+    return sum(steps_of(len(labels) - len(fold), config) for fold in plan_folds(labels, config.seed))
+
+
+def ask_siblings(
+    backbone: Backbone,
+    folds: Sequence[Sequence[int]],
+    sources: Sequence[bytes | Path],
+    pictures: Sequence[Tensor],
+    labels: Sequence[int],
+    candidates: Candidates,
+    config: AdaptConfig,
+    *,
+    alpha: float,
+    reporter: Reporter,
+    limits: PictureLimits = PictureLimits(),
+    steps_before: int = 0,
+) -> HeldOut:
+    """Train one network for each fold on all pictures but those of the fold, and ask it about these.
+
+    Nothing of it is checkpointed: a training that is cut off begins its siblings again.
+
+    Args:
+        folds: for each sibling which pictures it is not trained on (`folds.plan_folds`).
+        sources: N training pictures as files, which is how the service is asked.
+        pictures: the same, read: uint8 [3, H, W].
+        steps_before: of the published training, so that the progress goes on from there.
+
+    Raises: as `fine_tune` and `ask`.
+    """
+    planned = [steps_of(len(sources) - len(fold), config) for fold in folds]
+    total = steps_before + sum(planned)
+    parts = []
+    for number, fold in enumerate(folds):
+        out = set(fold)
+        kept = [i for i in range(len(sources)) if i not in out]
+        kept_pictures, kept_labels = [pictures[i] for i in kept], [labels[i] for i in kept]
+        trained = fine_tune(
+            backbone,
+            kept_pictures,
+            kept_labels,
+            candidates.texts[: candidates.trained],
+            replace(config, seed=(config.seed + 1 + number) % 2**63),
+            Share(reporter, before=steps_before + sum(planned[:number]), total=total),
+        )
+        delta = encode(tower_parameters(backbone.model), trained.theta_1, config.weights)
+        shots = keep_shots(backbone, delta, kept_pictures, kept_labels)
+        asked = list(fold)
+        parts.append(
+            ask(
+                backbone,
+                Weights(delta, shots),
+                candidates,
+                Preview(shots.features[0].float(), shots.labels),
+                [sources[i] for i in asked],
+                [labels[i] for i in asked],
+                asked,
+                alpha=alpha,
+                curve=CURVE,
+                curve_pictures=len(asked),  # an α that is chosen is then measured on all of them
+                reporter=reporter,
+                limits=limits,
+            )
+        )
+    return HeldOut.joined(parts)

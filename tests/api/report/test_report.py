@@ -1,0 +1,167 @@
+"""The report of a job that has succeeded: JSON, the page, and where there is none."""
+
+import base64
+import hashlib
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from core.clip.suspects import Suspect
+from core.store import jobs
+from tests.api.conftest import MakeService
+from tests.api.service import Service, assert_problem, shots
+from tests.clip.reports import held_out, report
+from tests.store import samples
+
+EVIL = '<img src=x onerror="alert(1)">'
+
+
+def reported(service: Service, name: str | None = None, *, stored: bool = True, **given: object) -> str:
+    """The id of a job that a worker has seen through."""
+    fields = shots(("fox", "badger", "hare"), each=5)
+    job_id = service.accepted(**fields, **({"name": name} if name else {}))["id"]
+    claim = samples.claimed(service.database, job_id)
+    model = samples.new_model()
+    made = report(replace(held_out(pictures=15), positions=np.arange(15)), **given)
+    if stored:
+        service.blobs.put(jobs.report_of(job_id, model.id), json.dumps(made.to_dict()).encode())
+    assert samples.publish(service.database, claim, model)
+    return str(job_id)
+
+
+@pytest.fixture
+def done(fresh: Service) -> tuple[Service, str]:
+    return fresh, reported(fresh, suspects=[Suspect(3, 0, 1, 0.8, 0.1)])
+
+
+def page(service: Service, job_id: str) -> str:
+    answer = service.client.get(f"/jobs/{job_id}/report", headers={"accept": "text/html,*/*;q=0.8"})
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    return answer.text
+
+
+def test_the_report_names_the_files(done: tuple[Service, str]) -> None:
+    service, job_id = done
+    answer = service.client.get(f"/jobs/{job_id}/report")
+    assert answer.status_code == 200, answer.text
+    body = answer.json()
+    assert (body["object"], body["job_id"]) == ("report", job_id)
+    assert body["model_id"] == service.client.get(f"/jobs/{job_id}").json()["model_id"]
+    assert body["measured_on"]["source"] == "sibling"
+    (suspect,) = body["suspects"]
+    assert suspect == {
+        "position": 3,
+        "file_name": "0-3.jpg",
+        "class_name": "fox",
+        "answered": "badger",
+        "probability": 0.8,
+    }
+    assert [c["name"] for c in body["classes"]] == ["fox", "badger", "hare"]
+    assert len(body["curve"]) == 5
+
+
+class Resources(HTMLParser):
+    """What a page refers to, and what it runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.urls: list[str] = []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.urls += [value or "" for name, value in attributes if name in {"src", "href", "srcset"}]
+        assert not any(name.startswith("on") or name == "style" for name, _ in attributes)
+
+
+def test_the_page_needs_nothing_else(done: tuple[Service, str]) -> None:
+    service, job_id = done
+    text = page(service, job_id)
+    found = Resources()
+    found.feed(text)
+    assert found.urls
+    assert all(url.startswith("data:image/jpeg;base64,") for url in found.urls)
+    assert not {"script", "link", "iframe", "form", "object"} & set(found.tags)
+    assert "svg" in found.tags
+    for url in found.urls:
+        assert base64.b64decode(url.partition(",")[2]).startswith(b"\xff\xd8")
+    headline = service.client.get(f"/jobs/{job_id}/report").json()["headline"]
+    assert f">{headline}</h1>" in text  # what is read first
+    assert text.index("</h1>") < text.index("<table>")
+
+
+def test_the_policy_allows_the_style_and_nothing_else(done: tuple[Service, str]) -> None:
+    service, job_id = done
+    answer = service.client.get(f"/jobs/{job_id}/report", headers={"accept": "text/html"})
+    policy = answer.headers["content-security-policy"]
+    style = re.search(r"<style>(.*?)</style>", answer.text, re.DOTALL)
+    assert style is not None
+    digest = base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
+    assert f"style-src 'sha256-{digest}'" in policy
+    assert policy.startswith("default-src 'none'; img-src data:;")
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "prefers-color-scheme: dark" in style[1]
+    assert "@media print" in style[1]
+
+
+def test_names_are_text_on_the_page(fresh: Service) -> None:
+    job_id = reported(fresh, name="a <b>name</b>")
+    key = next(b.key for b in fresh.blobs.list(f"jobs/{job_id}") if "report" in b.key)
+    stored = json.loads(fresh.blobs.get(key))
+    stored["classes"][0]["name"] = stored["mistakes"][0]["class_name"] = stored["headline"] = EVIL
+    stored["other_names"] = [EVIL]
+    fresh.blobs.put(key, json.dumps(stored).encode())
+    text = page(fresh, job_id)
+    assert EVIL not in text
+    assert "&lt;img src=x onerror=" in text
+    assert "a &lt;b&gt;name&lt;/b&gt;" in text
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        (None, "application/json"),
+        ("*/*", "application/json"),
+        ("application/json", "application/json"),
+        ("application/json, text/html", "application/json"),
+        ("text/html,application/xhtml+xml,*/*;q=0.8", "text/html"),
+    ],
+)
+def test_who_asks_for_a_page_gets_one(done: tuple[Service, str], accept: str | None, kind: str) -> None:
+    service, job_id = done
+    headers = {} if accept is None else {"accept": accept}
+    answer = service.client.get(f"/jobs/{job_id}/report", headers=headers)
+    assert answer.headers["content-type"].partition(";")[0] == kind
+    assert answer.headers["vary"] == "Accept"
+
+
+def test_a_lost_picture_does_not_take_the_page_along(done: tuple[Service, str]) -> None:
+    service, job_id = done
+    service.blobs.delete(f"jobs/{job_id}/00003")
+    assert 'alt="0-3.jpg"' not in page(service, job_id)
+
+
+def test_where_there_is_no_report(fresh: Service) -> None:
+    queued = fresh.accepted(**shots())["id"]
+    answer = fresh.client.get(f"/jobs/{queued}/report")
+    assert_problem(answer, 404, "report_not_found", "before the job has succeeded")
+    failed = samples.new_job(fresh.database)
+    claim = samples.claimed(fresh.database, failed)
+    with fresh.database.write() as session:
+        assert jobs.finish_failed(session, claim, code="training_diverged", detail="It diverged.")
+    assert_problem(fresh.client.get(f"/jobs/{failed}/report"), 404, "report_not_found", "has failed")
+    without = reported(fresh, stored=False)
+    assert_problem(fresh.client.get(f"/jobs/{without}/report"), 404, "report_not_found", "none")
+    assert_problem(fresh.client.get("/jobs/job_nobody/report"), 404, "job_not_found")
+
+
+def test_it_goes_with_the_job(make_service: MakeService) -> None:
+    service = make_service()
+    job_id = reported(service)
+    assert service.client.delete(f"/jobs/{job_id}").status_code == 204
+    assert service.blobs.list(f"jobs/{job_id}") == []

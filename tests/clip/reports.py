@@ -1,0 +1,58 @@
+"""Answers of made-up networks, and reports on them."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.clip.answers import Answers, Candidates, HeldOut
+from core.clip.report import Report, make_report
+from core.clip.retention import Kept
+
+NAMES = ("fox", "badger", "hare", "oak", "elm")
+K = 3
+CURVE = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+def answers(truth: NDArray[np.int64], right: float, seed: int) -> Answers:
+    """Similarities that name about this share of the pictures rightly."""
+    generator = np.random.default_rng(seed)
+    among = generator.normal(0, 0.01, (len(truth), len(NAMES)))
+    told = generator.random(len(truth)) < right
+    among[np.flatnonzero(told), truth[told]] += 0.2
+    wrong = np.flatnonzero(~told)
+    among[wrong, (truth[wrong] + 1) % K] += 0.1
+    return Answers(among[:, :K], among)
+
+
+def held_out(stock: float = 0.5, adapted: float = 0.9, pictures: int = 60, new: int = 0) -> HeldOut:
+    truth = np.array([i % K for i in range(pictures)] + [K + i % 2 for i in range(new)])
+    curve = {a: answers(truth, stock + (adapted - stock) * min(1, 2 * a), 3) for a in CURVE}
+    return HeldOut(
+        Candidates(NAMES, K, tuple((name,) for name in NAMES)),
+        np.arange(100, 100 + len(truth)),
+        truth,
+        answers(truth, stock, 1),
+        answers(truth, (stock + adapted) / 2, 2),
+        answers(truth, adapted, 3),
+        curve,
+        np.arange(len(truth)),
+    )
+
+
+KEPT = [Kept(a, 1 - 0.1 * a, 1 - 0.2 * a) for a in CURVE]
+
+
+def report(held: HeldOut, **given: object) -> Report:
+    fields = {
+        "source": "sibling",
+        "how": "So it was.",
+        "trained_images": [20, 20, 20],
+        "alpha": 0.5,
+        "alpha_auto": None,
+        "logit_scale": 40.0,
+        "confidence": None,
+        "suspects": [],
+        "kept": KEPT,
+        "seconds": {"training": 1.0, "report": 1.0},
+        **given,
+    }
+    return make_report(held, **fields)  # type: ignore[arg-type]

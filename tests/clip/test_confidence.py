@@ -1,0 +1,88 @@
+import json
+
+import numpy as np
+import pytest
+
+from core.clip.confidence import (
+    ENOUGH,
+    KEPT,
+    MOST_SCORES,
+    Confidence,
+    calibration_error,
+    fit_confidence,
+    fit_temperature,
+    reliability,
+    softmax,
+)
+
+
+def drawn(n: int, classes: int = 4, temperature: float = 1.0, seed: int = 0):  # type: ignore[no-untyped-def]
+    """Logits, and truths drawn from softmax(logits / temperature): at that one they are calibrated."""
+    generator = np.random.default_rng(seed)
+    logits = generator.normal(0, 3, (n, classes))
+    chances = softmax(logits / temperature).cumsum(axis=1)
+    truth = (generator.random((n, 1)) > chances).sum(axis=1)
+    return logits, np.minimum(truth, classes - 1)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])
+def test_the_temperature_is_found(temperature: float) -> None:
+    logits, truth = drawn(4000, temperature=temperature)
+    assert fit_temperature(logits, truth) == pytest.approx(temperature, rel=0.08)
+    calibrated = calibration_error(reliability(softmax(logits / temperature), truth))
+    assert calibrated < 0.03
+    assert calibration_error(reliability(softmax(3 * logits / temperature), truth)) > calibrated + 0.05
+
+
+def test_the_calibration_error_by_hand() -> None:
+    probabilities = np.array([[0.92, 0.08], [0.94, 0.06], [0.3, 0.7], [0.36, 0.64]])
+    bins = reliability(probabilities, np.array([0, 1, 1, 1]))
+    assert [(b.pictures, round(b.confidence, 2), b.accuracy) for b in bins] == [
+        (1, 0.64, 1.0),
+        (1, 0.7, 1.0),
+        (2, 0.93, 0.5),
+    ]
+    assert calibration_error(bins) == pytest.approx((0.36 + 0.3 + 2 * 0.43) / 4)
+
+
+def test_a_probability_of_one_has_its_bin() -> None:
+    (only,) = reliability(np.array([[1.0, 0.0]]), np.array([0]))
+    assert (only.low, only.high) == (0.9, 1.0)
+
+
+@pytest.mark.parametrize("coverage", [0.5, 0.9, 0.95])
+@pytest.mark.parametrize("held_out", [60, 2000])
+def test_sets_hold_the_truth_as_often_as_asked(coverage: float, held_out: int) -> None:
+    covered, asked = 0, 0
+    for seed in range(20):
+        logits, truth = drawn(held_out + 500, temperature=1.7, seed=seed)
+        fitted = fit_confidence(logits[:held_out], truth[:held_out], logit_scale=1.0, alpha=0.5)
+        assert fitted is not None
+        chances = softmax(logits[held_out:] / fitted.temperature)[np.arange(500), truth[held_out:]]
+        covered += int((chances >= fitted.least_probability(coverage)).sum())
+        asked += 500
+    assert coverage - 0.02 < covered / asked < coverage + 0.05
+
+
+def test_few_pictures_can_promise_little() -> None:
+    logits, truth = drawn(ENOUGH)
+    fitted = fit_confidence(logits, truth, logit_scale=1.0, alpha=0.5)
+    assert fitted is not None
+    assert fitted.least_probability(0.9) > 0
+    assert fitted.least_probability(0.99) == 0  # every class is in the set
+    assert fit_confidence(logits[1:], truth[1:], logit_scale=1.0, alpha=0.5) is None
+
+
+def test_most_held_out_pictures_are_let_through() -> None:
+    logits, truth = drawn(400)
+    fitted = fit_confidence(logits, truth, logit_scale=1.0, alpha=0.5)
+    assert fitted is not None
+    assert (logits.max(axis=1) >= fitted.least_similarity).mean() == pytest.approx(KEPT, abs=0.01)
+
+
+def test_it_survives_json_and_stays_small() -> None:
+    logits, truth = drawn(3000)
+    fitted = fit_confidence(logits, truth, logit_scale=1.0, alpha=0.5)
+    assert fitted is not None
+    assert len(fitted.nonconformity) == MOST_SCORES
+    assert Confidence.of(json.loads(json.dumps(fitted.to_dict()))) == fitted

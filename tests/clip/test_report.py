@@ -1,0 +1,156 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from core.clip.answers import Answers
+from core.clip.choice import choose_alpha
+from core.clip.confidence import fit_confidence
+from core.clip.evaluate import accuracy_interval
+from core.clip.report import Report
+from core.clip.retention import Kept
+from core.clip.suspects import Suspect
+from tests.clip.reports import CURVE, NAMES, K, held_out, report
+
+
+def codes(made: Report) -> list[str]:
+    return [advice.code for advice in made.advice]
+
+
+def test_a_real_gain() -> None:
+    made = report(held_out())
+    assert made.verdict == "better"
+    assert made.headline.startswith("Use it: of 60 pictures that it was not trained on")
+    assert codes(made)[0] == "use_it"
+    of = made.trained_names
+    assert of is not None
+    assert of.adapted is not None
+    assert of.adapted_against_stock is not None
+    assert of.stock.low < of.stock.value < of.adapted.value < of.adapted.high
+    gain = of.adapted.value - of.stock.value
+    assert of.adapted_against_stock.value == pytest.approx(gain)
+    assert of.names == K
+    assert made.all_names is not None
+    assert made.all_names.names == len(NAMES)
+    assert made.new_names is None
+    assert made.other_names == ("oak", "elm")
+    assert json.loads(json.dumps(made.to_dict()))["verdict"] == "better"
+
+
+def test_no_gain() -> None:
+    made = report(held_out(stock=0.7, adapted=0.7))
+    assert made.verdict == "no_clear_gain"
+    assert "stay with the stock network (alpha 0)" in made.headline
+    assert codes(made)[0] == "stay_with_stock"
+
+
+def test_a_loss() -> None:
+    made = report(held_out(stock=0.9, adapted=0.4))
+    assert made.verdict == "worse"
+    assert made.headline.startswith("Don't use it")
+    assert codes(made)[0] == "stay_with_stock"
+
+
+def test_only_previews() -> None:
+    made = report(replace(held_out(), adapted=None, curve={}, on_curve=np.arange(0)), source="preview")
+    assert made.verdict == "not_measured"
+    assert made.headline.startswith("Not measured")
+    assert codes(made)[0] == "measure"
+    assert made.trained_names is not None
+    assert made.trained_names.adapted is None
+    assert made.curve[2].trained_names is None
+    assert made.curve[2].agreement == 0.9
+
+
+def test_new_names_count_by_themselves() -> None:
+    made = report(held_out(new=20), source="test")
+    assert made.new_names is not None
+    assert (made.new_names.images, made.new_names.names) == (20, 2)
+    assert made.trained_names is not None
+    assert made.trained_names.images == 60
+    assert made.measured_on["images"] == 80
+    assert made.curve[0].new_names is not None
+    assert "test pictures" in made.headline
+
+
+def test_classes_and_confusion_by_hand() -> None:
+    truth = np.array([0, 0, 0, 1, 1, 2])
+    named = np.array([0, 0, 1, 1, 1, 1])
+    scores = np.zeros((6, len(NAMES)))
+    scores[np.arange(6), named] = 0.1
+    given = Answers(scores[:, :K], scores)
+    base = held_out(pictures=6)
+    held = replace(
+        base, truth=truth, stock=given, preview=given, adapted=given, curve={}, positions=np.arange(6)
+    )
+    made = report(held, trained_images=[5, 5, 2])
+    assert made.confusion == ((2, 1, 0), (0, 2, 0), (0, 1, 0))
+    fox, badger, hare = made.classes
+    assert (fox.recall, fox.precision) == (pytest.approx(2 / 3), 1.0)
+    assert (badger.recall, badger.precision) == (1.0, 0.5)
+    assert (hare.recall, hare.precision, hare.images) == (0.0, None, 1)
+    assert [(m.position, m.class_name, m.answered) for m in made.mistakes] == [
+        (2, "fox", "badger"),
+        (5, "hare", "badger"),
+    ]
+    more = next(a for a in made.advice if a.code == "add_pictures")
+    assert more.class_names == ("hare",)
+
+
+def test_suspects_are_named() -> None:
+    made = report(held_out(), suspects=[Suspect(107, 0, 2, 0.9, 0.02)])
+    assert [(s.position, s.class_name, s.answered) for s in made.suspects] == [(107, "fox", "hare")]
+    assert "look_at_pictures" in codes(made)
+
+
+def test_calibration_needs_pictures() -> None:
+    held = held_out()
+    assert held.adapted is not None
+    fitted = fit_confidence(held.adapted.alone, held.truth, logit_scale=40.0, alpha=0.5)
+    calibrated = report(held, confidence=fitted).calibration
+    assert calibrated.calibrated
+    assert calibrated.error_after is not None
+    assert sum(b.pictures for b in calibrated.bins) == 60
+    without = report(held).calibration
+    assert (without.calibrated, without.temperature, without.error_after) == (False, None, None)
+    assert without.error_before == pytest.approx(calibrated.error_before)
+
+
+@pytest.mark.parametrize(("right", "of"), [(0, 10), (10, 10), (7, 10), (70, 100)])
+def test_an_accuracy_is_never_certain(right: int, of: int) -> None:
+    interval = accuracy_interval(np.arange(of) < right)
+    assert interval.value == right / of
+    assert 0 <= interval.low <= interval.value <= interval.high <= 1
+    assert interval.high - interval.low > 0.1
+
+
+def test_the_interval_of_an_accuracy_holds_it() -> None:
+    generator = np.random.default_rng(0)
+    held = [
+        interval.low <= 0.85 <= interval.high
+        for interval in (accuracy_interval(generator.random(30) < 0.85) for _ in range(400))
+    ]
+    assert 0.9 < np.mean(held) < 0.99
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "chosen"),
+    [
+        ({0.0: 0.5, 0.25: 0.6, 0.5: 0.7, 0.75: 0.7, 1.0: 0.7}, 0.5),
+        ({0.0: 0.7, 0.25: 0.7, 0.5: 0.7, 0.75: 0.7, 1.0: 0.7}, 0.0),  # nothing is gained
+        ({0.0: 0.3, 0.25: 0.3, 0.5: 0.4, 0.75: 0.95, 1.0: 0.4}, 0.75),
+        ({0.0: 0.3, 0.25: 0.9, 0.5: 0.4, 0.75: 0.4, 1.0: 0.4}, 0.25),
+    ],
+)
+def test_the_choice_of_alpha(accuracies: dict[float, float], chosen: float) -> None:
+    truth = np.array([i % K for i in range(90)])
+    curve = {}
+    for alpha, accuracy in accuracies.items():
+        scores = np.zeros((90, len(NAMES)))
+        scores[np.arange(90), np.where(np.arange(90) < 90 * accuracy, truth, (truth + 1) % K)] = 1
+        curve[alpha] = Answers(scores[:, :K], scores)
+    held = replace(held_out(pictures=90), truth=truth, curve=curve)
+    assert choose_alpha(held, [Kept(a, 1.0, 1.0) for a in CURVE]) == chosen
+    forgetful = [Kept(a, 1.0, 1.0 if a <= 0.5 else 0.5) for a in CURVE]
+    assert choose_alpha(held, forgetful) == (0.5 if chosen > 0.5 else chosen)

@@ -1,0 +1,199 @@
+"""What is measured when there is nothing to measure on: siblings, their steps, and what may go wrong."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from core.clip.adapt import adapt
+from core.clip.appraisal import SLACK
+from core.clip.backbone import Backbone
+from core.clip.checkpoint import Checkpoints
+from core.clip.choice import USUAL
+from core.clip.classifier import Classifier
+from core.clip.confidence import ENOUGH
+from core.clip.config import resolve_config
+from core.clip.errors import Cancelled, InvalidConfig
+from core.clip.images import open_picture
+from core.clip.progress import Share, StepProgress
+from core.clip.prompts import class_texts
+from tests.clip.recorder import Recorder, same_bits
+from tests.clip.test_adapt import config, one_thread, shots
+
+__all__ = ["one_thread"]  # a fixture: small networks are faster on one thread
+
+
+def test_the_published_network_knows_all_pictures_and_the_siblings_a_half(tiny: Backbone) -> None:
+    every, recorder = shots("red", "green", "blue", each=6), Recorder()
+    given = config(epochs=3, batch_size=6)
+    result = adapt(tiny, every, given, reporter=recorder)
+    assert result.metrics["measured_on"] == {"source": "sibling", "images": 18, "trained_images": 18}
+    assert result.metrics["trained_names"]["adapted"] > 0.5
+    assert result.metrics["new_names"] is None
+    assert recorder.stages == ["training", "checking", "measuring"]
+    assert recorder.warnings == []
+
+    plain = adapt(tiny, every, replace(given, evaluate="none"))
+    assert same_bits(dict(plain.weights.delta.tensors), dict(result.weights.delta.tensors))
+    assert plain.report is None
+    assert plain.metrics["verdict"] == "not_measured"
+
+    # 3 epochs of 3 batches, and twice 3 epochs of 2: one progress over all of it.
+    assert [p.step for p in recorder.steps] == list(range(1, 22))
+    assert {p.steps for p in recorder.steps} == {21}
+    report = result.report
+    assert report is not None
+    assert report.trained_names is not None
+    assert report.trained_names.adapted is not None
+    assert report.trained_names.adapted.value == result.metrics["trained_names"]["adapted"]
+    assert [p.alpha for p in report.curve] == [0.0, 0.25, 0.5, 0.75, 1.0]
+    assert report.curve[0].agreement == 1.0
+    assert report.curve[0].trained_names == result.metrics["trained_names"]["stock"]
+    assert report.curve[2].trained_names == result.metrics["trained_names"]["adapted"]
+    assert len(report.other_names) == 50
+    assert not {"red", "green", "blue"} & {w for name in report.other_names for w in name.split()}
+
+
+def test_below_five_pictures_only_previews_are_measured(tiny: Backbone) -> None:
+    recorder = Recorder()
+    result = adapt(tiny, shots("red", "green", each=4), config(epochs=1), reporter=recorder)
+    assert result.metrics["measured_on"] == {"source": "none", "images": 0, "trained_images": 8}
+    assert result.metrics["verdict"] == "not_measured"
+    report = result.report
+    assert report is not None
+    assert report.measured_on["source"] == "preview"
+    assert report.measured_on["images"] == 8
+    assert report.trained_names is not None
+    assert report.trained_names.adapted is None
+    assert len(recorder.steps) == 2
+
+
+def test_test_pictures_need_no_sibling(tiny: Backbone) -> None:
+    recorder = Recorder()
+    tests = shots("red", "green", "grey", each=3, seed=77)
+    result = adapt(tiny, shots("red", "green", each=6), config(epochs=2), tests=tests, reporter=recorder)
+    assert len(recorder.steps) == 4
+    report = result.report
+    assert report is not None
+    assert report.measured_on["source"] == "test"
+    assert report.new_names is not None
+    assert report.new_names.images == 3
+    assert report.other_names == ("grey",)
+    assert {m.position for m in report.mistakes} <= set(range(12, 21))
+    assert report.alpha_auto is None
+
+
+def test_the_answers_are_those_of_a_classifier(tiny: Backbone) -> None:
+    """On test pictures of trained names: the report counts what the service would answer."""
+    tests = shots("red", "green", "blue", each=4, seed=900)
+    given = config(epochs=2, alpha=0.75)
+    result = adapt(tiny, shots("red", "green", "blue"), given, tests=tests)
+    classifier = Classifier(tiny, result.weights, 0.75)
+    names = ["red", "green", "blue"]
+    scores = classifier.classify(
+        [open_picture(s.source) for s in tests],
+        [class_texts(name, given.templates) for name in names],
+        classes=[0, 1, 2],
+    )
+    right = [
+        names[i] == s.class_name for i, s in zip(scores.probabilities.argmax(1).tolist(), tests, strict=True)
+    ]
+    assert result.report is not None
+    assert result.report.trained_names is not None
+    assert result.report.trained_names.adapted is not None
+    assert result.report.trained_names.adapted.value == pytest.approx(np.mean(right))
+
+
+def test_with_enough_pictures_there_is_confidence(tiny: Backbone) -> None:
+    result = adapt(tiny, shots("red", "green", "blue", each=ENOUGH // 3), config(epochs=1, batch_size=16))
+    fitted = result.metrics["confidence"]
+    assert fitted["pictures"] == len(fitted["nonconformity"]) == ENOUGH
+    assert fitted["alpha"] == 0.5
+    assert result.report is not None
+    assert result.report.calibration.calibrated
+    few = adapt(tiny, shots("red", "green", each=5), config(epochs=1))
+    assert few.metrics["confidence"] is None
+
+
+def test_a_cancel_reaches_the_siblings(tiny: Backbone) -> None:
+    every, given = shots("red", "green", each=6), config(epochs=2, batch_size=6)
+    recorder = Recorder(cancel_after=6)  # 4 steps of the published network, then of the first sibling
+    with pytest.raises(Cancelled):
+        adapt(tiny, every, given, reporter=recorder)
+    assert recorder.stages == ["training", "checking"]
+    assert len(recorder.steps) == 6
+
+
+def test_cut_off_among_the_siblings_it_goes_on_and_says_the_same(tiny: Backbone, tmp_path: Path) -> None:
+    every, given = shots("red", "green", each=6), config(epochs=2, batch_size=6)
+    whole = adapt(tiny, every, given)
+    with pytest.raises(Cancelled):
+        adapt(
+            tiny,
+            every,
+            given,
+            reporter=Recorder(cancel_after=6),
+            checkpoints=Checkpoints(tmp_path, seconds=0),
+        )
+    recorder = Recorder()
+    again = adapt(tiny, every, given, reporter=recorder, checkpoints=Checkpoints(tmp_path, seconds=0))
+    assert recorder.warnings == []
+    assert [p.step for p in recorder.steps] == [5, 6, 7, 8]  # the siblings' only
+    assert same_bits(dict(again.weights.delta.tensors), dict(whole.weights.delta.tensors))
+    assert again.metrics == whole.metrics
+
+
+def test_without_time_for_them_they_are_left_out(tiny: Backbone) -> None:
+    recorder = Recorder()
+    result = adapt(tiny, shots("red", "green", each=6), config(epochs=1), reporter=recorder, seconds=0.01)
+    assert [code for code, _ in recorder.warnings] == ["report_left_out"]
+    assert "CLIPCITE_DEADLINE_SECONDS" in recorder.warnings[0][1]
+    assert result.report is not None
+    assert result.report.measured_on["source"] == "preview"
+    assert SLACK > 1
+
+
+def test_a_sibling_that_fails_costs_the_report_only(tiny: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    def out_of_memory(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+
+    monkeypatch.setattr("core.clip.siblings.fine_tune", out_of_memory)
+    recorder = Recorder()
+    result = adapt(tiny, shots("red", "green", each=6), config(epochs=1), reporter=recorder)
+    assert [code for code, _ in recorder.warnings] == ["report_failed"]
+    assert result.metrics["verdict"] == "not_measured"
+
+
+def test_alpha_is_chosen_and_measured(tiny: Backbone) -> None:
+    every = shots("red", "green", "blue", each=6)
+    result = adapt(tiny, every, config(epochs=4, alpha="auto"))
+    report = result.report
+    assert report is not None
+    assert result.alpha == report.alpha == report.alpha_auto
+    point = next(p for p in report.curve if p.alpha == result.alpha)
+    assert result.metrics["trained_names"]["adapted"] == point.trained_names
+
+
+def test_without_anything_to_choose_on_alpha_is_the_usual_one(tiny: Backbone) -> None:
+    recorder = Recorder()
+    result = adapt(tiny, shots("red", "green"), config(epochs=1, alpha="auto"), reporter=recorder)
+    assert result.alpha == USUAL
+    assert [code for code, _ in recorder.warnings] == ["alpha_not_chosen"]
+
+
+@pytest.mark.parametrize("given", [{"evaluate": "none"}, {"holdout": 0.2}])
+def test_what_is_not_measured_is_not_chosen(given: dict[str, object]) -> None:
+    with pytest.raises(InvalidConfig, match="alpha auto"):
+        resolve_config(alpha="auto", **given)
+
+
+def test_a_share_of_the_progress() -> None:
+    recorder = Recorder()
+    share = Share(recorder, before=10, total=40)
+    for step in range(1, 6):
+        share.step(StepProgress(1, 1, step, 5, 1.0, 0.0, 0.0, 0.0, 1.0, 2.0 * (5 - step)))
+    assert [p.step for p in recorder.steps] == [11, 12, 13, 14, 15]
+    assert [p.eta_seconds for p in recorder.steps] == [58.0, 56.0, 54.0, 52.0, 50.0]
+    assert {p.steps for p in recorder.steps} == {40}

@@ -1,0 +1,69 @@
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from core.clip.answers import Candidates
+from core.clip.confidence import softmax
+from core.clip.suspects import cross_fitted, find_suspects
+
+CLASSES = 4
+
+
+def features(each: int, seed: int = 0) -> tuple[Tensor, list[int]]:
+    """Pictures around directions of their classes, and the directions as the texts."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = [label for label in range(CLASSES) for _ in range(each)]
+    noise = 0.25 * torch.randn(len(labels), 16, generator=generator)
+    return F.normalize(torch.eye(CLASSES, 16)[labels] + noise, dim=-1), labels
+
+
+def candidates() -> Candidates:
+    names = tuple(f"class {i}" for i in range(CLASSES + 2))
+    return Candidates(names, CLASSES, tuple((name,) for name in names))
+
+
+def test_planted_wrong_labels_are_found() -> None:
+    seen, truth = features(12)
+    labels = list(truth)
+    planted = [3, 17, 30, 45]
+    for i in planted:
+        labels[i] = (labels[i] + 1) % CLASSES
+    answers = cross_fitted(seen, labels, torch.eye(CLASSES + 2, 16), candidates(), seed=0)
+    found = find_suspects([softmax(40 * answers.alone)], np.array(labels), np.arange(100, 100 + len(labels)))
+    assert {s.position - 100 for s in found} == set(planted)
+    for suspect in found:
+        assert suspect.looks_like == truth[suspect.position - 100]
+        assert suspect.label == labels[suspect.position - 100]
+        assert suspect.probability > suspect.of_its_label
+    margins = [s.probability - s.of_its_label for s in found]
+    assert margins == sorted(margins, reverse=True)
+
+
+def test_clean_labels_are_left_alone() -> None:
+    seen, labels = features(12)
+    answers = cross_fitted(seen, labels, torch.eye(CLASSES + 2, 16), candidates(), seed=0)
+    assert find_suspects([softmax(40 * answers.alone)], np.array(labels), np.arange(len(labels))) == []
+
+
+def test_a_picture_does_not_vote_for_itself() -> None:
+    """Texts that say nothing, and a class of one picture: without it nothing knows the class."""
+    seen, labels = features(6)
+    seen, labels = torch.cat([seen, -seen[:1]]), [*labels, CLASSES]
+    names = tuple(f"class {i}" for i in range(CLASSES + 1))
+    known = Candidates(names, CLASSES + 1, tuple((name,) for name in names))
+    head = F.normalize(torch.ones(CLASSES + 1, 16), dim=-1)
+    answers = cross_fitted(seen, labels, head, known, seed=0)
+    assert answers.alone.shape == answers.among.shape == (25, CLASSES + 1)
+    assert answers.alone[-1].argmax() != CLASSES
+
+
+def test_all_judges_must_agree() -> None:
+    sure = np.array([[0.9, 0.1], [0.9, 0.1], [0.2, 0.8], [0.9, 0.1]])
+    unsure = np.array([[0.9, 0.1], [0.9, 0.1], [0.2, 0.8], [0.4, 0.6]])
+    labels = np.array([0, 0, 1, 1])  # the last one looks like 0
+    places = np.arange(4)
+    assert [s.position for s in find_suspects([sure], labels, places)] == [3]
+    assert [s.position for s in find_suspects([sure, sure], labels, places)] == [3]
+    assert find_suspects([sure, unsure], labels, places) == []
+    assert find_suspects([], labels, places) == []
