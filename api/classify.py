@@ -16,6 +16,7 @@ from api.adapt.intake import display_name
 from api.deps import TheOwner, TheServing, TheSettings
 from api.errors import InvalidRequest, invalid_model, json_or_invalid, responses
 from core.clip.balance import NEW_NAMES_BALANCE
+from core.clip.confidence import Confidence
 from core.clip.errors import BadPicture, InvalidClassNames, InvalidConfig
 from core.clip.prompts import check_templates, check_texts, clean_class_name, same_class
 from core.serving.service import STOCK, ClassName, NoReadablePicture
@@ -77,6 +78,19 @@ class Options(BaseModel):
     )
     top_k: int | None = Field(None, ge=1, description="Only the best so many names; default all.")
 
+    coverage: float | None = Field(
+        None,
+        ge=0.5,
+        le=0.99,
+        description="Adds to each picture the `names` among which the true one is so often, on pictures like "
+        "those that the model was measured on. For a model asked for exactly its trained names.",
+    )
+    reject: bool = Field(
+        False,
+        description="Adds to each picture whether it is `rejected`: less like the best name than 19 in 20 of "
+        "the pictures of trained classes were. For a model asked for exactly its trained names.",
+    )
+
 
 class ClassifyJson(Options):
     images: list[PictureIn]
@@ -109,7 +123,21 @@ class PictureError(BaseModel):
 class PictureResult(BaseModel):
     file: str | None
     predictions: list[PredictionOut] | None = None
+    names: list[str] | None = Field(None, description="With `coverage`: the set that holds the true name.")
+    rejected: bool | None = Field(None, description="With `reject`: it looks like none of the names.")
     error: PictureError | None = None
+
+
+class ConfidenceOut(BaseModel):
+    """Known for a model that was measured on 30 pictures or more, asked for exactly its trained names as it
+    stands. Elsewhere a probability says which name fits better, not how often it is right."""
+
+    calibrated: bool = Field(description="Whether `probability` is how often such an answer is right.")
+    temperature: float | None = None
+    held_out: int | None = Field(None, description="Pictures that it was fitted on.")
+    least_similarity: float | None = Field(
+        None, description="Of the best name, less its offset; below it a picture is rejected."
+    )
 
 
 class Timing(BaseModel):
@@ -128,6 +156,7 @@ EXAMPLE: JsonDict = {
     "preview": False,
     "backbone": "starter",
     "alpha": 0.5,
+    "confidence": {"calibrated": False, "temperature": None, "held_out": None, "least_similarity": None},
     "class_names": [
         {"name": "red fox", "kind": "trained", "offset": 0.11},
         {"name": "hedgehog", "kind": "new", "offset": 0.07},
@@ -139,6 +168,8 @@ EXAMPLE: JsonDict = {
                 {"class_name": "red fox", "kind": "trained", "probability": 0.93, "similarity": 0.31},
                 {"class_name": "hedgehog", "kind": "new", "probability": 0.07, "similarity": 0.245},
             ],
+            "names": None,
+            "rejected": None,
             "error": None,
         }
     ],
@@ -154,6 +185,7 @@ class ClassifyOut(BaseModel):
     preview: bool = Field(description="The answer is of a job's pictures: the job has no model (yet).")
     backbone: str
     alpha: float
+    confidence: ConfidenceOut
     class_names: list[ClassKind]
     results: list[PictureResult]
     timing_ms: Timing
@@ -246,6 +278,8 @@ def classify(wanted: Annotated[Wanted, Depends(wanted)], serving: TheServing, ow
             templates=wanted.options.templates,
             new_names_balance=wanted.options.new_names_balance,
             top_k=wanted.options.top_k,
+            coverage=wanted.options.coverage,
+            reject=wanted.options.reject,
         )
     except NoReadablePicture as error:
         items = [
@@ -258,6 +292,7 @@ def classify(wanted: Annotated[Wanted, Depends(wanted)], serving: TheServing, ow
         detail = "A preview has no alpha: what was given is not used."
         warnings.append({"code": "alpha_unused", "detail": detail})
     results: list[PictureResult] = []
+    sets, rejected = iter(answer.sets), iter(answer.rejected)
     for file, result in zip(wanted.files, answer.results, strict=True):
         if isinstance(result, BadPicture):
             results.append(
@@ -265,13 +300,22 @@ def classify(wanted: Annotated[Wanted, Depends(wanted)], serving: TheServing, ow
             )
         else:
             predictions = [PredictionOut.model_validate(asdict(p)) for p in result]
-            results.append(PictureResult(file=file, predictions=predictions))
+            names, none_fits = next(sets, None), next(rejected, None)
+            results.append(
+                PictureResult(
+                    file=file,
+                    predictions=predictions,
+                    names=names if wanted.options.coverage is not None else None,
+                    rejected=none_fits if wanted.options.reject else None,
+                )
+            )
     return ClassifyOut.model_validate(
         {
             "model": answer.model,
             "preview": answer.preview,
             "backbone": answer.backbone,
             "alpha": answer.alpha,
+            "confidence": _confidence(answer.confidence),
             "class_names": [
                 {"name": name, "kind": kind, "offset": answer.offsets[name]}
                 for name, kind in answer.kinds.items()
@@ -280,6 +324,17 @@ def classify(wanted: Annotated[Wanted, Depends(wanted)], serving: TheServing, ow
             "timing_ms": answer.timing_ms,
             "warnings": warnings,
         }
+    )
+
+
+def _confidence(known: Confidence | None) -> ConfidenceOut:
+    if known is None:
+        return ConfidenceOut(calibrated=False)
+    return ConfidenceOut(
+        calibrated=True,
+        temperature=known.temperature,
+        held_out=known.pictures,
+        least_similarity=known.least_similarity,
     )
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from core.clip.backbone import Backbone, load_backbone
 from core.clip.balance import NEW, NEW_NAMES_BALANCE
 from core.clip.classifier import Classifier
+from core.clip.confidence import Confidence
 from core.clip.config import resolve_config
 from core.clip.errors import BadPicture, ClipCiteError, CorruptWeights, UnknownBackbone
 from core.clip.images import PictureLimits, open_picture
@@ -22,6 +23,7 @@ from core.clip.manifest import read_manifest
 from core.clip.prompts import class_indices, class_texts
 from core.clip.weights import Weights, load_weights
 from core.serving.cache import CacheCounts, StillLoading, WarmCache
+from core.serving.confident import NotCalibrated, confidence_for, judge
 from core.serving.preview import JobPreview, Previews, WarmPreview, is_job
 from core.serving.unavailable import Unavailable
 from core.serving.warm import WarmClassifier
@@ -67,6 +69,13 @@ class Answer:
     """What was taken off the cosines of each name before the softmax."""
     results: list[list[Prediction] | BadPicture]
     """For each picture its best classes, best first, or why it can't be read."""
+    confidence: Confidence | None
+    """With it the probabilities are calibrated; None where nothing is known."""
+    sets: list[list[str]]
+    """With confidence, for each picture that can be read: the names among which the true one is as often as
+    was asked for, best first."""
+    rejected: list[bool]
+    """Likewise: whether it looks like none of the names."""
     timing_ms: dict[str, float]
 
 
@@ -139,6 +148,8 @@ class Serving:
         templates: Sequence[str] | None = None,
         new_names_balance: float = NEW_NAMES_BALANCE,
         top_k: int | None = None,
+        coverage: float | None = None,
+        reject: bool = False,
     ) -> Answer:
         """Score pictures against class names, with a model's id, `stock` or `stock:<backbone>`, or a job's
         id: that is its model, and as long as it has none its preview.
@@ -148,6 +159,7 @@ class Serving:
             StorageUnavailable, BlobNotFound.
             ModelUnavailable: its files are missing or damaged; it is tried again every half minute.
             NoReadablePicture: none of the pictures can be read.
+            NotCalibrated: `coverage` or `reject` is asked for, and nothing is known.
             Busy: others are being served for too long.
         """
         started = time.perf_counter()
@@ -171,6 +183,16 @@ class Serving:
             backbone_name = row.backbone
             alpha = row.alpha if alpha is None else alpha
             warm = self._adapted(row, alpha)
+        known = confidence_for(
+            row if isinstance(row, Model) else None,
+            [c.name for c in class_names],
+            own_texts=any(c.texts for c in class_names),
+            alpha=alpha,
+            templates=templates,
+            balance=new_names_balance,
+        )
+        if known is None and (reject or coverage is not None):
+            raise NotCalibrated
         own_texts: Mapping[str, Sequence[str]] = row.texts if row else {}
         recipe = resolve_config(backbone=backbone_name)
         templates = templates or (row.templates if row else recipe.templates)
@@ -199,6 +221,10 @@ class Serving:
             )
         finally:
             self._compute.release()
+        judged = None
+        if known is not None:
+            judged = judge(known, scores, warm.classifier.backbone.logit_scale, coverage or 0.0)
+            scores = judged.scores
         encoded = time.perf_counter()
 
         top = scores.probabilities.topk(min(top_k or len(texts), len(texts)), dim=-1)
@@ -219,6 +245,9 @@ class Serving:
             kinds=kinds,
             offsets=dict(zip(names, scores.offsets.tolist(), strict=True)),
             results=[p if isinstance(p, BadPicture) else next(ranked) for p in decoded],
+            confidence=known,
+            sets=[] if judged is None else judged.names(names),
+            rejected=[] if judged is None else judged.rejected.tolist(),
             timing_ms={
                 "decode": round(1000 * (encoding - decoding), 2),
                 "encode": round(1000 * (encoded - encoding), 2),

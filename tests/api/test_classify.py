@@ -88,7 +88,9 @@ def test_the_whole_answer(shared: Service, model: str) -> None:
     body = ok(by_form(shared, model=model))
     assert set(body) == {
         *("model", "preview", "backbone", "alpha", "class_names", "results", "timing_ms", "warnings"),
+        "confidence",
     }
+    assert body["confidence"]["calibrated"] is False
     assert (body["model"], body["backbone"], body["alpha"]) == (model, shared.settings.backbone, 0.4)
     kinds = {"red fox": "trained", "badger": "trained", "oak": "new"}
     assert not body["preview"]

@@ -1,0 +1,87 @@
+"""What a model knows of its own confidence, laid over an answer."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from core.clip.balance import NEW_NAMES_BALANCE
+from core.clip.classifier import Scores
+from core.clip.confidence import Confidence
+from core.clip.errors import ClipCiteError
+from core.clip.prompts import same_class
+from core.store.tables import Model
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What is known of N answers; `scores` have calibrated probabilities."""
+
+    known: Confidence
+    scores: Scores
+    in_set: Tensor
+    """bool [N, C]: the names of a set that holds the true one as often as was asked for; never empty."""
+    rejected: Tensor
+    """bool [N]: it looks like none of the names."""
+
+    def names(self, names: Sequence[str]) -> list[list[str]]:
+        """The sets, best name first."""
+        order = self.scores.probabilities.argsort(dim=-1, descending=True).tolist()
+        return [
+            [names[c] for c in best_first if in_set[c]]
+            for best_first, in_set in zip(order, self.in_set.tolist(), strict=True)
+        ]
+
+
+def confidence_for(
+    model: Model | None,
+    names: Sequence[str],
+    *,
+    own_texts: bool,
+    alpha: float | None,
+    templates: Sequence[str] | None,
+    balance: float,
+) -> Confidence | None:
+    """The model's, if it holds for such a request: it was fitted with exactly the trained names as
+    candidates, at the model's own α, sentences and balance. Otherwise None.
+
+    Args:
+        own_texts: whether the request brings sentences for some name.
+        alpha, templates: as they were asked for; None is the model's.
+    """
+    stored = (model.metrics or {}).get("confidence") if model is not None else None
+    if model is None or stored is None:
+        return None
+    known = Confidence.of(stored)
+    asked, trained = {same_class(name) for name in names}, {same_class(name) for name in model.classes}
+    plain = templates is None and balance == NEW_NAMES_BALANCE and not own_texts
+    at_its_own = math.isclose(model.alpha if alpha is None else alpha, known.alpha)
+    return known if plain and at_its_own and asked == trained else None
+
+
+def judge(known: Confidence, scores: Scores, logit_scale: float, coverage: float) -> Judged:
+    """Args:
+    coverage: from 0 to 1, of the sets.
+    """
+    ranked = scores.similarities - scores.offsets
+    probabilities = (logit_scale / known.temperature * ranked).softmax(dim=-1)
+    in_set = probabilities >= known.least_probability(coverage)
+    in_set[torch.arange(len(in_set)), probabilities.argmax(dim=-1)] = True
+    rejected = ranked.amax(dim=-1) < known.least_similarity
+    return Judged(known, replace(scores, probabilities=probabilities), in_set, rejected)
+
+
+class NotCalibrated(ClipCiteError):
+    """`coverage` or `reject` was asked for where nothing is known."""
+
+    code = "not_calibrated"
+    status = 422
+
+    def __init__(self) -> None:
+        super().__init__(
+            "coverage and reject need a model that was measured on 30 pictures or more (the `confidence` of "
+            "its metrics), asked for exactly its trained names, without alpha, templates, texts and "
+            "new_names_balance."
+        )

@@ -1,0 +1,81 @@
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import torch
+
+from core.clip.balance import NEW_NAMES_BALANCE
+from core.clip.classifier import Scores
+from core.clip.confidence import Confidence
+from core.serving.confident import confidence_for, judge
+from core.store.tables import Model
+
+KNOWN = Confidence(
+    alpha=0.5,
+    pictures=40,
+    temperature=2.0,
+    nonconformity=tuple((i + 0.5) / 40 for i in range(40)),
+    least_similarity=0.2,
+)
+
+
+def scores(*rows: list[float], offset: float = 0.0, scale: float = 40.0) -> Scores:
+    similarities = torch.tensor(rows)
+    offsets = torch.full((similarities.shape[1],), offset)
+    return Scores((scale * (similarities - offsets)).softmax(dim=-1), similarities, offsets)
+
+
+def test_the_probabilities_are_those_at_the_temperature() -> None:
+    given = scores([0.31, 0.30, 0.22], [0.1, 0.2, 0.3], offset=0.05)
+    found = judge(KNOWN, given, 40.0, coverage=0.9)
+    torch.testing.assert_close(found.scores.probabilities, (20.0 * given.similarities).softmax(dim=-1))
+    assert torch.equal(found.scores.similarities, given.similarities)
+    # The same as the power of what it was before.
+    powers = given.probabilities ** (1 / KNOWN.temperature)
+    torch.testing.assert_close(found.scores.probabilities, powers / powers.sum(dim=-1, keepdim=True))
+
+
+@pytest.mark.parametrize(("coverage", "names"), [(0.1, 1), (0.9, 2), (0.999, 3)])
+def test_more_coverage_takes_more_names(coverage: float, names: int) -> None:
+    found = judge(KNOWN, scores([0.31, 0.30, 0.16]), 40.0, coverage=coverage)
+    assert found.in_set.tolist() == [[True] * names + [False] * (3 - names)]
+
+
+def test_what_looks_like_no_name_is_rejected() -> None:
+    assert judge(KNOWN, scores([0.25, 0.1], [0.1, 0.15]), 40.0, 0.9).rejected.tolist() == [False, True]
+    assert judge(KNOWN, scores([0.25, 0.1], offset=0.1), 40.0, 0.9).rejected.tolist() == [True]
+
+
+ROW = SimpleNamespace(metrics={"confidence": KNOWN.to_dict()}, alpha=0.5, classes=["Fox", "badger"])
+ASKED: dict[str, Any] = {
+    "names": ["badger", "fox"],
+    "own_texts": False,
+    "alpha": None,
+    "templates": None,
+    "balance": NEW_NAMES_BALANCE,
+}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"names": ["badger"]},
+        {"names": ["badger", "fox", "oak"]},
+        {"own_texts": True},
+        {"alpha": 0.6},
+        {"templates": ["a {}."]},
+        {"balance": 0.0},
+    ],
+)
+def test_it_holds_for_what_it_was_fitted_on(change: dict[str, Any]) -> None:
+    row = cast(Model, ROW)
+    assert confidence_for(row, **ASKED) == KNOWN
+    assert confidence_for(row, **{**ASKED, "alpha": 0.5}) == KNOWN
+    assert confidence_for(row, **{**ASKED, **change}) is None
+
+
+@pytest.mark.parametrize("metrics", [None, {}, {"confidence": None}])
+def test_models_without_it_know_nothing(metrics: dict[str, Any] | None) -> None:
+    row = cast(Model, SimpleNamespace(metrics=metrics, alpha=0.5, classes=["fox", "badger"]))
+    assert confidence_for(row, **ASKED) is None
+    assert confidence_for(None, **ASKED) is None
