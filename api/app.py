@@ -10,7 +10,19 @@ from fastapi import Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.formparsers import MultiPartParser
 
-from api import classify, errors, events, export, health, imports, jobs, metrics, models, preflight
+from api import (
+    aliases,
+    classify,
+    errors,
+    events,
+    export,
+    health,
+    imports,
+    jobs,
+    metrics,
+    models,
+    preflight,
+)
 from api.adapt.extend import make_extend_router
 from api.adapt.routes import make_router
 from api.auth import Door, described
@@ -70,6 +82,7 @@ def create_app(settings: Settings) -> FastAPI:
         report.router,
         events.router,
         models.router,
+        aliases.router,
         make_extend_router(settings),
         export.router,
         imports.router,

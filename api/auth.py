@@ -32,7 +32,7 @@ OPEN_PATHS = {"/healthz", "/readyz", "/docs", "/openapi.json"}
 # What a key needs for it: the first that fits. What fits none is for admins, who may do everything.
 NEEDED: tuple[tuple[str, re.Pattern[str], frozenset[str]], ...] = (
     ("POST", re.compile(r"/classify"), frozenset({CLASSIFY})),
-    ("GET", re.compile(r"/models(/[^/]+)?"), frozenset({CLASSIFY, ADAPT})),
+    ("GET", re.compile(r"/models(/[^/]+(/aliases(/[^/]+)?)?)?"), frozenset({CLASSIFY, ADAPT})),
     ("", re.compile(r"/(adapt|jobs|models)(/.*)?"), frozenset({ADAPT})),
 )
 KEYS_ASKED_SECONDS = 1.0
@@ -73,7 +73,7 @@ class MissingScope(ClipCiteError):
 class UnknownMethod(ClipCiteError):
     code = "method_not_allowed"
     status = 405
-    headers: Mapping[str, str] = {"Allow": "DELETE, GET, POST"}
+    headers: Mapping[str, str] = {"Allow": "DELETE, GET, PATCH, POST, PUT"}
 
     def __init__(self) -> None:
         super().__init__("There is no such method here. /docs lists what there is.")

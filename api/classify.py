@@ -3,40 +3,44 @@
 import base64
 import binascii
 import math
-from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic.config import JsonDict
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
 from api.adapt.intake import display_name
-from api.deps import TheOwner, TheServing, TheSettings
+from api.answers import ClassifyOut, ComparisonOut, fields_of
+from api.deps import TheDatabase, TheOwner, TheServing, TheSettings
 from api.errors import InvalidRequest, invalid_model, json_or_invalid, responses
 from core.clip.balance import NEW_NAMES_BALANCE
-from core.clip.confidence import Confidence
-from core.clip.errors import BadPicture, InvalidClassNames, InvalidConfig
+from core.clip.errors import InvalidClassNames, InvalidConfig
 from core.clip.prompts import check_templates, check_texts, clean_class_name, same_class
-from core.serving.service import STOCK, ClassName, NoReadablePicture
+from core.serving.references import Subject, is_stock, look_up
+from core.serving.service import Answer, ClassName, NoReadablePicture, Serving
 from core.settings import Settings
+from core.store.errors import ModelNotFound
+from core.store.names import STOCK
 
 router = APIRouter(tags=["classify"])
 MAX_FORM_FIELDS = 20_000  # far above the limit on class names, whose error says more
 MAX_SENTENCES = 20_000
+MOST_MODELS = 5
 DOT = (
     "iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAFklEQV"
     "R42mM8EaXBwMDAxMDAwMDAAAAQQgFOeLLOJwAAAABJRU5ErkJggg=="
 )
 """A picture of 2 x 2 pixels, for the example: what /docs shows can be sent as it is."""
-Kind = Literal["trained", "new"]
 RoutingKey = Annotated[
     str | None,
     Header(
         max_length=600,
-        description="The same as `model`, for a load balancer before several of these: it sees headers, not "
-        "bodies, and sends all requests of a model to where that is warm. Not needed otherwise.",
+        description="The same as `model` (or one of `models`), for a load balancer before several of these: "
+        "it sees headers, not bodies, and sends all requests of a model to where that is warm. Not needed "
+        "otherwise.",
     ),
 ]
 
@@ -60,9 +64,16 @@ class Options(BaseModel):
     class_names: list[str | ClassIn] = Field(description="Any names, trained or not.")
     model: str = Field(
         STOCK,
-        description="A model's id, `stock`, or `stock:<backbone>`. Or a job's id: its model, and as long "
-        "as it has none a preview, which its pictures make without training.",
+        description="A model's id, its `name` (the latest version), `name@version`, `name@alias`, `stock`, "
+        "or `stock:<backbone>`. Or a job's id: its model, and as long as it has none a preview, which its "
+        "pictures make without training.",
         max_length=600,
+    )
+    models: list[Annotated[str, Field(max_length=600)]] | None = Field(
+        None,
+        min_length=1,
+        max_length=MOST_MODELS,
+        description="Instead of `model`: several, to compare. `comparison` has each one's answer, in order.",
     )
     alpha: float | None = Field(None, ge=0, le=1, description="In steps of 0.01; default the model's.")
     templates: list[str] | None = Field(None, description="Default the model's.")
@@ -97,99 +108,9 @@ class ClassifyJson(Options):
 
 
 class ClassifyForm(Options):
-    """`multipart/form-data`. `class_names` and `templates` are repeated, or one JSON array."""
+    """`multipart/form-data`. `class_names`, `templates` and `models` are repeated, or one JSON array."""
 
     images: list[Annotated[str, Field(json_schema_extra={"format": "binary"})]]
-
-
-class ClassKind(BaseModel):
-    name: str
-    kind: Kind
-    offset: float = Field(description="What new_names_balance took off this name's similarities.")
-
-
-class PredictionOut(BaseModel):
-    class_name: str
-    kind: Kind
-    probability: float
-    similarity: float
-
-
-class PictureError(BaseModel):
-    code: str
-    detail: str
-
-
-class PictureResult(BaseModel):
-    file: str | None
-    predictions: list[PredictionOut] | None = None
-    names: list[str] | None = Field(None, description="With `coverage`: the set that holds the true name.")
-    rejected: bool | None = Field(None, description="With `reject`: it looks like none of the names.")
-    error: PictureError | None = None
-
-
-class ConfidenceOut(BaseModel):
-    """Known for a model that was measured on 30 pictures or more, asked for exactly its trained names as it
-    stands. Elsewhere a probability says which name fits better, not how often it is right."""
-
-    calibrated: bool = Field(description="Whether `probability` is how often such an answer is right.")
-    temperature: float | None = None
-    held_out: int | None = Field(None, description="Pictures that it was fitted on.")
-    least_similarity: float | None = Field(
-        None, description="Of the best name, less its offset; below it a picture is rejected."
-    )
-
-
-class Timing(BaseModel):
-    decode: float
-    encode: float
-    total: float
-
-
-class WarningOut(BaseModel):
-    code: str
-    detail: str
-
-
-EXAMPLE: JsonDict = {
-    "model": "mdl_01m883zfhkxd2329sa0r05wkw7",
-    "preview": False,
-    "backbone": "starter",
-    "alpha": 0.5,
-    "confidence": {"calibrated": False, "temperature": None, "held_out": None, "least_similarity": None},
-    "class_names": [
-        {"name": "red fox", "kind": "trained", "offset": 0.11},
-        {"name": "hedgehog", "kind": "new", "offset": 0.07},
-    ],
-    "results": [
-        {
-            "file": "a.jpg",
-            "predictions": [
-                {"class_name": "red fox", "kind": "trained", "probability": 0.93, "similarity": 0.31},
-                {"class_name": "hedgehog", "kind": "new", "probability": 0.07, "similarity": 0.245},
-            ],
-            "names": None,
-            "rejected": None,
-            "error": None,
-        }
-    ],
-    "timing_ms": {"decode": 2.1, "encode": 11.0, "total": 14.2},
-    "warnings": [],
-}
-
-
-class ClassifyOut(BaseModel):
-    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
-
-    model: str
-    preview: bool = Field(description="The answer is of a job's pictures: the job has no model (yet).")
-    backbone: str
-    alpha: float
-    confidence: ConfidenceOut
-    class_names: list[ClassKind]
-    results: list[PictureResult]
-    timing_ms: Timing
-    warnings: list[WarningOut]
 
 
 @dataclass(frozen=True)
@@ -229,15 +150,19 @@ async def wanted(request: Request, settings: TheSettings, x_clipcite_model: Rout
         raise InvalidRequest(
             "Send multipart/form-data with `images`, or application/json with base64 pictures."
         )
-    if x_clipcite_model not in {None, options.model}:
+    if options.models and "model" in options.model_fields_set:
+        detail = "Send either `model` or `models`: put all that shall be compared into `models`."
+        raise InvalidRequest(detail, [{"pointer": "/models", "detail": detail}])
+    references = options.models or [options.model]
+    if x_clipcite_model is not None and x_clipcite_model not in references:
         detail = (
-            f"The header X-Clipcite-Model must be the same as the field model, which is {options.model!r}; "
+            f"The header X-Clipcite-Model must be the same as the field model, which is {references[0]!r}; "
             "send both or leave the header out."
         )
         raise InvalidRequest(detail, [{"pointer": "/model", "detail": detail}], code="routing_key_mismatch")
     names, warnings = _class_names(options.class_names, settings)
     _check_options(options, names)
-    if options.model.partition(":")[0] == STOCK and options.alpha:
+    if options.alpha and any(map(is_stock, references)):
         detail = "The stock network has no alpha: what was given is not used."
         warnings.append({"code": "alpha_unused", "detail": detail})
     if options.alpha is not None:
@@ -266,20 +191,54 @@ BODY = {
 
 
 @router.post("/classify", responses=responses(400, 401, 404, 408, 413, 422, 503, 507), openapi_extra=BODY)
-def classify(wanted: Annotated[Wanted, Depends(wanted)], serving: TheServing, owner: TheOwner) -> ClassifyOut:
-    """Rank class names for each picture. Any names may be asked for, trained or not."""
+def classify(
+    wanted: Annotated[Wanted, Depends(wanted)], serving: TheServing, database: TheDatabase, owner: TheOwner
+) -> ClassifyOut | ComparisonOut:
+    """Rank class names for each picture. Any names may be asked for, trained or not.
+
+    With `models`, several models answer side by side, in `comparison`.
+    """
+    references = wanted.options.models or [wanted.options.model]
+    # Once for the whole request: what is promoted from here on is for the next one.
+    subjects = look_up(database, references, owner=owner)
     try:
-        answer = serving.classify(
+        answers = _compare(serving, wanted, subjects)
+    except ModelNotFound:  # deleted since; a name or an alias may mean another one by now
+        subjects = look_up(database, references, owner=owner)
+        answers = _compare(serving, wanted, subjects)
+    fields = [
+        fields_of(
+            answer,
+            reference,
+            subject,
+            wanted.files,
+            sets=wanted.options.coverage is not None,
+            rejects=wanted.options.reject,
+        )
+        for answer, reference, subject in zip(answers, references, subjects, strict=True)
+    ]
+    warnings = list(wanted.warnings)
+    if any(answer.preview for answer in answers) and wanted.options.alpha:
+        detail = "A preview has no alpha: what was given is not used."
+        warnings.append({"code": "alpha_unused", "detail": detail})
+    if wanted.options.models:
+        return ComparisonOut.model_validate({"comparison": fields, "warnings": warnings})
+    return ClassifyOut.model_validate({**fields[0], "warnings": warnings})
+
+
+def _compare(serving: Serving, wanted: Wanted, subjects: Sequence[Subject]) -> list[Answer]:
+    options = wanted.options
+    try:
+        return serving.compare(
             wanted.pictures,
             wanted.class_names,
-            owner=owner,
-            model=wanted.options.model,
-            alpha=wanted.options.alpha,
-            templates=wanted.options.templates,
-            new_names_balance=wanted.options.new_names_balance,
-            top_k=wanted.options.top_k,
-            coverage=wanted.options.coverage,
-            reject=wanted.options.reject,
+            models=subjects,
+            alpha=options.alpha,
+            templates=options.templates,
+            new_names_balance=options.new_names_balance,
+            top_k=options.top_k,
+            coverage=options.coverage,
+            reject=options.reject,
         )
     except NoReadablePicture as error:
         items = [
@@ -287,55 +246,6 @@ def classify(wanted: Annotated[Wanted, Depends(wanted)], serving: TheServing, ow
             for i, (file, problem) in enumerate(zip(wanted.files, error.problems, strict=True))
         ]
         raise InvalidRequest(error.detail, items, code=error.code) from error
-    warnings = list(wanted.warnings)
-    if answer.preview and wanted.options.alpha:
-        detail = "A preview has no alpha: what was given is not used."
-        warnings.append({"code": "alpha_unused", "detail": detail})
-    results: list[PictureResult] = []
-    sets, rejected = iter(answer.sets), iter(answer.rejected)
-    for file, result in zip(wanted.files, answer.results, strict=True):
-        if isinstance(result, BadPicture):
-            results.append(
-                PictureResult(file=file, error=PictureError(code=result.code, detail=result.detail))
-            )
-        else:
-            predictions = [PredictionOut.model_validate(asdict(p)) for p in result]
-            names, none_fits = next(sets, None), next(rejected, None)
-            results.append(
-                PictureResult(
-                    file=file,
-                    predictions=predictions,
-                    names=names if wanted.options.coverage is not None else None,
-                    rejected=none_fits if wanted.options.reject else None,
-                )
-            )
-    return ClassifyOut.model_validate(
-        {
-            "model": answer.model,
-            "preview": answer.preview,
-            "backbone": answer.backbone,
-            "alpha": answer.alpha,
-            "confidence": _confidence(answer.confidence),
-            "class_names": [
-                {"name": name, "kind": kind, "offset": answer.offsets[name]}
-                for name, kind in answer.kinds.items()
-            ],
-            "results": results,
-            "timing_ms": answer.timing_ms,
-            "warnings": warnings,
-        }
-    )
-
-
-def _confidence(known: Confidence | None) -> ConfidenceOut:
-    if known is None:
-        return ConfidenceOut(calibrated=False)
-    return ConfidenceOut(
-        calibrated=True,
-        temperature=known.temperature,
-        held_out=known.pictures,
-        least_similarity=known.least_similarity,
-    )
 
 
 def _read_json(body: bytes, settings: Settings) -> tuple[Options, list[bytes], list[str | None]]:
@@ -358,7 +268,7 @@ def _options_of(form: FormData) -> Options:
             raise InvalidRequest(
                 f"{name[:60]} must be text.", [{"pointer": f"/{name[:60]}", "detail": "A file."}]
             )
-        if name in {"class_names", "templates"}:
+        if name in {"class_names", "templates", "models"}:
             only = str(values[0]).strip() if len(values) == 1 else ""
             fields[name] = json_or_invalid(only, f"/{name}") if only.startswith("[") else values
         else:

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import Depends, Query, Request
+from fastapi import Depends, Path, Query, Request
 
 from api.auth import Caller
 from api.feed import Feed
@@ -50,3 +50,7 @@ TheServing = Annotated[Serving, Depends(_serving)]
 TheFeed = Annotated[Feed, Depends(_feed)]
 Limit = Annotated[int, Query(ge=1, le=100, description="At most so many, newest first.")]
 After = Annotated[str | None, Query(description="`next_cursor` of the page before.")]
+ModelRef = Annotated[
+    str,
+    Path(description="A model's id, its name (the latest version), `name@version` or `name@alias`."),
+]

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query
 from starlette.background import BackgroundTask
 from starlette.responses import StreamingResponse
 
-from api.deps import TheDatabase, TheOwner, TheServing
+from api.deps import ModelRef, TheDatabase, TheOwner, TheServing
 from api.errors import InvalidRequest, responses
 from core.serving.exports import export
 from core.serving.service import Busy
@@ -50,7 +50,7 @@ def export_model(
     database: TheDatabase,
     serving: TheServing,
     owner: TheOwner,
-    model_id: str,
+    model_id: ModelRef,
     alpha: Annotated[
         float | None, Query(ge=0, le=1, description="In steps of 0.01; default the model's.")
     ] = None,
@@ -64,7 +64,7 @@ def export_model(
 ) -> StreamingResponse:
     """Download the model at one α, as a zip with a model card."""
     with database.read() as session:
-        model = models.get(session, model_id, owner=owner)
+        model = models.resolve(session, model_id, owner=owner)
     with one_at_a_time():
         archive = export(serving, model, model.alpha if alpha is None else _in_steps(alpha), format)
     name = f"{re.sub(r'[^A-Za-z0-9_-]', '', model.id)}-{format}.zip"

@@ -9,7 +9,6 @@ from pydantic import TypeAdapter, ValidationError
 
 from api.adapt.archive import ArchiveError, ArchiveLimits, lay_out
 from api.adapt.intake import Upload
-from api.adapt.routes import clean_name as _clean_name
 from api.adapt.schemas import Sentences
 from api.deps import TheBlobs, TheDatabase, TheOwner, TheServing, TheSettings
 from api.errors import InvalidRequest, invalid_model, responses
@@ -28,6 +27,7 @@ from core.store.blobs import Blobs
 from core.store.errors import DatabaseUnavailable
 from core.store.ids import new_id
 from core.store.models import NewModel
+from core.store.names import clean_name
 from core.store.session import Database
 
 MAX_ENTRIES = 1_000
@@ -71,7 +71,9 @@ def import_model(
             description="What it was adapted from, as this service calls it; default: what the archive says."
         ),
     ] = None,
-    name: Annotated[str | None, Form(description="A name for the model.")] = None,
+    name: Annotated[
+        str | None, Form(description="A name for the model: it is the next version of it.")
+    ] = None,
     classes: Annotated[
         str | None,
         Form(
@@ -92,7 +94,7 @@ def import_model(
     """Bring a model. It is kept as the change of a backbone that this service has, and serves like any
     other."""
     _check_fields(request)
-    given_name = _clean_name(name)
+    given_name = clean_name(name)
     with scratch_folder(settings.scratch()) as scratch:
         folder = scratch / "model"
         folder.mkdir()
@@ -111,7 +113,7 @@ def import_model(
             )
         model = NewModel(
             id=(model_id := new_id("mdl")),
-            name=given_name or _clean_name(found.name),
+            name=given_name or clean_name(found.name),
             backbone=config.backbone,
             image_size=manifest.image_size,
             classes=list(names),

@@ -1,15 +1,19 @@
 """/models: adapted models."""
 
-from datetime import datetime
-from typing import Any, Literal
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Response
-from pydantic import BaseModel, ConfigDict
+from fastapi import APIRouter, Query, Response
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.config import JsonDict
 
-from api.deps import After, Limit, TheBlobs, TheDatabase, TheOwner, TheServing
+from api.deps import ModelRef, TheBlobs, TheDatabase, TheOwner, TheServing
 from api.errors import responses
 from core.store import deletions, models
+from core.store.models import Filters
+from core.store.names import clean_name
 from core.store.tables import Model
 
 router = APIRouter(prefix="/models", tags=["models"])
@@ -19,6 +23,8 @@ EXAMPLE: JsonDict = {
     "id": "mdl_01m883zfhkxd2329sa0r05wkw7",
     "object": "model",
     "name": "animals",
+    "version": 3,
+    "aliases": ["prod"],
     "job_id": "job_01m8879efspbrp0fvcbr51d4g1",
     "backbone": "starter",
     "trained_classes": ["red fox", "badger"],
@@ -44,6 +50,8 @@ class ModelOut(BaseModel):
     id: str
     object: Literal["model"] = "model"
     name: str | None
+    version: int | None = Field(description="Of the models with this name; null without a name.")
+    aliases: list[str] = Field(description="`name@alias` is this model for each of them.")
     job_id: str | None
     """None: it came in by POST /models."""
     backbone: str
@@ -57,9 +65,9 @@ class ModelOut(BaseModel):
     metrics: dict[str, Any] | None
 
     @classmethod
-    def of(cls, model: Model) -> "ModelOut":
+    def of(cls, model: Model, aliases: Sequence[str] = ()) -> "ModelOut":
         columns = {name: getattr(model, name) for name in cls.model_fields if hasattr(model, name)}
-        return cls.model_validate({**columns, "trained_classes": model.classes})
+        return cls.model_validate({**columns, "aliases": aliases, "trained_classes": model.classes})
 
 
 class ModelPage(BaseModel):
@@ -68,28 +76,84 @@ class ModelPage(BaseModel):
     next_cursor: str | None
 
 
+def _time(value: Any) -> datetime:
+    """RFC 3339 only: pydantic would also take seconds since 1970."""
+    if not isinstance(value, str) or not re.match(r"\d{4}-\d\d-\d\d[Tt]", value, re.ASCII):
+        raise ValueError("Not a time as RFC 3339 writes it, such as 2026-11-25T02:06:03Z")
+    try:
+        time = datetime.fromisoformat(value.upper())
+        return time.astimezone(UTC) if time.tzinfo is not None else time
+    except OverflowError as error:  # within a day of the years 1 and 9999
+        raise ValueError("Out of range") from error
+
+
+Time = Annotated[AwareDatetime, BeforeValidator(_time)]
+
+
+class ModelQuery(BaseModel):
+    """The parameters of the list. One that is misspelt must not show everything instead."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    limit: int = Field(20, ge=1, le=100, description="At most so many, newest first.")
+    after: str | None = Field(None, description="`next_cursor` of the page before.")
+    name: str | None = Field(None, description="All versions of this name.")
+    backbone: str | None = None
+    job_id: str | None = Field(None, description="The one that this job made.")
+    class_name: str | None = Field(None, description="A class that it was trained with, as spelt there.")
+    created_after: Time | None = Field(None, description="At this time or later.")
+    created_before: Time | None = None
+
+    def filters(self) -> Filters:
+        return Filters(**self.model_dump(exclude={"limit", "after"}))
+
+
 @router.get("", responses=responses(401, 422, 503))
-def list_models(database: TheDatabase, owner: TheOwner, limit: Limit = 20, after: After = None) -> ModelPage:
-    """Newest first."""
+def list_models(database: TheDatabase, owner: TheOwner, query: Annotated[ModelQuery, Query()]) -> ModelPage:
+    """Newest first; those that fit all of the filters."""
     with database.read() as session:
-        page, more = models.list_page(session, owner=owner, limit=limit, after=after)
-    data = [ModelOut.of(model) for model in page]
+        page, more = models.list_page(
+            session, owner=owner, limit=query.limit, after=query.after, filters=query.filters()
+        )
+        aliases = models.aliases_of(session, page)
+    data = [ModelOut.of(model, aliases.get(model.id, ())) for model in page]
     return ModelPage(data=data, has_more=more, next_cursor=page[-1].id if more else None)
 
 
 @router.get("/{model_id}", responses=responses(401, 404, 422, 503))
-def get_model(database: TheDatabase, owner: TheOwner, model_id: str) -> ModelOut:
+def get_model(database: TheDatabase, owner: TheOwner, model_id: ModelRef) -> ModelOut:
     with database.read() as session:
-        return ModelOut.of(models.get(session, model_id, owner=owner))
+        model = models.resolve(session, model_id, owner=owner)
+        return ModelOut.of(model, models.pointing(session, model))
 
 
-@router.delete("/{model_id}", status_code=204, responses=responses(401, 404, 422, 503, 507))
+class ModelPatch(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    name: str | None = Field(description="It becomes the next version of this name; null: it has none then.")
+
+
+@router.patch("/{model_id}", responses=responses(400, 401, 404, 408, 409, 413, 422, 503, 507))
+def rename_model(database: TheDatabase, owner: TheOwner, model_id: ModelRef, patch: ModelPatch) -> ModelOut:
+    """Give the model a name, or another one. What it was called before is free; its number there is not
+    used again. An alias must not point to it."""
+    name = clean_name(patch.name)
+    with database.write() as session:
+        model = models.rename(session, model_id, name, owner=owner)
+        return ModelOut.of(model, models.pointing(session, model))
+
+
+@router.delete("/{model_id}", status_code=204, responses=responses(401, 404, 409, 422, 503, 507))
 def delete_model(
-    database: TheDatabase, blobs: TheBlobs, serving: TheServing, owner: TheOwner, model_id: str
+    database: TheDatabase,
+    blobs: TheBlobs,
+    serving: TheServing,
+    owner: TheOwner,
+    model_id: ModelRef,
+    force: Annotated[bool, Query(description="Also when aliases point to it; they are removed too.")] = False,
 ) -> Response:
     """Remove the model and its weights. Requests that are using it still finish."""
     with database.write() as session:
-        models.delete(session, model_id, owner=owner)
-    serving.forget(model_id)
-    deletions.finish(database, blobs, models.blobs_of(model_id))
+        model = models.delete(session, model_id, owner=owner, force=force)
+    serving.forget(model.id)
+    deletions.finish(database, blobs, models.blobs_of(model.id))
     return Response(status_code=204)

@@ -26,7 +26,7 @@ from pathlib import Path
 import httpx
 
 from core.clip.backbone import load_backbone
-from core.store import migrate
+from core.store import aliases, migrate
 from core.store.blobs import Blobs
 from core.store.session import Database
 from tests.clip.tiny import make_tiny_backbone
@@ -53,15 +53,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _prepare(folder: Path) -> dict[str, str]:
-    """A migrated database with a job and a model; their ids by the names of path parameters."""
+    """A migrated database with a job, a model and an alias; their ids by the names of path parameters."""
     url = f"sqlite:///{folder / 'data' / 'clipcite.db'}"
     migrate.upgrade(url)
     name = make_tiny_backbone(folder / "backbone")
     database, blobs = Database(url), Blobs((folder / "data" / "blobs").as_uri())
-    model = publish_model(database, blobs, load_backbone(name, cache=folder / "cache"))
+    model = publish_model(database, blobs, load_backbone(name, cache=folder / "cache"), name="shoes")
     job = samples.new_job(database)
+    with database.write() as session:
+        aliases.promote(session, "shoes", "prod", model, owner=samples.OWNER)
     database.close()
-    return {"job_id": job, "model_id": model}
+    return {"job_id": job, "model_id": model, "name": "shoes", "alias": "prod"}
 
 
 @contextmanager

@@ -14,17 +14,17 @@ from api.adapt.routes import (
     IdempotencyKey,
     check_fields,
     checked_webhook,
-    clean_name,
     form_router,
     make_job,
     parse_config,
 )
-from api.deps import TheBlobs, TheDatabase, TheOwner, TheSettings
+from api.deps import ModelRef, TheBlobs, TheDatabase, TheOwner, TheSettings
 from api.errors import InvalidRequest, json_or_invalid, responses
 from api.jobs import JobOut
 from core.settings import Settings
 from core.store import jobs, models
 from core.store.errors import JobNotFound, ShotsGone
+from core.store.names import clean_name
 
 
 def make_extend_router(settings: Settings) -> APIRouter:
@@ -47,7 +47,7 @@ def extend(
     database: TheDatabase,
     blobs: TheBlobs,
     owner: TheOwner,
-    model_id: str,
+    model_id: ModelRef,
     archive: Annotated[UploadFile | None, File(description="As for POST /adapt.")] = None,
     images: Annotated[list[UploadFile], File(default_factory=list)],
     labels: Annotated[
@@ -55,7 +55,9 @@ def extend(
     ],
     test_images: Annotated[list[UploadFile], File(default_factory=list)],
     test_labels: Annotated[list[str], Form(default_factory=list)],
-    name: Annotated[str | None, Form(description="Default the model's.")] = None,
+    name: Annotated[
+        str | None, Form(description="Default the model's, of which it is the next version.")
+    ] = None,
     config: Annotated[
         str | None, Form(description="Settings to change, as for POST /adapt; the others are the model's.")
     ] = None,
@@ -71,7 +73,7 @@ def extend(
     """
     check_fields(request)
     with database.read() as session:
-        model = models.get(session, model_id, owner=owner)
+        model = models.resolve(session, model_id, owner=owner)
         if model.job_id is None:  # imported
             raise ShotsGone(model_id)
         try:

@@ -29,6 +29,7 @@ from core.store.errors import DatabaseUnavailable
 from core.store.idempotency import Once
 from core.store.ids import new_id
 from core.store.jobs import NewPicture
+from core.store.names import clean_name
 from core.store.session import Database
 
 FIELDS = (
@@ -44,7 +45,6 @@ FIELDS = (
 )
 ONCE = {"archive", "name", "config", "on_bad_image", "webhook"}
 POLL_SECONDS = 2
-MAX_NAME_LENGTH = 200
 IdempotencyKey = Annotated[
     str | None,
     Header(
@@ -98,7 +98,13 @@ def adapt(
         list[UploadFile], File(default_factory=list, description="Pictures to measure the result on.")
     ],
     test_labels: Annotated[list[str], Form(default_factory=list)],
-    name: Annotated[str | None, Form(description="A name for the job and its model.")] = None,
+    name: Annotated[
+        str | None,
+        Form(
+            description="A name for the job and its model, which is the next version of that name. Without @ "
+            "and /, and not like a model's id or `stock`."
+        ),
+    ] = None,
     config: Annotated[
         str | None,
         Form(
@@ -319,17 +325,6 @@ def check_fields(request: Request) -> None:
             f"There is no field {unknown[0][:60]!r}; the fields are {', '.join(FIELDS)}.",
             [{"pointer": f"/{name[:60]}", "detail": "Unknown field."} for name in unknown[:100]],
         )
-
-
-def clean_name(name: str | None) -> str | None:
-    """Raises InvalidRequest."""
-    name = (name or "").strip()
-    if len(name) > MAX_NAME_LENGTH or not name.isprintable():
-        raise InvalidRequest(
-            f"name must be at most {MAX_NAME_LENGTH} printable characters.",
-            [{"pointer": "/name", "detail": "Too long, or not printable."}],
-        )
-    return name or None
 
 
 def checked_webhook(url: str | None, settings: Settings) -> str | None:

@@ -18,23 +18,25 @@ from core.clip.classifier import Classifier
 from core.clip.confidence import Confidence
 from core.clip.config import resolve_config
 from core.clip.errors import BadPicture, ClipCiteError, CorruptWeights, UnknownBackbone
-from core.clip.images import PictureLimits, open_picture
+from core.clip.images import PictureLimits
 from core.clip.manifest import read_manifest
 from core.clip.prompts import class_indices, class_texts
 from core.clip.weights import Weights, load_weights
 from core.serving.cache import CacheCounts, StillLoading, WarmCache
 from core.serving.confident import NotCalibrated, confidence_for, judge
-from core.serving.preview import JobPreview, Previews, WarmPreview, is_job
+from core.serving.pictures import Pictures
+from core.serving.preview import JobPreview, Previews, WarmPreview
+from core.serving.references import Subject
 from core.serving.unavailable import Unavailable
 from core.serving.warm import WarmClassifier
 from core.settings import Settings
-from core.store import jobs, models
+from core.store import models
 from core.store.blobs import Blobs
 from core.store.errors import BlobNotFound, ModelNotFound
+from core.store.names import STOCK
 from core.store.session import Database
 from core.store.tables import Model
 
-STOCK = "stock"
 DECODERS = 4
 BACKBONES = 6
 WARM_UP_AGAIN_SECONDS = 10
@@ -142,8 +144,7 @@ class Serving:
         pictures: Sequence[bytes],
         class_names: Sequence[ClassName],
         *,
-        owner: str,
-        model: str = STOCK,
+        model: Subject = STOCK,
         alpha: float | None = None,
         templates: Sequence[str] | None = None,
         new_names_balance: float = NEW_NAMES_BALANCE,
@@ -151,35 +152,89 @@ class Serving:
         coverage: float | None = None,
         reject: bool = False,
     ) -> Answer:
-        """Score pictures against class names, with a model's id, `stock` or `stock:<backbone>`, or a job's
-        id: that is its model, and as long as it has none its preview.
+        """Score pictures against class names, with what `look_up` found: a model's row, the preview of a job,
+        `stock` or `stock:<backbone>`.
 
         Raises:
-            JobNotFound, ModelNotFound, UnknownBackbone, StillLoading, BackboneUnavailable.
+            ModelNotFound: it was deleted since. UnknownBackbone, StillLoading, BackboneUnavailable.
             StorageUnavailable, BlobNotFound.
             ModelUnavailable: its files are missing or damaged; it is tried again every half minute.
             NoReadablePicture: none of the pictures can be read.
             NotCalibrated: `coverage` or `reject` is asked for, and nothing is known.
             Busy: others are being served for too long.
         """
+        (answer,) = self.compare(
+            pictures,
+            class_names,
+            models=[model],
+            alpha=alpha,
+            templates=templates,
+            new_names_balance=new_names_balance,
+            top_k=top_k,
+            coverage=coverage,
+            reject=reject,
+        )
+        return answer
+
+    def compare(
+        self,
+        pictures: Sequence[bytes],
+        class_names: Sequence[ClassName],
+        *,
+        models: Sequence[Subject],
+        alpha: float | None = None,
+        templates: Sequence[str] | None = None,
+        new_names_balance: float = NEW_NAMES_BALANCE,
+        top_k: int | None = None,
+        coverage: float | None = None,
+        reject: bool = False,
+    ) -> list[Answer]:
+        """The answers of several models, each as from `classify`, which says what is raised. Pictures are
+        decoded once for those on the same backbone."""
+        limits = PictureLimits(self.settings.max_picture_bytes, self.settings.max_picture_pixels)
+        shared = Pictures(pictures, limits, self._decoders)
+        return [
+            self._answer(
+                shared,
+                class_names,
+                model,
+                alpha=alpha,
+                templates=templates,
+                new_names_balance=new_names_balance,
+                top_k=top_k,
+                coverage=coverage,
+                reject=reject,
+            )
+            for model in models
+        ]
+
+    def _answer(
+        self,
+        pictures: Pictures,
+        class_names: Sequence[ClassName],
+        model: Subject,
+        *,
+        alpha: float | None,
+        templates: Sequence[str] | None,
+        new_names_balance: float,
+        top_k: int | None,
+        coverage: float | None,
+        reject: bool,
+    ) -> Answer:
         started = time.perf_counter()
         row: Model | JobPreview | None = None
-        if is_job(model):
-            with self.database.read() as session:
-                job = jobs.get(session, model, owner=owner)
-            model = job.model_id or model
-        if is_job(model):
-            row = JobPreview.of(job)
+        warm: WarmClassifier | WarmPreview
+        if isinstance(model, JobPreview):
+            row = model
             backbone_name = row.backbone
             alpha = 0.0
-            warm: WarmClassifier | WarmPreview = self.previews.get(row)
-        elif model == STOCK or model.startswith(f"{STOCK}:"):
+            warm = self.previews.get(row)
+        elif isinstance(model, str):
             backbone_name = model.removeprefix(STOCK).removeprefix(":") or self.settings.backbone
             alpha = 0.0
             warm = self._stock(backbone_name, wait_seconds=self.settings.model_load_seconds)
         else:
-            with self.database.read() as session:
-                row = models.get(session, model, owner=owner)
+            row = model
             backbone_name = row.backbone
             alpha = row.alpha if alpha is None else alpha
             warm = self._adapted(row, alpha)
@@ -202,7 +257,7 @@ class Serving:
         texts = [c.texts or class_texts(c.name, templates, own_texts) for c in class_names]
 
         decoding = time.perf_counter()
-        decoded = list(self._decoders.map(lambda data: self._decode(warm.classifier, data), pictures))
+        decoded = pictures.decoded(warm.classifier.backbone)
         good = [pixels for pixels in decoded if isinstance(pixels, Tensor)]
         bad = [problem for problem in decoded if isinstance(problem, BadPicture)]
         if not good:
@@ -238,7 +293,7 @@ class Serving:
             )
         )
         return Answer(
-            model=model,
+            model=model if isinstance(model, str) else model.id,
             preview=isinstance(row, JobPreview),
             backbone=backbone_name,
             alpha=alpha,
@@ -254,15 +309,6 @@ class Serving:
                 "total": round(1000 * (time.perf_counter() - started), 2),
             },
         )
-
-    def _decode(self, classifier: Classifier, data: bytes) -> Tensor | BadPicture:
-        """[3, S, S], so that no more than a few whole pictures are in memory at a time."""
-        limits = PictureLimits(self.settings.max_picture_bytes, self.settings.max_picture_pixels)
-        try:
-            picture = open_picture(data, limits, shortest_side=2 * classifier.backbone.image_size)
-            return classifier.backbone.preprocess(picture)
-        except BadPicture as problem:
-            return problem
 
     def _stock(self, name: str, *, wait_seconds: float | None) -> WarmClassifier:
         known = self.settings.known_backbone(name)

@@ -118,3 +118,23 @@ class JobConflict(ClipCiteError):
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail)
         self.code = code
+
+
+class ModelConflict(ClipCiteError):
+    """What a model or an alias is used for doesn't allow it. `code` says which rule."""
+
+    status = 409
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+
+
+class AliasNotFound(ClipCiteError):
+    code = "alias_not_found"
+    status = 404
+
+    def __init__(self, name: str, alias: str) -> None:
+        super().__init__(
+            f"There is no alias {alias!r} of {name!r}. GET /models/{name}/aliases lists those that exist."
+        )

@@ -11,6 +11,7 @@ from sqlalchemy import (
     Dialect,
     Double,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     MetaData,
     String,
@@ -222,11 +223,13 @@ class JobEvent(Base):
 
 class Model(Base):
     __tablename__ = "models"
-    __table_args__ = (Index(None, "owner", "created_at", "id"),)
+    __table_args__ = (Index(None, "owner", "created_at", "id"), UniqueConstraint("owner", "name", "version"))
 
     id: Mapped[str] = mapped_column(_Id, primary_key=True)
     owner: Mapped[str] = mapped_column(ForeignKey("owners.name"))
     name: Mapped[str | None] = mapped_column(Text)
+    version: Mapped[int | None]
+    """Of the models with this name, in the order in which they got it; none without a name."""
     job_id: Mapped[str | None] = mapped_column(_Id)
     """No foreign key: a job may be deleted, its model stays. None: it was adapted elsewhere."""
     backbone: Mapped[str] = mapped_column(Text)
@@ -243,3 +246,50 @@ class Model(Base):
     """How the change of the backbone is stored."""
     metrics: Mapped[dict[str, Any] | None] = mapped_column(_Json)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class ModelName(Base):
+    """A name that models of an owner have or had, so that no version number comes twice."""
+
+    __tablename__ = "model_names"
+
+    owner: Mapped[str] = mapped_column(ForeignKey("owners.name"), primary_key=True)
+    name: Mapped[str] = mapped_column(Text, primary_key=True)
+    last_version: Mapped[int]
+
+
+class Alias(Base):
+    """`name@alias`: a pointer to one of the models with this name."""
+
+    __tablename__ = "aliases"
+    __table_args__ = (Index(None, "model_id"),)
+
+    owner: Mapped[str] = mapped_column(ForeignKey("owners.name"), primary_key=True)
+    name: Mapped[str] = mapped_column(Text, primary_key=True)
+    alias: Mapped[str] = mapped_column(_Name, primary_key=True)
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"))
+    revision: Mapped[int]
+    """Of the move that made it point there."""
+
+
+class AliasMove(Base):
+    """A promotion or a rollback of an alias, never changed."""
+
+    __tablename__ = "alias_moves"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["owner", "name", "alias"], ["aliases.owner", "aliases.name", "aliases.alias"], ondelete="CASCADE"
+        ),
+    )
+
+    owner: Mapped[str] = mapped_column(_Name, primary_key=True)
+    name: Mapped[str] = mapped_column(Text, primary_key=True)
+    alias: Mapped[str] = mapped_column(_Name, primary_key=True)
+    revision: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    action: Mapped[str] = mapped_column(String(16))
+    model_id: Mapped[str] = mapped_column(_Id)
+    """No foreign key: a model that no alias points to any more may be deleted."""
+    version: Mapped[int]
+    back: Mapped[int | None]
+    """The revision that a rollback from here returns to."""
+    at: Mapped[datetime] = mapped_column(UtcDateTime)

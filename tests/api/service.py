@@ -35,8 +35,8 @@ JOB_KEYS = {
     "error",
 }
 MODEL_KEYS = {
-    *("id", "object", "name", "job_id", "backbone", "trained_classes", "alpha", "templates", "texts"),
-    *("bytes", "weights", "created_at", "metrics"),
+    *("id", "object", "name", "version", "aliases", "job_id", "backbone", "trained_classes", "alpha"),
+    *("templates", "texts", "bytes", "weights", "created_at", "metrics"),
 }
 
 File = tuple[str, bytes]

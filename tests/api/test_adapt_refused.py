@@ -315,7 +315,9 @@ def test_other_wrong_fields(refused: Problem) -> None:
         on_bad_image="no",
     )
     for name in ("x" * 201, "a\0b", "two\nlines"):
-        refused(422, "invalid_request", "200 printable", errors=[{"pointer": "/name"}], **shots(), name=name)
+        refused(422, "invalid_name", "200 printable", errors=[{"pointer": "/name"}], **shots(), name=name)
+    for name in ("shoes@3", "a/b", "stock", "mdl_x"):
+        refused(422, "invalid_name", "name must not", errors=[{"pointer": "/name"}], **shots(), name=name)
 
 
 # --- config ---

@@ -23,12 +23,19 @@ ROUTES = [
     ("POST", "/jobs/job_x/cancel"),
     ("GET", "/jobs/job_x/events"),
     ("GET", "/jobs/job_x/report"),
+    ("GET", "/jobs/job_x/preflight"),
     ("GET", "/models"),
     ("GET", "/models/mdl_x"),
+    ("PATCH", "/models/mdl_x"),
     ("DELETE", "/models/mdl_x"),
     ("GET", "/models/mdl_x/export"),
     ("POST", "/models"),
     ("POST", "/models/mdl_x/extend"),
+    ("GET", "/models/shoes/aliases"),
+    ("GET", "/models/shoes/aliases/prod"),
+    ("PUT", "/models/shoes/aliases/prod"),
+    ("POST", "/models/shoes/aliases/prod/rollback"),
+    ("DELETE", "/models/shoes/aliases/prod"),
     ("POST", "/classify"),
     ("GET", "/metrics"),
 ]
@@ -50,8 +57,9 @@ def unlocked(new_service: Callable[..., AbstractContextManager[Service]]) -> Ite
 def test_no_route_is_forgotten(locked: Service) -> None:
     """Every route but the health checks and the description asks for the key."""
     document = locked.app.openapi()
+    ids = {"job_id": "job_x", "model_id": "mdl_x", "name": "shoes", "alias": "prod"}
     described = {
-        (method.upper(), path.replace("{job_id}", "job_x").replace("{model_id}", "mdl_x"))
+        (method.upper(), path.format(**ids))
         for path, methods in document["paths"].items()
         for method in methods
         if path not in OPEN

@@ -87,10 +87,11 @@ def ranked(body: Body, index: int = 0) -> list[str]:
 def test_the_whole_answer(shared: Service, model: str) -> None:
     body = ok(by_form(shared, model=model))
     assert set(body) == {
-        *("model", "preview", "backbone", "alpha", "class_names", "results", "timing_ms", "warnings"),
-        "confidence",
+        *("model", "reference", "name", "version", "preview", "backbone", "alpha", "class_names"),
+        *("confidence", "results", "timing_ms", "warnings"),
     }
     assert body["confidence"]["calibrated"] is False
+    assert (body["reference"], body["name"], body["version"]) == (model, None, None)
     assert (body["model"], body["backbone"], body["alpha"]) == (model, shared.settings.backbone, 0.4)
     kinds = {"red fox": "trained", "badger": "trained", "oak": "new"}
     assert not body["preview"]
@@ -137,6 +138,7 @@ def test_stock_is_the_default(shared: Service) -> None:
     assert (body["model"], body["backbone"], body["alpha"]) == ("stock", shared.settings.backbone, 0)
     assert {c["kind"] for c in body["class_names"]} == {"new"}
     assert answers(by_form(shared, model="stock")) == body
+    assert (body["reference"], body["name"], body["version"]) == ("stock", None, None)
     named = answers(by_form(shared, model=f"stock:{shared.settings.backbone}"))
     assert named["results"] == body["results"]
 
@@ -188,6 +190,93 @@ def test_top_k(shared: Service) -> None:
             assert short["predictions"] == full["predictions"][:k]
     for k in ("0", "-1", "x", "1.5"):
         assert_problem(by_form(shared, top_k=k), 422, "invalid_request", "top_k")
+
+
+# --- references, and several models ---
+
+
+@pytest.fixture(scope="module")
+def shoes(shared: Service, backbone: Backbone) -> list[str]:
+    """Two versions of `red shoes`; its `prod` is the first."""
+    ids = [
+        publish_model(
+            shared.database, shared.blobs, backbone, name="red shoes", theta_1=moved(backbone, seed=seed)
+        )
+        for seed in (5, 6)
+    ]
+    promoted = shared.client.put("/models/red shoes/aliases/prod", json={"model": ids[0]})
+    assert promoted.status_code == 200
+    return ids
+
+
+@pytest.mark.parametrize("way", [by_form, by_json])
+def test_a_reference(shared: Service, shoes: list[str], way: Callable[..., httpx.Response]) -> None:
+    for reference, version in {"red shoes": 2, "red shoes@1": 1, "red shoes@prod": 1}.items():
+        body = answers(way(shared, model=reference))
+        assert (body.pop("reference"), body["model"]) == (reference, shoes[version - 1])
+        assert (body["name"], body["version"]) == ("red shoes", version)
+        alone = answers(way(shared, model=shoes[version - 1]))
+        assert alone.pop("reference") == shoes[version - 1]
+        assert alone == body
+
+
+@pytest.mark.parametrize("way", [by_form, by_json])
+def test_several_models(
+    shared: Service, shoes: list[str], model: str, way: Callable[..., httpx.Response]
+) -> None:
+    references = ["red shoes@prod", "stock", model, "red shoes", f"stock:{shared.settings.backbone}"]
+    body = ok(way(shared, models=references))
+    assert set(body) == {"comparison", "warnings"}
+    assert body["warnings"] == []
+    for reference, answer in zip(references, body["comparison"], strict=True):
+        alone = answers(way(shared, model=reference))
+        del alone["warnings"], answer["timing_ms"]
+        assert answer == alone
+    (only,) = ok(way(shared, models=["red shoes"]))["comparison"]
+    assert only["model"] == shoes[1]
+    given = ok(way(shared, models=["red shoes", "stock"], alpha=1, top_k=1))
+    assert [answer["alpha"] for answer in given["comparison"]] == [1, 0]
+    assert [warning["code"] for warning in given["warnings"]] == ["alpha_unused"]
+    assert all(len(r["predictions"]) == 1 for answer in given["comparison"] for r in answer["results"])
+
+
+def test_several_models_decode_a_picture_once(
+    shared: Service, shoes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[bytes] = []
+
+    def counted(data: bytes, *arguments: Any, **options: Any) -> Image.Image:
+        opened.append(data)
+        return open_picture(data, *arguments, **options)
+
+    monkeypatch.setattr("core.serving.pictures.open_picture", counted)
+    pictures = [*PICTURES, ("bad.jpg", b"")]
+    body = ok(by_form(shared, NAMES, pictures, models=["stock", *shoes]))
+    assert sorted(opened) == sorted(data for _, data in pictures)
+    for answer in body["comparison"]:
+        assert [r["error"] and r["error"]["code"] for r in answer["results"]] == [None, None, "empty_file"]
+
+
+@pytest.mark.parametrize("way", [by_form, by_json])
+def test_several_models_refused(
+    shared: Service, shoes: list[str], way: Callable[..., httpx.Response]
+) -> None:
+    unknown = way(shared, models=["stock", "red shoes@3"])
+    assert_problem(unknown, 404, "model_not_found", "'red shoes@3'")
+    both = way(shared, models=["red shoes", "stock"], model="stock")
+    assert_problem(both, 422, "invalid_request", "either `model` or `models`")
+    many = way(shared, models=["stock"] * 6)
+    assert_problem(many, 422, "invalid_request", errors=[{"pointer": "/models"}])
+    bad = way(shared, NAMES, [("a.jpg", b"")], models=["stock", "red shoes"])
+    assert_problem(bad, 422, "bad_pictures", errors=[{"file": "a.jpg", "code": "empty_file"}])
+
+
+def test_several_models_of_a_wrong_shape(shared: Service) -> None:
+    for wrong in ([], "stock", [1], ["x" * 601]):
+        assert by_json(shared, models=wrong).status_code == 422
+    assert len(ok(by_form(shared, models='["stock", "stock"]'))["comparison"]) == 2
+    assert_problem(by_form(shared, models="[stock]"), 422, "invalid_request", "models is not valid JSON")
+    assert_problem(by_form(shared, models="[]"), 422, "invalid_request", errors=[{"pointer": "/models"}])
 
 
 # --- class names and texts ---
@@ -600,7 +689,14 @@ def test_the_routing_key_is_the_model(shared: Service, model: str) -> None:
 
     assert ok(ask(model, model=model))["model"] == model
     assert ok(ask("stock"))["model"] == ok(by_form(shared))["model"]
-    for key, fields in (("stock", {"model": model}), (model, {}), ("", {}), (f"{model}x", {"model": model})):
+    assert len(ok(ask(model, models=f'["stock", "{model}"]'))["comparison"]) == 2
+    for key, fields in (
+        ("stock", {"model": model}),
+        (model, {}),
+        ("", {}),
+        (f"{model}x", {"model": model}),
+        (model, {"models": '["stock"]'}),
+    ):
         refused = ask(key, **fields)
         assert_problem(
             refused, 422, "routing_key_mismatch", "X-Clipcite-Model", errors=[{"pointer": "/model"}]

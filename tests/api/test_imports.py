@@ -217,7 +217,7 @@ def test_deltas_that_are_refused(
         ({"texts": '{"a": []}'}, "invalid_request", "/texts/a"),
         ({"alpha": "2"}, "invalid_request", "/alpha"),
         ({"weights": "2bit"}, "invalid_request", "/weights"),
-        ({"name": "x" * 201}, "invalid_request", "/name"),
+        ({"name": "x" * 201}, "invalid_name", "/name"),
         ({"colour": "red"}, "invalid_request", "/colour"),
     ],
 )

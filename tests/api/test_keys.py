@@ -123,12 +123,19 @@ SCOPES_OF_ROUTES = {
     ("POST", "/jobs/job_x/cancel"): {"adapt"},
     ("GET", "/jobs/job_x/events"): {"adapt"},
     ("GET", "/jobs/job_x/report"): {"adapt"},
+    ("GET", "/jobs/job_x/preflight"): {"adapt"},
     ("GET", "/models"): {"adapt", "classify"},
     ("GET", "/models/mdl_x"): {"adapt", "classify"},
+    ("PATCH", "/models/mdl_x"): {"adapt"},
     ("DELETE", "/models/mdl_x"): {"adapt"},
     ("GET", "/models/mdl_x/export"): {"adapt"},
     ("POST", "/models"): {"adapt"},
     ("POST", "/models/mdl_x/extend"): {"adapt"},
+    ("GET", "/models/shoes/aliases"): {"adapt", "classify"},
+    ("GET", "/models/shoes/aliases/prod"): {"adapt", "classify"},
+    ("PUT", "/models/shoes/aliases/prod"): {"adapt"},
+    ("POST", "/models/shoes/aliases/prod/rollback"): {"adapt"},
+    ("DELETE", "/models/shoes/aliases/prod"): {"adapt"},
     ("POST", "/classify"): {"classify"},
     ("GET", "/metrics"): {"admin"},
 }
@@ -257,7 +264,7 @@ def test_quotas(make_service: MakeService) -> None:
     service.accepted(**shots())
     service.settings.max_queued_jobs = 9
     assert_problem(service.adapt(**shots()), 409, "quota_models", "DELETE /models")
-    assert len([item for item in service.stored() if item.startswith("blob ")]) == 16  # those of two jobs
+    assert len([item for item in service.stored() if item.startswith("blob ")]) == 18  # those of two jobs
 
 
 def test_of_fifty_posts_at_once_as_many_as_the_quota_are_accepted(

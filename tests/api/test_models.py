@@ -1,6 +1,6 @@
-"""/models: list, look at and delete adapted models."""
+"""/models: list, look at, rename and delete adapted models."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -43,6 +43,8 @@ def test_the_whole_model(either: Service, backbone: Backbone) -> None:
         "id": model_id,
         "object": "model",
         "name": "foxes",
+        "version": 1,
+        "aliases": [],
         "job_id": job["id"],
         "backbone": backbone.name,
         "trained_classes": ["red fox", "Badger"],
@@ -102,3 +104,92 @@ def test_delete(either: Service, backbone: Backbone, warm: bool) -> None:
     # Its job stays, and says what became of it.
     statuses = [job["status"] for job in either.client.get("/jobs").json()["data"]]
     assert statuses == ["succeeded", "succeeded"]
+
+
+def test_references(either: Service, backbone: Backbone) -> None:
+    first, second = (published(either, backbone, name="red foxes") for _ in range(2))
+    either.client.put("/models/red foxes/aliases/prod", json={"model": first})
+    for reference, model_id in {
+        "red foxes": second,
+        "red%20foxes@latest": second,
+        "red foxes@1": first,
+        "red foxes%40prod": first,
+        second: second,
+    }.items():
+        model = either.client.get(f"/models/{reference}").json()
+        assert (model["id"], model["version"]) == (model_id, 1 if model_id == first else 2)
+        assert model["aliases"] == (["prod"] if model_id == first else [])
+    listed = either.client.get("/models").json()["data"]
+    assert [(model["version"], model["aliases"]) for model in listed] == [(2, []), (1, ["prod"])]
+    assert_problem(either.client.get("/models/red foxes@3"), 404, "model_not_found")
+    refused = either.client.delete("/models/red foxes@prod")
+    assert_problem(refused, 409, "model_has_aliases", r"red foxes@prod points to it.*\?force=true")
+    assert len(either.blobs.list(f"models/{first}")) == 2
+    assert either.client.delete("/models/red foxes@prod", params={"force": True}).status_code == 204
+    assert either.blobs.list(f"models/{first}") == []
+    assert_problem(either.client.get("/models/red foxes@prod"), 404, "model_not_found")
+    assert either.client.delete("/models/red foxes").status_code == 204
+    assert either.client.get("/models").json()["data"] == []
+
+
+def test_rename(fresh: Service, backbone: Backbone) -> None:
+    first, second = (published(fresh, backbone, name="foxes") for _ in range(2))
+    renamed = fresh.client.patch(f"/models/{first}", json={"name": " wolves "}).json()
+    assert (renamed["id"], renamed["name"], renamed["version"]) == (first, "wolves", 1)
+    assert fresh.client.get("/models/wolves").json() == renamed
+    assert fresh.client.patch("/models/wolves", json={"name": "foxes"}).json()["version"] == 3
+    nameless = fresh.client.patch("/models/foxes@3", json={"name": None}).json()
+    assert (nameless["name"], nameless["version"]) == (None, None)
+    fresh.client.put("/models/foxes/aliases/prod", json={"model": second})
+    refused = fresh.client.patch("/models/foxes", json={"name": "wolves"})
+    assert_problem(refused, 409, "model_has_aliases", "foxes@prod points to it")
+    same = fresh.client.patch("/models/foxes", json={"name": "foxes"}).json()
+    assert (same["version"], same["aliases"]) == (2, ["prod"])
+    assert_problem(fresh.client.patch("/models/none", json={"name": "x"}), 404, "model_not_found")
+    for name in ("a@1", "a/b", "stock", "mdl_x", "x" * 201, "a\0"):
+        refused = fresh.client.patch(f"/models/{first}", json={"name": name})
+        assert_problem(refused, 422, "invalid_name", errors=[{"pointer": "/name"}])
+    for body in ({}, {"name": 1}, {"name": "a", "alpha": 1}, []):
+        assert_problem(fresh.client.patch(f"/models/{first}", json=body), 422, "invalid_request")
+
+
+def test_filters(either: Service, backbone: Backbone) -> None:
+    first = published(either, backbone, name="foxes", classes=["red fox", "Ärmel"])
+    second = published(either, backbone, name="wolves")
+    third = published(either, backbone, name="foxes")
+    made = either.client.get(f"/models/{second}").json()
+
+    def found(**wanted: str) -> list[str]:
+        response = either.client.get("/models", params=wanted)
+        assert response.status_code == 200, response.text
+        return [model["id"] for model in response.json()["data"]]
+
+    assert found(name="foxes") == [third, first]
+    assert found(name="foxes", limit="1", after=third) == [first]
+    assert found(class_name="Ärmel") == [first]
+    assert found(job_id=made["job_id"]) == [second]
+    assert found(backbone=backbone.name) == [third, second, first]
+    assert found(backbone="starter") == found(name="none") == []
+    at = made["created_at"]
+    assert found(created_after=at) == [third, second]
+    assert found(created_before=at.replace("Z", "+00:00")) == [first]
+    west = datetime.fromisoformat(at) - timedelta(hours=5)
+    assert found(created_after=west.isoformat().replace("+00:00", "-05:00")) == [third, second]
+
+
+@pytest.mark.parametrize(
+    ("query", "pointer"),
+    [
+        ("nmae=foxes", "/nmae"),
+        ("limit=0", "/limit"),
+        ("limit=101", "/limit"),
+        *(
+            (f"created_after={time}", "/created_after")
+            for time in ("yesterday", "5", "2026-11-25", "2026-11-25T02:06:03", "0001-01-01T00:00:00%2B14:00")
+        ),
+        ("created_before=9999-12-31T23:59:59-14:00", "/created_before"),
+    ],
+)
+def test_a_filter_that_is_none(fresh: Service, query: str, pointer: str) -> None:
+    response = fresh.client.get(f"/models?{query}")
+    assert_problem(response, 422, "invalid_request", errors=[{"pointer": pointer}])

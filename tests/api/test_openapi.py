@@ -22,7 +22,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from api import classify, errors, jobs, models, preflight
+from api import aliases, answers, errors, jobs, models, preflight
 from core.clip.backbone import Backbone
 from core.store.jobs import report_of
 from tests.api.service import URL, Service, form, shots
@@ -81,10 +81,16 @@ OPERATIONS = [
     "GET /jobs/{job_id}/report",
     "GET /models",
     "GET /models/{model_id}",
+    "PATCH /models/{model_id}",
     "DELETE /models/{model_id}",
     "GET /models/{model_id}/export",
     "POST /models",
     "POST /models/{model_id}/extend",
+    "GET /models/{name}/aliases",
+    "GET /models/{name}/aliases/{alias}",
+    "PUT /models/{name}/aliases/{alias}",
+    "POST /models/{name}/aliases/{alias}/rollback",
+    "DELETE /models/{name}/aliases/{alias}",
     "POST /classify",
     "GET /healthz",
     "GET /readyz",
@@ -138,7 +144,7 @@ def send(service: Service, case: schemathesis.Case) -> Any:
 
 def fits(api: Any, method: str, path: str, response: httpx.Response) -> None:
     """Status, content type and body are as the document says."""
-    parameters = {"job_id": "x"} if "{job_id}" in path else {"model_id": "x"} if "{model_id}" in path else {}
+    parameters = {name: "x" for name in ("job_id", "model_id", "name", "alias") if f"{{{name}}}" in path}
     api[path][method].Case(path_parameters=parameters).validate_response(response, checks=CHECKS)
 
 
@@ -148,6 +154,9 @@ def test_real_answers_fit_the_document(shared: Service, api: Any) -> None:
     names = {"class_names": ["red fox", "oak"]}
     job = shared.accepted(**shots())["id"]
     model = client.get("/models").json()["data"][0]["id"]
+    client.patch(f"/models/{model}", json={"name": "shoes"})
+    alias = "/models/{name}/aliases/{alias}"
+    prod = alias.format(name="shoes", alias="prod")
     claim = samples.claimed(shared.database, samples.new_job(shared.database))
     picture = [("images", shots()["images"][0])]
     delta = client.get(f"/models/{model}/export", params={"format": "delta"}).content
@@ -176,11 +185,26 @@ def test_real_answers_fit_the_document(shared: Service, api: Any) -> None:
         ("DELETE", "/jobs/{job_id}", client.delete(f"/jobs/{claim.job_id}")),
         ("DELETE", "/jobs/{job_id}", client.delete(f"/jobs/{job}")),
         ("GET", "/models", client.get("/models")),
+        ("GET", "/models", client.get("/models", params={"class_name": "red fox", "nmae": "x"})),
         ("GET", "/models/{model_id}", client.get(f"/models/{model}")),
         ("GET", "/models/{model_id}/export", client.get(f"/models/{model}/export")),
         ("GET", "/models/{model_id}/export", client.get("/models/mdl_x/export")),
         ("POST", "/models", client.post("/models", files=[("archive", ("model.zip", delta))])),
         ("POST", "/models", client.post("/models", files=[("archive", ("model.zip", b"none"))])),
+        ("PUT", alias, client.put(prod, json={"model": "shoes@1"})),
+        ("PUT", alias, client.put(prod, json={"model": "shoes@1", "expected": None})),
+        ("GET", "/models/{name}/aliases", client.get("/models/shoes/aliases")),
+        ("GET", alias, client.get(prod)),
+        ("POST", f"{alias}/rollback", client.post(f"{prod}/rollback")),
+        ("PATCH", "/models/{model_id}", client.patch("/models/shoes@prod", json={"name": "boots"})),
+        ("DELETE", "/models/{model_id}", client.delete("/models/shoes@prod")),
+        (
+            "POST",
+            "/classify",
+            client.post("/classify", data={**names, "models": ["stock", "shoes@prod"]}, files=picture),
+        ),
+        ("DELETE", alias, client.delete(prod)),
+        ("PATCH", "/models/{model_id}", client.patch(f"/models/{model}", json={"name": None})),
         ("GET", "/readyz", client.get("/readyz")),
         ("GET", "/healthz", client.get("/healthz")),
     ):
@@ -210,10 +234,13 @@ def test_what_a_route_may_answer_is_described(document: dict[str, Any]) -> None:
     assert statuses(document, "/adapt", "post") >= {200, 202, 400, 401, 403, 409, 413, 422, 429, 503, 507}
     assert statuses(document, "/classify", "post") >= {200, 400, 401, 404, 413, 422, 503}
     assert statuses(document, "/jobs/{job_id}/preflight", "get") >= {200, 401, 404, 422, 503}
-    for path in ("/jobs/{job_id}", "/models/{model_id}"):
+    alias = "/models/{name}/aliases/{alias}"
+    for path in ("/jobs/{job_id}", "/models/{model_id}", alias):
         assert statuses(document, path, "get") >= {200, 401, 404, 422, 503}
         assert statuses(document, path, "delete") >= {204, 401, 404, 422, 503}
-    assert statuses(document, "/jobs/{job_id}", "delete") >= {409}
+    for path in ("/jobs/{job_id}", "/models/{model_id}"):
+        assert statuses(document, path, "delete") >= {409}
+    assert statuses(document, alias, "put") >= {200, 401, 404, 409, 422, 503}
     assert statuses(document, "/jobs/{job_id}/cancel", "post") >= {202, 401, 404, 409, 422, 503}
     assert statuses(document, "/jobs/{job_id}/report", "get") >= {200, 401, 404, 422, 503}
     assert statuses(document, "/models/{model_id}/extend", "post") >= {200, 202, 400, 404, 409, 413, 422, 507}
@@ -306,7 +333,8 @@ def test_the_page(shared: Service) -> None:
         (jobs.JobOut, jobs.EXAMPLE),
         (preflight.PreflightOut, preflight.EXAMPLE),
         (models.ModelOut, models.EXAMPLE),
-        (classify.ClassifyOut, classify.EXAMPLE),
+        (aliases.AliasOut, aliases.EXAMPLE),
+        (answers.ClassifyOut, answers.EXAMPLE),
         (errors.Problem, errors.Problem.model_config["json_schema_extra"]["examples"][0]),
     ],
 )

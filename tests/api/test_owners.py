@@ -21,7 +21,12 @@ from tests.inputs import crafted
 from tests.serving.adapted import publish_model
 from tests.store import samples
 
-UNKNOWN = {"job": "job_01m8879efspbrp0fvcbr51d4g1", "model": "mdl_01m883zfhkxd2329sa0r05wkw7"}
+UNKNOWN = {
+    "job": "job_01m8879efspbrp0fvcbr51d4g1",
+    "model": "mdl_01m883zfhkxd2329sa0r05wkw7",
+    "name": "no such foxes",
+    "alias": "nowhere",
+}
 PICTURE = ("images", ("a.jpg", crafted.jpeg()))
 SECRETS = ("secret foxes", "secret fox", "secret-fox", "secret sentence")
 
@@ -64,6 +69,14 @@ def world(new_service: Callable[..., AbstractContextManager[Service]], backbone:
         )
         warm = made.ask(mine, "POST", "/classify", **classify(mine["model"]))
         assert warm.status_code == 200, warm.text
+        mine |= {"name": "secret foxes", "alias": "secret-alias"}
+        for _ in range(2):  # a second version to promote, so that there is something to roll back
+            latest = publish_model(
+                service.database, service.blobs, backbone, owner="team-a", name="secret foxes"
+            )
+            body = {"json": {"model": latest}}
+            promoted = made.ask(mine, "PUT", "/models/secret foxes/aliases/secret-alias", **body)
+            assert promoted.status_code == 200, promoted.text
         mine["ended"] = made.ask(mine, "GET", f"/models/{mine['model']}").json()["job_id"]
         stored = json.dumps(report(held_out()).to_dict()).encode()
         service.blobs.put(jobs.report_of(mine["ended"], mine["model"]), stored)
@@ -74,12 +87,20 @@ def classify(model: str) -> dict[str, Any]:
     return {"data": {"class_names": ["secret fox", "oak"], "model": model}, "files": [PICTURE]}
 
 
-def own_pictures() -> dict[str, Any]:
+def own_pictures(_: str) -> dict[str, Any]:
     return form(**shots())
 
 
-def no_model() -> dict[str, Any]:
+def no_model(_: str) -> dict[str, Any]:
     return {"files": [("archive", ("model.zip", crafted.zip_of({"a.txt": b"nothing"})))]}
+
+
+def promotion(model: str) -> dict[str, Any]:
+    return {"json": {"model": model}}
+
+
+def renaming(model: str) -> dict[str, Any]:
+    return {"json": {"name": "secret foxes"}}
 
 
 Case = dict[str, Any]
@@ -95,10 +116,16 @@ CASES: dict[tuple[str, str], Case] = {
     ("DELETE", "/jobs/{job_id}"): {"status": 404},
     ("GET", "/models"): {"status": 200, "cursor": "model"},
     ("GET", "/models/{model_id}"): {"status": 404},
+    ("PATCH", "/models/{model_id}"): {"status": 404, "given": renaming},
     ("DELETE", "/models/{model_id}"): {"status": 404},
     ("GET", "/models/{model_id}/export"): {"status": 404},
     ("POST", "/models"): {"status": 422, "given": no_model},
     ("POST", "/models/{model_id}/extend"): {"status": 404, "given": own_pictures},
+    ("GET", "/models/{name}/aliases"): {"status": 404},
+    ("GET", "/models/{name}/aliases/{alias}"): {"status": 404},
+    ("PUT", "/models/{name}/aliases/{alias}"): {"status": 404, "given": promotion},
+    ("POST", "/models/{name}/aliases/{alias}/rollback"): {"status": 404},
+    ("DELETE", "/models/{name}/aliases/{alias}"): {"status": 404},
     ("POST", "/classify"): {"status": 404, "given": classify},
     ("GET", "/metrics"): {"status": 200},
 }
@@ -114,13 +141,22 @@ def test_every_route_has_its_case(world: World) -> None:
     assert asked == set(CASES)
 
 
+def filled(path: str, ids: dict[str, str]) -> str:
+    return path.format(job_id=ids["job"], model_id=ids["model"], name=ids["name"], alias=ids["alias"])
+
+
 def send(world: World, route: tuple[str, str], ids: dict[str, str], **headers: str) -> httpx.Response:
     """The other team's request with these ids."""
     method, path = route
     given = CASES[route].get("given")
-    body = given(ids["model"]) if given is classify else given() if given else {}
-    filled = path.format(job_id=ids["job"], model_id=ids["model"])
-    return world.ask(world.theirs, method, filled, headers=headers, **body)
+    body = given(ids["model"]) if given else {}
+    return world.ask(world.theirs, method, filled(path, ids), headers=headers, **body)
+
+
+def without(said: str, ids: dict[str, str]) -> str:
+    for name in ("job", "model", "name", "alias"):
+        said = said.replace(ids[name], name)
+    return said
 
 
 @pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
@@ -128,19 +164,20 @@ def send(world: World, route: tuple[str, str], ids: dict[str, str], **headers: s
 def test_nothing_leaks(world: World, route: tuple[str, str], accept: str) -> None:
     case = CASES[route]
     for job in ("job", "ended"):
-        response = send(world, route, {"job": world.mine[job], "model": world.mine["model"]}, accept=accept)
+        asked = {**world.mine, "job": world.mine[job]}
+        response = send(world, route, asked, accept=accept)
         assert response.status_code == case["status"], response.text
-        said = response.text.replace(world.mine[job], "ID").replace(world.mine["model"], "ID")
+        said = without(response.text, asked)
         if case["status"] == 404:  # word for word as where there is nothing
             none = send(world, route, UNKNOWN, accept=accept)
-            expected = none.text.replace(UNKNOWN["job"], "ID").replace(UNKNOWN["model"], "ID")
+            expected = without(none.text, UNKNOWN)
             request_ids = (response.headers["x-request-id"], none.headers["x-request-id"])
             assert said.replace(request_ids[0], "") == expected.replace(request_ids[1], "")
             assert set(response.headers) == set(none.headers)
         else:
             assert said == response.text  # no id of the other team's
         if route != ("POST", "/classify"):
-            assert [secret for secret in SECRETS if secret in response.text] == []
+            assert [secret for secret in SECRETS if secret in said] == []
 
 
 @pytest.mark.parametrize(
@@ -180,22 +217,26 @@ def test_nobody_classifies_with_the_pictures_of_others(world: World) -> None:
 def test_everything_is_still_there_for_its_owner(world: World) -> None:
     """After all of the above: nothing was changed, and the routes do work for whose it is."""
     for method, path in sorted(route for route in CASES if route[0] != "DELETE"):  # GETs before POSTs
-        job = "ended" if path.endswith("/report") else "job"
-        filled = path.format(job_id=world.mine[job], model_id=world.mine["model"])
+        ids = {**world.mine, "job": world.mine["ended" if path.endswith("/report") else "job"]}
         given = CASES[method, path].get("given")
-        body = given(world.mine["model"]) if given is classify else given() if given else {}
+        body = given(world.mine["model"]) if given else {}
         if path == "/jobs/{job_id}":
-            assert world.ask(world.mine, method, filled).json()["status"] == "queued"
-        response = world.ask(world.mine, method, filled, **body)
+            assert world.ask(world.mine, method, filled(path, ids)).json()["status"] == "queued"
+        if path == "/models/{name}/aliases/{alias}" and method == "GET":
+            moves = world.ask(world.mine, method, filled(path, ids)).json()["history"]
+            assert [move["action"] for move in moves] == ["promoted"] * 2
+        response = world.ask(world.mine, method, filled(path, ids), **body)
         if path.endswith("/extend"):  # its job has no pictures here
             assert_problem(response, 409, "shots_gone")
             continue
-        assert response.status_code in {200, 202}, response.text
+        good = {422} if CASES[method, path]["status"] == 422 else {200, 202}
+        assert response.status_code in good, response.text
     listed = world.ask(world.mine, "GET", "/jobs").json()["data"]
     assert {world.mine["job"], world.mine["ended"]} <= {job["id"] for job in listed}
     assert len(world.service.blobs.list(f"models/{world.mine['model']}")) == 2
     assert len(world.service.blobs.list(f"jobs/{world.mine['job']}")) == 8 + 1  # and the preflight
-    for path in (f"/jobs/{world.mine['job']}", f"/models/{world.mine['model']}"):
+    alias = filled("/models/{name}/aliases/{alias}", world.mine)
+    for path in (alias, f"/jobs/{world.mine['job']}", f"/models/{world.mine['model']}"):
         assert world.ask(world.mine, "DELETE", path).status_code == 204
     assert world.service.blobs.list(f"models/{world.mine['model']}") == []
     assert world.service.blobs.list(f"jobs/{world.mine['job']}") == []

@@ -17,6 +17,7 @@ from core.clip.preview import Preview
 from core.clip.prompts import class_texts
 from core.serving.cache import StillLoading
 from core.serving.preview import chosen_shots
+from core.serving.references import look_up
 from core.serving.service import Answer, ClassName, Serving
 from core.settings import Settings
 from core.store import jobs, models
@@ -73,7 +74,8 @@ class World:
     def ask(self, model: str, serving: Serving | None = None, **options: Any) -> Answer:
         names = [ClassName(name) for name in options.pop("names", NAMES)]
         owner = options.pop("owner", DEFAULT_OWNER)
-        return (serving or self.serving).classify(PICTURES, names, owner=owner, model=model, **options)
+        (subject,) = look_up(self.database, [model], owner=owner)
+        return (serving or self.serving).classify(PICTURES, names, model=subject, **options)
 
     def close(self) -> None:
         self.serving.close()

@@ -25,12 +25,14 @@ from core.clip.images import open_picture
 from core.clip.weights import Weights
 from core.serving import service as serving_service
 from core.serving.cache import StillLoading
+from core.serving.references import look_up
 from core.serving.service import Answer, ClassName, NoReadablePicture, Serving
 from core.serving.unavailable import ModelUnavailable, Unavailable
 from core.settings import Settings
 from core.store import models
 from core.store.blobs import Blobs
 from core.store.errors import ModelNotFound, StorageUnavailable
+from core.store.names import STOCK
 from core.store.owners import DEFAULT_OWNER
 from core.store.session import Database
 from tests.inputs import crafted
@@ -73,7 +75,8 @@ class World:
 
     def ask(self, names: Sequence[str | ClassName] = NAMES, **options: Any) -> Answer:
         given = [name if isinstance(name, ClassName) else ClassName(name) for name in names]
-        return self.serving.classify(options.pop("pictures", PICTURES), given, owner=DEFAULT_OWNER, **options)
+        (model,) = look_up(self.database, [options.pop("model", STOCK)], owner=DEFAULT_OWNER)
+        return self.serving.classify(options.pop("pictures", PICTURES), given, model=model, **options)
 
     def close(self) -> None:
         self.serving.close()

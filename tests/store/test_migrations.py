@@ -11,7 +11,7 @@ import pytest
 from alembic import command
 from sqlalchemy import inspect, make_url, text
 
-from core.store import jobs, migrate, models, owners
+from core.store import aliases, jobs, migrate, models, owners
 from core.store.errors import DatabaseUnavailable
 from core.store.session import Database
 from core.store.tables import Base
@@ -250,3 +250,50 @@ def test_what_was_there_before_owners_is_the_default_owners(empty_database_url: 
         assert connection.execute(text("SELECT count(*) FROM jobs")).scalar_one() == 2
         assert connection.execute(text("SELECT count(*) FROM pictures")).scalar_one() == 2
     migrate.upgrade(empty_database_url)
+
+
+def test_models_from_before_versions_are_numbered_by_age(empty_database_url: str) -> None:
+    alembic(empty_database_url, "upgrade", "0004")
+    rows = [  # id, owner, name, day: in no order
+        ("mdl_c", "default", "shoes", 3),
+        ("mdl_a", "default", "shoes", 1),
+        ("mdl_z", "default", "shoes", 2),
+        ("mdl_b", "default", "shoes", 2),
+        ("mdl_n", "default", None, 1),
+        ("mdl_m", "default", None, 2),
+        ("mdl_t", "team", "shoes", 9),
+        ("mdl_s", "default", "stock", 1),
+    ]
+    with migrate.migrating(empty_database_url) as connection:
+        connection.execute(
+            text("INSERT INTO owners (name, created_at) VALUES ('team', '2026-01-01 00:00:00')")
+        )
+        for model_id, owner, name, day in rows:
+            connection.execute(
+                text(
+                    "INSERT INTO models (id, owner, name, job_id, backbone, classes, alpha, templates, "
+                    "texts, weights_key, manifest_key, sha256, bytes, created_at) VALUES (:id, :owner, "
+                    ":name, 'job_1', 'starter', '[]', 0.5, '[]', '{}', 'w', 'm', 'x', 100, :at)"
+                ),
+                {"id": model_id, "owner": owner, "name": name, "at": f"2026-01-0{day} 03:04:05"},
+            )
+    alembic(empty_database_url, "upgrade", "head")
+    database = Database(empty_database_url)
+    with database.write() as session:
+        given = {m.id: m.version for m in models.list_page(session, owner="default", limit=9)[0]}
+        numbers = {"mdl_a": 1, "mdl_b": 2, "mdl_z": 3, "mdl_c": 4, "mdl_s": 1, "mdl_n": None, "mdl_m": None}
+        assert given == numbers
+        assert models.resolve(session, "shoes", owner="team").id == "mdl_t"
+        assert models.resolve(session, "shoes@3", owner="default").id == "mdl_z"
+        assert models.get(session, "mdl_s", owner="default").name == "stock"
+        assert models.rename(session, "mdl_n", "shoes", owner="default").version == 5
+        aliases.promote(session, "shoes", "prod", "shoes@5", owner="default")
+    database.close()
+    alembic(empty_database_url, "downgrade", "0004")
+    with migrate.migrating(empty_database_url) as connection:
+        left = connection.execute(text("SELECT id, name FROM models ORDER BY id")).all()
+    assert [tuple(row) for row in left] == [
+        (model_id, "shoes" if model_id == "mdl_n" else name) for model_id, _, name, _ in sorted(rows)
+    ]
+    migrate.upgrade(empty_database_url)
+    alembic(empty_database_url, "check")

@@ -1,9 +1,25 @@
+from datetime import timedelta
+from typing import Any
+
 import pytest
 
 from core.store import jobs, models
 from core.store.errors import InvalidCursor, ModelNotFound
+from core.store.models import Filters
 from core.store.session import Database
-from tests.store.samples import OWNER, claimed, job_of, new_job, new_model, publish
+from core.store.tables import Model
+from tests.store.samples import OWNER, claimed, job_of, new_job, new_model, new_owner, publish
+
+
+def published(database: Database, name: str | None = None, *, owner: str = OWNER, **given: Any) -> str:
+    model = new_model(name=name, **given)
+    assert publish(database, claimed(database, new_job(database, owner=owner)), model)
+    return model.id
+
+
+def resolved(database: Database, reference: str, *, owner: str = OWNER) -> Model:
+    with database.read() as session:
+        return models.resolve(session, reference, owner=owner)
 
 
 def test_pages_get_and_delete(database: Database) -> None:
@@ -42,3 +58,122 @@ def test_a_model_outlives_its_job_and_a_job_its_model(database: Database) -> Non
     with database.read() as session:
         assert models.get(session, kept.id, owner=OWNER).job_id == first
     assert job_of(database, second).model_id == gone.id
+
+
+def test_versions_of_a_name_are_numbered_for_each_owner(database: Database) -> None:
+    new_owner(database, "other")
+    shoes = [published(database, "shoes") for _ in range(3)]
+    boots, theirs, nameless = (
+        published(database, "boots"),
+        published(database, "shoes", owner="other"),
+        published(database),
+    )
+    assert [resolved(database, model).version for model in shoes] == [1, 2, 3]
+    assert (resolved(database, boots).version, resolved(database, nameless).version) == (1, None)
+    assert resolved(database, theirs, owner="other").version == 1
+    assert resolved(database, "shoes").id == resolved(database, "shoes@latest").id == shoes[2]
+    assert resolved(database, "shoes@2").id == shoes[1]
+    assert resolved(database, "shoes", owner="other").id == theirs
+
+
+def test_a_number_is_never_used_again(database: Database) -> None:
+    first, second = published(database, "shoes"), published(database, "shoes")
+    with database.write() as session:
+        models.delete(session, "shoes@2", owner=OWNER)
+    assert resolved(database, "shoes").id == first
+    third = published(database, "shoes")
+    assert resolved(database, third).version == 3
+    with database.write() as session:
+        for reference in (first, third):
+            models.delete(session, reference, owner=OWNER)
+    with database.read() as session, pytest.raises(ModelNotFound):
+        models.resolve(session, "shoes", owner=OWNER)
+    assert resolved(database, published(database, "shoes")).version == 4
+    with database.read() as session, pytest.raises(ModelNotFound):
+        models.resolve(session, second, owner=OWNER)
+
+
+def test_what_means_no_model(database: Database) -> None:
+    published(database, "shoes")
+    tags = ("", "0", "01", "2", "99999999999", "prod", "1@1", "1 ", "-1", "²", "a/b")
+    others = (
+        "",
+        "@",
+        "@1",
+        "shoes:1",
+        "SHOES",
+        "shoes\0",
+        "mdl_",
+        "mdl_x@1",
+        "stock",
+        "stock:shoes",
+        "\ud800",
+    )
+    for reference in (*(f"shoes@{tag}" for tag in tags), *others, "x" * 9_000):
+        with database.read() as session, pytest.raises(ModelNotFound, match="GET /models lists"):
+            models.resolve(session, reference, owner=OWNER)
+
+
+def test_names_that_were_stored_before_there_were_rules(database: Database) -> None:
+    """They can be got by id, and renamed; as a reference they mean something else, or nothing."""
+    for name in ("stock", "mdl_x", "shoes@1", "a/b"):
+        model = published(database, name)
+        assert (resolved(database, model).name, resolved(database, model).version) == (name, 1)
+        with database.read() as session, pytest.raises(ModelNotFound):
+            models.resolve(session, name, owner=OWNER)
+        with database.write() as session:
+            models.rename(session, model, "boots", owner=OWNER)
+    assert resolved(database, "boots").version == 4
+
+
+def test_rename(database: Database) -> None:
+    first, second, boot = (published(database, name) for name in ("shoes", "shoes", "boots"))
+
+    def rename(reference: str, name: str | None) -> tuple[str | None, int | None]:
+        with database.write() as session:
+            model = models.rename(session, reference, name, owner=OWNER)
+            return model.name, model.version
+
+    assert rename(boot, "shoes") == ("shoes", 3)
+    assert rename("shoes@3", "shoes") == ("shoes", 3)  # which it is already
+    assert rename("shoes@1", None) == (None, None)
+    assert rename(first, "boots") == ("boots", 2)
+    assert [resolved(database, r).id for r in ("boots", "shoes", "shoes@2")] == [first, boot, second]
+    with database.read() as session, pytest.raises(ModelNotFound):
+        models.resolve(session, "shoes@1", owner=OWNER)
+    with database.write() as session, pytest.raises(ModelNotFound):
+        models.rename(session, first, "x", owner=new_owner(database, "other"))
+
+
+def test_filters(database: Database) -> None:
+    new_owner(database, "other")
+    published(database, "shoes", owner="other")
+    shoe = published(database, "shoes", classes=["boot", "Ärmel", 'a "quoted" name'])
+    shirt = published(database, "shirts", backbone="ViT-B-16/openai", classes=["Ärmel"])
+    newest = published(database, "shoes")
+
+    def found(**wanted: Any) -> list[str]:
+        with database.read() as session:
+            page, more = models.list_page(session, owner=OWNER, limit=9, filters=Filters(**wanted))
+        assert not more
+        return [model.id for model in page]
+
+    assert found() == [newest, shirt, shoe]
+    assert found(name="shoes") == [newest, shoe]
+    assert found(backbone="ViT-B-16/openai") == [shirt]
+    assert found(job_id=resolved(database, shirt).job_id) == [shirt]
+    assert found(class_name="Ärmel") == found(class_name="A\u0308rmel") == [shirt, shoe]
+    assert found(class_name='a "quoted" name') == [shoe]
+    assert found(class_name="boot", name="shirts") == []
+    assert found(name="\0", class_name="\0") == found(class_name="Ä") == []
+    made = resolved(database, shirt).created_at
+    assert found(created_after=made) == [newest, shirt]
+    assert found(created_before=made) == [shoe]
+    assert found(created_after=made, created_before=made + timedelta(microseconds=1)) == [shirt]
+    with database.read() as session:
+        page, more = models.list_page(session, owner=OWNER, limit=1, filters=Filters(name="shoes"))
+        assert ([model.id for model in page], more) == ([newest], True)
+        page, more = models.list_page(
+            session, owner=OWNER, limit=1, after=newest, filters=Filters(name="shoes")
+        )
+        assert ([model.id for model in page], more) == ([shoe], False)

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from core.store import jobs
-from core.store.errors import JobConflict
+from core.store import aliases, jobs, models
+from core.store.aliases import Expected
+from core.store.errors import AliasNotFound, JobConflict, ModelConflict, ModelNotFound
 from core.store.session import Database
 from core.store.tables import Job, Model
 from tests.store.samples import (
@@ -25,6 +26,8 @@ from tests.store.samples import (
 )
 
 ROUNDS = 15
+REFUSED = (AliasNotFound, JobConflict, ModelConflict, ModelNotFound)
+"""What loses a race as it should."""
 
 
 def at_once(*calls: Callable[[], Any]) -> list[Any]:
@@ -45,7 +48,7 @@ def at_once(*calls: Callable[[], Any]) -> list[Any]:
     for thread in threads:
         thread.join(30)
     for result in results:
-        if isinstance(result, Exception) and not isinstance(result, JobConflict):
+        if isinstance(result, Exception) and not isinstance(result, REFUSED):
             raise result
     return results
 
@@ -183,3 +186,139 @@ def test_a_model_is_published_once_by_a_claim(database: Database) -> None:
         claim = claimed(database, new_job(database))
         both = [lambda: publish(database, claim, new_model())] * 2  # noqa: B023
         assert sorted(at_once(*both)) == [False, True]
+
+
+# --- names, versions and aliases ---
+
+
+def versions(database: Database) -> list[int | None]:
+    with database.read() as session:
+        return sorted(session.scalars(select(Model.version).where(Model.name == "shoes")))
+
+
+def shoe(database: Database) -> str:
+    model = new_model(name="shoes")
+    assert publish(database, claimed(database, new_job(database)), model)
+    return model.id
+
+
+def test_versions_of_contending_publications_have_neither_gap_nor_twin(database: Database) -> None:
+    claims = [claimed(database, new_job(database)) for _ in range(24)]
+
+    def publish_some(part: list[jobs.Claim]) -> list[bool]:
+        return [publish(database, claim, new_model(name="shoes")) for claim in part]
+
+    done = at_once(*[lambda n=n: publish_some(claims[n::4]) for n in range(4)])
+    assert done == [[True] * 6] * 4
+    assert versions(database) == list(range(1, 25))
+
+
+def test_publications_and_renamings_share_the_numbers(database: Database) -> None:
+    boots = []
+    for _ in range(6):
+        model = new_model(name="boots")
+        assert publish(database, claimed(database, new_job(database)), model)
+        boots.append(model.id)
+
+    def rename(ids: list[str]) -> None:
+        for model_id in ids:
+            with database.write() as session:
+                models.rename(session, model_id, "shoes", owner=OWNER)
+
+    def make() -> None:
+        for _ in range(6):
+            shoe(database)
+
+    at_once(lambda: rename(boots[:3]), lambda: rename(boots[3:]), make)
+    assert versions(database) == list(range(1, 13))
+
+
+def test_of_two_promoters_who_expect_the_same_one_wins(database: Database) -> None:
+    first, *others = (shoe(database) for _ in range(3))
+
+    def promote(model_id: str, expected: Expected | None) -> str:
+        with database.write() as session:
+            return aliases.promote(
+                session, "shoes", "prod", model_id, owner=OWNER, expected=expected
+            ).model.id
+
+    for _ in range(ROUNDS):
+        promote(first, None)
+        results = at_once(*[lambda m=m: promote(m, Expected(first)) for m in others])
+        assert sum(isinstance(result, ModelConflict) for result in results) == 1
+        (winner,) = (result for result in results if isinstance(result, str))
+        with database.read() as session:
+            assert models.resolve(session, "shoes@prod", owner=OWNER).id == winner
+
+
+def test_a_first_promotion_is_made_once(database: Database) -> None:
+    model_id = shoe(database)
+
+    def promote(alias: str) -> int:
+        with database.write() as session:
+            return aliases.promote(session, "shoes", alias, model_id, owner=OWNER).alias.revision
+
+    for number in range(ROUNDS):
+        assert at_once(*[lambda n=number: promote(f"a{n}")] * 3) == [1, 1, 1]
+
+
+def test_promotion_and_deletion_leave_no_alias_without_a_model(database: Database) -> None:
+    kept = shoe(database)
+
+    def promote(model_id: str) -> None:
+        with database.write() as session:
+            aliases.promote(session, "shoes", "prod", model_id, owner=OWNER)
+
+    def delete(model_id: str, force: bool) -> None:
+        with database.write() as session:
+            models.delete(session, model_id, owner=OWNER, force=force)
+
+    for number in range(ROUNDS):
+        promote(kept)
+        model_id, force = shoe(database), number % 2 == 1
+        promoted, deleted = at_once(
+            lambda: promote(model_id),  # noqa: B023
+            lambda: delete(model_id, force),  # noqa: B023
+        )
+        with database.read() as session:
+            pointing = [pointer.model.id for pointer in aliases.list_all(session, "shoes", owner=OWNER)]
+            left = models.exists(session, model_id)
+        if isinstance(promoted, ModelNotFound):  # the deletion was first
+            assert (deleted, pointing, left) == (None, [kept], False)
+        elif force:
+            assert (promoted, deleted, pointing, left) == (None, None, [], False)
+        else:
+            assert isinstance(deleted, ModelConflict)
+            assert (promoted, pointing, left) == (None, [model_id], True)
+
+
+def test_contending_moves_follow_one_another(database: Database) -> None:
+    """Promotions and rollbacks from all sides: the history has no gap, and where it points is its end."""
+    shoes = [shoe(database) for _ in range(4)]
+
+    def promote(model_id: str) -> None:
+        for _ in range(6):
+            with database.write() as session:
+                aliases.promote(session, "shoes", "prod", model_id, owner=OWNER)
+
+    def roll_back() -> None:
+        for _ in range(6):
+            try:
+                with database.write() as session:
+                    aliases.rollback(session, "shoes", "prod", owner=OWNER)
+            except (AliasNotFound, ModelConflict):
+                pass  # nothing before it
+
+    at_once(*[lambda m=m: promote(m) for m in shoes], roll_back)
+    with database.read() as session:
+        (pointer,) = aliases.list_all(session, "shoes", owner=OWNER)
+    assert [move.revision for move in pointer.moves] == list(range(pointer.alias.revision, 0, -1))
+    assert pointer.moves[0].model_id == pointer.model.id
+    stack: list[str] = []
+    for move in reversed(pointer.moves):
+        if move.action == aliases.PROMOTED:
+            assert [move.model_id] != stack[-1:]
+            stack.append(move.model_id)
+        else:
+            stack.pop()
+            assert stack[-1] == move.model_id

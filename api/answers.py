@@ -1,0 +1,183 @@
+"""What POST /classify answers."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
+
+from core.clip.confidence import Confidence
+from core.clip.errors import BadPicture
+from core.serving.references import Subject
+from core.serving.service import Answer
+from core.store.tables import Model
+
+Kind = Literal["trained", "new"]
+
+
+class ClassKind(BaseModel):
+    name: str
+    kind: Kind
+    offset: float = Field(description="What new_names_balance took off this name's similarities.")
+
+
+class PredictionOut(BaseModel):
+    class_name: str
+    kind: Kind
+    probability: float
+    similarity: float
+
+
+class PictureError(BaseModel):
+    code: str
+    detail: str
+
+
+class PictureResult(BaseModel):
+    file: str | None
+    predictions: list[PredictionOut] | None = None
+    names: list[str] | None = Field(None, description="With `coverage`: the set that holds the true name.")
+    rejected: bool | None = Field(None, description="With `reject`: it looks like none of the names.")
+    error: PictureError | None = None
+
+
+class ConfidenceOut(BaseModel):
+    """Known for a model that was measured on 30 pictures or more, asked for exactly its trained names as it
+    stands. Elsewhere a probability says which name fits better, not how often it is right."""
+
+    calibrated: bool = Field(description="Whether `probability` is how often such an answer is right.")
+    temperature: float | None = None
+    held_out: int | None = Field(None, description="Pictures that it was fitted on.")
+    least_similarity: float | None = Field(
+        None, description="Of the best name, less its offset; below it a picture is rejected."
+    )
+
+
+class Timing(BaseModel):
+    decode: float
+    encode: float
+    total: float
+
+
+class WarningOut(BaseModel):
+    code: str
+    detail: str
+
+
+EXAMPLE: JsonDict = {
+    "model": "mdl_01m883zfhkxd2329sa0r05wkw7",
+    "reference": "animals@prod",
+    "name": "animals",
+    "version": 3,
+    "preview": False,
+    "backbone": "starter",
+    "alpha": 0.5,
+    "confidence": {"calibrated": False, "temperature": None, "held_out": None, "least_similarity": None},
+    "class_names": [
+        {"name": "red fox", "kind": "trained", "offset": 0.11},
+        {"name": "hedgehog", "kind": "new", "offset": 0.07},
+    ],
+    "results": [
+        {
+            "file": "a.jpg",
+            "predictions": [
+                {"class_name": "red fox", "kind": "trained", "probability": 0.93, "similarity": 0.31},
+                {"class_name": "hedgehog", "kind": "new", "probability": 0.07, "similarity": 0.245},
+            ],
+            "names": None,
+            "rejected": None,
+            "error": None,
+        }
+    ],
+    "timing_ms": {"decode": 2.1, "encode": 11.0, "total": 14.2},
+    "warnings": [],
+}
+
+
+class ModelAnswer(BaseModel):
+    """What one model says."""
+
+    model: str = Field(description="Its id, the job's if it is a preview, or `stock…` as it was asked for.")
+    reference: str = Field(description="What was asked for.")
+    name: str | None
+    version: int | None
+    preview: bool = Field(description="The answer is of a job's pictures: the job has no model (yet).")
+    backbone: str
+    alpha: float
+    confidence: ConfidenceOut
+    class_names: list[ClassKind]
+    results: list[PictureResult]
+    timing_ms: Timing
+
+
+class ClassifyOut(ModelAnswer):
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
+
+    warnings: list[WarningOut]
+
+
+class ComparisonOut(BaseModel):
+    """The answer to `models`: one for each, in their order, on the same pictures and names."""
+
+    comparison: list[ModelAnswer]
+    warnings: list[WarningOut]
+
+
+def fields_of(
+    answer: Answer,
+    reference: str,
+    subject: Subject,
+    files: Sequence[str | None],
+    *,
+    sets: bool,
+    rejects: bool,
+) -> dict[str, Any]:
+    """Those of a ModelAnswer. `subject` is what the reference meant; `sets` and `rejects` say whether these
+    were asked for."""
+    model = subject if isinstance(subject, Model) else None
+    results: list[PictureResult] = []
+    all_names, all_rejected = iter(answer.sets), iter(answer.rejected)
+    for file, result in zip(files, answer.results, strict=True):
+        if isinstance(result, BadPicture):
+            results.append(
+                PictureResult(file=file, error=PictureError(code=result.code, detail=result.detail))
+            )
+        else:
+            predictions = [PredictionOut.model_validate(asdict(p)) for p in result]
+            names, rejected = next(all_names, None), next(all_rejected, None)
+            results.append(
+                PictureResult(
+                    file=file,
+                    predictions=predictions,
+                    names=names if sets else None,
+                    rejected=rejected if rejects else None,
+                )
+            )
+    return {
+        "model": answer.model,
+        "reference": reference,
+        "name": model.name if model else None,
+        "version": model.version if model else None,
+        "preview": answer.preview,
+        "backbone": answer.backbone,
+        "alpha": answer.alpha,
+        "confidence": _confidence(answer.confidence),
+        "class_names": [
+            {"name": name, "kind": kind, "offset": answer.offsets[name]}
+            for name, kind in answer.kinds.items()
+        ],
+        "results": results,
+        "timing_ms": answer.timing_ms,
+    }
+
+
+def _confidence(known: Confidence | None) -> ConfidenceOut:
+    if known is None:
+        return ConfidenceOut(calibrated=False)
+    return ConfidenceOut(
+        calibrated=True,
+        temperature=known.temperature,
+        held_out=known.pictures,
+        least_similarity=known.least_similarity,
+    )

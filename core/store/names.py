@@ -1,0 +1,91 @@
+"""What models and aliases are called, and how a model is referred to: by its id (`mdl_…`), by its name
+(`shoes`: the latest version), by name and version (`shoes@3`), or by an alias (`shoes@prod`)."""
+
+import re
+import unicodedata
+from dataclasses import dataclass
+
+from core.clip.errors import ClipCiteError
+from core.store.transitions import storable
+
+MOST_CHARACTERS = 200
+ID_PREFIX = "mdl_"
+JOB_PREFIX = "job_"
+STOCK = "stock"
+LATEST = "latest"
+_ALIAS = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
+_VERSION = re.compile(r"[1-9][0-9]{0,8}")
+
+
+class InvalidName(ClipCiteError):
+    code = "invalid_name"
+    status = 422
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.errors = [{"pointer": "/name", "detail": detail}]
+
+
+class InvalidAlias(ClipCiteError):
+    code = "invalid_alias"
+    status = 422
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A reference that was understood: an id, or a name with a version, an alias, or neither (the latest)."""
+
+    id: str | None = None
+    name: str = ""
+    version: int | None = None
+    alias: str | None = None
+
+
+def parse(reference: str) -> Reference | None:
+    """None if nothing can be called that."""
+    reference = normal(reference)
+    if reference.startswith(ID_PREFIX):
+        return Reference(id=reference)
+    name, at, tag = reference.partition("@")
+    if not name or _problem(name) is not None:
+        return None
+    if not at or tag == LATEST:
+        return Reference(name=name)
+    if _VERSION.fullmatch(tag):
+        return Reference(name=name, version=int(tag))
+    return Reference(name=name, alias=tag) if _ALIAS.fullmatch(tag) else None
+
+
+def normal(text: str) -> str:
+    """One spelling for what looks the same (Unicode NFC)."""
+    return unicodedata.normalize("NFC", storable(text))
+
+
+def clean_name(name: str | None) -> str | None:
+    """Trimmed; None if nothing is left. Raises InvalidName: it could be taken for something else."""
+    given = unicodedata.normalize("NFC", (name or "").strip())
+    if problem := _problem(given):
+        raise InvalidName(problem)
+    return given or None
+
+
+def check_alias(alias: str) -> None:
+    """Raises InvalidAlias: it could be taken for a version, or can't stand in a URL as it is."""
+    if not _ALIAS.fullmatch(alias) or alias.lower() == LATEST:
+        raise InvalidAlias(
+            "An alias is 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', begins with a letter, and is not "
+            f"{LATEST!r}, which is always the highest version. Choose another, such as prod."
+        )
+
+
+def _problem(name: str) -> str | None:
+    if len(name) > MOST_CHARACTERS or not name.isprintable():
+        return f"name must be at most {MOST_CHARACTERS} printable characters."
+    if "@" in name or "/" in name:
+        return "name must not contain @ (name@3 is its version 3) or /. Leave them out."
+    if name in {".", ".."} or name.startswith((ID_PREFIX, JOB_PREFIX, f"{STOCK}:")) or name.lower() == STOCK:
+        return (
+            f"name must not look like an id ({ID_PREFIX}…, {JOB_PREFIX}…), the stock network ({STOCK}, "
+            f"{STOCK}:…) or a folder (., ..). Choose another."
+        )
+    return None

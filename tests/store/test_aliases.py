@@ -1,0 +1,174 @@
+"""Aliases: promoted, rolled back, and never to what is not there."""
+
+from typing import Any
+
+import pytest
+from sqlalchemy import delete, func, select, text
+from sqlalchemy.exc import IntegrityError
+
+from core.store import aliases, models
+from core.store.aliases import Expected, Pointer
+from core.store.errors import AliasNotFound, ModelConflict, ModelNotFound
+from core.store.names import InvalidAlias
+from core.store.session import Database
+from core.store.tables import AliasMove, Model
+from tests.store.samples import OWNER, new_owner
+from tests.store.test_models import published, resolved
+
+
+def promote(database: Database, reference: str, alias: str = "prod", **given: Any) -> Pointer:
+    with database.write() as session:
+        return aliases.promote(session, "shoes", alias, reference, owner=OWNER, **given)
+
+
+def rollback(database: Database, **given: Any) -> Pointer:
+    with database.write() as session:
+        return aliases.rollback(session, "shoes", "prod", owner=OWNER, **given)
+
+
+def moves(pointer: Pointer) -> list[tuple[int, str, int]]:
+    return [(move.revision, move.action, move.version) for move in pointer.moves]
+
+
+@pytest.fixture
+def shoes(database: Database) -> list[str]:
+    """The ids of three versions."""
+    return [published(database, "shoes") for _ in range(3)]
+
+
+def test_promote_and_roll_back(database: Database, shoes: list[str]) -> None:
+    for number, reference in enumerate(("shoes@1", shoes[1], "shoes")):
+        pointer = promote(database, reference)
+        assert (pointer.model.id, pointer.alias.revision) == (shoes[number], number + 1)
+        assert resolved(database, "shoes@prod").id == shoes[number]
+    assert moves(promote(database, "shoes@prod")) == moves(pointer)  # that's where it points
+    assert rollback(database).model.id == shoes[1]
+    assert rollback(database).model.id == resolved(database, "shoes@prod").id == shoes[0]
+    with pytest.raises(ModelConflict, match="nothing else before") as refused:
+        rollback(database)
+    assert refused.value.code == "nothing_to_roll_back"
+    pointer = promote(database, "shoes@3")
+    assert moves(pointer) == [
+        (6, "promoted", 3),
+        (5, "rolled_back", 1),
+        (4, "rolled_back", 2),
+        (3, "promoted", 3),
+        (2, "promoted", 2),
+        (1, "promoted", 1),
+    ]
+    assert rollback(database).model.id == shoes[0]  # what was taken back does not come back
+
+
+def test_expected(database: Database, shoes: list[str]) -> None:
+    promote(database, "shoes@1", expected=Expected(None))
+    for wrong in (None, "shoes@2", shoes[2], "shoes"):
+        for act in (
+            lambda e: promote(database, "shoes@2", expected=e),
+            lambda e: rollback(database, expected=e),
+        ):
+            with pytest.raises(ModelConflict, match=r"points to shoes@1.*now") as refused:
+                act(Expected(wrong))
+            assert refused.value.code == "alias_moved"
+    with pytest.raises(ModelConflict, match="no such alias yet"):
+        promote(database, "shoes@1", "staging", expected=Expected("shoes@1"))
+    with pytest.raises(ModelNotFound):
+        promote(database, "shoes@1", expected=Expected("shoes@9"))
+    assert promote(database, "shoes@2", expected=Expected(shoes[0])).model.id == shoes[1]
+    assert rollback(database, expected=Expected("shoes@2")).model.id == shoes[0]
+    with database.read() as session:
+        assert session.scalar(select(func.count()).select_from(AliasMove)) == 3
+
+
+def test_only_versions_of_its_name(database: Database, shoes: list[str]) -> None:
+    boot, nameless = published(database, "boots"), published(database)
+    for reference in (boot, "boots@1", nameless):
+        with pytest.raises(ModelConflict, match="rename the model") as refused:
+            promote(database, reference)
+        assert refused.value.code == "alias_of_another_name"
+    for reference in ("shoes@9", "mdl_x", "shoes@prod"):
+        with pytest.raises(ModelNotFound):
+            promote(database, reference)
+    with pytest.raises(InvalidAlias):
+        promote(database, "shoes@1", "1")
+    odd = published(database, "a@b")  # from before there were rules: its aliases could not be referred to
+    with database.write() as session, pytest.raises(ModelConflict):
+        aliases.promote(session, "a@b", "prod", odd, owner=OWNER)
+
+
+def test_a_model_that_an_alias_points_to(database: Database, shoes: list[str]) -> None:
+    promote(database, "shoes@1")
+    promote(database, "shoes@1", "staging")
+    for act in (models.delete, lambda *a, **b: models.rename(*a, "boots", **b)):
+        with (
+            database.write() as session,
+            pytest.raises(
+                ModelConflict, match=r"shoes@prod and shoes@staging point to it.*Promote"
+            ) as refused,
+        ):
+            act(session, shoes[0], owner=OWNER)
+        assert refused.value.code == "model_has_aliases"
+    with database.write() as session:
+        assert models.rename(session, shoes[0], "shoes", owner=OWNER).version == 1
+    # The database itself would not let it go.
+    with pytest.raises(IntegrityError), database.write() as session:
+        session.execute(delete(Model).where(Model.id == shoes[0]))
+    promote(database, "shoes@2")
+    with database.write() as session:
+        gone = models.delete(session, shoes[0], owner=OWNER, force=True)
+    assert gone.id == shoes[0]
+    with database.read() as session:
+        (left,) = aliases.list_all(session, "shoes", owner=OWNER)
+        assert moves(left) == [(2, "promoted", 2), (1, "promoted", 1)]
+        assert session.execute(text("SELECT count(*) FROM alias_moves")).scalar_one() == 2
+    with pytest.raises(ModelConflict, match=r"shoes@1.*deleted or renamed") as refused:
+        rollback(database)
+    assert refused.value.code == "rollback_target_gone"
+    assert resolved(database, "shoes@prod").id == shoes[1]
+
+
+def test_back_to_a_model_that_was_renamed(database: Database, shoes: list[str]) -> None:
+    promote(database, "shoes@1")
+    promote(database, "shoes@2")
+    with database.write() as session:
+        models.rename(session, "shoes@1", "boots", owner=OWNER)
+    with pytest.raises(ModelConflict, match="deleted or renamed"):
+        rollback(database)
+
+
+def test_list_get_and_remove(database: Database, shoes: list[str]) -> None:
+    promote(database, "shoes@1", "staging")
+    promote(database, "shoes@1")
+    promote(database, "shoes@2")
+    other = new_owner(database, "other")
+    with database.read() as session:
+        assert [p.alias.alias for p in aliases.list_all(session, "shoes", owner=OWNER)] == ["prod", "staging"]
+        assert models.aliases_of(session, [resolved(database, shoes[0])]) == {shoes[0]: ["staging"]}
+        assert aliases.get(session, "shoes", "prod", owner=OWNER).model.id == shoes[1]
+        for name, owner in (("boots", OWNER), ("shoes", other), ("\0", OWNER)):
+            with pytest.raises(ModelNotFound):
+                aliases.list_all(session, name, owner=owner)
+    for ask in (aliases.get, aliases.rollback, aliases.remove):
+        for name, alias, owner in (
+            ("shoes", "prod", other),
+            ("shoes", "none", OWNER),
+            ("boots", "prod", OWNER),
+            ("\0", "\0", OWNER),
+        ):
+            with database.write() as session, pytest.raises(AliasNotFound):
+                ask(session, name, alias, owner=owner)
+    with database.write() as session:
+        aliases.remove(session, "shoes", "prod", owner=OWNER)
+    with database.read() as session, pytest.raises(ModelNotFound):
+        models.resolve(session, "shoes@prod", owner=OWNER)
+    assert moves(promote(database, "shoes@3", expected=Expected(None))) == [(1, "promoted", 3)]
+
+
+def test_anothers_model_is_none(database: Database, shoes: list[str]) -> None:
+    other = new_owner(database, "other")
+    published(database, "shoes", owner=other)
+    for reference in (shoes[0], "shoes@2"):
+        with database.write() as session, pytest.raises(ModelNotFound):
+            aliases.promote(session, "shoes", "prod", reference, owner=other)
+    promote(database, "shoes@1")
+    with database.read() as session, pytest.raises(ModelNotFound):
+        models.resolve(session, "shoes@prod", owner=other)
