@@ -28,6 +28,7 @@ from api.adapt.routes import make_router
 from api.auth import Door, described
 from api.body import BodyGuard
 from api.feed import Feed
+from api.page.routes import make_router as make_page_router
 from api.report import routes as report
 from api.request_id import RequestId
 from core.scratch import sweep_scratch
@@ -60,6 +61,7 @@ def create_app(settings: Settings) -> FastAPI:
         title="CLIP-CITE",
         version=version("clipcite"),
         description=DESCRIPTION,
+        docs_url=None,  # api.page has one that loads nothing from elsewhere
         redoc_url=None,
         lifespan=lifespan,
         generate_unique_id_function=lambda route: route.name,  # generated clients call their functions so
@@ -75,6 +77,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     errors.install(app)
     app.include_router(health.router)
+    app.include_router(make_page_router())
     adapt = make_router(settings)
     resources = (
         jobs.router,

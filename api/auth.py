@@ -28,7 +28,8 @@ from core.store.owners import DEFAULT_OWNER
 from core.store.session import Database
 
 METHODS = {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"}
-OPEN_PATHS = {"/healthz", "/readyz", "/docs", "/openapi.json"}
+OPEN_PATHS = {"/", "/healthz", "/readyz", "/docs", "/openapi.json"}
+OPEN_FOLDER = "/page/"  # the page's own files, which hold no data
 # What a key needs for it: the first that fits. What fits none is for admins, who may do everything.
 NEEDED: tuple[tuple[str, re.Pattern[str], frozenset[str]], ...] = (
     ("POST", re.compile(r"/classify"), frozenset({CLASSIFY})),
@@ -122,6 +123,10 @@ def needed_scopes(method: str, path: str) -> frozenset[str]:
     return frozenset({ADMIN})
 
 
+def _is_open(path: str) -> bool:
+    return path in OPEN_PATHS or path.startswith(OPEN_FOLDER)
+
+
 class Door:
     """ASGI middleware: strangers are turned away before any of their body is read. For the others it
     leaves word who calls, as `caller` in the request's state."""
@@ -136,7 +141,7 @@ class Door:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         known = scope.get("method") in METHODS
-        if scope["type"] != "http" or (known and scope["path"] in OPEN_PATHS):
+        if scope["type"] != "http" or (known and _is_open(scope["path"])):
             if scope.get("path") == "/readyz":
                 scope.setdefault("state", {})["may_know"] = await self._may_know(Headers(scope=scope))
             await self.app(scope, receive, send)

@@ -106,7 +106,9 @@ def _announce(console: Console, host: str, port: int, stop: threading.Event, rea
         with contextlib.suppress(httpx.HTTPError):
             if httpx.get(f"{url}/readyz", timeout=5, trust_env=False).is_success:
                 ready.set()
-                console.print(f"[green]Ready:[/] {url} (API described at {url}/docs). Ctrl-C stops it.")
+                console.print(
+                    f"[green]Ready:[/] {url} (the page; the API is described at {url}/docs). Ctrl-C stops it."
+                )
                 return
 
 

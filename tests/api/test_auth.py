@@ -9,7 +9,7 @@ import pytest
 
 from api.auth import is_loopback, refusal_to_listen
 from core.settings import Settings
-from tests.api.service import Service, assert_problem, exchange, listening, shots
+from tests.api.service import URL, Service, assert_problem, exchange, listening, shots
 from tests.inputs import crafted
 
 KEY = "correct horse battery staple"
@@ -22,6 +22,7 @@ ROUTES = [
     ("DELETE", "/jobs/job_x"),
     ("POST", "/jobs/job_x/cancel"),
     ("GET", "/jobs/job_x/events"),
+    ("GET", "/jobs/job_x/preflight"),
     ("GET", "/jobs/job_x/report"),
     ("GET", "/jobs/job_x/preflight"),
     ("GET", "/models"),
@@ -39,7 +40,7 @@ ROUTES = [
     ("POST", "/classify"),
     ("GET", "/metrics"),
 ]
-OPEN = {"/healthz", "/readyz", "/docs", "/openapi.json"}
+OPEN = {"/", "/healthz", "/readyz", "/docs", "/openapi.json"}
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +102,9 @@ def test_the_key_opens(locked: Service, method: str, path: str) -> None:
         assert KEY not in str(response.headers)
 
 
-@pytest.mark.parametrize("path", ["/nothing", "/healthz/", "/docs/oauth2-redirect", "//healthz", "/HEALTHZ"])
+@pytest.mark.parametrize(
+    "path", ["/nothing", "/healthz/", "/docs/oauth2-redirect", f"{URL}//healthz", "/HEALTHZ", "/page"]
+)
 def test_the_door_stands_before_everything_else(locked: Service, path: str) -> None:
     """Also where there is nothing: a stranger learns no path."""
     assert_problem(locked.client.get(path), 401, "unauthorized")

@@ -1,0 +1,110 @@
+// One class: its name, its pictures with what is wrong with them, and words that describe it.
+
+import { acceptDrops, picker } from "./dropzone.js";
+import { h, newId, replace } from "./dom.js";
+import { count } from "./words.js";
+
+const SHOWN = 24;
+const FEW = 4;
+
+export function classCard(of, shots, add) {
+  let all = false;
+  const id = newId("class");
+  const name = h("input", {
+    id,
+    class: "class-name",
+    maxlength: "200",
+    autocomplete: "off",
+    placeholder: "Name of this class",
+    oninput: () => {
+      of.name = name.value;
+      shots.changed();
+    },
+  });
+  const summary = h("p", { class: "soft" });
+  const grid = h("ul", { class: "thumbs" });
+  const more = h("button", { type: "button", class: "quiet small", onclick: () => ((all = true), refresh()) });
+  const words = h("textarea", {
+    rows: "2",
+    id: `${id}-texts`,
+    placeholder: "a frayed metal surface",
+    oninput: () => {
+      of.texts = words.value.split("\n").map((line) => line.trim()).filter(Boolean);
+      shots.changed();
+    },
+  });
+  const element = h(
+    "article",
+    { class: "card class", "aria-labelledby": id },
+    h(
+      "div",
+      { class: "row" },
+      h("label", { for: id, class: "unseen" }, "Name of the class"),
+      name,
+      h("button", { type: "button", class: "quiet small", onclick: () => shots.removeClass(of) }, "Remove", h("span", { class: "unseen" }, " this class")),
+    ),
+    summary,
+    grid,
+    more,
+    h("div", { class: "row" }, picker("Add pictures", { multiple: true, accept: "image/*" }, add)),
+    h(
+      "details",
+      { class: "plain" },
+      h("summary", {}, "Describe it in words"),
+      h("label", { for: words.id, class: "soft" }, "Worth it where the name alone says little, such as a part number. A sentence a line."),
+      words,
+    ),
+  );
+  acceptDrops(element, add);
+
+  const cells = new Map();
+  function refresh() {
+    if (name.value !== of.name) name.value = of.name;
+    if (document.activeElement !== words) words.value = of.texts.join("\n");
+    const learnt = of.pictures.filter((picture) => picture.split === "train").length;
+    const tests = of.pictures.length - learnt;
+    const few = learnt > 0 && learnt < FEW ? " A few more would help." : "";
+    summary.textContent = `${count(learnt, "picture")} to learn from${tests ? `, ${tests} to test on` : ""}.${few}`;
+    // Those with problems first: they must not hide behind "show all".
+    const order = [...of.pictures].sort((a, b) => rank(b) - rank(a));
+    const shown = all ? order : order.slice(0, SHOWN);
+    for (const picture of shown) {
+      if (!cells.has(picture)) cells.set(picture, thumbnail(picture, shots));
+      cells.get(picture).refresh();
+    }
+    replace(grid, shown.map((picture) => cells.get(picture).element));
+    more.hidden = shown.length === order.length;
+    more.textContent = `Show all ${order.length}`;
+  }
+  return { element, refresh };
+}
+
+function rank(picture) {
+  return { bad: 2, note: 1 }[picture.problem?.level] ?? 0;
+}
+
+function thumbnail(picture, shots) {
+  const image = h("img", { alt: picture.name, width: "84", height: "84" });
+  const blank = h("span", { class: "blank" }, picture.name);
+  const badge = h("span", { class: "badge" });
+  const remove = h(
+    "button",
+    { type: "button", class: "x", title: "Remove", "aria-label": `Remove ${picture.name}`, onclick: () => shots.remove(picture) },
+    "×",
+  );
+  const element = h("li", {}, blank, image, remove, badge);
+  let shown = "";
+  function refresh() {
+    if (picture.url && image.getAttribute("src") !== picture.url) image.src = picture.url;
+    image.hidden = !picture.url;
+    blank.hidden = Boolean(picture.url);
+    const { level = "", detail = "" } = picture.problem ?? {};
+    const now = `${level} ${detail}`;
+    if (now === shown) return;
+    shown = now;
+    element.className = level;
+    badge.textContent = detail;
+    badge.hidden = !detail;
+  }
+  return { element, refresh };
+}

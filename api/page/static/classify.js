@@ -1,0 +1,35 @@
+// Asking for answers.
+
+import { ask } from "./http.js";
+import { smaller } from "./inspect.js";
+
+const LARGE_BYTES = 600_000;
+const SIDE = 1024; // pixels: far more than any network looks at
+
+/** POST /classify with these pictures and options. */
+export async function classify(pictures, options, signal) {
+  const form = new FormData();
+  for (const [name, value] of Object.entries(options)) {
+    form.append(name, name === "class_names" ? JSON.stringify(value) : String(value));
+  }
+  for (const picture of pictures) form.append("images", await sendable(picture), picture.name);
+  return ask("/classify", { method: "POST", body: form, signal });
+}
+
+/** The file, or a smaller copy of a large photo: it is sent again at each move of the slider. */
+function sendable(picture) {
+  picture.sendable ??= picture.file.size > LARGE_BYTES ? shrunk(picture.file) : Promise.resolve(picture.file);
+  return picture.sendable;
+}
+
+async function shrunk(file) {
+  let bitmap;
+  try {
+    bitmap = await createImageBitmap(file);
+  } catch {
+    return file; // what this browser can't read the service may
+  }
+  const copy = await smaller(bitmap, SIDE, "image/jpeg", 0.92);
+  bitmap.close();
+  return copy;
+}

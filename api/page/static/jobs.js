@@ -1,0 +1,60 @@
+// All jobs, newest first.
+
+import { confirmed, h, replace } from "./dom.js";
+import { codeFor, curl, python } from "./code.js";
+import { call } from "./http.js";
+import { pagedList } from "./pages.js";
+import { problemBox } from "./problem.js";
+import { count, list, percent, STATUSES, when } from "./words.js";
+
+const MOODS = { succeeded: "good", failed: "poor", cancelled: "open", queued: "busy", running: "busy" };
+
+export function jobsView({ signal }) {
+  return h(
+    "section",
+    {},
+    h("h1", {}, "Jobs"),
+    h("p", { class: "lede" }, "Everything that is being learnt, and was."),
+    pagedList({
+      path: "/jobs",
+      signal,
+      item: row,
+      empty: [h("h2", {}, "No jobs yet"), h("p", {}, "Bring a few pictures, and here you see how they are learnt."), h("a", { class: "button main", href: "#/" }, "Teach it your pictures")],
+    }),
+    codeFor({
+      curl: () => curl("/jobs?limit=20"),
+      python: () => python(['for job in http.get("/jobs").raise_for_status().json()["data"]:', '    print(job["id"], job["status"], job["name"])']),
+    }),
+  );
+}
+
+function row(job) {
+  const trained = job.classes.filter((of) => of.images);
+  const name = job.name ?? list(trained.map((of) => of.name));
+  const share = job.status === "running" && job.progress ? ` ${percent(job.progress.fraction)}` : "";
+  const trouble = h("div", {});
+  const over = ["succeeded", "failed", "cancelled"].includes(job.status);
+  async function remove(event) {
+    const row = event.target.closest("li");
+    if (!(await confirmed(`Delete the job “${name}” and its pictures? A model that it made stays.`, "Delete"))) return;
+    try {
+      await call(`/jobs/${job.id}`, { method: "DELETE" });
+      row.remove();
+    } catch (error) {
+      replace(trouble, problemBox(error));
+    }
+  }
+  return [
+    h("div", { class: "row" }, h("h2", {}, h("a", { href: `#/jobs/${job.id}` }, name)), h("span", { class: `tag ${MOODS[job.status]}` }, STATUSES[job.status] + share)),
+    h("p", { class: "soft" }, `${count(trained.reduce((sum, of) => sum + of.images, 0), "picture")} in ${count(trained.length, "class", "classes")}, ${when(job.created_at)}`),
+    job.error && h("p", { class: "soft" }, job.error.detail),
+    h(
+      "div",
+      { class: "row" },
+      h("a", { class: "button quiet", href: `#/jobs/${job.id}` }, over ? "Look at it" : "Watch", h("span", { class: "unseen" }, ` ${name}`)),
+      job.model_id && h("a", { class: "button quiet", href: `#/try/${job.model_id}` }, "Try it", h("span", { class: "unseen" }, ` ${name}`)),
+      over && h("button", { type: "button", class: "quiet", onclick: remove }, "Delete", h("span", { class: "unseen" }, ` ${name}`)),
+    ),
+    trouble,
+  ];
+}

@@ -1,0 +1,86 @@
+// All models, newest first: what each knows, how good it is, and what can be done with it.
+
+import { confirmed, h, replace } from "./dom.js";
+import { aliasField } from "./aliases.js";
+import { codeFor, curl, literal, python } from "./code.js";
+import { call, download, offers } from "./http.js";
+import { pagedList } from "./pages.js";
+import { problemBox } from "./problem.js";
+import { verdictTag } from "./result.js";
+import { count, list, size, when } from "./words.js";
+
+export function modelsView({ signal }) {
+  return h(
+    "section",
+    {},
+    h("h1", {}, "Models"),
+    h("p", { class: "lede" }, "What has been learnt. Each model knows its classes, and answers to any other name as well."),
+    pagedList({
+      path: "/models",
+      signal,
+      item: row,
+      empty: [h("h2", {}, "No models yet"), h("p", {}, "A model is what a finished job leaves behind."), h("a", { class: "button main", href: "#/" }, "Teach it your pictures")],
+    }),
+    codeFor({
+      what: "list the models",
+      curl: () => curl("/models?limit=20"),
+      python: () => python(['for model in http.get("/models").raise_for_status().json()["data"]:', '    print(model["id"], model["name"], model["trained_classes"])']),
+    }),
+  );
+}
+
+export function modelName(model) {
+  const name = model.name ?? list(model.trained_classes);
+  return model.version ? `${name}, version ${model.version}` : name;
+}
+
+function row(model) {
+  const name = modelName(model);
+  const trouble = h("div", {});
+  async function remove(event) {
+    const row = event.target.closest("li");
+    if (!(await confirmed(`Delete the model “${name}”? It can't be brought back, only taught again.`, "Delete"))) return;
+    try {
+      await call(`/models/${model.id}`, { method: "DELETE" });
+      row.remove();
+    } catch (error) {
+      replace(trouble, problemBox(error));
+    }
+  }
+  const hidden = () => h("span", { class: "unseen" }, ` ${name}`);
+  const actions = h(
+    "div",
+    { class: "row" },
+    h("a", { class: "button quiet", href: `#/try/${model.id}` }, "Try it", hidden()),
+    h("a", { class: "button quiet", href: `#/jobs/${model.job_id}` }, "How it was learnt", hidden()),
+  );
+  const removal = h("button", { type: "button", class: "quiet", onclick: remove }, "Delete", hidden());
+  const aliases = h("div", {});
+  aliasField(model).then((field) => field && replace(aliases, field));
+  exportButton(model, name, trouble).then((button) => actions.append(...[button, removal].filter(Boolean)));
+  return [
+    h("div", { class: "row" }, h("h2", {}, name), verdictTag(model.metrics), (model.aliases ?? []).map((alias) => h("span", { class: "tag busy" }, `@${alias}`))),
+    h("p", {}, list(model.trained_classes, 8)),
+    h("p", { class: "soft" }, `${count(model.trained_classes.length, "class", "classes")}, ${size(model.bytes)}, ${when(model.created_at)}, ${model.backbone}`),
+    actions,
+    trouble,
+    aliases,
+    codeFor({
+      what: "ask this model",
+      curl: () => curl("/classify", [["-F", `model=${model.id}`], ["-F", `class_names=${JSON.stringify(model.trained_classes)}`], ["-F", "images=@picture.jpg"]]),
+      python: () =>
+        python([
+          'with open("picture.jpg", "rb") as picture:',
+          `    data = {"model": ${literal(model.id)}, "class_names": ${literal(model.trained_classes)}}`,
+          '    answer = http.post("/classify", data=data, files={"images": picture})',
+          'print(answer.raise_for_status().json()["results"][0]["predictions"])',
+        ]),
+    }),
+  ];
+}
+
+async function exportButton(model, name, trouble) {
+  if (!(await offers("get", "/models/{model_id}/export").catch(() => false))) return null;
+  const save = () => download(`/models/${model.id}/export`, `${name}.zip`).catch((error) => replace(trouble, problemBox(error)));
+  return h("button", { type: "button", class: "quiet", onclick: save }, "Download", h("span", { class: "unseen" }, ` ${name}`));
+}

@@ -1,0 +1,47 @@
+// The service's own look at the pictures before anything is learnt, where it offers that.
+
+import { h, replace } from "./dom.js";
+import { offers, upload } from "./http.js";
+import { count, duration } from "./words.js";
+
+const MOST_BYTES = 200_000_000; // more is not sent twice
+
+let running = new AbortController();
+
+/** Ask for verdicts on all pictures, note them on each, and say the rest in `box`. */
+export async function checkWithService(shots, config, box, leaving) {
+  if (shots.checked === fingerprint(shots, config)) return;
+  running.abort();
+  running = new AbortController();
+  const signal = AbortSignal.any([running.signal, leaving]);
+  replace(box);
+  if (shots.missing || shots.bytes > MOST_BYTES) return;
+  try {
+    if (!(await offers("post", "/adapt", "dry_run"))) return;
+    const { form, files } = shots.form({ config });
+    replace(box, h("p", { class: "soft" }, "The service is looking at the pictures …"));
+    const found = await upload("/adapt?dry_run=true", form, { signal });
+    shots.checked = fingerprint(shots, config);
+    shots.mark(found.findings, files, (finding) => (finding.class_name === null ? "bad" : "note"));
+    replace(box, summary(found));
+  } catch (error) {
+    if (error.name === "AbortError") return;
+    if (error.errors?.length) replace(box, h("p", { class: "soft" }, error.message));
+    else replace(box); // what is wrong will be said at the start
+  }
+}
+
+function summary({ pictures, good, warnings, estimate }) {
+  const { seconds, low_seconds: low, high_seconds: high } = estimate;
+  const time = seconds === null ? "" : ` Learning takes about ${duration(seconds)}${high > 1.5 * low ? ` (${duration(low)} to ${duration(high)})` : ""}.`;
+  return [
+    h("p", {}, h("strong", {}, good === pictures ? `All ${count(pictures, "picture")} look good.` : `${good} of ${count(pictures, "picture")} look good.`), time),
+    warnings.length > 0 && h("ul", { class: "soft" }, warnings.map((warning) => h("li", {}, warning.detail))),
+  ];
+}
+
+/** Verdicts change the page, which asks for a check: the same again is not sent twice. */
+function fingerprint(shots, config) {
+  const of = shots.classes.map(({ name, texts, pictures }) => [name, texts, pictures.map((p) => [p.name, p.split, p.hash])]);
+  return JSON.stringify([config, of]);
+}

@@ -1,0 +1,104 @@
+// What came of a job: the verdict in words, the measurement as a picture, and the ways on.
+
+import { codeFor, curl, literal, python } from "./code.js";
+import { h, replace } from "./dom.js";
+import { download, key, offers } from "./http.js";
+import { measurement } from "./measurement.js";
+import { count, percent, points } from "./words.js";
+
+const HEADLINES = {
+  better: ["Better than before", "good"],
+  no_clear_gain: ["No clear gain", "open"],
+  worse: ["Worse than before", "poor"],
+  not_measured: ["Ready, but not measured", "open"],
+};
+
+const FEW = 20; // test pictures, below which an interval is some 40 points wide
+
+export function resultPanel(job) {
+  const verdict = job.metrics?.verdict ?? "not_measured";
+  const [headline, mood] = HEADLINES[verdict] ?? [verdict.replaceAll("_", " "), "open"];
+  const links = h("div", { class: "row" }, h("a", { class: "button main", href: `#/try/${job.model_id}` }, "Try it"));
+  moreLinks(job, links);
+  const known = job.classes.filter((of) => of.images).map((of) => of.name);
+  return h(
+    "div",
+    { class: `card result ${mood}` },
+    h("h2", {}, headline),
+    h("p", {}, explained(verdict, job.metrics)),
+    job.metrics && measurement(job.metrics),
+    job.warnings.length > 0 &&
+      h("details", { class: "plain" }, h("summary", {}, count(job.warnings.length, "remark")), h("ul", {}, job.warnings.map((w) => h("li", {}, w.detail)))),
+    links,
+    classifyCode(job.model_id, known),
+  );
+}
+
+const ASKED = {
+  test: (pictures) => `On ${pictures} for testing it was`,
+  holdout: (pictures) => `On ${pictures} that were kept from it it was`,
+  sibling: (pictures) => `On ${pictures} that were kept from it a sibling of it was`,
+};
+
+/** What was compared for the verdict: all names at once. */
+function compared(metrics) {
+  return metrics?.all_names?.all ?? metrics?.trained_names;
+}
+
+function explained(verdict, metrics) {
+  const found = compared(metrics);
+  if (verdict === "not_measured" || !found) {
+    return "There were too few pictures to keep some back, so nobody can say how much better it is. Try it on pictures that it has not seen, or teach it again with more.";
+  }
+  const { stock, adapted, difference } = found;
+  const { images, source } = metrics.measured_on;
+  const facts = `${(ASKED[source] ?? ASKED.holdout)(count(images, "picture"))} right in ${percent(adapted)}, the network before in ${percent(stock)}.`;
+  if (verdict === "no_clear_gain" && images < FEW) {
+    return `${facts} ${count(images, "picture is", "pictures are")} too few to tell a gain from chance. Bring more to test on, or more to learn from.`;
+  }
+  const range = `The true difference lies between ${points(difference.low)} and ${points(difference.high)} points, with 95 % certainty`;
+  if (verdict === "better") return `${facts} ${range}: that is more than chance.`;
+  if (verdict === "worse") return `${facts} ${range}. Use the network as it was, or look whether some labels are wrong.`;
+  return `${facts} ${range}: it could be chance. More pictures to test on make it clearer; more to learn from may make it better.`;
+}
+
+async function moreLinks(job, links) {
+  try {
+    if (await offers("get", "/jobs/{job_id}/report")) links.append(reportLink(`/jobs/${job.id}/report`));
+    if (await offers("get", "/models/{model_id}/export")) {
+      const save = () => download(`/models/${job.model_id}/export`, `${job.name ?? job.model_id}.zip`).catch((error) => replace(links, error.message));
+      links.append(h("button", { type: "button", class: "quiet", onclick: save }, "Download the model"));
+    }
+  } catch {
+    // Not known which there are: trying it works all the same.
+  }
+}
+
+function reportLink(path) {
+  // A link can't send the key; with one the report is saved and opened from there.
+  if (!key.get()) return h("a", { class: "button quiet", href: path, target: "_blank", rel: "noopener" }, "Full report");
+  return h("button", { type: "button", class: "quiet", onclick: () => download(path, "report.html", { Accept: "text/html" }) }, "Full report");
+}
+
+function classifyCode(model, names) {
+  return codeFor({
+    what: "ask this model",
+    curl: () => curl("/classify", [["-F", `model=${model}`], ["-F", `class_names=${JSON.stringify(names)}`], ["-F", "images=@picture.jpg"]]),
+    python: () =>
+      python([
+        `names = ${literal(names)}  # any others too`,
+        'with open("picture.jpg", "rb") as picture:',
+        `    data = {"model": ${literal(model)}, "class_names": names}`,
+        '    answer = http.post("/classify", data=data, files={"images": picture})',
+        'print(answer.raise_for_status().json()["results"][0]["predictions"])',
+      ]),
+  });
+}
+
+/** A verdict in two words, for lists. */
+export function verdictTag(metrics) {
+  const [words, mood] = HEADLINES[metrics?.verdict ?? "not_measured"] ?? ["", "open"];
+  const found = compared(metrics);
+  const gain = found ? ` ${points(found.difference.value)}` : "";
+  return h("span", { class: `tag ${mood}` }, metrics?.verdict === "not_measured" ? "Not measured" : words + gain);
+}

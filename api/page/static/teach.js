@@ -1,0 +1,169 @@
+// The first view: bring pictures, see what is wrong with them, start.
+
+import { announce, confirmed, debounce, h, newId, replace } from "./dom.js";
+import { classCard } from "./classcard.js";
+import { codeFor, curl, literal, python } from "./code.js";
+import { dropZone } from "./dropzone.js";
+import { ask, upload } from "./http.js";
+import { problemBox } from "./problem.js";
+import { checkWithService } from "./preflight.js";
+import { settingsPanel } from "./settings.js";
+import { Shots } from "./shots.js";
+import { count, size } from "./words.js";
+
+const STEPS = [
+  ["Show", "Bring a folder of pictures for each class. What can't be used is pointed out before anything starts."],
+  ["Wait", "Learning takes seconds to minutes. You may close this page meanwhile."],
+  ["Ask", "Drop new pictures and type any names: those that it was taught, and others too."],
+];
+
+let kept = null; // what was brought stays while one looks at the other views
+
+export function teachView({ signal }) {
+  kept ??= { shots: new Shots(), settings: { name: "", epochs: null } };
+  const { shots, settings } = kept;
+  const box = h("div", { class: "classes" });
+  const next = h("div", {});
+  const trouble = h("div", {});
+  const cards = new Map();
+
+  const zone = dropZone({
+    title: "Drop folders, pictures or a zip here",
+    hint: "A folder for each class: its name becomes the name of the class. 4 to 16 pictures each work well.",
+    folders: true,
+    add: (items) => take(items, null),
+  });
+
+  async function take(items, target) {
+    replace(trouble);
+    try {
+      const got = await shots.add(await items, target);
+      announce(`${count(got, "picture")} added.`);
+      if (!got) replace(trouble, problemBox("There were no pictures in that. Pictures are JPEG, PNG, WebP, GIF, BMP or TIFF files."));
+    } catch (error) {
+      replace(trouble, problemBox(error));
+    }
+  }
+
+  const steps = h("ol", { class: "steps" }, STEPS.map(([name, words]) => h("li", {}, h("h2", {}, name), h("p", { class: "soft" }, words))));
+  const panel = settingsPanel(settings, shots);
+  const verdict = h("div", { class: "check" });
+  const start = h("button", { type: "button", class: "main big", onclick: begin }, "Start learning");
+  const why = h("p", { class: "soft", id: newId("why") });
+  start.setAttribute("aria-describedby", why.id);
+  const bar = h("progress", { max: "1", value: "0", hidden: true, "aria-label": "Sent" });
+  const code = codeFor({ curl: asCurl, python: asPython });
+  const addClass = h("button", { type: "button", class: "quiet", onclick: () => shots.addClass() }, "Add a class");
+  const clear = h("button", { type: "button", class: "quiet", onclick: clearAll }, "Remove all");
+
+  async function clearAll() {
+    if (await confirmed("Remove all pictures from this page? Your files stay where they are.", "Remove all")) shots.clear();
+  }
+
+  const check = debounce(1200, () => checkWithService(shots, panel.config(), verdict, signal));
+  function drawn() {
+    for (const [of, card] of cards) {
+      if (!shots.classes.includes(of)) {
+        card.element.remove();
+        cards.delete(of);
+      }
+    }
+    for (const of of shots.classes) {
+      if (!cards.has(of)) {
+        const card = classCard(of, shots, (items) => take(items, of));
+        cards.set(of, card);
+        box.append(card.element);
+      }
+      cards.get(of).refresh();
+    }
+    const some = shots.classes.length > 0;
+    zone.classList.toggle("slim", some);
+    steps.hidden = some;
+    next.hidden = !some;
+    panel.refresh();
+    const missing = shots.missing;
+    start.disabled = Boolean(missing);
+    why.textContent = missing || `${count(shots.pictures.length, "picture")} in ${count(shots.trained.length, "class", "classes")}, ${size(shots.bytes)}.`;
+  }
+  // Thumbnails come in by the hundred; once a frame is enough.
+  let planned = false;
+  const changed = () => {
+    if (planned) return;
+    planned = true;
+    requestAnimationFrame(() => {
+      planned = false;
+      drawn();
+    });
+  };
+  shots.addEventListener("change", changed, { signal });
+  shots.addEventListener("change", check, { signal });
+
+  async function begin() {
+    replace(trouble);
+    start.disabled = true;
+    bar.hidden = false;
+    const { form, files } = shots.form({ name: settings.name.trim(), config: panel.config() });
+    try {
+      const onprogress = (share) => {
+        bar.value = share;
+        why.textContent = share < 1 ? "Sending the pictures …" : "The service is checking every picture …";
+      };
+      const job = await upload("/adapt", form, { onprogress, signal });
+      kept = null;
+      location.hash = `#/jobs/${job.id}`;
+    } catch (error) {
+      if (error.name === "AbortError") return;
+      const rest = error.errors ? shots.mark(error.errors, files, () => "bad") : [];
+      replace(trouble, problemBox(error, rest));
+    } finally {
+      bar.hidden = true;
+      drawn();
+    }
+  }
+
+  function asCurl() {
+    const options = [["-F", "archive=@pictures.zip"], ["-F", `config=${JSON.stringify({ ...panel.config(), ...shots.texts() })}`]];
+    if (settings.name.trim()) options.push(["-F", `name=${settings.name.trim()}`]);
+    return `# pictures.zip has a folder for each class\n${curl("/adapt", options)}`;
+  }
+  function asPython() {
+    const config = { ...panel.config(), ...shots.texts() };
+    const lines = [
+      `config = ${literal(config)}`,
+      `data = {"config": json.dumps(config)${settings.name.trim() ? `, "name": ${literal(settings.name.trim())}` : ""}}`,
+      'with open("pictures.zip", "rb") as archive:  # a folder for each class',
+      '    answer = http.post("/adapt", data=data, files={"archive": archive})',
+      'print(answer.raise_for_status().json()["id"])',
+    ];
+    return python(lines, ["import json"]);
+  }
+
+  replace(next, addClass, clear, panel.element, verdict, trouble, h("div", { class: "go" }, start, why, bar), code);
+  next.classList.add("next");
+  drawn();
+  if (!shots.missing) check();
+  return h(
+    "section",
+    { class: "teach" },
+    h("h1", {}, "Teach it your pictures"),
+    h("p", { class: "lede" }, "Show a few examples of each thing you want to tell apart. It learns them in minutes, and still knows what it knew before."),
+    running(signal),
+    zone,
+    steps,
+    box,
+    next,
+  );
+}
+
+/** A line with what is being learnt right now, so that it is found again after a reload. */
+function running(signal) {
+  const line = h("p", { class: "running", hidden: true });
+  ask("/jobs?status=running&limit=1", { signal })
+    .then(({ data: [job] }) => {
+      if (!job) return;
+      line.hidden = false;
+      replace(line, "Being learnt now: ", h("a", { href: `#/jobs/${job.id}` }, job.name ?? "a job without a name"));
+    })
+    .catch(() => {}); // it is an extra; what is wrong shows elsewhere
+  return line;
+}

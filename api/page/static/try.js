@@ -1,0 +1,223 @@
+// Pictures and any names in, answers out, anew with every change.
+
+import { announce, debounce, h, newId, replace } from "./dom.js";
+import { answerCard } from "./answers.js";
+import { chipField } from "./chips.js";
+import { classify } from "./classify.js";
+import { codeFor, curl, literal, python } from "./code.js";
+import { dropZone } from "./dropzone.js";
+import { ask } from "./http.js";
+import { inspect } from "./inspect.js";
+import { modelName } from "./models.js";
+import { problemBox } from "./problem.js";
+import { sorted } from "./gather.js";
+import { count, list } from "./words.js";
+
+const MOST = 16; // pictures at a time: each change asks for all of them again
+const STOCK = "stock";
+
+const kept = { pictures: [], names: [], model: null, taught: null, compare: false, alpha: null }; // over a look at the other views
+
+export function tryView({ parameter, signal }) {
+  let models = [];
+  let wanted = parameter ?? kept.model ?? STOCK;
+  let asking = new AbortController();
+  const ids = { model: newId("model"), alpha: newId("alpha"), compare: newId("compare") };
+
+  const select = h("select", { id: ids.model, onchange: () => choose(select.value) });
+  const slider = h("input", { type: "range", id: ids.alpha, min: "0", max: "1", step: "0.01", value: "0.5", oninput: slid });
+  const shown = h("span", { class: "value", "aria-hidden": "true" }); // the slider says it itself
+  const alphaField = h(
+    "div",
+    { class: "field" },
+    h("label", { for: ids.alpha }, "How much of what it learnt ", shown),
+    slider,
+    h("div", { class: "ends soft", "aria-hidden": "true" }, h("span", {}, "as it was before"), h("span", {}, "only your examples")),
+  );
+  const compare = h("input", { type: "checkbox", id: ids.compare, onchange: () => ((kept.compare = compare.checked), soon()) });
+  compare.checked = kept.compare;
+  const compareField = h("div", { class: "choice" }, compare, h("label", { for: ids.compare }, "Compare with how it was before"));
+  const chips = chipField(kept.names, () => soon());
+  const results = h("ul", { class: "answers" });
+  const trouble = h("div", {});
+  const timing = h("p", { class: "soft" });
+  const hint = h("p", { class: "soft" });
+  const early = h("p", { class: "soft", hidden: true }, "This is a first idea from your pictures, before they have been learnt. The finished model will be better.");
+
+  const zone = dropZone({ title: "Drop pictures here", hint: "Best those that it has not seen.", small: true, add: take });
+
+  async function take(items) {
+    replace(trouble);
+    try {
+      const found = sorted(await items).slice(0, MOST - kept.pictures.length);
+      const added = found.map(({ file, name }) => ({ file, name, problem: null }));
+      kept.pictures.push(...added);
+      await Promise.all(added.map(inspect));
+      draw();
+      soon();
+      announce(`${count(added.length, "picture")} added.`);
+      if (!added.length) replace(trouble, problemBox(`No picture was added: ${kept.pictures.length >= MOST ? `there are ${MOST} already.` : "there was none in that."}`));
+    } catch (error) {
+      replace(trouble, problemBox(error));
+    }
+  }
+
+  function remove(picture) {
+    kept.pictures = kept.pictures.filter((other) => other !== picture);
+    if (picture.url) URL.revokeObjectURL(picture.url);
+    draw();
+    soon();
+  }
+
+  const cards = new Map();
+  function draw() {
+    for (const picture of kept.pictures) {
+      if (!cards.has(picture)) cards.set(picture, answerCard(picture, () => remove(picture)));
+      cards.get(picture).refresh();
+    }
+    replace(results, kept.pictures.map((picture) => cards.get(picture).element));
+    const names = kept.names.length;
+    hint.textContent = !kept.pictures.length ? "" : !names ? "Type the names that it could be." : names === 1 ? "With one name alone it always wins. Add what it could be confused with." : "";
+    zone.classList.toggle("slim", kept.pictures.length > 0);
+  }
+
+  const current = () => models.find((model) => model.id === wanted);
+
+  function slid() {
+    kept.alpha = Number(slider.value);
+    showAlpha();
+    soon();
+  }
+  function showAlpha() {
+    shown.textContent = Number(slider.value).toFixed(2);
+    slider.setAttribute("aria-valuetext", `${Math.round(100 * slider.value)} percent`);
+  }
+
+  function choose(id) {
+    wanted = kept.model = id;
+    const model = current();
+    alphaField.hidden = !model || model.preview;
+    compareField.hidden = !model;
+    early.hidden = !model?.preview;
+    if (model) {
+      if (kept.taught?.id !== id) {
+        // Names of the model before give way to this one's; those that were typed stay.
+        const typed = kept.names.filter((of) => !kept.taught?.trained_classes.includes(of.name) && !model.trained_classes.includes(of.name));
+        chips.set([...model.trained_classes.map((name) => ({ name, texts: [] })), ...typed]);
+        kept.taught = model;
+        kept.alpha = null;
+      }
+      slider.value = kept.alpha ?? model.alpha ?? 0;
+      showAlpha();
+    }
+    chips.kinds(new Set(model?.trained_classes ?? []));
+    draw();
+    soon();
+  }
+
+  function request(model) {
+    const options = { model, class_names: kept.names.map((of) => (of.texts.length ? of : of.name)) };
+    if (model === wanted && !alphaField.hidden) options.alpha = Number(slider.value);
+    return options;
+  }
+
+  async function answer() {
+    asking.abort();
+    asking = new AbortController();
+    const both = AbortSignal.any([asking.signal, signal]);
+    const pictures = kept.pictures.filter((picture) => picture.problem?.level !== "bad");
+    if (!pictures.length || !kept.names.length) return;
+    const model = current();
+    const started = performance.now();
+    results.setAttribute("aria-busy", "true");
+    try {
+      const [now, before] = await Promise.all([
+        classify(pictures, request(wanted), both),
+        model && kept.compare ? classify(pictures, request(`${STOCK}:${model.backbone}`), both) : null,
+      ]);
+      pictures.forEach((picture, i) => cards.get(picture)?.show(now.results[i], before?.results[i], now));
+      chips.kinds(new Set(now.class_names.filter((of) => of.kind === "trained").map((of) => of.name)));
+      timing.textContent = `${count(pictures.length, "picture")} in ${Math.round(performance.now() - started)} ms.${now.confidence?.calibrated ? " A share says how often such an answer is right." : ""}`;
+      replace(trouble);
+    } catch (error) {
+      if (error.name !== "AbortError") replace(trouble, problemBox(error));
+    } finally {
+      if (!both.aborted) results.removeAttribute("aria-busy");
+    }
+  }
+  const soon = debounce(150, () => {
+    draw();
+    answer();
+  });
+  signal.addEventListener("abort", soon.cancel);
+
+  async function load() {
+    models = (await ask("/models?limit=100", { signal })).data;
+    if (wanted.startsWith("job_")) await takeJob();
+    if (wanted !== STOCK && !current()) {
+      const one = await ask(`/models/${encodeURIComponent(wanted)}`, { signal });
+      models.push(one);
+      wanted = one.id;
+    }
+    if (!parameter && !kept.model && models.length) wanted = models[0].id;
+    replace(select, h("option", { value: STOCK }, "As it came: nothing of yours learnt"), models.map((model) => h("option", { value: model.id }, modelName(model))));
+    select.value = wanted;
+    choose(wanted);
+  }
+  /** A job answers too, by its pictures alone, until it has a model. */
+  async function takeJob() {
+    const job = await ask(`/jobs/${encodeURIComponent(wanted)}`, { signal });
+    if (job.model_id) wanted = job.model_id;
+    else {
+      const trained = job.classes.filter((of) => of.images).map((of) => of.name);
+      models.push({ id: job.id, name: `${job.name ?? list(trained)} (still learning)`, trained_classes: trained, backbone: job.config.backbone, preview: true });
+    }
+  }
+  load().catch((error) => error.name !== "AbortError" && replace(trouble, problemBox(error)));
+
+  const code = codeFor({
+    curl: () => {
+      const { model, alpha, class_names: names } = request(wanted);
+      const options = [["-F", `model=${model}`], ["-F", `class_names=${JSON.stringify(names)}`]];
+      if (alpha !== undefined) options.push(["-F", `alpha=${alpha}`]);
+      return curl("/classify", [...options, ["-F", "images=@picture.jpg"]]);
+    },
+    python: () =>
+      python(
+        [
+          `data = ${literal({ ...request(wanted), class_names: undefined }).replace(', "class_names": None', "")}`,
+          `data["class_names"] = json.dumps(${literal(request(wanted).class_names)})`,
+          'with open("picture.jpg", "rb") as picture:',
+          '    answer = http.post("/classify", data=data, files={"images": picture})',
+          'for guess in answer.raise_for_status().json()["results"][0]["predictions"]:',
+          '    print(guess["class_name"], guess["probability"])',
+        ],
+        ["import json"],
+      ),
+  });
+
+  alphaField.hidden = compareField.hidden = true;
+  draw();
+  return h(
+    "section",
+    { class: "try" },
+    h("h1", {}, "Try it"),
+    h("p", { class: "lede" }, "Drop pictures and type what they could be: names that it was taught, or any others."),
+    h(
+      "div",
+      { class: "two" },
+      h("div", { class: "card panel" }, h("div", { class: "field" }, h("label", { for: ids.model }, "Model"), select, early), chips.element, alphaField, compareField),
+      h(
+        "div",
+        {},
+        zone,
+        hint,
+        trouble,
+        results,
+        timing,
+        h("p", { class: "soft rule" }, h("span", { class: "tag open" }, "unsure"), " is written where the best name has less than 50 %, or leads the next by less than 15 points. The shares compare these names only: a picture of something else gets one of them all the same."),
+      ),
+    ),
+    code,
+  );
+}

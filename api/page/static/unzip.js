@@ -1,0 +1,71 @@
+// Opens a zip with what browsers have: its directory read by hand, its files inflated by the platform.
+
+const END = 0x06054b50;
+const DIRECTORY = 0x02014b50;
+const STORED = 0;
+const DEFLATED = 8;
+const MOST_BYTES = 100_000_000; // of one file: more is no picture
+
+export class BadZip extends Error {}
+
+/** The files of the archive, as {path, file}. Throws BadZip with what to do. */
+export async function unzip(archive) {
+  const tail = await view(archive, Math.max(0, archive.size - 65_557), archive.size);
+  let end = tail.byteLength - 22;
+  while (end >= 0 && tail.getUint32(end, true) !== END) end -= 1;
+  if (end < 0) throw new BadZip(`${archive.name} is no zip, or was cut short. Drop its folders instead.`);
+  const entries = tail.getUint16(end + 10, true);
+  const at = tail.getUint32(end + 16, true);
+  if (entries === 0xffff || at === 0xffffffff) {
+    throw new BadZip(`${archive.name} is too large to be opened here. Unpack it and drop its folders.`);
+  }
+  const directory = await view(archive, at, at + tail.getUint32(end + 12, true));
+  const files = [];
+  for (let i = 0, offset = 0; i < entries; i += 1) {
+    const entry = entryAt(archive, directory, offset);
+    offset = entry.next;
+    if (!entry.name.endsWith("/")) files.push({ path: entry.name.split("/"), file: await fileOf(archive, entry) });
+  }
+  return files;
+}
+
+function entryAt(archive, directory, offset) {
+  if (offset + 46 > directory.byteLength || directory.getUint32(offset, true) !== DIRECTORY) {
+    throw new BadZip(`${archive.name} is damaged. Unpack it and drop its folders.`);
+  }
+  const lengths = [28, 30, 32].map((where) => directory.getUint16(offset + where, true));
+  const name = new Uint8Array(directory.buffer, directory.byteOffset + offset + 46, lengths[0]);
+  return {
+    name: new TextDecoder().decode(name),
+    encrypted: Boolean(directory.getUint16(offset + 8, true) & 1),
+    method: directory.getUint16(offset + 10, true),
+    packed: directory.getUint32(offset + 20, true),
+    unpacked: directory.getUint32(offset + 24, true),
+    at: directory.getUint32(offset + 42, true),
+    next: offset + 46 + lengths[0] + lengths[1] + lengths[2],
+  };
+}
+
+async function fileOf(archive, entry) {
+  const readable = !entry.encrypted && [STORED, DEFLATED].includes(entry.method) && entry.unpacked <= MOST_BYTES;
+  if (!readable) {
+    throw new BadZip(`${entry.name} in ${archive.name} is encrypted, too large or packed in a way that is not
+      known here. Unpack the zip and drop its folders.`);
+  }
+  const head = await view(archive, entry.at, entry.at + 30);
+  const from = entry.at + 30 + head.getUint16(26, true) + head.getUint16(28, true);
+  const packed = archive.slice(from, from + entry.packed);
+  const stream = packed.stream();
+  const plain = entry.method === STORED ? stream : stream.pipeThrough(new DecompressionStream("deflate-raw"));
+  let body;
+  try {
+    body = await new Response(plain).blob();
+  } catch {
+    body = new Blob([]); // damaged: shown as a picture that can't be read, beside the others
+  }
+  return new File([body], entry.name.split("/").at(-1));
+}
+
+async function view(archive, from, to) {
+  return new DataView(await archive.slice(from, to).arrayBuffer());
+}

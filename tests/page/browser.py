@@ -1,0 +1,106 @@
+"""A real Chromium: of the system, of Playwright, or unpacked from Debian packages, which needs no root."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from playwright.sync_api import Playwright
+
+from core.settings import Settings
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome-headless-shell")
+PACKAGES = ("chromium-headless-shell", "fonts-inter")
+PROGRAM = Path("usr/lib/chromium/chromium-headless-shell")
+FONTS = """<?xml version="1.0"?>
+<!DOCTYPE fontconfig SYSTEM "urn:fontconfig:fonts.dtd">
+<fontconfig>
+  <dir>/usr/share/fonts</dir>
+  <dir>{folder}/usr/share/fonts</dir>
+  <cachedir>{folder}/fonts-cache</cachedir>
+  <alias binding="same"><family>system-ui</family><prefer><family>Inter</family></prefer></alias>
+  <alias><family>sans-serif</family><prefer><family>Inter</family></prefer></alias>
+  <alias><family>monospace</family><prefer><family>DejaVu Sans Mono</family></prefer></alias>
+</fontconfig>
+"""
+ADVICE = (
+    "The tests of the page need a real Chromium, and none was found. Run `playwright install --with-deps "
+    "chromium-headless-shell`, or `sudo apt-get install chromium`, or set CLIPCITE_TEST_BROWSER to the path "
+    "of one."
+)
+
+
+class BrowserMissing(Exception):
+    """No browser can be had; the message says what to install."""
+
+
+@dataclass(frozen=True)
+class Browser:
+    program: Path
+    environment: dict[str, str]
+    """What it needs beyond our own environment."""
+
+
+def find_browser(playwright: Playwright) -> Browser:
+    """The first that is there; without any, one is unpacked into the cache folder, which takes a minute
+    once.
+
+    Raises:
+        BrowserMissing: there is none, and the system's packages can't be had either.
+    """
+    if named := os.environ.get("CLIPCITE_TEST_BROWSER"):
+        if shutil.which(named) is None:
+            raise BrowserMissing(f"CLIPCITE_TEST_BROWSER is {named!r}, and there is no such program.")
+        return Browser(Path(named), {})
+    for name in NAMES:
+        if on_path := shutil.which(name):
+            return Browser(Path(on_path), {})
+    own = Path(playwright.chromium.executable_path)
+    for program in (own, *own.parents[2].glob("chromium*/chrome-*/*shell")):
+        if program.is_file():
+            return Browser(program, {})
+    folder = Settings().cache / "browser"
+    if not (folder / PROGRAM).is_file():
+        _unpack(folder)
+    return _unpacked(folder)
+
+
+def _unpacked(folder: Path) -> Browser:
+    libraries = [str(path.parent) for path in (folder / "usr/lib").glob("*/libopus.so.0")]
+    libraries += [str(path) for path in (folder / "usr/lib").glob("*/pulseaudio")]
+    return Browser(
+        folder / PROGRAM,
+        {"LD_LIBRARY_PATH": ":".join(libraries), "FONTCONFIG_FILE": str(folder / "fonts.conf")},
+    )
+
+
+def _unpack(folder: Path) -> None:
+    """The packages, and what they need that is not installed, below `folder`. Raises BrowserMissing."""
+    if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
+        raise BrowserMissing(ADVICE)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".browser-") as temporary:
+        packages, unpacked = Path(temporary) / "packages", Path(temporary) / "unpacked"
+        packages.mkdir()
+        # Only said what it would do: that, and a download, is for everyone.
+        plan = _run(["apt-get", "--simulate", "--no-install-recommends", "install", *PACKAGES], packages)
+        wanted = [line.split()[1] for line in plan.splitlines() if line.startswith("Inst ")]
+        _run(["apt-get", "download", *wanted], packages)
+        for package in packages.glob("*.deb"):
+            _run(["dpkg", "-x", str(package), str(unpacked)], packages)
+        if not (unpacked / PROGRAM).is_file():
+            raise BrowserMissing(f"The package {PACKAGES[0]} has no {PROGRAM}. {ADVICE}")
+        (unpacked / "fonts.conf").write_text(FONTS.format(folder=folder))
+        shutil.rmtree(folder, ignore_errors=True)
+        unpacked.rename(folder)
+
+
+def _run(command: list[str], folder: Path) -> str:
+    environment = {**os.environ, "LC_ALL": "C"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = " ".join(line for line in done.stderr.splitlines() if line.startswith("E: "))[:500]
+        raise BrowserMissing(f"`{' '.join(command[:3])} …` failed: {said or done.returncode}. {ADVICE}")
+    return done.stdout
