@@ -70,7 +70,7 @@ def publish_model(
         backbone=backbone.name,
         image_size=manifest.image_size,
         classes=list(classes),
-        alpha=resolved.alpha,
+        alpha=float(resolved.alpha),
         templates=list(resolved.templates),
         texts={name: list(texts) for name, texts in resolved.texts.items()},
         weights_key=f"models/{model_id}/{WEIGHTS}",
