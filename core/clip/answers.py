@@ -22,6 +22,8 @@ from core.clip.zero_shot import PICTURES_AT_ONCE, image_features, text_head
 DECODERS = 4
 CURVE = (0.0, 0.25, 0.5, 0.75, 1.0)
 """The α that are looked at beside the model's own."""
+SIBLING_CURVE = (0.0, 0.5, 1.0)
+"""Of siblings: each more costs a twentieth of the training."""
 CURVE_PICTURES = 200
 """More test pictures are measured at the model's own α only."""
 Floats = NDArray[np.float64]
@@ -109,6 +111,7 @@ def ask(
     alpha: float,
     curve: Sequence[float],
     curve_pictures: int = CURVE_PICTURES,
+    stock_features: Tensor | None = None,
     reporter: Reporter,
     limits: PictureLimits = PictureLimits(),
 ) -> HeldOut:
@@ -117,6 +120,7 @@ def ask(
     Args:
         weights: of the network that was not trained on them, as they are or would be stored.
         preview: of the shots that it was trained on.
+        stock_features: [N, D] of the pictures, if they are known.
         curve: the α to look at beside `alpha`, with at most `curve_pictures` of the pictures, evenly spread.
 
     Raises BadPicture, or Cancelled.
@@ -129,12 +133,14 @@ def ask(
     seen = 0
     for pixels in batches(backbone, sources, limits):
         _go_on(reporter)
-        for network, of_network in zip((backbone.model, model), features, strict=True):
-            of_network.append(image_features(network, pixels).cpu())
+        if stock_features is None:
+            features[0].append(image_features(backbone.model, pixels).cpu())
+        features[1].append(image_features(model, pixels).cpu())
         if curve and len(chosen := pixels[(-seen) % every :: every]):
             kept.append(chosen)
         seen += len(pixels)
-    of_stock, of_adapted = torch.cat(features[0]), torch.cat(features[1])
+    of_stock = torch.cat(features[0]) if stock_features is None else stock_features
+    of_adapted = torch.cat(features[1])
     stock_head, head = (_head(network, backbone, candidates) for network in (backbone.model, model))
     of_curve: dict[float, Answers] = {}
     for other in curve:

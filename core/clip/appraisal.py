@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from core.clip.answers import CURVE, Answers, Candidates, HeldOut, ask
+from core.clip.answers import CURVE, SIBLING_CURVE, Answers, Candidates, HeldOut, ask, batches
 from core.clip.backbone import Backbone
 from core.clip.choice import choose_alpha
 from core.clip.confidence import Confidence, fit_confidence, softmax
@@ -26,12 +27,13 @@ from core.clip.progress import Reporter
 from core.clip.prompts import class_texts, same_class
 from core.clip.report import Report, make_report
 from core.clip.retention import what_was_kept
-from core.clip.shots import stock_features
 from core.clip.siblings import ask_siblings, steps_of
 from core.clip.suspects import Suspect, cross_fitted, find_suspects
 from core.clip.weights import Weights
-from core.clip.zero_shot import text_head
+from core.clip.zero_shot import image_features, text_head
 
+OTHERS = 20
+"""Names that are candidates beside the trained ones, where there are no new ones."""
 SLACK = 1.3
 """How much longer the siblings may take than the training did before the deadline is in danger."""
 
@@ -108,13 +110,26 @@ def appraise(
         return Appraisal(_metrics(comparison, source, len(tests), trained), comparison, None, alpha)
 
     started = time.monotonic()
-    candidates = subject.candidates([*trained.class_names, *other_names(trained.class_names)])
-    previews, stock = _previews(subject, candidates)
+    candidates = subject.candidates([*trained.class_names, *other_names(trained.class_names, OTHERS)])
+    features = torch.cat(
+        [
+            image_features(subject.backbone.model, pixels).cpu()
+            for pixels in batches(subject.backbone, trained.sources, subject.limits)
+        ]
+    )
+    previews, stock = _previews(subject, candidates, features)
     siblings = None
     if not tests or config.alpha == AUTO:
-        siblings = _siblings(subject, candidates, seconds_left)
+        siblings = _siblings(subject, candidates, features, seconds_left)
     reporter.stage("measuring")
-    kept = what_was_kept(subject.backbone, subject.weights, trained.class_names, config.templates, reporter)
+    kept = what_was_kept(
+        subject.backbone,
+        subject.weights,
+        trained.class_names,
+        config.templates,
+        reporter,
+        CURVE if tests else SIBLING_CURVE,
+    )
     auto = None if siblings is None else choose_alpha(siblings, kept)
     if config.alpha == AUTO and siblings is not None and auto is not None:
         alpha = auto
@@ -170,7 +185,7 @@ def ask_tests(
     truths = [spelling.setdefault(same_class(shot.class_name), shot.class_name) for _, shot in tests]
     names = list(dict.fromkeys([*names, *truths]))
     if curve and len(names) == len(subject.trained.class_names):
-        names += other_names(names)
+        names += other_names(names, OTHERS)
     shots = subject.weights.shots
     assert shots is not None  # these weights were just made
     return ask(
@@ -197,17 +212,18 @@ def compared(held: HeldOut) -> BaseToNew:
     return compare(stock, adapted, held.truth, k)
 
 
-def _previews(subject: Subject, candidates: Candidates) -> tuple[Answers, Answers]:
+def _previews(subject: Subject, candidates: Candidates, features: Tensor) -> tuple[Answers, Answers]:
     """What previews make of the training pictures that they were not given, and what stock does."""
     backbone, trained = subject.backbone, subject.trained
-    features = stock_features(backbone, trained.pictures)
     head = text_head(backbone.model, backbone.tokenize, candidates.texts).cpu()
     cosines = (features @ head.T).double().numpy()
     stock = Answers(cosines[:, : candidates.trained], cosines)
     return cross_fitted(features, trained.labels, head, candidates, subject.config.seed), stock
 
 
-def _siblings(subject: Subject, candidates: Candidates, seconds_left: float | None) -> HeldOut | None:
+def _siblings(
+    subject: Subject, candidates: Candidates, features: Tensor, seconds_left: float | None
+) -> HeldOut | None:
     """None where there are too few pictures or too little time, or where one of them fails."""
     trained, reporter = subject.trained, subject.reporter
     folds = plan_folds(trained.labels, subject.config.seed)
@@ -228,6 +244,7 @@ def _siblings(subject: Subject, candidates: Candidates, seconds_left: float | No
             folds,
             trained.sources,
             trained.pictures,
+            features,
             trained.labels,
             candidates,
             subject.config,

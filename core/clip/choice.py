@@ -11,8 +11,8 @@ MOST_LOST = 0.1
 """Of the agreement on what nobody trained, against α = 0.5, above which more α is not taken."""
 RULE = (
     "0.5, unless the held-out pictures speak against it: 0 where no more of them are named rightly at 0.5 "
-    "than by the stock network; another α where clearly more are (the 95 % interval of the difference lies "
-    "above 0) and, above 0.5, no more than a tenth of the drawn pictures are seen otherwise than at 0.5."
+    "than by the stock network; 1 where clearly more are (the 95 % interval of the difference lies "
+    "above 0) and no more than a tenth of the drawn pictures are seen otherwise than at 0.5."
 )
 
 

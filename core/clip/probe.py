@@ -1,6 +1,6 @@
 """Names and pictures that nobody trained on, to see what an adaptation has changed elsewhere.
 
-The names are every twentieth of ImageNet's thousand. The pictures are drawn here, since no photograph ships
+The names are spread over ImageNet's thousand. The pictures are drawn here, since no photograph ships
 with the project: they say whether the image tower still sees what it saw, not how well it knows the world.
 """
 
@@ -17,12 +17,12 @@ DRAWN = 24
 SIDE = 224
 
 
-def other_names(class_names: Iterable[str]) -> tuple[str, ...]:
+def other_names(class_names: Iterable[str], most: int = OTHER_NAMES) -> tuple[str, ...]:
     """Up to 50 names, spread over ImageNet's, that share no word with those given."""
     words = {word for name in class_names for word in same_class(name).split()}
     apart = [n for n in dict.fromkeys(IMAGENET_CLASSNAMES) if not words & set(same_class(n).split())]
-    every = max(1, len(apart) // OTHER_NAMES)
-    return tuple(apart[::every][:OTHER_NAMES])
+    every = max(1, len(apart) // most)
+    return tuple(apart[::every][:most])
 
 
 def drawn_pictures() -> list[Image.Image]:

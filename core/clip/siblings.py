@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from core.clip.answers import CURVE, Candidates, HeldOut, ask
+from core.clip.answers import SIBLING_CURVE, Candidates, HeldOut, ask
 from core.clip.backbone import Backbone, tower_parameters
 from core.clip.config import AdaptConfig
 from core.clip.delta import encode
@@ -30,11 +30,29 @@ def steps_of_siblings(labels: Sequence[int], config: AdaptConfig) -> int:
     return sum(steps_of(len(labels) - len(fold), config) for fold in plan_folds(labels, config.seed))
 
 
+def _as_far(config: AdaptConfig, fewer: float, number: int) -> AdaptConfig:
+    """Fewer pictures make fewer steps. Each is that much larger, so that a sibling gets as far from the
+    backbone as the published network: with AdamW a step is as long as its learning rate."""
+
+    def larger(learning_rate: float) -> float:
+        return min(1.0, fewer * learning_rate)
+
+    text = config.text_learning_rate
+    return replace(
+        config,
+        learning_rate=larger(config.learning_rate),
+        text_learning_rate=None if text is None else larger(text),
+        classifier_learning_rate=larger(config.classifier_learning_rate),
+        seed=(config.seed + 1 + number) % 2**63,
+    )
+
+
 def ask_siblings(
     backbone: Backbone,
     folds: Sequence[Sequence[int]],
     sources: Sequence[bytes | Path],
     pictures: Sequence[Tensor],
+    features: Tensor,
     labels: Sequence[int],
     candidates: Candidates,
     config: AdaptConfig,
@@ -52,6 +70,7 @@ def ask_siblings(
         folds: for each sibling which pictures it is not trained on (`folds.plan_folds`).
         sources: N training pictures as files, which is how the service is asked.
         pictures: the same, read: uint8 [3, H, W].
+        features: [N, D], of the stock network.
         steps_before: of the published training, so that the progress goes on from there.
 
     Raises: as `fine_tune` and `ask`.
@@ -68,11 +87,11 @@ def ask_siblings(
             kept_pictures,
             kept_labels,
             candidates.texts[: candidates.trained],
-            replace(config, seed=(config.seed + 1 + number) % 2**63),
+            _as_far(config, steps_of(len(sources), config) / planned[number], number),
             Share(reporter, before=steps_before + sum(planned[:number]), total=total),
         )
         delta = encode(tower_parameters(backbone.model), trained.theta_1, config.weights)
-        shots = keep_shots(backbone, delta, kept_pictures, kept_labels)
+        shots = keep_shots(backbone, delta, kept_pictures, kept_labels, features[kept])
         asked = list(fold)
         parts.append(
             ask(
@@ -84,7 +103,8 @@ def ask_siblings(
                 [labels[i] for i in asked],
                 asked,
                 alpha=alpha,
-                curve=CURVE,
+                curve=SIBLING_CURVE,
+                stock_features=features[asked],
                 curve_pictures=len(asked),  # an α that is chosen is then measured on all of them
                 reporter=reporter,
                 limits=limits,
