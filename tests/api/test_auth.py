@@ -24,7 +24,6 @@ ROUTES = [
     ("GET", "/jobs/job_x/events"),
     ("GET", "/jobs/job_x/preflight"),
     ("GET", "/jobs/job_x/report"),
-    ("GET", "/jobs/job_x/preflight"),
     ("GET", "/models"),
     ("GET", "/models/mdl_x"),
     ("PATCH", "/models/mdl_x"),
