@@ -117,7 +117,7 @@ def test_stored_bytes(database: Database) -> None:
         admit(database, settings, picture_bytes=1_001)
     model = published(database, bytes=200)
     job = admit(database, settings, picture_bytes=300)  # and 200 for the model that it will make
-    with pytest.raises(ByteQuota, match=re.escape("take 700 bytes and this job needs 301; at most 1,000")):
+    with pytest.raises(ByteQuota, match=re.escape("take 700 bytes and this needs 301 more; at most 1,000")):
         admit(database, settings, picture_bytes=101)
     admit(database, settings, picture_bytes=100)
     with database.read() as session:

@@ -110,7 +110,7 @@ def test_the_policy_allows_the_style_and_nothing_else(done: tuple[Service, str])
 
 
 def test_names_are_text_on_the_page(fresh: Service) -> None:
-    job_id = reported(fresh, name="a <b>name</b>")
+    job_id = reported(fresh, name="a <b>name")
     key = next(b.key for b in fresh.blobs.list(f"jobs/{job_id}") if "report" in b.key)
     stored = json.loads(fresh.blobs.get(key))
     stored["classes"][0]["name"] = stored["mistakes"][0]["class_name"] = stored["headline"] = EVIL
@@ -119,7 +119,7 @@ def test_names_are_text_on_the_page(fresh: Service) -> None:
     text = page(fresh, job_id)
     assert EVIL not in text
     assert "&lt;img src=x onerror=" in text
-    assert "a &lt;b&gt;name&lt;/b&gt;" in text
+    assert "a &lt;b&gt;name" in text
 
 
 @pytest.mark.parametrize(
