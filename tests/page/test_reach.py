@@ -33,7 +33,7 @@ def all_views(page: Page, tmp_path: Path) -> Iterator[str]:
     page.get_by_role("link", name="How it was learnt").click()
     expect(page.get_by_role("heading", name="Better than before")).to_be_visible()
     yield "a finished job"
-    page.get_by_role("link", name="Try it").click()
+    page.get_by_role("link", name="Try it", exact=True).click()
     picture = tmp_path / "a picture with quite a long name.png"
     picture.write_bytes(shot("blue", 0))
     drop(page, page.locator(".zone"), picture)

@@ -57,7 +57,7 @@ def test_from_a_folder_to_an_answer_with_a_new_name(page: Page, tmp_path: Path) 
     start.click()
 
     expect(page.get_by_role("heading", name="colours")).to_be_visible()
-    expect(page.get_by_role("link", name="Try it")).to_be_visible(timeout=60_000)
+    expect(page.get_by_role("link", name="Try it", exact=True)).to_be_visible(timeout=120_000)
     expect(page.locator(".result h2")).to_have_text(
         re.compile("Better than before|No clear gain|Worse than before")
     )
@@ -66,7 +66,7 @@ def test_from_a_folder_to_an_answer_with_a_new_name(page: Page, tmp_path: Path) 
     for loss in ("Telling your classes apart", "Matching pictures with words", "Staying close"):
         expect(page.get_by_role("img", name=re.compile(f"{loss}.*: from .* in \\d+ steps"))).to_be_visible()
 
-    page.get_by_role("link", name="Try it").click()
+    page.get_by_role("link", name="Try it", exact=True).click()
     expect(page.get_by_label("Model", exact=True)).to_have_value(re.compile("^mdl_"))
     picture = tmp_path / "sky.png"
     picture.write_bytes(shot("blue", 0))
