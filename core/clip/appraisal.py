@@ -304,7 +304,7 @@ def _how(source: str, images: int, trained: Trained) -> str:
         return (
             f"The model was trained on all {total} pictures. Two siblings of it were each trained on one "
             f"half and asked about the other, {images} pictures in all: with twice as many pictures as they "
-            "had, the model itself is likely a little better."
+            "had, the model itself is likely better."
         )
     if source == "sibling":
         return (
