@@ -1,6 +1,6 @@
 """`python -m tests.page.screenshots`: the pictures of the page in docs/pictures, from the real thing.
 
-A service with the starter, the demo's pictures, a real browser. Takes two minutes on two cores.
+A service with the starter, the demo's pictures, a real browser. Takes some minutes.
 """
 
 import io
@@ -23,6 +23,11 @@ CLASSES = ("bird", "fish", "fruit")
 DESKTOP = {"viewport": {"width": 1120, "height": 840}, "device_scale_factor": 1.5}
 PHONE = {"viewport": {"width": 390, "height": 800}, "device_scale_factor": 2, "is_mobile": True}
 LARGEST_BYTES = 150_000
+WANTED = {
+    *("teach-light-desktop", "learning-dark-desktop", "result-light-phone"),
+    *("try-light-desktop", "try-dark-desktop", "try-dark-phone"),
+}
+"""What docs/page.md and the README show; the others only have to fit."""
 ASKED = {"fish": 2, "bird": 1, "hat": 1}
 """Pictures of the classification; of hats none was trained."""
 
@@ -78,7 +83,7 @@ def _teach(browser: Browser, url: str, shots: Path) -> str:
         expect(dva).to_be_visible(timeout=120_000)
         expect(page.locator(".number")).to_have_text(re.compile(r"[4-9]\d %"), timeout=120_000)
         _take(page, "learning-dark-desktop")
-        expect(page.get_by_role("link", name="Try it", exact=True)).to_be_visible(timeout=300_000)
+        expect(page.get_by_role("link", name="Try it", exact=True)).to_be_visible(timeout=900_000)
         return page.url.rpartition("/")[2]
 
 
@@ -105,6 +110,8 @@ def _look(page: Page, job: str, asked: list[Path], shots: Path, name: str) -> No
 
 def _take(page: Page, name: str) -> None:
     assert too_wide(page) <= 0, name
+    if name not in WANTED:
+        return
     page.wait_for_timeout(600)  # bars and lines are drawn to their end
     with Image.open(io.BytesIO(page.screenshot(animations="disabled"))) as shown:
         PICTURES.mkdir(parents=True, exist_ok=True)
