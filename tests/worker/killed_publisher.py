@@ -27,6 +27,7 @@ from core.store.tables import Job, Model
 from tests.store.samples import new_job
 from worker.dispatcher import sweep
 from worker.tasks import Worker
+from worker.trainer import REPORT
 
 
 class Steps:
@@ -66,6 +67,7 @@ def trained(folder: Path) -> None:
         config={},
     )
     (folder / MANIFEST).write_text(json.dumps(asdict(manifest)))
+    (folder / REPORT).write_text("{}")
 
 
 def publish(settings: Settings, ready: Path, steps: Steps) -> NoReturn:
@@ -87,7 +89,7 @@ def publish(settings: Settings, ready: Path, steps: Steps) -> NoReturn:
             steps.around(owner, name)
         durable.shutil.copyfileobj = copy_half
         event.listen(database.engine, "commit", steps)
-        return {"metrics": None}
+        return {"metrics": None, "alpha": 0.5}
 
     worker.tasks.run_trainer = run_trainer
     Worker(settings, database, blobs, name="w").run(job_id)
