@@ -34,8 +34,10 @@ METRICS = {
 }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
+    """Not for the whole session: as long as Playwright is open its event loop counts as running in this
+    thread, and no test of another folder can run one of its own."""
     with sync_playwright() as playwright:
         try:
             found = find_browser(playwright)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +25,14 @@ def terminal(service: Service, *arguments: str, **settings: str) -> "pexpect.spa
         dimensions=(30, 110),
         timeout=60,
         encoding="utf-8",
+        preexec_fn=_as_from_a_shell,
     )
+
+
+def _as_from_a_shell() -> None:
+    """Tests that run in the background (`pytest &`, `nohup`) ignore Ctrl-C, and a child would inherit
+    that; a shell in a terminal gives its programs the default."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_ctrl_c_detaches_and_the_job_goes_on(service: Service, folder: Path) -> None:
