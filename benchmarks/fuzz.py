@@ -12,19 +12,14 @@ Left out is only what depends on the data: whether a well-formed id, cursor or p
 """
 
 import argparse
-import os
 import secrets
-import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import httpx
-
+from benchmarks.running_api import running_api
 from core.clip.backbone import load_backbone
 from core.store import aliases, migrate
 from core.store.blobs import Blobs
@@ -32,8 +27,6 @@ from core.store.session import Database
 from tests.clip.tiny import make_tiny_backbone
 from tests.serving.adapted import publish_model
 from tests.store import samples
-
-START_SECONDS = 120
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,7 +37,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     key = secrets.token_urlsafe(32)
     with tempfile.TemporaryDirectory() as folder:
         ids = _prepare(Path(folder))
-        with _service(Path(folder), key) as url:
+        environment = {
+            "CLIPCITE_DATA": f"{folder}/data",
+            "CLIPCITE_CACHE": f"{folder}/cache",
+            "CLIPCITE_BACKBONE": f"local-dir:{folder}/backbone",
+            "CLIPCITE_API_KEY": key,
+        }
+        with running_api(environment) as url:
             strangers = _ask(url, key, given.examples, given.seed, Path(folder), {})
             # DELETE would leave nothing to ask for; the first round has it.
             more = ("--exclude-method", "DELETE", "--include-path-regex", "{")
@@ -64,39 +63,6 @@ def _prepare(folder: Path) -> dict[str, str]:
         aliases.promote(session, "shoes", "prod", model, owner=samples.OWNER)
     database.close()
     return {"job_id": job, "model_id": model, "name": "shoes", "alias": "prod"}
-
-
-@contextmanager
-def _service(folder: Path, key: str) -> Iterator[str]:
-    """The URL of `python -m api` on what was prepared."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    environment = {
-        "CLIPCITE_DATA": str(folder / "data"),
-        "CLIPCITE_CACHE": str(folder / "cache"),
-        "CLIPCITE_BACKBONE": f"local-dir:{folder / 'backbone'}",
-        "CLIPCITE_API_KEY": key,
-        "CLIPCITE_PORT": str(port),
-    }
-    process = subprocess.Popen([sys.executable, "-m", "api"], env={**os.environ, **environment})
-    url = f"http://127.0.0.1:{port}"
-    try:
-        until = time.monotonic() + START_SECONDS
-        while not _is_ready(url):
-            if process.poll() is not None or time.monotonic() > until:
-                raise SystemExit("The service does not start; what it said stands above.")
-            time.sleep(0.2)
-        yield url
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
-def _is_ready(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/readyz", timeout=10).is_success
-    except httpx.HTTPError:
-        return False
 
 
 def _ask(

@@ -35,7 +35,7 @@ def pixels(seed: int = 0, height: int = 40, width: int = 30) -> np.ndarray:
 
 def encoded(picture: Image.Image, kind: str = "JPEG", **options: object) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)  # type: ignore[arg-type]
+    picture.save(buffer, kind, **options)
     return buffer.getvalue()
 
 

@@ -1,0 +1,41 @@
+"""The API alone as a process of its own, for benchmarks that ask it something."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import httpx
+
+START_SECONDS = 120
+
+
+@contextmanager
+def running_api(environment: Mapping[str, str]) -> Iterator[str]:
+    """The URL of `python -m api` with these settings, ready; it is gone afterwards."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "api"], env={**os.environ, **environment, "CLIPCITE_PORT": str(port)}
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        until = time.monotonic() + START_SECONDS
+        while not _is_ready(url):
+            if process.poll() is not None or time.monotonic() > until:
+                raise SystemExit("The service does not start; what it said stands above.")
+            time.sleep(0.2)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/readyz", timeout=10).is_success
+    except httpx.HTTPError:
+        return False

@@ -1,0 +1,123 @@
+"""Do slow uploads hold up the others? Fifty of a byte a second, and what other requests take beside them.
+
+    python -m benchmarks.slow_uploads --rounds 6 --requests 300
+
+A tiny network and one API process. Rounds without and with the slow uploads alternate; in each, requests of
+three kinds follow each other: a list of jobs, a classification, a small upload that is refused. Prints the
+median of the rounds' medians and 99 % quantiles, and their ratios, and writes them as JSON.
+"""
+
+import argparse
+import json
+import socket
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from statistics import median, quantiles
+
+import httpx
+
+from benchmarks.running_api import running_api
+from core.store import migrate
+from tests.clip.tiny import make_tiny_backbone
+from tests.inputs import crafted
+
+BODY_BYTES = 1_000_000
+HEAD = (
+    "POST /adapt HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+    f"Content-Length: {BODY_BYTES}\r\n\r\n"
+    '--x\r\nContent-Disposition: form-data; name="archive"; filename="a.zip"\r\n\r\n'
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--uploads", type=int, default=50)
+    parser.add_argument("--rounds", type=int, default=6, help="half of them with slow uploads")
+    parser.add_argument("--requests", type=int, default=300, help="of each kind and round")
+    parser.add_argument("--out", type=Path, default=Path("benchmark-results"))
+    given = parser.parse_args(arguments)
+    seconds: dict[tuple[str, bool], list[list[float]]] = defaultdict(list)
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        data = Path(folder) / "data"
+        migrate.upgrade(f"sqlite:///{data / 'clipcite.db'}")
+        environment = {
+            "CLIPCITE_DATA": str(data),
+            "CLIPCITE_CACHE": f"{folder}/cache",
+            "CLIPCITE_BACKBONE": make_tiny_backbone(Path(folder) / "backbone"),
+            "CLIPCITE_BACKBONE_FOLDER": folder,
+            "CLIPCITE_UPLOAD_IDLE_SECONDS": "3600",  # or they are ended in mid-round
+        }
+        url = stack.enter_context(running_api(environment))
+        http = stack.enter_context(httpx.Client(base_url=url, timeout=60))
+        kinds: dict[str, Callable[[], httpx.Response]] = {
+            "GET /jobs": lambda: http.get("/jobs"),
+            "POST /classify": lambda: http.post(
+                "/classify",
+                data={"class_names": ["red", "green"]},
+                files={"images": ("a.jpg", crafted.jpeg())},
+            ),
+            "POST /adapt, refused": lambda: http.post("/adapt", files={"archive": ("a.zip", b"no archive")}),
+        }
+        for ask in kinds.values():  # what only the first pays
+            ask()
+        for number in range(given.rounds):
+            slow = number % 2 == 1
+            with slow_uploads(url, given.uploads if slow else 0):
+                for kind, ask in kinds.items():
+                    seconds[kind, slow].append([timed(ask) for _ in range(given.requests)])
+    rows = [(kind, summary(seconds[kind, False]), summary(seconds[kind, True])) for kind in kinds]
+    print(f"milliseconds, alone → beside {given.uploads} slow uploads (ratio)")
+    print("| request | p50 | p99 |\n|---|---|---|")
+    for kind, alone, beside in rows:
+        both = [f"{1000 * a:.1f} → {1000 * b:.1f} ({b / a:.2f})" for a, b in zip(alone, beside, strict=True)]
+        print(f"| {kind} | {' | '.join(both)} |")
+    given.out.mkdir(parents=True, exist_ok=True)
+    result = [{"request": kind, "alone": alone, "beside": beside} for kind, alone, beside in rows]
+    (given.out / "slow-uploads.json").write_text(json.dumps(result, indent=2))
+
+
+def timed(ask: Callable[[], httpx.Response]) -> float:
+    started = time.perf_counter()
+    answer = ask()
+    assert answer.status_code < 500, answer.text
+    return time.perf_counter() - started
+
+
+def summary(rounds: Sequence[Sequence[float]]) -> tuple[float, float]:
+    """Medians over the rounds of their p50 and p99, in seconds."""
+    return median(map(median, rounds)), median(quantiles(r, n=100)[98] for r in rounds)
+
+
+@contextmanager
+def slow_uploads(url: str, number: int) -> Iterator[None]:
+    """So many uploads under way, each of which sends a byte a second."""
+    port = int(url.rpartition(":")[2])
+    stop = threading.Event()
+    with ExitStack() as stack:
+        opened = []
+        for _ in range(number):
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
+            connection.sendall(HEAD.encode() + bytes(2_000))
+            opened.append(connection)
+
+        def trickle() -> None:
+            while not stop.wait(1):
+                for connection in opened:
+                    connection.sendall(b"x")
+
+        sender = threading.Thread(target=trickle)
+        sender.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            sender.join()
+
+
+if __name__ == "__main__":
+    main()
