@@ -20,9 +20,9 @@ def watch_job(console: Console, calls: Calls, job_id: str) -> dict[str, Any]:
             progress = job["progress"] or {}
             stage = _stage(job)
             rest = losses(progress) if stage in {"training", "done"} else ""
-            # Only the training knows how far it is; the rest gets a bar that moves.
-            bar.tasks[0].total = 1.0 if stage in {"training", "done"} else None
             fraction = 1.0 if stage == "done" else progress.get("fraction") or 0.0
+            # Before the training nobody knows how far it is: a bar that moves.
+            bar.tasks[0].total = 1.0 if fraction else None
             bar.update(task, completed=fraction, description=stage, rest=rest)
             now = (stage, progress.get("epoch"))
             if not console.is_terminal and now != shown:

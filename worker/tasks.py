@@ -135,16 +135,18 @@ class Worker:
                 self._insist(lambda s: jobs.record(s, claim, RESUMED, epoch=message["epoch"]))
             elif message["type"] == "stage":
                 clock.begin(message["stage"])
-                lease.progress = {**(lease.progress or {}), "stage": message["stage"]}
+                lease.progress = progress(lease.progress, stage=message["stage"])
+            elif message["type"] == "progress":
+                far = {name: message[name] for name in ("fraction", "eta_seconds")}
+                lease.progress = progress(lease.progress, **far)
             else:
-                stage = (lease.progress or {}).get("stage", "training")
-                lease.progress = progress(stage, message)
+                lease.progress = progress(lease.progress, **of_step(message))
 
         def should_stop() -> bool:
             return lease.cancelled.is_set() or lease.lost.is_set() or self.draining.is_set()
 
         clock.begin("preparing")
-        lease.progress = progress("preparing")
+        lease.progress = progress(None, stage="preparing")
         self._lay_out(claim, folder, should_stop)
         self._lay_out_checkpoint(claim, keeper)
         try:
@@ -162,7 +164,7 @@ class Worker:
         if lease.cancelled.is_set() or lease.lost.is_set():
             raise Stopped
         clock.begin("publishing")
-        lease.progress = {**(lease.progress or {}), "stage": "publishing"}
+        lease.progress = progress(lease.progress, stage="publishing", eta_seconds=None)
         published = self._publish(claim, folder, result, should_stop)
         clock.begin(None)
         return published
@@ -327,18 +329,21 @@ def _reason(error: Exception) -> tuple[str, str]:
     return "internal_error", "Something went wrong in the worker; its log says what."
 
 
-def progress(stage: str, step: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The `progress` of a job, as the HTTP contract has it."""
-    step = step or {}
-    losses = {name: step.get(name) for name in ("total", "dva", "scl", "vld")}
-    return {
-        "stage": stage,
-        "epoch": step.get("epoch", 0),
-        "epochs": step.get("epochs"),
-        "step": step.get("step", 0),
-        "steps": step.get("steps"),
-        "fraction": step["step"] / step["steps"] if step else 0.0,
-        "eta_seconds": step.get("eta_seconds"),
-        "images_per_second": step.get("images_per_second"),
-        "loss": losses if step else None,
+def progress(so_far: dict[str, Any] | None, **new: Any) -> dict[str, Any]:
+    """The `progress` of a job, as the HTTP contract has it: what is new, and the rest as it was.
+
+    `fraction` is of all the work, siblings and measuring included; epochs, steps and losses are those of
+    the model itself.
+    """
+    nothing_yet = {
+        **{"stage": "training", "epoch": 0, "epochs": None, "step": 0, "steps": None, "fraction": 0.0},
+        **{"eta_seconds": None, "images_per_second": None, "loss": None},
     }
+    return {**(so_far or nothing_yet), **new}
+
+
+def of_step(message: dict[str, Any]) -> dict[str, Any]:
+    """What a step of the training adds."""
+    kept = ("epoch", "epochs", "step", "steps", "images_per_second")
+    losses = {name: message[name] for name in ("total", "dva", "scl", "vld")}
+    return {**{name: message[name] for name in kept}, "loss": losses}

@@ -55,6 +55,8 @@ class Channel:
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
+        self._since: tuple[float, float] | None = None
+        """When it was first known how far it is, and how far that was."""
 
     def send(self, type: str, **fields: Any) -> None:
         self._stream.write(json.dumps({"type": type, **fields}) + "\n")
@@ -65,6 +67,15 @@ class Channel:
 
     def step(self, progress: Any) -> None:
         self.send("step", **vars(progress))
+
+    def progressed(self, share: float) -> None:
+        """With the seconds that are left at the pace of this process, which may have come in late."""
+        now = time.monotonic()
+        if self._since is None:
+            self._since = (now, share)
+        began, first = self._since
+        left = (now - began) * (1 - share) / (share - first) if share > first else None
+        self.send("progress", fraction=share, eta_seconds=left)
 
     def warn(self, code: str, detail: str) -> None:
         self.send("warning", code=code, detail=detail)

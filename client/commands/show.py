@@ -150,10 +150,11 @@ def _add(table: Table, result: PictureResult) -> None:
 def progress_words(progress: Progress) -> str:
     """`training, epoch 3 of 10, DVA 0.61 SCL 0.80 VLD 0.41, 12 s left`"""
     words = [progress.stage]
-    if progress.epoch and progress.epochs:
-        words.append(f"epoch {progress.epoch} of {progress.epochs}")
-    if progress.loss is not None:
-        words.append(loss_words(progress.loss))
+    if progress.stage == "training":
+        if progress.epoch and progress.epochs:
+            words.append(f"epoch {progress.epoch} of {progress.epochs}")
+        if progress.loss is not None:
+            words.append(loss_words(progress.loss))
     if progress.eta_seconds:
         words.append(f"{duration(progress.eta_seconds)} left")
     return ", ".join(words)

@@ -121,16 +121,16 @@ class _Bar:
             )
             return
         rest = ""
-        if progress.loss is not None:
+        if progress.loss is not None and progress.stage == "training":
             self._losses.append(progress.loss.total)
             rest = f"{sparkline(self._losses)} {loss_words(progress.loss)}"
         if progress.eta_seconds:
             rest += f"  {duration(progress.eta_seconds)} left"
-        trains = progress.stage in {"training", "checking"}
+        known = progress.fraction > 0  # before the training nobody knows how far it is
         self._bar.update(
             self._task,
             description=progress.stage,
-            total=1.0 if trains else None,
+            total=1.0 if known else None,
             completed=progress.fraction,
             rest=rest.strip(),
         )

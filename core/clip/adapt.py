@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from core.clip.answers import DECODERS
-from core.clip.appraisal import Shot, Subject, Trained, appraise
+from core.clip.appraisal import appraise, efforts
 from core.clip.backbone import Backbone, tower_parameters
 from core.clip.checkpoint import Checkpoints
 from core.clip.config import AdaptConfig
@@ -21,11 +21,12 @@ from core.clip.errors import InvalidClassNames, OutOfMemory
 from core.clip.evaluate import BaseToNew
 from core.clip.images import PictureLimits, open_picture
 from core.clip.memory import is_out_of_memory
-from core.clip.progress import Reporter, Share, Silent
+from core.clip.progress import Reporter, Silent, parts
 from core.clip.prompts import class_texts
 from core.clip.report import Report
 from core.clip.shots import keep_shots
-from core.clip.siblings import steps_of, steps_of_siblings
+from core.clip.siblings import effort_of
+from core.clip.subject import Shot, Subject, Trained
 from core.clip.trainer import fine_tune
 from core.clip.transforms import to_tensor
 from core.clip.weights import Weights
@@ -102,15 +103,15 @@ def adapt(
         sources = [shot.source for _, shot in placed]
         pictures = _read(sources, limits, shortest_side)
         labels = [label[shot.class_name] for _, shot in placed]
-        steps = steps_of(len(labels), config)
-        later = 0 if asked or config.evaluate == "none" else steps_of_siblings(labels, config)
+        later = sum(efforts(labels, len(asked), config))
+        training, appraising = parts(reporter, [effort_of(len(labels), config), later])
         trained = fine_tune(
             backbone,
             pictures,
             labels,
             [class_texts(name, config.templates, config.texts) for name in class_names],
             config,
-            Share(reporter, before=0, total=steps + later),
+            training,
             checkpoints=checkpoints,
         )
         delta = encode(tower_parameters(backbone.model), trained.theta_1, config.weights)
@@ -123,11 +124,11 @@ def adapt(
                 weights,
                 Trained(class_names, sources, positions, pictures, labels, took),
                 config,
-                reporter,
                 limits,
             ),
             asked,
             "test" if tests else "holdout",
+            appraising,
             seconds_left=None if seconds is None else seconds - took,
         )
     except (RuntimeError, MemoryError) as error:

@@ -131,6 +131,9 @@ def ask(
     features: tuple[list[Tensor], list[Tensor]] = ([], [])
     kept: list[Tensor] = []
     seen = 0
+    of_a_picture = 1 if stock_features is not None else 2
+    others = [other for other in curve if other not in (0, alpha)]
+    to_look = of_a_picture * len(sources) + len(others) * len(on_curve)
     for pixels in batches(backbone, sources, limits):
         _go_on(reporter)
         if stock_features is None:
@@ -139,6 +142,7 @@ def ask(
         if curve and len(chosen := pixels[(-seen) % every :: every]):
             kept.append(chosen)
         seen += len(pixels)
+        reporter.progressed(of_a_picture * seen / to_look)
     of_stock = torch.cat(features[0]) if stock_features is None else stock_features
     of_adapted = torch.cat(features[1])
     stock_head, head = (_head(network, backbone, candidates) for network in (backbone.model, model))
@@ -154,6 +158,8 @@ def ask(
             seen_by_it = torch.cat([image_features(network, pixels).cpu() for pixels in kept])
             other_head = _head(network, backbone, candidates)
             of_curve[other] = _adapted(seen_by_it, other_head, weights.shots, other, candidates)
+            done = of_a_picture * seen + (others.index(other) + 1) * len(on_curve)
+            reporter.progressed(done / to_look)
     return HeldOut(
         candidates,
         np.asarray(positions),

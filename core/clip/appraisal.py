@@ -3,7 +3,6 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,53 +11,28 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from core.clip.answers import CURVE, SIBLING_CURVE, Answers, Candidates, HeldOut, ask, batches
-from core.clip.backbone import Backbone
 from core.clip.choice import choose_alpha
 from core.clip.confidence import Confidence, fit_confidence, softmax
 from core.clip.config import AUTO, AdaptConfig
 from core.clip.errors import OutOfMemory, TrainingDiverged
 from core.clip.evaluate import BaseToNew, compare, job_metrics
 from core.clip.folds import FEWEST, plan_folds
-from core.clip.images import PictureLimits
 from core.clip.memory import is_out_of_memory
 from core.clip.preview import Preview
-from core.clip.probe import other_names
-from core.clip.progress import Reporter
-from core.clip.prompts import class_texts, same_class
+from core.clip.probe import DRAWN, other_names
+from core.clip.progress import Part, Reporter, parts
+from core.clip.prompts import same_class
 from core.clip.report import Report, make_report
 from core.clip.retention import what_was_kept
-from core.clip.siblings import ask_siblings, steps_of
+from core.clip.siblings import ask_siblings, effort_of_siblings
+from core.clip.subject import Shot, Subject, Trained
 from core.clip.suspects import Suspect, cross_fitted, find_suspects
-from core.clip.weights import Weights
 from core.clip.zero_shot import image_features, text_head
 
 OTHERS = 20
 """Names that are candidates beside the trained ones, where there are no new ones."""
 SLACK = 1.3
 """How much longer the siblings may take than the training did before the deadline is in danger."""
-
-
-@dataclass(frozen=True)
-class Shot:
-    """One labelled picture, still as a file."""
-
-    source: bytes | Path
-    class_name: str
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What the published network was trained on."""
-
-    class_names: tuple[str, ...]
-    sources: Sequence[bytes | Path]
-    positions: Sequence[int]
-    """Places in the upload."""
-    pictures: Sequence[Tensor]
-    """Read: uint8 [3, H, W]."""
-    labels: list[int]
-    seconds: float
-    """How long that took."""
 
 
 @dataclass(frozen=True)
@@ -71,25 +45,23 @@ class Appraisal:
     """At which the model is served by default."""
 
 
-@dataclass(frozen=True)
-class Subject:
-    """A network that has just been trained, and all that is needed to examine it."""
-
-    backbone: Backbone
-    weights: Weights
-    """As they are stored, so that what is lost in packing them is part of the result."""
-    trained: Trained
-    config: AdaptConfig
-    reporter: Reporter
-    limits: PictureLimits
-
-    def candidates(self, names: Sequence[str]) -> Candidates:
-        texts = tuple(class_texts(name, self.config.templates, self.config.texts) for name in names)
-        return Candidates(tuple(names), len(self.trained.class_names), texts)
+def efforts(labels: Sequence[int], tests: int, config: AdaptConfig) -> list[float]:
+    """What `appraise` will do, one part after the other, in pictures that are looked at once: the training
+    pictures, the siblings, what was kept, the tests."""
+    if config.evaluate == "none":
+        return [0.0, 0.0, 0.0, 2.0 * tests]
+    siblings = 0.0 if tests and config.alpha != AUTO else effort_of_siblings(labels, config)
+    networks = len(CURVE if tests else SIBLING_CURVE)
+    return [float(len(labels)), siblings, float(networks * DRAWN), float(networks * tests)]
 
 
 def appraise(
-    subject: Subject, tests: Sequence[tuple[int, Shot]], source: str, *, seconds_left: float | None = None
+    subject: Subject,
+    tests: Sequence[tuple[int, Shot]],
+    source: str,
+    reporter: Reporter,
+    *,
+    seconds_left: float | None = None,
 ) -> Appraisal:
     """Measure on `tests` where there are any; else on what siblings answer (`core.clip.folds`).
 
@@ -100,34 +72,30 @@ def appraise(
 
     Raises BadPicture, Cancelled.
     """
-    config, trained, reporter = subject.config, subject.trained, subject.reporter
+    config, trained = subject.config, subject.trained
     alpha = config.first_alpha
+    looking, checking, keeping, asking = parts(reporter, efforts(trained.labels, len(tests), config))
     if config.evaluate == "none":
         comparison = None
         if tests:
             reporter.stage("measuring")
-            comparison = compared(ask_tests(subject, tests, alpha, curve=()))
+            comparison = compared(ask_tests(subject, tests, alpha, asking, curve=()))
         return Appraisal(_metrics(comparison, source, len(tests), trained), comparison, None, alpha)
 
     started = time.monotonic()
     candidates = subject.candidates([*trained.class_names, *other_names(trained.class_names, OTHERS)])
-    features = torch.cat(
-        [
-            image_features(subject.backbone.model, pixels).cpu()
-            for pixels in batches(subject.backbone, trained.sources, subject.limits)
-        ]
-    )
+    features = _stock_features(subject, looking)
     previews, stock = _previews(subject, candidates, features)
     siblings = None
     if not tests or config.alpha == AUTO:
-        siblings = _siblings(subject, candidates, features, seconds_left)
+        siblings = _siblings(subject, candidates, features, seconds_left, checking)
     reporter.stage("measuring")
     kept = what_was_kept(
         subject.backbone,
         subject.weights,
         trained.class_names,
         config.templates,
-        reporter,
+        keeping,
         CURVE if tests else SIBLING_CURVE,
     )
     auto = None if siblings is None else choose_alpha(siblings, kept)
@@ -142,7 +110,7 @@ def appraise(
         )
     suspects = _suspects(subject, previews, siblings)
     if tests:
-        held = ask_tests(subject, tests, alpha, curve=CURVE)
+        held = ask_tests(subject, tests, alpha, asking, curve=CURVE)
     elif siblings is not None:
         held, source = (
             replace(siblings, positions=np.asarray(trained.positions)[siblings.positions]),
@@ -176,7 +144,12 @@ def appraise(
 
 
 def ask_tests(
-    subject: Subject, tests: Sequence[tuple[int, Shot]], alpha: float, *, curve: Sequence[float]
+    subject: Subject,
+    tests: Sequence[tuple[int, Shot]],
+    alpha: float,
+    reporter: Reporter,
+    *,
+    curve: Sequence[float],
 ) -> HeldOut:
     """Ask the published network. The candidates are its names and those of the tests, or others from
     ImageNet where the tests have none that is new and there is a curve to draw."""
@@ -198,7 +171,7 @@ def ask_tests(
         [position for position, _ in tests],
         alpha=alpha,
         curve=curve,
-        reporter=subject.reporter,
+        reporter=reporter,
         limits=subject.limits,
     )
 
@@ -212,6 +185,15 @@ def compared(held: HeldOut) -> BaseToNew:
     return compare(stock, adapted, held.truth, k)
 
 
+def _stock_features(subject: Subject, reporter: Reporter) -> Tensor:
+    """[N, D], of the training pictures."""
+    features: list[Tensor] = []
+    for pixels in batches(subject.backbone, subject.trained.sources, subject.limits):
+        features.append(image_features(subject.backbone.model, pixels).cpu())
+        reporter.progressed(sum(map(len, features)) / len(subject.trained.sources))
+    return torch.cat(features)
+
+
 def _previews(subject: Subject, candidates: Candidates, features: Tensor) -> tuple[Answers, Answers]:
     """What previews make of the training pictures that they were not given, and what stock does."""
     backbone, trained = subject.backbone, subject.trained
@@ -222,10 +204,10 @@ def _previews(subject: Subject, candidates: Candidates, features: Tensor) -> tup
 
 
 def _siblings(
-    subject: Subject, candidates: Candidates, features: Tensor, seconds_left: float | None
+    subject: Subject, candidates: Candidates, features: Tensor, seconds_left: float | None, reporter: Part
 ) -> HeldOut | None:
     """None where there are too few pictures or too little time, or where one of them fails."""
-    trained, reporter = subject.trained, subject.reporter
+    trained = subject.trained
     folds = plan_folds(trained.labels, subject.config.seed)
     if not folds:
         return None
@@ -251,7 +233,6 @@ def _siblings(
             alpha=subject.config.first_alpha,
             reporter=reporter,
             limits=subject.limits,
-            steps_before=steps_of(len(trained.labels), subject.config),
         )
     except (OutOfMemory, TrainingDiverged, RuntimeError, MemoryError) as error:
         if not isinstance(error, (OutOfMemory, TrainingDiverged)) and not is_out_of_memory(error):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.clip.config import STARTER, AdaptConfig
+from core.clip.progress import LEARNING
 
 START_SECONDS = 4.0
 """Of every job, whatever its size: a process, the backbone, the decoding, the publication."""
@@ -85,7 +86,7 @@ def estimate(config: AdaptConfig, trained: int, tests: int, past: Sequence[PastJ
 
 
 def _work(config: Mapping[str, Any], trained: int, tests: int) -> float:
-    """In pictures that are trained on once. One that is only looked at costs a third of that; for a report
+    """In pictures that are trained on once. One that is only looked at costs less; for a report
     pictures are looked at by five networks, without one test pictures by two, and up to 128 shots by three.
     Without test pictures a report takes siblings, which learn as much as the model."""
     measured = tests or round(config["holdout"] * trained)
@@ -95,7 +96,7 @@ def _work(config: Mapping[str, Any], trained: int, tests: int) -> float:
         networks = 5
         if not measured:
             trainings, measured = 2, trained
-    return float(trainings * config["epochs"] * learned + networks / 3 * measured + min(128, learned))
+    return float(trainings * config["epochs"] * learned + networks / LEARNING * measured + min(128, learned))
 
 
 def _without_extremes(rates: Sequence[float]) -> Sequence[float]:

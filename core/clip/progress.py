@@ -1,7 +1,12 @@
 """What the training tells while it runs, and how it is told to stop."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Protocol
+
+LEARNING = 3.0
+"""What training on a picture once costs, in pictures that are only looked at."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +22,6 @@ class StepProgress:
     scl: float
     vld: float
     images_per_second: float
-    eta_seconds: float
 
 
 class Reporter(Protocol):
@@ -26,6 +30,9 @@ class Reporter(Protocol):
 
     def step(self, progress: StepProgress) -> None:
         """An optimiser step is done."""
+
+    def progressed(self, share: float) -> None:
+        """So much of the work at hand is done, from 0 to 1, steps and what is only looked at together."""
 
     def warn(self, code: str, detail: str) -> None:
         """Something that the person should know of and that does not stop the training."""
@@ -48,6 +55,8 @@ class Silent:
 
     def step(self, progress: StepProgress) -> None: ...
 
+    def progressed(self, share: float) -> None: ...
+
     def warn(self, code: str, detail: str) -> None: ...
 
     def checkpoint(self, epoch: int) -> None: ...
@@ -58,26 +67,32 @@ class Silent:
         return False
 
 
-class Share:
-    """Passes on what one of several trainings in a row says; its steps count in the steps of all.
+class Part:
+    """Passes on what is said of one part of the work: its progress as that of the whole.
 
     Args:
-        before: steps of the trainings before it.
-        total: steps of all of them.
+        low, high: where the part begins and ends in the whole.
+        steps: whether its optimiser steps are passed on too.
     """
 
-    def __init__(self, reporter: Reporter, *, before: int, total: int) -> None:
+    def __init__(self, reporter: Reporter, low: float, high: float, *, steps: bool = True) -> None:
         self._reporter = reporter
-        self._before = before
-        self._total = total
-        self._seconds_a_step = 0.0
+        self._low = low
+        self._high = high
+        self._steps = steps
         self.stage, self.warn, self.cancelled = reporter.stage, reporter.warn, reporter.cancelled
         self.checkpoint, self.resumed = reporter.checkpoint, reporter.resumed
 
     def step(self, progress: StepProgress) -> None:
-        left = progress.steps - progress.step
-        if left:
-            self._seconds_a_step = progress.eta_seconds / left
-        step = self._before + progress.step
-        eta = self._seconds_a_step * (self._total - step)
-        self._reporter.step(replace(progress, step=step, steps=self._total, eta_seconds=eta))
+        if self._steps:
+            self._reporter.step(progress)
+
+    def progressed(self, share: float) -> None:
+        self._reporter.progressed(self._low + share * (self._high - self._low))
+
+
+def parts(reporter: Reporter, efforts: Sequence[float], *, steps: bool = True) -> list[Part]:
+    """Reporters of work that is done in this order; the efforts are in any one unit."""
+    ends = [0.0, *accumulate(efforts)]
+    whole = ends[-1] or 1.0
+    return [Part(reporter, low / whole, high / whole, steps=steps) for low, high in pairwise(ends)]

@@ -49,6 +49,7 @@ def what_was_kept(
             continue
         network = with_parameters(backbone, weights.theta(tower_parameters(backbone.model), alpha))
         head, features = _seen_by(network, backbone, texts, pixels)
+        reporter.progressed((len(kept) + 1) / len(alphas))
         same = (features @ head.T).argmax(dim=1) == stock_answers
         kept.append(Kept(alpha, float((head * stock_head).sum(dim=1).mean()), float(same.float().mean())))
     return kept

@@ -9,12 +9,13 @@ from torch import Tensor
 
 from core.clip.answers import SIBLING_CURVE, Candidates, HeldOut, ask
 from core.clip.backbone import Backbone, tower_parameters
+from core.clip.balance import KEPT_AT, SHOTS_KEPT
 from core.clip.config import AdaptConfig
 from core.clip.delta import encode
 from core.clip.folds import plan_folds
 from core.clip.images import PictureLimits
 from core.clip.preview import Preview
-from core.clip.progress import Reporter, Share
+from core.clip.progress import LEARNING, Reporter, parts
 from core.clip.shots import keep_shots
 from core.clip.trainer import fine_tune
 from core.clip.weights import Weights
@@ -25,9 +26,22 @@ def steps_of(pictures: int, config: AdaptConfig) -> int:
     return config.epochs * math.ceil(pictures / config.batch_size)
 
 
-def steps_of_siblings(labels: Sequence[int], config: AdaptConfig) -> int:
-    """Of all of them."""
-    return sum(steps_of(len(labels) - len(fold), config) for fold in plan_folds(labels, config.seed))
+def effort_of(pictures: int, config: AdaptConfig) -> float:
+    """Of a training with so many pictures, in pictures that are looked at once."""
+    return LEARNING * config.epochs * pictures
+
+
+def effort_of_siblings(labels: Sequence[int], config: AdaptConfig) -> float:
+    """Of all of them, questions included."""
+    folds = plan_folds(labels, config.seed)
+    return sum(sum(_efforts(len(labels), len(fold), config)) for fold in folds)
+
+
+def _efforts(pictures: int, asked: int, config: AdaptConfig) -> list[float]:
+    """Of one sibling: to train it, and to ask it at each α but 0, what it keeps of its shots included."""
+    kept = pictures - asked
+    looked = (len(KEPT_AT) - 1) * min(SHOTS_KEPT, kept) + (len(SIBLING_CURVE) - 1) * asked
+    return [effort_of(kept, config), float(looked)]
 
 
 def _as_far(config: AdaptConfig, fewer: float, number: int) -> AdaptConfig:
@@ -60,7 +74,6 @@ def ask_siblings(
     alpha: float,
     reporter: Reporter,
     limits: PictureLimits = PictureLimits(),
-    steps_before: int = 0,
 ) -> HeldOut:
     """Train one network for each fold on all pictures but those of the fold, and ask it about these.
 
@@ -71,13 +84,14 @@ def ask_siblings(
         sources: N training pictures as files, which is how the service is asked.
         pictures: the same, read: uint8 [3, H, W].
         features: [N, D], of the stock network.
-        steps_before: of the published training, so that the progress goes on from there.
 
     Raises: as `fine_tune` and `ask`.
     """
-    planned = [steps_of(len(sources) - len(fold), config) for fold in folds]
-    total = steps_before + sum(planned)
-    parts = []
+    asked_parts = []
+    # Their steps are not the model's.
+    of_parts = parts(
+        reporter, [e for fold in folds for e in _efforts(len(sources), len(fold), config)], steps=False
+    )
     for number, fold in enumerate(folds):
         out = set(fold)
         kept = [i for i in range(len(sources)) if i not in out]
@@ -87,13 +101,13 @@ def ask_siblings(
             kept_pictures,
             kept_labels,
             candidates.texts[: candidates.trained],
-            _as_far(config, steps_of(len(sources), config) / planned[number], number),
-            Share(reporter, before=steps_before + sum(planned[:number]), total=total),
+            _as_far(config, steps_of(len(sources), config) / steps_of(len(kept), config), number),
+            of_parts[2 * number],
         )
         delta = encode(tower_parameters(backbone.model), trained.theta_1, config.weights)
         shots = keep_shots(backbone, delta, kept_pictures, kept_labels, features[kept])
         asked = list(fold)
-        parts.append(
+        asked_parts.append(
             ask(
                 backbone,
                 Weights(delta, shots),
@@ -106,8 +120,8 @@ def ask_siblings(
                 curve=SIBLING_CURVE,
                 stock_features=features[asked],
                 curve_pictures=len(asked),  # an α that is chosen is then measured on all of them
-                reporter=reporter,
+                reporter=of_parts[2 * number + 1],
                 limits=limits,
             )
         )
-    return HeldOut.joined(parts)
+    return HeldOut.joined(asked_parts)

@@ -177,9 +177,9 @@ def fine_tune(
                 scl=scl.item(),
                 vld=vld.item(),
                 images_per_second=len(x) / max(per_step, 1e-9),
-                eta_seconds=per_step * (steps - step),
             )
         )
+        reporter.progressed(step / steps)
 
         if step % batches_per_epoch == 0:
             epoch = step // batches_per_epoch

@@ -12,10 +12,12 @@ from core.clip.progress import Silent, StepProgress
 
 
 class Recorder(Silent):
-    """Keeps all progress; asks to stop once `cancel_after` steps are done."""
+    """Keeps all progress; asks to stop once `cancel_after` steps, or the share `cancel_at`, are done."""
 
-    def __init__(self, cancel_after: int | None = None) -> None:
+    def __init__(self, cancel_after: int | None = None, cancel_at: float = 2.0) -> None:
         self.cancel_after = cancel_after
+        self.cancel_at = cancel_at
+        self.shares: list[float] = []
         self.steps: list[StepProgress] = []
         self.stages: list[str] = []
         self.warnings: list[tuple[str, str]] = []
@@ -26,10 +28,15 @@ class Recorder(Silent):
     def step(self, progress: StepProgress) -> None:
         self.steps.append(progress)
 
+    def progressed(self, share: float) -> None:
+        self.shares.append(share)
+
     def warn(self, code: str, detail: str) -> None:
         self.warnings.append((code, detail))
 
     def cancelled(self) -> bool:
+        if self.shares and self.shares[-1] >= self.cancel_at:
+            return True
         return self.cancel_after is not None and len(self.steps) >= self.cancel_after
 
 

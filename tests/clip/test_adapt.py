@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from core.clip.adapt import Adapted, Shot, adapt, split_holdout
-from core.clip.appraisal import Subject, Trained, ask_tests, compared
+from core.clip.appraisal import ask_tests, compared
 from core.clip.backbone import Backbone, load_backbone, tower_parameters
 from core.clip.balance import KEPT_AT, SHOTS_KEPT
 from core.clip.classifier import Classifier
@@ -29,6 +29,7 @@ from core.clip.manifest import MANIFEST, WEIGHTS, read_manifest
 from core.clip.progress import Reporter, Silent
 from core.clip.prompts import class_texts
 from core.clip.shots import keep_shots
+from core.clip.subject import Subject, Trained
 from core.clip.weights import Weights, load_weights, save_weights
 from tests.clip.recorder import Recorder, fingerprint, same_bits
 
@@ -104,8 +105,8 @@ def measure(
     reporter: Reporter,
 ) -> BaseToNew:
     trained = Trained(tuple(class_names), [], [], [], [], 0.0)
-    subject = Subject(backbone, weights, trained, given, reporter, PictureLimits())
-    return compared(ask_tests(subject, list(enumerate(tests)), given.first_alpha, curve=()))
+    subject = Subject(backbone, weights, trained, given, PictureLimits())
+    return compared(ask_tests(subject, list(enumerate(tests)), given.first_alpha, reporter, curve=()))
 
 
 def test_the_features_of_the_shots_are_the_networks(tiny: Backbone, adapted: Adapted) -> None:

@@ -17,7 +17,7 @@ from core.clip.confidence import ENOUGH
 from core.clip.config import resolve_config
 from core.clip.errors import Cancelled, InvalidConfig
 from core.clip.images import open_picture
-from core.clip.progress import Share, StepProgress
+from core.clip.progress import StepProgress, parts
 from core.clip.prompts import class_texts
 from tests.clip.recorder import Recorder, same_bits
 from tests.clip.test_adapt import config, one_thread, shots
@@ -40,9 +40,12 @@ def test_the_published_network_knows_all_pictures_and_the_siblings_a_half(tiny: 
     assert plain.report is None
     assert plain.metrics["verdict"] == "not_measured"
 
-    # 3 epochs of 3 batches, and twice 3 epochs of 2: one progress over all of it.
-    assert [p.step for p in recorder.steps] == list(range(1, 22))
-    assert {p.steps for p in recorder.steps} == {21}
+    # 3 epochs of 3 batches: the siblings' steps are not the model's, and yet part of how far all of it is.
+    assert [p.step for p in recorder.steps] == list(range(1, 10))
+    assert recorder.shares == sorted(recorder.shares)
+    assert 0.3 < recorder.shares[8] < 0.4  # the model is trained
+    assert 0.5 < recorder.shares[9 + 6] < 0.6  # so is the first sibling
+    assert recorder.shares[-1] == pytest.approx(1)
     report = result.report
     assert report is not None
     assert report.trained_names is not None
@@ -119,11 +122,11 @@ def test_with_enough_pictures_there_is_confidence(tiny: Backbone) -> None:
 
 def test_a_cancel_reaches_the_siblings(tiny: Backbone) -> None:
     every, given = shots("red", "green", each=6), config(epochs=2, batch_size=6)
-    recorder = Recorder(cancel_after=6)  # 4 steps of the published network, then of the first sibling
+    recorder = Recorder(cancel_at=0.35)  # 4 steps of the published network, then of the first sibling
     with pytest.raises(Cancelled):
         adapt(tiny, every, given, reporter=recorder)
     assert recorder.stages == ["training", "checking"]
-    assert len(recorder.steps) == 6
+    assert recorder.shares[-1] < 0.44
 
 
 def test_cut_off_among_the_siblings_it_goes_on_and_says_the_same(tiny: Backbone, tmp_path: Path) -> None:
@@ -134,13 +137,13 @@ def test_cut_off_among_the_siblings_it_goes_on_and_says_the_same(tiny: Backbone,
             tiny,
             every,
             given,
-            reporter=Recorder(cancel_after=6),
+            reporter=Recorder(cancel_at=0.35),
             checkpoints=Checkpoints(tmp_path, seconds=0),
         )
     recorder = Recorder()
     again = adapt(tiny, every, given, reporter=recorder, checkpoints=Checkpoints(tmp_path, seconds=0))
     assert recorder.warnings == []
-    assert [p.step for p in recorder.steps] == [5, 6, 7, 8]  # the siblings' only
+    assert recorder.steps == []  # the siblings' only
     assert same_bits(dict(again.weights.delta.tensors), dict(whole.weights.delta.tensors))
     assert again.metrics == whole.metrics
 
@@ -189,11 +192,14 @@ def test_what_is_not_measured_is_not_chosen(given: dict[str, object]) -> None:
         resolve_config(alpha="auto", **given)
 
 
-def test_a_share_of_the_progress() -> None:
+def test_parts_of_the_work_follow_each_other() -> None:
     recorder = Recorder()
-    share = Share(recorder, before=10, total=40)
-    for step in range(1, 6):
-        share.step(StepProgress(1, 1, step, 5, 1.0, 0.0, 0.0, 0.0, 1.0, 2.0 * (5 - step)))
-    assert [p.step for p in recorder.steps] == [11, 12, 13, 14, 15]
-    assert [p.eta_seconds for p in recorder.steps] == [58.0, 56.0, 54.0, 52.0, 50.0]
-    assert {p.steps for p in recorder.steps} == {40}
+    first, second = parts(recorder, [1.0, 3.0])
+    inner = parts(second, [1.0, 1.0], steps=False)
+    step = StepProgress(1, 1, 1, 5, 1.0, 0.0, 0.0, 0.0, 1.0)
+    for part in (first, *inner):
+        part.step(step)
+        for share in (0.5, 1.0):
+            part.progressed(share)
+    assert recorder.shares == [0.125, 0.25, 0.4375, 0.625, 0.8125, 1.0]
+    assert recorder.steps == [step]

@@ -1,0 +1,51 @@
+"""A network that has just been trained, and all that is needed to examine it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from core.clip.answers import Candidates
+from core.clip.backbone import Backbone
+from core.clip.config import AdaptConfig
+from core.clip.images import PictureLimits
+from core.clip.prompts import class_texts
+from core.clip.weights import Weights
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One labelled picture, still as a file."""
+
+    source: bytes | Path
+    class_name: str
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What the published network was trained on."""
+
+    class_names: tuple[str, ...]
+    sources: Sequence[bytes | Path]
+    positions: Sequence[int]
+    """Places in the upload."""
+    pictures: Sequence[Tensor]
+    """Read: uint8 [3, H, W]."""
+    labels: list[int]
+    seconds: float
+    """How long that took."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    backbone: Backbone
+    weights: Weights
+    """As they are stored, so that what is lost in packing them is part of the result."""
+    trained: Trained
+    config: AdaptConfig
+    limits: PictureLimits
+
+    def candidates(self, names: Sequence[str]) -> Candidates:
+        texts = tuple(class_texts(name, self.config.templates, self.config.texts) for name in names)
+        return Candidates(tuple(names), len(self.trained.class_names), texts)
