@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from core.clip.answers import DECODERS
+from core.clip.answers import DECODERS, HeldOut
 from core.clip.appraisal import appraise, efforts
 from core.clip.backbone import Backbone, tower_parameters
 from core.clip.checkpoint import Checkpoints
@@ -47,6 +47,8 @@ class Adapted:
     """At which it is to be used: `config.alpha`, or what was chosen for `auto`."""
     report: Report | None
     """None with `config.evaluate` "none"."""
+    held: HeldOut | None
+    """What networks answered to pictures that they were not trained on; None if none was asked."""
 
 
 def adapt(
@@ -138,9 +140,7 @@ def adapt(
             f"The device ran out of memory. Use a smaller batch_size (now {config.batch_size}) or "
             f"image_size (now {backbone.image_size})."
         ) from error
-    return Adapted(
-        class_names, weights, appraisal.metrics, appraisal.comparison, appraisal.alpha, appraisal.report
-    )
+    return Adapted(class_names, weights, **vars(appraisal))
 
 
 def split_holdout(shots: Sequence[Shot], holdout: float, seed: int) -> tuple[list[Shot], list[Shot]]:

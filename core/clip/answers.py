@@ -150,14 +150,14 @@ def ask(
     for other in curve:
         _go_on(reporter)
         if other == alpha:
-            of_curve[other] = _adapted(of_adapted[on_curve], head, weights.shots, other, candidates)
+            of_curve[other] = balanced(of_adapted[on_curve], head, weights.shots, other, candidates)
         elif other == 0:
             of_curve[other] = plain(of_stock[on_curve], stock_head, candidates)
         else:
             network = _at(backbone, weights, other)
             seen_by_it = torch.cat([image_features(network, pixels).cpu() for pixels in kept])
             other_head = _head(network, backbone, candidates)
-            of_curve[other] = _adapted(seen_by_it, other_head, weights.shots, other, candidates)
+            of_curve[other] = balanced(seen_by_it, other_head, weights.shots, other, candidates)
             done = of_a_picture * seen + (others.index(other) + 1) * len(on_curve)
             reporter.progressed(done / to_look)
     return HeldOut(
@@ -166,7 +166,7 @@ def ask(
         np.asarray(truth),
         plain(of_stock, stock_head, candidates),
         previewed(preview, of_stock, stock_head, candidates),
-        _adapted(of_adapted, head, weights.shots, alpha, candidates),
+        balanced(of_adapted, head, weights.shots, alpha, candidates),
         of_curve,
         on_curve if curve else np.arange(0),
     )
@@ -215,7 +215,7 @@ def plain(features: Tensor, head: Tensor, candidates: Candidates) -> Answers:
     return Answers(cosines[:, : candidates.trained], cosines)
 
 
-def _adapted(
+def balanced(
     features: Tensor, head: Tensor, shots: KeptShots | None, alpha: float, candidates: Candidates
 ) -> Answers:
     if alpha == 0 or shots is None:

@@ -43,6 +43,8 @@ class Appraisal:
     report: Report | None
     alpha: float
     """At which the model is served by default."""
+    held: HeldOut | None
+    """What was answered, which all of it was made from; None where nothing was asked."""
 
 
 def efforts(labels: Sequence[int], tests: int, config: AdaptConfig) -> list[float]:
@@ -76,11 +78,12 @@ def appraise(
     alpha = config.first_alpha
     looking, checking, keeping, asking = parts(reporter, efforts(trained.labels, len(tests), config))
     if config.evaluate == "none":
-        comparison = None
+        comparison, held = None, None
         if tests:
             reporter.stage("measuring")
-            comparison = compared(ask_tests(subject, tests, alpha, asking, curve=()))
-        return Appraisal(_metrics(comparison, source, len(tests), trained), comparison, None, alpha)
+            held = ask_tests(subject, tests, alpha, asking, curve=())
+            comparison = compared(held)
+        return Appraisal(_metrics(comparison, source, len(tests), trained), comparison, None, alpha, held)
 
     started = time.monotonic()
     candidates = subject.candidates([*trained.class_names, *other_names(trained.class_names, OTHERS)])
@@ -140,7 +143,7 @@ def appraise(
         **_metrics(comparison, source, len(held.truth), trained),
         "confidence": None if confidence is None else confidence.to_dict(),
     }
-    return Appraisal(metrics, comparison, report, alpha)
+    return Appraisal(metrics, comparison, report, alpha, held)
 
 
 def ask_tests(

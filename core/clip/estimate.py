@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.clip.config import STARTER, AdaptConfig
-from core.clip.progress import LEARNING
+from core.clip.effort import LEARNING, SIBLINGS
 
 START_SECONDS = 4.0
 """Of every job, whatever its size: a process, the backbone, the decoding, the publication."""
@@ -88,14 +88,14 @@ def estimate(config: AdaptConfig, trained: int, tests: int, past: Sequence[PastJ
 def _work(config: Mapping[str, Any], trained: int, tests: int) -> float:
     """In pictures that are trained on once. One that is only looked at costs less; for a report
     pictures are looked at by five networks, without one test pictures by two, and up to 128 shots by three.
-    Without test pictures a report takes siblings, which learn as much as the model."""
+    Without test pictures a report takes siblings, which learn nearly as much as the model."""
     measured = tests or round(config["holdout"] * trained)
     learned = trained if tests else trained - measured
-    trainings, networks = 1, 2
+    trainings, networks = 1.0, 2
     if config.get("evaluate", "none") != "none":  # jobs of older versions don't say
         networks = 5
         if not measured:
-            trainings, measured = 2, trained
+            trainings, measured = 1 + SIBLINGS, trained
     return float(trainings * config["epochs"] * learned + networks / LEARNING * measured + min(128, learned))
 
 

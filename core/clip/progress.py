@@ -5,9 +5,6 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Protocol
 
-LEARNING = 3.0
-"""What training on a picture once costs, in pictures that are only looked at."""
-
 
 @dataclass(frozen=True)
 class StepProgress:

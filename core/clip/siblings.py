@@ -12,10 +12,11 @@ from core.clip.backbone import Backbone, tower_parameters
 from core.clip.balance import KEPT_AT, SHOTS_KEPT
 from core.clip.config import AdaptConfig
 from core.clip.delta import encode
+from core.clip.effort import LEARNING, SIBLINGS
 from core.clip.folds import plan_folds
 from core.clip.images import PictureLimits
 from core.clip.preview import Preview
-from core.clip.progress import LEARNING, Reporter, parts
+from core.clip.progress import Reporter, parts
 from core.clip.shots import keep_shots
 from core.clip.trainer import fine_tune
 from core.clip.weights import Weights
@@ -33,31 +34,42 @@ def effort_of(pictures: int, config: AdaptConfig) -> float:
 
 def effort_of_siblings(labels: Sequence[int], config: AdaptConfig) -> float:
     """Of all of them, questions included."""
-    folds = plan_folds(labels, config.seed)
-    return sum(sum(_efforts(len(labels), len(fold), config)) for fold in folds)
+    return sum(sum(of_one) for of_one in _efforts(len(labels), plan_folds(labels, config.seed), config))
 
 
-def _efforts(pictures: int, asked: int, config: AdaptConfig) -> list[float]:
-    """Of one sibling: to train it, and to ask it at each α but 0, what it keeps of its shots included."""
-    kept = pictures - asked
-    looked = (len(KEPT_AT) - 1) * min(SHOTS_KEPT, kept) + (len(SIBLING_CURVE) - 1) * asked
-    return [effort_of(kept, config), float(looked)]
+def _efforts(pictures: int, folds: Sequence[Sequence[int]], config: AdaptConfig) -> list[tuple[float, float]]:
+    """For each sibling: to train it, and to ask it at each α but 0, what it keeps of its shots included."""
+    shorter = replace(config, epochs=_epochs(pictures, folds, config))
+    return [
+        (
+            effort_of(pictures - len(fold), shorter),
+            (len(KEPT_AT) - 1) * min(SHOTS_KEPT, pictures - len(fold)) + (len(SIBLING_CURVE) - 1) * len(fold),
+        )
+        for fold in folds
+    ]
 
 
-def _as_far(config: AdaptConfig, fewer: float, number: int) -> AdaptConfig:
-    """Fewer pictures make fewer steps. Each is that much larger, so that a sibling gets as far from the
-    backbone as the published network: with AdamW a step is as long as its learning rate."""
+def _epochs(pictures: int, folds: Sequence[Sequence[int]], config: AdaptConfig) -> int:
+    """Of each sibling, within the budget."""
+    learned = sum(pictures - len(fold) for fold in folds)
+    return max(1, round(SIBLINGS * config.epochs * pictures / max(1, learned)))
+
+
+def _as_far(config: AdaptConfig, pictures: int, kept: int, epochs: int, number: int) -> AdaptConfig:
+    """Fewer pictures and epochs make fewer steps. Each is that much larger, so that a sibling gets as far
+    from the backbone as the published network: with AdamW a step is as long as its learning rate."""
+    shorter = replace(config, epochs=epochs, seed=(config.seed + 1 + number) % 2**63)
+    fewer = steps_of(pictures, config) / steps_of(kept, shorter)
 
     def larger(learning_rate: float) -> float:
         return min(1.0, fewer * learning_rate)
 
     text = config.text_learning_rate
     return replace(
-        config,
+        shorter,
         learning_rate=larger(config.learning_rate),
         text_learning_rate=None if text is None else larger(text),
         classifier_learning_rate=larger(config.classifier_learning_rate),
-        seed=(config.seed + 1 + number) % 2**63,
     )
 
 
@@ -88,10 +100,9 @@ def ask_siblings(
     Raises: as `fine_tune` and `ask`.
     """
     asked_parts = []
-    # Their steps are not the model's.
-    of_parts = parts(
-        reporter, [e for fold in folds for e in _efforts(len(sources), len(fold), config)], steps=False
-    )
+    epochs = _epochs(len(sources), folds, config)
+    efforts = [effort for of_one in _efforts(len(sources), folds, config) for effort in of_one]
+    of_parts = parts(reporter, efforts, steps=False)  # their steps are not the model's
     for number, fold in enumerate(folds):
         out = set(fold)
         kept = [i for i in range(len(sources)) if i not in out]
@@ -101,7 +112,7 @@ def ask_siblings(
             kept_pictures,
             kept_labels,
             candidates.texts[: candidates.trained],
-            _as_far(config, steps_of(len(sources), config) / steps_of(len(kept), config), number),
+            _as_far(config, len(sources), len(kept), epochs, number),
             of_parts[2 * number],
         )
         delta = encode(tower_parameters(backbone.model), trained.theta_1, config.weights)

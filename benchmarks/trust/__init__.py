@@ -1,0 +1,1 @@
+"""Whether the reports can be trusted."""

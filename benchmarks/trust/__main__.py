@@ -1,0 +1,61 @@
+"""Can the reports be trusted? Their intervals and verdicts, found labels, calibration, sets, rejection, cost.
+
+    python -m benchmarks.trust --data clothing cifar10 stamps --splits 5 --tests 60
+
+Each run adapts to half of the classes as a job does, report included. Kinds of runs: `real`, where the
+model is also asked about the large test set, which the report has not seen, the classes of the other half
+being those that nobody has listed; `shuffled`, the labels of the training pictures dealt out anew (nothing
+can be learnt); `planted`, one picture in ten labelled as another class; and, if asked for, `cost`: all
+classes, for what the report adds to the training. Options and folders are those of benchmarks.paper; every
+run is kept below --out, so that a run that was stopped goes on. The tables are printed, and written as
+Markdown and JSON.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+
+from rich.console import Console
+
+from benchmarks.methods.registry import METHODS
+from benchmarks.paper import load_for, parser, read_trials, write
+from benchmarks.trust.judging import judged
+from benchmarks.trust.runs import KINDS, Record, run
+from benchmarks.trust.tables import tables
+from core.clip.backbone import load_backbone
+from core.settings import get_settings
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parser(__doc__, METHODS)
+    options.add_argument("--kinds", nargs="+", default=list(KINDS[:3]), choices=KINDS)
+    options.add_argument("--image-size", type=int, help="other than the recipe's: smaller is faster")
+    options.set_defaults(seeds=1)
+    given = options.parse_args(arguments)
+    backbone = load_for(given)
+    if given.image_size:
+        backbone = load_backbone(
+            given.backbone, cache=get_settings().cache, image_size=given.image_size, device=given.device
+        )
+    console = Console(width=160)
+    found = []
+    # Split by split, so that a run that is stopped has something of every kind and data set.
+    trials = sorted(read_trials(given), key=lambda trial: trial.split)
+    for trial in trials:
+        for kind in given.kinds:
+            if kind == "cost":
+                everything = tuple(range(len(trial.data.class_names)))
+                trial = replace(trial, trained=everything)
+            folder = trial.folder(given.out, backbone, f"trust-{kind}-{backbone.image_size}px")
+            record = Record.load(folder)
+            if record is None:
+                record = run(kind, trial, backbone)
+                record.save(folder)
+                console.print(f"{kind}, {trial.data.name}, split {trial.split}", json.dumps(record.plain))
+            found.append(judged(record))
+    name = f"trust-{given.backbone.replace('/', '-')}-{backbone.image_size}px"
+    write(tables(found), name, given.out, console)
+
+
+if __name__ == "__main__":
+    main()
