@@ -1,7 +1,6 @@
 """What POST /classify answers."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -9,8 +8,8 @@ from pydantic.config import JsonDict
 
 from core.clip.confidence import Confidence
 from core.clip.errors import BadPicture
+from core.serving.answer import Answer
 from core.serving.references import Subject
-from core.serving.service import Answer
 from core.store.tables import Model
 
 Kind = Literal["trained", "new"]
@@ -136,23 +135,20 @@ def fields_of(
     """Those of a ModelAnswer. `subject` is what the reference meant; `sets` and `rejects` say whether these
     were asked for."""
     model = subject if isinstance(subject, Model) else None
-    results: list[PictureResult] = []
+    results: list[dict[str, Any]] = []
     all_names, all_rejected = iter(answer.sets), iter(answer.rejected)
     for file, result in zip(files, answer.results, strict=True):
         if isinstance(result, BadPicture):
-            results.append(
-                PictureResult(file=file, error=PictureError(code=result.code, detail=result.detail))
-            )
+            results.append({"file": file, "error": {"code": result.code, "detail": result.detail}})
         else:
-            predictions = [PredictionOut.model_validate(asdict(p)) for p in result]
             names, rejected = next(all_names, None), next(all_rejected, None)
             results.append(
-                PictureResult(
-                    file=file,
-                    predictions=predictions,
-                    names=names if sets else None,
-                    rejected=rejected if rejects else None,
-                )
+                {
+                    "file": file,
+                    "predictions": [vars(prediction) for prediction in result],
+                    "names": names if sets else None,
+                    "rejected": rejected if rejects else None,
+                }
             )
     return {
         "model": answer.model,

@@ -22,6 +22,7 @@ from api import (
     metrics,
     models,
     preflight,
+    runtime,
 )
 from api.adapt.extend import make_extend_router
 from api.adapt.routes import make_router
@@ -90,6 +91,7 @@ def create_app(settings: Settings) -> FastAPI:
         export.router,
         imports.router,
         classify.router,
+        runtime.router,
     )
     for router in (adapt, *resources):
         app.include_router(router, dependencies=[Depends(described)])

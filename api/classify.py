@@ -1,13 +1,15 @@
 """POST /classify: pictures and any class names in, ranked class names out."""
 
+import asyncio
 import base64
 import binascii
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Request
+from fastapi import APIRouter, Depends, Header, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
@@ -19,11 +21,13 @@ from api.errors import InvalidRequest, invalid_model, json_or_invalid, responses
 from core.clip.balance import NEW_NAMES_BALANCE
 from core.clip.errors import InvalidClassNames, InvalidConfig
 from core.clip.prompts import check_templates, check_texts, clean_class_name, same_class
+from core.serving.answer import Answer, ClassName, NoReadablePicture, Question
 from core.serving.references import Subject, is_stock, look_up
-from core.serving.service import Answer, ClassName, NoReadablePicture, Serving
+from core.serving.service import Serving
 from core.settings import Settings
 from core.store.errors import ModelNotFound
 from core.store.names import STOCK
+from core.store.session import Database
 
 router = APIRouter(tags=["classify"])
 MAX_FORM_FIELDS = 20_000  # far above the limit on class names, whose error says more
@@ -124,8 +128,11 @@ class Wanted:
     warnings: list[dict[str, str]]
 
 
-async def wanted(request: Request, settings: TheSettings, x_clipcite_model: RoutingKey = None) -> Wanted:
+async def wanted(
+    request: Request, settings: TheSettings, serving: TheServing, x_clipcite_model: RoutingKey = None
+) -> Wanted:
     """Read and check the body, a form or JSON. Everything that is wrong is named at once where it can."""
+    serving.gate.check()  # a refusal costs nothing but this
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     pictures: list[bytes] = []
     files: list[str | None] = []
@@ -190,14 +197,32 @@ BODY = {
 }
 
 
-@router.post("/classify", responses=responses(400, 401, 404, 408, 413, 422, 503, 507), openapi_extra=BODY)
-def classify(
+@router.post(
+    "/classify",
+    response_model=ClassifyOut | ComparisonOut,
+    responses=responses(400, 401, 404, 408, 413, 422, 503, 507),
+    openapi_extra=BODY,
+)
+async def classify(
     wanted: Annotated[Wanted, Depends(wanted)], serving: TheServing, database: TheDatabase, owner: TheOwner
-) -> ClassifyOut | ComparisonOut:
+) -> Response:
     """Rank class names for each picture. Any names may be asked for, trained or not.
 
     With `models`, several models answer side by side, in `comparison`.
     """
+    references = wanted.options.models or [wanted.options.model]
+    costs = Counter({(owner, reference): 0 for reference in references})
+    for reference in references:
+        costs[owner, reference] += len(wanted.pictures)
+    with serving.gate.inside(costs):
+        # In threads of their own: however long these wait, other routes have theirs.
+        loop = asyncio.get_running_loop()
+        answer = await loop.run_in_executor(serving.requests, _classify, wanted, serving, database, owner)
+    return Response(answer, media_type="application/json")
+
+
+def _classify(wanted: Wanted, serving: Serving, database: Database, owner: str) -> bytes:
+    """The answer as JSON: a thousand names for each of many pictures are too much for the event loop."""
     references = wanted.options.models or [wanted.options.model]
     # Once for the whole request: what is promoted from here on is for the next one.
     subjects = look_up(database, references, owner=owner)
@@ -222,24 +247,24 @@ def classify(
         detail = "A preview has no alpha: what was given is not used."
         warnings.append({"code": "alpha_unused", "detail": detail})
     if wanted.options.models:
-        return ComparisonOut.model_validate({"comparison": fields, "warnings": warnings})
-    return ClassifyOut.model_validate({**fields[0], "warnings": warnings})
+        several = ComparisonOut.model_validate({"comparison": fields, "warnings": warnings})
+        return several.model_dump_json().encode()
+    return ClassifyOut.model_validate({**fields[0], "warnings": warnings}).model_dump_json().encode()
 
 
 def _compare(serving: Serving, wanted: Wanted, subjects: Sequence[Subject]) -> list[Answer]:
     options = wanted.options
+    question = Question(
+        tuple(wanted.class_names),
+        alpha=options.alpha,
+        templates=None if options.templates is None else tuple(options.templates),
+        new_names_balance=options.new_names_balance,
+        top_k=options.top_k,
+        coverage=options.coverage,
+        reject=options.reject,
+    )
     try:
-        return serving.compare(
-            wanted.pictures,
-            wanted.class_names,
-            models=subjects,
-            alpha=options.alpha,
-            templates=options.templates,
-            new_names_balance=options.new_names_balance,
-            top_k=options.top_k,
-            coverage=options.coverage,
-            reject=options.reject,
-        )
+        return serving.compare(wanted.pictures, question, models=subjects)
     except NoReadablePicture as error:
         items = [
             {"file": file or f"images[{i}]", "code": problem.code, "detail": problem.detail}

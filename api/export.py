@@ -14,7 +14,7 @@ from starlette.responses import StreamingResponse
 from api.deps import ModelRef, TheDatabase, TheOwner, TheServing
 from api.errors import InvalidRequest, responses
 from core.serving.exports import export
-from core.serving.service import Busy
+from core.serving.gate import Busy
 from core.store import models
 
 CHUNK = 1_048_576

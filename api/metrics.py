@@ -12,6 +12,7 @@ from prometheus_fastapi_instrumentator import Instrumentator
 from api.auth import described
 from api.errors import responses
 from core.metrics import BacklogCollector, new_registry
+from core.serving.networks import NETWORK
 from core.serving.service import Serving
 
 
@@ -22,7 +23,7 @@ class WarmModels(Collector):
         self._serving = serving
 
     def collect(self) -> Iterator[Metric]:
-        counts = self._serving.warm_models()
+        counts = self._serving.networks.warm.counts(NETWORK)
         for name, meaning, value in (
             ("models", "Networks at some alpha that are in memory.", float(counts.values)),
             ("bytes", "Memory of those, without the backbones that they share.", counts.bytes),
@@ -31,7 +32,7 @@ class WarmModels(Collector):
         yield GaugeMetricFamily(
             "clipcite_unavailable_models",
             "Models that were asked for and whose files are missing or damaged; the log says which.",
-            value=self._serving.unavailable_models(),
+            value=self._serving.networks.unavailable.count(),
         )
         for name, meaning, value in (
             ("hits", "Requests whose model was in memory.", float(counts.hits)),

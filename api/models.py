@@ -154,6 +154,8 @@ def delete_model(
     """Remove the model and its weights. Requests that are using it still finish."""
     with database.write() as session:
         model = models.delete(session, model_id, owner=owner, force=force)
-    serving.forget(model.id)
-    deletions.finish(database, blobs, models.blobs_of(model.id))
+    try:
+        deletions.finish(database, blobs, models.blobs_of(model.id))
+    finally:
+        serving.forget(model.id)  # last, so that nobody loads it afterwards
     return Response(status_code=204)

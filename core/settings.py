@@ -144,9 +144,31 @@ class Settings(BaseSettings):
 
     # Serving.
     device: str = Field("auto", description="`auto`, `cpu`, `cuda` or `cuda:N`.")
-    model_cache_bytes: int = Field(2_000 * MB, gt=0, description="Memory for warm models in the API.")
+    model_cache_bytes: int = Field(
+        2_000 * MB,
+        gt=0,
+        description="Memory for warm models in the API, beside the backbones that they share: on the device, "
+        "and as they are stored. What is in use stays, were it more.",
+    )
+    text_cache_bytes: int = Field(
+        250 * MB, gt=0, description="Memory for the features of texts in the API; some 4 kB a class name."
+    )
+    pinned_models: list[str] = Field(
+        [],
+        description="Models that are loaded at the start and kept, as a JSON list of references such as "
+        "`shoes@prod` (followed when the alias moves), of another owner `owner/shoes@prod`.",
+    )
     model_load_seconds: float = Field(
-        10, gt=0, description="A request waits so long for a cold model, then gets 503."
+        10, gt=0, description="A request waits so long for a cold model, or its turn, then gets 503."
+    )
+    max_waiting_pictures: int = Field(
+        256,
+        gt=0,
+        description="Most pictures that are being classified or wait for it, half of them for one model; "
+        "beyond it is 503.",
+    )
+    serving_reserve_bytes: int = Field(
+        0, ge=0, description="GPU memory that a training leaves alone, for an API on the same GPU."
     )
 
     def known_backbone(self, name: str) -> str | None:

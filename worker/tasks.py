@@ -189,6 +189,7 @@ class Worker:
             max_picture_pixels=self.settings.max_picture_pixels,
             checkpoint_seconds=self.settings.checkpoint_seconds,
             deadline_seconds=self.settings.deadline_seconds,
+            serving_reserve_bytes=self.settings.serving_reserve_bytes,
         )
         (folder / TASK).write_text(json.dumps(asdict(task)), encoding="utf-8")
 

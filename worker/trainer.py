@@ -48,6 +48,8 @@ class Task:
     checkpoint_seconds: float
     deadline_seconds: float
     """When the supervisor ends it."""
+    serving_reserve_bytes: int
+    """Memory of the GPU that is left alone."""
 
 
 class Channel:
@@ -145,12 +147,14 @@ def train(folder: Path, task: Task, channel: Channel) -> None:
     from core.clip.checkpoint import Checkpoints
     from core.clip.config import resolve_config
     from core.clip.images import PictureLimits
+    from core.clip.memory import leave_memory
     from core.clip.weights import save_weights
 
     config = resolve_config(**task.config)
     backbone = load_backbone(
         config.backbone, cache=Path(task.cache), image_size=config.image_size, device=task.device
     )
+    leave_memory(backbone.device, task.serving_reserve_bytes)
 
     def shots(split: str) -> list[Shot]:
         return [Shot(folder / s["file"], s["class_name"]) for s in task.shots if s["split"] == split]

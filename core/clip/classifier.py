@@ -23,6 +23,11 @@ class Scores:
     offsets: Tensor
 
 
+def scored(similarities: Tensor, offsets: Tensor, logit_scale: float) -> Scores:
+    """Cosines [N, C], and what is to be taken off them [C], with their probabilities."""
+    return Scores((logit_scale * (similarities - offsets)).softmax(dim=-1), similarities, offsets)
+
+
 class Classifier:
     """A network, at one α, that scores pictures against texts.
 
@@ -73,8 +78,7 @@ class Classifier:
         offsets = similarities.new_zeros(len(text_features))
         if self._shots is not None:
             offsets = name_offsets(*self._shots, text_features, classes, balance)
-        probabilities = (self.backbone.logit_scale * (similarities - offsets)).softmax(dim=-1)
-        return Scores(probabilities.cpu(), similarities.cpu(), offsets.cpu())
+        return scored(similarities.cpu(), offsets.cpu(), self.backbone.logit_scale)
 
     def classify(
         self,

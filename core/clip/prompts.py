@@ -99,8 +99,19 @@ def class_texts(
 
     Own texts are found under any spelling of the same class (case folding).
     """
-    for other, sentences in (texts or {}).items():
-        if same_class(other) == same_class(name):
-            return tuple(sentences)
+    (sentences,) = all_class_texts([name], templates, texts)
+    return sentences
+
+
+def all_class_texts(
+    names: Sequence[str], templates: Sequence[str], texts: Mapping[str, Sequence[str]] | None = None
+) -> list[tuple[str, ...]]:
+    """`class_texts` of each name."""
+    own: dict[str, Sequence[str]] = {}
+    for name, sentences in (texts or {}).items():
+        own.setdefault(same_class(name), sentences)
     # str.replace, not str.format: a class name may hold braces.
-    return tuple(template.replace("{}", name) for template in templates)
+    return [
+        tuple(own.get(same_class(name)) or (template.replace("{}", name) for template in templates))
+        for name in names
+    ]

@@ -47,6 +47,11 @@ def text_head(
     features = torch.cat(
         [encode_tokens(model, tokenize(chunk).to(device)) for chunk in _chunks(sentences, TEXTS_AT_ONCE)]
     )
+    return head_of(features, sentences, texts)
+
+
+def head_of(features: Tensor, sentences: Sequence[str], texts: Sequence[Sequence[str]]) -> Tensor:
+    """The head [C, D] of classes from the features [S, D] of all their sentences, each once."""
     row = {sentence: i for i, sentence in enumerate(sentences)}
     head = torch.stack([features[[row[s] for s in of_class]].mean(dim=0) for of_class in texts])
     return F.normalize(head, dim=-1)

@@ -1,8 +1,7 @@
 """The pictures of one request, decoded once for all models that see them in the same way."""
 
-from collections.abc import Sequence
-from concurrent.futures import Executor
-from itertools import repeat
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future
 
 from torch import Tensor
 
@@ -18,15 +17,17 @@ class Pictures:
         self._files = files
         self._limits = limits
         self._decoders = decoders
-        self._decoded: dict[tuple[str, int], list[Tensor | BadPicture]] = {}
+        self._decoding: dict[tuple[str, int], list[Future[Tensor | BadPicture]]] = {}
 
-    def decoded(self, backbone: Backbone) -> list[Tensor | BadPicture]:
-        """For each file what this backbone's network takes, [3, S, S], or why it can't be read."""
+    def decoded(self, backbone: Backbone, at_once: int) -> Iterator[list[Tensor | BadPicture]]:
+        """For each file what this backbone's network takes, [3, S, S], or why it can't be read: so many at a
+        time, as soon as they are ready, while the next ones are still being decoded."""
         key = (backbone.name, backbone.image_size)
-        if key not in self._decoded:
-            decoded = self._decoders.map(self._decode, self._files, repeat(backbone))
-            self._decoded[key] = list(decoded)
-        return self._decoded[key]
+        if key not in self._decoding:
+            self._decoding[key] = [self._decoders.submit(self._decode, f, backbone) for f in self._files]
+        decoding = self._decoding[key]
+        for start in range(0, len(decoding), at_once):
+            yield [future.result() for future in decoding[start : start + at_once]]
 
     def _decode(self, data: bytes, backbone: Backbone) -> Tensor | BadPicture:
         """Small at once, so that no more than a few whole pictures are in memory at a time."""

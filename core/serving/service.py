@@ -3,82 +3,59 @@
 import logging
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from core.clip.backbone import Backbone, load_backbone
-from core.clip.balance import NEW, NEW_NAMES_BALANCE
-from core.clip.classifier import Classifier
-from core.clip.confidence import Confidence
+from core.clip.backbone import Backbone
+from core.clip.classifier import Scores, scored
 from core.clip.config import resolve_config
-from core.clip.errors import BadPicture, ClipCiteError, CorruptWeights, UnknownBackbone
+from core.clip.errors import BadPicture, ClipCiteError
 from core.clip.images import PictureLimits
-from core.clip.manifest import read_manifest
-from core.clip.prompts import class_indices, class_texts
-from core.clip.weights import Weights, load_weights
-from core.serving.cache import CacheCounts, StillLoading, WarmCache
+from core.clip.preview import Preview
+from core.clip.weights import Weights
+from core.clip.zero_shot import head_of
+from core.serving.answer import Answer, NoReadablePicture, Prediction, Question
+from core.serving.batches import Batcher, Work
+from core.serving.cache import StillLoading
 from core.serving.confident import NotCalibrated, confidence_for, judge
+from core.serving.gate import Gate
+from core.serving.names import Names, understood
+from core.serving.network import Network
+from core.serving.networks import Networks
 from core.serving.pictures import Pictures
-from core.serving.preview import JobPreview, Previews, WarmPreview
+from core.serving.pins import Pins
+from core.serving.preview import JobPreview, Previews
 from core.serving.references import Subject
-from core.serving.unavailable import Unavailable
-from core.serving.warm import WarmClassifier
+from core.serving.texts import Head, TextCache, Texts
 from core.settings import Settings
-from core.store import models
 from core.store.blobs import Blobs
-from core.store.errors import BlobNotFound, ModelNotFound
 from core.store.names import STOCK
 from core.store.session import Database
 from core.store.tables import Model
 
 DECODERS = 4
-BACKBONES = 6
+LARGEST = {"cpu": {"images": 16, "texts": 32}, "cuda": {"images": 64, "texts": 256}}
+"""Rows of a batch. On CPUs more pictures no longer fit the cache, and more texts keep others waiting."""
 WARM_UP_AGAIN_SECONDS = 10
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class ClassName:
+class _Answering:
+    """What answers, in memory for as long as it does."""
+
+    network: Network
+    preview: Preview | None
+    row: Model | JobPreview | None
     name: str
-    texts: tuple[str, ...] | None = None
-
-
-@dataclass(frozen=True)
-class Prediction:
-    class_name: str
-    kind: str
-    """`trained` or `new`, for this model."""
-    probability: float
-    similarity: float
-
-
-@dataclass(frozen=True)
-class Answer:
-    model: str
-    preview: bool
-    """It comes from the pictures of a job that has no model."""
     backbone: str
     alpha: float
-    kinds: dict[str, str]
-    offsets: dict[str, float]
-    """What was taken off the cosines of each name before the softmax."""
-    results: list[list[Prediction] | BadPicture]
-    """For each picture its best classes, best first, or why it can't be read."""
-    confidence: Confidence | None
-    """With it the probabilities are calibrated; None where nothing is known."""
-    sets: list[list[str]]
-    """With confidence, for each picture that can be read: the names among which the true one is as often as
-    was asked for, best first."""
-    rejected: list[bool]
-    """Likewise: whether it looks like none of the names."""
-    timing_ms: dict[str, float]
 
 
 class Serving:
@@ -88,70 +65,78 @@ class Serving:
         self.settings = settings
         self.database = database
         self.blobs = blobs
-        # Every adapted model stands on one, and holds it while it is warm; here are the last few.
-        self._backbones: OrderedDict[tuple[str, int | None], Backbone] = OrderedDict()
-        self._backbone_lock = threading.Lock()
+        self.networks = Networks(settings, database, blobs)
+        self.texts = TextCache(settings.text_cache_bytes)
+        self.device = device_type(settings.device)
+        self.decoders = DECODERS
+        self.batcher = Batcher(LARGEST[self.device])
+        self.gate = Gate(settings.max_waiting_pictures, self.batcher.seconds_to_wait)
+        self.previews = Previews(settings, database, blobs, self.networks, self.batcher)
+        self.requests = ThreadPoolExecutor(settings.max_waiting_pictures, thread_name_prefix="request")
+        """For those whom the gate let in: they wait for the networks, not for each other's threads."""
+        self._decoders = ThreadPoolExecutor(self.decoders, thread_name_prefix="decoder")
+        self._pins = Pins(settings.pinned_models, self.networks, database)
+        self._tokenizing = threading.Lock()  # the tokenizers of Hugging Face take one caller at a time
+        self._default_size = resolve_config(backbone=settings.backbone).image_size
+        self._resident = ExitStack()
         self._warm_up_error: ClipCiteError | None = None
         self._closed = threading.Event()
-        self._default_size = resolve_config(backbone=settings.backbone).image_size
-        self._warm: WarmCache[WarmClassifier] = WarmCache(settings.model_cache_bytes, lambda warm: warm.bytes)
-        self._unavailable = Unavailable()
-        self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="decoder")
-        # One forward pass at a time: it uses every core, or the whole GPU, already.
-        self._compute = threading.Lock()
-        self.previews = Previews(settings, database, blobs, self._stock_of, self._compute)
 
     def warm_up(self) -> None:
-        """Load the default backbone, so that the first request need not wait for it. Tries until it
-        works or the service closes: the operator may yet bring the files, or the hub come back."""
+        """Load the default backbone, for good, so that the first request need not wait for it; then the
+        pinned models, as long as the service is open if there are any. Tries until it works or the service
+        closes: the operator may yet bring the files, or the hub come back."""
         while not self._closed.is_set():
             try:
-                self._stock(self.settings.backbone, wait_seconds=None)
-                return
-            except RuntimeError:  # the loaders are closed: so is the service
-                return
+                stock = self.networks.stock(self.settings.backbone, self._default_size, wait_seconds=None)
+                self._resident.enter_context(stock)
+                break
             except ClipCiteError as error:
                 logger.warning("The default backbone is not there: %s", error)
                 self._warm_up_error = error
             self._closed.wait(WARM_UP_AGAIN_SECONDS)
+        self._pins.follow(until=self._closed)
 
     def ready(self) -> None:
         """Raises unless the default backbone is loaded, with the reason. Loads nothing itself."""
-        if (self.settings.backbone, self._default_size) not in self._backbones:
-            raise self._warm_up_error or StillLoading(
-                "The default backbone is still being loaded. Ask again in a few seconds."
-            )
+        if not self.networks.has_backbone(self.settings.backbone, self._default_size):
+            raise self._warm_up_error or StillLoading("The default backbone")
 
-    def warm_models(self) -> CacheCounts:
-        return self._warm.counts()
-
-    def unavailable_models(self) -> int:
-        return self._unavailable.count()
+    @property
+    def precision(self) -> str | None:
+        """Of the default backbone as it serves; None until it is loaded."""
+        stocks = (stock for stock, _ in self.networks.warm_backbones())
+        return next((s.precision for s in stocks if s.backbone.name == self.settings.backbone), None)
 
     def close(self) -> None:
         self._closed.set()
-        self._warm.close()
+        self.batcher.close()
+        self.networks.close()
         self.previews.close()
         self._decoders.shutdown(wait=False, cancel_futures=True)
+        self.requests.shutdown(wait=False, cancel_futures=True)
 
     def forget(self, model_id: str) -> None:
         """The model was deleted. Requests that hold it still finish."""
-        self._warm.drop(lambda key: isinstance(key, tuple) and key[0] == model_id)
-        self._unavailable.forget(model_id)
+        contents = [content.at(0)[: -len("0.00")] for content in self.networks.forget(model_id)]
+        self.texts.forget(lambda network: network.startswith(tuple(contents)))
 
-    def classify(
-        self,
-        pictures: Sequence[bytes],
-        class_names: Sequence[ClassName],
-        *,
-        model: Subject = STOCK,
-        alpha: float | None = None,
-        templates: Sequence[str] | None = None,
-        new_names_balance: float = NEW_NAMES_BALANCE,
-        top_k: int | None = None,
-        coverage: float | None = None,
-        reject: bool = False,
-    ) -> Answer:
+    @contextmanager
+    def lend(self, row: Model) -> Iterator[tuple[Backbone, Weights]]:
+        """An adapted model in its parts, which nobody changes.
+
+        Raises ModelNotFound, ModelUnavailable, BackboneUnavailable, StorageUnavailable.
+        """
+        with self.networks.parts(row) as parts:
+            yield parts
+
+    @contextmanager
+    def backbone(self, name: str, image_size: int | None) -> Iterator[Backbone]:
+        """One of the operator's, which nobody changes. Raises BackboneUnavailable."""
+        with self.networks.stock(name, image_size, wait_seconds=None) as stock:
+            yield stock.backbone
+
+    def classify(self, pictures: Sequence[bytes], question: Question, *, model: Subject = STOCK) -> Answer:
         """Score pictures against class names, with what `look_up` found: a model's row, the preview of a job,
         `stock` or `stock:<backbone>`.
 
@@ -163,145 +148,89 @@ class Serving:
             NotCalibrated: `coverage` or `reject` is asked for, and nothing is known.
             Busy: others are being served for too long.
         """
-        (answer,) = self.compare(
-            pictures,
-            class_names,
-            models=[model],
-            alpha=alpha,
-            templates=templates,
-            new_names_balance=new_names_balance,
-            top_k=top_k,
-            coverage=coverage,
-            reject=reject,
-        )
+        (answer,) = self.compare(pictures, question, models=[model])
         return answer
 
     def compare(
-        self,
-        pictures: Sequence[bytes],
-        class_names: Sequence[ClassName],
-        *,
-        models: Sequence[Subject],
-        alpha: float | None = None,
-        templates: Sequence[str] | None = None,
-        new_names_balance: float = NEW_NAMES_BALANCE,
-        top_k: int | None = None,
-        coverage: float | None = None,
-        reject: bool = False,
+        self, pictures: Sequence[bytes], question: Question, *, models: Sequence[Subject]
     ) -> list[Answer]:
         """The answers of several models, each as from `classify`, which says what is raised. Pictures are
         decoded once for those on the same backbone."""
         limits = PictureLimits(self.settings.max_picture_bytes, self.settings.max_picture_pixels)
         shared = Pictures(pictures, limits, self._decoders)
-        return [
-            self._answer(
-                shared,
-                class_names,
-                model,
-                alpha=alpha,
-                templates=templates,
-                new_names_balance=new_names_balance,
-                top_k=top_k,
-                coverage=coverage,
-                reject=reject,
-            )
-            for model in models
-        ]
+        answers = []
+        for model in models:
+            started = time.perf_counter()
+            with self._lend(model, question.alpha) as answering:
+                answers.append(self._answer(shared, question, answering, started))
+        return answers
+
+    @contextmanager
+    def _lend(self, model: Subject, alpha: float | None) -> Iterator[_Answering]:
+        wait = self.settings.model_load_seconds
+        if isinstance(model, JobPreview):
+            with (
+                self.networks.stock(model.backbone, model.image_size, wait_seconds=wait) as stock,
+                self.previews.lease(model) as preview,
+            ):
+                yield _Answering(stock, preview, model, model.id, model.backbone, 0.0)
+        elif isinstance(model, str):
+            asked = model.removeprefix(STOCK).removeprefix(":") or self.settings.backbone
+            known = self.networks.known(asked)
+            size = resolve_config(backbone=known).image_size
+            with self.networks.stock(known, size, wait_seconds=wait) as stock:
+                yield _Answering(stock, None, None, model, asked, 0.0)
+        else:
+            alpha = model.alpha if alpha is None else alpha
+            with self.networks.adapted(model, alpha, wait_seconds=wait) as network:
+                yield _Answering(network, None, model, model.id, model.backbone, alpha)
 
     def _answer(
-        self,
-        pictures: Pictures,
-        class_names: Sequence[ClassName],
-        model: Subject,
-        *,
-        alpha: float | None,
-        templates: Sequence[str] | None,
-        new_names_balance: float,
-        top_k: int | None,
-        coverage: float | None,
-        reject: bool,
+        self, pictures: Pictures, question: Question, answering: _Answering, started: float
     ) -> Answer:
-        started = time.perf_counter()
-        row: Model | JobPreview | None = None
-        warm: WarmClassifier | WarmPreview
-        if isinstance(model, JobPreview):
-            row = model
-            backbone_name = row.backbone
-            alpha = 0.0
-            warm = self.previews.get(row)
-        elif isinstance(model, str):
-            backbone_name = model.removeprefix(STOCK).removeprefix(":") or self.settings.backbone
-            alpha = 0.0
-            warm = self._stock(backbone_name, wait_seconds=self.settings.model_load_seconds)
-        else:
-            row = model
-            backbone_name = row.backbone
-            alpha = row.alpha if alpha is None else alpha
-            warm = self._adapted(row, alpha)
+        row, network = answering.row, answering.network
         known = confidence_for(
             row if isinstance(row, Model) else None,
-            [c.name for c in class_names],
-            own_texts=any(c.texts for c in class_names),
-            alpha=alpha,
-            templates=templates,
-            balance=new_names_balance,
+            [c.name for c in question.class_names],
+            own_texts=any(c.texts for c in question.class_names),
+            alpha=answering.alpha,
+            templates=question.templates,
+            balance=question.new_names_balance,
         )
-        if known is None and (reject or coverage is not None):
+        if known is None and (question.reject or question.coverage is not None):
             raise NotCalibrated
-        own_texts: Mapping[str, Sequence[str]] = row.texts if row else {}
-        recipe = resolve_config(backbone=backbone_name)
-        templates = templates or (row.templates if row else recipe.templates)
-        names = [c.name for c in class_names]
-        classes = class_indices(names, row.classes if row else ())
-        kinds = {name: "new" if c == NEW else "trained" for name, c in zip(names, classes, strict=True)}
-        texts = [c.texts or class_texts(c.name, templates, own_texts) for c in class_names]
+        names = _understood(question, answering)
 
         decoding = time.perf_counter()
-        decoded = pictures.decoded(warm.classifier.backbone)
-        good = [pixels for pixels in decoded if isinstance(pixels, Tensor)]
-        bad = [problem for problem in decoded if isinstance(problem, BadPicture)]
-        if not good:
-            raise NoReadablePicture(bad)
-        pixels = torch.stack(good)
-        encoding = time.perf_counter()
-        if not self._compute.acquire(timeout=self.settings.model_load_seconds):
-            raise Busy("Other classifications are being worked on. Ask again in a few seconds.")
+        results: list[list[Prediction] | BadPicture | None] = []
+        works: list[Work] = []
         try:
-            head = warm.text_features(texts)
-            scores = warm.classifier.scores(
-                warm.classifier.image_features(pixels),
-                head,
-                classes=classes,
-                balance=new_names_balance,
-            )
+            self._send(pictures, network, results, works)
+            encoding = time.perf_counter()
+            head = self.texts.head(network.key, names.texts, lambda some: self._encode(network, some))
+            features = torch.cat([self._wait(work) for work in works])
         finally:
-            self._compute.release()
+            for work in works:
+                self.batcher.withdraw(work)  # those that nobody waits for any more
+        scores = _scores(answering, features, head, names, question.new_names_balance)
         judged = None
         if known is not None:
-            judged = judge(known, scores, warm.classifier.backbone.logit_scale, coverage or 0.0)
+            judged = judge(known, scores, network.backbone.logit_scale, question.coverage or 0.0)
             scores = judged.scores
         encoded = time.perf_counter()
 
-        top = scores.probabilities.topk(min(top_k or len(texts), len(texts)), dim=-1)
-        ranked = iter(
-            [
-                Prediction(names[c], kinds[names[c]], probability, float(similarities[c]))
-                for probability, c in zip(row_p, row_c, strict=True)
-            ]
-            for row_p, row_c, similarities in zip(
-                top.values.tolist(), top.indices.tolist(), scores.similarities, strict=True
-            )
-        )
+        kinds = names.kinds
+        ranked = iter(_ranked(scores, names, kinds, question.top_k))
         return Answer(
-            model=model if isinstance(model, str) else model.id,
-            preview=isinstance(row, JobPreview),
-            backbone=backbone_name,
-            alpha=alpha,
+            model=answering.name,
+            preview=answering.preview is not None,
+            backbone=answering.backbone,
+            alpha=answering.alpha,
             kinds=kinds,
-            offsets=dict(zip(names, scores.offsets.tolist(), strict=True)),
-            results=[p if isinstance(p, BadPicture) else next(ranked) for p in decoded],
+            offsets=dict(zip(names.names, scores.offsets.tolist(), strict=True)),
+            results=[next(ranked) if problem is None else problem for problem in results],
             confidence=known,
-            sets=[] if judged is None else judged.names(names),
+            sets=[] if judged is None else judged.names(names.names),
             rejected=[] if judged is None else judged.rejected.tolist(),
             timing_ms={
                 "decode": round(1000 * (encoding - decoding), 2),
@@ -310,94 +239,80 @@ class Serving:
             },
         )
 
-    def _stock(self, name: str, *, wait_seconds: float | None) -> WarmClassifier:
-        known = self.settings.known_backbone(name)
-        if known is None:
-            raise UnknownBackbone(
-                f"There is no backbone {name!r} here. The operator lists backbones in CLIPCITE_BACKBONES."
-            )
-        return self._shared(known, resolve_config(backbone=known).image_size, wait_seconds)
+    def _send(
+        self,
+        pictures: Pictures,
+        network: Network,
+        problems: list[list[Prediction] | BadPicture | None],
+        works: list[Work],
+    ) -> None:
+        """Off to the network, as they are decoded. Adds to `problems` one for each picture, None for a good
+        one. Raises NoReadablePicture."""
+        lane, encode = network.images
+        with self.batcher.coming(lane):
+            for some in pictures.decoded(network.backbone, self.batcher.largest["images"]):
+                problems += [None if isinstance(one, Tensor) else one for one in some]
+                if good := [one for one in some if isinstance(one, Tensor)]:
+                    works.append(self.batcher.submit(lane, encode, torch.stack(good)))
+        if not works:
+            raise NoReadablePicture([problem for problem in problems if isinstance(problem, BadPicture)])
 
-    def _shared(self, name: str, size: int | None, wait_seconds: float | None) -> WarmClassifier:
-        """A backbone as it is: stock, and every adapted model at α = 0."""
-
-        def load() -> WarmClassifier:
-            return WarmClassifier(Classifier(self._backbone(name, size)), shared=True)
-
-        return self._warm.get((STOCK, name, size), load, wait_seconds=wait_seconds)
-
-    def _stock_of(self, name: str, size: int | None) -> WarmClassifier:
-        """For a preview, whose loader may wait."""
-        return self._shared(name, size, None)
-
-    def _adapted(self, row: Model, alpha: float) -> WarmClassifier:
-        if alpha == 0:
-            return self._shared(row.backbone, row.image_size, self.settings.model_load_seconds)
-
-        def load() -> WarmClassifier:
-            backbone = self._backbone(row.backbone, row.image_size)
-            return WarmClassifier(Classifier(backbone, self._weights(row, backbone), alpha), shared=False)
-
-        return self._warm.get((row.id, alpha), load, wait_seconds=self.settings.model_load_seconds)
-
-    @contextmanager
-    def lend(self, row: Model) -> Iterator[tuple[Backbone, Weights]]:
-        """An adapted model in its parts, which nobody changes.
-
-        Raises ModelNotFound, ModelUnavailable, BackboneUnavailable, StorageUnavailable.
-        """
-        with self.backbone(row.backbone, row.image_size) as backbone:
-            yield backbone, self._weights(row, backbone)
-
-    @contextmanager
-    def backbone(self, name: str, image_size: int | None) -> Iterator[Backbone]:
-        """One of the operator's, which nobody changes. Raises BackboneUnavailable."""
-        yield self._backbone(name, image_size)
-
-    def _weights(self, row: Model, backbone: Backbone) -> Weights:
-        self._unavailable.check(row.id)
+    def _encode(self, network: Network, texts: Sequence[Texts]) -> Tensor:
+        """[C, D], a batch of sentences at a time, so that other networks have their turns in between."""
+        sentences = list(dict.fromkeys(sentence for of_class in texts for sentence in of_class))
+        lane, encode = network.texts
+        works: list[Work] = []
         try:
-            manifest = read_manifest(self.blobs.get(row.manifest_key))
-            if manifest.sha256 != row.sha256:
-                raise CorruptWeights("Its manifest is of other weights than were published.")
-            weights = load_weights(self.blobs.get(row.weights_key), manifest, backbone)
-        except (CorruptWeights, BlobNotFound) as error:
-            with self.database.read() as session:
-                if not models.exists(session, row.id):  # deleted since we looked
-                    raise ModelNotFound(row.id) from error
-            raise self._unavailable.refuse(row.id, error) from error
-        self._unavailable.forget(row.id)
-        return weights
+            at_once = self.batcher.largest["texts"]
+            for start in range(0, len(sentences), at_once):
+                with self._tokenizing:
+                    tokens = network.backbone.tokenize(sentences[start : start + at_once])
+                works.append(self.batcher.submit(lane, encode, tokens))
+            return head_of(torch.cat([self._wait(work) for work in works]), sentences, texts)
+        finally:
+            for work in works:
+                self.batcher.withdraw(work)
 
-    def _backbone(self, name: str, image_size: int | None) -> Backbone:
-        """Only called by loaders, which may wait."""
-        with self._backbone_lock:
-            key = (name, image_size)
-            if key not in self._backbones:
-                backbone = load_backbone(
-                    name, cache=self.settings.cache, image_size=image_size, device=self.settings.device
-                )
-                # A model names the size, a recipe may leave it to the network: one and the same.
-                self._backbones[key] = self._backbones.setdefault((name, backbone.image_size), backbone)
-            self._backbones.move_to_end(key)
-            for old in list(self._backbones)[:-BACKBONES]:
-                if old[0] != self.settings.backbone or old[1] != self._default_size:
-                    del self._backbones[old]
-            return self._backbones[key]
+    def _wait(self, work: Work) -> Tensor:
+        return self.batcher.wait(work, self.settings.model_load_seconds)
 
 
-class Busy(ClipCiteError):
-    code = "busy"
-    status = 503
-    retry_after = 5
+def device_type(device: str) -> str:
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(device).type
 
 
-class NoReadablePicture(ClipCiteError):
-    """Every picture of a request is bad; `problems` has the reason of each."""
+def _understood(question: Question, answering: _Answering) -> Names:
+    row = answering.row
+    templates = question.templates
+    if templates is None:
+        templates = tuple(row.templates) if row else resolve_config(backbone=answering.backbone).templates
+    own_texts: Mapping[str, Sequence[str]] = row.texts if row else {}
+    return understood(question.class_names, row.classes if row else (), templates, own_texts)
 
-    code = "bad_pictures"
-    status = 422
 
-    def __init__(self, problems: Sequence[BadPicture]) -> None:
-        super().__init__("None of the pictures can be read; see errors.")
-        self.problems = list(problems)
+def _scores(answering: _Answering, features: Tensor, head: Head, names: Names, balance: float) -> Scores:
+    network = answering.network
+    if answering.preview is not None:
+        similarities, offsets = answering.preview.cosines(features, head.features, names.classes, balance)
+    else:
+        similarities = features @ head.features.T
+        offsets = head.beside(
+            (names.classes, balance), lambda of_names: network.offsets(of_names, names.classes, balance)
+        )
+    return scored(similarities, offsets, network.backbone.logit_scale)
+
+
+def _ranked(
+    scores: Scores, names: Names, kinds: Mapping[str, str], top_k: int | None
+) -> Iterator[list[Prediction]]:
+    """Of each picture the best names, best first."""
+    count = len(names.names)
+    top = scores.probabilities.topk(min(top_k or count, count), dim=-1)
+    best = scores.similarities.gather(1, top.indices)
+    for row in zip(top.values.tolist(), top.indices.tolist(), best.tolist(), strict=True):
+        yield [
+            Prediction(names.names[c], kinds[names.names[c]], probability, similarity)
+            for probability, c, similarity in zip(*row, strict=True)
+        ]

@@ -141,8 +141,8 @@ def test_a_damaged_backbone(make_service: MakeService, tmp_path: Path) -> None:
     weights.write_bytes(b"damaged")
     service = make_service(backbone=name)
     serving = service.app.state.serving
-    load = serving._backbone
-    serving._backbone = lambda *given: (time.sleep(0.1), load(*given))[1]
+    load = serving.networks._load_stock
+    serving.networks._load_stock = lambda *given: (time.sleep(0.1), load(*given))[1]
     with TestClient(service.app, URL) as client:  # with its start, which loads the backbone
         until = time.monotonic() + 10
         while "still being loaded" in (reason := bad_parts(ready(service, 503))["backbone"]):

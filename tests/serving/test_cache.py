@@ -1,10 +1,11 @@
 import random
 import threading
 import time
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
@@ -22,14 +23,12 @@ def cache() -> Iterator[WarmCache[str]]:
 class Loads:
     """A loader that counts, and waits until it is let go."""
 
-    def __init__(self, value: str = "value", *, open: bool = False) -> None:
+    def __init__(self, value: str = "value") -> None:
         self.value = value
         self.count = 0
         self.started = threading.Event()
         self.gate = threading.Event()
         self.error: Exception | None = None
-        if open:
-            self.gate.set()
 
     def __call__(self) -> str:
         self.count += 1
@@ -58,21 +57,28 @@ def at_once(number: int, call: Callable[[], str], meanwhile: Callable[[], None])
         return [answer.result(10) for answer in answers]
 
 
+def get(cache: WarmCache[str], key: str, load: Callable[[], str], wait_seconds: float | None = 10) -> str:
+    with cache.lease(("value", key), load, wait_seconds=wait_seconds) as value:
+        return value
+
+
 def put(cache: WarmCache[str], key: str, value: str) -> None:
-    cache.get(key, lambda: value, wait_seconds=None)
+    get(cache, key, lambda: value)
 
 
-def warm(cache: WarmCache[str], key: str) -> bool:
-    """Whether the key is there; asking changes nothing else than its place."""
-    asked = []
+def warm(cache: WarmCache[str]) -> list[str]:
+    """Least recently used first."""
+    return [str(held.key[1]) for held in cache.held()]
 
-    def load() -> str:
-        asked.append(key)
-        raise KeyError(key)
 
-    with suppress(KeyError):
-        cache.get(key, load, wait_seconds=None)
-    return not asked
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+# --- loading ---
 
 
 def test_one_load_for_many_who_ask_at_once(cache: WarmCache[str]) -> None:
@@ -80,161 +86,238 @@ def test_one_load_for_many_who_ask_at_once(cache: WarmCache[str]) -> None:
 
     def release() -> None:
         assert loads.started.wait(10)
-        time.sleep(0.05)
         loads.gate.set()
 
-    answers = at_once(16, lambda: cache.get("key", loads, wait_seconds=10), release)
-    assert answers == ["value"] * 16
-    assert loads.count == 1
-    assert cache.get("key", loads, wait_seconds=0) == "value"
+    assert at_once(16, lambda: get(cache, "key", loads), release) == ["value"] * 16
+    assert get(cache, "key", loads, 0) == "value"
     assert loads.count == 1
 
 
-def test_other_keys_do_not_wait_for_a_slow_one(cache: WarmCache[str]) -> None:
-    slow = Loads()
-    with pytest.raises(StillLoading):
-        cache.get("slow", slow, wait_seconds=0)
-    assert cache.get("quick", lambda: "q", wait_seconds=5) == "q"
-    slow.gate.set()
-    assert cache.get("slow", slow, wait_seconds=5) == "value"
+def test_others_do_not_wait_for_slow_ones(cache: WarmCache[str]) -> None:
+    slow = [Loads("") for _ in range(5)]
+    for i, loads in enumerate(slow):
+        with pytest.raises(StillLoading):
+            get(cache, f"slow{i}", loads, 0)
+    assert get(cache, "quick", lambda: "q") == "q"
+    for i, loads in enumerate(slow):
+        loads.gate.set()
+        assert get(cache, f"slow{i}", loads) == ""
+        assert loads.count == 1
 
 
 def test_still_loading_and_the_value_later(cache: WarmCache[str]) -> None:
     loads = Loads()
-    started = time.monotonic()
-    with pytest.raises(StillLoading) as caught:
-        cache.get("key", loads, wait_seconds=0.2)
-    assert 0.2 <= time.monotonic() - started < 2
-    assert caught.value.status == 503
-    assert caught.value.code == "model_loading"
-    assert "again" in caught.value.detail
+    with pytest.raises(StillLoading, match="again") as caught:
+        get(cache, "key", loads, 0.05)
+    assert (caught.value.status, caught.value.code) == (503, "model_loading")
     loads.gate.set()
-    assert cache.get("key", loads, wait_seconds=5) == "value"
+    assert get(cache, "key", loads) == "value"
     assert loads.count == 1
 
 
 def test_a_failing_load_fails_for_all_who_wait_and_is_tried_again(cache: WarmCache[str]) -> None:
     loads = Loads()
-    loads.error = RuntimeError("no such file")
+    loads.error = TimeoutError("the hub did not answer")
 
     def release() -> None:
         assert loads.started.wait(10)
-        time.sleep(0.1)
+        time.sleep(0.05)
         loads.gate.set()
 
-    answers = at_once(16, lambda: cache.get("key", loads, wait_seconds=10), release)
-    assert [str(answer) for answer in answers] == ["no such file"] * 16
+    answers = at_once(16, lambda: get(cache, "key", loads), release)
+    assert [str(answer) for answer in answers] == ["the hub did not answer"] * 16
+    assert (cache.bytes, cache.held()) == (0, [])
     tries = loads.count
     loads.error = None
-    assert cache.get("key", loads, wait_seconds=5) == "value"
+    assert get(cache, "key", loads) == "value"
     assert loads.count == tries + 1
 
 
-def test_a_load_that_fails_by_a_timeout_of_its_own_is_a_failure(cache: WarmCache[str]) -> None:
-    loads = Loads(open=True)
-    loads.error = TimeoutError("the hub did not answer")
-    with pytest.raises(TimeoutError, match="the hub did not answer"):
-        cache.get("key", loads, wait_seconds=5)
+def test_a_load_needs_others_in_its_own_thread(cache: WarmCache[str]) -> None:
+    """More of them than there are loaders, each waiting for the same part."""
+
+    def whole() -> str:
+        return get(cache, "part", lambda: "p", None) + "w"
+
+    with ThreadPoolExecutor(20) as pool:
+        assert set(pool.map(lambda i: get(cache, f"whole{i}", whole), range(20))) == {"pw"}
 
 
-def test_the_least_recently_used_goes_first(cache: WarmCache[str]) -> None:
-    put(cache, "a", "4444")
-    put(cache, "b", "4444")
-    put(cache, "a", "not loaded again")
-    put(cache, "c", "4444")
-    assert [key for key in "abc" if warm(cache, key)] == ["a", "c"]
+def test_closed_while_loading() -> None:
+    cache: WarmCache[str] = WarmCache(10, len)
+    loads = Loads()
+    with ThreadPoolExecutor(12) as pool:
+        asked = [pool.submit(get, cache, f"{i}", loads) for i in range(12)]
+        assert loads.started.wait(10)
+        until(lambda: cache.counts("value").misses == 12)
+        cache.close()
+        loads.gate.set()
+        for one in asked:
+            with suppress(StillLoading):
+                assert one.result(10) == "value"
+    with pytest.raises(StillLoading):
+        get(cache, "another", loads)
 
 
-def test_as_many_go_as_the_new_one_needs(cache: WarmCache[str]) -> None:
-    for key in "abcde":
-        put(cache, key, "22")
-    assert all(warm(cache, key) for key in "abcde")
-    put(cache, "f", "55555")
-    assert [key for key in "abcdef" if warm(cache, key)] == ["d", "e", "f"]
+# --- what goes ---
 
 
-def test_the_newest_stays_however_large_it_is(cache: WarmCache[str]) -> None:
+def test_the_least_recently_used_goes_first() -> None:
+    """Against the plain rule, over a long random history."""
+    cache: WarmCache[str] = WarmCache(100, len)
+    plain: OrderedDict[str, int] = OrderedDict()
+    drawn = random.Random(1)
+    sizes = {str(i): drawn.randrange(1, 40) for i in range(30)}
+    try:
+        for _ in range(600):
+            key = drawn.choice(list(sizes))
+            put(cache, key, "x" * sizes[key])
+            plain[key] = sizes[key]
+            plain.move_to_end(key)
+            while sum(plain.values()) > 100:
+                plain.popitem(last=False)
+            assert warm(cache) == list(plain)
+            assert cache.bytes == sum(plain.values())
+        counts = cache.counts("value")
+        assert counts.hits + counts.misses == 600
+        assert counts.loads - counts.dropped == counts.values == len(plain)
+    finally:
+        cache.close()
+
+
+def test_what_is_used_stays_and_is_counted(cache: WarmCache[str]) -> None:
+    with cache.lease(("value", "a"), lambda: "x" * 8, wait_seconds=10) as first:
+        put(cache, "b", "yy")
+        put(cache, "c", "zz")  # b makes room, not a
+        assert warm(cache) == ["a", "c"]
+        assert cache.counts("value").in_use == 1
+    put(cache, "d", "xxx")
+    assert warm(cache) == ["c", "d"]
+    assert first == "x" * 8
+
+
+def test_what_is_larger_than_the_budget_goes_with_its_user(cache: WarmCache[str]) -> None:
     put(cache, "a", "1")
-    put(cache, "huge", "x" * 1_000)
-    assert warm(cache, "huge")
-    assert not warm(cache, "a")
+    with cache.lease(("value", "huge"), lambda: "x" * 1_000, wait_seconds=10):
+        assert cache.bytes == 1_000
+        assert warm(cache) == ["huge"]
+    assert cache.bytes == 0
     put(cache, "b", "1")
-    assert warm(cache, "b")
-    assert not warm(cache, "huge")
+    assert warm(cache) == ["b"]
 
 
-def test_what_costs_nothing_stays_beside_what_does(cache: WarmCache[str]) -> None:
-    put(cache, "shared", "")
-    put(cache, "a", "x" * 10)
-    assert warm(cache, "shared")
-    assert warm(cache, "a")
+def test_a_load_waits_for_room(cache: WarmCache[str]) -> None:
+    """Beside what others use; alone it always begins."""
+    loads = Loads("y" * 6)
+    loads.gate.set()
+
+    def ask(wait: float) -> str:
+        with cache.lease(("value", "b"), loads, wait_seconds=wait, expected_bytes=6) as value:
+            return value
+
+    with cache.lease(("value", "a"), lambda: "x" * 6, wait_seconds=10, expected_bytes=6):
+        with pytest.raises(StillLoading):
+            ask(0.05)
+        assert (loads.count, cache.bytes) == (0, 6)
+    assert ask(10) == "y" * 6
+    assert warm(cache) == ["b"]
 
 
-def test_drop(cache: WarmCache[str]) -> None:
-    for key in ("one/0.1", "one/0.5", "two/0.5"):
-        put(cache, key, "v")
-    held = cache.get("one/0.5", lambda: "?", wait_seconds=None)
-    cache.drop(lambda key: str(key).startswith("one/"))
-    assert not warm(cache, "one/0.1")
-    assert not warm(cache, "one/0.5")
-    assert warm(cache, "two/0.5")
-    assert held == "v"  # in the hands of those who use it
+def test_pinned_values_stay_and_keep_nobody_out(cache: WarmCache[str]) -> None:
+    with cache.lease(("value", "pinned"), lambda: "x" * 9, wait_seconds=None, pin=True):
+        for key in "abc":
+            put(cache, key, "yyy")
+        (held,) = cache.held()
+        assert (held.key[1], held.pinned, held.users) == ("pinned", True, 1)
+    put(cache, "d", "y" * 9)
+    assert warm(cache) == ["d"]
 
 
-def test_threads_that_ask_for_everything_at_random(cache: WarmCache[str]) -> None:
-    """Whatever is loaded, dropped or evicted meanwhile: everyone gets the value of the key asked for."""
-    wrong = []
+def test_touch(cache: WarmCache[str]) -> None:
+    for key in "abc":
+        put(cache, key, "xxx")
+    cache.touch(("value", "a"))
+    cache.touch(("value", "nothing"))
+    put(cache, "d", "xxx")
+    assert warm(cache) == ["c", "a", "d"]
 
-    def ask(seed: int) -> None:
-        for step in range(200):
-            key = str((seed * 31 + step * 17) % 12)
-            if step % 20 == 0:
-                cache.drop(lambda other, key=key: other == key)
-            value = cache.get(key, lambda key=key: key * 3, wait_seconds=10)
-            if value != key * 3:
-                wrong.append((key, value))
 
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(ask, range(8)))
-    assert wrong == []
+# --- forgetting ---
+
+
+def test_forgotten_values_go_with_their_users() -> None:
+    gone: list[str] = []
+    cache: WarmCache[str] = WarmCache(10, len, on_drop=gone.append)
+    try:
+        put(cache, "one", "1")
+        put(cache, "two", "22")
+        with cache.lease(("value", "two"), lambda: "?", wait_seconds=10) as held:
+            cache.forget(lambda key: True)
+            assert (gone, cache.bytes) == (["1"], 2)
+            put(cache, "two", "new")  # loaded anew beside it
+            assert (held, cache.bytes) == ("22", 5)
+        assert (gone, cache.bytes) == (["1", "22"], 3)
+    finally:
+        cache.close()
+
+
+def test_forgotten_while_it_is_loaded(cache: WarmCache[str]) -> None:
+    loads = Loads()
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(get, cache, "key", loads)
+        assert loads.started.wait(10)
+        cache.forget(lambda key: True)
+        loads.gate.set()
+        assert asked.result(10) == "value"  # for who waited for it
+    until(lambda: cache.bytes == 0)
+    assert cache.held() == []
+
+
+# --- everything at once ---
 
 
 def test_a_thousand_models_where_twenty_fit() -> None:
-    """Asked for as people do, a few often and most hardly ever (Zipf), by eight at once."""
-    cache: WarmCache[str] = WarmCache(20, len)
-    loading: Counter[str] = Counter()
-    twice: list[str] = []
+    """Asked for as people do, a few often and most hardly ever (Zipf), by eight at once, while some are
+    forgotten: everyone gets what they asked for, and the bytes stay within the budget."""
     most = 0
     lock = threading.Lock()
+    alive: Counter[str] = Counter()
+
+    def drop(value: str) -> None:
+        with lock:
+            alive[value] -= 1
+
+    cache: WarmCache[str] = WarmCache(20, lambda value: 1, on_drop=drop)
+    wrong: list[Any] = []
 
     def ask(seed: int) -> None:
         nonlocal most
         drawn = random.Random(seed)
-        for _ in range(500):
+        for step in range(300):
             key = str(min(999, int(drawn.paretovariate(0.6))))
 
             def load(key: str = key) -> str:
+                time.sleep(0.0003)
                 with lock:
-                    loading[key] += 1
-                    if loading[key] > 1:
-                        twice.append(key)
-                time.sleep(0.0005)
-                with lock:
-                    loading[key] -= 1
-                return "x"
+                    alive[key] += 1
+                return key
 
-            assert cache.get(key, load, wait_seconds=10) == "x"
-            with lock:
-                most = max(most, cache.counts().bytes)
+            with cache.lease(("value", key), load, wait_seconds=10, expected_bytes=1) as value:
+                wrong.extend([key, value] * (value != key))
+                with lock:
+                    most = max(most, cache.bytes)
+            if step % 50 == 49:
+                cache.forget(lambda other, key=key: other[1] == key)  # type: ignore[misc]
 
     try:
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(ask, range(8)))
-        counts = cache.counts()
+        counts = cache.counts("value")
+        assert wrong == []
+        assert most <= 20
+        assert cache.bytes == counts.values == alive.total() <= 20
+        assert counts.in_use == 0
+        assert counts.hits > 600
+        assert 100 < counts.loads <= counts.misses
     finally:
         cache.close()
-    assert len(loading) > 200  # far more than fit
-    assert twice == []  # nobody loads what another is loading
-    assert most <= 20
-    assert counts.loads < counts.misses <= counts.loads * 8
-    assert counts.hits > 1_500

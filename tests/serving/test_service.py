@@ -23,10 +23,12 @@ from core.clip.delta import whole
 from core.clip.errors import BackboneUnavailable, BadPicture, UnknownBackbone
 from core.clip.images import open_picture
 from core.clip.weights import Weights
-from core.serving import service as serving_service
+from core.serving import networks as serving_networks
+from core.serving.answer import Answer, ClassName, NoReadablePicture, Question
 from core.serving.cache import StillLoading
+from core.serving.networks import Content
 from core.serving.references import look_up
-from core.serving.service import Answer, ClassName, NoReadablePicture, Serving
+from core.serving.service import Serving
 from core.serving.unavailable import ModelUnavailable, Unavailable
 from core.settings import Settings
 from core.store import models
@@ -54,14 +56,14 @@ class World:
         self.serving = Serving(self.settings, self.database, self.blobs)
         self.loads: list[str] = []
         self.sentences: list[str] = []
-        real = serving_service.load_backbone
+        real = serving_networks.load_backbone
 
         def load(name: str, **options: Any) -> Backbone:
             self.loads.append(name)
             loaded = real(name, **options)
             return dataclasses.replace(loaded, tokenize=self.counting(loaded.tokenize))
 
-        monkeypatch.setattr(serving_service, "load_backbone", load)
+        monkeypatch.setattr(serving_networks, "load_backbone", load)
 
     def counting(self, tokenize: Callable[[Sequence[str]], Tensor]) -> Callable[[Sequence[str]], Tensor]:
         def counted(sentences: Sequence[str]) -> Tensor:
@@ -76,7 +78,10 @@ class World:
     def ask(self, names: Sequence[str | ClassName] = NAMES, **options: Any) -> Answer:
         given = [name if isinstance(name, ClassName) else ClassName(name) for name in names]
         (model,) = look_up(self.database, [options.pop("model", STOCK)], owner=DEFAULT_OWNER)
-        return self.serving.classify(options.pop("pictures", PICTURES), given, model=model, **options)
+        templates = options.pop("templates", None)
+        options["templates"] = None if templates is None else tuple(templates)
+        pictures = options.pop("pictures", PICTURES)
+        return self.serving.classify(pictures, Question(tuple(given), **options), model=model)
 
     def close(self) -> None:
         self.serving.close()
@@ -247,11 +252,17 @@ def test_each_alpha_has_texts_of_its_own(world: World) -> None:
     assert exactly(world.ask(model=model, alpha=0.5)) == at_half
 
 
-def test_remembered_texts_have_a_limit(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("core.serving.warm.TEXT_FEATURES", 2)
-    first = world.ask()
-    assert_close(in_order(world.ask()), in_order(first))
-    assert len(world.sentences) > len(NAMES)  # the first ones were forgotten and encoded again
+def test_remembered_texts_have_a_limit(
+    backbone: Backbone, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(backbone, data, monkeypatch, text_cache_bytes=1_500)
+    try:
+        first = world.ask()
+        assert_close(in_order(world.ask()), in_order(first))
+        assert len(world.sentences) > len(NAMES)  # the first ones were forgotten and encoded again
+        assert world.serving.texts.counts().bytes <= 1_500
+    finally:
+        world.close()
 
 
 def test_whose_texts_are_read(world: World) -> None:
@@ -280,8 +291,9 @@ def test_kinds_go_by_case_folding(world: World) -> None:
 
 def test_a_backbone_is_loaded_once_for_everyone(world: World) -> None:
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: exactly(world.ask()), range(8)))
-    assert all(answer == answers[0] for answer in answers)
+        answers = list(pool.map(lambda _: in_order(world.ask()), range(8)))
+    for answer in answers:
+        assert_close(answer, answers[0])
     assert world.loads == [world.backbone.name]
 
 
@@ -313,23 +325,26 @@ def test_many_alphas_stay_within_the_budget(
         first = exactly(world.ask(model=model, alpha=0.01))
         for percent in range(2, 12):
             world.ask(model=model, alpha=percent / 100)
-        warm = world.serving._warm._warm
-        assert sum(value.bytes for value in warm.values()) <= 3 * size
+        assert 2 * size < world.serving.networks.warm.bytes <= 3 * size
         assert exactly(world.ask(model=model, alpha=0.01)) == first
     finally:
         world.close()
 
 
-def test_forget_and_requests_under_way(world: World) -> None:
-    model = world.publish()
+def test_forget(world: World) -> None:
+    model, other = (world.publish(theta_1=moved(world.backbone, seed)) for seed in (1, 2))
     world.ask(model=model, alpha=0.2)
     world.ask(model=model, alpha=0.4)
-    other = world.publish()
     expected = exactly(world.ask(model=other))
     world.serving.forget(model)
-    keys = list(world.serving._warm._warm)
-    assert all(key[0] != model for key in keys)
+    assert {held.key[1] for held in world.serving.networks.warm.held()} == {content_of(world, other)}
+    assert world.serving.texts.counts().rows == len(NAMES)
     assert exactly(world.ask(model=other)) == expected
+
+
+def content_of(world: World, model: str) -> Content:
+    with world.database.read() as session:
+        return Content.of(models.get(session, model, owner=DEFAULT_OWNER))
 
 
 def test_unknown_names(world: World, tmp_path: Path) -> None:
@@ -355,12 +370,12 @@ def weights_of(world: World, model: str) -> Path:
 @pytest.fixture
 def impatient(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     """Each request is a new try."""
-    monkeypatch.setattr(world.serving, "_unavailable", Unavailable(again_seconds=0))
+    monkeypatch.setattr(world.serving.networks, "unavailable", Unavailable(again_seconds=0))
     return world
 
 
 def test_a_flipped_bit_is_never_served(impatient: World) -> None:
-    model, good = impatient.publish(), impatient.publish()
+    model, good = (impatient.publish(theta_1=moved(impatient.backbone, seed)) for seed in (1, 2))
     path = weights_of(impatient, model)
     content = path.read_bytes()
     for position in [0, 9, 100, len(content) // 2, len(content) - 1]:
@@ -373,7 +388,7 @@ def test_a_flipped_bit_is_never_served(impatient: World) -> None:
     impatient.ask()
     path.write_bytes(content)
     impatient.ask(model=model)  # repaired by the operator: no restart is needed
-    assert impatient.serving.unavailable_models() == 0
+    assert impatient.serving.networks.unavailable.count() == 0
 
 
 def test_a_damaged_manifest(impatient: World) -> None:
@@ -396,7 +411,7 @@ def test_a_missing_file_is_looked_for_once_while_the_others_are_served(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One of six models loses its file under load."""
-    good, bad = [world.publish() for _ in range(5)], world.publish()
+    *good, bad = (world.publish(theta_1=moved(world.backbone, seed)) for seed in range(6))
     weights_of(world, bad).unlink()
     looked: list[str] = []
     get = world.blobs.get
@@ -420,9 +435,9 @@ def test_a_missing_file_is_looked_for_once_while_the_others_are_served(
     assert [answer for answer in answers if answer != "ok"] == [f"{bad}: backup"] * 8
     assert len([key for key in looked if bad in key and "weights" in key]) == 1
     assert [r.message for r in caplog.records if r.levelname == "ERROR" and bad in r.message]
-    assert world.serving.unavailable_models() == 1
+    assert world.serving.networks.unavailable.count() == 1
     world.serving.forget(bad)
-    assert world.serving.unavailable_models() == 0
+    assert world.serving.networks.unavailable.count() == 0
 
 
 def test_a_storage_that_is_away_is_asked_again_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -443,7 +458,7 @@ def test_a_backbone_that_is_gone(world: World, monkeypatch: pytest.MonkeyPatch) 
         raise BackboneUnavailable("gone")
 
     with monkeypatch.context() as patch:
-        patch.setattr(serving_service, "load_backbone", gone)
+        patch.setattr(serving_networks, "load_backbone", gone)
         with pytest.raises(BackboneUnavailable):
             world.ask()
     world.ask()

@@ -61,6 +61,7 @@ def lay_out(folder: Path, backbone: str, *, checkpoint_seconds: float = 3600, **
         max_picture_pixels=10_000,
         checkpoint_seconds=checkpoint_seconds,
         deadline_seconds=PATIENCE,
+        serving_reserve_bytes=0,
     )
     (folder / TASK).write_text(json.dumps(asdict(task)))
     return folder

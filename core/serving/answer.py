@@ -1,0 +1,70 @@
+"""What POST /classify asks for, and what it is told."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from core.clip.balance import NEW_NAMES_BALANCE
+from core.clip.confidence import Confidence
+from core.clip.errors import BadPicture, ClipCiteError
+
+
+@dataclass(frozen=True)
+class ClassName:
+    name: str
+    texts: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Question:
+    """About every picture, whatever the model."""
+
+    class_names: tuple[ClassName, ...]
+    alpha: float | None = None
+    """As likewise `templates`: None is the model's."""
+    templates: tuple[str, ...] | None = None
+    new_names_balance: float = NEW_NAMES_BALANCE
+    top_k: int | None = None
+    coverage: float | None = None
+    reject: bool = False
+
+
+@dataclass(frozen=True)
+class Prediction:
+    class_name: str
+    kind: str
+    """`trained` or `new`, for this model."""
+    probability: float
+    similarity: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    model: str
+    preview: bool
+    """It comes from the pictures of a job that has no model."""
+    backbone: str
+    alpha: float
+    kinds: dict[str, str]
+    offsets: dict[str, float]
+    """What was taken off the cosines of each name before the softmax."""
+    results: list[list[Prediction] | BadPicture]
+    """For each picture its best classes, best first, or why it can't be read."""
+    confidence: Confidence | None
+    """With it the probabilities are calibrated; None where nothing is known."""
+    sets: list[list[str]]
+    """With confidence, for each picture that can be read: the names among which the true one is as often as
+    was asked for, best first."""
+    rejected: list[bool]
+    """Likewise: whether it looks like none of the names."""
+    timing_ms: dict[str, float]
+
+
+class NoReadablePicture(ClipCiteError):
+    """Every picture of a request is bad; `problems` has the reason of each."""
+
+    code = "bad_pictures"
+    status = 422
+
+    def __init__(self, problems: Sequence[BadPicture]) -> None:
+        super().__init__("None of the pictures can be read; see errors.")
+        self.problems = list(problems)

@@ -1,0 +1,78 @@
+"""How much may be waited for at once. Who comes then is told to come again: a queue never grows."""
+
+import math
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from core.clip.errors import ClipCiteError
+
+Model = tuple[str, str]
+"""Whose, and how it was asked for."""
+SOONEST, LATEST = 1, 30  # seconds after which to ask again
+
+
+class Busy(ClipCiteError):
+    code = "busy"
+    status = 503
+
+    def __init__(self, detail: str, retry_after: int = 5) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
+class Gate:
+    """At most so many pictures are inside, and at most half of them for one and the same model: a flood of
+    requests for one leaves room for the others. A request is let in whole, and alone it always is."""
+
+    def __init__(self, most: int, seconds_to_wait: Callable[[], float]) -> None:
+        self.most = most
+        self._seconds_to_wait = seconds_to_wait
+        self._lock = threading.Lock()
+        self._inside: Counter[Model] = Counter()
+        self._refused = 0
+
+    def check(self) -> None:
+        """Raises Busy if nothing at all would be let in now."""
+        with self._lock:
+            full = self._inside.total() >= self.most
+            self._refused += full
+        if full:
+            self._refuse()
+
+    @contextmanager
+    def inside(self, costs: Counter[Model]) -> Iterator[None]:
+        """`costs`: pictures, by model. Raises Busy."""
+        with self._lock:
+            full = self._inside.total() > 0 and self._inside.total() + costs.total() > self.most
+            flood = any(
+                self._inside[model] and self._inside[model] + cost > max(1, self.most // 2)
+                for model, cost in costs.items()
+            )
+            if full or flood:
+                self._refused += 1
+            else:
+                self._inside.update(costs)
+        if full or flood:
+            self._refuse()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside.subtract(costs)
+                self._inside += Counter()  # drops those at 0
+
+    @property
+    def pictures(self) -> int:
+        with self._lock:
+            return self._inside.total()
+
+    @property
+    def refused(self) -> int:
+        with self._lock:
+            return self._refused
+
+    def _refuse(self) -> None:
+        wait = min(max(math.ceil(self._seconds_to_wait()), SOONEST), LATEST)
+        raise Busy(f"Too many classifications are waiting. Ask again in {wait} s.", wait)

@@ -1,0 +1,95 @@
+"""A network as it serves: at one α, with what it costs."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from core.clip.backbone import Backbone, tower_parameters, with_parameters
+from core.clip.balance import name_offsets
+from core.clip.weights import Weights
+from core.clip.zero_shot import encode_images, encode_tokens
+from core.serving.batches import Encode, Lane
+
+
+@dataclass(frozen=True)
+class Network:
+    """Pictures and texts to features, which are normalised, fp32 and on the CPU whatever the device."""
+
+    key: str
+    """Of the content and α: networks with the same key give the same features."""
+    backbone: Backbone
+    model: nn.Module
+    shots: tuple[Tensor, Tensor] | None
+    """Features [N, D] and labels [N] of what a model keeps of its pictures."""
+    bytes: int
+    """Of what it does not share with its backbone."""
+    release: Callable[[], None] = field(default=lambda: None, compare=False)
+    """Gives back what it stands on."""
+
+    @property
+    def precision(self) -> str:
+        return str(next(self.model.parameters()).dtype).removeprefix("torch.")
+
+    @property
+    def images(self) -> tuple[Lane, Encode]:
+        """Where its pictures wait, and what becomes of them."""
+        return (self.key, "images"), self.encode_images
+
+    @property
+    def texts(self) -> tuple[Lane, Encode]:
+        return (self.key, "texts"), self.encode_tokens
+
+    @torch.inference_mode()
+    def encode_images(self, pixels: Tensor) -> Tensor:
+        """[N, 3, S, S] to [N, D]."""
+        return encode_images(self.model, pixels.to(self.backbone.device)).cpu()
+
+    @torch.inference_mode()
+    def encode_tokens(self, tokens: Tensor) -> Tensor:
+        """Token ids [N, L] to [N, D]."""
+        return encode_tokens(self.model, tokens.to(self.backbone.device)).cpu()
+
+    def offsets(self, head: Tensor, classes: Sequence[int], balance: float) -> Tensor:
+        """What is to be taken off the cosines of each name, [C], see `core.clip.balance`."""
+        if self.shots is None:
+            return head.new_zeros(len(head))
+        return name_offsets(*self.shots, head, classes, balance)
+
+
+def stock_network(key: str, backbone: Backbone) -> Network:
+    """The backbone as it is."""
+    model = serving_form(backbone.model, backbone)
+    return Network(key, backbone, model, None, own_bytes(model, backbone))
+
+
+def adapted_network(key: str, backbone: Backbone, weights: Weights, alpha: float) -> Network:
+    """θ(α) on the backbone that it shares all else with; α is not 0."""
+    theta = weights.theta(tower_parameters(backbone.model), alpha)
+    model = serving_form(with_parameters(backbone, theta), backbone)
+    shots = None
+    if weights.shots is not None:
+        shots = weights.shots.at(alpha), weights.shots.labels
+    kept = sum(tensor.nbytes for tensor in shots or ())
+    return Network(key, backbone, model, shots, own_bytes(model, backbone) + kept)
+
+
+def serving_form(model: nn.Module, backbone: Backbone) -> nn.Module:
+    """The one place where a network becomes what answers: the same function, in the form that is fastest.
+    `model` may share tensors with the backbone, which nobody changes."""
+    return model
+
+
+def own_bytes(model: nn.Module, backbone: Backbone) -> int:
+    """Memory of the tensors that are not the backbone's."""
+    shared = _storages(backbone.model)
+    return sum(size for place, size in _storages(model).items() if place not in shared)
+
+
+def _storages(model: Any) -> dict[int, int]:
+    """Address and size of the memory behind each tensor, once."""
+    storages = (t.untyped_storage() for t in chain(model.parameters(), model.buffers()))
+    return {storage.data_ptr(): storage.nbytes() for storage in storages}
