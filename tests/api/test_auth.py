@@ -38,6 +38,7 @@ ROUTES = [
     ("DELETE", "/models/shoes/aliases/prod"),
     ("POST", "/classify"),
     ("GET", "/metrics"),
+    ("GET", "/runtime"),
 ]
 OPEN = {"/", "/healthz", "/readyz", "/docs", "/openapi.json"}
 

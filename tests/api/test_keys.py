@@ -138,6 +138,7 @@ SCOPES_OF_ROUTES = {
     ("DELETE", "/models/shoes/aliases/prod"): {"adapt"},
     ("POST", "/classify"): {"classify"},
     ("GET", "/metrics"): {"admin"},
+    ("GET", "/runtime"): {"admin"},
 }
 
 

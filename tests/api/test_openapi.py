@@ -95,6 +95,7 @@ OPERATIONS = [
     "GET /healthz",
     "GET /readyz",
     "GET /metrics",
+    "GET /runtime",
 ]
 
 
@@ -129,6 +130,7 @@ def test_schemathesis(shared: Service, api: Any, name: str, mode: GenerationMode
 
 def test_metrics_fit_the_document(shared: Service, api: Any) -> None:
     fits(api, "GET", "/metrics", shared.client.get("/metrics"))
+    fits(api, "GET", "/runtime", shared.client.get("/runtime"))
 
 
 def send(service: Service, case: schemathesis.Case) -> Any:
