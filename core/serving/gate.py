@@ -3,7 +3,7 @@
 import math
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from core.clip.errors import ClipCiteError
@@ -42,10 +42,10 @@ class Gate:
             self._refuse()
 
     @contextmanager
-    def inside(self, costs: Counter[Model]) -> Iterator[None]:
+    def inside(self, costs: Mapping[Model, int]) -> Iterator[None]:
         """`costs`: pictures, by model. Raises Busy."""
         with self._lock:
-            full = self._inside.total() > 0 and self._inside.total() + costs.total() > self.most
+            full = self._inside.total() > 0 and self._inside.total() + sum(costs.values()) > self.most
             flood = any(
                 self._inside[model] and self._inside[model] + cost > max(1, self.most // 2)
                 for model, cost in costs.items()

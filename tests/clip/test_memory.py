@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from core.clip.backbone import Backbone
 from core.clip.config import AdaptConfig
 from core.clip.errors import OutOfMemory
-from core.clip.memory import PartSize, is_out_of_memory
+from core.clip.memory import PartSize, is_out_of_memory, leave_memory, share_without
 from core.clip.trainer import fine_tune
 from tests.clip.recorder import Recorder, same_bits, watch
 
@@ -142,3 +143,22 @@ def test_on_a_gpu(tiny: Backbone) -> None:
     theta_1 = train(small(replace(tiny, model=model), 4), reporter)
     assert [code for code, _ in reporter.warnings] == ["images_at_once_reduced"] * 2
     assert all(torch.isfinite(tensor).all() for tensor in theta_1.values())
+
+
+def test_a_training_leaves_memory() -> None:
+    assert share_without(20, 80) == 0.75
+    assert share_without(0, 80) == 1.0
+    assert share_without(90, 80) == 0.0
+    leave_memory(torch.device("cpu"), 10**12)  # which has none of its own
+
+
+def test_a_training_on_a_gpu_leaves_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What torch is told; what it makes of it needs a GPU."""
+    told: list[Any] = []
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=8_000)
+    )
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda *given: told.append(given))
+    leave_memory(torch.device("cuda:1"), 2_000)
+    leave_memory(torch.device("cuda:1"), 0)
+    assert told == [(0.75, torch.device("cuda:1"))]

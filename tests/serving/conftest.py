@@ -1,9 +1,13 @@
 """A tiny real network on disk, loaded once, and a data folder with a migrated database."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from core.clip.backbone import Backbone
+from tests.serving.world import World
 
 
 @pytest.fixture
@@ -12,3 +16,10 @@ def data(tmp_path: Path, migrated: Path) -> Path:
     folder.mkdir()
     shutil.copy(migrated, folder / "clipcite.db")
     return folder
+
+
+@pytest.fixture
+def world(backbone: Backbone, data: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    world = World(backbone, data, monkeypatch)
+    yield world
+    world.close()

@@ -3,7 +3,6 @@
 import copy
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
@@ -24,93 +23,17 @@ from core.clip.errors import BackboneUnavailable, BadPicture, UnknownBackbone
 from core.clip.images import open_picture
 from core.clip.weights import Weights
 from core.serving import networks as serving_networks
-from core.serving.answer import Answer, ClassName, NoReadablePicture, Question
+from core.serving.answer import ClassName, NoReadablePicture
 from core.serving.cache import StillLoading
-from core.serving.networks import Content
-from core.serving.references import look_up
-from core.serving.service import Serving
 from core.serving.unavailable import ModelUnavailable, Unavailable
-from core.settings import Settings
 from core.store import models
-from core.store.blobs import Blobs
 from core.store.errors import ModelNotFound, StorageUnavailable
-from core.store.names import STOCK
 from core.store.owners import DEFAULT_OWNER
-from core.store.session import Database
 from tests.inputs import crafted
 from tests.serving.adapted import CLASSES, moved, publish_model
+from tests.serving.world import NAMES, PICTURES, World, assert_close, content_of, exactly, in_order, numbers
 
-PICTURES = [crafted.jpeg(1), crafted.png(2, 64, 48), crafted.jpeg(3, 33, 90)]
-NAMES = ["red fox", "badger", "a tree {with} braces", "фокс 🦊"]
 TEMPLATES = ["a photo of a {}.", "a blurry {}"]
-
-
-class World:
-    """A Serving on a migrated database, and what its loaders and its tokenizer were asked for."""
-
-    def __init__(self, backbone: Backbone, data: Path, monkeypatch: pytest.MonkeyPatch, **given: Any) -> None:
-        self.backbone = backbone
-        self.settings = Settings(data=data, backbone=backbone.name, cache=data / "cache", **given)
-        self.database = Database(self.settings.sqlalchemy_url())
-        self.blobs = Blobs(self.settings.blobs_url())
-        self.serving = Serving(self.settings, self.database, self.blobs)
-        self.loads: list[str] = []
-        self.sentences: list[str] = []
-        real = serving_networks.load_backbone
-
-        def load(name: str, **options: Any) -> Backbone:
-            self.loads.append(name)
-            loaded = real(name, **options)
-            return dataclasses.replace(loaded, tokenize=self.counting(loaded.tokenize))
-
-        monkeypatch.setattr(serving_networks, "load_backbone", load)
-
-    def counting(self, tokenize: Callable[[Sequence[str]], Tensor]) -> Callable[[Sequence[str]], Tensor]:
-        def counted(sentences: Sequence[str]) -> Tensor:
-            self.sentences += sentences
-            return tokenize(sentences)
-
-        return counted
-
-    def publish(self, **given: Any) -> str:
-        return publish_model(self.database, self.blobs, self.backbone, **given)
-
-    def ask(self, names: Sequence[str | ClassName] = NAMES, **options: Any) -> Answer:
-        given = [name if isinstance(name, ClassName) else ClassName(name) for name in names]
-        (model,) = look_up(self.database, [options.pop("model", STOCK)], owner=DEFAULT_OWNER)
-        templates = options.pop("templates", None)
-        options["templates"] = None if templates is None else tuple(templates)
-        pictures = options.pop("pictures", PICTURES)
-        return self.serving.classify(pictures, Question(tuple(given), **options), model=model)
-
-    def close(self) -> None:
-        self.serving.close()
-        self.database.close()
-
-
-@pytest.fixture
-def world(backbone: Backbone, data: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    world = World(backbone, data, monkeypatch)
-    yield world
-    world.close()
-
-
-def numbers(answer: Answer) -> list[dict[str, tuple[float, float]]]:
-    """For each picture: class name to (probability, similarity)."""
-    found = []
-    for result in answer.results:
-        assert not isinstance(result, BadPicture)
-        found.append({p.class_name: (p.probability, p.similarity) for p in result})
-    return found
-
-
-def exactly(answer: Answer) -> list[list[tuple[str, float, float]]]:
-    """Names and numbers, to the bit and in their order."""
-    found = []
-    for result in answer.results:
-        assert not isinstance(result, BadPicture)
-        found.append([(p.class_name, p.probability, p.similarity) for p in result])
-    return found
 
 
 @torch.no_grad()
@@ -140,15 +63,6 @@ def plain_numbers(
             }
         )
     return found
-
-
-def assert_close(
-    one: list[dict[str, tuple[float, float]]], other: list[dict[str, tuple[float, float]]]
-) -> None:
-    assert [row.keys() for row in one] == [row.keys() for row in other]
-    for a, b in zip(one, other, strict=True):
-        for name in a:
-            assert a[name] == pytest.approx(b[name], abs=2e-5), name
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
@@ -235,10 +149,6 @@ def test_texts_are_encoded_once(world: World) -> None:
     assert_close([{name: row[name] for name in NAMES} for row in turned], in_order(first))
     world.ask([*NAMES, "one more"], model=model)
     assert world.sentences == ["a photo of a one more."]
-
-
-def in_order(answer: Answer) -> list[dict[str, tuple[float, float]]]:
-    return [{name: row[name] for name in NAMES} for row in numbers(answer)]
 
 
 def test_each_alpha_has_texts_of_its_own(world: World) -> None:
@@ -340,11 +250,6 @@ def test_forget(world: World) -> None:
     assert {held.key[1] for held in world.serving.networks.warm.held()} == {content_of(world, other)}
     assert world.serving.texts.counts().rows == len(NAMES)
     assert exactly(world.ask(model=other)) == expected
-
-
-def content_of(world: World, model: str) -> Content:
-    with world.database.read() as session:
-        return Content.of(models.get(session, model, owner=DEFAULT_OWNER))
 
 
 def test_unknown_names(world: World, tmp_path: Path) -> None:

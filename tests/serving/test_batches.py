@@ -1,0 +1,179 @@
+"""The compute thread, with a network that adds one and can be held up."""
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from torch import Tensor
+
+from core.serving.batches import Batcher, Work
+from core.serving.gate import Busy, Gate
+
+
+class Slow:
+    """Computes when it is let; remembers the batches."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.gate.set()
+        self.begun = threading.Event()
+        self.batches: list[list[float]] = []
+        self.error: Exception | None = None
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        self.begun.set()
+        assert self.gate.wait(10)
+        if self.error is not None:
+            raise self.error
+        self.batches.append(rows[:, 0].tolist())
+        return rows + 1
+
+
+@pytest.fixture
+def batcher() -> Iterator[Batcher]:
+    batcher = Batcher({"images": 4, "texts": 2})
+    yield batcher
+    batcher.close()
+
+
+def rows(*values: float, width: int = 2) -> Tensor:
+    return torch.tensor(values)[:, None].expand(-1, width).clone()
+
+
+def held_up(batcher: Batcher, network: Slow) -> Work:
+    """From now on everything waits, until the gate opens."""
+    network.gate.clear()
+    network.begun.clear()
+    work = batcher.submit(("blocker", "images"), network, rows(-1))
+    assert network.begun.wait(10)
+    return work
+
+
+def test_what_goes_in_together_comes_out_apart(batcher: Batcher) -> None:
+    network = Slow()
+    held_up(batcher, network)
+    works = [batcher.submit(("a", "images"), network, rows(*range(i, i + 1 + i % 3))) for i in range(8)]
+    network.gate.set()
+    for i, work in enumerate(works):
+        assert torch.equal(batcher.wait(work, 10), rows(*range(i, i + 1 + i % 3)) + 1)
+    assert all(len(batch) == 4 for batch in network.batches[1:-1])  # full as long as there is enough
+    counts = batcher.counts()
+    assert counts.waiting == {"images": 0, "texts": 0}
+    assert counts.rows["images"] == 1 + sum(1 + i % 3 for i in range(8))
+    assert counts.batches["images"] == sum(counts.sizes.values()) == len(network.batches)
+    assert set(counts.sizes) <= {1, 2, 4}
+
+
+def test_a_lone_request_does_not_wait(batcher: Batcher) -> None:
+    network = Slow()
+    for i in range(5):
+        assert torch.equal(batcher.wait(batcher.submit(("a", "images"), network, rows(i)), 10), rows(i + 1))
+    assert network.batches == [[i] for i in range(5)]
+
+
+def test_every_network_has_its_turn(batcher: Batcher) -> None:
+    """However many ask for the first one: the others come after one batch of it each."""
+    network = Slow()
+    held_up(batcher, network)
+    flood = [batcher.submit(("flood", "images"), network, rows(1, 1)) for _ in range(20)]
+    others = [batcher.submit((str(i), "images"), network, rows(i)) for i in (2, 3)]
+    texts = [batcher.submit(("2", "texts"), network, rows(9, 9, 9)) for _ in range(2)]
+    network.gate.set()
+    for work in (*flood, *others, *texts):
+        batcher.wait(work, 10)
+    ones, nines = [1.0] * 4, [9.0] * 2
+    assert network.batches[1:8] == [ones, [2.0], [3.0], nines, ones, nines, ones]
+
+
+def test_rows_of_another_shape_go_by_themselves(batcher: Batcher) -> None:
+    network = Slow()
+    held_up(batcher, network)
+    works = [batcher.submit(("a", "texts"), network, rows(i, width=2 + i // 2)) for i in range(4)]
+    network.gate.set()
+    for i, work in enumerate(works):
+        assert torch.equal(batcher.wait(work, 10), rows(i + 1, width=2 + i // 2))
+    assert network.batches[1:] == [[0, 1], [2, 3]]
+
+
+def test_who_waits_too_long_is_told_so_and_leaves_nothing(batcher: Batcher) -> None:
+    network = Slow()
+    first = held_up(batcher, network)
+    late = batcher.submit(("a", "images"), network, rows(5))
+    with pytest.raises(Busy, match="Ask again"):
+        batcher.wait(late, 0.02)
+    assert batcher.counts().waiting["images"] == 0
+    with ThreadPoolExecutor(1) as pool:
+        begun = pool.submit(batcher.wait, first, 0.02)  # what is begun is waited for
+        time.sleep(0.05)
+        network.gate.set()
+        assert torch.equal(begun.result(10), rows(0))
+    assert network.batches == [[-1.0]]
+
+
+def test_an_error_is_told_to_those_of_the_batch(batcher: Batcher) -> None:
+    network = Slow()
+    held_up(batcher, network)
+    network.error = RuntimeError("out of memory")
+    works = [batcher.submit(("a", "images"), network, rows(*[i] * 3)) for i in range(2)]
+    other = batcher.submit(("b", "images"), Slow(), rows(1))
+    network.gate.set()
+    for work in works:
+        with pytest.raises(RuntimeError, match="out of memory"):
+            batcher.wait(work, 10)
+    assert torch.equal(batcher.wait(other, 10), rows(2))
+    assert batcher.counts().waiting["images"] == 0
+
+
+def test_a_batch_waits_a_moment_for_those_that_come(batcher: Batcher) -> None:
+    network = Slow()
+    batcher._batch_seconds = 100.0  # as after a long batch; the wait has a limit of its own
+    with batcher.coming(("a", "images")):
+        first = batcher.submit(("a", "images"), network, rows(1))
+        second = batcher.submit(("a", "images"), network, rows(2))
+    for work in (first, second):
+        batcher.wait(work, 10)
+    assert network.batches == [[1, 2]]
+
+
+def test_closing_tells_those_who_wait() -> None:
+    batcher, network = Batcher({"images": 4, "texts": 2}), Slow()
+    held_up(batcher, network)
+    waiting = batcher.submit(("a", "images"), network, rows(1))
+    batcher.close()
+    network.gate.set()
+    with pytest.raises(Busy):
+        batcher.wait(waiting, 10)
+    with pytest.raises(Busy):
+        batcher.submit(("a", "images"), network, rows(1))
+
+
+# --- the gate ---
+
+
+def test_the_gate_is_full_and_says_when_to_come_again() -> None:
+    gate = Gate(10, lambda: 7.2)
+    with gate.inside({("o", "a"): 5}), gate.inside({("o", "b"): 4}):
+        with pytest.raises(Busy) as caught, gate.inside({("o", "c"): 2}):
+            pass
+        assert (caught.value.status, caught.value.code, caught.value.retry_after) == (503, "busy", 8)
+        with gate.inside({("o", "c"): 1}), pytest.raises(Busy):
+            gate.check()
+        gate.check()
+    assert (gate.pictures, gate.refused) == (0, 2)
+
+
+def test_one_model_takes_half_at_most_and_a_large_request_passes_alone() -> None:
+    gate = Gate(10, lambda: 0.0)
+    with gate.inside({("o", "a"): 5}):
+        with pytest.raises(Busy), gate.inside({("o", "a"): 1}):
+            pass
+        with gate.inside({("other", "a"): 5}):
+            assert gate.pictures == 10
+    with gate.inside({("o", "a"): 64}), pytest.raises(Busy):
+        gate.check()
+    with pytest.raises(ZeroDivisionError), gate.inside({("o", "a"): 1}):
+        raise ZeroDivisionError
+    assert gate.pictures == 0

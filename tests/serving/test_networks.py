@@ -1,0 +1,240 @@
+"""Networks at any α, from one store of bytes: what is shared, what stays, and what goes."""
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from core.clip.backbone import Backbone, tower_parameters, with_parameters
+from core.clip.config import StoredWeights
+from core.clip.ensemble import interpolate
+from core.clip.images import open_picture
+from core.clip.zero_shot import encode_images, encode_tokens
+from core.serving.answer import ClassName, Question
+from core.serving.cache import CacheCounts
+from core.serving.networks import DELTA, NETWORK
+from core.serving.pins import Pins
+from core.serving.unavailable import ModelUnavailable
+from core.settings import Settings
+from core.store import aliases, models
+from core.store.errors import ModelNotFound, StorageUnavailable
+from core.store.owners import DEFAULT_OWNER
+from tests.serving.adapted import moved
+from tests.serving.world import NAMES, PICTURES, World, content_of, exactly, in_order
+
+
+def counts(world: World, kind: str = NETWORK) -> CacheCounts:
+    return world.serving.networks.warm.counts(kind)
+
+
+def away(key: str) -> bytes:
+    raise StorageUnavailable("The storage can't be read.")
+
+
+def delete(world: World, model: str) -> None:
+    """As DELETE /models does it."""
+    with world.database.write() as session:
+        models.delete(session, model, owner=DEFAULT_OWNER, force=True)
+    world.blobs.delete_prefix(models.blobs_of(model))
+    world.serving.forget(model)
+
+
+# --- θ(α) ---
+
+
+def test_every_alpha_is_the_interpolation(world: World) -> None:
+    backbone, theta_1 = world.backbone, moved(world.backbone)
+    row = world.row(world.publish(theta_1=theta_1))
+    pixels = torch.stack([backbone.preprocess(open_picture(data)) for data in PICTURES])
+    tokens = backbone.tokenize(NAMES)
+    theta_0 = tower_parameters(backbone.model)
+    for alpha in (0.01, 0.29, 0.5, 0.99, 1.0):
+        plain = with_parameters(backbone, interpolate(theta_0, theta_1, alpha))
+        with world.serving.networks.adapted(row, alpha, wait_seconds=10) as network:
+            torch.testing.assert_close(
+                network.encode_images(pixels), encode_images(plain, pixels), atol=1e-5, rtol=0
+            )
+            torch.testing.assert_close(
+                network.encode_tokens(tokens), encode_tokens(plain, tokens), atol=1e-5, rtol=0
+            )
+
+
+@pytest.mark.parametrize("weights", ["full", "4bit"])
+def test_another_alpha_needs_no_storage(
+    world: World, monkeypatch: pytest.MonkeyPatch, weights: StoredWeights
+) -> None:
+    model = world.publish(weights=weights, alpha=0.5)
+    first = in_order(world.ask(model=model))
+    monkeypatch.setattr(world.blobs, "get", away)
+    assert in_order(world.ask(model=model, alpha=0.9)) != first
+    assert counts(world).loads == 2
+    assert counts(world, DELTA).loads == 1
+
+
+def test_what_is_counted_is_what_it_takes(world: World) -> None:
+    model = world.publish(weights="4bit")
+    world.ask(model=model, alpha=0.5)
+    parameters = sum(p.nbytes for p in tower_parameters(world.backbone.model).values())
+    network, delta = counts(world), counts(world, DELTA)
+    assert network.bytes == pytest.approx(parameters, rel=0.05)
+    assert delta.bytes < parameters / 2
+    assert world.serving.networks.warm.bytes == network.bytes + delta.bytes
+    ((stock, users),) = world.serving.networks.warm_backbones()
+    assert (stock.bytes, users) == (0, 1)  # the backbone itself, and the model stands on it
+
+
+# --- the same content, whatever it is called ---
+
+
+def test_two_models_with_the_same_content_are_one(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = world.publish(), world.publish()
+    expected = exactly(world.ask(model=one))
+    monkeypatch.setattr(world.blobs, "get", away)
+    world.sentences.clear()
+    assert exactly(world.ask(model=other)) == expected
+    assert (counts(world).values, counts(world).loads, counts(world).hits, world.sentences) == (1, 1, 1, [])
+    world.serving.forget(one)
+    assert exactly(world.ask(model=other)) == expected
+    world.serving.forget(other)
+    assert world.serving.networks.warm.held() == []
+
+
+def test_the_files_of_one_do_not_fail_the_other(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They wait for the same loading, and one of them has lost its files."""
+    bad, good = world.publish(), world.publish()
+    loading, go_on = threading.Event(), threading.Event()
+    get = world.blobs.get
+
+    def slow(key: str) -> bytes:
+        if bad in key:
+            loading.set()
+            assert go_on.wait(10)
+        return get(key)
+
+    world.blobs.delete_prefix(models.blobs_of(bad))
+    monkeypatch.setattr(world.blobs, "get", slow)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(world.ask, model=bad)
+        assert loading.wait(10)
+        second = pool.submit(world.ask, model=good)
+        while counts(world).misses < 2:
+            pass
+        go_on.set()
+        with pytest.raises(ModelUnavailable):
+            first.result(10)
+        assert second.result(10).model == good
+
+
+# --- what goes ---
+
+
+def test_deleted_while_it_is_used(world: World) -> None:
+    model = world.publish()
+    row = world.row(model)
+    pixels = torch.stack([world.backbone.preprocess(open_picture(data)) for data in PICTURES])
+    with world.serving.networks.adapted(row, 0.5, wait_seconds=10) as network:
+        before = network.encode_images(pixels)
+        delete(world, model)
+        assert torch.equal(network.encode_images(pixels), before)
+        assert counts(world).bytes > 0
+    assert world.serving.networks.warm.bytes == 0
+    with pytest.raises(ModelNotFound):
+        world.serving.classify(PICTURES, Question((ClassName("oak"),)), model=row)
+    assert world.serving.networks.warm.bytes == 0
+
+
+def test_deleted_while_it_is_loaded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files are read before they are gone: who waits has the answer, and nothing stays."""
+    model = world.publish()
+    reading, go_on = threading.Event(), threading.Event()
+    get = world.blobs.get
+
+    def slow(key: str) -> bytes:
+        data = get(key)
+        if key.endswith("safetensors"):
+            reading.set()
+            assert go_on.wait(10)
+        return data
+
+    monkeypatch.setattr(world.blobs, "get", slow)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(world.ask, model=model)
+        assert reading.wait(10)
+        delete(world, model)
+        go_on.set()
+        assert asked.result(10).model == model
+    assert world.serving.networks.warm.bytes == 0
+    assert world.serving.networks._models == {}
+
+
+def test_texts_outlive_their_network(backbone: Backbone, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = sum(p.nbytes for p in tower_parameters(backbone.model).values())
+    world = World(backbone, data, monkeypatch, model_cache_bytes=int(2.2 * size))
+    try:
+        one, *others = (world.publish(theta_1=moved(backbone, seed), weights="4bit") for seed in range(4))
+        expected = exactly(world.ask(model=one))
+        for other in others:
+            world.ask(model=other)
+        assert content_of(world, one) not in {held.key[1] for held in world.serving.networks.warm.held()}
+        world.sentences.clear()
+        assert exactly(world.ask(model=one)) == expected  # to the bit
+        assert world.sentences == []
+        assert world.serving.networks.warm.bytes <= int(2.2 * size)
+    finally:
+        world.close()
+
+
+def test_batched_with_others_it_is_the_same(world: World) -> None:
+    chosen = [world.publish(theta_1=moved(world.backbone, seed)) for seed in (1, 2)]
+    alone = {(model, i): row(world, model, [PICTURES[i]]) for model in chosen for i in range(3)}
+    with ThreadPoolExecutor(12) as pool:
+        asked = [(key, pool.submit(row, world, key[0], [PICTURES[key[1]]])) for key in list(alone) * 6]
+        for key, got in asked:
+            assert got.result(20) == pytest.approx(alone[key], abs=1e-5)
+    assert max(world.serving.batcher.counts().sizes) > 1
+
+
+def row(world: World, model: str, pictures: Sequence[bytes]) -> list[float]:
+    (numbers,) = in_order(world.ask(model=model, pictures=pictures))
+    return [number for name in NAMES for number in numbers[name]]
+
+
+# --- pins ---
+
+
+def test_pinned_models_stay_and_follow_their_alias(world: World) -> None:
+    first, second = (world.publish(name="shoes", theta_1=moved(world.backbone, s)) for s in (1, 2))
+    promote(world, first)
+    pins = Pins(["shoes@prod", "nobody/boots@prod", "mdl_none"], world.serving.networks, world.database)
+    pins.refresh()
+    assert pinned(world) == {content_of(world, first)}
+    promote(world, second)
+    pins.refresh()
+    pins.refresh()
+    assert pinned(world) == {content_of(world, second)}
+    assert counts(world).loads == 2
+    world.ask(model="shoes@prod")
+    assert counts(world).hits == 1
+    delete(world, second)
+    pins.refresh()
+    assert pinned(world) == set()
+    pins.release()
+    assert counts(world).in_use == 0
+
+
+def promote(world: World, model: str) -> None:
+    with world.database.write() as session:
+        aliases.promote(session, "shoes", "prod", model, owner=DEFAULT_OWNER)
+
+
+def pinned(world: World) -> set[Any]:
+    return {held.key[1] for held in world.serving.networks.warm.held() if held.pinned}
+
+
+def test_pins_are_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLIPCITE_PINNED_MODELS", '["shoes@prod", "team/boots@3"]')
+    assert Settings().pinned_models == ["shoes@prod", "team/boots@3"]

@@ -1,0 +1,111 @@
+"""A Serving on real storage, and what tests read in its answers."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import Tensor
+
+from core.clip.backbone import Backbone
+from core.clip.errors import BadPicture
+from core.serving import networks as serving_networks
+from core.serving.answer import Answer, ClassName, Question
+from core.serving.networks import Content
+from core.serving.references import look_up
+from core.serving.service import Serving
+from core.settings import Settings
+from core.store import models
+from core.store.blobs import Blobs
+from core.store.names import STOCK
+from core.store.owners import DEFAULT_OWNER
+from core.store.session import Database
+from core.store.tables import Model
+from tests.inputs import crafted
+from tests.serving.adapted import publish_model
+
+PICTURES = [crafted.jpeg(1), crafted.png(2, 64, 48), crafted.jpeg(3, 33, 90)]
+NAMES = ["red fox", "badger", "a tree {with} braces", "фокс 🦊"]
+
+
+class World:
+    """A Serving on a migrated database, and what its loaders and its tokenizer were asked for."""
+
+    def __init__(self, backbone: Backbone, data: Path, monkeypatch: pytest.MonkeyPatch, **given: Any) -> None:
+        self.backbone = backbone
+        self.settings = Settings(data=data, backbone=backbone.name, cache=data / "cache", **given)
+        self.database = Database(self.settings.sqlalchemy_url())
+        self.blobs = Blobs(self.settings.blobs_url())
+        self.serving = Serving(self.settings, self.database, self.blobs)
+        self.loads: list[str] = []
+        self.sentences: list[str] = []
+        real = serving_networks.load_backbone
+
+        def load(name: str, **options: Any) -> Backbone:
+            self.loads.append(name)
+            loaded = real(name, **options)
+            return dataclasses.replace(loaded, tokenize=self.counting(loaded.tokenize))
+
+        monkeypatch.setattr(serving_networks, "load_backbone", load)
+
+    def counting(self, tokenize: Callable[[Sequence[str]], Tensor]) -> Callable[[Sequence[str]], Tensor]:
+        def counted(sentences: Sequence[str]) -> Tensor:
+            self.sentences += sentences
+            return tokenize(sentences)
+
+        return counted
+
+    def publish(self, **given: Any) -> str:
+        return publish_model(self.database, self.blobs, self.backbone, **given)
+
+    def ask(self, names: Sequence[str | ClassName] = NAMES, **options: Any) -> Answer:
+        given = [name if isinstance(name, ClassName) else ClassName(name) for name in names]
+        (model,) = look_up(self.database, [options.pop("model", STOCK)], owner=DEFAULT_OWNER)
+        templates = options.pop("templates", None)
+        options["templates"] = None if templates is None else tuple(templates)
+        pictures = options.pop("pictures", PICTURES)
+        return self.serving.classify(pictures, Question(tuple(given), **options), model=model)
+
+    def row(self, model: str) -> Model:
+        with self.database.read() as session:
+            return models.get(session, model, owner=DEFAULT_OWNER)
+
+    def close(self) -> None:
+        self.serving.close()
+        self.database.close()
+
+
+def numbers(answer: Answer) -> list[dict[str, tuple[float, float]]]:
+    """For each picture: class name to (probability, similarity)."""
+    found = []
+    for result in answer.results:
+        assert not isinstance(result, BadPicture)
+        found.append({p.class_name: (p.probability, p.similarity) for p in result})
+    return found
+
+
+def exactly(answer: Answer) -> list[list[tuple[str, float, float]]]:
+    """Names and numbers, to the bit and in their order."""
+    found = []
+    for result in answer.results:
+        assert not isinstance(result, BadPicture)
+        found.append([(p.class_name, p.probability, p.similarity) for p in result])
+    return found
+
+
+def assert_close(
+    one: list[dict[str, tuple[float, float]]], other: list[dict[str, tuple[float, float]]]
+) -> None:
+    assert [row.keys() for row in one] == [row.keys() for row in other]
+    for a, b in zip(one, other, strict=True):
+        for name in a:
+            assert a[name] == pytest.approx(b[name], abs=2e-5), name
+
+
+def in_order(answer: Answer) -> list[dict[str, tuple[float, float]]]:
+    return [{name: row[name] for name in NAMES} for row in numbers(answer)]
+
+
+def content_of(world: World, model: str) -> Content:
+    return Content.of(world.row(model))
