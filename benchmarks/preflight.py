@@ -11,13 +11,11 @@ import argparse
 import io
 import json
 import random
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import numpy as np
 from PIL import Image, ImageFilter
 
 from benchmarks.data.folders import read_folders
@@ -25,7 +23,7 @@ from core.clip.config import resolve_config
 from core.clip.images import open_picture
 from core.clip.names import nearly_the_same, tells_nothing
 from core.clip.preflight import Finding, Looked, examine
-from core.clip.sketch import SIDE, sketch
+from core.clip.sketch import SIDE, Sketch, sketch
 
 PLANTED = 200
 SIZE = resolve_config().image_size
@@ -129,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows: list[Row] = []
     unplanted: dict[str, list[dict[str, str]]] = {}
     for folder in given.data:
-        paths, pictures, seconds = read(folder)
+        paths, pictures = read(folder)
         clean = examine(pictures, SIZE)
         unplanted[folder.name] = [_shown(f, paths) for f in clean]
         for row in measure(folder.name, paths, pictures, clean, given.planted):
@@ -139,9 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 f"{row.pictures:,} | {row.precision:.3f} |",
                 flush=True,
             )
-        print(f"| {folder.name} | seconds | {json.dumps(seconds)} |")
     print(f"| names | {json.dumps(names())} |")
-    print(f"| 5,000 pictures | {json.dumps(many(pictures))} |")
     given.out.mkdir(parents=True, exist_ok=True)
     content = {"rows": [asdict(row) for row in rows], "unplanted": unplanted}
     file = given.out / "preflight.json"
@@ -149,28 +145,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"Written: {file}")
 
 
-def read(folder: Path) -> tuple[list[Path], list[Looked], dict[str, float]]:
-    """All pictures of a data set, and the milliseconds a picture that decoding alone and the look cost."""
+def read(folder: Path) -> tuple[list[Path], list[Looked]]:
+    """All pictures of a data set."""
     data = read_folders(folder)
     examples = [*data.train, *data.test]
-    contents = [example.path.read_bytes() for example in examples]
-    started = time.perf_counter()
-    for content in contents:
-        open_picture(content, shortest_side=1)
-    decoded = time.perf_counter()
-    sketches = [sketch(open_picture(content, shortest_side=SIDE)) for content in contents]
-    done = time.perf_counter()
     pictures = [
         # Test pictures are as good for this as training pictures, so all are of one split.
-        Looked(e.path.name, data.class_names[e.label], "train", str(i), s)
-        for i, (e, s) in enumerate(zip(examples, sketches, strict=True))
+        Looked(e.path.name, data.class_names[e.label], "train", str(i), sketched(e.path.read_bytes()))
+        for i, e in enumerate(examples)
     ]
-    a_picture = 1000 / len(contents)
-    milliseconds = {
-        "only decoded": round((decoded - started) * a_picture, 2),
-        "with the look": round((done - decoded) * a_picture, 2),
-    }
-    return [example.path for example in examples], pictures, milliseconds
+    return [example.path for example in examples], pictures
+
+
+def sketched(content: bytes) -> Sketch:
+    return sketch(open_picture(content, shortest_side=SIDE, grey=True))
 
 
 def measure(
@@ -202,8 +190,7 @@ def measure(
 def _made(of: Looked, path: Path, fault: Fault, quality: int) -> Looked:
     buffer = io.BytesIO()
     fault(open_picture(path)).save(buffer, "JPEG", quality=quality)
-    picture = open_picture(buffer.getvalue(), shortest_side=SIDE)
-    return replace(of, sha256=f"planted {of.sha256}", sketch=sketch(picture))
+    return replace(of, sha256=f"planted {of.sha256}", sketch=sketched(buffer.getvalue()))
 
 
 def _shown(finding: Finding, paths: Sequence[Path]) -> dict[str, str]:
@@ -234,28 +221,6 @@ def names() -> dict[str, object]:
         "codes found": sum(map(tells_nothing, codes)),
         "nearly the same of ImageNet's 998 names": nearly_the_same(imagenet),
     }
-
-
-def many(pictures: Sequence[Looked]) -> dict[str, float]:
-    """Seconds of the whole look at as many pictures as an upload may have."""
-    repeated = [pictures[i % len(pictures)] for i in range(5_000)]
-    noise = np.random.default_rng(0)
-    different = [
-        replace(
-            p,
-            sha256=str(i),
-            sketch=replace(
-                p.sketch,
-                thumbnail=np.clip(
-                    p.sketch.thumbnail + noise.normal(0, 12, p.sketch.thumbnail.shape), 0, 255
-                ).astype(np.uint8),
-            ),
-        )
-        for i, p in enumerate(repeated)
-    ]
-    started = time.perf_counter()
-    examine(different, SIZE)
-    return {"seconds": round(time.perf_counter() - started, 1)}
 
 
 if __name__ == "__main__":

@@ -297,7 +297,7 @@ def _check(candidates: Sequence[_Candidate], settings: Settings) -> tuple[list[S
         try:
             # No larger than the sketch needs: a JPEG is read to its end all the same, but in a part of
             # the memory.
-            picture = open_picture(content, limits, shortest_side=SIDE)
+            picture = open_picture(content, limits, shortest_side=SIDE, grey=True)
         except BadPicture as problem:
             return problem
         return _Checked(hashlib.sha256(content).hexdigest(), len(content), sketch(picture))

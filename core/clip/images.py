@@ -25,7 +25,11 @@ class PictureLimits:
 
 
 def open_picture(
-    source: bytes | Path, limits: PictureLimits = PictureLimits(), *, shortest_side: int | None = None
+    source: bytes | Path,
+    limits: PictureLimits = PictureLimits(),
+    *,
+    shortest_side: int | None = None,
+    grey: bool = False,
 ) -> Image.Image:
     """The first frame of a picture file: upright, RGB, 8 bits, transparency on white.
 
@@ -34,6 +38,7 @@ def open_picture(
 
     With `shortest_side` a larger picture is scaled down (bicubic, antialiased) until its shorter
     side has so many pixels; a smaller one stays as it is. Of a very long one the middle is taken.
+    With `grey` it is one channel, in a third of the time.
 
     Raises:
         BadPicture: `empty_file`, `picture_too_large`, `not_a_picture`, `picture_too_small`,
@@ -46,22 +51,22 @@ def open_picture(
     try:
         if shortest_side is not None:
             # The JPEG decoder halves while it decodes; twice the wanted side stays for the bicubic.
-            picture.draft(None, (2 * shortest_side, 2 * shortest_side))
+            picture.draft("L" if grey else None, (2 * shortest_side, 2 * shortest_side))
         picture.load()
         turn = _turn(picture)
-        rgb = _to_rgb(picture)
+        opened = _to_grey(picture) if grey else _to_rgb(picture)
         if shortest_side is not None:
-            rgb = _scale_down(rgb, shortest_side)
+            opened = _scale_down(opened, shortest_side)
         if turn is not None:
-            rgb = rgb.transpose(turn)
+            opened = opened.transpose(turn)
     except MemoryError:
         raise
     except Exception as error:  # Pillow answers garbage with a dozen exception types
         raise _damaged(kind) from error
-    if rgb is picture:
-        rgb = picture.copy()  # a plain Image, which doesn't hold the file's bytes
-    rgb.info = {}
-    return rgb
+    if opened is picture:
+        opened = picture.copy()  # a plain Image, which doesn't hold the file's bytes
+    opened.info = {}
+    return opened
 
 
 def _read(source: bytes | Path, max_bytes: int) -> bytes:
@@ -173,6 +178,12 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
     on_white = Image.new("RGB", rgba.size, "white")
     on_white.paste(rgba, mask=rgba.getchannel("A"))
     return on_white
+
+
+def _to_grey(picture: Image.Image) -> Image.Image:
+    if picture.mode == "L" and not picture.has_transparency_data:
+        return picture
+    return _to_rgb(picture).convert("L")
 
 
 def _deep_grey(picture: Image.Image) -> Image.Image:

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-Floats = NDArray[np.float32]
-
 SIDE = 128
 """The shorter side, in pixels, at which pictures are judged. Networks see 160 to 336."""
 THUMBNAIL = 64
 GRID = 16
+COARSE_BITS = 5
+"""Of a whole number, that are left out where it is looked for among others."""
 LEAST_CONTRAST = 2.0
 """Grey levels (standard deviation) below which there is nothing to see."""
 
@@ -37,37 +37,54 @@ class Sketch:
 
 
 def sketch(picture: Image.Image) -> Sketch:
-    """Of an upright RGB picture, best opened with `shortest_side=SIDE`."""
+    """Of an upright picture, best opened with `shortest_side=SIDE` and `grey`."""
     grey = picture.convert("L")
     shorter, longer = sorted(grey.size)
-    greys = np.asarray(grey, dtype=np.float32)  # [H, W]
     thumbnail = np.asarray(grey.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX))
-    contrast = float(greys.std())
+    contrast = _contrast(grey)
     if shorter < 3 or contrast < LEAST_CONTRAST:
         return Sketch(shorter, longer / shorter, contrast, 1.0, 1.0, thumbnail)
+    greys = np.asarray(grey, dtype=np.int16)  # [H, W]
     return Sketch(shorter, longer / shorter, contrast, _sharpness(greys), _covered(greys), thumbnail)
 
 
-def _sharpness(greys: Floats) -> float:
+def _contrast(grey: Image.Image) -> float:
+    counts, levels = np.array(grey.histogram()), np.arange(256)
+    mean = counts @ levels / counts.sum()
+    return float(np.sqrt(counts @ np.square(levels - mean) / counts.sum()))
+
+
+def _sharpness(greys: NDArray[np.int16]) -> float:
     """The Laplacian against the gradient, each at its strongest hundredth. Taken there it is a measure of
     the edges, not of how many there are: a plain shirt on a plain wall is as sharp as a forest. Where an
     edge is spread over more pixels the second derivative falls faster than the first."""
     centre = greys[1:-1, 1:-1]
     left, right, above, below = greys[1:-1, :-2], greys[1:-1, 2:], greys[:-2, 1:-1], greys[2:, 1:-1]
-    laplacian = np.abs(left + right + above + below - 4 * centre).ravel()
-    gradient = np.hypot(right - left, below - above).ravel()
-    strongest = int(0.99 * (len(laplacian) - 1))
-    second = np.partition(laplacian, strongest)[strongest]
-    first = np.partition(gradient, strongest)[strongest]
+    second = _strongest_hundredth(np.abs(left + right + above + below - 4 * centre))
+    across, along = (right - left).astype(np.int32), (below - above).astype(np.int32)
+    first = _strongest_hundredth(across * across + along * along) ** 0.5
     return float(second / first) if first > 0 else 1.0
 
 
-def _covered(greys: Floats) -> float:
+def _strongest_hundredth(values: NDArray[np.signedinteger]) -> int:
+    """The 99th percentile of whole numbers from 0 on, by counting: ten times faster than by order."""
+    flat = values.ravel()
+    coarse = flat >> COARSE_BITS
+    reached = np.cumsum(np.bincount(coarse))
+    rank = int(0.99 * (len(flat) - 1))
+    place = int(np.searchsorted(reached, rank, side="right"))
+    before = int(reached[place - 1]) if place else 0
+    among = flat[coarse == place]
+    return int(np.partition(among, rank - before)[rank - before])
+
+
+def _covered(greys: NDArray[np.int16]) -> float:
     """The participation ratio (Σe)² / n Σe² of the edges in n cells: 1 if they are everywhere alike, k/n
     if they fill k cells and the others are plain."""
     edges = np.abs(np.diff(greys, axis=1))[:-1] + np.abs(np.diff(greys, axis=0))[:, :-1]
     n = min(GRID, *edges.shape)
     height, width = (side // n for side in edges.shape)
-    cells = edges[: n * height, : n * width].reshape(n, height, n, width).mean(axis=(1, 3)).astype(np.float64)
+    rows = edges[: n * height, : n * width].reshape(n, height, n * width).sum(axis=1, dtype=np.int32)
+    cells = rows.reshape(n, n, width).sum(axis=2).astype(np.float64)
     squares = float(np.square(cells).sum())
     return float(cells.sum()) ** 2 / (squares * n * n) if squares > 0 else 1.0

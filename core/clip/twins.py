@@ -128,16 +128,13 @@ def _standardised(pictures: Floats) -> Floats:
 def _parts(thumbnail: NDArray[np.uint8], shares: Sequence[float]) -> Floats:
     """[N, F, F]: the parts of a picture that have these shares of its sides, in steps from one end to the
     other."""
-    picture = Image.fromarray(thumbnail)
+    picture = thumbnail.astype(np.float32)
     parts = []
     for share in shares:
-        starts = [(1 - share) * i / OFFSETS for i in range(OFFSETS + 1)] if share < 1 else [0.0]
-        for left in starts:
-            for above in starts:
-                right, below = left + share, above + share
-                box = (left * THUMBNAIL, above * THUMBNAIL, right * THUMBNAIL, below * THUMBNAIL)
-                parts.append(np.asarray(picture.resize((FINE, FINE), Image.Resampling.BOX, box=box)))
-    return np.stack(parts).astype(np.float32)
+        cuts = _cuts(share)  # [O, F, T]
+        rows = cuts @ picture  # [O, F, T], from each height
+        parts.append((rows[:, None] @ cuts.swapaxes(1, 2)[None]).reshape(-1, FINE, FINE))
+    return np.concatenate(parts)
 
 
 def _fine(pictures: Floats) -> Floats:
@@ -180,6 +177,16 @@ def _agreement(a: Floats, b: Floats) -> float:
     x, y = x[filled], y[filled]
     lengths = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
     return float(np.percentile((x * y).sum(axis=1) / np.maximum(lengths, 1e-6), 10))
+
+
+@cache
+def _cuts(share: float) -> Floats:
+    """[O, F, T]: what scales this share of a side to FINE, from one end of the side to the other."""
+    starts = [(1 - share) * i / OFFSETS for i in range(OFFSETS + 1)] if share < 1 else [0.0]
+    each = Image.fromarray(np.eye(THUMBNAIL, dtype=np.float32))
+    boxes = [(0, start * THUMBNAIL, THUMBNAIL, (start + share) * THUMBNAIL) for start in starts]
+    cuts = [np.asarray(each.resize((THUMBNAIL, FINE), Image.Resampling.BOX, box=box)) for box in boxes]
+    return np.stack(cuts)
 
 
 @cache

@@ -1,3 +1,4 @@
+import io
 import subprocess
 import sys
 import textwrap
@@ -52,6 +53,21 @@ def test_each_kind_is_read_by_content(
     path = tmp_path / "wrong name.txt"
     path.write_bytes(content)
     assert np.array_equal(np.asarray(open_picture(path)), array(content))
+
+
+GREYED = {"JPEG": ("RGB", "L", "CMYK"), "PNG": ("RGB", "L", "LA", "RGBA"), "GIF": ("RGB", "L")}
+
+
+@pytest.mark.parametrize(("kind", "mode"), [(kind, mode) for kind in GREYED for mode in GREYED[kind]])
+def test_grey_is_the_grey_of_the_colours(kind: str, mode: str) -> None:
+    file = io.BytesIO()
+    PICTURE.convert(mode).save(file, kind)
+    for side in (None, 24):
+        grey = open_picture(file.getvalue(), shortest_side=side, grey=True)
+        assert (grey.mode, grey.info) == ("L", {})
+        expected = open_picture(file.getvalue(), shortest_side=side).convert("L")
+        apart = np.asarray(grey).astype(int) - np.asarray(expected).astype(int)
+        assert np.abs(apart).mean() < 2
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])

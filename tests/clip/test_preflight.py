@@ -21,7 +21,7 @@ def looked(
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=quality)
     content = buffer.getvalue()
-    opened = open_picture(content, shortest_side=SIDE)
+    opened = open_picture(content, shortest_side=SIDE, grey=True)
     return Looked(file_name, class_name, split, hashlib.sha256(content).hexdigest(), sketch(opened))
 
 

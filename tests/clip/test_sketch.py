@@ -3,7 +3,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from core.clip.preflight import BLURRED
-from core.clip.sketch import SIDE, THUMBNAIL, sketch
+from core.clip.sketch import SIDE, THUMBNAIL, _strongest_hundredth, sketch
 from tests.clip.drawn import drawn
 
 
@@ -56,3 +56,10 @@ def test_the_smallest_pictures(size: tuple[int, int]) -> None:
     assert found.shorter_side == min(size)
     assert 0 < found.covered <= 1 + 1e-6
     assert np.isfinite(found.sharpness)
+
+
+@pytest.mark.parametrize("highest", [1, 30, 1_000, 130_000])
+def test_the_strongest_hundredth_is_found_by_counting(highest: int) -> None:
+    values = np.random.default_rng(highest).integers(0, highest, (37, 41)).astype(np.int32)
+    ordered = np.sort(values, axis=None)
+    assert _strongest_hundredth(values) == ordered[int(0.99 * (values.size - 1))]

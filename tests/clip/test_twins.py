@@ -7,15 +7,15 @@ import pytest
 from PIL import Image, ImageFilter
 
 from core.clip.images import open_picture
-from core.clip.sketch import SIDE, Sketch, sketch
-from core.clip.twins import SAME, find_twins
+from core.clip.sketch import SIDE, THUMBNAIL, Sketch, sketch
+from core.clip.twins import CROPS, FINE, OFFSETS, SAME, _parts, find_twins
 from tests.clip.drawn import drawn
 
 
 def of(picture: Image.Image, quality: int = 90) -> Sketch:
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=quality)
-    return sketch(open_picture(buffer.getvalue(), shortest_side=SIDE))
+    return sketch(open_picture(buffer.getvalue(), shortest_side=SIDE, grey=True))
 
 
 COPIES = {
@@ -78,3 +78,15 @@ def test_as_many_as_an_upload_may_have() -> None:
     started = time.monotonic()
     assert len(find_twins(copies)) == 999
     assert time.monotonic() - started < 30
+
+
+@pytest.mark.parametrize("share", [1.0, *CROPS])
+def test_parts_are_those_that_pillow_cuts(share: float) -> None:
+    thumbnail = of(drawn(3)).thumbnail
+    parts = _parts(thumbnail, [share])
+    assert len(parts) == (1 if share == 1 else (OFFSETS + 1) ** 2)
+    start = (1 - share) * THUMBNAIL
+    last = Image.fromarray(thumbnail).resize(
+        (FINE, FINE), Image.Resampling.BOX, box=(start, start, THUMBNAIL, THUMBNAIL)
+    )
+    assert np.abs(parts[-1] - np.asarray(last)).max() <= 1  # Pillow rounds

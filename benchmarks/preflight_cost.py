@@ -1,0 +1,106 @@
+"""What the preflight costs, beside decoding alone.
+
+    python -m benchmarks.preflight_cost --data clothing cifar10 stamps
+
+Milliseconds of one core for a picture, so that they hold on a busy computer too: of the pictures as they are
+and of some that were enlarged to 12 million pixels, as a camera's have. Then the same for 5,000 pictures,
+which is the most in one upload, nearly all of them alike.
+"""
+
+import argparse
+import io
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.data.folders import read_folders
+from benchmarks.preflight import SIZE, sketched
+from core.clip.images import open_picture
+from core.clip.preflight import Looked, examine
+
+LARGE = 3000
+"""Pixels of the shorter side of a camera's pictures."""
+MOST = 5_000
+TIMES = 3
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders with train/ and test/")
+    given = parser.parse_args(arguments)
+    print("| pictures | decoded for the network | decoded whole | decoded and looked at |")
+    looked: list[Looked] = []
+    for folder in given.data:
+        data = read_folders(folder)
+        paths = [example.path for example in [*data.train, *data.test]]
+        contents = [path.read_bytes() for path in paths]
+        looked += [_looked(content, len(looked) + i) for i, content in enumerate(contents)]
+        for name, some in (("", contents[::4]), (f", {LARGE:,} pixels", enlarged(paths[::60][:20]))):
+            cells = " | ".join(f"{value:.2f}" for value in cost(some))
+            print(f"| {folder.name}{name} | {cells} |", flush=True)
+    print(f"| {MOST:,} pictures, pairs only | – | – | {many(looked):.2f} |")
+
+
+def cost(contents: Sequence[bytes]) -> tuple[float, float, float]:
+    """Of a picture: decoding it as far as the network needs it, decoding all of it, and the whole look,
+    which decodes it as well."""
+
+    def look() -> None:
+        examine([_looked(content, i) for i, content in enumerate(contents)], SIZE)
+
+    needed = 2 * (SIZE or 0) or None
+    return (
+        _milliseconds(lambda: [open_picture(c, shortest_side=needed) for c in contents], len(contents)),
+        _milliseconds(lambda: [open_picture(c) for c in contents], len(contents)),
+        _milliseconds(look, len(contents)),
+    )
+
+
+def enlarged(paths: Sequence[Path]) -> list[bytes]:
+    """As large as a camera's."""
+    contents = []
+    for path in paths:
+        picture, buffer = open_picture(path), io.BytesIO()
+        width, height = (round(side * LARGE / min(picture.size)) for side in picture.size)
+        larger = picture.resize((width, height), Image.Resampling.BICUBIC)
+        larger.save(buffer, "JPEG", quality=90)
+        contents.append(buffer.getvalue())
+    return contents
+
+
+def many(pictures: Sequence[Looked]) -> float:
+    """Of each of as many pictures as an upload may have, what comparing them takes."""
+    noise = np.random.default_rng(0)
+
+    def another(i: int) -> Looked:
+        of = pictures[i % len(pictures)]
+        seen = of.sketch.thumbnail
+        changed = np.clip(seen + noise.normal(0, 12, seen.shape), 0, 255).astype(np.uint8)
+        return replace(of, sha256=str(i), sketch=replace(of.sketch, thumbnail=changed))
+
+    different = [another(i) for i in range(MOST)]
+    return _milliseconds(lambda: examine(different, SIZE), MOST, times=1)
+
+
+def _looked(content: bytes, i: int) -> Looked:
+    return Looked("", "", "train", str(i), sketched(content))
+
+
+def _milliseconds(work: Callable[[], object], pictures: int, times: int = TIMES) -> float:
+    """Of one core for a picture, the least of so many times."""
+    seconds = []
+    for _ in range(times):
+        started = time.process_time()
+        work()
+        seconds.append(time.process_time() - started)
+    return 1000 * min(seconds) / pictures
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,21 @@
+"""The command on pictures of colours."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks import preflight_cost
+from tests.benchmarks.test_paper import COLOURS, folder_of
+
+
+def test_every_kind_of_picture_is_timed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(preflight_cost, "LARGE", 100)
+    monkeypatch.setattr(preflight_cost, "MOST", 50)
+    folder = folder_of(tmp_path / "colours", list(COLOURS))
+    preflight_cost.main(["--data", str(folder)])
+    _, small, large, pairs = capsys.readouterr().out.splitlines()
+    assert small.startswith("| colours |")
+    assert large.startswith("| colours, 100 pixels |")
+    assert float(pairs.split("|")[-2]) >= 0
