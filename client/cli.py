@@ -9,8 +9,10 @@ import typer
 from client.commands.adapt import adapt
 from client.commands.classify import classify
 from client.commands.doctor import doctor
+from client.commands.export import export
 from client.commands.jobs import jobs
 from client.commands.models import models
+from client.commands.report import report
 from client.keys import keys
 from client.processes import API, DISPATCHER, MIGRATE, WORKER, become, command, environment, need_server
 from client.serve import serve_until_stopped
@@ -25,6 +27,8 @@ app = typer.Typer(
 database = typer.Typer(help="The database.", no_args_is_help=True)
 app.command()(adapt)
 app.command()(classify)
+app.command()(report)
+app.command()(export)
 app.add_typer(jobs, name="jobs")
 app.add_typer(models, name="models")
 app.command()(doctor)

@@ -88,11 +88,12 @@ def revoke(
     id: Annotated[
         str, typer.Argument(help="The key's id or its first characters, from `clipcite keys list`.")
     ],
+    as_json: AsJson = False,
     data: Data = None,
 ) -> None:
     """Let a key open nothing any more, from the next request on."""
     gone = ask(KEYTOOL, ["revoke", "--", id], data)
-    print(f"{gone['id']} of {gone['owner']} is revoked.")
+    print(json.dumps(gone) if as_json else f"{gone['id']} of {gone['owner']} is revoked.")
 
 
 def _time(time: str | None) -> str:

@@ -1,5 +1,6 @@
 """`clipcite webhooks`: what the receivers of webhooks need to know."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -22,8 +23,9 @@ def secret(
         bool,
         typer.Option("--rotate", help="Make a new one. For 24 hours the old one signs beside it."),
     ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     data: Annotated[Path | None, typer.Option(help="Data folder, as given to `clipcite serve`.")] = None,
 ) -> None:
     """Show the owner's secret, `whsec_…`; it is made when it is first needed."""
     found = ask(KEYTOOL, ["webhook-secret", f"--owner={owner}", *(["--rotate"] if rotate else [])], data)
-    print(found["secret"])
+    print(json.dumps(found) if as_json else found["secret"])

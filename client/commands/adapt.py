@@ -8,8 +8,10 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from client.commands.connection import AsJson, Key, Url, connected, note, out, print_json
+from client.commands.connection import AsJson, Exit, Key, Url, connected, note, out, print_json
+from client.commands.show_preflight import show_preflight
 from client.commands.watch import upload_bar, wait_for
+from client.http.client import Client
 from client.http.upload import ARCHIVES, Adaptable
 from client.pictures.detect import read
 
@@ -31,7 +33,13 @@ def adapt(
     wait: Annotated[
         bool, typer.Option("--wait", help="Watch it until it has ended. Ctrl-C detaches.")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only look at the pictures; nothing is stored.")
+    ] = False,
     name: Annotated[str | None, typer.Option(help="A name for the job and its model.")] = None,
+    extends: Annotated[
+        str | None, typer.Option("--extends", help="A model: all that it was made from is taken as well.")
+    ] = None,
     backbone: Annotated[str | None, typer.Option(help="Of those that the service offers.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Default: the backbone's recipe.")] = None,
     alpha: Annotated[float | None, typer.Option(min=0, max=1, help="0 pre-trained, 1 fine-tuned.")] = None,
@@ -63,9 +71,13 @@ def adapt(
         if not pictures.name.lower().endswith(ARCHIVES):
             given = read(pictures, label_column=label_column)
             console.print(given.found(), markup=False, soft_wrap=True)
+        if dry_run:
+            _look(client, given, extends, settings, on_bad_image, as_json=as_json)
+            return
         with upload_bar(console) as sent:
             job = client.adapt(
                 given,
+                extends=extends,
                 name=name,
                 config=settings,
                 on_bad_image=on_bad_image.value,
@@ -81,6 +93,28 @@ def adapt(
         else:
             out().print(job.id)
             console.print(f"Watch it with [bold]clipcite jobs wait {job.id}[/]", soft_wrap=True)
+
+
+def _look(
+    client: Client,
+    given: Adaptable,
+    extends: str | None,
+    settings: dict[str, Any],
+    on_bad_image: OnBadImage,
+    *,
+    as_json: bool,
+) -> None:
+    """Say what is wrong with the pictures; status 1 if they would be refused."""
+    with upload_bar(note()) as sent:
+        found = client.look(
+            given, extends=extends, config=settings, on_bad_image=on_bad_image.value, on_upload=sent
+        )
+    if as_json:
+        print_json(found.raw)
+    else:
+        show_preflight(out(), found)
+    if not found.acceptable:
+        raise typer.Exit(Exit.FAILED)
 
 
 def _config(given: str) -> dict[str, Any]:

@@ -21,7 +21,12 @@ def classify(
             help="Names with commas between them; may be repeated. name=text has it read as that.",
         ),
     ],
-    model: Annotated[str, typer.Option("--model", "-m", help="A model's id, or stock.")] = "stock",
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model", "-m", help="Its id, its name, name@version, name@alias, a job's id, or stock."
+        ),
+    ] = "stock",
     alpha: Annotated[
         float | None, typer.Option(min=0, max=1, help="0 pre-trained, 1 fine-tuned. [default: the model's]")
     ] = None,

@@ -84,5 +84,12 @@ def give_up(said: str, status: Exit) -> NoReturn:
     raise typer.Exit(status)
 
 
+def say_gone(what: str, more: str = "is gone.", *, as_json: bool) -> None:
+    if as_json:
+        print_json({"id": what, "deleted": True})
+    else:
+        out().print(f"{what} {more}", markup=False, soft_wrap=True)
+
+
 def print_json(value: Any) -> None:
     print(json.dumps(value, ensure_ascii=False))

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from client.commands.connection import AsJson, Exit, Key, Url, connected, give_up, out, print_json
+from client.commands.connection import AsJson, Exit, Key, Url, connected, give_up, out, print_json, say_gone
 from client.commands.show import job_facts, job_table, progress_words
 from client.commands.watch import show_result, wait_for
 from client.http.answers import Event, Progress
@@ -42,7 +42,8 @@ def list_jobs(
     if as_json:
         print_json([job.raw for job in found])
     else:
-        out().print(job_table(found))
+        console = out()
+        console.print(job_table(found, console.width))
 
 
 @jobs.command()
@@ -88,11 +89,11 @@ def cancel(id: Id, as_json: AsJson = False, url: Url = None, key: Key = None) ->
 
 
 @jobs.command()
-def delete(id: Id, url: Url = None, key: Key = None) -> None:
+def delete(id: Id, as_json: AsJson = False, url: Url = None, key: Key = None) -> None:
     """The job and its pictures. Its model stays."""
     with connected(url, key) as client:
         client.delete_job(id)
-    out().print(f"{id} and its pictures are gone.", markup=False)
+    say_gone(id, "and its pictures are gone.", as_json=as_json)
 
 
 @jobs.command()

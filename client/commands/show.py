@@ -7,7 +7,17 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from client.http.answers import Classification, Compared, Job, Loss, Metrics, Model, PictureResult, Progress
+from client.http.answers import (
+    Alias,
+    Classification,
+    Compared,
+    Job,
+    Loss,
+    Metrics,
+    Model,
+    PictureResult,
+    Progress,
+)
 
 VERDICTS = {
     "better": "[green]better[/] than the stock network",
@@ -16,13 +26,17 @@ VERDICTS = {
     "not_measured": "not measured: give pictures in test/, or --holdout 0.2",
 }
 STATUS = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan", "queued": "dim"}
+LONG = {"name", "classes", "class", "picture", "looks like", "labelled", "is", "verdict"}
+TWO_IDS = 120
 BARS = "▁▂▃▄▅▆▇█"
 
 
-def job_table(jobs: Iterable[Job]) -> Table:
-    table = _table("job", "name", "status", "pictures", "made (UTC)", "model")
+def job_table(jobs: Iterable[Job], width: int) -> Table:
+    """In so many columns of text; where two ids would leave no room the models' are left out."""
+    names = ("job", "name", "status", "pictures", "made (UTC)", "model")
+    table = table_of(*(names if width >= TWO_IDS else names[:-1]))
     for job in jobs:
-        table.add_row(
+        cells = (
             job.id,
             escape(job.name or ""),
             _status(job),
@@ -30,22 +44,29 @@ def job_table(jobs: Iterable[Job]) -> Table:
             _time(job.created_at),
             job.model_id or "",
         )
+        table.add_row(*cells[: len(table.columns)])
     return table
 
 
 def model_table(models: Iterable[Model]) -> Table:
-    table = _table("model", "name", "backbone", "classes", "α", "MB", "verdict", "made (UTC)")
+    table = table_of("model", "name", "classes", "α", "verdict", "made")
     for model in models:
         table.add_row(
             model.id,
-            escape(model.name or ""),
-            escape(model.backbone),
+            escape(_called(model)),
             escape(_names(model.trained_classes)),
             f"{model.alpha:g}",
-            f"{model.bytes / 1e6:.0f}",
             model.metrics.verdict.replace("_", " ") if model.metrics else "",
-            _time(model.created_at),
+            f"{model.created_at:%Y-%m-%d}",
         )
+    return table
+
+
+def alias_table(aliases: Iterable[Alias]) -> Table:
+    table = table_of("alias", "version", "model", "moved (UTC)")
+    for alias in aliases:
+        moved = _time(alias.history[0].at) if alias.history else ""
+        table.add_row(escape(alias.reference), str(alias.version), alias.model, moved)
     return table
 
 
@@ -83,14 +104,14 @@ def model_facts(model: Model) -> Table:
     return facts(
         [
             ("model", model.id),
-            ("name", escape(model.name or "")),
+            ("name", escape(_called(model))),
             ("backbone", escape(model.backbone)),
             ("classes", escape(", ".join(model.trained_classes))),
             ("alpha", f"{model.alpha:g}"),
             ("templates", escape("; ".join(model.templates))),
             ("texts", escape(texts)),
             ("size", f"{model.bytes / 1e6:.1f} MB"),
-            ("job", model.job_id),
+            ("job", model.job_id or "none: it was imported"),
             ("made", _time(model.created_at)),
         ]
     )
@@ -106,7 +127,7 @@ def metrics_table(metrics: Metrics) -> Table | None:
     ]
     if not any(compared for _, compared in rows):
         return None
-    table = _table("accuracy", "stock", "adapted", "difference, 95 %")
+    table = table_of("accuracy", "stock", "adapted", "difference, 95 %")
     for name, compared in rows:
         if compared is not None:
             difference = compared.difference
@@ -129,7 +150,7 @@ def verdict(metrics: Metrics) -> str:
 
 
 def classification_table(answer: Classification) -> Table:
-    table = _table("picture", "class", "probability", "similarity")
+    table = table_of("picture", "class", "probability", "similarity")
     for result in answer.results:
         _add(table, result)
     return table
@@ -186,11 +207,21 @@ def _status(job: Job) -> str:
     return f"[{STATUS.get(job.status, '')}]{job.status}[/]" if job.status in STATUS else escape(job.status)
 
 
-def _table(*columns: str) -> Table:
+def table_of(*columns: str) -> Table:
+    """Without lines. Only what people have named is broken where it is too long: ids and figures are not."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for column in columns:
-        table.add_column(column, no_wrap=column in {"job", "model", "status"}, overflow="fold")
+        table.add_column(column, no_wrap=column not in LONG, overflow="fold")
     return table
+
+
+def _called(model: Model) -> str:
+    """`shoes@3, prod`"""
+    if model.name is None:
+        return ""
+    return ", ".join(
+        [model.name if model.version is None else f"{model.name}@{model.version}", *model.aliases]
+    )
 
 
 def _names(names: list[str]) -> str:

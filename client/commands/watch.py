@@ -13,6 +13,7 @@ from client.commands.show import duration, loss_words, metrics_table, progress_w
 from client.http.answers import Job
 from client.http.body import OnUpload
 from client.http.client import Client
+from client.http.download import OnDownload
 
 
 @contextmanager
@@ -27,6 +28,19 @@ def upload_bar(console: Console) -> Iterator[OnUpload]:
             bar.update(task, completed=done, total=total, description="checking" if checking else "uploading")
 
         yield sent
+
+
+@contextmanager
+def download_bar(console: Console) -> Iterator[OnDownload]:
+    """Call what is yielded with the bytes that came and their number."""
+    columns = (TextColumn("  {task.description:<10}"), BarColumn(24), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task("preparing", total=None)
+
+        def came(done: int, total: int | None) -> None:
+            bar.update(task, completed=done, total=total, description="saving")
+
+        yield came
 
 
 def wait_for(client: Client, job_id: str, *, as_json: bool, timeout: float | None = None) -> None:

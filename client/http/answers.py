@@ -147,16 +147,47 @@ class Model:
     """An adapted network."""
 
     id: str
-    job_id: str
     backbone: str
     trained_classes: list[str]
     alpha: float
     bytes: int
     created_at: datetime
+    job_id: str | None = None
+    """None: it was imported."""
     name: str | None = None
+    version: int | None = None
+    """Of the models with this name."""
+    aliases: list[str] = field(default_factory=list)
+    weights: str = "full"
     templates: list[str] = field(default_factory=list)
     texts: Mapping[str, list[str]] = field(default_factory=dict)
     metrics: Metrics | None = None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Move:
+    """Of an alias from one model to another: `promoted` or `rolled_back`."""
+
+    revision: int
+    action: str
+    model: str
+    version: int
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Alias:
+    """A name such as `shoes@prod` for one of the models called `shoes`."""
+
+    reference: str
+    name: str
+    alias: str
+    model: str
+    """The id of the model that it points to."""
+    version: int
+    revision: int
+    history: list[Move] = field(default_factory=list)
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
@@ -177,6 +208,10 @@ class PictureResult:
     file: str | None
     predictions: list[Prediction] = field(default_factory=list)
     error: Notice | None = None
+    names: list[str] | None = None
+    """With `coverage`: the set that holds the true name."""
+    rejected: bool | None = None
+    """With `reject`: it looks like none of the names."""
 
     @property
     def best(self) -> Prediction | None:

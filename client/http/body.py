@@ -1,10 +1,12 @@
 """Request bodies that are read while they are sent, and from the beginning if they are sent again."""
 
+import json
 import re
 import secrets
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from client.pictures.picture import Picture
 
@@ -69,6 +71,24 @@ class Multipart:
         return f"--{self.boundary}--\r\n".encode()
 
 
+@dataclass(frozen=True)
+class JsonBody:
+    """A small JSON object."""
+
+    value: Mapping[str, Any]
+    content_type: str = "application/json"
+
+    @property
+    def size(self) -> int:
+        return len(self._text())
+
+    def chunks(self) -> Iterator[bytes]:
+        yield self._text()
+
+    def _text(self) -> bytes:
+        return json.dumps(self.value).encode()
+
+
 def zip_of(pictures: Sequence[tuple[str, Picture]]) -> Picture:
     """A zip of files under these names, made while it is read: nothing lies in memory or on the disk.
 
@@ -113,7 +133,8 @@ def _zip_chunks(pictures: Sequence[tuple[str, Picture]]) -> Iterator[bytes]:
     outlet = _Outlet()
     with zipfile.ZipFile(outlet, "w", zipfile.ZIP_STORED) as archive:
         for name, picture in pictures:
-            with archive.open(zipfile.ZipInfo(name), "w") as entry:
+            large = (picture.size or 0) > LARGEST_ENTRY
+            with archive.open(zipfile.ZipInfo(name), "w", force_zip64=large) as entry:
                 for chunk in picture.chunks():
                     entry.write(chunk)
                     yield outlet.taken()

@@ -2,7 +2,7 @@
 
 import time
 
-from client.http import calls
+from client.http import job_calls
 from client.http.answers import Event
 from client.http.errors import ServiceUnreachable
 from client.http.failure import failure_of
@@ -64,7 +64,7 @@ class Follower:
 
     def _streamed(self) -> Steps[list[Event]]:
         if self._open is None:
-            answer: Answer = yield Open(calls.stream(self._job_id, self._seen, self._patience()))
+            answer: Answer = yield Open(job_calls.stream(self._job_id, self._seen, self._patience()))
             if answer.status == 204:
                 self._ended = True
                 return []
@@ -85,7 +85,7 @@ class Follower:
         return self._open.feed(chunk)
 
     def _polled(self) -> Steps[list[Event]]:
-        call = calls.events(self._job_id, self._seen)
+        call = job_calls.events(self._job_id, self._seen)
         answer: Answer = yield Send(call.request)
         if answer.status in AGAIN:
             raise ServiceUnreachable(f"The service answers {answer.status}.")

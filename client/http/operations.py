@@ -5,14 +5,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
-from client.http import calls
+from client.http import job_calls, model_calls
 from client.http.answers import Classification, Job, Notice, PictureResult, Progress
-from client.http.calls import Call, Names, Page
+from client.http.calls import Call, Page
 from client.http.errors import InvalidPictures, Refused, ServiceUnreachable, WaitTimeout
 from client.http.failure import failure_of
 from client.http.follow import PROGRESS, Follower
+from client.http.model_calls import Names
 from client.http.parse import parse
-from client.http.retry import AGAIN, Retry
+from client.http.reports import Preflight
+from client.http.retry import AGAIN, NOT_DONE, Retry
 from client.http.steps import Answer, Give, Send, Sleep, Steps
 from client.http.upload import Upload
 from client.pictures.picture import Picture
@@ -39,25 +41,36 @@ def send(call: Call[T], retry: Retry, until: float | None = None) -> Steps[T]:
             answer: Answer = yield Send(call.request)
         except ServiceUnreachable:
             lost = True
-            pause = retry.pause(attempt)
+            pause = retry.pause(attempt) if call.twice_is_harmless else None
             if pause is None or _too_late(pause, until):
                 raise
         else:
             if 200 <= answer.status < 300 or (answer.status == 404 and lost and call.gone_is_done):
                 return call.read(answer)
-            pause = retry.pause(attempt, answer.headers) if answer.status in AGAIN else None
+            again = AGAIN if call.twice_is_harmless else NOT_DONE
+            pause = retry.pause(attempt, answer.headers) if answer.status in again else None
             if pause is None or _too_late(pause, until):
                 raise failure_of(answer)
         yield Sleep(pause)
 
 
-def adapt(upload: Upload, call: Call[Job], retry: Retry) -> Steps[Job]:
-    """Upload and start. Errors name the files as they are called here."""
+def send_upload(upload: Upload, call: Call[T], retry: Retry) -> Steps[T]:
+    """Send labelled pictures. Errors name the files as they are called here."""
     try:
         return (yield from send(call, retry))
     except Refused as error:
         items = [replace(item, file=upload.local_name(item.file)) for item in error.errors]
         raise Refused(replace(error.problem, errors=items), error.headers) from None
+
+
+def send_look(upload: Upload, call: Call[Preflight], retry: Retry) -> Steps[Preflight]:
+    """As `send_upload`, and what was found names the files so, too."""
+    found = yield from send_upload(upload, call, retry)
+    findings = [
+        replace(one, file=upload.local_name(one.file) or one.file, other=upload.local_name(one.other))
+        for one in found.findings
+    ]
+    return replace(found, findings=findings)
 
 
 def pages(page: Callable[[str | None], Call[Page[T]]], retry: Retry) -> Steps[None]:
@@ -90,7 +103,7 @@ def wait(
     """
     until = None if timeout is None else time.monotonic() + timeout
     follower = Follower(job_id, 0, retry, until)
-    job = yield from send(calls.get_job(job_id), retry, until)
+    job = yield from send(job_calls.get_job(job_id), retry, until)
     while True:
         if on_change is not None:
             on_change(job)
@@ -106,7 +119,7 @@ def wait(
         else:  # what the others mean, and how the queue moved, the job itself says
             if events is None:
                 yield Sleep(LOOK_SECONDS)
-            job = yield from send(calls.get_job(job_id), retry.patient, until)
+            job = yield from send(job_calls.get_job(job_id), retry.patient, until)
 
 
 def classify(
@@ -118,7 +131,7 @@ def classify(
     answers: list[Classification] = []
     refused: dict[int, Refused] = {}
     for start in range(0, len(pictures), AT_ONCE):
-        call = calls.classify(pictures[start : start + AT_ONCE], class_names, **options)
+        call = model_calls.classify(pictures[start : start + AT_ONCE], class_names, **options)
         try:
             answers.append((yield from send(call, retry)))
         except Refused as error:

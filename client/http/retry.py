@@ -7,12 +7,15 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 AGAIN = frozenset({429, 502, 503, 504})
+NOT_DONE = frozenset({429, 503})
+"""Of these the service itself says that it has done nothing."""
 MOST_BACKOFF = 8.0
 
 
 @dataclass(frozen=True)
 class Retry:
-    """Every request of this library may be sent twice: uploads carry an Idempotency-Key."""
+    """Nearly every request of this library may be sent twice: uploads of pictures carry an Idempotency-Key.
+    An import of a model and a rollback are not sent again where they may have been carried out."""
 
     attempts: int = 5
     """In all, for one request; 1: never again."""

@@ -44,6 +44,15 @@ def upload_of(pictures: Adaptable, test: ByClass | None = None) -> Upload:
     return upload_of_dataset(pictures if isinstance(pictures, Dataset) else dataset_of(pictures, test))
 
 
+def model_archive(path: str | os.PathLike[str]) -> Picture:
+    """The zip of a model; of a folder one is made while it is sent. Raises InvalidPictures."""
+    path = Path(path)
+    if not path.is_dir():
+        return Picture.of_file(path)
+    files = sorted(one for one in path.rglob("*") if one.is_file() and not one.name.startswith("."))
+    return zip_of([(one.relative_to(path).as_posix(), Picture.of_file(one)) for one in files])
+
+
 def upload_of_dataset(dataset: Dataset) -> Upload:
     """One zip where every class name can be that of a folder; otherwise files with labels."""
     if not dataset.pictures:

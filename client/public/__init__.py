@@ -10,6 +10,7 @@ with Client("http://127.0.0.1:8000") as client:
 
 from client.http.address import InvalidAddress
 from client.http.answers import (
+    Alias,
     AllNames,
     AskedName,
     ClassCount,
@@ -22,14 +23,17 @@ from client.http.answers import (
     MeasuredOn,
     Metrics,
     Model,
+    Move,
     Notice,
     PictureResult,
     Prediction,
     Progress,
     Readiness,
 )
-from client.http.async_client import AsyncClient, AsyncJobHandle
-from client.http.client import Client, JobHandle
+from client.http.async_client import AsyncClient
+from client.http.async_jobs import AsyncJobHandle
+from client.http.async_models import AsyncModelHandle
+from client.http.client import Client
 from client.http.errors import (
     ClipciteError,
     Conflict,
@@ -46,17 +50,37 @@ from client.http.errors import (
     TooManyRequests,
     WaitTimeout,
 )
+from client.http.jobs import JobHandle
+from client.http.models import ModelHandle
 from client.http.parse import UnexpectedAnswer
+from client.http.reports import (
+    Accuracies,
+    Advice,
+    Calibration,
+    ClassReport,
+    Estimate,
+    Finding,
+    Preflight,
+    Report,
+    ReportedOn,
+    ReportedPicture,
+)
 from client.http.retry import Retry
 from client.pictures.dataset import Dataset
 from client.pictures.detect import read as read_pictures
 
 __all__ = [
+    "Accuracies",
+    "Advice",
+    "Alias",
     "AllNames",
     "AskedName",
     "AsyncClient",
     "AsyncJobHandle",
+    "AsyncModelHandle",
+    "Calibration",
     "ClassCount",
+    "ClassReport",
     "Classification",
     "Client",
     "ClipciteError",
@@ -64,7 +88,9 @@ __all__ = [
     "Conflict",
     "Dataset",
     "ErrorItem",
+    "Estimate",
     "Event",
+    "Finding",
     "Interval",
     "InvalidAddress",
     "InvalidPictures",
@@ -75,15 +101,21 @@ __all__ = [
     "MeasuredOn",
     "Metrics",
     "Model",
+    "ModelHandle",
+    "Move",
     "NoAccess",
     "NotFound",
     "Notice",
     "PictureResult",
     "Prediction",
+    "Preflight",
     "Problem",
     "Progress",
     "Readiness",
     "Refused",
+    "Report",
+    "ReportedOn",
+    "ReportedPicture",
     "Retry",
     "ServiceError",
     "ServiceFailed",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from client.public import Client, Job
 from tests.client.painted import COLOURS, paint
 from tests.service.conftest import environment
 from tests.service.running import Service, serve
@@ -28,7 +29,18 @@ def no_settings_of_this_user(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Red and green to train on, blue too to test on."""
-    root = tmp_path / "colours"
+    return _colours(tmp_path / "colours")
+
+
+@pytest.fixture(scope="session")
+def taught(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Job:
+    """A finished job with its model, for the tests that only look at one."""
+    with Client(service.url) as client:
+        pictures = _colours(tmp_path_factory.mktemp("taught") / "colours")
+        return client.adapt(pictures, config={"epochs": 8}).wait(timeout=120)
+
+
+def _colours(root: Path) -> Path:
     paint(root, "train/red", 4)
     paint(root, "train/green", 4)
     for name in COLOURS:

@@ -43,7 +43,7 @@ async function copied(pre) {
 
 /** A curl command: [option, value] pairs after the path. */
 export function curl(path, options = []) {
-  const all = [...(key.get() ? [["-H", '"Authorization: Bearer $CLIPCITE_KEY"', true]] : []), ...options];
+  const all = [...(key.get() ? [["-H", '"Authorization: Bearer $CLIPCITE_API_KEY"', true]] : []), ...options];
   const words = all.map(([option, value, ready]) => (value === undefined ? option : `${option} ${ready ? value : quoted(value)}`));
   return [`curl -s ${quoted(location.origin + path)}`, ...words].join(" \\\n  ");
 }
@@ -52,18 +52,23 @@ function quoted(text) {
   return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
 }
 
-/** A Python program around these lines, which have `http`, a client of this service. */
-export function python(lines, imports = []) {
-  const headers = key.get() ? `, headers={"Authorization": f"Bearer {os.environ['CLIPCITE_KEY']}"}` : "";
-  const needed = [...new Set([...(key.get() ? ["import os"] : []), ...imports])].sort();
+/** A Python program around these lines, which have `client`, the clipcite client of this service. */
+export function python(lines) {
+  const about = key.get() ? "  # the key comes from CLIPCITE_API_KEY" : "";
+  return ["from clipcite import Client", "", `client = Client(${JSON.stringify(location.origin)})${about}`, ...lines].join("\n");
+}
+
+/** Lines that ask what a picture could be. Options as /classify has them. */
+export function askLines({ class_names: names, ...options }) {
+  const plain = names.every((of) => typeof of === "string");
+  const given = plain ? names : Object.fromEntries(names.map((of) => (typeof of === "string" ? [of, null] : [of.name, of.texts])));
+  const rest = Object.entries(options).map(([name, value]) => `, ${name}=${literal(value)}`);
   return [
-    ...needed,
-    ...(needed.length ? [""] : []),
-    "import httpx",
-    "",
-    `http = httpx.Client(base_url=${JSON.stringify(location.origin)}${headers}, timeout=120)`,
-    ...lines,
-  ].join("\n");
+    `names = ${literal(given)}  # any others too`,
+    `answer = client.classify(["picture.jpg"], names${rest.join("")})`,
+    "for guess in answer.results[0].predictions:",
+    "    print(guess.class_name, guess.probability)",
+  ];
 }
 
 /** A value as Python writes it. */

@@ -118,9 +118,16 @@ function code(path, method, body) {
     curl: curl(path, options),
     python: () => {
       const given = sent ? `, json=${literal(sent)}` : path === "/adapt" ? ', files={"archive": open("pictures.zip", "rb")}' : "";
-      return python([`answer = http.${method}(${JSON.stringify(path)}${given})`, "print(answer.raise_for_status().text)"]);
+      return overHttp([`answer = http.${method}(${JSON.stringify(path)}${given})`, "print(answer.raise_for_status().text)"]);
     },
   });
+}
+
+/** A Python program without our client, which knows no single routes; `http` is one of this service. */
+function overHttp(lines) {
+  const headers = key.get() ? `, headers={"Authorization": f"Bearer {os.environ['CLIPCITE_API_KEY']}"}` : "";
+  const start = `http = httpx.Client(base_url=${JSON.stringify(location.origin)}${headers}, timeout=120)`;
+  return [...(headers ? ["import os", ""] : []), "import httpx", "", start, ...lines].join("\n");
 }
 
 draw();

@@ -109,11 +109,7 @@ export function jobView({ parameter: id, signal }) {
   const code = codeFor({
     what: "wait for this job",
     curl: () => `# answers when the job has ended, or after a minute\n${curl(`/jobs/${id}?wait=60`)}`,
-    python: () =>
-      python([
-        `job = http.get("/jobs/${id}", params={"wait": 60}).raise_for_status().json()  # or after a minute`,
-        'print(job["status"], job["model_id"])',
-      ]),
+    python: () => python([`job = client.wait("${id}")`, "print(job.status, job.model_id)"]),
   });
   return h("section", { class: "job" }, title, lede, meter, outcome, trouble, charts.element, diary, code);
 }

@@ -2,7 +2,7 @@
 
 import { confirmed, h, replace } from "./dom.js";
 import { aliasField } from "./aliases.js";
-import { codeFor, curl, literal, python } from "./code.js";
+import { askLines, codeFor, curl, python } from "./code.js";
 import { call, download, offers } from "./http.js";
 import { pagedList } from "./pages.js";
 import { problemBox } from "./problem.js";
@@ -24,7 +24,7 @@ export function modelsView({ signal }) {
     codeFor({
       what: "list the models",
       curl: () => curl("/models?limit=20"),
-      python: () => python(['for model in http.get("/models").raise_for_status().json()["data"]:', '    print(model["id"], model["name"], model["trained_classes"])']),
+      python: () => python(["for model in client.models():", "    print(model.id, model.name, model.trained_classes)"]),
     }),
   );
 }
@@ -52,7 +52,7 @@ function row(model) {
     "div",
     { class: "row" },
     h("a", { class: "button quiet", href: `#/try/${model.id}` }, "Try it", hidden()),
-    h("a", { class: "button quiet", href: `#/jobs/${model.job_id}` }, "How it was learnt", hidden()),
+    model.job_id && h("a", { class: "button quiet", href: `#/jobs/${model.job_id}` }, "How it was learnt", hidden()),
   );
   const removal = h("button", { type: "button", class: "quiet", onclick: remove }, "Delete", hidden());
   const aliases = h("div", {});
@@ -68,13 +68,7 @@ function row(model) {
     codeFor({
       what: "ask this model",
       curl: () => curl("/classify", [["-F", `model=${model.id}`], ["-F", `class_names=${JSON.stringify(model.trained_classes)}`], ["-F", "images=@picture.jpg"]]),
-      python: () =>
-        python([
-          'with open("picture.jpg", "rb") as picture:',
-          `    data = {"model": ${literal(model.id)}, "class_names": ${literal(model.trained_classes)}}`,
-          '    answer = http.post("/classify", data=data, files={"images": picture})',
-          'print(answer.raise_for_status().json()["results"][0]["predictions"])',
-        ]),
+      python: () => python(askLines({ class_names: model.trained_classes, model: model.id })),
     }),
   ];
 }

@@ -1,6 +1,6 @@
 // What came of a job: the verdict in words, the measurement as a picture, and the ways on.
 
-import { codeFor, curl, literal, python } from "./code.js";
+import { askLines, codeFor, curl, python } from "./code.js";
 import { h, replace } from "./dom.js";
 import { download, key, offers } from "./http.js";
 import { measurement } from "./measurement.js";
@@ -84,14 +84,7 @@ function classifyCode(model, names) {
   return codeFor({
     what: "ask this model",
     curl: () => curl("/classify", [["-F", `model=${model}`], ["-F", `class_names=${JSON.stringify(names)}`], ["-F", "images=@picture.jpg"]]),
-    python: () =>
-      python([
-        `names = ${literal(names)}  # any others too`,
-        'with open("picture.jpg", "rb") as picture:',
-        `    data = {"model": ${literal(model)}, "class_names": names}`,
-        '    answer = http.post("/classify", data=data, files={"images": picture})',
-        'print(answer.raise_for_status().json()["results"][0]["predictions"])',
-      ]),
+    python: () => python(askLines({ class_names: names, model })),
   });
 }
 

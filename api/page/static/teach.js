@@ -128,14 +128,12 @@ export function teachView({ signal }) {
   }
   function asPython() {
     const config = { ...panel.config(), ...shots.texts() };
-    const lines = [
+    const name = settings.name.trim() ? `, name=${literal(settings.name.trim())}` : "";
+    return python([
       `config = ${literal(config)}`,
-      `data = {"config": json.dumps(config)${settings.name.trim() ? `, "name": ${literal(settings.name.trim())}` : ""}}`,
-      'with open("pictures.zip", "rb") as archive:  # a folder for each class',
-      '    answer = http.post("/adapt", data=data, files={"archive": archive})',
-      'print(answer.raise_for_status().json()["id"])',
-    ];
-    return python(lines, ["import json"]);
+      `job = client.adapt("pictures"${name}, config=config)  # a folder with one for each class`,
+      "print(job.wait().model_id)",
+    ]);
   }
 
   replace(next, addClass, clear, panel.element, verdict, trouble, h("div", { class: "go" }, start, why, bar), code);

@@ -4,7 +4,7 @@ import { announce, debounce, h, newId, replace } from "./dom.js";
 import { answerCard } from "./answers.js";
 import { chipField } from "./chips.js";
 import { classify } from "./classify.js";
-import { codeFor, curl, literal, python } from "./code.js";
+import { askLines, codeFor, curl, python } from "./code.js";
 import { dropZone } from "./dropzone.js";
 import { ask } from "./http.js";
 import { inspect } from "./inspect.js";
@@ -182,18 +182,7 @@ export function tryView({ parameter, signal }) {
       if (alpha !== undefined) options.push(["-F", `alpha=${alpha}`]);
       return curl("/classify", [...options, ["-F", "images=@picture.jpg"]]);
     },
-    python: () =>
-      python(
-        [
-          `data = ${literal({ ...request(wanted), class_names: undefined }).replace(', "class_names": None', "")}`,
-          `data["class_names"] = json.dumps(${literal(request(wanted).class_names)})`,
-          'with open("picture.jpg", "rb") as picture:',
-          '    answer = http.post("/classify", data=data, files={"images": picture})',
-          'for guess in answer.raise_for_status().json()["results"][0]["predictions"]:',
-          '    print(guess["class_name"], guess["probability"])',
-        ],
-        ["import json"],
-      ),
+    python: () => python(askLines(request(wanted))),
   });
 
   alphaField.hidden = compareField.hidden = true;

@@ -14,10 +14,14 @@ from PIL import Image
 
 from client.public import (
     AsyncClient,
+    AsyncJobHandle,
+    AsyncModelHandle,
     Client,
     InvalidAddress,
     Job,
     JobFailed,
+    JobHandle,
+    ModelHandle,
     NotFound,
     Refused,
     Retry,
@@ -228,10 +232,15 @@ def test_async(service: Service, folder: Path) -> None:
 
 def test_both_clients_have_the_same_methods() -> None:
     def surface(kind: type) -> dict[str, list[str]]:
-        methods = {n: m for n, m in vars(kind).items() if inspect.isfunction(m) and not n.startswith("__")}
-        return {n: list(inspect.signature(m).parameters) for n, m in methods.items()}
+        methods = inspect.getmembers(kind, inspect.isfunction)
+        return {n: list(inspect.signature(m).parameters) for n, m in methods if not n.startswith("__")}
 
-    assert surface(Client) == surface(AsyncClient)
+    for plain, awaited in (
+        (Client, AsyncClient),
+        (JobHandle, AsyncJobHandle),
+        (ModelHandle, AsyncModelHandle),
+    ):
+        assert surface(plain) == surface(awaited)
 
 
 def test_nobody_there() -> None:

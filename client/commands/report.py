@@ -1,0 +1,45 @@
+"""`clipcite report`: whether to trust a model."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from client.commands.connection import AsJson, Exit, Key, Url, connected, give_up, note, out, print_json
+from client.commands.show_report import show_report
+from client.http.client import Client
+
+
+def report(
+    subject: Annotated[
+        str, typer.Argument(metavar="JOB|MODEL", help="A job's id, or a model: its id, name@version …")
+    ],
+    html: Annotated[
+        Path | None, typer.Option(help="Save the page with the pictures to this file.", dir_okay=False)
+    ] = None,
+    as_json: AsJson = False,
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """Whether a model is better than the stock network, on pictures that it was not trained on; which labels
+    look wrong; how far its probabilities can be believed."""
+    with connected(url, key) as client:
+        job_id = _job_of(client, subject)
+        found = client.report(job_id)
+        page = None if html is None else client.report_page(job_id)
+    if as_json:
+        print_json(found.raw)
+    else:
+        show_report(out(), found)
+    if html is not None and page is not None:
+        html.write_text(page, encoding="utf-8")
+        note().print(f"The page is {html.absolute().as_uri()}", markup=False, soft_wrap=True)
+
+
+def _job_of(client: Client, subject: str) -> str:
+    if subject.startswith("job_"):
+        return subject
+    model = client.get_model(subject)
+    if model.job_id is None:
+        give_up(f"{subject} was imported: nothing was measured here, so there is no report.", Exit.REFUSED)
+    return model.job_id

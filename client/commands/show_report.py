@@ -1,0 +1,90 @@
+"""A report on a terminal, in plain words; as a page it has the pictures."""
+
+from collections.abc import Iterable, Iterator
+
+from rich.console import Console
+from rich.markup import escape
+
+from client.commands.show import table_of
+from client.http.reports import Accuracies, Report, ReportedPicture
+
+COLOURS = {"better": "green", "worse": "red", "no_clear_gain": "yellow", "not_measured": "yellow"}
+MOST_PICTURES = 10
+CLASSES = "Class by class, weakest first (recall: how many of its pictures get the name)"
+
+
+def show_report(console: Console, report: Report) -> None:
+    console.print(f"[bold {COLOURS.get(report.verdict, '')}]{escape(report.headline)}[/]", soft_wrap=True)
+    for advice in report.advice:
+        console.print(f"- {escape(advice.detail)}", soft_wrap=True)
+    console.print(f"[dim]{escape(report.measured_on.how)}[/]", soft_wrap=True)
+    _accuracies(console, report)
+    _pictures(console, "Training pictures to look at: their labels may be wrong", report.suspects, "labelled")
+    _classes(console, report)
+    _pictures(console, "Wrong answers, the surest first", report.mistakes, "is")
+    console.print()
+    for line in _closing(report):
+        console.print(escape(line), soft_wrap=True)
+
+
+def _accuracies(console: Console, report: Report) -> None:
+    measured: list[tuple[str, Accuracies | None]] = [
+        ("trained names", report.trained_names),
+        ("and other names", report.all_names),
+        ("new names", report.new_names),
+    ]
+    table = table_of("named rightly", "pictures", "stock", "preview", "adapted", "gain, 95 %")
+    for label, one in measured:
+        if one is not None:
+            gain = one.adapted_against_stock
+            table.add_row(
+                label,
+                str(one.images),
+                *(_share(each and each.value) for each in (one.stock, one.preview, one.adapted)),
+                f"{100 * gain.value:+.0f} [{100 * gain.low:+.0f}, {100 * gain.high:+.0f}]" if gain else "–",
+            )
+    if table.rows:
+        console.print()
+        console.print(table)
+
+
+def _classes(console: Console, report: Report) -> None:
+    asked = [one for one in report.classes if one.recall is not None]
+    if not asked:
+        return
+    table = table_of("class", "trained on", "asked about", "recall", "before", "precision")
+    for one in sorted(asked, key=lambda one: one.recall or 0):
+        shares = (_share(one.recall), _share(one.stock_recall), _share(one.precision))
+        table.add_row(escape(one.name), str(one.trained_images), str(one.images), *shares)
+    console.print(f"\n{CLASSES}")
+    console.print(table)
+
+
+def _pictures(console: Console, title: str, pictures: Iterable[ReportedPicture], given: str) -> None:
+    found = list(pictures)
+    if not found:
+        return
+    table = table_of("picture", given, "looks like", "how sure")
+    for one in found[:MOST_PICTURES]:
+        name = one.file_name or f"number {one.position + 1}"
+        table.add_row(*map(escape, (name, one.class_name, one.answered, _share(one.probability))))
+    console.print(f"\n{title}")
+    console.print(table)
+    if len(found) > MOST_PICTURES:
+        console.print(f"[dim]and {len(found) - MOST_PICTURES} more: --json or --html has all[/]")
+
+
+def _closing(report: Report) -> Iterator[str]:
+    fit = report.calibration
+    if fit is not None and fit.error_before is not None:
+        off = f"Probabilities are off by {100 * fit.error_before:.0f} points on average"
+        if fit.calibrated and fit.error_after is not None:
+            yield f"{off}, and by {100 * fit.error_after:.0f} as they are corrected for the trained names."
+        else:
+            yield f"{off}; there were too few pictures to correct that."
+    if report.alpha_auto is not None and report.alpha_auto != report.alpha:
+        yield f'The model stands at alpha {report.alpha:g}; "auto" would take {report.alpha_auto:g}.'
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.0f} %"

@@ -1,0 +1,164 @@
+"""As `models`, to await. The words are there."""
+
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+
+from client.http import download, model_calls, operations
+from client.http.answers import Alias, Classification, Model
+from client.http.async_jobs import AsyncJobHandle, AsyncJobs
+from client.http.body import OnUpload
+from client.http.download import OnDownload
+from client.http.model_calls import Expected, Format, Names
+from client.http.upload import Adaptable, model_archive
+from client.pictures.picture import PictureLike, as_picture
+
+
+class AsyncModels(AsyncJobs):
+    async def model(self, model: str) -> "AsyncModelHandle":
+        """One of them, to classify with or to export, say."""
+        return AsyncModelHandle(self, await self.get_model(model))
+
+    async def get_model(self, model: str) -> Model:
+        return await self._send(model_calls.get_model(model))
+
+    def models(self, name: str | None = None, *, page_size: int = 100) -> AsyncIterator[Model]:
+        """All of them, or all versions of a name, the newest first, read page by page."""
+        return self._iterate(operations.pages(lambda c: model_calls.models(page_size, c, name), self._retry))
+
+    async def rename_model(self, model: str, name: str | None) -> Model:
+        """It becomes the next version of this name; None takes its name away."""
+        return await self._send(model_calls.rename_model(model, name))
+
+    async def delete_model(self, model: str, *, force: bool = False) -> None:
+        """Its weights too. `force`: also when aliases point to it, which are removed."""
+        await self._send(model_calls.delete_model(model, force=force))
+
+    async def export(
+        self,
+        model: str,
+        path: str | os.PathLike[str],
+        *,
+        format: Format = "open_clip",
+        alpha: float | None = None,
+        on_download: OnDownload | None = None,
+    ) -> Path:
+        """As `Client.export`."""
+        request = model_calls.export(model, format, alpha)
+        return await self._run(download.download(request, Path(path), self._retry, on_download))
+
+    async def import_model(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        name: str | None = None,
+        backbone: str | None = None,
+        classes: Sequence[str] | None = None,
+        alpha: float | None = None,
+        templates: Sequence[str] | None = None,
+        texts: Mapping[str, Sequence[str]] | None = None,
+        weights: str | None = None,
+        on_upload: OnUpload | None = None,
+    ) -> Model:
+        """As `Client.import_model`."""
+        archive = await anyio.to_thread.run_sync(model_archive, path)
+        call = model_calls.import_model(
+            archive,
+            name=name,
+            backbone=backbone,
+            classes=classes,
+            alpha=alpha,
+            templates=templates,
+            texts=texts,
+            weights=weights,
+            on_upload=on_upload,
+        )
+        return await self._send(call)
+
+    async def aliases(self, name: str) -> list[Alias]:
+        """Of a name, in alphabetical order."""
+        return await self._send(model_calls.aliases(name))
+
+    async def get_alias(self, name: str, alias: str) -> Alias:
+        return await self._send(model_calls.get_alias(name, alias))
+
+    async def promote(self, name: str, alias: str, model: str, *, expected: Expected = ...) -> Alias:
+        """As `Client.promote`."""
+        return await self._send(model_calls.promote(name, alias, model, expected))
+
+    async def rollback(self, name: str, alias: str, *, expected: Expected = ...) -> Alias:
+        """Take the last promotion back; again, the one before that."""
+        return await self._send(model_calls.rollback(name, alias, expected))
+
+    async def delete_alias(self, name: str, alias: str) -> None:
+        """The alias and its history; the models stay."""
+        await self._send(model_calls.delete_alias(name, alias))
+
+    async def classify(
+        self,
+        pictures: Sequence[PictureLike],
+        class_names: Names,
+        *,
+        model: str = "stock",
+        alpha: float | None = None,
+        templates: Sequence[str] | None = None,
+        new_names_balance: float | None = None,
+        top_k: int | None = None,
+        coverage: float | None = None,
+        reject: bool = False,
+    ) -> Classification:
+        """As `Client.classify`."""
+        options = {
+            "model": model,
+            "alpha": alpha,
+            "templates": templates,
+            "new_names_balance": new_names_balance,
+            "top_k": top_k,
+            "coverage": coverage,
+            "reject": reject,
+        }
+        given = [as_picture(picture, f"picture-{i}") for i, picture in enumerate(pictures, 1)]
+        return await self._run(operations.classify(given, class_names, self._retry, options))
+
+
+class AsyncModelHandle:
+    """A model of a client."""
+
+    def __init__(self, client: AsyncModels, model: Model) -> None:
+        self._client = client
+        self.model = model
+        """As it was last seen."""
+
+    @property
+    def id(self) -> str:
+        return self.model.id
+
+    def __repr__(self) -> str:
+        return f"<{self.id}: {', '.join(self.model.trained_classes)}>"
+
+    async def classify(
+        self, pictures: Sequence[PictureLike], class_names: Names | None = None, **options: Any
+    ) -> Classification:
+        """As `Client.classify`; without names it is asked for those that it was trained with."""
+        names = self.model.trained_classes if class_names is None else class_names
+        return await self._client.classify(pictures, names, model=self.id, **options)
+
+    async def extend(self, pictures: Adaptable, **options: Any) -> AsyncJobHandle:
+        """A new model from these pictures and all that this one was made from; options as of `adapt`."""
+        return await self._client.adapt(pictures, extends=self.id, **options)
+
+    async def export(
+        self, path: str | os.PathLike[str], *, format: Format = "open_clip", alpha: float | None = None
+    ) -> Path:
+        """As `Client.export`."""
+        return await self._client.export(self.id, path, format=format, alpha=alpha)
+
+    async def rename(self, name: str | None) -> Model:
+        self.model = await self._client.rename_model(self.id, name)
+        return self.model
+
+    async def delete(self, *, force: bool = False) -> None:
+        await self._client.delete_model(self.id, force=force)

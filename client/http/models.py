@@ -1,0 +1,190 @@
+"""What a client does with models. Wherever one is named there may be its id, its name (the latest version),
+`name@version` or `name@alias`."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from client.http import download, model_calls, operations
+from client.http.answers import Alias, Classification, Model
+from client.http.body import OnUpload
+from client.http.download import OnDownload
+from client.http.jobs import JobHandle, Jobs
+from client.http.model_calls import Expected, Format, Names
+from client.http.upload import Adaptable, model_archive
+from client.pictures.picture import PictureLike, as_picture
+
+
+class Models(Jobs):
+    def model(self, model: str) -> "ModelHandle":
+        """One of them, to classify with or to export, say."""
+        return ModelHandle(self, self.get_model(model))
+
+    def get_model(self, model: str) -> Model:
+        return self._send(model_calls.get_model(model))
+
+    def models(self, name: str | None = None, *, page_size: int = 100) -> Iterator[Model]:
+        """All of them, or all versions of a name, the newest first, read page by page."""
+        return self._iterate(operations.pages(lambda c: model_calls.models(page_size, c, name), self._retry))
+
+    def rename_model(self, model: str, name: str | None) -> Model:
+        """It becomes the next version of this name; None takes its name away."""
+        return self._send(model_calls.rename_model(model, name))
+
+    def delete_model(self, model: str, *, force: bool = False) -> None:
+        """Its weights too. `force`: also when aliases point to it, which are removed."""
+        self._send(model_calls.delete_model(model, force=force))
+
+    def export(
+        self,
+        model: str,
+        path: str | os.PathLike[str],
+        *,
+        format: Format = "open_clip",
+        alpha: float | None = None,
+        on_download: OnDownload | None = None,
+    ) -> Path:
+        """Download the model as a zip to the file `path`, which is replaced once all of it is there.
+
+        Args:
+            format: "open_clip", a folder that open_clip loads; "onnx", two graphs; "delta", the change of the
+                backbone alone.
+            alpha: 0 (pre-trained) to 1 (fine-tuned); default the model's.
+
+        Raises:
+            OSError: the file can't be written.
+        """
+        request = model_calls.export(model, format, alpha)
+        return self._run(download.download(request, Path(path), self._retry, on_download))
+
+    def import_model(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        name: str | None = None,
+        backbone: str | None = None,
+        classes: Sequence[str] | None = None,
+        alpha: float | None = None,
+        templates: Sequence[str] | None = None,
+        texts: Mapping[str, Sequence[str]] | None = None,
+        weights: str | None = None,
+        on_upload: OnUpload | None = None,
+    ) -> Model:
+        """Bring a model that was exported, or an open_clip folder that was adapted elsewhere.
+
+        Args:
+            path: a zip, or the folder.
+            backbone: what it was adapted from; like the others, default what it says itself.
+            weights: "full", "4bit" or "1bit": how an open_clip folder is kept.
+        """
+        call = model_calls.import_model(
+            model_archive(path),
+            name=name,
+            backbone=backbone,
+            classes=classes,
+            alpha=alpha,
+            templates=templates,
+            texts=texts,
+            weights=weights,
+            on_upload=on_upload,
+        )
+        return self._send(call)
+
+    def aliases(self, name: str) -> list[Alias]:
+        """Of a name, in alphabetical order."""
+        return self._send(model_calls.aliases(name))
+
+    def get_alias(self, name: str, alias: str) -> Alias:
+        return self._send(model_calls.get_alias(name, alias))
+
+    def promote(self, name: str, alias: str, model: str, *, expected: Expected = ...) -> Alias:
+        """Point `name@alias` to a model of this name; the alias is made if it is new.
+
+        `expected` is what it is believed to point to (None: nothing yet); if that is wrong nothing is
+        changed and Conflict is raised.
+        """
+        return self._send(model_calls.promote(name, alias, model, expected))
+
+    def rollback(self, name: str, alias: str, *, expected: Expected = ...) -> Alias:
+        """Take the last promotion back; again, the one before that."""
+        return self._send(model_calls.rollback(name, alias, expected))
+
+    def delete_alias(self, name: str, alias: str) -> None:
+        """The alias and its history; the models stay."""
+        self._send(model_calls.delete_alias(name, alias))
+
+    def classify(
+        self,
+        pictures: Sequence[PictureLike],
+        class_names: Names,
+        *,
+        model: str = "stock",
+        alpha: float | None = None,
+        templates: Sequence[str] | None = None,
+        new_names_balance: float | None = None,
+        top_k: int | None = None,
+        coverage: float | None = None,
+        reject: bool = False,
+    ) -> Classification:
+        """Rank class names, trained or new, for each picture. Many pictures go in several requests.
+
+        Args:
+            class_names: names, or a mapping from names to sentences that are read for them (or None).
+            alpha: 0 (pre-trained) to 1 (fine-tuned); default the model's.
+            coverage: adds `names` to each picture, the set that holds the true one so often.
+            reject: adds `rejected`, whether the picture looks like none of the names.
+
+        A picture that can't be read has an `error` in its result; if none can, Refused is raised.
+        """
+        options = {
+            "model": model,
+            "alpha": alpha,
+            "templates": templates,
+            "new_names_balance": new_names_balance,
+            "top_k": top_k,
+            "coverage": coverage,
+            "reject": reject,
+        }
+        given = [as_picture(picture, f"picture-{i}") for i, picture in enumerate(pictures, 1)]
+        return self._run(operations.classify(given, class_names, self._retry, options))
+
+
+class ModelHandle:
+    """A model of a client."""
+
+    def __init__(self, client: Models, model: Model) -> None:
+        self._client = client
+        self.model = model
+        """As it was last seen."""
+
+    @property
+    def id(self) -> str:
+        return self.model.id
+
+    def __repr__(self) -> str:
+        return f"<{self.id}: {', '.join(self.model.trained_classes)}>"
+
+    def classify(
+        self, pictures: Sequence[PictureLike], class_names: Names | None = None, **options: Any
+    ) -> Classification:
+        """As `Client.classify`; without names it is asked for those that it was trained with."""
+        names = self.model.trained_classes if class_names is None else class_names
+        return self._client.classify(pictures, names, model=self.id, **options)
+
+    def extend(self, pictures: Adaptable, **options: Any) -> JobHandle:
+        """A new model from these pictures and all that this one was made from; options as of `adapt`."""
+        return self._client.adapt(pictures, extends=self.id, **options)
+
+    def export(
+        self, path: str | os.PathLike[str], *, format: Format = "open_clip", alpha: float | None = None
+    ) -> Path:
+        """As `Client.export`."""
+        return self._client.export(self.id, path, format=format, alpha=alpha)
+
+    def rename(self, name: str | None) -> Model:
+        self.model = self._client.rename_model(self.id, name)
+        return self.model
+
+    def delete(self, *, force: bool = False) -> None:
+        self._client.delete_model(self.id, force=force)

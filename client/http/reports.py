@@ -1,0 +1,129 @@
+"""What the service says about pictures before a training and about a model after it, as frozen dataclasses.
+
+Fields that are not here are in `raw`, the answer as it came.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from client.http.answers import ClassCount, Interval, Notice, Verdict
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something odd about one picture."""
+
+    file: str
+    code: str
+    detail: str
+    class_name: str | None = None
+    split: str | None = None
+    other: str | None = None
+    """The file of which it is a copy."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What the training will take, without the time in the queue; None where nothing is known."""
+
+    basis: str = ""
+    seconds: float | None = None
+    low_seconds: float | None = None
+    high_seconds: float | None = None
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What was found in pictures and names. Pictures that no finding names are good."""
+
+    acceptable: bool
+    """False: `adapt` would refuse the upload."""
+    pictures: int
+    good: int
+    config: Mapping[str, Any] = field(default_factory=dict)
+    classes: list[ClassCount] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    warnings: list[Notice] = field(default_factory=list)
+    estimate: Estimate = field(default_factory=Estimate)
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Advice:
+    code: str
+    detail: str
+    class_names: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class ReportedOn:
+    source: str
+    images: int
+    trained_images: int
+    how: str = ""
+
+
+@dataclass(frozen=True)
+class Accuracies:
+    """Shares (0 to 1) of the same pictures that are named rightly, with 95 % intervals. `adapted` is None
+    where only classifiers without training could be measured."""
+
+    images: int
+    names: int
+    stock: Interval
+    preview: Interval | None = None
+    adapted: Interval | None = None
+    adapted_against_stock: Interval | None = None
+
+
+@dataclass(frozen=True)
+class ClassReport:
+    name: str
+    trained_images: int
+    images: int
+    recall: float | None = None
+    precision: float | None = None
+    stock_recall: float | None = None
+
+
+@dataclass(frozen=True)
+class ReportedPicture:
+    """A training picture whose label may be wrong, or a picture that was answered wrongly."""
+
+    position: int
+    class_name: str
+    answered: str
+    probability: float
+    file_name: str | None = None
+
+
+@dataclass(frozen=True)
+class Calibration:
+    calibrated: bool
+    temperature: float | None = None
+    error_before: float | None = None
+    error_after: float | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """Whether to trust a model."""
+
+    job_id: str
+    model_id: str
+    verdict: Verdict
+    headline: str
+    measured_on: ReportedOn
+    alpha: float
+    alpha_auto: float | None = None
+    advice: list[Advice] = field(default_factory=list)
+    trained_names: Accuracies | None = None
+    all_names: Accuracies | None = None
+    new_names: Accuracies | None = None
+    classes: list[ClassReport] = field(default_factory=list)
+    suspects: list[ReportedPicture] = field(default_factory=list)
+    mistakes: list[ReportedPicture] = field(default_factory=list)
+    calibration: Calibration | None = None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)

@@ -1,0 +1,90 @@
+"""`report`, `export`, `models` and `adapt --dry-run` as scripts use them."""
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from client.cli import app
+from client.public import Job
+from tests.client.painted import paint
+from tests.service.running import Service
+
+
+@pytest.fixture
+def call(service: Service, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("CLIPCITE_URL", service.url)
+    monkeypatch.setenv("COLUMNS", "80")  # as narrow as terminals are
+
+    def call(*arguments: object, status: int = 0) -> Result:
+        done = CliRunner().invoke(app, [str(one) for one in arguments])
+        assert done.exit_code == status, (done.stdout, done.stderr, done.exception)
+        return done
+
+    return call
+
+
+def test_report(call: Any, taught: Job, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    by_model = call("report", taught.model_id, "--html", page)
+    assert page.as_uri() in by_model.stderr
+    assert page.read_text().startswith("<!doctype html>")
+    assert by_model.stdout == call("report", taught.id).stdout
+    for shown in ("named rightly", "trained names", "new names", "Class by class", "precision"):
+        assert shown in by_model.stdout
+    said = json.loads(call("report", taught.id, "--json").stdout)
+    assert said["headline"] in by_model.stdout
+    assert "job_x" in call("report", "job_x", status=5).stderr
+
+
+def test_export_import_names_and_aliases(call: Any, taught: Job, tmp_path: Path) -> None:
+    delta = tmp_path / "delta.zip"
+    assert "MB" in call("export", taught.model_id, "--format", "delta", "-o", delta).stdout
+    said = json.loads(
+        call("export", taught.model_id, "-o", tmp_path / "a.zip", "--alpha", 1, "--json").stdout
+    )
+    assert said["bytes"] == (tmp_path / "a.zip").stat().st_size
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        assert "open_clip_model.safetensors" in archive.namelist()
+    assert "can't be written" in call("export", taught.model_id, "-o", tmp_path / "no/a.zip", status=2).stderr
+
+    brought = json.loads(call("models", "import", delta, "--name", "hats", "--json").stdout)
+    assert (brought["version"], brought["job_id"]) == (1, None)
+    assert "it was imported" in call("models", "show", "hats").stdout
+    assert "was imported" in call("report", "hats", status=5).stderr
+    call("models", "import", delta, "--name", "hats")
+    assert "hats@prod is hats@2" in call("models", "promote", "hats@prod", "hats").stdout
+    assert "hats@prod is hats@1" in call("models", "promote", "hats@prod", "hats@1").stdout
+    call("models", "promote", "hats@prod", "hats", "--expected", "hats@2", status=5)
+    assert json.loads(call("models", "rollback", "hats@prod", "--json").stdout)["version"] == 2
+    assert "hats@prod" in call("models", "aliases", "hats").stdout
+    listed = call("models", "list", "--name", "hats").stdout
+    assert brought["id"] in listed  # ids are whole, also in 80 columns
+    assert "hats@2" in listed
+    call("models", "delete", "hats@prod", status=5)
+    assert "gone" in call("models", "delete", "hats@prod", "--force").stdout
+    assert json.loads(call("models", "aliases", "hats", "--json").stdout) == []
+    assert "caps@1" in call("models", "rename", "hats", "caps").stdout
+    assert json.loads(call("models", "delete", "caps", "--json").stdout) == {"id": "caps", "deleted": True}
+    assert "name@alias" in call("models", "promote", "hats", "x", status=2).stderr
+
+
+def test_dry_run_and_extension(call: Any, taught: Job, tmp_path: Path) -> None:
+    paint(tmp_path, "more/red", 2)
+    paint(tmp_path, "more/violet", 2)
+    found = call("adapt", tmp_path / "more", "--dry-run")
+    assert "found: class folders, 2 classes, 4 pictures" in found.stderr
+    assert "of 4 pictures" in found.stdout
+    assert "takes" in found.stdout
+    more = json.loads(
+        call("adapt", tmp_path / "more", "--dry-run", "--extends", taught.model_id, "--json").stdout
+    )
+    assert more["pictures"] == 18
+    (tmp_path / "more/red/bad.jpg").write_bytes(b"no picture")
+    said = call("adapt", tmp_path / "more", "--dry-run", status=1).stdout
+    assert str(tmp_path / "more/red/bad.jpg") in said
+    assert "--on-bad-image skip" in said
+    call("adapt", tmp_path / "more", "--dry-run", "--on-bad-image", "skip")

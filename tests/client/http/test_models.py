@@ -1,0 +1,129 @@
+"""Models, their aliases and exports, and the reports of jobs, by the Python client."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import anyio
+import pytest
+
+from client.public import AsyncClient, Client, Conflict, Job, NotFound, Refused, Retry, ServiceUnreachable
+from tests.client.http.flaky import flaky_proxy
+from tests.client.painted import paint
+from tests.service.running import Service
+
+
+def test_a_model_is_named_promoted_and_rolled_back(service: Service, taught: Job, tmp_path: Path) -> None:
+    with Client(service.url) as client:
+        model = client.model(taught.model_id or "")
+        copies = []
+        delta = model.export(tmp_path / "delta.zip", format="delta")
+        with zipfile.ZipFile(delta) as archive:
+            archive.extractall(tmp_path / "delta")
+        for source in (delta, tmp_path / "delta"):  # zipped, or as a folder
+            copies.append(client.import_model(source, name="old shoes", alpha=0.3))
+        assert [(one.version, one.job_id, one.alpha) for one in copies] == [(1, None, 0.3), (2, None, 0.3)]
+        assert [one.id for one in client.models("old shoes")] == [copies[1].id, copies[0].id]
+
+        alias = client.promote("old shoes", "prod", "old shoes@1", expected=None)
+        assert (alias.reference, alias.model) == ("old shoes@prod", copies[0].id)
+        with pytest.raises(Conflict, match="points to"):
+            client.promote("old shoes", "prod", "old shoes@2", expected=None)
+        assert client.promote("old shoes", "prod", "old shoes@2", expected="old shoes@1").version == 2
+        answer = client.classify([b_picture(tmp_path)], ["red", "blue"], model="old shoes@prod", reject=True)
+        assert answer.model == copies[1].id
+        assert answer.results[0].rejected is None  # `blue` is no trained name
+        assert client.rollback("old shoes", "prod").model == copies[0].id
+        assert client.get_alias("old shoes", "prod").history[0].action == "rolled_back"
+        with pytest.raises(Conflict):
+            client.delete_model("old shoes@1")
+        client.delete_alias("old shoes", "prod")
+        assert client.aliases("old shoes") == []
+        handle = client.model("old shoes@1")
+        assert handle.rename("boots").name == "boots"
+        assert handle.classify([b_picture(tmp_path)]).class_names[0].kind == "trained"
+        handle.delete()
+        client.delete_model("old shoes", force=True)
+        with pytest.raises(NotFound):
+            client.get_model("old shoes@2")
+
+
+def b_picture(folder: Path) -> Path:
+    return paint(folder, "blue", 1)[0]
+
+
+def test_report_preflight_and_extension(service: Service, taught: Job, tmp_path: Path) -> None:
+    with Client(service.url) as client:
+        job = client.job(taught.id)
+        report = job.report()
+        assert report.model_id == taught.model_id
+        assert report.headline
+        assert report.measured_on.source == "test"
+        assert report.trained_names is not None
+        assert 0 <= report.trained_names.stock.low <= report.trained_names.stock.value <= 1
+        assert {one.name for one in report.classes} == {"red", "green"}
+        page = job.report_page()
+        assert report.headline in page
+        assert job.preflight().pictures == 14
+
+        paint(tmp_path, "more/violet", 3)
+        paint(tmp_path, "more/red", 1)
+        bad = tmp_path / "more" / "violet" / "bad.jpg"
+        bad.write_bytes(b"no picture")
+        found = client.look(tmp_path / "more")
+        assert not found.acceptable
+        assert str(bad) in [one.file for one in found.findings]
+        bad.unlink()
+        longer = client.model(taught.model_id or "").extend(tmp_path / "more", config={"epochs": 1000})
+        assert {one.name: one.images for one in longer.job.classes} == {
+            **{"red": 5, "green": 4, "violet": 3},
+            "blue": 0,
+        }
+        with pytest.raises(NotFound, match="report"):
+            longer.report()
+        longer.cancel()
+
+
+def test_an_export_is_whole_or_not_there(service: Service, taught: Job, tmp_path: Path) -> None:
+    model = taught.model_id or ""
+    target = tmp_path / "model.zip"
+    target.write_bytes(b"of earlier")
+    with flaky_proxy(service.url) as flaky:
+        with Client(flaky.url, retry=Retry(attempts=2, first_seconds=0.01)) as client:
+            flaky.faults = ["cut", "cut"]
+            with pytest.raises(ServiceUnreachable):
+                client.export(model, target)
+            assert target.read_bytes() == b"of earlier"
+            with pytest.raises(Refused, match="steps of"):
+                client.export(model, target, alpha=0.555)
+            flaky.faults = ["cut", None]
+            heard: list[int] = []
+            client.export(model, target, alpha=0.25, on_download=lambda done, total: heard.append(done))
+        with zipfile.ZipFile(target) as archive:
+            assert json.loads(archive.read("clipcite.json"))["alpha"] == 0.25
+        assert heard[-1] == target.stat().st_size
+        assert [path.name for path in tmp_path.iterdir()] == ["model.zip"]
+        with Client(flaky.url, retry=Retry(first_seconds=0.01)) as client:
+            flaky.seen.clear()
+            flaky.faults = ["cut"]
+            with pytest.raises(ServiceUnreachable):  # it may be there: a second one is not for us to make
+                client.import_model(target, name="brought")
+            assert len(flaky.seen) == 1
+            client.delete_model("brought")
+
+
+def test_awaited(service: Service, taught: Job, tmp_path: Path) -> None:
+    async def session() -> None:
+        async with AsyncClient(service.url) as client:
+            model = await client.model(taught.model_id or "")
+            path = await model.export(tmp_path / "delta.zip", format="delta")
+            brought = await client.import_model(path, name="async")
+            alias = await client.promote("async", "prod", brought.id)
+            assert alias.model == brought.id
+            await client.delete_model("async@prod", force=True)
+            assert (await (await client.job(taught.id)).report()).model_id == taught.model_id
+            paint(tmp_path, "more/red", 1)
+            paint(tmp_path, "more/green", 1)
+            assert (await client.look(tmp_path / "more")).acceptable
+
+    anyio.run(session)
