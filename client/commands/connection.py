@@ -20,6 +20,7 @@ from client.http.errors import (
     ServiceError,
     ServiceUnreachable,
 )
+from client.http.retry import Retry
 
 Url = Annotated[
     str | None,
@@ -32,6 +33,10 @@ Key = Annotated[
     typer.Option("--key", envvar="CLIPCITE_API_KEY", show_envvar=True, help="API key, where there are keys."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+SOON = Retry(attempts=3)
+"""A person who has forgotten to start the service is told within two seconds; waiting for a job bears more."""
 
 
 class Exit(IntEnum):
@@ -60,7 +65,7 @@ def note() -> Console:
 def connected(url: str | None, key: str | None) -> Iterator[Client]:
     """A client; what goes wrong inside is said in words, and ends the command with its status."""
     try:
-        with Client(url, key) as client:
+        with Client(url, key, retry=SOON) as client:
             yield client
     except ServiceUnreachable as error:
         give_up(str(error), Exit.UNREACHABLE)

@@ -30,9 +30,10 @@ def test_a_model_is_named_promoted_and_rolled_back(service: Service, taught: Job
         with pytest.raises(Conflict, match="points to"):
             client.promote("old shoes", "prod", "old shoes@2", expected=None)
         assert client.promote("old shoes", "prod", "old shoes@2", expected="old shoes@1").version == 2
-        answer = client.classify([b_picture(tmp_path)], ["red", "blue"], model="old shoes@prod", reject=True)
+        answer = client.classify([blue_picture(tmp_path)], ["red", "blue"], model="old shoes@prod")
         assert answer.model == copies[1].id
-        assert answer.results[0].rejected is None  # `blue` is no trained name
+        with pytest.raises(Refused, match="30 pictures"):
+            client.classify([blue_picture(tmp_path)], ["red", "green"], model="old shoes", reject=True)
         assert client.rollback("old shoes", "prod").model == copies[0].id
         assert client.get_alias("old shoes", "prod").history[0].action == "rolled_back"
         with pytest.raises(Conflict):
@@ -41,14 +42,14 @@ def test_a_model_is_named_promoted_and_rolled_back(service: Service, taught: Job
         assert client.aliases("old shoes") == []
         handle = client.model("old shoes@1")
         assert handle.rename("boots").name == "boots"
-        assert handle.classify([b_picture(tmp_path)]).class_names[0].kind == "trained"
+        assert handle.classify([blue_picture(tmp_path)]).class_names[0].kind == "trained"
         handle.delete()
         client.delete_model("old shoes", force=True)
         with pytest.raises(NotFound):
             client.get_model("old shoes@2")
 
 
-def b_picture(folder: Path) -> Path:
+def blue_picture(folder: Path) -> Path:
     return paint(folder, "blue", 1)[0]
 
 
