@@ -36,7 +36,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 SOON = Retry(attempts=3)
-"""A person who has forgotten to start the service is told within two seconds; waiting for a job bears more."""
+"""Whoever has forgotten to start the service is told within two seconds; waiting for a job bears more."""
 
 
 class Exit(IntEnum):
