@@ -1,0 +1,206 @@
+"""The fastest form of a network that gives the same answers, for serving.
+
+Convolutional image towers on CPUs spend most of their time on memory: BatchNorm, activations and
+TensorFlow's padding each read and write the largest tensors once more, and every call lays the weights
+out anew for the processor. Here BatchNorm is folded into the weights for good, the activation and the
+padding are part of the convolution, and the weights are laid out once. CLIP's text towers compute 77
+tokens a sentence, of which a class name uses ten: what lies behind the last one is left out. Everything
+stays in fp32.
+
+The plan is found and checked once for a backbone; making the form of another θ is a matter of
+milliseconds, as a cold model needs it.
+"""
+
+import copy
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from core.clip.fused import ACTIVATIONS, FusedConvolution, Planned
+
+DIFFERENCE = 1e-5
+"""Largest that a normalised feature may differ by from the plain network's, rounding in another order."""
+logger = logging.getLogger(__name__)
+
+
+class InferenceNetwork(nn.Module):
+    """What `InferencePlan.of` makes: the two encoders of a network, not to be trained or saved."""
+
+    def __init__(self, network: nn.Module, image_size: int, *, trims_texts: bool) -> None:
+        super().__init__()
+        self.network = network
+        self._image_size = image_size
+        self._trims_texts = trims_texts
+
+    @property
+    def bytes(self) -> int:
+        """Of all tensors, shared ones too."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in (*self.parameters(), *self.buffers()))
+
+    def encode_image(self, pixels: Tensor) -> Tensor:
+        """[B, 3, S, S] to [B, D]. Raises ValueError if S is another size than the plan is for: the
+        padding would be wrong."""
+        if pixels.shape[-2:] != (self._image_size, self._image_size):
+            raise ValueError(
+                f"The network takes pictures of {self._image_size} x {self._image_size} pixels, not of "
+                f"{pixels.shape[-1]} x {pixels.shape[-2]}."
+            )
+        return cast(Tensor, cast(Any, self.network).encode_image(pixels))
+
+    def encode_text(self, tokens: Tensor) -> Tensor:
+        """Token ids [N, L] to [N, D]."""
+        if self._trims_texts:
+            return _encode_trimmed(self.network, tokens)
+        return cast(Tensor, cast(Any, self.network).encode_text(tokens))
+
+
+@dataclass(frozen=True)
+class InferencePlan:
+    """How networks of one architecture and image size are changed."""
+
+    image_size: int
+    convolutions: Mapping[str, Planned] = field(default_factory=dict)
+    trims_texts: bool = False
+
+    @torch.no_grad()
+    def of(self, network: nn.Module) -> InferenceNetwork:
+        """The form of this network, which stays as it is; what is not changed is shared."""
+        replaced: dict[nn.Module, nn.Module] = {}
+        for name, planned in self.convolutions.items():
+            convolution = cast(nn.Conv2d, network.get_submodule(name))
+            norm = None if planned.norm is None else network.get_submodule(planned.norm)
+            replaced[convolution] = FusedConvolution(convolution, cast(nn.BatchNorm2d | None, norm), planned)
+            if norm is not None:
+                replaced[norm] = nn.Identity()
+            if planned.activation is not None:
+                replaced[network.get_submodule(planned.activation)] = nn.Identity()
+        changed = _with_replaced(network, replaced)
+        return InferenceNetwork(changed, self.image_size, trims_texts=self.trims_texts).eval()
+
+
+def plan_inference(network: nn.Module, image_size: int) -> InferencePlan:
+    """Find the plan for all networks of this one's architecture, and try it on this one. What would change
+    its answers is left out, with a warning in the log.
+
+    Args:
+        network: open_clip's, in eval mode, on the device where it will be used.
+    """
+    trims_texts = _is_causal_clip(network)
+    plain = InferencePlan(image_size, trims_texts=trims_texts)
+    if not any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
+        return plain
+    device = next(network.parameters()).device
+    generator = torch.Generator().manual_seed(0)
+    pictures = torch.randn(2, 3, image_size, image_size, generator=generator).to(device)
+    pictures = pictures.contiguous(memory_format=torch.channels_last)
+    plan = InferencePlan(image_size, _traced(network, pictures), trims_texts)
+    try:
+        difference = float((_answer(plan.of(network), pictures) - _answer(network, pictures)).abs().max())
+    except (RuntimeError, TypeError) as error:  # of a kernel that this build of torch doesn't have
+        logger.warning("The network is served as it is, not in its faster form: %s", error)
+        return plain
+    if not difference <= DIFFERENCE:
+        logger.warning("The network is served as it is: its faster form differs by %.1e.", difference)
+        return plain
+    return plan
+
+
+def _with_replaced(module: nn.Module, replaced: Mapping[nn.Module, nn.Module]) -> nn.Module:
+    """The module with others inside, made anew only where something below it is another: a deep copy
+    would take as long as all the rest."""
+    if module in replaced:
+        return replaced[module]
+    inside = {n: m if m is None else _with_replaced(m, replaced) for n, m in module._modules.items()}
+    if all(m is module._modules[name] for name, m in inside.items()):
+        return module
+    changed = copy.copy(module)
+    changed._modules = inside
+    return changed
+
+
+def _traced(network: nn.Module, pictures: Tensor) -> dict[str, Planned]:
+    """For each convolution what follows it, seen while the pictures pass."""
+    names = {module: name for name, module in network.named_modules()}
+    # By the id of an output the module that made it, and the output's version: `x += shortcut` is another
+    # value in the same tensor.
+    made_by: dict[int, tuple[nn.Module, int]] = {}
+    follows: dict[nn.Module, nn.Module] = {}
+    sizes: dict[nn.Conv2d, tuple[int, int]] = {}
+    kept: list[Tensor] = []  # alive, so that no id comes twice
+
+    def enters(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        before, version = made_by.get(id(inputs[0]), (None, 0))
+        if before is not None and version == inputs[0]._version:
+            follows.setdefault(before, module)
+        if isinstance(module, nn.Conv2d):
+            height, width = inputs[0].shape[-2:]
+            sizes[module] = (height, width)
+
+    def leaves(module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        made_by[id(output)] = (module, output._version)
+        kept.append(output)
+
+    watched = (nn.Conv2d, nn.BatchNorm2d, *ACTIVATIONS)
+    modules = [m for m in network.modules() if isinstance(m, watched)]
+    hooks = [
+        hook
+        for m in modules
+        for hook in (m.register_forward_pre_hook(enters), m.register_forward_hook(leaves))
+    ]
+    try:
+        _answer(network, pictures)
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+    planned = {}
+    for convolution, size in sizes.items():
+        if convolution.padding_mode != "zeros" or isinstance(convolution.padding, str):
+            continue
+        after = follows.get(convolution)
+        norm = after if isinstance(after, nn.BatchNorm2d) else None
+        inner = getattr(norm, "act", None)  # timm's BatchNormAct2d
+        outer = follows.get(norm) if norm is not None and inner is None else None
+        does = next((kind for kind in ACTIVATIONS if type(inner or outer) is kind), None)
+        planned[names[convolution]] = Planned(
+            size=size,
+            norm=None if norm is None else names[norm],
+            activation=names[outer] if does is not None and outer is not None else None,
+            does=does,
+        )
+    return planned
+
+
+@torch.no_grad()
+def _answer(network: nn.Module, pictures: Tensor) -> Tensor:
+    return F.normalize(cast(Any, network).encode_image(pictures), dim=-1)
+
+
+def _is_causal_clip(network: nn.Module) -> bool:
+    """open_clip's CLIP: no token sees those behind it, and the feature is that of the end token, the one
+    with the largest id."""
+    mask = getattr(network, "attn_mask", None)
+    parts = ("token_embedding", "positional_embedding", "transformer", "ln_final", "text_projection")
+    if not isinstance(mask, Tensor) or not all(hasattr(network, part) for part in parts):
+        return False
+    causal = torch.full_like(mask, float("-inf")).triu_(1)
+    return getattr(network, "text_pool_type", None) == "argmax" and torch.equal(mask, causal)
+
+
+def _encode_trimmed(network: Any, tokens: Tensor) -> Tensor:
+    """CLIP.encode_text without the tokens behind the last sentence's end."""
+    ends = tokens.argmax(dim=-1)  # [N]
+    length = int(ends.max()) + 1
+    x = network.token_embedding(tokens[:, :length])
+    x = (x + network.positional_embedding[:length]).to(network.transformer.get_cast_dtype())
+    x = network.ln_final(network.transformer(x, attn_mask=network.attn_mask[:length, :length]))
+    x = x[torch.arange(len(x), device=x.device), ends]  # [N, D]
+    project: nn.Linear | nn.Parameter | None = network.text_projection
+    if project is None:
+        return cast(Tensor, x)
+    return cast(Tensor, project(x) if isinstance(project, nn.Linear) else x @ project)
