@@ -40,7 +40,7 @@ def _accuracies(console: Console, report: Report) -> None:
             table.add_row(
                 label,
                 str(one.images),
-                *(_share(each and each.value) for each in (one.stock, one.preview, one.adapted)),
+                *(_share(each.value if each else None) for each in (one.stock, one.preview, one.adapted)),
                 f"{100 * gain.value:+.0f} [{100 * gain.low:+.0f}, {100 * gain.high:+.0f}]" if gain else "–",
             )
     if table.rows:
