@@ -17,6 +17,7 @@ from tests import disk, servers
 
 if TYPE_CHECKING:
     from core.clip.backbone import Backbone
+    from tests.service.running import Service
 
 _numbers = itertools.count()
 
@@ -79,6 +80,34 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> "Backbone":
 
     cache = tmp_path_factory.mktemp("tiny")
     return load_backbone(make_tiny_backbone(cache / "network"), cache=cache)
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A tiny random network, so that a training takes as long as its epochs say, and short times."""
+    from tests.clip.tiny import make_tiny_backbone
+
+    folder = tmp_path_factory.mktemp("backbone")
+    return {
+        "CLIPCITE_BACKBONE": make_tiny_backbone(folder / "tiny"),
+        "CLIPCITE_BACKBONE_FOLDER": str(folder),
+        "CLIPCITE_CACHE": str(tmp_path_factory.mktemp("cache")),
+        "OMP_NUM_THREADS": "1",  # more only spin on work this small
+        "CLIPCITE_LEASE_SECONDS": "3",
+        "CLIPCITE_HEARTBEAT_SECONDS": "0.3",
+        "CLIPCITE_DISPATCH_SECONDS": "0.2",
+        "CLIPCITE_REDISPATCH_SECONDS": "3",
+    }
+
+
+@pytest.fixture(scope="session")
+def service(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator["Service"]:
+    """`clipcite serve`, once for all tests that neither stop it nor mind what others have left in it. Its
+    processes may be killed: it starts them again."""
+    from tests.service.running import serve
+
+    with serve(tmp_path_factory.mktemp("data"), environment) as service:
+        yield service
 
 
 @pytest.fixture(scope="session")

@@ -50,9 +50,9 @@ def _efforts(pictures: int, folds: Sequence[Sequence[int]], config: AdaptConfig)
 
 
 def _epochs(pictures: int, folds: Sequence[Sequence[int]], config: AdaptConfig) -> int:
-    """Of each sibling, within the budget."""
+    """Of each sibling, within the budget; where there is none, of little consequence."""
     learned = sum(pictures - len(fold) for fold in folds)
-    return max(1, round(SIBLINGS * config.epochs * pictures / max(1, learned)))
+    return min(config.epochs, max(1, round(SIBLINGS * config.epochs * pictures / max(1, learned))))
 
 
 def _as_far(config: AdaptConfig, pictures: int, kept: int, epochs: int, number: int) -> AdaptConfig:

@@ -1,23 +1,13 @@
-"""One running service for all tests of the client."""
+"""What the tests of the client look at, on the one running service."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from client.public import Client, Job
 from tests.client.painted import COLOURS, paint
-from tests.service.conftest import environment
-from tests.service.running import Service, serve
-
-__all__ = ["environment"]
-
-
-@pytest.fixture(scope="session")
-def service(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with serve(tmp_path_factory.mktemp("data"), environment) as service:
-        yield service
+from tests.service.running import Service
 
 
 @pytest.fixture(autouse=True)

@@ -19,6 +19,7 @@ from core.clip.errors import Cancelled, InvalidConfig
 from core.clip.images import open_picture
 from core.clip.progress import StepProgress, parts
 from core.clip.prompts import class_texts
+from core.clip.siblings import effort_of_siblings
 from tests.clip.recorder import Recorder, same_bits
 from tests.clip.test_adapt import config, one_thread, shots
 
@@ -72,6 +73,10 @@ def test_below_five_pictures_only_previews_are_measured(tiny: Backbone) -> None:
     assert report.trained_names is not None
     assert report.trained_names.adapted is None
     assert len(recorder.steps) == 2
+
+
+def test_without_siblings_any_number_of_epochs_will_do() -> None:
+    assert effort_of_siblings([0, 0, 1, 1], resolve_config(backbone="starter", epochs=1000)) == 0
 
 
 def test_test_pictures_need_no_sibling(tiny: Backbone) -> None:

@@ -7,30 +7,15 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.clip.tiny import make_tiny_backbone
 from tests.page.window import drop, lay_out, shot, window
-from tests.service.running import Service, colours, serve, submit, training, wait_for_job
+from tests.service.running import Service, colours, submit, training, wait_for_job
 
 LONG = 1000  # epochs: nobody waits for the end
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    folder = tmp_path_factory.mktemp("backbone")
-    environment = {
-        "CLIPCITE_BACKBONE": make_tiny_backbone(folder / "tiny"),
-        "CLIPCITE_BACKBONE_FOLDER": str(folder),
-        "CLIPCITE_CACHE": str(tmp_path_factory.mktemp("cache")),
-        "OMP_NUM_THREADS": "1",
-        "CLIPCITE_DISPATCH_SECONDS": "0.2",
-    }
-    with serve(tmp_path_factory.mktemp("data"), environment) as service:
-        yield service
-
-
 @pytest.fixture
-def page(browser: Browser, running: Service) -> Iterator[Page]:
-    with window(browser, running.url) as page:
+def page(browser: Browser, service: Service) -> Iterator[Page]:
+    with window(browser, service.url) as page:
         yield page
 
 
@@ -91,9 +76,9 @@ def test_from_a_folder_to_an_answer_with_a_new_name(page: Page, tmp_path: Path) 
 
 
 def test_a_job_is_found_again_after_a_reload_and_a_restart_and_is_cancelled(
-    browser: Browser, running: Service
+    browser: Browser, service: Service
 ) -> None:
-    with running.http as http, window(browser, running.url, expected=("net::ERR_", "503")) as page:
+    with service.http as http, window(browser, service.url, expected=("net::ERR_", "503")) as page:
         job = submit(http, colours(), epochs=LONG)
         training(http, job)
         page.goto(f"/#/jobs/{job}")
@@ -103,7 +88,7 @@ def test_a_job_is_found_again_after_a_reload_and_a_restart_and_is_cancelled(
         expect(chart).to_be_visible()
         expect(page.locator(".stage")).to_have_text(re.compile(r"Learning, round \d+ of 1000"))
 
-        running.child("api").kill()  # `serve` starts it again
+        service.child("api").kill()  # `serve` starts it again
         expect(page.get_by_text("Connecting again")).to_be_visible()
         expect(page.get_by_text("Connecting again")).to_be_hidden(timeout=60_000)
         before = chart.get_attribute("aria-label") or ""

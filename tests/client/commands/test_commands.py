@@ -13,6 +13,9 @@ from typer.testing import CliRunner, Result
 
 from client.cli import app
 from client.public import Client
+from core.clip.backbone import Backbone
+from tests.api.service import listening
+from tests.api.service import service as in_process
 from tests.client.painted import paint
 from tests.service.running import Service
 
@@ -195,13 +198,14 @@ def test_doctor(service: Service, environment: dict[str, str], tmp_path: Path) -
 
 
 def test_a_key_is_needed_where_there_are_keys(
-    environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, migrated: Path, backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tests.service.running import serve
-
-    key = "k" * 20
-    with serve(tmp_path / "data", {**environment, "CLIPCITE_API_KEY": key}) as service:
-        monkeypatch.setenv("CLIPCITE_URL", service.url)
+    key = "k" * 32
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "clipcite.db").write_bytes(migrated.read_bytes())
+    with in_process(data, backbone.name, api_key=key) as made, listening(made.app) as port:
+        monkeypatch.setenv("CLIPCITE_URL", f"http://127.0.0.1:{port}")
         done = CliRunner().invoke(app, ["jobs", "list"])
         assert done.exit_code == 4
         assert "--key or CLIPCITE_API_KEY" in done.stderr
