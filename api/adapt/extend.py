@@ -18,7 +18,7 @@ from api.adapt.routes import (
     make_job,
     parse_config,
 )
-from api.deps import ModelRef, TheBlobs, TheDatabase, TheOwner, TheSettings
+from api.deps import ModelRef, TheBlobs, TheDatabase, TheOwner, TheServing, TheSettings
 from api.errors import InvalidRequest, json_or_invalid, responses
 from api.jobs import JobOut
 from core.settings import Settings
@@ -46,6 +46,7 @@ def extend(
     settings: TheSettings,
     database: TheDatabase,
     blobs: TheBlobs,
+    serving: TheServing,
     owner: TheOwner,
     model_id: ModelRef,
     archive: Annotated[UploadFile | None, File(description="As for POST /adapt.")] = None,
@@ -103,6 +104,7 @@ def extend(
         settings=settings,
         database=database,
         blobs=blobs,
+        serving=serving,
         owner=owner,
         resolved=parse_config(json.dumps({**job.config, **changes}), settings),
         name=clean_name(name) or model.name,

@@ -13,7 +13,7 @@ from api.adapt.fingerprint import fingerprint
 from api.adapt.intake import Intake, KeptPicture, Upload, collect
 from api.adapt.preflight import preflight
 from api.adapt.schemas import ConfigIn
-from api.deps import TheBlobs, TheDatabase, TheOwner, TheSettings
+from api.deps import TheBlobs, TheDatabase, TheOwner, TheServing, TheSettings
 from api.errors import InvalidRequest, invalid_model, json_or_invalid, responses
 from api.jobs import JobOut
 from api.preflight import PreflightOut
@@ -22,6 +22,8 @@ from core.clip.errors import UnknownBackbone
 from core.clip.prompts import same_class
 from core.destination import InvalidDestination, NotPublic, parse
 from core.scratch import scratch_folder
+from core.serving.preview import JobPreview
+from core.serving.service import Serving
 from core.settings import Settings
 from core.store import admission, history, idempotency, jobs
 from core.store.blobs import Blobs
@@ -81,6 +83,7 @@ def adapt(
     settings: TheSettings,
     database: TheDatabase,
     blobs: TheBlobs,
+    serving: TheServing,
     owner: TheOwner,
     archive: Annotated[
         UploadFile | None,
@@ -144,6 +147,7 @@ def adapt(
         settings=settings,
         database=database,
         blobs=blobs,
+        serving=serving,
         owner=owner,
         resolved=parse_config(config, settings),
         name=clean_name(name),
@@ -167,6 +171,7 @@ def make_job(
     settings: Settings,
     database: Database,
     blobs: Blobs,
+    serving: Serving,
     owner: str,
     resolved: AdaptConfig,
     name: str | None,
@@ -234,6 +239,7 @@ def make_job(
                     webhook=webhook,
                 )
                 answer = JobOut.of(job, jobs.queue_position(session, job))
+                coming = JobPreview.of(job)
                 committing = True
         except DatabaseUnavailable:
             # Perhaps it was committed all the same; the sweep removes what nobody owns.
@@ -246,6 +252,8 @@ def make_job(
     twin_was_faster = job.id != job_id
     if twin_was_faster:
         blobs.delete_prefix(jobs.blobs_of(job_id))
+    else:
+        serving.prepare_preview(coming)
     return _accepted(response, answer, replayed=twin_was_faster)
 
 

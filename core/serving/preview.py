@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from core.clip.backbone import Backbone
+from core.clip.errors import ClipCiteError
 from core.clip.images import PictureLimits, open_picture
 from core.clip.preview import Preview
 from core.serving.batches import Batcher
@@ -55,7 +56,8 @@ class JobPreview:
 
 
 class Previews:
-    """Makes them when they are first asked for, from the stored pictures, and keeps the last ones.
+    """Makes them when a job comes in or they are first asked for, from the stored pictures, and keeps the
+    last ones.
 
     Every API process makes its own; nothing of them is stored.
     """
@@ -71,14 +73,21 @@ class Previews:
         self._batcher = batcher
         self._warm: WarmCache[Preview] = WarmCache(BUDGET_BYTES, lambda preview: preview.features.nbytes)
 
+    def prepare(self, job: JobPreview) -> None:
+        """Begin, without waiting, so that it is there when it is first asked for. If that fails, whoever asks
+        will hear of it."""
+        with suppress(ClipCiteError), self._lease(job, wait_seconds=0):
+            pass
+
     @contextmanager
     def lease(self, job: JobPreview) -> Iterator[Preview]:
         """Raises StillLoading if it takes longer than a request waits, and goes on meanwhile;
         BackboneUnavailable, StorageUnavailable, BlobNotFound."""
-        with self._warm.lease(
-            (PREVIEW, job.id), lambda: self._make(job), wait_seconds=self._wait_seconds
-        ) as preview:
+        with self._lease(job, wait_seconds=self._wait_seconds) as preview:
             yield preview
+
+    def _lease(self, job: JobPreview, *, wait_seconds: float) -> AbstractContextManager[Preview]:
+        return self._warm.lease((PREVIEW, job.id), lambda: self._make(job), wait_seconds=wait_seconds)
 
     def forget(self, job_id: str) -> None:
         """The job was deleted. Requests that hold it still finish."""

@@ -97,6 +97,12 @@ class Serving:
             self._closed.wait(WARM_UP_AGAIN_SECONDS)
         self._pins.follow(until=self._closed)
 
+    def prepare_preview(self, job: JobPreview) -> None:
+        """For a job that has just come in, if its backbone is in memory anyway."""
+        usual = (self.settings.backbone, self._default_size)
+        if (job.backbone, job.image_size) == usual and self.networks.has_backbone(*usual):
+            self.previews.prepare(job)
+
     def ready(self) -> None:
         """Raises unless the default backbone is loaded, with the reason. Loads nothing itself."""
         if not self.networks.has_backbone(self.settings.backbone, self._default_size):

@@ -4,6 +4,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from core.clip.prompts import class_texts
 from core.serving.answer import Answer, ClassName, Question
 from core.serving.cache import StillLoading
 from core.serving.gate import Busy
-from core.serving.preview import chosen_shots
+from core.serving.preview import JobPreview, chosen_shots
 from core.serving.references import look_up
 from core.serving.service import Serving
 from core.settings import Settings
@@ -188,6 +189,25 @@ def test_pictures_are_read_once(world: World) -> None:
     assert ranked(world.ask(job)) == ranked(first)
     with pytest.raises(BlobNotFound):
         world.ask(world_job_without_files(world))
+
+
+def test_it_is_there_before_anybody_asks(world: World) -> None:
+    job = world.job()
+    with world.database.read() as session:
+        coming = JobPreview.of(jobs.get(session, job, owner=DEFAULT_OWNER))
+    world.serving.prepare_preview(coming)  # the backbone is not in memory: nothing is loaded for it
+    assert world.serving.previews.counts().misses == 0
+    size = resolve_config(backbone=world.backbone.name).image_size
+    with world.serving.networks.stock(world.backbone.name, size, wait_seconds=None):
+        world.serving.prepare_preview(replace(coming, backbone="another"))
+        assert world.serving.previews.counts().misses == 0
+        world.serving.prepare_preview(replace(coming, image_size=size))
+    until = time.monotonic() + 60
+    while not world.serving.previews.counts().values and time.monotonic() < until:
+        time.sleep(0.01)
+    assert world.serving.previews.counts().loads == 1
+    lost = world_job_without_files(world)
+    world.serving.prepare_preview(replace(coming, id=lost, image_size=size))  # no error of the upload's
 
 
 def world_job_without_files(world: World) -> str:
