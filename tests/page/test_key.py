@@ -38,7 +38,7 @@ def test_the_page_asks_for_a_key(
         expect(page.get_by_text("It was sent.")).to_be_visible()
         page.get_by_text("Copy as curl or Python").click()
         curl = page.get_by_label("curl", exact=True)
-        expect(curl).to_contain_text("Authorization: Bearer $CLIPCITE_KEY")
+        expect(curl).to_contain_text("Authorization: Bearer $CLIPCITE_API_KEY")
         assert KEY not in page.content()
         page.reload()
         expect(page.get_by_role("heading", name="secret")).to_be_visible()

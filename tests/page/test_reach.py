@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -59,16 +60,14 @@ def all_views(page: Page, tmp_path: Path) -> Iterator[str]:
     yield "docs"
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing(browser: Browser, quick_url: str, tmp_path: Path, scheme: str) -> None:
-    with window(browser, quick_url, color_scheme=scheme, expected=["404"], reduced_motion="reduce") as page:
+@pytest.mark.parametrize(("scheme", "size"), [("light", {}), ("dark", PHONE)])
+def test_axe_finds_nothing_and_everything_fits(
+    browser: Browser, quick_url: str, tmp_path: Path, scheme: str, size: dict[str, Any]
+) -> None:
+    options = {"color_scheme": scheme, "reduced_motion": "reduce", **size}
+    with window(browser, quick_url, expected=["404"], **options) as page:
         for name in all_views(page, tmp_path):
             assert accessibility_problems(page) == [], name
-
-
-def test_everything_fits_on_a_phone(browser: Browser, quick_url: str, tmp_path: Path) -> None:
-    with window(browser, quick_url, expected=["404"], **PHONE) as page:
-        for name in all_views(page, tmp_path):
             assert too_wide(page) <= 0, name
 
 

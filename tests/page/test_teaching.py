@@ -1,6 +1,9 @@
 """The whole way, in a browser, on the running service: from a dropped folder to an answer with a new name."""
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,6 +54,12 @@ def test_from_a_folder_to_an_answer_with_a_new_name(page: Page, tmp_path: Path) 
     for loss in ("Telling your classes apart", "Matching pictures with words", "Staying close"):
         expect(page.get_by_role("img", name=re.compile(f"{loss}.*: from .* in \\d+ steps"))).to_be_visible()
 
+    with page.expect_popup() as opened:
+        page.get_by_role("link", name="Full report").click()
+    expect(opened.value.get_by_role("heading", name="Class by class")).to_be_visible()
+    assert opened.value.title() == "Report on colours"
+    opened.value.close()
+
     page.get_by_role("link", name="Try it", exact=True).click()
     expect(page.get_by_label("Model", exact=True)).to_have_value(re.compile("^mdl_"))
     picture = tmp_path / "sky.png"
@@ -73,6 +82,26 @@ def test_from_a_folder_to_an_answer_with_a_new_name(page: Page, tmp_path: Path) 
     page.get_by_label("Compare with how it was before").check()
     expect(answer.get_by_role("heading", name="Before")).to_be_visible()
     expect(answer.locator(".shares")).to_have_count(2)
+
+    page.get_by_text("Copy as curl or Python").click()
+    program = page.get_by_label("Python", exact=True).inner_text()
+    said = as_pasted(program.replace("picture.jpg", "sky.png"), tmp_path)
+    assert {line.split()[0] for line in said.splitlines()} == {"red", "green", "blue"}
+
+
+def as_pasted(program: str, folder: Path) -> str:
+    """What it prints, run in a folder of its user's."""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_a_job_is_found_again_after_a_reload_and_a_restart_and_is_cancelled(
