@@ -37,11 +37,6 @@ class InferenceNetwork(nn.Module):
         self._image_size = image_size
         self._trims_texts = trims_texts
 
-    @property
-    def bytes(self) -> int:
-        """Of all tensors, shared ones too."""
-        return sum(tensor.numel() * tensor.element_size() for tensor in (*self.parameters(), *self.buffers()))
-
     def encode_image(self, pixels: Tensor) -> Tensor:
         """[B, 3, S, S] to [B, D]. Raises ValueError if S is another size than the plan is for: the
         padding would be wrong."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from core.clip.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.balance import name_offsets
+from core.clip.inference import InferencePlan, plan_inference
 from core.clip.weights import Weights
 from core.clip.zero_shot import encode_images, encode_tokens
 from core.serving.batches import Encode, Lane
@@ -27,6 +28,8 @@ class Network:
     """Features [N, D] and labels [N] of what a model keeps of its pictures."""
     bytes: int
     """Of what it does not share with its backbone."""
+    plan: InferencePlan
+    """Of all networks on this backbone."""
     release: Callable[[], None] = field(default=lambda: None, compare=False)
     """Gives back what it stands on."""
 
@@ -62,25 +65,21 @@ class Network:
 
 def stock_network(key: str, backbone: Backbone) -> Network:
     """The backbone as it is."""
-    model = serving_form(backbone.model, backbone)
-    return Network(key, backbone, model, None, own_bytes(model, backbone))
+    plan = plan_inference(backbone.model, backbone.image_size)
+    model = plan.of(backbone.model)
+    return Network(key, backbone, model, None, own_bytes(model, backbone), plan)
 
 
-def adapted_network(key: str, backbone: Backbone, weights: Weights, alpha: float) -> Network:
+def adapted_network(key: str, stock: Network, weights: Weights, alpha: float) -> Network:
     """θ(α) on the backbone that it shares all else with; α is not 0."""
+    backbone = stock.backbone
     theta = weights.theta(tower_parameters(backbone.model), alpha)
-    model = serving_form(with_parameters(backbone, theta), backbone)
+    model = stock.plan.of(with_parameters(backbone, theta))
     shots = None
     if weights.shots is not None:
         shots = weights.shots.at(alpha), weights.shots.labels
     kept = sum(tensor.nbytes for tensor in shots or ())
-    return Network(key, backbone, model, shots, own_bytes(model, backbone) + kept)
-
-
-def serving_form(model: nn.Module, backbone: Backbone) -> nn.Module:
-    """The one place where a network becomes what answers: the same function, in the form that is fastest.
-    `model` may share tensors with the backbone, which nobody changes."""
-    return model
+    return Network(key, backbone, model, shots, own_bytes(model, backbone) + kept, stock.plan)
 
 
 def own_bytes(model: nn.Module, backbone: Backbone) -> int:
@@ -91,5 +90,11 @@ def own_bytes(model: nn.Module, backbone: Backbone) -> int:
 
 def _storages(model: Any) -> dict[int, int]:
     """Address and size of the memory behind each tensor, once."""
-    storages = (t.untyped_storage() for t in chain(model.parameters(), model.buffers()))
-    return {storage.data_ptr(): storage.nbytes() for storage in storages}
+    sizes: dict[int, int] = {}
+    for tensor in chain(model.parameters(), model.buffers()):
+        if tensor.is_mkldnn:  # laid out by oneDNN, which keeps the address to itself
+            sizes[id(tensor)] = tensor.numel() * tensor.element_size()
+        else:
+            storage = tensor.untyped_storage()
+            sizes[storage.data_ptr()] = storage.nbytes()
+    return sizes

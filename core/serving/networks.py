@@ -191,7 +191,7 @@ class Networks:
             stock = held.enter_context(self.stock(row.backbone, row.image_size, wait_seconds=None))
             with self._weights(row, content, stock.backbone, tried) as weights:
                 built = self._builder.submit(
-                    adapted_network, content.at(alpha), stock.backbone, weights, alpha
+                    adapted_network, content.at(alpha), stock, weights, alpha
                 ).result()
             self._bytes[row.backbone, row.image_size] = built.bytes
             if built.bytes > self.warm.budget_bytes:

@@ -18,7 +18,7 @@ from core.clip.errors import BadPicture, ClipCiteError
 from core.clip.images import PictureLimits
 from core.clip.preview import Preview
 from core.clip.weights import Weights
-from core.clip.zero_shot import head_of
+from core.clip.zero_shot import PICTURES_AT_ONCE, PICTURES_AT_ONCE_ON_CPU, head_of
 from core.serving.answer import Answer, NoReadablePicture, Prediction, Question
 from core.serving.batches import Batcher, Work
 from core.serving.cache import StillLoading
@@ -39,8 +39,11 @@ from core.store.session import Database
 from core.store.tables import Model
 
 DECODERS = 4
-LARGEST = {"cpu": {"images": 16, "texts": 32}, "cuda": {"images": 64, "texts": 256}}
-"""Rows of a batch. On CPUs more pictures no longer fit the cache, and more texts keep others waiting."""
+LARGEST = {
+    "cpu": {"images": PICTURES_AT_ONCE_ON_CPU, "texts": 32},
+    "cuda": {"images": PICTURES_AT_ONCE, "texts": 256},
+}
+"""Rows of a batch. More texts would keep others waiting on a CPU."""
 WARM_UP_AGAIN_SECONDS = 10
 
 logger = logging.getLogger(__name__)
