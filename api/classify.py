@@ -246,6 +246,10 @@ def _classify(wanted: Wanted, serving: Serving, database: Database, owner: str) 
     if any(answer.preview for answer in answers) and wanted.options.alpha:
         detail = "A preview has no alpha: what was given is not used."
         warnings.append({"code": "alpha_unused", "detail": detail})
+    lacks = max(answer.preview_lacks for answer in answers)
+    if lacks:
+        detail = f"{lacks} of the job's pictures are still being looked at; a later answer knows them too."
+        warnings.append({"code": "preview_unfinished", "detail": detail})
     if wanted.options.models:
         several = ComparisonOut.model_validate({"comparison": fields, "warnings": warnings})
         return several.model_dump_json().encode()

@@ -42,6 +42,8 @@ class Answer:
     model: str
     preview: bool
     """It comes from the pictures of a job that has no model."""
+    preview_lacks: int
+    """Pictures of those that are still being looked at, and will be in a later answer."""
     backbone: str
     alpha: float
     kinds: dict[str, str]

@@ -1,7 +1,12 @@
 """A job's pictures as a classifier, before it has a model and where it never gets one."""
 
+import logging
+import math
+import threading
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 
@@ -22,12 +27,15 @@ from core.store.blobs import Blobs
 from core.store.session import Database
 from core.store.tables import Job, Picture
 
+logger = logging.getLogger(__name__)
 MOST_SHOTS = 512
 """More make no better prototypes, and a first answer would take ever longer."""
 BUDGET_BYTES = 64_000_000
 PREVIEW = "preview"
 AT_ONCE = 16
 """Pictures that are held decoded."""
+SOON = 1.0
+"""Seconds after which a preview answers with the pictures that it has, if every class has one."""
 
 
 def is_job(reference: str) -> bool:
@@ -55,11 +63,52 @@ class JobPreview:
         )
 
 
+class Growing:
+    """A preview that answers while more of its pictures are still being looked at."""
+
+    def __init__(self, labels: Tensor) -> None:
+        self._labels = labels
+        self._parts: list[Tensor] = []
+        self.bytes = 0
+        """When all pictures are in it."""
+
+    @property
+    def pictures(self) -> int:
+        """That will be in it."""
+        return len(self._labels)
+
+    @property
+    def seen(self) -> int:
+        return sum(map(len, self._parts))
+
+    @property
+    def has_every_class(self) -> bool:
+        return len(self._labels[: self.seen].unique()) == len(self._labels.unique())
+
+    def add(self, features: Tensor) -> None:
+        self._parts.append(features)
+        self.bytes = self.pictures * features[0].nbytes
+
+    def now(self) -> Preview:
+        features = torch.cat(list(self._parts))
+        return Preview(features, self._labels[: len(features)])
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A preview as it is now."""
+
+    preview: Preview
+    pictures: int
+    """That will be in it."""
+
+
 class Previews:
     """Makes them when a job comes in or they are first asked for, from the stored pictures, and keeps the
     last ones.
 
-    Every API process makes its own; nothing of them is stored.
+    It answers before it has seen all pictures, if that would take long. Every API process makes its own;
+    nothing of them is stored.
     """
 
     def __init__(
@@ -71,7 +120,9 @@ class Previews:
         self._blobs = blobs
         self._networks = networks
         self._batcher = batcher
-        self._warm: WarmCache[Preview] = WarmCache(BUDGET_BYTES, lambda preview: preview.features.nbytes)
+        self._warm: WarmCache[Growing] = WarmCache(BUDGET_BYTES, lambda growing: growing.bytes)
+        self._later = ThreadPoolExecutor(1, thread_name_prefix="preview")
+        self._closed = threading.Event()
 
     def prepare(self, job: JobPreview) -> None:
         """Begin, without waiting, so that it is there when it is first asked for. If that fails, whoever asks
@@ -80,13 +131,13 @@ class Previews:
             pass
 
     @contextmanager
-    def lease(self, job: JobPreview) -> Iterator[Preview]:
+    def lease(self, job: JobPreview) -> Iterator[Ready]:
         """Raises StillLoading if it takes longer than a request waits, and goes on meanwhile;
         BackboneUnavailable, StorageUnavailable, BlobNotFound."""
-        with self._lease(job, wait_seconds=self._wait_seconds) as preview:
-            yield preview
+        with self._lease(job, wait_seconds=self._wait_seconds) as growing:
+            yield Ready(growing.now(), growing.pictures)
 
-    def _lease(self, job: JobPreview, *, wait_seconds: float) -> AbstractContextManager[Preview]:
+    def _lease(self, job: JobPreview, *, wait_seconds: float) -> AbstractContextManager[Growing]:
         return self._warm.lease((PREVIEW, job.id), lambda: self._make(job), wait_seconds=wait_seconds)
 
     def forget(self, job_id: str) -> None:
@@ -97,19 +148,32 @@ class Previews:
         return self._warm.counts(PREVIEW)
 
     def close(self) -> None:
+        self._closed.set()
+        self._later.shutdown(wait=False, cancel_futures=True)
         self._warm.close()
 
-    def _make(self, job: JobPreview) -> Preview:
+    def _make(self, job: JobPreview) -> Growing:
         with self._database.read() as session:
             shots = chosen_shots(jobs.pictures(session, job.id))
         index = {name: i for i, name in enumerate(job.classes)}
-        labels = torch.tensor([index[shot.class_name] for shot in shots])
+        growing = Growing(torch.tensor([index[shot.class_name] for shot in shots]))
+        self._grow(job, growing, shots, until=time.monotonic() + SOON)
+        if growing.seen < growing.pictures:
+            self._later.submit(self._finish, job, growing, shots)
+        return growing
+
+    def _finish(self, job: JobPreview, growing: Growing, shots: Sequence[Picture]) -> None:
+        try:
+            self._grow(job, growing, shots, until=math.inf)
+        except ClipCiteError as error:  # the job was deleted, or we are closing: it stays as it is
+            logger.info("The preview of %s stays at %d pictures: %s", job.id, growing.seen, error)
+
+    def _grow(self, job: JobPreview, growing: Growing, shots: Sequence[Picture], until: float) -> None:
         with self._networks.stock(job.backbone, job.image_size, wait_seconds=None) as stock:
-            features = [
-                self._features(stock, shots[start : start + AT_ONCE])
-                for start in range(0, len(shots), AT_ONCE)
-            ]
-        return Preview(torch.cat(features), labels)
+            while growing.seen < growing.pictures and not self._closed.is_set():
+                if time.monotonic() > until and growing.has_every_class:
+                    return
+                growing.add(self._features(stock, shots[growing.seen : growing.seen + AT_ONCE]))
 
     def _features(self, stock: Network, shots: Sequence[Picture]) -> Tensor:
         """A few at a time, so that other answers come in between."""

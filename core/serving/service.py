@@ -16,7 +16,6 @@ from core.clip.classifier import Scores, scored
 from core.clip.config import resolve_config
 from core.clip.errors import BadPicture, ClipCiteError
 from core.clip.images import PictureLimits
-from core.clip.preview import Preview
 from core.clip.weights import Weights
 from core.clip.zero_shot import PICTURES_AT_ONCE, PICTURES_AT_ONCE_ON_CPU, head_of
 from core.serving.answer import Answer, NoReadablePicture, Prediction, Question
@@ -29,7 +28,7 @@ from core.serving.network import Network
 from core.serving.networks import Networks
 from core.serving.pictures import Pictures
 from core.serving.pins import Pins
-from core.serving.preview import JobPreview, Previews
+from core.serving.preview import JobPreview, Previews, Ready
 from core.serving.references import Subject
 from core.serving.texts import Head, TextCache, Texts
 from core.settings import Settings
@@ -54,7 +53,7 @@ class _Answering:
     """What answers, in memory for as long as it does."""
 
     network: Network
-    preview: Preview | None
+    preview: Ready | None
     row: Model | JobPreview | None
     name: str
     backbone: str
@@ -233,6 +232,7 @@ class Serving:
         return Answer(
             model=answering.name,
             preview=answering.preview is not None,
+            preview_lacks=_lacking(answering.preview),
             backbone=answering.backbone,
             alpha=answering.alpha,
             kinds=kinds,
@@ -292,6 +292,10 @@ def device_type(device: str) -> str:
     return torch.device(device).type
 
 
+def _lacking(ready: Ready | None) -> int:
+    return 0 if ready is None else ready.pictures - len(ready.preview.labels)
+
+
 def _understood(question: Question, answering: _Answering) -> Names:
     row = answering.row
     templates = question.templates
@@ -304,7 +308,9 @@ def _understood(question: Question, answering: _Answering) -> Names:
 def _scores(answering: _Answering, features: Tensor, head: Head, names: Names, balance: float) -> Scores:
     network = answering.network
     if answering.preview is not None:
-        similarities, offsets = answering.preview.cosines(features, head.features, names.classes, balance)
+        similarities, offsets = answering.preview.preview.cosines(
+            features, head.features, names.classes, balance
+        )
     else:
         similarities = features @ head.features.T
         offsets = head.beside(

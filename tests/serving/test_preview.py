@@ -1,6 +1,7 @@
 """A job's pictures as a classifier: against a plain reference, and for as long as there is a job."""
 
 import shutil
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -17,6 +18,7 @@ from core.clip.config import resolve_config
 from core.clip.images import open_picture
 from core.clip.preview import Preview
 from core.clip.prompts import class_texts
+from core.serving import preview
 from core.serving.answer import Answer, ClassName, Question
 from core.serving.cache import StillLoading
 from core.serving.gate import Busy
@@ -117,9 +119,9 @@ def test_the_answer_is_the_plain_reference(world: World) -> None:
     classifier = Classifier(world.backbone)
     seeds = [seed for of_class in SHOTS.values() for seed in of_class]
     shots = classifier.image_features(pixels(world.backbone, [crafted.jpeg(seed) for seed in seeds]))
-    preview = Preview(shots, torch.tensor([0, 0, 0, 1, 1]))
+    reference = Preview(shots, torch.tensor([0, 0, 0, 1, 1]))
     texts = [class_texts(name, config["templates"], config["texts"]) for name in NAMES]
-    cosines, offsets = preview.cosines(
+    cosines, offsets = reference.cosines(
         classifier.image_features(pixels(world.backbone, PICTURES)), classifier.text_features(texts), CLASSES
     )
     probabilities = (world.backbone.logit_scale * (cosines - offsets)).softmax(dim=-1)
@@ -208,6 +210,37 @@ def test_it_is_there_before_anybody_asks(world: World) -> None:
     assert world.serving.previews.counts().loads == 1
     lost = world_job_without_files(world)
     world.serving.prepare_preview(replace(coming, id=lost, image_size=size))  # no error of the upload's
+
+
+def test_it_answers_before_it_has_seen_all(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = world.job()
+    replica = world.replica()
+    expected = world.ask(job, replica)
+    replica.close()
+
+    more = threading.Event()
+    features, calls = preview.Previews._features, iter(range(99))
+
+    def one_by_one(self: preview.Previews, *given: Any) -> torch.Tensor:
+        assert next(calls) < 2 or more.wait(60)
+        return features(self, *given)
+
+    monkeypatch.setattr(preview.Previews, "_features", one_by_one)
+    monkeypatch.setattr(preview, "SOON", 0)
+    monkeypatch.setattr(preview, "AT_ONCE", 1)
+    first = world.ask(job)
+    assert first.preview_lacks == 3  # of five; each class has one
+    more.set()
+    until = time.monotonic() + 60
+    while (last := world.ask(job)).preview_lacks and time.monotonic() < until:
+        time.sleep(0.01)
+    assert last.preview_lacks == 0
+
+    def probabilities(answer: Answer) -> torch.Tensor:
+        return torch.tensor([[p[2] for p in result] for result in ranked(answer)])
+
+    torch.testing.assert_close(probabilities(last), probabilities(expected), rtol=0, atol=1e-5)
+    assert (probabilities(first) - probabilities(last)).abs().max() > 1e-3
 
 
 def world_job_without_files(world: World) -> str:

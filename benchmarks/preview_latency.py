@@ -1,0 +1,102 @@
+"""How soon a job's pictures answer: from the end of POST /adapt to the first answer under the job's id.
+
+    python -m benchmarks.preview_latency --data clothing stamps
+
+On the whole service, worker included, which begins to train meanwhile. The service is warm: a job was
+adapted before.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from benchmarks.data.dataset import DataSet
+from benchmarks.data.few_shot import draw_shots
+from benchmarks.data.load import load
+from demo.service import running_service
+
+AGAIN_SECONDS = 0.02
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders with train/ and test/")
+    parser.add_argument("--shots", type=int, default=16)
+    parser.add_argument("--jobs", type=int, default=3, help="of each data set")
+    given = parser.parse_args(arguments)
+    print("| pictures | training pictures | POST /adapt, s | to the first answer, s | the next, s |")
+    with (
+        running_service() as service,
+        httpx.Client(base_url=service.url, timeout=300, trust_env=False) as client,
+    ):
+        _until(lambda: client.get("/readyz").is_success)
+        for number, folder in enumerate(given.data):
+            data = load(folder)
+            if not number:
+                first_answers(client, data, 1)  # the worker's trainer, the texts
+            for _ in range(given.jobs):
+                pictures, seconds = first_answers(client, data, given.shots)
+                cells = " | ".join(f"{value:.2f}" for value in seconds)
+                print(f"| {data.name} | {pictures} | {cells} |", flush=True)
+
+
+def first_answers(client: httpx.Client, data: DataSet, shots: int) -> tuple[int, list[float]]:
+    """(training pictures, seconds of the upload, to the first answer and of the one after it)."""
+    examples = draw_shots(data.train, range(len(data.class_names)), shots, 0)
+    with ExitStack() as files:
+        images = [("images", (e.path.name, files.enter_context(e.path.open("rb")))) for e in examples]
+        labels = [data.class_names[e.label] for e in examples]
+        moments = [time.monotonic()]
+        job = _good(client.post("/adapt", files=images, data={"labels": labels}))
+        moments.append(time.monotonic())
+    for _ in range(2):
+        answer = _first(client, job["id"], data)
+        assert answer["preview"], "The model was faster than its preview."
+        moments.append(time.monotonic())
+    _good(client.post(f"/jobs/{job['id']}/cancel"))
+    _until(lambda: client.get(f"/jobs/{job['id']}").json()["status"] == "cancelled")
+    _good(client.delete(f"/jobs/{job['id']}"))
+    return len(examples), [after - before for before, after in pairwise(moments)]
+
+
+def _first(client: httpx.Client, job_id: str, data: DataSet) -> dict[str, Any]:
+    content = data.test[0].path.read_bytes()
+    while True:
+        answer = client.post(
+            "/classify",
+            files=[("images", ("a.jpg", content))],
+            data={"model": job_id, "class_names": list(data.class_names)},
+        )
+        if answer.status_code != 503:
+            return _good(answer)
+        time.sleep(AGAIN_SECONDS)
+
+
+def _good(answer: httpx.Response) -> dict[str, Any]:
+    if not answer.is_success:
+        raise SystemExit(f"{answer.request.url}: {answer.status_code}, {answer.text}")
+    good: dict[str, Any] = answer.json() if answer.content else {}
+    return good
+
+
+def _until(true: Callable[[], bool]) -> None:
+    for _ in range(3000):
+        try:
+            if true():
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.1)
+    raise SystemExit("The service takes more than five minutes.")
+
+
+if __name__ == "__main__":
+    main()
