@@ -12,21 +12,31 @@ from prometheus_fastapi_instrumentator import Instrumentator
 from api.auth import described
 from api.errors import responses
 from core.metrics import BacklogCollector, new_registry
-from core.serving.networks import NETWORK
+from core.serving.networks import DELTA, NETWORK
 from core.serving.service import Serving
 
 
-class WarmModels(Collector):
-    """What the models in memory cost, and how often they were there when they were asked for."""
+class ServingMetrics(Collector):
+    """What is in memory and what it costs, how often it was there when it was asked for, and the queue. GET
+    /runtime has more, by model."""
 
     def __init__(self, serving: Serving) -> None:
         self._serving = serving
 
     def collect(self) -> Iterator[Metric]:
-        counts = self._serving.networks.warm.counts(NETWORK)
+        yield from self._warm()
+        yield from self._texts()
+        yield from self._queue()
+
+    def _warm(self) -> Iterator[Metric]:
+        warm = self._serving.networks.warm
+        networks, deltas = warm.counts(NETWORK), warm.counts(DELTA)
         for name, meaning, value in (
-            ("models", "Networks at some alpha that are in memory.", float(counts.values)),
-            ("bytes", "Memory of those, without the backbones that they share.", counts.bytes),
+            ("models", "Networks at some alpha that are in memory.", float(networks.values)),
+            ("models_in_use", "Of those, that requests hold now.", networks.in_use),
+            ("deltas", "Models in memory as they are stored.", deltas.values),
+            ("bytes", "Memory of networks and deltas, without the backbones that they share.", warm.bytes),
+            ("budget_bytes", "CLIPCITE_MODEL_CACHE_BYTES.", warm.budget_bytes),
         ):
             yield GaugeMetricFamily(f"clipcite_warm_{name}", meaning, value=value)
         yield GaugeMetricFamily(
@@ -35,20 +45,48 @@ class WarmModels(Collector):
             value=self._serving.networks.unavailable.count(),
         )
         for name, meaning, value in (
-            ("hits", "Requests whose model was in memory.", float(counts.hits)),
-            ("misses", "Requests that had to wait for their model.", counts.misses),
-            ("loads", "Models that were loaded.", counts.loads),
-            ("load_seconds", "Time that loading took.", counts.load_seconds),
-            ("dropped", "Models that had to make room for others.", counts.dropped),
+            ("hits", "Requests whose model was in memory.", float(networks.hits)),
+            ("misses", "Requests that had to wait for their model.", networks.misses),
+            ("loads", "Models that were loaded.", networks.loads),
+            ("load_seconds", "Time that loading took.", networks.load_seconds),
+            ("dropped", "Models that had to make room for others.", networks.dropped),
+            ("delta_loads", "Models that were read from the storage.", deltas.loads),
         ):
             yield CounterMetricFamily(f"clipcite_warm_{name}", meaning, value=value)
+
+    def _texts(self) -> Iterator[Metric]:
+        texts = self._serving.texts.counts()
+        yield GaugeMetricFamily("clipcite_text_bytes", "Memory of the features of texts.", value=texts.bytes)
+        for name, meaning, value in (
+            ("hits", "Requests all of whose names were known.", float(texts.hits)),
+            ("misses", "Requests some of whose names were not.", texts.misses),
+            ("encoded", "Class names that went through a network.", texts.encoded),
+        ):
+            yield CounterMetricFamily(f"clipcite_text_{name}", meaning, value=value)
+
+    def _queue(self) -> Iterator[Metric]:
+        gate, batches = self._serving.gate, self._serving.batcher.counts()
+        for name, meaning, value in (
+            ("pictures", "Pictures of requests that have no answer yet.", float(gate.pictures)),
+            ("most_pictures", "CLIPCITE_MAX_WAITING_PICTURES.", gate.most),
+            ("waiting_pictures", "Pictures that wait for a network.", batches.waiting["images"]),
+            ("waiting_texts", "Texts that wait for a network.", batches.waiting["texts"]),
+        ):
+            yield GaugeMetricFamily(f"clipcite_queue_{name}", meaning, value=value)
+        for name, meaning, value in (
+            ("refused", "Requests that were told to come again.", float(gate.refused)),
+            ("batches", "Batches of pictures.", batches.batches.get("images", 0)),
+            ("batched_pictures", "Pictures that went through in those.", batches.rows.get("images", 0)),
+            ("busy_seconds", "Time in which a network was at work.", batches.busy_seconds),
+        ):
+            yield CounterMetricFamily(f"clipcite_queue_{name}", meaning, value=value)
 
 
 def install(app: FastAPI) -> None:
     """For an application whose state is complete."""
     registry = new_registry()
     registry.register(BacklogCollector(app.state.database))
-    registry.register(WarmModels(app.state.serving))
+    registry.register(ServingMetrics(app.state.serving))
     streams = Gauge("clipcite_event_streams", "Open streams of events.", registry=registry)
     streams.set_function(lambda: app.state.feed.listeners)
     instrumentator = Instrumentator(

@@ -151,7 +151,7 @@ class Settings(BaseSettings):
         "and as they are stored. What is in use stays, were it more.",
     )
     text_cache_bytes: int = Field(
-        250 * MB, gt=0, description="Memory for the features of texts in the API; some 4 kB a class name."
+        250 * MB, gt=0, description="Memory for the features of texts in the API; some 5 kB a class name."
     )
     pinned_models: list[str] = Field(
         [],

@@ -12,7 +12,7 @@ from core.clip.backbone import Backbone
 from core.serving.network import Network
 from core.store import models
 from tests.api.conftest import MakeService
-from tests.api.service import Service, assert_problem
+from tests.api.service import Service, assert_problem, listening
 from tests.inputs import crafted
 from tests.serving.adapted import moved, publish_model
 from tests.store import samples
@@ -61,6 +61,10 @@ def test_what_is_in_memory(fresh: Service, backbone: Backbone) -> None:
     assert told["batches"]["sizes"] == {"1": 4}
     assert told["batches"]["texts"] == 6
     assert told["queue"]["pictures"] == told["queue"]["waiting_pictures"] == 0
+    metrics = fresh.client.get("/metrics").text
+    for line in ("warm_models 2.0", "warm_deltas 1.0", "warm_loads_total 2.0", "text_hits_total 1.0"):
+        assert f"\nclipcite_{line}\n" in metrics
+    assert "\nclipcite_queue_batched_pictures_total 4.0\n" in metrics
     assert fresh.client.delete(f"/models/{one}").status_code == 204
     assert {m for r in runtime(fresh)["models"]["resident"] for m in r["models"]} == {other}
     assert fresh.client.delete(f"/models/{other}").status_code == 204
@@ -158,3 +162,19 @@ def test_who_waits_too_long_is_told(make_service: MakeService, held: threading.E
         assert_problem(late, 503, "busy", "Ask again")
         held.set()
         assert first.result(20).status_code == 200
+
+
+def test_the_body_of_who_is_refused_does_no_harm(make_service: MakeService) -> None:
+    """It is refused unread, and the next request is understood, on the same connection or another."""
+    service = make_service(max_waiting_pictures=1)
+    files = [("images", (f"{i}.jpg", crafted.jpeg(i, 900, 900))) for i in range(12)]
+    with (
+        listening(service.app) as port,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client,
+    ):
+        data = {"class_names": ["fox", "oak"]}
+        with service.app.state.serving.gate.inside({("default", "stock"): 1}):
+            for _ in range(3):
+                assert client.post("/classify", data=data, files=files).status_code == 503
+                assert client.get("/healthz").status_code == 200
+        assert client.post("/classify", data=data, files=files).status_code == 200
