@@ -43,11 +43,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "CLIPCITE_BACKBONE": f"local-dir:{folder}/backbone",
             "CLIPCITE_API_KEY": key,
         }
-        with running_api(environment) as url:
-            strangers = _ask(url, key, given.examples, given.seed, Path(folder), {})
+        with running_api(environment) as api:
+            strangers = _ask(api.url, key, given.examples, given.seed, Path(folder), {})
             # DELETE would leave nothing to ask for; the first round has it.
             more = ("--exclude-method", "DELETE", "--include-path-regex", "{")
-            owners = _ask(url, key, given.examples, given.seed, Path(folder), ids, *more)
+            owners = _ask(api.url, key, given.examples, given.seed, Path(folder), ids, *more)
     return strangers or owners
 
 

@@ -7,15 +7,22 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import httpx
 
-START_SECONDS = 120
+START_SECONDS = 300
+
+
+@dataclass(frozen=True)
+class RunningApi:
+    url: str
+    pid: int
 
 
 @contextmanager
-def running_api(environment: Mapping[str, str]) -> Iterator[str]:
-    """The URL of `python -m api` with these settings, ready; it is gone afterwards."""
+def running_api(environment: Mapping[str, str]) -> Iterator[RunningApi]:
+    """`python -m api` with these settings, ready; it is gone afterwards."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     process = subprocess.Popen(
@@ -28,7 +35,7 @@ def running_api(environment: Mapping[str, str]) -> Iterator[str]:
             if process.poll() is not None or time.monotonic() > until:
                 raise SystemExit("The service does not start; what it said stands above.")
             time.sleep(0.2)
-        yield url
+        yield RunningApi(url, process.pid)
     finally:
         process.terminate()
         process.wait(20)

@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "CLIPCITE_BACKBONE_FOLDER": folder,
             "CLIPCITE_UPLOAD_IDLE_SECONDS": "3600",  # or they are ended in mid-round
         }
-        url = stack.enter_context(running_api(environment))
+        url = stack.enter_context(running_api(environment)).url
         http = stack.enter_context(httpx.Client(base_url=url, timeout=60))
         kinds: dict[str, Callable[[], httpx.Response]] = {
             "GET /jobs": lambda: http.get("/jobs"),

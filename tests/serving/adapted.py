@@ -12,7 +12,7 @@ from torch import Tensor
 from core.clip.backbone import Backbone, tower_parameters
 from core.clip.balance import KeptShots
 from core.clip.config import resolve_config
-from core.clip.delta import encode
+from core.clip.delta import Delta, encode
 from core.clip.manifest import MANIFEST, WEIGHTS
 from core.clip.weights import Weights, save_weights
 from core.store import jobs
@@ -40,6 +40,7 @@ def publish_model(
     backbone: Backbone,
     *,
     theta_1: Mapping[str, Tensor] | None = None,
+    delta: Delta | None = None,
     shots: KeptShots | None = None,
     classes: Sequence[str] = CLASSES,
     name: str | None = None,
@@ -47,12 +48,13 @@ def publish_model(
     metrics: dict[str, Any] | None = None,
     **config: Any,
 ) -> str:
-    """The id of a model that can be used now, and whose job has succeeded; kept in full unless `weights` says
-    otherwise."""
-    resolved = resolve_config(backbone=backbone.name, **{"weights": "full", **config})
-    delta = encode(
-        tower_parameters(backbone.model), moved(backbone) if theta_1 is None else theta_1, resolved.weights
-    )
+    """The id of a model that can be used now, and whose job has succeeded; kept in full unless `weights` or
+    `delta` say otherwise."""
+    kind = "full" if delta is None else delta.kind
+    resolved = resolve_config(backbone=backbone.name, **{"weights": kind, **config})
+    if delta is None:
+        theta_1 = moved(backbone) if theta_1 is None else theta_1
+        delta = encode(tower_parameters(backbone.model), theta_1, resolved.weights)
     model_id, job_id = new_id("mdl"), new_id("job")
     with TemporaryDirectory() as folder:
         manifest = save_weights(

@@ -1,0 +1,103 @@
+"""How fast the service answers, and what it is compared with.
+
+    python -m benchmarks.serving --data clothing cifar10 --part forms a b c d
+
+forms  the bare network in every form: how fast, and how many predictions change
+a      the service with 1, 8 and 32 clients against the bare network, 10 and 1,000 class names
+b      against what open_clip's README does for each request, and another CLIP server
+c      the first answer of a model not in memory, and of another α of one that is; ViT-B/16 sizes
+d      a thousand models, memory for twenty, requests as Zipf's law has them, deletions and promotions
+
+Every --data folder holds `test/CLASS/`. The service is `python -m api` on SQLite and files, asked over
+HTTP by clients in this process, so both share the processors. Models are made without a training: their
+answers mean nothing, their cost is that of real ones. Writes serving-PART.md and .json below --out.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from benchmarks.data.dataset import DataSet
+from benchmarks.data.load import load
+from benchmarks.paper import write
+from benchmarks.running_api import running_api
+from benchmarks.serving import throughput
+from benchmarks.serving.forms import forms_tables
+from benchmarks.serving.stored import make_backbone, publish_many, store
+from benchmarks.tables import Table
+from core.clip.backbone import Backbone, load_backbone
+from core.clip.config import STARTER, resolve_config
+from core.settings import get_settings
+
+PARTS = ("forms", "a")
+CLASSES = ["red fox", "badger"]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders with test/CLASS/")
+    parser.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--backbone", default=STARTER, help="or ViT-B-16, …: open_clip's, random weights")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--rounds", type=int, default=5, help="a")
+    parser.add_argument("--seconds", type=float, default=5, help="of each measurement in a round; a, b")
+    parser.add_argument("--compile", action="store_true", help="forms: torch.compile too, minutes")
+    parser.add_argument("--out", type=Path, default=Path("benchmark-results"))
+    given = parser.parse_args(arguments)
+    sets = [load(folder) for folder in given.data]
+    console = Console(width=160)
+    for part in given.part:
+        with tempfile.TemporaryDirectory() as folder:
+            tables = {"forms": part_forms, "a": part_a}[part](given, sets, Path(folder))
+        suffix = "" if given.backbone == STARTER else f"-{given.backbone.replace('/', '-')}"
+        write(tables, f"serving-{part}{suffix}", given.out, console)
+
+
+def bring(given: argparse.Namespace, folder: Path) -> Backbone:
+    """The backbone that --backbone names; one of open_clip's is made below the folder."""
+    name = given.backbone if given.backbone == STARTER else make_backbone(folder / "net", given.backbone)
+    size = resolve_config(backbone=name).image_size
+    return load_backbone(name, cache=get_settings().cache, image_size=size, device=given.device)
+
+
+def environment(given: argparse.Namespace, folder: Path) -> dict[str, str]:
+    """Of an API with a store of its own."""
+    return {
+        "CLIPCITE_DATA": str(folder / "data"),
+        "CLIPCITE_CACHE": str(get_settings().cache),
+        "CLIPCITE_BACKBONE_FOLDER": str(folder),
+        "CLIPCITE_DEVICE": given.device,
+    }
+
+
+def part_forms(given: argparse.Namespace, sets: Sequence[DataSet], folder: Path) -> list[Table]:
+    backbone = bring(given, folder)
+    # With random weights a changed answer means nothing.
+    return forms_tables(backbone, sets, compiled=given.compile, compare=given.backbone == STARTER)
+
+
+def part_a(given: argparse.Namespace, sets: Sequence[DataSet], folder: Path) -> list[Table]:
+    backbone = bring(given, folder)
+    with store(folder / "data") as (database, blobs):
+        (model,) = publish_many(database, blobs, backbone, ["a"], CLASSES)
+    test = sets[0].test
+    files = [example.path for example in test[:: max(1, len(test) // throughput.PICTURES)]]
+    with running_api(environment(given, folder)) as api:
+        found = throughput.measure(
+            api,
+            backbone,
+            model,
+            files[: throughput.PICTURES],
+            rounds=given.rounds,
+            seconds=given.seconds,
+        )
+    title = f"{given.backbone} at {backbone.image_size} px, {torch.get_num_threads()} threads"
+    return throughput.tables(found, title)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""Many clients in one process, each with one connection and one request under way.
+
+The requests are made before the clock starts, as the bytes that go over the line, and of an answer only the
+length is read: the clients share the machine with the service, and what they take is missing there.
+"""
+
+import asyncio
+import re
+import resource
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+import httpx
+
+LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+PATIENCE = 60
+"""Seconds after the end that an answer may take."""
+
+OnAnswer = Callable[[int, int, bytes], None]
+"""With the number of the request, the status and the body."""
+
+
+@dataclass
+class Load:
+    """What came back."""
+
+    seconds: float
+    latencies: list[float] = field(default_factory=list)
+    """Seconds, of the answers that came before the end."""
+    statuses: Counter[int] = field(default_factory=Counter)
+    client_cpu: float = 0.0
+    """Seconds of processor time that the clients took."""
+
+    @property
+    def rate(self) -> float:
+        """Good answers a second."""
+        return self.statuses[200] / self.seconds
+
+    @property
+    def p50(self) -> float:
+        return median(self.latencies) if self.latencies else float("nan")
+
+    @property
+    def errors(self) -> int:
+        return sum(count for status, count in self.statuses.items() if status != 200)
+
+
+def raw_request(
+    url: str, data: Mapping[str, str], pictures: Sequence[bytes], path: str = "/classify"
+) -> bytes:
+    """A form with these fields and JPEG pictures, as it goes over the line."""
+    files = [("images", (f"{i}.jpg", picture, "image/jpeg")) for i, picture in enumerate(pictures)]
+    request = httpx.Request("POST", f"{url}{path}", data=dict(data), files=files)
+    body = request.read()
+    head = [f"POST {path} HTTP/1.1"] + [f"{name}: {value}" for name, value in request.headers.items()]
+    return "\r\n".join([*head, "", ""]).encode("ascii") + body
+
+
+def load(
+    url: str,
+    requests: Iterator[tuple[int, bytes]],
+    *,
+    clients: int,
+    seconds: float | None = None,
+    on_answer: OnAnswer | None = None,
+) -> Load:
+    """Ask until the time is over or the requests end.
+
+    Args:
+        requests: numbers, for `on_answer`, and bytes; the clients take the next one in turn.
+    """
+    host, port = url.removeprefix("http://").split(":")
+    return asyncio.run(_load(host, int(port), requests, clients, seconds, on_answer))
+
+
+async def _load(
+    host: str,
+    port: int,
+    requests: Iterator[tuple[int, bytes]],
+    clients: int,
+    seconds: float | None,
+    on_answer: OnAnswer | None,
+) -> Load:
+    loop = asyncio.get_running_loop()
+    found = Load(0.0)
+    cpu, started = _cpu(), time.perf_counter()
+    until = None if seconds is None else started + seconds
+    protocols = [_Client(requests, until, found, on_answer, loop.create_future()) for _ in range(clients)]
+    await asyncio.gather(
+        *(loop.create_connection(lambda p=p: p, host, port) for p in protocols)  # type: ignore[misc]
+    )
+    limit = None if seconds is None else seconds + PATIENCE
+    await asyncio.wait_for(asyncio.gather(*(p.done for p in protocols)), limit)
+    found.seconds = seconds or time.perf_counter() - started
+    found.client_cpu = _cpu() - cpu
+    return found
+
+
+class _Client(asyncio.Protocol):
+    def __init__(
+        self,
+        requests: Iterator[tuple[int, bytes]],
+        until: float | None,
+        found: Load,
+        on_answer: OnAnswer | None,
+        done: "asyncio.Future[None]",
+    ) -> None:
+        self._requests, self._until, self._found, self._on_answer = requests, until, found, on_answer
+        self.done = done
+        self._transport: asyncio.Transport
+        self._number = 0
+        self._parts: list[bytes] = []
+        self._missing: int | None = None  # bytes of the answer, once its head was read
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._ask()
+
+    def _ask(self) -> None:
+        over = self._until is not None and time.perf_counter() >= self._until
+        request = None if over else next(self._requests, None)
+        if request is None:
+            self._transport.close()
+            self.done.set_result(None)
+            return
+        self._number, content = request
+        self._parts, self._missing = [], None
+        self._asked = time.perf_counter()
+        self._transport.write(content)
+
+    def data_received(self, data: bytes) -> None:
+        self._parts.append(data)
+        if self._missing is None:
+            head, found, body = b"".join(self._parts).partition(b"\r\n\r\n")
+            if not found:
+                return
+            length = LENGTH.search(head)
+            if length is None:
+                self.done.set_exception(RuntimeError(f"An answer without a length: {head[:200]!r}"))
+                self._transport.close()
+                return
+            self._missing = int(length[1]) - len(body)
+        else:
+            self._missing -= len(data)
+        if self._missing <= 0:
+            self._answered()
+
+    def _answered(self) -> None:
+        now = time.perf_counter()
+        status = int(self._parts[0][9:12])
+        if self._until is None or now <= self._until:
+            self._found.statuses[status] += 1
+            self._found.latencies.append(now - self._asked)
+        if self._on_answer is not None:
+            self._on_answer(self._number, status, b"".join(self._parts).partition(b"\r\n\r\n")[2])
+        self._ask()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self.done.done():
+            self.done.set_exception(error or ConnectionError("The service closed the connection."))
+
+
+def _cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime

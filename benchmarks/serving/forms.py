@@ -1,0 +1,202 @@
+"""The bare network in every form that could be found: how fast, and whether it answers the same.
+
+Pictures lie decoded in memory. A form is a function of normalised pictures [B, 3, S, S] that gives their
+features [B, D].
+"""
+
+import copy
+import importlib.util
+import logging
+import time
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from benchmarks.data.dataset import DataSet
+from benchmarks.tables import Table
+from core.clip.backbone import Backbone
+from core.clip.folding import fold_batch_norms
+from core.clip.images import open_picture
+from core.clip.inference import plan_inference
+from core.clip.prompts import class_texts
+from core.clip.zero_shot import text_head
+
+Form = Callable[[Tensor], Tensor]
+EAGER, PRODUCT = "eager fp32", "the product's"
+BATCHES = (1, 8, 32)
+ROUNDS = 7
+PICTURES_A_ROUND = 64
+CHECKED_AT = 8
+"""Pictures at a time where answers are compared."""
+
+
+def forms_of(backbone: Backbone, folder: Path, *, compiled: bool) -> dict[str, Form]:
+    """By name, the researcher's first and the product's second. What this machine lacks is left out.
+
+    Args:
+        folder: for files.
+        compiled: torch.compile too, which takes minutes and a C++ compiler.
+    """
+    model = copy.deepcopy(backbone.model)
+    served = plan_inference(backbone.model, backbone.image_size).of(backbone.model)
+    forms: dict[str, Form] = {
+        EAGER: cast(Any, model).encode_image,
+        PRODUCT: lambda x: served.encode_image(_last(x)),
+        "channels last": lambda x: cast(Any, model).encode_image(_last(x)),
+        "channels last, bf16 (autocast)": lambda x: _autocast(model, _last(x)),
+    }
+    folded = copy.deepcopy(backbone.model)
+    fold_batch_norms(folded, backbone.image_size)
+    forms["the same, BatchNorm folded"] = lambda x: _autocast(folded, _last(x))
+    if backbone.device.type == "cpu":
+        half = _rounding_to_half(folded)
+        forms["fp16 as a GPU has it: rounded after each layer"] = lambda x: half(_last(x))
+    example = torch.zeros(8, 3, backbone.image_size, backbone.image_size, device=backbone.device)
+    forms |= _scripted(model, _last(example))
+    if backbone.device.type == "cpu" and importlib.util.find_spec("onnxruntime"):
+        forms["ONNX Runtime fp32"] = _onnx(model, example, folder / "image.onnx")
+    if compiled:
+        tower: Form = torch.compile(cast(Any, model).visual)
+        forms["torch.compile, channels last"] = lambda x: tower(_last(x))
+    return forms
+
+
+def _last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def _autocast(model: nn.Module, x: Tensor) -> Tensor:
+    with torch.autocast(x.device.type, torch.bfloat16):
+        return cast(Tensor, cast(Any, model).encode_image(x))
+
+
+def _rounding_to_half(model: nn.Module) -> Form:
+    model = copy.deepcopy(model)
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.weight.data = module.weight.data.half().float()
+            module.register_forward_hook(lambda _m, _i, output: output.half().float())
+    return lambda x: cast(Tensor, cast(Any, model).encode_image(x.half().float()))
+
+
+def _scripted(model: nn.Module, example: Tensor) -> dict[str, Form]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tower = cast(Any, model).visual
+        frozen: Form = torch.jit.freeze(torch.jit.trace(tower, example))
+        forms: dict[str, Form] = {"jit.trace, frozen": lambda x: frozen(_last(x))}
+        if example.device.type == "cpu":
+            again = torch.jit.freeze(torch.jit.trace(tower, example))
+            optimized = torch.jit.optimize_for_inference(again)
+            forms["jit.optimize_for_inference"] = lambda x: cast(Tensor, optimized(_last(x)))
+    return forms
+
+
+def _onnx(model: nn.Module, example: Tensor, file: Path) -> Form:
+    import onnxruntime
+
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        names: dict[str, Any] = {"input_names": ["x"], "dynamic_axes": {"x": {0: "batch"}}}
+        torch.onnx.export(cast(Any, model).visual, (example,), str(file), dynamo=False, **names)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # it would take from the others
+    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    return lambda x: torch.from_numpy(session.run(None, {"x": x.contiguous().numpy()})[0])
+
+
+@torch.inference_mode()
+def seconds_a_picture(form: Form, pixels: Tensor, batch: int) -> float:
+    """All pixels [N, 3, S, S], so many at a time."""
+    started = time.perf_counter()
+    for some in pixels.split(batch):
+        form(some)
+    if pixels.is_cuda:
+        torch.cuda.synchronize()
+    return (time.perf_counter() - started) / len(pixels)
+
+
+def pixels_of(backbone: Backbone, files: Sequence[Path]) -> Tensor:
+    """[N, 3, S, S], decoded as the service does."""
+    size = 2 * backbone.image_size
+    return torch.stack([backbone.preprocess(open_picture(f, shortest_side=size)) for f in files])
+
+
+def forms_tables(
+    backbone: Backbone, sets: Sequence[DataSet], *, compiled: bool, compare: bool
+) -> list[Table]:
+    """Speed, alternating, and if they are to be compared the answers to all test pictures."""
+    with TemporaryDirectory() as folder:
+        forms = forms_of(backbone, Path(folder), compiled=compiled)
+        some = [example.path for data in sets for example in data.test][:PICTURES_A_ROUND]
+        pixels = pixels_of(backbone, some).to(backbone.device)
+        seconds: dict[tuple[str, int], list[float]] = defaultdict(list)
+        for _ in range(ROUNDS + 1):
+            for name, form in forms.items():
+                for batch in BATCHES:
+                    seconds[name, batch].append(seconds_a_picture(form, pixels, batch))
+        changed = changed_answers(forms, backbone, sets) if compare else {}
+    table = Table(
+        f"The bare network, {backbone.name} at {backbone.image_size} px: pictures a second",
+        [
+            "form",
+            *(f"{batch} at a time" for batch in BATCHES),
+            "ratio",
+            *(f"changed, {data.name}" for data in sets if compare),
+        ],
+        note=f"Medians of {ROUNDS} rounds in which the forms take turns, {len(pixels)} pictures each, "
+        f"{torch.get_num_threads()} threads. Ratio: at its best batch against {EAGER} at 32. Changed: of "
+        "1,000 test pictures those whose best name is another than the eager network's, among the data "
+        "set's own names / among those of all.",
+    )
+    rates = {key: 1 / median(taken[1:]) for key, taken in seconds.items()}  # the first round warms up
+    for name in forms:
+        best = max(rates[name, batch] for batch in BATCHES)
+        table.rows.append(
+            [
+                name,
+                *(f"{rates[name, batch]:.1f}" for batch in BATCHES),
+                f"{best / rates[EAGER, BATCHES[-1]]:.2f}",
+                *changed.get(name, []),
+            ]
+        )
+    return [table]
+
+
+@torch.inference_mode()
+def changed_answers(
+    forms: dict[str, Form], backbone: Backbone, sets: Sequence[DataSet]
+) -> dict[str, list[str]]:
+    """By form, for each data set the cell of the table."""
+
+    def head(names: Sequence[str]) -> Tensor:
+        texts = [class_texts(name, ["a photo of a {}."]) for name in names]
+        return text_head(backbone.model, backbone.tokenize, texts)
+
+    every = head(list(dict.fromkeys(name for data in sets for name in data.class_names)))
+    cells: dict[str, list[str]] = defaultdict(list)
+    for data in sets:
+        heads = (head(data.class_names), every)
+        answers: dict[str, list[Tensor]] = defaultdict(list)  # pictures [B, 2]: the best name of each head
+        for start in range(0, len(data.test), CHECKED_AT):
+            files = [example.path for example in data.test[start : start + CHECKED_AT]]
+            pixels = pixels_of(backbone, files).to(backbone.device)
+            for name, form in forms.items():
+                features = F.normalize(form(pixels).float(), dim=-1)
+                best = torch.stack([(features @ h.T).argmax(dim=-1) for h in heads], dim=-1)
+                answers[name].append(best.cpu())
+        expected = torch.cat(answers[EAGER])
+        for name in forms:
+            share = (torch.cat(answers[name]) != expected).float().mean(dim=0) * 1000  # [2]
+            cells[name].append(" / ".join(f"{value:.1f}" for value in share.tolist()))
+    return cells

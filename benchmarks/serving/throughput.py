@@ -1,0 +1,201 @@
+"""(a) The service against the bare network, and where the time between them goes."""
+
+import itertools
+import json
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import httpx
+import open_clip
+import psutil
+import torch
+
+from benchmarks.running_api import RunningApi
+from benchmarks.serving.clients import Load, load, raw_request
+from benchmarks.serving.forms import EAGER, PRODUCT, Form, pixels_of, seconds_a_picture
+from benchmarks.tables import Table
+from core.clip.backbone import Backbone
+from core.clip.images import open_picture
+from core.clip.inference import plan_inference
+from core.clip.zero_shot import PICTURES_AT_ONCE, PICTURES_AT_ONCE_ON_CPU
+
+CLIENTS = (1, 8, 32)
+NAMES = (10, 1000)
+EAGER_BATCH = 32
+PICTURES = 64
+SINGLES = 16
+"""Pictures of which one at a time is decoded and goes through the bare network, each round."""
+
+
+@dataclass
+class Rounds:
+    """What the rounds gave, in turn: seconds a picture of the bare forms, and loads on the service."""
+
+    bare: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    single: list[float] = field(default_factory=list)
+    """Seconds from a file in memory to the features, one picture, nothing else running."""
+    decode: list[float] = field(default_factory=list)
+    loads: dict[tuple[int, int], list[Load]] = field(default_factory=lambda: defaultdict(list))
+    """By clients and names."""
+    service_cpu: dict[tuple[int, int], list[float]] = field(default_factory=lambda: defaultdict(list))
+    """Seconds of processor time of the API a picture."""
+    network: dict[tuple[int, int], list[float]] = field(default_factory=lambda: defaultdict(list))
+    """Share of the time in which a network was at work."""
+    batch: dict[tuple[int, int], list[float]] = field(default_factory=lambda: defaultdict(list))
+
+
+def class_names(count: int) -> list[str]:
+    """So many of ImageNet's, all different."""
+    return list(dict.fromkeys(open_clip.IMAGENET_CLASSNAMES))[:count] + [
+        f"thing number {i}" for i in range(count - len(set(open_clip.IMAGENET_CLASSNAMES)))
+    ]
+
+
+def requests_of(
+    api: RunningApi, files: Sequence[Path], model: str, names: int
+) -> Iterator[tuple[int, bytes]]:
+    """One picture each, over and over; the answer has the five best names."""
+    data = {"class_names": json.dumps(class_names(names)), "model": model, "top_k": "5"}
+    made = [raw_request(api.url, data, [file.read_bytes()]) for file in files]
+    return itertools.cycle(enumerate(made))
+
+
+def measure(
+    api: RunningApi,
+    backbone: Backbone,
+    model: str,
+    files: Sequence[Path],
+    *,
+    rounds: int,
+    seconds: float,
+    clients: Sequence[int] = CLIENTS,
+    names: Sequence[int] = NAMES,
+) -> Rounds:
+    """Bare, service, bare, service…; a first short round warms up."""
+    at_once = PICTURES_AT_ONCE_ON_CPU if backbone.device.type == "cpu" else PICTURES_AT_ONCE
+    network = plan_inference(backbone.model, backbone.image_size).of(backbone.model)
+    forms: dict[str, tuple[Form, int]] = {
+        EAGER: (backbone.model.encode_image, EAGER_BATCH),  # type: ignore[dict-item]
+        PRODUCT: (
+            lambda x: network.encode_image(x.contiguous(memory_format=torch.channels_last)),
+            at_once,
+        ),
+    }
+    pixels = pixels_of(backbone, files).to(backbone.device)
+    found = Rounds()
+    process = psutil.Process(api.pid)
+    for number in range(rounds + 1):
+        counted = found if number else Rounds()
+        for name, (form, batch) in forms.items():
+            counted.bare[name].append(_bare(form, pixels, batch, seconds if number else 0))
+        _singles(forms[PRODUCT][0], backbone, files[:SINGLES], counted)
+        for count, of in itertools.product(clients, names):
+            before, cpu = _batches(api), _cpu(process)
+            asked = load(
+                api.url,
+                requests_of(api, files, model, of),
+                clients=count,
+                seconds=seconds if number else 1,
+            )
+            after = _batches(api)
+            counted.loads[count, of].append(asked)
+            pictures = after["pictures"] - before["pictures"]
+            counted.service_cpu[count, of].append((_cpu(process) - cpu) / pictures)
+            counted.network[count, of].append((after["busy_seconds"] - before["busy_seconds"]) / seconds)
+            counted.batch[count, of].append(pictures / max(1, after["batches"] - before["batches"]))
+    return found
+
+
+def _bare(form: Form, pixels: torch.Tensor, batch: int, seconds: float) -> float:
+    """Seconds a picture, the median over as many passes as the time allows."""
+    until = time.perf_counter() + seconds
+    taken: list[float] = []
+    while not taken or time.perf_counter() < until:
+        taken.append(seconds_a_picture(form, pixels, batch))
+    return median(taken)
+
+
+def _singles(form: Form, backbone: Backbone, files: Sequence[Path], found: Rounds) -> None:
+    contents = [file.read_bytes() for file in files]
+    size = 2 * backbone.image_size
+    decoded, taken = [], []
+    for content in contents:
+        started = time.perf_counter()
+        pixels = backbone.preprocess(open_picture(content, shortest_side=size))[None]
+        decoded.append(time.perf_counter() - started)
+        taken.append(decoded[-1] + seconds_a_picture(form, pixels.to(backbone.device), 1))
+    found.decode.append(median(decoded))
+    found.single.append(median(taken))
+
+
+def _batches(api: RunningApi) -> dict[str, Any]:
+    batches: dict[str, Any] = httpx.get(f"{api.url}/runtime", timeout=60).json()["batches"]
+    return batches
+
+
+def _cpu(process: psutil.Process) -> float:
+    used = process.cpu_times()
+    return float(used.user + used.system)
+
+
+def tables(found: Rounds, title: str) -> list[Table]:
+    rate = {name: 1 / median(taken) for name, taken in found.bare.items()}
+    single = 1000 * median(found.single)
+    speed = Table(
+        title,
+        ["", "pictures/s", "of the bare network", "of eager fp32", "p50, ms", "errors"],
+        note=f"Medians of {len(found.single)} rounds in which all take turns. The product's form is asked "
+        f"with decoded pictures, {PICTURES_AT_ONCE_ON_CPU} at a time on a CPU, eager fp32 (open_clip's) with "
+        f"{EAGER_BATCH}. The service gets one JPEG a request and answers with the five best names; the "
+        "clients are one process on the same processors. One picture alone, decoded and through the bare "
+        f"network, takes {single:.1f} ms.",
+    )
+    for name, value in rate.items():
+        label = "bare network, the product's form" if name == PRODUCT else f"bare network, {name}"
+        speed.rows.append(
+            [label, f"{value:.1f}", f"{value / rate[PRODUCT]:.2f}", f"{value / rate[EAGER]:.2f}", "", ""]
+        )
+    between = Table(
+        f"{title}: where the time goes, a picture",
+        [
+            "",
+            "wall, ms",
+            "network at work",
+            "pictures a batch",
+            "API, processor ms",
+            "clients, processor ms",
+        ],
+        note=f"{psutil.cpu_count()} processors. Decoding alone takes {1000 * median(found.decode):.2f} ms.",
+    )
+    for (clients, names), loads in found.loads.items():
+        label = f"service, {clients} client{'s' if clients > 1 else ''}, {names:,} names"
+        served = median(one.rate for one in loads)
+        p50 = 1000 * median(one.p50 for one in loads)
+        speed.rows.append(
+            [
+                label,
+                f"{served:.1f}",
+                f"{served / rate[PRODUCT]:.2f}",
+                f"{served / rate[EAGER]:.2f}",
+                f"{p50:.1f}" + (f" ({p50 / single:.2f} x alone)" if clients == 1 else ""),
+                str(sum(one.errors for one in loads)),
+            ]
+        )
+        key = (clients, names)
+        cpu = median(one.client_cpu / max(1, sum(one.statuses.values())) for one in loads)
+        between.rows.append(
+            [
+                label,
+                f"{1000 / served:.2f}" if served else "–",
+                f"{median(found.network[key]):.0%}",
+                f"{median(found.batch[key]):.1f}",
+                f"{1000 * median(found.service_cpu[key]):.2f}",
+                f"{1000 * cpu:.2f}",
+            ]
+        )
+    return [speed, between]
