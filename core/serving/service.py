@@ -4,7 +4,6 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -31,13 +30,14 @@ from core.serving.pins import Pins
 from core.serving.preview import JobPreview, Previews, Ready
 from core.serving.references import Subject
 from core.serving.texts import Head, TextCache, Texts
+from core.serving.threads import single_threaded
 from core.settings import Settings
 from core.store.blobs import Blobs
 from core.store.names import STOCK
 from core.store.session import Database
 from core.store.tables import Model
 
-DECODERS = 4
+LEAST_DECODERS = 2
 LARGEST = {
     "cpu": {"images": PICTURES_AT_ONCE_ON_CPU, "texts": 32},
     "cuda": {"images": PICTURES_AT_ONCE, "texts": 256},
@@ -70,13 +70,13 @@ class Serving:
         self.networks = Networks(settings, database, blobs)
         self.texts = TextCache(settings.text_cache_bytes)
         self.device = device_type(settings.device)
-        self.decoders = DECODERS
+        self.decoders = max(LEAST_DECODERS, torch.get_num_threads())
         self.batcher = Batcher(LARGEST[self.device])
         self.gate = Gate(settings.max_waiting_pictures, self.batcher.seconds_to_wait)
         self.previews = Previews(settings, database, blobs, self.networks, self.batcher)
-        self.requests = ThreadPoolExecutor(settings.max_waiting_pictures, thread_name_prefix="request")
+        self.requests = single_threaded(settings.max_waiting_pictures, "request")
         """For those whom the gate let in: they wait for the networks, not for each other's threads."""
-        self._decoders = ThreadPoolExecutor(self.decoders, thread_name_prefix="decoder")
+        self._decoders = single_threaded(self.decoders, "decoder")
         self._pins = Pins(settings.pinned_models, self.networks, database)
         self._tokenizing = threading.Lock()  # the tokenizers of Hugging Face take one caller at a time
         self._default_size = resolve_config(backbone=settings.backbone).image_size

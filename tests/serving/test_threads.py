@@ -1,0 +1,26 @@
+import subprocess
+import sys
+
+PROGRAM = """
+import threading, torch
+from concurrent.futures import ThreadPoolExecutor
+from core.serving.threads import single_threaded
+
+torch.set_num_threads(3)
+alone = single_threaded(4, "alone")
+barrier = threading.Barrier(4)
+
+def used(_):
+    barrier.wait(10)
+    torch.ones(1_000_000).sum()  # so many that it would be split
+    return torch.get_num_threads()
+
+other = ThreadPoolExecutor(1).submit(torch.get_num_threads).result()
+print(*alone.map(used, range(4)), torch.get_num_threads(), other)
+"""
+
+
+def test_only_these_threads_are_alone() -> None:
+    """In a process of its own: the number of threads is of the whole process otherwise."""
+    ended = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
+    assert ended.stdout.split() == ["1"] * 4 + ["3", "3"]
