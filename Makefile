@@ -7,13 +7,14 @@ BIN := $(VENV)/bin
 PYTHON3 ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help install demo check test clean
+.PHONY: help install demo check test docs clean
 
 help:
 	@echo "make install   everything into $(VENV)"
 	@echo "make demo      the whole loop on real pictures; DATA=folder for your own"
 	@echo "make check     formatting, types, imports between the rooms"
 	@echo "make test      check, and all tests"
+	@echo "make docs      the documentation as a site: build/site/index.html"
 
 install: $(VENV)/.installed
 
@@ -38,6 +39,10 @@ check: install
 # Two at a time: many tests wait for servers. Each network is too small for more than one thread.
 test: check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+docs: install
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	$(BIN)/python docs/build.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

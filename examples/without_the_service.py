@@ -1,0 +1,60 @@
+"""Take a model along: export it once, then classify with onnxruntime alone, where there is no service.
+
+    python examples/without_the_service.py animals@prod "red fox,badger,a garden" a.jpg b.jpg
+
+Needs onnxruntime, numpy and pillow, and a tokenizer: the package `tokenizers` for an export that has a
+tokenizer.json, as the starter's, else open_clip. What is exported stays in the folder `exported`.
+"""
+
+import importlib
+import json
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from clipcite import Client
+from PIL import Image
+
+FOLDER = Path("exported")
+
+
+def main(model: str, names: list[str], pictures: list[Path]) -> None:
+    if not FOLDER.is_dir():
+        with Client() as client:  # the only time that the service is needed
+            archive = client.export(model, "exported.zip", format="onnx")
+        zipfile.ZipFile(archive).extractall(FOLDER)
+    use = json.loads((FOLDER / "onnx.json").read_text())
+    tokens = tokenize([f"a photo of a {name}." for name in names], use["text"]["input"]["shape"][1])
+    pixels = np.stack([preprocess(path, use["image"]["preprocess"]) for path in pictures])
+    image, text = (onnxruntime.InferenceSession(FOLDER / f"{part}.onnx") for part in ("image", "text"))
+    cosines = image.run(None, {"pixels": pixels})[0] @ text.run(None, {"tokens": tokens})[0].T
+    scores = np.exp(use["logit_scale"] * (cosines - cosines.max(axis=1, keepdims=True)))
+    for path, row in zip(pictures, scores / scores.sum(axis=1, keepdims=True), strict=True):
+        print(path, ", ".join(f"{names[i]} {100 * row[i]:.0f} %" for i in row.argsort()[::-1]))
+
+
+def preprocess(path: Path, how: dict) -> np.ndarray:
+    """float32 [3, H, W]: scaled until the shorter side fits, the middle cut out, normalised."""
+    height, width = how["size"]
+    picture = Image.open(path).convert("RGB")
+    scale = max(width / picture.width, height / picture.height)
+    picture = picture.resize([round(side * scale) for side in picture.size], Image.Resampling.BICUBIC)
+    left, top = round((picture.width - width) / 2), round((picture.height - height) / 2)
+    pixels = np.asarray(picture.crop((left, top, left + width, top + height)), np.float32) / 255
+    return ((pixels - np.float32(how["mean"])) / np.float32(how["std"])).transpose(2, 0, 1)
+
+
+def tokenize(sentences: list[str], length: int) -> np.ndarray:
+    """int64 [C, length]."""
+    file = FOLDER / "tokenizer.json"
+    if not file.is_file():  # CLIP's own, which open_clip brings
+        return importlib.import_module("open_clip").SimpleTokenizer(context_length=length)(sentences).numpy()
+    tokenizer = importlib.import_module("tokenizers").Tokenizer.from_file(str(file))
+    tokenizer.enable_padding(length=length)
+    return np.array([line.ids for line in tokenizer.encode_batch(sentences)])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2].split(","), [Path(file) for file in sys.argv[3:]])

@@ -1,0 +1,96 @@
+"""What a reader of the documentation has: a service, pictures, the commands, and a model."""
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from client.public import Client, Job
+from tests.client.painted import paint
+from tests.service.running import Service
+
+CLASSES = ("bird", "fish", "fruit")
+EXPORT = ".venv/bin/python -m demo.export pictures\n"
+"""What the demo's pictures come from; here they are there already, and plain."""
+
+
+@pytest.fixture(scope="session")
+def example(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Job:
+    """The job of which the pages say $JOB, and of its model $MODEL."""
+    folder = tmp_path_factory.mktemp("example")
+    _pictures(folder)
+    with Client(service.url) as client:
+        return client.adapt(folder / "pictures", config={"epochs": 2}, name="example").wait(timeout=120)
+
+
+@pytest.fixture
+def workplace(tmp_path: Path) -> Path:
+    """A folder in which a reader stands: programs, and pictures under the names of the pages."""
+    for name in ("clipcite", ".venv/bin/clipcite"):
+        _program(tmp_path / ("bin" if "/" not in name else "") / name, '-m client.cli "$@"')
+    for name in ("bin/python3", ".venv/bin/python"):
+        _program(tmp_path / name, '"$@"')
+    _pictures(tmp_path)
+    return tmp_path
+
+
+def _program(path: Path, arguments: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f'#!/bin/sh\nexec "{sys.executable}" {arguments}\n')
+    path.chmod(0o755)
+
+
+def _pictures(folder: Path) -> None:
+    for number, name in enumerate((*CLASSES, "hat")):
+        for split, count in (("train", 3), ("test", 2)):
+            if (split, name) != ("train", "hat"):
+                for path in paint(folder, f"pictures/{split}/{name}", count):
+                    path.rename(path.with_name(f"{number} {split} {path.name}"))
+    for name in ("red", "green"):
+        paint(folder, f"more/{name}", 2)
+    picture = paint(folder, "new", 2)[0]
+    for name in ("a.jpg", "b.jpg"):
+        shutil.copy2(picture, folder / name)
+    rows = [f"more/{name}/{i}.png,{name}" for name in ("red", "green") for i in range(2)]
+    (folder / "labels.csv").write_text("\n".join(["file_name,label", *rows]))
+    with zipfile.ZipFile(folder / "shots.zip", "w") as archive:
+        for path in (folder / "pictures").rglob("*.png"):
+            archive.write(path, path.relative_to(folder / "pictures"))
+
+
+class Shell:
+    """Runs what a page says in the workplace, on the running service."""
+
+    def __init__(self, folder: Path, url: str, job: Job) -> None:
+        self.folder = folder
+        self.url = url
+        self.variables = {"API": url, "CLIPCITE_URL": url, "JOB": job.id, "MODEL": job.model_id or ""}
+
+    def __call__(self, script: str) -> str:
+        """What it prints. Every command has to succeed."""
+        script = script.replace(EXPORT, "").replace("http://127.0.0.1:8000", self.url)
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script],
+            cwd=self.folder,
+            env={
+                "PATH": f"{self.folder / 'bin'}:/usr/bin:/bin",
+                "PYTHONPATH": os.pathsep.join(sys.path),
+                "LC_ALL": "C.UTF-8",
+                **self.variables,
+            },
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, (script, done.stdout[-2000:], done.stderr[-2000:])
+        return done.stdout
+
+
+@pytest.fixture
+def shell(workplace: Path, service: Service, example: Job) -> Shell:
+    return Shell(workplace, service.url, example)

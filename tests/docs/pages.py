@@ -1,0 +1,50 @@
+"""The pages of the documentation, and the commands and programs in them."""
+
+import re
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    ROOT / "benchmarks" / "README.md",
+]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Of code, fenced with a language, or indented, which has none."""
+
+    page: Path
+    language: str
+    text: str
+
+    @property
+    def lines(self) -> list[str]:
+        """Commands, without comments; those that go on in the next line are one."""
+        joined = re.sub(r"\\\n\s*", "", self.text)
+        return [line for line in joined.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    """In their order, first the fenced ones."""
+    text = page.read_text(encoding="utf-8")
+    fence = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
+    for indent, language, code in fence.findall(text):
+        yield Block(page, language, textwrap.dedent(indent + code))
+    rest = fence.sub("", text)
+    for code in re.findall(r"(?:^|\n\n)((?:    [^\n]+(?:\n|$))+)", rest):
+        if not re.match(r"\s*[-\d*]", code):  # what goes on under a list item is no code
+            yield Block(page, "", textwrap.dedent(code))
+
+
+def session(page: Path) -> str:
+    """All that is to be run as it is pasted, in one shell."""
+    return "".join(block.text for block in blocks(page) if block.language == "bash")

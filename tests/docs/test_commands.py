@@ -1,0 +1,101 @@
+"""Every command of every page is one: it is run as pasted (test_sessions), or what it names is there."""
+
+import re
+import runpy
+import shlex
+import sys
+import tomllib
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from client.cli import app
+from client.commands.connection import Exit
+from core.settings import Settings
+from tests.docs.pages import PAGES, ROOT, Block, blocks, name_of
+
+NO_COMMANDS = {"bash", "python", "json", "ini", "nginx", "haproxy", "toml"}
+"""`bash` and `python` are run elsewhere."""
+OTHERS = {"docker", "sh", "curl"}
+"""Those of the pages on deployment: tests/deploy/test_docs.py."""
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def commands(page: Path) -> list[str]:
+    found: list[Block] = [block for block in blocks(page) if block.language not in NO_COMMANDS]
+    starts = re.compile(r"(\$ )?(\.venv/bin/)?(clipcite|python3?|pip|make|curl|docker|sh|export|source) ")
+    return [line.removeprefix("$ ") for block in found for line in block.lines if starts.match(line)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_command_is_one(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "clothing").mkdir()
+    (tmp_path / "new").mkdir()
+    for line in commands(page):
+        monkeypatch.chdir(tmp_path)
+        program, *words = shlex.split(line, comments=True)
+        kind = program.rpartition("/")[2]
+        if kind == "clipcite":
+            _is_of_the_command_line(words)
+        elif kind in {"python", "python3"}:
+            monkeypatch.chdir(ROOT)
+            _is_a_program(words, monkeypatch)
+        elif kind == "pip":
+            extras = re.findall(r"\[([\w,]+)\]", line)
+            assert set(",".join(extras).split(",")) - {""} <= set(PROJECT["optional-dependencies"]), line
+        elif kind == "make":
+            assert re.search(rf"^{words[0]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), line
+        elif kind == "export":
+            names = {f"CLIPCITE_{name.upper()}" for name in Settings.model_fields}
+            assert words[0].partition("=")[0] in names, line
+        else:
+            assert kind in OTHERS, line
+
+
+def _is_of_the_command_line(words: list[str]) -> None:
+    """With these options and arguments."""
+    command: Any = typer.main.get_command(app)
+    if words == ["--install-completion"]:
+        return
+    while hasattr(command, "commands"):
+        assert words[0] in command.commands
+        command = command.commands[words.pop(0)]
+    command.make_context("clipcite", words)
+
+
+def _is_a_program(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is there, and its help has these options; to run it would take minutes or hours."""
+    if words[0] != "-m":
+        assert (ROOT / words[0]).is_file(), words
+        return
+    module, options = words[1], [word.partition("=")[0] for word in words[2:] if word.startswith("--")]
+    path = ROOT / module.replace(".", "/")
+    assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file(), module
+    if options:
+        monkeypatch.setattr(sys, "argv", [module, "--help"])
+        said: list[str] = []
+        monkeypatch.setattr(sys.stdout, "write", said.append)
+        with pytest.raises(SystemExit), warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # another test has imported it
+            runpy.run_module(module, run_name="__main__")
+        monkeypatch.undo()
+        missing = [option for option in options if option not in "".join(said)]
+        assert missing == [], words
+
+
+def test_every_status_of_the_command_line_is_described() -> None:
+    page = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
+    described = {int(number) for number in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)}
+    assert described == {status.value for status in Exit}
+
+
+def test_every_command_of_the_command_line_is_shown() -> None:
+    everything = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    command: Any = typer.main.get_command(app)
+    for name, one in command.commands.items():
+        for full in [f"{name} {below}" for below in one.commands] if hasattr(one, "commands") else [name]:
+            assert f"clipcite {full}" in everything, full

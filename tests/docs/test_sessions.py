@@ -1,0 +1,71 @@
+"""What the pages give to be pasted works as pasted, on one running service."""
+
+import json
+import os
+import re
+import secrets
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from client.cli import app
+from client.public import Client
+from core.clip.backbone import Backbone
+from tests.docs.conftest import Shell
+from tests.docs.pages import PAGES, ROOT, blocks, name_of, session
+
+COMMAND_LINE, MODELS = ROOT / "docs" / "command-line.md", ROOT / "docs" / "models.md"
+SESSIONS = [page for page in PAGES if session(page) and page not in {COMMAND_LINE, MODELS}]
+PROGRAMS = [page for page in PAGES if any(block.language == "python" for block in blocks(page))]
+
+
+@pytest.mark.parametrize("page", SESSIONS, ids=name_of)
+def test_a_session(page: Path, shell: Shell) -> None:
+    """In a shell. The aliases' page needs models of its own: tests/api/test_aliases.py."""
+    said = shell(session(page))
+    if page.name == "README.md":
+        job, answer = (json.loads(text) for text in re.split(r"(?<=})(?={)", said))
+        assert job["status"] == "succeeded"
+        kinds = {c["name"]: c["kind"] for c in answer["class_names"]}
+        assert kinds == {"bird": "trained", "fish": "trained", "fruit": "trained", "hat": "new"}
+        assert [len(result["predictions"]) for result in answer["results"]] == [2, 2]
+
+
+def test_the_command_line(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every command of its page, one after the other, in this process; on a job that may be deleted."""
+    monkeypatch.chdir(shell.folder)
+    with Client(shell.url) as client:
+        shell.variables["JOB"] = client.adapt("pictures", config={"epochs": 1}).wait(timeout=60).id
+    for name, value in shell.variables.items():
+        monkeypatch.setenv(name, value)
+    [block] = [block for block in blocks(COMMAND_LINE) if block.language == "bash"]
+    ours = f"animals-{secrets.token_hex(4)}"  # a name whose versions begin with 1
+    for line in block.lines:
+        words = [os.path.expandvars(word) for word in shlex.split(line, comments=True)]
+        words = [word.replace("animals", ours) for word in words]
+        assert words[0] == "clipcite"
+        done = CliRunner().invoke(app, words[1:])
+        ended = words[1:3] == ["jobs", "cancel"]  # there is nothing left to cancel, which it says
+        assert done.exit_code == (5 if ended else 0), (line, done.output, done.exception)
+    with Client(shell.url) as client:
+        for status in ("running", "queued"):
+            for job in client.jobs(status):
+                client.cancel(job.id)
+
+
+@pytest.mark.parametrize("page", PROGRAMS, ids=name_of)
+def test_programs_in_python(
+    page: Path, shell: Shell, backbone: Backbone, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """In this process, which has torch already."""
+    monkeypatch.chdir(shell.folder)
+    monkeypatch.setenv("CLIPCITE_URL", shell.url)
+    for block in blocks(page):
+        if block.language == "python":
+            program = block.text.replace("http://127.0.0.1:8000", shell.url)
+            program = program.replace('backbone="starter"', f"backbone={backbone.name!r}")
+            exec(compile(program, name_of(page), "exec"), {"__name__": "__main__"})
+            assert capsys.readouterr().out

@@ -1,0 +1,62 @@
+"""The pages as a site: every link leads somewhere, and every route and page is listed."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from api.app import create_app
+from core.settings import Settings
+from docs.build import lay_out
+from tests.docs.pages import PAGES, ROOT, name_of
+
+LINK = re.compile(r"""\]\(([^)\s]+)\)|(?:src|srcset|href)="([^"]+)\"""")
+
+
+def anchors(page: Path) -> set[str]:
+    """As GitHub and the site make them of headings."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    heads = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    words = [re.sub(r"[^\w\- ]", "", re.sub(r"[`*]", "", head).lower()) for head in heads]
+    return {re.sub(r"\s", "-", word.strip()) for word in words}
+
+
+def broken(page: Path, root: Path) -> list[str]:
+    """Links that lead nowhere, or out of `root`."""
+    text = re.sub(r"```.*?```|`[^`]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    bad = []
+    for link in ("".join(found) for found in LINK.findall(text)):
+        if re.match(r"https?://", link):
+            continue
+        file, _, anchor = link.partition("#")
+        target = (page.parent / file).resolve() if file else page
+        fine = target.exists() and target.is_relative_to(root)
+        if not fine or (anchor and target.suffix == ".md" and anchor not in anchors(target)):
+            bad.append(link)
+    return bad
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    assert broken(page, ROOT) == []
+
+
+def test_the_site_is_whole(tmp_path: Path) -> None:
+    """None of its links leads out of it."""
+    lay_out(tmp_path)
+    assert [(page.name, bad) for page in tmp_path.rglob("*.md") for bad in broken(page, tmp_path)] == []
+
+
+def test_every_page_is_in_the_menu(tmp_path: Path) -> None:
+    lay_out(tmp_path)
+    menu = str(tomllib.loads((ROOT / "docs" / "zensical.toml").read_text(encoding="utf-8"))["project"]["nav"])
+    for page in tmp_path.rglob("*.md"):
+        assert f"'{page.relative_to(tmp_path).as_posix()}'" in menu, page
+
+
+def test_every_route_is_listed(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `([A-Z]+) (/[^`]*)` \|", page, re.MULTILINE)
+    paths = create_app(Settings(data=tmp_path, cache=tmp_path)).openapi()["paths"]
+    assert sorted(listed) == sorted((method.upper(), path) for path, of in paths.items() for method in of)

@@ -1,0 +1,104 @@
+"""The examples do what they say, on real pictures and the running service."""
+
+import re
+import runpy
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from client.public import Client
+from core.settings import get_settings
+from demo.stamps import NEW, TRAINED, square, stamps_folder
+from tests.service.running import Service
+
+ROOT = Path(__file__).parents[2]
+LONGEST = 60  # lines
+
+
+@pytest.fixture(scope="session")
+def stamps(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Class folders of the demo's pictures: five each of birds and fruit."""
+    folder, source = tmp_path_factory.mktemp("examples"), stamps_folder(get_settings().cache)
+    for name in ("bird", "fruit"):
+        (folder / "stamps" / name).mkdir(parents=True)
+        for path in sorted((source / {**TRAINED, **NEW}[name]).rglob("*.png"))[:5]:
+            (folder / "stamps" / name / path.name).write_bytes(square(path))
+    return folder / "stamps"
+
+
+@pytest.fixture
+def run(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> "Run":
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CLIPCITE_URL", service.url)
+    monkeypatch.delenv("CLIPCITE_API_KEY", raising=False)
+    return Run(monkeypatch, capsys)
+
+
+class Run:
+    """Of an example, as a program; returns what it prints."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, output: pytest.CaptureFixture[str]) -> None:
+        self._patch = patch
+        self._output = output
+
+    def __call__(self, name: str, *arguments: object) -> str:
+        self._patch.setattr(sys, "argv", [name, *map(str, arguments)])
+        runpy.run_path(str(ROOT / "examples" / name), run_name="__main__")
+        return self._output.readouterr().out
+
+
+def test_photos_are_sorted(run: Run, stamps: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(stamps, tmp_path / "holiday")
+    (folder / "broken.jpg").write_bytes(b"no picture")
+    said = run("sort_photos.py", folder, "--names", "a bird,a fruit", "--lead", 0)
+    places = {path.relative_to(tmp_path / "holiday-sorted").parts[0] for path in sorted_files(tmp_path)}
+    assert len(sorted_files(tmp_path)) == 11
+    assert "unreadable" in places
+    assert places <= {"a bird", "a fruit", "unreadable"}
+    assert "unreadable: 1" in said
+    shutil.rmtree(tmp_path / "holiday-sorted")
+    assert "unsure: 10" in run("sort_photos.py", folder, "--names", "a bird,a fruit", "--lead", 1.01)
+
+
+def sorted_files(folder: Path) -> list[Path]:
+    return [path for path in (folder / "holiday-sorted").rglob("*") if path.is_file()]
+
+
+def test_labels_to_look_at(run: Run, stamps: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(stamps, tmp_path / "collection")
+    shutil.copy2(next((folder / "bird").iterdir()), folder / "fruit" / "a bird.png")
+    said = run("find_mislabelled.py", folder, "--epochs", 2)
+    assert "of 11 pictures look good" in said
+    assert re.search(r"a bird\.png: .*label", said)
+    assert "labels to look at" in said
+    assert "Class by class" in (tmp_path / "collection-report.html").read_text()
+
+
+def test_a_model_is_taken_along(run: Run, stamps: Path, service: Service, tmp_path: Path) -> None:
+    pictures = [next((stamps / name).iterdir()) for name in ("bird", "fruit")]
+    with Client(service.url) as client:
+        model = client.adapt(stamps, config={"epochs": 2, "evaluate": "none"}).wait(timeout=60).model_id or ""
+        names = ["bird", "fruit", "hat"]
+        answer = client.classify(pictures, names, model=model, new_names_balance=0)
+    printed = run("without_the_service.py", model, ",".join(names), *pictures).splitlines()
+    for path, result, line in zip(pictures, answer.results, printed, strict=True):
+        assert line.startswith(f"{path} ")
+        shares = {name: int(share) for name, share in re.findall(r"(\w+) (\d+) %", line)}
+        assert list(shares) == [one.class_name for one in result.predictions]
+        assert list(shares.values()) == pytest.approx(
+            [100 * one.probability for one in result.predictions], abs=1
+        )
+    assert run("without_the_service.py", "again", "bird,hat", pictures[0]).startswith(f"{pictures[0]} ")
+
+
+def test_they_are_short_and_described() -> None:
+    examples = sorted((ROOT / "examples").glob("*.py"))
+    page = (ROOT / "docs" / "examples.md").read_text(encoding="utf-8")
+    assert len(examples) == 3
+    for path in examples:
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST, path
+        assert f"python examples/{path.name}" in page
