@@ -5,7 +5,6 @@ import runpy
 import shlex
 import sys
 import tomllib
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ def commands(page: Path) -> list[str]:
     return [line.removeprefix("$ ") for block in found for line in block.lines if starts.match(line)]
 
 
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")  # another test has imported it
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_command_is_one(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "pictures").mkdir()
@@ -79,8 +79,7 @@ def _is_a_program(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "argv", [module, "--help"])
         said: list[str] = []
         monkeypatch.setattr(sys.stdout, "write", said.append)
-        with pytest.raises(SystemExit), warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # another test has imported it
+        with pytest.raises(SystemExit):
             runpy.run_module(module, run_name="__main__")
         monkeypatch.undo()
         missing = [option for option in options if option not in "".join(said)]
