@@ -78,7 +78,7 @@ def _ask(
     command += ["--checks", "all", "--exclude-checks", "positive_data_acceptance"]
     command += ["--max-examples", str(examples), "--seed", str(seed), "--continue-on-failure"]
     # The document has no links, and the two rounds are for the ids that it has no examples of.
-    command += ["--warnings", "off", "--suppress-health-check", "all", "--request-timeout", "60", *more]
+    command += ["--warnings", "off", "--suppress-health-check", "all", "--request-timeout", "180", *more]
     return subprocess.run(command, cwd=folder, check=False).returncode
 
 
