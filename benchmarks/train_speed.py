@@ -35,6 +35,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from types import MethodType
 from typing import Any, TypeVar, cast
@@ -78,6 +79,7 @@ FEW_STEPS = 4
 MEMORY_STEPS = 2
 """The second has AdamW's moments in memory beside its activations; the first has not."""
 SERVICE_JOBS, SERVICE_CLASSES = 3, 10
+"""Jobs of each kind."""
 
 T = TypeVar("T")
 
@@ -648,35 +650,47 @@ def memory_table(runs: dict[int, Measured], title: str) -> Table:
     return table
 
 
-def time_service(shots: Sequence[Shot], jobs: int, console: Console) -> list[float]:
-    """Seconds from POST /adapt to the end of each job, one after another."""
+def time_service(shots: Sequence[Shot], jobs: int, console: Console) -> list[tuple[str, dict[str, float]]]:
+    """(`evaluate`, seconds by stage) of jobs without and with a report in turn, `jobs` of each. The first
+    stage is the upload; the sum is from POST /adapt to the end."""
     pictures = Pictures(
         tuple(Picture(shot.class_name, cast(Path, shot.source).name, shot.source) for shot in shots), ()
     )
-    seconds: list[float] = []
+    taken: list[tuple[str, dict[str, float]]] = []
     with (
         running_service() as service,
         httpx.Client(base_url=service.url, timeout=httpx.Timeout(300, connect=10), trust_env=False) as client,
     ):
         calls = Calls(service, client)
         calls.wait_until_ready(seconds=90, backbone_seconds=180)
-        for number in range(jobs):
-            started = time.monotonic()
-            job = calls.adapt(pictures, f"train_speed {number + 1}", {"backbone": STARTER})
-            for _ in calls.follow(job["id"]):
-                pass
-            seconds.append(time.monotonic() - started)
-            console.print(f"  job {number + 1}: {seconds[-1]:.1f} s", highlight=False)
-    return seconds
+        for evaluate in ("none", "auto") * jobs:
+            stages: dict[str, float] = defaultdict(float)
+            stage, since = "upload", time.monotonic()
+            config = {"backbone": STARTER, "evaluate": evaluate}
+            posted = calls.adapt(pictures, f"train_speed {len(taken) + 1}", config)
+            for job in chain([posted], calls.follow(posted["id"])):
+                now = time.monotonic()
+                stages[stage] += now - since
+                stage, since = (job["progress"] or {}).get("stage") or job["status"], now
+            taken.append((evaluate, dict(stages)))
+            console.print(f"  evaluate {evaluate}: {sum(stages.values()):.1f} s", highlight=False)
+    return taken
 
 
-def service_table(seconds: Sequence[float], shots: Sequence[Shot]) -> Table:
+def service_table(taken: Sequence[tuple[str, dict[str, float]]], shots: Sequence[Shot]) -> Table:
     classes = len({shot.class_name for shot in shots})
+    names = list(dict.fromkeys(name for _, stages in taken for name in stages))
+    rows = []
+    for kind in dict.fromkeys(evaluate for evaluate, _ in taken):
+        of_kind = [stages for evaluate, stages in taken if evaluate == kind]
+        whole = statistics.median(sum(stages.values()) for stages in of_kind)
+        medians = [statistics.median(stages.get(name, 0.0) for stages in of_kind) for name in names]
+        rows.append([kind, str(len(of_kind)), f"{whole:.1f}", *(f"{value:.1f}" for value in medians)])
     return Table(
         f"From POST /adapt to the end of a job: starter, {len(shots)} pictures of {classes} classes",
-        ["job", "s"],
-        [[str(number), f"{value:.1f}"] for number, value in enumerate(seconds, start=1)],
-        "The upload, the queue, a fresh worker process, the training and the storing, polled every 0.3 s.",
+        ["`evaluate`", "jobs", "s", *names],
+        rows,
+        "Medians, polled every 0.3 s; then by stage.",
     )
 
 
