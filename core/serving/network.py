@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from core.clip.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.balance import name_offsets
 from core.clip.inference import InferencePlan, plan_inference
+from core.clip.pixels import Pixels
 from core.clip.weights import Weights
 from core.clip.zero_shot import encode_images, encode_tokens
 from core.serving.batches import Encode, Lane
@@ -48,8 +49,9 @@ class Network:
 
     @torch.inference_mode()
     def encode_images(self, pixels: Tensor) -> Tensor:
-        """[N, 3, S, S] to [N, D]."""
-        return encode_images(self.model, pixels.to(self.backbone.device)).cpu()
+        """Pictures as `core.clip.pixels` fits them, or fp32 [N, 3, S, S], to [N, D]."""
+        finished = Pixels(self.backbone.preprocess).finish(pixels.to(self.backbone.device))
+        return encode_images(self.model, finished).cpu()
 
     @torch.inference_mode()
     def encode_tokens(self, tokens: Tensor) -> Tensor:

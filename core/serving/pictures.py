@@ -8,6 +8,7 @@ from torch import Tensor
 from core.clip.backbone import Backbone
 from core.clip.errors import BadPicture
 from core.clip.images import PictureLimits, open_picture
+from core.clip.pixels import Pixels
 
 
 class Pictures:
@@ -20,8 +21,8 @@ class Pictures:
         self._decoding: dict[tuple[str, int], list[Future[Tensor | BadPicture]]] = {}
 
     def decoded(self, backbone: Backbone, at_once: int) -> Iterator[list[Tensor | BadPicture]]:
-        """For each file what this backbone's network takes, [3, S, S], or why it can't be read: so many at a
-        time, as soon as they are ready, while the next ones are still being decoded."""
+        """For each file what its network takes (`Pixels.fit`), or why it can't be read: so many at a time, as
+        soon as they are ready, while the next ones are still being decoded."""
         key = (backbone.name, backbone.image_size)
         if key not in self._decoding:
             self._decoding[key] = [self._decoders.submit(self._decode, f, backbone) for f in self._files]
@@ -33,6 +34,6 @@ class Pictures:
         """Small at once, so that no more than a few whole pictures are in memory at a time."""
         try:
             picture = open_picture(data, self._limits, shortest_side=2 * backbone.image_size)
-            return backbone.preprocess(picture)
+            return Pixels(backbone.preprocess).fit(picture)
         except BadPicture as problem:
             return problem

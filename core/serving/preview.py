@@ -16,6 +16,7 @@ from torch import Tensor
 from core.clip.backbone import Backbone
 from core.clip.errors import ClipCiteError
 from core.clip.images import PictureLimits, open_picture
+from core.clip.pixels import Pixels
 from core.clip.preview import Preview
 from core.serving.batches import Batcher
 from core.serving.cache import CacheCounts, WarmCache
@@ -184,7 +185,7 @@ class Previews:
         picture = open_picture(
             self._blobs.get(shot.blob_key), self._limits, shortest_side=2 * backbone.image_size
         )
-        return backbone.preprocess(picture)
+        return Pixels(backbone.preprocess).fit(picture)
 
 
 def chosen_shots(pictures: Sequence[Picture], most: int = MOST_SHOTS) -> list[Picture]:

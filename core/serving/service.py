@@ -6,13 +6,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from core.clip.backbone import Backbone
 from core.clip.classifier import Scores, scored
-from core.clip.config import resolve_config
+from core.clip.config import AdaptConfig, resolve_config
 from core.clip.errors import BadPicture, ClipCiteError
 from core.clip.images import PictureLimits
 from core.clip.weights import Weights
@@ -79,7 +80,7 @@ class Serving:
         self._decoders = single_threaded(self.decoders, "decoder")
         self._pins = Pins(settings.pinned_models, self.networks, database)
         self._tokenizing = threading.Lock()  # the tokenizers of Hugging Face take one caller at a time
-        self._default_size = resolve_config(backbone=settings.backbone).image_size
+        self._default_size = _recipe(settings.backbone).image_size
         self._resident = ExitStack()
         self._warm_up_error: ClipCiteError | None = None
         self._closed = threading.Event()
@@ -185,8 +186,7 @@ class Serving:
         elif isinstance(model, str):
             asked = model.removeprefix(STOCK).removeprefix(":") or self.settings.backbone
             known = self.networks.known(asked)
-            size = resolve_config(backbone=known).image_size
-            with self.networks.stock(known, size, wait_seconds=wait) as stock:
+            with self.networks.stock(known, _recipe(known).image_size, wait_seconds=wait) as stock:
                 yield _Answering(stock, None, None, model, asked, 0.0)
         else:
             alpha = model.alpha if alpha is None else alpha
@@ -296,11 +296,16 @@ def _lacking(ready: Ready | None) -> int:
     return 0 if ready is None else ready.pictures - len(ready.preview.labels)
 
 
+@lru_cache
+def _recipe(backbone: str) -> AdaptConfig:
+    return resolve_config(backbone=backbone)
+
+
 def _understood(question: Question, answering: _Answering) -> Names:
     row = answering.row
     templates = question.templates
     if templates is None:
-        templates = tuple(row.templates) if row else resolve_config(backbone=answering.backbone).templates
+        templates = tuple(row.templates) if row else _recipe(answering.backbone).templates
     own_texts: Mapping[str, Sequence[str]] = row.texts if row else {}
     return understood(question.class_names, row.classes if row else (), templates, own_texts)
 
