@@ -25,26 +25,36 @@ from benchmarks.data.dataset import DataSet
 from benchmarks.data.load import load
 from benchmarks.paper import write
 from benchmarks.running_api import running_api
-from benchmarks.serving import throughput
+from benchmarks.serving import cold, many, rivals, throughput
 from benchmarks.serving.forms import forms_tables
 from benchmarks.serving.stored import make_backbone, publish_many, store
+from benchmarks.serving.zipf import zipf_requests
 from benchmarks.tables import Table
-from core.clip.backbone import Backbone, load_backbone
+from core.clip.backbone import Backbone, load_backbone, tower_parameters
 from core.clip.config import STARTER, resolve_config
+from core.clip.manifest import MANIFEST, WEIGHTS, read_manifest
+from core.clip.weights import load_weights
+from core.serving.network import adapted_network, stock_network
 from core.settings import get_settings
 
-PARTS = ("forms", "a")
 CLASSES = ["red fox", "badger"]
+COLD_MODELS = 3
+CLIENTS_OF_MANY = 8
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders with test/CLASS/")
-    parser.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--part", nargs="+", choices=list(PARTS), default=list(PARTS))
     parser.add_argument("--backbone", default=STARTER, help="or ViT-B-16, …: open_clip's, random weights")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--rounds", type=int, default=5, help="a")
     parser.add_argument("--seconds", type=float, default=5, help="of each measurement in a round; a, b")
+    parser.add_argument("--large", default="ViT-B-16", help="the network of part c")
+    parser.add_argument("--models", type=int, default=1_000, help="d")
+    parser.add_argument("--room", type=int, default=20, help="d: models that the memory is for")
+    parser.add_argument("--requests", type=int, default=1_000, help="d")
+    parser.add_argument("--zipf", type=float, default=1.0, help="d: the exponent")
     parser.add_argument("--compile", action="store_true", help="forms: torch.compile too, minutes")
     parser.add_argument("--out", type=Path, default=Path("benchmark-results"))
     given = parser.parse_args(arguments)
@@ -52,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console = Console(width=160)
     for part in given.part:
         with tempfile.TemporaryDirectory() as folder:
-            tables = {"forms": part_forms, "a": part_a}[part](given, sets, Path(folder))
+            tables = PARTS[part](given, sets, Path(folder))
         suffix = "" if given.backbone == STARTER else f"-{given.backbone.replace('/', '-')}"
         write(tables, f"serving-{part}{suffix}", given.out, console)
 
@@ -97,6 +107,63 @@ def part_a(given: argparse.Namespace, sets: Sequence[DataSet], folder: Path) -> 
         )
     title = f"{given.backbone} at {backbone.image_size} px, {torch.get_num_threads()} threads"
     return throughput.tables(found, title)
+
+
+def part_b(given: argparse.Namespace, sets: Sequence[DataSet], folder: Path) -> list[Table]:
+    backbone = bring(given, folder)
+    with store(folder / "data") as (database, blobs):
+        (model,) = publish_many(database, blobs, backbone, ["a"], CLASSES)
+    pictures = [example.path.read_bytes() for example in sets[0].test[:: max(1, len(sets[0].test) // 32)]]
+    with running_api(environment(given, folder)) as api:
+        return [rivals.against_readme(api, backbone, model, pictures, given.rounds, given.seconds)]
+
+
+def part_c(given: argparse.Namespace, sets: Sequence[DataSet], folder: Path) -> list[Table]:
+    name = make_backbone(folder / "net", given.large)
+    backbone = load_backbone(name, cache=get_settings().cache, device=given.device)
+    with store(folder / "data") as (database, blobs):
+        names = [f"m{i}" for i in range(COLD_MODELS)]
+        ids = publish_many(database, blobs, backbone, names, CLASSES)
+        stored = len(blobs.get(f"models/{ids[0]}/{WEIGHTS}"))
+    theta = sum(tensor.nbytes for tensor in tower_parameters(backbone.model).values())
+    settings = environment(given, folder) | {
+        "CLIPCITE_BACKBONE": name,
+        # One network and one delta.
+        "CLIPCITE_MODEL_CACHE_BYTES": str(int(theta + 1.7 * stored)),
+    }
+    del backbone
+    with running_api(settings) as api:
+        taken = cold.measure(api, ids, sets[0].test[0].path.read_bytes(), given.rounds)
+    title = f"{given.large}, random weights, {torch.get_num_threads()} threads: seconds to an answer"
+    return [cold.table(taken, title, stored)]
+
+
+def part_d(given: argparse.Namespace, sets: Sequence[DataSet], folder: Path) -> list[Table]:
+    backbone = bring(given, folder)
+    with store(folder / "data") as (database, blobs):
+        ids = publish_many(database, blobs, backbone, [f"m{i}" for i in range(given.models)], CLASSES)
+        versions = publish_many(database, blobs, backbone, [many.NAME] * 2, CLASSES[::-1])
+        key = f"models/{ids[0]}"
+        manifest = read_manifest(blobs.get(f"{key}/{MANIFEST}"))
+        weights = load_weights(blobs.get(f"{key}/{WEIGHTS}"), manifest, backbone)
+    resident = adapted_network("", stock_network("", backbone), weights, 0.5).bytes + weights.bytes
+    every = max(10, given.models // 25)  # from popular ones to those that hardly anybody asks for
+    plan = many.Plan(
+        models=ids,
+        requests=zipf_requests(given.models, given.requests, given.zipf),
+        versions=versions,
+        deleted=range(every // 2, given.models, every),
+        clients=CLIENTS_OF_MANY,
+    )
+    del backbone
+    settings = environment(given, folder) | {"CLIPCITE_MODEL_CACHE_BYTES": str(given.room * resident)}
+    with running_api(settings) as api:
+        picture = sets[0].test[0].path.read_bytes()
+        seen = many.measure(api, plan, picture, throughput.class_names(10), given.room)
+    return [many.table(seen, plan, given.room)]
+
+
+PARTS = {"forms": part_forms, "a": part_a, "b": part_b, "c": part_c, "d": part_d}
 
 
 if __name__ == "__main__":

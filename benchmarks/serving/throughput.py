@@ -57,11 +57,11 @@ def class_names(count: int) -> list[str]:
 
 
 def requests_of(
-    api: RunningApi, files: Sequence[Path], model: str, names: int
+    api: RunningApi, pictures: Sequence[bytes], model: str, names: int
 ) -> Iterator[tuple[int, bytes]]:
     """One picture each, over and over; the answer has the five best names."""
     data = {"class_names": json.dumps(class_names(names)), "model": model, "top_k": "5"}
-    made = [raw_request(api.url, data, [file.read_bytes()]) for file in files]
+    made = [raw_request(api.url, data, [picture]) for picture in pictures]
     return itertools.cycle(enumerate(made))
 
 
@@ -87,18 +87,19 @@ def measure(
         ),
     }
     pixels = pixels_of(backbone, files).to(backbone.device)
+    contents = [file.read_bytes() for file in files]
     found = Rounds()
     process = psutil.Process(api.pid)
     for number in range(rounds + 1):
         counted = found if number else Rounds()
         for name, (form, batch) in forms.items():
             counted.bare[name].append(_bare(form, pixels, batch, seconds if number else 0))
-        _singles(forms[PRODUCT][0], backbone, files[:SINGLES], counted)
+        _singles(forms[PRODUCT][0], backbone, contents[:SINGLES], counted)
         for count, of in itertools.product(clients, names):
             before, cpu = _batches(api), _cpu(process)
             asked = load(
                 api.url,
-                requests_of(api, files, model, of),
+                requests_of(api, contents, model, of),
                 clients=count,
                 seconds=seconds if number else 1,
             )
@@ -120,8 +121,7 @@ def _bare(form: Form, pixels: torch.Tensor, batch: int, seconds: float) -> float
     return median(taken)
 
 
-def _singles(form: Form, backbone: Backbone, files: Sequence[Path], found: Rounds) -> None:
-    contents = [file.read_bytes() for file in files]
+def _singles(form: Form, backbone: Backbone, contents: Sequence[bytes], found: Rounds) -> None:
     size = 2 * backbone.image_size
     decoded, taken = [], []
     for content in contents:

@@ -1,0 +1,85 @@
+"""(c) Seconds to the first answer: of a model that is not in memory, and of another α of one that is."""
+
+import itertools
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from statistics import median
+
+import httpx
+
+from benchmarks.running_api import RunningApi
+from benchmarks.serving.throughput import class_names
+from benchmarks.tables import Table
+
+COLD, OTHER_ALPHA, NEW_NAMES, WARM = (
+    "first answer, model not in memory",
+    "first answer at another α, model in memory",
+    "model in memory, ten names it was never asked for",
+    "model in memory, the same request again",
+)
+ALPHAS = (0.5, 0.3)
+NAMES = 10
+
+
+def measure(api: RunningApi, models: Sequence[str], picture: bytes, rounds: int) -> dict[str, list[float]]:
+    """Seconds of each kind of request, one request at a time. The API must have room for one network, so that
+    each model has been dropped when its turn comes again. Every measured request brings ten names that were
+    not asked for before, but the last."""
+    taken: dict[str, list[float]] = defaultdict(list)
+    names = class_names(1_000)
+    fresh = itertools.count()
+
+    def ask(model: str, alpha: float, number: int) -> tuple[float, dict[str, float]]:
+        some = [names[(NAMES * number + i) % len(names)] for i in range(NAMES)]
+        data = {"model": model, "alpha": str(alpha), "class_names": some}
+        started = time.perf_counter()
+        answer = http.post("/classify", data=data, files={"images": ("a.jpg", picture)})
+        seconds = time.perf_counter() - started
+        answer.raise_for_status()
+        timing: dict[str, float] = answer.json()["timing_ms"]
+        return seconds, timing
+
+    with httpx.Client(base_url=api.url, timeout=120) as http:
+        before = _loads(http)
+        for _ in range(rounds):
+            for model in models:
+                taken[COLD].append(ask(model, ALPHAS[0], next(fresh))[0])
+                taken[OTHER_ALPHA].append(ask(model, ALPHAS[1], next(fresh))[0])
+                number = next(fresh)
+                seconds, timing = ask(model, ALPHAS[1], number)
+                taken[NEW_NAMES].append(seconds)
+                seconds, timing = ask(model, ALPHAS[1], number)
+                taken[WARM].append(seconds)
+                taken["of which decoding"].append(timing["decode"] / 1000)
+                taken["of which the network"].append(timing["encode"] / 1000)
+        loads = _loads(http) - before
+    expected = len(ALPHAS) * len(models) * rounds
+    if loads != expected:
+        raise SystemExit(f"{loads} networks were made where {expected} were expected: this measured less.")
+    return dict(taken)
+
+
+def _loads(http: httpx.Client) -> int:
+    loads: int = http.get("/runtime").json()["models"]["networks"]["loads"]
+    return loads
+
+
+def table(taken: dict[str, list[float]], title: str, bytes_a_model: int) -> Table:
+    found = Table(
+        title,
+        ["one picture, ten names, one at a time", "median, s", "least, s", "most, s", "requests"],
+        note=f"The backbone is in memory. The models are kept in 4 bits, {bytes_a_model / 1e6:.0f} MB each, "
+        "in files that the system may have in its memory.",
+    )
+    for name, seconds in taken.items():
+        found.rows.append(
+            [
+                name,
+                f"{median(seconds):.3f}",
+                f"{min(seconds):.3f}",
+                f"{max(seconds):.3f}",
+                str(len(seconds)),
+            ]
+        )
+    return found

@@ -1,0 +1,233 @@
+"""(d) Many models and little memory: requests by Zipf's law, while models are deleted and promoted."""
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import httpx
+import psutil
+
+from benchmarks.running_api import RunningApi
+from benchmarks.serving.clients import Load, load, raw_request
+from benchmarks.serving.zipf import lru_hits
+from benchmarks.tables import Table
+
+NAME, ALIAS = "shop", "prod"
+"""Of the models that are promoted in turn: all versions of one name."""
+ALIAS_EVERY = 10
+"""Every so many requests one goes to the alias."""
+ALIASED = -1
+EQUAL = 1e-5
+"""In probability, between an answer under load and the same model's answer before it."""
+
+
+@dataclass
+class Plan:
+    """What is asked of which model."""
+
+    models: Sequence[str]
+    """The most popular first."""
+    requests: Sequence[int]
+    """Indices into them."""
+    versions: Sequence[str]
+    """Models between which the alias moves."""
+    deleted: Sequence[int]
+    """Indices of those that are deleted during the run, in this order."""
+    clients: int
+
+
+@dataclass
+class Seen:
+    load: Load
+    rss_before: int
+    rss_most: int
+    rss_after: int
+    budget: int
+    hits: int
+    misses: int
+    resident: int
+    """Networks in memory at the end."""
+    ideal_hits: int
+    counted: int
+    """Requests among which those are."""
+    gone: int
+    """Answers 404 for a model that had been deleted."""
+    failures: Counter[str] = field(default_factory=Counter)
+    """All other answers but 200, and wrong ones."""
+    aliased: Counter[str] = field(default_factory=Counter)
+    """Answers of the alias by the model that they name."""
+    promotions: int = 0
+    deletions: int = 0
+
+
+def measure(api: RunningApi, plan: Plan, picture: bytes, names: Sequence[str], room: int) -> Seen:
+    """Args: room: networks that the budget has room for."""
+    process = psutil.Process(api.pid)
+    with httpx.Client(base_url=api.url, timeout=60) as http:
+        form = {"class_names": json.dumps(names), "alpha": "0.5"}
+        for _ in range(20):  # what the first requests take is not for models
+            _probabilities(http, form | {"alpha": "0"}, picture, "stock")
+        rss_before = process.memory_info().rss
+        expected = {model: _probabilities(http, form, picture, model) for model in plan.versions}
+        http.put(f"/models/{NAME}/aliases/{ALIAS}", json={"model": plan.versions[0]}).raise_for_status()
+        before = http.get("/runtime").json()["models"]
+        requests = _Requests(api, plan, form, picture, expected)
+        memory = _Memory(process)
+        changes = _Changes(api.url, plan, requests)
+        with memory, changes:
+            asked = load(api.url, iter(requests), clients=plan.clients, on_answer=requests.check)
+        after = http.get("/runtime").json()["models"]
+    counts = {name: after["networks"][name] - before["networks"][name] for name in ("hits", "misses")}
+    return Seen(
+        asked,
+        rss_before,
+        memory.most,
+        process.memory_info().rss,
+        after["budget_bytes"],
+        counts["hits"],
+        counts["misses"],
+        after["networks"]["values"],
+        lru_hits(requests.sequence, room),
+        len(requests.sequence),
+        requests.gone,
+        requests.failures,
+        requests.aliased,
+        changes.promotions,
+        changes.deletions,
+    )
+
+
+def _probabilities(http: httpx.Client, form: dict[str, str], picture: bytes, model: str) -> dict[str, float]:
+    answer = http.post("/classify", data={**form, "model": model}, files={"images": ("a.jpg", picture)})
+    return _read(answer.raise_for_status().content)
+
+
+def _read(body: bytes) -> dict[str, float]:
+    predictions = json.loads(body)["results"][0]["predictions"]
+    return {one["class_name"]: one["probability"] for one in predictions}
+
+
+class _Requests:
+    """One after the other, and what came back. All in the event loop's thread, but `deleting`."""
+
+    def __init__(
+        self,
+        api: RunningApi,
+        plan: Plan,
+        form: dict[str, str],
+        picture: bytes,
+        expected: dict[str, dict[str, float]],
+    ) -> None:
+        self._api, self._plan, self._form, self._picture = api, plan, form, picture
+        self._expected = expected
+        self.deleting: set[int] = set()
+        """Indices of models whose deletion was asked for."""
+        self.asked = 0
+        self.sequence: list[int] = []
+        """Models as they were asked for; the alias as one of its own."""
+        self.gone = 0
+        self.failures: Counter[str] = Counter()
+        self.aliased: Counter[str] = Counter()
+
+    def __iter__(self) -> Iterator[tuple[int, bytes]]:
+        for i in self._plan.requests:
+            self.asked += 1
+            if self.asked % ALIAS_EVERY == 0:
+                self.sequence.append(ALIASED)
+                yield ALIASED, self._made(f"{NAME}@{ALIAS}")
+            if i not in self.deleting:
+                self.sequence.append(i)
+            yield i, self._made(self._plan.models[i])
+
+    def _made(self, model: str) -> bytes:
+        return raw_request(self._api.url, {**self._form, "model": model}, [self._picture])
+
+    def check(self, i: int, status: int, body: bytes) -> None:
+        if status == 404 and i in self.deleting:
+            self.gone += 1
+        elif status != 200:
+            self.failures[f"{status} {json.loads(body).get('code')}"] += 1
+        elif i == ALIASED:
+            model = json.loads(body)["model"]
+            self.aliased[model] += 1
+            want, found = self._expected[model], _read(body)
+            if any(abs(found[name] - want[name]) > EQUAL for name in want):
+                self.failures["an answer that names another model than it is of"] += 1
+        elif json.loads(body)["model"] != self._plan.models[i]:
+            self.failures["an answer of another model"] += 1
+
+
+class _Memory:
+    """The most that a process has had, looked at ten times a second."""
+
+    def __init__(self, process: psutil.Process) -> None:
+        self._process, self._stop = process, threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self.most = 0
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.1):
+            self.most = max(self.most, self._process.memory_info().rss)
+
+
+class _Changes:
+    """Deletes and promotes, spread over the requests."""
+
+    def __init__(self, url: str, plan: Plan, requests: _Requests) -> None:
+        self._url, self._plan, self._requests = url, plan, requests
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._change)
+        self.promotions = self.deletions = 0
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _change(self) -> None:
+        every = max(1, len(self._plan.requests) // (len(self._plan.deleted) + 1))
+        with httpx.Client(base_url=self._url, timeout=60) as http:
+            for turn, i in enumerate(self._plan.deleted, start=1):
+                while self._requests.asked < turn * every:
+                    if self._stop.wait(0.02):
+                        return
+                version = self._plan.versions[turn % len(self._plan.versions)]
+                moved = http.put(f"/models/{NAME}/aliases/{ALIAS}", json={"model": version})
+                self.promotions += moved.is_success
+                self._requests.deleting.add(i)
+                self.deletions += http.delete(f"/models/{self._plan.models[i]}").is_success
+
+
+def table(seen: Seen, plan: Plan, room: int) -> Table:
+    found = Table(f"{len(plan.models):,} models, memory for {room}", ["", "seen"])
+    hits = seen.hits / (seen.hits + seen.misses)
+    ideal = seen.ideal_hits / seen.counted
+    above, most = seen.rss_after - seen.rss_before, seen.rss_most - seen.rss_before
+    rows = {
+        "requests, clients": f"{len(plan.requests):,}, {plan.clients}",
+        "answers a second": f"{sum(seen.load.statuses.values()) / seen.load.seconds:.1f}",
+        "p50, ms": f"{1000 * seen.load.p50:.0f}",
+        "hit rate": f"{hits:.1%}",
+        f"hit rate of an ideal LRU with room for {room}": f"{ideal:.1%}",
+        "networks in memory at the end": str(seen.resident),
+        "budget, MB": f"{seen.budget / 1e6:.0f}",
+        "resident memory above that of the API with its backbone, MB: at the end": f"{above / 1e6:.0f}",
+        "at most": f"{most / 1e6:.0f} ({most / seen.budget:.2f} of the budget)",
+        "models deleted, promotions": f"{seen.deletions}, {seen.promotions}",
+        "404 for a model that was deleted": str(seen.gone),
+        "errors": ", ".join(f"{n} x {what}" for what, n in seen.failures.items()) or "0",
+        "answers of the alias, by the model that they name": ", ".join(map(str, seen.aliased.values())),
+    }
+    found.rows += [[name, value] for name, value in rows.items()]
+    return found
