@@ -11,7 +11,6 @@ run is kept below --out, so that a run that was stopped goes on. The tables are 
 Markdown and JSON.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -51,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if record is None:
                 record = run(kind, trial, backbone)
                 record.save(folder)
-                console.print(f"{kind}, {trial.data.name}, split {trial.split}", json.dumps(record.plain))
+                console.print(f"{kind}, {trial.data.name}, split {trial.split}: {record.plain['verdict']}")
             found.append(judged(record))
     name = f"trust-{given.backbone.replace('/', '-')}-{backbone.image_size}px"
     write(tables(found), name, given.out, console)

@@ -59,7 +59,7 @@ def headline(verdict: str, of: Measured, source: str) -> str:
             f"without training named {_share(of.preview, of.images)} of them rightly, the stock network "
             f"{_share(of.stock, of.images)}."
         )
-    which = "test pictures" if source == "test" else "pictures that it was not trained on"
+    which = "test pictures" if source == "test" else "pictures that were kept from it for this"
     compared = (
         f"of {of.images} {which} the adapted network names {_share(of.adapted, of.images)} rightly, the "
         f"stock network {_share(of.stock, of.images)} ({_points(of.adapted_against_stock)})"
@@ -72,8 +72,10 @@ def headline(verdict: str, of: Measured, source: str) -> str:
     return f"{start}: {compared}."
 
 
-def advise(verdict: str, of: Measured, classes: Sequence[ClassMeasured], suspects: int) -> tuple[Advice, ...]:
-    """What to do, the most important first."""
+def advise(
+    verdict: str, of: Measured, classes: Sequence[ClassMeasured], suspects: int, *, halves: bool
+) -> tuple[Advice, ...]:
+    """What to do, the most important first. `halves`: what was measured knew half of the pictures."""
     advice = []
     if verdict == "better":
         advice.append(Advice("use_it", "The gain is real: its whole 95 % interval lies above 0."))
@@ -94,6 +96,14 @@ def advise(verdict: str, of: Measured, classes: Sequence[ClassMeasured], suspect
                 "0, and look at names, labels and the number of pictures.",
             )
         )
+        if halves:
+            advice.append(
+                Advice(
+                    "measure",
+                    "What was measured knew half of your pictures, and the model knows all: with test "
+                    "pictures the model itself is measured.",
+                )
+            )
     against_preview = of.adapted_against_preview
     if verdict == "better" and against_preview is not None and against_preview.high < 0:
         advice.append(

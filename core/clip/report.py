@@ -159,7 +159,13 @@ def make_report(
     return Report(
         verdict=result,
         headline=headline(result, everything, source),
-        advice=advise(result, everything, classes, len(suspects)),
+        advice=advise(
+            result,
+            everything,
+            classes,
+            len(suspects),
+            halves=source == "sibling" and 2 * len(held.truth) > sum(trained_images),
+        ),
         measured_on={
             "source": source,
             "images": len(held.truth),
