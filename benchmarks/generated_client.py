@@ -8,6 +8,7 @@ clipcite; what it makes then adapts, polls and classifies.
 """
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,8 @@ from pathlib import Path
 import httpx
 
 GENERATOR = ("openapi-python-client>=0.29,<0.30", "pillow>=12.3,<14")
+SETTINGS = "content_type_overrides: {application/zip: application/octet-stream}"
+"""It knows files by this type only."""
 SESSION = """
 import io, sys, time, zipfile
 from PIL import Image
@@ -86,14 +89,20 @@ def main() -> None:
             "--output-path",
             "generated",
             "--fail-on-warning",
+            "--config",
+            "generator.yml",
         ]
+        (root / "generator.yml").write_text(SETTINGS)
         _run(python.with_name("openapi-python-client"), "generate", *options, cwd=root)
         (root / "session.py").write_text(SESSION)
         _run(python, "session.py", given.url, given.key, cwd=root)
 
 
 def _run(*command: str | Path, cwd: Path | None = None) -> None:
-    done = subprocess.run([str(word) for word in command], cwd=cwd, check=False)
+    # The generator formats with the ruff that comes with it, which it looks for in the PATH.
+    path = os.pathsep.join([str(Path(command[0]).parent), os.environ.get("PATH", "")])
+    environment = {**os.environ, "PATH": path}
+    done = subprocess.run([str(word) for word in command], cwd=cwd, env=environment, check=False)
     if done.returncode:
         sys.exit(f"{Path(command[0]).name} ended with status {done.returncode}.")
 

@@ -1,0 +1,122 @@
+"""How long the way is from a checkout to the first own classification, step by step.
+
+    python -m benchmarks.newcomer
+
+Everything is fresh: a copy of this checkout in a temporary folder, a virtual environment, caches, data. What
+is installed comes from where this machine's pip and apt get it, without pip's cache. The commands are those
+of docs/first-quarter-of-an-hour.md, and the table is written into that page, between its marks.
+"""
+
+import contextlib
+import os
+import platform
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "first-quarter-of-an-hour.md"
+START, END = "<!-- newcomer -->\n", "<!-- /newcomer -->"
+LEFT_OUT = (
+    ".git",
+    ".venv",
+    "build",
+    "__pycache__",
+    "*.egg-info",
+    ".*_cache",
+    ".hypothesis",
+    "benchmark-results",
+)
+READY_SECONDS = 300
+SERVE = ".venv/bin/clipcite serve"
+
+
+@dataclass(frozen=True)
+class Step:
+    name: str
+    command: str
+    seconds: float
+
+
+def commands_of(page: str) -> list[tuple[str, str]]:
+    """Each step's heading and commands, in their order."""
+    found = re.findall(r"^## \d+\. (.+?)$.*?^```(?:sh|bash)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    return [(name, commands) for name, commands in found]
+
+
+def walk(folder: Path, steps: Sequence[tuple[str, str]], environment: dict[str, str]) -> Iterator[Step]:
+    with contextlib.ExitStack() as stack:
+        for name, commands in steps:
+            print(f"\n== {name}\n{commands}", flush=True)
+            started = time.monotonic()
+            if commands.startswith(SERVE):
+                stack.enter_context(_served(folder, commands, environment))
+            else:
+                subprocess.run(
+                    ["bash", "-euo", "pipefail", "-c", commands], cwd=folder, env=environment, check=True
+                )
+            yield Step(name, commands, time.monotonic() - started)
+
+
+@contextlib.contextmanager
+def _served(folder: Path, command: str, environment: dict[str, str]) -> Iterator[None]:
+    """As in a terminal of its own; comes back when it says that it is ready."""
+    log = folder / "serve.log"
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            ["bash", "-c", f"exec {command}"], cwd=folder, env=environment, stdout=file, stderr=file
+        )
+    try:
+        until = time.monotonic() + READY_SECONDS
+        while "Ready:" not in (said := log.read_text(errors="replace")):
+            if process.poll() is not None or time.monotonic() > until:
+                sys.exit(f"The service does not start:\n{said}")
+            time.sleep(0.1)
+        yield
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(30)
+
+
+def table(steps: Sequence[Step]) -> str:
+    rows = [f"| {number}. {step.name} | {step.seconds:.0f} |" for number, step in enumerate(steps, 1)]
+    total = sum(step.seconds for step in steps)
+    return "\n".join(["| step | seconds |", "|---|---:|", *rows, f"| **all of it** | **{total:.0f}** |", ""])
+
+
+def machine() -> str:
+    """In words, for under the table."""
+    model = ""
+    with contextlib.suppress(OSError):
+        found = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())
+        model = f", {found[1]}" if found else ""
+    load = os.getloadavg()[0]
+    return (
+        f"{os.cpu_count()} cores{model}, no GPU, Python {platform.python_version()}, load before {load:.1f}"
+    )
+
+
+def main() -> None:
+    about = machine()
+    page = PAGE.read_text(encoding="utf-8")
+    with tempfile.TemporaryDirectory(prefix="clipcite-newcomer-") as temporary:
+        folder = Path(temporary) / "clipcite"
+        shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(*LEFT_OUT))
+        own = {k: v for k, v in os.environ.items() if not k.startswith(("CLIPCITE_", "PYTHON"))}
+        fresh = {"CLIPCITE_CACHE": str(Path(temporary) / "cache"), "PIP_NO_CACHE_DIR": "1"}
+        steps = list(walk(folder, commands_of(page), {**own, **fresh}))
+    text = f"{table(steps)}\n{about}; from `python -m benchmarks.newcomer`.\n"
+    print(f"\n{text}")
+    head, _, rest = page.partition(START)
+    PAGE.write_text(f"{head}{START}{text}{END}{rest.partition(END)[2]}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
