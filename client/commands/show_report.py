@@ -1,6 +1,7 @@
 """A report on a terminal, in plain words; as a page it has the pictures."""
 
 from collections.abc import Iterable, Iterator
+from pathlib import PurePosixPath
 
 from rich.console import Console
 from rich.markup import escape
@@ -66,7 +67,8 @@ def _pictures(console: Console, title: str, pictures: Iterable[ReportedPicture],
         return
     table = table_of("picture", given, "looks like", "how sure")
     for one in found[:MOST_PICTURES]:
-        name = one.file_name or f"number {one.position + 1}"
+        # The folders before it are the class, which is in the next column.
+        name = PurePosixPath(one.file_name).name if one.file_name else f"number {one.position + 1}"
         table.add_row(*map(escape, (name, one.class_name, one.answered, _share(one.probability))))
     console.print(f"\n{title}")
     console.print(table)

@@ -45,8 +45,7 @@ def test_every_command_is_one(page: Path, tmp_path: Path, monkeypatch: pytest.Mo
             monkeypatch.chdir(ROOT)
             _is_a_program(words, monkeypatch)
         elif kind == "pip":
-            extras = re.findall(r"\[([\w,]+)\]", line)
-            assert set(",".join(extras).split(",")) - {""} <= set(PROJECT["optional-dependencies"]), line
+            _has_these_extras(line)
         elif kind == "make":
             assert re.search(rf"^{words[0]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), line
         elif kind == "export":
@@ -54,6 +53,11 @@ def test_every_command_is_one(page: Path, tmp_path: Path, monkeypatch: pytest.Mo
             assert words[0].partition("=")[0] in names, line
         else:
             assert kind in OTHERS, line
+
+
+def _has_these_extras(line: str) -> None:
+    extras = re.findall(r"\[([\w,]+)\]", line)
+    assert set(",".join(extras).split(",")) - {""} <= set(PROJECT["optional-dependencies"]), line
 
 
 def _is_of_the_command_line(words: list[str]) -> None:
@@ -71,6 +75,9 @@ def _is_a_program(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """It is there, and its help has these options; to run it would take minutes or hours."""
     if words[0] != "-m":
         assert (ROOT / words[0]).is_file(), words
+        return
+    if words[1] in {"pip", "venv"}:
+        _has_these_extras(" ".join(words))
         return
     module, options = words[1], [word.partition("=")[0] for word in words[2:] if word.startswith("--")]
     path = ROOT / module.replace(".", "/")
