@@ -123,6 +123,9 @@ class ComparisonOut(BaseModel):
     warnings: list[WarningOut]
 
 
+NO_RESULT = dict.fromkeys(PictureResult.model_fields)
+
+
 def fields_of(
     answer: Answer,
     reference: str,
@@ -132,14 +135,16 @@ def fields_of(
     sets: bool,
     rejects: bool,
 ) -> dict[str, Any]:
-    """Those of a ModelAnswer. `subject` is what the reference meant; `sets` and `rejects` say whether these
-    were asked for."""
+    """Those of a ModelAnswer, complete: to check thousands of our own predictions would take longer than to
+    make them. `subject` is what the reference meant; `sets` and `rejects` say whether they were asked for."""
     model = subject if isinstance(subject, Model) else None
     results: list[dict[str, Any]] = []
     all_names, all_rejected = iter(answer.sets), iter(answer.rejected)
     for file, result in zip(files, answer.results, strict=True):
         if isinstance(result, BadPicture):
-            results.append({"file": file, "error": {"code": result.code, "detail": result.detail}})
+            results.append(
+                {**NO_RESULT, "file": file, "error": {"code": result.code, "detail": result.detail}}
+            )
         else:
             names, rejected = next(all_names, None), next(all_rejected, None)
             results.append(
@@ -148,6 +153,7 @@ def fields_of(
                     "predictions": [vars(prediction) for prediction in result],
                     "names": names if sets else None,
                     "rejected": rejected if rejects else None,
+                    "error": None,
                 }
             )
     return {

@@ -11,16 +11,18 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import to_json
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
 from api.adapt.intake import display_name
 from api.answers import ClassifyOut, ComparisonOut, fields_of
+from api.class_names import ClassIn, class_names
 from api.deps import TheDatabase, TheOwner, TheServing, TheSettings
 from api.errors import InvalidRequest, invalid_model, json_or_invalid, responses
 from core.clip.balance import NEW_NAMES_BALANCE
-from core.clip.errors import InvalidClassNames, InvalidConfig
-from core.clip.prompts import check_templates, check_texts, clean_class_name, same_class
+from core.clip.errors import InvalidConfig
+from core.clip.prompts import check_templates
 from core.serving.answer import Answer, ClassName, NoReadablePicture, Question
 from core.serving.references import Subject, is_stock, look_up
 from core.serving.service import Serving
@@ -47,12 +49,6 @@ RoutingKey = Annotated[
         "otherwise.",
     ),
 ]
-
-
-class ClassIn(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    name: str
-    texts: list[str] | None = Field(None, description="Sentences to read for this name, not the templates.")
 
 
 class PictureIn(BaseModel):
@@ -123,7 +119,7 @@ class Wanted:
 
     pictures: list[bytes]
     files: list[str | None]
-    class_names: list[ClassName]
+    class_names: tuple[ClassName, ...]
     options: Options
     warnings: list[dict[str, str]]
 
@@ -167,7 +163,7 @@ async def wanted(
             "send both or leave the header out."
         )
         raise InvalidRequest(detail, [{"pointer": "/model", "detail": detail}], code="routing_key_mismatch")
-    names, warnings = _class_names(options.class_names, settings)
+    names, warnings = class_names(options.class_names, settings.max_class_names)
     _check_options(options, names)
     if options.alpha and any(map(is_stock, references)):
         detail = "The stock network has no alpha: what was given is not used."
@@ -251,15 +247,14 @@ def _classify(wanted: Wanted, serving: Serving, database: Database, owner: str) 
         detail = f"{lacks} of the job's pictures are still being looked at; a later answer knows them too."
         warnings.append({"code": "preview_unfinished", "detail": detail})
     if wanted.options.models:
-        several = ComparisonOut.model_validate({"comparison": fields, "warnings": warnings})
-        return several.model_dump_json().encode()
-    return ClassifyOut.model_validate({**fields[0], "warnings": warnings}).model_dump_json().encode()
+        return to_json({"comparison": fields, "warnings": warnings})
+    return to_json({**fields[0], "warnings": warnings})
 
 
 def _compare(serving: Serving, wanted: Wanted, subjects: Sequence[Subject]) -> list[Answer]:
     options = wanted.options
     question = Question(
-        tuple(wanted.class_names),
+        wanted.class_names,
         alpha=options.alpha,
         templates=None if options.templates is None else tuple(options.templates),
         new_names_balance=options.new_names_balance,
@@ -330,47 +325,7 @@ def _decode_base64(texts: list[str]) -> list[bytes]:
     return decoded
 
 
-def _class_names(
-    given: list[str | ClassIn], settings: Settings
-) -> tuple[list[ClassName], list[dict[str, str]]]:
-    """Cleaned and without repetitions; warnings tell what was changed."""
-    if not 1 <= len(given) <= settings.max_class_names:
-        detail = f"Give 1 to {settings.max_class_names} class names, not {len(given)}."
-        raise InvalidRequest(
-            detail, [{"pointer": "/class_names", "detail": detail}], code="invalid_class_names"
-        )
-    names: dict[str, ClassName] = {}
-    errors, repeated = [], []
-    for index, item in enumerate(given):
-        entry = ClassIn(name=item) if isinstance(item, str) else item
-        try:
-            name = clean_class_name(entry.name)
-            texts = check_texts({name: entry.texts})[name] if entry.texts is not None else None
-        except (InvalidClassNames, InvalidConfig) as error:
-            errors.append({"pointer": f"/class_names/{index}", "code": error.code, "detail": error.detail})
-            continue
-        if same_class(name) in names:
-            repeated.append(name)
-        else:
-            names[same_class(name)] = ClassName(name, texts)
-    if errors:
-        raise InvalidRequest(errors[0]["detail"], errors[:100], code="invalid_class_names")
-    warnings = []
-    if repeated:
-        detail = f"Given more than once, and counted once: {', '.join(repeated[:5])}."
-        warnings.append({"code": "repeated_class_names", "detail": detail})
-    if len(names) == 1:
-        warnings.append(
-            {
-                "code": "one_class_name",
-                "detail": "With one name its probability is always 1. Give the names it could be "
-                "confused with, or look at the similarity.",
-            }
-        )
-    return list(names.values()), warnings
-
-
-def _check_options(options: Options, names: list[ClassName]) -> None:
+def _check_options(options: Options, names: Sequence[ClassName]) -> None:
     sentences = sum(len(name.texts or options.templates or [""]) for name in names)
     if sentences > MAX_SENTENCES:
         detail = f"These names and templates make {sentences:,} sentences; at most {MAX_SENTENCES:,}."

@@ -6,14 +6,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Generic, TypeVar
 
 from core.clip.errors import ClipCiteError
+from core.serving.counts import CacheCounts, Held, Key
 
 Value = TypeVar("Value")
-Key = tuple[Hashable, ...]
-"""The first says of what kind the value is: what is counted is counted by kind."""
 LOADERS = 8
 
 
@@ -26,33 +25,6 @@ class StillLoading(ClipCiteError):
 
     def __init__(self, what: str = "The model") -> None:
         super().__init__(f"{what} is still being loaded. Ask again in a few seconds.")
-
-
-@dataclass
-class CacheCounts:
-    """What a cache holds of one kind now, and what it has done since its start."""
-
-    values: int = 0
-    bytes: int = 0
-    in_use: int = 0
-    """Of the values."""
-    hits: int = 0
-    misses: int = 0
-    loads: int = 0
-    """Successful ones: fewer than misses when many ask for the same."""
-    load_seconds: float = 0.0
-    dropped: int = 0
-    """For want of room."""
-
-
-@dataclass(frozen=True)
-class Held:
-    """A value that is in memory."""
-
-    key: Key
-    bytes: int
-    users: int
-    pinned: bool
 
 
 class _Entry(Generic[Value]):

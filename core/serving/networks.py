@@ -6,14 +6,16 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from weakref import WeakValueDictionary
 
 from core.clip.backbone import Backbone, load_backbone
 from core.clip.errors import CorruptWeights, UnknownBackbone
 from core.clip.manifest import read_manifest
 from core.clip.weights import Weights, load_weights
-from core.serving.cache import Key, WarmCache
+from core.serving.cache import WarmCache
+from core.serving.content import Content
+from core.serving.counts import Key
 from core.serving.network import Network, adapted_network, stock_network
 from core.serving.unavailable import ModelUnavailable, Unavailable
 from core.settings import Settings
@@ -30,23 +32,6 @@ DELETED = 10_000
 """Ids that are remembered: of models that may just be loading."""
 UNTIDY = 1_000
 BACKBONE, DELTA, NETWORK = "backbone", "delta", "network"
-
-
-@dataclass(frozen=True)
-class Content:
-    """What a model's files are, whatever the model is called: two with the same are one in memory."""
-
-    sha256: str
-    backbone: str
-    image_size: int | None
-
-    @classmethod
-    def of(cls, row: Model) -> "Content":
-        return cls(row.sha256, row.backbone, row.image_size)
-
-    def at(self, alpha: float) -> str:
-        """The key of the network."""
-        return f"{self.sha256}/{self.backbone}/{self.image_size}@{alpha:.2f}"
 
 
 class Networks:

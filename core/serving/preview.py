@@ -19,7 +19,8 @@ from core.clip.images import PictureLimits, open_picture
 from core.clip.pixels import Pixels
 from core.clip.preview import Preview
 from core.serving.batches import Batcher
-from core.serving.cache import CacheCounts, WarmCache
+from core.serving.cache import WarmCache
+from core.serving.counts import CacheCounts
 from core.serving.network import Network
 from core.serving.networks import Networks
 from core.settings import Settings

@@ -15,7 +15,7 @@ from core.clip.ensemble import interpolate
 from core.clip.images import open_picture
 from core.clip.zero_shot import encode_images, encode_tokens
 from core.serving.answer import ClassName, Question
-from core.serving.cache import CacheCounts
+from core.serving.counts import CacheCounts
 from core.serving.networks import DELTA, NETWORK
 from core.serving.pins import Pins
 from core.serving.unavailable import ModelUnavailable

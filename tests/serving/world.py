@@ -12,7 +12,7 @@ from core.clip.backbone import Backbone
 from core.clip.errors import BadPicture
 from core.serving import networks as serving_networks
 from core.serving.answer import Answer, ClassName, Question
-from core.serving.networks import Content
+from core.serving.content import Content
 from core.serving.references import look_up
 from core.serving.service import Serving
 from core.settings import Settings
