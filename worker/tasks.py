@@ -29,6 +29,7 @@ from core.store.tables import CANCELLED, FAILED, FINAL, QUEUED, SUCCEEDED
 from worker.checkpoints import CheckpointKeeper
 from worker.lease import Lease
 from worker.metrics import StageClock, WorkerMetrics
+from worker.progress import of_step, progress
 from worker.standby import Standby
 from worker.storing import store_weights
 from worker.supervise import Stopped, TrainerFailed, run_trainer
@@ -328,23 +329,3 @@ def _reason(error: Exception) -> tuple[str, str]:
     if isinstance(error, OSError) and error.errno in FULL:
         return StorageFull.code, f"The worker's disk is full ({error.filename}). Make room there."
     return "internal_error", "Something went wrong in the worker; its log says what."
-
-
-def progress(so_far: dict[str, Any] | None, **new: Any) -> dict[str, Any]:
-    """The `progress` of a job, as the HTTP contract has it: what is new, and the rest as it was.
-
-    `fraction` is of all the work, siblings and measuring included; epochs, steps and losses are those of
-    the model itself.
-    """
-    nothing_yet = {
-        **{"stage": "training", "epoch": 0, "epochs": None, "step": 0, "steps": None, "fraction": 0.0},
-        **{"eta_seconds": None, "images_per_second": None, "loss": None},
-    }
-    return {**(so_far or nothing_yet), **new}
-
-
-def of_step(message: dict[str, Any]) -> dict[str, Any]:
-    """What a step of the training adds."""
-    kept = ("epoch", "epochs", "step", "steps", "images_per_second")
-    losses = {name: message[name] for name in ("total", "dva", "scl", "vld")}
-    return {**{name: message[name] for name in kept}, "loss": losses}

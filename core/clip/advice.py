@@ -152,3 +152,26 @@ def _points(difference: Interval) -> str:
         f"{100 * x:+.0f}".replace("-", "−") for x in (difference.value, difference.low, difference.high)
     )
     return f"{value} points, between {low} and {high}"
+
+
+def how_measured(source: str, images: int, total: int) -> str:
+    """What was measured on what, of `total` trained pictures."""
+    if source == "test":
+        return f"The model was trained on all {total} pictures and asked about the {images} test pictures."
+    if source == "holdout":
+        return f"The model was trained on {total} pictures and asked about the {images} that were held out."
+    if source == "sibling" and images > total / 2:
+        return (
+            f"The model was trained on all {total} pictures. Two siblings of it were each trained on one "
+            f"half and asked about the other, {images} pictures in all: with twice as many pictures as they "
+            "had, the model itself is likely better."
+        )
+    if source == "sibling":
+        return (
+            f"The model was trained on all {total} pictures. A sibling of it was trained without {images} of "
+            "them and asked about these."
+        )
+    return (
+        f"The model was trained on all {total} pictures and could not be asked about any. Only classifiers "
+        "without training were, each about a fifth of the pictures that it was not given."
+    )

@@ -10,27 +10,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from core.clip.answers import CURVE, SIBLING_CURVE, Answers, Candidates, HeldOut, ask, batches
+from core.clip.advice import how_measured
+from core.clip.answers import CURVE, SIBLING_CURVE, Answers, Candidates, HeldOut, batches
 from core.clip.choice import choose_alpha
 from core.clip.confidence import Confidence, fit_confidence, softmax
 from core.clip.config import AUTO, AdaptConfig
 from core.clip.errors import OutOfMemory, TrainingDiverged
-from core.clip.evaluate import BaseToNew, compare, job_metrics
+from core.clip.evaluate import BaseToNew, job_metrics
 from core.clip.folds import FEWEST, plan_folds
 from core.clip.memory import is_out_of_memory
-from core.clip.preview import Preview
 from core.clip.probe import DRAWN, other_names
 from core.clip.progress import Part, Reporter, parts
-from core.clip.prompts import same_class
-from core.clip.report import Report, make_report
+from core.clip.published import OTHERS, ask_tests, compared
+from core.clip.report import Report
+from core.clip.reporting import make_report
 from core.clip.retention import what_was_kept
 from core.clip.siblings import ask_siblings, effort_of_siblings
 from core.clip.subject import Shot, Subject, Trained
 from core.clip.suspects import Suspect, cross_fitted, find_suspects
 from core.clip.zero_shot import image_features, text_head
 
-OTHERS = 20
-"""Names that are candidates beside the trained ones, where there are no new ones."""
 SLACK = 1.3
 """How much longer the siblings may take than the training did before the deadline is in danger."""
 
@@ -126,7 +125,7 @@ def appraise(
     report = make_report(
         held,
         source=source,
-        how=_how(source, len(held.truth), trained),
+        how=how_measured(source, len(held.truth), len(trained.labels)),
         trained_images=[trained.labels.count(k) for k in range(len(trained.class_names))],
         alpha=alpha,
         alpha_auto=auto,
@@ -144,48 +143,6 @@ def appraise(
         "confidence": None if confidence is None else confidence.to_dict(),
     }
     return Appraisal(metrics, comparison, report, alpha, held)
-
-
-def ask_tests(
-    subject: Subject,
-    tests: Sequence[tuple[int, Shot]],
-    alpha: float,
-    reporter: Reporter,
-    *,
-    curve: Sequence[float],
-) -> HeldOut:
-    """Ask the published network. The candidates are its names and those of the tests, or others from
-    ImageNet where the tests have none that is new and there is a curve to draw."""
-    names = list(subject.trained.class_names)
-    spelling = {same_class(name): name for name in names}
-    truths = [spelling.setdefault(same_class(shot.class_name), shot.class_name) for _, shot in tests]
-    names = list(dict.fromkeys([*names, *truths]))
-    if curve and len(names) == len(subject.trained.class_names):
-        names += other_names(names, OTHERS)
-    shots = subject.weights.shots
-    assert shots is not None  # these weights were just made
-    return ask(
-        subject.backbone,
-        subject.weights,
-        subject.candidates(names),
-        Preview(shots.features[0].float(), shots.labels),
-        [shot.source for _, shot in tests],
-        [names.index(name) for name in truths],
-        [position for position, _ in tests],
-        alpha=alpha,
-        curve=curve,
-        reporter=reporter,
-        limits=subject.limits,
-    )
-
-
-def compared(held: HeldOut) -> BaseToNew:
-    """Stock and adapted with the names of the pictures' classes and the trained ones as candidates."""
-    assert held.adapted is not None
-    k = held.candidates.trained
-    among = bool((held.truth >= k).any())
-    stock, adapted = ((a.among if among else a.alone) for a in (held.stock, held.adapted))
-    return compare(stock, adapted, held.truth, k)
 
 
 def _stock_features(subject: Subject, reporter: Reporter) -> Tensor:
@@ -276,26 +233,3 @@ def _confidence(held: HeldOut, logit_scale: float, alpha: float) -> Confidence |
 
 def _metrics(comparison: BaseToNew | None, source: str, images: int, trained: Trained) -> Mapping[str, Any]:
     return job_metrics(comparison, source=source, images=images, trained_images=len(trained.labels))
-
-
-def _how(source: str, images: int, trained: Trained) -> str:
-    total = len(trained.labels)
-    if source == "test":
-        return f"The model was trained on all {total} pictures and asked about the {images} test pictures."
-    if source == "holdout":
-        return f"The model was trained on {total} pictures and asked about the {images} that were held out."
-    if source == "sibling" and images > total / 2:
-        return (
-            f"The model was trained on all {total} pictures. Two siblings of it were each trained on one "
-            f"half and asked about the other, {images} pictures in all: with twice as many pictures as they "
-            "had, the model itself is likely better."
-        )
-    if source == "sibling":
-        return (
-            f"The model was trained on all {total} pictures. A sibling of it was trained without {images} of "
-            "them and asked about these."
-        )
-    return (
-        f"The model was trained on all {total} pictures and could not be asked about any. Only classifiers "
-        "without training were, each about a fifth of the pictures that it was not given."
-    )

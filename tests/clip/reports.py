@@ -4,7 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.clip.answers import Answers, Candidates, HeldOut
-from core.clip.report import Report, make_report
+from core.clip.report import Report
+from core.clip.reporting import make_report
 from core.clip.retention import Kept
 
 NAMES = ("fox", "badger", "hare", "oak", "elm")

@@ -16,7 +16,6 @@ from PIL import Image
 from torch import Tensor
 
 from core.clip.adapt import Adapted, Shot, adapt, split_holdout
-from core.clip.appraisal import ask_tests, compared
 from core.clip.backbone import Backbone, load_backbone, tower_parameters
 from core.clip.balance import KEPT_AT, SHOTS_KEPT
 from core.clip.classifier import Classifier
@@ -28,6 +27,7 @@ from core.clip.images import PictureLimits, open_picture
 from core.clip.manifest import MANIFEST, WEIGHTS, read_manifest
 from core.clip.progress import Reporter, Silent
 from core.clip.prompts import class_texts
+from core.clip.published import ask_tests, compared
 from core.clip.shots import keep_shots
 from core.clip.subject import Subject, Trained
 from core.clip.weights import Weights, load_weights, save_weights

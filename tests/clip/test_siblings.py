@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from core.clip.adapt import adapt
-from core.clip.appraisal import OTHERS, SLACK
+from core.clip.appraisal import SLACK
 from core.clip.backbone import Backbone
 from core.clip.checkpoint import Checkpoints
 from core.clip.choice import USUAL
@@ -19,6 +19,7 @@ from core.clip.errors import Cancelled, InvalidConfig
 from core.clip.images import open_picture
 from core.clip.progress import StepProgress, parts
 from core.clip.prompts import class_texts
+from core.clip.published import OTHERS
 from core.clip.siblings import effort_of_siblings
 from tests.clip.recorder import Recorder, same_bits
 from tests.clip.test_adapt import config, one_thread, shots

@@ -1,0 +1,56 @@
+"""The published network itself, asked about pictures that it was not trained on."""
+
+from collections.abc import Sequence
+
+from core.clip.answers import HeldOut, ask
+from core.clip.evaluate import BaseToNew, compare
+from core.clip.preview import Preview
+from core.clip.probe import other_names
+from core.clip.progress import Reporter
+from core.clip.prompts import same_class
+from core.clip.subject import Shot, Subject
+
+OTHERS = 20
+"""Names that are candidates beside the trained ones, where there are no new ones."""
+
+
+def ask_tests(
+    subject: Subject,
+    tests: Sequence[tuple[int, Shot]],
+    alpha: float,
+    reporter: Reporter,
+    *,
+    curve: Sequence[float],
+) -> HeldOut:
+    """Ask the published network. The candidates are its names and those of the tests, or others from
+    ImageNet where the tests have none that is new and there is a curve to draw."""
+    names = list(subject.trained.class_names)
+    spelling = {same_class(name): name for name in names}
+    truths = [spelling.setdefault(same_class(shot.class_name), shot.class_name) for _, shot in tests]
+    names = list(dict.fromkeys([*names, *truths]))
+    if curve and len(names) == len(subject.trained.class_names):
+        names += other_names(names, OTHERS)
+    shots = subject.weights.shots
+    assert shots is not None  # these weights were just made
+    return ask(
+        subject.backbone,
+        subject.weights,
+        subject.candidates(names),
+        Preview(shots.features[0].float(), shots.labels),
+        [shot.source for _, shot in tests],
+        [names.index(name) for name in truths],
+        [position for position, _ in tests],
+        alpha=alpha,
+        curve=curve,
+        reporter=reporter,
+        limits=subject.limits,
+    )
+
+
+def compared(held: HeldOut) -> BaseToNew:
+    """Stock and adapted with the names of the pictures' classes and the trained ones as candidates."""
+    assert held.adapted is not None
+    k = held.candidates.trained
+    among = bool((held.truth >= k).any())
+    stock, adapted = ((a.among if among else a.alone) for a in (held.stock, held.adapted))
+    return compare(stock, adapted, held.truth, k)

@@ -1,0 +1,205 @@
+"""From what networks answered to the report of an adaptation."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.clip.advice import advise, headline
+from core.clip.answers import Answers, HeldOut
+from core.clip.choice import RULE
+from core.clip.confidence import Confidence, calibration_error, fit_temperature, reliability, softmax
+from core.clip.evaluate import accuracy_interval, paired_bootstrap, verdict
+from core.clip.report import Accuracies, Calibration, CurvePoint, Mistake, OfClass, Report
+from core.clip.retention import Kept
+from core.clip.suspects import Suspect
+
+MOST_PICTURES = 24
+"""Mistakes and suspects that are shown."""
+Bools = NDArray[np.bool_]
+
+
+def make_report(
+    held: HeldOut,
+    *,
+    source: str,
+    how: str,
+    trained_images: Sequence[int],
+    alpha: float,
+    alpha_auto: float | None,
+    logit_scale: float,
+    confidence: Confidence | None,
+    suspects: Sequence[Suspect],
+    kept: Sequence[Kept],
+    seconds: Mapping[str, float],
+) -> Report:
+    """Args:
+    source: `test`, `holdout`, `sibling` or `preview`.
+    how: a sentence that says what was measured on what.
+    trained_images: for each trained class.
+    suspects: the surest first.
+    seconds: what took how long.
+    """
+    candidates = held.candidates
+    trained = np.flatnonzero(held.truth < candidates.trained)
+    new = np.flatnonzero(held.truth >= candidates.trained)
+    judge = held.preview if held.adapted is None else held.adapted
+    alone, truth = judge.alone[trained], held.truth[trained]
+    of_trained = _accuracies(held, trained, "alone") if len(trained) else None
+    result = "not_measured"
+    everything = _accuracies(held, np.arange(len(held.truth)), "among" if len(new) else "alone")
+    if everything.adapted_against_stock is not None:
+        result = verdict(everything.adapted_against_stock)
+    confusion = _confusion(alone, truth, candidates.trained) if len(trained) else None
+    classes = _classes(candidates.names, trained_images, confusion, held, trained)
+    return Report(
+        verdict=result,
+        headline=headline(result, everything, source),
+        advice=advise(
+            result,
+            everything,
+            classes,
+            len(suspects),
+            halves=source == "sibling" and 2 * len(held.truth) > sum(trained_images),
+        ),
+        measured_on={
+            "source": source,
+            "images": len(held.truth),
+            "trained_images": sum(trained_images),
+            "how": how,
+        },
+        alpha=alpha,
+        alpha_auto=alpha_auto,
+        alpha_rule=RULE,
+        trained_names=of_trained,
+        all_names=_accuracies(held, trained, "among") if len(trained) else None,
+        new_names=_accuracies(held, new, "new") if len(new) else None,
+        other_names=candidates.names[candidates.trained :],
+        classes=classes,
+        confusion=None if confusion is None else tuple(tuple(int(n) for n in row) for row in confusion),
+        mistakes=_mistakes(alone, truth, held.positions[trained], candidates.names, logit_scale, confidence),
+        suspects=tuple(
+            Mistake(s.position, candidates.names[s.label], candidates.names[s.looks_like], s.probability)
+            for s in suspects[:MOST_PICTURES]
+        ),
+        calibration=_calibration(logit_scale * alone, truth, confidence),
+        curve=_curve(held, kept),
+        seconds=seconds,
+    )
+
+
+def _right(answers: Answers, truth: NDArray[np.int64], which: str, trained: int) -> Bools:
+    if which == "new":
+        result: Bools = answers.among[:, trained:].argmax(axis=1) + trained == truth
+    else:
+        result = getattr(answers, which).argmax(axis=1) == truth
+    return result
+
+
+def _accuracies(held: HeldOut, rows: NDArray[np.int64], which: str) -> Accuracies:
+    k, truth = held.candidates.trained, held.truth[rows]
+    stock, preview = (_right(a[rows], truth, which, k) for a in (held.stock, held.preview))
+    names = {"alone": k, "among": len(held.candidates.names), "new": len(held.candidates.names) - k}[which]
+    adapted = None if held.adapted is None else _right(held.adapted[rows], truth, which, k)
+    return Accuracies(
+        images=len(rows),
+        names=names,
+        stock=accuracy_interval(stock),
+        preview=accuracy_interval(preview),
+        adapted=None if adapted is None else accuracy_interval(adapted),
+        preview_against_stock=paired_bootstrap(preview, stock),
+        adapted_against_stock=None if adapted is None else paired_bootstrap(adapted, stock),
+        adapted_against_preview=None if adapted is None else paired_bootstrap(adapted, preview),
+    )
+
+
+def _confusion(scores: NDArray[np.float64], truth: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+    counts = np.zeros((classes, classes), dtype=np.int64)
+    np.add.at(counts, (truth, scores.argmax(axis=1)), 1)
+    return counts
+
+
+def _classes(
+    names: Sequence[str],
+    trained_images: Sequence[int],
+    confusion: NDArray[np.int64] | None,
+    held: HeldOut,
+    trained: NDArray[np.int64],
+) -> tuple[OfClass, ...]:
+    if confusion is None:
+        return tuple(OfClass(names[k], count, 0, None, None, None) for k, count in enumerate(trained_images))
+    of_stock = _confusion(held.stock.alone[trained], held.truth[trained], len(trained_images))
+    found = []
+    for k, count in enumerate(trained_images):
+        images, answered = int(confusion[k].sum()), int(confusion[:, k].sum())
+        found.append(
+            OfClass(
+                name=names[k],
+                trained_images=count,
+                images=images,
+                recall=float(confusion[k, k]) / images if images else None,
+                precision=float(confusion[k, k]) / answered if answered else None,
+                stock_recall=float(of_stock[k, k]) / images if images else None,
+            )
+        )
+    return tuple(found)
+
+
+def _mistakes(
+    scores: NDArray[np.float64],
+    truth: NDArray[np.int64],
+    positions: NDArray[np.int64],
+    names: Sequence[str],
+    logit_scale: float,
+    confidence: Confidence | None,
+) -> tuple[Mistake, ...]:
+    """The surest wrong answers."""
+    if not len(truth):
+        return ()
+    sure = softmax(logit_scale * scores / (confidence.temperature if confidence else 1.0))
+    answered = scores.argmax(axis=1)
+    wrong = np.flatnonzero(answered != truth)
+    worst = wrong[np.argsort(-sure[wrong, answered[wrong]], kind="stable")][:MOST_PICTURES]
+    return tuple(
+        Mistake(int(positions[i]), names[truth[i]], names[answered[i]], float(sure[i, answered[i]]))
+        for i in worst
+    )
+
+
+def _calibration(
+    logits: NDArray[np.float64], truth: NDArray[np.int64], confidence: Confidence | None
+) -> Calibration:
+    if not len(truth):
+        return Calibration(False, None, None, None, ())
+    before = reliability(softmax(logits), truth)
+    if confidence is None:
+        return Calibration(False, None, calibration_error(before), None, tuple(before))
+    scaled = np.empty_like(logits)
+    for half in (0, 1):
+        scaled[half::2] = logits[half::2] / fit_temperature(logits[1 - half :: 2], truth[1 - half :: 2])
+    after = reliability(softmax(scaled), truth)
+    return Calibration(
+        True, confidence.temperature, calibration_error(before), calibration_error(after), tuple(after)
+    )
+
+
+def _curve(held: HeldOut, kept: Sequence[Kept]) -> tuple[CurvePoint, ...]:
+    k, truth = held.candidates.trained, held.truth[held.on_curve]
+    trained, new = np.flatnonzero(truth < k), np.flatnonzero(truth >= k)
+
+    def accuracy(alpha: float, rows: NDArray[np.int64], which: str) -> float | None:
+        if alpha not in held.curve or not len(rows):
+            return None
+        return float(_right(held.curve[alpha][rows], truth[rows], which, k).mean())
+
+    return tuple(
+        CurvePoint(
+            alpha=point.alpha,
+            trained_names=accuracy(point.alpha, trained, "alone"),
+            all_names=accuracy(point.alpha, trained, "among"),
+            new_names=accuracy(point.alpha, new, "new"),
+            text_similarity=point.text_similarity,
+            agreement=point.agreement,
+        )
+        for point in kept
+    )
