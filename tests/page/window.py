@@ -91,8 +91,10 @@ def accessibility_problems(page: Page) -> list[str]:
 
 
 def too_wide(page: Page) -> int:
-    """By how many pixels the page is wider than its window."""
+    """By how many pixels the page is wider than its window. (A phone shows a page that is too wide in a
+    window that is as wide: what counts is the width that it was given.)"""
     session = page.context.new_cdp_session(page)
     metrics = session.send("Page.getLayoutMetrics")
     session.detach()
-    return int(metrics["cssContentSize"]["width"] - metrics["cssLayoutViewport"]["clientWidth"])
+    assert page.viewport_size is not None
+    return int(metrics["cssContentSize"]["width"] - page.viewport_size["width"])
