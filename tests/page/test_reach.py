@@ -29,7 +29,9 @@ def all_views(page: Page, tmp_path: Path) -> Iterator[str]:
     yield "teach"
     page.goto("/#/models")
     expect(page.get_by_role("heading", name="colours")).to_be_visible()
-    page.get_by_text("Copy as curl or Python").first.click()
+    page.get_by_text("Aliases").first.click()
+    page.get_by_text("Copy as curl or Python: move an alias").first.click()
+    page.get_by_text("Copy as curl or Python: ask this model").first.click()
     yield "models"
     page.get_by_role("link", name="How it was learnt").click()
     expect(page.get_by_role("heading", name="Better than before")).to_be_visible()

@@ -1,5 +1,6 @@
 // Names such as shoes@prod: which version programs get that ask for it, moved and moved back from here.
 
+import { codeFor, curl, literal, python } from "./code.js";
 import { announce, confirmed, h, newId, replace } from "./dom.js";
 import { call, offers } from "./http.js";
 import { problemBox } from "./problem.js";
@@ -43,5 +44,19 @@ export async function aliasField(model) {
     h("form", { class: "row alias", onsubmit: point }, h("label", { for: id, class: "unseen" }, `An alias of ${model.name}`), field, h("button", { type: "submit", class: "quiet" }, "Point it here")),
     model.aliases.map((alias) => h("button", { type: "button", class: "quiet small", onclick: () => back(alias) }, `Point @${alias} back`)),
     trouble,
+    codeFor({ what: "move an alias", curl: () => asCurl(model, path, field), python: () => asPython(model, field) }),
   );
+}
+
+const asked = (field) => field.value.trim() || "prod";
+
+function asCurl(model, path, field) {
+  const body = JSON.stringify({ model: model.id });
+  const there = curl(path(asked(field)), [["-X", "PUT"], ["-H", "Content-Type: application/json"], ["-d", body]]);
+  return `${there}\n${curl(`${path(asked(field))}/rollback`, [["-X", "POST"]])}  # and back`;
+}
+
+function asPython(model, field) {
+  const alias = `${literal(model.name)}, ${literal(asked(field))}`;
+  return python([`client.promote(${alias}, ${literal(model.id)})`, `client.rollback(${alias})  # and back`]);
 }

@@ -107,9 +107,9 @@ export function jobView({ parameter: id, signal }) {
   });
 
   const code = codeFor({
-    what: "wait for this job",
-    curl: () => `# answers when the job has ended, or after a minute\n${curl(`/jobs/${id}?wait=60`)}`,
-    python: () => python([`job = client.wait("${id}")`, "print(job.status, job.model_id)"]),
+    what: "wait for this job, or cancel it",
+    curl: () => `# answers when the job has ended, or after a minute\n${curl(`/jobs/${id}?wait=60`)}\n# or\n${curl(`/jobs/${id}/cancel`, [["-X", "POST"]])}`,
+    python: () => python([`job = client.wait("${id}")  # or client.cancel("${id}")`, "print(job.status, job.model_id)"]),
   });
   return h("section", { class: "job" }, title, lede, meter, outcome, trouble, charts.element, diary, code);
 }

@@ -2,7 +2,7 @@
 
 import { confirmed, h, replace } from "./dom.js";
 import { aliasField } from "./aliases.js";
-import { askLines, codeFor, curl, python } from "./code.js";
+import { askLines, codeFor, curl, literal, python } from "./code.js";
 import { call, download, offers } from "./http.js";
 import { pagedList } from "./pages.js";
 import { problemBox } from "./problem.js";
@@ -69,6 +69,11 @@ function row(model) {
       what: "ask this model",
       curl: () => curl("/classify", [["-F", `model=${model.id}`], ["-F", `class_names=${JSON.stringify(model.trained_classes)}`], ["-F", "images=@picture.jpg"]]),
       python: () => python(askLines({ class_names: model.trained_classes, model: model.id })),
+    }),
+    codeFor({
+      what: "take it along, or delete it",
+      curl: () => `${curl(`/models/${model.id}/export`, [["-OJ"]])}\n${curl(`/models/${model.id}`, [["-X", "DELETE"]])}`,
+      python: () => python([`client.export(${literal(model.id)}, "model.zip")`, `client.delete_model(${literal(model.id)})`]),
     }),
   ];
 }
