@@ -35,7 +35,9 @@ def export(
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Download a model as a zip with a model card. The file is there once all of it is."""
+    """Download a model as a zip with a model card.
+
+    The file is there once all of it is."""
     try:
         with connected(url, key) as client, download_bar(note()) as came:
             client.export(model, output, format=format.value, alpha=alpha, on_download=came)

@@ -21,8 +21,10 @@ def report(
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Whether a model is better than the stock network, on pictures that it was not trained on; which labels
-    look wrong; how far its probabilities can be believed."""
+    """Whether to trust a model, in plain words.
+
+    Is it better than the stock network, on pictures that it was not trained on? Which labels look wrong? How
+    far can its probabilities be believed?"""
     with connected(url, key) as client:
         job_id = _job_of(client, subject)
         found = client.report(job_id)
