@@ -18,6 +18,7 @@ from torch import Tensor
 
 from core.clip.config import StoredWeights
 from core.clip.ensemble import interpolate
+from core.clip.together import empty_together
 
 FULL: StoredWeights = "full"
 BITS: Mapping[StoredWeights, int] = {"4bit": 4, "1bit": 1}
@@ -51,7 +52,10 @@ class Delta:
             raise ValueError(f"alpha must be from 0 to 1, not {alpha}.")
         if set(stored_as(theta_0, self.kind)) != set(self.tensors):
             raise ValueError("θ_0 and the delta hold different parameters.")
-        return {name: self._at(name, before, alpha) for name, before in theta_0.items()}
+        theta = empty_together(theta_0)
+        for name, before in theta_0.items():
+            self._at(name, before, alpha, theta[name])
+        return theta
 
     def part(self, names: Iterable[str]) -> "Delta":
         """Of these parameters only, the tensors shared."""
@@ -59,19 +63,19 @@ class Delta:
         return Delta(self.kind, {name: self.tensors[name] for name in stored if name in self.tensors})
 
     @torch.no_grad()
-    def _at(self, name: str, before: Tensor, alpha: float) -> Tensor:
+    def _at(self, name: str, before: Tensor, alpha: float, after: Tensor) -> None:
+        """Fills `after`."""
         if name in self.tensors:
-            return torch.lerp(before, self.tensors[name].to(before.device), alpha)
+            torch.lerp(before, self.tensors[name].to(before.device), alpha, out=after)
+            return
         words = self.tensors[f"words/{name}"].to(before.device)
         scale = self.tensors[f"scale/{name}"].to(before.device) * alpha
-        after = torch.empty_like(before, memory_format=torch.contiguous_format)
         before_rows, after_rows = before.flatten(1), after.flatten(1)
         step = max(1, AT_ONCE // before_rows.shape[1])
         add = ADD[self.kind]
         for start in range(0, len(words), step):
             some = slice(start, start + step)
             add(before_rows[some], words[some], scale[some], after_rows[some])
-        return after
 
 
 def whole(theta_1: Mapping[str, Tensor]) -> Delta:

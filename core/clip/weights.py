@@ -20,6 +20,7 @@ from core.clip.balance import KeptShots
 from core.clip.delta import Delta, stored_as
 from core.clip.errors import CorruptWeights, TrainingDiverged
 from core.clip.manifest import MANIFEST, WEIGHTS, Manifest, file_sha256
+from core.clip.together import moved_together
 
 SHOTS, SHOT_LABELS = "shot_features", "shot_labels"
 
@@ -114,4 +115,4 @@ def load_weights(data: bytes, manifest: Manifest, backbone: Backbone) -> Weights
     if not all(torch.isfinite(t).all() for t in stored):
         raise CorruptWeights("The stored weights hold values that are not finite; adapt again.")
     shots = None if features is None or labels is None else KeptShots(features, labels)
-    return Weights(Delta(manifest.weights, tensors), shots)
+    return Weights(Delta(manifest.weights, moved_together(tensors)), shots)

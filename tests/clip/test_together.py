@@ -1,0 +1,61 @@
+"""Tensors that share memory: as they were, and gone when the last of them is."""
+
+import gc
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from core.clip.together import ALIGNED, LARGE, empty_together, moved_together
+
+MANY = LARGE // 4  # floats of a large page
+
+
+def tensors() -> dict[str, Tensor]:
+    return {
+        "matrix": torch.randn(MANY, 1),
+        "vector": torch.randn(7),
+        "filters": torch.randn(MANY // 8, 8, 3, 3),
+        "numbers": torch.arange(5, dtype=torch.int32),
+        "none": torch.empty(0, 3),
+        "scalar": torch.tensor(2.0),
+    }
+
+
+def resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+def test_copies_are_equal_in_order_and_aligned() -> None:
+    given = tensors()
+    copies = moved_together(given)
+    assert list(copies) == list(given)
+    for name, tensor in given.items():
+        copy = copies[name]
+        assert (copy.dtype, copy.shape) == (tensor.dtype, tensor.shape)
+        assert torch.equal(copy, tensor)
+        assert copy.data_ptr() % ALIGNED == 0
+        copy.zero_()
+    assert given["matrix"].any()
+
+
+def test_filters_are_apart_from_the_rest() -> None:
+    made = empty_together(tensors())
+    places = {name: made[name].untyped_storage().data_ptr() for name in ("matrix", "vector", "filters")}
+    assert places["matrix"] != places["filters"]
+    assert abs(made["vector"].data_ptr() - made["matrix"].data_ptr()) <= 4 * MANY
+
+
+def test_other_devices_have_their_own_way() -> None:
+    made = empty_together({"there": torch.empty(MANY, 2, device="meta"), "here": torch.empty(MANY, 2)})
+    assert (made["there"].device.type, made["here"].device.type) == ("meta", "cpu")
+
+
+def test_the_memory_goes_back_at_once() -> None:
+    # Of a size that the C library would keep, between others that stay.
+    sets = [moved_together({"a": torch.ones(MANY), "b": torch.ones(MANY)}) for _ in range(8)]
+    gc.collect()
+    before = resident()
+    del sets[::2]
+    gc.collect()
+    assert before - resident() > 3.5 * 2 * LARGE
