@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 
 from core.clip.errors import ClipCiteError
 from core.serving.counts import CacheCounts, Held, Key
+from core.serving.trim import trim
 
 Value = TypeVar("Value")
 LOADERS = 8
@@ -264,6 +265,7 @@ class WarmCache(Generic[Value]):
 
     def _let_go(self, entries: list[_Entry[Value]]) -> None:
         """Without the lock: freeing much memory takes its time."""
-        for entry in entries:
-            self._on_drop(entry.future.result())
-        entries.clear()
+        if entries:
+            while entries:
+                self._on_drop(entries.pop().future.result())
+            trim()
