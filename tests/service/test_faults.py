@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -26,6 +27,13 @@ from tests.service.running import (
 )
 
 LONG = {"epochs": 1000, "batch_size": 8}
+
+
+@pytest.fixture(scope="module")
+def service(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """One of its own: attempts are counted here, and what waits before a job would count as its time."""
+    with serve(tmp_path_factory.mktemp("data"), environment) as service:
+        yield service
 
 
 def test_a_killed_trainer_runs_again_while_the_api_answers(service: Service) -> None:
