@@ -25,7 +25,7 @@ from benchmarks.data.dataset import DataSet
 from benchmarks.data.load import load
 from benchmarks.paper import write
 from benchmarks.running_api import running_api
-from benchmarks.serving import cold, many, rivals, throughput
+from benchmarks.serving import cold, infinity, many, rivals, throughput
 from benchmarks.serving.forms import forms_tables
 from benchmarks.serving.stored import make_backbone, publish_many, store
 from benchmarks.serving.zipf import zipf_requests
@@ -50,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--rounds", type=int, default=5, help="a")
     parser.add_argument("--seconds", type=float, default=5, help="of each measurement in a round; a, b")
+    parser.add_argument("--infinity", type=Path, help="b: the command infinity_emb, see infinity.py")
     parser.add_argument("--large", default="ViT-B-16", help="the network of part c")
     parser.add_argument("--models", type=int, default=1_000, help="d")
     parser.add_argument("--room", type=int, default=20, help="d: models that the memory is for")
@@ -115,7 +116,26 @@ def part_b(given: argparse.Namespace, sets: Sequence[DataSet], folder: Path) -> 
         (model,) = publish_many(database, blobs, backbone, ["a"], CLASSES)
     pictures = [example.path.read_bytes() for example in sets[0].test[:: max(1, len(sets[0].test) // 32)]]
     with running_api(environment(given, folder)) as api:
-        return [rivals.against_readme(api, backbone, model, pictures, given.rounds, given.seconds)]
+        tables = [rivals.against_readme(api, backbone, model, pictures, given.rounds, given.seconds)]
+    if given.infinity:
+        tables.append(_beside_infinity(given, pictures, folder))
+    return tables
+
+
+def _beside_infinity(given: argparse.Namespace, pictures: Sequence[bytes], folder: Path) -> Table:
+    name = make_backbone(folder / "same", infinity.ARCHITECTURE)
+    backbone = load_backbone(name, cache=get_settings().cache, device=given.device)
+    with store(folder / "other") as (database, blobs):
+        (model,) = publish_many(database, blobs, backbone, ["a"], CLASSES)
+    del backbone
+    settings = environment(given, folder) | {
+        "CLIPCITE_BACKBONE": name,
+        "CLIPCITE_DATA": str(folder / "other"),
+    }
+    with running_api(settings) as api:
+        return infinity.against_infinity(
+            api, model, pictures, given.infinity, folder / "theirs", given.rounds, given.seconds
+        )
 
 
 def part_c(given: argparse.Namespace, sets: Sequence[DataSet], folder: Path) -> list[Table]:

@@ -48,14 +48,20 @@ class Load:
         return sum(count for status, count in self.statuses.items() if status != 200)
 
 
-def raw_request(
-    url: str, data: Mapping[str, str], pictures: Sequence[bytes], path: str = "/classify"
-) -> bytes:
-    """A form with these fields and JPEG pictures, as it goes over the line."""
+def raw_request(url: str, data: Mapping[str, str], pictures: Sequence[bytes]) -> bytes:
+    """POST /classify, a form with these fields and JPEG pictures, as it goes over the line."""
     files = [("images", (f"{i}.jpg", picture, "image/jpeg")) for i, picture in enumerate(pictures)]
-    request = httpx.Request("POST", f"{url}{path}", data=dict(data), files=files)
+    return _raw(httpx.Request("POST", f"{url}/classify", data=dict(data), files=files))
+
+
+def raw_json(url: str, content: object) -> bytes:
+    return _raw(httpx.Request("POST", url, json=content))
+
+
+def _raw(request: httpx.Request) -> bytes:
     body = request.read()
-    head = [f"POST {path} HTTP/1.1"] + [f"{name}: {value}" for name, value in request.headers.items()]
+    head = [f"POST {request.url.raw_path.decode()} HTTP/1.1"]
+    head += [f"{name}: {value}" for name, value in request.headers.items()]
     return "\r\n".join([*head, "", ""]).encode("ascii") + body
 
 

@@ -1,0 +1,161 @@
+"""(b) infinity-emb, a server of embeddings that knows CLIP, on the same pictures with a network of that size.
+
+It needs packages of other versions than this project, so it is installed apart:
+
+    python -m venv FOLDER && FOLDER/bin/pip install "infinity-emb[torch,vision,server]" aiohttp
+    python -m benchmarks.serving --data … --part b --infinity FOLDER/bin/infinity_emb
+
+It gives features and leaves the rest to its client: a classification is a request with the picture and one
+with the texts, or only the first if the client keeps the features of its texts.
+"""
+
+import base64
+import itertools
+import json
+import os
+import socket
+import subprocess
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+
+import httpx
+import torch
+from open_clip.tokenizer import SimpleTokenizer
+from transformers import CLIPConfig, CLIPModel
+
+from benchmarks.running_api import RunningApi
+from benchmarks.serving.clients import Load, load, raw_json
+from benchmarks.serving.throughput import CLIENTS, class_names, requests_of
+from benchmarks.tables import Table
+
+ARCHITECTURE = "ViT-B-32"
+"""What CLIPConfig() is, too."""
+START_SECONDS = 600
+NAMES = 10
+PICTURE, BOTH = "infinity, the picture only", "infinity, the picture and ten texts"
+
+
+def against_infinity(
+    api: RunningApi,
+    model: str,
+    pictures: Sequence[bytes],
+    command: Path,
+    folder: Path,
+    rounds: int,
+    seconds: float,
+) -> Table:
+    """In turn. Args: model: of ARCHITECTURE. folder: for files."""
+    write_clip(folder)
+    rates: dict[tuple[str, int], list[Load]] = defaultdict(list)
+    with running_infinity(command, folder) as (url, name):
+        asked = _requests(url, name, pictures)
+        asked["service, the picture and ten names"] = requests_of(api, pictures, model, NAMES)
+        for number in range(rounds + 1):
+            for kind, requests in asked.items():
+                for clients in CLIENTS:
+                    at = api.url if kind.startswith("service") else url
+                    found = load(at, requests, clients=clients, seconds=seconds if number else 1)
+                    if number:
+                        rates[kind, clients].append(found)
+    table = Table(
+        f"{ARCHITECTURE} with random weights: classifications a second",
+        ["", *(f"{clients} client{'s' if clients > 1 else ''}" for clients in CLIENTS), "errors"],
+        note=f"Medians of {rounds} rounds in which all take turns, fp32, one picture a request. infinity-emb "
+        "(engine torch) gives features, which its client must compare.",
+    )
+    for kind in asked:
+        share = 2 if kind == BOTH else 1  # two requests are one classification
+        cells = [f"{median(one.rate for one in rates[kind, c]) / share:.1f}" for c in CLIENTS]
+        errors = sum(one.errors for c in CLIENTS for one in rates[kind, c])
+        table.rows.append([kind, *cells, str(errors)])
+    return table
+
+
+def _requests(url: str, model: str, pictures: Sequence[bytes]) -> dict[str, Iterator[tuple[int, bytes]]]:
+    at = f"{url}/embeddings"
+    texts = [f"a photo of a {name}." for name in class_names(NAMES)]
+    text = raw_json(at, {"model": model, "input": texts, "modality": "text"})
+    images = []
+    for picture in pictures:
+        link = f"data:image/jpeg;base64,{base64.b64encode(picture).decode()}"
+        images.append(raw_json(at, {"model": model, "input": [link], "modality": "image"}))
+    both = itertools.chain.from_iterable((image, text) for image in images)
+    return {PICTURE: itertools.cycle(enumerate(images)), BOTH: itertools.cycle(enumerate(both))}
+
+
+@contextmanager
+def running_infinity(command: Path, folder: Path) -> Iterator[tuple[str, str]]:
+    """Its URL and the name that it gives to the model in the folder."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    arguments = [
+        "v2",
+        "--model-id",
+        str(folder),
+        "--engine",
+        "torch",
+        "--device",
+        "cpu",
+        "--dtype",
+        "float32",
+    ]
+    arguments += [
+        "--no-bettertransformer",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--log-level",
+        "error",
+    ]
+    process = subprocess.Popen(
+        [command, *arguments], env={**os.environ, "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1"}
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        until = time.monotonic() + START_SECONDS
+        while (models := _models(url)) is None:
+            if process.poll() is not None or time.monotonic() > until:
+                raise SystemExit("infinity does not start; what it said stands above.")
+            time.sleep(0.5)
+        yield url, models[0]
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def _models(url: str) -> list[str] | None:
+    try:
+        return [
+            model["id"] for model in httpx.get(f"{url}/models", timeout=10).raise_for_status().json()["data"]
+        ]
+    except httpx.HTTPError:
+        return None
+
+
+def write_clip(folder: Path) -> None:
+    """A CLIP of transformers with random weights, OpenAI's tokens and transform."""
+    folder.mkdir(parents=True)
+    torch.manual_seed(0)
+    CLIPModel(CLIPConfig()).save_pretrained(folder)
+    tokenizer = SimpleTokenizer()
+    merges = "\n".join(" ".join(pair) for pair in tokenizer.bpe_ranks)
+    (folder / "merges.txt").write_text(f"#version: 0.2\n{merges}", encoding="utf-8")
+    (folder / "vocab.json").write_text(json.dumps(tokenizer.encoder), encoding="utf-8")
+    ends = {f"{kind}_token": "<end_of_text>" for kind in ("eos", "unk", "pad")}
+    words = {
+        "tokenizer_class": "CLIPTokenizer",
+        "model_max_length": 77,
+        "bos_token": "<start_of_text>",
+        **ends,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(words), encoding="utf-8")
+    steps = {f"do_{step}": True for step in ("center_crop", "normalize", "resize", "convert_rgb", "rescale")}
+    sizes = {"crop_size": {"height": 224, "width": 224}, "size": {"shortest_edge": 224}, "resample": 3}
+    scales = {"image_mean": [0.481, 0.458, 0.408], "image_std": [0.269, 0.261, 0.276]}
+    transform = {"image_processor_type": "CLIPImageProcessor", **steps, **sizes, **scales}
+    (folder / "preprocessor_config.json").write_text(json.dumps(transform), encoding="utf-8")

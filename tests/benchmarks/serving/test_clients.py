@@ -1,0 +1,96 @@
+"""The clients against a small server: what is sent, and what is counted."""
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from benchmarks.serving.clients import Load, load, raw_json, raw_request
+from benchmarks.serving.many import Plan, Seen, table
+
+
+class Echo(BaseHTTPRequestHandler):
+    """The body comes back; a path that ends in `busy` is refused."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(503 if self.path.endswith("busy") else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Echo) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_each_request_is_asked_once_and_its_answer_belongs_to_it(url: str) -> None:
+    requests = [(i, raw_json(f"{url}/{'busy' if i % 4 == 0 else 'good'}", [i] * 5_000)) for i in range(20)]
+    answers: dict[int, tuple[int, bytes]] = {}
+
+    def note(number: int, status: int, body: bytes) -> None:
+        answers[number] = status, body
+
+    found = load(url, iter(requests), clients=3, on_answer=note)
+    assert found.statuses == {200: 15, 503: 5}
+    assert (found.errors, len(found.latencies)) == (5, 20)
+    for number, (status, body) in answers.items():
+        assert status == (503 if number % 4 == 0 else 200)
+        assert body.count(b"%d" % number) >= 5_000
+    assert found.rate == 15 / found.seconds
+
+
+def test_it_ends_in_time(url: str) -> None:
+    endless = iter(lambda: (0, raw_json(url, "again")), None)
+    found = load(url, endless, clients=2, seconds=0.2)
+    assert found.seconds == 0.2
+    assert found.statuses[200] == len(found.latencies) > 0
+
+
+def test_a_form_has_its_fields_and_pictures(url: str) -> None:
+    bodies: list[bytes] = []
+    request = raw_request(url, {"model": "stock"}, [b"one picture", b"another"])
+    load(url, iter([(0, request)]), clients=1, on_answer=lambda _n, _s, body: bodies.append(body))
+    assert all(
+        part in bodies[0] for part in (b'name="model"', b"stock", b"one picture", b"another", b"1.jpg")
+    )
+
+
+def test_a_server_that_hangs_up_is_an_error(url: str) -> None:
+    with pytest.raises((RuntimeError, ConnectionError)):
+        load(url, iter([(0, b"no HTTP at all\r\n\r\n")]), clients=1)
+
+
+def test_the_table_of_many_models_gives_rates_and_names_every_error() -> None:
+    seen = Seen(
+        Load(10.0, [0.1, 0.3, 0.2]),
+        rss_before=10**9,
+        rss_most=10**9 + 550 * 10**6,
+        rss_after=10**9 + 520 * 10**6,
+        budget=500 * 10**6,
+        hits=30,
+        misses=70,
+        resident=4,
+        ideal_hits=40,
+        counted=100,
+        gone=2,
+    )
+    seen.load.statuses[200] = 100
+    seen.failures["503 model_loading"] = 3
+    plan = Plan(models=["a"] * 9, requests=[0] * 100, versions=["b"], deleted=[], clients=2)
+    rows = dict(table(seen, plan, 4).rows)
+    assert rows["hit rate"] == "30.0%"
+    assert rows["hit rate of an ideal LRU with room for 4"] == "40.0%"
+    assert rows["at most"] == "550 (1.10 of the budget)"
+    assert rows["errors"] == "3 x 503 model_loading"
+    assert rows["p50, ms"] == "200"
