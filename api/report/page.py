@@ -70,8 +70,16 @@ def _accuracies(report: ReportOut) -> str:
         "in points. The preview is "
         "a "
         f"classifier without training. The other names: {escape(some)}"
-        f"{' …' if len(report.other_names) > OTHERS_SHOWN else ''}.</p>"
+        f"{' …' if len(report.other_names) > OTHERS_SHOWN else ''}.{_brier(report.brier_gain)}</p>"
     )
+
+
+def _brier(of: IntervalOut | None) -> str:
+    if of is None:
+        return ""
+    shown = (f"{x:+.2f}".replace("-", "−") for x in (of.value, of.low, of.high))
+    how = "{} [{}, {}]".format(*shown)
+    return f" Its probabilities are nearer to the truth by {how} (Brier score)."
 
 
 def _accuracy_row(label: str, measured: AccuraciesOut) -> str:

@@ -96,6 +96,8 @@ class ReportOut(BaseModel):
     model_id: str
     verdict: Literal["better", "no_clear_gain", "worse", "not_measured"]
     headline: str
+    brier_gain: IntervalOut | None = None
+    """Of the Brier score of the probabilities (0 to 2, less is better): stock − adapted."""
     advice: list[AdviceOut]
     measured_on: ReportMeasuredOn
     alpha: float

@@ -35,7 +35,7 @@ class Record:
     plain: dict[str, Any]
     """What the report says, and how long it took."""
     arrays: Mapping[str, NDArray[Any]]
-    """Of a real run: what siblings answered, and the features of the test set; see `run`."""
+    """What siblings answered, and of a real run the features of the test set; see `run`."""
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ class Record:
 
 
 def run(kind: str, trial: Trial, backbone: Backbone) -> Record:
-    """Arrays of a real run, for N pictures that siblings were asked about, T test pictures, S shots, K
+    """Arrays, for N pictures that siblings were asked about, and of a real run T test pictures, S shots, K
     trained names, the C names of the data set, trained ones first, and O of ImageNet's after them:
 
         held_truth [N]; held_alone_A, held_among_A [N, K], [N, K + 20] for each α that siblings were asked at;
@@ -100,11 +100,12 @@ def run(kind: str, trial: Trial, backbone: Backbone) -> Record:
         "found": len(planted & suspects),
         "suspects": len(suspects),
     }
-    if kind != "real":
-        return Record(plain, {})
-    more = [name for name in trial.data.class_names if name not in names]
     assert adapted.held is not None
-    return Record(plain, {**_of_siblings(adapted.held), **_of_tests(backbone, adapted, more, trial, config)})
+    arrays = _of_siblings(adapted.held)
+    if kind == "real":
+        more = [name for name in trial.data.class_names if name not in names]
+        arrays.update(_of_tests(backbone, adapted, more, trial, config))
+    return Record(plain, arrays)
 
 
 def relabelled(kind: str, trial: Trial, examples: Sequence[Example]) -> tuple[list[int], set[int]]:

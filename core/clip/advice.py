@@ -73,12 +73,18 @@ def headline(verdict: str, of: Measured, source: str) -> str:
 
 
 def advise(
-    verdict: str, of: Measured, classes: Sequence[ClassMeasured], suspects: int, *, halves: bool
+    verdict: str,
+    of: Measured,
+    brier_gain: Interval | None,
+    classes: Sequence[ClassMeasured],
+    suspects: int,
+    *,
+    halves: bool,
 ) -> tuple[Advice, ...]:
     """What to do, the most important first. `halves`: what was measured knew half of the pictures."""
     advice = []
     if verdict == "better":
-        advice.append(Advice("use_it", "The gain is real: its whole 95 % interval lies above 0."))
+        advice.append(Advice("use_it", _why(of.adapted_against_stock, brier_gain)))
     elif verdict == "not_measured":
         advice.append(
             Advice(
@@ -126,6 +132,15 @@ def advise(
     elif few := [c.name for c in classes if c.trained_images < FEW]:
         advice.append(Advice("add_pictures", f"More pictures of {_listed(few)} would help most.", tuple(few)))
     return tuple(advice)
+
+
+def _why(gain: Interval | None, brier_gain: Interval | None) -> str:
+    if brier_gain is None or (gain is not None and gain.low > 0):
+        return "The gain is real: its whole 95 % interval lies above 0."
+    return (
+        "The gain is real: more pictures are named rightly, and over all of them the probabilities are "
+        "nearer to the truth by more than chance explains."
+    )
 
 
 def _weak(classes: Sequence[ClassMeasured]) -> list[str]:

@@ -81,7 +81,7 @@ def appraise(
         if tests:
             reporter.stage("measuring")
             held = ask_tests(subject, tests, alpha, asking, curve=())
-            comparison = compared(held)
+            comparison = compared(held, subject.backbone.logit_scale)
         return Appraisal(_metrics(comparison, source, len(tests), trained), comparison, None, alpha, held)
 
     started = time.monotonic()
@@ -120,7 +120,7 @@ def appraise(
         )
     else:
         held, source = _only_previews(subject, candidates, previews, stock), "preview"
-    comparison = None if held.adapted is None else compared(held)
+    comparison = None if held.adapted is None else compared(held, subject.backbone.logit_scale)
     confidence = _confidence(held, subject.backbone.logit_scale, alpha)
     report = make_report(
         held,

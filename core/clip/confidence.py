@@ -83,6 +83,14 @@ def fit_temperature(logits: Floats, truth: NDArray[np.int64]) -> float:
     return float(TEMPERATURES[int(np.argmin(losses))])
 
 
+def cross_calibrated(logits: Floats, truth: NDArray[np.int64]) -> Floats:
+    """Probabilities [N, K], those of every second picture with the temperature of the others."""
+    scaled = np.empty_like(logits)
+    for half in (0, 1):
+        scaled[half::2] = logits[half::2] / fit_temperature(logits[1 - half :: 2], truth[1 - half :: 2])
+    return softmax(scaled)
+
+
 def softmax(logits: Floats) -> Floats:
     result: Floats = np.exp(_log_softmax(logits))
     return result

@@ -102,6 +102,8 @@ class BaseToNew:
     mixed_trained: Comparison | None
     mixed_new: Comparison | None
     mixed: Comparison
+    brier_gain: Interval | None = None
+    """By how much the adapted network's probabilities are nearer to the truth (`core.clip.brier`)."""
 
 
 def compare(
@@ -132,11 +134,14 @@ def compare(
     )
 
 
-def verdict(difference: Interval) -> str:
-    """`better` or `worse` only where the whole interval lies on one side of 0."""
-    if difference.low > 0:
+def verdict(difference: Interval, brier_gain: Interval | None = None) -> str:
+    """`better` or `worse` where the whole interval of the difference in accuracy lies on one side of 0, or
+    where it is on that side at all and the whole interval of `brier_gain` (see `core.clip.brier`) is."""
+    if difference.low > 0 or (brier_gain is not None and brier_gain.low > 0 < difference.value):
         return "better"
-    return "worse" if difference.high < 0 else "no_clear_gain"
+    if difference.high < 0 or (brier_gain is not None and brier_gain.high < 0 > difference.value):
+        return "worse"
+    return "no_clear_gain"
 
 
 def job_metrics(
@@ -166,5 +171,5 @@ def job_metrics(
             "new": with_difference(result.mixed_new),
             "all": with_difference(result.mixed),
         },
-        "verdict": verdict(result.mixed.difference()),
+        "verdict": verdict(result.mixed.difference(), result.brier_gain),
     }

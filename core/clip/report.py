@@ -77,6 +77,9 @@ class CurvePoint:
 class Report:
     verdict: str
     headline: str
+    brier_gain: Interval | None
+    """By how much the adapted network's probabilities are nearer to the truth than stock's
+    (`core.clip.brier`); None below 30 pictures."""
     advice: tuple[Advice, ...]
     measured_on: Mapping[str, Any]
     alpha: float

@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 
 from core.clip.advice import advise, headline
 from core.clip.answers import Answers, HeldOut
+from core.clip.brier import brier_gain
 from core.clip.choice import RULE
-from core.clip.confidence import Confidence, calibration_error, fit_temperature, reliability, softmax
+from core.clip.confidence import Confidence, calibration_error, cross_calibrated, reliability, softmax
 from core.clip.evaluate import accuracy_interval, paired_bootstrap, verdict
 from core.clip.report import Accuracies, Calibration, CurvePoint, Mistake, OfClass, Report
 from core.clip.retention import Kept
@@ -46,18 +47,21 @@ def make_report(
     judge = held.preview if held.adapted is None else held.adapted
     alone, truth = judge.alone[trained], held.truth[trained]
     of_trained = _accuracies(held, trained, "alone") if len(trained) else None
-    result = "not_measured"
+    result, sure = "not_measured", None
     everything = _accuracies(held, np.arange(len(held.truth)), "among" if len(new) else "alone")
     if everything.adapted_against_stock is not None:
-        result = verdict(everything.adapted_against_stock)
+        sure = brier_gain(held, logit_scale)
+        result = verdict(everything.adapted_against_stock, sure)
     confusion = _confusion(alone, truth, candidates.trained) if len(trained) else None
     classes = _classes(candidates.names, trained_images, confusion, held, trained)
     return Report(
         verdict=result,
         headline=headline(result, everything, source),
+        brier_gain=sure,
         advice=advise(
             result,
             everything,
+            sure,
             classes,
             len(suspects),
             halves=source == "sibling" and 2 * len(held.truth) > sum(trained_images),
@@ -174,10 +178,7 @@ def _calibration(
     before = reliability(softmax(logits), truth)
     if confidence is None:
         return Calibration(False, None, calibration_error(before), None, tuple(before))
-    scaled = np.empty_like(logits)
-    for half in (0, 1):
-        scaled[half::2] = logits[half::2] / fit_temperature(logits[1 - half :: 2], truth[1 - half :: 2])
-    after = reliability(softmax(scaled), truth)
+    after = reliability(cross_calibrated(logits, truth), truth)
     return Calibration(
         True, confidence.temperature, calibration_error(before), calibration_error(after), tuple(after)
     )

@@ -106,7 +106,8 @@ def measure(
 ) -> BaseToNew:
     trained = Trained(tuple(class_names), [], [], [], [], 0.0)
     subject = Subject(backbone, weights, trained, given, PictureLimits())
-    return compared(ask_tests(subject, list(enumerate(tests)), given.first_alpha, reporter, curve=()))
+    held = ask_tests(subject, list(enumerate(tests)), given.first_alpha, reporter, curve=())
+    return compared(held, backbone.logit_scale)
 
 
 def test_the_features_of_the_shots_are_the_networks(tiny: Backbone, adapted: Adapted) -> None:

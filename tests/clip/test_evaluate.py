@@ -93,6 +93,25 @@ def test_the_verdict_needs_the_whole_interval(low: float, high: float, expected:
 
 
 @pytest.mark.parametrize(
+    ("gain", "brier_gain", "expected"),
+    [
+        (0.1, (0.02, 0.1), "better"),
+        (0.1, (-0.02, 0.1), "no_clear_gain"),
+        (0.0, (0.02, 0.1), "no_clear_gain"),
+        (-0.1, (0.02, 0.1), "no_clear_gain"),
+        (-0.1, (-0.1, -0.02), "worse"),
+    ],
+)
+def test_a_small_gain_counts_if_the_probabilities_are_nearer_to_the_truth(
+    gain: float, brier_gain: tuple[float, float], expected: str
+) -> None:
+    assert (
+        verdict(Interval(gain, gain - 0.2, gain + 0.2), Interval(sum(brier_gain) / 2, *brier_gain))
+        == expected
+    )
+
+
+@pytest.mark.parametrize(
     ("base", "new", "hm"), [(0.8548, 0.7708, 0.8106), (0.5, 0.5, 0.5), (0.0, 0.9, 0.0), (0.0, 0.0, 0.0)]
 )
 def test_harmonic_mean(base: float, new: float, hm: float) -> None:
@@ -154,8 +173,8 @@ def test_compare_on_a_hand_made_example() -> None:
 def test_compare_does_not_depend_on_the_order_of_the_pictures() -> None:
     order = np.array([3, 1, 4, 0, 2])
     result, shuffled = (compare(STOCK[i], ADAPTED[i], TRUTH[i], 2) for i in (np.arange(5), order))
-    for one, other in zip(vars(result).values(), vars(shuffled).values(), strict=True):
-        assert accuracies(one) == accuracies(other)
+    for name in ("trained", "new", "mixed_trained", "mixed_new", "mixed"):
+        assert accuracies(getattr(result, name)) == accuracies(getattr(shuffled, name))
 
 
 def test_compare_without_pictures_of_a_half() -> None:

@@ -38,6 +38,25 @@ def test_a_real_gain() -> None:
     assert json.loads(json.dumps(made.to_dict()))["verdict"] == "better"
 
 
+def test_a_gain_that_few_pictures_do_not_count() -> None:
+    """Two pictures more of 36, and probabilities that are much nearer to the truth."""
+    held = held_out(stock=0.6, adapted=0.6, pictures=36)
+    assert held.adapted is not None
+    scores, truth = held.stock.among.copy(), held.truth
+    wrong = np.flatnonzero(held.stock.alone.argmax(axis=1) != truth)
+    scores[np.arange(36), truth] += 0.05
+    scores[wrong[:2], truth[wrong[:2]]] += 0.3
+    made = report(replace(held, adapted=Answers(scores[:, :K], scores)))
+    assert made.trained_names is not None
+    gain = made.trained_names.adapted_against_stock
+    assert gain is not None
+    assert gain.low <= 0 < gain.value
+    assert made.brier_gain is not None
+    assert made.brier_gain.low > 0
+    assert made.verdict == "better"
+    assert "nearer to the truth" in made.advice[0].detail
+
+
 def test_no_gain() -> None:
     made = report(held_out(stock=0.7, adapted=0.7))
     assert made.verdict == "no_clear_gain"

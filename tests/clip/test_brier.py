@@ -1,0 +1,53 @@
+"""A real gain is told from chance on few pictures, and chance is not taken for a gain."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from core.clip.answers import Answers, Candidates, HeldOut
+from core.clip.brier import brier_gain
+from core.clip.confidence import ENOUGH
+
+K = 4
+
+
+def scores(truth: NDArray[np.int64], lead: float, seed: int, boldness: float = 1.0) -> Answers:
+    """Where the true name leads by so much, in units of the noise."""
+    cosines = np.random.default_rng(seed).normal(0, 0.05, (len(truth), K))
+    cosines[np.arange(len(truth)), truth] += 0.05 * lead
+    return Answers(boldness * cosines, boldness * cosines)
+
+
+def held(pictures: int, lead: float, *, boldness: float = 1.0, seed: int = 0) -> HeldOut:
+    truth = np.random.default_rng(1000 + seed).integers(0, K, pictures)
+    stock, adapted = scores(truth, 1.0, 2 * seed), scores(truth, lead, 2 * seed + 1, boldness)
+    names = Candidates(tuple("abcd"), K, ((),) * K)
+    none = np.arange(0)
+    return HeldOut(names, np.arange(pictures), truth, stock, stock, adapted, {}, none)
+
+
+def test_a_gain_on_eighty_pictures() -> None:
+    found = brier_gain(held(80, lead=2.0), 40.0)
+    assert found is not None
+    assert 0 < found.low < found.value < found.high < 2
+
+
+def test_boldness_is_no_gain() -> None:
+    """Scores that are three times as far apart say the same."""
+    intervals = [brier_gain(held(80, lead=1.0, boldness=b), 40.0) for b in (1.0, 3.0)]
+    for found in intervals:
+        assert found is not None
+        assert found.low < 0 < found.high
+    one, other = intervals
+    assert one is not None
+    assert other is not None
+    assert one.value == pytest.approx(other.value, abs=0.01)
+
+
+def test_chance_is_seldom_taken_for_a_gain() -> None:
+    found = [brier_gain(held(60, lead=1.0, seed=seed), 40.0) for seed in range(100)]
+    assert sum(interval is not None and interval.low > 0 for interval in found) <= 6
+
+
+def test_too_few_pictures_say_nothing() -> None:
+    assert brier_gain(held(ENOUGH - 1, lead=2.0), 40.0) is None
