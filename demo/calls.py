@@ -29,7 +29,8 @@ COLD_SECONDS = 120
 class Answers:
     """One model's answers to N pictures with C names."""
 
-    similarities: NDArray[np.float32]  # [N, C]
+    scores: NDArray[np.float32]
+    """[N, C], what the service ranks by: similarities less the offset of each name."""
     probabilities: NDArray[np.float32]  # [N, C], over all C names
 
 
@@ -118,8 +119,8 @@ class Calls:
     ) -> Answers:
         """POST /classify in chunks, all names each time; `on_chunk` hears how many were just done."""
         column = {name: i for i, name in enumerate(names)}
-        similarities = np.zeros((len(pictures), len(names)), np.float32)
-        probabilities = np.zeros_like(similarities)
+        scores = np.zeros((len(pictures), len(names)), np.float32)
+        probabilities = np.zeros_like(scores)
         for start in range(0, len(pictures), CHUNK):
             chunk = pictures[start : start + CHUNK]
             files = [("images", (f"{start + i:05d}", picture.read())) for i, picture in enumerate(chunk)]
@@ -130,6 +131,7 @@ class Calls:
                 data={"class_names": json.dumps(list(names)), "model": model},
                 files=files,
             )
+            offset = {entry["name"]: entry["offset"] for entry in answer["class_names"]}
             for row, (picture, result) in enumerate(zip(chunk, answer["results"], strict=True), start):
                 if result["predictions"] is None:
                     raise DemoFailed(
@@ -138,10 +140,11 @@ class Calls:
                         "Replace or remove it.",
                     )
                 for prediction in result["predictions"]:
-                    similarities[row, column[prediction["class_name"]]] = prediction["similarity"]
-                    probabilities[row, column[prediction["class_name"]]] = prediction["probability"]
+                    name = prediction["class_name"]
+                    scores[row, column[name]] = prediction["similarity"] - offset[name]
+                    probabilities[row, column[name]] = prediction["probability"]
             on_chunk(len(chunk))
-        return Answers(similarities, probabilities)
+        return Answers(scores, probabilities)
 
     def _ask(self, method: str, path: str, when_refused: str, **request: Any) -> Any:
         until = time.monotonic() + COLD_SECONDS

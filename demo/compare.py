@@ -58,7 +58,7 @@ def result_of(pictures: Pictures, stock: Answers, adapted: Answers, metrics: Map
     trained = len(pictures.trained_names)
     return Result(
         pictures,
-        compare(stock.similarities, adapted.similarities, truth, trained),
+        compare(stock.scores, adapted.scores, truth, trained),
         tuple(_changed(pictures.test, pictures.names, stock, adapted)),
         metrics,
     )
@@ -67,7 +67,7 @@ def result_of(pictures: Pictures, stock: Answers, adapted: Answers, metrics: Map
 def _changed(
     tests: Sequence[Picture], names: Sequence[str], stock: Answers, adapted: Answers
 ) -> list[Changed]:
-    before, now = stock.similarities.argmax(axis=1), adapted.similarities.argmax(axis=1)
+    before, now = stock.scores.argmax(axis=1), adapted.scores.argmax(axis=1)
     return [
         Changed(
             picture,

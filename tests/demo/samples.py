@@ -19,9 +19,9 @@ def png() -> bytes:
 
 def answers(names: list[str], chosen: list[str]) -> Answers:
     """0.8 for the chosen name of each picture, less for the others."""
-    similarities = np.full((len(chosen), len(names)), 0.1, np.float32)
-    similarities[range(len(chosen)), [names.index(name) for name in chosen]] = 0.8
-    return Answers(similarities, similarities / similarities.sum(axis=1, keepdims=True))
+    scores = np.full((len(chosen), len(names)), 0.1, np.float32)
+    scores[range(len(chosen)), [names.index(name) for name in chosen]] = 0.8
+    return Answers(scores, scores / scores.sum(axis=1, keepdims=True))
 
 
 def result(truths: list[str], stock: list[str], adapted: list[str], trained: list[str]) -> Result:

@@ -58,7 +58,7 @@ def test_failed_job(make_calls: Any) -> None:
     assert "last line" in failure.value.advice
 
 
-def test_similarities_come_back_in_the_order_of_the_names(make_calls: Any) -> None:
+def test_scores_come_back_in_the_order_of_the_names(make_calls: Any) -> None:
     sizes = []
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -68,22 +68,28 @@ def test_similarities_come_back_in_the_order_of_the_names(make_calls: Any) -> No
             {"class_name": "b", "similarity": 0.5, "probability": 0.9},
             {"class_name": "a", "similarity": 0.25, "probability": 0.1},
         ]
-        return httpx.Response(200, json={"results": [{"predictions": predictions}] * count})
+        names = [{"name": "a", "offset": 0.125}, {"name": "b", "offset": 0.0}]
+        results = [{"predictions": predictions}] * count
+        return httpx.Response(200, json={"class_names": names, "results": results})
 
     done: list[int] = []
     answers = make_calls(answer).classify(PICTURES, ["a", "b"], "stock", done.append)
     assert sizes == done == [64, 6]
-    assert answers.similarities.shape == (70, 2)
-    assert np.array_equal(answers.similarities[-1], np.float32([0.25, 0.5]))
+    assert answers.scores.shape == (70, 2)
+    assert np.array_equal(answers.scores[-1], np.float32([0.125, 0.5]))
     assert np.array_equal(answers.probabilities[0], np.float32([0.1, 0.9]))
 
 
 def test_a_cold_model_is_asked_again(make_calls: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calls_module.time, "sleep", lambda seconds: None)
     one = {"predictions": [{"class_name": "a", "similarity": 0.5, "probability": 1.0}]}
-    answers = [problem(503, "model_loading"), httpx.Response(200, json={"results": [one]})]
+    names = [{"name": "a", "offset": 0.0}]
+    answers = [
+        problem(503, "model_loading"),
+        httpx.Response(200, json={"class_names": names, "results": [one]}),
+    ]
     calls = make_calls(lambda request: answers.pop(0))
-    assert calls.classify(PICTURES[:1], ["a"], "mdl_1").similarities[0, 0] == 0.5
+    assert calls.classify(PICTURES[:1], ["a"], "mdl_1").scores[0, 0] == 0.5
 
 
 def test_service_that_ended(make_calls: Any) -> None:
