@@ -1,5 +1,7 @@
 """A real gain is told from chance on few pictures, and chance is not taken for a gain."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -47,6 +49,15 @@ def test_boldness_is_no_gain() -> None:
 def test_chance_is_seldom_taken_for_a_gain() -> None:
     found = [brier_gain(held(60, lead=1.0, seed=seed), 40.0) for seed in range(100)]
     assert sum(interval is not None and interval.low > 0 for interval in found) <= 6
+
+
+def test_to_be_less_sure_of_nonsense_is_no_gain() -> None:
+    """Labels that have nothing to do with the pictures: stock is bold, adapted has learnt to be shy."""
+    found = [
+        brier_gain(replace(held(60, lead=0.0, seed=s), stock=scores(np.arange(60) % 3, 4.0, s)), 40.0)
+        for s in range(40)
+    ]
+    assert sum(interval is not None and interval.low > 0 for interval in found) <= 3
 
 
 def test_too_few_pictures_say_nothing() -> None:
