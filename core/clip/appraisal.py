@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from core.clip.advice import how_measured
-from core.clip.answers import CURVE, SIBLING_CURVE, Answers, Candidates, HeldOut, batches
+from core.clip.answers import CURVE, SIBLING_CURVE, Answers, Candidates, HeldOut, batches, plain
 from core.clip.choice import choose_alpha
 from core.clip.confidence import Confidence, fit_confidence, softmax
 from core.clip.config import AUTO, AdaptConfig
@@ -131,6 +131,7 @@ def appraise(
         alpha_auto=auto,
         logit_scale=subject.backbone.logit_scale,
         confidence=confidence,
+        brier_gain=None if comparison is None else comparison.brier_gain,
         suspects=suspects,
         kept=kept,
         seconds={
@@ -158,9 +159,8 @@ def _previews(subject: Subject, candidates: Candidates, features: Tensor) -> tup
     """What previews make of the training pictures that they were not given, and what stock does."""
     backbone, trained = subject.backbone, subject.trained
     head = text_head(backbone.model, backbone.tokenize, candidates.texts).cpu()
-    cosines = (features @ head.T).double().numpy()
-    stock = Answers(cosines[:, : candidates.trained], cosines)
-    return cross_fitted(features, trained.labels, head, candidates, subject.config.seed), stock
+    previews = cross_fitted(features, trained.labels, head, candidates, subject.config.seed)
+    return previews, plain(features, head, candidates)
 
 
 def _siblings(

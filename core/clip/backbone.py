@@ -59,6 +59,13 @@ class Backbone:
         return float(cast(Tensor, self.model.logit_scale).exp())
 
 
+def find_device(device: torch.device | str) -> torch.device:
+    """`auto` is the GPU where there is one."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(device)
+
+
 def load_backbone(
     name: str, *, cache: Path, image_size: int | None = None, device: torch.device | str = "cpu"
 ) -> Backbone:
@@ -73,8 +80,7 @@ def load_backbone(
         UnknownBackbone: no such name, or the folder is not an open_clip folder.
         BackboneUnavailable: known, but the files are missing, damaged, unsafe or out of reach.
     """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = find_device(device)
     try:
         identifier = f"{LOCAL}{starter_folder(cache)}" if name == STARTER else name
         found = _find(identifier, cache)

@@ -7,10 +7,9 @@ from numpy.typing import NDArray
 
 from core.clip.advice import advise, headline
 from core.clip.answers import Answers, HeldOut
-from core.clip.brier import brier_gain
 from core.clip.choice import RULE
 from core.clip.confidence import Confidence, calibration_error, cross_calibrated, reliability, softmax
-from core.clip.evaluate import accuracy_interval, paired_bootstrap, verdict
+from core.clip.evaluate import Interval, accuracy_interval, paired_bootstrap, verdict
 from core.clip.report import Accuracies, Calibration, CurvePoint, Mistake, OfClass, Report
 from core.clip.retention import Kept
 from core.clip.suspects import Suspect
@@ -30,6 +29,7 @@ def make_report(
     alpha_auto: float | None,
     logit_scale: float,
     confidence: Confidence | None,
+    brier_gain: Interval | None,
     suspects: Sequence[Suspect],
     kept: Sequence[Kept],
     seconds: Mapping[str, float],
@@ -47,21 +47,20 @@ def make_report(
     judge = held.preview if held.adapted is None else held.adapted
     alone, truth = judge.alone[trained], held.truth[trained]
     of_trained = _accuracies(held, trained, "alone") if len(trained) else None
-    result, sure = "not_measured", None
+    result = "not_measured"
     everything = _accuracies(held, np.arange(len(held.truth)), "among" if len(new) else "alone")
     if everything.adapted_against_stock is not None:
-        sure = brier_gain(held, logit_scale)
-        result = verdict(everything.adapted_against_stock, sure)
+        result = verdict(everything.adapted_against_stock, brier_gain)
     confusion = _confusion(alone, truth, candidates.trained) if len(trained) else None
     classes = _classes(candidates.names, trained_images, confusion, held, trained)
     return Report(
         verdict=result,
         headline=headline(result, everything, source),
-        brier_gain=sure,
+        brier_gain=brier_gain,
         advice=advise(
             result,
             everything,
-            sure,
+            brier_gain,
             classes,
             len(suspects),
             halves=source == "sibling" and 2 * len(held.truth) > sum(trained_images),

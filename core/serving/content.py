@@ -17,6 +17,10 @@ class Content:
     def of(cls, row: Model) -> "Content":
         return cls(row.sha256, row.backbone, row.image_size)
 
+    @property
+    def key(self) -> str:
+        return f"{self.sha256}/{self.backbone}/{self.image_size}"
+
     def at(self, alpha: float) -> str:
         """The key of the network."""
-        return f"{self.sha256}/{self.backbone}/{self.image_size}@{alpha:.2f}"
+        return f"{self.key}@{alpha:.2f}"

@@ -31,9 +31,14 @@ class Pictures:
             yield [future.result() for future in decoding[start : start + at_once]]
 
     def _decode(self, data: bytes, backbone: Backbone) -> Tensor | BadPicture:
-        """Small at once, so that no more than a few whole pictures are in memory at a time."""
         try:
-            picture = open_picture(data, self._limits, shortest_side=2 * backbone.image_size)
-            return Pixels(backbone.preprocess).fit(picture)
+            return fitted(data, backbone, self._limits)
         except BadPicture as problem:
             return problem
+
+
+def fitted(data: bytes, backbone: Backbone, limits: PictureLimits) -> Tensor:
+    """A file as `Pixels.fit` leaves it: small at once, so that no more than a few whole pictures are in
+    memory at a time. Raises BadPicture."""
+    picture = open_picture(data, limits, shortest_side=2 * backbone.image_size)
+    return Pixels(backbone.preprocess).fit(picture)

@@ -13,16 +13,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from core.clip.backbone import Backbone
 from core.clip.errors import ClipCiteError
-from core.clip.images import PictureLimits, open_picture
-from core.clip.pixels import Pixels
+from core.clip.images import PictureLimits
 from core.clip.preview import Preview
 from core.serving.batches import Batcher
 from core.serving.cache import WarmCache
 from core.serving.counts import CacheCounts
 from core.serving.network import Network
 from core.serving.networks import Networks
+from core.serving.pictures import fitted
 from core.settings import Settings
 from core.store import jobs
 from core.store.blobs import Blobs
@@ -179,14 +178,9 @@ class Previews:
 
     def _features(self, stock: Network, shots: Sequence[Picture]) -> Tensor:
         """A few at a time, so that other answers come in between."""
-        pixels = torch.stack([self._pixels(stock.backbone, shot) for shot in shots])
+        files = (self._blobs.get(shot.blob_key) for shot in shots)
+        pixels = torch.stack([fitted(file, stock.backbone, self._limits) for file in files])
         return self._batcher.wait(self._batcher.submit(*stock.images, pixels), seconds=None)
-
-    def _pixels(self, backbone: Backbone, shot: Picture) -> Tensor:
-        picture = open_picture(
-            self._blobs.get(shot.blob_key), self._limits, shortest_side=2 * backbone.image_size
-        )
-        return Pixels(backbone.preprocess).fit(picture)
 
 
 def chosen_shots(pictures: Sequence[Picture], most: int = MOST_SHOTS) -> list[Picture]:

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 
 import torch
 
-from core.clip.backbone import Backbone
+from core.clip.backbone import Backbone, find_device
 from core.clip.errors import ClipCiteError
 from core.clip.images import PictureLimits
 from core.clip.weights import Weights
@@ -21,7 +21,7 @@ from core.serving.gate import Gate
 from core.serving.networks import Networks
 from core.serving.pictures import Pictures
 from core.serving.pins import Pins
-from core.serving.preview import JobPreview, Previews, Ready
+from core.serving.preview import JobPreview, Previews
 from core.serving.references import Subject
 from core.serving.texts import TextCache
 from core.serving.threads import single_threaded
@@ -51,7 +51,7 @@ class Serving:
         self.blobs = blobs
         self.networks = Networks(settings, database, blobs)
         self.texts = TextCache(settings.text_cache_bytes)
-        self.device = device_type(settings.device)
+        self.device = find_device(settings.device).type
         self.decoders = max(LEAST_DECODERS, torch.get_num_threads())
         self.batcher = Batcher(LARGEST[self.device])
         self.gate = Gate(settings.max_waiting_pictures, self.batcher.seconds_to_wait)
@@ -108,8 +108,8 @@ class Serving:
 
     def forget(self, model_id: str) -> None:
         """The model was deleted. Requests that hold it still finish."""
-        contents = [content.at(0)[: -len("0.00")] for content in self.networks.forget(model_id)]
-        self.texts.forget(lambda network: network.startswith(tuple(contents)))
+        gone = tuple(f"{content.key}@" for content in self.networks.forget(model_id))
+        self.texts.forget(lambda network: network.startswith(gone))
 
     @contextmanager
     def lend(self, row: Model) -> Iterator[tuple[Backbone, Weights]]:
@@ -173,13 +173,3 @@ class Serving:
             alpha = model.alpha if alpha is None else alpha
             with self.networks.adapted(model, alpha, wait_seconds=wait) as network:
                 yield Answering(network, None, model, model.id, model.backbone, alpha)
-
-
-def device_type(device: str) -> str:
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(device).type
-
-
-def _lacking(ready: Ready | None) -> int:
-    return 0 if ready is None else ready.pictures - len(ready.preview.labels)

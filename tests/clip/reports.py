@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.clip.answers import Answers, Candidates, HeldOut
+from core.clip.brier import brier_gain
 from core.clip.report import Report
 from core.clip.reporting import make_report
 from core.clip.retention import Kept
@@ -51,6 +52,7 @@ def report(held: HeldOut, **given: object) -> Report:
         "alpha_auto": None,
         "logit_scale": 40.0,
         "confidence": None,
+        "brier_gain": None if held.adapted is None else brier_gain(held, 40.0),
         "suspects": [],
         "kept": KEPT,
         "seconds": {"training": 1.0, "report": 1.0},
