@@ -21,6 +21,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.machine import processor
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "first-quarter-of-an-hour.md"
 START, END = "<!-- newcomer -->\n", "<!-- /newcomer -->"
@@ -93,13 +95,10 @@ def table(steps: Sequence[Step]) -> str:
 
 def machine() -> str:
     """In words, for under the table."""
-    model = ""
-    with contextlib.suppress(OSError):
-        found = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())
-        model = f", {found[1]}" if found else ""
     load = os.getloadavg()[0]
     return (
-        f"{os.cpu_count()} cores{model}, no GPU, Python {platform.python_version()}, load before {load:.1f}"
+        f"{os.cpu_count()} cores, {processor()}, no GPU, Python {platform.python_version()}, "
+        f"load before {load:.1f}"
     )
 
 

@@ -8,7 +8,7 @@ adapted before.
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +19,7 @@ import httpx
 from benchmarks.data.dataset import DataSet
 from benchmarks.data.few_shot import draw_shots
 from benchmarks.data.load import load
+from demo.calls import Calls
 from demo.service import running_service
 
 AGAIN_SECONDS = 0.02
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         running_service() as service,
         httpx.Client(base_url=service.url, timeout=300, trust_env=False) as client,
     ):
-        _until(lambda: client.get("/readyz").is_success)
+        Calls(service, client).wait_until_ready(seconds=90, backbone_seconds=180)
         for number, folder in enumerate(given.data):
             data = load(folder)
             if not number:
@@ -62,7 +63,8 @@ def first_answers(client: httpx.Client, data: DataSet, shots: int) -> tuple[int,
         assert answer["preview"], "The model was faster than its preview."
         moments.append(time.monotonic())
     _good(client.post(f"/jobs/{job['id']}/cancel"))
-    _until(lambda: client.get(f"/jobs/{job['id']}").json()["status"] == "cancelled")
+    ended = _good(client.get(f"/jobs/{job['id']}", params={"wait": 60}))
+    assert ended["status"] == "cancelled", ended["status"]
     _good(client.delete(f"/jobs/{job['id']}"))
     return len(examples), [after - before for before, after in pairwise(moments)]
 
@@ -85,17 +87,6 @@ def _good(answer: httpx.Response) -> dict[str, Any]:
         raise SystemExit(f"{answer.request.url}: {answer.status_code}, {answer.text}")
     good: dict[str, Any] = answer.json() if answer.content else {}
     return good
-
-
-def _until(true: Callable[[], bool]) -> None:
-    for _ in range(3000):
-        try:
-            if true():
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.1)
-    raise SystemExit("The service takes more than five minutes.")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,6 @@ import json
 import math
 import multiprocessing
 import os
-import platform
 import re
 import resource
 import statistics
@@ -53,6 +52,7 @@ from benchmarks import researcher
 from benchmarks.data.dataset import DataSet, Example
 from benchmarks.data.few_shot import draw_shots
 from benchmarks.data.load import load
+from benchmarks.machine import processor
 from benchmarks.tables import Table
 from benchmarks.trials import fewer_tests
 from core.clip.adapt import Shot, _read
@@ -826,10 +826,8 @@ def random_weights(architecture: str, folder: Path) -> str:
 
 
 def machine(given: argparse.Namespace) -> dict[str, Any]:
-    cpu = Path("/proc/cpuinfo")
-    found = re.search(r"^model name\s*:\s*(.+)$", cpu.read_text(), re.MULTILINE) if cpu.exists() else None
     return {
-        "cpu": found[1] if found else platform.processor() or platform.machine(),
+        "cpu": processor(),
         "threads": torch.get_num_threads(),
         "device": given.device if given.device != "cuda" else torch.cuda.get_device_name(),
         "torch": torch.__version__,
