@@ -34,7 +34,10 @@ def report(
     else:
         show_report(out(), found)
     if html is not None and page is not None:
-        html.write_text(page, encoding="utf-8")
+        try:
+            html.write_text(page, encoding="utf-8")
+        except OSError as error:
+            give_up(f"{html} can't be written: {error.strerror or error}.", Exit.USAGE)
         note().print(f"The page is {html.absolute().as_uri()}", markup=False, soft_wrap=True)
 
 

@@ -32,6 +32,8 @@ def test_report(call: Any, taught: Job, tmp_path: Path) -> None:
     by_model = call("report", taught.model_id, "--html", page)
     assert page.as_uri() in by_model.stderr
     assert page.read_text().startswith("<!doctype html>")
+    refused = call("report", taught.model_id, "--html", tmp_path / "no/report.html", status=2)
+    assert "can't be written" in refused.stderr
     assert by_model.stdout == call("report", taught.id).stdout
     for shown in ("named rightly", "trained names", "new names", "Class by class", "precision"):
         assert shown in by_model.stdout
