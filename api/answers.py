@@ -37,6 +37,11 @@ class PictureResult(BaseModel):
     file: str | None
     predictions: list[PredictionOut] | None = None
     names: list[str] | None = Field(None, description="With `coverage`: the set that holds the true name.")
+    likeness: float | None = Field(
+        None,
+        description="Where `confidence` is calibrated: how much it looks like the nearest of the trained "
+        "classes, its name and its pictures. Below `least_likeness` the picture is rejected.",
+    )
     rejected: bool | None = Field(None, description="With `reject`: it looks like none of the names.")
     error: PictureError | None = None
 
@@ -48,9 +53,7 @@ class ConfidenceOut(BaseModel):
     calibrated: bool = Field(description="Whether `probability` is how often such an answer is right.")
     temperature: float | None = None
     held_out: int | None = Field(None, description="Pictures that it was fitted on.")
-    least_similarity: float | None = Field(
-        None, description="Of the best name, less its offset; below it a picture is rejected."
-    )
+    least_likeness: float | None = Field(None, description="Below it a picture is rejected.")
 
 
 class Timing(BaseModel):
@@ -72,7 +75,7 @@ EXAMPLE: JsonDict = {
     "preview": False,
     "backbone": "starter",
     "alpha": 0.5,
-    "confidence": {"calibrated": False, "temperature": None, "held_out": None, "least_similarity": None},
+    "confidence": {"calibrated": False, "temperature": None, "held_out": None, "least_likeness": None},
     "class_names": [
         {"name": "red fox", "kind": "trained", "offset": 0.11},
         {"name": "hedgehog", "kind": "new", "offset": 0.07},
@@ -85,6 +88,7 @@ EXAMPLE: JsonDict = {
                 {"class_name": "hedgehog", "kind": "new", "probability": 0.07, "similarity": 0.245},
             ],
             "names": None,
+            "likeness": None,
             "rejected": None,
             "error": None,
         }
@@ -139,19 +143,20 @@ def fields_of(
     make them. `subject` is what the reference meant; `sets` and `rejects` say whether they were asked for."""
     model = subject if isinstance(subject, Model) else None
     results: list[dict[str, Any]] = []
-    all_names, all_rejected = iter(answer.sets), iter(answer.rejected)
+    judged = zip(answer.sets, answer.likeness, answer.rejected, strict=True)
     for file, result in zip(files, answer.results, strict=True):
         if isinstance(result, BadPicture):
             results.append(
                 {**NO_RESULT, "file": file, "error": {"code": result.code, "detail": result.detail}}
             )
         else:
-            names, rejected = next(all_names, None), next(all_rejected, None)
+            names, likeness, rejected = next(judged, (None, None, None))
             results.append(
                 {
                     "file": file,
                     "predictions": [vars(prediction) for prediction in result],
                     "names": names if sets else None,
+                    "likeness": likeness,
                     "rejected": rejected if rejects else None,
                     "error": None,
                 }
@@ -181,5 +186,5 @@ def _confidence(known: Confidence | None) -> ConfidenceOut:
         calibrated=True,
         temperature=known.temperature,
         held_out=known.pictures,
-        least_similarity=known.least_similarity,
+        least_likeness=known.least,
     )

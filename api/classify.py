@@ -98,8 +98,9 @@ class Options(BaseModel):
     )
     reject: bool = Field(
         False,
-        description="Adds to each picture whether it is `rejected`: less like the best name than 19 in 20 of "
-        "the pictures of trained classes were. For a model asked for exactly its trained names.",
+        description="Adds to each picture whether it is `rejected`: less like any of the trained classes, "
+        "their names and their pictures, than 19 in 20 of their own pictures are. For a model asked for "
+        "exactly its trained names.",
     )
 
 

@@ -3,9 +3,13 @@
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from core.clip.answers import Candidates
+from core.clip.backbone import Backbone
 from core.clip.balance import NEW, NEW_NAMES_BALANCE, name_offsets
 from core.clip.confidence import softmax
+from core.clip.likeness import likeness
 
 Floats = NDArray[np.float64]
 SHRINKAGE = 0.3
@@ -14,37 +18,45 @@ NEIGHBOURS = 3
 
 
 def rejections(
-    pictures: Floats, trained: Floats, others: Floats, shots: Floats, labels: NDArray[np.int64], scale: float
-) -> dict[str, Floats]:
-    """By rule.
+    pictures: Tensor, head: Tensor, shots: Tensor, labels: Tensor, known: Candidates, backbone: Backbone
+) -> tuple[dict[str, Floats], Floats]:
+    """By rule; and the cosine with the best of the new names, less its offset.
 
     Args:
         pictures: [N, D], normalised, as all that follow.
-        trained: [K, D], the trained names.
-        others: [O, D], of ImageNet's names some that have nothing to do with them.
+        head: [C + O, D], the names that are `known`, and some of ImageNet's that share no word with them.
         shots: [S, D], and their labels [S].
     """
-    k = len(trained)
-    alone = pictures @ trained.T - _offsets(shots, labels, trained, k)
-    names = np.concatenate([trained, others])
-    among = pictures @ names.T - _offsets(shots, labels, names, k)
+    k, c, scale = known.trained, len(known.names), backbone.logit_scale
+    trained, new, others = head[:k], head[k:c], head[c:]
+
+    def ranked(names: Tensor) -> Tensor:
+        """[N, names], the first of which are trained unless all are new."""
+        classes = [*range(k), *[NEW] * (len(names) - k)] if names is not new else [NEW] * len(names)
+        return pictures @ names.T - name_offsets(shots, labels, names, classes, NEW_NAMES_BALANCE)
+
+    cosines = ranked(trained)
+    alone, among = (x.double().numpy() for x in (cosines, ranked(torch.cat([trained, others]))))
     probabilities = softmax(scale * alone)
-    best = among[:, :k].max(axis=1)
-    means = np.stack([shots[labels == j].mean(axis=0) for j in range(k)])
-    directions = means / np.linalg.norm(means, axis=1, keepdims=True)
-    nearest = np.sort(pictures @ shots.T, axis=1)[:, -NEIGHBOURS:]
-    return {
+    means = torch.stack([shots[labels == j].mean(dim=0) for j in range(k)])
+    nearest = (pictures @ shots.T).sort(dim=1).values[:, -NEIGHBOURS:]
+    x, m, s = (t.double().numpy() for t in (pictures, means, shots))
+    to_classes = _distances(x, m, s - m[labels.numpy()]).min(axis=1)
+    everything = s.mean(axis=0, keepdims=True)
+    scores = {
         "cosine": alone.max(axis=1),
         "probability": probabilities.max(axis=1),
-        "entropy": (probabilities * np.log(probabilities + 1e-12)).sum(axis=1),
-        "lead over the next name": np.diff(np.sort(alone, axis=1)[:, -2:], axis=1)[:, 0],
         "energy": np.log(np.exp(scale * alone).sum(axis=1)),
-        "lead over the mean of 50 other names": best - among[:, k:].mean(axis=1),
+        "lead over the next name": np.diff(np.sort(alone, axis=1)[:, -2:], axis=1)[:, 0],
+        "lead over the mean of 50 other names": among[:, :k].max(axis=1) - among[:, k:].mean(axis=1),
         "probability among 50 other names": softmax(scale * among)[:, :k].sum(axis=1),
-        "nearest 3 shots": nearest.mean(axis=1),
-        "nearest class mean": (pictures @ directions.T).max(axis=1),
-        "Mahalanobis": -_distances(pictures, means, shots - means[labels]).min(axis=1),
+        "nearest 3 shots": nearest.mean(dim=1).double().numpy(),
+        "nearest class mean": (x @ (m / np.linalg.norm(m, axis=1, keepdims=True)).T).max(axis=1),
+        "Mahalanobis": -to_classes,
+        "relative Mahalanobis": _distances(x, everything, s - everything)[:, 0] - to_classes,
+        "likeness": likeness(pictures, cosines, shots, labels, range(k)).double().numpy(),
     }
+    return scores, ranked(new).amax(dim=1).double().numpy()
 
 
 def let_through(score: Floats, listed: NDArray[np.int64], unlisted: NDArray[np.int64], kept: float) -> float:
@@ -52,17 +64,8 @@ def let_through(score: Floats, listed: NDArray[np.int64], unlisted: NDArray[np.i
     return float((score[unlisted] >= np.quantile(score[listed], 1 - kept)).mean())
 
 
-def _offsets(shots: Floats, labels: NDArray[np.int64], head: Floats, trained: int) -> Floats:
-    classes = [*range(trained), *[NEW] * (len(head) - trained)]
-    features, names = (torch.from_numpy(np.ascontiguousarray(x)) for x in (shots, head))
-    offsets: Floats = name_offsets(
-        features, torch.from_numpy(labels), names, classes, NEW_NAMES_BALANCE
-    ).numpy()
-    return offsets
-
-
 def _distances(pictures: Floats, means: Floats, residuals: Floats) -> Floats:
-    """[N, K], squared, by the shrunk covariance of the shots around their class means."""
+    """[N, K], squared, by the shrunk covariance of the residuals."""
     covariance = residuals.T @ residuals / len(residuals)
     dimensions = len(covariance)
     even = np.trace(covariance) / dimensions * np.eye(dimensions)

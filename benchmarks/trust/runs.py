@@ -4,25 +4,21 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from benchmarks.data.dataset import Example
 from benchmarks.data.few_shot import draw_shots
 from benchmarks.harness import Trial
-from core.clip.adapt import Adapted, Shot, adapt
-from core.clip.answers import HeldOut, batches
-from core.clip.backbone import Backbone, tower_parameters, with_parameters
-from core.clip.config import AdaptConfig, resolve_config
-from core.clip.probe import other_names
-from core.clip.prompts import class_texts
-from core.clip.zero_shot import image_features, text_head
+from benchmarks.trust.asking import asked, best_names
+from core.clip.adapt import Shot, adapt
+from core.clip.answers import HeldOut
+from core.clip.backbone import Backbone
+from core.clip.config import resolve_config
 
 KINDS = ("real", "shuffled", "planted", "cost")
 PLANTED = 0.1
@@ -35,7 +31,7 @@ class Record:
     plain: dict[str, Any]
     """What the report says, and how long it took."""
     arrays: Mapping[str, NDArray[Any]]
-    """What siblings answered, and of a real run the features of the test set; see `run`."""
+    """What siblings answered, and of a real run what the model says of the test set; see `run`."""
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -53,13 +49,12 @@ class Record:
 
 
 def run(kind: str, trial: Trial, backbone: Backbone) -> Record:
-    """Arrays, for N pictures that siblings were asked about, and of a real run T test pictures, S shots, K
-    trained names, the C names of the data set, trained ones first, and O of ImageNet's after them:
+    """Arrays, for N pictures that siblings were asked about and K trained names:
 
-        held_truth [N]; held_alone_A, held_among_A [N, K], [N, K + 20] for each α that siblings were asked at;
-        held_preview [N, K]
-        truth [T]; pictures_A [T, D] and head_A [C + O, D] for α 0, 0.5 and the one that `auto` takes
-        shots [3, S, D], shot_labels [S]: what the model keeps
+        held_truth [N]; for each α that siblings were asked at, held_alone_A [N, K], held_likeness_A [N], and
+        held_named_A [N, 2], as held_named_preview: the best of the trained names, and with 20 others
+
+    and of a real run what `asking.asked` says of the test pictures.
     """
     names = [trial.data.class_names[label] for label in trial.trained]
     examples = draw_shots(trial.data.train, trial.trained, trial.shots, trial.seed)
@@ -104,7 +99,7 @@ def run(kind: str, trial: Trial, backbone: Backbone) -> Record:
     arrays = _of_siblings(adapted.held)
     if kind == "real":
         more = [name for name in trial.data.class_names if name not in names]
-        arrays.update(_of_tests(backbone, adapted, more, trial, config))
+        arrays.update(asked(backbone, adapted, more, trial, config))
     return Record(plain, arrays)
 
 
@@ -124,44 +119,13 @@ def relabelled(kind: str, trial: Trial, examples: Sequence[Example]) -> tuple[li
 
 
 def _of_siblings(held: HeldOut) -> dict[str, NDArray[Any]]:
-    arrays: dict[str, NDArray[Any]] = {"held_truth": held.truth, "held_preview": held.preview.alone}
-    for alpha, answers in held.curve.items():
-        arrays[f"held_alone_{alpha}"], arrays[f"held_among_{alpha}"] = answers.alone, answers.among
-    return arrays
-
-
-def _of_tests(
-    backbone: Backbone, adapted: Adapted, more: Sequence[str], trial: Trial, config: AdaptConfig
-) -> dict[str, NDArray[Any]]:
-    """The names of the other half, `more`, are new."""
-    shots = adapted.weights.shots
-    assert shots is not None
-    names = [*adapted.class_names, *more]
-    texts = [class_texts(name, config.templates) for name in (*names, *other_names(names))]
-    paths = tuple(example.path for example in trial.data.test)
     arrays: dict[str, NDArray[Any]] = {
-        "truth": np.array([names.index(trial.data.class_names[e.label]) for e in trial.data.test]),
-        "shots": shots.features.float().numpy(),
-        "shot_labels": shots.labels.numpy(),
+        "held_truth": held.truth.astype(np.uint8),
+        "held_named_preview": best_names(held.preview.alone, held.preview.among),
     }
-    auto = 0.5 if adapted.report is None else adapted.report.alpha_auto
-    for alpha in sorted({0.0, 0.5, 0.5 if auto is None else auto}):
-        model = backbone.model
-        if alpha:
-            theta = adapted.weights.theta(tower_parameters(backbone.model), alpha)
-            model = with_parameters(backbone, theta)
-        features = _features(model, backbone, paths) if alpha else _stock_features(backbone, paths)
-        arrays[f"pictures_{alpha}"] = features.numpy()
-        arrays[f"head_{alpha}"] = text_head(model, backbone.tokenize, texts).cpu().numpy()
+    for alpha, answers in held.curve.items():
+        arrays[f"held_alone_{alpha}"] = answers.alone.astype(np.float32)
+        arrays[f"held_named_{alpha}"] = best_names(answers.alone, answers.among)
+        if answers.likeness is not None:
+            arrays[f"held_likeness_{alpha}"] = answers.likeness.astype(np.float32)
     return arrays
-
-
-def _features(model: nn.Module, backbone: Backbone, paths: Sequence[Path]) -> Tensor:
-    """[T, D]."""
-    return torch.cat([image_features(model, pixels).cpu() for pixels in batches(backbone, paths)])
-
-
-@lru_cache(maxsize=8)
-def _stock_features(backbone: Backbone, paths: tuple[Path, ...]) -> Tensor:
-    """The same for all runs of a data set."""
-    return _features(backbone.model, backbone, paths)

@@ -210,6 +210,8 @@ class PictureResult:
     error: Notice | None = None
     names: list[str] | None = None
     """With `coverage`: the set that holds the true name."""
+    likeness: float | None = None
+    """Where the model knows its confidence: how much it looks like the nearest of the trained classes."""
     rejected: bool | None = None
     """With `reject`: it looks like none of the names."""
 

@@ -14,6 +14,7 @@ from core.clip.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.balance import NEW, NEW_NAMES_BALANCE, KeptShots, name_offsets
 from core.clip.errors import Cancelled
 from core.clip.images import PictureLimits, open_picture
+from core.clip.likeness import likeness
 from core.clip.preview import Preview
 from core.clip.progress import Reporter
 from core.clip.weights import Weights
@@ -37,9 +38,13 @@ class Answers:
     """[N, K], only the trained names are candidates."""
     among: Floats
     """[N, C], all names are, the trained ones first."""
+    likeness: Floats | None = None
+    """[N], with a trained class (`core.clip.likeness`); None where no shots are known."""
 
     def __getitem__(self, rows: Sequence[int] | NDArray[np.int64]) -> "Answers":
-        return Answers(self.alone[rows], self.among[rows])
+        return Answers(
+            self.alone[rows], self.among[rows], None if self.likeness is None else self.likeness[rows]
+        )
 
 
 @dataclass(frozen=True)
@@ -80,8 +85,11 @@ class HeldOut:
         """The answers of several siblings to pictures of their own."""
 
         def stacked(answers: Sequence[Answers]) -> Answers:
+            likenesses = [a.likeness for a in answers if a.likeness is not None]
             return Answers(
-                np.concatenate([a.alone for a in answers]), np.concatenate([a.among for a in answers])
+                np.concatenate([a.alone for a in answers]),
+                np.concatenate([a.among for a in answers]),
+                np.concatenate(likenesses) if len(likenesses) == len(answers) else None,
             )
 
         starts = np.cumsum([0, *(len(part.truth) for part in parts[:-1])])
@@ -220,12 +228,14 @@ def balanced(
 ) -> Answers:
     if alpha == 0 or shots is None:
         return plain(features, head, candidates)
-    ranked = []
-    for names in (candidates.trained, len(candidates.names)):
-        of_names, classes = head[:names], candidates.classes[:names]
-        offsets = name_offsets(shots.at(alpha), shots.labels, of_names, classes, NEW_NAMES_BALANCE)
-        ranked.append((features @ of_names.T - offsets).double().numpy())
-    return Answers(*ranked)
+    kept = shots.at(alpha)
+    alone, among = (
+        features @ head[:names].T
+        - name_offsets(kept, shots.labels, head[:names], candidates.classes[:names], NEW_NAMES_BALANCE)
+        for names in (candidates.trained, len(candidates.names))
+    )
+    alike = likeness(features, alone, kept, shots.labels, range(candidates.trained))
+    return Answers(*(x.double().numpy() for x in (alone, among, alike)))
 
 
 def _go_on(reporter: Reporter) -> None:

@@ -228,7 +228,8 @@ def _confidence(held: HeldOut, logit_scale: float, alpha: float) -> Confidence |
     if held.adapted is None:
         return None
     rows = np.flatnonzero(held.truth < held.candidates.trained)
-    return fit_confidence(held.adapted.alone[rows], held.truth[rows], logit_scale=logit_scale, alpha=alpha)
+    asked = held.adapted[rows]
+    return fit_confidence(asked.alone, held.truth[rows], asked.likeness, logit_scale=logit_scale, alpha=alpha)
 
 
 def _metrics(comparison: BaseToNew | None, source: str, images: int, trained: Trained) -> Mapping[str, Any]:

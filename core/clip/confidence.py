@@ -36,6 +36,14 @@ class Confidence:
     """1 − probability of the true class, ascending; of many pictures, evenly spaced ones."""
     least_similarity: float
     """Of the best trained name, after its offset: 95 % of the held-out pictures have more."""
+    least_likeness: float | None = None
+    """Likewise of `core.clip.likeness`. None for the stock network, which keeps no shots, and in models that
+    were made before there was such a thing: `least_similarity` is what they reject by."""
+
+    @property
+    def least(self) -> float:
+        """Of what this model rejects by."""
+        return self.least_similarity if self.least_likeness is None else self.least_likeness
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "nonconformity": list(self.nonconformity)}
@@ -57,13 +65,19 @@ class Confidence:
 
 
 def fit_confidence(
-    scores: Floats, truth: NDArray[np.int64], *, logit_scale: float, alpha: float
+    scores: Floats,
+    truth: NDArray[np.int64],
+    likeness: Floats | None = None,
+    *,
+    logit_scale: float,
+    alpha: float,
 ) -> Confidence | None:
     """None with fewer than `ENOUGH` pictures.
 
     Args:
         scores: [N, K], what the trained names are ranked by: cosines less their offsets.
         truth: [N].
+        likeness: [N], with the trained class that a picture is most like, where it is known.
     """
     if len(truth) < ENOUGH:
         return None
@@ -75,6 +89,7 @@ def fit_confidence(
         temperature=temperature,
         nonconformity=tuple(math.ceil(1e5 * score) / 1e5 for score in _thinned(np.sort(1 - right))),
         least_similarity=float(np.quantile(scores.max(axis=1), 1 - KEPT)),
+        least_likeness=None if likeness is None else float(np.quantile(likeness, 1 - KEPT)),
     )
 
 

@@ -56,6 +56,8 @@ class Answer:
     sets: list[list[str]]
     """With confidence, for each picture that can be read: the names among which the true one is as often as
     was asked for, best first."""
+    likeness: list[float]
+    """Likewise: how much it looks like the nearest of the names."""
     rejected: list[bool]
     """Likewise: whether it looks like none of the names."""
     timing_ms: dict[str, float]

@@ -73,7 +73,15 @@ class Answerer:
         scores = _scores(answering, features, head, names, question.new_names_balance)
         judged = None
         if known is not None:
-            judged = judge(known, scores, network.backbone.logit_scale, question.coverage or 0.0)
+            judged = judge(
+                known,
+                scores,
+                features,
+                network.shots,
+                names.classes,
+                logit_scale=network.backbone.logit_scale,
+                coverage=question.coverage or 0.0,
+            )
             scores = judged.scores
         encoded = time.perf_counter()
 
@@ -90,6 +98,7 @@ class Answerer:
             results=[next(ranked) if problem is None else problem for problem in results],
             confidence=known,
             sets=[] if judged is None else judged.names(names.names),
+            likeness=[] if judged is None else judged.likeness.tolist(),
             rejected=[] if judged is None else judged.rejected.tolist(),
             timing_ms={
                 "decode": round(1000 * (encoding - decoding), 2),

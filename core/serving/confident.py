@@ -11,6 +11,7 @@ from core.clip.balance import NEW_NAMES_BALANCE
 from core.clip.classifier import Scores
 from core.clip.confidence import Confidence
 from core.clip.errors import ClipCiteError
+from core.clip.likeness import likeness
 from core.clip.prompts import same_class
 from core.store.tables import Model
 
@@ -23,8 +24,13 @@ class Judged:
     scores: Scores
     in_set: Tensor
     """bool [N, C]: the names of a set that holds the true one as often as was asked for; never empty."""
-    rejected: Tensor
-    """bool [N]: it looks like none of the names."""
+    likeness: Tensor
+    """[N], what is compared with the model's `least`."""
+
+    @property
+    def rejected(self) -> Tensor:
+        """bool [N]: it looks like none of the names."""
+        return self.likeness < self.known.least
 
     def names(self, names: Sequence[str]) -> list[list[str]]:
         """The sets, best name first."""
@@ -61,16 +67,32 @@ def confidence_for(
     return known if plain and at_its_own and asked == trained else None
 
 
-def judge(known: Confidence, scores: Scores, logit_scale: float, coverage: float) -> Judged:
+def judge(
+    known: Confidence,
+    scores: Scores,
+    features: Tensor,
+    shots: tuple[Tensor, Tensor] | None,
+    classes: Sequence[int],
+    *,
+    logit_scale: float,
+    coverage: float,
+) -> Judged:
     """Args:
+    scores: of N pictures, with the trained names in any order.
+    features: [N, D], what they were made of.
+    shots: of the network that made them, features [S, D] and labels [S].
+    classes: for each name its trained class.
     coverage: from 0 to 1, of the sets.
     """
     ranked = scores.similarities - scores.offsets
     probabilities = (logit_scale / known.temperature * ranked).softmax(dim=-1)
     in_set = probabilities >= known.least_probability(coverage)
     in_set[torch.arange(len(in_set)), probabilities.argmax(dim=-1)] = True
-    rejected = ranked.amax(dim=-1) < known.least_similarity
-    return Judged(known, replace(scores, probabilities=probabilities), in_set, rejected)
+    if shots is None or known.least_likeness is None:
+        alike = ranked.amax(dim=-1)
+    else:
+        alike = likeness(features, ranked, *shots, classes)
+    return Judged(known, replace(scores, probabilities=probabilities), in_set, alike)
 
 
 class NotCalibrated(ClipCiteError):

@@ -38,7 +38,7 @@ def test_all_kinds_are_run_once_and_shown(
     assert real["confident"]["classes"] == 2
     assert set(real["mixed"]) >= {"0.0", "0.5", str(real["auto"])}
     assert all(0 <= share <= 1 for share in real["rejection"].values())
-    assert len(real["rejection"]) == 10
+    assert len(real["rejection"]) == 11
     planted = records["planted"].plain
     assert planted["planted"] == 3
     assert planted["found"] <= planted["suspects"]

@@ -15,10 +15,8 @@ export function isUnsure(predictions) {
 
 /** Whether it looks like none of the names: known only where the model was measured on enough pictures, and is
  *  asked for exactly its own names. */
-function fitsNone([best], { confidence, class_names: names }) {
-  const least = confidence?.least_similarity;
-  if (least === null || least === undefined) return false;
-  return best.similarity - names.find((of) => of.name === best.class_name).offset < least;
+function fitsNone({ likeness }, { confidence }) {
+  return typeof likeness === "number" && likeness < confidence.least_likeness;
 }
 
 export function answerCard(picture, remove) {
@@ -47,7 +45,7 @@ export function answerCard(picture, remove) {
       return;
     }
     const old = before?.predictions;
-    const none = fitsNone(now.predictions, answer);
+    const none = fitsNone(now, answer);
     replace(
       body,
       old && h("div", { class: "columns" }, column(old, { title: "Before", past: true }), column(now.predictions, { title: "Now", none, changed: old[0].class_name !== now.predictions[0].class_name })),

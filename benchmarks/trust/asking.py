@@ -1,0 +1,85 @@
+"""What a model, the stock network and the preview say of the large test set: answers and scores, which take
+a hundredth of the features that they are made of."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from benchmarks.harness import Trial
+from benchmarks.trust.rejection import rejections
+from core.clip.adapt import Adapted
+from core.clip.answers import Candidates, balanced, batches, plain, previewed
+from core.clip.backbone import Backbone, tower_parameters, with_parameters
+from core.clip.config import AdaptConfig
+from core.clip.preview import Preview
+from core.clip.probe import other_names
+from core.clip.prompts import class_texts
+from core.clip.zero_shot import image_features, text_head
+
+RULE = "rule "
+
+
+def asked(
+    backbone: Backbone, adapted: Adapted, more: Sequence[str], trial: Trial, config: AdaptConfig
+) -> dict[str, NDArray[Any]]:
+    """Of T test pictures, with K trained names and the new names `more` of the other half after them:
+
+    truth [T]
+    named_A, named_preview [T, 2]: the best of the trained names, and of all; A: 0, 0.5 and what `auto` takes
+    alone [T, K]: what the trained names are ranked by at the α at which the model is served
+    "rule NAME" [T]: by which a picture of none of the trained names might be told, at that α
+    new_cosine [T]: with the best new name, less its offset
+    """
+    shots = adapted.weights.shots
+    assert shots is not None
+    names = (*adapted.class_names, *more)
+    texts = tuple(tuple(class_texts(name, config.templates)) for name in (*names, *other_names(names)))
+    known = Candidates(names, len(adapted.class_names), texts[: len(names)])
+    paths = tuple(example.path for example in trial.data.test)
+    arrays: dict[str, NDArray[Any]] = {
+        "truth": np.array([names.index(trial.data.class_names[e.label]) for e in trial.data.test], np.uint8)
+    }
+    auto = 0.5 if adapted.report is None else adapted.report.alpha_auto
+    for alpha in sorted({0.0, 0.5, 0.5 if auto is None else auto, adapted.alpha}):
+        model = backbone.model
+        if alpha:
+            theta = adapted.weights.theta(tower_parameters(backbone.model), alpha)
+            model = with_parameters(backbone, theta)
+        pictures = _features(model, backbone, paths) if alpha else _stock_features(backbone, paths)
+        head = text_head(model, backbone.tokenize, texts).cpu()
+        of_names = head[: len(names)]
+        if alpha == 0:
+            answers = plain(pictures, of_names, known)
+            preview = previewed(Preview(shots.features[0], shots.labels), pictures, of_names, known)
+            arrays["named_preview"] = best_names(preview.alone, preview.among)
+        else:
+            answers = balanced(pictures, of_names, shots, alpha, known)
+        arrays[f"named_{alpha}"] = best_names(answers.alone, answers.among)
+        if alpha == adapted.alpha:
+            arrays["alone"] = answers.alone.astype(np.float32)
+            scores, new_cosine = rejections(pictures, head, shots.at(alpha), shots.labels, known, backbone)
+            arrays["new_cosine"] = new_cosine.astype(np.float32)
+            arrays.update({RULE + rule: score.astype(np.float32) for rule, score in scores.items()})
+    return arrays
+
+
+def best_names(alone: NDArray[np.float64], among: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """[T, 2], indices."""
+    return np.stack([alone.argmax(axis=1), among.argmax(axis=1)], axis=1).astype(np.uint8)
+
+
+def _features(model: nn.Module, backbone: Backbone, paths: Sequence[Path]) -> Tensor:
+    """[T, D]."""
+    return torch.cat([image_features(model, pixels).cpu() for pixels in batches(backbone, paths)])
+
+
+@lru_cache(maxsize=8)
+def _stock_features(backbone: Backbone, paths: tuple[Path, ...]) -> Tensor:
+    """The same for all runs of a data set."""
+    return _features(backbone.model, backbone, paths)
