@@ -2,11 +2,15 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
+import torch.nn.functional as F
 
 from core.clip.backbone import Backbone
+from core.clip.balance import KeptShots
 from core.clip.confidence import Confidence
 from tests.api.service import Body, Service, assert_problem
 from tests.inputs import crafted
@@ -64,7 +68,7 @@ def test_probabilities_are_calibrated(world: tuple[Service, str, str]) -> None:
         "calibrated": True,
         "temperature": 3.0,
         "held_out": 40,
-        "least_similarity": -1.0,
+        "least_likeness": -1.0,
     }
     assert plain["confidence"]["calibrated"] is False
     for one, before in zip(chances(calibrated), chances(plain), strict=True):
@@ -86,6 +90,36 @@ def test_sets_and_rejection(world: tuple[Service, str, str]) -> None:
     assert body["results"][1]["names"] is None
     most = answered(service, knows, coverage="0.99")
     assert all(set(r["names"]) == set(NAMES) for r in most["results"] if r["predictions"])
+
+
+def test_rejection_is_by_the_trained_pictures_too(
+    world: tuple[Service, str, str], backbone: Backbone
+) -> None:
+    service, _, _ = world
+    features = torch.randn(3, 6, 32, generator=torch.Generator().manual_seed(0))
+    shots = KeptShots(F.normalize(features, dim=-1), torch.tensor([0, 1, 2, 0, 1, 2]))
+
+    def asked(**known: Any) -> tuple[list[float], list[bool]]:
+        confidence = replace(KNOWN, **known).to_dict()
+        model = publish_model(
+            service.database,
+            service.blobs,
+            backbone,
+            classes=NAMES,
+            shots=shots,
+            metrics={"confidence": confidence},
+        )
+        body = answered(service, model, reject="true")
+        good = [r for r in body["results"] if r["predictions"]]
+        return [r["likeness"] for r in good], [r["rejected"] for r in good]
+
+    by_name, _ = asked()  # as older models do
+    likeness, none = asked(least_likeness=-3.0)
+    assert none == [False, False, False]
+    assert all(abs(a - b) > 1e-3 for a, b in zip(likeness, by_name, strict=True))
+    order = sorted(likeness)
+    _, rejected = asked(least_likeness=(order[0] + order[1]) / 2)
+    assert rejected == [value == order[0] for value in likeness]
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,24 @@ def test_most_held_out_pictures_are_let_through() -> None:
     assert (logits.max(axis=1) >= fitted.least_similarity).mean() == pytest.approx(KEPT, abs=0.01)
 
 
+def test_most_held_out_pictures_are_let_through_by_their_likeness() -> None:
+    logits, truth = drawn(400)
+    likeness = np.random.default_rng(1).normal(0.6, 0.1, 400)
+    fitted = fit_confidence(logits, truth, likeness, logit_scale=1.0, alpha=0.5)
+    assert fitted is not None
+    assert (likeness >= fitted.least).mean() == pytest.approx(KEPT, abs=0.01)
+
+
+def test_what_older_models_stored_is_understood() -> None:
+    logits, truth = drawn(60)
+    fitted = fit_confidence(logits, truth, logit_scale=1.0, alpha=0.5)
+    assert fitted is not None
+    stored = fitted.to_dict()
+    del stored["least_likeness"]
+    assert Confidence.of(stored) == fitted
+    assert Confidence.of(stored).least == fitted.least_similarity
+
+
 def test_it_survives_json_and_stays_small() -> None:
     logits, truth = drawn(3000)
     fitted = fit_confidence(logits, truth, logit_scale=1.0, alpha=0.5)

@@ -119,6 +119,7 @@ def test_the_answers_are_those_of_a_classifier(tiny: Backbone) -> None:
 def test_with_enough_pictures_there_is_confidence(tiny: Backbone) -> None:
     result = adapt(tiny, shots("red", "green", "blue", each=ENOUGH // 3), config(epochs=1, batch_size=16))
     fitted = result.metrics["confidence"]
+    assert fitted["least_similarity"] < fitted["least_likeness"] <= fitted["least_similarity"] + 1
     assert fitted["pictures"] == len(fitted["nonconformity"]) == ENOUGH
     assert fitted["alpha"] == 0.5
     assert result.report is not None

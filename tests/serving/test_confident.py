@@ -1,3 +1,4 @@
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -7,9 +8,10 @@ import torch
 from core.clip.balance import NEW_NAMES_BALANCE
 from core.clip.classifier import Scores
 from core.clip.confidence import Confidence
-from core.serving.confident import confidence_for, judge
+from core.serving.confident import Judged, confidence_for, judge
 from core.store.tables import Model
 
+SHOTS = torch.eye(4)[:2], torch.tensor([0, 1])
 KNOWN = Confidence(
     alpha=0.5,
     pictures=40,
@@ -17,6 +19,12 @@ KNOWN = Confidence(
     nonconformity=tuple((i + 0.5) / 40 for i in range(40)),
     least_similarity=0.2,
 )
+
+
+def judged(given: Scores, coverage: float = 0.9) -> Judged:
+    """By a model that knows no likeness, as older ones; so what the scores were made of doesn't matter."""
+    rows, names = given.similarities.shape
+    return judge(KNOWN, given, torch.zeros(rows, 4), SHOTS, range(names), logit_scale=40.0, coverage=coverage)
 
 
 def scores(*rows: list[float], offset: float = 0.0, scale: float = 40.0) -> Scores:
@@ -27,7 +35,7 @@ def scores(*rows: list[float], offset: float = 0.0, scale: float = 40.0) -> Scor
 
 def test_the_probabilities_are_those_at_the_temperature() -> None:
     given = scores([0.31, 0.30, 0.22], [0.1, 0.2, 0.3], offset=0.05)
-    found = judge(KNOWN, given, 40.0, coverage=0.9)
+    found = judged(given)
     torch.testing.assert_close(found.scores.probabilities, (20.0 * given.similarities).softmax(dim=-1))
     assert torch.equal(found.scores.similarities, given.similarities)
     # The same as the power of what it was before.
@@ -37,13 +45,28 @@ def test_the_probabilities_are_those_at_the_temperature() -> None:
 
 @pytest.mark.parametrize(("coverage", "names"), [(0.1, 1), (0.9, 2), (0.999, 3)])
 def test_more_coverage_takes_more_names(coverage: float, names: int) -> None:
-    found = judge(KNOWN, scores([0.31, 0.30, 0.16]), 40.0, coverage=coverage)
+    found = judged(scores([0.31, 0.30, 0.16]), coverage)
     assert found.in_set.tolist() == [[True] * names + [False] * (3 - names)]
 
 
 def test_what_looks_like_no_name_is_rejected() -> None:
-    assert judge(KNOWN, scores([0.25, 0.1], [0.1, 0.15]), 40.0, 0.9).rejected.tolist() == [False, True]
-    assert judge(KNOWN, scores([0.25, 0.1], offset=0.1), 40.0, 0.9).rejected.tolist() == [True]
+    """By the cosine, in a model from before there was a likeness."""
+    assert judged(scores([0.25, 0.1], [0.1, 0.15])).rejected.tolist() == [False, True]
+    assert judged(scores([0.25, 0.1], offset=0.1)).rejected.tolist() == [True]
+
+
+def test_what_looks_like_none_of_the_pictures_is_rejected() -> None:
+    known = replace(KNOWN, least_likeness=0.95)
+    given = scores([0.25, 0.1], [0.25, 0.1], [0.1, 0.25])
+    features = torch.tensor([[0.8, 0.0, 0.6, 0.0], [0.0, 0.8, 0.6, 0.0], [0.0, 0.8, 0.6, 0.0]])
+
+    def rejected(classes: list[int]) -> list[bool]:
+        found = judge(known, given, features, SHOTS, classes, logit_scale=40.0, coverage=0.9)
+        return found.rejected.tolist()
+
+    # Like a name and its pictures; like a name and another's pictures; like the second and its pictures.
+    assert rejected([0, 1]) == [False, True, False]
+    assert rejected([1, 0]) == [True, False, True]
 
 
 ROW = SimpleNamespace(metrics={"confidence": KNOWN.to_dict()}, alpha=0.5, classes=["Fox", "badger"])

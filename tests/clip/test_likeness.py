@@ -1,0 +1,50 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from core.clip.likeness import likeness
+
+D = 8
+
+
+def drawn(n: int, seed: int) -> Tensor:
+    return F.normalize(torch.randn(n, D, generator=torch.Generator().manual_seed(seed)), dim=-1)
+
+
+SHOTS, LABELS = drawn(9, 1), torch.tensor([0, 0, 0, 1, 1, 2, 2, 2, 2])
+PICTURES, HEAD = drawn(5, 2), drawn(3, 3)
+RANKED = PICTURES @ HEAD.T - torch.tensor([0.1, 0.0, 0.2])
+
+
+def test_as_it_is_written() -> None:
+    found = likeness(PICTURES, RANKED, SHOTS, LABELS, [0, 1, 2])
+    for n, x in enumerate(PICTURES):
+        of_names = []
+        for c in range(3):
+            mean = torch.stack([s for s, label in zip(SHOTS, LABELS, strict=True) if label == c]).mean(dim=0)
+            of_names.append(float(RANKED[n, c] + x @ (mean / mean.norm())))
+        assert float(found[n]) == pytest.approx(max(of_names), abs=1e-6)
+
+
+def test_the_order_of_the_names_does_not_matter() -> None:
+    found = likeness(PICTURES, RANKED, SHOTS, LABELS, [0, 1, 2])
+    other = likeness(PICTURES, RANKED[:, [2, 0, 1]], SHOTS, LABELS, [2, 0, 1])
+    torch.testing.assert_close(other, found)
+
+
+def test_it_tells_what_the_name_does_not() -> None:
+    """Two pictures as near to every name; one of them lies where the trained pictures are."""
+    pictures = F.normalize(torch.stack([SHOTS[5:].mean(dim=0), -SHOTS[5:].mean(dim=0)]), dim=-1)
+    as_near = torch.full((2, 3), 0.2)
+    among, apart = likeness(pictures, as_near, SHOTS, LABELS, [0, 1, 2]).tolist()
+    assert among == pytest.approx(1.2)
+    assert apart < 1.0
+
+
+def test_a_class_without_a_kept_shot_is_not_rejected_for_it() -> None:
+    kept = LABELS != 1
+    ranked = torch.tensor([[0.0, 0.3, 0.0]]).expand(5, 3)  # all look like that class by its name
+    found = likeness(PICTURES, ranked, SHOTS[kept], LABELS[kept], [0, 1, 2])
+    means = F.normalize(torch.stack([SHOTS[c == LABELS].mean(dim=0) for c in (0, 2)]), dim=-1)
+    torch.testing.assert_close(found, 0.3 + (PICTURES @ means.T).amax(dim=1))
