@@ -1,4 +1,7 @@
-"""What routes ask for, so that their signatures read as sentences."""
+"""What routes ask for, so that their signatures read as sentences.
+
+They are coroutines: FastAPI runs a plain function in a thread of its pool, which takes longer than these.
+"""
 
 from typing import Annotated
 
@@ -12,32 +15,32 @@ from core.store.blobs import Blobs
 from core.store.session import Database
 
 
-def _settings(request: Request) -> Settings:
+async def _settings(request: Request) -> Settings:
     settings: Settings = request.app.state.settings
     return settings
 
 
-def _database(request: Request) -> Database:
+async def _database(request: Request) -> Database:
     database: Database = request.app.state.database
     return database
 
 
-def _blobs(request: Request) -> Blobs:
+async def _blobs(request: Request) -> Blobs:
     blobs: Blobs = request.app.state.blobs
     return blobs
 
 
-def _serving(request: Request) -> Serving:
+async def _serving(request: Request) -> Serving:
     serving: Serving = request.app.state.serving
     return serving
 
 
-def _feed(request: Request) -> Feed:
+async def _feed(request: Request) -> Feed:
     feed: Feed = request.app.state.feed
     return feed
 
 
-def _owner(request: Request) -> str:
+async def _owner(request: Request) -> str:
     caller: Caller = request.state.caller
     return caller.owner
 

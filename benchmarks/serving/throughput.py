@@ -22,6 +22,7 @@ from benchmarks.tables import Table
 from core.clip.backbone import Backbone
 from core.clip.images import open_picture
 from core.clip.inference import plan_inference
+from core.clip.pixels import Pixels
 from core.clip.zero_shot import PICTURES_AT_ONCE, PICTURES_AT_ONCE_ON_CPU
 
 CLIENTS = (1, 8, 32)
@@ -78,7 +79,9 @@ def measure(
 ) -> Rounds:
     """Bare, service, bare, service…; a first short round warms up."""
     at_once = PICTURES_AT_ONCE_ON_CPU if backbone.device.type == "cpu" else PICTURES_AT_ONCE
-    network = plan_inference(backbone.model, backbone.image_size).of(backbone.model)
+    network = plan_inference(backbone.model, backbone.image_size, Pixels(backbone.preprocess)).of(
+        backbone.model
+    )
     forms: dict[str, tuple[Form, int]] = {
         EAGER: (backbone.model.encode_image, EAGER_BATCH),  # type: ignore[dict-item]
         PRODUCT: (

@@ -1,7 +1,8 @@
 """A convolution with what follows it: BatchNorm, activation and padding, for inference only."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import cast
 
 import torch
@@ -55,12 +56,29 @@ class FusedConvolution(nn.Module):
         weight, bias = cast(Tensor, self.weight), cast(Tensor, self.bias)
         if self.laid_out:
             does = ("none", []) if self.does is None else ACTIVATIONS[self.does]
-            x = torch.ops.mkldnn._convolution_pointwise(x, weight, bias, *self.geometry, *does, "")
+            traced = torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
+            convolve = _recordable() if traced else torch.ops.mkldnn._convolution_pointwise
+            x = convolve(x, weight, bias, *self.geometry, *does, "")
         else:
             x = F.conv2d(x, weight, bias, stride, padding, dilation, groups)
             if self.does is not None:
                 x = self.does()(x)
         return cast(Tensor, self.activation(x))
+
+
+@cache
+def _recordable() -> Callable[..., Tensor]:
+    """oneDNN's convolution for PyTorch's tracer, which can't tell that its numbers may be missing."""
+    code = """
+def convolve(x: Tensor, weight: Tensor, bias: Tensor, padding: List[int], stride: List[int],
+             dilation: List[int], groups: int, does: str, numbers: List[float], algorithm: str):
+    scalars: List[Optional[Union[int, float, complex]]] = []
+    for number in numbers:
+        scalars.append(number)
+    return torch.ops.mkldnn._convolution_pointwise(
+        x, weight, bias, padding, stride, dilation, groups, does, scalars, algorithm)
+"""
+    return cast(Callable[..., Tensor], torch.jit.CompilationUnit(code).convolve)
 
 
 def _lays_out(weight: Tensor) -> bool:

@@ -8,20 +8,25 @@ tokens a sentence, of which a class name uses ten: what lies behind the last one
 stays in fp32.
 
 The plan is found and checked once for a backbone; making the form of another θ is a matter of
-milliseconds, as a cold model needs it.
+milliseconds, as a cold model needs it. The image tower is then one call (`core.clip.program`).
 """
 
 import copy
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, cast
 
+import numpy as np
 import torch
-import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 
 from core.clip.fused import ACTIVATIONS, FusedConvolution, Planned
+from core.clip.pixels import Pixels
+from core.clip.program import Program, record
+from core.clip.zero_shot import encode_images
 
 DIFFERENCE = 1e-5
 """Largest that a normalised feature may differ by from the plain network's, rounding in another order."""
@@ -31,25 +36,33 @@ logger = logging.getLogger(__name__)
 class InferenceNetwork(nn.Module):
     """What `InferencePlan.of` makes: the two encoders of a network, not to be trained or saved."""
 
-    def __init__(self, network: nn.Module, image_size: int, *, trims_texts: bool) -> None:
+    def __init__(self, network: nn.Module, plan: "InferencePlan") -> None:
         super().__init__()
         self.network = network
-        self._image_size = image_size
-        self._trims_texts = trims_texts
+        self._plan = plan
+        self._images = None if plan.program is None else plan.program.of(network)
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         """[B, 3, S, S] to [B, D]. Raises ValueError if S is another size than the plan is for: the
         padding would be wrong."""
-        if pixels.shape[-2:] != (self._image_size, self._image_size):
+        size = self._plan.image_size
+        if pixels.shape[-2:] != (size, size):
             raise ValueError(
-                f"The network takes pictures of {self._image_size} x {self._image_size} pixels, not of "
+                f"The network takes pictures of {size} x {size} pixels, not of "
                 f"{pixels.shape[-1]} x {pixels.shape[-2]}."
             )
         return cast(Tensor, cast(Any, self.network).encode_image(pixels))
 
+    def encode_fitted(self, fitted: Tensor) -> Tensor:
+        """Pictures as `Pixels.fit` makes them, [B, ...], to normalised fp32 features [B, D]: in one call, if
+        that is possible."""
+        if self._images is None:
+            return _encode_fitted(self._plan.pixels, self, fitted)
+        return self._images(fitted)
+
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Token ids [N, L] to [N, D]."""
-        if self._trims_texts:
+        if self._plan.trims_texts:
             return _encode_trimmed(self.network, tokens)
         return cast(Tensor, cast(Any, self.network).encode_text(tokens))
 
@@ -59,8 +72,10 @@ class InferencePlan:
     """How networks of one architecture and image size are changed."""
 
     image_size: int
+    pixels: Pixels
     convolutions: Mapping[str, Planned] = field(default_factory=dict)
     trims_texts: bool = False
+    program: Program | None = None
 
     @torch.no_grad()
     def of(self, network: nn.Module) -> InferenceNetwork:
@@ -75,34 +90,46 @@ class InferencePlan:
             if planned.activation is not None:
                 replaced[network.get_submodule(planned.activation)] = nn.Identity()
         changed = _with_replaced(network, replaced)
-        return InferenceNetwork(changed, self.image_size, trims_texts=self.trims_texts).eval()
+        return InferenceNetwork(changed, self).eval()
 
 
-def plan_inference(network: nn.Module, image_size: int) -> InferencePlan:
+@torch.no_grad()
+def plan_inference(network: nn.Module, image_size: int, pixels: Pixels) -> InferencePlan:
     """Find the plan for all networks of this one's architecture, and try it on this one. What would change
     its answers is left out, with a warning in the log.
 
     Args:
         network: open_clip's, in eval mode, on the device where it will be used.
+        pixels: of its backbone.
     """
-    trims_texts = _is_causal_clip(network)
-    plain = InferencePlan(image_size, trims_texts=trims_texts)
-    if not any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
-        return plain
-    device = next(network.parameters()).device
-    generator = torch.Generator().manual_seed(0)
-    pictures = torch.randn(2, 3, image_size, image_size, generator=generator).to(device)
-    pictures = pictures.contiguous(memory_format=torch.channels_last)
-    plan = InferencePlan(image_size, _traced(network, pictures), trims_texts)
+    plan = InferencePlan(image_size, pixels, trims_texts=_is_causal_clip(network))
+    noise = np.random.default_rng(0).integers(256, size=(2, image_size, image_size, 3), dtype=np.uint8)
+    pictures = torch.stack([pixels.fit(Image.fromarray(picture)) for picture in noise])
+    pictures = pictures.to(next(network.parameters()).device)
+    if any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
+        plan = _fused(plan, network, pictures)
+    step = partial(_encode_fitted, pixels)
+    return replace(plan, program=record(step, plan.of(network).network, pictures))
+
+
+def _fused(plan: InferencePlan, network: nn.Module, pictures: Tensor) -> InferencePlan:
+    """With its convolutions, if they give the same answers."""
+    finished = plan.pixels.finish(pictures)
+    fused = replace(plan, convolutions=_traced(network, finished))
     try:
-        difference = float((_answer(plan.of(network), pictures) - _answer(network, pictures)).abs().max())
+        answers = encode_images(fused.of(network), finished)
+        difference = float((answers - encode_images(network, finished)).abs().max())
     except (RuntimeError, TypeError) as error:  # of a kernel that this build of torch doesn't have
         logger.warning("The network is served as it is, not in its faster form: %s", error)
-        return plain
+        return plan
     if not difference <= DIFFERENCE:
         logger.warning("The network is served as it is: its faster form differs by %.1e.", difference)
-        return plain
-    return plan
+        return plan
+    return fused
+
+
+def _encode_fitted(pixels: Pixels, network: nn.Module, fitted: Tensor) -> Tensor:
+    return encode_images(network, pixels.finish(fitted))
 
 
 def _with_replaced(module: nn.Module, replaced: Mapping[nn.Module, nn.Module]) -> nn.Module:
@@ -148,7 +175,7 @@ def _traced(network: nn.Module, pictures: Tensor) -> dict[str, Planned]:
         for hook in (m.register_forward_pre_hook(enters), m.register_forward_hook(leaves))
     ]
     try:
-        _answer(network, pictures)
+        encode_images(network, pictures)
     finally:
         for hook in hooks:
             hook.remove()
@@ -169,11 +196,6 @@ def _traced(network: nn.Module, pictures: Tensor) -> dict[str, Planned]:
             does=does,
         )
     return planned
-
-
-@torch.no_grad()
-def _answer(network: nn.Module, pictures: Tensor) -> Tensor:
-    return F.normalize(cast(Any, network).encode_image(pictures), dim=-1)
 
 
 def _is_causal_clip(network: nn.Module) -> bool:

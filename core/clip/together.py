@@ -2,13 +2,12 @@
 
 The C library keeps what is freed, in pieces that the next network does not fit into: after some changes of
 models a process held a fifth more than they took. Here each set has memory of its own from the system, which
-goes back when the last of its tensors goes. In large pages, where the system has them, it is also there in
-half the time.
+goes back when the last of its tensors goes. Large pages are not asked for: a network was then there sooner at
+times, and at times, while the system looked for them, much later.
 """
 
 import mmap
 from collections.abc import Mapping
-from contextlib import suppress
 from itertools import accumulate
 
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor
 
 ALIGNED = 64  # bytes: a cache line, and the widest registers
 LARGE = 2**21
-"""Bytes of a large page. Less than one is not worth a set of its own."""
+"""Bytes. Less is not worth a set of its own."""
 
 
 def empty_together(like: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -57,8 +56,4 @@ def _shared(like: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _from_the_system(size: int) -> mmap.mmap:
     if not hasattr(mmap, "MAP_PRIVATE"):  # Windows
         return mmap.mmap(-1, size)
-    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        with suppress(OSError):  # a kernel without them
-            memory.madvise(mmap.MADV_HUGEPAGE)
-    return memory
+    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from core.clip.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.balance import name_offsets
-from core.clip.inference import InferencePlan, plan_inference
+from core.clip.inference import InferenceNetwork, InferencePlan, plan_inference
 from core.clip.pixels import Pixels
 from core.clip.weights import Weights
-from core.clip.zero_shot import encode_images, encode_tokens
+from core.clip.zero_shot import encode_tokens
 from core.serving.batches import Encode, Lane
 
 
@@ -24,7 +24,7 @@ class Network:
     key: str
     """Of the content and α: networks with the same key give the same features."""
     backbone: Backbone
-    model: nn.Module
+    model: InferenceNetwork
     shots: tuple[Tensor, Tensor] | None
     """Features [N, D] and labels [N] of what a model keeps of its pictures."""
     bytes: int
@@ -49,9 +49,8 @@ class Network:
 
     @torch.inference_mode()
     def encode_images(self, pixels: Tensor) -> Tensor:
-        """Pictures as `core.clip.pixels` fits them, or fp32 [N, 3, S, S], to [N, D]."""
-        finished = Pixels(self.backbone.preprocess).finish(pixels.to(self.backbone.device))
-        return encode_images(self.model, finished).cpu()
+        """Pictures as `core.clip.pixels` fits them, [N, ...], to [N, D]."""
+        return self.model.encode_fitted(pixels.to(self.backbone.device)).cpu()
 
     @torch.inference_mode()
     def encode_tokens(self, tokens: Tensor) -> Tensor:
@@ -67,7 +66,7 @@ class Network:
 
 def stock_network(key: str, backbone: Backbone) -> Network:
     """The backbone as it is."""
-    plan = plan_inference(backbone.model, backbone.image_size)
+    plan = plan_inference(backbone.model, backbone.image_size, Pixels(backbone.preprocess))
     model = plan.of(backbone.model)
     return Network(key, backbone, model, None, own_bytes(model, backbone), plan)
 

@@ -1,19 +1,24 @@
 """The form that serves against the plain network: the same answers, or the plain network itself."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torchvision.transforms import Compose, Normalize, ToTensor
 
 from core.clip.backbone import Backbone, load_backbone, tower_parameters, with_parameters
 from core.clip.inference import InferencePlan, plan_inference
+from core.clip.pixels import Pixels
 from core.clip.zero_shot import encode_images, encode_tokens
 from tests.clip.test_folding import Shared, Tower, pixels
 from tests.clip.tiny import make_tiny_backbone
 
+PIXELS = Pixels(Compose([ToTensor(), Normalize((0.5, 0.4, 0.3), (0.2, 0.3, 0.25))]))
 NETWORKS = ["tf_efficientnet_lite0", "mobilenetv2_035", "resnet18"]
 
 
@@ -38,7 +43,7 @@ def differences(plan: InferencePlan, network: nn.Module, size: int) -> list[floa
 def test_a_convolutional_tower_gives_the_same_features(name: str, size: int) -> None:
     torch.manual_seed(0)
     network = Tower(name)
-    plan = plan_inference(network, size)
+    plan = plan_inference(network, size, PIXELS)
     assert plan.convolutions
     assert max(differences(plan, network, size)) < 1e-5
     assert not any(isinstance(module, nn.BatchNorm2d) for module in plan.of(network).modules())
@@ -47,7 +52,7 @@ def test_a_convolutional_tower_gives_the_same_features(name: str, size: int) -> 
 def test_the_plan_is_for_other_weights_too_and_leaves_the_network_as_it_is() -> None:
     torch.manual_seed(0)
     network = Tower("mobilenetv2_035")
-    plan = plan_inference(network, 64)
+    plan = plan_inference(network, 64, PIXELS)
     other = copy.deepcopy(network)
     for parameter in other.parameters():
         parameter.data += 0.05 * parameter.data.abs().mean() * torch.randn_like(parameter)
@@ -60,21 +65,21 @@ def test_the_plan_is_for_other_weights_too_and_leaves_the_network_as_it_is() -> 
 def test_a_network_that_would_answer_otherwise_is_served_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
     torch.manual_seed(0)
     network = Shared("resnet18")
-    plan = plan_inference(network, 64)
+    plan = plan_inference(network, 64, PIXELS)
     assert not plan.convolutions
     assert "as it is" in caplog.text
     assert differences(plan, network, 64) == [0, 0]
 
 
 def test_without_batch_norm_there_is_nothing_to_change(tiny: Backbone) -> None:
-    plan = plan_inference(tiny.model, tiny.image_size)
+    plan = plan_inference(tiny.model, tiny.image_size, PIXELS)
     assert not plan.convolutions
     assert cast(Any, plan.of(tiny.model)).network is tiny.model
 
 
 def test_a_picture_of_another_size_is_refused() -> None:
     network = Tower("mobilenetv2_035")
-    form = plan_inference(network, 64).of(network)
+    form = plan_inference(network, 64, PIXELS).of(network)
     with pytest.raises(ValueError, match="64 x 64 pixels, not of 67 x 67"):
         form.encode_image(pixels(1, 67))
 
@@ -83,7 +88,7 @@ def test_texts_are_as_long_as_the_longest_needs(tiny: Backbone) -> None:
     seen: list[int] = []
     theta = {name: t + 0.01 * torch.randn_like(t) for name, t in tower_parameters(tiny.model).items()}
     network = with_parameters(tiny, theta)
-    form = plan_inference(tiny.model, tiny.image_size).of(network)
+    form = plan_inference(tiny.model, tiny.image_size, PIXELS).of(network)
     cast(Any, network).ln_final.register_forward_hook(lambda _m, _i, output: seen.append(output.shape[1]))
     sentences = ["a photo of a red fox.", "x", "a photo of a dog, a very large one, seen from far above."]
     tokens: Tensor = tiny.tokenize(sentences)
@@ -93,3 +98,63 @@ def test_texts_are_as_long_as_the_longest_needs(tiny: Backbone) -> None:
         longest = tiny.tokenize(["fox " * 100])
         assert torch.allclose(encode_tokens(form, longest), encode_tokens(network, longest), atol=1e-6)
     assert seen == [18, 77, 77, 77]
+
+
+class Steps(TorchFunctionMode):
+    """Counts what Python is needed for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", [*NETWORKS, "vit_tiny_patch16_224"])
+def test_the_tower_as_one_call_gives_the_same_features(name: str) -> None:
+    torch.manual_seed(0)
+    size = 224 if name.startswith("vit") else 64
+    networks = [Tower(name), Tower(name)]
+    for parameter in networks[1].parameters():
+        parameter.data *= 1 + 0.01 * torch.randn_like(parameter)
+    plan = plan_inference(networks[0], size, PIXELS)
+    assert plan.program is not None
+    stepwise = replace(plan, program=None)
+    for network in networks:  # the recorded one and another
+        one_call, step_by_step = plan.of(network), stepwise.of(network)
+        for count in (1, 2, 5):
+            fitted = torch.randint(256, (count, size, size, 3), dtype=torch.uint8)
+            with torch.inference_mode():
+                assert torch.equal(one_call.encode_fitted(fitted), step_by_step.encode_fitted(fitted))
+
+
+def test_python_is_needed_for_one_step_only() -> None:
+    network = Tower("mobilenetv2_035")
+    plan = plan_inference(network, 64, PIXELS)
+    fitted = torch.randint(256, (2, 64, 64, 3), dtype=torch.uint8)
+    counts = []
+    for form in (plan.of(network), replace(plan, program=None).of(network)):
+        with torch.inference_mode(), Steps() as steps:
+            form.encode_fitted(fitted)
+        counts.append(steps.count)
+    assert counts[0] <= 1
+    assert counts[1] > 50
+
+
+def test_what_can_not_be_recorded_is_computed_step_by_step(caplog: pytest.LogCaptureFixture) -> None:
+    class OfTheBatch(Tower):
+        """What it computes hangs on how many pictures there are, which a recording doesn't know."""
+
+        def encode_image(self, pixels: Tensor) -> Tensor:
+            return super().encode_image(pixels) + len(pixels) * torch.arange(16)
+
+    network = OfTheBatch("resnet18")
+    plan = plan_inference(network, 64, PIXELS)
+    fitted = torch.randint(256, (3, 64, 64, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        expected = encode_images(network, PIXELS.finish(fitted))
+        assert torch.allclose(plan.of(network).encode_fitted(fitted), expected, atol=1e-5)
+    assert plan.program is None
+    assert "one call" in caplog.text
