@@ -13,6 +13,7 @@ from core.clip.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.config import StoredWeights
 from core.clip.ensemble import interpolate
 from core.clip.images import open_picture
+from core.clip.pixels import Pixels
 from core.clip.zero_shot import encode_images, encode_tokens
 from core.serving.answer import ClassName, Question
 from core.serving.counts import CacheCounts
@@ -49,14 +50,18 @@ def delete(world: World, model: str) -> None:
 def test_every_alpha_is_the_interpolation(world: World) -> None:
     backbone, theta_1 = world.backbone, moved(world.backbone)
     row = world.row(world.publish(theta_1=theta_1))
-    pixels = torch.stack([backbone.preprocess(open_picture(data)) for data in PICTURES])
+    pixels = Pixels(backbone.preprocess)
+    pictures = torch.stack([pixels.fit(open_picture(data)) for data in PICTURES])
     tokens = backbone.tokenize(NAMES)
     theta_0 = tower_parameters(backbone.model)
     for alpha in (0.01, 0.29, 0.5, 0.99, 1.0):
         plain = with_parameters(backbone, interpolate(theta_0, theta_1, alpha))
         with world.serving.networks.adapted(row, alpha, wait_seconds=10) as network:
             torch.testing.assert_close(
-                network.encode_images(pixels), encode_images(plain, pixels), atol=1e-5, rtol=0
+                network.encode_images(pictures),
+                encode_images(plain, pixels.finish(pictures)),
+                atol=1e-5,
+                rtol=0,
             )
             torch.testing.assert_close(
                 network.encode_tokens(tokens), encode_tokens(plain, tokens), atol=1e-5, rtol=0
@@ -135,11 +140,12 @@ def test_the_files_of_one_do_not_fail_the_other(world: World, monkeypatch: pytes
 def test_deleted_while_it_is_used(world: World) -> None:
     model = world.publish()
     row = world.row(model)
-    pixels = torch.stack([world.backbone.preprocess(open_picture(data)) for data in PICTURES])
+    fit = Pixels(world.backbone.preprocess).fit
+    pictures = torch.stack([fit(open_picture(data)) for data in PICTURES])
     with world.serving.networks.adapted(row, 0.5, wait_seconds=10) as network:
-        before = network.encode_images(pixels)
+        before = network.encode_images(pictures)
         delete(world, model)
-        assert torch.equal(network.encode_images(pixels), before)
+        assert torch.equal(network.encode_images(pictures), before)
         assert counts(world).bytes > 0
     assert world.serving.networks.warm.bytes == 0
     with pytest.raises(ModelNotFound):
