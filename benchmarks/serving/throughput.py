@@ -4,8 +4,10 @@ import itertools
 import json
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -20,14 +22,17 @@ from benchmarks.serving.clients import Load, load, raw_request
 from benchmarks.serving.forms import EAGER, PRODUCT, Form, pixels_of, seconds_a_picture
 from benchmarks.tables import Table
 from core.clip.backbone import Backbone
-from core.clip.images import open_picture
-from core.clip.inference import plan_inference
+from core.clip.images import PictureLimits
+from core.clip.inference import InferenceNetwork, plan_inference
 from core.clip.pixels import Pixels
 from core.clip.zero_shot import PICTURES_AT_ONCE, PICTURES_AT_ONCE_ON_CPU
+from core.serving.pictures import fitted
+from core.serving.threads import single_threaded
 
 CLIENTS = (1, 8, 32)
 NAMES = (10, 1000)
 EAGER_BATCH = 32
+FROM_FILES = "the product's form and decoding, nothing else"
 PICTURES = 64
 SINGLES = 16
 """Pictures of which one at a time is decoded and goes through the bare network, each round."""
@@ -89,15 +94,21 @@ def measure(
             at_once,
         ),
     }
+    decoders = single_threaded(torch.get_num_threads(), "decoder")
     pixels = pixels_of(backbone, files).to(backbone.device)
     contents = [file.read_bytes() for file in files]
     found = Rounds()
     process = psutil.Process(api.pid)
     for number in range(rounds + 1):
         counted = found if number else Rounds()
+        counted_seconds = seconds if number else 0
         for name, (form, batch) in forms.items():
-            counted.bare[name].append(_bare(form, pixels, batch, seconds if number else 0))
-        _singles(forms[PRODUCT][0], backbone, contents[:SINGLES], counted)
+            once = partial(seconds_a_picture, form, pixels, batch)
+            counted.bare[name].append(_repeated(once, counted_seconds))
+        counted.bare[FROM_FILES].append(
+            _repeated(lambda: _from_files(network, backbone, contents, at_once, decoders), counted_seconds)
+        )
+        _singles(network, backbone, contents[:SINGLES], counted)
         for count, of in itertools.product(clients, names):
             before, cpu = _batches(api), _cpu(process)
             asked = load(
@@ -115,23 +126,42 @@ def measure(
     return found
 
 
-def _bare(form: Form, pixels: torch.Tensor, batch: int, seconds: float) -> float:
-    """Seconds a picture, the median over as many passes as the time allows."""
+def _repeated(once: Callable[[], float], seconds: float) -> float:
+    """The median of as many times as there is time for."""
     until = time.perf_counter() + seconds
     taken: list[float] = []
     while not taken or time.perf_counter() < until:
-        taken.append(seconds_a_picture(form, pixels, batch))
+        taken.append(once())
     return median(taken)
 
 
-def _singles(form: Form, backbone: Backbone, contents: Sequence[bytes], found: Rounds) -> None:
-    size = 2 * backbone.image_size
+@torch.inference_mode()
+def _from_files(
+    network: InferenceNetwork,
+    backbone: Backbone,
+    contents: Sequence[bytes],
+    at_once: int,
+    decoders: Executor,
+) -> float:
+    """Seconds a picture where decoders and the network share the processors and nothing else is to be done:
+    the most that a service could reach."""
+    started = time.perf_counter()
+    decoding = [decoders.submit(fitted, content, backbone, PictureLimits()) for content in contents]
+    for start in range(0, len(decoding), at_once):
+        batch = torch.stack([future.result() for future in decoding[start : start + at_once]])
+        network.encode_fitted(batch.to(backbone.device)).cpu()
+    return (time.perf_counter() - started) / len(contents)
+
+
+@torch.inference_mode()
+def _singles(network: InferenceNetwork, backbone: Backbone, contents: Sequence[bytes], found: Rounds) -> None:
     decoded, taken = [], []
     for content in contents:
         started = time.perf_counter()
-        pixels = backbone.preprocess(open_picture(content, shortest_side=size))[None]
+        pixels = fitted(content, backbone, PictureLimits())[None]
         decoded.append(time.perf_counter() - started)
-        taken.append(decoded[-1] + seconds_a_picture(form, pixels.to(backbone.device), 1))
+        network.encode_fitted(pixels.to(backbone.device)).cpu()
+        taken.append(time.perf_counter() - started)
     found.decode.append(median(decoded))
     found.single.append(median(taken))
 
@@ -146,12 +176,24 @@ def _cpu(process: psutil.Process) -> float:
     return float(used.user + used.system)
 
 
+def _ratios(rate: float, bare: Mapping[str, float]) -> list[str]:
+    return [f"{rate / bare[form]:.2f}" for form in (PRODUCT, FROM_FILES, EAGER)]
+
+
 def tables(found: Rounds, title: str) -> list[Table]:
     rate = {name: 1 / median(taken) for name, taken in found.bare.items()}
     single = 1000 * median(found.single)
     speed = Table(
         title,
-        ["", "pictures/s", "of the bare network", "of eager fp32", "p50, ms", "errors"],
+        [
+            "",
+            "pictures/s",
+            "of the bare network",
+            "of that with decoding",
+            "of eager fp32",
+            "p50, ms",
+            "errors",
+        ],
         note=f"Medians of {len(found.single)} rounds in which all take turns. The product's form is asked "
         f"with decoded pictures, {PICTURES_AT_ONCE_ON_CPU} at a time on a CPU, eager fp32 (open_clip's) with "
         f"{EAGER_BATCH}. The service gets one JPEG a request and answers with the five best names; the "
@@ -159,10 +201,9 @@ def tables(found: Rounds, title: str) -> list[Table]:
         f"network, takes {single:.1f} ms.",
     )
     for name, value in rate.items():
-        label = "bare network, the product's form" if name == PRODUCT else f"bare network, {name}"
-        speed.rows.append(
-            [label, f"{value:.1f}", f"{value / rate[PRODUCT]:.2f}", f"{value / rate[EAGER]:.2f}", "", ""]
-        )
+        label = "the product's form" if name == PRODUCT else name
+        label = f"bare network, {label}"
+        speed.rows.append([label, f"{value:.1f}", *_ratios(value, rate), "", ""])
     between = Table(
         f"{title}: where the time goes, a picture",
         [
@@ -183,8 +224,7 @@ def tables(found: Rounds, title: str) -> list[Table]:
             [
                 label,
                 f"{served:.1f}",
-                f"{served / rate[PRODUCT]:.2f}",
-                f"{served / rate[EAGER]:.2f}",
+                *_ratios(served, rate),
                 f"{p50:.1f}" + (f" ({p50 / single:.2f} x alone)" if clients == 1 else ""),
                 str(sum(one.errors for one in loads)),
             ]
