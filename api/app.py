@@ -12,7 +12,6 @@ from starlette.formparsers import MultiPartParser
 
 from api import (
     aliases,
-    classify,
     errors,
     events,
     export,
@@ -28,6 +27,8 @@ from api.adapt.extend import make_extend_router
 from api.adapt.routes import make_router
 from api.auth import Door, described
 from api.body import BodyGuard
+from api.classify import routes as classify
+from api.classify.schemas import ClassifyForm, ClassifyJson
 from api.feed import Feed
 from api.page.routes import make_router as make_page_router
 from api.report import routes as report
@@ -116,7 +117,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             title=app.title, version=app.version, description=app.description, routes=app.routes
         )
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
-        for model in (errors.Problem, classify.ClassifyForm, classify.ClassifyJson):
+        for model in (errors.Problem, ClassifyForm, ClassifyJson):
             schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas.update(schema.pop("$defs", {}))
             schemas[model.__name__] = schema

@@ -1,0 +1,1 @@
+"""POST /classify: pictures and any class names come in, ranked names go out."""

@@ -1,0 +1,100 @@
+"""POST /classify: pictures and any class names in, ranked class names out."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Response
+from pydantic_core import to_json
+
+from api.answers import ClassifyOut, ComparisonOut, fields_of
+from api.classify.schemas import BODY
+from api.classify.wanted import Wanted, wanted
+from api.deps import TheDatabase, TheOwner, TheServing
+from api.errors import InvalidRequest, responses
+from core.serving.answer import Answer, NoReadablePicture, Question
+from core.serving.references import Subject, look_up
+from core.serving.service import Serving
+from core.store.errors import ModelNotFound
+from core.store.session import Database
+
+router = APIRouter(tags=["classify"])
+
+
+@router.post(
+    "/classify",
+    response_model=ClassifyOut | ComparisonOut,
+    responses=responses(400, 401, 404, 408, 413, 422, 503, 507),
+    openapi_extra=BODY,
+)
+async def classify(
+    wanted: Annotated[Wanted, Depends(wanted)], serving: TheServing, database: TheDatabase, owner: TheOwner
+) -> Response:
+    """Rank class names for each picture. Any names may be asked for, trained or not.
+
+    With `models`, several models answer side by side, in `comparison`.
+    """
+    costs = Counter[tuple[str, str]]()
+    for reference in wanted.options.references:
+        costs[owner, reference] += len(wanted.pictures)
+    with serving.gate.inside(costs):
+        # In threads of their own: however long these wait, other routes have theirs.
+        loop = asyncio.get_running_loop()
+        answer = await loop.run_in_executor(serving.requests, _classify, wanted, serving, database, owner)
+    return Response(answer, media_type="application/json")
+
+
+def _classify(wanted: Wanted, serving: Serving, database: Database, owner: str) -> bytes:
+    """The answer as JSON: a thousand names for each of many pictures are too much for the event loop."""
+    references = wanted.options.references
+    # Once for the whole request: what is promoted from here on is for the next one.
+    subjects = look_up(database, references, owner=owner)
+    try:
+        answers = _compare(serving, wanted, subjects)
+    except ModelNotFound:  # deleted since; a name or an alias may mean another one by now
+        subjects = look_up(database, references, owner=owner)
+        answers = _compare(serving, wanted, subjects)
+    fields = [
+        fields_of(
+            answer,
+            reference,
+            subject,
+            wanted.files,
+            sets=wanted.options.coverage is not None,
+            rejects=wanted.options.reject,
+        )
+        for answer, reference, subject in zip(answers, references, subjects, strict=True)
+    ]
+    warnings = list(wanted.warnings)
+    if any(answer.preview for answer in answers) and wanted.options.alpha:
+        detail = "A preview has no alpha: what was given is not used."
+        warnings.append({"code": "alpha_unused", "detail": detail})
+    lacks = max(answer.preview_lacks for answer in answers)
+    if lacks:
+        detail = f"{lacks} of the job's pictures are still being looked at; a later answer knows them too."
+        warnings.append({"code": "preview_unfinished", "detail": detail})
+    if wanted.options.models:
+        return to_json({"comparison": fields, "warnings": warnings})
+    return to_json({**fields[0], "warnings": warnings})
+
+
+def _compare(serving: Serving, wanted: Wanted, subjects: Sequence[Subject]) -> list[Answer]:
+    options = wanted.options
+    question = Question(
+        wanted.class_names,
+        alpha=options.alpha,
+        templates=None if options.templates is None else tuple(options.templates),
+        new_names_balance=options.new_names_balance,
+        top_k=options.top_k,
+        coverage=options.coverage,
+        reject=options.reject,
+    )
+    try:
+        return serving.compare(wanted.pictures, question, models=subjects)
+    except NoReadablePicture as error:
+        items = [
+            {"file": file or f"images[{i}]", "code": problem.code, "detail": problem.detail}
+            for i, (file, problem) in enumerate(zip(wanted.files, error.problems, strict=True))
+        ]
+        raise InvalidRequest(error.detail, items, code=error.code) from error

@@ -1,0 +1,103 @@
+"""What POST /classify takes, as a form or as JSON."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from api.class_names import ClassIn
+from core.clip.balance import NEW_NAMES_BALANCE
+from core.store.names import STOCK
+
+MOST_MODELS = 5
+DOT = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAFklEQV"
+    "R42mM8EaXBwMDAxMDAwMDAAAAQQgFOeLLOJwAAAABJRU5ErkJggg=="
+)
+"""A picture of 2 x 2 pixels, for the example: what /docs shows can be sent as it is."""
+
+
+class PictureIn(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    base64: str
+    name: str | None = Field(None, description="Comes back as `file`.")
+
+
+class Options(BaseModel):
+    """What a form and a JSON body have in common."""
+
+    model_config = ConfigDict(extra="forbid")
+    class_names: list[str | ClassIn] = Field(description="Any names, trained or not.")
+    model: str = Field(
+        STOCK,
+        description="A model's id, its `name` (the latest version), `name@version`, `name@alias`, `stock`, "
+        "or `stock:<backbone>`. Or a job's id: its model, and as long as it has none a preview, which its "
+        "pictures make without training.",
+        max_length=600,
+    )
+    models: list[Annotated[str, Field(max_length=600)]] | None = Field(
+        None,
+        min_length=1,
+        max_length=MOST_MODELS,
+        description="Instead of `model`: several, to compare. `comparison` has each one's answer, in order.",
+    )
+    alpha: float | None = Field(None, ge=0, le=1, description="In steps of 0.01; default the model's.")
+    templates: list[str] | None = Field(None, description="Default the model's.")
+    new_names_balance: float = Field(
+        NEW_NAMES_BALANCE,
+        ge=0,
+        le=1,
+        description=(
+            "Some names look a little like every picture, and fine-tuning draws pictures of new classes to "
+            "the trained names. How much of that, as the model's own pictures tell it, is taken off each "
+            "name; 0: nothing."
+        ),
+    )
+    top_k: int | None = Field(None, ge=1, description="Only the best so many names; default all.")
+    coverage: float | None = Field(
+        None,
+        ge=0.5,
+        le=0.99,
+        description="Adds to each picture the `names` among which the true one is so often, on pictures like "
+        "those that the model was measured on. For a model asked for exactly its trained names.",
+    )
+    reject: bool = Field(
+        False,
+        description="Adds to each picture whether it is `rejected`: less like any of the trained classes, "
+        "their names and their pictures, than 19 in 20 of their own pictures are. For a model asked for "
+        "exactly its trained names.",
+    )
+
+    @property
+    def references(self) -> list[str]:
+        """The models that are asked."""
+        return self.models or [self.model]
+
+
+class ClassifyJson(Options):
+    images: list[PictureIn]
+
+
+class ClassifyForm(Options):
+    """`multipart/form-data`. `class_names`, `templates` and `models` are repeated, or one JSON array."""
+
+    images: list[Annotated[str, Field(json_schema_extra={"format": "binary"})]]
+
+
+BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            # The schemas themselves are put into the document in api.app.
+            "multipart/form-data": {"schema": {"$ref": "#/components/schemas/ClassifyForm"}},
+            "application/json": {
+                "schema": {"$ref": "#/components/schemas/ClassifyJson"},
+                "example": {
+                    "model": "stock",
+                    "class_names": ["red fox", {"name": "MT_Fray", "texts": ["a frayed metal surface"]}],
+                    "images": [{"base64": DOT}],
+                    "top_k": 3,
+                },
+            },
+        },
+    }
+}

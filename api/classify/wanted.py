@@ -1,0 +1,170 @@
+"""The body of POST /classify, read and checked."""
+
+import base64
+import binascii
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Header, Request
+from pydantic import ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import FormData, UploadFile
+
+from api.adapt.intake import display_name
+from api.class_names import class_names
+from api.classify.schemas import ClassifyJson, Options
+from api.deps import TheServing, TheSettings
+from api.errors import InvalidRequest, invalid_model, json_or_invalid
+from core.clip.errors import InvalidConfig
+from core.clip.prompts import check_templates
+from core.serving.answer import ClassName
+from core.serving.references import is_stock
+from core.settings import Settings
+
+MAX_FORM_FIELDS = 20_000  # far above the limit on class names, whose error says more
+MAX_SENTENCES = 20_000
+_Read = tuple[Options, list[bytes], list[str | None]]  # with the pictures and their files' names
+RoutingKey = Annotated[
+    str | None,
+    Header(
+        max_length=600,
+        description="The same as `model` (or one of `models`), for a load balancer before several of these: "
+        "it sees headers, not bodies, and sends all requests of a model to where that is warm. Not needed "
+        "otherwise.",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A request, checked."""
+
+    pictures: list[bytes]
+    files: list[str | None]
+    class_names: tuple[ClassName, ...]
+    options: Options
+    warnings: list[dict[str, str]]
+
+
+async def wanted(
+    request: Request, settings: TheSettings, serving: TheServing, x_clipcite_model: RoutingKey = None
+) -> Wanted:
+    """Read and check the body, a form or JSON. Everything that is wrong is named at once where it can."""
+    serving.gate.check()  # a refusal costs nothing but this
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "application/json":
+        # Megabytes of JSON and base64 are not parsed where all other requests would wait for it.
+        options, pictures, files = await run_in_threadpool(_read_json, await request.body(), settings)
+    elif kind == "multipart/form-data":
+        options, pictures, files = await _read_form(request, settings)
+    else:
+        raise InvalidRequest(
+            "Send multipart/form-data with `images`, or application/json with base64 pictures."
+        )
+    _check_references(options, x_clipcite_model)
+    names, warnings = class_names(options.class_names, settings.max_class_names)
+    _check_options(options, names)
+    if options.alpha and any(map(is_stock, options.references)):
+        detail = "The stock network has no alpha: what was given is not used."
+        warnings.append({"code": "alpha_unused", "detail": detail})
+    if options.alpha is not None:
+        options.alpha = round(options.alpha, 2)  # one of 101, each of which may be kept warm
+    return Wanted(pictures, files, names, options, warnings)
+
+
+def _read_json(body: bytes, settings: Settings) -> _Read:
+    try:
+        options = ClassifyJson.model_validate_json(body)
+    except ValidationError as error:
+        raise invalid_model(error, "") from error
+    _check_count(len(options.images), settings)
+    pictures = _decode_base64([picture.base64 for picture in options.images])
+    return options, pictures, [display_name(p.name) if p.name else None for p in options.images]
+
+
+async def _read_form(request: Request, settings: Settings) -> _Read:
+    limits = {"max_files": settings.max_pictures, "max_fields": MAX_FORM_FIELDS}
+    pictures: list[bytes] = []
+    files: list[str | None] = []
+    async with request.form(**limits) as form:
+        options = _options_of(form)
+        uploads = [upload for upload in form.getlist("images") if isinstance(upload, UploadFile)]
+        if len(uploads) != len(form.getlist("images")):
+            raise InvalidRequest("images must be files.", [{"pointer": "/images", "detail": "Not a file."}])
+        _check_count(len(uploads), settings)
+        for upload in uploads:
+            pictures.append(await upload.read(settings.max_picture_bytes + 1))
+            files.append(display_name(upload.filename) if upload.filename else None)
+    return options, pictures, files
+
+
+def _options_of(form: FormData) -> Options:
+    fields: dict[str, Any] = {}
+    for name in dict.fromkeys(form.keys()):
+        values = form.getlist(name)
+        if name == "images":
+            continue
+        if any(isinstance(value, UploadFile) for value in values):
+            raise InvalidRequest(
+                f"{name[:60]} must be text.", [{"pointer": f"/{name[:60]}", "detail": "A file."}]
+            )
+        if name in {"class_names", "templates", "models"}:
+            only = str(values[0]).strip() if len(values) == 1 else ""
+            fields[name] = json_or_invalid(only, f"/{name}") if only.startswith("[") else values
+        else:
+            fields[name] = values[0] if len(values) == 1 else values
+    try:
+        return Options.model_validate(fields)
+    except ValidationError as error:
+        raise invalid_model(error, "") from error
+
+
+def _check_count(pictures: int, settings: Settings) -> None:
+    if not 1 <= pictures <= settings.max_classify_pictures:
+        detail = f"Send 1 to {settings.max_classify_pictures} pictures, not {pictures}."
+        raise InvalidRequest(detail, [{"pointer": "/images", "detail": detail}])
+
+
+def _decode_base64(texts: list[str]) -> list[bytes]:
+    """Plain base64, or a data: URL. Raises InvalidRequest that names every bad one."""
+    decoded, errors = [], []
+    for index, text in enumerate(texts):
+        try:
+            payload = text.partition(",")[2] if text.startswith("data:") else text
+            lines = payload.split()  # `base64 picture.jpg` wraps its lines
+            decoded.append(base64.b64decode("".join(lines), validate=True))
+        except (binascii.Error, ValueError):
+            errors.append({"pointer": f"/images/{index}/base64", "detail": "Not valid base64."})
+    if errors:
+        count = "A picture is" if len(errors) == 1 else f"{len(errors)} pictures are"
+        raise InvalidRequest(f"{count} not valid base64; see errors.", errors)
+    return decoded
+
+
+def _check_references(options: Options, routing_key: str | None) -> None:
+    if options.models and "model" in options.model_fields_set:
+        detail = "Send either `model` or `models`: put all that shall be compared into `models`."
+        raise InvalidRequest(detail, [{"pointer": "/models", "detail": detail}])
+    if routing_key is not None and routing_key not in options.references:
+        detail = (
+            "The header X-Clipcite-Model must be the same as the field model, which is "
+            f"{options.references[0]!r}; send both or leave the header out."
+        )
+        raise InvalidRequest(detail, [{"pointer": "/model", "detail": detail}], code="routing_key_mismatch")
+
+
+def _check_options(options: Options, names: Sequence[ClassName]) -> None:
+    sentences = sum(len(name.texts or options.templates or [""]) for name in names)
+    if sentences > MAX_SENTENCES:
+        detail = f"These names and templates make {sentences:,} sentences; at most {MAX_SENTENCES:,}."
+        raise InvalidRequest(detail, [{"pointer": "/templates", "detail": detail}])
+    if options.alpha is not None and not math.isclose(100 * options.alpha, round(100 * options.alpha)):
+        detail = f"alpha goes in steps of 0.01, so {options.alpha} is not possible."
+        raise InvalidRequest(detail, [{"pointer": "/alpha", "detail": detail}])
+    if options.templates is not None:
+        try:
+            check_templates(options.templates)
+        except InvalidConfig as error:
+            raise InvalidRequest(error.detail, [{"pointer": "/templates", "detail": error.detail}]) from error
