@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.page.window import drop, lay_out, shot, window
+from tests.page.window import accessibility_problems, drop, lay_out, shot, too_wide, window
 from tests.service.running import Service, colours, submit, training, wait_for_job
 
 LONG = 1000  # epochs: nobody waits for the end
@@ -34,7 +34,8 @@ def test_from_a_folder_to_an_answer_with_a_new_name(page: Page, tmp_path: Path) 
     start = page.get_by_role("button", name="Start learning")
     expect(start).to_be_disabled()
     page.get_by_role("button", name="Remove scan.jpg").click()
-    expect(page.get_by_text("13 pictures look good")).to_be_visible()  # the service has looked
+    expect(page.get_by_text("0 of 13 pictures look good")).to_be_visible()  # the service has looked
+    expect(page.locator(".thumbs .note").filter(has_text="all of one colour")).to_have_count(12)
     page.get_by_role("button", name="Remove copy.png").click()
     expect(page.get_by_text(re.compile("measured on your test pictures"))).to_be_visible()
 
@@ -57,6 +58,10 @@ def test_from_a_folder_to_an_answer_with_a_new_name(page: Page, tmp_path: Path) 
         page.get_by_role("link", name="Full report").click()
     expect(opened.value.get_by_role("heading", name="Class by class")).to_be_visible()
     assert opened.value.title() == "Report on colours"
+    assert accessibility_problems(opened.value) == []
+    opened.value.set_viewport_size({"width": 360, "height": 700})
+    assert accessibility_problems(opened.value) == []
+    assert too_wide(opened.value) <= 0
     opened.value.close()
 
     page.get_by_role("link", name="Try it", exact=True).click()

@@ -65,8 +65,8 @@ export function classCard(of, shots, add) {
     const tests = of.pictures.length - learnt;
     const few = learnt > 0 && learnt < FEW ? " A few more would help." : "";
     summary.textContent = `${count(learnt, "picture")} to learn from${tests ? `, ${tests} to test on` : ""}.${few}`;
-    // Those with problems first: they must not hide behind "show all".
-    const order = [...of.pictures].sort((a, b) => rank(b) - rank(a));
+    // Those with problems first: they must not hide behind "show all". Those to test on come last.
+    const order = [...of.pictures].sort((a, b) => rank(b) - rank(a) || (a.split === "test") - (b.split === "test"));
     const shown = all ? order : order.slice(0, SHOWN);
     for (const picture of shown) {
       if (!cells.has(picture)) cells.set(picture, thumbnail(picture, shots));
@@ -84,7 +84,8 @@ function rank(picture) {
 }
 
 function thumbnail(picture, shots) {
-  const image = h("img", { alt: picture.name, width: "84", height: "84" });
+  const tests = picture.split === "test";
+  const image = h("img", { alt: tests ? `${picture.name}, to test on` : picture.name, width: "84", height: "84" });
   const blank = h("span", { class: "blank" }, picture.name);
   const badge = h("span", { class: "badge" });
   const remove = h(
@@ -92,7 +93,7 @@ function thumbnail(picture, shots) {
     { type: "button", class: "x", title: "Remove", "aria-label": `Remove ${picture.name}`, onclick: () => shots.remove(picture) },
     "×",
   );
-  const element = h("li", {}, blank, image, remove, badge);
+  const element = h("li", {}, blank, image, tests && h("span", { class: "tag split", "aria-hidden": "true" }, "test"), remove, badge);
   let shown = "";
   function refresh() {
     if (picture.url && image.getAttribute("src") !== picture.url) image.src = picture.url;

@@ -92,7 +92,7 @@ export class Shots extends EventTarget {
     const files = new Map();
     for (const of of this.classes) {
       for (const picture of of.pictures) {
-        const file = unique(`${of.name.trim()}/${picture.name}`, files);
+        const file = unique(of.name.trim(), picture.name, files);
         files.set(file, picture);
         const prefix = picture.split === "test" ? "test_" : "";
         form.append(`${prefix}images`, picture.file, file);
@@ -124,11 +124,14 @@ export class Shots extends EventTarget {
   }
 }
 
-function unique(wanted, files) {
-  // Controls come back replaced, and a form would escape quotes and line ends.
-  const plain = wanted.slice(-LONGEST_NAME).replace(/[\p{Cc}\p{Cs}\p{Zl}\p{Zp}"]/gu, "_");
-  let name = plain;
-  for (let i = 2; files.has(name); i += 1) name = `${i} ${plain}`;
+/** A name for a file that the service gives back as it is, which says what it finds by these names. */
+function unique(className, pictureName, files) {
+  // Folders are taken off there and controls replaced, and a form would escape quotes and line ends.
+  const plain = (text) => text.slice(-LONGEST_NAME).replace(/[\p{Cc}\p{Cs}\p{Zl}\p{Zp}"/\\]/gu, "_");
+  const [short, long] = [plain(pictureName), plain(`${className} ${pictureName}`)];
+  if (!files.has(short)) return short;
+  let name = long;
+  for (let i = 2; files.has(name); i += 1) name = `${i} ${long}`;
   return name;
 }
 
