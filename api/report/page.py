@@ -38,8 +38,8 @@ def render_page(report: ReportOut, name: str | None, pictures: Mapping[int, str]
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>"
-        f'<p class="quiet">{escape(title)}</p>{"".join(sections)}'
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head><body><main>"
+        f'<p class="quiet">{escape(title)}</p>{"".join(sections)}</main>'
         f"<footer>{escape(report.job_id)} · {escape(report.model_id)} · alpha {report.alpha:g} · training "
         f"{took.training:.0f} s, report {took.report:.0f} s</footer></body></html>"
     )
@@ -64,13 +64,14 @@ def _accuracies(report: ReportOut) -> str:
     if not body:
         return ""
     return (
-        "<h2>How many pictures are named rightly</h2><div class=wide><table><thead><tr><th></th><th>pictures"
-        "</th><th>stock</th><th>preview</th><th>adapted</th><th>adapted − stock</th></tr></thead>"
-        f'<tbody>{body}</tbody></table></div><p class="quiet">In brackets the 95 % interval; differences are '
-        "in points. The preview is "
-        "a "
+        _table(
+            "How many pictures are named rightly",
+            ("pictures", "stock", "preview", "adapted", "adapted − stock"),
+            body,
+        )
+        + '<p class="quiet">In brackets the 95 % interval; differences are in points. The preview is a '
         f"classifier without training. The other names: {escape(some)}"
-        f"{' …' if len(report.other_names) > OTHERS_SHOWN else ''}.{_brier(report.brier_gain)}</p>"
+        f"{' …' if len(report.other_names) > OTHERS_SHOWN else '.'}{_brier(report.brier_gain)}</p>"
     )
 
 
@@ -110,9 +111,8 @@ def _classes(report: ReportOut) -> str:
         for c in report.classes
     )
     return (
-        "<h2>Class by class</h2><div class=wide><table><thead><tr><th></th><th>trained on</th><th>asked about"
-        "</th><th>recall</th><th>recall, stock</th><th>precision</th></tr></thead>"
-        f'<tbody>{rows}</tbody></table></div><p class="quiet">Recall: how many of its pictures get the name. '
+        _table("Class by class", ("trained on", "asked about", "recall", "recall, stock", "precision"), rows)
+        + '<p class="quiet">Recall: how many of its pictures get the name. '
         "Precision: how many of the pictures that get the name are its own.</p>"
     )
 
@@ -121,7 +121,6 @@ def _confusion(report: ReportOut) -> str:
     if report.confusion is None or len(report.classes) > MOST_COLUMNS:
         return ""
     names = [c.name for c in report.classes]
-    head = "".join(f"<th>{escape(name)}</th>" for name in names)
 
     def cell(i: int, j: int, count: int) -> str:
         kind = "none" if not count else "right" if i == j else "wrong"
@@ -131,9 +130,16 @@ def _confusion(report: ReportOut) -> str:
         f"<tr><th>{escape(names[i])}</th>{''.join(cell(i, j, n) for j, n in enumerate(row))}</tr>"
         for i, row in enumerate(report.confusion)
     )
+    words = '<p class="quiet">A row for each class, a column for each answer.</p>'
+    return _table("What is taken for what", names, rows, words)
+
+
+def _table(heading: str, columns: Sequence[str], rows: str, words: str = "") -> str:
+    """Under its heading, in a box that is scrolled on a phone, by keyboard too."""
+    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
     return (
-        "<h2>What is taken for what</h2><p class=quiet>A row for each class, a column for each answer.</p>"
-        f"<div class=wide><table><thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+        f'<h2>{heading}</h2>{words}<div class="wide" role="region" aria-label="{heading}" tabindex="0">'
+        f"<table><thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 
 
