@@ -32,8 +32,7 @@ def doctor(
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Check this machine and the service: Python, torch, device, data folder, disk, database, broker,
-    backbone, port. Status 1 if something is wrong."""
+    """Check this machine and the service, and say what to do. Status 1 if something is wrong."""
     findings = [_python(), *_server(data), *_service(url, key)]
     if as_json:
         print_json([asdict(finding) for finding in findings])

@@ -123,7 +123,8 @@ def metrics_table(metrics: Metrics) -> Table | None:
     rows: list[tuple[str, Compared | None]] = [
         ("trained names", metrics.trained_names),
         ("new names", metrics.new_names),
-        ("all names together", everything.all if everything else None),
+        # Without new names it is the first row again.
+        ("all names together", everything.all if everything and metrics.new_names else None),
     ]
     if not any(compared for _, compared in rows):
         return None

@@ -70,7 +70,7 @@ def show_result(job: Job) -> None:
     console.print(f"model    [bold]{job.model_id}[/]", soft_wrap=True)
     names = ",".join(one.name for one in job.classes[:3])
     console.print(
-        f'try      clipcite classify PICTURES --model {job.model_id} --classes "{escape(names)},…"',
+        f'try      clipcite classify PICTURES --model {job.model_id} --classes "{escape(names)}"',
         soft_wrap=True,
     )
 
@@ -82,8 +82,9 @@ def _ctrl_c_detaches(job_id: str) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         note().print(
-            f"\nDetached; {job_id} goes on. Come back with [bold]clipcite jobs wait {job_id}[/], end it with "
-            f"clipcite jobs cancel {job_id}",
+            "\nDetached: the job goes on.\n"
+            f"to come back  [bold]clipcite jobs wait {job_id}[/]\n"
+            f"to end it     clipcite jobs cancel {job_id}",
             soft_wrap=True,
         )
         raise typer.Exit(Exit.DETACHED) from None
