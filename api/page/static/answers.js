@@ -77,7 +77,7 @@ function bar({ class_name: name, kind, probability }, past) {
   return h(
     "li",
     { class: kind },
-    h("span", { class: "share-name" }, name, kind === "new" && !past && h("span", { class: "tag new" }, "new")),
+    h("span", { class: "share-name" }, h("span", {}, name), kind === "new" && !past && h("span", { class: "tag new" }, "new")),
     h("span", { class: "share" }, percent(probability)),
     h("span", { class: "track", "aria-hidden": "true" }, h("span", { class: "fill", style: { width: `${100 * probability}%` } })),
   );

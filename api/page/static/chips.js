@@ -14,7 +14,6 @@ export function chipField(names, changed) {
   const input = h("input", {
     id,
     autocomplete: "off",
-    placeholder: "another name …",
     onkeydown: (event) => {
       if (event.key === "Enter" || event.key === ",") {
         event.preventDefault();
@@ -52,6 +51,7 @@ export function chipField(names, changed) {
     changed();
   }
   function draw() {
+    input.placeholder = names.length ? "another name …" : "a name, then Enter";
     replace(list, names.map(chip));
     replace(editor, open && textsOf(open));
   }

@@ -27,7 +27,7 @@ function snippet(name, text) {
     button.textContent = done ? "Copied" : "Select the text and copy it";
     setTimeout(() => (button.textContent = `Copy ${name}`), 2500);
   }
-  return { element: h("div", { class: "snippet" }, button, pre), refresh };
+  return { element: h("div", { class: "snippet" }, h("span", { class: "language soft", "aria-hidden": "true" }, name), button, pre), refresh };
 }
 
 async function copied(pre) {
@@ -48,14 +48,19 @@ export function curl(path, options = []) {
   return [`curl -s ${quoted(location.origin + path)}`, ...words].join(" \\\n  ");
 }
 
+/** What else can be done, in a line that does nothing when all of it is pasted. */
+export function orElse(words, command) {
+  return `# to ${words}: ${command.replaceAll(" \\\n ", "")}`;
+}
+
 function quoted(text) {
   return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
 }
 
-/** A Python program around these lines, which have `client`, the clipcite client of this service. */
+/** A Python program around these lines (false is left out), which have `client`, the clipcite client of this service. */
 export function python(lines) {
   const about = key.get() ? "  # the key comes from CLIPCITE_API_KEY" : "";
-  return ["from clipcite import Client", "", `client = Client(${JSON.stringify(location.origin)})${about}`, ...lines].join("\n");
+  return ["from clipcite import Client", "", `client = Client(${JSON.stringify(location.origin)})${about}`, ...lines.filter(Boolean)].join("\n");
 }
 
 /** Lines that ask what a picture could be. Options as /classify has them. */

@@ -1,7 +1,7 @@
 // One job: how far it is, how it is learning, and what came of it. Follows the job wherever the page is opened.
 
 import { announce, confirmed, h, replace } from "./dom.js";
-import { codeFor, curl, python } from "./code.js";
+import { codeFor, curl, orElse, python } from "./code.js";
 import { follow } from "./follow.js";
 import { ask, openapi } from "./http.js";
 import { lossCharts } from "./losses.js";
@@ -103,13 +103,16 @@ export function jobView({ parameter: id, signal }) {
   run().catch((error) => {
     if (error.name === "AbortError") return;
     meter.hidden = true;
-    replace(trouble, problemBox(error));
+    if (error.status !== 404) return replace(trouble, problemBox(error));
+    title.textContent = "There is no such job";
+    code.hidden = true;
+    replace(trouble, h("p", { role: "alert" }, "It may have been deleted, or belong to another key. ", h("a", { href: "#/jobs" }, "See all jobs")));
   });
 
   const code = codeFor({
     what: "wait for this job, or cancel it",
-    curl: () => `# answers when the job has ended, or after a minute\n${curl(`/jobs/${id}?wait=60`)}\n# or\n${curl(`/jobs/${id}/cancel`, [["-X", "POST"]])}`,
-    python: () => python([`job = client.wait("${id}")  # or client.cancel("${id}")`, "print(job.status, job.model_id)"]),
+    curl: () => `# answers when the job has ended, or after a minute\n${curl(`/jobs/${id}?wait=60`)}\n${orElse("cancel it", curl(`/jobs/${id}/cancel`, [["-X", "POST"]]))}`,
+    python: () => python([`job = client.wait("${id}")`, "print(job.status, job.model_id)", orElse("cancel it", `client.cancel("${id}")`)]),
   });
   return h("section", { class: "job" }, title, lede, meter, outcome, trouble, charts.element, diary, code);
 }

@@ -26,12 +26,9 @@ export function measurement(metrics) {
     h(
       "p",
       { class: "legend soft" },
-      h("span", { class: "mark before" }),
-      "before ",
-      h("span", { class: "mark after" }),
-      "now ",
-      h("span", { class: "mark range" }),
-      "where it truly lies (95 %)",
+      h("span", {}, h("span", { class: "mark before" }), "before"),
+      h("span", {}, h("span", { class: "mark after" }), "now"),
+      h("span", {}, h("span", { class: "mark range" }), "where it truly lies (95 %)"),
     ),
   );
 }

@@ -2,7 +2,7 @@
 
 import { confirmed, h, replace } from "./dom.js";
 import { aliasField } from "./aliases.js";
-import { askLines, codeFor, curl, literal, python } from "./code.js";
+import { askLines, codeFor, curl, literal, orElse, python } from "./code.js";
 import { call, download, offers } from "./http.js";
 import { pagedList } from "./pages.js";
 import { problemBox } from "./problem.js";
@@ -72,8 +72,8 @@ function row(model) {
     }),
     codeFor({
       what: "take it along, or delete it",
-      curl: () => `${curl(`/models/${model.id}/export`, [["-OJ"]])}\n${curl(`/models/${model.id}`, [["-X", "DELETE"]])}`,
-      python: () => python([`client.export(${literal(model.id)}, "model.zip")`, `client.delete_model(${literal(model.id)})`]),
+      curl: () => `${curl(`/models/${model.id}/export`, [["-OJ"]])}\n${orElse("delete it", curl(`/models/${model.id}`, [["-X", "DELETE"]]))}`,
+      python: () => python([`client.export(${literal(model.id)}, "model.zip")`, orElse("delete it", `client.delete_model(${literal(model.id)})`)]),
     }),
   ];
 }

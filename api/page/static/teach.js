@@ -121,17 +121,19 @@ export function teachView({ signal }) {
     }
   }
 
+  const config = () => ({ ...panel.config(), ...shots.texts() });
+  const configured = () => Object.keys(config()).length > 0;
   function asCurl() {
-    const options = [["-F", "archive=@pictures.zip"], ["-F", `config=${JSON.stringify({ ...panel.config(), ...shots.texts() })}`]];
+    const options = [["-F", "archive=@pictures.zip"]];
+    if (configured()) options.push(["-F", `config=${JSON.stringify(config())}`]);
     if (settings.name.trim()) options.push(["-F", `name=${settings.name.trim()}`]);
     return `# pictures.zip has a folder for each class\n${curl("/adapt", options)}`;
   }
   function asPython() {
-    const config = { ...panel.config(), ...shots.texts() };
     const name = settings.name.trim() ? `, name=${literal(settings.name.trim())}` : "";
     return python([
-      `config = ${literal(config)}`,
-      `job = client.adapt("pictures"${name}, config=config)  # a folder with one for each class`,
+      configured() && `config = ${literal(config())}`,
+      `job = client.adapt("pictures"${name}${configured() ? ", config=config" : ""})  # a folder with one for each class`,
       "print(job.wait().model_id)",
     ]);
   }

@@ -137,7 +137,7 @@ export function tryView({ parameter, signal }) {
       ]);
       pictures.forEach((picture, i) => cards.get(picture)?.show(now.results[i], before?.results[i], now));
       chips.kinds(new Set(now.class_names.filter((of) => of.kind === "trained").map((of) => of.name)));
-      timing.textContent = `${count(pictures.length, "picture")} in ${Math.round(performance.now() - started)} ms.${now.confidence?.calibrated ? " A share says how often such an answer is right." : ""}`;
+      timing.textContent = `${count(pictures.length, "picture")} in ${((performance.now() - started) / 1000).toFixed(2)} s.${now.confidence?.calibrated ? " A share says how often such an answer is right." : ""}`;
       replace(trouble);
     } catch (error) {
       if (error.name !== "AbortError") replace(trouble, problemBox(error));

@@ -2,7 +2,7 @@
 
 export const STAGES = {
   preparing: "Getting ready",
-  loading: "Getting ready",
+  loading: "Loading the network",
   training: "Learning",
   measuring: "Measuring how good it is",
   checking: "Looking for wrong labels",
