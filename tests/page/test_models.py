@@ -58,3 +58,22 @@ def test_an_alias_is_moved_and_moved_back(browser: Browser, quick_url: str, tmp_
         expect(first.get_by_role("link", name="How it was learnt")).to_have_count(0)  # it was imported
         for version in versions:
             client.delete_model(version.id, force=True)
+
+
+def test_a_model_that_is_gone_leaves_the_others_to_try(browser: Browser, quick_url: str) -> None:
+    with window(browser, quick_url, expected=["404"]) as page:
+        page.goto("/#/try/mdl_none")
+        expect(page.get_by_role("alert")).to_contain_text("There is no model 'mdl_none'")
+        expect(page.get_by_label("Model", exact=True)).to_have_value("stock")
+        page.get_by_label("Model", exact=True).select_option("colours, version 1")
+        expect(page.get_by_role("button", name="red, taught")).to_be_visible()
+
+
+def test_a_program_that_is_pasted_whole_deletes_nothing(browser: Browser, quick_url: str) -> None:
+    with window(browser, quick_url) as page:
+        page.goto("/#/models")
+        page.get_by_text("Copy as curl or Python: take it along").first.click()
+        for language in ("curl", "Python"):
+            program = page.get_by_label(language, exact=True).locator("visible=true").first.inner_text()
+            (deleting,) = [line for line in program.splitlines() if "delete" in line.lower()]
+            assert deleting.startswith("#")

@@ -153,16 +153,24 @@ export function tryView({ parameter, signal }) {
 
   async function load() {
     models = (await ask("/models?limit=100", { signal })).data;
-    if (wanted.startsWith("job_")) await takeJob();
-    if (wanted !== STOCK && !current()) {
-      const one = await ask(`/models/${encodeURIComponent(wanted)}`, { signal });
-      models.push(one);
-      wanted = one.id;
+    try {
+      await takeWanted();
+    } catch (error) {
+      if (error.status !== 404) throw error;
+      replace(trouble, problemBox(error)); // a model that was deleted, say: there are others
+      wanted = STOCK;
     }
     if (!parameter && !kept.model && models.length) wanted = models[0].id;
     replace(select, h("option", { value: STOCK }, "As it came: nothing of yours learnt"), models.map((model) => h("option", { value: model.id }, modelName(model))));
     select.value = wanted;
     choose(wanted);
+  }
+  async function takeWanted() {
+    if (wanted.startsWith("job_")) await takeJob();
+    if (wanted === STOCK || current()) return;
+    const one = await ask(`/models/${encodeURIComponent(wanted)}`, { signal });
+    models.push(one);
+    wanted = one.id;
   }
   /** A job answers too, by its pictures alone, until it has a model. */
   async function takeJob() {
