@@ -2,7 +2,7 @@
 
 It needs packages of other versions than this project, so it is installed apart:
 
-    python -m venv FOLDER && FOLDER/bin/pip install "infinity-emb[torch,vision,server]" aiohttp
+    python -m venv FOLDER && FOLDER/bin/pip install "infinity-emb[all]" aiohttp
     python -m benchmarks.serving --data … --part b --infinity FOLDER/bin/infinity_emb
 
 It gives features and leaves the rest to its client: a classification is a request with the picture and one
