@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, TiffImagePlugin, WebPImagePlugin
+from PIL.Image import Resampling
 
 from core.clip.errors import BadPicture
 
@@ -38,7 +39,7 @@ def open_picture(
 
     With `shortest_side` a larger picture is scaled down (bicubic, antialiased) until its shorter
     side has so many pixels; a smaller one stays as it is. Of a very long one the middle is taken.
-    With `grey` it is one channel, in a third of the time.
+    With `grey` it is one channel, by a filter half as wide (Hamming, as sharp), in a third of the time.
 
     Raises:
         BadPicture: `empty_file`, `picture_too_large`, `not_a_picture`, `picture_too_small`,
@@ -56,7 +57,7 @@ def open_picture(
         turn = _turn(picture)
         opened = _to_grey(picture) if grey else _to_rgb(picture)
         if shortest_side is not None:
-            opened = _scale_down(opened, shortest_side)
+            opened = _scale_down(opened, shortest_side, Resampling.HAMMING if grey else Resampling.BICUBIC)
         if turn is not None:
             opened = opened.transpose(turn)
     except MemoryError:
@@ -226,10 +227,10 @@ def _without_far_ends(picture: Image.Image) -> Image.Image:
     return picture.crop((left, top, left + width, top + height))
 
 
-def _scale_down(picture: Image.Image, shortest_side: int) -> Image.Image:
+def _scale_down(picture: Image.Image, shortest_side: int, resampling: Resampling) -> Image.Image:
     picture = _without_far_ends(picture)
     shorter = min(picture.size)
     if shorter <= shortest_side:
         return picture
     width, height = (max(shortest_side, round(side * shortest_side / shorter)) for side in picture.size)
-    return picture.resize((width, height), Image.Resampling.BICUBIC)
+    return picture.resize((width, height), resampling)

@@ -19,7 +19,7 @@ TINY = 24
 """Pixels of the shorter side below which a picture is tiny."""
 JUDGED_FROM = 32
 """Pixels of the shorter side from which edges can be judged."""
-BLURRED = 0.45
+BLURRED = 0.46
 """Sharpness below which a picture is blurred."""
 LEAST_SUBJECT = 36
 """Pixels, at the network's resolution, that the subject's side should have."""

@@ -14,8 +14,6 @@ SIDE = 128
 """The shorter side, in pixels, at which pictures are judged. Networks see 160 to 336."""
 THUMBNAIL = 64
 GRID = 16
-COARSE_BITS = 5
-"""Of a whole number, that are left out where it is looked for among others."""
 LEAST_CONTRAST = 2.0
 """Grey levels (standard deviation) below which there is nothing to see."""
 
@@ -29,7 +27,7 @@ class Sketch:
     contrast: float
     """Standard deviation of the greys, 0 to 128."""
     sharpness: float
-    """How abrupt its sharpest edges are: about 0.6 to 1.2 for pictures in focus, below 0.45 out of it."""
+    """How abrupt its sharpest edges are: about 0.6 to 1.2 for pictures in focus, below 0.46 out of it."""
     covered: float
     """About what share of the picture holds all that there is to see, in 0 … 1."""
     thumbnail: NDArray[np.uint8]
@@ -40,11 +38,11 @@ def sketch(picture: Image.Image) -> Sketch:
     """Of an upright picture, best opened with `shortest_side=SIDE` and `grey`."""
     grey = picture.convert("L")
     shorter, longer = sorted(grey.size)
-    thumbnail = np.asarray(grey.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX))
+    thumbnail = np.asarray(grey.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX, reducing_gap=1.0))
     contrast = _contrast(grey)
     if shorter < 3 or contrast < LEAST_CONTRAST:
         return Sketch(shorter, longer / shorter, contrast, 1.0, 1.0, thumbnail)
-    greys = np.asarray(grey, dtype=np.int16)  # [H, W]
+    greys = np.asarray(grey).astype(np.int16)  # [H, W]
     return Sketch(shorter, longer / shorter, contrast, _sharpness(greys), _covered(greys), thumbnail)
 
 
@@ -60,22 +58,17 @@ def _sharpness(greys: NDArray[np.int16]) -> float:
     edge is spread over more pixels the second derivative falls faster than the first."""
     centre = greys[1:-1, 1:-1]
     left, right, above, below = greys[1:-1, :-2], greys[1:-1, 2:], greys[:-2, 1:-1], greys[2:, 1:-1]
-    second = _strongest_hundredth(np.abs(left + right + above + below - 4 * centre))
+    second = _strongest_hundredth(np.abs(left + right + above + below - 4 * centre).astype(np.int32))
     across, along = (right - left).astype(np.int32), (below - above).astype(np.int32)
     first = _strongest_hundredth(across * across + along * along) ** 0.5
     return float(second / first) if first > 0 else 1.0
 
 
-def _strongest_hundredth(values: NDArray[np.signedinteger]) -> int:
-    """The 99th percentile of whole numbers from 0 on, by counting: ten times faster than by order."""
-    flat = values.ravel()
-    coarse = flat >> COARSE_BITS
-    reached = np.cumsum(np.bincount(coarse))
-    rank = int(0.99 * (len(flat) - 1))
-    place = int(np.searchsorted(reached, rank, side="right"))
-    before = int(reached[place - 1]) if place else 0
-    among = flat[coarse == place]
-    return int(np.partition(among, rank - before)[rank - before])
+def _strongest_hundredth(values: NDArray[np.int32]) -> int:
+    """The 99th percentile. NumPy sorts whole numbers of 32 bits by vector instructions; `partition` is slow
+    where most are alike, on a plain ground."""
+    ordered = np.sort(values, axis=None)
+    return int(ordered[int(0.99 * (len(ordered) - 1))])
 
 
 def _covered(greys: NDArray[np.int16]) -> float:

@@ -8,7 +8,7 @@ from PIL import Image, ImageFilter
 
 from core.clip.images import open_picture
 from core.clip.sketch import SIDE, THUMBNAIL, Sketch, sketch
-from core.clip.twins import CROPS, FINE, OFFSETS, SAME, _parts, find_twins
+from core.clip.twins import CELL, CROPS, EMPTY, FINE, OFFSETS, SAME, _agreements, _parts, find_twins
 from tests.clip.drawn import drawn
 
 
@@ -83,10 +83,29 @@ def test_as_many_as_an_upload_may_have() -> None:
 @pytest.mark.parametrize("share", [1.0, *CROPS])
 def test_parts_are_those_that_pillow_cuts(share: float) -> None:
     thumbnail = of(drawn(3)).thumbnail
-    parts = _parts(thumbnail, [share])
+    (parts,) = _parts(thumbnail[None].astype(np.float32), [share], FINE)
     assert len(parts) == (1 if share == 1 else (OFFSETS + 1) ** 2)
     start = (1 - share) * THUMBNAIL
     last = Image.fromarray(thumbnail).resize(
         (FINE, FINE), Image.Resampling.BOX, box=(start, start, THUMBNAIL, THUMBNAIL)
     )
     assert np.abs(parts[-1] - np.asarray(last)).max() <= 1  # Pillow rounds
+
+
+@pytest.mark.parametrize("cells", [0, 1, 3, 11, 16])
+def test_agreement_is_the_lowest_tenth_of_the_cells_that_hold_something(cells: int) -> None:
+    n = FINE // CELL
+    noise = np.random.default_rng(cells)
+    holds = np.zeros(n * n, dtype=bool)
+    holds[noise.permutation(n * n)[:cells]] = True
+    mask = np.kron(holds.reshape(n, n), np.ones((CELL, CELL)))
+    a, b = (noise.normal(0, 1, (FINE, FINE)) * mask for _ in range(2))
+    (found,) = _agreements(a[None].astype(np.float32), (a + b)[None].astype(np.float32))
+    agreements = []
+    for row in range(0, FINE, CELL):
+        for column in range(0, FINE, CELL):
+            x, y = (s[row : row + CELL, column : column + CELL] for s in (a, a + b))
+            if max((x * x).mean(), (y * y).mean()) > EMPTY:
+                agreements.append((x * y).sum() / np.sqrt((x * x).sum() * (y * y).sum()))
+    assert len(agreements) == cells
+    assert found == pytest.approx(np.percentile(agreements, 10) if agreements else 0.0, abs=1e-5)
