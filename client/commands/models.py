@@ -36,7 +36,8 @@ def list_models(
     if as_json:
         print_json([model.raw for model in found])
     else:
-        out().print(model_table(found))
+        console = out()
+        console.print(model_table(found, console.width))
 
 
 @models.command()

@@ -28,37 +28,41 @@ VERDICTS = {
 STATUS = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan", "queued": "dim"}
 LONG = {"name", "classes", "class", "picture", "looks like", "labelled", "is", "verdict"}
 TWO_IDS = 120
+NAMES_AND_MORE = 100
 BARS = "▁▂▃▄▅▆▇█"
 
 
 def job_table(jobs: Iterable[Job], width: int) -> Table:
-    """In so many columns of text; where two ids would leave no room the models' are left out."""
-    names = ("job", "name", "status", "pictures", "made (UTC)", "model")
-    table = table_of(*(names if width >= TWO_IDS else names[:-1]))
+    """In so many columns of text; what comes last is left out where the names would have no room."""
+    names = ("job", "name", "status", "made (UTC)", "pictures", "model")
+    table = table_of(*names[: 6 if width >= TWO_IDS else 5 if width >= NAMES_AND_MORE else 4])
     for job in jobs:
         cells = (
             job.id,
             escape(job.name or ""),
             _status(job),
-            str(sum(c.images for c in job.classes)),
             _time(job.created_at),
+            str(sum(c.images for c in job.classes)),
             job.model_id or "",
         )
         table.add_row(*cells[: len(table.columns)])
     return table
 
 
-def model_table(models: Iterable[Model]) -> Table:
-    table = table_of("model", "name", "classes", "α", "verdict", "made")
+def model_table(models: Iterable[Model], width: int) -> Table:
+    """As `job_table`."""
+    names = ("model", "name", "classes", "verdict", "α", "made")
+    table = table_of(*names[: 6 if width >= NAMES_AND_MORE else 4])
     for model in models:
-        table.add_row(
+        cells = (
             model.id,
             escape(_called(model)),
             escape(_names(model.trained_classes)),
-            f"{model.alpha:g}",
             model.metrics.verdict.replace("_", " ") if model.metrics else "",
+            f"{model.alpha:g}",
             f"{model.created_at:%Y-%m-%d}",
         )
+        table.add_row(*cells[: len(table.columns)])
     return table
 
 
