@@ -1,6 +1,6 @@
 // Names such as shoes@prod: which version programs get that ask for it, moved and moved back from here.
 
-import { codeFor, curl, literal, python } from "./code.js";
+import { codeFor, curl, literal, orElse, python } from "./code.js";
 import { announce, confirmed, h, newId, replace } from "./dom.js";
 import { call, offers } from "./http.js";
 import { problemBox } from "./problem.js";
@@ -53,10 +53,10 @@ const asked = (field) => field.value.trim() || "prod";
 function asCurl(model, path, field) {
   const body = JSON.stringify({ model: model.id });
   const there = curl(path(asked(field)), [["-X", "PUT"], ["-H", "Content-Type: application/json"], ["-d", body]]);
-  return `${there}\n${curl(`${path(asked(field))}/rollback`, [["-X", "POST"]])}  # and back`;
+  return `${there}\n${orElse("go back", curl(`${path(asked(field))}/rollback`, [["-X", "POST"]]))}`;
 }
 
 function asPython(model, field) {
   const alias = `${literal(model.name)}, ${literal(asked(field))}`;
-  return python([`client.promote(${alias}, ${literal(model.id)})`, `client.rollback(${alias})  # and back`]);
+  return python([`client.promote(${alias}, ${literal(model.id)})`, orElse("go back", `client.rollback(${alias})`)]);
 }

@@ -110,9 +110,23 @@ export function jobView({ parameter: id, signal }) {
   });
 
   const code = codeFor({
-    what: "wait for this job, or cancel it",
-    curl: () => `# answers when the job has ended, or after a minute\n${curl(`/jobs/${id}?wait=60`)}\n${orElse("cancel it", curl(`/jobs/${id}/cancel`, [["-X", "POST"]]))}`,
-    python: () => python([`job = client.wait("${id}")`, "print(job.status, job.model_id)", orElse("cancel it", `client.cancel("${id}")`)]),
+    what: "this job",
+    curl: () =>
+      [
+        "# answers when the job has ended, or after a minute",
+        curl(`/jobs/${id}?wait=60`),
+        orElse("read the report", curl(`/jobs/${id}/report`)),
+        orElse("cancel it", curl(`/jobs/${id}/cancel`, [["-X", "POST"]])),
+        orElse("delete it", curl(`/jobs/${id}`, [["-X", "DELETE"]])),
+      ].join("\n"),
+    python: () =>
+      python([
+        `job = client.wait("${id}")`,
+        "print(job.status, job.model_id)",
+        orElse("read the report", `print(client.report("${id}").headline)`),
+        orElse("cancel it", `client.cancel("${id}")`),
+        orElse("delete it", `client.delete_job("${id}")`),
+      ]),
   });
   return h("section", { class: "job" }, title, lede, meter, outcome, trouble, charts.element, diary, code);
 }
