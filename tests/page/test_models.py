@@ -72,8 +72,10 @@ def test_a_model_that_is_gone_leaves_the_others_to_try(browser: Browser, quick_u
 def test_a_program_that_is_pasted_whole_deletes_nothing(browser: Browser, quick_url: str) -> None:
     with window(browser, quick_url) as page:
         page.goto("/#/models")
-        page.get_by_text("Copy as curl or Python: take it along").first.click()
+        programs = page.locator("details", has_text="Copy as curl or Python: take it along").last
+        programs.get_by_text("Copy as curl or Python").click()
         for language in ("curl", "Python"):
-            program = page.get_by_label(language, exact=True).locator("visible=true").first.inner_text()
-            (deleting,) = [line for line in program.splitlines() if "delete" in line.lower()]
+            program = programs.get_by_label(language, exact=True)
+            expect(program).to_contain_text("delete")
+            (deleting,) = [line for line in program.inner_text().splitlines() if "delete" in line.lower()]
             assert deleting.startswith("#")

@@ -25,7 +25,7 @@ export function resultPanel(job) {
     "div",
     { class: `card result ${mood}` },
     h("h2", {}, headline),
-    h("p", {}, explained(verdict, job.metrics)),
+    h("p", {}, explained(verdict, job)),
     job.metrics && measurement(job.metrics),
     job.warnings.length > 0 &&
       h("details", { class: "plain" }, h("summary", {}, count(job.warnings.length, "remark")), h("ul", {}, job.warnings.map((w) => h("li", {}, w.detail)))),
@@ -45,9 +45,10 @@ function compared(metrics) {
   return metrics?.all_names?.all ?? metrics?.trained_names;
 }
 
-function explained(verdict, metrics) {
+function explained(verdict, { metrics, config }) {
   const found = compared(metrics);
   if (verdict === "not_measured" || !found) {
+    if (config.evaluate === "none") return "It was not to be measured, so nobody can say how much better it is. Try it on pictures that it has not seen.";
     return "There were too few pictures to keep some back, so nobody can say how much better it is. Try it on pictures that it has not seen, or teach it again with more.";
   }
   const { stock, adapted, difference } = found;
