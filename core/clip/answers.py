@@ -79,6 +79,8 @@ class HeldOut:
     """By α, of the pictures `on_curve`."""
     on_curve: NDArray[np.int64]
     """[M], places among the N."""
+    learned_from: int | None = None
+    """How many pictures of the same draw each network was trained on; None: these are apart from them."""
 
     @classmethod
     def joined(cls, parts: Sequence["HeldOut"]) -> "HeldOut":
@@ -104,6 +106,7 @@ class HeldOut:
             on_curve=np.concatenate(
                 [start + part.on_curve for start, part in zip(starts, parts, strict=True)]
             ),
+            learned_from=parts[0].learned_from,
         )
 
 

@@ -27,7 +27,7 @@ from core.clip.reporting import make_report
 from core.clip.retention import what_was_kept
 from core.clip.siblings import ask_siblings, effort_of_siblings
 from core.clip.subject import Shot, Subject, Trained
-from core.clip.suspects import Suspect, cross_fitted, find_suspects
+from core.clip.suspects import FOLDS, Suspect, cross_fitted, find_suspects
 from core.clip.zero_shot import image_features, text_head
 
 SLACK = 1.3
@@ -221,7 +221,8 @@ def _only_previews(subject: Subject, candidates: Candidates, previews: Answers, 
     """Where no network like the published one can be asked."""
     none: NDArray[np.int64] = np.arange(0)
     positions, labels = (np.asarray(x) for x in (subject.trained.positions, subject.trained.labels))
-    return HeldOut(candidates, positions, labels, stock, previews, None, {}, none)
+    learned_from = round(len(labels) * (FOLDS - 1) / FOLDS)
+    return HeldOut(candidates, positions, labels, stock, previews, None, {}, none, learned_from)
 
 
 def _confidence(held: HeldOut, logit_scale: float, alpha: float) -> Confidence | None:

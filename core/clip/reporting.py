@@ -1,6 +1,7 @@
 """From what networks answered to the report of an adaptation."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,12 +105,13 @@ def _accuracies(held: HeldOut, rows: NDArray[np.int64], which: str) -> Accuracie
     stock, preview = (_right(a[rows], truth, which, k) for a in (held.stock, held.preview))
     names = {"alone": k, "among": len(held.candidates.names), "new": len(held.candidates.names) - k}[which]
     adapted = None if held.adapted is None else _right(held.adapted[rows], truth, which, k)
+    interval = partial(accuracy_interval, learned_from=held.learned_from)
     return Accuracies(
         images=len(rows),
         names=names,
         stock=accuracy_interval(stock),
-        preview=accuracy_interval(preview),
-        adapted=None if adapted is None else accuracy_interval(adapted),
+        preview=interval(preview),
+        adapted=None if adapted is None else interval(adapted),
         preview_against_stock=paired_bootstrap(preview, stock),
         adapted_against_stock=None if adapted is None else paired_bootstrap(adapted, stock),
         adapted_against_preview=None if adapted is None else paired_bootstrap(adapted, preview),

@@ -118,21 +118,20 @@ def ask_siblings(
         delta = encode(tower_parameters(backbone.model), trained.theta_1, config.weights)
         shots = keep_shots(backbone, delta, kept_pictures, kept_labels, features[kept])
         asked = list(fold)
-        asked_parts.append(
-            ask(
-                backbone,
-                Weights(delta, shots),
-                candidates,
-                Preview(shots.features[0].float(), shots.labels),
-                [sources[i] for i in asked],
-                [labels[i] for i in asked],
-                asked,
-                alpha=alpha,
-                curve=SIBLING_CURVE,
-                stock_features=features[asked],
-                curve_pictures=len(asked),  # an α that is chosen is then measured on all of them
-                reporter=of_parts[2 * number + 1],
-                limits=limits,
-            )
+        answered = ask(
+            backbone,
+            Weights(delta, shots),
+            candidates,
+            Preview(shots.features[0].float(), shots.labels),
+            [sources[i] for i in asked],
+            [labels[i] for i in asked],
+            asked,
+            alpha=alpha,
+            curve=SIBLING_CURVE,
+            stock_features=features[asked],
+            curve_pictures=len(asked),  # an α that is chosen is then measured on all of them
+            reporter=of_parts[2 * number + 1],
+            limits=limits,
         )
+        asked_parts.append(replace(answered, learned_from=len(kept)))
     return HeldOut.joined(asked_parts)

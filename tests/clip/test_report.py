@@ -155,11 +155,22 @@ def test_the_interval_of_an_accuracy_holds_it() -> None:
     assert 0.9 < np.mean(held) < 0.99
 
 
+def test_pictures_that_others_learn_from_count_for_less() -> None:
+    right = np.arange(100) < 80
+    halves = accuracy_interval(right, learned_from=50)  # of two siblings
+    assert halves.value == 0.8
+    assert halves.high - halves.low == pytest.approx(
+        np.sqrt(3) * (accuracy_interval(right).high - accuracy_interval(right).low), rel=0.05
+    )
+    assert halves.low < accuracy_interval(right, learned_from=400).low < accuracy_interval(right).low
+
+
 @pytest.mark.parametrize(
     ("accuracies", "chosen"),
     [
         ({0.0: 0.5, 0.25: 0.6, 0.5: 0.7, 0.75: 0.7, 1.0: 0.7}, 0.5),
-        ({0.0: 0.7, 0.25: 0.7, 0.5: 0.7, 0.75: 0.7, 1.0: 0.7}, 0.0),  # nothing is gained
+        ({0.0: 0.7, 0.25: 0.7, 0.5: 0.7, 0.75: 0.7, 1.0: 0.7}, 0.5),  # nothing speaks against it
+        ({0.0: 0.7, 0.25: 0.7, 0.5: 0.6, 0.75: 0.7, 1.0: 0.7}, 0.0),
         ({0.0: 0.3, 0.25: 0.3, 0.5: 0.4, 0.75: 0.95, 1.0: 0.4}, 0.75),
         ({0.0: 0.3, 0.25: 0.9, 0.5: 0.4, 0.75: 0.4, 1.0: 0.4}, 0.25),
     ],
