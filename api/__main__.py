@@ -14,6 +14,7 @@ from api.auth import refusal_to_listen
 from api.connections import Impatient
 from core.leash import end_with_parent
 from core.log import start_logging
+from core.serving.trim import share_heaps
 from core.settings import get_settings
 
 DRAIN_SECONDS = 5
@@ -47,6 +48,7 @@ def main() -> None:
     settings = get_settings()
     start_logging(settings)
     allow_many_files()
+    share_heaps()
     app = create_app(settings)
     refusal = app.state.database.refusal() or refusal_to_listen(settings)
     if refusal is not None:
