@@ -15,7 +15,6 @@ import logging
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -38,8 +37,7 @@ class Program:
         """Of a network like the one that was recorded. It must stay as it is."""
         # A list of TorchScript's own. A plain one would be the only other holder of the tensors, and who
         # is about to be the last holder of a tensor that Python knows needs Python's lock.
-        with _quiet():
-            weights = torch.jit.script(_tensors(network))
+        weights = torch.jit.script(_tensors(network))
 
         def run(batch: Tensor) -> Tensor:
             # Not optimised: that would change the steps, and anew for each size of batch.
@@ -70,7 +68,8 @@ def record(step: Step, network: nn.Module, batch: Tensor) -> Program | None:
 
     with torch.no_grad():
         try:
-            with _recording, _quiet():
+            with _recording, warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of the tracer, about what it can't see: that is checked
                 function = torch.jit.trace(compute, (batch[:1], _tensors(network)), check_trace=False)
             program = Program(cast(Callable[[Tensor, Any], Tensor], function))
             same = torch.equal(program.of(network)(batch), step(network, batch))
@@ -92,11 +91,3 @@ def _places(network: nn.Module) -> Iterator[tuple[dict[str, Tensor], str]]:
 
 def _tensors(network: nn.Module) -> list[Tensor]:
     return [owner[name].detach() for owner, name in _places(network)]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the tracer's warnings about what it can't see, which is checked, and about its age."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
