@@ -71,17 +71,6 @@ def test_the_context_is_the_packages_and_what_describes_them() -> None:
     assert seen == packages | {"pyproject.toml", project["project"]["readme"]}
 
 
-def test_every_package_is_installed() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    named = rooms(project)
-    there = {
-        ".".join(found.parent.relative_to(ROOT).parts)
-        for top in {name.split(".")[0] for name in named}
-        for found in (ROOT / top).rglob("__init__.py")
-    }
-    assert set(named) == there
-
-
 def test_dependencies_are_installed_before_the_code_is_there() -> None:
     steps = [f"{i.word} {i.rest}" for i in stages()["build"].instructions]
     install = next(n for n, step in enumerate(steps) if "--requirement" in step)
