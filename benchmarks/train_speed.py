@@ -699,6 +699,8 @@ def service_table(taken: Sequence[tuple[str, dict[str, float]]], shots: Sequence
 
 def main(arguments: Sequence[str] | None = None) -> None:
     given = parser().parse_args(arguments)
+    if given.steps is not None and given.steps < 2:
+        raise SystemExit("--steps must be 2 or more: a step is timed from the end of the one before.")
     if given.data is None:
         raise SystemExit(
             "Say what to train on: --data FOLDER, with train/<class name>/ and test/<class name>/ in it, a "
@@ -765,7 +767,9 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--memory-backbone", default="ViT-B-16")
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument(
-        "--steps", type=int, help=f"at most so many a job; default: all of starter, {FEW_STEPS} of others"
+        "--steps",
+        type=int,
+        help=f"at most so many a job, 2 or more; default: all of starter, {FEW_STEPS} of others",
     )
     parser.add_argument("--shots", type=int, default=16)
     parser.add_argument("--tests", type=int, default=50, help="test pictures a class for the accuracy")

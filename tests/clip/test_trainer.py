@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 
 from core.clip.backbone import Backbone, tower_parameters
 from core.clip.config import AdaptConfig
@@ -132,6 +133,16 @@ def test_it_computes_what_the_paper_says(tiny: Backbone) -> None:
     torch.testing.assert_close(trace, slow, rtol=2e-3, atol=2e-4)
     assert slow[-1, 0] < 0.7 * slow[0, 0]
     assert slow[-1, 3] > 0.01
+
+
+def test_no_weight_is_copied_for_each_picture(tiny: Backbone) -> None:
+    """As torch.matmul does with the projections of attention where they need no gradient."""
+    with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiled:
+        train(tiny, precision="bf16", epochs=1)
+    products = profiled.key_averages(group_by_input_shape=True)
+    batched = [event.input_shapes[1] for event in products if event.key == "aten::bmm"]
+    projections = {3 * 64, 3 * 32}  # query, key and value of either tower
+    assert not [shape for shape in batched if shape[-1] in projections]
 
 
 def test_distillation_starts_at_nothing(tiny: Backbone) -> None:
