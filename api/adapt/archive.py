@@ -15,6 +15,7 @@ import unicodedata
 import zipfile
 import zlib
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -79,12 +80,8 @@ def read_archive(
     Raises:
         ArchiveError: unsafe, broken, too large, or without a picture.
     """
-    try:
+    with _broken_where_unreadable():
         return _read(file, folder, limits)
-    except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise _broken(_reason(error)) from error
-    except (NotImplementedError, ValueError, OverflowError, struct.error) as error:
-        raise _broken("its directory can't be read") from error
 
 
 def lay_out(file: BinaryIO, folder: Path, wanted: Collection[str], limits: ArchiveLimits) -> None:
@@ -94,7 +91,7 @@ def lay_out(file: BinaryIO, folder: Path, wanted: Collection[str], limits: Archi
     Raises ArchiveError: unsafe, broken, too large, or with one of them twice.
     """
     budget = _Budget(limits.max_bytes)
-    try:
+    with _broken_where_unreadable():
         for member in _members(file, limits):
             parts = _safe_parts(member.name)
             if not parts or member.is_folder or _is_hidden(parts) or parts[-1] not in wanted:
@@ -106,6 +103,13 @@ def lay_out(file: BinaryIO, folder: Path, wanted: Collection[str], limits: Archi
                 )
             with member.open() as source:
                 _copy(b"", source, path, limits.max_bytes, budget)
+
+
+@contextmanager
+def _broken_where_unreadable() -> Iterator[None]:
+    """Says of a damaged archive what the libraries say in many ways."""
+    try:
+        yield
     except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise _broken(_reason(error)) from error
     except (NotImplementedError, ValueError, OverflowError, struct.error) as error:
