@@ -25,10 +25,9 @@ from benchmarks.tables import Table
 from core.clip.backbone import Backbone
 from core.clip.folding import fold_batch_norms
 from core.clip.images import open_picture
-from core.clip.inference import plan_inference
-from core.clip.pixels import Pixels
 from core.clip.prompts import class_texts
 from core.clip.zero_shot import text_head
+from core.serving.network import stock_network
 
 Form = Callable[[Tensor], Tensor]
 EAGER, PRODUCT = "eager fp32", "the product's"
@@ -47,9 +46,7 @@ def forms_of(backbone: Backbone, folder: Path, *, compiled: bool) -> dict[str, F
         compiled: torch.compile too, which takes minutes and a C++ compiler.
     """
     model = copy.deepcopy(backbone.model)
-    served = plan_inference(backbone.model, backbone.image_size, Pixels(backbone.preprocess)).of(
-        backbone.model
-    )
+    served = stock_network("", backbone).model
     forms: dict[str, Form] = {
         EAGER: cast(Any, model).encode_image,
         PRODUCT: lambda x: served.encode_image(_last(x)),

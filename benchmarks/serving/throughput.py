@@ -23,9 +23,9 @@ from benchmarks.serving.forms import EAGER, PRODUCT, Form, pixels_of, seconds_a_
 from benchmarks.tables import Table
 from core.clip.backbone import Backbone
 from core.clip.images import PictureLimits
-from core.clip.inference import InferenceNetwork, plan_inference
-from core.clip.pixels import Pixels
+from core.clip.inference import InferenceNetwork
 from core.clip.zero_shot import PICTURES_AT_ONCE, PICTURES_AT_ONCE_ON_CPU
+from core.serving.network import stock_network
 from core.serving.pictures import fitted
 from core.serving.threads import single_threaded
 
@@ -84,9 +84,7 @@ def measure(
 ) -> Rounds:
     """Bare, service, bare, service…; a first short round warms up."""
     at_once = PICTURES_AT_ONCE_ON_CPU if backbone.device.type == "cpu" else PICTURES_AT_ONCE
-    network = plan_inference(backbone.model, backbone.image_size, Pixels(backbone.preprocess)).of(
-        backbone.model
-    )
+    network = stock_network("", backbone).model
     forms: dict[str, tuple[Form, int]] = {
         EAGER: (backbone.model.encode_image, EAGER_BATCH),  # type: ignore[dict-item]
         PRODUCT: (
