@@ -1,10 +1,10 @@
 """The image tower as one call.
 
 PyTorch computes in steps, hundreds of them a batch, and Python's lock is needed again before each. In a
-service other threads hold it, reading requests and writing answers, and every step waits for its turn:
-beside one busy thread the starter takes twenty times as long. Here the steps are recorded once for a
-backbone, with the weights as an argument, so that all networks on it share one recording; a batch then
-gives the lock away once. The steps are the same ones: so are the features, bit by bit.
+service other threads hold it, reading requests and writing answers, and every step waits for its turn.
+Here the steps are recorded once for a backbone, with the weights as an argument, so that all networks on
+it share one recording; a batch then gives the lock away once. The steps are the same ones: so are the
+features, bit by bit.
 
 TorchScript is what PyTorch has for this: `torch.compile` needs a C++ compiler on the user's machine, and
 `torch.export` makes a program that Python takes through its steps again.
