@@ -1,7 +1,11 @@
 """HTTP and nothing else: a route is a signature and one call."""
 
 import os
+import sys
 
-# Threads that compute together and wait for each other after every step are to sleep meanwhile, not to keep
-# the cores from those that decode and answer. It is read when PyTorch is first imported.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Threads that compute together wait for each other after every step: awake for some ten microseconds, since
+# to be woken takes longer than most steps, but not for the milliseconds that are usual, in which they would
+# keep the cores from those that decode and answer. GNU's OpenMP, which PyTorch brings on Linux, does so if it
+# is told both; others would stay awake for good. It is read when PyTorch is first imported.
+if sys.platform == "linux" and "OMP_WAIT_POLICY" not in os.environ:
+    os.environ |= {"OMP_WAIT_POLICY": "active", "GOMP_SPINCOUNT": "1000"}

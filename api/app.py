@@ -82,6 +82,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(make_page_router())
     adapt = make_router(settings)
     resources = (
+        classify.router,  # routes are tried in their order, and no other is asked for so often
         jobs.router,
         preflight.router,
         report.router,
@@ -91,10 +92,9 @@ def create_app(settings: Settings) -> FastAPI:
         make_extend_router(settings),
         export.router,
         imports.router,
-        classify.router,
         runtime.router,
     )
-    for router in (adapt, *resources):
+    for router in (*resources, adapt):
         app.include_router(router, dependencies=[Depends(described)])
     metrics.install(app)
     # The last one added stands outermost.

@@ -19,7 +19,7 @@ router = APIRouter(tags=["health"])
 class Device(BaseModel):
     name: str
     precision: str | None = Field(description="Of the default backbone; null until it is loaded.")
-    threads: int = Field(description="Of one pass through a network on a CPU.")
+    threads: int = Field(description="Of one pass through a network on a CPU, if it is alone.")
     decoders: int = Field(description="Threads that decode pictures meanwhile.")
 
 
@@ -107,7 +107,7 @@ class Batches(BaseModel):
     sizes: dict[int, int] = Field(
         description="Batches by their number of pictures: at most the key, more than half of it."
     )
-    busy_seconds: float = Field(description="In which a network was at work.")
+    busy_seconds: float = Field(description="In which a network was at work, of all threads together.")
 
 
 class Runtime(BaseModel):

@@ -3,15 +3,13 @@
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
-from typing import Annotated
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Request, Response
 from pydantic_core import to_json
 
 from api.answers import ClassifyOut, ComparisonOut, fields_of
-from api.classify.schemas import BODY
-from api.classify.wanted import Wanted, wanted
-from api.deps import TheDatabase, TheOwner, TheServing
+from api.classify.schemas import WHAT_IT_TAKES
+from api.classify.wanted import Wanted, read_wanted
 from api.errors import InvalidRequest, responses
 from core.serving.answer import Answer, NoReadablePicture, Question
 from core.serving.references import Subject, look_up
@@ -26,15 +24,18 @@ router = APIRouter(tags=["classify"])
     "/classify",
     response_model=ClassifyOut | ComparisonOut,
     responses=responses(400, 401, 404, 408, 413, 422, 503, 507),
-    openapi_extra=BODY,
+    openapi_extra=WHAT_IT_TAKES,
 )
-async def classify(
-    wanted: Annotated[Wanted, Depends(wanted)], serving: TheServing, database: TheDatabase, owner: TheOwner
-) -> Response:
+async def classify(request: Request) -> Response:
     """Rank class names for each picture. Any names may be asked for, trained or not.
 
     With `models`, several models answer side by side, in `comparison`.
     """
+    # Not asked for as dependencies: of a request with one small picture those would be a twentieth.
+    state, owner = request.app.state, request.state.caller.owner
+    serving: Serving = state.serving
+    database: Database = state.database
+    wanted = await read_wanted(request, state.settings, serving)
     costs = Counter[tuple[str, str]]()
     for reference in wanted.options.references:
         costs[owner, reference] += len(wanted.pictures)

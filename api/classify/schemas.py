@@ -83,7 +83,19 @@ class ClassifyForm(Options):
     images: list[Annotated[str, Field(json_schema_extra={"format": "binary"})]]
 
 
-BODY: dict[str, Any] = {
+ROUTING_KEY = "X-Clipcite-Model"
+WHAT_IT_TAKES: dict[str, Any] = {
+    "parameters": [
+        {
+            "name": ROUTING_KEY,
+            "in": "header",
+            "required": False,
+            "schema": {"type": "string", "maxLength": 600},
+            "description": "The same as `model` (or one of `models`), for a load balancer before several "
+            "of these: it sees headers, not bodies, and sends all requests of a model to where that is warm. "
+            "Not needed otherwise.",
+        }
+    ],
     "requestBody": {
         "required": True,
         "content": {
@@ -99,5 +111,5 @@ BODY: dict[str, Any] = {
                 },
             },
         },
-    }
+    },
 }

@@ -5,36 +5,27 @@ import binascii
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import Header, Request
+from fastapi import Request
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
 from api.adapt.intake import display_name
 from api.class_names import class_names
-from api.classify.schemas import ClassifyJson, Options
-from api.deps import TheServing, TheSettings
+from api.classify.schemas import ROUTING_KEY, ClassifyJson, Options
 from api.errors import InvalidRequest, invalid_model, json_or_invalid
 from core.clip.errors import InvalidConfig
 from core.clip.prompts import check_templates
 from core.serving.answer import ClassName
 from core.serving.references import is_stock
+from core.serving.service import Serving
 from core.settings import Settings
 
 MAX_FORM_FIELDS = 20_000  # far above the limit on class names, whose error says more
 MAX_SENTENCES = 20_000
 _Read = tuple[Options, list[bytes], list[str | None]]  # with the pictures and their files' names
-RoutingKey = Annotated[
-    str | None,
-    Header(
-        max_length=600,
-        description="The same as `model` (or one of `models`), for a load balancer before several of these: "
-        "it sees headers, not bodies, and sends all requests of a model to where that is warm. Not needed "
-        "otherwise.",
-    ),
-]
 
 
 @dataclass(frozen=True)
@@ -48,9 +39,7 @@ class Wanted:
     warnings: list[dict[str, str]]
 
 
-async def wanted(
-    request: Request, settings: TheSettings, serving: TheServing, x_clipcite_model: RoutingKey = None
-) -> Wanted:
+async def read_wanted(request: Request, settings: Settings, serving: Serving) -> Wanted:
     """Read and check the body, a form or JSON. Everything that is wrong is named at once where it can."""
     serving.gate.check()  # a refusal costs nothing but this
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -63,7 +52,7 @@ async def wanted(
         raise InvalidRequest(
             "Send multipart/form-data with `images`, or application/json with base64 pictures."
         )
-    _check_references(options, x_clipcite_model)
+    _check_references(options, request.headers.get(ROUTING_KEY))
     names, warnings = class_names(options.class_names, settings.max_class_names)
     _check_options(options, names)
     if options.alpha and any(map(is_stock, options.references)):

@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -16,6 +15,7 @@ import httpx
 import open_clip
 import psutil
 import torch
+from torch import Tensor
 
 from benchmarks.running_api import RunningApi
 from benchmarks.serving.clients import Load, load, raw_request
@@ -85,27 +85,25 @@ def measure(
     """Bare, service, bare, service…; a first short round warms up."""
     at_once = PICTURES_AT_ONCE_ON_CPU if backbone.device.type == "cpu" else PICTURES_AT_ONCE
     network = stock_network("", backbone).model
-    forms: dict[str, tuple[Form, int]] = {
-        EAGER: (backbone.model.encode_image, EAGER_BATCH),  # type: ignore[dict-item]
-        PRODUCT: (
-            lambda x: network.encode_image(x.contiguous(memory_format=torch.channels_last)),
-            at_once,
-        ),
-    }
-    decoders = single_threaded(torch.get_num_threads(), "decoder")
+    eager: Form = backbone.model.encode_image  # type: ignore[assignment]
+    threads = single_threaded(torch.get_num_threads(), "bare")
     pixels = pixels_of(backbone, files).to(backbone.device)
     contents = [file.read_bytes() for file in files]
+    decoded = torch.stack([fitted(content, backbone, PictureLimits()) for content in contents])
+    bare = {
+        EAGER: lambda: seconds_a_picture(eager, pixels, EAGER_BATCH),
+        PRODUCT: lambda: _side_by_side(network, backbone, decoded.split(at_once), threads),
+        FROM_FILES: lambda: _side_by_side(
+            network, backbone, [contents[i : i + at_once] for i in range(0, len(contents), at_once)], threads
+        ),
+    }
     found = Rounds()
     process = psutil.Process(api.pid)
     for number in range(rounds + 1):
         counted = found if number else Rounds()
         counted_seconds = seconds if number else 0
-        for name, (form, batch) in forms.items():
-            once = partial(seconds_a_picture, form, pixels, batch)
+        for name, once in bare.items():
             counted.bare[name].append(_repeated(once, counted_seconds))
-        counted.bare[FROM_FILES].append(
-            _repeated(lambda: _from_files(network, backbone, contents, at_once, decoders), counted_seconds)
-        )
         _singles(network, backbone, contents[:SINGLES], counted)
         for count, of in itertools.product(clients, names):
             before, cpu = _batches(api), _cpu(process)
@@ -133,22 +131,24 @@ def _repeated(once: Callable[[], float], seconds: float) -> float:
     return median(taken)
 
 
-@torch.inference_mode()
-def _from_files(
+def _side_by_side(
     network: InferenceNetwork,
     backbone: Backbone,
-    contents: Sequence[bytes],
-    at_once: int,
-    decoders: Executor,
+    batches: Sequence[Tensor | Sequence[bytes]],
+    threads: Executor,
 ) -> float:
-    """Seconds a picture where decoders and the network share the processors and nothing else is to be done:
-    the most that a service could reach."""
+    """Seconds a picture where each thread takes the next batch, of decoded pictures or of files which it
+    decodes first, and nothing else is to be done: the most that a service could reach."""
+
+    @torch.inference_mode()
+    def encode(batch: Tensor | Sequence[bytes]) -> int:
+        if not isinstance(batch, Tensor):
+            batch = torch.stack([fitted(content, backbone, PictureLimits()) for content in batch])
+        return len(network.encode_fitted(batch.to(backbone.device)).cpu())
+
     started = time.perf_counter()
-    decoding = [decoders.submit(fitted, content, backbone, PictureLimits()) for content in contents]
-    for start in range(0, len(decoding), at_once):
-        batch = torch.stack([future.result() for future in decoding[start : start + at_once]])
-        network.encode_fitted(batch.to(backbone.device)).cpu()
-    return (time.perf_counter() - started) / len(contents)
+    pictures = sum(threads.map(encode, batches))
+    return (time.perf_counter() - started) / pictures
 
 
 @torch.inference_mode()
@@ -193,8 +193,8 @@ def tables(found: Rounds, title: str) -> list[Table]:
             "errors",
         ],
         note=f"Medians of {len(found.single)} rounds in which all take turns. The product's form is asked "
-        f"with decoded pictures, {PICTURES_AT_ONCE_ON_CPU} at a time on a CPU, eager fp32 (open_clip's) with "
-        f"{EAGER_BATCH}. The service gets one JPEG a request and answers with the five best names; the "
+        f"with {PICTURES_AT_ONCE_ON_CPU} decoded pictures at a time on a CPU, by as many threads as there are "
+        f"processors, eager fp32 (open_clip's) with {EAGER_BATCH} by all together. The service gets one JPEG a request and answers with the five best names; the "
         "clients are one process on the same processors. One picture alone, decoded and through the bare "
         f"network, takes {single:.1f} ms.",
     )

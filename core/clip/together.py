@@ -2,12 +2,16 @@
 
 The C library keeps what is freed, in pieces that the next network does not fit into: after some changes of
 models a process held a fifth more than they took. Here each set has memory of its own from the system, which
-goes back when the last of its tensors goes. Large pages are not asked for: a network was then there sooner at
-times, and at times, while the system looked for them, much later.
+goes back when the last of its tensors goes, or to the next set of its size. Large pages are not asked for: a
+network was then there sooner at times, and at times, while the system looked for them, much later.
 """
 
+import ctypes
 import mmap
-from collections.abc import Mapping
+import threading
+import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import accumulate
 
 import torch
@@ -16,6 +20,28 @@ from torch import Tensor
 ALIGNED = 64  # bytes: a cache line, and the widest registers
 LARGE = 2**21
 """Bytes. Less is not worth a set of its own."""
+
+
+_lock = threading.Lock()
+_reusing = 0
+# Changed without the lock, by one call each: the last tensor of a set may go anywhere, also while we hold it.
+_spare: dict[int, list[mmap.mmap]] = {}
+
+
+@contextmanager
+def reusing() -> Iterator[None]:
+    """Memory that sets leave meanwhile is kept for those that are made meanwhile: to get new memory from the
+    system takes twice as long as to fill it. At the end what is left goes back."""
+    global _reusing
+    with _lock:
+        _reusing += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _reusing -= 1
+            if not _reusing:
+                _spare.clear()
 
 
 def empty_together(like: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -43,7 +69,7 @@ def _shared(like: Mapping[str, Tensor]) -> dict[str, Tensor]:
     sizes = [-(-tensor.nbytes // ALIGNED) * ALIGNED for tensor in like.values()]
     if sum(sizes) < LARGE:
         return {n: torch.empty_like(t, memory_format=torch.contiguous_format) for n, t in like.items()}
-    memory = _from_the_system(sum(sizes))
+    memory = _memory(sum(sizes))
     starts = accumulate(sizes, initial=0)
     return {
         name: torch.frombuffer(memory, dtype=t.dtype, count=t.numel(), offset=start).view(t.shape)
@@ -51,6 +77,21 @@ def _shared(like: Mapping[str, Tensor]) -> dict[str, Tensor]:
         else torch.empty_like(t)
         for (name, t), start in zip(like.items(), starts, strict=False)
     }
+
+
+def _memory(size: int) -> "ctypes.Array[ctypes.c_char]":
+    try:
+        mapped = _spare.get(size, []).pop()
+    except IndexError:
+        mapped = _from_the_system(size)
+    memory = (ctypes.c_char * size).from_buffer(mapped)
+    weakref.finalize(memory, _left, mapped).atexit = False
+    return memory
+
+
+def _left(mapped: mmap.mmap) -> None:
+    if _reusing:
+        _spare.setdefault(len(mapped), []).append(mapped)
 
 
 def _from_the_system(size: int) -> mmap.mmap:

@@ -131,11 +131,12 @@ class Answerer:
         """Off to the network, as they are decoded. Adds to `problems` one for each picture, None for a good
         one. Raises NoReadablePicture."""
         lane, encode = network.images
-        with self._batcher.coming(lane):
+        with self._batcher.coming(lane) as arrival:
             for some in pictures.decoded(network.backbone, self._batcher.largest["images"]):
                 problems += [None if isinstance(one, Tensor) else one for one in some]
                 if good := [one for one in some if isinstance(one, Tensor)]:
-                    works.append(self._batcher.submit(lane, encode, torch.stack(good)))
+                    last = arrival if len(problems) == len(pictures) else None
+                    works.append(self._batcher.submit(lane, encode, torch.stack(good), last))
         if not works:
             raise NoReadablePicture([problem for problem in problems if isinstance(problem, BadPicture)])
 

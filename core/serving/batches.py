@@ -1,9 +1,13 @@
-"""One thread that computes: what different requests ask of the same network goes through it together."""
+"""The threads that compute: what different requests ask of the same network goes through it together.
+
+One thread for a few processors, not one for all: when several batches are there, each computed by a thread
+that waits for nobody takes less time than one after the other, all processors waiting for each other after
+every step. A lone batch has them all."""
 
 import threading
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,6 +16,7 @@ import torch
 from torch import Tensor
 
 from core.serving.gate import Busy
+from core.serving.threads import use_threads
 
 LINGER = 0.25
 """Of the time that a batch takes: so long the next one waits for pictures that are being decoded."""
@@ -32,8 +37,24 @@ class Work:
     encode: Encode
     rows: Tensor
     taken: int = 0
-    parts: list[Tensor] = field(default_factory=list)
+    parts: dict[int, Tensor] = field(default_factory=dict)
+    """By the first row of each."""
     features: Future[Tensor] = field(default_factory=Future)
+
+    def add(self, start: int, features: Tensor) -> None:
+        """Of the rows from `start`; the last ones to come finish it. Under the batcher's lock."""
+        self.parts[start] = features
+        if sum(map(len, self.parts.values())) == len(self.rows):
+            # A copy, since a part would keep the whole batch.
+            self.features.set_result(torch.cat([self.parts[start] for start in sorted(self.parts)]))
+
+
+@dataclass(eq=False)
+class Arrival:
+    """A request whose rows are on their way."""
+
+    lane: Lane
+    over: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,6 +67,16 @@ class BatchCounts:
     sizes: dict[int, int]
     """How many batches of pictures had at most so many, and more than half of that."""
     busy_seconds: float
+    """Of all threads together."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of one request in a batch."""
+
+    work: Work
+    start: int
+    rows: Tensor
 
 
 class Batcher:
@@ -53,9 +84,12 @@ class Batcher:
     all who wait for it. When nothing else waits, a lone request is computed at once; the longer the queue,
     the larger the batches."""
 
-    def __init__(self, largest: dict[str, int]) -> None:
-        """`largest`: rows of a batch, of `images` and `texts`."""
+    def __init__(self, largest: dict[str, int], workers: int) -> None:
+        """`largest`: rows of a batch, of `images` and `texts`. `workers`: batches computed at a time, each by
+        its share of the processors."""
         self.largest = largest
+        self.workers = workers
+        self.threads = torch.get_num_threads()
         self._changed = threading.Condition()
         self._lanes: OrderedDict[Lane, deque[Work]] = OrderedDict()  # the next turn is the first one's
         self._coming: Counter[Lane] = Counter()
@@ -65,31 +99,35 @@ class Batcher:
         self._rows: Counter[str] = Counter()
         self._sizes: Counter[int] = Counter()
         self._busy_seconds = 0.0
+        self._computing = 0
         self._closed = False
-        self.threads = torch.get_num_threads()
-        self._thread = threading.Thread(target=self._run, name="compute", daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._run, name="compute", daemon=True).start()
+        for i in range(workers if workers > 1 else 0):
+            threading.Thread(target=self._run_beside, name=f"compute-{i}", daemon=True).start()
 
     @contextmanager
-    def coming(self, lane: Lane) -> Iterator[None]:
-        """Rows are on their way: a batch that is not full may wait a moment for them."""
+    def coming(self, lane: Lane) -> Iterator[Arrival]:
+        """Rows are on their way: a batch that is not full may wait a moment for them. They are until the
+        last ones are submitted, or the context ends without."""
+        arrival = Arrival(lane)
         with self._changed:
             self._coming[lane] += 1
+            if self._lanes:  # what waits is no longer alone
+                self._changed.notify_all()
         try:
-            yield
+            yield arrival
         finally:
             with self._changed:
-                self._coming[lane] -= 1
-                if not self._coming[lane]:
-                    del self._coming[lane]
-                self._changed.notify_all()
+                self._end(arrival)
 
-    def submit(self, lane: Lane, encode: Encode, rows: Tensor) -> Work:
+    def submit(self, lane: Lane, encode: Encode, rows: Tensor, last_of: Arrival | None = None) -> Work:
         """Rows [n, ...], n > 0. Whoever submits must keep the network until they are through."""
         work = Work(lane, encode, rows)
         with self._changed:
             if self._closed:
                 raise Busy("The service is stopping. Ask again in a few seconds.")
+            if last_of is not None:
+                self._end(last_of)
             self._lanes.setdefault(lane, deque()).append(work)
             self._changed.notify_all()
         return work
@@ -134,11 +172,22 @@ class Batcher:
     def seconds_to_wait(self) -> float:
         """For what waits now, as far as can be told."""
         with self._changed:
-            return sum(self._seconds.get(kind, 0.0) * rows for kind, rows in self._waiting().items())
+            waiting = sum(self._seconds.get(kind, 0.0) * rows for kind, rows in self._waiting().items())
+            return waiting / self.workers
 
     def close(self) -> None:
         with self._changed:
             self._closed = True
+            self._changed.notify_all()
+
+    def _end(self, arrival: Arrival) -> None:
+        if arrival.over:
+            return
+        arrival.over = True
+        self._coming[arrival.lane] -= 1
+        if not self._coming[arrival.lane]:
+            del self._coming[arrival.lane]
+        if self._lanes:
             self._changed.notify_all()
 
     def _waiting(self) -> dict[str, int]:
@@ -148,14 +197,36 @@ class Batcher:
         return waiting
 
     def _run(self) -> None:
-        while (batch := self._next_batch()) is not None:
+        """The thread for what is alone, with all processors; or for everything, if it is the only one."""
+        wanted = self._is_alone if self.workers > 1 else self._is_waiting
+        while (batch := self._next_batch(wanted)) is not None:
             self._compute(batch)
             del batch  # while we wait, the memory is for others
 
-    def _next_batch(self) -> list[tuple[Work, Tensor]] | None:
+    def _run_beside(self) -> None:
+        """One of those for what is not."""
+        use_threads(max(1, self.threads // self.workers))
+        while (batch := self._next_batch(self._is_beside)) is not None:
+            self._compute(batch)
+            del batch
+
+    def _is_waiting(self) -> bool:
+        return bool(self._lanes)
+
+    def _is_alone(self) -> bool:
+        """One batch at most waits, nothing is being computed and nothing is on its way."""
+        if self._computing or self._coming or len(self._lanes) != 1:
+            return False
+        ((_, kind), works) = next(iter(self._lanes.items()))
+        return sum(len(work.rows) - work.taken for work in works) <= self.largest[kind]
+
+    def _is_beside(self) -> bool:
+        return bool(self._lanes) and self._computing < self.workers and not self._is_alone()
+
+    def _next_batch(self, wanted: Callable[[], bool]) -> list[Part] | None:
         with self._changed:
-            self._changed.wait_for(lambda: self._lanes or self._closed)
-            if not self._closed:
+            self._changed.wait_for(lambda: self._closed or wanted())
+            if self.workers == 1 and not self._closed:
                 self._linger()
             if self._closed:
                 for works in self._lanes.values():
@@ -169,10 +240,12 @@ class Batcher:
             batch = _take(works, self.largest[lane[1]])
             if works:
                 self._lanes[lane] = works  # at the end: the others' turn
+            self._computing += 1
             return batch
 
     def _linger(self) -> None:
-        """For those that come to the only lane, if its batch has room."""
+        """For those that come to the only lane, if its batch has room. Several threads don't: small batches
+        at once are as fast as a large one."""
         (lane, works), *others = self._lanes.items()
         room = self.largest[lane[1]] - sum(len(work.rows) - work.taken for work in works)
         if others or room <= 0 or not self._coming[lane]:
@@ -184,19 +257,22 @@ class Batcher:
 
         self._changed.wait_for(nobody_comes, min(LINGER * self._batch_seconds, LONGEST_LINGER))
 
-    def _compute(self, batch: Sequence[tuple[Work, Tensor]]) -> None:
+    def _compute(self, batch: Sequence[Part]) -> None:
         if not batch:
             return
         started = time.monotonic()
-        work = batch[0][0]
+        work = batch[0].work
         try:
-            rows = batch[0][1] if len(batch) == 1 else torch.cat([part for _, part in batch])
-            features = work.encode(rows).split([len(part) for _, part in batch])
+            rows = batch[0].rows if len(batch) == 1 else torch.cat([part.rows for part in batch])
+            features = work.encode(rows)
         except BaseException as error:
-            self._fail([work for work, _ in batch], error)
+            with self._changed:
+                self._done()
+                self._fail({part.work for part in batch}, error)
             return
         took, kind, size = time.monotonic() - started, work.lane[1], len(rows)
         with self._changed:
+            self._done()
             before = self._seconds.get(kind, took / size)
             self._seconds[kind] = before + SMOOTHING * (took / size - before)
             if kind == "images":
@@ -205,34 +281,35 @@ class Batcher:
             self._batches[kind] += 1
             self._rows[kind] += size
             self._busy_seconds += took
-        for (work, _), part in zip(batch, features, strict=True):
-            work.parts.append(part)
-            if sum(map(len, work.parts)) == len(work.rows):
-                # A copy, since a part would keep the whole batch.
-                work.features.set_result(torch.cat(work.parts))
+            for part, its in zip(batch, features.split([len(part.rows) for part in batch]), strict=True):
+                part.work.add(part.start, its)
 
-    def _fail(self, works: Sequence[Work], error: BaseException) -> None:
-        with self._changed:
-            for work in works:
-                lane = self._lanes.get(work.lane)
-                if lane is not None and work in lane:  # its other rows
-                    lane.remove(work)
-                    if not lane:
-                        del self._lanes[work.lane]
+    def _done(self) -> None:
+        self._computing -= 1
+        if self._lanes:
+            self._changed.notify_all()
+
+    def _fail(self, works: Iterable[Work], error: BaseException) -> None:
         for work in works:
-            work.features.set_exception(error)
+            lane = self._lanes.get(work.lane)
+            if lane is not None and work in lane:  # its other rows
+                lane.remove(work)
+                if not lane:
+                    del self._lanes[work.lane]
+            if not work.features.done():  # by an error of its other rows
+                work.features.set_exception(error)
 
 
-def _take(works: deque[Work], most: int) -> list[tuple[Work, Tensor]]:
+def _take(works: deque[Work], most: int) -> list[Part]:
     """The next rows of a lane, as far as they fit together."""
-    batch: list[tuple[Work, Tensor]] = []
+    batch: list[Part] = []
     shape = works[0].rows.shape[1:]
     while works and most > 0 and works[0].rows.shape[1:] == shape:
         work = works[0]
-        part = work.rows[work.taken : work.taken + most]
-        work.taken += len(part)
-        most -= len(part)
-        batch.append((work, part))
+        rows = work.rows[work.taken : work.taken + most]
+        batch.append(Part(work, work.taken, rows))
+        work.taken += len(rows)
+        most -= len(rows)
         if work.taken == len(work.rows):
             works.popleft()
     return batch

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Generic, TypeVar
 
 from core.clip.errors import ClipCiteError
+from core.clip.together import reusing
 from core.serving.counts import CacheCounts, Held, Key
 from core.serving.trim import trim
 
@@ -196,11 +197,11 @@ class WarmCache(Generic[Value]):
             entry.admitted = True
             self._bytes += entry.bytes
             gone = self._make_room()
-        self._let_go(gone)
-        del gone
         started = time.monotonic()
         try:
-            value = load()
+            with reusing():
+                self._let_go(gone)
+                value = load()
         except BaseException as error:
             self._failed(entry, error)
             return

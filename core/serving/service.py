@@ -1,5 +1,6 @@
 """Classification with any model at any α: what POST /classify answers."""
 
+import gc
 import logging
 import threading
 import time
@@ -19,7 +20,7 @@ from core.serving.batches import Batcher
 from core.serving.cache import StillLoading
 from core.serving.gate import Gate
 from core.serving.networks import Networks
-from core.serving.pictures import Pictures
+from core.serving.pictures import Decoders, Pictures
 from core.serving.pins import Pins
 from core.serving.preview import JobPreview, Previews
 from core.serving.references import Subject
@@ -37,6 +38,8 @@ LARGEST = {
     "cuda": {"images": PICTURES_AT_ONCE, "texts": 256},
 }
 """Rows of a batch. More texts would keep others waiting on a CPU."""
+MOST_WORKERS = 4
+"""Batches computed at a time on a CPU: each reads all of the network's weights."""
 WARM_UP_AGAIN_SECONDS = 10
 
 logger = logging.getLogger(__name__)
@@ -53,12 +56,13 @@ class Serving:
         self.texts = TextCache(settings.text_cache_bytes)
         self.device = find_device(settings.device).type
         self.decoders = max(LEAST_DECODERS, torch.get_num_threads())
-        self.batcher = Batcher(LARGEST[self.device])
+        workers = min(MOST_WORKERS, torch.get_num_threads()) if self.device == "cpu" else 1
+        self.batcher = Batcher(LARGEST[self.device], workers)
         self.gate = Gate(settings.max_waiting_pictures, self.batcher.seconds_to_wait)
         self.previews = Previews(settings, database, blobs, self.networks, self.batcher)
         self.requests = single_threaded(settings.max_waiting_pictures, "request")
         """For those whom the gate let in: they wait for the networks, not for each other's threads."""
-        self._decoders = single_threaded(self.decoders, "decoder")
+        self._decoders = Decoders(self.decoders)
         self._pins = Pins(settings.pinned_models, self.networks, database)
         self._answerer = Answerer(self.batcher, self.texts, lambda: settings.model_load_seconds)
         self._default_size = recipe(settings.backbone).image_size
@@ -74,6 +78,10 @@ class Serving:
             try:
                 stock = self.networks.stock(self.settings.backbone, self._default_size, wait_seconds=None)
                 self._resident.enter_context(stock)
+                # All that was imported and loaded stays. A full collection that looks through it would
+                # hold up every thread for a quarter of a second.
+                gc.collect()
+                gc.freeze()
                 break
             except ClipCiteError as error:
                 logger.warning("The default backbone is not there: %s", error)
@@ -103,7 +111,7 @@ class Serving:
         self.batcher.close()
         self.networks.close()
         self.previews.close()
-        self._decoders.shutdown(wait=False, cancel_futures=True)
+        self._decoders.close()
         self.requests.shutdown(wait=False, cancel_futures=True)
 
     def forget(self, model_id: str) -> None:

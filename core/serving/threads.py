@@ -6,6 +6,7 @@ on every core each would wait for parts that are not being run, and every thread
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import torch
 
@@ -14,15 +15,15 @@ _lock = threading.Lock()
 
 def single_threaded(workers: int, name: str) -> ThreadPoolExecutor:
     """A pool of threads in which torch uses no others."""
-    return ThreadPoolExecutor(workers, thread_name_prefix=name, initializer=_stay_alone)
+    return ThreadPoolExecutor(workers, thread_name_prefix=name, initializer=partial(use_threads, 1))
 
 
-def _stay_alone() -> None:
-    """The number of threads is a setting of each thread, and at once the default of those that come: that
-    is put back, by a thread that comes."""
+def use_threads(count: int) -> None:
+    """Of torch's, in this thread. The number is a setting of each thread, and at once the default of those
+    that come: that is put back, by a thread that comes."""
     with _lock:
-        threads = torch.get_num_threads()  # the default, taken over by this thread
-        torch.set_num_threads(1)
-        other = threading.Thread(target=torch.set_num_threads, args=(threads,))
+        default = torch.get_num_threads()  # taken over by this thread
+        torch.set_num_threads(count)
+        other = threading.Thread(target=torch.set_num_threads, args=(default,))
         other.start()
         other.join()

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, bindparam, func, select
 from sqlalchemy import delete as delete_from
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
@@ -72,10 +72,13 @@ def add_model(
     return row
 
 
+_BY_ID = select(Model).where(Model.id == bindparam("id"), Model.owner == bindparam("owner"))
+"""Put together once, since every classification asks it."""
+
+
 def get(session: Session, model_id: str, *, owner: str) -> Model:
     """Raises ModelNotFound, for another owner's model too."""
-    named = select(Model).where(Model.id == storable(model_id), Model.owner == owner)
-    model = session.scalars(named).one_or_none()
+    model = session.scalars(_BY_ID, {"id": storable(model_id), "owner": owner}).one_or_none()
     if model is None:
         raise ModelNotFound(model_id)
     return model

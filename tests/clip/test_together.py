@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from core.clip.together import ALIGNED, LARGE, empty_together, moved_together
+from core.clip.together import ALIGNED, LARGE, empty_together, moved_together, reusing
 
 MANY = LARGE // 4  # floats of a large page
 
@@ -59,3 +59,25 @@ def test_the_memory_goes_back_at_once() -> None:
     del sets[::2]
     gc.collect()
     assert before - resident() > 3.5 * 2 * LARGE
+
+
+def test_the_next_set_has_the_memory_of_the_one_before() -> None:
+    like = {"a": torch.ones(MANY), "b": torch.ones(MANY)}
+    first = moved_together(like)
+    place = first["a"].data_ptr()
+    before = resident()
+    with reusing():
+        del first
+        second, other = empty_together(like), empty_together(like)
+        assert second["a"].data_ptr() == place
+        assert torch.equal(second["b"], like["b"])  # what was left there
+        del other  # for nobody
+        assert before - resident() < LARGE
+    del second
+    assert before - resident() > 1.5 * LARGE  # not kept beyond the end
+
+
+def test_memory_of_another_size_is_not_taken() -> None:
+    with reusing():
+        moved_together({"a": torch.ones(MANY)})
+        assert len(empty_together({"a": torch.ones(2 * MANY)})["a"]) == 2 * MANY

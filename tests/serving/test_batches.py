@@ -1,4 +1,4 @@
-"""The compute thread, with a network that adds one and can be held up."""
+"""The threads that compute, with a network that adds one and can be held up."""
 
 import threading
 import time
@@ -34,7 +34,7 @@ class Slow:
 
 @pytest.fixture
 def batcher() -> Iterator[Batcher]:
-    batcher = Batcher({"images": 4, "texts": 2})
+    batcher = Batcher({"images": 4, "texts": 2}, workers=1)
     yield batcher
     batcher.close()
 
@@ -138,8 +138,106 @@ def test_a_batch_waits_a_moment_for_those_that_come(batcher: Batcher) -> None:
     assert network.batches == [[1, 2]]
 
 
+# --- several threads ---
+
+
+@pytest.fixture
+def pair() -> Iterator[Batcher]:
+    batcher = Batcher({"images": 4, "texts": 2}, workers=2)
+    yield batcher
+    batcher.close()
+
+
+class Counting(Slow):
+    """Remembers with how many of torch's threads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.threads: list[int] = []
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        self.threads.append(torch.get_num_threads())
+        return super().__call__(rows)
+
+
+def test_what_is_alone_has_all_processors_and_others_their_share() -> None:
+    default = torch.get_num_threads()
+    torch.set_num_threads(2)
+    batcher = Batcher({"images": 4, "texts": 2}, workers=2)
+    try:
+        network = Counting()
+        for i in range(3):
+            batcher.wait(batcher.submit(("a", "images"), network, rows(i)), 10)
+        assert network.threads == [2, 2, 2]
+        first, second = Counting(), Counting()
+        alone = held_up(batcher, first)
+        second.gate.clear()
+        beside = batcher.submit(("b", "images"), second, rows(1))
+        assert second.begun.wait(10)  # while the first one is being computed
+        third = batcher.submit(("c", "images"), Slow(), rows(2))
+        with pytest.raises(Busy):  # no more at a time than there are processors
+            batcher.wait(third, 0.1)
+        for one in (first, second):
+            one.gate.set()
+        for work in (alone, beside):
+            batcher.wait(work, 10)
+        assert (first.threads, second.threads) == ([2], [1])
+        assert torch.get_num_threads() == 2
+    finally:
+        batcher.close()
+        torch.set_num_threads(default)
+
+
+def test_parts_that_end_in_another_order_come_back_in_theirs(pair: Batcher) -> None:
+    begun = [threading.Event(), threading.Event()]
+    ends = [threading.Event(), threading.Event()]
+
+    def network(some: Tensor) -> Tensor:
+        number = int(some[0, 0]) // 4
+        begun[number].set()
+        assert ends[number].wait(10)
+        return some + 1
+
+    work = pair.submit(("a", "images"), network, rows(*range(8)))
+    assert all(event.wait(10) for event in begun)
+    ends[1].set()
+    while not work.parts:
+        time.sleep(0.001)
+    ends[0].set()
+    assert torch.equal(pair.wait(work, 10), rows(*range(1, 9)))
+
+
+def test_an_error_in_both_parts_is_told_once(pair: Batcher) -> None:
+    network = Slow()
+    network.gate.clear()
+    network.error = RuntimeError("out of memory")
+    work = pair.submit(("a", "images"), network, rows(*range(8)))
+    other = pair.submit(("b", "images"), Slow(), rows(1))
+    network.gate.set()
+    with pytest.raises(RuntimeError, match="out of memory"):
+        pair.wait(work, 10)
+    assert torch.equal(pair.wait(other, 10), rows(2))
+
+
+def test_many_at_once_each_get_their_own(pair: Batcher) -> None:
+    networks = [Slow() for _ in range(3)]
+
+    def ask(i: int) -> None:
+        given = rows(*range(i, i + 1 + i % 6))
+        lane = (str(i % 3), "images")
+        with pair.coming(lane) as arrival:
+            work = pair.submit(lane, networks[i % 3], given, arrival if i % 2 else None)
+        assert torch.equal(pair.wait(work, 10), given + 1)
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(ask, range(400)))
+    counts = pair.counts()
+    assert counts.rows["images"] == sum(1 + i % 6 for i in range(400))
+    assert counts.waiting["images"] == 0
+
+
 def test_closing_tells_those_who_wait() -> None:
-    batcher, network = Batcher({"images": 4, "texts": 2}), Slow()
+    batcher, network = Batcher({"images": 4, "texts": 2}, workers=1), Slow()
     held_up(batcher, network)
     waiting = batcher.submit(("a", "images"), network, rows(1))
     batcher.close()
