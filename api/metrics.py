@@ -79,7 +79,7 @@ class ServingMetrics(Collector):
             ("batched_pictures", "Pictures that went through in those.", batches.rows.get("images", 0)),
             (
                 "busy_seconds",
-                "Time in which a network was at work, of all threads together.",
+                "Time of computing, of all threads together.",
                 batches.busy_seconds,
             ),
         ):

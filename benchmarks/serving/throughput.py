@@ -51,7 +51,7 @@ class Rounds:
     service_cpu: dict[tuple[int, int], list[float]] = field(default_factory=lambda: defaultdict(list))
     """Seconds of processor time of the API a picture."""
     network: dict[tuple[int, int], list[float]] = field(default_factory=lambda: defaultdict(list))
-    """Share of the time in which a network was at work."""
+    """Batches that were being computed, on average."""
     batch: dict[tuple[int, int], list[float]] = field(default_factory=lambda: defaultdict(list))
 
 
@@ -193,10 +193,10 @@ def tables(found: Rounds, title: str) -> list[Table]:
             "errors",
         ],
         note=f"Medians of {len(found.single)} rounds in which all take turns. The product's form is asked "
-        f"with {PICTURES_AT_ONCE_ON_CPU} decoded pictures at a time on a CPU, by as many threads as there are "
-        f"processors, eager fp32 (open_clip's) with {EAGER_BATCH} by all together. The service gets one JPEG a request and answers with the five best names; the "
-        "clients are one process on the same processors. One picture alone, decoded and through the bare "
-        f"network, takes {single:.1f} ms.",
+        f"with {PICTURES_AT_ONCE_ON_CPU} decoded pictures at a time on a CPU, each batch by one processor, "
+        f"eager fp32 (open_clip's) with {EAGER_BATCH}, by all of them. The service gets one JPEG a request "
+        "and answers with the five best names; the clients are one process on the same processors. One "
+        f"picture alone, decoded and through the bare network, takes {single:.1f} ms.",
     )
     for name, value in rate.items():
         label = "the product's form" if name == PRODUCT else name
@@ -207,7 +207,7 @@ def tables(found: Rounds, title: str) -> list[Table]:
         [
             "",
             "wall, ms",
-            "network at work",
+            "networks at work",
             "pictures a batch",
             "API, processor ms",
             "clients, processor ms",
@@ -233,7 +233,7 @@ def tables(found: Rounds, title: str) -> list[Table]:
             [
                 label,
                 f"{1000 / served:.2f}" if served else "–",
-                f"{median(found.network[key]):.0%}",
+                f"{median(found.network[key]):.1f}",
                 f"{median(found.batch[key]):.1f}",
                 f"{1000 * median(found.service_cpu[key]):.2f}",
                 f"{1000 * cpu:.2f}",

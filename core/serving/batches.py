@@ -198,6 +198,7 @@ class Batcher:
 
     def _run(self) -> None:
         """The thread for what is alone, with all processors; or for everything, if it is the only one."""
+        use_threads(self.threads)
         wanted = self._is_alone if self.workers > 1 else self._is_waiting
         while (batch := self._next_batch(wanted)) is not None:
             self._compute(batch)

@@ -20,6 +20,7 @@ from sqlalchemy import select
 from starlette.testclient import TestClient
 
 from api.app import create_app
+from api.connections import Impatient
 from core.settings import Settings
 from core.store import jobs
 from core.store.blobs import Blobs
@@ -115,7 +116,9 @@ def service(data: Path, backbone: str, **given: Any) -> Iterator[Service]:
 @contextmanager
 def listening(app: FastAPI) -> Iterator[int]:
     """A real uvicorn on a port of its own, for bodies that no client library sends."""
-    config = uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=1, lifespan="off")
+    config = uvicorn.Config(
+        app, port=0, log_level="error", timeout_graceful_shutdown=1, lifespan="off", http=Impatient
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

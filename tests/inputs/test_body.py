@@ -16,6 +16,7 @@ from starlette.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 
 from api.body import BodyGuard
+from api.connections import Impatient
 
 LIMIT = 100_000
 BOUNDARY = b"----a.Boundary_7"
@@ -62,7 +63,9 @@ Post = Callable[..., Reply]
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[int]:
-    config = uvicorn.Config(make_app(), port=0, log_level="error", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(
+        make_app(), port=0, log_level="error", timeout_graceful_shutdown=1, http=Impatient
+    )
     running = uvicorn.Server(config)
     thread = threading.Thread(target=running.run, daemon=True)
     thread.start()
