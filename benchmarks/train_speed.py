@@ -71,6 +71,7 @@ from core.settings import get_settings
 from demo.calls import Calls
 from demo.pictures import Picture, Pictures
 from demo.service import running_service
+from worker.standby import trainer_environment
 
 PARTS = ("loops", "limits", "memory", "service")
 IMAGES_AT_ONCE = (32, 16, 8, 4, 1)
@@ -151,6 +152,17 @@ class Measured:
 def in_fresh_process(function: Callable[..., T], *arguments: object) -> T:
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
+
+
+def in_fresh_trainer(function: Callable[..., T], *arguments: object) -> T:
+    """With its memory managed as the worker's trainers have it."""
+    before = dict(os.environ)
+    os.environ |= trainer_environment(before)
+    try:
+        return in_fresh_process(function, *arguments)
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
 
 
 def train_product(job: Job, backbone: Backbone, reporter: Reporter) -> dict[str, Tensor]:
@@ -301,7 +313,8 @@ def run_loops(
         for name, (function, *arguments) in loops.items():
             if len(runs.setdefault(name, [])) > seed:
                 continue
-            found: Measured = in_fresh_process(function, *arguments)
+            start = in_fresh_trainer if function is run_product else in_fresh_process
+            found: Measured = start(function, *arguments)
             runs[name].append(found)
             content = {name: [asdict(m) for m in of_loop] for name, of_loop in runs.items()}
             kept.write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
@@ -734,7 +747,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     console.print(f"{name} {precision}, the machine's limit")
                     config = replace(job.config, precision=precision)
                     few = replace(job, config=config).cut(given.steps or FEW_STEPS)
-                    limits[f"{name} {precision}"] = in_fresh_process(measure_limit, few)
+                    limits[f"{name} {precision}"] = in_fresh_trainer(measure_limit, few)
             tables += [limits_table(limits), profile_table(limits)]
             measured["limits"] = {name: asdict(limit) for name, limit in limits.items()}
         if "memory" in parts:
@@ -743,7 +756,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             by_count = {}
             for count in IMAGES_AT_ONCE:
                 config = replace(job.config, images_at_once=count)
-                by_count[count] = in_fresh_process(run_product, replace(job, config=config))
+                by_count[count] = in_fresh_trainer(run_product, replace(job, config=config))
                 console.print(f"{name}, {count} images at once: {_summary(by_count[count])}", highlight=False)
             title = f"Memory of {name}, batch {job.config.batch_size}, precision {job.config.precision}"
             tables.append(memory_table(by_count, title))
