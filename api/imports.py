@@ -7,9 +7,11 @@ from typing import Annotated, Any, Literal, cast
 from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 from pydantic import TypeAdapter, ValidationError
 
-from api.adapt.archive import ArchiveError, ArchiveLimits, lay_out
 from api.adapt.intake import Upload
 from api.adapt.schemas import Sentences
+from api.archive.errors import ArchiveError
+from api.archive.members import ArchiveLimits
+from api.archive.read import lay_out
 from api.deps import TheBlobs, TheDatabase, TheOwner, TheServing, TheSettings
 from api.errors import InvalidRequest, invalid_model, responses
 from api.export import one_at_a_time

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol, TypedDict
 
-from api.adapt.archive import ArchiveLimits, Split, Warnings, name_list, read_archive, warn
+from api.archive.errors import Warnings, name_list, warn
+from api.archive.layout import Split
+from api.archive.members import ArchiveLimits
+from api.archive.read import read_archive
 from core.clip.errors import BadPicture, ClipCiteError, InvalidClassNames
 from core.clip.images import PictureLimits, open_picture
 from core.clip.prompts import clean_class_name, same_class

@@ -18,7 +18,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from api.adapt.archive import ArchiveError, ArchiveLimits, Entry, Warnings, read_archive
+from api.archive.errors import ArchiveError, Warnings
+from api.archive.members import ArchiveLimits
+from api.archive.read import Entry, read_archive
 from tests.inputs import crafted
 
 PACKERS = {"zip": crafted.zip_of, "tar": crafted.tar_of, "tar.gz": crafted.tar_gz_of}
@@ -312,7 +314,9 @@ def test_bombs_cost_no_memory(tmp_path: Path) -> None:
     script = """
         import resource, sys, time
         from pathlib import Path
-        from api.adapt.archive import ArchiveError, ArchiveLimits, read_archive
+        from api.archive.errors import ArchiveError
+        from api.archive.members import ArchiveLimits
+        from api.archive.read import read_archive
         folder, scratch = Path(sys.argv[1]), Path(sys.argv[1]) / "scratch"
         scratch.mkdir()
         limits = ArchiveLimits(max_bytes=60_000_000)

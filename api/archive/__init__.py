@@ -1,0 +1,1 @@
+"""Archives of pictures, as people pack them."""
