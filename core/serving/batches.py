@@ -103,7 +103,8 @@ class Batcher:
         self._closed = False
         threading.Thread(target=self._run, name="compute", daemon=True).start()
         for i in range(workers if workers > 1 else 0):
-            threading.Thread(target=self._run_beside, name=f"compute-{i}", daemon=True).start()
+            share = self.threads // workers + (i < self.threads % workers)
+            threading.Thread(target=self._run_beside, args=(share,), name=f"compute-{i}", daemon=True).start()
 
     @contextmanager
     def coming(self, lane: Lane) -> Iterator[Arrival]:
@@ -204,9 +205,9 @@ class Batcher:
             self._compute(batch)
             del batch  # while we wait, the memory is for others
 
-    def _run_beside(self) -> None:
-        """One of those for what is not."""
-        use_threads(max(1, self.threads // self.workers))
+    def _run_beside(self, share: int) -> None:
+        """One of those for what is not, with some of the processors."""
+        use_threads(max(1, share))
         while (batch := self._next_batch(self._is_beside)) is not None:
             self._compute(batch)
             del batch
