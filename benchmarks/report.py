@@ -4,7 +4,8 @@
 
 Reads what benchmarks.paper (bng, fsl, cdg), benchmarks.ablations, benchmarks.curve and benchmarks.sizes left
 below --out and writes the tables into benchmarks/README.md, each between its two marks `<!-- NAME -->` and
-`<!-- /NAME -->`. A method with fewer seeds than were asked for is shown with what there is.
+`<!-- /NAME -->`. A method with fewer seeds than were asked for is shown with what there is, and a table of
+which nothing is left stays as it is.
 """
 
 import re
@@ -35,7 +36,7 @@ from benchmarks.tables import (
     published_tables,
     signed,
 )
-from benchmarks.trials import FEW_SHOTS, base_to_new, cross_domain, few_shot, fewer_tests
+from benchmarks.trials import FEW_SHOTS, cross_domain, few_shot, fewer_tests
 from core.clip.backbone import Backbone
 from core.clip.balance import NEW_NAMES_BALANCE
 
@@ -162,21 +163,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     tables = {
         "bng": base_to_new_table(by_method, backbone, given.out, names),
         "balance": balance_table(by_method["clip_cite"], backbone, given.out, names),
-        "fsl": few_shots_table(sets, range(given.seeds), backbone, given.out, stored),
-        "ablations": ablation_table(
-            [
-                t
-                for data in sets
-                for t in base_to_new(
-                    data, shots=given.shots, splits=range(given.ablation_splits), seeds=range(1)
-                )
-            ],
-            backbone,
-            given.out,
-            stored,
-        ),
+        "published": published_tables([])[0],
     }
-    tables["published"] = published_tables([])[0]
+    few = few_shots_table(sets, range(given.seeds), backbone, given.out, stored)
+    if few.rows:
+        tables["fsl"] = few
+    changed = [t for t in trials if t.split < given.ablation_splits and t.seed == 0]
+    if all(stored("ablation-one_training", trial) for trial in changed):
+        tables["ablations"] = ablation_table(changed, backbone, given.out, stored)
     once = [t for t in trials if t.split < given.curve_splits and t.seed == 0]
     if all(file_of(method, trial, backbone, given.out).exists() for method in WATCHED for trial in once):
         tables["curve"] = curve_table(list(WATCHED), once, backbone, given.out)
