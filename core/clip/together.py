@@ -23,25 +23,25 @@ LARGE = 2**21
 
 
 _lock = threading.Lock()
-_reusing = 0
+_most = 0
+"""Bytes that may be kept now."""
+_spare: list[mmap.mmap] = []
 # Changed without the lock, by one call each: the last tensor of a set may go anywhere, also while we hold it.
-_spare: dict[int, list[mmap.mmap]] = {}
 
 
 @contextmanager
-def reusing() -> Iterator[None]:
-    """Memory that sets leave meanwhile is kept for those that are made meanwhile: to get new memory from the
-    system takes twice as long as to fill it. At the end what is left goes back."""
-    global _reusing
+def reusing(most: int) -> Iterator[None]:
+    """So many bytes of what sets leave meanwhile are kept for those that are made meanwhile: to get new
+    memory from the system takes twice as long as to fill it. At the end what is left goes back."""
+    global _most
     with _lock:
-        _reusing += 1
+        _most += most
     try:
         yield
     finally:
         with _lock:
-            _reusing -= 1
-            if not _reusing:
-                _spare.clear()
+            _most -= most
+        _give_back()
 
 
 def empty_together(like: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -80,18 +80,34 @@ def _shared(like: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _memory(size: int) -> "ctypes.Array[ctypes.c_char]":
-    try:
-        mapped = _spare.get(size, []).pop()
-    except IndexError:
-        mapped = _from_the_system(size)
+    mapped = _taken(size) or _from_the_system(size)
     memory = (ctypes.c_char * size).from_buffer(mapped)
     weakref.finalize(memory, _left, mapped).atexit = False
     return memory
 
 
+def _taken(size: int) -> mmap.mmap | None:
+    for spare in tuple(_spare):
+        if len(spare) == size:
+            try:
+                _spare.remove(spare)
+            except ValueError:  # another thread has it
+                continue
+            return spare
+    return None
+
+
 def _left(mapped: mmap.mmap) -> None:
-    if _reusing:
-        _spare.setdefault(len(mapped), []).append(mapped)
+    _spare.append(mapped)
+    _give_back()
+
+
+def _give_back() -> None:
+    while sum(map(len, tuple(_spare))) > _most:
+        try:
+            _spare.pop(0)
+        except IndexError:
+            return
 
 
 def _from_the_system(size: int) -> mmap.mmap:

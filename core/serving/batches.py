@@ -158,6 +158,8 @@ class Batcher:
             lane.remove(work)
             if not lane:
                 del self._lanes[work.lane]
+            if self._lanes:  # what waits may be alone now
+                self._changed.notify_all()
             return True
 
     def counts(self) -> BatchCounts:
@@ -266,7 +268,7 @@ class Batcher:
         work = batch[0].work
         try:
             rows = batch[0].rows if len(batch) == 1 else torch.cat([part.rows for part in batch])
-            features = work.encode(rows)
+            features = work.encode(rows).split([len(part.rows) for part in batch])
         except BaseException as error:
             with self._changed:
                 self._done()
@@ -283,7 +285,7 @@ class Batcher:
             self._batches[kind] += 1
             self._rows[kind] += size
             self._busy_seconds += took
-            for part, its in zip(batch, features.split([len(part.rows) for part in batch]), strict=True):
+            for part, its in zip(batch, features, strict=True):
                 part.work.add(part.start, its)
 
     def _done(self) -> None:

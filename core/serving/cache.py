@@ -199,7 +199,7 @@ class WarmCache(Generic[Value]):
             gone = self._make_room()
         started = time.monotonic()
         try:
-            with reusing():
+            with reusing(entry.bytes):
                 self._let_go(gone)
                 value = load()
         except BaseException as error:

@@ -20,17 +20,20 @@ class Decoders:
 
     def __init__(self, count: int) -> None:
         self._pool = single_threaded(count, "decoder")
-        self._alone = threading.Semaphore(count)
+        self._at_once = threading.Semaphore(count)
 
     def submit(self, decode: Callable[[bytes], Decoded], files: Sequence[bytes]) -> list[Future[Decoded]]:
         """The only picture of a request in the request's own thread: there is nothing to be done meanwhile,
         and to hand it over takes time."""
         if len(files) > 1:
-            return [self._pool.submit(decode, file) for file in files]
+            return [self._pool.submit(self._decode, decode, file) for file in files]
         decoded: Future[Decoded] = Future()
-        with self._alone:
-            decoded.set_result(decode(files[0]))
+        decoded.set_result(self._decode(decode, files[0]))
         return [decoded]
+
+    def _decode(self, decode: Callable[[bytes], Decoded], file: bytes) -> Decoded:
+        with self._at_once:
+            return decode(file)
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)

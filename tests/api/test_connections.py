@@ -70,19 +70,6 @@ def test_a_byte_now_and_then_helps_nobody(port: int) -> None:
         assert time.monotonic() - started < 10
 
 
-def test_a_head_without_an_end_is_refused(port: int) -> None:
-    with socket.create_connection(("127.0.0.1", port)) as connection:
-        connection.settimeout(10)
-        answer = b""
-        with suppress(ConnectionError):
-            connection.sendall(HEAD + b"X-Long: " + 1_000_000 * b"x")
-        with suppress(ConnectionError):
-            while some := connection.recv(1_000):
-                answer += some
-        assert answer == b"" or answer.startswith(b"HTTP/1.1 400")
-        assert b"Traceback" not in answer
-
-
 def test_a_request_takes_as_long_as_it_takes_and_so_does_the_next(port: int) -> None:
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.settimeout(10)

@@ -1,6 +1,7 @@
 """Tensors that share memory: as they were, and gone when the last of them is."""
 
 import gc
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -66,18 +67,44 @@ def test_the_next_set_has_the_memory_of_the_one_before() -> None:
     first = moved_together(like)
     place = first["a"].data_ptr()
     before = resident()
-    with reusing():
+    with reusing(8 * LARGE):
         del first
-        second, other = empty_together(like), empty_together(like)
+        second, other = empty_together(like), moved_together(like)
         assert second["a"].data_ptr() == place
         assert torch.equal(second["b"], like["b"])  # what was left there
         del other  # for nobody
-        assert before - resident() < LARGE
+        assert resident() - before > 1.5 * LARGE
+        with reusing(LARGE):
+            pass  # the end of another one
+        assert resident() - before > 1.5 * LARGE
+    assert resident() - before < LARGE  # not kept beyond the end
     del second
-    assert before - resident() > 1.5 * LARGE  # not kept beyond the end
+    assert before - resident() > 1.5 * LARGE
+
+
+def test_no_more_is_kept_than_is_allowed() -> None:
+    sets = [moved_together({"a": torch.ones(2 * MANY)}) for _ in range(6)]
+    before = resident()
+    with reusing(4 * LARGE + LARGE // 2):
+        del sets
+        assert before - resident() > 7.5 * LARGE  # of 12; two of them are kept
+    assert before - resident() > 11.5 * LARGE
 
 
 def test_memory_of_another_size_is_not_taken() -> None:
-    with reusing():
-        moved_together({"a": torch.ones(MANY)})
-        assert len(empty_together({"a": torch.ones(2 * MANY)})["a"]) == 2 * MANY
+    with reusing(8 * LARGE):
+        moved_together({"a": torch.ones(2 * MANY)})
+        assert len(empty_together({"a": torch.ones(4 * MANY)})["a"]) == 4 * MANY
+
+
+def test_many_threads_never_share_memory() -> None:
+    def use(i: int) -> bool:
+        for _ in range(20):
+            mine = empty_together({"a": torch.ones(2 * MANY)})["a"]
+            mine.fill_(i)
+            if not bool((mine == i).all()):
+                return False
+        return True
+
+    with reusing(4 * LARGE), ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(use, range(8)))

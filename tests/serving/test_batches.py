@@ -154,8 +154,10 @@ class Counting(Slow):
     def __init__(self) -> None:
         super().__init__()
         self.threads: list[int] = []
+        self.names: list[str] = []
 
     def __call__(self, rows: Tensor) -> Tensor:
+        self.names.append(threading.current_thread().name)
         self.threads.append(torch.get_num_threads())
         return super().__call__(rows)
 
@@ -188,6 +190,28 @@ def test_what_is_alone_has_all_processors_and_others_their_share() -> None:
         torch.set_num_threads(default)
 
 
+def test_what_is_not_alone_is_computed_beside(pair: Batcher) -> None:
+    """While another picture is being decoded, or was, if it is the last one of its request."""
+    network = Counting()
+    lane = ("a", "images")
+    with pair.coming(lane) as arrival:
+        pair.wait(pair.submit(lane, network, rows(1)), 10)
+        with pair.coming(lane) as other:
+            pair.wait(pair.submit(lane, network, rows(2), arrival), 10)
+        pair.wait(pair.submit(lane, network, rows(3), other), 10)
+    assert [name == "compute" for name in network.names] == [False, False, True]
+
+
+def test_a_withdrawal_leaves_nobody_asleep(pair: Batcher) -> None:
+    """What waited beside others is alone when they are gone, and is computed."""
+    for i in range(300):
+        first, second = Slow(), Slow()
+        works = [pair.submit((name, "images"), n, rows(i)) for name, n in (("a", first), ("b", second))]
+        if not pair.withdraw(works[0]):
+            pair.wait(works[0], 10)
+        assert torch.equal(pair.wait(works[1], 10), rows(i + 1))
+
+
 def test_parts_that_end_in_another_order_come_back_in_theirs(pair: Batcher) -> None:
     begun = [threading.Event(), threading.Event()]
     ends = [threading.Event(), threading.Event()]
@@ -207,16 +231,25 @@ def test_parts_that_end_in_another_order_come_back_in_theirs(pair: Batcher) -> N
     assert torch.equal(pair.wait(work, 10), rows(*range(1, 9)))
 
 
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 def test_an_error_in_both_parts_is_told_once(pair: Batcher) -> None:
     network = Slow()
     network.gate.clear()
     network.error = RuntimeError("out of memory")
     work = pair.submit(("a", "images"), network, rows(*range(8)))
+    while work.taken < 8 or pair.counts().waiting["images"]:  # both are being computed
+        time.sleep(0.001)
     other = pair.submit(("b", "images"), Slow(), rows(1))
     network.gate.set()
     with pytest.raises(RuntimeError, match="out of memory"):
         pair.wait(work, 10)
     assert torch.equal(pair.wait(other, 10), rows(2))
+
+
+def test_a_network_that_loses_rows_is_told_of(pair: Batcher) -> None:
+    with pytest.raises(RuntimeError):
+        pair.wait(pair.submit(("a", "images"), lambda rows: rows[:1], rows(1, 2)), 10)
+    assert torch.equal(pair.wait(pair.submit(("a", "images"), Slow(), rows(1)), 10), rows(2))
 
 
 def test_many_at_once_each_get_their_own(pair: Batcher) -> None:
