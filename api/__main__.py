@@ -1,5 +1,6 @@
 """`python -m api`: the HTTP service."""
 
+import gc
 import os
 import resource
 import sys
@@ -50,6 +51,8 @@ def main() -> None:
     allow_many_files()
     share_heaps()
     app = create_app(settings)
+    # What was imported stays. A full collection of garbage that looks through it holds up every thread.
+    gc.freeze()
     refusal = app.state.database.refusal() or refusal_to_listen(settings)
     if refusal is not None:
         sys.exit(refusal)

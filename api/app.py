@@ -80,9 +80,9 @@ def create_app(settings: Settings) -> FastAPI:
     errors.install(app)
     app.include_router(health.router)
     app.include_router(make_page_router())
-    adapt = make_router(settings)
     resources = (
         classify.router,  # routes are tried in their order, and no other is asked for so often
+        make_router(settings),
         jobs.router,
         preflight.router,
         report.router,
@@ -94,7 +94,7 @@ def create_app(settings: Settings) -> FastAPI:
         imports.router,
         runtime.router,
     )
-    for router in (*resources, adapt):
+    for router in resources:
         app.include_router(router, dependencies=[Depends(described)])
     metrics.install(app)
     # The last one added stands outermost.

@@ -77,11 +77,7 @@ class ServingMetrics(Collector):
             ("refused", "Requests that were told to come again.", float(gate.refused)),
             ("batches", "Batches of pictures.", batches.batches.get("images", 0)),
             ("batched_pictures", "Pictures that went through in those.", batches.rows.get("images", 0)),
-            (
-                "busy_seconds",
-                "Time of computing, of all threads together.",
-                batches.busy_seconds,
-            ),
+            ("busy_seconds", "Time of computing, of all threads together.", batches.busy_seconds),
         ):
             yield CounterMetricFamily(f"clipcite_queue_{name}", meaning, value=value)
 

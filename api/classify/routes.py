@@ -31,7 +31,7 @@ async def classify(request: Request) -> Response:
 
     With `models`, several models answer side by side, in `comparison`.
     """
-    # Not asked for as dependencies: of a request with one small picture those would be a twentieth.
+    # Not asked for as dependencies, each of which FastAPI takes through some steps at every request.
     state, owner = request.app.state, request.state.caller.owner
     serving: Serving = state.serving
     database: Database = state.database

@@ -138,7 +138,7 @@ def _check_references(options: Options, routing_key: str | None) -> None:
         raise InvalidRequest(detail, [{"pointer": "/models", "detail": detail}])
     if routing_key is not None and routing_key not in options.references:
         detail = (
-            "The header X-Clipcite-Model must be the same as the field model, which is "
+            f"The header {ROUTING_KEY} must be the same as the field model, which is "
             f"{options.references[0]!r}; send both or leave the header out."
         )
         raise InvalidRequest(detail, [{"pointer": "/model", "detail": detail}], code="routing_key_mismatch")

@@ -82,7 +82,7 @@ def fine_tune(
     student = copy.deepcopy(teacher)
     # Nothing is differentiated with respect to the teacher. But torch.matmul copies a weight that needs no
     # gradient for each picture of a batch, where the layout is that of attention: in bf16 a ViT's forward
-    # then takes three times as long, and rounds otherwise than the student's.
+    # then takes a multiple of the time, and rounds otherwise than the student's.
     teacher.requires_grad_()
     theta = tower_parameters(student)
     text_learning_rate = (

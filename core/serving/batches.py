@@ -41,6 +41,11 @@ class Work:
     """By the first row of each."""
     features: Future[Tensor] = field(default_factory=Future)
 
+    @property
+    def left(self) -> int:
+        """Rows that are in no batch yet."""
+        return len(self.rows) - self.taken
+
     def add(self, start: int, features: Tensor) -> None:
         """Of the rows from `start`; the last ones to come finish it. Under the batcher's lock."""
         self.parts[start] = features
@@ -101,10 +106,12 @@ class Batcher:
         self._busy_seconds = 0.0
         self._computing = 0
         self._closed = False
-        threading.Thread(target=self._run, name="compute", daemon=True).start()
+        # One thread for what is alone, and some for what is not; or one for everything.
+        alone = self._is_alone if workers > 1 else self._is_waiting
+        self._start("compute", self.threads, alone)
         for i in range(workers if workers > 1 else 0):
             share = self.threads // workers + (i < self.threads % workers)
-            threading.Thread(target=self._run_beside, args=(share,), name=f"compute-{i}", daemon=True).start()
+            self._start(f"compute-{i}", max(1, share), self._is_beside)
 
     @contextmanager
     def coming(self, lane: Lane) -> Iterator[Arrival]:
@@ -196,23 +203,17 @@ class Batcher:
     def _waiting(self) -> dict[str, int]:
         waiting = dict.fromkeys(self.largest, 0)
         for (_, kind), works in self._lanes.items():
-            waiting[kind] += sum(len(work.rows) - work.taken for work in works)
+            waiting[kind] += _left(works)
         return waiting
 
-    def _run(self) -> None:
-        """The thread for what is alone, with all processors; or for everything, if it is the only one."""
-        use_threads(self.threads)
-        wanted = self._is_alone if self.workers > 1 else self._is_waiting
+    def _start(self, name: str, threads: int, wanted: Callable[[], bool]) -> None:
+        threading.Thread(target=self._run, args=(threads, wanted), name=name, daemon=True).start()
+
+    def _run(self, threads: int, wanted: Callable[[], bool]) -> None:
+        use_threads(threads)
         while (batch := self._next_batch(wanted)) is not None:
             self._compute(batch)
             del batch  # while we wait, the memory is for others
-
-    def _run_beside(self, share: int) -> None:
-        """One of those for what is not, with some of the processors."""
-        use_threads(max(1, share))
-        while (batch := self._next_batch(self._is_beside)) is not None:
-            self._compute(batch)
-            del batch
 
     def _is_waiting(self) -> bool:
         return bool(self._lanes)
@@ -222,7 +223,7 @@ class Batcher:
         if self._computing or self._coming or len(self._lanes) != 1:
             return False
         ((_, kind), works) = next(iter(self._lanes.items()))
-        return sum(len(work.rows) - work.taken for work in works) <= self.largest[kind]
+        return _left(works) <= self.largest[kind]
 
     def _is_beside(self) -> bool:
         return bool(self._lanes) and self._computing < self.workers and not self._is_alone()
@@ -251,12 +252,12 @@ class Batcher:
         """For those that come to the only lane, if its batch has room. Several threads don't: small batches
         at once are as fast as a large one."""
         (lane, works), *others = self._lanes.items()
-        room = self.largest[lane[1]] - sum(len(work.rows) - work.taken for work in works)
+        room = self.largest[lane[1]] - _left(works)
         if others or room <= 0 or not self._coming[lane]:
             return
 
         def nobody_comes() -> bool:
-            waiting = sum(len(work.rows) - work.taken for work in self._lanes.get(lane, ()))
+            waiting = _left(self._lanes.get(lane, ()))
             return self._closed or len(self._lanes) != 1 or not self._coming[lane] or waiting >= room
 
         self._changed.wait_for(nobody_comes, min(LINGER * self._batch_seconds, LONGEST_LINGER))
@@ -304,6 +305,10 @@ class Batcher:
                 work.features.set_exception(error)
 
 
+def _left(works: Iterable[Work]) -> int:
+    return sum(work.left for work in works)
+
+
 def _take(works: deque[Work], most: int) -> list[Part]:
     """The next rows of a lane, as far as they fit together."""
     batch: list[Part] = []
@@ -314,6 +319,6 @@ def _take(works: deque[Work], most: int) -> list[Part]:
         batch.append(Part(work, work.taken, rows))
         work.taken += len(rows)
         most -= len(rows)
-        if work.taken == len(work.rows):
+        if not work.left:
             works.popleft()
     return batch

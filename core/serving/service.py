@@ -1,6 +1,5 @@
 """Classification with any model at any α: what POST /classify answers."""
 
-import gc
 import logging
 import threading
 import time
@@ -78,10 +77,6 @@ class Serving:
             try:
                 stock = self.networks.stock(self.settings.backbone, self._default_size, wait_seconds=None)
                 self._resident.enter_context(stock)
-                # All that was imported and loaded stays. A full collection that looks through it would
-                # hold up every thread for a quarter of a second.
-                gc.collect()
-                gc.freeze()
                 break
             except ClipCiteError as error:
                 logger.warning("The default backbone is not there: %s", error)

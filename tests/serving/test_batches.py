@@ -202,14 +202,23 @@ def test_what_is_not_alone_is_computed_beside(pair: Batcher) -> None:
     assert [name == "compute" for name in network.names] == [False, False, True]
 
 
-def test_a_withdrawal_leaves_nobody_asleep(pair: Batcher) -> None:
-    """What waited beside others is alone when they are gone, and is computed."""
-    for i in range(300):
-        first, second = Slow(), Slow()
-        works = [pair.submit((name, "images"), n, rows(i)) for name, n in (("a", first), ("b", second))]
-        if not pair.withdraw(works[0]):
-            pair.wait(works[0], 10)
-        assert torch.equal(pair.wait(works[1], 10), rows(i + 1))
+class OnlyAlone(Batcher):
+    """The threads for what is not alone look at the queue at the wrong moments."""
+
+    def _is_beside(self) -> bool:
+        return False
+
+
+def test_a_withdrawal_wakes_who_computes_what_is_alone_then() -> None:
+    batcher = OnlyAlone({"images": 4, "texts": 2}, workers=2)
+    try:
+        with batcher._changed:  # both at once: neither is alone for a moment
+            first, second = (batcher.submit((name, "images"), Slow(), rows(1)) for name in "ab")
+        time.sleep(0.05)  # both wait, and nobody has to do with that
+        assert batcher.withdraw(first)
+        assert torch.equal(batcher.wait(second, 5), rows(2))
+    finally:
+        batcher.close()
 
 
 def test_parts_that_end_in_another_order_come_back_in_theirs(pair: Batcher) -> None:
