@@ -12,7 +12,8 @@ from starlette.background import BackgroundTask
 from starlette.responses import StreamingResponse
 
 from api.deps import ModelRef, TheDatabase, TheOwner, TheServing
-from api.errors import InvalidRequest, responses
+from api.errors import responses
+from core.clip.config import round_alpha
 from core.serving.exports import export
 from core.serving.gate import Busy
 from core.store import models
@@ -52,7 +53,7 @@ def export_model(
     owner: TheOwner,
     model_id: ModelRef,
     alpha: Annotated[
-        float | None, Query(ge=0, le=1, description="In steps of 0.01; default the model's.")
+        float | None, Query(ge=0, le=1, description="Rounded to 0.01; default the model's.")
     ] = None,
     format: Annotated[
         Literal["open_clip", "onnx", "delta"],
@@ -66,7 +67,7 @@ def export_model(
     with database.read() as session:
         model = models.resolve(session, model_id, owner=owner)
     with one_at_a_time():
-        archive = export(serving, model, model.alpha if alpha is None else _in_steps(alpha), format)
+        archive = export(serving, model, model.alpha if alpha is None else round_alpha(alpha), format)
     name = f"{re.sub(r'[^A-Za-z0-9_-]', '', model.id)}-{format}.zip"
     headers = {
         "Content-Disposition": f'attachment; filename="{name}"',
@@ -82,11 +83,3 @@ def _chunks(archive: IO[bytes]) -> Iterator[bytes]:
     with archive:
         while chunk := archive.read(CHUNK):
             yield chunk
-
-
-def _in_steps(alpha: float) -> float:
-    """Raises InvalidRequest."""
-    if abs(100 * alpha - round(100 * alpha)) > 1e-9:
-        detail = f"alpha goes in steps of 0.01, so {alpha} is not possible."
-        raise InvalidRequest(detail, [{"pointer": "/alpha", "detail": detail}])
-    return round(alpha, 2)

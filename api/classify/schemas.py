@@ -2,10 +2,11 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from api.class_names import ClassIn
 from core.clip.balance import NEW_NAMES_BALANCE
+from core.clip.config import round_alpha
 from core.store.names import STOCK
 
 MOST_MODELS = 5
@@ -40,7 +41,9 @@ class Options(BaseModel):
         max_length=MOST_MODELS,
         description="Instead of `model`: several, to compare. `comparison` has each one's answer, in order.",
     )
-    alpha: float | None = Field(None, ge=0, le=1, description="In steps of 0.01; default the model's.")
+    alpha: Annotated[float, Field(ge=0, le=1), AfterValidator(round_alpha)] | None = Field(
+        None, description="Rounded to 0.01; default the model's."
+    )
     templates: list[str] | None = Field(None, description="Default the model's.")
     new_names_balance: float = Field(
         NEW_NAMES_BALANCE,

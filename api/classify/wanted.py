@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -149,9 +148,6 @@ def _check_options(options: Options, names: Sequence[ClassName]) -> None:
     if sentences > MAX_SENTENCES:
         detail = f"These names and templates make {sentences:,} sentences; at most {MAX_SENTENCES:,}."
         raise InvalidRequest(detail, [{"pointer": "/templates", "detail": detail}])
-    if options.alpha is not None and not math.isclose(100 * options.alpha, round(100 * options.alpha)):
-        detail = f"alpha goes in steps of 0.01, so {options.alpha} is not possible."
-        raise InvalidRequest(detail, [{"pointer": "/alpha", "detail": detail}])
     if options.templates is not None:
         try:
             check_templates(options.templates)

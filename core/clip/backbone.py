@@ -42,6 +42,8 @@ class Backbone:
     """The test transform: an RGB picture to [3, image_size, image_size]."""
     tokenize: Callable[[Sequence[str]], Tensor]
     """N sentences to token ids [N, L]."""
+    logit_scale: float
+    """1/τ: the factor of the cosines. A number, since reading a tensor on a GPU waits for its queue."""
     sha256: str
     """Of what the network was made from: what an adapted model is bound to."""
     open_clip_config: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
@@ -52,11 +54,6 @@ class Backbone:
     @property
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
-
-    @property
-    def logit_scale(self) -> float:
-        """1/τ: what the cosines are multiplied with."""
-        return float(cast(Tensor, self.model.logit_scale).exp())
 
 
 def find_device(device: torch.device | str) -> torch.device:
@@ -112,6 +109,7 @@ def load_backbone(
         std=tuple(preprocess["std"]),
         preprocess=image_transform_v2(PreprocessCfg(**preprocess), is_train=False),
         tokenize=_trimmed(tokenizer),
+        logit_scale=float(cast(Tensor, model.logit_scale).exp()),
         sha256=starter_identity(size) if name == STARTER else _identity(found.weights, size),
         open_clip_config={"model_cfg": _architecture(found, size), "preprocess_cfg": preprocess},
         tokenizer=tokenizer,

@@ -80,6 +80,7 @@ class AdaptConfig:
         _check_range("vld_weight", self.vld_weight, 0.0, 100.0)
         if self.alpha != AUTO:
             _check_range("alpha", cast(float, self.alpha), 0.0, 1.0)
+            object.__setattr__(self, "alpha", round_alpha(cast(float, self.alpha)))
         if self.image_size is not None:
             _check_range("image_size", self.image_size, 32, 1_024, whole=True)
         _check_range("crop_scale", self.crop_scale, 0.01, 1.0)
@@ -137,6 +138,11 @@ def resolve_config(*, backbone: str = STARTER, **given: Any) -> AdaptConfig:
             raise InvalidConfig(name, f"There is no setting {name!r}; known: {', '.join(sorted(known))}.")
     recipe = next(r for pattern, r in RECIPES if fnmatchcase(backbone, pattern))
     return AdaptConfig(backbone=backbone, **{**recipe, **given})
+
+
+def round_alpha(alpha: float) -> float:
+    """Round α to 0.01: the grid on which models are trained, imported, served and exported."""
+    return round(float(alpha), 2)
 
 
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:

@@ -252,13 +252,13 @@ class Batcher:
         """For those that come to the only lane, if its batch has room. Several threads don't: small batches
         at once are as fast as a large one."""
         (lane, works), *others = self._lanes.items()
-        room = self.largest[lane[1]] - _left(works)
-        if others or room <= 0 or not self._coming[lane]:
+        largest = self.largest[lane[1]]
+        if others or _left(works) >= largest or not self._coming[lane]:
             return
 
         def nobody_comes() -> bool:
             waiting = _left(self._lanes.get(lane, ()))
-            return self._closed or len(self._lanes) != 1 or not self._coming[lane] or waiting >= room
+            return self._closed or len(self._lanes) != 1 or not self._coming[lane] or waiting >= largest
 
         self._changed.wait_for(nobody_comes, min(LINGER * self._batch_seconds, LONGEST_LINGER))
 

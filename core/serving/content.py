@@ -23,4 +23,4 @@ class Content:
 
     def at(self, alpha: float) -> str:
         """The key of the network."""
-        return f"{self.key}@{alpha:.2f}"
+        return f"{self.key}@{alpha!r}"

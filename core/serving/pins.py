@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 
 from core.clip.errors import ClipCiteError
 from core.serving.networks import Networks
@@ -32,8 +32,12 @@ class Pins:
     def follow(self, until: threading.Event) -> None:
         """Looks again and again."""
         while self._references and not until.is_set():
-            with suppress(DatabaseUnavailable):  # what is held stays
+            try:
                 self.refresh()
+            except DatabaseUnavailable:  # the models in memory stay there
+                pass
+            except Exception:
+                logger.exception("The pinned models could not be looked up; trying again")
             until.wait(AGAIN_SECONDS)
         self.release()
 
@@ -71,6 +75,8 @@ class Pins:
                 held.enter_context(self._networks.adapted(row, row.alpha, wait_seconds=None, pin=True))
             except ClipCiteError as error:
                 self._say(row.id, f"The pinned model {row.id} can't be loaded: {error}")
+            except Exception:  # the other pins are still loaded; this one is tried again
+                logger.exception("The pinned model %s can't be loaded", row.id)
             else:
                 self._held[row.id] = held.pop_all()
 

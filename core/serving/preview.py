@@ -168,6 +168,8 @@ class Previews:
             self._grow(job, growing, shots, until=math.inf)
         except ClipCiteError as error:  # the job was deleted, or we are closing: it stays as it is
             logger.info("The preview of %s stays at %d pictures: %s", job.id, growing.seen, error)
+        except Exception:
+            logger.exception("The preview of %s stays at %d pictures", job.id, growing.seen)
 
     def _grow(self, job: JobPreview, growing: Growing, shots: Sequence[Picture], until: float) -> None:
         with self._networks.stock(job.backbone, job.image_size, wait_seconds=None) as stock:

@@ -81,6 +81,8 @@ class Serving:
             except ClipCiteError as error:
                 logger.warning("The default backbone is not there: %s", error)
                 self._warm_up_error = error
+            except Exception:  # a fault of ours: the next try may do without it
+                logger.exception("The default backbone could not be loaded; trying again")
             self._closed.wait(WARM_UP_AGAIN_SECONDS)
         self._pins.follow(until=self._closed)
 

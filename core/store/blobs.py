@@ -125,7 +125,7 @@ class Blobs:
 
     def delete(self, key: str) -> None:
         """What is gone already is no error."""
-        with suppress(BlobNotFound), _storage_errors("deleted"):
+        with suppress(BlobNotFound), _storage_errors("deleted", key):
             obstore.delete(self._store, _checked(key))
 
     def delete_prefix(self, prefix: str) -> None:

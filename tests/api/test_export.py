@@ -58,7 +58,6 @@ def test_a_delta_is_the_stored_files(fresh: Service, backbone: Backbone) -> None
     [
         ({"alpha": 1.01}, "/alpha"),
         ({"alpha": "x"}, "/alpha"),
-        ({"alpha": 0.123}, "/alpha"),
         ({"format": "pt"}, "/format"),
     ],
 )

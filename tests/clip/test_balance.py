@@ -81,3 +81,13 @@ def test_between_the_kept_alphas_the_features_are_interpolated() -> None:
     expected = F.normalize(kept.features[1] + kept.features[2], dim=-1)
     torch.testing.assert_close(between, expected, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(between.norm(dim=-1), torch.ones(3))
+
+
+@pytest.mark.parametrize("classes", [[0, NEW, NEW], [NEW, 0, NEW], [0, NEW]])
+def test_shots_of_one_class_leave_its_own_name_alone(classes: list[int]) -> None:
+    """No other class is there whose mean could be taken: the sum over nothing is 0, not NaN."""
+    labels = torch.tensor([0, 0, 0])
+    head = HEAD[: len(classes)]
+    found = name_offsets(SHOTS, labels, head, classes, 0.35)
+    assert found.isfinite().all()
+    assert found.tolist() == pytest.approx(slow(SHOTS, [0, 0, 0], head, classes, 0.35), abs=1e-6)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from core.serving import batches
 from core.serving.batches import Batcher, Work
 from core.serving.gate import Busy, Gate
 
@@ -91,7 +92,7 @@ def test_every_network_has_its_turn(batcher: Batcher) -> None:
 def test_rows_of_another_shape_go_by_themselves(batcher: Batcher) -> None:
     network = Slow()
     held_up(batcher, network)
-    works = [batcher.submit(("a", "texts"), network, rows(i, width=2 + i // 2)) for i in range(4)]
+    works = [batcher.submit(("a", "images"), network, rows(i, width=2 + i // 2)) for i in range(4)]
     network.gate.set()
     for i, work in enumerate(works):
         assert torch.equal(batcher.wait(work, 10), rows(i + 1, width=2 + i // 2))
@@ -111,6 +112,16 @@ def test_who_waits_too_long_is_told_so_and_leaves_nothing(batcher: Batcher) -> N
         network.gate.set()
         assert torch.equal(begun.result(10), rows(0))
     assert network.batches == [[-1.0]]
+
+
+def test_begun_work_is_not_withdrawn(batcher: Batcher) -> None:
+    network = Slow()
+    network.gate.clear()
+    work = batcher.submit(("a", "images"), network, rows(*range(6)))
+    assert network.begun.wait(10)  # 4 rows are being computed, 2 wait
+    assert not batcher.withdraw(work)
+    network.gate.set()
+    assert torch.equal(batcher.wait(work, 10), rows(*range(6)) + 1)
 
 
 def test_an_error_is_told_to_those_of_the_batch(batcher: Batcher) -> None:
@@ -136,6 +147,20 @@ def test_a_batch_waits_a_moment_for_those_that_come(batcher: Batcher) -> None:
     for work in (first, second):
         batcher.wait(work, 10)
     assert network.batches == [[1, 2]]
+
+
+def test_a_batch_waits_until_it_is_full(batcher: Batcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    """3 of 4 rows are there and a fourth is on its way: the batch waits for it, although 3 are more than the
+    1 that is missing."""
+    monkeypatch.setattr(batches, "LONGEST_LINGER", 60.0)
+    batcher._batch_seconds = 1_000.0
+    network = Slow()
+    with batcher.coming(("a", "images")), batcher.coming(("a", "images")):
+        first = batcher.submit(("a", "images"), network, rows(1, 2, 3))
+        assert not network.begun.wait(0.2)
+        batcher.wait(batcher.submit(("a", "images"), network, rows(4)), 10)
+        batcher.wait(first, 10)
+    assert network.batches == [[1, 2, 3, 4]]
 
 
 # --- several threads ---

@@ -233,6 +233,15 @@ def test_pinned_values_stay_and_keep_nobody_out(cache: WarmCache[str]) -> None:
     assert warm(cache) == ["d"]
 
 
+def test_a_pinned_value_keeps_no_load_out(cache: WarmCache[str]) -> None:
+    """Only what is used may make a load wait: a pin lasts as long as the service."""
+    with (
+        cache.lease(("value", "pinned"), lambda: "x" * 9, wait_seconds=None, pin=True),
+        cache.lease(("value", "other"), lambda: "yyy", wait_seconds=10, expected_bytes=3) as value,
+    ):
+        assert value == "yyy"
+
+
 def test_touch(cache: WarmCache[str]) -> None:
     for key in "abc":
         put(cache, key, "xxx")
@@ -271,6 +280,22 @@ def test_forgotten_while_it_is_loaded(cache: WarmCache[str]) -> None:
         assert asked.result(10) == "value"  # for who waited for it
     until(lambda: cache.bytes == 0)
     assert cache.held() == []
+
+
+def test_a_forgotten_load_that_fails_takes_no_later_one_along(cache: WarmCache[str]) -> None:
+    first, second = Loads("old"), Loads("new")
+    first.error = ValueError("gone")
+    second.gate.set()
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(get, cache, "key", first)
+        assert first.started.wait(10)
+        cache.forget(lambda key: True)
+        assert get(cache, "key", second) == "new"
+        first.gate.set()
+        with pytest.raises(ValueError, match="gone"):
+            asked.result(10)
+    assert get(cache, "key", Loads()) == "new"
+    assert (warm(cache), cache.bytes, second.count) == (["key"], 3, 1)
 
 
 # --- everything at once ---

@@ -16,8 +16,9 @@ from core.clip.images import open_picture
 from core.clip.pixels import Pixels
 from core.clip.zero_shot import encode_images, encode_tokens
 from core.serving.answer import ClassName, Question
+from core.serving.content import Content
 from core.serving.counts import CacheCounts
-from core.serving.networks import DELTA, NETWORK
+from core.serving.networks import DELTA, NETWORK, Networks
 from core.serving.pins import Pins
 from core.serving.unavailable import ModelUnavailable
 from core.settings import Settings
@@ -25,6 +26,7 @@ from core.store import aliases, models
 from core.store.errors import ModelNotFound, StorageUnavailable
 from core.store.owners import DEFAULT_OWNER
 from tests.serving.adapted import moved
+from tests.serving.test_cache import until
 from tests.serving.world import NAMES, PICTURES, World, content_of, exactly, in_order
 
 
@@ -230,6 +232,37 @@ def test_pinned_models_stay_and_follow_their_alias(world: World) -> None:
     assert pinned(world) == set()
     pins.release()
     assert counts(world).in_use == 0
+
+
+def test_a_pin_that_fails_unexpectedly_keeps_no_other_out(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (world.publish(theta_1=moved(world.backbone, s)) for s in (1, 2))
+    pins = Pins([first, second], world.serving.networks, world.database)
+    load = Networks.adapted
+
+    def adapted(self: Networks, row: Any, *given: Any, **named: Any) -> Any:
+        if row.id == first:
+            raise RuntimeError("a fault of ours")
+        return load(self, row, *given, **named)
+
+    monkeypatch.setattr(Networks, "adapted", adapted)
+    monkeypatch.setattr("core.serving.pins.AGAIN_SECONDS", 0.01)
+    stop = threading.Event()
+    following = threading.Thread(target=pins.follow, args=(stop,))
+    following.start()
+    until(lambda: pinned(world) == {content_of(world, second)})
+    monkeypatch.undo()
+    until(lambda: pinned(world) == {content_of(world, m) for m in (first, second)})
+    stop.set()
+    following.join(60)
+    assert pinned(world) == set()
+
+
+def test_neighbouring_alphas_are_networks_of_their_own(world: World) -> None:
+    row = world.row(world.publish(theta_1=moved(world.backbone, 1)))
+    content = Content.of(row)
+    assert len({content.at(alpha) for alpha in (0.335, 0.34, 0.3449, 0.345)}) == 4
 
 
 def promote(world: World, model: str) -> None:

@@ -25,6 +25,7 @@ from core.clip.weights import Weights
 from core.serving import networks as serving_networks
 from core.serving.answer import ClassName, NoReadablePicture
 from core.serving.cache import StillLoading
+from core.serving.networks import Networks
 from core.serving.unavailable import ModelUnavailable, Unavailable
 from core.store import models
 from core.store.errors import ModelNotFound, StorageUnavailable
@@ -216,6 +217,20 @@ def test_a_model_stands_on_the_stock_backbone(world: World) -> None:
 def test_ready(world: World) -> None:
     with pytest.raises(StillLoading):
         world.serving.ready()
+    world.serving.warm_up()
+    world.serving.ready()
+
+
+def test_warming_up_outlives_an_unexpected_error(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    load, tries = Networks.stock, iter(range(9))
+
+    def stock(self: Networks, *given: Any, **named: Any) -> Any:
+        if next(tries) == 0:
+            raise RuntimeError("a fault of ours")
+        return load(self, *given, **named)
+
+    monkeypatch.setattr(Networks, "stock", stock)
+    monkeypatch.setattr("core.serving.service.WARM_UP_AGAIN_SECONDS", 0.01)
     world.serving.warm_up()
     world.serving.ready()
 

@@ -76,6 +76,9 @@ def test_listing_and_deleting_a_folder(either: Blobs) -> None:
     either.delete_prefix("jobs/a")
     either.delete_prefix("jobs/a")  # gone already
     assert keys(either) == ["jobs/ab/1"]
+    either.delete("jobs/ab/1")
+    either.delete("jobs/ab/1")
+    assert keys(either) == []
 
 
 def test_a_missing_blob_is_named(either: Blobs, tmp_path: Path) -> None:

@@ -1,0 +1,63 @@
+"""The lease ends in the worker before it ends in the database."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from sqlalchemy.orm import Session
+
+from core.store.errors import DatabaseUnavailable
+from core.store.session import Database
+from tests.store.samples import claimed, new_job
+from worker.lease import Lease
+
+
+class CutOff:
+    """A database that can no longer be reached after some beats, or that answers late."""
+
+    def __init__(self, database: Database, *, answers: int, late_seconds: float = 0) -> None:
+        self.database = database
+        self.answers = answers
+        self.late_seconds = late_seconds
+        self.asked: list[float] = []
+        """When each beat asked, by the monotonic clock."""
+        self.silent = threading.Event()
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        self.asked.append(time.monotonic())
+        if len(self.asked) > self.answers:
+            self.silent.set()
+            raise DatabaseUnavailable("The database can't be reached.")
+        with self.database.write() as session:
+            yield session
+        time.sleep(self.late_seconds)
+
+
+@pytest.mark.parametrize("late_seconds", [0.0, 0.6])
+def test_a_worker_that_is_cut_off_stops_before_its_lease_ends(
+    database: Database, late_seconds: float
+) -> None:
+    """The lease counts from when the last answered beat asked, not from its answer: what the database wrote
+    may be as old as that."""
+    cut_off = CutOff(database, answers=1, late_seconds=late_seconds)
+    claim = claimed(database, new_job(database))
+    with Lease(cut_off, claim, lease_seconds=2, beat_seconds=0.02) as lease:  # type: ignore[arg-type]
+        assert lease.lost.wait(60)
+    # The last beat found the lease lost. The one before it did not, so it asked within 0.8 of the lease,
+    # however slow the machine is.
+    assert cut_off.asked[-2] - cut_off.asked[0] <= 0.8 * 2
+    assert cut_off.silent.is_set()
+
+
+def test_a_short_silence_loses_nothing(database: Database) -> None:
+    cut_off = CutOff(database, answers=0)
+    claim = claimed(database, new_job(database))
+    with Lease(cut_off, claim, lease_seconds=600, beat_seconds=0.01) as lease:  # type: ignore[arg-type]
+        assert cut_off.silent.wait(60)
+        cut_off.answers = 10**9  # the database is back
+        while len(cut_off.asked) < 5:
+            time.sleep(0.01)
+        assert not lease.lost.is_set()

@@ -1,0 +1,86 @@
+"""From trained files to a model: damage, a lost database answer and a full disk on that way."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from core.clip.manifest import WEIGHTS
+from core.store import jobs, models
+from core.store.errors import DatabaseUnavailable, StorageFull
+from core.store.tables import Model
+from tests.store.samples import job_of
+from tests.worker.test_tasks import MakeWorker, make_worker, queue_job  # noqa: F401
+from worker import tasks
+from worker.supervise import run_trainer
+from worker.tasks import Worker
+
+
+@pytest.fixture
+def worker(make_worker: MakeWorker) -> Worker:  # noqa: F811
+    return make_worker(warm_trainer=False)
+
+
+def model_count(worker: Worker) -> int:
+    with worker.database.read() as session:
+        return session.scalar(select(func.count()).select_from(Model)) or 0
+
+
+def test_weights_that_changed_on_the_disk_are_not_published(
+    worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damage(folder: Path, **given: Any) -> dict[str, Any]:
+        result = run_trainer(folder, **given)
+        content = bytearray((folder / WEIGHTS).read_bytes())
+        content[-1] ^= 1
+        (folder / WEIGHTS).write_bytes(content)
+        return result
+
+    monkeypatch.setattr(tasks, "run_trainer", damage)
+    job_id = queue_job(worker, tmp_path)
+    worker.run(job_id)
+    job = job_of(worker.database, job_id)
+    assert (job.status, job.model_id) == ("queued", None)
+    assert model_count(worker) == 0
+    assert list(worker.blobs.list("models")) == []
+
+
+def test_files_stay_where_the_commit_may_have_happened(
+    worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database commits, and its answer is lost: rows and files must still belong together."""
+    insist: Callable[[Worker, Callable[[Session], object]], object] = Worker._insist
+
+    def commit_without_an_answer(self: Worker, transition: Callable[[Session], object]) -> object:
+        done = insist(self, transition)
+        if model_count(self):
+            monkeypatch.setattr(Worker, "_insist", insist)
+            raise DatabaseUnavailable("The database can't be reached.")
+        return done
+
+    monkeypatch.setattr(Worker, "_insist", commit_without_an_answer)
+    job_id = queue_job(worker, tmp_path)
+    worker.run(job_id)
+    job = job_of(worker.database, job_id)
+    assert (job.status, model_count(worker)) == ("succeeded", 1)
+    with worker.database.read() as session:
+        row = models.get(session, str(job.model_id), owner=job.owner)
+    for key in (row.weights_key, row.manifest_key, jobs.report_of(job_id, row.id)):
+        assert worker.blobs.get(key)
+
+
+def test_a_full_storage_costs_no_attempt(
+    worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise StorageFull("The storage is full. Make room there.")
+
+    monkeypatch.setattr(tasks, "store_weights", full)
+    job_id = queue_job(worker, tmp_path)
+    worker.run(job_id)
+    job = job_of(worker.database, job_id)
+    assert (job.status, job.attempts, model_count(worker)) == ("queued", 0, 0)
+    assert list(worker.blobs.list("models")) == []
