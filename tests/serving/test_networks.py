@@ -249,7 +249,7 @@ def test_a_pin_that_fails_unexpectedly_keeps_no_other_out(
     monkeypatch.setattr(Networks, "adapted", adapted)
     monkeypatch.setattr("core.serving.pins.AGAIN_SECONDS", 0.01)
     stop = threading.Event()
-    following = threading.Thread(target=pins.follow, args=(stop,))
+    following = threading.Thread(target=pins.follow, args=(stop,), daemon=True)
     following.start()
     until(lambda: pinned(world) == {content_of(world, second)})
     monkeypatch.undo()
