@@ -21,6 +21,7 @@ from api.adapt.routes import (
 from api.deps import ModelRef, TheBlobs, TheDatabase, TheOwner, TheServing, TheSettings
 from api.errors import InvalidRequest, json_or_invalid, responses
 from api.jobs import JobOut
+from api.threads import UPLOADS
 from core.settings import Settings
 from core.store import jobs, models
 from core.store.errors import JobNotFound, ShotsGone
@@ -35,7 +36,7 @@ def make_extend_router(settings: Settings) -> APIRouter:
         status_code=202,
         response_model=JobOut,
         responses={200: LOOKED, **problems},
-    )(extend)
+    )(UPLOADS.runs(extend))
     return router
 
 

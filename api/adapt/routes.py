@@ -15,8 +15,10 @@ from api.adapt.preflight import preflight
 from api.adapt.schemas import ConfigIn
 from api.deps import TheBlobs, TheDatabase, TheOwner, TheServing, TheSettings
 from api.errors import InvalidRequest, invalid_model, json_or_invalid, responses
+from api.forms import FormRoute
 from api.jobs import JobOut
 from api.preflight import PreflightOut
+from api.threads import UPLOADS
 from core.clip.config import AdaptConfig, resolve_config
 from core.clip.errors import UnknownBackbone
 from core.clip.prompts import same_class
@@ -62,7 +64,9 @@ LOOKED = {"model": PreflightOut, "description": "With `dry_run`: the preflight. 
 def make_router(settings: Settings) -> APIRouter:
     router = form_router(settings, "adapt")
     problems = responses(400, 401, 408, 409, 413, 422, 503, 507)
-    router.post("/adapt", status_code=202, response_model=JobOut, responses={200: LOOKED, **problems})(adapt)
+    router.post("/adapt", status_code=202, response_model=JobOut, responses={200: LOOKED, **problems})(
+        UPLOADS.runs(adapt)
+    )
     return router
 
 
@@ -72,7 +76,8 @@ def form_router(settings: Settings, tag: str) -> APIRouter:
     parts = settings.max_pictures + 1
     return APIRouter(
         tags=[tag],
-        form_limits={"max_files": parts + 1, "max_fields": parts + len(FIELDS), "max_part_size": 1_000_000},
+        route_class=FormRoute,
+        form_limits={"max_files": parts + 1, "max_fields": parts + len(FIELDS)},
     )
 
 
@@ -331,7 +336,7 @@ def check_fields(request: Request) -> None:
     if unknown:
         raise InvalidRequest(
             f"There is no field {unknown[0][:60]!r}; the fields are {', '.join(FIELDS)}.",
-            [{"pointer": f"/{name[:60]}", "detail": "Unknown field."} for name in unknown[:100]],
+            [{"pointer": f"/{name[:60]}", "detail": "Unknown field."} for name in unknown],
         )
 
 

@@ -3,8 +3,8 @@
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
     ConfigDict,
+    FailFast,
     Field,
     ValidationError,
     ValidatorFunctionWrapHandler,
@@ -12,7 +12,14 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-Sentences = Annotated[list[str], Field(min_length=1, max_length=100)]
+from api.class_names import RawName, Sentence
+from api.request_model import RequestModel
+from core.clip.prompts import MAX_TEMPLATES
+
+MAX_CLASSES = 10_000
+Sentences = Annotated[list[Sentence], FailFast(), Field(min_length=1, max_length=MAX_TEMPLATES)]
+Texts = Annotated[dict[RawName, Sentences], Field(max_length=MAX_CLASSES)]
+"""Own sentences of classes."""
 
 
 def _in_one_sentence(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
@@ -26,7 +33,7 @@ def _in_one_sentence(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
 Alpha = Annotated[float | Literal["auto"], WrapValidator(_in_one_sentence)]
 
 
-class ConfigIn(BaseModel):
+class ConfigIn(RequestModel):
     """Every field may be left out: it then comes from the backbone's recipe. The job echoes what
     was used, and what it echoes can be sent again."""
 
@@ -44,7 +51,7 @@ class ConfigIn(BaseModel):
     vld_weight: float | None = None
     alpha: Alpha | None = None
     templates: Sentences | None = None
-    texts: dict[str, Sentences] | None = None
+    texts: Texts | None = None
     image_size: int | None = None
     crop_scale: float | None = None
     precision: Literal["auto", "fp32", "bf16", "fp16"] | None = None

@@ -2,10 +2,13 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import FailFast, Field
 
-from api.class_names import ClassIn
+from api.class_names import ClassIn, RawName, Sentence
+from api.request_model import RequestModel
 from core.clip.balance import NEW_NAMES_BALANCE
+from core.clip.prompts import MAX_TEMPLATES
+from core.settings import MOST_CLASS_NAMES, MOST_CLASSIFY_PICTURES
 from core.store.names import STOCK
 
 MOST_MODELS = 5
@@ -16,17 +19,17 @@ DOT = (
 """A picture of 2 x 2 pixels, for the example: what /docs shows can be sent as it is."""
 
 
-class PictureIn(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+class PictureIn(RequestModel):
     base64: str
-    name: str | None = Field(None, description="Comes back as `file`.")
+    name: str | None = Field(None, max_length=10_000, description="Comes back as `file`.")
 
 
-class Options(BaseModel):
+class Options(RequestModel):
     """What a form and a JSON body have in common."""
 
-    model_config = ConfigDict(extra="forbid")
-    class_names: list[str | ClassIn] = Field(description="Any names, trained or not.")
+    class_names: Annotated[list[RawName | ClassIn], FailFast()] = Field(
+        max_length=MOST_CLASS_NAMES, description="Any names, trained or not."
+    )
     model: str = Field(
         STOCK,
         description="A model's id, its `name` (the latest version), `name@version`, `name@alias`, `stock`, "
@@ -34,14 +37,16 @@ class Options(BaseModel):
         "pictures make without training.",
         max_length=600,
     )
-    models: list[Annotated[str, Field(max_length=600)]] | None = Field(
+    models: Annotated[list[Annotated[str, Field(max_length=600)]], FailFast()] | None = Field(
         None,
         min_length=1,
         max_length=MOST_MODELS,
         description="Instead of `model`: several, to compare. `comparison` has each one's answer, in order.",
     )
     alpha: float | None = Field(None, ge=0, le=1, description="In steps of 0.01; default the model's.")
-    templates: list[str] | None = Field(None, description="Default the model's.")
+    templates: Annotated[list[Sentence], FailFast()] | None = Field(
+        None, max_length=MAX_TEMPLATES, description="Default the model's."
+    )
     new_names_balance: float = Field(
         NEW_NAMES_BALANCE,
         ge=0,
@@ -74,13 +79,15 @@ class Options(BaseModel):
 
 
 class ClassifyJson(Options):
-    images: list[PictureIn]
+    images: Annotated[list[PictureIn], FailFast()] = Field(max_length=MOST_CLASSIFY_PICTURES)
 
 
 class ClassifyForm(Options):
     """`multipart/form-data`. `class_names`, `templates` and `models` are repeated, or one JSON array."""
 
-    images: list[Annotated[str, Field(json_schema_extra={"format": "binary"})]]
+    images: list[Annotated[str, Field(json_schema_extra={"format": "binary"})]] = Field(
+        max_length=MOST_CLASSIFY_PICTURES
+    )
 
 
 ROUTING_KEY = "X-Clipcite-Model"
