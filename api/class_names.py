@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Annotated
 
-from pydantic import FailFast, Field
+from pydantic import Field
 
 from api.errors import InvalidRequest
 from api.request_model import RequestModel
@@ -28,15 +28,16 @@ Given = tuple[str, tuple[str, ...] | None]
 Cleaned = tuple[tuple[ClassName, ...], tuple[tuple[str, str], ...]]
 """The names, and the warnings."""
 
-RawName = Annotated[str, Field(max_length=10 * MAX_NAME_LENGTH)]
-"""Long enough for a name with spaces around it. What is longer than a name has an error of its own."""
-Sentence = Annotated[str, Field(max_length=MAX_TEXT_LENGTH)]
+# Only described: core.clip.prompts checks both, and names each bad one.
+RawName = Annotated[str, Field(json_schema_extra={"maxLength": 10 * MAX_NAME_LENGTH})]
+Sentence = Annotated[str, Field(json_schema_extra={"maxLength": MAX_TEXT_LENGTH})]
 
 
 class ClassIn(RequestModel):
     name: RawName
-    texts: Annotated[list[Sentence], FailFast()] | None = Field(
+    texts: list[Sentence] | None = Field(
         None,
+        fail_fast=True,
         max_length=MAX_TEMPLATES,
         description="Sentences to read for this name, not the templates.",
     )

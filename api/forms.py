@@ -2,10 +2,11 @@
 
 import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
+from pydantic import Field
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.exceptions import HTTPException
@@ -17,6 +18,8 @@ from api.threads import SPOOLING
 MAX_FIELD_BYTES = 10_000
 MAX_JSON_FIELD_BYTES = 1_000_000
 JSON_FIELDS = {"class_names", "classes", "config", "models", "templates", "texts"}
+Text = Annotated[str, Field(max_length=MAX_FIELD_BYTES)]
+JsonText = Annotated[str, Field(max_length=MAX_JSON_FIELD_BYTES)]
 MAX_TEXT_BYTES = 10_000_000
 TEXT_BYTES_PER_FILE = 2_000
 """A file's headers and its label are text too: where more files are allowed, so is more text."""
@@ -103,18 +106,16 @@ def _too_large(detail: str) -> BodyRefused:
 
 
 class FormRequest(Request):
-    """A request that reads its form with LimitedParser; any other kind of body is no form."""
+    """A request that reads its multipart form with LimitedParser."""
 
     async def _get_form(self, **limits: Any) -> FormData:
-        if self._form is None:
-            kind, _ = parse_options_header(self.headers.get("Content-Type"))
-            if kind == b"multipart/form-data":
-                try:
-                    self._form = await LimitedParser(self.headers, self.stream(), **limits).parse()
-                except MultiPartException as error:
-                    raise HTTPException(400, error.message) from error
-            else:
-                self._form = FormData()
+        kind, _ = parse_options_header(self.headers.get("Content-Type"))
+        if self._form is not None or kind != b"multipart/form-data":
+            return await super()._get_form(**limits)
+        try:
+            self._form = await LimitedParser(self.headers, self.stream(), **limits).parse()
+        except MultiPartException as error:
+            raise HTTPException(400, error.message) from error
         return self._form
 
 

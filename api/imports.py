@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
 from fastapi import APIRouter, File, Form, Request, Response, UploadFile
-from pydantic import FailFast, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from api.adapt.intake import Upload
 from api.adapt.schemas import MAX_CLASSES, Sentences, Texts
@@ -16,7 +16,7 @@ from api.class_names import RawName
 from api.deps import TheBlobs, TheDatabase, TheOwner, TheServing, TheSettings
 from api.errors import InvalidRequest, check_json_values, invalid_model, responses
 from api.export import one_at_a_time
-from api.forms import FormRoute
+from api.forms import FormRoute, JsonText, Text
 from api.models import ModelOut
 from api.threads import UPLOADS
 from core.clip.config import AdaptConfig, StoredWeights, resolve_config
@@ -39,7 +39,7 @@ MAX_ENTRIES = 1_000
 SAID = ("backbone", "alpha", "templates", "texts", "weights")
 """Of the settings: what holds for a model that was not trained here."""
 SHAPES: Mapping[str, TypeAdapter[Any]] = {
-    "classes": TypeAdapter(Annotated[list[RawName], FailFast(), Field(max_length=MAX_CLASSES)]),
+    "classes": TypeAdapter(Annotated[list[RawName], Field(fail_fast=True, max_length=MAX_CLASSES)]),
     "templates": TypeAdapter(Sentences),
     "texts": TypeAdapter(Texts),
 }
@@ -72,16 +72,16 @@ def import_model(
         ),
     ],
     backbone: Annotated[
-        str | None,
+        Text | None,
         Form(
             description="What it was adapted from, as this service calls it; default: what the archive says."
         ),
     ] = None,
     name: Annotated[
-        str | None, Form(description="A name for the model: it is the next version of it.")
+        Text | None, Form(description="A name for the model: it is the next version of it.")
     ] = None,
     classes: Annotated[
-        str | None,
+        JsonText | None,
         Form(
             description="The class names that it was trained on, a JSON list; default: what it says itself.",
             examples=['["red fox", "badger"]'],
@@ -90,8 +90,8 @@ def import_model(
     alpha: Annotated[
         float | None, Form(ge=0, le=1, description="Its default α; without a word from the archive 1.")
     ] = None,
-    templates: Annotated[str | None, Form(description="A JSON list, as in POST /adapt.")] = None,
-    texts: Annotated[str | None, Form(description="A JSON object, as in POST /adapt.")] = None,
+    templates: Annotated[JsonText | None, Form(description="A JSON list, as in POST /adapt.")] = None,
+    texts: Annotated[JsonText | None, Form(description="A JSON object, as in POST /adapt.")] = None,
     weights: Annotated[
         Literal["full", "4bit", "1bit"],
         Form(description="How the change of an open_clip folder is kept; a delta is kept as it is."),

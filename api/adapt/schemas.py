@@ -3,8 +3,8 @@
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    BeforeValidator,
     ConfigDict,
-    FailFast,
     Field,
     ValidationError,
     ValidatorFunctionWrapHandler,
@@ -17,8 +17,21 @@ from api.request_model import RequestModel
 from core.clip.prompts import MAX_TEMPLATES
 
 MAX_CLASSES = 10_000
-Sentences = Annotated[list[Sentence], FailFast(), Field(min_length=1, max_length=MAX_TEMPLATES)]
-Texts = Annotated[dict[RawName, Sentences], Field(max_length=MAX_CLASSES)]
+Sentences = Annotated[list[Sentence], Field(fail_fast=True, min_length=1, max_length=MAX_TEMPLATES)]
+
+
+def _count_classes(value: Any) -> Any:
+    """Pydantic looks at all entries before it counts them, and has an error for each."""
+    if isinstance(value, dict) and len(value) > MAX_CLASSES:
+        raise PydanticCustomError(
+            "too_long",
+            "There are texts for {count} classes; give them for at most {most}",
+            {"count": len(value), "most": MAX_CLASSES},
+        )
+    return value
+
+
+Texts = Annotated[dict[RawName, Sentences], Field(max_length=MAX_CLASSES), BeforeValidator(_count_classes)]
 """Own sentences of classes."""
 
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import FailFast, Field
+from pydantic import Field
 
 from api.class_names import ClassIn, RawName, Sentence
 from api.request_model import RequestModel
@@ -27,8 +27,8 @@ class PictureIn(RequestModel):
 class Options(RequestModel):
     """What a form and a JSON body have in common."""
 
-    class_names: Annotated[list[RawName | ClassIn], FailFast()] = Field(
-        max_length=MOST_CLASS_NAMES, description="Any names, trained or not."
+    class_names: list[RawName | ClassIn] = Field(
+        fail_fast=True, max_length=MOST_CLASS_NAMES, description="Any names, trained or not."
     )
     model: str = Field(
         STOCK,
@@ -37,15 +37,16 @@ class Options(RequestModel):
         "pictures make without training.",
         max_length=600,
     )
-    models: Annotated[list[Annotated[str, Field(max_length=600)]], FailFast()] | None = Field(
+    models: list[Annotated[str, Field(max_length=600)]] | None = Field(
         None,
+        fail_fast=True,
         min_length=1,
         max_length=MOST_MODELS,
         description="Instead of `model`: several, to compare. `comparison` has each one's answer, in order.",
     )
     alpha: float | None = Field(None, ge=0, le=1, description="In steps of 0.01; default the model's.")
-    templates: Annotated[list[Sentence], FailFast()] | None = Field(
-        None, max_length=MAX_TEMPLATES, description="Default the model's."
+    templates: list[Sentence] | None = Field(
+        None, fail_fast=True, max_length=MAX_TEMPLATES, description="Default the model's."
     )
     new_names_balance: float = Field(
         NEW_NAMES_BALANCE,
@@ -79,7 +80,7 @@ class Options(RequestModel):
 
 
 class ClassifyJson(Options):
-    images: Annotated[list[PictureIn], FailFast()] = Field(max_length=MOST_CLASSIFY_PICTURES)
+    images: list[PictureIn] = Field(fail_fast=True, max_length=MOST_CLASSIFY_PICTURES)
 
 
 class ClassifyForm(Options):
