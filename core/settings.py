@@ -77,7 +77,7 @@ class Settings(BaseSettings):
     # Limits on uploads.
     max_request_bytes: int = Field(1_000 * MB, gt=0, description="Largest request body.")
     max_json_bytes: int = Field(
-        100 * MB, gt=0, description="Largest body that is no multipart form: it is held in memory."
+        100 * MB, gt=0, description="Largest JSON body of /classify: it is held in memory."
     )
     upload_idle_seconds: float = Field(
         30, gt=0, description="An upload of which less than 1 kB came in so long is ended."
