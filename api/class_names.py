@@ -22,8 +22,8 @@ from core.clip.prompts import (
 from core.serving.answer import ClassName
 
 REMEMBERED_BYTES = 8_000_000
-NAME_BYTES = 350
-"""Of a remembered name in memory, beside its characters as given and as cleaned, rounded up."""
+NAME_BYTES = 250
+"""Of a remembered name in memory, beside its texts as given and as cleaned, rounded up."""
 Given = tuple[str, tuple[str, ...] | None]
 Cleaned = tuple[tuple[ClassName, ...], tuple[tuple[str, str], ...]]
 """The names, and the warnings."""
@@ -58,7 +58,8 @@ class _Remembered:
                 self._kept.move_to_end(given)
                 return self._kept[given][0]
         cleaned = _cleaned([(name, None) for name in given])
-        size = sum(NAME_BYTES + 2 * sys.getsizeof(name) for name in given)
+        texts = {id(text): text for text in (*given, *(one.name for one in cleaned[0]))}
+        size = NAME_BYTES * len(given) + sum(map(sys.getsizeof, texts.values()))
         with self._lock:
             if given not in self._kept and size <= self._most:
                 self._kept[given] = cleaned, size

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import aclosing
 from typing import Annotated, Any
 
 from fastapi import Request, Response
@@ -113,7 +114,8 @@ class FormRequest(Request):
         if self._form is not None or kind != b"multipart/form-data":
             return await super()._get_form(**limits)
         try:
-            self._form = await LimitedParser(self.headers, self.stream(), **limits).parse()
+            async with aclosing(self.stream()) as stream:
+                self._form = await LimitedParser(self.headers, stream, **limits).parse()
         except MultiPartException as error:
             raise HTTPException(400, error.message) from error
         return self._form

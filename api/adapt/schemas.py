@@ -20,18 +20,23 @@ MAX_CLASSES = 10_000
 Sentences = Annotated[list[Sentence], Field(fail_fast=True, min_length=1, max_length=MAX_TEMPLATES)]
 
 
-def _count_classes(value: Any) -> Any:
-    """Pydantic looks at all entries before it counts them, and has an error for each."""
-    if isinstance(value, dict) and len(value) > MAX_CLASSES:
+def _fail_fast(value: Any) -> Any:
+    """Pydantic looks at all entries before it counts them, and has an error for each that is bad."""
+    if not isinstance(value, dict):
+        return value
+    if len(value) > MAX_CLASSES:
         raise PydanticCustomError(
             "too_long",
             "There are texts for {count} classes; give them for at most {most}",
             {"count": len(value), "most": MAX_CLASSES},
         )
+    for name, sentences in value.items():
+        if not isinstance(sentences, list) or not all(isinstance(sentence, str) for sentence in sentences):
+            return {name: sentences}
     return value
 
 
-Texts = Annotated[dict[RawName, Sentences], Field(max_length=MAX_CLASSES), BeforeValidator(_count_classes)]
+Texts = Annotated[dict[RawName, Sentences], Field(max_length=MAX_CLASSES), BeforeValidator(_fail_fast)]
 """Own sentences of classes."""
 
 

@@ -137,10 +137,10 @@ def wide(k: int, length: int = 500) -> tuple[ClassName, ...]:
 
 
 def test_texts_are_counted_with_all_their_bytes() -> None:
-    cache = TextCache(5_000_000)
+    cache = TextCache(1_000_000)
 
     def fill() -> None:
-        for k in range(40):
+        for k in range(10):
             texts = tuple((one.name,) for one in wide(k))
             cache.head("net", texts, lambda some: torch.zeros(len(some), 8))
 
@@ -150,10 +150,10 @@ def test_texts_are_counted_with_all_their_bytes() -> None:
 
 
 def test_lists_of_names_are_kept_by_their_bytes() -> None:
-    lists = Understood(5_000_000)
+    lists = Understood(1_000_000)
 
     def fill() -> None:
-        for k in range(60):
+        for k in range(10):
             asked = wide(k)
             lists.get(asked, "stock", ("a {}",), lambda asked=asked: understood(asked, (), ("a {}",), {}))
 
