@@ -61,7 +61,9 @@ class _Remembered:
         texts = {id(text): text for text in (*given, *(one.name for one in cleaned[0]))}
         size = NAME_BYTES * len(given) + sum(map(sys.getsizeof, texts.values()))
         with self._lock:
-            if given not in self._kept and size <= self._most:
+            if given in self._kept:  # since then
+                return self._kept[given][0]
+            if size <= self._most:
                 self._kept[given] = cleaned, size
                 self._bytes += size
                 while self._bytes > self._most:

@@ -129,8 +129,8 @@ def get_model(database: TheDatabase, owner: TheOwner, model_id: ModelRef) -> Mod
 
 
 class ModelPatch(RequestModel):
-    name: str | None = Field(
-        max_length=10_000, description="It becomes the next version of this name; null: it has none then."
+    name: Annotated[str, Field(json_schema_extra={"maxLength": 200})] | None = Field(
+        description="It becomes the next version of this name; null: it has none then."
     )
 
 

@@ -31,7 +31,8 @@ def _fail_fast(value: Any) -> Any:
             {"count": len(value), "most": MAX_CLASSES},
         )
     for name, sentences in value.items():
-        if not isinstance(sentences, list) or not all(isinstance(sentence, str) for sentence in sentences):
+        some = isinstance(sentences, list) and 1 <= len(sentences) <= MAX_TEMPLATES
+        if not some or not all(isinstance(sentence, str) for sentence in sentences):
             return {name: sentences}
     return value
 

@@ -21,7 +21,9 @@ DOT = (
 
 class PictureIn(RequestModel):
     base64: str
-    name: str | None = Field(None, max_length=10_000, description="Comes back as `file`.")
+    name: Annotated[str, Field(json_schema_extra={"maxLength": 10_000})] | None = Field(
+        None, description="Comes back as `file`."
+    )
 
 
 class Options(RequestModel):
