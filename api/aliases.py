@@ -9,6 +9,7 @@ from pydantic.config import JsonDict
 
 from api.deps import TheDatabase, TheOwner
 from api.errors import responses
+from api.request_model import RequestModel
 from core.store import aliases
 from core.store.aliases import Expected, Pointer
 
@@ -85,10 +86,9 @@ class AliasList(BaseModel):
     data: list[AliasOut]
 
 
-class Check(BaseModel):
+class Check(RequestModel):
     """What two people who promote at the same time send, so that neither undoes the other unknowingly."""
 
-    model_config = ConfigDict(extra="forbid")
     expected: str | None = Field(
         None,
         max_length=600,

@@ -1,5 +1,6 @@
 """The application, put together."""
 
+import re
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -42,6 +43,10 @@ from core.store.session import Database
 
 DESCRIPTION = """Upload a few labelled pictures (`POST /adapt`), poll the job, then classify with **any**
 class names (`POST /classify`), trained or new. Errors are `application/problem+json`."""
+
+FORM_PATHS = re.compile(r"/(adapt|classify|models(/[^/]+/extend)?)")
+JSON_PATHS = re.compile(r"/classify")
+"""Those that take a large body, by its kind."""
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -102,6 +107,8 @@ def create_app(settings: Settings) -> FastAPI:
         BodyGuard,
         max_bytes=settings.max_request_bytes,
         max_json_bytes=settings.max_json_bytes,
+        form_paths=FORM_PATHS,
+        json_paths=JSON_PATHS,
         idle_seconds=settings.upload_idle_seconds,
     )
     app.add_middleware(Door, settings=settings, database=app.state.database)

@@ -12,13 +12,13 @@ from urllib.parse import urlsplit
 
 from fastapi.security import HTTPBearer
 from fastapi.security.utils import get_authorization_scheme_param
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import MEDIA_TYPE, headers_of, problem_body
 from api.rates import Rates
+from api.threads import KEY_LOOKUPS
 from core.clip.errors import ClipCiteError
 from core.settings import Settings
 from core.store import keys
@@ -183,7 +183,7 @@ class Door:
             if expected is not None and _same(given, expected.get_secret_value()):
                 return OPERATOR
             if keys.is_formed(given):
-                caller = await run_in_threadpool(self._look_up, given)
+                caller = await KEY_LOOKUPS.run(self._look_up, given)
                 if caller is not None:
                     return caller
         if await self._keys_needed():
@@ -221,7 +221,7 @@ class Door:
     async def _keys_needed(self) -> bool:
         """From the first key on for ever. Until then the database is asked at most once a second."""
         if not self._keys_made and time.monotonic() - self._keys_asked >= KEYS_ASKED_SECONDS:
-            self._keys_made = await run_in_threadpool(self._any_made)
+            self._keys_made = await KEY_LOOKUPS.run(self._any_made)
             self._keys_asked = time.monotonic()
         return self._keys_made
 

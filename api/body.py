@@ -1,6 +1,7 @@
 """Refuses request bodies that are too large, too slow or that end too early, before a route sees them."""
 
 import asyncio
+import re
 from collections.abc import Callable, Sequence
 
 from python_multipart.multipart import parse_options_header
@@ -9,9 +10,13 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import render
+from api.json_values import MAX_JSON_VALUES, JsonValues
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 Render = Callable[[Scope, int, str, str], tuple[RawHeaders, bytes]]
+MAX_SMALL_BYTES = 64_000
+"""Of a body for which a path has no larger limit."""
+ANY_PATH = re.compile(r".*", re.DOTALL)
 LEAST_BYTES = 1_000
 """What must come within `idle_seconds`: a byte now and then would hold a connection for ever."""
 
@@ -26,8 +31,8 @@ class BodyRefused(HTTPException):
 
 
 class BodyGuard:
-    """ASGI middleware: 413 for a body that is too large, 408 for one that doesn't come, 400 for a
-    multipart body without its end.
+    """ASGI middleware: 413 for a body that is too large, or JSON of too many values, 408 for one that
+    doesn't come, 400 for a multipart body without its end.
 
     The framework alone takes a form that was cut on its way for a complete one with fewer files. The
     guard answers itself: it stands outside the app's exception handlers, and whatever the app would
@@ -41,13 +46,24 @@ class BodyGuard:
         render: Render = render,
         *,
         max_json_bytes: int | None = None,
+        form_paths: re.Pattern[str] = ANY_PATH,
+        json_paths: re.Pattern[str] = ANY_PATH,
         idle_seconds: float = 30,
     ) -> None:
-        """`max_json_bytes` is for all that is not a multipart form: it is held in memory, where the
-        files of a form lie on disk. `idle_seconds` is waited for LEAST_BYTES more."""
+        """Guard all paths.
+
+        Args:
+            max_bytes: of a multipart form to one of `form_paths`. Its files lie on disk.
+            max_json_bytes: of any other body to one of `json_paths`. It is held in memory.
+            idle_seconds: for LEAST_BYTES more.
+
+        Any other body has at most MAX_SMALL_BYTES.
+        """
         self.app = app
         self.max_bytes = max_bytes
         self.max_json_bytes = max_bytes if max_json_bytes is None else min(max_json_bytes, max_bytes)
+        self.form_paths = form_paths
+        self.json_paths = json_paths
         self.idle_seconds = idle_seconds
         self.render = render
 
@@ -59,13 +75,14 @@ class BodyGuard:
         length = headers.get("content-length", "")
         try:
             end = _EndOfForm.of(headers.get("content-type", ""))
-            most = self.max_json_bytes if end is None else self.max_bytes
+            most = self._limit(scope["path"], is_form=end is not None)
             if length.isascii() and length.isdigit() and int(length[:20]) > most:
                 raise self._too_large(most)
         except BodyRefused as refused:
             await self._answer(scope, send, refused)
             return
 
+        values = JsonValues()
         pace = _Pace(receive, self.idle_seconds)
         total = 0
         started = False
@@ -86,6 +103,8 @@ class BodyGuard:
             total += len(body)
             if total > most:
                 refusal = self._too_large(most)
+            elif end is None and values.add(body) > MAX_JSON_VALUES:
+                refusal = self._too_many_values()
             elif end is not None and not end.seen(body) and not message.get("more_body", False):
                 refusal = BodyRefused(
                     400,
@@ -113,7 +132,29 @@ class BodyGuard:
         if refusal is not None and not started:
             await self._answer(scope, send, refusal)
 
+    def _limit(self, path: str, *, is_form: bool) -> int:
+        if is_form and self.form_paths.fullmatch(path):
+            return self.max_bytes
+        if not is_form and self.json_paths.fullmatch(path):
+            return self.max_json_bytes
+        return min(MAX_SMALL_BYTES, self.max_bytes)
+
+    def _too_many_values(self) -> BodyRefused:
+        return BodyRefused(
+            413,
+            "too_many_values",
+            f"The JSON has more than {MAX_JSON_VALUES:,} strings, objects, arrays and commas; send fewer "
+            "pictures, class names or sentences in one request.",
+        )
+
     def _too_large(self, most: int) -> BodyRefused:
+        if most == MAX_SMALL_BYTES < self.max_bytes:
+            return BodyRefused(
+                413,
+                "request_too_large",
+                f"The request has more than {most:,} bytes, and no such request needs as many; send only "
+                "the fields that /docs lists for it.",
+            )
         detail = f"The request has more than {most:,} bytes; send fewer or smaller pictures"
         if most < self.max_bytes:
             detail += f", or send them as multipart/form-data, which may have {self.max_bytes:,}"

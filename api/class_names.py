@@ -1,24 +1,78 @@
 """The class names of a request, cleaned. The same long list comes again and again: it is remembered."""
 
+import sys
+import threading
+from collections import OrderedDict
 from collections.abc import Sequence
-from functools import lru_cache
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from api.errors import InvalidRequest
+from api.request_model import RequestModel
 from core.clip.errors import InvalidClassNames, InvalidConfig
-from core.clip.prompts import check_texts, clean_class_name, same_class
+from core.clip.prompts import (
+    MAX_NAME_LENGTH,
+    MAX_TEMPLATES,
+    MAX_TEXT_LENGTH,
+    check_texts,
+    clean_class_name,
+    same_class,
+)
 from core.serving.answer import ClassName
 
-LISTS = 32
-"""That are remembered, the last ones: at most a few MB."""
+REMEMBERED_BYTES = 8_000_000
+NAME_BYTES = 250
+"""Of a remembered name in memory, beside its texts as given and as cleaned, rounded up."""
 Given = tuple[str, tuple[str, ...] | None]
+Cleaned = tuple[tuple[ClassName, ...], tuple[tuple[str, str], ...]]
+"""The names, and the warnings."""
+
+# Only described: core.clip.prompts checks both, and names each bad one.
+RawName = Annotated[str, Field(json_schema_extra={"maxLength": 10 * MAX_NAME_LENGTH})]
+Sentence = Annotated[str, Field(json_schema_extra={"maxLength": MAX_TEXT_LENGTH})]
 
 
-class ClassIn(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    name: str
-    texts: list[str] | None = Field(None, description="Sentences to read for this name, not the templates.")
+class ClassIn(RequestModel):
+    name: RawName
+    texts: list[Sentence] | None = Field(
+        None,
+        fail_fast=True,
+        max_length=MAX_TEMPLATES,
+        description="Sentences to read for this name, not the templates.",
+    )
+
+
+class _Remembered:
+    """Lists of names without sentences of their own: the least recently used go first."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._bytes = 0
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[tuple[str, ...], tuple[Cleaned, int]] = OrderedDict()
+
+    def get(self, given: tuple[str, ...]) -> Cleaned:
+        with self._lock:
+            if given in self._kept:
+                self._kept.move_to_end(given)
+                return self._kept[given][0]
+        cleaned = _cleaned([(name, None) for name in given])
+        texts = {id(text): text for text in (*given, *(one.name for one in cleaned[0]))}
+        size = NAME_BYTES * len(given) + sum(map(sys.getsizeof, texts.values()))
+        with self._lock:
+            if given in self._kept:  # since then
+                return self._kept[given][0]
+            if size <= self._most:
+                self._kept[given] = cleaned, size
+                self._bytes += size
+                while self._bytes > self._most:
+                    _, (_, freed) = self._kept.popitem(last=False)
+                    self._bytes -= freed
+        return cleaned
+
+
+_remembered = _Remembered(REMEMBERED_BYTES)
 
 
 def class_names(
@@ -31,17 +85,21 @@ def class_names(
         raise InvalidRequest(
             detail, [{"pointer": "/class_names", "detail": detail}], code="invalid_class_names"
         )
-    names, warnings = _cleaned(
-        tuple(
-            (item, None) if isinstance(item, str) else (item.name, item.texts and tuple(item.texts))
-            for item in given
-        )
-    )
+    plain = tuple(name for name, texts in map(_parts, given) if texts is None)
+    if len(plain) == len(given):
+        names, warnings = _remembered.get(plain)
+    else:
+        names, warnings = _cleaned([_parts(item) for item in given])
     return names, [{"code": code, "detail": detail} for code, detail in warnings]
 
 
-@lru_cache(LISTS)
-def _cleaned(given: tuple[Given, ...]) -> tuple[tuple[ClassName, ...], tuple[tuple[str, str], ...]]:
+def _parts(item: str | ClassIn) -> Given:
+    if isinstance(item, str):
+        return item, None
+    return item.name, None if item.texts is None else tuple(item.texts)
+
+
+def _cleaned(given: Sequence[Given]) -> Cleaned:
     names: dict[str, ClassName] = {}
     errors, repeated = [], []
     for index, (spelled, sentences) in enumerate(given):
@@ -56,7 +114,7 @@ def _cleaned(given: tuple[Given, ...]) -> tuple[tuple[ClassName, ...], tuple[tup
         else:
             names[same_class(name)] = ClassName(name, texts)
     if errors:
-        raise InvalidRequest(errors[0]["detail"], errors[:100], code="invalid_class_names")
+        raise InvalidRequest(errors[0]["detail"], errors, code="invalid_class_names")
     warnings = []
     if repeated:
         detail = f"Given more than once, and counted once: {', '.join(repeated[:5])}."

@@ -15,13 +15,18 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.types import Scope
 
+from api.json_values import MAX_JSON_VALUES, has_too_many_values
 from core.clip.errors import ClipCiteError, InvalidConfig
 
 logger = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = 5
 METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
-UNION_KINDS = ("str", "ClassIn")
+UNION_KINDS = {"str", "ClassIn"}
+MAX_ERRORS = 100
+MAX_ERRORS_BYTES = 48_000
+MAX_DETAIL = 1_000
+"""Characters. With MAX_ERRORS_BYTES it keeps an answer below 64 kB."""
 
 
 class ProblemItem(BaseModel):
@@ -87,12 +92,34 @@ def problem_body(scope: Scope, status: int, code: str, detail: str, errors: Sequ
     problem = Problem(
         title=HTTPStatus(status).phrase,
         status=status,
-        detail=detail,
+        detail=_shortened(detail),
         code=code,
-        errors=[ProblemItem(**error) for error in errors],
+        errors=_first(errors),
         request_id=scope.get("state", {}).get("request_id"),
     )
     return problem.model_dump_json().encode()
+
+
+def _first(errors: Sequence[Mapping[str, str | None]]) -> list[ProblemItem]:
+    """As many as fit an answer, then how many more there are."""
+    items: list[ProblemItem] = []
+    room = MAX_ERRORS_BYTES
+    for error in errors[:MAX_ERRORS]:
+        item = ProblemItem(**{key: value and _shortened(value) for key, value in error.items()})
+        room -= len(item.model_dump_json().encode())
+        if room < 0:
+            break
+        items.append(item)
+    if len(items) < len(errors):
+        items.append(ProblemItem(detail=f"and {len(errors) - len(items):,} more"))
+    return items
+
+
+def _shortened(text: str) -> str:
+    """Without its middle, which is the caller's own; the end says what to do."""
+    if len(text) <= MAX_DETAIL:
+        return text
+    return f"{text[: MAX_DETAIL // 2]}…{text[-MAX_DETAIL // 2 :]}"
 
 
 def render(scope: Scope, status: int, code: str, detail: str) -> tuple[list[tuple[bytes, bytes]], bytes]:
@@ -236,8 +263,16 @@ def _system_problem(error: BaseException | None) -> tuple[int, str, str] | None:
 
 def json_or_invalid(text: str, pointer: str) -> Any:
     """Parse JSON from a form field. Raises InvalidRequest that names the field."""
+    check_json_values(text, pointer)
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         detail = f"{pointer.lstrip('/')} is not valid JSON."
         raise InvalidRequest(detail, [{"pointer": pointer, "detail": detail}]) from error
+
+
+def check_json_values(text: str, pointer: str) -> None:
+    """Raises InvalidRequest that names the form field if its JSON has too many values."""
+    if has_too_many_values(text):
+        detail = f"{pointer.lstrip('/')} has more than {MAX_JSON_VALUES:,} values; send fewer."
+        raise InvalidRequest(detail, [{"pointer": pointer, "detail": detail}])

@@ -5,17 +5,20 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
 from fastapi import APIRouter, File, Form, Request, Response, UploadFile
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from api.adapt.intake import Upload
-from api.adapt.schemas import Sentences
+from api.adapt.schemas import MAX_CLASSES, Sentences, Texts
 from api.archive.errors import ArchiveError
 from api.archive.members import ArchiveLimits
 from api.archive.read import lay_out
+from api.class_names import RawName
 from api.deps import TheBlobs, TheDatabase, TheOwner, TheServing, TheSettings
-from api.errors import InvalidRequest, invalid_model, responses
+from api.errors import InvalidRequest, check_json_values, invalid_model, responses
 from api.export import one_at_a_time
+from api.forms import FormRoute, JsonText, Text
 from api.models import ModelOut
+from api.threads import UPLOADS
 from core.clip.config import AdaptConfig, StoredWeights, resolve_config
 from core.clip.errors import InvalidClassNames, InvalidConfig, UnknownBackbone
 from core.clip.imported import WANTED, Found, look_at, read_weights
@@ -33,24 +36,25 @@ from core.store.names import clean_name
 from core.store.session import Database
 
 MAX_ENTRIES = 1_000
-MAX_CLASSES = 10_000
 SAID = ("backbone", "alpha", "templates", "texts", "weights")
 """Of the settings: what holds for a model that was not trained here."""
 SHAPES: Mapping[str, TypeAdapter[Any]] = {
-    "classes": TypeAdapter(list[str]),
+    "classes": TypeAdapter(Annotated[list[RawName], Field(fail_fast=True, max_length=MAX_CLASSES)]),
     "templates": TypeAdapter(Sentences),
-    "texts": TypeAdapter(dict[str, Sentences]),
+    "texts": TypeAdapter(Texts),
 }
 FIELDS = ("archive", "backbone", "name", "classes", "alpha", "templates", "texts", "weights")
 
 router = APIRouter(
     prefix="/models",
     tags=["models"],
-    form_limits={"max_files": 2, "max_fields": len(FIELDS) + 1, "max_part_size": 1_000_000},
+    route_class=FormRoute,
+    form_limits={"max_files": 2, "max_fields": len(FIELDS) + 1},
 )
 
 
 @router.post("", status_code=201, responses=responses(400, 401, 408, 409, 413, 422, 503, 507))
+@UPLOADS.runs
 def import_model(
     *,
     request: Request,
@@ -68,16 +72,16 @@ def import_model(
         ),
     ],
     backbone: Annotated[
-        str | None,
+        Text | None,
         Form(
             description="What it was adapted from, as this service calls it; default: what the archive says."
         ),
     ] = None,
     name: Annotated[
-        str | None, Form(description="A name for the model: it is the next version of it.")
+        Text | None, Form(description="A name for the model: it is the next version of it.")
     ] = None,
     classes: Annotated[
-        str | None,
+        JsonText | None,
         Form(
             description="The class names that it was trained on, a JSON list; default: what it says itself.",
             examples=['["red fox", "badger"]'],
@@ -86,8 +90,8 @@ def import_model(
     alpha: Annotated[
         float | None, Form(ge=0, le=1, description="Its default α; without a word from the archive 1.")
     ] = None,
-    templates: Annotated[str | None, Form(description="A JSON list, as in POST /adapt.")] = None,
-    texts: Annotated[str | None, Form(description="A JSON object, as in POST /adapt.")] = None,
+    templates: Annotated[JsonText | None, Form(description="A JSON list, as in POST /adapt.")] = None,
+    texts: Annotated[JsonText | None, Form(description="A JSON object, as in POST /adapt.")] = None,
     weights: Annotated[
         Literal["full", "4bit", "1bit"],
         Form(description="How the change of an open_clip folder is kept; a delta is kept as it is."),
@@ -222,6 +226,7 @@ def _class_names(given: Sequence[str]) -> tuple[str, ...]:
 
 def _json(text: str, field: str) -> Any:
     """A form field that holds JSON of its type. Raises InvalidRequest."""
+    check_json_values(text, f"/{field}")
     try:
         return SHAPES[field].validate_json(text)
     except ValidationError as error:
@@ -236,8 +241,5 @@ def _check_fields(request: Request) -> None:
         raise InvalidRequest(
             f"The field {odd[0][:60]!r} is unknown or given more than once; the fields are "
             f"{', '.join(FIELDS)}.",
-            [
-                {"pointer": f"/{name[:60]}", "detail": "Unknown, or given more than once."}
-                for name in odd[:100]
-            ],
+            [{"pointer": f"/{name[:60]}", "detail": "Unknown, or given more than once."} for name in odd],
         )

@@ -11,6 +11,7 @@ from pydantic.config import JsonDict
 
 from api.deps import ModelRef, TheBlobs, TheDatabase, TheOwner, TheServing
 from api.errors import responses
+from api.request_model import RequestModel
 from core.store import deletions, models
 from core.store.models import Filters
 from core.store.names import clean_name
@@ -127,9 +128,10 @@ def get_model(database: TheDatabase, owner: TheOwner, model_id: ModelRef) -> Mod
         return ModelOut.of(model, models.pointing(session, model))
 
 
-class ModelPatch(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    name: str | None = Field(description="It becomes the next version of this name; null: it has none then.")
+class ModelPatch(RequestModel):
+    name: Annotated[str, Field(json_schema_extra={"maxLength": 200})] | None = Field(
+        description="It becomes the next version of this name; null: it has none then."
+    )
 
 
 @router.patch("/{model_id}", responses=responses(400, 401, 404, 408, 409, 413, 422, 503, 507))

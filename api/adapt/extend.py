@@ -1,7 +1,9 @@
 """POST /models/{id}/extend: more pictures or classes for a model, from the pictures that were kept."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, cast
 
@@ -20,11 +22,34 @@ from api.adapt.routes import (
 )
 from api.deps import ModelRef, TheBlobs, TheDatabase, TheOwner, TheServing, TheSettings
 from api.errors import InvalidRequest, json_or_invalid, responses
+from api.forms import JsonText, Text
 from api.jobs import JobOut
-from core.settings import Settings
+from api.threads import UPLOADS
+from core.settings import MOST_PICTURES, Settings
 from core.store import jobs, models
+from core.store.blobs import Blobs
 from core.store.errors import JobNotFound, ShotsGone
 from core.store.names import clean_name
+from core.store.tables import Picture
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """The pictures of the model's job; iterating brings them into the folder."""
+
+    rows: Sequence[Picture]
+    blobs: Blobs
+    folder: Path
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[KeptPicture]:
+        for row in self.rows:
+            file = self.folder / f"kept-{row.position:05d}"
+            self.blobs.fetch(row.blob_key, file, sha256=row.sha256)
+            split = cast(Literal["train", "test"], row.split)
+            yield KeptPicture(split, row.class_name, row.file_name, file)
 
 
 def make_extend_router(settings: Settings) -> APIRouter:
@@ -35,7 +60,7 @@ def make_extend_router(settings: Settings) -> APIRouter:
         status_code=202,
         response_model=JobOut,
         responses={200: LOOKED, **problems},
-    )(extend)
+    )(UPLOADS.runs(extend))
     return router
 
 
@@ -50,20 +75,26 @@ def extend(
     owner: TheOwner,
     model_id: ModelRef,
     archive: Annotated[UploadFile | None, File(description="As for POST /adapt.")] = None,
-    images: Annotated[list[UploadFile], File(default_factory=list)],
+    images: Annotated[list[UploadFile], File(default_factory=list, max_length=MOST_PICTURES)],
     labels: Annotated[
-        list[str], Form(default_factory=list, description="Classes that the model has, or others.")
+        list[Text],
+        Form(
+            default_factory=list,
+            max_length=MOST_PICTURES,
+            description="Classes that the model has, or others.",
+        ),
     ],
-    test_images: Annotated[list[UploadFile], File(default_factory=list)],
-    test_labels: Annotated[list[str], Form(default_factory=list)],
+    test_images: Annotated[list[UploadFile], File(default_factory=list, max_length=MOST_PICTURES)],
+    test_labels: Annotated[list[Text], Form(default_factory=list, max_length=MOST_PICTURES)],
     name: Annotated[
-        str | None, Form(description="Default the model's, of which it is the next version.")
+        Text | None, Form(description="Default the model's, of which it is the next version.")
     ] = None,
     config: Annotated[
-        str | None, Form(description="Settings to change, as for POST /adapt; the others are the model's.")
+        JsonText | None,
+        Form(description="Settings to change, as for POST /adapt; the others are the model's."),
     ] = None,
     on_bad_image: Literal["fail", "skip"] = Form("fail"),
-    webhook: Annotated[str | None, Form(description="As for POST /adapt.")] = None,
+    webhook: Annotated[Text | None, Form(description="As for POST /adapt.")] = None,
     dry_run: Annotated[bool, Query(description="Only look, as for POST /adapt.")] = False,
     idempotency_key: IdempotencyKey = None,
 ) -> JobOut | JSONResponse:
@@ -90,15 +121,6 @@ def extend(
             "config must be an object.", [{"pointer": "/config", "detail": "Not an object."}]
         )
 
-    def kept(folder: Path) -> list[KeptPicture]:
-        found = []
-        for row in rows:
-            file = folder / f"kept-{row.position:05d}"
-            blobs.fetch(row.blob_key, file, sha256=row.sha256)
-            split = cast(Literal["train", "test"], row.split)
-            found.append(KeptPicture(split, row.class_name, row.file_name, file))
-        return found
-
     return make_job(
         response=response,
         settings=settings,
@@ -119,5 +141,5 @@ def extend(
             "test_images": cast(Sequence[Upload], test_images),
             "test_labels": test_labels,
         },
-        kept=kept,
+        kept=partial(_Stored, rows, blobs),
     )

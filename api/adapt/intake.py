@@ -4,7 +4,7 @@ import hashlib
 import os
 import unicodedata
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +44,13 @@ class KeptPicture:
     data: Path
 
 
+class KeptPictures(Protocol):
+    """Counted before they are brought from storage, which iterating does."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[KeptPicture]: ...
+
+
 class ClassCount(TypedDict):
     name: str
     images: int
@@ -51,7 +58,7 @@ class ClassCount(TypedDict):
 
 
 class IntakeError(ClipCiteError):
-    """The upload is refused. `errors` names every bad file or field, up to 100 of them."""
+    """The upload is refused. `errors` names every bad file or field."""
 
     def __init__(
         self, code: str, detail: str, errors: Sequence[dict[str, str]] = (), status: int = 422
@@ -59,9 +66,7 @@ class IntakeError(ClipCiteError):
         super().__init__(detail)
         self.code = code
         self.status = status
-        self.errors = list(errors[:MAX_REPORTED])
-        if len(errors) > MAX_REPORTED:
-            self.errors.append({"detail": f"and {len(errors) - MAX_REPORTED:,} more"})
+        self.errors = list(errors)
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,7 @@ def collect(
     test_images: Sequence[Upload] = (),
     test_labels: Sequence[str] = (),
     on_bad_image: Literal["fail", "skip"] = "fail",
-    kept: Sequence[KeptPicture] = (),
+    kept: KeptPictures = (),
 ) -> Intake:
     """Checks an upload whole: every picture is decoded, every class name cleaned.
 

@@ -10,13 +10,15 @@ from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 
 from api.adapt.fingerprint import fingerprint
-from api.adapt.intake import Intake, KeptPicture, Upload, collect
+from api.adapt.intake import Intake, KeptPictures, Upload, collect
 from api.adapt.preflight import preflight
 from api.adapt.schemas import ConfigIn
 from api.deps import TheBlobs, TheDatabase, TheOwner, TheServing, TheSettings
 from api.errors import InvalidRequest, invalid_model, json_or_invalid, responses
+from api.forms import FormRoute, JsonText, Text
 from api.jobs import JobOut
 from api.preflight import PreflightOut
+from api.threads import UPLOADS
 from core.clip.config import AdaptConfig, resolve_config
 from core.clip.errors import UnknownBackbone
 from core.clip.prompts import same_class
@@ -24,7 +26,7 @@ from core.destination import InvalidDestination, NotPublic, parse
 from core.scratch import scratch_folder
 from core.serving.preview import JobPreview
 from core.serving.service import Serving
-from core.settings import Settings
+from core.settings import MOST_PICTURES, Settings
 from core.store import admission, history, idempotency, jobs
 from core.store.blobs import Blobs
 from core.store.errors import DatabaseUnavailable
@@ -62,7 +64,9 @@ LOOKED = {"model": PreflightOut, "description": "With `dry_run`: the preflight. 
 def make_router(settings: Settings) -> APIRouter:
     router = form_router(settings, "adapt")
     problems = responses(400, 401, 408, 409, 413, 422, 503, 507)
-    router.post("/adapt", status_code=202, response_model=JobOut, responses={200: LOOKED, **problems})(adapt)
+    router.post("/adapt", status_code=202, response_model=JobOut, responses={200: LOOKED, **problems})(
+        UPLOADS.runs(adapt)
+    )
     return router
 
 
@@ -72,7 +76,8 @@ def form_router(settings: Settings, tag: str) -> APIRouter:
     parts = settings.max_pictures + 1
     return APIRouter(
         tags=[tag],
-        form_limits={"max_files": parts + 1, "max_fields": parts + len(FIELDS), "max_part_size": 1_000_000},
+        route_class=FormRoute,
+        form_limits={"max_files": parts + 1, "max_fields": parts + len(FIELDS)},
     )
 
 
@@ -92,24 +97,37 @@ def adapt(
         ),
     ] = None,
     images: Annotated[
-        list[UploadFile], File(default_factory=list, description="Or pictures one by one, with `labels`.")
+        list[UploadFile],
+        File(
+            default_factory=list,
+            max_length=MOST_PICTURES,
+            description="Or pictures one by one, with `labels`.",
+        ),
     ],
     labels: Annotated[
-        list[str], Form(default_factory=list, description="The class name of each picture, same order.")
+        list[Text],
+        Form(
+            default_factory=list,
+            max_length=MOST_PICTURES,
+            description="The class name of each picture, same order.",
+        ),
     ],
     test_images: Annotated[
-        list[UploadFile], File(default_factory=list, description="Pictures to measure the result on.")
+        list[UploadFile],
+        File(
+            default_factory=list, max_length=MOST_PICTURES, description="Pictures to measure the result on."
+        ),
     ],
-    test_labels: Annotated[list[str], Form(default_factory=list)],
+    test_labels: Annotated[list[Text], Form(default_factory=list, max_length=MOST_PICTURES)],
     name: Annotated[
-        str | None,
+        Text | None,
         Form(
             description="A name for the job and its model, which is the next version of that name. Without @ "
             "and /, and not like a model's id or `stock`."
         ),
     ] = None,
     config: Annotated[
-        str | None,
+        JsonText | None,
         Form(
             description="A JSON object of settings, all optional; what is left out comes from the backbone's "
             "recipe.",
@@ -120,7 +138,7 @@ def adapt(
         Literal["fail", "skip"], Form(description="Refuse the upload, or go on without the bad pictures.")
     ] = "fail",
     webhook: Annotated[
-        str | None,
+        Text | None,
         Form(
             description="A URL that is told when the job has ended: a POST of `job.succeeded`, `job.failed` "
             "or `job.cancelled`, signed as Standard Webhooks say, sent again for a day until it is taken.",
@@ -180,13 +198,13 @@ def make_job(
     dry_run: bool,
     idempotency_key: str | None,
     uploads: dict[str, Any],
-    kept: Callable[[Path], list[KeptPicture]] = lambda folder: [],
+    kept: Callable[[Path], KeptPictures] = lambda folder: [],
 ) -> JobOut | JSONResponse:
     """A job of uploaded pictures, or what was made of the same request before, or only its preflight.
 
     Args:
         uploads: as `collect` takes them.
-        kept: brings pictures of an earlier job into a folder.
+        kept: pictures of an earlier job, which come into a folder once the form is found good.
     """
     with database.read() as session:
         if not dry_run:
@@ -331,7 +349,7 @@ def check_fields(request: Request) -> None:
     if unknown:
         raise InvalidRequest(
             f"There is no field {unknown[0][:60]!r}; the fields are {', '.join(FIELDS)}.",
-            [{"pointer": f"/{name[:60]}", "detail": "Unknown field."} for name in unknown[:100]],
+            [{"pointer": f"/{name[:60]}", "detail": "Unknown field."} for name in unknown],
         )
 
 

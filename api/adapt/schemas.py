@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -12,7 +12,33 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-Sentences = Annotated[list[str], Field(min_length=1, max_length=100)]
+from api.class_names import RawName, Sentence
+from api.request_model import RequestModel
+from core.clip.prompts import MAX_TEMPLATES
+
+MAX_CLASSES = 10_000
+Sentences = Annotated[list[Sentence], Field(fail_fast=True, min_length=1, max_length=MAX_TEMPLATES)]
+
+
+def _fail_fast(value: Any) -> Any:
+    """Pydantic looks at all entries before it counts them, and has an error for each that is bad."""
+    if not isinstance(value, dict):
+        return value
+    if len(value) > MAX_CLASSES:
+        raise PydanticCustomError(
+            "too_long",
+            "There are texts for {count} classes; give them for at most {most}",
+            {"count": len(value), "most": MAX_CLASSES},
+        )
+    for name, sentences in value.items():
+        some = isinstance(sentences, list) and 1 <= len(sentences) <= MAX_TEMPLATES
+        if not some or not all(isinstance(sentence, str) for sentence in sentences):
+            return {name: sentences}
+    return value
+
+
+Texts = Annotated[dict[RawName, Sentences], Field(max_length=MAX_CLASSES), BeforeValidator(_fail_fast)]
+"""Own sentences of classes."""
 
 
 def _in_one_sentence(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
@@ -26,7 +52,7 @@ def _in_one_sentence(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
 Alpha = Annotated[float | Literal["auto"], WrapValidator(_in_one_sentence)]
 
 
-class ConfigIn(BaseModel):
+class ConfigIn(RequestModel):
     """Every field may be left out: it then comes from the backbone's recipe. The job echoes what
     was used, and what it echoes can be sent again."""
 
@@ -44,7 +70,7 @@ class ConfigIn(BaseModel):
     vld_weight: float | None = None
     alpha: Alpha | None = None
     templates: Sentences | None = None
-    texts: dict[str, Sentences] | None = None
+    texts: Texts | None = None
     image_size: int | None = None
     crop_scale: float | None = None
     precision: Literal["auto", "fp32", "bf16", "fp16"] | None = None

@@ -11,13 +11,14 @@ from api.answers import ClassifyOut, ComparisonOut, fields_of
 from api.classify.schemas import WHAT_IT_TAKES
 from api.classify.wanted import Wanted, read_wanted
 from api.errors import InvalidRequest, responses
+from api.forms import FormRoute
 from core.serving.answer import Answer, NoReadablePicture, Question
 from core.serving.references import Subject, look_up
 from core.serving.service import Serving
 from core.store.errors import ModelNotFound
 from core.store.session import Database
 
-router = APIRouter(tags=["classify"])
+router = APIRouter(tags=["classify"], route_class=FormRoute)
 
 
 @router.post(

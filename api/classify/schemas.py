@@ -2,11 +2,14 @@
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
-from api.class_names import ClassIn
+from api.class_names import ClassIn, RawName, Sentence
+from api.request_model import RequestModel
 from core.clip.balance import NEW_NAMES_BALANCE
 from core.clip.config import round_alpha
+from core.clip.prompts import MAX_TEMPLATES
+from core.settings import MOST_CLASS_NAMES, MOST_CLASSIFY_PICTURES
 from core.store.names import STOCK
 
 MOST_MODELS = 5
@@ -17,17 +20,19 @@ DOT = (
 """A picture of 2 x 2 pixels, for the example: what /docs shows can be sent as it is."""
 
 
-class PictureIn(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+class PictureIn(RequestModel):
     base64: str
-    name: str | None = Field(None, description="Comes back as `file`.")
+    name: Annotated[str, Field(json_schema_extra={"maxLength": 10_000})] | None = Field(
+        None, description="Comes back as `file`."
+    )
 
 
-class Options(BaseModel):
+class Options(RequestModel):
     """What a form and a JSON body have in common."""
 
-    model_config = ConfigDict(extra="forbid")
-    class_names: list[str | ClassIn] = Field(description="Any names, trained or not.")
+    class_names: list[RawName | ClassIn] = Field(
+        fail_fast=True, max_length=MOST_CLASS_NAMES, description="Any names, trained or not."
+    )
     model: str = Field(
         STOCK,
         description="A model's id, its `name` (the latest version), `name@version`, `name@alias`, `stock`, "
@@ -37,6 +42,7 @@ class Options(BaseModel):
     )
     models: list[Annotated[str, Field(max_length=600)]] | None = Field(
         None,
+        fail_fast=True,
         min_length=1,
         max_length=MOST_MODELS,
         description="Instead of `model`: several, to compare. `comparison` has each one's answer, in order.",
@@ -44,7 +50,9 @@ class Options(BaseModel):
     alpha: Annotated[float, Field(ge=0, le=1), AfterValidator(round_alpha)] | None = Field(
         None, description="Rounded to 0.01; default the model's."
     )
-    templates: list[str] | None = Field(None, description="Default the model's.")
+    templates: list[Sentence] | None = Field(
+        None, fail_fast=True, max_length=MAX_TEMPLATES, description="Default the model's."
+    )
     new_names_balance: float = Field(
         NEW_NAMES_BALANCE,
         ge=0,
@@ -77,13 +85,15 @@ class Options(BaseModel):
 
 
 class ClassifyJson(Options):
-    images: list[PictureIn]
+    images: list[PictureIn] = Field(fail_fast=True, max_length=MOST_CLASSIFY_PICTURES)
 
 
 class ClassifyForm(Options):
     """`multipart/form-data`. `class_names`, `templates` and `models` are repeated, or one JSON array."""
 
-    images: list[Annotated[str, Field(json_schema_extra={"format": "binary"})]]
+    images: list[Annotated[str, Field(json_schema_extra={"format": "binary"})]] = Field(
+        max_length=MOST_CLASSIFY_PICTURES
+    )
 
 
 ROUTING_KEY = "X-Clipcite-Model"

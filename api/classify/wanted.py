@@ -2,19 +2,18 @@
 
 import base64
 import binascii
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Request
 from pydantic import ValidationError
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
 from api.adapt.intake import display_name
 from api.class_names import class_names
 from api.classify.schemas import ROUTING_KEY, ClassifyJson, Options
 from api.errors import InvalidRequest, invalid_model, json_or_invalid
+from api.threads import PARSING
 from core.clip.errors import InvalidConfig
 from core.clip.prompts import check_templates
 from core.serving.answer import ClassName
@@ -24,7 +23,7 @@ from core.settings import Settings
 
 MAX_FORM_FIELDS = 20_000  # far above the limit on class names, whose error says more
 MAX_SENTENCES = 20_000
-_Read = tuple[Options, list[bytes], list[str | None]]  # with the pictures and their files' names
+LONG_TEXT = 64_000
 
 
 @dataclass(frozen=True)
@@ -42,42 +41,34 @@ async def read_wanted(request: Request, settings: Settings, serving: Serving) ->
     """Read and check the body, a form or JSON. Everything that is wrong is named at once where it can."""
     serving.gate.check()  # a refusal costs nothing but this
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    routing_key = request.headers.get(ROUTING_KEY)
     if kind == "application/json":
         # Megabytes of JSON and base64 are not parsed where all other requests would wait for it.
-        options, pictures, files = await run_in_threadpool(_read_json, await request.body(), settings)
-    elif kind == "multipart/form-data":
-        options, pictures, files = await _read_form(request, settings)
-    else:
-        raise InvalidRequest(
-            "Send multipart/form-data with `images`, or application/json with base64 pictures."
-        )
-    _check_references(options, request.headers.get(ROUTING_KEY))
-    names, warnings = class_names(options.class_names, settings.max_class_names)
-    _check_options(options, names)
-    if options.alpha and any(map(is_stock, options.references)):
-        detail = "The stock network has no alpha: what was given is not used."
-        warnings.append({"code": "alpha_unused", "detail": detail})
-    if options.alpha is not None:
-        options.alpha = round(options.alpha, 2)  # one of 101, each of which may be kept warm
-    return Wanted(pictures, files, names, options, warnings)
+        return await PARSING.run(_from_json, await request.body(), routing_key, settings)
+    if kind == "multipart/form-data":
+        return await _from_form(request, routing_key, settings)
+    raise InvalidRequest("Send multipart/form-data with `images`, or application/json with base64 pictures.")
 
 
-def _read_json(body: bytes, settings: Settings) -> _Read:
+def _from_json(body: bytes, routing_key: str | None, settings: Settings) -> Wanted:
     try:
         options = ClassifyJson.model_validate_json(body)
     except ValidationError as error:
         raise invalid_model(error, "") from error
     _check_count(len(options.images), settings)
     pictures = _decode_base64([picture.base64 for picture in options.images])
-    return options, pictures, [display_name(p.name) if p.name else None for p in options.images]
+    files = [display_name(p.name) if p.name else None for p in options.images]
+    return _checked(options, pictures, files, routing_key, settings)
 
 
-async def _read_form(request: Request, settings: Settings) -> _Read:
+async def _from_form(request: Request, routing_key: str | None, settings: Settings) -> Wanted:
     limits = {"max_files": settings.max_pictures, "max_fields": MAX_FORM_FIELDS}
     pictures: list[bytes] = []
     files: list[str | None] = []
     async with request.form(**limits) as form:
-        options = _options_of(form)
+        # As for JSON; what is short is not worth the way to another thread.
+        is_long = sum(len(value) for _, value in form.multi_items() if isinstance(value, str)) > LONG_TEXT
+        options = await PARSING.run(_options_of, form) if is_long else _options_of(form)
         uploads = [upload for upload in form.getlist("images") if isinstance(upload, UploadFile)]
         if len(uploads) != len(form.getlist("images")):
             raise InvalidRequest("images must be files.", [{"pointer": "/images", "detail": "Not a file."}])
@@ -85,7 +76,26 @@ async def _read_form(request: Request, settings: Settings) -> _Read:
         for upload in uploads:
             pictures.append(await upload.read(settings.max_picture_bytes + 1))
             files.append(display_name(upload.filename) if upload.filename else None)
-    return options, pictures, files
+    if is_long:
+        return await PARSING.run(_checked, options, pictures, files, routing_key, settings)
+    return _checked(options, pictures, files, routing_key, settings)
+
+
+def _checked(
+    options: Options,
+    pictures: list[bytes],
+    files: list[str | None],
+    routing_key: str | None,
+    settings: Settings,
+) -> Wanted:
+    _check_references(options, routing_key)
+    _check_sentences(options)
+    names, warnings = class_names(options.class_names, settings.max_class_names)
+    _check_templates(options)
+    if options.alpha and any(map(is_stock, options.references)):
+        detail = "The stock network has no alpha: what was given is not used."
+        warnings.append({"code": "alpha_unused", "detail": detail})
+    return Wanted(pictures, files, names, options, warnings)
 
 
 def _options_of(form: FormData) -> Options:
@@ -143,11 +153,16 @@ def _check_references(options: Options, routing_key: str | None) -> None:
         raise InvalidRequest(detail, [{"pointer": "/model", "detail": detail}], code="routing_key_mismatch")
 
 
-def _check_options(options: Options, names: Sequence[ClassName]) -> None:
-    sentences = sum(len(name.texts or options.templates or [""]) for name in names)
+def _check_sentences(options: Options) -> None:
+    """Before anything is done with each of them."""
+    own = [None if isinstance(name, str) else name.texts for name in options.class_names]
+    sentences = sum(len(texts or options.templates or [""]) for texts in own)
     if sentences > MAX_SENTENCES:
         detail = f"These names and templates make {sentences:,} sentences; at most {MAX_SENTENCES:,}."
         raise InvalidRequest(detail, [{"pointer": "/templates", "detail": detail}])
+
+
+def _check_templates(options: Options) -> None:
     if options.templates is not None:
         try:
             check_templates(options.templates)

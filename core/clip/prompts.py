@@ -58,7 +58,7 @@ def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
     if not 1 <= len(templates) <= MAX_TEMPLATES:
         raise InvalidConfig("templates", f"Give 1 to {MAX_TEMPLATES} templates, not {len(templates)}.")
     for template in templates:
-        if template.count("{}") != 1 or not _readable(template) or len(template) > MAX_TEXT_LENGTH:
+        if len(template) > MAX_TEXT_LENGTH or template.count("{}") != 1 or not _readable(template):
             raise InvalidConfig(
                 "templates",
                 f"The template {template[:60]!r} must hold {{}} exactly once (the class name goes "
@@ -76,7 +76,7 @@ def check_texts(texts: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]
         if not (
             several
             and _readable(name)
-            and all(s.strip() and _readable(s) and len(s) <= MAX_TEXT_LENGTH for s in sentences)
+            and all(len(s) <= MAX_TEXT_LENGTH and s.strip() and _readable(s) for s in sentences)
         ):
             raise InvalidConfig(
                 "texts",

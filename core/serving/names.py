@@ -1,5 +1,6 @@
 """The names of a request as one model understands them."""
 
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -8,7 +9,7 @@ from dataclasses import dataclass
 from core.clip.balance import NEW
 from core.clip.prompts import all_class_texts, class_indices
 from core.serving.answer import ClassName
-from core.serving.texts import Texts
+from core.serving.texts import A_CLASS, Texts, texts_bytes
 
 
 @dataclass(frozen=True)
@@ -39,13 +40,19 @@ def understood(
 
 
 class Understood:
-    """The last lists of names, so that a thousand of them are looked at once."""
+    """The last lists of names, so that a thousand of them are looked at once.
 
-    def __init__(self, most: int = 64) -> None:
-        self._most = most
+    Lists with sentences of their own are not kept: each request has a new tuple of them.
+    """
+
+    def __init__(self, budget_bytes: int = 16_000_000) -> None:
+        self.budget_bytes = budget_bytes
+        self.bytes = 0
         self._lock = threading.Lock()
         # By the place of the tuple of names, which is not another's as long as it is kept here.
-        self._kept: OrderedDict[tuple[int, str, object], tuple[Sequence[ClassName], Names]] = OrderedDict()
+        self._kept: OrderedDict[tuple[int, str, object], tuple[Sequence[ClassName], Names, int]] = (
+            OrderedDict()
+        )
 
     def get(
         self,
@@ -61,8 +68,18 @@ class Understood:
                 self._kept.move_to_end(key)
                 return self._kept[key][1]
         names = make()
+        if any(one.texts is not None for one in asked):
+            return names
+        # The names themselves are those of `asked`, whose memory is counted here too.
+        size = texts_bytes(templates) + sum(
+            A_CLASS + sys.getsizeof(name) + texts_bytes(texts)
+            for name, texts in zip(names.names, names.texts, strict=True)
+        )
         with self._lock:
-            self._kept[key] = asked, names
-            while len(self._kept) > self._most:
-                self._kept.popitem(last=False)
+            if key not in self._kept and size <= self.budget_bytes:
+                self._kept[key] = asked, names, size
+                self.bytes += size
+            while self.bytes > self.budget_bytes:
+                _, (_, _, freed) = self._kept.popitem(last=False)
+                self.bytes -= freed
         return names

@@ -1,5 +1,6 @@
 """Features of texts, kept under a budget of bytes: after the network that made them may be gone."""
 
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -14,8 +15,13 @@ Texts = tuple[str, ...]
 OVERHEAD = 1_000
 """Bytes of a tensor, its key and their places beside its numbers, rounded up."""
 A_CLASS = 150
-"""Bytes of a class in a key, beside its characters, rounded up."""
+"""Bytes of a class in a key, beside its sentences, rounded up."""
 MOST_BESIDE = 4
+
+
+def texts_bytes(texts: Texts) -> int:
+    """Return the memory of the sentences of one class: 1 to 4 bytes a character, and their objects."""
+    return sum(map(sys.getsizeof, texts)) + 8 * len(texts)
 
 
 @dataclass(frozen=True)
@@ -158,7 +164,7 @@ class TextCache:
         return self._kept[key][0]
 
     def _keep(self, key: _Key, value: Tensor | Head, size: int, texts: Sequence[Texts]) -> None:
-        size += OVERHEAD + sum(A_CLASS + 2 * sum(map(len, one)) for one in texts)
+        size += OVERHEAD + sum(A_CLASS + texts_bytes(one) for one in texts)
         with self._lock:
             if key in self._kept or size > self.budget_bytes:
                 return

@@ -476,7 +476,13 @@ def test_far_too_many_pictures(refused: Problem, number: int) -> None:
 
 
 def test_a_huge_text_field(refused: Problem) -> None:
-    refused(400, "bad_request", **shots(), config=json.dumps({"texts": {"a": ["x" * 1_100_000]}}))
+    refused(
+        413,
+        "text_too_large",
+        "'config' has more than 1,000,000",
+        **shots(),
+        config=json.dumps({"texts": {"a": ["x" * 1_100_000]}}),
+    )
 
 
 def test_a_request_that_is_too_large(refused: Problem, shared: Service) -> None:

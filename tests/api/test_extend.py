@@ -8,6 +8,7 @@ import pytest
 
 from core.clip.config import resolve_config
 from core.store import jobs
+from core.store.blobs import Blobs
 from tests.api.service import Service, assert_problem, form, shots
 from tests.inputs import crafted
 from tests.store import samples
@@ -124,3 +125,23 @@ def test_sent_again_with_its_key_it_is_the_same_job(model: tuple[Service, str, s
     assert [answer.status_code for answer in made] == [202, 202]
     assert json.loads(made[0].text)["id"] == json.loads(made[1].text)["id"]
     assert made[1].headers["idempotency-replayed"] == "true"
+
+
+def test_an_empty_form_fetches_nothing(
+    model: tuple[Service, str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, model_id, _ = model
+    fetched: list[str] = []
+    fetch = Blobs.fetch
+
+    def counted(self: Blobs, key: str, *args: Any, **given: Any) -> Any:
+        fetched.append(key)
+        return fetch(self, key, *args, **given)
+
+    monkeypatch.setattr(Blobs, "fetch", counted)
+    assert_problem(extend(service, model_id), 422, "archive_or_images")
+    wrong = {**more("hare"), "labels": ["hare"]}
+    assert_problem(extend(service, model_id, **wrong), 422, "label_count")
+    assert fetched == []
+    assert extend(service, model_id, **more("hare")).status_code == 202
+    assert len(fetched) == 8

@@ -1,4 +1,6 @@
-from collections.abc import Sequence
+import gc
+import tracemalloc
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
@@ -6,6 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from core.serving.answer import ClassName
+from core.serving.names import Understood, understood
 from core.serving.texts import Head, TextCache, Texts
 
 
@@ -114,3 +118,51 @@ def test_forget() -> None:
     assert (cache.counts().rows, cache.counts().heads) == (1, 1)
     cache.forget(lambda network: True)
     assert cache.counts().bytes == 0
+
+
+def held(fill: Callable[[], None]) -> int:
+    """The bytes that are held afterwards and were not before."""
+    gc.collect()
+    tracemalloc.start()
+    fill()
+    gc.collect()
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return size
+
+
+def wide(k: int, length: int = 500) -> tuple[ClassName, ...]:
+    """A hundred names of which each character takes 4 bytes."""
+    return tuple(ClassName(f"\U0001f600{k} {i}".ljust(length)) for i in range(100))
+
+
+def test_texts_are_counted_with_all_their_bytes() -> None:
+    cache = TextCache(1_000_000)
+
+    def fill() -> None:
+        for k in range(10):
+            texts = tuple((one.name,) for one in wide(k))
+            cache.head("net", texts, lambda some: torch.zeros(len(some), 8))
+
+    size = held(fill)
+    assert cache.counts().dropped > 0
+    assert size < 1.1 * cache.budget_bytes
+
+
+def test_lists_of_names_are_kept_by_their_bytes() -> None:
+    lists = Understood(1_000_000)
+
+    def fill() -> None:
+        for k in range(10):
+            asked = wide(k)
+            lists.get(asked, "stock", ("a {}",), lambda asked=asked: understood(asked, (), ("a {}",), {}))
+
+    size = held(fill)
+    assert 0.5 * lists.budget_bytes < size < 1.1 * lists.budget_bytes
+
+
+def test_lists_with_sentences_of_their_own_are_not_kept() -> None:
+    lists = Understood()
+    asked = (*wide(0), ClassName("one", ("a sentence",)))
+    lists.get(asked, "stock", ("a {}",), lambda: understood(asked, (), ("a {}",), {}))
+    assert lists.bytes == 0

@@ -1,0 +1,133 @@
+"""Multipart forms: limits on their text, which is held in memory, and own threads for their files."""
+
+import sys
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import aclosing
+from typing import Annotated, Any
+
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+from pydantic import Field
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import FormData, Headers, UploadFile
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from api.body import BodyRefused
+from api.threads import SPOOLING
+
+MAX_FIELD_BYTES = 10_000
+MAX_JSON_FIELD_BYTES = 1_000_000
+JSON_FIELDS = {"class_names", "classes", "config", "models", "templates", "texts"}
+Text = Annotated[str, Field(max_length=MAX_FIELD_BYTES)]
+JsonText = Annotated[str, Field(max_length=MAX_JSON_FIELD_BYTES)]
+MAX_TEXT_BYTES = 10_000_000
+TEXT_BYTES_PER_FILE = 2_000
+"""A file's headers and its label are text too: where more files are allowed, so is more text."""
+
+
+class SpooledUpload(UploadFile):
+    """An uploaded file whose reads and writes on the disk wait for nothing but each other."""
+
+    async def write(self, data: bytes) -> None:
+        if self.size is not None:
+            self.size += len(data)
+        if self._will_roll(len(data)):
+            await SPOOLING.run(self.file.write, data)
+        else:
+            self.file.write(data)
+
+    async def read(self, size: int = -1) -> bytes:
+        return self.file.read(size) if self._in_memory else await SPOOLING.run(self.file.read, size)
+
+    async def seek(self, offset: int) -> None:
+        if self._in_memory:
+            self.file.seek(offset)
+        else:
+            await SPOOLING.run(self.file.seek, offset)
+
+    async def close(self) -> None:
+        if self._in_memory:
+            self.file.close()
+        else:
+            await SPOOLING.run(self.file.close)
+
+
+class LimitedParser(MultiPartParser):
+    """Starlette's parser, which limits each text field but not their sum."""
+
+    def __init__(self, headers: Headers, stream: AsyncGenerator[bytes, None], **limits: Any) -> None:
+        super().__init__(headers, stream, **limits)
+        self._most = max(MAX_TEXT_BYTES, TEXT_BYTES_PER_FILE * int(self.max_files))
+        self._text_bytes = 0
+
+    def on_headers_finished(self) -> None:
+        super().on_headers_finished()
+        part = self._current_part
+        self._add(sum(len(name) + len(value) for name, value in part.item_headers))
+        self.max_part_size = MAX_JSON_FIELD_BYTES if part.field_name in JSON_FIELDS else MAX_FIELD_BYTES
+        if part.file is not None:
+            part.file = SpooledUpload(
+                part.file.file, size=0, filename=part.file.filename, headers=part.file.headers
+            )
+
+    def on_part_data(self, data: bytes, start: int, end: int) -> None:
+        part = self._current_part
+        if part.file is None:
+            length = len(part.data) + end - start
+            if length > self.max_part_size:
+                raise _too_large(
+                    f"The form field {part.field_name[:60]!r} has more than {self.max_part_size:,} bytes; "
+                    "shorten it. Files need a file name."
+                )
+            self._check(length)
+        super().on_part_data(data, start, end)
+
+    def on_part_end(self) -> None:
+        super().on_part_end()
+        name, value = self.items[-1]
+        if isinstance(value, str):
+            # With one rare character each of a text takes up to 4 bytes.
+            self._add(sys.getsizeof(name) + sys.getsizeof(value))
+
+    def _add(self, size: int) -> None:
+        self._check(size)
+        self._text_bytes += size
+
+    def _check(self, more: int) -> None:
+        if self._text_bytes + more > self._most:
+            raise _too_large(
+                f"The text fields of the form take more than {self._most:,} bytes of memory; send fewer or "
+                "shorter ones."
+            )
+
+
+def _too_large(detail: str) -> BodyRefused:
+    return BodyRefused(413, "text_too_large", detail)
+
+
+class FormRequest(Request):
+    """A request that reads its multipart form with LimitedParser."""
+
+    async def _get_form(self, **limits: Any) -> FormData:
+        kind, _ = parse_options_header(self.headers.get("Content-Type"))
+        if self._form is not None or kind != b"multipart/form-data":
+            return await super()._get_form(**limits)
+        try:
+            async with aclosing(self.stream()) as stream:
+                self._form = await LimitedParser(self.headers, stream, **limits).parse()
+        except MultiPartException as error:
+            raise HTTPException(400, error.message) from error
+        return self._form
+
+
+class FormRoute(APIRoute):
+    """A route whose request is a FormRequest."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handle_form(request: Request) -> Response:
+            return await handle(FormRequest(request.scope, request.receive))
+
+        return handle_form

@@ -1,0 +1,35 @@
+"""Counts the values of JSON before it is parsed: parsed, each takes many times its bytes."""
+
+MAX_JSON_VALUES = 100_000
+
+
+class JsonValues:
+    """Counts strings, objects, arrays and commas in a stream of JSON.
+
+    Text within a string does not count. The cost is that of a few searches per chunk.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._in_string = False
+        self._escape = b""
+
+    def add(self, chunk: bytes) -> int:
+        """Count the next chunk, cut anywhere. Return the count so far."""
+        chunk = self._escape + chunk
+        self._escape = b""
+        if b"\\" in chunk:
+            if (len(chunk) - len(chunk.rstrip(b"\\"))) % 2:
+                chunk, self._escape = chunk[:-1], b"\\"
+            # Pairs first: in \\" the quotation mark ends the string.
+            chunk = chunk.replace(b"\\\\", b"").replace(b'\\"', b"")
+        parts = chunk.split(b'"')
+        outside = b"".join(parts[self._in_string :: 2])
+        self.count += (len(parts) - self._in_string) // 2 + sum(map(outside.count, (b",", b"[", b"{")))
+        self._in_string ^= len(parts) % 2 == 0
+        return self.count
+
+
+def has_too_many_values(text: str) -> bool:
+    """Return whether JSON holds more than MAX_JSON_VALUES strings, objects, arrays and commas."""
+    return JsonValues().add(text.encode(errors="surrogatepass")) > MAX_JSON_VALUES

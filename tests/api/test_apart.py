@@ -1,0 +1,194 @@
+"""Kinds of work that don't wait for each other's threads, and bounds on what a request may hold."""
+
+import asyncio
+import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+
+from api.body import MAX_SMALL_BYTES
+from core.store import keys
+from core.store.blobs import Blobs
+from tests.api.conftest import MakeService
+from tests.api.service import Service, assert_problem, form, listening, shots
+from tests.inputs import crafted
+
+UPLOADS = 40
+"""As many as there are default threads."""
+Schema = dict[str, Any]
+
+
+def test_stalled_uploads_hold_up_nobody(make_service: MakeService, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = make_service()
+    with service.database.write() as session:
+        key = keys.create(session, owner="team", scopes=list(keys.SCOPES)).key
+    stalled, go_on = threading.Semaphore(0), threading.Event()
+    put = Blobs.put
+
+    def slow(self: Blobs, *args: Any) -> None:
+        stalled.release()
+        assert go_on.wait(600)
+        put(self, *args)
+
+    monkeypatch.setattr(Blobs, "put", slow)
+    with (
+        listening(service.app) as port,
+        httpx.Client(
+            base_url=f"http://127.0.0.1:{port}",
+            headers={"Authorization": f"Bearer {key}"},
+            timeout=600,
+            limits=httpx.Limits(max_connections=None),
+        ) as http,
+        ThreadPoolExecutor(UPLOADS) as pool,
+    ):
+        try:
+            uploads = [pool.submit(http.post, "/adapt", **form(**shots())) for _ in range(UPLOADS)]
+            assert stalled.acquire(timeout=600)
+            # The others get stuck as well, if they can.
+            while stalled.acquire(timeout=1):
+                continue
+            answer = http.get("/models", timeout=60)
+            assert answer.status_code == 200
+            assert not any(upload.done() for upload in uploads)
+        finally:
+            go_on.set()
+        assert {upload.result().status_code for upload in uploads} == {202}
+
+
+def test_a_stalled_disk_holds_up_nobody(make_service: MakeService, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files above 64 kB are written to it as they come."""
+    service = make_service()
+    with service.database.write() as session:
+        key = keys.create(session, owner="team", scopes=list(keys.SCOPES)).key
+    stalled, go_on = threading.Semaphore(0), threading.Event()
+    write = tempfile.SpooledTemporaryFile.write
+
+    def slow(self: Any, data: bytes) -> int:
+        if self._rolled or self.tell() + len(data) > self._max_size:
+            stalled.release()
+            assert go_on.wait(600)
+        return write(self, data)
+
+    monkeypatch.setattr(tempfile.SpooledTemporaryFile, "write", slow)
+    large = form(images=[("a.jpg", crafted.jpeg() + bytes(200_000))], labels=["a"])
+    with (
+        listening(service.app) as port,
+        httpx.Client(
+            base_url=f"http://127.0.0.1:{port}",
+            headers={"Authorization": f"Bearer {key}"},
+            timeout=600,
+            limits=httpx.Limits(max_connections=None),
+        ) as http,
+        ThreadPoolExecutor(UPLOADS) as pool,
+    ):
+        try:
+            uploads = [pool.submit(http.post, "/adapt", **large) for _ in range(UPLOADS)]
+            assert stalled.acquire(timeout=600)
+            while stalled.acquire(timeout=1):
+                continue
+            assert http.get("/models", timeout=60).status_code == 200
+            assert not any(upload.done() for upload in uploads)
+        finally:
+            go_on.set()
+        for upload in uploads:
+            assert_problem(upload.result(), 422, "too_few_classes")
+
+
+def bounded(document: Schema, schema: object, where: str, seen: frozenset[str] = frozenset()) -> list[str]:
+    """Places in the schema of a request at which more could be sent than is wanted."""
+    found: list[str] = []
+    if isinstance(schema, list):
+        return [place for one in schema for place in bounded(document, one, where, seen)]
+    if not isinstance(schema, dict):
+        return []
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        if name not in seen:
+            found += bounded(document, document["components"]["schemas"][name], name, seen | {name})
+    if schema.get("type") == "array" and "maxItems" not in schema:
+        found.append(f"{where}: array")
+    is_open = schema.get("type") == "object" and schema.get("additionalProperties") not in {None, False}
+    if is_open and "maxProperties" not in schema:
+        found.append(f"{where}: object")
+    ends = {"maxLength", "enum", "const", "format", "contentMediaType"}
+    if schema.get("type") == "string" and not ends & set(schema):
+        found.append(f"{where}: string")
+    for name, inner in schema.get("properties", {}).items():
+        found += bounded(document, inner, f"{where}.{name}", seen)
+    for inside in ("items", "additionalProperties", "anyOf", "oneOf", "allOf"):
+        found += bounded(document, schema.get(inside), where, seen)
+    return found
+
+
+def bodies(service: Service) -> list[tuple[str, str, str, Schema]]:
+    """(method, path, media type, schema) of every body that a request may have."""
+    document = service.client.get("/openapi.json").json()
+    return [
+        (method.upper(), path, kind, content["schema"])
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+        for kind, content in operation.get("requestBody", {}).get("content", {}).items()
+    ]
+
+
+def test_everything_in_a_request_has_a_bound(fresh: Service) -> None:
+    document = fresh.client.get("/openapi.json").json()
+    found = [
+        place
+        for method, path, _, schema in bodies(fresh)
+        for place in bounded(document, schema, f"{method} {path}")
+    ]
+    # That one has the limit of the body, CLIPCITE_MAX_JSON_BYTES.
+    assert set(found) == {"PictureIn.base64: string"}
+
+
+def bytes_read(service: Service, method: str, path: str, kind: str) -> tuple[int, int]:
+    """Of a body without an end and without a length, until the answer; and its status."""
+    read, status = 0, 0
+
+    async def receive() -> dict[str, Any]:
+        nonlocal read
+        read += 16_000
+        assert read < 2_000_000
+        return {"type": "http.request", "body": b"[" * 16_000, "more_body": True}
+
+    async def send(message: Any) -> None:
+        nonlocal status
+        status = message.get("status", status)
+
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": method,
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "scheme": "http",
+        "query_string": b"",
+        "headers": [(b"host", b"127.0.0.1"), (b"content-type", kind.encode())],
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 8000),
+    }
+    asyncio.run(service.app(scope, receive, send))
+    return read, status
+
+
+def test_bodies_are_read_as_far_as_their_route_takes_them(fresh: Service) -> None:
+    wanted = {(method, path, kind) for method, path, kind, _ in bodies(fresh)}
+    assert {
+        ("PATCH", "/models/{model_id}", "application/json"),
+        ("POST", "/adapt", "multipart/form-data"),
+    } <= wanted
+    for method, path, _ in wanted:
+        for kind in ("application/json", "multipart/form-data; boundary=b", "text/plain"):
+            if (method, path, kind.partition(";")[0]) in wanted and (path == "/classify" or "form" in kind):
+                continue  # those may be large
+            read, status = bytes_read(fresh, method, path.replace("{", "").replace("}", ""), kind)
+            assert read <= 128_000 == 2 * MAX_SMALL_BYTES, (method, path, kind)
+            assert 400 <= status < 500, (method, path, kind)
+            if kind == "application/json" and (method, path, kind) in wanted:
+                assert status == 413

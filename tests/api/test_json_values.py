@@ -1,0 +1,40 @@
+"""Values of JSON are counted without parsing it, however it is cut."""
+
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api.json_values import MAX_JSON_VALUES, JsonValues, has_too_many_values
+
+TEXTS = st.text(st.sampled_from('ab"\\,[{é'))
+DOCUMENTS = st.recursive(
+    TEXTS | st.integers(), lambda inner: st.lists(inner) | st.dictionaries(TEXTS, inner), max_leaves=20
+)
+
+
+def values_of(document: object) -> int:
+    """Strings, objects, arrays and commas, as they are written."""
+    if isinstance(document, str):
+        return 1
+    if isinstance(document, list):
+        return 1 + max(0, len(document) - 1) + sum(map(values_of, document))
+    if isinstance(document, dict):
+        commas = max(0, len(document) - 1)
+        return 1 + commas + len(document) + sum(map(values_of, document.values()))
+    return 0
+
+
+@given(DOCUMENTS, st.lists(st.integers(0, 200)), st.booleans())
+def test_the_count_is_that_of_the_document(document: object, cuts: list[int], escaped: bool) -> None:
+    text = json.dumps(document, ensure_ascii=escaped).encode()
+    values = JsonValues()
+    ends = [*sorted(cut for cut in cuts if cut < len(text)), len(text)]
+    for start, end in zip([0, *ends], ends, strict=False):
+        values.add(text[start:end])
+    assert values.count == values_of(document)
+
+
+def test_the_limit() -> None:
+    assert not has_too_many_values(json.dumps([0] * MAX_JSON_VALUES))
+    assert has_too_many_values(json.dumps([0] * (MAX_JSON_VALUES + 1)))

@@ -1,0 +1,290 @@
+"""Requests that are small or cheap to make, against one real process: each has a bound on memory, on CPU time
+and on its answer."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from api.errors import MAX_ERRORS
+from core.clip.backbone import Backbone
+from tests.api.service import parsed
+from tests.inputs import crafted
+
+MB = 1_000_000
+
+
+@dataclass
+class Process:
+    """`python -m api` on storage of its own."""
+
+    port: int
+    process: psutil.Process
+
+    def post(
+        self, path: str, body: bytes, kind: str = "application/json", method: str = "POST"
+    ) -> httpx.Response:
+        """The answer, were the connection closed before the whole body was sent."""
+        head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {kind}\r\n"
+        head += "Transfer-Encoding: chunked\r\n\r\n"
+        raw = b""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=600) as connection:
+            with suppress(OSError):
+                connection.sendall(head.encode())
+                for start in range(0, len(body), MB):
+                    chunk = memoryview(body)[start : start + MB]
+                    connection.sendall(b"%x\r\n" % len(chunk))
+                    connection.sendall(chunk)
+                    connection.sendall(b"\r\n")
+                connection.sendall(b"0\r\n\r\n")
+            with suppress(OSError):
+                while not _is_whole(raw) and (received := connection.recv(65_536)):
+                    raw += received
+        return parsed(raw)
+
+    def form(self, path: str, body: bytes) -> httpx.Response:
+        return self.post(path, body, "multipart/form-data; boundary=b")
+
+    def growth(self, send: Callable[[], httpx.Response]) -> tuple[httpx.Response, int]:
+        """The answer, and how many bytes more the process held meanwhile at most."""
+        before = self.process.memory_info().rss
+        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")  # the peak from here on
+        response = send()
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+        return response, 1024 * peak - before
+
+    def cpu(self) -> float:
+        times = self.process.cpu_times()
+        return float(times.user + times.system)
+
+
+def _is_whole(raw: bytes) -> bool:
+    head, end, body = raw.partition(b"\r\n\r\n")
+    lengths = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+    return bool(end and lengths) and len(body) >= int(lengths[0].split()[1])
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory, migrated: Path, backbone: Backbone) -> Iterator[Process]:
+    data = tmp_path_factory.mktemp("limits")
+    (data / "clipcite.db").write_bytes(migrated.read_bytes())
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("CLIPCITE_")},
+        "CLIPCITE_DATA": str(data),
+        "CLIPCITE_CACHE": str(data / "cache"),
+        "CLIPCITE_BACKBONE": backbone.name,
+        "CLIPCITE_PORT": str(port),
+        # Memory goes back at once: what was kept of it would hide what comes next.
+        "MALLOC_MMAP_THRESHOLD_": "65536",
+        "MALLOC_TRIM_THRESHOLD_": "65536",
+    }
+    command = [sys.executable, "-m", "api"]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
+        try:
+            api = Process(port, psutil.Process(process.pid))
+            for _ in range(6_000):
+                assert process.poll() is None
+                with suppress(OSError):
+                    if api.post("/classify", honest(10_000)).status_code == 200:
+                        break
+                time.sleep(0.1)
+            yield api
+        finally:
+            process.kill()
+
+
+def honest(size: int) -> bytes:
+    """JSON of about this size that is answered: pictures, most of their bytes after the end of the image."""
+    picture = crafted.jpeg()
+    images = max(1, min(64, size // 400_000))
+    padded = picture + bytes(max(0, size * 3 // 4 // images - len(picture)))
+    encoded = b64encode(padded).decode()
+    return json.dumps({"class_names": ["a", "b"], "images": [{"base64": encoded}] * images}).encode()
+
+
+def honest_form(size: int) -> bytes:
+    """A form of about this size that is answered: pictures with their labels."""
+    pair = part("labels", b"cat") + picture_part(), part("labels", b"dog") + picture_part()
+    return b"".join(pair * max(1, min(2_500, size // len(b"".join(pair))))) + END
+
+
+def part(name: str, value: bytes) -> bytes:
+    return b'--b\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n' % (name.encode(), value)
+
+
+def picture_part() -> bytes:
+    head = b'--b\r\nContent-Disposition: form-data; name="images"; filename="a.jpg"\r\n\r\n'
+    return head + crafted.jpeg() + b"\r\n"
+
+
+END = b"--b--\r\n"
+UNKNOWN = b"".join(b',"%x":1' % i for i in range(200_000))
+SOME_UNKNOWN = b"".join(b',"%x":1' % i for i in range(30_000))
+WORST: dict[str, tuple[str, str, bytes]] = {
+    # name: method and path, kind of body, body
+    "bad items": ("POST /classify", "json", b'{"class_names":["a"],"images":[' + b"0," * 999_999 + b"0]}"),
+    "bad items below the limit": (
+        "POST /classify",
+        "json",
+        b'{"class_names":["a"],"images":[' + b"0," * 9_000 + b"0]}",
+    ),
+    "bad names": ("POST /classify", "json", b'{"images":[],"class_names":[' + b"0," * 90_000 + b"0]}"),
+    "unknown fields": ("POST /classify", "json", b'{"class_names":["a"]' + UNKNOWN + b"}"),
+    "fewer unknown fields": ("POST /classify", "json", b'{"class_names":["a"]' + SOME_UNKNOWN + b"}"),
+    "unknown fields of a picture": (
+        "POST /classify",
+        "json",
+        b'{"class_names":["a"],"images":[{"base64":""' + SOME_UNKNOWN + b"}]}",
+    ),
+    "unknown fields of a model": ("PATCH /models/x", "json", b'{"name":"a"' + UNKNOWN + b"}"),
+    "as many as fit": (
+        "PATCH /models/x",
+        "json",
+        b'{"name":"a"' + UNKNOWN[:60_000].rpartition(b",")[0] + b"}",
+    ),
+    "long names of unknown fields": (
+        "POST /classify",
+        "json",
+        b'{"class_names":["a"],'
+        + b",".join(b'"%s%d":1' % (b"\xe2\x98\x83" * 5_000, i) for i in range(90))
+        + b"}",
+    ),
+    "many values": ("POST /classify", "json", b"[" + b"[]," * 5_000_000 + b"[]]"),
+    "many values in a form": (
+        "POST /classify",
+        "form",
+        part("class_names", b"[" + b"[]," * 300_000 + b"[]]") + picture_part() + END,
+    ),
+    "config of many values": (
+        "POST /adapt",
+        "form",
+        part("config", b'{"texts":[' + b"[]," * 300_000 + b"[]]}") + picture_part() + END,
+    ),
+    "config of unknown fields": (
+        "POST /adapt",
+        "form",
+        part("config", b'{"epochs":1' + SOME_UNKNOWN + b"}") + picture_part() + END,
+    ),
+    "config of wrong texts": (
+        "POST /adapt",
+        "form",
+        part("config", b'{"texts":{"a":1' + SOME_UNKNOWN + b"}}") + picture_part() + END,
+    ),
+    "config of fewer wrong texts": (
+        "POST /adapt",
+        "form",
+        part("config", b'{"texts":{"a":1' + b"".join(b',"%x":[0,0]' % i for i in range(9_000)) + b"}}")
+        + picture_part()
+        + END,
+    ),
+    "unknown form fields": (
+        "POST /adapt",
+        "form",
+        b"".join(part(f"{i:x}" * 200, b"") for i in range(4_000)) + picture_part() + END,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WORST)
+def test_a_refusal_is_short_and_cheap(api: Process, name: str) -> None:
+    operation, kind, body = WORST[name]
+    method, path = operation.split()
+    sent = "multipart/form-data; boundary=b" if kind == "form" else "application/json"
+    started = api.cpu()
+    if kind == "form":
+        assert api.form("/adapt?dry_run=true", honest_form(len(body))).status_code == 200
+    else:
+        assert api.post("/classify", honest(len(body))).status_code == 200
+    usual = api.cpu() - started
+    started = api.cpu()
+    response, growth = api.growth(lambda: api.post(path, body, sent, method))
+    spent = api.cpu() - started
+    assert response.status_code in {413, 422}, response.text[:1_000]
+    assert response.headers["content-type"] == "application/problem+json"
+    assert len(response.content) <= 64_000
+    assert len(response.json()["errors"]) <= MAX_ERRORS + 1
+    assert growth <= 4 * len(body) + 32 * MB
+    assert spent <= 2 * usual + 0.05  # a tick of the clock is 0.01
+
+
+def test_valid_json_of_very_many_values_is_refused_as_it_comes(api: Process) -> None:
+    body = b'{"class_names":["a"],"images":[' + b'{"base64":""},' * 7_000_000 + b'{"base64":""}]}'
+    response, growth = api.growth(lambda: api.post("/classify", body))
+    assert (response.status_code, response.json()["code"]) == (413, "too_many_values")
+    assert growth <= 64 * MB
+
+
+def test_a_large_honest_body_passes(api: Process) -> None:
+    body = honest(20 * MB)
+    response, growth = api.growth(lambda: api.post("/classify", body))
+    assert response.status_code == 200
+    assert growth <= 4 * len(body) + 32 * MB
+
+
+def test_refused_names_leave_nothing_behind(api: Process) -> None:
+    sentences = ["\U0001f600" + f"@@@@-{j}".ljust(990, "x") for j in range(100)]
+    names = [{"name": f"@@@@-{i}", "texts": sentences} for i in range(210)]
+    body = json.dumps({"class_names": names, "images": [{"base64": ""}]}, ensure_ascii=False).encode()
+    assert len(body) > 20 * MB
+
+    def refuse(first: int, last: int) -> int:
+        """Lists of names that are all different. The memory afterwards."""
+        for k in range(first, last):
+            response = api.post("/classify", body.replace(b"@@@@", b"%04d" % k))
+            assert (response.status_code, response.json()["code"]) == (422, "invalid_request")
+        return int(api.process.memory_info().rss)
+
+    before = refuse(0, 4)
+    assert refuse(4, 44) - before <= 10 * MB
+
+
+TEXTS: dict[str, tuple[str, bytes]] = {
+    "long labels": ("/adapt", part("labels", b"x" * MB) * 200),
+    "many labels": ("/adapt", part("labels", b"x" * 9_900) * 5_000),
+    "rare characters": ("/adapt", part("labels", "\U0001f600".encode() + b"x" * 9_900) * 5_000),
+    "long names of files": (
+        "/adapt",
+        b"".join(
+            b'--b\r\nContent-Disposition: form-data; name="images"; filename="%s"\r\n\r\nx\r\n'
+            % (b"x" * 3_900)
+            for _ in range(5_000)
+        ),
+    ),
+    "names": ("/classify", part("class_names", b"x" * 900_000) * 200),
+    "an import": ("/models", part("backbone", b"x" * MB) * 200),
+    "an extension": ("/models/x/extend", part("labels", b"x" * MB) * 200),
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_text_in_forms_is_limited(api: Process, name: str) -> None:
+    path, body = TEXTS[name]
+    response, growth = api.growth(lambda: api.form(path, body + END))
+    assert (response.status_code, response.json()["code"]) == (413, "text_too_large"), response.text
+    assert growth <= 20 * MB
+
+
+@pytest.mark.parametrize("field", ["config", "labels"])
+def test_honest_text_passes(api: Process, field: str) -> None:
+    texts = {f"class {i}": [f"a photo of {i} {j}".ljust(90) for j in range(10)] for i in range(900)}
+    value = json.dumps({"texts": texts}).encode() if field == "config" else b"x" * 9_999
+    assert field == "labels" or len(value) > 800_000
+    response = api.form("/adapt?dry_run=true", part(field, value) + picture_part() + END)
+    assert (response.status_code, response.json()["code"]) in {
+        (422, "label_count"),
+        (422, "invalid_class_names"),
+    }
