@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from fastapi import Depends, FastAPI
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.responses import PlainTextResponse
-from prometheus_client import Gauge
+from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from prometheus_fastapi_instrumentator import Instrumentator
@@ -14,6 +14,8 @@ from api.errors import responses
 from core.metrics import BacklogCollector, new_registry
 from core.serving.networks import DELTA, NETWORK
 from core.serving.service import Serving
+
+router = APIRouter(tags=["health"], dependencies=[Depends(described)])
 
 
 class ServingMetrics(Collector):
@@ -82,22 +84,26 @@ class ServingMetrics(Collector):
             yield CounterMetricFamily(f"clipcite_queue_{name}", meaning, value=value)
 
 
+@router.get("/metrics", response_class=PlainTextResponse, responses=responses(401))
+def metrics(request: Request) -> Response:
+    """Endpoint that serves Prometheus metrics."""
+    return Response(generate_latest(request.app.state.registry), media_type=CONTENT_TYPE_LATEST)
+
+
 def install(app: FastAPI) -> None:
-    """For an application whose state is complete."""
-    registry = new_registry()
+    """For an application whose state is complete.
+
+    The route is not the instrumentator's own, which is a closure over the registry: FastAPI keeps every
+    route's function for ever, and with that one it would keep the application and its networks.
+    """
+    app.state.registry = registry = new_registry()
     registry.register(BacklogCollector(app.state.database))
     registry.register(ServingMetrics(app.state.serving))
     streams = Gauge("clipcite_event_streams", "Open streams of events.", registry=registry)
     streams.set_function(lambda: app.state.feed.listeners)
-    instrumentator = Instrumentator(
+    Instrumentator(
         excluded_handlers=["/metrics"],
         should_exclude_streaming_duration=True,  # a stream lasts as long as its job
         registry=registry,
-    )
-    instrumentator.instrument(app).expose(
-        app,
-        tags=["health"],
-        dependencies=[Depends(described)],
-        response_class=PlainTextResponse,
-        responses=responses(401),
-    )
+    ).instrument(app)
+    app.include_router(router)

@@ -2,10 +2,11 @@
 
 import itertools
 import os
+import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -19,7 +20,38 @@ if TYPE_CHECKING:
     from core.clip.backbone import Backbone
     from tests.service.running import Service
 
+MOST_MEMORY = 1_500_000_000
 _numbers = itertools.count()
+_peaks: dict[str, int] = {}
+"""The most bytes that each process of the tests had resident."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """A worker of xdist has ended and says how much memory it took; one that crashed says nothing."""
+    _peaks[node.gateway.id] = getattr(node, "workeroutput", {}).get("peak", 0)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A process of the tests that has grown fails the run."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["peak"] = peak
+        return
+    _peaks["pytest"] = peak
+    if max(_peaks.values()) > MOST_MEMORY and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for process, peak in sorted(_peaks.items()):
+        if peak > MOST_MEMORY:
+            terminalreporter.write_line(
+                f"FAILED: {process} took {peak / 1e9:.1f} GB of memory, more than the "
+                f"{MOST_MEMORY / 1e9:.1f} GB allowed. A test holds what it has closed: look for live "
+                "FastAPI and nn.Module objects by gc.get_objects().",
+                red=True,
+            )
 
 
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:

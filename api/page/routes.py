@@ -5,6 +5,7 @@ They are open to everybody; what they ask the API for needs a key where there ar
 
 import hashlib
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from fastapi import APIRouter, HTTPException, Request, Response
@@ -55,9 +56,14 @@ class Page:
         return cls(body, MEDIA_TYPES[path.suffix], f'"{digest}"')
 
 
+@cache
+def read_pages() -> dict[str, Page]:
+    return {path.name: Page.read(path) for path in sorted(STATIC.iterdir()) if path.suffix in MEDIA_TYPES}
+
+
 def make_router() -> APIRouter:
     """The routes of the page, whose files are read once."""
-    pages = {path.name: Page.read(path) for path in sorted(STATIC.iterdir()) if path.suffix in MEDIA_TYPES}
+    pages = read_pages()
     router = APIRouter(include_in_schema=False)
 
     def serve(request: Request, name: str) -> Response:

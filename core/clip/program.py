@@ -70,7 +70,16 @@ def record(step: Step, network: nn.Module, batch: Tensor) -> Program | None:
         try:
             with _recording, warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of the tracer, about what it can't see: that is checked
-                function = torch.jit.trace(compute, (batch[:1], _tensors(network)), check_trace=False)
+                # The two halves of torch.jit.trace, whose functions stay in memory as long as the process.
+                graph, _ = torch._C._create_graph_by_tracing(
+                    compute,
+                    (batch[:1], _tensors(network)),
+                    lambda tensor: "",  # names of variables, for reading the graph
+                    True,
+                    False,
+                    argument_names=["batch", "weights"],
+                )
+            function = torch._C._create_function_from_graph("compute", graph)
             program = Program(cast(Callable[[Tensor, Any], Tensor], function))
             same = torch.equal(program.of(network)(batch), step(network, batch))
         except Exception as error:  # whatever TorchScript can't do, or this build of PyTorch

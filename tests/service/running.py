@@ -19,7 +19,11 @@ import httpx
 import psutil
 from PIL import Image
 
-READY_SECONDS = 120
+READY_SECONDS = 600
+PATIENCE = 600
+"""Seconds after which something hangs. Nothing that works, however slowly, may fail by it."""
+ROOT = Path(__file__).parents[2]
+FAILPOINTS = ROOT / "benchmarks" / "chaos" / "failpoints"
 
 
 @dataclass
@@ -36,7 +40,7 @@ class Service:
 
     def child(self, module: str) -> psutil.Process:
         """The running `python -m module` below the service."""
-        return wait_for(lambda: _find(self.process.pid, module), seconds=20)
+        return wait_for(lambda: _find(self.process.pid, module), seconds=PATIENCE)
 
     def processes(self) -> list[psutil.Process]:
         parent = psutil.Process(self.process.pid)
@@ -80,6 +84,24 @@ def serve(data: Path, environment: Mapping[str, str]) -> Iterator[Service]:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     left.kill()
         process.wait()
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Trainings that make no step after a given one, for as long as the test says."""
+
+    file: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the service is to be started with."""
+        return {"PYTHON_HOLD": str(self.file), "PYTHONPATH": f"{FAILPOINTS}:{ROOT}"}
+
+    def at(self, step: int) -> None:
+        self.file.write_text(str(step))
+
+    def release(self) -> None:
+        self.file.unlink(missing_ok=True)
 
 
 def wait_for(

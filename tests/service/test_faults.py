@@ -7,14 +7,20 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
 import pytest
 from safetensors.torch import load_file, save_file
+from sqlalchemy import update
 
+from core.store.session import Database, database_now
+from core.store.tables import Job
 from tests.clip.tiny import make_tiny_backbone
 from tests.service.running import (
+    PATIENCE,
+    Hold,
     Service,
     checkpoint,
     colours,
@@ -160,18 +166,37 @@ def test_a_worker_killed_before_its_claim_loses_nothing(environment: dict[str, s
 def test_a_worker_killed_in_the_middle_takes_its_trainer_along(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
-    with serve(tmp_path / "data", environment) as service, service.http as http:
-        job_id = submit(http, colours(), **(LONG | {"epochs": 300}))
-        training(http, job_id)
-        trainer = service.child("worker.trainer")
-        service.child("worker").kill()
-        wait_for(lambda: not trainer.is_running(), seconds=5)
-        # Its pictures are removed when the next worker starts.
-        scratch = tmp_path / "data" / "tmp"
+    """The lease is so long that only its end in the database can be why the job runs again."""
+    data, hold = tmp_path / "data", Hold(tmp_path / "step")
+    hold.at(1)
+    environment = {**environment, **hold.environment, "CLIPCITE_LEASE_SECONDS": "3600"}
+    with serve(data, environment) as service, service.http as http:
+        job_id = submit(http, colours(), epochs=4, batch_size=4)
+        training(http, job_id, seconds=PATIENCE)
+        trainer, worker = service.child("worker.trainer"), service.child("worker")
+        scratch = data / "tmp"
         left = {folder.name for folder in scratch.iterdir()}
-        wait_for(lambda: not left & {folder.name for folder in scratch.iterdir()}, seconds=20)
-        job = wait_for_job(http, job_id, seconds=60)
+        assert left
+        worker.kill()
+        wait_for(lambda: not trainer.is_running(), seconds=PATIENCE)
+        # Its pictures are removed when the next worker starts.
+        wait_for(lambda: not left & {folder.name for folder in scratch.iterdir()}, seconds=PATIENCE)
+        assert _of_type(http, job_id, "requeued") == []
+        database = Database(f"sqlite:///{data / 'clipcite.db'}")
+        with database.write() as session:
+            session.execute(
+                update(Job).where(Job.id == job_id).values(lease_expires_at=database_now(session))
+            )
+        database.close()
+        hold.release()
+        job = wait_for_job(http, job_id, seconds=PATIENCE)
         assert (job["status"], job["attempts"]) == ("succeeded", 2)
+        assert [event["data"]["reason"] for event in _of_type(http, job_id, "requeued")] == ["worker_lost"]
+
+
+def _of_type(http: httpx.Client, job_id: str, type: str) -> list[dict[str, Any]]:
+    events = http.get(f"/jobs/{job_id}/events").raise_for_status().json()["data"]
+    return [event for event in events if event["type"] == type]
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])

@@ -24,6 +24,14 @@ class Flaky:
         """The Idempotency-Key of each upload."""
         return [headers["idempotency-key"] for method, _, headers, _ in self.seen if method == "POST"]
 
+    def follows(self, job_id: str) -> list[str]:
+        """For each request for the job's events: `stream` or `poll`."""
+        return [
+            "stream" if headers.get("accept") == "text/event-stream" else "poll"
+            for _, path, headers, _ in self.seen
+            if path.startswith(f"/jobs/{job_id}/events")
+        ]
+
 
 @contextmanager
 def flaky_proxy(target: str) -> Iterator[Flaky]:

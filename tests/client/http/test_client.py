@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
@@ -30,7 +31,7 @@ from client.public import (
 )
 from tests.client.http.flaky import Flaky, flaky_proxy
 from tests.client.painted import paint
-from tests.service.running import Service, wait_for
+from tests.service.running import PATIENCE, Hold, Service, serve, wait_for
 
 QUICK = Retry(first_seconds=0.01)
 LONG = {"epochs": 800, "batch_size": 4}
@@ -140,21 +141,45 @@ def test_jobs_are_listed_cancelled_and_deleted(service: Service, folder: Path) -
             client.get_job(made[2])
 
 
-def test_waiting_outlives_a_restart_of_the_api(service: Service, folder: Path) -> None:
-    with Client(service.url) as client:
-        # Long enough to be seen training after the restart as well.
-        job = client.adapt(folder, config={"epochs": 800, "batch_size": 4})
+@pytest.fixture(scope="module")
+def hold(tmp_path_factory: pytest.TempPathFactory) -> Hold:
+    return Hold(tmp_path_factory.mktemp("hold") / "step")
+
+
+@pytest.fixture(scope="module")
+def own_service(
+    environment: dict[str, str], hold: Hold, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    """Nobody else's jobs are in its queue, and its trainings hold."""
+    lasting = {"CLIPCITE_LEASE_SECONDS": "3600"}  # a starved worker keeps its job
+    with serve(tmp_path_factory.mktemp("data"), {**environment, **hold.environment, **lasting}) as service:
+        yield service
+
+
+def test_waiting_outlives_a_restart_of_the_api(own_service: Service, hold: Hold, folder: Path) -> None:
+    """Progress that was made after the restart arrives, and then the end."""
+    hold.at(1)
+    with Client(own_service.url) as client:
+        job = client.adapt(folder, config={"epochs": 4, "batch_size": 4})
         seen: list[Job] = []
         done: list[Job] = []
-        waiting = threading.Thread(target=lambda: done.append(job.wait(on_change=seen.append, timeout=150)))
+        waiting = threading.Thread(
+            target=lambda: done.append(job.wait(on_change=seen.append, timeout=PATIENCE))
+        )
         waiting.start()
-        wait_for(lambda: any(one.progress and one.progress.step for one in seen), seconds=60)
-        before = len(seen)
-        service.child("api").kill()
-        waiting.join(150)
+        wait_for(lambda: 1 in _steps(seen), seconds=PATIENCE)
+        own_service.child("api").kill()
+        hold.at(2)
+        wait_for(lambda: 2 in _steps(seen), seconds=PATIENCE)
+        assert seen[-1].status == "running"
+        hold.release()
+        waiting.join(PATIENCE)
         assert done[0].status == "succeeded"
-        assert len(seen) > before + 1
         assert client.events(job.id)[-1].type == "succeeded"
+
+
+def _steps(seen: list[Job]) -> set[int]:
+    return {one.progress.step for one in seen if one.progress}
 
 
 @pytest.fixture
@@ -195,13 +220,20 @@ def test_what_does_not_help_is_not_tried_again(flaky: Flaky) -> None:
         assert len(flaky.seen) == 1
 
 
-def test_where_nothing_can_be_streamed_it_asks(flaky: Flaky, folder: Path) -> None:
-    flaky.streams = False
-    with Client(flaky.url, retry=QUICK) as client:
-        seen: list[Job] = []
-        job = client.adapt(folder, config={"epochs": 2}).wait(on_change=seen.append, timeout=60)
+def test_where_nothing_can_be_streamed_it_asks(own_service: Service, hold: Hold, folder: Path) -> None:
+    """Each follower tries to stream once. From then on it asks, and sees each event once."""
+    hold.release()
+    with flaky_proxy(own_service.url) as flaky, Client(flaky.url, retry=QUICK) as client:
+        flaky.streams = False
+        job = client.adapt(folder, config={"epochs": 2}).wait(timeout=PATIENCE)
         assert job.status == "succeeded"
-        assert [event.type for event in client.follow(job.id)][-1] == "succeeded"
+        assert flaky.follows(job.id)[0] == "stream"
+        assert set(flaky.follows(job.id)[1:]) == {"poll"}
+        flaky.seen.clear()
+        followed = [event.seq for event in client.follow(job.id)]
+        assert flaky.follows(job.id)[0] == "stream"
+        assert set(flaky.follows(job.id)[1:]) == {"poll"}
+        assert followed == [event.seq for event in client.events(job.id)]
 
 
 def test_async(service: Service, folder: Path) -> None:
