@@ -1,29 +1,10 @@
 """The `config` field of POST /adapt."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field
 
 Sentences = Annotated[list[str], Field(min_length=1, max_length=100)]
-
-
-def _in_one_sentence(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
-    """One error for the field, where pydantic has one for each kind of value that it could have been."""
-    try:
-        return validate(value)
-    except ValidationError as error:
-        raise PydanticCustomError("alpha", 'Input should be a number from 0 to 1, or "auto"') from error
-
-
-Alpha = Annotated[float | Literal["auto"], WrapValidator(_in_one_sentence)]
 
 
 class ConfigIn(BaseModel):
@@ -42,7 +23,7 @@ class ConfigIn(BaseModel):
     weight_decay: float | None = None
     scl_weight: float | None = None
     vld_weight: float | None = None
-    alpha: Alpha | None = None
+    alpha: float | None = None
     templates: Sentences | None = None
     texts: dict[str, Sentences] | None = None
     image_size: int | None = None

@@ -101,8 +101,6 @@ class ReportOut(BaseModel):
     advice: list[AdviceOut]
     measured_on: ReportMeasuredOn
     alpha: float
-    alpha_auto: float | None
-    alpha_rule: str
     trained_names: AccuraciesOut | None
     all_names: AccuraciesOut | None
     new_names: AccuraciesOut | None

@@ -43,8 +43,6 @@ class Adapted:
     metrics: Mapping[str, Any]
     """As in the HTTP contract."""
     comparison: BaseToNew | None
-    alpha: float
-    """At which it is to be used: `config.alpha`, or what was chosen for `auto`."""
     report: Report | None
     """None with `config.evaluate` "none"."""
     held: HeldOut | None

@@ -12,12 +12,11 @@ from torch import Tensor
 
 from core.clip.advice import how_measured
 from core.clip.answers import CURVE, SIBLING_CURVE, Answers, Candidates, HeldOut, batches, plain
-from core.clip.choice import choose_alpha
 from core.clip.confidence import Confidence, fit_confidence, softmax
-from core.clip.config import AUTO, AdaptConfig
+from core.clip.config import AdaptConfig
 from core.clip.errors import OutOfMemory, TrainingDiverged
 from core.clip.evaluate import BaseToNew, job_metrics
-from core.clip.folds import FEWEST, plan_folds
+from core.clip.folds import plan_folds
 from core.clip.memory import is_out_of_memory
 from core.clip.probe import DRAWN, other_names
 from core.clip.progress import Part, Reporter, parts
@@ -40,8 +39,6 @@ class Appraisal:
     """As in the HTTP contract."""
     comparison: BaseToNew | None
     report: Report | None
-    alpha: float
-    """At which the model is served by default."""
     held: HeldOut | None
     """What was answered, which all of it was made from; None where nothing was asked."""
 
@@ -51,7 +48,7 @@ def efforts(labels: Sequence[int], tests: int, config: AdaptConfig) -> list[floa
     pictures, the siblings, what was kept, the tests."""
     if config.evaluate == "none":
         return [0.0, 0.0, 0.0, 2.0 * tests]
-    siblings = 0.0 if tests and config.alpha != AUTO else effort_of_siblings(labels, config)
+    siblings = 0.0 if tests else effort_of_siblings(labels, config)
     networks = len(CURVE if tests else SIBLING_CURVE)
     return [float(len(labels)), siblings, float(networks * DRAWN), float(networks * tests)]
 
@@ -74,23 +71,20 @@ def appraise(
     Raises BadPicture, Cancelled.
     """
     config, trained = subject.config, subject.trained
-    alpha = config.first_alpha
     looking, checking, keeping, asking = parts(reporter, efforts(trained.labels, len(tests), config))
     if config.evaluate == "none":
         comparison, held = None, None
         if tests:
             reporter.stage("measuring")
-            held = ask_tests(subject, tests, alpha, asking, curve=())
+            held = ask_tests(subject, tests, config.alpha, asking, curve=())
             comparison = compared(held, subject.backbone.logit_scale)
-        return Appraisal(_metrics(comparison, source, len(tests), trained), comparison, None, alpha, held)
+        return Appraisal(_metrics(comparison, source, len(tests), trained), comparison, None, held)
 
     started = time.monotonic()
     candidates = subject.candidates([*trained.class_names, *other_names(trained.class_names, OTHERS)])
     features = _stock_features(subject, looking)
     previews, stock = _previews(subject, candidates, features)
-    siblings = None
-    if not tests or config.alpha == AUTO:
-        siblings = _siblings(subject, candidates, features, seconds_left, checking)
+    siblings = None if tests else _siblings(subject, candidates, features, seconds_left, checking)
     reporter.stage("measuring")
     kept = what_was_kept(
         subject.backbone,
@@ -100,19 +94,9 @@ def appraise(
         keeping,
         CURVE if tests else SIBLING_CURVE,
     )
-    auto = None if siblings is None else choose_alpha(siblings, kept)
-    if config.alpha == AUTO and siblings is not None and auto is not None:
-        alpha = auto
-        siblings = replace(siblings, adapted=siblings.curve[alpha])
-    elif config.alpha == AUTO:
-        reporter.warn(
-            "alpha_not_chosen",
-            f"alpha is {alpha:g}: there was nothing to choose it on. Give at least {FEWEST} pictures of "
-            "each class.",
-        )
     suspects = _suspects(subject, previews, siblings)
     if tests:
-        held = ask_tests(subject, tests, alpha, asking, curve=CURVE)
+        held = ask_tests(subject, tests, config.alpha, asking, curve=CURVE)
     elif siblings is not None:
         held, source = (
             replace(siblings, positions=np.asarray(trained.positions)[siblings.positions]),
@@ -121,14 +105,13 @@ def appraise(
     else:
         held, source = _only_previews(subject, candidates, previews, stock), "preview"
     comparison = None if held.adapted is None else compared(held, subject.backbone.logit_scale)
-    confidence = _confidence(held, subject.backbone.logit_scale, alpha)
+    confidence = _confidence(held, subject.backbone.logit_scale, config.alpha)
     report = make_report(
         held,
         source=source,
         how=how_measured(source, len(held.truth), len(trained.labels)),
         trained_images=[trained.labels.count(k) for k in range(len(trained.class_names))],
-        alpha=alpha,
-        alpha_auto=auto,
+        alpha=config.alpha,
         logit_scale=subject.backbone.logit_scale,
         confidence=confidence,
         brier_gain=None if comparison is None else comparison.brier_gain,
@@ -143,7 +126,7 @@ def appraise(
         **_metrics(comparison, source, len(held.truth), trained),
         "confidence": None if confidence is None else confidence.to_dict(),
     }
-    return Appraisal(metrics, comparison, report, alpha, held)
+    return Appraisal(metrics, comparison, report, held)
 
 
 def _stock_features(subject: Subject, reporter: Reporter) -> Tensor:
@@ -190,7 +173,7 @@ def _siblings(
             trained.labels,
             candidates,
             subject.config,
-            alpha=subject.config.first_alpha,
+            alpha=subject.config.alpha,
             reporter=reporter,
             limits=subject.limits,
         )

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from core.clip.advice import advise, headline
 from core.clip.answers import Answers, HeldOut
-from core.clip.choice import RULE
 from core.clip.confidence import Confidence, calibration_error, cross_calibrated, reliability, softmax
 from core.clip.evaluate import Interval, accuracy_interval, paired_bootstrap, verdict
 from core.clip.report import Accuracies, Calibration, CurvePoint, Mistake, OfClass, Report
@@ -27,7 +26,6 @@ def make_report(
     how: str,
     trained_images: Sequence[int],
     alpha: float,
-    alpha_auto: float | None,
     logit_scale: float,
     confidence: Confidence | None,
     brier_gain: Interval | None,
@@ -73,8 +71,6 @@ def make_report(
             "how": how,
         },
         alpha=alpha,
-        alpha_auto=alpha_auto,
-        alpha_rule=RULE,
         trained_names=of_trained,
         all_names=_accuracies(held, trained, "among") if len(trained) else None,
         new_names=_accuracies(held, new, "new") if len(new) else None,

@@ -49,7 +49,6 @@ def report(held: HeldOut, **given: object) -> Report:
         "how": "So it was.",
         "trained_images": [20, 20, 20],
         "alpha": 0.5,
-        "alpha_auto": None,
         "logit_scale": 40.0,
         "confidence": None,
         "brier_gain": None if held.adapted is None else brier_gain(held, 40.0),

@@ -106,7 +106,7 @@ def measure(
 ) -> BaseToNew:
     trained = Trained(tuple(class_names), [], [], [], [], 0.0)
     subject = Subject(backbone, weights, trained, given, PictureLimits())
-    held = ask_tests(subject, list(enumerate(tests)), given.first_alpha, reporter, curve=())
+    held = ask_tests(subject, list(enumerate(tests)), given.alpha, reporter, curve=())
     return compared(held, backbone.logit_scale)
 
 
