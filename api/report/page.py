@@ -170,10 +170,8 @@ def _curve(report: ReportOut) -> str:
         "More of it knows the trained names better and forgets more of the rest; the dashed line is where "
         "this "
         f"model stands. /classify takes any other.</p>{alpha_curve(report.curve, report.alpha)}<p "
-        'class="quiet">'
-        "Sees as before: share of 24 drawn pictures that get the same of 50 untrained names as from the "
-        f"stock network. The text features of these names keep a cosine of at least {text:.3f} with "
-        "theirs.</p>"
+        f'class="quiet">The text features of 50 untrained names keep a cosine of at least {text:.3f} with '
+        "those of the stock network.</p>"
     )
 
 

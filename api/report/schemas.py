@@ -79,7 +79,6 @@ class CurvePointOut(BaseModel):
     all_names: float | None
     new_names: float | None
     text_similarity: float
-    agreement: float
 
 
 class Seconds(BaseModel):

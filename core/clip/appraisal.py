@@ -18,7 +18,7 @@ from core.clip.errors import OutOfMemory, TrainingDiverged
 from core.clip.evaluate import BaseToNew, job_metrics
 from core.clip.folds import plan_folds
 from core.clip.memory import is_out_of_memory
-from core.clip.probe import DRAWN, other_names
+from core.clip.probe import OTHER_NAMES, other_names
 from core.clip.progress import Part, Reporter, parts
 from core.clip.published import OTHERS, ask_tests, compared
 from core.clip.report import Report
@@ -50,7 +50,8 @@ def efforts(labels: Sequence[int], tests: int, config: AdaptConfig) -> list[floa
         return [0.0, 0.0, 0.0, 2.0 * tests]
     siblings = 0.0 if tests else effort_of_siblings(labels, config)
     networks = len(CURVE if tests else SIBLING_CURVE)
-    return [float(len(labels)), siblings, float(networks * DRAWN), float(networks * tests)]
+    of_texts = networks * OTHER_NAMES / 2  # a text takes about half as long as a picture
+    return [float(len(labels)), siblings, of_texts, float(networks * tests)]
 
 
 def appraise(

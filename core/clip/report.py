@@ -70,7 +70,6 @@ class CurvePoint:
     new_names: float | None
     """Accuracy of pictures of new names with the new names as candidates."""
     text_similarity: float
-    agreement: float
 
 
 @dataclass(frozen=True)

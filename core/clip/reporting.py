@@ -197,7 +197,6 @@ def _curve(held: HeldOut, kept: Sequence[Kept]) -> tuple[CurvePoint, ...]:
             all_names=accuracy(point.alpha, trained, "among"),
             new_names=accuracy(point.alpha, new, "new"),
             text_similarity=point.text_similarity,
-            agreement=point.agreement,
         )
         for point in kept
     )

@@ -40,7 +40,7 @@ def held_out(stock: float = 0.5, adapted: float = 0.9, pictures: int = 60, new: 
     )
 
 
-KEPT = [Kept(a, 1 - 0.1 * a, 1 - 0.2 * a) for a in CURVE]
+KEPT = [Kept(a, 1 - 0.1 * a) for a in CURVE]
 
 
 def report(held: HeldOut, **given: object) -> Report:

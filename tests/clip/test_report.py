@@ -79,7 +79,7 @@ def test_only_previews() -> None:
     assert made.trained_names is not None
     assert made.trained_names.adapted is None
     assert made.curve[2].trained_names is None
-    assert made.curve[2].agreement == 0.9
+    assert made.curve[2].text_similarity == 0.95
 
 
 def test_new_names_count_by_themselves() -> None:
