@@ -18,7 +18,6 @@ from core.clip.checkpoint import Checkpoints
 from core.clip.config import AdaptConfig
 from core.clip.delta import encode
 from core.clip.errors import InvalidClassNames, OutOfMemory
-from core.clip.evaluate import BaseToNew
 from core.clip.images import PictureLimits, open_picture
 from core.clip.memory import is_out_of_memory
 from core.clip.progress import Reporter, Silent, parts
@@ -42,7 +41,6 @@ class Adapted:
     """As they are to be stored; the ensemble is made when the model is used."""
     metrics: Mapping[str, Any]
     """As in the HTTP contract."""
-    comparison: BaseToNew | None
     report: Report | None
     """None with `config.evaluate` "none"."""
     held: HeldOut | None

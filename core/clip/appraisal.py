@@ -12,20 +12,20 @@ from torch import Tensor
 
 from core.clip.advice import how_measured
 from core.clip.answers import CURVE, SIBLING_CURVE, Answers, Candidates, HeldOut, batches, plain
+from core.clip.brier import brier_gain
 from core.clip.confidence import Confidence, fit_confidence, softmax
 from core.clip.config import AdaptConfig
 from core.clip.errors import OutOfMemory, TrainingDiverged
-from core.clip.evaluate import BaseToNew, job_metrics
 from core.clip.folds import plan_folds
 from core.clip.memory import is_out_of_memory
 from core.clip.probe import OTHER_NAMES, other_names
 from core.clip.progress import Part, Reporter, parts
-from core.clip.published import OTHERS, ask_tests, compared
+from core.clip.published import OTHERS, ask_tests
 from core.clip.report import Report
-from core.clip.reporting import make_report
+from core.clip.reporting import job_metrics, make_report
 from core.clip.retention import what_was_kept
 from core.clip.siblings import ask_siblings, effort_of_siblings
-from core.clip.subject import Shot, Subject, Trained
+from core.clip.subject import Shot, Subject
 from core.clip.suspects import FOLDS, Suspect, cross_fitted, find_suspects
 from core.clip.zero_shot import image_features, text_head
 
@@ -37,7 +37,6 @@ SLACK = 1.3
 class Appraisal:
     metrics: Mapping[str, Any]
     """As in the HTTP contract."""
-    comparison: BaseToNew | None
     report: Report | None
     held: HeldOut | None
     """What was answered, which all of it was made from; None where nothing was asked."""
@@ -74,12 +73,13 @@ def appraise(
     config, trained = subject.config, subject.trained
     looking, checking, keeping, asking = parts(reporter, efforts(trained.labels, len(tests), config))
     if config.evaluate == "none":
-        comparison, held = None, None
+        held, gain = None, None
         if tests:
             reporter.stage("measuring")
             held = ask_tests(subject, tests, config.alpha, asking, curve=())
-            comparison = compared(held, subject.backbone.logit_scale)
-        return Appraisal(_metrics(comparison, source, len(tests), trained), comparison, None, held)
+            gain = brier_gain(held, subject.backbone.logit_scale)
+        metrics = job_metrics(held, gain, source=source, trained_images=len(trained.labels))
+        return Appraisal(metrics, None, held)
 
     started = time.monotonic()
     candidates = subject.candidates([*trained.class_names, *other_names(trained.class_names, OTHERS)])
@@ -105,7 +105,7 @@ def appraise(
         )
     else:
         held, source = _only_previews(subject, candidates, previews, stock), "preview"
-    comparison = None if held.adapted is None else compared(held, subject.backbone.logit_scale)
+    gain = brier_gain(held, subject.backbone.logit_scale)
     confidence = _confidence(held, subject.backbone.logit_scale, config.alpha)
     report = make_report(
         held,
@@ -115,7 +115,7 @@ def appraise(
         alpha=config.alpha,
         logit_scale=subject.backbone.logit_scale,
         confidence=confidence,
-        brier_gain=None if comparison is None else comparison.brier_gain,
+        brier_gain=gain,
         suspects=suspects,
         kept=kept,
         seconds={
@@ -124,10 +124,10 @@ def appraise(
         },
     )
     metrics = {
-        **_metrics(comparison, source, len(held.truth), trained),
+        **job_metrics(held, gain, source=source, trained_images=len(trained.labels)),
         "confidence": None if confidence is None else confidence.to_dict(),
     }
-    return Appraisal(metrics, comparison, report, held)
+    return Appraisal(metrics, report, held)
 
 
 def _stock_features(subject: Subject, reporter: Reporter) -> Tensor:
@@ -215,7 +215,3 @@ def _confidence(held: HeldOut, logit_scale: float, alpha: float) -> Confidence |
     rows = np.flatnonzero(held.truth < held.candidates.trained)
     asked = held.adapted[rows]
     return fit_confidence(asked.alone, held.truth[rows], asked.likeness, logit_scale=logit_scale, alpha=alpha)
-
-
-def _metrics(comparison: BaseToNew | None, source: str, images: int, trained: Trained) -> Mapping[str, Any]:
-    return job_metrics(comparison, source=source, images=images, trained_images=len(trained.labels))
