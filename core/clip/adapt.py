@@ -30,7 +30,7 @@ from core.clip.trainer import fine_tune
 from core.clip.transforms import to_tensor
 from core.clip.weights import Weights
 
-__all__ = ["Adapted", "Shot", "adapt", "split_holdout"]
+__all__ = ["Adapted", "Shot", "adapt"]
 
 
 @dataclass(frozen=True)
@@ -137,12 +137,6 @@ def adapt(
             f"image_size (now {backbone.image_size})."
         ) from error
     return Adapted(class_names, weights, **vars(appraisal))
-
-
-def split_holdout(shots: Sequence[Shot], holdout: float, seed: int) -> tuple[list[Shot], list[Shot]]:
-    """(kept for training, held out), by `holdout_places`."""
-    out = holdout_places(shots, holdout, seed)
-    return [s for i, s in enumerate(shots) if i not in out], [shots[i] for i in sorted(out)]
 
 
 def holdout_places(shots: Sequence[Shot], holdout: float, seed: int) -> set[int]:
