@@ -123,7 +123,7 @@ def import_model(
             backbone=config.backbone,
             image_size=manifest.image_size,
             classes=list(names),
-            alpha=config.first_alpha,
+            alpha=config.alpha,
             templates=list(config.templates),
             texts={of: list(sentences) for of, sentences in config.texts.items()},
             weights_key=f"{models.blobs_of(model_id)}/{WEIGHTS}",

@@ -46,10 +46,8 @@ def every_precision(task: Task) -> dict[str, Answerer]:
     answerers: dict[str, Answerer] = {}
     for kind in KINDS:
         delta = encode(theta_0, theta_1, kind)
-        network = with_parameters(task.backbone, delta.theta(theta_0, config.first_alpha))
-        answerers[kind] = Balanced(
-            task, TwoTowers(task, network), delta, config.first_alpha, NEW_NAMES_BALANCE
-        )
+        network = with_parameters(task.backbone, delta.theta(theta_0, config.alpha))
+        answerers[kind] = Balanced(task, TwoTowers(task, network), delta, config.alpha, NEW_NAMES_BALANCE)
     return answerers
 
 

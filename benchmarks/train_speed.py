@@ -270,7 +270,7 @@ def _measured(
 
 def _accuracy(job: Job, backbone: Backbone, theta_1: dict[str, Tensor]) -> float:
     theta_0 = tower_parameters(backbone.model)
-    model = with_parameters(backbone, interpolate(theta_0, theta_1, job.config.first_alpha))
+    model = with_parameters(backbone, interpolate(theta_0, theta_1, job.config.alpha))
     texts = [class_texts(name, job.config.templates) for name in job.class_names]
     head = text_head(model, backbone.tokenize, texts)  # [C, D]
     right = 0

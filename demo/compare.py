@@ -5,12 +5,43 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from core.clip.evaluate import BaseToNew, Comparison, Interval, compare, verdict
+from core.clip.evaluate import Interval, paired_bootstrap, verdict
 from demo.calls import Answers
 from demo.pictures import Picture, Pictures
 
 Change = Literal["gained", "lost", "still_wrong"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Stock and adapted on the same pictures with the same candidates."""
+
+    stock_right: NDArray[np.bool_]
+    adapted_right: NDArray[np.bool_]
+
+    @property
+    def stock(self) -> float:
+        return float(self.stock_right.mean())
+
+    @property
+    def adapted(self) -> float:
+        return float(self.adapted_right.mean())
+
+    def difference(self) -> Interval:
+        return paired_bootstrap(self.adapted_right, self.stock_right)
+
+
+@dataclass(frozen=True)
+class BaseToNew:
+    """`trained` and `new` allow only the names of that half, the others all names. None: no such pictures."""
+
+    trained: Comparison | None
+    new: Comparison | None
+    mixed_trained: Comparison | None
+    mixed_new: Comparison | None
+    mixed: Comparison
 
 
 @dataclass(frozen=True)
@@ -55,10 +86,26 @@ class Result:
 
 def result_of(pictures: Pictures, stock: Answers, adapted: Answers, metrics: Mapping[str, Any]) -> Result:
     truth = np.array([pictures.names.index(picture.class_name) for picture in pictures.test])
-    trained = len(pictures.trained_names)
+    trained, every = len(pictures.trained_names), len(pictures.names)
+
+    def right(scores: NDArray[np.float32], first: int, end: int) -> NDArray[np.bool_]:
+        return np.asarray(first + scores[:, first:end].argmax(axis=1) == truth)
+
+    def of(rows: NDArray[np.bool_], first: int, end: int) -> Comparison | None:
+        if not rows.any():
+            return None
+        return Comparison(right(stock.scores, first, end)[rows], right(adapted.scores, first, end)[rows])
+
+    base = truth < trained
     return Result(
         pictures,
-        compare(stock.scores, adapted.scores, truth, trained),
+        BaseToNew(
+            trained=of(base, 0, trained),
+            new=of(~base, trained, every),
+            mixed_trained=of(base, 0, every),
+            mixed_new=of(~base, 0, every),
+            mixed=Comparison(right(stock.scores, 0, every), right(adapted.scores, 0, every)),
+        ),
         tuple(_changed(pictures.test, pictures.names, stock, adapted)),
         metrics,
     )

@@ -4,8 +4,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from core.clip.evaluate import Comparison, Interval, harmonic_mean
-from demo.compare import Result, disagreements
+from core.clip.evaluate import Interval
+from demo.compare import Comparison, Result, disagreements
 
 
 def rows(result: Result) -> list[tuple[str, Comparison]]:
@@ -43,6 +43,11 @@ def verdict_words(result: Result) -> str:
         "worse": "no clear gain (worse than stock)",
     }[result.verdict]
     return f"{words}, {points(result.headline)} points with all {len(result.pictures.names)} names"
+
+
+def harmonic_mean(base: float, new: float) -> float:
+    """HM = 2BN / (B + N), the headline of the base-to-new setting."""
+    return 2 * base * new / (base + new) if base + new else 0.0
 
 
 def show(console: Console, result: Result, title: str) -> None:

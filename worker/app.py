@@ -1,6 +1,5 @@
 """The Celery application: one task."""
 
-import logging
 import os
 import socket
 
@@ -17,7 +16,6 @@ from worker.metrics import WorkerMetrics
 from worker.tasks import Worker
 from worker.watchdog import Watchdog
 
-logger = logging.getLogger(__name__)
 settings = get_settings()
 app = make_celery(settings)
 registry = new_registry()

@@ -236,7 +236,7 @@ class Worker:
                 backbone=manifest.backbone,
                 image_size=manifest.image_size,
                 classes=list(manifest.class_names),
-                alpha=result["alpha"],
+                alpha=claim.config["alpha"],
                 templates=claim.config["templates"],
                 texts=claim.config["texts"],
                 weights_key=f"{prefix}/{WEIGHTS}",

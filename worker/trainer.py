@@ -184,7 +184,7 @@ def train(folder: Path, task: Task, channel: Channel) -> None:
         for picture in (*report["mistakes"], *report["suspects"]):
             picture["position"] = order[picture["position"]]
         (folder / REPORT).write_text(json.dumps(report, ensure_ascii=False), encoding="utf-8")
-    channel.send("done", metrics=adapted.metrics, alpha=adapted.alpha)
+    channel.send("done", metrics=adapted.metrics)
 
 
 if __name__ == "__main__":

@@ -2,14 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
-)
+from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from api.class_names import RawName, Sentence
@@ -41,17 +34,6 @@ Texts = Annotated[dict[RawName, Sentences], Field(max_length=MAX_CLASSES), Befor
 """Own sentences of classes."""
 
 
-def _in_one_sentence(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
-    """One error for the field, where pydantic has one for each kind of value that it could have been."""
-    try:
-        return validate(value)
-    except ValidationError as error:
-        raise PydanticCustomError("alpha", 'Input should be a number from 0 to 1, or "auto"') from error
-
-
-Alpha = Annotated[float | Literal["auto"], WrapValidator(_in_one_sentence)]
-
-
 class ConfigIn(RequestModel):
     """Every field may be left out: it then comes from the backbone's recipe. The job echoes what
     was used, and what it echoes can be sent again."""
@@ -68,7 +50,7 @@ class ConfigIn(RequestModel):
     weight_decay: float | None = None
     scl_weight: float | None = None
     vld_weight: float | None = None
-    alpha: Alpha | None = None
+    alpha: float | None = None
     templates: Sentences | None = None
     texts: Texts | None = None
     image_size: int | None = None

@@ -10,12 +10,11 @@ Point = tuple[float, float]
 
 
 def alpha_curve(points: Sequence[CurvePointOut], alpha: float) -> str:
-    """Accuracy and what was kept, from the stock network (α = 0) to the fine-tuned one (α = 1)."""
+    """Accuracy from the stock network (α = 0) to the fine-tuned one (α = 1)."""
     lines: list[tuple[str, str, list[tuple[float, float | None]]]] = [
         ("trained names", "a", [(p.alpha, p.trained_names) for p in points]),
         ("among other names", "b", [(p.alpha, p.all_names) for p in points]),
         ("new names", "c", [(p.alpha, p.new_names) for p in points]),
-        ("sees as before", "d", [(p.alpha, p.agreement) for p in points]),
     ]
     drawn, labels = [], []
     for name, style, of_line in lines:

@@ -164,19 +164,14 @@ def _gallery(shown: Sequence[PictureReport], pictures: Mapping[int, str], is_: s
 
 
 def _curve(report: ReportOut) -> str:
-    auto = ""
-    if report.alpha_auto is not None and report.alpha_auto != report.alpha:
-        auto = f'<p>alpha "auto" takes {report.alpha_auto:g} here: {escape(report.alpha_rule)}</p>'
     text = min((p.text_similarity for p in report.curve), default=1.0)
     return (
         "<h2>From stock to fine-tuned</h2><p>alpha mixes the stock network (0) and the fine-tuned one (1). "
         "More of it knows the trained names better and forgets more of the rest; the dashed line is where "
         "this "
-        f"model stands. /classify takes any other.</p>{auto}{alpha_curve(report.curve, report.alpha)}<p "
-        'class="quiet">'
-        "Sees as before: share of 24 drawn pictures that get the same of 50 untrained names as from the "
-        f"stock network. The text features of these names keep a cosine of at least {text:.3f} with "
-        "theirs.</p>"
+        f"model stands. /classify takes any other.</p>{alpha_curve(report.curve, report.alpha)}<p "
+        f'class="quiet">The text features of 50 untrained names keep a cosine of at least {text:.3f} with '
+        "those of the stock network.</p>"
     )
 
 

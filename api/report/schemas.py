@@ -79,7 +79,6 @@ class CurvePointOut(BaseModel):
     all_names: float | None
     new_names: float | None
     text_similarity: float
-    agreement: float
 
 
 class Seconds(BaseModel):
@@ -101,8 +100,6 @@ class ReportOut(BaseModel):
     advice: list[AdviceOut]
     measured_on: ReportMeasuredOn
     alpha: float
-    alpha_auto: float | None
-    alpha_rule: str
     trained_names: AccuraciesOut | None
     all_names: AccuraciesOut | None
     new_names: AccuraciesOut | None

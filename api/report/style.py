@@ -4,12 +4,12 @@ STYLE = """
 :root {
   color-scheme: light dark;
   --paper: #ffffff; --ink: #1b1f24; --quiet: #59636e; --line: #d1d9e0; --card: #f6f8fa;
-  --good: #116329; --bad: #a40e26; --a: #0550ae; --b: #8250df; --c: #953800; --d: #59636e;
+  --good: #116329; --bad: #a40e26; --a: #0550ae; --b: #8250df; --c: #953800;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --paper: #0d1117; --ink: #e6edf3; --quiet: #9198a1; --line: #3d444d; --card: #161b22;
-    --good: #56d364; --bad: #ff7b72; --a: #79c0ff; --b: #d2a8ff; --c: #ffa657; --d: #9198a1;
+    --good: #56d364; --bad: #ff7b72; --a: #79c0ff; --b: #d2a8ff; --c: #ffa657;
   }
 }
 * { box-sizing: border-box; }
@@ -51,7 +51,6 @@ svg text { fill: var(--quiet); }
 .line.a { stroke: var(--a); } .dot.a, text.a { fill: var(--a); }
 .line.b { stroke: var(--b); } .dot.b, text.b { fill: var(--b); }
 .line.c { stroke: var(--c); } .dot.c, text.c { fill: var(--c); }
-.line.d { stroke: var(--d); } .dot.d, text.d { fill: var(--d); }
 footer { margin-top: 2.5rem; padding-top: .75rem; border-top: 1px solid var(--line); }
 @media print {
   body { max-width: none; padding: 0; font-size: 10pt; }

@@ -32,7 +32,7 @@ def clip_cite(task: Task) -> dict[str, Answerer]:
 
     def after_epoch(epoch: int, theta: Mapping[str, Tensor]) -> None:
         if task.watch is not None:
-            task.watch(epoch, config.epochs, ensemble(task, theta, config.first_alpha))
+            task.watch(epoch, config.epochs, ensemble(task, theta, config.alpha))
 
     theta_1 = fine_tune(
         task.backbone,
@@ -43,9 +43,9 @@ def clip_cite(task: Task) -> dict[str, Answerer]:
         Silent(),
         after_epoch=after_epoch,
     ).theta_1
-    network = ensemble(task, theta_1, config.first_alpha)
+    network = ensemble(task, theta_1, config.alpha)
     return {
-        "CLIP-CITE, balanced": Balanced(task, network, whole(theta_1), config.first_alpha, NEW_NAMES_BALANCE),
+        "CLIP-CITE, balanced": Balanced(task, network, whole(theta_1), config.alpha, NEW_NAMES_BALANCE),
         "CLIP-CITE": network,
         "CLIP-CITE, α = 1": ensemble(task, theta_1, 1.0),
     }

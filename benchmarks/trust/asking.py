@@ -31,7 +31,7 @@ def asked(
     """Of T test pictures, with K trained names and the new names `more` of the other half after them:
 
     truth [T]
-    named_A, named_preview [T, 2]: the best of the trained names, and of all; A: 0, 0.5 and what `auto` takes
+    named_A, named_preview [T, 2]: the best of the trained names, and of all; A: 0 and its own
     alone [T, K]: what the trained names are ranked by at the α at which the model is served
     "rule NAME" [T]: by which a picture of none of the trained names might be told, at that α
     new_cosine [T]: with the best new name, less its offset
@@ -45,8 +45,7 @@ def asked(
     arrays: dict[str, NDArray[Any]] = {
         "truth": np.array([names.index(trial.data.class_names[e.label]) for e in trial.data.test], np.uint8)
     }
-    auto = 0.5 if adapted.report is None else adapted.report.alpha_auto
-    for alpha in sorted({0.0, 0.5, 0.5 if auto is None else auto, adapted.alpha}):
+    for alpha in sorted({0.0, config.alpha}):
         model = backbone.model
         if alpha:
             theta = adapted.weights.theta(tower_parameters(backbone.model), alpha)
@@ -61,7 +60,7 @@ def asked(
         else:
             answers = balanced(pictures, of_names, shots, alpha, known)
         arrays[f"named_{alpha}"] = best_names(answers.alone, answers.among)
-        if alpha == adapted.alpha:
+        if alpha == config.alpha:
             arrays["alone"] = answers.alone.astype(np.float32)
             scores, new_cosine = rejections(pictures, head, shots.at(alpha), shots.labels, known, backbone)
             arrays["new_cosine"] = new_cosine.astype(np.float32)

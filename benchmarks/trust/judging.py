@@ -21,19 +21,16 @@ def judged(record: Record) -> dict[str, Any]:
     truth = record.arrays["truth"]
     listed = truth < record.arrays["alone"].shape[1]
     right = {
-        name.removeprefix("named_"): named == truth[:, None]  # [T, 2], among the trained names and all
+        name.removeprefix("named_"): named[listed, 0] == truth[listed]  # among the trained names
         for name, named in record.arrays.items()
         if name.startswith("named_")
     }
-    alone = {key: float(of[listed, 0].mean()) for key, of in right.items()}
-    mixed = {key: float(of[:, 1].mean()) for key, of in right.items()}
+    alone = {key: float(of.mean()) for key, of in right.items()}
     judgement = {
         **said,
         "true": alone[str(said["alpha"])],
         "true_gain": alone[str(said["alpha"])] - alone["0.0"],
         "true_preview": alone["preview"],
-        "mixed": mixed,
-        "alone": alone,
         "rejection": _rejection(record, listed),
     }
     if said["confidence"] is not None:

@@ -13,7 +13,7 @@ Runs = Sequence[dict[str, Any]]
 def tables(found: Runs) -> list[Table]:
     sets = list(dict.fromkeys(record["data"] for record in found))
     makers: list[Callable[[Runs, Sequence[str]], Table]] = [
-        *(_reports, _verdicts, _labels, _confidences, _rejections, _alphas, _costs)
+        *(_reports, _verdicts, _labels, _confidences, _rejections, _costs)
     ]
     made = [make(found, sets) for make in makers]
     return [table for table in made if table.rows]
@@ -133,27 +133,6 @@ def _rejections(found: Runs, sets: Sequence[str]) -> Table:
     for rule in _of(found, "real")[0]["rejection"] if shown else ():
         shares = [_mean([r["rejection"][rule] for r in _of(found, "real", data)]) for data in shown]
         table.rows.append([rule, *(f"{share:.2f}" for share in (*shares, _mean(shares)))])
-    return table
-
-
-def _alphas(found: Runs, sets: Sequence[str]) -> Table:
-    table = Table(
-        'alpha "auto" beside 0.5',
-        [
-            *("pictures", "runs", "chosen", "all names at 0.5", "all names at auto"),
-            *("trained names at 0.5", "trained names at auto"),
-        ],
-    )
-    for data in sets:
-        runs = [r for r in _of(found, "real", data) if r["auto"] is not None]
-        if runs:
-            chosen = ", ".join(f"{r['auto']:g}" for r in runs)
-            cells = [
-                f"{_mean([r[which][str(r['auto'] if auto else 0.5)] for r in runs]):.3f}"
-                for which in ("mixed", "alone")
-                for auto in (False, True)
-            ]
-            table.rows.append([data, str(len(runs)), chosen, *cells])
     return table
 
 

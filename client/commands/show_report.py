@@ -1,13 +1,13 @@
 """A report on a terminal, in plain words; as a page it has the pictures."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 from rich.console import Console
 from rich.markup import escape
 
 from client.commands.show import table_of
-from client.http.reports import Accuracies, Report, ReportedPicture
+from client.http.reports import Accuracies, Calibration, Report, ReportedPicture
 
 COLOURS = {"better": "green", "worse": "red", "no_clear_gain": "yellow", "not_measured": "yellow"}
 MOST_PICTURES = 10
@@ -23,9 +23,7 @@ def show_report(console: Console, report: Report) -> None:
     _pictures(console, "Training pictures to look at: their labels may be wrong", report.suspects, "labelled")
     _classes(console, report)
     _pictures(console, "Wrong answers, the surest first", report.mistakes, "is")
-    console.print()
-    for line in _closing(report):
-        console.print(escape(line), soft_wrap=True)
+    _calibration(console, report.calibration)
 
 
 def _accuracies(console: Console, report: Report) -> None:
@@ -76,16 +74,15 @@ def _pictures(console: Console, title: str, pictures: Iterable[ReportedPicture],
         console.print(f"[dim]and {len(found) - MOST_PICTURES} more: --json or --html has all[/]")
 
 
-def _closing(report: Report) -> Iterator[str]:
-    fit = report.calibration
-    if fit is not None and fit.error_before is not None:
-        off = f"Probabilities are off by {100 * fit.error_before:.0f} points on average"
-        if fit.calibrated and fit.error_after is not None:
-            yield f"{off}, and by {100 * fit.error_after:.0f} as they are corrected for the trained names."
-        else:
-            yield f"{off}; there were too few pictures to correct that."
-    if report.alpha_auto is not None and report.alpha_auto != report.alpha:
-        yield f'The model stands at alpha {report.alpha:g}; "auto" would take {report.alpha_auto:g}.'
+def _calibration(console: Console, fit: Calibration | None) -> None:
+    if fit is None or fit.error_before is None:
+        return
+    off = f"Probabilities are off by {100 * fit.error_before:.0f} points on average"
+    if fit.calibrated and fit.error_after is not None:
+        said = f"{off}, and by {100 * fit.error_after:.0f} as they are corrected for the trained names."
+    else:
+        said = f"{off}; there were too few pictures to correct that."
+    console.print(f"\n{said}", soft_wrap=True)
 
 
 def _share(value: float | None) -> str:

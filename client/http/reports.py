@@ -117,7 +117,6 @@ class Report:
     headline: str
     measured_on: ReportedOn
     alpha: float
-    alpha_auto: float | None = None
     brier_gain: Interval | None = None
     """Of the Brier score of the probabilities (0 to 2, less is better): stock − adapted."""
     advice: list[Advice] = field(default_factory=list)

@@ -18,7 +18,6 @@ from core.clip.checkpoint import Checkpoints
 from core.clip.config import AdaptConfig
 from core.clip.delta import encode
 from core.clip.errors import InvalidClassNames, OutOfMemory
-from core.clip.evaluate import BaseToNew
 from core.clip.images import PictureLimits, open_picture
 from core.clip.memory import is_out_of_memory
 from core.clip.progress import Reporter, Silent, parts
@@ -31,7 +30,7 @@ from core.clip.trainer import fine_tune
 from core.clip.transforms import to_tensor
 from core.clip.weights import Weights
 
-__all__ = ["Adapted", "Shot", "adapt", "split_holdout"]
+__all__ = ["Adapted", "Shot", "adapt"]
 
 
 @dataclass(frozen=True)
@@ -42,9 +41,6 @@ class Adapted:
     """As they are to be stored; the ensemble is made when the model is used."""
     metrics: Mapping[str, Any]
     """As in the HTTP contract."""
-    comparison: BaseToNew | None
-    alpha: float
-    """At which it is to be used: `config.alpha`, or what was chosen for `auto`."""
     report: Report | None
     """None with `config.evaluate` "none"."""
     held: HeldOut | None
@@ -141,12 +137,6 @@ def adapt(
             f"image_size (now {backbone.image_size})."
         ) from error
     return Adapted(class_names, weights, **vars(appraisal))
-
-
-def split_holdout(shots: Sequence[Shot], holdout: float, seed: int) -> tuple[list[Shot], list[Shot]]:
-    """(kept for training, held out), by `holdout_places`."""
-    out = holdout_places(shots, holdout, seed)
-    return [s for i, s in enumerate(shots) if i not in out], [shots[i] for i in sorted(out)]
 
 
 def holdout_places(shots: Sequence[Shot], holdout: float, seed: int) -> set[int]:

@@ -12,21 +12,20 @@ from torch import Tensor
 
 from core.clip.advice import how_measured
 from core.clip.answers import CURVE, SIBLING_CURVE, Answers, Candidates, HeldOut, batches, plain
-from core.clip.choice import choose_alpha
+from core.clip.brier import brier_gain
 from core.clip.confidence import Confidence, fit_confidence, softmax
-from core.clip.config import AUTO, AdaptConfig
+from core.clip.config import AdaptConfig
 from core.clip.errors import OutOfMemory, TrainingDiverged
-from core.clip.evaluate import BaseToNew, job_metrics
-from core.clip.folds import FEWEST, plan_folds
+from core.clip.folds import plan_folds
 from core.clip.memory import is_out_of_memory
-from core.clip.probe import DRAWN, other_names
+from core.clip.probe import OTHER_NAMES, other_names
 from core.clip.progress import Part, Reporter, parts
-from core.clip.published import OTHERS, ask_tests, compared
+from core.clip.published import OTHERS, ask_tests
 from core.clip.report import Report
-from core.clip.reporting import make_report
+from core.clip.reporting import job_metrics, make_report
 from core.clip.retention import what_was_kept
 from core.clip.siblings import ask_siblings, effort_of_siblings
-from core.clip.subject import Shot, Subject, Trained
+from core.clip.subject import Shot, Subject
 from core.clip.suspects import FOLDS, Suspect, cross_fitted, find_suspects
 from core.clip.zero_shot import image_features, text_head
 
@@ -38,10 +37,7 @@ SLACK = 1.3
 class Appraisal:
     metrics: Mapping[str, Any]
     """As in the HTTP contract."""
-    comparison: BaseToNew | None
     report: Report | None
-    alpha: float
-    """At which the model is served by default."""
     held: HeldOut | None
     """What was answered, which all of it was made from; None where nothing was asked."""
 
@@ -51,9 +47,10 @@ def efforts(labels: Sequence[int], tests: int, config: AdaptConfig) -> list[floa
     pictures, the siblings, what was kept, the tests."""
     if config.evaluate == "none":
         return [0.0, 0.0, 0.0, 2.0 * tests]
-    siblings = 0.0 if tests and config.alpha != AUTO else effort_of_siblings(labels, config)
+    siblings = 0.0 if tests else effort_of_siblings(labels, config)
     networks = len(CURVE if tests else SIBLING_CURVE)
-    return [float(len(labels)), siblings, float(networks * DRAWN), float(networks * tests)]
+    of_texts = networks * OTHER_NAMES / 2  # a text takes about half as long as a picture
+    return [float(len(labels)), siblings, of_texts, float(networks * tests)]
 
 
 def appraise(
@@ -74,23 +71,21 @@ def appraise(
     Raises BadPicture, Cancelled.
     """
     config, trained = subject.config, subject.trained
-    alpha = config.first_alpha
     looking, checking, keeping, asking = parts(reporter, efforts(trained.labels, len(tests), config))
     if config.evaluate == "none":
-        comparison, held = None, None
+        held, gain = None, None
         if tests:
             reporter.stage("measuring")
-            held = ask_tests(subject, tests, alpha, asking, curve=())
-            comparison = compared(held, subject.backbone.logit_scale)
-        return Appraisal(_metrics(comparison, source, len(tests), trained), comparison, None, alpha, held)
+            held = ask_tests(subject, tests, config.alpha, asking, curve=())
+            gain = brier_gain(held, subject.backbone.logit_scale)
+        metrics = job_metrics(held, gain, source=source, trained_images=len(trained.labels))
+        return Appraisal(metrics, None, held)
 
     started = time.monotonic()
     candidates = subject.candidates([*trained.class_names, *other_names(trained.class_names, OTHERS)])
     features = _stock_features(subject, looking)
     previews, stock = _previews(subject, candidates, features)
-    siblings = None
-    if not tests or config.alpha == AUTO:
-        siblings = _siblings(subject, candidates, features, seconds_left, checking)
+    siblings = None if tests else _siblings(subject, candidates, features, seconds_left, checking)
     reporter.stage("measuring")
     kept = what_was_kept(
         subject.backbone,
@@ -100,19 +95,9 @@ def appraise(
         keeping,
         CURVE if tests else SIBLING_CURVE,
     )
-    auto = None if siblings is None else choose_alpha(siblings, kept)
-    if config.alpha == AUTO and siblings is not None and auto is not None:
-        alpha = auto
-        siblings = replace(siblings, adapted=siblings.curve[alpha])
-    elif config.alpha == AUTO:
-        reporter.warn(
-            "alpha_not_chosen",
-            f"alpha is {alpha:g}: there was nothing to choose it on. Give at least {FEWEST} pictures of "
-            "each class.",
-        )
     suspects = _suspects(subject, previews, siblings)
     if tests:
-        held = ask_tests(subject, tests, alpha, asking, curve=CURVE)
+        held = ask_tests(subject, tests, config.alpha, asking, curve=CURVE)
     elif siblings is not None:
         held, source = (
             replace(siblings, positions=np.asarray(trained.positions)[siblings.positions]),
@@ -120,18 +105,17 @@ def appraise(
         )
     else:
         held, source = _only_previews(subject, candidates, previews, stock), "preview"
-    comparison = None if held.adapted is None else compared(held, subject.backbone.logit_scale)
-    confidence = _confidence(held, subject.backbone.logit_scale, alpha)
+    gain = brier_gain(held, subject.backbone.logit_scale)
+    confidence = _confidence(held, subject.backbone.logit_scale, config.alpha)
     report = make_report(
         held,
         source=source,
         how=how_measured(source, len(held.truth), len(trained.labels)),
         trained_images=[trained.labels.count(k) for k in range(len(trained.class_names))],
-        alpha=alpha,
-        alpha_auto=auto,
+        alpha=config.alpha,
         logit_scale=subject.backbone.logit_scale,
         confidence=confidence,
-        brier_gain=None if comparison is None else comparison.brier_gain,
+        brier_gain=gain,
         suspects=suspects,
         kept=kept,
         seconds={
@@ -140,10 +124,10 @@ def appraise(
         },
     )
     metrics = {
-        **_metrics(comparison, source, len(held.truth), trained),
+        **job_metrics(held, gain, source=source, trained_images=len(trained.labels)),
         "confidence": None if confidence is None else confidence.to_dict(),
     }
-    return Appraisal(metrics, comparison, report, alpha, held)
+    return Appraisal(metrics, report, held)
 
 
 def _stock_features(subject: Subject, reporter: Reporter) -> Tensor:
@@ -190,7 +174,7 @@ def _siblings(
             trained.labels,
             candidates,
             subject.config,
-            alpha=subject.config.first_alpha,
+            alpha=subject.config.alpha,
             reporter=reporter,
             limits=subject.limits,
         )
@@ -231,7 +215,3 @@ def _confidence(held: HeldOut, logit_scale: float, alpha: float) -> Confidence |
     rows = np.flatnonzero(held.truth < held.candidates.trained)
     asked = held.adapted[rows]
     return fit_confidence(asked.alone, held.truth[rows], asked.likeness, logit_scale=logit_scale, alpha=alpha)
-
-
-def _metrics(comparison: BaseToNew | None, source: str, images: int, trained: Trained) -> Mapping[str, Any]:
-    return job_metrics(comparison, source=source, images=images, trained_images=len(trained.labels))

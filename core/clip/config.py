@@ -6,7 +6,7 @@ This module imports no torch: the API resolves a job's settings with it before a
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from fnmatch import fnmatchcase
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, get_args
 
 from core.clip.errors import InvalidConfig
 from core.clip.prompts import DEFAULT_TEMPLATES, check_templates, check_texts
@@ -14,8 +14,6 @@ from core.clip.prompts import DEFAULT_TEMPLATES, check_templates, check_texts
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 StoredWeights = Literal["full", "4bit", "1bit"]
 Evaluate = Literal["auto", "none"]
-AUTO = "auto"
-USUAL_ALPHA = 0.5
 STARTER = "starter"
 
 
@@ -46,8 +44,8 @@ class AdaptConfig:
     """λ of eq. 6."""
     vld_weight: float = 0.1
     """η of eq. 6."""
-    alpha: float | Literal["auto"] = USUAL_ALPHA
-    """α of eq. 7: 0 is the pre-trained network, 1 the fine-tuned one. `auto`: see `core.clip.choice`."""
+    alpha: float = 0.5
+    """α of eq. 7: 0 is the pre-trained network, 1 the fine-tuned one."""
     templates: tuple[str, ...] = DEFAULT_TEMPLATES
     texts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Own sentences per class name, used instead of the templates."""
@@ -78,9 +76,8 @@ class AdaptConfig:
         _check_range("weight_decay", self.weight_decay, 0.0, 1.0)
         _check_range("scl_weight", self.scl_weight, 0.0, 100.0)
         _check_range("vld_weight", self.vld_weight, 0.0, 100.0)
-        if self.alpha != AUTO:
-            _check_range("alpha", cast(float, self.alpha), 0.0, 1.0)
-            object.__setattr__(self, "alpha", round_alpha(cast(float, self.alpha)))
+        _check_range("alpha", self.alpha, 0.0, 1.0)
+        object.__setattr__(self, "alpha", round_alpha(self.alpha))
         if self.image_size is not None:
             _check_range("image_size", self.image_size, 32, 1_024, whole=True)
         _check_range("crop_scale", self.crop_scale, 0.01, 1.0)
@@ -88,20 +85,9 @@ class AdaptConfig:
         _check_range("seed", self.seed, 0, 2**63 - 1, whole=True)
         _check_range("holdout", self.holdout, 0.0, 0.5)
         _check_choice("evaluate", self.evaluate, get_args(Evaluate))
-        if self.alpha == AUTO and (self.evaluate == "none" or self.holdout):
-            raise InvalidConfig(
-                "alpha",
-                "alpha auto is chosen on what siblings of the model answer: leave evaluate and holdout out, "
-                "or give a number.",
-            )
         _check_choice("weights", self.weights, get_args(StoredWeights))
         object.__setattr__(self, "templates", check_templates(self.templates))
         object.__setattr__(self, "texts", check_texts(self.texts))
-
-    @property
-    def first_alpha(self) -> float:
-        """α as a number: where it is yet to be chosen, what it is measured against."""
-        return USUAL_ALPHA if isinstance(self.alpha, str) else self.alpha
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; `resolve_config(**config.to_dict())` gives it back."""

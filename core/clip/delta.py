@@ -9,7 +9,7 @@ The numbers of a row lie in 32-bit words, `32 // bits` planes of neighbouring we
 is a shift and a mask of whole vectors and as fast as the memory: a cold model waits for it.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -56,11 +56,6 @@ class Delta:
         for name, before in theta_0.items():
             self._at(name, before, alpha, theta[name])
         return theta
-
-    def part(self, names: Iterable[str]) -> "Delta":
-        """Of these parameters only, the tensors shared."""
-        stored = [f"{kind}{name}" for name in names for kind in ("", "words/", "scale/")]
-        return Delta(self.kind, {name: self.tensors[name] for name in stored if name in self.tensors})
 
     @torch.no_grad()
     def _at(self, name: str, before: Tensor, alpha: float, after: Tensor) -> None:

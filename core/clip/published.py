@@ -1,11 +1,8 @@
 """The published network itself, asked about pictures that it was not trained on."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from core.clip.answers import HeldOut, ask
-from core.clip.brier import brier_gain
-from core.clip.evaluate import BaseToNew, compare
 from core.clip.preview import Preview
 from core.clip.probe import other_names
 from core.clip.progress import Reporter
@@ -47,12 +44,3 @@ def ask_tests(
         reporter=reporter,
         limits=subject.limits,
     )
-
-
-def compared(held: HeldOut, logit_scale: float) -> BaseToNew:
-    """Stock and adapted with the names of the pictures' classes and the trained ones as candidates."""
-    assert held.adapted is not None
-    k = held.candidates.trained
-    among = bool((held.truth >= k).any())
-    stock, adapted = ((a.among if among else a.alone) for a in (held.stock, held.adapted))
-    return replace(compare(stock, adapted, held.truth, k), brier_gain=brier_gain(held, logit_scale))

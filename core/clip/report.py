@@ -70,7 +70,6 @@ class CurvePoint:
     new_names: float | None
     """Accuracy of pictures of new names with the new names as candidates."""
     text_similarity: float
-    agreement: float
 
 
 @dataclass(frozen=True)
@@ -84,10 +83,6 @@ class Report:
     measured_on: Mapping[str, Any]
     alpha: float
     """At which the model is served by default, and was measured."""
-    alpha_auto: float | None
-    """What `auto` takes; None where there were no siblings to choose it on."""
-    alpha_rule: str
-    """How `auto` chooses."""
     trained_names: Accuracies | None
     all_names: Accuracies | None
     """Pictures of trained classes, all names as candidates."""

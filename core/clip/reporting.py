@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.clip.advice import advise, headline
 from core.clip.answers import Answers, HeldOut
-from core.clip.choice import RULE
 from core.clip.confidence import Confidence, calibration_error, cross_calibrated, reliability, softmax
 from core.clip.evaluate import Interval, accuracy_interval, paired_bootstrap, verdict
 from core.clip.report import Accuracies, Calibration, CurvePoint, Mistake, OfClass, Report
@@ -27,7 +27,6 @@ def make_report(
     how: str,
     trained_images: Sequence[int],
     alpha: float,
-    alpha_auto: float | None,
     logit_scale: float,
     confidence: Confidence | None,
     brier_gain: Interval | None,
@@ -48,10 +47,8 @@ def make_report(
     judge = held.preview if held.adapted is None else held.adapted
     alone, truth = judge.alone[trained], held.truth[trained]
     of_trained = _accuracies(held, trained, "alone") if len(trained) else None
-    result = "not_measured"
-    everything = _accuracies(held, np.arange(len(held.truth)), "among" if len(new) else "alone")
-    if everything.adapted_against_stock is not None:
-        result = verdict(everything.adapted_against_stock, brier_gain)
+    everything = _of_all(held)
+    result = _verdict(everything, brier_gain)
     confusion = _confusion(alone, truth, candidates.trained) if len(trained) else None
     classes = _classes(candidates.names, trained_images, confusion, held, trained)
     return Report(
@@ -73,8 +70,6 @@ def make_report(
             "how": how,
         },
         alpha=alpha,
-        alpha_auto=alpha_auto,
-        alpha_rule=RULE,
         trained_names=of_trained,
         all_names=_accuracies(held, trained, "among") if len(trained) else None,
         new_names=_accuracies(held, new, "new") if len(new) else None,
@@ -90,6 +85,61 @@ def make_report(
         curve=_curve(held, kept),
         seconds=seconds,
     )
+
+
+def job_metrics(
+    held: HeldOut | None, brier_gain: Interval | None, *, source: str, trained_images: int
+) -> dict[str, Any]:
+    """The `metrics` of a job and its model: the report's accuracies of stock and adapted network, and its
+    verdict. The candidates are the trained names and those of the pictures.
+
+    Args:
+        held: None, or only previews: nothing was measured.
+    """
+    if held is None or held.adapted is None:
+        return {
+            "measured_on": {"source": "none", "images": 0, "trained_images": trained_images},
+            "trained_names": None,
+            "new_names": None,
+            "all_names": None,
+            "verdict": "not_measured",
+        }
+    trained = np.flatnonzero(held.truth < held.candidates.trained)
+    new = np.flatnonzero(held.truth >= held.candidates.trained)
+    everything = _of_all(held)
+
+    def shown(of: Accuracies | None) -> dict[str, Any] | None:
+        if of is None or of.adapted is None or of.adapted_against_stock is None:
+            return None
+        difference = vars(of.adapted_against_stock)
+        return {"stock": of.stock.value, "adapted": of.adapted.value, "difference": difference}
+
+    def measured(rows: NDArray[np.int64], which: str) -> dict[str, Any] | None:
+        return shown(_accuracies(held, rows, which)) if len(rows) else None
+
+    return {
+        "measured_on": {"source": source, "images": len(held.truth), "trained_images": trained_images},
+        "trained_names": measured(trained, "alone"),
+        "new_names": measured(new, "new"),
+        "all_names": {
+            "trained": measured(trained, "among" if len(new) else "alone"),
+            "new": measured(new, "among"),
+            "all": shown(everything),
+        },
+        "verdict": _verdict(everything, brier_gain),
+    }
+
+
+def _of_all(held: HeldOut) -> Accuracies:
+    """Of all pictures, with the trained names and those of the pictures as candidates."""
+    new = (held.truth >= held.candidates.trained).any()
+    return _accuracies(held, np.arange(len(held.truth)), "among" if new else "alone")
+
+
+def _verdict(of_all: Accuracies, brier_gain: Interval | None) -> str:
+    if of_all.adapted_against_stock is None:
+        return "not_measured"
+    return verdict(of_all.adapted_against_stock, brier_gain)
 
 
 def _right(answers: Answers, truth: NDArray[np.int64], which: str, trained: int) -> Bools:
@@ -201,7 +251,6 @@ def _curve(held: HeldOut, kept: Sequence[Kept]) -> tuple[CurvePoint, ...]:
             all_names=accuracy(point.alpha, trained, "among"),
             new_names=accuracy(point.alpha, new, "new"),
             text_similarity=point.text_similarity,
-            agreement=point.agreement,
         )
         for point in kept
     )

@@ -129,7 +129,7 @@ def ask_siblings(
             alpha=alpha,
             curve=SIBLING_CURVE,
             stock_features=features[asked],
-            curve_pictures=len(asked),  # an α that is chosen is then measured on all of them
+            curve_pictures=len(asked),
             reporter=of_parts[2 * number + 1],
             limits=limits,
         )

@@ -44,10 +44,6 @@ class Database:
         with _unavailability(), self._writers.begin() as session:
             yield session
 
-    @staticmethod
-    def now(session: Session) -> datetime:
-        return database_now(session)
-
     def check(self) -> None:
         """Raises DatabaseUnavailable unless the database answers and has this version's tables."""
         problem = self._problem()

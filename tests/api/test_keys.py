@@ -14,7 +14,7 @@ from api.auth import Door, needed_scopes, refusal_to_listen
 from api.rates import RateLimited, Rates
 from core.settings import Settings
 from core.store import keys
-from core.store.session import Database
+from core.store.session import Database, database_now
 from core.store.tables import ApiKey
 from tests.api.conftest import MakeService
 from tests.api.service import Service, assert_problem, exchange, form, listening, shots
@@ -57,7 +57,7 @@ def test_an_expired_key(fresh: Service) -> None:
     made = make(fresh.database, lifetime=timedelta(days=1))
     assert get(fresh, made.key).status_code == 200
     with fresh.database.write() as session:
-        session.execute(update(ApiKey).values(expires_at=fresh.database.now(session)))
+        session.execute(update(ApiKey).values(expires_at=database_now(session)))
     assert_problem(get(fresh, made.key), 401, "key_expired", "good until")
 
 

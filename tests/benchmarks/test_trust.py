@@ -36,7 +36,6 @@ def test_all_kinds_are_run_once_and_shown(
     assert said["low"] <= said["value"] <= said["high"]
     assert 0 <= real["true"] <= 1
     assert real["confident"]["classes"] == 2
-    assert set(real["mixed"]) >= {"0.0", "0.5", str(real["auto"])}
     assert all(0 <= share <= 1 for share in real["rejection"].values())
     assert len(real["rejection"]) == 11
     planted = records["planted"].plain
@@ -44,7 +43,7 @@ def test_all_kinds_are_run_once_and_shown(
     assert planted["found"] <= planted["suspects"]
     (page,) = tmp_path.glob("trust-*.json")
     titles = [table["title"] for table in json.loads(page.read_text(encoding="utf-8"))]
-    assert len(titles) == 7
+    assert len(titles) == 6
 
     monkeypatch.setattr(trust, "run", None)  # a second time everything is there
     trust.main(command)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from core.store import webhooks
-from core.store.session import Database
+from core.store.session import Database, database_now
 from tests.client.test_keys import call, data
 
 __all__ = ["data"]
@@ -21,6 +21,6 @@ def test_the_secret_is_shown_and_replaced(data: Path) -> None:
     assert second != first
     database = Database(f"sqlite:///{data / 'clipcite.db'}")
     with database.read() as session:
-        good = webhooks.good(session, "team-a", database.now(session))
+        good = webhooks.good(session, "team-a", database_now(session))
     database.close()
     assert [row.secret for row in good] == [second, first]

@@ -40,7 +40,7 @@ def held_out(stock: float = 0.5, adapted: float = 0.9, pictures: int = 60, new: 
     )
 
 
-KEPT = [Kept(a, 1 - 0.1 * a, 1 - 0.2 * a) for a in CURVE]
+KEPT = [Kept(a, 1 - 0.1 * a) for a in CURVE]
 
 
 def report(held: HeldOut, **given: object) -> Report:
@@ -49,7 +49,6 @@ def report(held: HeldOut, **given: object) -> Report:
         "how": "So it was.",
         "trained_images": [20, 20, 20],
         "alpha": 0.5,
-        "alpha_auto": None,
         "logit_scale": 40.0,
         "confidence": None,
         "brier_gain": None if held.adapted is None else brier_gain(held, 40.0),

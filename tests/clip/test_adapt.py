@@ -15,19 +15,19 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from core.clip.adapt import Adapted, Shot, adapt, split_holdout
+from core.clip.adapt import Adapted, Shot, adapt, holdout_places
+from core.clip.answers import HeldOut
 from core.clip.backbone import Backbone, load_backbone, tower_parameters
 from core.clip.balance import KEPT_AT, SHOTS_KEPT
 from core.clip.classifier import Classifier
 from core.clip.config import AdaptConfig, resolve_config
 from core.clip.delta import encode, whole
 from core.clip.errors import BadPicture, Cancelled, InvalidClassNames, InvalidConfig, OutOfMemory
-from core.clip.evaluate import BaseToNew
 from core.clip.images import PictureLimits, open_picture
 from core.clip.manifest import MANIFEST, WEIGHTS, read_manifest
 from core.clip.progress import Reporter, Silent
 from core.clip.prompts import class_texts
-from core.clip.published import ask_tests, compared
+from core.clip.published import ask_tests
 from core.clip.shots import keep_shots
 from core.clip.subject import Subject, Trained
 from core.clip.weights import Weights, load_weights, save_weights
@@ -83,16 +83,13 @@ def test_it_learns_and_measures(adapted: Adapted) -> None:
     assert trained["stock"] < 0.9
     assert trained["difference"]["value"] == pytest.approx(trained["adapted"] - trained["stock"])
     assert new["adapted"] == new["stock"] == 1  # one new name, and it is the only candidate
-    comparison = adapted.comparison
-    assert comparison is not None
-    assert comparison.trained is not None
-    assert len(comparison.trained.stock_right) == 15
-    assert len(comparison.mixed.stock_right) == 20
+    assert adapted.held is not None
+    assert len(adapted.held.truth) == 20
 
 
 def measured(
     backbone: Backbone, adapted: Adapted, tests: list[Shot], given: AdaptConfig, reporter: Reporter
-) -> BaseToNew:
+) -> tuple[list[bool], list[bool]]:
     return measure(backbone, adapted.weights, adapted.class_names, tests, given, reporter)
 
 
@@ -103,11 +100,21 @@ def measure(
     tests: list[Shot],
     given: AdaptConfig,
     reporter: Reporter,
-) -> BaseToNew:
+) -> tuple[list[bool], list[bool]]:
+    """Which pictures the stock and the adapted network name rightly."""
     trained = Trained(tuple(class_names), [], [], [], [], 0.0)
     subject = Subject(backbone, weights, trained, given, PictureLimits())
-    held = ask_tests(subject, list(enumerate(tests)), given.first_alpha, reporter, curve=())
-    return compared(held, backbone.logit_scale)
+    held = ask_tests(subject, list(enumerate(tests)), given.alpha, reporter, curve=())
+    return rights(held)
+
+
+def rights(held: HeldOut | None) -> tuple[list[bool], list[bool]]:
+    """The candidates are the trained names and those of the pictures."""
+    assert held is not None
+    assert held.adapted is not None
+    new = (held.truth >= held.candidates.trained).any()
+    stock, adapted = (a.among if new else a.alone for a in (held.stock, held.adapted))
+    return (stock.argmax(1) == held.truth).tolist(), (adapted.argmax(1) == held.truth).tolist()
 
 
 def test_the_features_of_the_shots_are_the_networks(tiny: Backbone, adapted: Adapted) -> None:
@@ -132,16 +139,13 @@ def test_the_measurement_is_what_a_classifier_answers(tiny: Backbone, adapted: A
     names = ["red", "green", "blue", "grey"]
     texts = [class_texts(name, ["a photo of a {}."]) for name in names]
     for alpha in (0.5, 1.0):
-        result = measured(tiny, adapted, tests, config(alpha=alpha), Silent())
-        for weights, right in (
-            (None, result.mixed.stock_right),
-            (adapted.weights, result.mixed.adapted_right),
-        ):
+        both = measured(tiny, adapted, tests, config(alpha=alpha), Silent())
+        for weights, right in zip((None, adapted.weights), both, strict=True):
             classifier = Classifier(tiny, weights, alpha)
             pictures = [open_picture(s.source) for s in tests]
             scores = classifier.classify(pictures, texts, classes=[0, 1, 2, -1])
             answers = [names[i] for i in scores.probabilities.argmax(dim=1).tolist()]
-            assert right.tolist() == [a == s.class_name for a, s in zip(answers, tests, strict=True)]
+            assert right == [a == s.class_name for a, s in zip(answers, tests, strict=True)]
 
 
 def test_what_is_lost_in_packing_is_measured(tiny: Backbone) -> None:
@@ -156,8 +160,7 @@ def test_what_is_lost_in_packing_is_measured(tiny: Backbone) -> None:
     assert same_bits(dict(packed.weights.delta.tensors), dict(again.tensors))
     for adapted in (packed, full):
         once_more = measured(tiny, adapted, tests, config(**given), Silent())
-        assert adapted.comparison is not None
-        assert np.array_equal(once_more.mixed.adapted_right, adapted.comparison.mixed.adapted_right)
+        assert once_more == rights(adapted.held)
     assert packed.weights.shots is not None
     assert full.weights.shots is not None
     assert not torch.equal(packed.weights.shots.features[2], full.weights.shots.features[2])
@@ -165,18 +168,16 @@ def test_what_is_lost_in_packing_is_measured(tiny: Backbone) -> None:
 
 def test_at_alpha_0_nothing_is_gained(tiny: Backbone, adapted: Adapted) -> None:
     tests = shots("red", "green", "blue", "grey", each=5, seed=1000)
-    result = measured(tiny, adapted, tests, config(alpha=0), Silent())
-    assert np.array_equal(result.mixed.adapted_right, result.mixed.stock_right)
-    assert adapted.comparison is not None
-    assert not np.array_equal(result.mixed.adapted_right, adapted.comparison.mixed.adapted_right)
+    stock, at_0 = measured(tiny, adapted, tests, config(alpha=0), Silent())
+    assert at_0 == stock
+    assert at_0 != rights(adapted.held)[1]
 
 
 def test_measuring_in_chunks(tiny: Backbone, adapted: Adapted) -> None:
     tests = shots("red", "green", "blue", "grey", each=17, seed=2000)  # 68: more than one chunk
     whole = measured(tiny, adapted, tests, config(), Silent())
     parts = [measured(tiny, adapted, part, config(), Silent()) for part in (tests[:20], tests[20:])]
-    joined = np.concatenate([part.mixed.adapted_right for part in parts])
-    assert np.array_equal(whole.mixed.adapted_right, joined)
+    assert whole[1] == [right for part in parts for right in part[1]]
 
 
 def test_trained_and_tested_spellings_are_one_class(tiny: Backbone, adapted: Adapted) -> None:
@@ -201,8 +202,9 @@ def test_a_holdout_is_measured_and_not_trained_on(tiny: Backbone) -> None:
     assert result.metrics["measured_on"] == {"source": "holdout", "images": 4, "trained_images": 12}
     assert result.metrics["new_names"] is None
     assert recorder.stages == ["training", "measuring"]
-    kept, out = split_holdout(every, 0.25, 0)
-    same = adapt(tiny, kept, config(epochs=1, batch_size=16), tests=out)
+    out = holdout_places(every, 0.25, 0)
+    kept, tests = [s for i, s in enumerate(every) if i not in out], [every[i] for i in sorted(out)]
+    same = adapt(tiny, kept, config(epochs=1, batch_size=16), tests=tests)
     assert same_bits(same.weights.delta.tensors, result.weights.delta.tensors)
     assert same.metrics["all_names"] == result.metrics["all_names"]
 
@@ -231,7 +233,7 @@ def test_nothing_to_measure_on(tiny: Backbone, holdout: float, each: int) -> Non
     result = adapt(
         tiny, shots("red", "green", each=each), config(holdout=holdout, epochs=1), reporter=recorder
     )
-    assert result.comparison is None
+    assert result.held is None or result.held.adapted is None
     assert result.metrics["verdict"] == "not_measured"
     assert result.metrics["measured_on"] == {"source": "none", "images": 0, "trained_images": 2 * each}
     assert recorder.stages == ["training", "measuring"]
@@ -313,8 +315,7 @@ def test_own_texts_and_templates_reach_the_training_and_the_measurement(tiny: Ba
         tiny, plain.weights, ("red", "green"), tests,
         config(alpha=0, texts={"red": ["a photo of a green."], "green": ["a photo of a red."]}), Silent(),
     )  # fmt: skip
-    assert plain.comparison is not None
-    assert np.array_equal(swapped.mixed.stock_right, ~plain.comparison.mixed.stock_right)
+    assert swapped[0] == [not right for right in rights(plain.held)[0]]
 
 
 def test_another_image_size_all_the_way(tiny: Backbone, tiny_folder: Path, tmp_path: Path) -> None:
@@ -341,20 +342,18 @@ def test_another_image_size_all_the_way(tiny: Backbone, tiny_folder: Path, tmp_p
 def test_a_holdout_never_empties_a_class(sizes: list[int], holdout: float, seed: int) -> None:
     every = [Shot(bytes([c, i]), str(c)) for c, size in enumerate(sizes) for i in range(size)]
     every.sort(key=lambda s: s.source[-1:])  # classes mixed
-    kept, out = split_holdout(every, holdout, seed)
-    assert Counter(kept) + Counter(out) == Counter(every)
-    assert [s for s in every if s in set(kept)] == kept  # the order stays
-    assert [s for s in every if s in set(out)] == out
-    left = Counter(s.class_name for s in kept)
+    out = holdout_places(every, holdout, seed)
+    assert out <= set(range(len(every)))
+    left = Counter(s.class_name for i, s in enumerate(every) if i not in out)
     for c, size in enumerate(sizes):
         assert left[str(c)] >= 1
         assert abs(size - left[str(c)] - min(holdout * size, size - 1)) <= 0.5 + 1e-9
-    assert split_holdout(every, holdout, seed) == (kept, out)
+    assert holdout_places(every, holdout, seed) == out
 
 
 def test_the_holdout_follows_the_seed() -> None:
     every = [Shot(bytes([i]), "a") for i in range(40)]
-    assert len({tuple(s.source for s in split_holdout(every, 0.25, seed)[1]) for seed in range(10)}) == 10
+    assert len({frozenset(holdout_places(every, 0.25, seed)) for seed in range(10)}) == 10
 
 
 # --- real pictures, the starter

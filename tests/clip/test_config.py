@@ -168,10 +168,6 @@ def test_it_survives_json(numbers: dict[str, Any], backbone: str, templates: lis
     assert set(plain) == {f.name for f in dataclasses.fields(AdaptConfig)}
 
 
-def test_alpha_may_be_chosen() -> None:
-    config = resolve_config(alpha="auto")
-    assert (config.alpha, config.first_alpha) == ("auto", 0.5)
-    assert resolve_config(**config.to_dict()) == config
-    assert resolve_config(alpha=0.25).first_alpha == 0.25
-    assert refusal(alpha="most").field == "alpha"
+def test_alpha_is_a_number_and_evaluate_one_of_two() -> None:
+    assert refusal(alpha="auto").field == "alpha"
     assert refusal(evaluate="some").field == "evaluate"

@@ -130,18 +130,6 @@ def test_any_memory_layout_of_theta_0() -> None:
         assert same_bits(delta.theta(turned, 0.5), delta.theta(theta_0, 0.5))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_part_is_what_the_whole_says_of_it(kind: StoredWeights) -> None:
-    theta_0, theta_1 = thetas()
-    delta = encode(theta_0, theta_1, kind)
-    parts = [delta.part(names) for names in (["vector", "odd"], ["matrix", "filters", "depthwise"])]
-    assert sum(part.bytes for part in parts) == delta.bytes
-    theta = delta.theta(theta_0, 0.3)
-    for part, names in zip(parts, (["vector", "odd"], ["matrix", "filters", "depthwise"]), strict=True):
-        found = part.theta({name: theta_0[name] for name in names}, 0.3)
-        assert same_bits(found, {name: theta[name] for name in names})
-
-
 @given(
     rows=st.integers(1, 4),
     columns=st.integers(1, 70),

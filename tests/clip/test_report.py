@@ -5,13 +5,11 @@ import numpy as np
 import pytest
 
 from core.clip.answers import Answers
-from core.clip.choice import choose_alpha
 from core.clip.confidence import fit_confidence
 from core.clip.evaluate import accuracy_interval
 from core.clip.report import Report
-from core.clip.retention import Kept
 from core.clip.suspects import Suspect
-from tests.clip.reports import CURVE, NAMES, K, held_out, report
+from tests.clip.reports import NAMES, K, held_out, report
 
 
 def codes(made: Report) -> list[str]:
@@ -81,7 +79,7 @@ def test_only_previews() -> None:
     assert made.trained_names is not None
     assert made.trained_names.adapted is None
     assert made.curve[2].trained_names is None
-    assert made.curve[2].agreement == 0.9
+    assert made.curve[2].text_similarity == 0.95
 
 
 def test_new_names_count_by_themselves() -> None:
@@ -163,26 +161,3 @@ def test_pictures_that_others_learn_from_count_for_less() -> None:
         np.sqrt(3) * (accuracy_interval(right).high - accuracy_interval(right).low), rel=0.05
     )
     assert halves.low < accuracy_interval(right, learned_from=400).low < accuracy_interval(right).low
-
-
-@pytest.mark.parametrize(
-    ("accuracies", "chosen"),
-    [
-        ({0.0: 0.5, 0.25: 0.6, 0.5: 0.7, 0.75: 0.7, 1.0: 0.7}, 0.5),
-        ({0.0: 0.7, 0.25: 0.7, 0.5: 0.7, 0.75: 0.7, 1.0: 0.7}, 0.5),  # nothing speaks against it
-        ({0.0: 0.7, 0.25: 0.7, 0.5: 0.6, 0.75: 0.7, 1.0: 0.7}, 0.0),
-        ({0.0: 0.3, 0.25: 0.3, 0.5: 0.4, 0.75: 0.95, 1.0: 0.4}, 0.75),
-        ({0.0: 0.3, 0.25: 0.9, 0.5: 0.4, 0.75: 0.4, 1.0: 0.4}, 0.25),
-    ],
-)
-def test_the_choice_of_alpha(accuracies: dict[float, float], chosen: float) -> None:
-    truth = np.array([i % K for i in range(90)])
-    curve = {}
-    for alpha, accuracy in accuracies.items():
-        scores = np.zeros((90, len(NAMES)))
-        scores[np.arange(90), np.where(np.arange(90) < 90 * accuracy, truth, (truth + 1) % K)] = 1
-        curve[alpha] = Answers(scores[:, :K], scores)
-    held = replace(held_out(pictures=90), truth=truth, curve=curve)
-    assert choose_alpha(held, [Kept(a, 1.0, 1.0) for a in CURVE]) == chosen
-    forgetful = [Kept(a, 1.0, 1.0 if a <= 0.5 else 0.5) for a in CURVE]
-    assert choose_alpha(held, forgetful) == (0.5 if chosen > 0.5 else chosen)

@@ -11,11 +11,10 @@ from core.clip.adapt import adapt
 from core.clip.appraisal import SLACK
 from core.clip.backbone import Backbone
 from core.clip.checkpoint import Checkpoints
-from core.clip.choice import USUAL
 from core.clip.classifier import Classifier
 from core.clip.confidence import ENOUGH
 from core.clip.config import resolve_config
-from core.clip.errors import Cancelled, InvalidConfig
+from core.clip.errors import Cancelled
 from core.clip.images import open_picture
 from core.clip.progress import StepProgress, parts
 from core.clip.prompts import class_texts
@@ -55,7 +54,6 @@ def test_the_published_network_knows_all_pictures_and_the_siblings_a_half(tiny: 
     assert report.trained_names.adapted is not None
     assert report.trained_names.adapted.value == result.metrics["trained_names"]["adapted"]
     assert [p.alpha for p in report.curve] == [0.0, 0.5, 1.0]
-    assert report.curve[0].agreement == 1.0
     assert report.curve[0].trained_names == result.metrics["trained_names"]["stock"]
     assert report.curve[1].trained_names == result.metrics["trained_names"]["adapted"]
     assert len(report.other_names) == OTHERS
@@ -92,7 +90,6 @@ def test_test_pictures_need_no_sibling(tiny: Backbone) -> None:
     assert report.new_names.images == 3
     assert report.other_names == ("grey",)
     assert {m.position for m in report.mistakes} <= set(range(12, 21))
-    assert report.alpha_auto is None
 
 
 def test_the_answers_are_those_of_a_classifier(tiny: Backbone) -> None:
@@ -175,29 +172,6 @@ def test_a_sibling_that_fails_costs_the_report_only(tiny: Backbone, monkeypatch:
     result = adapt(tiny, shots("red", "green", each=6), config(epochs=1), reporter=recorder)
     assert [code for code, _ in recorder.warnings] == ["report_failed"]
     assert result.metrics["verdict"] == "not_measured"
-
-
-def test_alpha_is_chosen_and_measured(tiny: Backbone) -> None:
-    every = shots("red", "green", "blue", each=6)
-    result = adapt(tiny, every, config(epochs=4, alpha="auto"))
-    report = result.report
-    assert report is not None
-    assert result.alpha == report.alpha == report.alpha_auto
-    point = next(p for p in report.curve if p.alpha == result.alpha)
-    assert result.metrics["trained_names"]["adapted"] == point.trained_names
-
-
-def test_without_anything_to_choose_on_alpha_is_the_usual_one(tiny: Backbone) -> None:
-    recorder = Recorder()
-    result = adapt(tiny, shots("red", "green"), config(epochs=1, alpha="auto"), reporter=recorder)
-    assert result.alpha == USUAL
-    assert [code for code, _ in recorder.warnings] == ["alpha_not_chosen"]
-
-
-@pytest.mark.parametrize("given", [{"evaluate": "none"}, {"holdout": 0.2}])
-def test_what_is_not_measured_is_not_chosen(given: dict[str, object]) -> None:
-    with pytest.raises(InvalidConfig, match="alpha auto"):
-        resolve_config(alpha="auto", **given)
 
 
 def test_parts_of_the_work_follow_each_other() -> None:

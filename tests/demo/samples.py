@@ -5,7 +5,9 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
-from core.clip.evaluate import job_metrics
+from core.clip.answers import Answers as Ranked
+from core.clip.answers import Candidates, HeldOut
+from core.clip.reporting import job_metrics
 from demo.calls import Answers
 from demo.compare import Result, result_of
 from demo.pictures import Picture, Pictures
@@ -30,6 +32,18 @@ def result(truths: list[str], stock: list[str], adapted: list[str], trained: lis
     test = tuple(Picture(name, f"<{i}>.png", png()) for i, name in enumerate(truths))
     pictures = Pictures(train, test)
     before, now = answers(pictures.names, stock), answers(pictures.names, adapted)
-    compared = result_of(pictures, before, now, {})
-    metrics = job_metrics(compared.comparison, source="test", images=len(truths), trained_images=len(trained))
+    stock_ranked, ranked = (
+        Ranked(of.scores[:, : len(trained)].astype(float), of.scores.astype(float)) for of in (before, now)
+    )
+    held = HeldOut(
+        Candidates(tuple(pictures.names), len(trained), tuple((name,) for name in pictures.names)),
+        np.arange(len(truths)),
+        np.array([pictures.names.index(name) for name in truths]),
+        stock_ranked,
+        stock_ranked,
+        ranked,
+        {},
+        np.arange(0),
+    )
+    metrics = job_metrics(held, None, source="test", trained_images=len(trained))
     return result_of(pictures, before, now, metrics)

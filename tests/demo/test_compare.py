@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from demo.compare import disagreements
-from demo.report import rows, show, verdict_words
+from demo.report import harmonic_mean, rows, show, verdict_words
 from tests.demo.samples import result
 
 TRAINED = ["a", "b"]
@@ -54,6 +54,13 @@ def test_without_new_names_one_row_says_it_all() -> None:
     compared = result(["a", "b"], ["a", "a"], ["a", "b"], TRAINED)
     assert [what for what, _ in rows(compared)] == ["all 2 names together"]
     assert disagreements(compared) == []
+
+
+@pytest.mark.parametrize(
+    ("base", "new", "hm"), [(0.8548, 0.7708, 0.8106), (0.5, 0.5, 0.5), (0.0, 0.9, 0.0), (0.0, 0.0, 0.0)]
+)
+def test_harmonic_mean(base: float, new: float, hm: float) -> None:
+    assert harmonic_mean(base, new) == harmonic_mean(new, base) == pytest.approx(hm, abs=1e-4)
 
 
 def test_the_table_fits_eighty_columns() -> None:

@@ -10,7 +10,7 @@ from core.store.ids import new_id
 from core.store.jobs import Claim, NewPicture
 from core.store.models import NewModel
 from core.store.owners import DEFAULT_OWNER
-from core.store.session import Database
+from core.store.session import Database, database_now
 from core.store.tables import Job
 
 OWNER = DEFAULT_OWNER
@@ -79,7 +79,7 @@ def types_of(database: Database, job_id: str) -> list[str]:
 
 def let_lease_expire(database: Database, job_id: str) -> None:
     with database.write() as session:
-        past = database.now(session) - timedelta(seconds=1)
+        past = database_now(session) - timedelta(seconds=1)
         session.execute(update(Job).where(Job.id == job_id).values(lease_expires_at=past))
 
 

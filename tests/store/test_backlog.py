@@ -8,7 +8,7 @@ from sqlalchemy import update
 
 from core.store import jobs
 from core.store.backlog import Backlog, backlog
-from core.store.session import Database
+from core.store.session import Database, database_now
 from core.store.tables import Job
 from tests.store.samples import claimed, expire, let_lease_expire, new_job, publish
 
@@ -21,7 +21,7 @@ def now(database: Database) -> Backlog:
 def aged(database: Database, job_id: str, **seconds: float) -> None:
     """Move these times of the job into the past."""
     with database.write() as session:
-        at = database.now(session)
+        at = database_now(session)
         values: dict[str, Any] = {name: at - timedelta(seconds=s) for name, s in seconds.items()}
         session.execute(update(Job).where(Job.id == job_id).values(values))
 

@@ -11,7 +11,7 @@ from sqlalchemy import func, select, update
 from core.store import events, jobs
 from core.store.errors import JobConflict
 from core.store.jobs import Claim
-from core.store.session import Database
+from core.store.session import Database, database_now
 from core.store.tables import Job, JobEvent
 from tests.store.samples import OWNER, claimed, expire, let_lease_expire, new_job, publish
 
@@ -107,7 +107,7 @@ def test_progress_is_pruned_a_while_after_the_end(database: Database) -> None:
     for claim in (old, new):
         assert publish(database, claim)
     with database.write() as session:
-        past = database.now(session) - timedelta(days=8)
+        past = database_now(session) - timedelta(days=8)
         session.execute(update(Job).where(Job.id == old.job_id).values(finished_at=past))
     with database.write() as session:
         assert events.prune_progress(session) == 2

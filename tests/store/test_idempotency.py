@@ -11,7 +11,7 @@ from core.store.errors import DatabaseUnavailable
 from core.store.idempotency import IdempotencyKeyReused, IdempotentJobGone, Once
 from core.store.ids import new_id
 from core.store.owners import QueueQuota
-from core.store.session import Database
+from core.store.session import Database, database_now
 from core.store.tables import IdempotencyKey
 from tests.store.samples import OWNER, job_of, new_owner
 from tests.store.test_races import at_once
@@ -70,7 +70,7 @@ def test_it_is_forgotten_after_a_day(database: Database) -> None:
 
     def age(hours: float) -> None:
         with database.write() as session:
-            then = database.now(session) - timedelta(hours=hours)
+            then = database_now(session) - timedelta(hours=hours)
             session.execute(update(IdempotencyKey).values(created_at=then))
             idempotency.forget_old(session)
 
@@ -78,7 +78,7 @@ def test_it_is_forgotten_after_a_day(database: Database) -> None:
     assert admit(database) == first
     with database.write() as session:
         session.execute(
-            update(IdempotencyKey).values(created_at=database.now(session) - timedelta(hours=24.1))
+            update(IdempotencyKey).values(created_at=database_now(session) - timedelta(hours=24.1))
         )
     second = admit(database, Once("k", "b" * 64))  # not yet swept, and new all the same
     assert second != first

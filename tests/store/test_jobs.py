@@ -7,7 +7,7 @@ from sqlalchemy import func, select, update
 
 from core.store import jobs
 from core.store.errors import InvalidCursor, JobConflict, JobNotFound
-from core.store.session import Database
+from core.store.session import Database, database_now
 from core.store.tables import Job, JobEvent, Picture
 from tests.store.samples import OWNER, claimed, job_of, new_job, new_picture, publish, types_of
 
@@ -46,7 +46,7 @@ def test_events_after_a_number(database: Database) -> None:
 def test_pages_come_newest_first_also_when_many_were_made_at_once(database: Database) -> None:
     made = [new_job(database) for _ in range(7)]
     with database.write() as session:
-        session.execute(update(Job).values(created_at=database.now(session)))  # all tied
+        session.execute(update(Job).values(created_at=database_now(session)))  # all tied
     seen: list[str] = []
     after = None
     more = True

@@ -10,7 +10,7 @@ from sqlalchemy import select, text, update
 from core.store import keys
 from core.store.keys import InvalidScopes, KeyNotFound, KeyRefused
 from core.store.owners import InvalidOwner
-from core.store.session import Database
+from core.store.session import Database, database_now
 from core.store.tables import ApiKey
 
 
@@ -53,7 +53,7 @@ def test_expiry(database: Database) -> None:
     made = make(database, lifetime=timedelta(days=1))
     assert opened(database, made.key) == "team-a"
     with database.write() as session:
-        session.execute(update(ApiKey).values(expires_at=database.now(session) - timedelta(seconds=1)))
+        session.execute(update(ApiKey).values(expires_at=database_now(session) - timedelta(seconds=1)))
     with pytest.raises(KeyRefused, match=r"good until .* Ask the operator") as refused:
         opened(database, made.key)
     assert (refused.value.code, refused.value.status) == ("key_expired", 401)
@@ -99,7 +99,7 @@ def test_whether_there_are_keys(database: Database) -> None:
     make(database, lifetime=timedelta(days=1))
     assert there() == (True, True)
     with database.write() as session:
-        session.execute(update(ApiKey).values(expires_at=database.now(session)))
+        session.execute(update(ApiKey).values(expires_at=database_now(session)))
     assert there() == (True, False)
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import func, select, update
 
 from core.store import jobs, models
 from core.store.jobs import Claim
-from core.store.session import Database
+from core.store.session import Database, database_now
 from core.store.tables import Job, Model
 from tests.store.samples import (
     OWNER,
@@ -238,7 +238,7 @@ def test_the_dispatcher_sends_the_oldest_and_not_too_many(database: Database) ->
     claimed(database, made[0])
     assert take() == [made[3]]  # one was picked up
     with database.write() as session:  # the messages are lost, the time is over
-        past = database.now(session) - timedelta(seconds=1)
+        past = database_now(session) - timedelta(seconds=1)
         session.execute(update(Job).where(Job.status == "queued").values(next_dispatch_at=past))
     assert take() == made[1:4]
 

@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 
 from core.store import patience
 from core.store.errors import DatabaseUnavailable
-from core.store.session import Database
+from core.store.session import Database, database_now
 from core.store.tables import Job
 from tests.conftest import postgres_database
 from tests.store.samples import job_of, new_job, types_of
@@ -40,7 +40,7 @@ def test_the_settings_are_in_force(database: Database) -> None:
 
 def test_the_clock_is_in_utc_and_right(database: Database) -> None:
     with database.read() as session:
-        now = database.now(session)
+        now = database_now(session)
     assert now.tzinfo is UTC
     assert abs((now - datetime.now(UTC)).total_seconds()) < 5
 

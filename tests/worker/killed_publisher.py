@@ -89,7 +89,7 @@ def publish(settings: Settings, ready: Path, steps: Steps) -> NoReturn:
             steps.around(owner, name)
         durable.shutil.copyfileobj = copy_half
         event.listen(database.engine, "commit", steps)
-        return {"metrics": None, "alpha": 0.5}
+        return {"metrics": None}
 
     worker.tasks.run_trainer = run_trainer
     Worker(settings, database, blobs, name="w").run(job_id)

@@ -14,7 +14,7 @@ from core.store import jobs
 from core.store.blobs import Blobs
 from core.store.ids import new_id
 from core.store.queue import make_celery, waiting
-from core.store.session import Database
+from core.store.session import Database, database_now
 from core.store.tables import Job
 from tests.store.samples import OWNER, new_job, new_owner
 from worker.dispatcher import dispatch, sweep, tidy
@@ -52,7 +52,7 @@ def test_what_was_taken_and_never_sent_is_due_again(
         assert jobs.take_due(session, redispatch_seconds=600, ahead=3) == [job_id]
     assert dispatch(settings, database, app) == []
     with database.write() as session:  # ten minutes later
-        session.execute(update(Job).values(next_dispatch_at=database.now(session)))
+        session.execute(update(Job).values(next_dispatch_at=database_now(session)))
     assert dispatch(settings, database, app) == [job_id]
     assert waiting(app) == 1
 

@@ -19,7 +19,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from core.settings import Settings
 from core.store import jobs, webhooks
 from core.store.ids import new_id
-from core.store.session import Database
+from core.store.session import Database, database_now
 from core.store.tables import JobEvent, WebhookDelivery
 from tests.receiver import Receiver, receiver
 from tests.store.samples import OWNER, claimed, new_job, new_owner, publish, types_of
@@ -93,7 +93,7 @@ def cancelled_at_once(database: Database, urls: list[str]) -> None:
 
 def let_be_due(database: Database, **values: Any) -> None:
     with database.write() as session:
-        now = database.now(session)
+        now = database_now(session)
         session.execute(update(WebhookDelivery).values(next_attempt_at=now, **values))
 
 
@@ -197,10 +197,10 @@ def test_the_old_secret_signs_for_another_day(database: Database, there: Receive
     with pytest.raises(WebhookVerificationError):
         verified(there.hits[0], secret(database, new_owner(database, "other")))
     with database.write() as session:
-        day = database.now(session) + webhooks.ROTATION
+        day = database_now(session) + webhooks.ROTATION
         session.execute(
             update(webhooks.WebhookSecret)
-            .values(expires_at=database.now(session))
+            .values(expires_at=database_now(session))
             .where(webhooks.WebhookSecret.expires_at <= day)
         )
     cancelled(database, there.url)

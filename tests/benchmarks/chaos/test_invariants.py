@@ -13,7 +13,7 @@ from core.store import jobs
 from core.store.blobs import Blobs
 from core.store.ids import new_id
 from core.store.jobs import NewPicture
-from core.store.session import Database
+from core.store.session import Database, database_now
 from core.store.tables import Job, JobEvent, Model
 from core.store.transitions import append_event
 from tests.store.samples import OWNER, claimed, new_model, publish
@@ -87,7 +87,7 @@ def changed(store: Store, **values: object) -> None:
 
 def event_added(store: Store, kind: str) -> None:
     with store.database.write() as session:
-        append_event(session, store.job_id, at=store.database.now(session), type=kind)
+        append_event(session, store.job_id, at=database_now(session), type=kind)
 
 
 def row_gone(store: Store) -> None:

@@ -1,0 +1,117 @@
+"""The `metrics` of a job, to the digit: stored with every job and model, so they may not drift."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from core.clip.answers import Answers, Candidates, HeldOut
+from core.clip.brier import brier_gain
+from core.clip.evaluate import Interval, paired_bootstrap
+from core.clip.reporting import job_metrics
+from tests.clip.reports import held_out, report
+
+GOLDEN = json.loads(Path(__file__).with_name("metrics.json").read_text(encoding="utf-8"))
+CASES: dict[str, dict[str, Any]] = {
+    "trained classes only": {},
+    "new classes too": {"new": 20},
+    "new classes only": {"pictures": 0, "new": 10},
+    "too few for a temperature": {"pictures": 12, "new": 6},
+    "a small gain": {"stock": 0.7, "adapted": 0.75, "new": 7},
+    "a loss": {"stock": 0.9, "adapted": 0.4},
+}
+
+
+def metrics(**given: Any) -> Any:
+    held = held_out(**given)
+    return job_metrics(held, brier_gain(held, 40.0), source="test", trained_images=9)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_metrics_are_the_stored_ones(case: str) -> None:
+    assert metrics(**CASES[case]) == GOLDEN[case]
+
+
+# Classes 0 and 1 are trained, 2 and 3 are new. One picture a row; the true class in the comment.
+STOCK = np.array(
+    [
+        [0.5, 0.4, 0.1, 0.0],  # 0: right, also among all
+        [0.4, 0.3, 0.6, 0.0],  # 0: right among trained, taken for a new name among all
+        [0.5, 0.4, 0.0, 0.0],  # 1: wrong
+        [0.0, 0.0, 0.5, 0.4],  # 2: right
+        [0.0, 0.1, 0.5, 0.4],  # 3: wrong
+    ]
+)
+ADAPTED = np.array(
+    [
+        [0.9, 0.4, 0.1, 0.0],  # 0: right
+        [0.9, 0.3, 0.6, 0.0],  # 0: now right among all too
+        [0.5, 0.9, 0.0, 0.0],  # 1: now right
+        [0.8, 0.0, 0.5, 0.4],  # 2: right among new, pulled to a trained name among all
+        [0.0, 0.1, 0.4, 0.5],  # 3: now right
+    ]
+)
+TRUTH = np.array([0, 0, 1, 2, 3])
+
+
+def by_hand(rows: list[int]) -> HeldOut:
+    stock, adapted = (Answers(scores[rows][:, :2], scores[rows]) for scores in (STOCK, ADAPTED))
+    candidates = Candidates(("a", "b", "c", "d"), 2, (("a",), ("b",), ("c",), ("d",)))
+    return HeldOut(candidates, np.array(rows), TRUTH[rows], stock, stock, adapted, {}, np.arange(0))
+
+
+def accuracies(of: dict[str, Any]) -> tuple[float, float]:
+    return of["stock"], of["adapted"]
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3, 4], [3, 1, 4, 0, 2]])
+def test_on_a_hand_made_example(order: list[int]) -> None:
+    made = job_metrics(by_hand(order), None, source="test", trained_images=9)
+    assert made["measured_on"] == {"source": "test", "images": 5, "trained_images": 9}
+    assert set(made) == {"measured_on", "trained_names", "new_names", "all_names", "verdict"}
+    assert accuracies(made["trained_names"]) == pytest.approx((2 / 3, 1))
+    assert made["trained_names"]["difference"]["value"] == pytest.approx(1 / 3)
+    assert accuracies(made["new_names"]) == pytest.approx((1 / 2, 1))
+    everything = made["all_names"]
+    assert accuracies(everything["trained"]) == pytest.approx((1 / 3, 1))
+    assert accuracies(everything["all"]) == pytest.approx((2 / 5, 4 / 5))
+    assert everything["all"]["difference"]["value"] == pytest.approx(0.4)
+    assert everything["new"] == {
+        "stock": 0.5,
+        "adapted": 0.5,
+        "difference": vars(paired_bootstrap(np.array([False, True]), np.array([True, False]))),
+    }
+    assert made["verdict"] == "no_clear_gain"  # 5 pictures can't tell
+
+
+@pytest.mark.parametrize(
+    ("gain", "expected"), [(Interval(0.1, 0.05, 0.2), "better"), (None, "no_clear_gain")]
+)
+def test_the_verdict_is_the_reports(gain: Interval | None, expected: str) -> None:
+    held = held_out(stock=0.7, adapted=0.75, pictures=30, new=7)
+    made = job_metrics(held, gain, source="test", trained_images=9)
+    assert made["verdict"] == report(held, brier_gain=gain).verdict == expected
+
+
+def test_without_pictures_of_a_half() -> None:
+    trained_only = job_metrics(by_hand([0, 1, 2]), None, source="test", trained_images=4)
+    assert trained_only["new_names"] is trained_only["all_names"]["new"] is None
+    assert trained_only["all_names"]["all"] == trained_only["all_names"]["trained"]
+    # Without pictures of new names these are no candidates.
+    assert trained_only["all_names"]["all"] == trained_only["trained_names"]
+    new_only = job_metrics(by_hand([3, 4]), None, source="test", trained_images=4)
+    assert new_only["trained_names"] is new_only["all_names"]["trained"] is None
+
+
+@pytest.mark.parametrize("held", [None, replace(held_out(), adapted=None)])
+def test_without_a_measurement(held: HeldOut | None) -> None:
+    assert job_metrics(held, None, source="holdout", trained_images=12) == {
+        "measured_on": {"source": "none", "images": 0, "trained_images": 12},
+        "trained_names": None,
+        "new_names": None,
+        "all_names": None,
+        "verdict": "not_measured",
+    }
