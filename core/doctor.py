@@ -156,17 +156,18 @@ def _belonging(settings: Settings, blobs: "Blobs") -> Iterator[Finding]:
             detail = f"The storage holds files, but there is no database. {installation.REMEDY}"
             yield Finding("sweep", "problem", detail)
         return
-    database = Database(url)
     try:
-        database.check()
-        problem = installation.problem(database, blobs)
-        with database.read() as session:
-            folders = installation.find(session).folders or 0
-            marked = orphans.count_folders(session)
+        database = Database(url)
+        try:
+            database.check()
+            problem = installation.problem(database, blobs)
+            with database.read() as session:
+                folders = installation.find(session).folders or 0
+                marked = orphans.count_folders(session)
+        finally:
+            database.close()
     except ClipCiteError:
         return
-    finally:
-        database.close()
     if problem is not None:
         yield Finding("sweep", "problem", problem)
     elif marked > orphans.SUSPICIOUS_SHARE * folders:
