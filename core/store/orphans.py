@@ -60,7 +60,7 @@ def ended_jobs(session: Session, *, ended_for: timedelta) -> list[tuple[str, dat
     until = installation.find(session).checkpoints_until
     if until is not None:
         jobs = jobs.where(Job.finished_at > until)
-    rows = session.execute(jobs.order_by(Job.finished_at).limit(BATCH_SIZE)).tuples()
+    rows = session.execute(jobs.order_by(Job.finished_at).limit(BATCH_SIZE))
     return [(job_id, at) for job_id, at in rows if at is not None]
 
 

@@ -358,7 +358,8 @@ def test_what_came_too_late_is_swept(make_worker: Callable[[], Worker]) -> None:
     week = timedelta(days=7)
     assert sweep(worker.database, worker.blobs, grace=week).orphans == []
     with worker.database.write() as session:  # a week later
-        session.execute(update(Job).where(Job.id == ended).values(finished_at=Job.created_at - week))
+        earlier = worker.database.now(session) - week
+        session.execute(update(Job).where(Job.id == ended).values(finished_at=earlier))
     assert sweep(worker.database, worker.blobs, grace=week).deleted == [folder_of(ended)]
     assert sweep(worker.database, worker.blobs, grace=week).orphans == []
     assert stored(worker.blobs, ended) == []
