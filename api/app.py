@@ -55,6 +55,7 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         sweep_scratch(settings.scratch())
+        app.state.checks.begin()
         # In a thread: /healthz answers at once, /readyz when the backbone is there.
         threading.Thread(target=app.state.serving.warm_up, name="warm-up", daemon=True).start()
         yield

@@ -13,12 +13,15 @@ from pydantic import BaseModel
 from starlette.datastructures import State
 
 from core.clip.errors import ClipCiteError
-from core.store import queue
+from core.store import installation, queue
+from core.store.errors import DatabaseUnavailable
 
 router = APIRouter(tags=["health"])
 logger = logging.getLogger(__name__)
 Part = Literal["ok", "degraded", "unavailable"]
 GOOD_SECONDS = 1.0
+STORAGE_GOOD_SECONDS = 15.0
+"""Each request to a bucket is paid for."""
 NOT_FOR_YOU = (
     "The operator can see why: in the service's log, or here with a key that has the scope admin (the header "
     "`Authorization: Bearer <key>`)."
@@ -49,6 +52,10 @@ class Checks:
         self._lock = threading.Lock()
         self._asked: Future[dict[str, PartReadiness]] | None = None
         self._good_until = 0.0
+        self._storage = PartReadiness(status="ok")
+        self._storage_good_until = 0.0
+        self._storage_tried = False
+        """Whether a blob was written, read and deleted since the start."""
         self._told: dict[str, Part] = {}
 
     async def ask(self) -> dict[str, PartReadiness]:
@@ -61,10 +68,20 @@ class Checks:
         backbone = _part(self._state.serving.ready)  # costs nothing, and is news at once
         return {**parts, "backbone": backbone}
 
+    def begin(self) -> None:
+        """At the start, not awaited: the storage is tried, and a new one gets its id before any upload."""
+        with self._lock:
+            self._asked = self._thread.submit(self._check)
+
     def _check(self) -> dict[str, PartReadiness]:
+        database = _part(self._state.database.check)
+        if time.monotonic() > self._storage_good_until:
+            self._storage = self._check_storage(with_database=database.status == "ok")
+            if self._storage.status == database.status == "ok":
+                self._storage_good_until = time.monotonic() + STORAGE_GOOD_SECONDS
         parts = {
-            "database": _part(self._state.database.check),
-            "storage": _part(self._state.blobs.check),
+            "database": database,
+            "storage": self._storage,
             "broker": _part(lambda: queue.check(self._state.celery), without="degraded"),
         }
         for name, part in parts.items():
@@ -73,6 +90,26 @@ class Checks:
             self._told[name] = part.status
         self._good_until = time.monotonic() + GOOD_SECONDS
         return parts
+
+    def _check_storage(self, *, with_database: bool) -> PartReadiness:
+        """Writes only until that has worked once. `degraded` where database and storage don't belong
+        together: everything works, but what is stored is not what the database knows."""
+        database, blobs = self._state.database, self._state.blobs
+        try:
+            if not self._storage_tried:
+                blobs.check()
+                if with_database:
+                    installation.write_if_empty(database, blobs)
+                    self._storage_tried = True
+            if not with_database:
+                installation.stored_id(blobs)
+                return PartReadiness(status="ok")
+            problem = installation.problem(database, blobs)
+        except DatabaseUnavailable:  # the other part says so
+            return PartReadiness(status="ok")
+        except ClipCiteError as error:
+            return PartReadiness(status="unavailable", reason=error.detail)
+        return PartReadiness(status="ok" if problem is None else "degraded", reason=problem)
 
 
 def _part(check: Callable[[], None], *, without: Part = "unavailable") -> PartReadiness:
@@ -92,7 +129,8 @@ async def alive() -> Alive:
 @router.get("/readyz", responses={503: {"model": Readiness}})
 async def ready(request: Request, response: Response) -> Readiness:
     """503 unless database, storage and the default backbone are there. Without the broker it is
-    `degraded`: jobs are taken and wait in the database. Why a part is not there is told to those who may
+    `degraded`: jobs are taken and wait in the database. It is `degraded` too where the storage belongs to
+    another database. Why a part is not there is told to those who may
     see `/metrics`. Asked for at most once per second, however many ask."""
     parts = await request.app.state.checks.ask()
     worst: Part = "ok"

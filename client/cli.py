@@ -16,6 +16,7 @@ from client.commands.report import report
 from client.keys import keys
 from client.processes import API, DISPATCHER, MIGRATE, WORKER, become, command, environment, need_server
 from client.serve import serve_until_stopped
+from client.storage import storage, sweep
 from client.webhooks import webhooks
 
 app = typer.Typer(
@@ -35,6 +36,8 @@ app.command()(doctor)
 app.add_typer(database, name="db")
 app.add_typer(keys, name="keys")
 app.add_typer(webhooks, name="webhooks")
+app.command()(sweep)
+app.add_typer(storage, name="storage")
 
 Host = Annotated[
     str, typer.Option(envvar="CLIPCITE_HOST", help="Address to listen on; off loopback a key is needed.")

@@ -12,6 +12,7 @@ import typer
 
 API, WORKER, DISPATCHER = "api", "worker", "worker.dispatcher"
 KEYTOOL, MIGRATE, DOCTOR = "core.store.keytool", "core.store.migrate", "core.doctor"
+GARBAGE = "worker.garbage"
 
 
 def server_missing() -> str | None:

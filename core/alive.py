@@ -13,7 +13,7 @@ from pathlib import Path
 
 TOUCH_SECONDS = 10
 FRESH_SECONDS = 120
-"""Longer than a round of the dispatcher takes while it sweeps a large storage."""
+"""Longer than a round of the dispatcher takes while database and broker answer slowly."""
 logger = logging.getLogger(__name__)
 
 

@@ -10,12 +10,15 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import ValidationError
 
 from core.clip.errors import ClipCiteError
 from core.settings import Settings, get_settings
+
+if TYPE_CHECKING:
+    from core.store.blobs import Blobs
 
 LITTLE_BYTES, SCARCE_BYTES = 1_000_000_000, 5_000_000_000
 """Of free disk: too little for a job with the starter; enough for it and little more."""
@@ -127,15 +130,52 @@ def _broker(settings: Settings) -> Iterator[Finding]:
 def _storage(settings: Settings) -> Iterator[Finding]:
     from core.store.blobs import Blobs
 
-    if settings.blob_url is None:
-        yield Finding("storage", "ok", "files in the data folder")
+    folder = settings.data.absolute() / "blobs"
+    if settings.blob_url is None and not folder.is_dir():
+        yield Finding("storage", "ok", f"files in {folder} (made at the first start)")
         return
     try:
-        Blobs.of(settings).check()
+        blobs = Blobs.of(settings)
+        blobs.check()
     except ClipCiteError as error:
         yield Finding("storage", "problem", error.detail)
+        return
+    yield Finding("storage", "ok", settings.blob_url or f"files in {folder}")
+    yield from _belonging(settings, blobs)
+
+
+def _belonging(settings: Settings, blobs: "Blobs") -> Iterator[Finding]:
+    """Finding on database and storage of different installations, and on many orphans. None if the
+    database does not answer: another check says so."""
+    from core.store import installation, orphans
+    from core.store.session import Database
+
+    url = settings.sqlalchemy_url()
+    if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
+        if not blobs.is_empty():
+            detail = f"The storage holds files, but there is no database. {installation.REMEDY}"
+            yield Finding("sweep", "problem", detail)
+        return
+    try:
+        database = Database(url)
+        try:
+            database.check()
+            problem = installation.problem(database, blobs)
+            with database.read() as session:
+                folders = installation.find(session).folders or 0
+                marked = orphans.count_folders(session)
+        finally:
+            database.close()
+    except ClipCiteError:
+        return
+    if problem is not None:
+        yield Finding("sweep", "problem", problem)
+    elif marked > orphans.SUSPICIOUS_SHARE * folders:
+        yield Finding("sweep", "warning", orphans.suspicion(marked, folders))
     else:
-        yield Finding("storage", "ok", settings.blob_url)
+        yield Finding(
+            "sweep", "ok", f"storage and database belong together; {marked} folders without an owner"
+        )
 
 
 def _backbone(settings: Settings) -> Iterator[Finding]:

@@ -131,6 +131,16 @@ class Settings(BaseSettings):
         True, description="A process waits with its imports done, so that jobs start sooner; some 350 MB."
     )
 
+    # Stored files that nobody owns.
+    sweep: Literal["on", "report", "off"] = Field(
+        "on",
+        description="Stored folders without a job or model: `on` deletes them, `report` only marks and logs "
+        "them, `off` ignores them.",
+    )
+    sweep_days: int = Field(
+        7, ge=1, description="Time between the first look at such a folder and its deletion, in days."
+    )
+
     # What the processes tell of themselves.
     log: Literal["text", "json"] = Field("text", description="`json` writes one object a line.")
     metrics_port: int | None = Field(

@@ -1,5 +1,5 @@
 """`python -m worker.dispatcher`: sends what is due, takes back what a dead worker held, tells webhooks,
-sweeps.
+and sweeps in a thread of its own.
 
 Any number of these may run: the database lets each row be taken by one of them.
 """
@@ -11,7 +11,8 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
+from functools import partial
 
 import celery
 from prometheus_client import CollectorRegistry
@@ -22,10 +23,11 @@ from core.leash import end_with_parent
 from core.log import about, start_logging
 from core.metrics import BacklogCollector, new_registry, show_metrics
 from core.settings import Settings, get_settings
-from core.store import deletions, events, idempotency, jobs, models
+from core.store import deletions, events, idempotency, jobs
 from core.store.blobs import Blobs
 from core.store.queue import make_celery, send_adapt, waiting
 from core.store.session import Database
+from worker.garbage import Sweeper
 from worker.metrics import DispatcherMetrics
 from worker.webhooks import Webhooks
 
@@ -33,10 +35,9 @@ logger = logging.getLogger("worker.dispatcher")
 TIDY_SECONDS = 60
 DELETION_AGE = timedelta(minutes=1)
 """Younger ones are likely being worked on by the request that began them."""
-SWEEP_SECONDS = 3_600
-ORPHAN_AGE = timedelta(hours=24)
+PRUNE_SECONDS = 3_600
 LAST_WORDS_SECONDS = 2
-"""So long webhooks that are being told may still answer when we are to stop."""
+"""So long webhooks that are being told may still answer when we are to stop, and a sweep may end."""
 
 
 def dispatch(
@@ -75,34 +76,6 @@ def dispatch(
         send_adapt(app, job_id)
         metrics.sent.inc()
     return due
-
-
-def sweep(database: Database, blobs: Blobs, *, age: timedelta = ORPHAN_AGE) -> list[str]:
-    """Remove blobs that no row owns and that are older than any request or publication may take."""
-    old = datetime.now(UTC) - age
-    owners = {b.key.rpartition("/")[0] for b in blobs.list("") if b.modified < old}
-    orphans = [owner for owner in sorted(owners) if not _is_owned(database, owner)]
-    if orphans and len(orphans) == len(owners):
-        # More likely another database (a restored or an empty one) than nothing but orphans.
-        logger.warning("Nobody owns any of the %d stored folders; none is swept", len(owners))
-        return []
-    for owner in orphans:
-        blobs.delete_prefix(owner)
-        logger.info("%s: swept, nobody owns it", owner)
-    return orphans
-
-
-def _is_owned(database: Database, owner: str) -> bool:
-    """Whether a job or model of this name exists, or for checkpoints, whether their job goes on. A
-    probe's leftovers belong to nobody."""
-    kind, _, identifier = owner.partition("/")
-    job_id, _, below = identifier.partition("/")
-    with database.read() as session:
-        if kind == "jobs":
-            return jobs.unfinished(session, job_id) if below else jobs.exists(session, job_id)
-        if kind == "models":
-            return models.exists(session, identifier)
-    return not kind.startswith("probe-")
 
 
 def tidy(database: Database, blobs: Blobs, *, age: timedelta = DELETION_AGE) -> list[str]:
@@ -156,6 +129,8 @@ def main() -> None:
     if settings.metrics_port is not None:
         show_metrics(registry, settings.metrics_host, settings.metrics_port + 1)
     webhooks = Webhooks(settings, database, metrics)
+    sweeper = Sweeper(settings, database, blobs, guard=partial(failures_noted, metrics))
+    sweeper.start()
     alive = AliveFile(settings.alive_file)
     rounds = 0
     patience = 0.0
@@ -173,13 +148,14 @@ def main() -> None:
         with failures_noted(metrics):
             if rounds % max(1, round(TIDY_SECONDS / settings.dispatch_seconds)) == 0:
                 tidy(database, blobs)
-            if rounds % max(1, round(SWEEP_SECONDS / settings.dispatch_seconds)) == 0:
+        with failures_noted(metrics):
+            if rounds % max(1, round(PRUNE_SECONDS / settings.dispatch_seconds)) == 0:
                 with database.write() as session:
                     events.prune_progress(session)
-                sweep(database, blobs)
         rounds += 1
         alive.touch()
         stop.wait(settings.dispatch_seconds)
+    sweeper.stop(LAST_WORDS_SECONDS)
     webhooks.wait(LAST_WORDS_SECONDS)
     database.close()
 

@@ -8,11 +8,13 @@ from datetime import timedelta
 
 from sqlalchemy import select
 
+from core.store import installation
 from core.store.blobs import Blobs
-from core.store.jobs import preflight_of
+from core.store.jobs import preflight_of, report_of
 from core.store.session import Database
 from core.store.tables import FAILED, FINAL, SUCCEEDED, Job, JobEvent, Model, Picture
-from worker.dispatcher import sweep, tidy
+from worker.dispatcher import tidy
+from worker.garbage import Sweep, sweep
 
 NO_AGE = timedelta(0)
 STARTED = "started"
@@ -58,7 +60,7 @@ def check(
     cancelled: Collection[str] = (),
     max_attempts: int,
 ) -> list[Finding]:
-    """Sweeps first, as the dispatcher does, but whatever is of any age.
+    """Sweeps first, as the dispatcher does and within its limits, but without a grace.
 
     Args:
         accepted: job ids by the key (and name) of the request that was answered with 202.
@@ -66,7 +68,7 @@ def check(
         cancelled: the ids of those that may have been cancelled.
     """
     tidy(database, blobs, age=NO_AGE)
-    sweep(database, blobs, age=NO_AGE)
+    swept = sweep(database, blobs, grace=NO_AGE)
     truth = Truth.read(database)
     return [
         _accepted_once(truth, accepted),
@@ -76,7 +78,7 @@ def check(
         _published_once(truth),
         _attempts(truth, max_attempts),
         _files(truth, blobs),
-        _no_orphans(truth, blobs),
+        _no_orphans(truth, blobs, swept),
     ]
 
 
@@ -150,8 +152,22 @@ def _files(truth: Truth, blobs: Blobs) -> Finding:
     return Finding("every picture and weight is there, with its hash", len(wanted), broken)
 
 
-def _no_orphans(truth: Truth, blobs: Blobs) -> Finding:
-    owned = {picture.blob_key for picture in truth.pictures} | {preflight_of(job) for job in truth.jobs}
+def _no_orphans(truth: Truth, blobs: Blobs, swept: Sweep) -> Finding:
+    """Folders that a limit of the sweep keeps for its next rounds are no fault; without such a limit all
+    must be gone. The report of an attempt that was cut off stays until its job is deleted."""
+    owned = {picture.blob_key for picture in truth.pictures} | {installation.KEY}
     owned |= {key for model in truth.models for key in (model.weights_key, model.manifest_key)}
+    for job in truth.jobs.values():
+        owned.add(preflight_of(job.id))
+        if job.model_id is not None:
+            owned.add(report_of(job.id, job.model_id))
     stored = [blob.key for blob in blobs.list("")]
-    return Finding("no file without an owner after the sweep", len(stored), sorted(set(stored) - owned))
+    starts = {job_id: sum(e.type == STARTED for e in events) for job_id, events in truth.events.items()}
+    for key in stored:
+        _, _, rest = key.partition("jobs/")
+        job_id, _, name = rest.partition("/")
+        if starts.get(job_id, 0) > 1 and name.startswith("report-"):
+            owned.add(key)
+    limited = set(swept.due) - set(swept.deleted) if swept.refusal is not None else set()
+    broken = [key for key in sorted(set(stored) - owned) if key.rpartition("/")[0] not in limited]
+    return Finding("no file without an owner after the sweep", len(stored), broken)

@@ -117,11 +117,22 @@ class Blobs:
         if digest.hexdigest() != sha256:
             raise _damaged(key)
 
+    def folders(self, prefix: str) -> list[str]:
+        """The folders directly below `prefix`, with it; an empty `prefix` is the root. A bucket answers
+        with 1,000 of them per request, however many blobs they hold."""
+        with _storage_errors("listed"):
+            found = obstore.list_with_delimiter(self._store, _checked(prefix) if prefix else None)
+            return sorted(found["common_prefixes"])
+
     def list(self, prefix: str) -> list[Stored]:
         """Everything below `prefix`, a folder; an empty one is everything."""
         with _storage_errors("listed"):
             chunks = obstore.list(self._store, _checked(prefix) if prefix else None)
             return [Stored(i["path"], i["size"], i["last_modified"]) for chunk in chunks for i in chunk]
+
+    def is_empty(self) -> bool:
+        with _storage_errors("listed"):
+            return next(iter(obstore.list(self._store, chunk_size=1)), None) is None
 
     def delete(self, key: str) -> None:
         """What is gone already is no error."""
@@ -144,12 +155,16 @@ class Blobs:
         if self._folder is not None:
             remove_empty(self._folder / prefix)
 
-    def check(self) -> None:
-        """Raises StorageUnavailable unless a blob can be written, read and deleted."""
-        if self._folder is not None and not self._folder.is_dir():  # a write would make it anew
+    def check_folder(self) -> None:
+        """Raises StorageUnavailable if the storage is a folder that is gone."""
+        if self._folder is not None and not self._folder.is_dir():
             raise StorageUnavailable(
                 f"The folder {self._folder} is gone, a lost mount for example. Bring it back and restart."
             )
+
+    def check(self) -> None:
+        """Raises StorageUnavailable unless a blob can be written, read and deleted."""
+        self.check_folder()  # a write would make it anew
         folder = f"probe-{secrets.token_hex(8)}"
         self.put(f"{folder}/probe", b"clipcite")
         try:

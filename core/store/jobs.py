@@ -43,7 +43,6 @@ __all__ = [
     "create",
     "delete",
     "events",
-    "exists",
     "expire_leases",
     "finish_cancelled",
     "finish_failed",
@@ -61,7 +60,6 @@ __all__ = [
     "report_of",
     "request_cancel",
     "take_due",
-    "unfinished",
 ]
 
 
@@ -140,17 +138,6 @@ def get(session: Session, job_id: str, *, owner: str) -> Job:
     if job is None:
         raise JobNotFound(job_id)
     return job
-
-
-def exists(session: Session, job_id: str) -> bool:
-    """Whoever's it is."""
-    return session.get(Job, job_id) is not None
-
-
-def unfinished(session: Session, job_id: str) -> bool:
-    """Whether there is such a job and it has not ended."""
-    job = session.get(Job, job_id)
-    return job is not None and job.status not in FINAL
 
 
 def any_queued(session: Session) -> bool:

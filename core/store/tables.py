@@ -117,6 +117,34 @@ class Deletion(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
+class Installation(Base):
+    """This installation, in one row: `installation.json` in its storage has the same id."""
+
+    __tablename__ = "installation"
+
+    id: Mapped[str] = mapped_column(_Id, primary_key=True)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    refused_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """Last time when a storage without an id was taken for another installation's."""
+    swept_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """Begin of the last sweep by a dispatcher."""
+    folders: Mapped[int | None]
+    """Stored folders of jobs and models, as counted by the last sweep."""
+    checkpoints_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """Jobs that ended until then were checked for leftover checkpoints."""
+
+
+class Orphan(Base):
+    """Mark on a folder of blobs that no row owns: the sweep deletes the folder days later."""
+
+    __tablename__ = "orphans"
+
+    prefix: Mapped[str] = mapped_column(String(80), primary_key=True)
+    first_seen: Mapped[datetime] = mapped_column(UtcDateTime)
+    deleted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """Claimed by one process, which deletes it. Kept for an hour, for the limit per hour."""
+
+
 class WebhookSecret(Base):
     """What an owner's webhooks are signed with; a receiver has the same."""
 
@@ -157,6 +185,7 @@ class Job(Base):
         Index(None, "owner", "status", "created_at", "id"),
         # Oldest queued first, the queue's positions and running ones.
         Index(None, "status", "created_at", "id"),
+        Index(None, "finished_at"),
     )
 
     id: Mapped[str] = mapped_column(_Id, primary_key=True)

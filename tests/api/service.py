@@ -22,7 +22,7 @@ from starlette.testclient import TestClient
 from api.app import create_app
 from api.connections import Impatient
 from core.settings import Settings
-from core.store import jobs
+from core.store import installation, jobs
 from core.store.blobs import Blobs
 from core.store.session import Database
 from core.store.tables import Job, JobEvent, Picture
@@ -76,7 +76,7 @@ class Service:
         with self.database.read() as session:
             rows = [f"row {row}" for table in (Job, Picture) for row in session.scalars(select(table.id))]
             rows += [f"event of {row}" for row in session.scalars(select(JobEvent.job_id))]
-        blobs = [f"blob {blob.key}" for blob in self.blobs.list("")]
+        blobs = [f"blob {blob.key}" for blob in self.blobs.list("") if blob.key != installation.KEY]
         temp = [f"temporary {name}" for name in self.temp_files()]
         return [*rows, *blobs, *temp]
 
@@ -92,7 +92,7 @@ class Service:
         with self.database.write() as session:
             for job in session.scalars(select(Job)).all():
                 jobs.delete(session, job.id, owner=job.owner)
-        for top in {blob.key.split("/")[0] for blob in self.blobs.list("")}:
+        for top in self.blobs.folders(""):
             self.blobs.delete_prefix(top)
         for path in self.temp.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()

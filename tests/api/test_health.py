@@ -4,15 +4,21 @@ import shutil
 import socket
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
 from starlette.testclient import TestClient
 
+from api import health
+from core.store import installation
+from core.store.blobs import Blobs
+from core.store.ids import new_id
 from tests.api.conftest import MakeService
 from tests.api.service import URL, Body, Service, shots
 from tests.clip.tiny import make_tiny_backbone
 from tests.inputs import crafted
+from worker.garbage import bind
 
 PARTS = {"database", "storage", "backbone", "broker"}
 
@@ -60,10 +66,65 @@ def test_the_backbone_is_loaded_at_the_start(fresh: Service) -> None:
             time.sleep(0.02)
 
 
-def test_the_check_leaves_nothing_in_the_storage(fresh: Service) -> None:
+def test_the_first_check_gives_a_new_storage_its_id_and_leaves_nothing_else(fresh: Service) -> None:
     ready(loaded(fresh), 200)
-    assert fresh.blobs.list("") == []
-    assert list((fresh.settings.data / "blobs").iterdir()) == []
+    assert [path.name for path in (fresh.settings.data / "blobs").iterdir()] == [installation.KEY]
+    with fresh.database.read() as session:
+        assert installation.stored_id(fresh.blobs) == installation.find(session).id
+
+
+def test_the_start_gives_a_new_storage_its_id(fresh: Service) -> None:
+    """Before the first upload, and without anybody asking."""
+    with TestClient(fresh.app, URL):
+        fresh.app.state.checks._asked.result(600)
+        assert [blob.key for blob in fresh.blobs.list("")] == [installation.KEY]
+
+
+def test_asking_often_writes_nothing_and_rarely_reads(
+    fresh: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready(loaded(fresh), 200)
+    monkeypatch.setattr(health, "GOOD_SECONDS", -1)  # each is a check of its own
+    asked: list[str] = []
+    for name in ("put", "get", "list", "delete", "delete_prefix", "check", "is_empty"):
+        real = getattr(Blobs, name)
+
+        def counted(self: Blobs, *given: Any, real: Any = real, name: str = name) -> Any:
+            asked.append(name)
+            return real(self, *given)
+
+        monkeypatch.setattr(Blobs, name, counted)
+    fresh.app.state.checks._storage_good_until = 0.0
+    for _ in range(1_000):
+        assert fresh.client.get("/readyz").status_code == 200
+    assert set(asked) == {"get"}
+    monkeypatch.setattr(health, "STORAGE_GOOD_SECONDS", -1)
+    fresh.app.state.checks._storage_good_until = 0.0
+    asked.clear()
+    for _ in range(10):
+        fresh.client.get("/readyz")
+    assert asked == ["get"] * 10
+
+
+@pytest.mark.parametrize("has_id", [True, False])
+def test_with_the_storage_of_another_database_it_is_degraded(fresh: Service, has_id: bool) -> None:
+    """The database was lost, a fresh one is in its place."""
+    fresh.blobs.put(f"jobs/{new_id('job')}/0", b"x")
+    if has_id:
+        fresh.blobs.put(installation.KEY, b'{"id": "ins_lost"}')
+    else:  # from before there were ids; the dispatcher looks at the folders at its start
+        assert ready(loaded(fresh), 200)["status"] == "ok"
+        assert bind(fresh.database, fresh.blobs) is not None
+        fresh.app.state.checks._storage_good_until = fresh.app.state.checks._good_until = 0.0
+    body = ready(loaded(fresh), 200)
+    assert body["status"] == "degraded"
+    bad = bad_parts(body)
+    assert set(bad) == {"storage"}
+    assert "clipcite storage adopt" in bad["storage"]
+    fresh.accepted(**shots())  # jobs are taken all the same
+    installation.adopt(fresh.database, fresh.blobs)
+    fresh.app.state.checks._good_until = 0.0
+    assert ready(fresh, 200)["status"] == "ok"
 
 
 def test_without_the_broker_it_is_degraded(make_service: MakeService) -> None:

@@ -20,12 +20,12 @@ import worker.tasks
 from core.clip.config import resolve_config
 from core.clip.manifest import MANIFEST, WEIGHTS, Manifest, file_sha256
 from core.settings import Settings
-from core.store import durable, migrate
+from core.store import durable, installation, migrate
 from core.store.blobs import Blobs
 from core.store.session import Database
 from core.store.tables import Job, Model
 from tests.store.samples import new_job
-from worker.dispatcher import sweep
+from worker.garbage import sweep
 from worker.tasks import Worker
 from worker.trainer import REPORT
 
@@ -100,6 +100,9 @@ def publish(settings: Settings, ready: Path, steps: Steps) -> NoReturn:
 def main(folder: Path) -> None:
     settings = Settings(data=folder / "data", warm_trainer=False, heartbeat_seconds=3600, lease_seconds=3600)
     migrate.upgrade(settings.sqlalchemy_url())
+    database, blobs = Database(settings.sqlalchemy_url()), Blobs.of(settings)
+    installation.write_if_empty(database, blobs)  # as a service does at its start
+    database.close()  # nothing of it may be inherited
     ready = folder / "ready"
     ready.mkdir()
     trained(ready)
@@ -122,7 +125,7 @@ def main(folder: Path) -> None:
         assert blobs.get(model.manifest_key) == (ready / MANIFEST).read_bytes()
         assert jobs[model.job_id] == ("succeeded", model.id)
     stored = {blob.key.split("/")[1] for blob in blobs.list("models")}
-    swept = sweep(database, blobs, age=timedelta(seconds=-60))
+    swept = sweep(database, blobs, grace=timedelta(0), confirmed=True).deleted
     json.dump(
         {
             "kills": kills,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from core.clip.checkpoint_file import checkpoint_name, epoch_of, is_whole
 from core.settings import Settings
@@ -19,11 +20,13 @@ from core.store.checkpoints import folder_of
 from core.store.errors import StorageFull
 from core.store.jobs import NewPicture
 from core.store.session import Database
+from core.store.tables import Job
 from tests.disk import fill, small_disk
 from tests.store.samples import OWNER, job_of, new_job, types_of
 from tests.worker.conftest import StandIn
 from worker.checkpoints import CheckpointKeeper
-from worker.dispatcher import sweep, tidy
+from worker.dispatcher import tidy
+from worker.garbage import sweep
 from worker.tasks import Worker
 
 JOB = "job_1"
@@ -348,8 +351,17 @@ def test_what_came_too_late_is_swept(make_worker: Callable[[], Worker]) -> None:
         worker.blobs.put(f"{folder_of(job_id)}/{checkpoint_name(1, '0' * 64)}", b"late")
         worker.blobs.put(f"jobs/{job_id}/1", b"a picture")
     with worker.database.write() as session:
+        claim = jobs.claim(session, ended, worker="w", lease_seconds=30)
+        assert claim is not None
         jobs.request_cancel(session, ended, owner=OWNER)
-    assert sweep(worker.database, worker.blobs, age=NO_AGE) == [folder_of(ended), "jobs/x"]
+        assert jobs.finish_cancelled(session, claim)
+    week = timedelta(days=7)
+    assert sweep(worker.database, worker.blobs, grace=week).orphans == []
+    with worker.database.write() as session:  # a week later
+        earlier = worker.database.now(session) - week
+        session.execute(update(Job).where(Job.id == ended).values(finished_at=earlier))
+    assert sweep(worker.database, worker.blobs, grace=week).deleted == [folder_of(ended)]
+    assert sweep(worker.database, worker.blobs, grace=week).orphans == []
     assert stored(worker.blobs, ended) == []
     assert stored(worker.blobs, going_on) == [1]
     assert len(worker.blobs.list(f"jobs/{ended}")) == 1  # its picture

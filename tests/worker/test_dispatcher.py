@@ -12,12 +12,11 @@ from sqlalchemy import update
 from core.settings import Settings
 from core.store import jobs
 from core.store.blobs import Blobs
-from core.store.ids import new_id
 from core.store.queue import make_celery, waiting
 from core.store.session import Database, database_now
 from core.store.tables import Job
 from tests.store.samples import OWNER, new_job, new_owner
-from worker.dispatcher import dispatch, sweep, tidy
+from worker.dispatcher import dispatch, tidy
 
 NO_AGE = timedelta(0)
 
@@ -66,25 +65,6 @@ def test_a_dead_workers_job_is_queued_again_but_not_after_a_sleep(
     time.sleep(0.05)
     assert dispatch(settings, database, app, after_sleep=True) == []
     assert dispatch(settings, database, app) == [job_id]
-
-
-def test_the_sweep_removes_what_nobody_owns(database: Database, tmp_path: Path) -> None:
-    blobs = Blobs((tmp_path / "blobs").as_uri())
-    owned = new_job(database)
-    for owner in (f"jobs/{owned}", f"jobs/{new_id('job')}", f"models/{new_id('mdl')}", "probe-1"):
-        blobs.put(f"{owner}/a", b"x")
-    assert sweep(database, blobs) == []  # all too young
-    time.sleep(0.01)
-    assert len(sweep(database, blobs, age=NO_AGE)) == 3
-    assert [blob.key for blob in blobs.list("")] == [f"jobs/{owned}/a"]
-
-
-def test_the_sweep_trusts_no_database_that_knows_nothing(database: Database, tmp_path: Path) -> None:
-    blobs = Blobs((tmp_path / "blobs").as_uri())
-    blobs.put(f"models/{new_id('mdl')}/a", b"x")
-    time.sleep(0.01)
-    assert sweep(database, blobs, age=NO_AGE) == []
-    assert len(blobs.list("")) == 1
 
 
 def test_a_deletion_that_was_cut_off_is_finished(database: Database, tmp_path: Path) -> None:

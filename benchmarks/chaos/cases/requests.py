@@ -12,7 +12,7 @@ from benchmarks.chaos.client import Client, shots
 from benchmarks.chaos.world import World
 from core.store import keys
 from core.store.tables import FINAL, Job
-from worker.dispatcher import sweep
+from worker.garbage import sweep
 
 PICTURES = 40
 """A class, so that an upload takes a while."""
@@ -33,10 +33,11 @@ def api_killed(world: World, rng: random.Random) -> Measured:
     cancel_all(world, ids)
     rows = world.ask(lambda s: s.execute(select(Job.name, func.count()).group_by(Job.name)).all())
     doubled = [name for name, made in rows if name in names and made != 1]
-    swept = len(sweep(world.database, world.blobs, age=timedelta(0)))
+    swept = sweep(world.database, world.blobs, grace=timedelta(0))
     return Measured(
         f"{kills} kills, {world.client.retries - before} requests sent again: {len(set(ids))} jobs of "
-        f"{count} keys, {len(doubled)} doubled; {swept} folders of uploads without a row, swept",
+        f"{count} keys, {len(doubled)} doubled; {len(swept.due)} folders of uploads without a row, "
+        f"{len(swept.deleted)} swept",
         len(set(ids)) == count and not doubled,
     )
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from sqlalchemy import delete, update
+from sqlalchemy import delete, insert, update
 
 from benchmarks.chaos.invariants import check
 from core.store import jobs
@@ -17,6 +17,7 @@ from core.store.session import Database, database_now
 from core.store.tables import Job, JobEvent, Model
 from core.store.transitions import append_event
 from tests.store.samples import OWNER, claimed, new_model, publish
+from worker.garbage import MIN_CAP
 
 PICTURE, WEIGHTS = b"a picture", b"weights"
 
@@ -67,6 +68,8 @@ def store(database: Database, tmp_path: Path) -> Store:
     claim = claimed(database, job_id)
     for file in ("weights", "manifest"):
         blobs.put(f"models/{model_id}/{file}", WEIGHTS)
+    blobs.put(jobs.report_of(job_id, model_id), b"{}")
+    blobs.put(jobs.preflight_of(job_id), b"{}")
     keys = {f"{file}_key": f"models/{model_id}/{file}" for file in ("weights", "manifest")}
     assert publish(database, claim, new_model(id=model_id, sha256=sha256(WEIGHTS), **keys))
     return Store(database, blobs, job_id, model_id)
@@ -128,6 +131,14 @@ BREAKAGES: dict[str, tuple[Callable[[Store], None], str]] = {
         lambda s: s.blobs.put(f"models/{s.model_id}/more", b"x"),
         "no file without an owner after the sweep",
     ),
+    "report of no model": (
+        lambda s: s.blobs.put(jobs.report_of(s.job_id, new_id("mdl")), b"{}"),
+        "no file without an owner after the sweep",
+    ),
+    "not swept": (
+        lambda s: s.blobs.put("jobs/unknown/0", b"x"),
+        "no file without an owner after the sweep",
+    ),
 }
 
 
@@ -138,8 +149,31 @@ def test_it_is_found(store: Store, breakage: str) -> None:
     assert name in store.broken()
 
 
+def test_a_report_of_an_attempt_that_was_cut_off_may_stay(store: Store) -> None:
+    event_added(store, "started")
+    store.blobs.put(jobs.report_of(store.job_id, new_id("mdl")), b"{}")
+    assert "no file without an owner after the sweep" not in store.broken()
+
+
+def test_the_sweep_comes_first_without_a_grace_but_within_its_limits(store: Store) -> None:
+    """Of 21 orphans in more than ten times as many folders one waits for the next hour."""
+    with store.database.write() as session:
+        job = session.get(Job, store.job_id)
+        assert job is not None
+        columns = {c.name: getattr(job, c.name) for c in Job.__table__.columns}
+        others = [{**columns, "id": new_id("job"), "name": None, "model_id": None} for _ in range(240)]
+        session.execute(insert(Job), others)
+    for other in others:
+        store.blobs.put(jobs.preflight_of(other["id"]), b"{}")
+    for _ in range(MIN_CAP + 1):
+        store.blobs.put(f"models/{new_id('mdl')}/weights", b"x")
+    assert "no file without an owner after the sweep" not in store.broken()
+    assert len(store.blobs.folders("models")) == 2
+
+
 def test_what_was_cancelled_on_purpose_may_be(store: Store) -> None:
     changed(store, status="cancelled", model_id=None)
+    store.blobs.delete(jobs.report_of(store.job_id, store.model_id))
     with store.database.write() as session:
         session.execute(delete(Model))
         session.execute(update(JobEvent).where(JobEvent.type == "succeeded").values(type="cancelled"))

@@ -1,0 +1,607 @@
+"""The sweep of the storage: nothing goes that somebody needs, and orphans do go, slowly."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import event, func, insert, select, update
+from sqlalchemy.orm import Session
+
+from core.settings import Settings
+from core.store import installation, jobs, migrate, orphans
+from core.store.blobs import Blobs
+from core.store.errors import StorageUnavailable
+from core.store.ids import new_id
+from core.store.session import Database
+from core.store.tables import Installation, Job, Orphan
+from tests.conftest import postgres_database
+from tests.store.faulty import faulty
+from tests.store.samples import OWNER, claimed, new_job, new_model, publish
+from tests.store.test_blobs import bucket
+from worker.garbage import Sweep, Sweeper, bind, sweep
+
+ROOT = Path(__file__).parents[2]
+WEEK = timedelta(days=7)
+GUARD_SECONDS = 600
+"""Against hanging only."""
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> Blobs:
+    return Blobs((tmp_path / "blobs").as_uri())
+
+
+@pytest.fixture
+def bound(database: Database, blobs: Blobs) -> Blobs:
+    """A storage that is this database's."""
+    installation.write_if_empty(database, blobs)
+    return blobs
+
+
+def folder_of(blobs: Blobs) -> Path:
+    assert blobs._folder is not None
+    return blobs._folder
+
+
+def put(blobs: Blobs, *prefixes: str) -> list[str]:
+    """A blob in each folder, 25 hours old. Without the flushes of `Blobs.put`."""
+    old = time.time() - 25 * 3600
+    for prefix in prefixes:
+        path = folder_of(blobs) / prefix / "0"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+        os.utime(path, (old, old))
+    return list(prefixes)
+
+
+def orphan_jobs(blobs: Blobs, count: int) -> list[str]:
+    return put(blobs, *(f"jobs/{new_id('job')}" for _ in range(count)))
+
+
+def owned_jobs(database: Database, blobs: Blobs, count: int) -> list[str]:
+    ids = [new_id("job") for _ in range(count)]
+    with database.write() as session:
+        first = new_row(session)
+        session.execute(insert(Job), [{**first, "id": job_id} for job_id in ids])
+    return put(blobs, *(f"jobs/{job_id}" for job_id in ids))
+
+
+def new_row(session: Session) -> dict[str, object]:
+    at = Database.now(session)
+    return {
+        "owner": OWNER,
+        "status": "succeeded",
+        "config": {},
+        "classes": [],
+        "warnings": [],
+        "attempts": 1,
+        "next_dispatch_at": at,
+        "created_at": at,
+        "picture_bytes": 0,
+        "reserved_bytes": 0,
+    }
+
+
+def stored(blobs: Blobs) -> list[str]:
+    return sorted([*blobs.folders("jobs"), *blobs.folders("models")])
+
+
+def marked(database: Database) -> list[str]:
+    with database.read() as session:
+        return sorted(session.scalars(select(Orphan.prefix)))
+
+
+def time_passes(database: Database, by: timedelta) -> None:
+    """For the marks, by the database's own dates."""
+    with database.write() as session:
+        for mark in session.scalars(select(Orphan)):
+            mark.first_seen -= by
+            if mark.deleted_at is not None:
+                mark.deleted_at -= by
+
+
+# S1
+
+
+@pytest.mark.parametrize("has_id", [True, False])
+def test_a_lost_database_loses_no_file(database: Database, blobs: Blobs, has_id: bool) -> None:
+    """`database` is the fresh one that was made in its place."""
+    files = orphan_jobs(blobs, 10)
+    if has_id:
+        blobs.put(installation.KEY, b'{"id": "ins_lost"}')
+
+    def refused() -> None:
+        for confirmed in (False, True):
+            outcome = sweep(database, blobs, grace=timedelta(0), confirmed=confirmed)
+            assert outcome.deleted == []
+            assert "clipcite storage adopt" in str(outcome.refusal)
+        assert marked(database) == []
+
+    refused()
+    job_id = new_job(database)
+    files += put(blobs, f"jobs/{job_id}")
+    refused()
+    old = time.time() - 90 * 86_400
+    for path in folder_of(blobs).rglob("*"):
+        os.utime(path, (old, old))
+    refused()
+    assert stored(blobs) == sorted(files)
+
+
+def test_adopted_everything_has_its_grace(database: Database, blobs: Blobs) -> None:
+    files = orphan_jobs(blobs, 2)
+    blobs.put(installation.KEY, b'{"id": "ins_lost"}')
+    assert bind(database, blobs) is not None
+    installation.adopt(database, blobs)
+    assert bind(database, blobs) is None
+    assert sweep(database, blobs, grace=WEEK, confirmed=True).orphans == sorted(files)
+    time_passes(database, WEEK - timedelta(hours=1))
+    assert sweep(database, blobs, grace=WEEK, confirmed=True).deleted == []
+    time_passes(database, timedelta(hours=2))
+    assert sweep(database, blobs, grace=WEEK, confirmed=True).deleted == sorted(files)
+
+
+def test_an_upgrade_takes_a_storage_that_is_nearly_all_owned(database: Database, blobs: Blobs) -> None:
+    owned_jobs(database, blobs, 8)
+    orphan_jobs(blobs, 1)
+    assert "less than 90%" in str(bind(database, blobs))
+    assert "less than 90%" in str(installation.problem(database, blobs))
+    owned_jobs(database, blobs, 1)
+    assert bind(database, blobs) is None
+    assert installation.problem(database, blobs) is None
+    with database.read() as session:
+        assert installation.stored_id(blobs) == installation.find(session).id
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b'{"id": 1}', b"\xff"])
+def test_an_id_that_cannot_be_read_is_another_one(database: Database, blobs: Blobs, content: bytes) -> None:
+    blobs.put(installation.KEY, content)
+    assert bind(database, blobs) is not None
+    assert blobs.get(installation.KEY) == content
+
+
+# S2
+
+
+DISPATCHER = """
+import sys
+from pathlib import Path
+import core.alive, worker.garbage
+from core.store.blobs import Blobs
+core.alive.TOUCH_SECONDS = 0
+if len(sys.argv) > 1:
+    worker.garbage.SWEEP_SECONDS = 0.01
+    begun, go_on = Path(sys.argv[1]), Path(sys.argv[2])
+    listed = Blobs.folders
+    def folders(self, prefix):
+        begun.touch()
+        while not go_on.exists():
+            worker.garbage.threading.Event().wait(0.05)
+        return listed(self, prefix)
+    Blobs.folders = folders
+from worker.dispatcher import main
+main()
+"""
+
+
+@contextmanager
+def dispatcher(settings: Settings, *arguments: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """The real process, with other times."""
+    environment = {
+        **os.environ,
+        "CLIPCITE_DATA": str(settings.data),
+        "CLIPCITE_DATABASE_URL": settings.sqlalchemy_url(),
+        "CLIPCITE_BLOB_URL": settings.blobs_url(),
+        "CLIPCITE_ALIVE_FILE": str(settings.alive_file),
+        "CLIPCITE_DISPATCH_SECONDS": "0.05",
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-c", DISPATCHER, *map(str, arguments)], env=environment, cwd=ROOT
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def until(condition: Callable[[], bool], process: "subprocess.Popen[bytes]") -> None:
+    end = time.monotonic() + GUARD_SECONDS
+    while not condition():
+        assert process.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def is_sent(database: Database, job_id: str) -> bool:
+    with database.read() as session:
+        job = jobs.get(session, job_id, owner=OWNER)
+        return job.next_dispatch_at > job.created_at
+
+
+@pytest.fixture
+def settings(tmp_path: Path, database_url: str, blobs: Blobs) -> Settings:
+    return Settings(
+        data=tmp_path / "data",
+        database_url=database_url,
+        blob_url=folder_of(blobs).as_uri(),
+        alive_file=tmp_path / "alive",
+    )
+
+
+def test_a_restored_database_loses_no_newer_model(
+    database: Database, bound: Blobs, settings: Settings
+) -> None:
+    """The rows are of two nights ago; a model of last night has files only."""
+    kept = owned_jobs(database, bound, 12)
+    model_id, job_id = new_id("mdl"), new_id("job")
+    newer = put(bound, f"models/{model_id}", f"jobs/{job_id}")
+    with dispatcher(settings) as process:
+        waiting = new_job(database)
+        until(lambda: is_sent(database, waiting), process)
+    assert marked(database) == []  # nothing at all within the first hour
+    assert stored(bound) == sorted([*kept, *newer])
+
+    assert sweep(database, bound, grace=WEEK).orphans == sorted(newer)
+    time_passes(database, timedelta(days=6))
+    assert sweep(database, bound, grace=WEEK, confirmed=True).deleted == []
+    with database.write() as session:  # the newer dump, within the grace
+        row = {**new_row(session), "id": job_id, "status": "queued", "attempts": 0}
+        session.execute(insert(Job), [row])
+    assert publish(database, claimed(database, job_id), new_model(id=model_id))
+    assert sweep(database, bound, grace=WEEK, confirmed=True) == Sweep(folders=14)
+    assert marked(database) == []
+    time_passes(database, timedelta(days=60))
+    assert sweep(database, bound, grace=WEEK, confirmed=True).deleted == []
+    assert stored(bound) == sorted([*kept, *newer])
+
+
+# S3
+
+
+@pytest.mark.parametrize("kind", ["file", "s3"])
+def test_of_two_installations_one_owns_the_storage(
+    request: pytest.FixtureRequest, tmp_path: Path, kind: str
+) -> None:
+    if kind == "file":
+        blobs = Blobs((tmp_path / "blobs").as_uri())
+    else:
+        blobs = bucket(request.getfixturevalue("s3_endpoint"), request.getfixturevalue("s3_bucket"))
+    first, second = (Database(f"sqlite:///{tmp_path / name / 'clipcite.db'}") for name in ("a", "b"))
+    for database in (first, second):
+        migrate.upgrade(str(database.engine.url))
+        installation.write_if_empty(database, blobs)
+    theirs = new_job(second)
+    blobs.put(f"jobs/{theirs}/0", b"x")
+    for _ in range(20):
+        blobs.put(f"jobs/{new_job(first)}/0", b"x")
+    refused = sweep(second, blobs, grace=timedelta(0), confirmed=True)
+    assert "belongs to another database" in str(refused.refusal)
+    assert refused.orphans == refused.deleted == []
+    assert len(blobs.folders("jobs")) == 21
+    with first.read() as session, second.read() as other:
+        assert installation.find(session).id != installation.find(other).id
+    for database in (first, second):
+        database.close()
+
+
+# S4
+
+
+def test_the_clock_of_the_storage_does_not_count(database: Database, bound: Blobs) -> None:
+    """It is 25 hours behind, as `put` has it: an upload under way looks old."""
+    owned_jobs(database, bound, 20)
+    job_id = new_id("job")
+    put(bound, f"jobs/{job_id}")
+    outcome = sweep(database, bound, grace=timedelta(days=1))
+    assert (outcome.orphans, outcome.due, outcome.deleted) == ([f"jobs/{job_id}"], [], [])
+    with database.write() as session:  # the upload's row comes
+        session.execute(insert(Job), [{**new_row(session), "id": job_id}])
+    assert sweep(database, bound, grace=timedelta(days=1)).orphans == []
+    assert marked(database) == []
+
+
+# S5
+
+
+def test_many_orphans_are_left_to_a_person(database: Database, bound: Blobs) -> None:
+    owned_jobs(database, bound, 800)
+    lost = orphan_jobs(bound, 200)
+    sweep(database, bound, grace=WEEK)
+    time_passes(database, WEEK)
+    outcome = sweep(database, bound, grace=WEEK)
+    assert (len(outcome.due), outcome.deleted) == (200, [])
+    assert "clipcite sweep --yes" in str(outcome.refusal)
+    assert sweep(database, bound, grace=WEEK, confirmed=True).deleted == sorted(lost)
+    assert len(stored(bound)) == 800
+
+
+@pytest.mark.parametrize(("folders", "cap"), [(700, 20), (2_590, 25)])
+def test_few_go_in_an_hour(database: Database, bound: Blobs, folders: int, cap: int) -> None:
+    owned_jobs(database, bound, folders - 60)
+    orphan_jobs(bound, 60)
+    sweep(database, bound, grace=WEEK)
+    time_passes(database, WEEK)
+    assert len(sweep(database, bound, grace=WEEK).deleted) == cap
+    again = sweep(database, bound, grace=WEEK)
+    assert again.deleted == []
+    assert "limit" in str(again.refusal)
+    time_passes(database, timedelta(hours=1))
+    assert len(sweep(database, bound, grace=WEEK).deleted) == cap
+    assert len(stored(bound)) == folders - 2 * cap
+
+
+def test_two_dispatchers_share_the_limit_and_delete_nothing_twice(database: Database, bound: Blobs) -> None:
+    owned_jobs(database, bound, 500)
+    lost = orphan_jobs(bound, 40)
+    sweep(database, bound, grace=WEEK)
+    time_passes(database, WEEK)
+    gone: list[str] = []
+    start = threading.Barrier(2)
+
+    class Counted(Blobs):
+        def delete_prefix(self, prefix: str) -> None:
+            gone.append(prefix)
+            super().delete_prefix(prefix)
+
+    def run() -> None:
+        blobs = Counted(folder_of(bound).as_uri())
+        start.wait()
+        sweep(database, blobs, grace=WEEK)
+
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(gone) == len(set(gone)) == 20
+    assert set(gone) <= set(lost)
+
+
+def test_one_round_an_hour_of_all_dispatchers(
+    database: Database, bound: Blobs, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounds: list[object] = []
+    monkeypatch.setattr("worker.garbage.sweep", lambda *_, **__: rounds.append(1) or Sweep())
+    for _ in range(2):
+        Sweeper(settings, database, bound, guard=None)._round()  # type: ignore[arg-type]
+    assert len(rounds) == 1
+    with database.write() as session:
+        session.execute(update(Installation).values(swept_at=database.now(session) - timedelta(hours=1)))
+    Sweeper(settings, database, bound, guard=None)._round()  # type: ignore[arg-type]
+    assert len(rounds) == 2
+
+
+# S6
+
+
+def test_a_bucket_is_asked_by_folders_not_by_objects(
+    s3_endpoint: str, s3_bucket: str, tmp_path: Path, migrated: Path
+) -> None:
+    (tmp_path / "clipcite.db").write_bytes(migrated.read_bytes())
+    database = Database(f"sqlite:///{tmp_path / 'clipcite.db'}")
+    direct = bucket(s3_endpoint, s3_bucket)
+    installation.write_if_empty(database, direct)
+    many = new_id("job")  # two pages of objects in one folder
+    for prefix in (f"jobs/{many}", f"models/{new_id('mdl')}"):
+        for number in range(1_050 if prefix.startswith("jobs") else 1):
+            direct.put(f"{prefix}/{number}", b"x")
+    with faulty(s3_endpoint) as faults:
+        outcome = sweep(database, bucket(faults.url, s3_bucket), grace=WEEK)
+        asked = list(faults.seen)
+    assert outcome.folders == 2
+    assert len(outcome.orphans) == 2
+    # One page of jobs/, of models/ and of the root; the id of the storage, twice.
+    assert asked.count("GET none") == len(asked) - asked.count("HEAD none") == 5
+    database.close()
+
+
+def statements(database: Database, do: Callable[[], object]) -> int:
+    counted: list[str] = []
+
+    def count(*given: object) -> None:
+        counted.append(str(given[2]))
+
+    event.listen(database.engine, "before_cursor_execute", count)
+    try:
+        do()
+    finally:
+        event.remove(database.engine, "before_cursor_execute", count)
+    return sum(statement.startswith("SELECT jobs.id, jobs.status") for statement in counted)
+
+
+def test_owners_are_looked_up_by_the_page(database: Database, bound: Blobs) -> None:
+    owned_jobs(database, bound, 1_200)
+    assert statements(database, lambda: sweep(database, bound, grace=WEEK)) == 3
+
+
+def test_dispatching_goes_on_while_a_slow_storage_is_swept(
+    database: Database, bound: Blobs, settings: Settings, tmp_path: Path
+) -> None:
+    put(bound, f"jobs/{new_id('job')}")
+    begun, go_on = tmp_path / "begun", tmp_path / "go on"
+    assert settings.alive_file is not None
+    with dispatcher(settings, begun, go_on) as process:
+        until(begun.exists, process)  # the listing hangs from here
+        for _ in range(3):
+            job_id = new_job(database)
+            until(lambda: is_sent(database, job_id), process)  # noqa: B023
+            with database.write() as session:
+                jobs.request_cancel(session, job_id, owner=OWNER)
+            settings.alive_file.unlink(missing_ok=True)
+            until(settings.alive_file.exists, process)
+        assert marked(database) == []
+        go_on.touch()
+        until(lambda: len(marked(database)) == 1, process)
+
+
+MEMORY = """
+import resource, sys
+from datetime import timedelta
+from core.store.blobs import Blobs
+from core.store.session import Database
+from worker.garbage import sweep
+database, blobs = Database(sys.argv[1]), Blobs(sys.argv[2])
+with database.read() as session:
+    database.now(session)
+blobs.folders("models")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(len(sweep(database, blobs, grace=timedelta(days=7)).orphans), before,
+      resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def test_ten_thousand_jobs_take_little_memory(tmp_path: Path, migrated: Path) -> None:
+    (tmp_path / "clipcite.db").write_bytes(migrated.read_bytes())
+    url = f"sqlite:///{tmp_path / 'clipcite.db'}"
+    blobs = Blobs((tmp_path / "blobs").as_uri())
+    database = Database(url)
+    installation.write_if_empty(database, blobs)
+    database.close()
+    orphan_jobs(blobs, 10_000)
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY, url, folder_of(blobs).as_uri()],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found, before, after = map(int, done.stdout.split())
+    assert found == 10_000
+    assert after - before < 50_000  # kB
+
+
+# The rest
+
+
+def test_what_the_software_did_not_make_is_never_deleted(database: Database, bound: Blobs) -> None:
+    owned_jobs(database, bound, 30)
+    strange = ["jobs/x", "jobs/backup", "backups/job_1", "models/x", "probe-1", f"x/{new_id('job')}"]
+    put(bound, *strange)
+    put(bound, "probe-0123456789abcdef")
+    sweep(database, bound, grace=timedelta(0), confirmed=True)
+    for folder in strange:
+        assert bound.list(folder)
+    assert bound.list("probe-0123456789abcdef") == []
+
+
+def test_a_deletion_that_was_cut_off_is_repeated(
+    database: Database, bound: Blobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owned_jobs(database, bound, 30)
+    (lost,) = orphan_jobs(bound, 1)
+    sweep(database, bound, grace=WEEK)
+    time_passes(database, WEEK)
+
+    def fails(prefix: str) -> None:
+        raise StorageUnavailable("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bound, "delete_prefix", fails)
+        with pytest.raises(StorageUnavailable):
+            sweep(database, bound, grace=WEEK)
+    assert sweep(database, bound, grace=WEEK).deleted == []  # somebody else may be at it
+    time_passes(database, timedelta(hours=2))
+    assert sweep(database, bound, grace=WEEK).deleted == [lost]
+    time_passes(database, timedelta(hours=2))
+    sweep(database, bound, grace=WEEK)
+    assert marked(database) == []
+
+
+def test_the_owner_is_looked_up_again_before_a_deletion(
+    database: Database, bound: Blobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The row is there between the look at all owners and the deletion."""
+    owned_jobs(database, bound, 30)
+    job_id = new_id("job")
+    put(bound, f"jobs/{job_id}")
+    sweep(database, bound, grace=WEEK)
+    time_passes(database, WEEK)
+    look = orphans.all_marks
+
+    def restored(session: Session) -> list[Orphan]:
+        marks = look(session)
+        monkeypatch.setattr(orphans, "all_marks", late)
+        return marks
+
+    def late(session: Session) -> list[Orphan]:
+        marks = look(session)
+        threading.Thread(target=add_row).run()
+        return marks
+
+    def add_row() -> None:
+        with database.write() as session:
+            session.execute(insert(Job), [{**new_row(session), "id": job_id}])
+
+    monkeypatch.setattr(orphans, "all_marks", restored)
+    outcome = sweep(database, bound, grace=WEEK)
+    assert outcome.due == [f"jobs/{job_id}"]
+    assert outcome.deleted == []
+    assert marked(database) == []
+    assert bound.list(f"jobs/{job_id}")
+
+
+def test_reporting_and_a_dry_run_delete_nothing(database: Database, bound: Blobs) -> None:
+    owned_jobs(database, bound, 30)
+    (lost,) = orphan_jobs(bound, 1)
+    assert sweep(database, bound, grace=timedelta(0), dry_run=True).orphans == [lost]
+    assert marked(database) == []
+    assert sweep(database, bound, grace=timedelta(0), delete=False).due == [lost]
+    assert marked(database) == [lost]
+    assert stored(bound).count(lost) == 1
+
+
+@pytest.mark.parametrize(("mode", "left"), [("on", 0), ("report", 1), ("off", 1)])
+def test_the_setting_is_heeded(
+    database: Database,
+    bound: Blobs,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    mode: str,
+    left: int,
+) -> None:
+    owned_jobs(database, bound, 30)
+    (lost,) = orphan_jobs(bound, 1)
+    sweep(database, bound, grace=WEEK)
+    time_passes(database, WEEK)
+    monkeypatch.setattr("worker.garbage.SWEEP_SECONDS", 0.001)
+    ended = threading.Event()
+
+    @contextmanager
+    def guard() -> Iterator[None]:
+        yield
+        if rounds.is_set():
+            ended.set()
+        rounds.set()
+
+    rounds = threading.Event()
+    sweeper = Sweeper(settings.model_copy(update={"sweep": mode}), database, bound, guard=guard)
+    sweeper.start()
+    if mode != "off":
+        assert ended.wait(GUARD_SECONDS)
+    sweeper.stop(GUARD_SECONDS)
+    assert not sweeper._thread.is_alive()
+    assert ended.is_set() == (mode != "off")
+    assert len(bound.list(lost)) == left
+
+
+def test_ids_differ_between_installations(empty_database_url: str, postgres_url: str) -> None:
+    migrate.upgrade(empty_database_url)
+    with postgres_database(postgres_url) as url:
+        migrate.upgrade(url)
+        ids = set()
+        for one in (empty_database_url, url):
+            database = Database(one)
+            with database.read() as session:
+                assert session.scalar(select(func.count()).select_from(Installation)) == 1
+                ids.add(installation.find(session).id)
+            database.close()
+    assert len(ids) == 2
