@@ -11,8 +11,12 @@ from typing import Any
 
 from core.clip.errors import BadPicture
 
-MAX_PARTS = 20_000
-"""Segments, chunks or blocks of one file. Files of 20 MB have some 3,000."""
+MAX_SEGMENTS = 2_000
+"""Of a JPEG before its first scan, and after it. Metadata of 20 MB has some 300."""
+MAX_CHUNKS = 20_000
+"""Of a PNG. Files of 20 MB have some 3,000."""
+MAX_FRAMES = 10_000
+"""Of a WebP, whose decoder lists them all."""
 FEW_SCANS = 16
 """Scans that a JPEG may have without being counted exactly; libjpeg writes 1, 6 or 10, CMYK has 18."""
 MAX_SCANS = 100
@@ -21,9 +25,11 @@ MAX_SCANNED_PIXELS = 1_000_000_000
 MAX_TIFF_STRIPS = 30_000
 MAX_TIFF_TAGS = 1_000
 MAX_TIFF_VALUES = 500_000
+PREFIX_CODE_BYTES = 6_000
+"""Tables of a group of prefix codes in lossless WebP, as libwebp lays them out."""
 MAX_RLE_PIXELS = 1_000_000
 """Pixels of a run-length coded BMP: Pillow decodes those in Python."""
-MAX_RLE_BYTES = 1_000_000
+MAX_RLE_BYTES = 500_000
 
 _MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]", re.DOTALL)
 """End of a scan: within it 0xFF is followed by 0 or is a restart marker."""
@@ -34,7 +40,7 @@ _ARITHMETIC = frozenset({0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
 _TABLES = frozenset({0xC4, 0xCC, 0xDB, 0xDD, 0xE0})
 """Huffman, arithmetic and quantisation tables, restart interval, JFIF."""
 _TIFF_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8}
-_ORIENTATION = 274
+_STRIPS, _ORIENTATION, _TILES = 273, 274, 324
 
 
 class Malformed(Exception):
@@ -64,10 +70,11 @@ def read_jpeg(data: bytes) -> Jpeg:
         Malformed.
         BadPicture: `picture_too_costly`.
     """
-    kept, at = [data[:2]], 2
+    kept: list[bytes | memoryview] = [data[:2]]
+    at = 2
     frame: bytes | None = None
     kind, exif, xmp = 0, None, None
-    for _ in range(MAX_PARTS):
+    for _ in range(MAX_SEGMENTS):
         marker, at = _next_marker(data, at)
         if marker == 0x01 or 0xD0 <= marker <= 0xD7:  # no parameters
             continue
@@ -90,7 +97,9 @@ def read_jpeg(data: bytes) -> Jpeg:
         if marker != 0xE1:
             kept += [b"\xff", bytes([marker]), segment]
     else:
-        raise too_costly(f"The JPEG file has more than {MAX_PARTS:,} segments", "Save it as baseline JPEG.")
+        raise too_costly(
+            f"The JPEG file has more than {MAX_SEGMENTS:,} segments", "Save it as baseline JPEG."
+        )
     if frame is None or len(segment) < 3:
         raise Malformed
     if kind in _ARITHMETIC:
@@ -129,7 +138,7 @@ def _check_scans(data: bytes, at: int, pixels: int) -> None:
     else:
         scans = 1
         at += _length(data, at)
-        for _ in range(MAX_PARTS):
+        for _ in range(MAX_SEGMENTS):
             try:
                 marker, at = _next_marker(data, at)
             except Malformed:  # cut short: the decoder says so
@@ -155,11 +164,11 @@ def _check_scans(data: bytes, at: int, pixels: int) -> None:
 def check_png(data: bytes) -> None:
     """Raises BadPicture: `picture_too_costly`."""
     at = 8
-    for _ in range(MAX_PARTS):
+    for _ in range(MAX_CHUNKS):
         if at + 8 > len(data) or data[at + 4 : at + 8] == b"IEND":
             return
         at += 12 + int.from_bytes(data[at : at + 4], "big")
-    raise too_costly(f"The PNG file has more than {MAX_PARTS:,} chunks", "Save it anew from its source.")
+    raise too_costly(f"The PNG file has more than {MAX_CHUNKS:,} chunks", "Save it anew from its source.")
 
 
 @dataclass(frozen=True)
@@ -200,6 +209,17 @@ def read_gif(data: bytes) -> Gif:
     raise Malformed
 
 
+def check_webp(data: bytes) -> int:
+    """Bytes that the tables of a lossless image may take, one for each 16 pixels.
+
+    Raises BadPicture: `picture_too_costly`.
+    """
+    if data.count(b"ANMF") > MAX_FRAMES:
+        raise too_costly(f"The WebP file has more than {MAX_FRAMES:,} frames", "Send its first frame alone.")
+    # A group of five prefix codes takes at least 7 bytes of the file; there are at most 65,536.
+    return min(len(data) // 7, 65_536) * PREFIX_CODE_BYTES if b"VP8L" in data else 0
+
+
 def check_bmp(data: bytes) -> None:
     """Raises BadPicture: `picture_too_costly`."""
     if len(data) < 34 or int.from_bytes(data[14:18], "little") < 40:
@@ -225,6 +245,12 @@ def check_tiff(data: bytes) -> None:
     sizes = [count * _TIFF_BYTES.get(kind, 0) for _, kind, count, _ in entries]
     outside = sum(size for size in sizes if size > 4)
     values = sum(count for _, kind, count, _ in entries if kind not in {1, 2, 6, 7})
+    strips = max((count for tag, _, count, _ in entries if tag in {_STRIPS, _TILES}), default=0)
+    if strips > MAX_TIFF_STRIPS:
+        raise too_costly(
+            f"The TIFF file has more than {MAX_TIFF_STRIPS:,} strips or tiles",
+            "Save it anew from its source.",
+        )
     if len(entries) > MAX_TIFF_TAGS or outside > len(data) or values > MAX_TIFF_VALUES:
         raise too_costly(
             f"The TIFF file has {len(entries):,} tags with {values:,} values and {outside:,} bytes",
@@ -240,11 +266,9 @@ def check_tiff_strips(data: bytes, tags: Any) -> None:
 
     Raises BadPicture: `picture_too_costly`.
     """
-    offsets = tags.get(273) or tags.get(324) or ()
+    offsets = tags.get(_STRIPS) or tags.get(_TILES) or ()
     lengths = tags.get(279) or tags.get(325) or ()
     remedy = "Save it anew from its source."
-    if len(offsets) > MAX_TIFF_STRIPS:
-        raise too_costly(f"The TIFF file has more than {MAX_TIFF_STRIPS:,} strips or tiles", remedy)
     if tags.get(259, 1) != 1 and sum(lengths) > 2 * len(data):
         raise too_costly("The TIFF file uses the same bytes for several strips or tiles", remedy)
     if tags.get(259, 1) == 7:
