@@ -74,8 +74,9 @@ class Decoders:
     with thousands of large images delays another by no more than those being decoded at that moment.
 
     A quarter of the memory is reserved for small images, one for each thread. A large image waits for the
-    rest, first come, first served. One that is larger than the rest is decoded with no other large one beside it.
-    While a share waits for memory it gets no further thread, and its waiting thread does not count.
+    rest, first come, first served. One that is larger than the rest is decoded with no other large one
+    beside it. While a share waits for memory it gets no further thread, and its waiting thread does not
+    count.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Files within the limits on bytes and pixels that would cost too much are refused before they are decoded."""
+"""Files within the limits that would cost too much are refused before they are decoded."""
 
 import struct
 import subprocess
