@@ -185,6 +185,12 @@ class Settings(BaseSettings):
         description="Most pictures that are being classified or wait for it, half of them for one model; "
         "beyond it is 503.",
     )
+    decode_bytes: int = Field(
+        512 * MB,
+        gt=0,
+        description="Memory for decoding images in the API, of all requests together; a larger image is "
+        "decoded alone.",
+    )
     serving_reserve_bytes: int = Field(
         0, ge=0, description="GPU memory that a training leaves alone, for an API on the same GPU."
     )

@@ -5,8 +5,8 @@ import os
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol, TypedDict
 
@@ -15,9 +15,10 @@ from api.archive.layout import Split
 from api.archive.members import ArchiveLimits
 from api.archive.read import read_archive
 from core.clip.errors import BadPicture, ClipCiteError, InvalidClassNames
-from core.clip.images import PictureLimits, open_picture
+from core.clip.images import PictureLimits
 from core.clip.prompts import clean_class_name, same_class
 from core.clip.sketch import SIDE, Sketch, sketch
+from core.serving.decoding import Decoders, Decoding
 from core.settings import Settings
 
 Content = bytes  # a name for the type where a field is called bytes
@@ -113,6 +114,8 @@ def collect(
     *,
     folder: Path,
     settings: Settings,
+    decoders: Decoders,
+    owner: str,
     archive: Upload | None = None,
     images: Sequence[Upload] = (),
     labels: Sequence[str] = (),
@@ -124,6 +127,8 @@ def collect(
     """Checks an upload whole: every picture is decoded, every class name cleaned.
 
     `kept` come before the uploaded ones: a name that is new in another spelling is spelled as theirs.
+
+    The images are decoded by `decoders`, in the turn of `owner`.
 
     The shots refer to the uploaded files, or to files in `folder` (an archive is unpacked there,
     under numbers), so both must live until the shots are stored.
@@ -152,7 +157,7 @@ def collect(
         )
     earlier = [_Candidate(k.split, k.class_name, k.file_name, k.data) for k in kept]
     candidates = _merge_spellings([*earlier, *candidates], warnings)
-    shots, bad = _check(candidates, settings)
+    shots, bad = _check(candidates, settings, decoders, owner)
     if bad and on_bad_image == "fail":
         raise IntakeError(
             "bad_pictures",
@@ -295,40 +300,44 @@ def _read(data: Path | BinaryIO, most: int | None = None) -> bytes:
     return content
 
 
-def _check(candidates: Sequence[_Candidate], settings: Settings) -> tuple[list[Shot], list[dict[str, str]]]:
+def _check(
+    candidates: Sequence[_Candidate], settings: Settings, decoders: Decoders, owner: str
+) -> tuple[list[Shot], list[dict[str, str]]]:
     limits = PictureLimits(settings.max_picture_bytes, settings.max_picture_pixels)
 
-    def check(candidate: _Candidate) -> _Checked | BadPicture:
+    def check(candidate: _Candidate, decoding: Decoding[_Checked]) -> _Checked:
         if candidate.problem is not None:
-            return candidate.problem
+            raise candidate.problem
         content = _read(candidate.data, limits.max_bytes + 1)
-        try:
-            # No larger than the sketch needs: a JPEG is read to its end all the same, but in a part of
-            # the memory.
-            picture = open_picture(content, limits, shortest_side=SIDE, grey=True)
-        except BadPicture as problem:
-            return problem
+        # No larger than the sketch needs: a JPEG is read to its end all the same, but in a part of
+        # the memory.
+        picture = decoding.open_picture(content, limits, shortest_side=SIDE, grey=True)
         return _Checked(hashlib.sha256(content).hexdigest(), len(content), sketch(picture))
 
     shots: list[Shot] = []
     bad: list[dict[str, str]] = []
-    # Pillow decodes outside the interpreter's lock; few threads, since each may hold 40 million pixels.
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1), "intake") as pool:
-        for candidate, checked in zip(candidates, pool.map(check, candidates), strict=True):
-            if isinstance(checked, BadPicture):
-                bad.append({"file": candidate.file_name, "code": checked.code, "detail": checked.detail})
-            else:
-                shots.append(
-                    Shot(
-                        candidate.split,
-                        candidate.class_name,
-                        candidate.file_name,
-                        candidate.data,
-                        checked.sha256,
-                        checked.bytes,
-                        checked.sketch,
-                    )
+    works = [partial(check, candidate) for candidate in candidates]
+    decodings = decoders.submit((owner, "adapt"), object(), works)
+    try:
+        for candidate, decoding in zip(candidates, decodings, strict=True):
+            try:
+                checked = decoding.result()
+            except BadPicture as problem:
+                bad.append({"file": candidate.file_name, "code": problem.code, "detail": problem.detail})
+                continue
+            shots.append(
+                Shot(
+                    candidate.split,
+                    candidate.class_name,
+                    candidate.file_name,
+                    candidate.data,
+                    checked.sha256,
+                    checked.bytes,
+                    checked.sketch,
                 )
+            )
+    finally:
+        decoders.cancel(decodings)
     return shots, bad
 
 

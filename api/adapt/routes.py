@@ -214,6 +214,8 @@ def make_job(
         intake = collect(
             folder=folder,
             settings=settings,
+            decoders=serving.decoding,
+            owner=owner,
             on_bad_image="skip" if dry_run else on_bad_image,
             kept=kept(folder),
             **uploads,

@@ -53,10 +53,10 @@ def _classify(wanted: Wanted, serving: Serving, database: Database, owner: str) 
     # Once for the whole request: what is promoted from here on is for the next one.
     subjects = look_up(database, references, owner=owner)
     try:
-        answers = _compare(serving, wanted, subjects)
+        answers = _compare(serving, wanted, subjects, owner)
     except ModelNotFound:  # deleted since; a name or an alias may mean another one by now
         subjects = look_up(database, references, owner=owner)
-        answers = _compare(serving, wanted, subjects)
+        answers = _compare(serving, wanted, subjects, owner)
     fields = [
         fields_of(
             answer,
@@ -81,7 +81,7 @@ def _classify(wanted: Wanted, serving: Serving, database: Database, owner: str) 
     return to_json({**fields[0], "warnings": warnings})
 
 
-def _compare(serving: Serving, wanted: Wanted, subjects: Sequence[Subject]) -> list[Answer]:
+def _compare(serving: Serving, wanted: Wanted, subjects: Sequence[Subject], owner: str) -> list[Answer]:
     options = wanted.options
     question = Question(
         wanted.class_names,
@@ -93,7 +93,7 @@ def _compare(serving: Serving, wanted: Wanted, subjects: Sequence[Subject]) -> l
         reject=options.reject,
     )
     try:
-        return serving.compare(wanted.pictures, question, models=subjects)
+        return serving.compare(wanted.pictures, question, models=subjects, owner=owner)
     except NoReadablePicture as error:
         items = [
             {"file": file or f"images[{i}]", "code": problem.code, "detail": problem.detail}

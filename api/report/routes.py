@@ -6,12 +6,11 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 
-from api.deps import TheBlobs, TheDatabase, TheOwner, TheSettings
+from api.deps import TheBlobs, TheDatabase, TheOwner, TheServing
 from api.errors import responses
 from api.report.page import CONTENT_SECURITY_POLICY, render_page
 from api.report.schemas import ReportOut
 from api.report.thumbnails import thumbnails
-from core.clip.images import PictureLimits
 from core.store import jobs
 from core.store.blobs import Blobs
 from core.store.errors import BlobNotFound, ReportNotFound
@@ -41,7 +40,7 @@ def get_report(
     request: Request,
     database: TheDatabase,
     blobs: TheBlobs,
-    settings: TheSettings,
+    serving: TheServing,
     owner: TheOwner,
     job_id: str,
 ) -> Response:
@@ -54,10 +53,9 @@ def get_report(
     report = _stored(blobs, job, rows)
     if not _wants_page(request):
         return JSONResponse(report.model_dump(mode="json"), headers={"Vary": "Accept"})
-    limits = PictureLimits(settings.max_picture_bytes, settings.max_picture_pixels)
     shown = {picture.position for picture in (*report.suspects, *report.mistakes)}
     keys = {row.position: row.blob_key for row in rows if row.position in shown}
-    page = render_page(report, job.name, thumbnails(blobs, keys, limits))
+    page = render_page(report, job.name, thumbnails(serving, keys, owner))
     return HTMLResponse(page, headers={**HEADERS, "Vary": "Accept"})
 
 

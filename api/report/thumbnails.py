@@ -2,31 +2,39 @@
 
 import base64
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 
 from core.clip.errors import BadPicture
-from core.clip.images import PictureLimits, open_picture
-from core.store.blobs import Blobs
+from core.clip.images import PictureLimits
+from core.serving.decoding import Decoding
+from core.serving.service import Serving
 from core.store.errors import BlobNotFound
 
 SIDE = 144
-READERS = 4
 
 
-def thumbnails(blobs: Blobs, keys: Mapping[int, str], limits: PictureLimits) -> dict[int, str]:
+def thumbnails(serving: Serving, keys: Mapping[int, str], owner: str) -> dict[int, str]:
     """`data:` URLs by position. A picture that is no longer there is left out: the report is still true."""
+    settings = serving.settings
+    limits = PictureLimits(settings.max_picture_bytes, settings.max_picture_pixels)
+
+    request = object()
 
     def small(key: str) -> str | None:
+        def shrink(decoding: Decoding[bytes]) -> bytes:
+            picture = decoding.open_picture(content, limits, shortest_side=SIDE)
+            picture.thumbnail((SIDE, SIDE))
+            file = BytesIO()
+            picture.save(file, "JPEG", quality=75)
+            return file.getvalue()
+
         try:
-            picture = open_picture(blobs.get(key), limits, shortest_side=SIDE)
+            content = serving.blobs.get(key)
+            (decoding,) = serving.decoding.submit((owner, "report"), request, [shrink])
+            jpeg = decoding.result()
         except (BadPicture, BlobNotFound):
             return None
-        picture.thumbnail((SIDE, SIDE))
-        file = BytesIO()
-        picture.save(file, "JPEG", quality=75)
-        return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+        return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
 
-    with ThreadPoolExecutor(READERS) as threads:
-        made = dict(zip(keys, threads.map(small, keys.values()), strict=True))
+    made = dict(zip(keys, serving.readers.map(small, keys.values()), strict=True))
     return {position: url for position, url in made.items() if url is not None}

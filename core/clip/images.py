@@ -1,19 +1,34 @@
 """From the bytes of a file to an upright RGB picture."""
 
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, ImageFile, TiffImagePlugin, WebPImagePlugin
+from PIL import Image, ImageFile, TiffImagePlugin, WebPImagePlugin
 from PIL.Image import Resampling
 
 from core.clip.errors import BadPicture
+from core.clip.structure import (
+    check_bmp,
+    check_png,
+    check_tiff,
+    check_tiff_strips,
+    check_webp,
+    orientation,
+    read_gif,
+    read_jpeg,
+)
 
 SHORTEST = 4
 """Pixels a side: a picture of less shows nothing, and is a tracking pixel or a broken export."""
 LONGEST = 16  # times the shorter side: more is cut off at both ends where pictures are scaled down
+MAX_DEEP_PIXELS = 10_000_000
+"""Of 32-bit whole numbers and floats, which take four times the memory and time."""
+BAND_PIXELS = 1_000_000
 KINDS = "JPEG, PNG, WebP, GIF, BMP and TIFF"
 
 
@@ -43,31 +58,64 @@ def open_picture(
 
     Raises:
         BadPicture: `empty_file`, `picture_too_large`, `not_a_picture`, `picture_too_small`,
-            `too_many_pixels` or `truncated_picture`; the detail says what to do.
+            `too_many_pixels`, `picture_too_costly` or `truncated_picture`; the detail says what to do.
         OSError: the path can't be read.
     """
+    return read_header(source, limits, shortest_side=shortest_side, grey=grey).decode()
+
+
+@dataclass(frozen=True)
+class Undecoded:
+    """An image file within the limits of which nothing is decoded yet. For one call of `decode`."""
+
+    picture: ImageFile.ImageFile
+    kind: str
+    shortest_side: int | None
+    grey: bool
+    peak_bytes: int
+    """Upper bound of the memory that decoding takes, with the file itself."""
+
+    def decode(self) -> Image.Image:
+        """As `open_picture`. Raises BadPicture: `truncated_picture`."""
+        picture, side = self.picture, self.shortest_side
+        try:
+            picture.load()
+            turn = _turn(picture)
+            opened = _to_grey(picture) if self.grey else _to_rgb(picture)
+            if side is not None:
+                opened = _scale_down(opened, side, Resampling.HAMMING if self.grey else Resampling.BICUBIC)
+            if turn is not None:
+                opened = opened.transpose(turn)
+        except MemoryError:
+            raise
+        except Exception as error:  # Pillow answers garbage with a dozen exception types
+            raise _damaged(self.kind) from error
+        if opened is picture:
+            opened = picture.copy()  # a plain Image, which doesn't hold the file's bytes
+        opened.info = {}
+        return opened
+
+
+def read_header(
+    source: bytes | Path,
+    limits: PictureLimits = PictureLimits(),
+    *,
+    shortest_side: int | None = None,
+    grey: bool = False,
+) -> Undecoded:
+    """Check a file and bound what decoding it costs, in some microseconds. As `open_picture`, which says
+    what is raised."""
     data = _read(source, limits.max_bytes)
-    picture, kind = _open_header(data)
+    picture, kind, table_bytes = _open_header(data, limits.max_pixels)
     _check_pixels(picture, limits.max_pixels)
+    if shortest_side is not None:
+        # The JPEG decoder halves while it decodes; twice the wanted side stays for the bicubic.
+        picture.draft("L" if grey else None, (2 * shortest_side, 2 * shortest_side))
     try:
-        if shortest_side is not None:
-            # The JPEG decoder halves while it decodes; twice the wanted side stays for the bicubic.
-            picture.draft("L" if grey else None, (2 * shortest_side, 2 * shortest_side))
-        picture.load()
-        turn = _turn(picture)
-        opened = _to_grey(picture) if grey else _to_rgb(picture)
-        if shortest_side is not None:
-            opened = _scale_down(opened, shortest_side, Resampling.HAMMING if grey else Resampling.BICUBIC)
-        if turn is not None:
-            opened = opened.transpose(turn)
-    except MemoryError:
-        raise
-    except Exception as error:  # Pillow answers garbage with a dozen exception types
+        peak = 2 * len(data) + table_bytes + _peak_bytes(picture, kind)
+    except (TypeError, ValueError) as error:  # tags of another type
         raise _damaged(kind) from error
-    if opened is picture:
-        opened = picture.copy()  # a plain Image, which doesn't hold the file's bytes
-    opened.info = {}
-    return opened
+    return Undecoded(picture, kind, shortest_side, grey, peak)
 
 
 def _read(source: bytes | Path, max_bytes: int) -> bytes:
@@ -96,8 +144,9 @@ _FORMATS = (
 )
 
 
-def _open_header(data: bytes) -> tuple[ImageFile.ImageFile, str]:
-    """The picture with its header read and nothing decoded, and the name of its kind."""
+def _open_header(data: bytes, max_pixels: int) -> tuple[ImageFile.ImageFile, str, int]:
+    """The picture with its header read and nothing decoded, the name of its kind, and the bytes that its
+    decoder takes beside the pixels."""
     # Image.open does the same, but measures every picture against a process-wide constant first, with
     # a warning at 89 million pixels; the limit here is the caller's.
     for kind in _FORMATS:
@@ -105,8 +154,8 @@ def _open_header(data: bytes) -> tuple[ImageFile.ImageFile, str]:
         if accepts is None or accepts(data[:16]) is not True:
             continue
         try:
-            return factory(BytesIO(data), ""), kind
-        except MemoryError:
+            return _open_kind(kind, factory, data, max_pixels)
+        except (MemoryError, BadPicture):
             raise
         except Image.DecompressionBombError as error:  # WebP allocates its canvas when it is opened
             raise BadPicture("too_many_pixels", "The picture has too many pixels; scale it down.") from error
@@ -119,6 +168,31 @@ def _open_header(data: bytes) -> tuple[ImageFile.ImageFile, str]:
         f"The file's content is not a picture that can be read; use {KINDS} (the name of the file "
         "doesn't matter).",
     )
+
+
+def _open_kind(
+    kind: str, factory: Callable[..., ImageFile.ImageFile], data: bytes, max_pixels: int
+) -> tuple[ImageFile.ImageFile, str, int]:
+    if kind == "JPEG":
+        jpeg = read_jpeg(data)
+        picture = factory(BytesIO(jpeg.data), "")
+        picture.info |= {"exif": jpeg.exif, "xmp": jpeg.xmp}
+        return picture, kind, jpeg.coefficient_bytes
+    if kind == "GIF":
+        gif = read_gif(data)
+        _check_size(gif.width, gif.height, max_pixels)  # Pillow sets memory aside when it opens one
+        data = gif.data
+    elif kind == "PNG":
+        check_png(data)
+    elif kind == "BMP":
+        check_bmp(data)
+    elif kind == "TIFF":
+        check_tiff(data)
+    tables = check_webp(data) if kind == "WEBP" else 0
+    picture = factory(BytesIO(data), "")
+    if isinstance(picture, TiffImagePlugin.TiffImageFile):
+        check_tiff_strips(data, picture.tag_v2)
+    return picture, kind, tables
 
 
 def _damaged(kind: str) -> BadPicture:
@@ -141,12 +215,50 @@ def _check_pixels(picture: ImageFile.ImageFile, max_pixels: int) -> None:
         tile_width, tile_height = (picture.tag_v2.get(tag, 0) for tag in (322, 323))
         if isinstance(tile_width, int) and isinstance(tile_height, int):
             width, height = max(width, tile_width), max(height, tile_height)
+    _check_size(width, height, max_pixels)
+    if picture.mode in {"I", "F"} and width * height > MAX_DEEP_PIXELS:
+        raise BadPicture(
+            "too_many_pixels",
+            f"The picture has {width:,} x {height:,} pixels of 32 bits; at most {MAX_DEEP_PIXELS:,} of those "
+            "are allowed. Save it with 8 or 16 bits a channel, or scale it down.",
+        )
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise BadPicture(
             "too_many_pixels",
             f"The picture has {width:,} x {height:,} pixels; at most {max_pixels:,} in all are allowed. "
             "Scale it down.",
         )
+
+
+def _peak_bytes(picture: ImageFile.ImageFile, kind: str) -> int:
+    """Upper bound of the memory for the pixels, with the copies that conversions make.
+
+    Measured as bytes a pixel at 40 million of them: RGB 4.2, L 4.5, P 6 and with transparency 9, LA 12.7,
+    RGBA 8.8, CMYK 4.3, 16 bits 3.2, WebP 12.7; a TIFF's largest strip on top.
+    """
+    pixels, mode = picture.width * picture.height, picture.mode
+    if kind == "WEBP":
+        return 14 * pixels  # two canvases and the frame in RGBA, then the image
+    own = {"1": 1, "L": 1, "P": 1}.get(mode, 2 if mode.startswith("I;16") else 4)
+    copies = 1 if mode == "RGB" else 5  # RGB, or RGBA on its way there
+    if picture.has_transparency_data:
+        copies = 5 if mode == "RGBA" else 9  # RGBA, its alpha, RGB on white
+    peak = (own + copies + 1) * pixels
+    if isinstance(picture, TiffImagePlugin.TiffImageFile):
+        tags = picture.tag_v2
+        width, rows = (tags.get(tag) for tag in (322, 323))
+        bits = tags.get(258, (1,))
+        if not width or not rows:
+            width, rows = picture.width, min(picture.height, tags.get(278, picture.height))
+        if tags.get(274, 1) in {5, 6, 7, 8}:
+            width, rows = max(picture.size), max(picture.size) if rows > 1 else 1
+        peak += width * rows * max(4, max(bits) // 8 * tags.get(277, 1))
+        if tags.get(274, 1) != 1:  # turned upright by Pillow
+            peak += own * pixels
+    return peak
 
 
 _TURNS = {
@@ -160,16 +272,30 @@ _TURNS = {
 }
 
 
+_XMP_ORIENTATION = rb'tiff:Orientation(?:="|>)([0-9])'
+
+
 def _turn(picture: Image.Image) -> Image.Transpose | None:
-    """How to turn the picture upright. A broken EXIF block is no reason to refuse its picture."""
+    """How to turn the picture upright; a TIFF is so already. A broken EXIF block is no reason to refuse its
+    picture."""
+    # Pillow's own `getexif` reads every tag, and tags may name the same bytes again and again.
+    info = picture.info
+    exif, xmp = info.get("exif"), info.get("xmp") or info.get("XML:com.adobe.xmp") or b""
     try:
-        return _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:
+        if exif is None and (profile := info.get("Raw profile type exif")):
+            exif = bytes.fromhex("".join(profile.split("\n")[3:]))
+        found = orientation(exif) if exif else None
+        if found is None and (
+            named := re.search(_XMP_ORIENTATION, xmp.encode() if isinstance(xmp, str) else xmp)
+        ):
+            found = int(named[1])
+    except ValueError:
         return None
+    return None if found is None else _TURNS.get(found)
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode in {"I", "F"} or picture.mode.startswith("I;16"):
+    if _is_deep(picture):
         return _deep_grey(picture).convert("RGB")
     if not picture.has_transparency_data:
         return picture if picture.mode == "RGB" else picture.convert("RGB")
@@ -182,38 +308,63 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
 
 
 def _to_grey(picture: Image.Image) -> Image.Image:
+    if _is_deep(picture):
+        return _deep_grey(picture)
     if picture.mode == "L" and not picture.has_transparency_data:
         return picture
     return _to_rgb(picture).convert("L")
 
 
+def _is_deep(picture: Image.Image) -> bool:
+    return picture.mode in {"I", "F"} or picture.mode.startswith("I;16")
+
+
 def _deep_grey(picture: Image.Image) -> Image.Image:
-    """One channel of more than 8 bits as 8 bits; Pillow's own conversion would clip it."""
-    values: Any = np.asarray(picture)  # [H, W]
+    """One channel of more than 8 bits as 8 bits; Pillow's own conversion would clip it. Some rows at a time,
+    since numpy works on copies."""
+    grey = Image.new("L", picture.size)
     transparent = picture.info.get("transparency")  # a 16-bit PNG names one grey
-    holes = values == transparent if isinstance(transparent, int) else None
-    if values.dtype.kind == "u":
-        tags = picture.tag_v2 if isinstance(picture, TiffImagePlugin.TiffImageFile) else {}
-        bits = tags.get(258, (16,))[0]
-        largest = 2**bits - 1
-        steps = (np.arange(2**16) * 255 + largest // 2) // largest
-        steps = np.minimum(steps, 255).astype(np.uint8)
-        if tags.get(262) == 0:  # "white is zero"
-            steps = 255 - steps
-        grey = steps[values]
-    else:
-        # 32-bit whole numbers and floats have no agreed white: take the first customary one that
-        # holds every value, else stretch from the darkest to the brightest.
-        values = np.nan_to_num(values.astype(np.float32), posinf=0, neginf=0)
-        low, high = float(values.min()), float(values.max())
-        if low >= 0 and high <= 65_535:
-            low, high = 0.0, next(white for white in (1.0, 255.0, 65_535.0) if high <= white)
-        if picture.mode == "I" and low == 0.0 and high == 1.0:
-            high = 255.0
-        grey = ((values - low) * (255 / max(high - low, 1e-12))).round().astype(np.uint8)
-    if holes is not None:
-        grey[holes] = 255
-    return Image.fromarray(grey)
+    to_8_bits = _steps_of(picture) if picture.mode.startswith("I;16") else _stretch(picture)
+    for top, values in _bands(picture):
+        band = to_8_bits(values)
+        if isinstance(transparent, int):
+            band[values == transparent] = 255
+        grey.paste(Image.fromarray(band), (0, top))
+    return grey
+
+
+def _bands(picture: Image.Image) -> Iterator[tuple[int, Any]]:
+    """(first row, [rows, W]) of an image, from top to bottom."""
+    width, height = picture.size
+    rows = max(1, BAND_PIXELS // width)
+    for top in range(0, height, rows):
+        yield top, np.asarray(picture.crop((0, top, width, min(height, top + rows))))
+
+
+def _steps_of(picture: Image.Image) -> Callable[[Any], Any]:
+    tags = picture.tag_v2 if isinstance(picture, TiffImagePlugin.TiffImageFile) else {}
+    largest = 2 ** tags.get(258, (16,))[0] - 1
+    steps = np.minimum((np.arange(2**16) * 255 + largest // 2) // largest, 255).astype(np.uint8)
+    if tags.get(262) == 0:  # "white is zero"
+        steps = 255 - steps
+    return lambda values: steps[values]
+
+
+def _stretch(picture: Image.Image) -> Callable[[Any], Any]:
+    # 32-bit whole numbers and floats have no agreed white: take the first customary one that
+    # holds every value, else stretch from the darkest to the brightest.
+    extrema = [(float(v.min()), float(v.max())) for v in (_finite(values) for _, values in _bands(picture))]
+    low, high = min(low for low, _ in extrema), max(high for _, high in extrema)
+    if low >= 0 and high <= 65_535:
+        low, high = 0.0, next(white for white in (1.0, 255.0, 65_535.0) if high <= white)
+    if picture.mode == "I" and low == 0.0 and high == 1.0:
+        high = 255.0
+    scale = 255 / max(high - low, 1e-12)
+    return lambda values: ((_finite(values) - low) * scale).round().astype(np.uint8)
+
+
+def _finite(values: Any) -> Any:
+    return np.nan_to_num(values.astype(np.float32), posinf=0, neginf=0)
 
 
 def _without_far_ends(picture: Image.Image) -> Image.Image:

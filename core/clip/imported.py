@@ -19,7 +19,7 @@ from core.clip.errors import ClipCiteError, CorruptWeights
 from core.clip.export import ABOUT, CONFIG, relocated
 from core.clip.export import WEIGHTS as NETWORK
 from core.clip.manifest import MANIFEST, WEIGHTS, read_manifest
-from core.clip.weights import Weights, load_weights
+from core.clip.weights import FLOATS, Weights, load_weights
 
 NEARLY = 1e-3
 """What is not trained may differ by so much: a copy in half precision does."""
@@ -139,7 +139,7 @@ def _theta_of(folder: Path, backbone: Backbone) -> dict[str, Tensor]:
     _check_config(_json(folder / CONFIG), backbone)
     try:
         given = load_file(folder / NETWORK)
-    except SafetensorError as error:
+    except (SafetensorError, KeyError) as error:  # a type that torch does not have
         raise ImportRefused(f"{NETWORK} is not a safetensors file; write it again.") from error
     own = backbone.model.state_dict()
     odd = sorted((own.keys() ^ given.keys()) - _not_missed(own))
@@ -147,12 +147,12 @@ def _theta_of(folder: Path, backbone: Backbone) -> dict[str, Tensor]:
     odd += [
         name
         for name in own.keys() & given.keys()
-        if given[name].is_floating_point() != own[name].is_floating_point()
+        if (given[name].dtype in FLOATS) != own[name].is_floating_point()
     ]
     if odd:
         raise ImportRefused(
             f"The network is another one than {backbone.name!r}: {len(odd)} tensors are missing, too many or "
-            f"of another shape, {odd[0]!r} for example. Name the right backbone in the field `backbone`."
+            f"of another shape or type, {odd[0]!r} for example. Name the right one in the field `backbone`."
         )
     theta_0 = tower_parameters(backbone.model)
     for name in own.keys() & given.keys() - theta_0.keys():

@@ -22,6 +22,8 @@ from core.clip.errors import CorruptWeights, TrainingDiverged
 from core.clip.manifest import MANIFEST, WEIGHTS, Manifest, file_sha256
 from core.clip.together import moved_together
 
+FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
+"""Types that an import may have; `isfinite` and `float` know no smaller ones."""
 SHOTS, SHOT_LABELS = "shot_features", "shot_labels"
 
 
@@ -105,12 +107,16 @@ def load_weights(data: bytes, manifest: Manifest, backbone: Backbone) -> Weights
         )
     try:
         tensors = load(data)
-    except SafetensorError as error:
+    except (SafetensorError, KeyError) as error:  # a type that torch does not have
         raise CorruptWeights("The stored weights of the model can't be read; adapt again.") from error
     features, labels = tensors.pop(SHOTS, None), tensors.pop(SHOT_LABELS, None)
     expected = stored_as(tower_parameters(backbone.model), manifest.weights)
     if {name: (t.dtype, tuple(t.shape)) for name, t in tensors.items()} != expected:
         raise CorruptWeights("The stored weights don't fit the backbone's tensors; adapt again.")
+    if features is not None and features.dtype not in FLOATS:
+        raise CorruptWeights(
+            "The kept shots in the stored weights are no floats of 16 bits or more; adapt again."
+        )
     stored = [*tensors.values(), *([] if features is None else [features])]
     if not all(torch.isfinite(t).all() for t in stored):
         raise CorruptWeights("The stored weights hold values that are not finite; adapt again.")

@@ -1,52 +1,29 @@
 """The pictures of one request, decoded once for all models that see them in the same way."""
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from functools import partial
 
+from PIL import Image
 from torch import Tensor
 
 from core.clip.backbone import Backbone
 from core.clip.errors import BadPicture
 from core.clip.images import PictureLimits, open_picture
 from core.clip.pixels import Pixels
-from core.serving.threads import single_threaded
+from core.serving.decoding import Decoders, Decoding
 
 Decoded = Tensor | BadPicture
-
-
-class Decoders:
-    """Few pictures are decoded at a time: a whole one may take 100 MB."""
-
-    def __init__(self, count: int) -> None:
-        self._pool = single_threaded(count, "decoder")
-        self._at_once = threading.Semaphore(count)
-
-    def submit(self, decode: Callable[[bytes], Decoded], files: Sequence[bytes]) -> list[Future[Decoded]]:
-        """The only picture of a request in the request's own thread: there is nothing to be done meanwhile,
-        and to hand it over takes time."""
-        if len(files) > 1:
-            return [self._pool.submit(self._decode, decode, file) for file in files]
-        decoded: Future[Decoded] = Future()
-        decoded.set_result(self._decode(decode, files[0]))
-        return [decoded]
-
-    def _decode(self, decode: Callable[[bytes], Decoded], file: bytes) -> Decoded:
-        with self._at_once:
-            return decode(file)
-
-    def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 class Pictures:
     """`files` as they came. Not for several threads: a request asks one model after another."""
 
-    def __init__(self, files: Sequence[bytes], limits: PictureLimits, decoders: Decoders) -> None:
+    def __init__(self, files: Sequence[bytes], limits: PictureLimits, decoders: Decoders, owner: str) -> None:
         self._files = files
         self._limits = limits
         self._decoders = decoders
-        self._decoding: dict[tuple[str, int], list[Future[Decoded]]] = {}
+        self._share = (owner, "classify")
+        self._decoding: dict[tuple[str, int], list[Callable[[], Decoded]]] = {}
 
     def __len__(self) -> int:
         return len(self._files)
@@ -56,22 +33,41 @@ class Pictures:
         soon as they are ready, while the next ones are still being decoded."""
         key = (backbone.name, backbone.image_size)
         if key not in self._decoding:
-            self._decoding[key] = self._decoders.submit(
-                lambda file: self._decode(file, backbone), self._files
-            )
+            self._decoding[key] = self._begin(backbone)
         decoding = self._decoding[key]
         for start in range(0, len(decoding), at_once):
-            yield [future.result() for future in decoding[start : start + at_once]]
+            yield [result() for result in decoding[start : start + at_once]]
 
-    def _decode(self, data: bytes, backbone: Backbone) -> Decoded:
-        try:
-            return fitted(data, backbone, self._limits)
-        except BadPicture as problem:
-            return problem
+    def _begin(self, backbone: Backbone) -> list[Callable[[], Decoded]]:
+        def fit(file: bytes, decoding: Decoding[Tensor]) -> Tensor:
+            return fitted(file, backbone, self._limits, decoding.open_picture)
+
+        if len(self._files) == 1:
+            here = partial(self._decoders.open_here, self._share)
+            alone = _or_problem(lambda: fitted(self._files[0], backbone, self._limits, here))
+            return [lambda: alone]
+        works = [partial(fit, file) for file in self._files]
+        decodings = self._decoders.submit(self._share, self, works)
+        return [partial(_or_problem, decoding.result) for decoding in decodings]
 
 
-def fitted(data: bytes, backbone: Backbone, limits: PictureLimits) -> Tensor:
+def _or_problem(decode: Callable[[], Tensor]) -> Decoded:
+    try:
+        return decode()
+    except BadPicture as problem:
+        return problem
+
+
+def fitted(
+    data: bytes,
+    backbone: Backbone,
+    limits: PictureLimits,
+    open_picture: Callable[..., Image.Image] = open_picture,
+) -> Tensor:
     """A file as `Pixels.fit` leaves it: small at once, so that no more than a few whole pictures are in
-    memory at a time. Raises BadPicture."""
-    picture = open_picture(data, limits, shortest_side=2 * backbone.image_size)
-    return Pixels(backbone.preprocess).fit(picture)
+    memory at a time. Raises BadPicture.
+
+    Args:
+        open_picture: as `core.clip.images.open_picture`, with a limiter.
+    """
+    return Pixels(backbone.preprocess).fit(open_picture(data, limits, shortest_side=2 * backbone.image_size))

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from core.clip.preview import Preview
 from core.serving.batches import Batcher
 from core.serving.cache import WarmCache
 from core.serving.counts import CacheCounts
+from core.serving.decoding import Decoders
 from core.serving.network import Network
 from core.serving.networks import Networks
 from core.serving.pictures import fitted
@@ -113,8 +115,15 @@ class Previews:
     """
 
     def __init__(
-        self, settings: Settings, database: Database, blobs: Blobs, networks: Networks, batcher: Batcher
+        self,
+        settings: Settings,
+        database: Database,
+        blobs: Blobs,
+        networks: Networks,
+        batcher: Batcher,
+        decoders: Decoders,
     ) -> None:
+        self._open_picture = partial(decoders.open_here, ("", PREVIEW))
         self._limits = PictureLimits(settings.max_picture_bytes, settings.max_picture_pixels)
         self._wait_seconds = settings.model_load_seconds
         self._database = database
@@ -181,7 +190,9 @@ class Previews:
     def _features(self, stock: Network, shots: Sequence[Picture]) -> Tensor:
         """A few at a time, so that other answers come in between."""
         files = (self._blobs.get(shot.blob_key) for shot in shots)
-        pixels = torch.stack([fitted(file, stock.backbone, self._limits) for file in files])
+        pixels = torch.stack(
+            [fitted(file, stock.backbone, self._limits, self._open_picture) for file in files]
+        )
         return self._batcher.wait(self._batcher.submit(*stock.images, pixels), seconds=None)
 
 

@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
 import torch
@@ -17,9 +18,10 @@ from core.serving.answer import Answer, Question
 from core.serving.answering import Answerer, Answering, recipe
 from core.serving.batches import Batcher
 from core.serving.cache import StillLoading
+from core.serving.decoding import Decoders
 from core.serving.gate import Gate
 from core.serving.networks import Networks
-from core.serving.pictures import Decoders, Pictures
+from core.serving.pictures import Pictures
 from core.serving.pins import Pins
 from core.serving.preview import JobPreview, Previews
 from core.serving.references import Subject
@@ -32,6 +34,7 @@ from core.store.session import Database
 from core.store.tables import Model
 
 LEAST_DECODERS = 2
+READERS = 4
 LARGEST = {
     "cpu": {"images": PICTURES_AT_ONCE_ON_CPU, "texts": 32},
     "cuda": {"images": PICTURES_AT_ONCE, "texts": 256},
@@ -58,10 +61,12 @@ class Serving:
         workers = min(MOST_WORKERS, torch.get_num_threads()) if self.device == "cpu" else 1
         self.batcher = Batcher(LARGEST[self.device], workers)
         self.gate = Gate(settings.max_waiting_pictures, self.batcher.seconds_to_wait)
-        self.previews = Previews(settings, database, blobs, self.networks, self.batcher)
+        self.decoding = Decoders(self.decoders, settings.decode_bytes)
+        self.readers = ThreadPoolExecutor(READERS, thread_name_prefix="reader")
+        """For files that are shown, not computed with: each of these holds one."""
+        self.previews = Previews(settings, database, blobs, self.networks, self.batcher, self.decoding)
         self.requests = single_threaded(settings.max_waiting_pictures, "request")
         """For those whom the gate let in: they wait for the networks, not for each other's threads."""
-        self._decoders = Decoders(self.decoders)
         self._pins = Pins(settings.pinned_models, self.networks, database)
         self._answerer = Answerer(self.batcher, self.texts, lambda: settings.model_load_seconds)
         self._default_size = recipe(settings.backbone).image_size
@@ -108,7 +113,8 @@ class Serving:
         self.batcher.close()
         self.networks.close()
         self.previews.close()
-        self._decoders.close()
+        self.decoding.close()
+        self.readers.shutdown(wait=False, cancel_futures=True)
         self.requests.shutdown(wait=False, cancel_futures=True)
 
     def forget(self, model_id: str) -> None:
@@ -147,12 +153,12 @@ class Serving:
         return answer
 
     def compare(
-        self, pictures: Sequence[bytes], question: Question, *, models: Sequence[Subject]
+        self, pictures: Sequence[bytes], question: Question, *, models: Sequence[Subject], owner: str = ""
     ) -> list[Answer]:
         """The answers of several models, each as from `classify`, which says what is raised. Pictures are
-        decoded once for those on the same backbone."""
+        decoded once for those on the same backbone. `owner`: whose turn that takes."""
         limits = PictureLimits(self.settings.max_picture_bytes, self.settings.max_picture_pixels)
-        shared = Pictures(pictures, limits, self._decoders)
+        shared = Pictures(pictures, limits, self.decoding, owner)
         answers = []
         for model in models:
             started = time.perf_counter()

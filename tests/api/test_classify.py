@@ -16,7 +16,7 @@ from PIL import Image
 from core.clip.backbone import Backbone
 from core.clip.classifier import Classifier
 from core.clip.delta import whole
-from core.clip.images import open_picture
+from core.clip.images import Undecoded, open_picture, read_header
 from core.clip.weights import Weights
 from tests.api.conftest import MakeService
 from tests.api.service import Body, Service, assert_problem
@@ -245,11 +245,11 @@ def test_several_models_decode_a_picture_once(
 ) -> None:
     opened: list[bytes] = []
 
-    def counted(data: bytes, *arguments: Any, **options: Any) -> Image.Image:
+    def counted(data: bytes, *arguments: Any, **options: Any) -> Undecoded:
         opened.append(data)
-        return open_picture(data, *arguments, **options)
+        return read_header(data, *arguments, **options)
 
-    monkeypatch.setattr("core.serving.pictures.open_picture", counted)
+    monkeypatch.setattr("core.serving.decoding.read_header", counted)
     pictures = [*PICTURES, ("bad.jpg", b"")]
     body = ok(by_form(shared, NAMES, pictures, models=["stock", *shoes]))
     assert sorted(opened) == sorted(data for _, data in pictures)

@@ -1,5 +1,6 @@
 """POST /models: what was exported comes back, and what does not fit is refused with a reason."""
 
+import hashlib
 import io
 import json
 import zipfile
@@ -260,3 +261,64 @@ def test_quotas(make_service: Callable[..., Service], backbone: Backbone) -> Non
     few = make_service(max_stored_bytes=1_000)
     assert_problem(bring(few, archive), 507, "quota_stored_bytes", "1,000")
     assert few.blobs.list("") == []
+
+
+BITS = {
+    **{"BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8},
+    **{
+        "F8_E5M2FNUZ": 8,
+        "I16": 16,
+        "U16": 16,
+        "I32": 32,
+        "U32": 32,
+        "F32": 32,
+        "I64": 64,
+        "U64": 64,
+        "F64": 64,
+    },
+    **{"C64": 64, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6},
+}
+"""Every type of the format but the two 16-bit floats."""
+
+
+@pytest.mark.parametrize("tensor", ["shot_features", "shot_labels"])
+def test_shots_of_another_type_are_refused(fresh: Service, model: str, tensor: str) -> None:
+    archive = exported(fresh, model, format="delta")
+    for kind, bits in BITS.items():
+
+        def retyped(files: dict[str, bytes], kind: str = kind, bits: int = bits) -> None:
+            """The same bytes; the last dimension makes up for the size."""
+            data = files["weights.safetensors"]
+            size = int.from_bytes(data[:8], "little")
+            header = json.loads(data[8 : 8 + size])
+            start, end = header[tensor]["data_offsets"]
+            rows = 1
+            for side in header[tensor]["shape"][:-1]:
+                rows *= side
+            header[tensor]["shape"][-1] = (end - start) * 8 // rows // bits
+            header[tensor]["dtype"] = kind
+            text = json.dumps(header).encode()
+            files["weights.safetensors"] = len(text).to_bytes(8, "little") + text + data[8 + size :]
+            manifest = json.loads(files["manifest.json"])
+            manifest["sha256"] = hashlib.sha256(files["weights.safetensors"]).hexdigest()
+            files["manifest.json"] = json.dumps(manifest).encode()
+
+        if (tensor, kind) == ("shot_labels", "I64"):
+            continue
+        assert_problem(bring(fresh, changed(archive, retyped), name="other"), 422, "import_refused")
+
+
+def test_tensors_of_another_type_are_refused(fresh: Service, model: str) -> None:
+    archive = exported(fresh, model, format="open_clip")
+    for kind in ("I32", "U32", "C64", "F8_E4M3", "F8_E8M0", "F4"):
+
+        def retyped(files: dict[str, bytes], kind: str = kind) -> None:
+            data = files["open_clip_model.safetensors"]
+            size = int.from_bytes(data[:8], "little")
+            header = json.loads(data[8 : 8 + size])
+            header["visual.proj"]["dtype"] = kind
+            header["visual.proj"]["shape"][-1] = header["visual.proj"]["shape"][-1] * 32 // BITS[kind]
+            text = json.dumps(header).encode()
+            files["open_clip_model.safetensors"] = len(text).to_bytes(8, "little") + text + data[8 + size :]
+
+        assert_problem(bring(fresh, changed(archive, retyped), name="other"), 422, "import_refused")

@@ -212,3 +212,155 @@ def two_classes(pictures: int = 4) -> dict[str, bytes]:
         for row, name in enumerate(["red fox", "badger"])
         for i in range(pictures)
     }
+
+
+# Worst files: within the limits on bytes and pixels, and as costly as their format allows.
+
+
+def jpeg_of_scans(scans: int, side: int = 6000) -> bytes:
+    """A progressive JPEG whose last scan is there again and again."""
+    content = encoded(Image.new("L", (side, side)), "JPEG", progressive=True)
+    last = content.rfind(b"\xff\xda")
+    return content[:-2] + content[last:-2] * (scans - 6) + b"\xff\xd9"
+
+
+def arithmetic_jpeg(side: int = 64) -> bytes:
+    return jpeg_of_scans(6, side).replace(b"\xff\xc2", b"\xff\xca", 1)
+
+
+def jpeg_of_exif_parts(parts: int) -> bytes:
+    """Metadata in many segments, which Pillow joins one by one."""
+    content = jpeg()
+    return content[:2] + b"\xff\xe1\0\x09Exif\0\0x" * parts + content[2:]
+
+
+def png_of_chunks(chunks: int) -> bytes:
+    empty = png_chunks((b"IDAT", b""))[8:]
+    content = png()
+    at = content.index(b"IDAT") - 4
+    return content[:at] + empty * chunks + content[at:]
+
+
+def deep_png(side: int) -> bytes:
+    """RGBA of 16 bits, the filter of each row the costliest."""
+    packer = zlib.compressobj(1)
+    row = b"\4" + bytes(8 * side)
+    data = b"".join(packer.compress(row) for _ in range(side)) + packer.flush()
+    header = struct.pack(">IIBBBBB", side, side, 16, 6, 0, 0, 0)
+    return png_chunks((b"IHDR", header), (b"IDAT", data), (b"IEND", b""))
+
+
+def webp_of_frames(frames: int, side: int = 64) -> bytes:
+    still = webp_canvas(side, side)
+    frame = still[still.index(b"ANMF") :]
+    body = still[8 : still.index(b"ANMF")] + frame * frames
+    return b"RIFF" + len(body).to_bytes(4, "little") + body
+
+
+class _Bits:
+    def __init__(self) -> None:
+        self.value = self.count = 0
+        self.out = bytearray()
+
+    def put(self, value: int, count: int) -> None:
+        self.value |= value << self.count
+        self.count += count
+        while self.count >= 8:
+            self.out.append(self.value & 255)
+            self.value >>= 8
+            self.count -= 8
+
+
+def webp_of_prefix_codes(side: int = 1024) -> bytes:
+    """A small lossless WebP with 65,536 groups of prefix codes, one for each 4 x 4 pixels."""
+    bits = _Bits()
+
+    def one_symbol(symbol: int) -> None:
+        for value, count in ((1, 1), (0, 1), (1, 1), (symbol, 8)):
+            bits.put(value, count)
+
+    def all_symbols(alphabet: int) -> None:
+        """256 symbols of 8 bits each."""
+        bits.put(0, 1)
+        bits.put(15, 4)
+        for length in (17, 18, 0, 1, 2, 3, 4, 5, 16, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15):
+            bits.put(int(length in {0, 8}), 3)
+        bits.put(0, 1)
+        for symbol in range(alphabet):
+            bits.put(int(symbol < 256), 1)
+
+    for value, count in ((0x2F, 8), (side - 1, 14), (side - 1, 14), (0, 5), (23, 5), (1, 1), (0, 3), (0, 1)):
+        bits.put(value, count)
+    all_symbols(280)
+    all_symbols(256)
+    for symbol in (0, 255, 0):
+        one_symbol(symbol)
+    groups = (side // 4) ** 2
+    for group in range(groups):
+        for byte in (group & 255, group >> 8 & 255):
+            bits.put(int(f"{byte:08b}"[::-1], 2), 8)
+    for _ in range(5 * groups):
+        one_symbol(0)
+    bits.put(0, 64)
+    data = bytes(bits.out)
+    body = b"WEBPVP8L" + len(data).to_bytes(4, "little") + data + bytes(len(data) % 2)
+    return b"RIFF" + len(body).to_bytes(4, "little") + body
+
+
+def gif_frame(width: int, height: int, disposal: int = 2) -> bytes:
+    """A GIF whose first frame says that it is so large."""
+    content = bytearray(encoded(Image.new("P", (8, 8)), "GIF", transparency=0, disposal=disposal))
+    at = content.index(b"\x21\xf9") + 8
+    content[at + 5 : at + 9] = struct.pack("<HH", width, height)
+    return bytes(content)
+
+
+def gif_of_comments(blocks: int) -> bytes:
+    content = encoded(Image.fromarray(pixels()).convert("P"), "GIF")
+    at = 13 + (3 << (content[10] & 7) + 1)
+    return content[:at] + b"\x21\xfe" + b"\x01x" * blocks + b"\0" + content[at:]
+
+
+def bmp_of_runs(width: int, height: int, runs: bytes) -> bytes:
+    """Run-length coded."""
+    header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(runs), 0, 0, 256, 0)
+    start = 14 + len(header) + 1024
+    return b"BM" + struct.pack("<IHHI", start + len(runs), 0, 0, start) + header + bytes(1024) + runs
+
+
+def tiff(
+    strips: list[bytes],
+    *,
+    width: int,
+    height: int,
+    rows: int,
+    bits: int = 8,
+    samples: int = 1,
+    compression: int = 1,
+    shared: int = 0,
+    tags: Iterable[tuple[int, int, int, int]] = (),
+) -> bytes:
+    """A little-endian TIFF; `shared` more strips have the bytes of the last one. `tags`: (tag, type, count,
+    value)."""
+    offsets = [8 + sum(map(len, strips[:i])) for i in range(len(strips))]
+    body = b"".join(strips)
+    offsets += offsets[-1:] * shared
+    lengths = [*map(len, strips), *([len(strips[-1])] * shared)]
+    count = len(offsets)
+    at = 8 + len(body)
+    tail = struct.pack(f"<{2 * count}I", *offsets, *lengths) + struct.pack(f"<{samples}H", *[bits] * samples)
+    entries = [
+        (256, 4, 1, width),
+        (257, 4, 1, height),
+        (258, 3, samples, at + 8 * count if samples > 2 else bits),
+        (259, 3, 1, compression),
+        (262, 3, 1, 2 if samples > 2 else 1),
+        (273, 4, count, at if count > 1 else offsets[0]),
+        (277, 3, 1, samples),
+        (278, 4, 1, rows),
+        (279, 4, count, at + 4 * count if count > 1 else lengths[0]),
+        *tags,
+    ]
+    rows_of_tags = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    start = struct.pack("<I", at + len(tail))
+    return b"II*\0" + start + body + tail + struct.pack("<H", len(entries)) + rows_of_tags + bytes(4)

@@ -13,6 +13,7 @@ from api.adapt.intake import Intake, IntakeError, collect, display_name
 from api.archive.errors import ArchiveError
 from core.clip.errors import InvalidClassNames
 from core.clip.prompts import clean_class_name
+from core.serving.decoding import Decoders
 from core.settings import Settings
 from tests.inputs import crafted
 
@@ -24,7 +25,17 @@ def jpegs(count: int) -> list[crafted.Upload]:
 
 
 def collected(folder: Path, limits: dict[str, int] | None = None, **given: Any) -> Intake:
-    return collect(folder=folder, settings=Settings(**(limits or {})), **given)  # type: ignore[arg-type]
+    decoders = Decoders(2, 512_000_000)
+    try:
+        return collect(
+            folder=folder,
+            settings=Settings(**(limits or {})),  # type: ignore[arg-type]
+            decoders=decoders,
+            owner="me",
+            **given,
+        )
+    finally:
+        decoders.close()
 
 
 def refused(folder: Path, limits: dict[str, int] | None = None, **given: Any) -> IntakeError:

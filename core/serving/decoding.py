@@ -1,0 +1,258 @@
+"""Decoding of images for all requests of the process: few at a time, within one budget of memory."""
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+from PIL import Image
+
+from core.clip.errors import BadPicture
+from core.clip.images import PictureLimits, read_header
+from core.serving.threads import single_threaded
+
+T = TypeVar("T")
+Share = tuple[str, str]
+"""Owner and use, such as `classify`: those take turns."""
+DEADLINE_SECONDS = 20.0
+"""For one image from the start of its decoding: ten times what the costliest within the limits takes."""
+
+
+class Decoding(Generic[T]):
+    """One image's turn, from the queue to the result."""
+
+    def __init__(self, decoders: "Decoders", share: Share) -> None:
+        self.share = share
+        self.future: Future[T] = Future()
+        self.decoding = threading.Event()
+        """Set once it has its memory, or has ended."""
+        self._decoders = decoders
+
+    def open_picture(
+        self,
+        source: bytes,
+        limits: PictureLimits,
+        *,
+        shortest_side: int | None = None,
+        grey: bool = False,
+    ) -> Image.Image:
+        """As `core.clip.images.open_picture`, once there is memory for it."""
+        header = read_header(source, limits, shortest_side=shortest_side, grey=grey)
+        with self._decoders.memory(header.peak_bytes, self.share):
+            self.decoding.set()
+            return header.decode()
+
+    def result(self) -> T:
+        """The result of the work, or what it raised.
+
+        Raises:
+            BadPicture: `picture_too_costly`, after the deadline. Its thread can't be stopped, and counts
+                until it ends.
+        """
+        self.decoding.wait()
+        try:
+            return self.future.result(self._decoders.deadline_seconds)
+        except FutureTimeoutError:
+            if self.future.done():  # the work itself timed out
+                raise
+            raise BadPicture(
+                "picture_too_costly",
+                f"The picture could not be read within {self._decoders.deadline_seconds:g} s. Save it as "
+                "baseline JPEG, or scale it down.",
+            ) from None
+
+
+class Decoders:
+    """Threads and memory for decoding.
+
+    Shares take turns by the CPU time that each has used, the requests of one share in rotation. So a share
+    with thousands of large images delays another by no more than those being decoded at that moment.
+
+    A quarter of the memory is reserved for small images, one for each thread. A large image waits for the
+    rest, first come, first served. One that is larger than the rest is decoded with no other large one
+    beside it. While a share waits for memory it gets no further thread, and its waiting thread does not
+    count.
+    """
+
+    def __init__(
+        self, threads: int, budget_bytes: int, *, deadline_seconds: float = DEADLINE_SECONDS
+    ) -> None:
+        self.threads = threads
+        self.deadline_seconds = deadline_seconds
+        self.small_bytes = budget_bytes // (4 * threads)
+        """Images of so much memory never wait for any."""
+        self.large_bytes = budget_bytes - threads * self.small_bytes
+        self._pool = single_threaded(2 * threads, "decoder")  # half of them may be waiting for memory
+        self._changed = threading.Condition()
+        self._running: Counter[Share] = Counter()
+        self._waiting: dict[Share, dict[Hashable, deque[Callable[[], object]]]] = {}
+        self._used: dict[Share, float] = {}
+        """CPU seconds, while any share waits."""
+        self._blocked: list[Share] = []
+        """Those whose images wait for memory, without a thread."""
+        self._held_bytes = 0
+        self._tickets: deque[object] = deque()
+
+    def submit(
+        self, share: Share, request: Hashable, works: Sequence[Callable[[Decoding[T]], T]]
+    ) -> list[Decoding[T]]:
+        """Queue works, each of which opens one image by `Decoding.open_picture`."""
+        decodings = [Decoding[T](self, share) for _ in works]
+        with self._changed:
+            for decoding, work in zip(decodings, works, strict=True):
+                self._queue(share, request, partial(self._start, decoding, work))
+            self._start_waiting()
+        return decodings
+
+    def open_here(
+        self, share: Share, source: bytes, limits: PictureLimits, *, shortest_side: int
+    ) -> Image.Image:
+        """As `open_picture`: a small image in the caller's own thread, since handing it over takes time.
+
+        Raises BadPicture.
+        """
+        header = read_header(source, limits, shortest_side=shortest_side)
+        if header.peak_bytes > self.small_bytes:
+
+            def work(decoding: Decoding[Image.Image]) -> Image.Image:
+                return decoding.open_picture(source, limits, shortest_side=shortest_side)
+
+            (decoding,) = self.submit(share, object(), [work])
+            return decoding.result()
+        self._enter(share)
+        started = time.thread_time()
+        try:
+            return header.decode()
+        finally:
+            self._leave(share, time.thread_time() - started)
+
+    def cancel(self, decodings: Sequence[Decoding[Any]]) -> None:
+        """Forget those that have not begun; wait for the others, but no longer than the deadline."""
+        for decoding in decodings:
+            if decoding.future.cancel():
+                decoding.decoding.set()
+        for decoding in decodings:
+            if not decoding.future.cancelled():
+                decoding.decoding.wait()
+
+    def close(self) -> None:
+        """Cancel what waits for a thread; what has one ends by itself."""
+        self._pool.shutdown(wait=False)
+        with self._changed:
+            while start := self._next():
+                start()
+
+    @contextmanager
+    def memory(self, peak_bytes: int, share: Share) -> Iterator[None]:
+        """Hold so much of the budget, for a caller that has a thread."""
+        if peak_bytes <= self.small_bytes:
+            yield
+            return
+        with self._changed:
+            self._wait_for_memory(peak_bytes, share)
+            self._held_bytes += peak_bytes
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._held_bytes -= peak_bytes
+                self._changed.notify_all()
+
+    def _wait_for_memory(self, peak_bytes: int, share: Share) -> None:
+        def fits() -> bool:
+            free = self._held_bytes == 0 or self._held_bytes + peak_bytes <= self.large_bytes
+            return self._tickets[0] is ticket and free
+
+        ticket = object()
+        self._tickets.append(ticket)
+        try:
+            if fits():
+                return
+            lends_thread = len(self._blocked) < self.threads
+            if lends_thread:
+                self._blocked.append(share)
+                self._running[share] -= 1
+                self._start_waiting()
+            self._changed.wait_for(fits)
+            if lends_thread:
+                self._blocked.remove(share)
+                self._running[share] += 1
+                self._start_waiting()
+        finally:
+            self._tickets.remove(ticket)
+            self._changed.notify_all()
+
+    def _enter(self, share: Share) -> None:
+        """Take a thread's place for the caller's own."""
+        with self._changed:
+            if self._running.total() < self.threads and self._waiting.keys() <= set(self._blocked):
+                self._running[share] += 1
+                return
+            turn = threading.Event()
+            self._queue(share, turn, turn.set)
+            self._start_waiting()
+        turn.wait()
+
+    def _leave(self, share: Share, cpu_seconds: float) -> None:
+        with self._changed:
+            self._running[share] -= 1
+            if self._waiting:
+                self._used[share] = self._used.get(share, 0.0) + cpu_seconds
+                self._start_waiting()
+            else:
+                self._used.clear()
+                self._running += Counter()  # drops those at 0
+
+    def _start(self, decoding: Decoding[T], work: Callable[[Decoding[T]], T]) -> None:
+        try:
+            self._pool.submit(self._run, decoding, work)
+        except RuntimeError:  # closed
+            decoding.future.cancel()
+            decoding.decoding.set()
+
+    def _run(self, decoding: Decoding[T], work: Callable[[Decoding[T]], T]) -> None:
+        started = time.thread_time()
+        try:
+            if decoding.future.set_running_or_notify_cancel():
+                decoding.future.set_result(work(decoding))
+        except BaseException as error:
+            decoding.future.set_exception(error)
+        finally:
+            decoding.decoding.set()
+            self._leave(decoding.share, time.thread_time() - started)
+
+    def _queue(self, share: Share, request: Hashable, start: Callable[[], object]) -> None:
+        if share not in self._waiting:
+            # A share that comes, or comes back, starts level with the one that has used least.
+            level = min((self._used.get(other, 0.0) for other in self._waiting), default=0.0)
+            self._used[share] = max(self._used.get(share, 0.0), level)
+        self._waiting.setdefault(share, {}).setdefault(request, deque()).append(start)
+
+    def _start_waiting(self) -> None:
+        while self._running.total() < self.threads:
+            start = self._next()
+            if start is None:
+                return
+            start()
+
+    def _next(self) -> Callable[[], object] | None:
+        """Count the next turn as running, and return its start."""
+        shares = [share for share in self._waiting if share not in self._blocked]
+        if not shares:
+            return None
+        share = min(shares, key=lambda one: (self._used.get(one, 0.0), self._running[one]))
+        requests = self._waiting[share]
+        request = next(iter(requests))
+        turns = requests.pop(request)
+        start = turns.popleft()
+        if turns:
+            requests[request] = turns  # behind the others
+        if not requests:
+            del self._waiting[share]
+        self._running[share] += 1
+        return start

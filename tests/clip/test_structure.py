@@ -1,0 +1,249 @@
+"""Files within the limits that would cost too much are refused before they are decoded."""
+
+import struct
+import subprocess
+import sys
+import textwrap
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from core.clip.errors import BadPicture
+from core.clip.images import PictureLimits, open_picture, read_header
+from core.clip.structure import MAX_CHUNKS, MAX_FRAMES, MAX_SEGMENTS, MAX_TIFF_STRIPS
+from tests.inputs import crafted
+
+GREY = np.full((64, 64), 90, np.uint8)
+STRIP = zlib.compress(np.random.default_rng(0).bytes(2_000))
+
+
+def strips(count: int, **more: object) -> bytes:
+    return crafted.tiff([STRIP] * count, width=64, height=count, rows=1, compression=8, **more)  # type: ignore[arg-type]
+
+
+def jpeg_in_tiff(scans: int) -> bytes:
+    return crafted.tiff([crafted.jpeg_of_scans(scans, 64)], width=64, height=64, rows=64, compression=7)
+
+
+TOO_COSTLY = {
+    "scans": crafted.jpeg_of_scans(101, 64),
+    "scans of many pixels": crafted.jpeg_of_scans(30),
+    "arithmetic": crafted.arithmetic_jpeg(),
+    "exif parts": crafted.jpeg_of_exif_parts(MAX_SEGMENTS),
+    "chunks": crafted.png_of_chunks(MAX_CHUNKS),
+    "frames": crafted.webp_of_frames(MAX_FRAMES + 1),
+    "run-length pixels": crafted.bmp_of_runs(2_000, 2_000, b"\1\5\0\0" * 2_000 + b"\0\1"),
+    "run-length bytes": crafted.bmp_of_runs(1_000, 1_000, b"\1\5" * 300_000 + b"\0\1"),
+    "strips": crafted.tiff([bytes(8)], width=8, height=1, rows=1, shared=MAX_TIFF_STRIPS),
+    "shared strips": strips(64, shared=200),
+    "tags": strips(64, tags=[(40_000 + i, 7, 10_000, 8) for i in range(20)]),
+    "jpeg in tiff": jpeg_in_tiff(17),
+    "arithmetic in tiff": crafted.tiff(
+        [crafted.arithmetic_jpeg()], width=64, height=64, rows=64, compression=7
+    ),
+}
+NEARLY = {
+    "scans": crafted.jpeg_of_scans(100, 64),
+    "scans of many pixels": crafted.jpeg_of_scans(16, 64),
+    "exif parts": crafted.jpeg_of_exif_parts(MAX_SEGMENTS - 10),
+    "chunks": crafted.png_of_chunks(MAX_CHUNKS - 10),
+    "frames": crafted.webp_of_frames(MAX_FRAMES - 1),
+    "run-length": crafted.bmp_of_runs(1_000, 1_000, (b"\1\5" * 200 + b"\0\0") * 1_000 + b"\0\1"),
+    "strips": strips(64),
+    "prefix codes": crafted.webp_of_prefix_codes(64),
+    "comments": crafted.gif_of_comments(100_000),
+}
+
+
+@pytest.mark.parametrize("name", TOO_COSTLY)
+def test_refused_before_decoding(name: str) -> None:
+    with pytest.raises(BadPicture) as caught:
+        read_header(TOO_COSTLY[name])
+    assert caught.value.code == "picture_too_costly"
+    assert any(caught.value.detail.endswith(f"{how}.") for how in ("JPEG", "PNG", "source", "alone"))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("name", NEARLY)
+def test_just_within_the_bounds(name: str) -> None:
+    assert open_picture(NEARLY[name]).mode == "RGB"
+
+
+def test_more_scans_behind_the_first_image_do_not_count() -> None:
+    content = crafted.jpeg()
+    thumbnail = crafted.jpeg_of_scans(200, 64)
+    exif = b"\xff\xe1" + struct.pack(">H", len(thumbnail) + 8) + b"Exif\0\0" + thumbnail
+    assert np.array_equal(
+        np.asarray(open_picture(content[:2] + exif + content[2:] + thumbnail)),
+        np.asarray(open_picture(content)),
+    )
+    progressive = crafted.jpeg_of_scans(6, 64)
+    assert open_picture(progressive[:2] + exif + progressive[2:] + thumbnail).size == (64, 64)
+    baseline = crafted.encoded(Image.fromarray(GREY), "JPEG")
+    assert open_picture(baseline + baseline * 30).size == (64, 64)
+
+
+def test_scans_hidden_from_a_walk_are_followed() -> None:
+    """Fill bytes, restart markers and padding before a marker are what decoders skip."""
+    content = crafted.jpeg_of_scans(101, 64).replace(b"\xff\xda", b"\xff\xff\xff\xda")
+    with pytest.raises(BadPicture, match="scans"):
+        read_header(content)
+    with pytest.raises(BadPicture, match="scans"):
+        read_header(crafted.jpeg_of_scans(101, 64).replace(b"\xff\xda", b"\xff\xd0xx\xff\xda"))
+
+
+def test_an_image_turned_by_its_xmp() -> None:
+    xmp = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    content = crafted.encoded(Image.fromarray(crafted.pixels()), "JPEG", xmp=xmp)
+    assert open_picture(content).size == (40, 30)
+
+
+def test_many_tags_of_an_exif_block_are_not_read() -> None:
+    """Each names the same 60,000 bytes."""
+    entries = [(274, 3, 1, 6)] + [(1_000 + i, 7, 60_000, 8) for i in range(400)]
+    table = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *e) for e in entries)
+    exif = b"Exif\0\0II*\0" + struct.pack("<I", 8) + table + bytes(60_000 - len(table))
+    assert open_picture(crafted.encoded(Image.fromarray(crafted.pixels()), "JPEG", exif=exif)).size == (
+        40,
+        30,
+    )
+
+
+def test_a_first_frame_larger_than_its_canvas_is_measured() -> None:
+    with pytest.raises(BadPicture) as caught:
+        read_header(crafted.gif_frame(9_000, 9_000))
+    assert caught.value.code == "too_many_pixels"
+
+
+@pytest.mark.parametrize("mode", ["F", "I"])
+def test_32_bits_have_a_limit_of_their_own(mode: str) -> None:
+    for side, code in ((3_162, None), (3_163, "too_many_pixels")):
+        content = crafted.encoded(Image.new(mode, (side, side)), "TIFF", compression="tiff_adobe_deflate")
+        if code is None:
+            assert read_header(content).picture.size == (side, side)
+            continue
+        with pytest.raises(BadPicture, match="32 bits") as caught:
+            read_header(content)
+        assert caught.value.code == code
+
+
+def test_rows_of_a_deep_image_are_scaled_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.linspace(-5, 70_000, 64 * 64, dtype=np.float32).reshape(64, 64)
+    content = crafted.encoded(Image.fromarray(values), "TIFF")
+    whole = np.asarray(open_picture(content))
+    monkeypatch.setattr("core.clip.images.BAND_PIXELS", 200)
+    assert np.array_equal(np.asarray(open_picture(content)), whole)
+
+
+def honest(kind: str, side: int) -> bytes:
+    """Smooth, as large as `side`: what an image of this size costs at least."""
+    picture = Image.fromarray(crafted.pixels(1, side, side))
+    if kind == "BMP":
+        return crafted.encoded(picture.convert("1"), kind)
+    options = {
+        "JPEG": {"progressive": True, "subsampling": 0},
+        "PNG": {"compress_level": 1},
+        "WEBP": {"lossless": True, "method": 0, "quality": 0},
+        "TIFF": {"compression": "tiff_adobe_deflate"},
+    }.get(kind, {})
+    return crafted.encoded(picture.quantize(16) if kind == "GIF" else picture, kind, **options)
+
+
+def worst(kind: str, side: int) -> bytes:
+    """The costliest that is found and not refused, of as many pixels."""
+    if kind == "JPEG":
+        content = crafted.encoded(Image.new("CMYK", (side, side)), kind, progressive=True, subsampling=0)
+        last = content.rfind(b"\xff\xda")
+        scans = content.count(b"\xff\xda")
+        return content[:-2] + content[last:-2] * (25 - scans) + b"\xff\xd9"
+    if kind == "PNG":
+        return crafted.deep_png(side)
+    if kind == "WEBP":
+        return crafted.webp_of_prefix_codes()
+    if kind == "GIF":
+        return crafted.encoded(Image.new("P", (side, side)), kind, transparency=0, interlace=1)
+    if kind == "BMP":
+        return crafted.bmp_of_runs(1_000, 1_000, (b"\1\5" * 200 + b"\0\0") * 1_000 + b"\0\1")
+    rows = zlib.compress(bytes(side * side * 8), 1)
+    extra = [(338, 3, 1, 2)]
+    return crafted.tiff(
+        [rows], width=side, height=side, rows=side, bits=16, samples=4, compression=8, tags=extra
+    )
+
+
+TIMES = {"JPEG": 3.0, "PNG": 4.0, "WEBP": 3.0, "GIF": 3.0, "BMP": 3.0, "TIFF": 4.0}
+"""CPU time of the worst file as a multiple of an honest one's."""
+OF_ANY_SIZE = {"WEBP", "BMP"}
+"""Whose worst file is a small one: compared to an honest one at the limit on pixels."""
+SIDE = 2_400
+MEASURE = """
+    import sys, time
+    from pathlib import Path
+    from core.clip.errors import BadPicture
+    from core.clip.images import read_header
+    def memory(name):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith(name))
+    def run(path):
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        before, started, bound = memory("VmRSS"), time.process_time(), 0
+        try:
+            header = read_header(path, shortest_side=448)
+            bound = header.peak_bytes
+            header.decode()
+        except BadPicture as problem:
+            assert problem.code == "picture_too_costly", problem
+        print(path.name, time.process_time() - started, bound, memory("VmHWM") - before)
+    for path in sorted(Path(sys.argv[1]).glob("first*")):
+        read_header(path, shortest_side=448).decode()
+    for path in sorted(Path(sys.argv[1]).iterdir()):
+        run(path)
+"""
+
+
+@pytest.fixture(scope="module")
+def costs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[float, int, int]]:
+    """(CPU seconds, bound of the memory, growth of the memory) of each file, in one fresh process, decoded as
+    /classify does it."""
+    folder = tmp_path_factory.mktemp("costs")
+    for kind in TIMES:
+        (folder / f"first {kind}").write_bytes(honest(kind, 64))
+        (folder / f"honest {kind}").write_bytes(honest(kind, SIDE))
+        (folder / f"worst {kind}").write_bytes(worst(kind, SIDE))
+    for name, content in TOO_COSTLY.items():
+        (folder / f"refused {name}").write_bytes(content)
+    command = [sys.executable, "-c", textwrap.dedent(MEASURE), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
+    found = {}
+    for line in done.stdout.splitlines():
+        name, taken, bound, grown = line.rsplit(" ", 3)
+        found[name] = float(taken), int(bound), int(grown)
+    return found
+
+
+def at_the_limit(seconds: float) -> float:
+    """Of an honest image with so many pixels as are allowed."""
+    return seconds * PictureLimits().max_pixels / SIDE**2
+
+
+@pytest.mark.parametrize("kind", TIMES)
+def test_the_worst_file_of_a_format_is_bounded(kind: str, costs: dict[str, tuple[float, int, int]]) -> None:
+    usual = costs[f"honest {kind}"][0]
+    allowed = TIMES[kind] * (at_the_limit(usual) if kind in OF_ANY_SIZE else usual)
+    assert costs[f"worst {kind}"][0] <= allowed
+
+
+@pytest.mark.parametrize("kind", TIMES)
+def test_the_memory_of_a_file_is_known_before(kind: str, costs: dict[str, tuple[float, int, int]]) -> None:
+    for name in ("honest", "worst"):
+        _, bound, grown = costs[f"{name} {kind}"]
+        assert grown <= 1.1 * bound + 4_000_000
+
+
+@pytest.mark.parametrize("name", TOO_COSTLY)
+def test_a_refusal_costs_little(name: str, costs: dict[str, tuple[float, int, int]]) -> None:
+    taken, _, grown = costs[f"refused {name}"]
+    assert taken <= 0.1 * at_the_limit(costs["honest JPEG"][0])
+    assert grown < 30_000_000
