@@ -85,7 +85,9 @@ class ServingMetrics(Collector):
 def install(app: FastAPI) -> None:
     """For an application whose state is complete."""
     registry = new_registry()
-    registry.register(BacklogCollector(app.state.database))
+    registry.register(
+        BacklogCollector(app.state.database, redispatch_seconds=app.state.settings.redispatch_seconds)
+    )
     registry.register(ServingMetrics(app.state.serving))
     streams = Gauge("clipcite_event_streams", "Open streams of events.", registry=registry)
     streams.set_function(lambda: app.state.feed.listeners)
