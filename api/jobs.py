@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from api.deps import After, Limit, TheBlobs, TheDatabase, TheOwner, TheServing
 from api.errors import responses
 from core.store import deletions, jobs
+from core.store.paging import cursor_of
 from core.store.session import Database
 from core.store.tables import FINAL, Job
 
@@ -146,7 +147,7 @@ def list_jobs(
         page, more = jobs.list_page(session, owner=owner, status=status, limit=limit, after=after)
         places = jobs.queue_positions(session, page)
     data = [JobOut.of(job, places.get(job.id)) for job in page]
-    return JobPage(data=data, has_more=more, next_cursor=page[-1].id if more else None)
+    return JobPage(data=data, has_more=more, next_cursor=cursor_of(page[-1]) if more else None)
 
 
 @router.get("/{job_id}", responses=responses(401, 404, 422, 503))

@@ -97,7 +97,9 @@ def install(app: FastAPI) -> None:
     route's function for ever, and with that one it would keep the application and its networks.
     """
     app.state.registry = registry = new_registry()
-    registry.register(BacklogCollector(app.state.database))
+    registry.register(
+        BacklogCollector(app.state.database, redispatch_seconds=app.state.settings.redispatch_seconds)
+    )
     registry.register(ServingMetrics(app.state.serving))
     streams = Gauge("clipcite_event_streams", "Open streams of events.", registry=registry)
     streams.set_function(lambda: app.state.feed.listeners)

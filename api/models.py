@@ -15,6 +15,7 @@ from api.request_model import RequestModel
 from core.store import deletions, models
 from core.store.models import Filters
 from core.store.names import clean_name
+from core.store.paging import cursor_of
 from core.store.tables import Model
 
 router = APIRouter(prefix="/models", tags=["models"])
@@ -118,7 +119,7 @@ def list_models(database: TheDatabase, owner: TheOwner, query: Annotated[ModelQu
         )
         aliases = models.aliases_of(session, page)
     data = [ModelOut.of(model, aliases.get(model.id, ())) for model in page]
-    return ModelPage(data=data, has_more=more, next_cursor=page[-1].id if more else None)
+    return ModelPage(data=data, has_more=more, next_cursor=cursor_of(page[-1]) if more else None)
 
 
 @router.get("/{model_id}", responses=responses(401, 404, 422, 503))

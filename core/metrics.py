@@ -23,8 +23,9 @@ logger = logging.getLogger(__name__)
 class BacklogCollector(Collector):
     """Read from the database when somebody looks. Every process shows the same: take the maximum."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, redispatch_seconds: float) -> None:
         self._database = database
+        self._redispatch_seconds = redispatch_seconds
 
     def describe(self) -> list[Metric]:
         return []  # else registering would ask the database
@@ -33,7 +34,7 @@ class BacklogCollector(Collector):
         up = GaugeMetricFamily("clipcite_database_up", "1 if the database answered this look, else 0.")
         try:
             with self._database.read() as session:
-                found = backlog(session)
+                found = backlog(session, redispatch_seconds=self._redispatch_seconds)
         except Exception as error:  # the other metrics are the more wanted now
             logger.warning("Metrics without the queue: %s", error)
             up.add_metric([], 0)

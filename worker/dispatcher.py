@@ -124,7 +124,7 @@ def main() -> None:
     blobs = Blobs.of(settings)
     app = make_celery(settings)
     registry = new_registry()
-    registry.register(BacklogCollector(database))
+    registry.register(BacklogCollector(database, redispatch_seconds=settings.redispatch_seconds))
     metrics = DispatcherMetrics(registry)
     if settings.metrics_port is not None:
         show_metrics(registry, settings.metrics_host, settings.metrics_port + 1)

@@ -23,7 +23,7 @@ from core.settings import Settings, get_settings
 from core.store import installation, orphans
 from core.store.blobs import Blobs
 from core.store.checkpoints import folder_of
-from core.store.session import Database
+from core.store.session import Database, database_now
 from core.store.tables import Orphan
 
 logger = logging.getLogger("worker.garbage")
@@ -106,7 +106,7 @@ def sweep(
         _find_checkpoints(database, blobs, len(folders), grace)
     with database.read() as session:
         marks = {mark.prefix: mark for mark in orphans.all_marks(session)}
-        now = database.now(session)
+        now = database_now(session)
     found += _leftover_checkpoints(database, marks.values())
     claimed = {prefix for prefix, mark in marks.items() if mark.deleted_at is not None}
     left = sorted(set(found) - claimed)
@@ -155,7 +155,7 @@ def _mark(database: Database, blobs: Blobs, found: Sequence[str]) -> None:
     """Bring the marks in line with what is stored and not owned."""
     with database.read() as session:
         marks = orphans.all_marks(session)
-        now = database.now(session)
+        now = database_now(session)
     there = {*found, *_leftover_checkpoints(database, marks)}
     gone: list[str] = []
     cut_off: list[str] = []
@@ -245,7 +245,7 @@ class Sweeper:
     def _round(self) -> None:
         with self._database.write() as session:
             row = installation.find(session, lock=True)
-            now = self._database.now(session)
+            now = database_now(session)
             if row.swept_at is not None and now - ROUND_CLAIM < row.swept_at <= now:
                 return  # another dispatcher's
             row.swept_at = now

@@ -3,6 +3,7 @@
 import atexit
 import json
 import logging
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -36,6 +37,9 @@ from worker.supervise import Stopped, TrainerFailed, run_trainer
 from worker.trainer import CHECKPOINTS, REPORT, TASK, Task
 
 logger = logging.getLogger(__name__)
+MIN_FREE_BYTES = 16_000_000
+"""With less room for scratch files no job can run."""
+ROOM_POLL_SECONDS = 2.0
 LOST, REQUEUED = "lost", "requeued"
 """How an attempt may end besides with the end of its job."""
 T = TypeVar("T")
@@ -68,6 +72,9 @@ class Worker:
     def run(self, job_id: str) -> None:
         """Claim the job and see it through. Nothing happens if there is nothing to claim."""
         if self.draining.is_set():
+            return
+        if self._free_bytes() < MIN_FREE_BYTES:
+            self._wait_for_room(job_id)
             return
         seconds = self.settings.lease_seconds
         with self.database.write() as session:
@@ -119,6 +126,34 @@ class Worker:
             self.metrics.ended(outcome, code)
             if outcome in FINAL:
                 self._remove_checkpoints(job_id)
+        if code == StorageFull.code:
+            # Meanwhile the jobs go to other workers; the next one would most likely fail here too.
+            self.draining.wait(self.settings.redispatch_seconds)
+
+    def _free_bytes(self) -> int:
+        root = self.settings.scratch()
+        while not root.exists():
+            root = root.parent
+        return shutil.disk_usage(root).free
+
+    def _wait_for_room(self, job_id: str) -> None:
+        """Hand the message back, and take no other while the disk is full."""
+        logger.error(
+            "Less than %d bytes are free at %s. Make room there. Until then this worker runs no job, and %s "
+            "goes to another one.",
+            MIN_FREE_BYTES,
+            self.settings.scratch(),
+            job_id,
+        )
+        try:
+            with self.database.write() as session:
+                jobs.hand_back(session, job_id)
+        except DatabaseUnavailable as error:
+            logger.warning("%s: is sent again in %g s: %s", job_id, self.settings.redispatch_seconds, error)
+        while self._free_bytes() < MIN_FREE_BYTES and not self.draining.wait(ROOM_POLL_SECONDS):
+            pass
+        if not self.draining.is_set():
+            logger.info("There is room again; this worker goes on")
 
     def _train_and_publish(
         self, claim: Claim, lease: Lease, folder: Path, clock: StageClock, keeper: CheckpointKeeper

@@ -140,7 +140,7 @@ def collect(
     if (archive is None) == (not images and not labels and not test_images and not test_labels):
         raise IntakeError(
             "archive_or_images",
-            "Send either `archive` (one .zip, .tar or .tar.gz with a folder per class) or `images` with "
+            "Send either `archive` (one .zip with a folder per class) or `images` with "
             "`labels` (and `test_images` with `test_labels`), not both and not neither.",
         )
     warnings: Warnings = []

@@ -92,9 +92,7 @@ def adapt(
     owner: TheOwner,
     archive: Annotated[
         UploadFile | None,
-        File(
-            description="One .zip, .tar or .tar.gz: a folder per class, or train/ and test/ of such folders."
-        ),
+        File(description="One .zip: a folder per class, or train/ and test/ of such folders."),
     ] = None,
     images: Annotated[
         list[UploadFile],

@@ -1,20 +1,22 @@
-"""The files of a .zip, .tar or .tar.gz, one after the other, within limits that hold whatever it claims."""
+"""The files of a .zip, one after the other, within limits that hold whatever it claims."""
 
-import gzip
-import re
 import stat
-import tarfile
+import struct
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import IO, BinaryIO, Protocol
+from typing import IO, BinaryIO
 
 from api.archive.errors import ArchiveError, broken, short, special, too_large, too_many_entries
 
 CHUNK = 65_536
-MAX_DIRECTORY_BYTES = 16_000_000  # of a zip
-MAX_TAR_HEADER = 4_096  # on average
+MAX_DIRECTORY_BYTES = 8_000_000
+MAX_NAME_BYTES = 768  # of one entry: Unicode's normal form takes quadratic time in a run of accents
+MAX_EXTRA_BYTES = 1_024  # of one entry: zipfile takes quadratic time in them
+MEAN_NAME_BYTES = 200  # over all entries: each byte may become four in memory
+LOCAL_HEADER = 30
+# gzip, bzip2, xz: how a tar is compressed
+COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0")
 
 
 @dataclass(frozen=True)
@@ -25,20 +27,8 @@ class ArchiveLimits:
     max_entries: int = 20_000  # of any kind
 
 
-class _Readable(Protocol):
-    def read(self, size: int, /) -> bytes: ...
-
-
-class Member(Protocol):
-    @property
-    def name(self) -> str: ...
-    @property
-    def is_folder(self) -> bool: ...
-    def open(self) -> IO[bytes]: ...
-
-
 @dataclass(frozen=True)
-class ZipMember:
+class Member:
     name: str
     archive: zipfile.ZipFile
     info: zipfile.ZipInfo
@@ -51,47 +41,16 @@ class ZipMember:
         return self.archive.open(self.info)
 
 
-@dataclass(frozen=True)
-class TarMember:
-    archive: tarfile.TarFile
-    info: tarfile.TarInfo
-
-    @property
-    def name(self) -> str:
-        return self.info.name
-
-    @property
-    def is_folder(self) -> bool:
-        return self.info.isdir()
-
-    def open(self) -> IO[bytes]:
-        source = self.archive.extractfile(self.info)
-        assert source is not None  # only asked of regular files
-        return source
-
-
 def members(file: BinaryIO, limits: ArchiveLimits) -> Iterator[Member]:
+    """Raises ArchiveError: not a zip, or one that breaks a limit."""
     file.seek(0)
     start = file.read(512)
-    file.seek(0)
-    if start[:4] in {b"PK\3\4", b"PK\5\6"}:
-        yield from _zip_members(_Watched(file, limits.max_entries), limits)
-    elif start[:2] == b"\x1f\x8b":
-        with gzip.GzipFile(fileobj=file, mode="rb") as unzipped:
-            yield from _tar_members(unzipped, limits)
-    elif _is_tar(start):
-        yield from _tar_members(file, limits)
-    else:
-        raise ArchiveError(
-            "not_an_archive", "The file is not a .zip, .tar or .tar.gz by its content; pack it as one."
-        )
-
-
-def _zip_members(file: "_Watched", limits: ArchiveLimits) -> Iterator[Member]:
-    with zipfile.ZipFile(file) as archive:
+    if start[:4] not in {b"PK\3\4", b"PK\5\6"}:
+        raise _not_a_zip(start)
+    directory = _Directory(file, limits)
+    with zipfile.ZipFile(directory) as archive:
+        directory.checked = True
         infos: list[zipfile.ZipInfo] = archive.infolist()
-        if len(infos) > limits.max_entries:
-            raise too_many_entries(limits.max_entries)
         if sum(info.file_size for info in infos) > limits.max_bytes:
             raise too_large(limits.max_bytes)
         for info in infos:
@@ -110,13 +69,45 @@ def _zip_members(file: "_Watched", limits: ArchiveLimits) -> Iterator[Member]:
                     f"The archive's entry {short(name)!r} is packed by a method other than Deflate; pack it "
                     "as a plain .zip.",
                 )
-        # Python checks this from 3.11.8 on: entries that share their bytes make a bomb.
-        placed = sorted(infos, key=lambda info: info.header_offset)
-        for info, following in pairwise(placed):
-            if info.header_offset + 30 + info.compress_size > following.header_offset:
-                raise broken(f"the entry {short(_zip_name(info))!r} overlaps the next one")
+        _refuse_overlaps(file, infos, archive.start_dir)
         for info in infos:
-            yield ZipMember(_zip_name(info), archive, info)
+            yield Member(_zip_name(info), archive, info)
+
+
+def _not_a_zip(start: bytes) -> ArchiveError:
+    if start.startswith(COMPRESSED) or start[257:262] == b"ustar":
+        return ArchiveError(
+            "not_an_archive",
+            "The file is a tar, or compressed as a tar is, and only a .zip is taken here. `clipcite adapt "
+            "FILE` repacks a tar while it uploads. Otherwise unpack it and run `zip -r pictures.zip FOLDER`.",
+        )
+    return ArchiveError("not_an_archive", "The file is not a .zip by its content; pack it as one.")
+
+
+def _directory_too_large(size: int) -> ArchiveError:
+    detail = f"The directory of the archive takes {size:,} bytes; send fewer entries, with shorter names."
+    return ArchiveError("archive_too_large", detail, 413)
+
+
+def _refuse_overlaps(file: BinaryIO, infos: list[zipfile.ZipInfo], directory_start: int) -> None:
+    """Entries that share bytes make a bomb, of data or of headers.
+
+    Raises ArchiveError: two entries overlap, or one lies outside the part before the directory.
+    """
+    placed = sorted(infos, key=lambda info: info.header_offset)
+    if not placed:
+        return
+    if not 0 <= placed[0].header_offset <= placed[-1].header_offset < directory_start:
+        raise broken("an entry lies outside the file")
+    ends = [info.header_offset for info in placed[1:]] + [directory_start]
+    for info, end in zip(placed, ends, strict=True):
+        file.seek(info.header_offset)
+        header = file.read(LOCAL_HEADER)
+        size = LOCAL_HEADER + info.compress_size
+        if header[:4] == b"PK\3\4" and len(header) == LOCAL_HEADER:
+            size += sum(struct.unpack_from("<HH", header, 26))  # name and extra fields
+        if info.header_offset + size > end:
+            raise broken(f"the entry {short(_zip_name(info))!r} overlaps the next one")
 
 
 def _zip_name(info: zipfile.ZipInfo) -> str:
@@ -130,111 +121,47 @@ def _zip_name(info: zipfile.ZipInfo) -> str:
     return name
 
 
-def _tar_members(file: _Readable, limits: ArchiveLimits) -> Iterator[Member]:
-    # What isn't kept is unpacked too; headers take some room beside the pictures.
-    stream = _Forward(file, limits)
-    entries = 0
-    with tarfile.open(fileobj=stream, mode="r:") as archive:  # type: ignore[call-overload]
-        while (info := stream.next_header(archive)) is not None:
-            archive.members = []  # it would keep them all
-            entries += 1
-            if entries > limits.max_entries:
-                raise too_many_entries(limits.max_entries)
-            if not (info.isfile() or info.isdir()):
-                raise special(info.name)
-            yield TarMember(archive, info)
-    # tarfile takes a broken header, and the lack of any, for the end of the archive.
-    if stream.last != bytes(512):
-        raise broken("it ends without its end mark, so entries may be missing")
-    while rest := stream.read(CHUNK):  # to the checksum of the gzip
-        if rest.count(0) != len(rest):
-            raise broken("it goes on after its end mark")
+class _Directory:
+    """A file for zipfile, which makes objects of the whole directory at once.
 
-
-def _is_tar(start: bytes) -> bool:
-    try:
-        tarfile.TarInfo.frombuf(start, "utf-8", "surrogateescape")
-    except tarfile.HeaderError:
-        return start == bytes(512)  # an empty one
-    return True
-
-
-class _Forward:
-    """A stream for tarfile that goes forward only and counts what it gives.
-
-    tarfile reads an extended header in one piece, of whatever size it claims, and searches it with a
-    pattern that is quadratic in a run of digits (CVE-2024-6232), so headers have limits of their own.
+    Until it is `checked`, a directory beyond the limits is refused before it becomes objects.
     """
 
-    def __init__(self, file: _Readable, limits: ArchiveLimits) -> None:
+    def __init__(self, file: BinaryIO, limits: ArchiveLimits) -> None:
         self.file = file
         self.limits = limits
-        self.header_bytes = 0
-        self.in_header = True
-        self.position = 0
-        self.last = b""
-
-    def next_header(self, archive: tarfile.TarFile) -> tarfile.TarInfo | None:
-        self.in_header = True
-        info = archive.next()
-        self.in_header = False
-        return info
-
-    def read(self, size: int) -> bytes:
-        if not 0 <= size <= CHUNK:
-            raise broken("it has a header of unusual size")
-        data = self._take(size)
-        if self.in_header:
-            self.header_bytes += len(data)
-            if self.header_bytes > MAX_TAR_HEADER * self.limits.max_entries:
-                raise too_many_entries(self.limits.max_entries)
-            if size > tarfile.BLOCKSIZE and re.search(rb"\d{40}", data):
-                raise broken("it has an unusual header")
-        if size != 1:  # tarfile looks at single bytes to see whether there are more
-            self.last = data
-        return data
-
-    def _take(self, size: int) -> bytes:
-        data = self.file.read(size)
-        self.position += len(data)
-        if self.position > self.limits.max_bytes + MAX_TAR_HEADER * self.limits.max_entries:
-            raise too_large(self.limits.max_bytes)
-        return data
-
-    def seek(self, position: int) -> int:
-        if position < self.position:
-            raise broken("its entries point backwards")
-        while self.position < position and self._take(min(CHUNK, position - self.position)):
-            pass
-        return self.position
-
-    def tell(self) -> int:
-        return self.position
-
-    def seekable(self) -> bool:
-        return True
-
-    def readable(self) -> bool:
-        return True
-
-
-class _Watched:
-    """A file for zipfile, which reads the whole directory at once: refuses one with too many entries
-    before it becomes objects."""
-
-    def __init__(self, file: BinaryIO, max_entries: int) -> None:
-        self.file = file
-        self.max_entries = max_entries
+        self.checked = False
         self.seek = file.seek
         self.tell = file.tell
 
     def read(self, size: int = -1) -> bytes:
+        if self.checked:
+            return self.file.read(size)
         if size > MAX_DIRECTORY_BYTES:
-            raise too_many_entries(self.max_entries)
+            raise _directory_too_large(size)
         data = self.file.read(size)
-        if data.count(b"PK\1\2") > self.max_entries:
-            raise too_many_entries(self.max_entries)
+        self._check(data)
         return data
 
     def seekable(self) -> bool:
         return True
+
+    def _check(self, data: bytes) -> None:
+        """Raises ArchiveError where `data` is a directory beyond the limits; else zipfile judges it."""
+        at = entries = name_bytes = 0
+        while data.startswith(b"PK\1\2", at) and at + 46 <= len(data):
+            name, extra, comment = struct.unpack_from("<HHH", data, at + 28)
+            if name > MAX_NAME_BYTES or extra > MAX_EXTRA_BYTES:
+                raise broken(
+                    f"an entry has a name of more than {MAX_NAME_BYTES:,} bytes, or more than "
+                    f"{MAX_EXTRA_BYTES:,} bytes of extra fields"
+                )
+            if b"\0" in data[at + 46 : at + 46 + name]:
+                raise broken("the name of an entry has a NUL in it")
+            at += 46 + name + extra + comment
+            entries += 1
+            name_bytes += name
+            if entries > self.limits.max_entries:
+                raise too_many_entries(self.limits.max_entries)
+        if name_bytes > MEAN_NAME_BYTES * self.limits.max_entries:
+            raise _directory_too_large(len(data))

@@ -1,9 +1,7 @@
 """Reads an archive of pictures without ever using a name in it as a path."""
 
-import gzip
 import re
 import struct
-import tarfile
 import unicodedata
 import zipfile
 import zlib
@@ -15,10 +13,9 @@ from typing import IO, BinaryIO
 
 from api.archive.errors import ArchiveError, Warnings, broken, reason, short, shown, too_large, warn
 from api.archive.layout import Split, layout
-from api.archive.members import CHUNK, ArchiveLimits, TarMember, members
+from api.archive.members import CHUNK, ArchiveLimits, members
 from core.clip.errors import BadPicture
 
-MAX_NAME = 8_192
 MAX_DEPTH = 32
 # A file that is called a picture is never passed over in silence, also where we can't read its kind.
 PICTURE_ENDINGS = frozenset(
@@ -27,6 +24,18 @@ PICTURE_ENDINGS = frozenset(
     | {".ppm", ".pgm", ".tga", ".eps", ".ico"}
 )
 PICTURE_STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"II*\0", b"MM\0*")
+UNREADABLE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    ArithmeticError,
+    LookupError,
+    TypeError,
+)
+"""What zipfile raises for damaged archives. An OSError is the disk's and no word on the archive."""
 
 
 @dataclass(frozen=True)
@@ -76,12 +85,12 @@ def lay_out(file: BinaryIO, folder: Path, wanted: Collection[str], limits: Archi
 
 @contextmanager
 def _broken_where_unreadable() -> Iterator[None]:
-    """Says of a damaged archive what the libraries say in many ways."""
+    """Raise ArchiveError for whatever zipfile raises for a damaged archive."""
     try:
         yield
-    except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
+    except (zipfile.BadZipFile, EOFError, zlib.error) as error:
         raise broken(reason(error)) from error
-    except (NotImplementedError, ValueError, OverflowError, struct.error) as error:
+    except UNREADABLE as error:
         raise broken("its directory can't be read") from error
 
 
@@ -89,34 +98,35 @@ def _read(file: BinaryIO, folder: Path, limits: ArchiveLimits) -> tuple[list[Ent
     found: dict[tuple[str, ...], tuple[Path, BadPicture | None]] = {}
     hidden: list[str] = []
     other: list[str] = []
-    folders: set[tuple[str, ...]] = set()
-    seen: set[tuple[str, ...]] = set()
+    folders: set[str] = set()
+    seen: set[str] = set()
     budget = _Budget(limits.max_bytes)
     for member in members(file, limits):
         parts = _safe_parts(member.name)
         if not parts:
             continue
+        name = shown(parts)  # kept once: up to `max_entries` of them
         if _is_hidden(parts):
             if not member.is_folder:
-                hidden.append(shown(parts))
+                hidden.append(name)
             continue
         if member.is_folder:
-            folders.add(parts)
+            folders.add(name)
             continue
-        if parts in seen:
+        if name in seen:
             raise ArchiveError(
                 "duplicate_entry",
-                f"The archive holds {short(shown(parts))!r} twice, so it isn't clear which one is meant; "
+                f"The archive holds {short(name)!r} twice, so it isn't clear which one is meant; "
                 "pack it anew.",
             )
-        seen.add(parts)
+        seen.add(name)
         path = folder / f"{len(found):06d}"
         picture = Path(parts[-1].lower()).suffix in PICTURE_ENDINGS
         try:
             with member.open() as source:
                 start = source.read(16)
                 if not picture and not _begins_like_a_picture(start):
-                    other.append(shown(parts))
+                    other.append(name)
                     continue
                 if len(found) == limits.max_pictures:
                     raise ArchiveError(
@@ -125,18 +135,9 @@ def _read(file: BinaryIO, folder: Path, limits: ArchiveLimits) -> tuple[list[Ent
                         413,
                     )
                 problem = _copy(start, source, path, limits.max_picture_bytes, budget)
-        except (
-            zipfile.BadZipFile,
-            zlib.error,
-            EOFError,
-            NotImplementedError,
-            ValueError,
-            struct.error,
-        ) as error:
-            if isinstance(member, TarMember):
-                raise  # there is no way to the next entry
+        except UNREADABLE as error:
             if not picture:
-                other.append(shown(parts))
+                other.append(name)
                 continue
             problem = BadPicture(
                 "broken_entry",
@@ -154,9 +155,11 @@ def _read(file: BinaryIO, folder: Path, limits: ArchiveLimits) -> tuple[list[Ent
             "no_pictures",
             "The archive holds no pictures; pack one folder per class with its pictures inside.",
         )
-    used = {parts[:depth] for parts in [*found, *folders] for depth in range(1, len(parts))}
-    empty = sorted(shown(parts) for parts in folders - used)
-    warn(warnings, "empty_folders", "{n} folders hold no pictures: {names}", empty)
+    empty = set(folders)
+    for name in [*map(shown, found), *folders]:
+        while name := name.rpartition("/")[0]:
+            empty.discard(name)
+    warn(warnings, "empty_folders", "{n} folders hold no pictures: {names}", sorted(empty))
     placed = layout(list(found), warnings)
     entries = [Entry(split, name, shown(parts), *found[parts]) for parts, split, name in placed]
     if not entries:
@@ -170,8 +173,6 @@ def _read(file: BinaryIO, folder: Path, limits: ArchiveLimits) -> tuple[list[Ent
 
 def _safe_parts(name: str) -> tuple[str, ...]:
     """The components of an entry's name, NFC. Raises ArchiveError where it points outside."""
-    if len(name) > MAX_NAME:
-        raise broken(f"the name {short(name)!r} is too long")
     parts = tuple(part for part in unicodedata.normalize("NFC", name).split("/") if part not in {"", "."})
     if len(parts) > MAX_DEPTH:
         raise broken(f"the entry {short(name)!r} lies more than {MAX_DEPTH} folders deep")

@@ -26,7 +26,7 @@ def adapt(
         Path,
         typer.Argument(
             help="A folder of class folders, a manifest (CSV, JSONL), an export (Hugging Face imagefolder, "
-            "Label Studio), or a .zip or .tar.",
+            "Label Studio), a .zip, or a .tar, which is repacked as one.",
             exists=True,
         ),
     ],

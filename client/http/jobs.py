@@ -32,7 +32,8 @@ class Jobs(Connection):
 
         Args:
             pictures: a folder (of class folders, with a manifest, or of an export), a manifest, a zip or
-                tar, or a mapping from class names to paths, bytes, PIL images or uint8 arrays.
+                tar (repacked as a zip), or a mapping from class names to paths, bytes, PIL images or
+                uint8 arrays.
             test: pictures to measure the result on, for a mapping.
             extends: a model: the pictures that it was made from are taken as well, under its name and with
                 its settings where nothing else is said. The model itself stays as it is.

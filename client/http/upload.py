@@ -11,8 +11,9 @@ from client.http.errors import InvalidPictures
 from client.pictures.dataset import ByClass, Dataset, Labelled, dataset_of
 from client.pictures.detect import read
 from client.pictures.picture import Picture
+from client.pictures.repack import TARS, is_tar, zip_of_tar
 
-ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
+ARCHIVES = (".zip", *TARS)
 Adaptable = str | os.PathLike[str] | ByClass | Dataset
 """A folder, a manifest or an export of an annotation tool, an archive, or pictures by class."""
 
@@ -29,7 +30,7 @@ class Upload:
 
 
 def upload_of(pictures: Adaptable, test: ByClass | None = None) -> Upload:
-    """An archive as it is; all else read as it is recognised.
+    """A zip as it is, a tar repacked as one; all else read as it is recognised.
 
     Raises:
         InvalidPictures: nothing that can be uploaded is there.
@@ -39,18 +40,22 @@ def upload_of(pictures: Adaptable, test: ByClass | None = None) -> Upload:
         if test is not None:
             raise InvalidPictures("Test pictures beside a folder or an archive belong into its folder test/.")
         if path.is_file() and path.name.lower().endswith(ARCHIVES):
-            return Upload([Part("archive", Picture.of_file(path), "application/zip")])
+            return Upload([Part("archive", _zip_at(path), "application/zip")])
         return upload_of_dataset(read(path))
     return upload_of_dataset(pictures if isinstance(pictures, Dataset) else dataset_of(pictures, test))
 
 
 def model_archive(path: str | os.PathLike[str]) -> Picture:
-    """The zip of a model; of a folder one is made while it is sent. Raises InvalidPictures."""
+    """The zip of a model; of a folder or a tar one is made. Raises InvalidPictures."""
     path = Path(path)
     if not path.is_dir():
-        return Picture.of_file(path)
+        return _zip_at(path)
     files = sorted(one for one in path.rglob("*") if one.is_file() and not one.name.startswith("."))
     return zip_of([(one.relative_to(path).as_posix(), Picture.of_file(one)) for one in files])
+
+
+def _zip_at(path: Path) -> Picture:
+    return zip_of_tar(path) if path.is_file() and is_tar(path) else Picture.of_file(path)
 
 
 def upload_of_dataset(dataset: Dataset) -> Upload:

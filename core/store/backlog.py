@@ -1,7 +1,7 @@
 """How much there is to do, and for how long it has waited: what the metrics read at each look."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -23,7 +23,8 @@ class Backlog:
     messages of a job tells of a dispatcher that is away, or of limits that hold jobs back."""
 
 
-def backlog(session: Session) -> Backlog:
+def backlog(session: Session, *, redispatch_seconds: float) -> Backlog:
+    """`redispatch_seconds`: after these a message counts as lost, and its job is due again."""
     now = database_now(session)
     counts = {status: 0 for status in STATUSES}
     counts.update((s, n) for s, n in session.execute(select(Job.status, func.count()).group_by(Job.status)))
@@ -39,12 +40,14 @@ def backlog(session: Session) -> Backlog:
         .subquery()
     )
     requeued = session.scalar(select(func.min(again.c.at)))
-    due = session.scalar(select(func.min(Job.next_dispatch_at)).where(queued, Job.next_dispatch_at <= now))
+    new_due = select(func.min(Job.available_at)).where(queued, Job.dispatched_at.is_(None))
+    lost = select(func.min(Job.dispatched_at)).where(queued)
+    lost_lag = _seconds(session.scalar(lost), now - timedelta(seconds=redispatch_seconds))
     return Backlog(
         jobs=counts,
         failures={code or "": count for code, count in session.execute(failed)},
         queue_age=max(_seconds(new, now), _seconds(requeued, now)),
-        dispatch_lag=_seconds(due, now),
+        dispatch_lag=max(_seconds(session.scalar(new_due), now), lost_lag),
     )
 
 

@@ -98,15 +98,15 @@ class ModelNotFound(ClipCiteError):
 
 
 class InvalidCursor(ClipCiteError):
-    """`after` names nothing; the row may have been deleted since."""
+    """`after` is no cursor of a list."""
 
     code = "invalid_cursor"
     status = 422
 
     def __init__(self, after: str) -> None:
         super().__init__(
-            f"There is nothing with the id {after!r} to go on after; it may have been deleted. "
-            "Start again without `after`."
+            f"`after` is {after[:60]!r}, which is no `next_cursor` of a page. Send a page's `next_cursor` "
+            "as it is, or start again without `after`."
         )
 
 

@@ -23,6 +23,7 @@ from core.store.leases import (
     finish_cancelled,
     finish_failed,
     give_back,
+    hand_back,
     heartbeat,
     publish,
     record,
@@ -48,6 +49,7 @@ __all__ = [
     "finish_failed",
     "get",
     "give_back",
+    "hand_back",
     "heartbeat",
     "list_page",
     "pictures",
@@ -103,7 +105,7 @@ def create(
         classes=classes,
         warnings=warnings,
         attempts=0,
-        next_dispatch_at=at,
+        available_at=at,
         created_at=at,
         picture_bytes=sum(picture.bytes for picture in pictures),
         reserved_bytes=reserved_bytes,
@@ -272,14 +274,12 @@ def take_due(session: Session, *, redispatch_seconds: float, ahead: int, max_run
     that its message is lost. No more than `ahead` messages are out at a time: what waits in the
     database is in order, survives, and can be cancelled."""
     at = database_now(session)
-    waiting = select(Job.id).where(Job.status == QUEUED)
-    sent = session.scalar(
-        select(func.count()).select_from(waiting.where(Job.next_dispatch_at > at).subquery())
-    )
-    room = ahead - (sent or 0)
+    lost_before = at - timedelta(seconds=redispatch_seconds)
+    sent = select(func.count()).where(Job.status == QUEUED, Job.dispatched_at > lost_before)
+    room = ahead - (session.scalar(sent) or 0)
     if room <= 0:
         return []
-    line = owners.fair_queue(at)
+    line = owners.fair_queue(at, lost_before)
     fair = select(line.c.id).order_by(line.c.place).limit(room)
     if max_running:
         fair = fair.where(line.c.turn <= max_running)
@@ -287,11 +287,11 @@ def take_due(session: Session, *, redispatch_seconds: float, ahead: int, max_run
     # Another dispatcher may have taken some of them since, or be about to.
     due = session.scalars(
         select(Job)
-        .where(Job.id.in_(order), Job.status == QUEUED, Job.next_dispatch_at <= at)
+        .where(Job.id.in_(order), Job.status == QUEUED, *owners.due(at, lost_before))
         .with_for_update(skip_locked=True),
         execution_options={"populate_existing": True},
     ).all()
     for job in due:
-        job.next_dispatch_at = at + timedelta(seconds=redispatch_seconds)
+        job.dispatched_at = at
     session.flush()
     return sorted((job.id for job in due), key=order.index)

@@ -42,10 +42,7 @@ def claim(
     owner = owners.lock(session, name)
     at = database_now(session)
     if not owners.may_start(session, owner.name, max_running):
-        session.execute(
-            update(Job).where(Job.id == job_id, Job.status == QUEUED).values(next_dispatch_at=at),
-            execution_options={"synchronize_session": False},
-        )
+        hand_back(session, job_id)
         return None
     owner.served_at = at
     token = secrets.token_hex(16)
@@ -67,6 +64,14 @@ def claim(
     if job is None:
         return None
     return Claim(job_id, token, job.attempts, job.name, job.config, expires)
+
+
+def hand_back(session: Session, job_id: str) -> None:
+    """The message of a queued job was taken by a worker that can't run it: another one may be sent now."""
+    session.execute(
+        update(Job).where(Job.id == job_id, Job.status == QUEUED).values(dispatched_at=None),
+        execution_options={"synchronize_session": False},
+    )
 
 
 def heartbeat(
@@ -196,7 +201,7 @@ def release(
     detail: str,
     due: datetime | None = None,
 ) -> Job | None:
-    """A running job that nobody runs any more: cancelled, failed or queued again, `due` now or then."""
+    """A running job that nobody runs any more: cancelled, failed or queued again, for now or `due`."""
     if job.cancel_requested:
         return cancel(session, job.id, token=job.lease_token, allowed=[RUNNING], at=at)
     if exhausted:

@@ -120,19 +120,24 @@ def may_start(session: Session, owner: str, max_running: int) -> bool:
     return max_running == 0 or _count(session, owner, RUNNING) < max_running
 
 
-def fair_queue(at: datetime | None = None) -> Subquery:
+def due(at: datetime, lost_before: datetime) -> tuple[ColumnElement[bool], ...]:
+    """Conditions for a queued job to be sent now: it may start, and no message of it is on its way."""
+    return Job.available_at <= at, or_(Job.dispatched_at.is_(None), Job.dispatched_at <= lost_before)
+
+
+def fair_queue(at: datetime | None = None, lost_before: datetime | None = None) -> Subquery:
     """The queued jobs as `id, owner, turn, place`: who of them is next, and after whom.
 
     `turn` is how many jobs of its owner would run if this one and those before it were started. The
     lowest turn is next: the job of whoever has the fewest running. Between equals it's the owner who
-    was served longest ago, then the oldest job. With `at` only jobs that are due then stand in line,
+    was served longest ago, then the oldest job. With both times only jobs that are `due` stand in line,
     and those on their way to a worker count as running.
     """
     busy: ColumnElement[bool] = Job.status == RUNNING
     waiting: ColumnElement[bool] = Job.status == QUEUED
-    if at is not None:
-        busy = or_(busy, and_(Job.status == QUEUED, Job.next_dispatch_at > at))
-        waiting = and_(waiting, Job.next_dispatch_at <= at)
+    if at is not None and lost_before is not None:
+        busy = or_(busy, and_(Job.status == QUEUED, Job.dispatched_at > lost_before))
+        waiting = and_(waiting, *due(at, lost_before))
     load = select(Job.owner, func.count().label("jobs")).where(busy).group_by(Job.owner).subquery()
     oldest: Any = (Job.created_at, Job.id)
     rank = func.row_number().over(partition_by=Job.owner, order_by=oldest)

@@ -203,8 +203,10 @@ class Job(Base):
     lease_token: Mapped[str | None] = mapped_column(String(40))
     lease_expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     worker: Mapped[str | None] = mapped_column(Text)
-    next_dispatch_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    """When the dispatcher may send a (further) message, while the job is queued."""
+    available_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    """While the job is queued: no worker may start it before."""
+    dispatched_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """While the job is queued: when its last message was sent. None: no message is out."""
     error_code: Mapped[str | None] = mapped_column(String(64))
     error_detail: Mapped[str | None] = mapped_column(Text)
     metrics: Mapped[dict[str, Any] | None] = mapped_column(_Json)

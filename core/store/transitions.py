@@ -65,7 +65,7 @@ def ended(at: datetime) -> dict[str, Any]:
     return {"finished_at": at, "lease_token": None, "lease_expires_at": None}
 
 
-def back_to_queue(due: datetime) -> dict[str, Any]:
+def back_to_queue(available_at: datetime) -> dict[str, Any]:
     """Queued again. It keeps its place: the queue goes by the time of creation."""
     return {
         "status": "queued",
@@ -73,7 +73,8 @@ def back_to_queue(due: datetime) -> dict[str, Any]:
         "lease_expires_at": None,
         "worker": None,
         "progress": None,
-        "next_dispatch_at": due,
+        "available_at": available_at,
+        "dispatched_at": None,
     }
 
 

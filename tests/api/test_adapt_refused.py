@@ -209,7 +209,7 @@ def test_every_impossible_class_name_is_named(refused: Problem) -> None:
 
 
 def test_an_impossible_class_name_in_an_archive(refused: Problem) -> None:
-    archive = crafted.tar_gz_of({"x" * 201 + "/a.jpg": GOOD, "fox/a.jpg": GOOD})
+    archive = crafted.zip_of({"x" * 201 + "/a.jpg": GOOD, "fox/a.jpg": GOOD})
     refused(422, "invalid_class_names", "201 characters", archive=archive)
 
 
@@ -221,7 +221,6 @@ def test_an_impossible_class_name_in_an_archive(refused: Problem) -> None:
     [
         (crafted.zip_of({"../cat/a.jpg": GOOD, "dog/a.jpg": GOOD}), 422, "unsafe_path", "pack it anew"),
         (crafted.zip_of({"/etc/a.jpg": GOOD, "dog/a.jpg": GOOD}), 422, "unsafe_path", "pack it anew"),
-        (crafted.tar_gz_of({"cat/../../a.jpg": GOOD}), 422, "unsafe_path", "pack it anew"),
         (crafted.zip_with_link(), 422, "symlink_in_archive", "pack the files themselves"),
         (crafted.zip_bomb(50_000_000), 413, "archive_too_large", "2,000,000 bytes; send fewer"),
         (crafted.overlapping_zip(2, 900_000), 422, "broken_archive", "Pack it anew"),
@@ -230,14 +229,17 @@ def test_an_impossible_class_name_in_an_archive(refused: Problem) -> None:
         (crafted.zip_of({}), 422, "no_pictures", "folder per class"),
         (crafted.encrypted_zip(), 422, "encrypted_archive", "without one"),
         (crafted.zip_of(crafted.two_classes())[:-100], 422, "broken_archive", "Pack it anew"),
-        (crafted.tar_gz_of(crafted.two_classes())[:-100], 422, "broken_archive", "Pack it anew"),
+        (crafted.zip64_with(offset=2**62), 422, "broken_archive", "Pack it anew"),
+        (crafted.tar_of(crafted.two_classes()), 422, "not_an_archive", "clipcite adapt.*zip -r"),
+        (crafted.tar_gz_of(crafted.two_classes()), 422, "not_an_archive", "clipcite adapt.*zip -r"),
+        (crafted.tar_of_endless_names(), 422, "not_an_archive", "clipcite adapt.*zip -r"),
         (GOOD, 422, "not_an_archive", "pack it as one"),
         (b"", 422, "not_an_archive", "pack it as one"),
         (crafted.zip_of({f"cat/{i}.jpg": GOOD for i in range(11)}), 413, "too_many_pictures", "send fewer"),
     ],
     ids=[
-        *("..", "absolute", "tar ..", "link", "bomb", "overlap", "no pictures", "no folders", "nothing"),
-        *("encrypted", "cut zip", "cut tar.gz", "a jpeg", "0 bytes", "too many"),
+        *("..", "absolute", "link", "bomb", "overlap", "no pictures", "no folders", "nothing"),
+        *("encrypted", "cut zip", "far", "tar", "tar.gz", "endless tar", "a jpeg", "0 bytes", "too many"),
     ],
 )
 def test_bad_archives(refused: Problem, archive: bytes, status: int, code: str, says: str) -> None:

@@ -12,6 +12,7 @@ from core.store import deletions, jobs
 from core.store.errors import StorageUnavailable
 from core.store.jobs import Claim
 from tests.api.service import JOB_KEYS, Body, Service, assert_problem, shots
+from tests.api.test_models import published
 from tests.serving.adapted import publish_model
 from tests.store import samples
 
@@ -167,7 +168,6 @@ def test_a_page_that_ends_exactly(fresh: Service) -> None:
         queued(fresh)
     page = listed(fresh, limit=4)
     assert (len(page["data"]), page["has_more"], page["next_cursor"]) == (4, False, None)
-    assert listed(fresh, limit=2, after=page["data"][-1]["id"])["data"] == []
 
 
 def test_new_jobs_do_not_shift_a_page(fresh: Service) -> None:
@@ -177,6 +177,26 @@ def test_new_jobs_do_not_shift_a_page(fresh: Service) -> None:
     fresh.client.delete(f"/jobs/{made[0]}")
     second = listed(fresh, limit=2, after=first["next_cursor"])
     assert [job["id"] for job in second["data"]] == made[2:]
+
+
+@pytest.mark.parametrize("kind", ["jobs", "models"])
+def test_every_row_of_a_page_is_deleted_before_the_next_is_asked_for(
+    either: Service, backbone: Backbone, kind: str
+) -> None:
+    made = [queued(either) if kind == "jobs" else published(either, backbone) for _ in range(5)][::-1]
+    seen: list[str] = []
+    query: dict[str, Any] = {"limit": 2}
+    while True:
+        response = either.client.get(f"/{kind}", params=query)
+        assert response.status_code == 200, response.text
+        page = response.json()
+        for row in page["data"]:
+            seen.append(row["id"])
+            assert either.client.delete(f"/{kind}/{row['id']}").status_code == 204
+        if not page["has_more"]:
+            break
+        query["after"] = page["next_cursor"]
+    assert seen == made
 
 
 def test_an_empty_list(fresh: Service) -> None:
@@ -214,9 +234,19 @@ def test_filter_by_status(either: Service) -> None:
     assert_problem(either.client.get("/jobs?status=done"), 422, "invalid_request", "status")
 
 
-def test_an_unknown_cursor(either: Service) -> None:
-    queued(either)
-    assert_problem(either.client.get("/jobs?after=job_none"), 422, "invalid_cursor", "Start again without")
+@pytest.mark.parametrize(
+    "after", ["job_none", "", "-", "1-", "-1-job_1", "1" * 17 + "-job_1", "1-" + "x" * 41, "٣-a"]
+)
+def test_what_is_no_cursor(either: Service, after: str) -> None:
+    for path in ("/jobs", "/models"):
+        response = either.client.get(path, params={"after": after})
+        assert_problem(response, 422, "invalid_cursor", "start again without")
+
+
+def test_any_place_is_a_cursor(either: Service) -> None:
+    job = queued(either)
+    assert [row["id"] for row in listed(either, after="9" * 16 + "-job_1")["data"]] == [job]
+    assert listed(either, after="0-job_1")["data"] == []
 
 
 def test_places_in_the_queue(either: Service) -> None:

@@ -138,11 +138,11 @@ def tar_gz_of(files: Mapping[str, bytes]) -> bytes:
     return tar_of(files, "w:gz")
 
 
-def tar_with(info: tarfile.TarInfo) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        archive.addfile(info)
-    return buffer.getvalue()
+def tar_of_endless_names(headers: int = 400) -> bytes:
+    """A GNU tar in which each long name belongs to another long name, which tarfile follows by recursion."""
+    info = tarfile.TarInfo("cat/a.jpg")
+    info.type, info.size = tarfile.GNUTYPE_LONGNAME, 10
+    return (info.tobuf(tarfile.GNU_FORMAT) + b"cat/a.jpg\0" + bytes(502)) * headers + bytes(1024)
 
 
 def zip_with_link(name: str = "cat/a.jpg", target: str = "/etc/passwd") -> bytes:
@@ -175,6 +175,47 @@ def zip_raw(entries: Iterable[tuple[bytes, int, int, bytes, int]], blob: bytes) 
     return blob + directory + end
 
 
+def zip_of_empty(names: Iterable[bytes], extra: bytes = b"") -> bytes:
+    """Empty files under any UTF-8 names, each with `extra` fields in the directory."""
+    blob, rows = bytearray(), bytearray()
+    count = 0
+    for name in names:
+        count += 1
+        common = struct.pack("<HHHHIIIHH", 0x800, 0, 0, 0x21, 0, 0, 0, len(name), 0)
+        rows += b"PK\1\2" + struct.pack("<HH", 20, 20) + common[:-2] + struct.pack("<H", len(extra))
+        rows += struct.pack("<HHHII", 0, 0, 0, 0, len(blob)) + name + extra
+        blob += b"PK\3\4" + struct.pack("<H", 20) + common + name
+    listed = min(count, 0xFFFF)
+    end = b"PK\5\6" + struct.pack("<HHHHIIH", 0, 0, listed, listed, len(rows), len(blob), 0)
+    return bytes(blob + rows + end)
+
+
+def zip_with_long_local_names(entries: int = 19_900) -> bytes:
+    """Each local header claims a name of 65,535 bytes, which are the headers that follow it."""
+    header = b"PK\3\4" + struct.pack("<HHHHHIIIHH", 20, 0, 0, 0, 0x21, 0, 0, 0, 65_535, 0)
+    blob = header * entries + bytes(65_600)
+    return zip_raw(((b"cat/%05d" % i, len(header) * i, 0, bytes(4), 0) for i in range(entries)), blob)
+
+
+def zip64_with(*, size: int = 4, packed: int = 4, offset: int = 0) -> bytes:
+    """Two entries; the second has 64-bit sizes and a 64-bit place, whatever they claim."""
+    name = b"cat/a.jpg"
+    blob = b"PK\3\4" + struct.pack("<HHHHHIIIHH", 20, 0, 0, 0, 0x21, 0, 4, 4, len(name), 0) + name + b"abcd"
+    rows = b""
+    for entry, extra in (
+        (name, b""),
+        (b"dog/a.jpg", struct.pack("<HHQQQ", 1, 24, size, packed, offset)),
+    ):
+        sizes = (4, 4) if not extra else (0xFFFFFFFF, 0xFFFFFFFF)
+        rows += b"PK\1\2" + struct.pack("<HHHHHHIII", 20, 45, 0, 0, 0, 0x21, 0, *sizes)
+        rows += (
+            struct.pack("<HHHHHII", len(entry), len(extra), 0, 0, 0, 0, 0xFFFFFFFF if extra else 0)
+            + entry
+            + extra
+        )
+    return blob + rows + b"PK\5\6" + struct.pack("<HHHHIIH", 0, 0, 2, 2, len(rows), len(blob), 0)
+
+
 def overlapping_zip(entries: int = 100, size: int = 15_000_000) -> bytes:
     """All entries of the directory point to the same packed bytes."""
     data = bytes(size)
@@ -200,10 +241,6 @@ def encrypted_zip() -> bytes:
     content[6] |= 1
     content[content.index(b"PK\1\2") + 8] |= 1
     return bytes(content)
-
-
-def gz(content: bytes) -> bytes:
-    return gzip.compress(content, mtime=0)
 
 
 def two_classes(pictures: int = 4) -> dict[str, bytes]:

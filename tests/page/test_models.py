@@ -15,7 +15,7 @@ def test_a_zip_is_opened_before_it_is_sent(browser: Browser, quick_url: str, tmp
         for colour in ("red", "green"):
             for number in range(2):
                 packed.writestr(f"shots/train/{colour}/{number}.png", shot(colour, number))
-        packed.writestr("shots/test/red/9.png", shot("red", 9))
+        packed.writestr("shots/testing/red/9.png", shot("red", 9))
         packed.writestr("__MACOSX/shots/train/red/._0.png", b"not a picture")
         packed.writestr("shots/train/red/damaged.jpg", b"no picture")
     with window(browser, quick_url) as page:

@@ -15,7 +15,7 @@ from tests.store.samples import claimed, expire, let_lease_expire, new_job, publ
 
 def now(database: Database) -> Backlog:
     with database.read() as session:
-        return backlog(session)
+        return backlog(session, redispatch_seconds=30)
 
 
 def aged(database: Database, job_id: str, **seconds: float) -> None:
@@ -65,8 +65,10 @@ def test_a_job_that_is_queued_again_waits_since_then(database: Database) -> None
 
 def test_the_lag_of_the_dispatcher(database: Database) -> None:
     job_id = new_job(database)
-    aged(database, job_id, next_dispatch_at=50)
+    aged(database, job_id, available_at=50)
     assert now(database).dispatch_lag == pytest.approx(50, abs=5)
     with database.write() as session:
         assert jobs.take_due(session, redispatch_seconds=30, ahead=4) == [job_id]
     assert now(database).dispatch_lag == 0
+    aged(database, job_id, dispatched_at=50)  # the message is lost, and nobody has sent it again
+    assert now(database).dispatch_lag == pytest.approx(20, abs=5)

@@ -7,6 +7,7 @@ from sqlalchemy import func, select, update
 
 from core.store import jobs
 from core.store.errors import InvalidCursor, JobConflict, JobNotFound
+from core.store.paging import cursor_of
 from core.store.session import Database, database_now
 from core.store.tables import Job, JobEvent, Picture
 from tests.store.samples import OWNER, claimed, job_of, new_job, new_picture, publish, types_of
@@ -54,7 +55,7 @@ def test_pages_come_newest_first_also_when_many_were_made_at_once(database: Data
         while more:
             page, more = jobs.list_page(session, owner=OWNER, status=None, limit=3, after=after)
             seen += [job.id for job in page]
-            after = seen[-1]
+            after = cursor_of(page[-1])
     assert seen == made[::-1]
 
 
@@ -62,7 +63,8 @@ def test_a_page_is_not_shifted_by_new_jobs(database: Database) -> None:
     made = [new_job(database) for _ in range(3)]
     new_job(database)
     with database.read() as session:
-        page, more = jobs.list_page(session, owner=OWNER, status=None, limit=2, after=made[2])
+        after = cursor_of(jobs.get(session, made[2], owner=OWNER))
+        page, more = jobs.list_page(session, owner=OWNER, status=None, limit=2, after=after)
     assert ([job.id for job in page], more) == ([made[1], made[0]], False)
 
 

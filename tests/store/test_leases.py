@@ -238,9 +238,50 @@ def test_the_dispatcher_sends_the_oldest_and_not_too_many(database: Database) ->
     claimed(database, made[0])
     assert take() == [made[3]]  # one was picked up
     with database.write() as session:  # the messages are lost, the time is over
-        past = database_now(session) - timedelta(seconds=1)
-        session.execute(update(Job).where(Job.status == "queued").values(next_dispatch_at=past))
+        past = database_now(session) - timedelta(seconds=31)
+        session.execute(update(Job).where(Job.dispatched_at.is_not(None)).values(dispatched_at=past))
     assert take() == made[1:4]
+
+
+def test_jobs_that_wait_for_room_hold_nobody_back(database: Database) -> None:
+    """A worker with a full disk gives jobs back, to be started later; no message of them is out."""
+    made = [new_job(database) for _ in range(6)]
+
+    def take() -> list[str]:
+        with database.write() as session:
+            return jobs.take_due(session, redispatch_seconds=30, ahead=4)
+
+    assert take() == made[:4]
+    for job_id in made[:4]:
+        claim = claimed(database, job_id)
+        given = {
+            "spend_attempt": False,
+            "max_attempts": 3,
+            "code": "storage_full",
+            "detail": "The disk is full.",
+        }
+        with database.write() as session:
+            assert jobs.give_back(session, claim, delay_seconds=30, **given) == "queued"  # type: ignore[arg-type]
+    assert take() == made[4:]
+    with database.write() as session:  # half a minute later
+        past = database_now(session) - timedelta(seconds=1)
+        session.execute(update(Job).where(Job.id.in_(made[:2])).values(available_at=past))
+    assert take() == made[:2]
+
+
+def test_a_message_that_is_handed_back_is_sent_again_at_once(database: Database) -> None:
+    first, second = new_job(database), new_job(database)
+    with database.write() as session:
+        assert jobs.take_due(session, redispatch_seconds=30, ahead=1) == [first]
+        assert jobs.take_due(session, redispatch_seconds=30, ahead=1) == []
+    with database.write() as session:
+        jobs.hand_back(session, first)
+        assert jobs.take_due(session, redispatch_seconds=30, ahead=1) == [first]
+    held = claimed(database, first)
+    with database.write() as session:
+        jobs.hand_back(session, first)  # too late: it changes nothing
+        assert jobs.take_due(session, redispatch_seconds=30, ahead=1) == [second]
+    assert job_of(database, first).lease_token == held.token
 
 
 def test_a_requeued_job_keeps_its_place(database: Database) -> None:

@@ -6,6 +6,7 @@ import pytest
 from core.store import jobs, models
 from core.store.errors import InvalidCursor, ModelNotFound
 from core.store.models import Filters
+from core.store.paging import cursor_of
 from core.store.session import Database
 from core.store.tables import Model
 from tests.store.samples import OWNER, claimed, job_of, new_job, new_model, new_owner, publish
@@ -31,7 +32,7 @@ def test_pages_get_and_delete(database: Database) -> None:
     with database.read() as session:
         page, more = models.list_page(session, owner=OWNER, limit=2)
         assert ([m.id for m in page], more) == (made[:0:-1], True)
-        page, more = models.list_page(session, owner=OWNER, limit=2, after=page[-1].id)
+        page, more = models.list_page(session, owner=OWNER, limit=2, after=cursor_of(page[-1]))
         assert ([m.id for m in page], more) == (made[:1], False)
         assert models.get(session, made[0], owner=OWNER).name == "a"
         with pytest.raises(InvalidCursor):

@@ -19,7 +19,7 @@ from core.store.blobs import Blobs
 from core.store.checkpoints import folder_of
 from core.store.errors import StorageFull
 from core.store.jobs import NewPicture
-from core.store.session import Database
+from core.store.session import Database, database_now
 from core.store.tables import Job
 from tests.disk import fill, small_disk
 from tests.store.samples import OWNER, job_of, new_job, types_of
@@ -358,7 +358,7 @@ def test_what_came_too_late_is_swept(make_worker: Callable[[], Worker]) -> None:
     week = timedelta(days=7)
     assert sweep(worker.database, worker.blobs, grace=week).orphans == []
     with worker.database.write() as session:  # a week later
-        earlier = worker.database.now(session) - week
+        earlier = database_now(session) - week
         session.execute(update(Job).where(Job.id == ended).values(finished_at=earlier))
     assert sweep(worker.database, worker.blobs, grace=week).deleted == [folder_of(ended)]
     assert sweep(worker.database, worker.blobs, grace=week).orphans == []

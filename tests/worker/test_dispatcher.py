@@ -51,7 +51,7 @@ def test_what_was_taken_and_never_sent_is_due_again(
         assert jobs.take_due(session, redispatch_seconds=600, ahead=3) == [job_id]
     assert dispatch(settings, database, app) == []
     with database.write() as session:  # ten minutes later
-        session.execute(update(Job).values(next_dispatch_at=database_now(session)))
+        session.execute(update(Job).values(dispatched_at=database_now(session) - timedelta(minutes=10)))
     assert dispatch(settings, database, app) == [job_id]
     assert waiting(app) == 1
 

@@ -19,7 +19,7 @@ from core.store import installation, jobs, migrate, orphans
 from core.store.blobs import Blobs
 from core.store.errors import StorageUnavailable
 from core.store.ids import new_id
-from core.store.session import Database
+from core.store.session import Database, database_now
 from core.store.tables import Installation, Job, Orphan
 from tests.conftest import postgres_database
 from tests.store.faulty import faulty
@@ -74,7 +74,7 @@ def owned_jobs(database: Database, blobs: Blobs, count: int) -> list[str]:
 
 
 def new_row(session: Session) -> dict[str, object]:
-    at = Database.now(session)
+    at = database_now(session)
     return {
         "owner": OWNER,
         "status": "succeeded",
@@ -82,7 +82,7 @@ def new_row(session: Session) -> dict[str, object]:
         "classes": [],
         "warnings": [],
         "attempts": 1,
-        "next_dispatch_at": at,
+        "available_at": at,
         "created_at": at,
         "picture_bytes": 0,
         "reserved_bytes": 0,
@@ -223,7 +223,7 @@ def until(condition: Callable[[], bool], process: "subprocess.Popen[bytes]") -> 
 def is_sent(database: Database, job_id: str) -> bool:
     with database.read() as session:
         job = jobs.get(session, job_id, owner=OWNER)
-        return job.next_dispatch_at > job.created_at
+        return job.dispatched_at is not None
 
 
 @pytest.fixture
@@ -374,7 +374,7 @@ def test_one_round_an_hour_of_all_dispatchers(
         Sweeper(settings, database, bound, guard=None)._round()  # type: ignore[arg-type]
     assert len(rounds) == 1
     with database.write() as session:
-        session.execute(update(Installation).values(swept_at=database.now(session) - timedelta(hours=1)))
+        session.execute(update(Installation).values(swept_at=database_now(session) - timedelta(hours=1)))
     Sweeper(settings, database, bound, guard=None)._round()  # type: ignore[arg-type]
     assert len(rounds) == 2
 
@@ -446,11 +446,11 @@ MEMORY = """
 import resource, sys
 from datetime import timedelta
 from core.store.blobs import Blobs
-from core.store.session import Database
+from core.store.session import Database, database_now
 from worker.garbage import sweep
 database, blobs = Database(sys.argv[1]), Blobs(sys.argv[2])
 with database.read() as session:
-    database.now(session)
+    database_now(session)
 blobs.folders("models")
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print(len(sweep(database, blobs, grace=timedelta(days=7)).orphans), before,

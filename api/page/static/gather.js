@@ -43,7 +43,7 @@ async function opened(files) {
   return all;
 }
 
-const SPLITS = { train: "train", training: "train", test: "test", val: "test", valid: "test", validation: "test" };
+const SPLITS = { train: "train", training: "train", test: "test", testing: "test", val: "test", valid: "test", validation: "test" };
 const PICTURE = /\.(jpe?g|png|webp|gif|bmp|tiff?|heic|heif|avif)$/i;
 
 /** The class and the part (train or test) of each picture, by its folders: [{file, name, className, split}].

@@ -49,11 +49,11 @@ export async function ask(path, options) {
 }
 
 /** Send a form and tell how much of it has gone, from 0 to 1, which fetch can't. */
-export function upload(path, form, { onprogress = () => {}, signal } = {}) {
+export function upload(path, form, { onprogress = () => {}, headers = {}, signal } = {}) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     request.open("POST", path);
-    for (const [name, value] of Object.entries(authorization())) request.setRequestHeader(name, value);
+    for (const [name, value] of Object.entries({ ...authorization(), ...headers })) request.setRequestHeader(name, value);
     request.upload.onprogress = (event) => onprogress(event.total ? event.loaded / event.total : 0);
     request.onload = () => {
       let body = null;

@@ -6,28 +6,41 @@ import { count, duration } from "./words.js";
 
 const MOST_BYTES = 200_000_000; // more is not sent twice
 
-let running = new AbortController();
+let running = { controller: new AbortController(), fingerprint: "" };
+
+/** End the check that is under way, if one is. */
+export function stopCheck() {
+  running.controller.abort();
+}
 
 /** Ask for verdicts on all pictures, note them on each, and say the rest in `box`. */
 export async function checkWithService(shots, config, box, leaving) {
-  if (shots.checked === fingerprint(shots, config)) return;
-  running.abort();
-  running = new AbortController();
-  const signal = AbortSignal.any([running.signal, leaving]);
+  const fingerprint = shots.fingerprint(config);
+  if (shots.checked === fingerprint) return;
+  if (running.fingerprint === fingerprint && !running.controller.signal.aborted) return;
+  stopCheck();
+  const own = { controller: new AbortController(), fingerprint };
+  running = own;
+  const signal = AbortSignal.any([own.controller.signal, leaving]);
   replace(box);
-  if (shots.missing || shots.bytes > MOST_BYTES) return;
   try {
+    if (shots.missing || shots.bytes > MOST_BYTES) return;
     if (!(await offers("post", "/adapt", "dry_run"))) return;
     const { form, files } = shots.form({ config });
     replace(box, h("p", { class: "soft" }, "The service is looking at the pictures …"));
     const found = await upload("/adapt?dry_run=true", form, { signal });
-    shots.checked = fingerprint(shots, config);
+    shots.checked = fingerprint;
     shots.mark(found.findings, files, (finding) => (finding.class_name === null ? "bad" : "note"));
     replace(box, summary(found));
   } catch (error) {
-    if (error.name === "AbortError") return;
+    if (error.name === "AbortError") {
+      if (running === own) replace(box);
+      return;
+    }
     if (error.errors?.length) replace(box, h("p", { class: "soft" }, error.message));
     else replace(box); // what is wrong will be said at the start
+  } finally {
+    own.controller.abort(); // it is over: the same may be asked again
   }
 }
 
@@ -38,10 +51,4 @@ function summary({ pictures, good, warnings, estimate }) {
     h("p", {}, h("strong", {}, good === pictures ? `All ${count(pictures, "picture")} look good.` : `${good} of ${count(pictures, "picture")} look good.`), time),
     warnings.length > 0 && h("ul", { class: "soft" }, warnings.map((warning) => h("li", {}, warning.detail))),
   ];
-}
-
-/** Verdicts change the page, which asks for a check: the same again is not sent twice. */
-function fingerprint(shots, config) {
-  const of = shots.classes.map(({ name, texts, pictures }) => [name, texts, pictures.map((p) => [p.name, p.split, p.hash])]);
-  return JSON.stringify([config, of]);
 }

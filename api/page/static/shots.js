@@ -4,6 +4,7 @@ import { inspect, markCopies } from "./inspect.js";
 import { sorted } from "./gather.js";
 
 const NAMELESS = "";
+let made = 0; // pictures so far: each has a number of its own
 const LONGEST_NAME = 150; // the service shortens names above 200 in its answers
 
 /** Classes with their pictures. Says "change" when something about them has changed. */
@@ -60,7 +61,8 @@ export class Shots extends EventTarget {
     const found = sorted(items);
     const looks = found.map(({ file, name, className, split }) => {
       const of = target ?? this.classNamed(className ?? NAMELESS);
-      const picture = { file, name, split, problem: null };
+      made += 1;
+      const picture = { id: made, file, name, split, problem: null };
       of.pictures.push(picture);
       return inspect(picture).then(() => this.changed());
     });
@@ -102,6 +104,12 @@ export class Shots extends EventTarget {
     if (name) form.append("name", name);
     form.append("config", JSON.stringify({ ...config, ...this.texts() }));
     return { form, files };
+  }
+
+  /** The same text as long as the form and `more` stay the same. */
+  fingerprint(more) {
+    const of = this.classes.map(({ name, texts, pictures }) => [name, texts, pictures.map(({ id, split }) => [id, split])]);
+    return JSON.stringify([more, of]);
   }
 
   texts() {

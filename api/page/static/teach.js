@@ -6,7 +6,7 @@ import { codeFor, curl, literal, python } from "./code.js";
 import { dropZone } from "./dropzone.js";
 import { ask, upload } from "./http.js";
 import { problemBox } from "./problem.js";
-import { checkWithService } from "./preflight.js";
+import { checkWithService, stopCheck } from "./preflight.js";
 import { settingsPanel } from "./settings.js";
 import { Shots } from "./shots.js";
 import { count, size } from "./words.js";
@@ -26,6 +26,7 @@ export function teachView({ signal }) {
   const next = h("div", {});
   const trouble = h("div", {});
   const cards = new Map();
+  let busy = false; // a form is being sent
 
   const zone = dropZone({
     title: "Drop folders, pictures or a zip here",
@@ -60,7 +61,15 @@ export function teachView({ signal }) {
     if (await confirmed("Remove all pictures from this page? Your files stay where they are.", "Remove all")) shots.clear();
   }
 
-  const check = debounce(1200, () => checkWithService(shots, panel.config(), verdict, signal));
+  const check = debounce(1200, () => !busy && checkWithService(shots, panel.config(), verdict, signal));
+  let seen = "";
+  /** All pictures are sent for a check: not at each key, but when a picture has come, gone or been looked at. */
+  function checkPictures() {
+    const now = JSON.stringify(shots.pictures.map(({ id, hash }) => [id, hash]));
+    if (now === seen) return;
+    seen = now;
+    check();
+  }
   function drawn() {
     for (const [of, card] of cards) {
       if (!shots.classes.includes(of)) {
@@ -82,7 +91,8 @@ export function teachView({ signal }) {
     next.hidden = !some;
     panel.refresh();
     const missing = shots.missing;
-    start.disabled = Boolean(missing);
+    start.disabled = busy || Boolean(missing);
+    if (busy) return;
     why.textContent = missing || `${count(shots.pictures.length, "picture")} in ${count(shots.trained.length, "class", "classes")}, ${size(shots.bytes)}.`;
   }
   // Thumbnails come in by the hundred; once a frame is enough.
@@ -96,26 +106,42 @@ export function teachView({ signal }) {
     });
   };
   shots.addEventListener("change", changed, { signal });
-  shots.addEventListener("change", check, { signal });
+  shots.addEventListener("change", checkPictures, { signal });
+
+  /** The same key for the same form: sent again after a lost answer, it makes no second job. */
+  function idempotencyKey(content) {
+    if (kept.sent?.content !== content) kept.sent = { content, key: randomKey() };
+    return kept.sent.key;
+  }
 
   async function begin() {
+    if (busy) return;
+    busy = true;
+    check.cancel();
+    stopCheck();
     replace(trouble);
     start.disabled = true;
+    start.setAttribute("aria-busy", "true");
     bar.hidden = false;
-    const { form, files } = shots.form({ name: settings.name.trim(), config: panel.config() });
+    const name = settings.name.trim();
+    const { form, files } = shots.form({ name, config: panel.config() });
+    const headers = { "Idempotency-Key": idempotencyKey(shots.fingerprint([name, panel.config()])) };
     try {
       const onprogress = (share) => {
         bar.value = share;
         why.textContent = share < 1 ? "Sending the pictures …" : "The service is checking every picture …";
       };
-      const job = await upload("/adapt", form, { onprogress, signal });
+      const job = await upload("/adapt", form, { onprogress, headers, signal });
       kept = null;
       location.hash = `#/jobs/${job.id}`;
     } catch (error) {
       if (error.name === "AbortError") return;
+      if (error.code === "idempotent_job_deleted") kept.sent = null;
       const rest = error.errors ? shots.mark(error.errors, files, () => "bad") : [];
       replace(trouble, problemBox(error, rest));
     } finally {
+      busy = false;
+      start.removeAttribute("aria-busy");
       bar.hidden = true;
       drawn();
     }
@@ -141,10 +167,10 @@ export function teachView({ signal }) {
   replace(next, addClass, clear, panel.element, verdict, trouble, h("div", { class: "go" }, start, why, bar), code);
   next.classList.add("next");
   drawn();
-  if (!shots.missing) check();
+  checkPictures();
   return h(
     "section",
-    { class: "teach" },
+    { class: "teach", onfocusout: check },
     h("h1", {}, "Teach it your pictures"),
     h("p", { class: "lede" }, "Show a few examples of each thing you want to tell apart. It learns them in minutes, and still knows what it knew before."),
     running(signal),
@@ -153,6 +179,11 @@ export function teachView({ signal }) {
     box,
     next,
   );
+}
+
+/** 32 hexadecimal digits. `crypto.randomUUID` is missing where a page came by http from another machine. */
+function randomKey() {
+  return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 /** A line with what is being learnt right now, so that it is found again after a reload. */

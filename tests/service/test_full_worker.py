@@ -1,0 +1,65 @@
+"""Two workers, one of them with a full disk: the other one runs every job."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.disk import fill, small_disk
+from tests.service.running import colours, serve, submit, wait_for
+
+JOBS = 20
+
+
+@contextmanager
+def second_worker(data: Path, environment: dict[str, str], log: Path) -> Iterator[None]:
+    """A worker whose scratch files lie in `data`; everything else is as `environment` says."""
+    with log.open("wb") as said:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "worker"],
+            env={**os.environ, **environment, "CLIPCITE_DATA": str(data), "CLIPCITE_ALIVE_FILE": ""},
+            stdout=said,
+            stderr=said,
+        )
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.wait()
+
+
+@pytest.mark.mounts
+def test_a_worker_with_a_full_disk_keeps_no_job_from_the_other(
+    environment: dict[str, str], redis_url: str, tmp_path: Path
+) -> None:
+    data, log = tmp_path / "data", tmp_path / "log"
+    given = {
+        **environment,
+        "CLIPCITE_DATABASE_URL": f"sqlite:///{data / 'clipcite.db'}",
+        "CLIPCITE_BLOB_URL": (data / "blobs").as_uri(),
+        "CLIPCITE_REDIS_URL": redis_url,
+        "CLIPCITE_LEASE_SECONDS": "600",
+        # Longer than the test: a job whose message is held back, or that is given back, would be missed.
+        "CLIPCITE_REDISPATCH_SECONDS": "3600",
+    }
+    with small_disk(tmp_path / "disk", megabytes=4) as disk:
+        fill(disk)
+        with serve(data, given) as service, service.http as http, second_worker(disk, given, log):
+            wait_for(lambda: b"ready" in log.read_bytes(), seconds=600, explain=log.read_text)
+            made = [submit(http, colours(shots=1), epochs=1) for _ in range(JOBS)]
+            wait_for(lambda: finished(http) == JOBS, seconds=600, explain=log.read_text)
+            jobs = [http.get(f"/jobs/{job_id}").json() for job_id in made]
+            assert [(job["status"], job["attempts"]) for job in jobs] == [("succeeded", 1)] * JOBS
+            said = log.read_text()
+            assert said.count("this worker runs no job") == 1  # it took one message, and gave it back
+            assert "attempt 1 begins" not in said
+
+
+def finished(http: httpx.Client) -> int:
+    listed = http.get("/jobs", params={"limit": 100}).raise_for_status().json()["data"]
+    return sum(job["status"] in {"succeeded", "failed", "cancelled"} for job in listed)
