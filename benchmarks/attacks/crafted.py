@@ -135,7 +135,7 @@ def _bmp_of_4_bits(image: Image.Image) -> bytes:
 
 
 def _bmp_of_short_lines(side: int) -> bytes:
-    """Run-length encoded: of each line one pixel, then its end. Pillow fills the rest in Python, byte by byte."""
+    """Run-length encoded: one pixel of each line, then its end. Pillow fills the rest in Python, bytewise."""
     return _bmp(side, 8, 1, b"\1\7\0\0" * side + b"\0\1")
 
 

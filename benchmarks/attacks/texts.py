@@ -5,6 +5,8 @@ import json
 from collections.abc import Iterator
 from functools import cache
 
+from PIL import Image
+
 from benchmarks.attacks import crafted
 from benchmarks.attacks.measure import MB, Limits, Row
 from benchmarks.attacks.service import Target
@@ -80,7 +82,7 @@ def _endless_images(count: int) -> bytes:
 @cache
 def _honest_body(count: int) -> bytes:
     """JSON for /classify with so many images of 70 kB."""
-    noise = crafted.encode(images.Image.effect_noise((250, 250), 90), "PNG")
+    noise = crafted.encode(Image.effect_noise((250, 250), 90), "PNG")
     given = [{"base64": base64.b64encode(noise).decode()}] * count
     return json.dumps({"class_names": ["a"], "images": given}).encode()
 
