@@ -11,6 +11,7 @@ that checkout first, and the table says before → after. Ends with status 1 if 
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -96,4 +97,5 @@ def parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the services are ended too
     sys.exit(main())
