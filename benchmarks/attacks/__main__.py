@@ -1,0 +1,101 @@
+"""Attack a fresh service with every row, and print what each costs.
+
+    python -m benchmarks.attacks --markdown
+    python -m benchmarks.attacks --rows A1,A2 --against ../another-checkout
+
+Each row starts an API process of its own on a new database, measures an honest request and another client,
+attacks, and kills the process. Memory is the growth of the process's peak. CPU time is that of one attack as
+a multiple of the honest request's, without the other client's share. With `--against` each row runs against
+that checkout first, and the table says before → after. Ends with status 1 if this checkout breaks a limit.
+"""
+
+import argparse
+import json
+import signal
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from benchmarks.attacks import archives, connections, pictures, sweep, texts
+from benchmarks.attacks.measure import Outcome, Row, measure
+from benchmarks.attacks.report import table
+from benchmarks.attacks.service import Tree, prepare
+from tests.clip.tiny import make_tiny_backbone
+
+PARTS = (pictures, texts, archives, connections, sweep)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    given = parser().parse_args(arguments)
+    small = given.scale == "small"
+    rows = chosen([row for part in PARTS for row in part.rows(small)], given.rows)
+    results: list[tuple[Row, list[Outcome]]] = []
+    with tempfile.TemporaryDirectory(prefix="attacks-") as name:
+        folder = Path(name)
+        cache = given.cache or folder / "cache"
+        backbones = {
+            "CLIPCITE_BACKBONE": make_tiny_backbone(folder / "tiny"),
+            "CLIPCITE_BACKBONE_FOLDER": name,
+        }
+        trees: list[Tree] = []
+        if given.against is not None:
+            trees.append(prepare(given.against.resolve(), folder / "before", cache))
+        trees.append(prepare(given.tree and given.tree.resolve(), folder / "after", cache))
+        for row in rows:
+            outcomes = [measure(row, tree, backbones, small=small) for tree in trees]
+            results.append((row, outcomes))
+            if not given.markdown:
+                print(table([(row, outcomes)]).splitlines()[-1], flush=True)
+            keep(given.out, given.scale, results)
+    print(table(results))
+    return 1 if any(outcomes[-1].over for _, outcomes in results) else 0
+
+
+def chosen(rows: Sequence[Row], names: str | None) -> list[Row]:
+    """Those of these names, or all. Raises SystemExit for a name that no row has."""
+    if names is None:
+        return list(rows)
+    wanted = [name.strip() for name in names.split(",")]
+    unknown = set(wanted) - {row.name for row in rows}
+    if unknown:
+        known = ", ".join(row.name for row in rows)
+        raise SystemExit(f"There is no row {', '.join(sorted(unknown))}; the rows are {known}.")
+    return [row for row in rows if row.name in wanted]
+
+
+def keep(folder: Path, scale: str, results: Sequence[tuple[Row, Sequence[Outcome]]]) -> None:
+    """Write everything measured so far to `attacks.json`."""
+    listed = [
+        {
+            "row": row.name,
+            "attack": row.title,
+            "limits": asdict(row.limits),
+            "outcomes": [outcome.to_dict() for outcome in outcomes],
+        }
+        for row, outcomes in results
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "attacks.json").write_text(json.dumps({"scale": scale, "rows": listed}, indent=2) + "\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, prog="benchmarks.attacks"
+    )
+    parser.add_argument("--rows", help="names with commas between; default all")
+    parser.add_argument(
+        "--scale", choices=["small", "full"], default="full", help="small: minutes, less proof"
+    )
+    parser.add_argument("--tree", type=Path, help="another checkout instead of this one, with its .venv")
+    parser.add_argument("--against", type=Path, help="a checkout to measure before this one, with its .venv")
+    parser.add_argument("--cache", type=Path, help="folder with the assembled starter; default a new one")
+    parser.add_argument("--markdown", action="store_true", help="print the table only")
+    parser.add_argument("--out", type=Path, default=Path("benchmark-results"))
+    return parser
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the services are ended too
+    sys.exit(main())

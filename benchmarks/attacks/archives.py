@@ -1,0 +1,148 @@
+"""Attacks by archives: headers of tar, disks full of zeros, tensors of unexpected types."""
+
+import hashlib
+import json
+import struct
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from benchmarks.attacks import crafted
+from benchmarks.attacks.measure import MB, Limits, Row, at_once
+from benchmarks.attacks.service import Target
+from core.clip.backbone import load_backbone, tower_parameters
+from core.clip.balance import KeptShots
+from core.clip.delta import encode
+from core.clip.manifest import MANIFEST, WEIGHTS
+from core.clip.weights import Weights, save_weights
+from tests.inputs import crafted as images
+
+MAX_REQUEST_BYTES = 50 * MB
+ITEM_BYTES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
+ITEM_BYTES |= {"I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1}
+SHOTS = "shot_features"
+
+
+def rows(small: bool) -> list[Row]:
+    numbers, heads = (50_000, 2) if small else (10_000_000, 100)
+    limits = Limits(growth=64 * MB, cpu=2)
+    uploads = 4 if small else 40
+    return [
+        Row(
+            "A7a",
+            f"dry run of a tar with a sparse map of {numbers:,} numbers",
+            lambda target: target.dry_run_of(_sparse(numbers)),
+            honest_archive,
+            limits,
+            seconds=60,
+        ),
+        Row(
+            "A7b",
+            f"dry run of a tar with {heads} global headers of 5,000 keys",
+            lambda target: target.dry_run_of(_heads(heads)),
+            honest_archive,
+            limits,
+            seconds=60,
+        ),
+        Row("A7c", "dry run of a tar with 400 headers for one file", chains, honest_chains, limits),
+        Row(
+            "A9",
+            f"{uploads} dry runs at once of 48 kB, which unpack to 48 MB each",
+            lambda target: at_once([lambda: target.dry_run_of(crafted.zeros_zip(3, 16 * MB))] * uploads),
+            honest_archive,
+            Limits(scratch=4 * MAX_REQUEST_BYTES),
+            repeats=False,
+            environment={"CLIPCITE_MAX_REQUEST_BYTES": str(MAX_REQUEST_BYTES)},
+        ),
+        Row(
+            "A12",
+            f"POST /models, {len(ITEM_BYTES) - 1} models with tensors of another type",
+            changed_models,
+            honest_models,
+            Limits(growth=64 * MB, cpu=2),
+            statuses=frozenset({422}),
+            repeats=False,
+        ),
+    ]
+
+
+@cache
+def _sparse(numbers: int) -> bytes:
+    return crafted.sparse_tar(numbers)
+
+
+@cache
+def _heads(count: int) -> bytes:
+    return crafted.global_headers_tar(count)
+
+
+def honest_archive(target: Target) -> None:
+    """A dry run of 20 images."""
+    target.dry_run_of(images.zip_of(images.two_classes(10)))
+
+
+def chains(target: Target) -> None:
+    for kind in (b"x", b"L"):
+        target.dry_run_of(crafted.header_chain_tar(kind))
+
+
+def honest_chains(target: Target) -> None:
+    for _ in range(2):
+        honest_archive(target)
+
+
+def honest_models(target: Target) -> None:
+    """As many models as the attack sends, all good."""
+    model = _model(target.environment["CLIPCITE_BACKBONE"])
+    for _ in range(len(ITEM_BYTES) - 1):
+        _import(target, model)
+
+
+def changed_models(target: Target) -> None:
+    """The same bytes, of which the file's header says another type."""
+    model = _model(target.environment["CLIPCITE_BACKBONE"])
+    for kind in ITEM_BYTES:
+        changed = _with_type(model, kind)
+        if changed is not None:
+            _import(target, changed)
+
+
+def _import(target: Target, files: dict[str, bytes]) -> None:
+    target.send("POST", "/models", files={"archive": ("model.zip", images.zip_of(files))})
+
+
+@cache
+def _model(backbone_name: str) -> dict[str, bytes]:
+    """The files of a model with a support set, whose parameters are the backbone's own."""
+    with tempfile.TemporaryDirectory() as folder:
+        backbone = load_backbone(backbone_name, cache=Path(folder))
+        parameters = {name: p.detach() for name, p in tower_parameters(backbone.model).items()}
+        features = torch.nn.functional.normalize(torch.ones(3, 4, 32), dim=-1)
+        save_weights(
+            Path(folder),
+            Weights(encode(parameters, parameters, "4bit"), KeptShots(features, torch.tensor([0, 0, 1, 1]))),
+            backbone=backbone,
+            class_names=("red fox", "Badger"),
+            config={"backbone": backbone.name, "alpha": 0.5, "weights": "4bit"},
+        )
+        return {name: (Path(folder) / name).read_bytes() for name in (WEIGHTS, MANIFEST)}
+
+
+def _with_type(files: dict[str, bytes], kind: str) -> dict[str, bytes] | None:
+    """None where the support set has that type already."""
+    data = files[WEIGHTS]
+    length = struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8 : 8 + length])
+    tensor = header[SHOTS]
+    if tensor["dtype"] == kind:
+        return None
+    last = tensor["shape"][-1] * ITEM_BYTES[tensor["dtype"]]
+    tensor["dtype"], tensor["shape"][-1] = kind, last // ITEM_BYTES[kind]
+    head = json.dumps(header).encode()
+    head += b" " * (-len(head) % 8)
+    changed = struct.pack("<Q", len(head)) + head + data[8 + length :]
+    sha256 = hashlib.sha256(changed).hexdigest()
+    manifest = json.loads(files[MANIFEST]) | {"sha256": sha256, "bytes": len(changed)}
+    return {WEIGHTS: changed, MANIFEST: json.dumps(manifest).encode()}

@@ -1,0 +1,143 @@
+"""Attacks by connections: uploads whose storage hangs, waiting polls, clients that do not read."""
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from threading import Thread
+from urllib.parse import urlsplit
+
+import httpx
+import psutil
+
+from benchmarks.attacks.measure import MB, SAMPLE_SECONDS, Limits, Row, at_once
+from benchmarks.attacks.service import Target
+from tests.inputs import crafted as images
+
+STALL_SECONDS = 15
+POLL_SECONDS = 15
+UNREAD_SECONDS = 75
+STORAGE = "ATTACKED_STORAGE"
+
+
+def rows(small: bool) -> list[Row]:
+    uploads, waiters, readers = (8, 20, 5) if small else (40, 600, 30)
+    return [
+        Row(
+            "A8",
+            f"{uploads} uploads whose storage hangs for {STALL_SECONDS} s",
+            lambda target: stalled_uploads(target, uploads),
+            None,
+            Limits(growth=200 * MB),
+            statuses=frozenset({202, 429, 503}),
+            repeats=False,
+            seconds=120,
+            around=bucket,
+        ),
+        Row(
+            "A10",
+            f"{waiters} clients wait for a job for {POLL_SECONDS} s; honest: each asks once",
+            lambda target: wait_for_a_job(target, waiters, POLL_SECONDS),
+            lambda target: wait_for_a_job(target, waiters, 0),
+            Limits(growth=200 * MB, cpu=4),
+            repeats=False,
+        ),
+        Row(
+            "A11",
+            f"{readers} clients ask 1,500 times and do not read",
+            lambda target: unread(target, readers),
+            None,
+            Limits(growth=100 * MB),
+            repeats=False,
+            seconds=UNREAD_SECONDS + 30,
+        ),
+    ]
+
+
+@contextmanager
+def bucket() -> Iterator[dict[str, str]]:
+    """Settings for a storage server, whose process is named in STORAGE."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        until = time.monotonic() + 60
+        while True:
+            try:
+                httpx.put(f"{url}/attacks", trust_env=False).raise_for_status()
+                break
+            except httpx.HTTPError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.1)
+        yield {
+            "CLIPCITE_BLOB_URL": "s3://attacks/here",
+            "CLIPCITE_S3_ENDPOINT": url,
+            "CLIPCITE_S3_REGION": "us-east-1",
+            "CLIPCITE_S3_ACCESS_KEY": "key",
+            "CLIPCITE_S3_SECRET_KEY": "secret",
+            STORAGE: str(process.pid),
+        }
+    finally:
+        process.kill()
+        process.wait()
+
+
+def stalled_uploads(target: Target, uploads: int) -> None:
+    """The storage goes on afterwards, so that the uploads end."""
+    storage = psutil.Process(int(target.environment[STORAGE]))
+    archive = images.zip_of(images.two_classes(2))
+
+    def upload() -> None:
+        target.send("POST", "/adapt", files={"archive": ("a.zip", archive)})
+
+    storage.suspend()
+    uploading = Thread(target=lambda: at_once([upload] * uploads), daemon=True)
+    uploading.start()
+    time.sleep(STALL_SECONDS)
+    storage.resume()
+    uploading.join()
+
+
+def wait_for_a_job(target: Target, waiters: int, seconds: int) -> None:
+    """No worker runs, so the job does not end."""
+    archive = images.zip_of(images.two_classes(2))
+    job = target.http.post("/adapt", files={"archive": ("a.zip", archive)}).raise_for_status().json()["id"]
+    path = f"/jobs/{job}" + (f"?wait={seconds}" if seconds else "")
+    at_once([lambda: target.send("GET", path)] * waiters)
+
+
+def unread(target: Target, clients: int) -> None:
+    """Each asks for more than the buffers hold; who is still connected after UNREAD_SECONDS is counted."""
+    port = urlsplit(target.url).port
+    assert port is not None
+    request = b"GET /page/style.css HTTP/1.1\r\nHost: x\r\n\r\n" * 1_500
+    with ExitStack() as stack:
+        mine = set()
+        for _ in range(clients):
+            client = stack.enter_context(socket.socket())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2_048)
+            client.connect(("127.0.0.1", port))
+            client.settimeout(SAMPLE_SECONDS)
+            with suppress(OSError):  # the server reads no further
+                client.sendall(request)
+            mine.add(client.getsockname()[1])
+        until = time.monotonic() + UNREAD_SECONDS
+        while (left := _connected(target, mine)) and time.monotonic() < until:
+            time.sleep(1)
+    target.note = f"{clients - left} of {clients} closed"
+    if left:
+        target.broken.append(f"{left} of {clients} connections open after {UNREAD_SECONDS} s")
+
+
+def _connected(target: Target, ports: set[int]) -> int:
+    """How many of these clients' ports the service still holds a connection to."""
+    connections = target.process.net_connections("tcp")
+    return sum(1 for c in connections if c.raddr and c.raddr.port in ports and c.status != "TIME_WAIT")

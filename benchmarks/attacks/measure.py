@@ -1,0 +1,294 @@
+"""One attack on one service: what it took of memory and CPU time, and how long another client waited."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import httpx
+import psutil
+
+from benchmarks.attacks.service import Target, Tree, running
+from tests.inputs import crafted as images
+
+MB = 1_000_000
+MAX_MEMORY = 6_000 * MB
+"""A service that holds more is killed: the machine has other work."""
+MIN_AVAILABLE = 1_500 * MB
+REPEAT_SECONDS = 3
+MAX_REPEATS = 20
+PACE_SECONDS = 0.1
+SAMPLE_SECONDS = 0.02
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Most that is allowed; None is not checked. An attack without end is never allowed."""
+
+    growth: float | None = None
+    """Bytes of peak memory above what was resident before."""
+    kept: float | None = None
+    """Bytes resident afterwards above what was resident before."""
+    cpu: float | None = None
+    """Multiple of the honest request's CPU time."""
+    answer: float | None = 65_536
+    """Bytes of the largest answer."""
+    scratch: float | None = None
+    """Bytes of temporary files."""
+    wait: float | None = 2
+    """Multiple of another client's longest wait before; a second more is allowed, for other work here."""
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    title: str
+    attack: Callable[[Target], object]
+    honest: Callable[[Target], object] | None
+    limits: Limits
+    statuses: frozenset[int] | None = None
+    """Those that are allowed; None is any below 500. A closed connection always is."""
+    starter: bool = False
+    """Whether the backbone is the starter, not a tiny one."""
+    repeats: bool = True
+    """Whether a short attack is made again for REPEAT_SECONDS."""
+    alone: bool = False
+    """Whether no other client is measured, as the attack needs no running API, or starts others."""
+    seconds: float = 90
+    environment: Mapping[str, str] = field(default_factory=dict)
+    around: Callable[[], AbstractContextManager[dict[str, str]]] = lambda: nullcontext({})
+    """What must run beside the service; gives more environment."""
+
+
+@dataclass
+class Outcome:
+    ended: str = ""
+    """Why the attack did not come to its end; empty: it did."""
+    growth: int = 0
+    kept: int = 0
+    scratch: int = 0
+    cpu_seconds: float = 0.0
+    honest_seconds: float | None = None
+    attacks: int = 0
+    statuses: dict[int, int] = field(default_factory=dict)
+    answer: int = 0
+    waits_before: tuple[float, float] | None = None
+    """(median, longest) seconds of another client's request."""
+    waits: tuple[float, float] | None = None
+    note: str = ""
+    over: list[str] = field(default_factory=list)
+
+    @property
+    def cpu(self) -> float | None:
+        return None if self.honest_seconds is None else self.cpu_seconds / self.honest_seconds
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "cpu": self.cpu}
+
+
+class OtherClient:
+    """Another owner's small requests, one after the other: a list of models, a classification."""
+
+    def __init__(self, target: Target) -> None:
+        headers = {"Authorization": f"Bearer {target.tree.keys[1]}"}
+        self._http = httpx.Client(base_url=target.url, headers=headers, timeout=600, trust_env=False)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._go_on, daemon=True)
+        self._began: float | None = None
+        self.waits: list[float] = []
+
+    def ask(self) -> None:
+        self._began = time.monotonic()
+        if len(self.waits) % 2:
+            self._http.get("/models")
+        else:
+            files = {"images": ("a.jpg", images.jpeg())}
+            self._http.post("/classify", data={"class_names": ["red", "green"]}, files=files)
+        self.waits.append(time.monotonic() - self._began)
+        self._began = None
+
+    def start(self) -> None:
+        self.waits = []
+        self._thread.start()
+
+    def _go_on(self) -> None:
+        with suppress(httpx.HTTPError):  # the service may be killed
+            while not self._stop.is_set():
+                self.ask()
+                self._stop.wait(PACE_SECONDS)
+
+    def stop(self) -> list[float]:
+        """All waits. What is still waited for counts as long as it has lasted."""
+        self._stop.set()
+        began = self._began
+        return [*self.waits, *([] if began is None else [time.monotonic() - began])]
+
+
+def measure(row: Row, tree: Tree, backbones: Mapping[str, str], *, small: bool) -> Outcome:
+    """Run one row against a fresh service of `tree`; `backbones` has `tiny`'s name and its folder's."""
+    outcome = Outcome()
+    settings = {**backbones, **row.environment}
+    if row.starter and not small:
+        settings["CLIPCITE_BACKBONE"] = "starter"
+    with row.around() as more, running(tree, {**settings, **more}, small=small) as target:
+        if row.honest is not None:
+            outcome.honest_seconds = _honest(row.honest, target)
+        other = OtherClient(target)
+        each = 0.0
+        if not row.alone:
+            for _ in range(4):  # what only the first ones pay
+                other.ask()
+            other.waits = []
+            before = _cpu(target.process)
+            for _ in range(20):
+                other.ask()
+            each = (_cpu(target.process) - before) / 20
+            outcome.waits_before = (median(other.waits), max(other.waits))
+        target.forget()
+        _watch(row, target, outcome, None if row.alone else other, each)
+        outcome.statuses, outcome.answer = dict(target.statuses), target.largest_answer
+        outcome.note = target.note
+        outcome.over = [*over(row, outcome), *target.broken]
+    return outcome
+
+
+def _honest(ask: Callable[[Target], object], target: Target) -> float:
+    """CPU seconds of the second of two: the first pays for what is loaded once."""
+    ask(target)
+    target.forget()
+    before = _cpu(target.process)
+    ask(target)
+    if not target.statuses or not 0 < max(target.statuses) < 500:
+        raise SystemExit(f"The honest request got {target.statuses}: nothing can be compared with it.")
+    return max(_cpu(target.process) - before, 0.01)
+
+
+def _watch(row: Row, target: Target, outcome: Outcome, other: OtherClient | None, each: float) -> None:
+    """Attack, and fill in what it costs."""
+    failures: list[BaseException] = []
+
+    def attack() -> None:
+        began = time.monotonic()
+        try:
+            while True:
+                row.attack(target)
+                outcome.attacks += 1
+                if not row.repeats or outcome.attacks == MAX_REPEATS:
+                    break
+                if time.monotonic() - began > REPEAT_SECONDS:
+                    break
+        except BaseException as error:
+            failures.append(error)
+
+    process = target.process
+    Path(f"/proc/{process.pid}/clear_refs").write_text("5")  # the peak is the present from here on
+    resident, cpu = process.memory_info().rss, _cpu(process)
+    highest = resident
+    attacker = threading.Thread(target=attack, daemon=True)
+    began = time.monotonic()
+    if other is not None:
+        other.start()
+    attacker.start()
+    while attacker.is_alive():
+        attacker.join(SAMPLE_SECONDS)
+        try:
+            now = process.memory_info().rss
+        except psutil.NoSuchProcess:
+            break
+        highest = max(highest, now)
+        if row.limits.scratch is not None:
+            outcome.scratch = max(outcome.scratch, _bytes_below(target.data))
+        if now > MAX_MEMORY or psutil.virtual_memory().available < MIN_AVAILABLE:
+            outcome.ended = f"> {now / 1e9:.0f} GB"
+        elif time.monotonic() - began > row.seconds:
+            outcome.ended = f"> {row.seconds:.0f} s"
+        if outcome.ended:
+            break
+    waits = other.stop() if other is not None else []
+    if waits:
+        outcome.waits = (median(waits), max(waits))
+    spent = _cpu(process) - cpu - each * len(waits)
+    outcome.cpu_seconds = max(spent, 0.0) / max(1, outcome.attacks)
+    outcome.growth = max(highest, _peak(process)) - resident
+    if outcome.ended:
+        process.kill()
+        attacker.join(10)
+        return
+    if failures:
+        outcome.ended = f"{type(failures[0]).__name__}: {failures[0]}"[:200]
+    time.sleep(0.5)
+    outcome.kept = process.memory_info().rss - resident
+
+
+def over(row: Row, outcome: Outcome) -> list[str]:
+    """All limits that the outcome breaks, in words."""
+    limits = row.limits
+    found = [f"did not end: {outcome.ended}"] if outcome.ended else []
+    for name, value, most in (
+        ("memory", outcome.growth / 1e6, limits.growth and limits.growth / 1e6),
+        ("kept memory", outcome.kept / 1e6, limits.kept and limits.kept / 1e6),
+        ("CPU", outcome.cpu, limits.cpu),
+        ("answer", outcome.answer, limits.answer),
+        ("temporary files", outcome.scratch / 1e6, limits.scratch and limits.scratch / 1e6),
+    ):
+        if most is not None and value is not None and value > most:
+            found.append(f"{name} {value:,.1f} > {most:,.1f}")
+    if limits.wait is not None and outcome.waits is not None and outcome.waits_before is not None:
+        most = limits.wait * outcome.waits_before[1] + 1
+        if outcome.waits[1] > most:
+            found.append(f"another client waited {outcome.waits[1]:.1f} s > {most:.1f} s")
+    allowed = row.statuses
+    wrong = [s for s in outcome.statuses if s and (s not in allowed if allowed is not None else s >= 500)]
+    if wrong:
+        found.append(f"answers {', '.join(map(str, sorted(wrong)))}")
+    return found
+
+
+def at_once(attacks: Sequence[Callable[[], object]]) -> None:
+    """Run each in a thread of its own, and wait for all. What one raises is raised."""
+    failures: list[BaseException] = []
+
+    def run(attack: Callable[[], object]) -> None:
+        try:
+            attack()
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=run, args=(attack,), daemon=True) for attack in attacks]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+def _cpu(process: psutil.Process) -> float:
+    """Seconds of the process and of its children."""
+    total = 0.0
+    for one in [process, *process.children(recursive=True)]:
+        with suppress(psutil.NoSuchProcess):
+            times = one.cpu_times()
+            total += times.user + times.system
+    return total
+
+
+def _peak(process: psutil.Process) -> int:
+    for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def _bytes_below(folder: Path) -> int:
+    """Of temporary files, those without a name among them: an upload's spool has none."""
+    total = 0
+    for path in [*(folder / "tmp").rglob("*"), *(folder / "spool").rglob("*")]:
+        with suppress(OSError):
+            if path.is_file():
+                total += path.stat().st_size
+    return total

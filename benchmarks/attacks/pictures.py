@@ -1,0 +1,80 @@
+"""Attacks by image files: JPEG scans, many costly images at once, the worst file of each format."""
+
+from collections.abc import Callable
+
+from benchmarks.attacks import crafted
+from benchmarks.attacks.measure import MB, Limits, Row, at_once
+from benchmarks.attacks.service import Target
+
+BUDGET = 512 * MB
+"""Bytes of images that a process decodes at a time."""
+SMALL_SIDE = 1_000
+MULTIPLE = 3
+"""Most CPU time of any accepted image, as a multiple of an honest one of its format."""
+
+
+def rows(small: bool) -> list[Row]:
+    runs = 2 if small else 40
+    at_a_time = [
+        Row(
+            name,
+            f"{runs} dry runs at once, each of 4 {what}",
+            _dry_runs(make, runs),
+            lambda target: target.dry_run(*[crafted.honest("WebP", _side(target))] * 4),
+            Limits(growth=1.1 * BUDGET),
+            repeats=False,
+            starter=True,
+            seconds=120,
+        )
+        for name, what, make in (
+            ("A6", "TIFFs of 32-bit floats (250 kB)", crafted.float_tiff),
+            ("A6-webp", "WebPs of 46 bytes", crafted.flat_webp),
+        )
+    ]
+    more, side = (20, SMALL_SIDE) if small else (800, 6_000)
+    scans = Row(
+        "A1",
+        f"/classify, 2 JPEGs of {more + 6} scans",
+        lambda target: target.classify(*[crafted.scans(more, side)] * 2),
+        lambda target: target.classify(*[crafted.honest("JPEG", _side(target))] * 2),
+        Limits(cpu=0.1 if not small else MULTIPLE),
+        starter=True,
+        seconds=60,
+    )
+    formats = [
+        Row(
+            f"{kind}-{route}",
+            f"{'/classify' if route == 'classify' else 'dry run'}, the worst {kind}",
+            _one(crafted.worst, kind, route),
+            _one(crafted.honest, kind, route),
+            Limits(cpu=MULTIPLE),
+            starter=True,
+            seconds=60,
+        )
+        for kind in crafted.FORMATS
+        for route in ("classify", "adapt")
+    ]
+    return [scans, *at_a_time, *formats]
+
+
+def _side(target: Target) -> int:
+    return SMALL_SIDE if target.small else crafted.SIDE
+
+
+def _dry_runs(make: Callable[[int], bytes], runs: int) -> Callable[[Target], object]:
+    def attack(target: Target) -> None:
+        image = make(_side(target))
+        at_once([lambda: target.dry_run(*[image] * 4)] * runs)
+
+    return attack
+
+
+def _one(make: Callable[[str, int], bytes], kind: str, route: str) -> Callable[[Target], object]:
+    def ask(target: Target) -> None:
+        image = make(kind, _side(target))
+        if route == "classify":
+            target.classify(image)
+        else:
+            target.dry_run(image, image)
+
+    return ask

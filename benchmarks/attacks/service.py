@@ -1,0 +1,159 @@
+"""A checkout of the project, and its service as a fresh process for each attack."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+START_SECONDS = 300
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A checkout, and a folder in which its services live. `keys` are one of the attacker, with the lowest
+    scopes, and one of somebody else."""
+
+    python: str
+    folder: Path
+    cache: Path
+    keys: tuple[str, str]
+
+    def run(self, *words: str, environment: Mapping[str, str], data: Path) -> "subprocess.Popen[bytes]":
+        """The checkout's `clipcite` with these words, in a session of its own."""
+        settings = {"CLIPCITE_DATA": str(data), "CLIPCITE_CACHE": str(self.cache), "PYTHONSAFEPATH": "1"}
+        return subprocess.Popen(
+            [self.python, "-m", "client.cli", *words],
+            env={**os.environ, **settings, **environment},
+            stdout=subprocess.PIPE if words[0] == "keys" else None,
+            stderr=(self.folder / "log").open("ab"),
+            start_new_session=True,
+        )
+
+
+def prepare(checkout: Path | None, folder: Path, cache: Path) -> Tree:
+    """Migrate a database and make the keys, once; None is this checkout. Raises SystemExit."""
+    python = sys.executable if checkout is None else str(checkout / ".venv" / "bin" / "python")
+    if shutil.which(python) is None:
+        raise SystemExit(f"There is no {python}. Install the checkout: make -C {checkout} install.")
+    folder.mkdir(parents=True)
+    tree = Tree(python, folder, cache, ("", ""))
+    data = folder / "empty"
+    if tree.run("db", "upgrade", environment={}, data=data).wait(START_SECONDS):
+        raise SystemExit(f"The database can't be made: {(folder / 'log').read_text()[-2000:]}")
+    made = []
+    for owner in ("attacker", "other"):
+        words = ("keys", "create", "--owner", owner, "--scope", "classify", "--scope", "adapt", "--json")
+        said, _ = tree.run(*words, environment={}, data=data).communicate(timeout=START_SECONDS)
+        made.append(str(json.loads(said)["key"]))
+    return Tree(python, folder, cache, (made[0], made[1]))
+
+
+@dataclass
+class Target:
+    """A running API under attack, and all that it answered."""
+
+    tree: Tree
+    url: str
+    process: psutil.Process
+    data: Path
+    environment: Mapping[str, str]
+    small: bool
+    statuses: dict[int, int] = field(default_factory=dict)
+    """How many answers of each; 0 is a connection that was closed without one."""
+    largest_answer: int = 0
+    note: str = ""
+    broken: list[str] = field(default_factory=list)
+    http: httpx.Client = field(init=False)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        # A refusal closes its connection: nothing else is sent on it.
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+        self.http = httpx.Client(base_url=self.url, timeout=600, trust_env=False, limits=limits)
+        self.http.headers["Authorization"] = f"Bearer {self.tree.keys[0]}"
+
+    def send(self, method: str, path: str, **content: Any) -> httpx.Response | None:
+        """The answer. None where the service closed the connection while the body was being sent: its refusal
+        may be lost with it."""
+        answer = None
+        try:
+            answer = self.http.request(method, path, **content)
+        except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
+            if not self.process.is_running() or self.process.status() == psutil.STATUS_ZOMBIE:
+                raise
+        status = 0 if answer is None else answer.status_code
+        with self.lock:
+            self.statuses[status] = self.statuses.get(status, 0) + 1
+            self.largest_answer = max(self.largest_answer, 0 if answer is None else len(answer.content))
+        return answer
+
+    def classify(self, *images: bytes) -> httpx.Response | None:
+        files = [("images", (f"{i}", image)) for i, image in enumerate(images)]
+        return self.send("POST", "/classify", data={"class_names": ["red", "green"]}, files=files)
+
+    def dry_run(self, *images: bytes) -> httpx.Response | None:
+        """A dry run of these as the images of two classes."""
+        files = [("images", (f"{i}", image)) for i, image in enumerate(images)]
+        labels = [("red", "green")[i % 2] for i in range(len(images))]
+        return self.send("POST", "/adapt?dry_run=true", data={"labels": labels}, files=files)
+
+    def dry_run_of(self, archive: bytes) -> httpx.Response | None:
+        return self.send("POST", "/adapt?dry_run=true", files={"archive": ("a.tar.gz", archive)})
+
+    def forget(self) -> None:
+        """Count answers anew."""
+        self.statuses, self.largest_answer = {}, 0
+
+
+@contextmanager
+def running(tree: Tree, environment: Mapping[str, str], *, small: bool) -> Iterator[Target]:
+    """A fresh API process on a copy of the empty database; it is killed at the end."""
+    data = tree.folder / "data"
+    shutil.rmtree(data, ignore_errors=True)
+    shutil.copytree(tree.folder / "empty", data)
+    (data / "spool").mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    environment = {"TMPDIR": str(data / "spool"), **environment}
+    process = tree.run("api", "--port", str(port), environment=environment, data=data)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        until = time.monotonic() + START_SECONDS
+        while not _is_ready(url):
+            if process.poll() is not None or time.monotonic() > until:
+                log = (tree.folder / "log").read_text(errors="replace")
+                raise SystemExit(f"The service does not start: {log[-2000:]}")
+            time.sleep(0.1)
+        target = Target(tree, url, psutil.Process(process.pid), data, environment, small)
+        with target.http:
+            yield target
+    finally:
+        kill(process)
+        shutil.rmtree(data, ignore_errors=True)
+
+
+def kill(process: "subprocess.Popen[bytes]") -> None:
+    """End it and its children."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/readyz", timeout=10, trust_env=False).is_success
+    except httpx.HTTPError:
+        return False

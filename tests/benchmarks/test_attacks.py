@@ -1,0 +1,96 @@
+"""The command and its measurements, against real services with a tiny network."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks.attacks import __main__ as attacks
+from benchmarks.attacks import measure
+from benchmarks.attacks.measure import Limits, Outcome, Row
+from benchmarks.attacks.service import Target, Tree, prepare
+from tests.clip.tiny import make_tiny_backbone
+from tests.inputs import crafted
+
+SIDE = 3_000
+IMPOSSIBLE = Limits(growth=-1, kept=-1e12, cpu=-1, answer=-1, scratch=-1, wait=-1e9)
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Tree:
+    folder = tmp_path_factory.mktemp("attacks")
+    return prepare(None, folder / "tree", folder / "cache")
+
+
+@pytest.fixture(scope="module")
+def backbones(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("backbones")
+    tiny = make_tiny_backbone(folder / "tiny")
+    return {"CLIPCITE_BACKBONE": tiny, "CLIPCITE_BACKBONE_FOLDER": str(folder)}
+
+
+@pytest.fixture
+def row() -> Iterator[Row]:
+    """A large image against a small one, with limits that nothing keeps."""
+    large = crafted.encoded(crafted.Image.new("RGB", (SIDE, SIDE)), "PNG")
+
+    def honest(target: Target) -> None:
+        target.classify(crafted.png())
+
+    return Row("X", "a large image", lambda target: target.classify(large), honest, IMPOSSIBLE)
+
+
+def test_the_command_attacks_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status = attacks.main(["--rows", "A12", "--scale", "small", "--markdown", "--out", str(tmp_path)])
+    head, line, row = capsys.readouterr().out.splitlines()
+    assert head.startswith("| row | attack | memory, MB | CPU, × honest |")
+    assert set(line) <= set("| -")
+    assert row.startswith("| A12 | POST /models, 13 models with tensors of another type | +")
+    written = json.loads((tmp_path / "attacks.json").read_text())
+    assert written["scale"] == "small"
+    (kept,) = written["rows"]
+    (outcome,) = kept["outcomes"]
+    assert sum(outcome["statuses"].values()) == 13
+    assert status == (1 if outcome["over"] else 0)
+    assert row.endswith("| ok |") == (not outcome["over"])
+
+
+def test_memory_time_answers_and_waits_are_measured(tree: Tree, backbones: dict[str, str], row: Row) -> None:
+    outcome = measure.measure(row, tree, backbones, small=True)
+    pixels = 3 * SIDE * SIDE
+    assert 0.7 * pixels < outcome.growth < 20 * pixels
+    assert outcome.cpu is not None
+    assert outcome.cpu > 2  # 9,000,000 pixels against 1,200
+    assert outcome.statuses == {200: outcome.attacks}
+    assert outcome.answer > 100
+    assert outcome.waits is not None
+    assert outcome.waits_before is not None
+    assert 0 < outcome.waits[0] <= outcome.waits[1]
+    # Every limit was checked, and nothing else is wrong.
+    words = ("memory", "kept memory", "CPU", "answer", "temporary files", "another client waited")
+    assert len(outcome.over) == len(words)
+    assert all(found.startswith(word) for word, found in zip(words, outcome.over, strict=True))
+    generous = Limits(growth=1e12, kept=1e12, cpu=1e6, answer=1e9, scratch=1e12, wait=1e6)
+    assert measure.over(replace(row, limits=generous), outcome) == []
+
+
+def test_a_service_that_takes_too_much_memory_is_killed(
+    tree: Tree, backbones: dict[str, str], row: Row, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measure, "MAX_MEMORY", 1)
+    outcome = measure.measure(row, tree, backbones, small=True)
+    assert outcome.ended.startswith("> ")
+    assert outcome.over[0] == f"did not end: {outcome.ended}"
+
+
+@pytest.mark.parametrize(("status", "found"), [(503, True), (422, False), (0, False)])
+def test_a_server_error_is_over_any_limit(row: Row, status: int, found: bool) -> None:
+    outcome = Outcome(statuses={status: 2})
+    assert measure.over(replace(row, limits=Limits()), outcome) == ([f"answers {status}"] if found else [])
+
+
+def test_an_unknown_row_is_refused() -> None:
+    with pytest.raises(SystemExit, match=r"There is no row A99; the rows are A1, A6, "):
+        attacks.main(["--rows", "A1,A99"])
