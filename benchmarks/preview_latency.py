@@ -19,7 +19,6 @@ import httpx
 from benchmarks.data.dataset import DataSet
 from benchmarks.data.few_shot import draw_shots
 from benchmarks.data.load import load
-from demo.calls import Calls
 from demo.service import running_service
 
 AGAIN_SECONDS = 0.02
@@ -38,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         running_service() as service,
         httpx.Client(base_url=service.url, timeout=300, trust_env=False) as client,
     ):
-        Calls(service, client).wait_until_ready(seconds=90, backbone_seconds=180)
+        service.wait_until_ready(seconds=90, backbone_seconds=180)
         for number, folder in enumerate(given.data):
             data = load(folder)
             if not number:

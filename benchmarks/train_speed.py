@@ -34,12 +34,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from itertools import chain
+from functools import partial
 from pathlib import Path
 from types import MethodType
 from typing import Any, TypeVar, cast
 
-import httpx
 import open_clip
 import torch
 from rich.console import Console
@@ -55,6 +54,8 @@ from benchmarks.data.load import load
 from benchmarks.machine import processor
 from benchmarks.tables import Table
 from benchmarks.trials import fewer_tests
+from client.public import Client
+from client.public import Job as ServedJob
 from core.clip.adapt import Shot, _read
 from core.clip.backbone import Backbone, load_backbone, tower_parameters, with_parameters
 from core.clip.config import STARTER, AdaptConfig, Precision, resolve_config
@@ -68,7 +69,6 @@ from core.clip.trainer import fine_tune, mixed_precision
 from core.clip.transforms import random_resized_crop
 from core.clip.zero_shot import encode_images, encode_tokens, image_features, text_head
 from core.settings import get_settings
-from demo.calls import Calls
 from demo.pictures import Picture, Pictures
 from demo.service import running_service
 from worker.standby import trainer_environment
@@ -672,22 +672,27 @@ def time_service(shots: Sequence[Shot], jobs: int, console: Console) -> list[tup
     taken: list[tuple[str, dict[str, float]]] = []
     with (
         running_service() as service,
-        httpx.Client(base_url=service.url, timeout=httpx.Timeout(300, connect=10), trust_env=False) as client,
+        Client(service.url) as client,
     ):
-        calls = Calls(service, client)
-        calls.wait_until_ready(seconds=90, backbone_seconds=180)
+        service.wait_until_ready(seconds=90, backbone_seconds=180)
         for evaluate in ("none", "auto") * jobs:
             stages: dict[str, float] = defaultdict(float)
-            stage, since = "upload", time.monotonic()
+            at = [("upload", time.monotonic())]
             config = {"backbone": STARTER, "evaluate": evaluate}
-            posted = calls.adapt(pictures, f"train_speed {len(taken) + 1}", config)
-            for job in chain([posted], calls.follow(posted["id"])):
-                now = time.monotonic()
-                stages[stage] += now - since
-                stage, since = (job["progress"] or {}).get("stage") or job["status"], now
+            job = client.adapt(pictures.dataset(), name=f"train_speed {len(taken) + 1}", config=config)
+            changed = partial(_note_stage, stages, at)
+            changed(job.job)
+            changed(job.wait(on_change=changed))
             taken.append((evaluate, dict(stages)))
             console.print(f"  evaluate {evaluate}: {sum(stages.values()):.1f} s", highlight=False)
     return taken
+
+
+def _note_stage(stages: dict[str, float], at: list[tuple[str, float]], job: ServedJob) -> None:
+    """`at`: the stage that the job was in, and since when."""
+    (stage, since), now = at[0], time.monotonic()
+    stages[stage] += now - since
+    at[0] = (job.progress.stage if job.progress else job.status, now)
 
 
 def service_table(taken: Sequence[tuple[str, dict[str, float]]], shots: Sequence[Shot]) -> Table:
@@ -703,7 +708,7 @@ def service_table(taken: Sequence[tuple[str, dict[str, float]]], shots: Sequence
         f"From POST /adapt to the end of a job: starter, {len(shots)} pictures of {classes} classes",
         ["`evaluate`", "jobs", "s", *names],
         rows,
-        "Medians, polled every 0.3 s; then by stage.",
+        "Medians; then by stage.",
     )
 
 

@@ -5,25 +5,27 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
+import numpy as np
 from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
 
+from client.commands.watch import watched
+from client.public import Client, ClipciteError, InvalidPictures, Refused, Retry
 from core.settings import Settings, get_settings
-from demo.calls import Answers, Calls
-from demo.compare import Result, result_of
+from demo.compare import Answers, Result, result_of
 from demo.failure import DemoFailed
 from demo.pictures import Pictures, own_folder
 from demo.report import show
-from demo.service import REPOSITORY, running_service
+from demo.service import REPOSITORY, Service, running_service
 from demo.sheet import write_sheet
 from demo.stamps import PACKAGE, split_stamps, stamps_folder
-from demo.watch import counting, watch_job
 
 STARTER = "starter"
 STAND_IN = (
@@ -34,6 +36,8 @@ STAND_IN = (
 SHEET = Path("demo-result")
 SHUFFLED_EPOCHS = 3
 SERVICE_SECONDS = 90
+PATIENT = Retry(attempts=20)
+"""A model may take a minute to load before its first answer."""
 DOWNLOAD_SECONDS = 1800
 """A backbone other than the starter may first have to be downloaded."""
 
@@ -60,17 +64,9 @@ def demo(console: Console) -> None:
     _step(console, "Service")
     if settings.backbone == STARTER:
         _build_starter(console, settings)
-    with (
-        running_service() as service,
-        httpx.Client(
-            base_url=service.url,
-            timeout=httpx.Timeout(300, connect=10),
-            trust_env=False,  # no proxy on the way to this machine itself
-        ) as client,
-    ):
-        calls = Calls(service, client)
+    with running_service() as service, Client(service.url, retry=PATIENT) as client, _explained(service):
         with console.status("  Starting the service …"):
-            calls.wait_until_ready(
+            service.wait_until_ready(
                 seconds=SERVICE_SECONDS,
                 backbone_seconds=SERVICE_SECONDS if settings.backbone == STARTER else DOWNLOAD_SECONDS,
             )
@@ -80,9 +76,8 @@ def demo(console: Console) -> None:
             console,
             f"Adapting to {len(trained)} classes, and classifying with all {len(pictures.names)} names",
         )
-        with counting(console, "stock", len(pictures.test)) as count:
-            stock = calls.classify(pictures.test, pictures.names, "stock", count)
-        result = _adapt(console, calls, pictures, stock, "demo", {})
+        stock = _classify(console, client, pictures, "stock")
+        result = _adapt(console, client, pictures, stock, "demo", {})
         console.print()
         show(console, result, "Held-out pictures answered rightly")
         sheet = write_sheet(SHEET, result, _notes(settings.backbone, folder))
@@ -93,7 +88,7 @@ def demo(console: Console) -> None:
             f"The same with shuffled training labels ({SHUFFLED_EPOCHS} epochs): is the measure honest?",
         )
         shuffled = pictures.with_shuffled_labels()
-        control = _adapt(console, calls, shuffled, stock, "demo, shuffled", {"epochs": SHUFFLED_EPOCHS})
+        control = _adapt(console, client, shuffled, stock, "demo, shuffled", {"epochs": SHUFFLED_EPOCHS})
         console.print()
         show(console, control, "After training on shuffled labels")
         console.print(_about_control(control), highlight=False)
@@ -101,18 +96,52 @@ def demo(console: Console) -> None:
 
 
 def _adapt(
-    console: Console, calls: Calls, pictures: Pictures, stock: Answers, name: str, config: dict[str, Any]
+    console: Console, client: Client, pictures: Pictures, stock: Answers, name: str, config: dict[str, Any]
 ) -> Result:
     """Train over HTTP, classify the held-out pictures over HTTP, compare."""
     started = time.monotonic()
-    job = watch_job(console, calls, calls.adapt(pictures, name, config)["id"])
-    for warning in job["warnings"]:
-        _say(console, f"note: {warning['detail']}")
+    with watched(console) as tell:
+        job = client.adapt(pictures.dataset(), name=name, config=config).wait(on_change=tell)
+    assert job.model_id is not None  # it has succeeded
+    for warning in job.warnings:
+        _say(console, f"note: {warning.detail}")
     trained = time.monotonic() - started
-    with counting(console, "adapted", len(pictures.test)) as count:
-        adapted = calls.classify(pictures.test, pictures.names, job["model_id"], count)
-    _say(console, f"{job['model_id']} after {trained:.0f} s, α = {job['config']['alpha']}")
-    return result_of(pictures, stock, adapted, job["metrics"] or {})
+    adapted = _classify(console, client, pictures, job.model_id)
+    _say(console, f"{job.model_id} after {trained:.0f} s, α = {job.config['alpha']}")
+    return result_of(pictures, stock, adapted, {} if job.metrics is None else job.metrics.raw)
+
+
+def _classify(console: Console, client: Client, pictures: Pictures, model: str) -> Answers:
+    """All names for each test picture."""
+    names = pictures.names
+    with console.status(f"  Classifying {len(pictures.test)} pictures with {model} …"):
+        answer = client.classify([picture.data for picture in pictures.test], names, model=model)
+    offset = {one.name: one.offset for one in answer.class_names}
+    scores = np.zeros((len(pictures.test), len(names)), np.float32)
+    probabilities = np.zeros_like(scores)
+    for row, (picture, result) in enumerate(zip(pictures.test, answer.results, strict=True)):
+        if result.error is not None:
+            raise DemoFailed(
+                f"The picture {picture.name} of the class {picture.class_name} can't be used: "
+                f"{result.error.detail}",
+                "Replace or remove it.",
+            )
+        for one in result.predictions:
+            column = names.index(one.class_name)
+            scores[row, column] = one.similarity - offset[one.class_name]
+            probabilities[row, column] = one.probability
+    return Answers(scores, probabilities)
+
+
+@contextmanager
+def _explained(service: Service) -> Iterator[None]:
+    """The client's errors with the end of the service's log, unless they are about the pictures."""
+    try:
+        yield
+    except ClipciteError as error:
+        theirs = isinstance(error, (InvalidPictures, Refused))
+        log = "" if theirs else f"The end of the service's log:\n{service.last_words()}"
+        raise DemoFailed(str(error), log) from error
 
 
 def _about_control(control: Result) -> str:

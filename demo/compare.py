@@ -8,10 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.clip.evaluate import Interval, paired_bootstrap, verdict
-from demo.calls import Answers
 from demo.pictures import Picture, Pictures
 
 Change = Literal["gained", "lost", "still_wrong"]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """One model's answers to N pictures with C names."""
+
+    scores: NDArray[np.float32]
+    """[N, C], what the service ranks by: similarities less the offset of each name."""
+    probabilities: NDArray[np.float32]
+    """[N, C], over all C names."""
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,16 @@
 
 import os
 import random
-import zipfile
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Literal
 
+from client.pictures.dataset import Labelled
+from client.pictures.picture import as_picture
+from client.public import Dataset
 from core.clip.errors import InvalidClassNames
 from core.clip.prompts import clean_class_name, same_class
 from demo.failure import DemoFailed
 
-Split = Literal["train", "test"]
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 LAYOUT = (
     "DATA must be a folder with train/<class name>/<pictures> and test/<class name>/<pictures>, at least "
@@ -49,6 +48,12 @@ class Pictures:
     @property
     def new_names(self) -> list[str]:
         return self.names[len(self.trained_names) :]
+
+    def dataset(self) -> Dataset:
+        """What is uploaded: the pictures to train on, then those to test on."""
+        train = [Labelled(as_picture(p.data, p.name), p.class_name) for p in self.train]
+        test = [Labelled(as_picture(p.data, p.name), p.class_name, "test") for p in self.test]
+        return Dataset("pictures of the demo", [*train, *test])
 
     def with_shuffled_labels(self, seed: int = 0) -> "Pictures":
         """The training pictures under each other's labels; as many of each label as before. The test
@@ -103,19 +108,3 @@ def _is_picture(path: Path) -> bool:
 def _readable(name: str) -> str:
     """A file name as valid text, whatever bytes it has."""
     return os.fsencode(name).decode(errors="replace")
-
-
-def write_archive(pictures: Pictures, file: IO[bytes]) -> None:
-    """The upload of POST /adapt: train/<class>/… and test/<class>/…, not compressed (pictures are)."""
-    splits: tuple[tuple[Split, Sequence[Picture]], ...] = (("train", pictures.train), ("test", pictures.test))
-    used: set[str] = set()
-    with zipfile.ZipFile(file, "w") as archive:
-        for split, of_split in splits:
-            for number, picture in enumerate(of_split):
-                name = picture.name.replace("/", "_").replace("\\", "_")
-                path = f"{split}/{picture.class_name}/{name}"
-                # Shuffled labels, or two spellings of a class, can bring files of one name together.
-                if path in used:
-                    path = f"{split}/{picture.class_name}/{number}_{name}"
-                used.add(path)
-                archive.writestr(path, picture.read())

@@ -6,10 +6,17 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
+
+from PIL import Image
+
+from client.public import Client, Retry, ServiceError, ServiceUnreachable
+from demo.failure import DemoFailed
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 # The demo must not touch a service that is set up here: its database, its storage, its keys. Only
@@ -27,6 +34,7 @@ KEPT_SETTINGS = {
 STOP_SECONDS = 12
 """`clipcite serve` gives its own children 8 seconds."""
 LOG_LINES = 15
+POLL_SECONDS = 0.3
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,53 @@ class Service:
         """The end of its log."""
         lines = self.log.read_text(errors="replace").splitlines()
         return "\n".join(lines[-LOG_LINES:])
+
+    def wait_until_ready(self, *, seconds: float, backbone_seconds: float) -> None:
+        """Until it answers (`seconds`) and its backbone is loaded (`backbone_seconds`). Raises DemoFailed."""
+        started = time.monotonic()
+        alive = False
+        with Client(self.url, retry=Retry(attempts=1)) as client:
+            while True:
+                if self.exit_status is not None:
+                    raise self._failed(f"The service ended with status {self.exit_status}.")
+                reason = "It does not answer."
+                try:
+                    alive = client.ready().ready
+                    if alive:
+                        return
+                except ServiceUnreachable:
+                    pass
+                except ServiceError:
+                    alive = True
+                    reason = _backbone_problem(client) or "It is still loading."
+                waited = time.monotonic() - started
+                if waited > (max(seconds, backbone_seconds) if alive else seconds):
+                    raise self._failed(f"The service is not ready after {waited:.0f} s. {reason}")
+                time.sleep(POLL_SECONDS)
+
+    def _failed(self, what: str) -> DemoFailed:
+        return DemoFailed(what, f"The end of its log:\n{self.last_words()}")
+
+
+def _backbone_problem(client: Client) -> str | None:
+    """What is wrong with the backbone beyond that it is still loading: a request needs it, so its answer
+    says. Raises DemoFailed where waiting is of no use."""
+    data = BytesIO()
+    Image.new("RGB", (8, 8)).save(data, "PNG")
+    try:
+        client.classify([data.getvalue()], ["a", "b"])
+    except ServiceUnreachable:
+        return None
+    except ServiceError as error:
+        if error.code == "model_loading":
+            return None
+        if error.status < 500 or error.code == "backbone_unavailable":
+            raise DemoFailed(
+                f"The backbone can't be used: {error}",
+                "Without CLIPCITE_BACKBONE the demo takes the starter: no model hub.",
+            ) from error
+        return error.detail
+    return None
 
 
 @contextmanager

@@ -45,7 +45,7 @@ def download_bar(console: Console) -> Iterator[OnDownload]:
 
 def wait_for(client: Client, job_id: str, *, as_json: bool, timeout: float | None = None) -> None:
     """Show the job until it has ended, then its result; ends the command with its status."""
-    with _ctrl_c_detaches(job_id), _watched(note()) as tell:
+    with _ctrl_c_detaches(job_id), watched(note()) as tell:
         job = client.wait(job_id, on_change=tell, timeout=timeout)
     if as_json:
         print_json(job.raw)
@@ -91,7 +91,8 @@ def _ctrl_c_detaches(job_id: str) -> Iterator[None]:
 
 
 @contextmanager
-def _watched(console: Console) -> Iterator[Callable[[Job], None]]:
+def watched(console: Console) -> Iterator[Callable[[Job], None]]:
+    """Call what is yielded with the job whenever something has changed."""
     if not console.is_terminal:
         yield _Lines(console)
         return

@@ -8,8 +8,7 @@ from PIL import Image
 from core.clip.answers import Answers as Ranked
 from core.clip.answers import Candidates, HeldOut
 from core.clip.reporting import job_metrics
-from demo.calls import Answers
-from demo.compare import Result, result_of
+from demo.compare import Answers, Result, result_of
 from demo.pictures import Picture, Pictures
 
 

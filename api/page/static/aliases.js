@@ -2,14 +2,12 @@
 
 import { codeFor, curl, literal, orElse, python } from "./code.js";
 import { announce, confirmed, h, newId, replace } from "./dom.js";
-import { call, offers } from "./http.js";
+import { call } from "./http.js";
 import { problemBox } from "./problem.js";
 
-const ROUTE = "/models/{name}/aliases/{alias}";
-
-/** A fold-out to point an alias to this model; null where the service has none, or the model no name. */
-export async function aliasField(model) {
-  if (!model.name || !model.version || !(await offers("put", ROUTE).catch(() => false))) return null;
+/** A fold-out to point an alias to this model; null where the model has no name. */
+export function aliasField(model) {
+  if (!model.name || !model.version) return null;
   const id = newId("alias");
   const trouble = h("div", {});
   const field = h("input", { id, placeholder: "prod", autocomplete: "off", required: true });

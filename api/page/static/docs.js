@@ -2,14 +2,14 @@
 
 import { h, replace } from "./dom.js";
 import { codeFor, curl, literal, python } from "./code.js";
-import { openapi } from "./http.js";
+import { ask } from "./http.js";
 import { problemBox } from "./problem.js";
 import { exampleOf, fieldsOf, typeOf } from "./schema.js";
 
 async function draw() {
   const place = document.getElementById("reference");
   try {
-    const document_ = await openapi();
+    const document_ = await ask("/openapi.json");
     const groups = grouped(document_);
     replace(place, h("div", { class: "reference" }, contents(groups), h("div", {}, [...groups].map(([tag, all]) => section(tag, all, document_)))));
     document.getElementById(decodeURIComponent(location.hash.slice(1)))?.scrollIntoView();

@@ -72,23 +72,6 @@ export function upload(path, form, { onprogress = () => {}, headers = {}, signal
   });
 }
 
-let described;
-/** The API's description of itself. */
-export function openapi() {
-  described ??= ask("/openapi.json").catch((error) => {
-    described = undefined;
-    throw error;
-  });
-  return described;
-}
-
-/** Whether this service has the operation, and the query parameter of it if one is named. */
-export async function offers(method, path, parameter) {
-  const operation = (await openapi()).paths[path]?.[method];
-  if (!operation || !parameter) return Boolean(operation);
-  return (operation.parameters ?? []).some((given) => given.name === parameter);
-}
-
 /** Save the answer to a GET as a file. With a key it goes through memory, since a link can't send one. */
 export async function download(path, name, headers = {}) {
   const url = key.get() ? URL.createObjectURL(await (await call(path, { headers })).blob()) : path;

@@ -3,7 +3,7 @@
 import { announce, confirmed, h, replace } from "./dom.js";
 import { codeFor, curl, orElse, python } from "./code.js";
 import { follow } from "./follow.js";
-import { ask, openapi } from "./http.js";
+import { ask } from "./http.js";
 import { lossCharts } from "./losses.js";
 import { problemBox } from "./problem.js";
 import { resultPanel } from "./result.js";
@@ -19,7 +19,7 @@ export function jobView({ parameter: id, signal }) {
   const bar = h("progress", { max: "1", value: "0", "aria-label": "How far it is" });
   const number = h("p", { class: "number", "aria-hidden": "true" });
   const cancel = h("button", { type: "button", class: "quiet", onclick: stop }, "Cancel");
-  const early = h("a", { class: "button quiet", href: `#/try/${id}`, hidden: true }, "Try it already");
+  const early = h("a", { class: "button quiet", href: `#/try/${id}` }, "Try it already");
   const lost = h("p", { class: "soft", role: "status" });
   const meter = h("div", { class: "card meter" }, h("div", { class: "meter-top" }, h("div", {}, stage, left), number), bar, h("div", { class: "row end" }, lost, early, cancel));
   const charts = lossCharts();
@@ -28,7 +28,6 @@ export function jobView({ parameter: id, signal }) {
   const story = h("ol", { class: "story" });
   const diary = h("details", { class: "plain", hidden: true }, h("summary", {}, "What happened"), story);
 
-  let offersPreview = false;
   let said = 0;
   function move({ stage: name, fraction, eta_seconds: eta, ...more }) {
     stage.textContent = stageWords({ stage: name, ...more });
@@ -46,7 +45,6 @@ export function jobView({ parameter: id, signal }) {
     if (job.progress) charts.add(job.progress); // the last step, which is no event of its own
     const over = FINAL.includes(job.status);
     meter.hidden = over;
-    early.hidden = !offersPreview;
     cancel.disabled = job.cancel_requested;
     cancel.textContent = job.cancel_requested ? "Stopping …" : "Cancel";
     if (job.status === "queued") {
@@ -83,8 +81,6 @@ export function jobView({ parameter: id, signal }) {
   }
 
   async function run() {
-    const answer = (await openapi()).components.schemas.ClassifyOut;
-    offersPreview = "preview" in (answer?.properties ?? {});
     draw(await ask(`/jobs/${id}`, { signal }));
     const refresh = async () => draw(await ask(`/jobs/${id}`, { signal }));
     await follow(id, {

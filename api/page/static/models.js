@@ -3,7 +3,7 @@
 import { confirmed, h, replace } from "./dom.js";
 import { aliasField } from "./aliases.js";
 import { askLines, codeFor, curl, literal, orElse, python } from "./code.js";
-import { call, download, offers } from "./http.js";
+import { call, download } from "./http.js";
 import { pagedList } from "./pages.js";
 import { problemBox } from "./problem.js";
 import { verdictTag } from "./result.js";
@@ -47,24 +47,23 @@ function row(model) {
       replace(trouble, problemBox(error));
     }
   }
+  const save = () => download(`/models/${model.id}/export`, `${name}.zip`).catch((error) => replace(trouble, problemBox(error)));
   const hidden = () => h("span", { class: "unseen" }, ` ${name}`);
   const actions = h(
     "div",
     { class: "row" },
     h("a", { class: "button quiet", href: `#/try/${model.id}` }, "Try it", hidden()),
     model.job_id && h("a", { class: "button quiet", href: `#/jobs/${model.job_id}` }, "How it was learnt", hidden()),
+    h("button", { type: "button", class: "quiet", onclick: save }, "Download", hidden()),
+    h("button", { type: "button", class: "quiet", onclick: remove }, "Delete", hidden()),
   );
-  const removal = h("button", { type: "button", class: "quiet", onclick: remove }, "Delete", hidden());
-  const aliases = h("div", {});
-  aliasField(model).then((field) => field && replace(aliases, field));
-  exportButton(model, name, trouble).then((button) => actions.append(...[button, removal].filter(Boolean)));
   return [
     h("div", { class: "row" }, h("h2", {}, name), verdictTag(model.metrics), (model.aliases ?? []).map((alias) => h("span", { class: "tag busy" }, `@${alias}`))),
     h("p", {}, list(model.trained_classes, 8)),
     h("p", { class: "soft" }, `${count(model.trained_classes.length, "class", "classes")}, ${size(model.bytes)}, ${when(model.created_at)}, ${model.backbone}`),
     actions,
     trouble,
-    aliases,
+    aliasField(model),
     codeFor({
       what: "ask this model",
       curl: () => curl("/classify", [["-F", `model=${model.id}`], ["-F", `class_names=${JSON.stringify(model.trained_classes)}`], ["-F", "images=@picture.jpg"]]),
@@ -76,10 +75,4 @@ function row(model) {
       python: () => python([`client.export(${literal(model.id)}, "model.zip")`, orElse("delete it", `client.delete_model(${literal(model.id)})`)]),
     }),
   ];
-}
-
-async function exportButton(model, name, trouble) {
-  if (!(await offers("get", "/models/{model_id}/export").catch(() => false))) return null;
-  const save = () => download(`/models/${model.id}/export`, `${name}.zip`).catch((error) => replace(trouble, problemBox(error)));
-  return h("button", { type: "button", class: "quiet", onclick: save }, "Download", h("span", { class: "unseen" }, ` ${name}`));
 }

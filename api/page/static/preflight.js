@@ -1,7 +1,7 @@
-// The service's own look at the pictures before anything is learnt, where it offers that.
+// The service's own look at the pictures before anything is learnt.
 
 import { h, replace } from "./dom.js";
-import { offers, upload } from "./http.js";
+import { upload } from "./http.js";
 import { count, duration } from "./words.js";
 
 const MOST_BYTES = 200_000_000; // more is not sent twice
@@ -25,7 +25,6 @@ export async function checkWithService(shots, config, box, leaving) {
   replace(box);
   try {
     if (shots.missing || shots.bytes > MOST_BYTES) return;
-    if (!(await offers("post", "/adapt", "dry_run"))) return;
     const { form, files } = shots.form({ config });
     replace(box, h("p", { class: "soft" }, "The service is looking at the pictures …"));
     const found = await upload("/adapt?dry_run=true", form, { signal });

@@ -2,8 +2,9 @@
 
 import { askLines, codeFor, curl, python } from "./code.js";
 import { h, replace } from "./dom.js";
-import { download, key, offers } from "./http.js";
+import { download, key } from "./http.js";
 import { measurement } from "./measurement.js";
+import { problemBox } from "./problem.js";
 import { count, percent, points } from "./words.js";
 
 const HEADLINES = {
@@ -18,8 +19,15 @@ const FEW = 20; // test pictures, below which an interval is some 40 points wide
 export function resultPanel(job) {
   const verdict = job.metrics?.verdict ?? "not_measured";
   const [headline, mood] = HEADLINES[verdict] ?? [verdict.replaceAll("_", " "), "open"];
-  const links = h("div", { class: "row" }, h("a", { class: "button main", href: `#/try/${job.model_id}` }, "Try it"));
-  moreLinks(job, links);
+  const trouble = h("div", {});
+  const save = () => download(`/models/${job.model_id}/export`, `${job.name ?? job.model_id}.zip`).catch((error) => replace(trouble, problemBox(error)));
+  const links = h(
+    "div",
+    { class: "row" },
+    h("a", { class: "button main", href: `#/try/${job.model_id}` }, "Try it"),
+    reportLink(`/jobs/${job.id}/report`),
+    h("button", { type: "button", class: "quiet", onclick: save }, "Download the model"),
+  );
   const known = job.classes.filter((of) => of.images).map((of) => of.name);
   return h(
     "div",
@@ -30,6 +38,7 @@ export function resultPanel(job) {
     job.warnings.length > 0 &&
       h("details", { class: "plain" }, h("summary", {}, count(job.warnings.length, "remark")), h("ul", {}, job.warnings.map((w) => h("li", {}, w.detail)))),
     links,
+    trouble,
     classifyCode(job.model_id, known),
   );
 }
@@ -61,18 +70,6 @@ function explained(verdict, { metrics, config }) {
   if (verdict === "better") return `${facts} ${range}: that is more than chance.`;
   if (verdict === "worse") return `${facts} ${range}. Use the network as it was, or look whether some labels are wrong.`;
   return `${facts} ${range}: it could be chance. More pictures to test on make it clearer; more to learn from may make it better.`;
-}
-
-async function moreLinks(job, links) {
-  try {
-    if (await offers("get", "/jobs/{job_id}/report")) links.append(reportLink(`/jobs/${job.id}/report`));
-    if (await offers("get", "/models/{model_id}/export")) {
-      const save = () => download(`/models/${job.model_id}/export`, `${job.name ?? job.model_id}.zip`).catch((error) => replace(links, error.message));
-      links.append(h("button", { type: "button", class: "quiet", onclick: save }, "Download the model"));
-    }
-  } catch {
-    // Not known which there are: trying it works all the same.
-  }
 }
 
 function reportLink(path) {

@@ -1,0 +1,149 @@
+"""The demo's service and the words where it does not come up, over real HTTP."""
+
+import json
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from subprocess import Popen
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from client.http.parse import parse
+from client.public import Client, Job, JobFailed, Retry
+from demo.__main__ import _classify, _explained
+from demo.failure import DemoFailed
+from demo.pictures import Pictures
+from demo.service import Service, _environment
+from tests.demo.samples import result
+
+Answer = Callable[[str, bytes], tuple[int, dict[str, Any]]]
+BACKBONE = {"code": "backbone_unavailable", "title": "Away", "status": 503, "detail": "Do this."}
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Answer], str]]:
+    """A server on a free port that answers a path and a body with a status and JSON."""
+    servers: list[ThreadingHTTPServer] = []
+
+    def start(answer: Answer) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                if self.headers.get("transfer-encoding"):
+                    body = b""
+                    while size := int(self.rfile.readline(), 16):
+                        body += self.rfile.read(size + 2)[:-2]
+                    self.rfile.readline()
+                else:
+                    body = self.rfile.read(int(self.headers.get("content-length", 0)))
+                status, said = answer(self.path, body)
+                content = json.dumps(said).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            do_POST = do_GET
+
+            def log_message(self, *_: Any) -> None: ...
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
+    """Of a process that runs, or one that has ended with a status."""
+    (tmp_path / "log").write_text("first line\nlast line\n")
+    processes: list[Popen[bytes]] = []
+
+    def make(url: str, status: int | None = None) -> Service:
+        code = "import time; time.sleep(600)" if status is None else f"raise SystemExit({status})"
+        processes.append(Popen([sys.executable, "-c", code]))
+        if status is not None:
+            processes[-1].wait()
+        return Service(url, processes[-1], tmp_path / "log")
+
+    yield make
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def test_service_that_ended(service: Callable[..., Service]) -> None:
+    with pytest.raises(DemoFailed, match="ended with status 3") as failure:
+        service("http://127.0.0.1:9", 3).wait_until_ready(seconds=5, backbone_seconds=5)
+    assert "last line" in failure.value.advice
+
+
+def test_service_that_never_answers(service: Callable[..., Service]) -> None:
+    with pytest.raises(DemoFailed, match="not ready after"):
+        service("http://127.0.0.1:9").wait_until_ready(seconds=0, backbone_seconds=0)
+
+
+def test_backbone_without_a_hub(serve: Callable[[Answer], str], service: Callable[..., Service]) -> None:
+    def answer(path: str, _: bytes) -> tuple[int, dict[str, Any]]:
+        return (503, {"status": "unavailable"}) if path == "/readyz" else (503, BACKBONE)
+
+    with pytest.raises(DemoFailed, match="Do this") as failure:
+        service(serve(answer)).wait_until_ready(seconds=5, backbone_seconds=5)
+    assert "starter" in failure.value.advice
+
+
+def test_scores_come_back_in_the_order_of_the_names(serve: Callable[[Answer], str]) -> None:
+    sizes: list[int] = []
+
+    def answer(_: str, body: bytes) -> tuple[int, dict[str, Any]]:
+        count = body.count(b'name="images"')
+        sizes.append(count)
+        predictions = [
+            {"class_name": "b", "kind": "new", "similarity": 0.5, "probability": 0.9},
+            {"class_name": "a", "kind": "trained", "similarity": 0.25, "probability": 0.1},
+        ]
+        names = [{"name": "a", "kind": "trained", "offset": 0.125}, {"name": "b", "kind": "new", "offset": 0}]
+        results = [{"file": "a.png", "predictions": predictions}] * count
+        said = {"model": "mdl_1", "backbone": "starter", "alpha": 0.5, "warnings": [], "timing_ms": {}}
+        return 200, {**said, "class_names": names, "results": results}
+
+    samples = result(["a", "b"] * 35, ["a"] * 70, ["a"] * 70, ["a", "b"])
+    pictures: Pictures = samples.pictures
+    with Client(serve(answer), retry=Retry(attempts=1)) as client:
+        answers = _classify(Console(quiet=True), client, pictures, "mdl_1")
+    assert (len(sizes) > 1, sum(sizes)) == (True, 70)
+    assert answers.scores.shape == (70, 2)
+    assert np.array_equal(answers.scores[-1], np.float32([0.125, 0.5]))
+    assert np.array_equal(answers.probabilities[0], np.float32([0.1, 0.9]))
+
+
+def test_a_failed_job_ends_the_demo_with_the_log(service: Callable[..., Service]) -> None:
+    error = {"code": "out_of_memory", "detail": "Use a smaller batch_size."}
+    said = {"id": "job_1", "status": "failed", "created_at": "2026-01-01T00:00:00Z", "error": error}
+    with (
+        pytest.raises(DemoFailed, match=r"Use a smaller batch_size. \(out_of_memory") as failure,
+        _explained(service("http://127.0.0.1:9")),
+    ):
+        raise JobFailed(parse(Job, said))
+    assert "last line" in failure.value.advice
+
+
+def test_a_service_set_up_here_is_left_alone() -> None:
+    ours = {
+        "PATH": "/bin",
+        "CLIPCITE_DATABASE_URL": "postgresql://production",
+        "CLIPCITE_API_KEY": "secret",
+        "CLIPCITE_HOST": "0.0.0.0",
+        "CLIPCITE_BACKBONE": "ViT-B-16/openai",
+    }
+    assert _environment(ours) == {"PATH": "/bin", "CLIPCITE_BACKBONE": "ViT-B-16/openai"}
