@@ -75,9 +75,9 @@ def test_as_many_as_an_upload_may_have() -> None:
         )
         for _ in range(1_000)
     ]
-    started = time.monotonic()
+    started = time.process_time()
     assert len(find_twins(copies)) == 999
-    assert time.monotonic() - started < 30
+    assert time.process_time() - started < 30
 
 
 @pytest.mark.parametrize("share", [1.0, *CROPS])

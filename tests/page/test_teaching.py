@@ -136,4 +136,4 @@ def test_a_job_is_found_again_after_a_reload_and_a_restart_and_is_cancelled(
         page.get_by_role("button", name="Cancel", exact=True).click()
         page.get_by_role("button", name="Cancel the job").click()
         expect(page.get_by_role("heading", name="Cancelled")).to_be_visible(timeout=40_000)
-        assert wait_for_job(http, job, seconds=5)["status"] == "cancelled"
+        assert wait_for_job(http, job)["status"] == "cancelled"

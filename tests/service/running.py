@@ -46,12 +46,9 @@ class Service:
         parent = psutil.Process(self.process.pid)
         return [parent, *parent.children(recursive=True)]
 
-    def stop(self, signum: signal.Signals = signal.SIGTERM) -> float:
-        """Seconds that it took to stop."""
-        started = time.monotonic()
+    def stop(self, signum: signal.Signals = signal.SIGTERM) -> None:
         self.process.send_signal(signum)
-        self.process.wait(30)
-        return time.monotonic() - started
+        self.process.wait(PATIENCE)
 
     def said(self) -> str:
         return "".join(self.output)
@@ -107,7 +104,7 @@ class Hold:
 def wait_for(
     ask: Callable[[], Any],
     *,
-    seconds: float,
+    seconds: float = PATIENCE,
     unless: Callable[[], bool] = lambda: False,
     explain: Callable[[], str] = str,
 ) -> Any:
@@ -121,7 +118,9 @@ def wait_for(
     raise AssertionError(f"Not within {seconds} s. {explain()[-3000:]}")
 
 
-def wait_for_job(http: httpx.Client, job_id: str, *, seconds: float, until: str = "") -> dict[str, Any]:
+def wait_for_job(
+    http: httpx.Client, job_id: str, *, seconds: float = PATIENCE, until: str = ""
+) -> dict[str, Any]:
     """The job once it has ended, or is in the state `until`."""
 
     def ended() -> dict[str, Any] | None:
@@ -133,7 +132,7 @@ def wait_for_job(http: httpx.Client, job_id: str, *, seconds: float, until: str 
     return job
 
 
-def training(http: httpx.Client, job_id: str, *, seconds: float = 40) -> dict[str, Any]:
+def training(http: httpx.Client, job_id: str, *, seconds: float = PATIENCE) -> dict[str, Any]:
     """The job once its training has made steps."""
 
     def stepped() -> dict[str, Any] | None:
@@ -145,7 +144,7 @@ def training(http: httpx.Client, job_id: str, *, seconds: float = 40) -> dict[st
     return job
 
 
-def checkpoint(http: httpx.Client, job_id: str, *, seconds: float = 60) -> int:
+def checkpoint(http: httpx.Client, job_id: str, *, seconds: float = PATIENCE) -> int:
     """The epoch of the job's first checkpoint, once it is stored."""
 
     def stored() -> int | None:

@@ -37,10 +37,10 @@ def test_a_full_disk(environment: dict[str, str], tmp_path: Path) -> None:
             job_id = submit(http, colours(), epochs=100, batch_size=8)
             training(http, job_id)
             ballast = fill(disk)
-            wait_for(lambda: "can't be stored yet, storage_full" in service.said(), seconds=60)
-            wait_for(lambda: waits_to_be_published(http, job_id), seconds=20)
+            wait_for(lambda: "can't be stored yet, storage_full" in service.said())
+            wait_for(lambda: waits_to_be_published(http, job_id))
             ballast.unlink()
-            job = wait_for_job(http, job_id, seconds=60)
+            job = wait_for_job(http, job_id)
             assert (job["status"], job["attempts"]) == ("succeeded", 1), job
             picture = ("images", ("a.png", encoded(50, 1)))
             data_of = {"model": job["model_id"], "class_names": ["red", "blue"]}

@@ -61,7 +61,7 @@ def test_real_pictures_with_the_starter(tmp_path: Path) -> None:
                 for path in sorted((CLOTHING / split / name).iterdir())[:count]:
                     archive.write(path, f"{split}/{name}/{path.name}")
     with serve(tmp_path / "data", {}) as service, service.http as http:
-        job = wait_for_job(http, submit(http, buffer.getvalue(), epochs=8), seconds=120)
+        job = wait_for_job(http, submit(http, buffer.getvalue(), epochs=8))
         assert job["status"] == "succeeded", job
         measured = job["metrics"]["trained_names"]
         assert measured["adapted"] > measured["stock"]
@@ -92,7 +92,7 @@ def distributed(environment: dict[str, str], folder: Path) -> Iterator[tuple[str
             stack.callback(process.wait, 30)
             stack.callback(process.terminate)
         urls = [f"http://127.0.0.1:{port}" for port in ports]
-        wait_for(lambda: all(map(_is_ready, urls)), seconds=240)
+        wait_for(lambda: all(map(_is_ready, urls)))
         yield urls[0], urls[1]
 
 
@@ -125,7 +125,7 @@ def test_postgresql_and_redis_and_s3(
             receiver() as hook,
         ):
             job_id = submit(http, colours(tests=2), epochs=2, webhook=hook.url)
-            job = wait_for_job(other, job_id, seconds=60)
+            job = wait_for_job(other, job_id)
             assert job["status"] == "succeeded", job
             files = [("images", (name, data)) for name, data in _pictures(colours(shots=2))]
             answers = []
@@ -139,15 +139,15 @@ def test_postgresql_and_redis_and_s3(
                 assert answer.status_code == 200, answer.text
                 answers.append(answer.json()["results"])
             assert answers[0] == answers[1]
-            wait_for(lambda: hook.hits, seconds=30)
+            wait_for(lambda: hook.hits)
             assert json.loads(hook.hits[0][2])["data"]["model_id"] == job["model_id"]
             # Everything in Redis is lost while a job waits behind another.
             running = submit(http, colours(), epochs=200, batch_size=8)
             training(http, running)
             waiting = submit(http, colours(), epochs=1)
             redis.Redis.from_url(redis_url).flushall()
-            assert wait_for_job(http, running, seconds=60)["status"] == "succeeded"
-            job = wait_for_job(http, waiting, seconds=60)
+            assert wait_for_job(http, running)["status"] == "succeeded"
+            job = wait_for_job(http, waiting)
             assert (job["status"], job["attempts"]) == ("succeeded", 1)
             assert http.delete(f"/models/{job['model_id']}").status_code == 204
             assert http.delete(f"/jobs/{waiting}").status_code == 204

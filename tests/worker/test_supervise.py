@@ -1,6 +1,5 @@
 """The trainer's process, with stand-ins that behave badly. The real one is in tests/service."""
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -90,11 +89,9 @@ open(job() + '/pid', 'w').write(str(os.getpid()))
 say(type='stage', stage='training')
 os.kill(os.getpid(), 19)
 """
-    started = time.monotonic()
     with pytest.raises(TrainerDied) as frozen:
         run(freezes, stall_seconds=1)
     assert frozen.value.code == "training_stalled"
-    assert time.monotonic() - started < 30  # the start of an interpreter among it
     assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))
 
 
@@ -107,11 +104,9 @@ open(job() + '/pid', 'w').write(str(os.getpid()))
 say(type='stage', stage='training')
 sum(iter(int, 1))
 """
-    heard: list[float] = []
+    heard: list[dict[str, Any]] = []
     with pytest.raises(TrainerFailed) as late:
-        run(computes, deadline_seconds=3, on_message=lambda message: heard.append(time.monotonic()))
-    ended = time.monotonic()
+        run(computes, deadline_seconds=3, on_message=heard.append)
     assert late.value.code == "deadline_exceeded"
     assert heard  # it was computing by then
-    assert ended - heard[0] < 3 + 10
     assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))

@@ -167,10 +167,10 @@ def test_waiting_outlives_a_restart_of_the_api(own_service: Service, hold: Hold,
             target=lambda: done.append(job.wait(on_change=seen.append, timeout=PATIENCE))
         )
         waiting.start()
-        wait_for(lambda: 1 in _steps(seen), seconds=PATIENCE)
+        wait_for(lambda: 1 in _steps(seen))
         own_service.child("api").kill()
         hold.at(2)
-        wait_for(lambda: 2 in _steps(seen), seconds=PATIENCE)
+        wait_for(lambda: 2 in _steps(seen))
         assert seen[-1].status == "running"
         hold.release()
         waiting.join(PATIENCE)
