@@ -37,8 +37,8 @@ class Confidence:
     least_similarity: float
     """Of the best trained name, after its offset: 95 % of the held-out pictures have more."""
     least_likeness: float | None = None
-    """Likewise of `core.clip.likeness`. None for the stock network, which keeps no shots, and in models that
-    were made before there was such a thing: `least_similarity` is what they reject by."""
+    """Likewise of `core.clip.likeness`. None for the stock network, which keeps no shots:
+    `least_similarity` is what it rejects by."""
 
     @property
     def least(self) -> float:

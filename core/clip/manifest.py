@@ -12,9 +12,7 @@ from core.clip.errors import CorruptWeights
 
 WEIGHTS = "weights.safetensors"
 MANIFEST = "manifest.json"
-FORMAT = 2
-READABLE = (1, 2)
-"""Format 1 knew θ_1 in full only."""
+FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,7 @@ class Manifest:
     image_size: int
     class_names: tuple[str, ...]
     config: Mapping[str, Any]
-    weights: StoredWeights = "full"
+    weights: StoredWeights
     format: int = FORMAT
 
 
@@ -42,12 +40,13 @@ def read_manifest(data: bytes) -> Manifest:
     """Raises CorruptWeights when the manifest is damaged or of a format that we don't know."""
     try:
         fields = json.loads(data)
-        if fields["format"] in READABLE:
+        if fields["format"] == FORMAT:
             manifest = Manifest(**{**fields, "class_names": tuple(fields["class_names"])})
             if manifest.weights not in get_args(StoredWeights):
                 raise ValueError(manifest.weights)
             return manifest
     except (ValueError, KeyError, TypeError) as error:
         raise CorruptWeights("The manifest of the model is damaged; adapt again.") from error
-    readable = " and ".join(map(str, READABLE))
-    raise CorruptWeights(f"The model has format {fields['format']!r}; this version reads {readable}.")
+    raise CorruptWeights(
+        f"The model has format {fields['format']!r}; this version reads {FORMAT}. Adapt again."
+    )

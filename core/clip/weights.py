@@ -33,7 +33,7 @@ class Weights:
 
     delta: Delta
     shots: KeptShots | None = None
-    """None in files that were written before there was such a thing."""
+    """None in a model that was imported from an open_clip folder, which has no pictures."""
 
     @property
     def bytes(self) -> int:

@@ -28,6 +28,7 @@ from core.clip.manifest import MANIFEST, WEIGHTS, read_manifest
 from core.clip.progress import Reporter, Silent
 from core.clip.prompts import class_texts
 from core.clip.published import ask_tests
+from core.clip.reporting import job_metrics
 from core.clip.shots import keep_shots
 from core.clip.subject import Subject, Trained
 from core.clip.weights import Weights, load_weights, save_weights
@@ -102,10 +103,20 @@ def measure(
     reporter: Reporter,
 ) -> tuple[list[bool], list[bool]]:
     """Which pictures the stock and the adapted network name rightly."""
+    return rights(held_of(backbone, weights, class_names, tests, given, reporter))
+
+
+def held_of(
+    backbone: Backbone,
+    weights: Weights,
+    class_names: Sequence[str],
+    tests: list[Shot],
+    given: AdaptConfig,
+    reporter: Reporter,
+) -> HeldOut:
     trained = Trained(tuple(class_names), [], [], [], [], 0.0)
     subject = Subject(backbone, weights, trained, given, PictureLimits())
-    held = ask_tests(subject, list(enumerate(tests)), given.alpha, reporter, curve=())
-    return rights(held)
+    return ask_tests(subject, list(enumerate(tests)), given.alpha, reporter, curve=())
 
 
 def rights(held: HeldOut | None) -> tuple[list[bool], list[bool]]:
@@ -182,17 +193,17 @@ def test_measuring_in_chunks(tiny: Backbone, adapted: Adapted) -> None:
 
 def test_trained_and_tested_spellings_are_one_class(tiny: Backbone, adapted: Adapted) -> None:
     tests = [shot(name, 3000 + i, name.upper()) for i in range(3) for name in ("red", "green", "blue")]
-    result = measured(tiny, adapted, tests, config(alpha=1.0), Silent())
-    assert result.new is None
-    assert result.trained is not None
-    assert result.trained.adapted == 1
+    held = held_of(tiny, adapted.weights, adapted.class_names, tests, config(alpha=1.0), Silent())
+    metrics = job_metrics(held, None, source="test", trained_images=12)
+    assert metrics["new_names"] is None
+    assert metrics["trained_names"]["adapted"] == 1
 
 
 def test_new_spellings_are_one_class(tiny: Backbone, adapted: Adapted) -> None:
     tests = [shot("grey", 4000 + i, name) for i, name in enumerate(("Grey", "grey", "GREY"))]
-    result = measured(tiny, adapted, tests, config(), Silent())
-    assert result.new is not None
-    assert result.new.stock == 1  # the only new class there is
+    held = held_of(tiny, adapted.weights, adapted.class_names, tests, config(), Silent())
+    metrics = job_metrics(held, None, source="test", trained_images=12)
+    assert metrics["new_names"]["stock"] == 1  # the only new class there is
 
 
 def test_a_holdout_is_measured_and_not_trained_on(tiny: Backbone) -> None:

@@ -104,7 +104,7 @@ def test_the_manifest_says_what_the_weights_are(
         class_names=NAMES,
         config=CONFIG,
         weights="full",
-        format=2,
+        format=3,
     )
     assert manifest.sha256 == file_sha256(tmp_path / WEIGHTS)
     read = read_manifest((tmp_path / MANIFEST).read_bytes())
@@ -202,7 +202,7 @@ def fields(stored: tuple[bytes, Manifest], **changed: object) -> dict[str, objec
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"{", b"[]", b"3", b"null", b"{}", b"\xff\xfe", b'{"format": 1}', b'"x"']
+    "data", [b"", b"{", b"[]", b"3", b"null", b"{}", b"\xff\xfe", b'{"format": 3}', b'"x"']
 )
 def test_a_damaged_manifest_is_refused(data: bytes) -> None:
     with pytest.raises(CorruptWeights, match="manifest"):
@@ -210,7 +210,7 @@ def test_a_damaged_manifest_is_refused(data: bytes) -> None:
 
 
 def test_an_incomplete_manifest_is_refused(stored: tuple[bytes, Manifest]) -> None:
-    for name in set(fields(stored)) - {"format", "weights"}:
+    for name in set(fields(stored)) - {"format"}:
         incomplete = {key: value for key, value in fields(stored).items() if key != name}
         with pytest.raises(CorruptWeights):
             read_manifest(json.dumps(incomplete).encode())
@@ -221,26 +221,15 @@ def test_an_incomplete_manifest_is_refused(stored: tuple[bytes, Manifest]) -> No
     assert read_manifest(json.dumps(fields(stored)).encode()) == stored[1]
 
 
-def test_a_manifest_of_another_format_is_refused(stored: tuple[bytes, Manifest]) -> None:
-    with pytest.raises(CorruptWeights, match="format 3; this version reads 1 and 2"):
-        read_manifest(json.dumps(fields(stored, format=3)).encode())
+@pytest.mark.parametrize("number", [1, 2, 4, "3", None])
+def test_a_manifest_of_another_format_is_refused(stored: tuple[bytes, Manifest], number: object) -> None:
+    with pytest.raises(CorruptWeights, match=f"format {number!r}; this version reads 3. Adapt again"):
+        read_manifest(json.dumps(fields(stored, format=number)).encode())
 
 
 def test_an_unknown_way_of_storing_is_refused(stored: tuple[bytes, Manifest]) -> None:
     with pytest.raises(CorruptWeights, match="damaged"):
         read_manifest(json.dumps(fields(stored, weights="2bit")).encode())
-
-
-def test_format_1_is_still_read(
-    tiny: Backbone, theta_1: dict[str, Tensor], stored: tuple[bytes, Manifest]
-) -> None:
-    """θ_1's tensors and no word of how they are stored: as the first version wrote it."""
-    data = save(theta_1, metadata={"format": "pt"})
-    old = fields(stored, format=1, sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
-    del old["weights"]
-    loaded = load_weights(data, read_manifest(json.dumps(old).encode()), tiny)
-    theta = loaded.theta(tower_parameters(tiny.model), 1.0)
-    assert same_bits(dict(sorted(theta.items())), dict(sorted(theta_1.items())))
 
 
 @pytest.fixture(scope="module", params=["4bit", "1bit"])

@@ -314,7 +314,7 @@ def test_a_flipped_bit_is_never_served(impatient: World) -> None:
 def test_a_damaged_manifest(impatient: World) -> None:
     model, other = impatient.publish(), impatient.publish(theta_1=moved(impatient.backbone, seed=2))
     path = weights_of(impatient, model).with_name("manifest.json")
-    for content in ('{"format": 1}', "", weights_of(impatient, other).with_name("manifest.json").read_text()):
+    for content in ('{"format": 3}', "", weights_of(impatient, other).with_name("manifest.json").read_text()):
         path.write_text(content)
         with pytest.raises(ModelUnavailable):
             impatient.ask(model=model)

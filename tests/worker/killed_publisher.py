@@ -65,6 +65,7 @@ def trained(folder: Path) -> None:
         image_size=160,
         class_names=("a", "b"),
         config={},
+        weights="full",
     )
     (folder / MANIFEST).write_text(json.dumps(asdict(manifest)))
     (folder / REPORT).write_text("{}")
