@@ -89,7 +89,7 @@ def test_a_small_image_is_answered_while_large_ones_are_decoded(
 
 
 def test_many_dry_runs_stay_within_the_budget(tmp_path: Path) -> None:
-    """40 at once, each of two images that take 36 MB, in a fresh process."""
+    """40 at once, each with an image that takes 36 MB, in a fresh process."""
     (tmp_path / "large").write_bytes(LARGE)
     script = """
         import resource, sys
@@ -103,7 +103,7 @@ def test_many_dry_runs_stay_within_the_budget(tmp_path: Path) -> None:
         budget = 100_000_000
         decoders = Decoders(16, budget)
         def run(owner, content=content):
-            images = [crafted.upload(content), crafted.upload(content)]
+            images = [crafted.upload(content), crafted.upload(crafted.jpeg())]
             collect(folder=Path(sys.argv[1]), settings=Settings(), decoders=decoders, owner=str(owner),
                     images=images, labels=["a", "b"])
         run("first", crafted.jpeg())
