@@ -1,19 +1,43 @@
 """Two workers, one of them with a full disk: the other one runs every job."""
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 import pytest
+import redis
 
+from tests.binaries import redis_binary
 from tests.disk import fill, small_disk
-from tests.service.running import colours, serve, submit, wait_for
+from tests.service.running import colours, serve, submit, wait_for, wait_for_job
 
 JOBS = 20
+
+
+@contextmanager
+def own_redis() -> Iterator[str]:
+    """The URL of a Redis that runs as this user: in the namespace of this test there is no other."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    process = subprocess.Popen([redis_binary(), *options], stdout=subprocess.DEVNULL)
+
+    def answers() -> bool:
+        try:
+            return bool(redis.Redis(port=port).ping())
+        except redis.ConnectionError:
+            return False
+
+    try:
+        wait_for(answers, seconds=600, unless=lambda: process.poll() is not None)
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        process.terminate()
+        process.wait()
 
 
 @contextmanager
@@ -35,31 +59,26 @@ def second_worker(data: Path, environment: dict[str, str], log: Path) -> Iterato
 
 @pytest.mark.mounts
 def test_a_worker_with_a_full_disk_keeps_no_job_from_the_other(
-    environment: dict[str, str], redis_url: str, tmp_path: Path
+    environment: dict[str, str], tmp_path: Path
 ) -> None:
     data, log = tmp_path / "data", tmp_path / "log"
-    given = {
-        **environment,
-        "CLIPCITE_DATABASE_URL": f"sqlite:///{data / 'clipcite.db'}",
-        "CLIPCITE_BLOB_URL": (data / "blobs").as_uri(),
-        "CLIPCITE_REDIS_URL": redis_url,
-        "CLIPCITE_LEASE_SECONDS": "600",
-        # Longer than the test: a job whose message is held back, or that is given back, would be missed.
-        "CLIPCITE_REDISPATCH_SECONDS": "3600",
-    }
-    with small_disk(tmp_path / "disk", megabytes=4) as disk:
-        fill(disk)
-        with serve(data, given) as service, service.http as http, second_worker(disk, given, log):
-            wait_for(lambda: b"ready" in log.read_bytes(), seconds=600, explain=log.read_text)
-            made = [submit(http, colours(shots=1), epochs=1) for _ in range(JOBS)]
-            wait_for(lambda: finished(http) == JOBS, seconds=600, explain=log.read_text)
-            jobs = [http.get(f"/jobs/{job_id}").json() for job_id in made]
-            assert [(job["status"], job["attempts"]) for job in jobs] == [("succeeded", 1)] * JOBS
-            said = log.read_text()
-            assert said.count("this worker runs no job") == 1  # it took one message, and gave it back
-            assert "attempt 1 begins" not in said
-
-
-def finished(http: httpx.Client) -> int:
-    listed = http.get("/jobs", params={"limit": 100}).raise_for_status().json()["data"]
-    return sum(job["status"] in {"succeeded", "failed", "cancelled"} for job in listed)
+    with own_redis() as redis_url:
+        given = {
+            **environment,
+            "CLIPCITE_DATABASE_URL": f"sqlite:///{data / 'clipcite.db'}",
+            "CLIPCITE_BLOB_URL": (data / "blobs").as_uri(),
+            "CLIPCITE_REDIS_URL": redis_url,
+            "CLIPCITE_LEASE_SECONDS": "600",
+            # Longer than the test: a job whose message is held back, or that is given back, would be missed.
+            "CLIPCITE_REDISPATCH_SECONDS": "3600",
+        }
+        with small_disk(tmp_path / "disk", megabytes=4) as disk:
+            fill(disk)
+            with serve(data, given) as service, service.http as http, second_worker(disk, given, log):
+                wait_for(lambda: b"ready" in log.read_bytes(), seconds=600, explain=log.read_text)
+                made = [submit(http, colours(shots=1), epochs=1, holdout=0) for _ in range(JOBS)]
+                jobs = [wait_for_job(http, job_id, seconds=600) for job_id in made]
+                assert [(job["status"], job["attempts"]) for job in jobs] == [("succeeded", 1)] * JOBS
+                said = log.read_text()
+                assert said.count("this worker runs no job") == 1  # it took one message, and gave it back
+                assert "attempt 1 begins" not in said
