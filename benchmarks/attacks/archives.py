@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from benchmarks.attacks import crafted
-from benchmarks.attacks.measure import MB, Limits, Row, at_once
-from benchmarks.attacks.service import Target
+from benchmarks.attacks.measure import MB, Limits, Row
+from benchmarks.attacks.service import Target, at_once
 from core.clip.backbone import load_backbone, tower_parameters
 from core.clip.balance import KeptShots
 from core.clip.delta import encode

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import httpx
 import psutil
 
-from benchmarks.attacks.measure import MB, SAMPLE_SECONDS, Limits, Row, at_once
-from benchmarks.attacks.service import Target
+from benchmarks.attacks.measure import MB, SAMPLE_SECONDS, Limits, Row
+from benchmarks.attacks.service import Target, at_once
 from tests.inputs import crafted as images
 
 STALL_SECONDS = 15
@@ -41,7 +41,7 @@ def rows(small: bool) -> list[Row]:
             f"{waiters} clients wait for a job for {POLL_SECONDS} s; honest: each asks once",
             lambda target: wait_for_a_job(target, waiters, POLL_SECONDS),
             lambda target: wait_for_a_job(target, waiters, 0),
-            Limits(growth=200 * MB, cpu=4),
+            Limits(growth=200 * MB, cpu=2),
             repeats=False,
         ),
         Row(

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ REPEAT_SECONDS = 3
 MAX_REPEATS = 20
 PACE_SECONDS = 0.1
 SAMPLE_SECONDS = 0.02
+SETTLE_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -195,13 +196,13 @@ def _watch(row: Row, target: Target, outcome: Outcome, other: OtherClient | None
     attacker.start()
     while attacker.is_alive():
         attacker.join(SAMPLE_SECONDS)
-        try:
-            now = process.memory_info().rss
-        except psutil.NoSuchProcess:
-            break
+        now = _resident(process)
         highest = max(highest, now)
         if row.limits.scratch is not None:
             outcome.scratch = max(outcome.scratch, _bytes_below(target.data))
+        if not now:
+            outcome.ended = "the service died"
+            return
         if now > MAX_MEMORY or psutil.virtual_memory().available < MIN_AVAILABLE:
             outcome.ended = f"> {now / 1e9:.0f} GB"
         elif time.monotonic() - began > row.seconds:
@@ -214,14 +215,14 @@ def _watch(row: Row, target: Target, outcome: Outcome, other: OtherClient | None
     spent = _cpu(process) - cpu - each * len(waits)
     outcome.cpu_seconds = max(spent, 0.0) / max(1, outcome.attacks)
     outcome.growth = max(highest, _peak(process)) - resident
+    if not outcome.ended:
+        time.sleep(SETTLE_SECONDS)
+    outcome.kept = process.memory_info().rss - resident
     if outcome.ended:
         process.kill()
         attacker.join(10)
-        return
-    if failures:
+    elif failures:
         outcome.ended = f"{type(failures[0]).__name__}: {failures[0]}"[:200]
-    time.sleep(0.5)
-    outcome.kept = process.memory_info().rss - resident
 
 
 def over(row: Row, outcome: Outcome) -> list[str]:
@@ -248,25 +249,6 @@ def over(row: Row, outcome: Outcome) -> list[str]:
     return found
 
 
-def at_once(attacks: Sequence[Callable[[], object]]) -> None:
-    """Run each in a thread of its own, and wait for all. What one raises is raised."""
-    failures: list[BaseException] = []
-
-    def run(attack: Callable[[], object]) -> None:
-        try:
-            attack()
-        except BaseException as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=run, args=(attack,), daemon=True) for attack in attacks]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise failures[0]
-
-
 def _cpu(process: psutil.Process) -> float:
     """Seconds of the process and of its children."""
     total = 0.0
@@ -275,6 +257,14 @@ def _cpu(process: psutil.Process) -> float:
             times = one.cpu_times()
             total += times.user + times.system
     return total
+
+
+def _resident(process: psutil.Process) -> int:
+    """Bytes; 0 where the process has ended."""
+    try:
+        return int(process.memory_info().rss)
+    except psutil.NoSuchProcess:
+        return 0
 
 
 def _peak(process: psutil.Process) -> int:

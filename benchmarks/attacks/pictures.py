@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 from benchmarks.attacks import crafted
-from benchmarks.attacks.measure import MB, Limits, Row, at_once
-from benchmarks.attacks.service import Target
+from benchmarks.attacks.measure import MB, Limits, Row
+from benchmarks.attacks.service import Target, at_once
 
 BUDGET = 512 * MB
 """Bytes of images that a process decodes at a time."""

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,6 +116,25 @@ class Target:
     def forget(self) -> None:
         """Count answers anew."""
         self.statuses, self.largest_answer = {}, 0
+
+
+def at_once(attacks: Sequence[Callable[[], object]]) -> None:
+    """Run each in a thread of its own, and wait for all. What one raises is raised."""
+    failures: list[BaseException] = []
+
+    def run(attack: Callable[[], object]) -> None:
+        try:
+            attack()
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=run, args=(attack,), daemon=True) for attack in attacks]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
 
 
 @contextmanager
