@@ -14,7 +14,7 @@ from sqlalchemy import update
 
 from core.clip.checkpoint_file import checkpoint_name, epoch_of, is_whole
 from core.settings import Settings
-from core.store import deletions, jobs, migrate
+from core.store import deletions, installation, jobs, migrate
 from core.store.blobs import Blobs
 from core.store.checkpoints import folder_of
 from core.store.errors import StorageFull
@@ -357,6 +357,7 @@ def test_what_came_too_late_is_swept(make_worker: Callable[[], Worker]) -> None:
         assert claim is not None
         jobs.request_cancel(session, ended, owner=OWNER)
         assert jobs.finish_cancelled(session, claim)
+    installation.write(worker.database, worker.blobs)
     week = timedelta(days=7)
     assert sweep(worker.database, worker.blobs, grace=week).orphans == []
     with worker.database.write() as session:  # a week later

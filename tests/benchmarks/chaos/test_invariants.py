@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import delete, insert, update
 
 from benchmarks.chaos.invariants import check
-from core.store import jobs
+from core.store import installation, jobs
 from core.store.blobs import Blobs
 from core.store.ids import new_id
 from core.store.jobs import NewPicture
@@ -51,6 +51,7 @@ def sha256(data: bytes) -> str:
 @pytest.fixture
 def store(database: Database, tmp_path: Path) -> Store:
     blobs = Blobs((tmp_path / "blobs").as_uri())
+    installation.write_if_empty(database, blobs)
     job_id, model_id = new_id("job"), new_id("mdl")
     blobs.put(f"jobs/{job_id}/0", PICTURE)
     picture = NewPicture("train", "red fox", "a.jpg", f"jobs/{job_id}/0", sha256(PICTURE), len(PICTURE))
