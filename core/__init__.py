@@ -1,1 +1,1 @@
-"""What the service does, with neither HTTP (api/) nor Celery (worker/)."""
+"""Method, store, serving, settings. Imports neither `api`, `worker` nor `clipcite`."""

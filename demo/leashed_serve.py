@@ -4,7 +4,7 @@ python -m demo.leashed_serve serve …      takes the arguments of `clipcite`
 """
 
 from client.cli import main
-from core.leash import end_with_parent
+from core.parent_watch import end_with_parent
 
 if __name__ == "__main__":
     end_with_parent(grace_seconds=12)

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from core.alive import FRESH_SECONDS, AliveFile, problem_of
+from core.liveness import FRESH_SECONDS, AliveFile, problem_of
 
 ROOT = Path(__file__).parents[1]
 
 
 def ask(path: Path) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "core.alive", str(path)]
+    command = [sys.executable, "-m", "core.liveness", str(path)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
@@ -62,7 +62,7 @@ def test_without_a_path_nothing_happens(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_the_check_imports_nothing_but_the_standard_library() -> None:
     code = (
-        "import sys, core.alive; "
+        "import sys, core.liveness; "
         "sys.exit(sorted({'torch', 'pydantic', 'celery', 'sqlalchemy'} & set(sys.modules)) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

@@ -4,7 +4,7 @@ import ipaddress
 
 import pytest
 
-from core.destination import Destination, InvalidDestination, NotPublic, addresses, is_public, parse
+from core.url_guard import Destination, InvalidDestination, NotPublic, addresses, is_public, parse
 
 # All ways to say "this machine" or "this network" that a resolver somewhere takes.
 INSIDE = [

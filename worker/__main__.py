@@ -4,8 +4,8 @@ import os
 import sys
 import warnings
 
-from core.leash import end_with_parent
 from core.log import start_logging
+from core.parent_watch import end_with_parent
 from core.scratch import sweep_scratch
 from core.settings import get_settings
 

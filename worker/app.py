@@ -5,7 +5,7 @@ import socket
 
 from celery import Task, signals
 
-from core.alive import AliveFile
+from core.liveness import AliveFile
 from core.log import about
 from core.metrics import new_registry, show_metrics
 from core.settings import get_settings

@@ -17,11 +17,11 @@ from functools import partial
 import celery
 from prometheus_client import CollectorRegistry
 
-from core.alive import AliveFile
 from core.clip.errors import ClipCiteError
-from core.leash import end_with_parent
+from core.liveness import AliveFile
 from core.log import about, start_logging
 from core.metrics import BacklogCollector, new_registry, show_metrics
+from core.parent_watch import end_with_parent
 from core.settings import Settings, get_settings
 from core.store import deletions, events, idempotency, jobs
 from core.store.blobs import Blobs

@@ -14,7 +14,7 @@ from typing import Any
 import httpcore
 import httpx
 
-from core.destination import Destination
+from core.url_guard import Destination
 
 
 def signed(secrets: Sequence[str], message_id: str, body: bytes, *, at: int) -> dict[str, str]:

@@ -17,7 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
-from core.leash import end_with_parent
+from core.parent_watch import end_with_parent
 from core.scratch import FULL
 
 TASK = "task.json"

@@ -11,14 +11,14 @@ from importlib.metadata import version
 
 import httpcore
 
-from core import destination
+from core import url_guard
 from core.clip.errors import ClipCiteError
-from core.destination import InvalidDestination, NotPublic, Resolve
 from core.log import about
 from core.settings import Settings
 from core.store import webhooks
 from core.store.session import Database
 from core.store.webhooks import Delivery
+from core.url_guard import InvalidDestination, NotPublic, Resolve
 from worker.metrics import DispatcherMetrics
 from worker.signed_post import post, signed
 
@@ -49,7 +49,7 @@ class Webhooks:
         database: Database,
         metrics: DispatcherMetrics,
         *,
-        resolve: Resolve = destination.resolved,
+        resolve: Resolve = url_guard.resolved,
         seconds: float = ATTEMPT_SECONDS,
     ) -> None:
         self._allow_private = settings.webhook_allow_private
@@ -128,8 +128,8 @@ class Webhooks:
             **signed(delivery.secrets, delivery.id, body, at=int(time.time())),
         }
         try:
-            to = destination.parse(delivery.url, allow_private=self._allow_private)
-            found = destination.addresses(to, allow_private=self._allow_private, resolve=self._resolve)
+            to = url_guard.parse(delivery.url, allow_private=self._allow_private)
+            found = url_guard.addresses(to, allow_private=self._allow_private, resolve=self._resolve)
             status = post(to, found, headers, body, seconds=self._seconds)
         except (InvalidDestination, NotPublic) as error:
             raise NotTaken(f"may not be sent to: {error.detail}", for_good=True) from error

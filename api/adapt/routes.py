@@ -22,7 +22,6 @@ from api.threads import UPLOADS
 from core.clip.config import AdaptConfig, resolve_config
 from core.clip.errors import UnknownBackbone
 from core.clip.prompts import same_class
-from core.destination import InvalidDestination, NotPublic, parse
 from core.scratch import scratch_folder
 from core.serving.preview import JobPreview
 from core.serving.service import Serving
@@ -35,6 +34,7 @@ from core.store.ids import new_id
 from core.store.jobs import NewPicture
 from core.store.names import clean_name
 from core.store.session import Database
+from core.url_guard import InvalidDestination, NotPublic, parse
 
 FIELDS = (
     "archive",

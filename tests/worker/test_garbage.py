@@ -173,9 +173,9 @@ def test_an_id_that_cannot_be_read_is_another_one(database: Database, blobs: Blo
 DISPATCHER = """
 import sys
 from pathlib import Path
-import core.alive, worker.garbage
+import core.liveness, worker.garbage
 from core.store.blobs import Blobs
-core.alive.TOUCH_SECONDS = 0
+core.liveness.TOUCH_SECONDS = 0
 if len(sys.argv) > 1:
     worker.garbage.SWEEP_SECONDS = 0.01
     begun, go_on = Path(sys.argv[1]), Path(sys.argv[2])

@@ -10,7 +10,7 @@ import httpcore
 import pytest
 import trustme
 
-from core.destination import Destination
+from core.url_guard import Destination
 from worker.signed_post import post, signed
 
 

@@ -1,6 +1,6 @@
 """Word that a process is at work: it touches a file, and a health check looks how old that is.
 
-    python -m core.alive FILE      status 0 if FILE was touched within the last two minutes, else 1
+    python -m core.liveness FILE      status 0 if FILE was touched within the last two minutes, else 1
 
 Standard library only, since a container asks every half minute and torch takes seconds to import.
 """
