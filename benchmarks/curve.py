@@ -20,7 +20,7 @@ from benchmarks.methods.registry import METHODS
 from benchmarks.methods.task import Answerer
 from benchmarks.paper import load_for, parser, read_trials, write
 from benchmarks.tables import Table
-from core.clip.backbone import Backbone
+from core.clip.models.backbone import Backbone
 
 WATCHED = {"ft_probe": "FT-Probe", "clip_cite": "CLIP-CITE, α = 0.5"}
 

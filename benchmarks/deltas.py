@@ -28,10 +28,10 @@ from benchmarks.methods.clip_cite import Balanced, config_of
 from benchmarks.methods.task import Answerer, Task
 from benchmarks.paper import load_for, parser, read_trials, write
 from benchmarks.tables import Runs, Table, collect, compared, figure, signed
-from core.clip.backbone import tower_parameters, with_parameters
 from core.clip.balance import KEPT_AT, NEW_NAMES_BALANCE, SHOTS_KEPT
 from core.clip.config import StoredWeights
 from core.clip.delta import Delta, encode, stored_as
+from core.clip.models.backbone import tower_parameters, with_parameters
 
 METHOD = "deltas"
 KINDS: tuple[StoredWeights, ...] = ("full", "4bit", "1bit")

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.running_api import running_api
-from core.clip.backbone import load_backbone
+from core.clip.models.backbone import load_backbone
 from core.store import aliases, migrate
 from core.store.blobs import Blobs
 from core.store.session import Database

@@ -35,8 +35,8 @@ from benchmarks.trials import (
     few_shot,
     fewer_tests,
 )
-from core.clip.backbone import Backbone, load_backbone
 from core.clip.config import resolve_config
+from core.clip.models.backbone import Backbone, load_backbone
 from core.settings import get_settings
 
 

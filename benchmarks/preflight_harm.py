@@ -20,11 +20,11 @@ from benchmarks.harness import task_of
 from benchmarks.methods.answerers import stock_head
 from benchmarks.preflight import blurred, scaled, shrunk
 from benchmarks.trials import few_shot, fewer_tests
-from core.clip.backbone import Backbone, load_backbone
 from core.clip.config import resolve_config
 from core.clip.images import open_picture
+from core.clip.models.backbone import Backbone, load_backbone
+from core.clip.models.features import image_features
 from core.clip.preview import Preview
-from core.clip.zero_shot import image_features
 from core.settings import get_settings
 
 Fault = Callable[[Image.Image], Image.Image]

@@ -37,8 +37,8 @@ from benchmarks.tables import (
     signed,
 )
 from benchmarks.trials import FEW_SHOTS, cross_domain, few_shot, fewer_tests
-from core.clip.backbone import Backbone
 from core.clip.balance import NEW_NAMES_BALANCE
+from core.clip.models.backbone import Backbone
 
 PAGE = Path(__file__).parent / "README.md"
 Stored = Callable[[str, Trial], bool]

@@ -18,7 +18,7 @@ from benchmarks.harness import Trial, run
 from benchmarks.methods.registry import METHODS
 from benchmarks.paper import load_for, parser, read_sets, write
 from benchmarks.tables import BALANCED, STOCK, Table, collect, compared, signed
-from core.clip.backbone import Backbone
+from core.clip.models.backbone import Backbone
 
 CLASSES = (2, 8, 24)
 SHOTS = (1, 16)

@@ -10,7 +10,7 @@ from benchmarks.answers import Answers
 from benchmarks.harness import Trial, results
 from benchmarks.measures import MEASURES, Difference, Floats, differences, means, resampled
 from benchmarks.published import BASE_TO_NEW, CLIP_CITE_ALPHA_1
-from core.clip.backbone import Backbone
+from core.clip.models.backbone import Backbone
 
 STOCK, OURS, BALANCED = "stock", "CLIP-CITE", "CLIP-CITE, balanced"
 """Labels of methods: the product with the paper's scores, and as it answers by default."""

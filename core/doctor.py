@@ -179,7 +179,7 @@ def _belonging(settings: Settings, blobs: "Blobs") -> Iterator[Finding]:
 
 
 def _backbone(settings: Settings) -> Iterator[Finding]:
-    from core.clip import starter
+    from core.clip.models import starter
 
     name = settings.backbone
     if name == "starter":

@@ -157,7 +157,7 @@ def _about_control(control: Result) -> str:
 
 def _build_starter(console: Console, settings: Settings) -> None:
     """In a process of its own, which takes its memory with it."""
-    command = [sys.executable, "-m", "core.clip.starter", str(settings.cache.absolute())]
+    command = [sys.executable, "-m", "core.clip.models.starter", str(settings.cache.absolute())]
     with console.status("  Putting the starter backbone together (once, half a minute) …"):
         done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -17,7 +17,7 @@ from core.store.session import Database
 from tests import disk, servers
 
 if TYPE_CHECKING:
-    from core.clip.backbone import Backbone
+    from core.clip.models.backbone import Backbone
     from tests.service.running import Service
 
 MOST_MEMORY = 1_500_000_000
@@ -107,7 +107,7 @@ def postgres_template(postgres_url: str) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def backbone(tmp_path_factory: pytest.TempPathFactory) -> "Backbone":
     """A tiny real network, shared: nothing may change it. Its name is what CLIPCITE_BACKBONE takes."""
-    from core.clip.backbone import load_backbone  # torch, which most folders of tests do without
+    from core.clip.models.backbone import load_backbone  # torch, which most folders of tests do without
     from tests.clip.tiny import make_tiny_backbone
 
     cache = tmp_path_factory.mktemp("tiny")

@@ -12,10 +12,10 @@ import torch
 from benchmarks.attacks import crafted
 from benchmarks.attacks.measure import MB, Limits, Row
 from benchmarks.attacks.service import Target, at_once
-from core.clip.backbone import load_backbone, tower_parameters
 from core.clip.balance import KeptShots
 from core.clip.delta import encode
 from core.clip.manifest import MANIFEST, WEIGHTS
+from core.clip.models.backbone import load_backbone, tower_parameters
 from core.clip.weights import Weights, save_weights
 from tests.inputs import crafted as images
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.methods.task import Task, Tests
+from core.clip.models.features import text_head
 from core.clip.prompts import class_indices
-from core.clip.zero_shot import text_head
 
 
 @dataclass(frozen=True, eq=False)

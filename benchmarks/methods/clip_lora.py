@@ -17,7 +17,7 @@ from benchmarks.methods.answerers import TwoTowers
 from benchmarks.methods.recipes import recipe
 from benchmarks.methods.task import Answerer, Task
 from benchmarks.methods.training import crops, fit, mixed, trainable
-from core.clip.zero_shot import encode_images, encode_tokens
+from core.clip.models.features import encode_images, encode_tokens
 
 PROJECTIONS = {"query", "key", "value", "q_proj", "k_proj", "v_proj"}
 

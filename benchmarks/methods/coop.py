@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from benchmarks.methods.recipes import recipe
 from benchmarks.methods.task import Answerer, Task, Tests
 from benchmarks.methods.training import fit, from_views, frozen_views, mixed, trainable
-from core.clip.zero_shot import TEXTS_AT_ONCE, encode_images, encode_tokens
+from core.clip.models.features import TEXTS_AT_ONCE, encode_images, encode_tokens
 
 PLACEHOLDER = "X"  # one token in every tokenizer
 

@@ -17,7 +17,7 @@ from benchmarks.methods.recipes import recipe
 from benchmarks.methods.task import Answerer, Task, Tests
 from benchmarks.methods.training import crops, fit, mixed, trainable
 from core.clip.losses import visual_text_alignment
-from core.clip.zero_shot import encode_images
+from core.clip.models.features import encode_images
 
 
 @dataclass(frozen=True)

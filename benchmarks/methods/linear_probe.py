@@ -13,7 +13,7 @@ from torch import Tensor
 
 from benchmarks.methods.answerers import trained_columns
 from benchmarks.methods.task import Answerer, Task, Tests
-from core.clip.zero_shot import PICTURES_AT_ONCE, image_features
+from core.clip.models.features import PICTURES_AT_ONCE, image_features
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from torch import Tensor
 from benchmarks.methods.answerers import stock_head
 from benchmarks.methods.task import Answerer, Task, Tests
 from core.clip import preview as product
+from core.clip.models.features import PICTURES_AT_ONCE, image_features
 from core.clip.prompts import class_indices
-from core.clip.zero_shot import PICTURES_AT_ONCE, image_features
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from benchmarks.methods.answerers import TwoTowers, stock_head
 from benchmarks.methods.recipes import recipe
 from benchmarks.methods.task import Answerer, Task
 from benchmarks.methods.training import fit, from_views, frozen_views, trainable
-from core.clip.backbone import Backbone, tower_parameters, with_parameters
+from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import TypeVar
 
-from core.clip.backbone import Backbone
+from core.clip.models.backbone import Backbone
 
 Settings = TypeVar("Settings")
 

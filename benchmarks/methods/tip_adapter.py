@@ -16,7 +16,7 @@ from benchmarks.methods.answerers import stock_head, trained_columns
 from benchmarks.methods.recipes import recipe
 from benchmarks.methods.task import Answerer, Task, Tests
 from benchmarks.methods.training import fit, from_views, frozen_views, trainable
-from core.clip.zero_shot import encode_images
+from core.clip.models.features import encode_images
 
 
 @dataclass(frozen=True)

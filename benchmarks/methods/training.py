@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.methods.task import Task
-from core.clip.backbone import Backbone
 from core.clip.errors import TrainingDiverged
 from core.clip.folding import fold_batch_norms
+from core.clip.models.backbone import Backbone
 from core.clip.trainer import cosine, mixed_precision
 from core.clip.transforms import random_resized_crop, to_pixels
 

@@ -14,9 +14,9 @@ from benchmarks.running_api import RunningApi
 from benchmarks.serving.clients import Load, load
 from benchmarks.serving.throughput import CLIENTS, NAMES, class_names, requests_of
 from benchmarks.tables import Table
-from core.clip.backbone import Backbone
 from core.clip.config import STARTER
-from core.clip.starter import starter_folder
+from core.clip.models.backbone import Backbone
+from core.clip.models.starter import starter_folder
 from core.settings import get_settings
 
 

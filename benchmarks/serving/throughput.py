@@ -21,10 +21,10 @@ from benchmarks.running_api import RunningApi
 from benchmarks.serving.clients import Load, load, raw_request
 from benchmarks.serving.forms import EAGER, PRODUCT, Form, pixels_of, seconds_a_picture
 from benchmarks.tables import Table
-from core.clip.backbone import Backbone
 from core.clip.images import PictureLimits
 from core.clip.inference import InferenceNetwork
-from core.clip.zero_shot import PICTURES_AT_ONCE, PICTURES_AT_ONCE_ON_CPU
+from core.clip.models.backbone import Backbone
+from core.clip.models.features import PICTURES_AT_ONCE, PICTURES_AT_ONCE_ON_CPU
 from core.serving.network import stock_network
 from core.serving.pictures import fitted
 from core.serving.threads import single_threaded

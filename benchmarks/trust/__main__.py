@@ -21,7 +21,7 @@ from benchmarks.paper import load_for, parser, read_trials, write
 from benchmarks.trust.judging import judged
 from benchmarks.trust.runs import KINDS, Record, run
 from benchmarks.trust.tables import tables
-from core.clip.backbone import load_backbone
+from core.clip.models.backbone import load_backbone
 from core.settings import get_settings
 
 

@@ -15,12 +15,12 @@ from benchmarks.harness import Trial
 from benchmarks.trust.rejection import rejections
 from core.clip.adapt import Adapted
 from core.clip.answers import Candidates, balanced, batches, plain, previewed
-from core.clip.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.config import AdaptConfig
+from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
+from core.clip.models.features import image_features, text_head
+from core.clip.models.imagenet_classes import other_names
 from core.clip.preview import Preview
-from core.clip.probe import other_names
 from core.clip.prompts import class_texts
-from core.clip.zero_shot import image_features, text_head
 
 RULE = "rule "
 

@@ -6,10 +6,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from core.clip.answers import Candidates
-from core.clip.backbone import Backbone
 from core.clip.balance import NEW, NEW_NAMES_BALANCE, name_offsets
 from core.clip.confidence import softmax
 from core.clip.likeness import likeness
+from core.clip.models.backbone import Backbone
 
 Floats = NDArray[np.float64]
 SHRINKAGE = 0.3

@@ -17,8 +17,8 @@ from benchmarks.harness import Trial
 from benchmarks.trust.asking import asked, best_names
 from core.clip.adapt import Shot, adapt
 from core.clip.answers import HeldOut
-from core.clip.backbone import Backbone
 from core.clip.config import resolve_config
+from core.clip.models.backbone import Backbone
 
 KINDS = ("real", "shuffled", "planted", "cost")
 PLANTED = 0.1

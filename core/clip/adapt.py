@@ -13,13 +13,13 @@ from torch import Tensor
 
 from core.clip.answers import DECODERS, HeldOut
 from core.clip.appraisal import appraise, efforts
-from core.clip.backbone import Backbone, tower_parameters
 from core.clip.checkpoint import Checkpoints
 from core.clip.config import AdaptConfig
 from core.clip.delta import encode
 from core.clip.errors import InvalidClassNames, OutOfMemory
 from core.clip.images import PictureLimits, open_picture
 from core.clip.memory import is_out_of_memory
+from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.progress import Reporter, Silent, parts
 from core.clip.prompts import class_texts
 from core.clip.report import Report

@@ -10,15 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from core.clip.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.balance import NEW, NEW_NAMES_BALANCE, KeptShots, name_offsets
 from core.clip.errors import Cancelled
 from core.clip.images import PictureLimits, open_picture
 from core.clip.likeness import likeness
+from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
+from core.clip.models.features import PICTURES_AT_ONCE, image_features, text_head
 from core.clip.preview import Preview
 from core.clip.progress import Reporter
 from core.clip.weights import Weights
-from core.clip.zero_shot import PICTURES_AT_ONCE, image_features, text_head
 
 DECODERS = 4
 CURVE = (0.0, 0.25, 0.5, 0.75, 1.0)

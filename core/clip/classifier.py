@@ -7,10 +7,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from core.clip.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.balance import NEW, NEW_NAMES_BALANCE, name_offsets
+from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
+from core.clip.models.features import image_features, text_head
 from core.clip.weights import Weights
-from core.clip.zero_shot import image_features, text_head
 
 
 @dataclass(frozen=True)

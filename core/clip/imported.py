@@ -11,7 +11,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from core.clip.backbone import PREPROCESS_DEFAULTS, Backbone, tower_parameters
 from core.clip.balance import KEPT_AT, KeptShots
 from core.clip.config import StoredWeights
 from core.clip.delta import encode
@@ -19,6 +18,7 @@ from core.clip.errors import ClipCiteError, CorruptWeights
 from core.clip.export import ABOUT, CONFIG, relocated
 from core.clip.export import WEIGHTS as NETWORK
 from core.clip.manifest import MANIFEST, WEIGHTS, read_manifest
+from core.clip.models.backbone import PREPROCESS_DEFAULTS, Backbone, tower_parameters
 from core.clip.weights import FLOATS, Weights, load_weights
 
 NEARLY = 1e-3

@@ -24,9 +24,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from core.clip.fused import ACTIVATIONS, FusedConvolution, Planned
+from core.clip.models.features import encode_images
 from core.clip.pixels import Pixels
 from core.clip.program import Program, record
-from core.clip.zero_shot import encode_images
 
 DIFFERENCE = 1e-5
 """Largest that a normalised feature may differ by from the plain network's, rounding in another order."""

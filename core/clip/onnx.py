@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.clip.backbone import Backbone
 from core.clip.card import LOAD_ONNX, About, model_card
 from core.clip.errors import ClipCiteError
 from core.clip.export import ABOUT, CARD, describe, save_tokenizer
+from core.clip.models.backbone import Backbone
 
 IMAGE, TEXT, USE = "image.onnx", "text.onnx", "onnx.json"
 OPSET = 18

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from core.clip.answers import HeldOut, ask
+from core.clip.models.imagenet_classes import other_names
 from core.clip.preview import Preview
-from core.clip.probe import other_names
 from core.clip.progress import Reporter
 from core.clip.prompts import same_class
 from core.clip.subject import Shot, Subject

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from core.clip.answers import CURVE
-from core.clip.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.errors import Cancelled
-from core.clip.probe import other_names
+from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
+from core.clip.models.features import text_head
+from core.clip.models.imagenet_classes import other_names
 from core.clip.progress import Reporter
 from core.clip.prompts import class_texts
 from core.clip.weights import Weights
-from core.clip.zero_shot import text_head
 
 
 @dataclass(frozen=True)

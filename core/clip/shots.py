@@ -6,11 +6,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from core.clip.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.balance import KEPT_AT, SHOTS_KEPT, KeptShots
 from core.clip.delta import Delta
+from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
+from core.clip.models.features import image_features
 from core.clip.transforms import to_picture
-from core.clip.zero_shot import image_features
 
 
 def keep_shots(

@@ -7,9 +7,9 @@ from pathlib import Path
 from torch import Tensor
 
 from core.clip.answers import Candidates
-from core.clip.backbone import Backbone
 from core.clip.config import AdaptConfig
 from core.clip.images import PictureLimits
+from core.clip.models.backbone import Backbone
 from core.clip.prompts import class_texts
 from core.clip.weights import Weights
 

@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from core.clip.backbone import Backbone, tower_parameters
 from core.clip.batches import cut_batches, plan_batches
 from core.clip.checkpoint import Checkpoints, TrainingState, identity_of
 from core.clip.config import AdaptConfig
@@ -25,9 +24,10 @@ from core.clip.losses import (
     visual_text_alignment,
 )
 from core.clip.memory import PartSize
+from core.clip.models.backbone import Backbone, tower_parameters
+from core.clip.models.features import TEXTS_AT_ONCE, encode_images, encode_tokens, text_head
 from core.clip.progress import Reporter, StepProgress
 from core.clip.transforms import to_pixels
-from core.clip.zero_shot import TEXTS_AT_ONCE, encode_images, encode_tokens, text_head
 
 
 @dataclass(frozen=True)

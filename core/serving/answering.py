@@ -12,7 +12,7 @@ from torch import Tensor
 from core.clip.classifier import Scores, scored
 from core.clip.config import AdaptConfig, resolve_config
 from core.clip.errors import BadPicture
-from core.clip.zero_shot import head_of
+from core.clip.models.features import head_of
 from core.serving.answer import Answer, NoReadablePicture, Prediction, Question
 from core.serving.batches import Batcher, Work
 from core.serving.confident import NotCalibrated, confidence_for, judge

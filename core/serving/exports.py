@@ -4,11 +4,11 @@ import zipfile
 from pathlib import Path
 from typing import IO, Literal
 
-from core.clip.backbone import tower_parameters, with_parameters
 from core.clip.card import About
 from core.clip.errors import ClipCiteError
 from core.clip.export import describe_delta, write_open_clip_folder
 from core.clip.manifest import MANIFEST, WEIGHTS, read_manifest
+from core.clip.models.backbone import tower_parameters, with_parameters
 from core.scratch import scratch_folder
 from core.serving.service import Serving
 from core.store.tables import Model

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from core.clip.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.balance import name_offsets
 from core.clip.inference import InferenceNetwork, InferencePlan, plan_inference
+from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
+from core.clip.models.features import encode_tokens
 from core.clip.pixels import Pixels
 from core.clip.weights import Weights
-from core.clip.zero_shot import encode_tokens
 from core.serving.batches import Encode, Lane
 
 

@@ -9,9 +9,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from weakref import WeakValueDictionary
 
-from core.clip.backbone import Backbone, load_backbone
 from core.clip.errors import CorruptWeights, UnknownBackbone
 from core.clip.manifest import read_manifest
+from core.clip.models.backbone import Backbone, load_backbone
 from core.clip.weights import Weights, load_weights
 from core.serving.cache import WarmCache
 from core.serving.content import Content

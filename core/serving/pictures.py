@@ -6,9 +6,9 @@ from functools import partial
 from PIL import Image
 from torch import Tensor
 
-from core.clip.backbone import Backbone
 from core.clip.errors import BadPicture
 from core.clip.images import PictureLimits, open_picture
+from core.clip.models.backbone import Backbone
 from core.clip.pixels import Pixels
 from core.serving.decoding import Decoders, Decoding
 

@@ -9,11 +9,11 @@ from contextlib import ExitStack, contextmanager
 
 import torch
 
-from core.clip.backbone import Backbone, find_device
 from core.clip.errors import ClipCiteError
 from core.clip.images import PictureLimits
+from core.clip.models.backbone import Backbone, find_device
+from core.clip.models.features import PICTURES_AT_ONCE, PICTURES_AT_ONCE_ON_CPU
 from core.clip.weights import Weights
-from core.clip.zero_shot import PICTURES_AT_ONCE, PICTURES_AT_ONCE_ON_CPU
 from core.serving.answer import Answer, Question
 from core.serving.answering import Answerer, Answering, recipe
 from core.serving.batches import Batcher

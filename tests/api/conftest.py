@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from core.clip.backbone import Backbone
+from core.clip.models.backbone import Backbone
 from tests.api.service import Service, service
 
 MakeService = Callable[..., Service]

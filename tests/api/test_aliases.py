@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from core.clip.backbone import Backbone
+from core.clip.models.backbone import Backbone
 from tests.api.service import Body, Service, assert_problem, listening
 from tests.inputs import crafted
 from tests.serving.adapted import moved, publish_model

@@ -13,10 +13,10 @@ import httpx
 import pytest
 from PIL import Image
 
-from core.clip.backbone import Backbone
 from core.clip.classifier import Classifier
 from core.clip.delta import whole
 from core.clip.images import Undecoded, open_picture, read_header
+from core.clip.models.backbone import Backbone
 from core.clip.weights import Weights
 from tests.api.conftest import MakeService
 from tests.api.service import Body, Service, assert_problem

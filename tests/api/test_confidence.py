@@ -9,9 +9,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from core.clip.backbone import Backbone
 from core.clip.balance import KeptShots
 from core.clip.confidence import Confidence
+from core.clip.models.backbone import Backbone
 from tests.api.service import Body, Service, assert_problem
 from tests.inputs import crafted
 from tests.serving.adapted import publish_model

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from core.clip.backbone import Backbone
+from core.clip.models.backbone import Backbone
 from tests.api.service import Service, assert_problem
 from tests.inputs import crafted
 from tests.serving.adapted import moved, publish_model

@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
-from core.clip.backbone import Backbone
 from core.clip.balance import KeptShots
+from core.clip.models.backbone import Backbone
 from tests.api.service import MODEL_KEYS, Body, Service, assert_problem
 from tests.inputs import crafted
 from tests.serving.adapted import publish_model

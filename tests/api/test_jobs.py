@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from core.clip.backbone import Backbone
+from core.clip.models.backbone import Backbone
 from core.store import deletions, jobs
 from core.store.errors import StorageUnavailable
 from core.store.jobs import Claim

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from api.errors import MAX_ERRORS
-from core.clip.backbone import Backbone
+from core.clip.models.backbone import Backbone
 from tests.api.service import parsed
 from tests.inputs import crafted
 

@@ -6,7 +6,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-from core.clip.backbone import Backbone
+from core.clip.models.backbone import Backbone
 
 APPLICATIONS = 50
 MOST_GROWTH = 20_000  # kB

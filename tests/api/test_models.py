@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from core.clip.backbone import Backbone
+from core.clip.models.backbone import Backbone
 from tests.api.service import MODEL_KEYS, Service, assert_problem
 from tests.inputs import crafted
 from tests.serving.adapted import publish_model

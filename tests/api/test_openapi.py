@@ -23,7 +23,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from api import aliases, answers, errors, jobs, models, preflight
-from core.clip.backbone import Backbone
+from core.clip.models.backbone import Backbone
 from core.store.jobs import report_of
 from tests.api.service import URL, Service, form, shots
 from tests.clip.reports import held_out, report

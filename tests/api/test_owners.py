@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from core.clip.backbone import Backbone
+from core.clip.models.backbone import Backbone
 from core.store import jobs, keys
 from tests.api.service import Service, assert_problem, form, shots
 from tests.api.test_auth import OPEN

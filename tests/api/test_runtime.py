@@ -8,7 +8,7 @@ import httpx
 import pytest
 from torch import Tensor
 
-from core.clip.backbone import Backbone
+from core.clip.models.backbone import Backbone
 from core.serving.network import Network
 from core.store import models
 from tests.api.conftest import MakeService

@@ -11,7 +11,7 @@ from benchmarks import ablations, curve, figures, harness, paper, sizes
 from benchmarks.measures import MEASURES
 from benchmarks.methods.registry import METHODS
 from benchmarks.methods.task import Answerer, Task
-from core.clip.backbone import Backbone
+from core.clip.models.backbone import Backbone
 
 COLOURS = {"blue": (30, 60, 230), "green": (30, 200, 40), "grey": (120, 120, 120), "red": (220, 30, 30)}
 FAST = ("stock", "linear_probe")

@@ -35,9 +35,9 @@ from benchmarks.train_speed import (
     train_product,
 )
 from core.clip.adapt import Shot
-from core.clip.backbone import Backbone
 from core.clip.config import AdaptConfig
 from core.clip.folding import depthwise
+from core.clip.models.backbone import Backbone
 from tests.clip.recorder import same_bits
 
 CLASSES = ("cat", "dog", "tree")

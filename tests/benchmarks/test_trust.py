@@ -10,7 +10,7 @@ from benchmarks.harness import Trial
 from benchmarks.trust import __main__ as trust
 from benchmarks.trust import runs
 from benchmarks.trust.judging import judged
-from core.clip.backbone import Backbone
+from core.clip.models.backbone import Backbone
 from tests.benchmarks.test_paper import COLOURS, folder_of
 
 

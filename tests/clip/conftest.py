@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from core.clip.backbone import Backbone, load_backbone
+from core.clip.models.backbone import Backbone, load_backbone
 from tests.clip.tiny import make_tiny_backbone
 
 # A busy machine is no reason to fail.
@@ -38,7 +38,7 @@ def assembled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tupl
     cache = tmp_path_factory.mktemp("cache")
     processes = [
         subprocess.Popen(
-            [sys.executable, "-m", "core.clip.starter", str(cache)],
+            [sys.executable, "-m", "core.clip.models.starter", str(cache)],
             cwd=REPOSITORY,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from core.clip.backbone import Backbone
+from core.clip.models.backbone import Backbone
 from core.clip.progress import Silent, StepProgress
 
 

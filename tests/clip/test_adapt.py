@@ -17,7 +17,6 @@ from torch import Tensor
 
 from core.clip.adapt import Adapted, Shot, adapt, holdout_places
 from core.clip.answers import HeldOut
-from core.clip.backbone import Backbone, load_backbone, tower_parameters
 from core.clip.balance import KEPT_AT, SHOTS_KEPT
 from core.clip.classifier import Classifier
 from core.clip.config import AdaptConfig, resolve_config
@@ -25,6 +24,7 @@ from core.clip.delta import encode, whole
 from core.clip.errors import BadPicture, Cancelled, InvalidClassNames, InvalidConfig, OutOfMemory
 from core.clip.images import PictureLimits, open_picture
 from core.clip.manifest import MANIFEST, WEIGHTS, read_manifest
+from core.clip.models.backbone import Backbone, load_backbone, tower_parameters
 from core.clip.progress import Reporter, Silent
 from core.clip.prompts import class_texts
 from core.clip.published import ask_tests

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from core.clip.backbone import Backbone, load_backbone, tower_parameters, with_parameters
 from core.clip.errors import BackboneUnavailable, UnknownBackbone
+from core.clip.models.backbone import Backbone, load_backbone, tower_parameters, with_parameters
 from tests.clip.recorder import fingerprint, same_bits
 from tests.clip.tiny import PREPROCESS, make_tiny_backbone
 

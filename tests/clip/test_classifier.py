@@ -9,13 +9,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from core.clip.backbone import Backbone, tower_parameters
 from core.clip.balance import KeptShots, name_offsets
 from core.clip.classifier import Classifier
 from core.clip.delta import whole
 from core.clip.ensemble import interpolate
+from core.clip.models.backbone import Backbone, tower_parameters
+from core.clip.models.features import PICTURES_AT_ONCE_ON_CPU, TEXTS_AT_ONCE, image_features, text_head
 from core.clip.weights import Weights
-from core.clip.zero_shot import PICTURES_AT_ONCE_ON_CPU, TEXTS_AT_ONCE, image_features, text_head
 from tests.clip.recorder import fingerprint, watch
 
 TEXTS = [["a photo of a cat.", "a drawing of a cat."], ["a dog"], ["a tree", "a fir", "a drawing of a cat."]]

@@ -3,7 +3,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from core.clip.backbone import Backbone
+from core.clip.models.backbone import Backbone
 from core.clip.pixels import Pixels
 from tests.inputs import crafted
 

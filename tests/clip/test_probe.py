@@ -1,6 +1,6 @@
-from core.clip.backbone import Backbone, tower_parameters
 from core.clip.delta import whole
-from core.clip.probe import OTHER_NAMES, other_names
+from core.clip.models.backbone import Backbone, tower_parameters
+from core.clip.models.imagenet_classes import OTHER_NAMES, other_names
 from core.clip.progress import Silent
 from core.clip.retention import what_was_kept
 from core.clip.weights import Weights

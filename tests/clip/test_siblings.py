@@ -9,13 +9,13 @@ import torch
 
 from core.clip.adapt import adapt
 from core.clip.appraisal import SLACK
-from core.clip.backbone import Backbone
 from core.clip.checkpoint import Checkpoints
 from core.clip.classifier import Classifier
 from core.clip.confidence import ENOUGH
 from core.clip.config import resolve_config
 from core.clip.errors import Cancelled
 from core.clip.images import open_picture
+from core.clip.models.backbone import Backbone
 from core.clip.progress import StepProgress, parts
 from core.clip.prompts import class_texts
 from core.clip.published import OTHERS

@@ -17,14 +17,14 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from core.clip import starter as starter_module
-from core.clip.backbone import Backbone, load_backbone
 from core.clip.classifier import Classifier
 from core.clip.errors import BackboneUnavailable
 from core.clip.images import open_picture
+from core.clip.models import starter as starter_module
+from core.clip.models.backbone import Backbone, load_backbone
+from core.clip.models.features import text_head
+from core.clip.models.starter import FOLDER, IMAGE_FILE, IMAGE_PACKAGE, TEXT_PACKAGE, starter_folder
 from core.clip.prompts import class_texts
-from core.clip.starter import FOLDER, IMAGE_FILE, IMAGE_PACKAGE, TEXT_PACKAGE, starter_folder
-from core.clip.zero_shot import text_head
 from tests.clip.recorder import same_bits
 
 Assembled = tuple[Path, list[tuple[int, str, str]]]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from core.clip.backbone import Backbone
+from core.clip.models.backbone import Backbone
 from tests.api.service import listening, service
 from tests.page.browser import BrowserMissing, find_browser
 from tests.page.window import COLOURS

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, expect
 
-from core.clip.backbone import Backbone
+from core.clip.models.backbone import Backbone
 from tests.api.service import listening, service, shots
 from tests.page.window import window
 

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core.clip.backbone import Backbone, tower_parameters
 from core.clip.balance import KeptShots
 from core.clip.config import resolve_config
 from core.clip.delta import Delta, encode
 from core.clip.manifest import MANIFEST, WEIGHTS
+from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.weights import Weights, save_weights
 from core.store import jobs
 from core.store.blobs import Blobs

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from core.clip.backbone import Backbone
+from core.clip.models.backbone import Backbone
 from tests.serving.world import World
 
 

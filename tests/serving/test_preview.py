@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import torch
 
-from core.clip.backbone import Backbone
 from core.clip.classifier import Classifier
 from core.clip.config import resolve_config
 from core.clip.images import open_picture
+from core.clip.models.backbone import Backbone
 from core.clip.preview import Preview
 from core.clip.prompts import class_texts
 from core.serving import preview

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-from core.clip.backbone import Backbone
 from core.clip.errors import BadPicture
+from core.clip.models.backbone import Backbone
 from core.serving import networks as serving_networks
 from core.serving.answer import Answer, ClassName, Question
 from core.serving.content import Content

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.methods import task as given
-from core.clip.backbone import Backbone, load_backbone
+from core.clip.models.backbone import Backbone, load_backbone
 from tests.benchmarks.methods.hugging import make_hugging_backbone
 
 COLOURS = {"red thing": (200, 40, 40), "green thing": (40, 200, 40), "blue thing": (40, 40, 200)}

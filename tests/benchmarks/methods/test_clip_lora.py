@@ -5,7 +5,7 @@ from benchmarks.methods import task as given
 from benchmarks.methods.clip_lora import ClipLora, add_lora, clip_lora, merge_lora
 from benchmarks.methods.stock import stock
 from benchmarks.methods.training import trainable
-from core.clip.zero_shot import encode_images
+from core.clip.models.features import encode_images
 
 NAMES = ["green thing", "grey square"]
 

@@ -6,7 +6,7 @@ from torch import nn
 from benchmarks.methods import task as given
 from benchmarks.methods.prolip import ProLip, before_projection, projection, prolip
 from benchmarks.methods.stock import stock
-from core.clip.backbone import Backbone
+from core.clip.models.backbone import Backbone
 
 NAMES = ["green thing", "grey square"]
 

@@ -9,7 +9,7 @@ from benchmarks.methods.answerers import trained_columns
 from benchmarks.methods.recipes import recipe
 from benchmarks.methods.training import crops, fit, from_views, frozen_views, trainable
 from core.clip.errors import TrainingDiverged
-from core.clip.zero_shot import encode_images
+from core.clip.models.features import encode_images
 
 
 def test_every_epoch_sees_every_picture_once_in_batches_of_equal_size(task: given.Task) -> None:

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from client.cli import app
 from client.public import Client
-from core.clip.backbone import Backbone
+from core.clip.models.backbone import Backbone
 from tests.api.service import listening
 from tests.api.service import service as in_process
 from tests.client.painted import paint

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from core.clip.config import STARTER
 from core.clip.errors import BackboneUnavailable, ClipCiteError, UnknownBackbone
-from core.clip.starter import starter_folder, starter_identity
+from core.clip.models.starter import starter_folder, starter_identity
 
 PREPROCESS_DEFAULTS: Mapping[str, Any] = asdict(PreprocessCfg())
 """What open_clip takes where a folder does not say."""

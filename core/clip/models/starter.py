@@ -6,7 +6,7 @@ the text embeddings of the 1,000 ImageNet names: no picture is needed.
 
 It is not CLIP. It knows open vocabulary through 1,000 names only, but it runs anywhere and offline.
 
-    python -m core.clip.starter FOLDER      assembles it
+    python -m core.clip.models.starter FOLDER      assembles it
 """
 
 import hashlib

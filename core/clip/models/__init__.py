@@ -1,0 +1,1 @@
+"""Pre-trained models, their text and image features. Imports `data`, `checks`, `config` and below."""
