@@ -17,7 +17,7 @@ from benchmarks.answers import Answers
 from benchmarks.data.dataset import DataSet
 from benchmarks.data.few_shot import draw_shots
 from benchmarks.methods.task import Answerer, Method, Task, Tests
-from core.clip.images import open_picture
+from core.clip.data.images import open_picture
 from core.clip.models.backbone import Backbone
 
 DONE = "done.json"

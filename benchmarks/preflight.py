@@ -20,7 +20,7 @@ from PIL import Image, ImageFilter
 
 from benchmarks.data.folders import read_folders
 from core.clip.config import resolve_config
-from core.clip.images import open_picture
+from core.clip.data.images import open_picture
 from core.clip.names import nearly_the_same, tells_nothing
 from core.clip.preflight import Finding, Looked, examine
 from core.clip.sketch import SIDE, Sketch, sketch

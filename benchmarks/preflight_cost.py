@@ -19,7 +19,7 @@ from PIL import Image
 
 from benchmarks.data.folders import read_folders
 from benchmarks.preflight import SIZE, sketched
-from core.clip.images import open_picture
+from core.clip.data.images import open_picture
 from core.clip.preflight import Looked, examine
 
 LARGE = 3000

@@ -21,7 +21,7 @@ from benchmarks.methods.answerers import stock_head
 from benchmarks.preflight import blurred, scaled, shrunk
 from benchmarks.trials import few_shot, fewer_tests
 from core.clip.config import resolve_config
-from core.clip.images import open_picture
+from core.clip.data.images import open_picture
 from core.clip.models.backbone import Backbone, load_backbone
 from core.clip.models.features import image_features
 from core.clip.preview import Preview

@@ -6,7 +6,7 @@ from html import escape
 from io import BytesIO
 from pathlib import Path
 
-from core.clip.images import open_picture
+from core.clip.data.images import open_picture
 from demo.compare import Change, Changed, Result
 from demo.report import percent, points, rows, verdict_words
 

@@ -145,7 +145,7 @@ def train(folder: Path, task: Task, channel: Channel) -> None:
     from core.clip.adapt import Shot, adapt
     from core.clip.checkpoint import Checkpoints
     from core.clip.config import resolve_config
-    from core.clip.images import PictureLimits
+    from core.clip.data.images import PictureLimits
     from core.clip.memory import leave_memory
     from core.clip.models.backbone import load_backbone
     from core.clip.weights import save_weights

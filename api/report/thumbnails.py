@@ -4,8 +4,8 @@ import base64
 from collections.abc import Mapping
 from io import BytesIO
 
+from core.clip.data.images import PictureLimits
 from core.clip.errors import BadPicture
-from core.clip.images import PictureLimits
 from core.serving.decoding import Decoding
 from core.serving.service import Serving
 from core.store.errors import BlobNotFound

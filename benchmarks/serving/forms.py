@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from benchmarks.data.dataset import DataSet
 from benchmarks.tables import Table
+from core.clip.data.images import open_picture
 from core.clip.folding import fold_batch_norms
-from core.clip.images import open_picture
 from core.clip.models.backbone import Backbone
 from core.clip.models.features import text_head
 from core.clip.prompts import class_texts

@@ -15,9 +15,10 @@ from core.clip.answers import DECODERS, HeldOut
 from core.clip.appraisal import appraise, efforts
 from core.clip.checkpoint import Checkpoints
 from core.clip.config import AdaptConfig
+from core.clip.data.images import PictureLimits, open_picture
+from core.clip.data.transforms import to_tensor
 from core.clip.delta import encode
 from core.clip.errors import InvalidClassNames, OutOfMemory
-from core.clip.images import PictureLimits, open_picture
 from core.clip.memory import is_out_of_memory
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.progress import Reporter, Silent, parts
@@ -27,7 +28,6 @@ from core.clip.shots import keep_shots
 from core.clip.siblings import effort_of
 from core.clip.subject import Shot, Subject, Trained
 from core.clip.trainer import fine_tune
-from core.clip.transforms import to_tensor
 from core.clip.weights import Weights
 
 __all__ = ["Adapted", "Shot", "adapt"]
@@ -62,7 +62,7 @@ def adapt(
 
     It is measured on `tests`, which may hold classes that are not trained; without them on the
     share `config.holdout` of each class, which is then not trained on; without either by siblings that
-    are trained on a part of the pictures (`core.clip.folds`), unless `config.evaluate` is "none".
+    are trained on a part of the pictures (`core.clip.data.splits`), unless `config.evaluate` is "none".
 
     With `checkpoints` a training that was cut off goes on, and one that is cut off can.
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from core.clip.balance import NEW, NEW_NAMES_BALANCE, KeptShots, name_offsets
+from core.clip.data.images import PictureLimits, open_picture
 from core.clip.errors import Cancelled
-from core.clip.images import PictureLimits, open_picture
 from core.clip.likeness import likeness
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import PICTURES_AT_ONCE, image_features, text_head

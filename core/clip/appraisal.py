@@ -15,8 +15,8 @@ from core.clip.answers import CURVE, SIBLING_CURVE, Answers, Candidates, HeldOut
 from core.clip.brier import brier_gain
 from core.clip.confidence import Confidence, fit_confidence, softmax
 from core.clip.config import AdaptConfig
+from core.clip.data.splits import plan_folds
 from core.clip.errors import OutOfMemory, TrainingDiverged
-from core.clip.folds import plan_folds
 from core.clip.memory import is_out_of_memory
 from core.clip.models.features import image_features, text_head
 from core.clip.models.imagenet_classes import OTHER_NAMES, other_names
@@ -61,7 +61,7 @@ def appraise(
     *,
     seconds_left: float | None = None,
 ) -> Appraisal:
-    """Measure on `tests` where there are any; else on what siblings answer (`core.clip.folds`).
+    """Measure on `tests` where there are any; else on what siblings answer (`core.clip.data.splits`).
 
     Args:
         tests: (place in the upload, picture), of trained classes or others.

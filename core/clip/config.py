@@ -59,7 +59,7 @@ class AdaptConfig:
     """Share of each class's pictures kept out of the training to measure the result."""
     evaluate: Evaluate = "auto"
     """Whether there is a report. Without test pictures and `holdout` that takes as long as the training
-    again: siblings are trained, see `core.clip.folds`."""
+    again: siblings are trained, see `core.clip.data.splits`."""
     weights: StoredWeights = "4bit"
     """How the change of each weight is stored: in full, or by so many bits. What is measured and served is
     what is stored. The default, by evidence: benchmarks/README.md."""

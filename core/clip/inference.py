@@ -23,9 +23,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from core.clip.data.pixels import Pixels
 from core.clip.fused import ACTIVATIONS, FusedConvolution, Planned
 from core.clip.models.features import encode_images
-from core.clip.pixels import Pixels
 from core.clip.program import Program, record
 
 DIFFERENCE = 1e-5

@@ -10,10 +10,10 @@ from torch import Tensor
 from core.clip.answers import SIBLING_CURVE, Candidates, HeldOut, ask
 from core.clip.balance import KEPT_AT, SHOTS_KEPT
 from core.clip.config import AdaptConfig
+from core.clip.data.images import PictureLimits
+from core.clip.data.splits import plan_folds
 from core.clip.delta import encode
 from core.clip.effort import LEARNING, SIBLINGS
-from core.clip.folds import plan_folds
-from core.clip.images import PictureLimits
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.preview import Preview
 from core.clip.progress import Reporter, parts

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from core.clip.answers import Candidates
 from core.clip.config import AdaptConfig
-from core.clip.images import PictureLimits
+from core.clip.data.images import PictureLimits
 from core.clip.models.backbone import Backbone
 from core.clip.prompts import class_texts
 from core.clip.weights import Weights

@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from core.clip.batches import cut_batches, plan_batches
 from core.clip.checkpoint import Checkpoints, TrainingState, identity_of
 from core.clip.config import AdaptConfig
+from core.clip.data.loader import cut_batches, plan_batches
+from core.clip.data.transforms import to_pixels
 from core.clip.errors import Cancelled, InvalidConfig, TrainingDiverged
 from core.clip.folding import fold_batch_norms
 from core.clip.losses import (
@@ -27,7 +28,6 @@ from core.clip.memory import PartSize
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.models.features import TEXTS_AT_ONCE, encode_images, encode_tokens, text_head
 from core.clip.progress import Reporter, StepProgress
-from core.clip.transforms import to_pixels
 
 
 @dataclass(frozen=True)

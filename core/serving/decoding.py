@@ -12,8 +12,8 @@ from typing import Any, Generic, TypeVar
 
 from PIL import Image
 
+from core.clip.data.images import PictureLimits, read_header
 from core.clip.errors import BadPicture
-from core.clip.images import PictureLimits, read_header
 from core.serving.threads import single_threaded
 
 T = TypeVar("T")
@@ -41,7 +41,7 @@ class Decoding(Generic[T]):
         shortest_side: int | None = None,
         grey: bool = False,
     ) -> Image.Image:
-        """As `core.clip.images.open_picture`, once there is memory for it."""
+        """As `core.clip.data.images.open_picture`, once there is memory for it."""
         header = read_header(source, limits, shortest_side=shortest_side, grey=grey)
         with self._decoders.memory(header.peak_bytes, self.share):
             self.decoding.set()

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from core.clip.balance import name_offsets
+from core.clip.data.pixels import Pixels
 from core.clip.inference import InferenceNetwork, InferencePlan, plan_inference
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import encode_tokens
-from core.clip.pixels import Pixels
 from core.clip.weights import Weights
 from core.serving.batches import Encode, Lane
 
@@ -49,7 +49,7 @@ class Network:
 
     @torch.inference_mode()
     def encode_images(self, pixels: Tensor) -> Tensor:
-        """Pictures as `core.clip.pixels` fits them, [N, ...], to [N, D]."""
+        """Pictures as `core.clip.data.pixels` fits them, [N, ...], to [N, D]."""
         return self.model.encode_fitted(pixels.to(self.backbone.device)).cpu()
 
     @torch.inference_mode()

@@ -6,10 +6,10 @@ from functools import partial
 from PIL import Image
 from torch import Tensor
 
+from core.clip.data.images import PictureLimits, open_picture
+from core.clip.data.pixels import Pixels
 from core.clip.errors import BadPicture
-from core.clip.images import PictureLimits, open_picture
 from core.clip.models.backbone import Backbone
-from core.clip.pixels import Pixels
 from core.serving.decoding import Decoders, Decoding
 
 Decoded = Tensor | BadPicture
@@ -68,6 +68,6 @@ def fitted(
     memory at a time. Raises BadPicture.
 
     Args:
-        open_picture: as `core.clip.images.open_picture`, with a limiter.
+        open_picture: as `core.clip.data.images.open_picture`, with a limiter.
     """
     return Pixels(backbone.preprocess).fit(open_picture(data, limits, shortest_side=2 * backbone.image_size))

@@ -14,8 +14,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from core.clip.data.images import PictureLimits
 from core.clip.errors import ClipCiteError
-from core.clip.images import PictureLimits
 from core.clip.preview import Preview
 from core.serving.batches import Batcher
 from core.serving.cache import WarmCache

@@ -9,8 +9,8 @@ from contextlib import ExitStack, contextmanager
 
 import torch
 
+from core.clip.data.images import PictureLimits
 from core.clip.errors import ClipCiteError
-from core.clip.images import PictureLimits
 from core.clip.models.backbone import Backbone, find_device
 from core.clip.models.features import PICTURES_AT_ONCE, PICTURES_AT_ONCE_ON_CPU
 from core.clip.weights import Weights

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from core.clip.classifier import Classifier
+from core.clip.data.images import Undecoded, open_picture, read_header
 from core.clip.delta import whole
-from core.clip.images import Undecoded, open_picture, read_header
 from core.clip.models.backbone import Backbone
 from core.clip.weights import Weights
 from tests.api.conftest import MakeService

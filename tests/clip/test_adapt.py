@@ -20,9 +20,9 @@ from core.clip.answers import HeldOut
 from core.clip.balance import KEPT_AT, SHOTS_KEPT
 from core.clip.classifier import Classifier
 from core.clip.config import AdaptConfig, resolve_config
+from core.clip.data.images import PictureLimits, open_picture
 from core.clip.delta import encode, whole
 from core.clip.errors import BadPicture, Cancelled, InvalidClassNames, InvalidConfig, OutOfMemory
-from core.clip.images import PictureLimits, open_picture
 from core.clip.manifest import MANIFEST, WEIGHTS, read_manifest
 from core.clip.models.backbone import Backbone, load_backbone, tower_parameters
 from core.clip.progress import Reporter, Silent

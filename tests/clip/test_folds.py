@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.clip.folds import ENOUGH, FEWEST, MOST, plan_folds
+from core.clip.data.splits import ENOUGH, FEWEST, MOST, plan_folds
 
 
 def labels_of(sizes: list[int]) -> list[int]:

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from core.clip.data.images import PictureLimits, open_picture
 from core.clip.errors import BadPicture
-from core.clip.images import PictureLimits, open_picture
 from tests.inputs import crafted
 
 PIXELS = crafted.pixels()
@@ -250,7 +250,7 @@ def test_pixel_bombs_cost_no_memory(tmp_path: Path) -> None:
         import resource, sys
         from pathlib import Path
         from core.clip.errors import BadPicture
-        from core.clip.images import open_picture
+        from core.clip.data.images import open_picture
         folder = Path(sys.argv[1])
         open_picture(folder / "good")
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

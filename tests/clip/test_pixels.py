@@ -3,8 +3,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from core.clip.data.pixels import Pixels
 from core.clip.models.backbone import Backbone
-from core.clip.pixels import Pixels
 from tests.inputs import crafted
 
 

@@ -13,8 +13,8 @@ from core.clip.checkpoint import Checkpoints
 from core.clip.classifier import Classifier
 from core.clip.confidence import ENOUGH
 from core.clip.config import resolve_config
+from core.clip.data.images import open_picture
 from core.clip.errors import Cancelled
-from core.clip.images import open_picture
 from core.clip.models.backbone import Backbone
 from core.clip.progress import StepProgress, parts
 from core.clip.prompts import class_texts

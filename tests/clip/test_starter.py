@@ -18,8 +18,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from core.clip.classifier import Classifier
+from core.clip.data.images import open_picture
 from core.clip.errors import BackboneUnavailable
-from core.clip.images import open_picture
 from core.clip.models import starter as starter_module
 from core.clip.models.backbone import Backbone, load_backbone
 from core.clip.models.features import text_head

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from core.clip.data.images import PictureLimits, open_picture, read_header
+from core.clip.data.structure import MAX_CHUNKS, MAX_FRAMES, MAX_SEGMENTS, MAX_TIFF_STRIPS
 from core.clip.errors import BadPicture
-from core.clip.images import PictureLimits, open_picture, read_header
-from core.clip.structure import MAX_CHUNKS, MAX_FRAMES, MAX_SEGMENTS, MAX_TIFF_STRIPS
 from tests.inputs import crafted
 
 GREY = np.full((64, 64), 90, np.uint8)
@@ -136,7 +136,7 @@ def test_rows_of_a_deep_image_are_scaled_alike(monkeypatch: pytest.MonkeyPatch) 
     values = np.linspace(-5, 70_000, 64 * 64, dtype=np.float32).reshape(64, 64)
     content = crafted.encoded(Image.fromarray(values), "TIFF")
     whole = np.asarray(open_picture(content))
-    monkeypatch.setattr("core.clip.images.BAND_PIXELS", 200)
+    monkeypatch.setattr("core.clip.data.images.BAND_PIXELS", 200)
     assert np.array_equal(np.asarray(open_picture(content)), whole)
 
 
@@ -185,7 +185,7 @@ MEASURE = """
     import sys, time
     from pathlib import Path
     from core.clip.errors import BadPicture
-    from core.clip.images import read_header
+    from core.clip.data.images import read_header
     def memory(name):
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(1024 * int(line.split()[1]) for line in lines if line.startswith(name))

@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.transforms.functional import normalize
 from torchvision.transforms.functional import to_tensor as torchvision_to_tensor
 
-from core.clip.transforms import random_resized_crop, to_pixels, to_tensor
+from core.clip.data.transforms import random_resized_crop, to_pixels, to_tensor
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 

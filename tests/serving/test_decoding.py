@@ -8,8 +8,8 @@ from functools import partial
 import pytest
 from PIL import Image
 
+from core.clip.data.images import PictureLimits
 from core.clip.errors import BadPicture
-from core.clip.images import PictureLimits
 from core.serving.decoding import Decoders, Decoding, Share
 from tests.inputs import crafted
 

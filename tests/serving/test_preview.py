@@ -14,7 +14,7 @@ import torch
 
 from core.clip.classifier import Classifier
 from core.clip.config import resolve_config
-from core.clip.images import open_picture
+from core.clip.data.images import open_picture
 from core.clip.models.backbone import Backbone
 from core.clip.preview import Preview
 from core.clip.prompts import class_texts

@@ -11,8 +11,7 @@ import numpy as np
 from PIL import Image, ImageFile, TiffImagePlugin, WebPImagePlugin
 from PIL.Image import Resampling
 
-from core.clip.errors import BadPicture
-from core.clip.structure import (
+from core.clip.data.structure import (
     check_bmp,
     check_png,
     check_tiff,
@@ -22,6 +21,7 @@ from core.clip.structure import (
     read_gif,
     read_jpeg,
 )
+from core.clip.errors import BadPicture
 
 SHORTEST = 4
 """Pixels a side: a picture of less shows nothing, and is a tracking pixel or a broken export."""

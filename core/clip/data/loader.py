@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor
 
-from core.clip.transforms import random_resized_crop
+from core.clip.data.transforms import random_resized_crop
 
 
 def plan_batches(
