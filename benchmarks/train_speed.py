@@ -60,7 +60,6 @@ from core.clip.adapt import Shot, _read
 from core.clip.config import STARTER, AdaptConfig, Precision, resolve_config
 from core.clip.data.images import PictureLimits, open_picture
 from core.clip.data.transforms import random_resized_crop
-from core.clip.ensemble import interpolate
 from core.clip.folding import fold_batch_norms
 from core.clip.models.backbone import Backbone, load_backbone, tower_parameters, with_parameters
 from core.clip.models.features import encode_images, encode_tokens, image_features, text_head
@@ -68,6 +67,7 @@ from core.clip.models.starter import starter_folder
 from core.clip.progress import Reporter, Silent, StepProgress
 from core.clip.prompts import class_texts
 from core.clip.trainer import fine_tune, mixed_precision
+from core.clip.weights.ensemble import interpolate
 from core.settings import get_settings
 from demo.pictures import Picture, Pictures
 from demo.service import running_service

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from core.clip.manifest import MANIFEST, WEIGHTS, file_sha256
+from core.clip.weights.manifest import MANIFEST, WEIGHTS, file_sha256
 from core.store.blobs import Blobs
 from core.store.errors import BlobDamaged, BlobNotFound, StorageUnavailable
 from worker.supervise import Stopped

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy.orm import Session
 
 from core.clip.errors import ClipCiteError, CorruptWeights
-from core.clip.manifest import MANIFEST, WEIGHTS, file_sha256, read_manifest
+from core.clip.weights.manifest import MANIFEST, WEIGHTS, file_sha256, read_manifest
 from core.scratch import FULL, scratch_folder
 from core.settings import Settings
 from core.store import deletions, jobs

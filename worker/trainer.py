@@ -27,7 +27,7 @@ REPORT = "report.json"
 # Hugging Face, as the starter is (half a second). A GPU is not touched: its context is the job's.
 IMPORTS = (
     "core.clip.adapt",
-    "core.clip.weights",
+    "core.clip.weights.files",
     "transformers.modeling_utils",
     "transformers.models.bert.modeling_bert",
     "transformers.models.bert.tokenization_bert",
@@ -148,7 +148,7 @@ def train(folder: Path, task: Task, channel: Channel) -> None:
     from core.clip.data.images import PictureLimits
     from core.clip.memory import leave_memory
     from core.clip.models.backbone import load_backbone
-    from core.clip.weights import save_weights
+    from core.clip.weights.files import save_weights
 
     config = resolve_config(**task.config)
     backbone = load_backbone(

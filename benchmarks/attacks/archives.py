@@ -13,10 +13,10 @@ from benchmarks.attacks import crafted
 from benchmarks.attacks.measure import MB, Limits, Row
 from benchmarks.attacks.service import Target, at_once
 from core.clip.balance import KeptShots
-from core.clip.delta import encode
-from core.clip.manifest import MANIFEST, WEIGHTS
 from core.clip.models.backbone import load_backbone, tower_parameters
-from core.clip.weights import Weights, save_weights
+from core.clip.weights.delta import encode
+from core.clip.weights.files import Weights, save_weights
+from core.clip.weights.manifest import MANIFEST, WEIGHTS
 from tests.inputs import crafted as images
 
 MAX_REQUEST_BYTES = 50 * MB

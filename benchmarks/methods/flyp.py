@@ -15,9 +15,9 @@ from benchmarks.methods.answerers import TwoTowers
 from benchmarks.methods.recipes import recipe
 from benchmarks.methods.task import Answerer, Task
 from benchmarks.methods.training import crops, fit, mixed, trainable
-from core.clip.ensemble import interpolate
 from core.clip.models.backbone import tower_parameters, with_parameters
 from core.clip.models.features import encode_images, encode_tokens
+from core.clip.weights.ensemble import interpolate
 
 
 @dataclass(frozen=True)

@@ -31,9 +31,9 @@ from benchmarks.serving.stored import make_backbone, publish_many, store
 from benchmarks.serving.zipf import zipf_requests
 from benchmarks.tables import Table
 from core.clip.config import STARTER, resolve_config
-from core.clip.manifest import MANIFEST, WEIGHTS, read_manifest
 from core.clip.models.backbone import Backbone, load_backbone, tower_parameters
-from core.clip.weights import load_weights
+from core.clip.weights.files import load_weights
+from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest
 from core.serving.network import adapted_network, stock_network
 from core.settings import get_settings
 

@@ -11,8 +11,8 @@ import torch
 from open_clip.transform import PreprocessCfg
 from safetensors.torch import save_file
 
-from core.clip.delta import Delta, encode
 from core.clip.models.backbone import Backbone, tower_parameters
+from core.clip.weights.delta import Delta, encode
 from core.store import migrate
 from core.store.blobs import Blobs
 from core.store.session import Database

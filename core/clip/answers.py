@@ -18,7 +18,7 @@ from core.clip.models.backbone import Backbone, tower_parameters, with_parameter
 from core.clip.models.features import PICTURES_AT_ONCE, image_features, text_head
 from core.clip.preview import Preview
 from core.clip.progress import Reporter
-from core.clip.weights import Weights
+from core.clip.weights.files import Weights
 
 DECODERS = 4
 CURVE = (0.0, 0.25, 0.5, 0.75, 1.0)

@@ -22,9 +22,9 @@ from torch import Tensor, nn
 
 from core.clip.checkpoint_file import KEPT, checkpoint_name, is_whole, newest_first
 from core.clip.config import AdaptConfig
-from core.clip.manifest import file_sha256
 from core.clip.models.backbone import Backbone
 from core.clip.progress import Reporter
+from core.clip.weights.manifest import file_sha256
 
 FORMAT = 1
 """A higher one whenever the training loop changes: what was begun by one must not be ended by another."""

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from core.clip.manifest import file_sha256
+from core.clip.weights.manifest import file_sha256
 
 KEPT = 2
 """The newest, and the one before it in case that the newest is damaged."""

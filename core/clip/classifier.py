@@ -10,7 +10,7 @@ from torch import Tensor
 from core.clip.balance import NEW, NEW_NAMES_BALANCE, name_offsets
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import image_features, text_head
-from core.clip.weights import Weights
+from core.clip.weights.files import Weights
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from core.clip.balance import KEPT_AT, KeptShots
 from core.clip.config import StoredWeights
-from core.clip.delta import encode
 from core.clip.errors import ClipCiteError, CorruptWeights
 from core.clip.export import ABOUT, CONFIG, relocated
 from core.clip.export import WEIGHTS as NETWORK
-from core.clip.manifest import MANIFEST, WEIGHTS, read_manifest
 from core.clip.models.backbone import PREPROCESS_DEFAULTS, Backbone, tower_parameters
-from core.clip.weights import FLOATS, Weights, load_weights
+from core.clip.weights.delta import encode
+from core.clip.weights.files import FLOATS, Weights, load_weights
+from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest
 
 NEARLY = 1e-3
 """What is not trained may differ by so much: a copy in half precision does."""

@@ -10,7 +10,7 @@ from core.clip.models.features import text_head
 from core.clip.models.imagenet_classes import other_names
 from core.clip.progress import Reporter
 from core.clip.prompts import class_texts
-from core.clip.weights import Weights
+from core.clip.weights.files import Weights
 
 
 @dataclass(frozen=True)

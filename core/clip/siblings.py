@@ -12,14 +12,14 @@ from core.clip.balance import KEPT_AT, SHOTS_KEPT
 from core.clip.config import AdaptConfig
 from core.clip.data.images import PictureLimits
 from core.clip.data.splits import plan_folds
-from core.clip.delta import encode
 from core.clip.effort import LEARNING, SIBLINGS
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.preview import Preview
 from core.clip.progress import Reporter, parts
-from core.clip.shots import keep_shots
 from core.clip.trainer import fine_tune
-from core.clip.weights import Weights
+from core.clip.weights.delta import encode
+from core.clip.weights.files import Weights
+from core.clip.weights.support_set import keep_shots
 
 
 def steps_of(pictures: int, config: AdaptConfig) -> int:

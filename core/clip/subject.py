@@ -11,7 +11,7 @@ from core.clip.config import AdaptConfig
 from core.clip.data.images import PictureLimits
 from core.clip.models.backbone import Backbone
 from core.clip.prompts import class_texts
-from core.clip.weights import Weights
+from core.clip.weights.files import Weights
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Generic, TypeVar
 
 from core.clip.errors import ClipCiteError
-from core.clip.together import reusing
+from core.clip.weights.flat import reusing
 from core.serving.counts import CacheCounts, Held, Key
 from core.serving.trim import trim
 

@@ -7,8 +7,8 @@ from typing import IO, Literal
 from core.clip.card import About
 from core.clip.errors import ClipCiteError
 from core.clip.export import describe_delta, write_open_clip_folder
-from core.clip.manifest import MANIFEST, WEIGHTS, read_manifest
 from core.clip.models.backbone import tower_parameters, with_parameters
+from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest
 from core.scratch import scratch_folder
 from core.serving.service import Serving
 from core.store.tables import Model

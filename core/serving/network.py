@@ -13,7 +13,7 @@ from core.clip.data.pixels import Pixels
 from core.clip.inference import InferenceNetwork, InferencePlan, plan_inference
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import encode_tokens
-from core.clip.weights import Weights
+from core.clip.weights.files import Weights
 from core.serving.batches import Encode, Lane
 
 

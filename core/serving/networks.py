@@ -10,9 +10,9 @@ from dataclasses import replace
 from weakref import WeakValueDictionary
 
 from core.clip.errors import CorruptWeights, UnknownBackbone
-from core.clip.manifest import read_manifest
 from core.clip.models.backbone import Backbone, load_backbone
-from core.clip.weights import Weights, load_weights
+from core.clip.weights.files import Weights, load_weights
+from core.clip.weights.manifest import read_manifest
 from core.serving.cache import WarmCache
 from core.serving.content import Content
 from core.serving.counts import Key

@@ -13,7 +13,7 @@ from core.clip.data.images import PictureLimits
 from core.clip.errors import ClipCiteError
 from core.clip.models.backbone import Backbone, find_device
 from core.clip.models.features import PICTURES_AT_ONCE, PICTURES_AT_ONCE_ON_CPU
-from core.clip.weights import Weights
+from core.clip.weights.files import Weights
 from core.serving.answer import Answer, Question
 from core.serving.answering import Answerer, Answering, recipe
 from core.serving.batches import Batcher

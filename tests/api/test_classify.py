@@ -15,9 +15,9 @@ from PIL import Image
 
 from core.clip.classifier import Classifier
 from core.clip.data.images import Undecoded, open_picture, read_header
-from core.clip.delta import whole
 from core.clip.models.backbone import Backbone
-from core.clip.weights import Weights
+from core.clip.weights.delta import whole
+from core.clip.weights.files import Weights
 from tests.api.conftest import MakeService
 from tests.api.service import Body, Service, assert_problem
 from tests.inputs import crafted

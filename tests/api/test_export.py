@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load
 
 import api.export
-from core.clip.delta import encode
 from core.clip.models.backbone import Backbone, tower_parameters
+from core.clip.weights.delta import encode
 from core.store import models
 from core.store.owners import DEFAULT_OWNER
 from tests.api.service import Service, assert_problem

@@ -21,17 +21,17 @@ from core.clip.balance import KEPT_AT, SHOTS_KEPT
 from core.clip.classifier import Classifier
 from core.clip.config import AdaptConfig, resolve_config
 from core.clip.data.images import PictureLimits, open_picture
-from core.clip.delta import encode, whole
 from core.clip.errors import BadPicture, Cancelled, InvalidClassNames, InvalidConfig, OutOfMemory
-from core.clip.manifest import MANIFEST, WEIGHTS, read_manifest
 from core.clip.models.backbone import Backbone, load_backbone, tower_parameters
 from core.clip.progress import Reporter, Silent
 from core.clip.prompts import class_texts
 from core.clip.published import ask_tests
 from core.clip.reporting import job_metrics
-from core.clip.shots import keep_shots
 from core.clip.subject import Subject, Trained
-from core.clip.weights import Weights, load_weights, save_weights
+from core.clip.weights.delta import encode, whole
+from core.clip.weights.files import Weights, load_weights, save_weights
+from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest
+from core.clip.weights.support_set import keep_shots
 from tests.clip.recorder import Recorder, fingerprint, same_bits
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 60, 230), "grey": (120, 120, 120)}

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from core.clip.balance import KeptShots, name_offsets
 from core.clip.classifier import Classifier
-from core.clip.delta import whole
-from core.clip.ensemble import interpolate
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.models.features import PICTURES_AT_ONCE_ON_CPU, TEXTS_AT_ONCE, image_features, text_head
-from core.clip.weights import Weights
+from core.clip.weights.delta import whole
+from core.clip.weights.ensemble import interpolate
+from core.clip.weights.files import Weights
 from tests.clip.recorder import fingerprint, watch
 
 TEXTS = [["a photo of a cat.", "a drawing of a cat."], ["a dog"], ["a tree", "a fir", "a drawing of a cat."]]

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from core.clip.config import StoredWeights
-from core.clip.delta import AT_ONCE, Delta, encode, stored_as, whole
-from core.clip.ensemble import interpolate
+from core.clip.weights.delta import AT_ONCE, Delta, encode, stored_as, whole
+from core.clip.weights.ensemble import interpolate
 from tests.clip.recorder import same_bits
 
 SHAPES = {

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from core.clip.ensemble import interpolate
+from core.clip.weights.ensemble import interpolate
 from tests.clip.recorder import same_bits
 
 AWKWARD = [0.0, -0.0, 1.0, -1.0, 1e-45, -1e-45, 3.4e38, -3.4e38, 0.1, 1 / 3]

@@ -12,11 +12,11 @@ from PIL import Image
 
 from core.clip.card import UNKNOWN_LICENCE, About, licence_of, model_card
 from core.clip.classifier import Classifier
-from core.clip.delta import whole
 from core.clip.export import relocated, write_open_clip_folder
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.onnx import OnnxDiffers, write_onnx_folder
-from core.clip.weights import Weights
+from core.clip.weights.delta import whole
+from core.clip.weights.files import Weights
 from tests.serving.adapted import moved
 
 SENTENCES = ["a photo of a red fox.", "Ein Bild, das niemand kennt: Straße", "a"]

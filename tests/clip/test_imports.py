@@ -8,7 +8,7 @@ LIGHT = [
     "core.clip.config",
     "core.clip.errors",
     "core.clip.prompts",
-    "core.clip.manifest",
+    "core.clip.weights.manifest",
     "core.clip.progress",
 ]
 

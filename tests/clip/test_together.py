@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from core.clip.together import ALIGNED, LARGE, empty_together, moved_together, reusing
+from core.clip.weights.flat import ALIGNED, LARGE, empty_together, moved_together, reusing
 
 MANY = LARGE // 4  # floats of a large page
 

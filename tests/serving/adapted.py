@@ -11,10 +11,10 @@ from torch import Tensor
 
 from core.clip.balance import KeptShots
 from core.clip.config import resolve_config
-from core.clip.delta import Delta, encode
-from core.clip.manifest import MANIFEST, WEIGHTS
 from core.clip.models.backbone import Backbone, tower_parameters
-from core.clip.weights import Weights, save_weights
+from core.clip.weights.delta import Delta, encode
+from core.clip.weights.files import Weights, save_weights
+from core.clip.weights.manifest import MANIFEST, WEIGHTS
 from core.store import jobs
 from core.store.blobs import Blobs
 from core.store.ids import new_id

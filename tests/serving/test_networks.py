@@ -12,9 +12,9 @@ import torch
 from core.clip.config import StoredWeights
 from core.clip.data.images import open_picture
 from core.clip.data.pixels import Pixels
-from core.clip.ensemble import interpolate
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import encode_images, encode_tokens
+from core.clip.weights.ensemble import interpolate
 from core.serving.answer import ClassName, Question
 from core.serving.content import Content
 from core.serving.counts import CacheCounts

@@ -18,10 +18,10 @@ from torch import Tensor
 from core.clip.balance import KeptShots
 from core.clip.classifier import Classifier
 from core.clip.data.images import open_picture
-from core.clip.delta import whole
 from core.clip.errors import BackboneUnavailable, BadPicture, UnknownBackbone
 from core.clip.models.backbone import Backbone, tower_parameters
-from core.clip.weights import Weights
+from core.clip.weights.delta import whole
+from core.clip.weights.files import Weights
 from core.serving import networks as serving_networks
 from core.serving.answer import ClassName, NoReadablePicture
 from core.serving.cache import StillLoading

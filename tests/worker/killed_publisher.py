@@ -18,7 +18,7 @@ from sqlalchemy import event, select
 
 import worker.tasks
 from core.clip.config import resolve_config
-from core.clip.manifest import MANIFEST, WEIGHTS, Manifest, file_sha256
+from core.clip.weights.manifest import MANIFEST, WEIGHTS, Manifest, file_sha256
 from core.settings import Settings
 from core.store import durable, installation, migrate
 from core.store.blobs import Blobs

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from core.clip.manifest import WEIGHTS
+from core.clip.weights.manifest import WEIGHTS
 from core.store import jobs, models
 from core.store.errors import DatabaseUnavailable, StorageFull
 from core.store.tables import Model

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from core.clip.manifest import MANIFEST, WEIGHTS
+from core.clip.weights.manifest import MANIFEST, WEIGHTS
 from core.store import bucket as bucket_module
 from core.store.blobs import Blobs
 from core.store.errors import StorageUnavailable

@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from core.clip.config import resolve_config
-from core.clip.manifest import WEIGHTS
+from core.clip.weights.manifest import WEIGHTS
 from core.store import migrate
 from tests.clip.tiny import make_tiny_backbone
 from worker.standby import Standby

@@ -7,9 +7,9 @@ from open_clip import ClipLoss
 
 from benchmarks.methods import task as given
 from benchmarks.methods.flyp import Flyp, contrastive, flyp
-from core.clip.ensemble import interpolate
 from core.clip.losses import supervised_contrastive
 from core.clip.models.backbone import tower_parameters
+from core.clip.weights.ensemble import interpolate
 
 
 @pytest.mark.parametrize("distinct", [True, False])

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from core.clip.config import StoredWeights
-from core.clip.ensemble import interpolate
-from core.clip.together import empty_together
+from core.clip.weights.ensemble import interpolate
+from core.clip.weights.flat import empty_together
 
 FULL: StoredWeights = "full"
 BITS: Mapping[StoredWeights, int] = {"4bit": 4, "1bit": 1}

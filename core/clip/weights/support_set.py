@@ -8,9 +8,9 @@ from torch import Tensor
 
 from core.clip.balance import KEPT_AT, SHOTS_KEPT, KeptShots
 from core.clip.data.transforms import to_picture
-from core.clip.delta import Delta
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import image_features
+from core.clip.weights.delta import Delta
 
 
 def keep_shots(

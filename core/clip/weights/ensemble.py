@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from core.clip.together import empty_together
+from core.clip.weights.flat import empty_together
 
 
 def interpolate(
