@@ -27,8 +27,8 @@ from benchmarks.tables import base_to_new_tables
 from core.clip.balance import NEW_NAMES_BALANCE
 from core.clip.models.backbone import tower_parameters
 from core.clip.models.features import text_head
-from core.clip.progress import Silent
-from core.clip.trainer import FineTuned, fine_tune
+from core.clip.training.progress import Silent
+from core.clip.training.trainer import FineTuned, fine_tune
 from core.clip.weights.delta import whole
 
 ALPHAS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)

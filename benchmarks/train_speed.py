@@ -6,8 +6,8 @@
     python -m benchmarks.train_speed --data FOLDER --service
 
 FOLDER holds `train/CLASS/` and `test/CLASS/`. --loops runs whole jobs in turn, each in a fresh process:
-benchmarks.researcher (fp32) and core.clip.trainer (fp32, and what `auto` takes here), on the same pictures
-from the same files. --limits counts the floating-point operations of a step, measures the machine's
+benchmarks.researcher (fp32) and core.clip.training.trainer (fp32, and what `auto` takes here), on the same
+pictures from the same files. --limits counts the floating-point operations of a step, measures the machine's
 matrix products, and says where the time of a step goes. --memory is a table of images_at_once, and
 --service the time from POST /adapt to the end of a job. Without any of them the first three are run.
 
@@ -60,13 +60,13 @@ from core.clip.adapt import Shot, _read
 from core.clip.config import STARTER, AdaptConfig, Precision, resolve_config
 from core.clip.data.images import PictureLimits, open_picture
 from core.clip.data.transforms import random_resized_crop
-from core.clip.folding import fold_batch_norms
 from core.clip.models.backbone import Backbone, load_backbone, tower_parameters, with_parameters
 from core.clip.models.features import encode_images, encode_tokens, image_features, text_head
 from core.clip.models.starter import starter_folder
-from core.clip.progress import Reporter, Silent, StepProgress
 from core.clip.prompts import class_texts
-from core.clip.trainer import fine_tune, mixed_precision
+from core.clip.training.conv_bn import fold_batch_norms
+from core.clip.training.progress import Reporter, Silent, StepProgress
+from core.clip.training.trainer import fine_tune, mixed_precision
 from core.clip.weights.ensemble import interpolate
 from core.settings import get_settings
 from demo.pictures import Picture, Pictures

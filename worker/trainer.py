@@ -143,11 +143,11 @@ def train(folder: Path, task: Task, channel: Channel) -> None:
     started = time.monotonic()
     channel.stage("loading")
     from core.clip.adapt import Shot, adapt
-    from core.clip.checkpoint import Checkpoints
     from core.clip.config import resolve_config
     from core.clip.data.images import PictureLimits
-    from core.clip.memory import leave_memory
     from core.clip.models.backbone import load_backbone
+    from core.clip.training.checkpoint import Checkpoints
+    from core.clip.training.microbatch import leave_memory
     from core.clip.weights.files import save_weights
 
     config = resolve_config(**task.config)

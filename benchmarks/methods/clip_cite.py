@@ -16,9 +16,9 @@ from core.clip.balance import NEW_NAMES_BALANCE, KeptShots, name_offsets
 from core.clip.config import AdaptConfig, resolve_config
 from core.clip.models.backbone import tower_parameters, with_parameters
 from core.clip.models.features import text_head
-from core.clip.progress import Silent
 from core.clip.prompts import class_indices
-from core.clip.trainer import fine_tune
+from core.clip.training.progress import Silent
+from core.clip.training.trainer import fine_tune
 from core.clip.weights.delta import Delta, whole
 from core.clip.weights.ensemble import interpolate
 from core.clip.weights.support_set import keep_shots

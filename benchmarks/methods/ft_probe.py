@@ -16,8 +16,8 @@ from benchmarks.methods.answerers import stock_head, trained_columns
 from benchmarks.methods.recipes import recipe
 from benchmarks.methods.task import Answerer, Task, Tests
 from benchmarks.methods.training import crops, fit, mixed, trainable
-from core.clip.losses import visual_text_alignment
 from core.clip.models.features import encode_images
+from core.clip.training.losses import visual_text_alignment
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from core.clip.data.images import open_picture
 from core.clip.data.transforms import to_tensor
-from core.clip.folding import fold_batch_norms
 from core.clip.models.backbone import Backbone
 from core.clip.models.features import image_features
 from core.clip.prompts import class_texts
+from core.clip.training.conv_bn import fold_batch_norms
 
 KEPT_BYTES = 4_000_000_000
 READERS = 4

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from benchmarks.methods.task import Task
 from core.clip.data.transforms import random_resized_crop, to_pixels
 from core.clip.errors import TrainingDiverged
-from core.clip.folding import fold_batch_norms
 from core.clip.models.backbone import Backbone
-from core.clip.trainer import cosine, mixed_precision
+from core.clip.training.conv_bn import fold_batch_norms
+from core.clip.training.trainer import cosine, mixed_precision
 
 VIEWS_AT_ONCE = 16  # on CPUs nearly twice as fast as 64
 

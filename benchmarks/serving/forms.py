@@ -23,10 +23,10 @@ from torch import Tensor, nn
 from benchmarks.data.dataset import DataSet
 from benchmarks.tables import Table
 from core.clip.data.images import open_picture
-from core.clip.folding import fold_batch_norms
 from core.clip.models.backbone import Backbone
 from core.clip.models.features import text_head
 from core.clip.prompts import class_texts
+from core.clip.training.conv_bn import fold_batch_norms
 from core.serving.network import stock_network
 
 Form = Callable[[Tensor], Tensor]

@@ -13,19 +13,19 @@ from torch import Tensor
 
 from core.clip.answers import DECODERS, HeldOut
 from core.clip.appraisal import appraise, efforts
-from core.clip.checkpoint import Checkpoints
 from core.clip.config import AdaptConfig
 from core.clip.data.images import PictureLimits, open_picture
 from core.clip.data.transforms import to_tensor
 from core.clip.errors import InvalidClassNames, OutOfMemory
-from core.clip.memory import is_out_of_memory
 from core.clip.models.backbone import Backbone, tower_parameters
-from core.clip.progress import Reporter, Silent, parts
 from core.clip.prompts import class_texts
 from core.clip.report import Report
 from core.clip.siblings import effort_of
 from core.clip.subject import Shot, Subject, Trained
-from core.clip.trainer import fine_tune
+from core.clip.training.checkpoint import Checkpoints
+from core.clip.training.microbatch import is_out_of_memory
+from core.clip.training.progress import Reporter, Silent, parts
+from core.clip.training.trainer import fine_tune
 from core.clip.weights.delta import encode
 from core.clip.weights.files import Weights
 from core.clip.weights.support_set import keep_shots

@@ -17,7 +17,7 @@ from core.clip.likeness import likeness
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import PICTURES_AT_ONCE, image_features, text_head
 from core.clip.preview import Preview
-from core.clip.progress import Reporter
+from core.clip.training.progress import Reporter
 from core.clip.weights.files import Weights
 
 DECODERS = 4

@@ -17,10 +17,8 @@ from core.clip.confidence import Confidence, fit_confidence, softmax
 from core.clip.config import AdaptConfig
 from core.clip.data.splits import plan_folds
 from core.clip.errors import OutOfMemory, TrainingDiverged
-from core.clip.memory import is_out_of_memory
 from core.clip.models.features import image_features, text_head
 from core.clip.models.imagenet_classes import OTHER_NAMES, other_names
-from core.clip.progress import Part, Reporter, parts
 from core.clip.published import OTHERS, ask_tests
 from core.clip.report import Report
 from core.clip.reporting import job_metrics, make_report
@@ -28,6 +26,8 @@ from core.clip.retention import what_was_kept
 from core.clip.siblings import ask_siblings, effort_of_siblings
 from core.clip.subject import Shot, Subject
 from core.clip.suspects import FOLDS, Suspect, cross_fitted, find_suspects
+from core.clip.training.microbatch import is_out_of_memory
+from core.clip.training.progress import Part, Reporter, parts
 
 SLACK = 1.3
 """How much longer the siblings may take than the training did before the deadline is in danger."""

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from core.clip.answers import HeldOut, ask
 from core.clip.models.imagenet_classes import other_names
 from core.clip.preview import Preview
-from core.clip.progress import Reporter
 from core.clip.prompts import same_class
 from core.clip.subject import Shot, Subject
+from core.clip.training.progress import Reporter
 
 OTHERS = 20
 """Names that are candidates beside the trained ones, where there are no new ones."""

@@ -8,8 +8,8 @@ from core.clip.errors import Cancelled
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import text_head
 from core.clip.models.imagenet_classes import other_names
-from core.clip.progress import Reporter
 from core.clip.prompts import class_texts
+from core.clip.training.progress import Reporter
 from core.clip.weights.files import Weights
 
 

@@ -15,8 +15,8 @@ from core.clip.data.splits import plan_folds
 from core.clip.effort import LEARNING, SIBLINGS
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.preview import Preview
-from core.clip.progress import Reporter, parts
-from core.clip.trainer import fine_tune
+from core.clip.training.progress import Reporter, parts
+from core.clip.training.trainer import fine_tune
 from core.clip.weights.delta import encode
 from core.clip.weights.files import Weights
 from core.clip.weights.support_set import keep_shots

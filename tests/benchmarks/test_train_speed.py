@@ -36,8 +36,8 @@ from benchmarks.train_speed import (
 )
 from core.clip.adapt import Shot
 from core.clip.config import AdaptConfig
-from core.clip.folding import depthwise
 from core.clip.models.backbone import Backbone
+from core.clip.training.conv_bn import depthwise
 from tests.clip.recorder import same_bits
 
 CLASSES = ("cat", "dog", "tree")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from core.clip.models.backbone import Backbone
-from core.clip.progress import Silent, StepProgress
+from core.clip.training.progress import Silent, StepProgress
 
 
 class Recorder(Silent):

@@ -23,11 +23,11 @@ from core.clip.config import AdaptConfig, resolve_config
 from core.clip.data.images import PictureLimits, open_picture
 from core.clip.errors import BadPicture, Cancelled, InvalidClassNames, InvalidConfig, OutOfMemory
 from core.clip.models.backbone import Backbone, load_backbone, tower_parameters
-from core.clip.progress import Reporter, Silent
 from core.clip.prompts import class_texts
 from core.clip.published import ask_tests
 from core.clip.reporting import job_metrics
 from core.clip.subject import Subject, Trained
+from core.clip.training.progress import Reporter, Silent
 from core.clip.weights.delta import encode, whole
 from core.clip.weights.files import Weights, load_weights, save_weights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest

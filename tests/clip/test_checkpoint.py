@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.clip.checkpoint import Checkpoints, TrainingState, identity_of
-from core.clip.checkpoint_file import KEPT, checkpoint_name, epoch_of, is_whole, newest_first
 from core.clip.config import AdaptConfig
 from core.clip.errors import Cancelled
 from core.clip.models.backbone import Backbone
-from core.clip.progress import StepProgress
-from core.clip.trainer import FineTuned, fine_tune
+from core.clip.training.checkpoint import Checkpoints, TrainingState, identity_of
+from core.clip.training.checkpoint_files import KEPT, checkpoint_name, epoch_of, is_whole, newest_first
+from core.clip.training.progress import StepProgress
+from core.clip.training.trainer import FineTuned, fine_tune
 from tests.clip.recorder import Recorder, same_bits
 
 LABELS = [0, 1, 2, 0, 1, 2, 0, 1, 0, 0]

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.clip.folding import depthwise, fold_batch_norms
+from core.clip.training.conv_bn import depthwise, fold_batch_norms
 
 
 class Tower(nn.Module):

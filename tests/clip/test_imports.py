@@ -9,7 +9,7 @@ LIGHT = [
     "core.clip.errors",
     "core.clip.prompts",
     "core.clip.weights.manifest",
-    "core.clip.progress",
+    "core.clip.training.progress",
 ]
 
 

@@ -10,14 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.clip.losses import (
+from core.clip.models.backbone import Backbone
+from core.clip.models.features import encode_images, encode_tokens, text_head
+from core.clip.training.losses import (
     similarity_distillation,
     supervised_contrastive,
     total_loss,
     visual_text_alignment,
 )
-from core.clip.models.backbone import Backbone
-from core.clip.models.features import encode_images, encode_tokens, text_head
 
 D = 5
 SCALE = 14.0

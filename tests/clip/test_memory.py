@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from core.clip.config import AdaptConfig
 from core.clip.errors import OutOfMemory
-from core.clip.memory import PartSize, is_out_of_memory, leave_memory, share_without
 from core.clip.models.backbone import Backbone
-from core.clip.trainer import fine_tune
+from core.clip.training.microbatch import PartSize, is_out_of_memory, leave_memory, share_without
+from core.clip.training.trainer import fine_tune
 from tests.clip.recorder import Recorder, same_bits, watch
 
 LABELS = [i % 3 for i in range(16)]

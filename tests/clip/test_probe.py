@@ -1,7 +1,7 @@
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.models.imagenet_classes import OTHER_NAMES, other_names
-from core.clip.progress import Silent
 from core.clip.retention import what_was_kept
+from core.clip.training.progress import Silent
 from core.clip.weights.delta import whole
 from core.clip.weights.files import Weights
 from tests.serving.adapted import moved

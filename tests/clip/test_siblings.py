@@ -9,17 +9,17 @@ import torch
 
 from core.clip.adapt import adapt
 from core.clip.appraisal import SLACK
-from core.clip.checkpoint import Checkpoints
 from core.clip.classifier import Classifier
 from core.clip.confidence import ENOUGH
 from core.clip.config import resolve_config
 from core.clip.data.images import open_picture
 from core.clip.errors import Cancelled
 from core.clip.models.backbone import Backbone
-from core.clip.progress import StepProgress, parts
 from core.clip.prompts import class_texts
 from core.clip.published import OTHERS
 from core.clip.siblings import effort_of_siblings
+from core.clip.training.checkpoint import Checkpoints
+from core.clip.training.progress import StepProgress, parts
 from tests.clip.recorder import Recorder, same_bits
 from tests.clip.test_adapt import config, one_thread, shots
 

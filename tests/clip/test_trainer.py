@@ -16,10 +16,10 @@ from torch.profiler import ProfilerActivity, profile
 from core.clip.config import AdaptConfig
 from core.clip.data.transforms import to_pixels, to_tensor
 from core.clip.errors import Cancelled, InvalidConfig, TrainingDiverged
-from core.clip.losses import total_loss
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.models.features import encode_images, encode_tokens, text_head
-from core.clip.trainer import cosine, fine_tune, mixed_precision
+from core.clip.training.losses import total_loss
+from core.clip.training.trainer import cosine, fine_tune, mixed_precision
 from tests.clip.recorder import Recorder, fingerprint, same_bits, watch
 from tests.clip.test_losses import pairs, slow_dva, slow_kl, slow_scl
 

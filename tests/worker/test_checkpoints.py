@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from core.clip.checkpoint_file import checkpoint_name, epoch_of, is_whole
+from core.clip.training.checkpoint_files import checkpoint_name, epoch_of, is_whole
 from core.settings import Settings
 from core.store import deletions, installation, jobs, migrate
 from core.store.blobs import Blobs
@@ -37,7 +37,7 @@ WRITES = """
 import hashlib
 from pathlib import Path
 sys.path.append(REPOSITORY)
-from core.clip.checkpoint_file import checkpoint_name, epoch_of, newest_first
+from core.clip.training.checkpoint_files import checkpoint_name, epoch_of, newest_first
 
 folder = Path(job())
 checkpoints = folder / "checkpoints"

@@ -7,8 +7,8 @@ from open_clip import ClipLoss
 
 from benchmarks.methods import task as given
 from benchmarks.methods.flyp import Flyp, contrastive, flyp
-from core.clip.losses import supervised_contrastive
 from core.clip.models.backbone import tower_parameters
+from core.clip.training.losses import supervised_contrastive
 from core.clip.weights.ensemble import interpolate
 
 

@@ -20,10 +20,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from core.clip.checkpoint_file import KEPT, checkpoint_name, is_whole, newest_first
 from core.clip.config import AdaptConfig
 from core.clip.models.backbone import Backbone
-from core.clip.progress import Reporter
+from core.clip.training.checkpoint_files import KEPT, checkpoint_name, is_whole, newest_first
+from core.clip.training.progress import Reporter
 from core.clip.weights.manifest import file_sha256
 
 FORMAT = 1

@@ -7,7 +7,7 @@ from typing import TypeVar
 import torch
 
 from core.clip.errors import OutOfMemory
-from core.clip.progress import Reporter
+from core.clip.training.progress import Reporter
 
 T = TypeVar("T")
 # Besides torch.OutOfMemoryError: what CPUs and the libraries of a GPU say.

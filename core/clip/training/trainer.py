@@ -12,22 +12,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from core.clip.checkpoint import Checkpoints, TrainingState, identity_of
 from core.clip.config import AdaptConfig
 from core.clip.data.loader import cut_batches, plan_batches
 from core.clip.data.transforms import to_pixels
 from core.clip.errors import Cancelled, InvalidConfig, TrainingDiverged
-from core.clip.folding import fold_batch_norms
-from core.clip.losses import (
+from core.clip.models.backbone import Backbone, tower_parameters
+from core.clip.models.features import TEXTS_AT_ONCE, encode_images, encode_tokens, text_head
+from core.clip.training.checkpoint import Checkpoints, TrainingState, identity_of
+from core.clip.training.conv_bn import fold_batch_norms
+from core.clip.training.losses import (
     similarity_distillation,
     supervised_contrastive,
     total_loss,
     visual_text_alignment,
 )
-from core.clip.memory import PartSize
-from core.clip.models.backbone import Backbone, tower_parameters
-from core.clip.models.features import TEXTS_AT_ONCE, encode_images, encode_tokens, text_head
-from core.clip.progress import Reporter, StepProgress
+from core.clip.training.microbatch import PartSize
+from core.clip.training.progress import Reporter, StepProgress
 
 
 @dataclass(frozen=True)
