@@ -6,8 +6,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
-from core.clip.confidence import Confidence
 from core.clip.errors import BadPicture
+from core.clip.inference.calibration import Confidence
 from core.serving.answer import Answer
 from core.serving.references import Subject
 from core.store.tables import Model

@@ -24,7 +24,7 @@ from benchmarks.methods.stock import stock
 from benchmarks.methods.task import Answerer, Method, Task, Tests
 from benchmarks.paper import load_for, parser, read_trials, write
 from benchmarks.tables import base_to_new_tables
-from core.clip.balance import NEW_NAMES_BALANCE
+from core.clip.inference.class_offsets import NEW_NAMES_BALANCE
 from core.clip.models.backbone import tower_parameters
 from core.clip.models.features import text_head
 from core.clip.training.progress import Silent

@@ -28,8 +28,8 @@ from benchmarks.methods.clip_cite import Balanced, config_of
 from benchmarks.methods.task import Answerer, Task
 from benchmarks.paper import load_for, parser, read_trials, write
 from benchmarks.tables import Runs, Table, collect, compared, figure, signed
-from core.clip.balance import KEPT_AT, NEW_NAMES_BALANCE, SHOTS_KEPT
 from core.clip.config import StoredWeights
+from core.clip.inference.class_offsets import KEPT_AT, NEW_NAMES_BALANCE, SHOTS_KEPT
 from core.clip.models.backbone import tower_parameters, with_parameters
 from core.clip.weights.delta import Delta, encode, stored_as
 

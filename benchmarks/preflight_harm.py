@@ -22,9 +22,9 @@ from benchmarks.preflight import blurred, scaled, shrunk
 from benchmarks.trials import few_shot, fewer_tests
 from core.clip.config import resolve_config
 from core.clip.data.images import open_picture
+from core.clip.inference.prototypes import Preview
 from core.clip.models.backbone import Backbone, load_backbone
 from core.clip.models.features import image_features
-from core.clip.preview import Preview
 from core.settings import get_settings
 
 Fault = Callable[[Image.Image], Image.Image]

@@ -37,7 +37,7 @@ from benchmarks.tables import (
     signed,
 )
 from benchmarks.trials import FEW_SHOTS, cross_domain, few_shot, fewer_tests
-from core.clip.balance import NEW_NAMES_BALANCE
+from core.clip.inference.class_offsets import NEW_NAMES_BALANCE
 from core.clip.models.backbone import Backbone
 
 PAGE = Path(__file__).parent / "README.md"

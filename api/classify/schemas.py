@@ -6,8 +6,8 @@ from pydantic import AfterValidator, Field
 
 from api.class_names import ClassIn, RawName, Sentence
 from api.request_model import RequestModel
-from core.clip.balance import NEW_NAMES_BALANCE
 from core.clip.config import round_alpha
+from core.clip.inference.class_offsets import NEW_NAMES_BALANCE
 from core.clip.prompts import MAX_TEMPLATES
 from core.settings import MOST_CLASS_NAMES, MOST_CLASSIFY_PICTURES
 from core.store.names import STOCK

@@ -12,7 +12,7 @@ import torch
 from benchmarks.attacks import crafted
 from benchmarks.attacks.measure import MB, Limits, Row
 from benchmarks.attacks.service import Target, at_once
-from core.clip.balance import KeptShots
+from core.clip.inference.class_offsets import KeptShots
 from core.clip.models.backbone import load_backbone, tower_parameters
 from core.clip.weights.delta import encode
 from core.clip.weights.files import Weights, save_weights

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from benchmarks.methods.answerers import TwoTowers
 from benchmarks.methods.task import Answerer, Task, Tests
-from core.clip.balance import NEW_NAMES_BALANCE, KeptShots, name_offsets
 from core.clip.config import AdaptConfig, resolve_config
+from core.clip.inference.class_offsets import NEW_NAMES_BALANCE, KeptShots, name_offsets
 from core.clip.models.backbone import tower_parameters, with_parameters
 from core.clip.models.features import text_head
 from core.clip.prompts import class_indices
@@ -58,7 +58,7 @@ def ensemble(task: Task, theta_1: Mapping[str, Tensor], alpha: float) -> TwoTowe
 
 @dataclass(frozen=True)
 class Balanced:
-    """An ensemble whose names have their offsets taken off, as core.clip.classifier does it."""
+    """An ensemble whose names have their offsets taken off, as core.clip.inference.classifier does it."""
 
     task: Task
     network: TwoTowers

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from benchmarks.methods.answerers import stock_head
 from benchmarks.methods.task import Answerer, Task, Tests
-from core.clip import preview as product
+from core.clip.inference import prototypes as product
 from core.clip.models.features import PICTURES_AT_ONCE, image_features
 from core.clip.prompts import class_indices
 

@@ -22,7 +22,7 @@ from benchmarks.serving.clients import Load, load, raw_request
 from benchmarks.serving.forms import EAGER, PRODUCT, Form, pixels_of, seconds_a_picture
 from benchmarks.tables import Table
 from core.clip.data.images import PictureLimits
-from core.clip.inference import InferenceNetwork
+from core.clip.inference.optimised import InferenceNetwork
 from core.clip.models.backbone import Backbone
 from core.clip.models.features import PICTURES_AT_ONCE, PICTURES_AT_ONCE_ON_CPU
 from core.serving.network import stock_network

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from benchmarks.trust.asking import RULE
 from benchmarks.trust.rejection import let_through
 from benchmarks.trust.runs import Record
-from core.clip.confidence import KEPT, Confidence, calibration_error, reliability, softmax
+from core.clip.inference.calibration import KEPT, Confidence, calibration_error, reliability, softmax
 
 COVERAGE = 0.9
 

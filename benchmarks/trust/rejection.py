@@ -6,9 +6,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from core.clip.answers import Candidates
-from core.clip.balance import NEW, NEW_NAMES_BALANCE, name_offsets
-from core.clip.confidence import softmax
-from core.clip.likeness import likeness
+from core.clip.inference.calibration import softmax
+from core.clip.inference.class_offsets import NEW, NEW_NAMES_BALANCE, name_offsets
+from core.clip.inference.in_distribution import likeness
 from core.clip.models.backbone import Backbone
 
 Floats = NDArray[np.float64]

@@ -10,13 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from core.clip.balance import NEW, NEW_NAMES_BALANCE, KeptShots, name_offsets
 from core.clip.data.images import PictureLimits, open_picture
 from core.clip.errors import Cancelled
-from core.clip.likeness import likeness
+from core.clip.inference.class_offsets import NEW, NEW_NAMES_BALANCE, KeptShots, name_offsets
+from core.clip.inference.in_distribution import likeness
+from core.clip.inference.prototypes import Preview
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import PICTURES_AT_ONCE, image_features, text_head
-from core.clip.preview import Preview
 from core.clip.training.progress import Reporter
 from core.clip.weights.files import Weights
 
@@ -39,7 +39,7 @@ class Answers:
     among: Floats
     """[N, C], all names are, the trained ones first."""
     likeness: Floats | None = None
-    """[N], with a trained class (`core.clip.likeness`); None where no shots are known."""
+    """[N], with a trained class (`core.clip.inference.in_distribution`); None where no shots are known."""
 
     def __getitem__(self, rows: Sequence[int] | NDArray[np.int64]) -> "Answers":
         return Answers(

@@ -13,10 +13,10 @@ from torch import Tensor
 from core.clip.advice import how_measured
 from core.clip.answers import CURVE, SIBLING_CURVE, Answers, Candidates, HeldOut, batches, plain
 from core.clip.brier import brier_gain
-from core.clip.confidence import Confidence, fit_confidence, softmax
 from core.clip.config import AdaptConfig
 from core.clip.data.splits import plan_folds
 from core.clip.errors import OutOfMemory, TrainingDiverged
+from core.clip.inference.calibration import Confidence, fit_confidence, softmax
 from core.clip.models.features import image_features, text_head
 from core.clip.models.imagenet_classes import OTHER_NAMES, other_names
 from core.clip.published import OTHERS, ask_tests

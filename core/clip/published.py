@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from core.clip.answers import HeldOut, ask
+from core.clip.inference.prototypes import Preview
 from core.clip.models.imagenet_classes import other_names
-from core.clip.preview import Preview
 from core.clip.prompts import same_class
 from core.clip.subject import Shot, Subject
 from core.clip.training.progress import Reporter

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from core.clip.advice import Advice
-from core.clip.confidence import Bin
 from core.clip.evaluate import Interval
+from core.clip.inference.calibration import Bin
 
 
 @dataclass(frozen=True)

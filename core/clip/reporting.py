@@ -9,8 +9,14 @@ from numpy.typing import NDArray
 
 from core.clip.advice import advise, headline
 from core.clip.answers import Answers, HeldOut
-from core.clip.confidence import Confidence, calibration_error, cross_calibrated, reliability, softmax
 from core.clip.evaluate import Interval, accuracy_interval, paired_bootstrap, verdict
+from core.clip.inference.calibration import (
+    Confidence,
+    calibration_error,
+    cross_calibrated,
+    reliability,
+    softmax,
+)
 from core.clip.report import Accuracies, Calibration, CurvePoint, Mistake, OfClass, Report
 from core.clip.retention import Kept
 from core.clip.suspects import Suspect

@@ -8,13 +8,13 @@ from pathlib import Path
 from torch import Tensor
 
 from core.clip.answers import SIBLING_CURVE, Candidates, HeldOut, ask
-from core.clip.balance import KEPT_AT, SHOTS_KEPT
 from core.clip.config import AdaptConfig
 from core.clip.data.images import PictureLimits
 from core.clip.data.splits import plan_folds
 from core.clip.effort import LEARNING, SIBLINGS
+from core.clip.inference.class_offsets import KEPT_AT, SHOTS_KEPT
+from core.clip.inference.prototypes import Preview
 from core.clip.models.backbone import Backbone, tower_parameters
-from core.clip.preview import Preview
 from core.clip.training.progress import Reporter, parts
 from core.clip.training.trainer import fine_tune
 from core.clip.weights.delta import encode

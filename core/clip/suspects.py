@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from core.clip.answers import Answers, Candidates, plain, previewed
-from core.clip.preview import Preview
+from core.clip.inference.prototypes import Preview
 
 FOLDS = 5
 REPEATS = 2

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from core.clip.balance import NEW_NAMES_BALANCE
-from core.clip.confidence import Confidence
 from core.clip.errors import BadPicture, ClipCiteError
+from core.clip.inference.calibration import Confidence
+from core.clip.inference.class_offsets import NEW_NAMES_BALANCE
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from core.clip.classifier import Scores, scored
 from core.clip.config import AdaptConfig, resolve_config
 from core.clip.errors import BadPicture
+from core.clip.inference.classifier import Scores, scored
 from core.clip.models.features import head_of
 from core.serving.answer import Answer, NoReadablePicture, Prediction, Question
 from core.serving.batches import Batcher, Work

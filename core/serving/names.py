@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from core.clip.balance import NEW
+from core.clip.inference.class_offsets import NEW
 from core.clip.prompts import all_class_texts, class_indices
 from core.serving.answer import ClassName
 from core.serving.texts import A_CLASS, Texts, texts_bytes

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from core.clip.balance import name_offsets
 from core.clip.data.pixels import Pixels
-from core.clip.inference import InferenceNetwork, InferencePlan, plan_inference
+from core.clip.inference.class_offsets import name_offsets
+from core.clip.inference.optimised import InferenceNetwork, InferencePlan, plan_inference
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import encode_tokens
 from core.clip.weights.files import Weights
@@ -58,7 +58,7 @@ class Network:
         return encode_tokens(self.model, tokens.to(self.backbone.device)).cpu()
 
     def offsets(self, head: Tensor, classes: Sequence[int], balance: float) -> Tensor:
-        """What is to be taken off the cosines of each name, [C], see `core.clip.balance`."""
+        """What is to be taken off the cosines of each name, [C], see `core.clip.inference.class_offsets`."""
         if self.shots is None:
             return head.new_zeros(len(head))
         return name_offsets(*self.shots, head, classes, balance)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from core.clip.data.images import PictureLimits
 from core.clip.errors import ClipCiteError
-from core.clip.preview import Preview
+from core.clip.inference.prototypes import Preview
 from core.serving.batches import Batcher
 from core.serving.cache import WarmCache
 from core.serving.counts import CacheCounts

@@ -13,8 +13,8 @@ import httpx
 import pytest
 from PIL import Image
 
-from core.clip.classifier import Classifier
 from core.clip.data.images import Undecoded, open_picture, read_header
+from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import Backbone
 from core.clip.weights.delta import whole
 from core.clip.weights.files import Weights

@@ -9,8 +9,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from core.clip.balance import KeptShots
-from core.clip.confidence import Confidence
+from core.clip.inference.calibration import Confidence
+from core.clip.inference.class_offsets import KeptShots
 from core.clip.models.backbone import Backbone
 from tests.api.service import Body, Service, assert_problem
 from tests.inputs import crafted

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
-from core.clip.balance import KeptShots
+from core.clip.inference.class_offsets import KeptShots
 from core.clip.models.backbone import Backbone
 from tests.api.service import MODEL_KEYS, Body, Service, assert_problem
 from tests.inputs import crafted

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from core.clip.adapt import Adapted, Shot, adapt, holdout_places
 from core.clip.answers import HeldOut
-from core.clip.balance import KEPT_AT, SHOTS_KEPT
-from core.clip.classifier import Classifier
 from core.clip.config import AdaptConfig, resolve_config
 from core.clip.data.images import PictureLimits, open_picture
 from core.clip.errors import BadPicture, Cancelled, InvalidClassNames, InvalidConfig, OutOfMemory
+from core.clip.inference.class_offsets import KEPT_AT, SHOTS_KEPT
+from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import Backbone, load_backbone, tower_parameters
 from core.clip.prompts import class_texts
 from core.clip.published import ask_tests

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from core.clip.balance import KEPT_AT, NEW, KeptShots, name_offsets
+from core.clip.inference.class_offsets import KEPT_AT, NEW, KeptShots, name_offsets
 
 
 def unit(*rows: list[float]) -> Tensor:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from core.clip.answers import Answers, Candidates, HeldOut
 from core.clip.brier import brier_gain
-from core.clip.confidence import ENOUGH
+from core.clip.inference.calibration import ENOUGH
 
 K = 4
 

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from core.clip.balance import KeptShots, name_offsets
-from core.clip.classifier import Classifier
+from core.clip.inference.class_offsets import KeptShots, name_offsets
+from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.models.features import PICTURES_AT_ONCE_ON_CPU, TEXTS_AT_ONCE, image_features, text_head
 from core.clip.weights.delta import whole

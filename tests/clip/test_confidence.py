@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from core.clip.confidence import (
+from core.clip.inference.calibration import (
     ENOUGH,
     KEPT,
     MOST_SCORES,

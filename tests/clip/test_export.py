@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from core.clip.card import UNKNOWN_LICENCE, About, licence_of, model_card
-from core.clip.classifier import Classifier
 from core.clip.export import relocated, write_open_clip_folder
+from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.onnx import OnnxDiffers, write_onnx_folder
 from core.clip.weights.delta import whole

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from core.clip.likeness import likeness
+from core.clip.inference.in_distribution import likeness
 
 D = 8
 

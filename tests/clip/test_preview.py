@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from core.clip.balance import NEW, name_offsets
-from core.clip.preview import Preview
+from core.clip.inference.class_offsets import NEW, name_offsets
+from core.clip.inference.prototypes import Preview
 
 
 def random_unit(*shape: int, seed: int = 0) -> Tensor:

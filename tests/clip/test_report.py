@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from core.clip.answers import Answers
-from core.clip.confidence import fit_confidence
 from core.clip.evaluate import accuracy_interval
+from core.clip.inference.calibration import fit_confidence
 from core.clip.report import Report
 from core.clip.suspects import Suspect
 from tests.clip.reports import NAMES, K, held_out, report

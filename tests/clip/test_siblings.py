@@ -9,11 +9,11 @@ import torch
 
 from core.clip.adapt import adapt
 from core.clip.appraisal import SLACK
-from core.clip.classifier import Classifier
-from core.clip.confidence import ENOUGH
 from core.clip.config import resolve_config
 from core.clip.data.images import open_picture
 from core.clip.errors import Cancelled
+from core.clip.inference.calibration import ENOUGH
+from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import Backbone
 from core.clip.prompts import class_texts
 from core.clip.published import OTHERS

@@ -17,9 +17,9 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from core.clip.classifier import Classifier
 from core.clip.data.images import open_picture
 from core.clip.errors import BackboneUnavailable
+from core.clip.inference.classifier import Classifier
 from core.clip.models import starter as starter_module
 from core.clip.models.backbone import Backbone, load_backbone
 from core.clip.models.features import text_head

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from core.clip.answers import Candidates
-from core.clip.confidence import softmax
+from core.clip.inference.calibration import softmax
 from core.clip.suspects import cross_fitted, find_suspects
 
 CLASSES = 4

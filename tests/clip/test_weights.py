@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from core.clip.balance import KeptShots
 from core.clip.config import StoredWeights, resolve_config
 from core.clip.errors import CorruptWeights, TrainingDiverged
+from core.clip.inference.class_offsets import KeptShots
 from core.clip.models.backbone import Backbone, load_backbone, tower_parameters
 from core.clip.weights.delta import Delta, encode, whole
 from core.clip.weights.files import Weights, load_weights, save_weights

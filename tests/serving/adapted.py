@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core.clip.balance import KeptShots
 from core.clip.config import resolve_config
+from core.clip.inference.class_offsets import KeptShots
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.weights.delta import Delta, encode
 from core.clip.weights.files import Weights, save_weights

@@ -5,9 +5,9 @@ from typing import Any, cast
 import pytest
 import torch
 
-from core.clip.balance import NEW_NAMES_BALANCE
-from core.clip.classifier import Scores
-from core.clip.confidence import Confidence
+from core.clip.inference.calibration import Confidence
+from core.clip.inference.class_offsets import NEW_NAMES_BALANCE
+from core.clip.inference.classifier import Scores
 from core.serving.confident import Judged, confidence_for, judge
 from core.store.tables import Model
 

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import torch
 
-from core.clip.classifier import Classifier
 from core.clip.config import resolve_config
 from core.clip.data.images import open_picture
+from core.clip.inference.classifier import Classifier
+from core.clip.inference.prototypes import Preview
 from core.clip.models.backbone import Backbone
-from core.clip.preview import Preview
 from core.clip.prompts import class_texts
 from core.serving import preview
 from core.serving.answer import Answer, ClassName, Question

@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from core.clip.balance import KeptShots
-from core.clip.classifier import Classifier
 from core.clip.data.images import open_picture
 from core.clip.errors import BackboneUnavailable, BadPicture, UnknownBackbone
+from core.clip.inference.class_offsets import KeptShots
+from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.weights.delta import whole
 from core.clip.weights.files import Weights

@@ -15,8 +15,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
 
-from core.clip.balance import KeptShots
 from core.clip.errors import CorruptWeights, TrainingDiverged
+from core.clip.inference.class_offsets import KeptShots
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.weights.delta import Delta, stored_as
 from core.clip.weights.flat import moved_together

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from core.clip.balance import KEPT_AT, SHOTS_KEPT, KeptShots
 from core.clip.data.transforms import to_picture
+from core.clip.inference.class_offsets import KEPT_AT, SHOTS_KEPT, KeptShots
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import image_features
 from core.clip.weights.delta import Delta

@@ -4,7 +4,7 @@ from benchmarks.methods import task as given
 from benchmarks.methods.answerers import stock_head
 from benchmarks.methods.preview import preview
 from benchmarks.methods.stock import stock
-from core.clip.preview import Preview
+from core.clip.inference.prototypes import Preview
 
 NAMES = ["green thing", "grey square", "Red Thing"]
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from core.clip.balance import NEW_NAMES_BALANCE, name_offsets
+from core.clip.inference.class_offsets import NEW_NAMES_BALANCE, name_offsets
 
 TEXT_COUNTS_AS = 1.0
 """Pictures. By evidence: "Preview" in benchmarks/README.md."""

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from core.clip.balance import NEW, NEW_NAMES_BALANCE, name_offsets
+from core.clip.inference.class_offsets import NEW, NEW_NAMES_BALANCE, name_offsets
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import image_features, text_head
 from core.clip.weights.files import Weights
@@ -71,8 +71,8 @@ class Classifier:
         Args:
             classes: for each of the C names which trained class it is, -1 for a new one
                 (`prompts.class_indices`).
-            balance: how much new names are helped against trained ones, see `core.clip.balance`; 0 are
-                the paper's scores.
+            balance: how much new names are helped against trained ones, see
+            `core.clip.inference.class_offsets`; 0 are the paper's scores.
         """
         similarities = image_features @ text_features.T
         offsets = similarities.new_zeros(len(text_features))

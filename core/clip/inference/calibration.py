@@ -37,7 +37,7 @@ class Confidence:
     least_similarity: float
     """Of the best trained name, after its offset: 95 % of the held-out pictures have more."""
     least_likeness: float | None = None
-    """Likewise of `core.clip.likeness`. None for the stock network, which keeps no shots:
+    """Likewise of `core.clip.inference.in_distribution`. None for the stock network, which keeps no shots:
     `least_similarity` is what it rejects by."""
 
     @property

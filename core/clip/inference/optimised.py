@@ -8,7 +8,7 @@ tokens a sentence, of which a class name uses ten: what lies behind the last one
 stays in fp32.
 
 The plan is found and checked once for a backbone; making the form of another θ is a matter of
-milliseconds, as a cold model needs it. The image tower is then one call (`core.clip.program`).
+milliseconds, as a cold model needs it. The image tower is then one call (`core.clip.inference.traced`).
 """
 
 import copy
@@ -24,9 +24,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from core.clip.data.pixels import Pixels
-from core.clip.fused import ACTIVATIONS, FusedConvolution, Planned
+from core.clip.inference.fused_conv import ACTIVATIONS, FusedConvolution, Planned
+from core.clip.inference.traced import Program, record
 from core.clip.models.features import encode_images
-from core.clip.program import Program, record
 
 DIFFERENCE = 1e-5
 """Largest that a normalised feature may differ by from the plain network's, rounding in another order."""

@@ -1,0 +1,4 @@
+"""From a model and class names to scores, offsets and calibrated probabilities.
+
+Imports `weights` and below.
+"""
