@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from core.clip.evaluate import Interval, paired_bootstrap, verdict
+from core.clip.evaluation.accuracy import Interval, paired_bootstrap, verdict
 from demo.pictures import Picture, Pictures
 
 Change = Literal["gained", "lost", "still_wrong"]

@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from core.clip.evaluate import Interval
+from core.clip.evaluation.accuracy import Interval
 from demo.compare import Comparison, Result, disagreements
 
 

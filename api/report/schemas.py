@@ -1,4 +1,5 @@
-"""The report of a job as the API shows it: `core.clip.report.Report` as it was stored, and names of files."""
+"""The report of a job as the API shows it: `core.clip.evaluation.report_types.Report` as it was stored, and
+names of files."""
 
 from typing import Literal
 

@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from core.clip.answers import Candidates
+from core.clip.evaluation.predictions import Candidates
 from core.clip.inference.calibration import softmax
 from core.clip.inference.class_offsets import NEW, NEW_NAMES_BALANCE, name_offsets
 from core.clip.inference.in_distribution import likeness

@@ -16,8 +16,8 @@ from benchmarks.data.few_shot import draw_shots
 from benchmarks.harness import Trial
 from benchmarks.trust.asking import asked, best_names
 from core.clip.adapt import Shot, adapt
-from core.clip.answers import HeldOut
 from core.clip.config import resolve_config
+from core.clip.evaluation.predictions import HeldOut
 from core.clip.models.backbone import Backbone
 
 KINDS = ("real", "shuffled", "planted", "cost")

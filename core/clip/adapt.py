@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from core.clip.answers import DECODERS, HeldOut
-from core.clip.appraisal import appraise, efforts
 from core.clip.config import AdaptConfig
 from core.clip.data.images import PictureLimits, open_picture
 from core.clip.data.transforms import to_tensor
 from core.clip.errors import InvalidClassNames, OutOfMemory
+from core.clip.evaluation.context import Shot, Subject, Trained
+from core.clip.evaluation.cross_validation import effort_of
+from core.clip.evaluation.evaluate import appraise, efforts
+from core.clip.evaluation.predictions import DECODERS, HeldOut
+from core.clip.evaluation.report_types import Report
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.prompts import class_texts
-from core.clip.report import Report
-from core.clip.siblings import effort_of
-from core.clip.subject import Shot, Subject, Trained
 from core.clip.training.checkpoint import Checkpoints
 from core.clip.training.microbatch import is_out_of_memory
 from core.clip.training.progress import Reporter, Silent, parts

@@ -3,11 +3,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from core.clip.answers import Answers, Candidates, HeldOut
-from core.clip.brier import brier_gain
-from core.clip.report import Report
-from core.clip.reporting import make_report
-from core.clip.retention import Kept
+from core.clip.evaluation.brier import brier_gain
+from core.clip.evaluation.forgetting import Kept
+from core.clip.evaluation.predictions import Answers, Candidates, HeldOut
+from core.clip.evaluation.report import make_report
+from core.clip.evaluation.report_types import Report
 
 NAMES = ("fox", "badger", "hare", "oak", "elm")
 K = 3

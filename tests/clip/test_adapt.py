@@ -16,17 +16,17 @@ from PIL import Image
 from torch import Tensor
 
 from core.clip.adapt import Adapted, Shot, adapt, holdout_places
-from core.clip.answers import HeldOut
 from core.clip.config import AdaptConfig, resolve_config
 from core.clip.data.images import PictureLimits, open_picture
 from core.clip.errors import BadPicture, Cancelled, InvalidClassNames, InvalidConfig, OutOfMemory
+from core.clip.evaluation.context import Subject, Trained
+from core.clip.evaluation.predictions import HeldOut
+from core.clip.evaluation.published import ask_tests
+from core.clip.evaluation.report import job_metrics
 from core.clip.inference.class_offsets import KEPT_AT, SHOTS_KEPT
 from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import Backbone, load_backbone, tower_parameters
 from core.clip.prompts import class_texts
-from core.clip.published import ask_tests
-from core.clip.reporting import job_metrics
-from core.clip.subject import Subject, Trained
 from core.clip.training.progress import Reporter, Silent
 from core.clip.weights.delta import encode, whole
 from core.clip.weights.files import Weights, load_weights, save_weights

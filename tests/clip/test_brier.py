@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from core.clip.answers import Answers, Candidates, HeldOut
-from core.clip.brier import brier_gain
+from core.clip.evaluation.brier import brier_gain
+from core.clip.evaluation.predictions import Answers, Candidates, HeldOut
 from core.clip.inference.calibration import ENOUGH
 
 K = 4

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from core.clip.evaluate import Interval, paired_bootstrap, verdict
+from core.clip.evaluation.accuracy import Interval, paired_bootstrap, verdict
 
 
 def slow_bootstrap(right: NDArray[np.bool_], baseline: NDArray[np.bool_]) -> Interval:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core.clip.answers import Answers, Candidates, HeldOut
-from core.clip.brier import brier_gain
-from core.clip.evaluate import Interval, paired_bootstrap
-from core.clip.reporting import job_metrics
+from core.clip.evaluation.accuracy import Interval, paired_bootstrap
+from core.clip.evaluation.brier import brier_gain
+from core.clip.evaluation.predictions import Answers, Candidates, HeldOut
+from core.clip.evaluation.report import job_metrics
 from tests.clip.reports import held_out, report
 
 GOLDEN = json.loads(Path(__file__).with_name("metrics.json").read_text(encoding="utf-8"))

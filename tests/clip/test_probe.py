@@ -1,6 +1,6 @@
+from core.clip.evaluation.forgetting import what_was_kept
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.models.imagenet_classes import OTHER_NAMES, other_names
-from core.clip.retention import what_was_kept
 from core.clip.training.progress import Silent
 from core.clip.weights.delta import whole
 from core.clip.weights.files import Weights

@@ -4,11 +4,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from core.clip.answers import Answers
-from core.clip.evaluate import accuracy_interval
+from core.clip.evaluation.accuracy import accuracy_interval
+from core.clip.evaluation.label_issues import Suspect
+from core.clip.evaluation.predictions import Answers
+from core.clip.evaluation.report_types import Report
 from core.clip.inference.calibration import fit_confidence
-from core.clip.report import Report
-from core.clip.suspects import Suspect
 from tests.clip.reports import NAMES, K, held_out, report
 
 

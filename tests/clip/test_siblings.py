@@ -8,16 +8,16 @@ import pytest
 import torch
 
 from core.clip.adapt import adapt
-from core.clip.appraisal import SLACK
 from core.clip.config import resolve_config
 from core.clip.data.images import open_picture
 from core.clip.errors import Cancelled
+from core.clip.evaluation.cross_validation import effort_of_siblings
+from core.clip.evaluation.evaluate import SLACK
+from core.clip.evaluation.published import OTHERS
 from core.clip.inference.calibration import ENOUGH
 from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import Backbone
 from core.clip.prompts import class_texts
-from core.clip.published import OTHERS
-from core.clip.siblings import effort_of_siblings
 from core.clip.training.checkpoint import Checkpoints
 from core.clip.training.progress import StepProgress, parts
 from tests.clip.recorder import Recorder, same_bits
@@ -167,7 +167,7 @@ def test_a_sibling_that_fails_costs_the_report_only(tiny: Backbone, monkeypatch:
     def out_of_memory(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
 
-    monkeypatch.setattr("core.clip.siblings.fine_tune", out_of_memory)
+    monkeypatch.setattr("core.clip.evaluation.cross_validation.fine_tune", out_of_memory)
     recorder = Recorder()
     result = adapt(tiny, shots("red", "green", each=6), config(epochs=1), reporter=recorder)
     assert [code for code, _ in recorder.warnings] == ["report_failed"]

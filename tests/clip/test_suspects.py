@@ -3,9 +3,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from core.clip.answers import Candidates
+from core.clip.evaluation.label_issues import cross_fitted, find_suspects
+from core.clip.evaluation.predictions import Candidates
 from core.clip.inference.calibration import softmax
-from core.clip.suspects import cross_fitted, find_suspects
 
 CLASSES = 4
 

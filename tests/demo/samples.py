@@ -5,9 +5,9 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
-from core.clip.answers import Answers as Ranked
-from core.clip.answers import Candidates, HeldOut
-from core.clip.reporting import job_metrics
+from core.clip.evaluation.predictions import Answers as Ranked
+from core.clip.evaluation.predictions import Candidates, HeldOut
+from core.clip.evaluation.report import job_metrics
 from demo.compare import Answers, Result, result_of
 from demo.pictures import Picture, Pictures
 

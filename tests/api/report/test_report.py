@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from core.clip.suspects import Suspect
+from core.clip.evaluation.label_issues import Suspect
 from core.store import jobs
 from tests.api.conftest import MakeService
 from tests.api.service import Service, assert_problem, shots

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from core.clip.evaluate import Interval
+from core.clip.evaluation.accuracy import Interval
 
 FEW = 8
 """Pictures of a class to which more are worth adding."""

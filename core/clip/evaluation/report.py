@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core.clip.advice import advise, headline
-from core.clip.answers import Answers, HeldOut
-from core.clip.evaluate import Interval, accuracy_interval, paired_bootstrap, verdict
+from core.clip.evaluation.accuracy import Interval, accuracy_interval, paired_bootstrap, verdict
+from core.clip.evaluation.forgetting import Kept
+from core.clip.evaluation.label_issues import Suspect
+from core.clip.evaluation.predictions import Answers, HeldOut
+from core.clip.evaluation.report_text import advise, headline
+from core.clip.evaluation.report_types import Accuracies, Calibration, CurvePoint, Mistake, OfClass, Report
 from core.clip.inference.calibration import (
     Confidence,
     calibration_error,
@@ -17,9 +20,6 @@ from core.clip.inference.calibration import (
     reliability,
     softmax,
 )
-from core.clip.report import Accuracies, Calibration, CurvePoint, Mistake, OfClass, Report
-from core.clip.retention import Kept
-from core.clip.suspects import Suspect
 
 MOST_PICTURES = 24
 """Mistakes and suspects that are shown."""

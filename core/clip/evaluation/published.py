@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from core.clip.answers import HeldOut, ask
+from core.clip.evaluation.context import Shot, Subject
+from core.clip.evaluation.predictions import HeldOut, ask
 from core.clip.inference.prototypes import Preview
 from core.clip.models.imagenet_classes import other_names
 from core.clip.prompts import same_class
-from core.clip.subject import Shot, Subject
 from core.clip.training.progress import Reporter
 
 OTHERS = 20

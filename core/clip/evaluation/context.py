@@ -6,9 +6,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from core.clip.answers import Candidates
 from core.clip.config import AdaptConfig
 from core.clip.data.images import PictureLimits
+from core.clip.evaluation.predictions import Candidates
 from core.clip.models.backbone import Backbone
 from core.clip.prompts import class_texts
 from core.clip.weights.files import Weights

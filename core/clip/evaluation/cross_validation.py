@@ -7,11 +7,11 @@ from pathlib import Path
 
 from torch import Tensor
 
-from core.clip.answers import SIBLING_CURVE, Candidates, HeldOut, ask
 from core.clip.config import AdaptConfig
 from core.clip.data.images import PictureLimits
 from core.clip.data.splits import plan_folds
 from core.clip.effort import LEARNING, SIBLINGS
+from core.clip.evaluation.predictions import SIBLING_CURVE, Candidates, HeldOut, ask
 from core.clip.inference.class_offsets import KEPT_AT, SHOTS_KEPT
 from core.clip.inference.prototypes import Preview
 from core.clip.models.backbone import Backbone, tower_parameters

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from core.clip.answers import CURVE
 from core.clip.errors import Cancelled
+from core.clip.evaluation.predictions import CURVE
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import text_head
 from core.clip.models.imagenet_classes import other_names

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from core.clip.answers import Answers, Candidates, plain, previewed
+from core.clip.evaluation.predictions import Answers, Candidates, plain, previewed
 from core.clip.inference.prototypes import Preview
 
 FOLDS = 5

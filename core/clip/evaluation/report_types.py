@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from core.clip.advice import Advice
-from core.clip.evaluate import Interval
+from core.clip.evaluation.accuracy import Interval
+from core.clip.evaluation.report_text import Advice
 from core.clip.inference.calibration import Bin
 
 
@@ -78,7 +78,7 @@ class Report:
     headline: str
     brier_gain: Interval | None
     """By how much the adapted network's probabilities are nearer to the truth than stock's
-    (`core.clip.brier`); None below 30 pictures."""
+    (`core.clip.evaluation.brier`); None below 30 pictures."""
     advice: tuple[Advice, ...]
     measured_on: Mapping[str, Any]
     alpha: float

@@ -63,7 +63,8 @@ def accuracy_interval(
 
 def verdict(difference: Interval, brier_gain: Interval | None = None) -> str:
     """`better` or `worse` where the whole interval of the difference in accuracy lies on one side of 0, or
-    where it is on that side at all and the whole interval of `brier_gain` (see `core.clip.brier`) is."""
+    where it is on that side at all and the whole interval of `brier_gain` (see `core.clip.evaluation.brier`)
+    is."""
     if difference.low > 0 or (brier_gain is not None and brier_gain.low > 0 < difference.value):
         return "better"
     if difference.high < 0 or (brier_gain is not None and brier_gain.high < 0 > difference.value):

@@ -7,8 +7,8 @@ from chance on fewer pictures. It is a proper score, so that nothing is won by b
 
 import numpy as np
 
-from core.clip.answers import HeldOut
-from core.clip.evaluate import Interval
+from core.clip.evaluation.accuracy import Interval
+from core.clip.evaluation.predictions import HeldOut
 from core.clip.inference.calibration import ENOUGH, cross_calibrated
 
 ERRORS = 2.0
