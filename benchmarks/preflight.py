@@ -19,11 +19,11 @@ from pathlib import Path
 from PIL import Image, ImageFilter
 
 from benchmarks.data.folders import read_folders
+from core.clip.checks.class_names import nearly_the_same, tells_nothing
+from core.clip.checks.image_stats import SIDE, Sketch, sketch
+from core.clip.checks.preflight import Finding, Looked, examine
 from core.clip.config import resolve_config
 from core.clip.data.images import open_picture
-from core.clip.names import nearly_the_same, tells_nothing
-from core.clip.preflight import Finding, Looked, examine
-from core.clip.sketch import SIDE, Sketch, sketch
 
 PLANTED = 200
 SIZE = resolve_config().image_size

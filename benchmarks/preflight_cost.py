@@ -19,8 +19,8 @@ from PIL import Image
 
 from benchmarks.data.folders import read_folders
 from benchmarks.preflight import SIZE, sketched
+from core.clip.checks.preflight import Looked, examine
 from core.clip.data.images import open_picture
-from core.clip.preflight import Looked, examine
 
 LARGE = 3000
 """Pixels of the shorter side of a camera's pictures."""

@@ -14,10 +14,10 @@ from api.archive.errors import Warnings, name_list, warn
 from api.archive.layout import Split
 from api.archive.members import ArchiveLimits
 from api.archive.read import read_archive
+from core.clip.checks.image_stats import SIDE, Sketch, sketch
 from core.clip.data.images import PictureLimits
 from core.clip.errors import BadPicture, ClipCiteError, InvalidClassNames
 from core.clip.prompts import clean_class_name, same_class
-from core.clip.sketch import SIDE, Sketch, sketch
 from core.serving.decoding import Decoders, Decoding
 from core.settings import Settings
 

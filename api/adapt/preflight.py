@@ -5,9 +5,9 @@ from typing import Any
 from api.adapt.intake import Intake
 from api.jobs import ClassCounts, Warning
 from api.preflight import EstimateOut, FindingOut, PreflightOut
+from core.clip.checks.estimate import PastJob, estimate
+from core.clip.checks.preflight import Finding, Looked, class_warnings, examine, summaries
 from core.clip.config import AdaptConfig
-from core.clip.estimate import PastJob, estimate
-from core.clip.preflight import Finding, Looked, class_warnings, examine, summaries
 from core.store.history import Succeeded
 
 

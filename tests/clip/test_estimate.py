@@ -2,8 +2,8 @@ from typing import Any
 
 import pytest
 
+from core.clip.checks.estimate import START_SECONDS, PastJob, estimate
 from core.clip.config import resolve_config
-from core.clip.estimate import START_SECONDS, PastJob, estimate
 
 
 def past(seconds: float, trained: int = 160, tests: int = 0, **config: float) -> PastJob:

@@ -1,7 +1,7 @@
 import pytest
 from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
 
-from core.clip.names import nearly_the_same, tells_nothing
+from core.clip.checks.class_names import nearly_the_same, tells_nothing
 
 EMPTY = (
     *("class_1", "Class 12", "CLASS-7b", "label3", "type B", "category", "Kategorie 2", "unknown", "other"),

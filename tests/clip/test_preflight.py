@@ -5,9 +5,9 @@ from typing import Any, Literal
 import pytest
 from PIL import Image, ImageFilter
 
+from core.clip.checks.image_stats import SIDE, sketch
+from core.clip.checks.preflight import Looked, class_warnings, examine, summaries
 from core.clip.data.images import open_picture
-from core.clip.preflight import Looked, class_warnings, examine, summaries
-from core.clip.sketch import SIDE, sketch
 from tests.clip.drawn import drawn
 
 

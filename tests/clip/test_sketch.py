@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from core.clip.preflight import BLURRED
-from core.clip.sketch import SIDE, THUMBNAIL, _strongest_hundredth, sketch
+from core.clip.checks.image_stats import SIDE, THUMBNAIL, _strongest_hundredth, sketch
+from core.clip.checks.preflight import BLURRED
 from tests.clip.drawn import drawn
 
 

@@ -6,9 +6,19 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
+from core.clip.checks.image_stats import SIDE, THUMBNAIL, Sketch, sketch
+from core.clip.checks.near_duplicates import (
+    CELL,
+    CROPS,
+    EMPTY,
+    FINE,
+    OFFSETS,
+    SAME,
+    _agreements,
+    _parts,
+    find_twins,
+)
 from core.clip.data.images import open_picture
-from core.clip.sketch import SIDE, THUMBNAIL, Sketch, sketch
-from core.clip.twins import CELL, CROPS, EMPTY, FINE, OFFSETS, SAME, _agreements, _parts, find_twins
 from tests.clip.drawn import drawn
 
 

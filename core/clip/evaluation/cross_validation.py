@@ -7,10 +7,10 @@ from pathlib import Path
 
 from torch import Tensor
 
+from core.clip.checks.effort import LEARNING, SIBLINGS
 from core.clip.config import AdaptConfig
 from core.clip.data.images import PictureLimits
 from core.clip.data.splits import plan_folds
-from core.clip.effort import LEARNING, SIBLINGS
 from core.clip.evaluation.predictions import SIBLING_CURVE, Candidates, HeldOut, ask
 from core.clip.inference.class_offsets import KEPT_AT, SHOTS_KEPT
 from core.clip.inference.prototypes import Preview

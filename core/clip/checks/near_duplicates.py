@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from core.clip.sketch import LEAST_CONTRAST, THUMBNAIL, Sketch
+from core.clip.checks.image_stats import LEAST_CONTRAST, THUMBNAIL, Sketch
 
 Floats = NDArray[np.float32]
 Pair = tuple[int, int, bool]

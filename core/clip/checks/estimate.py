@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from core.clip.checks.effort import LEARNING, SIBLINGS
 from core.clip.config import STARTER, AdaptConfig
-from core.clip.effort import LEARNING, SIBLINGS
 
 START_SECONDS = 4.0
 """Of every job, whatever its size: a process, the backbone, the decoding, the publication."""

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from core.clip.names import nearly_the_same, tells_nothing
+from core.clip.checks.class_names import nearly_the_same, tells_nothing
+from core.clip.checks.image_stats import LEAST_CONTRAST, Sketch
+from core.clip.checks.near_duplicates import find_twins
 from core.clip.prompts import same_class
-from core.clip.sketch import LEAST_CONTRAST, Sketch
-from core.clip.twins import find_twins
 
 TINY = 24
 """Pixels of the shorter side below which a picture is tiny."""

@@ -1,0 +1,1 @@
+"""Checks of an upload before any training, without torch. Imports `config` and below."""
