@@ -21,7 +21,7 @@ from api.models import ModelOut
 from api.threads import UPLOADS
 from core.clip.config import AdaptConfig, StoredWeights, resolve_config
 from core.clip.errors import InvalidClassNames, InvalidConfig, UnknownBackbone
-from core.clip.imported import WANTED, Found, look_at, read_weights
+from core.clip.export.importer import WANTED, Found, look_at, read_weights
 from core.clip.prompts import clean_class_name, same_class
 from core.clip.weights.files import save_weights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, file_sha256

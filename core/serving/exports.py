@@ -4,9 +4,9 @@ import zipfile
 from pathlib import Path
 from typing import IO, Literal
 
-from core.clip.card import About
 from core.clip.errors import ClipCiteError
-from core.clip.export import describe_delta, write_open_clip_folder
+from core.clip.export.model_card import About
+from core.clip.export.open_clip_folder import describe_delta, write_open_clip_folder
 from core.clip.models.backbone import tower_parameters, with_parameters
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest
 from core.scratch import scratch_folder
@@ -60,7 +60,7 @@ def _lay_network(folder: Path, serving: Serving, model: Model, alpha: float, for
             write_open_clip_folder(folder, backbone, network, about)
             return
         try:
-            from core.clip.onnx import write_onnx_folder
+            from core.clip.export.onnx_graphs import write_onnx_folder
         except ModuleNotFoundError as error:
             raise OnnxMissing(
                 "This service can't write ONNX: its operator has not installed what it takes (`pip install "

@@ -95,7 +95,7 @@ def test_one_at_a_time(fresh: Service, backbone: Backbone, monkeypatch: pytest.M
 def test_without_the_extra(fresh: Service, backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     model = publish_model(fresh.database, fresh.blobs, backbone)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    monkeypatch.delitem(sys.modules, "core.clip.onnx", raising=False)
+    monkeypatch.delitem(sys.modules, "core.clip.export.onnx_graphs", raising=False)
     response = fresh.client.get(f"/models/{model}/export", params={"format": "onnx"})
     assert_problem(response, 501, "onnx_not_installed", "pip install")
 

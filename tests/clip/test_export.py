@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from core.clip.card import UNKNOWN_LICENCE, About, licence_of, model_card
-from core.clip.export import relocated, write_open_clip_folder
+from core.clip.export.model_card import UNKNOWN_LICENCE, About, licence_of, model_card
+from core.clip.export.onnx_graphs import OnnxDiffers, write_onnx_folder
+from core.clip.export.open_clip_folder import relocated, write_open_clip_folder
 from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
-from core.clip.onnx import OnnxDiffers, write_onnx_folder
 from core.clip.weights.delta import whole
 from core.clip.weights.files import Weights
 from tests.serving.adapted import moved
@@ -144,7 +144,7 @@ def test_onnx_graphs_give_the_same(tiny: Backbone, pictures: list[Path], tmp_pat
 def test_a_graph_that_differs_is_not_handed_out(
     tiny: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("core.clip.onnx.MOST_DIFFERENT", -1.0)
+    monkeypatch.setattr("core.clip.export.onnx_graphs.MOST_DIFFERENT", -1.0)
     with pytest.raises(OnnxDiffers, match="open_clip"):
         write_onnx_folder(tmp_path, tiny, with_parameters(tiny, moved(tiny)), ABOUT)
 

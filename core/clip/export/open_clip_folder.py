@@ -8,7 +8,14 @@ from typing import Any, cast
 from safetensors.torch import save_file
 from torch import nn
 
-from core.clip.card import LOAD_DELTA, LOAD_PLAINLY, LOAD_WITH_SCRIPT, About, licence_of, model_card
+from core.clip.export.model_card import (
+    LOAD_DELTA,
+    LOAD_PLAINLY,
+    LOAD_WITH_SCRIPT,
+    About,
+    licence_of,
+    model_card,
+)
 from core.clip.models.backbone import Backbone
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from core.clip.config import StoredWeights
 from core.clip.errors import ClipCiteError, CorruptWeights
-from core.clip.export import ABOUT, CONFIG, relocated
-from core.clip.export import WEIGHTS as NETWORK
+from core.clip.export.open_clip_folder import ABOUT, CONFIG, relocated
+from core.clip.export.open_clip_folder import WEIGHTS as NETWORK
 from core.clip.inference.class_offsets import KEPT_AT, KeptShots
 from core.clip.models.backbone import PREPROCESS_DEFAULTS, Backbone, tower_parameters
 from core.clip.weights.delta import encode

@@ -1,0 +1,1 @@
+"""Models as files for other programs, and back. Imports everything but `pipeline`."""
