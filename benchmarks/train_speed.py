@@ -56,13 +56,13 @@ from benchmarks.tables import Table
 from benchmarks.trials import fewer_tests
 from client.public import Client
 from client.public import Job as ServedJob
-from core.clip.adapt import Shot, _read
 from core.clip.config import STARTER, AdaptConfig, Precision, resolve_config
 from core.clip.data.images import PictureLimits, open_picture
 from core.clip.data.transforms import random_resized_crop
 from core.clip.models.backbone import Backbone, load_backbone, tower_parameters, with_parameters
 from core.clip.models.features import encode_images, encode_tokens, image_features, text_head
 from core.clip.models.starter import starter_folder
+from core.clip.pipeline import Shot, _read
 from core.clip.prompts import class_texts
 from core.clip.training.conv_bn import fold_batch_norms
 from core.clip.training.progress import Reporter, Silent, StepProgress
@@ -166,7 +166,7 @@ def in_fresh_trainer(function: Callable[..., T], *arguments: object) -> T:
 
 
 def train_product(job: Job, backbone: Backbone, reporter: Reporter) -> dict[str, Tensor]:
-    """As core.clip.adapt reads and trains; what it does then is no part of the comparison."""
+    """As core.clip.pipeline reads and trains; what it does then is no part of the comparison."""
     texts = [class_texts(name, job.config.templates) for name in job.class_names]
     pictures = read(job, backbone.image_size)
     return fine_tune(backbone, pictures, job.labels, texts, job.config, reporter).theta_1

@@ -26,7 +26,7 @@ REPORT = "report.json"
 # What a training imports, also what it would import only while it loads a backbone with a text tower of
 # Hugging Face, as the starter is (half a second). A GPU is not touched: its context is the job's.
 IMPORTS = (
-    "core.clip.adapt",
+    "core.clip.pipeline",
     "core.clip.weights.files",
     "transformers.modeling_utils",
     "transformers.models.bert.modeling_bert",
@@ -142,10 +142,10 @@ def stand_by() -> Path:
 def train(folder: Path, task: Task, channel: Channel) -> None:
     started = time.monotonic()
     channel.stage("loading")
-    from core.clip.adapt import Shot, adapt
     from core.clip.config import resolve_config
     from core.clip.data.images import PictureLimits
     from core.clip.models.backbone import load_backbone
+    from core.clip.pipeline import Shot, adapt
     from core.clip.training.checkpoint import Checkpoints
     from core.clip.training.microbatch import leave_memory
     from core.clip.weights.files import save_weights

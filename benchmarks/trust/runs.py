@@ -15,10 +15,10 @@ from benchmarks.data.dataset import Example
 from benchmarks.data.few_shot import draw_shots
 from benchmarks.harness import Trial
 from benchmarks.trust.asking import asked, best_names
-from core.clip.adapt import Shot, adapt
 from core.clip.config import resolve_config
 from core.clip.evaluation.predictions import HeldOut
 from core.clip.models.backbone import Backbone
+from core.clip.pipeline import Shot, adapt
 
 KINDS = ("real", "shuffled", "planted", "cost")
 PLANTED = 0.1

@@ -1,4 +1,4 @@
 """CLIP-CITE as a plain Python library: no server, no database.
 
-Start with `core.clip.adapt.adapt` and `core.clip.inference.classifier.Classifier`.
+Start with `core.clip.pipeline.adapt` and `core.clip.inference.classifier.Classifier`.
 """

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from api.report.thumbnails import thumbnails
-from core.clip.adapt import _read
 from core.clip.data.images import PictureLimits
 from core.clip.errors import BadPicture
+from core.clip.pipeline import _read
 from tests.api.conftest import MakeService
 from tests.api.service import Service, form
 from tests.inputs import crafted

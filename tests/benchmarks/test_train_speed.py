@@ -34,9 +34,9 @@ from benchmarks.train_speed import (
     step_flops,
     train_product,
 )
-from core.clip.adapt import Shot
 from core.clip.config import AdaptConfig
 from core.clip.models.backbone import Backbone
+from core.clip.pipeline import Shot
 from core.clip.training.conv_bn import depthwise
 from tests.clip.recorder import same_bits
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from core.clip.adapt import adapt
 from core.clip.config import resolve_config
 from core.clip.data.images import open_picture
 from core.clip.errors import Cancelled
@@ -17,6 +16,7 @@ from core.clip.evaluation.published import OTHERS
 from core.clip.inference.calibration import ENOUGH
 from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import Backbone
+from core.clip.pipeline import adapt
 from core.clip.prompts import class_texts
 from core.clip.training.checkpoint import Checkpoints
 from core.clip.training.progress import StepProgress, parts
