@@ -12,7 +12,7 @@ from prometheus_fastapi_instrumentator import Instrumentator
 from api.auth import described
 from api.errors import responses
 from core.metrics import BacklogCollector, new_registry
-from core.serving.networks import DELTA, NETWORK
+from core.serving.pool.model_pool import DELTA, NETWORK
 from core.serving.service import Serving
 
 router = APIRouter(tags=["health"], dependencies=[Depends(described)])

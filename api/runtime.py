@@ -7,9 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api.deps import TheOwner, TheServing
 from api.errors import responses
-from core.serving.content import Content
-from core.serving.counts import CacheCounts, Held
-from core.serving.networks import BACKBONES, DELTA, NETWORK
+from core.serving.pool.cache_stats import CacheCounts, Held
+from core.serving.pool.content import Content
+from core.serving.pool.model_pool import BACKBONES, DELTA, NETWORK
 from core.serving.preview import BUDGET_BYTES
 from core.serving.service import Serving
 

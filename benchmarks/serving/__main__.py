@@ -34,7 +34,7 @@ from core.clip.config import STARTER, resolve_config
 from core.clip.models.backbone import Backbone, load_backbone, tower_parameters
 from core.clip.weights.files import load_weights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest
-from core.serving.network import adapted_network, stock_network
+from core.serving.pool.served_model import adapted_network, stock_network
 from core.settings import get_settings
 
 CLASSES = ["red fox", "badger"]

@@ -27,7 +27,7 @@ from core.clip.models.backbone import Backbone
 from core.clip.models.features import text_head
 from core.clip.prompts import class_texts
 from core.clip.training.conv_bn import fold_batch_norms
-from core.serving.network import stock_network
+from core.serving.pool.served_model import stock_network
 
 Form = Callable[[Tensor], Tensor]
 EAGER, PRODUCT = "eager fp32", "the product's"

@@ -17,8 +17,8 @@ from core.serving.answer import Answer, NoReadablePicture, Prediction, Question
 from core.serving.batches import Batcher, Work
 from core.serving.confident import NotCalibrated, confidence_for, judge
 from core.serving.names import Names, Understood, understood
-from core.serving.network import Network
 from core.serving.pictures import Pictures
+from core.serving.pool.served_model import Network
 from core.serving.preview import JobPreview, Ready
 from core.serving.texts import Head, TextCache, Texts
 from core.store.tables import Model

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from core.clip.errors import ClipCiteError
-from core.serving.networks import Networks
+from core.serving.pool.model_pool import Networks
 from core.store import models
 from core.store.errors import DatabaseUnavailable, ModelNotFound
 from core.store.owners import DEFAULT_OWNER

@@ -18,12 +18,12 @@ from core.clip.data.images import PictureLimits
 from core.clip.errors import ClipCiteError
 from core.clip.inference.prototypes import Preview
 from core.serving.batches import Batcher
-from core.serving.cache import WarmCache
-from core.serving.counts import CacheCounts
 from core.serving.decoding import Decoders
-from core.serving.network import Network
-from core.serving.networks import Networks
 from core.serving.pictures import fitted
+from core.serving.pool.cache import WarmCache
+from core.serving.pool.cache_stats import CacheCounts
+from core.serving.pool.model_pool import Networks
+from core.serving.pool.served_model import Network
 from core.settings import Settings
 from core.store import jobs
 from core.store.blobs import Blobs

@@ -17,12 +17,12 @@ from core.clip.weights.files import Weights
 from core.serving.answer import Answer, Question
 from core.serving.answering import Answerer, Answering, recipe
 from core.serving.batches import Batcher
-from core.serving.cache import StillLoading
 from core.serving.decoding import Decoders
 from core.serving.gate import Gate
-from core.serving.networks import Networks
 from core.serving.pictures import Pictures
 from core.serving.pins import Pins
+from core.serving.pool.cache import StillLoading
+from core.serving.pool.model_pool import Networks
 from core.serving.preview import JobPreview, Previews
 from core.serving.references import Subject
 from core.serving.texts import TextCache

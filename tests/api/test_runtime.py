@@ -9,7 +9,7 @@ import pytest
 from torch import Tensor
 
 from core.clip.models.backbone import Backbone
-from core.serving.network import Network
+from core.serving.pool.served_model import Network
 from core.store import models
 from tests.api.conftest import MakeService
 from tests.api.service import Service, assert_problem, listening

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from core.serving.cache import StillLoading, WarmCache
+from core.serving.pool.cache import StillLoading, WarmCache
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ from core.clip.models.backbone import Backbone
 from core.clip.prompts import class_texts
 from core.serving import preview
 from core.serving.answer import Answer, ClassName, Question
-from core.serving.cache import StillLoading
 from core.serving.gate import Busy
+from core.serving.pool.cache import StillLoading
 from core.serving.preview import JobPreview, chosen_shots
 from core.serving.references import look_up
 from core.serving.service import Serving

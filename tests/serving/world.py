@@ -10,9 +10,9 @@ from torch import Tensor
 
 from core.clip.errors import BadPicture
 from core.clip.models.backbone import Backbone
-from core.serving import networks as serving_networks
 from core.serving.answer import Answer, ClassName, Question
-from core.serving.content import Content
+from core.serving.pool import model_pool as serving_networks
+from core.serving.pool.content import Content
 from core.serving.references import look_up
 from core.serving.service import Serving
 from core.settings import Settings

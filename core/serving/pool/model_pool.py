@@ -13,11 +13,11 @@ from core.clip.errors import CorruptWeights, UnknownBackbone
 from core.clip.models.backbone import Backbone, load_backbone
 from core.clip.weights.files import Weights, load_weights
 from core.clip.weights.manifest import read_manifest
-from core.serving.cache import WarmCache
-from core.serving.content import Content
-from core.serving.counts import Key
-from core.serving.network import Network, adapted_network, stock_network
-from core.serving.unavailable import ModelUnavailable, Unavailable
+from core.serving.pool.cache import WarmCache
+from core.serving.pool.cache_stats import Key
+from core.serving.pool.content import Content
+from core.serving.pool.served_model import Network, adapted_network, stock_network
+from core.serving.pool.unavailable import ModelUnavailable, Unavailable
 from core.settings import Settings
 from core.store import models
 from core.store.blobs import Blobs

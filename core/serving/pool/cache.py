@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from core.clip.errors import ClipCiteError
 from core.clip.weights.flat import reusing
-from core.serving.counts import CacheCounts, Held, Key
+from core.serving.pool.cache_stats import CacheCounts, Held, Key
 from core.serving.trim import trim
 
 Value = TypeVar("Value")
