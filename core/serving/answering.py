@@ -14,7 +14,7 @@ from core.clip.errors import BadPicture
 from core.clip.inference.classifier import Scores, scored
 from core.clip.models.features import head_of
 from core.serving.answer import Answer, NoReadablePicture, Prediction, Question
-from core.serving.batches import Batcher, Work
+from core.serving.batching.batcher import Batcher, Work
 from core.serving.confident import NotCalibrated, confidence_for, judge
 from core.serving.names import Names, Understood, understood
 from core.serving.pictures import Pictures

@@ -14,7 +14,7 @@ from PIL import Image
 
 from core.clip.data.images import PictureLimits, read_header
 from core.clip.errors import BadPicture
-from core.serving.threads import single_threaded
+from core.serving.batching.threads import single_threaded
 
 T = TypeVar("T")
 Share = tuple[str, str]

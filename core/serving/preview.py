@@ -17,7 +17,7 @@ from torch import Tensor
 from core.clip.data.images import PictureLimits
 from core.clip.errors import ClipCiteError
 from core.clip.inference.prototypes import Preview
-from core.serving.batches import Batcher
+from core.serving.batching.batcher import Batcher
 from core.serving.decoding import Decoders
 from core.serving.pictures import fitted
 from core.serving.pool.cache import WarmCache

@@ -16,7 +16,8 @@ from core.clip.models.features import PICTURES_AT_ONCE, PICTURES_AT_ONCE_ON_CPU
 from core.clip.weights.files import Weights
 from core.serving.answer import Answer, Question
 from core.serving.answering import Answerer, Answering, recipe
-from core.serving.batches import Batcher
+from core.serving.batching.batcher import Batcher
+from core.serving.batching.threads import single_threaded
 from core.serving.decoding import Decoders
 from core.serving.gate import Gate
 from core.serving.pictures import Pictures
@@ -26,7 +27,6 @@ from core.serving.pool.model_pool import Networks
 from core.serving.preview import JobPreview, Previews
 from core.serving.references import Subject
 from core.serving.texts import TextCache
-from core.serving.threads import single_threaded
 from core.settings import Settings
 from core.store.blobs import Blobs
 from core.store.names import STOCK

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.serving import batches
-from core.serving.batches import Batcher, Work
+from core.serving.batching import batcher as batches
+from core.serving.batching.batcher import Batcher, Work
 from core.serving.gate import Busy, Gate
 
 
