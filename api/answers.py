@@ -8,8 +8,8 @@ from pydantic.config import JsonDict
 
 from core.clip.errors import BadPicture
 from core.clip.inference.calibration import Confidence
-from core.serving.answer import Answer
 from core.serving.references import Subject
+from core.serving.types import Answer
 from core.store.tables import Model
 
 Kind = Literal["trained", "new"]

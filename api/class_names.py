@@ -19,7 +19,7 @@ from core.clip.prompts import (
     clean_class_name,
     same_class,
 )
-from core.serving.answer import ClassName
+from core.serving.types import ClassName
 
 REMEMBERED_BYTES = 8_000_000
 NAME_BYTES = 250

@@ -15,7 +15,7 @@ from api.deps import ModelRef, TheDatabase, TheOwner, TheServing
 from api.errors import responses
 from core.clip.config import round_alpha
 from core.serving.exports import export
-from core.serving.gate import Busy
+from core.serving.limiter import Busy
 from core.store import models
 
 CHUNK = 1_048_576

@@ -10,7 +10,7 @@ from api.errors import responses
 from core.serving.pool.cache_stats import CacheCounts, Held
 from core.serving.pool.content import Content
 from core.serving.pool.model_pool import BACKBONES, DELTA, NETWORK
-from core.serving.preview import BUDGET_BYTES
+from core.serving.previews import BUDGET_BYTES
 from core.serving.service import Serving
 
 router = APIRouter(tags=["health"])

@@ -23,7 +23,7 @@ from core.clip.config import AdaptConfig, resolve_config
 from core.clip.errors import UnknownBackbone
 from core.clip.prompts import same_class
 from core.scratch import scratch_folder
-from core.serving.preview import JobPreview
+from core.serving.previews import JobPreview
 from core.serving.service import Serving
 from core.settings import MOST_PICTURES, Settings
 from core.store import admission, history, idempotency, jobs

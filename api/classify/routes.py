@@ -12,9 +12,9 @@ from api.classify.schemas import WHAT_IT_TAKES
 from api.classify.wanted import Wanted, read_wanted
 from api.errors import InvalidRequest, responses
 from api.forms import FormRoute
-from core.serving.answer import Answer, NoReadablePicture, Question
 from core.serving.references import Subject, look_up
 from core.serving.service import Serving
+from core.serving.types import Answer, NoReadablePicture, Question
 from core.store.errors import ModelNotFound
 from core.store.session import Database
 

@@ -16,9 +16,9 @@ from api.errors import InvalidRequest, invalid_model, json_or_invalid
 from api.threads import PARSING
 from core.clip.errors import InvalidConfig
 from core.clip.prompts import check_templates
-from core.serving.answer import ClassName
 from core.serving.references import is_stock
 from core.serving.service import Serving
+from core.serving.types import ClassName
 from core.settings import Settings
 
 MAX_FORM_FIELDS = 20_000  # far above the limit on class names, whose error says more

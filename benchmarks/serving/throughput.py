@@ -26,7 +26,7 @@ from core.clip.inference.optimised import InferenceNetwork
 from core.clip.models.backbone import Backbone
 from core.clip.models.features import PICTURES_AT_ONCE, PICTURES_AT_ONCE_ON_CPU
 from core.serving.batching.threads import single_threaded
-from core.serving.pictures import fitted
+from core.serving.images import fitted
 from core.serving.pool.served_model import stock_network
 
 CLIENTS = (1, 8, 32)

@@ -1,1 +1,4 @@
-"""Warm models for /classify."""
+"""Classification for the API: models in memory, batching, previews, exports.
+
+Imports `core.clip` and `core.store`.
+"""

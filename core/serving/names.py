@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from core.clip.inference.class_offsets import NEW
 from core.clip.prompts import all_class_texts, class_indices
-from core.serving.answer import ClassName
-from core.serving.texts import A_CLASS, Texts, texts_bytes
+from core.serving.text_cache import A_CLASS, Texts, texts_bytes
+from core.serving.types import ClassName
 
 
 @dataclass(frozen=True)

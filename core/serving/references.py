@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from core.serving.preview import JobPreview, is_job
+from core.serving.previews import JobPreview, is_job
 from core.store import jobs, models
 from core.store.names import STOCK
 from core.store.session import Database

@@ -14,19 +14,19 @@ from core.clip.errors import ClipCiteError
 from core.clip.models.backbone import Backbone, find_device
 from core.clip.models.features import PICTURES_AT_ONCE, PICTURES_AT_ONCE_ON_CPU
 from core.clip.weights.files import Weights
-from core.serving.answer import Answer, Question
-from core.serving.answering import Answerer, Answering, recipe
 from core.serving.batching.batcher import Batcher
 from core.serving.batching.threads import single_threaded
 from core.serving.decoding import Decoders
-from core.serving.gate import Gate
-from core.serving.pictures import Pictures
+from core.serving.images import Pictures
+from core.serving.limiter import Gate
 from core.serving.pins import Pins
 from core.serving.pool.cache import StillLoading
 from core.serving.pool.model_pool import Networks
-from core.serving.preview import JobPreview, Previews
+from core.serving.predictor import Answerer, Answering, recipe
+from core.serving.previews import JobPreview, Previews
 from core.serving.references import Subject
-from core.serving.texts import TextCache
+from core.serving.text_cache import TextCache
+from core.serving.types import Answer, Question
 from core.settings import Settings
 from core.store.blobs import Blobs
 from core.store.names import STOCK

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from core.serving.batching import batcher as batches
 from core.serving.batching.batcher import Batcher, Work
-from core.serving.gate import Busy, Gate
+from core.serving.limiter import Busy, Gate
 
 
 class Slow:

@@ -15,12 +15,12 @@ from core.clip.data.pixels import Pixels
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import encode_images, encode_tokens
 from core.clip.weights.ensemble import interpolate
-from core.serving.answer import ClassName, Question
 from core.serving.pins import Pins
 from core.serving.pool.cache_stats import CacheCounts
 from core.serving.pool.content import Content
 from core.serving.pool.model_pool import DELTA, NETWORK, Networks
 from core.serving.pool.unavailable import ModelUnavailable
+from core.serving.types import ClassName, Question
 from core.settings import Settings
 from core.store import aliases, models
 from core.store.errors import ModelNotFound, StorageUnavailable

@@ -18,13 +18,13 @@ from core.clip.inference.classifier import Classifier
 from core.clip.inference.prototypes import Preview
 from core.clip.models.backbone import Backbone
 from core.clip.prompts import class_texts
-from core.serving import preview
-from core.serving.answer import Answer, ClassName, Question
-from core.serving.gate import Busy
+from core.serving import previews
+from core.serving.limiter import Busy
 from core.serving.pool.cache import StillLoading
-from core.serving.preview import JobPreview, chosen_shots
+from core.serving.previews import JobPreview, chosen_shots
 from core.serving.references import look_up
 from core.serving.service import Serving
+from core.serving.types import Answer, ClassName, Question
 from core.settings import Settings
 from core.store import jobs, models
 from core.store.blobs import Blobs
@@ -219,15 +219,15 @@ def test_it_answers_before_it_has_seen_all(world: World, monkeypatch: pytest.Mon
     replica.close()
 
     more = threading.Event()
-    features, calls = preview.Previews._features, iter(range(99))
+    features, calls = previews.Previews._features, iter(range(99))
 
-    def one_by_one(self: preview.Previews, *given: Any) -> torch.Tensor:
+    def one_by_one(self: previews.Previews, *given: Any) -> torch.Tensor:
         assert next(calls) < 2 or more.wait(60)
         return features(self, *given)
 
-    monkeypatch.setattr(preview.Previews, "_features", one_by_one)
-    monkeypatch.setattr(preview, "SOON", 0)
-    monkeypatch.setattr(preview, "AT_ONCE", 1)
+    monkeypatch.setattr(previews.Previews, "_features", one_by_one)
+    monkeypatch.setattr(previews, "SOON", 0)
+    monkeypatch.setattr(previews, "AT_ONCE", 1)
     first = world.ask(job)
     assert first.preview_lacks == 3  # of five; each class has one
     more.set()

@@ -22,11 +22,11 @@ from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.weights.delta import whole
 from core.clip.weights.files import Weights
-from core.serving.answer import ClassName, NoReadablePicture
 from core.serving.pool import model_pool as serving_networks
 from core.serving.pool.cache import StillLoading
 from core.serving.pool.model_pool import Networks
 from core.serving.pool.unavailable import ModelUnavailable, Unavailable
+from core.serving.types import ClassName, NoReadablePicture
 from core.store import models
 from core.store.errors import ModelNotFound, StorageUnavailable
 from core.store.owners import DEFAULT_OWNER

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.serving.answer import ClassName
 from core.serving.names import Understood, understood
-from core.serving.texts import Head, TextCache, Texts
+from core.serving.text_cache import Head, TextCache, Texts
+from core.serving.types import ClassName
 
 
 class Encoder:

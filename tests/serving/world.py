@@ -10,11 +10,11 @@ from torch import Tensor
 
 from core.clip.errors import BadPicture
 from core.clip.models.backbone import Backbone
-from core.serving.answer import Answer, ClassName, Question
 from core.serving.pool import model_pool as serving_networks
 from core.serving.pool.content import Content
 from core.serving.references import look_up
 from core.serving.service import Serving
+from core.serving.types import Answer, ClassName, Question
 from core.settings import Settings
 from core.store import models
 from core.store.blobs import Blobs

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from core.serving.batching.threads import use_threads
-from core.serving.gate import Busy
+from core.serving.limiter import Busy
 
 LINGER = 0.25
 """Of the time that a batch takes: so long the next one waits for pictures that are being decoded."""

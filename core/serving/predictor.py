@@ -13,14 +13,14 @@ from core.clip.config import AdaptConfig, resolve_config
 from core.clip.errors import BadPicture
 from core.clip.inference.classifier import Scores, scored
 from core.clip.models.features import head_of
-from core.serving.answer import Answer, NoReadablePicture, Prediction, Question
 from core.serving.batching.batcher import Batcher, Work
-from core.serving.confident import NotCalibrated, confidence_for, judge
+from core.serving.calibrated import NotCalibrated, confidence_for, judge
+from core.serving.images import Pictures
 from core.serving.names import Names, Understood, understood
-from core.serving.pictures import Pictures
 from core.serving.pool.served_model import Network
-from core.serving.preview import JobPreview, Ready
-from core.serving.texts import Head, TextCache, Texts
+from core.serving.previews import JobPreview, Ready
+from core.serving.text_cache import Head, TextCache, Texts
+from core.serving.types import Answer, NoReadablePicture, Prediction, Question
 from core.store.tables import Model
 
 

@@ -19,7 +19,7 @@ from core.clip.errors import ClipCiteError
 from core.clip.inference.prototypes import Preview
 from core.serving.batching.batcher import Batcher
 from core.serving.decoding import Decoders
-from core.serving.pictures import fitted
+from core.serving.images import fitted
 from core.serving.pool.cache import WarmCache
 from core.serving.pool.cache_stats import CacheCounts
 from core.serving.pool.model_pool import Networks
