@@ -10,7 +10,7 @@ from core.clip.errors import BadPicture
 from core.clip.inference.calibration import Confidence
 from core.serving.references import Subject
 from core.serving.types import Answer
-from core.store.tables import Model
+from core.store.db.tables import Model
 
 Kind = Literal["trained", "new"]
 

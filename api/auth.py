@@ -22,10 +22,10 @@ from api.threads import KEY_LOOKUPS
 from core.clip.errors import ClipCiteError
 from core.settings import Settings
 from core.store import keys
+from core.store.db.session import Database
 from core.store.errors import DatabaseUnavailable
 from core.store.keys import ADAPT, ADMIN, CLASSIFY, SCOPES
 from core.store.owners import DEFAULT_OWNER
-from core.store.session import Database
 
 METHODS = {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"}
 OPEN_PATHS = {"/", "/healthz", "/readyz", "/docs", "/openapi.json"}

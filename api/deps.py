@@ -12,7 +12,7 @@ from api.feed import Feed
 from core.serving.service import Serving
 from core.settings import Settings
 from core.store.blobs import Blobs
-from core.store.session import Database
+from core.store.db.session import Database
 
 
 async def _settings(request: Request) -> Settings:

@@ -18,8 +18,8 @@ from pydantic import BaseModel
 
 from core.clip.errors import ClipCiteError
 from core.store import events
-from core.store.session import Database
-from core.store.tables import FINAL, JobEvent
+from core.store.db.session import Database
+from core.store.db.tables import FINAL, JobEvent
 
 logger = logging.getLogger(__name__)
 QUICK_SECONDS, SLOW_SECONDS = 0.25, 1.0

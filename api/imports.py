@@ -29,11 +29,11 @@ from core.scratch import scratch_folder
 from core.settings import Settings
 from core.store import admission, models
 from core.store.blobs import Blobs
+from core.store.db.ids import new_id
+from core.store.db.session import Database
 from core.store.errors import DatabaseUnavailable
-from core.store.ids import new_id
 from core.store.models import NewModel
 from core.store.names import clean_name
-from core.store.session import Database
 
 MAX_ENTRIES = 1_000
 SAID = ("backbone", "alpha", "templates", "texts", "weights")

@@ -13,9 +13,9 @@ from starlette.concurrency import run_in_threadpool
 from api.deps import After, Limit, TheBlobs, TheDatabase, TheOwner, TheServing
 from api.errors import responses
 from core.store import deletions, jobs
-from core.store.paging import cursor_of
-from core.store.session import Database
-from core.store.tables import FINAL, Job
+from core.store.db.pagination import cursor_of
+from core.store.db.session import Database
+from core.store.db.tables import FINAL, Job
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]

@@ -22,7 +22,7 @@ from statistics import median, quantiles
 import httpx
 
 from benchmarks.running_api import running_api
-from core.store import migrate
+from core.store.db import migrate
 from tests.clip.tiny import make_tiny_backbone
 from tests.inputs import crafted
 

@@ -94,7 +94,7 @@ def _data(settings: Settings) -> Iterator[Finding]:
 
 
 def _database(settings: Settings) -> Iterator[Finding]:
-    from core.store.session import Database
+    from core.store.db.session import Database
 
     url = settings.sqlalchemy_url()
     file = Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
@@ -148,7 +148,7 @@ def _belonging(settings: Settings, blobs: "Blobs") -> Iterator[Finding]:
     """Finding on database and storage of different installations, and on many orphans. None if the
     database does not answer: another check says so."""
     from core.store import installation, orphans
-    from core.store.session import Database
+    from core.store.db.session import Database
 
     url = settings.sqlalchemy_url()
     if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():

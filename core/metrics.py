@@ -15,7 +15,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from core.store.backlog import backlog
-from core.store.session import Database
+from core.store.db.session import Database
 
 logger = logging.getLogger(__name__)
 

@@ -1,1 +1,1 @@
-"""Changes of the tables, one file each. `python -m core.store.migrate` runs them."""
+"""Changes of the tables, one file each. `python -m core.store.db.migrate` runs them."""

@@ -1,11 +1,11 @@
-"""Run by alembic: by its command line (`[tool.alembic]` in pyproject.toml) or by core.store.migrate."""
+"""Run by alembic: by its command line (`[tool.alembic]` in pyproject.toml) or by core.store.db.migrate."""
 
 from alembic import context
 from sqlalchemy import Connection
 
 from core.settings import get_settings
-from core.store.migrate import migrating
-from core.store.tables import Base
+from core.store.db.migrate import migrating
+from core.store.db.tables import Base
 
 
 def run(connection: Connection) -> None:

@@ -12,8 +12,8 @@ import httpx
 import pytest
 from sqlalchemy import NullPool, create_engine, make_url, text
 
-from core.store import migrate
-from core.store.session import Database
+from core.store.db import migrate
+from core.store.db.session import Database
 from tests import disk, servers
 
 if TYPE_CHECKING:

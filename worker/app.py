@@ -10,8 +10,8 @@ from core.log import about
 from core.metrics import new_registry, show_metrics
 from core.settings import get_settings
 from core.store.blobs import Blobs
+from core.store.db.session import Database
 from core.store.queue import ADAPT_TASK, make_celery
-from core.store.session import Database
 from worker.metrics import WorkerMetrics
 from worker.tasks import Worker
 from worker.watchdog import Watchdog

@@ -25,8 +25,8 @@ from core.parent_watch import end_with_parent
 from core.settings import Settings, get_settings
 from core.store import deletions, events, idempotency, jobs
 from core.store.blobs import Blobs
+from core.store.db.session import Database
 from core.store.queue import make_celery, send_adapt, waiting
-from core.store.session import Database
 from worker.garbage import Sweeper
 from worker.metrics import DispatcherMetrics
 from worker.webhooks import Webhooks

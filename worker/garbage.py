@@ -23,8 +23,8 @@ from core.settings import Settings, get_settings
 from core.store import installation, orphans
 from core.store.blobs import Blobs
 from core.store.checkpoints import folder_of
-from core.store.session import Database, database_now
-from core.store.tables import Orphan
+from core.store.db.session import Database, database_now
+from core.store.db.tables import Orphan
 
 logger = logging.getLogger("worker.garbage")
 SWEEP_SECONDS = 3_600.0

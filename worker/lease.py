@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import Any
 
 from core.store import jobs
+from core.store.db.session import Database
 from core.store.jobs import Claim
-from core.store.session import Database
 
 logger = logging.getLogger(__name__)
 

@@ -21,12 +21,12 @@ from core.settings import Settings
 from core.store import deletions, jobs
 from core.store.blobs import Blobs
 from core.store.checkpoints import CHECKPOINT, RESUMED, folder_of
+from core.store.db.ids import new_id
+from core.store.db.session import Database
+from core.store.db.tables import CANCELLED, FAILED, FINAL, QUEUED, SUCCEEDED
 from core.store.errors import DatabaseUnavailable, StorageFull
-from core.store.ids import new_id
 from core.store.jobs import Claim
 from core.store.models import NewModel
-from core.store.session import Database
-from core.store.tables import CANCELLED, FAILED, FINAL, QUEUED, SUCCEEDED
 from worker.checkpoints import CheckpointKeeper
 from worker.lease import Lease
 from worker.metrics import StageClock, WorkerMetrics

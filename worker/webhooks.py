@@ -16,7 +16,7 @@ from core.clip.errors import ClipCiteError
 from core.log import about
 from core.settings import Settings
 from core.store import webhooks
-from core.store.session import Database
+from core.store.db.session import Database
 from core.store.webhooks import Delivery
 from core.url_guard import InvalidDestination, NotPublic, Resolve
 from worker.metrics import DispatcherMetrics

@@ -15,8 +15,8 @@ from api.forms import FormRoute
 from core.serving.references import Subject, look_up
 from core.serving.service import Serving
 from core.serving.types import Answer, NoReadablePicture, Question
+from core.store.db.session import Database
 from core.store.errors import ModelNotFound
-from core.store.session import Database
 
 router = APIRouter(tags=["classify"], route_class=FormRoute)
 

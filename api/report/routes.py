@@ -13,8 +13,8 @@ from api.report.schemas import ReportOut
 from api.report.thumbnails import thumbnails
 from core.store import jobs
 from core.store.blobs import Blobs
+from core.store.db.tables import FAILED, SUCCEEDED, Job, Picture
 from core.store.errors import BlobNotFound, ReportNotFound
-from core.store.tables import FAILED, SUCCEEDED, Job, Picture
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 PAGE: dict[int | str, dict[str, Any]] = {

@@ -10,9 +10,9 @@ from sqlalchemy import select
 
 from core.store import installation
 from core.store.blobs import Blobs
+from core.store.db.session import Database
+from core.store.db.tables import FAILED, FINAL, SUCCEEDED, Job, JobEvent, Model, Picture
 from core.store.jobs import preflight_of, report_of
-from core.store.session import Database
-from core.store.tables import FAILED, FINAL, SUCCEEDED, Job, JobEvent, Model, Picture
 from worker.dispatcher import tidy
 from worker.garbage import Sweep, sweep
 

@@ -11,7 +11,7 @@ from benchmarks.chaos.faults import FAULTS, schedule
 from benchmarks.chaos.invariants import Finding, check
 from benchmarks.chaos.storm import storm
 from benchmarks.chaos.world import MAX_ATTEMPTS, world
-from core.store.tables import Job
+from core.store.db.tables import Job
 
 POISON = (0.25, 0.75)
 """Where in the run the two jobs come whose trainer always dies."""

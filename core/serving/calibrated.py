@@ -13,7 +13,7 @@ from core.clip.inference.class_offsets import NEW_NAMES_BALANCE
 from core.clip.inference.classifier import Scores
 from core.clip.inference.in_distribution import likeness
 from core.clip.prompts import same_class
-from core.store.tables import Model
+from core.store.db.tables import Model
 
 
 @dataclass(frozen=True)

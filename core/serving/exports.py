@@ -11,7 +11,7 @@ from core.clip.models.backbone import tower_parameters, with_parameters
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest
 from core.scratch import scratch_folder
 from core.serving.service import Serving
-from core.store.tables import Model
+from core.store.db.tables import Model
 
 Format = Literal["open_clip", "onnx", "delta"]
 

@@ -21,7 +21,7 @@ from core.serving.pool.served_model import Network
 from core.serving.previews import JobPreview, Ready
 from core.serving.text_cache import Head, TextCache, Texts
 from core.serving.types import Answer, NoReadablePicture, Prediction, Question
-from core.store.tables import Model
+from core.store.db.tables import Model
 
 
 @dataclass(frozen=True)

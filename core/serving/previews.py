@@ -27,8 +27,8 @@ from core.serving.pool.served_model import Network
 from core.settings import Settings
 from core.store import jobs
 from core.store.blobs import Blobs
-from core.store.session import Database
-from core.store.tables import Job, Picture
+from core.store.db.session import Database
+from core.store.db.tables import Job, Picture
 
 logger = logging.getLogger(__name__)
 MOST_SHOTS = 512

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from core.serving.previews import JobPreview, is_job
 from core.store import jobs, models
+from core.store.db.session import Database
+from core.store.db.tables import Model
 from core.store.names import STOCK
-from core.store.session import Database
-from core.store.tables import Model
 
 Subject = Model | JobPreview | str
 """What can classify. Text is `stock` or `stock:<backbone>`."""

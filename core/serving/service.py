@@ -29,9 +29,9 @@ from core.serving.text_cache import TextCache
 from core.serving.types import Answer, Question
 from core.settings import Settings
 from core.store.blobs import Blobs
+from core.store.db.session import Database
+from core.store.db.tables import Model
 from core.store.names import STOCK
-from core.store.session import Database
-from core.store.tables import Model
 
 LEAST_DECODERS = 2
 READERS = 4

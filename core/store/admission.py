@@ -6,10 +6,10 @@ from sqlalchemy.orm import Session
 
 from core.settings import Settings
 from core.store import idempotency, jobs, models, owners, webhooks
+from core.store.db.session import database_now
+from core.store.db.tables import Job, Model
 from core.store.idempotency import Once
 from core.store.models import NewModel
-from core.store.session import database_now
-from core.store.tables import Job, Model
 
 
 def check_early(session: Session, owner: str, idempotency_key: str | None, settings: Settings) -> None:

@@ -9,9 +9,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from core.store import models, names, owners
+from core.store.db.session import database_now
+from core.store.db.tables import Alias, AliasMove, Model, ModelName
 from core.store.errors import AliasNotFound, ModelConflict, ModelNotFound
-from core.store.session import database_now
-from core.store.tables import Alias, AliasMove, Model, ModelName
 
 PROMOTED, ROLLED_BACK = "promoted", "rolled_back"
 MOST_MOVES = 100

@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from core.store.session import database_now
-from core.store.tables import FAILED, QUEUED, STATUSES, Job, JobEvent
+from core.store.db.session import database_now
+from core.store.db.tables import FAILED, QUEUED, STATUSES, Job, JobEvent
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from core.store import deletions
-from core.store.tables import JobEvent
+from core.store.db.tables import JobEvent
 
 CHECKPOINT = "checkpoint"
 RESUMED = "resumed"

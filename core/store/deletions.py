@@ -8,9 +8,9 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from core.store.blobs import Blobs
+from core.store.db.session import Database, database_now
+from core.store.db.tables import Deletion
 from core.store.errors import DatabaseUnavailable, StorageUnavailable
-from core.store.session import Database, database_now
-from core.store.tables import Deletion
 
 
 def note(session: Session, prefix: str) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from core.store.session import database_now
-from core.store.tables import FINAL, Job, JobEvent
+from core.store.db.session import database_now
+from core.store.db.tables import FINAL, Job, JobEvent
 from core.store.transitions import append_event
 
 PROGRESS = "progress"

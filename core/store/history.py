@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from core.store.tables import SUCCEEDED, Job
+from core.store.db.tables import SUCCEEDED, Job
 
 
 class Succeeded(NamedTuple):

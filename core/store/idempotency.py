@@ -7,8 +7,8 @@ from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
 from core.clip.errors import ClipCiteError
-from core.store.session import database_now
-from core.store.tables import IdempotencyKey, Job
+from core.store.db.session import database_now
+from core.store.db.tables import IdempotencyKey, Job
 
 LIFETIME = timedelta(hours=24)
 

@@ -9,9 +9,9 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from core.store.blobs import Blobs
+from core.store.db.session import Database, database_now
+from core.store.db.tables import Installation, Orphan
 from core.store.errors import BlobNotFound
-from core.store.session import Database, database_now
-from core.store.tables import Installation, Orphan
 
 KEY = "installation.json"
 REMEDY = (

@@ -13,9 +13,12 @@ from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
 from core.store import deletions, owners
+from core.store.db.ids import new_id
+from core.store.db.pagination import page
+from core.store.db.session import database_now
+from core.store.db.tables import CANCELLED, FINAL, QUEUED, RUNNING, Job, JobEvent, Picture
 from core.store.errors import JobConflict, JobNotFound
 from core.store.events import after
-from core.store.ids import new_id
 from core.store.leases import (
     Claim,
     cancel,
@@ -30,9 +33,6 @@ from core.store.leases import (
     record_warning,
     release,
 )
-from core.store.paging import page
-from core.store.session import database_now
-from core.store.tables import CANCELLED, FINAL, QUEUED, RUNNING, Job, JobEvent, Picture
 from core.store.transitions import append_event, locked, move, storable
 
 __all__ = [

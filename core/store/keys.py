@@ -14,9 +14,9 @@ from sqlalchemy.orm import Session
 
 from core.clip.errors import ClipCiteError
 from core.store import owners
-from core.store.ids import new_id
-from core.store.session import database_now
-from core.store.tables import ApiKey
+from core.store.db.ids import new_id
+from core.store.db.session import database_now
+from core.store.db.tables import ApiKey
 from core.store.transitions import storable
 
 CLASSIFY, ADAPT, ADMIN = "classify", "adapt", "admin"

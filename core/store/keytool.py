@@ -14,10 +14,11 @@ from sqlalchemy import make_url
 
 from core.clip.errors import ClipCiteError
 from core.settings import get_settings
-from core.store import keys, migrate, webhooks
+from core.store import keys, webhooks
+from core.store.db import migrate
+from core.store.db.session import Database
+from core.store.db.tables import ApiKey
 from core.store.owners import DEFAULT_OWNER
-from core.store.session import Database
-from core.store.tables import ApiKey
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

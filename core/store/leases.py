@@ -13,9 +13,9 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from core.store import checkpoints, events, owners
+from core.store.db.session import database_now
+from core.store.db.tables import CANCELLED, FAILED, QUEUED, RUNNING, SUCCEEDED, Job, Model
 from core.store.models import NewModel, add_model
-from core.store.session import database_now
-from core.store.tables import CANCELLED, FAILED, QUEUED, RUNNING, SUCCEEDED, Job, Model
 from core.store.transitions import append_event, back_to_queue, ended, move, storable
 
 

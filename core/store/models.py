@@ -14,9 +14,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from core.store import deletions, names, owners
+from core.store.db.pagination import page
+from core.store.db.tables import Alias, Model, ModelName
 from core.store.errors import ModelConflict, ModelNotFound
-from core.store.paging import page
-from core.store.tables import Alias, Model, ModelName
 from core.store.transitions import storable
 
 

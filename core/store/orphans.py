@@ -8,8 +8,8 @@ from sqlalchemy import delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from core.store import checkpoints, installation
-from core.store.session import database_now
-from core.store.tables import FINAL, Job, Model, Orphan
+from core.store.db.session import database_now
+from core.store.db.tables import FINAL, Job, Model, Orphan
 
 BATCH_SIZE = 500
 """Folders in one statement."""

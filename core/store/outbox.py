@@ -6,8 +6,8 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from core.store.ids import new_id
-from core.store.tables import Job, WebhookDelivery
+from core.store.db.ids import new_id
+from core.store.db.tables import Job, WebhookDelivery
 
 
 def note_end(session: Session, job: Job, *, at: datetime) -> None:

@@ -9,8 +9,8 @@ from sqlalchemy.orm import Session
 
 from core.clip.errors import ClipCiteError
 from core.settings import Settings
-from core.store.session import database_now
-from core.store.tables import QUEUED, RUNNING, Job, Model, Owner
+from core.store.db.session import database_now
+from core.store.db.tables import QUEUED, RUNNING, Job, Model, Owner
 
 DEFAULT_OWNER = "default"
 """Of everything that comes in without a key, or with CLIPCITE_API_KEY."""

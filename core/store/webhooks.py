@@ -12,9 +12,9 @@ from sqlalchemy import delete, func, or_, select
 from sqlalchemy.orm import Session
 
 from core.store import owners
-from core.store.ids import new_id
-from core.store.session import database_now
-from core.store.tables import Job, WebhookDelivery, WebhookSecret
+from core.store.db.ids import new_id
+from core.store.db.session import database_now
+from core.store.db.tables import Job, WebhookDelivery, WebhookSecret
 from core.store.transitions import append_event
 
 ROTATION = timedelta(hours=24)

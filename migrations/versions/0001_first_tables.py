@@ -8,7 +8,7 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
-# Written out, not imported from core.store.tables: a migration stays as it was on its day.
+# Written out, not imported from core.store.db.tables: a migration stays as it was on its day.
 ID = sa.String(40)
 TIME = sa.DateTime(timezone=True)
 

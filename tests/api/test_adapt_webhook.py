@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import select
 
-from core.store.tables import Job, WebhookSecret
+from core.store.db.tables import Job, WebhookSecret
 from tests.api.conftest import MakeService
 from tests.api.service import Service, assert_problem, shots
 

@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 from api import health
 from core.store import installation
 from core.store.blobs import Blobs
-from core.store.ids import new_id
+from core.store.db.ids import new_id
 from tests.api.conftest import MakeService
 from tests.api.service import URL, Body, Service, shots
 from tests.clip.tiny import make_tiny_backbone

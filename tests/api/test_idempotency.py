@@ -7,7 +7,7 @@ import httpx
 import pytest
 from sqlalchemy import select
 
-from core.store.tables import IdempotencyKey
+from core.store.db.tables import IdempotencyKey
 from tests.api.service import Service, assert_problem, form, listening, shots
 from tests.inputs import crafted
 

@@ -14,8 +14,8 @@ from api.auth import Door, needed_scopes, refusal_to_listen
 from api.rates import RateLimited, Rates
 from core.settings import Settings
 from core.store import keys
-from core.store.session import Database, database_now
-from core.store.tables import ApiKey
+from core.store.db.session import Database, database_now
+from core.store.db.tables import ApiKey
 from tests.api.conftest import MakeService
 from tests.api.service import Service, assert_problem, exchange, form, listening, shots
 from tests.api.test_auth import KEY, ROUTES

@@ -10,8 +10,8 @@ from PIL import Image, ImageFilter
 from sqlalchemy import update
 
 from core.store import jobs
-from core.store.session import database_now
-from core.store.tables import Job
+from core.store.db.session import database_now
+from core.store.db.tables import Job
 from tests.api.conftest import MakeService
 from tests.api.service import Body, Service, assert_problem, form, shots
 from tests.clip.drawn import drawn

@@ -9,7 +9,7 @@ from typer.testing import CliRunner, Result
 
 from client.cli import app
 from core.store import keys
-from core.store.session import Database
+from core.store.db.session import Database
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from client.processes import environment
-from core.store import migrate
+from core.store.db import migrate
 from tests.service.running import wait_for
 
 

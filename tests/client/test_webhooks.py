@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from core.store import webhooks
-from core.store.session import Database, database_now
+from core.store.db.session import Database, database_now
 from tests.client.test_keys import call, data
 
 __all__ = ["data"]

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 
 from core.store import keys
-from core.store.session import Database
+from core.store.db.session import Database
 from tests.inputs import crafted
 from tests.service.running import PATIENCE, wait_for
 

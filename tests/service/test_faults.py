@@ -15,8 +15,8 @@ import pytest
 from safetensors.torch import load_file, save_file
 from sqlalchemy import update
 
-from core.store.session import Database, database_now
-from core.store.tables import Job
+from core.store.db.session import Database, database_now
+from core.store.db.tables import Job
 from tests.clip.tiny import make_tiny_backbone
 from tests.service.running import (
     PATIENCE,

@@ -15,7 +15,7 @@ import httpx
 import pytest
 import redis
 
-from core.store import migrate
+from core.store.db import migrate
 from tests.conftest import postgres_database
 from tests.receiver import receiver
 from tests.service.running import Service, colours, serve, submit, training, wait_for, wait_for_job

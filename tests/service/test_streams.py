@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 
-from core.store.session import Database
+from core.store.db.session import Database
 from tests.api.streams import connect
 from tests.service.running import PATIENCE, wait_for
 from tests.store import samples

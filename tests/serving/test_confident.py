@@ -9,7 +9,7 @@ from core.clip.inference.calibration import Confidence
 from core.clip.inference.class_offsets import NEW_NAMES_BALANCE
 from core.clip.inference.classifier import Scores
 from core.serving.calibrated import Judged, confidence_for, judge
-from core.store.tables import Model
+from core.store.db.tables import Model
 
 SHOTS = torch.eye(4)[:2], torch.tensor([0, 1])
 KNOWN = Confidence(

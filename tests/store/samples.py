@@ -6,12 +6,12 @@ from typing import Any
 from sqlalchemy import update
 
 from core.store import jobs, owners
-from core.store.ids import new_id
+from core.store.db.ids import new_id
+from core.store.db.session import Database, database_now
+from core.store.db.tables import Job
 from core.store.jobs import Claim, NewPicture
 from core.store.models import NewModel
 from core.store.owners import DEFAULT_OWNER
-from core.store.session import Database, database_now
-from core.store.tables import Job
 
 OWNER = DEFAULT_OWNER
 

@@ -8,8 +8,8 @@ from sqlalchemy import update
 
 from core.store import jobs
 from core.store.backlog import Backlog, backlog
-from core.store.session import Database, database_now
-from core.store.tables import Job
+from core.store.db.session import Database, database_now
+from core.store.db.tables import Job
 from tests.store.samples import claimed, expire, let_lease_expire, new_job, publish
 
 

@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy import func, select, update
 
 from core.store import events, jobs
+from core.store.db.session import Database, database_now
+from core.store.db.tables import Job, JobEvent
 from core.store.errors import JobConflict
 from core.store.jobs import Claim
-from core.store.session import Database, database_now
-from core.store.tables import Job, JobEvent
 from tests.store.samples import OWNER, claimed, expire, let_lease_expire, new_job, publish
 
 NO_TIME = timedelta(0)

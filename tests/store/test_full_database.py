@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from core.store import migrate
+from core.store.db import migrate
+from core.store.db.session import Database
+from core.store.db.tables import Job
 from core.store.errors import DatabaseFull
-from core.store.session import Database
-from core.store.tables import Job
 from tests.disk import fill, small_disk
 from tests.store.samples import new_job
 

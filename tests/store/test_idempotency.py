@@ -7,12 +7,12 @@ from sqlalchemy import select, update
 
 from core.settings import Settings
 from core.store import admission, idempotency, jobs
+from core.store.db.ids import new_id
+from core.store.db.session import Database, database_now
+from core.store.db.tables import IdempotencyKey
 from core.store.errors import DatabaseUnavailable
 from core.store.idempotency import IdempotencyKeyReused, IdempotentJobGone, Once
-from core.store.ids import new_id
 from core.store.owners import QueueQuota
-from core.store.session import Database, database_now
-from core.store.tables import IdempotencyKey
 from tests.store.samples import OWNER, job_of, new_owner
 from tests.store.test_races import at_once
 

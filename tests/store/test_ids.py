@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from core.store import ids
-from core.store.ids import new_id
+from core.store.db import ids
+from core.store.db.ids import new_id
 
 
 def test_shape() -> None:

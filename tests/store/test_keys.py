@@ -8,10 +8,10 @@ import pytest
 from sqlalchemy import select, text, update
 
 from core.store import keys
+from core.store.db.session import Database, database_now
+from core.store.db.tables import ApiKey
 from core.store.keys import InvalidScopes, KeyNotFound, KeyRefused
 from core.store.owners import InvalidOwner
-from core.store.session import Database, database_now
-from core.store.tables import ApiKey
 
 
 def make(database: Database, **given: Any) -> keys.NewKey:

@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy import func, select, update
 
 from core.store import jobs, models
+from core.store.db.session import Database, database_now
+from core.store.db.tables import Job, Model
 from core.store.jobs import Claim
-from core.store.session import Database, database_now
-from core.store.tables import Job, Model
 from tests.store.samples import (
     OWNER,
     claimed,

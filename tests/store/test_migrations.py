@@ -11,10 +11,11 @@ import pytest
 from alembic import command
 from sqlalchemy import inspect, make_url, text
 
-from core.store import aliases, jobs, migrate, models, owners
+from core.store import aliases, jobs, models, owners
+from core.store.db import migrate
+from core.store.db.session import Database
+from core.store.db.tables import Base
 from core.store.errors import DatabaseUnavailable
-from core.store.session import Database
-from core.store.tables import Base
 from tests.store.samples import new_job
 
 ROOT = Path(__file__).parents[2]
@@ -53,7 +54,7 @@ def test_several_starts_at_once(empty_database_url: str) -> None:
     def start() -> None:
         # A process each, as in life: alembic's context is one a process.
         done = subprocess.run(
-            [sys.executable, "-m", "core.store.migrate"],
+            [sys.executable, "-m", "core.store.db.migrate"],
             env={**os.environ, "CLIPCITE_DATABASE_URL": empty_database_url},
             cwd=ROOT,
             capture_output=True,
@@ -85,7 +86,7 @@ def test_the_command_line_of_alembic_uses_our_settings(empty_database_url: str) 
 
 
 def test_migrating_imports_no_torch(tmp_path: Path) -> None:
-    code = "import sys, core.store.migrate, core.store.jobs, core.store.blobs, core.store.queue\n"
+    code = "import sys, core.store.db.migrate, core.store.jobs, core.store.blobs, core.store.queue\n"
     code += "sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
@@ -111,7 +112,7 @@ KILL = """
 import os, signal, sys
 from sqlalchemy import event
 from core.store import migrate
-from core.store.engine import Engine
+from core.store.db.engine import Engine
 
 def killed_after(connection, cursor, statement, *_):
     if sys.argv[2] in statement:
@@ -154,7 +155,7 @@ def test_an_old_version_does_not_start_on_a_newer_database(tmp_path: Path, migra
         module: subprocess.Popen(
             [sys.executable, "-m", module], env=environment, cwd=ROOT, stderr=subprocess.PIPE, text=True
         )
-        for module in ("core.store.migrate", "worker.dispatcher", "worker", "api")
+        for module in ("core.store.db.migrate", "worker.dispatcher", "worker", "api")
     }
     try:
         for module, process in started.items():

@@ -4,11 +4,11 @@ from typing import Any
 import pytest
 
 from core.store import jobs, models
+from core.store.db.pagination import cursor_of
+from core.store.db.session import Database
+from core.store.db.tables import Model
 from core.store.errors import InvalidCursor, ModelNotFound
 from core.store.models import Filters
-from core.store.paging import cursor_of
-from core.store.session import Database
-from core.store.tables import Model
 from tests.store.samples import OWNER, claimed, job_of, new_job, new_model, new_owner, publish
 
 

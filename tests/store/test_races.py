@@ -10,9 +10,9 @@ from sqlalchemy import func, select
 
 from core.store import aliases, jobs, models
 from core.store.aliases import Expected
+from core.store.db.session import Database
+from core.store.db.tables import Job, Model
 from core.store.errors import AliasNotFound, JobConflict, ModelConflict, ModelNotFound
-from core.store.session import Database
-from core.store.tables import Job, Model
 from tests.store.samples import (
     OWNER,
     claimed,

@@ -12,10 +12,10 @@ import pytest
 from sqlalchemy import text, update
 from sqlalchemy.exc import IntegrityError
 
-from core.store import patience
+from core.store.db import client_timeout
+from core.store.db.session import Database, database_now
+from core.store.db.tables import Job
 from core.store.errors import DatabaseUnavailable
-from core.store.session import Database, database_now
-from core.store.tables import Job
 from tests.conftest import postgres_database
 from tests.store.samples import job_of, new_job, types_of
 
@@ -152,8 +152,8 @@ def test_a_server_that_hangs_is_told_soon(
     postgres_url: str, postgres_template: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`statement_timeout` is no help then: it is the server that would keep it."""
-    monkeypatch.setattr(patience, "ANSWER_SECONDS", 1.0)
-    monkeypatch.setattr(patience, "PING_SECONDS", 0.5)
+    monkeypatch.setattr(client_timeout, "ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(client_timeout, "PING_SECONDS", 0.5)
     with postgres_database(postgres_url, postgres_template) as url:
         database = Database(url)
         backend = text("SELECT pg_backend_pid()")
@@ -177,7 +177,7 @@ def test_a_long_answer_is_waited_for(
     postgres_url: str, postgres_template: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The patience is for silence, not for the whole of the answer."""
-    monkeypatch.setattr(patience, "ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(client_timeout, "ANSWER_SECONDS", 1.0)
     with postgres_database(postgres_url, postgres_template) as url:
         database = Database(url)
         with database.read() as session:

@@ -20,10 +20,11 @@ import worker.tasks
 from core.clip.config import resolve_config
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, Manifest, file_sha256
 from core.settings import Settings
-from core.store import durable, installation, migrate
+from core.store import durable, installation
 from core.store.blobs import Blobs
-from core.store.session import Database
-from core.store.tables import Job, Model
+from core.store.db import migrate
+from core.store.db.session import Database
+from core.store.db.tables import Job, Model
 from tests.store.samples import new_job
 from worker.garbage import sweep
 from worker.tasks import Worker

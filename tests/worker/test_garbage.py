@@ -15,12 +15,13 @@ from sqlalchemy import event, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from core.settings import Settings
-from core.store import installation, jobs, migrate, orphans
+from core.store import installation, jobs, orphans
 from core.store.blobs import Blobs
+from core.store.db import migrate
+from core.store.db.ids import new_id
+from core.store.db.session import Database, database_now
+from core.store.db.tables import Installation, Job, Orphan
 from core.store.errors import StorageUnavailable
-from core.store.ids import new_id
-from core.store.session import Database, database_now
-from core.store.tables import Installation, Job, Orphan
 from tests.conftest import postgres_database
 from tests.store.faulty import faulty
 from tests.store.samples import OWNER, claimed, new_job, new_model, publish
@@ -446,7 +447,7 @@ MEMORY = """
 import resource, sys
 from datetime import timedelta
 from core.store.blobs import Blobs
-from core.store.session import Database, database_now
+from core.store.db.session import Database, database_now
 from worker.garbage import sweep
 database, blobs = Database(sys.argv[1]), Blobs(sys.argv[2])
 with database.read() as session:

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import pytest
 from sqlalchemy.orm import Session
 
+from core.store.db.session import Database
 from core.store.errors import DatabaseUnavailable
-from core.store.session import Database
 from tests.store.samples import claimed, new_job
 from worker.lease import Lease
 

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from core.clip.config import resolve_config
 from core.clip.weights.manifest import WEIGHTS
-from core.store import migrate
+from core.store.db import migrate
 from tests.clip.tiny import make_tiny_backbone
 from worker.standby import Standby
 from worker.supervise import run_trainer

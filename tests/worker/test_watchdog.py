@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from core.settings import Settings
-from core.store import migrate
+from core.store.db import migrate
 from core.store.queue import QUEUE, make_celery, send_adapt
 from tests.service.running import wait_for
 from worker import watchdog

@@ -14,7 +14,7 @@ from benchmarks.chaos.cases.case import SETTLE_SECONDS, Case, Measured
 from benchmarks.chaos.invariants import check
 from benchmarks.chaos.report import Row
 from benchmarks.chaos.world import MAX_ATTEMPTS, World, world
-from core.store.tables import FINAL, Job
+from core.store.db.tables import FINAL, Job
 
 CASES: list[Case] = [
     *stopping.CASES,

@@ -13,7 +13,7 @@ from benchmarks.chaos.cluster import Member
 from benchmarks.chaos.faults import schedule
 from benchmarks.chaos.storm import storm
 from benchmarks.chaos.world import World
-from core.store.tables import FINAL, SUCCEEDED, Job, JobEvent
+from core.store.db.tables import FINAL, SUCCEEDED, Job, JobEvent
 
 SHORT = {"epochs": 1}
 LONG = {"epochs": 150, "batch_size": 4}

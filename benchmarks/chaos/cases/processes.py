@@ -21,8 +21,8 @@ from benchmarks.chaos.cases.case import (
 from benchmarks.chaos.faults import PAST_THE_LEASE
 from benchmarks.chaos.world import MAX_ATTEMPTS, World
 from core.settings import Settings
+from core.store.db.tables import FAILED
 from core.store.queue import make_celery, send_adapt
-from core.store.tables import FAILED
 
 
 def frozen_then_killed(world: World, rng: random.Random) -> Measured:

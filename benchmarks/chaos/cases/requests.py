@@ -11,7 +11,7 @@ from benchmarks.chaos.cases.case import SHORT, Case, Measured, jobs_of
 from benchmarks.chaos.client import Client, shots
 from benchmarks.chaos.world import World
 from core.store import keys
-from core.store.tables import FINAL, Job
+from core.store.db.tables import FINAL, Job
 from worker.garbage import sweep
 
 PICTURES = 40

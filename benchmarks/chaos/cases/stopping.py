@@ -19,7 +19,7 @@ from benchmarks.chaos.cases.case import (
     succeeded,
 )
 from benchmarks.chaos.world import World
-from core.store.tables import CANCELLED, FINAL
+from core.store.db.tables import CANCELLED, FINAL
 
 STALL_SECONDS = 15.0
 DEADLINE_SECONDS = 100.0

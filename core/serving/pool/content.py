@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from core.store.tables import Model
+from core.store.db.tables import Model
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from typing import Any
 from sqlalchemy import Connection, Engine, NullPool, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
+from core.store.db.client_timeout import be_patient
 from core.store.errors import DatabaseUnavailable
-from core.store.patience import be_patient
 
 
 def make_engine(url: str, *, migrating: bool = False) -> Engine:

@@ -11,8 +11,8 @@ from typing import TypeVar
 from sqlalchemy import Select, literal, tuple_
 from sqlalchemy.orm import Session
 
+from core.store.db.tables import Job, Model, UtcDateTime
 from core.store.errors import InvalidCursor
-from core.store.tables import Job, Model, UtcDateTime
 
 Row = TypeVar("Row", Job, Model)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""Brings a database's tables to this version: `python -m core.store.migrate`."""
+"""Brings a database's tables to this version: `python -m core.store.db.migrate`."""
 
 import sys
 from collections.abc import Iterator
@@ -14,11 +14,11 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, make_url, text
 
 from core.settings import get_settings
-from core.store.engine import make_engine
+from core.store.db.engine import make_engine
 from core.store.errors import DatabaseUnavailable
 
 # Beside `core`, in the repository as in an installed package.
-FOLDER = Path(__file__).parents[2] / "migrations"
+FOLDER = Path(__file__).parents[3] / "migrations"
 _LOCK = 0x636C6970  # any number that nobody else locks; "clip"
 
 

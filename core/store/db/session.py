@@ -9,9 +9,9 @@ from sqlalchemy.exc import DatabaseError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
-from core.store.engine import make_engine
+from core.store.db.engine import make_engine
+from core.store.db.migrate import problem_of
 from core.store.errors import DatabaseFull, DatabaseUnavailable
-from core.store.migrate import problem_of
 
 
 class Database:
