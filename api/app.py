@@ -37,9 +37,9 @@ from api.request_id import RequestId
 from core.scratch import sweep_scratch
 from core.serving.service import Serving
 from core.settings import Settings
-from core.store.blobs import Blobs
 from core.store.db.session import Database
 from core.store.queue import make_celery
+from core.store.storage.blobs import Blobs
 
 DESCRIPTION = """Upload a few labelled pictures (`POST /adapt`), poll the job, then classify with **any**
 class names (`POST /classify`), trained or new. Errors are `application/problem+json`."""

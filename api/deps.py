@@ -11,8 +11,8 @@ from api.auth import Caller
 from api.feed import Feed
 from core.serving.service import Serving
 from core.settings import Settings
-from core.store.blobs import Blobs
 from core.store.db.session import Database
+from core.store.storage.blobs import Blobs
 
 
 async def _settings(request: Request) -> Settings:

@@ -13,8 +13,9 @@ from pydantic import BaseModel
 from starlette.datastructures import State
 
 from core.clip.errors import ClipCiteError
-from core.store import installation, queue
+from core.store import queue
 from core.store.errors import DatabaseUnavailable
+from core.store.storage import installation
 
 router = APIRouter(tags=["health"])
 logger = logging.getLogger(__name__)

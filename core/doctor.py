@@ -18,7 +18,7 @@ from core.clip.errors import ClipCiteError
 from core.settings import Settings, get_settings
 
 if TYPE_CHECKING:
-    from core.store.blobs import Blobs
+    from core.store.storage.blobs import Blobs
 
 LITTLE_BYTES, SCARCE_BYTES = 1_000_000_000, 5_000_000_000
 """Of free disk: too little for a job with the starter; enough for it and little more."""
@@ -128,7 +128,7 @@ def _broker(settings: Settings) -> Iterator[Finding]:
 
 
 def _storage(settings: Settings) -> Iterator[Finding]:
-    from core.store.blobs import Blobs
+    from core.store.storage.blobs import Blobs
 
     folder = settings.data.absolute() / "blobs"
     if settings.blob_url is None and not folder.is_dir():
@@ -147,8 +147,9 @@ def _storage(settings: Settings) -> Iterator[Finding]:
 def _belonging(settings: Settings, blobs: "Blobs") -> Iterator[Finding]:
     """Finding on database and storage of different installations, and on many orphans. None if the
     database does not answer: another check says so."""
-    from core.store import installation, orphans
+    from core.store import orphans
     from core.store.db.session import Database
+    from core.store.storage import installation
 
     url = settings.sqlalchemy_url()
     if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():

@@ -23,10 +23,11 @@ from core.log import about, start_logging
 from core.metrics import BacklogCollector, new_registry, show_metrics
 from core.parent_watch import end_with_parent
 from core.settings import Settings, get_settings
-from core.store import deletions, events, idempotency, jobs
-from core.store.blobs import Blobs
+from core.store import events, idempotency, jobs
 from core.store.db.session import Database
 from core.store.queue import make_celery, send_adapt, waiting
+from core.store.storage import deletions
+from core.store.storage.blobs import Blobs
 from worker.garbage import Sweeper
 from worker.metrics import DispatcherMetrics
 from worker.webhooks import Webhooks

@@ -20,11 +20,12 @@ from typing import Any
 
 from core.clip.errors import ClipCiteError
 from core.settings import Settings, get_settings
-from core.store import installation, orphans
-from core.store.blobs import Blobs
+from core.store import orphans
 from core.store.checkpoints import folder_of
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Orphan
+from core.store.storage import installation
+from core.store.storage.blobs import Blobs
 
 logger = logging.getLogger("worker.garbage")
 SWEEP_SECONDS = 3_600.0

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, file_sha256
-from core.store.blobs import Blobs
 from core.store.errors import BlobDamaged, BlobNotFound, StorageUnavailable
+from core.store.storage.blobs import Blobs
 from worker.supervise import Stopped
 
 logger = logging.getLogger(__name__)

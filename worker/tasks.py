@@ -18,8 +18,7 @@ from core.clip.errors import ClipCiteError, CorruptWeights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, file_sha256, read_manifest
 from core.scratch import FULL, scratch_folder
 from core.settings import Settings
-from core.store import deletions, jobs
-from core.store.blobs import Blobs
+from core.store import jobs
 from core.store.checkpoints import CHECKPOINT, RESUMED, folder_of
 from core.store.db.ids import new_id
 from core.store.db.session import Database
@@ -27,6 +26,8 @@ from core.store.db.tables import CANCELLED, FAILED, FINAL, QUEUED, SUCCEEDED
 from core.store.errors import DatabaseUnavailable, StorageFull
 from core.store.jobs import Claim
 from core.store.models import NewModel
+from core.store.storage import deletions
+from core.store.storage.blobs import Blobs
 from worker.checkpoints import CheckpointKeeper
 from worker.lease import Lease
 from worker.metrics import StageClock, WorkerMetrics

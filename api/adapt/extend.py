@@ -27,10 +27,10 @@ from api.jobs import JobOut
 from api.threads import UPLOADS
 from core.settings import MOST_PICTURES, Settings
 from core.store import jobs, models
-from core.store.blobs import Blobs
 from core.store.db.tables import Picture
 from core.store.errors import JobNotFound, ShotsGone
 from core.store.names import clean_name
+from core.store.storage.blobs import Blobs
 
 
 @dataclass(frozen=True)

@@ -27,13 +27,13 @@ from core.serving.previews import JobPreview
 from core.serving.service import Serving
 from core.settings import MOST_PICTURES, Settings
 from core.store import admission, history, idempotency, jobs
-from core.store.blobs import Blobs
 from core.store.db.ids import new_id
 from core.store.db.session import Database
 from core.store.errors import DatabaseUnavailable
 from core.store.idempotency import Once
 from core.store.jobs import NewPicture
 from core.store.names import clean_name
+from core.store.storage.blobs import Blobs
 from core.url_guard import InvalidDestination, NotPublic, parse
 
 FIELDS = (

@@ -15,11 +15,11 @@ from sqlalchemy.orm import Session
 
 from benchmarks.chaos.client import Client
 from benchmarks.chaos.cluster import FORKS, Cluster
-from core.store.blobs import Blobs
 from core.store.db import migrate
 from core.store.db.session import Database
 from core.store.db.tables import FINAL, Job
 from core.store.errors import DatabaseUnavailable
+from core.store.storage.blobs import Blobs
 from tests import servers
 from tests.clip.tiny import make_tiny_backbone
 

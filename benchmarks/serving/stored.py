@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.weights.delta import Delta, encode
-from core.store.blobs import Blobs
 from core.store.db import migrate
 from core.store.db.session import Database
+from core.store.storage.blobs import Blobs
 from tests.serving.adapted import publish_model
 
 MOVED = 0.002

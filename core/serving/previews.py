@@ -26,9 +26,9 @@ from core.serving.pool.model_pool import Networks
 from core.serving.pool.served_model import Network
 from core.settings import Settings
 from core.store import jobs
-from core.store.blobs import Blobs
 from core.store.db.session import Database
 from core.store.db.tables import Job, Picture
+from core.store.storage.blobs import Blobs
 
 logger = logging.getLogger(__name__)
 MOST_SHOTS = 512

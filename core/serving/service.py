@@ -28,10 +28,10 @@ from core.serving.references import Subject
 from core.serving.text_cache import TextCache
 from core.serving.types import Answer, Question
 from core.settings import Settings
-from core.store.blobs import Blobs
 from core.store.db.session import Database
 from core.store.db.tables import Model
 from core.store.names import STOCK
+from core.store.storage.blobs import Blobs
 
 LEAST_DECODERS = 2
 READERS = 4

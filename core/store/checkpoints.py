@@ -7,8 +7,8 @@ job says of each that it is there.
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from core.store import deletions
 from core.store.db.tables import JobEvent
+from core.store.storage import deletions
 
 CHECKPOINT = "checkpoint"
 RESUMED = "resumed"

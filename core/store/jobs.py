@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
-from core.store import deletions, owners
+from core.store import owners
 from core.store.db.ids import new_id
 from core.store.db.pagination import page
 from core.store.db.session import database_now
@@ -33,6 +33,7 @@ from core.store.leases import (
     record_warning,
     release,
 )
+from core.store.storage import deletions
 from core.store.transitions import append_event, locked, move, storable
 
 __all__ = [

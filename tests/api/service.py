@@ -22,10 +22,11 @@ from starlette.testclient import TestClient
 from api.app import create_app
 from api.connections import Impatient
 from core.settings import Settings
-from core.store import installation, jobs
-from core.store.blobs import Blobs
+from core.store import jobs
 from core.store.db.session import Database
 from core.store.db.tables import Job, JobEvent, Picture
+from core.store.storage import installation
+from core.store.storage.blobs import Blobs
 from tests.inputs import crafted
 
 URL = "http://127.0.0.1:8000"  # without a key the Host header must be of this machine

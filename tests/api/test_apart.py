@@ -11,7 +11,7 @@ import pytest
 
 from api.body import MAX_SMALL_BYTES
 from core.store import keys
-from core.store.blobs import Blobs
+from core.store.storage.blobs import Blobs
 from tests.api.conftest import MakeService
 from tests.api.service import Service, assert_problem, form, listening, shots
 from tests.inputs import crafted

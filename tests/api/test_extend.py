@@ -8,7 +8,7 @@ import pytest
 
 from core.clip.config import resolve_config
 from core.store import jobs
-from core.store.blobs import Blobs
+from core.store.storage.blobs import Blobs
 from tests.api.service import Service, assert_problem, form, shots
 from tests.inputs import crafted
 from tests.store import samples

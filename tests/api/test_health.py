@@ -11,9 +11,9 @@ from sqlalchemy import text
 from starlette.testclient import TestClient
 
 from api import health
-from core.store import installation
-from core.store.blobs import Blobs
 from core.store.db.ids import new_id
+from core.store.storage import installation
+from core.store.storage.blobs import Blobs
 from tests.api.conftest import MakeService
 from tests.api.service import URL, Body, Service, shots
 from tests.clip.tiny import make_tiny_backbone

@@ -9,12 +9,12 @@ from sqlalchemy import select
 from typer.testing import CliRunner, Result
 
 from client.cli import app
-from core.store import installation
-from core.store.blobs import Blobs
 from core.store.db import migrate
 from core.store.db.ids import new_id
 from core.store.db.session import Database
 from core.store.db.tables import Orphan
+from core.store.storage import installation
+from core.store.storage.blobs import Blobs
 from tests.store.samples import new_job
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from core.settings import Settings
-from core.store.blobs import Blobs
 from core.store.errors import BlobDamaged, BlobNotFound, StorageUnavailable
+from core.store.storage.blobs import Blobs
 
 
 def bucket(endpoint: str, name: str, prefix: str = "a/prefix") -> Blobs:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from core.store import bucket as bucket_module
-from core.store.blobs import Blobs
 from core.store.errors import BlobDamaged, StorageFull, StorageUnavailable
+from core.store.storage import bucket as bucket_module
+from core.store.storage.blobs import Blobs
 from tests.store.faulty import Faults, faulty
 from tests.store.test_blobs import bucket, keys, sha256
 

@@ -86,7 +86,7 @@ def test_the_command_line_of_alembic_uses_our_settings(empty_database_url: str) 
 
 
 def test_migrating_imports_no_torch(tmp_path: Path) -> None:
-    code = "import sys, core.store.db.migrate, core.store.jobs, core.store.blobs, core.store.queue\n"
+    code = "import sys, core.store.db.migrate, core.store.jobs, core.store.storage.blobs, core.store.queue\n"
     code += "sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 

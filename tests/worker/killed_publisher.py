@@ -20,11 +20,11 @@ import worker.tasks
 from core.clip.config import resolve_config
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, Manifest, file_sha256
 from core.settings import Settings
-from core.store import durable, installation
-from core.store.blobs import Blobs
 from core.store.db import migrate
 from core.store.db.session import Database
 from core.store.db.tables import Job, Model
+from core.store.storage import atomic_write, installation
+from core.store.storage.blobs import Blobs
 from tests.store.samples import new_job
 from worker.garbage import sweep
 from worker.tasks import Worker
@@ -89,7 +89,7 @@ def publish(settings: Settings, ready: Path, steps: Steps) -> NoReturn:
         shutil.copytree(ready, folder, dirs_exist_ok=True)
         for owner, name in ((os, "fsync"), (Path, "replace"), (blobs, "put"), (blobs, "verify")):
             steps.around(owner, name)
-        durable.shutil.copyfileobj = copy_half
+        atomic_write.shutil.copyfileobj = copy_half
         event.listen(database.engine, "commit", steps)
         return {"metrics": None}
 

@@ -15,13 +15,14 @@ from sqlalchemy import event, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from core.settings import Settings
-from core.store import installation, jobs, orphans
-from core.store.blobs import Blobs
+from core.store import jobs, orphans
 from core.store.db import migrate
 from core.store.db.ids import new_id
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Installation, Job, Orphan
 from core.store.errors import StorageUnavailable
+from core.store.storage import installation
+from core.store.storage.blobs import Blobs
 from tests.conftest import postgres_database
 from tests.store.faulty import faulty
 from tests.store.samples import OWNER, claimed, new_job, new_model, publish
@@ -175,7 +176,7 @@ DISPATCHER = """
 import sys
 from pathlib import Path
 import core.liveness, worker.garbage
-from core.store.blobs import Blobs
+from core.store.storage.blobs import Blobs
 core.liveness.TOUCH_SECONDS = 0
 if len(sys.argv) > 1:
     worker.garbage.SWEEP_SECONDS = 0.01
@@ -446,7 +447,7 @@ def test_dispatching_goes_on_while_a_slow_storage_is_swept(
 MEMORY = """
 import resource, sys
 from datetime import timedelta
-from core.store.blobs import Blobs
+from core.store.storage.blobs import Blobs
 from core.store.db.session import Database, database_now
 from worker.garbage import sweep
 database, blobs = Database(sys.argv[1]), Blobs(sys.argv[2])

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from core.clip.weights.manifest import MANIFEST, WEIGHTS
-from core.store import bucket as bucket_module
-from core.store.blobs import Blobs
 from core.store.errors import StorageUnavailable
+from core.store.storage import bucket as bucket_module
+from core.store.storage.blobs import Blobs
 from tests.store.faulty import faulty
 from tests.store.test_blobs import bucket
 from worker.storing import store_weights

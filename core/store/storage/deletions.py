@@ -7,10 +7,10 @@ from datetime import timedelta
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from core.store.blobs import Blobs
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Deletion
 from core.store.errors import DatabaseUnavailable, StorageUnavailable
+from core.store.storage.blobs import Blobs
 
 
 def note(session: Session, prefix: str) -> None:

@@ -8,10 +8,10 @@ import json
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from core.store.blobs import Blobs
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Installation, Orphan
 from core.store.errors import BlobNotFound
+from core.store.storage.blobs import Blobs
 
 KEY = "installation.json"
 REMEDY = (

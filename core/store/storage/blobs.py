@@ -19,9 +19,9 @@ from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore
 
 from core.settings import Settings
-from core.store.bucket import BucketAccess, open_bucket
-from core.store.durable import remove_empty, write_file
 from core.store.errors import BlobDamaged, BlobNotFound, StorageFull, StorageUnavailable
+from core.store.storage.atomic_write import remove_empty, write_file
+from core.store.storage.bucket import BucketAccess, open_bucket
 
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 # How a full disk, a quota and a full S3 server (MinIO among others) say so.

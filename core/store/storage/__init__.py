@@ -1,0 +1,1 @@
+"""Blobs in a folder or a bucket, and their deletion. Imports `db` and below."""
