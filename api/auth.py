@@ -21,11 +21,11 @@ from api.rates import Rates
 from api.threads import KEY_LOOKUPS
 from core.clip.errors import ClipCiteError
 from core.settings import Settings
-from core.store import keys
+from core.store.accounts import api_keys
+from core.store.accounts.api_keys import ADAPT, ADMIN, CLASSIFY, SCOPES
+from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db.session import Database
 from core.store.errors import DatabaseUnavailable
-from core.store.keys import ADAPT, ADMIN, CLASSIFY, SCOPES
-from core.store.owners import DEFAULT_OWNER
 
 METHODS = {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"}
 OPEN_PATHS = {"/", "/healthz", "/readyz", "/docs", "/openapi.json"}
@@ -108,7 +108,7 @@ def _has_keys(settings: Settings) -> bool:
     try:
         database.check()
         with database.read() as session:
-            return keys.any_good(session)
+            return api_keys.any_good(session)
     except DatabaseUnavailable:
         return False
     finally:
@@ -182,7 +182,7 @@ class Door:
             expected = self.settings.api_key
             if expected is not None and _same(given, expected.get_secret_value()):
                 return OPERATOR
-            if keys.is_formed(given):
+            if api_keys.is_formed(given):
                 caller = await KEY_LOOKUPS.run(self._look_up, given)
                 if caller is not None:
                     return caller
@@ -209,13 +209,13 @@ class Door:
 
     def _look_up(self, key: str) -> Caller | None:
         with self.database.read() as session:
-            row = keys.find(session, key)
+            row = api_keys.find(session, key)
             if row is None:
                 return None
-            stale = keys.is_stale(session, row)
+            stale = api_keys.is_stale(session, row)
         if stale:
             with suppress(DatabaseUnavailable), self.database.write() as session:
-                keys.note_use(session, row.id)
+                api_keys.note_use(session, row.id)
         return Caller(row.owner, frozenset(row.scopes), row.id)
 
     async def _keys_needed(self) -> bool:
@@ -227,7 +227,7 @@ class Door:
 
     def _any_made(self) -> bool:
         with self.database.read() as session:
-            return keys.any_made(session)
+            return api_keys.any_made(session)
 
 
 def _check_scope(caller: Caller, scope: Scope) -> None:

@@ -8,10 +8,10 @@ from contextlib import ExitStack
 from core.clip.errors import ClipCiteError
 from core.serving.pool.model_pool import Networks
 from core.store import models
+from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db.session import Database
 from core.store.db.tables import Model
 from core.store.errors import DatabaseUnavailable, ModelNotFound
-from core.store.owners import DEFAULT_OWNER
 
 logger = logging.getLogger(__name__)
 AGAIN_SECONDS = 5.0

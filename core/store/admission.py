@@ -5,10 +5,11 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from core.settings import Settings
-from core.store import idempotency, jobs, models, owners, webhooks
+from core.store import jobs, models, webhooks
+from core.store.accounts import idempotency, owners
+from core.store.accounts.idempotency import Once
 from core.store.db.session import database_now
 from core.store.db.tables import Job, Model
-from core.store.idempotency import Once
 from core.store.models import NewModel
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from core.store import models, names, owners
+from core.store import models, names
+from core.store.accounts import owners
 from core.store.db.session import database_now
 from core.store.db.tables import Alias, AliasMove, Model, ModelName
 from core.store.errors import AliasNotFound, ModelConflict, ModelNotFound

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
-from core.store import owners
+from core.store.accounts import owners
 from core.store.db.ids import new_id
 from core.store.db.pagination import page
 from core.store.db.session import database_now

@@ -14,11 +14,12 @@ from sqlalchemy import make_url
 
 from core.clip.errors import ClipCiteError
 from core.settings import get_settings
-from core.store import keys, webhooks
+from core.store import webhooks
+from core.store.accounts import api_keys
+from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db import migrate
 from core.store.db.session import Database
 from core.store.db.tables import ApiKey
-from core.store.owners import DEFAULT_OWNER
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,10 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def create(database: Database, given: argparse.Namespace) -> dict[str, Any]:
     lifetime = None if given.days is None else timedelta(days=given.days)
     with database.write() as session:
-        made = keys.create(
+        made = api_keys.create(
             session,
             owner=given.owner,
-            scopes=given.scope or [keys.CLASSIFY, keys.ADAPT],
+            scopes=given.scope or [api_keys.CLASSIFY, api_keys.ADAPT],
             name=given.name,
             lifetime=lifetime,
         )
@@ -54,12 +55,12 @@ def create(database: Database, given: argparse.Namespace) -> dict[str, Any]:
 
 def list_keys(database: Database, given: argparse.Namespace) -> list[dict[str, Any]]:
     with database.read() as session:
-        return [_shown(row) for row in keys.list_all(session, given.owner)]
+        return [_shown(row) for row in api_keys.list_all(session, given.owner)]
 
 
 def revoke(database: Database, given: argparse.Namespace) -> dict[str, Any]:
     with database.write() as session:
-        return _shown(keys.revoke(session, given.id))
+        return _shown(api_keys.revoke(session, given.id))
 
 
 def webhook_secret(database: Database, given: argparse.Namespace) -> dict[str, Any]:
@@ -94,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(required=True)
     making = verbs.add_parser("create")
     making.add_argument("--owner", default=DEFAULT_OWNER)
-    making.add_argument("--scope", action="append", choices=keys.SCOPES)
+    making.add_argument("--scope", action="append", choices=api_keys.SCOPES)
     making.add_argument("--name")
     making.add_argument("--days", type=int, choices=range(1, 36_501), metavar="1..36500")
     making.set_defaults(do=create)

@@ -12,7 +12,8 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from core.store import checkpoints, events, owners
+from core.store import checkpoints, events
+from core.store.accounts import owners
 from core.store.db.session import database_now
 from core.store.db.tables import CANCELLED, FAILED, QUEUED, RUNNING, SUCCEEDED, Job, Model
 from core.store.models import NewModel, add_model

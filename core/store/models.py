@@ -13,7 +13,8 @@ from sqlalchemy import delete as delete_from
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from core.store import names, owners
+from core.store import names
+from core.store.accounts import owners
 from core.store.db.pagination import page
 from core.store.db.tables import Alias, Model, ModelName
 from core.store.errors import ModelConflict, ModelNotFound

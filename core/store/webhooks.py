@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import delete, func, or_, select
 from sqlalchemy.orm import Session
 
-from core.store import owners
+from core.store.accounts import owners
 from core.store.db.ids import new_id
 from core.store.db.session import database_now
 from core.store.db.tables import Job, WebhookDelivery, WebhookSecret

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from api.body import MAX_SMALL_BYTES
-from core.store import keys
+from core.store.accounts import api_keys
 from core.store.storage.blobs import Blobs
 from tests.api.conftest import MakeService
 from tests.api.service import Service, assert_problem, form, listening, shots
@@ -24,7 +24,7 @@ Schema = dict[str, Any]
 def test_stalled_uploads_hold_up_nobody(make_service: MakeService, monkeypatch: pytest.MonkeyPatch) -> None:
     service = make_service()
     with service.database.write() as session:
-        key = keys.create(session, owner="team", scopes=list(keys.SCOPES)).key
+        key = api_keys.create(session, owner="team", scopes=list(api_keys.SCOPES)).key
     stalled, go_on = threading.Semaphore(0), threading.Event()
     put = Blobs.put
 
@@ -62,7 +62,7 @@ def test_a_stalled_disk_holds_up_nobody(make_service: MakeService, monkeypatch: 
     """Files above 64 kB are written to it as they come."""
     service = make_service()
     with service.database.write() as session:
-        key = keys.create(session, owner="team", scopes=list(keys.SCOPES)).key
+        key = api_keys.create(session, owner="team", scopes=list(api_keys.SCOPES)).key
     stalled, go_on = threading.Semaphore(0), threading.Event()
     write = tempfile.SpooledTemporaryFile.write
 

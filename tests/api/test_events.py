@@ -15,7 +15,8 @@ from sqlalchemy import QueuePool
 import api.events
 import api.feed
 from api.feed import Feed, Listener, News
-from core.store import jobs, keys, webhooks
+from core.store import jobs, webhooks
+from core.store.accounts import api_keys
 from core.store.errors import DatabaseUnavailable
 from core.store.jobs import Claim
 from tests.api.conftest import MakeService
@@ -352,14 +353,14 @@ def test_a_long_stream_ends_so_that_its_reader_shows_the_key_again(
     monkeypatch.setattr(api.events, "PING_SECONDS", 0.05)
     service = make_service()
     with service.database.write() as session:
-        made = keys.create(session, owner="team")
+        made = api_keys.create(session, owner="team")
     job_id = samples.new_job(service.database, owner="team")
     headers = {**STREAM, "authorization": f"Bearer {made.key}"}
     with followed(service) as port, httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
         heard = list(events_in(client.get(f"/jobs/{job_id}/events", headers=headers).text.splitlines()))
         assert [event.event for event in heard] == ["log"]
         with service.database.write() as session:
-            keys.revoke(session, made.row.id)
+            api_keys.revoke(session, made.row.id)
         again = client.get(f"/jobs/{job_id}/events", headers={**headers, "last-event-id": str(heard[-1].id)})
         assert_problem(again, 401, "key_revoked")
 

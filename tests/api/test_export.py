@@ -13,7 +13,7 @@ import api.export
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.weights.delta import encode
 from core.store import models
-from core.store.owners import DEFAULT_OWNER
+from core.store.accounts.owners import DEFAULT_OWNER
 from tests.api.service import Service, assert_problem
 from tests.serving.adapted import moved, publish_model
 

@@ -13,7 +13,7 @@ from sqlalchemy import update
 from api.auth import Door, needed_scopes, refusal_to_listen
 from api.rates import RateLimited, Rates
 from core.settings import Settings
-from core.store import keys
+from core.store.accounts import api_keys
 from core.store.db.session import Database, database_now
 from core.store.db.tables import ApiKey
 from tests.api.conftest import MakeService
@@ -23,9 +23,9 @@ from tests.api.test_auth import KEY, ROUTES
 NEVER = "cc_" + "A" * 43
 
 
-def make(database: Database, owner: str = "team", **given: Any) -> keys.NewKey:
+def make(database: Database, owner: str = "team", **given: Any) -> api_keys.NewKey:
     with database.write() as session:
-        return keys.create(session, owner=owner, **given)
+        return api_keys.create(session, owner=owner, **given)
 
 
 def get(service: Service, key: str | None, path: str = "/jobs", **given: Any) -> httpx.Response:
@@ -46,7 +46,7 @@ def test_a_key_opens_until_it_is_revoked(either: Service) -> None:
     assert get(either, made.key).status_code == 200
     assert_problem(get(either, NEVER), 401, "unauthorized", "clipcite keys create")
     with either.database.write() as session:
-        keys.revoke(session, made.row.id)
+        api_keys.revoke(session, made.row.id)
     refused = get(either, made.key)
     assert_problem(refused, 401, "key_revoked", "Ask the operator for another")
     assert refused.headers["www-authenticate"] == "Bearer"
@@ -69,7 +69,7 @@ def test_the_first_key_closes_the_door_for_good(fresh: Service) -> None:
     assert_problem(get(fresh, None), 401, "unauthorized")
     assert_problem(fresh.adapt(**shots()), 401, "unauthorized")
     with fresh.database.write() as session:
-        keys.revoke(session, made.row.id)
+        api_keys.revoke(session, made.row.id)
     assert_problem(get(fresh, None), 401, "unauthorized")
     assert get(fresh, None, "/healthz").status_code == 200
 
@@ -103,7 +103,7 @@ def test_the_last_use_is_noted(fresh: Service) -> None:
 
     def used() -> Any:
         with fresh.database.read() as session:
-            return keys.list_all(session)[0].last_used_at
+            return api_keys.list_all(session)[0].last_used_at
 
     assert used() is None
     get(fresh, made.key)
@@ -145,14 +145,14 @@ SCOPES_OF_ROUTES = {
 @pytest.fixture(scope="module")
 def scoped(new_service: Callable[..., Any]) -> Any:
     with new_service() as service:
-        yield service, {scope: make(service.database, scopes=[scope]).key for scope in keys.SCOPES}
+        yield service, {scope: make(service.database, scopes=[scope]).key for scope in api_keys.SCOPES}
 
 
 def test_every_route_has_its_scopes() -> None:
     assert set(SCOPES_OF_ROUTES) == set(ROUTES)
 
 
-@pytest.mark.parametrize("scope", keys.SCOPES)
+@pytest.mark.parametrize("scope", api_keys.SCOPES)
 @pytest.mark.parametrize("route", ROUTES, ids=" ".join)
 def test_scopes(scoped: tuple[Service, dict[str, str]], route: tuple[str, str], scope: str) -> None:
     service, made = scoped
@@ -302,7 +302,7 @@ def test_keys_in_the_database_allow_any_address(fresh: Service) -> None:
     made = make(fresh.database)
     assert refusal_to_listen(settings) is None
     with fresh.database.write() as session:
-        keys.revoke(session, made.row.id)
+        api_keys.revoke(session, made.row.id)
     assert refusal_to_listen(settings) is not None
 
 

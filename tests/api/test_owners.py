@@ -13,7 +13,8 @@ import httpx
 import pytest
 
 from core.clip.models.backbone import Backbone
-from core.store import jobs, keys
+from core.store import jobs
+from core.store.accounts import api_keys
 from tests.api.service import Service, assert_problem, form, shots
 from tests.api.test_auth import OPEN
 from tests.clip.reports import held_out, report
@@ -49,7 +50,7 @@ def world(new_service: Callable[..., AbstractContextManager[Service]], backbone:
         teams = []
         for owner in ("team-a", "team-b"):
             with service.database.write() as session:
-                teams.append({"key": keys.create(session, owner=owner, scopes=["admin"]).key})
+                teams.append({"key": api_keys.create(session, owner=owner, scopes=["admin"]).key})
         mine, theirs = teams
         made = World(service, mine, theirs)
         upload = shots(("secret fox", "badger"))

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from client.cli import app
-from core.store import keys
+from core.store.accounts import api_keys
 from core.store.db.session import Database
 
 
@@ -26,7 +26,7 @@ def call(data: Path, *arguments: str, group: str = "keys") -> Result:
 def opened(data: Path, key: str) -> Any:
     database = Database(f"sqlite:///{data / 'clipcite.db'}")
     with database.read() as session:
-        row = keys.find(session, key)
+        row = api_keys.find(session, key)
     database.close()
     return row
 
@@ -38,7 +38,7 @@ def test_create_list_and_revoke(data: Path) -> None:
     )
     assert made.exit_code == 0, made.output
     key = made.stdout.strip()
-    assert keys.is_formed(key)  # nothing else, so that a script can take it
+    assert api_keys.is_formed(key)  # nothing else, so that a script can take it
     assert "team-a" in made.stderr
     assert "shown this once" in made.stderr
     row = opened(data, key)
@@ -53,7 +53,7 @@ def test_create_list_and_revoke(data: Path) -> None:
     assert [(one["id"], one["state"], one["last_used_at"]) for one in found] == [(row.id, "good", None)]
 
     assert row.id in call(data, "revoke", row.id).stdout
-    with pytest.raises(keys.KeyRefused):
+    with pytest.raises(api_keys.KeyRefused):
         opened(data, key)
     assert json.loads(call(data, "list", "--owner", "team-a", "--json").stdout)[0]["state"] == "revoked"
 

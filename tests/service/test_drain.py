@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from core.store import keys
+from core.store.accounts import api_keys
 from core.store.db.session import Database
 from tests.inputs import crafted
 from tests.service.running import PATIENCE, wait_for
@@ -29,8 +29,8 @@ def test_requests_under_way_at_sigterm_are_answered(
     shutil.copy(migrated, data / "clipcite.db")
     database = Database(f"sqlite:///{data / 'clipcite.db'}")
     with database.write() as session:
-        good, revoked = (keys.create(session, owner="team").key for _ in range(2))
-        keys.revoke(session, revoked[: keys.PREFIX_LENGTH])
+        good, revoked = (api_keys.create(session, owner="team").key for _ in range(2))
+        api_keys.revoke(session, revoked[: api_keys.PREFIX_LENGTH])
     database.close()
     never = f"cc_{'n' * 43}"
     with socket.create_server(("127.0.0.1", 0)) as probe:
@@ -81,7 +81,7 @@ def test_requests_under_way_at_sigterm_are_answered(
     assert all(json.loads(answer.partition(b"\r\n\r\n")[2])["results"] for answer in answers)
     assert process.returncode in {0, -signal.SIGTERM}  # uvicorn ends by the signal that it was sent
     stored = b"".join(path.read_bytes() for path in data.rglob("*") if path.is_file())
-    assert good[: keys.PREFIX_LENGTH].encode() in stored
+    assert good[: api_keys.PREFIX_LENGTH].encode() in stored
     for key in (good, revoked, never, OPERATOR):
         assert key not in said
         assert key.encode() not in stored

@@ -7,29 +7,29 @@ from typing import Any
 import pytest
 from sqlalchemy import select, text, update
 
-from core.store import keys
+from core.store.accounts import api_keys
+from core.store.accounts.api_keys import InvalidScopes, KeyNotFound, KeyRefused
+from core.store.accounts.owners import InvalidOwner
 from core.store.db.session import Database, database_now
 from core.store.db.tables import ApiKey
-from core.store.keys import InvalidScopes, KeyNotFound, KeyRefused
-from core.store.owners import InvalidOwner
 
 
-def make(database: Database, **given: Any) -> keys.NewKey:
+def make(database: Database, **given: Any) -> api_keys.NewKey:
     with database.write() as session:
-        return keys.create(session, **{"owner": "team-a", **given})
+        return api_keys.create(session, **{"owner": "team-a", **given})
 
 
 def opened(database: Database, key: str) -> str | None:
     """Whose it is."""
     with database.read() as session:
-        row = keys.find(session, key)
+        row = api_keys.find(session, key)
         return None if row is None else row.owner
 
 
 def test_a_key_opens_for_its_owner_and_is_stored_nowhere(database: Database) -> None:
     made, other = make(database, name="laptop"), make(database, owner="team-b", scopes=["admin", "classify"])
     assert len({made.key, other.key}) == 2
-    assert keys.is_formed(made.key)
+    assert api_keys.is_formed(made.key)
     assert len(made.key) == 46
     assert (opened(database, made.key), opened(database, other.key)) == ("team-a", "team-b")
     assert (made.row.scopes, other.row.scopes) == (["classify", "adapt"], ["classify", "admin"])
@@ -46,7 +46,7 @@ def test_what_is_no_key(database: Database) -> None:
     for given in (made.key[:-1], f"{made.key}x", made.key.swapcase(), made.row.sha256, made.row.id, ""):
         assert opened(database, given) is None
     for given in ("", "cc_", "cc_x", made.key[3:], f"{made.key} ", f"{made.key}\n", "cc_" + "ä" * 43):
-        assert not keys.is_formed(given)
+        assert not api_keys.is_formed(given)
 
 
 def test_expiry(database: Database) -> None:
@@ -63,38 +63,38 @@ def test_revoking(database: Database) -> None:
     made, kept, third = make(database), make(database), make(database)
     for _ in range(2):
         with database.write() as session:
-            at = keys.revoke(session, made.row.id).revoked_at
+            at = api_keys.revoke(session, made.row.id).revoked_at
     with database.read() as session:
-        assert keys.list_all(session)[0].revoked_at == at  # the second changed nothing
-        assert [row.id for row in keys.list_all(session, "team-a")] == [
+        assert api_keys.list_all(session)[0].revoked_at == at  # the second changed nothing
+        assert [row.id for row in api_keys.list_all(session, "team-a")] == [
             made.row.id,
             kept.row.id,
             third.row.id,
         ]
-        assert keys.list_all(session, "team-b") == []
+        assert api_keys.list_all(session, "team-b") == []
     with pytest.raises(KeyRefused, match=r"revoked on .* Ask the operator") as refused:
         opened(database, made.key)
     assert (refused.value.code, refused.value.status) == ("key_revoked", 401)
     assert opened(database, kept.key) == "team-a"
     with database.write() as session:
-        keys.revoke(session, third.row.prefix)
+        api_keys.revoke(session, third.row.prefix)
     with pytest.raises(KeyRefused):
         opened(database, third.key)
     for unknown in ("key_none", "", "cc_", "\0", "%"):
         with database.write() as session, pytest.raises(KeyNotFound, match="clipcite keys list"):
-            keys.revoke(session, unknown)
+            api_keys.revoke(session, unknown)
 
 
 def test_whether_there_are_keys(database: Database) -> None:
     def there() -> tuple[bool, bool]:
         with database.read() as session:
-            return keys.any_made(session), keys.any_good(session)
+            return api_keys.any_made(session), api_keys.any_good(session)
 
     assert there() == (False, False)
     made = make(database)
     assert there() == (True, True)
     with database.write() as session:
-        keys.revoke(session, made.row.id)
+        api_keys.revoke(session, made.row.id)
     assert there() == (True, False)
     make(database, lifetime=timedelta(days=1))
     assert there() == (True, True)
@@ -108,19 +108,19 @@ def test_its_last_use_is_noted_once_a_minute(database: Database) -> None:
 
     def used() -> Any:
         with database.write() as session:
-            keys.note_use(session, made.row.id)
+            api_keys.note_use(session, made.row.id)
         with database.read() as session:
-            row = keys.list_all(session)[0]
-            assert not keys.is_stale(session, row)
+            row = api_keys.list_all(session)[0]
+            assert not api_keys.is_stale(session, row)
             return row.last_used_at
 
     with database.read() as session:
-        assert keys.is_stale(session, keys.list_all(session)[0])
+        assert api_keys.is_stale(session, api_keys.list_all(session)[0])
     first = used()
     assert used() == first
     with database.write() as session:
         session.execute(update(ApiKey).values(last_used_at=first - timedelta(seconds=61)))
-        assert keys.is_stale(session, session.scalars(select(ApiKey)).one())
+        assert api_keys.is_stale(session, session.scalars(select(ApiKey)).one())
     assert used() > first
 
 
@@ -131,4 +131,4 @@ def test_what_can_not_be_made(database: Database) -> None:
     with pytest.raises(InvalidOwner):
         make(database, owner="Team A")
     with database.read() as session:
-        assert keys.list_all(session) == []
+        assert api_keys.list_all(session) == []

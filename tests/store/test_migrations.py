@@ -11,7 +11,8 @@ import pytest
 from alembic import command
 from sqlalchemy import inspect, make_url, text
 
-from core.store import aliases, jobs, models, owners
+from core.store import aliases, jobs, models
+from core.store.accounts import owners
 from core.store.db import migrate
 from core.store.db.session import Database
 from core.store.db.tables import Base

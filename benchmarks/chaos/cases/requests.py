@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from benchmarks.chaos.cases.case import SHORT, Case, Measured, jobs_of
 from benchmarks.chaos.client import Client, shots
 from benchmarks.chaos.world import World
-from core.store import keys
+from core.store.accounts import api_keys
 from core.store.db.tables import FINAL, Job
 from worker.garbage import sweep
 
@@ -66,7 +66,7 @@ def flood(world: World, rng: random.Random) -> Measured:
     clients = []
     for owner in ("many", "few"):
         with world.database.write() as session:
-            made = keys.create(session, owner=owner, scopes=[keys.ADAPT])
+            made = api_keys.create(session, owner=owner, scopes=[api_keys.ADAPT])
         clients.append(Client(world.cluster.url, world.data.parent / "accepted.jsonl", key=made.key))
     theirs = [clients[0].submit(f"many-{i}", shots(i), **SHORT) for i in range(many)]
     mine = [clients[1].submit(f"few-{i}", shots(i), **SHORT) for i in range(few)]

@@ -13,7 +13,7 @@ from sqlalchemy import exists, or_, select, update
 from sqlalchemy.orm import Session
 
 from core.clip.errors import ClipCiteError
-from core.store import owners
+from core.store.accounts import owners
 from core.store.db.ids import new_id
 from core.store.db.session import database_now
 from core.store.db.tables import ApiKey

@@ -1,0 +1,1 @@
+"""Owners, their API keys, quotas and idempotency keys. Imports `storage` and below."""
