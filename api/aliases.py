@@ -10,8 +10,8 @@ from pydantic.config import JsonDict
 from api.deps import TheDatabase, TheOwner
 from api.errors import responses
 from api.request_model import RequestModel
-from core.store import aliases
-from core.store.aliases import Expected, Pointer
+from core.store.registry import aliases
+from core.store.registry.aliases import Expected, Pointer
 
 router = APIRouter(prefix="/models/{name}/aliases", tags=["models"])
 Name = Annotated[str, Path(description="A name that models have.")]

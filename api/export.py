@@ -16,7 +16,7 @@ from api.errors import responses
 from core.clip.config import round_alpha
 from core.serving.exports import export
 from core.serving.limiter import Busy
-from core.store import models
+from core.store.registry import models
 
 CHUNK = 1_048_576
 WAIT_SECONDS = 5.0

@@ -27,12 +27,13 @@ from core.clip.weights.files import save_weights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, file_sha256
 from core.scratch import scratch_folder
 from core.settings import Settings
-from core.store import admission, models
+from core.store import admission
 from core.store.db.ids import new_id
 from core.store.db.session import Database
 from core.store.errors import DatabaseUnavailable
-from core.store.models import NewModel
-from core.store.names import clean_name
+from core.store.registry import models
+from core.store.registry.models import NewModel
+from core.store.registry.references import clean_name
 from core.store.storage.blobs import Blobs
 
 MAX_ENTRIES = 1_000

@@ -12,11 +12,11 @@ from pydantic.config import JsonDict
 from api.deps import ModelRef, TheBlobs, TheDatabase, TheOwner, TheServing
 from api.errors import responses
 from api.request_model import RequestModel
-from core.store import models
 from core.store.db.pagination import cursor_of
 from core.store.db.tables import Model
-from core.store.models import Filters
-from core.store.names import clean_name
+from core.store.registry import models
+from core.store.registry.models import Filters
+from core.store.registry.references import clean_name
 from core.store.storage import deletions
 
 router = APIRouter(prefix="/models", tags=["models"])

@@ -21,9 +21,9 @@ from pathlib import Path
 
 from benchmarks.running_api import running_api
 from core.clip.models.backbone import load_backbone
-from core.store import aliases
 from core.store.db import migrate
 from core.store.db.session import Database
+from core.store.registry import aliases
 from core.store.storage.blobs import Blobs
 from tests.clip.tiny import make_tiny_backbone
 from tests.serving.adapted import publish_model

@@ -25,7 +25,7 @@ from core.store.db.session import Database
 from core.store.db.tables import CANCELLED, FAILED, FINAL, QUEUED, SUCCEEDED
 from core.store.errors import DatabaseUnavailable, StorageFull
 from core.store.jobs import Claim
-from core.store.models import NewModel
+from core.store.registry.models import NewModel
 from core.store.storage import deletions
 from core.store.storage.blobs import Blobs
 from worker.checkpoints import CheckpointKeeper

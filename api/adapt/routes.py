@@ -33,7 +33,7 @@ from core.store.db.ids import new_id
 from core.store.db.session import Database
 from core.store.errors import DatabaseUnavailable
 from core.store.jobs import NewPicture
-from core.store.names import clean_name
+from core.store.registry.references import clean_name
 from core.store.storage.blobs import Blobs
 from core.url_guard import InvalidDestination, NotPublic, parse
 

@@ -10,7 +10,7 @@ from core.clip.config import round_alpha
 from core.clip.inference.class_offsets import NEW_NAMES_BALANCE
 from core.clip.prompts import MAX_TEMPLATES
 from core.settings import MOST_CLASS_NAMES, MOST_CLASSIFY_PICTURES
-from core.store.names import STOCK
+from core.store.registry.references import STOCK
 
 MOST_MODELS = 5
 DOT = (

@@ -7,11 +7,11 @@ from contextlib import ExitStack
 
 from core.clip.errors import ClipCiteError
 from core.serving.pool.model_pool import Networks
-from core.store import models
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db.session import Database
 from core.store.db.tables import Model
 from core.store.errors import DatabaseUnavailable, ModelNotFound
+from core.store.registry import models
 
 logger = logging.getLogger(__name__)
 AGAIN_SECONDS = 5.0

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 from core.serving.previews import JobPreview, is_job
-from core.store import jobs, models
+from core.store import jobs
 from core.store.db.session import Database
 from core.store.db.tables import Model
-from core.store.names import STOCK
+from core.store.registry import models
+from core.store.registry.references import STOCK
 
 Subject = Model | JobPreview | str
 """What can classify. Text is `stock` or `stock:<backbone>`."""

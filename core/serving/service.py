@@ -30,7 +30,7 @@ from core.serving.types import Answer, Question
 from core.settings import Settings
 from core.store.db.session import Database
 from core.store.db.tables import Model
-from core.store.names import STOCK
+from core.store.registry.references import STOCK
 from core.store.storage.blobs import Blobs
 
 LEAST_DECODERS = 2

@@ -12,8 +12,8 @@ from safetensors.torch import load
 import api.export
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.weights.delta import encode
-from core.store import models
 from core.store.accounts.owners import DEFAULT_OWNER
+from core.store.registry import models
 from tests.api.service import Service, assert_problem
 from tests.serving.adapted import moved, publish_model
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from core.clip.models.backbone import Backbone
 from core.serving.pool.served_model import Network
-from core.store import models
+from core.store.registry import models
 from tests.api.conftest import MakeService
 from tests.api.service import Service, assert_problem, listening
 from tests.inputs import crafted

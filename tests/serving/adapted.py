@@ -19,7 +19,7 @@ from core.store import jobs
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db.ids import new_id
 from core.store.db.session import Database
-from core.store.models import NewModel
+from core.store.registry.models import NewModel
 from core.store.storage.blobs import Blobs
 
 CLASSES = ("red fox", "Badger")

@@ -22,9 +22,9 @@ from core.serving.pool.model_pool import DELTA, NETWORK, Networks
 from core.serving.pool.unavailable import ModelUnavailable
 from core.serving.types import ClassName, Question
 from core.settings import Settings
-from core.store import aliases, models
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.errors import ModelNotFound, StorageUnavailable
+from core.store.registry import aliases, models
 from tests.serving.adapted import moved
 from tests.serving.test_cache import until
 from tests.serving.world import NAMES, PICTURES, World, content_of, exactly, in_order

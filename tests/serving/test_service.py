@@ -27,9 +27,9 @@ from core.serving.pool.cache import StillLoading
 from core.serving.pool.model_pool import Networks
 from core.serving.pool.unavailable import ModelUnavailable, Unavailable
 from core.serving.types import ClassName, NoReadablePicture
-from core.store import models
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.errors import ModelNotFound, StorageUnavailable
+from core.store.registry import models
 from tests.inputs import crafted
 from tests.serving.adapted import CLASSES, moved, publish_model
 from tests.serving.world import NAMES, PICTURES, World, assert_close, content_of, exactly, in_order, numbers

@@ -16,11 +16,11 @@ from core.serving.references import look_up
 from core.serving.service import Serving
 from core.serving.types import Answer, ClassName, Question
 from core.settings import Settings
-from core.store import models
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db.session import Database
 from core.store.db.tables import Model
-from core.store.names import STOCK
+from core.store.registry import models
+from core.store.registry.references import STOCK
 from core.store.storage.blobs import Blobs
 from tests.inputs import crafted
 from tests.serving.adapted import publish_model

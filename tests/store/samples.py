@@ -12,7 +12,7 @@ from core.store.db.ids import new_id
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Job
 from core.store.jobs import Claim, NewPicture
-from core.store.models import NewModel
+from core.store.registry.models import NewModel
 
 OWNER = DEFAULT_OWNER
 

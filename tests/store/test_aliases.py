@@ -6,12 +6,12 @@ import pytest
 from sqlalchemy import delete, func, select, text
 from sqlalchemy.exc import IntegrityError
 
-from core.store import aliases, models
-from core.store.aliases import Expected, Pointer
 from core.store.db.session import Database
 from core.store.db.tables import AliasMove, Model
 from core.store.errors import AliasNotFound, ModelConflict, ModelNotFound
-from core.store.names import InvalidAlias
+from core.store.registry import aliases, models
+from core.store.registry.aliases import Expected, Pointer
+from core.store.registry.references import InvalidAlias
 from tests.store.samples import OWNER, new_owner
 from tests.store.test_models import published, resolved
 

@@ -11,12 +11,13 @@ import pytest
 from alembic import command
 from sqlalchemy import inspect, make_url, text
 
-from core.store import aliases, jobs, models
+from core.store import jobs
 from core.store.accounts import owners
 from core.store.db import migrate
 from core.store.db.session import Database
 from core.store.db.tables import Base
 from core.store.errors import DatabaseUnavailable
+from core.store.registry import aliases, models
 from tests.store.samples import new_job
 
 ROOT = Path(__file__).parents[2]

@@ -2,7 +2,14 @@
 
 import pytest
 
-from core.store.names import InvalidAlias, InvalidName, Reference, check_alias, clean_name, parse
+from core.store.registry.references import (
+    InvalidAlias,
+    InvalidName,
+    Reference,
+    check_alias,
+    clean_name,
+    parse,
+)
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,10 @@ from core.serving.pool.content import Content
 from core.serving.pool.served_model import Network, adapted_network, stock_network
 from core.serving.pool.unavailable import ModelUnavailable, Unavailable
 from core.settings import Settings
-from core.store import models
 from core.store.db.session import Database
 from core.store.db.tables import Model
 from core.store.errors import BlobNotFound, ModelNotFound
+from core.store.registry import models
 from core.store.storage.blobs import Blobs
 
 logger = logging.getLogger(__name__)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from core.store import models, names
 from core.store.accounts import owners
 from core.store.db.session import database_now
 from core.store.db.tables import Alias, AliasMove, Model, ModelName
 from core.store.errors import AliasNotFound, ModelConflict, ModelNotFound
+from core.store.registry import models, references
 
 PROMOTED, ROLLED_BACK = "promoted", "rolled_back"
 MOST_MOVES = 100
@@ -36,7 +36,7 @@ class Pointer:
 
 def list_all(session: Session, name: str, *, owner: str) -> list[Pointer]:
     """Those of a name, in alphabetical order. Raises ModelNotFound: no model was ever called that."""
-    name = names.normal(name)
+    name = references.normal(name)
     if session.get(ModelName, (owner, name)) is None:
         raise ModelNotFound(name)
     rows = select(Alias).where(Alias.owner == owner, Alias.name == name).order_by(Alias.alias)
@@ -64,11 +64,11 @@ def promote(
         ModelNotFound, InvalidAlias.
         ModelConflict: the model has another name, or the alias does not point to what is `expected`.
     """
-    names.check_alias(alias)
+    references.check_alias(alias)
     owners.lock(session, owner)
     model = models.resolve(session, reference, owner=owner)
-    name = names.normal(name)
-    if model.name != name or names.parse(name) != names.Reference(name=name):
+    name = references.normal(name)
+    if model.name != name or references.parse(name) != references.Reference(name=name):
         raise ModelConflict(
             "alias_of_another_name",
             f"An alias of {name!r} can point to its versions only, and {reference!r} is not one of them. "
@@ -126,7 +126,7 @@ def remove(session: Session, name: str, alias: str, *, owner: str) -> None:
 
 
 def _row(session: Session, name: str, alias: str, owner: str) -> Alias:
-    row = session.get(Alias, (owner, names.normal(name), names.normal(alias)))
+    row = session.get(Alias, (owner, references.normal(name), references.normal(alias)))
     if row is None:
         raise AliasNotFound(name, alias)
     return row

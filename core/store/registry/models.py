@@ -13,11 +13,11 @@ from sqlalchemy import delete as delete_from
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from core.store import names
 from core.store.accounts import owners
 from core.store.db.pagination import page
 from core.store.db.tables import Alias, Model, ModelName
 from core.store.errors import ModelConflict, ModelNotFound
+from core.store.registry import references
 from core.store.storage import deletions
 from core.store.transitions import storable
 
@@ -91,7 +91,7 @@ def resolve(session: Session, reference: str, *, owner: str) -> Model:
 
     Raises ModelNotFound, for another owner's model too.
     """
-    wanted = names.parse(reference)
+    wanted = references.parse(reference)
     if wanted is None:
         raise ModelNotFound(reference)
     if wanted.id is not None:
@@ -206,7 +206,7 @@ def _next_version(session: Session, owner: str, name: str) -> int:
 def _filtered(session: Session, wanted: Filters) -> Select[Model]:
     rows = select(Model)
     if wanted.name is not None:
-        rows = rows.where(Model.name == names.normal(wanted.name))
+        rows = rows.where(Model.name == references.normal(wanted.name))
     if wanted.backbone is not None:
         rows = rows.where(Model.backbone == storable(wanted.backbone))
     if wanted.job_id is not None:
@@ -216,7 +216,10 @@ def _filtered(session: Session, wanted: Filters) -> Select[Model]:
         elements = func.json_array_elements_text if postgres else func.json_each
         trained = elements(Model.classes).table_valued("value")
         rows = rows.where(
-            select(1).select_from(trained).where(trained.c.value == names.normal(wanted.class_name)).exists()
+            select(1)
+            .select_from(trained)
+            .where(trained.c.value == references.normal(wanted.class_name))
+            .exists()
         )
     if wanted.created_after is not None:
         rows = rows.where(Model.created_at >= wanted.created_after)

@@ -1,0 +1,1 @@
+"""Models, their versions, names and aliases. Imports `accounts` and below."""
