@@ -38,7 +38,7 @@ from core.scratch import sweep_scratch
 from core.serving.service import Serving
 from core.settings import Settings
 from core.store.db.session import Database
-from core.store.queue import make_celery
+from core.store.jobs.queue import make_celery
 from core.store.storage.blobs import Blobs
 
 DESCRIPTION = """Upload a few labelled pictures (`POST /adapt`), poll the job, then classify with **any**

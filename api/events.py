@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from api.deps import TheDatabase, TheFeed, TheOwner
 from api.errors import responses
 from api.feed import Event, Feed
-from core.store import events, jobs
+from core.store.jobs import events, jobs
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 PING_SECONDS = 15.0

@@ -17,9 +17,9 @@ from fastapi.sse import format_sse_event
 from pydantic import BaseModel
 
 from core.clip.errors import ClipCiteError
-from core.store import events
 from core.store.db.session import Database
 from core.store.db.tables import FINAL, JobEvent
+from core.store.jobs import events
 
 logger = logging.getLogger(__name__)
 QUICK_SECONDS, SLOW_SECONDS = 0.25, 1.0

@@ -13,8 +13,8 @@ from pydantic import BaseModel
 from starlette.datastructures import State
 
 from core.clip.errors import ClipCiteError
-from core.store import queue
 from core.store.errors import DatabaseUnavailable
+from core.store.jobs import queue
 from core.store.storage import installation
 
 router = APIRouter(tags=["health"])

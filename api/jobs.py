@@ -12,10 +12,10 @@ from starlette.concurrency import run_in_threadpool
 
 from api.deps import After, Limit, TheBlobs, TheDatabase, TheOwner, TheServing
 from api.errors import responses
-from core.store import jobs
 from core.store.db.pagination import cursor_of
 from core.store.db.session import Database
 from core.store.db.tables import FINAL, Job
+from core.store.jobs import jobs
 from core.store.storage import deletions
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])

@@ -9,8 +9,8 @@ from pydantic.config import JsonDict
 from api.deps import TheBlobs, TheDatabase, TheOwner
 from api.errors import responses
 from api.jobs import ClassCounts, Warning
-from core.store import jobs
 from core.store.errors import BlobNotFound, PreflightNotFound
+from core.store.jobs import jobs
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 

@@ -114,7 +114,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
 
 
 def _broker(settings: Settings) -> Iterator[Finding]:
-    from core.store import queue
+    from core.store.jobs import queue
 
     if settings.redis_url is None:
         yield Finding("broker", "ok", "message files in the data folder")
@@ -147,8 +147,8 @@ def _storage(settings: Settings) -> Iterator[Finding]:
 def _belonging(settings: Settings, blobs: "Blobs") -> Iterator[Finding]:
     """Finding on database and storage of different installations, and on many orphans. None if the
     database does not answer: another check says so."""
-    from core.store import orphans
     from core.store.db.session import Database
+    from core.store.jobs import orphans
     from core.store.storage import installation
 
     url = settings.sqlalchemy_url()

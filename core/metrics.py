@@ -14,8 +14,8 @@ from prometheus_client import (
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from core.store.backlog import backlog
 from core.store.db.session import Database
+from core.store.jobs.stats import backlog
 
 logger = logging.getLogger(__name__)
 

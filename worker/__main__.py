@@ -13,7 +13,7 @@ from core.settings import get_settings
 def main() -> None:
     settings = get_settings()
     start_logging(settings)
-    # Celery warns of running as root because of pickled messages; we take JSON only (core.store.queue).
+    # Celery warns of running as root because of pickled messages; we take JSON only (core.store.jobs.queue).
     warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
     if settings.leashed:
         end_with_parent(grace_seconds=8)

@@ -10,7 +10,7 @@ from core.log import about
 from core.metrics import new_registry, show_metrics
 from core.settings import get_settings
 from core.store.db.session import Database
-from core.store.queue import ADAPT_TASK, make_celery
+from core.store.jobs.queue import ADAPT_TASK, make_celery
 from core.store.storage.blobs import Blobs
 from worker.metrics import WorkerMetrics
 from worker.tasks import Worker

@@ -11,7 +11,7 @@ from types import TracebackType
 
 from core.clip.errors import ClipCiteError
 from core.clip.training.checkpoint_files import KEPT, epoch_of, is_whole, newest_first
-from core.store.checkpoints import folder_of
+from core.store.jobs.checkpoints import folder_of
 from core.store.storage.blobs import Blobs
 
 logger = logging.getLogger(__name__)

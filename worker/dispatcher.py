@@ -23,10 +23,10 @@ from core.log import about, start_logging
 from core.metrics import BacklogCollector, new_registry, show_metrics
 from core.parent_watch import end_with_parent
 from core.settings import Settings, get_settings
-from core.store import events, jobs
 from core.store.accounts import idempotency
 from core.store.db.session import Database
-from core.store.queue import make_celery, send_adapt, waiting
+from core.store.jobs import events, jobs
+from core.store.jobs.queue import make_celery, send_adapt, waiting
 from core.store.storage import deletions
 from core.store.storage.blobs import Blobs
 from worker.garbage import Sweeper

@@ -20,10 +20,10 @@ from typing import Any
 
 from core.clip.errors import ClipCiteError
 from core.settings import Settings, get_settings
-from core.store import orphans
-from core.store.checkpoints import folder_of
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Orphan
+from core.store.jobs import orphans
+from core.store.jobs.checkpoints import folder_of
 from core.store.storage import installation
 from core.store.storage.blobs import Blobs
 

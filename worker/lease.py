@@ -8,9 +8,9 @@ from functools import partial
 from types import TracebackType
 from typing import Any
 
-from core.store import jobs
 from core.store.db.session import Database
-from core.store.jobs import Claim
+from core.store.jobs import jobs
+from core.store.jobs.jobs import Claim
 
 logger = logging.getLogger(__name__)
 

@@ -18,13 +18,13 @@ from core.clip.errors import ClipCiteError, CorruptWeights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, file_sha256, read_manifest
 from core.scratch import FULL, scratch_folder
 from core.settings import Settings
-from core.store import jobs
-from core.store.checkpoints import CHECKPOINT, RESUMED, folder_of
 from core.store.db.ids import new_id
 from core.store.db.session import Database
 from core.store.db.tables import CANCELLED, FAILED, FINAL, QUEUED, SUCCEEDED
 from core.store.errors import DatabaseUnavailable, StorageFull
-from core.store.jobs import Claim
+from core.store.jobs import jobs
+from core.store.jobs.checkpoints import CHECKPOINT, RESUMED, folder_of
+from core.store.jobs.jobs import Claim
 from core.store.registry.models import NewModel
 from core.store.storage import deletions
 from core.store.storage.blobs import Blobs

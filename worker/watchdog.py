@@ -15,7 +15,7 @@ from contextlib import contextmanager
 import celery
 
 from core.store.errors import QueueUnavailable
-from core.store.queue import waiting
+from core.store.jobs.queue import waiting
 
 logger = logging.getLogger(__name__)
 DEAF_SECONDS = 60.0

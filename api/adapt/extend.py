@@ -26,9 +26,9 @@ from api.forms import JsonText, Text
 from api.jobs import JobOut
 from api.threads import UPLOADS
 from core.settings import MOST_PICTURES, Settings
-from core.store import jobs
 from core.store.db.tables import Picture
 from core.store.errors import JobNotFound, ShotsGone
+from core.store.jobs import jobs
 from core.store.registry import models
 from core.store.registry.references import clean_name
 from core.store.storage.blobs import Blobs

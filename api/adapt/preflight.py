@@ -8,7 +8,7 @@ from api.preflight import EstimateOut, FindingOut, PreflightOut
 from core.clip.checks.estimate import PastJob, estimate
 from core.clip.checks.preflight import Finding, Looked, class_warnings, examine, summaries
 from core.clip.config import AdaptConfig
-from core.store.history import Succeeded
+from core.store.jobs.history import Succeeded
 
 
 def preflight(

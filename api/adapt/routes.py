@@ -26,13 +26,14 @@ from core.scratch import scratch_folder
 from core.serving.previews import JobPreview
 from core.serving.service import Serving
 from core.settings import MOST_PICTURES, Settings
-from core.store import admission, history, jobs
+from core.store import admission
 from core.store.accounts import idempotency
 from core.store.accounts.idempotency import Once
 from core.store.db.ids import new_id
 from core.store.db.session import Database
 from core.store.errors import DatabaseUnavailable
-from core.store.jobs import NewPicture
+from core.store.jobs import history, jobs
+from core.store.jobs.jobs import NewPicture
 from core.store.registry.references import clean_name
 from core.store.storage.blobs import Blobs
 from core.url_guard import InvalidDestination, NotPublic, parse

@@ -11,9 +11,9 @@ from api.errors import responses
 from api.report.page import CONTENT_SECURITY_POLICY, render_page
 from api.report.schemas import ReportOut
 from api.report.thumbnails import thumbnails
-from core.store import jobs
 from core.store.db.tables import FAILED, SUCCEEDED, Job, Picture
 from core.store.errors import BlobNotFound, ReportNotFound
+from core.store.jobs import jobs
 from core.store.storage.blobs import Blobs
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])

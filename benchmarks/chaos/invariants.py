@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from core.store.db.session import Database
 from core.store.db.tables import FAILED, FINAL, SUCCEEDED, Job, JobEvent, Model, Picture
-from core.store.jobs import preflight_of, report_of
+from core.store.jobs.jobs import preflight_of, report_of
 from core.store.storage import installation
 from core.store.storage.blobs import Blobs
 from worker.dispatcher import tidy

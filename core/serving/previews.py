@@ -25,9 +25,9 @@ from core.serving.pool.cache_stats import CacheCounts
 from core.serving.pool.model_pool import Networks
 from core.serving.pool.served_model import Network
 from core.settings import Settings
-from core.store import jobs
 from core.store.db.session import Database
 from core.store.db.tables import Job, Picture
+from core.store.jobs import jobs
 from core.store.storage.blobs import Blobs
 
 logger = logging.getLogger(__name__)

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from core.serving.previews import JobPreview, is_job
-from core.store import jobs
 from core.store.db.session import Database
 from core.store.db.tables import Model
+from core.store.jobs import jobs
 from core.store.registry import models
 from core.store.registry.references import STOCK
 

@@ -5,11 +5,12 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from core.settings import Settings
-from core.store import jobs, webhooks
+from core.store import webhooks
 from core.store.accounts import idempotency, owners
 from core.store.accounts.idempotency import Once
 from core.store.db.session import database_now
 from core.store.db.tables import Job, Model
+from core.store.jobs import jobs
 from core.store.registry import models
 from core.store.registry.models import NewModel
 

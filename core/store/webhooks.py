@@ -15,7 +15,7 @@ from core.store.accounts import owners
 from core.store.db.ids import new_id
 from core.store.db.session import database_now
 from core.store.db.tables import Job, WebhookDelivery, WebhookSecret
-from core.store.transitions import append_event
+from core.store.jobs.transitions import append_event
 
 ROTATION = timedelta(hours=24)
 """For so long a secret that was replaced signs beside the new one."""

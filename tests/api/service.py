@@ -22,9 +22,9 @@ from starlette.testclient import TestClient
 from api.app import create_app
 from api.connections import Impatient
 from core.settings import Settings
-from core.store import jobs
 from core.store.db.session import Database
 from core.store.db.tables import Job, JobEvent, Picture
+from core.store.jobs import jobs
 from core.store.storage import installation
 from core.store.storage.blobs import Blobs
 from tests.inputs import crafted

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from sqlalchemy import select
 
-from core.store import jobs
 from core.store.db.tables import Picture
+from core.store.jobs import jobs
 from tests.api.service import JOB_KEYS, Body, Service, shots
 from tests.clip.tiny import make_tiny_backbone
 from tests.inputs import crafted

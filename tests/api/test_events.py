@@ -15,10 +15,11 @@ from sqlalchemy import QueuePool
 import api.events
 import api.feed
 from api.feed import Feed, Listener, News
-from core.store import jobs, webhooks
+from core.store import webhooks
 from core.store.accounts import api_keys
 from core.store.errors import DatabaseUnavailable
-from core.store.jobs import Claim
+from core.store.jobs import jobs
+from core.store.jobs.jobs import Claim
 from tests.api.conftest import MakeService
 from tests.api.service import Service, assert_problem, listening
 from tests.api.streams import STREAM, Heard, connect, events_in

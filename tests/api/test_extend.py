@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from core.clip.config import resolve_config
-from core.store import jobs
+from core.store.jobs import jobs
 from core.store.storage.blobs import Blobs
 from tests.api.service import Service, assert_problem, form, shots
 from tests.inputs import crafted

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from core.clip.models.backbone import Backbone
-from core.store import jobs
 from core.store.errors import StorageUnavailable
-from core.store.jobs import Claim
+from core.store.jobs import jobs
+from core.store.jobs.jobs import Claim
 from core.store.storage import deletions
 from tests.api.service import JOB_KEYS, Body, Service, assert_problem, shots
 from tests.api.test_models import published

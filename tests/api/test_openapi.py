@@ -24,7 +24,7 @@ from schemathesis.specs.openapi.checks import (
 
 from api import aliases, answers, errors, jobs, models, preflight
 from core.clip.models.backbone import Backbone
-from core.store.jobs import report_of
+from core.store.jobs.jobs import report_of
 from tests.api.service import URL, Service, form, shots
 from tests.clip.reports import held_out, report
 from tests.serving.adapted import publish_model

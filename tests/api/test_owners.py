@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from core.clip.models.backbone import Backbone
-from core.store import jobs
 from core.store.accounts import api_keys
+from core.store.jobs import jobs
 from tests.api.service import Service, assert_problem, form, shots
 from tests.api.test_auth import OPEN
 from tests.clip.reports import held_out, report

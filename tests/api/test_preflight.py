@@ -9,9 +9,9 @@ import pytest
 from PIL import Image, ImageFilter
 from sqlalchemy import update
 
-from core.store import jobs
 from core.store.db.session import database_now
 from core.store.db.tables import Job
+from core.store.jobs import jobs
 from tests.api.conftest import MakeService
 from tests.api.service import Body, Service, assert_problem, form, shots
 from tests.clip.drawn import drawn

@@ -15,10 +15,10 @@ from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.weights.delta import Delta, encode
 from core.clip.weights.files import Weights, save_weights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS
-from core.store import jobs
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db.ids import new_id
 from core.store.db.session import Database
+from core.store.jobs import jobs
 from core.store.registry.models import NewModel
 from core.store.storage.blobs import Blobs
 

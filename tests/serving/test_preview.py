@@ -26,13 +26,13 @@ from core.serving.references import look_up
 from core.serving.service import Serving
 from core.serving.types import Answer, ClassName, Question
 from core.settings import Settings
-from core.store import jobs
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db.ids import new_id
 from core.store.db.session import Database
 from core.store.db.tables import Picture
 from core.store.errors import BlobNotFound, JobNotFound, ModelNotFound
-from core.store.jobs import NewPicture
+from core.store.jobs import jobs
+from core.store.jobs.jobs import NewPicture
 from core.store.registry import models
 from core.store.storage.blobs import Blobs
 from tests.inputs import crafted

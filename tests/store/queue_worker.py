@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from core.settings import Settings
-from core.store.queue import ADAPT_TASK, QUEUE, make_celery
+from core.store.jobs.queue import ADAPT_TASK, QUEUE, make_celery
 
 notes = Path(sys.argv[1])
 app = make_celery(Settings())

@@ -5,13 +5,13 @@ from typing import Any
 
 from sqlalchemy import update
 
-from core.store import jobs
 from core.store.accounts import owners
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db.ids import new_id
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Job
-from core.store.jobs import Claim, NewPicture
+from core.store.jobs import jobs
+from core.store.jobs.jobs import Claim, NewPicture
 from core.store.registry.models import NewModel
 
 OWNER = DEFAULT_OWNER

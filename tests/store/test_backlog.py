@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from core.store import jobs
-from core.store.backlog import Backlog, backlog
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Job
+from core.store.jobs import jobs
+from core.store.jobs.stats import Backlog, backlog
 from tests.store.samples import claimed, expire, let_lease_expire, new_job, publish
 
 

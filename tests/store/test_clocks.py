@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from core.store import events, jobs, leases
 from core.store.db import session
 from core.store.db.session import Database
+from core.store.jobs import events, jobs, leases
 from tests.conftest import postgres_database
 from tests.store.samples import OWNER, expire, job_of, new_job
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, update
 
-from core.store import events, jobs
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Job, JobEvent
 from core.store.errors import JobConflict
-from core.store.jobs import Claim
+from core.store.jobs import events, jobs
+from core.store.jobs.jobs import Claim
 from tests.store.samples import OWNER, claimed, expire, let_lease_expire, new_job, publish
 
 NO_TIME = timedelta(0)

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import select, update
 
 from core.settings import Settings
-from core.store import admission, jobs
+from core.store import admission
 from core.store.accounts import idempotency
 from core.store.accounts.idempotency import IdempotencyKeyReused, IdempotentJobGone, Once
 from core.store.accounts.owners import QueueQuota
@@ -14,6 +14,7 @@ from core.store.db.ids import new_id
 from core.store.db.session import Database, database_now
 from core.store.db.tables import IdempotencyKey
 from core.store.errors import DatabaseUnavailable
+from core.store.jobs import jobs
 from tests.store.samples import OWNER, job_of, new_owner
 from tests.store.test_races import at_once
 

@@ -5,11 +5,11 @@ from datetime import UTC
 import pytest
 from sqlalchemy import func, select, update
 
-from core.store import jobs
 from core.store.db.pagination import cursor_of
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Job, JobEvent, Picture
 from core.store.errors import InvalidCursor, JobConflict, JobNotFound
+from core.store.jobs import jobs
 from tests.store.samples import OWNER, claimed, job_of, new_job, new_picture, publish, types_of
 
 

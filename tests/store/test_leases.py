@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, update
 
-from core.store import jobs
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Job, Model
-from core.store.jobs import Claim
+from core.store.jobs import jobs
+from core.store.jobs.jobs import Claim
 from core.store.registry import models
 from tests.store.samples import (
     OWNER,

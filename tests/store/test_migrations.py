@@ -11,12 +11,12 @@ import pytest
 from alembic import command
 from sqlalchemy import inspect, make_url, text
 
-from core.store import jobs
 from core.store.accounts import owners
 from core.store.db import migrate
 from core.store.db.session import Database
 from core.store.db.tables import Base
 from core.store.errors import DatabaseUnavailable
+from core.store.jobs import jobs
 from core.store.registry import aliases, models
 from tests.store.samples import new_job
 
@@ -88,7 +88,8 @@ def test_the_command_line_of_alembic_uses_our_settings(empty_database_url: str) 
 
 
 def test_migrating_imports_no_torch(tmp_path: Path) -> None:
-    code = "import sys, core.store.db.migrate, core.store.jobs, core.store.storage.blobs, core.store.queue\n"
+    code = "import sys, core.store.db.migrate, core.store.jobs.jobs, core.store.storage.blobs, "
+    "core.store.jobs.queue\n"
     code += "sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 

@@ -3,11 +3,11 @@ from typing import Any
 
 import pytest
 
-from core.store import jobs
 from core.store.db.pagination import cursor_of
 from core.store.db.session import Database
 from core.store.db.tables import Model
 from core.store.errors import InvalidCursor, ModelNotFound
+from core.store.jobs import jobs
 from core.store.registry import models
 from core.store.registry.models import Filters
 from tests.store.samples import OWNER, claimed, job_of, new_job, new_model, new_owner, publish

@@ -10,13 +10,14 @@ from sqlalchemy.orm import Session
 
 from core.clip.errors import ClipCiteError
 from core.settings import Settings
-from core.store import admission, jobs
+from core.store import admission
 from core.store.accounts import owners
 from core.store.accounts.owners import ByteQuota, InvalidOwner, ModelQuota, QueueQuota
 from core.store.db.ids import new_id
 from core.store.db.pagination import cursor_of
 from core.store.db.session import Database
 from core.store.errors import DatabaseUnavailable, JobNotFound, ModelNotFound
+from core.store.jobs import jobs
 from core.store.registry import models
 from tests.store.samples import OWNER, claimed, job_of, new_job, new_model, new_owner, new_picture, publish
 from tests.store.test_races import at_once

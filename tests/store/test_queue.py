@@ -19,8 +19,8 @@ import redis
 from celery import Celery
 
 from core.settings import Settings
-from core.store import queue
 from core.store.errors import QueueUnavailable
+from core.store.jobs import queue
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from core.store import jobs
 from core.store.db.session import Database
 from core.store.db.tables import Job, Model
 from core.store.errors import AliasNotFound, JobConflict, ModelConflict, ModelNotFound
+from core.store.jobs import jobs
 from core.store.registry import aliases, models
 from core.store.registry.aliases import Expected
 from tests.store.samples import (

@@ -14,13 +14,13 @@ from sqlalchemy import update
 
 from core.clip.training.checkpoint_files import checkpoint_name, epoch_of, is_whole
 from core.settings import Settings
-from core.store import jobs
-from core.store.checkpoints import folder_of
 from core.store.db import migrate
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Job
 from core.store.errors import StorageFull
-from core.store.jobs import NewPicture
+from core.store.jobs import jobs
+from core.store.jobs.checkpoints import folder_of
+from core.store.jobs.jobs import NewPicture
 from core.store.storage import deletions, installation
 from core.store.storage.blobs import Blobs
 from tests.disk import fill, small_disk

@@ -10,10 +10,10 @@ import pytest
 from sqlalchemy import update
 
 from core.settings import Settings
-from core.store import jobs
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Job
-from core.store.queue import make_celery, waiting
+from core.store.jobs import jobs
+from core.store.jobs.queue import make_celery, waiting
 from core.store.storage.blobs import Blobs
 from tests.store.samples import OWNER, new_job, new_owner
 from worker.dispatcher import dispatch, tidy

@@ -15,12 +15,12 @@ from sqlalchemy import event, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from core.settings import Settings
-from core.store import jobs, orphans
 from core.store.db import migrate
 from core.store.db.ids import new_id
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Installation, Job, Orphan
 from core.store.errors import StorageUnavailable
+from core.store.jobs import jobs, orphans
 from core.store.storage import installation
 from core.store.storage.blobs import Blobs
 from tests.conftest import postgres_database

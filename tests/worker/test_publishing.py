@@ -9,9 +9,9 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from core.clip.weights.manifest import WEIGHTS
-from core.store import jobs
 from core.store.db.tables import Model
 from core.store.errors import DatabaseUnavailable, StorageFull
+from core.store.jobs import jobs
 from core.store.registry import models
 from tests.store.samples import job_of
 from tests.worker.test_tasks import MakeWorker, make_worker, queue_job  # noqa: F401

@@ -13,10 +13,10 @@ from PIL import Image
 
 from core.clip.config import resolve_config
 from core.settings import Settings
-from core.store import jobs
 from core.store.db import migrate
 from core.store.db.session import Database
-from core.store.jobs import NewPicture
+from core.store.jobs import jobs
+from core.store.jobs.jobs import NewPicture
 from core.store.registry import models
 from core.store.storage.blobs import Blobs
 from tests.clip.tiny import make_tiny_backbone

@@ -12,7 +12,7 @@ import redis
 
 from core.settings import Settings
 from core.store.db import migrate
-from core.store.queue import QUEUE, make_celery, send_adapt
+from core.store.jobs.queue import QUEUE, make_celery, send_adapt
 from tests.service.running import wait_for
 from worker import watchdog
 from worker.watchdog import Watchdog

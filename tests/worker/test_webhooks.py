@@ -17,10 +17,11 @@ from sqlalchemy import select, update
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from core.settings import Settings
-from core.store import jobs, webhooks
+from core.store import webhooks
 from core.store.db.ids import new_id
 from core.store.db.session import Database, database_now
 from core.store.db.tables import JobEvent, WebhookDelivery
+from core.store.jobs import jobs
 from tests.receiver import Receiver, receiver
 from tests.store.samples import OWNER, claimed, new_job, new_owner, publish, types_of
 from tests.test_destination import INSIDE, MALFORMED

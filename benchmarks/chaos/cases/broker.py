@@ -24,7 +24,7 @@ from benchmarks.chaos.cases.case import (
 )
 from benchmarks.chaos.world import World
 from core.settings import Settings
-from core.store.queue import QUEUE, make_celery
+from core.store.jobs.queue import QUEUE, make_celery
 from tests.servers import Server
 
 SUBMITS = 50

@@ -22,7 +22,7 @@ from benchmarks.chaos.faults import PAST_THE_LEASE
 from benchmarks.chaos.world import MAX_ATTEMPTS, World
 from core.settings import Settings
 from core.store.db.tables import FAILED
-from core.store.queue import make_celery, send_adapt
+from core.store.jobs.queue import make_celery, send_adapt
 
 
 def frozen_then_killed(world: World, rng: random.Random) -> Measured:

@@ -17,9 +17,9 @@ from core.store.accounts import owners
 from core.store.db.pagination import page
 from core.store.db.tables import Alias, Model, ModelName
 from core.store.errors import ModelConflict, ModelNotFound
+from core.store.jobs.transitions import storable
 from core.store.registry import references
 from core.store.storage import deletions
-from core.store.transitions import storable
 
 
 @dataclass(frozen=True)

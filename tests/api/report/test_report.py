@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from core.clip.evaluation.label_issues import Suspect
-from core.store import jobs
+from core.store.jobs import jobs
 from tests.api.conftest import MakeService
 from tests.api.service import Service, assert_problem, shots
 from tests.clip.reports import held_out, report

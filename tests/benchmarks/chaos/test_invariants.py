@@ -9,14 +9,14 @@ import pytest
 from sqlalchemy import delete, insert, update
 
 from benchmarks.chaos.invariants import check
-from core.store import jobs
 from core.store.db.ids import new_id
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Job, JobEvent, Model
-from core.store.jobs import NewPicture
+from core.store.jobs import jobs
+from core.store.jobs.jobs import NewPicture
+from core.store.jobs.transitions import append_event
 from core.store.storage import installation
 from core.store.storage.blobs import Blobs
-from core.store.transitions import append_event
 from tests.store.samples import OWNER, claimed, new_model, publish
 from worker.garbage import MIN_CAP
 

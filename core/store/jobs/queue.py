@@ -112,7 +112,7 @@ def _files(settings: Settings) -> dict[str, Any]:
         (folder / name).mkdir(mode=0o700, exist_ok=True)
     return {
         "broker_url": "filesystem://localhost//",  # kombu warns without a host
-        "broker_transport": "core.store.filequeue:Transport",
+        "broker_transport": "core.store.jobs.file_transport:Transport",
         # Remote control would leave files that nobody reads.
         "worker_enable_remote_control": False,
         "broker_transport_options": {

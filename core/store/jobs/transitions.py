@@ -8,7 +8,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from core.store.db.tables import FINAL, Job, JobEvent
-from core.store.outbox import note_end
+from core.store.jobs.outbox import note_end
 
 
 def move(

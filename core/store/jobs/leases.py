@@ -12,12 +12,12 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from core.store import checkpoints, events
 from core.store.accounts import owners
 from core.store.db.session import database_now
 from core.store.db.tables import CANCELLED, FAILED, QUEUED, RUNNING, SUCCEEDED, Job, Model
+from core.store.jobs import checkpoints, events
+from core.store.jobs.transitions import append_event, back_to_queue, ended, move, storable
 from core.store.registry.models import NewModel, add_model
-from core.store.transitions import append_event, back_to_queue, ended, move, storable
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from core.store.db.session import database_now
 from core.store.db.tables import FINAL, Job, JobEvent
-from core.store.transitions import append_event
+from core.store.jobs.transitions import append_event
 
 PROGRESS = "progress"
 PROGRESS_KEPT = timedelta(days=7)

@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 from sqlalchemy import delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from core.store import checkpoints
 from core.store.db.session import database_now
 from core.store.db.tables import FINAL, Job, Model, Orphan
+from core.store.jobs import checkpoints
 from core.store.storage import installation
 
 BATCH_SIZE = 500

@@ -18,8 +18,8 @@ from core.store.db.pagination import page
 from core.store.db.session import database_now
 from core.store.db.tables import CANCELLED, FINAL, QUEUED, RUNNING, Job, JobEvent, Picture
 from core.store.errors import JobConflict, JobNotFound
-from core.store.events import after
-from core.store.leases import (
+from core.store.jobs.events import after
+from core.store.jobs.leases import (
     Claim,
     cancel,
     claim,
@@ -33,8 +33,8 @@ from core.store.leases import (
     record_warning,
     release,
 )
+from core.store.jobs.transitions import append_event, locked, move, storable
 from core.store.storage import deletions
-from core.store.transitions import append_event, locked, move, storable
 
 __all__ = [
     "Claim",
