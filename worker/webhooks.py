@@ -15,9 +15,9 @@ from core import url_guard
 from core.clip.errors import ClipCiteError
 from core.log import about
 from core.settings import Settings
-from core.store import webhooks
 from core.store.db.session import Database
-from core.store.webhooks import Delivery
+from core.store.webhooks import deliveries
+from core.store.webhooks.deliveries import Delivery
 from core.url_guard import InvalidDestination, NotPublic, Resolve
 from worker.metrics import DispatcherMetrics
 from worker.signed_post import post, signed
@@ -68,10 +68,10 @@ class Webhooks:
         if room <= 0:
             return 0
         with self._database.read() as session:
-            if not webhooks.any_due(session):
+            if not deliveries.any_due(session):
                 return 0
         with self._database.write() as session:
-            taken = webhooks.take_due(session, limit=room, busy=busy)
+            taken = deliveries.take_due(session, limit=room, busy=busy)
         for delivery in taken:
             # A daemon: a process that is to end waits for no stranger. What was cut off is sent again.
             thread = threading.Thread(target=self._send, args=(delivery,), name=delivery.id, daemon=True)
@@ -107,7 +107,7 @@ class Webhooks:
             over = failed.for_good or delivery.attempt > len(DELAYS)
             delay = None if over else _delay(delivery.attempt)
             with self._database.write() as session:
-                webhooks.record_failed(session, delivery, reason=failed.reason, delay=delay)
+                deliveries.record_failed(session, delivery, reason=failed.reason, delay=delay)
             self._metrics.webhooks.labels("failed" if over else "retried").inc()
             logger.warning(
                 "%s: its webhook %s (attempt %d%s)",
@@ -115,7 +115,7 @@ class Webhooks:
             )
             return
         with self._database.write() as session:
-            webhooks.record_delivered(session, delivery, status=status)
+            deliveries.record_delivered(session, delivery, status=status)
         self._metrics.webhooks.labels("delivered").inc()
         logger.info("%s: its webhook has it (attempt %d)", delivery.job_id, delivery.attempt)
 

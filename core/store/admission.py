@@ -5,7 +5,6 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from core.settings import Settings
-from core.store import webhooks
 from core.store.accounts import idempotency, owners
 from core.store.accounts.idempotency import Once
 from core.store.db.session import database_now
@@ -13,6 +12,7 @@ from core.store.db.tables import Job, Model
 from core.store.jobs import jobs
 from core.store.registry import models
 from core.store.registry.models import NewModel
+from core.store.webhooks import deliveries
 
 
 def check_early(session: Session, owner: str, idempotency_key: str | None, settings: Settings) -> None:
@@ -46,7 +46,7 @@ def admit(session: Session, settings: Settings, once: Once | None, *, owner: str
     pictures = sum(picture.bytes for picture in job["pictures"])
     owners.check_quotas(session, owner, settings, more_bytes=pictures + reserved)
     if job.get("webhook") is not None:
-        webhooks.secret(session, owner)  # there must be one to sign with when the job has ended
+        deliveries.secret(session, owner)  # there must be one to sign with when the job has ended
     return jobs.create(session, owner=owner, reserved_bytes=reserved, **job)
 
 

@@ -14,12 +14,12 @@ from sqlalchemy import make_url
 
 from core.clip.errors import ClipCiteError
 from core.settings import get_settings
-from core.store import webhooks
 from core.store.accounts import api_keys
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db import migrate
 from core.store.db.session import Database
 from core.store.db.tables import ApiKey
+from core.store.webhooks import deliveries
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,7 +65,7 @@ def revoke(database: Database, given: argparse.Namespace) -> dict[str, Any]:
 
 def webhook_secret(database: Database, given: argparse.Namespace) -> dict[str, Any]:
     with database.write() as session:
-        row = webhooks.secret(session, given.owner, rotate=given.rotate)
+        row = deliveries.secret(session, given.owner, rotate=given.rotate)
     return {"owner": row.owner, "secret": row.secret, "created_at": row.created_at.isoformat("T", "seconds")}
 
 

@@ -15,11 +15,11 @@ from sqlalchemy import QueuePool
 import api.events
 import api.feed
 from api.feed import Feed, Listener, News
-from core.store import webhooks
 from core.store.accounts import api_keys
 from core.store.errors import DatabaseUnavailable
 from core.store.jobs import jobs
 from core.store.jobs.jobs import Claim
+from core.store.webhooks import deliveries
 from tests.api.conftest import MakeService
 from tests.api.service import Service, assert_problem, listening
 from tests.api.streams import STREAM, Heard, connect, events_in
@@ -139,12 +139,12 @@ def test_a_stream_is_the_list_with_names(either: Service) -> None:
 
 def test_the_webhooks_fate_is_in_the_list_and_ends_no_stream_twice(fresh: Service) -> None:
     with fresh.database.write() as session:
-        webhooks.secret(session, samples.OWNER)
+        deliveries.secret(session, samples.OWNER)
     claim = samples.claimed(fresh.database, samples.new_job(fresh.database, webhook="https://example.com/"))
     assert samples.publish(fresh.database, claim)
     with fresh.database.write() as session:
-        [delivery] = webhooks.take_due(session, limit=1)
-        webhooks.record_delivered(session, delivery, status=204)
+        [delivery] = deliveries.take_due(session, limit=1)
+        deliveries.record_delivered(session, delivery, status=204)
     types = [event["type"] for event in events_of(fresh, claim.job_id)]
     assert types == ["queued", "started", "succeeded", "webhook_delivered"]
     assert [item.event for item in heard(streamed(fresh, claim.job_id))] == ["log", "log", "done"]

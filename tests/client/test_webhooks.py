@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from core.store import webhooks
 from core.store.db.session import Database, database_now
+from core.store.webhooks import deliveries
 from tests.client.test_keys import call, data
 
 __all__ = ["data"]
@@ -21,6 +21,6 @@ def test_the_secret_is_shown_and_replaced(data: Path) -> None:
     assert second != first
     database = Database(f"sqlite:///{data / 'clipcite.db'}")
     with database.read() as session:
-        good = webhooks.good(session, "team-a", database_now(session))
+        good = deliveries.good(session, "team-a", database_now(session))
     database.close()
     assert [row.secret for row in good] == [second, first]

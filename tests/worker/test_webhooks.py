@@ -17,11 +17,11 @@ from sqlalchemy import select, update
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from core.settings import Settings
-from core.store import webhooks
 from core.store.db.ids import new_id
 from core.store.db.session import Database, database_now
 from core.store.db.tables import JobEvent, WebhookDelivery
 from core.store.jobs import jobs
+from core.store.webhooks import deliveries
 from tests.receiver import Receiver, receiver
 from tests.store.samples import OWNER, claimed, new_job, new_owner, publish, types_of
 from tests.test_destination import INSIDE, MALFORMED
@@ -64,7 +64,7 @@ def send(database: Database, settings: Settings = OPEN, **given: Any) -> int:
 
 def secret(database: Database, owner: str = OWNER, *, rotate: bool = False) -> str:
     with database.write() as session:
-        return webhooks.secret(session, owner, rotate=rotate).secret
+        return deliveries.secret(session, owner, rotate=rotate).secret
 
 
 def cancelled(database: Database, url: str, owner: str = OWNER) -> str:
@@ -202,11 +202,11 @@ def test_the_old_secret_signs_for_another_day(database: Database, there: Receive
     with pytest.raises(WebhookVerificationError):
         verified(there.hits[0], secret(database, new_owner(database, "other")))
     with database.write() as session:
-        day = database_now(session) + webhooks.ROTATION
+        day = database_now(session) + deliveries.ROTATION
         session.execute(
-            update(webhooks.WebhookSecret)
+            update(deliveries.WebhookSecret)
             .values(expires_at=database_now(session))
-            .where(webhooks.WebhookSecret.expires_at <= day)
+            .where(deliveries.WebhookSecret.expires_at <= day)
         )
     cancelled(database, there.url)
     send(database)
@@ -326,7 +326,7 @@ def test_who_is_slow_holds_up_nobody(drip: bytes, one_database: Database, there:
         hung = [cancelled(one_database, url) for _ in range(6)]
         quick = cancelled(one_database, there.url, new_owner(one_database, "other"))
         made = sender(one_database, seconds=SLOW_SECONDS)
-        assert made.round() == webhooks.PER_OWNER + 1
+        assert made.round() == deliveries.PER_OWNER + 1
         assert made.round() == 0  # of the first owner no more than that at a time
         until = time.monotonic() + PATIENCE
         while not there.hits:
@@ -350,14 +350,14 @@ def test_who_is_slow_holds_up_nobody(drip: bytes, one_database: Database, there:
 def test_what_a_dead_process_had_begun_is_sent_again(database: Database, there: Receiver) -> None:
     job_id = cancelled(database, there.url)
     with database.write() as session:
-        [begun] = webhooks.take_due(session, limit=9)
+        [begun] = deliveries.take_due(session, limit=9)
     assert send(database) == 0  # another dispatcher leaves it alone
     let_be_due(database)
     assert send(database) == 1
     assert there.hits[0][1]["webhook-id"] == begun.id
     with database.write() as session:  # the first one wakes up
-        webhooks.record_failed(session, begun, reason="late", delay=None)
-        webhooks.record_delivered(session, begun, status=200)
+        deliveries.record_failed(session, begun, reason="late", delay=None)
+        deliveries.record_delivered(session, begun, status=200)
     assert [(kind, data["attempt"]) for kind, data in fate(database, job_id)] == [("webhook_delivered", 2)]
 
 
@@ -368,10 +368,10 @@ def test_a_deleted_job_tells_nothing(database: Database, there: Receiver) -> Non
     assert send(database) == 0
     gone = cancelled(database, there.url)
     with database.write() as session:
-        [begun] = webhooks.take_due(session, limit=9)
+        [begun] = deliveries.take_due(session, limit=9)
         jobs.delete(session, gone, owner=OWNER)
     with database.write() as session:
-        webhooks.record_delivered(session, begun, status=200)
+        deliveries.record_delivered(session, begun, status=200)
     assert (there.hits, waiting(database)) == ([], [])
 
 

@@ -1,0 +1,1 @@
+"""Deliveries of webhooks and their secrets. Imports `jobs` and below."""
