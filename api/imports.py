@@ -27,7 +27,7 @@ from core.clip.weights.files import save_weights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, file_sha256
 from core.scratch import scratch_folder
 from core.settings import Settings
-from core.store import admission
+from core.store import submission
 from core.store.db.ids import new_id
 from core.store.db.session import Database
 from core.store.errors import DatabaseUnavailable
@@ -149,7 +149,7 @@ def _publish(
             blobs.put(key, file)
             blobs.verify(key, bytes=file.stat().st_size, sha256=file_sha256(file))
         with database.write() as session:
-            answer = ModelOut.of(admission.admit_model(session, settings, model, owner=owner))
+            answer = ModelOut.of(submission.admit_model(session, settings, model, owner=owner))
             committing = True
     except DatabaseUnavailable:
         # Perhaps it was committed all the same; the sweep removes what nobody owns.

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import typer
 
 API, WORKER, DISPATCHER = "api", "worker", "worker.dispatcher"
-KEYTOOL, MIGRATE, DOCTOR = "core.store.keytool", "core.store.db.migrate", "core.doctor"
+KEYTOOL, MIGRATE, DOCTOR = "core.store.admin", "core.store.db.migrate", "core.doctor"
 GARBAGE = "worker.garbage"
 
 

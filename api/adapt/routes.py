@@ -26,7 +26,7 @@ from core.scratch import scratch_folder
 from core.serving.previews import JobPreview
 from core.serving.service import Serving
 from core.settings import MOST_PICTURES, Settings
-from core.store import admission
+from core.store import submission
 from core.store.accounts import idempotency
 from core.store.accounts.idempotency import Once
 from core.store.db.ids import new_id
@@ -208,7 +208,7 @@ def make_job(
     """
     with database.read() as session:
         if not dry_run:
-            admission.check_early(session, owner, idempotency_key, settings)
+            submission.check_early(session, owner, idempotency_key, settings)
         past = history.succeeded(session, backbone=resolved.backbone, image_size=resolved.image_size)
     with scratch_folder(settings.scratch()) as folder:
         intake = collect(
@@ -245,7 +245,7 @@ def make_job(
             pictures = _store(intake, blobs, job_id)
             blobs.put(jobs.preflight_of(job_id), looked.model_dump_json().encode())
             with database.write() as session:
-                job = admission.admit(
+                job = submission.admit(
                     session,
                     settings,
                     once,

@@ -1,1 +1,1 @@
-"""What lasts: tables and their transitions, blobs, the producer side of the queue."""
+"""Jobs, models, owners and blobs, in a database and a storage. Imports nothing of `core.clip`, no torch."""

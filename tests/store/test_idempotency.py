@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import select, update
 
 from core.settings import Settings
-from core.store import admission
+from core.store import submission
 from core.store.accounts import idempotency
 from core.store.accounts.idempotency import IdempotencyKeyReused, IdempotentJobGone, Once
 from core.store.accounts.owners import QueueQuota
@@ -26,7 +26,7 @@ def admit(
 ) -> str:
     """The id of the job that the request is answered with."""
     with database.write() as session:
-        job = admission.admit(
+        job = submission.admit(
             session,
             settings or Settings(),
             once,
@@ -109,6 +109,6 @@ def test_what_was_refused_may_be_sent_again(database: Database) -> None:
     first = admit(database, settings=full)
     assert admit(database, settings=full) == first
     with database.read() as session:
-        admission.check_early(session, OWNER, "k", full)
+        submission.check_early(session, OWNER, "k", full)
         with pytest.raises(QueueQuota):
-            admission.check_early(session, OWNER, "l", full)
+            submission.check_early(session, OWNER, "l", full)

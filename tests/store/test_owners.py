@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from core.clip.errors import ClipCiteError
 from core.settings import Settings
-from core.store import admission
+from core.store import submission
 from core.store.accounts import owners
 from core.store.accounts.owners import ByteQuota, InvalidOwner, ModelQuota, QueueQuota
 from core.store.db.ids import new_id
@@ -70,7 +70,7 @@ def admit(database: Database, settings: Settings, *, owner: str = OWNER, picture
     job_id = new_id("job")
     picture = new_picture("a.jpg", bytes=picture_bytes)
     with database.write() as session:
-        admission.admit(
+        submission.admit(
             session,
             settings,
             None,

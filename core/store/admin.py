@@ -1,4 +1,4 @@
-"""`python -m core.store.keytool`: keys made, listed and revoked in the database itself, so that no key
+"""`python -m core.store.admin`: keys made, listed and revoked in the database itself, so that no key
 is needed to make the first; and the secrets of webhooks. Answers in JSON; `clipcite keys` and `clipcite
 webhooks` show it to people."""
 
@@ -90,7 +90,7 @@ def _shown(row: ApiKey) -> dict[str, Any]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="core.store.keytool", description="API keys, and the secrets of webhooks."
+        prog="core.store.admin", description="API keys, and the secrets of webhooks."
     )
     verbs = parser.add_subparsers(required=True)
     making = verbs.add_parser("create")
