@@ -12,7 +12,7 @@ from starlette.datastructures import State
 
 from api.app import create_app
 from api.auth import refusal_to_listen
-from api.connections import Impatient
+from api.uvicorn_server import Impatient
 from core.log import start_logging
 from core.parent_watch import end_with_parent
 from core.serving.trim import share_heaps

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
 from api.deps import TheDatabase, TheOwner
-from api.errors import responses
+from api.problems import responses
 from api.request_model import RequestModel
 from core.store.registry import aliases
 from core.store.registry.aliases import Expected, Pointer

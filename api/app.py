@@ -11,26 +11,14 @@ from fastapi import Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.formparsers import MultiPartParser
 
-from api import (
-    aliases,
-    errors,
-    events,
-    export,
-    health,
-    imports,
-    jobs,
-    metrics,
-    models,
-    preflight,
-    runtime,
-)
+from api import aliases, events, export, health, imports, jobs, metrics, models, preflight, problems, runtime
 from api.adapt.extend import make_extend_router
 from api.adapt.routes import make_router
 from api.auth import Door, described
 from api.body import BodyGuard
 from api.classify import routes as classify
 from api.classify.schemas import ClassifyForm, ClassifyJson
-from api.feed import Feed
+from api.event_hub import Feed
 from api.page.routes import make_router as make_page_router
 from api.report import routes as report
 from api.request_id import RequestId
@@ -83,7 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.checks = health.Checks(app.state)
     app.state.stopping = threading.Event()
 
-    errors.install(app)
+    problems.install(app)
     app.include_router(health.router)
     app.include_router(make_page_router())
     resources = (
@@ -125,7 +113,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             title=app.title, version=app.version, description=app.description, routes=app.routes
         )
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
-        for model in (errors.Problem, ClassifyForm, ClassifyJson):
+        for model in (problems.Problem, ClassifyForm, ClassifyJson):
             schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas.update(schema.pop("$defs", {}))
             schemas[model.__name__] = schema

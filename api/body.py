@@ -9,8 +9,8 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.errors import render
 from api.json_values import MAX_JSON_VALUES, JsonValues
+from api.problems import render
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 Render = Callable[[Scope, int, str, str], tuple[RawHeaders, bytes]]

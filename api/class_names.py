@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from api.errors import InvalidRequest
+from api.problems import InvalidRequest
 from api.request_model import RequestModel
 from core.clip.errors import InvalidClassNames, InvalidConfig
 from core.clip.prompts import (

@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import Depends, Path, Query, Request
 
 from api.auth import Caller
-from api.feed import Feed
+from api.event_hub import Feed
 from core.serving.service import Serving
 from core.settings import Settings
 from core.store.db.session import Database

@@ -9,8 +9,8 @@ from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
 from pydantic import BaseModel
 
 from api.deps import TheDatabase, TheFeed, TheOwner
-from api.errors import responses
-from api.feed import Event, Feed
+from api.event_hub import Event, Feed
+from api.problems import responses
 from core.store.jobs import events, jobs
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])

@@ -12,7 +12,7 @@ from starlette.background import BackgroundTask
 from starlette.responses import StreamingResponse
 
 from api.deps import ModelRef, TheDatabase, TheOwner, TheServing
-from api.errors import responses
+from api.problems import responses
 from core.clip.config import round_alpha
 from core.serving.exports import export
 from core.serving.limiter import Busy

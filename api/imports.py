@@ -14,10 +14,10 @@ from api.archive.members import ArchiveLimits
 from api.archive.read import lay_out
 from api.class_names import RawName
 from api.deps import TheBlobs, TheDatabase, TheOwner, TheServing, TheSettings
-from api.errors import InvalidRequest, check_json_values, invalid_model, responses
 from api.export import one_at_a_time
 from api.forms import FormRoute, JsonText, Text
 from api.models import ModelOut
+from api.problems import InvalidRequest, check_json_values, invalid_model, responses
 from api.threads import UPLOADS
 from core.clip.config import AdaptConfig, StoredWeights, resolve_config
 from core.clip.errors import InvalidClassNames, InvalidConfig, UnknownBackbone

@@ -11,7 +11,7 @@ from pydantic.config import JsonDict
 from starlette.concurrency import run_in_threadpool
 
 from api.deps import After, Limit, TheBlobs, TheDatabase, TheOwner, TheServing
-from api.errors import responses
+from api.problems import responses
 from core.store.db.pagination import cursor_of
 from core.store.db.session import Database
 from core.store.db.tables import FINAL, Job

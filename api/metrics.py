@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 from prometheus_fastapi_instrumentator import Instrumentator
 
 from api.auth import described
-from api.errors import responses
+from api.problems import responses
 from core.metrics import BacklogCollector, new_registry
 from core.serving.pool.model_pool import DELTA, NETWORK
 from core.serving.service import Serving

@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 from pydantic.config import JsonDict
 
 from api.deps import ModelRef, TheBlobs, TheDatabase, TheOwner, TheServing
-from api.errors import responses
+from api.problems import responses
 from api.request_model import RequestModel
 from core.store.db.pagination import cursor_of
 from core.store.db.tables import Model

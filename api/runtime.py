@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.deps import TheOwner, TheServing
-from api.errors import responses
+from api.problems import responses
 from core.serving.pool.cache_stats import CacheCounts, Held
 from core.serving.pool.content import Content
 from core.serving.pool.model_pool import BACKBONES, DELTA, NETWORK

@@ -21,9 +21,9 @@ from api.adapt.routes import (
     parse_config,
 )
 from api.deps import ModelRef, TheBlobs, TheDatabase, TheOwner, TheServing, TheSettings
-from api.errors import InvalidRequest, json_or_invalid, responses
 from api.forms import JsonText, Text
 from api.jobs import JobOut
+from api.problems import InvalidRequest, json_or_invalid, responses
 from api.threads import UPLOADS
 from core.settings import MOST_PICTURES, Settings
 from core.store.db.tables import Picture

@@ -14,10 +14,10 @@ from api.adapt.intake import Intake, KeptPictures, Upload, collect
 from api.adapt.preflight import preflight
 from api.adapt.schemas import ConfigIn
 from api.deps import TheBlobs, TheDatabase, TheOwner, TheServing, TheSettings
-from api.errors import InvalidRequest, invalid_model, json_or_invalid, responses
 from api.forms import FormRoute, JsonText, Text
 from api.jobs import JobOut
 from api.preflight import PreflightOut
+from api.problems import InvalidRequest, invalid_model, json_or_invalid, responses
 from api.threads import UPLOADS
 from core.clip.config import AdaptConfig, resolve_config
 from core.clip.errors import UnknownBackbone

@@ -10,8 +10,8 @@ from pydantic_core import to_json
 from api.answers import ClassifyOut, ComparisonOut, fields_of
 from api.classify.schemas import WHAT_IT_TAKES
 from api.classify.wanted import Wanted, read_wanted
-from api.errors import InvalidRequest, responses
 from api.forms import FormRoute
+from api.problems import InvalidRequest, responses
 from core.serving.references import Subject, look_up
 from core.serving.service import Serving
 from core.serving.types import Answer, NoReadablePicture, Question

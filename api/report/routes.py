@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 
 from api.deps import TheBlobs, TheDatabase, TheOwner, TheServing
-from api.errors import responses
+from api.problems import responses
 from api.report.page import CONTENT_SECURITY_POLICY, render_page
 from api.report.schemas import ReportOut
 from api.report.thumbnails import thumbnails

@@ -20,7 +20,7 @@ from sqlalchemy import select
 from starlette.testclient import TestClient
 
 from api.app import create_app
-from api.connections import Impatient
+from api.uvicorn_server import Impatient
 from core.settings import Settings
 from core.store.db.session import Database
 from core.store.db.tables import Job, JobEvent, Picture

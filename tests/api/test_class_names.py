@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from api.class_names import ClassIn, _Remembered, class_names
-from api.errors import InvalidRequest
+from api.problems import InvalidRequest
 
 
 def held(fill: Callable[[], None]) -> int:

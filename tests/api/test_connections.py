@@ -10,7 +10,7 @@ import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from api.connections import Impatient
+from api.uvicorn_server import Impatient
 
 HEAD = b"GET / HTTP/1.1\r\nHost: x\r\n"
 PATIENCE = 0.4

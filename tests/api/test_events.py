@@ -12,9 +12,9 @@ import httpx
 import pytest
 from sqlalchemy import QueuePool
 
+import api.event_hub
 import api.events
-import api.feed
-from api.feed import Feed, Listener, News
+from api.event_hub import Feed, Listener, News
 from core.store.accounts import api_keys
 from core.store.errors import DatabaseUnavailable
 from core.store.jobs import jobs
@@ -368,7 +368,7 @@ def test_a_long_stream_ends_so_that_its_reader_shows_the_key_again(
 
 def test_a_database_that_is_away_for_a_while(fresh: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who listens notices only that nothing comes."""
-    monkeypatch.setattr(api.feed, "SLOW_SECONDS", 0.05)
+    monkeypatch.setattr(api.event_hub, "SLOW_SECONDS", 0.05)
     job_id = queued(fresh)
     asked = threading.Event()
 
@@ -440,7 +440,7 @@ def news(seq: int) -> News:
 
 
 def test_a_mailbox_that_nobody_empties_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api.feed, "MOST_WAITING", 3)
+    monkeypatch.setattr(api.event_hub, "MOST_WAITING", 3)
 
     async def scenario() -> None:
         listener = Listener("job_x", 2, "someone")

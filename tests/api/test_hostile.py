@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from api.connections import Impatient
+from api.uvicorn_server import Impatient
 from tests.api.conftest import MakeService
 from tests.api.service import Service, assert_problem, exchange, form, listening, parsed, shots
 from tests.inputs import crafted

@@ -17,7 +17,7 @@ import httpx
 import psutil
 import pytest
 
-from api.errors import MAX_ERRORS
+from api.problems import MAX_ERRORS
 from core.clip.models.backbone import Backbone
 from tests.api.service import parsed
 from tests.inputs import crafted

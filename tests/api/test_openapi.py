@@ -22,7 +22,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from api import aliases, answers, errors, jobs, models, preflight
+from api import aliases, answers, jobs, models, preflight
+from api import problems as errors
 from core.clip.models.backbone import Backbone
 from core.store.jobs.jobs import report_of
 from tests.api.service import URL, Service, form, shots

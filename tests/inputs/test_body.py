@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 
 from api.body import BodyGuard
-from api.connections import Impatient
+from api.uvicorn_server import Impatient
 
 LIMIT = 100_000
 BOUNDARY = b"----a.Boundary_7"
