@@ -11,7 +11,7 @@ import uvicorn
 from starlette.datastructures import State
 
 from api.app import create_app
-from api.auth import refusal_to_listen
+from api.middleware.auth import refusal_to_listen
 from api.uvicorn_server import Impatient
 from core.log import start_logging
 from core.parent_watch import end_with_parent

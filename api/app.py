@@ -14,14 +14,14 @@ from starlette.formparsers import MultiPartParser
 from api import aliases, events, export, health, imports, jobs, metrics, models, preflight, problems, runtime
 from api.adapt.extend import make_extend_router
 from api.adapt.routes import make_router
-from api.auth import Door, described
-from api.body import BodyGuard
 from api.classify import routes as classify
 from api.classify.schemas import ClassifyForm, ClassifyJson
 from api.event_hub import Feed
+from api.middleware.auth import Door, described
+from api.middleware.body_limit import BodyGuard
+from api.middleware.request_id import RequestId
 from api.page.routes import make_router as make_page_router
 from api.report import routes as report
-from api.request_id import RequestId
 from core.scratch import sweep_scratch
 from core.serving.service import Serving
 from core.settings import Settings

@@ -7,8 +7,8 @@ from typing import Annotated
 
 from fastapi import Depends, Path, Query, Request
 
-from api.auth import Caller
 from api.event_hub import Feed
+from api.middleware.auth import Caller
 from core.serving.service import Serving
 from core.settings import Settings
 from core.store.db.session import Database

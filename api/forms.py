@@ -13,7 +13,7 @@ from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from api.body import BodyRefused
+from api.middleware.body_limit import BodyRefused
 from api.threads import SPOOLING
 
 MAX_FIELD_BYTES = 10_000

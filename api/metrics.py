@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 from prometheus_fastapi_instrumentator import Instrumentator
 
-from api.auth import described
+from api.middleware.auth import described
 from api.problems import responses
 from core.metrics import BacklogCollector, new_registry
 from core.serving.pool.model_pool import DELTA, NETWORK

@@ -140,7 +140,7 @@ def headers_of(error: ClipCiteError) -> dict[str, str]:
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The problems that a route may answer with, for its OpenAPI description."""
     if 401 in statuses:
-        statuses = (*statuses, 403, 429)  # api.auth answers with any of them
+        statuses = (*statuses, 403, 429)  # api.middleware.auth answers with any of them
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {s: {"description": HTTPStatus(s).phrase, "content": content} for s in statuses}
 

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from api.body import MAX_SMALL_BYTES
+from api.middleware.body_limit import MAX_SMALL_BYTES
 from core.store.accounts import api_keys
 from core.store.storage.blobs import Blobs
 from tests.api.conftest import MakeService

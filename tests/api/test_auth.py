@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from api.auth import is_loopback, refusal_to_listen
+from api.middleware.auth import is_loopback, refusal_to_listen
 from core.settings import Settings
 from tests.api.service import URL, Service, assert_problem, exchange, listening, shots
 from tests.inputs import crafted

@@ -10,8 +10,8 @@ import httpx
 import pytest
 from sqlalchemy import update
 
-from api.auth import Door, needed_scopes, refusal_to_listen
-from api.rates import RateLimited, Rates
+from api.middleware.auth import Door, needed_scopes, refusal_to_listen
+from api.middleware.rate_limit import RateLimited, Rates
 from core.settings import Settings
 from core.store.accounts import api_keys
 from core.store.db.session import Database, database_now

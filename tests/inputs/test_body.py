@@ -15,7 +15,7 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 
-from api.body import BodyGuard
+from api.middleware.body_limit import BodyGuard
 from api.uvicorn_server import Impatient
 
 LIMIT = 100_000

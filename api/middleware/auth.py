@@ -16,8 +16,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.middleware.rate_limit import Rates
 from api.problems import MEDIA_TYPE, headers_of, problem_body
-from api.rates import Rates
 from api.threads import KEY_LOOKUPS
 from core.clip.errors import ClipCiteError
 from core.settings import Settings
