@@ -9,9 +9,9 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from api.adapt.intake import Upload
 from api.adapt.schemas import MAX_CLASSES, Sentences, Texts
-from api.archive.errors import ArchiveError
-from api.archive.members import ArchiveLimits
-from api.archive.read import lay_out
+from api.archives.errors import ArchiveError
+from api.archives.members import ArchiveLimits
+from api.archives.read import lay_out
 from api.class_names import RawName
 from api.deps import TheBlobs, TheDatabase, TheOwner, TheServing, TheSettings
 from api.export import one_at_a_time

@@ -10,10 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol, TypedDict
 
-from api.archive.errors import Warnings, name_list, warn
-from api.archive.layout import Split
-from api.archive.members import ArchiveLimits
-from api.archive.read import read_archive
+from api.archives.errors import Warnings, name_list, warn
+from api.archives.layout import Split
+from api.archives.members import ArchiveLimits
+from api.archives.read import read_archive
 from core.clip.checks.image_stats import SIDE, Sketch, sketch
 from core.clip.data.images import PictureLimits
 from core.clip.errors import BadPicture, ClipCiteError, InvalidClassNames

@@ -567,7 +567,7 @@ def test_a_full_disk_while_the_archive_is_unpacked(fresh: Service, monkeypatch: 
     def full(*given: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("api.archive.read._copy", full)
+    monkeypatch.setattr("api.archives.read._copy", full)
     response = fresh.adapt(archive=crafted.zip_of(crafted.two_classes()))
     assert fresh.stored() == []
     assert_problem(response, 507, "storage_full", "make room and send it again")

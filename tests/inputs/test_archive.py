@@ -17,9 +17,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from api.archive.errors import ArchiveError, Warnings
-from api.archive.members import ArchiveLimits
-from api.archive.read import Entry, read_archive
+from api.archives.errors import ArchiveError, Warnings
+from api.archives.members import ArchiveLimits
+from api.archives.read import Entry, read_archive
 from tests.inputs import crafted
 
 SMALL = ArchiveLimits(max_pictures=10, max_picture_bytes=100_000, max_bytes=300_000, max_entries=50)
@@ -292,9 +292,9 @@ def test_bombs_cost_no_memory(tmp_path: Path) -> None:
     script = """
         import resource, sys, time
         from pathlib import Path
-        from api.archive.errors import ArchiveError
-        from api.archive.members import ArchiveLimits
-        from api.archive.read import read_archive
+        from api.archives.errors import ArchiveError
+        from api.archives.members import ArchiveLimits
+        from api.archives.read import read_archive
         folder, scratch = Path(sys.argv[1]), Path(sys.argv[1]) / "scratch"
         scratch.mkdir()
         limits = ArchiveLimits(max_bytes=60_000_000)
@@ -401,8 +401,8 @@ def test_directories_cost_no_more_than_an_honest_one(tmp_path: Path) -> None:
     script = """
         import resource, sys, time
         from pathlib import Path
-        from api.archive.errors import ArchiveError
-        from api.archive.read import read_archive
+        from api.archives.errors import ArchiveError
+        from api.archives.read import read_archive
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         started = time.process_time()
         try:

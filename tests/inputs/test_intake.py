@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from api.adapt.intake import Intake, IntakeError, collect, display_name
-from api.archive.errors import ArchiveError
+from api.archives.errors import ArchiveError
 from core.clip.errors import InvalidClassNames
 from core.clip.prompts import clean_class_name
 from core.serving.decoding import Decoders

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, BinaryIO
 
-from api.archive.errors import ArchiveError, broken, short, special, too_large, too_many_entries
+from api.archives.errors import ArchiveError, broken, short, special, too_large, too_many_entries
 
 CHUNK = 65_536
 MAX_DIRECTORY_BYTES = 8_000_000

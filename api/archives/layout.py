@@ -8,7 +8,7 @@ could mean two things the archive is refused: a label is never guessed.
 
 from typing import Literal
 
-from api.archive.errors import ArchiveError, Warnings, name_list, short, shown, warn
+from api.archives.errors import ArchiveError, Warnings, name_list, short, shown, warn
 
 Split = Literal["train", "test"]
 TRAIN = {"train", "training"}

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from api.archive.errors import ArchiveError, Warnings, broken, reason, short, shown, too_large, warn
-from api.archive.layout import Split, layout
-from api.archive.members import CHUNK, ArchiveLimits, members
+from api.archives.errors import ArchiveError, Warnings, broken, reason, short, shown, too_large, warn
+from api.archives.layout import Split, layout
+from api.archives.members import CHUNK, ArchiveLimits, members
 from core.clip.errors import BadPicture
 
 MAX_DEPTH = 32

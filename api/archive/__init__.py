@@ -1,1 +1,0 @@
-"""Archives of pictures, as people pack them."""

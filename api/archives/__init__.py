@@ -1,0 +1,1 @@
+"""Uploaded archives, read within limits. Imports nothing else of `api`."""
