@@ -11,12 +11,14 @@ from fastapi import Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.formparsers import MultiPartParser
 
-from api import aliases, events, export, health, imports, jobs, metrics, models, preflight, problems, runtime
+from api import aliases, export, health, imports, metrics, models, problems, runtime
 from api.adapt.extend import make_extend_router
-from api.adapt.routes import make_router
 from api.classify import routes as classify
 from api.classify.schemas import ClassifyForm, ClassifyJson
 from api.event_hub import Feed
+from api.jobs import event_stream, preflight_routes
+from api.jobs import routes as jobs
+from api.jobs.submission import make_router
 from api.middleware.auth import Door, described
 from api.middleware.body_limit import BodyGuard
 from api.middleware.request_id import RequestId
@@ -78,9 +80,9 @@ def create_app(settings: Settings) -> FastAPI:
         classify.router,  # routes are tried in their order, and no other is asked for so often
         make_router(settings),
         jobs.router,
-        preflight.router,
+        preflight_routes.router,
         report.router,
-        events.router,
+        event_stream.router,
         models.router,
         aliases.router,
         make_extend_router(settings),

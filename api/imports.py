@@ -7,8 +7,6 @@ from typing import Annotated, Any, Literal, cast
 from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 from pydantic import Field, TypeAdapter, ValidationError
 
-from api.adapt.intake import Upload
-from api.adapt.schemas import MAX_CLASSES, Sentences, Texts
 from api.archives.errors import ArchiveError
 from api.archives.members import ArchiveLimits
 from api.archives.read import lay_out
@@ -16,6 +14,8 @@ from api.class_names import RawName
 from api.deps import TheBlobs, TheDatabase, TheOwner, TheServing, TheSettings
 from api.export import one_at_a_time
 from api.forms import FormRoute, JsonText, Text
+from api.jobs.config import MAX_CLASSES, Sentences, Texts
+from api.jobs.upload import Upload
 from api.models import ModelOut
 from api.problems import InvalidRequest, check_json_values, invalid_model, responses
 from api.threads import UPLOADS

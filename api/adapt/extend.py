@@ -10,8 +10,10 @@ from typing import Annotated, Literal, cast
 from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
 from fastapi.responses import JSONResponse
 
-from api.adapt.intake import KeptPicture, Upload
-from api.adapt.routes import (
+from api.deps import ModelRef, TheBlobs, TheDatabase, TheOwner, TheServing, TheSettings
+from api.forms import JsonText, Text
+from api.jobs.routes import JobOut
+from api.jobs.submission import (
     LOOKED,
     IdempotencyKey,
     check_fields,
@@ -20,9 +22,7 @@ from api.adapt.routes import (
     make_job,
     parse_config,
 )
-from api.deps import ModelRef, TheBlobs, TheDatabase, TheOwner, TheServing, TheSettings
-from api.forms import JsonText, Text
-from api.jobs import JobOut
+from api.jobs.upload import KeptPicture, Upload
 from api.problems import InvalidRequest, json_or_invalid, responses
 from api.threads import UPLOADS
 from core.settings import MOST_PICTURES, Settings

@@ -95,7 +95,7 @@ def test_many_dry_runs_stay_within_the_budget(tmp_path: Path) -> None:
         import resource, sys
         from concurrent.futures import ThreadPoolExecutor
         from pathlib import Path
-        from api.adapt.intake import collect
+        from api.jobs.upload import collect
         from core.serving.decoding import Decoders
         from core.settings import Settings
         from tests.inputs import crafted

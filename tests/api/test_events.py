@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import QueuePool
 
 import api.event_hub
-import api.events
+import api.jobs.event_stream
 from api.event_hub import Feed, Listener, News
 from core.store.accounts import api_keys
 from core.store.errors import DatabaseUnavailable
@@ -335,7 +335,7 @@ def test_a_deleted_job_ends_its_streams(fresh: Service) -> None:
 def test_who_leaves_is_forgotten_and_an_idle_stream_pings(
     fresh: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api.events, "PING_SECONDS", 0.05)
+    monkeypatch.setattr(api.jobs.event_stream, "PING_SECONDS", 0.05)
     with (
         followed(fresh) as port,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=SECONDS) as client,
@@ -350,8 +350,8 @@ def test_who_leaves_is_forgotten_and_an_idle_stream_pings(
 def test_a_long_stream_ends_so_that_its_reader_shows_the_key_again(
     make_service: MakeService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api.events, "LONGEST_SECONDS", 0.3)
-    monkeypatch.setattr(api.events, "PING_SECONDS", 0.05)
+    monkeypatch.setattr(api.jobs.event_stream, "LONGEST_SECONDS", 0.3)
+    monkeypatch.setattr(api.jobs.event_stream, "PING_SECONDS", 0.05)
     service = make_service()
     with service.database.write() as session:
         made = api_keys.create(session, owner="team")

@@ -22,8 +22,10 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from api import aliases, answers, jobs, models, preflight
+from api import aliases, answers, models
 from api import problems as errors
+from api.jobs import preflight_routes
+from api.jobs import routes as jobs
 from core.clip.models.backbone import Backbone
 from core.store.jobs.jobs import report_of
 from tests.api.service import URL, Service, form, shots
@@ -334,7 +336,7 @@ def test_the_page(shared: Service) -> None:
     ("model", "example"),
     [
         (jobs.JobOut, jobs.EXAMPLE),
-        (preflight.PreflightOut, preflight.EXAMPLE),
+        (preflight_routes.PreflightOut, preflight_routes.EXAMPLE),
         (models.ModelOut, models.EXAMPLE),
         (aliases.AliasOut, aliases.EXAMPLE),
         (answers.ClassifyOut, answers.EXAMPLE),

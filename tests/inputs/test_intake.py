@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from api.adapt.intake import Intake, IntakeError, collect, display_name
 from api.archives.errors import ArchiveError
+from api.jobs.upload import Intake, IntakeError, collect, display_name
 from core.clip.errors import InvalidClassNames
 from core.clip.prompts import clean_class_name
 from core.serving.decoding import Decoders

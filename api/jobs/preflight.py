@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from api.adapt.intake import Intake
-from api.jobs import ClassCounts, Warning
-from api.preflight import EstimateOut, FindingOut, PreflightOut
+from api.jobs.preflight_routes import EstimateOut, FindingOut, PreflightOut
+from api.jobs.routes import ClassCounts, Warning
+from api.jobs.upload import Intake
 from core.clip.checks.estimate import PastJob, estimate
 from core.clip.checks.preflight import Finding, Looked, class_warnings, examine, summaries
 from core.clip.config import AdaptConfig

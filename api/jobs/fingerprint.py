@@ -3,7 +3,7 @@
 import hashlib
 import json
 
-from api.adapt.intake import Intake
+from api.jobs.upload import Intake
 from core.clip.config import AdaptConfig
 
 

@@ -9,14 +9,14 @@ from fastapi import APIRouter, File, Form, Header, Query, Request, Response, Upl
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 
-from api.adapt.fingerprint import fingerprint
-from api.adapt.intake import Intake, KeptPictures, Upload, collect
-from api.adapt.preflight import preflight
-from api.adapt.schemas import ConfigIn
 from api.deps import TheBlobs, TheDatabase, TheOwner, TheServing, TheSettings
 from api.forms import FormRoute, JsonText, Text
-from api.jobs import JobOut
-from api.preflight import PreflightOut
+from api.jobs.config import ConfigIn
+from api.jobs.fingerprint import fingerprint
+from api.jobs.preflight import preflight
+from api.jobs.preflight_routes import PreflightOut
+from api.jobs.routes import JobOut
+from api.jobs.upload import Intake, KeptPictures, Upload, collect
 from api.problems import InvalidRequest, invalid_model, json_or_invalid, responses
 from api.threads import UPLOADS
 from core.clip.config import AdaptConfig, resolve_config

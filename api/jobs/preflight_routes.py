@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
 from api.deps import TheBlobs, TheDatabase, TheOwner
-from api.jobs import ClassCounts, Warning
+from api.jobs.routes import ClassCounts, Warning
 from api.problems import responses
 from core.store.errors import BlobNotFound, PreflightNotFound
 from core.store.jobs import jobs
