@@ -18,12 +18,12 @@ from api.classify.schemas import ClassifyForm, ClassifyJson
 from api.event_hub import Feed
 from api.jobs import event_stream, preflight_routes
 from api.jobs import routes as jobs
+from api.jobs.report import routes as report
 from api.jobs.submission import make_router
 from api.middleware.auth import Door, described
 from api.middleware.body_limit import BodyGuard
 from api.middleware.request_id import RequestId
 from api.page.routes import make_router as make_page_router
-from api.report import routes as report
 from core.scratch import sweep_scratch
 from core.serving.service import Serving
 from core.settings import Settings

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from api.report.thumbnails import thumbnails
+from api.jobs.report.thumbnails import thumbnails
 from core.clip.data.images import PictureLimits
 from core.clip.errors import BadPicture
 from core.clip.pipeline import _read

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from api.report.schemas import BinOut, CurvePointOut
+from api.jobs.report.schemas import BinOut, CurvePointOut
 
 WIDTH, HEIGHT = 520, 260
 LEFT, RIGHT, TOP, BOTTOM = 44, 150, 12, 34

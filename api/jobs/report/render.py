@@ -5,9 +5,9 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from api.report.chart import alpha_curve, reliability_chart
-from api.report.schemas import AccuraciesOut, IntervalOut, PictureReport, ReportOut
-from api.report.style import STYLE
+from api.jobs.report.charts import alpha_curve, reliability_chart
+from api.jobs.report.schemas import AccuraciesOut, IntervalOut, PictureReport, ReportOut
+from api.jobs.report.style import STYLE
 
 _STYLE_HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
 CONTENT_SECURITY_POLICY = (

@@ -7,10 +7,10 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 
 from api.deps import TheBlobs, TheDatabase, TheOwner, TheServing
+from api.jobs.report.render import CONTENT_SECURITY_POLICY, render_page
+from api.jobs.report.schemas import ReportOut
+from api.jobs.report.thumbnails import thumbnails
 from api.problems import responses
-from api.report.page import CONTENT_SECURITY_POLICY, render_page
-from api.report.schemas import ReportOut
-from api.report.thumbnails import thumbnails
 from core.store.db.tables import FAILED, SUCCEEDED, Job, Picture
 from core.store.errors import BlobNotFound, ReportNotFound
 from core.store.jobs import jobs

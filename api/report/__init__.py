@@ -1,1 +1,0 @@
-"""GET /jobs/{id}/report."""
