@@ -11,8 +11,7 @@ from fastapi import Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.formparsers import MultiPartParser
 
-from api import aliases, export, health, imports, metrics, models, problems, runtime
-from api.adapt.extend import make_extend_router
+from api import aliases, health, metrics, problems, runtime
 from api.classify import routes as classify
 from api.classify.schemas import ClassifyForm, ClassifyJson
 from api.event_hub import Feed
@@ -23,6 +22,9 @@ from api.jobs.submission import make_router
 from api.middleware.auth import Door, described
 from api.middleware.body_limit import BodyGuard
 from api.middleware.request_id import RequestId
+from api.models import exports, imports
+from api.models import routes as models
+from api.models.extend import make_extend_router
 from api.page.routes import make_router as make_page_router
 from core.scratch import sweep_scratch
 from core.serving.service import Serving
@@ -86,7 +88,7 @@ def create_app(settings: Settings) -> FastAPI:
         models.router,
         aliases.router,
         make_extend_router(settings),
-        export.router,
+        exports.router,
         imports.router,
         runtime.router,
     )

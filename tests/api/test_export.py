@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load
 
-import api.export
+import api.models.exports
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.weights.delta import encode
 from core.store.accounts.owners import DEFAULT_OWNER
@@ -84,8 +84,8 @@ def test_a_damaged_model(fresh: Service, backbone: Backbone) -> None:
 
 def test_one_at_a_time(fresh: Service, backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     model = publish_model(fresh.database, fresh.blobs, backbone)
-    monkeypatch.setattr(api.export, "WAIT_SECONDS", 0.01)
-    with api.export.one_at_a_time():
+    monkeypatch.setattr(api.models.exports, "WAIT_SECONDS", 0.01)
+    with api.models.exports.one_at_a_time():
         response = fresh.client.get(f"/models/{model}/export")
     assert_problem(response, 503, "busy", "again")
     assert response.headers["retry-after"]

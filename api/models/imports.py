@@ -12,11 +12,11 @@ from api.archives.members import ArchiveLimits
 from api.archives.read import lay_out
 from api.class_names import RawName
 from api.deps import TheBlobs, TheDatabase, TheOwner, TheServing, TheSettings
-from api.export import one_at_a_time
 from api.forms import FormRoute, JsonText, Text
 from api.jobs.config import MAX_CLASSES, Sentences, Texts
 from api.jobs.upload import Upload
-from api.models import ModelOut
+from api.models.exports import one_at_a_time
+from api.models.routes import ModelOut
 from api.problems import InvalidRequest, check_json_values, invalid_model, responses
 from api.threads import UPLOADS
 from core.clip.config import AdaptConfig, StoredWeights, resolve_config

@@ -1,1 +1,0 @@
-"""POST /adapt: pictures come in, a job goes out."""

@@ -1,0 +1,1 @@
+"""/models: list, export, import, extend. Imports `jobs` and below."""
