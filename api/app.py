@@ -11,7 +11,7 @@ from fastapi import Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.formparsers import MultiPartParser
 
-from api import aliases, health, metrics, problems, runtime
+from api import health, metrics, problems, runtime
 from api.classify import routes as classify
 from api.classify.schemas import ClassifyForm, ClassifyJson
 from api.event_hub import Feed
@@ -24,6 +24,7 @@ from api.middleware.body_limit import BodyGuard
 from api.middleware.request_id import RequestId
 from api.models import exports, imports
 from api.models import routes as models
+from api.models.aliases import routes as aliases
 from api.models.extend import make_extend_router
 from api.page.routes import make_router as make_page_router
 from core.scratch import sweep_scratch

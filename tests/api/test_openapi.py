@@ -22,11 +22,12 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from api import aliases, answers
+from api import answers
 from api import problems as errors
 from api.jobs import preflight_routes
 from api.jobs import routes as jobs
 from api.models import routes as models
+from api.models.aliases import routes as aliases
 from core.clip.models.backbone import Backbone
 from core.store.jobs.jobs import report_of
 from tests.api.service import URL, Service, form, shots

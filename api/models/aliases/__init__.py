@@ -1,0 +1,1 @@
+"""/models/{name}/aliases: pointers to versions, with history. Imports `deps` and below."""
