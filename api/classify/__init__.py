@@ -1,1 +1,1 @@
-"""POST /classify: pictures and any class names come in, ranked names go out."""
+"""POST /classify: images in, classes out. Imports `deps` and below."""

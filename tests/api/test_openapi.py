@@ -22,8 +22,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from api import answers
 from api import problems as errors
+from api.classify import response as answers
 from api.jobs import preflight_routes
 from api.jobs import routes as jobs
 from api.models import routes as models
