@@ -11,7 +11,7 @@ from fastapi import Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.formparsers import MultiPartParser
 
-from api import health, metrics, problems, runtime
+from api import problems
 from api.classify import routes as classify
 from api.classify.schemas import ClassifyForm, ClassifyJson
 from api.event_hub import Feed
@@ -26,6 +26,7 @@ from api.models import exports, imports
 from api.models import routes as models
 from api.models.aliases import routes as aliases
 from api.models.extend import make_extend_router
+from api.ops import health, metrics, runtime
 from api.page.routes import make_router as make_page_router
 from core.scratch import sweep_scratch
 from core.serving.service import Serving

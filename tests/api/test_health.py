@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 from starlette.testclient import TestClient
 
-from api import health
+from api.ops import health
 from core.store.db.ids import new_id
 from core.store.storage import installation
 from core.store.storage.blobs import Blobs

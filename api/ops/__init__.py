@@ -1,0 +1,1 @@
+"""Health, readiness, metrics and the state of the runtime. Imports `deps` and below."""
