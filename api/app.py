@@ -27,7 +27,7 @@ from api.models import routes as models
 from api.models.aliases import routes as aliases
 from api.models.extend import make_extend_router
 from api.ops import health, metrics, runtime
-from api.page.routes import make_router as make_page_router
+from api.web.routes import make_router as make_page_router
 from core.scratch import sweep_scratch
 from core.serving.service import Serving
 from core.settings import Settings
@@ -63,7 +63,7 @@ def create_app(settings: Settings) -> FastAPI:
         title="CLIP-CITE",
         version=version("clipcite"),
         description=DESCRIPTION,
-        docs_url=None,  # api.page has one that loads nothing from elsewhere
+        docs_url=None,  # api.web has one that loads nothing from elsewhere
         redoc_url=None,
         lifespan=lifespan,
         generate_unique_id_function=lambda route: route.name,  # generated clients call their functions so

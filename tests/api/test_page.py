@@ -7,7 +7,7 @@ import pytest
 from setuptools import Distribution
 from setuptools.config.pyprojecttoml import apply_configuration
 
-from api.page.routes import STATIC
+from api.web.routes import STATIC
 from tests.api.conftest import MakeService
 from tests.api.service import Service, assert_problem
 
@@ -78,9 +78,9 @@ def test_every_file_is_used() -> None:
 def test_an_installed_package_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(REPOSITORY)
     distribution = apply_configuration(Distribution(), REPOSITORY / "pyproject.toml")
-    assert "api.page.static" in distribution.packages
+    assert "api.web.static" in distribution.packages
     build = distribution.get_command_obj("build_py")
     build.ensure_finalized()
     build.manifest_files = {}  # what pyproject.toml names, not what git has
-    found = build.find_data_files("api.page.static", str(STATIC))
+    found = build.find_data_files("api.web.static", str(STATIC))
     assert {Path(file).name for file in found} == set(FILES)

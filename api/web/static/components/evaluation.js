@@ -1,7 +1,7 @@
 // Right answers before and after as a picture, with the range in which the true difference lies.
 
-import { h, svg } from "./dom.js";
-import { percent, points } from "./words.js";
+import { h, svg } from "../lib/dom.js";
+import { percent, points } from "../lib/words.js";
 
 const at = (share) => `${(100 * share).toFixed(2)}%`; // of the width, whatever that is: text and dots keep their size
 

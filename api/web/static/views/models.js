@@ -1,13 +1,13 @@
 // All models, newest first: what each knows, how good it is, and what can be done with it.
 
-import { confirmed, h, replace } from "./dom.js";
-import { aliasField } from "./aliases.js";
-import { askLines, codeFor, curl, literal, orElse, python } from "./code.js";
-import { call, download } from "./http.js";
-import { pagedList } from "./pages.js";
-import { problemBox } from "./problem.js";
-import { verdictTag } from "./result.js";
-import { count, list, size, when } from "./words.js";
+import { confirmed, h, replace } from "../lib/dom.js";
+import { aliasField } from "../components/aliases.js";
+import { askLines, codeFor, curl, literal, orElse, python } from "../components/code.js";
+import { call, download } from "../lib/http.js";
+import { pagedList } from "../components/pager.js";
+import { problemBox } from "../lib/problem.js";
+import { verdictTag } from "../components/result.js";
+import { count, list, size, when } from "../lib/words.js";
 
 export function modelsView({ signal }) {
   return h(

@@ -58,7 +58,11 @@ class Page:
 
 @cache
 def read_pages() -> dict[str, Page]:
-    return {path.name: Page.read(path) for path in sorted(STATIC.iterdir()) if path.suffix in MEDIA_TYPES}
+    return {
+        path.relative_to(STATIC).as_posix(): Page.read(path)
+        for path in sorted(STATIC.rglob("*"))
+        if path.suffix in MEDIA_TYPES
+    }
 
 
 def make_router() -> APIRouter:
@@ -83,7 +87,7 @@ def make_router() -> APIRouter:
     def docs(request: Request) -> Response:
         return serve(request, "docs.html")
 
-    @router.api_route("/page/{name}", methods=["GET", "HEAD"])
+    @router.api_route("/page/{name:path}", methods=["GET", "HEAD"])
     def file(request: Request, name: str) -> Response:
         return serve(request, name)
 

@@ -1,9 +1,9 @@
 // Names such as shoes@prod: which version programs get that ask for it, moved and moved back from here.
 
 import { codeFor, curl, literal, orElse, python } from "./code.js";
-import { announce, confirmed, h, newId, replace } from "./dom.js";
-import { call } from "./http.js";
-import { problemBox } from "./problem.js";
+import { announce, confirmed, h, newId, replace } from "../lib/dom.js";
+import { call } from "../lib/http.js";
+import { problemBox } from "../lib/problem.js";
 
 /** A fold-out to point an alias to this model; null where the model has no name. */
 export function aliasField(model) {

@@ -1,6 +1,6 @@
 // Class names as chips: type one, press Enter; each may have words of its own for what it looks like.
 
-import { announce, h, newId, replace } from "./dom.js";
+import { announce, h, newId, replace } from "../lib/dom.js";
 
 const MOST = 1000;
 

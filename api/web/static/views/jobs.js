@@ -1,11 +1,11 @@
 // All jobs, newest first.
 
-import { confirmed, h, replace } from "./dom.js";
-import { codeFor, curl, python } from "./code.js";
-import { call } from "./http.js";
-import { pagedList } from "./pages.js";
-import { problemBox } from "./problem.js";
-import { count, list, percent, STATUSES, when } from "./words.js";
+import { confirmed, h, replace } from "../lib/dom.js";
+import { codeFor, curl, python } from "../components/code.js";
+import { call } from "../lib/http.js";
+import { pagedList } from "../components/pager.js";
+import { problemBox } from "../lib/problem.js";
+import { count, list, percent, STATUSES, when } from "../lib/words.js";
 
 const MOODS = { succeeded: "good", failed: "poor", cancelled: "open", queued: "busy", running: "busy" };
 

@@ -1,11 +1,11 @@
 // What came of a job: the verdict in words, the measurement as a picture, and the ways on.
 
 import { askLines, codeFor, curl, python } from "./code.js";
-import { h, replace } from "./dom.js";
-import { download, key } from "./http.js";
-import { measurement } from "./measurement.js";
-import { problemBox } from "./problem.js";
-import { count, percent, points } from "./words.js";
+import { h, replace } from "../lib/dom.js";
+import { download, key } from "../lib/http.js";
+import { measurement } from "./evaluation.js";
+import { problemBox } from "../lib/problem.js";
+import { count, percent, points } from "../lib/words.js";
 
 const HEADLINES = {
   better: ["Better than before", "good"],

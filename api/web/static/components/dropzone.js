@@ -1,7 +1,7 @@
 // A place to drop files on, with buttons that do the same for those who don't drag.
 
-import { chosen, dropped } from "./gather.js";
-import { h, newId } from "./dom.js";
+import { chosen, dropped } from "../lib/dropped_files.js";
+import { h, newId } from "../lib/dom.js";
 
 /** `add` gets a promise of the files. `folders`: whether whole folders make sense here. */
 export function dropZone({ title, hint, folders = false, small = false, add }) {

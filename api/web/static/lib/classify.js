@@ -1,7 +1,7 @@
 // Asking for answers.
 
 import { ask } from "./http.js";
-import { smaller } from "./inspect.js";
+import { smaller } from "./image_check.js";
 
 const LARGE_BYTES = 600_000;
 const SIDE = 1024; // pixels: far more than any network looks at

@@ -1,8 +1,8 @@
 // One class: its name, its pictures with what is wrong with them, and words that describe it.
 
 import { acceptDrops, picker } from "./dropzone.js";
-import { h, newId, replace } from "./dom.js";
-import { count } from "./words.js";
+import { h, newId, replace } from "../lib/dom.js";
+import { count } from "../lib/words.js";
 
 const SHOWN = 24;
 const FEW = 4;

@@ -1,7 +1,7 @@
 // Where the service asks for a key: the field for it, and nothing about the keys of others.
 
-import { h } from "./dom.js";
-import { key } from "./http.js";
+import { h } from "../lib/dom.js";
+import { key } from "../lib/http.js";
 
 /** Ask for a key when the service wants one; `again` shows anew what could not be shown. */
 export function keyDialog(again) {

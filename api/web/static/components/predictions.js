@@ -1,7 +1,7 @@
 // The answer for one picture: names with their shares, before and now.
 
-import { h, replace } from "./dom.js";
-import { percent } from "./words.js";
+import { h, replace } from "../lib/dom.js";
+import { percent } from "../lib/words.js";
 
 const SHOWN = 4;
 const SURE = 0.5;

@@ -1,17 +1,17 @@
 // Pictures and any names in, answers out, anew with every change.
 
-import { announce, debounce, h, newId, replace } from "./dom.js";
-import { answerCard } from "./answers.js";
-import { chipField } from "./chips.js";
-import { classify } from "./classify.js";
-import { askLines, codeFor, curl, python } from "./code.js";
-import { dropZone } from "./dropzone.js";
-import { ask } from "./http.js";
-import { inspect } from "./inspect.js";
+import { announce, debounce, h, newId, replace } from "../lib/dom.js";
+import { answerCard } from "../components/predictions.js";
+import { chipField } from "../components/chips.js";
+import { classify } from "../lib/classify.js";
+import { askLines, codeFor, curl, python } from "../components/code.js";
+import { dropZone } from "../components/dropzone.js";
+import { ask } from "../lib/http.js";
+import { inspect } from "../lib/image_check.js";
 import { modelName } from "./models.js";
-import { problemBox } from "./problem.js";
-import { sorted } from "./gather.js";
-import { count, list } from "./words.js";
+import { problemBox } from "../lib/problem.js";
+import { sorted } from "../lib/dropped_files.js";
+import { count, list } from "../lib/words.js";
 
 const MOST = 16; // pictures at a time: each change asks for all of them again
 const STOCK = "stock";

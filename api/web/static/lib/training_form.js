@@ -1,7 +1,7 @@
 // The pictures that somebody has brought, by class, and the form that they are sent in.
 
-import { inspect, markCopies } from "./inspect.js";
-import { sorted } from "./gather.js";
+import { inspect, markCopies } from "./image_check.js";
+import { sorted } from "./dropped_files.js";
 
 const NAMELESS = "";
 let made = 0; // pictures so far: each has a number of its own

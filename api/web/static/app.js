@@ -1,13 +1,13 @@
 // Which view is shown, by the part of the address after "#": it survives a reload and can be sent to others.
 
-import { h, replace } from "./dom.js";
-import { keyDialog } from "./key.js";
-import { jobView } from "./job.js";
-import { jobsView } from "./jobs.js";
-import { modelsView } from "./models.js";
-import { teachView } from "./teach.js";
-import { tryView } from "./try.js";
-import { watchService } from "./service.js";
+import { h, replace } from "./lib/dom.js";
+import { keyDialog } from "./components/key_dialog.js";
+import { jobView } from "./views/job.js";
+import { jobsView } from "./views/jobs.js";
+import { modelsView } from "./views/models.js";
+import { teachView } from "./views/train.js";
+import { tryView } from "./views/try.js";
+import { watchService } from "./lib/service_status.js";
 
 const VIEWS = [
   [/^#?\/?$/, "#/", "Teach", teachView],

@@ -1,7 +1,7 @@
 // "Copy as curl / Python": the way from the page to a program.
 
-import { h } from "./dom.js";
-import { key } from "./http.js";
+import { h } from "../lib/dom.js";
+import { key } from "../lib/http.js";
 
 /** A fold-out with the same call in both. `curl` and `python` are text, or functions that give it; `what` is
  *  said where a view has more than one. */

@@ -1,6 +1,6 @@
 // The three losses while it learns, each with its own scale: what matters is that they fall.
 
-import { h, svg } from "./dom.js";
+import { h, svg } from "../lib/dom.js";
 
 const LOSSES = [
   ["dva", "Telling your classes apart", "L_DVA"],

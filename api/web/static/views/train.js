@@ -1,15 +1,15 @@
 // The first view: bring pictures, see what is wrong with them, start.
 
-import { announce, confirmed, debounce, h, newId, replace } from "./dom.js";
-import { classCard } from "./classcard.js";
-import { codeFor, curl, literal, python } from "./code.js";
-import { dropZone } from "./dropzone.js";
-import { ask, upload } from "./http.js";
-import { problemBox } from "./problem.js";
-import { checkWithService, stopCheck } from "./preflight.js";
-import { settingsPanel } from "./settings.js";
-import { Shots } from "./shots.js";
-import { count, size } from "./words.js";
+import { announce, confirmed, debounce, h, newId, replace } from "../lib/dom.js";
+import { classCard } from "../components/class_card.js";
+import { codeFor, curl, literal, python } from "../components/code.js";
+import { dropZone } from "../components/dropzone.js";
+import { ask, upload } from "../lib/http.js";
+import { problemBox } from "../lib/problem.js";
+import { checkWithService, stopCheck } from "../components/findings.js";
+import { settingsPanel } from "../lib/config_form.js";
+import { Shots } from "../lib/training_form.js";
+import { count, size } from "../lib/words.js";
 
 const STEPS = [
   ["Show", "Bring a folder of pictures for each class. What can't be used is pointed out before anything starts."],

@@ -1,8 +1,8 @@
 // The service's own look at the pictures before anything is learnt.
 
-import { h, replace } from "./dom.js";
-import { upload } from "./http.js";
-import { count, duration } from "./words.js";
+import { h, replace } from "../lib/dom.js";
+import { upload } from "../lib/http.js";
+import { count, duration } from "../lib/words.js";
 
 const MOST_BYTES = 200_000_000; // more is not sent twice
 

@@ -1,13 +1,13 @@
 // One job: how far it is, how it is learning, and what came of it. Follows the job wherever the page is opened.
 
-import { announce, confirmed, h, replace } from "./dom.js";
-import { codeFor, curl, orElse, python } from "./code.js";
-import { follow } from "./follow.js";
-import { ask } from "./http.js";
-import { lossCharts } from "./losses.js";
-import { problemBox } from "./problem.js";
-import { resultPanel } from "./result.js";
-import { count, duration, list, percent, STAGES, stageWords, STATUSES, when } from "./words.js";
+import { announce, confirmed, h, replace } from "../lib/dom.js";
+import { codeFor, curl, orElse, python } from "../components/code.js";
+import { follow } from "../lib/event_stream.js";
+import { ask } from "../lib/http.js";
+import { lossCharts } from "../components/losses.js";
+import { problemBox } from "../lib/problem.js";
+import { resultPanel } from "../components/result.js";
+import { count, duration, list, percent, STAGES, stageWords, STATUSES, when } from "../lib/words.js";
 
 const FINAL = ["succeeded", "failed", "cancelled"];
 

@@ -1,10 +1,10 @@
 // The reference of the API, made from the document that the service gives.
 
-import { h, replace } from "./dom.js";
-import { codeFor, curl, literal, python } from "./code.js";
-import { ask } from "./http.js";
-import { problemBox } from "./problem.js";
-import { exampleOf, fieldsOf, typeOf } from "./schema.js";
+import { h, replace } from "../lib/dom.js";
+import { codeFor, curl, literal, python } from "../components/code.js";
+import { ask } from "../lib/http.js";
+import { problemBox } from "../lib/problem.js";
+import { exampleOf, fieldsOf, typeOf } from "../lib/openapi_schema.js";
 
 async function draw() {
   const place = document.getElementById("reference");

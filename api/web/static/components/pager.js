@@ -1,8 +1,8 @@
 // A list that grows page by page.
 
-import { h, replace } from "./dom.js";
-import { ask } from "./http.js";
-import { problemBox } from "./problem.js";
+import { h, replace } from "../lib/dom.js";
+import { ask } from "../lib/http.js";
+import { problemBox } from "../lib/problem.js";
 
 /** A list of what `path` gives. `item` makes the element of one; `empty` is shown when there is none. */
 export function pagedList({ path, item, empty, signal }) {
