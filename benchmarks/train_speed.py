@@ -71,7 +71,7 @@ from core.clip.weights.ensemble import interpolate
 from core.settings import get_settings
 from demo.pictures import Picture, Pictures
 from demo.service import running_service
-from worker.standby import trainer_environment
+from worker.trainer.pool import trainer_environment
 
 PARTS = ("loops", "limits", "memory", "service")
 IMAGES_AT_ONCE = (32, 16, 8, 4, 1)

@@ -8,7 +8,7 @@ from pathlib import Path
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, file_sha256
 from core.store.errors import BlobDamaged, BlobNotFound, StorageUnavailable
 from core.store.storage.blobs import Blobs
-from worker.supervise import Stopped
+from worker.trainer.supervisor import Stopped
 
 logger = logging.getLogger(__name__)
 PATIENCE_SECONDS = 3_600

@@ -31,11 +31,11 @@ from core.store.storage.blobs import Blobs
 from worker.checkpoints import CheckpointKeeper
 from worker.lease import Lease
 from worker.metrics import StageClock, WorkerMetrics
-from worker.progress import of_step, progress
-from worker.standby import Standby
 from worker.storing import store_weights
-from worker.supervise import Stopped, TrainerFailed, run_trainer
-from worker.trainer import CHECKPOINTS, REPORT, TASK, Task
+from worker.trainer.__main__ import CHECKPOINTS, REPORT, TASK, Task
+from worker.trainer.pool import Standby
+from worker.trainer.protocol import of_step, progress
+from worker.trainer.supervisor import Stopped, TrainerFailed, run_trainer
 
 logger = logging.getLogger(__name__)
 MIN_FREE_BYTES = 16_000_000

@@ -23,7 +23,7 @@ cold = len(sys.argv) > 1
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> StandIn:
     """Give it some Python, and that is what `python -m worker.trainer` runs."""
-    # A `worker/trainer.py` of our own, in a folder that is looked into first.
+    # A `worker/trainer/__main__.py` of our own, in a folder that is looked into first.
     (tmp_path / "worker").mkdir()
     (tmp_path / "worker" / "__init__.py").write_text("")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))

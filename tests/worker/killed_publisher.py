@@ -28,7 +28,7 @@ from core.store.storage.blobs import Blobs
 from tests.store.samples import new_job
 from worker.garbage import sweep
 from worker.tasks import Worker
-from worker.trainer import REPORT
+from worker.trainer.__main__ import REPORT
 
 
 class Steps:

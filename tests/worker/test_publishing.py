@@ -16,8 +16,8 @@ from core.store.registry import models
 from tests.store.samples import job_of
 from tests.worker.test_tasks import MakeWorker, make_worker, queue_job  # noqa: F401
 from worker import tasks
-from worker.supervise import run_trainer
 from worker.tasks import Worker
+from worker.trainer.supervisor import run_trainer
 
 
 @pytest.fixture

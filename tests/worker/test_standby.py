@@ -13,9 +13,9 @@ import psutil
 import pytest
 
 from tests.worker.conftest import StandIn
-from worker import supervise
-from worker.standby import MALLOC, Standby
-from worker.supervise import Stopped, TrainerDied, TrainerFailed, run_trainer
+from worker.trainer import supervisor
+from worker.trainer.pool import MALLOC, Standby
+from worker.trainer.supervisor import Stopped, TrainerDied, TrainerFailed, run_trainer
 
 DONE = "folder = job(); say(type='done', metrics={'pid': os.getpid(), 'folder': folder, 'cold': cold})"
 
@@ -101,7 +101,7 @@ def test_one_that_dies_before_it_has_begun_costs_nothing(
 def test_one_that_hangs_is_replaced(
     standby: Standby, stand_in: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervise, "TAKE_SECONDS", 0.5)
+    monkeypatch.setattr(supervisor, "TAKE_SECONDS", 0.5)
     stand_in(f"if not cold: time.sleep(60)\n{DONE}")
     standby.prepare()
     hanging = process_of(standby)

@@ -15,7 +15,7 @@ from core.store.storage.blobs import Blobs
 from tests.store.faulty import faulty
 from tests.store.test_blobs import bucket
 from worker.storing import store_weights
-from worker.supervise import Stopped
+from worker.trainer.supervisor import Stopped
 
 StoreWeights = Callable[..., None]
 

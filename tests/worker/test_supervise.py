@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from tests.worker.conftest import StandIn
-from worker.supervise import Stopped, TrainerDied, TrainerFailed, run_trainer
+from worker.trainer.supervisor import Stopped, TrainerDied, TrainerFailed, run_trainer
 
 Run = Callable[..., dict[str, Any]]
 

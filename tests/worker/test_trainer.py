@@ -21,9 +21,9 @@ from core.clip.config import resolve_config
 from core.clip.weights.manifest import WEIGHTS
 from core.store.db import migrate
 from tests.clip.tiny import make_tiny_backbone
-from worker.standby import Standby
-from worker.supervise import run_trainer
-from worker.trainer import TASK, Task
+from worker.trainer.__main__ import TASK, Task
+from worker.trainer.pool import Standby
+from worker.trainer.supervisor import run_trainer
 
 PATIENCE = 180
 """Seconds for a trainer's imports on a machine that has other things to do."""

@@ -48,9 +48,9 @@ def stand_in(path: str) -> None:
 
 
 def main(path: str) -> None:
-    for module in import_module("worker.trainer").IMPORTS[:2]:
+    for module in import_module("worker.trainer.__main__").IMPORTS[:2]:
         import_module(module)
-    del sys.modules["worker.trainer"]
+    del sys.modules["worker.trainer.__main__"]
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(path)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from core.clip.errors import ClipCiteError
-from worker.standby import Standby, TrainerProcess
+from worker.trainer.pool import Standby, TrainerProcess
 
 logger = logging.getLogger(__name__)
 POLL_SECONDS = 0.1
