@@ -12,7 +12,7 @@ import typer
 
 API, WORKER, DISPATCHER = "api", "worker", "worker.dispatcher"
 KEYTOOL, MIGRATE, DOCTOR = "core.store.admin", "core.store.db.migrate", "core.doctor"
-GARBAGE = "worker.garbage"
+GARBAGE = "worker.dispatcher.garbage"
 
 
 def server_missing() -> str | None:

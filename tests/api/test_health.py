@@ -18,7 +18,7 @@ from tests.api.conftest import MakeService
 from tests.api.service import URL, Body, Service, shots
 from tests.clip.tiny import make_tiny_backbone
 from tests.inputs import crafted
-from worker.garbage import bind
+from worker.dispatcher.garbage import bind
 
 PARTS = {"database", "storage", "backbone", "broker"}
 

@@ -26,7 +26,7 @@ from core.store.db.tables import Job, Model
 from core.store.storage import atomic_write, installation
 from core.store.storage.blobs import Blobs
 from tests.store.samples import new_job
-from worker.garbage import sweep
+from worker.dispatcher.garbage import sweep
 from worker.tasks import Worker
 from worker.trainer.__main__ import REPORT
 

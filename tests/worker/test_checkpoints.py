@@ -27,8 +27,8 @@ from tests.disk import fill, small_disk
 from tests.store.samples import OWNER, job_of, new_job, types_of
 from tests.worker.conftest import StandIn
 from worker.checkpoints import CheckpointKeeper
-from worker.dispatcher import tidy
-from worker.garbage import sweep
+from worker.dispatcher.__main__ import tidy
+from worker.dispatcher.garbage import sweep
 from worker.tasks import Worker
 
 JOB = "job_1"

@@ -27,7 +27,7 @@ from tests.conftest import postgres_database
 from tests.store.faulty import faulty
 from tests.store.samples import OWNER, claimed, new_job, new_model, publish
 from tests.store.test_blobs import bucket
-from worker.garbage import Sweep, Sweeper, bind, sweep
+from worker.dispatcher.garbage import Sweep, Sweeper, bind, sweep
 
 ROOT = Path(__file__).parents[2]
 WEEK = timedelta(days=7)
@@ -175,17 +175,17 @@ def test_an_id_that_cannot_be_read_is_another_one(database: Database, blobs: Blo
 DISPATCHER = """
 import sys
 from pathlib import Path
-import core.liveness, worker.garbage
+import core.liveness, worker.dispatcher.garbage
 from core.store.storage.blobs import Blobs
 core.liveness.TOUCH_SECONDS = 0
 if len(sys.argv) > 1:
-    worker.garbage.SWEEP_SECONDS = 0.01
+    worker.dispatcher.garbage.SWEEP_SECONDS = 0.01
     begun, go_on = Path(sys.argv[1]), Path(sys.argv[2])
     listed = Blobs.folders
     def folders(self, prefix):
         begun.touch()
         while not go_on.exists():
-            worker.garbage.threading.Event().wait(0.05)
+            worker.dispatcher.garbage.threading.Event().wait(0.05)
         return listed(self, prefix)
     Blobs.folders = folders
 from worker.dispatcher import main
@@ -371,7 +371,7 @@ def test_one_round_an_hour_of_all_dispatchers(
     database: Database, bound: Blobs, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rounds: list[object] = []
-    monkeypatch.setattr("worker.garbage.sweep", lambda *_, **__: rounds.append(1) or Sweep())
+    monkeypatch.setattr("worker.dispatcher.garbage.sweep", lambda *_, **__: rounds.append(1) or Sweep())
     for _ in range(2):
         Sweeper(settings, database, bound, guard=None)._round()  # type: ignore[arg-type]
     assert len(rounds) == 1
@@ -449,7 +449,7 @@ import resource, sys
 from datetime import timedelta
 from core.store.storage.blobs import Blobs
 from core.store.db.session import Database, database_now
-from worker.garbage import sweep
+from worker.dispatcher.garbage import sweep
 database, blobs = Database(sys.argv[1]), Blobs(sys.argv[2])
 with database.read() as session:
     database_now(session)
@@ -574,7 +574,7 @@ def test_the_setting_is_heeded(
     (lost,) = orphan_jobs(bound, 1)
     sweep(database, bound, grace=WEEK)
     time_passes(database, WEEK)
-    monkeypatch.setattr("worker.garbage.SWEEP_SECONDS", 0.001)
+    monkeypatch.setattr("worker.dispatcher.garbage.SWEEP_SECONDS", 0.001)
     ended = threading.Event()
 
     @contextmanager

@@ -11,7 +11,7 @@ import pytest
 import trustme
 
 from core.url_guard import Destination
-from worker.signed_post import post, signed
+from worker.dispatcher.webhook_http import post, signed
 
 
 @pytest.fixture(scope="module")

@@ -25,8 +25,8 @@ from core.store.webhooks import deliveries
 from tests.receiver import Receiver, receiver
 from tests.store.samples import OWNER, claimed, new_job, new_owner, publish, types_of
 from tests.test_destination import INSIDE, MALFORMED
+from worker.dispatcher.webhook_sender import DELAYS, Webhooks
 from worker.metrics import DispatcherMetrics
-from worker.webhooks import DELAYS, Webhooks
 
 SLOW_SECONDS = 3.0
 PATIENCE = 600

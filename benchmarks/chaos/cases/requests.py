@@ -12,7 +12,7 @@ from benchmarks.chaos.client import Client, shots
 from benchmarks.chaos.world import World
 from core.store.accounts import api_keys
 from core.store.db.tables import FINAL, Job
-from worker.garbage import sweep
+from worker.dispatcher.garbage import sweep
 
 PICTURES = 40
 """A class, so that an upload takes a while."""

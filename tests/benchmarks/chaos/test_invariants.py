@@ -18,7 +18,7 @@ from core.store.jobs.transitions import append_event
 from core.store.storage import installation
 from core.store.storage.blobs import Blobs
 from tests.store.samples import OWNER, claimed, new_model, publish
-from worker.garbage import MIN_CAP
+from worker.dispatcher.garbage import MIN_CAP
 
 PICTURE, WEIGHTS = b"a picture", b"weights"
 

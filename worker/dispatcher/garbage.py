@@ -1,7 +1,7 @@
 """Garbage collection in the storage: folders that no row owns are marked, and deleted days later.
 
-    python -m worker.garbage sweep [--dry-run | --yes]    which is `clipcite sweep`
-    python -m worker.garbage adopt                        which is `clipcite storage adopt`
+    python -m worker.dispatcher.garbage sweep [--dry-run | --yes]    which is `clipcite sweep`
+    python -m worker.dispatcher.garbage adopt                        which is `clipcite storage adopt`
 
 Both answer in JSON. Any number of processes may sweep: marks, claims and limits are rows.
 """
@@ -27,7 +27,7 @@ from core.store.jobs.checkpoints import folder_of
 from core.store.storage import installation
 from core.store.storage.blobs import Blobs
 
-logger = logging.getLogger("worker.garbage")
+logger = logging.getLogger("worker.dispatcher.garbage")
 SWEEP_SECONDS = 3_600.0
 """Until the first sweep of a process, and between two."""
 ROUND_CLAIM = timedelta(minutes=50)
@@ -303,7 +303,9 @@ def _adopt(settings: Settings, database: Database, blobs: Blobs, given: argparse
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="worker.garbage", description="Stored folders that nobody owns.")
+    parser = argparse.ArgumentParser(
+        prog="worker.dispatcher.garbage", description="Stored folders that nobody owns."
+    )
     verbs = parser.add_subparsers(required=True)
     sweeping = verbs.add_parser("sweep")
     how = sweeping.add_mutually_exclusive_group()

@@ -29,9 +29,9 @@ from core.store.jobs import events, jobs
 from core.store.jobs.queue import make_celery, send_adapt, waiting
 from core.store.storage import deletions
 from core.store.storage.blobs import Blobs
-from worker.garbage import Sweeper
+from worker.dispatcher.garbage import Sweeper
+from worker.dispatcher.webhook_sender import Webhooks
 from worker.metrics import DispatcherMetrics
-from worker.webhooks import Webhooks
 
 logger = logging.getLogger("worker.dispatcher")
 TIDY_SECONDS = 60

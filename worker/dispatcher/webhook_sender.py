@@ -19,10 +19,10 @@ from core.store.db.session import Database
 from core.store.webhooks import deliveries
 from core.store.webhooks.deliveries import Delivery
 from core.url_guard import InvalidDestination, NotPublic, Resolve
+from worker.dispatcher.webhook_http import post, signed
 from worker.metrics import DispatcherMetrics
-from worker.signed_post import post, signed
 
-logger = logging.getLogger("worker.webhooks")
+logger = logging.getLogger("worker.dispatcher.webhook_sender")
 AT_ONCE = 16
 ATTEMPT_SECONDS = 10.0
 MINUTE, HOUR = 60.0, 3_600.0

@@ -1,0 +1,1 @@
+"""The dispatcher's process: wake-ups, garbage, webhooks. Imports `core.store` and `worker.metrics`."""
