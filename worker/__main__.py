@@ -17,7 +17,7 @@ def main() -> None:
     warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
     if settings.leashed:
         end_with_parent(grace_seconds=8)
-    from worker.app import app, worker
+    from worker.celery_app import app, worker
 
     refusal = worker.database.refusal()
     if refusal is not None:

@@ -16,7 +16,7 @@ import numpy as np
 from safetensors.numpy import save_file
 from sqlalchemy import event, select
 
-import worker.tasks
+import worker.job_runner
 from core.clip.config import resolve_config
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, Manifest, file_sha256
 from core.settings import Settings
@@ -27,7 +27,7 @@ from core.store.storage import atomic_write, installation
 from core.store.storage.blobs import Blobs
 from tests.store.samples import new_job
 from worker.dispatcher.garbage import sweep
-from worker.tasks import Worker
+from worker.job_runner import Worker
 from worker.trainer.__main__ import REPORT
 
 
@@ -93,7 +93,7 @@ def publish(settings: Settings, ready: Path, steps: Steps) -> NoReturn:
         event.listen(database.engine, "commit", steps)
         return {"metrics": None}
 
-    worker.tasks.run_trainer = run_trainer
+    worker.job_runner.run_trainer = run_trainer
     Worker(settings, database, blobs, name="w").run(job_id)
     steps()  # after the commit
     os._exit(0)

@@ -29,7 +29,7 @@ from tests.worker.conftest import StandIn
 from worker.checkpoints import CheckpointKeeper
 from worker.dispatcher.__main__ import tidy
 from worker.dispatcher.garbage import sweep
-from worker.tasks import Worker
+from worker.job_runner import Worker
 
 JOB = "job_1"
 PATIENCE = 60

@@ -15,8 +15,8 @@ from core.store.jobs import jobs
 from core.store.registry import models
 from tests.store.samples import job_of
 from tests.worker.test_tasks import MakeWorker, make_worker, queue_job  # noqa: F401
-from worker import tasks
-from worker.tasks import Worker
+from worker import job_runner
+from worker.job_runner import Worker
 from worker.trainer.supervisor import run_trainer
 
 
@@ -40,7 +40,7 @@ def test_weights_that_changed_on_the_disk_are_not_published(
         (folder / WEIGHTS).write_bytes(content)
         return result
 
-    monkeypatch.setattr(tasks, "run_trainer", damage)
+    monkeypatch.setattr(job_runner, "run_trainer", damage)
     job_id = queue_job(worker, tmp_path)
     worker.run(job_id)
     job = job_of(worker.database, job_id)
@@ -79,7 +79,7 @@ def test_a_full_storage_costs_no_attempt(
     def full(*_: object, **__: object) -> None:
         raise StorageFull("The storage is full. Make room there.")
 
-    monkeypatch.setattr(tasks, "store_weights", full)
+    monkeypatch.setattr(job_runner, "store_weights", full)
     job_id = queue_job(worker, tmp_path)
     worker.run(job_id)
     job = job_of(worker.database, job_id)

@@ -21,7 +21,7 @@ from core.store.registry import models
 from core.store.storage.blobs import Blobs
 from tests.clip.tiny import make_tiny_backbone
 from tests.store.samples import job_of, new_job
-from worker.tasks import Worker
+from worker.job_runner import Worker
 
 MakeWorker = Callable[..., Worker]
 

@@ -31,11 +31,11 @@ from core.store.storage.blobs import Blobs
 from worker.checkpoints import CheckpointKeeper
 from worker.lease import Lease
 from worker.metrics import StageClock, WorkerMetrics
-from worker.storing import store_weights
 from worker.trainer.__main__ import CHECKPOINTS, REPORT, TASK, Task
 from worker.trainer.pool import Standby
 from worker.trainer.protocol import of_step, progress
 from worker.trainer.supervisor import Stopped, TrainerFailed, run_trainer
+from worker.weight_upload import store_weights
 
 logger = logging.getLogger(__name__)
 MIN_FREE_BYTES = 16_000_000

@@ -12,8 +12,8 @@ from core.settings import get_settings
 from core.store.db.session import Database
 from core.store.jobs.queue import ADAPT_TASK, make_celery
 from core.store.storage.blobs import Blobs
+from worker.job_runner import Worker
 from worker.metrics import WorkerMetrics
-from worker.tasks import Worker
 from worker.watchdog import Watchdog
 
 settings = get_settings()
