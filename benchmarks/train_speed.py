@@ -54,8 +54,8 @@ from benchmarks.data.load import load
 from benchmarks.machine import processor
 from benchmarks.tables import Table
 from benchmarks.trials import fewer_tests
-from client.public import Client
-from client.public import Job as ServedJob
+from clipcite import Client
+from clipcite import Job as ServedJob
 from core.clip.config import STARTER, AdaptConfig, Precision, resolve_config
 from core.clip.data.images import PictureLimits, open_picture
 from core.clip.data.transforms import random_resized_crop

@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.panel import Panel
 
 from client.commands.watch import watched
-from client.public import Client, ClipciteError, InvalidPictures, Refused, Retry
+from clipcite import Client, ClipciteError, InvalidPictures, Refused, Retry
 from core.settings import Settings, get_settings
 from demo.compare import Answers, Result, result_of
 from demo.failure import DemoFailed

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from client.pictures.dataset import Labelled
 from client.pictures.picture import as_picture
-from client.public import Dataset
+from clipcite import Dataset
 from core.clip.errors import InvalidClassNames
 from core.clip.prompts import clean_class_name, same_class
 from demo.failure import DemoFailed

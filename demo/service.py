@@ -15,7 +15,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from client.public import Client, Retry, ServiceError, ServiceUnreachable
+from clipcite import Client, Retry, ServiceError, ServiceUnreachable
 from demo.failure import DemoFailed
 
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -12,8 +12,8 @@ from client.commands.connection import AsJson, Exit, Key, Url, connected, note, 
 from client.commands.show_preflight import show_preflight
 from client.commands.watch import upload_bar, wait_for
 from client.http.client import Client
-from client.http.upload import ARCHIVES, Adaptable
 from client.pictures.detect import read
+from clipcite.client.upload import ARCHIVES, Adaptable
 
 
 class OnBadImage(StrEnum):

@@ -11,16 +11,10 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from client.http.address import InvalidAddress
 from client.http.client import Client
-from client.http.errors import (
-    ClipciteError,
-    InvalidPictures,
-    NoAccess,
-    ServiceError,
-    ServiceUnreachable,
-)
-from client.http.retry import Retry
+from clipcite.client.address import InvalidAddress
+from clipcite.client.errors import ClipciteError, InvalidPictures, NoAccess, ServiceError, ServiceUnreachable
+from clipcite.client.retry import Retry
 
 Url = Annotated[
     str | None,

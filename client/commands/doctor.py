@@ -12,9 +12,9 @@ from rich.markup import escape
 from client.commands.connection import AsJson, Exit, Key, Url, out, print_json
 from client.commands.show import facts
 from client.http.client import Client
-from client.http.errors import ClipciteError, ServiceUnreachable
-from client.http.retry import Retry
 from client.processes import DOCTOR, ask, server_missing
+from clipcite.client.errors import ClipciteError, ServiceUnreachable
+from clipcite.client.retry import Retry
 
 SIGNS = {"ok": "[green]ok[/]", "warning": "[yellow]look[/]", "problem": "[red]wrong[/]"}
 

@@ -10,10 +10,10 @@ from rich.markup import escape
 from client.commands.connection import AsJson, Exit, Key, Url, connected, give_up, out, print_json, say_gone
 from client.commands.show import job_facts, job_table, progress_words
 from client.commands.watch import show_result, wait_for
-from client.http.answers import Event, Progress
-from client.http.errors import WaitTimeout
-from client.http.follow import PROGRESS
-from client.http.parse import parse
+from clipcite.client.errors import WaitTimeout
+from clipcite.client.follow import PROGRESS
+from clipcite.client.parse import parse
+from clipcite.client.types import Event, Progress
 
 jobs = typer.Typer(help="Adaptations.", no_args_is_help=True)
 Id = Annotated[str, typer.Argument(help="The job's id.")]

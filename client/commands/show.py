@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from client.http.answers import (
+from clipcite.client.types import (
     Alias,
     Classification,
     Compared,

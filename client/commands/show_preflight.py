@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from client.commands.show import duration, table_of
-from client.http.reports import Estimate, Preflight
+from clipcite.client.report_types import Estimate, Preflight
 
 MOST_FINDINGS = 30
 

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from client.commands.show import table_of
-from client.http.reports import Accuracies, Calibration, Report, ReportedPicture
+from clipcite.client.report_types import Accuracies, Calibration, Report, ReportedPicture
 
 COLOURS = {"better": "green", "worse": "red", "no_clear_gain": "yellow", "not_measured": "yellow"}
 MOST_PICTURES = 10

@@ -10,10 +10,10 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 
 from client.commands.connection import Exit, note, out, print_json
 from client.commands.show import duration, loss_words, metrics_table, progress_words, sparkline, verdict
-from client.http.answers import Job
-from client.http.body import OnUpload
 from client.http.client import Client
-from client.http.download import OnDownload
+from clipcite.client.download import OnDownload
+from clipcite.client.multipart import OnUpload
+from clipcite.client.types import Job
 
 
 @contextmanager

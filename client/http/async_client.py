@@ -1,8 +1,8 @@
 """The same client to await."""
 
-from client.http import calls
-from client.http.answers import Readiness
 from client.http.async_models import AsyncModels
+from clipcite.client import request as calls
+from clipcite.client.types import Readiness
 
 
 class AsyncClient(AsyncModels):

@@ -5,15 +5,15 @@ from typing import Any
 
 import anyio.to_thread
 
-from client.http import job_calls, operations
-from client.http.answers import Event, Job, Status
 from client.http.async_connection import AsyncConnection
-from client.http.body import OnUpload
-from client.http.errors import JobFailed
-from client.http.job_calls import OnBadImage
-from client.http.reports import Preflight, Report
-from client.http.upload import Adaptable, upload_of
 from client.pictures.dataset import ByClass
+from clipcite.client import job_requests, operations
+from clipcite.client.errors import JobFailed
+from clipcite.client.job_requests import OnBadImage
+from clipcite.client.multipart import OnUpload
+from clipcite.client.report_types import Preflight, Report
+from clipcite.client.types import Event, Job, Status
+from clipcite.client.upload import Adaptable, upload_of
 
 
 class AsyncJobs(AsyncConnection):
@@ -32,7 +32,7 @@ class AsyncJobs(AsyncConnection):
     ) -> "AsyncJobHandle":
         """As `Client.adapt`."""
         upload = await anyio.to_thread.run_sync(upload_of, pictures, test)
-        call = job_calls.adapt(
+        call = job_requests.adapt(
             upload.fields,
             upload.parts,
             extends=extends,
@@ -57,7 +57,7 @@ class AsyncJobs(AsyncConnection):
     ) -> Preflight:
         """As `Client.look`."""
         upload = await anyio.to_thread.run_sync(upload_of, pictures, test)
-        call = job_calls.dry_run(
+        call = job_requests.dry_run(
             upload.fields,
             upload.parts,
             extends=extends,
@@ -72,34 +72,34 @@ class AsyncJobs(AsyncConnection):
         return AsyncJobHandle(self, await self.get_job(job_id))
 
     async def get_job(self, job_id: str) -> Job:
-        return await self._send(job_calls.get_job(job_id))
+        return await self._send(job_requests.get_job(job_id))
 
     def jobs(self, status: Status | None = None, *, page_size: int = 100) -> AsyncIterator[Job]:
         """All of them, the newest first, read page by page."""
-        return self._iterate(operations.pages(lambda c: job_calls.jobs(status, page_size, c), self._retry))
+        return self._iterate(operations.pages(lambda c: job_requests.jobs(status, page_size, c), self._retry))
 
     async def cancel(self, job_id: str) -> Job:
-        return await self._send(job_calls.cancel(job_id))
+        return await self._send(job_requests.cancel(job_id))
 
     async def delete_job(self, job_id: str) -> None:
         """The job and its pictures; its model stays."""
-        await self._send(job_calls.delete_job(job_id))
+        await self._send(job_requests.delete_job(job_id))
 
     async def preflight(self, job_id: str) -> Preflight:
         """What was found in the job's pictures when they came in."""
-        return await self._send(job_calls.preflight(job_id))
+        return await self._send(job_requests.preflight(job_id))
 
     async def report(self, job_id: str) -> Report:
         """Whether to trust the job's model. Raises NotFound as long as there is none."""
-        return await self._send(job_calls.report(job_id))
+        return await self._send(job_requests.report(job_id))
 
     async def report_page(self, job_id: str) -> str:
         """The same as a page of HTML with the pictures in it, to keep and to send on."""
-        return await self._send(job_calls.report_page(job_id))
+        return await self._send(job_requests.report_page(job_id))
 
     async def events(self, job_id: str, after: int = 0) -> list[Event]:
         """What has happened so far."""
-        return await self._send(job_calls.events(job_id, after))
+        return await self._send(job_requests.events(job_id, after))
 
     def follow(self, job_id: str, after: int = 0) -> AsyncIterator[Event]:
         """What happens, as it does, until the job has ended. Outlives a restart of the service."""

@@ -7,14 +7,14 @@ from typing import Any
 
 import anyio.to_thread
 
-from client.http import download, model_calls, operations
-from client.http.answers import Alias, Classification, Model
 from client.http.async_jobs import AsyncJobHandle, AsyncJobs
-from client.http.body import OnUpload
-from client.http.download import OnDownload
-from client.http.model_calls import Expected, Format, Names
-from client.http.upload import Adaptable, model_archive
 from client.pictures.picture import PictureLike, as_picture
+from clipcite.client import download, model_requests, operations
+from clipcite.client.download import OnDownload
+from clipcite.client.model_requests import Expected, Format, Names
+from clipcite.client.multipart import OnUpload
+from clipcite.client.types import Alias, Classification, Model
+from clipcite.client.upload import Adaptable, model_archive
 
 
 class AsyncModels(AsyncJobs):
@@ -23,19 +23,21 @@ class AsyncModels(AsyncJobs):
         return AsyncModelHandle(self, await self.get_model(model))
 
     async def get_model(self, model: str) -> Model:
-        return await self._send(model_calls.get_model(model))
+        return await self._send(model_requests.get_model(model))
 
     def models(self, name: str | None = None, *, page_size: int = 100) -> AsyncIterator[Model]:
         """All of them, or all versions of a name, the newest first, read page by page."""
-        return self._iterate(operations.pages(lambda c: model_calls.models(page_size, c, name), self._retry))
+        return self._iterate(
+            operations.pages(lambda c: model_requests.models(page_size, c, name), self._retry)
+        )
 
     async def rename_model(self, model: str, name: str | None) -> Model:
         """It becomes the next version of this name; None takes its name away."""
-        return await self._send(model_calls.rename_model(model, name))
+        return await self._send(model_requests.rename_model(model, name))
 
     async def delete_model(self, model: str, *, force: bool = False) -> None:
         """Its weights too. `force`: also when aliases point to it, which are removed."""
-        await self._send(model_calls.delete_model(model, force=force))
+        await self._send(model_requests.delete_model(model, force=force))
 
     async def export(
         self,
@@ -47,7 +49,7 @@ class AsyncModels(AsyncJobs):
         on_download: OnDownload | None = None,
     ) -> Path:
         """As `Client.export`."""
-        request = model_calls.export(model, format, alpha)
+        request = model_requests.export(model, format, alpha)
         return await self._run(download.download(request, Path(path), self._retry, on_download))
 
     async def import_model(
@@ -65,7 +67,7 @@ class AsyncModels(AsyncJobs):
     ) -> Model:
         """As `Client.import_model`."""
         archive = await anyio.to_thread.run_sync(model_archive, path)
-        call = model_calls.import_model(
+        call = model_requests.import_model(
             archive,
             name=name,
             backbone=backbone,
@@ -80,22 +82,22 @@ class AsyncModels(AsyncJobs):
 
     async def aliases(self, name: str) -> list[Alias]:
         """Of a name, in alphabetical order."""
-        return await self._send(model_calls.aliases(name))
+        return await self._send(model_requests.aliases(name))
 
     async def get_alias(self, name: str, alias: str) -> Alias:
-        return await self._send(model_calls.get_alias(name, alias))
+        return await self._send(model_requests.get_alias(name, alias))
 
     async def promote(self, name: str, alias: str, model: str, *, expected: Expected = ...) -> Alias:
         """As `Client.promote`."""
-        return await self._send(model_calls.promote(name, alias, model, expected))
+        return await self._send(model_requests.promote(name, alias, model, expected))
 
     async def rollback(self, name: str, alias: str, *, expected: Expected = ...) -> Alias:
         """Take the last promotion back; again, the one before that."""
-        return await self._send(model_calls.rollback(name, alias, expected))
+        return await self._send(model_requests.rollback(name, alias, expected))
 
     async def delete_alias(self, name: str, alias: str) -> None:
         """The alias and its history; the models stay."""
-        await self._send(model_calls.delete_alias(name, alias))
+        await self._send(model_requests.delete_alias(name, alias))
 
     async def classify(
         self,

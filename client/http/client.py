@@ -1,8 +1,8 @@
 """The client for ordinary programs; `async_client` has the same methods to await."""
 
-from client.http import calls
-from client.http.answers import Readiness
 from client.http.models import Models
+from clipcite.client import request as calls
+from clipcite.client.types import Readiness
 
 
 class Client(Models):

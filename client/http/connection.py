@@ -7,11 +7,11 @@ from typing import Any, Self, TypeVar
 
 import httpx
 
-from client.http import operations
-from client.http.address import headers_of, lower_names, settings_of, timeouts, unreachable
-from client.http.calls import Call
-from client.http.retry import Retry
-from client.http.steps import Answer, Give, Open, Read, Request, Send, Sleep, Step, Steps
+from clipcite.client import operations
+from clipcite.client.address import headers_of, lower_names, settings_of, timeouts, unreachable
+from clipcite.client.request import Call
+from clipcite.client.retry import Retry
+from clipcite.client.steps import Answer, Give, Open, Read, Request, Send, Sleep, Step, Steps
 
 T = TypeVar("T")
 

@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from client.http import download, model_calls, operations
-from client.http.answers import Alias, Classification, Model
-from client.http.body import OnUpload
-from client.http.download import OnDownload
 from client.http.jobs import JobHandle, Jobs
-from client.http.model_calls import Expected, Format, Names
-from client.http.upload import Adaptable, model_archive
 from client.pictures.picture import PictureLike, as_picture
+from clipcite.client import download, model_requests, operations
+from clipcite.client.download import OnDownload
+from clipcite.client.model_requests import Expected, Format, Names
+from clipcite.client.multipart import OnUpload
+from clipcite.client.types import Alias, Classification, Model
+from clipcite.client.upload import Adaptable, model_archive
 
 
 class Models(Jobs):
@@ -22,19 +22,21 @@ class Models(Jobs):
         return ModelHandle(self, self.get_model(model))
 
     def get_model(self, model: str) -> Model:
-        return self._send(model_calls.get_model(model))
+        return self._send(model_requests.get_model(model))
 
     def models(self, name: str | None = None, *, page_size: int = 100) -> Iterator[Model]:
         """All of them, or all versions of a name, the newest first, read page by page."""
-        return self._iterate(operations.pages(lambda c: model_calls.models(page_size, c, name), self._retry))
+        return self._iterate(
+            operations.pages(lambda c: model_requests.models(page_size, c, name), self._retry)
+        )
 
     def rename_model(self, model: str, name: str | None) -> Model:
         """It becomes the next version of this name; None takes its name away."""
-        return self._send(model_calls.rename_model(model, name))
+        return self._send(model_requests.rename_model(model, name))
 
     def delete_model(self, model: str, *, force: bool = False) -> None:
         """Its weights too. `force`: also when aliases point to it, which are removed."""
-        self._send(model_calls.delete_model(model, force=force))
+        self._send(model_requests.delete_model(model, force=force))
 
     def export(
         self,
@@ -55,7 +57,7 @@ class Models(Jobs):
         Raises:
             OSError: the file can't be written.
         """
-        request = model_calls.export(model, format, alpha)
+        request = model_requests.export(model, format, alpha)
         return self._run(download.download(request, Path(path), self._retry, on_download))
 
     def import_model(
@@ -78,7 +80,7 @@ class Models(Jobs):
             backbone: what it was adapted from; like the others, default what it says itself.
             weights: "full", "4bit" or "1bit": how an open_clip folder is kept.
         """
-        call = model_calls.import_model(
+        call = model_requests.import_model(
             model_archive(path),
             name=name,
             backbone=backbone,
@@ -93,10 +95,10 @@ class Models(Jobs):
 
     def aliases(self, name: str) -> list[Alias]:
         """Of a name, in alphabetical order."""
-        return self._send(model_calls.aliases(name))
+        return self._send(model_requests.aliases(name))
 
     def get_alias(self, name: str, alias: str) -> Alias:
-        return self._send(model_calls.get_alias(name, alias))
+        return self._send(model_requests.get_alias(name, alias))
 
     def promote(self, name: str, alias: str, model: str, *, expected: Expected = ...) -> Alias:
         """Point `name@alias` to a model of this name; the alias is made if it is new.
@@ -104,15 +106,15 @@ class Models(Jobs):
         `expected` is what it is believed to point to (None: nothing yet); if that is wrong nothing is
         changed and Conflict is raised.
         """
-        return self._send(model_calls.promote(name, alias, model, expected))
+        return self._send(model_requests.promote(name, alias, model, expected))
 
     def rollback(self, name: str, alias: str, *, expected: Expected = ...) -> Alias:
         """Take the last promotion back; again, the one before that."""
-        return self._send(model_calls.rollback(name, alias, expected))
+        return self._send(model_requests.rollback(name, alias, expected))
 
     def delete_alias(self, name: str, alias: str) -> None:
         """The alias and its history; the models stay."""
-        self._send(model_calls.delete_alias(name, alias))
+        self._send(model_requests.delete_alias(name, alias))
 
     def classify(
         self,

@@ -4,11 +4,11 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from client.http.errors import InvalidPictures
 from client.pictures.dataset import Dataset
 from client.pictures.folders import read_folders
 from client.pictures.label_studio import read_label_studio
 from client.pictures.manifests import MANIFESTS, read_imagefolder, read_manifest
+from clipcite.client.errors import InvalidPictures
 
 KNOWN = (
     "Known are: a folder of class folders (also below train/ and test/), a CSV or JSONL file with the "

@@ -8,9 +8,9 @@ anything/class/picture.jpg        images/train/class/…, train/images/class/…
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from client.http.errors import InvalidPictures
 from client.pictures.dataset import Dataset, Labelled, Split
 from client.pictures.picture import PICTURE_ENDINGS, Picture
+from clipcite.client.errors import InvalidPictures
 
 SPLITS: dict[str, str] = {
     "train": "train", "training": "train", "test": "test", "testing": "test",

@@ -4,7 +4,7 @@ import io
 from collections.abc import Callable
 from pathlib import Path
 
-from client.http.errors import InvalidPictures
+from clipcite.client.errors import InvalidPictures
 
 HEIC_ENDINGS = frozenset({".heic", ".heif"})
 QUALITY = 95

@@ -5,11 +5,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from client.http.errors import InvalidPictures
 from client.pictures.dataset import Dataset
 from client.pictures.manifests import FILE_COLUMNS
 from client.pictures.picture import PICTURE_ENDINGS
 from client.pictures.table import Row, dataset_of_rows
+from clipcite.client.errors import InvalidPictures
 
 KIND = "Label Studio export"
 

@@ -4,11 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from client.http.errors import InvalidPictures
 from client.pictures.dataset import Dataset, Labelled
 from client.pictures.finder import Finder
 from client.pictures.folders import SPLITS, resolve_splits
 from client.pictures.picture import Picture
+from clipcite.client.errors import InvalidPictures
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from client.http.parse import parse
-from client.public import Client, Job, JobFailed, Retry
+from clipcite import Client, Job, JobFailed, Retry
+from clipcite.client.parse import parse
 from demo.__main__ import _classify, _explained
 from demo.failure import DemoFailed
 from demo.pictures import Pictures

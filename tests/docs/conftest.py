@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from client.public import Client, Job
+from clipcite import Client, Job
 from tests.client.painted import paint
 from tests.service.running import Service
 

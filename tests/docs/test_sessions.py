@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from client.cli import app
-from client.public import Client
+from clipcite import Client
 from core.clip.models.backbone import Backbone
 from tests.docs.conftest import Shell
 from tests.docs.pages import PAGES, ROOT, blocks, name_of, session

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from client.public import Client
+from clipcite import Client
 from core.settings import get_settings
 from demo.stamps import NEW, TRAINED, square, stamps_folder
 from tests.service.running import Service

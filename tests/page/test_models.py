@@ -5,7 +5,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, expect
 
-from client.public import Client
+from clipcite import Client
 from tests.page.window import drop, shot, window
 
 

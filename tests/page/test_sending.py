@@ -5,7 +5,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, Request, Route, expect
 
-from client.public import Client
+from clipcite import Client
 from tests.page.window import drop, lay_out, shot, window
 
 ADAPT = "**/adapt"

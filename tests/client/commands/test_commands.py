@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from client.cli import app
-from client.public import Client
+from clipcite import Client
 from core.clip.models.backbone import Backbone
 from tests.api.service import listening
 from tests.api.service import service as in_process

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from client.cli import app
-from client.public import Job
+from clipcite import Job
 from tests.client.painted import paint
 from tests.service.running import Service
 

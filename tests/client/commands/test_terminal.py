@@ -10,7 +10,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from client.public import Client
+from clipcite import Client
 from tests.service.running import Service
 
 ANSI = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")

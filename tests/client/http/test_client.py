@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from client.public import (
+from clipcite import (
     AsyncClient,
     AsyncJobHandle,
     AsyncModelHandle,
@@ -310,7 +310,7 @@ def test_the_base_install_is_enough() -> None:
 
 
 def test_every_public_name_is_exported() -> None:
-    import client.public as public
+    import clipcite as public
 
     assert public.__all__ == sorted(public.__all__)
     assert all(getattr(public, name) for name in public.__all__)

@@ -7,7 +7,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from client.public import AsyncClient, Client, Conflict, Job, NotFound, Refused, Retry, ServiceUnreachable
+from clipcite import AsyncClient, Client, Conflict, Job, NotFound, Refused, Retry, ServiceUnreachable
 from tests.client.http.flaky import flaky_proxy
 from tests.client.painted import paint
 from tests.service.running import Service

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from client.http.errors import InvalidPictures
-from client.http.upload import model_archive, upload_of
 from client.pictures.repack import zip_of_tar
+from clipcite.client.errors import InvalidPictures
+from clipcite.client.upload import model_archive, upload_of
 from tests.inputs import crafted
 
 

@@ -5,7 +5,7 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from client.http.body import OnUpload
+from clipcite.client.multipart import OnUpload
 
 T = TypeVar("T")
 

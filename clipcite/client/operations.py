@@ -5,19 +5,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
-from client.http import job_calls, model_calls
-from client.http.answers import Classification, Job, Notice, PictureResult, Progress
-from client.http.calls import Call, Page
-from client.http.errors import InvalidPictures, Refused, ServiceUnreachable, WaitTimeout
-from client.http.failure import failure_of
-from client.http.follow import PROGRESS, Follower
-from client.http.model_calls import Names
-from client.http.parse import parse
-from client.http.reports import Preflight
-from client.http.retry import AGAIN, NOT_DONE, Retry
-from client.http.steps import Answer, Give, Send, Sleep, Steps
-from client.http.upload import Upload
 from client.pictures.picture import Picture
+from clipcite.client import job_requests, model_requests
+from clipcite.client.errors import InvalidPictures, Refused, ServiceUnreachable, WaitTimeout
+from clipcite.client.failure import failure_of
+from clipcite.client.follow import PROGRESS, Follower
+from clipcite.client.model_requests import Names
+from clipcite.client.parse import parse
+from clipcite.client.report_types import Preflight
+from clipcite.client.request import Call, Page
+from clipcite.client.retry import AGAIN, NOT_DONE, Retry
+from clipcite.client.steps import Answer, Give, Send, Sleep, Steps
+from clipcite.client.types import Classification, Job, Notice, PictureResult, Progress
+from clipcite.client.upload import Upload
 
 T = TypeVar("T")
 AT_ONCE = 32
@@ -103,7 +103,7 @@ def wait(
     """
     until = None if timeout is None else time.monotonic() + timeout
     follower = Follower(job_id, 0, retry, until)
-    job = yield from send(job_calls.get_job(job_id), retry, until)
+    job = yield from send(job_requests.get_job(job_id), retry, until)
     while True:
         if on_change is not None:
             on_change(job)
@@ -119,7 +119,7 @@ def wait(
         else:  # what the others mean, and how the queue moved, the job itself says
             if events is None:
                 yield Sleep(LOOK_SECONDS)
-            job = yield from send(job_calls.get_job(job_id), retry.patient, until)
+            job = yield from send(job_requests.get_job(job_id), retry.patient, until)
 
 
 def classify(
@@ -131,7 +131,7 @@ def classify(
     answers: list[Classification] = []
     refused: dict[int, Refused] = {}
     for start in range(0, len(pictures), AT_ONCE):
-        call = model_calls.classify(pictures[start : start + AT_ONCE], class_names, **options)
+        call = model_requests.classify(pictures[start : start + AT_ONCE], class_names, **options)
         try:
             answers.append((yield from send(call, retry)))
         except Refused as error:

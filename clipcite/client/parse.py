@@ -8,7 +8,7 @@ from functools import cache
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from client.http.errors import ClipciteError
+from clipcite.client.errors import ClipciteError
 
 T = TypeVar("T")
 

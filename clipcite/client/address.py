@@ -7,8 +7,8 @@ from typing import Any
 
 import httpx
 
-from client.http.errors import ClipciteError, ServiceUnreachable
-from client.http.steps import Request
+from clipcite.client.errors import ClipciteError, ServiceUnreachable
+from clipcite.client.steps import Request
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 CONNECT_SECONDS = 10

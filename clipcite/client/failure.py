@@ -1,9 +1,9 @@
 """The exception for an answer that is an error."""
 
-from client.http.calls import json_of
-from client.http.errors import ServiceError, error_of
-from client.http.parse import UnexpectedAnswer
-from client.http.steps import Answer
+from clipcite.client.errors import ServiceError, error_of
+from clipcite.client.parse import UnexpectedAnswer
+from clipcite.client.request import json_of
+from clipcite.client.steps import Answer
 
 
 def failure_of(answer: Answer) -> ServiceError:

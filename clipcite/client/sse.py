@@ -3,8 +3,8 @@
 import json
 from dataclasses import dataclass, field
 
-from client.http.answers import Event
-from client.http.parse import parse
+from clipcite.client.parse import parse
+from clipcite.client.types import Event
 
 
 @dataclass

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from client.http.body import Part, zip_of
-from client.http.errors import InvalidPictures
 from client.pictures.dataset import ByClass, Dataset, Labelled, dataset_of
 from client.pictures.detect import read
 from client.pictures.picture import Picture
 from client.pictures.repack import TARS, is_tar, zip_of_tar
+from clipcite.client.errors import InvalidPictures
+from clipcite.client.multipart import Part, zip_of
 
 ARCHIVES = (".zip", *TARS)
 Adaptable = str | os.PathLike[str] | ByClass | Dataset

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from client.http.answers import Job
+    from clipcite.client.types import Job
 
 
 class ClipciteError(Exception):

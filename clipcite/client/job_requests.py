@@ -5,11 +5,11 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from client.http.answers import Event, Job, Status
-from client.http.body import Multipart, OnUpload, Part
-from client.http.calls import Call, Page, at, nothing, one, page
-from client.http.reports import Preflight, Report
-from client.http.steps import Request
+from clipcite.client.multipart import Multipart, OnUpload, Part
+from clipcite.client.report_types import Preflight, Report
+from clipcite.client.request import Call, Page, at, nothing, one, page
+from clipcite.client.steps import Request
+from clipcite.client.types import Event, Job, Status
 
 OnBadImage = Literal["fail", "skip"]
 CHECK_SECONDS = 900

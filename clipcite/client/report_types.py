@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from client.http.answers import ClassCount, Interval, Notice, Verdict
+from clipcite.client.types import ClassCount, Interval, Notice, Verdict
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from types import EllipsisType
 from typing import Any, Literal
 
-from client.http.answers import Alias, Classification, Model
-from client.http.body import JsonBody, Multipart, OnUpload, Part
-from client.http.calls import Call, Page, at, nothing, one, page
-from client.http.steps import Request
 from client.pictures.picture import Picture
+from clipcite.client.multipart import JsonBody, Multipart, OnUpload, Part
+from clipcite.client.request import Call, Page, at, nothing, one, page
+from clipcite.client.steps import Request
+from clipcite.client.types import Alias, Classification, Model
 
 Names = Sequence[str | Mapping[str, Any]] | Mapping[str, Sequence[str] | None]
 """Class names; an element or a value may bring the texts that are read for its name."""

@@ -2,13 +2,13 @@
 
 import time
 
-from client.http import job_calls
-from client.http.answers import Event
-from client.http.errors import ServiceUnreachable
-from client.http.failure import failure_of
-from client.http.retry import AGAIN, Retry
-from client.http.steps import Answer, Open, Read, Send, Sleep, Steps
-from client.http.stream import EventParser
+from clipcite.client import job_requests
+from clipcite.client.errors import ServiceUnreachable
+from clipcite.client.failure import failure_of
+from clipcite.client.retry import AGAIN, Retry
+from clipcite.client.sse import EventParser
+from clipcite.client.steps import Answer, Open, Read, Send, Sleep, Steps
+from clipcite.client.types import Event
 
 PROGRESS = "progress"
 SILENCE_SECONDS = 45
@@ -64,7 +64,7 @@ class Follower:
 
     def _streamed(self) -> Steps[list[Event]]:
         if self._open is None:
-            answer: Answer = yield Open(job_calls.stream(self._job_id, self._seen, self._patience()))
+            answer: Answer = yield Open(job_requests.stream(self._job_id, self._seen, self._patience()))
             if answer.status == 204:
                 self._ended = True
                 return []
@@ -85,7 +85,7 @@ class Follower:
         return self._open.feed(chunk)
 
     def _polled(self) -> Steps[list[Event]]:
-        call = job_calls.events(self._job_id, self._seen)
+        call = job_requests.events(self._job_id, self._seen)
         answer: Answer = yield Send(call.request)
         if answer.status in AGAIN:
             raise ServiceUnreachable(f"The service answers {answer.status}.")

@@ -8,8 +8,46 @@ with Client("http://127.0.0.1:8000") as client:
     print(answer.results[0].best)
 """
 
-from client.http.address import InvalidAddress
-from client.http.answers import (
+from client.http.async_client import AsyncClient
+from client.http.async_jobs import AsyncJobHandle
+from client.http.async_models import AsyncModelHandle
+from client.http.client import Client
+from client.http.jobs import JobHandle
+from client.http.models import ModelHandle
+from client.pictures.dataset import Dataset
+from client.pictures.detect import read as read_pictures
+from clipcite.client.address import InvalidAddress
+from clipcite.client.errors import (
+    ClipciteError,
+    Conflict,
+    ErrorItem,
+    InvalidPictures,
+    JobFailed,
+    NoAccess,
+    NotFound,
+    Problem,
+    Refused,
+    ServiceError,
+    ServiceFailed,
+    ServiceUnreachable,
+    TooManyRequests,
+    WaitTimeout,
+)
+from clipcite.client.parse import UnexpectedAnswer
+from clipcite.client.report_types import (
+    Accuracies,
+    Advice,
+    Calibration,
+    ClassReport,
+    Estimate,
+    Finding,
+    Preflight,
+    Report,
+    ReportedOn,
+    ReportedPicture,
+)
+from clipcite.client.retry import Retry
+from clipcite.client.types import (
     Alias,
     AllNames,
     AskedName,
@@ -30,44 +68,6 @@ from client.http.answers import (
     Progress,
     Readiness,
 )
-from client.http.async_client import AsyncClient
-from client.http.async_jobs import AsyncJobHandle
-from client.http.async_models import AsyncModelHandle
-from client.http.client import Client
-from client.http.errors import (
-    ClipciteError,
-    Conflict,
-    ErrorItem,
-    InvalidPictures,
-    JobFailed,
-    NoAccess,
-    NotFound,
-    Problem,
-    Refused,
-    ServiceError,
-    ServiceFailed,
-    ServiceUnreachable,
-    TooManyRequests,
-    WaitTimeout,
-)
-from client.http.jobs import JobHandle
-from client.http.models import ModelHandle
-from client.http.parse import UnexpectedAnswer
-from client.http.reports import (
-    Accuracies,
-    Advice,
-    Calibration,
-    ClassReport,
-    Estimate,
-    Finding,
-    Preflight,
-    Report,
-    ReportedOn,
-    ReportedPicture,
-)
-from client.http.retry import Retry
-from client.pictures.dataset import Dataset
-from client.pictures.detect import read as read_pictures
 
 __all__ = [
     "Accuracies",

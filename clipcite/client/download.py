@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from client.http.errors import ServiceUnreachable
-from client.http.failure import failure_of
-from client.http.retry import AGAIN, Retry
-from client.http.steps import Answer, Open, Read, Request, Sleep, Steps
+from clipcite.client.errors import ServiceUnreachable
+from clipcite.client.failure import failure_of
+from clipcite.client.retry import AGAIN, Retry
+from clipcite.client.steps import Answer, Open, Read, Request, Sleep, Steps
 
 OnDownload = Callable[[int, int | None], None]
 """Hears how many bytes have come, and of how many, which may be unknown."""

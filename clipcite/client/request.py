@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
-from client.http.answers import Readiness
-from client.http.parse import UnexpectedAnswer, parse
-from client.http.steps import Answer, Request
+from clipcite.client.parse import UnexpectedAnswer, parse
+from clipcite.client.steps import Answer, Request
+from clipcite.client.types import Readiness
 
 T = TypeVar("T")
 

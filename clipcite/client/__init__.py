@@ -1,0 +1,1 @@
+"""The SDK: HTTP requests, answers and their types. Imports `clipcite.datasets` only."""
