@@ -1,7 +1,7 @@
 """The same client to await."""
 
-from client.http.async_models import AsyncModels
 from clipcite.client import request as calls
+from clipcite.client._async.models import AsyncModels
 from clipcite.client.types import Readiness
 
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import anyio.to_thread
 
-from client.http.async_connection import AsyncConnection
 from client.pictures.dataset import ByClass
 from clipcite.client import job_requests, operations
+from clipcite.client._async.transport import AsyncConnection
 from clipcite.client.errors import JobFailed
 from clipcite.client.job_requests import OnBadImage
 from clipcite.client.multipart import OnUpload

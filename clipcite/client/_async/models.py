@@ -7,9 +7,9 @@ from typing import Any
 
 import anyio.to_thread
 
-from client.http.async_jobs import AsyncJobHandle, AsyncJobs
 from client.pictures.picture import PictureLike, as_picture
 from clipcite.client import download, model_requests, operations
+from clipcite.client._async.jobs import AsyncJobHandle, AsyncJobs
 from clipcite.client.download import OnDownload
 from clipcite.client.model_requests import Expected, Format, Names
 from clipcite.client.multipart import OnUpload

@@ -1,0 +1,1 @@
+"""The asynchronous client. Imports its neighbours of `clipcite.client`."""
