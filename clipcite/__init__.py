@@ -8,14 +8,14 @@ with Client("http://127.0.0.1:8000") as client:
     print(answer.results[0].best)
 """
 
-from client.http.client import Client
-from client.http.jobs import JobHandle
-from client.http.models import ModelHandle
 from client.pictures.dataset import Dataset
 from client.pictures.detect import read as read_pictures
 from clipcite.client._async.client import AsyncClient
 from clipcite.client._async.jobs import AsyncJobHandle
 from clipcite.client._async.models import AsyncModelHandle
+from clipcite.client._sync.client import Client
+from clipcite.client._sync.jobs import JobHandle
+from clipcite.client._sync.models import ModelHandle
 from clipcite.client.address import InvalidAddress
 from clipcite.client.errors import (
     ClipciteError,

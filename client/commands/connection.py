@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from client.http.client import Client
+from clipcite.client._sync.client import Client
 from clipcite.client.address import InvalidAddress
 from clipcite.client.errors import ClipciteError, InvalidPictures, NoAccess, ServiceError, ServiceUnreachable
 from clipcite.client.retry import Retry

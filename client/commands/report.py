@@ -7,7 +7,7 @@ import typer
 
 from client.commands.connection import AsJson, Exit, Key, Url, connected, give_up, note, out, print_json
 from client.commands.show_report import show_report
-from client.http.client import Client
+from clipcite.client._sync.client import Client
 
 
 def report(

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 
 from client.commands.connection import Exit, note, out, print_json
 from client.commands.show import duration, loss_words, metrics_table, progress_words, sparkline, verdict
-from client.http.client import Client
+from clipcite.client._sync.client import Client
 from clipcite.client.download import OnDownload
 from clipcite.client.multipart import OnUpload
 from clipcite.client.types import Job

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from client.http.connection import Connection
 from client.pictures.dataset import ByClass
 from clipcite.client import job_requests, operations
+from clipcite.client._sync.transport import Connection
 from clipcite.client.errors import JobFailed
 from clipcite.client.job_requests import OnBadImage
 from clipcite.client.multipart import OnUpload

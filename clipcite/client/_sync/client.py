@@ -1,7 +1,7 @@
 """The client for ordinary programs; `async_client` has the same methods to await."""
 
-from client.http.models import Models
 from clipcite.client import request as calls
+from clipcite.client._sync.models import Models
 from clipcite.client.types import Readiness
 
 

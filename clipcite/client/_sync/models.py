@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from client.http.jobs import JobHandle, Jobs
 from client.pictures.picture import PictureLike, as_picture
 from clipcite.client import download, model_requests, operations
+from clipcite.client._sync.jobs import JobHandle, Jobs
 from clipcite.client.download import OnDownload
 from clipcite.client.model_requests import Expected, Format, Names
 from clipcite.client.multipart import OnUpload

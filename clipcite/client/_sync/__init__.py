@@ -1,0 +1,1 @@
+"""The synchronous client. Imports its neighbours of `clipcite.client`."""
