@@ -8,8 +8,6 @@ with Client("http://127.0.0.1:8000") as client:
     print(answer.results[0].best)
 """
 
-from client.pictures.dataset import Dataset
-from client.pictures.detect import read as read_pictures
 from clipcite.client._async.client import AsyncClient
 from clipcite.client._async.jobs import AsyncJobHandle
 from clipcite.client._async.models import AsyncModelHandle
@@ -68,6 +66,8 @@ from clipcite.client.types import (
     Progress,
     Readiness,
 )
+from clipcite.datasets.dataset import Dataset
+from clipcite.datasets.detect import read as read_pictures
 
 __all__ = [
     "Accuracies",

@@ -5,9 +5,9 @@ import random
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from client.pictures.dataset import Labelled
-from client.pictures.picture import as_picture
 from clipcite import Dataset
+from clipcite.datasets.dataset import Labelled
+from clipcite.datasets.image import as_picture
 from core.clip.errors import InvalidClassNames
 from core.clip.prompts import clean_class_name, same_class
 from demo.failure import DemoFailed

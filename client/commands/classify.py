@@ -8,7 +8,7 @@ from rich.markup import escape
 
 from client.commands.connection import AsJson, Exit, Key, Url, connected, note, out, print_json
 from client.commands.show import classification_table
-from client.pictures.folders import pictures_below
+from clipcite.datasets.class_folders import pictures_below
 
 
 def classify(

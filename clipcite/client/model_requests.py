@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from types import EllipsisType
 from typing import Any, Literal
 
-from client.pictures.picture import Picture
 from clipcite.client.multipart import JsonBody, Multipart, OnUpload, Part
 from clipcite.client.request import Call, Page, at, nothing, one, page
 from clipcite.client.steps import Request
 from clipcite.client.types import Alias, Classification, Model
+from clipcite.datasets.image import Picture
 
 Names = Sequence[str | Mapping[str, Any]] | Mapping[str, Sequence[str] | None]
 """Class names; an element or a value may bring the texts that are read for its name."""

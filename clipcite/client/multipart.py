@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from client.pictures.picture import Picture
+from clipcite.datasets.image import Picture
 
 MOST_ENTRIES = 65_535
 LARGEST_ENTRY = 2_000_000_000

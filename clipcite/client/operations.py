@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
-from client.pictures.picture import Picture
 from clipcite.client import job_requests, model_requests
 from clipcite.client.errors import InvalidPictures, Refused, ServiceUnreachable, WaitTimeout
 from clipcite.client.failure import failure_of
@@ -18,6 +17,7 @@ from clipcite.client.retry import AGAIN, NOT_DONE, Retry
 from clipcite.client.steps import Answer, Give, Send, Sleep, Steps
 from clipcite.client.types import Classification, Job, Notice, PictureResult, Progress
 from clipcite.client.upload import Upload
+from clipcite.datasets.image import Picture
 
 T = TypeVar("T")
 AT_ONCE = 32

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from client.pictures.dataset import ByClass, Dataset, Labelled, dataset_of
-from client.pictures.detect import read
-from client.pictures.picture import Picture
-from client.pictures.repack import TARS, is_tar, zip_of_tar
 from clipcite.client.errors import InvalidPictures
 from clipcite.client.multipart import Part, zip_of
+from clipcite.datasets.dataset import ByClass, Dataset, Labelled, dataset_of
+from clipcite.datasets.detect import read
+from clipcite.datasets.image import Picture
+from clipcite.datasets.repack import TARS, is_tar, zip_of_tar
 
 ARCHIVES = (".zip", *TARS)
 Adaptable = str | os.PathLike[str] | ByClass | Dataset

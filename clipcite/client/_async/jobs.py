@@ -5,7 +5,6 @@ from typing import Any
 
 import anyio.to_thread
 
-from client.pictures.dataset import ByClass
 from clipcite.client import job_requests, operations
 from clipcite.client._async.transport import AsyncConnection
 from clipcite.client.errors import JobFailed
@@ -14,6 +13,7 @@ from clipcite.client.multipart import OnUpload
 from clipcite.client.report_types import Preflight, Report
 from clipcite.client.types import Event, Job, Status
 from clipcite.client.upload import Adaptable, upload_of
+from clipcite.datasets.dataset import ByClass
 
 
 class AsyncJobs(AsyncConnection):

@@ -7,7 +7,6 @@ from typing import Any
 
 import anyio.to_thread
 
-from client.pictures.picture import PictureLike, as_picture
 from clipcite.client import download, model_requests, operations
 from clipcite.client._async.jobs import AsyncJobHandle, AsyncJobs
 from clipcite.client.download import OnDownload
@@ -15,6 +14,7 @@ from clipcite.client.model_requests import Expected, Format, Names
 from clipcite.client.multipart import OnUpload
 from clipcite.client.types import Alias, Classification, Model
 from clipcite.client.upload import Adaptable, model_archive
+from clipcite.datasets.image import PictureLike, as_picture
 
 
 class AsyncModels(AsyncJobs):

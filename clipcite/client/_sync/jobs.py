@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from client.pictures.dataset import ByClass
 from clipcite.client import job_requests, operations
 from clipcite.client._sync.transport import Connection
 from clipcite.client.errors import JobFailed
@@ -12,6 +11,7 @@ from clipcite.client.multipart import OnUpload
 from clipcite.client.report_types import Preflight, Report
 from clipcite.client.types import Event, Job, Status
 from clipcite.client.upload import Adaptable, upload_of
+from clipcite.datasets.dataset import ByClass
 
 
 class Jobs(Connection):

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from client.pictures.picture import PictureLike, as_picture
 from clipcite.client import download, model_requests, operations
 from clipcite.client._sync.jobs import JobHandle, Jobs
 from clipcite.client.download import OnDownload
@@ -14,6 +13,7 @@ from clipcite.client.model_requests import Expected, Format, Names
 from clipcite.client.multipart import OnUpload
 from clipcite.client.types import Alias, Classification, Model
 from clipcite.client.upload import Adaptable, model_archive
+from clipcite.datasets.image import PictureLike, as_picture
 
 
 class Models(Jobs):

@@ -7,10 +7,10 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from client.pictures.picture import Picture
 from clipcite.client.multipart import Multipart, Part, zip_of
 from clipcite.client.retry import Retry, retry_after
 from clipcite.client.sse import EventParser
+from clipcite.datasets.image import Picture
 
 
 def read(picture: Picture | Multipart) -> bytes:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from client.pictures.dataset import Dataset
-from client.pictures.detect import read
 from clipcite.client.errors import InvalidPictures
+from clipcite.datasets.dataset import Dataset
+from clipcite.datasets.detect import read
 from tests.client.painted import paint
 
 

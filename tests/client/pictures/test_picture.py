@@ -8,9 +8,9 @@ import pillow_heif
 import pytest
 from PIL import Image
 
-from client.pictures.dataset import dataset_of
-from client.pictures.picture import PictureLike, as_picture
 from clipcite.client.errors import InvalidPictures
+from clipcite.datasets.dataset import dataset_of
+from clipcite.datasets.image import PictureLike, as_picture
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 

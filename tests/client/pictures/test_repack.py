@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from client.pictures.repack import zip_of_tar
 from clipcite.client.errors import InvalidPictures
 from clipcite.client.upload import model_archive, upload_of
+from clipcite.datasets.repack import zip_of_tar
 from tests.inputs import crafted
 
 

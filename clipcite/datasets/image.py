@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from client.pictures.heic import HEIC_ENDINGS, jpeg_of_heic
 from clipcite.client.errors import InvalidPictures
+from clipcite.datasets.heic import HEIC_ENDINGS, jpeg_of_heic
 
 CHUNK = 256 * 1024
 PICTURE_ENDINGS = HEIC_ENDINGS | {

@@ -4,11 +4,11 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from client.pictures.dataset import Dataset
-from client.pictures.folders import read_folders
-from client.pictures.label_studio import read_label_studio
-from client.pictures.manifests import MANIFESTS, read_imagefolder, read_manifest
 from clipcite.client.errors import InvalidPictures
+from clipcite.datasets.class_folders import read_folders
+from clipcite.datasets.dataset import Dataset
+from clipcite.datasets.label_studio import read_label_studio
+from clipcite.datasets.manifests import MANIFESTS, read_imagefolder, read_manifest
 
 KNOWN = (
     "Known are: a folder of class folders (also below train/ and test/), a CSV or JSONL file with the "

@@ -5,11 +5,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from client.pictures.dataset import Dataset
-from client.pictures.manifests import FILE_COLUMNS
-from client.pictures.picture import PICTURE_ENDINGS
-from client.pictures.table import Row, dataset_of_rows
 from clipcite.client.errors import InvalidPictures
+from clipcite.datasets.dataset import Dataset
+from clipcite.datasets.image import PICTURE_ENDINGS
+from clipcite.datasets.manifests import FILE_COLUMNS
+from clipcite.datasets.rows import Row, dataset_of_rows
 
 KIND = "Label Studio export"
 

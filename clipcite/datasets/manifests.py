@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from client.pictures.dataset import Dataset
-from client.pictures.folders import SPLITS
-from client.pictures.picture import PICTURE_ENDINGS
-from client.pictures.table import Row, dataset_of_rows
 from clipcite.client.errors import InvalidPictures
+from clipcite.datasets.class_folders import SPLITS
+from clipcite.datasets.dataset import Dataset
+from clipcite.datasets.image import PICTURE_ENDINGS
+from clipcite.datasets.rows import Row, dataset_of_rows
 
 MANIFESTS = {".csv", ".tsv", ".jsonl", ".ndjson"}
 FILE_COLUMNS = (

@@ -12,8 +12,8 @@ from pathlib import Path
 from tarfile import EOFHeaderError, HeaderError, ReadError  # type: ignore[attr-defined]
 from typing import Self
 
-from client.pictures.picture import CHUNK, Picture
 from clipcite.client.errors import InvalidPictures
+from clipcite.datasets.image import CHUNK, Picture
 
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 UNREADABLE = (tarfile.TarError, OSError, EOFError, zlib.error, LZMAError, ValueError, RecursionError)

@@ -8,9 +8,9 @@ anything/class/picture.jpg        images/train/class/…, train/images/class/…
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from client.pictures.dataset import Dataset, Labelled, Split
-from client.pictures.picture import PICTURE_ENDINGS, Picture
 from clipcite.client.errors import InvalidPictures
+from clipcite.datasets.dataset import Dataset, Labelled, Split
+from clipcite.datasets.image import PICTURE_ENDINGS, Picture
 
 SPLITS: dict[str, str] = {
     "train": "train", "training": "train", "test": "test", "testing": "test",

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from client.pictures.picture import Picture, PictureLike, as_picture
 from clipcite.client.errors import InvalidPictures
+from clipcite.datasets.image import Picture, PictureLike, as_picture
 
 Split = Literal["train", "test"]
 ByClass = Mapping[str, Sequence[PictureLike]]

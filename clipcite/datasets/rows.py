@@ -4,11 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from client.pictures.dataset import Dataset, Labelled
-from client.pictures.finder import Finder
-from client.pictures.folders import SPLITS, resolve_splits
-from client.pictures.picture import Picture
 from clipcite.client.errors import InvalidPictures
+from clipcite.datasets.class_folders import SPLITS, resolve_splits
+from clipcite.datasets.dataset import Dataset, Labelled
+from clipcite.datasets.file_finder import Finder
+from clipcite.datasets.image import Picture
 
 
 @dataclass(frozen=True)

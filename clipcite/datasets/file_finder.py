@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from client.pictures.folders import pictures_below
+from clipcite.datasets.class_folders import pictures_below
 
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-")
 """Label Studio puts this before the names of uploaded files."""

@@ -1,1 +1,0 @@
-"""Labelled pictures as people have them, read on their machine before the upload."""
