@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
 
-from client.commands.watch import watched
 from clipcite import Client, ClipciteError, InvalidPictures, Refused, Retry
+from clipcite.cli.render.progress import watched
 from core.settings import Settings, get_settings
 from demo.compare import Answers, Result, result_of
 from demo.failure import DemoFailed

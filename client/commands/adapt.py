@@ -9,8 +9,8 @@ import typer
 from rich.markup import escape
 
 from client.commands.connection import AsJson, Exit, Key, Url, connected, note, out, print_json
-from client.commands.show_preflight import show_preflight
-from client.commands.watch import upload_bar, wait_for
+from clipcite.cli.render.preflight import show_preflight
+from clipcite.cli.render.progress import upload_bar, wait_for
 from clipcite.client._sync.client import Client
 from clipcite.client.upload import ARCHIVES, Adaptable
 from clipcite.datasets.detect import read

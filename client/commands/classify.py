@@ -7,7 +7,7 @@ import typer
 from rich.markup import escape
 
 from client.commands.connection import AsJson, Exit, Key, Url, connected, note, out, print_json
-from client.commands.show import classification_table
+from clipcite.cli.render.tables import classification_table
 from clipcite.datasets.class_folders import pictures_below
 
 

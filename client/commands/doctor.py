@@ -10,8 +10,8 @@ import typer
 from rich.markup import escape
 
 from client.commands.connection import AsJson, Exit, Key, Url, out, print_json
-from client.commands.show import facts
 from client.processes import DOCTOR, ask, server_missing
+from clipcite.cli.render.tables import facts
 from clipcite.client._sync.client import Client
 from clipcite.client.errors import ClipciteError, ServiceUnreachable
 from clipcite.client.retry import Retry

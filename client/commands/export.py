@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from client.commands.connection import AsJson, Exit, Key, Url, connected, give_up, note, out, print_json
-from client.commands.watch import download_bar
+from clipcite.cli.render.progress import download_bar
 
 
 class Format(StrEnum):

@@ -8,8 +8,8 @@ import typer
 from rich.markup import escape
 
 from client.commands.connection import AsJson, Exit, Key, Url, connected, give_up, out, print_json, say_gone
-from client.commands.show import job_facts, job_table, progress_words
-from client.commands.watch import show_result, wait_for
+from clipcite.cli.render.progress import show_result, wait_for
+from clipcite.cli.render.tables import job_facts, job_table, progress_words
 from clipcite.client.errors import WaitTimeout
 from clipcite.client.follow import PROGRESS
 from clipcite.client.parse import parse

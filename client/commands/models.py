@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from client.commands.connection import AsJson, Key, Url, connected, note, out, print_json, say_gone
-from client.commands.show import alias_table, metrics_table, model_facts, model_table, verdict
-from client.commands.watch import upload_bar
+from clipcite.cli.render.progress import upload_bar
+from clipcite.cli.render.tables import alias_table, metrics_table, model_facts, model_table, verdict
 from clipcite.client.types import Alias, Model
 
 models = typer.Typer(help="Adapted models, their names and aliases.", no_args_is_help=True)

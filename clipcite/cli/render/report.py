@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 from rich.console import Console
 from rich.markup import escape
 
-from client.commands.show import table_of
+from clipcite.cli.render.tables import table_of
 from clipcite.client.report_types import Accuracies, Calibration, Report, ReportedPicture
 
 COLOURS = {"better": "green", "worse": "red", "no_clear_gain": "yellow", "not_measured": "yellow"}

@@ -3,7 +3,7 @@
 from rich.console import Console
 from rich.markup import escape
 
-from client.commands.show import duration, table_of
+from clipcite.cli.render.tables import duration, table_of
 from clipcite.client.report_types import Estimate, Preflight
 
 MOST_FINDINGS = 30
