@@ -38,7 +38,12 @@ START_SECONDS = 240
 JOB_SECONDS = 120
 KEPT = 10
 NAMES = ("red", "green", "blue")
-PROCESSES = {"client.cli": "serve", "api": "api", "worker": "worker", "worker.dispatcher": "dispatcher"}
+PROCESSES = {
+    "clipcite.cli.main": "serve",
+    "api": "api",
+    "worker": "worker",
+    "worker.dispatcher": "dispatcher",
+}
 
 
 @dataclass
@@ -106,7 +111,7 @@ def _service(folder: Path) -> Iterator[tuple[str, psutil.Process]]:
         "COLUMNS": "200",
     }
     process = subprocess.Popen(
-        [sys.executable, "-m", "client.cli", "serve", "--port", "0", "--data", str(folder / "data")],
+        [sys.executable, "-m", "clipcite.cli.main", "serve", "--port", "0", "--data", str(folder / "data")],
         env={**os.environ, **environment},
         stderr=subprocess.PIPE,
         text=True,

@@ -3,7 +3,7 @@
 python -m demo.leashed_serve serve …      takes the arguments of `clipcite`
 """
 
-from client.cli import main
+from clipcite.cli.main import main
 from core.parent_watch import end_with_parent
 
 if __name__ == "__main__":

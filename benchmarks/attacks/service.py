@@ -35,7 +35,7 @@ class Tree:
         """The checkout's `clipcite` with these words, in a session of its own."""
         settings = {"CLIPCITE_DATA": str(data), "CLIPCITE_CACHE": str(self.cache), "PYTHONSAFEPATH": "1"}
         return subprocess.Popen(
-            [self.python, "-m", "client.cli", *words],
+            [self.python, "-m", "clipcite.cli.main", *words],
             env={**os.environ, **settings, **environment},
             stdout=subprocess.PIPE if words[0] == "keys" else None,
             stderr=(self.folder / "log").open("ab"),

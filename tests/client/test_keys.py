@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from client.cli import app
+from clipcite.cli.main import app
 from core.store.accounts import api_keys
 from core.store.db.session import Database
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from client.processes import environment
+from clipcite.cli.processes import environment
 from core.store.db import migrate
 from tests.service.running import wait_for
 
 
 def clipcite(*arguments: str, cwd: Path) -> "subprocess.Popen[str]":
     variables = {k: v for k, v in os.environ.items() if not k.startswith("CLIPCITE_")}
-    command = [sys.executable, "-m", "client.cli", *arguments, "--data", str(cwd / "data")]
+    command = [sys.executable, "-m", "clipcite.cli.main", *arguments, "--data", str(cwd / "data")]
     return subprocess.Popen(command, env=variables, cwd=cwd, stderr=subprocess.PIPE, text=True)
 
 

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select
 from typer.testing import CliRunner, Result
 
-from client.cli import app
+from clipcite.cli.main import app
 from core.store.db import migrate
 from core.store.db.ids import new_id
 from core.store.db.session import Database

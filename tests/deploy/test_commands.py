@@ -49,7 +49,7 @@ class Place:
         [entry] = [json.loads(line) for stage in lineage("cpu") for line in stage.of("ENTRYPOINT")]
         assert entry == ["clipcite"]
         return subprocess.Popen(
-            [sys.executable, "-m", "client.cli", *map(self.here, service["command"])],
+            [sys.executable, "-m", "clipcite.cli.main", *map(self.here, service["command"])],
             env=self._environment(service["environment"]),
             cwd="/",
             stderr=subprocess.PIPE,

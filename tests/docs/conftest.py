@@ -31,7 +31,7 @@ def example(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Job:
 def workplace(tmp_path: Path) -> Path:
     """A folder in which a reader stands: programs, and pictures under the names of the pages."""
     for name in ("clipcite", ".venv/bin/clipcite"):
-        _program(tmp_path / ("bin" if "/" not in name else "") / name, '-m client.cli "$@"')
+        _program(tmp_path / ("bin" if "/" not in name else "") / name, '-m clipcite.cli.main "$@"')
     for name in ("bin/python3", ".venv/bin/python"):
         _program(tmp_path / name, '"$@"')
     _pictures(tmp_path)

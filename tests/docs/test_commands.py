@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import typer.main
 
-from client.cli import app
-from client.commands.connection import Exit
+from clipcite.cli.connection import Exit
+from clipcite.cli.main import app
 from core.settings import Settings
 from tests.docs.pages import PAGES, ROOT, Block, blocks, name_of
 

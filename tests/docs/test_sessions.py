@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from client.cli import app
 from clipcite import Client
+from clipcite.cli.main import app
 from core.clip.models.backbone import Backbone
 from tests.docs.conftest import Shell
 from tests.docs.pages import PAGES, ROOT, blocks, name_of, session

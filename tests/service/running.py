@@ -58,7 +58,7 @@ class Service:
 def serve(data: Path, environment: Mapping[str, str]) -> Iterator[Service]:
     """Start it on a free port and wait until it is ready; killed at the end if still there."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "client.cli", "serve", "--port", "0", "--data", str(data)],
+        [sys.executable, "-m", "clipcite.cli.main", "serve", "--port", "0", "--data", str(data)],
         env={**os.environ, "COLUMNS": "200", **environment},
         stderr=subprocess.PIPE,
         text=True,

@@ -243,7 +243,7 @@ def test_a_port_in_use_is_said_and_nothing_stays(
     unused = tmp_path / "unused"
     port = service.url.rpartition(":")[2]
     second = subprocess.run(
-        [sys.executable, "-m", "client.cli", "serve", "--port", port, "--data", str(unused)],
+        [sys.executable, "-m", "clipcite.cli.main", "serve", "--port", port, "--data", str(unused)],
         env={**environment, "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,

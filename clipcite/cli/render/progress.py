@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
-from client.commands.connection import Exit, note, out, print_json
+from clipcite.cli.connection import Exit, note, out, print_json
 from clipcite.cli.render.tables import duration, loss_words, metrics_table, progress_words, sparkline, verdict
 from clipcite.client._sync.client import Client
 from clipcite.client.download import OnDownload

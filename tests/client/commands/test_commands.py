@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from client.cli import app
 from clipcite import Client
+from clipcite.cli.main import app
 from core.clip.models.backbone import Backbone
 from tests.api.service import listening
 from tests.api.service import service as in_process
@@ -149,7 +149,7 @@ def test_doctor(service: Service, environment: dict[str, str], tmp_path: Path) -
             {k: v for k, v in os.environ.items() if not k.startswith("CLIPCITE_")} | environment | settings
         )
         done = subprocess.run(
-            [sys.executable, "-m", "client.cli", "doctor", "--json", *options],
+            [sys.executable, "-m", "clipcite.cli.main", "doctor", "--json", *options],
             env=variables,
             stdout=subprocess.PIPE,
             text=True,
@@ -221,7 +221,7 @@ def test_without_the_server_its_commands_say_how_to_get_it(tmp_path: Path) -> No
     program = (
         "import sys; sys.path.insert(0, sys.argv.pop(1)); import importlib.util as u; find = u.find_spec\n"
         "u.find_spec = lambda name, *rest: None if name == 'torch' else find(name, *rest)\n"
-        "from client.cli import main; main()"
+        "from clipcite.cli.main import main; main()"
     )
     root = str(Path(__file__).parents[3])
     for command in (["serve"], ["worker"], ["keys", "list"], ["db", "upgrade"]):

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from client.cli import app
 from clipcite import Job
+from clipcite.cli.main import app
 from tests.client.painted import paint
 from tests.service.running import Service
 

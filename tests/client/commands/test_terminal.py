@@ -20,7 +20,7 @@ def terminal(service: Service, *arguments: str, **settings: str) -> "pexpect.spa
     variables = {k: v for k, v in os.environ.items() if k not in {"NO_COLOR", "FORCE_COLOR"}}
     return pexpect.spawn(
         sys.executable,
-        ["-m", "client.cli", *arguments],
+        ["-m", "clipcite.cli.main", *arguments],
         env={**variables, "CLIPCITE_URL": service.url, "TERM": "xterm-256color", **settings},  # type: ignore[arg-type]
         dimensions=(30, 110),
         timeout=60,
@@ -71,7 +71,7 @@ def test_colours_on_a_terminal_unless_told_otherwise(service: Service, colours: 
 
 def test_completion() -> None:
     """What the shell asks for after `clipcite jo<TAB>`."""
-    program = "import sys; sys.argv = ['clipcite']; from client.cli import main; main()"
+    program = "import sys; sys.argv = ['clipcite']; from clipcite.cli.main import main; main()"
     asked = {"COMP_WORDS": "clipcite jo", "COMP_CWORD": "1", "_CLIPCITE_COMPLETE": "complete_bash"}
     done = subprocess.run(
         [sys.executable, "-c", program],

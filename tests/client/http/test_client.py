@@ -298,7 +298,7 @@ def test_address_and_key_come_from_the_environment(monkeypatch: pytest.MonkeyPat
 def test_the_base_install_is_enough() -> None:
     """Neither torch nor anything of the server, nor an optional package, is imported."""
     program = (
-        "import sys, clipcite, client.cli; "
+        "import sys, clipcite, clipcite.cli.main; "
         "heavy = {'torch', 'numpy', 'PIL', 'pydantic', 'sqlalchemy', 'fastapi', 'api', 'worker', 'core', "
         "'pillow_heif'} & set(sys.modules); "
         "sys.exit(', '.join(sorted(heavy)) or 0)"

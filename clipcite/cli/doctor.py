@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from client.commands.connection import AsJson, Exit, Key, Url, out, print_json
-from client.processes import DOCTOR, ask, server_missing
+from clipcite.cli.connection import AsJson, Exit, Key, Url, out, print_json
+from clipcite.cli.processes import DOCTOR, ask, server_missing
 from clipcite.cli.render.tables import facts
 from clipcite.client._sync.client import Client
 from clipcite.client.errors import ClipciteError, ServiceUnreachable

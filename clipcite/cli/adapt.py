@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from client.commands.connection import AsJson, Exit, Key, Url, connected, note, out, print_json
+from clipcite.cli.connection import AsJson, Exit, Key, Url, connected, note, out, print_json
 from clipcite.cli.render.preflight import show_preflight
 from clipcite.cli.render.progress import upload_bar, wait_for
 from clipcite.client._sync.client import Client

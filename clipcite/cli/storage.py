@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from client.processes import GARBAGE, ask
+from clipcite.cli.processes import GARBAGE, ask
 
 storage = typer.Typer(help="The storage of pictures and models.", no_args_is_help=True)
 Data = Annotated[Path | None, typer.Option(help="Data folder, as given to `clipcite serve`.")]

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from client.processes import KEYTOOL, ask
+from clipcite.cli.processes import KEYTOOL, ask
 
 webhooks = typer.Typer(help="Webhooks: the secret that they are signed with.", no_args_is_help=True)
 

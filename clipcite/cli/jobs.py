@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from client.commands.connection import AsJson, Exit, Key, Url, connected, give_up, out, print_json, say_gone
+from clipcite.cli.connection import AsJson, Exit, Key, Url, connected, give_up, out, print_json, say_gone
 from clipcite.cli.render.progress import show_result, wait_for
 from clipcite.cli.render.tables import job_facts, job_table, progress_words
 from clipcite.client.errors import WaitTimeout

@@ -6,18 +6,18 @@ from typing import Annotated
 
 import typer
 
-from client.commands.adapt import adapt
-from client.commands.classify import classify
-from client.commands.doctor import doctor
-from client.commands.export import export
-from client.commands.jobs import jobs
-from client.commands.models import models
-from client.commands.report import report
-from client.keys import keys
-from client.processes import API, DISPATCHER, MIGRATE, WORKER, become, command, environment, need_server
-from client.serve import serve_until_stopped
-from client.storage import storage, sweep
-from client.webhooks import webhooks
+from clipcite.cli.adapt import adapt
+from clipcite.cli.admin import keys
+from clipcite.cli.classify import classify
+from clipcite.cli.doctor import doctor
+from clipcite.cli.export import export
+from clipcite.cli.jobs import jobs
+from clipcite.cli.models import models
+from clipcite.cli.processes import API, DISPATCHER, MIGRATE, WORKER, become, command, environment, need_server
+from clipcite.cli.report import report
+from clipcite.cli.server import serve_until_stopped
+from clipcite.cli.storage import storage, sweep
+from clipcite.cli.webhooks import webhooks
 
 app = typer.Typer(
     help="Few-shot adaptation of CLIP, on your own machine.",

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 from rich.console import Console
 
-from client.processes import API, DISPATCHER, MIGRATE, WORKER, command, environment, need_server
+from clipcite.cli.processes import API, DISPATCHER, MIGRATE, WORKER, command, environment, need_server
 
 POLL_SECONDS = 0.2
 STOP_SECONDS = 8

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from client.commands.connection import AsJson, Exit, Key, Url, connected, note, out, print_json
+from clipcite.cli.connection import AsJson, Exit, Key, Url, connected, note, out, print_json
 from clipcite.cli.render.tables import classification_table
 from clipcite.datasets.class_folders import pictures_below
 

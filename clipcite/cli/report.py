@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from client.commands.connection import AsJson, Exit, Key, Url, connected, give_up, note, out, print_json
+from clipcite.cli.connection import AsJson, Exit, Key, Url, connected, give_up, note, out, print_json
 from clipcite.cli.render.report import show_report
 from clipcite.client._sync.client import Client
 

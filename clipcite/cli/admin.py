@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from client.processes import KEYTOOL, ask
+from clipcite.cli.processes import KEYTOOL, ask
 
 keys = typer.Typer(
     help="API keys, in the database of CLIPCITE_DATABASE_URL or of the data folder.", no_args_is_help=True

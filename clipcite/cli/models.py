@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from client.commands.connection import AsJson, Key, Url, connected, note, out, print_json, say_gone
+from clipcite.cli.connection import AsJson, Key, Url, connected, note, out, print_json, say_gone
 from clipcite.cli.render.progress import upload_bar
 from clipcite.cli.render.tables import alias_table, metrics_table, model_facts, model_table, verdict
 from clipcite.client.types import Alias, Model

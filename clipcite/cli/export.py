@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from client.commands.connection import AsJson, Exit, Key, Url, connected, give_up, note, out, print_json
+from clipcite.cli.connection import AsJson, Exit, Key, Url, connected, give_up, note, out, print_json
 from clipcite.cli.render.progress import download_bar
 
 

@@ -1,1 +1,0 @@
-"""The command `clipcite`. Imports nothing of the server."""

@@ -1,1 +1,0 @@
-"""The commands of `clipcite` that talk to a service."""
