@@ -15,11 +15,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from benchmarks.accuracy.harness import task_of
+from benchmarks.accuracy.trials import few_shot, fewer_tests
 from benchmarks.data.load import load
-from benchmarks.harness import task_of
 from benchmarks.methods.answerers import stock_head
 from benchmarks.preflight import blurred, scaled, shrunk
-from benchmarks.trials import few_shot, fewer_tests
 from core.clip.config import resolve_config
 from core.clip.data.images import open_picture
 from core.clip.inference.prototypes import Preview

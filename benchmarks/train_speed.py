@@ -48,12 +48,12 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from benchmarks import researcher
+from benchmarks.accuracy.tables import Table
+from benchmarks.accuracy.trials import fewer_tests
 from benchmarks.data.dataset import DataSet, Example
 from benchmarks.data.few_shot import draw_shots
 from benchmarks.data.load import load
 from benchmarks.machine import processor
-from benchmarks.tables import Table
-from benchmarks.trials import fewer_tests
 from clipcite import Client
 from clipcite import Job as ServedJob
 from core.clip.config import STARTER, AdaptConfig, Precision, resolve_config

@@ -26,7 +26,7 @@ def test_every_setting_is_described() -> None:
 
 
 def test_every_figure_has_its_command() -> None:
-    assert "python -m benchmarks.paper" in README
+    assert "python -m benchmarks.accuracy.paper" in README
     modules = set(re.findall(r"python -m (benchmarks\.\w+|demo\.\w+|worker\.\w+|api\b|worker\b)", README))
     for module in modules:
         path = Path(__file__).parents[1] / module.replace(".", "/")

@@ -21,15 +21,15 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from benchmarks.accuracy.paper import write
+from benchmarks.accuracy.tables import Table
 from benchmarks.data.dataset import DataSet
 from benchmarks.data.load import load
-from benchmarks.paper import write
 from benchmarks.running_api import running_api
 from benchmarks.serving import cold, infinity, many, rivals, throughput
 from benchmarks.serving.forms import forms_tables
 from benchmarks.serving.stored import make_backbone, publish_many, store
 from benchmarks.serving.zipf import zipf_requests
-from benchmarks.tables import Table
 from core.clip.config import STARTER, resolve_config
 from core.clip.models.backbone import Backbone, load_backbone, tower_parameters
 from core.clip.weights.files import load_weights

@@ -8,9 +8,9 @@ from statistics import median
 
 import httpx
 
+from benchmarks.accuracy.tables import Table
 from benchmarks.running_api import RunningApi
 from benchmarks.serving.throughput import class_names
-from benchmarks.tables import Table
 
 COLD, OTHER_ALPHA, NEW_NAMES, WARM = (
     "first answer, model not in memory",

@@ -20,8 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.accuracy.tables import Table
 from benchmarks.data.dataset import DataSet
-from benchmarks.tables import Table
 from core.clip.data.images import open_picture
 from core.clip.models.backbone import Backbone
 from core.clip.models.features import text_head

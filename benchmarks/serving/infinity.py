@@ -27,10 +27,10 @@ import torch
 from open_clip.tokenizer import SimpleTokenizer
 from transformers import CLIPConfig, CLIPModel
 
+from benchmarks.accuracy.tables import Table
 from benchmarks.running_api import RunningApi
 from benchmarks.serving.clients import Load, load, raw_json
 from benchmarks.serving.throughput import CLIENTS, class_names, requests_of
-from benchmarks.tables import Table
 
 ARCHITECTURE = "ViT-B-32"
 """What CLIPConfig() is, too."""

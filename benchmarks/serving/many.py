@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 import httpx
 import psutil
 
+from benchmarks.accuracy.tables import Table
 from benchmarks.running_api import RunningApi
 from benchmarks.serving.clients import Load, load, raw_request
 from benchmarks.serving.zipf import lru_hits
-from benchmarks.tables import Table
 
 NAME, ALIAS = "shop", "prod"
 """Of the models that are promoted in turn: all versions of one name."""

@@ -10,10 +10,10 @@ import open_clip
 import torch
 from PIL import Image
 
+from benchmarks.accuracy.tables import Table
 from benchmarks.running_api import RunningApi
 from benchmarks.serving.clients import Load, load
 from benchmarks.serving.throughput import CLIENTS, NAMES, class_names, requests_of
-from benchmarks.tables import Table
 from core.clip.config import STARTER
 from core.clip.models.backbone import Backbone
 from core.clip.models.starter import starter_folder

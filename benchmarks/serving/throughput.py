@@ -17,10 +17,10 @@ import psutil
 import torch
 from torch import Tensor
 
+from benchmarks.accuracy.tables import Table
 from benchmarks.running_api import RunningApi
 from benchmarks.serving.clients import Load, load, raw_request
 from benchmarks.serving.forms import EAGER, PRODUCT, Form, pixels_of, seconds_a_picture
-from benchmarks.tables import Table
 from core.clip.data.images import PictureLimits
 from core.clip.inference.optimised import InferenceNetwork
 from core.clip.models.backbone import Backbone

@@ -6,9 +6,9 @@ Each run adapts to half of the classes as a job does, report included. Kinds of 
 model is also asked about the large test set, which the report has not seen, the classes of the other half
 being those that nobody has listed; `shuffled`, the labels of the training pictures dealt out anew (nothing
 can be learnt); `planted`, one picture in ten labelled as another class; and, if asked for, `cost`: all
-classes, for what the report adds to the training. Options and folders are those of benchmarks.paper; every
-run is kept below --out, so that a run that was stopped goes on. The tables are printed, and written as
-Markdown and JSON.
+classes, for what the report adds to the training. Options and folders are those of
+benchmarks.accuracy.paper; every run is kept below --out, so that a run that was stopped goes on. The tables
+are printed, and written as Markdown and JSON.
 """
 
 from collections.abc import Sequence
@@ -16,8 +16,8 @@ from dataclasses import replace
 
 from rich.console import Console
 
+from benchmarks.accuracy.paper import load_for, parser, read_trials, write
 from benchmarks.methods.registry import METHODS
-from benchmarks.paper import load_for, parser, read_trials, write
 from benchmarks.trust.judging import judged
 from benchmarks.trust.runs import KINDS, Record, run
 from benchmarks.trust.tables import tables

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from benchmarks.harness import Trial
+from benchmarks.accuracy.harness import Trial
 from benchmarks.trust.rejection import rejections
 from core.clip.config import AdaptConfig
 from core.clip.evaluation.predictions import Candidates, balanced, batches, plain, previewed

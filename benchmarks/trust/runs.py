@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.accuracy.harness import Trial
 from benchmarks.data.dataset import Example
 from benchmarks.data.few_shot import draw_shots
-from benchmarks.harness import Trial
 from benchmarks.trust.asking import asked, best_names
 from core.clip.config import resolve_config
 from core.clip.evaluation.predictions import HeldOut

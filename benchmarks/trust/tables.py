@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.tables import Table
+from benchmarks.accuracy.tables import Table
 
 Runs = Sequence[dict[str, Any]]
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.answers import Answers
-from benchmarks.measures import differences, harmonic_mean, means, measure, resampled
+from benchmarks.accuracy.measures import differences, harmonic_mean, means, measure, resampled
+from benchmarks.accuracy.scores import Answers
 
 
 def drawn(seed: int, pictures: int = 60, classes: int = 7) -> tuple[np.ndarray, np.ndarray]:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import ablations, curve, figures, harness, paper, sizes
-from benchmarks.measures import MEASURES
+from benchmarks.accuracy import ablations, curve, figures, harness, paper, sizes
+from benchmarks.accuracy.measures import MEASURES
 from benchmarks.methods.registry import METHODS
 from benchmarks.methods.task import Answerer, Task
 from core.clip.models.backbone import Backbone

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.accuracy.harness import Trial
 from benchmarks.data.load import load
-from benchmarks.harness import Trial
 from benchmarks.trust import __main__ as trust
 from benchmarks.trust import runs
 from benchmarks.trust.judging import judged

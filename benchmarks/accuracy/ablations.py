@@ -1,9 +1,9 @@
 """What every part of the method is worth, one at a time.
 
-    python -m benchmarks.ablations --data clothing cifar10 stamps --splits 3 --seeds 1
+    python -m benchmarks.accuracy.ablations --data clothing cifar10 stamps --splits 3 --seeds 1
 
 Every row is CLIP-CITE with the backbone's recipe and one thing changed, at α = 0.5 unless it says
-otherwise. Options, storage and resuming are those of benchmarks.paper.
+otherwise. Options, storage and resuming are those of benchmarks.accuracy.paper.
 """
 
 import random
@@ -17,13 +17,13 @@ from open_clip import IMAGENET_CLASSNAMES
 from rich.console import Console
 from torch import Tensor
 
-from benchmarks.harness import run
+from benchmarks.accuracy.harness import run
+from benchmarks.accuracy.paper import load_for, parser, read_trials, write
+from benchmarks.accuracy.tables import base_to_new_tables
 from benchmarks.methods.answerers import stock_head, trained_columns
 from benchmarks.methods.clip_cite import Balanced, config_of, ensemble
 from benchmarks.methods.stock import stock
 from benchmarks.methods.task import Answerer, Method, Task, Tests
-from benchmarks.paper import load_for, parser, read_trials, write
-from benchmarks.tables import base_to_new_tables
 from core.clip.inference.class_offsets import NEW_NAMES_BALANCE
 from core.clip.models.backbone import tower_parameters
 from core.clip.models.features import text_head

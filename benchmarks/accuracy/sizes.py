@@ -1,9 +1,9 @@
 """How few and how many classes and shots the recipe takes.
 
-    python -m benchmarks.sizes --data clothing cifar10 stamps --tests 20 --seeds 1
+    python -m benchmarks.accuracy.sizes --data clothing cifar10 stamps --tests 20 --seeds 1
 
 The classes of all folders together are one data set; so many of them, drawn at random, are trained,
-and the names of all others are new. Options, storage and resuming are those of benchmarks.paper.
+and the names of all others are new. Options, storage and resuming are those of benchmarks.accuracy.paper.
 """
 
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from benchmarks.accuracy.harness import Trial, run
+from benchmarks.accuracy.paper import load_for, parser, read_sets, write
+from benchmarks.accuracy.tables import BALANCED, STOCK, Table, collect, compared, signed
 from benchmarks.data.dataset import DataSet, Example
-from benchmarks.harness import Trial, run
 from benchmarks.methods.registry import METHODS
-from benchmarks.paper import load_for, parser, read_sets, write
-from benchmarks.tables import BALANCED, STOCK, Table, collect, compared, signed
 from core.clip.models.backbone import Backbone
 
 CLASSES = (2, 8, 24)

@@ -1,11 +1,11 @@
 """The tables of the results page, from what the other benchmarks have stored.
 
-    python -m benchmarks.report --data clothing cifar10 stamps --splits 5 --seeds 3 --tests 60
+    python -m benchmarks.accuracy.report --data clothing cifar10 stamps --splits 5 --seeds 3 --tests 60
 
-Reads what benchmarks.paper (bng, fsl, cdg), benchmarks.ablations, benchmarks.curve and benchmarks.sizes left
-below --out and writes the tables into benchmarks/README.md, each between its two marks `<!-- NAME -->` and
-`<!-- /NAME -->`. A method with fewer seeds than were asked for is shown with what there is, and a table of
-which nothing is left stays as it is.
+Reads what benchmarks.accuracy.paper (bng, fsl, cdg), benchmarks.accuracy.ablations,
+benchmarks.accuracy.curve and benchmarks.accuracy.sizes left below --out and writes the tables into
+benchmarks/README.md, each between its two marks `<!-- NAME -->` and `<!-- /NAME -->`. A method with fewer
+seeds than were asked for is shown with what there is, and a table of which nothing is left stays as it is.
 """
 
 import re
@@ -14,17 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.ablations import ABLATIONS
-from benchmarks.answers import Answers
-from benchmarks.curve import WATCHED, curve_table, file_of
-from benchmarks.data.dataset import DataSet
-from benchmarks.data.load import load
-from benchmarks.harness import Trial, results
-from benchmarks.measures import MEASURES, measure
-from benchmarks.methods.registry import METHODS
-from benchmarks.paper import load_for, parser, read_trials
-from benchmarks.sizes import joined, sizes, sizes_table
-from benchmarks.tables import (
+from benchmarks.accuracy.ablations import ABLATIONS
+from benchmarks.accuracy.curve import WATCHED, curve_table, file_of
+from benchmarks.accuracy.harness import Trial, results
+from benchmarks.accuracy.measures import MEASURES, measure
+from benchmarks.accuracy.paper import load_for, parser, read_trials
+from benchmarks.accuracy.scores import Answers
+from benchmarks.accuracy.sizes import joined, sizes, sizes_table
+from benchmarks.accuracy.tables import (
     BALANCED,
     OURS,
     STOCK,
@@ -36,11 +33,14 @@ from benchmarks.tables import (
     published_tables,
     signed,
 )
-from benchmarks.trials import FEW_SHOTS, cross_domain, few_shot, fewer_tests
+from benchmarks.accuracy.trials import FEW_SHOTS, cross_domain, few_shot, fewer_tests
+from benchmarks.data.dataset import DataSet
+from benchmarks.data.load import load
+from benchmarks.methods.registry import METHODS
 from core.clip.inference.class_offsets import NEW_NAMES_BALANCE
 from core.clip.models.backbone import Backbone
 
-PAGE = Path(__file__).parent / "README.md"
+PAGE = Path(__file__).parents[1] / "README.md"
 Stored = Callable[[str, Trial], bool]
 
 

@@ -1,12 +1,12 @@
 """What storing an adapted model in fewer bits costs, and what it saves.
 
-    python -m benchmarks.deltas --data clothing cifar10 stamps --splits 5 --seeds 1 --tests 60
+    python -m benchmarks.accuracy.deltas --data clothing cifar10 stamps --splits 5 --seeds 1 --tests 60
 
 Each training is done once and kept at every precision; what each then answers at α = 0.5, with the balance
 that the product ships, is compared with that of the full precision on the same pictures. The bytes are those
 of the starter and of CLIP's networks, and so are the seconds from a packed model in memory to θ(α), on
 random weights of their shapes (--time names them; the larger ones need gigabytes). Options are those of
-benchmarks.paper.
+benchmarks.accuracy.paper.
 """
 
 import gc
@@ -19,15 +19,15 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from benchmarks.ablations import train
-from benchmarks.answers import Answers
-from benchmarks.harness import run
-from benchmarks.measures import MEASURES, means
+from benchmarks.accuracy.ablations import train
+from benchmarks.accuracy.harness import run
+from benchmarks.accuracy.measures import MEASURES, means
+from benchmarks.accuracy.paper import load_for, parser, read_trials, write
+from benchmarks.accuracy.scores import Answers
+from benchmarks.accuracy.tables import Runs, Table, collect, compared, figure, signed
 from benchmarks.methods.answerers import TwoTowers
 from benchmarks.methods.clip_cite import Balanced, config_of
 from benchmarks.methods.task import Answerer, Task
-from benchmarks.paper import load_for, parser, read_trials, write
-from benchmarks.tables import Runs, Table, collect, compared, figure, signed
 from core.clip.config import StoredWeights
 from core.clip.inference.class_offsets import KEPT_AT, NEW_NAMES_BALANCE, SHOTS_KEPT
 from core.clip.models.backbone import tower_parameters, with_parameters

@@ -1,7 +1,8 @@
 """The papers' settings, on their data sets or on your own pictures.
 
-    python -m benchmarks.paper --root DATA --setting bng --backbone ViT-B-16/openai
-    python -m benchmarks.paper --data clothing cifar10 --setting bng --splits 5 --seeds 3 --methods all
+    python -m benchmarks.accuracy.paper --root DATA --setting bng --backbone ViT-B-16/openai
+    python -m benchmarks.accuracy.paper --data clothing cifar10 --setting bng --splits 5 --seeds 3 --methods
+    all
 
 --root is the folder of the papers' data sets as CoOp's DATASETS.md lays them out, --data folders with
 `train/CLASS/` and `test/CLASS/`. Settings: bng (base-to-new; *mixed*, with all names as candidates, comes
@@ -21,13 +22,15 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from benchmarks.data.dataset import DataSet
-from benchmarks.data.load import load
-from benchmarks.data.papers import ELEVEN, IMAGENET_VARIANTS
-from benchmarks.harness import Trial, run
-from benchmarks.methods.registry import METHODS
-from benchmarks.tables import Table, base_to_new_tables, cross_domain_table, few_shot_table, published_tables
-from benchmarks.trials import (
+from benchmarks.accuracy.harness import Trial, run
+from benchmarks.accuracy.tables import (
+    Table,
+    base_to_new_tables,
+    cross_domain_table,
+    few_shot_table,
+    published_tables,
+)
+from benchmarks.accuracy.trials import (
     FEW_SHOTS,
     base_to_new,
     cross_domain,
@@ -35,6 +38,10 @@ from benchmarks.trials import (
     few_shot,
     fewer_tests,
 )
+from benchmarks.data.dataset import DataSet
+from benchmarks.data.load import load
+from benchmarks.data.papers import ELEVEN, IMAGENET_VARIANTS
+from benchmarks.methods.registry import METHODS
 from core.clip.config import resolve_config
 from core.clip.models.backbone import Backbone, load_backbone
 from core.settings import get_settings

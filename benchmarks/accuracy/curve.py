@@ -1,9 +1,9 @@
 """Accuracy on base and new classes after every epoch: fine-tuning the image tower with a head
 (FT-Probe) forgets the new classes as it learns the base ones; CLIP-CITE's ensemble keeps them.
 
-    python -m benchmarks.curve --data clothing cifar10 stamps --splits 3 --seeds 1
+    python -m benchmarks.accuracy.curve --data clothing cifar10 stamps --splits 3 --seeds 1
 
-Options are those of benchmarks.paper; what is measured is kept below --out.
+Options are those of benchmarks.accuracy.paper; what is measured is kept below --out.
 """
 
 import json
@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from benchmarks.harness import Trial, ask, task_of
-from benchmarks.measures import means
+from benchmarks.accuracy.harness import Trial, ask, task_of
+from benchmarks.accuracy.measures import means
+from benchmarks.accuracy.paper import load_for, parser, read_trials, write
+from benchmarks.accuracy.tables import Table
 from benchmarks.methods.registry import METHODS
 from benchmarks.methods.task import Answerer
-from benchmarks.paper import load_for, parser, read_trials, write
-from benchmarks.tables import Table
 from core.clip.models.backbone import Backbone
 
 WATCHED = {"ft_probe": "FT-Probe", "clip_cite": "CLIP-CITE, α = 0.5"}

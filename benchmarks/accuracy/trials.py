@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from benchmarks.accuracy.harness import Trial
 from benchmarks.data.dataset import DataSet
 from benchmarks.data.few_shot import base_classes, restrict
-from benchmarks.harness import Trial
 
 FEW_SHOTS = (1, 2, 4, 8, 16)
 

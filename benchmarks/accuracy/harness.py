@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.answers import Answers
+from benchmarks.accuracy.scores import Answers
 from benchmarks.data.dataset import DataSet
 from benchmarks.data.few_shot import draw_shots
 from benchmarks.methods.task import Answerer, Method, Task, Tests

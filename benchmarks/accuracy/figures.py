@@ -1,9 +1,10 @@
 """The pictures of the results page, from what the other benchmarks have stored.
 
-    python -m benchmarks.figures --data clothing cifar10 stamps --to benchmarks/figures
+    python -m benchmarks.accuracy.figures --data clothing cifar10 stamps --to benchmarks/figures
 
-Reads what benchmarks.ablations (the α curve), benchmarks.paper --setting fsl (shots) and benchmarks.curve
-(epochs) left below --out, for the same --data, --splits and --seeds; writes PNG and SVG.
+Reads what benchmarks.accuracy.ablations (the α curve), benchmarks.accuracy.paper --setting fsl (shots) and
+benchmarks.accuracy.curve (epochs) left below --out, for the same --data, --splits and --seeds; writes PNG
+and SVG.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,13 +17,13 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
-from benchmarks.ablations import ALPHAS
-from benchmarks.curve import WATCHED, Point, average, file_of, watch
+from benchmarks.accuracy.ablations import ALPHAS
+from benchmarks.accuracy.curve import WATCHED, Point, average, file_of, watch
+from benchmarks.accuracy.paper import load_for, parser, read_trials
+from benchmarks.accuracy.tables import collect
+from benchmarks.accuracy.trials import FEW_SHOTS, few_shot
 from benchmarks.data.load import load
 from benchmarks.methods.registry import METHODS
-from benchmarks.paper import load_for, parser, read_trials
-from benchmarks.tables import collect
-from benchmarks.trials import FEW_SHOTS, few_shot
 
 COLOURS = {"B": "#1f77b4", "N": "#d62728", "mixed B": "#6baed6", "mixed N": "#ff9896", "mixed HM": "#2ca02c"}
 

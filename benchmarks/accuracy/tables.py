@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.answers import Answers
-from benchmarks.harness import Trial, results
-from benchmarks.measures import MEASURES, Difference, Floats, differences, means, resampled
+from benchmarks.accuracy.harness import Trial, results
+from benchmarks.accuracy.measures import MEASURES, Difference, Floats, differences, means, resampled
+from benchmarks.accuracy.scores import Answers
 from benchmarks.published import BASE_TO_NEW, CLIP_CITE_ALPHA_1
 from core.clip.models.backbone import Backbone
 

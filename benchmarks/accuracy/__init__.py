@@ -1,0 +1,1 @@
+"""Accuracy, tables and figures of the paper's kind. Imports `benchmarks.methods` and `benchmarks.data`."""
