@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from benchmarks import researcher
-from benchmarks.train_speed import (
+from benchmarks.training import researcher
+from benchmarks.training.__main__ import (
     ELEMENTWISE,
     MATRIX,
     NORMS,

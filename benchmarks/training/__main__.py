@@ -1,14 +1,14 @@
 """How fast the product trains: against the loop as a researcher would write it, and against the machine.
 
-    python -m benchmarks.train_speed --data FOLDER --loops --backbones starter
-    python -m benchmarks.train_speed --data FOLDER --limits --backbones starter ViT-B-32 ViT-B-16
-    python -m benchmarks.train_speed --data FOLDER --memory
-    python -m benchmarks.train_speed --data FOLDER --service
+    python -m benchmarks.training --data FOLDER --loops --backbones starter
+    python -m benchmarks.training --data FOLDER --limits --backbones starter ViT-B-32 ViT-B-16
+    python -m benchmarks.training --data FOLDER --memory
+    python -m benchmarks.training --data FOLDER --service
 
 FOLDER holds `train/CLASS/` and `test/CLASS/`. --loops runs whole jobs in turn, each in a fresh process:
-benchmarks.researcher (fp32) and core.clip.training.trainer (fp32, and what `auto` takes here), on the same
-pictures from the same files. --limits counts the floating-point operations of a step, measures the machine's
-matrix products, and says where the time of a step goes. --memory is a table of images_at_once, and
+benchmarks.training.researcher (fp32) and core.clip.training.trainer (fp32, and what `auto` takes here), on
+the same pictures from the same files. --limits counts the floating-point operations of a step, measures the
+machine's matrix products, and says where the time of a step goes. --memory is a table of images_at_once, and
 --service the time from POST /adapt to the end of a job. Without any of them the first three are run.
 
 What --loops measured is kept below --out: a run that was stopped goes on where it was, and a larger
@@ -47,13 +47,13 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-from benchmarks import researcher
 from benchmarks.accuracy.tables import Table
 from benchmarks.accuracy.trials import fewer_tests
 from benchmarks.data.dataset import DataSet, Example
 from benchmarks.data.few_shot import draw_shots
 from benchmarks.data.load import load
 from benchmarks.machine import processor
+from benchmarks.training import researcher
 from clipcite import Client
 from clipcite import Job as ServedJob
 from core.clip.config import STARTER, AdaptConfig, Precision, resolve_config

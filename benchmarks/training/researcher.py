@@ -1,6 +1,6 @@
 """CLIP-CITE as a careful researcher would write it, with open_clip and torchvision: one plain loop.
 
-It is what benchmarks.train_speed compares the product with: the same method, batches, epochs and
+It is what benchmarks.training compares the product with: the same method, batches, epochs and
 learning rates, and so the same result, by the way that the libraries' examples show. Pictures are
 opened anew in every epoch; every step tokenises and encodes one text a picture; the teacher sees
 every picture and every text again; all is eager fp32.

@@ -1,0 +1,1 @@
+"""How fast a training runs, and what it takes. Imports `benchmarks.data`."""
