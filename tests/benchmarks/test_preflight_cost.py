@@ -4,17 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import preflight_cost
+from benchmarks.checks import cost
 from tests.benchmarks.test_paper import COLOURS, folder_of
 
 
 def test_every_kind_of_picture_is_timed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(preflight_cost, "LARGE", 100)
-    monkeypatch.setattr(preflight_cost, "MOST", 50)
+    monkeypatch.setattr(cost, "LARGE", 100)
+    monkeypatch.setattr(cost, "MOST", 50)
     folder = folder_of(tmp_path / "colours", list(COLOURS))
-    preflight_cost.main(["--data", str(folder)])
+    cost.main(["--data", str(folder)])
     _, small, large, pairs = capsys.readouterr().out.splitlines()
     assert small.startswith("| colours |")
     assert large.startswith("| colours, 100 pixels |")

@@ -1,6 +1,6 @@
 """What the preflight costs, beside decoding alone.
 
-    python -m benchmarks.preflight_cost --data clothing cifar10 stamps
+    python -m benchmarks.checks.cost --data clothing cifar10 stamps
 
 Milliseconds of one core for a picture, so that they hold on a busy computer too: of the pictures as they are
 and of some that were enlarged to 12 million pixels, as a camera's have. Then the same for 5,000 pictures,
@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from benchmarks.checks.preflight import SIZE, sketched
 from benchmarks.data.folders import read_folders
-from benchmarks.preflight import SIZE, sketched
 from core.clip.checks.preflight import Looked, examine
 from core.clip.data.images import open_picture
 

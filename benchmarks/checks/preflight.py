@@ -1,6 +1,6 @@
 """How often the preflight is right: faults that are planted, and alarms on pictures that have none.
 
-    python -m benchmarks.preflight --data clothing cifar10 stamps
+    python -m benchmarks.checks.preflight --data clothing cifar10 stamps
 
 Every fault is made of real pictures, saved as JPEG, opened as an upload is and judged among all
 pictures of its data set. The table goes to --out as JSON too, with the names of all pictures that

@@ -1,6 +1,6 @@
 """What the faults that the preflight warns of cost: accuracy on test pictures that have them.
 
-    python -m benchmarks.preflight_harm --data clothing --tests 30
+    python -m benchmarks.checks.harm --data clothing --tests 30
 
 The classifier is the preview with 16 shots of all classes, its pictures being good; only the test
 pictures are made small, blurred or far away. Where accuracy begins to fall is where a warning is due.
@@ -17,9 +17,9 @@ from torch import Tensor
 
 from benchmarks.accuracy.harness import task_of
 from benchmarks.accuracy.trials import few_shot, fewer_tests
+from benchmarks.checks.preflight import blurred, scaled, shrunk
 from benchmarks.data.load import load
 from benchmarks.methods.answerers import stock_head
-from benchmarks.preflight import blurred, scaled, shrunk
 from core.clip.config import resolve_config
 from core.clip.data.images import open_picture
 from core.clip.inference.prototypes import Preview

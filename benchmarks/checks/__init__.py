@@ -1,0 +1,1 @@
+"""What the preflight finds, costs and prevents. Imports `benchmarks.data`."""
