@@ -20,10 +20,10 @@ from torch import Tensor
 from benchmarks.accuracy.harness import run
 from benchmarks.accuracy.paper import load_for, parser, read_trials, write
 from benchmarks.accuracy.tables import base_to_new_tables
-from benchmarks.methods.answerers import stock_head, trained_columns
 from benchmarks.methods.clip_cite import Balanced, config_of, ensemble
+from benchmarks.methods.common.answerers import stock_head, trained_columns
+from benchmarks.methods.common.task import Answerer, Method, Task, Tests
 from benchmarks.methods.stock import stock
-from benchmarks.methods.task import Answerer, Method, Task, Tests
 from core.clip.inference.class_offsets import NEW_NAMES_BALANCE
 from core.clip.models.backbone import tower_parameters
 from core.clip.models.features import text_head

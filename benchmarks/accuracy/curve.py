@@ -18,8 +18,8 @@ from benchmarks.accuracy.harness import Trial, ask, task_of
 from benchmarks.accuracy.measures import means
 from benchmarks.accuracy.paper import load_for, parser, read_trials, write
 from benchmarks.accuracy.tables import Table
-from benchmarks.methods.registry import METHODS
-from benchmarks.methods.task import Answerer
+from benchmarks.methods.common.registry import METHODS
+from benchmarks.methods.common.task import Answerer
 from core.clip.models.backbone import Backbone
 
 WATCHED = {"ft_probe": "FT-Probe", "clip_cite": "CLIP-CITE, α = 0.5"}

@@ -25,9 +25,9 @@ from benchmarks.accuracy.measures import MEASURES, means
 from benchmarks.accuracy.paper import load_for, parser, read_trials, write
 from benchmarks.accuracy.scores import Answers
 from benchmarks.accuracy.tables import Runs, Table, collect, compared, figure, signed
-from benchmarks.methods.answerers import TwoTowers
 from benchmarks.methods.clip_cite import Balanced, config_of
-from benchmarks.methods.task import Answerer, Task
+from benchmarks.methods.common.answerers import TwoTowers
+from benchmarks.methods.common.task import Answerer, Task
 from core.clip.config import StoredWeights
 from core.clip.inference.class_offsets import KEPT_AT, NEW_NAMES_BALANCE, SHOTS_KEPT
 from core.clip.models.backbone import tower_parameters, with_parameters

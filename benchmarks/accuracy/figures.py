@@ -23,7 +23,7 @@ from benchmarks.accuracy.paper import load_for, parser, read_trials
 from benchmarks.accuracy.tables import collect
 from benchmarks.accuracy.trials import FEW_SHOTS, few_shot
 from benchmarks.data.load import load
-from benchmarks.methods.registry import METHODS
+from benchmarks.methods.common.registry import METHODS
 
 COLOURS = {"B": "#1f77b4", "N": "#d62728", "mixed B": "#6baed6", "mixed N": "#ff9896", "mixed HM": "#2ca02c"}
 

@@ -16,7 +16,7 @@ import torch
 from benchmarks.accuracy.scores import Answers
 from benchmarks.data.dataset import DataSet
 from benchmarks.data.few_shot import draw_shots
-from benchmarks.methods.task import Answerer, Method, Task, Tests
+from benchmarks.methods.common.task import Answerer, Method, Task, Tests
 from core.clip.data.images import open_picture
 from core.clip.models.backbone import Backbone
 

@@ -41,7 +41,7 @@ from benchmarks.accuracy.trials import (
 from benchmarks.data.dataset import DataSet
 from benchmarks.data.load import load
 from benchmarks.data.papers import ELEVEN, IMAGENET_VARIANTS
-from benchmarks.methods.registry import METHODS
+from benchmarks.methods.common.registry import METHODS
 from core.clip.config import resolve_config
 from core.clip.models.backbone import Backbone, load_backbone
 from core.settings import get_settings

@@ -36,7 +36,7 @@ from benchmarks.accuracy.tables import (
 from benchmarks.accuracy.trials import FEW_SHOTS, cross_domain, few_shot, fewer_tests
 from benchmarks.data.dataset import DataSet
 from benchmarks.data.load import load
-from benchmarks.methods.registry import METHODS
+from benchmarks.methods.common.registry import METHODS
 from core.clip.inference.class_offsets import NEW_NAMES_BALANCE
 from core.clip.models.backbone import Backbone
 

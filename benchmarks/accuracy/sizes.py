@@ -17,7 +17,7 @@ from benchmarks.accuracy.harness import Trial, run
 from benchmarks.accuracy.paper import load_for, parser, read_sets, write
 from benchmarks.accuracy.tables import BALANCED, STOCK, Table, collect, compared, signed
 from benchmarks.data.dataset import DataSet, Example
-from benchmarks.methods.registry import METHODS
+from benchmarks.methods.common.registry import METHODS
 from core.clip.models.backbone import Backbone
 
 CLASSES = (2, 8, 24)

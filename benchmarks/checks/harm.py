@@ -19,7 +19,7 @@ from benchmarks.accuracy.harness import task_of
 from benchmarks.accuracy.trials import few_shot, fewer_tests
 from benchmarks.checks.preflight import blurred, scaled, shrunk
 from benchmarks.data.load import load
-from benchmarks.methods.answerers import stock_head
+from benchmarks.methods.common.answerers import stock_head
 from core.clip.config import resolve_config
 from core.clip.data.images import open_picture
 from core.clip.inference.prototypes import Preview

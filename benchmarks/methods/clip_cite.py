@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
-from benchmarks.methods.answerers import TwoTowers
-from benchmarks.methods.task import Answerer, Task, Tests
+from benchmarks.methods.common.answerers import TwoTowers
+from benchmarks.methods.common.task import Answerer, Task, Tests
 from core.clip.config import AdaptConfig, resolve_config
 from core.clip.inference.class_offsets import NEW_NAMES_BALANCE, KeptShots, name_offsets
 from core.clip.models.backbone import tower_parameters, with_parameters

@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from benchmarks.methods.answerers import TwoTowers
-from benchmarks.methods.recipes import recipe
-from benchmarks.methods.task import Answerer, Task
-from benchmarks.methods.training import crops, fit, mixed, trainable
+from benchmarks.methods.common.answerers import TwoTowers
+from benchmarks.methods.common.recipes import recipe
+from benchmarks.methods.common.task import Answerer, Task
+from benchmarks.methods.common.training import crops, fit, mixed, trainable
 from core.clip.models.features import encode_images, encode_tokens
 
 PROJECTIONS = {"query", "key", "value", "q_proj", "k_proj", "v_proj"}

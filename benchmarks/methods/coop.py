@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.methods.recipes import recipe
-from benchmarks.methods.task import Answerer, Task, Tests
-from benchmarks.methods.training import fit, from_views, frozen_views, mixed, trainable
+from benchmarks.methods.common.recipes import recipe
+from benchmarks.methods.common.task import Answerer, Task, Tests
+from benchmarks.methods.common.training import fit, from_views, frozen_views, mixed, trainable
 from core.clip.models.features import TEXTS_AT_ONCE, encode_images, encode_tokens
 
 PLACEHOLDER = "X"  # one token in every tokenizer

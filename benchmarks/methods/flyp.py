@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.methods.answerers import TwoTowers
-from benchmarks.methods.recipes import recipe
-from benchmarks.methods.task import Answerer, Task
-from benchmarks.methods.training import crops, fit, mixed, trainable
+from benchmarks.methods.common.answerers import TwoTowers
+from benchmarks.methods.common.recipes import recipe
+from benchmarks.methods.common.task import Answerer, Task
+from benchmarks.methods.common.training import crops, fit, mixed, trainable
 from core.clip.models.backbone import tower_parameters, with_parameters
 from core.clip.models.features import encode_images, encode_tokens
 from core.clip.weights.ensemble import interpolate

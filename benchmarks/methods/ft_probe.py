@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.methods.answerers import stock_head, trained_columns
-from benchmarks.methods.recipes import recipe
-from benchmarks.methods.task import Answerer, Task, Tests
-from benchmarks.methods.training import crops, fit, mixed, trainable
+from benchmarks.methods.common.answerers import stock_head, trained_columns
+from benchmarks.methods.common.recipes import recipe
+from benchmarks.methods.common.task import Answerer, Task, Tests
+from benchmarks.methods.common.training import crops, fit, mixed, trainable
 from core.clip.models.features import encode_images
 from core.clip.training.losses import visual_text_alignment
 

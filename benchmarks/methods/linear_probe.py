@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.methods.answerers import trained_columns
-from benchmarks.methods.task import Answerer, Task, Tests
+from benchmarks.methods.common.answerers import trained_columns
+from benchmarks.methods.common.task import Answerer, Task, Tests
 from core.clip.models.features import PICTURES_AT_ONCE, image_features
 
 

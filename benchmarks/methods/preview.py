@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from benchmarks.methods.answerers import stock_head
-from benchmarks.methods.task import Answerer, Task, Tests
+from benchmarks.methods.common.answerers import stock_head
+from benchmarks.methods.common.task import Answerer, Task, Tests
 from core.clip.inference import prototypes as product
 from core.clip.models.features import PICTURES_AT_ONCE, image_features
 from core.clip.prompts import class_indices

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.methods.answerers import TwoTowers, stock_head
-from benchmarks.methods.recipes import recipe
-from benchmarks.methods.task import Answerer, Task
-from benchmarks.methods.training import fit, from_views, frozen_views, trainable
+from benchmarks.methods.common.answerers import TwoTowers, stock_head
+from benchmarks.methods.common.recipes import recipe
+from benchmarks.methods.common.task import Answerer, Task
+from benchmarks.methods.common.training import fit, from_views, frozen_views, trainable
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from benchmarks.methods.answerers import stock_head
-from benchmarks.methods.task import Answerer, Task, Tests
+from benchmarks.methods.common.answerers import stock_head
+from benchmarks.methods.common.task import Answerer, Task, Tests
 
 
 @dataclass(frozen=True)

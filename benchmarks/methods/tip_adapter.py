@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.methods.answerers import stock_head, trained_columns
-from benchmarks.methods.recipes import recipe
-from benchmarks.methods.task import Answerer, Task, Tests
-from benchmarks.methods.training import fit, from_views, frozen_views, trainable
+from benchmarks.methods.common.answerers import stock_head, trained_columns
+from benchmarks.methods.common.recipes import recipe
+from benchmarks.methods.common.task import Answerer, Task, Tests
+from benchmarks.methods.common.training import fit, from_views, frozen_views, trainable
 from core.clip.models.features import encode_images
 
 

@@ -17,7 +17,7 @@ from dataclasses import replace
 from rich.console import Console
 
 from benchmarks.accuracy.paper import load_for, parser, read_trials, write
-from benchmarks.methods.registry import METHODS
+from benchmarks.methods.common.registry import METHODS
 from benchmarks.trust.judging import judged
 from benchmarks.trust.runs import KINDS, Record, run
 from benchmarks.trust.tables import tables

@@ -9,8 +9,8 @@ from PIL import Image
 
 from benchmarks.accuracy import ablations, curve, figures, harness, paper, sizes
 from benchmarks.accuracy.measures import MEASURES
-from benchmarks.methods.registry import METHODS
-from benchmarks.methods.task import Answerer, Task
+from benchmarks.methods.common.registry import METHODS
+from benchmarks.methods.common.task import Answerer, Task
 from core.clip.models.backbone import Backbone
 
 COLOURS = {"blue": (30, 60, 230), "green": (30, 200, 40), "grey": (120, 120, 120), "red": (220, 30, 30)}

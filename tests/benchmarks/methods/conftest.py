@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.methods import task as given
+from benchmarks.methods.common import task as given
 from core.clip.models.backbone import Backbone, load_backbone
 from tests.benchmarks.methods.hugging import make_hugging_backbone
 

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from benchmarks.methods import task as given
 from benchmarks.methods.clip_lora import ClipLora, add_lora, clip_lora, merge_lora
+from benchmarks.methods.common import task as given
+from benchmarks.methods.common.training import trainable
 from benchmarks.methods.stock import stock
-from benchmarks.methods.training import trainable
 from core.clip.models.features import encode_images
 
 NAMES = ["green thing", "grey square"]

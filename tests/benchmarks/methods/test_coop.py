@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmarks.methods import task as given
+from benchmarks.methods.common import task as given
 from benchmarks.methods.coop import CoOp, Prompts, coop
 from benchmarks.methods.stock import stock
 

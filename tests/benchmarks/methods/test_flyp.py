@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from open_clip import ClipLoss
 
-from benchmarks.methods import task as given
+from benchmarks.methods.common import task as given
 from benchmarks.methods.flyp import Flyp, contrastive, flyp
 from core.clip.models.backbone import tower_parameters
 from core.clip.training.losses import supervised_contrastive

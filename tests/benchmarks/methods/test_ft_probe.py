@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import torch
 
-from benchmarks.methods import task as given
+from benchmarks.methods.common import task as given
 from benchmarks.methods.ft_probe import FtProbe, ft_probe
 from benchmarks.methods.stock import stock
 

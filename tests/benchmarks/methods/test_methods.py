@@ -9,14 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.methods import task as given
 from benchmarks.methods.clip_lora import ClipLora, clip_lora
+from benchmarks.methods.common import task as given
+from benchmarks.methods.common.registry import METHODS
 from benchmarks.methods.coop import CoOp, coop
 from benchmarks.methods.flyp import Flyp, flyp
 from benchmarks.methods.ft_probe import FtProbe, ft_probe
 from benchmarks.methods.linear_probe import linear_probe
 from benchmarks.methods.prolip import ProLip, prolip
-from benchmarks.methods.registry import METHODS
 from benchmarks.methods.stock import stock
 from benchmarks.methods.tip_adapter import TipAdapter, tip_adapter
 

@@ -1,7 +1,7 @@
 import torch
 
-from benchmarks.methods import task as given
-from benchmarks.methods.answerers import stock_head
+from benchmarks.methods.common import task as given
+from benchmarks.methods.common.answerers import stock_head
 from benchmarks.methods.preview import preview
 from benchmarks.methods.stock import stock
 from core.clip.inference.prototypes import Preview

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from benchmarks.methods import task as given
+from benchmarks.methods.common import task as given
 from benchmarks.methods.prolip import ProLip, before_projection, projection, prolip
 from benchmarks.methods.stock import stock
 from core.clip.models.backbone import Backbone

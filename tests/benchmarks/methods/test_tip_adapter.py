@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from benchmarks.methods import task as given
+from benchmarks.methods.common import task as given
 from benchmarks.methods.stock import stock
 from benchmarks.methods.tip_adapter import TipAdapter, tip_adapter
 

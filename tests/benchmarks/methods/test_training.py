@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks.methods import task as given
-from benchmarks.methods.answerers import trained_columns
-from benchmarks.methods.recipes import recipe
-from benchmarks.methods.training import crops, fit, from_views, frozen_views, trainable
+from benchmarks.methods.common import task as given
+from benchmarks.methods.common.answerers import trained_columns
+from benchmarks.methods.common.recipes import recipe
+from benchmarks.methods.common.training import crops, fit, from_views, frozen_views, trainable
 from core.clip.errors import TrainingDiverged
 from core.clip.models.features import encode_images
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
-from benchmarks.methods.task import Task, Tests
+from benchmarks.methods.common.task import Task, Tests
 from core.clip.models.features import text_head
 from core.clip.prompts import class_indices
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from benchmarks.methods.clip_cite import clip_cite
 from benchmarks.methods.clip_lora import clip_lora
+from benchmarks.methods.common.task import Method
 from benchmarks.methods.coop import coop
 from benchmarks.methods.flyp import flyp
 from benchmarks.methods.ft_probe import ft_probe
@@ -11,7 +12,6 @@ from benchmarks.methods.linear_probe import linear_probe
 from benchmarks.methods.preview import preview
 from benchmarks.methods.prolip import prolip
 from benchmarks.methods.stock import stock
-from benchmarks.methods.task import Method
 from benchmarks.methods.tip_adapter import tip_adapter
 
 METHODS: Mapping[str, Method] = {

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor, nn
 
-from benchmarks.methods.task import Task
+from benchmarks.methods.common.task import Task
 from core.clip.data.transforms import random_resized_crop, to_pixels
 from core.clip.errors import TrainingDiverged
 from core.clip.models.backbone import Backbone

@@ -1,0 +1,1 @@
+"""What the compared methods share. Imports `benchmarks.data`."""
