@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks.accuracy.harness import Trial, results
 from benchmarks.accuracy.measures import MEASURES, Difference, Floats, differences, means, resampled
 from benchmarks.accuracy.scores import Answers
-from benchmarks.published import BASE_TO_NEW, CLIP_CITE_ALPHA_1
+from benchmarks.data.published import BASE_TO_NEW, CLIP_CITE_ALPHA_1
 from core.clip.models.backbone import Backbone
 
 STOCK, OURS, BALANCED = "stock", "CLIP-CITE", "CLIP-CITE, balanced"

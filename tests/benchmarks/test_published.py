@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.data.papers import ELEVEN
-from benchmarks.published import (
+from benchmarks.data.published import (
     BASE_TO_NEW,
     CLIP_CITE_ALPHA_1,
     CLIP_CITE_LOSSES_ON_IMAGENET,
