@@ -11,7 +11,7 @@ import pytest
 
 from core.liveness import FRESH_SECONDS, AliveFile, problem_of
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def ask(path: Path) -> "subprocess.CompletedProcess[str]":
