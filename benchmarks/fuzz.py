@@ -25,7 +25,7 @@ from core.store.db import migrate
 from core.store.db.session import Database
 from core.store.registry import aliases
 from core.store.storage.blobs import Blobs
-from tests.clip.tiny import make_tiny_backbone
+from tests.core.clip.tiny import make_tiny_backbone
 from tests.serving.adapted import publish_model
 from tests.store import samples
 

@@ -23,7 +23,7 @@ import httpx
 
 from benchmarks.running_api import running_api
 from core.store.db import migrate
-from tests.clip.tiny import make_tiny_backbone
+from tests.core.clip.tiny import make_tiny_backbone
 from tests.inputs import crafted
 
 BODY_BYTES = 1_000_000

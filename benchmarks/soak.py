@@ -32,7 +32,7 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from tests.clip.tiny import make_tiny_backbone
+from tests.core.clip.tiny import make_tiny_backbone
 
 START_SECONDS = 240
 JOB_SECONDS = 120

@@ -108,7 +108,7 @@ def postgres_template(postgres_url: str) -> Iterator[str]:
 def backbone(tmp_path_factory: pytest.TempPathFactory) -> "Backbone":
     """A tiny real network, shared: nothing may change it. Its name is what CLIPCITE_BACKBONE takes."""
     from core.clip.models.backbone import load_backbone  # torch, which most folders of tests do without
-    from tests.clip.tiny import make_tiny_backbone
+    from tests.core.clip.tiny import make_tiny_backbone
 
     cache = tmp_path_factory.mktemp("tiny")
     return load_backbone(make_tiny_backbone(cache / "network"), cache=cache)
@@ -117,7 +117,7 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> "Backbone":
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """A tiny random network, so that a training takes as long as its epochs say, and short times."""
-    from tests.clip.tiny import make_tiny_backbone
+    from tests.core.clip.tiny import make_tiny_backbone
 
     folder = tmp_path_factory.mktemp("backbone")
     return {

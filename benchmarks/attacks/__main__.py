@@ -22,7 +22,7 @@ from benchmarks.attacks import archives, connections, pictures, sweep, texts
 from benchmarks.attacks.measure import Outcome, Row, measure
 from benchmarks.attacks.report import table
 from benchmarks.attacks.service import Tree, prepare
-from tests.clip.tiny import make_tiny_backbone
+from tests.core.clip.tiny import make_tiny_backbone
 
 PARTS = (pictures, texts, archives, connections, sweep)
 

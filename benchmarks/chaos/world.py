@@ -21,7 +21,7 @@ from core.store.db.tables import FINAL, Job
 from core.store.errors import DatabaseUnavailable
 from core.store.storage.blobs import Blobs
 from tests import servers
-from tests.clip.tiny import make_tiny_backbone
+from tests.core.clip.tiny import make_tiny_backbone
 
 T = TypeVar("T")
 LEASE_SECONDS = 3.0

@@ -16,7 +16,7 @@ from sqlalchemy import select
 from core.store.db.tables import Picture
 from core.store.jobs import jobs
 from tests.api.service import JOB_KEYS, Body, Service, shots
-from tests.clip.tiny import make_tiny_backbone
+from tests.core.clip.tiny import make_tiny_backbone
 from tests.inputs import crafted
 
 

@@ -1,4 +1,5 @@
-"""GET /models/{id}/export; what open_clip and onnxruntime make of it: tests/clip/test_export.py."""
+"""GET /models/{id}/export; what open_clip and onnxruntime make of it:
+tests/core/clip/export/test_export.py."""
 
 import io
 import json

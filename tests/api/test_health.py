@@ -16,7 +16,7 @@ from core.store.storage import installation
 from core.store.storage.blobs import Blobs
 from tests.api.conftest import MakeService
 from tests.api.service import URL, Body, Service, shots
-from tests.clip.tiny import make_tiny_backbone
+from tests.core.clip.tiny import make_tiny_backbone
 from tests.inputs import crafted
 from worker.dispatcher.garbage import bind
 

@@ -31,7 +31,7 @@ from api.models.aliases import routes as aliases
 from core.clip.models.backbone import Backbone
 from core.store.jobs.jobs import report_of
 from tests.api.service import URL, Service, form, shots
-from tests.clip.reports import held_out, report
+from tests.core.clip.reports import held_out, report
 from tests.serving.adapted import publish_model
 from tests.store import samples
 

@@ -17,7 +17,7 @@ from core.store.accounts import api_keys
 from core.store.jobs import jobs
 from tests.api.service import Service, assert_problem, form, shots
 from tests.api.test_auth import OPEN
-from tests.clip.reports import held_out, report
+from tests.core.clip.reports import held_out, report
 from tests.inputs import crafted
 from tests.serving.adapted import publish_model
 from tests.store import samples

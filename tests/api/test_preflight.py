@@ -14,7 +14,7 @@ from core.store.db.tables import Job
 from core.store.jobs import jobs
 from tests.api.conftest import MakeService
 from tests.api.service import Body, Service, assert_problem, form, shots
-from tests.clip.drawn import drawn
+from tests.core.clip.drawn import drawn
 from tests.inputs import crafted
 
 KEYS = {

@@ -11,7 +11,7 @@ from benchmarks.attacks import __main__ as attacks
 from benchmarks.attacks import measure
 from benchmarks.attacks.measure import Limits, Outcome, Row
 from benchmarks.attacks.service import Target, Tree, prepare
-from tests.clip.tiny import make_tiny_backbone
+from tests.core.clip.tiny import make_tiny_backbone
 from tests.inputs import crafted
 
 SIDE = 3_000

@@ -38,7 +38,7 @@ from core.clip.config import AdaptConfig
 from core.clip.models.backbone import Backbone
 from core.clip.pipeline import Shot
 from core.clip.training.conv_bn import depthwise
-from tests.clip.recorder import same_bits
+from tests.core.clip.recorder import same_bits
 
 CLASSES = ("cat", "dog", "tree")
 

@@ -19,8 +19,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.clip.tiny import make_tiny_backbone
 from tests.conftest import postgres_database
+from tests.core.clip.tiny import make_tiny_backbone
 from tests.deploy.files import ROOT, image_environment, lineage, ours
 from tests.service.running import wait_for
 

@@ -17,7 +17,7 @@ from sqlalchemy import update
 
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Job
-from tests.clip.tiny import make_tiny_backbone
+from tests.core.clip.tiny import make_tiny_backbone
 from tests.service.running import (
     PATIENCE,
     Hold,

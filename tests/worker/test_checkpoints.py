@@ -1,5 +1,5 @@
 """Checkpoints between the trainer's folder and the storage. The trainer's program is a stand-in here
-that writes files of the right names; what is in them is in tests/clip/test_checkpoint.py."""
+that writes files of the right names; what is in them is in tests/core/clip/training/test_checkpoint.py."""
 
 import hashlib
 import threading

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from core.clip.config import resolve_config
 from core.clip.weights.manifest import WEIGHTS
 from core.store.db import migrate
-from tests.clip.tiny import make_tiny_backbone
+from tests.core.clip.tiny import make_tiny_backbone
 from worker.trainer.__main__ import TASK, Task
 from worker.trainer.pool import Standby
 from worker.trainer.supervisor import run_trainer

@@ -53,7 +53,7 @@ TESTED = [
         "29",
         "the newest checkpoint of a training is torn",
         "the one before it is used",
-        "tests/clip/test_checkpoint.py::test_a_torn_one_is_not_used_but_the_one_before_it",
+        "tests/core/clip/training/test_checkpoint.py::test_a_torn_one_is_not_used_but_the_one_before_it",
     ),
     (
         "30",

@@ -14,7 +14,7 @@ from core.clip.evaluation.label_issues import Suspect
 from core.store.jobs import jobs
 from tests.api.conftest import MakeService
 from tests.api.service import Service, assert_problem, shots
-from tests.clip.reports import held_out, report
+from tests.core.clip.reports import held_out, report
 from tests.store import samples
 
 EVIL = '<img src=x onerror="alert(1)">'

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import BertConfig, BertTokenizerFast
 
-from tests.clip.tiny import PREPROCESS
+from tests.core.clip.tiny import PREPROCESS
 
 WORDS = ["a", "photo", "picture", "of", "the", "red", "green", "blue", "grey", "black"]
 WORDS += ["square", "round", "thing", "x", "."]

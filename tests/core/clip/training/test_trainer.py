@@ -20,8 +20,8 @@ from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.models.features import encode_images, encode_tokens, text_head
 from core.clip.training.losses import total_loss
 from core.clip.training.trainer import cosine, fine_tune, mixed_precision
-from tests.clip.recorder import Recorder, fingerprint, same_bits, watch
-from tests.clip.test_losses import pairs, slow_dva, slow_kl, slow_scl
+from tests.core.clip.recorder import Recorder, fingerprint, same_bits, watch
+from tests.core.clip.training.test_losses import pairs, slow_dva, slow_kl, slow_scl
 
 LABELS = [0, 1, 2, 0, 1, 2, 0, 1, 0, 0]
 TEXTS = [["a photo of a cat."], ["a photo of a dog."], ["a photo of a tree."]]

@@ -8,7 +8,7 @@ from PIL import Image, ImageFilter
 from core.clip.checks.image_stats import SIDE, sketch
 from core.clip.checks.preflight import Looked, class_warnings, examine, summaries
 from core.clip.data.images import open_picture
-from tests.clip.drawn import drawn
+from tests.core.clip.drawn import drawn
 
 
 def looked(

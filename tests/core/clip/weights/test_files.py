@@ -18,8 +18,8 @@ from core.clip.models.backbone import Backbone, load_backbone, tower_parameters
 from core.clip.weights.delta import Delta, encode, whole
 from core.clip.weights.files import Weights, load_weights, save_weights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, Manifest, file_sha256, read_manifest
-from tests.clip.recorder import same_bits
-from tests.clip.tiny import make_tiny_backbone
+from tests.core.clip.recorder import same_bits
+from tests.core.clip.tiny import make_tiny_backbone
 
 NAMES = ("猫", "👩‍👩‍👧 family", "Straße", 'a "quoted\\" {name}', "קפה")
 CONFIG = resolve_config(texts={"猫": ["ein Kätzchen"]}, templates=["Bild: {}"]).to_dict()

@@ -25,7 +25,7 @@ from core.clip.models.backbone import Backbone, load_backbone
 from core.clip.models.features import text_head
 from core.clip.models.starter import FOLDER, IMAGE_FILE, IMAGE_PACKAGE, TEXT_PACKAGE, starter_folder
 from core.clip.prompts import class_texts
-from tests.clip.recorder import same_bits
+from tests.core.clip.recorder import same_bits
 
 Assembled = tuple[Path, list[tuple[int, str, str]]]
 

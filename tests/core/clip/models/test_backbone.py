@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from core.clip.errors import BackboneUnavailable, UnknownBackbone
 from core.clip.models.backbone import Backbone, load_backbone, tower_parameters, with_parameters
-from tests.clip.recorder import fingerprint, same_bits
-from tests.clip.tiny import PREPROCESS, make_tiny_backbone
+from tests.core.clip.recorder import fingerprint, same_bits
+from tests.core.clip.tiny import PREPROCESS, make_tiny_backbone
 
 
 def test_a_folder_is_loaded_as_open_clip_does(tiny: Backbone, tiny_folder: Path) -> None:

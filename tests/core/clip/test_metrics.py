@@ -12,7 +12,7 @@ from core.clip.evaluation.accuracy import Interval, paired_bootstrap
 from core.clip.evaluation.brier import brier_gain
 from core.clip.evaluation.predictions import Answers, Candidates, HeldOut
 from core.clip.evaluation.report import job_metrics
-from tests.clip.reports import held_out, report
+from tests.core.clip.reports import held_out, report
 
 GOLDEN = json.loads(Path(__file__).with_name("metrics.json").read_text(encoding="utf-8"))
 CASES: dict[str, dict[str, Any]] = {

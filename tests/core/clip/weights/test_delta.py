@@ -9,7 +9,7 @@ from torch import Tensor
 from core.clip.config import StoredWeights
 from core.clip.weights.delta import AT_ONCE, Delta, encode, stored_as, whole
 from core.clip.weights.ensemble import interpolate
-from tests.clip.recorder import same_bits
+from tests.core.clip.recorder import same_bits
 
 SHAPES = {
     "vector": (7,),

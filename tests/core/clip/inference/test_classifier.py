@@ -16,7 +16,7 @@ from core.clip.models.features import PICTURES_AT_ONCE_ON_CPU, TEXTS_AT_ONCE, im
 from core.clip.weights.delta import whole
 from core.clip.weights.ensemble import interpolate
 from core.clip.weights.files import Weights
-from tests.clip.recorder import fingerprint, watch
+from tests.core.clip.recorder import fingerprint, watch
 
 TEXTS = [["a photo of a cat.", "a drawing of a cat."], ["a dog"], ["a tree", "a fir", "a drawing of a cat."]]
 

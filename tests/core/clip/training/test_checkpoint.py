@@ -18,7 +18,7 @@ from core.clip.training.checkpoint import Checkpoints, TrainingState, identity_o
 from core.clip.training.checkpoint_files import KEPT, checkpoint_name, epoch_of, is_whole, newest_first
 from core.clip.training.progress import StepProgress
 from core.clip.training.trainer import FineTuned, fine_tune
-from tests.clip.recorder import Recorder, same_bits
+from tests.core.clip.recorder import Recorder, same_bits
 
 LABELS = [0, 1, 2, 0, 1, 2, 0, 1, 0, 0]
 # More than one sentence, so that there is chance in the drawing of them too.

@@ -14,7 +14,7 @@ from core.clip.errors import OutOfMemory
 from core.clip.models.backbone import Backbone
 from core.clip.training.microbatch import PartSize, is_out_of_memory, leave_memory, share_without
 from core.clip.training.trainer import fine_tune
-from tests.clip.recorder import Recorder, same_bits, watch
+from tests.core.clip.recorder import Recorder, same_bits, watch
 
 LABELS = [i % 3 for i in range(16)]
 TEXTS = [["a cat"], ["a dog"], ["a tree"]]

@@ -21,6 +21,6 @@ def test_what_the_api_imports_brings_no_torch(module: str) -> None:
         "sys.exit(', '.join(sorted(heavy)) or 0)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=Path(__file__).parents[2], capture_output=True, text=True
+        [sys.executable, "-c", program], cwd=Path(__file__).parents[3], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr

@@ -4,7 +4,7 @@ from PIL import Image, ImageFilter
 
 from core.clip.checks.image_stats import SIDE, THUMBNAIL, _strongest_hundredth, sketch
 from core.clip.checks.preflight import BLURRED
-from tests.clip.drawn import drawn
+from tests.core.clip.drawn import drawn
 
 
 def test_what_is_kept_of_a_picture() -> None:

@@ -9,7 +9,7 @@ from core.clip.evaluation.label_issues import Suspect
 from core.clip.evaluation.predictions import Answers
 from core.clip.evaluation.report_types import Report
 from core.clip.inference.calibration import fit_confidence
-from tests.clip.reports import NAMES, K, held_out, report
+from tests.core.clip.reports import NAMES, K, held_out, report
 
 
 def codes(made: Report) -> list[str]:

@@ -32,7 +32,7 @@ from core.clip.weights.delta import encode, whole
 from core.clip.weights.files import Weights, load_weights, save_weights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest
 from core.clip.weights.support_set import keep_shots
-from tests.clip.recorder import Recorder, fingerprint, same_bits
+from tests.core.clip.recorder import Recorder, fingerprint, same_bits
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 60, 230), "grey": (120, 120, 120)}
 

@@ -19,7 +19,7 @@ from core.clip.checks.near_duplicates import (
     find_twins,
 )
 from core.clip.data.images import open_picture
-from tests.clip.drawn import drawn
+from tests.core.clip.drawn import drawn
 
 
 def of(picture: Image.Image, quality: int = 90) -> Sketch:

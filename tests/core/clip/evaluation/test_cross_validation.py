@@ -20,8 +20,8 @@ from core.clip.pipeline import adapt
 from core.clip.prompts import class_texts
 from core.clip.training.checkpoint import Checkpoints
 from core.clip.training.progress import StepProgress, parts
-from tests.clip.recorder import Recorder, same_bits
-from tests.clip.test_adapt import config, one_thread, shots
+from tests.core.clip.recorder import Recorder, same_bits
+from tests.core.clip.test_pipeline import config, one_thread, shots
 
 __all__ = ["one_thread"]  # a fixture: small networks are faster on one thread
 
