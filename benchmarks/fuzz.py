@@ -26,7 +26,7 @@ from core.store.db.session import Database
 from core.store.registry import aliases
 from core.store.storage.blobs import Blobs
 from tests.core.clip.tiny import make_tiny_backbone
-from tests.serving.adapted import publish_model
+from tests.core.serving.adapted import publish_model
 from tests.store import samples
 
 

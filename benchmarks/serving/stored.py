@@ -16,7 +16,7 @@ from core.clip.weights.delta import Delta, encode
 from core.store.db import migrate
 from core.store.db.session import Database
 from core.store.storage.blobs import Blobs
-from tests.serving.adapted import publish_model
+from tests.core.serving.adapted import publish_model
 
 MOVED = 0.002
 """Standard deviation of the change of a weight: about what a training does to the starter."""

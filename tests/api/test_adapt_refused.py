@@ -16,8 +16,8 @@ from PIL import Image
 from core.store.errors import StorageFull
 from tests.api.conftest import MakeService
 from tests.api.service import Service, assert_problem, exchange, form, listening, shots
+from tests.core.serving.adapted import publish_model
 from tests.inputs import crafted
-from tests.serving.adapted import publish_model
 
 GOOD = crafted.jpeg()
 JPEG_CUT = GOOD[: len(GOOD) // 2]

@@ -12,8 +12,8 @@ import pytest
 
 from core.clip.models.backbone import Backbone
 from tests.api.service import Body, Service, assert_problem, listening
+from tests.core.serving.adapted import moved, publish_model
 from tests.inputs import crafted
-from tests.serving.adapted import moved, publish_model
 
 PAGE = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
 ALIAS = "/models/shoes/aliases/prod"

@@ -1,4 +1,4 @@
-"""POST /classify over HTTP. The numbers themselves are compared with the formulas in tests/serving."""
+"""POST /classify over HTTP. The numbers themselves are compared with the formulas in tests/core/serving."""
 
 import base64
 import json
@@ -20,8 +20,8 @@ from core.clip.weights.delta import whole
 from core.clip.weights.files import Weights
 from tests.api.conftest import MakeService
 from tests.api.service import Body, Service, assert_problem
+from tests.core.serving.adapted import moved, publish_model
 from tests.inputs import crafted
-from tests.serving.adapted import moved, publish_model
 
 PICTURES = [("a.jpg", crafted.jpeg(1)), ("b.png", crafted.png(2))]
 NAMES = ["red fox", "badger", "oak"]

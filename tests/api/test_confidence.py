@@ -13,8 +13,8 @@ from core.clip.inference.calibration import Confidence
 from core.clip.inference.class_offsets import KeptShots
 from core.clip.models.backbone import Backbone
 from tests.api.service import Body, Service, assert_problem
+from tests.core.serving.adapted import publish_model
 from tests.inputs import crafted
-from tests.serving.adapted import publish_model
 
 KNOWN = Confidence(
     alpha=0.5,

@@ -9,8 +9,8 @@ import pytest
 
 from core.clip.models.backbone import Backbone
 from tests.api.service import Service, assert_problem
+from tests.core.serving.adapted import moved, publish_model
 from tests.inputs import crafted
-from tests.serving.adapted import moved, publish_model
 
 PICTURE = ("images", ("a.jpg", crafted.jpeg()))
 

@@ -16,7 +16,7 @@ from core.clip.weights.delta import encode
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.registry import models
 from tests.api.service import Service, assert_problem
-from tests.serving.adapted import moved, publish_model
+from tests.core.serving.adapted import moved, publish_model
 
 
 def exported(service: Service, model: str, **query: object) -> zipfile.ZipFile:

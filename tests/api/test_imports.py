@@ -15,8 +15,8 @@ from safetensors.torch import load, save
 from core.clip.inference.class_offsets import KeptShots
 from core.clip.models.backbone import Backbone
 from tests.api.service import MODEL_KEYS, Body, Service, assert_problem
+from tests.core.serving.adapted import publish_model
 from tests.inputs import crafted
-from tests.serving.adapted import publish_model
 
 PICTURES = [("images", (f"{i}.jpg", crafted.jpeg(i))) for i in range(3)]
 NAMES = ["red fox", "Badger", "oak"]

@@ -14,7 +14,7 @@ from core.store.jobs.jobs import Claim
 from core.store.storage import deletions
 from tests.api.service import JOB_KEYS, Body, Service, assert_problem, shots
 from tests.api.test_models import published
-from tests.serving.adapted import publish_model
+from tests.core.serving.adapted import publish_model
 from tests.store import samples
 
 PROGRESS = {

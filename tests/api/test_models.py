@@ -6,8 +6,8 @@ import pytest
 
 from core.clip.models.backbone import Backbone
 from tests.api.service import MODEL_KEYS, Service, assert_problem
+from tests.core.serving.adapted import publish_model
 from tests.inputs import crafted
-from tests.serving.adapted import publish_model
 
 METRICS = {
     "measured_on": {"source": "test", "images": 40, "trained_images": 80},

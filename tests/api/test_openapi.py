@@ -32,7 +32,7 @@ from core.clip.models.backbone import Backbone
 from core.store.jobs.jobs import report_of
 from tests.api.service import URL, Service, form, shots
 from tests.core.clip.reports import held_out, report
-from tests.serving.adapted import publish_model
+from tests.core.serving.adapted import publish_model
 from tests.store import samples
 
 REPOSITORY = Path(__file__).parents[2]

@@ -18,8 +18,8 @@ from core.store.jobs import jobs
 from tests.api.service import Service, assert_problem, form, shots
 from tests.api.test_auth import OPEN
 from tests.core.clip.reports import held_out, report
+from tests.core.serving.adapted import publish_model
 from tests.inputs import crafted
-from tests.serving.adapted import publish_model
 from tests.store import samples
 
 UNKNOWN = {

@@ -13,8 +13,8 @@ from core.serving.pool.served_model import Network
 from core.store.registry import models
 from tests.api.conftest import MakeService
 from tests.api.service import Service, assert_problem, listening
+from tests.core.serving.adapted import moved, publish_model
 from tests.inputs import crafted
-from tests.serving.adapted import moved, publish_model
 from tests.store import samples
 
 

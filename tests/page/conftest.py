@@ -11,9 +11,9 @@ from playwright.sync_api import Browser, sync_playwright
 
 from core.clip.models.backbone import Backbone
 from tests.api.service import listening, service
+from tests.core.serving.adapted import publish_model
 from tests.page.browser import BrowserMissing, find_browser
 from tests.page.window import COLOURS
-from tests.serving.adapted import publish_model
 
 
 def compared(stock: float, adapted: float, low: float, high: float) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.weights.delta import whole
 from core.clip.weights.files import Weights
-from tests.serving.adapted import moved
+from tests.core.serving.adapted import moved
 
 SENTENCES = ["a photo of a red fox.", "Ein Bild, das niemand kennt: Straße", "a"]
 ABOUT = About(

@@ -4,7 +4,7 @@ from core.clip.models.imagenet_classes import OTHER_NAMES, other_names
 from core.clip.training.progress import Silent
 from core.clip.weights.delta import whole
 from core.clip.weights.files import Weights
-from tests.serving.adapted import moved
+from tests.core.serving.adapted import moved
 
 
 def test_the_other_names_share_no_word_with_the_trained() -> None:

@@ -25,9 +25,9 @@ from core.settings import Settings
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.errors import ModelNotFound, StorageUnavailable
 from core.store.registry import aliases, models
-from tests.serving.adapted import moved
-from tests.serving.test_cache import until
-from tests.serving.world import NAMES, PICTURES, World, content_of, exactly, in_order
+from tests.core.serving.adapted import moved
+from tests.core.serving.pool.test_cache import until
+from tests.core.serving.world import NAMES, PICTURES, World, content_of, exactly, in_order
 
 
 def counts(world: World, kind: str = NETWORK) -> CacheCounts:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from core.clip.models.backbone import Backbone
-from tests.serving.world import World
+from tests.core.serving.world import World
 
 
 @pytest.fixture

@@ -30,9 +30,18 @@ from core.serving.types import ClassName, NoReadablePicture
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.errors import ModelNotFound, StorageUnavailable
 from core.store.registry import models
+from tests.core.serving.adapted import CLASSES, moved, publish_model
+from tests.core.serving.world import (
+    NAMES,
+    PICTURES,
+    World,
+    assert_close,
+    content_of,
+    exactly,
+    in_order,
+    numbers,
+)
 from tests.inputs import crafted
-from tests.serving.adapted import CLASSES, moved, publish_model
-from tests.serving.world import NAMES, PICTURES, World, assert_close, content_of, exactly, in_order, numbers
 
 TEMPLATES = ["a photo of a {}.", "a blurry {}"]
 
