@@ -27,7 +27,7 @@ from core.store.registry import aliases
 from core.store.storage.blobs import Blobs
 from tests.core.clip.tiny import make_tiny_backbone
 from tests.core.serving.adapted import publish_model
-from tests.store import samples
+from tests.core.store import samples
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -23,7 +23,7 @@ from core.store.webhooks import deliveries
 from tests.api.conftest import MakeService
 from tests.api.service import Service, assert_problem, listening
 from tests.api.streams import STREAM, Heard, connect, events_in
-from tests.store import samples
+from tests.core.store import samples
 
 PROGRESS = {
     **{"stage": "training", "epoch": 3, "epochs": 20, "step": 41, "steps": 200, "fraction": 0.2},

@@ -10,8 +10,8 @@ from core.clip.config import resolve_config
 from core.store.jobs import jobs
 from core.store.storage.blobs import Blobs
 from tests.api.service import Service, assert_problem, form, shots
+from tests.core.store import samples
 from tests.inputs import crafted
-from tests.store import samples
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from core.store.storage import deletions
 from tests.api.service import JOB_KEYS, Body, Service, assert_problem, shots
 from tests.api.test_models import published
 from tests.core.serving.adapted import publish_model
-from tests.store import samples
+from tests.core.store import samples
 
 PROGRESS = {
     "stage": "training",

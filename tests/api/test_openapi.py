@@ -33,7 +33,7 @@ from core.store.jobs.jobs import report_of
 from tests.api.service import URL, Service, form, shots
 from tests.core.clip.reports import held_out, report
 from tests.core.serving.adapted import publish_model
-from tests.store import samples
+from tests.core.store import samples
 
 REPOSITORY = Path(__file__).parents[2]
 HEALTH = {"/healthz", "/readyz"}

@@ -19,8 +19,8 @@ from tests.api.service import Service, assert_problem, form, shots
 from tests.api.test_auth import OPEN
 from tests.core.clip.reports import held_out, report
 from tests.core.serving.adapted import publish_model
+from tests.core.store import samples
 from tests.inputs import crafted
-from tests.store import samples
 
 UNKNOWN = {
     "job": "job_01m8879efspbrp0fvcbr51d4g1",

@@ -14,8 +14,8 @@ from core.store.registry import models
 from tests.api.conftest import MakeService
 from tests.api.service import Service, assert_problem, listening
 from tests.core.serving.adapted import moved, publish_model
+from tests.core.store import samples
 from tests.inputs import crafted
-from tests.store import samples
 
 
 def classify(service: Service, model: str = "stock", pictures: int = 1, **fields: Any) -> httpx.Response:

@@ -15,7 +15,7 @@ from core.store.db.session import Database
 from core.store.db.tables import Orphan
 from core.store.storage import installation
 from core.store.storage.blobs import Blobs
-from tests.store.samples import new_job
+from tests.core.store.samples import new_job
 
 
 @pytest.fixture

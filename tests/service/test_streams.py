@@ -14,8 +14,8 @@ import httpx
 
 from core.store.db.session import Database
 from tests.api.streams import connect
+from tests.core.store import samples
 from tests.service.running import PATIENCE, wait_for
-from tests.store import samples
 
 
 def test_fifty_open_streams_are_ended_properly_at_sigterm(

@@ -25,7 +25,7 @@ from core.store.db.session import Database
 from core.store.db.tables import Job, Model
 from core.store.storage import atomic_write, installation
 from core.store.storage.blobs import Blobs
-from tests.store.samples import new_job
+from tests.core.store.samples import new_job
 from worker.dispatcher.garbage import sweep
 from worker.job_runner import Worker
 from worker.trainer.__main__ import REPORT

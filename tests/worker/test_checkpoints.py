@@ -23,8 +23,8 @@ from core.store.jobs.checkpoints import folder_of
 from core.store.jobs.jobs import NewPicture
 from core.store.storage import deletions, installation
 from core.store.storage.blobs import Blobs
+from tests.core.store.samples import OWNER, job_of, new_job, types_of
 from tests.disk import fill, small_disk
-from tests.store.samples import OWNER, job_of, new_job, types_of
 from tests.worker.conftest import StandIn
 from worker.checkpoints import CheckpointKeeper
 from worker.dispatcher.__main__ import tidy

@@ -15,7 +15,7 @@ from core.store.db.tables import Job
 from core.store.jobs import jobs
 from core.store.jobs.queue import make_celery, waiting
 from core.store.storage.blobs import Blobs
-from tests.store.samples import OWNER, new_job, new_owner
+from tests.core.store.samples import OWNER, new_job, new_owner
 from worker.dispatcher.__main__ import dispatch, tidy
 
 NO_AGE = timedelta(0)

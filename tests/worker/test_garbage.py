@@ -24,9 +24,9 @@ from core.store.jobs import jobs, orphans
 from core.store.storage import installation
 from core.store.storage.blobs import Blobs
 from tests.conftest import postgres_database
-from tests.store.faulty import faulty
-from tests.store.samples import OWNER, claimed, new_job, new_model, publish
-from tests.store.test_blobs import bucket
+from tests.core.store.faulty import faulty
+from tests.core.store.samples import OWNER, claimed, new_job, new_model, publish
+from tests.core.store.storage.test_blobs import bucket
 from worker.dispatcher.garbage import Sweep, Sweeper, bind, sweep
 
 ROOT = Path(__file__).parents[2]

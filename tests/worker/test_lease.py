@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from core.store.db.session import Database
 from core.store.errors import DatabaseUnavailable
-from tests.store.samples import claimed, new_job
+from tests.core.store.samples import claimed, new_job
 from worker.lease import Lease
 
 

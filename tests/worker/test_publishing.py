@@ -13,7 +13,7 @@ from core.store.db.tables import Model
 from core.store.errors import DatabaseUnavailable, StorageFull
 from core.store.jobs import jobs
 from core.store.registry import models
-from tests.store.samples import job_of
+from tests.core.store.samples import job_of
 from tests.worker.test_tasks import MakeWorker, make_worker, queue_job  # noqa: F401
 from worker import job_runner
 from worker.job_runner import Worker

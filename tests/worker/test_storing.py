@@ -12,8 +12,8 @@ from core.clip.weights.manifest import MANIFEST, WEIGHTS
 from core.store.errors import StorageUnavailable
 from core.store.storage import bucket as bucket_module
 from core.store.storage.blobs import Blobs
-from tests.store.faulty import faulty
-from tests.store.test_blobs import bucket
+from tests.core.store.faulty import faulty
+from tests.core.store.storage.test_blobs import bucket
 from worker.trainer.supervisor import Stopped
 from worker.weight_upload import store_weights
 

@@ -20,7 +20,7 @@ from core.store.jobs.jobs import NewPicture
 from core.store.registry import models
 from core.store.storage.blobs import Blobs
 from tests.core.clip.tiny import make_tiny_backbone
-from tests.store.samples import job_of, new_job
+from tests.core.store.samples import job_of, new_job
 from worker.job_runner import Worker
 
 MakeWorker = Callable[..., Worker]

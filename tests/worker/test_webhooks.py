@@ -22,9 +22,9 @@ from core.store.db.session import Database, database_now
 from core.store.db.tables import JobEvent, WebhookDelivery
 from core.store.jobs import jobs
 from core.store.webhooks import deliveries
+from tests.core.store.samples import OWNER, claimed, new_job, new_owner, publish, types_of
 from tests.core.test_url_guard import INSIDE, MALFORMED
 from tests.receiver import Receiver, receiver
-from tests.store.samples import OWNER, claimed, new_job, new_owner, publish, types_of
 from worker.dispatcher.webhook_sender import DELAYS, Webhooks
 from worker.metrics import DispatcherMetrics
 

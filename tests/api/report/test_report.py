@@ -15,7 +15,7 @@ from core.store.jobs import jobs
 from tests.api.conftest import MakeService
 from tests.api.service import Service, assert_problem, shots
 from tests.core.clip.reports import held_out, report
-from tests.store import samples
+from tests.core.store import samples
 
 EVIL = '<img src=x onerror="alert(1)">'
 

@@ -17,7 +17,7 @@ from core.store.jobs.jobs import NewPicture
 from core.store.jobs.transitions import append_event
 from core.store.storage import installation
 from core.store.storage.blobs import Blobs
-from tests.store.samples import OWNER, claimed, new_model, publish
+from tests.core.store.samples import OWNER, claimed, new_model, publish
 from worker.dispatcher.garbage import MIN_CAP
 
 PICTURE, WEIGHTS = b"a picture", b"weights"

@@ -10,7 +10,7 @@ from core.store.errors import InvalidCursor, ModelNotFound
 from core.store.jobs import jobs
 from core.store.registry import models
 from core.store.registry.models import Filters
-from tests.store.samples import OWNER, claimed, job_of, new_job, new_model, new_owner, publish
+from tests.core.store.samples import OWNER, claimed, job_of, new_job, new_model, new_owner, publish
 
 
 def published(database: Database, name: str | None = None, *, owner: str = OWNER, **given: Any) -> str:

@@ -12,7 +12,7 @@ from core.store.db import session
 from core.store.db.session import Database
 from core.store.jobs import events, jobs, leases
 from tests.conftest import postgres_database
-from tests.store.samples import OWNER, expire, job_of, new_job
+from tests.core.store.samples import OWNER, expire, job_of, new_job
 
 
 @contextmanager

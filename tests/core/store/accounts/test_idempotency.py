@@ -15,8 +15,8 @@ from core.store.db.session import Database, database_now
 from core.store.db.tables import IdempotencyKey
 from core.store.errors import DatabaseUnavailable
 from core.store.jobs import jobs
-from tests.store.samples import OWNER, job_of, new_owner
-from tests.store.test_races import at_once
+from tests.core.store.samples import OWNER, job_of, new_owner
+from tests.core.store.test_races import at_once
 
 ONCE = Once("k", "a" * 64)
 

@@ -9,8 +9,8 @@ from core.store.db import migrate
 from core.store.db.session import Database
 from core.store.db.tables import Job
 from core.store.errors import DatabaseFull
+from tests.core.store.samples import new_job
 from tests.disk import fill, small_disk
-from tests.store.samples import new_job
 
 
 @pytest.mark.mounts

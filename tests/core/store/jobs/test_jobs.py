@@ -10,7 +10,7 @@ from core.store.db.session import Database, database_now
 from core.store.db.tables import Job, JobEvent, Picture
 from core.store.errors import InvalidCursor, JobConflict, JobNotFound
 from core.store.jobs import jobs
-from tests.store.samples import OWNER, claimed, job_of, new_job, new_picture, publish, types_of
+from tests.core.store.samples import OWNER, claimed, job_of, new_job, new_picture, publish, types_of
 
 
 def test_a_new_job_is_queued_and_keeps_its_pictures_in_order(database: Database) -> None:

@@ -17,7 +17,7 @@ from core.store.db.session import Database, database_now
 from core.store.db.tables import Job
 from core.store.errors import DatabaseUnavailable
 from tests.conftest import postgres_database
-from tests.store.samples import job_of, new_job, types_of
+from tests.core.store.samples import job_of, new_job, types_of
 
 
 def setting(database: Database, name: str) -> str:

@@ -14,7 +14,7 @@ from core.store.errors import AliasNotFound, JobConflict, ModelConflict, ModelNo
 from core.store.jobs import jobs
 from core.store.registry import aliases, models
 from core.store.registry.aliases import Expected
-from tests.store.samples import (
+from tests.core.store.samples import (
     OWNER,
     claimed,
     expire,

@@ -10,7 +10,7 @@ from core.store.db.session import Database, database_now
 from core.store.db.tables import Job
 from core.store.jobs import jobs
 from core.store.jobs.stats import Backlog, backlog
-from tests.store.samples import claimed, expire, let_lease_expire, new_job, publish
+from tests.core.store.samples import claimed, expire, let_lease_expire, new_job, publish
 
 
 def now(database: Database) -> Backlog:

@@ -12,7 +12,7 @@ from core.store.db.tables import Job, Model
 from core.store.jobs import jobs
 from core.store.jobs.jobs import Claim
 from core.store.registry import models
-from tests.store.samples import (
+from tests.core.store.samples import (
     OWNER,
     claimed,
     expire,

@@ -9,8 +9,8 @@ import pytest
 from core.store.errors import BlobDamaged, StorageFull, StorageUnavailable
 from core.store.storage import bucket as bucket_module
 from core.store.storage.blobs import Blobs
-from tests.store.faulty import Faults, faulty
-from tests.store.test_blobs import bucket, keys, sha256
+from tests.core.store.faulty import Faults, faulty
+from tests.core.store.storage.test_blobs import bucket, keys, sha256
 
 LARGE = os.urandom(6_000_000)  # two parts
 

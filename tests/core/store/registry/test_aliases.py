@@ -12,8 +12,8 @@ from core.store.errors import AliasNotFound, ModelConflict, ModelNotFound
 from core.store.registry import aliases, models
 from core.store.registry.aliases import Expected, Pointer
 from core.store.registry.references import InvalidAlias
-from tests.store.samples import OWNER, new_owner
-from tests.store.test_models import published, resolved
+from tests.core.store.registry.test_models import published, resolved
+from tests.core.store.samples import OWNER, new_owner
 
 
 def promote(database: Database, reference: str, alias: str = "prod", **given: Any) -> Pointer:

@@ -13,7 +13,7 @@ from core.store.db.tables import Job, JobEvent
 from core.store.errors import JobConflict
 from core.store.jobs import events, jobs
 from core.store.jobs.jobs import Claim
-from tests.store.samples import OWNER, claimed, expire, let_lease_expire, new_job, publish
+from tests.core.store.samples import OWNER, claimed, expire, let_lease_expire, new_job, publish
 
 NO_TIME = timedelta(0)
 

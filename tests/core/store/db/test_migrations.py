@@ -18,9 +18,9 @@ from core.store.db.tables import Base
 from core.store.errors import DatabaseUnavailable
 from core.store.jobs import jobs
 from core.store.registry import aliases, models
-from tests.store.samples import new_job
+from tests.core.store.samples import new_job
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[4]
 
 
 def tables(url: str) -> set[str]:

@@ -19,8 +19,17 @@ from core.store.db.session import Database
 from core.store.errors import DatabaseUnavailable, JobNotFound, ModelNotFound
 from core.store.jobs import jobs
 from core.store.registry import models
-from tests.store.samples import OWNER, claimed, job_of, new_job, new_model, new_owner, new_picture, publish
-from tests.store.test_races import at_once
+from tests.core.store.samples import (
+    OWNER,
+    claimed,
+    job_of,
+    new_job,
+    new_model,
+    new_owner,
+    new_picture,
+    publish,
+)
+from tests.core.store.test_races import at_once
 
 
 def published(database: Database, **given: Any) -> str:

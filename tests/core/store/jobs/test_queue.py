@@ -22,7 +22,7 @@ from core.settings import Settings
 from core.store.errors import QueueUnavailable
 from core.store.jobs import queue
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[4]
 
 
 @pytest.fixture(params=["files", "redis"])
@@ -41,7 +41,7 @@ def environment(
 @contextmanager
 def worker(environment: dict[str, str], notes: Path) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-m", "tests.store.queue_worker", notes],
+        [sys.executable, "-W", "ignore", "-m", "tests.core.store.queue_worker", notes],
         cwd=ROOT,
         env=environment,
         stdout=subprocess.DEVNULL,
