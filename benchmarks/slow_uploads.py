@@ -23,8 +23,8 @@ import httpx
 
 from benchmarks.running_api import running_api
 from core.store.db import migrate
+from tests.api import crafted
 from tests.core.clip.tiny import make_tiny_backbone
-from tests.inputs import crafted
 
 BODY_BYTES = 1_000_000
 HEAD = (

@@ -17,7 +17,7 @@ from core.clip.models.backbone import load_backbone, tower_parameters
 from core.clip.weights.delta import encode
 from core.clip.weights.files import Weights, save_weights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS
-from tests.inputs import crafted as images
+from tests.api import crafted as images
 
 MAX_REQUEST_BYTES = 50 * MB
 ITEM_BYTES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}

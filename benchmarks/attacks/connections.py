@@ -14,7 +14,7 @@ import psutil
 
 from benchmarks.attacks.measure import MB, SAMPLE_SECONDS, Limits, Row
 from benchmarks.attacks.service import Target, at_once
-from tests.inputs import crafted as images
+from tests.api import crafted as images
 
 STALL_SECONDS = 15
 POLL_SECONDS = 15

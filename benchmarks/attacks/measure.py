@@ -13,7 +13,7 @@ import httpx
 import psutil
 
 from benchmarks.attacks.service import Target, Tree, running
-from tests.inputs import crafted as images
+from tests.api import crafted as images
 
 MB = 1_000_000
 MAX_MEMORY = 6_000 * MB

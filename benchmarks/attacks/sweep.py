@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.attacks.measure import Limits, Row
 from benchmarks.attacks.service import Target, kill
-from tests.inputs import crafted as images
+from tests.api import crafted as images
 
 FOLDERS = 10
 OLD_SECONDS = 25 * 3600

@@ -10,7 +10,7 @@ from PIL import Image
 from benchmarks.attacks import crafted
 from benchmarks.attacks.measure import MB, Limits, Row
 from benchmarks.attacks.service import Target
-from tests.inputs import crafted as images
+from tests.api import crafted as images
 
 JSON = {"Content-Type": "application/json"}
 BOUNDARY = "an-attack"

@@ -27,7 +27,7 @@ from core.store.db.tables import Job, JobEvent, Picture
 from core.store.jobs import jobs
 from core.store.storage import installation
 from core.store.storage.blobs import Blobs
-from tests.inputs import crafted
+from tests.api import crafted
 
 URL = "http://127.0.0.1:8000"  # without a key the Host header must be of this machine
 PROBLEM_KEYS = {"type", "title", "status", "detail", "code", "errors", "request_id"}

@@ -12,9 +12,9 @@ import pytest
 from api.middleware.body_limit import MAX_SMALL_BYTES
 from core.store.accounts import api_keys
 from core.store.storage.blobs import Blobs
+from tests.api import crafted
 from tests.api.conftest import MakeService
 from tests.api.service import Service, assert_problem, form, listening, shots
-from tests.inputs import crafted
 
 UPLOADS = 40
 """As many as there are default threads."""

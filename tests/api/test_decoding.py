@@ -15,9 +15,9 @@ from api.jobs.report.thumbnails import thumbnails
 from core.clip.data.images import PictureLimits
 from core.clip.errors import BadPicture
 from core.clip.pipeline import _read
+from tests.api import crafted
 from tests.api.conftest import MakeService
 from tests.api.service import Service, form
-from tests.inputs import crafted
 
 SCANS = crafted.jpeg_of_scans(101, 64)
 LARGE = crafted.encoded(Image.new("RGBA", (2_000, 2_000)), "PNG")
@@ -98,7 +98,7 @@ def test_many_dry_runs_stay_within_the_budget(tmp_path: Path) -> None:
         from api.jobs.upload import collect
         from core.serving.decoding import Decoders
         from core.settings import Settings
-        from tests.inputs import crafted
+        from tests.api import crafted
         content = Path(sys.argv[1], "large").read_bytes()
         budget = 100_000_000
         decoders = Decoders(16, budget)

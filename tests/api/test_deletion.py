@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from core.clip.models.backbone import Backbone
+from tests.api import crafted
 from tests.api.service import Service, assert_problem
 from tests.core.serving.adapted import moved, publish_model
-from tests.inputs import crafted
 
 PICTURE = ("images", ("a.jpg", crafted.jpeg()))
 

@@ -12,9 +12,9 @@ import httpx
 import pytest
 
 from api.uvicorn_server import Impatient
+from tests.api import crafted
 from tests.api.conftest import MakeService
 from tests.api.service import Service, assert_problem, exchange, form, listening, parsed, shots
-from tests.inputs import crafted
 
 HANGS = 600
 """Seconds after which a test gives up."""

@@ -19,8 +19,8 @@ import pytest
 
 from api.problems import MAX_ERRORS
 from core.clip.models.backbone import Backbone
+from tests.api import crafted
 from tests.api.service import parsed
-from tests.inputs import crafted
 
 MB = 1_000_000
 

@@ -18,7 +18,7 @@ def test_closed_applications_cost_no_memory(tmp_path: Path, migrated: Path, back
         import gc, re, shutil, sys
         from pathlib import Path
         from tests.api.service import service
-        from tests.inputs import crafted
+        from tests.api import crafted
 
         def use(number):
             data = folder / str(number)

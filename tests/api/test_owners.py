@@ -15,12 +15,12 @@ import pytest
 from core.clip.models.backbone import Backbone
 from core.store.accounts import api_keys
 from core.store.jobs import jobs
+from tests.api import crafted
+from tests.api.middleware.test_auth import OPEN
 from tests.api.service import Service, assert_problem, form, shots
-from tests.api.test_auth import OPEN
 from tests.core.clip.reports import held_out, report
 from tests.core.serving.adapted import publish_model
 from tests.core.store import samples
-from tests.inputs import crafted
 
 UNKNOWN = {
     "job": "job_01m8879efspbrp0fvcbr51d4g1",

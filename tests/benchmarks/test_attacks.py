@@ -11,8 +11,8 @@ from benchmarks.attacks import __main__ as attacks
 from benchmarks.attacks import measure
 from benchmarks.attacks.measure import Limits, Outcome, Row
 from benchmarks.attacks.service import Target, Tree, prepare
+from tests.api import crafted
 from tests.core.clip.tiny import make_tiny_backbone
-from tests.inputs import crafted
 
 SIDE = 3_000
 IMPOSSIBLE = Limits(growth=-1, kept=-1e12, cpu=-1, answer=-1, scratch=-1, wait=-1e9)

@@ -24,7 +24,7 @@ PROGRAMS = [page for page in PAGES if any(block.language == "python" for block i
 
 @pytest.mark.parametrize("page", SESSIONS, ids=name_of)
 def test_a_session(page: Path, shell: Shell) -> None:
-    """In a shell. The aliases' page needs models of its own: tests/api/test_aliases.py."""
+    """In a shell. The aliases' page needs models of its own: tests/api/models/aliases/test_aliases.py."""
     said = shell(session(page))
     if page.name == "README.md":
         job, answer = (json.loads(text) for text in re.split(r"(?<=})(?={)", said))

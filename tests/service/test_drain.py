@@ -13,7 +13,7 @@ import httpx
 
 from core.store.accounts import api_keys
 from core.store.db.session import Database
-from tests.inputs import crafted
+from tests.api import crafted
 from tests.service.running import PATIENCE, wait_for
 
 IN_FLIGHT = 20

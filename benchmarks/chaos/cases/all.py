@@ -41,7 +41,7 @@ TESTED = [
         "21",
         "the same key with another body",
         "422, 0 jobs",
-        "tests/api/test_idempotency.py::test_another_content_is_refused",
+        "tests/api/jobs/test_idempotency.py::test_another_content_is_refused",
     ),
     (
         "28b",

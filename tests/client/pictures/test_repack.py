@@ -11,7 +11,7 @@ import pytest
 from clipcite.client.errors import InvalidPictures
 from clipcite.client.upload import model_archive, upload_of
 from clipcite.datasets.repack import zip_of_tar
-from tests.inputs import crafted
+from tests.api import crafted
 
 
 def unzipped(path: Path) -> dict[str, bytes]:

@@ -11,7 +11,7 @@ from PIL import Image
 from core.clip.data.images import PictureLimits
 from core.clip.errors import BadPicture
 from core.serving.decoding import Decoders, Decoding, Share
-from tests.inputs import crafted
+from tests.api import crafted
 
 ANA, BEN = ("ana", "classify"), ("ben", "classify")
 LIMITS = PictureLimits()

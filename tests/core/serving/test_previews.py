@@ -35,8 +35,8 @@ from core.store.jobs import jobs
 from core.store.jobs.jobs import NewPicture
 from core.store.registry import models
 from core.store.storage.blobs import Blobs
+from tests.api import crafted
 from tests.core.serving.adapted import publish_model
-from tests.inputs import crafted
 
 SHOTS = {"red fox": [1, 2, 3], "badger": [4, 5]}
 NAMES = ["Badger", "a tree {with} braces", "red fox"]

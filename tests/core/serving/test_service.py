@@ -30,6 +30,7 @@ from core.serving.types import ClassName, NoReadablePicture
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.errors import ModelNotFound, StorageUnavailable
 from core.store.registry import models
+from tests.api import crafted
 from tests.core.serving.adapted import CLASSES, moved, publish_model
 from tests.core.serving.world import (
     NAMES,
@@ -41,7 +42,6 @@ from tests.core.serving.world import (
     in_order,
     numbers,
 )
-from tests.inputs import crafted
 
 TEMPLATES = ["a photo of a {}.", "a blurry {}"]
 

@@ -22,8 +22,8 @@ from core.store.db.tables import Model
 from core.store.registry import models
 from core.store.registry.references import STOCK
 from core.store.storage.blobs import Blobs
+from tests.api import crafted
 from tests.core.serving.adapted import publish_model
-from tests.inputs import crafted
 
 PICTURES = [crafted.jpeg(1), crafted.png(2, 64, 48), crafted.jpeg(3, 33, 90)]
 NAMES = ["red fox", "badger", "a tree {with} braces", "фокс 🦊"]

@@ -13,7 +13,7 @@ from PIL import Image
 
 from core.clip.data.images import PictureLimits, open_picture
 from core.clip.errors import BadPicture
-from tests.inputs import crafted
+from tests.api import crafted
 
 PIXELS = crafted.pixels()
 PICTURE = Image.fromarray(PIXELS)

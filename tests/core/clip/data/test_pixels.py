@@ -5,7 +5,7 @@ from torch import Tensor
 
 from core.clip.data.pixels import Pixels
 from core.clip.models.backbone import Backbone
-from tests.inputs import crafted
+from tests.api import crafted
 
 
 @pytest.mark.parametrize("size", [(64, 64), (33, 90), (200, 41), (32, 32)])

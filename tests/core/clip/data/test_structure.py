@@ -14,7 +14,7 @@ from PIL import Image
 from core.clip.data.images import PictureLimits, open_picture, read_header
 from core.clip.data.structure import MAX_CHUNKS, MAX_FRAMES, MAX_SEGMENTS, MAX_TIFF_STRIPS
 from core.clip.errors import BadPicture
-from tests.inputs import crafted
+from tests.api import crafted
 
 GREY = np.full((64, 64), 90, np.uint8)
 STRIP = zlib.compress(np.random.default_rng(0).bytes(2_000))

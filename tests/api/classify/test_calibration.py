@@ -1,0 +1,148 @@
+"""What /classify says of how sure it is, on a real network."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from core.clip.inference.calibration import Confidence
+from core.clip.inference.class_offsets import KeptShots
+from core.clip.models.backbone import Backbone
+from tests.api import crafted
+from tests.api.service import Body, Service, assert_problem
+from tests.core.serving.adapted import publish_model
+
+KNOWN = Confidence(
+    alpha=0.5,
+    pictures=40,
+    temperature=3.0,
+    nonconformity=tuple((i + 0.5) / 40 for i in range(40)),
+    least_similarity=-1.0,
+)
+NAMES = ["badger", "red fox", "hare"]
+
+
+@pytest.fixture(scope="module")
+def world(
+    new_service: Callable[..., AbstractContextManager[Service]], backbone: Backbone
+) -> Iterator[tuple[Service, str, str]]:
+    """(service, a model that knows its confidence, the same one without)."""
+    with new_service() as service:
+        made = [
+            publish_model(service.database, service.blobs, backbone, classes=NAMES, metrics=metrics)
+            for metrics in ({"confidence": KNOWN.to_dict()}, {"confidence": None})
+        ]
+        yield service, made[0], made[1]
+
+
+def ask(service: Service, model: str, names: list[str] = NAMES, **data: Any) -> Any:
+    files = [("images", (f"{i}.jpg", crafted.jpeg(i))) for i in range(3)]
+    files.insert(1, ("images", ("bad.jpg", b"no picture")))
+    return service.client.post("/classify", data={"class_names": names, "model": model, **data}, files=files)
+
+
+def answered(*given: Any, **data: Any) -> Body:
+    response = ask(*given, **data)
+    assert response.status_code == 200, response.text
+    body: Body = response.json()
+    assert "error" in body["results"][1]
+    return body
+
+
+def chances(body: Body) -> list[dict[str, float]]:
+    return [
+        {p["class_name"]: p["probability"] for p in result["predictions"]}
+        for result in body["results"]
+        if result["predictions"]
+    ]
+
+
+def test_probabilities_are_calibrated(world: tuple[Service, str, str]) -> None:
+    service, knows, other = world
+    calibrated, plain = answered(service, knows), answered(service, other)
+    assert calibrated["confidence"] == {
+        "calibrated": True,
+        "temperature": 3.0,
+        "held_out": 40,
+        "least_likeness": -1.0,
+    }
+    assert plain["confidence"]["calibrated"] is False
+    for one, before in zip(chances(calibrated), chances(plain), strict=True):
+        powers = {name: p ** (1 / 3) for name, p in before.items()}
+        assert one == pytest.approx({name: p / sum(powers.values()) for name, p in powers.items()}, abs=1e-4)
+    for result in calibrated["results"]:
+        assert result["names"] is None
+        assert result["rejected"] is None
+
+
+def test_sets_and_rejection(world: tuple[Service, str, str]) -> None:
+    service, knows, _ = world
+    body = answered(service, knows, coverage="0.9", reject="true", top_k="1")
+    for result in (r for r in body["results"] if r["predictions"]):
+        assert len(result["predictions"]) == 1
+        assert result["names"][0] == result["predictions"][0]["class_name"]
+        assert set(result["names"]) <= set(NAMES)
+        assert result["rejected"] is False
+    assert body["results"][1]["names"] is None
+    most = answered(service, knows, coverage="0.99")
+    assert all(set(r["names"]) == set(NAMES) for r in most["results"] if r["predictions"])
+
+
+def test_rejection_is_by_the_trained_pictures_too(
+    world: tuple[Service, str, str], backbone: Backbone
+) -> None:
+    service, _, _ = world
+    features = torch.randn(3, 6, 32, generator=torch.Generator().manual_seed(0))
+    shots = KeptShots(F.normalize(features, dim=-1), torch.tensor([0, 1, 2, 0, 1, 2]))
+
+    def asked(**known: Any) -> tuple[list[float], list[bool]]:
+        confidence = replace(KNOWN, **known).to_dict()
+        model = publish_model(
+            service.database,
+            service.blobs,
+            backbone,
+            classes=NAMES,
+            shots=shots,
+            metrics={"confidence": confidence},
+        )
+        body = answered(service, model, reject="true")
+        good = [r for r in body["results"] if r["predictions"]]
+        return [r["likeness"] for r in good], [r["rejected"] for r in good]
+
+    by_name, _ = asked()  # as older models do
+    likeness, none = asked(least_likeness=-3.0)
+    assert none == [False, False, False]
+    assert all(abs(a - b) > 1e-3 for a, b in zip(likeness, by_name, strict=True))
+    order = sorted(likeness)
+    _, rejected = asked(least_likeness=(order[0] + order[1]) / 2)
+    assert rejected == [value == order[0] for value in likeness]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"names": ["badger", "red fox"]},
+        {"names": [*NAMES, "oak"]},
+        {"alpha": "0.6"},
+        {"templates": ["a {}."]},
+        {"new_names_balance": "0"},
+    ],
+)
+def test_elsewhere_nothing_is_promised(world: tuple[Service, str, str], change: dict[str, Any]) -> None:
+    service, knows, other = world
+    assert answered(service, knows, **change)["confidence"]["calibrated"] is False
+    for asked in ({"coverage": "0.9"}, {"reject": "true"}):
+        refused = ask(service, knows, **change, **asked)
+        assert_problem(refused, 422, "not_calibrated", "exactly its trained names")
+    for model in ("stock", other):
+        assert_problem(ask(service, model, coverage="0.9"), 422, "not_calibrated")
+
+
+@pytest.mark.parametrize("coverage", ["0.2", "1", "nan", "much"])
+def test_a_coverage_that_nobody_can_promise(world: tuple[Service, str, str], coverage: str) -> None:
+    service, knows, _ = world
+    assert_problem(ask(service, knows, coverage=coverage), 422, "invalid_request", "coverage")

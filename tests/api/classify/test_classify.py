@@ -1,0 +1,716 @@
+"""POST /classify over HTTP. The numbers themselves are compared with the formulas in tests/core/serving."""
+
+import base64
+import json
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+
+from core.clip.data.images import Undecoded, open_picture, read_header
+from core.clip.inference.classifier import Classifier
+from core.clip.models.backbone import Backbone
+from core.clip.weights.delta import whole
+from core.clip.weights.files import Weights
+from tests.api import crafted
+from tests.api.conftest import MakeService
+from tests.api.service import Body, Service, assert_problem
+from tests.core.serving.adapted import moved, publish_model
+
+PICTURES = [("a.jpg", crafted.jpeg(1)), ("b.png", crafted.png(2))]
+NAMES = ["red fox", "badger", "oak"]
+TEXTS = {"Badger": ["a striped digger"]}
+
+
+@pytest.fixture(scope="module")
+def shared(new_service: Callable[..., AbstractContextManager[Service]]) -> Iterator[Service]:
+    with new_service(max_picture_bytes=500_000) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def model(shared: Service, backbone: Backbone) -> str:
+    return publish_model(
+        shared.database, shared.blobs, backbone, alpha=0.4, texts=TEXTS, templates=["a drawing of a {}"]
+    )
+
+
+def by_form(
+    service: Service,
+    names: Sequence[str] = NAMES,
+    pictures: Sequence[tuple[str, bytes]] = PICTURES,
+    **fields: Any,
+) -> httpx.Response:
+    parts: list[tuple[str, Any]] = [("images", picture) for picture in pictures]
+    for name, value in {"class_names": names, **fields}.items():
+        values = value if isinstance(value, (list, tuple)) else [value]
+        parts += [(name, (None, str(one))) for one in values]
+    return service.client.post("/classify", files=parts)
+
+
+def by_json(
+    service: Service,
+    names: Sequence[Any] = NAMES,
+    pictures: Sequence[tuple[str, bytes]] = PICTURES,
+    **fields: Any,
+) -> httpx.Response:
+    images = [{"base64": base64.b64encode(data).decode(), "name": name} for name, data in pictures]
+    return service.client.post("/classify", json={"images": images, "class_names": names, **fields})
+
+
+def ok(response: httpx.Response) -> Body:
+    assert response.status_code == 200, response.text
+    body: Body = response.json()
+    return body
+
+
+def answers(response: httpx.Response) -> Body:
+    """The answer without its times."""
+    body = ok(response)
+    del body["timing_ms"]
+    return body
+
+
+def ranked(body: Body, index: int = 0) -> list[str]:
+    return [p["class_name"] for p in body["results"][index]["predictions"]]
+
+
+# --- the answer ---
+
+
+def test_the_whole_answer(shared: Service, model: str) -> None:
+    body = ok(by_form(shared, model=model))
+    assert set(body) == {
+        *("model", "reference", "name", "version", "preview", "backbone", "alpha", "class_names"),
+        *("confidence", "results", "timing_ms", "warnings"),
+    }
+    assert body["confidence"]["calibrated"] is False
+    assert (body["reference"], body["name"], body["version"]) == (model, None, None)
+    assert (body["model"], body["backbone"], body["alpha"]) == (model, shared.settings.backbone, 0.4)
+    kinds = {"red fox": "trained", "badger": "trained", "oak": "new"}
+    assert not body["preview"]
+    shown = [{"name": name, "kind": kind, "offset": 0} for name, kind in kinds.items()]  # without shots
+    assert body["class_names"] == shown
+    assert set(body["timing_ms"]) == {"decode", "encode", "total"}
+    assert all(value >= 0 for value in body["timing_ms"].values())
+    assert body["warnings"] == []
+    assert [result["file"] for result in body["results"]] == ["a.jpg", "b.png"]
+    for result in body["results"]:
+        assert result["error"] is None
+        predictions = result["predictions"]
+        assert all(set(p) == {"class_name", "kind", "probability", "similarity"} for p in predictions)
+        assert {p["class_name"]: p["kind"] for p in predictions} == kinds
+        probabilities = [p["probability"] for p in predictions]
+        assert probabilities == sorted(probabilities, reverse=True)
+        assert sum(probabilities) == pytest.approx(1, abs=1e-6)
+        assert all(-1 <= p["similarity"] <= 1 for p in predictions)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"model": "MODEL"},
+        {"model": "MODEL", "alpha": 0.25, "top_k": 2},
+        {"templates": ["one {}", "two {}"]},
+        {"model": "MODEL", "new_names_balance": 0.5},
+    ],
+)
+def test_a_form_and_json_get_the_same(shared: Service, model: str, fields: Body) -> None:
+    fields = {name: model if value == "MODEL" else value for name, value in fields.items()}
+    assert answers(by_form(shared, **fields)) == answers(by_json(shared, **fields))
+
+
+def test_lists_in_a_form_may_be_one_json_array(shared: Service) -> None:
+    repeated = answers(by_form(shared, templates=["one {}", "two {}"]))
+    arrays = answers(by_form(shared, [json.dumps(NAMES)], templates=json.dumps(["one {}", "two {}"])))
+    assert repeated == arrays
+
+
+def test_stock_is_the_default(shared: Service) -> None:
+    body = answers(by_form(shared))
+    assert (body["model"], body["backbone"], body["alpha"]) == ("stock", shared.settings.backbone, 0)
+    assert {c["kind"] for c in body["class_names"]} == {"new"}
+    assert answers(by_form(shared, model="stock")) == body
+    assert (body["reference"], body["name"], body["version"]) == ("stock", None, None)
+    named = answers(by_form(shared, model=f"stock:{shared.settings.backbone}"))
+    assert named["results"] == body["results"]
+
+
+def test_alpha(shared: Service, model: str, backbone: Backbone) -> None:
+    plain = publish_model(shared.database, shared.blobs, backbone, alpha=0.4)
+    stock = answers(by_form(shared))
+    at_0 = answers(by_form(shared, model=plain, alpha=0))
+    for ours, theirs in zip(at_0["results"], stock["results"], strict=True):
+        pairs = zip(ours["predictions"], theirs["predictions"], strict=True)
+        assert all(
+            a["class_name"] == b["class_name"]
+            and (a["probability"], a["similarity"]) == (b["probability"], b["similarity"])
+            for a, b in pairs
+        )
+    default = answers(by_form(shared, model=plain))
+    assert default == answers(by_form(shared, model=plain, alpha=0.4))
+    assert default["results"] != answers(by_form(shared, model=plain, alpha=1))["results"]
+    assert answers(by_form(shared, model=plain, alpha=0.29))["alpha"] == 0.29
+
+
+def test_the_stock_backbone_has_no_alpha(shared: Service) -> None:
+    given, plain = answers(by_form(shared, alpha=0.7)), answers(by_form(shared))
+    assert [warning["code"] for warning in given.pop("warnings")] == ["alpha_unused"]
+    assert plain.pop("warnings") == []
+    assert given == plain
+
+
+def test_equals_the_library(shared: Service, backbone: Backbone) -> None:
+    theta_1 = moved(backbone, seed=9)
+    model = publish_model(shared.database, shared.blobs, backbone, theta_1=theta_1, alpha=0.6)
+    body = ok(by_form(shared, model=model))
+    texts = [[f"a photo of a {name}."] for name in NAMES]
+    scores = Classifier(backbone, Weights(whole(theta_1)), 0.6).classify(
+        [open_picture(d) for _, d in PICTURES], texts
+    )
+    for i, result in enumerate(body["results"]):
+        for p in result["predictions"]:
+            c = NAMES.index(p["class_name"])
+            assert p["probability"] == pytest.approx(float(scores.probabilities[i, c]), abs=2e-5)
+            assert p["similarity"] == pytest.approx(float(scores.similarities[i, c]), abs=2e-5)
+
+
+def test_top_k(shared: Service) -> None:
+    everything = answers(by_form(shared))
+    for k in (1, 2, 3, 99):
+        best = answers(by_form(shared, top_k=k))
+        for short, full in zip(best["results"], everything["results"], strict=True):
+            assert short["predictions"] == full["predictions"][:k]
+    for k in ("0", "-1", "x", "1.5"):
+        assert_problem(by_form(shared, top_k=k), 422, "invalid_request", "top_k")
+
+
+# --- references, and several models ---
+
+
+@pytest.fixture(scope="module")
+def shoes(shared: Service, backbone: Backbone) -> list[str]:
+    """Two versions of `red shoes`; its `prod` is the first."""
+    ids = [
+        publish_model(
+            shared.database, shared.blobs, backbone, name="red shoes", theta_1=moved(backbone, seed=seed)
+        )
+        for seed in (5, 6)
+    ]
+    promoted = shared.client.put("/models/red shoes/aliases/prod", json={"model": ids[0]})
+    assert promoted.status_code == 200
+    return ids
+
+
+@pytest.mark.parametrize("way", [by_form, by_json])
+def test_a_reference(shared: Service, shoes: list[str], way: Callable[..., httpx.Response]) -> None:
+    for reference, version in {"red shoes": 2, "red shoes@1": 1, "red shoes@prod": 1}.items():
+        body = answers(way(shared, model=reference))
+        assert (body.pop("reference"), body["model"]) == (reference, shoes[version - 1])
+        assert (body["name"], body["version"]) == ("red shoes", version)
+        alone = answers(way(shared, model=shoes[version - 1]))
+        assert alone.pop("reference") == shoes[version - 1]
+        assert alone == body
+
+
+@pytest.mark.parametrize("way", [by_form, by_json])
+def test_several_models(
+    shared: Service, shoes: list[str], model: str, way: Callable[..., httpx.Response]
+) -> None:
+    references = ["red shoes@prod", "stock", model, "red shoes", f"stock:{shared.settings.backbone}"]
+    body = ok(way(shared, models=references))
+    assert set(body) == {"comparison", "warnings"}
+    assert body["warnings"] == []
+    for reference, answer in zip(references, body["comparison"], strict=True):
+        alone = answers(way(shared, model=reference))
+        del alone["warnings"], answer["timing_ms"]
+        assert answer == alone
+    (only,) = ok(way(shared, models=["red shoes"]))["comparison"]
+    assert only["model"] == shoes[1]
+    given = ok(way(shared, models=["red shoes", "stock"], alpha=1, top_k=1))
+    assert [answer["alpha"] for answer in given["comparison"]] == [1, 0]
+    assert [warning["code"] for warning in given["warnings"]] == ["alpha_unused"]
+    assert all(len(r["predictions"]) == 1 for answer in given["comparison"] for r in answer["results"])
+
+
+def test_several_models_decode_a_picture_once(
+    shared: Service, shoes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[bytes] = []
+
+    def counted(data: bytes, *arguments: Any, **options: Any) -> Undecoded:
+        opened.append(data)
+        return read_header(data, *arguments, **options)
+
+    monkeypatch.setattr("core.serving.decoding.read_header", counted)
+    pictures = [*PICTURES, ("bad.jpg", b"")]
+    body = ok(by_form(shared, NAMES, pictures, models=["stock", *shoes]))
+    assert sorted(opened) == sorted(data for _, data in pictures)
+    for answer in body["comparison"]:
+        assert [r["error"] and r["error"]["code"] for r in answer["results"]] == [None, None, "empty_file"]
+
+
+@pytest.mark.parametrize("way", [by_form, by_json])
+def test_several_models_refused(
+    shared: Service, shoes: list[str], way: Callable[..., httpx.Response]
+) -> None:
+    unknown = way(shared, models=["stock", "red shoes@3"])
+    assert_problem(unknown, 404, "model_not_found", "'red shoes@3'")
+    both = way(shared, models=["red shoes", "stock"], model="stock")
+    assert_problem(both, 422, "invalid_request", "either `model` or `models`")
+    many = way(shared, models=["stock"] * 6)
+    assert_problem(many, 422, "invalid_request", errors=[{"pointer": "/models"}])
+    bad = way(shared, NAMES, [("a.jpg", b"")], models=["stock", "red shoes"])
+    assert_problem(bad, 422, "bad_pictures", errors=[{"file": "a.jpg", "code": "empty_file"}])
+
+
+def test_several_models_of_a_wrong_shape(shared: Service) -> None:
+    for wrong in ([], "stock", [1], ["x" * 601]):
+        assert by_json(shared, models=wrong).status_code == 422
+    assert len(ok(by_form(shared, models='["stock", "stock"]'))["comparison"]) == 2
+    assert_problem(by_form(shared, models="[stock]"), 422, "invalid_request", "models is not valid JSON")
+    assert_problem(by_form(shared, models="[]"), 422, "invalid_request", errors=[{"pointer": "/models"}])
+
+
+# --- class names and texts ---
+
+
+def test_own_texts_replace_the_templates(shared: Service, model: str) -> None:
+    names = ["red fox", {"name": "badger", "texts": ["something else", "and more"]}]
+    own = answers(by_json(shared, names, model=model))
+    assert own != answers(by_json(shared, ["red fox", "badger"], model=model))
+    assert own == answers(by_form(shared, [json.dumps(names)], model=model))
+    # By its texts alone: the name says nothing any more.
+    renamed = answers(
+        by_json(shared, ["red fox", {"name": "badger2", "texts": names[1]["texts"]}], model=model)
+    )  # type: ignore[index]
+    similar = [{p["similarity"] for p in result["predictions"]} for result in own["results"]]
+    assert similar == [{p["similarity"] for p in result["predictions"]} for result in renamed["results"]]
+
+
+def test_a_models_texts_serve_its_trained_names(shared: Service, model: str) -> None:
+    implied = answers(by_json(shared, ["BADGER", "oak"], model=model))
+    explicit = [
+        {"name": "BADGER", "texts": TEXTS["Badger"]},
+        {"name": "oak", "texts": ["a drawing of a oak"]},
+    ]
+    assert implied == answers(by_json(shared, explicit, model=model))
+    assert [(c["name"], c["kind"]) for c in implied["class_names"]] == [("BADGER", "trained"), ("oak", "new")]
+    stock = answers(by_json(shared, ["BADGER", "oak"]))
+    assert {c["kind"] for c in stock["class_names"]} == {"new"}
+
+
+def test_templates(shared: Service, model: str) -> None:
+    mine = answers(by_json(shared, ["oak", "elm"], model=model, templates=["my {}"]))
+    explicit = [{"name": "oak", "texts": ["my oak"]}, {"name": "elm", "texts": ["my elm"]}]
+    assert mine == answers(by_json(shared, explicit, model=model))
+    assert mine != answers(by_json(shared, ["oak", "elm"], model=model))
+    for templates in (["no braces"], ["{} {}"], ["x" * 1_001 + "{}"], ["{}"] * 101, []):
+        assert_problem(
+            by_json(shared, templates=templates), 422, "invalid_request", errors=[{"pointer": "/templates"}]
+        )
+
+
+def test_one_name(shared: Service) -> None:
+    body = ok(by_form(shared, ["oak"]))
+    assert [warning["code"] for warning in body["warnings"]] == ["one_class_name"]
+    assert "similarity" in body["warnings"][0]["detail"]
+    assert body["results"][0]["predictions"][0]["probability"] == 1
+
+
+def test_repeated_names(shared: Service) -> None:
+    body = answers(by_form(shared, ["oak", "elm", "OAK", "oak "]))
+    assert [warning["code"] for warning in body["warnings"]] == ["repeated_class_names"]
+    assert [c["name"] for c in body["class_names"]] == ["oak", "elm"]
+    assert body["results"] == answers(by_form(shared, ["oak", "elm"]))["results"]
+    both = ok(by_form(shared, ["oak", "Oak"]))
+    assert [w["code"] for w in both["warnings"]] == ["repeated_class_names", "one_class_name"]
+
+
+def test_odd_names(shared: Service) -> None:
+    names = [
+        "🦊",
+        "a/b",
+        "{}",
+        "%s",
+        "../..",
+        "עברית",
+        "NaN",
+        "null",
+        'a "b"',
+        "e\u0301",
+        "x" * 200,
+        "{name}",
+    ]
+    body = ok(by_form(shared, names))
+    assert [c["name"] for c in body["class_names"]] == [n.replace("e\u0301", "é") for n in names]
+    assert body == ok(by_json(shared, names)) | {"timing_ms": body["timing_ms"]}
+
+
+@pytest.mark.parametrize("way", [by_form, by_json])
+def test_every_bad_name_is_named(shared: Service, way: Callable[..., httpx.Response]) -> None:
+    names = ["oak", "", "x" * 5_000, "a\0b", "elm"]
+    assert_problem(
+        way(shared, names),
+        422,
+        "invalid_class_names",
+        "empty; use",
+        errors=[{"pointer": f"/class_names/{i}", "code": "invalid_class_names"} for i in (1, 2, 3)],
+    )
+
+
+def test_a_lone_surrogate_in_a_name(shared: Service) -> None:
+    response = by_form(shared, ['["\\ud800", "oak"]'])
+    assert response.status_code == 422
+    raw = b'{"class_names": ["\\ud800"], "images": [{"base64": ""}]}'
+    response = shared.client.post("/classify", content=raw, headers={"content-type": "application/json"})
+    assert_problem(response, 422, "invalid_request")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"templates": '["\\ud800 {}"]', "names": ["oak"]},
+        {"names": ['[{"name": "oak", "texts": ["\\ud800"]}]']},
+    ],
+)
+def test_a_lone_surrogate_in_texts(shared: Service, fields: Body) -> None:
+    assert by_form(shared, **fields).status_code == 422
+
+
+def test_how_many_names(shared: Service) -> None:
+    for names in ([], [f"name {i}" for i in range(1_001)]):
+        problem = assert_problem(
+            by_json(shared, names),
+            422,
+            "invalid_class_names",
+            "1 to 1000",
+            errors=[{"pointer": "/class_names"}],
+        )
+        assert str(len(names)) in problem["detail"]
+    assert_problem(by_form(shared, ["[]"]), 422, "invalid_class_names", "1 to 1000")
+    assert_problem(by_form(shared, []), 422, "invalid_request", "class_names")
+    body = ok(by_json(shared, [f"name {i}" for i in range(1_000)], PICTURES[:1], top_k=3))
+    assert len(body["class_names"]) == 1_000
+    assert len(body["results"][0]["predictions"]) == 3
+
+
+# --- pictures ---
+
+
+@pytest.mark.parametrize("way", [by_form, by_json])
+def test_how_many_pictures(shared: Service, way: Callable[..., httpx.Response]) -> None:
+    for number in (0, 65):
+        response = way(shared, NAMES, [("a.jpg", crafted.jpeg())] * number)
+        assert_problem(
+            response,
+            422,
+            "invalid_request",
+            f"1 to 64 pictures, not {number}",
+            errors=[{"pointer": "/images"}],
+        )
+    body = ok(way(shared, NAMES, [(f"{i}.jpg", crafted.jpeg(i)) for i in range(64)]))
+    assert [result["file"] for result in body["results"]] == [f"{i}.jpg" for i in range(64)]
+
+
+@pytest.mark.parametrize("way", [by_form, by_json])
+def test_a_bad_picture_among_good_ones(shared: Service, way: Callable[..., httpx.Response]) -> None:
+    cut = crafted.jpeg()[:-200]
+    bad = {
+        "text.jpg": (crafted.NOT_PICTURES["text"], "not_a_picture"),
+        "empty.jpg": (b"", "empty_file"),
+        "cut.jpg": (cut, "truncated_picture"),
+        "large.png": (crafted.pixel_bomb(30_000), "too_many_pixels"),
+        "heavy.png": (crafted.png() + bytes(500_000), "picture_too_large"),
+    }
+    pictures = [PICTURES[0], *((name, data) for name, (data, _) in bad.items()), PICTURES[1]]
+    body = answers(way(shared, NAMES, pictures))
+    good = answers(way(shared))["results"]
+    assert [body["results"][0], body["results"][-1]] == good
+    for result, (name, (_, code)) in zip(body["results"][1:-1], bad.items(), strict=True):
+        assert (result["file"], result["predictions"]) == (name, None)
+        assert set(result["error"]) == {"code", "detail"}
+        assert result["error"]["code"] == code
+        assert result["error"]["detail"].endswith(".")
+
+
+@pytest.mark.parametrize("way", [by_form, by_json])
+def test_only_bad_pictures(shared: Service, way: Callable[..., httpx.Response]) -> None:
+    expected = [{"file": "a.jpg", "code": "empty_file"}, {"file": "b.svg", "code": "not_a_picture"}]
+    response = way(shared, NAMES, [("a.jpg", b""), ("b.svg", crafted.SVG)])
+    assert_problem(response, 422, "bad_pictures", "None of the pictures can be read", errors=expected)
+
+
+def test_pictures_without_names(shared: Service) -> None:
+    image = {"base64": base64.b64encode(PICTURES[0][1]).decode()}
+    body = ok(shared.client.post("/classify", json={"images": [image], "class_names": NAMES}))
+    assert body["results"][0]["file"] is None
+    bad = {"images": [{"base64": ""}, {"base64": "", "name": "b.jpg"}], "class_names": NAMES}
+    problem = assert_problem(shared.client.post("/classify", json=bad), 422, "bad_pictures")
+    assert [error["file"] for error in problem["errors"]] == ["images[0]", "b.jpg"]
+
+
+def test_base64(shared: Service) -> None:
+    text = base64.b64encode(PICTURES[0][1]).decode()
+    plain = answers(by_json(shared, NAMES, PICTURES[:1]))["results"][0]["predictions"]
+    wrapped = "\n".join(text[i : i + 76] for i in range(0, len(text), 76))  # as `base64 a.jpg` prints it
+    for given in (f"data:image/jpeg;base64,{text}", f"data:;base64,{text}", wrapped, f" {text}\n"):
+        response = shared.client.post("/classify", json={"images": [{"base64": given}], "class_names": NAMES})
+        assert ok(response)["results"][0]["predictions"] == plain
+    for given in (
+        "no base64!",
+        "a",
+        "ü",
+        text[:-3],
+        "data:image/jpeg;base64,?",
+        "http://127.0.0.1/a.jpg",
+    ):
+        response = shared.client.post(
+            "/classify", json={"images": [{"base64": text}, {"base64": given}], "class_names": NAMES}
+        )
+        assert_problem(response, 422, "invalid_request", "base64", errors=[{"pointer": "/images/1/base64"}])
+
+
+def test_every_picture_that_is_no_base64_is_named(shared: Service) -> None:
+    images = [{"base64": "!"}, {"base64": base64.b64encode(PICTURES[0][1]).decode()}, {"base64": "?"}]
+    response = shared.client.post("/classify", json={"images": images, "class_names": NAMES})
+    pointers = [error["pointer"] for error in response.json()["errors"]]
+    assert pointers == ["/images/0/base64", "/images/2/base64"]
+
+
+def test_turned_pictures(shared: Service) -> None:
+    """The same picture, laid on its side with a note in its EXIF, gets the same answer."""
+    upright = Image.fromarray(crafted.pixels(4, 64, 64))
+    exif = Image.Exif()
+    exif[0x112] = 6
+    lying = crafted.encoded(upright.transpose(Image.Transpose.ROTATE_90), "PNG", exif=exif)
+    body = ok(by_form(shared, NAMES, [("a.png", crafted.encoded(upright, "PNG")), ("b.png", lying)]))
+    one, other = ({p["class_name"]: p["similarity"] for p in r["predictions"]} for r in body["results"])
+    assert one == pytest.approx(other, abs=1e-5)
+
+
+# --- refused ---
+
+
+@pytest.mark.parametrize("name", ["mdl_none", "", "STOCK", "stock2", "../..", "a\0b", "x" * 600])
+def test_an_unknown_model(shared: Service, name: str) -> None:
+    assert_problem(by_json(shared, model=name), 404, "model_not_found", "GET /models lists")
+
+
+@pytest.mark.parametrize("name", ["RN50/openai", "local-dir:/etc", "hf-hub:a/b", "x"])
+def test_an_unknown_stock_backbone(shared: Service, name: str) -> None:
+    assert_problem(by_form(shared, model=f"stock:{name}"), 422, "unknown_backbone", "CLIPCITE_BACKBONES")
+
+
+def test_a_stock_backbone_with_nul(make_service: MakeService, tmp_path: Path) -> None:
+    service = make_service(backbone_folder=tmp_path)
+    assert_problem(by_json(service, model="stock:local-dir:a\0b"), 422, "unknown_backbone")
+
+
+def test_nul_in_a_models_id_on_postgresql(
+    make_service: MakeService, postgres_url: str, postgres_template: str
+) -> None:
+    url = postgres_url.rsplit("/postgres?", 1)
+    service = make_service(database_url=f"{url[0]}/{postgres_template}?{url[1]}")
+    assert_problem(by_json(service, model="mdl_\0"), 404, "model_not_found")
+
+
+@pytest.mark.parametrize("way", [by_form, by_json])
+@pytest.mark.parametrize("alpha", [1.5, -0.01, 1.01, "x", 1e308])
+def test_impossible_alphas(
+    shared: Service, model: str, way: Callable[..., httpx.Response], alpha: object
+) -> None:
+    assert_problem(
+        way(shared, model=model, alpha=alpha), 422, "invalid_request", "alpha", errors=[{"pointer": "/alpha"}]
+    )
+
+
+@pytest.mark.parametrize("alpha", ["NaN", "Infinity", "-Infinity", "1e999", f"1{'0' * 400}"])
+def test_alphas_that_are_no_numbers(shared: Service, alpha: str) -> None:
+    assert_problem(by_form(shared, alpha=alpha), 422, "invalid_request", "alpha")
+    content = f'{{"class_names": ["a"], "images": [{{"base64": ""}}], "alpha": {alpha}}}'
+    response = shared.client.post(
+        "/classify", content=content.encode(), headers={"content-type": "application/json"}
+    )
+    assert_problem(response, 422, "invalid_request")
+
+
+@pytest.mark.parametrize(("asked", "served"), [(0.30000000001, 0.3), (0.335, 0.34), (0.123, 0.12)])
+@pytest.mark.parametrize("way", [by_form, by_json])
+def test_alpha_is_rounded_to_a_hundredth(
+    shared: Service, model: str, way: Callable[..., httpx.Response], asked: float, served: float
+) -> None:
+    assert ok(way(shared, model=model, alpha=asked))["alpha"] == served
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"class_names": NAMES}, "/images"),
+        ({"images": []}, "/class_names"),
+        ({"images": [{}], "class_names": NAMES}, "/images/0/base64"),
+        ({"images": ["a"], "class_names": NAMES}, "/images/0"),
+        ({"images": [{"base64": "", "url": "http://x"}], "class_names": NAMES}, "/images/0/url"),
+        ({"images": [{"base64": 1}], "class_names": NAMES}, "/images/0/base64"),
+        ({"images": [], "class_names": "oak"}, "/class_names"),
+        ({"images": [], "class_names": NAMES, "topk": 1}, "/topk"),
+        ({"images": [], "class_names": NAMES, "model": 1}, "/model"),
+        ({"images": [], "class_names": NAMES, "model": "x" * 601}, "/model"),
+        ({"images": [], "class_names": NAMES, "alpha": []}, "/alpha"),
+        ([], "/"),
+    ],
+)
+def test_json_of_a_wrong_shape(shared: Service, body: object, pointer: str) -> None:
+    problem = assert_problem(shared.client.post("/classify", json=body), 422, "invalid_request")
+    assert pointer in [error["pointer"] for error in problem["errors"]]
+
+
+def test_pointers_point_into_the_request(shared: Service) -> None:
+    response = shared.client.post("/classify", json={"images": [], "class_names": [1]})
+    pointers = {error["pointer"] for error in response.json()["errors"]}
+    assert pointers == {"/class_names/0"}
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"nonsense", b"\xff\xfe", b"[" * 100_000])
+def test_json_that_is_none(shared: Service, content: bytes) -> None:
+    response = shared.client.post(
+        "/classify", content=content, headers={"content-type": "application/json; charset=utf-8"}
+    )
+    assert_problem(response, 422, "invalid_request")
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "image/jpeg", "", "x"])
+def test_a_wrong_content_type(shared: Service, kind: str) -> None:
+    response = shared.client.post("/classify", content=b"a=b", headers={"content-type": kind} if kind else {})
+    assert_problem(response, 422, "invalid_request", "multipart/form-data.*application/json")
+
+
+def test_forms_of_a_wrong_shape(shared: Service) -> None:
+    assert_problem(by_form(shared, topk=1), 422, "invalid_request", "topk", errors=[{"pointer": "/topk"}])
+    assert_problem(by_form(shared, model=["stock", "stock"]), 422, "invalid_request", "model")
+    assert_problem(by_form(shared, ["[oak]"]), 422, "invalid_request", "class_names is not valid JSON")
+    assert_problem(by_form(shared, ["[1, 2]"]), 422, "invalid_request", "class_names")
+    assert_problem(by_form(shared, ["[" * 50_000]), 422, "invalid_request", "class_names is not valid JSON")
+    as_text = shared.client.post("/classify", files=[("images", (None, "x")), ("class_names", (None, "oak"))])
+    assert_problem(as_text, 422, "invalid_request", "images must be files")
+    as_file = shared.client.post(
+        "/classify", files=[("images", PICTURES[0]), ("class_names", ("n.txt", b"oak"))]
+    )
+    assert_problem(as_file, 422, "invalid_request", "class_names must be text")
+
+
+# --- weights that are not there ---
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "missing", "manifest"])
+def test_damaged_weights(shared: Service, model: str, backbone: Backbone, damage: str) -> None:
+    """That model is 503; the others and the stock backbone go on."""
+    theta_1 = moved(backbone, seed=len(damage))  # of no other model
+    broken = publish_model(shared.database, shared.blobs, backbone, theta_1=theta_1)
+    folder = shared.settings.data / "blobs" / "models" / broken
+    path = folder / ("manifest.json" if damage == "manifest" else "weights.safetensors")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(content[: {"cut": 1_000, "manifest": -2}.get(damage)])
+    for _ in range(2):
+        response = by_form(shared, model=broken)
+        assert_problem(response, 503, "model_unavailable", f"{broken} can't be used.*Restore.*adapt again")
+        assert response.headers["retry-after"] == "30"
+    ok(by_form(shared))
+    ok(by_form(shared, model=model))
+    assert shared.client.get(f"/models/{broken}").status_code == 200
+    assert "\nclipcite_unavailable_models 1.0\n" in shared.client.get("/metrics").text
+    assert shared.client.delete(f"/models/{broken}").status_code == 204
+
+
+def test_a_model_that_takes_long_to_load(
+    make_service: MakeService, backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = make_service(model_load_seconds=0.2)
+    model = publish_model(service.database, service.blobs, backbone)
+    gate = threading.Event()
+    get = service.blobs.get
+
+    def slow(key: str) -> bytes:
+        assert gate.wait(10)
+        return get(key)
+
+    monkeypatch.setattr(service.blobs, "get", slow)
+    response = by_form(service, model=model)
+    assert_problem(response, 503, "model_loading", "again in a few seconds")
+    assert int(response.headers["retry-after"]) > 0
+    gate.set()
+    for _ in range(50):
+        response = by_form(service, model=model)
+        if response.status_code == 200:
+            break
+    assert ok(response)["model"] == model
+
+
+def test_many_at_once(shared: Service, model: str) -> None:
+    """Answers of concurrent requests are not mixed up; in batches they are the same up to rounding."""
+    pictures = [(f"{i}.jpg", crafted.jpeg(i)) for i in range(8)]
+    alone = [answers(by_form(shared, NAMES, [picture], model=model)) for picture in pictures]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(
+            pool.map(lambda picture: answers(by_form(shared, NAMES, [picture], model=model)), pictures)
+        )
+    for one, other in zip(together, alone, strict=True):
+        (ours,), (theirs,) = one.pop("results"), other.pop("results")
+        assert (one, ours["file"]) == (other, theirs["file"])
+        assert by_name(ours, "similarity") == pytest.approx(by_name(theirs, "similarity"), abs=1e-5)
+        assert by_name(ours, "probability") == pytest.approx(by_name(theirs, "probability"), abs=1e-5)
+
+
+def by_name(result: Body, number: str) -> dict[str, float]:
+    return {p["class_name"]: p[number] for p in result["predictions"]}
+
+
+def test_too_many_sentences(shared: Service) -> None:
+    templates = [f"{{}} {i}" for i in range(100)]
+    response = by_json(shared, [f"name {i}" for i in range(201)], templates=templates)
+    assert_problem(response, 422, "invalid_request", "20,100 sentences")
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, "much", "nan"])
+def test_a_balance_out_of_range_is_refused(shared: Service, model: str, value: object) -> None:
+    for response in (
+        by_form(shared, model=model, new_names_balance=value),
+        by_json(shared, model=model, new_names_balance=value),
+    ):
+        assert response.status_code == 422
+        assert response.json()["errors"][0]["pointer"] == "/new_names_balance"
+
+
+def test_the_routing_key_is_the_model(shared: Service, model: str) -> None:
+    """What a load balancer goes by must be what is answered with."""
+
+    def ask(key: str, **fields: str) -> httpx.Response:
+        data = {"class_names": list(NAMES), **fields}
+        files = [("images", picture) for picture in PICTURES]
+        return shared.client.post("/classify", data=data, files=files, headers={"X-Clipcite-Model": key})
+
+    assert ok(ask(model, model=model))["model"] == model
+    assert ok(ask("stock"))["model"] == ok(by_form(shared))["model"]
+    assert len(ok(ask(model, models=f'["stock", "{model}"]'))["comparison"]) == 2
+    for key, fields in (
+        ("stock", {"model": model}),
+        (model, {}),
+        ("", {}),
+        (f"{model}x", {"model": model}),
+        (model, {"models": '["stock"]'}),
+    ):
+        refused = ask(key, **fields)
+        assert_problem(
+            refused, 422, "routing_key_mismatch", "X-Clipcite-Model", errors=[{"pointer": "/model"}]
+        )

@@ -1,0 +1,619 @@
+"""POST /adapt that is refused: the right problem, and nothing is stored, no row, no blob, no file."""
+
+import errno
+import json
+import resource
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from core.store.errors import StorageFull
+from tests.api import crafted
+from tests.api.conftest import MakeService
+from tests.api.service import Service, assert_problem, exchange, form, listening, shots
+from tests.core.serving.adapted import publish_model
+
+GOOD = crafted.jpeg()
+JPEG_CUT = GOOD[: len(GOOD) // 2]
+Problem = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The operator's backbones, and beside it what is not theirs."""
+    root = tmp_path_factory.mktemp("backbones")
+    (root / "theirs" / "one").mkdir(parents=True)
+    (root / "secret").mkdir()
+    (root / "theirs" / "link").symlink_to(root / "secret")
+    return root / "theirs"
+
+
+@pytest.fixture(scope="module")
+def shared(new_service: Callable[..., AbstractContextManager[Service]], folder: Path) -> Iterator[Service]:
+    limits = {"max_pictures": 10, "max_request_bytes": 2_000_000, "max_picture_bytes": 500_000}
+    with new_service(backbone_folder=folder, **limits) as made:
+        yield made
+
+
+@pytest.fixture
+def refused(shared: Service) -> Iterator[Problem]:
+    """Posts to /adapt and checks the problem; afterwards, that nothing is stored."""
+
+    def post(status: int, code: str, says: str = "", *, errors: Any = None, **fields: Any) -> dict[str, Any]:
+        return assert_problem(shared.adapt(**fields), status, code, says, errors=errors)
+
+    yield post
+    assert shared.left_behind() == []
+
+
+def one_bad(content: bytes, name: str = "bad.jpg", **more: Any) -> dict[str, Any]:
+    """Good pictures of two classes, and one that is not."""
+    good = shots(each=2)
+    return {"images": [*good["images"], (name, content)], "labels": [*good["labels"], "badger"], **more}
+
+
+# --- pictures ---
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "says"),
+    [
+        (crafted.NOT_PICTURES["text"], "not_a_picture", "use JPEG, PNG"),
+        (crafted.SVG, "not_a_picture", "use JPEG, PNG"),
+        (crafted.NOT_PICTURES["pdf"], "not_a_picture", "use JPEG, PNG"),
+        (crafted.NOT_PICTURES["html"], "not_a_picture", "use JPEG, PNG"),
+        (crafted.NOT_PICTURES["eps"], "not_a_picture", "use JPEG, PNG"),
+        (JPEG_CUT, "truncated_picture", "upload it again"),
+        (crafted.png()[:-30], "truncated_picture", "upload it again"),
+        (b"", "empty_file", "upload it again"),
+        (crafted.encoded(Image.new("RGB", (1, 1)), "PNG"), "picture_too_small", "at least 4 on each side"),
+        (bytes(500_001), "picture_too_large", "500,000 bytes"),
+    ],
+    ids=["text", "svg", "pdf", "html", "eps", "cut jpeg", "cut png", "empty", "one pixel", "too large"],
+)
+def test_a_bad_picture(refused: Problem, content: bytes, code: str, says: str) -> None:
+    problem = refused(
+        422,
+        "bad_pictures",
+        "1 picture can't be used.*Replace or remove",
+        errors=[{"file": "bad.jpg", "code": code}],
+        **one_bad(content),
+    )
+    assert says in problem["errors"][0]["detail"]
+
+
+def test_a_pixel_bomb_is_refused_from_its_header(refused: Problem) -> None:
+    bomb = crafted.pixel_bomb(30_000)
+    started = time.process_time()
+    problem = refused(
+        422, "bad_pictures", errors=[{"file": "b.png", "code": "too_many_pixels"}], **one_bad(bomb, "b.png")
+    )
+    assert time.process_time() - started < 1
+    assert "30,000 x 30,000" in problem["errors"][0]["detail"]
+    assert "Scale it down" in problem["errors"][0]["detail"]
+
+
+@pytest.mark.parametrize("way", ["images", "archive"])
+def test_every_bad_picture_is_named(refused: Problem, way: str) -> None:
+    bad = {"cat/1.jpg": b"", "cat/2.jpg": crafted.SVG, "dog/1.png": JPEG_CUT, "dog/2.jpg": b"text"}
+    good = {"cat/good.jpg": GOOD, "dog/good.jpg": crafted.jpeg(1)}
+    codes = ["empty_file", "not_a_picture", "truncated_picture", "not_a_picture"]
+    files = good | bad
+    if way == "archive":
+        fields: dict[str, Any] = {"archive": crafted.zip_of(files)}
+        names = list(bad)
+    else:
+        fields = {
+            "images": [(name.replace("/", "-"), content) for name, content in files.items()],
+            "labels": [name.split("/")[0] for name in files],
+        }
+        names = [name.replace("/", "-") for name in bad]
+    expected = [{"file": name, "code": code} for name, code in zip(names, codes, strict=True)]
+    refused(422, "bad_pictures", "4 pictures can't be used", errors=expected, **fields)
+
+
+def test_bad_test_pictures_too(refused: Problem) -> None:
+    refused(
+        422,
+        "bad_pictures",
+        errors=[{"file": "t.jpg", "code": "empty_file"}],
+        **shots(each=1),
+        test_images=[("t.jpg", b"")],
+        test_labels=["badger"],
+    )
+
+
+def test_skipping_must_leave_a_picture_in_every_class(refused: Problem) -> None:
+    refused(
+        422,
+        "class_without_pictures",
+        "'badger'.*leave the class out",
+        errors=[{"file": "b.jpg", "code": "empty_file"}],
+        images=[("a.jpg", GOOD), ("b.jpg", b"")],
+        labels=["fox", "badger"],
+        on_bad_image="skip",
+    )
+
+
+# --- classes and labels ---
+
+
+def test_one_class(refused: Problem) -> None:
+    refused(422, "too_few_classes", "1 class.*'fox'.*at least 2", **shots(["fox"]))
+    refused(
+        422, "too_few_classes", "at least 2", archive=crafted.zip_of({"fox/a.jpg": GOOD, "FOX/b.jpg": GOOD})
+    )
+
+
+def test_only_test_pictures(refused: Problem) -> None:
+    good = shots(each=1)
+    refused(422, "too_few_classes", "at least 2", test_images=good["images"], test_labels=good["labels"])
+
+
+@pytest.mark.parametrize("prefix", ["", "test_"])
+def test_labels_and_images_of_different_number(refused: Problem, prefix: str) -> None:
+    good = shots(each=2)
+    fields = {**good, "test_images": good["images"], "test_labels": good["labels"]}
+    for labels in (fields[f"{prefix}labels"][:-1], [*fields[f"{prefix}labels"], "one more"], []):
+        refused(
+            422,
+            "label_count",
+            "one label per picture",
+            errors=[{"pointer": f"/{prefix}labels", "code": "label_count"}],
+            **{**fields, f"{prefix}labels": labels},
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("x" * 5_000, "5000 characters; use 1 to 200"),
+        ("x" * 201, "201 characters; use 1 to 200"),
+        ("a\0b", "use printable text"),
+        ("two\nlines", "use printable text"),
+        ("", "empty"),
+        ("   ", "empty"),
+        ("\u2028", "empty|printable"),
+    ],
+    ids=["5000", "201", "NUL", "line break", "empty", "blank", "separator"],
+)
+def test_impossible_class_names(refused: Problem, name: str, says: str) -> None:
+    problem = refused(
+        422,
+        "invalid_class_names",
+        says,
+        errors=[{"pointer": "/labels/2", "code": "invalid_class_names"}],
+        images=[("a.jpg", GOOD), ("b.jpg", GOOD), ("c.jpg", GOOD)],
+        labels=["fox", "badger", name],
+    )
+    assert len(problem["detail"]) < 400
+
+
+def test_every_impossible_class_name_is_named(refused: Problem) -> None:
+    refused(
+        422,
+        "invalid_class_names",
+        "3 class names",
+        errors=[{"pointer": "/labels/0"}, {"pointer": "/labels/2"}, {"pointer": "/test_labels/0"}],
+        images=[("a.jpg", GOOD)] * 3,
+        labels=["", "fox", "x" * 201],
+        test_images=[("t.jpg", GOOD)],
+        test_labels=["a\0b"],
+    )
+
+
+def test_an_impossible_class_name_in_an_archive(refused: Problem) -> None:
+    archive = crafted.zip_of({"x" * 201 + "/a.jpg": GOOD, "fox/a.jpg": GOOD})
+    refused(422, "invalid_class_names", "201 characters", archive=archive)
+
+
+# --- archives ---
+
+
+@pytest.mark.parametrize(
+    ("archive", "status", "code", "says"),
+    [
+        (crafted.zip_of({"../cat/a.jpg": GOOD, "dog/a.jpg": GOOD}), 422, "unsafe_path", "pack it anew"),
+        (crafted.zip_of({"/etc/a.jpg": GOOD, "dog/a.jpg": GOOD}), 422, "unsafe_path", "pack it anew"),
+        (crafted.zip_with_link(), 422, "symlink_in_archive", "pack the files themselves"),
+        (crafted.zip_bomb(50_000_000), 413, "archive_too_large", "2,000,000 bytes; send fewer"),
+        (crafted.overlapping_zip(2, 900_000), 422, "broken_archive", "Pack it anew"),
+        (crafted.zip_of({"readme.txt": b"no pictures", "cat/": b""}), 422, "no_pictures", "folder per class"),
+        (crafted.zip_of({"a.jpg": GOOD, "b.jpg": GOOD}), 422, "no_pictures", "folder per class"),
+        (crafted.zip_of({}), 422, "no_pictures", "folder per class"),
+        (crafted.encrypted_zip(), 422, "encrypted_archive", "without one"),
+        (crafted.zip_of(crafted.two_classes())[:-100], 422, "broken_archive", "Pack it anew"),
+        (crafted.zip64_with(offset=2**62), 422, "broken_archive", "Pack it anew"),
+        (crafted.tar_of(crafted.two_classes()), 422, "not_an_archive", "clipcite adapt.*zip -r"),
+        (crafted.tar_gz_of(crafted.two_classes()), 422, "not_an_archive", "clipcite adapt.*zip -r"),
+        (crafted.tar_of_endless_names(), 422, "not_an_archive", "clipcite adapt.*zip -r"),
+        (GOOD, 422, "not_an_archive", "pack it as one"),
+        (b"", 422, "not_an_archive", "pack it as one"),
+        (crafted.zip_of({f"cat/{i}.jpg": GOOD for i in range(11)}), 413, "too_many_pictures", "send fewer"),
+    ],
+    ids=[
+        *("..", "absolute", "link", "bomb", "overlap", "no pictures", "no folders", "nothing"),
+        *("encrypted", "cut zip", "far", "tar", "tar.gz", "endless tar", "a jpeg", "0 bytes", "too many"),
+    ],
+)
+def test_bad_archives(refused: Problem, archive: bytes, status: int, code: str, says: str) -> None:
+    started = time.process_time()
+    refused(status, code, says, archive=archive)
+    assert time.process_time() - started < 2
+
+
+def test_a_bomb_that_lies_about_its_size(refused: Problem) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        archive = crafted.zip_bomb(50_000_000)
+    small = (1_000).to_bytes(4, "little")
+    lying = archive.replace((50_000_000).to_bytes(4, "little"), small)
+    assert lying != archive
+    problem = refused(422, "bad_pictures", archive=lying)
+    assert [error["file"] for error in problem["errors"]] == ["cat/a.jpg"]
+
+
+# --- neither, both, unknown ---
+
+
+def test_neither_archive_nor_images(refused: Problem) -> None:
+    refused(422, "archive_or_images", "Send either `archive`.*or `images`", name="mine")
+
+
+def test_both_archive_and_images(refused: Problem) -> None:
+    refused(422, "archive_or_images", "not both", **shots(), archive=crafted.zip_of(crafted.two_classes()))
+
+
+def test_two_archives(shared: Service) -> None:
+    parts = [
+        ("archive", ("a.zip", crafted.zip_of({f"{n}/a.jpg": GOOD for n in names}))) for names in ("ab", "cd")
+    ]
+    response = shared.client.post("/adapt", files=parts)
+    if response.status_code == 202:
+        shared.client.delete(f"/jobs/{response.json()['id']}")
+    assert_problem(response, 422, "invalid_request", "one")
+
+
+def test_a_job_that_is_no_form(shared: Service) -> None:
+    for options in ({"json": {"images": []}}, {"content": b"x"}, {"data": {"name": "a"}}, {}):
+        assert_problem(shared.client.post("/adapt", **options), 422, "archive_or_images")
+    assert_problem(shared.client.post("/adapt", data={"labels": "a"}), 422, "label_count")
+    assert shared.stored() == []
+
+
+def test_images_that_are_no_files(shared: Service) -> None:
+    response = shared.client.post("/adapt", files=[("images", (None, "a.jpg")), ("labels", (None, "cat"))])
+    assert_problem(response, 422, "invalid_request")
+    assert shared.stored() == []
+
+
+@pytest.mark.parametrize("name", ["epochs", "image", "Labels", "", "x" * 500, "a/b"])
+def test_an_unknown_form_field(refused: Problem, name: str) -> None:
+    problem = refused(
+        422, "invalid_request", "There is no field.*the fields are archive, images", **shots(), **{name: "1"}
+    )
+    assert len(problem["errors"][0]["pointer"]) < 100
+
+
+def test_every_unknown_form_field_is_named(refused: Problem) -> None:
+    refused(
+        422, "invalid_request", errors=[{"pointer": "/one"}, {"pointer": "/two"}], **shots(), one="1", two="2"
+    )
+
+
+def test_other_wrong_fields(refused: Problem) -> None:
+    refused(
+        422,
+        "invalid_request",
+        "on_bad_image",
+        errors=[{"pointer": "/on_bad_image"}],
+        **shots(),
+        on_bad_image="no",
+    )
+    for name in ("x" * 201, "a\0b", "two\nlines"):
+        refused(422, "invalid_name", "200 printable", errors=[{"pointer": "/name"}], **shots(), name=name)
+    for name in ("shoes@3", "a/b", "stock", "mdl_x"):
+        refused(422, "invalid_name", "name must not", errors=[{"pointer": "/name"}], **shots(), name=name)
+
+
+# --- config ---
+
+
+@pytest.mark.parametrize("text", ["{", "epochs=1", "{'epochs': 1}", "[" * 50_000, '{"epochs": 1}}'])
+def test_config_that_is_no_json(refused: Problem, text: str) -> None:
+    refused(
+        422,
+        "invalid_request",
+        "config is not valid JSON",
+        errors=[{"pointer": "/config"}],
+        **shots(),
+        config=text,
+    )
+
+
+@pytest.mark.parametrize("text", ["[]", "1", '"fast"', "null", "true", "[{}]"])
+def test_config_that_is_no_object(refused: Problem, text: str) -> None:
+    refused(422, "invalid_request", "config", errors=[{"pointer": "/config"}], **shots(), config=text)
+
+
+@pytest.mark.parametrize(
+    ("config", "pointers"),
+    [
+        ({"epoch": 3}, ["epoch"]),
+        ({"one": 1, "two": 2}, ["one", "two"]),
+        ({"epochs": "3"}, ["epochs"]),
+        ({"epochs": 3.5}, ["epochs"]),
+        ({"epochs": True}, ["epochs"]),
+        ({"epochs": [3]}, ["epochs"]),
+        ({"alpha": "0.5"}, ["alpha"]),
+        ({"alpha": False}, ["alpha"]),
+        ({"templates": "a {}"}, ["templates"]),
+        ({"templates": []}, ["templates"]),
+        ({"templates": [1]}, ["templates/0"]),
+        ({"texts": ["a"]}, ["texts"]),
+        ({"texts": {"fox": "a fox"}}, ["texts/fox"]),
+        ({"texts": {"fox": []}}, ["texts/fox"]),
+        ({"precision": "int8"}, ["precision"]),
+        ({"backbone": 1}, ["backbone"]),
+        ({"backbone": "x" * 501}, ["backbone"]),
+        ({"seed": 1.0}, ["seed"]),
+        ({"epochs": "a", "alpha": "b"}, ["epochs", "alpha"]),
+    ],
+    ids=str,
+)
+def test_config_of_a_wrong_shape(refused: Problem, config: object, pointers: list[str]) -> None:
+    expected = [{"pointer": f"/config/{pointer}"} for pointer in pointers]
+    problem = refused(
+        422, "invalid_request", f"config/{pointers[0]}", errors=expected, **shots(), config=config
+    )
+    if len(pointers) > 1:
+        assert f"There are {len(pointers)} such errors" in problem["detail"]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{"templates": ["\ud800 {}"]}, {"texts": {"fox": ["\udfff"]}}, {"texts": {"\ud800": ["a fox"]}}],
+)
+def test_lone_surrogates_in_the_config(shared: Service, config: object) -> None:
+    response = shared.adapt(**shots(), config=config)
+    listed = shared.client.get("/jobs").status_code
+    left = shared.left_behind()
+    assert_problem(response, 422, "invalid_config")
+    assert (listed, left) == (200, [])
+
+
+@pytest.mark.parametrize(
+    ("config", "field", "says"),
+    [
+        ('{"alpha": 1.5}', "alpha", "alpha must be a number from 0 to 1, not 1.5"),
+        ('{"alpha": -0.1}', "alpha", "from 0 to 1"),
+        ('{"alpha": NaN}', "alpha", "from 0 to 1"),
+        ('{"learning_rate": Infinity}', "learning_rate", "from 0 to 1"),
+        ('{"learning_rate": 1e999}', "learning_rate", "from 0 to 1"),
+        ('{"epochs": 0}', "epochs", "from 1 to 1000"),
+        ('{"epochs": 1001}', "epochs", "from 1 to 1000"),
+        ('{"batch_size": 1}', "batch_size", "from 2"),
+        ('{"image_size": 8}', "image_size", "from 32"),
+        ('{"seed": -1}', "seed", "from 0"),
+        ('{"seed": 9223372036854775808}', "seed", "from 0"),
+        ('{"holdout": 0.6}', "holdout", "from 0 to 0.5"),
+        ('{"templates": ["no braces"]}', "templates", "exactly once"),
+        ('{"templates": ["{} and {}"]}', "templates", "exactly once"),
+        ('{"texts": {"fox": [" "]}}', "texts", "1 to 100 sentences"),
+    ],
+)
+def test_config_out_of_range(refused: Problem, config: str, field: str, says: str) -> None:
+    refused(422, "invalid_config", says, errors=[{"pointer": f"/config/{field}"}], **shots(), config=config)
+
+
+@pytest.mark.parametrize("field", ["epochs", "seed", "image_size"])
+def test_config_with_a_huge_integer(refused: Problem, field: str) -> None:
+    refused(422, "invalid_config", field, **shots(), config=f'{{"{field}": 1{"0" * 400}}}')
+
+
+def test_config_with_a_huge_number(refused: Problem) -> None:
+    for number in (f"1{'0' * 400}", f"1{'0' * 5_000}", "-1e400"):
+        response = shots()
+        refused(
+            422,
+            "invalid_request" if "e" not in number else "invalid_config",
+            **response,
+            config=f'{{"alpha": {number}}}',
+        )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "RN50/openai",
+        "hf-hub:someone/something",
+        "nonsense",
+        "local-dir:/etc",
+        "local-dir:",
+        "local-dir:.",
+        "local-dir:{folder}/..",
+        "local-dir:{folder}/../secret",
+        "local-dir:{folder}/one/../../secret",
+        "local-dir:{folder}/link",
+        "local-dir:{folder}-2",
+        "LOCAL-DIR:{folder}/one",
+    ],
+)
+def test_a_backbone_that_is_not_on_the_list(refused: Problem, folder: Path, name: str) -> None:
+    named = name.replace("{folder}", str(folder))
+    refused(
+        422, "unknown_backbone", "Leave it out.*CLIPCITE_BACKBONES", **shots(), config={"backbone": named}
+    )
+
+
+def test_a_backbone_with_nul(refused: Problem) -> None:
+    refused(422, "unknown_backbone", **shots(), config={"backbone": "local-dir:a\0b"})
+
+
+# --- how much ---
+
+
+def test_one_picture_too_many(refused: Problem) -> None:
+    refused(413, "too_many_pictures", "11 pictures were sent; at most 10", **shots(["a"] * 11, each=1))
+    good = shots(each=4)
+    refused(
+        413,
+        "too_many_pictures",
+        "at most 10",
+        **good,
+        test_images=good["images"][:3],
+        test_labels=good["labels"][:3],
+    )
+
+
+@pytest.mark.parametrize("number", [13, 40])
+def test_far_too_many_pictures(refused: Problem, number: int) -> None:
+    refused(413, "too_many_pictures", "at most 10", **shots(["a"] * number, each=1))
+
+
+def test_a_huge_text_field(refused: Problem) -> None:
+    refused(
+        413,
+        "text_too_large",
+        "'config' has more than 1,000,000",
+        **shots(),
+        config=json.dumps({"texts": {"a": ["x" * 1_100_000]}}),
+    )
+
+
+def test_a_request_that_is_too_large(refused: Problem, shared: Service) -> None:
+    refused(413, "request_too_large", "2,000,000 bytes; send fewer", **one_bad(bytes(2_000_000)))
+    with listening(shared.app) as port:
+        body = b'--b\r\nContent-Disposition: form-data; name="images"; filename="a.jpg"\r\n\r\n' + bytes(
+            2_500_000
+        )
+        head = b"POST /adapt HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+        pieces = [body[i : i + 60_000] for i in range(0, len(body), 60_000)]
+        chunked = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
+        for request in (
+            head + b"Content-Length: %d\r\n\r\n" % len(body) + body,
+            head + b"Transfer-Encoding: chunked\r\n\r\n" + chunked,
+        ):
+            response = exchange(port, request)
+            assert response is not None
+            assert_problem(response, 413, "request_too_large", "send fewer")
+
+
+def test_a_body_that_was_cut(refused: Problem, shared: Service) -> None:
+    """Whatever the place and the way of sending: never a job with fewer pictures."""
+    request = shared.client.build_request("POST", "/adapt", **form(**shots(each=2), name="cut"))
+    body, kind = request.read(), request.headers["content-type"].encode()
+    head = b"POST /adapt HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Type: " + kind + b"\r\n"
+    end = len(body) - len(b"--\r\n")
+    cuts = [0, 1, *range(100, end, len(body) // 12), end - 40, end, end + 1]
+    with listening(shared.app) as port:
+        for cut in cuts:
+            part = body[:cut]
+            whole = head + b"Content-Length: %d\r\n\r\n" % cut + part
+            chunked = head + b"Transfer-Encoding: chunked\r\n\r\n"
+            chunked += (b"%x\r\n%b\r\n" % (cut, part) if cut else b"") + b"0\r\n\r\n"
+            for raw in (whole, chunked):
+                response = exchange(port, raw)
+                assert response is not None, cut
+                assert_problem(response, 400, "truncated_body", "Nothing was stored; send it again")
+            # The client promises everything and goes away.
+            promised = head + b"Content-Length: %d\r\n\r\n" % len(body) + part
+            response = exchange(port, promised, half_close=True)
+            assert response is None or response.status_code >= 400
+        until = time.monotonic() + 600
+        while shared.stored() and time.monotonic() < until:
+            time.sleep(0.05)
+
+
+# --- the storage fails ---
+
+
+def test_a_full_disk(fresh: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The third picture no longer fits: the two before it are removed again."""
+    put, count = fresh.blobs.put, 0
+
+    def full(key: str, data: bytes) -> None:
+        nonlocal count
+        count += 1
+        if count == 3:
+            raise StorageFull("The storage is full. Make room on the disk of CLIPCITE_BLOB_URL.")
+        put(key, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fresh.blobs, "put", full)
+        assert_problem(fresh.adapt(**shots()), 507, "storage_full", "Make room")
+        assert fresh.stored() == []
+    fresh.accepted(**shots())
+
+
+def test_a_full_disk_while_the_upload_spools(fresh: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(spool: object, size: int | None = None) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tempfile.SpooledTemporaryFile.rollover", full)
+        response = fresh.adapt(**one_bad(large_picture()))
+    assert fresh.stored() == []
+    assert_problem(response, 507, "storage_full", "make room and send it again")
+
+
+def test_a_full_disk_while_the_archive_is_unpacked(fresh: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*given: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("api.archives.read._copy", full)
+    response = fresh.adapt(archive=crafted.zip_of(crafted.two_classes()))
+    assert fresh.stored() == []
+    assert_problem(response, 507, "storage_full", "make room and send it again")
+
+
+def test_more_pictures_than_files_may_be_open(fresh: Service) -> None:
+    pictures = [(f"{i}.bmp", large_picture(i)) for i in range(80)]
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (open_files() + 60, hard))
+    try:
+        response = fresh.adapt(images=pictures, labels=["a", "b"] * 40)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert_problem(response, 503, "too_many_open_files", "Send fewer pictures at a time")
+    assert fresh.stored() == []
+    assert fresh.adapt(images=pictures, labels=["a", "b"] * 40).status_code == 202
+
+
+def test_without_a_database(make_service: MakeService, tmp_path: Path) -> None:
+    without = make_service(database_url=f"sqlite:///{tmp_path}/none.db")
+    response = without.adapt(**shots())
+    assert_problem(response, 503, "database_unavailable", "try again")
+    assert int(response.headers["retry-after"]) > 0
+    assert list(without.temp.iterdir()) == []
+
+
+def test_a_refusal_beside_real_jobs_touches_nothing(fresh: Service, backbone: Any) -> None:
+    fresh.accepted(**shots())
+    publish_model(fresh.database, fresh.blobs, backbone)
+    before = sorted(fresh.stored())
+    assert_problem(fresh.adapt(**one_bad(b"")), 422, "bad_pictures")
+    assert sorted(fresh.stored()) == before
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def large_picture(seed: int = 0) -> bytes:
+    """A good one that doesn't fit into the memory of a spool."""
+    return crafted.encoded(Image.fromarray(crafted.pixels(seed, 200, 200)), "BMP")
+
+
+@pytest.mark.parametrize("bad", [b"", large_picture()[:-60_000]], ids=["empty", "cut"])
+def test_no_file_of_a_refused_upload_stays(refused: Problem, bad: bytes) -> None:
+    before = open_files()
+    images = [("a.bmp", large_picture(1)), ("b.bmp", large_picture(2)), ("c.bmp", bad)]
+    refused(422, "bad_pictures", images=images, labels=["a", "b", "b"])
+    assert open_files() <= before + 1

@@ -1,0 +1,422 @@
+"""/jobs: watch, list, cancel and delete; the worker's part is played through core.store."""
+
+import threading
+import time
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from core.clip.models.backbone import Backbone
+from core.store.errors import StorageUnavailable
+from core.store.jobs import jobs
+from core.store.jobs.jobs import Claim
+from core.store.storage import deletions
+from tests.api.models.test_models import published
+from tests.api.service import JOB_KEYS, Body, Service, assert_problem, shots
+from tests.core.serving.adapted import publish_model
+from tests.core.store import samples
+
+PROGRESS = {
+    "stage": "training",
+    "epoch": 3,
+    "epochs": 20,
+    "step": 41,
+    "steps": 200,
+    "fraction": 0.2,
+    "eta_seconds": 31.5,
+    "images_per_second": 52.0,
+    "loss": {"total": 1.2, "dva": 0.6, "scl": 0.8, "vld": 0.4},
+}
+
+
+def queued(service: Service, **given: Any) -> str:
+    return samples.new_job(service.database, **given)
+
+
+def running(service: Service, **given: Any) -> Claim:
+    return samples.claimed(service.database, queued(service, **given))
+
+
+def succeeded(service: Service) -> str:
+    claim = running(service)
+    assert samples.publish(service.database, claim)
+    return claim.job_id
+
+
+def failed(service: Service) -> str:
+    claim = running(service)
+    with service.database.write() as session:
+        jobs.finish_failed(session, claim, code="out_of_memory", detail="Use a smaller batch_size.")
+    return claim.job_id
+
+
+def get(service: Service, job_id: str, **query: Any) -> Body:
+    response = service.client.get(f"/jobs/{job_id}", params=query)
+    assert response.status_code == 200, response.text
+    body: Body = response.json()
+    assert set(body) == JOB_KEYS
+    return body
+
+
+def listed(service: Service, **query: Any) -> Body:
+    response = service.client.get("/jobs", params=query)
+    assert response.status_code == 200, response.text
+    body: Body = response.json()
+    assert set(body) == {"data", "has_more", "next_cursor"}
+    return body
+
+
+# --- one job ---
+
+
+def test_a_job_in_every_state(either: Service) -> None:
+    waiting = get(either, queued(either))
+    assert (waiting["status"], waiting["progress"], waiting["attempts"]) == ("queued", None, 0)
+
+    claim = running(either)
+    with either.database.write() as session:
+        jobs.heartbeat(session, claim, lease_seconds=30, progress=PROGRESS)
+    body = get(either, claim.job_id)
+    assert (body["status"], body["attempts"], body["queue_position"]) == ("running", 1, None)
+    assert body["progress"] == PROGRESS
+    assert body["started_at"] is not None
+    assert body["finished_at"] is None
+
+    done = get(either, succeeded(either))
+    assert done["status"] == "succeeded"
+    assert done["model_id"].startswith("mdl_")
+    assert done["metrics"] == {"verdict": "better"}
+    assert done["created_at"] <= done["started_at"] <= done["finished_at"]
+
+    broken = get(either, failed(either))
+    assert (broken["status"], broken["model_id"], broken["metrics"]) == ("failed", None, None)
+    assert broken["error"] == {"code": "out_of_memory", "detail": "Use a smaller batch_size."}
+
+
+def test_no_secret_of_the_lease_is_shown(fresh: Service) -> None:
+    claim = running(fresh)
+    assert claim.token not in fresh.client.get(f"/jobs/{claim.job_id}").text
+    assert claim.token not in fresh.client.get(f"/jobs/{claim.job_id}/events").text
+
+
+@pytest.mark.parametrize(
+    "job_id", ["job_none", "x", "job_" + "0" * 26, "x" * 2_000, "%F0%9F%A6%8A", "..%2F..%2Fetc"]
+)
+def test_an_unknown_job(fresh: Service, job_id: str) -> None:
+    client = fresh.client
+    for response in (
+        client.get(f"/jobs/{job_id}"),
+        client.get(f"/jobs/{job_id}?wait=30"),
+        client.delete(f"/jobs/{job_id}"),
+        client.post(f"/jobs/{job_id}/cancel"),
+        client.get(f"/jobs/{job_id}/events"),
+    ):
+        if "%2F" not in job_id:
+            assert_problem(response, 404, "job_not_found", "GET /jobs lists")
+        else:
+            assert response.status_code in {404, 405}
+
+
+def test_nul_in_an_id_on_sqlite(fresh: Service) -> None:
+    assert_problem(fresh.client.get("/jobs/%00"), 404, "job_not_found")
+    assert_problem(fresh.client.get("/models/%00"), 404, "model_not_found")
+    assert_problem(fresh.client.get("/jobs?after=%00"), 422, "invalid_cursor")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/jobs/%00", 404),
+        ("DELETE", "/jobs/%00", 404),
+        ("POST", "/jobs/%00/cancel", 404),
+        ("GET", "/jobs/%00/events", 404),
+        ("GET", "/models/%00", 404),
+        ("DELETE", "/models/a%00", 404),
+        ("GET", "/jobs?after=%00", 422),
+        ("GET", "/models?after=%00", 422),
+    ],
+)
+def test_nul_in_an_id_on_postgresql(
+    make_service: Any, postgres_url: str, postgres_template: str, method: str, path: str, status: int
+) -> None:
+    # Nothing is written, so the template itself will do.
+    url = postgres_url.rsplit("/postgres?", 1)
+    service = make_service(database_url=f"{url[0]}/{postgres_template}?{url[1]}")
+    assert service.client.request(method, path).status_code == status
+
+
+# --- lists ---
+
+
+def test_lists_page_by_page(either: Service) -> None:
+    made = [queued(either) for _ in range(7)][::-1]
+    assert [job["id"] for job in listed(either)["data"]] == made
+    found, after = [], None
+    for size in (3, 3, 1):
+        page = listed(either, limit=3, **({"after": after} if after else {}))
+        assert len(page["data"]) == size
+        found += [job["id"] for job in page["data"]]
+        after = page["next_cursor"]
+        assert page["has_more"] is (after is not None)
+        assert all(set(job) == JOB_KEYS for job in page["data"])
+    assert found == made
+    assert after is None
+
+
+def test_a_page_that_ends_exactly(fresh: Service) -> None:
+    for _ in range(4):
+        queued(fresh)
+    page = listed(fresh, limit=4)
+    assert (len(page["data"]), page["has_more"], page["next_cursor"]) == (4, False, None)
+
+
+def test_new_jobs_do_not_shift_a_page(fresh: Service) -> None:
+    made = [queued(fresh) for _ in range(4)][::-1]
+    first = listed(fresh, limit=2)
+    queued(fresh)
+    fresh.client.delete(f"/jobs/{made[0]}")
+    second = listed(fresh, limit=2, after=first["next_cursor"])
+    assert [job["id"] for job in second["data"]] == made[2:]
+
+
+@pytest.mark.parametrize("kind", ["jobs", "models"])
+def test_every_row_of_a_page_is_deleted_before_the_next_is_asked_for(
+    either: Service, backbone: Backbone, kind: str
+) -> None:
+    made = [queued(either) if kind == "jobs" else published(either, backbone) for _ in range(5)][::-1]
+    seen: list[str] = []
+    query: dict[str, Any] = {"limit": 2}
+    while True:
+        response = either.client.get(f"/{kind}", params=query)
+        assert response.status_code == 200, response.text
+        page = response.json()
+        for row in page["data"]:
+            seen.append(row["id"])
+            assert either.client.delete(f"/{kind}/{row['id']}").status_code == 204
+        if not page["has_more"]:
+            break
+        query["after"] = page["next_cursor"]
+    assert seen == made
+
+
+def test_an_empty_list(fresh: Service) -> None:
+    assert listed(fresh) == {"data": [], "has_more": False, "next_cursor": None}
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=101", "limit=-1", "limit=x", "limit=1.5", "limit="])
+def test_impossible_limits(fresh: Service, query: str) -> None:
+    for path in ("/jobs", "/models"):
+        problem = assert_problem(fresh.client.get(f"{path}?{query}"), 422, "invalid_request", "limit")
+        assert [error["pointer"] for error in problem["errors"]] == ["/limit"]
+
+
+def test_the_limits_themselves(fresh: Service) -> None:
+    queued(fresh)
+    for limit in (1, 100):
+        assert len(listed(fresh, limit=limit)["data"]) == 1
+
+
+def test_filter_by_status(either: Service) -> None:
+    made = {
+        "queued": [queued(either), queued(either)],
+        "running": [running(either).job_id],
+        "succeeded": [succeeded(either)],
+        "failed": [failed(either)],
+    }
+    cancelled = queued(either)
+    either.client.post(f"/jobs/{cancelled}/cancel")
+    made["cancelled"] = [cancelled]
+    for status, ids in made.items():
+        page = listed(either, status=status)
+        assert [job["id"] for job in page["data"]] == ids[::-1]
+        assert {job["status"] for job in page["data"]} == {status}
+    assert len(listed(either)["data"]) == 6
+    assert_problem(either.client.get("/jobs?status=done"), 422, "invalid_request", "status")
+
+
+@pytest.mark.parametrize(
+    "after", ["job_none", "", "-", "1-", "-1-job_1", "1" * 17 + "-job_1", "1-" + "x" * 41, "٣-a"]
+)
+def test_what_is_no_cursor(either: Service, after: str) -> None:
+    for path in ("/jobs", "/models"):
+        response = either.client.get(path, params={"after": after})
+        assert_problem(response, 422, "invalid_cursor", "start again without")
+
+
+def test_any_place_is_a_cursor(either: Service) -> None:
+    job = queued(either)
+    assert [row["id"] for row in listed(either, after="9" * 16 + "-job_1")["data"]] == [job]
+    assert listed(either, after="0-job_1")["data"] == []
+
+
+def test_places_in_the_queue(either: Service) -> None:
+    one, two, three = (queued(either) for _ in range(3))
+    samples.claimed(either.database, one)
+    assert [get(either, job)["queue_position"] for job in (one, two, three)] == [None, 1, 2]
+    assert [job["queue_position"] for job in listed(either)["data"]] == [2, 1, None]
+    assert either.accepted(**shots())["queue_position"] == 3
+    either.client.post(f"/jobs/{two}/cancel")
+    assert get(either, three)["queue_position"] == 1
+
+
+# --- wait ---
+
+
+def test_wait_answers_when_the_job_ends(either: Service) -> None:
+    claim = running(either)
+    timer = threading.Timer(0.6, samples.publish, args=(either.database, claim))
+    timer.start()
+    started = time.monotonic()
+    body = get(either, claim.job_id, wait=60)
+    seconds = time.monotonic() - started
+    timer.join()
+    assert body["status"] == "succeeded"
+    assert body["model_id"] is not None
+    assert seconds < 60  # not because its time was over
+
+
+def test_wait_answers_after_the_time(fresh: Service) -> None:
+    job_id = queued(fresh)
+    started = time.monotonic()
+    assert get(fresh, job_id, wait=0.6)["status"] == "queued"
+    assert time.monotonic() - started >= 0.6
+
+
+def test_wait_does_not_wait_for_what_has_ended(fresh: Service) -> None:
+    started = time.monotonic()
+    get(fresh, succeeded(fresh), wait=60)
+    get(fresh, failed(fresh), wait=60)
+    assert time.monotonic() - started < 60
+
+
+def test_wait_ends_when_the_service_stops(fresh: Service) -> None:
+    job_id = queued(fresh)
+    timer = threading.Timer(0.4, fresh.app.state.stopping.set)
+    timer.start()
+    started = time.monotonic()
+    assert get(fresh, job_id, wait=60)["status"] == "queued"
+    timer.join()
+    assert time.monotonic() - started < 60
+
+
+def test_wait_for_a_job_that_is_deleted_meanwhile(fresh: Service) -> None:
+    job_id = queued(fresh)
+    timer = threading.Timer(0.4, fresh.client.delete, args=(f"/jobs/{job_id}",))
+    timer.start()
+    assert_problem(fresh.client.get(f"/jobs/{job_id}?wait=30"), 404, "job_not_found")
+    timer.join()
+
+
+@pytest.mark.parametrize("wait", ["-1", "61", "x", "nan", "inf", "1e9"])
+def test_impossible_waits(fresh: Service, wait: str) -> None:
+    job_id = queued(fresh)
+    assert_problem(fresh.client.get(f"/jobs/{job_id}?wait={wait}"), 422, "invalid_request", "wait")
+
+
+# --- cancel and delete ---
+
+
+def test_cancel_a_queued_job_and_again(either: Service) -> None:
+    job_id = queued(either)
+    response = either.client.post(f"/jobs/{job_id}/cancel")
+    assert response.status_code == 202
+    body = response.json()
+    assert set(body) == JOB_KEYS
+    assert (body["status"], body["cancel_requested"], body["queue_position"]) == ("cancelled", True, None)
+    assert body["finished_at"] is not None
+    again = either.client.post(f"/jobs/{job_id}/cancel")
+    assert (again.status_code, again.json()) == (202, body)
+    assert samples.types_of(either.database, job_id) == ["queued", "cancelled"]
+
+
+def test_cancel_a_running_job_and_again(either: Service) -> None:
+    claim = running(either)
+    for _ in range(2):
+        response = either.client.post(f"/jobs/{claim.job_id}/cancel")
+        assert response.status_code == 202
+        assert (response.json()["status"], response.json()["cancel_requested"]) == ("running", True)
+    with either.database.write() as session:
+        assert jobs.heartbeat(session, claim, lease_seconds=30, progress=None) is True
+        assert jobs.finish_cancelled(session, claim)
+    assert get(either, claim.job_id)["status"] == "cancelled"
+    assert either.client.post(f"/jobs/{claim.job_id}/cancel").status_code == 202
+
+
+def test_cancel_what_has_ended_otherwise(either: Service) -> None:
+    for job_id, word in ((succeeded(either), "succeeded"), (failed(either), "failed")):
+        before = get(either, job_id)
+        response = either.client.post(f"/jobs/{job_id}/cancel")
+        assert_problem(response, 409, "job_already_finished", f"has {word}.*nothing left to cancel")
+        assert get(either, job_id) == before
+
+
+def test_delete(either: Service) -> None:
+    kept = either.accepted(**shots())["id"]
+    job_id = either.accepted(**shots())["id"]
+    response = either.client.delete(f"/jobs/{job_id}")
+    assert (response.status_code, response.content) == (204, b"")
+    assert {blob.key.split("/")[1] for blob in either.blobs.list("")} == {kept}
+    assert not any(job_id in line for line in either.stored())
+    for again in (either.client.get(f"/jobs/{job_id}"), either.client.delete(f"/jobs/{job_id}")):
+        assert_problem(again, 404, "job_not_found")
+    assert get(either, kept)["queue_position"] == 1
+
+
+def test_delete_while_the_storage_is_away(fresh: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_id = fresh.accepted(**shots())["id"]
+
+    def away(prefix: str) -> None:
+        raise StorageUnavailable("The disk is gone.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fresh.blobs, "delete_prefix", away)
+        says = "It is deleted, but its files are still there.*The disk is gone"
+        assert_problem(fresh.client.delete(f"/jobs/{job_id}"), 503, "storage_unavailable", says)
+    assert_problem(fresh.client.get(f"/jobs/{job_id}"), 404, "job_not_found")
+    with fresh.database.read() as session:
+        left = deletions.left_over(session, age=timedelta(seconds=-1))
+    assert left == [f"jobs/{job_id}"]
+    deletions.finish(fresh.database, fresh.blobs, left[0])  # as the dispatcher will
+    assert fresh.stored() == []
+    with fresh.database.read() as session:
+        assert deletions.left_over(session, age=timedelta(seconds=-1)) == []
+
+
+def test_delete_while_running(either: Service) -> None:
+    job_id = either.accepted(**shots())["id"]
+    claim = samples.claimed(either.database, job_id)
+    before = either.stored()
+    problem = assert_problem(either.client.delete(f"/jobs/{job_id}"), 409, "job_running", "cancel first")
+    assert f"POST /jobs/{job_id}/cancel" in problem["detail"]
+    assert either.stored() == before
+    either.client.post(f"/jobs/{job_id}/cancel")
+    with either.database.write() as session:
+        jobs.finish_cancelled(session, claim)
+    assert either.client.delete(f"/jobs/{job_id}").status_code == 204
+    assert either.stored() == []
+
+
+def test_the_model_outlives_its_job(fresh: Service, backbone: Backbone) -> None:
+    model = publish_model(fresh.database, fresh.blobs, backbone)
+    job_id = fresh.client.get(f"/models/{model}").json()["job_id"]
+    assert get(fresh, job_id)["model_id"] == model
+    assert fresh.client.delete(f"/jobs/{job_id}").status_code == 204
+    assert fresh.client.get(f"/models/{model}").json()["job_id"] == job_id
+    assert len(fresh.blobs.list(f"models/{model}")) == 2
+
+
+def test_many_who_cancel_at_once(either: Service) -> None:
+    job_id = queued(either)
+    statuses: list[int] = []
+
+    def one() -> None:
+        statuses.append(either.client.post(f"/jobs/{job_id}/cancel").status_code)
+
+    threads = [threading.Thread(target=one) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert statuses == [202] * 8
+    assert samples.types_of(either.database, job_id) == ["queued", "cancelled"]

@@ -1,0 +1,183 @@
+"""What POST /adapt says of pictures and names before it trains: with dry_run, and with a job."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from PIL import Image, ImageFilter
+from sqlalchemy import update
+
+from core.store.db.session import database_now
+from core.store.db.tables import Job
+from core.store.jobs import jobs
+from tests.api import crafted
+from tests.api.conftest import MakeService
+from tests.api.service import Body, Service, assert_problem, form, shots
+from tests.core.clip.drawn import drawn
+
+KEYS = {
+    *("object", "acceptable", "config", "classes", "pictures", "good", "findings", "warnings", "estimate"),
+}
+
+
+@pytest.fixture(scope="module")
+def shared(new_service: Callable[..., AbstractContextManager[Service]]) -> Iterator[Service]:
+    with new_service(max_queued_jobs=1) as made:
+        yield made
+
+
+def jpeg(picture: Image.Image, quality: int = 90) -> bytes:
+    return crafted.encoded(picture, "JPEG", quality=quality)
+
+
+def upload(**faults: bytes) -> dict[str, Any]:
+    """Two classes of four good pictures, and the faults under the second of them."""
+    files = [(f"{i}.jpg", jpeg(drawn(i))) for i in range(8)]
+    files += [(f"{name}.jpg", content) for name, content in faults.items()]
+    return {"images": files, "labels": ["red fox"] * 4 + ["badger"] * (4 + len(faults))}
+
+
+def look(service: Service, **fields: Any) -> Body:
+    """A dry run. Nothing is left of it."""
+    response = service.client.post("/adapt?dry_run=true", **form(**fields))
+    assert response.status_code == 200, response.text
+    assert response.headers["content-type"] == "application/json"
+    assert not {"location", "retry-after"} & set(response.headers)
+    assert service.stored() == []
+    body: Body = response.json()
+    assert set(body) == KEYS
+    return body
+
+
+def found(body: Body) -> list[tuple[str, str]]:
+    return [(finding["file"], finding["code"]) for finding in body["findings"]]
+
+
+def test_good_pictures(shared: Service) -> None:
+    body = look(shared, **upload())
+    assert (body["object"], body["acceptable"], body["pictures"], body["good"]) == ("preflight", True, 8, 8)
+    assert (body["findings"], body["warnings"]) == ([], [])
+    assert body["classes"] == [
+        {"name": "red fox", "images": 4, "test_images": 0},
+        {"name": "badger", "images": 4, "test_images": 0},
+    ]
+    assert body["config"]["backbone"] == shared.settings.backbone
+    assert body["estimate"]["seconds"] is None
+    assert body["estimate"]["basis"]
+
+
+def test_faults_are_named_one_by_one(shared: Service) -> None:
+    mirrored = drawn(1).transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    body = look(
+        shared,
+        **upload(
+            again=jpeg(drawn(2), 60),
+            turned=jpeg(mirrored),
+            soft=jpeg(drawn(90).filter(ImageFilter.GaussianBlur(5))),
+            same=jpeg(drawn(7)),
+            white=jpeg(Image.new("RGB", (90, 90), "white")),
+        ),
+    )
+    assert found(body) == [
+        ("again.jpg", "near_copy_in_two_classes"),
+        ("turned.jpg", "near_copy_in_two_classes"),
+        ("soft.jpg", "blurred"),
+        ("same.jpg", "copy"),
+        ("white.jpg", "blank"),
+    ]
+    assert [finding["other"] for finding in body["findings"]] == ["2.jpg", "1.jpg", None, "7.jpg", None]
+    assert (body["pictures"], body["good"]) == (13, 8)
+    assert {w["code"] for w in body["warnings"]} == {
+        *("similar_picture_two_classes", "blurred_pictures", "identical_pictures", "blank_pictures"),
+    }
+
+
+def test_names_and_balance(shared: Service) -> None:
+    given = shots(["class_1", "class_2"], each=8)
+    given = {key: values[:10] for key, values in given.items()}
+    assert [w["code"] for w in look(shared, **given)["warnings"]] == [
+        *("few_pictures", "vague_class_names", "unbalanced_classes"),
+    ]
+    texts = {"texts": {"class_1": ["a fox"], "class_2": ["a badger"]}}
+    codes = [w["code"] for w in look(shared, **given, config=texts)["warnings"]]
+    assert codes == ["few_pictures", "unbalanced_classes"]
+
+
+@pytest.mark.parametrize("on_bad_image", ["fail", "skip"])
+def test_a_picture_that_cannot_be_read(shared: Service, on_bad_image: str) -> None:
+    """A dry run names it among the others; a real one is refused, or goes on without it."""
+    given = upload(cut=jpeg(drawn(60))[:500], text=b"no picture at all")
+    body = look(shared, **given, on_bad_image=on_bad_image)
+    assert found(body) == [("cut.jpg", "truncated_picture"), ("text.jpg", "not_a_picture")]
+    assert body["acceptable"] == (on_bad_image == "skip")
+    assert (body["pictures"], body["good"]) == (10, 8)
+    assert [w["code"] for w in body["warnings"]] == (["bad_picture"] * 2 if on_bad_image == "skip" else [])
+
+
+def test_what_can_never_be_adapted_is_refused_in_a_dry_run_too(shared: Service) -> None:
+    post = shared.client.post
+    one = {"images": [("a.jpg", jpeg(drawn(0)))], "labels": ["fox"]}
+    assert_problem(post("/adapt?dry_run=true", **form(**one)), 422, "too_few_classes")
+    bad = form(**upload(), config={"epochs": 0})
+    assert_problem(post("/adapt?dry_run=true", **bad), 422, "invalid_config")
+    assert_problem(post("/adapt?dry_run=perhaps", **form(**upload())), 422, "invalid_request")
+    assert shared.stored() == []
+
+
+def test_a_job_keeps_what_was_said(make_service: MakeService) -> None:
+    service = make_service()
+    given = upload(again=jpeg(drawn(2), 60))
+    before = look(service, **given)
+    job = service.accepted(**given)
+    assert job["warnings"] == before["warnings"] != []
+    kept = service.client.get(f"/jobs/{job['id']}/preflight")
+    assert kept.status_code == 200
+    assert kept.json() == before
+    assert service.client.delete(f"/jobs/{job['id']}").status_code == 204
+    assert service.stored() == []
+    assert_problem(service.client.get(f"/jobs/{job['id']}/preflight"), 404, "job_not_found")
+
+
+def test_a_job_of_an_older_version_has_none(fresh: Service) -> None:
+    job = fresh.accepted(**upload())["id"]
+    fresh.blobs.delete(jobs.preflight_of(job))
+    assert_problem(fresh.client.get(f"/jobs/{job}/preflight"), 404, "preflight_not_found", "dry_run")
+
+
+def test_a_dry_run_is_not_counted(shared: Service) -> None:
+    """Who has as many jobs waiting as are allowed may look all the same."""
+    job = shared.accepted(**upload())["id"]
+    assert shared.adapt(**upload()).status_code == 429
+    assert shared.client.post("/adapt?dry_run=true", **form(**upload())).status_code == 200
+    assert shared.client.delete(f"/jobs/{job}").status_code == 204
+
+
+def test_the_estimate_comes_from_past_jobs(either: Service) -> None:
+    job = either.accepted(**upload())
+    with either.database.write() as session:
+        at = database_now(session)
+        ended = {
+            "status": "succeeded",
+            "attempts": 1,
+            "started_at": at,
+            "finished_at": at + timedelta(seconds=42),
+        }
+        session.execute(update(Job).where(Job.id == job["id"]).values(**ended))
+    response = either.client.post("/adapt?dry_run=1", **form(**upload()))
+    expected = response.json()["estimate"]
+    assert expected["seconds"] == pytest.approx(42, abs=0.1)
+    assert "1 job" in expected["basis"]
+    other_size = form(**upload(), config={"image_size": 64})
+    assert either.client.post("/adapt?dry_run=1", **other_size).json()["estimate"]["seconds"] is None
+
+
+def test_an_archive(shared: Service) -> None:
+    files = {
+        f"train/{name}/{i}.jpg": jpeg(drawn(i + 10 * c)) for c, name in enumerate("ab") for i in range(4)
+    }
+    files["test/a/leak.jpg"] = jpeg(drawn(1), 70)
+    body = look(shared, archive=crafted.zip_of(files))
+    assert ("test/a/leak.jpg", "near_copy_in_train_and_test") in found(body)
+    assert {w["code"] for w in body["warnings"]} == {"similar_picture_train_and_test", "vague_class_names"}

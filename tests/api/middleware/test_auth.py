@@ -1,0 +1,255 @@
+"""Who may call: with a key, whoever has it; without one, this machine only."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from api.middleware.auth import is_loopback, refusal_to_listen
+from core.settings import Settings
+from tests.api import crafted
+from tests.api.service import URL, Service, assert_problem, exchange, listening, shots
+
+KEY = "correct horse battery staple"
+
+# One of each route that asks for the key. The ids are unknown: a 404 is past the door.
+ROUTES = [
+    ("POST", "/adapt"),
+    ("GET", "/jobs"),
+    ("GET", "/jobs/job_x"),
+    ("DELETE", "/jobs/job_x"),
+    ("POST", "/jobs/job_x/cancel"),
+    ("GET", "/jobs/job_x/events"),
+    ("GET", "/jobs/job_x/preflight"),
+    ("GET", "/jobs/job_x/report"),
+    ("GET", "/models"),
+    ("GET", "/models/mdl_x"),
+    ("PATCH", "/models/mdl_x"),
+    ("DELETE", "/models/mdl_x"),
+    ("GET", "/models/mdl_x/export"),
+    ("POST", "/models"),
+    ("POST", "/models/mdl_x/extend"),
+    ("GET", "/models/shoes/aliases"),
+    ("GET", "/models/shoes/aliases/prod"),
+    ("PUT", "/models/shoes/aliases/prod"),
+    ("POST", "/models/shoes/aliases/prod/rollback"),
+    ("DELETE", "/models/shoes/aliases/prod"),
+    ("POST", "/classify"),
+    ("GET", "/metrics"),
+    ("GET", "/runtime"),
+]
+OPEN = {"/", "/healthz", "/readyz", "/docs", "/openapi.json"}
+
+
+@pytest.fixture(scope="module")
+def locked(new_service: Callable[..., AbstractContextManager[Service]]) -> Iterator[Service]:
+    with new_service(api_key=KEY) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def unlocked(new_service: Callable[..., AbstractContextManager[Service]]) -> Iterator[Service]:
+    with new_service() as made:
+        yield made
+
+
+def test_no_route_is_forgotten(locked: Service) -> None:
+    """Every route but the health checks and the description asks for the key."""
+    document = locked.app.openapi()
+    ids = {"job_id": "job_x", "model_id": "mdl_x", "name": "shoes", "alias": "prod"}
+    described = {
+        (method.upper(), path.format(**ids))
+        for path, methods in document["paths"].items()
+        for method in methods
+        if path not in OPEN
+    }
+    assert described == set(ROUTES)
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_a_key_is_asked_for(locked: Service, method: str, path: str) -> None:
+    for given in (
+        None,
+        "Bearer wrong",
+        f"Bearer {KEY}x",
+        f"Bearer {KEY[:-1]}",
+        f"Bearer {KEY.upper()}",
+        "Bearer",
+        "Bearer ",
+        "",
+        f"Basic {KEY}",
+        KEY,
+        f"Token {KEY}",
+        "Bearer ключ",
+    ):
+        headers = {} if given is None else {"authorization": given.encode()}
+        response = locked.client.request(method, path, headers=headers)
+        assert_problem(response, 401, "unauthorized", "Authorization: Bearer <key>")
+        assert response.headers["www-authenticate"] == "Bearer"
+        assert KEY not in response.text
+    in_the_address = locked.client.request(method, f"{path}?api_key={KEY}&access_token={KEY}")
+    assert in_the_address.status_code == 401
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_the_key_opens(locked: Service, method: str, path: str) -> None:
+    for scheme in ("Bearer", "bearer"):
+        response = locked.client.request(method, path, headers={"authorization": f"{scheme} {KEY}"})
+        assert response.status_code in {200, 404, 422}
+        assert KEY not in response.text
+        assert KEY not in str(response.headers)
+
+
+@pytest.mark.parametrize(
+    "path", ["/nothing", "/healthz/", "/docs/oauth2-redirect", f"{URL}//healthz", "/HEALTHZ", "/page"]
+)
+def test_the_door_stands_before_everything_else(locked: Service, path: str) -> None:
+    """Also where there is nothing: a stranger learns no path."""
+    assert_problem(locked.client.get(path), 401, "unauthorized")
+
+
+def test_without_the_key_nothing_is_stored(locked: Service) -> None:
+    assert_problem(locked.adapt(**shots()), 401, "unauthorized")
+    assert locked.stored() == []
+
+
+def test_with_a_key_any_name_of_the_host_will_do(locked: Service) -> None:
+    headers = {"authorization": f"Bearer {KEY}", "host": "clip.example.org", "origin": "https://example.org"}
+    assert locked.client.get("/jobs", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("path", sorted(OPEN))
+def test_what_is_open(locked: Service, path: str) -> None:
+    response = locked.client.get(path, headers={"host": "clip.example.org"})
+    assert response.status_code in {200, 503}
+    assert KEY not in response.text
+
+
+def test_the_key_is_not_logged(locked: Service, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(0):
+        locked.client.get("/jobs", headers={"authorization": f"Bearer {KEY}"})
+        locked.client.get("/jobs", headers={"authorization": f"Bearer {KEY}x"})
+    assert KEY not in caplog.text
+    assert KEY not in repr(locked.settings)
+
+
+def test_a_stranger_is_turned_away_before_the_body_is_read(locked: Service) -> None:
+    head = b"POST /adapt HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+    response = answer_to_a_promise(locked, head)
+    assert response is not None
+    assert_problem(response, 401, "unauthorized")
+
+
+def test_a_stranger_at_classify_is_turned_away_before_the_body_is_read(locked: Service) -> None:
+    head = b"POST /classify HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+    response = answer_to_a_promise(locked, head)
+    assert response is not None
+    assert_problem(response, 401, "unauthorized")
+
+
+def answer_to_a_promise(service: Service, head: bytes) -> httpx.Response | None:
+    """What comes while not one byte of the promised body is sent."""
+    with listening(service.app) as port:
+        return exchange(port, head + b"Content-Length: 500000000\r\n\r\n", patience=2)
+
+
+def test_methods_that_nobody_knows(locked: Service) -> None:
+    """They are kept out of the metrics, where each would stay."""
+    headers = {"authorization": f"Bearer {KEY}"}
+    for path in ("/jobs", "/healthz", "/nothing"):
+        assert_problem(locked.client.request("BREW", path, headers=headers), 405, "method_not_allowed")
+        assert_problem(locked.client.request("BREW", path), 401, "unauthorized")
+    assert "BREW" not in locked.client.get("/metrics", headers=headers).text
+
+
+# --- without a key ---
+
+
+def call(service: Service, host: str, origin: str | None = None) -> httpx.Response:
+    headers = {"host": host} if origin is None else {"host": host, "origin": origin}
+    return service.client.get("/jobs", headers=headers)
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1:8000", "localhost:8000", "127.0.0.1", "LOCALHOST", "[::1]:8000", "127.1.2.3"]
+)
+def test_this_machine(unlocked: Service, host: str) -> None:
+    assert call(unlocked, host).status_code == 200
+    assert call(unlocked, host, "http://localhost:3000").status_code == 200
+    assert call(unlocked, host, "http://127.0.0.1:3000").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *(
+            "evil.example",
+            "evil.example:8000",
+            "127.0.0.1.evil.example",
+            "localhost.evil.example",
+            "[::2]:80",
+        ),
+        *("192.168.1.5", "", "[", "0.0.0.0", "127.0.0.1@evil.example", "evil.example@127.0.0.1.x"),
+    ],
+)
+def test_a_foreign_host(unlocked: Service, host: str) -> None:
+    assert_problem(call(unlocked, host), 403, "foreign_site", "http://127.0.0.1.*or set CLIPCITE_API_KEY")
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://evil.example",
+        "null",
+        "http://127.0.0.1.evil.example",
+        "http://192.168.1.5",
+        "",
+        "file://",
+        "http://[",
+    ],
+)
+def test_a_foreign_origin(unlocked: Service, origin: str) -> None:
+    assert_problem(call(unlocked, "127.0.0.1:8000", origin), 403, "foreign_site")
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_foreign_pages_reach_no_route(unlocked: Service, method: str, path: str) -> None:
+    response = unlocked.client.request(method, path, headers={"origin": "https://evil.example"})
+    assert_problem(response, 403, "foreign_site")
+
+
+def test_a_foreign_form_stores_nothing(unlocked: Service) -> None:
+    headers = {"origin": "https://evil.example"}
+    parts = [("images", ("a.jpg", crafted.jpeg())), ("labels", (None, "a"))]
+    assert_problem(unlocked.client.post("/adapt", files=parts, headers=headers), 403, "foreign_site")
+    assert unlocked.stored() == []
+
+
+# --- where to listen ---
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.8.8.8"])
+def test_loopback_needs_no_key(host: str) -> None:
+    assert is_loopback(host)
+    assert refusal_to_listen(Settings(host=host)) is None
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org", "", "localhost.example.org"])
+def test_elsewhere_a_key_is_needed(host: str, tmp_path: Path) -> None:
+    assert not is_loopback(host)
+    refusal = refusal_to_listen(Settings(host=host, data=tmp_path / "data"))
+    assert refusal is not None
+    assert "CLIPCITE_API_KEY" in refusal
+    assert "127.0.0.1" in refusal
+    assert refusal_to_listen(Settings(host=host, api_key="x" * 16)) is None
+
+
+@pytest.mark.parametrize("key", ["", "short", "x" * 15])
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_a_short_key_is_refused(host: str, key: str) -> None:
+    refusal = refusal_to_listen(Settings(host=host, api_key=key))
+    assert refusal is not None
+    assert "at least 16 characters" in refusal
+    assert key == "" or key not in refusal

@@ -1,0 +1,312 @@
+"""The keys in the database: what they open, for how long, how often, and for whom."""
+
+import socket
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import update
+
+from api.middleware.auth import Door, needed_scopes, refusal_to_listen
+from api.middleware.rate_limit import RateLimited, Rates
+from core.settings import Settings
+from core.store.accounts import api_keys
+from core.store.db.session import Database, database_now
+from core.store.db.tables import ApiKey
+from tests.api.conftest import MakeService
+from tests.api.middleware.test_auth import KEY, ROUTES
+from tests.api.service import Service, assert_problem, exchange, form, listening, shots
+
+NEVER = "cc_" + "A" * 43
+
+
+def make(database: Database, owner: str = "team", **given: Any) -> api_keys.NewKey:
+    with database.write() as session:
+        return api_keys.create(session, owner=owner, **given)
+
+
+def get(service: Service, key: str | None, path: str = "/jobs", **given: Any) -> httpx.Response:
+    headers = {} if key is None else {"authorization": f"Bearer {key}"}
+    return service.client.get(path, headers=headers, **given)
+
+
+def door_of(service: Service) -> Door:
+    """The one that answers; the application makes it at its first request."""
+    layer: Any = service.app.middleware_stack or service.app.build_middleware_stack()
+    while not isinstance(layer, Door):
+        layer = layer.app
+    return layer
+
+
+def test_a_key_opens_until_it_is_revoked(either: Service) -> None:
+    made = make(either.database)
+    assert get(either, made.key).status_code == 200
+    assert_problem(get(either, NEVER), 401, "unauthorized", "clipcite keys create")
+    with either.database.write() as session:
+        api_keys.revoke(session, made.row.id)
+    refused = get(either, made.key)
+    assert_problem(refused, 401, "key_revoked", "Ask the operator for another")
+    assert refused.headers["www-authenticate"] == "Bearer"
+    assert made.key not in refused.text
+
+
+def test_an_expired_key(fresh: Service) -> None:
+    made = make(fresh.database, lifetime=timedelta(days=1))
+    assert get(fresh, made.key).status_code == 200
+    with fresh.database.write() as session:
+        session.execute(update(ApiKey).values(expires_at=database_now(session)))
+    assert_problem(get(fresh, made.key), 401, "key_expired", "good until")
+
+
+def test_the_first_key_closes_the_door_for_good(fresh: Service) -> None:
+    """On loopback too, and also when no key is left that opens."""
+    assert get(fresh, None).status_code == 200
+    made = make(fresh.database)
+    door_of(fresh)._keys_asked = -10  # a second later
+    assert_problem(get(fresh, None), 401, "unauthorized")
+    assert_problem(fresh.adapt(**shots()), 401, "unauthorized")
+    with fresh.database.write() as session:
+        api_keys.revoke(session, made.row.id)
+    assert_problem(get(fresh, None), 401, "unauthorized")
+    assert get(fresh, None, "/healthz").status_code == 200
+
+
+def test_the_key_of_the_environment_opens_beside_them(make_service: MakeService) -> None:
+    service = make_service(api_key=KEY)
+    made = make(service.database, "default")
+    job = service.client.post("/adapt", **form(**shots()), headers={"authorization": f"Bearer {KEY}"})
+    assert job.status_code == 202
+    for key in (KEY, made.key):  # both are the default owner's
+        assert [one["id"] for one in get(service, key).json()["data"]] == [job.json()["id"]]
+    assert get(service, KEY, "/metrics").status_code == 200
+
+
+def test_no_key_is_in_what_is_stored_or_logged(fresh: Service, caplog: pytest.LogCaptureFixture) -> None:
+    made = make(fresh.database)
+    with caplog.at_level(0):
+        for key in (made.key, NEVER):
+            get(fresh, key)
+            get(fresh, key, f"/jobs/{key[:12]}")
+    assert made.key not in caplog.text
+    assert NEVER not in caplog.text
+    path = fresh.settings.data / "clipcite.db"
+    stored = b"".join(p.read_bytes() for p in path.parent.glob(f"{path.name}*"))
+    assert made.row.prefix.encode() in stored
+    assert made.key[11:].encode() not in stored
+
+
+def test_the_last_use_is_noted(fresh: Service) -> None:
+    made = make(fresh.database)
+
+    def used() -> Any:
+        with fresh.database.read() as session:
+            return api_keys.list_all(session)[0].last_used_at
+
+    assert used() is None
+    get(fresh, made.key)
+    first = used()
+    assert first is not None
+    get(fresh, made.key)
+    assert used() == first
+
+
+# --- scopes ---
+
+SCOPES_OF_ROUTES = {
+    ("POST", "/adapt"): {"adapt"},
+    ("GET", "/jobs"): {"adapt"},
+    ("GET", "/jobs/job_x"): {"adapt"},
+    ("DELETE", "/jobs/job_x"): {"adapt"},
+    ("POST", "/jobs/job_x/cancel"): {"adapt"},
+    ("GET", "/jobs/job_x/events"): {"adapt"},
+    ("GET", "/jobs/job_x/report"): {"adapt"},
+    ("GET", "/jobs/job_x/preflight"): {"adapt"},
+    ("GET", "/models"): {"adapt", "classify"},
+    ("GET", "/models/mdl_x"): {"adapt", "classify"},
+    ("PATCH", "/models/mdl_x"): {"adapt"},
+    ("DELETE", "/models/mdl_x"): {"adapt"},
+    ("GET", "/models/mdl_x/export"): {"adapt"},
+    ("POST", "/models"): {"adapt"},
+    ("POST", "/models/mdl_x/extend"): {"adapt"},
+    ("GET", "/models/shoes/aliases"): {"adapt", "classify"},
+    ("GET", "/models/shoes/aliases/prod"): {"adapt", "classify"},
+    ("PUT", "/models/shoes/aliases/prod"): {"adapt"},
+    ("POST", "/models/shoes/aliases/prod/rollback"): {"adapt"},
+    ("DELETE", "/models/shoes/aliases/prod"): {"adapt"},
+    ("POST", "/classify"): {"classify"},
+    ("GET", "/metrics"): {"admin"},
+    ("GET", "/runtime"): {"admin"},
+}
+
+
+@pytest.fixture(scope="module")
+def scoped(new_service: Callable[..., Any]) -> Any:
+    with new_service() as service:
+        yield service, {scope: make(service.database, scopes=[scope]).key for scope in api_keys.SCOPES}
+
+
+def test_every_route_has_its_scopes() -> None:
+    assert set(SCOPES_OF_ROUTES) == set(ROUTES)
+
+
+@pytest.mark.parametrize("scope", api_keys.SCOPES)
+@pytest.mark.parametrize("route", ROUTES, ids=" ".join)
+def test_scopes(scoped: tuple[Service, dict[str, str]], route: tuple[str, str], scope: str) -> None:
+    service, made = scoped
+    response = service.client.request(*route, headers={"authorization": f"Bearer {made[scope]}"})
+    if scope in SCOPES_OF_ROUTES[route] | {"admin"}:
+        assert response.status_code in {200, 404, 422}, response.text
+    else:
+        needed = " or ".join(sorted(SCOPES_OF_ROUTES[route]))
+        assert_problem(response, 403, "missing_scope", f"scope {needed}; this one has {scope}")
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/adapt/x/../../metrics", "//jobs", "/Jobs", "/jobs\n", "/models/a/export/b", "/keys"]
+)
+def test_what_nobody_thought_of_is_for_admins(path: str) -> None:
+    needed = needed_scopes("GET", path)
+    assert needed in ({"admin"}, {"adapt"})
+    assert needed == {"admin"} or path.startswith(("/adapt/", "/models/a/"))
+
+
+def test_without_the_scope_no_body_is_read(scoped: tuple[Service, dict[str, str]]) -> None:
+    service, made = scoped
+    head = (
+        "POST /adapt HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+        f"Authorization: Bearer {made['classify']}\r\nContent-Length: 500000000\r\n\r\n"
+    )
+    with listening(service.app) as port:
+        response = exchange(port, head.encode(), patience=10)
+    assert response is not None
+    assert_problem(response, 403, "missing_scope")
+
+
+# --- rates ---
+
+
+def test_a_minutes_worth_at_once_then_as_many_as_flow_in() -> None:
+    now = 100.0
+    rates = Rates(30, clock=lambda: now)
+    for left in range(29, -1, -1):
+        headers = rates.take("a")
+        assert (headers["RateLimit-Limit"], headers["RateLimit-Remaining"]) == ("30", str(left))
+    assert headers["RateLimit-Reset"] == "60"
+    with pytest.raises(RateLimited, match=r"30 requests a minute\. Send it again in 2 s") as refused:
+        rates.take("a")
+    assert (refused.value.retry_after, refused.value.headers["RateLimit-Remaining"]) == (2, "0")
+    assert rates.take("b")["RateLimit-Remaining"] == "29"  # each key has its own
+    now += 1.9
+    with pytest.raises(RateLimited):
+        rates.take("a")
+    now += 0.1
+    rates.take("a")
+    with pytest.raises(RateLimited):
+        rates.take("a")
+    now += 1_000
+    assert rates.take("a")["RateLimit-Remaining"] == "29"  # no more than a minute's worth
+
+
+def test_no_limit_has_no_headers(fresh: Service) -> None:
+    assert Rates(0).take("a") == {}
+    assert not any(name.startswith("ratelimit") for name in get(fresh, None).headers)
+
+
+def test_the_rate_of_a_key(make_service: MakeService) -> None:
+    service = make_service(requests_per_minute=3)
+    mine, theirs = (make(service.database, owner).key for owner in ("team-a", "team-b"))
+    left = [
+        get(service, mine, path).headers["ratelimit-remaining"] for path in ("/jobs", "/nothing", "/models")
+    ]
+    assert left == ["2", "1", "0"]
+    refused = get(service, mine)
+    assert_problem(refused, 429, "rate_limited", "3 requests a minute")
+    assert 1 <= int(refused.headers["retry-after"]) <= 20
+    assert refused.headers["ratelimit-remaining"] == "0"
+    assert get(service, theirs).status_code == 200
+    for path in ("/healthz", "/readyz"):
+        assert get(service, mine, path).status_code in {200, 503}
+    assert_problem(get(service, NEVER), 401, "unauthorized")  # strangers use up nobody's rate
+
+
+def test_the_rate_needs_no_broker(make_service: MakeService) -> None:
+    """It is counted in this process: with Redis away it holds as before, and nothing is answered with 5xx."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        nobody = probe.getsockname()[1]
+    service = make_service(requests_per_minute=3, redis_url=f"redis://127.0.0.1:{nobody}/0")
+    statuses = [get(service, None).status_code for _ in range(5)]
+    assert statuses == [200, 200, 200, 429, 429]
+
+
+def test_the_rate_without_keys(make_service: MakeService) -> None:
+    service = make_service(requests_per_minute=2)
+    statuses = [get(service, None).status_code for _ in range(4)]
+    assert statuses == [200, 200, 429, 429]
+
+
+# --- quotas, as HTTP tells of them ---
+
+
+def test_quotas(make_service: MakeService) -> None:
+    service = make_service(max_queued_jobs=1, max_models=5, max_stored_bytes=100_000)
+    job = service.accepted(**shots())["id"]
+    before = sorted(service.stored())
+    refused = service.adapt(**shots())
+    assert_problem(refused, 429, "quota_queued_jobs", "1 of your jobs are waiting")
+    assert int(refused.headers["retry-after"]) > 0
+    assert sorted(service.stored()) == before
+    service.client.post(f"/jobs/{job}/cancel")
+    service.settings.max_stored_bytes = 10
+    assert_problem(service.adapt(**shots()), 507, "quota_stored_bytes", "DELETE /jobs")
+    service.settings.max_stored_bytes, service.settings.max_models = 0, 1
+    service.accepted(**shots())
+    service.settings.max_queued_jobs = 9
+    assert_problem(service.adapt(**shots()), 409, "quota_models", "DELETE /models")
+    assert len([item for item in service.stored() if item.startswith("blob ")]) == 18  # those of two jobs
+
+
+def test_of_fifty_posts_at_once_as_many_as_the_quota_are_accepted(
+    make_service: MakeService, database_url: str
+) -> None:
+    service = make_service(max_queued_jobs=5, database_url=database_url)
+    statuses: list[int] = []
+    with listening(service.app) as port:
+
+        def send() -> None:
+            upload = form(**shots(each=1))
+            while True:
+                response = httpx.post(f"http://127.0.0.1:{port}/adapt", **upload, timeout=60)
+                if response.status_code != 503:  # a slow machine: the lock was not had in time
+                    break
+            statuses.append(response.status_code)
+
+        threads = [threading.Thread(target=send) for _ in range(50)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert sorted(statuses) == [202] * 5 + [429] * 45
+    assert len(service.client.get("/jobs").json()["data"]) == 5
+    assert len({blob.key.split("/")[1] for blob in service.blobs.list("jobs")}) == 5
+
+
+# --- where to listen ---
+
+
+def test_keys_in_the_database_allow_any_address(fresh: Service) -> None:
+    settings = Settings(data=fresh.settings.data, host="0.0.0.0")
+    assert "clipcite keys create" in (refusal_to_listen(settings) or "")
+    made = make(fresh.database)
+    assert refusal_to_listen(settings) is None
+    with fresh.database.write() as session:
+        api_keys.revoke(session, made.row.id)
+    assert refusal_to_listen(settings) is not None
+
+
+def test_off_loopback_nobody_comes_in_without_a_key(make_service: MakeService) -> None:
+    """Whatever became of the keys since the start."""
+    service = make_service(host="0.0.0.0")
+    assert_problem(get(service, None), 401, "unauthorized")

@@ -1,0 +1,147 @@
+"""A model is trained anew with more pictures: those that its job has kept, and those that are sent."""
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from core.clip.config import resolve_config
+from core.store.jobs import jobs
+from core.store.storage.blobs import Blobs
+from tests.api import crafted
+from tests.api.service import Service, assert_problem, form, shots
+from tests.core.store import samples
+
+
+@pytest.fixture
+def model(fresh: Service) -> tuple[Service, str, str]:
+    """(service, a model, its job): fox and badger, 4 pictures each, with settings of their own."""
+    upload = shots(("fox", "badger"))
+    job = fresh.accepted(**upload, name="animals", config={"epochs": 3, "alpha": 0.25, "seed": 7})
+    claim = samples.claimed(fresh.database, job["id"])
+    made = samples.new_model(name="animals", classes=["fox", "badger"])
+    assert samples.publish(fresh.database, claim, made)
+    return fresh, made.id, job["id"]
+
+
+def extend(service: Service, model_id: str, **fields: Any) -> httpx.Response:
+    return service.client.post(f"/models/{model_id}/extend", **form(**fields))
+
+
+def more(*classes: str, each: int = 3) -> dict[str, Any]:
+    files = [
+        (f"new-{c}-{i}.jpg", crafted.jpeg(9000 + 10 * c + i))
+        for c in range(len(classes))
+        for i in range(each)
+    ]
+    return {"images": files, "labels": [name for name in classes for _ in range(each)]}
+
+
+def test_another_class_and_more_pictures_of_an_old_one(model: tuple[Service, str, str]) -> None:
+    service, model_id, first = model
+    answer = extend(service, model_id, **more("FOX", "hare"))
+    assert answer.status_code == 202, answer.text
+    job = answer.json()
+    assert job["id"] != first
+    assert answer.headers["location"] == f"/jobs/{job['id']}"
+    assert job["name"] == "animals"
+    assert job["classes"] == [
+        {"name": "fox", "images": 7, "test_images": 0},
+        {"name": "badger", "images": 4, "test_images": 0},
+        {"name": "hare", "images": 3, "test_images": 0},
+    ]
+    with service.database.read() as session:
+        rows = jobs.pictures(session, job["id"])
+        before = jobs.pictures(session, first)
+    assert [row.position for row in rows] == list(range(14))
+    assert {row.blob_key.split("/")[1] for row in rows} == {job["id"]}
+    assert {row.sha256 for row in before} < {row.sha256 for row in rows}
+    assert {row.file_name for row in before} < {row.file_name for row in rows}
+    assert service.client.get(f"/models/{model_id}").status_code == 200
+
+
+def test_the_settings_are_the_models_but_for_what_is_sent(model: tuple[Service, str, str]) -> None:
+    service, model_id, first = model
+    before = service.client.get(f"/jobs/{first}").json()["config"]
+    same = extend(service, model_id, **more("hare")).json()["config"]
+    assert same == before
+    assert (same["epochs"], same["alpha"], same["seed"]) == (3, 0.25, 7)
+    changed = extend(service, model_id, **more("hare"), config={"epochs": 5}).json()["config"]
+    assert changed == {**before, "epochs": 5}
+    assert changed != resolve_config(backbone=before["backbone"]).to_dict()
+
+
+def test_the_new_job_stands_by_itself(model: tuple[Service, str, str]) -> None:
+    service, model_id, first = model
+    job = extend(service, model_id, **more("hare")).json()["id"]
+    assert service.client.delete(f"/jobs/{first}").status_code == 204
+    kept = [b.key for b in service.blobs.list(f"jobs/{job}") if b.key.rpartition("/")[2].isdigit()]
+    assert len(kept) == 11
+    answer = extend(service, model_id, **more("hare"))
+    assert_problem(answer, 409, "shots_gone", "POST /adapt with all pictures")
+
+
+def test_a_dry_run_looks_at_old_and_new(model: tuple[Service, str, str]) -> None:
+    service, model_id, _ = model
+    before = service.stored()
+    same = shots(("fox", "badger"))  # the very pictures that are there
+    answer = service.client.post(
+        f"/models/{model_id}/extend",
+        params={"dry_run": True},
+        **form(images=same["images"][:1], labels=["fox"]),
+    )
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["pictures"] == 9
+    assert any("cop" in w["detail"] for w in answer.json()["warnings"])
+    assert service.stored() == before
+
+
+def test_what_can_not_be_extended(model: tuple[Service, str, str]) -> None:
+    service, model_id, _ = model
+    assert_problem(extend(service, "mdl_nobody", **more("hare")), 404, "model_not_found")
+    assert_problem(extend(service, model_id), 422, "archive_or_images")
+    assert_problem(extend(service, model_id, **more("hare"), config="[1]"), 422, "invalid_request", "object")
+    assert_problem(extend(service, model_id, **more("hare"), config={"nonsense": 1}), 422, "invalid_request")
+    bad = {"images": [("a.jpg", b"no picture")], "labels": ["hare"]}
+    assert_problem(extend(service, model_id, **bad), 422, "bad_pictures")
+
+
+def test_old_and_new_together_must_fit(model: tuple[Service, str, str]) -> None:
+    service, model_id, _ = model
+    service.settings.max_pictures = 10
+    answer = extend(service, model_id, **more("hare"))
+    assert_problem(answer, 413, "too_many_pictures", "these are 11; at most 10")
+
+
+def test_sent_again_with_its_key_it_is_the_same_job(model: tuple[Service, str, str]) -> None:
+    service, model_id, _ = model
+    made = [
+        service.client.post(
+            f"/models/{model_id}/extend", headers={"idempotency-key": "k"}, **form(**more("hare"))
+        )
+        for _ in range(2)
+    ]
+    assert [answer.status_code for answer in made] == [202, 202]
+    assert json.loads(made[0].text)["id"] == json.loads(made[1].text)["id"]
+    assert made[1].headers["idempotency-replayed"] == "true"
+
+
+def test_an_empty_form_fetches_nothing(
+    model: tuple[Service, str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, model_id, _ = model
+    fetched: list[str] = []
+    fetch = Blobs.fetch
+
+    def counted(self: Blobs, key: str, *args: Any, **given: Any) -> Any:
+        fetched.append(key)
+        return fetch(self, key, *args, **given)
+
+    monkeypatch.setattr(Blobs, "fetch", counted)
+    assert_problem(extend(service, model_id), 422, "archive_or_images")
+    wrong = {**more("hare"), "labels": ["hare"]}
+    assert_problem(extend(service, model_id, **wrong), 422, "label_count")
+    assert fetched == []
+    assert extend(service, model_id, **more("hare")).status_code == 202
+    assert len(fetched) == 8

@@ -1,0 +1,324 @@
+"""POST /models: what was exported comes back, and what does not fit is refused with a reason."""
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+import torch
+from safetensors.torch import load, save
+
+from core.clip.inference.class_offsets import KeptShots
+from core.clip.models.backbone import Backbone
+from tests.api import crafted
+from tests.api.service import MODEL_KEYS, Body, Service, assert_problem
+from tests.core.serving.adapted import publish_model
+
+PICTURES = [("images", (f"{i}.jpg", crafted.jpeg(i))) for i in range(3)]
+NAMES = ["red fox", "Badger", "oak"]
+
+
+def exported(service: Service, model: str, **query: object) -> bytes:
+    response = service.client.get(f"/models/{model}/export", params=query)
+    assert response.status_code == 200, response.text
+    return response.content
+
+
+def bring(service: Service, archive: bytes, **fields: str) -> httpx.Response:
+    return service.client.post("/models", files=[("archive", ("model.zip", archive))], data=fields)
+
+
+def brought(service: Service, archive: bytes, **fields: str) -> Body:
+    response = bring(service, archive, **fields)
+    assert response.status_code == 201, response.text
+    body: Body = response.json()
+    assert response.headers["location"] == f"/models/{body['id']}"
+    assert set(body) == MODEL_KEYS
+    return body
+
+
+def answers(service: Service, model: str, **more: object) -> list[dict[str, tuple[float, float]]]:
+    given = {"class_names": NAMES, "model": model, **more}
+    response = service.client.post("/classify", data=given, files=PICTURES)
+    assert response.status_code == 200, response.text
+    return [
+        {p["class_name"]: (p["probability"], p["similarity"]) for p in result["predictions"]}
+        for result in response.json()["results"]
+    ]
+
+
+def changed(archive: bytes, change: Callable[[dict[str, bytes]], Any]) -> bytes:
+    """The archive with other files in it."""
+    with zipfile.ZipFile(io.BytesIO(archive)) as old:
+        files = {name: old.read(name) for name in old.namelist()}
+    change(files)
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as new:
+        for name, data in files.items():
+            new.writestr(name, data)
+    return made.getvalue()
+
+
+@pytest.fixture
+def model(fresh: Service, backbone: Backbone) -> str:
+    features = torch.nn.functional.normalize(torch.randn(3, 4, 32), dim=-1)
+    return publish_model(
+        fresh.database,
+        fresh.blobs,
+        backbone,
+        shots=KeptShots(features, torch.tensor([0, 0, 1, 1])),
+        alpha=0.4,
+        weights="4bit",
+        name="forest",
+        templates=["a drawing of a {}.", "{}"],
+        texts={"red fox": ["a vixen"]},
+    )
+
+
+def test_a_delta_comes_back_as_it_was(fresh: Service, model: str) -> None:
+    body = brought(fresh, exported(fresh, model, format="delta"))
+    original = fresh.client.get(f"/models/{model}").json()
+    same = MODEL_KEYS - {"id", "job_id", "created_at", "version", "aliases", "bytes"}
+    assert {key: body[key] for key in same} == {key: original[key] for key in same}
+    assert body["job_id"] is None
+    assert body["id"] != model
+    for alpha in (0.4, 1):
+        assert answers(fresh, body["id"], alpha=alpha) == answers(fresh, model, alpha=alpha)  # offsets too
+    assert fresh.client.delete(f"/models/{body['id']}").status_code == 204
+
+
+def test_an_open_clip_folder_becomes_theta_1(fresh: Service, model: str) -> None:
+    body = brought(fresh, exported(fresh, model, alpha=0.4))
+    assert (body["alpha"], body["weights"], body["metrics"]) == (0.4, "full", None)
+    imported = answers(fresh, body["id"], alpha=1, new_names_balance=0)
+    original = answers(fresh, model, alpha=0.4, new_names_balance=0)
+    for one, other in zip(imported, original, strict=True):
+        for name in NAMES:
+            assert one[name] == pytest.approx(other[name], abs=1e-5)
+
+
+def test_the_form_wins_over_the_archive(fresh: Service, model: str, backbone: Backbone) -> None:
+    fields = {
+        "name": "woods",
+        "classes": '["oak"]',
+        "alpha": "0.25",
+        "templates": '["{}"]',
+        "texts": "{}",
+        "weights": "1bit",
+        "backbone": backbone.name,
+    }
+    body = brought(fresh, exported(fresh, model), **fields)
+    assert (body["name"], body["trained_classes"], body["alpha"]) == ("woods", ["oak"], 0.25)
+    assert (body["templates"], body["texts"], body["weights"]) == (["{}"], {}, "1bit")
+
+
+def test_half_precision_and_a_root_folder(fresh: Service, model: str) -> None:
+    """As hubs have them."""
+
+    def halved(files: dict[str, bytes]) -> None:
+        state = load(files["open_clip_model.safetensors"])
+        files["open_clip_model.safetensors"] = save({n: t.half() for n, t in state.items()})
+        for name in list(files):
+            files[f"my model/{name}"] = files.pop(name)
+
+    body = brought(fresh, changed(exported(fresh, model, alpha=1), halved))
+    for one, other in zip(answers(fresh, body["id"], alpha=1), answers(fresh, model, alpha=1), strict=True):
+        assert one["oak"][1] == pytest.approx(other["oak"][1], abs=0.01)
+
+
+def of_another_backbone(manifest: bytes) -> bytes:
+    return json.dumps({**json.loads(manifest), "backbone_sha256": "0" * 64}).encode()
+
+
+def tensors(change: Callable[[dict[str, torch.Tensor]], Any]) -> Callable[[dict[str, bytes]], None]:
+    def apply(files: dict[str, bytes]) -> None:
+        state = load(files["open_clip_model.safetensors"])
+        change(state)
+        files["open_clip_model.safetensors"] = save(state)
+
+    return apply
+
+
+def config(change: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, bytes]], None]:
+    def apply(files: dict[str, bytes]) -> None:
+        content = json.loads(files["open_clip_config.json"])
+        change(content)
+        files["open_clip_config.json"] = json.dumps(content).encode()
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda f: f.pop("open_clip_model.safetensors"), "pickles"),
+        (lambda f: f.update({"open_clip_model.safetensors": b"\x80\x02pickle"}), "not a safetensors"),
+        (lambda f: f.update({"open_clip_config.json": b"{"}), "not valid JSON"),
+        (lambda f: f.update({"open_clip_config.json": b"[" * 100_000}), "not valid JSON"),
+        (lambda f: f.update({"open_clip_config.json": b"{}"}), "image_size"),
+        (config(lambda c: c["model_cfg"].update(quick_gelu=True)), "quick_gelu"),
+        (config(lambda c: c["model_cfg"]["text_cfg"].update(layers=3)), "text_cfg.layers"),
+        (config(lambda c: c["preprocess_cfg"].update(mean=[0, 0, 0])), "preprocess.mean"),
+        (config(lambda c: c["model_cfg"]["vision_cfg"].update(image_size="32")), "whole number"),
+        (tensors(lambda t: t.pop("visual.proj")), "visual.proj"),
+        (tensors(lambda t: t.update(more=torch.ones(2))), "more"),
+        (tensors(lambda t: t.update({"visual.proj": t["visual.proj"].T.contiguous()})), "shape"),
+        (tensors(lambda t: t.update({"visual.proj": t["visual.proj"].int()})), "visual.proj"),
+        (tensors(lambda t: t["visual.proj"][0].fill_(float("nan"))), "finite"),
+        (tensors(lambda t: t["logit_scale"].add_(0.1)), "logit_scale"),
+        (lambda f: f.update({"clipcite.json": b'{"classes": 3}'}), "lists of texts"),
+        (lambda f: f.update({"clipcite.json": b'{"alpha": "x"}'}), "wrong type"),
+    ],
+)
+def test_folders_that_are_refused(
+    fresh: Service, model: str, change: Callable[[dict[str, bytes]], Any], says: str
+) -> None:
+    before = fresh.blobs.list("")
+    assert_problem(bring(fresh, changed(exported(fresh, model), change)), 422, "import_refused", says)
+    assert fresh.blobs.list("") == before
+    assert fresh.temp_files() == []
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda f: f.update({"weights.safetensors": f["weights.safetensors"][:-1]}), "SHA-256"),
+        (lambda f: f.update({"manifest.json": b"{}"}), "manifest"),
+        (
+            lambda f: f.update(
+                {
+                    "manifest.json": f["manifest.json"].replace(
+                        b'"backbone_sha256": "', b'"backbone_sha256": "0'
+                    )
+                }
+            ),
+            "other weights",
+        ),
+        (lambda f: f.update({"clipcite.json": b'{"classes": ["one"]}'}), "kept shots"),
+    ],
+)
+def test_deltas_that_are_refused(
+    fresh: Service, model: str, change: Callable[[dict[str, bytes]], Any], says: str
+) -> None:
+    archive = changed(exported(fresh, model, format="delta"), change)
+    assert_problem(bring(fresh, archive), 422, "import_refused", says)
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "pointer"),
+    [
+        ({"classes": "red fox"}, "invalid_request", "/classes"),
+        ({"classes": '["a", "A"]'}, "invalid_request", "/classes"),
+        ({"classes": '[""]'}, "invalid_class_names", "/classes"),
+        ({"templates": '["no place"]'}, "invalid_config", "/templates"),
+        ({"texts": '{"a": []}'}, "invalid_request", "/texts/a"),
+        ({"alpha": "2"}, "invalid_request", "/alpha"),
+        ({"weights": "2bit"}, "invalid_request", "/weights"),
+        ({"name": "x" * 201}, "invalid_name", "/name"),
+        ({"colour": "red"}, "invalid_request", "/colour"),
+    ],
+)
+def test_fields_that_are_refused(
+    fresh: Service, model: str, fields: dict[str, str], code: str, pointer: str
+) -> None:
+    response = bring(fresh, exported(fresh, model), **fields)
+    assert_problem(response, 422, code, errors=[{"pointer": pointer}])
+
+
+def test_a_backbone_that_is_not_here(fresh: Service, model: str) -> None:
+    response = bring(fresh, exported(fresh, model), backbone="ViT-B-16/openai")
+    assert_problem(response, 422, "unknown_backbone", "CLIPCITE_BACKBONES")
+
+
+def test_hostile_archives(fresh: Service, model: str) -> None:
+    good = exported(fresh, model)
+    outside = changed(good, lambda f: f.update({"../open_clip_config.json": b"{}"}))
+    assert_problem(bring(fresh, outside), 422, "unsafe_path")
+    twice = changed(good, lambda f: f.update({"x/open_clip_config.json": b"{}"}))
+    assert_problem(bring(fresh, twice), 422, "duplicate_entry")
+    assert_problem(bring(fresh, b"no archive"), 422, "not_an_archive")
+    many = changed(good, lambda f: f.update({f"{i}": b"" for i in range(1_001)}))
+    assert_problem(bring(fresh, many), 413, "archive_too_large")
+    assert fresh.temp_files() == []
+
+
+def test_a_bomb(make_service: Callable[..., Service]) -> None:
+    small = make_service(max_request_bytes=1_000_000)
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as bomb:
+        bomb.writestr("open_clip_model.safetensors", bytes(2_000_000))
+    assert_problem(bring(small, made.getvalue()), 413, "archive_too_large", "1,000,000 bytes")
+
+
+def test_quotas(make_service: Callable[..., Service], backbone: Backbone) -> None:
+    one = make_service(max_models=1)
+    archive = exported(one, publish_model(one.database, one.blobs, backbone), format="delta")
+    assert_problem(bring(one, archive), 409, "quota_models", "DELETE")
+    few = make_service(max_stored_bytes=1_000)
+    assert_problem(bring(few, archive), 507, "quota_stored_bytes", "1,000")
+    assert few.blobs.list("") == []
+
+
+BITS = {
+    **{"BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8},
+    **{
+        "F8_E5M2FNUZ": 8,
+        "I16": 16,
+        "U16": 16,
+        "I32": 32,
+        "U32": 32,
+        "F32": 32,
+        "I64": 64,
+        "U64": 64,
+        "F64": 64,
+    },
+    **{"C64": 64, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6},
+}
+"""Every type of the format but the two 16-bit floats."""
+
+
+@pytest.mark.parametrize("tensor", ["shot_features", "shot_labels"])
+def test_shots_of_another_type_are_refused(fresh: Service, model: str, tensor: str) -> None:
+    archive = exported(fresh, model, format="delta")
+    for kind, bits in BITS.items():
+
+        def retyped(files: dict[str, bytes], kind: str = kind, bits: int = bits) -> None:
+            """The same bytes; the last dimension makes up for the size."""
+            data = files["weights.safetensors"]
+            size = int.from_bytes(data[:8], "little")
+            header = json.loads(data[8 : 8 + size])
+            start, end = header[tensor]["data_offsets"]
+            rows = 1
+            for side in header[tensor]["shape"][:-1]:
+                rows *= side
+            header[tensor]["shape"][-1] = (end - start) * 8 // rows // bits
+            header[tensor]["dtype"] = kind
+            text = json.dumps(header).encode()
+            files["weights.safetensors"] = len(text).to_bytes(8, "little") + text + data[8 + size :]
+            manifest = json.loads(files["manifest.json"])
+            manifest["sha256"] = hashlib.sha256(files["weights.safetensors"]).hexdigest()
+            files["manifest.json"] = json.dumps(manifest).encode()
+
+        if (tensor, kind) == ("shot_labels", "I64"):
+            continue
+        assert_problem(bring(fresh, changed(archive, retyped), name="other"), 422, "import_refused")
+
+
+def test_tensors_of_another_type_are_refused(fresh: Service, model: str) -> None:
+    archive = exported(fresh, model, format="open_clip")
+    for kind in ("I32", "U32", "C64", "F8_E4M3", "F8_E8M0", "F4"):
+
+        def retyped(files: dict[str, bytes], kind: str = kind) -> None:
+            data = files["open_clip_model.safetensors"]
+            size = int.from_bytes(data[:8], "little")
+            header = json.loads(data[8 : 8 + size])
+            header["visual.proj"]["dtype"] = kind
+            header["visual.proj"]["shape"][-1] = header["visual.proj"]["shape"][-1] * 32 // BITS[kind]
+            text = json.dumps(header).encode()
+            files["open_clip_model.safetensors"] = len(text).to_bytes(8, "little") + text + data[8 + size :]
+
+        assert_problem(bring(fresh, changed(archive, retyped), name="other"), 422, "import_refused")

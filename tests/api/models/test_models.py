@@ -1,0 +1,191 @@
+"""/models: list, look at, rename and delete adapted models."""
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from core.clip.models.backbone import Backbone
+from tests.api import crafted
+from tests.api.service import MODEL_KEYS, Service, assert_problem
+from tests.core.serving.adapted import publish_model
+
+METRICS = {
+    "measured_on": {"source": "test", "images": 40, "trained_images": 80},
+    "trained_names": {
+        "stock": 0.70,
+        "adapted": 0.92,
+        "difference": {"value": 0.22, "low": 0.11, "high": 0.33},
+    },
+    "new_names": None,
+    "all_names": {"trained": {"stock": 0.6, "adapted": 0.9}, "new": None},
+    "verdict": "better",
+}
+
+
+def published(service: Service, backbone: Backbone, **given: object) -> str:
+    return publish_model(service.database, service.blobs, backbone, **given)  # type: ignore[arg-type]
+
+
+def test_the_whole_model(either: Service, backbone: Backbone) -> None:
+    texts = {"red fox": ["a fox", "ein Fuchs 🦊"]}
+    templates = ["a drawing of a {}."]
+    model_id = published(
+        either, backbone, name="foxes", metrics=METRICS, alpha=0.3, templates=templates, texts=texts
+    )
+    model = either.client.get(f"/models/{model_id}").json()
+    assert set(model) == MODEL_KEYS
+    assert datetime.fromisoformat(model.pop("created_at")).tzinfo is not None
+    job = either.client.get(f"/jobs/{model['job_id']}").json()
+    assert (job["status"], job["model_id"]) == ("succeeded", model_id)
+    assert job["metrics"] == METRICS
+    size = next(b.bytes for b in either.blobs.list(f"models/{model_id}") if b.key.endswith(".safetensors"))
+    assert model == {
+        "id": model_id,
+        "object": "model",
+        "name": "foxes",
+        "version": 1,
+        "aliases": [],
+        "job_id": job["id"],
+        "backbone": backbone.name,
+        "trained_classes": ["red fox", "Badger"],
+        "alpha": 0.3,
+        "templates": templates,
+        "texts": texts,
+        "bytes": size,
+        "weights": "full",
+        "metrics": METRICS,
+    }
+
+
+def test_lists(either: Service, backbone: Backbone) -> None:
+    assert either.client.get("/models").json() == {"data": [], "has_more": False, "next_cursor": None}
+    made = [published(either, backbone) for _ in range(3)][::-1]
+    first = either.client.get("/models", params={"limit": 2}).json()
+    assert [model["id"] for model in first["data"]] == made[:2]
+    assert all(set(model) == MODEL_KEYS for model in first["data"])
+    assert first["has_more"] is True
+    second = either.client.get("/models", params={"limit": 2, "after": first["next_cursor"]}).json()
+    assert [model["id"] for model in second["data"]] == made[2:]
+    assert (second["has_more"], second["next_cursor"]) == (False, None)
+    assert second["data"][0] == either.client.get(f"/models/{made[2]}").json()
+
+
+@pytest.mark.parametrize("model_id", ["mdl_none", "stock", "x" * 2_000, "%F0%9F%A6%8A"])
+def test_an_unknown_model(fresh: Service, model_id: str) -> None:
+    for response in (fresh.client.get(f"/models/{model_id}"), fresh.client.delete(f"/models/{model_id}")):
+        assert_problem(response, 404, "model_not_found", "GET /models lists")
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_delete(either: Service, backbone: Backbone, warm: bool) -> None:
+    model_id, other = published(either, backbone), published(either, backbone)
+    body = {"images": [("images", ("a.jpg", crafted.jpeg()))]}
+
+    def ask(model: str) -> int:
+        data = {"class_names": ["red fox", "badger"], "model": model}
+        return either.client.post("/classify", data=data, files=body["images"]).status_code
+
+    if warm:
+        assert ask(model_id) == 200
+    response = either.client.delete(f"/models/{model_id}")
+    assert (response.status_code, response.content) == (204, b"")
+    assert either.blobs.list(f"models/{model_id}") == []
+    assert not any(model_id in str(path) for path in either.settings.data.rglob("*"))
+    assert ask(model_id) == 404
+    assert model_id not in str(either.app.state.serving.networks._models)
+    for again in (either.client.get(f"/models/{model_id}"), either.client.delete(f"/models/{model_id}")):
+        assert_problem(again, 404, "model_not_found")
+    assert ask(other) == 200
+    assert [model["id"] for model in either.client.get("/models").json()["data"]] == [other]
+    # Its job stays, and says what became of it.
+    statuses = [job["status"] for job in either.client.get("/jobs").json()["data"]]
+    assert statuses == ["succeeded", "succeeded"]
+
+
+def test_references(either: Service, backbone: Backbone) -> None:
+    first, second = (published(either, backbone, name="red foxes") for _ in range(2))
+    either.client.put("/models/red foxes/aliases/prod", json={"model": first})
+    for reference, model_id in {
+        "red foxes": second,
+        "red%20foxes@latest": second,
+        "red foxes@1": first,
+        "red foxes%40prod": first,
+        second: second,
+    }.items():
+        model = either.client.get(f"/models/{reference}").json()
+        assert (model["id"], model["version"]) == (model_id, 1 if model_id == first else 2)
+        assert model["aliases"] == (["prod"] if model_id == first else [])
+    listed = either.client.get("/models").json()["data"]
+    assert [(model["version"], model["aliases"]) for model in listed] == [(2, []), (1, ["prod"])]
+    assert_problem(either.client.get("/models/red foxes@3"), 404, "model_not_found")
+    refused = either.client.delete("/models/red foxes@prod")
+    assert_problem(refused, 409, "model_has_aliases", r"red foxes@prod points to it.*\?force=true")
+    assert len(either.blobs.list(f"models/{first}")) == 2
+    assert either.client.delete("/models/red foxes@prod", params={"force": True}).status_code == 204
+    assert either.blobs.list(f"models/{first}") == []
+    assert_problem(either.client.get("/models/red foxes@prod"), 404, "model_not_found")
+    assert either.client.delete("/models/red foxes").status_code == 204
+    assert either.client.get("/models").json()["data"] == []
+
+
+def test_rename(fresh: Service, backbone: Backbone) -> None:
+    first, second = (published(fresh, backbone, name="foxes") for _ in range(2))
+    renamed = fresh.client.patch(f"/models/{first}", json={"name": " wolves "}).json()
+    assert (renamed["id"], renamed["name"], renamed["version"]) == (first, "wolves", 1)
+    assert fresh.client.get("/models/wolves").json() == renamed
+    assert fresh.client.patch("/models/wolves", json={"name": "foxes"}).json()["version"] == 3
+    nameless = fresh.client.patch("/models/foxes@3", json={"name": None}).json()
+    assert (nameless["name"], nameless["version"]) == (None, None)
+    fresh.client.put("/models/foxes/aliases/prod", json={"model": second})
+    refused = fresh.client.patch("/models/foxes", json={"name": "wolves"})
+    assert_problem(refused, 409, "model_has_aliases", "foxes@prod points to it")
+    same = fresh.client.patch("/models/foxes", json={"name": "foxes"}).json()
+    assert (same["version"], same["aliases"]) == (2, ["prod"])
+    assert_problem(fresh.client.patch("/models/none", json={"name": "x"}), 404, "model_not_found")
+    for name in ("a@1", "a/b", "stock", "mdl_x", "x" * 201, "a\0"):
+        refused = fresh.client.patch(f"/models/{first}", json={"name": name})
+        assert_problem(refused, 422, "invalid_name", errors=[{"pointer": "/name"}])
+    for body in ({}, {"name": 1}, {"name": "a", "alpha": 1}, []):
+        assert_problem(fresh.client.patch(f"/models/{first}", json=body), 422, "invalid_request")
+
+
+def test_filters(either: Service, backbone: Backbone) -> None:
+    first = published(either, backbone, name="foxes", classes=["red fox", "Ärmel"])
+    second = published(either, backbone, name="wolves")
+    third = published(either, backbone, name="foxes")
+    made = either.client.get(f"/models/{second}").json()
+
+    def found(**wanted: str) -> list[str]:
+        response = either.client.get("/models", params=wanted)
+        assert response.status_code == 200, response.text
+        return [model["id"] for model in response.json()["data"]]
+
+    assert found(name="foxes") == [third, first]
+    assert found(name="foxes", limit="1", after=third) == [first]
+    assert found(class_name="Ärmel") == [first]
+    assert found(job_id=made["job_id"]) == [second]
+    assert found(backbone=backbone.name) == [third, second, first]
+    assert found(backbone="starter") == found(name="none") == []
+    at = made["created_at"]
+    assert found(created_after=at) == [third, second]
+    assert found(created_before=at.replace("Z", "+00:00")) == [first]
+    west = datetime.fromisoformat(at) - timedelta(hours=5)
+    assert found(created_after=west.isoformat().replace("+00:00", "-05:00")) == [third, second]
+
+
+@pytest.mark.parametrize(
+    ("query", "pointer"),
+    [
+        ("nmae=foxes", "/nmae"),
+        ("limit=0", "/limit"),
+        ("limit=101", "/limit"),
+        *(
+            (f"created_after={time}", "/created_after")
+            for time in ("yesterday", "5", "2026-11-25", "2026-11-25T02:06:03", "0001-01-01T00:00:00%2B14:00")
+        ),
+        ("created_before=9999-12-31T23:59:59-14:00", "/created_before"),
+    ],
+)
+def test_a_filter_that_is_none(fresh: Service, query: str, pointer: str) -> None:
+    response = fresh.client.get(f"/models?{query}")
+    assert_problem(response, 422, "invalid_request", errors=[{"pointer": pointer}])

@@ -1,0 +1,239 @@
+"""/healthz says that the process answers, /readyz whether it can work, and if not, why."""
+
+import shutil
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from starlette.testclient import TestClient
+
+from api.ops import health
+from core.store.db.ids import new_id
+from core.store.storage import installation
+from core.store.storage.blobs import Blobs
+from tests.api import crafted
+from tests.api.conftest import MakeService
+from tests.api.service import URL, Body, Service, shots
+from tests.core.clip.tiny import make_tiny_backbone
+from worker.dispatcher.garbage import bind
+
+PARTS = {"database", "storage", "backbone", "broker"}
+
+
+def ready(service: Service, status: int) -> Body:
+    response = service.client.get("/readyz")
+    assert response.status_code == status, response.text
+    body: Body = response.json()
+    assert set(body) == {"status", "parts"}
+    assert set(body["parts"]) == PARTS
+    for part in body["parts"].values():
+        assert set(part) == {"status", "reason"}
+        assert (part["status"] == "ok") == (part["reason"] is None)
+    assert service.client.get("/healthz").json() == {"status": "ok"}
+    return body
+
+
+def bad_parts(body: Body) -> dict[str, str]:
+    return {name: part["reason"] for name, part in body["parts"].items() if part["status"] != "ok"}
+
+
+def loaded(service: Service) -> Service:
+    service.app.state.serving.warm_up()
+    return service
+
+
+def test_ready(make_service: MakeService, database_url: str) -> None:
+    body = ready(loaded(make_service(database_url=database_url)), 200)
+    assert body["status"] == "ok"
+    assert bad_parts(body) == {}
+
+
+def test_ready_with_redis(make_service: MakeService, redis_url: str) -> None:
+    assert ready(loaded(make_service(redis_url=redis_url)), 200)["status"] == "ok"
+
+
+def test_the_backbone_is_loaded_at_the_start(fresh: Service) -> None:
+    """Without a request: /readyz turns to 200 by itself, and /healthz answers meanwhile."""
+    assert ready(fresh, 503)["parts"]["backbone"]["status"] == "unavailable"
+    with TestClient(fresh.app, URL) as client:
+        until = time.monotonic() + 600
+        while client.get("/readyz").status_code != 200:
+            assert client.get("/healthz").status_code == 200
+            assert time.monotonic() < until
+            time.sleep(0.02)
+
+
+def test_the_first_check_gives_a_new_storage_its_id_and_leaves_nothing_else(fresh: Service) -> None:
+    ready(loaded(fresh), 200)
+    assert [path.name for path in (fresh.settings.data / "blobs").iterdir()] == [installation.KEY]
+    with fresh.database.read() as session:
+        assert installation.stored_id(fresh.blobs) == installation.find(session).id
+
+
+def test_the_start_gives_a_new_storage_its_id(fresh: Service) -> None:
+    """Before the first upload, and without anybody asking."""
+    with TestClient(fresh.app, URL):
+        fresh.app.state.checks._asked.result(600)
+        assert [blob.key for blob in fresh.blobs.list("")] == [installation.KEY]
+
+
+def test_asking_often_writes_nothing_and_rarely_reads(
+    fresh: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready(loaded(fresh), 200)
+    monkeypatch.setattr(health, "GOOD_SECONDS", -1)  # each is a check of its own
+    asked: list[str] = []
+    for name in ("put", "get", "list", "delete", "delete_prefix", "check", "is_empty"):
+        real = getattr(Blobs, name)
+
+        def counted(self: Blobs, *given: Any, real: Any = real, name: str = name) -> Any:
+            asked.append(name)
+            return real(self, *given)
+
+        monkeypatch.setattr(Blobs, name, counted)
+    fresh.app.state.checks._storage_good_until = 0.0
+    for _ in range(1_000):
+        assert fresh.client.get("/readyz").status_code == 200
+    assert set(asked) == {"get"}
+    monkeypatch.setattr(health, "STORAGE_GOOD_SECONDS", -1)
+    fresh.app.state.checks._storage_good_until = 0.0
+    asked.clear()
+    for _ in range(10):
+        fresh.client.get("/readyz")
+    assert asked == ["get"] * 10
+
+
+@pytest.mark.parametrize("has_id", [True, False])
+def test_with_the_storage_of_another_database_it_is_degraded(fresh: Service, has_id: bool) -> None:
+    """The database was lost, a fresh one is in its place."""
+    fresh.blobs.put(f"jobs/{new_id('job')}/0", b"x")
+    if has_id:
+        fresh.blobs.put(installation.KEY, b'{"id": "ins_lost"}')
+    else:  # from before there were ids; the dispatcher looks at the folders at its start
+        assert ready(loaded(fresh), 200)["status"] == "ok"
+        assert bind(fresh.database, fresh.blobs) is not None
+        fresh.app.state.checks._storage_good_until = fresh.app.state.checks._good_until = 0.0
+    body = ready(loaded(fresh), 200)
+    assert body["status"] == "degraded"
+    bad = bad_parts(body)
+    assert set(bad) == {"storage"}
+    assert "clipcite storage adopt" in bad["storage"]
+    fresh.accepted(**shots())  # jobs are taken all the same
+    installation.adopt(fresh.database, fresh.blobs)
+    fresh.app.state.checks._good_until = 0.0
+    assert ready(fresh, 200)["status"] == "ok"
+
+
+def test_without_the_broker_it_is_degraded(make_service: MakeService) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    service = loaded(make_service(redis_url=f"redis://:secret@127.0.0.1:{port}/0"))
+    body = ready(service, 200)
+    assert body["status"] == "degraded"
+    bad = bad_parts(body)
+    assert set(bad) == {"broker"}
+    assert "No job is lost" in bad["broker"]
+    assert "secret" not in str(body)
+    service.accepted(**shots())  # jobs are taken all the same
+
+
+def test_without_tables(make_service: MakeService, tmp_path: Path) -> None:
+    service = loaded(make_service(database_url=f"sqlite:///{tmp_path / 'empty.db'}"))
+    body = ready(service, 503)
+    assert body["status"] == "unavailable"
+    bad = bad_parts(body)
+    assert set(bad) == {"database"}
+    assert "clipcite db upgrade" in bad["database"]
+
+
+@pytest.mark.parametrize("url", ["sqlite:////nowhere/x.db", "postgresql://nobody:secret@127.0.0.1:1/none"])
+def test_without_a_database(make_service: MakeService, url: str) -> None:
+    body = ready(loaded(make_service(database_url=url)), 503)
+    bad = bad_parts(body)
+    assert set(bad) == {"database"}
+    assert "CLIPCITE_DATABASE_URL" in bad["database"]
+    assert "secret" not in str(body)
+
+
+def test_a_newer_database(fresh: Service) -> None:
+    with fresh.database.engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    reason = bad_parts(ready(loaded(fresh), 503))["database"]
+    assert "9999" in reason
+    assert "newer" in reason
+
+
+def test_a_storage_that_is_no_folder_any_more(fresh: Service) -> None:
+    folder = fresh.settings.data / "blobs"
+    shutil.rmtree(folder)
+    folder.write_text("in the way")
+    bad = bad_parts(ready(loaded(fresh), 503))
+    assert set(bad) == {"storage"}
+    assert str(folder) in bad["storage"]
+
+
+def test_a_storage_that_may_not_be_written(fresh: Service) -> None:
+    """Read-only by what even root can't write to."""
+    blobs = fresh.blobs
+    moved = type(blobs)(fresh.settings.blobs_url())
+    moved._folder = Path("/proc/sys")
+    moved._store = type(moved._store)(moved._folder)
+    fresh.app.state.blobs = moved
+    bad = bad_parts(ready(loaded(fresh), 503))
+    assert set(bad) == {"storage"}
+
+
+def test_a_storage_that_is_gone(fresh: Service) -> None:
+    shutil.rmtree(fresh.settings.data / "blobs")
+    assert set(bad_parts(ready(loaded(fresh), 503))) == {"storage"}
+
+
+def test_a_damaged_backbone(make_service: MakeService, tmp_path: Path) -> None:
+    """The reason is said, also when the load took its time; repaired, the next request loads it."""
+    folder = tmp_path / "net"
+    name = make_tiny_backbone(folder)
+    weights = folder / "open_clip_model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(b"damaged")
+    service = make_service(backbone=name)
+    serving = service.app.state.serving
+    load = serving.networks._load_stock
+    serving.networks._load_stock = lambda *given: (time.sleep(0.1), load(*given))[1]
+    with TestClient(service.app, URL) as client:  # with its start, which loads the backbone
+        until = time.monotonic() + 600
+        while "still being loaded" in (reason := bad_parts(ready(service, 503))["backbone"]):
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        assert str(folder) in reason
+        weights.write_bytes(content)
+        picture = [("images", ("a.jpg", crafted.jpeg()))]
+        assert client.post("/classify", data={"class_names": ["oak"]}, files=picture).status_code == 200
+        assert bad_parts(ready(service, 200)) == {}
+
+
+def test_without_the_backbone_it_is_not_ready(make_service: MakeService, tmp_path: Path) -> None:
+    service = make_service(backbone=f"local-dir:{tmp_path}/none")
+    assert set(bad_parts(ready(service, 503))) == {"backbone"}
+    service.accepted(**shots())  # jobs are taken: the worker has a backbone of its own
+
+
+def test_several_reasons_at_once(make_service: MakeService, tmp_path: Path) -> None:
+    service = make_service(
+        database_url=f"sqlite:///{tmp_path}/empty.db", backbone=f"local-dir:{tmp_path}/none"
+    )
+    shutil.rmtree(service.settings.data / "blobs")
+    (service.settings.data / "blobs").write_text("in the way")
+    bad = bad_parts(ready(service, 503))
+    assert set(bad) == {"database", "storage", "backbone"}
+    assert all(reason.endswith(".") for reason in bad.values())
+
+
+def test_metrics(fresh: Service) -> None:
+    fresh.client.get("/jobs")
+    response = fresh.client.get("/metrics")
+    assert response.status_code == 200
+    assert response.headers["content-type"].startswith("text/plain")
+    assert "http_requests_total" in response.text

@@ -1,0 +1,181 @@
+"""GET /runtime, and what happens when more is asked for than can be answered."""
+
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+from torch import Tensor
+
+from core.clip.models.backbone import Backbone
+from core.serving.pool.served_model import Network
+from core.store.registry import models
+from tests.api import crafted
+from tests.api.conftest import MakeService
+from tests.api.service import Service, assert_problem, listening
+from tests.core.serving.adapted import moved, publish_model
+from tests.core.store import samples
+
+
+def classify(service: Service, model: str = "stock", pictures: int = 1, **fields: Any) -> httpx.Response:
+    files = [("images", (f"{i}.jpg", crafted.jpeg(i))) for i in range(pictures)]
+    data = {"class_names": ["fox", "oak"], "model": model, **fields}
+    return service.client.post("/classify", data=data, files=files)
+
+
+def runtime(service: Service) -> Any:
+    response = service.client.get("/runtime")
+    assert response.status_code == 200
+    return response.json()
+
+
+def test_what_is_in_memory(fresh: Service, backbone: Backbone) -> None:
+    empty = runtime(fresh)
+    assert (empty["backbones"], empty["models"]["resident"], empty["device"]["precision"]) == ([], [], None)
+    one, other = (publish_model(fresh.database, fresh.blobs, backbone, alpha=0.4) for _ in range(2))
+    for model, alpha in ((one, 0.4), (one, 0.7), (other, 0.4), (one, 0)):
+        assert classify(fresh, model, alpha=alpha).status_code == 200
+    told = runtime(fresh)
+    assert told["device"] | {"threads": 0} == {
+        "name": "cpu",
+        "precision": "float32",
+        "threads": 0,
+        "decoders": told["device"]["decoders"],
+    }
+    assert told["backbones"] == [{"name": backbone.name, "image_size": 32, "users": 2}]
+    warm = told["models"]
+    assert warm["bytes"] == sum(resident["bytes"] for resident in warm["resident"])
+    assert warm["bytes"] <= warm["budget_bytes"] == fresh.settings.model_cache_bytes
+    shown = [(r["kind"], r["alpha"], r["models"], r["others"]) for r in warm["resident"]]
+    both = sorted([one, other])
+    # Least recently used first; the delta is used with each network.
+    assert shown == [("network", 0.7, both, 0), ("network", 0.4, both, 0), ("delta", None, both, 0)]
+    assert all(r["users"] == 0 and not r["pinned"] for r in warm["resident"])
+    counts = {name: warm["networks"][name] for name in ("values", "hits", "misses", "loads", "dropped")}
+    assert counts == {"values": 2, "hits": 1, "misses": 2, "loads": 2, "dropped": 0}
+    texts = told["texts"]
+    assert (texts["rows"], texts["heads"], texts["encoded"]) == (6, 3, 6)
+    assert (texts["hits"], texts["misses"]) == (1, 3)
+    assert told["batches"]["pictures"] == 4
+    assert told["batches"]["sizes"] == {"1": 4}
+    assert told["batches"]["texts"] == 6
+    assert told["queue"]["pictures"] == told["queue"]["waiting_pictures"] == 0
+    metrics = fresh.client.get("/metrics").text
+    for line in ("warm_models 2.0", "warm_deltas 1.0", "warm_loads_total 2.0", "text_hits_total 1.0"):
+        assert f"\nclipcite_{line}\n" in metrics
+    assert "\nclipcite_queue_batched_pictures_total 4.0\n" in metrics
+    assert fresh.client.delete(f"/models/{one}").status_code == 204
+    assert {m for r in runtime(fresh)["models"]["resident"] for m in r["models"]} == {other}
+    assert fresh.client.delete(f"/models/{other}").status_code == 204
+    assert runtime(fresh)["models"]["bytes"] == 0
+    assert runtime(fresh)["backbones"][0]["users"] == 0
+
+
+def test_models_of_others_are_only_counted(fresh: Service, backbone: Backbone) -> None:
+    samples.new_owner(fresh.database, "other")
+    mine = publish_model(fresh.database, fresh.blobs, backbone)
+    theirs = publish_model(fresh.database, fresh.blobs, backbone, owner="other")
+    with fresh.database.read() as session:
+        row = models.get(session, theirs, owner="other")
+    with fresh.app.state.serving.networks.adapted(row, 0.5, wait_seconds=10):
+        assert classify(fresh, mine, alpha=0.5).status_code == 200
+        for resident in runtime(fresh)["models"]["resident"]:
+            assert (resident["models"], resident["others"]) == ([mine], 1)
+    assert theirs not in fresh.client.get("/runtime").text
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """No network answers before this is set."""
+    go_on = threading.Event()
+    encode = Network.encode_images
+
+    def slow(network: Network, pixels: Tensor) -> Tensor:
+        assert go_on.wait(20)
+        return encode(network, pixels)
+
+    monkeypatch.setattr(Network, "encode_images", slow)
+    return go_on
+
+
+def test_too_many_are_told_to_come_again(
+    make_service: MakeService, backbone: Backbone, held: threading.Event
+) -> None:
+    service = make_service(max_waiting_pictures=4)
+    one, other = (
+        publish_model(service.database, service.blobs, backbone, theta_1=moved(backbone, seed))
+        for seed in (1, 2)
+    )
+    with ThreadPoolExecutor(4) as pool:
+        asked: list[Future[httpx.Response]] = []
+
+        def wait_for(pictures: int) -> None:
+            until = threading.Event()
+            for _ in range(1_000):
+                if runtime(service)["queue"]["pictures"] == pictures:
+                    return
+                until.wait(0.01)
+            raise AssertionError(runtime(service)["queue"])
+
+        for i in range(2):
+            asked.append(pool.submit(classify, service, one))
+            wait_for(i + 1)
+        # Half of it for one model, the rest for others.
+        refused = classify(service, one)
+        assert_problem(refused, 503, "busy", "Ask again in 1 s")
+        assert refused.headers["retry-after"] == "1"
+        asked.append(pool.submit(classify, service, other, 2))
+        wait_for(4)
+        for body in ({}, {"class_names": []}):  # nothing else of the request is looked at
+            assert_problem(classify(service, **body), 503, "busy")
+        # Other routes go on.
+        assert service.client.get("/models").status_code == 200
+        assert service.client.get("/healthz").status_code == 200
+        assert runtime(service)["queue"]["refused"] == 3
+        held.set()
+        assert [one.result(20).status_code for one in asked] == [200] * 3
+    assert classify(service, one).status_code == 200
+    assert runtime(service)["queue"]["pictures"] == 0
+
+
+def test_one_large_request_is_let_in(make_service: MakeService) -> None:
+    service = make_service(max_waiting_pictures=2)
+    assert len(classify(service, pictures=20).json()["results"]) == 20
+    both = classify(service, pictures=3, model=[], models='["stock", "stock"]')
+    assert len(both.json()["comparison"]) == 2
+
+
+def test_who_waits_too_long_is_told(make_service: MakeService, held: threading.Event) -> None:
+    service = make_service()
+    held.set()
+    assert classify(service).status_code == 200
+    held.clear()
+    service.settings.model_load_seconds = 0.05
+    at_once = service.app.state.serving.batcher.workers
+    with ThreadPoolExecutor(at_once) as pool:
+        first = [pool.submit(classify, service) for _ in range(at_once)]
+        while runtime(service)["queue"]["pictures"] < at_once:
+            pass
+        while runtime(service)["queue"]["waiting_pictures"]:
+            pass
+        late = classify(service)
+        assert_problem(late, 503, "busy", "Ask again")
+        held.set()
+        assert all(one.result(20).status_code == 200 for one in first)
+
+
+def test_the_body_of_who_is_refused_does_no_harm(make_service: MakeService) -> None:
+    """It is refused unread, and the next request is understood, on the same connection or another."""
+    service = make_service(max_waiting_pictures=1)
+    files = [("images", (f"{i}.jpg", crafted.jpeg(i, 900, 900))) for i in range(12)]
+    with (
+        listening(service.app) as port,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client,
+    ):
+        data = {"class_names": ["fox", "oak"]}
+        with service.app.state.serving.gate.inside({("default", "stock"): 1}):
+            for _ in range(3):
+                assert client.post("/classify", data=data, files=files).status_code == 503
+                assert client.get("/healthz").status_code == 200
+        assert client.post("/classify", data=data, files=files).status_code == 200

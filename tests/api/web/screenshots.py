@@ -1,0 +1,124 @@
+"""`python -m tests.api.web.screenshots`: the pictures of the page in docs/pictures, from the real thing.
+
+A service with the starter, the demo's pictures, a real browser. Takes some minutes.
+"""
+
+import io
+import os
+import re
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from core.settings import Settings
+from demo.stamps import split_stamps, stamps_folder
+from tests.api.web.browser import find_browser
+from tests.api.web.window import drop, too_wide, window
+from tests.service.running import serve
+
+PICTURES = Path(__file__).parents[3] / "docs" / "pictures"
+CLASSES = ("bird", "fish", "fruit")
+DESKTOP = {"viewport": {"width": 1120, "height": 840}, "device_scale_factor": 1.5}
+PHONE = {"viewport": {"width": 390, "height": 800}, "device_scale_factor": 2, "is_mobile": True}
+LARGEST_BYTES = 150_000
+WANTED = {
+    *("teach-light-desktop", "learning-dark-desktop", "result-light-phone"),
+    *("try-light-desktop", "try-dark-desktop", "try-dark-phone"),
+}
+"""What docs/page.md and the README show; the others only have to fit."""
+ASKED = {"fish": 2, "bird": 1, "hat": 1}
+"""Pictures of the classification; of hats none was trained."""
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        shots, asked = _lay_out(Path(folder))
+        found = find_browser(playwright)
+        with (
+            serve(Path(folder) / "data", {}) as service,
+            playwright.chromium.launch(
+                executable_path=str(found.program), env={**os.environ, **found.environment}
+            ) as browser,
+        ):
+            job = _teach(browser, service.url, shots)
+            for scheme in ("light", "dark"):
+                for name, size in (("desktop", DESKTOP), ("phone", PHONE)):
+                    with window(browser, service.url, color_scheme=scheme, **size) as page:
+                        _look(page, job, asked, shots, f"{scheme}-{name}")
+
+
+def _lay_out(folder: Path) -> tuple[Path, list[Path]]:
+    """Class folders to drop, one file of which is no picture, and pictures to ask about."""
+    stamps = split_stamps(stamps_folder(Settings().cache), shots=8)
+    left = dict(ASKED)
+    asked = []
+    for picture in (*stamps.train, *stamps.test):
+        trained = picture in stamps.train
+        if picture.class_name not in CLASSES and not left.get(picture.class_name):
+            continue
+        if not trained and left.get(picture.class_name):
+            left[picture.class_name] -= 1
+            asked.append(folder / "asked" / Path(picture.name).name)
+            path = asked[-1]
+        else:
+            split = "train" if trained else "test"
+            path = folder / "shots" / split / picture.class_name / Path(picture.name).name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(picture.read())
+    (folder / "shots" / "train" / "fish" / "scan 7.jpg").write_bytes(b"no picture")
+    return folder / "shots", asked
+
+
+def _teach(browser: Browser, url: str, shots: Path) -> str:
+    """The id of the finished job; takes the picture of the learning on the way."""
+    with window(browser, url, color_scheme="dark", **DESKTOP) as page:
+        page.goto("/")
+        drop(page, page.locator(".zone"), shots)
+        page.get_by_role("button", name="Remove scan 7.jpg").click(timeout=60_000)
+        page.get_by_label("Name it").fill("picture book")
+        page.get_by_role("button", name="Start learning").click()
+        dva = page.get_by_role("img", name="Telling your classes apart")
+        expect(dva).to_be_visible(timeout=120_000)
+        expect(page.locator(".number")).to_have_text(re.compile(r"[4-9]\d %"), timeout=120_000)
+        _take(page, "learning-dark-desktop")
+        expect(page.get_by_role("link", name="Try it", exact=True)).to_be_visible(timeout=900_000)
+        return page.url.rpartition("/")[2]
+
+
+def _look(page: Page, job: str, asked: list[Path], shots: Path, name: str) -> None:
+    page.goto("/")
+    drop(page, page.locator(".zone"), shots / "train")
+    expect(page.locator(".thumbs .bad")).to_be_visible(timeout=60_000)
+    _take(page, f"teach-{name}")
+    page.goto(f"/#/jobs/{job}")
+    expect(page.get_by_role("link", name="Try it", exact=True)).to_be_visible(timeout=60_000)
+    _take(page, f"result-{name}")
+    page.get_by_role("link", name="Try it", exact=True).click()
+    drop(page, page.locator(".zone"), *asked)
+    page.get_by_label("What it could be").fill("hat")
+    page.get_by_label("What it could be").press("Enter")
+    page.get_by_label("Compare with how it was before").check()
+    expect(page.get_by_role("heading", name="Before")).to_have_count(len(asked), timeout=60_000)
+    if name.endswith("phone"):
+        page.locator(".answers").evaluate("element => element.scrollIntoView()")
+    else:
+        page.evaluate("() => scrollTo(0, 0)")
+    _take(page, f"try-{name}")
+
+
+def _take(page: Page, name: str) -> None:
+    assert too_wide(page) <= 0, name
+    if name not in WANTED:
+        return
+    page.wait_for_timeout(600)  # bars and lines are drawn to their end
+    with Image.open(io.BytesIO(page.screenshot(animations="disabled"))) as shown:
+        PICTURES.mkdir(parents=True, exist_ok=True)
+        path = PICTURES / f"{name}.webp"
+        shown.convert("RGB").save(path, "WEBP", quality=86, method=6)
+    assert path.stat().st_size <= LARGEST_BYTES, path
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""A service with keys: the page asks for one, keeps it in the tab, and sends it with everything."""
+
+from pathlib import Path
+
+from playwright.sync_api import Browser, expect
+
+from core.clip.models.backbone import Backbone
+from tests.api.service import listening, service, shots
+from tests.api.web.window import window
+
+KEY = "k" * 32
+
+
+def test_the_page_asks_for_a_key(
+    browser: Browser, tmp_path: Path, migrated: Path, backbone: Backbone
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "clipcite.db").write_bytes(migrated.read_bytes())
+    with (
+        service(data, backbone.name, api_key=KEY) as made,
+        listening(made.app) as port,
+        window(browser, f"http://127.0.0.1:{port}", expected=["401"]) as page,
+    ):
+        made.app.state.serving.warm_up()
+        made.client.headers["Authorization"] = f"Bearer {KEY}"
+        job = made.accepted(**shots(), name="secret")["id"]
+        page.goto(f"/#/jobs/{job}")
+        field = page.get_by_label("Key", exact=True)
+        expect(field).to_be_focused()
+        field.fill("not the key")
+        field.press("Enter")
+        expect(page.get_by_text("does not take this key")).to_be_visible()
+        field.fill(KEY)
+        field.press("Enter")
+        expect(page.get_by_role("heading", name="secret")).to_be_visible()
+        page.get_by_text("What happened").click()  # which came over the stream
+        expect(page.get_by_text("It was sent.")).to_be_visible()
+        page.get_by_text("Copy as curl or Python").click()
+        curl = page.get_by_label("curl", exact=True)
+        expect(curl).to_contain_text("Authorization: Bearer $CLIPCITE_API_KEY")
+        assert KEY not in page.content()
+        page.reload()
+        expect(page.get_by_role("heading", name="secret")).to_be_visible()
+        page.get_by_role("button", name="Key").click()
+        page.get_by_role("button", name="Forget it").click()
+        expect(field).to_be_visible()
+        expect(page.get_by_role("heading", name="secret")).to_be_hidden()

@@ -1,0 +1,81 @@
+"""A zip is understood by the browser itself; aliases are moved and moved back; code to take along."""
+
+import zipfile
+from pathlib import Path
+
+from playwright.sync_api import Browser, expect
+
+from clipcite import Client
+from tests.api.web.window import drop, shot, window
+
+
+def test_a_zip_is_opened_before_it_is_sent(browser: Browser, quick_url: str, tmp_path: Path) -> None:
+    archive = tmp_path / "shots.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
+        for colour in ("red", "green"):
+            for number in range(2):
+                packed.writestr(f"shots/train/{colour}/{number}.png", shot(colour, number))
+        packed.writestr("shots/testing/red/9.png", shot("red", 9))
+        packed.writestr("__MACOSX/shots/train/red/._0.png", b"not a picture")
+        packed.writestr("shots/train/red/damaged.jpg", b"no picture")
+    with window(browser, quick_url) as page:
+        page.goto("/")
+        drop(page, page.locator(".zone"), archive)
+        expect(page.locator(".class")).to_have_count(2)
+        expect(page.locator(".thumbs img:visible")).to_have_count(5)
+        page.get_by_role("button", name="Remove damaged.jpg").click()
+        page.get_by_label("Name it").fill("from a zip")
+        page.get_by_text("Copy as curl or Python").click()
+        expect(page.get_by_label("Python", exact=True)).to_contain_text(
+            'client.adapt("pictures", name="from a zip"'
+        )
+        page.get_by_role("button", name="Start learning").click()
+        expect(page.get_by_text("Waiting for its turn")).to_be_visible()
+        job = page.url.rpartition("/")[2]
+    with Client(quick_url) as client:
+        classes = {one.name: (one.images, one.test_images) for one in client.get_job(job).classes}
+        client.cancel(job)
+    assert classes == {"red": (2, 1), "green": (2, 0)}
+
+
+def test_an_alias_is_moved_and_moved_back(browser: Browser, quick_url: str, tmp_path: Path) -> None:
+    with Client(quick_url) as client, window(browser, quick_url) as page:
+        delta = client.export("colours", tmp_path / "delta.zip", format="delta")
+        versions = [client.import_model(delta, name="shades") for _ in range(2)]
+        page.goto("/#/models")
+        first, second = (page.locator("li").filter(has_text=f"shades, version {n}") for n in (1, 2))
+        for row, tag in ((first, "prod"), (second, "prod")):
+            row.get_by_text("Aliases").click()
+            row.get_by_label("An alias of shades").fill(tag)
+            row.get_by_role("button", name="Point it here").click()
+            expect(row.locator(".tag", has_text="@prod")).to_be_visible()
+        expect(first.locator(".tag", has_text="@prod")).to_be_hidden()
+        assert client.get_alias("shades", "prod").model == versions[1].id
+        second.get_by_text("Aliases").click()
+        second.get_by_role("button", name="Point @prod back").click()
+        page.get_by_role("button", name="Point it back").click()
+        expect(first.locator(".tag", has_text="@prod")).to_be_visible()
+        expect(first.get_by_role("link", name="How it was learnt")).to_have_count(0)  # it was imported
+        for version in versions:
+            client.delete_model(version.id, force=True)
+
+
+def test_a_model_that_is_gone_leaves_the_others_to_try(browser: Browser, quick_url: str) -> None:
+    with window(browser, quick_url, expected=["404"]) as page:
+        page.goto("/#/try/mdl_none")
+        expect(page.get_by_role("alert")).to_contain_text("There is no model 'mdl_none'")
+        expect(page.get_by_label("Model", exact=True)).to_have_value("stock")
+        page.get_by_label("Model", exact=True).select_option("colours, version 1")
+        expect(page.get_by_role("button", name="red, taught")).to_be_visible()
+
+
+def test_a_program_that_is_pasted_whole_deletes_nothing(browser: Browser, quick_url: str) -> None:
+    with window(browser, quick_url) as page:
+        page.goto("/#/models")
+        programs = page.locator("details", has_text="Copy as curl or Python: take it along").last
+        programs.get_by_text("Copy as curl or Python").click()
+        for language in ("curl", "Python"):
+            program = programs.get_by_label(language, exact=True)
+            expect(program).to_contain_text("delete")
+            (deleting,) = [line for line in program.inner_text().splitlines() if "delete" in line.lower()]
+            assert deleting.startswith("#")

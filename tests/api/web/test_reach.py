@@ -1,0 +1,135 @@
+"""For everybody: by keyboard alone, on a phone, in the dark, with a screen reader."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.api.web.window import accessibility_problems, drop, lay_out, shot, too_wide, window
+
+PHONE = {"viewport": {"width": 360, "height": 700}, "has_touch": True, "is_mobile": True}
+
+
+def all_views(page: Page, tmp_path: Path) -> Iterator[str]:
+    """Each view with something in it, and the name of the one that is shown."""
+    page.goto("/")
+    expect(page.get_by_role("heading", name="Teach it your pictures")).to_be_visible()
+    yield "teach, empty"
+    shots = lay_out(tmp_path / "shots", {"red": 2, "green": 2, "a class with quite a long name": 0})
+    (shots / "red" / "damaged.jpg").write_bytes(b"no picture")
+    drop(page, page.locator(".zone"), shots)
+    expect(page.locator(".thumbs img:visible")).to_have_count(4)
+    expect(page.locator(".thumbs .bad")).to_be_visible()
+    page.get_by_text("Describe it in words").first.click()
+    page.get_by_text("For those who know").click()
+    page.get_by_text("Copy as curl or Python").click()
+    yield "teach"
+    page.goto("/#/models")
+    expect(page.get_by_role("heading", name="colours")).to_be_visible()
+    page.get_by_text("Aliases").first.click()
+    page.get_by_text("Copy as curl or Python: move an alias").first.click()
+    page.get_by_text("Copy as curl or Python: ask this model").first.click()
+    yield "models"
+    page.get_by_role("link", name="How it was learnt").click()
+    expect(page.get_by_role("heading", name="Better than before")).to_be_visible()
+    yield "a finished job"
+    page.get_by_role("link", name="Try it", exact=True).click()
+    picture = tmp_path / "a picture with quite a long name.png"
+    picture.write_bytes(shot("blue", 0))
+    drop(page, page.locator(".zone"), picture)
+    page.get_by_label("What it could be").fill("blue")
+    page.get_by_label("What it could be").press("Enter")
+    page.get_by_label("Compare with how it was before").check()
+    expect(page.get_by_role("heading", name="Before")).to_be_visible()
+    page.get_by_role("button", name=re.compile("^blue, new")).click()
+    yield "try"
+    page.goto("/#/jobs")
+    expect(
+        page.get_by_role("link", name="Watch").or_(page.get_by_role("link", name="Look at it")).first
+    ).to_be_visible()
+    page.get_by_role("button", name="Delete").first.click()
+    yield "jobs, asked whether to delete one"
+    page.get_by_role("button", name="Keep it").click()
+    page.goto("/#/jobs/job_none")
+    expect(page.get_by_role("alert").filter(has_text="job")).to_be_visible()
+    yield "a job that is not there"
+    page.goto("/docs")
+    expect(page.get_by_role("heading", name="/adapt")).to_be_visible()
+    page.get_by_text("application/json").first.click()
+    yield "docs"
+
+
+@pytest.mark.parametrize(("scheme", "size"), [("light", {}), ("dark", PHONE)])
+def test_axe_finds_nothing_and_everything_fits(
+    browser: Browser, quick_url: str, tmp_path: Path, scheme: str, size: dict[str, Any]
+) -> None:
+    options = {"color_scheme": scheme, "reduced_motion": "reduce", **size}
+    with window(browser, quick_url, expected=["404"], **options) as page:
+        for name in all_views(page, tmp_path):
+            assert accessibility_problems(page) == [], name
+            assert too_wide(page) <= 0, name
+
+
+def test_by_keyboard_alone(browser: Browser, quick_url: str, tmp_path: Path) -> None:
+    """Two classes are named and filled, started, and a picture is asked about, without a mouse."""
+    files = []
+    for colour in ("red", "green"):
+        files.append(tmp_path / f"{colour}.png")
+        files[-1].write_bytes(shot(colour, 0))
+    with window(browser, quick_url) as page:
+        page.goto("/")
+        page.keyboard.press("Tab")
+        expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+        page.keyboard.press("Enter")
+        for file in files:
+            tab_to(page, "Choose pictures" if file is files[0] else "Add pictures", last=True)
+            with page.expect_file_chooser() as chooser:
+                page.keyboard.press("Enter")
+            chooser.value.set_files(file)
+            if file is files[0]:
+                tab_to(page, "Name of the class")
+                page.keyboard.type("red")
+                tab_to(page, "Add a class")
+                page.keyboard.press("Enter")
+        tab_to(page, "Name of the class", last=True)
+        page.keyboard.type("green")
+        tab_to(page, "Start learning")
+        page.keyboard.press("Enter")
+        expect(page.get_by_text("Waiting for its turn")).to_be_visible()
+        tab_to(page, "Cancel")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("button", name="Keep it")).to_be_focused()
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("heading", name="Cancelled")).to_be_visible()
+
+        page.goto("/#/try")
+        tab_to(page, "Add pictures")
+        with page.expect_file_chooser() as chooser:
+            page.keyboard.press("Enter")
+        chooser.value.set_files(files[0])
+        tab_to(page, "What it could be")
+        page.keyboard.type("blue")
+        page.keyboard.press("Enter")
+        expect(page.locator(".shares li")).to_have_count(3)
+        page.keyboard.press("Backspace")
+        expect(page.locator(".shares li")).to_have_count(2)
+        tab_to(page, "How much of what it learnt")
+        with page.expect_response("**/classify") as answer:
+            page.keyboard.press("ArrowRight")
+        assert answer.value.json()["alpha"] == 0.51
+
+
+def tab_to(page: Page, name: str, *, last: bool = False) -> None:
+    """Press Tab until that is reached, as whoever has no mouse does."""
+    named = page.get_by_role("button", name=name).or_(page.get_by_label(name))
+    target = named.last if last else named.first
+    expect(target).to_be_enabled()
+    for _ in range(60):
+        if target.evaluate("element => element === document.activeElement"):
+            return
+        page.keyboard.press("Tab")
+    raise AssertionError(f"{name} is not reached by keyboard.")

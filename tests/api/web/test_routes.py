@@ -1,0 +1,98 @@
+"""The page as it is served: to everybody, under a strict policy, small, and with all of its files."""
+
+import posixpath
+import re
+from pathlib import Path
+
+import pytest
+from setuptools import Distribution
+from setuptools.config.pyprojecttoml import apply_configuration
+
+from api.web.routes import STATIC
+from tests.api.conftest import MakeService
+from tests.api.service import Service, assert_problem
+
+REPOSITORY = Path(__file__).parents[3]
+FILES = sorted(path.relative_to(STATIC).as_posix() for path in STATIC.rglob("*.*"))
+MOST_BYTES = 250_000
+
+
+@pytest.mark.parametrize("path", ["/", "/docs", "/page/app.js", "/page/style.css", "/page/icon.svg"])
+def test_everybody_gets_it_under_a_strict_policy(make_service: MakeService, path: str) -> None:
+    client = make_service(api_key="k" * 32).client
+    response = client.get(path)
+    assert response.status_code == 200
+    policy = dict(
+        part.strip().split(" ", 1) for part in response.headers["content-security-policy"].split(";")
+    )
+    assert policy["default-src"] == "'none'"
+    assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
+    assert policy["frame-ancestors"] == policy["base-uri"] == "'none'"
+    assert "unsafe" not in str(policy)
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert response.headers["referrer-policy"] == "no-referrer"
+    head = client.head(path)
+    assert (head.status_code, head.content, head.headers["etag"]) == (200, b"", response.headers["etag"])
+
+
+def test_what_the_browser_has_is_not_sent_again(fresh: Service) -> None:
+    first = fresh.client.get("/")
+    assert first.headers["cache-control"] == "no-cache"
+    again = fresh.client.get("/", headers={"if-none-match": f'W/{first.headers["etag"]}, "other"'})
+    assert (again.status_code, again.content) == (304, b"")
+    assert again.headers["etag"] == first.headers["etag"]
+    assert "content-security-policy" in again.headers
+    assert fresh.client.get("/", headers={"if-none-match": '"other"'}).status_code == 200
+
+
+def test_nothing_else_is_opened_by_it(make_service: MakeService) -> None:
+    client = make_service(api_key="k" * 32).client
+    for path in ("/page/../jobs", "/page/%2e%2e/jobs", "/page/__init__.py", "/page/nothing.js"):
+        assert client.get(path).status_code in {401, 404}, path
+    assert_problem(client.get("/page/nothing.js"), 404, "not_found")
+    assert_problem(client.post("/page/app.js"), 405, "method_not_allowed")
+    assert_problem(client.get("/jobs"), 401, "unauthorized")
+
+
+def test_it_is_small_and_loads_nothing_from_elsewhere() -> None:
+    texts = {name: (STATIC / name).read_text(encoding="utf-8") for name in FILES}
+    assert sum(len(text.encode()) for text in texts.values()) < MOST_BYTES
+    for name, text in texts.items():
+        elsewhere = re.findall(
+            r"""(?:src|href|from|import|url)\s*[=(]?\s*["']?(?:https?:)?//[^"')\s]+""", text
+        )
+        assert elsewhere == [], name
+        assert "innerHTML" not in text
+
+
+def test_every_file_is_used() -> None:
+    """None is left over, and none is missing."""
+    todo, seen = ["index.html", "docs.html"], set()
+    while todo:
+        name = todo.pop()
+        if name not in seen:
+            seen.add(name)
+            text = (STATIC / name).read_text()
+            todo += re.findall(r'"/page/([\w./]+)"', text)
+            folder = posixpath.dirname(name)
+            todo += [
+                posixpath.normpath(posixpath.join(folder, path))
+                for path in re.findall(r'from "(\.[\w./]+)"', text)
+            ]
+    assert sorted(seen) == FILES
+
+
+def test_an_installed_package_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    distribution = apply_configuration(Distribution(), REPOSITORY / "pyproject.toml")
+    build = distribution.get_command_obj("build_py")
+    build.ensure_finalized()
+    build.manifest_files = {}  # what pyproject.toml names, not what git has
+    found = set()
+    for folder in [STATIC, *(path for path in STATIC.rglob("*") if path.is_dir())]:
+        package = ".".join(folder.relative_to(REPOSITORY).parts)
+        assert package in distribution.packages
+        found |= {
+            Path(file).relative_to(STATIC).as_posix() for file in build.find_data_files(package, str(folder))
+        }
+    assert found == set(FILES)

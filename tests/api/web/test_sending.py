@@ -1,0 +1,112 @@
+"""Pictures are sent once: one job from one form, and no check at each key or while a form is sent."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, Request, Route, expect
+
+from clipcite import Client
+from tests.api.web.window import drop, lay_out, shot, window
+
+ADAPT = "**/adapt"
+CHECK = "**/adapt?dry_run=true"
+GUARD = 600_000  # milliseconds; only against hanging
+
+
+def brought(page: Page, folder: Path) -> None:
+    """Two classes on the page, checked by the service."""
+    shots = lay_out(folder / "shots", {"red": 2, "green": 2})
+    page.goto("/")
+    drop(page, page.locator(".zone"), shots)
+    expect(page.get_by_text("of 4 pictures look good")).to_be_visible(timeout=GUARD)
+
+
+def counted(page: Page) -> Callable[[], int]:
+    """How many checks the page has asked for."""
+    checks: list[Request] = []
+    page.on("request", lambda request: "dry_run" in request.url and checks.append(request))
+    return lambda: len(checks)
+
+
+def test_one_job_from_one_form(browser: Browser, quick_url: str, tmp_path: Path) -> None:
+    held: list[Route] = []
+    with Client(quick_url) as client, window(browser, quick_url) as page:
+        before = {job.id for job in client.jobs()}
+        checks = counted(page)
+        brought(page, tmp_path)
+        done = checks()
+        page.route(ADAPT, lambda route: held.append(route))
+        start = page.get_by_role("button", name="Start learning")
+        with page.expect_request(ADAPT):
+            start.click()
+        name = page.get_by_label("Name of the class").first
+        name.fill("crimson")  # the page is drawn again
+        (tmp_path / "more.png").write_bytes(shot("red", 9))
+        drop(page, page.locator(".zone"), tmp_path / "more.png")
+        expect(page.locator(".thumbs img:visible")).to_have_count(5, timeout=GUARD)
+        expect(start).to_be_disabled()
+        start.dispatch_event("click")
+        page.wait_for_timeout(1_500)  # longer than a check waits for more changes
+        assert checks() == done
+        assert len(held) == 1
+        held[0].continue_()
+        expect(page.get_by_text("Waiting for its turn")).to_be_visible(timeout=GUARD)
+        (job,) = {job.id for job in client.jobs()} - before
+        client.cancel(job)
+
+
+def test_the_key_belongs_to_the_form(browser: Browser, quick_url: str, tmp_path: Path) -> None:
+    keys: list[str] = []
+
+    def cut(route: Route) -> None:
+        keys.append(route.request.headers["idempotency-key"])
+        if len(keys) < 4:
+            route.abort()
+        else:
+            route.continue_()
+
+    with Client(quick_url) as client, window(browser, quick_url, expected=["net::ERR"]) as page:
+        brought(page, tmp_path)
+        page.route(ADAPT, cut)
+        start = page.get_by_role("button", name="Start learning")
+        for number, name in enumerate(["a", "a", "b", "b"], 1):
+            page.get_by_label("Name it").fill(name)
+            expect(start).to_be_enabled()
+            with page.expect_request(ADAPT):
+                start.click()
+            if number < 4:
+                expect(page.get_by_role("alert")).to_be_visible(timeout=GUARD)
+        expect(page.get_by_text("Waiting for its turn")).to_be_visible(timeout=GUARD)
+        client.cancel(page.url.rpartition("/")[2])
+    assert keys[0] == keys[1] != keys[2] == keys[3]
+
+
+def test_a_start_ends_the_check(browser: Browser, quick_url: str, tmp_path: Path) -> None:
+    with Client(quick_url) as client, window(browser, quick_url, expected=["net::ERR"]) as page:
+        page.goto("/")
+        page.route(CHECK, lambda route: None)  # the service takes its time
+        with page.expect_request(CHECK):
+            drop(page, page.locator(".zone"), lay_out(tmp_path / "shots", {"red": 2, "green": 2}))
+        with page.expect_event("requestfailed", lambda request: "dry_run" in request.url):
+            page.get_by_role("button", name="Start learning").click()
+        expect(page.get_by_text("Waiting for its turn")).to_be_visible(timeout=GUARD)
+        client.cancel(page.url.rpartition("/")[2])
+
+
+def test_no_check_at_each_key(browser: Browser, quick_url: str, tmp_path: Path) -> None:
+    with window(browser, quick_url) as page:
+        checks = counted(page)
+        brought(page, tmp_path)
+        done = checks()
+        name = page.get_by_label("Name of the class").first
+        name.focus()
+        for letter in "ab":
+            page.keyboard.type(letter)
+            page.wait_for_timeout(1_500)  # longer than a check waits for more changes
+        assert checks() == done
+        with page.expect_response(CHECK):
+            page.keyboard.press("Tab")
+        assert checks() == done + 1
+        page.keyboard.press("Tab")
+        page.wait_for_timeout(1_500)
+        assert checks() == done + 1  # nothing has changed since

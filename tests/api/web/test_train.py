@@ -1,0 +1,139 @@
+"""The whole way, in a browser, on the running service: from a dropped folder to an answer with a new name."""
+
+import contextlib
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.api.web.window import accessibility_problems, drop, lay_out, shot, too_wide, window
+from tests.service.running import Service, colours, submit, training, wait_for_job
+
+LONG = 1000  # epochs: nobody waits for the end
+
+
+@pytest.fixture
+def page(browser: Browser, service: Service) -> Iterator[Page]:
+    with window(browser, service.url) as page:
+        yield page
+
+
+def test_from_a_folder_to_an_answer_with_a_new_name(page: Page, tmp_path: Path) -> None:
+    shots = lay_out(tmp_path / "shots", {"train/red": 4, "train/green": 4, "test/red": 2, "test/green": 2})
+    (shots / "train/red/scan.jpg").write_bytes(b"no picture at all")
+    (shots / "train/green/copy.png").write_bytes(shot("red", 1))
+
+    page.goto("/")
+    drop(page, page.locator(".zone"), shots)
+    expect(page.locator(".class")).to_have_count(2)
+    expect(page.locator(".thumbs .bad")).to_contain_text("can't be read as a picture")
+    expect(page.locator(".thumbs .note").filter(has_text="The same picture is in")).to_have_count(1)
+    start = page.get_by_role("button", name="Start learning")
+    expect(start).to_be_disabled()
+    page.get_by_role("button", name="Remove scan.jpg").click()
+    expect(page.get_by_text("0 of 13 pictures look good")).to_be_visible()  # the service has looked
+    expect(page.locator(".thumbs .note").filter(has_text="all of one colour")).to_have_count(12)
+    page.get_by_role("button", name="Remove copy.png").click()
+    expect(page.get_by_text(re.compile("measured on your test pictures"))).to_be_visible()
+
+    page.get_by_label("Name it").fill("colours")
+    page.get_by_text("For those who know").click()
+    page.get_by_label("Rounds over the pictures").fill("60")
+    start.click()
+
+    expect(page.get_by_role("heading", name="colours")).to_be_visible()
+    expect(page.get_by_role("link", name="Try it", exact=True)).to_be_visible(timeout=120_000)
+    expect(page.locator(".result h2")).to_have_text(
+        re.compile("Better than before|No clear gain|Worse than before")
+    )
+    expect(page.locator(".result")).to_contain_text("On 4 pictures for testing it was right in")
+    expect(page.get_by_role("img", name=re.compile("Your classes: .* right before"))).to_be_visible()
+    for loss in ("Telling your classes apart", "Matching pictures with words", "Staying close"):
+        expect(page.get_by_role("img", name=re.compile(f"{loss}.*: from .* in \\d+ steps"))).to_be_visible()
+
+    with page.expect_popup() as opened:
+        page.get_by_role("link", name="Full report").click()
+    expect(opened.value.get_by_role("heading", name="Class by class")).to_be_visible()
+    assert opened.value.title() == "Report on colours"
+    assert accessibility_problems(opened.value) == []
+    opened.value.set_viewport_size({"width": 360, "height": 700})
+    assert accessibility_problems(opened.value) == []
+    assert too_wide(opened.value) <= 0
+    opened.value.close()
+
+    page.get_by_role("link", name="Try it", exact=True).click()
+    expect(page.get_by_label("Model", exact=True)).to_have_value(re.compile("^mdl_"))
+    picture = tmp_path / "sky.png"
+    picture.write_bytes(shot("blue", 0))
+    drop(page, page.locator(".zone"), picture)
+    names = page.get_by_label("What it could be")
+    names.fill("blue")
+    names.press("Enter")
+    answer = page.locator(".answer")
+    expect(answer.locator(".shares li")).to_have_count(3)
+    expect(answer.locator(".shares li.new")).to_contain_text("blue")
+    expect(answer.get_by_role("img", name="sky.png")).to_be_visible()
+    expect(answer.locator(".shares li.trained")).to_have_count(2)
+
+    half = answer.locator(".shares").inner_text()
+    with page.expect_response("**/classify") as told:
+        page.get_by_label("How much of what it learnt").fill("1")
+    assert told.value.json()["alpha"] == 1
+    expect(answer.locator(".shares")).not_to_have_text(half, use_inner_text=True)
+    page.get_by_label("Compare with how it was before").check()
+    expect(answer.get_by_role("heading", name="Before")).to_be_visible()
+    expect(answer.locator(".shares")).to_have_count(2)
+
+    (tmp_path / "picture.jpg").write_bytes(picture.read_bytes())
+    said = run_as_pasted(page, tmp_path)
+    assert {line.split()[0] for line in said.splitlines()} == {"red", "green", "blue"}
+    page.goto("/#/jobs")
+    page.get_by_role("link", name="Look at it colours").first.click()
+    assert "succeeded mdl_" in run_as_pasted(page, tmp_path)
+    page.goto("/#/jobs")
+    expect(page.get_by_role("heading", name="Jobs")).to_be_visible()
+    assert "succeeded colours" in run_as_pasted(page, tmp_path)
+    page.goto("/#/models")
+    expect(page.get_by_role("heading", name="Models")).to_be_visible()
+    assert "['green', 'red']" in run_as_pasted(page, tmp_path)
+
+
+def run_as_pasted(page: Page, folder: Path) -> str:
+    """What the program of a view prints, in a folder of its user's: the last one, which is the view's own."""
+    page.get_by_text("Copy as curl or Python").last.click()
+    program = page.get_by_label("Python", exact=True).last
+    expect(program).to_contain_text("import Client")
+    said = io.StringIO()
+    with contextlib.chdir(folder), contextlib.redirect_stdout(said):
+        exec(program.inner_text(), {})
+    return said.getvalue()
+
+
+def test_a_job_is_found_again_after_a_reload_and_a_restart_and_is_cancelled(
+    browser: Browser, service: Service
+) -> None:
+    with service.http as http, window(browser, service.url, expected=("net::ERR_", "503")) as page:
+        job = submit(http, colours(), epochs=LONG)
+        training(http, job)
+        page.goto(f"/#/jobs/{job}")
+        chart = page.get_by_role("img", name=re.compile("Telling your classes apart: from"))
+        expect(chart).to_be_visible()
+        page.reload()
+        expect(chart).to_be_visible()
+        expect(page.locator(".stage")).to_have_text(re.compile(r"Learning, round \d+ of 1000"))
+
+        service.child("api").kill()  # `serve` starts it again
+        expect(page.get_by_text("Connecting again")).to_be_visible()
+        expect(page.get_by_text("Connecting again")).to_be_hidden(timeout=60_000)
+        before = chart.get_attribute("aria-label") or ""
+        expect(chart).not_to_have_attribute("aria-label", before)
+
+        page.goto("/")
+        page.locator(".running a").click()
+        page.get_by_role("button", name="Cancel", exact=True).click()
+        page.get_by_role("button", name="Cancel the job").click()
+        expect(page.get_by_role("heading", name="Cancelled")).to_be_visible(timeout=40_000)
+        assert wait_for_job(http, job)["status"] == "cancelled"
