@@ -14,7 +14,7 @@ from core.store.errors import DatabaseUnavailable, StorageFull
 from core.store.jobs import jobs
 from core.store.registry import models
 from tests.core.store.samples import job_of
-from tests.worker.test_tasks import MakeWorker, make_worker, queue_job  # noqa: F401
+from tests.worker.test_job_runner import MakeWorker, make_worker, queue_job  # noqa: F401
 from worker import job_runner
 from worker.job_runner import Worker
 from worker.trainer.supervisor import run_trainer

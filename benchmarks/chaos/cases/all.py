@@ -29,7 +29,7 @@ TESTED = [
         "6b",
         "a dispatcher dies between commit and sending",
         "sent again",
-        "tests/worker/test_dispatcher.py::test_what_was_taken_and_never_sent_is_due_again",
+        "tests/worker/dispatcher/test_dispatcher.py::test_what_was_taken_and_never_sent_is_due_again",
     ),
     (
         "18",
@@ -59,7 +59,7 @@ TESTED = [
         "30",
         "a seeded training is killed three times",
         "0 difference to one that is not (CPU)",
-        "tests/worker/test_trainer.py::test_killed_three_times_gives_the_same_weights",
+        "tests/worker/trainer/test_trainer.py::test_killed_three_times_gives_the_same_weights",
     ),
 ]
 

@@ -29,7 +29,7 @@ from tests.core.store.samples import OWNER, claimed, new_job, new_model, publish
 from tests.core.store.storage.test_blobs import bucket
 from worker.dispatcher.garbage import Sweep, Sweeper, bind, sweep
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 WEEK = timedelta(days=7)
 GUARD_SECONDS = 600
 """Against hanging only."""
