@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from clipcite import Client, Job
-from tests.client.painted import paint
+from tests.clipcite.painted import paint
 from tests.service.running import Service
 
 CLASSES = ("bird", "fish", "fruit")

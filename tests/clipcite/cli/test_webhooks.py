@@ -4,7 +4,7 @@ from pathlib import Path
 
 from core.store.db.session import Database, database_now
 from core.store.webhooks import deliveries
-from tests.client.test_keys import call, data
+from tests.clipcite.cli.test_admin import call, data
 
 __all__ = ["data"]
 

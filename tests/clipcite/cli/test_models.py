@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 
 from clipcite import Job
 from clipcite.cli.main import app
-from tests.client.painted import paint
+from tests.clipcite.painted import paint
 from tests.service.running import Service
 
 

@@ -29,8 +29,8 @@ from clipcite import (
     ServiceUnreachable,
     WaitTimeout,
 )
-from tests.client.http.flaky import Flaky, flaky_proxy
-from tests.client.painted import paint
+from tests.clipcite.client.flaky import Flaky, flaky_proxy
+from tests.clipcite.painted import paint
 from tests.service.running import PATIENCE, Hold, Service, serve, wait_for
 
 QUICK = Retry(first_seconds=0.01)

@@ -10,7 +10,7 @@ import pytest
 from clipcite.client.errors import InvalidPictures
 from clipcite.datasets.dataset import Dataset
 from clipcite.datasets.detect import read
-from tests.client.painted import paint
+from tests.clipcite.painted import paint
 
 
 def counts(found: Dataset) -> dict[tuple[str, str], int]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from clipcite import Client, Job
-from tests.client.painted import COLOURS, paint
+from tests.clipcite.painted import COLOURS, paint
 from tests.service.running import Service
 
 

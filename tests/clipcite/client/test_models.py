@@ -8,8 +8,8 @@ import anyio
 import pytest
 
 from clipcite import AsyncClient, Client, Conflict, Job, NotFound, Refused, Retry, ServiceUnreachable
-from tests.client.http.flaky import flaky_proxy
-from tests.client.painted import paint
+from tests.clipcite.client.flaky import flaky_proxy
+from tests.clipcite.painted import paint
 from tests.service.running import Service
 
 

@@ -16,7 +16,7 @@ from clipcite.cli.main import app
 from core.clip.models.backbone import Backbone
 from tests.api.service import listening
 from tests.api.service import service as in_process
-from tests.client.painted import paint
+from tests.clipcite.painted import paint
 from tests.service.running import Service
 
 
