@@ -5,7 +5,7 @@ from pathlib import Path
 
 from setuptools import find_namespace_packages
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 HERE_ONLY = {"benchmarks", "demo", "tests"}  # need a checkout
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from core.settings import Settings
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 INTERNAL = {"leashed"}  # set by `clipcite serve` for its children only
 DEFAULTS = {"data": "the user's data folder", "cache": "the user's cache folder"}
 
@@ -27,7 +27,9 @@ def test_every_setting_is_described() -> None:
 
 def test_every_figure_has_its_command() -> None:
     assert "python -m benchmarks.accuracy.paper" in README
-    modules = set(re.findall(r"python -m (benchmarks\.\w+|demo\.\w+|worker\.\w+|api\b|worker\b)", README))
+    modules = set(
+        re.findall(r"python -m (benchmarks(?:\.\w+)+|demo\.\w+|worker\.\w+|api\b|worker\b)", README)
+    )
     for module in modules:
-        path = Path(__file__).parents[1] / module.replace(".", "/")
+        path = Path(__file__).parents[2] / module.replace(".", "/")
         assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file(), module
