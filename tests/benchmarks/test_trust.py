@@ -11,7 +11,7 @@ from benchmarks.trust import __main__ as trust
 from benchmarks.trust import runs
 from benchmarks.trust.judging import judged
 from core.clip.models.backbone import Backbone
-from tests.benchmarks.test_paper import COLOURS, folder_of
+from tests.benchmarks.accuracy.test_paper import COLOURS, folder_of
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.checks import cost
-from tests.benchmarks.test_paper import COLOURS, folder_of
+from tests.benchmarks.accuracy.test_paper import COLOURS, folder_of
 
 
 def test_every_kind_of_picture_is_timed(
