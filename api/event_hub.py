@@ -16,7 +16,7 @@ from typing import Any
 from fastapi.sse import format_sse_event
 from pydantic import BaseModel
 
-from core.clip.errors import ClipCiteError
+from core.errors import ClipCiteError
 from core.store.db.session import Database
 from core.store.db.tables import FINAL, JobEvent
 from core.store.jobs import events

@@ -16,7 +16,8 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from api.json_values import MAX_JSON_VALUES, has_too_many_values
-from core.clip.errors import ClipCiteError, InvalidConfig
+from core.clip.errors import InvalidConfig
+from core.errors import ClipCiteError
 
 logger = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import ValidationError
 
-from core.clip.errors import ClipCiteError
+from core.errors import ClipCiteError
 from core.settings import Settings, get_settings
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from core.clip.errors import ClipCiteError
+from core.errors import ClipCiteError
 
 MAX_LENGTH = 2_000
 PORTS = {"http": 80, "https": 443}

@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 from prometheus_client import CollectorRegistry
 from sqlalchemy.orm import Session
 
-from core.clip.errors import ClipCiteError, CorruptWeights
+from core.clip.errors import CorruptWeights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, file_sha256, read_manifest
+from core.errors import ClipCiteError
 from core.scratch import FULL, scratch_folder
 from core.settings import Settings
 from core.store.db.ids import new_id

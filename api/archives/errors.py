@@ -1,6 +1,6 @@
 """Why an archive is refused or what of it was passed over, in words."""
 
-from core.clip.errors import ClipCiteError
+from core.errors import ClipCiteError
 
 Warnings = list[dict[str, str]]
 

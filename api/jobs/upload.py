@@ -16,8 +16,9 @@ from api.archives.members import ArchiveLimits
 from api.archives.read import read_archive
 from core.clip.checks.image_stats import SIDE, Sketch, sketch
 from core.clip.data.images import PictureLimits
-from core.clip.errors import BadPicture, ClipCiteError, InvalidClassNames
+from core.clip.errors import BadPicture, InvalidClassNames
 from core.clip.prompts import clean_class_name, same_class
+from core.errors import ClipCiteError
 from core.serving.decoding import Decoders, Decoding
 from core.settings import Settings
 

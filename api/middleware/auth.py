@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.middleware.rate_limit import Rates
 from api.problems import MEDIA_TYPE, headers_of, problem_body
 from api.threads import KEY_LOOKUPS
-from core.clip.errors import ClipCiteError
+from core.errors import ClipCiteError
 from core.settings import Settings
 from core.store.accounts import api_keys
 from core.store.accounts.api_keys import ADAPT, ADMIN, CLASSIFY, SCOPES

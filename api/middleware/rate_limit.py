@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from core.clip.errors import ClipCiteError
+from core.errors import ClipCiteError
 
 
 class RateLimited(ClipCiteError):

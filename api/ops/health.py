@@ -12,7 +12,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 from starlette.datastructures import State
 
-from core.clip.errors import ClipCiteError
+from core.errors import ClipCiteError
 from core.store.errors import DatabaseUnavailable
 from core.store.jobs import queue
 from core.store.storage import installation

@@ -1,16 +1,7 @@
 """Expected failures. Each names itself (`code`), says what to do (its message), and knows the
 HTTP status that a server would answer with, without importing a web framework."""
 
-
-class ClipCiteError(Exception):
-    """A failure that a person can do something about; the message says what."""
-
-    code = "internal_error"
-    status = 500
-
-    @property
-    def detail(self) -> str:
-        return str(self)
+from core.errors import ClipCiteError
 
 
 class InvalidConfig(ClipCiteError):

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from core.clip.errors import ClipCiteError
 from core.clip.inference.calibration import Confidence
 from core.clip.inference.class_offsets import NEW_NAMES_BALANCE
 from core.clip.inference.classifier import Scores
 from core.clip.inference.in_distribution import likeness
 from core.clip.prompts import same_class
+from core.errors import ClipCiteError
 from core.store.db.tables import Model
 
 

@@ -4,11 +4,11 @@ import zipfile
 from pathlib import Path
 from typing import IO, Literal
 
-from core.clip.errors import ClipCiteError
 from core.clip.export.model_card import About
 from core.clip.export.open_clip_folder import describe_delta, write_open_clip_folder
 from core.clip.models.backbone import tower_parameters, with_parameters
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest
+from core.errors import ClipCiteError
 from core.scratch import scratch_folder
 from core.serving.service import Serving
 from core.store.db.tables import Model

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from core.clip.errors import ClipCiteError
+from core.errors import ClipCiteError
 
 Model = tuple[str, str]
 """Whose, and how it was asked for."""

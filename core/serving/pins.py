@@ -5,7 +5,7 @@ import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from core.clip.errors import ClipCiteError
+from core.errors import ClipCiteError
 from core.serving.pool.model_pool import Networks
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db.session import Database

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from core.clip.data.images import PictureLimits
-from core.clip.errors import ClipCiteError
 from core.clip.inference.prototypes import Preview
+from core.errors import ClipCiteError
 from core.serving.batching.batcher import Batcher
 from core.serving.decoding import Decoders
 from core.serving.images import fitted

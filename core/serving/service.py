@@ -10,10 +10,10 @@ from contextlib import ExitStack, contextmanager
 import torch
 
 from core.clip.data.images import PictureLimits
-from core.clip.errors import ClipCiteError
 from core.clip.models.backbone import Backbone, find_device
 from core.clip.models.features import PICTURES_AT_ONCE, PICTURES_AT_ONCE_ON_CPU
 from core.clip.weights.files import Weights
+from core.errors import ClipCiteError
 from core.serving.batching.batcher import Batcher
 from core.serving.batching.threads import single_threaded
 from core.serving.decoding import Decoders

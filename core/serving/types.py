@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from core.clip.errors import BadPicture, ClipCiteError
+from core.clip.errors import BadPicture
 from core.clip.inference.calibration import Confidence
 from core.clip.inference.class_offsets import NEW_NAMES_BALANCE
+from core.errors import ClipCiteError
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import make_url
 
-from core.clip.errors import ClipCiteError
+from core.errors import ClipCiteError
 from core.settings import get_settings
 from core.store.accounts import api_keys
 from core.store.accounts.owners import DEFAULT_OWNER

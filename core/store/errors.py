@@ -1,6 +1,6 @@
 """Expected failures of the store."""
 
-from core.clip.errors import ClipCiteError
+from core.errors import ClipCiteError
 
 
 class DatabaseUnavailable(ClipCiteError):

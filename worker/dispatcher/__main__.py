@@ -17,7 +17,7 @@ from functools import partial
 import celery
 from prometheus_client import CollectorRegistry
 
-from core.clip.errors import ClipCiteError
+from core.errors import ClipCiteError
 from core.liveness import AliveFile
 from core.log import about, start_logging
 from core.metrics import BacklogCollector, new_registry, show_metrics

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from core.clip.errors import ClipCiteError
+from core.errors import ClipCiteError
 from core.settings import Settings, get_settings
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Orphan

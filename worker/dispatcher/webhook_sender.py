@@ -12,7 +12,7 @@ from importlib.metadata import version
 import httpcore
 
 from core import url_guard
-from core.clip.errors import ClipCiteError
+from core.errors import ClipCiteError
 from core.log import about
 from core.settings import Settings
 from core.store.db.session import Database

@@ -101,7 +101,7 @@ def main(folder: Path | None) -> None:
         folder = stand_by()
     else:
         end_with_parent(grace_seconds=0)
-    from core.clip.errors import ClipCiteError
+    from core.errors import ClipCiteError
 
     try:
         train(folder, Task(**json.loads((folder / TASK).read_text(encoding="utf-8"))), channel)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from core.clip.errors import ClipCiteError
+from core.errors import ClipCiteError
 from worker.trainer.pool import Standby, TrainerProcess
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from core.clip.config import StoredWeights
-from core.clip.errors import ClipCiteError, CorruptWeights
+from core.clip.errors import CorruptWeights
 from core.clip.export.open_clip_folder import ABOUT, CONFIG, relocated
 from core.clip.export.open_clip_folder import WEIGHTS as NETWORK
 from core.clip.inference.class_offsets import KEPT_AT, KeptShots
@@ -20,6 +20,7 @@ from core.clip.models.backbone import PREPROCESS_DEFAULTS, Backbone, tower_param
 from core.clip.weights.delta import encode
 from core.clip.weights.files import FLOATS, Weights, load_weights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest
+from core.errors import ClipCiteError
 
 NEARLY = 1e-3
 """What is not trained may differ by so much: a copy in half precision does."""

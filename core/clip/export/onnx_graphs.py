@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.clip.errors import ClipCiteError
 from core.clip.export.model_card import LOAD_ONNX, About, model_card
 from core.clip.export.open_clip_folder import ABOUT, CARD, describe, save_tokenizer
 from core.clip.models.backbone import Backbone
+from core.errors import ClipCiteError
 
 IMAGE, TEXT, USE = "image.onnx", "text.onnx", "onnx.json"
 OPSET = 18

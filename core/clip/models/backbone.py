@@ -16,8 +16,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from core.clip.config import STARTER
-from core.clip.errors import BackboneUnavailable, ClipCiteError, UnknownBackbone
+from core.clip.errors import BackboneUnavailable, UnknownBackbone
 from core.clip.models.starter import starter_folder, starter_identity
+from core.errors import ClipCiteError
 
 PREPROCESS_DEFAULTS: Mapping[str, Any] = asdict(PreprocessCfg())
 """What open_clip takes where a folder does not say."""

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Generic, TypeVar
 
-from core.clip.errors import ClipCiteError
 from core.clip.weights.flat import reusing
+from core.errors import ClipCiteError
 from core.serving.pool.cache_stats import CacheCounts, Held, Key
 from core.serving.trim import trim
 

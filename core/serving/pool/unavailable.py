@@ -5,7 +5,7 @@ import threading
 import time
 from collections import OrderedDict
 
-from core.clip.errors import ClipCiteError
+from core.errors import ClipCiteError
 
 logger = logging.getLogger(__name__)
 AGAIN_SECONDS = 30

@@ -12,7 +12,7 @@ from hashlib import sha256
 from sqlalchemy import exists, or_, select, update
 from sqlalchemy.orm import Session
 
-from core.clip.errors import ClipCiteError
+from core.errors import ClipCiteError
 from core.store.accounts import owners
 from core.store.db.ids import new_id
 from core.store.db.session import database_now

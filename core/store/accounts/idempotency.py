@@ -6,7 +6,7 @@ from datetime import timedelta
 from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
-from core.clip.errors import ClipCiteError
+from core.errors import ClipCiteError
 from core.store.db.session import database_now
 from core.store.db.tables import IdempotencyKey, Job
 

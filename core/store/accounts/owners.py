@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Subquery, and_, case, func, or_, select
 from sqlalchemy.orm import Session
 
-from core.clip.errors import ClipCiteError
+from core.errors import ClipCiteError
 from core.settings import Settings
 from core.store.db.session import database_now
 from core.store.db.tables import QUEUED, RUNNING, Job, Model, Owner

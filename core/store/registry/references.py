@@ -5,7 +5,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-from core.clip.errors import ClipCiteError
+from core.errors import ClipCiteError
 from core.store.jobs.transitions import storable
 
 MOST_CHARACTERS = 200

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy.orm import Session
 
-from core.clip.errors import ClipCiteError
+from core.errors import ClipCiteError
 from core.settings import Settings
 from core.store import submission
 from core.store.accounts import owners
