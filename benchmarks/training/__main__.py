@@ -58,11 +58,12 @@ from clipcite import Client
 from clipcite import Job as ServedJob
 from core.clip.config import STARTER, AdaptConfig, Precision, resolve_config
 from core.clip.data.images import PictureLimits, open_picture
+from core.clip.data.loader import read_images
 from core.clip.data.transforms import random_resized_crop
 from core.clip.models.backbone import Backbone, load_backbone, tower_parameters, with_parameters
 from core.clip.models.features import encode_images, encode_tokens, image_features, text_head
 from core.clip.models.starter import starter_folder
-from core.clip.pipeline import Shot, _read
+from core.clip.pipeline import Shot
 from core.clip.prompts import class_texts
 from core.clip.training.conv_bn import fold_batch_norms
 from core.clip.training.progress import Reporter, Silent, StepProgress
@@ -174,7 +175,7 @@ def train_product(job: Job, backbone: Backbone, reporter: Reporter) -> dict[str,
 
 def read(job: Job, image_size: int) -> list[Tensor]:
     shortest_side = math.ceil(image_size / math.sqrt(max(job.config.crop_scale, 0.25)))
-    return _read([shot.source for shot in job.shots], PictureLimits(), shortest_side)
+    return read_images([shot.source for shot in job.shots], PictureLimits(), shortest_side)
 
 
 def run_product(job: Job) -> Measured:

@@ -3,22 +3,18 @@
 import math
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-from torch import Tensor
-
 from core.clip.config import AdaptConfig
-from core.clip.data.images import PictureLimits, open_picture
-from core.clip.data.transforms import to_tensor
+from core.clip.data.images import PictureLimits, Shot
+from core.clip.data.loader import read_images
+from core.clip.data.splits import holdout_places
 from core.clip.errors import InvalidClassNames, OutOfMemory
-from core.clip.evaluation.context import Shot, Subject, Trained
+from core.clip.evaluation.context import Subject, Trained
 from core.clip.evaluation.cross_validation import effort_of
 from core.clip.evaluation.evaluate import appraise, efforts
-from core.clip.evaluation.predictions import DECODERS, HeldOut
+from core.clip.evaluation.predictions import HeldOut
 from core.clip.evaluation.report_types import Report
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.prompts import class_texts
@@ -99,7 +95,7 @@ def adapt(
         shortest_side = math.ceil(backbone.image_size / math.sqrt(max(config.crop_scale, 0.25)))
         reporter.stage("training")
         sources = [shot.source for _, shot in placed]
-        pictures = _read(sources, limits, shortest_side)
+        pictures = read_images(sources, limits, shortest_side)
         labels = [label[shot.class_name] for _, shot in placed]
         later = sum(efforts(labels, len(asked), config))
         training, appraising = parts(reporter, [effort_of(len(labels), config), later])
@@ -137,22 +133,3 @@ def adapt(
             f"image_size (now {backbone.image_size})."
         ) from error
     return Adapted(class_names, weights, **vars(appraisal))
-
-
-def holdout_places(shots: Sequence[Shot], holdout: float, seed: int) -> set[int]:
-    """About `holdout` of each class, never the whole of one."""
-    generator = np.random.default_rng(seed)
-    out: set[int] = set()
-    for name in dict.fromkeys(shot.class_name for shot in shots):
-        of_class = [i for i, shot in enumerate(shots) if shot.class_name == name]
-        count = min(round(holdout * len(of_class)), len(of_class) - 1)
-        out.update(generator.choice(of_class, size=count, replace=False).tolist())
-    return out
-
-
-def _read(sources: Sequence[bytes | Path], limits: PictureLimits, shortest_side: int) -> list[Tensor]:
-    def read(source: bytes | Path) -> Tensor:
-        return to_tensor(open_picture(source, limits, shortest_side=shortest_side))
-
-    with ThreadPoolExecutor(DECODERS) as threads:
-        return list(threads.map(read, sources))

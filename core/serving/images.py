@@ -7,7 +7,7 @@ from PIL import Image
 from torch import Tensor
 
 from core.clip.data.images import PictureLimits, open_picture
-from core.clip.data.pixels import Pixels
+from core.clip.data.transforms import Pixels
 from core.clip.errors import BadPicture
 from core.clip.models.backbone import Backbone
 from core.serving.decoding import Decoders, Decoding

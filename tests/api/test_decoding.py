@@ -13,8 +13,8 @@ from PIL import Image
 
 from api.jobs.report.thumbnails import thumbnails
 from core.clip.data.images import PictureLimits
+from core.clip.data.loader import read_images
 from core.clip.errors import BadPicture
-from core.clip.pipeline import _read
 from tests.api import crafted
 from tests.api.conftest import MakeService
 from tests.api.service import Service, form
@@ -58,7 +58,7 @@ def test_a_costly_image_is_refused_on_every_way_in(fresh: Service) -> None:
     fresh.blobs.put("b", crafted.jpeg())
     assert list(thumbnails(fresh.app.state.serving, {0: "a", 1: "b", 2: "gone"}, "me")) == [1]
     with pytest.raises(BadPicture, match="scans"):
-        _read([SCANS], PictureLimits(), 64)
+        read_images([SCANS], PictureLimits(), 64)
 
 
 def test_a_small_image_is_answered_while_large_ones_are_decoded(

@@ -385,3 +385,11 @@ def _scale_down(picture: Image.Image, shortest_side: int, resampling: Resampling
         return picture
     width, height = (max(shortest_side, round(side * shortest_side / shorter)) for side in picture.size)
     return picture.resize((width, height), resampling)
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One labelled picture, still as a file."""
+
+    source: bytes | Path
+    class_name: str

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from core.clip.data.transforms import random_resized_crop
+from core.clip.data.images import PictureLimits, open_picture
+from core.clip.data.transforms import random_resized_crop, to_tensor
 
 
 def plan_batches(
@@ -46,3 +48,14 @@ def cut_batches(
             generator.set_state(ahead.get_state())
             prepared += [thread.submit(crops, following) for following in plan[i + 1 : i + 2]]
             yield indices, ready
+
+
+DECODERS = 4
+
+
+def read_images(sources: Sequence[bytes | Path], limits: PictureLimits, shortest_side: int) -> list[Tensor]:
+    def read(source: bytes | Path) -> Tensor:
+        return to_tensor(open_picture(source, limits, shortest_side=shortest_side))
+
+    with ThreadPoolExecutor(DECODERS) as threads:
+        return list(threads.map(read, sources))

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from core.clip.data.images import Shot
+
 FEWEST = 5
 """Pictures of a class below which none of them is kept out: what is left would be another task."""
 ENOUGH = 100
@@ -38,3 +40,14 @@ def plan_folds(labels: Sequence[int], seed: int) -> list[list[int]]:
         for place, index in enumerate(of_class):
             halves[(place + turn) % 2].append(int(index))  # the odd ones out fall to either half
     return [sorted(half) for half in halves]
+
+
+def holdout_places(shots: Sequence[Shot], holdout: float, seed: int) -> set[int]:
+    """About `holdout` of each class, never the whole of one."""
+    generator = np.random.default_rng(seed)
+    out: set[int] = set()
+    for name in dict.fromkeys(shot.class_name for shot in shots):
+        of_class = [i for i, shot in enumerate(shots) if shot.class_name == name]
+        count = min(round(holdout * len(of_class)), len(of_class) - 1)
+        out.update(generator.choice(of_class, size=count, replace=False).tolist())
+    return out

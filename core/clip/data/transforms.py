@@ -1,12 +1,15 @@
 """From a decoded picture to the pixels that an image tower reads, in training."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
+from torchvision.transforms import Compose, Normalize, ToTensor
 
 
 def to_tensor(picture: Image.Image) -> Tensor:
@@ -53,3 +56,46 @@ def to_pixels(pictures: Tensor, mean: Sequence[float], std: Sequence[float]) -> 
     """uint8 pictures [B, 3, H, W] as the normalised pixels that an image tower reads, same shape."""
     m, s = (torch.tensor(values, device=pictures.device)[:, None, None] for values in (mean, std))
     return (pictures.float() / 255 - m) / s
+
+
+# The test transform in two halves: what each picture needs by itself, and what a batch of them can have done
+# at once, with a quarter of the bytes between the two.
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """`finish(stack of fit)` is `preprocess` of each, bit by bit."""
+
+    preprocess: Callable[[Image.Image], Tensor]
+    """The whole: an RGB picture to fp32 [3, S, S]."""
+
+    def fit(self, picture: Image.Image) -> Tensor:
+        """Scaled and cut: uint8 [S, S, 3]; or the whole, where that is not made of halves."""
+        if self._normalize is None:
+            return self.preprocess(picture)
+        for transform in self._transforms[:-2]:
+            picture = transform(picture)
+        return torch.from_numpy(np.array(picture))
+
+    def finish(self, fitted: Tensor) -> Tensor:
+        """[N, S, S, 3] as from `fit` to fp32 [N, 3, S, S], with the channels last, where `fitted` is."""
+        normalize = self._normalize
+        if normalize is None or fitted.dtype != torch.uint8:
+            return fitted
+        mean, std = (
+            torch.tensor(values, device=fitted.device)[:, None, None]
+            for values in (normalize.mean, normalize.std)
+        )
+        return fitted.permute(0, 3, 1, 2).float().div_(255).sub_(mean).div_(std)
+
+    @property
+    def _transforms(self) -> list[Any]:
+        return self.preprocess.transforms if isinstance(self.preprocess, Compose) else []
+
+    @property
+    def _normalize(self) -> Normalize | None:
+        """The last transform, if the one before makes numbers of a picture."""
+        match self._transforms:
+            case [*_, ToTensor(), Normalize() as last]:
+                return last
+        return None

@@ -15,14 +15,6 @@ from core.clip.weights.files import Weights
 
 
 @dataclass(frozen=True)
-class Shot:
-    """One labelled picture, still as a file."""
-
-    source: bytes | Path
-    class_name: str
-
-
-@dataclass(frozen=True)
 class Trained:
     """What the published network was trained on."""
 

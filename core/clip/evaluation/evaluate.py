@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from core.clip.config import AdaptConfig
+from core.clip.data.images import Shot
 from core.clip.data.splits import plan_folds
 from core.clip.errors import OutOfMemory, TrainingDiverged
 from core.clip.evaluation.brier import brier_gain
-from core.clip.evaluation.context import Shot, Subject
+from core.clip.evaluation.context import Subject
 from core.clip.evaluation.cross_validation import ask_siblings, effort_of_siblings
 from core.clip.evaluation.forgetting import what_was_kept
 from core.clip.evaluation.label_issues import FOLDS, Suspect, cross_fitted, find_suspects

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from core.clip.data.images import PictureLimits, open_picture
+from core.clip.data.loader import DECODERS
 from core.clip.errors import Cancelled
 from core.clip.inference.class_offsets import NEW, NEW_NAMES_BALANCE, KeptShots, name_offsets
 from core.clip.inference.in_distribution import likeness
@@ -20,7 +21,6 @@ from core.clip.models.features import PICTURES_AT_ONCE, image_features, text_hea
 from core.clip.training.progress import Reporter
 from core.clip.weights.files import Weights
 
-DECODERS = 4
 CURVE = (0.0, 0.25, 0.5, 0.75, 1.0)
 """The α that are looked at beside the model's own."""
 SIBLING_CURVE = (0.0, 0.5, 1.0)

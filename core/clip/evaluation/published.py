@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from core.clip.evaluation.context import Shot, Subject
+from core.clip.data.images import Shot
+from core.clip.evaluation.context import Subject
 from core.clip.evaluation.predictions import HeldOut, ask
 from core.clip.inference.prototypes import Preview
 from core.clip.models.imagenet_classes import other_names

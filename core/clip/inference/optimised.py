@@ -23,7 +23,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from core.clip.data.pixels import Pixels
+from core.clip.data.transforms import Pixels
 from core.clip.inference.fused_conv import ACTIVATIONS, FusedConvolution, Planned
 from core.clip.inference.traced import Program, record
 from core.clip.models.features import encode_images

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from core.clip.data.pixels import Pixels
+from core.clip.data.transforms import Pixels
 from core.clip.inference.class_offsets import name_offsets
 from core.clip.inference.optimised import InferenceNetwork, InferencePlan, plan_inference
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
@@ -49,7 +49,7 @@ class Network:
 
     @torch.inference_mode()
     def encode_images(self, pixels: Tensor) -> Tensor:
-        """Pictures as `core.clip.data.pixels` fits them, [N, ...], to [N, D]."""
+        """Pictures as `core.clip.data.transforms` fits them, [N, ...], to [N, D]."""
         return self.model.encode_fitted(pixels.to(self.backbone.device)).cpu()
 
     @torch.inference_mode()

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from core.clip.config import AdaptConfig, resolve_config
 from core.clip.data.images import PictureLimits, open_picture
+from core.clip.data.splits import holdout_places
 from core.clip.errors import BadPicture, Cancelled, InvalidClassNames, InvalidConfig, OutOfMemory
 from core.clip.evaluation.context import Subject, Trained
 from core.clip.evaluation.predictions import HeldOut
@@ -25,7 +26,7 @@ from core.clip.evaluation.report import job_metrics
 from core.clip.inference.class_offsets import KEPT_AT, SHOTS_KEPT
 from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import Backbone, load_backbone, tower_parameters
-from core.clip.pipeline import Adapted, Shot, adapt, holdout_places
+from core.clip.pipeline import Adapted, Shot, adapt
 from core.clip.prompts import class_texts
 from core.clip.training.progress import Reporter, Silent
 from core.clip.weights.delta import encode, whole

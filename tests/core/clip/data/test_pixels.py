@@ -3,7 +3,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from core.clip.data.pixels import Pixels
+from core.clip.data.transforms import Pixels
 from core.clip.models.backbone import Backbone
 from tests.api import crafted
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torchvision.transforms import Compose, Normalize, ToTensor
 
-from core.clip.data.pixels import Pixels
+from core.clip.data.transforms import Pixels
 from core.clip.inference.optimised import InferencePlan, plan_inference
 from core.clip.models.backbone import Backbone, load_backbone, tower_parameters, with_parameters
 from core.clip.models.features import encode_images, encode_tokens

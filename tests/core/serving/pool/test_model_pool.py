@@ -11,7 +11,7 @@ import torch
 
 from core.clip.config import StoredWeights
 from core.clip.data.images import open_picture
-from core.clip.data.pixels import Pixels
+from core.clip.data.transforms import Pixels
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import encode_images, encode_tokens
 from core.clip.weights.ensemble import interpolate
