@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from benchmarks.accuracy.harness import Trial
 from benchmarks.trust.rejection import rejections
 from core.clip.config import AdaptConfig
-from core.clip.evaluation.predictions import Candidates, balanced, batches, plain, previewed
+from core.clip.evaluation.predictions import Candidates, balanced, plain, previewed
 from core.clip.inference.prototypes import Preview
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
-from core.clip.models.features import image_features, text_head
+from core.clip.models.features import batches, image_features, text_head
 from core.clip.models.imagenet_classes import other_names
 from core.clip.pipeline import Adapted
 from core.clip.prompts import class_texts

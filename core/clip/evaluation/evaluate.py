@@ -19,21 +19,13 @@ from core.clip.evaluation.context import Subject
 from core.clip.evaluation.cross_validation import ask_siblings, effort_of_siblings
 from core.clip.evaluation.forgetting import what_was_kept
 from core.clip.evaluation.label_issues import FOLDS, Suspect, cross_fitted, find_suspects
-from core.clip.evaluation.predictions import (
-    CURVE,
-    SIBLING_CURVE,
-    Answers,
-    Candidates,
-    HeldOut,
-    batches,
-    plain,
-)
+from core.clip.evaluation.predictions import CURVE, SIBLING_CURVE, Answers, Candidates, HeldOut, plain
 from core.clip.evaluation.published import OTHERS, ask_tests
 from core.clip.evaluation.report import job_metrics, make_report
 from core.clip.evaluation.report_text import how_measured
 from core.clip.evaluation.report_types import Report
 from core.clip.inference.calibration import Confidence, fit_confidence, softmax
-from core.clip.models.features import image_features, text_head
+from core.clip.models.features import batches, image_features, text_head
 from core.clip.models.imagenet_classes import OTHER_NAMES, other_names
 from core.clip.training.microbatch import is_out_of_memory
 from core.clip.training.progress import Part, Reporter, parts

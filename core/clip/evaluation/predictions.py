@@ -1,7 +1,6 @@
 """What stock, preview and adapted networks make of pictures that they were not trained on."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,14 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from core.clip.data.images import PictureLimits, open_picture
-from core.clip.data.loader import DECODERS
+from core.clip.data.images import PictureLimits
 from core.clip.errors import Cancelled
 from core.clip.inference.class_offsets import NEW, NEW_NAMES_BALANCE, KeptShots, name_offsets
 from core.clip.inference.in_distribution import likeness
 from core.clip.inference.prototypes import Preview
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
-from core.clip.models.features import PICTURES_AT_ONCE, image_features, text_head
+from core.clip.models.features import batches, image_features, text_head
 from core.clip.training.progress import Reporter
 from core.clip.weights.files import Weights
 
@@ -191,23 +189,6 @@ def previewed(preview: Preview, features: Tensor, head: Tensor, candidates: Cand
         cosines, offsets = preview.cosines(features, head[:names], classes[:names])
         ranked.append((cosines - offsets).double().numpy())
     return Answers(*ranked)
-
-
-def batches(
-    backbone: Backbone, sources: Sequence[bytes | Path], limits: PictureLimits = PictureLimits()
-) -> Iterator[Tensor]:
-    """[B, 3, S, S], the next batch read and preprocessed in threads while this one is used."""
-
-    def read(source: bytes | Path) -> Tensor:
-        return backbone.preprocess(open_picture(source, limits, shortest_side=2 * backbone.image_size))
-
-    with ThreadPoolExecutor(DECODERS) as threads:
-        starts = range(0, len(sources), PICTURES_AT_ONCE)
-        parts = [[*sources[start : start + PICTURES_AT_ONCE]] for start in starts]
-        ahead = [threads.submit(read, source) for source in parts[0]]
-        for following in [*parts[1:], []]:
-            ready, ahead = ahead, [threads.submit(read, source) for source in following]
-            yield torch.stack([future.result() for future in ready])
 
 
 def _at(backbone: Backbone, weights: Weights, alpha: float) -> nn.Module:

@@ -1,11 +1,17 @@
 """Features of pictures and class texts, and the head that the class texts make."""
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from core.clip.data.images import PictureLimits, open_picture
+from core.clip.data.loader import DECODERS
+from core.clip.models.backbone import Backbone
 
 TEXTS_AT_ONCE = 256
 PICTURES_AT_ONCE = 64
@@ -60,3 +66,20 @@ def head_of(features: Tensor, sentences: Sequence[str], texts: Sequence[Sequence
 def _chunks(items: list[str], size: int) -> Iterator[list[str]]:
     for start in range(0, len(items), size):
         yield items[start : start + size]
+
+
+def batches(
+    backbone: Backbone, sources: Sequence[bytes | Path], limits: PictureLimits = PictureLimits()
+) -> Iterator[Tensor]:
+    """[B, 3, S, S], the next batch read and preprocessed in threads while this one is used."""
+
+    def read(source: bytes | Path) -> Tensor:
+        return backbone.preprocess(open_picture(source, limits, shortest_side=2 * backbone.image_size))
+
+    with ThreadPoolExecutor(DECODERS) as threads:
+        starts = range(0, len(sources), PICTURES_AT_ONCE)
+        parts = [[*sources[start : start + PICTURES_AT_ONCE]] for start in starts]
+        ahead = [threads.submit(read, source) for source in parts[0]]
+        for following in [*parts[1:], []]:
+            ready, ahead = ahead, [threads.submit(read, source) for source in following]
+            yield torch.stack([future.result() for future in ready])
