@@ -29,9 +29,10 @@ from benchmarks.methods.clip_cite import Balanced, config_of
 from benchmarks.methods.common.answerers import TwoTowers
 from benchmarks.methods.common.task import Answerer, Task
 from core.clip.config import StoredWeights
-from core.clip.inference.class_offsets import KEPT_AT, NEW_NAMES_BALANCE, SHOTS_KEPT
+from core.clip.inference.class_offsets import NEW_NAMES_BALANCE
 from core.clip.models.backbone import tower_parameters, with_parameters
 from core.clip.weights.delta import Delta, encode, stored_as
+from core.clip.weights.support_set import KEPT_AT, SHOTS_KEPT
 
 METHOD = "deltas"
 KINDS: tuple[StoredWeights, ...] = ("full", "4bit", "1bit")

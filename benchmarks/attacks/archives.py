@@ -12,11 +12,11 @@ import torch
 from benchmarks.attacks import crafted
 from benchmarks.attacks.measure import MB, Limits, Row
 from benchmarks.attacks.service import Target, at_once
-from core.clip.inference.class_offsets import KeptShots
 from core.clip.models.backbone import load_backbone, tower_parameters
 from core.clip.weights.delta import encode
 from core.clip.weights.files import Weights, save_weights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS
+from core.clip.weights.support_set import KeptShots
 from tests.api import crafted as images
 
 MAX_REQUEST_BYTES = 50 * MB

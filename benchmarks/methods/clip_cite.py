@@ -13,7 +13,7 @@ from torch import Tensor
 from benchmarks.methods.common.answerers import TwoTowers
 from benchmarks.methods.common.task import Answerer, Task, Tests
 from core.clip.config import AdaptConfig, resolve_config
-from core.clip.inference.class_offsets import NEW_NAMES_BALANCE, KeptShots, name_offsets
+from core.clip.inference.class_offsets import NEW_NAMES_BALANCE, name_offsets
 from core.clip.models.backbone import tower_parameters, with_parameters
 from core.clip.models.features import text_head
 from core.clip.prompts import class_indices
@@ -21,7 +21,7 @@ from core.clip.training.progress import Silent
 from core.clip.training.trainer import fine_tune
 from core.clip.weights.delta import Delta, whole
 from core.clip.weights.ensemble import interpolate
-from core.clip.weights.support_set import keep_shots
+from core.clip.weights.support_set import KeptShots, keep_shots
 
 
 def clip_cite(task: Task) -> dict[str, Answerer]:

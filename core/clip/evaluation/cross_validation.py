@@ -12,14 +12,13 @@ from core.clip.config import AdaptConfig
 from core.clip.data.images import PictureLimits
 from core.clip.data.splits import plan_folds
 from core.clip.evaluation.predictions import SIBLING_CURVE, Candidates, HeldOut, ask
-from core.clip.inference.class_offsets import KEPT_AT, SHOTS_KEPT
 from core.clip.inference.prototypes import Preview
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.training.progress import Reporter, parts
 from core.clip.training.trainer import fine_tune
 from core.clip.weights.delta import encode
 from core.clip.weights.files import Weights
-from core.clip.weights.support_set import keep_shots
+from core.clip.weights.support_set import KEPT_AT, SHOTS_KEPT, keep_shots
 
 
 def steps_of(pictures: int, config: AdaptConfig) -> int:

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from core.clip.data.images import PictureLimits
 from core.clip.errors import Cancelled
-from core.clip.inference.class_offsets import NEW, NEW_NAMES_BALANCE, KeptShots, name_offsets
+from core.clip.inference.class_offsets import NEW, NEW_NAMES_BALANCE, name_offsets
 from core.clip.inference.in_distribution import likeness
 from core.clip.inference.prototypes import Preview
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import batches, image_features, text_head
 from core.clip.training.progress import Reporter
 from core.clip.weights.files import Weights
+from core.clip.weights.support_set import KeptShots
 
 CURVE = (0.0, 0.25, 0.5, 0.75, 1.0)
 """The α that are looked at beside the model's own."""

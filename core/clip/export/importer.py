@@ -15,11 +15,11 @@ from core.clip.config import StoredWeights
 from core.clip.errors import CorruptWeights
 from core.clip.export.open_clip_folder import ABOUT, CONFIG, relocated
 from core.clip.export.open_clip_folder import WEIGHTS as NETWORK
-from core.clip.inference.class_offsets import KEPT_AT, KeptShots
 from core.clip.models.backbone import PREPROCESS_DEFAULTS, Backbone, tower_parameters
 from core.clip.weights.delta import encode
 from core.clip.weights.files import FLOATS, Weights, load_weights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest
+from core.clip.weights.support_set import KEPT_AT, KeptShots
 from core.errors import ClipCiteError
 
 NEARLY = 1e-3

@@ -8,37 +8,14 @@ is comes from the model's own shots alone: no picture of a new class is asked fo
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 NEW_NAMES_BALANCE = 0.35
 """The default, by evidence: benchmarks/README.md."""
-SHOTS_KEPT = 128
-"""A median over more says the same."""
-KEPT_AT = (0.0, 0.5, 1.0)
-"""The α at which the features of the shots are kept."""
 NEW = -1
 """The class of a name that was not trained."""
-
-
-@dataclass(frozen=True)
-class KeptShots:
-    """What a model keeps of the pictures that it was trained on."""
-
-    features: Tensor
-    """[3, N, D], normalised, from θ(α) at the α of KEPT_AT."""
-    labels: Tensor
-    """[N], indices of the trained classes."""
-
-    def at(self, alpha: float) -> Tensor:
-        """[N, D] at any α, interpolated: within 3 % of the margin of the exact ones."""
-        below = 0 if alpha < KEPT_AT[1] else 1
-        weight = (alpha - KEPT_AT[below]) / (KEPT_AT[below + 1] - KEPT_AT[below])
-        nearest, next_one = self.features[below].float(), self.features[below + 1].float()
-        return F.normalize(torch.lerp(nearest, next_one, weight), dim=-1)
 
 
 def name_offsets(

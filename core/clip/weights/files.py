@@ -16,11 +16,11 @@ from safetensors.torch import load, save_file
 from torch import Tensor
 
 from core.clip.errors import CorruptWeights, TrainingDiverged
-from core.clip.inference.class_offsets import KeptShots
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.weights.delta import Delta, stored_as
 from core.clip.weights.flat import moved_together
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, Manifest, file_sha256
+from core.clip.weights.support_set import KeptShots
 
 FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 """Types that an import may have; `isfinite` and `float` know no smaller ones."""

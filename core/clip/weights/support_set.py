@@ -2,15 +2,40 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from core.clip.data.transforms import to_picture
-from core.clip.inference.class_offsets import KEPT_AT, SHOTS_KEPT, KeptShots
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import image_features
 from core.clip.weights.delta import Delta
+
+SHOTS_KEPT = 128
+"""A median over more says the same."""
+
+
+KEPT_AT = (0.0, 0.5, 1.0)
+"""The α at which the features of the shots are kept."""
+
+
+@dataclass(frozen=True)
+class KeptShots:
+    """What a model keeps of the pictures that it was trained on."""
+
+    features: Tensor
+    """[3, N, D], normalised, from θ(α) at the α of KEPT_AT."""
+    labels: Tensor
+    """[N], indices of the trained classes."""
+
+    def at(self, alpha: float) -> Tensor:
+        """[N, D] at any α, interpolated: within 3 % of the margin of the exact ones."""
+        below = 0 if alpha < KEPT_AT[1] else 1
+        weight = (alpha - KEPT_AT[below]) / (KEPT_AT[below + 1] - KEPT_AT[below])
+        nearest, next_one = self.features[below].float(), self.features[below + 1].float()
+        return F.normalize(torch.lerp(nearest, next_one, weight), dim=-1)
 
 
 def keep_shots(

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from core.clip.inference.calibration import Confidence
-from core.clip.inference.class_offsets import KeptShots
 from core.clip.models.backbone import Backbone
+from core.clip.weights.support_set import KeptShots
 from tests.api import crafted
 from tests.api.service import Body, Service, assert_problem
 from tests.core.serving.adapted import publish_model

@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
-from core.clip.inference.class_offsets import KeptShots
 from core.clip.models.backbone import Backbone
+from core.clip.weights.support_set import KeptShots
 from tests.api import crafted
 from tests.api.service import MODEL_KEYS, Body, Service, assert_problem
 from tests.core.serving.adapted import publish_model

@@ -23,7 +23,6 @@ from core.clip.evaluation.context import Subject, Trained
 from core.clip.evaluation.predictions import HeldOut
 from core.clip.evaluation.published import ask_tests
 from core.clip.evaluation.report import job_metrics
-from core.clip.inference.class_offsets import KEPT_AT, SHOTS_KEPT
 from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import Backbone, load_backbone, tower_parameters
 from core.clip.pipeline import Adapted, Shot, adapt
@@ -32,7 +31,7 @@ from core.clip.training.progress import Reporter, Silent
 from core.clip.weights.delta import encode, whole
 from core.clip.weights.files import Weights, load_weights, save_weights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest
-from core.clip.weights.support_set import keep_shots
+from core.clip.weights.support_set import KEPT_AT, SHOTS_KEPT, keep_shots
 from tests.core.clip.recorder import Recorder, fingerprint, same_bits
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 60, 230), "grey": (120, 120, 120)}

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from core.clip.config import resolve_config
-from core.clip.inference.class_offsets import KeptShots
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.weights.delta import Delta, encode
 from core.clip.weights.files import Weights, save_weights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS
+from core.clip.weights.support_set import KeptShots
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db.ids import new_id
 from core.store.db.session import Database

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from core.clip.data.images import open_picture
 from core.clip.errors import BackboneUnavailable, BadPicture, UnknownBackbone
-from core.clip.inference.class_offsets import KeptShots
 from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.weights.delta import whole
 from core.clip.weights.files import Weights
+from core.clip.weights.support_set import KeptShots
 from core.serving.pool import model_pool as serving_networks
 from core.serving.pool.cache import StillLoading
 from core.serving.pool.model_pool import Networks

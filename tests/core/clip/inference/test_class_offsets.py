@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from core.clip.inference.class_offsets import KEPT_AT, NEW, KeptShots, name_offsets
+from core.clip.inference.class_offsets import NEW, name_offsets
+from core.clip.weights.support_set import KEPT_AT, KeptShots
 
 
 def unit(*rows: list[float]) -> Tensor:

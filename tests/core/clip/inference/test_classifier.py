@@ -9,13 +9,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from core.clip.inference.class_offsets import KeptShots, name_offsets
+from core.clip.inference.class_offsets import name_offsets
 from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.models.features import PICTURES_AT_ONCE_ON_CPU, TEXTS_AT_ONCE, image_features, text_head
 from core.clip.weights.delta import whole
 from core.clip.weights.ensemble import interpolate
 from core.clip.weights.files import Weights
+from core.clip.weights.support_set import KeptShots
 from tests.core.clip.recorder import fingerprint, watch
 
 TEXTS = [["a photo of a cat.", "a drawing of a cat."], ["a dog"], ["a tree", "a fir", "a drawing of a cat."]]

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from core.clip.config import StoredWeights, resolve_config
 from core.clip.errors import CorruptWeights, TrainingDiverged
-from core.clip.inference.class_offsets import KeptShots
 from core.clip.models.backbone import Backbone, load_backbone, tower_parameters
 from core.clip.weights.delta import Delta, encode, whole
 from core.clip.weights.files import Weights, load_weights, save_weights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, Manifest, file_sha256, read_manifest
+from core.clip.weights.support_set import KeptShots
 from tests.core.clip.recorder import same_bits
 from tests.core.clip.tiny import make_tiny_backbone
 
