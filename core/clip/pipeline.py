@@ -15,7 +15,7 @@ from core.clip.evaluation.context import Subject, Trained
 from core.clip.evaluation.cross_validation import effort_of
 from core.clip.evaluation.evaluate import appraise, efforts
 from core.clip.evaluation.predictions import HeldOut
-from core.clip.evaluation.report_types import Report
+from core.clip.evaluation.report import Report
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.prompts import class_texts
 from core.clip.training.checkpoint import Checkpoints

@@ -1,4 +1,4 @@
-"""The report of a job as the API shows it: `core.clip.evaluation.report_types.Report` as it was stored, and
+"""The report of a job as the API shows it: `core.clip.evaluation.report.Report` as it was stored, and
 names of files."""
 
 from typing import Literal

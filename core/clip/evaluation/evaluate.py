@@ -14,21 +14,58 @@ from core.clip.config import AdaptConfig
 from core.clip.data.images import Shot
 from core.clip.data.splits import plan_folds
 from core.clip.errors import OutOfMemory, TrainingDiverged
-from core.clip.evaluation.brier import brier_gain
+from core.clip.evaluation.accuracy import brier_gain
 from core.clip.evaluation.context import Subject
 from core.clip.evaluation.cross_validation import ask_siblings, effort_of_siblings
 from core.clip.evaluation.forgetting import what_was_kept
 from core.clip.evaluation.label_issues import FOLDS, Suspect, cross_fitted, find_suspects
-from core.clip.evaluation.predictions import CURVE, SIBLING_CURVE, Answers, Candidates, HeldOut, plain
-from core.clip.evaluation.published import OTHERS, ask_tests
-from core.clip.evaluation.report import job_metrics, make_report
+from core.clip.evaluation.predictions import CURVE, SIBLING_CURVE, Answers, Candidates, HeldOut, ask, plain
+from core.clip.evaluation.report import Report, job_metrics, make_report
 from core.clip.evaluation.report_text import how_measured
-from core.clip.evaluation.report_types import Report
 from core.clip.inference.calibration import Confidence, fit_confidence, softmax
+from core.clip.inference.prototypes import Preview
 from core.clip.models.features import batches, image_features, text_head
 from core.clip.models.imagenet_classes import OTHER_NAMES, other_names
+from core.clip.prompts import same_class
 from core.clip.training.microbatch import is_out_of_memory
 from core.clip.training.progress import Part, Reporter, parts
+
+OTHERS = 20
+"""Names that are candidates beside the trained ones, where there are no new ones."""
+
+
+def ask_tests(
+    subject: Subject,
+    tests: Sequence[tuple[int, Shot]],
+    alpha: float,
+    reporter: Reporter,
+    *,
+    curve: Sequence[float],
+) -> HeldOut:
+    """Ask the published network. The candidates are its names and those of the tests, or others from
+    ImageNet where the tests have none that is new and there is a curve to draw."""
+    names = list(subject.trained.class_names)
+    spelling = {same_class(name): name for name in names}
+    truths = [spelling.setdefault(same_class(shot.class_name), shot.class_name) for _, shot in tests]
+    names = list(dict.fromkeys([*names, *truths]))
+    if curve and len(names) == len(subject.trained.class_names):
+        names += other_names(names, OTHERS)
+    shots = subject.weights.shots
+    assert shots is not None  # these weights were just made
+    return ask(
+        subject.backbone,
+        subject.weights,
+        subject.candidates(names),
+        Preview(shots.features[0].float(), shots.labels),
+        [shot.source for _, shot in tests],
+        [names.index(name) for name in truths],
+        [position for position, _ in tests],
+        alpha=alpha,
+        curve=curve,
+        reporter=reporter,
+        limits=subject.limits,
+    )
+
 
 SLACK = 1.3
 """How much longer the siblings may take than the training did before the deadline is in danger."""

@@ -3,11 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from core.clip.evaluation.brier import brier_gain
+from core.clip.evaluation.accuracy import brier_gain
 from core.clip.evaluation.forgetting import Kept
 from core.clip.evaluation.predictions import Answers, Candidates, HeldOut
-from core.clip.evaluation.report import make_report
-from core.clip.evaluation.report_types import Report
+from core.clip.evaluation.report import Report, make_report
 
 NAMES = ("fox", "badger", "hare", "oak", "elm")
 K = 3

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core.clip.evaluation.accuracy import Interval, paired_bootstrap
-from core.clip.evaluation.brier import brier_gain
+from core.clip.evaluation.accuracy import Interval, brier_gain, paired_bootstrap
 from core.clip.evaluation.predictions import Answers, Candidates, HeldOut
 from core.clip.evaluation.report import job_metrics
 from tests.core.clip.reports import held_out, report

@@ -20,8 +20,8 @@ from core.clip.data.images import PictureLimits, open_picture
 from core.clip.data.splits import holdout_places
 from core.clip.errors import BadPicture, Cancelled, InvalidClassNames, InvalidConfig, OutOfMemory
 from core.clip.evaluation.context import Subject, Trained
+from core.clip.evaluation.evaluate import ask_tests
 from core.clip.evaluation.predictions import HeldOut
-from core.clip.evaluation.published import ask_tests
 from core.clip.evaluation.report import job_metrics
 from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import Backbone, load_backbone, tower_parameters

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from core.clip.evaluation.brier import brier_gain
+from core.clip.evaluation.accuracy import brier_gain
 from core.clip.evaluation.predictions import Answers, Candidates, HeldOut
 from core.clip.inference.calibration import ENOUGH
 

@@ -11,8 +11,7 @@ from core.clip.config import resolve_config
 from core.clip.data.images import open_picture
 from core.clip.errors import Cancelled
 from core.clip.evaluation.cross_validation import effort_of_siblings
-from core.clip.evaluation.evaluate import SLACK
-from core.clip.evaluation.published import OTHERS
+from core.clip.evaluation.evaluate import OTHERS, SLACK
 from core.clip.inference.calibration import ENOUGH
 from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import Backbone

@@ -7,7 +7,7 @@ import pytest
 from core.clip.evaluation.accuracy import accuracy_interval
 from core.clip.evaluation.label_issues import Suspect
 from core.clip.evaluation.predictions import Answers
-from core.clip.evaluation.report_types import Report
+from core.clip.evaluation.report import Report
 from core.clip.inference.calibration import fit_confidence
 from tests.core.clip.reports import NAMES, K, held_out, report
 
