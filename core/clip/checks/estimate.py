@@ -5,8 +5,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from core.clip.checks.effort import LEARNING, SIBLINGS
 from core.clip.config import STARTER, AdaptConfig
+
+LEARNING = 3.0
+"""Training on a picture once, in pictures that are only looked at."""
+
+
+SIBLINGS = 0.7
+"""What training all siblings may cost, in trainings of the model. With what it takes to ask them, a report
+then costs no more than the model."""
+
 
 START_SECONDS = 4.0
 """Of every job, whatever its size: a process, the backbone, the decoding, the publication."""

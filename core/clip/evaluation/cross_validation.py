@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from core.clip.checks.effort import LEARNING, SIBLINGS
+from core.clip.checks.estimate import LEARNING, SIBLINGS
 from core.clip.config import AdaptConfig
 from core.clip.data.images import PictureLimits
 from core.clip.data.splits import plan_folds
