@@ -8,8 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.deps import TheOwner, TheServing
 from api.problems import responses
 from core.serving.pool.cache_stats import CacheCounts, Held
-from core.serving.pool.content import Content
-from core.serving.pool.model_pool import BACKBONES, DELTA, NETWORK
+from core.serving.pool.model_pool import BACKBONES, DELTA, NETWORK, Content
 from core.serving.previews import BUDGET_BYTES
 from core.serving.service import Serving
 

@@ -8,13 +8,13 @@ import threading
 import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from core.serving.batching.batch import Encode, Lane, Part, Work, left_of, take
 from core.serving.batching.threads import use_threads
 from core.serving.limiter import Busy
 
@@ -23,35 +23,6 @@ LINGER = 0.25
 LONGEST_LINGER = 0.01
 """Seconds."""
 SMOOTHING = 0.1
-
-Encode = Callable[[Tensor], Tensor]
-Lane = tuple[str, str]
-"""The network's key, and `images` or `texts`."""
-
-
-@dataclass(eq=False)
-class Work:
-    """Rows of one request, [n, ...]. `features` [n, D] when they are through."""
-
-    lane: Lane
-    encode: Encode
-    rows: Tensor
-    taken: int = 0
-    parts: dict[int, Tensor] = field(default_factory=dict)
-    """By the first row of each."""
-    features: Future[Tensor] = field(default_factory=Future)
-
-    @property
-    def left(self) -> int:
-        """Rows that are in no batch yet."""
-        return len(self.rows) - self.taken
-
-    def add(self, start: int, features: Tensor) -> None:
-        """Of the rows from `start`; the last ones to come finish it. Under the batcher's lock."""
-        self.parts[start] = features
-        if sum(map(len, self.parts.values())) == len(self.rows):
-            # A copy, since a part would keep the whole batch.
-            self.features.set_result(torch.cat([self.parts[start] for start in sorted(self.parts)]))
 
 
 @dataclass(eq=False)
@@ -73,15 +44,6 @@ class BatchCounts:
     """How many batches of pictures had at most so many, and more than half of that."""
     busy_seconds: float
     """Of all threads together."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """Rows of one request in a batch."""
-
-    work: Work
-    start: int
-    rows: Tensor
 
 
 class Batcher:
@@ -203,7 +165,7 @@ class Batcher:
     def _waiting(self) -> dict[str, int]:
         waiting = dict.fromkeys(self.largest, 0)
         for (_, kind), works in self._lanes.items():
-            waiting[kind] += _left(works)
+            waiting[kind] += left_of(works)
         return waiting
 
     def _start(self, name: str, threads: int, wanted: Callable[[], bool]) -> None:
@@ -223,7 +185,7 @@ class Batcher:
         if self._computing or self._coming or len(self._lanes) != 1:
             return False
         ((_, kind), works) = next(iter(self._lanes.items()))
-        return _left(works) <= self.largest[kind]
+        return left_of(works) <= self.largest[kind]
 
     def _is_beside(self) -> bool:
         return bool(self._lanes) and self._computing < self.workers and not self._is_alone()
@@ -242,7 +204,7 @@ class Batcher:
             if not self._lanes:  # withdrawn meanwhile
                 return []
             lane, works = self._lanes.popitem(last=False)
-            batch = _take(works, self.largest[lane[1]])
+            batch = take(works, self.largest[lane[1]])
             if works:
                 self._lanes[lane] = works  # at the end: the others' turn
             self._computing += 1
@@ -253,11 +215,11 @@ class Batcher:
         at once are as fast as a large one."""
         (lane, works), *others = self._lanes.items()
         largest = self.largest[lane[1]]
-        if others or _left(works) >= largest or not self._coming[lane]:
+        if others or left_of(works) >= largest or not self._coming[lane]:
             return
 
         def nobody_comes() -> bool:
-            waiting = _left(self._lanes.get(lane, ()))
+            waiting = left_of(self._lanes.get(lane, ()))
             return self._closed or len(self._lanes) != 1 or not self._coming[lane] or waiting >= largest
 
         self._changed.wait_for(nobody_comes, min(LINGER * self._batch_seconds, LONGEST_LINGER))
@@ -303,22 +265,3 @@ class Batcher:
                     del self._lanes[work.lane]
             if not work.features.done():  # by an error of its other rows
                 work.features.set_exception(error)
-
-
-def _left(works: Iterable[Work]) -> int:
-    return sum(work.left for work in works)
-
-
-def _take(works: deque[Work], most: int) -> list[Part]:
-    """The next rows of a lane, as far as they fit together."""
-    batch: list[Part] = []
-    shape = works[0].rows.shape[1:]
-    while works and most > 0 and works[0].rows.shape[1:] == shape:
-        work = works[0]
-        rows = work.rows[work.taken : work.taken + most]
-        batch.append(Part(work, work.taken, rows))
-        work.taken += len(rows)
-        most -= len(rows)
-        if not work.left:
-            works.popleft()
-    return batch

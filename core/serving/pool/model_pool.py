@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from weakref import WeakValueDictionary
 
 from core.clip.errors import CorruptWeights, UnknownBackbone
@@ -15,7 +15,6 @@ from core.clip.weights.files import Weights, load_weights
 from core.clip.weights.manifest import read_manifest
 from core.serving.pool.cache import WarmCache
 from core.serving.pool.cache_stats import Key
-from core.serving.pool.content import Content
 from core.serving.pool.served_model import Network, adapted_network, stock_network
 from core.serving.pool.unavailable import ModelUnavailable, Unavailable
 from core.settings import Settings
@@ -24,6 +23,28 @@ from core.store.db.tables import Model
 from core.store.errors import BlobNotFound, ModelNotFound
 from core.store.registry import models
 from core.store.storage.blobs import Blobs
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a model's files are, whatever the model is called: two with the same are one in memory."""
+
+    sha256: str
+    backbone: str
+    image_size: int | None
+
+    @classmethod
+    def of(cls, row: Model) -> "Content":
+        return cls(row.sha256, row.backbone, row.image_size)
+
+    @property
+    def key(self) -> str:
+        return f"{self.sha256}/{self.backbone}/{self.image_size}"
+
+    def at(self, alpha: float) -> str:
+        """The key of the network."""
+        return f"{self.key}@{alpha!r}"
+
 
 logger = logging.getLogger(__name__)
 BACKBONES = 6

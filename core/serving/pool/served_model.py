@@ -14,7 +14,7 @@ from core.clip.inference.optimised import InferenceNetwork, InferencePlan, plan_
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import encode_tokens
 from core.clip.weights.files import Weights
-from core.serving.batching.batcher import Encode, Lane
+from core.serving.batching.batch import Encode, Lane
 
 
 @dataclass(frozen=True)

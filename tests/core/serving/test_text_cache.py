@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.serving.names import Understood, understood
+from core.serving.predictor import Understood, understood
 from core.serving.text_cache import Head, TextCache, Texts
 from core.serving.types import ClassName
 

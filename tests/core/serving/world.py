@@ -11,7 +11,7 @@ from torch import Tensor
 from core.clip.errors import BadPicture
 from core.clip.models.backbone import Backbone
 from core.serving.pool import model_pool as serving_networks
-from core.serving.pool.content import Content
+from core.serving.pool.model_pool import Content
 from core.serving.references import look_up
 from core.serving.service import Serving
 from core.serving.types import Answer, ClassName, Question

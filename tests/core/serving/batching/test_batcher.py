@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from core.serving.batching import batcher as batches
-from core.serving.batching.batcher import Batcher, Work
+from core.serving.batching.batch import Work
+from core.serving.batching.batcher import Batcher
 from core.serving.limiter import Busy, Gate
 
 

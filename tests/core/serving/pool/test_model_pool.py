@@ -17,8 +17,7 @@ from core.clip.models.features import encode_images, encode_tokens
 from core.clip.weights.ensemble import interpolate
 from core.serving.pins import Pins
 from core.serving.pool.cache_stats import CacheCounts
-from core.serving.pool.content import Content
-from core.serving.pool.model_pool import DELTA, NETWORK, Networks
+from core.serving.pool.model_pool import DELTA, NETWORK, Content, Networks
 from core.serving.pool.unavailable import ModelUnavailable
 from core.serving.types import ClassName, Question
 from core.settings import Settings
