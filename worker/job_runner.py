@@ -23,9 +23,9 @@ from core.store.db.ids import new_id
 from core.store.db.session import Database
 from core.store.db.tables import CANCELLED, FAILED, FINAL, QUEUED, SUCCEEDED
 from core.store.errors import DatabaseUnavailable, StorageFull
-from core.store.jobs import jobs
+from core.store.jobs import jobs, leases
 from core.store.jobs.checkpoints import CHECKPOINT, RESUMED, folder_of
-from core.store.jobs.jobs import Claim
+from core.store.jobs.leases import Claim
 from core.store.registry.models import NewModel
 from core.store.storage import deletions
 from core.store.storage.blobs import Blobs
@@ -80,7 +80,7 @@ class Worker:
             return
         seconds = self.settings.lease_seconds
         with self.database.write() as session:
-            claim = jobs.claim(
+            claim = leases.claim(
                 session,
                 job_id,
                 worker=self.name,
@@ -108,7 +108,7 @@ class Worker:
             except TrainerFailed as error:
                 logger.warning("%s: failed, %s: %s", job_id, error.code, error)
                 code, detail = error.code, error.detail
-                held = self._insist(lambda s: jobs.finish_failed(s, claim, code=code, detail=detail))
+                held = self._insist(lambda s: leases.finish_failed(s, claim, code=code, detail=detail))
                 outcome = FAILED if held else LOST
             except Exception as error:
                 code, detail = _reason(error)
@@ -149,7 +149,7 @@ class Worker:
         )
         try:
             with self.database.write() as session:
-                jobs.hand_back(session, job_id)
+                leases.hand_back(session, job_id)
         except DatabaseUnavailable as error:
             logger.warning("%s: is sent again in %g s: %s", job_id, self.settings.redispatch_seconds, error)
         while self._free_bytes() < MIN_FREE_BYTES and not self.draining.wait(ROOM_POLL_SECONDS):
@@ -165,12 +165,12 @@ class Worker:
         def on_message(message: dict[str, Any]) -> None:
             if message["type"] == "warning":
                 code, detail = message["code"], message["detail"]
-                self._insist(lambda s: jobs.record_warning(s, claim, code, detail))
+                self._insist(lambda s: leases.record_warning(s, claim, code, detail))
             elif message["type"] == "checkpoint":
                 keeper.look()
             elif message["type"] == "resumed":
                 logger.info("%s: goes on after epoch %d", claim.job_id, message["epoch"])
-                self._insist(lambda s: jobs.record(s, claim, RESUMED, epoch=message["epoch"]))
+                self._insist(lambda s: leases.record(s, claim, RESUMED, epoch=message["epoch"]))
             elif message["type"] == "stage":
                 clock.begin(message["stage"])
                 lease.progress = progress(lease.progress, stage=message["stage"])
@@ -233,7 +233,7 @@ class Worker:
 
     def _keeper(self, claim: Claim, folder: Path) -> CheckpointKeeper:
         def record(epoch: int) -> bool:
-            return self._insist(lambda s: jobs.record(s, claim, CHECKPOINT, epoch=epoch))
+            return self._insist(lambda s: leases.record(s, claim, CHECKPOINT, epoch=epoch))
 
         return CheckpointKeeper(self.blobs, claim.job_id, folder / CHECKPOINTS, record)
 
@@ -245,7 +245,7 @@ class Worker:
                 "A stored state of the training is damaged. It goes on from an earlier one, or from the "
                 "beginning; check the disk or the bucket of the storage."
             )
-            self._insist(lambda s: jobs.record_warning(s, claim, code, detail))
+            self._insist(lambda s: leases.record_warning(s, claim, code, detail))
 
     def _remove_checkpoints(self, job_id: str) -> None:
         try:
@@ -282,7 +282,7 @@ class Worker:
                 bytes=manifest.bytes,
                 weights=manifest.weights,
             )
-            published = self._insist(lambda s: jobs.publish(s, claim, model, result["metrics"]))
+            published = self._insist(lambda s: leases.publish(s, claim, model, result["metrics"]))
             logger.info(
                 "%s: %s", claim.job_id, f"published {model_id}" if published else "the lease was lost"
             )
@@ -326,7 +326,7 @@ class Worker:
             logger.warning("%s: the lease is lost; attempt %d is dropped", claim.job_id, claim.attempt)
             return LOST
         if lease.cancelled.is_set():
-            held = self._insist(lambda s: jobs.finish_cancelled(s, claim))
+            held = self._insist(lambda s: leases.finish_cancelled(s, claim))
             logger.info("%s: cancelled", claim.job_id)
             return CANCELLED if held else LOST
         detail = "The worker was stopped; the job waits for the next one."
@@ -346,7 +346,7 @@ class Worker:
         """How the attempt has ended, as the metrics call it."""
         most = self.settings.max_attempts
         status = self._insist(
-            lambda s: jobs.give_back(
+            lambda s: leases.give_back(
                 s,
                 claim,
                 spend_attempt=spend_attempt,

@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import Any
 
 from core.store.db.session import Database
-from core.store.jobs import jobs
-from core.store.jobs.jobs import Claim
+from core.store.jobs import leases
+from core.store.jobs.leases import Claim
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class Lease:
             asked = time.monotonic()
             try:
                 with self._database.write() as session:
-                    cancel = jobs.heartbeat(
+                    cancel = leases.heartbeat(
                         session, self._claim, lease_seconds=self._lease_seconds, progress=self.progress
                     )
             except Exception as error:  # the beat goes on, whatever it was

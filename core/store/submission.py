@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from core.settings import Settings
-from core.store.accounts import idempotency, owners
+from core.store.accounts import idempotency, owners, quotas
 from core.store.accounts.idempotency import Once
 from core.store.db.session import database_now
 from core.store.db.tables import Job, Model
@@ -22,7 +22,7 @@ def check_early(session: Session, owner: str, idempotency_key: str | None, setti
     `owners.check_quotas`.
     """
     if idempotency_key is None or not idempotency.is_known(session, owner, idempotency_key):
-        owners.check_quotas(session, owner, settings, more_bytes=0)
+        quotas.check_quotas(session, owner, settings, more_bytes=0)
 
 
 def admit(session: Session, settings: Settings, once: Once | None, *, owner: str, **job: Any) -> Job:
@@ -40,11 +40,11 @@ def admit(session: Session, settings: Settings, once: Once | None, *, owner: str
         if known is not None:
             return known
         idempotency.remember(session, owner, once, job["job_id"])
-    reserved = owners.expected_model_bytes(
+    reserved = quotas.expected_model_bytes(
         session, job["config"]["backbone"], job["config"].get("weights", "full")
     )
     pictures = sum(picture.bytes for picture in job["pictures"])
-    owners.check_quotas(session, owner, settings, more_bytes=pictures + reserved)
+    quotas.check_quotas(session, owner, settings, more_bytes=pictures + reserved)
     if job.get("webhook") is not None:
         deliveries.secret(session, owner)  # there must be one to sign with when the job has ended
     return jobs.create(session, owner=owner, reserved_bytes=reserved, **job)
@@ -58,5 +58,5 @@ def admit_model(session: Session, settings: Settings, model: NewModel, *, owner:
     Raises ModelQuota, ByteQuota.
     """
     owners.lock(session, owner)
-    owners.check_room(session, owner, settings, more_bytes=model.bytes)
+    quotas.check_room(session, owner, settings, more_bytes=model.bytes)
     return models.add_model(session, model, owner=owner, job_id=None, metrics=None, at=database_now(session))

@@ -18,7 +18,7 @@ from core.store.db import migrate
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Job
 from core.store.errors import StorageFull
-from core.store.jobs import jobs
+from core.store.jobs import jobs, leases
 from core.store.jobs.checkpoints import folder_of
 from core.store.jobs.jobs import NewPicture
 from core.store.storage import deletions, installation
@@ -355,10 +355,10 @@ def test_what_came_too_late_is_swept(make_worker: Callable[[], Worker]) -> None:
         worker.blobs.put(f"{folder_of(job_id)}/{checkpoint_name(1, '0' * 64)}", b"late")
         worker.blobs.put(f"jobs/{job_id}/1", b"a picture")
     with worker.database.write() as session:
-        claim = jobs.claim(session, ended, worker="w", lease_seconds=30)
+        claim = leases.claim(session, ended, worker="w", lease_seconds=30)
         assert claim is not None
         jobs.request_cancel(session, ended, owner=OWNER)
-        assert jobs.finish_cancelled(session, claim)
+        assert leases.finish_cancelled(session, claim)
     installation.write(worker.database, worker.blobs)
     week = timedelta(days=7)
     assert sweep(worker.database, worker.blobs, grace=week).orphans == []

@@ -17,7 +17,7 @@ from core.store.accounts import owners
 from core.store.db.ids import new_id
 from core.store.db.session import database_now
 from core.store.db.tables import ApiKey
-from core.store.jobs.transitions import storable
+from core.store.db.text import storable
 
 CLASSIFY, ADAPT, ADMIN = "classify", "adapt", "admin"
 SCOPES = (CLASSIFY, ADAPT, ADMIN)

@@ -17,53 +17,16 @@ from core.store.db.ids import new_id
 from core.store.db.pagination import page
 from core.store.db.session import database_now
 from core.store.db.tables import CANCELLED, FINAL, QUEUED, RUNNING, Job, JobEvent, Picture
+from core.store.db.text import storable
 from core.store.errors import JobConflict, JobNotFound
+from core.store.jobs import fair_queue
 from core.store.jobs.events import after
 from core.store.jobs.leases import (
-    Claim,
     cancel,
-    claim,
-    finish_cancelled,
-    finish_failed,
-    give_back,
-    hand_back,
-    heartbeat,
-    publish,
-    record,
-    record_warning,
     release,
 )
-from core.store.jobs.transitions import append_event, locked, move, storable
+from core.store.jobs.transitions import append_event, locked, move
 from core.store.storage import deletions
-
-__all__ = [
-    "Claim",
-    "NewPicture",
-    "any_queued",
-    "blobs_of",
-    "claim",
-    "create",
-    "delete",
-    "events",
-    "expire_leases",
-    "finish_cancelled",
-    "finish_failed",
-    "get",
-    "give_back",
-    "hand_back",
-    "heartbeat",
-    "list_page",
-    "pictures",
-    "preflight_of",
-    "publish",
-    "queue_position",
-    "queue_positions",
-    "record",
-    "record_warning",
-    "report_of",
-    "request_cancel",
-    "take_due",
-]
 
 
 @dataclass(frozen=True)
@@ -165,7 +128,7 @@ def queue_positions(session: Session, jobs: Iterable[Job]) -> dict[str, int]:
     waiting = [job.id for job in jobs if job.status == QUEUED]
     if not waiting:
         return {}
-    queue = owners.fair_queue()
+    queue = fair_queue.fair_queue()
     rows = session.execute(select(queue.c.id, queue.c.place).where(queue.c.id.in_(waiting)))
     return {job_id: place for job_id, place in rows}
 
@@ -280,7 +243,7 @@ def take_due(session: Session, *, redispatch_seconds: float, ahead: int, max_run
     room = ahead - (session.scalar(sent) or 0)
     if room <= 0:
         return []
-    line = owners.fair_queue(at, lost_before)
+    line = fair_queue.fair_queue(at, lost_before)
     fair = select(line.c.id).order_by(line.c.place).limit(room)
     if max_running:
         fair = fair.where(line.c.turn <= max_running)

@@ -15,8 +15,9 @@ from sqlalchemy.orm import Session
 from core.store.accounts import owners
 from core.store.db.session import database_now
 from core.store.db.tables import CANCELLED, FAILED, QUEUED, RUNNING, SUCCEEDED, Job, Model
-from core.store.jobs import checkpoints, events
-from core.store.jobs.transitions import append_event, back_to_queue, ended, move, storable
+from core.store.db.text import storable
+from core.store.jobs import checkpoints, events, fair_queue
+from core.store.jobs.transitions import append_event, back_to_queue, ended, move
 from core.store.registry.models import NewModel, add_model
 
 
@@ -42,7 +43,7 @@ def claim(
         return None
     owner = owners.lock(session, name)
     at = database_now(session)
-    if not owners.may_start(session, owner.name, max_running):
+    if not fair_queue.may_start(session, owner.name, max_running):
         hand_back(session, job_id)
         return None
     owner.served_at = at

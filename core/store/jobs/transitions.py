@@ -8,6 +8,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from core.store.db.tables import FINAL, Job, JobEvent
+from core.store.db.text import storable
 from core.store.jobs.outbox import note_end
 
 
@@ -76,9 +77,3 @@ def back_to_queue(available_at: datetime) -> dict[str, Any]:
         "available_at": available_at,
         "dispatched_at": None,
     }
-
-
-def storable(text: str) -> str:
-    """Text that PostgreSQL and UTF-8 take: what a crashed process last said may hold anything, and so
-    may an id that a stranger asks for."""
-    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")

@@ -16,8 +16,8 @@ from sqlalchemy.orm import Session
 from core.store.accounts import owners
 from core.store.db.pagination import page
 from core.store.db.tables import Alias, Model, ModelName
+from core.store.db.text import storable
 from core.store.errors import ModelConflict, ModelNotFound
-from core.store.jobs.transitions import storable
 from core.store.registry import references
 from core.store.storage import deletions
 

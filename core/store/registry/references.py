@@ -6,7 +6,7 @@ import unicodedata
 from dataclasses import dataclass
 
 from core.errors import ClipCiteError
-from core.store.jobs.transitions import storable
+from core.store.db.text import storable
 
 MOST_CHARACTERS = 200
 ID_PREFIX = "mdl_"

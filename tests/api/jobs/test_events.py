@@ -17,8 +17,8 @@ import api.jobs.event_stream
 from api.event_hub import Feed, Listener, News
 from core.store.accounts import api_keys
 from core.store.errors import DatabaseUnavailable
-from core.store.jobs import jobs
-from core.store.jobs.jobs import Claim
+from core.store.jobs import leases
+from core.store.jobs.leases import Claim
 from core.store.webhooks import deliveries
 from tests.api.conftest import MakeService
 from tests.api.service import Service, assert_problem, listening
@@ -45,12 +45,12 @@ def running(service: Service) -> Claim:
 def beat(service: Service, claim: Claim, fraction: float) -> None:
     progress = {**PROGRESS, "fraction": fraction}
     with service.database.write() as session:
-        assert jobs.heartbeat(session, claim, lease_seconds=30, progress=progress) is False
+        assert leases.heartbeat(session, claim, lease_seconds=30, progress=progress) is False
 
 
 def warn(service: Service, claim: Claim, detail: str = "Less memory than thought.") -> None:
     with service.database.write() as session:
-        assert jobs.record_warning(session, claim, "batch_halved", detail)
+        assert leases.record_warning(session, claim, "batch_halved", detail)
 
 
 def ended(service: Service) -> str:
@@ -157,7 +157,7 @@ def test_every_end_is_done(fresh: Service) -> None:
     fresh.client.post(f"/jobs/{cancelled}/cancel")
     failed = running(fresh)
     with fresh.database.write() as session:
-        jobs.finish_failed(session, failed, code="out_of_memory", detail="Use a smaller batch_size.")
+        leases.finish_failed(session, failed, code="out_of_memory", detail="Use a smaller batch_size.")
     for job_id, how in ((cancelled, "cancelled"), (failed.job_id, "failed")):
         last = heard(streamed(fresh, job_id))[-1]
         assert (last.event, last.type) == ("done", how)

@@ -9,8 +9,8 @@ import pytest
 
 from core.clip.models.backbone import Backbone
 from core.store.errors import StorageUnavailable
-from core.store.jobs import jobs
-from core.store.jobs.jobs import Claim
+from core.store.jobs import leases
+from core.store.jobs.leases import Claim
 from core.store.storage import deletions
 from tests.api.models.test_models import published
 from tests.api.service import JOB_KEYS, Body, Service, assert_problem, shots
@@ -47,7 +47,7 @@ def succeeded(service: Service) -> str:
 def failed(service: Service) -> str:
     claim = running(service)
     with service.database.write() as session:
-        jobs.finish_failed(session, claim, code="out_of_memory", detail="Use a smaller batch_size.")
+        leases.finish_failed(session, claim, code="out_of_memory", detail="Use a smaller batch_size.")
     return claim.job_id
 
 
@@ -76,7 +76,7 @@ def test_a_job_in_every_state(either: Service) -> None:
 
     claim = running(either)
     with either.database.write() as session:
-        jobs.heartbeat(session, claim, lease_seconds=30, progress=PROGRESS)
+        leases.heartbeat(session, claim, lease_seconds=30, progress=PROGRESS)
     body = get(either, claim.job_id)
     assert (body["status"], body["attempts"], body["queue_position"]) == ("running", 1, None)
     assert body["progress"] == PROGRESS
@@ -337,8 +337,8 @@ def test_cancel_a_running_job_and_again(either: Service) -> None:
         assert response.status_code == 202
         assert (response.json()["status"], response.json()["cancel_requested"]) == ("running", True)
     with either.database.write() as session:
-        assert jobs.heartbeat(session, claim, lease_seconds=30, progress=None) is True
-        assert jobs.finish_cancelled(session, claim)
+        assert leases.heartbeat(session, claim, lease_seconds=30, progress=None) is True
+        assert leases.finish_cancelled(session, claim)
     assert get(either, claim.job_id)["status"] == "cancelled"
     assert either.client.post(f"/jobs/{claim.job_id}/cancel").status_code == 202
 
@@ -392,7 +392,7 @@ def test_delete_while_running(either: Service) -> None:
     assert either.stored() == before
     either.client.post(f"/jobs/{job_id}/cancel")
     with either.database.write() as session:
-        jobs.finish_cancelled(session, claim)
+        leases.finish_cancelled(session, claim)
     assert either.client.delete(f"/jobs/{job_id}").status_code == 204
     assert either.stored() == []
 

@@ -18,7 +18,7 @@ from core.clip.weights.support_set import KeptShots
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db.ids import new_id
 from core.store.db.session import Database
-from core.store.jobs import jobs
+from core.store.jobs import jobs, leases
 from core.store.registry.models import NewModel
 from core.store.storage.blobs import Blobs
 
@@ -93,7 +93,7 @@ def publish_model(
             warnings=[],
             pictures=[],
         )
-        claim = jobs.claim(session, job_id, worker="a test", lease_seconds=60)
+        claim = leases.claim(session, job_id, worker="a test", lease_seconds=60)
         assert claim is not None
-        assert jobs.publish(session, claim, model, metrics)
+        assert leases.publish(session, claim, model, metrics)
     return model_id

@@ -31,7 +31,7 @@ from core.store.db.ids import new_id
 from core.store.db.session import Database
 from core.store.db.tables import Picture
 from core.store.errors import BlobNotFound, JobNotFound, ModelNotFound
-from core.store.jobs import jobs
+from core.store.jobs import jobs, leases
 from core.store.jobs.jobs import NewPicture
 from core.store.registry import models
 from core.store.storage.blobs import Blobs
@@ -147,11 +147,11 @@ def test_it_serves_until_there_is_a_model_and_if_there_never_is(world: World) ->
     queued, failed, cancelled = world.job(), world.job(), world.job()
     with world.database.write() as session:
         jobs.request_cancel(session, cancelled, owner=DEFAULT_OWNER)
-        claim = jobs.claim(session, failed, worker="w", lease_seconds=60)
+        claim = leases.claim(session, failed, worker="w", lease_seconds=60)
     assert claim is not None
     assert world.ask(failed).preview  # running
     with world.database.write() as session:
-        jobs.finish_failed(session, claim, code="out_of_memory", detail="Too little memory.")
+        leases.finish_failed(session, claim, code="out_of_memory", detail="Too little memory.")
     for job in (queued, failed, cancelled):
         assert world.ask(job).preview
 

@@ -10,8 +10,9 @@ from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db.ids import new_id
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Job
-from core.store.jobs import jobs
-from core.store.jobs.jobs import Claim, NewPicture
+from core.store.jobs import jobs, leases
+from core.store.jobs.jobs import NewPicture
+from core.store.jobs.leases import Claim
 from core.store.registry.models import NewModel
 
 OWNER = DEFAULT_OWNER
@@ -59,7 +60,7 @@ def new_model(**given: Any) -> NewModel:
 
 def claimed(database: Database, job_id: str, *, lease_seconds: float = 30) -> Claim:
     with database.write() as session:
-        claim = jobs.claim(session, job_id, worker="w1", lease_seconds=lease_seconds)
+        claim = leases.claim(session, job_id, worker="w1", lease_seconds=lease_seconds)
     assert claim is not None
     return claim
 
@@ -91,7 +92,7 @@ def expire(database: Database, *, max_attempts: int = 3) -> list[str]:
 
 def publish(database: Database, claim: Claim, model: NewModel | None = None) -> bool:
     with database.write() as session:
-        return jobs.publish(session, claim, model or new_model(), {"verdict": "better"})
+        return leases.publish(session, claim, model or new_model(), {"verdict": "better"})
 
 
 def new_owner(database: Database, name: str) -> str:

@@ -45,10 +45,10 @@ def test_a_wrong_clock_expires_no_lease(on_postgres: Database, worker: int, disp
     job_id = new_job(on_postgres)
     with clock_off(timedelta(hours=worker)):
         with on_postgres.write() as session:
-            claim = jobs.claim(session, job_id, worker="w", lease_seconds=30)
+            claim = leases.claim(session, job_id, worker="w", lease_seconds=30)
         assert claim is not None
         with on_postgres.write() as session:
-            assert jobs.heartbeat(session, claim, lease_seconds=30, progress={"step": 1}) is False
+            assert leases.heartbeat(session, claim, lease_seconds=30, progress={"step": 1}) is False
     with clock_off(timedelta(hours=dispatcher)):
         assert expire(on_postgres) == []
     assert job_of(on_postgres, job_id).status == "running"
@@ -60,6 +60,6 @@ def test_a_wrong_clock_expires_no_lease(on_postgres: Database, worker: int, disp
 def test_a_wrong_clock_keeps_no_lease_alive(on_postgres: Database) -> None:
     job_id = new_job(on_postgres)
     with clock_off(timedelta(hours=1)), on_postgres.write() as session:
-        assert jobs.claim(session, job_id, worker="w", lease_seconds=0.001)
+        assert leases.claim(session, job_id, worker="w", lease_seconds=0.001)
     with clock_off(timedelta(hours=-1)):
         assert expire(on_postgres) == ["queued"]

@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from core.store.db.session import Database
 from core.store.db.tables import Job, Model
 from core.store.errors import AliasNotFound, JobConflict, ModelConflict, ModelNotFound
-from core.store.jobs import jobs
+from core.store.jobs import jobs, leases
 from core.store.registry import aliases, models
 from core.store.registry.aliases import Expected
 from tests.core.store.samples import (
@@ -57,7 +57,7 @@ def at_once(*calls: Callable[[], Any]) -> list[Any]:
 def test_one_of_many_claims_wins(database: Database) -> None:
     def claim(job_id: str) -> bool:
         with database.write() as session:
-            return jobs.claim(session, job_id, worker="w", lease_seconds=30) is not None
+            return leases.claim(session, job_id, worker="w", lease_seconds=30) is not None
 
     for _ in range(ROUNDS):
         job_id = new_job(database)
@@ -71,13 +71,13 @@ def test_cancel_and_publish_leave_one_final_state(database: Database) -> None:
         with database.write() as session:
             jobs.request_cancel(session, job_id, owner=OWNER)
 
-    def stop_or_publish(claim: jobs.Claim) -> bool:
+    def stop_or_publish(claim: leases.Claim) -> bool:
         with database.write() as session:
-            stop = jobs.heartbeat(session, claim, lease_seconds=30, progress=None)
+            stop = leases.heartbeat(session, claim, lease_seconds=30, progress=None)
         if not stop:
             return publish(database, claim)
         with database.write() as session:
-            assert jobs.finish_cancelled(session, claim)
+            assert leases.finish_cancelled(session, claim)
         return False
 
     ends: Counter[str] = Counter()
@@ -114,9 +114,9 @@ def test_delete_and_claim_leave_one_winner(database: Database) -> None:
         with database.write() as session:
             jobs.delete(session, job_id, owner=OWNER)
 
-    def claim(job_id: str) -> jobs.Claim | None:
+    def claim(job_id: str) -> leases.Claim | None:
         with database.write() as session:
-            return jobs.claim(session, job_id, worker="w", lease_seconds=30)
+            return leases.claim(session, job_id, worker="w", lease_seconds=30)
 
     for _ in range(ROUNDS):
         job_id = new_job(database)
@@ -162,7 +162,7 @@ def test_contending_writers_neither_fail_nor_lose_a_write(database: Database, th
                     select(Job.progress).where(Job.id == job_id).with_for_update()
                 ).one()
                 count = (progress or {}).get("step", 0)
-                jobs.heartbeat(session, claim, lease_seconds=30, progress={"step": count + 1})
+                leases.heartbeat(session, claim, lease_seconds=30, progress={"step": count + 1})
 
     at_once(*[add] * threads)
     assert job_of(database, job_id).progress == {"step": 50 * threads}
@@ -175,7 +175,7 @@ def test_events_of_concurrent_transitions_are_numbered_without_gap(database: Dat
     def warn(name: str) -> None:
         for number in range(5):
             with database.write() as session:
-                assert jobs.record_warning(session, claim, name, str(number))
+                assert leases.record_warning(session, claim, name, str(number))
 
     at_once(*[lambda name=name: warn(name) for name in "abc"])
     assert types_of(database, job_id) == ["queued", "started", *["warning"] * 15]
@@ -206,7 +206,7 @@ def shoe(database: Database) -> str:
 def test_versions_of_contending_publications_have_neither_gap_nor_twin(database: Database) -> None:
     claims = [claimed(database, new_job(database)) for _ in range(24)]
 
-    def publish_some(part: list[jobs.Claim]) -> list[bool]:
+    def publish_some(part: list[leases.Claim]) -> list[bool]:
         return [publish(database, claim, new_model(name="shoes")) for claim in part]
 
     done = at_once(*[lambda n=n: publish_some(claims[n::4]) for n in range(4)])

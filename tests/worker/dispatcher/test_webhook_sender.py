@@ -20,7 +20,7 @@ from core.settings import Settings
 from core.store.db.ids import new_id
 from core.store.db.session import Database, database_now
 from core.store.db.tables import JobEvent, WebhookDelivery
-from core.store.jobs import jobs
+from core.store.jobs import jobs, leases
 from core.store.webhooks import deliveries
 from tests.core.store.samples import OWNER, claimed, new_job, new_owner, publish, types_of
 from tests.core.test_url_guard import INSIDE, MALFORMED
@@ -155,10 +155,10 @@ def test_every_end_has_its_name(one_database: Database, there: Receiver) -> None
     key = secret(one_database)
     failed = claimed(one_database, new_job(one_database, webhook=there.url))
     with one_database.write() as session:
-        assert jobs.finish_failed(session, failed, code="diverged", detail="Lower the rate.")
+        assert leases.finish_failed(session, failed, code="diverged", detail="Lower the rate.")
     stopped = claimed(one_database, new_job(one_database, webhook=there.url))
     with one_database.write() as session:
-        assert jobs.finish_cancelled(session, stopped)
+        assert leases.finish_cancelled(session, stopped)
     lost = claimed(one_database, new_job(one_database, webhook=there.url), lease_seconds=-1)
     with one_database.write() as session:
         assert [job.status for job in jobs.expire_leases(session, max_attempts=1)] == ["failed"]

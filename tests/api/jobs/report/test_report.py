@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from core.clip.evaluation.label_issues import Suspect
-from core.store.jobs import jobs
+from core.store.jobs import jobs, leases
 from tests.api.conftest import MakeService
 from tests.api.service import Service, assert_problem, shots
 from tests.core.clip.reports import held_out, report
@@ -153,7 +153,7 @@ def test_where_there_is_no_report(fresh: Service) -> None:
     failed = samples.new_job(fresh.database)
     claim = samples.claimed(fresh.database, failed)
     with fresh.database.write() as session:
-        assert jobs.finish_failed(session, claim, code="training_diverged", detail="It diverged.")
+        assert leases.finish_failed(session, claim, code="training_diverged", detail="It diverged.")
     assert_problem(fresh.client.get(f"/jobs/{failed}/report"), 404, "report_not_found", "has failed")
     without = reported(fresh, stored=False)
     assert_problem(fresh.client.get(f"/jobs/{without}/report"), 404, "report_not_found", "none")

@@ -9,7 +9,7 @@ from core.settings import Settings
 from core.store import submission
 from core.store.accounts import idempotency
 from core.store.accounts.idempotency import IdempotencyKeyReused, IdempotentJobGone, Once
-from core.store.accounts.owners import QueueQuota
+from core.store.accounts.quotas import QueueQuota
 from core.store.db.ids import new_id
 from core.store.db.session import Database, database_now
 from core.store.db.tables import IdempotencyKey

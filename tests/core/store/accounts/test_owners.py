@@ -11,13 +11,14 @@ from sqlalchemy.orm import Session
 from core.errors import ClipCiteError
 from core.settings import Settings
 from core.store import submission
-from core.store.accounts import owners
-from core.store.accounts.owners import ByteQuota, InvalidOwner, ModelQuota, QueueQuota
+from core.store.accounts import owners, quotas
+from core.store.accounts.owners import InvalidOwner
+from core.store.accounts.quotas import ByteQuota, ModelQuota, QueueQuota
 from core.store.db.ids import new_id
 from core.store.db.pagination import cursor_of
 from core.store.db.session import Database
 from core.store.errors import DatabaseUnavailable, JobNotFound, ModelNotFound
-from core.store.jobs import jobs
+from core.store.jobs import jobs, leases
 from core.store.registry import models
 from tests.core.store.samples import (
     OWNER,
@@ -121,7 +122,7 @@ def test_models_and_the_jobs_that_will_make_one(database: Database) -> None:
         models.delete(session, model, owner=OWNER)
     failed = claimed(database, admit(database, settings))
     with database.write() as session:
-        jobs.finish_failed(session, failed, code="x", detail="y")
+        leases.finish_failed(session, failed, code="x", detail="y")
     admit(database, settings)
 
 
@@ -135,13 +136,13 @@ def test_stored_bytes(database: Database) -> None:
         admit(database, settings, picture_bytes=101)
     admit(database, settings, picture_bytes=100)
     with database.read() as session:
-        assert owners.stored_bytes(session, OWNER) == 1_000
+        assert quotas.stored_bytes(session, OWNER) == 1_000
     with database.write() as session:
         jobs.request_cancel(session, job, owner=OWNER)  # no model will come of it
-        assert owners.stored_bytes(session, OWNER) == 800
+        assert quotas.stored_bytes(session, OWNER) == 800
         jobs.delete(session, job, owner=OWNER)
         models.delete(session, model, owner=OWNER)
-        assert owners.stored_bytes(session, OWNER) == 300
+        assert quotas.stored_bytes(session, OWNER) == 300
 
 
 def test_a_published_model_takes_the_room_that_was_kept(database: Database) -> None:
@@ -149,10 +150,10 @@ def test_a_published_model_takes_the_room_that_was_kept(database: Database) -> N
     published(database, bytes=200)
     claim = claimed(database, admit(database, settings, picture_bytes=10))
     with database.read() as session:
-        assert owners.stored_bytes(session, OWNER) == 410
+        assert quotas.stored_bytes(session, OWNER) == 410
     publish(database, claim, new_model(bytes=150))
     with database.read() as session:
-        assert owners.stored_bytes(session, OWNER) == 360
+        assert quotas.stored_bytes(session, OWNER) == 360
 
 
 @pytest.mark.parametrize(
@@ -256,7 +257,7 @@ def test_no_more_than_an_owner_may_run_are_started(database: Database) -> None:
 
     def start(job_id: str) -> bool:
         with database.write() as session:
-            return jobs.claim(session, job_id, worker="w", lease_seconds=30, max_running=3) is not None
+            return leases.claim(session, job_id, worker="w", lease_seconds=30, max_running=3) is not None
 
     ids = several(database, OWNER, 8)
     assert sum(at_once(*[lambda job_id=job_id: start(job_id) for job_id in ids])) == 3
@@ -271,7 +272,7 @@ def test_a_job_that_had_to_wait_is_sent_as_soon_as_another_ends(database: Databa
     assert take(database, 2) == [first, second]
     claim = claimed(database, first)
     with database.write() as session:
-        assert jobs.claim(session, second, worker="w", lease_seconds=30, max_running=1) is None
+        assert leases.claim(session, second, worker="w", lease_seconds=30, max_running=1) is None
     assert take(database, 2, max_running=1) == []
     publish(database, claim)
     assert take(database, 2, max_running=1) == [second]

@@ -11,7 +11,7 @@ import pytest
 from alembic import command
 from sqlalchemy import inspect, make_url, text
 
-from core.store.accounts import owners
+from core.store.accounts import quotas
 from core.store.db import migrate
 from core.store.db.session import Database
 from core.store.db.tables import Base
@@ -247,7 +247,7 @@ def test_what_was_there_before_owners_is_the_default_owners(empty_database_url: 
         assert len(jobs.pictures(session, "job_1")) == 2
         assert len(jobs.events(session, "job_1", owner="default")) == 1
         assert models.get(session, "mdl_1", owner="default").bytes == 100
-        assert owners.stored_bytes(session, "default") == 103
+        assert quotas.stored_bytes(session, "default") == 103
     database.close()
     alembic(empty_database_url, "downgrade", "0001")
     with migrate.migrating(empty_database_url) as connection:

@@ -11,8 +11,8 @@ from sqlalchemy import func, select, update
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Job, JobEvent
 from core.store.errors import JobConflict
-from core.store.jobs import events, jobs
-from core.store.jobs.jobs import Claim
+from core.store.jobs import events, jobs, leases
+from core.store.jobs.leases import Claim
 from tests.core.store.samples import OWNER, claimed, expire, let_lease_expire, new_job, publish
 
 NO_TIME = timedelta(0)
@@ -25,7 +25,7 @@ def step(fraction: float, stage: str = "training", **more: Any) -> dict[str, Any
 def beat(database: Database, claim: Claim, *steps: dict[str, Any]) -> None:
     for progress in steps:
         with database.write() as session:
-            assert jobs.heartbeat(session, claim, lease_seconds=30, progress=progress) is False
+            assert leases.heartbeat(session, claim, lease_seconds=30, progress=progress) is False
 
 
 def progress_of(database: Database, job_id: str) -> list[dict[str, Any]]:
@@ -65,7 +65,7 @@ def test_a_long_training_has_few(database: Database) -> None:
     claim = claimed(database, new_job(database))
     with database.write() as session:  # one transaction: this is about the number of rows
         for i in range(100):
-            jobs.heartbeat(session, claim, lease_seconds=30, progress=step(i / 512, step=i))
+            leases.heartbeat(session, claim, lease_seconds=30, progress=step(i / 512, step=i))
     kept = [data["step"] for data in progress_of(database, claim.job_id)]
     last_of_percent = {100 * i // 512: i for i in range(100)}
     assert kept == list(last_of_percent.values())
@@ -129,9 +129,9 @@ def test_who_follows_misses_nothing(database: Database) -> None:
         try:
             for i in range(20):
                 with database.write() as session:
-                    jobs.heartbeat(session, claim, lease_seconds=30, progress=step(i / 20))
+                    leases.heartbeat(session, claim, lease_seconds=30, progress=step(i / 20))
                 with database.write() as session:
-                    jobs.record_warning(session, claim, "w", str(i))
+                    leases.record_warning(session, claim, "w", str(i))
             publish(database, claim)
         except BaseException as error:
             failures.append(error)

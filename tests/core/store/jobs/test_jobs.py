@@ -9,7 +9,7 @@ from core.store.db.pagination import cursor_of
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Job, JobEvent, Picture
 from core.store.errors import InvalidCursor, JobConflict, JobNotFound
-from core.store.jobs import jobs
+from core.store.jobs import jobs, leases
 from tests.core.store.samples import OWNER, claimed, job_of, new_job, new_picture, publish, types_of
 
 
@@ -34,7 +34,7 @@ def test_an_unknown_job_is_not_found(database: Database) -> None:
         for ask in (jobs.get, jobs.events, jobs.request_cancel, jobs.delete):
             with pytest.raises(JobNotFound):
                 ask(session, "job_none", owner=OWNER)
-        assert jobs.claim(session, "job_none", worker="w", lease_seconds=30) is None
+        assert leases.claim(session, "job_none", worker="w", lease_seconds=30) is None
 
 
 def test_events_after_a_number(database: Database) -> None:
@@ -96,7 +96,7 @@ def test_cancel_of_a_queued_job_is_immediate_and_idempotent(database: Database) 
     assert types_of(database, job_id) == ["queued", "cancelled"]
     assert job_of(database, job_id).finished_at is not None
     with database.write() as session:  # the message that was out already
-        assert jobs.claim(session, job_id, worker="w", lease_seconds=30) is None
+        assert leases.claim(session, job_id, worker="w", lease_seconds=30) is None
         assert jobs.take_due(session, redispatch_seconds=30, ahead=4) == []
 
 
@@ -108,9 +108,9 @@ def test_cancel_of_a_running_job_asks_the_worker(database: Database) -> None:
             job = jobs.request_cancel(session, job_id, owner=OWNER)
             assert (job.status, job.cancel_requested) == ("running", True)
     with database.write() as session:
-        assert jobs.heartbeat(session, claim, lease_seconds=30, progress=None) is True
+        assert leases.heartbeat(session, claim, lease_seconds=30, progress=None) is True
     with database.write() as session:
-        assert jobs.finish_cancelled(session, claim)
+        assert leases.finish_cancelled(session, claim)
     assert job_of(database, job_id).status == "cancelled"
     assert types_of(database, job_id) == ["queued", "started", "cancel_requested", "cancelled"]
 

@@ -9,8 +9,8 @@ from sqlalchemy import func, select, update
 
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Job, Model
-from core.store.jobs import jobs
-from core.store.jobs.jobs import Claim
+from core.store.jobs import jobs, leases
+from core.store.jobs.leases import Claim
 from core.store.registry import models
 from tests.core.store.samples import (
     OWNER,
@@ -30,14 +30,14 @@ def test_a_job_from_the_queue_to_its_model(database: Database) -> None:
     claim = claimed(database, job_id)
     assert (claim.attempt, claim.name, claim.config["backbone"]) == (1, "foxes", "starter")
     with database.write() as session:
-        assert jobs.claim(session, job_id, worker="w2", lease_seconds=30) is None  # a doubled message
+        assert leases.claim(session, job_id, worker="w2", lease_seconds=30) is None  # a doubled message
     for progress in (
         {"stage": "loading"},
         {"stage": "training", "step": 1},
         {"stage": "training", "step": 2},
     ):
         with database.write() as session:
-            assert jobs.heartbeat(session, claim, lease_seconds=30, progress=progress) is False
+            assert leases.heartbeat(session, claim, lease_seconds=30, progress=progress) is False
     assert job_of(database, job_id).progress == {"stage": "training", "step": 2}
 
     model = new_model()
@@ -58,7 +58,7 @@ def test_a_heartbeat_moves_the_lease(database: Database) -> None:
     job_id = new_job(database)
     claim = claimed(database, job_id, lease_seconds=5)
     with database.write() as session:
-        jobs.heartbeat(session, claim, lease_seconds=60, progress=None)
+        leases.heartbeat(session, claim, lease_seconds=60, progress=None)
     expires = job_of(database, job_id).lease_expires_at
     assert expires is not None
     assert expires > claim.lease_expires_at + timedelta(seconds=50)
@@ -69,7 +69,7 @@ def test_a_loss_that_is_not_a_number_is_stored_as_null(database: Database) -> No
     claim = claimed(database, job_id)
     progress = {"stage": "training", "loss": {"total": float("nan"), "dva": [float("inf"), 1.0]}}
     with database.write() as session:
-        assert jobs.heartbeat(session, claim, lease_seconds=30, progress=progress) is False
+        assert leases.heartbeat(session, claim, lease_seconds=30, progress=progress) is False
     stored = job_of(database, job_id).progress
     assert stored == {"stage": "training", "loss": {"total": None, "dva": [None, 1.0]}}
 
@@ -79,7 +79,7 @@ def test_a_warning_is_recorded_once(database: Database) -> None:
     claim = claimed(database, job_id)
     for _ in range(2):
         with database.write() as session:
-            assert jobs.record_warning(session, claim, "batch", "Halved.")
+            assert leases.record_warning(session, claim, "batch", "Halved.")
     assert [w["code"] for w in job_of(database, job_id).warnings] == ["few", "batch"]
 
 
@@ -87,7 +87,7 @@ def test_a_failure_keeps_whatever_the_trainer_said(database: Database) -> None:
     job_id = new_job(database)
     claim = claimed(database, job_id)
     with database.write() as session:
-        assert jobs.finish_failed(session, claim, code="worker_crashed", detail="a\0b \udcff")
+        assert leases.finish_failed(session, claim, code="worker_crashed", detail="a\0b \udcff")
     job = job_of(database, job_id)
     assert (job.status, job.error_code, job.error_detail) == ("failed", "worker_crashed", "a\ufffdb ?")
 
@@ -130,7 +130,7 @@ def test_a_job_given_back(
     job_id = new_job(database)
     claim = claimed(database, job_id)
     with database.write() as session:
-        assert jobs.give_back(
+        assert leases.give_back(
             session,
             claim,
             spend_attempt=spend,
@@ -149,19 +149,19 @@ def test_a_job_given_back_after_a_cancel_is_cancelled(database: Database) -> Non
     with database.write() as session:
         jobs.request_cancel(session, job_id, owner=OWNER)
     with database.write() as session:
-        assert jobs.give_back(session, claim, spend_attempt=False, max_attempts=3, code="c", detail="d")
+        assert leases.give_back(session, claim, spend_attempt=False, max_attempts=3, code="c", detail="d")
     assert job_of(database, job_id).status == "cancelled"
 
 
 STALE_WRITES: dict[str, Callable[[Any, Claim], bool | None]] = {
-    "heartbeat": lambda s, c: jobs.heartbeat(s, c, lease_seconds=30, progress={"stage": "late"}),
-    "warning": lambda s, c: jobs.record_warning(s, c, "late", "late"),
-    "failed": lambda s, c: jobs.finish_failed(s, c, code="late", detail="late"),
-    "cancelled": lambda s, c: jobs.finish_cancelled(s, c),
-    "give_back": lambda s, c: jobs.give_back(
+    "heartbeat": lambda s, c: leases.heartbeat(s, c, lease_seconds=30, progress={"stage": "late"}),
+    "warning": lambda s, c: leases.record_warning(s, c, "late", "late"),
+    "failed": lambda s, c: leases.finish_failed(s, c, code="late", detail="late"),
+    "cancelled": lambda s, c: leases.finish_cancelled(s, c),
+    "give_back": lambda s, c: leases.give_back(
         s, c, spend_attempt=True, max_attempts=1, code="late", detail="late"
     ),
-    "publish": lambda s, c: jobs.publish(s, c, new_model(), None),
+    "publish": lambda s, c: leases.publish(s, c, new_model(), None),
 }
 
 
@@ -209,7 +209,7 @@ def test_publish_is_both_or_neither(database: Database) -> None:
 
     def publish_and_crash() -> None:
         with database.write() as session:
-            assert jobs.publish(session, claim, new_model(), None)
+            assert leases.publish(session, claim, new_model(), None)
             raise Crash
 
     with pytest.raises(Crash):
@@ -262,7 +262,7 @@ def test_jobs_that_wait_for_room_hold_nobody_back(database: Database) -> None:
             "detail": "The disk is full.",
         }
         with database.write() as session:
-            assert jobs.give_back(session, claim, delay_seconds=30, **given) == "queued"  # type: ignore[arg-type]
+            assert leases.give_back(session, claim, delay_seconds=30, **given) == "queued"  # type: ignore[arg-type]
     assert take() == made[4:]
     with database.write() as session:  # half a minute later
         past = database_now(session) - timedelta(seconds=1)
@@ -276,11 +276,11 @@ def test_a_message_that_is_handed_back_is_sent_again_at_once(database: Database)
         assert jobs.take_due(session, redispatch_seconds=30, ahead=1) == [first]
         assert jobs.take_due(session, redispatch_seconds=30, ahead=1) == []
     with database.write() as session:
-        jobs.hand_back(session, first)
+        leases.hand_back(session, first)
         assert jobs.take_due(session, redispatch_seconds=30, ahead=1) == [first]
     held = claimed(database, first)
     with database.write() as session:
-        jobs.hand_back(session, first)  # too late: it changes nothing
+        leases.hand_back(session, first)  # too late: it changes nothing
         assert jobs.take_due(session, redispatch_seconds=30, ahead=1) == [second]
     assert job_of(database, first).lease_token == held.token
 
