@@ -1,39 +1,20 @@
 """`python -m api`: the HTTP service."""
 
 import gc
-import os
 import resource
 import sys
-import threading
-from types import FrameType
 
 import uvicorn
-from starlette.datastructures import State
 
 from api.app import create_app
 from api.middleware.auth import refusal_to_listen
-from api.uvicorn_server import Impatient
+from api.uvicorn_server import DRAIN_SECONDS, Impatient, Server
 from core.log import start_logging
 from core.parent_watch import end_with_parent
 from core.serving.trim import share_heaps
 from core.settings import get_settings
 
-DRAIN_SECONDS = 5
 MOST_FILES = 65_536
-
-
-class Server(uvicorn.Server):
-    """Tells the application at once that it is to stop: long polls and streams end before their time."""
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        state: State = self.config.app.state  # type: ignore[union-attr]
-        state.stopping.set()
-        state.feed.stop()
-        # Threads that download a backbone or read a huge upload would hold up the end for minutes.
-        insist = threading.Timer(DRAIN_SECONDS + 2, os._exit, (0,))
-        insist.daemon = True
-        insist.start()
-        super().handle_exit(sig, frame)
 
 
 def allow_many_files() -> None:

@@ -5,15 +5,12 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from typing import Any
 
 from fastapi import Depends, FastAPI
-from fastapi.openapi.utils import get_openapi
 from starlette.formparsers import MultiPartParser
 
 from api import problems
 from api.classify import routes as classify
-from api.classify.schemas import ClassifyForm, ClassifyJson
 from api.event_hub import Feed
 from api.jobs import event_stream, preflight_routes
 from api.jobs import routes as jobs
@@ -26,6 +23,7 @@ from api.models import exports, imports
 from api.models import routes as models
 from api.models.aliases import routes as aliases
 from api.models.extend import make_extend_router
+from api.openapi import build_openapi
 from api.ops import health, metrics, runtime
 from api.web.routes import make_router as make_page_router
 from core.scratch import sweep_scratch
@@ -108,34 +106,5 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.add_middleware(Door, settings=settings, database=app.state.database)
     app.add_middleware(RequestId)
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    app.openapi = lambda: build_openapi(app)  # type: ignore[method-assign]
     return app
-
-
-def _openapi(app: FastAPI) -> dict[str, Any]:
-    """FastAPI's document, with the schemas that routes refer to by name only."""
-    if app.openapi_schema is None:
-        document = get_openapi(
-            title=app.title, version=app.version, description=app.description, routes=app.routes
-        )
-        schemas = document.setdefault("components", {}).setdefault("schemas", {})
-        for model in (problems.Problem, ClassifyForm, ClassifyJson):
-            schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-            schemas.update(schema.pop("$defs", {}))
-            schemas[model.__name__] = schema
-        for name, schema in schemas.items():
-            if name.startswith("Body_"):
-                _describe_form(schema)
-        app.openapi_schema = document
-    return app.openapi_schema
-
-
-def _describe_form(schema: dict[str, Any]) -> None:
-    """Generators of clients know a file by `format: binary`, of which FastAPI writes the newer form only;
-    and a form has no null: what is not given is left out."""
-    for name, field in schema["properties"].items():
-        kinds = [kind for kind in field.pop("anyOf", []) if kind != {"type": "null"}]
-        schema["properties"][name] = field = {**field, **(kinds[0] if kinds else {})}
-        for file in (field, field.get("items", {})):
-            if "contentMediaType" in file:
-                file["format"] = "binary"

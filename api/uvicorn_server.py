@@ -1,8 +1,13 @@
 """HTTP connections that don't wait for ever: whoever connects must send a request soon."""
 
 import asyncio
+import os
+import threading
+from types import FrameType
 from typing import Any
 
+import uvicorn
+from starlette.datastructures import State
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEAD_SECONDS = 30.0
@@ -39,3 +44,20 @@ class Impatient(H11Protocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+
+DRAIN_SECONDS = 5
+
+
+class Server(uvicorn.Server):
+    """Tells the application at once that it is to stop: long polls and streams end before their time."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        state: State = self.config.app.state  # type: ignore[union-attr]
+        state.stopping.set()
+        state.feed.stop()
+        # Threads that download a backbone or read a huge upload would hold up the end for minutes.
+        insist = threading.Timer(DRAIN_SECONDS + 2, os._exit, (0,))
+        insist.daemon = True
+        insist.start()
+        super().handle_exit(sig, frame)

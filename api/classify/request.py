@@ -11,7 +11,7 @@ from starlette.datastructures import FormData, UploadFile
 
 from api.class_names import class_names
 from api.classify.schemas import ROUTING_KEY, ClassifyJson, Options
-from api.jobs.upload import display_name
+from api.file_names import display_name
 from api.problems import InvalidRequest, invalid_model, json_or_invalid
 from api.threads import PARSING
 from core.clip.errors import InvalidConfig

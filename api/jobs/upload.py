@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from api.archives.errors import Warnings, name_list, warn
 from api.archives.layout import Split
 from api.archives.members import ArchiveLimits
 from api.archives.read import read_archive
+from api.file_names import display_name
 from core.clip.checks.image_stats import SIDE, Sketch, sketch
 from core.clip.data.images import PictureLimits
 from core.clip.errors import BadPicture, InvalidClassNames
@@ -258,13 +258,6 @@ def _bad_names(errors: Sequence[dict[str, str]]) -> IntakeError:
         errors[0]["detail"] if len(errors) == 1 else f"{len(errors)} class names can't be used; see errors."
     )
     return IntakeError("invalid_class_names", detail, errors)
-
-
-def display_name(name: str) -> str:
-    """A client's file name, fit to be shown: printable, at most 200 characters. Never a path."""
-    if len(name) > 200:
-        name = f"{name[:60]}…{name[-139:]}"
-    return "".join("\ufffd" if unicodedata.category(c) in {"Cc", "Cs", "Zl", "Zp"} else c for c in name)
 
 
 def _merge_spellings(candidates: list[_Candidate], warnings: Warnings) -> list[_Candidate]:

@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from api.archives.errors import ArchiveError
-from api.jobs.upload import Intake, IntakeError, collect, display_name
+from api.file_names import display_name
+from api.jobs.upload import Intake, IntakeError, collect
 from core.clip.errors import InvalidClassNames
 from core.clip.prompts import clean_class_name
 from core.serving.decoding import Decoders
