@@ -12,10 +12,10 @@ from starlette.formparsers import MultiPartParser
 from api import problems
 from api.classify import routes as classify
 from api.event_hub import Feed
-from api.jobs import event_stream, preflight_routes
 from api.jobs import routes as jobs
+from api.jobs import routes as jobs_routes
 from api.jobs.report import routes as report
-from api.jobs.submission import make_router
+from api.jobs.routes import make_router
 from api.middleware.auth import Door, described
 from api.middleware.body_limit import BodyGuard
 from api.middleware.request_id import RequestId
@@ -82,9 +82,8 @@ def create_app(settings: Settings) -> FastAPI:
         classify.router,  # routes are tried in their order, and no other is asked for so often
         make_router(settings),
         jobs.router,
-        preflight_routes.router,
+        jobs_routes.router,
         report.router,
-        event_stream.router,
         models.router,
         aliases.router,
         make_extend_router(settings),

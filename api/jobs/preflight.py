@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from api.jobs.preflight_routes import EstimateOut, FindingOut, PreflightOut
-from api.jobs.routes import ClassCounts, Warning
+from api.jobs.schemas import ClassCounts, EstimateOut, FindingOut, PreflightOut, Warning
 from api.jobs.upload import Intake
 from core.clip.checks.estimate import PastJob, estimate
 from core.clip.checks.preflight import Finding, Looked, class_warnings, examine, summaries

@@ -2,131 +2,35 @@
 
 import asyncio
 import time
-from datetime import datetime
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, cast
 
-from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel, ConfigDict
-from pydantic.config import JsonDict
+from fastapi import APIRouter, File, Form, Header, Query, Request, Response, UploadFile
+from fastapi.responses import JSONResponse
+from fastapi.sse import EventSourceResponse
 from starlette.concurrency import run_in_threadpool
 
-from api.deps import After, Limit, TheBlobs, TheDatabase, TheOwner, TheServing
+from api.deps import After, Limit, TheBlobs, TheDatabase, TheFeed, TheOwner, TheServing, TheSettings
+from api.event_hub import Event
+from api.forms import FormRoute, JsonText, Text
+from api.jobs.event_stream import STREAM_HEADERS, stream
+from api.jobs.schemas import EventList, JobOut, JobPage, PreflightOut, Status
+from api.jobs.submission import FIELDS, check_fields, checked_webhook, make_job, parse_config
+from api.jobs.upload import Upload
 from api.problems import responses
+from api.threads import UPLOADS
+from core.settings import MOST_PICTURES, Settings
 from core.store.db.pagination import cursor_of
 from core.store.db.session import Database
-from core.store.db.tables import FINAL, Job
-from core.store.jobs import jobs
+from core.store.db.tables import FINAL
+from core.store.errors import BlobNotFound, PreflightNotFound
+from core.store.jobs import events, jobs
+from core.store.registry.references import clean_name
 from core.store.storage import deletions
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
-Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 WAIT_POLL_SECONDS = 0.25
 Wait = Annotated[float, Query(ge=0, le=60, description="Answer when the job ends, or after so many seconds.")]
-
-
-class ClassCounts(BaseModel):
-    name: str
-    images: int
-    test_images: int
-
-
-class Loss(BaseModel):
-    total: float
-    dva: float
-    scl: float
-    vld: float
-
-
-class Progress(BaseModel):
-    stage: str
-    epoch: int
-    epochs: int | None
-    step: int
-    steps: int | None
-    fraction: float
-    eta_seconds: float | None
-    images_per_second: float | None
-    loss: Loss | None
-
-
-class Warning(BaseModel):
-    code: str
-    detail: str
-
-
-class JobError(BaseModel):
-    code: str
-    detail: str
-
-
-EXAMPLE: JsonDict = {
-    "id": "job_01m8879efspbrp0fvcbr51d4g1",
-    "object": "job",
-    "name": "animals",
-    "status": "running",
-    "cancel_requested": False,
-    "created_at": "2026-11-25T02:05:12.551770Z",
-    "started_at": "2026-11-25T02:05:12.789436Z",
-    "finished_at": None,
-    "config": {"backbone": "starter", "epochs": 10, "alpha": 0.5},
-    "classes": [
-        {"name": "red fox", "images": 8, "test_images": 2},
-        {"name": "badger", "images": 8, "test_images": 2},
-    ],
-    "queue_position": None,
-    "attempts": 1,
-    "progress": {
-        "stage": "training",
-        "epoch": 3,
-        "epochs": 10,
-        "step": 3,
-        "steps": 10,
-        "fraction": 0.3,
-        "eta_seconds": 12.5,
-        "images_per_second": 18.0,
-        "loss": {"total": 1.2, "dva": 0.6, "scl": 0.8, "vld": 0.4},
-    },
-    "model_id": None,
-    "metrics": None,
-    "warnings": [],
-    "error": None,
-}
-
-
-class JobOut(BaseModel):
-    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
-
-    id: str
-    object: Literal["job"] = "job"
-    name: str | None
-    status: Status
-    cancel_requested: bool
-    created_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
-    config: dict[str, Any]
-    classes: list[ClassCounts]
-    queue_position: int | None
-    attempts: int
-    progress: Progress | None
-    model_id: str | None
-    metrics: dict[str, Any] | None
-    warnings: list[Warning]
-    error: JobError | None
-
-    @classmethod
-    def of(cls, job: Job, queue_position: int | None) -> "JobOut":
-        error = None
-        if job.error_code is not None:
-            error = {"code": job.error_code, "detail": job.error_detail or ""}
-        columns = {name: getattr(job, name) for name in cls.model_fields if hasattr(job, name)}
-        return cls.model_validate({**columns, "queue_position": queue_position, "error": error})
-
-
-class JobPage(BaseModel):
-    data: list[JobOut]
-    has_more: bool
-    next_cursor: str | None
 
 
 def read_job(database: Database, owner: str, job_id: str) -> JobOut:
@@ -183,3 +87,222 @@ def delete_job(
     serving.previews.forget(job_id)
     deletions.finish(database, blobs, jobs.blobs_of(job_id))
     return Response(status_code=204)
+
+
+@router.get("/{job_id}/preflight", responses=responses(401, 404, 422, 503))
+def get_preflight(database: TheDatabase, blobs: TheBlobs, owner: TheOwner, job_id: str) -> PreflightOut:
+    """What was found in the job's pictures, one by one, and what it was expected to take."""
+    with database.read() as session:
+        job = jobs.get(session, job_id, owner=owner)
+    try:
+        return PreflightOut.model_validate_json(blobs.get(jobs.preflight_of(job.id)))
+    except BlobNotFound as error:
+        raise PreflightNotFound(job.id) from error
+
+
+MOST_SEQ = 2**31 - 1
+
+
+STREAM_EXAMPLE = """event: log
+data: {"seq":2,"at":"2026-11-25T02:05:12.789436Z","type":"started","data":{"worker":"gpu1:4711"}}
+id: 2
+
+event: progress
+data: {"seq":9,"at":"2026-11-25T02:05:20.011273Z","type":"progress","data":{"stage":"training"}}
+id: 9
+
+event: done
+data: {"seq":31,"at":"2026-11-25T02:06:03.690667Z","type":"succeeded","data":{"model_id":"mdl_01m8…"}}
+id: 31
+
+"""
+
+
+AfterSeq = Annotated[int, Query(ge=0, le=MOST_SEQ, description="Only events with a greater `seq`.")]
+
+
+LastEventId = Annotated[
+    int | None,
+    Header(
+        ge=0, le=MOST_SEQ, description="For a stream: go on after this `id`. Browsers send it by themselves."
+    ),
+]
+
+
+@router.get(
+    "/{job_id}/events",
+    response_model=EventList,
+    responses={
+        200: {
+            "description": "The list; with `Accept: text/event-stream` the stream.",
+            "content": {"text/event-stream": {"schema": {"type": "string"}, "example": STREAM_EXAMPLE}},
+        },
+        204: {"description": "The stream has nothing more to come: the job has ended, and `done` was sent."},
+        **responses(401, 404, 422, 503),
+    },
+)
+def list_events(
+    database: TheDatabase,
+    feed: TheFeed,
+    owner: TheOwner,
+    job_id: str,
+    after: AfterSeq = 0,
+    last_event_id: LastEventId = None,
+    accept: Annotated[str, Header(include_in_schema=False)] = "",
+) -> Any:
+    """What happened to the job, in order, each with a growing `seq`.
+
+    With `Accept: text/event-stream` a stream that goes on until the job has ended: `progress` while it
+    trains (at most once per second), `log` for all else that happens, `done` at the end (`type` says how
+    it ended). Each has the `seq` as its `id`, and the entry of the list as its data. AfterSeq a lost
+    connection it resumes with `Last-Event-ID`, at this or any other process of the service. It ends by itself
+    after 15 minutes, and is to be resumed then too.
+
+    Of `progress` the last entry for each percent of a stage is kept, until a week after the end.
+    """
+    streamed = "text/event-stream" in (part.split(";")[0].strip().lower() for part in accept.split(","))
+    with database.read() as session:
+        if not streamed:
+            return EventList(
+                data=[Event.of(event) for event in jobs.events(session, job_id, after, owner=owner)]
+            )
+        job = jobs.get(session, job_id, owner=owner)
+        last = events.last_seq(session, job.id)
+        end = events.end_seq(session, job.id)
+    seen = min(after if last_event_id is None else last_event_id, last)
+    if end is not None and seen >= end:
+        return Response(status_code=204)  # a browser asks again after every end, until it hears this
+    feed.check_room(owner)
+    return EventSourceResponse(stream(feed, job.id, seen, owner), headers=STREAM_HEADERS)
+
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        pattern=r"^[!-~]{1,255}$",
+        description="Any text of your own (a UUID, say): the request sent again with it makes no second job.",
+    ),
+]
+
+
+LOOKED = {"model": PreflightOut, "description": "With `dry_run`: the preflight. Nothing was stored."}
+
+
+def make_router(settings: Settings) -> APIRouter:
+    router = form_router(settings, "adapt")
+    problems = responses(400, 401, 408, 409, 413, 422, 503, 507)
+    router.post("/adapt", status_code=202, response_model=JobOut, responses={200: LOOKED, **problems})(
+        UPLOADS.runs(adapt)
+    )
+    return router
+
+
+def form_router(settings: Settings, tag: str) -> APIRouter:
+    """A router of its own, for its own limits on the number of files."""
+    # One more than allowed gets through, so that our own error, which says more, is the answer.
+    parts = settings.max_pictures + 1
+    return APIRouter(
+        tags=[tag],
+        route_class=FormRoute,
+        form_limits={"max_files": parts + 1, "max_fields": parts + len(FIELDS)},
+    )
+
+
+def adapt(
+    *,
+    request: Request,
+    response: Response,
+    settings: TheSettings,
+    database: TheDatabase,
+    blobs: TheBlobs,
+    serving: TheServing,
+    owner: TheOwner,
+    archive: Annotated[
+        UploadFile | None,
+        File(description="One .zip: a folder per class, or train/ and test/ of such folders."),
+    ] = None,
+    images: Annotated[
+        list[UploadFile],
+        File(
+            default_factory=list,
+            max_length=MOST_PICTURES,
+            description="Or pictures one by one, with `labels`.",
+        ),
+    ],
+    labels: Annotated[
+        list[Text],
+        Form(
+            default_factory=list,
+            max_length=MOST_PICTURES,
+            description="The class name of each picture, same order.",
+        ),
+    ],
+    test_images: Annotated[
+        list[UploadFile],
+        File(
+            default_factory=list, max_length=MOST_PICTURES, description="Pictures to measure the result on."
+        ),
+    ],
+    test_labels: Annotated[list[Text], Form(default_factory=list, max_length=MOST_PICTURES)],
+    name: Annotated[
+        Text | None,
+        Form(
+            description="A name for the job and its model, which is the next version of that name. Without @ "
+            "and /, and not like a model's id or `stock`."
+        ),
+    ] = None,
+    config: Annotated[
+        JsonText | None,
+        Form(
+            description="A JSON object of settings, all optional; what is left out comes from the backbone's "
+            "recipe.",
+            examples=['{"epochs": 10, "alpha": 0.5, "holdout": 0.2}'],
+        ),
+    ] = None,
+    on_bad_image: Annotated[
+        Literal["fail", "skip"], Form(description="Refuse the upload, or go on without the bad pictures.")
+    ] = "fail",
+    webhook: Annotated[
+        Text | None,
+        Form(
+            description="A URL that is told when the job has ended: a POST of `job.succeeded`, `job.failed` "
+            "or `job.cancelled`, signed as Standard Webhooks say, sent again for a day until it is taken.",
+            examples=["https://example.com/hooks/clipcite"],
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, Query(description="Only look: answer 200 with the preflight, and store nothing.")
+    ] = False,
+    idempotency_key: IdempotencyKey = None,
+) -> JobOut | JSONResponse:
+    """Upload labelled pictures and start an adaptation.
+
+    At least 2 classes with a picture each; 4 to 16 pictures a class work well. Every picture is checked
+    before the answer, and what is odd about pictures, class names and their balance is in the job's
+    `warnings`; GET /jobs/{id}/preflight has it picture by picture. Poll the job with GET /jobs/{id}.
+
+    With an `Idempotency-Key` a request may be sent again when its answer was lost: for 24 hours it gets
+    the job that it made the first time, with `Idempotency-Replayed: true`.
+    """
+    check_fields(request)
+    return make_job(
+        response=response,
+        settings=settings,
+        database=database,
+        blobs=blobs,
+        serving=serving,
+        owner=owner,
+        resolved=parse_config(config, settings),
+        name=clean_name(name),
+        webhook=checked_webhook(webhook, settings),
+        on_bad_image=on_bad_image,
+        dry_run=dry_run,
+        idempotency_key=idempotency_key,
+        uploads={
+            "archive": cast(Upload | None, archive),
+            "images": cast(Sequence[Upload], images),
+            "labels": labels,
+            "test_images": cast(Sequence[Upload], test_images),
+            "test_labels": test_labels,
+        },
+    )

@@ -1,31 +1,26 @@
 """POST /adapt: pictures in, a job out."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Any, Literal
 
-from fastapi import APIRouter, File, Form, Header, Query, Request, Response, UploadFile
+from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 
-from api.deps import TheBlobs, TheDatabase, TheOwner, TheServing, TheSettings
-from api.forms import FormRoute, JsonText, Text
-from api.jobs.config import ConfigIn
 from api.jobs.fingerprint import fingerprint
 from api.jobs.preflight import preflight
-from api.jobs.preflight_routes import PreflightOut
-from api.jobs.routes import JobOut
-from api.jobs.upload import Intake, KeptPictures, Upload, collect
-from api.problems import InvalidRequest, invalid_model, json_or_invalid, responses
-from api.threads import UPLOADS
+from api.jobs.schemas import ConfigIn, JobOut
+from api.jobs.upload import Intake, KeptPictures, collect
+from api.problems import InvalidRequest, invalid_model, json_or_invalid
 from core.clip.config import AdaptConfig, resolve_config
 from core.clip.errors import UnknownBackbone
 from core.clip.prompts import same_class
 from core.scratch import scratch_folder
 from core.serving.previews import JobPreview
 from core.serving.service import Serving
-from core.settings import MOST_PICTURES, Settings
+from core.settings import Settings
 from core.store import submission
 from core.store.accounts import idempotency
 from core.store.accounts.idempotency import Once
@@ -34,7 +29,6 @@ from core.store.db.session import Database
 from core.store.errors import DatabaseUnavailable
 from core.store.jobs import history, jobs
 from core.store.jobs.jobs import NewPicture
-from core.store.registry.references import clean_name
 from core.store.storage.blobs import Blobs
 from core.url_guard import InvalidDestination, NotPublic, parse
 
@@ -51,136 +45,6 @@ FIELDS = (
 )
 ONCE = {"archive", "name", "config", "on_bad_image", "webhook"}
 POLL_SECONDS = 2
-IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        pattern=r"^[!-~]{1,255}$",
-        description="Any text of your own (a UUID, say): the request sent again with it makes no second job.",
-    ),
-]
-
-
-LOOKED = {"model": PreflightOut, "description": "With `dry_run`: the preflight. Nothing was stored."}
-
-
-def make_router(settings: Settings) -> APIRouter:
-    router = form_router(settings, "adapt")
-    problems = responses(400, 401, 408, 409, 413, 422, 503, 507)
-    router.post("/adapt", status_code=202, response_model=JobOut, responses={200: LOOKED, **problems})(
-        UPLOADS.runs(adapt)
-    )
-    return router
-
-
-def form_router(settings: Settings, tag: str) -> APIRouter:
-    """A router of its own, for its own limits on the number of files."""
-    # One more than allowed gets through, so that our own error, which says more, is the answer.
-    parts = settings.max_pictures + 1
-    return APIRouter(
-        tags=[tag],
-        route_class=FormRoute,
-        form_limits={"max_files": parts + 1, "max_fields": parts + len(FIELDS)},
-    )
-
-
-def adapt(
-    *,
-    request: Request,
-    response: Response,
-    settings: TheSettings,
-    database: TheDatabase,
-    blobs: TheBlobs,
-    serving: TheServing,
-    owner: TheOwner,
-    archive: Annotated[
-        UploadFile | None,
-        File(description="One .zip: a folder per class, or train/ and test/ of such folders."),
-    ] = None,
-    images: Annotated[
-        list[UploadFile],
-        File(
-            default_factory=list,
-            max_length=MOST_PICTURES,
-            description="Or pictures one by one, with `labels`.",
-        ),
-    ],
-    labels: Annotated[
-        list[Text],
-        Form(
-            default_factory=list,
-            max_length=MOST_PICTURES,
-            description="The class name of each picture, same order.",
-        ),
-    ],
-    test_images: Annotated[
-        list[UploadFile],
-        File(
-            default_factory=list, max_length=MOST_PICTURES, description="Pictures to measure the result on."
-        ),
-    ],
-    test_labels: Annotated[list[Text], Form(default_factory=list, max_length=MOST_PICTURES)],
-    name: Annotated[
-        Text | None,
-        Form(
-            description="A name for the job and its model, which is the next version of that name. Without @ "
-            "and /, and not like a model's id or `stock`."
-        ),
-    ] = None,
-    config: Annotated[
-        JsonText | None,
-        Form(
-            description="A JSON object of settings, all optional; what is left out comes from the backbone's "
-            "recipe.",
-            examples=['{"epochs": 10, "alpha": 0.5, "holdout": 0.2}'],
-        ),
-    ] = None,
-    on_bad_image: Annotated[
-        Literal["fail", "skip"], Form(description="Refuse the upload, or go on without the bad pictures.")
-    ] = "fail",
-    webhook: Annotated[
-        Text | None,
-        Form(
-            description="A URL that is told when the job has ended: a POST of `job.succeeded`, `job.failed` "
-            "or `job.cancelled`, signed as Standard Webhooks say, sent again for a day until it is taken.",
-            examples=["https://example.com/hooks/clipcite"],
-        ),
-    ] = None,
-    dry_run: Annotated[
-        bool, Query(description="Only look: answer 200 with the preflight, and store nothing.")
-    ] = False,
-    idempotency_key: IdempotencyKey = None,
-) -> JobOut | JSONResponse:
-    """Upload labelled pictures and start an adaptation.
-
-    At least 2 classes with a picture each; 4 to 16 pictures a class work well. Every picture is checked
-    before the answer, and what is odd about pictures, class names and their balance is in the job's
-    `warnings`; GET /jobs/{id}/preflight has it picture by picture. Poll the job with GET /jobs/{id}.
-
-    With an `Idempotency-Key` a request may be sent again when its answer was lost: for 24 hours it gets
-    the job that it made the first time, with `Idempotency-Replayed: true`.
-    """
-    check_fields(request)
-    return make_job(
-        response=response,
-        settings=settings,
-        database=database,
-        blobs=blobs,
-        serving=serving,
-        owner=owner,
-        resolved=parse_config(config, settings),
-        name=clean_name(name),
-        webhook=checked_webhook(webhook, settings),
-        on_bad_image=on_bad_image,
-        dry_run=dry_run,
-        idempotency_key=idempotency_key,
-        uploads={
-            "archive": cast(Upload | None, archive),
-            "images": cast(Sequence[Upload], images),
-            "labels": labels,
-            "test_images": cast(Sequence[Upload], test_images),
-            "test_labels": test_labels,
-        },
-    )
 
 
 def make_job(

@@ -1,11 +1,8 @@
 """From an upload to checked shots: what POST /adapt accepts, whatever way it came in."""
 
-import hashlib
-import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol, TypedDict
 
@@ -14,15 +11,13 @@ from api.archives.layout import Split
 from api.archives.members import ArchiveLimits
 from api.archives.read import read_archive
 from api.file_names import display_name
-from core.clip.checks.image_stats import SIDE, Sketch, sketch
-from core.clip.data.images import PictureLimits
-from core.clip.errors import BadPicture, InvalidClassNames
+from api.jobs.image_check import Candidate, Shot, check_candidates
+from core.clip.errors import InvalidClassNames
 from core.clip.prompts import clean_class_name, same_class
 from core.errors import ClipCiteError
-from core.serving.decoding import Decoders, Decoding
+from core.serving.decoding import Decoders
 from core.settings import Settings
 
-Content = bytes  # a name for the type where a field is called bytes
 FEW_PICTURES = 4
 MAX_REPORTED = 100
 
@@ -72,43 +67,11 @@ class IntakeError(ClipCiteError):
 
 
 @dataclass(frozen=True)
-class Shot:
-    """One labelled picture that was decoded once and found good."""
-
-    split: Split
-    class_name: str
-    file_name: str  # for display only
-    data: Path | BinaryIO
-    sha256: str
-    bytes: int
-    sketch: Sketch
-
-    def read(self) -> Content:
-        return _read(self.data)
-
-
-@dataclass(frozen=True)
 class Intake:
     pictures: list[Shot]  # training pictures first, each split in the order of the upload
     classes: list[ClassCount]  # trained classes first
     warnings: Warnings
     bad: list[dict[str, str]]  # {file, code, detail} of the pictures that were skipped
-
-
-@dataclass(frozen=True)
-class _Candidate:
-    split: Split
-    class_name: str
-    file_name: str
-    data: Path | BinaryIO
-    problem: BadPicture | None = None
-
-
-@dataclass(frozen=True)
-class _Checked:
-    sha256: str
-    bytes: int
-    sketch: Sketch
 
 
 def collect(
@@ -156,9 +119,9 @@ def collect(
             f"{len(candidates) + len(kept):,}; at most {settings.max_pictures:,} are allowed.",
             status=413,
         )
-    earlier = [_Candidate(k.split, k.class_name, k.file_name, k.data) for k in kept]
+    earlier = [Candidate(k.split, k.class_name, k.file_name, k.data) for k in kept]
     candidates = _merge_spellings([*earlier, *candidates], warnings)
-    shots, bad = _check(candidates, settings, decoders, owner)
+    shots, bad = check_candidates(candidates, settings, decoders, owner)
     if bad and on_bad_image == "fail":
         raise IntakeError(
             "bad_pictures",
@@ -178,7 +141,7 @@ def collect(
 # --- the two ways in ---
 
 
-def _from_archive(archive: Upload, folder: Path, settings: Settings) -> tuple[list[_Candidate], Warnings]:
+def _from_archive(archive: Upload, folder: Path, settings: Settings) -> tuple[list[Candidate], Warnings]:
     limits = ArchiveLimits(
         max_pictures=settings.max_pictures,
         max_picture_bytes=settings.max_picture_bytes,
@@ -202,8 +165,7 @@ def _from_archive(archive: Upload, folder: Path, settings: Settings) -> tuple[li
     if errors:
         raise _bad_names(list(errors.values()))
     candidates = [
-        _Candidate(e.split, names[e.class_name], display_name(e.file_name), e.data, e.problem)
-        for e in entries
+        Candidate(e.split, names[e.class_name], display_name(e.file_name), e.data, e.problem) for e in entries
     ]
     return candidates, warnings
 
@@ -214,7 +176,7 @@ def _from_lists(
     test_images: Sequence[Upload],
     test_labels: Sequence[str],
     max_pictures: int,
-) -> list[_Candidate]:
+) -> list[Candidate]:
     if len(images) + len(test_images) > max_pictures:
         raise IntakeError(
             "too_many_pictures",
@@ -247,7 +209,7 @@ def _from_lists(
                 errors.append({"pointer": pointer, "code": error.code, "detail": error.detail})
                 continue
             shown = display_name((upload.filename or "").replace("\\", "/").rpartition("/")[2])
-            candidates.append(_Candidate(split, name, shown or f"{prefix}images[{index}]", upload.file))
+            candidates.append(Candidate(split, name, shown or f"{prefix}images[{index}]", upload.file))
     if errors:
         raise _bad_names(errors)
     return candidates
@@ -260,7 +222,7 @@ def _bad_names(errors: Sequence[dict[str, str]]) -> IntakeError:
     return IntakeError("invalid_class_names", detail, errors)
 
 
-def _merge_spellings(candidates: list[_Candidate], warnings: Warnings) -> list[_Candidate]:
+def _merge_spellings(candidates: list[Candidate], warnings: Warnings) -> list[Candidate]:
     """Training pictures first; names that are equal after case folding become the first of them."""
     candidates = sorted(candidates, key=lambda candidate: candidate.split == "test")
     spellings: dict[str, dict[str, None]] = defaultdict(dict)
@@ -275,7 +237,7 @@ def _merge_spellings(candidates: list[_Candidate], warnings: Warnings) -> list[_
         warnings.append({"code": "merged_class_names", "detail": more})
     first = {key: next(iter(names)) for key, names in spellings.items()}
     return [
-        _Candidate(c.split, first[same_class(c.class_name)], c.file_name, c.data, c.problem)
+        Candidate(c.split, first[same_class(c.class_name)], c.file_name, c.data, c.problem)
         for c in candidates
     ]
 
@@ -283,63 +245,11 @@ def _merge_spellings(candidates: list[_Candidate], warnings: Warnings) -> list[_
 # --- pictures ---
 
 
-def _read(data: Path | BinaryIO, most: int | None = None) -> bytes:
-    if isinstance(data, Path):
-        with data.open("rb") as file:
-            return _read(file, most)
-    size = data.seek(0, os.SEEK_END)
-    data.seek(0)
-    content = data.read(size if most is None else min(size, most))  # read() sets aside what it is asked for
-    data.seek(0)
-    return content
-
-
-def _check(
-    candidates: Sequence[_Candidate], settings: Settings, decoders: Decoders, owner: str
-) -> tuple[list[Shot], list[dict[str, str]]]:
-    limits = PictureLimits(settings.max_picture_bytes, settings.max_picture_pixels)
-
-    def check(candidate: _Candidate, decoding: Decoding[_Checked]) -> _Checked:
-        if candidate.problem is not None:
-            raise candidate.problem
-        content = _read(candidate.data, limits.max_bytes + 1)
-        # No larger than the sketch needs: a JPEG is read to its end all the same, but in a part of
-        # the memory.
-        picture = decoding.open_picture(content, limits, shortest_side=SIDE, grey=True)
-        return _Checked(hashlib.sha256(content).hexdigest(), len(content), sketch(picture))
-
-    shots: list[Shot] = []
-    bad: list[dict[str, str]] = []
-    works = [partial(check, candidate) for candidate in candidates]
-    decodings = decoders.submit((owner, "adapt"), object(), works)
-    try:
-        for candidate, decoding in zip(candidates, decodings, strict=True):
-            try:
-                checked = decoding.result()
-            except BadPicture as problem:
-                bad.append({"file": candidate.file_name, "code": problem.code, "detail": problem.detail})
-                continue
-            shots.append(
-                Shot(
-                    candidate.split,
-                    candidate.class_name,
-                    candidate.file_name,
-                    candidate.data,
-                    checked.sha256,
-                    checked.bytes,
-                    checked.sketch,
-                )
-            )
-    finally:
-        decoders.cancel(decodings)
-    return shots, bad
-
-
 # --- classes ---
 
 
 def _classes(
-    candidates: Sequence[_Candidate],
+    candidates: Sequence[Candidate],
     shots: Sequence[Shot],
     bad: Sequence[dict[str, str]],
     warnings: Warnings,

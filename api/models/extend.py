@@ -12,16 +12,9 @@ from fastapi.responses import JSONResponse
 
 from api.deps import ModelRef, TheBlobs, TheDatabase, TheOwner, TheServing, TheSettings
 from api.forms import JsonText, Text
-from api.jobs.routes import JobOut
-from api.jobs.submission import (
-    LOOKED,
-    IdempotencyKey,
-    check_fields,
-    checked_webhook,
-    form_router,
-    make_job,
-    parse_config,
-)
+from api.jobs.routes import LOOKED, IdempotencyKey, form_router
+from api.jobs.schemas import JobOut
+from api.jobs.submission import check_fields, checked_webhook, make_job, parse_config
 from api.jobs.upload import KeptPicture, Upload
 from api.problems import InvalidRequest, json_or_invalid, responses
 from api.threads import UPLOADS

@@ -13,7 +13,7 @@ from api.archives.read import lay_out
 from api.class_names import RawName
 from api.deps import TheBlobs, TheDatabase, TheOwner, TheServing, TheSettings
 from api.forms import FormRoute, JsonText, Text
-from api.jobs.config import MAX_CLASSES, Sentences, Texts
+from api.jobs.schemas import MAX_CLASSES, Sentences, Texts
 from api.jobs.upload import Upload
 from api.models.exports import one_at_a_time
 from api.models.routes import ModelOut

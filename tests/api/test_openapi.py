@@ -24,8 +24,7 @@ from schemathesis.specs.openapi.checks import (
 
 from api import problems as errors
 from api.classify import response as answers
-from api.jobs import preflight_routes
-from api.jobs import routes as jobs
+from api.jobs import schemas as jobs_schemas
 from api.models import routes as models
 from api.models.aliases import routes as aliases
 from core.clip.models.backbone import Backbone
@@ -337,8 +336,8 @@ def test_the_page(shared: Service) -> None:
 @pytest.mark.parametrize(
     ("model", "example"),
     [
-        (jobs.JobOut, jobs.EXAMPLE),
-        (preflight_routes.PreflightOut, preflight_routes.EXAMPLE),
+        (jobs_schemas.JobOut, jobs_schemas.JOB_EXAMPLE),
+        (jobs_schemas.PreflightOut, jobs_schemas.PREFLIGHT_EXAMPLE),
         (models.ModelOut, models.EXAMPLE),
         (aliases.AliasOut, aliases.EXAMPLE),
         (answers.ClassifyOut, answers.EXAMPLE),
