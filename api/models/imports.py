@@ -16,7 +16,7 @@ from api.forms import FormRoute, JsonText, Text
 from api.jobs.schemas import MAX_CLASSES, Sentences, Texts
 from api.jobs.upload import Upload
 from api.models.exports import one_at_a_time
-from api.models.routes import ModelOut
+from api.models.schemas import ModelOut
 from api.problems import InvalidRequest, check_json_values, invalid_model, responses
 from api.threads import UPLOADS
 from core.clip.config import AdaptConfig, StoredWeights, resolve_config

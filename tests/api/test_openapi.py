@@ -25,8 +25,8 @@ from schemathesis.specs.openapi.checks import (
 from api import problems as errors
 from api.classify import response as answers
 from api.jobs import schemas as jobs_schemas
-from api.models import routes as models
-from api.models.aliases import routes as aliases
+from api.models import schemas as models_schemas
+from api.models.aliases import schemas as aliases_schemas
 from core.clip.models.backbone import Backbone
 from core.store.jobs.jobs import report_of
 from tests.api.service import URL, Service, form, shots
@@ -338,8 +338,8 @@ def test_the_page(shared: Service) -> None:
     [
         (jobs_schemas.JobOut, jobs_schemas.JOB_EXAMPLE),
         (jobs_schemas.PreflightOut, jobs_schemas.PREFLIGHT_EXAMPLE),
-        (models.ModelOut, models.EXAMPLE),
-        (aliases.AliasOut, aliases.EXAMPLE),
+        (models_schemas.ModelOut, models_schemas.MODEL_EXAMPLE),
+        (aliases_schemas.AliasOut, aliases_schemas.ALIAS_EXAMPLE),
         (answers.ClassifyOut, answers.EXAMPLE),
         (errors.Problem, errors.Problem.model_config["json_schema_extra"]["examples"][0]),
     ],
