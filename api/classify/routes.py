@@ -8,8 +8,8 @@ from fastapi import APIRouter, Request, Response
 from pydantic_core import to_json
 
 from api.classify.request import Wanted, read_wanted
-from api.classify.response import ClassifyOut, ComparisonOut, fields_of
-from api.classify.schemas import WHAT_IT_TAKES
+from api.classify.response import fields_of
+from api.classify.schemas import WHAT_IT_TAKES, ClassifyOut, ComparisonOut
 from api.forms import FormRoute
 from api.problems import InvalidRequest, responses
 from core.serving.references import Subject, look_up

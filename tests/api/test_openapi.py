@@ -23,7 +23,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from api import problems as errors
-from api.classify import response as answers
+from api.classify import schemas as classify_schemas
 from api.jobs import schemas as jobs_schemas
 from api.models import schemas as models_schemas
 from api.models.aliases import schemas as aliases_schemas
@@ -340,7 +340,7 @@ def test_the_page(shared: Service) -> None:
         (jobs_schemas.PreflightOut, jobs_schemas.PREFLIGHT_EXAMPLE),
         (models_schemas.ModelOut, models_schemas.MODEL_EXAMPLE),
         (aliases_schemas.AliasOut, aliases_schemas.ALIAS_EXAMPLE),
-        (answers.ClassifyOut, answers.EXAMPLE),
+        (classify_schemas.ClassifyOut, classify_schemas.ANSWER_EXAMPLE),
         (errors.Problem, errors.Problem.model_config["json_schema_extra"]["examples"][0]),
     ],
 )
