@@ -6,12 +6,11 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Literal
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel
 from starlette.datastructures import State
 
+from api.ops.schemas import Alive, Part, PartReadiness, Readiness
 from core.errors import ClipCiteError
 from core.store.errors import DatabaseUnavailable
 from core.store.jobs import queue
@@ -19,7 +18,6 @@ from core.store.storage import installation
 
 router = APIRouter(tags=["health"])
 logger = logging.getLogger(__name__)
-Part = Literal["ok", "degraded", "unavailable"]
 GOOD_SECONDS = 1.0
 STORAGE_GOOD_SECONDS = 15.0
 """Each request to a bucket is paid for."""
@@ -27,20 +25,6 @@ NOT_FOR_YOU = (
     "The operator can see why: in the service's log, or here with a key that has the scope admin (the header "
     "`Authorization: Bearer <key>`)."
 )
-
-
-class Alive(BaseModel):
-    status: Literal["ok"] = "ok"
-
-
-class PartReadiness(BaseModel):
-    status: Part
-    reason: str | None = None
-
-
-class Readiness(BaseModel):
-    status: Part
-    parts: dict[str, PartReadiness]
 
 
 class Checks:
