@@ -32,9 +32,8 @@ from core.store.storage.blobs import Blobs
 from worker.checkpoints import CheckpointKeeper
 from worker.lease import Lease
 from worker.metrics import StageClock, WorkerMetrics
-from worker.trainer.__main__ import CHECKPOINTS, REPORT, TASK, Task
 from worker.trainer.pool import Standby
-from worker.trainer.protocol import of_step, progress
+from worker.trainer.protocol import CHECKPOINTS, REPORT, TASK, Task, of_step, progress
 from worker.trainer.supervisor import Stopped, TrainerFailed, run_trainer
 from worker.weight_upload import store_weights
 

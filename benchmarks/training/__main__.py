@@ -72,7 +72,7 @@ from core.clip.weights.ensemble import interpolate
 from core.settings import get_settings
 from demo.pictures import Picture, Pictures
 from demo.service import running_service
-from worker.trainer.pool import trainer_environment
+from worker.trainer.process import trainer_environment
 
 PARTS = ("loops", "limits", "memory", "service")
 IMAGES_AT_ONCE = (32, 16, 8, 4, 1)

@@ -28,7 +28,7 @@ from core.store.storage.blobs import Blobs
 from tests.core.store.samples import new_job
 from worker.dispatcher.garbage import sweep
 from worker.job_runner import Worker
-from worker.trainer.__main__ import REPORT
+from worker.trainer.protocol import REPORT
 
 
 class Steps:

@@ -12,17 +12,14 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
 from core.parent_watch import end_with_parent
 from core.scratch import FULL
+from worker.trainer.protocol import CHECKPOINTS, REPORT, TASK, Task
 
-TASK = "task.json"
-CHECKPOINTS = "checkpoints"
-REPORT = "report.json"
 # What a training imports, also what it would import only while it loads a backbone with a text tower of
 # Hugging Face, as the starter is (half a second). A GPU is not touched: its context is the job's.
 IMPORTS = (
@@ -32,24 +29,6 @@ IMPORTS = (
     "transformers.models.bert.modeling_bert",
     "transformers.models.bert.tokenization_bert",
 )
-
-
-@dataclass(frozen=True)
-class Task:
-    """What is to be done, as plain JSON."""
-
-    config: dict[str, Any]
-    shots: list[dict[str, str]]
-    """[{file, class_name, split}], `file` relative to the folder."""
-    cache: str
-    device: str
-    max_picture_bytes: int
-    max_picture_pixels: int
-    checkpoint_seconds: float
-    deadline_seconds: float
-    """When the supervisor ends it."""
-    serving_reserve_bytes: int
-    """Memory of the GPU that is left alone."""
 
 
 class Channel:

@@ -1,5 +1,6 @@
 """The `progress` of a job, as the HTTP contract has it."""
 
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -21,3 +22,30 @@ def of_step(message: dict[str, Any]) -> dict[str, Any]:
     kept = ("epoch", "epochs", "step", "steps", "images_per_second")
     losses = {name: message[name] for name in ("total", "dva", "scl", "vld")}
     return {**{name: message[name] for name in kept}, "loss": losses}
+
+
+TASK = "task.json"
+
+
+CHECKPOINTS = "checkpoints"
+
+
+REPORT = "report.json"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be done, as plain JSON."""
+
+    config: dict[str, Any]
+    shots: list[dict[str, str]]
+    """[{file, class_name, split}], `file` relative to the folder."""
+    cache: str
+    device: str
+    max_picture_bytes: int
+    max_picture_pixels: int
+    checkpoint_seconds: float
+    deadline_seconds: float
+    """When the supervisor ends it."""
+    serving_reserve_bytes: int
+    """Memory of the GPU that is left alone."""

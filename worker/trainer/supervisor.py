@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import ClipCiteError
-from worker.trainer.pool import Standby, TrainerProcess
+from worker.trainer.pool import Standby
+from worker.trainer.process import TrainerProcess
 
 logger = logging.getLogger(__name__)
 POLL_SECONDS = 0.1

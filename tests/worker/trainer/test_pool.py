@@ -14,7 +14,8 @@ import pytest
 
 from tests.worker.conftest import StandIn
 from worker.trainer import supervisor
-from worker.trainer.pool import MALLOC, Standby
+from worker.trainer.pool import Standby
+from worker.trainer.process import MALLOC
 from worker.trainer.supervisor import Stopped, TrainerDied, TrainerFailed, run_trainer
 
 DONE = "folder = job(); say(type='done', metrics={'pid': os.getpid(), 'folder': folder, 'cold': cold})"

@@ -21,8 +21,8 @@ from core.clip.config import resolve_config
 from core.clip.weights.manifest import WEIGHTS
 from core.store.db import migrate
 from tests.core.clip.tiny import make_tiny_backbone
-from worker.trainer.__main__ import TASK, Task
 from worker.trainer.pool import Standby
+from worker.trainer.protocol import TASK, Task
 from worker.trainer.supervisor import run_trainer
 
 PATIENCE = 180
