@@ -13,8 +13,7 @@ from core.store.db.tables import FAILED, FINAL, SUCCEEDED, Job, JobEvent, Model,
 from core.store.jobs.jobs import preflight_of, report_of
 from core.store.storage import installation
 from core.store.storage.blobs import Blobs
-from worker.dispatcher.__main__ import tidy
-from worker.dispatcher.garbage import Sweep, sweep
+from worker.dispatcher.garbage import Sweep, sweep, tidy
 
 NO_AGE = timedelta(0)
 STARTED = "started"

@@ -27,8 +27,7 @@ from tests.core.store.samples import OWNER, job_of, new_job, types_of
 from tests.disk import fill, small_disk
 from tests.worker.conftest import StandIn
 from worker.checkpoints import CheckpointKeeper
-from worker.dispatcher.__main__ import tidy
-from worker.dispatcher.garbage import sweep
+from worker.dispatcher.garbage import sweep, tidy
 from worker.job_runner import Worker
 
 JOB = "job_1"

@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from functools import partial
 
 import celery
@@ -23,20 +22,16 @@ from core.log import about, start_logging
 from core.metrics import BacklogCollector, new_registry, show_metrics
 from core.parent_watch import end_with_parent
 from core.settings import Settings, get_settings
-from core.store.accounts import idempotency
 from core.store.db.session import Database
 from core.store.jobs import events, jobs
 from core.store.jobs.queue import make_celery, send_adapt, waiting
-from core.store.storage import deletions
 from core.store.storage.blobs import Blobs
-from worker.dispatcher.garbage import Sweeper
+from worker.dispatcher.garbage import Sweeper, tidy
 from worker.dispatcher.webhook_sender import Webhooks
 from worker.metrics import DispatcherMetrics
 
 logger = logging.getLogger("worker.dispatcher")
 TIDY_SECONDS = 60
-DELETION_AGE = timedelta(minutes=1)
-"""Younger ones are likely being worked on by the request that began them."""
 PRUNE_SECONDS = 3_600
 LAST_WORDS_SECONDS = 2
 """So long webhooks that are being told may still answer when we are to stop, and a sweep may end."""
@@ -78,24 +73,6 @@ def dispatch(
         send_adapt(app, job_id)
         metrics.sent.inc()
     return due
-
-
-def tidy(database: Database, blobs: Blobs, *, age: timedelta = DELETION_AGE) -> list[str]:
-    """Finish the deletions that were cut off, and forget what no retry can ask for any more."""
-    with database.write() as session:
-        idempotency.forget_old(session)
-    with database.read() as session:
-        left = deletions.left_over(session, age=age)
-    finished = []
-    for prefix in left:
-        try:
-            deletions.finish(database, blobs, prefix)
-        except ClipCiteError as error:  # the others may go
-            logger.warning("%s: %s", prefix, error)
-            continue
-        logger.info("%s: its deletion is finished", prefix)
-        finished.append(prefix)
-    return finished
 
 
 @contextmanager

@@ -20,11 +20,12 @@ from typing import Any
 
 from core.errors import ClipCiteError
 from core.settings import Settings, get_settings
+from core.store.accounts import idempotency
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Orphan
 from core.store.jobs import orphans
 from core.store.jobs.checkpoints import folder_of
-from core.store.storage import installation
+from core.store.storage import deletions, installation
 from core.store.storage.blobs import Blobs
 
 logger = logging.getLogger("worker.dispatcher.garbage")
@@ -315,6 +316,28 @@ def _parser() -> argparse.ArgumentParser:
     adopting = verbs.add_parser("adopt")
     adopting.set_defaults(do=_adopt)
     return parser
+
+
+DELETION_AGE = timedelta(minutes=1)
+"""Younger ones are likely being worked on by the request that began them."""
+
+
+def tidy(database: Database, blobs: Blobs, *, age: timedelta = DELETION_AGE) -> list[str]:
+    """Finish the deletions that were cut off, and forget what no retry can ask for any more."""
+    with database.write() as session:
+        idempotency.forget_old(session)
+    with database.read() as session:
+        left = deletions.left_over(session, age=age)
+    finished = []
+    for prefix in left:
+        try:
+            deletions.finish(database, blobs, prefix)
+        except ClipCiteError as error:  # the others may go
+            logger.warning("%s: %s", prefix, error)
+            continue
+        logger.info("%s: its deletion is finished", prefix)
+        finished.append(prefix)
+    return finished
 
 
 if __name__ == "__main__":

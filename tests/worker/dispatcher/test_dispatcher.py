@@ -16,7 +16,8 @@ from core.store.jobs import jobs, leases
 from core.store.jobs.queue import make_celery, waiting
 from core.store.storage.blobs import Blobs
 from tests.core.store.samples import OWNER, new_job, new_owner
-from worker.dispatcher.__main__ import dispatch, tidy
+from worker.dispatcher.__main__ import dispatch
+from worker.dispatcher.garbage import tidy
 
 NO_AGE = timedelta(0)
 
