@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from clipcite.cli.adapt import adapt
-from clipcite.cli.admin import keys
+from clipcite.cli.admin import keys, webhooks
 from clipcite.cli.classify import classify
 from clipcite.cli.doctor import doctor
 from clipcite.cli.export import export
@@ -17,7 +17,6 @@ from clipcite.cli.processes import API, DISPATCHER, MIGRATE, WORKER, become, com
 from clipcite.cli.report import report
 from clipcite.cli.server import serve_until_stopped
 from clipcite.cli.storage import storage, sweep
-from clipcite.cli.webhooks import webhooks
 
 app = typer.Typer(
     help="Few-shot adaptation of CLIP, on your own machine.",

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from clipcite.client.errors import ClipciteError, ServiceUnreachable
-from clipcite.client.steps import Request
+from clipcite.client.request import Request
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 CONNECT_SECONDS = 10

@@ -9,8 +9,9 @@ from typing import BinaryIO
 
 from clipcite.client.errors import ServiceUnreachable
 from clipcite.client.failure import failure_of
+from clipcite.client.request import Answer, Request
 from clipcite.client.retry import AGAIN, Retry
-from clipcite.client.steps import Answer, Open, Read, Request, Sleep, Steps
+from clipcite.client.steps import Open, Read, Sleep, Steps
 
 OnDownload = Callable[[int, int | None], None]
 """Hears how many bytes have come, and of how many, which may be unknown."""

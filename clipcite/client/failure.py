@@ -2,8 +2,7 @@
 
 from clipcite.client.errors import ServiceError, error_of
 from clipcite.client.parse import UnexpectedAnswer
-from clipcite.client.request import json_of
-from clipcite.client.steps import Answer
+from clipcite.client.request import Answer, json_of
 
 
 def failure_of(answer: Answer) -> ServiceError:

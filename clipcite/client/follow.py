@@ -5,9 +5,10 @@ import time
 from clipcite.client import job_requests
 from clipcite.client.errors import ServiceUnreachable
 from clipcite.client.failure import failure_of
+from clipcite.client.request import Answer
 from clipcite.client.retry import AGAIN, Retry
 from clipcite.client.sse import EventParser
-from clipcite.client.steps import Answer, Open, Read, Send, Sleep, Steps
+from clipcite.client.steps import Open, Read, Send, Sleep, Steps
 from clipcite.client.types import Event
 
 PROGRESS = "progress"

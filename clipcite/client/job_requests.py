@@ -7,8 +7,7 @@ from typing import Any, Literal
 
 from clipcite.client.multipart import Multipart, OnUpload, Part
 from clipcite.client.report_types import Preflight, Report
-from clipcite.client.request import Call, Page, at, nothing, one, page
-from clipcite.client.steps import Request
+from clipcite.client.request import Call, Page, Request, at, nothing, one, page
 from clipcite.client.types import Event, Job, Status
 
 OnBadImage = Literal["fail", "skip"]

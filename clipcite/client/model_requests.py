@@ -6,8 +6,7 @@ from types import EllipsisType
 from typing import Any, Literal
 
 from clipcite.client.multipart import JsonBody, Multipart, OnUpload, Part
-from clipcite.client.request import Call, Page, at, nothing, one, page
-from clipcite.client.steps import Request
+from clipcite.client.request import Call, Page, Request, at, nothing, one, page
 from clipcite.client.types import Alias, Classification, Model
 from clipcite.datasets.image import Picture
 

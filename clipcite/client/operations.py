@@ -12,9 +12,9 @@ from clipcite.client.follow import PROGRESS, Follower
 from clipcite.client.model_requests import Names
 from clipcite.client.parse import parse
 from clipcite.client.report_types import Preflight
-from clipcite.client.request import Call, Page
+from clipcite.client.request import Answer, Call, Page
 from clipcite.client.retry import AGAIN, NOT_DONE, Retry
-from clipcite.client.steps import Answer, Give, Send, Sleep, Steps
+from clipcite.client.steps import Give, Send, Sleep, Steps
 from clipcite.client.types import Classification, Job, Notice, PictureResult, Progress
 from clipcite.client.upload import Upload
 from clipcite.datasets.image import Picture

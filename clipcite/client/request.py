@@ -1,14 +1,43 @@
 """A call: a request, and how its answer is read. What both kinds of routes have in common."""
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
 from urllib.parse import quote
 
+from clipcite.client.multipart import OnUpload
 from clipcite.client.parse import UnexpectedAnswer, parse
-from clipcite.client.steps import Answer, Request
 from clipcite.client.types import Readiness
+
+
+class Body(Protocol):
+    @property
+    def content_type(self) -> str: ...
+    @property
+    def size(self) -> int | None: ...
+    def chunks(self) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Request:
+    method: str
+    path: str
+    query: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: Body | None = None
+    on_upload: OnUpload | None = None
+    answer_seconds: float = 60
+    """So long without a byte of the answer is no answer."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: Mapping[str, str]
+    """Names in small letters."""
+    body: bytes = b""
+
 
 T = TypeVar("T")
 

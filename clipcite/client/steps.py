@@ -1,41 +1,13 @@
 """What an operation asks of the wire. An operation is a generator that yields steps and is sent what came
 of them, so that it is written once for the sync and the async client."""
 
-from collections.abc import Generator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
-from clipcite.client.multipart import OnUpload
+from clipcite.client.request import Request
 
 T = TypeVar("T")
-
-
-class Body(Protocol):
-    @property
-    def content_type(self) -> str: ...
-    @property
-    def size(self) -> int | None: ...
-    def chunks(self) -> Any: ...
-
-
-@dataclass(frozen=True)
-class Request:
-    method: str
-    path: str
-    query: Mapping[str, str] = field(default_factory=dict)
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: Body | None = None
-    on_upload: OnUpload | None = None
-    answer_seconds: float = 60
-    """So long without a byte of the answer is no answer."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    status: int
-    headers: Mapping[str, str]
-    """Names in small letters."""
-    body: bytes = b""
 
 
 @dataclass(frozen=True)

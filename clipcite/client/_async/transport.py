@@ -10,9 +10,9 @@ import httpx
 
 from clipcite.client import operations
 from clipcite.client.address import headers_of, lower_names, settings_of, timeouts, unreachable
-from clipcite.client.request import Call
+from clipcite.client.request import Answer, Call, Request
 from clipcite.client.retry import Retry
-from clipcite.client.steps import Answer, Give, Open, Read, Request, Send, Sleep, Step, Steps
+from clipcite.client.steps import Give, Open, Read, Send, Sleep, Step, Steps
 
 T = TypeVar("T")
 
