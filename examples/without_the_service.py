@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from clipcite import Client
 from PIL import Image
+
+from clipcite import Client
 
 FOLDER = Path("exported")
 

@@ -1,4 +1,31 @@
-"""CLIP-CITE as a plain Python library: no server, no database.
+"""CLIP-CITE, the method: few-shot fine-tuning of CLIP (`pipeline`), and what its models predict
+(`inference`).
 
-Start with `core.clip.pipeline.adapt` and `core.clip.inference.classifier.Classifier`.
+Of this project only `core.errors` may be imported here. The names below are imported when they are first
+used, so that `core.clip.config` needs no torch.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from core.clip.config import AdaptConfig
+    from core.clip.data.images import Shot
+    from core.clip.inference.classifier import Classifier
+    from core.clip.models.backbone import load_backbone
+    from core.clip.pipeline import adapt
+
+__all__ = ["AdaptConfig", "Classifier", "Shot", "adapt", "load_backbone"]
+_MODULES = {
+    "AdaptConfig": "config",
+    "Classifier": "inference.classifier",
+    "Shot": "data.images",
+    "adapt": "pipeline",
+    "load_backbone": "models.backbone",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
