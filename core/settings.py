@@ -153,7 +153,7 @@ class Settings(BaseSettings):
 
     alive_file: Path | None = Field(
         None,
-        description="File that a worker or dispatcher touches while it runs, for `python -m core.liveness`.",
+        description="File that a worker or dispatcher touches while it runs, for `clipcite liveness`.",
     )
 
     leashed: bool = Field(

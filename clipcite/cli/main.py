@@ -13,7 +13,18 @@ from clipcite.cli.doctor import doctor
 from clipcite.cli.export import export
 from clipcite.cli.jobs import jobs
 from clipcite.cli.models import models
-from clipcite.cli.processes import API, DISPATCHER, MIGRATE, WORKER, become, command, environment, need_server
+from clipcite.cli.processes import (
+    API,
+    DISPATCHER,
+    LIVENESS,
+    MIGRATE,
+    WORKER,
+    become,
+    command,
+    environment,
+    need_server,
+    server_path,
+)
 from clipcite.cli.report import report
 from clipcite.cli.server import serve_until_stopped
 from clipcite.cli.storage import storage, sweep
@@ -90,6 +101,20 @@ def dispatcher(data: Data = None) -> None:
     """Run the dispatcher alone: it sends jobs to the workers and webhooks to their receivers. One is
     enough; a second takes over when the first one dies."""
     become(DISPATCHER, environment(data))
+
+
+@app.command("server-path")
+def show_server_path() -> None:
+    """Print the folder of the server's modules, for PYTHONPATH: the method as a library."""
+    print(server_path())
+
+
+@app.command()
+def liveness(
+    file: Annotated[Path, typer.Argument(help="File that the process touches: CLIPCITE_ALIVE_FILE.")],
+) -> None:
+    """Exit with 0 if the file was touched within the last two minutes, else with 1."""
+    raise typer.Exit(subprocess.call(command(LIVENESS, str(file)), env=environment()))
 
 
 @database.command()

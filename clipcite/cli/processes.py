@@ -12,6 +12,7 @@ import typer
 
 API, WORKER, DISPATCHER = "api", "worker", "worker.dispatcher"
 KEYTOOL, MIGRATE, DOCTOR = "core.store.admin", "core.store.db.migrate", "core.doctor"
+LIVENESS = "core.liveness"
 GARBAGE = "worker.dispatcher.garbage"
 
 
@@ -34,6 +35,13 @@ def command(module: str, *arguments: str) -> list[str]:
     return [sys.executable, "-m", module, *arguments]
 
 
+def server_path() -> Path:
+    """The folder of `api`, `core` and `worker`: inside the installed package, or the checkout."""
+    package = Path(__file__).parents[1]
+    installed = package / "_server"
+    return installed if installed.is_dir() else package.parent
+
+
 def environment(data: Path | None = None, **settings: object) -> dict[str, str]:
     """This process's, with the settings that are not None.
 
@@ -42,7 +50,8 @@ def environment(data: Path | None = None, **settings: object) -> dict[str, str]:
     """
     given = {"data": None if data is None else data.absolute(), **settings}
     ours = {f"CLIPCITE_{name.upper()}": str(value) for name, value in given.items() if value is not None}
-    return {**os.environ, "PYTHONSAFEPATH": "1", **ours}
+    path = os.pathsep.join(filter(None, [str(server_path()), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1", **ours}
 
 
 def become(module: str, environment: dict[str, str]) -> NoReturn:

@@ -2,17 +2,13 @@
 
 import posixpath
 import re
-from pathlib import Path
 
 import pytest
-from setuptools import Distribution
-from setuptools.config.pyprojecttoml import apply_configuration
 
 from api.web.routes import STATIC
 from tests.api.conftest import MakeService
 from tests.api.service import Service, assert_problem
 
-REPOSITORY = Path(__file__).parents[3]
 FILES = sorted(path.relative_to(STATIC).as_posix() for path in STATIC.rglob("*.*"))
 MOST_BYTES = 250_000
 
@@ -80,19 +76,3 @@ def test_every_file_is_used() -> None:
                 for path in re.findall(r'from "(\.[\w./]+)"', text)
             ]
     assert sorted(seen) == FILES
-
-
-def test_an_installed_package_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(REPOSITORY)
-    distribution = apply_configuration(Distribution(), REPOSITORY / "pyproject.toml")
-    build = distribution.get_command_obj("build_py")
-    build.ensure_finalized()
-    build.manifest_files = {}  # what pyproject.toml names, not what git has
-    found = set()
-    for folder in [STATIC, *(path for path in STATIC.rglob("*") if path.is_dir())]:
-        package = ".".join(folder.relative_to(REPOSITORY).parts)
-        assert package in distribution.packages
-        found |= {
-            Path(file).relative_to(STATIC).as_posix() for file in build.find_data_files(package, str(folder))
-        }
-    assert found == set(FILES)

@@ -1,0 +1,13 @@
+"""The wheel installs one top-level name, `clipcite`. The server travels below it, as `clipcite/_server`."""
+
+from setuptools import find_namespace_packages, setup
+
+SERVER = ("api", "core", "migrations", "worker")
+inside = find_namespace_packages(include=[pattern for name in SERVER for pattern in (name, f"{name}.*")])
+setup(
+    packages=[
+        *find_namespace_packages(include=["clipcite", "clipcite.*"]),
+        *(f"clipcite._server.{package}" for package in inside),
+    ],
+    package_dir={f"clipcite._server.{name}": name for name in SERVER},
+)

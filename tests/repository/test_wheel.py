@@ -1,0 +1,123 @@
+"""The wheel installs one top-level name, and a service that no folder of the user's disturbs."""
+
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import venv
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import torch
+from PIL import Image
+
+from tests.service.running import READY_SECONDS, wait_for
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The `bin` of a fresh environment with the wheel; dependencies come from this one by a `.pth` file."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for name in tracked.stdout.split("\0"):
+        if name and name.split("/")[0] not in {"benchmarks", "tests", "docs"} and (ROOT / name).is_file():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_bytes((ROOT / name).read_bytes())
+    pip = [sys.executable, "-m", "pip"]
+    build = ["wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder)]
+    subprocess.run([*pip, *build, str(source)], check=True)
+    [wheel] = folder.glob("*.whl")
+    venv.create(folder / "venv", with_pip=False)
+    python = folder / "venv" / "bin" / "python"
+    install = ["--python", str(python), "install", "--quiet", "--no-deps", "--no-index"]
+    subprocess.run([*pip, *install, str(wheel)], check=True)
+    [site] = (folder / "venv" / "lib").glob("python*/site-packages")
+    (site / "dependencies.pth").write_text(f"{Path(torch.__file__).parents[1]}\n")
+    return folder / "venv" / "bin"
+
+
+def run(installed: Path, *command: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [str(installed / command[0]), *command[1:]], cwd=cwd, capture_output=True, text=True, check=False
+    )
+
+
+def test_it_installs_one_name(installed: Path, tmp_path: Path) -> None:
+    [top_level] = installed.parent.glob("lib/*/site-packages/clipcite-*.dist-info/top_level.txt")
+    assert top_level.read_text().split() == ["clipcite"]
+    assert run(installed, "python", "-c", "import clipcite", cwd=tmp_path).returncode == 0
+    done = run(installed, "python", "-c", "import core", cwd=tmp_path)
+    assert "No module named 'core'" in done.stderr
+
+
+def test_the_server_is_importable_by_its_path(installed: Path, tmp_path: Path) -> None:
+    path = run(installed, "clipcite", "server-path", cwd=tmp_path).stdout.strip()
+    assert path.endswith("site-packages/clipcite/_server")
+    done = subprocess.run(
+        [str(installed / "python"), "-c", "import core.clip.config, api, worker, migrations"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path},
+        check=False,
+    )
+    assert done.returncode == 0
+
+
+def test_liveness_is_a_command(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "alive").touch()
+    assert run(installed, "clipcite", "liveness", "alive", cwd=tmp_path).returncode == 0
+    os.utime(tmp_path / "alive", (1, 1))
+    done = run(installed, "clipcite", "liveness", "alive", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "was last touched" in done.stderr
+
+
+@pytest.fixture
+def url(installed: Path, environment: dict[str, str], tmp_path: Path) -> Iterator[str]:
+    """`clipcite serve` in a folder that holds packages of the server's names."""
+    for name in ("api", "core", "worker", "migrations"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise SystemExit('the wrong one')")
+    variables = {k: v for k, v in os.environ.items() if k not in {"PYTHONPATH", "PYTHONSAFEPATH"}}
+    process = subprocess.Popen(
+        [str(installed / "clipcite"), "serve", "--port", "0", "--data", str(tmp_path / "data")],
+        cwd=tmp_path,
+        env={**variables, "COLUMNS": "200", **environment},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    said: list[str] = []
+    assert process.stderr is not None
+    threading.Thread(target=said.extend, args=(process.stderr,), daemon=True).start()
+    try:
+        found = wait_for(
+            lambda: re.search(r"Ready: (http://\S+)", "".join(said)),
+            seconds=READY_SECONDS,
+            unless=lambda: process.poll() is not None,
+            explain=lambda: "".join(said),
+        )
+        yield found.group(1)
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def test_it_serves_beside_folders_of_the_same_names(url: str) -> None:
+    image = io.BytesIO()
+    Image.new("RGB", (32, 32), "red").save(image, "PNG")
+    answer = httpx.post(
+        f"{url}/classify",
+        data={"class_names": json.dumps(["red", "green"]), "model": "stock"},
+        files={"images": ("a.png", image.getvalue(), "image/png")},
+        timeout=60,
+    )
+    assert answer.status_code == 200, answer.text
+    assert {p["class_name"] for p in answer.json()["results"][0]["predictions"]} == {"red", "green"}
+    assert httpx.get(f"{url}/page/app.js").status_code == 200
