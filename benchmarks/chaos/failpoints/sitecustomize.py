@@ -42,7 +42,7 @@ def _hold(path: Path) -> None:
             time.sleep(0.02)
         return dumps(value, **options)
 
-    json.dumps = dumps_later
+    json.dumps = dumps_later  # type: ignore[assignment]
 
 
 if "worker.trainer" in sys.orig_argv and HOLD in os.environ:
