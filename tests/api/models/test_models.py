@@ -161,7 +161,8 @@ def test_filters(either: Service, backbone: Backbone) -> None:
         return [model["id"] for model in response.json()["data"]]
 
     assert found(name="foxes") == [third, first]
-    assert found(name="foxes", limit="1", after=third) == [first]
+    cursor = either.client.get("/models", params={"name": "foxes", "limit": 1}).json()["next_cursor"]
+    assert found(name="foxes", limit="1", after=cursor) == [first]
     assert found(class_name="Ärmel") == [first]
     assert found(job_id=made["job_id"]) == [second]
     assert found(backbone=backbone.name) == [third, second, first]

@@ -176,6 +176,6 @@ def test_filters(database: Database) -> None:
         page, more = models.list_page(session, owner=OWNER, limit=1, filters=Filters(name="shoes"))
         assert ([model.id for model in page], more) == ([newest], True)
         page, more = models.list_page(
-            session, owner=OWNER, limit=1, after=newest, filters=Filters(name="shoes")
+            session, owner=OWNER, limit=1, after=cursor_of(page[-1]), filters=Filters(name="shoes")
         )
         assert ([model.id for model in page], more) == ([shoe], False)

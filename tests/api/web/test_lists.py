@@ -1,0 +1,56 @@
+"""Lists go on where they were, also when all of what was shown has been deleted meanwhile."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from clipcite import Client
+from core.clip.models.backbone import Backbone
+from tests.api.service import Service, listening, service
+from tests.api.web.window import window
+from tests.core.serving.adapted import publish_model
+from tests.core.store.samples import new_job
+
+GUARD = 600_000  # milliseconds; only against hanging
+
+
+@pytest.fixture
+def made(tmp_path: Path, migrated: Path, backbone: Backbone) -> Iterator[tuple[Service, str]]:
+    """A service of its own without a worker, and its URL."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "clipcite.db").write_bytes(migrated.read_bytes())
+    with service(tmp_path / "data", backbone.name) as made, listening(made.app) as port:
+        made.app.state.serving.warm_up()
+        yield made, f"http://127.0.0.1:{port}"
+
+
+def test_show_more_after_everything_shown_was_deleted(browser: Browser, made: tuple[Service, str]) -> None:
+    running, url = made
+    ids = [new_job(running.database, name=f"job {number}") for number in range(23)]
+    with Client(url) as client, window(browser, url) as page:
+        page.goto("/#/jobs")
+        expect(page.locator(".list > li")).to_have_count(20, timeout=GUARD)
+        for job_id in ids[3:]:
+            client.delete_job(job_id)
+        page.get_by_role("button", name="Show more").click()
+        expect(page.locator(".list > li")).to_have_count(23, timeout=GUARD)
+        expect(page.get_by_role("link", name=re.compile("^job 0$"))).to_be_visible()
+        expect(page.get_by_role("alert")).to_have_count(0)
+
+
+def test_a_program_deletes_everything_while_it_reads_the_list(
+    made: tuple[Service, str], backbone: Backbone
+) -> None:
+    running, url = made
+    for _ in range(5):
+        publish_model(running.database, running.blobs, backbone)
+    with Client(url) as client:
+        for model in client.models(page_size=2):
+            client.delete_model(model.id)
+        assert list(client.models()) == []
+        for job in client.jobs(page_size=2):
+            client.delete_job(job.id)
+        assert list(client.jobs()) == []
