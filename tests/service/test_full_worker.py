@@ -15,7 +15,7 @@ from tests.binaries import redis_binary
 from tests.disk import fill, small_disk
 from tests.service.running import colours, serve, submit, wait_for, wait_for_job
 
-JOBS = 20
+JOBS = 8  # twice as many as the dispatcher sends ahead
 
 
 @contextmanager

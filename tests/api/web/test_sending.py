@@ -42,7 +42,7 @@ def test_one_job_from_one_form(browser: Browser, quick_url: str, tmp_path: Path)
         name = page.get_by_label("Name of the class").first
         name.fill("crimson")  # the page is drawn again
         (tmp_path / "more.png").write_bytes(shot("red", 9))
-        drop(page, page.locator(".zone"), tmp_path / "more.png")
+        drop(page, page.locator(".class").first, tmp_path / "more.png")
         expect(page.locator(".thumbs img:visible")).to_have_count(5, timeout=GUARD)
         expect(start).to_be_disabled()
         start.dispatch_event("click")
