@@ -11,10 +11,10 @@ from core.clip.data.images import PictureLimits, Shot
 from core.clip.data.loader import read_images
 from core.clip.data.splits import holdout_places
 from core.clip.errors import InvalidClassNames, OutOfMemory
-from core.clip.evaluation.context import Subject, Trained
+from core.clip.evaluation.context import EvalContext, TrainingSet
 from core.clip.evaluation.cross_validation import effort_of
-from core.clip.evaluation.evaluate import appraise, efforts
-from core.clip.evaluation.predictions import HeldOut
+from core.clip.evaluation.evaluate import efforts, evaluate
+from core.clip.evaluation.predictions import HeldOutPredictions
 from core.clip.evaluation.report import Report
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.prompts import class_texts
@@ -39,7 +39,7 @@ class Adapted:
     """As in the HTTP contract."""
     report: Report | None
     """None with `config.evaluate` "none"."""
-    held: HeldOut | None
+    held: HeldOutPredictions | None
     """What networks answered to pictures that they were not trained on; None if none was asked."""
 
 
@@ -112,11 +112,11 @@ def adapt(
         weights = Weights(delta, keep_shots(backbone, delta, pictures, labels))
         took = time.monotonic() - started
         positions = [position for position, _ in placed]
-        appraisal = appraise(
-            Subject(
+        evaluation = evaluate(
+            EvalContext(
                 backbone,
                 weights,
-                Trained(class_names, sources, positions, pictures, labels, took),
+                TrainingSet(class_names, sources, positions, pictures, labels, took),
                 config,
                 limits,
             ),
@@ -132,4 +132,4 @@ def adapt(
             f"The device ran out of memory. Use a smaller batch_size (now {config.batch_size}) or "
             f"image_size (now {backbone.image_size})."
         ) from error
-    return Adapted(class_names, weights, **vars(appraisal))
+    return Adapted(class_names, weights, **vars(evaluation))

@@ -7,11 +7,11 @@ from typing import Any
 
 from core.clip.config import STARTER, AdaptConfig
 
-LEARNING = 3.0
+TRAINING_COST = 3.0
 """Training on a picture once, in pictures that are only looked at."""
 
 
-SIBLINGS = 0.7
+CV_BUDGET = 0.7
 """What training all siblings may cost, in trainings of the model. With what it takes to ask them, a report
 then costs no more than the model."""
 
@@ -103,8 +103,10 @@ def _work(config: Mapping[str, Any], trained: int, tests: int) -> float:
     if config.get("evaluate", "none") != "none":  # jobs of older versions don't say
         networks = 5
         if not measured:
-            trainings, measured = 1 + SIBLINGS, trained
-    return float(trainings * config["epochs"] * learned + networks / LEARNING * measured + min(128, learned))
+            trainings, measured = 1 + CV_BUDGET, trained
+    return float(
+        trainings * config["epochs"] * learned + networks / TRAINING_COST * measured + min(128, learned)
+    )
 
 
 def _without_extremes(rates: Sequence[float]) -> Sequence[float]:

@@ -17,7 +17,7 @@ MOST = 400
 """More tell nothing new: 400 are known to ± 5 points."""
 
 
-def plan_folds(labels: Sequence[int], seed: int) -> list[list[int]]:
+def make_folds(labels: Sequence[int], seed: int) -> list[list[int]]:
     """For each sibling the indices that it is not trained on, ascending; none if no class has 5 pictures.
 
     Of many pictures one sibling leaves out a fifth, or 400. A fifth of few pictures says nothing (16 pictures

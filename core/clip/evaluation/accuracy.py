@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from core.clip.evaluation.predictions import HeldOut
+from core.clip.evaluation.predictions import HeldOutPredictions
 from core.clip.inference.calibration import ENOUGH, cross_calibrated
 
 BOOTSTRAP_SAMPLES = 10_000
@@ -85,7 +85,7 @@ ERRORS = 2.0
 """Standard errors on either side: 95 %."""
 
 
-def brier_gain(held: HeldOut, logit_scale: float) -> Interval | None:
+def brier_gain(held: HeldOutPredictions, logit_scale: float) -> Interval | None:
     """Stock − adapted, since less is better, of the mean over the pictures of Σ (p − truth)², in 0 … 2; each
     with the temperature that suits it. The candidates are the trained names and those of the pictures.
 

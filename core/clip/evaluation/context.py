@@ -15,7 +15,7 @@ from core.clip.weights.files import Weights
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingSet:
     """What the published network was trained on."""
 
     class_names: tuple[str, ...]
@@ -30,11 +30,11 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class Subject:
+class EvalContext:
     backbone: Backbone
     weights: Weights
     """As they are stored, so that what is lost in packing them is part of the result."""
-    trained: Trained
+    trained: TrainingSet
     config: AdaptConfig
     limits: PictureLimits
 

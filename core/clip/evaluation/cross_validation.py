@@ -7,11 +7,11 @@ from pathlib import Path
 
 from torch import Tensor
 
-from core.clip.checks.estimate import LEARNING, SIBLINGS
+from core.clip.checks.estimate import CV_BUDGET, TRAINING_COST
 from core.clip.config import AdaptConfig
 from core.clip.data.images import PictureLimits
-from core.clip.data.splits import plan_folds
-from core.clip.evaluation.predictions import SIBLING_CURVE, Candidates, HeldOut, ask
+from core.clip.data.splits import make_folds
+from core.clip.evaluation.predictions import SIBLING_CURVE, Candidates, HeldOutPredictions, predict
 from core.clip.inference.prototypes import Preview
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.training.progress import Reporter, parts
@@ -28,12 +28,12 @@ def steps_of(pictures: int, config: AdaptConfig) -> int:
 
 def effort_of(pictures: int, config: AdaptConfig) -> float:
     """Of a training with so many pictures, in pictures that are looked at once."""
-    return LEARNING * config.epochs * pictures
+    return TRAINING_COST * config.epochs * pictures
 
 
-def effort_of_siblings(labels: Sequence[int], config: AdaptConfig) -> float:
+def cross_validation_cost(labels: Sequence[int], config: AdaptConfig) -> float:
     """Of all of them, questions included."""
-    return sum(sum(of_one) for of_one in _efforts(len(labels), plan_folds(labels, config.seed), config))
+    return sum(sum(of_one) for of_one in _efforts(len(labels), make_folds(labels, config.seed), config))
 
 
 def _efforts(pictures: int, folds: Sequence[Sequence[int]], config: AdaptConfig) -> list[tuple[float, float]]:
@@ -51,7 +51,7 @@ def _efforts(pictures: int, folds: Sequence[Sequence[int]], config: AdaptConfig)
 def _epochs(pictures: int, folds: Sequence[Sequence[int]], config: AdaptConfig) -> int:
     """Of each sibling, within the budget; where there is none, of little consequence."""
     learned = sum(pictures - len(fold) for fold in folds)
-    return min(config.epochs, max(1, round(SIBLINGS * config.epochs * pictures / max(1, learned))))
+    return min(config.epochs, max(1, round(CV_BUDGET * config.epochs * pictures / max(1, learned))))
 
 
 def _as_far(config: AdaptConfig, pictures: int, kept: int, epochs: int, number: int) -> AdaptConfig:
@@ -72,7 +72,7 @@ def _as_far(config: AdaptConfig, pictures: int, kept: int, epochs: int, number: 
     )
 
 
-def ask_siblings(
+def cross_validate(
     backbone: Backbone,
     folds: Sequence[Sequence[int]],
     sources: Sequence[bytes | Path],
@@ -85,18 +85,18 @@ def ask_siblings(
     alpha: float,
     reporter: Reporter,
     limits: PictureLimits = PictureLimits(),
-) -> HeldOut:
+) -> HeldOutPredictions:
     """Train one network for each fold on all pictures but those of the fold, and ask it about these.
 
     Nothing of it is checkpointed: a training that is cut off begins its siblings again.
 
     Args:
-        folds: for each sibling which pictures it is not trained on (`folds.plan_folds`).
+        folds: for each sibling which pictures it is not trained on (`folds.make_folds`).
         sources: N training pictures as files, which is how the service is asked.
         pictures: the same, read: uint8 [3, H, W].
         features: [N, D], of the stock network.
 
-    Raises: as `fine_tune` and `ask`.
+    Raises: as `fine_tune` and `predict`.
     """
     asked_parts = []
     epochs = _epochs(len(sources), folds, config)
@@ -117,7 +117,7 @@ def ask_siblings(
         delta = encode(tower_parameters(backbone.model), trained.theta_1, config.weights)
         shots = keep_shots(backbone, delta, kept_pictures, kept_labels, features[kept])
         asked = list(fold)
-        answered = ask(
+        answered = predict(
             backbone,
             Weights(delta, shots),
             candidates,
@@ -133,4 +133,4 @@ def ask_siblings(
             limits=limits,
         )
         asked_parts.append(replace(answered, learned_from=len(kept)))
-    return HeldOut.joined(asked_parts)
+    return HeldOutPredictions.joined(asked_parts)

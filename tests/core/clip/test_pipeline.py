@@ -19,9 +19,9 @@ from core.clip.config import AdaptConfig, resolve_config
 from core.clip.data.images import PictureLimits, open_picture
 from core.clip.data.splits import holdout_places
 from core.clip.errors import BadPicture, Cancelled, InvalidClassNames, InvalidConfig, OutOfMemory
-from core.clip.evaluation.context import Subject, Trained
-from core.clip.evaluation.evaluate import ask_tests
-from core.clip.evaluation.predictions import HeldOut
+from core.clip.evaluation.context import EvalContext, TrainingSet
+from core.clip.evaluation.evaluate import predict_test_images
+from core.clip.evaluation.predictions import HeldOutPredictions
 from core.clip.evaluation.report import job_metrics
 from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import Backbone, load_backbone, tower_parameters
@@ -113,13 +113,13 @@ def held_of(
     tests: list[Shot],
     given: AdaptConfig,
     reporter: Reporter,
-) -> HeldOut:
-    trained = Trained(tuple(class_names), [], [], [], [], 0.0)
-    subject = Subject(backbone, weights, trained, given, PictureLimits())
-    return ask_tests(subject, list(enumerate(tests)), given.alpha, reporter, curve=())
+) -> HeldOutPredictions:
+    trained = TrainingSet(tuple(class_names), [], [], [], [], 0.0)
+    subject = EvalContext(backbone, weights, trained, given, PictureLimits())
+    return predict_test_images(subject, list(enumerate(tests)), given.alpha, reporter, curve=())
 
 
-def rights(held: HeldOut | None) -> tuple[list[bool], list[bool]]:
+def rights(held: HeldOutPredictions | None) -> tuple[list[bool], list[bool]]:
     """The candidates are the trained names and those of the pictures."""
     assert held is not None
     assert held.adapted is not None

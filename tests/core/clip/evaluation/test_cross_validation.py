@@ -10,7 +10,7 @@ import torch
 from core.clip.config import resolve_config
 from core.clip.data.images import open_picture
 from core.clip.errors import Cancelled
-from core.clip.evaluation.cross_validation import effort_of_siblings
+from core.clip.evaluation.cross_validation import cross_validation_cost
 from core.clip.evaluation.evaluate import OTHERS, SLACK
 from core.clip.inference.calibration import ENOUGH
 from core.clip.inference.classifier import Classifier
@@ -74,7 +74,7 @@ def test_below_five_pictures_only_previews_are_measured(tiny: Backbone) -> None:
 
 
 def test_without_siblings_any_number_of_epochs_will_do() -> None:
-    assert effort_of_siblings([0, 0, 1, 1], resolve_config(backbone="starter", epochs=1000)) == 0
+    assert cross_validation_cost([0, 0, 1, 1], resolve_config(backbone="starter", epochs=1000)) == 0
 
 
 def test_test_pictures_need_no_sibling(tiny: Backbone) -> None:
