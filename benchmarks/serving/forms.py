@@ -26,7 +26,7 @@ from core.clip.data.images import open_picture
 from core.clip.models.backbone import Backbone
 from core.clip.models.features import text_head
 from core.clip.prompts import class_texts
-from core.clip.training.conv_bn import fold_batch_norms
+from core.clip.training.conv_bn import fuse_conv_bn
 from core.serving.pool.served_model import stock_network
 
 Form = Callable[[Tensor], Tensor]
@@ -54,7 +54,7 @@ def forms_of(backbone: Backbone, folder: Path, *, compiled: bool) -> dict[str, F
         "channels last, bf16 (autocast)": lambda x: _autocast(model, _last(x)),
     }
     folded = copy.deepcopy(backbone.model)
-    fold_batch_norms(folded, backbone.image_size)
+    fuse_conv_bn(folded, backbone.image_size)
     forms["the same, BatchNorm folded"] = lambda x: _autocast(folded, _last(x))
     if backbone.device.type == "cpu":
         half = _rounding_to_half(folded)

@@ -65,7 +65,7 @@ from core.clip.models.features import encode_images, encode_tokens, image_featur
 from core.clip.models.starter import starter_folder
 from core.clip.pipeline import Shot
 from core.clip.prompts import class_texts
-from core.clip.training.conv_bn import fold_batch_norms
+from core.clip.training.conv_bn import fuse_conv_bn
 from core.clip.training.progress import Reporter, Silent, StepProgress
 from core.clip.training.trainer import fine_tune, mixed_precision
 from core.clip.weights.ensemble import interpolate
@@ -445,7 +445,7 @@ def step_flops(backbone: Backbone, texts: Sequence[str], config: AdaptConfig) ->
         texts: one sentence for each class of a batch.
     """
     student = copy.deepcopy(backbone.model)
-    fold_batch_norms(student, backbone.image_size)
+    fuse_conv_bn(student, backbone.image_size)
     for name, parameter in tower_parameters(student).items():
         parameter.requires_grad_(name.startswith("visual.") or config.text_learning_rate != 0)
     picture = torch.zeros(1, 3, backbone.image_size, backbone.image_size, device=backbone.device)

@@ -126,14 +126,14 @@ def train(folder: Path, task: Task, channel: Channel) -> None:
     from core.clip.models.backbone import load_backbone
     from core.clip.pipeline import Shot, adapt
     from core.clip.training.checkpoint import Checkpoints
-    from core.clip.training.microbatch import leave_memory
+    from core.clip.training.microbatch import reserve_gpu_memory
     from core.clip.weights.files import save_weights
 
     config = resolve_config(**task.config)
     backbone = load_backbone(
         config.backbone, cache=Path(task.cache), image_size=config.image_size, device=task.device
     )
-    leave_memory(backbone.device, task.serving_reserve_bytes)
+    reserve_gpu_memory(backbone.device, task.serving_reserve_bytes)
 
     def shots(split: str) -> list[Shot]:
         return [Shot(folder / s["file"], s["class_name"]) for s in task.shots if s["split"] == split]

@@ -17,7 +17,7 @@ from core.clip.data.transforms import to_tensor
 from core.clip.models.backbone import Backbone
 from core.clip.models.features import image_features
 from core.clip.prompts import class_texts
-from core.clip.training.conv_bn import fold_batch_norms
+from core.clip.training.conv_bn import fuse_conv_bn
 
 KEPT_BYTES = 4_000_000_000
 READERS = 4
@@ -35,7 +35,7 @@ class Tests:
         the same function, faster."""
         if model is self.backbone.model:
             model = copy.deepcopy(model)
-        fold_batch_norms(model, self.backbone.image_size)
+        fuse_conv_bn(model, self.backbone.image_size)
         return torch.cat([image_features(model, pixels) for pixels in self._batches()])
 
     @cached_property

@@ -11,7 +11,7 @@ from core.clip.data.images import PictureLimits, open_picture
 from core.clip.data.transforms import random_resized_crop, to_tensor
 
 
-def plan_batches(
+def epoch_batches(
     pictures: int, batches_per_epoch: int, epochs: int, generator: torch.Generator
 ) -> list[Tensor]:
     """The indices [B] of every step. Each epoch is a new order, cut into batches of equal size (give or
@@ -23,7 +23,7 @@ def plan_batches(
     ]
 
 
-def cut_batches(
+def crop_batches(
     pictures: Sequence[Tensor],
     plan: Sequence[Tensor],
     size: int,
