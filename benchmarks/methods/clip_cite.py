@@ -21,7 +21,7 @@ from core.clip.training.progress import Silent
 from core.clip.training.trainer import fine_tune
 from core.clip.weights.delta import Delta, whole
 from core.clip.weights.ensemble import interpolate
-from core.clip.weights.support_set import KeptShots, keep_shots
+from core.clip.weights.support_set import SupportSet, encode_support_set
 
 
 def clip_cite(task: Task) -> dict[str, Answerer]:
@@ -74,8 +74,8 @@ class Balanced:
         return self.network.similarities(tests, class_names) - offsets
 
     @cached_property
-    def _shots(self) -> KeptShots:
-        return keep_shots(self.task.backbone, self.delta, self.task.tensors, self.task.labels)
+    def _shots(self) -> SupportSet:
+        return encode_support_set(self.task.backbone, self.delta, self.task.tensors, self.task.labels)
 
 
 def config_of(task: Task, **given: Any) -> AdaptConfig:

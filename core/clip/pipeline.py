@@ -24,7 +24,7 @@ from core.clip.training.progress import Reporter, Silent, parts
 from core.clip.training.trainer import fine_tune
 from core.clip.weights.delta import encode
 from core.clip.weights.files import Weights
-from core.clip.weights.support_set import keep_shots
+from core.clip.weights.support_set import encode_support_set
 
 __all__ = ["Adapted", "Shot", "adapt"]
 
@@ -109,7 +109,7 @@ def adapt(
             checkpoints=checkpoints,
         )
         delta = encode(tower_parameters(backbone.model), trained.theta_1, config.weights)
-        weights = Weights(delta, keep_shots(backbone, delta, pictures, labels))
+        weights = Weights(delta, encode_support_set(backbone, delta, pictures, labels))
         took = time.monotonic() - started
         positions = [position for position, _ in placed]
         evaluation = evaluate(

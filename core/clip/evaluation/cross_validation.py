@@ -18,7 +18,7 @@ from core.clip.training.progress import Reporter, parts
 from core.clip.training.trainer import fine_tune
 from core.clip.weights.delta import encode
 from core.clip.weights.files import Weights
-from core.clip.weights.support_set import KEPT_AT, SHOTS_KEPT, keep_shots
+from core.clip.weights.support_set import SHOTS_KEPT, SUPPORT_ALPHAS, encode_support_set
 
 
 def steps_of(pictures: int, config: AdaptConfig) -> int:
@@ -42,7 +42,8 @@ def _efforts(pictures: int, folds: Sequence[Sequence[int]], config: AdaptConfig)
     return [
         (
             effort_of(pictures - len(fold), shorter),
-            (len(KEPT_AT) - 1) * min(SHOTS_KEPT, pictures - len(fold)) + (len(SIBLING_CURVE) - 1) * len(fold),
+            (len(SUPPORT_ALPHAS) - 1) * min(SHOTS_KEPT, pictures - len(fold))
+            + (len(SIBLING_CURVE) - 1) * len(fold),
         )
         for fold in folds
     ]
@@ -115,7 +116,7 @@ def cross_validate(
             of_parts[2 * number],
         )
         delta = encode(tower_parameters(backbone.model), trained.theta_1, config.weights)
-        shots = keep_shots(backbone, delta, kept_pictures, kept_labels, features[kept])
+        shots = encode_support_set(backbone, delta, kept_pictures, kept_labels, features[kept])
         asked = list(fold)
         answered = predict(
             backbone,

@@ -18,7 +18,7 @@ from core.clip.models.backbone import Backbone, tower_parameters, with_parameter
 from core.clip.models.features import batches, image_features, text_head
 from core.clip.training.progress import Reporter
 from core.clip.weights.files import Weights
-from core.clip.weights.support_set import KeptShots
+from core.clip.weights.support_set import SupportSet
 
 CURVE = (0.0, 0.25, 0.5, 0.75, 1.0)
 """The α that are looked at beside the model's own."""
@@ -209,7 +209,7 @@ def plain(features: Tensor, head: Tensor, candidates: Candidates) -> ClassScores
 
 
 def balanced(
-    features: Tensor, head: Tensor, shots: KeptShots | None, alpha: float, candidates: Candidates
+    features: Tensor, head: Tensor, shots: SupportSet | None, alpha: float, candidates: Candidates
 ) -> ClassScores:
     if alpha == 0 or shots is None:
         return plain(features, head, candidates)

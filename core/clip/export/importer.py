@@ -19,7 +19,7 @@ from core.clip.models.backbone import PREPROCESS_DEFAULTS, Backbone, tower_param
 from core.clip.weights.delta import encode
 from core.clip.weights.files import FLOATS, Weights, load_weights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest
-from core.clip.weights.support_set import KEPT_AT, KeptShots
+from core.clip.weights.support_set import SUPPORT_ALPHAS, SupportSet
 from core.errors import ClipCiteError
 
 NEARLY = 1e-3
@@ -208,13 +208,13 @@ def _not_missed(own: Mapping[str, Tensor]) -> set[str]:
     return {name for name in own if name.endswith(("attn_mask", "position_ids", "num_batches_tracked"))}
 
 
-def _check_shots(shots: KeptShots | None, classes: int, backbone: Backbone) -> None:
+def _check_shots(shots: SupportSet | None, classes: int, backbone: Backbone) -> None:
     if shots is None:
         return
     width = int(backbone.open_clip_config["model_cfg"]["embed_dim"])
     fits = (
         shots.features.dim() == 3
-        and shots.features.shape[0] == len(KEPT_AT)
+        and shots.features.shape[0] == len(SUPPORT_ALPHAS)
         and shots.features.shape[2] == width
         and shots.features.is_floating_point()
         and shots.labels.dtype == torch.int64

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from core.clip.config import StoredWeights
 from core.clip.weights.ensemble import interpolate
-from core.clip.weights.flat import empty_together
+from core.clip.weights.flat import empty_flat
 
 FULL: StoredWeights = "full"
 BITS: Mapping[StoredWeights, int] = {"4bit": 4, "1bit": 1}
@@ -52,7 +52,7 @@ class Delta:
             raise ValueError(f"alpha must be from 0 to 1, not {alpha}.")
         if set(stored_as(theta_0, self.kind)) != set(self.tensors):
             raise ValueError("θ_0 and the delta hold different parameters.")
-        theta = empty_together(theta_0)
+        theta = empty_flat(theta_0)
         for name, before in theta_0.items():
             self._at(name, before, alpha, theta[name])
         return theta

@@ -31,7 +31,7 @@ from core.clip.training.progress import Reporter, Silent
 from core.clip.weights.delta import encode, whole
 from core.clip.weights.files import Weights, load_weights, save_weights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest
-from core.clip.weights.support_set import KEPT_AT, SHOTS_KEPT, keep_shots
+from core.clip.weights.support_set import SHOTS_KEPT, SUPPORT_ALPHAS, encode_support_set
 from tests.core.clip.recorder import Recorder, fingerprint, same_bits
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 60, 230), "grey": (120, 120, 120)}
@@ -131,7 +131,7 @@ def rights(held: HeldOutPredictions | None) -> tuple[list[bool], list[bool]]:
 def test_the_features_of_the_shots_are_the_networks(tiny: Backbone, adapted: Adapted) -> None:
     pictures = [open_picture(s.source) for s in shots("red", "green", "blue")]
     assert adapted.weights.shots is not None
-    for kept, alpha in zip(adapted.weights.shots.features, KEPT_AT, strict=True):
+    for kept, alpha in zip(adapted.weights.shots.features, SUPPORT_ALPHAS, strict=True):
         classifier = Classifier(tiny, adapted.weights, alpha)
         expected = classifier.image_features(classifier.preprocess(pictures))
         torch.testing.assert_close(kept, expected, rtol=1e-4, atol=1e-5)
@@ -140,7 +140,7 @@ def test_the_features_of_the_shots_are_the_networks(tiny: Backbone, adapted: Ada
 def test_of_many_shots_some_are_kept(tiny: Backbone) -> None:
     pictures = [torch.full((3, 32, 32), i % 256, dtype=torch.uint8) for i in range(2 * SHOTS_KEPT + 1)]
     labels = list(range(len(pictures)))
-    kept = keep_shots(tiny, whole(tower_parameters(tiny.model)), pictures, labels)
+    kept = encode_support_set(tiny, whole(tower_parameters(tiny.model)), pictures, labels)
     assert kept.features.shape[:2] == (3, 86)  # every third
     assert kept.labels.tolist() == labels[::3]
 

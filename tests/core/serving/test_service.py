@@ -21,7 +21,7 @@ from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.weights.delta import whole
 from core.clip.weights.files import Weights
-from core.clip.weights.support_set import KeptShots
+from core.clip.weights.support_set import SupportSet
 from core.serving.pool import model_pool as serving_networks
 from core.serving.pool.cache import StillLoading
 from core.serving.pool.model_pool import Networks
@@ -421,7 +421,7 @@ def test_new_names_are_balanced_against_trained_ones(world: World) -> None:
     theta_1 = moved(world.backbone)
     classifier = Classifier(world.backbone, Weights(whole(theta_1)), 0.5)
     head = classifier.text_features([[f"a photo of a {name}."] for name in CLASSES])
-    shots = KeptShots(head.expand(3, -1, -1), torch.arange(len(CLASSES)))
+    shots = SupportSet(head.expand(3, -1, -1), torch.arange(len(CLASSES)))
     model = world.publish(theta_1=theta_1, shots=shots, alpha=0.5)
     plain = world.ask(model=model, new_names_balance=0)
     default, more = world.ask(model=model), world.ask(model=model, new_names_balance=0.5)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from core.clip.inference.class_offsets import NEW, name_offsets
-from core.clip.weights.support_set import KEPT_AT, KeptShots
+from core.clip.weights.support_set import SUPPORT_ALPHAS, SupportSet
 
 
 def unit(*rows: list[float]) -> Tensor:
@@ -74,10 +74,10 @@ def test_without_shots_nothing_is_known() -> None:
 
 
 def test_between_the_kept_alphas_the_features_are_interpolated() -> None:
-    kept = KeptShots(torch.stack([SHOTS, SHOTS.roll(1, dims=1), SHOTS.roll(2, dims=1)]), LABELS)
-    for features, alpha in zip(kept.features, KEPT_AT, strict=True):
+    kept = SupportSet(torch.stack([SHOTS, SHOTS.roll(1, dims=1), SHOTS.roll(2, dims=1)]), LABELS)
+    for features, alpha in zip(kept.features, SUPPORT_ALPHAS, strict=True):
         torch.testing.assert_close(kept.at(alpha), features)
-    between = KeptShots(kept.features.half(), LABELS).at(0.75)
+    between = SupportSet(kept.features.half(), LABELS).at(0.75)
     assert between.dtype == torch.float32
     expected = F.normalize(kept.features[1] + kept.features[2], dim=-1)
     torch.testing.assert_close(between, expected, rtol=1e-3, atol=1e-3)

@@ -16,7 +16,7 @@ from core.clip.models.features import PICTURES_AT_ONCE_ON_CPU, TEXTS_AT_ONCE, im
 from core.clip.weights.delta import whole
 from core.clip.weights.ensemble import interpolate
 from core.clip.weights.files import Weights
-from core.clip.weights.support_set import KeptShots
+from core.clip.weights.support_set import SupportSet
 from tests.core.clip.recorder import fingerprint, watch
 
 TEXTS = [["a photo of a cat.", "a drawing of a cat."], ["a dog"], ["a tree", "a fir", "a drawing of a cat."]]
@@ -144,7 +144,7 @@ def test_other_alphas_are_refused(tiny: Backbone, theta_1: dict[str, Tensor], al
 def test_offsets_are_taken_off_before_the_softmax(tiny: Backbone, theta_1: dict[str, Tensor]) -> None:
     plain = Classifier(tiny, Weights(whole(theta_1)), 1.0)
     features = plain.image_features(plain.preprocess(pictures(5)))
-    shots = KeptShots(features.expand(3, -1, -1), torch.tensor([0, 1, 0, 1, 0]))
+    shots = SupportSet(features.expand(3, -1, -1), torch.tensor([0, 1, 0, 1, 0]))
     classifier = Classifier(tiny, Weights(whole(theta_1), shots), 1.0)
     classes = [0, 1, -1]
 
