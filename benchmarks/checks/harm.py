@@ -22,7 +22,7 @@ from benchmarks.data.load import load
 from benchmarks.methods.common.answerers import stock_head
 from core.clip.config import resolve_config
 from core.clip.data.images import open_picture
-from core.clip.inference.prototypes import Preview
+from core.clip.inference.prototypes import PrototypeClassifier
 from core.clip.models.backbone import Backbone, load_backbone
 from core.clip.models.features import image_features
 from core.settings import get_settings
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for folder in given.data:
         data = fewer_tests(load(folder), given.tests)
         task = task_of(few_shot(data, shots=(16,), seeds=(0,))[0], backbone)
-        preview = Preview(_features(backbone, task.pictures), torch.tensor(task.labels))
+        preview = PrototypeClassifier(_features(backbone, task.pictures), torch.tensor(task.labels))
         head = stock_head(task, data.class_names)
         truth = torch.tensor([example.label for example in data.test])
         pictures = [open_picture(example.path) for example in data.test]

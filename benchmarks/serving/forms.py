@@ -24,7 +24,7 @@ from benchmarks.accuracy.tables import Table
 from benchmarks.data.dataset import DataSet
 from core.clip.data.images import open_picture
 from core.clip.models.backbone import Backbone
-from core.clip.models.features import text_head
+from core.clip.models.features import build_zero_shot_classifier
 from core.clip.prompts import class_texts
 from core.clip.training.conv_bn import fuse_conv_bn
 from core.serving.pool.served_model import stock_network
@@ -181,7 +181,7 @@ def changed_answers(
 
     def head(names: Sequence[str]) -> Tensor:
         texts = [class_texts(name, ["a photo of a {}."]) for name in names]
-        return text_head(backbone.model, backbone.tokenize, texts)
+        return build_zero_shot_classifier(backbone.model, backbone.tokenize, texts)
 
     every = head(list(dict.fromkeys(name for data in sets for name in data.class_names)))
     cells: dict[str, list[str]] = defaultdict(list)

@@ -61,7 +61,7 @@ from core.clip.data.images import PictureLimits, open_picture
 from core.clip.data.loader import read_images
 from core.clip.data.transforms import random_resized_crop
 from core.clip.models.backbone import Backbone, load_backbone, tower_parameters, with_parameters
-from core.clip.models.features import encode_images, encode_tokens, image_features, text_head
+from core.clip.models.features import build_zero_shot_classifier, encode_images, encode_tokens, image_features
 from core.clip.models.starter import starter_folder
 from core.clip.pipeline import Shot
 from core.clip.prompts import class_texts
@@ -273,7 +273,7 @@ def _accuracy(job: Job, backbone: Backbone, theta_1: dict[str, Tensor]) -> float
     theta_0 = tower_parameters(backbone.model)
     model = with_parameters(backbone, interpolate(theta_0, theta_1, job.config.alpha))
     texts = [class_texts(name, job.config.templates) for name in job.class_names]
-    head = text_head(model, backbone.tokenize, texts)  # [C, D]
+    head = build_zero_shot_classifier(model, backbone.tokenize, texts)  # [C, D]
     right = 0
     for start in range(0, len(job.tests), 64):
         tests = job.tests[start : start + 64]

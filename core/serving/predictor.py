@@ -13,9 +13,9 @@ from torch import Tensor
 
 from core.clip.config import AdaptConfig, resolve_config
 from core.clip.errors import BadPicture
-from core.clip.inference.class_offsets import NEW
+from core.clip.inference.class_offsets import NEW_CLASS
 from core.clip.inference.classifier import Scores, scored
-from core.clip.models.features import head_of
+from core.clip.models.features import classifier_from_features
 from core.clip.prompts import all_class_texts, class_indices
 from core.serving.batching.batch import Work
 from core.serving.batching.batcher import Batcher
@@ -32,13 +32,14 @@ from core.store.db.tables import Model
 class Names:
     names: list[str]
     classes: tuple[int, ...]
-    """For each name its trained class, or `balance.NEW`."""
+    """For each name its trained class, or `balance.NEW_CLASS`."""
     texts: tuple[Texts, ...]
 
     @property
     def kinds(self) -> dict[str, str]:
         return {
-            name: "new" if c == NEW else "trained" for name, c in zip(self.names, self.classes, strict=True)
+            name: "new" if c == NEW_CLASS else "trained"
+            for name, c in zip(self.names, self.classes, strict=True)
         }
 
 
@@ -228,7 +229,7 @@ class Answerer:
                 with self._tokenizing:
                     tokens = network.backbone.tokenize(sentences[start : start + at_once])
                 works.append(self._batcher.submit(lane, encode, tokens))
-            return head_of(torch.cat([self._wait(work) for work in works]), sentences, texts)
+            return classifier_from_features(torch.cat([self._wait(work) for work in works]), sentences, texts)
         finally:
             for work in works:
                 self._batcher.withdraw(work)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from core.clip.data.images import PictureLimits
-from core.clip.inference.prototypes import Preview
+from core.clip.inference.prototypes import PrototypeClassifier
 from core.errors import ClipCiteError
 from core.serving.batching.batcher import Batcher
 from core.serving.decoding import Decoders
@@ -92,16 +92,16 @@ class Growing:
         self._parts.append(features)
         self.bytes = self.pictures * features[0].nbytes
 
-    def now(self) -> Preview:
+    def now(self) -> PrototypeClassifier:
         features = torch.cat(list(self._parts))
-        return Preview(features, self._labels[: len(features)])
+        return PrototypeClassifier(features, self._labels[: len(features)])
 
 
 @dataclass(frozen=True)
 class Ready:
     """A preview as it is now."""
 
-    preview: Preview
+    preview: PrototypeClassifier
     pictures: int
     """That will be in it."""
 

@@ -12,7 +12,7 @@ from core.clip.config import AdaptConfig
 from core.clip.data.images import PictureLimits
 from core.clip.data.splits import make_folds
 from core.clip.evaluation.predictions import SIBLING_CURVE, Candidates, HeldOutPredictions, predict
-from core.clip.inference.prototypes import Preview
+from core.clip.inference.prototypes import PrototypeClassifier
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.training.progress import Reporter, parts
 from core.clip.training.trainer import fine_tune
@@ -122,7 +122,7 @@ def cross_validate(
             backbone,
             Weights(delta, shots),
             candidates,
-            Preview(shots.features[0].float(), shots.labels),
+            PrototypeClassifier(shots.features[0].float(), shots.labels),
             [sources[i] for i in asked],
             [labels[i] for i in asked],
             asked,

@@ -31,8 +31,8 @@ from core.clip.evaluation.predictions import (
 from core.clip.evaluation.report import Report, build_report, job_metrics
 from core.clip.evaluation.report_text import how_measured
 from core.clip.inference.calibration import Confidence, fit_confidence, softmax
-from core.clip.inference.prototypes import Preview
-from core.clip.models.features import batches, image_features, text_head
+from core.clip.inference.prototypes import PrototypeClassifier
+from core.clip.models.features import batches, build_zero_shot_classifier, image_features
 from core.clip.models.imagenet_classes import OTHER_NAMES, other_names
 from core.clip.prompts import same_class
 from core.clip.training.microbatch import is_out_of_memory
@@ -64,7 +64,7 @@ def predict_test_images(
         subject.backbone,
         subject.weights,
         subject.candidates(names),
-        Preview(shots.features[0].float(), shots.labels),
+        PrototypeClassifier(shots.features[0].float(), shots.labels),
         [shot.source for _, shot in tests],
         [names.index(name) for name in truths],
         [position for position, _ in tests],
@@ -190,7 +190,7 @@ def _previews(
 ) -> tuple[ClassScores, ClassScores]:
     """What previews make of the training pictures that they were not given, and what stock does."""
     backbone, trained = subject.backbone, subject.trained
-    head = text_head(backbone.model, backbone.tokenize, candidates.texts).cpu()
+    head = build_zero_shot_classifier(backbone.model, backbone.tokenize, candidates.texts).cpu()
     previews = cross_fitted(features, trained.labels, head, candidates, subject.config.seed)
     return previews, plain(features, head, candidates)
 

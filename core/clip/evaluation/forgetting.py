@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from core.clip.errors import Cancelled
 from core.clip.evaluation.predictions import CURVE
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
-from core.clip.models.features import text_head
+from core.clip.models.features import build_zero_shot_classifier
 from core.clip.models.imagenet_classes import other_names
 from core.clip.prompts import class_texts
 from core.clip.training.progress import Reporter
@@ -32,7 +32,7 @@ def measure_forgetting(
 ) -> list[Forgetting]:
     """Of the published network, for each α."""
     texts = [class_texts(name, templates) for name in other_names(class_names)]
-    stock_head = text_head(backbone.model, backbone.tokenize, texts).cpu()
+    stock_head = build_zero_shot_classifier(backbone.model, backbone.tokenize, texts).cpu()
     kept = []
     for alpha in alphas:
         if reporter.cancelled():
@@ -41,7 +41,7 @@ def measure_forgetting(
             kept.append(Forgetting(0.0, 1.0))
             continue
         network = with_parameters(backbone, weights.theta(tower_parameters(backbone.model), alpha))
-        head = text_head(network, backbone.tokenize, texts).cpu()
+        head = build_zero_shot_classifier(network, backbone.tokenize, texts).cpu()
         reporter.progressed((len(kept) + 1) / len(alphas))
         kept.append(Forgetting(alpha, float((head * stock_head).sum(dim=1).mean())))
     return kept

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from core.clip.evaluation.predictions import Candidates, ClassScores, plain, previewed
-from core.clip.inference.prototypes import Preview
+from core.clip.inference.prototypes import PrototypeClassifier
 
 FOLDS = 5
 REPEATS = 2
@@ -48,7 +48,9 @@ def cross_fitted(
             if not len(asked):
                 continue
             if len(kept):
-                answers = previewed(Preview(features[kept], of[kept]), features[asked], head, candidates)
+                answers = previewed(
+                    PrototypeClassifier(features[kept], of[kept]), features[asked], head, candidates
+                )
             else:  # two pictures in all: nothing but the names is left
                 answers = plain(features[asked], head, candidates)
             alone[asked] += answers.alone / REPEATS

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from core.clip.data.images import PictureLimits
 from core.clip.errors import Cancelled
-from core.clip.inference.class_offsets import NEW, NEW_NAMES_BALANCE, name_offsets
+from core.clip.inference.class_offsets import NEW_CLASS, NEW_NAMES_BALANCE, name_offsets
 from core.clip.inference.in_distribution import likeness
-from core.clip.inference.prototypes import Preview
+from core.clip.inference.prototypes import PrototypeClassifier
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
-from core.clip.models.features import batches, image_features, text_head
+from core.clip.models.features import batches, build_zero_shot_classifier, image_features
 from core.clip.training.progress import Reporter
 from core.clip.weights.files import Weights
 from core.clip.weights.support_set import SupportSet
@@ -58,7 +58,7 @@ class Candidates:
     @property
     def classes(self) -> list[int]:
         """For each name its trained class, or NEW."""
-        return [*range(self.trained), *[NEW] * (len(self.names) - self.trained)]
+        return [*range(self.trained), *[NEW_CLASS] * (len(self.names) - self.trained)]
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def predict(
     backbone: Backbone,
     weights: Weights,
     candidates: Candidates,
-    preview: Preview,
+    preview: PrototypeClassifier,
     sources: Sequence[bytes | Path],
     truth: Sequence[int],
     positions: Sequence[int],
@@ -182,7 +182,9 @@ def predict(
     )
 
 
-def previewed(preview: Preview, features: Tensor, head: Tensor, candidates: Candidates) -> ClassScores:
+def previewed(
+    preview: PrototypeClassifier, features: Tensor, head: Tensor, candidates: Candidates
+) -> ClassScores:
     """What the preview makes of stock features [N, D]; `head` [C, D] is stock too."""
     k, classes = candidates.trained, candidates.classes
     ranked = []
@@ -199,7 +201,7 @@ def _at(backbone: Backbone, weights: Weights, alpha: float) -> nn.Module:
 
 
 def _head(network: nn.Module, backbone: Backbone, candidates: Candidates) -> Tensor:
-    return text_head(network, backbone.tokenize, candidates.texts).cpu()
+    return build_zero_shot_classifier(network, backbone.tokenize, candidates.texts).cpu()
 
 
 def plain(features: Tensor, head: Tensor, candidates: Candidates) -> ClassScores:

@@ -53,7 +53,7 @@ class Confidence:
         """From `to_dict`."""
         return cls(**{**plain, "nonconformity": tuple(plain["nonconformity"])})
 
-    def least_probability(self, coverage: float) -> float:
+    def conformal_threshold(self, coverage: float) -> float:
         """A class is in the set if its calibrated probability is at least this.
 
         Split conformal prediction (V. Vovk et al., 2005; the score of M. Sadinle et al., JASA 2019): a new

@@ -39,7 +39,7 @@ def image_features(model: nn.Module, pixels: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def text_head(
+def build_zero_shot_classifier(
     model: nn.Module, tokenize: Callable[[Sequence[str]], Tensor], texts: Sequence[Sequence[str]]
 ) -> Tensor:
     """The zero-shot classifier [C, D]: per class the normalised mean of its normalised texts'
@@ -53,10 +53,12 @@ def text_head(
     features = torch.cat(
         [encode_tokens(model, tokenize(chunk).to(device)) for chunk in _chunks(sentences, TEXTS_AT_ONCE)]
     )
-    return head_of(features, sentences, texts)
+    return classifier_from_features(features, sentences, texts)
 
 
-def head_of(features: Tensor, sentences: Sequence[str], texts: Sequence[Sequence[str]]) -> Tensor:
+def classifier_from_features(
+    features: Tensor, sentences: Sequence[str], texts: Sequence[Sequence[str]]
+) -> Tensor:
     """The head [C, D] of classes from the features [S, D] of all their sentences, each once."""
     row = {sentence: i for i, sentence in enumerate(sentences)}
     head = torch.stack([features[[row[s] for s in of_class]].mean(dim=0) for of_class in texts])

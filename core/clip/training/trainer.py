@@ -17,7 +17,7 @@ from core.clip.data.loader import crop_batches, epoch_batches
 from core.clip.data.transforms import to_pixels
 from core.clip.errors import Cancelled, InvalidConfig, TrainingDiverged
 from core.clip.models.backbone import Backbone, tower_parameters
-from core.clip.models.features import TEXTS_AT_ONCE, encode_images, encode_tokens, text_head
+from core.clip.models.features import TEXTS_AT_ONCE, build_zero_shot_classifier, encode_images, encode_tokens
 from core.clip.training.checkpoint import Checkpoints, TrainingState, identity_of
 from core.clip.training.conv_bn import fuse_conv_bn
 from core.clip.training.losses import (
@@ -94,7 +94,7 @@ def fine_tune(
         towers[tower].append(parameter)
         parameter.requires_grad_(not frozen(name) and not (tower == "text" and text_learning_rate == 0))
 
-    classifier = nn.Parameter(text_head(teacher, backbone.tokenize, texts))  # W [C, D]
+    classifier = nn.Parameter(build_zero_shot_classifier(teacher, backbone.tokenize, texts))  # W [C, D]
     tokens, first_sentence, sentence_count = _tokens(backbone, texts)
     with torch.no_grad(), torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
         # [S, D], in the student's precision: else L_VLD(θ_0) would measure the rounding.

@@ -15,7 +15,7 @@ import torch
 from core.clip.config import resolve_config
 from core.clip.data.images import open_picture
 from core.clip.inference.classifier import Classifier
-from core.clip.inference.prototypes import Preview
+from core.clip.inference.prototypes import PrototypeClassifier
 from core.clip.models.backbone import Backbone
 from core.clip.prompts import class_texts
 from core.serving import previews
@@ -120,7 +120,7 @@ def test_the_answer_is_the_plain_reference(world: World) -> None:
     classifier = Classifier(world.backbone)
     seeds = [seed for of_class in SHOTS.values() for seed in of_class]
     shots = classifier.image_features(pixels(world.backbone, [crafted.jpeg(seed) for seed in seeds]))
-    reference = Preview(shots, torch.tensor([0, 0, 0, 1, 1]))
+    reference = PrototypeClassifier(shots, torch.tensor([0, 0, 0, 1, 1]))
     texts = [class_texts(name, config["templates"], config["texts"]) for name in NAMES]
     cosines, offsets = reference.cosines(
         classifier.image_features(pixels(world.backbone, PICTURES)), classifier.text_features(texts), CLASSES
