@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from api.archives.layout import Split
-from core.clip.checks.image_stats import SIDE, Sketch, sketch
+from core.clip.checks.image_stats import SIDE, ImageStats, sketch
 from core.clip.data.images import PictureLimits
 from core.clip.errors import BadPicture
 from core.serving.decoding import Decoders, Decoding
@@ -28,7 +28,7 @@ class Shot:
     data: Path | BinaryIO
     sha256: str
     bytes: int
-    sketch: Sketch
+    sketch: ImageStats
 
     def read(self) -> Content:
         return read_data(self.data)
@@ -47,7 +47,7 @@ class Candidate:
 class _Checked:
     sha256: str
     bytes: int
-    sketch: Sketch
+    sketch: ImageStats
 
 
 def read_data(data: Path | BinaryIO, most: int | None = None) -> bytes:

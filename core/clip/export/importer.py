@@ -35,7 +35,7 @@ class ImportRefused(ClipCiteError):
 
 
 @dataclass(frozen=True)
-class Found:
+class ArchiveInfo:
     """What an archive says of itself, before any tensor is read."""
 
     is_delta: bool
@@ -48,7 +48,7 @@ class Found:
     name: str | None
 
 
-def look_at(folder: Path) -> Found:
+def inspect_folder(folder: Path) -> ArchiveInfo:
     """Raises ImportRefused: neither an open_clip folder nor a delta, or its words can't be read."""
     about = _json(folder / ABOUT) if (folder / ABOUT).is_file() else {}
     is_delta = (folder / WEIGHTS).is_file() and (folder / MANIFEST).is_file()
@@ -84,7 +84,7 @@ def look_at(folder: Path) -> Found:
         raise ImportRefused(
             "The image size must be a whole number of pixels; only square pictures are known."
         )
-    return Found(
+    return ArchiveInfo(
         is_delta=is_delta,
         backbone=_told(told, "backbone", str),
         image_size=size,
@@ -97,7 +97,7 @@ def look_at(folder: Path) -> Found:
 
 
 def read_weights(
-    folder: Path, found: Found, backbone: Backbone, kind: StoredWeights, *, classes: int
+    folder: Path, found: ArchiveInfo, backbone: Backbone, kind: StoredWeights, *, classes: int
 ) -> Weights:
     """Everything checked, on the CPU.
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.clip.export.model_card import LOAD_ONNX, About, model_card
+from core.clip.export.model_card import LOAD_ONNX, ModelInfo, model_card
 from core.clip.export.open_clip_folder import ABOUT, CARD, describe, save_tokenizer
 from core.clip.models.backbone import Backbone
 from core.errors import ClipCiteError
@@ -49,7 +49,7 @@ class _Text(nn.Module):
 
 
 @torch.no_grad()
-def write_onnx_folder(folder: Path, backbone: Backbone, network: nn.Module, about: About) -> None:
+def write_onnx_folder(folder: Path, backbone: Backbone, network: nn.Module, about: ModelInfo) -> None:
     """Fill an existing folder.
 
     Args:
