@@ -6,7 +6,7 @@ from html import escape
 from io import BytesIO
 from pathlib import Path
 
-from core.clip.data.images import open_picture
+from core.clip.data.images import open_image
 from demo.compare import Change, Changed, Result
 from demo.report import percent, points, rows, verdict_words
 
@@ -111,7 +111,7 @@ def _answer(network: str, name: str, probability: float, truth: str) -> str:
 
 def thumbnail(data: bytes) -> str:
     """A small JPEG as a data URI."""
-    picture = open_picture(data, shortest_side=SIDE)
+    picture = open_image(data, shortest_side=SIDE)
     picture.thumbnail((SIDE, SIDE))
     jpeg = BytesIO()
     picture.save(jpeg, "JPEG", quality=80)

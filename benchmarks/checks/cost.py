@@ -20,7 +20,7 @@ from PIL import Image
 from benchmarks.checks.preflight import SIZE, sketched
 from benchmarks.data.folders import read_folders
 from core.clip.checks.preflight import CheckedImage, check_images
-from core.clip.data.images import open_picture
+from core.clip.data.images import open_image
 
 LARGE = 3000
 """Pixels of the shorter side of a camera's pictures."""
@@ -56,8 +56,8 @@ def cost(contents: Sequence[bytes]) -> tuple[float, float, float]:
 
     needed = 2 * (SIZE or 0) or None
     return (
-        _milliseconds(lambda: [open_picture(c, shortest_side=needed) for c in contents], len(contents)),
-        _milliseconds(lambda: [open_picture(c) for c in contents], len(contents)),
+        _milliseconds(lambda: [open_image(c, shortest_side=needed) for c in contents], len(contents)),
+        _milliseconds(lambda: [open_image(c) for c in contents], len(contents)),
         _milliseconds(look, len(contents)),
     )
 
@@ -66,7 +66,7 @@ def enlarged(paths: Sequence[Path]) -> list[bytes]:
     """As large as a camera's."""
     contents = []
     for path in paths:
-        picture, buffer = open_picture(path), io.BytesIO()
+        picture, buffer = open_image(path), io.BytesIO()
         width, height = (round(side * LARGE / min(picture.size)) for side in picture.size)
         larger = picture.resize((width, height), Image.Resampling.BICUBIC)
         larger.save(buffer, "JPEG", quality=90)

@@ -21,7 +21,7 @@ from benchmarks.checks.preflight import blurred, scaled, shrunk
 from benchmarks.data.load import load
 from benchmarks.methods.common.answerers import stock_head
 from core.clip.config import resolve_config
-from core.clip.data.images import open_picture
+from core.clip.data.images import open_image
 from core.clip.inference.prototypes import PrototypeClassifier
 from core.clip.models.backbone import Backbone, load_backbone
 from core.clip.models.features import image_features
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         preview = PrototypeClassifier(_features(backbone, task.pictures), torch.tensor(task.labels))
         head = stock_head(task, data.class_names)
         truth = torch.tensor([example.label for example in data.test])
-        pictures = [open_picture(example.path) for example in data.test]
+        pictures = [open_image(example.path) for example in data.test]
         for name, fault in FAULTS.items():
             features = _features(backbone, [fault(picture) for picture in pictures])
             cosines, offsets = preview.cosines(features, head, range(len(head)))

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from benchmarks.accuracy.tables import Table
 from benchmarks.data.dataset import DataSet
-from core.clip.data.images import open_picture
+from core.clip.data.images import open_image
 from core.clip.models.backbone import Backbone
 from core.clip.models.features import build_zero_shot_classifier
 from core.clip.prompts import class_texts
@@ -129,7 +129,7 @@ def seconds_a_picture(form: Form, pixels: Tensor, batch: int) -> float:
 def pixels_of(backbone: Backbone, files: Sequence[Path]) -> Tensor:
     """[N, 3, S, S], decoded as the service does."""
     size = 2 * backbone.image_size
-    return torch.stack([backbone.preprocess(open_picture(f, shortest_side=size)) for f in files])
+    return torch.stack([backbone.preprocess(open_image(f, shortest_side=size)) for f in files])
 
 
 def forms_tables(

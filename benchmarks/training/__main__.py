@@ -57,7 +57,7 @@ from benchmarks.training import researcher
 from clipcite import Client
 from clipcite import Job as ServedJob
 from core.clip.config import STARTER, AdaptConfig, Precision, resolve_config
-from core.clip.data.images import PictureLimits, open_picture
+from core.clip.data.images import ImageLimits, open_image
 from core.clip.data.loader import read_images
 from core.clip.data.transforms import random_resized_crop
 from core.clip.models.backbone import Backbone, load_backbone, tower_parameters, with_parameters
@@ -175,7 +175,7 @@ def train_product(job: Job, backbone: Backbone, reporter: Reporter) -> dict[str,
 
 def read(job: Job, image_size: int) -> list[Tensor]:
     shortest_side = math.ceil(image_size / math.sqrt(max(job.config.crop_scale, 0.25)))
-    return read_images([shot.source for shot in job.shots], PictureLimits(), shortest_side)
+    return read_images([shot.source for shot in job.shots], ImageLimits(), shortest_side)
 
 
 def run_product(job: Job) -> Measured:
@@ -277,7 +277,7 @@ def _accuracy(job: Job, backbone: Backbone, theta_1: dict[str, Tensor]) -> float
     right = 0
     for start in range(0, len(job.tests), 64):
         tests = job.tests[start : start + 64]
-        pixels = torch.stack([backbone.preprocess(open_picture(test.source)) for test in tests])
+        pixels = torch.stack([backbone.preprocess(open_image(test.source)) for test in tests])
         answers = (image_features(model, pixels) @ head.T).argmax(dim=-1).tolist()
         right += sum(job.class_names[a] == t.class_name for a, t in zip(answers, tests, strict=True))
     return right / len(job.tests)

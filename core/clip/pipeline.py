@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.clip.config import AdaptConfig
-from core.clip.data.images import PictureLimits, Shot
+from core.clip.data.images import ImageLimits, Shot
 from core.clip.data.loader import read_images
 from core.clip.data.splits import holdout_places
 from core.clip.errors import InvalidClassNames, OutOfMemory
@@ -50,7 +50,7 @@ def adapt(
     *,
     tests: Sequence[Shot] = (),
     reporter: Reporter | None = None,
-    limits: PictureLimits = PictureLimits(),
+    limits: ImageLimits = ImageLimits(),
     checkpoints: Checkpoints | None = None,
     seconds: float | None = None,
 ) -> Adapted:
@@ -67,7 +67,7 @@ def adapt(
 
     Raises:
         InvalidClassNames: fewer than two classes.
-        BadPicture: a picture can't be read.
+        BadImage: a picture can't be read.
         Cancelled, TrainingDiverged, OutOfMemory, InvalidConfig: see `fine_tune`.
     """
     started = time.monotonic()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from core.clip.config import AdaptConfig, resolve_config
-from core.clip.errors import BadPicture
+from core.clip.errors import BadImage
 from core.clip.inference.class_offsets import NEW_CLASS
 from core.clip.inference.classifier import Scores, scored
 from core.clip.models.features import classifier_from_features
@@ -138,7 +138,7 @@ class Answerer:
         names = self._names(question, answering)
 
         decoding = time.perf_counter()
-        results: list[list[Prediction] | BadPicture | None] = []
+        results: list[list[Prediction] | BadImage | None] = []
         works: list[Work] = []
         try:
             self._send(pictures, network, results, works)
@@ -203,7 +203,7 @@ class Answerer:
         self,
         pictures: Pictures,
         network: Network,
-        problems: list[list[Prediction] | BadPicture | None],
+        problems: list[list[Prediction] | BadImage | None],
         works: list[Work],
     ) -> None:
         """Off to the network, as they are decoded. Adds to `problems` one for each picture, None for a good
@@ -216,7 +216,7 @@ class Answerer:
                     last = arrival if len(problems) == len(pictures) else None
                     works.append(self._batcher.submit(lane, encode, torch.stack(good), last))
         if not works:
-            raise NoReadablePicture([problem for problem in problems if isinstance(problem, BadPicture)])
+            raise NoReadablePicture([problem for problem in problems if isinstance(problem, BadImage)])
 
     def _encode(self, network: Network, texts: Sequence[Texts]) -> Tensor:
         """[C, D], a batch of sentences at a time, so that other networks have their turns in between."""

@@ -14,7 +14,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from core.clip.data.images import PictureLimits
+from core.clip.data.images import ImageLimits
 from core.clip.inference.prototypes import PrototypeClassifier
 from core.errors import ClipCiteError
 from core.serving.batching.batcher import Batcher
@@ -124,7 +124,7 @@ class Previews:
         decoders: Decoders,
     ) -> None:
         self._open_picture = partial(decoders.open_here, ("", PREVIEW))
-        self._limits = PictureLimits(settings.max_picture_bytes, settings.max_picture_pixels)
+        self._limits = ImageLimits(settings.max_picture_bytes, settings.max_picture_pixels)
         self._wait_seconds = settings.model_load_seconds
         self._database = database
         self._blobs = blobs

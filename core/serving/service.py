@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 
 import torch
 
-from core.clip.data.images import PictureLimits
+from core.clip.data.images import ImageLimits
 from core.clip.models.backbone import Backbone, find_device
 from core.clip.models.features import PICTURES_AT_ONCE, PICTURES_AT_ONCE_ON_CPU
 from core.clip.weights.files import Weights
@@ -157,7 +157,7 @@ class Serving:
     ) -> list[Answer]:
         """The answers of several models, each as from `classify`, which says what is raised. Pictures are
         decoded once for those on the same backbone. `owner`: whose turn that takes."""
-        limits = PictureLimits(self.settings.max_picture_bytes, self.settings.max_picture_pixels)
+        limits = ImageLimits(self.settings.max_picture_bytes, self.settings.max_picture_pixels)
         shared = Pictures(pictures, limits, self.decoding, owner)
         answers = []
         for model in models:

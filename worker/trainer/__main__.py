@@ -122,7 +122,7 @@ def train(folder: Path, task: Task, channel: Channel) -> None:
     started = time.monotonic()
     channel.stage("loading")
     from core.clip.config import resolve_config
-    from core.clip.data.images import PictureLimits
+    from core.clip.data.images import ImageLimits
     from core.clip.models.backbone import load_backbone
     from core.clip.pipeline import Shot, adapt
     from core.clip.training.checkpoint import Checkpoints
@@ -144,7 +144,7 @@ def train(folder: Path, task: Task, channel: Channel) -> None:
         config,
         tests=shots("test"),
         reporter=channel,
-        limits=PictureLimits(task.max_picture_bytes, task.max_picture_pixels),
+        limits=ImageLimits(task.max_picture_bytes, task.max_picture_pixels),
         checkpoints=Checkpoints(folder / CHECKPOINTS, seconds=task.checkpoint_seconds),
         seconds=task.deadline_seconds - (time.monotonic() - started),
     )

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from core.clip.data.images import open_picture
+from core.clip.data.images import open_image
 from core.clip.data.transforms import to_tensor
 from core.clip.models.backbone import Backbone
 from core.clip.models.features import image_features
@@ -57,7 +57,7 @@ class Tests:
 
     def _read(self, paths: Sequence[Path]) -> Tensor:
         def read(path: Path) -> Tensor:
-            return self.backbone.preprocess(open_picture(path, shortest_side=2 * self.backbone.image_size))
+            return self.backbone.preprocess(open_image(path, shortest_side=2 * self.backbone.image_size))
 
         with ThreadPoolExecutor(READERS) as threads:
             return torch.stack(list(threads.map(read, paths)))

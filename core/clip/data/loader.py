@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from core.clip.data.images import PictureLimits, open_picture
+from core.clip.data.images import ImageLimits, open_image
 from core.clip.data.transforms import random_resized_crop, to_tensor
 
 
@@ -53,9 +53,9 @@ def crop_batches(
 DECODERS = 4
 
 
-def read_images(sources: Sequence[bytes | Path], limits: PictureLimits, shortest_side: int) -> list[Tensor]:
+def read_images(sources: Sequence[bytes | Path], limits: ImageLimits, shortest_side: int) -> list[Tensor]:
     def read(source: bytes | Path) -> Tensor:
-        return to_tensor(open_picture(source, limits, shortest_side=shortest_side))
+        return to_tensor(open_image(source, limits, shortest_side=shortest_side))
 
     with ThreadPoolExecutor(DECODERS) as threads:
         return list(threads.map(read, sources))

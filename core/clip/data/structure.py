@@ -9,7 +9,7 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
-from core.clip.errors import BadPicture
+from core.clip.errors import BadImage
 
 MAX_SEGMENTS = 2_000
 """Of a JPEG before its first scan, and after it. Metadata of 20 MB has some 300."""
@@ -47,8 +47,8 @@ class Malformed(Exception):
     """A structure that can't be followed."""
 
 
-def too_costly(reason: str, remedy: str) -> BadPicture:
-    return BadPicture("picture_too_costly", f"{reason}, which takes too long to read. {remedy}")
+def too_costly(reason: str, remedy: str) -> BadImage:
+    return BadImage("picture_too_costly", f"{reason}, which takes too long to read. {remedy}")
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def read_jpeg(data: bytes) -> Jpeg:
 
     Raises:
         Malformed.
-        BadPicture: `picture_too_costly`.
+        BadImage: `picture_too_costly`.
     """
     kept: list[bytes | memoryview] = [data[:2]]
     at = 2
@@ -162,7 +162,7 @@ def _check_scans(data: bytes, at: int, pixels: int) -> None:
 
 
 def check_png(data: bytes) -> None:
-    """Raises BadPicture: `picture_too_costly`."""
+    """Raises BadImage: `picture_too_costly`."""
     at = 8
     for _ in range(MAX_CHUNKS):
         if at + 8 > len(data) or data[at + 4 : at + 8] == b"IEND":
@@ -212,7 +212,7 @@ def read_gif(data: bytes) -> Gif:
 def check_webp(data: bytes) -> int:
     """Bytes that the tables of a lossless image may take, one for each 16 pixels.
 
-    Raises BadPicture: `picture_too_costly`.
+    Raises BadImage: `picture_too_costly`.
     """
     if data.count(b"ANMF") > MAX_FRAMES:
         raise too_costly(f"The WebP file has more than {MAX_FRAMES:,} frames", "Send its first frame alone.")
@@ -221,7 +221,7 @@ def check_webp(data: bytes) -> int:
 
 
 def check_bmp(data: bytes) -> None:
-    """Raises BadPicture: `picture_too_costly`."""
+    """Raises BadImage: `picture_too_costly`."""
     if len(data) < 34 or int.from_bytes(data[14:18], "little") < 40:
         return
     width, height = (abs(side) for side in struct.unpack("<ii", data[18:26]))
@@ -239,7 +239,7 @@ def check_tiff(data: bytes) -> None:
 
     Raises:
         Malformed.
-        BadPicture: `picture_too_costly`.
+        BadImage: `picture_too_costly`.
     """
     entries = _directory(data)
     sizes = [count * _TIFF_BYTES.get(kind, 0) for _, kind, count, _ in entries]
@@ -264,7 +264,7 @@ def check_tiff_strips(data: bytes, tags: Any) -> None:
     Args:
         tags: `TiffImageFile.tag_v2`.
 
-    Raises BadPicture: `picture_too_costly`.
+    Raises BadImage: `picture_too_costly`.
     """
     offsets = tags.get(_STRIPS) or tags.get(_TILES) or ()
     lengths = tags.get(279) or tags.get(325) or ()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from core.clip.checks.estimate import CV_BUDGET, TRAINING_COST
 from core.clip.config import AdaptConfig
-from core.clip.data.images import PictureLimits
+from core.clip.data.images import ImageLimits
 from core.clip.data.splits import make_folds
 from core.clip.evaluation.predictions import SIBLING_CURVE, Candidates, HeldOutPredictions, predict
 from core.clip.inference.prototypes import PrototypeClassifier
@@ -85,7 +85,7 @@ def cross_validate(
     *,
     alpha: float,
     reporter: Reporter,
-    limits: PictureLimits = PictureLimits(),
+    limits: ImageLimits = ImageLimits(),
 ) -> HeldOutPredictions:
     """Train one network for each fold on all pictures but those of the fold, and ask it about these.
 

@@ -114,7 +114,7 @@ def evaluate(
         source: of the tests, `test` or `holdout`.
         seconds_left: the siblings are left out, with a warning, where they would take longer.
 
-    Raises BadPicture, Cancelled.
+    Raises BadImage, Cancelled.
     """
     config, trained = subject.config, subject.trained
     looking, checking, keeping, asking = parts(reporter, efforts(trained.labels, len(tests), config))

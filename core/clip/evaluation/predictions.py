@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from core.clip.data.images import PictureLimits
+from core.clip.data.images import ImageLimits
 from core.clip.errors import Cancelled
 from core.clip.inference.class_offsets import NEW_CLASS, NEW_NAMES_BALANCE, name_offsets
 from core.clip.inference.in_distribution import likeness
@@ -123,7 +123,7 @@ def predict(
     curve_pictures: int = CURVE_PICTURES,
     stock_features: Tensor | None = None,
     reporter: Reporter,
-    limits: PictureLimits = PictureLimits(),
+    limits: ImageLimits = ImageLimits(),
 ) -> HeldOutPredictions:
     """Show the pictures to all networks.
 
@@ -133,7 +133,7 @@ def predict(
         stock_features: [N, D] of the pictures, if they are known.
         curve: the α to look at beside `alpha`, with at most `curve_pictures` of the pictures, evenly spread.
 
-    Raises BadPicture, or Cancelled.
+    Raises BadImage, or Cancelled.
     """
     model = _at(backbone, weights, alpha)
     every = max(1, -(-len(sources) // curve_pictures))

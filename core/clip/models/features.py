@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.clip.data.images import PictureLimits, open_picture
+from core.clip.data.images import ImageLimits, open_image
 from core.clip.data.loader import DECODERS
 from core.clip.models.backbone import Backbone
 
@@ -71,12 +71,12 @@ def _chunks(items: list[str], size: int) -> Iterator[list[str]]:
 
 
 def batches(
-    backbone: Backbone, sources: Sequence[bytes | Path], limits: PictureLimits = PictureLimits()
+    backbone: Backbone, sources: Sequence[bytes | Path], limits: ImageLimits = ImageLimits()
 ) -> Iterator[Tensor]:
     """[B, 3, S, S], the next batch read and preprocessed in threads while this one is used."""
 
     def read(source: bytes | Path) -> Tensor:
-        return backbone.preprocess(open_picture(source, limits, shortest_side=2 * backbone.image_size))
+        return backbone.preprocess(open_image(source, limits, shortest_side=2 * backbone.image_size))
 
     with ThreadPoolExecutor(DECODERS) as threads:
         starts = range(0, len(sources), PICTURES_AT_ONCE)

@@ -16,9 +16,9 @@ from PIL import Image
 from torch import Tensor
 
 from core.clip.config import AdaptConfig, resolve_config
-from core.clip.data.images import PictureLimits, open_picture
+from core.clip.data.images import ImageLimits, open_image
 from core.clip.data.splits import holdout_places
-from core.clip.errors import BadPicture, Cancelled, InvalidClassNames, InvalidConfig, OutOfMemory
+from core.clip.errors import BadImage, Cancelled, InvalidClassNames, InvalidConfig, OutOfMemory
 from core.clip.evaluation.context import EvalContext, TrainingSet
 from core.clip.evaluation.evaluate import predict_test_images
 from core.clip.evaluation.predictions import HeldOutPredictions
@@ -115,7 +115,7 @@ def held_of(
     reporter: Reporter,
 ) -> HeldOutPredictions:
     trained = TrainingSet(tuple(class_names), [], [], [], [], 0.0)
-    subject = EvalContext(backbone, weights, trained, given, PictureLimits())
+    subject = EvalContext(backbone, weights, trained, given, ImageLimits())
     return predict_test_images(subject, list(enumerate(tests)), given.alpha, reporter, curve=())
 
 
@@ -129,7 +129,7 @@ def rights(held: HeldOutPredictions | None) -> tuple[list[bool], list[bool]]:
 
 
 def test_the_features_of_the_shots_are_the_networks(tiny: Backbone, adapted: Adapted) -> None:
-    pictures = [open_picture(s.source) for s in shots("red", "green", "blue")]
+    pictures = [open_image(s.source) for s in shots("red", "green", "blue")]
     assert adapted.weights.shots is not None
     for kept, alpha in zip(adapted.weights.shots.features, SUPPORT_ALPHAS, strict=True):
         classifier = Classifier(tiny, adapted.weights, alpha)
@@ -153,7 +153,7 @@ def test_the_measurement_is_what_a_classifier_answers(tiny: Backbone, adapted: A
         both = measured(tiny, adapted, tests, config(alpha=alpha), Silent())
         for weights, right in zip((None, adapted.weights), both, strict=True):
             classifier = Classifier(tiny, weights, alpha)
-            pictures = [open_picture(s.source) for s in tests]
+            pictures = [open_image(s.source) for s in tests]
             scores = classifier.classify(pictures, texts, classes=[0, 1, 2, -1])
             answers = [names[i] for i in scores.probabilities.argmax(dim=1).tolist()]
             assert right == [a == s.class_name for a, s in zip(answers, tests, strict=True)]
@@ -261,13 +261,13 @@ def test_fewer_than_two_classes_are_refused(tiny: Backbone, names: tuple[str, ..
 
 
 def test_a_bad_picture_is_refused(tiny: Backbone) -> None:
-    with pytest.raises(BadPicture) as caught:
+    with pytest.raises(BadImage) as caught:
         adapt(tiny, [*shots("red", "green"), Shot(b"no picture", "red")], config())
     assert caught.value.code == "not_a_picture"
-    with pytest.raises(BadPicture) as caught:
-        adapt(tiny, shots("red", "green"), config(), limits=PictureLimits(max_pixels=100))
+    with pytest.raises(BadImage) as caught:
+        adapt(tiny, shots("red", "green"), config(), limits=ImageLimits(max_pixels=100))
     assert caught.value.code == "too_many_pixels"
-    with pytest.raises(BadPicture):
+    with pytest.raises(BadImage):
         adapt(tiny, shots("red", "green"), config(epochs=1), tests=[Shot(b"", "red")])
 
 
@@ -410,7 +410,7 @@ def test_from_real_pictures_to_a_classifier(starter: Backbone, clothing: Path, t
     with pytest.raises(Exception, match="other weights"):
         load_weights((tmp_path / WEIGHTS).read_bytes(), manifest, replace(starter, sha256="0" * 64))
 
-    pictures = [open_picture(s.source) for s in tests[:4] if isinstance(s.source, Path)]
+    pictures = [open_image(s.source) for s in tests[:4] if isinstance(s.source, Path)]
     texts = [class_texts(name, given.templates) for name in [*names, "pants"]]
     stock, at_0, at_half = (
         Classifier(starter, *arguments).classify(pictures, texts)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from core.clip.config import resolve_config
-from core.clip.data.images import open_picture
+from core.clip.data.images import open_image
 from core.clip.inference.classifier import Classifier
 from core.clip.inference.prototypes import PrototypeClassifier
 from core.clip.models.backbone import Backbone
@@ -106,7 +106,7 @@ def ranked(answer: Answer) -> list[list[tuple[str, str, float, float]]]:
 
 
 def pixels(backbone: Backbone, contents: Sequence[bytes]) -> torch.Tensor:
-    return torch.stack([backbone.preprocess(open_picture(content)) for content in contents])
+    return torch.stack([backbone.preprocess(open_image(content)) for content in contents])
 
 
 def test_the_answer_is_the_plain_reference(world: World) -> None:

@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from core.clip.data.images import open_picture
-from core.clip.errors import BackboneUnavailable, BadPicture, UnknownBackbone
+from core.clip.data.images import open_image
+from core.clip.errors import BackboneUnavailable, BadImage, UnknownBackbone
 from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.weights.delta import whole
@@ -103,7 +103,7 @@ def test_equals_a_classifier_made_directly(world: World) -> None:
     got = numbers(world.ask(model=model))
     classifier = Classifier(world.backbone, Weights(whole(theta_1)), 0.4)
     texts = [[f"a photo of a {name}."] for name in NAMES]
-    scores = classifier.classify([open_picture(data) for data in PICTURES], texts)
+    scores = classifier.classify([open_image(data) for data in PICTURES], texts)
     expected = [
         {
             name: (float(scores.probabilities[i, c]), float(scores.similarities[i, c]))
@@ -119,7 +119,7 @@ def test_a_large_picture_is_scaled_without_harm(world: World) -> None:
     data = crafted.jpeg(5, 900, 700)
     got = numbers(world.ask(pictures=[data]))[0]
     texts = [[f"a photo of a {name}."] for name in NAMES]
-    scores = Classifier(world.backbone).classify([open_picture(data)], texts)
+    scores = Classifier(world.backbone).classify([open_image(data)], texts)
     for c, name in enumerate(NAMES):
         assert got[name][1] == pytest.approx(float(scores.similarities[0, c]), abs=0.01)
 
@@ -401,7 +401,7 @@ def test_one_bad_picture_among_good_ones(world: World) -> None:
     kinds = [getattr(result, "code", "good") for result in answer.results]
     assert kinds == ["good", "empty_file", "good", "not_a_picture"]
     alone = world.ask(pictures=PICTURES[:2])
-    good = [result for result in answer.results if not isinstance(result, BadPicture)]
+    good = [result for result in answer.results if not isinstance(result, BadImage)]
     assert good == alone.results
 
 

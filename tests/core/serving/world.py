@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-from core.clip.errors import BadPicture
+from core.clip.errors import BadImage
 from core.clip.models.backbone import Backbone
 from core.serving.pool import model_pool as serving_networks
 from core.serving.pool.model_pool import Content
@@ -80,7 +80,7 @@ def numbers(answer: Answer) -> list[dict[str, tuple[float, float]]]:
     """For each picture: class name to (probability, similarity)."""
     found = []
     for result in answer.results:
-        assert not isinstance(result, BadPicture)
+        assert not isinstance(result, BadImage)
         found.append({p.class_name: (p.probability, p.similarity) for p in result})
     return found
 
@@ -89,7 +89,7 @@ def exactly(answer: Answer) -> list[list[tuple[str, float, float]]]:
     """Names and numbers, to the bit and in their order."""
     found = []
     for result in answer.results:
-        assert not isinstance(result, BadPicture)
+        assert not isinstance(result, BadImage)
         found.append([(p.class_name, p.probability, p.similarity) for p in result])
     return found
 

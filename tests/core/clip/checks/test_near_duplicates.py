@@ -18,14 +18,14 @@ from core.clip.checks.near_duplicates import (
     _parts,
     find_near_duplicates,
 )
-from core.clip.data.images import open_picture
+from core.clip.data.images import open_image
 from tests.core.clip.drawn import drawn
 
 
 def of(picture: Image.Image, quality: int = 90) -> ImageStats:
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=quality)
-    return sketch(open_picture(buffer.getvalue(), shortest_side=SIDE, grey=True))
+    return sketch(open_image(buffer.getvalue(), shortest_side=SIDE, grey=True))
 
 
 COPIES = {

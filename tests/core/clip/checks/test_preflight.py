@@ -7,7 +7,7 @@ from PIL import Image, ImageFilter
 
 from core.clip.checks.image_stats import SIDE, sketch
 from core.clip.checks.preflight import CheckedImage, check_images, class_warnings, summarise
-from core.clip.data.images import open_picture
+from core.clip.data.images import open_image
 from tests.core.clip.drawn import drawn
 
 
@@ -21,7 +21,7 @@ def looked(
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=quality)
     content = buffer.getvalue()
-    opened = open_picture(content, shortest_side=SIDE, grey=True)
+    opened = open_image(content, shortest_side=SIDE, grey=True)
     return CheckedImage(file_name, class_name, split, hashlib.sha256(content).hexdigest(), sketch(opened))
 
 

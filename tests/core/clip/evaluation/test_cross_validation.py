@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from core.clip.config import resolve_config
-from core.clip.data.images import open_picture
+from core.clip.data.images import open_image
 from core.clip.errors import Cancelled
 from core.clip.evaluation.cross_validation import cross_validation_cost
 from core.clip.evaluation.evaluate import OTHERS, SLACK
@@ -99,7 +99,7 @@ def test_the_answers_are_those_of_a_classifier(tiny: Backbone) -> None:
     classifier = Classifier(tiny, result.weights, 0.75)
     names = ["red", "green", "blue"]
     scores = classifier.classify(
-        [open_picture(s.source) for s in tests],
+        [open_image(s.source) for s in tests],
         [class_texts(name, given.templates) for name in names],
         classes=[0, 1, 2],
     )

@@ -17,7 +17,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from core.clip.data.images import open_picture
+from core.clip.data.images import open_image
 from core.clip.errors import BackboneUnavailable
 from core.clip.inference.classifier import Classifier
 from core.clip.models import starter as starter_module
@@ -251,7 +251,7 @@ def test_zero_shot_beats_chance(starter: Backbone, clothing: Path) -> None:
     folders = sorted(path for path in (clothing / "test").iterdir() if path.is_dir())
     files = [(i, path) for i, folder in enumerate(folders) for path in sorted(folder.iterdir())[:8]]
     texts = [class_texts(folder.name, ["a photo of a {}."]) for folder in folders]
-    pictures = [open_picture(path) for _, path in files]
+    pictures = [open_image(path) for _, path in files]
     scores = Classifier(starter).classify(pictures, texts)
     right = scores.probabilities.argmax(dim=1) == torch.tensor([i for i, _ in files])
     assert len(folders) == 10

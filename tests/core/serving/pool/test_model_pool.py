@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from core.clip.config import StoredWeights
-from core.clip.data.images import open_picture
+from core.clip.data.images import open_image
 from core.clip.data.transforms import Pixels
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import encode_images, encode_tokens
@@ -52,7 +52,7 @@ def test_every_alpha_is_the_interpolation(world: World) -> None:
     backbone, theta_1 = world.backbone, moved(world.backbone)
     row = world.row(world.publish(theta_1=theta_1))
     pixels = Pixels(backbone.preprocess)
-    pictures = torch.stack([pixels.fit(open_picture(data)) for data in PICTURES])
+    pictures = torch.stack([pixels.fit(open_image(data)) for data in PICTURES])
     tokens = backbone.tokenize(NAMES)
     theta_0 = tower_parameters(backbone.model)
     for alpha in (0.01, 0.29, 0.5, 0.99, 1.0):
@@ -142,7 +142,7 @@ def test_deleted_while_it_is_used(world: World) -> None:
     model = world.publish()
     row = world.row(model)
     fit = Pixels(world.backbone.preprocess).fit
-    pictures = torch.stack([fit(open_picture(data)) for data in PICTURES])
+    pictures = torch.stack([fit(open_image(data)) for data in PICTURES])
     with world.serving.networks.adapted(row, 0.5, wait_seconds=10) as network:
         before = network.encode_images(pictures)
         delete(world, model)
