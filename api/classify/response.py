@@ -7,14 +7,14 @@ from api.classify.schemas import ConfidenceOut, PictureResult
 from core.clip.errors import BadImage
 from core.clip.inference.calibration import Confidence
 from core.serving.references import Subject
-from core.serving.types import Answer
+from core.serving.types import ClassifyResult
 from core.store.db.tables import Model
 
 NO_RESULT = dict.fromkeys(PictureResult.model_fields)
 
 
 def fields_of(
-    answer: Answer,
+    answer: ClassifyResult,
     reference: str,
     subject: Subject,
     files: Sequence[str | None],

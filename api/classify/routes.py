@@ -14,7 +14,7 @@ from api.forms import FormRoute
 from api.problems import InvalidRequest, responses
 from core.serving.references import Subject, look_up
 from core.serving.service import Serving
-from core.serving.types import Answer, NoReadablePicture, Question
+from core.serving.types import ClassifyRequest, ClassifyResult, NoReadablePicture
 from core.store.db.session import Database
 from core.store.errors import ModelNotFound
 
@@ -81,9 +81,11 @@ def _classify(wanted: Wanted, serving: Serving, database: Database, owner: str) 
     return to_json({**fields[0], "warnings": warnings})
 
 
-def _compare(serving: Serving, wanted: Wanted, subjects: Sequence[Subject], owner: str) -> list[Answer]:
+def _compare(
+    serving: Serving, wanted: Wanted, subjects: Sequence[Subject], owner: str
+) -> list[ClassifyResult]:
     options = wanted.options
-    question = Question(
+    question = ClassifyRequest(
         wanted.class_names,
         alpha=options.alpha,
         templates=None if options.templates is None else tuple(options.templates),

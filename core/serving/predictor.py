@@ -24,7 +24,7 @@ from core.serving.images import Pictures
 from core.serving.pool.served_model import Network
 from core.serving.previews import JobPreview, Ready
 from core.serving.text_cache import A_CLASS, Head, TextCache, Texts, texts_bytes
-from core.serving.types import Answer, ClassName, NoReadablePicture, Prediction, Question
+from core.serving.types import ClassifyRequest, ClassifyResult, ClassName, NoReadablePicture, Prediction
 from core.store.db.tables import Model
 
 
@@ -43,7 +43,7 @@ class Names:
         }
 
 
-def understood(
+def resolve_class_names(
     asked: Sequence[ClassName],
     trained: Sequence[str],
     templates: Sequence[str],
@@ -56,7 +56,7 @@ def understood(
     return Names(names, tuple(class_indices(names, trained)), texts)
 
 
-class Understood:
+class ResolvedClassNames:
     """The last lists of names, so that a thousand of them are looked at once.
 
     Lists with sentences of their own are not kept: each request has a new tuple of them.
@@ -103,7 +103,7 @@ class Understood:
 
 
 @dataclass(frozen=True)
-class Answering:
+class LoadedModel:
     """What answers, in memory for as long as it does."""
 
     network: Network
@@ -114,16 +114,18 @@ class Answering:
     alpha: float
 
 
-class Answerer:
+class Predictor:
     def __init__(self, batcher: Batcher, texts: TextCache, wait_seconds: Callable[[], float]) -> None:
         """`wait_seconds`: for its turn, before a request is told that others are served."""
         self._batcher = batcher
         self._texts = texts
         self._wait_seconds = wait_seconds
-        self._understood = Understood()
+        self._understood = ResolvedClassNames()
         self._tokenizing = threading.Lock()  # the tokenizers of Hugging Face take one caller at a time
 
-    def answer(self, pictures: Pictures, question: Question, answering: Answering, started: float) -> Answer:
+    def answer(
+        self, pictures: Pictures, question: ClassifyRequest, answering: LoadedModel, started: float
+    ) -> ClassifyResult:
         row, network = answering.row, answering.network
         known = confidence_for(
             row if isinstance(row, Model) else None,
@@ -165,7 +167,7 @@ class Answerer:
 
         kinds = names.kinds
         ranked = iter(_ranked(scores, names, kinds, question.top_k))
-        return Answer(
+        return ClassifyResult(
             model=answering.name,
             preview=answering.preview is not None,
             preview_lacks=_lacking(answering.preview),
@@ -185,7 +187,7 @@ class Answerer:
             },
         )
 
-    def _names(self, question: Question, answering: Answering) -> Names:
+    def _names(self, question: ClassifyRequest, answering: LoadedModel) -> Names:
         row = answering.row
         templates = question.templates
         if templates is None:
@@ -194,7 +196,7 @@ class Answerer:
             question.class_names,
             answering.name,
             templates,
-            lambda: understood(
+            lambda: resolve_class_names(
                 question.class_names, row.classes if row else (), templates, row.texts if row else {}
             ),
         )
@@ -247,7 +249,7 @@ def _lacking(ready: Ready | None) -> int:
     return 0 if ready is None else ready.pictures - len(ready.preview.labels)
 
 
-def _scores(answering: Answering, features: Tensor, head: Head, names: Names, balance: float) -> Scores:
+def _scores(answering: LoadedModel, features: Tensor, head: Head, names: Names, balance: float) -> Scores:
     network = answering.network
     if answering.preview is not None:
         similarities, offsets = answering.preview.preview.cosines(

@@ -22,11 +22,11 @@ from core.serving.limiter import Gate
 from core.serving.pins import Pins
 from core.serving.pool.cache import StillLoading
 from core.serving.pool.model_pool import Networks
-from core.serving.predictor import Answerer, Answering, recipe
+from core.serving.predictor import LoadedModel, Predictor, recipe
 from core.serving.previews import JobPreview, Previews
 from core.serving.references import Subject
 from core.serving.text_cache import TextCache
-from core.serving.types import Answer, Question
+from core.serving.types import ClassifyRequest, ClassifyResult
 from core.settings import Settings
 from core.store.db.session import Database
 from core.store.db.tables import Model
@@ -68,7 +68,7 @@ class Serving:
         self.requests = single_threaded(settings.max_waiting_pictures, "request")
         """For those whom the gate let in: they wait for the networks, not for each other's threads."""
         self._pins = Pins(settings.pinned_models, self.networks, database)
-        self._answerer = Answerer(self.batcher, self.texts, lambda: settings.model_load_seconds)
+        self._answerer = Predictor(self.batcher, self.texts, lambda: settings.model_load_seconds)
         self._default_size = recipe(settings.backbone).image_size
         self._resident = ExitStack()
         self._warm_up_error: ClipCiteError | None = None
@@ -137,7 +137,9 @@ class Serving:
         with self.networks.stock(name, image_size, wait_seconds=None) as stock:
             yield stock.backbone
 
-    def classify(self, pictures: Sequence[bytes], question: Question, *, model: Subject = STOCK) -> Answer:
+    def classify(
+        self, pictures: Sequence[bytes], question: ClassifyRequest, *, model: Subject = STOCK
+    ) -> ClassifyResult:
         """Score pictures against class names, with what `look_up` found: a model's row, the preview of a job,
         `stock` or `stock:<backbone>`.
 
@@ -153,8 +155,13 @@ class Serving:
         return answer
 
     def compare(
-        self, pictures: Sequence[bytes], question: Question, *, models: Sequence[Subject], owner: str = ""
-    ) -> list[Answer]:
+        self,
+        pictures: Sequence[bytes],
+        question: ClassifyRequest,
+        *,
+        models: Sequence[Subject],
+        owner: str = "",
+    ) -> list[ClassifyResult]:
         """The answers of several models, each as from `classify`, which says what is raised. Pictures are
         decoded once for those on the same backbone. `owner`: whose turn that takes."""
         limits = ImageLimits(self.settings.max_picture_bytes, self.settings.max_picture_pixels)
@@ -167,20 +174,20 @@ class Serving:
         return answers
 
     @contextmanager
-    def _lend(self, model: Subject, alpha: float | None) -> Iterator[Answering]:
+    def _lend(self, model: Subject, alpha: float | None) -> Iterator[LoadedModel]:
         wait = self.settings.model_load_seconds
         if isinstance(model, JobPreview):
             with (
                 self.networks.stock(model.backbone, model.image_size, wait_seconds=wait) as stock,
                 self.previews.lease(model) as preview,
             ):
-                yield Answering(stock, preview, model, model.id, model.backbone, 0.0)
+                yield LoadedModel(stock, preview, model, model.id, model.backbone, 0.0)
         elif isinstance(model, str):
             asked = model.removeprefix(STOCK).removeprefix(":") or self.settings.backbone
             known = self.networks.known(asked)
             with self.networks.stock(known, recipe(known).image_size, wait_seconds=wait) as stock:
-                yield Answering(stock, None, None, model, asked, 0.0)
+                yield LoadedModel(stock, None, None, model, asked, 0.0)
         else:
             alpha = model.alpha if alpha is None else alpha
             with self.networks.adapted(model, alpha, wait_seconds=wait) as network:
-                yield Answering(network, None, model, model.id, model.backbone, alpha)
+                yield LoadedModel(network, None, model, model.id, model.backbone, alpha)

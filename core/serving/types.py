@@ -16,7 +16,7 @@ class ClassName:
 
 
 @dataclass(frozen=True)
-class Question:
+class ClassifyRequest:
     """About every picture, whatever the model."""
 
     class_names: tuple[ClassName, ...]
@@ -39,7 +39,7 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ClassifyResult:
     model: str
     preview: bool
     """It comes from the pictures of a job that has no model."""

@@ -24,7 +24,7 @@ from core.serving.pool.cache import StillLoading
 from core.serving.previews import JobPreview, chosen_shots
 from core.serving.references import look_up
 from core.serving.service import Serving
-from core.serving.types import Answer, ClassName, Question
+from core.serving.types import ClassifyRequest, ClassifyResult, ClassName
 from core.settings import Settings
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db.ids import new_id
@@ -78,11 +78,11 @@ class World:
             )
         return job_id
 
-    def ask(self, model: str, serving: Serving | None = None, **options: Any) -> Answer:
+    def ask(self, model: str, serving: Serving | None = None, **options: Any) -> ClassifyResult:
         names = tuple(ClassName(name) for name in options.pop("names", NAMES))
         owner = options.pop("owner", DEFAULT_OWNER)
         (subject,) = look_up(self.database, [model], owner=owner)
-        return (serving or self.serving).classify(PICTURES, Question(names, **options), model=subject)
+        return (serving or self.serving).classify(PICTURES, ClassifyRequest(names, **options), model=subject)
 
     def close(self) -> None:
         self.serving.close()
@@ -96,7 +96,7 @@ def world(backbone: Backbone, data: Path) -> Iterator[World]:
     made.close()
 
 
-def ranked(answer: Answer) -> list[list[tuple[str, str, float, float]]]:
+def ranked(answer: ClassifyResult) -> list[list[tuple[str, str, float, float]]]:
     assert all(isinstance(result, list) for result in answer.results)
     return [
         [(p.class_name, p.kind, p.probability, p.similarity) for p in result]
@@ -237,7 +237,7 @@ def test_it_answers_before_it_has_seen_all(world: World, monkeypatch: pytest.Mon
         time.sleep(0.01)
     assert last.preview_lacks == 0
 
-    def probabilities(answer: Answer) -> torch.Tensor:
+    def probabilities(answer: ClassifyResult) -> torch.Tensor:
         return torch.tensor([[p[2] for p in result] for result in ranked(answer)])
 
     torch.testing.assert_close(probabilities(last), probabilities(expected), rtol=0, atol=1e-5)

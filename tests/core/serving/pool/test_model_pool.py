@@ -19,7 +19,7 @@ from core.serving.pins import Pins
 from core.serving.pool.cache_stats import CacheCounts
 from core.serving.pool.model_pool import DELTA, NETWORK, Content, Networks
 from core.serving.pool.unavailable import ModelUnavailable
-from core.serving.types import ClassName, Question
+from core.serving.types import ClassifyRequest, ClassName
 from core.settings import Settings
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.errors import ModelNotFound, StorageUnavailable
@@ -150,7 +150,7 @@ def test_deleted_while_it_is_used(world: World) -> None:
         assert counts(world).bytes > 0
     assert world.serving.networks.warm.bytes == 0
     with pytest.raises(ModelNotFound):
-        world.serving.classify(PICTURES, Question((ClassName("oak"),)), model=row)
+        world.serving.classify(PICTURES, ClassifyRequest((ClassName("oak"),)), model=row)
     assert world.serving.networks.warm.bytes == 0
 
 
