@@ -17,7 +17,7 @@ from api.ops.schemas import (
 )
 from api.problems import responses
 from core.serving.pool.cache_stats import Held
-from core.serving.pool.model_pool import BACKBONES, DELTA, NETWORK, Content
+from core.serving.pool.model_pool import BACKBONES, DELTA, NETWORK, WeightsKey
 from core.serving.previews import BUDGET_BYTES
 from core.serving.service import Serving
 
@@ -78,7 +78,7 @@ def _models(serving: Serving, owner: str) -> Models:
 
 def _resident(serving: Serving, held: Held, owner: str) -> Resident:
     kind, content, *alpha = held.key
-    assert isinstance(content, Content)
+    assert isinstance(content, WeightsKey)
     owners = serving.networks.models_of(content)
     mine = sorted(model for model, whose in owners.items() if whose == owner)
     return Resident(

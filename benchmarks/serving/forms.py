@@ -27,7 +27,7 @@ from core.clip.models.backbone import Backbone
 from core.clip.models.features import build_zero_shot_classifier
 from core.clip.prompts import class_texts
 from core.clip.training.conv_bn import fuse_conv_bn
-from core.serving.pool.served_model import stock_network
+from core.serving.pool.served_model import stock_model
 
 Form = Callable[[Tensor], Tensor]
 EAGER, PRODUCT = "eager fp32", "the product's"
@@ -46,7 +46,7 @@ def forms_of(backbone: Backbone, folder: Path, *, compiled: bool) -> dict[str, F
         compiled: torch.compile too, which takes minutes and a C++ compiler.
     """
     model = copy.deepcopy(backbone.model)
-    served = stock_network("", backbone).model
+    served = stock_model("", backbone).model
     forms: dict[str, Form] = {
         EAGER: cast(Any, model).encode_image,
         PRODUCT: lambda x: served.encode_image(_last(x)),

@@ -27,7 +27,7 @@ from core.clip.models.backbone import Backbone
 from core.clip.models.features import PICTURES_AT_ONCE, PICTURES_AT_ONCE_ON_CPU
 from core.serving.batching.threads import single_threaded
 from core.serving.images import fitted
-from core.serving.pool.served_model import stock_network
+from core.serving.pool.served_model import stock_model
 
 CLIENTS = (1, 8, 32)
 NAMES = (10, 1000)
@@ -84,7 +84,7 @@ def measure(
 ) -> Rounds:
     """Bare, service, bare, service…; a first short round warms up."""
     at_once = PICTURES_AT_ONCE_ON_CPU if backbone.device.type == "cpu" else PICTURES_AT_ONCE
-    network = stock_network("", backbone).model
+    network = stock_model("", backbone).model
     eager: Form = backbone.model.encode_image  # type: ignore[assignment]
     threads = single_threaded(torch.get_num_threads(), "bare")
     pixels = pixels_of(backbone, files).to(backbone.device)

@@ -53,7 +53,7 @@ def _lay_delta(folder: Path, serving: Serving, model: Model, alpha: float) -> No
 
 
 def _lay_network(folder: Path, serving: Serving, model: Model, alpha: float, format: Format) -> None:
-    with serving.lend(model) as (backbone, weights):
+    with serving.acquire(model) as (backbone, weights):
         network = with_parameters(backbone, weights.theta(tower_parameters(backbone.model), alpha))
         about = _about(model, alpha, weights.delta.kind, backbone.sha256)
         if format == "open_clip":

@@ -21,7 +21,7 @@ from core.serving.batching.batch import Work
 from core.serving.batching.batcher import Batcher
 from core.serving.calibrated import NotCalibrated, confidence_for, judge
 from core.serving.images import Pictures
-from core.serving.pool.served_model import Network
+from core.serving.pool.served_model import ServedModel
 from core.serving.previews import JobPreview, Ready
 from core.serving.text_cache import A_CLASS, Head, TextCache, Texts, texts_bytes
 from core.serving.types import ClassifyRequest, ClassifyResult, ClassName, NoReadablePicture, Prediction
@@ -106,7 +106,7 @@ class ResolvedClassNames:
 class LoadedModel:
     """What answers, in memory for as long as it does."""
 
-    network: Network
+    network: ServedModel
     preview: Ready | None
     row: Model | JobPreview | None
     name: str
@@ -204,7 +204,7 @@ class Predictor:
     def _send(
         self,
         pictures: Pictures,
-        network: Network,
+        network: ServedModel,
         problems: list[list[Prediction] | BadImage | None],
         works: list[Work],
     ) -> None:
@@ -220,7 +220,7 @@ class Predictor:
         if not works:
             raise NoReadablePicture([problem for problem in problems if isinstance(problem, BadImage)])
 
-    def _encode(self, network: Network, texts: Sequence[Texts]) -> Tensor:
+    def _encode(self, network: ServedModel, texts: Sequence[Texts]) -> Tensor:
         """[C, D], a batch of sentences at a time, so that other networks have their turns in between."""
         sentences = list(dict.fromkeys(sentence for of_class in texts for sentence in of_class))
         lane, encode = network.texts

@@ -22,8 +22,8 @@ from core.serving.decoding import Decoders
 from core.serving.images import fitted
 from core.serving.pool.cache import WarmCache
 from core.serving.pool.cache_stats import CacheCounts
-from core.serving.pool.model_pool import Networks
-from core.serving.pool.served_model import Network
+from core.serving.pool.model_pool import ModelPool
+from core.serving.pool.served_model import ServedModel
 from core.settings import Settings
 from core.store.db.session import Database
 from core.store.db.tables import Job, Picture
@@ -119,7 +119,7 @@ class Previews:
         settings: Settings,
         database: Database,
         blobs: Blobs,
-        networks: Networks,
+        networks: ModelPool,
         batcher: Batcher,
         decoders: Decoders,
     ) -> None:
@@ -141,14 +141,14 @@ class Previews:
             pass
 
     @contextmanager
-    def lease(self, job: JobPreview) -> Iterator[Ready]:
+    def acquire(self, job: JobPreview) -> Iterator[Ready]:
         """Raises StillLoading if it takes longer than a request waits, and goes on meanwhile;
         BackboneUnavailable, StorageUnavailable, BlobNotFound."""
         with self._lease(job, wait_seconds=self._wait_seconds) as growing:
             yield Ready(growing.now(), growing.pictures)
 
     def _lease(self, job: JobPreview, *, wait_seconds: float) -> AbstractContextManager[Growing]:
-        return self._warm.lease((PREVIEW, job.id), lambda: self._make(job), wait_seconds=wait_seconds)
+        return self._warm.acquire((PREVIEW, job.id), lambda: self._make(job), wait_seconds=wait_seconds)
 
     def forget(self, job_id: str) -> None:
         """The job was deleted. Requests that hold it still finish."""
@@ -187,7 +187,7 @@ class Previews:
                     return
                 growing.add(self._features(stock, shots[growing.seen : growing.seen + AT_ONCE]))
 
-    def _features(self, stock: Network, shots: Sequence[Picture]) -> Tensor:
+    def _features(self, stock: ServedModel, shots: Sequence[Picture]) -> Tensor:
         """A few at a time, so that other answers come in between."""
         files = (self._blobs.get(shot.blob_key) for shot in shots)
         pixels = torch.stack(

@@ -19,9 +19,9 @@ from core.serving.batching.threads import single_threaded
 from core.serving.decoding import Decoders
 from core.serving.images import Pictures
 from core.serving.limiter import Gate
-from core.serving.pins import Pins
+from core.serving.pins import PinnedModels
 from core.serving.pool.cache import StillLoading
-from core.serving.pool.model_pool import Networks
+from core.serving.pool.model_pool import ModelPool
 from core.serving.predictor import LoadedModel, Predictor, recipe
 from core.serving.previews import JobPreview, Previews
 from core.serving.references import Subject
@@ -54,7 +54,7 @@ class Serving:
         self.settings = settings
         self.database = database
         self.blobs = blobs
-        self.networks = Networks(settings, database, blobs)
+        self.networks = ModelPool(settings, database, blobs)
         self.texts = TextCache(settings.text_cache_bytes)
         self.device = find_device(settings.device).type
         self.decoders = max(LEAST_DECODERS, torch.get_num_threads())
@@ -67,7 +67,7 @@ class Serving:
         self.previews = Previews(settings, database, blobs, self.networks, self.batcher, self.decoding)
         self.requests = single_threaded(settings.max_waiting_pictures, "request")
         """For those whom the gate let in: they wait for the networks, not for each other's threads."""
-        self._pins = Pins(settings.pinned_models, self.networks, database)
+        self._pins = PinnedModels(settings.pinned_models, self.networks, database)
         self._answerer = Predictor(self.batcher, self.texts, lambda: settings.model_load_seconds)
         self._default_size = recipe(settings.backbone).image_size
         self._resident = ExitStack()
@@ -89,7 +89,7 @@ class Serving:
             except Exception:  # a fault of ours: the next try may do without it
                 logger.exception("The default backbone could not be loaded; trying again")
             self._closed.wait(WARM_UP_AGAIN_SECONDS)
-        self._pins.follow(until=self._closed)
+        self._pins.run(until=self._closed)
 
     def prepare_preview(self, job: JobPreview) -> None:
         """For a job that has just come in, if its backbone is in memory anyway."""
@@ -123,7 +123,7 @@ class Serving:
         self.texts.forget(lambda network: network.startswith(gone))
 
     @contextmanager
-    def lend(self, row: Model) -> Iterator[tuple[Backbone, Weights]]:
+    def acquire(self, row: Model) -> Iterator[tuple[Backbone, Weights]]:
         """An adapted model in its parts, which nobody changes.
 
         Raises ModelNotFound, ModelUnavailable, BackboneUnavailable, StorageUnavailable.
@@ -179,7 +179,7 @@ class Serving:
         if isinstance(model, JobPreview):
             with (
                 self.networks.stock(model.backbone, model.image_size, wait_seconds=wait) as stock,
-                self.previews.lease(model) as preview,
+                self.previews.acquire(model) as preview,
             ):
                 yield LoadedModel(stock, preview, model, model.id, model.backbone, 0.0)
         elif isinstance(model, str):

@@ -24,7 +24,7 @@ from core.clip.weights.files import Weights
 from core.clip.weights.support_set import SupportSet
 from core.serving.pool import model_pool as serving_networks
 from core.serving.pool.cache import StillLoading
-from core.serving.pool.model_pool import Networks
+from core.serving.pool.model_pool import ModelPool
 from core.serving.pool.unavailable import ModelUnavailable, Unavailable
 from core.serving.types import ClassName, NoReadablePicture
 from core.store.accounts.owners import DEFAULT_OWNER
@@ -231,14 +231,14 @@ def test_ready(world: World) -> None:
 
 
 def test_warming_up_outlives_an_unexpected_error(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    load, tries = Networks.stock, iter(range(9))
+    load, tries = ModelPool.stock, iter(range(9))
 
-    def stock(self: Networks, *given: Any, **named: Any) -> Any:
+    def stock(self: ModelPool, *given: Any, **named: Any) -> Any:
         if next(tries) == 0:
             raise RuntimeError("a fault of ours")
         return load(self, *given, **named)
 
-    monkeypatch.setattr(Networks, "stock", stock)
+    monkeypatch.setattr(ModelPool, "stock", stock)
     monkeypatch.setattr("core.serving.service.WARM_UP_AGAIN_SECONDS", 0.01)
     world.serving.warm_up()
     world.serving.ready()

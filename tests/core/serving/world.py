@@ -11,7 +11,7 @@ from torch import Tensor
 from core.clip.errors import BadImage
 from core.clip.models.backbone import Backbone
 from core.serving.pool import model_pool as serving_networks
-from core.serving.pool.model_pool import Content
+from core.serving.pool.model_pool import WeightsKey
 from core.serving.references import look_up
 from core.serving.service import Serving
 from core.serving.types import ClassifyRequest, ClassifyResult, ClassName
@@ -107,5 +107,5 @@ def in_order(answer: ClassifyResult) -> list[dict[str, tuple[float, float]]]:
     return [{name: row[name] for name in NAMES} for row in numbers(answer)]
 
 
-def content_of(world: World, model: str) -> Content:
-    return Content.of(world.row(model))
+def content_of(world: World, model: str) -> WeightsKey:
+    return WeightsKey.of(world.row(model))
