@@ -40,7 +40,7 @@ async def classify(request: Request) -> Response:
     costs = Counter[tuple[str, str]]()
     for reference in wanted.options.references:
         costs[owner, reference] += len(wanted.pictures)
-    with serving.gate.inside(costs):
+    with serving.gate.acquire(costs):
         # In threads of their own: however long these wait, other routes have theirs.
         loop = asyncio.get_running_loop()
         answer = await loop.run_in_executor(serving.requests, _classify, wanted, serving, database, owner)

@@ -15,7 +15,7 @@ from api.deps import ModelRef, TheDatabase, TheOwner, TheServing
 from api.problems import responses
 from core.clip.config import round_alpha
 from core.serving.exports import export
-from core.serving.limiter import Busy
+from core.serving.limiter import ServerBusy
 from core.store.registry import models
 
 CHUNK = 1_048_576
@@ -29,9 +29,9 @@ _one = threading.Semaphore(1)
 
 @contextmanager
 def one_at_a_time() -> Iterator[None]:
-    """Raises Busy."""
+    """Raises ServerBusy."""
     if not _one.acquire(timeout=WAIT_SECONDS):
-        raise Busy("Another model is being exported or imported. Ask again in a few seconds.")
+        raise ServerBusy("Another model is being exported or imported. Ask again in a few seconds.")
     try:
         yield
     finally:

@@ -18,7 +18,7 @@ from core.serving.batching.batcher import Batcher
 from core.serving.batching.threads import single_threaded
 from core.serving.decoding import Decoders
 from core.serving.images import Pictures
-from core.serving.limiter import Gate
+from core.serving.limiter import ConcurrencyLimiter
 from core.serving.pins import PinnedModels
 from core.serving.pool.cache import StillLoading
 from core.serving.pool.model_pool import ModelPool
@@ -60,7 +60,7 @@ class Serving:
         self.decoders = max(LEAST_DECODERS, torch.get_num_threads())
         workers = min(MOST_WORKERS, torch.get_num_threads()) if self.device == "cpu" else 1
         self.batcher = Batcher(LARGEST[self.device], workers)
-        self.gate = Gate(settings.max_waiting_pictures, self.batcher.seconds_to_wait)
+        self.gate = ConcurrencyLimiter(settings.max_waiting_pictures, self.batcher.seconds_to_wait)
         self.decoding = Decoders(self.decoders, settings.decode_bytes)
         self.readers = ThreadPoolExecutor(READERS, thread_name_prefix="reader")
         """For files that are shown, not computed with: each of these holds one."""

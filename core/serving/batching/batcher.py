@@ -16,7 +16,7 @@ from torch import Tensor
 
 from core.serving.batching.batch import Encode, Lane, Part, Work, left_of, take
 from core.serving.batching.threads import use_threads
-from core.serving.limiter import Busy
+from core.serving.limiter import ServerBusy
 
 LINGER = 0.25
 """Of the time that a batch takes: so long the next one waits for pictures that are being decoded."""
@@ -95,7 +95,7 @@ class Batcher:
         work = Work(lane, encode, rows)
         with self._changed:
             if self._closed:
-                raise Busy("The service is stopping. Ask again in a few seconds.")
+                raise ServerBusy("The service is stopping. Ask again in a few seconds.")
             if last_of is not None:
                 self._end(last_of)
             self._lanes.setdefault(lane, deque()).append(work)
@@ -115,7 +115,7 @@ class Batcher:
             if work.features.done():  # by an error of this kind
                 raise
         if self.withdraw(work):
-            raise Busy("Other classifications are being worked on. Ask again in a few seconds.")
+            raise ServerBusy("Other classifications are being worked on. Ask again in a few seconds.")
         return work.features.result()
 
     def withdraw(self, work: Work) -> bool:
@@ -198,7 +198,7 @@ class Batcher:
             if self._closed:
                 for works in self._lanes.values():
                     for work in works:
-                        work.features.set_exception(Busy("The service is stopping. Ask again."))
+                        work.features.set_exception(ServerBusy("The service is stopping. Ask again."))
                 self._lanes.clear()
                 return None
             if not self._lanes:  # withdrawn meanwhile

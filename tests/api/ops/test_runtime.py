@@ -174,7 +174,7 @@ def test_the_body_of_who_is_refused_does_no_harm(make_service: MakeService) -> N
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client,
     ):
         data = {"class_names": ["fox", "oak"]}
-        with service.app.state.serving.gate.inside({("default", "stock"): 1}):
+        with service.app.state.serving.gate.acquire({("default", "stock"): 1}):
             for _ in range(3):
                 assert client.post("/classify", data=data, files=files).status_code == 503
                 assert client.get("/healthz").status_code == 200

@@ -19,7 +19,7 @@ from core.clip.inference.prototypes import PrototypeClassifier
 from core.clip.models.backbone import Backbone
 from core.clip.prompts import class_texts
 from core.serving import previews
-from core.serving.limiter import Busy
+from core.serving.limiter import ServerBusy
 from core.serving.pool.cache import StillLoading
 from core.serving.previews import JobPreview, chosen_shots
 from core.serving.references import look_up
@@ -260,7 +260,7 @@ def test_a_request_waits_no_longer_than_for_a_model(
             world.ask(job)
         until = time.monotonic() + 60
         while not world.serving.previews.counts().values and time.monotonic() < until:
-            with suppress(StillLoading, Busy):
+            with suppress(StillLoading, ServerBusy):
                 world.ask(job)
             time.sleep(0.01)
         monkeypatch.setattr(world.settings, "model_load_seconds", 60)

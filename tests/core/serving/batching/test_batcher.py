@@ -12,7 +12,7 @@ from torch import Tensor
 from core.serving.batching import batcher as batches
 from core.serving.batching.batch import Work
 from core.serving.batching.batcher import Batcher
-from core.serving.limiter import Busy, Gate
+from core.serving.limiter import ConcurrencyLimiter, ServerBusy
 
 
 class Slow:
@@ -104,7 +104,7 @@ def test_who_waits_too_long_is_told_so_and_leaves_nothing(batcher: Batcher) -> N
     network = Slow()
     first = held_up(batcher, network)
     late = batcher.submit(("a", "images"), network, rows(5))
-    with pytest.raises(Busy, match="Ask again"):
+    with pytest.raises(ServerBusy, match="Ask again"):
         batcher.wait(late, 0.02)
     assert batcher.counts().waiting["images"] == 0
     with ThreadPoolExecutor(1) as pool:
@@ -203,7 +203,7 @@ def test_what_is_alone_has_all_processors_and_others_their_share() -> None:
         beside = batcher.submit(("b", "images"), second, rows(1))
         assert second.begun.wait(10)  # while the first one is being computed
         third = batcher.submit(("c", "images"), Slow(), rows(2))
-        with pytest.raises(Busy):  # no more at a time than there are processors
+        with pytest.raises(ServerBusy):  # no more at a time than there are processors
             batcher.wait(third, 0.1)
         for one in (first, second):
             one.gate.set()
@@ -310,9 +310,9 @@ def test_closing_tells_those_who_wait() -> None:
     waiting = batcher.submit(("a", "images"), network, rows(1))
     batcher.close()
     network.gate.set()
-    with pytest.raises(Busy):
+    with pytest.raises(ServerBusy):
         batcher.wait(waiting, 10)
-    with pytest.raises(Busy):
+    with pytest.raises(ServerBusy):
         batcher.submit(("a", "images"), network, rows(1))
 
 
@@ -320,26 +320,26 @@ def test_closing_tells_those_who_wait() -> None:
 
 
 def test_the_gate_is_full_and_says_when_to_come_again() -> None:
-    gate = Gate(10, lambda: 7.2)
-    with gate.inside({("o", "a"): 5}), gate.inside({("o", "b"): 4}):
-        with pytest.raises(Busy) as caught, gate.inside({("o", "c"): 2}):
+    gate = ConcurrencyLimiter(10, lambda: 7.2)
+    with gate.acquire({("o", "a"): 5}), gate.acquire({("o", "b"): 4}):
+        with pytest.raises(ServerBusy) as caught, gate.acquire({("o", "c"): 2}):
             pass
         assert (caught.value.status, caught.value.code, caught.value.retry_after) == (503, "busy", 8)
-        with gate.inside({("o", "c"): 1}), pytest.raises(Busy):
+        with gate.acquire({("o", "c"): 1}), pytest.raises(ServerBusy):
             gate.check()
         gate.check()
     assert (gate.pictures, gate.refused) == (0, 2)
 
 
 def test_one_model_takes_half_at_most_and_a_large_request_passes_alone() -> None:
-    gate = Gate(10, lambda: 0.0)
-    with gate.inside({("o", "a"): 5}):
-        with pytest.raises(Busy), gate.inside({("o", "a"): 1}):
+    gate = ConcurrencyLimiter(10, lambda: 0.0)
+    with gate.acquire({("o", "a"): 5}):
+        with pytest.raises(ServerBusy), gate.acquire({("o", "a"): 1}):
             pass
-        with gate.inside({("other", "a"): 5}):
+        with gate.acquire({("other", "a"): 5}):
             assert gate.pictures == 10
-    with gate.inside({("o", "a"): 64}), pytest.raises(Busy):
+    with gate.acquire({("o", "a"): 64}), pytest.raises(ServerBusy):
         gate.check()
-    with pytest.raises(ZeroDivisionError), gate.inside({("o", "a"): 1}):
+    with pytest.raises(ZeroDivisionError), gate.acquire({("o", "a"): 1}):
         raise ZeroDivisionError
     assert gate.pictures == 0
