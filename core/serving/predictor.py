@@ -17,12 +17,12 @@ from core.clip.inference.class_offsets import NEW_CLASS
 from core.clip.inference.classifier import Scores, scored
 from core.clip.models.features import classifier_from_features
 from core.clip.prompts import all_class_texts, class_indices
-from core.serving.batching.batch import Work
+from core.serving.batching.batch import BatchItem
 from core.serving.batching.batcher import Batcher
 from core.serving.calibrated import NotCalibrated, confidence_for, judge
 from core.serving.images import Pictures
 from core.serving.pool.served_model import ServedModel
-from core.serving.previews import JobPreview, Ready
+from core.serving.previews import JobPreview, Snapshot
 from core.serving.text_cache import A_CLASS, Head, TextCache, Texts, texts_bytes
 from core.serving.types import ClassifyRequest, ClassifyResult, ClassName, NoReadablePicture, Prediction
 from core.store.db.tables import Model
@@ -107,7 +107,7 @@ class LoadedModel:
     """What answers, in memory for as long as it does."""
 
     network: ServedModel
-    preview: Ready | None
+    preview: Snapshot | None
     row: Model | JobPreview | None
     name: str
     backbone: str
@@ -141,7 +141,7 @@ class Predictor:
 
         decoding = time.perf_counter()
         results: list[list[Prediction] | BadImage | None] = []
-        works: list[Work] = []
+        works: list[BatchItem] = []
         try:
             self._send(pictures, network, results, works)
             encoding = time.perf_counter()
@@ -206,12 +206,12 @@ class Predictor:
         pictures: Pictures,
         network: ServedModel,
         problems: list[list[Prediction] | BadImage | None],
-        works: list[Work],
+        works: list[BatchItem],
     ) -> None:
         """Off to the network, as they are decoded. Adds to `problems` one for each picture, None for a good
         one. Raises NoReadablePicture."""
         lane, encode = network.images
-        with self._batcher.coming(lane) as arrival:
+        with self._batcher.pending(lane) as arrival:
             for some in pictures.decoded(network.backbone, self._batcher.largest["images"]):
                 problems += [None if isinstance(one, Tensor) else one for one in some]
                 if good := [one for one in some if isinstance(one, Tensor)]:
@@ -224,7 +224,7 @@ class Predictor:
         """[C, D], a batch of sentences at a time, so that other networks have their turns in between."""
         sentences = list(dict.fromkeys(sentence for of_class in texts for sentence in of_class))
         lane, encode = network.texts
-        works: list[Work] = []
+        works: list[BatchItem] = []
         try:
             at_once = self._batcher.largest["texts"]
             for start in range(0, len(sentences), at_once):
@@ -236,7 +236,7 @@ class Predictor:
             for work in works:
                 self._batcher.withdraw(work)
 
-    def _wait(self, work: Work) -> Tensor:
+    def _wait(self, work: BatchItem) -> Tensor:
         return self._batcher.wait(work, self._wait_seconds())
 
 
@@ -245,7 +245,7 @@ def recipe(backbone: str) -> AdaptConfig:
     return resolve_config(backbone=backbone)
 
 
-def _lacking(ready: Ready | None) -> int:
+def _lacking(ready: Snapshot | None) -> int:
     return 0 if ready is None else ready.pictures - len(ready.preview.labels)
 
 

@@ -66,7 +66,7 @@ class JobPreview:
         )
 
 
-class Growing:
+class PartialPrototypes:
     """A preview that answers while more of its pictures are still being looked at."""
 
     def __init__(self, labels: Tensor) -> None:
@@ -81,12 +81,12 @@ class Growing:
         return len(self._labels)
 
     @property
-    def seen(self) -> int:
+    def encoded(self) -> int:
         return sum(map(len, self._parts))
 
     @property
     def has_every_class(self) -> bool:
-        return len(self._labels[: self.seen].unique()) == len(self._labels.unique())
+        return len(self._labels[: self.encoded].unique()) == len(self._labels.unique())
 
     def add(self, features: Tensor) -> None:
         self._parts.append(features)
@@ -98,7 +98,7 @@ class Growing:
 
 
 @dataclass(frozen=True)
-class Ready:
+class Snapshot:
     """A preview as it is now."""
 
     preview: PrototypeClassifier
@@ -130,7 +130,7 @@ class Previews:
         self._blobs = blobs
         self._networks = networks
         self._batcher = batcher
-        self._warm: WarmCache[Growing] = WarmCache(BUDGET_BYTES, lambda growing: growing.bytes)
+        self._warm: WarmCache[PartialPrototypes] = WarmCache(BUDGET_BYTES, lambda growing: growing.bytes)
         self._later = ThreadPoolExecutor(1, thread_name_prefix="preview")
         self._closed = threading.Event()
 
@@ -141,13 +141,13 @@ class Previews:
             pass
 
     @contextmanager
-    def acquire(self, job: JobPreview) -> Iterator[Ready]:
+    def acquire(self, job: JobPreview) -> Iterator[Snapshot]:
         """Raises StillLoading if it takes longer than a request waits, and goes on meanwhile;
         BackboneUnavailable, StorageUnavailable, BlobNotFound."""
         with self._lease(job, wait_seconds=self._wait_seconds) as growing:
-            yield Ready(growing.now(), growing.pictures)
+            yield Snapshot(growing.now(), growing.pictures)
 
-    def _lease(self, job: JobPreview, *, wait_seconds: float) -> AbstractContextManager[Growing]:
+    def _lease(self, job: JobPreview, *, wait_seconds: float) -> AbstractContextManager[PartialPrototypes]:
         return self._warm.acquire((PREVIEW, job.id), lambda: self._make(job), wait_seconds=wait_seconds)
 
     def forget(self, job_id: str) -> None:
@@ -162,30 +162,32 @@ class Previews:
         self._later.shutdown(wait=False, cancel_futures=True)
         self._warm.close()
 
-    def _make(self, job: JobPreview) -> Growing:
+    def _make(self, job: JobPreview) -> PartialPrototypes:
         with self._database.read() as session:
             shots = chosen_shots(jobs.pictures(session, job.id))
         index = {name: i for i, name in enumerate(job.classes)}
-        growing = Growing(torch.tensor([index[shot.class_name] for shot in shots]))
+        growing = PartialPrototypes(torch.tensor([index[shot.class_name] for shot in shots]))
         self._grow(job, growing, shots, until=time.monotonic() + SOON)
-        if growing.seen < growing.pictures:
+        if growing.encoded < growing.pictures:
             self._later.submit(self._finish, job, growing, shots)
         return growing
 
-    def _finish(self, job: JobPreview, growing: Growing, shots: Sequence[Picture]) -> None:
+    def _finish(self, job: JobPreview, growing: PartialPrototypes, shots: Sequence[Picture]) -> None:
         try:
             self._grow(job, growing, shots, until=math.inf)
         except ClipCiteError as error:  # the job was deleted, or we are closing: it stays as it is
-            logger.info("The preview of %s stays at %d pictures: %s", job.id, growing.seen, error)
+            logger.info("The preview of %s stays at %d pictures: %s", job.id, growing.encoded, error)
         except Exception:
-            logger.exception("The preview of %s stays at %d pictures", job.id, growing.seen)
+            logger.exception("The preview of %s stays at %d pictures", job.id, growing.encoded)
 
-    def _grow(self, job: JobPreview, growing: Growing, shots: Sequence[Picture], until: float) -> None:
+    def _grow(
+        self, job: JobPreview, growing: PartialPrototypes, shots: Sequence[Picture], until: float
+    ) -> None:
         with self._networks.stock(job.backbone, job.image_size, wait_seconds=None) as stock:
-            while growing.seen < growing.pictures and not self._closed.is_set():
+            while growing.encoded < growing.pictures and not self._closed.is_set():
                 if time.monotonic() > until and growing.has_every_class:
                     return
-                growing.add(self._features(stock, shots[growing.seen : growing.seen + AT_ONCE]))
+                growing.add(self._features(stock, shots[growing.encoded : growing.encoded + AT_ONCE]))
 
     def _features(self, stock: ServedModel, shots: Sequence[Picture]) -> Tensor:
         """A few at a time, so that other answers come in between."""

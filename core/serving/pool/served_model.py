@@ -14,7 +14,7 @@ from core.clip.inference.optimised import InferenceNetwork, InferencePlan, plan_
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import encode_tokens
 from core.clip.weights.files import Weights
-from core.serving.batching.batch import Encode, Lane
+from core.serving.batching.batch import Encode, QueueKey
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,12 @@ class ServedModel:
         return str(next(self.model.parameters()).dtype).removeprefix("torch.")
 
     @property
-    def images(self) -> tuple[Lane, Encode]:
+    def images(self) -> tuple[QueueKey, Encode]:
         """Where its pictures wait, and what becomes of them."""
         return (self.key, "images"), self.encode_images
 
     @property
-    def texts(self) -> tuple[Lane, Encode]:
+    def texts(self) -> tuple[QueueKey, Encode]:
         return (self.key, "texts"), self.encode_tokens
 
     @torch.inference_mode()

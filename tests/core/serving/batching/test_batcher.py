@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from core.serving.batching import batcher as batches
-from core.serving.batching.batch import Work
+from core.serving.batching.batch import BatchItem
 from core.serving.batching.batcher import Batcher
 from core.serving.limiter import ConcurrencyLimiter, ServerBusy
 
@@ -45,7 +45,7 @@ def rows(*values: float, width: int = 2) -> Tensor:
     return torch.tensor(values)[:, None].expand(-1, width).clone()
 
 
-def held_up(batcher: Batcher, network: Slow) -> Work:
+def held_up(batcher: Batcher, network: Slow) -> BatchItem:
     """From now on everything waits, until the gate opens."""
     network.gate.clear()
     network.begun.clear()
@@ -142,7 +142,7 @@ def test_an_error_is_told_to_those_of_the_batch(batcher: Batcher) -> None:
 def test_a_batch_waits_a_moment_for_those_that_come(batcher: Batcher) -> None:
     network = Slow()
     batcher._batch_seconds = 100.0  # as after a long batch; the wait has a limit of its own
-    with batcher.coming(("a", "images")):
+    with batcher.pending(("a", "images")):
         first = batcher.submit(("a", "images"), network, rows(1))
         second = batcher.submit(("a", "images"), network, rows(2))
     for work in (first, second):
@@ -156,7 +156,7 @@ def test_a_batch_waits_until_it_is_full(batcher: Batcher, monkeypatch: pytest.Mo
     monkeypatch.setattr(batches, "LONGEST_LINGER", 60.0)
     batcher._batch_seconds = 1_000.0
     network = Slow()
-    with batcher.coming(("a", "images")), batcher.coming(("a", "images")):
+    with batcher.pending(("a", "images")), batcher.pending(("a", "images")):
         first = batcher.submit(("a", "images"), network, rows(1, 2, 3))
         assert not network.begun.wait(0.2)
         batcher.wait(batcher.submit(("a", "images"), network, rows(4)), 10)
@@ -220,9 +220,9 @@ def test_what_is_not_alone_is_computed_beside(pair: Batcher) -> None:
     """While another picture is being decoded, or was, if it is the last one of its request."""
     network = Counting()
     lane = ("a", "images")
-    with pair.coming(lane) as arrival:
+    with pair.pending(lane) as arrival:
         pair.wait(pair.submit(lane, network, rows(1)), 10)
-        with pair.coming(lane) as other:
+        with pair.pending(lane) as other:
             pair.wait(pair.submit(lane, network, rows(2), arrival), 10)
         pair.wait(pair.submit(lane, network, rows(3), other), 10)
     assert [name == "compute" for name in network.names] == [False, False, True]
@@ -293,7 +293,7 @@ def test_many_at_once_each_get_their_own(pair: Batcher) -> None:
     def ask(i: int) -> None:
         given = rows(*range(i, i + 1 + i % 6))
         lane = (str(i % 3), "images")
-        with pair.coming(lane) as arrival:
+        with pair.pending(lane) as arrival:
             work = pair.submit(lane, networks[i % 3], given, arrival if i % 2 else None)
         assert torch.equal(pair.wait(work, 10), given + 1)
 
