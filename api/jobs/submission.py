@@ -73,7 +73,7 @@ def make_job(
     with database.read() as session:
         if not dry_run:
             submission.check_early(session, owner, idempotency_key, settings)
-        past = history.succeeded(session, backbone=resolved.backbone, image_size=resolved.image_size)
+        past = history.recent_successes(session, backbone=resolved.backbone, image_size=resolved.image_size)
     with scratch_folder(settings.scratch()) as folder:
         intake = collect(
             folder=folder,

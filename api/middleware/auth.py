@@ -143,7 +143,7 @@ class Door:
         known = scope.get("method") in METHODS
         if scope["type"] != "http" or (known and _is_open(scope["path"])):
             if scope.get("path") == "/readyz":
-                scope.setdefault("state", {})["may_know"] = await self._may_know(Headers(scope=scope))
+                scope.setdefault("state", {})["show_details"] = await self._may_know(Headers(scope=scope))
             await self.app(scope, receive, send)
             return
         rate: Mapping[str, str] = {}

@@ -6,7 +6,7 @@ import unicodedata
 from dataclasses import dataclass
 
 from core.errors import ClipCiteError
-from core.store.db.text import storable
+from core.store.db.text import sanitize_text
 
 MOST_CHARACTERS = 200
 ID_PREFIX = "mdl_"
@@ -58,7 +58,7 @@ def parse(reference: str) -> Reference | None:
 
 def normal(text: str) -> str:
     """One spelling for what looks the same (Unicode NFC)."""
-    return unicodedata.normalize("NFC", storable(text))
+    return unicodedata.normalize("NFC", sanitize_text(text))
 
 
 def clean_name(name: str | None) -> str | None:
