@@ -7,7 +7,7 @@ import sys
 import uvicorn
 
 from api.app import create_app
-from api.middleware.auth import refusal_to_listen
+from api.middleware.auth import startup_error
 from api.uvicorn_server import DRAIN_SECONDS, Impatient, Server
 from core.log import start_logging
 from core.parent_watch import end_with_parent
@@ -34,7 +34,7 @@ def main() -> None:
     app = create_app(settings)
     # What was imported stays. A full collection of garbage that looks through it holds up every thread.
     gc.freeze()
-    refusal = app.state.database.refusal() or refusal_to_listen(settings)
+    refusal = app.state.database.startup_error() or startup_error(settings)
     if refusal is not None:
         sys.exit(refusal)
     if settings.leashed:

@@ -345,7 +345,7 @@ class Worker:
         """How the attempt has ended, as the metrics call it."""
         most = self.settings.max_attempts
         status = self._insist(
-            lambda s: leases.give_back(
+            lambda s: leases.requeue(
                 s,
                 claim,
                 spend_attempt=spend_attempt,

@@ -23,7 +23,7 @@ from core.serving.service import Serving
 from core.settings import Settings
 from core.store import submission
 from core.store.accounts import idempotency
-from core.store.accounts.idempotency import Once
+from core.store.accounts.idempotency import IdempotencyClaim
 from core.store.db.ids import new_id
 from core.store.db.session import Database
 from core.store.errors import DatabaseUnavailable
@@ -72,7 +72,7 @@ def make_job(
     """
     with database.read() as session:
         if not dry_run:
-            submission.check_early(session, owner, idempotency_key, settings)
+            submission.precheck_quotas(session, owner, idempotency_key, settings)
         past = history.recent_successes(session, backbone=resolved.backbone, image_size=resolved.image_size)
     with scratch_folder(settings.scratch()) as folder:
         intake = collect(
@@ -96,7 +96,7 @@ def make_job(
         once = None
         if idempotency_key is not None:
             asked = fingerprint(intake, resolved, name=name, on_bad_image=on_bad_image, webhook=webhook)
-            once = Once(idempotency_key, asked)
+            once = IdempotencyClaim(idempotency_key, asked)
             with database.read() as session:
                 job = idempotency.find(session, owner, once)
                 if job is not None:
@@ -109,7 +109,7 @@ def make_job(
             pictures = _store(intake, blobs, job_id)
             blobs.put(jobs.preflight_of(job_id), looked.model_dump_json().encode())
             with database.write() as session:
-                job = submission.admit(
+                job = submission.submit_job(
                     session,
                     settings,
                     once,

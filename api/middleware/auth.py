@@ -90,7 +90,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def refusal_to_listen(settings: Settings) -> str | None:
+def startup_error(settings: Settings) -> str | None:
     """Why the service must not start as it is set up; None if it may."""
     if settings.api_key is not None and len(settings.api_key.get_secret_value()) < 16:
         return "CLIPCITE_API_KEY must have at least 16 characters, for example from `openssl rand -hex 32`."

@@ -97,7 +97,7 @@ def main() -> None:
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: stop.set())
     database = Database(settings.sqlalchemy_url())
-    refusal = database.refusal()
+    refusal = database.startup_error()
     if refusal is not None:
         sys.exit(refusal)
     blobs = Blobs.of(settings)

@@ -23,7 +23,7 @@ from core.store.jobs import fair_queue
 from core.store.jobs.events import after
 from core.store.jobs.leases import (
     cancel,
-    release,
+    end_lease,
 )
 from core.store.jobs.transitions import append_event, locked, transition
 from core.store.storage import deletions
@@ -213,7 +213,7 @@ def expire_leases(session: Session, *, max_attempts: int) -> list[Job]:
     changed = []
     for job in session.scalars(silent, execution_options={"populate_existing": True}).all():
         times = "once" if job.attempts == 1 else f"{job.attempts} times"
-        released = release(
+        released = end_lease(
             session,
             job,
             at=at,

@@ -158,7 +158,7 @@ def finish_cancelled(session: Session, claim: Claim) -> bool:
     return cancel(session, claim.job_id, token=claim.token, allowed=[RUNNING], at=at) is not None
 
 
-def give_back(
+def requeue(
     session: Session,
     claim: Claim,
     *,
@@ -177,7 +177,7 @@ def give_back(
         return None
     attempts = job.attempts if spend_attempt else job.attempts - 1
     at = database_now(session)
-    released = release(
+    released = end_lease(
         session,
         job,
         at=at,
@@ -191,7 +191,7 @@ def give_back(
     return None if released is None else released.status
 
 
-def release(
+def end_lease(
     session: Session,
     job: Job,
     *,

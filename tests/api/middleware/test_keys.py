@@ -10,7 +10,7 @@ import httpx
 import pytest
 from sqlalchemy import update
 
-from api.middleware.auth import Door, needed_scopes, refusal_to_listen
+from api.middleware.auth import Door, needed_scopes, startup_error
 from api.middleware.rate_limit import RateLimited, Rates
 from core.settings import Settings
 from core.store.accounts import api_keys
@@ -298,12 +298,12 @@ def test_of_fifty_posts_at_once_as_many_as_the_quota_are_accepted(
 
 def test_keys_in_the_database_allow_any_address(fresh: Service) -> None:
     settings = Settings(data=fresh.settings.data, host="0.0.0.0")
-    assert "clipcite keys create" in (refusal_to_listen(settings) or "")
+    assert "clipcite keys create" in (startup_error(settings) or "")
     made = make(fresh.database)
-    assert refusal_to_listen(settings) is None
+    assert startup_error(settings) is None
     with fresh.database.write() as session:
         api_keys.revoke(session, made.row.id)
-    assert refusal_to_listen(settings) is not None
+    assert startup_error(settings) is not None
 
 
 def test_off_loopback_nobody_comes_in_without_a_key(make_service: MakeService) -> None:
