@@ -38,7 +38,7 @@ def promote(
     """
     with database.write() as session:
         pointer = aliases.promote(
-            session, name, alias, promotion.model, owner=owner, expected=promotion.expectation()
+            session, name, alias, promotion.model, owner=owner, expected=promotion.precondition()
         )
         return AliasOut.of(pointer)
 
@@ -48,7 +48,7 @@ def rollback(
     database: TheDatabase, owner: TheOwner, name: Name, alias: AliasName, check: Check | None = None
 ) -> AliasOut:
     """Back to the model before the last promotion; again, and it is the one before that."""
-    expected = check.expectation() if check else None
+    expected = check.precondition() if check else None
     with database.write() as session:
         return AliasOut.of(aliases.rollback(session, name, alias, owner=owner, expected=expected))
 

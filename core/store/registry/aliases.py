@@ -19,7 +19,7 @@ MOST_MOVES = 100
 
 
 @dataclass(frozen=True)
-class Expected:
+class AliasPrecondition:
     """What the caller believes that an alias points to: a reference, or None if there is no such alias."""
 
     reference: str | None
@@ -55,7 +55,7 @@ def promote(
     reference: str,
     *,
     owner: str,
-    expected: Expected | None = None,
+    expected: AliasPrecondition | None = None,
 ) -> Pointer:
     """From now on the alias means the model of the reference. To promote what it means already changes
     nothing.
@@ -87,7 +87,7 @@ def promote(
 
 
 def rollback(
-    session: Session, name: str, alias: str, *, owner: str, expected: Expected | None = None
+    session: Session, name: str, alias: str, *, owner: str, expected: AliasPrecondition | None = None
 ) -> Pointer:
     """Take back the last promotion that was not taken back yet.
 
@@ -136,7 +136,7 @@ def _at(session: Session, row: Alias, revision: int) -> AliasMove:
     return session.get_one(AliasMove, (row.owner, row.name, row.alias, revision))
 
 
-def _check(session: Session, row: Alias | None, expected: Expected | None, *, owner: str) -> None:
+def _check(session: Session, row: Alias | None, expected: AliasPrecondition | None, *, owner: str) -> None:
     """Whoever promotes must know what they replace, if they want to be sure."""
     if expected is None:
         return
