@@ -45,12 +45,12 @@ async def _owner(request: Request) -> str:
     return caller.owner
 
 
-TheOwner = Annotated[str, Depends(_owner)]
-TheSettings = Annotated[Settings, Depends(_settings)]
-TheDatabase = Annotated[Database, Depends(_database)]
-TheBlobs = Annotated[Blobs, Depends(_blobs)]
-TheServing = Annotated[Serving, Depends(_serving)]
-TheFeed = Annotated[Feed, Depends(_feed)]
+CurrentOwner = Annotated[str, Depends(_owner)]
+SettingsDep = Annotated[Settings, Depends(_settings)]
+DatabaseDep = Annotated[Database, Depends(_database)]
+BlobsDep = Annotated[Blobs, Depends(_blobs)]
+ServingDep = Annotated[Serving, Depends(_serving)]
+EventHubDep = Annotated[Feed, Depends(_feed)]
 Limit = Annotated[int, Query(ge=1, le=100, description="At most so many, newest first.")]
 After = Annotated[str | None, Query(description="`next_cursor` of the page before.")]
 ModelRef = Annotated[

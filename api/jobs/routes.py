@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from fastapi.sse import EventSourceResponse
 from starlette.concurrency import run_in_threadpool
 
-from api.deps import After, Limit, TheBlobs, TheDatabase, TheFeed, TheOwner, TheServing, TheSettings
+from api.deps import After, BlobsDep, CurrentOwner, DatabaseDep, EventHubDep, Limit, ServingDep, SettingsDep
 from api.event_hub import Event
 from api.forms import FormRoute, JsonText, Text
 from api.jobs.event_stream import STREAM_HEADERS, stream
@@ -41,8 +41,8 @@ def read_job(database: Database, owner: str, job_id: str) -> JobOut:
 
 @router.get("", responses=responses(401, 422, 503))
 def list_jobs(
-    database: TheDatabase,
-    owner: TheOwner,
+    database: DatabaseDep,
+    owner: CurrentOwner,
     status: Status | None = None,
     limit: Limit = 20,
     after: After = None,
@@ -57,7 +57,7 @@ def list_jobs(
 
 @router.get("/{job_id}", responses=responses(401, 404, 422, 503))
 async def get_job(
-    request: Request, database: TheDatabase, owner: TheOwner, job_id: str, wait: Wait = 0
+    request: Request, database: DatabaseDep, owner: CurrentOwner, job_id: str, wait: Wait = 0
 ) -> JobOut:
     """The job as it is; with `wait` as soon as it has ended."""
     until = time.monotonic() + wait
@@ -70,7 +70,7 @@ async def get_job(
 
 
 @router.post("/{job_id}/cancel", status_code=202, responses=responses(401, 404, 409, 422, 503, 507))
-def cancel_job(database: TheDatabase, owner: TheOwner, job_id: str) -> JobOut:
+def cancel_job(database: DatabaseDep, owner: CurrentOwner, job_id: str) -> JobOut:
     """A queued job is cancelled at once, a running one within seconds. Calling it again is harmless."""
     with database.write() as session:
         job = jobs.request_cancel(session, job_id, owner=owner)
@@ -79,7 +79,7 @@ def cancel_job(database: TheDatabase, owner: TheOwner, job_id: str) -> JobOut:
 
 @router.delete("/{job_id}", status_code=204, responses=responses(401, 404, 409, 422, 503, 507))
 def delete_job(
-    database: TheDatabase, blobs: TheBlobs, serving: TheServing, owner: TheOwner, job_id: str
+    database: DatabaseDep, blobs: BlobsDep, serving: ServingDep, owner: CurrentOwner, job_id: str
 ) -> Response:
     """Remove the job and its pictures. Its model stays."""
     with database.write() as session:
@@ -90,7 +90,7 @@ def delete_job(
 
 
 @router.get("/{job_id}/preflight", responses=responses(401, 404, 422, 503))
-def get_preflight(database: TheDatabase, blobs: TheBlobs, owner: TheOwner, job_id: str) -> PreflightOut:
+def get_preflight(database: DatabaseDep, blobs: BlobsDep, owner: CurrentOwner, job_id: str) -> PreflightOut:
     """What was found in the job's pictures, one by one, and what it was expected to take."""
     with database.read() as session:
         job = jobs.get(session, job_id, owner=owner)
@@ -142,9 +142,9 @@ LastEventId = Annotated[
     },
 )
 def list_events(
-    database: TheDatabase,
-    feed: TheFeed,
-    owner: TheOwner,
+    database: DatabaseDep,
+    feed: EventHubDep,
+    owner: CurrentOwner,
     job_id: str,
     after: AfterSeq = 0,
     last_event_id: LastEventId = None,
@@ -212,11 +212,11 @@ def adapt(
     *,
     request: Request,
     response: Response,
-    settings: TheSettings,
-    database: TheDatabase,
-    blobs: TheBlobs,
-    serving: TheServing,
-    owner: TheOwner,
+    settings: SettingsDep,
+    database: DatabaseDep,
+    blobs: BlobsDep,
+    serving: ServingDep,
+    owner: CurrentOwner,
     archive: Annotated[
         UploadFile | None,
         File(description="One .zip: a folder per class, or train/ and test/ of such folders."),

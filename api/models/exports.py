@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query
 from starlette.background import BackgroundTask
 from starlette.responses import StreamingResponse
 
-from api.deps import ModelRef, TheDatabase, TheOwner, TheServing
+from api.deps import CurrentOwner, DatabaseDep, ModelRef, ServingDep
 from api.problems import responses
 from core.clip.config import round_alpha
 from core.serving.exports import export
@@ -48,9 +48,9 @@ def one_at_a_time() -> Iterator[None]:
 )
 def export_model(
     *,
-    database: TheDatabase,
-    serving: TheServing,
-    owner: TheOwner,
+    database: DatabaseDep,
+    serving: ServingDep,
+    owner: CurrentOwner,
     model_id: ModelRef,
     alpha: Annotated[
         float | None, Query(ge=0, le=1, description="Rounded to 0.01; default the model's.")

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, cast
 from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
 from fastapi.responses import JSONResponse
 
-from api.deps import ModelRef, TheBlobs, TheDatabase, TheOwner, TheServing, TheSettings
+from api.deps import BlobsDep, CurrentOwner, DatabaseDep, ModelRef, ServingDep, SettingsDep
 from api.forms import JsonText, Text
 from api.jobs.routes import LOOKED, IdempotencyKey, form_router
 from api.jobs.schemas import JobOut
@@ -62,11 +62,11 @@ def extend(
     *,
     request: Request,
     response: Response,
-    settings: TheSettings,
-    database: TheDatabase,
-    blobs: TheBlobs,
-    serving: TheServing,
-    owner: TheOwner,
+    settings: SettingsDep,
+    database: DatabaseDep,
+    blobs: BlobsDep,
+    serving: ServingDep,
+    owner: CurrentOwner,
     model_id: ModelRef,
     archive: Annotated[UploadFile | None, File(description="As for POST /adapt.")] = None,
     images: Annotated[list[UploadFile], File(default_factory=list, max_length=MOST_PICTURES)],

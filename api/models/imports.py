@@ -11,7 +11,7 @@ from api.archives.errors import ArchiveError
 from api.archives.members import ArchiveLimits
 from api.archives.read import lay_out
 from api.class_names import RawName
-from api.deps import TheBlobs, TheDatabase, TheOwner, TheServing, TheSettings
+from api.deps import BlobsDep, CurrentOwner, DatabaseDep, ServingDep, SettingsDep
 from api.forms import FormRoute, JsonText, Text
 from api.jobs.schemas import MAX_CLASSES, Sentences, Texts
 from api.jobs.upload import Upload
@@ -60,11 +60,11 @@ def import_model(
     *,
     request: Request,
     response: Response,
-    settings: TheSettings,
-    database: TheDatabase,
-    blobs: TheBlobs,
-    serving: TheServing,
-    owner: TheOwner,
+    settings: SettingsDep,
+    database: DatabaseDep,
+    blobs: BlobsDep,
+    serving: ServingDep,
+    owner: CurrentOwner,
     archive: Annotated[
         UploadFile,
         File(

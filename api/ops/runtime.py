@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from api.deps import TheOwner, TheServing
+from api.deps import CurrentOwner, ServingDep
 from api.ops.schemas import (
     Backbone,
     Batches,
@@ -25,7 +25,7 @@ router = APIRouter(tags=["health"])
 
 
 @router.get("/runtime", responses=responses(401))
-def get_runtime(serving: TheServing, owner: TheOwner) -> Runtime:
+def get_runtime(serving: ServingDep, owner: CurrentOwner) -> Runtime:
     """What this API process has in memory, and what it works on. Models of other owners are only counted."""
     batches = serving.batcher.counts()
     texts = serving.texts.counts()
