@@ -8,7 +8,7 @@ import uvicorn
 
 from api.app import create_app
 from api.middleware.auth import startup_error
-from api.uvicorn_server import DRAIN_SECONDS, Impatient, Server
+from api.uvicorn_server import DRAIN_SECONDS, HeaderTimeoutProtocol, Server
 from core.log import start_logging
 from core.parent_watch import end_with_parent
 from core.serving.trim import share_heaps
@@ -43,7 +43,7 @@ def main() -> None:
         app,
         host=settings.host,
         port=settings.port,
-        http=Impatient,
+        http=HeaderTimeoutProtocol,
         timeout_graceful_shutdown=DRAIN_SECONDS,
         log_config=None,
         server_header=False,
