@@ -11,7 +11,7 @@ from starlette.formparsers import MultiPartParser
 
 from api import problems
 from api.classify import routes as classify
-from api.event_hub import Feed
+from api.event_hub import EventHub
 from api.jobs import routes as jobs
 from api.jobs import routes as jobs_routes
 from api.jobs.report import routes as report
@@ -71,7 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.blobs = Blobs.of(settings)
     app.state.serving = Serving(settings, app.state.database, app.state.blobs)
     app.state.celery = make_celery(settings)
-    app.state.feed = Feed(app.state.database, settings.max_streams)
+    app.state.feed = EventHub(app.state.database, settings.max_streams)
     app.state.checks = health.Checks(app.state)
     app.state.stopping = threading.Event()
 

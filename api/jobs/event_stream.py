@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from fastapi import APIRouter
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
-from api.event_hub import Feed
+from api.event_hub import EventHub
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 PING_SECONDS = 15.0
@@ -18,7 +18,7 @@ LONGEST_SECONDS = 900.0
 STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
-async def stream(feed: Feed, job_id: str, seen: int, owner: str) -> AsyncIterator[bytes]:
+async def stream(feed: EventHub, job_id: str, seen: int, owner: str) -> AsyncIterator[bytes]:
     yield format_sse_event(retry=RETRY_MILLISECONDS)  # the headers go out with it, at once
     until = time.monotonic() + LONGEST_SECONDS
     with feed.listen(job_id, seen, owner) as listener:
