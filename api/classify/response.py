@@ -13,7 +13,7 @@ from core.store.db.tables import Model
 NO_RESULT = dict.fromkeys(PictureResult.model_fields)
 
 
-def fields_of(
+def to_response(
     answer: ClassifyResult,
     reference: str,
     subject: Subject,

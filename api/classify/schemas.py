@@ -98,7 +98,7 @@ class ClassifyForm(Options):
 
 
 ROUTING_KEY = "X-Clipcite-Model"
-WHAT_IT_TAKES: dict[str, Any] = {
+REQUEST_BODY: dict[str, Any] = {
     "parameters": [
         {
             "name": ROUTING_KEY,
