@@ -62,7 +62,7 @@ def read_archive(
         return _read(file, folder, limits)
 
 
-def lay_out(file: BinaryIO, folder: Path, wanted: Collection[str], limits: ArchiveLimits) -> None:
+def extract(file: BinaryIO, folder: Path, wanted: Collection[str], limits: ArchiveLimits) -> None:
     """Lays the files that are called as `wanted` into `folder`, whatever folder of the archive holds them;
     nothing else of it is kept.
 

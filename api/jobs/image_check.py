@@ -19,7 +19,7 @@ Content = bytes  # a name for the type where a field is called bytes
 
 
 @dataclass(frozen=True)
-class Shot:
+class LabelledImage:
     """One labelled picture that was decoded once and found good."""
 
     split: Split
@@ -63,7 +63,7 @@ def read_data(data: Path | BinaryIO, most: int | None = None) -> bytes:
 
 def check_candidates(
     candidates: Sequence[Candidate], settings: Settings, decoders: Decoders, owner: str
-) -> tuple[list[Shot], list[dict[str, str]]]:
+) -> tuple[list[LabelledImage], list[dict[str, str]]]:
     limits = ImageLimits(settings.max_picture_bytes, settings.max_picture_pixels)
 
     def check(candidate: Candidate, decoding: Decoding[_Checked]) -> _Checked:
@@ -75,7 +75,7 @@ def check_candidates(
         picture = decoding.open_image(content, limits, shortest_side=SIDE, grey=True)
         return _Checked(hashlib.sha256(content).hexdigest(), len(content), sketch(picture))
 
-    shots: list[Shot] = []
+    shots: list[LabelledImage] = []
     bad: list[dict[str, str]] = []
     works = [partial(check, candidate) for candidate in candidates]
     decodings = decoders.submit((owner, "adapt"), object(), works)
@@ -87,7 +87,7 @@ def check_candidates(
                 bad.append({"file": candidate.file_name, "code": problem.code, "detail": problem.detail})
                 continue
             shots.append(
-                Shot(
+                LabelledImage(
                     candidate.split,
                     candidate.class_name,
                     candidate.file_name,

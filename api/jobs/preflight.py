@@ -3,7 +3,7 @@
 from typing import Any
 
 from api.jobs.schemas import ClassCounts, EstimateOut, FindingOut, PreflightOut, Warning
-from api.jobs.upload import Intake
+from api.jobs.upload import ValidatedUpload
 from core.clip.checks.estimate import PastJob, estimate
 from core.clip.checks.preflight import CheckedImage, Finding, check_images, class_warnings, summarise
 from core.clip.config import AdaptConfig
@@ -11,7 +11,7 @@ from core.store.jobs.history import Succeeded
 
 
 def preflight(
-    intake: Intake,
+    intake: ValidatedUpload,
     config: AdaptConfig,
     past: list[Succeeded],
     *,

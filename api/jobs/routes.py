@@ -185,15 +185,18 @@ IdempotencyKey = Annotated[
 ]
 
 
-LOOKED = {"model": PreflightOut, "description": "With `dry_run`: the preflight. Nothing was stored."}
+PREFLIGHT_RESPONSE = {
+    "model": PreflightOut,
+    "description": "With `dry_run`: the preflight. Nothing was stored.",
+}
 
 
 def make_router(settings: Settings) -> APIRouter:
     router = form_router(settings, "adapt")
     problems = responses(400, 401, 408, 409, 413, 422, 503, 507)
-    router.post("/adapt", status_code=202, response_model=JobOut, responses={200: LOOKED, **problems})(
-        UPLOADS.runs(adapt)
-    )
+    router.post(
+        "/adapt", status_code=202, response_model=JobOut, responses={200: PREFLIGHT_RESPONSE, **problems}
+    )(UPLOADS.runs(adapt))
     return router
 
 

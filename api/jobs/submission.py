@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from api.jobs.fingerprint import fingerprint
 from api.jobs.preflight import preflight
 from api.jobs.schemas import ConfigIn, JobOut
-from api.jobs.upload import Intake, KeptPictures, collect
+from api.jobs.upload import ExistingImages, ValidatedUpload, validate_upload
 from api.problems import InvalidRequest, invalid_model, json_or_invalid
 from core.clip.config import AdaptConfig, resolve_config
 from core.clip.errors import UnknownBackbone
@@ -62,12 +62,12 @@ def make_job(
     dry_run: bool,
     idempotency_key: str | None,
     uploads: dict[str, Any],
-    kept: Callable[[Path], KeptPictures] = lambda folder: [],
+    kept: Callable[[Path], ExistingImages] = lambda folder: [],
 ) -> JobOut | JSONResponse:
     """A job of uploaded pictures, or what was made of the same request before, or only its preflight.
 
     Args:
-        uploads: as `collect` takes them.
+        uploads: as `validate_upload` takes them.
         kept: pictures of an earlier job, which come into a folder once the form is found good.
     """
     with database.read() as session:
@@ -75,7 +75,7 @@ def make_job(
             submission.precheck_quotas(session, owner, idempotency_key, settings)
         past = history.recent_successes(session, backbone=resolved.backbone, image_size=resolved.image_size)
     with scratch_folder(settings.scratch()) as folder:
-        intake = collect(
+        intake = validate_upload(
             folder=folder,
             settings=settings,
             decoders=serving.decoding,
@@ -133,12 +133,12 @@ def make_job(
         except BaseException:
             blobs.delete_prefix(jobs.blobs_of(job_id))
             raise
-    twin_was_faster = job.id != job_id
-    if twin_was_faster:
+    lost_race = job.id != job_id
+    if lost_race:
         blobs.delete_prefix(jobs.blobs_of(job_id))
     else:
         serving.prepare_preview(coming)
-    return _accepted(response, answer, replayed=twin_was_faster)
+    return _accepted(response, answer, replayed=lost_race)
 
 
 def _accepted(response: Response, job: JobOut, *, replayed: bool) -> JobOut:
@@ -172,7 +172,7 @@ def parse_config(text: str | None, settings: Settings) -> AdaptConfig:
     return resolve_config(backbone=backbone, **given)
 
 
-def _store(intake: Intake, blobs: Blobs, job_id: str) -> list[NewPicture]:
+def _store(intake: ValidatedUpload, blobs: Blobs, job_id: str) -> list[NewPicture]:
     pictures = []
     for position, shot in enumerate(intake.pictures):
         key = f"{jobs.blobs_of(job_id)}/{position:05d}"
@@ -181,7 +181,7 @@ def _store(intake: Intake, blobs: Blobs, job_id: str) -> list[NewPicture]:
     return pictures
 
 
-def _config_warnings(config: AdaptConfig, intake: Intake) -> list[dict[str, Any]]:
+def _config_warnings(config: AdaptConfig, intake: ValidatedUpload) -> list[dict[str, Any]]:
     warnings = []
     known = {same_class(count["name"]) for count in intake.classes}
     unused = [name for name in config.texts if same_class(name) not in known]

@@ -9,7 +9,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from api.archives.errors import ArchiveError
 from api.archives.members import ArchiveLimits
-from api.archives.read import lay_out
+from api.archives.read import extract
 from api.class_names import RawName
 from api.deps import BlobsDep, CurrentOwner, DatabaseDep, ServingDep, SettingsDep
 from api.forms import FormRoute, JsonText, Text
@@ -166,7 +166,7 @@ def _unpack(archive: Upload, folder: Path, settings: Settings) -> None:
     most = settings.max_request_bytes  # nothing in it shrinks much
     limits = ArchiveLimits(max_bytes=most, max_entries=MAX_ENTRIES)
     try:
-        lay_out(archive.file, folder, WANTED, limits)
+        extract(archive.file, folder, WANTED, limits)
     except ArchiveError as error:
         if error.code == "archive_too_large":
             detail = (
