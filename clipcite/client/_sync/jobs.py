@@ -45,7 +45,7 @@ class Jobs(Connection):
 
         Raises:
             InvalidImages: nothing was sent.
-            Refused: `errors` names each bad picture.
+            UnprocessableEntityError: `errors` names each bad picture.
         """
         upload = upload_of(pictures, test)
         call = job_requests.adapt(
