@@ -14,14 +14,14 @@ from core.parent_watch import end_with_parent
 from core.serving.trim import share_heaps
 from core.settings import get_settings
 
-MOST_FILES = 65_536
+MAX_FILES = 65_536
 
 
 def allow_many_files() -> None:
     """Each uploaded picture above some kB is an open file until the answer; 1,024, the usual limit, would
     make an upload of 1,000 photos fail."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(MOST_FILES, hard)
+    wanted = MAX_FILES if hard == resource.RLIM_INFINITY else min(MAX_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 

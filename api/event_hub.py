@@ -24,7 +24,7 @@ from core.store.jobs import events
 logger = logging.getLogger(__name__)
 QUICK_SECONDS, SLOW_SECONDS = 0.25, 1.0
 """Between two looks: soon after there was something, then ever later."""
-MOST_WAITING = 1_000
+MAX_WAITING = 1_000
 """Events that a listener has not taken; then its stream ends, and it may resume."""
 
 
@@ -106,7 +106,7 @@ class Listener:
             self._loop.call_soon_threadsafe(self._hear, news, closed)
 
     def _hear(self, news: list[SseEvent], closed: bool) -> None:
-        if len(self._buffer) > MOST_WAITING:  # nobody reads at the other end
+        if len(self._buffer) > MAX_WAITING:  # nobody reads at the other end
             news, closed = [], True
         self._buffer += news
         self._closed = self._closed or closed

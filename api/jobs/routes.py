@@ -19,7 +19,7 @@ from api.jobs.submission import FIELDS, check_fields, checked_webhook, make_job,
 from api.jobs.upload import Upload
 from api.problems import responses
 from api.threads import UPLOADS
-from core.settings import MOST_PICTURES, Settings
+from core.settings import MAX_IMAGES, Settings
 from core.store.db.pagination import cursor_of
 from core.store.db.session import Database
 from core.store.db.tables import FINAL
@@ -100,7 +100,7 @@ def get_preflight(database: DatabaseDep, blobs: BlobsDep, owner: CurrentOwner, j
         raise PreflightNotFound(job.id) from error
 
 
-MOST_SEQ = 2**31 - 1
+MAX_SEQ = 2**31 - 1
 
 
 STREAM_EXAMPLE = """event: log
@@ -118,13 +118,13 @@ id: 31
 """
 
 
-AfterSeq = Annotated[int, Query(ge=0, le=MOST_SEQ, description="Only events with a greater `seq`.")]
+AfterSeq = Annotated[int, Query(ge=0, le=MAX_SEQ, description="Only events with a greater `seq`.")]
 
 
 LastEventId = Annotated[
     int | None,
     Header(
-        ge=0, le=MOST_SEQ, description="For a stream: go on after this `id`. Browsers send it by themselves."
+        ge=0, le=MAX_SEQ, description="For a stream: go on after this `id`. Browsers send it by themselves."
     ),
 ]
 
@@ -228,7 +228,7 @@ def adapt(
         list[UploadFile],
         File(
             default_factory=list,
-            max_length=MOST_PICTURES,
+            max_length=MAX_IMAGES,
             description="Or pictures one by one, with `labels`.",
         ),
     ],
@@ -236,17 +236,15 @@ def adapt(
         list[Text],
         Form(
             default_factory=list,
-            max_length=MOST_PICTURES,
+            max_length=MAX_IMAGES,
             description="The class name of each picture, same order.",
         ),
     ],
     test_images: Annotated[
         list[UploadFile],
-        File(
-            default_factory=list, max_length=MOST_PICTURES, description="Pictures to measure the result on."
-        ),
+        File(default_factory=list, max_length=MAX_IMAGES, description="Pictures to measure the result on."),
     ],
-    test_labels: Annotated[list[Text], Form(default_factory=list, max_length=MOST_PICTURES)],
+    test_labels: Annotated[list[Text], Form(default_factory=list, max_length=MAX_IMAGES)],
     name: Annotated[
         Text | None,
         Form(

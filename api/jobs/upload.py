@@ -18,7 +18,7 @@ from core.errors import ClipCiteError
 from core.serving.decoding import Decoders
 from core.settings import Settings
 
-FEW_PICTURES = 4
+MIN_CLASS_IMAGES = 4
 MAX_REPORTED = 100
 
 
@@ -282,11 +282,11 @@ def _classes(
             "with at least 1 picture.",
             bad,
         )
-    few = [name for name, count in trained.items() if count["images"] < FEW_PICTURES]
+    few = [name for name, count in trained.items() if count["images"] < MIN_CLASS_IMAGES]
     warn(
         warnings,
         "few_pictures",
-        f"{{n}} classes have fewer than {FEW_PICTURES} training pictures, which adapts poorly: {{names}}",
+        f"{{n}} classes have fewer than {MIN_CLASS_IMAGES} training pictures, which adapts poorly: {{names}}",
         few,
     )
     return [*trained.values(), *(count for count in new.values() if count["test_images"])]

@@ -18,7 +18,7 @@ from api.jobs.submission import check_fields, checked_webhook, make_job, parse_c
 from api.jobs.upload import ExistingImage, Upload
 from api.problems import InvalidRequest, json_or_invalid, responses
 from api.threads import UPLOADS
-from core.settings import MOST_PICTURES, Settings
+from core.settings import MAX_IMAGES, Settings
 from core.store.db.tables import Picture
 from core.store.errors import JobNotFound, ShotsGone
 from core.store.jobs import jobs
@@ -69,17 +69,17 @@ def extend(
     owner: CurrentOwner,
     model_id: ModelRef,
     archive: Annotated[UploadFile | None, File(description="As for POST /adapt.")] = None,
-    images: Annotated[list[UploadFile], File(default_factory=list, max_length=MOST_PICTURES)],
+    images: Annotated[list[UploadFile], File(default_factory=list, max_length=MAX_IMAGES)],
     labels: Annotated[
         list[Text],
         Form(
             default_factory=list,
-            max_length=MOST_PICTURES,
+            max_length=MAX_IMAGES,
             description="Classes that the model has, or others.",
         ),
     ],
-    test_images: Annotated[list[UploadFile], File(default_factory=list, max_length=MOST_PICTURES)],
-    test_labels: Annotated[list[Text], Form(default_factory=list, max_length=MOST_PICTURES)],
+    test_images: Annotated[list[UploadFile], File(default_factory=list, max_length=MAX_IMAGES)],
+    test_labels: Annotated[list[Text], Form(default_factory=list, max_length=MAX_IMAGES)],
     name: Annotated[
         Text | None, Form(description="Default the model's, of which it is the next version.")
     ] = None,

@@ -24,7 +24,7 @@ from core.clip.data.images import open_image
 
 LARGE = 3000
 """Pixels of the shorter side of a camera's pictures."""
-MOST = 5_000
+MAX_IMAGES = 5_000
 TIMES = 3
 
 
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for name, some in (("", contents[::4]), (f", {LARGE:,} pixels", enlarged(paths[::60][:20]))):
             cells = " | ".join(f"{value:.2f}" for value in cost(some))
             print(f"| {folder.name}{name} | {cells} |", flush=True)
-    print(f"| {MOST:,} pictures, pairs only | – | – | {many(looked):.2f} |")
+    print(f"| {MAX_IMAGES:,} pictures, pairs only | – | – | {many(looked):.2f} |")
 
 
 def cost(contents: Sequence[bytes]) -> tuple[float, float, float]:
@@ -84,8 +84,8 @@ def many(pictures: Sequence[CheckedImage]) -> float:
         changed = np.clip(seen + noise.normal(0, 12, seen.shape), 0, 255).astype(np.uint8)
         return replace(of, sha256=str(i), sketch=replace(of.sketch, thumbnail=changed))
 
-    different = [another(i) for i in range(MOST)]
-    return _milliseconds(lambda: check_images(different, SIZE), MOST, times=1)
+    different = [another(i) for i in range(MAX_IMAGES)]
+    return _milliseconds(lambda: check_images(different, SIZE), MAX_IMAGES, times=1)
 
 
 def _looked(content: bytes, i: int) -> CheckedImage:

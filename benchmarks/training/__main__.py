@@ -76,7 +76,7 @@ from worker.trainer.process import trainer_environment
 
 PARTS = ("loops", "limits", "memory", "service")
 IMAGES_AT_ONCE = (32, 16, 8, 4, 1)
-FEW_STEPS = 4
+MAX_STEPS = 4
 """Of a backbone that is not the starter: a CPU takes minutes for a whole recipe of ViT-B/16."""
 MEMORY_STEPS = 2
 """The second has AdamW's moments in memory beside its activations; the first has not."""
@@ -752,7 +752,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 for precision in precisions(given.device):
                     console.print(f"{name} {precision}, the machine's limit")
                     config = replace(job.config, precision=precision)
-                    few = replace(job, config=config).cut(given.steps or FEW_STEPS)
+                    few = replace(job, config=config).cut(given.steps or MAX_STEPS)
                     limits[f"{name} {precision}"] = in_fresh_trainer(measure_limit, few)
             tables += [limits_table(limits), profile_table(limits)]
             measured["limits"] = {name: asdict(limit) for name, limit in limits.items()}
@@ -788,7 +788,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--steps",
         type=int,
-        help=f"at most so many a job, 2 or more; default: all of starter, {FEW_STEPS} of others",
+        help=f"at most so many a job, 2 or more; default: all of starter, {MAX_STEPS} of others",
     )
     parser.add_argument("--shots", type=int, default=16)
     parser.add_argument("--tests", type=int, default=50, help="test pictures a class for the accuracy")
@@ -816,7 +816,7 @@ def make_job(name: str, data: DataSet, given: argparse.Namespace, folder: Path) 
         if name == STARTER
         else (),
     )
-    steps = given.steps or (None if name == STARTER else FEW_STEPS)
+    steps = given.steps or (None if name == STARTER else MAX_STEPS)
     return job if steps is None else job.cut(steps)
 
 

@@ -31,7 +31,7 @@ from core.store.jobs import jobs
 from core.store.storage.blobs import Blobs
 
 logger = logging.getLogger(__name__)
-MOST_SHOTS = 512
+MAX_SHOTS = 512
 """More make no better prototypes, and a first answer would take ever longer."""
 BUDGET_BYTES = 64_000_000
 PREVIEW = "preview"
@@ -198,7 +198,7 @@ class Previews:
         return self._batcher.wait(self._batcher.submit(*stock.images, pixels), seconds=None)
 
 
-def chosen_shots(pictures: Sequence[Picture], most: int = MOST_SHOTS) -> list[Picture]:
+def chosen_shots(pictures: Sequence[Picture], most: int = MAX_SHOTS) -> list[Picture]:
     """Training pictures, of every class as many as there is room for, in the order of the upload."""
     seen: Counter[str] = Counter()
     ranked = []

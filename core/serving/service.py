@@ -33,14 +33,14 @@ from core.store.db.tables import Model
 from core.store.registry.references import STOCK
 from core.store.storage.blobs import Blobs
 
-LEAST_DECODERS = 2
+MIN_DECODERS = 2
 READERS = 4
-LARGEST = {
+MAX_BATCH_ROWS = {
     "cpu": {"images": PICTURES_AT_ONCE_ON_CPU, "texts": 32},
     "cuda": {"images": PICTURES_AT_ONCE, "texts": 256},
 }
 """Rows of a batch. More texts would keep others waiting on a CPU."""
-MOST_WORKERS = 4
+MAX_WORKERS = 4
 """Batches computed at a time on a CPU: each reads all of the network's weights."""
 WARM_UP_AGAIN_SECONDS = 10
 
@@ -57,9 +57,9 @@ class Serving:
         self.networks = ModelPool(settings, database, blobs)
         self.texts = TextCache(settings.text_cache_bytes)
         self.device = find_device(settings.device).type
-        self.decoders = max(LEAST_DECODERS, torch.get_num_threads())
-        workers = min(MOST_WORKERS, torch.get_num_threads()) if self.device == "cpu" else 1
-        self.batcher = Batcher(LARGEST[self.device], workers)
+        self.decoders = max(MIN_DECODERS, torch.get_num_threads())
+        workers = min(MAX_WORKERS, torch.get_num_threads()) if self.device == "cpu" else 1
+        self.batcher = Batcher(MAX_BATCH_ROWS[self.device], workers)
         self.gate = ConcurrencyLimiter(settings.max_waiting_pictures, self.batcher.seconds_to_wait)
         self.decoding = Decoders(self.decoders, settings.decode_bytes)
         self.readers = ThreadPoolExecutor(READERS, thread_name_prefix="reader")

@@ -18,7 +18,7 @@ then costs no more than the model."""
 
 START_SECONDS = 4.0
 """Of every job, whatever its size: a process, the backbone, the decoding, the publication."""
-ENOUGH = 5
+MIN_PAST_JOBS = 5
 """Past jobs from which their own scatter is the interval."""
 UNSURE = 2.0
 """With fewer, the factor that the true time may be off by."""
@@ -71,7 +71,7 @@ def estimate(config: AdaptConfig, trained: int, tests: int, past: Sequence[PastJ
     if rates:
         rate = statistics.median(rates)
         spread = UNSURE
-        if len(rates) >= ENOUGH:
+        if len(rates) >= MIN_PAST_JOBS:
             spread = max(1.2, *(max(one / rate, rate / one) for one in _without_extremes(rates)))
         what = "1 job" if len(rates) == 1 else f"the last {len(rates)} jobs"
         basis = f"From {what} of this backbone and image size on this service."

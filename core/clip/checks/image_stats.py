@@ -14,7 +14,7 @@ SIDE = 128
 """The shorter side, in pixels, at which pictures are judged. Networks see 160 to 336."""
 THUMBNAIL = 64
 GRID = 16
-LEAST_CONTRAST = 2.0
+MIN_CONTRAST = 2.0
 """Grey levels (standard deviation) below which there is nothing to see."""
 
 
@@ -40,7 +40,7 @@ def sketch(picture: Image.Image) -> ImageStats:
     shorter, longer = sorted(grey.size)
     thumbnail = np.asarray(grey.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX, reducing_gap=1.0))
     contrast = _contrast(grey)
-    if shorter < 3 or contrast < LEAST_CONTRAST:
+    if shorter < 3 or contrast < MIN_CONTRAST:
         return ImageStats(shorter, longer / shorter, contrast, 1.0, 1.0, thumbnail)
     greys = np.asarray(grey).astype(np.int16)  # [H, W]
     return ImageStats(shorter, longer / shorter, contrast, _sharpness(greys), _covered(greys), thumbnail)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from core.clip.checks.image_stats import LEAST_CONTRAST, THUMBNAIL, ImageStats
+from core.clip.checks.image_stats import MIN_CONTRAST, THUMBNAIL, ImageStats
 
 Floats = NDArray[np.float32]
 Pair = tuple[int, int, bool]
@@ -114,7 +114,7 @@ def _near(a: float, b: float) -> bool:
 
 def _candidates(sketches: Sequence[ImageStats]) -> Iterator[tuple[int, int, bool]]:
     """(later, earlier, mirrored) of the pairs that look alike from afar, the nearest of each picture."""
-    seen = [i for i, s in enumerate(sketches) if s.contrast >= LEAST_CONTRAST]
+    seen = [i for i, s in enumerate(sketches) if s.contrast >= MIN_CONTRAST]
     if not seen:
         return
     index = np.array(seen)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from core.clip.checks.class_names import is_uninformative, similar_names
-from core.clip.checks.image_stats import LEAST_CONTRAST, ImageStats
+from core.clip.checks.image_stats import MIN_CONTRAST, ImageStats
 from core.clip.checks.near_duplicates import find_near_duplicates
 from core.clip.prompts import same_class
 
@@ -21,7 +21,7 @@ JUDGED_FROM = 32
 """Pixels of the shorter side from which edges can be judged."""
 BLURRED = 0.46
 """Sharpness below which a picture is blurred."""
-LEAST_SUBJECT = 36
+MIN_SUBJECT_SIDE = 36
 """Pixels, at the network's resolution, that the subject's side should have."""
 USUAL_SIZE = 224
 """Of a network whose resolution is not known before it is loaded."""
@@ -62,7 +62,7 @@ def check_images(pictures: Sequence[CheckedImage], image_size: int | None) -> li
 
 
 def _alone(index: int, sketch: ImageStats, image_size: int | None) -> list[Finding]:
-    if sketch.contrast < LEAST_CONTRAST:
+    if sketch.contrast < MIN_CONTRAST:
         return [Finding("blank", index, "There is nothing to see: it is all of one colour.")]
     found = []
     side = sketch.shorter_side
@@ -75,7 +75,7 @@ def _alone(index: int, sketch: ImageStats, image_size: int | None) -> list[Findi
         )
     size = image_size or USUAL_SIZE
     subject = round(sketch.subject_coverage**0.5 * size)
-    if subject < LEAST_SUBJECT:
+    if subject < MIN_SUBJECT_SIDE:
         detail = (
             f"What there is to see takes up about {max(1, round(100 * sketch.subject_coverage))} % of it. "
             f"The network looks at {size} x {size} pixels, of which that is some {subject} x {subject}: its "

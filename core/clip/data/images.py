@@ -23,9 +23,9 @@ from core.clip.data.structure import (
 )
 from core.clip.errors import BadImage
 
-SHORTEST = 4
+MIN_SIDE = 4
 """Pixels a side: a picture of less shows nothing, and is a tracking pixel or a broken export."""
-LONGEST = 16  # times the shorter side: more is cut off at both ends where pictures are scaled down
+MAX_ASPECT_RATIO = 16  # times the shorter side: more is cut off at both ends where pictures are scaled down
 MAX_DEEP_PIXELS = 10_000_000
 """Of 32-bit whole numbers and floats, which take four times the memory and time."""
 BAND_PIXELS = 1_000_000
@@ -204,10 +204,10 @@ def _damaged(kind: str) -> BadImage:
 
 def _check_pixels(picture: ImageFile.ImageFile, max_pixels: int) -> None:
     width, height = picture.size
-    if min(width, height) < SHORTEST:
+    if min(width, height) < MIN_SIDE:
         raise BadImage(
             "picture_too_small",
-            f"The picture has {width:,} x {height:,} pixels, which shows nothing; at least {SHORTEST} on "
+            f"The picture has {width:,} x {height:,} pixels, which shows nothing; at least {MIN_SIDE} on "
             "each side are needed. Use the original.",
         )
     if isinstance(picture, TiffImagePlugin.TiffImageFile):
@@ -371,9 +371,9 @@ def _without_far_ends(picture: Image.Image) -> Image.Image:
     """The middle of a very long picture: scaled down by its shorter side, a strip of 100,000 x 300
     would stay as large as it is."""
     shorter = min(picture.size)
-    if max(picture.size) <= LONGEST * shorter:
+    if max(picture.size) <= MAX_ASPECT_RATIO * shorter:
         return picture
-    width, height = (min(side, LONGEST * shorter) for side in picture.size)
+    width, height = (min(side, MAX_ASPECT_RATIO * shorter) for side in picture.size)
     left, top = (picture.width - width) // 2, (picture.height - height) // 2
     return picture.crop((left, top, left + width, top + height))
 

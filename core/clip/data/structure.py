@@ -17,7 +17,7 @@ MAX_CHUNKS = 20_000
 """Of a PNG. Files of 20 MB have some 3,000."""
 MAX_FRAMES = 10_000
 """Of a WebP, whose decoder lists them all."""
-FEW_SCANS = 16
+MAX_UNCOUNTED_SCANS = 16
 """Scans that a JPEG may have without being counted exactly; libjpeg writes 1, 6 or 10, CMYK has 18."""
 MAX_SCANS = 100
 MAX_SCANNED_PIXELS = 1_000_000_000
@@ -133,8 +133,8 @@ def _length(data: bytes, at: int) -> int:
 
 def _check_scans(data: bytes, at: int, pixels: int) -> None:
     """`at`: the length of the first scan's header."""
-    if data.count(b"\xff\xda", at) < FEW_SCANS:  # an upper bound, in a thousandth of the time
-        scans = FEW_SCANS
+    if data.count(b"\xff\xda", at) < MAX_UNCOUNTED_SCANS:  # an upper bound, in a thousandth of the time
+        scans = MAX_UNCOUNTED_SCANS
     else:
         scans = 1
         at += _length(data, at)
@@ -153,7 +153,7 @@ def _check_scans(data: bytes, at: int, pixels: int) -> None:
             at += _length(data, at)
         else:
             scans = MAX_SCANS + 1
-    if scans > MAX_SCANS or (scans > FEW_SCANS and scans * pixels > MAX_SCANNED_PIXELS):
+    if scans > MAX_SCANS or (scans > MAX_UNCOUNTED_SCANS and scans * pixels > MAX_SCANNED_PIXELS):
         raise too_costly(
             f"The JPEG file has {'more than ' if scans > MAX_SCANS else ''}"
             f"{min(scans, MAX_SCANS)} scans over {pixels:,} pixels",
@@ -274,7 +274,7 @@ def check_tiff_strips(data: bytes, tags: Any) -> None:
     if tags.get(259, 1) == 7:
         for offset, length in zip(offsets, lengths, strict=False):
             end = offset + length
-            if data.count(b"\xff\xda", offset, end) > FEW_SCANS or any(
+            if data.count(b"\xff\xda", offset, end) > MAX_UNCOUNTED_SCANS or any(
                 data.find(bytes([0xFF, kind]), offset, end) >= 0 for kind in _ARITHMETIC
             ):
                 raise too_costly("The TIFF file holds a JPEG of many scans", remedy)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.clip.evaluation.predictions import HeldOutPredictions
-from core.clip.inference.calibration import ENOUGH, cross_calibrated
+from core.clip.inference.calibration import MIN_HELD_OUT, cross_calibrated
 
 BOOTSTRAP_SAMPLES = 10_000
 
@@ -92,7 +92,7 @@ def brier_gain(held: HeldOutPredictions, logit_scale: float) -> Interval | None:
     None with fewer than 30 pictures, which are too few for a temperature.
     """
     truth, k = held.truth, held.candidates.trained
-    if held.adapted is None or len(truth) < ENOUGH:
+    if held.adapted is None or len(truth) < MIN_HELD_OUT:
         return None
     among = bool((truth >= k).any())
     errors = []

@@ -117,7 +117,7 @@ class Report:
         return asdict(self)
 
 
-MOST_PICTURES = 24
+MAX_IMAGES = 24
 """Mistakes and suspects that are shown."""
 Bools = NDArray[np.bool_]
 
@@ -181,7 +181,7 @@ def build_report(
         mistakes=_mistakes(alone, truth, held.positions[trained], candidates.names, logit_scale, confidence),
         suspects=tuple(
             Mistake(s.position, candidates.names[s.label], candidates.names[s.looks_like], s.probability)
-            for s in suspects[:MOST_PICTURES]
+            for s in suspects[:MAX_IMAGES]
         ),
         calibration=_calibration(logit_scale * alone, truth, confidence),
         curve=_curve(held, kept),
@@ -316,7 +316,7 @@ def _mistakes(
     sure = softmax(logit_scale * scores / (confidence.temperature if confidence else 1.0))
     answered = scores.argmax(axis=1)
     wrong = np.flatnonzero(answered != truth)
-    worst = wrong[np.argsort(-sure[wrong, answered[wrong]], kind="stable")][:MOST_PICTURES]
+    worst = wrong[np.argsort(-sure[wrong, answered[wrong]], kind="stable")][:MAX_IMAGES]
     return tuple(
         Mistake(int(positions[i]), names[truth[i]], names[answered[i]], float(sure[i, answered[i]]))
         for i in worst

@@ -24,7 +24,7 @@ from core.errors import ClipCiteError
 
 NEARLY = 1e-3
 """What is not trained may differ by so much: a copy in half precision does."""
-MOST_JSON = 10_000_000
+MAX_JSON_BYTES = 10_000_000
 WANTED = (NETWORK, CONFIG, ABOUT, WEIGHTS, MANIFEST)
 """The files that an import looks at; no other is opened."""
 
@@ -229,8 +229,8 @@ def _check_shots(shots: SupportSet | None, classes: int, backbone: Backbone) -> 
 
 
 def _json(path: Path) -> dict[str, Any]:
-    if path.stat().st_size > MOST_JSON:
-        raise ImportRefused(f"{path.name} is larger than {MOST_JSON:,} bytes.")
+    if path.stat().st_size > MAX_JSON_BYTES:
+        raise ImportRefused(f"{path.name} is larger than {MAX_JSON_BYTES:,} bytes.")
     try:
         content = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:

@@ -20,7 +20,7 @@ from core.errors import ClipCiteError
 
 IMAGE, TEXT, USE = "image.onnx", "text.onnx", "onnx.json"
 OPSET = 18
-MOST_DIFFERENT = 1e-5
+MAX_DIFFERENCE = 1e-5
 """Between a graph's normalised features and the network's."""
 SENTENCES = ("a photo of a red fox.", "a blurry photo of two small boats on a lake, seen from above.", "x")
 
@@ -98,7 +98,7 @@ def _write(path: Path, module: nn.Module, name: str, example: Tensor) -> None:
     for rows in (example, example[:1]):
         (found,) = session.run(["features"], {name: rows.numpy()})
         different = float(np.abs(found - module(rows).numpy()).max())
-        if not different <= MOST_DIFFERENT:
+        if not different <= MAX_DIFFERENCE:
             raise OnnxDiffers(
                 f"The ONNX graph {path.name} gives other features than the network (by {different:.1e}), so "
                 "it is not handed out. Ask for format=open_clip, and report the backbone's name."

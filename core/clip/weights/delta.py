@@ -23,7 +23,7 @@ from core.clip.weights.flat import empty_flat
 FULL: StoredWeights = "full"
 BITS: Mapping[StoredWeights, int] = {"4bit": 4, "1bit": 1}
 WORD = 32
-LARGEST = 7  # of the whole numbers at 4 bits
+MAX_CODE = 7  # of the whole numbers at 4 bits
 AT_ONCE = 2**20  # weights that are unpacked at a time: they stay in the processor's cache
 
 
@@ -117,7 +117,7 @@ def _rounded(rows: Tensor, kind: StoredWeights) -> tuple[Tensor, Tensor]:
     magnitude, which is the closest in the sense of least squares."""
     if kind == "1bit":
         return (rows < 0).int(), rows.abs().mean(dim=1)
-    scale = rows.abs().amax(dim=1) / LARGEST
+    scale = rows.abs().amax(dim=1) / MAX_CODE
     return (rows / scale.clamp(min=torch.finfo(scale.dtype).tiny)[:, None]).round().int(), scale
 
 

@@ -20,7 +20,7 @@ from core.serving.limiter import ServerBusy
 
 MAX_BATCH_DELAY = 0.25
 """Of the time that a batch takes: so long the next one waits for pictures that are being decoded."""
-LONGEST_LINGER = 0.01
+MAX_BATCH_DELAY_SECONDS = 0.01
 """Seconds."""
 SMOOTHING = 0.1
 
@@ -226,7 +226,9 @@ class Batcher:
             waiting = left_of(self._lanes.get(lane, ()))
             return self._closed or len(self._lanes) != 1 or not self._coming[lane] or waiting >= largest
 
-        self._changed.wait_for(nobody_comes, min(MAX_BATCH_DELAY * self._batch_seconds, LONGEST_LINGER))
+        self._changed.wait_for(
+            nobody_comes, min(MAX_BATCH_DELAY * self._batch_seconds, MAX_BATCH_DELAY_SECONDS)
+        )
 
     def _compute(self, batch: Sequence[Slice]) -> None:
         if not batch:

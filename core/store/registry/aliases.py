@@ -15,7 +15,7 @@ from core.store.errors import AliasNotFound, ModelConflict, ModelNotFound
 from core.store.registry import models, references
 
 PROMOTED, ROLLED_BACK = "promoted", "rolled_back"
-MOST_MOVES = 100
+MAX_MOVES = 100
 
 
 @dataclass(frozen=True)
@@ -181,6 +181,6 @@ def _pointer(session: Session, row: Alias) -> Pointer:
         select(AliasMove)
         .where(AliasMove.owner == row.owner, AliasMove.name == row.name, AliasMove.alias == row.alias)
         .order_by(AliasMove.revision.desc())
-        .limit(MOST_MOVES)
+        .limit(MAX_MOVES)
     )
     return Pointer(row, session.get_one(Model, row.model_id), list(session.scalars(moves)))

@@ -350,7 +350,7 @@ def test_who_leaves_is_forgotten_and_an_idle_stream_pings(
 def test_a_long_stream_ends_so_that_its_reader_shows_the_key_again(
     make_service: MakeService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api.jobs.event_stream, "LONGEST_SECONDS", 0.3)
+    monkeypatch.setattr(api.jobs.event_stream, "MAX_SECONDS", 0.3)
     monkeypatch.setattr(api.jobs.event_stream, "PING_SECONDS", 0.05)
     service = make_service()
     with service.database.write() as session:
@@ -440,7 +440,7 @@ def news(seq: int) -> SseEvent:
 
 
 def test_a_mailbox_that_nobody_empties_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api.event_hub, "MOST_WAITING", 3)
+    monkeypatch.setattr(api.event_hub, "MAX_WAITING", 3)
 
     async def scenario() -> None:
         listener = Listener("job_x", 2, "someone")

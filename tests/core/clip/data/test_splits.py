@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.clip.data.splits import ENOUGH, FEWEST, MOST, make_folds
+from core.clip.data.splits import MAX_FOLD_IMAGES, MIN_CLASS_IMAGES, MIN_FOLD_IMAGES, make_folds
 
 
 def labels_of(sizes: list[int]) -> list[int]:
@@ -16,7 +16,7 @@ def test_halves_ask_every_picture_of_large_classes_once(sizes: list[int], seed: 
     labels = labels_of(sizes)
     folds = make_folds(labels, seed)
     asked = [i for fold in folds for i in fold]
-    large = [i for i, label in enumerate(labels) if sizes[label] >= FEWEST]
+    large = [i for i, label in enumerate(labels) if sizes[label] >= MIN_CLASS_IMAGES]
     assert sorted(asked) == large
     assert len(folds) == (2 if large else 0)
     for fold in folds:
@@ -29,13 +29,13 @@ def test_halves_ask_every_picture_of_large_classes_once(sizes: list[int], seed: 
 
 def test_of_many_pictures_a_fifth_is_asked() -> None:
     (fold,) = make_folds(labels_of([50] * 10), 0)
-    assert len(fold) == ENOUGH
+    assert len(fold) == MIN_FOLD_IMAGES
     assert set(Counter(i // 50 for i in fold).values()) == {10}
 
 
 def test_of_very_many_no_more_than_are_needed() -> None:
     (fold,) = make_folds(labels_of([500] * 10), 0)
-    assert len(fold) == MOST
+    assert len(fold) == MAX_FOLD_IMAGES
 
 
 def test_odd_pictures_fall_to_either_half() -> None:

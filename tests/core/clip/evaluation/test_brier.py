@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from core.clip.evaluation.accuracy import brier_gain
 from core.clip.evaluation.predictions import Candidates, ClassScores, HeldOutPredictions
-from core.clip.inference.calibration import ENOUGH
+from core.clip.inference.calibration import MIN_HELD_OUT
 
 K = 4
 
@@ -61,4 +61,4 @@ def test_to_be_less_sure_of_nonsense_is_no_gain() -> None:
 
 
 def test_too_few_pictures_say_nothing() -> None:
-    assert brier_gain(held(ENOUGH - 1, lead=2.0), 40.0) is None
+    assert brier_gain(held(MIN_HELD_OUT - 1, lead=2.0), 40.0) is None

@@ -12,7 +12,7 @@ from core.clip.data.images import open_image
 from core.clip.errors import Cancelled
 from core.clip.evaluation.cross_validation import cross_validation_cost
 from core.clip.evaluation.evaluate import OTHERS, SLACK
-from core.clip.inference.calibration import ENOUGH
+from core.clip.inference.calibration import MIN_HELD_OUT
 from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import Backbone
 from core.clip.pipeline import adapt
@@ -113,10 +113,12 @@ def test_the_answers_are_those_of_a_classifier(tiny: Backbone) -> None:
 
 
 def test_with_enough_pictures_there_is_confidence(tiny: Backbone) -> None:
-    result = adapt(tiny, shots("red", "green", "blue", each=ENOUGH // 3), config(epochs=1, batch_size=16))
+    result = adapt(
+        tiny, shots("red", "green", "blue", each=MIN_HELD_OUT // 3), config(epochs=1, batch_size=16)
+    )
     fitted = result.metrics["confidence"]
     assert fitted["least_similarity"] < fitted["least_likeness"] <= fitted["least_similarity"] + 1
-    assert fitted["pictures"] == len(fitted["nonconformity"]) == ENOUGH
+    assert fitted["pictures"] == len(fitted["nonconformity"]) == MIN_HELD_OUT
     assert fitted["alpha"] == 0.5
     assert result.report is not None
     assert result.report.calibration.calibrated

@@ -144,7 +144,7 @@ def test_onnx_graphs_give_the_same(tiny: Backbone, pictures: list[Path], tmp_pat
 def test_a_graph_that_differs_is_not_handed_out(
     tiny: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("core.clip.export.onnx_graphs.MOST_DIFFERENT", -1.0)
+    monkeypatch.setattr("core.clip.export.onnx_graphs.MAX_DIFFERENCE", -1.0)
     with pytest.raises(OnnxDiffers, match="open_clip"):
         write_onnx_folder(tmp_path, tiny, with_parameters(tiny, moved(tiny)), ABOUT)
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from core.clip.inference.calibration import (
-    ENOUGH,
     KEPT,
-    MOST_SCORES,
+    MAX_SCORES,
+    MIN_HELD_OUT,
     Confidence,
     calibration_error,
     fit_confidence,
@@ -65,7 +65,7 @@ def test_sets_hold_the_truth_as_often_as_asked(coverage: float, held_out: int) -
 
 
 def test_few_pictures_can_promise_little() -> None:
-    logits, truth = drawn(ENOUGH)
+    logits, truth = drawn(MIN_HELD_OUT)
     fitted = fit_confidence(logits, truth, logit_scale=1.0, alpha=0.5)
     assert fitted is not None
     assert fitted.conformal_threshold(0.9) > 0
@@ -102,5 +102,5 @@ def test_it_survives_json_and_stays_small() -> None:
     logits, truth = drawn(3000)
     fitted = fit_confidence(logits, truth, logit_scale=1.0, alpha=0.5)
     assert fitted is not None
-    assert len(fitted.nonconformity) == MOST_SCORES
+    assert len(fitted.nonconformity) == MAX_SCORES
     assert Confidence.of(json.loads(json.dumps(fitted.to_dict()))) == fitted

@@ -153,7 +153,7 @@ def test_a_batch_waits_a_moment_for_those_that_come(batcher: Batcher) -> None:
 def test_a_batch_waits_until_it_is_full(batcher: Batcher, monkeypatch: pytest.MonkeyPatch) -> None:
     """3 of 4 rows are there and a fourth is on its way: the batch waits for it, although 3 are more than the
     1 that is missing."""
-    monkeypatch.setattr(batches, "LONGEST_LINGER", 60.0)
+    monkeypatch.setattr(batches, "MAX_BATCH_DELAY_SECONDS", 60.0)
     batcher._batch_seconds = 1_000.0
     network = Slow()
     with batcher.pending(("a", "images")), batcher.pending(("a", "images")):
