@@ -7,21 +7,21 @@ import sys
 import uvicorn
 
 from api.app import create_app
-from api.middleware.auth import refusal_to_listen
-from api.uvicorn_server import DRAIN_SECONDS, Impatient, Server
+from api.middleware.auth import startup_error
+from api.uvicorn_server import DRAIN_SECONDS, HeaderTimeoutProtocol, Server
 from core.log import start_logging
 from core.parent_watch import end_with_parent
 from core.serving.trim import share_heaps
 from core.settings import get_settings
 
-MOST_FILES = 65_536
+MAX_FILES = 65_536
 
 
 def allow_many_files() -> None:
     """Each uploaded picture above some kB is an open file until the answer; 1,024, the usual limit, would
     make an upload of 1,000 photos fail."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(MOST_FILES, hard)
+    wanted = MAX_FILES if hard == resource.RLIM_INFINITY else min(MAX_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
@@ -34,7 +34,7 @@ def main() -> None:
     app = create_app(settings)
     # What was imported stays. A full collection of garbage that looks through it holds up every thread.
     gc.freeze()
-    refusal = app.state.database.refusal() or refusal_to_listen(settings)
+    refusal = app.state.database.startup_error() or startup_error(settings)
     if refusal is not None:
         sys.exit(refusal)
     if settings.leashed:
@@ -43,7 +43,7 @@ def main() -> None:
         app,
         host=settings.host,
         port=settings.port,
-        http=Impatient,
+        http=HeaderTimeoutProtocol,
         timeout_graceful_shutdown=DRAIN_SECONDS,
         log_config=None,
         server_header=False,

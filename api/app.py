@@ -11,13 +11,13 @@ from starlette.formparsers import MultiPartParser
 
 from api import problems
 from api.classify import routes as classify
-from api.event_hub import Feed
+from api.event_hub import EventHub
 from api.jobs import routes as jobs
 from api.jobs import routes as jobs_routes
 from api.jobs.report import routes as report
 from api.jobs.routes import make_router
-from api.middleware.auth import Door, described
-from api.middleware.body_limit import BodyGuard
+from api.middleware.auth import AuthMiddleware, bearer_scheme
+from api.middleware.body_limit import BodyLimitMiddleware
 from api.middleware.request_id import RequestId
 from api.models import exports, imports
 from api.models import routes as models
@@ -71,7 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.blobs = Blobs.of(settings)
     app.state.serving = Serving(settings, app.state.database, app.state.blobs)
     app.state.celery = make_celery(settings)
-    app.state.feed = Feed(app.state.database, settings.max_streams)
+    app.state.feed = EventHub(app.state.database, settings.max_streams)
     app.state.checks = health.Checks(app.state)
     app.state.stopping = threading.Event()
 
@@ -92,18 +92,18 @@ def create_app(settings: Settings) -> FastAPI:
         runtime.router,
     )
     for router in resources:
-        app.include_router(router, dependencies=[Depends(described)])
+        app.include_router(router, dependencies=[Depends(bearer_scheme)])
     metrics.install(app)
     # The last one added stands outermost.
     app.add_middleware(
-        BodyGuard,
+        BodyLimitMiddleware,
         max_bytes=settings.max_request_bytes,
         max_json_bytes=settings.max_json_bytes,
         form_paths=FORM_PATHS,
         json_paths=JSON_PATHS,
         idle_seconds=settings.upload_idle_seconds,
     )
-    app.add_middleware(Door, settings=settings, database=app.state.database)
+    app.add_middleware(AuthMiddleware, settings=settings, database=app.state.database)
     app.add_middleware(RequestId)
     app.openapi = lambda: build_openapi(app)  # type: ignore[method-assign]
     return app

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import Depends, Path, Query, Request
 
-from api.event_hub import Feed
+from api.event_hub import EventHub
 from api.middleware.auth import Caller
 from core.serving.service import Serving
 from core.settings import Settings
@@ -35,8 +35,8 @@ async def _serving(request: Request) -> Serving:
     return serving
 
 
-async def _feed(request: Request) -> Feed:
-    feed: Feed = request.app.state.feed
+async def _feed(request: Request) -> EventHub:
+    feed: EventHub = request.app.state.feed
     return feed
 
 
@@ -45,12 +45,12 @@ async def _owner(request: Request) -> str:
     return caller.owner
 
 
-TheOwner = Annotated[str, Depends(_owner)]
-TheSettings = Annotated[Settings, Depends(_settings)]
-TheDatabase = Annotated[Database, Depends(_database)]
-TheBlobs = Annotated[Blobs, Depends(_blobs)]
-TheServing = Annotated[Serving, Depends(_serving)]
-TheFeed = Annotated[Feed, Depends(_feed)]
+CurrentOwner = Annotated[str, Depends(_owner)]
+SettingsDep = Annotated[Settings, Depends(_settings)]
+DatabaseDep = Annotated[Database, Depends(_database)]
+BlobsDep = Annotated[Blobs, Depends(_blobs)]
+ServingDep = Annotated[Serving, Depends(_serving)]
+EventHubDep = Annotated[EventHub, Depends(_feed)]
 Limit = Annotated[int, Query(ge=1, le=100, description="At most so many, newest first.")]
 After = Annotated[str | None, Query(description="`next_cursor` of the page before.")]
 ModelRef = Annotated[

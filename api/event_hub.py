@@ -24,7 +24,7 @@ from core.store.jobs import events
 logger = logging.getLogger(__name__)
 QUICK_SECONDS, SLOW_SECONDS = 0.25, 1.0
 """Between two looks: soon after there was something, then ever later."""
-MOST_WAITING = 1_000
+MAX_WAITING = 1_000
 """Events that a listener has not taken; then its stream ends, and it may resume."""
 
 
@@ -40,7 +40,7 @@ class Event(BaseModel):
 
 
 @dataclass(frozen=True)
-class News:
+class SseEvent:
     """An event as it goes over the wire, made once for all who listen to its job."""
 
     seq: int
@@ -48,7 +48,7 @@ class News:
     last: bool
 
     @classmethod
-    def of(cls, event: JobEvent) -> "News":
+    def of(cls, event: JobEvent) -> "SseEvent":
         last = event.type in FINAL
         name = "done" if last else "progress" if event.type == events.PROGRESS else "log"
         data = Event.of(event).model_dump_json()
@@ -76,21 +76,21 @@ class Listener:
         self.seq = seq
         """Of the last event put into the mailbox. Only the feed's thread changes it."""
         self._loop = asyncio.get_running_loop()
-        self._mailbox: list[News] = []
+        self._buffer: list[SseEvent] = []
         self._changed = asyncio.Event()
         self._closed = False
 
-    async def next(self, seconds: float) -> list[News] | None:
+    async def next(self, seconds: float) -> list[SseEvent] | None:
         """What came meanwhile, in order; empty after so long without anything; None at the end."""
         if not self._closed:
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await self._changed.wait()
         self._changed.clear()
-        taken, self._mailbox = self._mailbox, []
+        taken, self._buffer = self._buffer, []
         return None if self._closed and not taken else taken
 
-    def put(self, news: Sequence[News]) -> None:
+    def publish(self, news: Sequence[SseEvent]) -> None:
         """From the feed's thread: what of it is new here."""
         later = [item for item in news if item.seq > self.seq]
         if later:
@@ -101,19 +101,19 @@ class Listener:
         """From any thread, or from within a signal handler: no more will come."""
         self._tell([], closed=True)
 
-    def _tell(self, news: list[News], *, closed: bool) -> None:
+    def _tell(self, news: list[SseEvent], *, closed: bool) -> None:
         with suppress(RuntimeError):  # the loop has ended, and the stream with it
             self._loop.call_soon_threadsafe(self._hear, news, closed)
 
-    def _hear(self, news: list[News], closed: bool) -> None:
-        if len(self._mailbox) > MOST_WAITING:  # nobody reads at the other end
+    def _hear(self, news: list[SseEvent], closed: bool) -> None:
+        if len(self._buffer) > MAX_WAITING:  # nobody reads at the other end
             news, closed = [], True
-        self._mailbox += news
+        self._buffer += news
         self._closed = self._closed or closed
         self._changed.set()
 
 
-class Feed:
+class EventHub:
     def __init__(self, database: Database, most_streams: int) -> None:
         """`most_streams` of one owner; 0 is no limit."""
         self._database = database
@@ -185,10 +185,10 @@ class Feed:
             seen[listener.job_id] = min(listener.seq, seen.get(listener.job_id, listener.seq))
         with self._database.read() as session:
             found = events.newer(session, seen)
-        news = {job_id: [News.of(event) for event in rows] for job_id, rows in found.items()}
+        news = {job_id: [SseEvent.of(event) for event in rows] for job_id, rows in found.items()}
         for listener in listeners:
             if listener.job_id in news:
-                listener.put(news[listener.job_id])
+                listener.publish(news[listener.job_id])
             else:
                 listener.close()  # the job was deleted
         return any(news.values())

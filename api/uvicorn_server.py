@@ -13,7 +13,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 HEAD_SECONDS = 30.0
 
 
-class Impatient(H11Protocol):
+class HeaderTimeoutProtocol(H11Protocol):
     """uvicorn's own, but a connection on which no whole head of a request comes is closed after
     `head_seconds`. uvicorn itself counts only between two requests; a byte now and then, or none at all,
     would hold a connection and its file for ever. What follows a head is the body guard's business."""

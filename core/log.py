@@ -21,7 +21,7 @@ from urllib.parse import unquote, urlsplit
 from core.settings import Settings
 
 OURS = ("api", "worker", "core", "celery.worker", "celery.apps.worker", "uvicorn.error")
-LONGEST = 10_000
+MAX_CHARACTERS = 10_000
 """Characters of a message or a traceback: what quotes a picture or a whole request is cut."""
 _BEARER = re.compile(r"(?i)(\bbearer\s+)[^\s'\",]+")
 _KEY = re.compile(r"\bcc_[A-Za-z0-9_-]{43}")
@@ -110,8 +110,8 @@ def _cleaned(text: str, secrets: Collection[str]) -> str:
         text = text.replace(secret, "***")
     text = _KEY.sub("cc_***", _BEARER.sub(r"\1***", text))
     text = _WEBHOOK_SECRET.sub("whsec_***", text)
-    if len(text) > LONGEST:  # the end of a traceback says most
-        text = f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
+    if len(text) > MAX_CHARACTERS:  # the end of a traceback says most
+        text = f"{text[: MAX_CHARACTERS // 2]} … {text[-MAX_CHARACTERS // 2 :]}"
     return text
 
 

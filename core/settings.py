@@ -11,9 +11,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MB = 1_000_000
 SECRETS = Path("/run/secrets")
-MOST_PICTURES = 100_000
-MOST_CLASSIFY_PICTURES = 10_000
-MOST_CLASS_NAMES = 20_000
+MAX_IMAGES = 100_000
+MAX_CLASSIFY_IMAGES = 10_000
+MAX_CLASS_NAMES = 20_000
 """No setting goes beyond these, which the API's schemas state."""
 
 
@@ -82,14 +82,14 @@ class Settings(BaseSettings):
     upload_idle_seconds: float = Field(
         30, gt=0, description="An upload of which less than 1 kB came in so long is ended."
     )
-    max_pictures: int = Field(5_000, gt=0, le=MOST_PICTURES, description="Most pictures in one job.")
+    max_pictures: int = Field(5_000, gt=0, le=MAX_IMAGES, description="Most pictures in one job.")
     max_picture_bytes: int = Field(20 * MB, gt=0, description="Largest picture file.")
     max_picture_pixels: int = Field(40 * MB, gt=0, description="Most pixels in one picture.")
     max_classify_pictures: int = Field(
-        64, gt=0, le=MOST_CLASSIFY_PICTURES, description="Most pictures in one /classify."
+        64, gt=0, le=MAX_CLASSIFY_IMAGES, description="Most pictures in one /classify."
     )
     max_class_names: int = Field(
-        1_000, gt=0, le=MOST_CLASS_NAMES, description="Most class names in one /classify."
+        1_000, gt=0, le=MAX_CLASS_NAMES, description="Most class names in one /classify."
     )
 
     # What one owner may take, and one key.

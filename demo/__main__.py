@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
 
-from clipcite import Client, ClipciteError, InvalidPictures, Refused, Retry
+from clipcite import Client, ClipCiteError, InvalidImages, Retry, UnprocessableEntityError
 from clipcite.cli.render.progress import watched
 from core.settings import Settings, get_settings
 from demo.compare import Answers, Result, result_of
@@ -138,8 +138,8 @@ def _explained(service: Service) -> Iterator[None]:
     """The client's errors with the end of the service's log, unless they are about the pictures."""
     try:
         yield
-    except ClipciteError as error:
-        theirs = isinstance(error, (InvalidPictures, Refused))
+    except ClipCiteError as error:
+        theirs = isinstance(error, (InvalidImages, UnprocessableEntityError))
         log = "" if theirs else f"The end of the service's log:\n{service.last_words()}"
         raise DemoFailed(str(error), log) from error
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from clipcite import Client, Retry, ServiceError, ServiceUnreachable
+from clipcite import APIConnectionError, APIStatusError, Client, Retry
 from demo.failure import DemoFailed
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -66,9 +66,9 @@ class Service:
                     alive = client.ready().ready
                     if alive:
                         return
-                except ServiceUnreachable:
+                except APIConnectionError:
                     pass
-                except ServiceError:
+                except APIStatusError:
                     alive = True
                     reason = _backbone_problem(client) or "It is still loading."
                 waited = time.monotonic() - started
@@ -87,9 +87,9 @@ def _backbone_problem(client: Client) -> str | None:
     Image.new("RGB", (8, 8)).save(data, "PNG")
     try:
         client.classify([data.getvalue()], ["a", "b"])
-    except ServiceUnreachable:
+    except APIConnectionError:
         return None
-    except ServiceError as error:
+    except APIStatusError as error:
         if error.code == "model_loading":
             return None
         if error.status < 500 or error.code == "backbone_unavailable":

@@ -6,12 +6,12 @@ from html import escape
 from io import BytesIO
 from pathlib import Path
 
-from core.clip.data.images import open_picture
+from core.clip.data.images import open_image
 from demo.compare import Change, Changed, Result
 from demo.report import percent, points, rows, verdict_words
 
 SIDE = 200
-MOST = 300
+MAX_CARDS = 300
 """Cards in one section: a sheet of thousands is no use to anyone."""
 SECTIONS: tuple[tuple[Change, str], ...] = (
     ("gained", "Wrong before, right now"),
@@ -86,8 +86,8 @@ def _section(title: str, changed: Sequence[Changed], trained: set[str]) -> str:
     heading = f"<section>\n<h2>{escape(title)}: {len(changed)}</h2>"
     if not changed:
         return f'{heading}\n<p class="quiet">None.</p>\n</section>'
-    cards = "\n".join(_card(c, trained) for c in changed[:MOST])
-    more = f'\n<p class="quiet">And {len(changed) - MOST} more.</p>' if len(changed) > MOST else ""
+    cards = "\n".join(_card(c, trained) for c in changed[:MAX_CARDS])
+    more = f'\n<p class="quiet">And {len(changed) - MAX_CARDS} more.</p>' if len(changed) > MAX_CARDS else ""
     return f'{heading}\n<ul class="cards">\n{cards}\n</ul>{more}\n</section>'
 
 
@@ -111,7 +111,7 @@ def _answer(network: str, name: str, probability: float, truth: str) -> str:
 
 def thumbnail(data: bytes) -> str:
     """A small JPEG as a data URI."""
-    picture = open_picture(data, shortest_side=SIDE)
+    picture = open_image(data, shortest_side=SIDE)
     picture.thumbnail((SIDE, SIDE))
     jpeg = BytesIO()
     picture.save(jpeg, "JPEG", quality=80)

@@ -32,7 +32,7 @@ NEW = {
     "electronic device": "household/electronics",
 }
 SHOTS = 6
-LARGEST_SIDE = 512
+MAX_SIDE = 512
 OWN_FOLDER = (
     "Or use pictures of your own: `make demo DATA=folder`, where the folder has train/<class name>/ and "
     "test/<class name>/ with pictures in them."
@@ -134,7 +134,7 @@ def square(file: Path) -> bytes:
     """The stamp in the middle of a white square, as PNG."""
     with Image.open(file) as opened:
         stamp = opened.convert("RGBA")
-    stamp.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
+    stamp.thumbnail((MAX_SIDE, MAX_SIDE))
     side = max(stamp.size)
     paper = Image.new("RGB", (side, side), "white")
     paper.paste(stamp, ((side - stamp.width) // 2, (side - stamp.height) // 2), mask=stamp)

@@ -11,7 +11,7 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
-from clipcite import Client, PictureResult
+from clipcite import Client, ImageResult
 
 ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 
@@ -43,7 +43,7 @@ def main() -> None:
     print(f"They are below {target}.")
 
 
-def best_name(result: PictureResult, lead: float) -> str:
+def best_name(result: ImageResult, lead: float) -> str:
     if result.error is not None:
         return "unreadable"
     best, *others = result.predictions

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from core.clip.models.backbone import Backbone
     from tests.service.running import Service
 
-MOST_MEMORY = 1_500_000_000
+MAX_MEMORY = 1_500_000_000
 _numbers = itertools.count()
 _peaks: dict[str, int] = {}
 """The most bytes that each process of the tests had resident."""
@@ -39,16 +39,16 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.config.workeroutput["peak"] = peak
         return
     _peaks["pytest"] = peak
-    if max(_peaks.values()) > MOST_MEMORY and session.exitstatus == pytest.ExitCode.OK:
+    if max(_peaks.values()) > MAX_MEMORY and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for process, peak in sorted(_peaks.items()):
-        if peak > MOST_MEMORY:
+        if peak > MAX_MEMORY:
             terminalreporter.write_line(
                 f"FAILED: {process} took {peak / 1e9:.1f} GB of memory, more than the "
-                f"{MOST_MEMORY / 1e9:.1f} GB allowed. A test holds what it has closed: look for live "
+                f"{MAX_MEMORY / 1e9:.1f} GB allowed. A test holds what it has closed: look for live "
                 "FastAPI and nn.Module objects by gc.get_objects().",
                 red=True,
             )

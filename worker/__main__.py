@@ -19,7 +19,7 @@ def main() -> None:
         end_with_parent(grace_seconds=8)
     from worker.celery_app import app, worker
 
-    refusal = worker.database.refusal()
+    refusal = worker.database.startup_error()
     if refusal is not None:
         sys.exit(refusal)
     sweep_scratch(settings.scratch())

@@ -12,14 +12,14 @@ from core.settings import get_settings
 from core.store.db.session import Database
 from core.store.jobs.queue import ADAPT_TASK, make_celery
 from core.store.storage.blobs import Blobs
-from worker.job_runner import Worker
+from worker.job_runner import JobRunner
 from worker.metrics import WorkerMetrics
 from worker.watchdog import Watchdog
 
 settings = get_settings()
 app = make_celery(settings)
 registry = new_registry()
-worker = Worker(
+worker = JobRunner(
     settings,
     Database(settings.sqlalchemy_url()),
     Blobs.of(settings),

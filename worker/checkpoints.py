@@ -19,7 +19,7 @@ SETTLE_SECONDS = 5
 """For a checkpoint that is not stored yet when the attempt ends."""
 
 
-class CheckpointKeeper:
+class CheckpointUploader:
     """Stores what the trainer writes, in a thread: a slow storage holds up neither the training nor a
     cancel. The trainer's folder is what counts, `look` only a hint.
 
@@ -40,7 +40,7 @@ class CheckpointKeeper:
         run = partial(copy_context().run, self._run)  # what is logged belongs to the job
         self._thread = threading.Thread(target=run, name="checkpoints", daemon=True)
 
-    def __enter__(self) -> "CheckpointKeeper":
+    def __enter__(self) -> "CheckpointUploader":
         self._thread.start()
         return self
 
@@ -49,9 +49,9 @@ class CheckpointKeeper:
     ) -> None:
         """After an error another attempt may follow, and may as soon as we are done here."""
         if error is None:
-            self.drop()
+            self.discard()
         else:
-            self.settle(SETTLE_SECONDS)
+            self.flush(SETTLE_SECONDS)
 
     def fetch(self) -> int:
         """Lay the newest one that is whole into the trainer's folder; returns how many were damaged.
@@ -73,18 +73,18 @@ class CheckpointKeeper:
             self._blobs.delete(key)
         return damaged
 
-    def look(self) -> None:
+    def notify(self) -> None:
         """The trainer has written one."""
         self._wake.set()
 
-    def settle(self, seconds: float) -> None:
+    def flush(self, seconds: float) -> None:
         """No more will be written, and another attempt follows: wait for what is not stored yet, but no
         longer than this."""
         self._closing.set()
         self._wake.set()
         self._thread.join(seconds)
 
-    def drop(self) -> None:
+    def discard(self) -> None:
         """Nobody needs them any more: store nothing, also nothing that is being stored just now."""
         self._dropped.set()
         self._closing.set()

@@ -29,10 +29,10 @@ from core.store.jobs.leases import Claim
 from core.store.registry.models import NewModel
 from core.store.storage import deletions
 from core.store.storage.blobs import Blobs
-from worker.checkpoints import CheckpointKeeper
+from worker.checkpoints import CheckpointUploader
 from worker.lease import Lease
 from worker.metrics import StageClock, WorkerMetrics
-from worker.trainer.pool import Standby
+from worker.trainer.pool import TrainerPool
 from worker.trainer.protocol import CHECKPOINTS, REPORT, TASK, Task, of_step, progress
 from worker.trainer.supervisor import Stopped, TrainerFailed, run_trainer
 from worker.weight_upload import store_weights
@@ -46,7 +46,7 @@ LOST, REQUEUED = "lost", "requeued"
 T = TypeVar("T")
 
 
-class Worker:
+class JobRunner:
     """Runs jobs. The row is the truth, the message that brought the id only a hint."""
 
     def __init__(
@@ -65,7 +65,7 @@ class Worker:
         self.name = name
         self.draining = threading.Event()
         """Set when this worker is to stop: its job goes back to the queue, as if never tried."""
-        self.standby = Standby() if settings.warm_trainer else None
+        self.standby = TrainerPool() if settings.warm_trainer else None
         if self.standby is not None:
             atexit.register(self.standby.close)
             self.standby.prepare()
@@ -107,7 +107,9 @@ class Worker:
             except TrainerFailed as error:
                 logger.warning("%s: failed, %s: %s", job_id, error.code, error)
                 code, detail = error.code, error.detail
-                held = self._insist(lambda s: leases.finish_failed(s, claim, code=code, detail=detail))
+                held = self._retry_transaction(
+                    lambda s: leases.finish_failed(s, claim, code=code, detail=detail)
+                )
                 outcome = FAILED if held else LOST
             except Exception as error:
                 code, detail = _reason(error)
@@ -157,19 +159,19 @@ class Worker:
             logger.info("There is room again; this worker goes on")
 
     def _train_and_publish(
-        self, claim: Claim, lease: Lease, folder: Path, clock: StageClock, keeper: CheckpointKeeper
+        self, claim: Claim, lease: Lease, folder: Path, clock: StageClock, keeper: CheckpointUploader
     ) -> bool:
         """Whether it is published; it is not if the lease was lost."""
 
         def on_message(message: dict[str, Any]) -> None:
             if message["type"] == "warning":
                 code, detail = message["code"], message["detail"]
-                self._insist(lambda s: leases.record_warning(s, claim, code, detail))
+                self._retry_transaction(lambda s: leases.record_warning(s, claim, code, detail))
             elif message["type"] == "checkpoint":
-                keeper.look()
+                keeper.notify()
             elif message["type"] == "resumed":
                 logger.info("%s: goes on after epoch %d", claim.job_id, message["epoch"])
-                self._insist(lambda s: leases.record(s, claim, RESUMED, epoch=message["epoch"]))
+                self._retry_transaction(lambda s: leases.record(s, claim, RESUMED, epoch=message["epoch"]))
             elif message["type"] == "stage":
                 clock.begin(message["stage"])
                 lease.progress = progress(lease.progress, stage=message["stage"])
@@ -184,7 +186,7 @@ class Worker:
 
         clock.begin("preparing")
         lease.progress = progress(None, stage="preparing")
-        self._lay_out(claim, folder, should_stop)
+        self._download_inputs(claim, folder, should_stop)
         self._lay_out_checkpoint(claim, keeper)
         try:
             result = run_trainer(
@@ -206,7 +208,7 @@ class Worker:
         clock.begin(None)
         return published
 
-    def _lay_out(self, claim: Claim, folder: Path, should_stop: Callable[[], bool]) -> None:
+    def _download_inputs(self, claim: Claim, folder: Path, should_stop: Callable[[], bool]) -> None:
         """The pictures and the task as files: all that the trainer gets to see."""
         with self.database.read() as session:
             pictures = jobs.pictures(session, claim.job_id)
@@ -230,13 +232,13 @@ class Worker:
         )
         (folder / TASK).write_text(json.dumps(asdict(task)), encoding="utf-8")
 
-    def _keeper(self, claim: Claim, folder: Path) -> CheckpointKeeper:
+    def _keeper(self, claim: Claim, folder: Path) -> CheckpointUploader:
         def record(epoch: int) -> bool:
-            return self._insist(lambda s: leases.record(s, claim, CHECKPOINT, epoch=epoch))
+            return self._retry_transaction(lambda s: leases.record(s, claim, CHECKPOINT, epoch=epoch))
 
-        return CheckpointKeeper(self.blobs, claim.job_id, folder / CHECKPOINTS, record)
+        return CheckpointUploader(self.blobs, claim.job_id, folder / CHECKPOINTS, record)
 
-    def _lay_out_checkpoint(self, claim: Claim, keeper: CheckpointKeeper) -> None:
+    def _lay_out_checkpoint(self, claim: Claim, keeper: CheckpointUploader) -> None:
         """Where an earlier attempt has come to, if it has left something that can be used."""
         if keeper.fetch():
             code = "checkpoint_damaged"
@@ -244,7 +246,7 @@ class Worker:
                 "A stored state of the training is damaged. It goes on from an earlier one, or from the "
                 "beginning; check the disk or the bucket of the storage."
             )
-            self._insist(lambda s: leases.record_warning(s, claim, code, detail))
+            self._retry_transaction(lambda s: leases.record_warning(s, claim, code, detail))
 
     def _remove_checkpoints(self, job_id: str) -> None:
         try:
@@ -281,7 +283,7 @@ class Worker:
                 bytes=manifest.bytes,
                 weights=manifest.weights,
             )
-            published = self._insist(lambda s: leases.publish(s, claim, model, result["metrics"]))
+            published = self._retry_transaction(lambda s: leases.publish(s, claim, model, result["metrics"]))
             logger.info(
                 "%s: %s", claim.job_id, f"published {model_id}" if published else "the lease was lost"
             )
@@ -306,7 +308,7 @@ class Worker:
         except ClipCiteError as error:
             logger.warning("%s stays until its job is deleted: %s", key, error)
 
-    def _insist(self, transition: Callable[[Session], T]) -> T:
+    def _retry_transaction(self, transition: Callable[[Session], T]) -> T:
         """A transition in a transaction of its own, asked for again while the database is away: a
         commit whose answer was lost is told from one that never was by asking again."""
         until = time.monotonic() + self.settings.lease_seconds / 2
@@ -325,7 +327,7 @@ class Worker:
             logger.warning("%s: the lease is lost; attempt %d is dropped", claim.job_id, claim.attempt)
             return LOST
         if lease.cancelled.is_set():
-            held = self._insist(lambda s: leases.finish_cancelled(s, claim))
+            held = self._retry_transaction(lambda s: leases.finish_cancelled(s, claim))
             logger.info("%s: cancelled", claim.job_id)
             return CANCELLED if held else LOST
         detail = "The worker was stopped; the job waits for the next one."
@@ -344,8 +346,8 @@ class Worker:
     ) -> str:
         """How the attempt has ended, as the metrics call it."""
         most = self.settings.max_attempts
-        status = self._insist(
-            lambda s: leases.give_back(
+        status = self._retry_transaction(
+            lambda s: leases.requeue(
                 s,
                 claim,
                 spend_attempt=spend_attempt,

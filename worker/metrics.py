@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 # What the trainer says becomes a label only within these bounds.
 STAGES = ("preparing", "loading", "training", "checking", "measuring", "saving", "publishing")
-MOST_CODES = 50
+MAX_CODES = 50
 STAGE_BUCKETS = (0.1, 0.3, 1, 3, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600)
 ROUND_BUCKETS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10)
 
@@ -40,7 +40,7 @@ class WorkerMetrics:
             yield StageClock(self._stages)
 
     def ended(self, outcome: str, code: str = "") -> None:
-        if len(self._codes) < MOST_CODES:
+        if len(self._codes) < MAX_CODES:
             self._codes.add(code)
         self._ended.labels(outcome, code if code in self._codes else "other").inc()
 

@@ -18,7 +18,7 @@ from core.store.errors import QueueUnavailable
 from core.store.jobs.queue import waiting
 
 logger = logging.getLogger(__name__)
-DEAF_SECONDS = 60.0
+STARVED_SECONDS = 60.0
 LOOK_SECONDS = 5.0
 
 
@@ -43,7 +43,7 @@ class Watchdog:
         """End the process (status 1) once it is deaf. It has no job then, and nothing to tidy up."""
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
-    def is_deaf(self) -> bool:
+    def is_starved(self) -> bool:
         """Asked again and again: for so long there were messages at each look, and we were idle."""
         try:
             missed = waiting(self._app) > 0
@@ -53,14 +53,14 @@ class Watchdog:
             self._since = None
             return False
         since = self._since = self._since or time.monotonic()
-        return time.monotonic() - since > DEAF_SECONDS
+        return time.monotonic() - since > STARVED_SECONDS
 
     def _watch(self) -> None:
-        while not self.is_deaf():
+        while not self.is_starved():
             time.sleep(LOOK_SECONDS)
         logger.error(
             "For %g s messages waited at the broker and none came here, though it answers. This worker ends, "
             "to be started again.",
-            DEAF_SECONDS,
+            STARVED_SECONDS,
         )
         os._exit(1)

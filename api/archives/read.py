@@ -14,7 +14,7 @@ from typing import IO, BinaryIO
 from api.archives.errors import ArchiveError, Warnings, broken, reason, short, shown, too_large, warn
 from api.archives.layout import Split, layout
 from api.archives.members import CHUNK, ArchiveLimits, members
-from core.clip.errors import BadPicture
+from core.clip.errors import BadImage
 
 MAX_DEPTH = 32
 # A file that is called a picture is never passed over in silence, also where we can't read its kind.
@@ -46,7 +46,7 @@ class Entry:
     class_name: str  # as the folder is called, not cleaned
     file_name: str  # the path inside the archive
     data: Path
-    problem: BadPicture | None = None
+    problem: BadImage | None = None
 
 
 def read_archive(
@@ -62,7 +62,7 @@ def read_archive(
         return _read(file, folder, limits)
 
 
-def lay_out(file: BinaryIO, folder: Path, wanted: Collection[str], limits: ArchiveLimits) -> None:
+def extract(file: BinaryIO, folder: Path, wanted: Collection[str], limits: ArchiveLimits) -> None:
     """Lays the files that are called as `wanted` into `folder`, whatever folder of the archive holds them;
     nothing else of it is kept.
 
@@ -95,7 +95,7 @@ def _broken_where_unreadable() -> Iterator[None]:
 
 
 def _read(file: BinaryIO, folder: Path, limits: ArchiveLimits) -> tuple[list[Entry], Warnings]:
-    found: dict[tuple[str, ...], tuple[Path, BadPicture | None]] = {}
+    found: dict[tuple[str, ...], tuple[Path, BadImage | None]] = {}
     hidden: list[str] = []
     other: list[str] = []
     folders: set[str] = set()
@@ -139,7 +139,7 @@ def _read(file: BinaryIO, folder: Path, limits: ArchiveLimits) -> tuple[list[Ent
             if not picture:
                 other.append(name)
                 continue
-            problem = BadPicture(
+            problem = BadImage(
                 "broken_entry",
                 f"The archive's copy of this file is damaged ({reason(error)}); pack it anew.",
             )
@@ -198,7 +198,7 @@ class _Budget:
             raise too_large(self.max_bytes)
 
 
-def _copy(start: bytes, source: IO[bytes], path: Path, max_bytes: int, budget: _Budget) -> BadPicture | None:
+def _copy(start: bytes, source: IO[bytes], path: Path, max_bytes: int, budget: _Budget) -> BadImage | None:
     size = 0
     chunk = start or source.read(CHUNK)
     with path.open("wb") as target:
@@ -206,7 +206,7 @@ def _copy(start: bytes, source: IO[bytes], path: Path, max_bytes: int, budget: _
             budget.take(len(chunk))
             size += len(chunk)
             if size > max_bytes:
-                return BadPicture(
+                return BadImage(
                     "picture_too_large",
                     f"The file unpacks to more than {max_bytes:,} bytes, which is the most that is allowed. "
                     "Save it smaller or as JPEG.",

@@ -27,7 +27,7 @@ LONG_TEXT = 64_000
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ParsedBody:
     """A request, checked."""
 
     pictures: list[bytes]
@@ -37,7 +37,7 @@ class Wanted:
     warnings: list[dict[str, str]]
 
 
-async def read_wanted(request: Request, settings: Settings, serving: Serving) -> Wanted:
+async def parse_request(request: Request, settings: Settings, serving: Serving) -> ParsedBody:
     """Read and check the body, a form or JSON. Everything that is wrong is named at once where it can."""
     serving.gate.check()  # a refusal costs nothing but this
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -50,7 +50,7 @@ async def read_wanted(request: Request, settings: Settings, serving: Serving) ->
     raise InvalidRequest("Send multipart/form-data with `images`, or application/json with base64 pictures.")
 
 
-def _from_json(body: bytes, routing_key: str | None, settings: Settings) -> Wanted:
+def _from_json(body: bytes, routing_key: str | None, settings: Settings) -> ParsedBody:
     try:
         options = ClassifyJson.model_validate_json(body)
     except ValidationError as error:
@@ -61,7 +61,7 @@ def _from_json(body: bytes, routing_key: str | None, settings: Settings) -> Want
     return _checked(options, pictures, files, routing_key, settings)
 
 
-async def _from_form(request: Request, routing_key: str | None, settings: Settings) -> Wanted:
+async def _from_form(request: Request, routing_key: str | None, settings: Settings) -> ParsedBody:
     limits = {"max_files": settings.max_pictures, "max_fields": MAX_FORM_FIELDS}
     pictures: list[bytes] = []
     files: list[str | None] = []
@@ -87,7 +87,7 @@ def _checked(
     files: list[str | None],
     routing_key: str | None,
     settings: Settings,
-) -> Wanted:
+) -> ParsedBody:
     _check_references(options, routing_key)
     _check_sentences(options)
     names, warnings = class_names(options.class_names, settings.max_class_names)
@@ -95,7 +95,7 @@ def _checked(
     if options.alpha and any(map(is_stock, options.references)):
         detail = "The stock network has no alpha: what was given is not used."
         warnings.append({"code": "alpha_unused", "detail": detail})
-    return Wanted(pictures, files, names, options, warnings)
+    return ParsedBody(pictures, files, names, options, warnings)
 
 
 def _options_of(form: FormData) -> Options:

@@ -4,17 +4,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from api.classify.schemas import ConfidenceOut, PictureResult
-from core.clip.errors import BadPicture
+from core.clip.errors import BadImage
 from core.clip.inference.calibration import Confidence
 from core.serving.references import Subject
-from core.serving.types import Answer
+from core.serving.types import ClassifyResult
 from core.store.db.tables import Model
 
 NO_RESULT = dict.fromkeys(PictureResult.model_fields)
 
 
-def fields_of(
-    answer: Answer,
+def to_response(
+    answer: ClassifyResult,
     reference: str,
     subject: Subject,
     files: Sequence[str | None],
@@ -28,7 +28,7 @@ def fields_of(
     results: list[dict[str, Any]] = []
     judged = zip(answer.sets, answer.likeness, answer.rejected, strict=True)
     for file, result in zip(files, answer.results, strict=True):
-        if isinstance(result, BadPicture):
+        if isinstance(result, BadImage):
             results.append(
                 {**NO_RESULT, "file": file, "error": {"code": result.code, "detail": result.detail}}
             )

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from fastapi import APIRouter, Request, Response
 from pydantic_core import to_json
 
-from api.classify.request import Wanted, read_wanted
-from api.classify.response import fields_of
-from api.classify.schemas import WHAT_IT_TAKES, ClassifyOut, ComparisonOut
+from api.classify.request import ParsedBody, parse_request
+from api.classify.response import to_response
+from api.classify.schemas import REQUEST_BODY, ClassifyOut, ComparisonOut
 from api.forms import FormRoute
 from api.problems import InvalidRequest, responses
 from core.serving.references import Subject, look_up
 from core.serving.service import Serving
-from core.serving.types import Answer, NoReadablePicture, Question
+from core.serving.types import ClassifyRequest, ClassifyResult, NoReadablePicture
 from core.store.db.session import Database
 from core.store.errors import ModelNotFound
 
@@ -25,7 +25,7 @@ router = APIRouter(tags=["classify"], route_class=FormRoute)
     "/classify",
     response_model=ClassifyOut | ComparisonOut,
     responses=responses(400, 401, 404, 408, 413, 422, 503, 507),
-    openapi_extra=WHAT_IT_TAKES,
+    openapi_extra=REQUEST_BODY,
 )
 async def classify(request: Request) -> Response:
     """Rank class names for each picture. Any names may be asked for, trained or not.
@@ -36,18 +36,18 @@ async def classify(request: Request) -> Response:
     state, owner = request.app.state, request.state.caller.owner
     serving: Serving = state.serving
     database: Database = state.database
-    wanted = await read_wanted(request, state.settings, serving)
+    wanted = await parse_request(request, state.settings, serving)
     costs = Counter[tuple[str, str]]()
     for reference in wanted.options.references:
         costs[owner, reference] += len(wanted.pictures)
-    with serving.gate.inside(costs):
+    with serving.gate.acquire(costs):
         # In threads of their own: however long these wait, other routes have theirs.
         loop = asyncio.get_running_loop()
         answer = await loop.run_in_executor(serving.requests, _classify, wanted, serving, database, owner)
     return Response(answer, media_type="application/json")
 
 
-def _classify(wanted: Wanted, serving: Serving, database: Database, owner: str) -> bytes:
+def _classify(wanted: ParsedBody, serving: Serving, database: Database, owner: str) -> bytes:
     """The answer as JSON: a thousand names for each of many pictures are too much for the event loop."""
     references = wanted.options.references
     # Once for the whole request: what is promoted from here on is for the next one.
@@ -58,7 +58,7 @@ def _classify(wanted: Wanted, serving: Serving, database: Database, owner: str) 
         subjects = look_up(database, references, owner=owner)
         answers = _compare(serving, wanted, subjects, owner)
     fields = [
-        fields_of(
+        to_response(
             answer,
             reference,
             subject,
@@ -81,9 +81,11 @@ def _classify(wanted: Wanted, serving: Serving, database: Database, owner: str) 
     return to_json({**fields[0], "warnings": warnings})
 
 
-def _compare(serving: Serving, wanted: Wanted, subjects: Sequence[Subject], owner: str) -> list[Answer]:
+def _compare(
+    serving: Serving, wanted: ParsedBody, subjects: Sequence[Subject], owner: str
+) -> list[ClassifyResult]:
     options = wanted.options
-    question = Question(
+    question = ClassifyRequest(
         wanted.class_names,
         alpha=options.alpha,
         templates=None if options.templates is None else tuple(options.templates),

@@ -10,10 +10,10 @@ from api.request_model import RequestModel
 from core.clip.config import round_alpha
 from core.clip.inference.class_offsets import NEW_NAMES_BALANCE
 from core.clip.prompts import MAX_TEMPLATES
-from core.settings import MOST_CLASS_NAMES, MOST_CLASSIFY_PICTURES
+from core.settings import MAX_CLASS_NAMES, MAX_CLASSIFY_IMAGES
 from core.store.registry.references import STOCK
 
-MOST_MODELS = 5
+MAX_MODELS = 5
 DOT = (
     "iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAFklEQV"
     "R42mM8EaXBwMDAxMDAwMDAAAAQQgFOeLLOJwAAAABJRU5ErkJggg=="
@@ -32,7 +32,7 @@ class Options(RequestModel):
     """What a form and a JSON body have in common."""
 
     class_names: list[RawName | ClassIn] = Field(
-        fail_fast=True, max_length=MOST_CLASS_NAMES, description="Any names, trained or not."
+        fail_fast=True, max_length=MAX_CLASS_NAMES, description="Any names, trained or not."
     )
     model: str = Field(
         STOCK,
@@ -45,7 +45,7 @@ class Options(RequestModel):
         None,
         fail_fast=True,
         min_length=1,
-        max_length=MOST_MODELS,
+        max_length=MAX_MODELS,
         description="Instead of `model`: several, to compare. `comparison` has each one's answer, in order.",
     )
     alpha: Annotated[float, Field(ge=0, le=1), AfterValidator(round_alpha)] | None = Field(
@@ -86,19 +86,19 @@ class Options(RequestModel):
 
 
 class ClassifyJson(Options):
-    images: list[PictureIn] = Field(fail_fast=True, max_length=MOST_CLASSIFY_PICTURES)
+    images: list[PictureIn] = Field(fail_fast=True, max_length=MAX_CLASSIFY_IMAGES)
 
 
 class ClassifyForm(Options):
     """`multipart/form-data`. `class_names`, `templates` and `models` are repeated, or one JSON array."""
 
     images: list[Annotated[str, Field(json_schema_extra={"format": "binary"})]] = Field(
-        max_length=MOST_CLASSIFY_PICTURES
+        max_length=MAX_CLASSIFY_IMAGES
     )
 
 
 ROUTING_KEY = "X-Clipcite-Model"
-WHAT_IT_TAKES: dict[str, Any] = {
+REQUEST_BODY: dict[str, Any] = {
     "parameters": [
         {
             "name": ROUTING_KEY,

@@ -3,12 +3,12 @@
 import hashlib
 import json
 
-from api.jobs.upload import Intake
+from api.jobs.upload import ValidatedUpload
 from core.clip.config import AdaptConfig
 
 
 def fingerprint(
-    intake: Intake, config: AdaptConfig, *, name: str | None, on_bad_image: str, webhook: str | None
+    intake: ValidatedUpload, config: AdaptConfig, *, name: str | None, on_bad_image: str, webhook: str | None
 ) -> str:
     """A hash of what was asked for: the settings as they were resolved, and every picture with its
     label. Not of the bytes of the body, whose boundary differs at every retry, nor of how pictures

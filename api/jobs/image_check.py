@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from api.archives.layout import Split
-from core.clip.checks.image_stats import SIDE, Sketch, sketch
-from core.clip.data.images import PictureLimits
-from core.clip.errors import BadPicture
+from core.clip.checks.image_stats import SIDE, ImageStats, sketch
+from core.clip.data.images import ImageLimits
+from core.clip.errors import BadImage
 from core.serving.decoding import Decoders, Decoding
 from core.settings import Settings
 
@@ -19,7 +19,7 @@ Content = bytes  # a name for the type where a field is called bytes
 
 
 @dataclass(frozen=True)
-class Shot:
+class LabelledImage:
     """One labelled picture that was decoded once and found good."""
 
     split: Split
@@ -28,7 +28,7 @@ class Shot:
     data: Path | BinaryIO
     sha256: str
     bytes: int
-    sketch: Sketch
+    sketch: ImageStats
 
     def read(self) -> Content:
         return read_data(self.data)
@@ -40,14 +40,14 @@ class Candidate:
     class_name: str
     file_name: str
     data: Path | BinaryIO
-    problem: BadPicture | None = None
+    problem: BadImage | None = None
 
 
 @dataclass(frozen=True)
 class _Checked:
     sha256: str
     bytes: int
-    sketch: Sketch
+    sketch: ImageStats
 
 
 def read_data(data: Path | BinaryIO, most: int | None = None) -> bytes:
@@ -63,8 +63,8 @@ def read_data(data: Path | BinaryIO, most: int | None = None) -> bytes:
 
 def check_candidates(
     candidates: Sequence[Candidate], settings: Settings, decoders: Decoders, owner: str
-) -> tuple[list[Shot], list[dict[str, str]]]:
-    limits = PictureLimits(settings.max_picture_bytes, settings.max_picture_pixels)
+) -> tuple[list[LabelledImage], list[dict[str, str]]]:
+    limits = ImageLimits(settings.max_picture_bytes, settings.max_picture_pixels)
 
     def check(candidate: Candidate, decoding: Decoding[_Checked]) -> _Checked:
         if candidate.problem is not None:
@@ -72,10 +72,10 @@ def check_candidates(
         content = read_data(candidate.data, limits.max_bytes + 1)
         # No larger than the sketch needs: a JPEG is read to its end all the same, but in a part of
         # the memory.
-        picture = decoding.open_picture(content, limits, shortest_side=SIDE, grey=True)
+        picture = decoding.open_image(content, limits, shortest_side=SIDE, grey=True)
         return _Checked(hashlib.sha256(content).hexdigest(), len(content), sketch(picture))
 
-    shots: list[Shot] = []
+    shots: list[LabelledImage] = []
     bad: list[dict[str, str]] = []
     works = [partial(check, candidate) for candidate in candidates]
     decodings = decoders.submit((owner, "adapt"), object(), works)
@@ -83,11 +83,11 @@ def check_candidates(
         for candidate, decoding in zip(candidates, decodings, strict=True):
             try:
                 checked = decoding.result()
-            except BadPicture as problem:
+            except BadImage as problem:
                 bad.append({"file": candidate.file_name, "code": problem.code, "detail": problem.detail})
                 continue
             shots.append(
-                Shot(
+                LabelledImage(
                     candidate.split,
                     candidate.class_name,
                     candidate.file_name,

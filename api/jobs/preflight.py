@@ -3,15 +3,15 @@
 from typing import Any
 
 from api.jobs.schemas import ClassCounts, EstimateOut, FindingOut, PreflightOut, Warning
-from api.jobs.upload import Intake
+from api.jobs.upload import ValidatedUpload
 from core.clip.checks.estimate import PastJob, estimate
-from core.clip.checks.preflight import Finding, Looked, class_warnings, examine, summaries
+from core.clip.checks.preflight import CheckedImage, Finding, check_images, class_warnings, summarise
 from core.clip.config import AdaptConfig
 from core.store.jobs.history import Succeeded
 
 
 def preflight(
-    intake: Intake,
+    intake: ValidatedUpload,
     config: AdaptConfig,
     past: list[Succeeded],
     *,
@@ -20,8 +20,8 @@ def preflight(
 ) -> PreflightOut:
     """Everything that is known of an upload, without its being trained on. `intake` has skipped the bad
     pictures; `skips_bad` says whether that was asked for."""
-    pictures = [Looked(s.file_name, s.class_name, s.split, s.sha256, s.sketch) for s in intake.pictures]
-    findings = examine(pictures, config.image_size)
+    pictures = [CheckedImage(s.file_name, s.class_name, s.split, s.sha256, s.sketch) for s in intake.pictures]
+    findings = check_images(pictures, config.image_size)
     unreadable = [
         FindingOut(
             file=bad["file"], class_name=None, split=None, code=bad["code"], detail=bad["detail"], other=None
@@ -29,7 +29,7 @@ def preflight(
         for bad in intake.bad
     ]
     noted = [w for w in intake.warnings if skips_bad or w["code"] != "bad_picture"]
-    warnings = [*noted, *more_warnings, *summaries(findings, pictures)]
+    warnings = [*noted, *more_warnings, *summarise(findings, pictures)]
     warnings += class_warnings([dict(count) for count in intake.classes], config.texts)
     expected = estimate(config, *_counts(intake.classes), [_past(job) for job in past])
     return PreflightOut(
@@ -50,7 +50,7 @@ def preflight(
     )
 
 
-def _shown(finding: Finding, pictures: list[Looked]) -> FindingOut:
+def _shown(finding: Finding, pictures: list[CheckedImage]) -> FindingOut:
     of = pictures[finding.picture]
     return FindingOut(
         file=of.file_name,

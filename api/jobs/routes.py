@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from fastapi.sse import EventSourceResponse
 from starlette.concurrency import run_in_threadpool
 
-from api.deps import After, Limit, TheBlobs, TheDatabase, TheFeed, TheOwner, TheServing, TheSettings
+from api.deps import After, BlobsDep, CurrentOwner, DatabaseDep, EventHubDep, Limit, ServingDep, SettingsDep
 from api.event_hub import Event
 from api.forms import FormRoute, JsonText, Text
 from api.jobs.event_stream import STREAM_HEADERS, stream
@@ -19,7 +19,7 @@ from api.jobs.submission import FIELDS, check_fields, checked_webhook, make_job,
 from api.jobs.upload import Upload
 from api.problems import responses
 from api.threads import UPLOADS
-from core.settings import MOST_PICTURES, Settings
+from core.settings import MAX_IMAGES, Settings
 from core.store.db.pagination import cursor_of
 from core.store.db.session import Database
 from core.store.db.tables import FINAL
@@ -41,8 +41,8 @@ def read_job(database: Database, owner: str, job_id: str) -> JobOut:
 
 @router.get("", responses=responses(401, 422, 503))
 def list_jobs(
-    database: TheDatabase,
-    owner: TheOwner,
+    database: DatabaseDep,
+    owner: CurrentOwner,
     status: Status | None = None,
     limit: Limit = 20,
     after: After = None,
@@ -57,7 +57,7 @@ def list_jobs(
 
 @router.get("/{job_id}", responses=responses(401, 404, 422, 503))
 async def get_job(
-    request: Request, database: TheDatabase, owner: TheOwner, job_id: str, wait: Wait = 0
+    request: Request, database: DatabaseDep, owner: CurrentOwner, job_id: str, wait: Wait = 0
 ) -> JobOut:
     """The job as it is; with `wait` as soon as it has ended."""
     until = time.monotonic() + wait
@@ -70,7 +70,7 @@ async def get_job(
 
 
 @router.post("/{job_id}/cancel", status_code=202, responses=responses(401, 404, 409, 422, 503, 507))
-def cancel_job(database: TheDatabase, owner: TheOwner, job_id: str) -> JobOut:
+def cancel_job(database: DatabaseDep, owner: CurrentOwner, job_id: str) -> JobOut:
     """A queued job is cancelled at once, a running one within seconds. Calling it again is harmless."""
     with database.write() as session:
         job = jobs.request_cancel(session, job_id, owner=owner)
@@ -79,7 +79,7 @@ def cancel_job(database: TheDatabase, owner: TheOwner, job_id: str) -> JobOut:
 
 @router.delete("/{job_id}", status_code=204, responses=responses(401, 404, 409, 422, 503, 507))
 def delete_job(
-    database: TheDatabase, blobs: TheBlobs, serving: TheServing, owner: TheOwner, job_id: str
+    database: DatabaseDep, blobs: BlobsDep, serving: ServingDep, owner: CurrentOwner, job_id: str
 ) -> Response:
     """Remove the job and its pictures. Its model stays."""
     with database.write() as session:
@@ -90,7 +90,7 @@ def delete_job(
 
 
 @router.get("/{job_id}/preflight", responses=responses(401, 404, 422, 503))
-def get_preflight(database: TheDatabase, blobs: TheBlobs, owner: TheOwner, job_id: str) -> PreflightOut:
+def get_preflight(database: DatabaseDep, blobs: BlobsDep, owner: CurrentOwner, job_id: str) -> PreflightOut:
     """What was found in the job's pictures, one by one, and what it was expected to take."""
     with database.read() as session:
         job = jobs.get(session, job_id, owner=owner)
@@ -100,7 +100,7 @@ def get_preflight(database: TheDatabase, blobs: TheBlobs, owner: TheOwner, job_i
         raise PreflightNotFound(job.id) from error
 
 
-MOST_SEQ = 2**31 - 1
+MAX_SEQ = 2**31 - 1
 
 
 STREAM_EXAMPLE = """event: log
@@ -118,13 +118,13 @@ id: 31
 """
 
 
-AfterSeq = Annotated[int, Query(ge=0, le=MOST_SEQ, description="Only events with a greater `seq`.")]
+AfterSeq = Annotated[int, Query(ge=0, le=MAX_SEQ, description="Only events with a greater `seq`.")]
 
 
 LastEventId = Annotated[
     int | None,
     Header(
-        ge=0, le=MOST_SEQ, description="For a stream: go on after this `id`. Browsers send it by themselves."
+        ge=0, le=MAX_SEQ, description="For a stream: go on after this `id`. Browsers send it by themselves."
     ),
 ]
 
@@ -142,9 +142,9 @@ LastEventId = Annotated[
     },
 )
 def list_events(
-    database: TheDatabase,
-    feed: TheFeed,
-    owner: TheOwner,
+    database: DatabaseDep,
+    feed: EventHubDep,
+    owner: CurrentOwner,
     job_id: str,
     after: AfterSeq = 0,
     last_event_id: LastEventId = None,
@@ -185,15 +185,18 @@ IdempotencyKey = Annotated[
 ]
 
 
-LOOKED = {"model": PreflightOut, "description": "With `dry_run`: the preflight. Nothing was stored."}
+PREFLIGHT_RESPONSE = {
+    "model": PreflightOut,
+    "description": "With `dry_run`: the preflight. Nothing was stored.",
+}
 
 
 def make_router(settings: Settings) -> APIRouter:
     router = form_router(settings, "adapt")
     problems = responses(400, 401, 408, 409, 413, 422, 503, 507)
-    router.post("/adapt", status_code=202, response_model=JobOut, responses={200: LOOKED, **problems})(
-        UPLOADS.runs(adapt)
-    )
+    router.post(
+        "/adapt", status_code=202, response_model=JobOut, responses={200: PREFLIGHT_RESPONSE, **problems}
+    )(UPLOADS.runs(adapt))
     return router
 
 
@@ -212,11 +215,11 @@ def adapt(
     *,
     request: Request,
     response: Response,
-    settings: TheSettings,
-    database: TheDatabase,
-    blobs: TheBlobs,
-    serving: TheServing,
-    owner: TheOwner,
+    settings: SettingsDep,
+    database: DatabaseDep,
+    blobs: BlobsDep,
+    serving: ServingDep,
+    owner: CurrentOwner,
     archive: Annotated[
         UploadFile | None,
         File(description="One .zip: a folder per class, or train/ and test/ of such folders."),
@@ -225,7 +228,7 @@ def adapt(
         list[UploadFile],
         File(
             default_factory=list,
-            max_length=MOST_PICTURES,
+            max_length=MAX_IMAGES,
             description="Or pictures one by one, with `labels`.",
         ),
     ],
@@ -233,17 +236,15 @@ def adapt(
         list[Text],
         Form(
             default_factory=list,
-            max_length=MOST_PICTURES,
+            max_length=MAX_IMAGES,
             description="The class name of each picture, same order.",
         ),
     ],
     test_images: Annotated[
         list[UploadFile],
-        File(
-            default_factory=list, max_length=MOST_PICTURES, description="Pictures to measure the result on."
-        ),
+        File(default_factory=list, max_length=MAX_IMAGES, description="Pictures to measure the result on."),
     ],
-    test_labels: Annotated[list[Text], Form(default_factory=list, max_length=MOST_PICTURES)],
+    test_labels: Annotated[list[Text], Form(default_factory=list, max_length=MAX_IMAGES)],
     name: Annotated[
         Text | None,
         Form(

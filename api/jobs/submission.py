@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from api.jobs.fingerprint import fingerprint
 from api.jobs.preflight import preflight
 from api.jobs.schemas import ConfigIn, JobOut
-from api.jobs.upload import Intake, KeptPictures, collect
+from api.jobs.upload import ExistingImages, ValidatedUpload, validate_upload
 from api.problems import InvalidRequest, invalid_model, json_or_invalid
 from core.clip.config import AdaptConfig, resolve_config
 from core.clip.errors import UnknownBackbone
@@ -23,7 +23,7 @@ from core.serving.service import Serving
 from core.settings import Settings
 from core.store import submission
 from core.store.accounts import idempotency
-from core.store.accounts.idempotency import Once
+from core.store.accounts.idempotency import IdempotencyClaim
 from core.store.db.ids import new_id
 from core.store.db.session import Database
 from core.store.errors import DatabaseUnavailable
@@ -62,20 +62,20 @@ def make_job(
     dry_run: bool,
     idempotency_key: str | None,
     uploads: dict[str, Any],
-    kept: Callable[[Path], KeptPictures] = lambda folder: [],
+    kept: Callable[[Path], ExistingImages] = lambda folder: [],
 ) -> JobOut | JSONResponse:
     """A job of uploaded pictures, or what was made of the same request before, or only its preflight.
 
     Args:
-        uploads: as `collect` takes them.
+        uploads: as `validate_upload` takes them.
         kept: pictures of an earlier job, which come into a folder once the form is found good.
     """
     with database.read() as session:
         if not dry_run:
-            submission.check_early(session, owner, idempotency_key, settings)
-        past = history.succeeded(session, backbone=resolved.backbone, image_size=resolved.image_size)
+            submission.precheck_quotas(session, owner, idempotency_key, settings)
+        past = history.recent_successes(session, backbone=resolved.backbone, image_size=resolved.image_size)
     with scratch_folder(settings.scratch()) as folder:
-        intake = collect(
+        intake = validate_upload(
             folder=folder,
             settings=settings,
             decoders=serving.decoding,
@@ -96,7 +96,7 @@ def make_job(
         once = None
         if idempotency_key is not None:
             asked = fingerprint(intake, resolved, name=name, on_bad_image=on_bad_image, webhook=webhook)
-            once = Once(idempotency_key, asked)
+            once = IdempotencyClaim(idempotency_key, asked)
             with database.read() as session:
                 job = idempotency.find(session, owner, once)
                 if job is not None:
@@ -109,7 +109,7 @@ def make_job(
             pictures = _store(intake, blobs, job_id)
             blobs.put(jobs.preflight_of(job_id), looked.model_dump_json().encode())
             with database.write() as session:
-                job = submission.admit(
+                job = submission.submit_job(
                     session,
                     settings,
                     once,
@@ -133,12 +133,12 @@ def make_job(
         except BaseException:
             blobs.delete_prefix(jobs.blobs_of(job_id))
             raise
-    twin_was_faster = job.id != job_id
-    if twin_was_faster:
+    lost_race = job.id != job_id
+    if lost_race:
         blobs.delete_prefix(jobs.blobs_of(job_id))
     else:
         serving.prepare_preview(coming)
-    return _accepted(response, answer, replayed=twin_was_faster)
+    return _accepted(response, answer, replayed=lost_race)
 
 
 def _accepted(response: Response, job: JobOut, *, replayed: bool) -> JobOut:
@@ -172,7 +172,7 @@ def parse_config(text: str | None, settings: Settings) -> AdaptConfig:
     return resolve_config(backbone=backbone, **given)
 
 
-def _store(intake: Intake, blobs: Blobs, job_id: str) -> list[NewPicture]:
+def _store(intake: ValidatedUpload, blobs: Blobs, job_id: str) -> list[NewPicture]:
     pictures = []
     for position, shot in enumerate(intake.pictures):
         key = f"{jobs.blobs_of(job_id)}/{position:05d}"
@@ -181,7 +181,7 @@ def _store(intake: Intake, blobs: Blobs, job_id: str) -> list[NewPicture]:
     return pictures
 
 
-def _config_warnings(config: AdaptConfig, intake: Intake) -> list[dict[str, Any]]:
+def _config_warnings(config: AdaptConfig, intake: ValidatedUpload) -> list[dict[str, Any]]:
     warnings = []
     known = {same_class(count["name"]) for count in intake.classes}
     unused = [name for name in config.texts if same_class(name) not in known]

@@ -11,14 +11,14 @@ from api.archives.layout import Split
 from api.archives.members import ArchiveLimits
 from api.archives.read import read_archive
 from api.file_names import display_name
-from api.jobs.image_check import Candidate, Shot, check_candidates
+from api.jobs.image_check import Candidate, LabelledImage, check_candidates
 from core.clip.errors import InvalidClassNames
 from core.clip.prompts import clean_class_name, same_class
 from core.errors import ClipCiteError
 from core.serving.decoding import Decoders
 from core.settings import Settings
 
-FEW_PICTURES = 4
+MIN_CLASS_IMAGES = 4
 MAX_REPORTED = 100
 
 
@@ -32,7 +32,7 @@ class Upload(Protocol):
 
 
 @dataclass(frozen=True)
-class KeptPicture:
+class ExistingImage:
     """A picture of an earlier upload, to be checked and counted like those of this one."""
 
     split: Split
@@ -41,11 +41,11 @@ class KeptPicture:
     data: Path
 
 
-class KeptPictures(Protocol):
+class ExistingImages(Protocol):
     """Counted before they are brought from storage, which iterating does."""
 
     def __len__(self) -> int: ...
-    def __iter__(self) -> Iterator[KeptPicture]: ...
+    def __iter__(self) -> Iterator[ExistingImage]: ...
 
 
 class ClassCount(TypedDict):
@@ -54,7 +54,7 @@ class ClassCount(TypedDict):
     test_images: int
 
 
-class IntakeError(ClipCiteError):
+class InvalidUpload(ClipCiteError):
     """The upload is refused. `errors` names every bad file or field."""
 
     def __init__(
@@ -67,14 +67,14 @@ class IntakeError(ClipCiteError):
 
 
 @dataclass(frozen=True)
-class Intake:
-    pictures: list[Shot]  # training pictures first, each split in the order of the upload
+class ValidatedUpload:
+    pictures: list[LabelledImage]  # training pictures first, each split in the order of the upload
     classes: list[ClassCount]  # trained classes first
     warnings: Warnings
     bad: list[dict[str, str]]  # {file, code, detail} of the pictures that were skipped
 
 
-def collect(
+def validate_upload(
     *,
     folder: Path,
     settings: Settings,
@@ -86,8 +86,8 @@ def collect(
     test_images: Sequence[Upload] = (),
     test_labels: Sequence[str] = (),
     on_bad_image: Literal["fail", "skip"] = "fail",
-    kept: KeptPictures = (),
-) -> Intake:
+    kept: ExistingImages = (),
+) -> ValidatedUpload:
     """Checks an upload whole: every picture is decoded, every class name cleaned.
 
     `kept` come before the uploaded ones: a name that is new in another spelling is spelled as theirs.
@@ -99,10 +99,10 @@ def collect(
 
     Raises:
         ArchiveError: the archive can't be used.
-        IntakeError: anything else about the upload.
+        InvalidUpload: anything else about the upload.
     """
     if (archive is None) == (not images and not labels and not test_images and not test_labels):
-        raise IntakeError(
+        raise InvalidUpload(
             "archive_or_images",
             "Send either `archive` (one .zip with a folder per class) or `images` with "
             "`labels` (and `test_images` with `test_labels`), not both and not neither.",
@@ -113,7 +113,7 @@ def collect(
     else:
         candidates = _from_lists(images, labels, test_images, test_labels, settings.max_pictures)
     if len(candidates) + len(kept) > settings.max_pictures:
-        raise IntakeError(
+        raise InvalidUpload(
             "too_many_pictures",
             f"With the {len(kept):,} pictures that are there already these are "
             f"{len(candidates) + len(kept):,}; at most {settings.max_pictures:,} are allowed.",
@@ -123,7 +123,7 @@ def collect(
     candidates = _merge_spellings([*earlier, *candidates], warnings)
     shots, bad = check_candidates(candidates, settings, decoders, owner)
     if bad and on_bad_image == "fail":
-        raise IntakeError(
+        raise InvalidUpload(
             "bad_pictures",
             f"{_count(len(bad), 'picture')} can't be used; see errors. Replace or remove them, or send "
             "on_bad_image=skip to go on without them.",
@@ -135,7 +135,7 @@ def collect(
         more = f"{len(bad) - MAX_REPORTED:,} more pictures were skipped."
         warnings.append({"code": "bad_picture", "detail": more})
     classes = _classes(candidates, shots, bad, warnings)
-    return Intake(shots, classes, warnings, bad)
+    return ValidatedUpload(shots, classes, warnings, bad)
 
 
 # --- the two ways in ---
@@ -178,7 +178,7 @@ def _from_lists(
     max_pictures: int,
 ) -> list[Candidate]:
     if len(images) + len(test_images) > max_pictures:
-        raise IntakeError(
+        raise InvalidUpload(
             "too_many_pictures",
             f"{len(images) + len(test_images):,} pictures were sent; at most {max_pictures:,} are allowed.",
             status=413,
@@ -198,7 +198,7 @@ def _from_lists(
         if len(files) != len(names)
     ]
     if errors:
-        raise IntakeError("label_count", " ".join(error["detail"] for error in errors), errors)
+        raise InvalidUpload("label_count", " ".join(error["detail"] for error in errors), errors)
     candidates = []
     for split, prefix, files, names in splits:
         for index, (upload, label) in enumerate(zip(files, names, strict=True)):
@@ -215,11 +215,11 @@ def _from_lists(
     return candidates
 
 
-def _bad_names(errors: Sequence[dict[str, str]]) -> IntakeError:
+def _bad_names(errors: Sequence[dict[str, str]]) -> InvalidUpload:
     detail = (
         errors[0]["detail"] if len(errors) == 1 else f"{len(errors)} class names can't be used; see errors."
     )
-    return IntakeError("invalid_class_names", detail, errors)
+    return InvalidUpload("invalid_class_names", detail, errors)
 
 
 def _merge_spellings(candidates: list[Candidate], warnings: Warnings) -> list[Candidate]:
@@ -250,7 +250,7 @@ def _merge_spellings(candidates: list[Candidate], warnings: Warnings) -> list[Ca
 
 def _classes(
     candidates: Sequence[Candidate],
-    shots: Sequence[Shot],
+    shots: Sequence[LabelledImage],
     bad: Sequence[dict[str, str]],
     warnings: Warnings,
 ) -> list[ClassCount]:
@@ -268,25 +268,25 @@ def _classes(
 
     without = [name for name, count in trained.items() if not count["images"]]
     if without:
-        raise IntakeError(
+        raise InvalidUpload(
             "class_without_pictures",
             f"No usable training picture is left for {name_list(without)}; see errors. Replace the bad "
             "pictures or leave the class out.",
             bad,
         )
     if len(trained) < 2:
-        raise IntakeError(
+        raise InvalidUpload(
             "too_few_classes",
             f"There are training pictures for {_count(len(trained), 'class')}"
             f"{' (' + name_list(list(trained)) + ')' if trained else ''}; at least 2 are needed, each "
             "with at least 1 picture.",
             bad,
         )
-    few = [name for name, count in trained.items() if count["images"] < FEW_PICTURES]
+    few = [name for name, count in trained.items() if count["images"] < MIN_CLASS_IMAGES]
     warn(
         warnings,
         "few_pictures",
-        f"{{n}} classes have fewer than {FEW_PICTURES} training pictures, which adapts poorly: {{names}}",
+        f"{{n}} classes have fewer than {MIN_CLASS_IMAGES} training pictures, which adapts poorly: {{names}}",
         few,
     )
     return [*trained.values(), *(count for count in new.values() if count["test_images"])]

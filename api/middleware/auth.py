@@ -16,7 +16,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.middleware.rate_limit import Rates
+from api.middleware.rate_limit import RateLimiter
 from api.problems import MEDIA_TYPE, headers_of, problem_body
 from api.threads import KEY_LOOKUPS
 from core.errors import ClipCiteError
@@ -38,7 +38,7 @@ NEEDED: tuple[tuple[str, re.Pattern[str], frozenset[str]], ...] = (
 )
 KEYS_ASKED_SECONDS = 1.0
 # Only described by this, for /docs and generated clients; the door checks it.
-described = HTTPBearer(
+bearer_scheme = HTTPBearer(
     auto_error=False,
     description="A key from `clipcite keys create`, or the service's CLIPCITE_API_KEY, where there are keys.",
 )
@@ -90,7 +90,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def refusal_to_listen(settings: Settings) -> str | None:
+def startup_error(settings: Settings) -> str | None:
     """Why the service must not start as it is set up; None if it may."""
     if settings.api_key is not None and len(settings.api_key.get_secret_value()) < 16:
         return "CLIPCITE_API_KEY must have at least 16 characters, for example from `openssl rand -hex 32`."
@@ -127,7 +127,7 @@ def _is_open(path: str) -> bool:
     return path in OPEN_PATHS or path.startswith(OPEN_FOLDER)
 
 
-class Door:
+class AuthMiddleware:
     """ASGI middleware: strangers are turned away before any of their body is read. For the others it
     leaves word who calls, as `caller` in the request's state."""
 
@@ -135,7 +135,7 @@ class Door:
         self.app = app
         self.settings = settings
         self.database = database
-        self.rates = Rates(settings.requests_per_minute)
+        self.rates = RateLimiter(settings.requests_per_minute)
         self._keys_made = settings.api_key is not None or not is_loopback(settings.host)
         self._keys_asked = -KEYS_ASKED_SECONDS
 
@@ -143,7 +143,7 @@ class Door:
         known = scope.get("method") in METHODS
         if scope["type"] != "http" or (known and _is_open(scope["path"])):
             if scope.get("path") == "/readyz":
-                scope.setdefault("state", {})["may_know"] = await self._may_know(Headers(scope=scope))
+                scope.setdefault("state", {})["show_details"] = await self._show_details(Headers(scope=scope))
             await self.app(scope, receive, send)
             return
         rate: Mapping[str, str] = {}
@@ -151,7 +151,7 @@ class Door:
             caller = await self._caller(Headers(scope=scope))
             if not known:
                 raise UnknownMethod  # each would be a series of its own in /metrics, for ever
-            rate = self.rates.take(caller.key_id)
+            rate = self.rates.hit(caller.key_id)
             _check_scope(caller, scope)
         except ClipCiteError as refused:
             body = problem_body(scope, refused.status, refused.code, refused.detail)
@@ -198,7 +198,7 @@ class Door:
             )
         return THIS_MACHINE
 
-    async def _may_know(self, headers: Headers) -> bool:
+    async def _show_details(self, headers: Headers) -> bool:
         """Whether whoever sent these may hear what is wrong with the service."""
         try:
             return ADMIN in (await self._caller(headers)).scopes

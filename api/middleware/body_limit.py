@@ -17,7 +17,7 @@ Render = Callable[[Scope, int, str, str], tuple[RawHeaders, bytes]]
 MAX_SMALL_BYTES = 64_000
 """Of a body for which a path has no larger limit."""
 ANY_PATH = re.compile(r".*", re.DOTALL)
-LEAST_BYTES = 1_000
+MIN_BYTES_PER_WINDOW = 1_000
 """What must come within `idle_seconds`: a byte now and then would hold a connection for ever."""
 
 
@@ -30,7 +30,7 @@ class BodyRefused(HTTPException):
         self.code = code
 
 
-class BodyGuard:
+class BodyLimitMiddleware:
     """ASGI middleware: 413 for a body that is too large, or JSON of too many values, 408 for one that
     doesn't come, 400 for a multipart body without its end.
 
@@ -55,7 +55,7 @@ class BodyGuard:
         Args:
             max_bytes: of a multipart form to one of `form_paths`. Its files lie on disk.
             max_json_bytes: of any other body to one of `json_paths`. It is held in memory.
-            idle_seconds: for LEAST_BYTES more.
+            idle_seconds: for MIN_BYTES_PER_WINDOW more.
 
         Any other body has at most MAX_SMALL_BYTES.
         """
@@ -164,7 +164,8 @@ class BodyGuard:
         return BodyRefused(
             408,
             "upload_too_slow",
-            f"Less than {LEAST_BYTES:,} bytes of the request came within {self.idle_seconds:g} s. Nothing "
+            f"Less than {MIN_BYTES_PER_WINDOW:,} bytes of the request came within {self.idle_seconds:g} s. "
+            "Nothing "
             "was stored; send it again when the connection is better.",
         )
 
@@ -199,7 +200,7 @@ class _Pace:
             message = await self._receive()
         self._waited += now() - started
         self._bytes += len(message.get("body", b""))
-        if self._bytes >= LEAST_BYTES:
+        if self._bytes >= MIN_BYTES_PER_WINDOW:
             self._waited, self._bytes = 0.0, 0
         self._complete = not message.get("more_body", False)
         return message

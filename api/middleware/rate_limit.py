@@ -27,7 +27,7 @@ class _Bucket:
     filled: float
 
 
-class Rates:
+class RateLimiter:
     """A minute's worth of requests at once, then as many as flow in. Used from the event loop only."""
 
     def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -36,7 +36,7 @@ class Rates:
         self._clock = clock
         self._buckets: dict[str, _Bucket] = {}
 
-    def take(self, key: str) -> dict[str, str]:
+    def hit(self, key: str) -> dict[str, str]:
         """Count one request; the headers that tell what is left. Raises RateLimited."""
         if not self.per_minute:
             return {}

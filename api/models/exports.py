@@ -11,11 +11,11 @@ from fastapi import APIRouter, Query
 from starlette.background import BackgroundTask
 from starlette.responses import StreamingResponse
 
-from api.deps import ModelRef, TheDatabase, TheOwner, TheServing
+from api.deps import CurrentOwner, DatabaseDep, ModelRef, ServingDep
 from api.problems import responses
 from core.clip.config import round_alpha
 from core.serving.exports import export
-from core.serving.limiter import Busy
+from core.serving.limiter import ServerBusy
 from core.store.registry import models
 
 CHUNK = 1_048_576
@@ -29,9 +29,9 @@ _one = threading.Semaphore(1)
 
 @contextmanager
 def one_at_a_time() -> Iterator[None]:
-    """Raises Busy."""
+    """Raises ServerBusy."""
     if not _one.acquire(timeout=WAIT_SECONDS):
-        raise Busy("Another model is being exported or imported. Ask again in a few seconds.")
+        raise ServerBusy("Another model is being exported or imported. Ask again in a few seconds.")
     try:
         yield
     finally:
@@ -48,9 +48,9 @@ def one_at_a_time() -> Iterator[None]:
 )
 def export_model(
     *,
-    database: TheDatabase,
-    serving: TheServing,
-    owner: TheOwner,
+    database: DatabaseDep,
+    serving: ServingDep,
+    owner: CurrentOwner,
     model_id: ModelRef,
     alpha: Annotated[
         float | None, Query(ge=0, le=1, description="Rounded to 0.01; default the model's.")

@@ -10,15 +10,15 @@ from typing import Annotated, Literal, cast
 from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
 from fastapi.responses import JSONResponse
 
-from api.deps import ModelRef, TheBlobs, TheDatabase, TheOwner, TheServing, TheSettings
+from api.deps import BlobsDep, CurrentOwner, DatabaseDep, ModelRef, ServingDep, SettingsDep
 from api.forms import JsonText, Text
-from api.jobs.routes import LOOKED, IdempotencyKey, form_router
+from api.jobs.routes import PREFLIGHT_RESPONSE, IdempotencyKey, form_router
 from api.jobs.schemas import JobOut
 from api.jobs.submission import check_fields, checked_webhook, make_job, parse_config
-from api.jobs.upload import KeptPicture, Upload
+from api.jobs.upload import ExistingImage, Upload
 from api.problems import InvalidRequest, json_or_invalid, responses
 from api.threads import UPLOADS
-from core.settings import MOST_PICTURES, Settings
+from core.settings import MAX_IMAGES, Settings
 from core.store.db.tables import Picture
 from core.store.errors import JobNotFound, ShotsGone
 from core.store.jobs import jobs
@@ -38,12 +38,12 @@ class _Stored:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __iter__(self) -> Iterator[KeptPicture]:
+    def __iter__(self) -> Iterator[ExistingImage]:
         for row in self.rows:
             file = self.folder / f"kept-{row.position:05d}"
             self.blobs.fetch(row.blob_key, file, sha256=row.sha256)
             split = cast(Literal["train", "test"], row.split)
-            yield KeptPicture(split, row.class_name, row.file_name, file)
+            yield ExistingImage(split, row.class_name, row.file_name, file)
 
 
 def make_extend_router(settings: Settings) -> APIRouter:
@@ -53,7 +53,7 @@ def make_extend_router(settings: Settings) -> APIRouter:
         "/models/{model_id}/extend",
         status_code=202,
         response_model=JobOut,
-        responses={200: LOOKED, **problems},
+        responses={200: PREFLIGHT_RESPONSE, **problems},
     )(UPLOADS.runs(extend))
     return router
 
@@ -62,24 +62,24 @@ def extend(
     *,
     request: Request,
     response: Response,
-    settings: TheSettings,
-    database: TheDatabase,
-    blobs: TheBlobs,
-    serving: TheServing,
-    owner: TheOwner,
+    settings: SettingsDep,
+    database: DatabaseDep,
+    blobs: BlobsDep,
+    serving: ServingDep,
+    owner: CurrentOwner,
     model_id: ModelRef,
     archive: Annotated[UploadFile | None, File(description="As for POST /adapt.")] = None,
-    images: Annotated[list[UploadFile], File(default_factory=list, max_length=MOST_PICTURES)],
+    images: Annotated[list[UploadFile], File(default_factory=list, max_length=MAX_IMAGES)],
     labels: Annotated[
         list[Text],
         Form(
             default_factory=list,
-            max_length=MOST_PICTURES,
+            max_length=MAX_IMAGES,
             description="Classes that the model has, or others.",
         ),
     ],
-    test_images: Annotated[list[UploadFile], File(default_factory=list, max_length=MOST_PICTURES)],
-    test_labels: Annotated[list[Text], Form(default_factory=list, max_length=MOST_PICTURES)],
+    test_images: Annotated[list[UploadFile], File(default_factory=list, max_length=MAX_IMAGES)],
+    test_labels: Annotated[list[Text], Form(default_factory=list, max_length=MAX_IMAGES)],
     name: Annotated[
         Text | None, Form(description="Default the model's, of which it is the next version.")
     ] = None,

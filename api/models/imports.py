@@ -9,9 +9,9 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from api.archives.errors import ArchiveError
 from api.archives.members import ArchiveLimits
-from api.archives.read import lay_out
+from api.archives.read import extract
 from api.class_names import RawName
-from api.deps import TheBlobs, TheDatabase, TheOwner, TheServing, TheSettings
+from api.deps import BlobsDep, CurrentOwner, DatabaseDep, ServingDep, SettingsDep
 from api.forms import FormRoute, JsonText, Text
 from api.jobs.schemas import MAX_CLASSES, Sentences, Texts
 from api.jobs.upload import Upload
@@ -21,7 +21,7 @@ from api.problems import InvalidRequest, check_json_values, invalid_model, respo
 from api.threads import UPLOADS
 from core.clip.config import AdaptConfig, StoredWeights, resolve_config
 from core.clip.errors import InvalidClassNames, InvalidConfig, UnknownBackbone
-from core.clip.export.importer import WANTED, Found, look_at, read_weights
+from core.clip.export.importer import WANTED, ArchiveInfo, inspect_folder, read_weights
 from core.clip.prompts import clean_class_name, same_class
 from core.clip.weights.files import save_weights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, file_sha256
@@ -60,11 +60,11 @@ def import_model(
     *,
     request: Request,
     response: Response,
-    settings: TheSettings,
-    database: TheDatabase,
-    blobs: TheBlobs,
-    serving: TheServing,
-    owner: TheOwner,
+    settings: SettingsDep,
+    database: DatabaseDep,
+    blobs: BlobsDep,
+    serving: ServingDep,
+    owner: CurrentOwner,
     archive: Annotated[
         UploadFile,
         File(
@@ -106,7 +106,7 @@ def import_model(
         folder = scratch / "model"
         folder.mkdir()
         _unpack(cast(Upload, archive), folder, settings)
-        found = look_at(folder)
+        found = inspect_folder(folder)
         config = _resolved(found, settings, backbone, alpha, templates, texts, weights)
         names = _class_names(found.classes if classes is None else _json(classes, "classes"))
         with one_at_a_time(), serving.backbone(config.backbone, found.image_size) as known:
@@ -166,7 +166,7 @@ def _unpack(archive: Upload, folder: Path, settings: Settings) -> None:
     most = settings.max_request_bytes  # nothing in it shrinks much
     limits = ArchiveLimits(max_bytes=most, max_entries=MAX_ENTRIES)
     try:
-        lay_out(archive.file, folder, WANTED, limits)
+        extract(archive.file, folder, WANTED, limits)
     except ArchiveError as error:
         if error.code == "archive_too_large":
             detail = (
@@ -177,7 +177,7 @@ def _unpack(archive: Upload, folder: Path, settings: Settings) -> None:
 
 
 def _resolved(
-    found: Found,
+    found: ArchiveInfo,
     settings: Settings,
     backbone: str | None,
     alpha: float | None,

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from api.deps import ModelRef, TheBlobs, TheDatabase, TheOwner, TheServing
+from api.deps import BlobsDep, CurrentOwner, DatabaseDep, ModelRef, ServingDep
 from api.models.schemas import ModelOut, ModelPage, ModelPatch, ModelQuery
 from api.problems import responses
 from core.store.db.pagination import cursor_of
@@ -16,7 +16,9 @@ router = APIRouter(prefix="/models", tags=["models"])
 
 
 @router.get("", responses=responses(401, 422, 503))
-def list_models(database: TheDatabase, owner: TheOwner, query: Annotated[ModelQuery, Query()]) -> ModelPage:
+def list_models(
+    database: DatabaseDep, owner: CurrentOwner, query: Annotated[ModelQuery, Query()]
+) -> ModelPage:
     """Newest first; those that fit all of the filters."""
     with database.read() as session:
         page, more = models.list_page(
@@ -28,14 +30,16 @@ def list_models(database: TheDatabase, owner: TheOwner, query: Annotated[ModelQu
 
 
 @router.get("/{model_id}", responses=responses(401, 404, 422, 503))
-def get_model(database: TheDatabase, owner: TheOwner, model_id: ModelRef) -> ModelOut:
+def get_model(database: DatabaseDep, owner: CurrentOwner, model_id: ModelRef) -> ModelOut:
     with database.read() as session:
         model = models.resolve(session, model_id, owner=owner)
         return ModelOut.of(model, models.pointing(session, model))
 
 
 @router.patch("/{model_id}", responses=responses(400, 401, 404, 408, 409, 413, 422, 503, 507))
-def rename_model(database: TheDatabase, owner: TheOwner, model_id: ModelRef, patch: ModelPatch) -> ModelOut:
+def rename_model(
+    database: DatabaseDep, owner: CurrentOwner, model_id: ModelRef, patch: ModelPatch
+) -> ModelOut:
     """Give the model a name, or another one. What it was called before is free; its number there is not
     used again. An alias must not point to it."""
     name = clean_name(patch.name)
@@ -46,10 +50,10 @@ def rename_model(database: TheDatabase, owner: TheOwner, model_id: ModelRef, pat
 
 @router.delete("/{model_id}", status_code=204, responses=responses(401, 404, 409, 422, 503, 507))
 def delete_model(
-    database: TheDatabase,
-    blobs: TheBlobs,
-    serving: TheServing,
-    owner: TheOwner,
+    database: DatabaseDep,
+    blobs: BlobsDep,
+    serving: ServingDep,
+    owner: CurrentOwner,
     model_id: ModelRef,
     force: Annotated[bool, Query(description="Also when aliases point to it; they are removed too.")] = False,
 ) -> Response:

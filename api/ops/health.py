@@ -124,7 +124,7 @@ async def ready(request: Request, response: Response) -> Readiness:
             worst = part.status
     if worst == "unavailable":
         response.status_code = 503
-    if not request.state.may_know:
+    if not request.state.show_details:
         parts = {
             name: part if part.status == "ok" else PartReadiness(status=part.status, reason=NOT_FOR_YOU)
             for name, part in parts.items()

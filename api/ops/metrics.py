@@ -9,13 +9,13 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 from prometheus_fastapi_instrumentator import Instrumentator
 
-from api.middleware.auth import described
+from api.middleware.auth import bearer_scheme
 from api.problems import responses
 from core.metrics import BacklogCollector, new_registry
 from core.serving.pool.model_pool import DELTA, NETWORK
 from core.serving.service import Serving
 
-router = APIRouter(tags=["health"], dependencies=[Depends(described)])
+router = APIRouter(tags=["health"], dependencies=[Depends(bearer_scheme)])
 
 
 class ServingMetrics(Collector):

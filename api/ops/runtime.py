@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from api.deps import TheOwner, TheServing
+from api.deps import CurrentOwner, ServingDep
 from api.ops.schemas import (
     Backbone,
     Batches,
@@ -17,7 +17,7 @@ from api.ops.schemas import (
 )
 from api.problems import responses
 from core.serving.pool.cache_stats import Held
-from core.serving.pool.model_pool import BACKBONES, DELTA, NETWORK, Content
+from core.serving.pool.model_pool import BACKBONES, DELTA, NETWORK, WeightsKey
 from core.serving.previews import BUDGET_BYTES
 from core.serving.service import Serving
 
@@ -25,7 +25,7 @@ router = APIRouter(tags=["health"])
 
 
 @router.get("/runtime", responses=responses(401))
-def get_runtime(serving: TheServing, owner: TheOwner) -> Runtime:
+def get_runtime(serving: ServingDep, owner: CurrentOwner) -> Runtime:
     """What this API process has in memory, and what it works on. Models of other owners are only counted."""
     batches = serving.batcher.counts()
     texts = serving.texts.counts()
@@ -78,7 +78,7 @@ def _models(serving: Serving, owner: str) -> Models:
 
 def _resident(serving: Serving, held: Held, owner: str) -> Resident:
     kind, content, *alpha = held.key
-    assert isinstance(content, Content)
+    assert isinstance(content, WeightsKey)
     owners = serving.networks.models_of(content)
     mine = sorted(model for model, whose in owners.items() if whose == owner)
     return Resident(

@@ -26,7 +26,7 @@ from benchmarks.methods.common.task import Answerer, Method, Task, Tests
 from benchmarks.methods.stock import stock
 from core.clip.inference.class_offsets import NEW_NAMES_BALANCE
 from core.clip.models.backbone import tower_parameters
-from core.clip.models.features import text_head
+from core.clip.models.features import build_zero_shot_classifier
 from core.clip.training.progress import Silent
 from core.clip.training.trainer import FineTuned, fine_tune
 from core.clip.weights.delta import whole
@@ -87,7 +87,7 @@ class WithClassifier:
 
     def similarities(self, tests: Tests, class_names: Sequence[str]) -> Tensor:
         network = ensemble(self.task, self.trained.theta_1, self.alpha).model
-        head = text_head(network, self.task.backbone.tokenize, self.task.texts(class_names))
+        head = build_zero_shot_classifier(network, self.task.backbone.tokenize, self.task.texts(class_names))
         start = stock_head(self.task, self.task.class_names)
         classifier = F.normalize(torch.lerp(start, self.trained.classifier, self.alpha), dim=-1)
         columns, classes = trained_columns(self.task, class_names)

@@ -32,7 +32,7 @@ from core.clip.config import StoredWeights
 from core.clip.inference.class_offsets import NEW_NAMES_BALANCE
 from core.clip.models.backbone import tower_parameters, with_parameters
 from core.clip.weights.delta import Delta, encode, stored_as
-from core.clip.weights.support_set import KEPT_AT, SHOTS_KEPT
+from core.clip.weights.support_set import SHOTS_KEPT, SUPPORT_ALPHAS
 
 METHOD = "deltas"
 KINDS: tuple[StoredWeights, ...] = ("full", "4bit", "1bit")
@@ -94,7 +94,7 @@ def size_table(networks: Mapping[str, Mapping[str, Tensor]], timed: Sequence[str
         "Bytes of an adapted model, and seconds until its θ(α) is there",
         ["network", "parameters", *KINDS, *(f"seconds, {kind}" for kind in KINDS)],
         note=f"Seconds: median of {REPEATS}, {torch.get_num_threads()} threads, α = 0.5, the packed model "
-        f"lying in memory. Up to {SHOTS_KEPT} kept shots add {len(KEPT_AT)} fp16 features each.",
+        f"lying in memory. Up to {SHOTS_KEPT} kept shots add {len(SUPPORT_ALPHAS)} fp16 features each.",
     )
     for name, theta_0 in networks.items():
         parameters = sum(tensor.numel() for tensor in theta_0.values())

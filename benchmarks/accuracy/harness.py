@@ -17,7 +17,7 @@ from benchmarks.accuracy.scores import Answers
 from benchmarks.data.dataset import DataSet
 from benchmarks.data.few_shot import draw_shots
 from benchmarks.methods.common.task import Answerer, Method, Task, Tests
-from core.clip.data.images import open_picture
+from core.clip.data.images import open_image
 from core.clip.models.backbone import Backbone
 
 DONE = "done.json"
@@ -101,7 +101,7 @@ def task_of(trial: Trial, backbone: Backbone) -> Task:
     label_of = {label: i for i, label in enumerate(trial.trained)}
     return Task(
         backbone,
-        [open_picture(e.path, shortest_side=2 * backbone.image_size) for e in shots],
+        [open_image(e.path, shortest_side=2 * backbone.image_size) for e in shots],
         [label_of[e.label] for e in shots],
         [trial.data.class_names[label] for label in trial.trained],
         trial.data.templates,

@@ -16,7 +16,7 @@ from core.clip.models.backbone import load_backbone, tower_parameters
 from core.clip.weights.delta import encode
 from core.clip.weights.files import Weights, save_weights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS
-from core.clip.weights.support_set import KeptShots
+from core.clip.weights.support_set import SupportSet
 from tests.api import crafted as images
 
 MAX_REQUEST_BYTES = 50 * MB
@@ -122,7 +122,7 @@ def _model(backbone_name: str) -> dict[str, bytes]:
         features = torch.nn.functional.normalize(torch.ones(3, 4, 32), dim=-1)
         save_weights(
             Path(folder),
-            Weights(encode(parameters, parameters, "4bit"), KeptShots(features, torch.tensor([0, 0, 1, 1]))),
+            Weights(encode(parameters, parameters, "4bit"), SupportSet(features, torch.tensor([0, 0, 1, 1]))),
             backbone=backbone,
             class_names=("red fox", "Badger"),
             config={"backbone": backbone.name, "alpha": 0.5, "weights": "4bit"},

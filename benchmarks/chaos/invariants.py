@@ -13,7 +13,7 @@ from core.store.db.tables import FAILED, FINAL, SUCCEEDED, Job, JobEvent, Model,
 from core.store.jobs.jobs import preflight_of, report_of
 from core.store.storage import installation
 from core.store.storage.blobs import Blobs
-from worker.dispatcher.garbage import Sweep, sweep, tidy
+from worker.dispatcher.garbage import Sweep, collect_garbage, finish_deletions
 
 NO_AGE = timedelta(0)
 STARTED = "started"
@@ -66,8 +66,8 @@ def check(
         poison: the ids of those that were meant to fail.
         cancelled: the ids of those that may have been cancelled.
     """
-    tidy(database, blobs, age=NO_AGE)
-    swept = sweep(database, blobs, grace=NO_AGE)
+    finish_deletions(database, blobs, age=NO_AGE)
+    swept = collect_garbage(database, blobs, grace=NO_AGE)
     truth = Truth.read(database)
     return [
         _accepted_once(truth, accepted),

@@ -19,12 +19,12 @@ from PIL import Image
 
 from benchmarks.checks.preflight import SIZE, sketched
 from benchmarks.data.folders import read_folders
-from core.clip.checks.preflight import Looked, examine
-from core.clip.data.images import open_picture
+from core.clip.checks.preflight import CheckedImage, check_images
+from core.clip.data.images import open_image
 
 LARGE = 3000
 """Pixels of the shorter side of a camera's pictures."""
-MOST = 5_000
+MAX_IMAGES = 5_000
 TIMES = 3
 
 
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders with train/ and test/")
     given = parser.parse_args(arguments)
     print("| pictures | decoded for the network | decoded whole | decoded and looked at |")
-    looked: list[Looked] = []
+    looked: list[CheckedImage] = []
     for folder in given.data:
         data = read_folders(folder)
         paths = [example.path for example in [*data.train, *data.test]]
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for name, some in (("", contents[::4]), (f", {LARGE:,} pixels", enlarged(paths[::60][:20]))):
             cells = " | ".join(f"{value:.2f}" for value in cost(some))
             print(f"| {folder.name}{name} | {cells} |", flush=True)
-    print(f"| {MOST:,} pictures, pairs only | – | – | {many(looked):.2f} |")
+    print(f"| {MAX_IMAGES:,} pictures, pairs only | – | – | {many(looked):.2f} |")
 
 
 def cost(contents: Sequence[bytes]) -> tuple[float, float, float]:
@@ -52,12 +52,12 @@ def cost(contents: Sequence[bytes]) -> tuple[float, float, float]:
     which decodes it as well."""
 
     def look() -> None:
-        examine([_looked(content, i) for i, content in enumerate(contents)], SIZE)
+        check_images([_looked(content, i) for i, content in enumerate(contents)], SIZE)
 
     needed = 2 * (SIZE or 0) or None
     return (
-        _milliseconds(lambda: [open_picture(c, shortest_side=needed) for c in contents], len(contents)),
-        _milliseconds(lambda: [open_picture(c) for c in contents], len(contents)),
+        _milliseconds(lambda: [open_image(c, shortest_side=needed) for c in contents], len(contents)),
+        _milliseconds(lambda: [open_image(c) for c in contents], len(contents)),
         _milliseconds(look, len(contents)),
     )
 
@@ -66,7 +66,7 @@ def enlarged(paths: Sequence[Path]) -> list[bytes]:
     """As large as a camera's."""
     contents = []
     for path in paths:
-        picture, buffer = open_picture(path), io.BytesIO()
+        picture, buffer = open_image(path), io.BytesIO()
         width, height = (round(side * LARGE / min(picture.size)) for side in picture.size)
         larger = picture.resize((width, height), Image.Resampling.BICUBIC)
         larger.save(buffer, "JPEG", quality=90)
@@ -74,22 +74,22 @@ def enlarged(paths: Sequence[Path]) -> list[bytes]:
     return contents
 
 
-def many(pictures: Sequence[Looked]) -> float:
+def many(pictures: Sequence[CheckedImage]) -> float:
     """Of each of as many pictures as an upload may have, what comparing them takes."""
     noise = np.random.default_rng(0)
 
-    def another(i: int) -> Looked:
+    def another(i: int) -> CheckedImage:
         of = pictures[i % len(pictures)]
         seen = of.sketch.thumbnail
         changed = np.clip(seen + noise.normal(0, 12, seen.shape), 0, 255).astype(np.uint8)
         return replace(of, sha256=str(i), sketch=replace(of.sketch, thumbnail=changed))
 
-    different = [another(i) for i in range(MOST)]
-    return _milliseconds(lambda: examine(different, SIZE), MOST, times=1)
+    different = [another(i) for i in range(MAX_IMAGES)]
+    return _milliseconds(lambda: check_images(different, SIZE), MAX_IMAGES, times=1)
 
 
-def _looked(content: bytes, i: int) -> Looked:
-    return Looked("", "", "train", str(i), sketched(content))
+def _looked(content: bytes, i: int) -> CheckedImage:
+    return CheckedImage("", "", "train", str(i), sketched(content))
 
 
 def _milliseconds(work: Callable[[], object], pictures: int, times: int = TIMES) -> float:

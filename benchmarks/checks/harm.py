@@ -21,8 +21,8 @@ from benchmarks.checks.preflight import blurred, scaled, shrunk
 from benchmarks.data.load import load
 from benchmarks.methods.common.answerers import stock_head
 from core.clip.config import resolve_config
-from core.clip.data.images import open_picture
-from core.clip.inference.prototypes import Preview
+from core.clip.data.images import open_image
+from core.clip.inference.prototypes import PrototypeClassifier
 from core.clip.models.backbone import Backbone, load_backbone
 from core.clip.models.features import image_features
 from core.settings import get_settings
@@ -51,10 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for folder in given.data:
         data = fewer_tests(load(folder), given.tests)
         task = task_of(few_shot(data, shots=(16,), seeds=(0,))[0], backbone)
-        preview = Preview(_features(backbone, task.pictures), torch.tensor(task.labels))
+        preview = PrototypeClassifier(_features(backbone, task.pictures), torch.tensor(task.labels))
         head = stock_head(task, data.class_names)
         truth = torch.tensor([example.label for example in data.test])
-        pictures = [open_picture(example.path) for example in data.test]
+        pictures = [open_image(example.path) for example in data.test]
         for name, fault in FAULTS.items():
             features = _features(backbone, [fault(picture) for picture in pictures])
             cosines, offsets = preview.cosines(features, head, range(len(head)))

@@ -19,11 +19,11 @@ from pathlib import Path
 from PIL import Image, ImageFilter
 
 from benchmarks.data.folders import read_folders
-from core.clip.checks.class_names import nearly_the_same, tells_nothing
-from core.clip.checks.image_stats import SIDE, Sketch, sketch
-from core.clip.checks.preflight import Finding, Looked, examine
+from core.clip.checks.class_names import is_uninformative, similar_names
+from core.clip.checks.image_stats import SIDE, ImageStats, sketch
+from core.clip.checks.preflight import CheckedImage, Finding, check_images
 from core.clip.config import resolve_config
-from core.clip.data.images import open_picture
+from core.clip.data.images import open_image
 
 PLANTED = 200
 SIZE = resolve_config().image_size
@@ -128,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     unplanted: dict[str, list[dict[str, str]]] = {}
     for folder in given.data:
         paths, pictures = read(folder)
-        clean = examine(pictures, SIZE)
+        clean = check_images(pictures, SIZE)
         unplanted[folder.name] = [_shown(f, paths) for f in clean]
         for row in measure(folder.name, paths, pictures, clean, given.planted):
             rows.append(row)
@@ -145,24 +145,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"Written: {file}")
 
 
-def read(folder: Path) -> tuple[list[Path], list[Looked]]:
+def read(folder: Path) -> tuple[list[Path], list[CheckedImage]]:
     """All pictures of a data set."""
     data = read_folders(folder)
     examples = [*data.train, *data.test]
     pictures = [
         # Test pictures are as good for this as training pictures, so all are of one split.
-        Looked(e.path.name, data.class_names[e.label], "train", str(i), sketched(e.path.read_bytes()))
+        CheckedImage(e.path.name, data.class_names[e.label], "train", str(i), sketched(e.path.read_bytes()))
         for i, e in enumerate(examples)
     ]
     return [example.path for example in examples], pictures
 
 
-def sketched(content: bytes) -> Sketch:
-    return sketch(open_picture(content, shortest_side=SIDE, grey=True))
+def sketched(content: bytes) -> ImageStats:
+    return sketch(open_image(content, shortest_side=SIDE, grey=True))
 
 
 def measure(
-    name: str, paths: Sequence[Path], pictures: Sequence[Looked], clean: Sequence[Finding], planted: int
+    name: str, paths: Sequence[Path], pictures: Sequence[CheckedImage], clean: Sequence[Finding], planted: int
 ) -> Iterator[Row]:
     chosen = sorted(random.Random(0).sample(range(len(pictures)), min(planted, len(pictures))))
     alarms = Counter(finding.code for finding in clean)
@@ -176,20 +176,20 @@ def measure(
         ]
         found = {
             f.picture: f.other
-            for f in examine([*pictures, *extra], SIZE)
+            for f in check_images([*pictures, *extra], SIZE)
             if f.code == "near_copy_in_two_classes"
         }
         right = sum(found.get(len(pictures) + n) == i for n, i in enumerate(chosen))
         yield Row(name, f"copy: {fault}", len(chosen), right, copies, len(pictures))
     for fault, (code, make) in OWN_FAULTS.items():
         made = [_made(pictures[i], paths[i], make, 88) for i in chosen]
-        found_in = {f.picture for f in examine(made, SIZE) if f.code == code}
+        found_in = {f.picture for f in check_images(made, SIZE) if f.code == code}
         yield Row(name, fault, len(chosen), len(found_in), alarms[code], len(pictures))
 
 
-def _made(of: Looked, path: Path, fault: Fault, quality: int) -> Looked:
+def _made(of: CheckedImage, path: Path, fault: Fault, quality: int) -> CheckedImage:
     buffer = io.BytesIO()
-    fault(open_picture(path)).save(buffer, "JPEG", quality=quality)
+    fault(open_image(path)).save(buffer, "JPEG", quality=quality)
     return replace(of, sha256=f"planted {of.sha256}", sketch=sketched(buffer.getvalue()))
 
 
@@ -216,10 +216,10 @@ def names() -> dict[str, object]:
     imagenet = list(dict.fromkeys(IMAGENET_CLASSNAMES))
     return {
         "words": len(words),
-        "words that tell nothing": [word for word in words if tells_nothing(word)],
+        "words that tell nothing": [word for word in words if is_uninformative(word)],
         "codes": len(codes),
-        "codes found": sum(map(tells_nothing, codes)),
-        "nearly the same of ImageNet's 998 names": nearly_the_same(imagenet),
+        "codes found": sum(map(is_uninformative, codes)),
+        "nearly the same of ImageNet's 998 names": similar_names(imagenet),
     }
 
 

@@ -15,13 +15,13 @@ from benchmarks.methods.common.task import Answerer, Task, Tests
 from core.clip.config import AdaptConfig, resolve_config
 from core.clip.inference.class_offsets import NEW_NAMES_BALANCE, name_offsets
 from core.clip.models.backbone import tower_parameters, with_parameters
-from core.clip.models.features import text_head
+from core.clip.models.features import build_zero_shot_classifier
 from core.clip.prompts import class_indices
 from core.clip.training.progress import Silent
 from core.clip.training.trainer import fine_tune
 from core.clip.weights.delta import Delta, whole
 from core.clip.weights.ensemble import interpolate
-from core.clip.weights.support_set import KeptShots, keep_shots
+from core.clip.weights.support_set import SupportSet, encode_support_set
 
 
 def clip_cite(task: Task) -> dict[str, Answerer]:
@@ -67,15 +67,17 @@ class Balanced:
     balance: float
 
     def similarities(self, tests: Tests, class_names: Sequence[str]) -> Tensor:
-        head = text_head(self.network.model, self.task.backbone.tokenize, self.task.texts(class_names)).cpu()
+        head = build_zero_shot_classifier(
+            self.network.model, self.task.backbone.tokenize, self.task.texts(class_names)
+        ).cpu()
         classes = class_indices(class_names, self.task.class_names)
         of_shots, labels = self._shots.at(self.alpha), self._shots.labels
         offsets = name_offsets(of_shots, labels, head, classes, self.balance)
         return self.network.similarities(tests, class_names) - offsets
 
     @cached_property
-    def _shots(self) -> KeptShots:
-        return keep_shots(self.task.backbone, self.delta, self.task.tensors, self.task.labels)
+    def _shots(self) -> SupportSet:
+        return encode_support_set(self.task.backbone, self.delta, self.task.tensors, self.task.labels)
 
 
 def config_of(task: Task, **given: Any) -> AdaptConfig:

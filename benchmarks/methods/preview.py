@@ -16,7 +16,7 @@ from core.clip.prompts import class_indices
 @dataclass(frozen=True)
 class Prototypes:
     task: Task
-    preview: product.Preview
+    preview: product.PrototypeClassifier
 
     def similarities(self, tests: Tests, class_names: Sequence[str]) -> Tensor:
         """With the names' offsets taken off, as the product answers by default."""
@@ -35,4 +35,4 @@ def preview(task: Task) -> dict[str, Answerer]:
         parts.append(image_features(task.backbone.model, pixels))
     features = torch.cat(parts)  # [N, D]
     labels = torch.tensor(task.labels, device=features.device)
-    return {"Preview": Prototypes(task, product.Preview(features, labels))}
+    return {"Preview": Prototypes(task, product.PrototypeClassifier(features, labels))}

@@ -22,12 +22,12 @@ from torch import Tensor, nn
 
 from benchmarks.accuracy.tables import Table
 from benchmarks.data.dataset import DataSet
-from core.clip.data.images import open_picture
+from core.clip.data.images import open_image
 from core.clip.models.backbone import Backbone
-from core.clip.models.features import text_head
+from core.clip.models.features import build_zero_shot_classifier
 from core.clip.prompts import class_texts
-from core.clip.training.conv_bn import fold_batch_norms
-from core.serving.pool.served_model import stock_network
+from core.clip.training.conv_bn import fuse_conv_bn
+from core.serving.pool.served_model import stock_model
 
 Form = Callable[[Tensor], Tensor]
 EAGER, PRODUCT = "eager fp32", "the product's"
@@ -46,7 +46,7 @@ def forms_of(backbone: Backbone, folder: Path, *, compiled: bool) -> dict[str, F
         compiled: torch.compile too, which takes minutes and a C++ compiler.
     """
     model = copy.deepcopy(backbone.model)
-    served = stock_network("", backbone).model
+    served = stock_model("", backbone).model
     forms: dict[str, Form] = {
         EAGER: cast(Any, model).encode_image,
         PRODUCT: lambda x: served.encode_image(_last(x)),
@@ -54,7 +54,7 @@ def forms_of(backbone: Backbone, folder: Path, *, compiled: bool) -> dict[str, F
         "channels last, bf16 (autocast)": lambda x: _autocast(model, _last(x)),
     }
     folded = copy.deepcopy(backbone.model)
-    fold_batch_norms(folded, backbone.image_size)
+    fuse_conv_bn(folded, backbone.image_size)
     forms["the same, BatchNorm folded"] = lambda x: _autocast(folded, _last(x))
     if backbone.device.type == "cpu":
         half = _rounding_to_half(folded)
@@ -129,7 +129,7 @@ def seconds_a_picture(form: Form, pixels: Tensor, batch: int) -> float:
 def pixels_of(backbone: Backbone, files: Sequence[Path]) -> Tensor:
     """[N, 3, S, S], decoded as the service does."""
     size = 2 * backbone.image_size
-    return torch.stack([backbone.preprocess(open_picture(f, shortest_side=size)) for f in files])
+    return torch.stack([backbone.preprocess(open_image(f, shortest_side=size)) for f in files])
 
 
 def forms_tables(
@@ -181,7 +181,7 @@ def changed_answers(
 
     def head(names: Sequence[str]) -> Tensor:
         texts = [class_texts(name, ["a photo of a {}."]) for name in names]
-        return text_head(backbone.model, backbone.tokenize, texts)
+        return build_zero_shot_classifier(backbone.model, backbone.tokenize, texts)
 
     every = head(list(dict.fromkeys(name for data in sets for name in data.class_names)))
     cells: dict[str, list[str]] = defaultdict(list)

@@ -21,13 +21,13 @@ from benchmarks.accuracy.tables import Table
 from benchmarks.running_api import RunningApi
 from benchmarks.serving.clients import Load, load, raw_request
 from benchmarks.serving.forms import EAGER, PRODUCT, Form, pixels_of, seconds_a_picture
-from core.clip.data.images import PictureLimits
+from core.clip.data.images import ImageLimits
 from core.clip.inference.optimised import InferenceNetwork
 from core.clip.models.backbone import Backbone
 from core.clip.models.features import PICTURES_AT_ONCE, PICTURES_AT_ONCE_ON_CPU
 from core.serving.batching.threads import single_threaded
 from core.serving.images import fitted
-from core.serving.pool.served_model import stock_network
+from core.serving.pool.served_model import stock_model
 
 CLIENTS = (1, 8, 32)
 NAMES = (10, 1000)
@@ -84,12 +84,12 @@ def measure(
 ) -> Rounds:
     """Bare, service, bare, service…; a first short round warms up."""
     at_once = PICTURES_AT_ONCE_ON_CPU if backbone.device.type == "cpu" else PICTURES_AT_ONCE
-    network = stock_network("", backbone).model
+    network = stock_model("", backbone).model
     eager: Form = backbone.model.encode_image  # type: ignore[assignment]
     threads = single_threaded(torch.get_num_threads(), "bare")
     pixels = pixels_of(backbone, files).to(backbone.device)
     contents = [file.read_bytes() for file in files]
-    decoded = torch.stack([fitted(content, backbone, PictureLimits()) for content in contents])
+    decoded = torch.stack([fitted(content, backbone, ImageLimits()) for content in contents])
     bare = {
         EAGER: lambda: seconds_a_picture(eager, pixels, EAGER_BATCH),
         PRODUCT: lambda: _side_by_side(network, backbone, decoded.split(at_once), threads),
@@ -143,7 +143,7 @@ def _side_by_side(
     @torch.inference_mode()
     def encode(batch: Tensor | Sequence[bytes]) -> int:
         if not isinstance(batch, Tensor):
-            batch = torch.stack([fitted(content, backbone, PictureLimits()) for content in batch])
+            batch = torch.stack([fitted(content, backbone, ImageLimits()) for content in batch])
         return len(network.encode_fitted(batch.to(backbone.device)).cpu())
 
     started = time.perf_counter()
@@ -156,7 +156,7 @@ def _singles(network: InferenceNetwork, backbone: Backbone, contents: Sequence[b
     decoded, taken = [], []
     for content in contents:
         started = time.perf_counter()
-        pixels = fitted(content, backbone, PictureLimits())[None]
+        pixels = fitted(content, backbone, ImageLimits())[None]
         decoded.append(time.perf_counter() - started)
         network.encode_fitted(pixels.to(backbone.device)).cpu()
         taken.append(time.perf_counter() - started)

@@ -57,15 +57,15 @@ from benchmarks.training import researcher
 from clipcite import Client
 from clipcite import Job as ServedJob
 from core.clip.config import STARTER, AdaptConfig, Precision, resolve_config
-from core.clip.data.images import PictureLimits, open_picture
+from core.clip.data.images import ImageLimits, open_image
 from core.clip.data.loader import read_images
 from core.clip.data.transforms import random_resized_crop
 from core.clip.models.backbone import Backbone, load_backbone, tower_parameters, with_parameters
-from core.clip.models.features import encode_images, encode_tokens, image_features, text_head
+from core.clip.models.features import build_zero_shot_classifier, encode_images, encode_tokens, image_features
 from core.clip.models.starter import starter_folder
 from core.clip.pipeline import Shot
 from core.clip.prompts import class_texts
-from core.clip.training.conv_bn import fold_batch_norms
+from core.clip.training.conv_bn import fuse_conv_bn
 from core.clip.training.progress import Reporter, Silent, StepProgress
 from core.clip.training.trainer import fine_tune, mixed_precision
 from core.clip.weights.ensemble import interpolate
@@ -76,7 +76,7 @@ from worker.trainer.process import trainer_environment
 
 PARTS = ("loops", "limits", "memory", "service")
 IMAGES_AT_ONCE = (32, 16, 8, 4, 1)
-FEW_STEPS = 4
+MAX_STEPS = 4
 """Of a backbone that is not the starter: a CPU takes minutes for a whole recipe of ViT-B/16."""
 MEMORY_STEPS = 2
 """The second has AdamW's moments in memory beside its activations; the first has not."""
@@ -175,7 +175,7 @@ def train_product(job: Job, backbone: Backbone, reporter: Reporter) -> dict[str,
 
 def read(job: Job, image_size: int) -> list[Tensor]:
     shortest_side = math.ceil(image_size / math.sqrt(max(job.config.crop_scale, 0.25)))
-    return read_images([shot.source for shot in job.shots], PictureLimits(), shortest_side)
+    return read_images([shot.source for shot in job.shots], ImageLimits(), shortest_side)
 
 
 def run_product(job: Job) -> Measured:
@@ -273,11 +273,11 @@ def _accuracy(job: Job, backbone: Backbone, theta_1: dict[str, Tensor]) -> float
     theta_0 = tower_parameters(backbone.model)
     model = with_parameters(backbone, interpolate(theta_0, theta_1, job.config.alpha))
     texts = [class_texts(name, job.config.templates) for name in job.class_names]
-    head = text_head(model, backbone.tokenize, texts)  # [C, D]
+    head = build_zero_shot_classifier(model, backbone.tokenize, texts)  # [C, D]
     right = 0
     for start in range(0, len(job.tests), 64):
         tests = job.tests[start : start + 64]
-        pixels = torch.stack([backbone.preprocess(open_picture(test.source)) for test in tests])
+        pixels = torch.stack([backbone.preprocess(open_image(test.source)) for test in tests])
         answers = (image_features(model, pixels) @ head.T).argmax(dim=-1).tolist()
         right += sum(job.class_names[a] == t.class_name for a, t in zip(answers, tests, strict=True))
     return right / len(job.tests)
@@ -445,7 +445,7 @@ def step_flops(backbone: Backbone, texts: Sequence[str], config: AdaptConfig) ->
         texts: one sentence for each class of a batch.
     """
     student = copy.deepcopy(backbone.model)
-    fold_batch_norms(student, backbone.image_size)
+    fuse_conv_bn(student, backbone.image_size)
     for name, parameter in tower_parameters(student).items():
         parameter.requires_grad_(name.startswith("visual.") or config.text_learning_rate != 0)
     picture = torch.zeros(1, 3, backbone.image_size, backbone.image_size, device=backbone.device)
@@ -752,7 +752,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 for precision in precisions(given.device):
                     console.print(f"{name} {precision}, the machine's limit")
                     config = replace(job.config, precision=precision)
-                    few = replace(job, config=config).cut(given.steps or FEW_STEPS)
+                    few = replace(job, config=config).cut(given.steps or MAX_STEPS)
                     limits[f"{name} {precision}"] = in_fresh_trainer(measure_limit, few)
             tables += [limits_table(limits), profile_table(limits)]
             measured["limits"] = {name: asdict(limit) for name, limit in limits.items()}
@@ -788,7 +788,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--steps",
         type=int,
-        help=f"at most so many a job, 2 or more; default: all of starter, {FEW_STEPS} of others",
+        help=f"at most so many a job, 2 or more; default: all of starter, {MAX_STEPS} of others",
     )
     parser.add_argument("--shots", type=int, default=16)
     parser.add_argument("--tests", type=int, default=50, help="test pictures a class for the accuracy")
@@ -816,7 +816,7 @@ def make_job(name: str, data: DataSet, given: argparse.Namespace, folder: Path) 
         if name == STARTER
         else (),
     )
-    steps = given.steps or (None if name == STARTER else FEW_STEPS)
+    steps = given.steps or (None if name == STARTER else MAX_STEPS)
     return job if steps is None else job.cut(steps)
 
 

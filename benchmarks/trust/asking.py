@@ -15,9 +15,9 @@ from benchmarks.accuracy.harness import Trial
 from benchmarks.trust.rejection import rejections
 from core.clip.config import AdaptConfig
 from core.clip.evaluation.predictions import Candidates, balanced, plain, previewed
-from core.clip.inference.prototypes import Preview
+from core.clip.inference.prototypes import PrototypeClassifier
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
-from core.clip.models.features import batches, image_features, text_head
+from core.clip.models.features import batches, build_zero_shot_classifier, image_features
 from core.clip.models.imagenet_classes import other_names
 from core.clip.pipeline import Adapted
 from core.clip.prompts import class_texts
@@ -51,11 +51,13 @@ def asked(
             theta = adapted.weights.theta(tower_parameters(backbone.model), alpha)
             model = with_parameters(backbone, theta)
         pictures = _features(model, backbone, paths) if alpha else _stock_features(backbone, paths)
-        head = text_head(model, backbone.tokenize, texts).cpu()
+        head = build_zero_shot_classifier(model, backbone.tokenize, texts).cpu()
         of_names = head[: len(names)]
         if alpha == 0:
             answers = plain(pictures, of_names, known)
-            preview = previewed(Preview(shots.features[0], shots.labels), pictures, of_names, known)
+            preview = previewed(
+                PrototypeClassifier(shots.features[0], shots.labels), pictures, of_names, known
+            )
             arrays["named_preview"] = best_names(preview.alone, preview.among)
         else:
             answers = balanced(pictures, of_names, shots, alpha, known)

@@ -53,7 +53,7 @@ def _confident(record: Record, fitted: Confidence, listed: NDArray[np.bool_]) ->
     alone, truth = arrays["alone"].astype(np.float64), arrays["truth"][listed]
     before = softmax(scale * alone[listed])
     after = softmax(scale * alone[listed] / fitted.temperature)
-    sets = after >= fitted.least_probability(COVERAGE)
+    sets = after >= fitted.conformal_threshold(COVERAGE)
     sets[np.arange(len(sets)), after.argmax(axis=1)] = True
     rule = "cosine" if fitted.least_likeness is None else "likeness"
     kept = arrays[RULE + rule] >= fitted.least

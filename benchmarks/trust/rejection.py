@@ -7,7 +7,7 @@ from torch import Tensor
 
 from core.clip.evaluation.predictions import Candidates
 from core.clip.inference.calibration import softmax
-from core.clip.inference.class_offsets import NEW, NEW_NAMES_BALANCE, name_offsets
+from core.clip.inference.class_offsets import NEW_CLASS, NEW_NAMES_BALANCE, name_offsets
 from core.clip.inference.in_distribution import likeness
 from core.clip.models.backbone import Backbone
 
@@ -32,7 +32,9 @@ def rejections(
 
     def ranked(names: Tensor) -> Tensor:
         """[N, names], the first of which are trained unless all are new."""
-        classes = [*range(k), *[NEW] * (len(names) - k)] if names is not new else [NEW] * len(names)
+        classes = (
+            [*range(k), *[NEW_CLASS] * (len(names) - k)] if names is not new else [NEW_CLASS] * len(names)
+        )
         return pictures @ names.T - name_offsets(shots, labels, names, classes, NEW_NAMES_BALANCE)
 
     cosines = ranked(trained)

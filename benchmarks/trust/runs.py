@@ -16,7 +16,7 @@ from benchmarks.data.dataset import Example
 from benchmarks.data.few_shot import draw_shots
 from benchmarks.trust.asking import asked, best_names
 from core.clip.config import resolve_config
-from core.clip.evaluation.predictions import HeldOut
+from core.clip.evaluation.predictions import HeldOutPredictions
 from core.clip.models.backbone import Backbone
 from core.clip.pipeline import Shot, adapt
 
@@ -117,7 +117,7 @@ def relabelled(kind: str, trial: Trial, examples: Sequence[Example]) -> tuple[li
     return labels, {int(i) for i in chosen}
 
 
-def _of_siblings(held: HeldOut) -> dict[str, NDArray[Any]]:
+def _of_siblings(held: HeldOutPredictions) -> dict[str, NDArray[Any]]:
     arrays: dict[str, NDArray[Any]] = {
         "held_truth": held.truth.astype(np.uint8),
         "held_named_preview": best_names(held.preview.alone, held.preview.among),

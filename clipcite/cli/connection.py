@@ -13,7 +13,14 @@ from rich.console import Console
 
 from clipcite.client._sync.client import Client
 from clipcite.client.address import InvalidAddress
-from clipcite.client.errors import ClipciteError, InvalidPictures, NoAccess, ServiceError, ServiceUnreachable
+from clipcite.client.errors import (
+    APIConnectionError,
+    APIStatusError,
+    AuthenticationError,
+    ClipCiteError,
+    InvalidImages,
+    PermissionDeniedError,
+)
 from clipcite.client.retry import Retry
 
 Url = Annotated[
@@ -61,15 +68,15 @@ def connected(url: str | None, key: str | None) -> Iterator[Client]:
     try:
         with Client(url, key, retry=SOON) as client:
             yield client
-    except ServiceUnreachable as error:
+    except APIConnectionError as error:
         give_up(str(error), Exit.UNREACHABLE)
-    except NoAccess as error:
+    except (AuthenticationError, PermissionDeniedError) as error:
         give_up(f"{error}\nA key is given with --key or CLIPCITE_API_KEY.", Exit.NO_ACCESS)
-    except ServiceError as error:
+    except APIStatusError as error:
         give_up(str(error), Exit.REFUSED)
-    except (InvalidAddress, InvalidPictures) as error:
+    except (InvalidAddress, InvalidImages) as error:
         give_up(str(error), Exit.USAGE)
-    except ClipciteError as error:
+    except ClipCiteError as error:
         give_up(str(error), Exit.REFUSED)
     except KeyboardInterrupt:
         raise typer.Exit(Exit.DETACHED) from None

@@ -13,7 +13,7 @@ from clipcite.cli.connection import AsJson, Exit, Key, Url, out, print_json
 from clipcite.cli.processes import DOCTOR, ask, server_missing
 from clipcite.cli.render.tables import facts
 from clipcite.client._sync.client import Client
-from clipcite.client.errors import ClipciteError, ServiceUnreachable
+from clipcite.client.errors import APIConnectionError, ClipCiteError
 from clipcite.client.retry import Retry
 
 SIGNS = {"ok": "[green]ok[/]", "warning": "[yellow]look[/]", "problem": "[red]wrong[/]"}
@@ -60,7 +60,7 @@ def _service(url: str | None, key: str | None) -> Iterator[Finding]:
         with Client(url, key, retry=Retry(attempts=1)) as client:
             try:
                 readiness = client.ready()
-            except ServiceUnreachable:
+            except APIConnectionError:
                 yield Finding(
                     "service",
                     "warning",
@@ -76,5 +76,5 @@ def _service(url: str | None, key: str | None) -> Iterator[Finding]:
             yield Finding("service", worst, "; ".join([f"{client.base_url} is {readiness.status}", *parts]))
             next(client.jobs(page_size=1), None)
             yield Finding("key", "ok", "opens it")
-    except ClipciteError as error:
+    except ClipCiteError as error:
         yield Finding("service", "problem", str(error))

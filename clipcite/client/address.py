@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from clipcite.client.errors import ClipciteError, ServiceUnreachable
+from clipcite.client.errors import APIConnectionError, ClipCiteError
 from clipcite.client.request import Request
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -15,7 +15,7 @@ CONNECT_SECONDS = 10
 WRITE_SECONDS = 60
 
 
-class InvalidAddress(ClipciteError):
+class InvalidAddress(ClipCiteError):
     """The service's address is no URL of http or https."""
 
 
@@ -57,17 +57,17 @@ def lower_names(response: httpx.Response) -> dict[str, str]:
     return {name.lower(): value for name, value in response.headers.items()}
 
 
-def unreachable(base_url: httpx.URL, error: httpx.TransportError) -> ServiceUnreachable:
+def unreachable(base_url: httpx.URL, error: httpx.TransportError) -> APIConnectionError:
     """What to tell a person."""
     url = str(base_url).rstrip("/")
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
-        return ServiceUnreachable(
+        return APIConnectionError(
             f"Nothing answers at {url} ({error}). Start the service with `clipcite serve`, or set the "
             "address with --url, CLIPCITE_URL or Client(base_url)."
         )
     if isinstance(error, httpx.TimeoutException):
-        return ServiceUnreachable(f"{url} took too long to answer; it may be busy. Try again.")
-    return ServiceUnreachable(f"The connection to {url} broke ({error or type(error).__name__}). Try again.")
+        return APIConnectionError(f"{url} took too long to answer; it may be busy. Try again.")
+    return APIConnectionError(f"The connection to {url} broke ({error or type(error).__name__}). Try again.")
 
 
 def _is_loopback(host: str) -> bool:

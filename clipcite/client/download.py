@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from clipcite.client.errors import ServiceUnreachable
+from clipcite.client.errors import APIConnectionError
 from clipcite.client.failure import failure_of
 from clipcite.client.request import Answer, Request
 from clipcite.client.retry import AGAIN, Retry
@@ -21,7 +21,7 @@ def download(request: Request, path: Path, retry: Retry, on_download: OnDownload
     """The file at `path`, once all of it is there: until then, and if it fails, what was there before.
 
     Raises:
-        ServiceError, ServiceUnreachable; OSError: it can't be written.
+        APIStatusError, APIConnectionError; OSError: it can't be written.
     """
     attempt = 0
     with _beside(path) as (file, finish):
@@ -36,7 +36,7 @@ def download(request: Request, path: Path, retry: Retry, on_download: OnDownload
                 pause = retry.pause(attempt, answer.headers) if answer.status in AGAIN else None
                 if pause is None:
                     raise failure_of(answer)
-            except ServiceUnreachable:
+            except APIConnectionError:
                 pause = retry.pause(attempt)
                 if pause is None:
                     raise

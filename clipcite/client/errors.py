@@ -8,19 +8,19 @@ if TYPE_CHECKING:
     from clipcite.client.types import Job
 
 
-class ClipciteError(Exception):
+class ClipCiteError(Exception):
     """The root of all exceptions of this library."""
 
 
-class ServiceUnreachable(ClipciteError):
+class APIConnectionError(ClipCiteError):
     """No answer came: nothing listens there, the connection broke, or it took too long."""
 
 
-class InvalidPictures(ClipciteError):
+class InvalidImages(ClipCiteError):
     """What was given cannot be uploaded as labelled pictures; the message says why."""
 
 
-class WaitTimeout(ClipciteError):
+class WaitTimeout(ClipCiteError):
     """The time given to `wait` is over; the job goes on. `job` is how it was last seen."""
 
     def __init__(self, job: "Job") -> None:
@@ -28,7 +28,7 @@ class WaitTimeout(ClipciteError):
         self.job = job
 
 
-class JobFailed(ClipciteError):
+class JobFailed(ClipCiteError):
     """The job that was waited for has ended without a model. `job` says why."""
 
     def __init__(self, job: "Job") -> None:
@@ -60,7 +60,7 @@ class Problem:
     request_id: str | None = None
 
 
-class ServiceError(ClipciteError):
+class APIStatusError(ClipCiteError):
     """The service answered with an error. Its parts are in `problem`, and as attributes here."""
 
     def __init__(self, problem: Problem, headers: Mapping[str, str] | None = None) -> None:
@@ -80,43 +80,47 @@ class ServiceError(ClipciteError):
         return "\n".join([self.detail, *items, *tail])
 
 
-class NoAccess(ServiceError):
-    """401 and 403: no key, a wrong one, or one without the scope."""
+class AuthenticationError(APIStatusError):
+    """401: no key, or a wrong one."""
 
 
-class NotFound(ServiceError):
+class PermissionDeniedError(APIStatusError):
+    """403: a key without the scope, or a page of another site."""
+
+
+class NotFoundError(APIStatusError):
     """404: it does not exist, or is another owner's."""
 
 
-class Conflict(ServiceError):
+class ConflictError(APIStatusError):
     """409: not possible in the state that it is in."""
 
 
-class Refused(ServiceError):
+class UnprocessableEntityError(APIStatusError):
     """400, 413 and 422: what was sent cannot be used; `errors` names each bad file or field."""
 
 
-class TooManyRequests(ServiceError):
+class RateLimitError(APIStatusError):
     """429: a limit of the key or the owner is reached, also after several tries."""
 
 
-class ServiceFailed(ServiceError):
+class InternalServerError(APIStatusError):
     """5xx: the service could not do it, also after several tries where that helps."""
 
 
-_KINDS: Mapping[int, type[ServiceError]] = {
-    400: Refused,
-    401: NoAccess,
-    403: NoAccess,
-    404: NotFound,
-    409: Conflict,
-    413: Refused,
-    422: Refused,
-    429: TooManyRequests,
+_KINDS: Mapping[int, type[APIStatusError]] = {
+    400: UnprocessableEntityError,
+    401: AuthenticationError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    409: ConflictError,
+    413: UnprocessableEntityError,
+    422: UnprocessableEntityError,
+    429: RateLimitError,
 }
 
 
-def error_of(status: int, headers: Mapping[str, str], said: Any) -> ServiceError:
+def error_of(status: int, headers: Mapping[str, str], said: Any) -> APIStatusError:
     """The exception for an answer; `said` is its parsed body, whatever it was."""
     fields = said if isinstance(said, dict) else {}
     items = [
@@ -134,7 +138,7 @@ def error_of(status: int, headers: Mapping[str, str], said: Any) -> ServiceError
         errors=items,
         request_id=fields.get("request_id") or headers.get("x-request-id"),
     )
-    kind = _KINDS.get(status, ServiceFailed if status >= 500 else ServiceError)
+    kind = _KINDS.get(status, InternalServerError if status >= 500 else APIStatusError)
     return kind(problem, headers)
 
 

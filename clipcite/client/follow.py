@@ -3,7 +3,7 @@
 import time
 
 from clipcite.client import job_requests
-from clipcite.client.errors import ServiceUnreachable
+from clipcite.client.errors import APIConnectionError
 from clipcite.client.failure import failure_of
 from clipcite.client.request import Answer
 from clipcite.client.retry import AGAIN, Retry
@@ -39,13 +39,13 @@ class Follower:
         """The next events; perhaps none, where one may want to look at the clock; None at the end.
 
         Raises:
-            ServiceUnreachable: away for longer than `retry.patience_seconds`.
-            ServiceError: the job is gone, or the key opens nothing any more.
+            APIConnectionError: away for longer than `retry.patience_seconds`.
+            APIStatusError: the job is gone, or the key opens nothing any more.
         """
         while not self._ended:
             try:
                 events = yield from (self._streamed() if self._streams else self._polled())
-            except ServiceUnreachable:
+            except APIConnectionError:
                 # Opened, but nothing came through: something between us keeps it back.
                 self._streams = self._open is None or not self._silent
                 self._open = None
@@ -72,7 +72,7 @@ class Follower:
             if answer.status in {401, 403, 404}:
                 raise failure_of(answer)
             if answer.status in AGAIN - {429}:
-                raise ServiceUnreachable(f"The service answers {answer.status}.")
+                raise APIConnectionError(f"The service answers {answer.status}.")
             if answer.status != 200 or "text/event-stream" not in answer.headers.get("content-type", ""):
                 self._streams = False
                 return []
@@ -89,7 +89,7 @@ class Follower:
         call = job_requests.events(self._job_id, self._seen)
         answer: Answer = yield Send(call.request)
         if answer.status in AGAIN:
-            raise ServiceUnreachable(f"The service answers {answer.status}.")
+            raise APIConnectionError(f"The service answers {answer.status}.")
         if answer.status != 200:
             raise failure_of(answer)
         events = call.read(answer)

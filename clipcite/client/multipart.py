@@ -10,8 +10,8 @@ from typing import Any
 
 from clipcite.datasets.image import Picture
 
-MOST_ENTRIES = 65_535
-LARGEST_ENTRY = 2_000_000_000
+MAX_ENTRIES = 65_535
+MAX_ENTRY_BYTES = 2_000_000_000
 """Beyond these a zip has other headers, and its length is not told beforehand."""
 OnUpload = Callable[[int, int | None], None]
 """Hears how many bytes were sent, and of how many, which may be unknown."""
@@ -100,11 +100,11 @@ def zip_of(pictures: Sequence[tuple[str, Picture]]) -> Picture:
 def _zip_size(pictures: Sequence[tuple[str, Picture]]) -> int | None:
     total = 22  # the end of the directory
     for name, picture in pictures:
-        if picture.size is None or picture.size > LARGEST_ENTRY:
+        if picture.size is None or picture.size > MAX_ENTRY_BYTES:
             return None
         # A local header, a data descriptor, and the entry in the directory.
         total += 30 + 16 + 46 + 2 * len(name.encode()) + picture.size
-    return total if len(pictures) < MOST_ENTRIES and total < LARGEST_ENTRY else None
+    return total if len(pictures) < MAX_ENTRIES and total < MAX_ENTRY_BYTES else None
 
 
 class _Outlet:
@@ -133,7 +133,7 @@ def _zip_chunks(pictures: Sequence[tuple[str, Picture]]) -> Iterator[bytes]:
     outlet = _Outlet()
     with zipfile.ZipFile(outlet, "w", zipfile.ZIP_STORED) as archive:
         for name, picture in pictures:
-            large = (picture.size or 0) > LARGEST_ENTRY
+            large = (picture.size or 0) > MAX_ENTRY_BYTES
             with archive.open(zipfile.ZipInfo(name), "w", force_zip64=large) as entry:
                 for chunk in picture.chunks():
                     entry.write(chunk)

@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
 from clipcite.client import job_requests, model_requests
-from clipcite.client.errors import InvalidPictures, Refused, ServiceUnreachable, WaitTimeout
+from clipcite.client.errors import APIConnectionError, InvalidImages, UnprocessableEntityError, WaitTimeout
 from clipcite.client.failure import failure_of
 from clipcite.client.follow import PROGRESS, Follower
 from clipcite.client.model_requests import Names
@@ -15,7 +15,7 @@ from clipcite.client.report_types import Preflight
 from clipcite.client.request import Answer, Call, Page
 from clipcite.client.retry import AGAIN, NOT_DONE, Retry
 from clipcite.client.steps import Give, Send, Sleep, Steps
-from clipcite.client.types import Classification, Job, Notice, PictureResult, Progress
+from clipcite.client.types import Classification, ImageResult, Job, Notice, Progress
 from clipcite.client.upload import Upload
 from clipcite.datasets.image import Picture
 
@@ -31,7 +31,7 @@ def send(call: Call[T], retry: Retry, until: float | None = None) -> Steps[T]:
     """Until it is answered, as `retry` says; no pause goes beyond `until`, on the monotonic clock.
 
     Raises:
-        ServiceError, ServiceUnreachable, UnexpectedAnswer.
+        APIStatusError, APIConnectionError, UnexpectedAnswer.
     """
     attempt = 0
     lost = False
@@ -39,7 +39,7 @@ def send(call: Call[T], retry: Retry, until: float | None = None) -> Steps[T]:
         attempt += 1
         try:
             answer: Answer = yield Send(call.request)
-        except ServiceUnreachable:
+        except APIConnectionError:
             lost = True
             pause = retry.pause(attempt) if call.twice_is_harmless else None
             if pause is None or _too_late(pause, until):
@@ -58,9 +58,9 @@ def send_upload(upload: Upload, call: Call[T], retry: Retry) -> Steps[T]:
     """Send labelled pictures. Errors name the files as they are called here."""
     try:
         return (yield from send(call, retry))
-    except Refused as error:
+    except UnprocessableEntityError as error:
         items = [replace(item, file=upload.local_name(item.file)) for item in error.errors]
-        raise Refused(replace(error.problem, errors=items), error.headers) from None
+        raise UnprocessableEntityError(replace(error.problem, errors=items), error.headers) from None
 
 
 def send_look(upload: Upload, call: Call[Preflight], retry: Retry) -> Steps[Preflight]:
@@ -127,14 +127,14 @@ def classify(
 ) -> Steps[Classification]:
     """In several requests if there are many."""
     if not pictures:
-        raise InvalidPictures("There is no picture to classify.")
+        raise InvalidImages("There is no picture to classify.")
     answers: list[Classification] = []
-    refused: dict[int, Refused] = {}
+    refused: dict[int, UnprocessableEntityError] = {}
     for start in range(0, len(pictures), AT_ONCE):
         call = model_requests.classify(pictures[start : start + AT_ONCE], class_names, **options)
         try:
             answers.append((yield from send(call, retry)))
-        except Refused as error:
+        except UnprocessableEntityError as error:
             if error.code != NO_PICTURE:
                 raise
             refused[start] = error
@@ -143,12 +143,14 @@ def classify(
     return _together(answers, refused)
 
 
-def _together(answers: Sequence[Classification], refused: Mapping[int, Refused]) -> Classification:
+def _together(
+    answers: Sequence[Classification], refused: Mapping[int, UnprocessableEntityError]
+) -> Classification:
     """One answer; pictures of requests that had no readable one get their errors."""
     if len(answers) == 1 and not refused:
         return answers[0]
     rest = iter(answers)
-    results: list[PictureResult] = []
+    results: list[ImageResult] = []
     raw: list[Any] = []
     for number in range(len(answers) + len(refused)):
         error = refused.get(number * AT_ONCE)
@@ -159,7 +161,7 @@ def _together(answers: Sequence[Classification], refused: Mapping[int, Refused])
         else:
             for item in error.errors:
                 notice = Notice(item.code or error.code, item.detail)
-                results.append(PictureResult(item.file, error=notice))
+                results.append(ImageResult(item.file, error=notice))
                 raw.append({"file": item.file, "predictions": None, "error": asdict(notice)})
     times = {name: sum(one.timing_ms[name] for one in answers) for name in answers[0].timing_ms}
     together = {**answers[0].raw, "results": raw, "timing_ms": times}

@@ -8,12 +8,12 @@ from functools import cache
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from clipcite.client.errors import ClipciteError
+from clipcite.client.errors import ClipCiteError
 
 T = TypeVar("T")
 
 
-class UnexpectedAnswer(ClipciteError):
+class UnexpectedAnswer(ClipCiteError):
     """The answer is not what the contract says: another version of the service, or none of ours."""
 
 

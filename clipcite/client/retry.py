@@ -9,7 +9,7 @@ from email.utils import parsedate_to_datetime
 AGAIN = frozenset({429, 502, 503, 504})
 NOT_DONE = frozenset({429, 503})
 """Of these the service itself says that it has done nothing."""
-MOST_BACKOFF = 8.0
+MAX_BACKOFF = 8.0
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Retry:
     @property
     def patient(self) -> "Retry":
         """For what goes on while the service is restarted."""
-        return replace(self, attempts=5 + round(self.patience_seconds / (0.75 * MOST_BACKOFF)))
+        return replace(self, attempts=5 + round(self.patience_seconds / (0.75 * MAX_BACKOFF)))
 
     def pause(self, attempt: int, headers: Mapping[str, str] | None = None) -> float | None:
         """Seconds before the attempt after this one (1 is the first); None: there is to be none."""
@@ -42,7 +42,7 @@ class Retry:
 
     def backoff(self, attempt: int) -> float:
         """With chance in it, so that many clients do not come back at the same moment."""
-        full: float = min(self.first_seconds * 2.0 ** min(attempt - 1, 30), MOST_BACKOFF)
+        full: float = min(self.first_seconds * 2.0 ** min(attempt - 1, 30), MAX_BACKOFF)
         return full * random.uniform(0.5, 1)
 
 

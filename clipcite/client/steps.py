@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Send:
-    """Send it; an Answer comes back, or ServiceUnreachable is raised."""
+    """Send it; an Answer comes back, or APIConnectionError is raised."""
 
     request: Request
 
@@ -26,7 +26,7 @@ class Open:
 
 @dataclass(frozen=True)
 class Read:
-    """The next bytes of what is open, None at its end; or ServiceUnreachable."""
+    """The next bytes of what is open, None at its end; or APIConnectionError."""
 
 
 @dataclass(frozen=True)

@@ -202,7 +202,7 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class PictureResult:
+class ImageResult:
     """The ranked names for one picture, the best first; or why it could not be used."""
 
     file: str | None
@@ -221,7 +221,7 @@ class PictureResult:
 
 
 @dataclass(frozen=True)
-class AskedName:
+class ClassInfo:
     name: str
     kind: Kind
     offset: float = 0.0
@@ -232,8 +232,8 @@ class Classification:
     model: str
     backbone: str
     alpha: float
-    class_names: list[AskedName]
-    results: list[PictureResult]
+    class_names: list[ClassInfo]
+    results: list[ImageResult]
     timing_ms: Mapping[str, float] = field(default_factory=dict)
     warnings: list[Notice] = field(default_factory=list)
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)

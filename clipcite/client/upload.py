@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from clipcite.client.errors import InvalidPictures
+from clipcite.client.errors import InvalidImages
 from clipcite.client.multipart import Part, zip_of
 from clipcite.datasets.dataset import ByClass, Dataset, Labelled, dataset_of
 from clipcite.datasets.detect import read
@@ -33,12 +33,12 @@ def upload_of(pictures: Adaptable, test: ByClass | None = None) -> Upload:
     """A zip as it is, a tar repacked as one; all else read as it is recognised.
 
     Raises:
-        InvalidPictures: nothing that can be uploaded is there.
+        InvalidImages: nothing that can be uploaded is there.
     """
     if isinstance(pictures, str | os.PathLike):
         path = Path(pictures)
         if test is not None:
-            raise InvalidPictures("Test pictures beside a folder or an archive belong into its folder test/.")
+            raise InvalidImages("Test pictures beside a folder or an archive belong into its folder test/.")
         if path.is_file() and path.name.lower().endswith(ARCHIVES):
             return Upload([Part("archive", _zip_at(path), "application/zip")])
         return upload_of_dataset(read(path))
@@ -46,7 +46,7 @@ def upload_of(pictures: Adaptable, test: ByClass | None = None) -> Upload:
 
 
 def model_archive(path: str | os.PathLike[str]) -> Picture:
-    """The zip of a model; of a folder or a tar one is made. Raises InvalidPictures."""
+    """The zip of a model; of a folder or a tar one is made. Raises InvalidImages."""
     path = Path(path)
     if not path.is_dir():
         return _zip_at(path)
@@ -61,7 +61,7 @@ def _zip_at(path: Path) -> Picture:
 def upload_of_dataset(dataset: Dataset) -> Upload:
     """One zip where every class name can be that of a folder; otherwise files with labels."""
     if not dataset.pictures:
-        raise InvalidPictures("There are no pictures. At least two classes with one each are needed.")
+        raise InvalidImages("There are no pictures. At least two classes with one each are needed.")
     if all(_can_be_folder(name) for name in dataset.class_names):
         return _zipped(dataset.pictures)
     return _labelled(dataset.pictures)

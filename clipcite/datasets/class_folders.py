@@ -8,7 +8,7 @@ anything/class/picture.jpg        images/train/class/…, train/images/class/…
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from clipcite.client.errors import InvalidPictures
+from clipcite.client.errors import InvalidImages
 from clipcite.datasets.dataset import Dataset, Labelled, Split
 from clipcite.datasets.image import PICTURE_ENDINGS, Picture
 
@@ -33,7 +33,7 @@ def read_folders(root: Path) -> Dataset | None:
     """The class folders below `root`; None if there are none.
 
     Raises:
-        InvalidPictures: class folders beside train/ and test/, so that it isn't clear what they are.
+        InvalidImages: class folders beside train/ and test/, so that it isn't clear what they are.
     """
     files = list(pictures_below(root))
     paths = {file: file.relative_to(root).parts for file in files}
@@ -84,7 +84,7 @@ def _place(paths: dict[Path, tuple[str, ...]]) -> tuple[list[Placed], list[Path]
     if "train" in {SPLITS[top] for top in splits} and any(len(parts) > 2 for parts in inner.values()):
         if tops - splits:
             odd, known = sorted(tops - splits)[0], ", ".join(sorted(splits))
-            raise InvalidPictures(
+            raise InvalidImages(
                 f"Beside {known} there are pictures in {odd}. Put every class folder into one of them, or "
                 "give the folder that is meant."
             )

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from clipcite.client.errors import InvalidPictures
+from clipcite.client.errors import InvalidImages
 from clipcite.datasets.image import Picture, PictureLike, as_picture
 
 Split = Literal["train", "test"]
@@ -42,7 +42,7 @@ class Dataset:
 
 
 def dataset_of(pictures: ByClass, test: ByClass | None = None) -> Dataset:
-    """Pictures given in Python, a list for each class. Raises InvalidPictures."""
+    """Pictures given in Python, a list for each class. Raises InvalidImages."""
     splits: tuple[tuple[Split, ByClass], ...] = (("train", pictures), ("test", test or {}))
     labelled = [
         Labelled(as_picture(given, f"{class_name}-{number}"), class_name, split)
@@ -55,7 +55,7 @@ def dataset_of(pictures: ByClass, test: ByClass | None = None) -> Dataset:
 
 def _several(class_name: str, of_class: Sequence[PictureLike]) -> Sequence[PictureLike]:
     if isinstance(of_class, str | bytes):
-        raise InvalidPictures(f"The class {class_name!r} needs a list of pictures, even for one.")
+        raise InvalidImages(f"The class {class_name!r} needs a list of pictures, even for one.")
     return of_class
 
 

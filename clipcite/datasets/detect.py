@@ -4,7 +4,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from clipcite.client.errors import InvalidPictures
+from clipcite.client.errors import InvalidImages
 from clipcite.datasets.class_folders import read_folders
 from clipcite.datasets.dataset import Dataset
 from clipcite.datasets.label_studio import read_label_studio
@@ -24,18 +24,18 @@ def read(path: str | os.PathLike[str], *, label_column: str | None = None) -> Da
         label_column: the column of the class, where a table leaves it open.
 
     Raises:
-        InvalidPictures: nothing that is known, or not clear.
+        InvalidImages: nothing that is known, or not clear.
     """
     path = Path(path)
     if path.is_dir():
         return _read_folder(path, label_column)
     if not path.is_file():
-        raise InvalidPictures(f"There is no {path}.")
+        raise InvalidImages(f"There is no {path}.")
     if path.suffix.lower() in MANIFESTS:
         return read_manifest(path, label_column)
     found = read_label_studio(path) if path.suffix.lower() == ".json" else None
     if found is None:
-        raise InvalidPictures(f"{path} is nothing that can be uploaded. {KNOWN}")
+        raise InvalidImages(f"{path} is nothing that can be uploaded. {KNOWN}")
     return found
 
 
@@ -56,7 +56,7 @@ def _read_folder(root: Path, label_column: str | None) -> Dataset:
         return read_manifest(tables[0], label_column)
     if len(tables) > 1:
         names = ", ".join(path.name for path in tables)
-        raise InvalidPictures(f"{root} holds several tables ({names}): give the one that is meant.")
+        raise InvalidImages(f"{root} holds several tables ({names}): give the one that is meant.")
     if folders is not None:
         return folders  # one class: the service says what is missing
-    raise InvalidPictures(f"{root} holds no labelled pictures. {KNOWN}")
+    raise InvalidImages(f"{root} holds no labelled pictures. {KNOWN}")

@@ -4,18 +4,18 @@ import io
 from collections.abc import Callable
 from pathlib import Path
 
-from clipcite.client.errors import InvalidPictures
+from clipcite.client.errors import InvalidImages
 
 HEIC_ENDINGS = frozenset({".heic", ".heif"})
 QUALITY = 95
 
 
 def jpeg_of_heic() -> Callable[[Path], bytes]:
-    """The function that does it. Raises InvalidPictures where the extra is not installed."""
+    """The function that does it. Raises InvalidImages where the extra is not installed."""
     try:
         import pillow_heif
     except ImportError as error:
-        raise InvalidPictures(
+        raise InvalidImages(
             "HEIC pictures need one more package: pip install pillow-heif. Or export them as JPEG."
         ) from error
 
@@ -24,7 +24,7 @@ def jpeg_of_heic() -> Callable[[Path], bytes]:
             # Upright: the decoder applies the rotation that the file asks for.
             picture = pillow_heif.open_heif(path, convert_hdr_to_8bit=True).to_pillow().convert("RGB")
         except (ValueError, OSError, EOFError) as error:
-            raise InvalidPictures(
+            raise InvalidImages(
                 f"{path} is no readable HEIC picture ({error}). Export it as JPEG."
             ) from error
         buffer = io.BytesIO()

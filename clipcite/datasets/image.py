@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from clipcite.client.errors import InvalidPictures
+from clipcite.client.errors import InvalidImages
 from clipcite.datasets.heic import HEIC_ENDINGS, jpeg_of_heic
 
 CHUNK = 256 * 1024
@@ -55,9 +55,9 @@ class Picture:
 
     @classmethod
     def of_file(cls, path: Path) -> "Picture":
-        """Raises InvalidPictures: no such file, or a HEIC picture that cannot be read here."""
+        """Raises InvalidImages: no such file, or a HEIC picture that cannot be read here."""
         if not path.is_file():
-            raise InvalidPictures(f"There is no file {path}.")
+            raise InvalidImages(f"There is no file {path}.")
         if path.suffix.lower() in HEIC_ENDINGS:
             convert = jpeg_of_heic()
             return cls(f"{path.stem}.jpg", lambda: iter([convert(path)]), None, path)
@@ -68,7 +68,7 @@ def as_picture(given: PictureLike, name: str) -> Picture:
     """`given` as a picture; `name`, without ending, is for what has no file name of its own.
 
     Raises:
-        InvalidPictures: a file that is not there, an array that is no picture, or something else.
+        InvalidImages: a file that is not there, an array that is no picture, or something else.
     """
     if isinstance(given, str | os.PathLike):
         return Picture.of_file(Path(given))
@@ -80,17 +80,17 @@ def as_picture(given: PictureLike, name: str) -> Picture:
         buffer = io.BytesIO()
         given.save(buffer, format="PNG")
         return Picture.of_bytes(f"{name}.png", buffer.getvalue())
-    raise InvalidPictures(
+    raise InvalidImages(
         f"A picture is a path, bytes, a PIL image or a uint8 array [H, W, 3], not {type(given).__name__}."
     )
 
 
 def png_of_array(array: PixelArray) -> bytes:
-    """A PNG of uint8 pixels [H, W], [H, W, 3] or [H, W, 4]. Raises InvalidPictures for another array."""
+    """A PNG of uint8 pixels [H, W], [H, W, 3] or [H, W, 4]. Raises InvalidImages for another array."""
     shape: Sequence[int] = tuple(array.shape)
     colour = {2: 0, 3: {3: 2, 4: 6}.get(shape[-1]) if len(shape) == 3 else None}.get(len(shape))
     if str(array.dtype) != "uint8" or colour is None or 0 in shape:
-        raise InvalidPictures(
+        raise InvalidImages(
             f"An array must be uint8 of [H, W], [H, W, 3] or [H, W, 4], not {array.dtype} of {list(shape)}. "
             "Values from 0 to 1 become pixels with (255 * array).round().astype('uint8')."
         )

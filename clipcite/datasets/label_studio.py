@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from clipcite.client.errors import InvalidPictures
+from clipcite.client.errors import InvalidImages
 from clipcite.datasets.dataset import Dataset
 from clipcite.datasets.image import PICTURE_ENDINGS
 from clipcite.datasets.manifests import FILE_COLUMNS
@@ -30,7 +30,7 @@ def read_label_studio(path: Path) -> Dataset | None:
     for task in tasks:
         file = _file(task)
         if file is None:
-            raise InvalidPictures(f"A task of {path.name} names no picture. Is it an export of another kind?")
+            raise InvalidImages(f"A task of {path.name} names no picture. Is it an export of another kind?")
         votes, several = _votes(task)
         multiple += several
         ranked = Counter(votes).most_common(2)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from clipcite.client.errors import InvalidPictures
+from clipcite.client.errors import InvalidImages
 from clipcite.datasets.class_folders import SPLITS
 from clipcite.datasets.dataset import Dataset
 from clipcite.datasets.image import PICTURE_ENDINGS
@@ -31,7 +31,7 @@ def read_manifest(path: Path, label_column: str | None = None) -> Dataset:
     """Files are looked for beside the manifest.
 
     Raises:
-        InvalidPictures: no table, or it isn't clear which column is which.
+        InvalidImages: no table, or it isn't clear which column is which.
     """
     kind = "JSONL manifest" if path.suffix.lower() in {".jsonl", ".ndjson"} else "CSV manifest"
     return dataset_of_rows(kind, _rows(path, label_column), path.parent)
@@ -61,19 +61,19 @@ def _rows(path: Path, label_column: str | None) -> list[Row]:
     columns, table = _read(path)
     file = _column(columns, FILE_COLUMNS) or _column_of_pictures(columns, table)
     if file is None:
-        raise InvalidPictures(
+        raise InvalidImages(
             f"{path.name} has no column with file names; its columns are {', '.join(columns)}. Call it "
             "file_name."
         )
     split = _column(columns, SPLIT_COLUMNS) or _column_of_splits(columns, table)
     others = [column for column in columns if column not in {file, split}]
     if label_column is not None and label_column not in others:
-        raise InvalidPictures(f"{path.name} has no column {label_column!r}; it has {', '.join(others)}.")
+        raise InvalidImages(f"{path.name} has no column {label_column!r}; it has {', '.join(others)}.")
     label = label_column or _column(others, LABEL_COLUMNS) or _column_of_classes(others, table)
     if label is None:
-        raise InvalidPictures(
+        raise InvalidImages(
             f"It isn't clear which column of {path.name} is the class: {', '.join(others) or 'none'}. "
-            "Say it with --label-column, in Python with read_pictures(…, label_column=…)."
+            "Say it with --label-column, in Python with read_images(…, label_column=…)."
         )
     return [
         Row(str(one[file]), _text(one.get(label)), _text(one.get(split)) if split else None)
@@ -94,9 +94,9 @@ def _json_lines(path: Path, text: str) -> Table:
             try:
                 row = json.loads(line)
             except ValueError as error:
-                raise InvalidPictures(f"Line {number} of {path.name} is no JSON ({error}).") from error
+                raise InvalidImages(f"Line {number} of {path.name} is no JSON ({error}).") from error
             if not isinstance(row, dict):
-                raise InvalidPictures(f"Line {number} of {path.name} is no JSON object.")
+                raise InvalidImages(f"Line {number} of {path.name} is no JSON object.")
             table.append(row)
     return list(dict.fromkeys(key for row in table for key in row)), table
 
@@ -107,9 +107,9 @@ def _csv(path: Path, text: str) -> Table:
     try:
         lines = [line for line in csv.reader(io.StringIO(text), delimiter=delimiter) if any(line)]
     except csv.Error as error:
-        raise InvalidPictures(f"{path.name} can't be read as a table ({error}).") from error
+        raise InvalidImages(f"{path.name} can't be read as a table ({error}).") from error
     if not lines:
-        raise InvalidPictures(f"{path.name} is empty.")
+        raise InvalidImages(f"{path.name} is empty.")
     if any(_is_picture(value) for value in lines[0]):  # no headings: the columns are known by what they hold
         columns = [f"column {number}" for number in range(1, len(lines[0]) + 1)]
     else:

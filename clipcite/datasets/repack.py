@@ -12,7 +12,7 @@ from pathlib import Path
 from tarfile import EOFHeaderError, HeaderError, ReadError  # type: ignore[attr-defined]
 from typing import Self
 
-from clipcite.client.errors import InvalidPictures
+from clipcite.client.errors import InvalidImages
 from clipcite.datasets.image import CHUNK, Picture
 
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
@@ -43,7 +43,7 @@ def zip_of_tar(path: Path) -> Picture:
     Folders are left out, the names of the files hold them.
 
     Raises:
-        InvalidPictures: no readable tar, or one with a link or a device in it.
+        InvalidImages: no readable tar, or one with a link or a device in it.
     """
     file = tempfile.TemporaryFile(prefix="clipcite-")  # noqa: SIM115 - lives as long as the picture
     try:
@@ -57,7 +57,7 @@ def zip_of_tar(path: Path) -> Picture:
                     continue
                 source = tar.extractfile(entry) if entry.isreg() else None
                 if source is None:
-                    raise InvalidPictures(
+                    raise InvalidImages(
                         f"{entry.name!r} in {path} is a link or a device, not a file. Pack the files "
                         "themselves: tar --dereference."
                     )
@@ -68,7 +68,7 @@ def zip_of_tar(path: Path) -> Picture:
                     shutil.copyfileobj(source, target, CHUNK)
     except UNREADABLE as error:
         file.close()
-        raise InvalidPictures(
+        raise InvalidImages(
             f"{path} can't be repacked as a zip: {str(error) or type(error).__name__}. If it is damaged, "
             "pack it again; if the disk is full, make room there."
         ) from error

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from clipcite.client.errors import InvalidPictures
+from clipcite.client.errors import InvalidImages
 from clipcite.datasets.class_folders import SPLITS, resolve_splits
 from clipcite.datasets.dataset import Dataset, Labelled
 from clipcite.datasets.file_finder import Finder
@@ -23,7 +23,7 @@ def dataset_of_rows(kind: str, rows: Iterable[Row], root: Path, notes: Sequence[
     """Files are looked for below `root`.
 
     Raises:
-        InvalidPictures: none of the files is there, or none has a label.
+        InvalidImages: none of the files is there, or none has a label.
     """
     finder = Finder(root)
     labels: dict[Path, dict[str, str]] = {}
@@ -40,7 +40,7 @@ def dataset_of_rows(kind: str, rows: Iterable[Row], root: Path, notes: Sequence[
             labels.setdefault(file, {})[label] = _split(row)
     several = [file for file, found in labels.items() if len(found) > 1]
     if not labels:
-        raise InvalidPictures(
+        raise InvalidImages(
             f"This {kind} names no picture that is here: {missing[0]!r} is not below {root}. Put it into the "
             "folder of the pictures."
             if missing

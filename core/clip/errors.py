@@ -20,7 +20,7 @@ class InvalidClassNames(ClipCiteError):
     status = 422
 
 
-class BadPicture(ClipCiteError):
+class BadImage(ClipCiteError):
     """A picture that can't be used. `code` is one of the reasons below."""
 
     status = 422

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.clip.config import AdaptConfig
-from core.clip.data.images import PictureLimits, Shot
+from core.clip.data.images import ImageLimits, Shot
 from core.clip.data.loader import read_images
 from core.clip.data.splits import holdout_places
 from core.clip.errors import InvalidClassNames, OutOfMemory
-from core.clip.evaluation.context import Subject, Trained
+from core.clip.evaluation.context import EvalContext, TrainingSet
 from core.clip.evaluation.cross_validation import effort_of
-from core.clip.evaluation.evaluate import appraise, efforts
-from core.clip.evaluation.predictions import HeldOut
+from core.clip.evaluation.evaluate import efforts, evaluate
+from core.clip.evaluation.predictions import HeldOutPredictions
 from core.clip.evaluation.report import Report
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.prompts import class_texts
@@ -24,7 +24,7 @@ from core.clip.training.progress import Reporter, Silent, parts
 from core.clip.training.trainer import fine_tune
 from core.clip.weights.delta import encode
 from core.clip.weights.files import Weights
-from core.clip.weights.support_set import keep_shots
+from core.clip.weights.support_set import encode_support_set
 
 __all__ = ["Adapted", "Shot", "adapt"]
 
@@ -39,7 +39,7 @@ class Adapted:
     """As in the HTTP contract."""
     report: Report | None
     """None with `config.evaluate` "none"."""
-    held: HeldOut | None
+    held: HeldOutPredictions | None
     """What networks answered to pictures that they were not trained on; None if none was asked."""
 
 
@@ -50,7 +50,7 @@ def adapt(
     *,
     tests: Sequence[Shot] = (),
     reporter: Reporter | None = None,
-    limits: PictureLimits = PictureLimits(),
+    limits: ImageLimits = ImageLimits(),
     checkpoints: Checkpoints | None = None,
     seconds: float | None = None,
 ) -> Adapted:
@@ -67,7 +67,7 @@ def adapt(
 
     Raises:
         InvalidClassNames: fewer than two classes.
-        BadPicture: a picture can't be read.
+        BadImage: a picture can't be read.
         Cancelled, TrainingDiverged, OutOfMemory, InvalidConfig: see `fine_tune`.
     """
     started = time.monotonic()
@@ -109,14 +109,14 @@ def adapt(
             checkpoints=checkpoints,
         )
         delta = encode(tower_parameters(backbone.model), trained.theta_1, config.weights)
-        weights = Weights(delta, keep_shots(backbone, delta, pictures, labels))
+        weights = Weights(delta, encode_support_set(backbone, delta, pictures, labels))
         took = time.monotonic() - started
         positions = [position for position, _ in placed]
-        appraisal = appraise(
-            Subject(
+        evaluation = evaluate(
+            EvalContext(
                 backbone,
                 weights,
-                Trained(class_names, sources, positions, pictures, labels, took),
+                TrainingSet(class_names, sources, positions, pictures, labels, took),
                 config,
                 limits,
             ),
@@ -132,4 +132,4 @@ def adapt(
             f"The device ran out of memory. Use a smaller batch_size (now {config.batch_size}) or "
             f"image_size (now {backbone.image_size})."
         ) from error
-    return Adapted(class_names, weights, **vars(appraisal))
+    return Adapted(class_names, weights, **vars(evaluation))

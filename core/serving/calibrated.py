@@ -86,7 +86,7 @@ def judge(
     """
     ranked = scores.similarities - scores.offsets
     probabilities = (logit_scale / known.temperature * ranked).softmax(dim=-1)
-    in_set = probabilities >= known.least_probability(coverage)
+    in_set = probabilities >= known.conformal_threshold(coverage)
     in_set[torch.arange(len(in_set)), probabilities.argmax(dim=-1)] = True
     if shots is None or known.least_likeness is None:
         alike = ranked.amax(dim=-1)

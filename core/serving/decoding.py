@@ -12,8 +12,8 @@ from typing import Any, Generic, TypeVar
 
 from PIL import Image
 
-from core.clip.data.images import PictureLimits, read_header
-from core.clip.errors import BadPicture
+from core.clip.data.images import ImageLimits, read_header
+from core.clip.errors import BadImage
 from core.serving.batching.threads import single_threaded
 
 T = TypeVar("T")
@@ -33,15 +33,15 @@ class Decoding(Generic[T]):
         """Set once it has its memory, or has ended."""
         self._decoders = decoders
 
-    def open_picture(
+    def open_image(
         self,
         source: bytes,
-        limits: PictureLimits,
+        limits: ImageLimits,
         *,
         shortest_side: int | None = None,
         grey: bool = False,
     ) -> Image.Image:
-        """As `core.clip.data.images.open_picture`, once there is memory for it."""
+        """As `core.clip.data.images.open_image`, once there is memory for it."""
         header = read_header(source, limits, shortest_side=shortest_side, grey=grey)
         with self._decoders.memory(header.peak_bytes, self.share):
             self.decoding.set()
@@ -51,7 +51,7 @@ class Decoding(Generic[T]):
         """The result of the work, or what it raised.
 
         Raises:
-            BadPicture: `picture_too_costly`, after the deadline. Its thread can't be stopped, and counts
+            BadImage: `picture_too_costly`, after the deadline. Its thread can't be stopped, and counts
                 until it ends.
         """
         self.decoding.wait()
@@ -60,7 +60,7 @@ class Decoding(Generic[T]):
         except FutureTimeoutError:
             if self.future.done():  # the work itself timed out
                 raise
-            raise BadPicture(
+            raise BadImage(
                 "picture_too_costly",
                 f"The picture could not be read within {self._decoders.deadline_seconds:g} s. Save it as "
                 "baseline JPEG, or scale it down.",
@@ -101,7 +101,7 @@ class Decoders:
     def submit(
         self, share: Share, request: Hashable, works: Sequence[Callable[[Decoding[T]], T]]
     ) -> list[Decoding[T]]:
-        """Queue works, each of which opens one image by `Decoding.open_picture`."""
+        """Queue works, each of which opens one image by `Decoding.open_image`."""
         decodings = [Decoding[T](self, share) for _ in works]
         with self._changed:
             for decoding, work in zip(decodings, works, strict=True):
@@ -110,17 +110,17 @@ class Decoders:
         return decodings
 
     def open_here(
-        self, share: Share, source: bytes, limits: PictureLimits, *, shortest_side: int
+        self, share: Share, source: bytes, limits: ImageLimits, *, shortest_side: int
     ) -> Image.Image:
-        """As `open_picture`: a small image in the caller's own thread, since handing it over takes time.
+        """As `open_image`: a small image in the caller's own thread, since handing it over takes time.
 
-        Raises BadPicture.
+        Raises BadImage.
         """
         header = read_header(source, limits, shortest_side=shortest_side)
         if header.peak_bytes > self.small_bytes:
 
             def work(decoding: Decoding[Image.Image]) -> Image.Image:
-                return decoding.open_picture(source, limits, shortest_side=shortest_side)
+                return decoding.open_image(source, limits, shortest_side=shortest_side)
 
             (decoding,) = self.submit(share, object(), [work])
             return decoding.result()

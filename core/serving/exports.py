@@ -4,7 +4,7 @@ import zipfile
 from pathlib import Path
 from typing import IO, Literal
 
-from core.clip.export.model_card import About
+from core.clip.export.model_card import ModelInfo
 from core.clip.export.open_clip_folder import describe_delta, write_open_clip_folder
 from core.clip.models.backbone import tower_parameters, with_parameters
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest
@@ -53,7 +53,7 @@ def _lay_delta(folder: Path, serving: Serving, model: Model, alpha: float) -> No
 
 
 def _lay_network(folder: Path, serving: Serving, model: Model, alpha: float, format: Format) -> None:
-    with serving.lend(model) as (backbone, weights):
+    with serving.acquire(model) as (backbone, weights):
         network = with_parameters(backbone, weights.theta(tower_parameters(backbone.model), alpha))
         about = _about(model, alpha, weights.delta.kind, backbone.sha256)
         if format == "open_clip":
@@ -69,8 +69,8 @@ def _lay_network(folder: Path, serving: Serving, model: Model, alpha: float, for
         write_onnx_folder(folder, backbone, network, about)
 
 
-def _about(model: Model, alpha: float, weights: str, backbone_sha256: str) -> About:
-    return About(
+def _about(model: Model, alpha: float, weights: str, backbone_sha256: str) -> ModelInfo:
+    return ModelInfo(
         id=model.id,
         name=model.name,
         backbone=model.backbone,

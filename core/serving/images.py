@@ -6,19 +6,19 @@ from functools import partial
 from PIL import Image
 from torch import Tensor
 
-from core.clip.data.images import PictureLimits, open_picture
+from core.clip.data.images import ImageLimits, open_image
 from core.clip.data.transforms import Pixels
-from core.clip.errors import BadPicture
+from core.clip.errors import BadImage
 from core.clip.models.backbone import Backbone
 from core.serving.decoding import Decoders, Decoding
 
-Decoded = Tensor | BadPicture
+Decoded = Tensor | BadImage
 
 
 class Pictures:
     """`files` as they came. Not for several threads: a request asks one model after another."""
 
-    def __init__(self, files: Sequence[bytes], limits: PictureLimits, decoders: Decoders, owner: str) -> None:
+    def __init__(self, files: Sequence[bytes], limits: ImageLimits, decoders: Decoders, owner: str) -> None:
         self._files = files
         self._limits = limits
         self._decoders = decoders
@@ -40,7 +40,7 @@ class Pictures:
 
     def _begin(self, backbone: Backbone) -> list[Callable[[], Decoded]]:
         def fit(file: bytes, decoding: Decoding[Tensor]) -> Tensor:
-            return fitted(file, backbone, self._limits, decoding.open_picture)
+            return fitted(file, backbone, self._limits, decoding.open_image)
 
         if len(self._files) == 1:
             here = partial(self._decoders.open_here, self._share)
@@ -54,20 +54,20 @@ class Pictures:
 def _or_problem(decode: Callable[[], Tensor]) -> Decoded:
     try:
         return decode()
-    except BadPicture as problem:
+    except BadImage as problem:
         return problem
 
 
 def fitted(
     data: bytes,
     backbone: Backbone,
-    limits: PictureLimits,
-    open_picture: Callable[..., Image.Image] = open_picture,
+    limits: ImageLimits,
+    open_image: Callable[..., Image.Image] = open_image,
 ) -> Tensor:
     """A file as `Pixels.fit` leaves it: small at once, so that no more than a few whole pictures are in
-    memory at a time. Raises BadPicture.
+    memory at a time. Raises BadImage.
 
     Args:
-        open_picture: as `core.clip.data.images.open_picture`, with a limiter.
+        open_image: as `core.clip.data.images.open_image`, with a limiter.
     """
-    return Pixels(backbone.preprocess).fit(open_picture(data, limits, shortest_side=2 * backbone.image_size))
+    return Pixels(backbone.preprocess).fit(open_image(data, limits, shortest_side=2 * backbone.image_size))

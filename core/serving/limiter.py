@@ -13,7 +13,7 @@ Model = tuple[str, str]
 SOONEST, LATEST = 1, 30  # seconds after which to ask again
 
 
-class Busy(ClipCiteError):
+class ServerBusy(ClipCiteError):
     code = "busy"
     status = 503
 
@@ -22,7 +22,7 @@ class Busy(ClipCiteError):
         self.retry_after = retry_after
 
 
-class Gate:
+class ConcurrencyLimiter:
     """At most so many pictures are inside, and at most half of them for one and the same model: a flood of
     requests for one leaves room for the others. A request is let in whole, and alone it always is."""
 
@@ -34,7 +34,7 @@ class Gate:
         self._refused = 0
 
     def check(self) -> None:
-        """Raises Busy if nothing at all would be let in now."""
+        """Raises ServerBusy if nothing at all would be let in now."""
         with self._lock:
             full = self._inside.total() >= self.most
             self._refused += full
@@ -42,19 +42,19 @@ class Gate:
             self._refuse()
 
     @contextmanager
-    def inside(self, costs: Mapping[Model, int]) -> Iterator[None]:
-        """`costs`: pictures, by model. Raises Busy."""
+    def acquire(self, costs: Mapping[Model, int]) -> Iterator[None]:
+        """`costs`: pictures, by model. Raises ServerBusy."""
         with self._lock:
             full = self._inside.total() > 0 and self._inside.total() + sum(costs.values()) > self.most
-            flood = any(
+            per_model_limit = any(
                 self._inside[model] and self._inside[model] + cost > max(1, self.most // 2)
                 for model, cost in costs.items()
             )
-            if full or flood:
+            if full or per_model_limit:
                 self._refused += 1
             else:
                 self._inside.update(costs)
-        if full or flood:
+        if full or per_model_limit:
             self._refuse()
         try:
             yield
@@ -75,4 +75,4 @@ class Gate:
 
     def _refuse(self) -> None:
         wait = min(max(math.ceil(self._seconds_to_wait()), SOONEST), LATEST)
-        raise Busy(f"Too many classifications are waiting. Ask again in {wait} s.", wait)
+        raise ServerBusy(f"Too many classifications are waiting. Ask again in {wait} s.", wait)

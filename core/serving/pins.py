@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from core.errors import ClipCiteError
-from core.serving.pool.model_pool import Networks
+from core.serving.pool.model_pool import ModelPool
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db.session import Database
 from core.store.db.tables import Model
@@ -17,10 +17,10 @@ logger = logging.getLogger(__name__)
 AGAIN_SECONDS = 5.0
 
 
-class Pins:
+class PinnedModels:
     """Holds what the references mean now: an alias that moves takes its pin along."""
 
-    def __init__(self, references: Sequence[str], networks: Networks, database: Database) -> None:
+    def __init__(self, references: Sequence[str], networks: ModelPool, database: Database) -> None:
         self._references = references
         self._networks = networks
         self._database = database
@@ -29,7 +29,7 @@ class Pins:
         self._said: dict[str, str] = {}
         self._lock = threading.Lock()
 
-    def follow(self, until: threading.Event) -> None:
+    def run(self, until: threading.Event) -> None:
         """Looks again and again."""
         while self._references and not until.is_set():
             try:

@@ -12,19 +12,19 @@ import torch
 from torch import Tensor
 
 from core.clip.config import AdaptConfig, resolve_config
-from core.clip.errors import BadPicture
-from core.clip.inference.class_offsets import NEW
+from core.clip.errors import BadImage
+from core.clip.inference.class_offsets import NEW_CLASS
 from core.clip.inference.classifier import Scores, scored
-from core.clip.models.features import head_of
+from core.clip.models.features import classifier_from_features
 from core.clip.prompts import all_class_texts, class_indices
-from core.serving.batching.batch import Work
+from core.serving.batching.batch import BatchItem
 from core.serving.batching.batcher import Batcher
 from core.serving.calibrated import NotCalibrated, confidence_for, judge
 from core.serving.images import Pictures
-from core.serving.pool.served_model import Network
-from core.serving.previews import JobPreview, Ready
+from core.serving.pool.served_model import ServedModel
+from core.serving.previews import JobPreview, Snapshot
 from core.serving.text_cache import A_CLASS, Head, TextCache, Texts, texts_bytes
-from core.serving.types import Answer, ClassName, NoReadablePicture, Prediction, Question
+from core.serving.types import ClassifyRequest, ClassifyResult, ClassName, NoReadablePicture, Prediction
 from core.store.db.tables import Model
 
 
@@ -32,17 +32,18 @@ from core.store.db.tables import Model
 class Names:
     names: list[str]
     classes: tuple[int, ...]
-    """For each name its trained class, or `balance.NEW`."""
+    """For each name its trained class, or `balance.NEW_CLASS`."""
     texts: tuple[Texts, ...]
 
     @property
     def kinds(self) -> dict[str, str]:
         return {
-            name: "new" if c == NEW else "trained" for name, c in zip(self.names, self.classes, strict=True)
+            name: "new" if c == NEW_CLASS else "trained"
+            for name, c in zip(self.names, self.classes, strict=True)
         }
 
 
-def understood(
+def resolve_class_names(
     asked: Sequence[ClassName],
     trained: Sequence[str],
     templates: Sequence[str],
@@ -55,7 +56,7 @@ def understood(
     return Names(names, tuple(class_indices(names, trained)), texts)
 
 
-class Understood:
+class ResolvedClassNames:
     """The last lists of names, so that a thousand of them are looked at once.
 
     Lists with sentences of their own are not kept: each request has a new tuple of them.
@@ -102,27 +103,29 @@ class Understood:
 
 
 @dataclass(frozen=True)
-class Answering:
+class LoadedModel:
     """What answers, in memory for as long as it does."""
 
-    network: Network
-    preview: Ready | None
+    network: ServedModel
+    preview: Snapshot | None
     row: Model | JobPreview | None
     name: str
     backbone: str
     alpha: float
 
 
-class Answerer:
+class Predictor:
     def __init__(self, batcher: Batcher, texts: TextCache, wait_seconds: Callable[[], float]) -> None:
         """`wait_seconds`: for its turn, before a request is told that others are served."""
         self._batcher = batcher
         self._texts = texts
         self._wait_seconds = wait_seconds
-        self._understood = Understood()
+        self._understood = ResolvedClassNames()
         self._tokenizing = threading.Lock()  # the tokenizers of Hugging Face take one caller at a time
 
-    def answer(self, pictures: Pictures, question: Question, answering: Answering, started: float) -> Answer:
+    def answer(
+        self, pictures: Pictures, question: ClassifyRequest, answering: LoadedModel, started: float
+    ) -> ClassifyResult:
         row, network = answering.row, answering.network
         known = confidence_for(
             row if isinstance(row, Model) else None,
@@ -137,8 +140,8 @@ class Answerer:
         names = self._names(question, answering)
 
         decoding = time.perf_counter()
-        results: list[list[Prediction] | BadPicture | None] = []
-        works: list[Work] = []
+        results: list[list[Prediction] | BadImage | None] = []
+        works: list[BatchItem] = []
         try:
             self._send(pictures, network, results, works)
             encoding = time.perf_counter()
@@ -164,7 +167,7 @@ class Answerer:
 
         kinds = names.kinds
         ranked = iter(_ranked(scores, names, kinds, question.top_k))
-        return Answer(
+        return ClassifyResult(
             model=answering.name,
             preview=answering.preview is not None,
             preview_lacks=_lacking(answering.preview),
@@ -184,7 +187,7 @@ class Answerer:
             },
         )
 
-    def _names(self, question: Question, answering: Answering) -> Names:
+    def _names(self, question: ClassifyRequest, answering: LoadedModel) -> Names:
         row = answering.row
         templates = question.templates
         if templates is None:
@@ -193,7 +196,7 @@ class Answerer:
             question.class_names,
             answering.name,
             templates,
-            lambda: understood(
+            lambda: resolve_class_names(
                 question.class_names, row.classes if row else (), templates, row.texts if row else {}
             ),
         )
@@ -201,39 +204,39 @@ class Answerer:
     def _send(
         self,
         pictures: Pictures,
-        network: Network,
-        problems: list[list[Prediction] | BadPicture | None],
-        works: list[Work],
+        network: ServedModel,
+        problems: list[list[Prediction] | BadImage | None],
+        works: list[BatchItem],
     ) -> None:
         """Off to the network, as they are decoded. Adds to `problems` one for each picture, None for a good
         one. Raises NoReadablePicture."""
         lane, encode = network.images
-        with self._batcher.coming(lane) as arrival:
+        with self._batcher.pending(lane) as arrival:
             for some in pictures.decoded(network.backbone, self._batcher.largest["images"]):
                 problems += [None if isinstance(one, Tensor) else one for one in some]
                 if good := [one for one in some if isinstance(one, Tensor)]:
                     last = arrival if len(problems) == len(pictures) else None
                     works.append(self._batcher.submit(lane, encode, torch.stack(good), last))
         if not works:
-            raise NoReadablePicture([problem for problem in problems if isinstance(problem, BadPicture)])
+            raise NoReadablePicture([problem for problem in problems if isinstance(problem, BadImage)])
 
-    def _encode(self, network: Network, texts: Sequence[Texts]) -> Tensor:
+    def _encode(self, network: ServedModel, texts: Sequence[Texts]) -> Tensor:
         """[C, D], a batch of sentences at a time, so that other networks have their turns in between."""
         sentences = list(dict.fromkeys(sentence for of_class in texts for sentence in of_class))
         lane, encode = network.texts
-        works: list[Work] = []
+        works: list[BatchItem] = []
         try:
             at_once = self._batcher.largest["texts"]
             for start in range(0, len(sentences), at_once):
                 with self._tokenizing:
                     tokens = network.backbone.tokenize(sentences[start : start + at_once])
                 works.append(self._batcher.submit(lane, encode, tokens))
-            return head_of(torch.cat([self._wait(work) for work in works]), sentences, texts)
+            return classifier_from_features(torch.cat([self._wait(work) for work in works]), sentences, texts)
         finally:
             for work in works:
                 self._batcher.withdraw(work)
 
-    def _wait(self, work: Work) -> Tensor:
+    def _wait(self, work: BatchItem) -> Tensor:
         return self._batcher.wait(work, self._wait_seconds())
 
 
@@ -242,11 +245,11 @@ def recipe(backbone: str) -> AdaptConfig:
     return resolve_config(backbone=backbone)
 
 
-def _lacking(ready: Ready | None) -> int:
+def _lacking(ready: Snapshot | None) -> int:
     return 0 if ready is None else ready.pictures - len(ready.preview.labels)
 
 
-def _scores(answering: Answering, features: Tensor, head: Head, names: Names, balance: float) -> Scores:
+def _scores(answering: LoadedModel, features: Tensor, head: Head, names: Names, balance: float) -> Scores:
     network = answering.network
     if answering.preview is not None:
         similarities, offsets = answering.preview.preview.cosines(

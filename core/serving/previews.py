@@ -14,16 +14,16 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from core.clip.data.images import PictureLimits
-from core.clip.inference.prototypes import Preview
+from core.clip.data.images import ImageLimits
+from core.clip.inference.prototypes import PrototypeClassifier
 from core.errors import ClipCiteError
 from core.serving.batching.batcher import Batcher
 from core.serving.decoding import Decoders
 from core.serving.images import fitted
 from core.serving.pool.cache import WarmCache
 from core.serving.pool.cache_stats import CacheCounts
-from core.serving.pool.model_pool import Networks
-from core.serving.pool.served_model import Network
+from core.serving.pool.model_pool import ModelPool
+from core.serving.pool.served_model import ServedModel
 from core.settings import Settings
 from core.store.db.session import Database
 from core.store.db.tables import Job, Picture
@@ -31,7 +31,7 @@ from core.store.jobs import jobs
 from core.store.storage.blobs import Blobs
 
 logger = logging.getLogger(__name__)
-MOST_SHOTS = 512
+MAX_SHOTS = 512
 """More make no better prototypes, and a first answer would take ever longer."""
 BUDGET_BYTES = 64_000_000
 PREVIEW = "preview"
@@ -66,7 +66,7 @@ class JobPreview:
         )
 
 
-class Growing:
+class PartialPrototypes:
     """A preview that answers while more of its pictures are still being looked at."""
 
     def __init__(self, labels: Tensor) -> None:
@@ -81,27 +81,27 @@ class Growing:
         return len(self._labels)
 
     @property
-    def seen(self) -> int:
+    def encoded(self) -> int:
         return sum(map(len, self._parts))
 
     @property
     def has_every_class(self) -> bool:
-        return len(self._labels[: self.seen].unique()) == len(self._labels.unique())
+        return len(self._labels[: self.encoded].unique()) == len(self._labels.unique())
 
     def add(self, features: Tensor) -> None:
         self._parts.append(features)
         self.bytes = self.pictures * features[0].nbytes
 
-    def now(self) -> Preview:
+    def now(self) -> PrototypeClassifier:
         features = torch.cat(list(self._parts))
-        return Preview(features, self._labels[: len(features)])
+        return PrototypeClassifier(features, self._labels[: len(features)])
 
 
 @dataclass(frozen=True)
-class Ready:
+class Snapshot:
     """A preview as it is now."""
 
-    preview: Preview
+    preview: PrototypeClassifier
     pictures: int
     """That will be in it."""
 
@@ -119,18 +119,18 @@ class Previews:
         settings: Settings,
         database: Database,
         blobs: Blobs,
-        networks: Networks,
+        networks: ModelPool,
         batcher: Batcher,
         decoders: Decoders,
     ) -> None:
         self._open_picture = partial(decoders.open_here, ("", PREVIEW))
-        self._limits = PictureLimits(settings.max_picture_bytes, settings.max_picture_pixels)
+        self._limits = ImageLimits(settings.max_picture_bytes, settings.max_picture_pixels)
         self._wait_seconds = settings.model_load_seconds
         self._database = database
         self._blobs = blobs
         self._networks = networks
         self._batcher = batcher
-        self._warm: WarmCache[Growing] = WarmCache(BUDGET_BYTES, lambda growing: growing.bytes)
+        self._warm: WarmCache[PartialPrototypes] = WarmCache(BUDGET_BYTES, lambda growing: growing.bytes)
         self._later = ThreadPoolExecutor(1, thread_name_prefix="preview")
         self._closed = threading.Event()
 
@@ -141,14 +141,14 @@ class Previews:
             pass
 
     @contextmanager
-    def lease(self, job: JobPreview) -> Iterator[Ready]:
+    def acquire(self, job: JobPreview) -> Iterator[Snapshot]:
         """Raises StillLoading if it takes longer than a request waits, and goes on meanwhile;
         BackboneUnavailable, StorageUnavailable, BlobNotFound."""
         with self._lease(job, wait_seconds=self._wait_seconds) as growing:
-            yield Ready(growing.now(), growing.pictures)
+            yield Snapshot(growing.now(), growing.pictures)
 
-    def _lease(self, job: JobPreview, *, wait_seconds: float) -> AbstractContextManager[Growing]:
-        return self._warm.lease((PREVIEW, job.id), lambda: self._make(job), wait_seconds=wait_seconds)
+    def _lease(self, job: JobPreview, *, wait_seconds: float) -> AbstractContextManager[PartialPrototypes]:
+        return self._warm.acquire((PREVIEW, job.id), lambda: self._make(job), wait_seconds=wait_seconds)
 
     def forget(self, job_id: str) -> None:
         """The job was deleted. Requests that hold it still finish."""
@@ -162,32 +162,34 @@ class Previews:
         self._later.shutdown(wait=False, cancel_futures=True)
         self._warm.close()
 
-    def _make(self, job: JobPreview) -> Growing:
+    def _make(self, job: JobPreview) -> PartialPrototypes:
         with self._database.read() as session:
             shots = chosen_shots(jobs.pictures(session, job.id))
         index = {name: i for i, name in enumerate(job.classes)}
-        growing = Growing(torch.tensor([index[shot.class_name] for shot in shots]))
+        growing = PartialPrototypes(torch.tensor([index[shot.class_name] for shot in shots]))
         self._grow(job, growing, shots, until=time.monotonic() + SOON)
-        if growing.seen < growing.pictures:
+        if growing.encoded < growing.pictures:
             self._later.submit(self._finish, job, growing, shots)
         return growing
 
-    def _finish(self, job: JobPreview, growing: Growing, shots: Sequence[Picture]) -> None:
+    def _finish(self, job: JobPreview, growing: PartialPrototypes, shots: Sequence[Picture]) -> None:
         try:
             self._grow(job, growing, shots, until=math.inf)
         except ClipCiteError as error:  # the job was deleted, or we are closing: it stays as it is
-            logger.info("The preview of %s stays at %d pictures: %s", job.id, growing.seen, error)
+            logger.info("The preview of %s stays at %d pictures: %s", job.id, growing.encoded, error)
         except Exception:
-            logger.exception("The preview of %s stays at %d pictures", job.id, growing.seen)
+            logger.exception("The preview of %s stays at %d pictures", job.id, growing.encoded)
 
-    def _grow(self, job: JobPreview, growing: Growing, shots: Sequence[Picture], until: float) -> None:
+    def _grow(
+        self, job: JobPreview, growing: PartialPrototypes, shots: Sequence[Picture], until: float
+    ) -> None:
         with self._networks.stock(job.backbone, job.image_size, wait_seconds=None) as stock:
-            while growing.seen < growing.pictures and not self._closed.is_set():
+            while growing.encoded < growing.pictures and not self._closed.is_set():
                 if time.monotonic() > until and growing.has_every_class:
                     return
-                growing.add(self._features(stock, shots[growing.seen : growing.seen + AT_ONCE]))
+                growing.add(self._features(stock, shots[growing.encoded : growing.encoded + AT_ONCE]))
 
-    def _features(self, stock: Network, shots: Sequence[Picture]) -> Tensor:
+    def _features(self, stock: ServedModel, shots: Sequence[Picture]) -> Tensor:
         """A few at a time, so that other answers come in between."""
         files = (self._blobs.get(shot.blob_key) for shot in shots)
         pixels = torch.stack(
@@ -196,7 +198,7 @@ class Previews:
         return self._batcher.wait(self._batcher.submit(*stock.images, pixels), seconds=None)
 
 
-def chosen_shots(pictures: Sequence[Picture], most: int = MOST_SHOTS) -> list[Picture]:
+def chosen_shots(pictures: Sequence[Picture], most: int = MAX_SHOTS) -> list[Picture]:
     """Training pictures, of every class as many as there is room for, in the order of the upload."""
     seen: Counter[str] = Counter()
     ranked = []

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 
 import torch
 
-from core.clip.data.images import PictureLimits
+from core.clip.data.images import ImageLimits
 from core.clip.models.backbone import Backbone, find_device
 from core.clip.models.features import PICTURES_AT_ONCE, PICTURES_AT_ONCE_ON_CPU
 from core.clip.weights.files import Weights
@@ -18,29 +18,29 @@ from core.serving.batching.batcher import Batcher
 from core.serving.batching.threads import single_threaded
 from core.serving.decoding import Decoders
 from core.serving.images import Pictures
-from core.serving.limiter import Gate
-from core.serving.pins import Pins
+from core.serving.limiter import ConcurrencyLimiter
+from core.serving.pins import PinnedModels
 from core.serving.pool.cache import StillLoading
-from core.serving.pool.model_pool import Networks
-from core.serving.predictor import Answerer, Answering, recipe
+from core.serving.pool.model_pool import ModelPool
+from core.serving.predictor import LoadedModel, Predictor, recipe
 from core.serving.previews import JobPreview, Previews
 from core.serving.references import Subject
 from core.serving.text_cache import TextCache
-from core.serving.types import Answer, Question
+from core.serving.types import ClassifyRequest, ClassifyResult
 from core.settings import Settings
 from core.store.db.session import Database
 from core.store.db.tables import Model
 from core.store.registry.references import STOCK
 from core.store.storage.blobs import Blobs
 
-LEAST_DECODERS = 2
+MIN_DECODERS = 2
 READERS = 4
-LARGEST = {
+MAX_BATCH_ROWS = {
     "cpu": {"images": PICTURES_AT_ONCE_ON_CPU, "texts": 32},
     "cuda": {"images": PICTURES_AT_ONCE, "texts": 256},
 }
 """Rows of a batch. More texts would keep others waiting on a CPU."""
-MOST_WORKERS = 4
+MAX_WORKERS = 4
 """Batches computed at a time on a CPU: each reads all of the network's weights."""
 WARM_UP_AGAIN_SECONDS = 10
 
@@ -54,21 +54,21 @@ class Serving:
         self.settings = settings
         self.database = database
         self.blobs = blobs
-        self.networks = Networks(settings, database, blobs)
+        self.networks = ModelPool(settings, database, blobs)
         self.texts = TextCache(settings.text_cache_bytes)
         self.device = find_device(settings.device).type
-        self.decoders = max(LEAST_DECODERS, torch.get_num_threads())
-        workers = min(MOST_WORKERS, torch.get_num_threads()) if self.device == "cpu" else 1
-        self.batcher = Batcher(LARGEST[self.device], workers)
-        self.gate = Gate(settings.max_waiting_pictures, self.batcher.seconds_to_wait)
+        self.decoders = max(MIN_DECODERS, torch.get_num_threads())
+        workers = min(MAX_WORKERS, torch.get_num_threads()) if self.device == "cpu" else 1
+        self.batcher = Batcher(MAX_BATCH_ROWS[self.device], workers)
+        self.gate = ConcurrencyLimiter(settings.max_waiting_pictures, self.batcher.seconds_to_wait)
         self.decoding = Decoders(self.decoders, settings.decode_bytes)
         self.readers = ThreadPoolExecutor(READERS, thread_name_prefix="reader")
         """For files that are shown, not computed with: each of these holds one."""
         self.previews = Previews(settings, database, blobs, self.networks, self.batcher, self.decoding)
         self.requests = single_threaded(settings.max_waiting_pictures, "request")
         """For those whom the gate let in: they wait for the networks, not for each other's threads."""
-        self._pins = Pins(settings.pinned_models, self.networks, database)
-        self._answerer = Answerer(self.batcher, self.texts, lambda: settings.model_load_seconds)
+        self._pins = PinnedModels(settings.pinned_models, self.networks, database)
+        self._answerer = Predictor(self.batcher, self.texts, lambda: settings.model_load_seconds)
         self._default_size = recipe(settings.backbone).image_size
         self._resident = ExitStack()
         self._warm_up_error: ClipCiteError | None = None
@@ -89,7 +89,7 @@ class Serving:
             except Exception:  # a fault of ours: the next try may do without it
                 logger.exception("The default backbone could not be loaded; trying again")
             self._closed.wait(WARM_UP_AGAIN_SECONDS)
-        self._pins.follow(until=self._closed)
+        self._pins.run(until=self._closed)
 
     def prepare_preview(self, job: JobPreview) -> None:
         """For a job that has just come in, if its backbone is in memory anyway."""
@@ -123,7 +123,7 @@ class Serving:
         self.texts.forget(lambda network: network.startswith(gone))
 
     @contextmanager
-    def lend(self, row: Model) -> Iterator[tuple[Backbone, Weights]]:
+    def acquire(self, row: Model) -> Iterator[tuple[Backbone, Weights]]:
         """An adapted model in its parts, which nobody changes.
 
         Raises ModelNotFound, ModelUnavailable, BackboneUnavailable, StorageUnavailable.
@@ -137,7 +137,9 @@ class Serving:
         with self.networks.stock(name, image_size, wait_seconds=None) as stock:
             yield stock.backbone
 
-    def classify(self, pictures: Sequence[bytes], question: Question, *, model: Subject = STOCK) -> Answer:
+    def classify(
+        self, pictures: Sequence[bytes], question: ClassifyRequest, *, model: Subject = STOCK
+    ) -> ClassifyResult:
         """Score pictures against class names, with what `look_up` found: a model's row, the preview of a job,
         `stock` or `stock:<backbone>`.
 
@@ -153,11 +155,16 @@ class Serving:
         return answer
 
     def compare(
-        self, pictures: Sequence[bytes], question: Question, *, models: Sequence[Subject], owner: str = ""
-    ) -> list[Answer]:
+        self,
+        pictures: Sequence[bytes],
+        question: ClassifyRequest,
+        *,
+        models: Sequence[Subject],
+        owner: str = "",
+    ) -> list[ClassifyResult]:
         """The answers of several models, each as from `classify`, which says what is raised. Pictures are
         decoded once for those on the same backbone. `owner`: whose turn that takes."""
-        limits = PictureLimits(self.settings.max_picture_bytes, self.settings.max_picture_pixels)
+        limits = ImageLimits(self.settings.max_picture_bytes, self.settings.max_picture_pixels)
         shared = Pictures(pictures, limits, self.decoding, owner)
         answers = []
         for model in models:
@@ -167,20 +174,20 @@ class Serving:
         return answers
 
     @contextmanager
-    def _lend(self, model: Subject, alpha: float | None) -> Iterator[Answering]:
+    def _lend(self, model: Subject, alpha: float | None) -> Iterator[LoadedModel]:
         wait = self.settings.model_load_seconds
         if isinstance(model, JobPreview):
             with (
                 self.networks.stock(model.backbone, model.image_size, wait_seconds=wait) as stock,
-                self.previews.lease(model) as preview,
+                self.previews.acquire(model) as preview,
             ):
-                yield Answering(stock, preview, model, model.id, model.backbone, 0.0)
+                yield LoadedModel(stock, preview, model, model.id, model.backbone, 0.0)
         elif isinstance(model, str):
             asked = model.removeprefix(STOCK).removeprefix(":") or self.settings.backbone
             known = self.networks.known(asked)
             with self.networks.stock(known, recipe(known).image_size, wait_seconds=wait) as stock:
-                yield Answering(stock, None, None, model, asked, 0.0)
+                yield LoadedModel(stock, None, None, model, asked, 0.0)
         else:
             alpha = model.alpha if alpha is None else alpha
             with self.networks.adapted(model, alpha, wait_seconds=wait) as network:
-                yield Answering(network, None, model, model.id, model.backbone, alpha)
+                yield LoadedModel(network, None, model, model.id, model.backbone, alpha)

@@ -16,7 +16,7 @@ OVERHEAD = 1_000
 """Bytes of a tensor, its key and their places beside its numbers, rounded up."""
 A_CLASS = 150
 """Bytes of a class in a key, beside its sentences, rounded up."""
-MOST_BESIDE = 4
+MAX_BESIDE = 4
 
 
 def texts_bytes(texts: Texts) -> int:
@@ -37,7 +37,7 @@ class Head:
         known = self._beside.get(key)
         if known is None:
             known = make(self.features)
-            if len(self._beside) >= MOST_BESIDE:
+            if len(self._beside) >= MAX_BESIDE:
                 self._beside.clear()
             self._beside[key] = known
         return known
@@ -93,7 +93,7 @@ class TextCache:
             return known
         rows = self._rows(network, list(dict.fromkeys(texts)), encode)
         head = Head(torch.stack([rows[one] for one in texts]))
-        self._keep(key, head, head.features.nbytes + len(texts) * MOST_BESIDE * 4, texts)
+        self._keep(key, head, head.features.nbytes + len(texts) * MAX_BESIDE * 4, texts)
         return head
 
     def forget(self, where: Callable[[str], bool]) -> None:

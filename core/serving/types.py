@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from core.clip.errors import BadPicture
+from core.clip.errors import BadImage
 from core.clip.inference.calibration import Confidence
 from core.clip.inference.class_offsets import NEW_NAMES_BALANCE
 from core.errors import ClipCiteError
@@ -16,7 +16,7 @@ class ClassName:
 
 
 @dataclass(frozen=True)
-class Question:
+class ClassifyRequest:
     """About every picture, whatever the model."""
 
     class_names: tuple[ClassName, ...]
@@ -39,7 +39,7 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ClassifyResult:
     model: str
     preview: bool
     """It comes from the pictures of a job that has no model."""
@@ -50,7 +50,7 @@ class Answer:
     kinds: dict[str, str]
     offsets: dict[str, float]
     """What was taken off the cosines of each name before the softmax."""
-    results: list[list[Prediction] | BadPicture]
+    results: list[list[Prediction] | BadImage]
     """For each picture its best classes, best first, or why it can't be read."""
     confidence: Confidence | None
     """With it the probabilities are calibrated; None where nothing is known."""
@@ -70,6 +70,6 @@ class NoReadablePicture(ClipCiteError):
     code = "bad_pictures"
     status = 422
 
-    def __init__(self, problems: Sequence[BadPicture]) -> None:
+    def __init__(self, problems: Sequence[BadImage]) -> None:
         super().__init__("None of the pictures can be read; see errors.")
         self.problems = list(problems)

@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 
 from core.settings import Settings
 from core.store.accounts import idempotency, owners, quotas
-from core.store.accounts.idempotency import Once
+from core.store.accounts.idempotency import IdempotencyClaim
 from core.store.db.session import database_now
 from core.store.db.tables import Job, Model
 from core.store.jobs import jobs
@@ -15,8 +15,8 @@ from core.store.registry.models import NewModel
 from core.store.webhooks import deliveries
 
 
-def check_early(session: Session, owner: str, idempotency_key: str | None, settings: Settings) -> None:
-    """Before anything is done with the pictures. Not the last word: that is `admit`'s.
+def precheck_quotas(session: Session, owner: str, idempotency_key: str | None, settings: Settings) -> None:
+    """Before anything is done with the pictures. Not the last word: that is `submit_job`'s.
 
     A request that may be a retry gets through, since its job may be what fills the quota. Raises as
     `owners.check_quotas`.
@@ -25,7 +25,9 @@ def check_early(session: Session, owner: str, idempotency_key: str | None, setti
         quotas.check_quotas(session, owner, settings, more_bytes=0)
 
 
-def admit(session: Session, settings: Settings, once: Once | None, *, owner: str, **job: Any) -> Job:
+def submit_job(
+    session: Session, settings: Settings, once: IdempotencyClaim | None, *, owner: str, **job: Any
+) -> Job:
     """Make the job, as `jobs.create` does; or the one that the same request has made meanwhile.
 
     The owner is locked: no two requests find room, or no job of their key, at the same time.

@@ -20,7 +20,7 @@ from sqlalchemy import select
 from starlette.testclient import TestClient
 
 from api.app import create_app
-from api.uvicorn_server import Impatient
+from api.uvicorn_server import HeaderTimeoutProtocol
 from core.settings import Settings
 from core.store.db.session import Database
 from core.store.db.tables import Job, JobEvent, Picture
@@ -118,7 +118,12 @@ def service(data: Path, backbone: str, **given: Any) -> Iterator[Service]:
 def listening(app: FastAPI) -> Iterator[int]:
     """A real uvicorn on a port of its own, for bodies that no client library sends."""
     config = uvicorn.Config(
-        app, port=0, log_level="error", timeout_graceful_shutdown=1, lifespan="off", http=Impatient
+        app,
+        port=0,
+        log_level="error",
+        timeout_graceful_shutdown=1,
+        lifespan="off",
+        http=HeaderTimeoutProtocol,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from api.jobs.report.thumbnails import thumbnails
-from core.clip.data.images import PictureLimits
+from core.clip.data.images import ImageLimits
 from core.clip.data.loader import read_images
-from core.clip.errors import BadPicture
+from core.clip.errors import BadImage
 from tests.api import crafted
 from tests.api.conftest import MakeService
 from tests.api.service import Service, form
@@ -57,8 +57,8 @@ def test_a_costly_image_is_refused_on_every_way_in(fresh: Service) -> None:
     fresh.blobs.put("a", SCANS)
     fresh.blobs.put("b", crafted.jpeg())
     assert list(thumbnails(fresh.app.state.serving, {0: "a", 1: "b", 2: "gone"}, "me")) == [1]
-    with pytest.raises(BadPicture, match="scans"):
-        read_images([SCANS], PictureLimits(), 64)
+    with pytest.raises(BadImage, match="scans"):
+        read_images([SCANS], ImageLimits(), 64)
 
 
 def test_a_small_image_is_answered_while_large_ones_are_decoded(

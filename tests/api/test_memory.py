@@ -9,7 +9,7 @@ from pathlib import Path
 from core.clip.models.backbone import Backbone
 
 APPLICATIONS = 50
-MOST_GROWTH = 20_000_000
+MAX_GROWTH = 20_000_000
 
 
 def test_closed_applications_cost_no_memory(tmp_path: Path, migrated: Path, backbone: Backbone) -> None:
@@ -62,4 +62,4 @@ def test_closed_applications_cost_no_memory(tmp_path: Path, migrated: Path, back
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=3600, check=False)
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) < MOST_GROWTH, done.stdout
+    assert int(done.stdout) < MAX_GROWTH, done.stdout

@@ -10,7 +10,7 @@ import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from api.uvicorn_server import Impatient
+from api.uvicorn_server import HeaderTimeoutProtocol
 
 HEAD = b"GET / HTTP/1.1\r\nHost: x\r\n"
 PATIENCE = 0.4
@@ -18,7 +18,7 @@ HANGS = 600
 """Seconds after which a test gives up."""
 
 
-class Hasty(Impatient):
+class Hasty(HeaderTimeoutProtocol):
     head_seconds = PATIENCE
 
 

@@ -5,8 +5,7 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
-from core.clip.evaluation.predictions import Answers as Ranked
-from core.clip.evaluation.predictions import Candidates, HeldOut
+from core.clip.evaluation.predictions import Candidates, ClassScores, HeldOutPredictions
 from core.clip.evaluation.report import job_metrics
 from demo.compare import Answers, Result, result_of
 from demo.pictures import Picture, Pictures
@@ -32,9 +31,10 @@ def result(truths: list[str], stock: list[str], adapted: list[str], trained: lis
     pictures = Pictures(train, test)
     before, now = answers(pictures.names, stock), answers(pictures.names, adapted)
     stock_ranked, ranked = (
-        Ranked(of.scores[:, : len(trained)].astype(float), of.scores.astype(float)) for of in (before, now)
+        ClassScores(of.scores[:, : len(trained)].astype(float), of.scores.astype(float))
+        for of in (before, now)
     )
-    held = HeldOut(
+    held = HeldOutPredictions(
         Candidates(tuple(pictures.names), len(trained), tuple((name,) for name in pictures.names)),
         np.arange(len(truths)),
         np.array([pictures.names.index(name) for name in truths]),

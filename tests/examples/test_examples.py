@@ -14,7 +14,7 @@ from demo.stamps import NEW, TRAINED, square, stamps_folder
 from tests.service.running import Service
 
 ROOT = Path(__file__).parents[2]
-LONGEST = 60  # lines
+MAX_LINES = 60  # lines
 
 
 @pytest.fixture(scope="session")
@@ -100,5 +100,5 @@ def test_they_are_short_and_described() -> None:
     page = (ROOT / "docs" / "examples.md").read_text(encoding="utf-8")
     assert len(examples) == 3
     for path in examples:
-        assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST, path
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_LINES, path
         assert f"python examples/{path.name}" in page

@@ -26,8 +26,8 @@ from core.store.db.tables import Job, Model
 from core.store.storage import atomic_write, installation
 from core.store.storage.blobs import Blobs
 from tests.core.store.samples import new_job
-from worker.dispatcher.garbage import sweep
-from worker.job_runner import Worker
+from worker.dispatcher.garbage import collect_garbage
+from worker.job_runner import JobRunner
 from worker.trainer.protocol import REPORT
 
 
@@ -94,7 +94,7 @@ def publish(settings: Settings, ready: Path, steps: Steps) -> NoReturn:
         return {"metrics": None}
 
     worker.job_runner.run_trainer = run_trainer
-    Worker(settings, database, blobs, name="w").run(job_id)
+    JobRunner(settings, database, blobs, name="w").run(job_id)
     steps()  # after the commit
     os._exit(0)
 
@@ -127,7 +127,7 @@ def main(folder: Path) -> None:
         assert blobs.get(model.manifest_key) == (ready / MANIFEST).read_bytes()
         assert jobs[model.job_id] == ("succeeded", model.id)
     stored = {blob.key.split("/")[1] for blob in blobs.list("models")}
-    swept = sweep(database, blobs, grace=timedelta(0), confirmed=True).deleted
+    swept = collect_garbage(database, blobs, grace=timedelta(0), confirmed=True).deleted
     json.dump(
         {
             "kills": kills,

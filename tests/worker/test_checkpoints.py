@@ -26,9 +26,9 @@ from core.store.storage.blobs import Blobs
 from tests.core.store.samples import OWNER, job_of, new_job, types_of
 from tests.disk import fill, small_disk
 from tests.worker.conftest import StandIn
-from worker.checkpoints import CheckpointKeeper
-from worker.dispatcher.garbage import sweep, tidy
-from worker.job_runner import Worker
+from worker.checkpoints import CheckpointUploader
+from worker.dispatcher.garbage import collect_garbage, finish_deletions
+from worker.job_runner import JobRunner
 
 JOB = "job_1"
 PATIENCE = 60
@@ -102,14 +102,14 @@ def test_what_the_trainer_writes_is_stored_and_two_are_kept(blobs: Blobs, folder
         recorded.append(epoch)
         return True
 
-    with CheckpointKeeper(blobs, JOB, folder, record) as keeper:
+    with CheckpointUploader(blobs, JOB, folder, record) as keeper:
         assert keeper.fetch() == 0
         for epoch in (1, 2, 3):
             write(folder, epoch)
-            keeper.look()
+            keeper.notify()
             until(lambda e=epoch: e in recorded)
         write(folder, 4)  # and dies before it can tell
-        keeper.settle(PATIENCE)
+        keeper.flush(PATIENCE)
     assert recorded == [1, 2, 3, 4]
     assert stored(blobs) == [3, 4]
 
@@ -129,24 +129,24 @@ def test_a_full_disk_keeps_the_last_whole_one(folder: Path, tmp_path: Path) -> N
 
     with small_disk(tmp_path / "disk", megabytes=2) as disk:
         blobs = Blobs((disk / "blobs").as_uri())
-        with CheckpointKeeper(blobs, JOB, folder, record) as keeper:
+        with CheckpointUploader(blobs, JOB, folder, record) as keeper:
             keeper.fetch()
             write_state(1)
-            keeper.look()
+            keeper.notify()
             until(lambda: recorded == [1])
             ballast = fill(disk, leave=200_000)
             write_state(2)  # there is no room for it, and the training goes on
-            keeper.settle(PATIENCE)
+            keeper.flush(PATIENCE)
         assert stored(blobs) == [1]
         fresh = tmp_path / "next" / "checkpoints"
         fresh.parent.mkdir()
-        with CheckpointKeeper(blobs, JOB, fresh, record) as keeper:  # the next attempt
+        with CheckpointUploader(blobs, JOB, fresh, record) as keeper:  # the next attempt
             assert keeper.fetch() == 0
             assert [epoch_of(path.name) for path in fresh.iterdir()] == [1]
             ballast.unlink()
             folder = fresh
             write_state(3)
-            keeper.settle(PATIENCE)
+            keeper.flush(PATIENCE)
         assert recorded == [1, 3]
         assert stored(blobs) == [1, 3]
         assert not list(disk.rglob("*.part"))
@@ -164,13 +164,13 @@ def test_the_next_attempt_gets_the_newest_that_is_whole(blobs: Blobs, folder: Pa
         recorded.append(epoch)
         return True
 
-    with CheckpointKeeper(blobs, JOB, folder, record) as keeper:
+    with CheckpointUploader(blobs, JOB, folder, record) as keeper:
         assert keeper.fetch() == 1
         assert [epoch_of(path.name) for path in folder.iterdir()] == [7]
         assert all(is_whole(path) for path in folder.iterdir())
         assert stored(blobs) == [7]
         write(folder, 12)  # the same again, whole
-        keeper.settle(PATIENCE)
+        keeper.flush(PATIENCE)
     assert recorded == [12]  # what was fetched is stored already
     assert stored(blobs) == [7, 12]
     newest = next(b.key for b in blobs.list(folder_of(JOB)) if "0012-" in b.key)
@@ -179,10 +179,10 @@ def test_the_next_attempt_gets_the_newest_that_is_whole(blobs: Blobs, folder: Pa
 
 def test_when_the_lease_is_lost_nothing_stays(blobs: Blobs, folder: Path) -> None:
     folder.parent.mkdir()
-    with CheckpointKeeper(blobs, JOB, folder, lambda epoch: False) as keeper:
+    with CheckpointUploader(blobs, JOB, folder, lambda epoch: False) as keeper:
         keeper.fetch()
         write(folder, 1)
-        keeper.settle(PATIENCE)
+        keeper.flush(PATIENCE)
     assert stored(blobs) == []
 
 
@@ -200,16 +200,16 @@ def test_one_that_is_stored_while_the_job_ends_goes_too(folder: Path, tmp_path: 
                 over.set()
 
     slow = Slow((tmp_path / "blobs").as_uri())
-    with CheckpointKeeper(slow, JOB, folder, lambda epoch: True) as keeper:
+    with CheckpointUploader(slow, JOB, folder, lambda epoch: True) as keeper:
         keeper.fetch()
         write(folder, 1)
-        keeper.look()
+        keeper.notify()
         assert begun.wait(PATIENCE)
-        keeper.settle(0.1)  # a slow storage holds up nobody
+        keeper.flush(0.1)  # a slow storage holds up nobody
         assert not over.is_set()
-        keeper.drop()
+        keeper.discard()
         go_on.set()
-        keeper.settle(PATIENCE)
+        keeper.flush(PATIENCE)
     assert stored(slow) == []
 
 
@@ -227,14 +227,14 @@ def test_a_full_storage_does_not_end_the_training(
             super().put(key, data)
 
     full = Full((tmp_path / "blobs").as_uri())
-    with CheckpointKeeper(full, JOB, folder, lambda epoch: True) as keeper:
+    with CheckpointUploader(full, JOB, folder, lambda epoch: True) as keeper:
         keeper.fetch()
         write(folder, 1)
-        keeper.look()
+        keeper.notify()
         until(lambda: "storage is full" in caplog.text)
         full.full = False
         write(folder, 2)
-        keeper.settle(PATIENCE)
+        keeper.flush(PATIENCE)
     assert stored(full) == [2]
 
 
@@ -242,16 +242,16 @@ def test_a_full_storage_does_not_end_the_training(
 
 
 @pytest.fixture
-def make_worker(tmp_path: Path) -> Iterator[Callable[[], Worker]]:
-    made: list[Worker] = []
+def make_worker(tmp_path: Path) -> Iterator[Callable[[], JobRunner]]:
+    made: list[JobRunner] = []
 
-    def make() -> Worker:
+    def make() -> JobRunner:
         settings = Settings(
             data=tmp_path / "data", device="cpu", warm_trainer=False, heartbeat_seconds=0.1, max_attempts=5
         )
         migrate.upgrade(settings.sqlalchemy_url())
         database, blobs = Database(settings.sqlalchemy_url()), Blobs(settings.blobs_url())
-        made.append(Worker(settings, database, blobs, name=f"w{len(made)}"))
+        made.append(JobRunner(settings, database, blobs, name=f"w{len(made)}"))
         return made[-1]
 
     yield make
@@ -265,7 +265,7 @@ def trainer(stand_in: StandIn) -> StandIn:
     return lambda script: stand_in(f"REPOSITORY = {repository!r}\n{script}")
 
 
-def queue_job(worker: Worker) -> str:
+def queue_job(worker: JobRunner) -> str:
     content = b"a picture"
     worker.blobs.put("jobs/x/1", content)
     digest = hashlib.sha256(content).hexdigest()
@@ -273,13 +273,13 @@ def queue_job(worker: Worker) -> str:
     return new_job(worker.database, pictures=[picture])
 
 
-def epochs_of(worker: Worker, job_id: str, event: str) -> list[int]:
+def epochs_of(worker: JobRunner, job_id: str, event: str) -> list[int]:
     with worker.database.read() as session:
         return [e.data["epoch"] for e in jobs.events(session, job_id, owner=OWNER) if e.type == event]
 
 
 def test_a_drain_a_death_and_a_torn_file_then_the_end(
-    make_worker: Callable[[], Worker], trainer: StandIn
+    make_worker: Callable[[], JobRunner], trainer: StandIn
 ) -> None:
     first = make_worker()
     job_id = queue_job(first)
@@ -322,7 +322,7 @@ def test_a_drain_a_death_and_a_torn_file_then_the_end(
 
 
 def test_a_job_that_is_cancelled_while_it_waits_again_leaves_none(
-    make_worker: Callable[[], Worker], trainer: StandIn
+    make_worker: Callable[[], JobRunner], trainer: StandIn
 ) -> None:
     worker = make_worker()
     job_id = queue_job(worker)
@@ -331,11 +331,11 @@ def test_a_job_that_is_cancelled_while_it_waits_again_leaves_none(
     assert stored(worker.blobs, job_id) == [1]
     with worker.database.write() as session:
         jobs.request_cancel(session, job_id, owner=OWNER)
-    assert tidy(worker.database, worker.blobs, age=NO_AGE) == [folder_of(job_id)]
+    assert finish_deletions(worker.database, worker.blobs, age=NO_AGE) == [folder_of(job_id)]
     assert stored(worker.blobs, job_id) == []
 
 
-def test_a_deleted_job_takes_them_along(make_worker: Callable[[], Worker], trainer: StandIn) -> None:
+def test_a_deleted_job_takes_them_along(make_worker: Callable[[], JobRunner], trainer: StandIn) -> None:
     worker = make_worker()
     job_id = queue_job(worker)
     trainer(DIES)
@@ -347,7 +347,7 @@ def test_a_deleted_job_takes_them_along(make_worker: Callable[[], Worker], train
     assert worker.blobs.list("jobs/" + job_id) == []
 
 
-def test_what_came_too_late_is_swept(make_worker: Callable[[], Worker]) -> None:
+def test_what_came_too_late_is_swept(make_worker: Callable[[], JobRunner]) -> None:
     worker = make_worker()
     ended, going_on = queue_job(worker), queue_job(worker)
     for job_id in (ended, going_on):
@@ -360,12 +360,12 @@ def test_what_came_too_late_is_swept(make_worker: Callable[[], Worker]) -> None:
         assert leases.finish_cancelled(session, claim)
     installation.write(worker.database, worker.blobs)
     week = timedelta(days=7)
-    assert sweep(worker.database, worker.blobs, grace=week).orphans == []
+    assert collect_garbage(worker.database, worker.blobs, grace=week).orphans == []
     with worker.database.write() as session:  # a week later
         earlier = database_now(session) - week
         session.execute(update(Job).where(Job.id == ended).values(finished_at=earlier))
-    assert sweep(worker.database, worker.blobs, grace=week).deleted == [folder_of(ended)]
-    assert sweep(worker.database, worker.blobs, grace=week).orphans == []
+    assert collect_garbage(worker.database, worker.blobs, grace=week).deleted == [folder_of(ended)]
+    assert collect_garbage(worker.database, worker.blobs, grace=week).orphans == []
     assert stored(worker.blobs, ended) == []
     assert stored(worker.blobs, going_on) == [1]
     assert len(worker.blobs.list(f"jobs/{ended}")) == 1  # its picture

@@ -21,9 +21,9 @@ from core.store.registry import models
 from core.store.storage.blobs import Blobs
 from tests.core.clip.tiny import make_tiny_backbone
 from tests.core.store.samples import job_of, new_job
-from worker.job_runner import Worker
+from worker.job_runner import JobRunner
 
-MakeWorker = Callable[..., Worker]
+MakeWorker = Callable[..., JobRunner]
 
 
 @pytest.fixture
@@ -31,11 +31,11 @@ def make_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mak
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # more only spin on work this small
     made = []
 
-    def make(**given: Any) -> Worker:
+    def make(**given: Any) -> JobRunner:
         settings = Settings(data=tmp_path / "data", cache=tmp_path / "cache", device="cpu", **given)
         migrate.upgrade(settings.sqlalchemy_url())
         made.append(
-            Worker(settings, Database(settings.sqlalchemy_url()), Blobs(settings.blobs_url()), name="w")
+            JobRunner(settings, Database(settings.sqlalchemy_url()), Blobs(settings.blobs_url()), name="w")
         )
         return made[-1]
 
@@ -46,7 +46,7 @@ def make_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mak
         worker.database.close()
 
 
-def queue_job(worker: Worker, folder: Path, count: int = 4) -> str:
+def queue_job(worker: JobRunner, folder: Path, count: int = 4) -> str:
     """A job with so many pictures of two classes on a tiny network."""
     pictures = []
     for i in range(count):

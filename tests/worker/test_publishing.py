@@ -16,22 +16,22 @@ from core.store.registry import models
 from tests.core.store.samples import job_of
 from tests.worker.test_job_runner import MakeWorker, make_worker, queue_job  # noqa: F401
 from worker import job_runner
-from worker.job_runner import Worker
+from worker.job_runner import JobRunner
 from worker.trainer.supervisor import run_trainer
 
 
 @pytest.fixture
-def worker(make_worker: MakeWorker) -> Worker:  # noqa: F811
+def worker(make_worker: MakeWorker) -> JobRunner:  # noqa: F811
     return make_worker(warm_trainer=False)
 
 
-def model_count(worker: Worker) -> int:
+def model_count(worker: JobRunner) -> int:
     with worker.database.read() as session:
         return session.scalar(select(func.count()).select_from(Model)) or 0
 
 
 def test_weights_that_changed_on_the_disk_are_not_published(
-    worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    worker: JobRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def damage(folder: Path, **given: Any) -> dict[str, Any]:
         result = run_trainer(folder, **given)
@@ -50,19 +50,19 @@ def test_weights_that_changed_on_the_disk_are_not_published(
 
 
 def test_files_stay_where_the_commit_may_have_happened(
-    worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    worker: JobRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The database commits, and its answer is lost: rows and files must still belong together."""
-    insist: Callable[[Worker, Callable[[Session], object]], object] = Worker._insist
+    insist: Callable[[JobRunner, Callable[[Session], object]], object] = JobRunner._retry_transaction
 
-    def commit_without_an_answer(self: Worker, transition: Callable[[Session], object]) -> object:
+    def commit_without_an_answer(self: JobRunner, transition: Callable[[Session], object]) -> object:
         done = insist(self, transition)
         if model_count(self):
-            monkeypatch.setattr(Worker, "_insist", insist)
+            monkeypatch.setattr(JobRunner, "_retry_transaction", insist)
             raise DatabaseUnavailable("The database can't be reached.")
         return done
 
-    monkeypatch.setattr(Worker, "_insist", commit_without_an_answer)
+    monkeypatch.setattr(JobRunner, "_retry_transaction", commit_without_an_answer)
     job_id = queue_job(worker, tmp_path)
     worker.run(job_id)
     job = job_of(worker.database, job_id)
@@ -74,7 +74,7 @@ def test_files_stay_where_the_commit_may_have_happened(
 
 
 def test_a_full_storage_costs_no_attempt(
-    worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    worker: JobRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> None:
         raise StorageFull("The storage is full. Make room there.")

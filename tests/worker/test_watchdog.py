@@ -25,26 +25,26 @@ IMPATIENT = (
 
 @pytest.fixture
 def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> celery.Celery:
-    monkeypatch.setattr(watchdog, "DEAF_SECONDS", 0.1)
+    monkeypatch.setattr(watchdog, "STARVED_SECONDS", 0.1)
     return make_celery(Settings(data=tmp_path))
 
 
 def test_deaf_is_who_takes_nothing_though_messages_wait(app: celery.Celery) -> None:
     dog = Watchdog(app)
     send_adapt(app, "job_1")
-    assert not dog.is_deaf()  # only just
+    assert not dog.is_starved()  # only just
     time.sleep(0.15)
-    assert dog.is_deaf()
+    assert dog.is_starved()
 
 
 def test_who_is_busy_is_not_deaf_and_has_time_afterwards(app: celery.Celery) -> None:
     dog = Watchdog(app)
     send_adapt(app, "job_1")
-    assert not dog.is_deaf()
+    assert not dog.is_starved()
     with dog.message():
         time.sleep(0.15)
-        assert not dog.is_deaf()
-    assert not dog.is_deaf()
+        assert not dog.is_starved()
+    assert not dog.is_starved()
 
 
 def test_nothing_to_hear_and_no_broker_are_no_deafness(app: celery.Celery) -> None:
@@ -52,9 +52,9 @@ def test_nothing_to_hear_and_no_broker_are_no_deafness(app: celery.Celery) -> No
         Watchdog(app),
         Watchdog(make_celery(Settings(redis_url="redis://127.0.0.1:1/0"))),  # type: ignore[arg-type]
     ):
-        dog.is_deaf()
+        dog.is_starved()
         time.sleep(0.15)
-        assert not dog.is_deaf()
+        assert not dog.is_starved()
 
 
 def test_a_deaf_worker_ends(redis_url: str, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from core.store.db.session import Database
 from core.store.jobs import events, jobs
 from core.store.jobs.queue import make_celery, send_adapt, waiting
 from core.store.storage.blobs import Blobs
-from worker.dispatcher.garbage import Sweeper, tidy
+from worker.dispatcher.garbage import Sweeper, finish_deletions
 from worker.dispatcher.webhook_sender import Webhooks
 from worker.metrics import DispatcherMetrics
 
@@ -76,7 +76,7 @@ def dispatch(
 
 
 @contextmanager
-def failures_noted(metrics: DispatcherMetrics) -> Iterator[None]:
+def log_errors(metrics: DispatcherMetrics) -> Iterator[None]:
     """What goes wrong in one part of a round keeps none of the others from its turn."""
     try:
         yield
@@ -97,7 +97,7 @@ def main() -> None:
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: stop.set())
     database = Database(settings.sqlalchemy_url())
-    refusal = database.refusal()
+    refusal = database.startup_error()
     if refusal is not None:
         sys.exit(refusal)
     blobs = Blobs.of(settings)
@@ -108,7 +108,7 @@ def main() -> None:
     if settings.metrics_port is not None:
         show_metrics(registry, settings.metrics_host, settings.metrics_port + 1)
     webhooks = Webhooks(settings, database, metrics)
-    sweeper = Sweeper(settings, database, blobs, guard=partial(failures_noted, metrics))
+    sweeper = Sweeper(settings, database, blobs, guard=partial(log_errors, metrics))
     sweeper.start()
     alive = AliveFile(settings.alive_file)
     rounds = 0
@@ -120,14 +120,14 @@ def main() -> None:
         wall, steady = time.time(), time.monotonic()
         if slept > settings.lease_seconds / 2:
             patience = steady + settings.lease_seconds
-        with failures_noted(metrics), metrics.rounds.time():
+        with log_errors(metrics), metrics.rounds.time():
             dispatch(settings, database, app, after_sleep=steady < patience, metrics=metrics)
-        with failures_noted(metrics):
+        with log_errors(metrics):
             webhooks.round()
-        with failures_noted(metrics):
+        with log_errors(metrics):
             if rounds % max(1, round(TIDY_SECONDS / settings.dispatch_seconds)) == 0:
-                tidy(database, blobs)
-        with failures_noted(metrics):
+                finish_deletions(database, blobs)
+        with log_errors(metrics):
             if rounds % max(1, round(PRUNE_SECONDS / settings.dispatch_seconds)) == 0:
                 with database.write() as session:
                     events.prune_progress(session)

@@ -1,6 +1,6 @@
 """Garbage collection in the storage: folders that no row owns are marked, and deleted days later.
 
-    python -m worker.dispatcher.garbage sweep [--dry-run | --yes]    which is `clipcite sweep`
+    python -m worker.dispatcher.garbage sweep [--dry-run | --yes]    which is `clipcite collect_garbage`
     python -m worker.dispatcher.garbage adopt                        which is `clipcite storage adopt`
 
 Both answer in JSON. Any number of processes may sweep: marks, claims and limits are rows.
@@ -73,7 +73,7 @@ def bind(database: Database, blobs: Blobs) -> str | None:
     return installation.problem(database, blobs)
 
 
-def sweep(
+def collect_garbage(
     database: Database,
     blobs: Blobs,
     *,
@@ -251,7 +251,7 @@ class Sweeper:
             if row.swept_at is not None and now - ROUND_CLAIM < row.swept_at <= now:
                 return  # another dispatcher's
             row.swept_at = now
-        outcome = sweep(
+        outcome = collect_garbage(
             self._database,
             self._blobs,
             grace=timedelta(days=self._settings.sweep_days),
@@ -287,7 +287,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _sweep(settings: Settings, database: Database, blobs: Blobs, given: argparse.Namespace) -> dict[str, Any]:
-    outcome = sweep(
+    outcome = collect_garbage(
         database,
         blobs,
         grace=timedelta(days=settings.sweep_days),
@@ -322,7 +322,7 @@ DELETION_AGE = timedelta(minutes=1)
 """Younger ones are likely being worked on by the request that began them."""
 
 
-def tidy(database: Database, blobs: Blobs, *, age: timedelta = DELETION_AGE) -> list[str]:
+def finish_deletions(database: Database, blobs: Blobs, *, age: timedelta = DELETION_AGE) -> list[str]:
     """Finish the deletions that were cut off, and forget what no retry can ask for any more."""
     with database.write() as session:
         idempotency.forget_old(session)

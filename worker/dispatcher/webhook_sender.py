@@ -33,13 +33,13 @@ JITTER = 0.2
 GONE = 410
 
 
-class NotTaken(Exception):
+class DeliveryFailed(Exception):
     """An attempt failed."""
 
-    def __init__(self, reason: str, *, for_good: bool = False) -> None:
+    def __init__(self, reason: str, *, permanent: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
-        self.for_good = for_good
+        self.permanent = permanent
 
 
 class Webhooks:
@@ -103,8 +103,8 @@ class Webhooks:
     def _attempt(self, delivery: Delivery) -> None:
         try:
             status = self._post(delivery)
-        except NotTaken as failed:
-            over = failed.for_good or delivery.attempt > len(DELAYS)
+        except DeliveryFailed as failed:
+            over = failed.permanent or delivery.attempt > len(DELAYS)
             delay = None if over else _delay(delivery.attempt)
             with self._database.write() as session:
                 deliveries.record_failed(session, delivery, reason=failed.reason, delay=delay)
@@ -120,7 +120,7 @@ class Webhooks:
         logger.info("%s: its webhook has it (attempt %d)", delivery.job_id, delivery.attempt)
 
     def _post(self, delivery: Delivery) -> int:
-        """The status, one of success. Raises NotTaken."""
+        """The status, one of success. Raises DeliveryFailed."""
         body = json.dumps(delivery.body).encode()
         headers = {
             "Content-Type": "application/json",
@@ -132,16 +132,16 @@ class Webhooks:
             found = url_guard.addresses(to, allow_private=self._allow_private, resolve=self._resolve)
             status = post(to, found, headers, body, seconds=self._seconds)
         except (InvalidDestination, NotPublic) as error:
-            raise NotTaken(f"may not be sent to: {error.detail}", for_good=True) from error
+            raise DeliveryFailed(f"may not be sent to: {error.detail}", permanent=True) from error
         except httpcore.TimeoutException as error:
-            raise NotTaken(f"did not answer within {self._seconds:g} s") from error
+            raise DeliveryFailed(f"did not answer within {self._seconds:g} s") from error
         except (httpcore.NetworkError, httpcore.ProtocolError) as error:
-            raise NotTaken(f"could not be talked to: {error}") from error
+            raise DeliveryFailed(f"could not be talked to: {error}") from error
         except OSError as error:  # of the resolver; those of the connection are the ones above
-            raise NotTaken(f"could not be found: {error.strerror or error}") from error
+            raise DeliveryFailed(f"could not be found: {error.strerror or error}") from error
         if not 200 <= status < 300:
             hint = "; redirects are not followed" if 300 <= status < 400 else ""
-            raise NotTaken(f"answered with {status}{hint}", for_good=status == GONE)
+            raise DeliveryFailed(f"answered with {status}{hint}", permanent=status == GONE)
         return status
 
 

@@ -122,18 +122,18 @@ def train(folder: Path, task: Task, channel: Channel) -> None:
     started = time.monotonic()
     channel.stage("loading")
     from core.clip.config import resolve_config
-    from core.clip.data.images import PictureLimits
+    from core.clip.data.images import ImageLimits
     from core.clip.models.backbone import load_backbone
     from core.clip.pipeline import Shot, adapt
     from core.clip.training.checkpoint import Checkpoints
-    from core.clip.training.microbatch import leave_memory
+    from core.clip.training.microbatch import reserve_gpu_memory
     from core.clip.weights.files import save_weights
 
     config = resolve_config(**task.config)
     backbone = load_backbone(
         config.backbone, cache=Path(task.cache), image_size=config.image_size, device=task.device
     )
-    leave_memory(backbone.device, task.serving_reserve_bytes)
+    reserve_gpu_memory(backbone.device, task.serving_reserve_bytes)
 
     def shots(split: str) -> list[Shot]:
         return [Shot(folder / s["file"], s["class_name"]) for s in task.shots if s["split"] == split]
@@ -144,7 +144,7 @@ def train(folder: Path, task: Task, channel: Channel) -> None:
         config,
         tests=shots("test"),
         reporter=channel,
-        limits=PictureLimits(task.max_picture_bytes, task.max_picture_pixels),
+        limits=ImageLimits(task.max_picture_bytes, task.max_picture_pixels),
         checkpoints=Checkpoints(folder / CHECKPOINTS, seconds=task.checkpoint_seconds),
         seconds=task.deadline_seconds - (time.monotonic() - started),
     )

@@ -8,7 +8,7 @@ from worker.trainer.process import TrainerProcess
 logger = logging.getLogger(__name__)
 
 
-class Standby:
+class TrainerPool:
     """A trainer that has done its imports and waits, so that the next job need not wait for them.
 
     There is at most one, and the worker starts it when a training has ended, not while one runs: two
@@ -55,5 +55,5 @@ class Standby:
 
     def _drop(self) -> None:
         if self._trainer is not None:
-            self._trainer.end()
+            self._trainer.kill()
         self._trainer = None

@@ -63,14 +63,14 @@ class TrainerProcess:
     def alive(self) -> bool:
         return self._process.poll() is None
 
-    def give(self, folder: Path) -> None:
+    def assign(self, folder: Path) -> None:
         """The job of one that stands by. That it has just died is heard soon enough."""
         assert self._process.stdin is not None
         with suppress(OSError):
             self._process.stdin.write(json.dumps({"folder": str(folder)}).encode() + b"\n")
             self._process.stdin.flush()
 
-    def hear(self, seconds: float) -> bytes | None:
+    def read_line(self, seconds: float) -> bytes | None:
         """Its next line; None if there is none within this time; without a line end if it has ended."""
         try:
             return self._lines.get(timeout=seconds)
@@ -84,7 +84,7 @@ class TrainerProcess:
         except subprocess.TimeoutExpired:
             return None
 
-    def end(self) -> None:
+    def kill(self) -> None:
         """The whole group, at once: a trainer has nothing to tidy up, its folder is removed by us."""
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import ClipCiteError
-from worker.trainer.pool import Standby
+from worker.trainer.pool import TrainerPool
 from worker.trainer.process import TrainerProcess
 
 logger = logging.getLogger(__name__)
@@ -17,7 +17,7 @@ POLL_SECONDS = 0.1
 # A standby answers when its imports are done and it has the job; one that is silent for longer hangs.
 TAKE_SECONDS = 60
 # Errors of the trainer that may be gone at the next attempt.
-PASSING = {"backbone_unavailable", "storage_full"}
+TRANSIENT_CODES = {"backbone_unavailable", "storage_full"}
 
 
 class TrainerFailed(ClipCiteError):
@@ -47,7 +47,7 @@ def run_trainer(
     should_stop: Callable[[], bool],
     deadline_seconds: float,
     stall_seconds: float,
-    standby: Standby | None = None,
+    standby: TrainerPool | None = None,
 ) -> dict[str, Any]:
     """See the job in `folder` through, with the standby if there is one; returns the trainer's last
     message, the result.
@@ -62,7 +62,7 @@ def run_trainer(
     loading = True  # fetching a backbone from a hub says nothing for long; only the deadline ends that
     try:
         if not taken:
-            trainer.give(folder)
+            trainer.assign(folder)
         while True:
             if should_stop():
                 raise Stopped
@@ -79,13 +79,13 @@ def run_trainer(
                     f"The training made no progress for {stall_seconds:g} s and was ended. Look into the "
                     "worker's log; CLIPCITE_STALL_SECONDS sets the patience.",
                 )
-            line = trainer.hear(POLL_SECONDS)
+            line = trainer.read_line(POLL_SECONDS)
             ended = line is not None and not line.endswith(b"\n")  # perhaps in the middle of a line
             if not taken and (ended or now - started > TAKE_SECONDS):
                 # What befell it while it stood by is not the job's fault, and costs it no attempt.
                 logger.warning("The trainer that stood by does not take the job; another one is started")
                 useless, trainer, taken = trainer, TrainerProcess(folder), True
-                useless.end()
+                useless.kill()
                 continue
             if ended:
                 raise _died(trainer)
@@ -94,7 +94,7 @@ def run_trainer(
             heard, taken = time.monotonic(), True
             message: dict[str, Any] = json.loads(line)
             if message["type"] == "failed":
-                kind = TrainerDied if message["code"] in PASSING else TrainerFailed
+                kind = TrainerDied if message["code"] in TRANSIENT_CODES else TrainerFailed
                 raise kind(message["code"], message["detail"])
             if message["type"] == "done":
                 return message  # the files are closed
@@ -102,7 +102,7 @@ def run_trainer(
             if message["type"] != "alive":
                 on_message(message)
     finally:
-        trainer.end()
+        trainer.kill()
 
 
 def _died(trainer: TrainerProcess) -> TrainerDied:

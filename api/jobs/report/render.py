@@ -73,7 +73,7 @@ CONTENT_SECURITY_POLICY = (
     f"default-src 'none'; img-src data:; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'"
 )
-MOST_COLUMNS = 30
+MAX_COLUMNS = 30
 """Of a confusion matrix that people can read."""
 OTHERS_SHOWN = 8
 
@@ -177,7 +177,7 @@ def _classes(report: ReportOut) -> str:
 
 
 def _confusion(report: ReportOut) -> str:
-    if report.confusion is None or len(report.classes) > MOST_COLUMNS:
+    if report.confusion is None or len(report.classes) > MAX_COLUMNS:
         return ""
     names = [c.name for c in report.classes]
 

@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 
-from api.deps import TheBlobs, TheDatabase, TheOwner, TheServing
+from api.deps import BlobsDep, CurrentOwner, DatabaseDep, ServingDep
 from api.jobs.report.render import CONTENT_SECURITY_POLICY, render_page
 from api.jobs.report.schemas import ReportOut
 from api.jobs.report.thumbnails import thumbnails
@@ -38,10 +38,10 @@ HEADERS = {
 )
 def get_report(
     request: Request,
-    database: TheDatabase,
-    blobs: TheBlobs,
-    serving: TheServing,
-    owner: TheOwner,
+    database: DatabaseDep,
+    blobs: BlobsDep,
+    serving: ServingDep,
+    owner: CurrentOwner,
     job_id: str,
 ) -> Response:
     """What was gained and lost: stock, preview and adapted network compared on pictures that were not

@@ -4,8 +4,8 @@ import base64
 from collections.abc import Mapping
 from io import BytesIO
 
-from core.clip.data.images import PictureLimits
-from core.clip.errors import BadPicture
+from core.clip.data.images import ImageLimits
+from core.clip.errors import BadImage
 from core.serving.decoding import Decoding
 from core.serving.service import Serving
 from core.store.errors import BlobNotFound
@@ -16,13 +16,13 @@ SIDE = 144
 def thumbnails(serving: Serving, keys: Mapping[int, str], owner: str) -> dict[int, str]:
     """`data:` URLs by position. A picture that is no longer there is left out: the report is still true."""
     settings = serving.settings
-    limits = PictureLimits(settings.max_picture_bytes, settings.max_picture_pixels)
+    limits = ImageLimits(settings.max_picture_bytes, settings.max_picture_pixels)
 
     request = object()
 
     def small(key: str) -> str | None:
         def shrink(decoding: Decoding[bytes]) -> bytes:
-            picture = decoding.open_picture(content, limits, shortest_side=SIDE)
+            picture = decoding.open_image(content, limits, shortest_side=SIDE)
             picture.thumbnail((SIDE, SIDE))
             file = BytesIO()
             picture.save(file, "JPEG", quality=75)
@@ -32,7 +32,7 @@ def thumbnails(serving: Serving, keys: Mapping[int, str], owner: str) -> dict[in
             content = serving.blobs.get(key)
             (decoding,) = serving.decoding.submit((owner, "report"), request, [shrink])
             jpeg = decoding.result()
-        except (BadPicture, BlobNotFound):
+        except (BadImage, BlobNotFound):
             return None
         return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
 

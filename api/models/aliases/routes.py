@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Response
 
-from api.deps import TheDatabase, TheOwner
+from api.deps import CurrentOwner, DatabaseDep
 from api.models.aliases.schemas import AliasList, AliasOut, Check, Promotion
 from api.problems import responses
 from core.store.registry import aliases
@@ -15,14 +15,14 @@ AliasName = Annotated[str, Path(description="Such as `prod`; it begins with a le
 
 
 @router.get("", responses=responses(401, 404, 422, 503))
-def list_aliases(database: TheDatabase, owner: TheOwner, name: Name) -> AliasList:
+def list_aliases(database: DatabaseDep, owner: CurrentOwner, name: Name) -> AliasList:
     """In alphabetical order, each with its history."""
     with database.read() as session:
         return AliasList(data=[AliasOut.of(found) for found in aliases.list_all(session, name, owner=owner)])
 
 
 @router.get("/{alias}", responses=responses(401, 404, 422, 503))
-def get_alias(database: TheDatabase, owner: TheOwner, name: Name, alias: AliasName) -> AliasOut:
+def get_alias(database: DatabaseDep, owner: CurrentOwner, name: Name, alias: AliasName) -> AliasOut:
     """What it points to, and its history."""
     with database.read() as session:
         return AliasOut.of(aliases.get(session, name, alias, owner=owner))
@@ -30,7 +30,7 @@ def get_alias(database: TheDatabase, owner: TheOwner, name: Name, alias: AliasNa
 
 @router.put("/{alias}", responses=responses(400, 401, 404, 408, 409, 413, 422, 503, 507))
 def promote(
-    database: TheDatabase, owner: TheOwner, name: Name, alias: AliasName, promotion: Promotion
+    database: DatabaseDep, owner: CurrentOwner, name: Name, alias: AliasName, promotion: Promotion
 ) -> AliasOut:
     """Point the alias to a model of this name, from one request to the next; it is made if it is new.
 
@@ -38,23 +38,23 @@ def promote(
     """
     with database.write() as session:
         pointer = aliases.promote(
-            session, name, alias, promotion.model, owner=owner, expected=promotion.expectation()
+            session, name, alias, promotion.model, owner=owner, expected=promotion.precondition()
         )
         return AliasOut.of(pointer)
 
 
 @router.post("/{alias}/rollback", responses=responses(400, 401, 404, 408, 409, 413, 422, 503, 507))
 def rollback(
-    database: TheDatabase, owner: TheOwner, name: Name, alias: AliasName, check: Check | None = None
+    database: DatabaseDep, owner: CurrentOwner, name: Name, alias: AliasName, check: Check | None = None
 ) -> AliasOut:
     """Back to the model before the last promotion; again, and it is the one before that."""
-    expected = check.expectation() if check else None
+    expected = check.precondition() if check else None
     with database.write() as session:
         return AliasOut.of(aliases.rollback(session, name, alias, owner=owner, expected=expected))
 
 
 @router.delete("/{alias}", status_code=204, responses=responses(401, 404, 422, 503, 507))
-def delete_alias(database: TheDatabase, owner: TheOwner, name: Name, alias: AliasName) -> Response:
+def delete_alias(database: DatabaseDep, owner: CurrentOwner, name: Name, alias: AliasName) -> Response:
     """Remove the alias and its history. The models stay."""
     with database.write() as session:
         aliases.remove(session, name, alias, owner=owner)

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
 from api.request_model import RequestModel
-from core.store.registry.aliases import Expected, Pointer
+from core.store.registry.aliases import AliasPrecondition, Pointer
 
 ALIAS_EXAMPLE: JsonDict = {
     "reference": "shoes@prod",
@@ -88,8 +88,8 @@ class Check(RequestModel):
         "is no such alias yet. If that is wrong nothing is changed (409). Left out: not checked.",
     )
 
-    def expectation(self) -> Expected | None:
-        return Expected(self.expected) if "expected" in self.model_fields_set else None
+    def precondition(self) -> AliasPrecondition | None:
+        return AliasPrecondition(self.expected) if "expected" in self.model_fields_set else None
 
 
 class Promotion(Check):

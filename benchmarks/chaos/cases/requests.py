@@ -12,7 +12,7 @@ from benchmarks.chaos.client import Client, shots
 from benchmarks.chaos.world import World
 from core.store.accounts import api_keys
 from core.store.db.tables import FINAL, Job
-from worker.dispatcher.garbage import sweep
+from worker.dispatcher.garbage import collect_garbage
 
 PICTURES = 40
 """A class, so that an upload takes a while."""
@@ -33,7 +33,7 @@ def api_killed(world: World, rng: random.Random) -> Measured:
     cancel_all(world, ids)
     rows = world.ask(lambda s: s.execute(select(Job.name, func.count()).group_by(Job.name)).all())
     doubled = [name for name, made in rows if name in names and made != 1]
-    swept = sweep(world.database, world.blobs, grace=timedelta(0))
+    swept = collect_garbage(world.database, world.blobs, grace=timedelta(0))
     return Measured(
         f"{kills} kills, {world.client.retries - before} requests sent again: {len(set(ids))} jobs of "
         f"{count} keys, {len(doubled)} doubled; {len(swept.due)} folders of uploads without a row, "

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.methods.common.task import Task, Tests
-from core.clip.models.features import text_head
+from core.clip.models.features import build_zero_shot_classifier
 from core.clip.prompts import class_indices
 
 
@@ -20,7 +20,9 @@ class TwoTowers:
     model: nn.Module
 
     def similarities(self, tests: Tests, class_names: Sequence[str]) -> Tensor:
-        head = text_head(self.model, self.task.backbone.tokenize, self.task.texts(class_names))
+        head = build_zero_shot_classifier(
+            self.model, self.task.backbone.tokenize, self.task.texts(class_names)
+        )
         return (self.features(tests) @ head.T).cpu()
 
     @lru_cache(maxsize=1)  # noqa: B019 - others that answer with the same network ask next
@@ -30,7 +32,7 @@ class TwoTowers:
 
 def stock_head(task: Task, class_names: Sequence[str]) -> Tensor:
     """The zero-shot classifier [C, D] of the pre-trained text tower."""
-    return text_head(task.backbone.model, task.backbone.tokenize, task.texts(class_names))
+    return build_zero_shot_classifier(task.backbone.model, task.backbone.tokenize, task.texts(class_names))
 
 
 def trained_columns(task: Task, class_names: Sequence[str]) -> tuple[Tensor, Tensor]:

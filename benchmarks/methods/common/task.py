@@ -12,12 +12,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from core.clip.data.images import open_picture
+from core.clip.data.images import open_image
 from core.clip.data.transforms import to_tensor
 from core.clip.models.backbone import Backbone
 from core.clip.models.features import image_features
 from core.clip.prompts import class_texts
-from core.clip.training.conv_bn import fold_batch_norms
+from core.clip.training.conv_bn import fuse_conv_bn
 
 KEPT_BYTES = 4_000_000_000
 READERS = 4
@@ -35,7 +35,7 @@ class Tests:
         the same function, faster."""
         if model is self.backbone.model:
             model = copy.deepcopy(model)
-        fold_batch_norms(model, self.backbone.image_size)
+        fuse_conv_bn(model, self.backbone.image_size)
         return torch.cat([image_features(model, pixels) for pixels in self._batches()])
 
     @cached_property
@@ -57,7 +57,7 @@ class Tests:
 
     def _read(self, paths: Sequence[Path]) -> Tensor:
         def read(path: Path) -> Tensor:
-            return self.backbone.preprocess(open_picture(path, shortest_side=2 * self.backbone.image_size))
+            return self.backbone.preprocess(open_image(path, shortest_side=2 * self.backbone.image_size))
 
         with ThreadPoolExecutor(READERS) as threads:
             return torch.stack(list(threads.map(read, paths)))

@@ -12,7 +12,7 @@ from benchmarks.methods.common.task import Task
 from core.clip.data.transforms import random_resized_crop, to_pixels
 from core.clip.errors import TrainingDiverged
 from core.clip.models.backbone import Backbone
-from core.clip.training.conv_bn import fold_batch_norms
+from core.clip.training.conv_bn import fuse_conv_bn
 from core.clip.training.trainer import cosine, mixed_precision
 
 VIEWS_AT_ONCE = 16  # on CPUs nearly twice as fast as 64
@@ -73,7 +73,7 @@ def trainable(backbone: Backbone) -> nn.Module:
     """A copy of the network to train, in eval mode and without gradients, as the product trains it:
     the same function of the same parameters, only faster."""
     model = copy.deepcopy(backbone.model)
-    fold_batch_norms(model, backbone.image_size)
+    fuse_conv_bn(model, backbone.image_size)
     return model
 
 

@@ -6,7 +6,7 @@ from rich.markup import escape
 from clipcite.cli.render.tables import duration, table_of
 from clipcite.client.report_types import Estimate, Preflight
 
-MOST_FINDINGS = 30
+MAX_FINDINGS = 30
 
 
 def show_preflight(console: Console, found: Preflight) -> None:
@@ -16,10 +16,10 @@ def show_preflight(console: Console, found: Preflight) -> None:
     console.print(table)
     for warning in found.warnings:
         console.print(f"[yellow]note[/]     {escape(warning.detail)}", soft_wrap=True)
-    for finding in found.findings[:MOST_FINDINGS]:
+    for finding in found.findings[:MAX_FINDINGS]:
         console.print(f"[yellow]look[/]     {escape(finding.file)}: {escape(finding.detail)}", soft_wrap=True)
-    if len(found.findings) > MOST_FINDINGS:
-        rest = len(found.findings) - MOST_FINDINGS
+    if len(found.findings) > MAX_FINDINGS:
+        rest = len(found.findings) - MAX_FINDINGS
         console.print(f"[dim]and {rest} more findings: --json has all[/]", soft_wrap=True)
     console.print(f"good     {found.good} of {found.pictures} pictures")
     console.print(f"takes    {_takes(found.estimate)}", soft_wrap=True)

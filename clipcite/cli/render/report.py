@@ -10,7 +10,7 @@ from clipcite.cli.render.tables import table_of
 from clipcite.client.report_types import Accuracies, Calibration, Report, ReportedPicture
 
 COLOURS = {"better": "green", "worse": "red", "no_clear_gain": "yellow", "not_measured": "yellow"}
-MOST_PICTURES = 10
+MAX_IMAGES = 10
 CLASSES = "Class by class, weakest first (recall: how many of its pictures get the name)"
 
 
@@ -64,14 +64,14 @@ def _pictures(console: Console, title: str, pictures: Iterable[ReportedPicture],
     if not found:
         return
     table = table_of("picture", given, "looks like", "how sure")
-    for one in found[:MOST_PICTURES]:
+    for one in found[:MAX_IMAGES]:
         # The folders before it are the class, which is in the next column.
         name = PurePosixPath(one.file_name).name if one.file_name else f"number {one.position + 1}"
         table.add_row(*map(escape, (name, one.class_name, one.answered, _share(one.probability))))
     console.print(f"\n{title}")
     console.print(table)
-    if len(found) > MOST_PICTURES:
-        console.print(f"[dim]and {len(found) - MOST_PICTURES} more: --json or --html has all[/]")
+    if len(found) > MAX_IMAGES:
+        console.print(f"[dim]and {len(found) - MAX_IMAGES} more: --json or --html has all[/]")
 
 
 def _calibration(console: Console, fit: Calibration | None) -> None:

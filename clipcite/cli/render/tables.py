@@ -11,11 +11,11 @@ from clipcite.client.types import (
     Alias,
     Classification,
     Compared,
+    ImageResult,
     Job,
     Loss,
     Metrics,
     Model,
-    PictureResult,
     Progress,
 )
 
@@ -161,7 +161,7 @@ def classification_table(answer: Classification) -> Table:
     return table
 
 
-def _add(table: Table, result: PictureResult) -> None:
+def _add(table: Table, result: ImageResult) -> None:
     file = Text(result.file or "")
     if result.error is not None:
         table.add_row(file, Text(result.error.detail, style="red"), "", "")

@@ -90,7 +90,7 @@ class AsyncJobs(AsyncConnection):
         return await self._send(job_requests.preflight(job_id))
 
     async def report(self, job_id: str) -> Report:
-        """Whether to trust the job's model. Raises NotFound as long as there is none."""
+        """Whether to trust the job's model. Raises NotFoundError as long as there is none."""
         return await self._send(job_requests.report(job_id))
 
     async def report_page(self, job_id: str) -> str:

@@ -14,7 +14,7 @@ class Client(Models):
         retry: when requests are sent again; `Retry(attempts=1)` never does.
         verify: False, or an `ssl.SSLContext`, for certificates that this machine does not know.
 
-    Every method raises `ServiceUnreachable` when there is no answer and a `ServiceError` with the service's
+    Every method raises `APIConnectionError` when there is no answer and a `APIStatusError` with the service's
     words when it is an error. One client may be shared by threads.
     """
 

@@ -44,8 +44,8 @@ class Jobs(Connection):
             on_upload: called with the bytes sent and, where it is known, their number.
 
         Raises:
-            InvalidPictures: nothing was sent.
-            Refused: `errors` names each bad picture.
+            InvalidImages: nothing was sent.
+            UnprocessableEntityError: `errors` names each bad picture.
         """
         upload = upload_of(pictures, test)
         call = job_requests.adapt(
@@ -107,7 +107,7 @@ class Jobs(Connection):
         return self._send(job_requests.preflight(job_id))
 
     def report(self, job_id: str) -> Report:
-        """Whether to trust the job's model. Raises NotFound as long as there is none."""
+        """Whether to trust the job's model. Raises NotFoundError as long as there is none."""
         return self._send(job_requests.report(job_id))
 
     def report_page(self, job_id: str) -> str:

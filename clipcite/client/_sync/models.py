@@ -137,7 +137,8 @@ class Models(Jobs):
             coverage: adds `names` to each picture, the set that holds the true one so often.
             reject: adds `rejected`, whether the picture looks like none of the names.
 
-        A picture that can't be read has an `error` in its result; if none can, Refused is raised.
+        A picture that can't be read has an `error` in its result; if none can,
+        UnprocessableEntityError is raised.
         """
         options = {
             "model": model,

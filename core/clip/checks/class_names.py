@@ -37,7 +37,7 @@ LONG = 7
 _LETTER = re.compile(r"[^\W\d_]", re.ASCII)
 
 
-def tells_nothing(name: str) -> bool:
+def is_uninformative(name: str) -> bool:
     """Whether a name is a number, one Latin letter, a code ("n02124075", "A12-B7") or a word for a class
     with a number behind it ("class_1", "SKU 4711"). A single character of another script may be a word."""
     words = " ".join(re.split(r"[\W_]+", unicodedata.normalize("NFKC", name).casefold())).strip()
@@ -51,7 +51,7 @@ def tells_nothing(name: str) -> bool:
     return any(code.fullmatch(joined) for code in (_WORDNET, _HEXADECIMAL, _CODE))
 
 
-def nearly_the_same(names: Sequence[str]) -> list[tuple[str, str]]:
+def similar_names(names: Sequence[str]) -> list[tuple[str, str]]:
     """Pairs of names that differ in signs, a plural or one letter of a long word only: "t-shirt" and
     "tshirt", "dog" and "dogs", "sandal" and "sandel". Numbers are taken to be meant: "size 38" and "size
     39" are two."""

@@ -7,18 +7,18 @@ from typing import Any
 
 from core.clip.config import STARTER, AdaptConfig
 
-LEARNING = 3.0
+TRAINING_COST = 3.0
 """Training on a picture once, in pictures that are only looked at."""
 
 
-SIBLINGS = 0.7
+CV_BUDGET = 0.7
 """What training all siblings may cost, in trainings of the model. With what it takes to ask them, a report
 then costs no more than the model."""
 
 
 START_SECONDS = 4.0
 """Of every job, whatever its size: a process, the backbone, the decoding, the publication."""
-ENOUGH = 5
+MIN_PAST_JOBS = 5
 """Past jobs from which their own scatter is the interval."""
 UNSURE = 2.0
 """With fewer, the factor that the true time may be off by."""
@@ -71,7 +71,7 @@ def estimate(config: AdaptConfig, trained: int, tests: int, past: Sequence[PastJ
     if rates:
         rate = statistics.median(rates)
         spread = UNSURE
-        if len(rates) >= ENOUGH:
+        if len(rates) >= MIN_PAST_JOBS:
             spread = max(1.2, *(max(one / rate, rate / one) for one in _without_extremes(rates)))
         what = "1 job" if len(rates) == 1 else f"the last {len(rates)} jobs"
         basis = f"From {what} of this backbone and image size on this service."
@@ -103,8 +103,10 @@ def _work(config: Mapping[str, Any], trained: int, tests: int) -> float:
     if config.get("evaluate", "none") != "none":  # jobs of older versions don't say
         networks = 5
         if not measured:
-            trainings, measured = 1 + SIBLINGS, trained
-    return float(trainings * config["epochs"] * learned + networks / LEARNING * measured + min(128, learned))
+            trainings, measured = 1 + CV_BUDGET, trained
+    return float(
+        trainings * config["epochs"] * learned + networks / TRAINING_COST * measured + min(128, learned)
+    )
 
 
 def _without_extremes(rates: Sequence[float]) -> Sequence[float]:

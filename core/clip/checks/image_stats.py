@@ -14,36 +14,36 @@ SIDE = 128
 """The shorter side, in pixels, at which pictures are judged. Networks see 160 to 336."""
 THUMBNAIL = 64
 GRID = 16
-LEAST_CONTRAST = 2.0
+MIN_CONTRAST = 2.0
 """Grey levels (standard deviation) below which there is nothing to see."""
 
 
 @dataclass(frozen=True)
-class Sketch:
+class ImageStats:
     shorter_side: int
     """Pixels, at most SIDE where the picture was opened with that as its `shortest_side`."""
-    longer: float
+    aspect_ratio: float
     """The longer side by the shorter one."""
     contrast: float
     """Standard deviation of the greys, 0 to 128."""
     sharpness: float
     """How abrupt its sharpest edges are: about 0.6 to 1.2 for pictures in focus, below 0.46 out of it."""
-    covered: float
+    subject_coverage: float
     """About what share of the picture holds all that there is to see, in 0 … 1."""
     thumbnail: NDArray[np.uint8]
     """Greys [THUMBNAIL, THUMBNAIL], whatever the aspect ratio was."""
 
 
-def sketch(picture: Image.Image) -> Sketch:
+def sketch(picture: Image.Image) -> ImageStats:
     """Of an upright picture, best opened with `shortest_side=SIDE` and `grey`."""
     grey = picture.convert("L")
     shorter, longer = sorted(grey.size)
     thumbnail = np.asarray(grey.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX, reducing_gap=1.0))
     contrast = _contrast(grey)
-    if shorter < 3 or contrast < LEAST_CONTRAST:
-        return Sketch(shorter, longer / shorter, contrast, 1.0, 1.0, thumbnail)
+    if shorter < 3 or contrast < MIN_CONTRAST:
+        return ImageStats(shorter, longer / shorter, contrast, 1.0, 1.0, thumbnail)
     greys = np.asarray(grey).astype(np.int16)  # [H, W]
-    return Sketch(shorter, longer / shorter, contrast, _sharpness(greys), _covered(greys), thumbnail)
+    return ImageStats(shorter, longer / shorter, contrast, _sharpness(greys), _covered(greys), thumbnail)
 
 
 def _contrast(grey: Image.Image) -> float:

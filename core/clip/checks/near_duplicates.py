@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from core.clip.checks.image_stats import LEAST_CONTRAST, THUMBNAIL, Sketch
+from core.clip.checks.image_stats import MIN_CONTRAST, THUMBNAIL, ImageStats
 
 Floats = NDArray[np.float32]
 Pair = tuple[int, int, bool]
@@ -53,7 +53,7 @@ PAIRS = 32
 
 
 @dataclass(frozen=True)
-class Twin:
+class NearDuplicate:
     first: int
     second: int
     """Indices of the two, the first being the smaller one."""
@@ -62,23 +62,23 @@ class Twin:
     mirrored: bool
 
 
-def find_twins(sketches: Sequence[Sketch]) -> list[Twin]:
+def find_near_duplicates(sketches: Sequence[ImageStats]) -> list[NearDuplicate]:
     """For each picture that is an earlier one again the most alike of those."""
     pairs = [
         (first, second, mirrored)
         for second, first, mirrored in _candidates(sketches)
-        if _near(sketches[first].longer, sketches[second].longer)
+        if _near(sketches[first].aspect_ratio, sketches[second].aspect_ratio)
     ]
-    found: dict[int, Twin] = {}
+    found: dict[int, NearDuplicate] = {}
     for start in range(0, len(pairs), PAIRS):
         some = pairs[start : start + PAIRS]
         for (first, second, mirrored), value in zip(some, _likenesses(sketches, some), strict=True):
             if value >= SAME and (second not in found or value > found[second].likeness):
-                found[second] = Twin(first, second, min(float(value), 1.0), mirrored)
+                found[second] = NearDuplicate(first, second, min(float(value), 1.0), mirrored)
     return [found[second] for second in sorted(found)]
 
 
-def _likenesses(sketches: Sequence[Sketch], pairs: Sequence[Pair]) -> Floats:
+def _likenesses(sketches: Sequence[ImageStats], pairs: Sequence[Pair]) -> Floats:
     """[P], of pairs that are looked at closely: as they are and, where that leaves a doubt, either one as a
     crop of the other."""
     firsts, seconds, mirrored = (np.array(column) for column in zip(*pairs, strict=True))
@@ -112,9 +112,9 @@ def _near(a: float, b: float) -> bool:
     return max(a, b) <= LONGER * min(a, b)
 
 
-def _candidates(sketches: Sequence[Sketch]) -> Iterator[tuple[int, int, bool]]:
+def _candidates(sketches: Sequence[ImageStats]) -> Iterator[tuple[int, int, bool]]:
     """(later, earlier, mirrored) of the pairs that look alike from afar, the nearest of each picture."""
-    seen = [i for i, s in enumerate(sketches) if s.contrast >= LEAST_CONTRAST]
+    seen = [i for i, s in enumerate(sketches) if s.contrast >= MIN_CONTRAST]
     if not seen:
         return
     index = np.array(seen)

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from core.clip.checks.class_names import nearly_the_same, tells_nothing
-from core.clip.checks.image_stats import LEAST_CONTRAST, Sketch
-from core.clip.checks.near_duplicates import find_twins
+from core.clip.checks.class_names import is_uninformative, similar_names
+from core.clip.checks.image_stats import MIN_CONTRAST, ImageStats
+from core.clip.checks.near_duplicates import find_near_duplicates
 from core.clip.prompts import same_class
 
 TINY = 24
@@ -21,7 +21,7 @@ JUDGED_FROM = 32
 """Pixels of the shorter side from which edges can be judged."""
 BLURRED = 0.46
 """Sharpness below which a picture is blurred."""
-LEAST_SUBJECT = 36
+MIN_SUBJECT_SIDE = 36
 """Pixels, at the network's resolution, that the subject's side should have."""
 USUAL_SIZE = 224
 """Of a network whose resolution is not known before it is loaded."""
@@ -32,14 +32,14 @@ UNBALANCED = 4
 
 
 @dataclass(frozen=True)
-class Looked:
+class CheckedImage:
     """One picture, and what is known of it."""
 
     file_name: str
     class_name: str
     split: Literal["train", "test"]
     sha256: str
-    sketch: Sketch
+    sketch: ImageStats
 
 
 @dataclass(frozen=True)
@@ -54,15 +54,15 @@ class Finding:
     """The index of the picture that it is a copy of."""
 
 
-def examine(pictures: Sequence[Looked], image_size: int | None) -> list[Finding]:
+def check_images(pictures: Sequence[CheckedImage], image_size: int | None) -> list[Finding]:
     """In the order of the pictures. `image_size` is the side of the network's input, None if unknown."""
     found = [finding for i, p in enumerate(pictures) for finding in _alone(i, p.sketch, image_size)]
     found += _copies(pictures)
     return sorted(found, key=lambda finding: finding.picture)
 
 
-def _alone(index: int, sketch: Sketch, image_size: int | None) -> list[Finding]:
-    if sketch.contrast < LEAST_CONTRAST:
+def _alone(index: int, sketch: ImageStats, image_size: int | None) -> list[Finding]:
+    if sketch.contrast < MIN_CONTRAST:
         return [Finding("blank", index, "There is nothing to see: it is all of one colour.")]
     found = []
     side = sketch.shorter_side
@@ -74,24 +74,25 @@ def _alone(index: int, sketch: Sketch, image_size: int | None) -> list[Finding]:
             Finding("blurred", index, "It is out of focus, moved or enlarged: no edge in it is sharp.")
         )
     size = image_size or USUAL_SIZE
-    subject = round(sketch.covered**0.5 * size)
-    if subject < LEAST_SUBJECT:
+    subject = round(sketch.subject_coverage**0.5 * size)
+    if subject < MIN_SUBJECT_SIDE:
         detail = (
-            f"What there is to see takes up about {max(1, round(100 * sketch.covered))} % of it. The network "
-            f"looks at {size} x {size} pixels, of which that is some {subject} x {subject}: its detail "
+            f"What there is to see takes up about {max(1, round(100 * sketch.subject_coverage))} % of it. "
+            f"The network looks at {size} x {size} pixels, of which that is some {subject} x {subject}: its "
+            "detail "
             "vanishes. Cut the picture closer."
         )
         found.append(Finding("small_subject", index, detail))
-    if sketch.longer > LONG:
+    if sketch.aspect_ratio > LONG:
         detail = (
-            f"It is {sketch.longer:.1f} times as long as it is wide. To classify, the network looks at the "
-            "square in its middle only. Cut it into several, or closer."
+            f"It is {sketch.aspect_ratio:.1f} times as long as it is wide. To classify, the network looks at "
+            "the square in its middle only. Cut it into several, or closer."
         )
         found.append(Finding("elongated", index, detail))
     return found
 
 
-def _copies(pictures: Sequence[Looked]) -> list[Finding]:
+def _copies(pictures: Sequence[CheckedImage]) -> list[Finding]:
     """The same file, or the same picture in another file, twice."""
     first_of: dict[str, int] = {}
     found = []
@@ -100,13 +101,13 @@ def _copies(pictures: Sequence[Looked]) -> list[Finding]:
         if first != i:
             found.append(_copy(pictures, first, i, "The same file as"))
     kept = sorted(first_of.values())
-    for twin in find_twins([pictures[i].sketch for i in kept]):
+    for twin in find_near_duplicates([pictures[i].sketch for i in kept]):
         how = "The mirror image of" if twin.mirrored else "The same picture as"
         found.append(_copy(pictures, kept[twin.first], kept[twin.second], how))
     return found
 
 
-def _copy(pictures: Sequence[Looked], first: int, second: int, how: str) -> Finding:
+def _copy(pictures: Sequence[CheckedImage], first: int, second: int, how: str) -> Finding:
     a, b = pictures[first], pictures[second]
     exactly = "" if a.sha256 == b.sha256 else "near_"
     what = f"{how} {a.file_name!r}"
@@ -134,7 +135,7 @@ def class_warnings(
     warnings = []
     told = {same_class(name) for name in texts}
     names = [str(c["name"]) for c in classes if same_class(str(c["name"])) not in told]
-    vague = [name for name in names if tells_nothing(name)]
+    vague = [name for name in names if is_uninformative(name)]
     if vague:
         example = json.dumps({"texts": {vague[0]: ["a photo of …"]}}, ensure_ascii=False)
         detail = (
@@ -142,7 +143,7 @@ def class_warnings(
             f"say in config what they are: {example}."
         )
         warnings.append({"code": "vague_class_names", "detail": detail})
-    close = nearly_the_same(names)
+    close = similar_names(names)
     if close:
         pairs = [f"{a!r} and {b!r}" for a, b in close]
         more = f" and {len(pairs) - 5} more pairs" if len(pairs) > 5 else ""
@@ -198,7 +199,7 @@ _SUMMARIES = {
 }
 
 
-def summaries(findings: Sequence[Finding], pictures: Sequence[Looked]) -> list[dict[str, str]]:
+def summarise(findings: Sequence[Finding], pictures: Sequence[CheckedImage]) -> list[dict[str, str]]:
     """One warning for each kind of finding, however many pictures it is about."""
     count = Counter(finding.code for finding in findings)
     warnings = []
@@ -212,7 +213,7 @@ def summaries(findings: Sequence[Finding], pictures: Sequence[Looked]) -> list[d
     return warnings
 
 
-def _named(finding: Finding, pictures: Sequence[Looked]) -> str:
+def _named(finding: Finding, pictures: Sequence[CheckedImage]) -> str:
     of = pictures[finding.picture]
     if finding.other is None or not finding.code.endswith("two_classes"):
         return of.file_name

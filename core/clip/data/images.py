@@ -21,11 +21,11 @@ from core.clip.data.structure import (
     read_gif,
     read_jpeg,
 )
-from core.clip.errors import BadPicture
+from core.clip.errors import BadImage
 
-SHORTEST = 4
+MIN_SIDE = 4
 """Pixels a side: a picture of less shows nothing, and is a tracking pixel or a broken export."""
-LONGEST = 16  # times the shorter side: more is cut off at both ends where pictures are scaled down
+MAX_ASPECT_RATIO = 16  # times the shorter side: more is cut off at both ends where pictures are scaled down
 MAX_DEEP_PIXELS = 10_000_000
 """Of 32-bit whole numbers and floats, which take four times the memory and time."""
 BAND_PIXELS = 1_000_000
@@ -33,16 +33,16 @@ KINDS = "JPEG, PNG, WebP, GIF, BMP and TIFF"
 
 
 @dataclass(frozen=True)
-class PictureLimits:
+class ImageLimits:
     """Both are checked before anything is decoded."""
 
     max_bytes: int = 20_000_000
     max_pixels: int = 40_000_000
 
 
-def open_picture(
+def open_image(
     source: bytes | Path,
-    limits: PictureLimits = PictureLimits(),
+    limits: ImageLimits = ImageLimits(),
     *,
     shortest_side: int | None = None,
     grey: bool = False,
@@ -57,7 +57,7 @@ def open_picture(
     With `grey` it is one channel, by a filter half as wide (Hamming, as sharp), in a third of the time.
 
     Raises:
-        BadPicture: `empty_file`, `picture_too_large`, `not_a_picture`, `picture_too_small`,
+        BadImage: `empty_file`, `picture_too_large`, `not_a_picture`, `picture_too_small`,
             `too_many_pixels`, `picture_too_costly` or `truncated_picture`; the detail says what to do.
         OSError: the path can't be read.
     """
@@ -76,7 +76,7 @@ class Undecoded:
     """Upper bound of the memory that decoding takes, with the file itself."""
 
     def decode(self) -> Image.Image:
-        """As `open_picture`. Raises BadPicture: `truncated_picture`."""
+        """As `open_image`. Raises BadImage: `truncated_picture`."""
         picture, side = self.picture, self.shortest_side
         try:
             picture.load()
@@ -98,12 +98,12 @@ class Undecoded:
 
 def read_header(
     source: bytes | Path,
-    limits: PictureLimits = PictureLimits(),
+    limits: ImageLimits = ImageLimits(),
     *,
     shortest_side: int | None = None,
     grey: bool = False,
 ) -> Undecoded:
-    """Check a file and bound what decoding it costs, in some microseconds. As `open_picture`, which says
+    """Check a file and bound what decoding it costs, in some microseconds. As `open_image`, which says
     what is raised."""
     data = _read(source, limits.max_bytes)
     picture, kind, table_bytes = _open_header(data, limits.max_pixels)
@@ -121,9 +121,9 @@ def read_header(
 def _read(source: bytes | Path, max_bytes: int) -> bytes:
     size = len(source) if isinstance(source, bytes) else source.stat().st_size
     if not size:
-        raise BadPicture("empty_file", "The file is empty (0 bytes); upload it again.")
+        raise BadImage("empty_file", "The file is empty (0 bytes); upload it again.")
     if size > max_bytes:
-        raise BadPicture(
+        raise BadImage(
             "picture_too_large",
             f"The file has more than {max_bytes:,} bytes, which is the most that is allowed. Save it "
             "smaller or as JPEG.",
@@ -155,15 +155,15 @@ def _open_header(data: bytes, max_pixels: int) -> tuple[ImageFile.ImageFile, str
             continue
         try:
             return _open_kind(kind, factory, data, max_pixels)
-        except (MemoryError, BadPicture):
+        except (MemoryError, BadImage):
             raise
         except Image.DecompressionBombError as error:  # WebP allocates its canvas when it is opened
-            raise BadPicture("too_many_pixels", "The picture has too many pixels; scale it down.") from error
+            raise BadImage("too_many_pixels", "The picture has too many pixels; scale it down.") from error
         except Exception as error:
             if kind == "BMP":
                 break
             raise _damaged(kind) from error
-    raise BadPicture(
+    raise BadImage(
         "not_a_picture",
         f"The file's content is not a picture that can be read; use {KINDS} (the name of the file "
         "doesn't matter).",
@@ -195,8 +195,8 @@ def _open_kind(
     return picture, kind, tables
 
 
-def _damaged(kind: str) -> BadPicture:
-    return BadPicture(
+def _damaged(kind: str) -> BadImage:
+    return BadImage(
         "truncated_picture",
         f"The {kind} file is damaged or cut short; upload it again, or save it anew from its source.",
     )
@@ -204,10 +204,10 @@ def _damaged(kind: str) -> BadPicture:
 
 def _check_pixels(picture: ImageFile.ImageFile, max_pixels: int) -> None:
     width, height = picture.size
-    if min(width, height) < SHORTEST:
-        raise BadPicture(
+    if min(width, height) < MIN_SIDE:
+        raise BadImage(
             "picture_too_small",
-            f"The picture has {width:,} x {height:,} pixels, which shows nothing; at least {SHORTEST} on "
+            f"The picture has {width:,} x {height:,} pixels, which shows nothing; at least {MIN_SIDE} on "
             "each side are needed. Use the original.",
         )
     if isinstance(picture, TiffImagePlugin.TiffImageFile):
@@ -217,7 +217,7 @@ def _check_pixels(picture: ImageFile.ImageFile, max_pixels: int) -> None:
             width, height = max(width, tile_width), max(height, tile_height)
     _check_size(width, height, max_pixels)
     if picture.mode in {"I", "F"} and width * height > MAX_DEEP_PIXELS:
-        raise BadPicture(
+        raise BadImage(
             "too_many_pixels",
             f"The picture has {width:,} x {height:,} pixels of 32 bits; at most {MAX_DEEP_PIXELS:,} of those "
             "are allowed. Save it with 8 or 16 bits a channel, or scale it down.",
@@ -226,7 +226,7 @@ def _check_pixels(picture: ImageFile.ImageFile, max_pixels: int) -> None:
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
-        raise BadPicture(
+        raise BadImage(
             "too_many_pixels",
             f"The picture has {width:,} x {height:,} pixels; at most {max_pixels:,} in all are allowed. "
             "Scale it down.",
@@ -371,9 +371,9 @@ def _without_far_ends(picture: Image.Image) -> Image.Image:
     """The middle of a very long picture: scaled down by its shorter side, a strip of 100,000 x 300
     would stay as large as it is."""
     shorter = min(picture.size)
-    if max(picture.size) <= LONGEST * shorter:
+    if max(picture.size) <= MAX_ASPECT_RATIO * shorter:
         return picture
-    width, height = (min(side, LONGEST * shorter) for side in picture.size)
+    width, height = (min(side, MAX_ASPECT_RATIO * shorter) for side in picture.size)
     left, top = (picture.width - width) // 2, (picture.height - height) // 2
     return picture.crop((left, top, left + width, top + height))
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from core.clip.data.images import PictureLimits, open_picture
+from core.clip.data.images import ImageLimits, open_image
 from core.clip.data.transforms import random_resized_crop, to_tensor
 
 
-def plan_batches(
+def epoch_batches(
     pictures: int, batches_per_epoch: int, epochs: int, generator: torch.Generator
 ) -> list[Tensor]:
     """The indices [B] of every step. Each epoch is a new order, cut into batches of equal size (give or
@@ -23,7 +23,7 @@ def plan_batches(
     ]
 
 
-def cut_batches(
+def crop_batches(
     pictures: Sequence[Tensor],
     plan: Sequence[Tensor],
     size: int,
@@ -53,9 +53,9 @@ def cut_batches(
 DECODERS = 4
 
 
-def read_images(sources: Sequence[bytes | Path], limits: PictureLimits, shortest_side: int) -> list[Tensor]:
+def read_images(sources: Sequence[bytes | Path], limits: ImageLimits, shortest_side: int) -> list[Tensor]:
     def read(source: bytes | Path) -> Tensor:
-        return to_tensor(open_picture(source, limits, shortest_side=shortest_side))
+        return to_tensor(open_image(source, limits, shortest_side=shortest_side))
 
     with ThreadPoolExecutor(DECODERS) as threads:
         return list(threads.map(read, sources))

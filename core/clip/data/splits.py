@@ -9,15 +9,15 @@ import numpy as np
 
 from core.clip.data.images import Shot
 
-FEWEST = 5
+MIN_CLASS_IMAGES = 5
 """Pictures of a class below which none of them is kept out: what is left would be another task."""
-ENOUGH = 100
+MIN_FOLD_IMAGES = 100
 """Pictures that a fifth must hold to be the whole measurement."""
-MOST = 400
+MAX_FOLD_IMAGES = 400
 """More tell nothing new: 400 are known to ± 5 points."""
 
 
-def plan_folds(labels: Sequence[int], seed: int) -> list[list[int]]:
+def make_folds(labels: Sequence[int], seed: int) -> list[list[int]]:
     """For each sibling the indices that it is not trained on, ascending; none if no class has 5 pictures.
 
     Of many pictures one sibling leaves out a fifth, or 400. A fifth of few pictures says nothing (16 pictures
@@ -28,10 +28,10 @@ def plan_folds(labels: Sequence[int], seed: int) -> list[list[int]]:
     """
     generator = np.random.default_rng(seed)
     classes = [np.flatnonzero(np.asarray(labels) == label) for label in sorted(set(labels))]
-    shuffled = [generator.permutation(of_class) for of_class in classes if len(of_class) >= FEWEST]
-    share = min(1 / 5, MOST / max(1, sum(map(len, shuffled))))
+    shuffled = [generator.permutation(of_class) for of_class in classes if len(of_class) >= MIN_CLASS_IMAGES]
+    share = min(1 / 5, MAX_FOLD_IMAGES / max(1, sum(map(len, shuffled))))
     fifth = [of_class[: max(1, round(share * len(of_class)))] for of_class in shuffled]
-    if sum(map(len, fifth)) >= ENOUGH:
+    if sum(map(len, fifth)) >= MIN_FOLD_IMAGES:
         return [sorted(int(i) for of_class in fifth for i in of_class)]
     if not shuffled:
         return []

@@ -9,7 +9,7 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
-from core.clip.errors import BadPicture
+from core.clip.errors import BadImage
 
 MAX_SEGMENTS = 2_000
 """Of a JPEG before its first scan, and after it. Metadata of 20 MB has some 300."""
@@ -17,7 +17,7 @@ MAX_CHUNKS = 20_000
 """Of a PNG. Files of 20 MB have some 3,000."""
 MAX_FRAMES = 10_000
 """Of a WebP, whose decoder lists them all."""
-FEW_SCANS = 16
+MAX_UNCOUNTED_SCANS = 16
 """Scans that a JPEG may have without being counted exactly; libjpeg writes 1, 6 or 10, CMYK has 18."""
 MAX_SCANS = 100
 MAX_SCANNED_PIXELS = 1_000_000_000
@@ -47,8 +47,8 @@ class Malformed(Exception):
     """A structure that can't be followed."""
 
 
-def too_costly(reason: str, remedy: str) -> BadPicture:
-    return BadPicture("picture_too_costly", f"{reason}, which takes too long to read. {remedy}")
+def too_costly(reason: str, remedy: str) -> BadImage:
+    return BadImage("picture_too_costly", f"{reason}, which takes too long to read. {remedy}")
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def read_jpeg(data: bytes) -> Jpeg:
 
     Raises:
         Malformed.
-        BadPicture: `picture_too_costly`.
+        BadImage: `picture_too_costly`.
     """
     kept: list[bytes | memoryview] = [data[:2]]
     at = 2
@@ -133,8 +133,8 @@ def _length(data: bytes, at: int) -> int:
 
 def _check_scans(data: bytes, at: int, pixels: int) -> None:
     """`at`: the length of the first scan's header."""
-    if data.count(b"\xff\xda", at) < FEW_SCANS:  # an upper bound, in a thousandth of the time
-        scans = FEW_SCANS
+    if data.count(b"\xff\xda", at) < MAX_UNCOUNTED_SCANS:  # an upper bound, in a thousandth of the time
+        scans = MAX_UNCOUNTED_SCANS
     else:
         scans = 1
         at += _length(data, at)
@@ -153,7 +153,7 @@ def _check_scans(data: bytes, at: int, pixels: int) -> None:
             at += _length(data, at)
         else:
             scans = MAX_SCANS + 1
-    if scans > MAX_SCANS or (scans > FEW_SCANS and scans * pixels > MAX_SCANNED_PIXELS):
+    if scans > MAX_SCANS or (scans > MAX_UNCOUNTED_SCANS and scans * pixels > MAX_SCANNED_PIXELS):
         raise too_costly(
             f"The JPEG file has {'more than ' if scans > MAX_SCANS else ''}"
             f"{min(scans, MAX_SCANS)} scans over {pixels:,} pixels",
@@ -162,7 +162,7 @@ def _check_scans(data: bytes, at: int, pixels: int) -> None:
 
 
 def check_png(data: bytes) -> None:
-    """Raises BadPicture: `picture_too_costly`."""
+    """Raises BadImage: `picture_too_costly`."""
     at = 8
     for _ in range(MAX_CHUNKS):
         if at + 8 > len(data) or data[at + 4 : at + 8] == b"IEND":
@@ -212,7 +212,7 @@ def read_gif(data: bytes) -> Gif:
 def check_webp(data: bytes) -> int:
     """Bytes that the tables of a lossless image may take, one for each 16 pixels.
 
-    Raises BadPicture: `picture_too_costly`.
+    Raises BadImage: `picture_too_costly`.
     """
     if data.count(b"ANMF") > MAX_FRAMES:
         raise too_costly(f"The WebP file has more than {MAX_FRAMES:,} frames", "Send its first frame alone.")
@@ -221,7 +221,7 @@ def check_webp(data: bytes) -> int:
 
 
 def check_bmp(data: bytes) -> None:
-    """Raises BadPicture: `picture_too_costly`."""
+    """Raises BadImage: `picture_too_costly`."""
     if len(data) < 34 or int.from_bytes(data[14:18], "little") < 40:
         return
     width, height = (abs(side) for side in struct.unpack("<ii", data[18:26]))
@@ -239,7 +239,7 @@ def check_tiff(data: bytes) -> None:
 
     Raises:
         Malformed.
-        BadPicture: `picture_too_costly`.
+        BadImage: `picture_too_costly`.
     """
     entries = _directory(data)
     sizes = [count * _TIFF_BYTES.get(kind, 0) for _, kind, count, _ in entries]
@@ -264,7 +264,7 @@ def check_tiff_strips(data: bytes, tags: Any) -> None:
     Args:
         tags: `TiffImageFile.tag_v2`.
 
-    Raises BadPicture: `picture_too_costly`.
+    Raises BadImage: `picture_too_costly`.
     """
     offsets = tags.get(_STRIPS) or tags.get(_TILES) or ()
     lengths = tags.get(279) or tags.get(325) or ()
@@ -274,7 +274,7 @@ def check_tiff_strips(data: bytes, tags: Any) -> None:
     if tags.get(259, 1) == 7:
         for offset, length in zip(offsets, lengths, strict=False):
             end = offset + length
-            if data.count(b"\xff\xda", offset, end) > FEW_SCANS or any(
+            if data.count(b"\xff\xda", offset, end) > MAX_UNCOUNTED_SCANS or any(
                 data.find(bytes([0xFF, kind]), offset, end) >= 0 for kind in _ARITHMETIC
             ):
                 raise too_costly("The TIFF file holds a JPEG of many scans", remedy)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from core.clip.evaluation.predictions import HeldOut
-from core.clip.inference.calibration import ENOUGH, cross_calibrated
+from core.clip.evaluation.predictions import HeldOutPredictions
+from core.clip.inference.calibration import MIN_HELD_OUT, cross_calibrated
 
 BOOTSTRAP_SAMPLES = 10_000
 
@@ -85,14 +85,14 @@ ERRORS = 2.0
 """Standard errors on either side: 95 %."""
 
 
-def brier_gain(held: HeldOut, logit_scale: float) -> Interval | None:
+def brier_gain(held: HeldOutPredictions, logit_scale: float) -> Interval | None:
     """Stock − adapted, since less is better, of the mean over the pictures of Σ (p − truth)², in 0 … 2; each
     with the temperature that suits it. The candidates are the trained names and those of the pictures.
 
     None with fewer than 30 pictures, which are too few for a temperature.
     """
     truth, k = held.truth, held.candidates.trained
-    if held.adapted is None or len(truth) < ENOUGH:
+    if held.adapted is None or len(truth) < MIN_HELD_OUT:
         return None
     among = bool((truth >= k).any())
     errors = []

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from core.clip.config import AdaptConfig
-from core.clip.data.images import PictureLimits
+from core.clip.data.images import ImageLimits
 from core.clip.evaluation.predictions import Candidates
 from core.clip.models.backbone import Backbone
 from core.clip.prompts import class_texts
@@ -15,7 +15,7 @@ from core.clip.weights.files import Weights
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingSet:
     """What the published network was trained on."""
 
     class_names: tuple[str, ...]
@@ -30,13 +30,13 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class Subject:
+class EvalContext:
     backbone: Backbone
     weights: Weights
     """As they are stored, so that what is lost in packing them is part of the result."""
-    trained: Trained
+    trained: TrainingSet
     config: AdaptConfig
-    limits: PictureLimits
+    limits: ImageLimits
 
     def candidates(self, names: Sequence[str]) -> Candidates:
         texts = tuple(class_texts(name, self.config.templates, self.config.texts) for name in names)

@@ -7,18 +7,18 @@ from pathlib import Path
 
 from torch import Tensor
 
-from core.clip.checks.estimate import LEARNING, SIBLINGS
+from core.clip.checks.estimate import CV_BUDGET, TRAINING_COST
 from core.clip.config import AdaptConfig
-from core.clip.data.images import PictureLimits
-from core.clip.data.splits import plan_folds
-from core.clip.evaluation.predictions import SIBLING_CURVE, Candidates, HeldOut, ask
-from core.clip.inference.prototypes import Preview
+from core.clip.data.images import ImageLimits
+from core.clip.data.splits import make_folds
+from core.clip.evaluation.predictions import SIBLING_CURVE, Candidates, HeldOutPredictions, predict
+from core.clip.inference.prototypes import PrototypeClassifier
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.training.progress import Reporter, parts
 from core.clip.training.trainer import fine_tune
 from core.clip.weights.delta import encode
 from core.clip.weights.files import Weights
-from core.clip.weights.support_set import KEPT_AT, SHOTS_KEPT, keep_shots
+from core.clip.weights.support_set import SHOTS_KEPT, SUPPORT_ALPHAS, encode_support_set
 
 
 def steps_of(pictures: int, config: AdaptConfig) -> int:
@@ -28,12 +28,12 @@ def steps_of(pictures: int, config: AdaptConfig) -> int:
 
 def effort_of(pictures: int, config: AdaptConfig) -> float:
     """Of a training with so many pictures, in pictures that are looked at once."""
-    return LEARNING * config.epochs * pictures
+    return TRAINING_COST * config.epochs * pictures
 
 
-def effort_of_siblings(labels: Sequence[int], config: AdaptConfig) -> float:
+def cross_validation_cost(labels: Sequence[int], config: AdaptConfig) -> float:
     """Of all of them, questions included."""
-    return sum(sum(of_one) for of_one in _efforts(len(labels), plan_folds(labels, config.seed), config))
+    return sum(sum(of_one) for of_one in _efforts(len(labels), make_folds(labels, config.seed), config))
 
 
 def _efforts(pictures: int, folds: Sequence[Sequence[int]], config: AdaptConfig) -> list[tuple[float, float]]:
@@ -42,7 +42,8 @@ def _efforts(pictures: int, folds: Sequence[Sequence[int]], config: AdaptConfig)
     return [
         (
             effort_of(pictures - len(fold), shorter),
-            (len(KEPT_AT) - 1) * min(SHOTS_KEPT, pictures - len(fold)) + (len(SIBLING_CURVE) - 1) * len(fold),
+            (len(SUPPORT_ALPHAS) - 1) * min(SHOTS_KEPT, pictures - len(fold))
+            + (len(SIBLING_CURVE) - 1) * len(fold),
         )
         for fold in folds
     ]
@@ -51,7 +52,7 @@ def _efforts(pictures: int, folds: Sequence[Sequence[int]], config: AdaptConfig)
 def _epochs(pictures: int, folds: Sequence[Sequence[int]], config: AdaptConfig) -> int:
     """Of each sibling, within the budget; where there is none, of little consequence."""
     learned = sum(pictures - len(fold) for fold in folds)
-    return min(config.epochs, max(1, round(SIBLINGS * config.epochs * pictures / max(1, learned))))
+    return min(config.epochs, max(1, round(CV_BUDGET * config.epochs * pictures / max(1, learned))))
 
 
 def _as_far(config: AdaptConfig, pictures: int, kept: int, epochs: int, number: int) -> AdaptConfig:
@@ -72,7 +73,7 @@ def _as_far(config: AdaptConfig, pictures: int, kept: int, epochs: int, number: 
     )
 
 
-def ask_siblings(
+def cross_validate(
     backbone: Backbone,
     folds: Sequence[Sequence[int]],
     sources: Sequence[bytes | Path],
@@ -84,19 +85,19 @@ def ask_siblings(
     *,
     alpha: float,
     reporter: Reporter,
-    limits: PictureLimits = PictureLimits(),
-) -> HeldOut:
+    limits: ImageLimits = ImageLimits(),
+) -> HeldOutPredictions:
     """Train one network for each fold on all pictures but those of the fold, and ask it about these.
 
     Nothing of it is checkpointed: a training that is cut off begins its siblings again.
 
     Args:
-        folds: for each sibling which pictures it is not trained on (`folds.plan_folds`).
+        folds: for each sibling which pictures it is not trained on (`folds.make_folds`).
         sources: N training pictures as files, which is how the service is asked.
         pictures: the same, read: uint8 [3, H, W].
         features: [N, D], of the stock network.
 
-    Raises: as `fine_tune` and `ask`.
+    Raises: as `fine_tune` and `predict`.
     """
     asked_parts = []
     epochs = _epochs(len(sources), folds, config)
@@ -115,13 +116,13 @@ def ask_siblings(
             of_parts[2 * number],
         )
         delta = encode(tower_parameters(backbone.model), trained.theta_1, config.weights)
-        shots = keep_shots(backbone, delta, kept_pictures, kept_labels, features[kept])
+        shots = encode_support_set(backbone, delta, kept_pictures, kept_labels, features[kept])
         asked = list(fold)
-        answered = ask(
+        answered = predict(
             backbone,
             Weights(delta, shots),
             candidates,
-            Preview(shots.features[0].float(), shots.labels),
+            PrototypeClassifier(shots.features[0].float(), shots.labels),
             [sources[i] for i in asked],
             [labels[i] for i in asked],
             asked,
@@ -133,4 +134,4 @@ def ask_siblings(
             limits=limits,
         )
         asked_parts.append(replace(answered, learned_from=len(kept)))
-    return HeldOut.joined(asked_parts)
+    return HeldOutPredictions.joined(asked_parts)

@@ -12,19 +12,27 @@ from torch import Tensor
 
 from core.clip.config import AdaptConfig
 from core.clip.data.images import Shot
-from core.clip.data.splits import plan_folds
+from core.clip.data.splits import make_folds
 from core.clip.errors import OutOfMemory, TrainingDiverged
 from core.clip.evaluation.accuracy import brier_gain
-from core.clip.evaluation.context import Subject
-from core.clip.evaluation.cross_validation import ask_siblings, effort_of_siblings
-from core.clip.evaluation.forgetting import what_was_kept
-from core.clip.evaluation.label_issues import FOLDS, Suspect, cross_fitted, find_suspects
-from core.clip.evaluation.predictions import CURVE, SIBLING_CURVE, Answers, Candidates, HeldOut, ask, plain
-from core.clip.evaluation.report import Report, job_metrics, make_report
+from core.clip.evaluation.context import EvalContext
+from core.clip.evaluation.cross_validation import cross_validate, cross_validation_cost
+from core.clip.evaluation.forgetting import measure_forgetting
+from core.clip.evaluation.label_issues import FOLDS, LabelIssue, cross_fitted, find_label_issues
+from core.clip.evaluation.predictions import (
+    CURVE,
+    SIBLING_CURVE,
+    Candidates,
+    ClassScores,
+    HeldOutPredictions,
+    plain,
+    predict,
+)
+from core.clip.evaluation.report import Report, build_report, job_metrics
 from core.clip.evaluation.report_text import how_measured
 from core.clip.inference.calibration import Confidence, fit_confidence, softmax
-from core.clip.inference.prototypes import Preview
-from core.clip.models.features import batches, image_features, text_head
+from core.clip.inference.prototypes import PrototypeClassifier
+from core.clip.models.features import batches, build_zero_shot_classifier, image_features
 from core.clip.models.imagenet_classes import OTHER_NAMES, other_names
 from core.clip.prompts import same_class
 from core.clip.training.microbatch import is_out_of_memory
@@ -34,14 +42,14 @@ OTHERS = 20
 """Names that are candidates beside the trained ones, where there are no new ones."""
 
 
-def ask_tests(
-    subject: Subject,
+def predict_test_images(
+    subject: EvalContext,
     tests: Sequence[tuple[int, Shot]],
     alpha: float,
     reporter: Reporter,
     *,
     curve: Sequence[float],
-) -> HeldOut:
+) -> HeldOutPredictions:
     """Ask the published network. The candidates are its names and those of the tests, or others from
     ImageNet where the tests have none that is new and there is a curve to draw."""
     names = list(subject.trained.class_names)
@@ -52,11 +60,11 @@ def ask_tests(
         names += other_names(names, OTHERS)
     shots = subject.weights.shots
     assert shots is not None  # these weights were just made
-    return ask(
+    return predict(
         subject.backbone,
         subject.weights,
         subject.candidates(names),
-        Preview(shots.features[0].float(), shots.labels),
+        PrototypeClassifier(shots.features[0].float(), shots.labels),
         [shot.source for _, shot in tests],
         [names.index(name) for name in truths],
         [position for position, _ in tests],
@@ -72,33 +80,33 @@ SLACK = 1.3
 
 
 @dataclass(frozen=True)
-class Appraisal:
+class Evaluation:
     metrics: Mapping[str, Any]
     """As in the HTTP contract."""
     report: Report | None
-    held: HeldOut | None
+    held: HeldOutPredictions | None
     """What was answered, which all of it was made from; None where nothing was asked."""
 
 
 def efforts(labels: Sequence[int], tests: int, config: AdaptConfig) -> list[float]:
-    """What `appraise` will do, one part after the other, in pictures that are looked at once: the training
+    """What `evaluate` will do, one part after the other, in pictures that are looked at once: the training
     pictures, the siblings, what was kept, the tests."""
     if config.evaluate == "none":
         return [0.0, 0.0, 0.0, 2.0 * tests]
-    siblings = 0.0 if tests else effort_of_siblings(labels, config)
+    siblings = 0.0 if tests else cross_validation_cost(labels, config)
     networks = len(CURVE if tests else SIBLING_CURVE)
     of_texts = networks * OTHER_NAMES / 2  # a text takes about half as long as a picture
     return [float(len(labels)), siblings, of_texts, float(networks * tests)]
 
 
-def appraise(
-    subject: Subject,
+def evaluate(
+    subject: EvalContext,
     tests: Sequence[tuple[int, Shot]],
     source: str,
     reporter: Reporter,
     *,
     seconds_left: float | None = None,
-) -> Appraisal:
+) -> Evaluation:
     """Measure on `tests` where there are any; else on what siblings answer (`core.clip.data.splits`).
 
     Args:
@@ -106,7 +114,7 @@ def appraise(
         source: of the tests, `test` or `holdout`.
         seconds_left: the siblings are left out, with a warning, where they would take longer.
 
-    Raises BadPicture, Cancelled.
+    Raises BadImage, Cancelled.
     """
     config, trained = subject.config, subject.trained
     looking, checking, keeping, asking = parts(reporter, efforts(trained.labels, len(tests), config))
@@ -114,10 +122,10 @@ def appraise(
         held, gain = None, None
         if tests:
             reporter.stage("measuring")
-            held = ask_tests(subject, tests, config.alpha, asking, curve=())
+            held = predict_test_images(subject, tests, config.alpha, asking, curve=())
             gain = brier_gain(held, subject.backbone.logit_scale)
         metrics = job_metrics(held, gain, source=source, trained_images=len(trained.labels))
-        return Appraisal(metrics, None, held)
+        return Evaluation(metrics, None, held)
 
     started = time.monotonic()
     candidates = subject.candidates([*trained.class_names, *other_names(trained.class_names, OTHERS)])
@@ -125,7 +133,7 @@ def appraise(
     previews, stock = _previews(subject, candidates, features)
     siblings = None if tests else _siblings(subject, candidates, features, seconds_left, checking)
     reporter.stage("measuring")
-    kept = what_was_kept(
+    kept = measure_forgetting(
         subject.backbone,
         subject.weights,
         trained.class_names,
@@ -135,7 +143,7 @@ def appraise(
     )
     suspects = _suspects(subject, previews, siblings)
     if tests:
-        held = ask_tests(subject, tests, config.alpha, asking, curve=CURVE)
+        held = predict_test_images(subject, tests, config.alpha, asking, curve=CURVE)
     elif siblings is not None:
         held, source = (
             replace(siblings, positions=np.asarray(trained.positions)[siblings.positions]),
@@ -145,7 +153,7 @@ def appraise(
         held, source = _only_previews(subject, candidates, previews, stock), "preview"
     gain = brier_gain(held, subject.backbone.logit_scale)
     confidence = _confidence(held, subject.backbone.logit_scale, config.alpha)
-    report = make_report(
+    report = build_report(
         held,
         source=source,
         how=how_measured(source, len(held.truth), len(trained.labels)),
@@ -165,10 +173,10 @@ def appraise(
         **job_metrics(held, gain, source=source, trained_images=len(trained.labels)),
         "confidence": None if confidence is None else confidence.to_dict(),
     }
-    return Appraisal(metrics, report, held)
+    return Evaluation(metrics, report, held)
 
 
-def _stock_features(subject: Subject, reporter: Reporter) -> Tensor:
+def _stock_features(subject: EvalContext, reporter: Reporter) -> Tensor:
     """[N, D], of the training pictures."""
     features: list[Tensor] = []
     for pixels in batches(subject.backbone, subject.trained.sources, subject.limits):
@@ -177,20 +185,22 @@ def _stock_features(subject: Subject, reporter: Reporter) -> Tensor:
     return torch.cat(features)
 
 
-def _previews(subject: Subject, candidates: Candidates, features: Tensor) -> tuple[Answers, Answers]:
+def _previews(
+    subject: EvalContext, candidates: Candidates, features: Tensor
+) -> tuple[ClassScores, ClassScores]:
     """What previews make of the training pictures that they were not given, and what stock does."""
     backbone, trained = subject.backbone, subject.trained
-    head = text_head(backbone.model, backbone.tokenize, candidates.texts).cpu()
+    head = build_zero_shot_classifier(backbone.model, backbone.tokenize, candidates.texts).cpu()
     previews = cross_fitted(features, trained.labels, head, candidates, subject.config.seed)
     return previews, plain(features, head, candidates)
 
 
 def _siblings(
-    subject: Subject, candidates: Candidates, features: Tensor, seconds_left: float | None, reporter: Part
-) -> HeldOut | None:
+    subject: EvalContext, candidates: Candidates, features: Tensor, seconds_left: float | None, reporter: Part
+) -> HeldOutPredictions | None:
     """None where there are too few pictures or too little time, or where one of them fails."""
     trained = subject.trained
-    folds = plan_folds(trained.labels, subject.config.seed)
+    folds = make_folds(trained.labels, subject.config.seed)
     if not folds:
         return None
     if seconds_left is not None and seconds_left < SLACK * trained.seconds:
@@ -203,7 +213,7 @@ def _siblings(
         return None
     reporter.stage("checking")
     try:
-        return ask_siblings(
+        return cross_validate(
             subject.backbone,
             folds,
             trained.sources,
@@ -227,7 +237,9 @@ def _siblings(
         return None
 
 
-def _suspects(subject: Subject, previews: Answers, siblings: HeldOut | None) -> list[Suspect]:
+def _suspects(
+    subject: EvalContext, previews: ClassScores, siblings: HeldOutPredictions | None
+) -> list[LabelIssue]:
     """The judges are the previews and, of the pictures that they were asked about, the siblings."""
     scale = subject.backbone.logit_scale
     judges = [softmax(scale * previews.alone)]
@@ -236,18 +248,20 @@ def _suspects(subject: Subject, previews: Answers, siblings: HeldOut | None) -> 
         of_siblings[siblings.positions] = softmax(scale * siblings.adapted.alone)
         judges.append(of_siblings)
     labels, positions = (np.asarray(x) for x in (subject.trained.labels, subject.trained.positions))
-    return find_suspects(judges, labels, positions)
+    return find_label_issues(judges, labels, positions)
 
 
-def _only_previews(subject: Subject, candidates: Candidates, previews: Answers, stock: Answers) -> HeldOut:
+def _only_previews(
+    subject: EvalContext, candidates: Candidates, previews: ClassScores, stock: ClassScores
+) -> HeldOutPredictions:
     """Where no network like the published one can be asked."""
     none: NDArray[np.int64] = np.arange(0)
     positions, labels = (np.asarray(x) for x in (subject.trained.positions, subject.trained.labels))
     learned_from = round(len(labels) * (FOLDS - 1) / FOLDS)
-    return HeldOut(candidates, positions, labels, stock, previews, None, {}, none, learned_from)
+    return HeldOutPredictions(candidates, positions, labels, stock, previews, None, {}, none, learned_from)
 
 
-def _confidence(held: HeldOut, logit_scale: float, alpha: float) -> Confidence | None:
+def _confidence(held: HeldOutPredictions, logit_scale: float, alpha: float) -> Confidence | None:
     if held.adapted is None:
         return None
     rows = np.flatnonzero(held.truth < held.candidates.trained)

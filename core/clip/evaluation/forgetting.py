@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from core.clip.errors import Cancelled
 from core.clip.evaluation.predictions import CURVE
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
-from core.clip.models.features import text_head
+from core.clip.models.features import build_zero_shot_classifier
 from core.clip.models.imagenet_classes import other_names
 from core.clip.prompts import class_texts
 from core.clip.training.progress import Reporter
@@ -14,7 +14,7 @@ from core.clip.weights.files import Weights
 
 
 @dataclass(frozen=True)
-class Kept:
+class Forgetting:
     """One α against the stock network."""
 
     alpha: float
@@ -22,26 +22,26 @@ class Kept:
     """Mean cosine of the text features of 50 of ImageNet's names with those of the stock network."""
 
 
-def what_was_kept(
+def measure_forgetting(
     backbone: Backbone,
     weights: Weights,
     class_names: Sequence[str],
     templates: Sequence[str],
     reporter: Reporter,
     alphas: Sequence[float] = CURVE,
-) -> list[Kept]:
+) -> list[Forgetting]:
     """Of the published network, for each α."""
     texts = [class_texts(name, templates) for name in other_names(class_names)]
-    stock_head = text_head(backbone.model, backbone.tokenize, texts).cpu()
+    stock_head = build_zero_shot_classifier(backbone.model, backbone.tokenize, texts).cpu()
     kept = []
     for alpha in alphas:
         if reporter.cancelled():
             raise Cancelled("The measuring was cancelled.")
         if alpha == 0:
-            kept.append(Kept(0.0, 1.0))
+            kept.append(Forgetting(0.0, 1.0))
             continue
         network = with_parameters(backbone, weights.theta(tower_parameters(backbone.model), alpha))
-        head = text_head(network, backbone.tokenize, texts).cpu()
+        head = build_zero_shot_classifier(network, backbone.tokenize, texts).cpu()
         reporter.progressed((len(kept) + 1) / len(alphas))
-        kept.append(Kept(alpha, float((head * stock_head).sum(dim=1).mean())))
+        kept.append(Forgetting(alpha, float((head * stock_head).sum(dim=1).mean())))
     return kept

@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from core.clip.evaluation.predictions import Answers, Candidates, plain, previewed
-from core.clip.inference.prototypes import Preview
+from core.clip.evaluation.predictions import Candidates, ClassScores, plain, previewed
+from core.clip.inference.prototypes import PrototypeClassifier
 
 FOLDS = 5
 REPEATS = 2
@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Suspect:
+class LabelIssue:
     position: int
     """Place in the upload."""
     label: int
@@ -29,7 +29,7 @@ class Suspect:
 
 def cross_fitted(
     features: Tensor, labels: Sequence[int], head: Tensor, candidates: Candidates, seed: int
-) -> Answers:
+) -> ClassScores:
     """What previews make of each training picture from which it was kept out: 5 folds, twice, their mean.
 
     Args:
@@ -48,17 +48,19 @@ def cross_fitted(
             if not len(asked):
                 continue
             if len(kept):
-                answers = previewed(Preview(features[kept], of[kept]), features[asked], head, candidates)
+                answers = previewed(
+                    PrototypeClassifier(features[kept], of[kept]), features[asked], head, candidates
+                )
             else:  # two pictures in all: nothing but the names is left
                 answers = plain(features[asked], head, candidates)
             alone[asked] += answers.alone / REPEATS
             among[asked] += answers.among / REPEATS
-    return Answers(alone, among)
+    return ClassScores(alone, among)
 
 
-def find_suspects(
+def find_label_issues(
     probabilities: Sequence[Floats], labels: NDArray[np.int64], positions: NDArray[np.int64]
-) -> list[Suspect]:
+) -> list[LabelIssue]:
     """Pictures that every judge takes for the same other class, the surest first.
 
     A judge takes a picture for class j if j is the most likely and at least as likely as for the mean
@@ -86,7 +88,7 @@ def find_suspects(
         return []
     mean = np.mean(probabilities, axis=0)
     found = [
-        Suspect(
+        LabelIssue(
             int(positions[i]),
             int(labels[i]),
             int(taken_for[i]),

@@ -9,16 +9,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from core.clip.data.images import PictureLimits
+from core.clip.data.images import ImageLimits
 from core.clip.errors import Cancelled
-from core.clip.inference.class_offsets import NEW, NEW_NAMES_BALANCE, name_offsets
+from core.clip.inference.class_offsets import NEW_CLASS, NEW_NAMES_BALANCE, name_offsets
 from core.clip.inference.in_distribution import likeness
-from core.clip.inference.prototypes import Preview
+from core.clip.inference.prototypes import PrototypeClassifier
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
-from core.clip.models.features import batches, image_features, text_head
+from core.clip.models.features import batches, build_zero_shot_classifier, image_features
 from core.clip.training.progress import Reporter
 from core.clip.weights.files import Weights
-from core.clip.weights.support_set import KeptShots
+from core.clip.weights.support_set import SupportSet
 
 CURVE = (0.0, 0.25, 0.5, 0.75, 1.0)
 """The α that are looked at beside the model's own."""
@@ -30,7 +30,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Answers:
+class ClassScores:
     """What N pictures are ranked by, in units of the cosine, as the service ranks them by default."""
 
     alone: Floats
@@ -40,8 +40,8 @@ class Answers:
     likeness: Floats | None = None
     """[N], with a trained class (`core.clip.inference.in_distribution`); None where no shots are known."""
 
-    def __getitem__(self, rows: Sequence[int] | NDArray[np.int64]) -> "Answers":
-        return Answers(
+    def __getitem__(self, rows: Sequence[int] | NDArray[np.int64]) -> "ClassScores":
+        return ClassScores(
             self.alone[rows], self.among[rows], None if self.likeness is None else self.likeness[rows]
         )
 
@@ -58,11 +58,11 @@ class Candidates:
     @property
     def classes(self) -> list[int]:
         """For each name its trained class, or NEW."""
-        return [*range(self.trained), *[NEW] * (len(self.names) - self.trained)]
+        return [*range(self.trained), *[NEW_CLASS] * (len(self.names) - self.trained)]
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class HeldOutPredictions:
     """N labelled pictures that the networks which answered were not trained on."""
 
     candidates: Candidates
@@ -70,11 +70,11 @@ class HeldOut:
     """[N], which pictures: places in the upload, training pictures first."""
     truth: NDArray[np.int64]
     """[N], indices of names."""
-    stock: Answers
-    preview: Answers
-    adapted: Answers | None
+    stock: ClassScores
+    preview: ClassScores
+    adapted: ClassScores | None
     """None where only previews were measured."""
-    curve: Mapping[float, Answers]
+    curve: Mapping[float, ClassScores]
     """By α, of the pictures `on_curve`."""
     on_curve: NDArray[np.int64]
     """[M], places among the N."""
@@ -82,12 +82,12 @@ class HeldOut:
     """How many pictures of the same draw each network was trained on; None: these are apart from them."""
 
     @classmethod
-    def joined(cls, parts: Sequence["HeldOut"]) -> "HeldOut":
+    def joined(cls, parts: Sequence["HeldOutPredictions"]) -> "HeldOutPredictions":
         """The answers of several siblings to pictures of their own."""
 
-        def stacked(answers: Sequence[Answers]) -> Answers:
+        def stacked(answers: Sequence[ClassScores]) -> ClassScores:
             likenesses = [a.likeness for a in answers if a.likeness is not None]
-            return Answers(
+            return ClassScores(
                 np.concatenate([a.alone for a in answers]),
                 np.concatenate([a.among for a in answers]),
                 np.concatenate(likenesses) if len(likenesses) == len(answers) else None,
@@ -109,11 +109,11 @@ class HeldOut:
         )
 
 
-def ask(
+def predict(
     backbone: Backbone,
     weights: Weights,
     candidates: Candidates,
-    preview: Preview,
+    preview: PrototypeClassifier,
     sources: Sequence[bytes | Path],
     truth: Sequence[int],
     positions: Sequence[int],
@@ -123,8 +123,8 @@ def ask(
     curve_pictures: int = CURVE_PICTURES,
     stock_features: Tensor | None = None,
     reporter: Reporter,
-    limits: PictureLimits = PictureLimits(),
-) -> HeldOut:
+    limits: ImageLimits = ImageLimits(),
+) -> HeldOutPredictions:
     """Show the pictures to all networks.
 
     Args:
@@ -133,7 +133,7 @@ def ask(
         stock_features: [N, D] of the pictures, if they are known.
         curve: the α to look at beside `alpha`, with at most `curve_pictures` of the pictures, evenly spread.
 
-    Raises BadPicture, or Cancelled.
+    Raises BadImage, or Cancelled.
     """
     model = _at(backbone, weights, alpha)
     every = max(1, -(-len(sources) // curve_pictures))
@@ -156,7 +156,7 @@ def ask(
     of_stock = torch.cat(features[0]) if stock_features is None else stock_features
     of_adapted = torch.cat(features[1])
     stock_head, head = (_head(network, backbone, candidates) for network in (backbone.model, model))
-    of_curve: dict[float, Answers] = {}
+    of_curve: dict[float, ClassScores] = {}
     for other in curve:
         _go_on(reporter)
         if other == alpha:
@@ -170,7 +170,7 @@ def ask(
             of_curve[other] = balanced(seen_by_it, other_head, weights.shots, other, candidates)
             done = of_a_picture * seen + (others.index(other) + 1) * len(on_curve)
             reporter.progressed(done / to_look)
-    return HeldOut(
+    return HeldOutPredictions(
         candidates,
         np.asarray(positions),
         np.asarray(truth),
@@ -182,14 +182,16 @@ def ask(
     )
 
 
-def previewed(preview: Preview, features: Tensor, head: Tensor, candidates: Candidates) -> Answers:
+def previewed(
+    preview: PrototypeClassifier, features: Tensor, head: Tensor, candidates: Candidates
+) -> ClassScores:
     """What the preview makes of stock features [N, D]; `head` [C, D] is stock too."""
     k, classes = candidates.trained, candidates.classes
     ranked = []
     for names in (k, len(classes)):
         cosines, offsets = preview.cosines(features, head[:names], classes[:names])
         ranked.append((cosines - offsets).double().numpy())
-    return Answers(*ranked)
+    return ClassScores(*ranked)
 
 
 def _at(backbone: Backbone, weights: Weights, alpha: float) -> nn.Module:
@@ -199,18 +201,18 @@ def _at(backbone: Backbone, weights: Weights, alpha: float) -> nn.Module:
 
 
 def _head(network: nn.Module, backbone: Backbone, candidates: Candidates) -> Tensor:
-    return text_head(network, backbone.tokenize, candidates.texts).cpu()
+    return build_zero_shot_classifier(network, backbone.tokenize, candidates.texts).cpu()
 
 
-def plain(features: Tensor, head: Tensor, candidates: Candidates) -> Answers:
+def plain(features: Tensor, head: Tensor, candidates: Candidates) -> ClassScores:
     """What a network makes of its features [N, D] and [C, D] without more ado."""
     cosines = (features @ head.T).double().numpy()
-    return Answers(cosines[:, : candidates.trained], cosines)
+    return ClassScores(cosines[:, : candidates.trained], cosines)
 
 
 def balanced(
-    features: Tensor, head: Tensor, shots: KeptShots | None, alpha: float, candidates: Candidates
-) -> Answers:
+    features: Tensor, head: Tensor, shots: SupportSet | None, alpha: float, candidates: Candidates
+) -> ClassScores:
     if alpha == 0 or shots is None:
         return plain(features, head, candidates)
     kept = shots.at(alpha)
@@ -220,7 +222,7 @@ def balanced(
         for names in (candidates.trained, len(candidates.names))
     )
     alike = likeness(features, alone, kept, shots.labels, range(candidates.trained))
-    return Answers(*(x.double().numpy() for x in (alone, among, alike)))
+    return ClassScores(*(x.double().numpy() for x in (alone, among, alike)))
 
 
 def _go_on(reporter: Reporter) -> None:

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.clip.evaluation.accuracy import Interval, accuracy_interval, paired_bootstrap, verdict
-from core.clip.evaluation.forgetting import Kept
-from core.clip.evaluation.label_issues import Suspect
-from core.clip.evaluation.predictions import Answers, HeldOut
+from core.clip.evaluation.forgetting import Forgetting
+from core.clip.evaluation.label_issues import LabelIssue
+from core.clip.evaluation.predictions import ClassScores, HeldOutPredictions
 from core.clip.evaluation.report_text import Advice, advise, headline
 from core.clip.inference.calibration import (
     Bin,
@@ -117,13 +117,13 @@ class Report:
         return asdict(self)
 
 
-MOST_PICTURES = 24
+MAX_IMAGES = 24
 """Mistakes and suspects that are shown."""
 Bools = NDArray[np.bool_]
 
 
-def make_report(
-    held: HeldOut,
+def build_report(
+    held: HeldOutPredictions,
     *,
     source: str,
     how: str,
@@ -132,8 +132,8 @@ def make_report(
     logit_scale: float,
     confidence: Confidence | None,
     brier_gain: Interval | None,
-    suspects: Sequence[Suspect],
-    kept: Sequence[Kept],
+    suspects: Sequence[LabelIssue],
+    kept: Sequence[Forgetting],
     seconds: Mapping[str, float],
 ) -> Report:
     """Args:
@@ -181,7 +181,7 @@ def make_report(
         mistakes=_mistakes(alone, truth, held.positions[trained], candidates.names, logit_scale, confidence),
         suspects=tuple(
             Mistake(s.position, candidates.names[s.label], candidates.names[s.looks_like], s.probability)
-            for s in suspects[:MOST_PICTURES]
+            for s in suspects[:MAX_IMAGES]
         ),
         calibration=_calibration(logit_scale * alone, truth, confidence),
         curve=_curve(held, kept),
@@ -190,7 +190,7 @@ def make_report(
 
 
 def job_metrics(
-    held: HeldOut | None, brier_gain: Interval | None, *, source: str, trained_images: int
+    held: HeldOutPredictions | None, brier_gain: Interval | None, *, source: str, trained_images: int
 ) -> dict[str, Any]:
     """The `metrics` of a job and its model: the report's accuracies of stock and adapted network, and its
     verdict. The candidates are the trained names and those of the pictures.
@@ -232,7 +232,7 @@ def job_metrics(
     }
 
 
-def _of_all(held: HeldOut) -> Accuracies:
+def _of_all(held: HeldOutPredictions) -> Accuracies:
     """Of all pictures, with the trained names and those of the pictures as candidates."""
     new = (held.truth >= held.candidates.trained).any()
     return _accuracies(held, np.arange(len(held.truth)), "among" if new else "alone")
@@ -244,7 +244,7 @@ def _verdict(of_all: Accuracies, brier_gain: Interval | None) -> str:
     return verdict(of_all.adapted_against_stock, brier_gain)
 
 
-def _right(answers: Answers, truth: NDArray[np.int64], which: str, trained: int) -> Bools:
+def _right(answers: ClassScores, truth: NDArray[np.int64], which: str, trained: int) -> Bools:
     if which == "new":
         result: Bools = answers.among[:, trained:].argmax(axis=1) + trained == truth
     else:
@@ -252,7 +252,7 @@ def _right(answers: Answers, truth: NDArray[np.int64], which: str, trained: int)
     return result
 
 
-def _accuracies(held: HeldOut, rows: NDArray[np.int64], which: str) -> Accuracies:
+def _accuracies(held: HeldOutPredictions, rows: NDArray[np.int64], which: str) -> Accuracies:
     k, truth = held.candidates.trained, held.truth[rows]
     stock, preview = (_right(a[rows], truth, which, k) for a in (held.stock, held.preview))
     names = {"alone": k, "among": len(held.candidates.names), "new": len(held.candidates.names) - k}[which]
@@ -280,7 +280,7 @@ def _classes(
     names: Sequence[str],
     trained_images: Sequence[int],
     confusion: NDArray[np.int64] | None,
-    held: HeldOut,
+    held: HeldOutPredictions,
     trained: NDArray[np.int64],
 ) -> tuple[OfClass, ...]:
     if confusion is None:
@@ -316,7 +316,7 @@ def _mistakes(
     sure = softmax(logit_scale * scores / (confidence.temperature if confidence else 1.0))
     answered = scores.argmax(axis=1)
     wrong = np.flatnonzero(answered != truth)
-    worst = wrong[np.argsort(-sure[wrong, answered[wrong]], kind="stable")][:MOST_PICTURES]
+    worst = wrong[np.argsort(-sure[wrong, answered[wrong]], kind="stable")][:MAX_IMAGES]
     return tuple(
         Mistake(int(positions[i]), names[truth[i]], names[answered[i]], float(sure[i, answered[i]]))
         for i in worst
@@ -337,7 +337,7 @@ def _calibration(
     )
 
 
-def _curve(held: HeldOut, kept: Sequence[Kept]) -> tuple[CurvePoint, ...]:
+def _curve(held: HeldOutPredictions, kept: Sequence[Forgetting]) -> tuple[CurvePoint, ...]:
     k, truth = held.candidates.trained, held.truth[held.on_curve]
     trained, new = np.flatnonzero(truth < k), np.flatnonzero(truth >= k)
 

@@ -6,11 +6,11 @@ from typing import Protocol
 
 from core.clip.evaluation.accuracy import Interval
 
-FEW = 8
+MIN_CLASS_IMAGES = 8
 """Pictures of a class to which more are worth adding."""
 WEAK = 0.15
 """How far the recall of a class lies below that of all before more pictures of it are advised."""
-MOST_NAMES = 5
+MAX_NAMES = 5
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def advise(
         advice.append(
             Advice("add_pictures", f"Add pictures of {_listed(weak)}: they are named worst.", tuple(weak))
         )
-    elif few := [c.name for c in classes if c.trained_images < FEW]:
+    elif few := [c.name for c in classes if c.trained_images < MIN_CLASS_IMAGES]:
         advice.append(Advice("add_pictures", f"More pictures of {_listed(few)} would help most.", tuple(few)))
     return tuple(advice)
 
@@ -153,8 +153,8 @@ def _weak(classes: Sequence[ClassMeasured]) -> list[str]:
 
 
 def _listed(names: Sequence[str]) -> str:
-    more = len(names) - MOST_NAMES
-    return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+    more = len(names) - MAX_NAMES
+    return ", ".join(names[:MAX_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _share(accuracy: Interval, images: int) -> str:

@@ -19,12 +19,12 @@ from core.clip.models.backbone import PREPROCESS_DEFAULTS, Backbone, tower_param
 from core.clip.weights.delta import encode
 from core.clip.weights.files import FLOATS, Weights, load_weights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest
-from core.clip.weights.support_set import KEPT_AT, KeptShots
+from core.clip.weights.support_set import SUPPORT_ALPHAS, SupportSet
 from core.errors import ClipCiteError
 
 NEARLY = 1e-3
 """What is not trained may differ by so much: a copy in half precision does."""
-MOST_JSON = 10_000_000
+MAX_JSON_BYTES = 10_000_000
 WANTED = (NETWORK, CONFIG, ABOUT, WEIGHTS, MANIFEST)
 """The files that an import looks at; no other is opened."""
 
@@ -35,7 +35,7 @@ class ImportRefused(ClipCiteError):
 
 
 @dataclass(frozen=True)
-class Found:
+class ArchiveInfo:
     """What an archive says of itself, before any tensor is read."""
 
     is_delta: bool
@@ -48,7 +48,7 @@ class Found:
     name: str | None
 
 
-def look_at(folder: Path) -> Found:
+def inspect_folder(folder: Path) -> ArchiveInfo:
     """Raises ImportRefused: neither an open_clip folder nor a delta, or its words can't be read."""
     about = _json(folder / ABOUT) if (folder / ABOUT).is_file() else {}
     is_delta = (folder / WEIGHTS).is_file() and (folder / MANIFEST).is_file()
@@ -84,7 +84,7 @@ def look_at(folder: Path) -> Found:
         raise ImportRefused(
             "The image size must be a whole number of pixels; only square pictures are known."
         )
-    return Found(
+    return ArchiveInfo(
         is_delta=is_delta,
         backbone=_told(told, "backbone", str),
         image_size=size,
@@ -97,7 +97,7 @@ def look_at(folder: Path) -> Found:
 
 
 def read_weights(
-    folder: Path, found: Found, backbone: Backbone, kind: StoredWeights, *, classes: int
+    folder: Path, found: ArchiveInfo, backbone: Backbone, kind: StoredWeights, *, classes: int
 ) -> Weights:
     """Everything checked, on the CPU.
 
@@ -208,13 +208,13 @@ def _not_missed(own: Mapping[str, Tensor]) -> set[str]:
     return {name for name in own if name.endswith(("attn_mask", "position_ids", "num_batches_tracked"))}
 
 
-def _check_shots(shots: KeptShots | None, classes: int, backbone: Backbone) -> None:
+def _check_shots(shots: SupportSet | None, classes: int, backbone: Backbone) -> None:
     if shots is None:
         return
     width = int(backbone.open_clip_config["model_cfg"]["embed_dim"])
     fits = (
         shots.features.dim() == 3
-        and shots.features.shape[0] == len(KEPT_AT)
+        and shots.features.shape[0] == len(SUPPORT_ALPHAS)
         and shots.features.shape[2] == width
         and shots.features.is_floating_point()
         and shots.labels.dtype == torch.int64
@@ -229,8 +229,8 @@ def _check_shots(shots: KeptShots | None, classes: int, backbone: Backbone) -> N
 
 
 def _json(path: Path) -> dict[str, Any]:
-    if path.stat().st_size > MOST_JSON:
-        raise ImportRefused(f"{path.name} is larger than {MOST_JSON:,} bytes.")
+    if path.stat().st_size > MAX_JSON_BYTES:
+        raise ImportRefused(f"{path.name} is larger than {MAX_JSON_BYTES:,} bytes.")
     try:
         content = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:

@@ -22,7 +22,7 @@ UNKNOWN_LICENCE = "not known to this software: ask whoever published the backbon
 
 
 @dataclass(frozen=True)
-class About:
+class ModelInfo:
     """What is told of a model beside its weights."""
 
     id: str
@@ -44,7 +44,7 @@ def licence_of(backbone: str) -> str:
     return next((text for pattern, text in LICENCES if fnmatchcase(backbone, pattern)), UNKNOWN_LICENCE)
 
 
-def model_card(about: About, loading: str) -> str:
+def model_card(about: ModelInfo, loading: str) -> str:
     """README.md."""
     classes = "\n".join(f"- {_plain(name)}" for name in about.classes) or "- none are known"
     texts = "\n".join(

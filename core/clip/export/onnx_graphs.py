@@ -13,14 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.clip.export.model_card import LOAD_ONNX, About, model_card
+from core.clip.export.model_card import LOAD_ONNX, ModelInfo, model_card
 from core.clip.export.open_clip_folder import ABOUT, CARD, describe, save_tokenizer
 from core.clip.models.backbone import Backbone
 from core.errors import ClipCiteError
 
 IMAGE, TEXT, USE = "image.onnx", "text.onnx", "onnx.json"
 OPSET = 18
-MOST_DIFFERENT = 1e-5
+MAX_DIFFERENCE = 1e-5
 """Between a graph's normalised features and the network's."""
 SENTENCES = ("a photo of a red fox.", "a blurry photo of two small boats on a lake, seen from above.", "x")
 
@@ -49,7 +49,7 @@ class _Text(nn.Module):
 
 
 @torch.no_grad()
-def write_onnx_folder(folder: Path, backbone: Backbone, network: nn.Module, about: About) -> None:
+def write_onnx_folder(folder: Path, backbone: Backbone, network: nn.Module, about: ModelInfo) -> None:
     """Fill an existing folder.
 
     Args:
@@ -98,7 +98,7 @@ def _write(path: Path, module: nn.Module, name: str, example: Tensor) -> None:
     for rows in (example, example[:1]):
         (found,) = session.run(["features"], {name: rows.numpy()})
         different = float(np.abs(found - module(rows).numpy()).max())
-        if not different <= MOST_DIFFERENT:
+        if not different <= MAX_DIFFERENCE:
             raise OnnxDiffers(
                 f"The ONNX graph {path.name} gives other features than the network (by {different:.1e}), so "
                 "it is not handed out. Ask for format=open_clip, and report the backbone's name."

@@ -12,7 +12,7 @@ from core.clip.export.model_card import (
     LOAD_DELTA,
     LOAD_PLAINLY,
     LOAD_WITH_SCRIPT,
-    About,
+    ModelInfo,
     licence_of,
     model_card,
 )
@@ -23,7 +23,7 @@ CARD, ABOUT, LOADER = "README.md", "clipcite.json", "load.py"
 FORMAT = 1
 
 
-def write_open_clip_folder(folder: Path, backbone: Backbone, network: nn.Module, about: About) -> None:
+def write_open_clip_folder(folder: Path, backbone: Backbone, network: nn.Module, about: ModelInfo) -> None:
     """Fill an existing folder. Raises OSError.
 
     Args:
@@ -44,7 +44,7 @@ def write_open_clip_folder(folder: Path, backbone: Backbone, network: nn.Module,
     (folder / CARD).write_text(model_card(about, loading), encoding="utf-8")
 
 
-def describe_delta(folder: Path, about: About) -> None:
+def describe_delta(folder: Path, about: ModelInfo) -> None:
     """Lay what is to be told beside the stored weights and their manifest. Raises OSError."""
     _write_json(folder / ABOUT, describe(about))
     (folder / CARD).write_text(model_card(about, LOAD_DELTA), encoding="utf-8")
@@ -70,7 +70,7 @@ def relocated(config: Mapping[str, Any]) -> dict[str, Any]:
     return {"model_cfg": model, "preprocess_cfg": dict(config["preprocess_cfg"])}
 
 
-def describe(about: About) -> dict[str, Any]:
+def describe(about: ModelInfo) -> dict[str, Any]:
     """What `clipcite.json` says; an import reads it."""
     return {
         "format": FORMAT,

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-ENOUGH = 30
+MIN_HELD_OUT = 30
 """Held-out pictures below which nothing is fitted: a 5 % quantile of fewer is their smallest value."""
 KEPT = 0.95
 """Share of the pictures of trained classes that `reject` lets through."""
-MOST_SCORES = 100
+MAX_SCORES = 100
 TEMPERATURES = np.geomspace(0.1, 1000, 401)
 """At the highest all names are as likely: what a network that knows nothing of the names has to say."""
 BINS = 10
@@ -53,7 +53,7 @@ class Confidence:
         """From `to_dict`."""
         return cls(**{**plain, "nonconformity": tuple(plain["nonconformity"])})
 
-    def least_probability(self, coverage: float) -> float:
+    def conformal_threshold(self, coverage: float) -> float:
         """A class is in the set if its calibrated probability is at least this.
 
         Split conformal prediction (V. Vovk et al., 2005; the score of M. Sadinle et al., JASA 2019): a new
@@ -72,14 +72,14 @@ def fit_confidence(
     logit_scale: float,
     alpha: float,
 ) -> Confidence | None:
-    """None with fewer than `ENOUGH` pictures.
+    """None with fewer than `MIN_HELD_OUT` pictures.
 
     Args:
         scores: [N, K], what the trained names are ranked by: cosines less their offsets.
         truth: [N].
         likeness: [N], with the trained class that a picture is most like, where it is known.
     """
-    if len(truth) < ENOUGH:
+    if len(truth) < MIN_HELD_OUT:
         return None
     temperature = fit_temperature(logit_scale * scores, truth)
     right = softmax(logit_scale * scores / temperature)[np.arange(len(truth)), truth]
@@ -154,10 +154,10 @@ def _log_softmax(logits: Floats) -> Floats:
 
 
 def _thinned(ascending: Floats) -> Floats:
-    """At most `MOST_SCORES`, each the largest of its part, so that no quantile comes out too small."""
+    """At most `MAX_SCORES`, each the largest of its part, so that no quantile comes out too small."""
     count = len(ascending)
-    if count <= MOST_SCORES:
+    if count <= MAX_SCORES:
         return ascending
-    places = np.ceil(np.arange(1, MOST_SCORES + 1) * count / MOST_SCORES).astype(int) - 1
+    places = np.ceil(np.arange(1, MAX_SCORES + 1) * count / MAX_SCORES).astype(int) - 1
     thinned: Floats = ascending[places]
     return thinned

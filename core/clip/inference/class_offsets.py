@@ -14,7 +14,7 @@ from torch import Tensor
 
 NEW_NAMES_BALANCE = 0.35
 """The default, by evidence: benchmarks/README.md."""
-NEW = -1
+NEW_CLASS = -1
 """The class of a name that was not trained."""
 
 
@@ -46,7 +46,7 @@ def name_offsets(
     free = (means @ head.T * others).sum(dim=0) / others.sum(dim=0).clamp(min=1)  # [C]
     offsets: Tensor = min(1.0, 2 * balance) * free
 
-    trained = class_of != NEW
+    trained = class_of != NEW_CLASS
     if trained.any() and not trained.all():
         cosines = shot_features @ head.T - offsets  # [N, C]
         margins = cosines[:, trained].amax(dim=1) - cosines[:, ~trained].amax(dim=1)

@@ -7,9 +7,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from core.clip.inference.class_offsets import NEW, NEW_NAMES_BALANCE, name_offsets
+from core.clip.inference.class_offsets import NEW_CLASS, NEW_NAMES_BALANCE, name_offsets
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
-from core.clip.models.features import image_features, text_head
+from core.clip.models.features import build_zero_shot_classifier, image_features
 from core.clip.weights.files import Weights
 
 
@@ -56,7 +56,7 @@ class Classifier:
 
     def text_features(self, texts: Sequence[Sequence[str]]) -> Tensor:
         """For each class its sentences (prompts.class_texts) to the head [C, D]."""
-        return text_head(self.model, self.backbone.tokenize, texts)
+        return build_zero_shot_classifier(self.model, self.backbone.tokenize, texts)
 
     def scores(
         self,
@@ -89,6 +89,6 @@ class Classifier:
         balance: float = NEW_NAMES_BALANCE,
     ) -> Scores:
         """Everything in one: N pictures against C names, all of them new if `classes` are not given."""
-        classes = [NEW] * len(texts) if classes is None else classes
+        classes = [NEW_CLASS] * len(texts) if classes is None else classes
         features = self.image_features(self.preprocess(pictures))
         return self.scores(features, self.text_features(texts), classes=classes, balance=balance)

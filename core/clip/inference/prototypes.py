@@ -14,7 +14,7 @@ TEXT_COUNTS_AS = 1.0
 
 
 @dataclass(frozen=True)
-class Preview:
+class PrototypeClassifier:
     """The shots of an adaptation as the stock backbone sees them."""
 
     features: Tensor
@@ -22,7 +22,7 @@ class Preview:
     labels: Tensor
     """[N], indices of the trained classes."""
 
-    def head(self, text_head: Tensor, classes: Sequence[int]) -> Tensor:
+    def head(self, build_zero_shot_classifier: Tensor, classes: Sequence[int]) -> Tensor:
         """The classifier [C, D] of the names that are asked for: for a new name its text features, and for
         a trained one the normalised text_c + n / (n + 1) (prototype_c − mean prototype), with n shots.
 
@@ -32,7 +32,7 @@ class Preview:
         names as such.
 
         Args:
-            text_head: [C, D], normalised.
+            build_zero_shot_classifier: [C, D], normalised.
             classes: for each name its trained class, or `balance.NEW`.
         """
         present = self.labels.unique().tolist()
@@ -41,7 +41,7 @@ class Preview:
         counts = torch.stack([(self.labels == label).sum() for label in present])[:, None]  # [K, 1]
         moves = counts / (counts + TEXT_COUNTS_AS) * (prototypes - prototypes.mean(dim=0))
         move_of = dict(zip(present, moves, strict=True))
-        head = text_head.clone()
+        head = build_zero_shot_classifier.clone()
         for row, label in enumerate(classes):
             if label in move_of:
                 head[row] += move_of[label]
@@ -50,12 +50,12 @@ class Preview:
     def cosines(
         self,
         image_features: Tensor,
-        text_head: Tensor,
+        build_zero_shot_classifier: Tensor,
         classes: Sequence[int],
         balance: float = NEW_NAMES_BALANCE,
     ) -> tuple[Tensor, Tensor]:
         """[N, C] of pictures [N, D] with the head of the names, and what is to be taken off each of the C
         names before they are compared, as from an adapted model (`balance.name_offsets`)."""
-        head = self.head(text_head, classes)
+        head = self.head(build_zero_shot_classifier, classes)
         offsets = name_offsets(self.features, self.labels, head, classes, balance)
         return image_features @ head.T, offsets

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.clip.data.images import PictureLimits, open_picture
+from core.clip.data.images import ImageLimits, open_image
 from core.clip.data.loader import DECODERS
 from core.clip.models.backbone import Backbone
 
@@ -39,7 +39,7 @@ def image_features(model: nn.Module, pixels: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def text_head(
+def build_zero_shot_classifier(
     model: nn.Module, tokenize: Callable[[Sequence[str]], Tensor], texts: Sequence[Sequence[str]]
 ) -> Tensor:
     """The zero-shot classifier [C, D]: per class the normalised mean of its normalised texts'
@@ -53,10 +53,12 @@ def text_head(
     features = torch.cat(
         [encode_tokens(model, tokenize(chunk).to(device)) for chunk in _chunks(sentences, TEXTS_AT_ONCE)]
     )
-    return head_of(features, sentences, texts)
+    return classifier_from_features(features, sentences, texts)
 
 
-def head_of(features: Tensor, sentences: Sequence[str], texts: Sequence[Sequence[str]]) -> Tensor:
+def classifier_from_features(
+    features: Tensor, sentences: Sequence[str], texts: Sequence[Sequence[str]]
+) -> Tensor:
     """The head [C, D] of classes from the features [S, D] of all their sentences, each once."""
     row = {sentence: i for i, sentence in enumerate(sentences)}
     head = torch.stack([features[[row[s] for s in of_class]].mean(dim=0) for of_class in texts])
@@ -69,12 +71,12 @@ def _chunks(items: list[str], size: int) -> Iterator[list[str]]:
 
 
 def batches(
-    backbone: Backbone, sources: Sequence[bytes | Path], limits: PictureLimits = PictureLimits()
+    backbone: Backbone, sources: Sequence[bytes | Path], limits: ImageLimits = ImageLimits()
 ) -> Iterator[Tensor]:
     """[B, 3, S, S], the next batch read and preprocessed in threads while this one is used."""
 
     def read(source: bytes | Path) -> Tensor:
-        return backbone.preprocess(open_picture(source, limits, shortest_side=2 * backbone.image_size))
+        return backbone.preprocess(open_image(source, limits, shortest_side=2 * backbone.image_size))
 
     with ThreadPoolExecutor(DECODERS) as threads:
         starts = range(0, len(sources), PICTURES_AT_ONCE)

@@ -16,7 +16,7 @@ from timm.layers.padding import pad_same
 from torch import Tensor, nn
 
 
-def fold_batch_norms(model: nn.Module, image_size: int) -> None:
+def fuse_conv_bn(model: nn.Module, image_size: int) -> None:
     """Change a network in place so that each BatchNorm2d fed by a convolution runs inside it, and so
     that depthwise convolutions are differentiated fast. The parameters, their names and the function
     that they define stay (up to rounding); from then on the network is for eval mode only.

@@ -25,15 +25,15 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
 
 
-def leave_memory(device: torch.device, reserve_bytes: int) -> None:
+def reserve_gpu_memory(device: torch.device, reserve_bytes: int) -> None:
     """From now on this process takes no more of the GPU than leaves so many bytes for others: what would
     exceed that is out of memory, which `PartSize` knows how to meet. Of a CPU nothing is reserved."""
     if device.type == "cuda" and reserve_bytes:
         total = torch.cuda.get_device_properties(device).total_memory
-        torch.cuda.set_per_process_memory_fraction(share_without(reserve_bytes, total), device)
+        torch.cuda.set_per_process_memory_fraction(memory_fraction(reserve_bytes, total), device)
 
 
-def share_without(reserve_bytes: int, total_bytes: int) -> float:
+def memory_fraction(reserve_bytes: int, total_bytes: int) -> float:
     """Of the memory, from 0 to 1, when the reserve is taken off it."""
     return min(max(1 - reserve_bytes / total_bytes, 0.0), 1.0)
 

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from core.clip.config import AdaptConfig
-from core.clip.data.loader import cut_batches, plan_batches
+from core.clip.data.loader import crop_batches, epoch_batches
 from core.clip.data.transforms import to_pixels
 from core.clip.errors import Cancelled, InvalidConfig, TrainingDiverged
 from core.clip.models.backbone import Backbone, tower_parameters
-from core.clip.models.features import TEXTS_AT_ONCE, encode_images, encode_tokens, text_head
+from core.clip.models.features import TEXTS_AT_ONCE, build_zero_shot_classifier, encode_images, encode_tokens
 from core.clip.training.checkpoint import Checkpoints, TrainingState, identity_of
-from core.clip.training.conv_bn import fold_batch_norms
+from core.clip.training.conv_bn import fuse_conv_bn
 from core.clip.training.losses import (
     similarity_distillation,
     supervised_contrastive,
@@ -78,7 +78,7 @@ def fine_tune(
     # Everything stays in eval mode: dropout would make L_VLD(θ_0) > 0, and BatchNorm must keep the
     # running statistics, which batches this small would ruin and the ensemble could not average.
     teacher = copy.deepcopy(backbone.model)
-    fold_batch_norms(teacher, backbone.image_size)
+    fuse_conv_bn(teacher, backbone.image_size)
     student = copy.deepcopy(teacher)
     # Nothing is differentiated with respect to the teacher. But torch.matmul copies a weight that needs no
     # gradient for each picture of a batch, where the layout is that of attention: in bf16 a ViT's forward
@@ -94,7 +94,7 @@ def fine_tune(
         towers[tower].append(parameter)
         parameter.requires_grad_(not frozen(name) and not (tower == "text" and text_learning_rate == 0))
 
-    classifier = nn.Parameter(text_head(teacher, backbone.tokenize, texts))  # W [C, D]
+    classifier = nn.Parameter(build_zero_shot_classifier(teacher, backbone.tokenize, texts))  # W [C, D]
     tokens, first_sentence, sentence_count = _tokens(backbone, texts)
     with torch.no_grad(), torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
         # [S, D], in the student's precision: else L_VLD(θ_0) would measure the rounding.
@@ -111,7 +111,7 @@ def fine_tune(
     scaler = torch.amp.GradScaler(device.type, enabled=dtype is torch.float16)
     batches_per_epoch = math.ceil(len(pictures) / config.batch_size)
     steps = config.epochs * batches_per_epoch
-    plan = plan_batches(len(pictures), batches_per_epoch, config.epochs, generator)
+    plan = epoch_batches(len(pictures), batches_per_epoch, config.epochs, generator)
 
     generators = {"sentences": generator, "crops": crop_generator}
     state = TrainingState({**theta, "W": classifier}, optimizer, scaler, generators)
@@ -146,7 +146,7 @@ def fine_tune(
     part_size = PartSize(config.images_at_once, reporter)
     all_labels = torch.tensor(labels)
     started = time.monotonic()
-    batches = cut_batches(pictures, plan[done:], backbone.image_size, config.crop_scale, crop_generator)
+    batches = crop_batches(pictures, plan[done:], backbone.image_size, config.crop_scale, crop_generator)
     for step, (indices, crops) in enumerate(batches, start=done + 1):
         if reporter.cancelled():
             raise Cancelled("The training was cancelled.")

@@ -18,12 +18,12 @@ from torch import Tensor
 
 from core.clip.config import StoredWeights
 from core.clip.weights.ensemble import interpolate
-from core.clip.weights.flat import empty_together
+from core.clip.weights.flat import empty_flat
 
 FULL: StoredWeights = "full"
 BITS: Mapping[StoredWeights, int] = {"4bit": 4, "1bit": 1}
 WORD = 32
-LARGEST = 7  # of the whole numbers at 4 bits
+MAX_CODE = 7  # of the whole numbers at 4 bits
 AT_ONCE = 2**20  # weights that are unpacked at a time: they stay in the processor's cache
 
 
@@ -52,7 +52,7 @@ class Delta:
             raise ValueError(f"alpha must be from 0 to 1, not {alpha}.")
         if set(stored_as(theta_0, self.kind)) != set(self.tensors):
             raise ValueError("θ_0 and the delta hold different parameters.")
-        theta = empty_together(theta_0)
+        theta = empty_flat(theta_0)
         for name, before in theta_0.items():
             self._at(name, before, alpha, theta[name])
         return theta
@@ -117,7 +117,7 @@ def _rounded(rows: Tensor, kind: StoredWeights) -> tuple[Tensor, Tensor]:
     magnitude, which is the closest in the sense of least squares."""
     if kind == "1bit":
         return (rows < 0).int(), rows.abs().mean(dim=1)
-    scale = rows.abs().amax(dim=1) / LARGEST
+    scale = rows.abs().amax(dim=1) / MAX_CODE
     return (rows / scale.clamp(min=torch.finfo(scale.dtype).tiny)[:, None]).round().int(), scale
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from core.clip.weights.flat import empty_together
+from core.clip.weights.flat import empty_flat
 
 
 def interpolate(
@@ -25,7 +25,7 @@ def interpolate(
         raise ValueError(f"alpha must be from 0 to 1, not {alpha}.")
     if alpha in (0, 1):  # lerp would turn -0.0 into 0.0
         return {name: tensor.clone() for name, tensor in (theta_1 if alpha else theta_0).items()}
-    theta = empty_together(theta_0)
+    theta = empty_flat(theta_0)
     with torch.no_grad():
         for name, before in theta_0.items():
             # θ_1 comes from a file, so from the CPU, while θ_0 may be on a GPU.

@@ -18,9 +18,9 @@ from torch import Tensor
 from core.clip.errors import CorruptWeights, TrainingDiverged
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.weights.delta import Delta, stored_as
-from core.clip.weights.flat import moved_together
+from core.clip.weights.flat import copy_flat
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, Manifest, file_sha256
-from core.clip.weights.support_set import KeptShots
+from core.clip.weights.support_set import SupportSet
 
 FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 """Types that an import may have; `isfinite` and `float` know no smaller ones."""
@@ -32,7 +32,7 @@ class Weights:
     """All that an adapted model adds to its backbone."""
 
     delta: Delta
-    shots: KeptShots | None = None
+    shots: SupportSet | None = None
     """None in a model that was imported from an open_clip folder, which has no pictures."""
 
     @property
@@ -120,5 +120,5 @@ def load_weights(data: bytes, manifest: Manifest, backbone: Backbone) -> Weights
     stored = [*tensors.values(), *([] if features is None else [features])]
     if not all(torch.isfinite(t).all() for t in stored):
         raise CorruptWeights("The stored weights hold values that are not finite; adapt again.")
-    shots = None if features is None or labels is None else KeptShots(features, labels)
-    return Weights(Delta(manifest.weights, moved_together(tensors)), shots)
+    shots = None if features is None or labels is None else SupportSet(features, labels)
+    return Weights(Delta(manifest.weights, copy_flat(tensors)), shots)

@@ -44,7 +44,7 @@ def reusing(most: int) -> Iterator[None]:
         _give_back()
 
 
-def empty_together(like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def empty_flat(like: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Contiguous tensors of these types and shapes and on these devices, with anything in them. Those on the
     CPU share memory: four-dimensional ones, which are filters and may be laid out anew and dropped, apart
     from the rest."""
@@ -57,9 +57,9 @@ def empty_together(like: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: made[name] for name in like}
 
 
-def moved_together(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def copy_flat(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Copies."""
-    copies = empty_together(tensors)
+    copies = empty_flat(tensors)
     for name, tensor in tensors.items():
         copies[name].copy_(tensor)
     return copies

@@ -17,35 +17,35 @@ SHOTS_KEPT = 128
 """A median over more says the same."""
 
 
-KEPT_AT = (0.0, 0.5, 1.0)
+SUPPORT_ALPHAS = (0.0, 0.5, 1.0)
 """The α at which the features of the shots are kept."""
 
 
 @dataclass(frozen=True)
-class KeptShots:
+class SupportSet:
     """What a model keeps of the pictures that it was trained on."""
 
     features: Tensor
-    """[3, N, D], normalised, from θ(α) at the α of KEPT_AT."""
+    """[3, N, D], normalised, from θ(α) at the α of SUPPORT_ALPHAS."""
     labels: Tensor
     """[N], indices of the trained classes."""
 
     def at(self, alpha: float) -> Tensor:
         """[N, D] at any α, interpolated: within 3 % of the margin of the exact ones."""
-        below = 0 if alpha < KEPT_AT[1] else 1
-        weight = (alpha - KEPT_AT[below]) / (KEPT_AT[below + 1] - KEPT_AT[below])
+        below = 0 if alpha < SUPPORT_ALPHAS[1] else 1
+        weight = (alpha - SUPPORT_ALPHAS[below]) / (SUPPORT_ALPHAS[below + 1] - SUPPORT_ALPHAS[below])
         nearest, next_one = self.features[below].float(), self.features[below + 1].float()
         return F.normalize(torch.lerp(nearest, next_one, weight), dim=-1)
 
 
-def keep_shots(
+def encode_support_set(
     backbone: Backbone,
     delta: Delta,
     pictures: Sequence[Tensor],
     labels: Sequence[int],
     stock_features: Tensor | None = None,
-) -> KeptShots:
-    """What θ(α) makes of the trained pictures at the α of `KEPT_AT`.
+) -> SupportSet:
+    """What θ(α) makes of the trained pictures at the α of `SUPPORT_ALPHAS`.
 
     Args:
         pictures: N, uint8 [3, H, W]; of many, every second, third, … is taken.
@@ -56,7 +56,7 @@ def keep_shots(
     pixels = torch.stack([backbone.preprocess(to_picture(picture)) for picture in chosen])
     theta_0 = tower_parameters(backbone.model)
     features = [] if stock_features is None else [stock_features[::every]]
-    for alpha in KEPT_AT[len(features) :]:
+    for alpha in SUPPORT_ALPHAS[len(features) :]:
         network = with_parameters(backbone, delta.theta(theta_0, alpha))
         features.append(image_features(network, pixels).cpu())
-    return KeptShots(torch.stack(features), torch.tensor(labels[::every]))
+    return SupportSet(torch.stack(features), torch.tensor(labels[::every]))

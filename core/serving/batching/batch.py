@@ -11,15 +11,15 @@ from torch import Tensor
 Encode = Callable[[Tensor], Tensor]
 
 
-Lane = tuple[str, str]
+QueueKey = tuple[str, str]
 """The network's key, and `images` or `texts`."""
 
 
 @dataclass(eq=False)
-class Work:
+class BatchItem:
     """Rows of one request, [n, ...]. `features` [n, D] when they are through."""
 
-    lane: Lane
+    lane: QueueKey
     encode: Encode
     rows: Tensor
     taken: int = 0
@@ -41,26 +41,26 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Part:
+class Slice:
     """Rows of one request in a batch."""
 
-    work: Work
+    work: BatchItem
     start: int
     rows: Tensor
 
 
-def left_of(works: Iterable[Work]) -> int:
+def left_of(works: Iterable[BatchItem]) -> int:
     return sum(work.left for work in works)
 
 
-def take(works: deque[Work], most: int) -> list[Part]:
+def take(works: deque[BatchItem], most: int) -> list[Slice]:
     """The next rows of a lane, as far as they fit together."""
-    batch: list[Part] = []
+    batch: list[Slice] = []
     shape = works[0].rows.shape[1:]
     while works and most > 0 and works[0].rows.shape[1:] == shape:
         work = works[0]
         rows = work.rows[work.taken : work.taken + most]
-        batch.append(Part(work, work.taken, rows))
+        batch.append(Slice(work, work.taken, rows))
         work.taken += len(rows)
         most -= len(rows)
         if not work.left:

@@ -14,22 +14,22 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from core.serving.batching.batch import Encode, Lane, Part, Work, left_of, take
+from core.serving.batching.batch import BatchItem, Encode, QueueKey, Slice, left_of, take
 from core.serving.batching.threads import use_threads
-from core.serving.limiter import Busy
+from core.serving.limiter import ServerBusy
 
-LINGER = 0.25
+MAX_BATCH_DELAY = 0.25
 """Of the time that a batch takes: so long the next one waits for pictures that are being decoded."""
-LONGEST_LINGER = 0.01
+MAX_BATCH_DELAY_SECONDS = 0.01
 """Seconds."""
 SMOOTHING = 0.1
 
 
 @dataclass(eq=False)
-class Arrival:
+class Pending:
     """A request whose rows are on their way."""
 
-    lane: Lane
+    lane: QueueKey
     over: bool = False
 
 
@@ -58,8 +58,10 @@ class Batcher:
         self.workers = workers
         self.threads = torch.get_num_threads()
         self._changed = threading.Condition()
-        self._lanes: OrderedDict[Lane, deque[Work]] = OrderedDict()  # the next turn is the first one's
-        self._coming: Counter[Lane] = Counter()
+        self._lanes: OrderedDict[QueueKey, deque[BatchItem]] = (
+            OrderedDict()
+        )  # the next turn is the first one's
+        self._coming: Counter[QueueKey] = Counter()
         self._seconds: dict[str, float] = {}  # of a row, lately
         self._batch_seconds = 0.0
         self._batches: Counter[str] = Counter()
@@ -76,10 +78,10 @@ class Batcher:
             self._start(f"compute-{i}", max(1, share), self._is_beside)
 
     @contextmanager
-    def coming(self, lane: Lane) -> Iterator[Arrival]:
+    def pending(self, lane: QueueKey) -> Iterator[Pending]:
         """Rows are on their way: a batch that is not full may wait a moment for them. They are until the
         last ones are submitted, or the context ends without."""
-        arrival = Arrival(lane)
+        arrival = Pending(lane)
         with self._changed:
             self._coming[lane] += 1
             if self._lanes:  # what waits is no longer alone
@@ -90,19 +92,21 @@ class Batcher:
             with self._changed:
                 self._end(arrival)
 
-    def submit(self, lane: Lane, encode: Encode, rows: Tensor, last_of: Arrival | None = None) -> Work:
+    def submit(
+        self, lane: QueueKey, encode: Encode, rows: Tensor, last_of: Pending | None = None
+    ) -> BatchItem:
         """Rows [n, ...], n > 0. Whoever submits must keep the network until they are through."""
-        work = Work(lane, encode, rows)
+        work = BatchItem(lane, encode, rows)
         with self._changed:
             if self._closed:
-                raise Busy("The service is stopping. Ask again in a few seconds.")
+                raise ServerBusy("The service is stopping. Ask again in a few seconds.")
             if last_of is not None:
                 self._end(last_of)
             self._lanes.setdefault(lane, deque()).append(work)
             self._changed.notify_all()
         return work
 
-    def wait(self, work: Work, seconds: float | None) -> Tensor:
+    def wait(self, work: BatchItem, seconds: float | None) -> Tensor:
         """Its features [n, D].
 
         Raises:
@@ -115,10 +119,10 @@ class Batcher:
             if work.features.done():  # by an error of this kind
                 raise
         if self.withdraw(work):
-            raise Busy("Other classifications are being worked on. Ask again in a few seconds.")
+            raise ServerBusy("Other classifications are being worked on. Ask again in a few seconds.")
         return work.features.result()
 
-    def withdraw(self, work: Work) -> bool:
+    def withdraw(self, work: BatchItem) -> bool:
         """Unless it was begun."""
         with self._changed:
             lane = self._lanes.get(work.lane)
@@ -152,7 +156,7 @@ class Batcher:
             self._closed = True
             self._changed.notify_all()
 
-    def _end(self, arrival: Arrival) -> None:
+    def _end(self, arrival: Pending) -> None:
         if arrival.over:
             return
         arrival.over = True
@@ -190,7 +194,7 @@ class Batcher:
     def _is_beside(self) -> bool:
         return bool(self._lanes) and self._computing < self.workers and not self._is_alone()
 
-    def _next_batch(self, wanted: Callable[[], bool]) -> list[Part] | None:
+    def _next_batch(self, wanted: Callable[[], bool]) -> list[Slice] | None:
         with self._changed:
             self._changed.wait_for(lambda: self._closed or wanted())
             if self.workers == 1 and not self._closed:
@@ -198,7 +202,7 @@ class Batcher:
             if self._closed:
                 for works in self._lanes.values():
                     for work in works:
-                        work.features.set_exception(Busy("The service is stopping. Ask again."))
+                        work.features.set_exception(ServerBusy("The service is stopping. Ask again."))
                 self._lanes.clear()
                 return None
             if not self._lanes:  # withdrawn meanwhile
@@ -222,9 +226,11 @@ class Batcher:
             waiting = left_of(self._lanes.get(lane, ()))
             return self._closed or len(self._lanes) != 1 or not self._coming[lane] or waiting >= largest
 
-        self._changed.wait_for(nobody_comes, min(LINGER * self._batch_seconds, LONGEST_LINGER))
+        self._changed.wait_for(
+            nobody_comes, min(MAX_BATCH_DELAY * self._batch_seconds, MAX_BATCH_DELAY_SECONDS)
+        )
 
-    def _compute(self, batch: Sequence[Part]) -> None:
+    def _compute(self, batch: Sequence[Slice]) -> None:
         if not batch:
             return
         started = time.monotonic()
@@ -256,7 +262,7 @@ class Batcher:
         if self._lanes:
             self._changed.notify_all()
 
-    def _fail(self, works: Iterable[Work], error: BaseException) -> None:
+    def _fail(self, works: Iterable[BatchItem], error: BaseException) -> None:
         for work in works:
             lane = self._lanes.get(work.lane)
             if lane is not None and work in lane:  # its other rows

@@ -70,7 +70,7 @@ class WarmCache(Generic[Value]):
         self._closed = False
 
     @contextmanager
-    def lease(
+    def acquire(
         self,
         key: Key,
         load: Callable[[], Value],

@@ -15,7 +15,7 @@ from core.clip.weights.files import Weights, load_weights
 from core.clip.weights.manifest import read_manifest
 from core.serving.pool.cache import WarmCache
 from core.serving.pool.cache_stats import Key
-from core.serving.pool.served_model import Network, adapted_network, stock_network
+from core.serving.pool.served_model import ServedModel, adapted_network, stock_model
 from core.serving.pool.unavailable import ModelUnavailable, Unavailable
 from core.settings import Settings
 from core.store.db.session import Database
@@ -26,7 +26,7 @@ from core.store.storage.blobs import Blobs
 
 
 @dataclass(frozen=True)
-class Content:
+class WeightsKey:
     """What a model's files are, whatever the model is called: two with the same are one in memory."""
 
     sha256: str
@@ -34,7 +34,7 @@ class Content:
     image_size: int | None
 
     @classmethod
-    def of(cls, row: Model) -> "Content":
+    def of(cls, row: Model) -> "WeightsKey":
         return cls(row.sha256, row.backbone, row.image_size)
 
     @property
@@ -55,14 +55,14 @@ UNTIDY = 1_000
 BACKBONE, DELTA, NETWORK = "backbone", "delta", "network"
 
 
-class Networks:
+class ModelPool:
     def __init__(self, settings: Settings, database: Database, blobs: Blobs) -> None:
         self._settings = settings
         self._database = database
         self._blobs = blobs
         self.unavailable = Unavailable()
-        self.backbones: WarmCache[Network] = WarmCache(BACKBONES, lambda stock: 1, waits_for_room=False)
-        self.warm: WarmCache[Network | Weights] = WarmCache(
+        self.backbones: WarmCache[ServedModel] = WarmCache(BACKBONES, lambda stock: 1, waits_for_room=False)
+        self.warm: WarmCache[ServedModel | Weights] = WarmCache(
             settings.model_cache_bytes, lambda value: value.bytes, on_drop=_release
         )
         self._lock = threading.Lock()
@@ -72,7 +72,7 @@ class Networks:
         """Image sizes of the backbones that were loaded without one."""
         self._bytes: dict[tuple[str, int | None], int] = {}
         """What an adapted network costs on this backbone."""
-        self._models: dict[Content, dict[str, str]] = {}
+        self._models: dict[WeightsKey, dict[str, str]] = {}
         """Which models, of which owner, were asked for and have this content."""
         self._deleted: OrderedDict[str, None] = OrderedDict()
         # One network is put together at a time, by all cores; reading files is another thing.
@@ -88,12 +88,14 @@ class Networks:
         return known
 
     @contextmanager
-    def stock(self, name: str, image_size: int | None, *, wait_seconds: float | None) -> Iterator[Network]:
+    def stock(
+        self, name: str, image_size: int | None, *, wait_seconds: float | None
+    ) -> Iterator[ServedModel]:
         """A backbone as it is, which every model on it is at α = 0.
 
         Raises StillLoading, BackboneUnavailable.
         """
-        with self.backbones.lease(
+        with self.backbones.acquire(
             self._backbone_key(name, image_size),
             lambda: self._load_stock(name, image_size),
             wait_seconds=wait_seconds,
@@ -103,14 +105,14 @@ class Networks:
     def has_backbone(self, name: str, image_size: int | None) -> bool:
         return self.backbones.has(self._backbone_key(name, image_size))
 
-    def warm_backbones(self) -> list[tuple[Network, int]]:
+    def warm_backbones(self) -> list[tuple[ServedModel, int]]:
         """Those in memory, with how many use them."""
         return self.backbones.values()
 
     @contextmanager
     def adapted(
         self, row: Model, alpha: float, *, wait_seconds: float | None, pin: bool = False
-    ) -> Iterator[Network]:
+    ) -> Iterator[ServedModel]:
         """A model at α.
 
         Raises ModelNotFound, ModelUnavailable, BackboneUnavailable, StorageUnavailable, StillLoading.
@@ -119,7 +121,7 @@ class Networks:
             with self.stock(row.backbone, row.image_size, wait_seconds=wait_seconds) as stock:
                 yield stock
             return
-        content = Content.of(row)
+        content = WeightsKey.of(row)
         with ExitStack() as held:
             network = self._network(held, row, content, alpha, wait_seconds, pin)
             # Used as well, so that it is not the first to go: another α is then made without the storage.
@@ -131,7 +133,7 @@ class Networks:
     @contextmanager
     def parts(self, row: Model) -> Iterator[tuple[Backbone, Weights]]:
         """A model without an α, loaded in this thread. Raises as `adapted`, but for StillLoading."""
-        content = Content.of(row)
+        content = WeightsKey.of(row)
         with (
             self.stock(row.backbone, row.image_size, wait_seconds=None) as stock,
             self._weights(row, content, stock.backbone, []) as weights,
@@ -139,7 +141,7 @@ class Networks:
             self._note(content, row)
             yield stock.backbone, weights
 
-    def forget(self, model_id: str) -> list[Content]:
+    def forget(self, model_id: str) -> list[WeightsKey]:
         """The model was deleted. What no other model shares goes as soon as nobody uses it: the contents."""
         self.unavailable.forget(model_id)
         with self._lock:
@@ -154,7 +156,7 @@ class Networks:
         self.warm.forget(lambda key: key[1] in orphans)
         return orphans
 
-    def models_of(self, content: Content) -> dict[str, str]:
+    def models_of(self, content: WeightsKey) -> dict[str, str]:
         """Ids of the models that have it, as far as they were asked for, with their owners."""
         with self._lock:
             return dict(self._models.get(content, {}))
@@ -168,14 +170,14 @@ class Networks:
         self,
         held: ExitStack,
         row: Model,
-        content: Content,
+        content: WeightsKey,
         alpha: float,
         wait_seconds: float | None,
         pin: bool,
-    ) -> Network:
+    ) -> ServedModel:
         while True:
             tried: list[str] = []  # whose files were looked for
-            leased = self.warm.lease(
+            leased = self.warm.acquire(
                 (NETWORK, content, alpha),
                 lambda tried=tried: self._build(row, content, alpha, tried),  # type: ignore[misc]
                 wait_seconds=wait_seconds,
@@ -189,10 +191,10 @@ class Networks:
                     raise
                 # Those of another model with the same content, which we waited for.
             else:
-                assert isinstance(network, Network)
+                assert isinstance(network, ServedModel)
                 return network
 
-    def _build(self, row: Model, content: Content, alpha: float, tried: list[str]) -> Network:
+    def _build(self, row: Model, content: WeightsKey, alpha: float, tried: list[str]) -> ServedModel:
         with ExitStack() as held:
             stock = held.enter_context(self.stock(row.backbone, row.image_size, wait_seconds=None))
             with self._weights(row, content, stock.backbone, tried) as weights:
@@ -209,9 +211,9 @@ class Networks:
 
     @contextmanager
     def _weights(
-        self, row: Model, content: Content, backbone: Backbone, tried: list[str]
+        self, row: Model, content: WeightsKey, backbone: Backbone, tried: list[str]
     ) -> Iterator[Weights]:
-        with self.warm.lease(
+        with self.warm.acquire(
             (DELTA, content),
             lambda: self._load_weights(row, backbone, tried),
             wait_seconds=None,
@@ -238,7 +240,7 @@ class Networks:
         """A model names the size, a recipe may leave it to the network: one and the same."""
         return BACKBONE, name, None if image_size == self._own_sizes.get(name) else image_size
 
-    def _load_stock(self, name: str, image_size: int | None) -> Network:
+    def _load_stock(self, name: str, image_size: int | None) -> ServedModel:
         size = image_size or self._own_sizes.get(name)
         backbone = None if size is None else self._living.get((name, size))
         if backbone is None:
@@ -249,9 +251,9 @@ class Networks:
             if image_size is None:
                 self._own_sizes[name] = backbone.image_size
             backbone = self._living.setdefault((name, backbone.image_size), backbone)
-        return stock_network(f"{name}/{backbone.image_size}", backbone)
+        return stock_model(f"{name}/{backbone.image_size}", backbone)
 
-    def _note(self, content: Content, row: Model) -> None:
+    def _note(self, content: WeightsKey, row: Model) -> None:
         """Whose the content is; called while it is in use."""
         with self._lock:
             if row.id not in self._deleted:
@@ -266,6 +268,6 @@ class Networks:
                 self._models = {known: ids for known, ids in self._models.items() if known in warm}
 
 
-def _release(value: Network | Weights) -> None:
-    if isinstance(value, Network):
+def _release(value: ServedModel | Weights) -> None:
+    if isinstance(value, ServedModel):
         value.release()

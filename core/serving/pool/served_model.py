@@ -14,11 +14,11 @@ from core.clip.inference.optimised import InferenceNetwork, InferencePlan, plan_
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import encode_tokens
 from core.clip.weights.files import Weights
-from core.serving.batching.batch import Encode, Lane
+from core.serving.batching.batch import Encode, QueueKey
 
 
 @dataclass(frozen=True)
-class Network:
+class ServedModel:
     """Pictures and texts to features, which are normalised, fp32 and on the CPU whatever the device."""
 
     key: str
@@ -39,12 +39,12 @@ class Network:
         return str(next(self.model.parameters()).dtype).removeprefix("torch.")
 
     @property
-    def images(self) -> tuple[Lane, Encode]:
+    def images(self) -> tuple[QueueKey, Encode]:
         """Where its pictures wait, and what becomes of them."""
         return (self.key, "images"), self.encode_images
 
     @property
-    def texts(self) -> tuple[Lane, Encode]:
+    def texts(self) -> tuple[QueueKey, Encode]:
         return (self.key, "texts"), self.encode_tokens
 
     @torch.inference_mode()
@@ -64,14 +64,14 @@ class Network:
         return name_offsets(*self.shots, head, classes, balance)
 
 
-def stock_network(key: str, backbone: Backbone) -> Network:
+def stock_model(key: str, backbone: Backbone) -> ServedModel:
     """The backbone as it is."""
     plan = plan_inference(backbone.model, backbone.image_size, Pixels(backbone.preprocess))
     model = plan.of(backbone.model)
-    return Network(key, backbone, model, None, own_bytes(model, backbone), plan)
+    return ServedModel(key, backbone, model, None, own_bytes(model, backbone), plan)
 
 
-def adapted_network(key: str, stock: Network, weights: Weights, alpha: float) -> Network:
+def adapted_network(key: str, stock: ServedModel, weights: Weights, alpha: float) -> ServedModel:
     """θ(α) on the backbone that it shares all else with; α is not 0."""
     backbone = stock.backbone
     theta = weights.theta(tower_parameters(backbone.model), alpha)
@@ -80,7 +80,7 @@ def adapted_network(key: str, stock: Network, weights: Weights, alpha: float) ->
     if weights.shots is not None:
         shots = weights.shots.at(alpha), weights.shots.labels
     kept = sum(tensor.nbytes for tensor in shots or ())
-    return Network(key, backbone, model, shots, own_bytes(model, backbone) + kept, stock.plan)
+    return ServedModel(key, backbone, model, shots, own_bytes(model, backbone) + kept, stock.plan)
 
 
 def own_bytes(model: nn.Module, backbone: Backbone) -> int:

@@ -9,7 +9,7 @@ from core.errors import ClipCiteError
 
 logger = logging.getLogger(__name__)
 AGAIN_SECONDS = 30
-MOST = 10_000
+MAX_REMEMBERED = 10_000
 
 
 class ModelUnavailable(ClipCiteError):
@@ -45,7 +45,7 @@ class Unavailable:
         with self._lock:
             self._refused[model_id] = (time.monotonic(), refusal)
             self._refused.move_to_end(model_id)
-            while len(self._refused) > MOST:
+            while len(self._refused) > MAX_REMEMBERED:
                 self._refused.popitem(last=False)
         return refusal
 

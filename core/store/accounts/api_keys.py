@@ -17,7 +17,7 @@ from core.store.accounts import owners
 from core.store.db.ids import new_id
 from core.store.db.session import database_now
 from core.store.db.tables import ApiKey
-from core.store.db.text import storable
+from core.store.db.text import sanitize_text
 
 CLASSIFY, ADAPT, ADMIN = "classify", "adapt", "admin"
 SCOPES = (CLASSIFY, ADAPT, ADMIN)
@@ -71,7 +71,7 @@ def create(
     row = ApiKey(
         id=new_id("key"),
         owner=owner,
-        name=None if name is None else storable(name),
+        name=None if name is None else sanitize_text(name),
         prefix=key[:PREFIX_LENGTH],
         sha256=_hash(key),
         scopes=[scope for scope in SCOPES if scope in scopes],
@@ -136,7 +136,7 @@ def list_all(session: Session, owner: str | None = None) -> list[ApiKey]:
 def revoke(session: Session, key_id: str) -> ApiKey:
     """It opens nothing from the commit on; again changes nothing. `key_id` may also be the key's
     first characters, if they are one key's only. Raises KeyNotFound."""
-    named = storable(key_id)
+    named = sanitize_text(key_id)
     rows = session.scalars(
         select(ApiKey)
         .where(or_(ApiKey.id == named, ApiKey.prefix == named[:PREFIX_LENGTH]))

@@ -14,7 +14,7 @@ LIFETIME = timedelta(hours=24)
 
 
 @dataclass(frozen=True)
-class Once:
+class IdempotencyClaim:
     """A client's key, and a hash of what it asked for with it."""
 
     key: str
@@ -46,7 +46,7 @@ def is_known(session: Session, owner: str, key: str) -> bool:
     return _row(session, owner, key) is not None
 
 
-def find(session: Session, owner: str, once: Once) -> Job | None:
+def find(session: Session, owner: str, once: IdempotencyClaim) -> Job | None:
     """The job of an earlier request with this key; None if there was none within 24 hours.
 
     Raises:
@@ -64,7 +64,7 @@ def find(session: Session, owner: str, once: Once) -> Job | None:
     return job
 
 
-def remember(session: Session, owner: str, once: Once, job_id: str) -> None:
+def remember(session: Session, owner: str, once: IdempotencyClaim, job_id: str) -> None:
     """In the transaction that makes the job, with the owner locked, after `find` found none."""
     session.merge(  # in the place of one that is too old
         IdempotencyKey(

@@ -50,7 +50,7 @@ class Database:
         if problem:
             raise DatabaseUnavailable(problem)
 
-    def refusal(self) -> str | None:
+    def startup_error(self) -> str | None:
         """Why a process must not start on this database: its tables are of another version, which it
         could harm. None also while the database is away: that passes."""
         try:

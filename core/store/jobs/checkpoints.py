@@ -22,4 +22,4 @@ def note_end(session: Session, job_id: str) -> None:
     """In the transaction that ends the job: nobody will go on from its checkpoints, if it has any."""
     stored = select(JobEvent.seq).where(JobEvent.job_id == job_id, JobEvent.type == CHECKPOINT).limit(1)
     if session.scalar(stored) is not None:
-        deletions.note(session, folder_of(job_id))
+        deletions.mark_for_deletion(session, folder_of(job_id))

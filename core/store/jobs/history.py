@@ -15,7 +15,9 @@ class Succeeded(NamedTuple):
     """From its start to its end."""
 
 
-def succeeded(session: Session, *, backbone: str, image_size: int | None, most: int = 20) -> list[Succeeded]:
+def recent_successes(
+    session: Session, *, backbone: str, image_size: int | None, most: int = 20
+) -> list[Succeeded]:
     """The newest jobs, of any owner, that succeeded at their first attempt."""
     rows = session.execute(
         select(Job.config, Job.classes, Job.started_at, Job.finished_at)

@@ -17,15 +17,15 @@ from core.store.db.ids import new_id
 from core.store.db.pagination import page
 from core.store.db.session import database_now
 from core.store.db.tables import CANCELLED, FINAL, QUEUED, RUNNING, Job, JobEvent, Picture
-from core.store.db.text import storable
+from core.store.db.text import sanitize_text
 from core.store.errors import JobConflict, JobNotFound
 from core.store.jobs import fair_queue
 from core.store.jobs.events import after
 from core.store.jobs.leases import (
     cancel,
-    release,
+    end_lease,
 )
-from core.store.jobs.transitions import append_event, locked, move
+from core.store.jobs.transitions import append_event, locked, transition
 from core.store.storage import deletions
 
 
@@ -84,7 +84,7 @@ def create(
             "position": position,
             "split": picture.split,
             "class_name": picture.class_name,
-            "file_name": storable(picture.file_name),  # shown, never used as a path
+            "file_name": sanitize_text(picture.file_name),  # shown, never used as a path
             "blob_key": picture.blob_key,
             "sha256": picture.sha256,
             "bytes": picture.bytes,
@@ -99,7 +99,7 @@ def create(
 
 def get(session: Session, job_id: str, *, owner: str) -> Job:
     """Raises JobNotFound, for another owner's job too."""
-    named = select(Job).where(Job.id == storable(job_id), Job.owner == owner)
+    named = select(Job).where(Job.id == sanitize_text(job_id), Job.owner == owner)
     job = session.scalars(named).one_or_none()
     if job is None:
         raise JobNotFound(job_id)
@@ -162,7 +162,7 @@ def request_cancel(session: Session, job_id: str, *, owner: str) -> Job:
     if job.status == QUEUED:
         changed = cancel(session, job_id, token=None, allowed=[QUEUED], at=at)
     else:
-        changed = move(
+        changed = transition(
             session, job_id, at=at, allowed=[RUNNING], event="cancel_requested", cancel_requested=True
         )
     return changed or get(session, job_id, owner=owner)
@@ -182,7 +182,7 @@ def delete(session: Session, job_id: str, *, owner: str) -> None:
             "job_running", f"The job is running. POST /jobs/{job_id}/cancel first, then delete it."
         )
     session.delete(job)  # pictures and events go with it, by their foreign keys
-    deletions.note(session, blobs_of(job.id))
+    deletions.mark_for_deletion(session, blobs_of(job.id))
 
 
 def blobs_of(job_id: str) -> str:
@@ -213,7 +213,7 @@ def expire_leases(session: Session, *, max_attempts: int) -> list[Job]:
     changed = []
     for job in session.scalars(silent, execution_options={"populate_existing": True}).all():
         times = "once" if job.attempts == 1 else f"{job.attempts} times"
-        released = release(
+        released = end_lease(
             session,
             job,
             at=at,

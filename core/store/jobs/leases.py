@@ -15,9 +15,9 @@ from sqlalchemy.orm import Session
 from core.store.accounts import owners
 from core.store.db.session import database_now
 from core.store.db.tables import CANCELLED, FAILED, QUEUED, RUNNING, SUCCEEDED, Job, Model
-from core.store.db.text import storable
+from core.store.db.text import sanitize_text
 from core.store.jobs import checkpoints, events, fair_queue
-from core.store.jobs.transitions import append_event, back_to_queue, ended, move
+from core.store.jobs.transitions import append_event, finished_values, requeued_values, transition
 from core.store.registry.models import NewModel, add_model
 
 
@@ -49,7 +49,7 @@ def claim(
     owner.served_at = at
     token = secrets.token_hex(16)
     expires = at + timedelta(seconds=lease_seconds)
-    job = move(
+    job = transition(
         session,
         job_id,
         at=at,
@@ -102,7 +102,7 @@ def record_warning(session: Session, claim: Claim, code: str, detail: str) -> bo
     job = _held(session, claim)
     if job is None:
         return False
-    warning = {"code": storable(code), "detail": storable(detail)}
+    warning = {"code": sanitize_text(code), "detail": sanitize_text(detail)}
     if warning not in job.warnings:
         job.warnings = [*job.warnings, warning]
         append_event(session, claim.job_id, at=database_now(session), type="warning", data=warning)
@@ -126,7 +126,7 @@ def publish(session: Session, claim: Claim, model: NewModel, metrics: dict[str, 
     commit whose answer was lost. A cancel that comes this late comes too late.
     """
     at = database_now(session)
-    job = move(
+    job = transition(
         session,
         claim.job_id,
         at=at,
@@ -137,7 +137,7 @@ def publish(session: Session, claim: Claim, model: NewModel, metrics: dict[str, 
         status=SUCCEEDED,
         model_id=model.id,
         metrics=metrics,
-        **ended(at),
+        **finished_values(at),
     )
     if job is None:
         return session.get(Model, model.id) is not None
@@ -158,7 +158,7 @@ def finish_cancelled(session: Session, claim: Claim) -> bool:
     return cancel(session, claim.job_id, token=claim.token, allowed=[RUNNING], at=at) is not None
 
 
-def give_back(
+def requeue(
     session: Session,
     claim: Claim,
     *,
@@ -177,7 +177,7 @@ def give_back(
         return None
     attempts = job.attempts if spend_attempt else job.attempts - 1
     at = database_now(session)
-    released = release(
+    released = end_lease(
         session,
         job,
         at=at,
@@ -191,7 +191,7 @@ def give_back(
     return None if released is None else released.status
 
 
-def release(
+def end_lease(
     session: Session,
     job: Job,
     *,
@@ -208,24 +208,24 @@ def release(
         return cancel(session, job.id, token=job.lease_token, allowed=[RUNNING], at=at)
     if exhausted:
         return fail(session, job.id, token=job.lease_token, code=code, detail=detail, at=at)
-    return move(
+    return transition(
         session,
         job.id,
         at=at,
         allowed=[RUNNING],
         token=job.lease_token,
         event="requeued",
-        data={"reason": reason, "detail": storable(detail)},
+        data={"reason": reason, "detail": sanitize_text(detail)},
         attempts=attempts,
-        **back_to_queue(due or at),
+        **requeued_values(due or at),
     )
 
 
 def fail(
     session: Session, job_id: str, *, token: str | None, code: str, detail: str, at: datetime
 ) -> Job | None:
-    error = {"code": storable(code)[:64], "detail": storable(detail)}
-    failed = move(
+    error = {"code": sanitize_text(code)[:64], "detail": sanitize_text(detail)}
+    failed = transition(
         session,
         job_id,
         at=at,
@@ -236,7 +236,7 @@ def fail(
         status=FAILED,
         error_code=error["code"],
         error_detail=error["detail"],
-        **ended(at),
+        **finished_values(at),
     )
     if failed is not None:
         checkpoints.note_end(session, job_id)
@@ -246,7 +246,7 @@ def fail(
 def cancel(
     session: Session, job_id: str, *, token: str | None, allowed: list[str], at: datetime
 ) -> Job | None:
-    cancelled = move(
+    cancelled = transition(
         session,
         job_id,
         at=at,
@@ -255,7 +255,7 @@ def cancel(
         event="cancelled",
         status=CANCELLED,
         cancel_requested=True,
-        **ended(at),
+        **finished_values(at),
     )
     if cancelled is not None:
         checkpoints.note_end(session, job_id)

@@ -10,7 +10,7 @@ from core.store.db.ids import new_id
 from core.store.db.tables import Job, WebhookDelivery
 
 
-def note_end(session: Session, job: Job, *, at: datetime) -> None:
+def enqueue_webhook(session: Session, job: Job, *, at: datetime) -> None:
     """`job` as it is now that it has ended. Nothing if it has no webhook."""
     if job.webhook is None:
         return

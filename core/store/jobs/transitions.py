@@ -8,11 +8,11 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from core.store.db.tables import FINAL, Job, JobEvent
-from core.store.db.text import storable
-from core.store.jobs.outbox import note_end
+from core.store.db.text import sanitize_text
+from core.store.jobs.outbox import enqueue_webhook
 
 
-def move(
+def transition(
     session: Session,
     job_id: str,
     *,
@@ -37,7 +37,7 @@ def move(
     if job is not None:
         append_event(session, job_id, at=at, type=event, data=data)
         if job.status in FINAL:
-            note_end(session, job, at=at)
+            enqueue_webhook(session, job, at=at)
     return job
 
 
@@ -55,18 +55,18 @@ def locked(session: Session, job_id: str, *, owner: str) -> Job | None:
 
     On SQLite the whole transaction is the lock (`Database.write`).
     """
-    named = select(Job).where(Job.id == storable(job_id), Job.owner == owner)
+    named = select(Job).where(Job.id == sanitize_text(job_id), Job.owner == owner)
     return session.scalars(
         named.with_for_update(), execution_options={"populate_existing": True}
     ).one_or_none()
 
 
-def ended(at: datetime) -> dict[str, Any]:
+def finished_values(at: datetime) -> dict[str, Any]:
     """What every final state has in common: nobody holds the job any more."""
     return {"finished_at": at, "lease_token": None, "lease_expires_at": None}
 
 
-def back_to_queue(available_at: datetime) -> dict[str, Any]:
+def requeued_values(available_at: datetime) -> dict[str, Any]:
     """Queued again. It keeps its place: the queue goes by the time of creation."""
     return {
         "status": "queued",

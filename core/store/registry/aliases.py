@@ -15,11 +15,11 @@ from core.store.errors import AliasNotFound, ModelConflict, ModelNotFound
 from core.store.registry import models, references
 
 PROMOTED, ROLLED_BACK = "promoted", "rolled_back"
-MOST_MOVES = 100
+MAX_MOVES = 100
 
 
 @dataclass(frozen=True)
-class Expected:
+class AliasPrecondition:
     """What the caller believes that an alias points to: a reference, or None if there is no such alias."""
 
     reference: str | None
@@ -55,7 +55,7 @@ def promote(
     reference: str,
     *,
     owner: str,
-    expected: Expected | None = None,
+    expected: AliasPrecondition | None = None,
 ) -> Pointer:
     """From now on the alias means the model of the reference. To promote what it means already changes
     nothing.
@@ -87,7 +87,7 @@ def promote(
 
 
 def rollback(
-    session: Session, name: str, alias: str, *, owner: str, expected: Expected | None = None
+    session: Session, name: str, alias: str, *, owner: str, expected: AliasPrecondition | None = None
 ) -> Pointer:
     """Take back the last promotion that was not taken back yet.
 
@@ -136,7 +136,7 @@ def _at(session: Session, row: Alias, revision: int) -> AliasMove:
     return session.get_one(AliasMove, (row.owner, row.name, row.alias, revision))
 
 
-def _check(session: Session, row: Alias | None, expected: Expected | None, *, owner: str) -> None:
+def _check(session: Session, row: Alias | None, expected: AliasPrecondition | None, *, owner: str) -> None:
     """Whoever promotes must know what they replace, if they want to be sure."""
     if expected is None:
         return
@@ -181,6 +181,6 @@ def _pointer(session: Session, row: Alias) -> Pointer:
         select(AliasMove)
         .where(AliasMove.owner == row.owner, AliasMove.name == row.name, AliasMove.alias == row.alias)
         .order_by(AliasMove.revision.desc())
-        .limit(MOST_MOVES)
+        .limit(MAX_MOVES)
     )
     return Pointer(row, session.get_one(Model, row.model_id), list(session.scalars(moves)))

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from core.store.accounts import owners
 from core.store.db.pagination import page
 from core.store.db.tables import Alias, Model, ModelName
-from core.store.db.text import storable
+from core.store.db.text import sanitize_text
 from core.store.errors import ModelConflict, ModelNotFound
 from core.store.registry import references
 from core.store.storage import deletions
@@ -80,7 +80,7 @@ _BY_ID = select(Model).where(Model.id == bindparam("id"), Model.owner == bindpar
 
 def get(session: Session, model_id: str, *, owner: str) -> Model:
     """Raises ModelNotFound, for another owner's model too."""
-    model = session.scalars(_BY_ID, {"id": storable(model_id), "owner": owner}).one_or_none()
+    model = session.scalars(_BY_ID, {"id": sanitize_text(model_id), "owner": owner}).one_or_none()
     if model is None:
         raise ModelNotFound(model_id)
     return model
@@ -180,7 +180,7 @@ def delete(session: Session, reference: str, *, owner: str, force: bool = False)
     session.execute(delete_from(Alias).where(Alias.model_id == model.id))
     session.execute(delete_from(Model).where(Model.id == model.id))
     session.expunge(model)
-    deletions.note(session, blobs_of(model.id))
+    deletions.mark_for_deletion(session, blobs_of(model.id))
     return model
 
 
@@ -208,9 +208,9 @@ def _filtered(session: Session, wanted: Filters) -> Select[Model]:
     if wanted.name is not None:
         rows = rows.where(Model.name == references.normal(wanted.name))
     if wanted.backbone is not None:
-        rows = rows.where(Model.backbone == storable(wanted.backbone))
+        rows = rows.where(Model.backbone == sanitize_text(wanted.backbone))
     if wanted.job_id is not None:
-        rows = rows.where(Model.job_id == storable(wanted.job_id))
+        rows = rows.where(Model.job_id == sanitize_text(wanted.job_id))
     if wanted.class_name is not None:
         postgres = session.get_bind().dialect.name == "postgresql"
         elements = func.json_array_elements_text if postgres else func.json_each

@@ -6,9 +6,9 @@ import unicodedata
 from dataclasses import dataclass
 
 from core.errors import ClipCiteError
-from core.store.db.text import storable
+from core.store.db.text import sanitize_text
 
-MOST_CHARACTERS = 200
+MAX_CHARACTERS = 200
 ID_PREFIX = "mdl_"
 JOB_PREFIX = "job_"
 STOCK = "stock"
@@ -58,7 +58,7 @@ def parse(reference: str) -> Reference | None:
 
 def normal(text: str) -> str:
     """One spelling for what looks the same (Unicode NFC)."""
-    return unicodedata.normalize("NFC", storable(text))
+    return unicodedata.normalize("NFC", sanitize_text(text))
 
 
 def clean_name(name: str | None) -> str | None:
@@ -79,8 +79,8 @@ def check_alias(alias: str) -> None:
 
 
 def _problem(name: str) -> str | None:
-    if len(name) > MOST_CHARACTERS or not name.isprintable():
-        return f"name must be at most {MOST_CHARACTERS} printable characters."
+    if len(name) > MAX_CHARACTERS or not name.isprintable():
+        return f"name must be at most {MAX_CHARACTERS} printable characters."
     if "@" in name or "/" in name:
         return "name must not contain @ (name@3 is its version 3) or /. Leave them out."
     if name in {".", ".."} or name.startswith((ID_PREFIX, JOB_PREFIX, f"{STOCK}:")) or name.lower() == STOCK:

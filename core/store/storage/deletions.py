@@ -13,7 +13,7 @@ from core.store.errors import DatabaseUnavailable, StorageUnavailable
 from core.store.storage.blobs import Blobs
 
 
-def note(session: Session, prefix: str) -> None:
+def mark_for_deletion(session: Session, prefix: str) -> None:
     session.add(Deletion(prefix=prefix, created_at=database_now(session)))
     session.flush()
 

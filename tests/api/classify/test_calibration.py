@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from core.clip.inference.calibration import Confidence
 from core.clip.models.backbone import Backbone
-from core.clip.weights.support_set import KeptShots
+from core.clip.weights.support_set import SupportSet
 from tests.api import crafted
 from tests.api.service import Body, Service, assert_problem
 from tests.core.serving.adapted import publish_model
@@ -97,7 +97,7 @@ def test_rejection_is_by_the_trained_pictures_too(
 ) -> None:
     service, _, _ = world
     features = torch.randn(3, 6, 32, generator=torch.Generator().manual_seed(0))
-    shots = KeptShots(F.normalize(features, dim=-1), torch.tensor([0, 1, 2, 0, 1, 2]))
+    shots = SupportSet(F.normalize(features, dim=-1), torch.tensor([0, 1, 2, 0, 1, 2]))
 
     def asked(**known: Any) -> tuple[list[float], list[bool]]:
         confidence = replace(KNOWN, **known).to_dict()

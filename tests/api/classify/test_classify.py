@@ -13,7 +13,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from core.clip.data.images import Undecoded, open_picture, read_header
+from core.clip.data.images import Undecoded, open_image, read_header
 from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import Backbone
 from core.clip.weights.delta import whole
@@ -173,7 +173,7 @@ def test_equals_the_library(shared: Service, backbone: Backbone) -> None:
     body = ok(by_form(shared, model=model))
     texts = [[f"a photo of a {name}."] for name in NAMES]
     scores = Classifier(backbone, Weights(whole(theta_1)), 0.6).classify(
-        [open_picture(d) for _, d in PICTURES], texts
+        [open_image(d) for _, d in PICTURES], texts
     )
     for i, result in enumerate(body["results"]):
         for p in result["predictions"]:

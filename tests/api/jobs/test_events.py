@@ -14,7 +14,7 @@ from sqlalchemy import QueuePool
 
 import api.event_hub
 import api.jobs.event_stream
-from api.event_hub import Feed, Listener, News
+from api.event_hub import EventHub, Listener, SseEvent
 from core.store.accounts import api_keys
 from core.store.errors import DatabaseUnavailable
 from core.store.jobs import leases
@@ -248,8 +248,8 @@ def types(found: list[Heard]) -> list[str]:
     return [item.type for item in found]
 
 
-def feed_of(service: Service) -> Feed:
-    feed: Feed = service.app.state.feed
+def feed_of(service: Service) -> EventHub:
+    feed: EventHub = service.app.state.feed
     return feed
 
 
@@ -350,7 +350,7 @@ def test_who_leaves_is_forgotten_and_an_idle_stream_pings(
 def test_a_long_stream_ends_so_that_its_reader_shows_the_key_again(
     make_service: MakeService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api.jobs.event_stream, "LONGEST_SECONDS", 0.3)
+    monkeypatch.setattr(api.jobs.event_stream, "MAX_SECONDS", 0.3)
     monkeypatch.setattr(api.jobs.event_stream, "PING_SECONDS", 0.05)
     service = make_service()
     with service.database.write() as session:
@@ -435,17 +435,17 @@ def test_streams_end_when_the_service_stops(fresh: Service) -> None:
 # --- the mailbox ---
 
 
-def news(seq: int) -> News:
-    return News(seq, b"x", False)
+def news(seq: int) -> SseEvent:
+    return SseEvent(seq, b"x", False)
 
 
 def test_a_mailbox_that_nobody_empties_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api.event_hub, "MOST_WAITING", 3)
+    monkeypatch.setattr(api.event_hub, "MAX_WAITING", 3)
 
     async def scenario() -> None:
         listener = Listener("job_x", 2, "someone")
-        listener.put([news(seq) for seq in range(1, 8)])  # at once they may be many: all that there is
-        listener.put([news(7), news(8)])
+        listener.publish([news(seq) for seq in range(1, 8)])  # at once they may be many: all that there is
+        listener.publish([news(7), news(8)])
         await asyncio.sleep(0)
         taken = await listener.next(1)
         assert taken is not None
@@ -459,9 +459,9 @@ def test_a_mailbox_at_rest() -> None:
     async def scenario() -> Listener:
         listener = Listener("job_x", 0, "someone")
         assert await listener.next(0.01) == []
-        listener.put([])
+        listener.publish([])
         assert await listener.next(0.01) == []
-        listener.put([news(1)])
+        listener.publish([news(1)])
         listener.close()
         assert await listener.next(1) == [news(1)]
         assert await listener.next(1) is None
@@ -469,7 +469,7 @@ def test_a_mailbox_at_rest() -> None:
         return listener
 
     listener = asyncio.run(scenario())
-    listener.put([news(2)])  # its loop has ended: nothing happens
+    listener.publish([news(2)])  # its loop has ended: nothing happens
     listener.close()
 
 

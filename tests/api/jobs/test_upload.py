@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from api.archives.errors import ArchiveError
 from api.file_names import display_name
-from api.jobs.upload import Intake, IntakeError, collect
+from api.jobs.upload import InvalidUpload, ValidatedUpload, validate_upload
 from core.clip.errors import InvalidClassNames
 from core.clip.prompts import clean_class_name
 from core.serving.decoding import Decoders
@@ -25,10 +25,10 @@ def jpegs(count: int) -> list[crafted.Upload]:
     return [crafted.upload(crafted.jpeg(i), f"{i}.jpg") for i in range(count)]
 
 
-def collected(folder: Path, limits: dict[str, int] | None = None, **given: Any) -> Intake:
+def collected(folder: Path, limits: dict[str, int] | None = None, **given: Any) -> ValidatedUpload:
     decoders = Decoders(2, 512_000_000)
     try:
-        return collect(
+        return validate_upload(
             folder=folder,
             settings=Settings(**(limits or {})),  # type: ignore[arg-type]
             decoders=decoders,
@@ -39,18 +39,18 @@ def collected(folder: Path, limits: dict[str, int] | None = None, **given: Any) 
         decoders.close()
 
 
-def refused(folder: Path, limits: dict[str, int] | None = None, **given: Any) -> IntakeError:
-    with pytest.raises(IntakeError) as caught:
+def refused(folder: Path, limits: dict[str, int] | None = None, **given: Any) -> InvalidUpload:
+    with pytest.raises(InvalidUpload) as caught:
         collected(folder, limits, **given)
     assert caught.value.detail.endswith(".")
     return caught.value
 
 
-def codes(intake: Intake) -> list[str]:
+def codes(intake: ValidatedUpload) -> list[str]:
     return [warning["code"] for warning in intake.warnings]
 
 
-def labelled(names: Sequence[str], folder: Path, **more: Any) -> Intake:
+def labelled(names: Sequence[str], folder: Path, **more: Any) -> ValidatedUpload:
     return collected(folder, images=jpegs(len(names)), labels=names, **more)
 
 
@@ -310,7 +310,7 @@ def test_any_printable_name_is_a_class(first: str, second: str, tmp_path: Path) 
     given: dict[str, Any] = {"images": jpegs(2), "labels": [first, second]}
     try:
         intake = collected(tmp_path, **given)
-    except IntakeError as error:
+    except InvalidUpload as error:
         if error.code != "too_few_classes":
             raise
         return

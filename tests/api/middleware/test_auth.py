@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from api.middleware.auth import is_loopback, refusal_to_listen
+from api.middleware.auth import is_loopback, startup_error
 from core.settings import Settings
 from tests.api import crafted
 from tests.api.service import URL, Service, assert_problem, exchange, listening, shots
@@ -233,23 +233,23 @@ def test_a_foreign_form_stores_nothing(unlocked: Service) -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.8.8.8"])
 def test_loopback_needs_no_key(host: str) -> None:
     assert is_loopback(host)
-    assert refusal_to_listen(Settings(host=host)) is None
+    assert startup_error(Settings(host=host)) is None
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org", "", "localhost.example.org"])
 def test_elsewhere_a_key_is_needed(host: str, tmp_path: Path) -> None:
     assert not is_loopback(host)
-    refusal = refusal_to_listen(Settings(host=host, data=tmp_path / "data"))
+    refusal = startup_error(Settings(host=host, data=tmp_path / "data"))
     assert refusal is not None
     assert "CLIPCITE_API_KEY" in refusal
     assert "127.0.0.1" in refusal
-    assert refusal_to_listen(Settings(host=host, api_key="x" * 16)) is None
+    assert startup_error(Settings(host=host, api_key="x" * 16)) is None
 
 
 @pytest.mark.parametrize("key", ["", "short", "x" * 15])
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
 def test_a_short_key_is_refused(host: str, key: str) -> None:
-    refusal = refusal_to_listen(Settings(host=host, api_key=key))
+    refusal = startup_error(Settings(host=host, api_key=key))
     assert refusal is not None
     assert "at least 16 characters" in refusal
     assert key == "" or key not in refusal

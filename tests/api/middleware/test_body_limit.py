@@ -15,8 +15,8 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 
-from api.middleware.body_limit import BodyGuard
-from api.uvicorn_server import Impatient
+from api.middleware.body_limit import BodyLimitMiddleware
+from api.uvicorn_server import HeaderTimeoutProtocol
 
 LIMIT = 100_000
 BOUNDARY = b"----a.Boundary_7"
@@ -53,7 +53,7 @@ def make_app(**limits: Any) -> FastAPI:
     def deaf() -> str:
         return "never reads its body"
 
-    app.add_middleware(BodyGuard, max_bytes=LIMIT, **limits)
+    app.add_middleware(BodyLimitMiddleware, max_bytes=LIMIT, **limits)
     return app
 
 
@@ -64,7 +64,7 @@ Post = Callable[..., Reply]
 @pytest.fixture(scope="module")
 def server() -> Iterator[int]:
     config = uvicorn.Config(
-        make_app(), port=0, log_level="error", timeout_graceful_shutdown=1, http=Impatient
+        make_app(), port=0, log_level="error", timeout_graceful_shutdown=1, http=HeaderTimeoutProtocol
     )
     running = uvicorn.Server(config)
     thread = threading.Thread(target=running.run, daemon=True)
@@ -260,7 +260,7 @@ def test_through_other_middleware_and_swallowed_errors() -> None:
         return await call_next(request)  # type: ignore[misc]
 
     app.add_middleware(BaseHTTPMiddleware, dispatch=between)
-    app.add_middleware(BodyGuard, max_bytes=LIMIT)
+    app.add_middleware(BodyLimitMiddleware, max_bytes=LIMIT)
     client = TestClient(app)
     headers = {"content-type": FORM.decode()}
     assert client.post("/swallow", content=BODY[:-9], headers=headers).status_code == 400
@@ -276,7 +276,7 @@ def test_own_rendering_and_request_id() -> None:
     async def nothing(scope: Scope, receive: Receive, send: Send) -> None:
         raise AssertionError("never called")
 
-    client = TestClient(BodyGuard(nothing, 10, render))
+    client = TestClient(BodyLimitMiddleware(nothing, 10, render))
     reply = client.post("/x", content=bytes(11))
     assert (reply.text, reply.headers["x-path"]) == ("413 request_too_large", "/x")
 

@@ -10,8 +10,8 @@ import httpx
 import pytest
 from sqlalchemy import update
 
-from api.middleware.auth import Door, needed_scopes, refusal_to_listen
-from api.middleware.rate_limit import RateLimited, Rates
+from api.middleware.auth import AuthMiddleware, needed_scopes, startup_error
+from api.middleware.rate_limit import RateLimited, RateLimiter
 from core.settings import Settings
 from core.store.accounts import api_keys
 from core.store.db.session import Database, database_now
@@ -33,10 +33,10 @@ def get(service: Service, key: str | None, path: str = "/jobs", **given: Any) ->
     return service.client.get(path, headers=headers, **given)
 
 
-def door_of(service: Service) -> Door:
+def door_of(service: Service) -> AuthMiddleware:
     """The one that answers; the application makes it at its first request."""
     layer: Any = service.app.middleware_stack or service.app.build_middleware_stack()
-    while not isinstance(layer, Door):
+    while not isinstance(layer, AuthMiddleware):
         layer = layer.app
     return layer
 
@@ -190,28 +190,28 @@ def test_without_the_scope_no_body_is_read(scoped: tuple[Service, dict[str, str]
 
 def test_a_minutes_worth_at_once_then_as_many_as_flow_in() -> None:
     now = 100.0
-    rates = Rates(30, clock=lambda: now)
+    rates = RateLimiter(30, clock=lambda: now)
     for left in range(29, -1, -1):
-        headers = rates.take("a")
+        headers = rates.hit("a")
         assert (headers["RateLimit-Limit"], headers["RateLimit-Remaining"]) == ("30", str(left))
     assert headers["RateLimit-Reset"] == "60"
     with pytest.raises(RateLimited, match=r"30 requests a minute\. Send it again in 2 s") as refused:
-        rates.take("a")
+        rates.hit("a")
     assert (refused.value.retry_after, refused.value.headers["RateLimit-Remaining"]) == (2, "0")
-    assert rates.take("b")["RateLimit-Remaining"] == "29"  # each key has its own
+    assert rates.hit("b")["RateLimit-Remaining"] == "29"  # each key has its own
     now += 1.9
     with pytest.raises(RateLimited):
-        rates.take("a")
+        rates.hit("a")
     now += 0.1
-    rates.take("a")
+    rates.hit("a")
     with pytest.raises(RateLimited):
-        rates.take("a")
+        rates.hit("a")
     now += 1_000
-    assert rates.take("a")["RateLimit-Remaining"] == "29"  # no more than a minute's worth
+    assert rates.hit("a")["RateLimit-Remaining"] == "29"  # no more than a minute's worth
 
 
 def test_no_limit_has_no_headers(fresh: Service) -> None:
-    assert Rates(0).take("a") == {}
+    assert RateLimiter(0).hit("a") == {}
     assert not any(name.startswith("ratelimit") for name in get(fresh, None).headers)
 
 
@@ -298,12 +298,12 @@ def test_of_fifty_posts_at_once_as_many_as_the_quota_are_accepted(
 
 def test_keys_in_the_database_allow_any_address(fresh: Service) -> None:
     settings = Settings(data=fresh.settings.data, host="0.0.0.0")
-    assert "clipcite keys create" in (refusal_to_listen(settings) or "")
+    assert "clipcite keys create" in (startup_error(settings) or "")
     made = make(fresh.database)
-    assert refusal_to_listen(settings) is None
+    assert startup_error(settings) is None
     with fresh.database.write() as session:
         api_keys.revoke(session, made.row.id)
-    assert refusal_to_listen(settings) is not None
+    assert startup_error(settings) is not None
 
 
 def test_off_loopback_nobody_comes_in_without_a_key(make_service: MakeService) -> None:

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load, save
 
 from core.clip.models.backbone import Backbone
-from core.clip.weights.support_set import KeptShots
+from core.clip.weights.support_set import SupportSet
 from tests.api import crafted
 from tests.api.service import MODEL_KEYS, Body, Service, assert_problem
 from tests.core.serving.adapted import publish_model
@@ -70,7 +70,7 @@ def model(fresh: Service, backbone: Backbone) -> str:
         fresh.database,
         fresh.blobs,
         backbone,
-        shots=KeptShots(features, torch.tensor([0, 0, 1, 1])),
+        shots=SupportSet(features, torch.tensor([0, 0, 1, 1])),
         alpha=0.4,
         weights="4bit",
         name="forest",

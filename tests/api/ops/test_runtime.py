@@ -9,7 +9,7 @@ import pytest
 from torch import Tensor
 
 from core.clip.models.backbone import Backbone
-from core.serving.pool.served_model import Network
+from core.serving.pool.served_model import ServedModel
 from core.store.registry import models
 from tests.api import crafted
 from tests.api.conftest import MakeService
@@ -89,13 +89,13 @@ def test_models_of_others_are_only_counted(fresh: Service, backbone: Backbone) -
 def held(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """No network answers before this is set."""
     go_on = threading.Event()
-    encode = Network.encode_images
+    encode = ServedModel.encode_images
 
-    def slow(network: Network, pixels: Tensor) -> Tensor:
+    def slow(network: ServedModel, pixels: Tensor) -> Tensor:
         assert go_on.wait(20)
         return encode(network, pixels)
 
-    monkeypatch.setattr(Network, "encode_images", slow)
+    monkeypatch.setattr(ServedModel, "encode_images", slow)
     return go_on
 
 
@@ -174,7 +174,7 @@ def test_the_body_of_who_is_refused_does_no_harm(make_service: MakeService) -> N
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client,
     ):
         data = {"class_names": ["fox", "oak"]}
-        with service.app.state.serving.gate.inside({("default", "stock"): 1}):
+        with service.app.state.serving.gate.acquire({("default", "stock"): 1}):
             for _ in range(3):
                 assert client.post("/classify", data=data, files=files).status_code == 503
                 assert client.get("/healthz").status_code == 200

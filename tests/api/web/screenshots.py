@@ -22,7 +22,7 @@ PICTURES = Path(__file__).parents[3] / "docs" / "pictures"
 CLASSES = ("bird", "fish", "fruit")
 DESKTOP = {"viewport": {"width": 1120, "height": 840}, "device_scale_factor": 1.5}
 PHONE = {"viewport": {"width": 390, "height": 800}, "device_scale_factor": 2, "is_mobile": True}
-LARGEST_BYTES = 150_000
+MAX_BYTES = 150_000
 WANTED = {
     *("teach-light-desktop", "learning-dark-desktop", "result-light-phone"),
     *("try-light-desktop", "try-dark-desktop", "try-dark-phone"),
@@ -117,7 +117,7 @@ def _take(page: Page, name: str) -> None:
         PICTURES.mkdir(parents=True, exist_ok=True)
         path = PICTURES / f"{name}.webp"
         shown.convert("RGB").save(path, "WEBP", quality=86, method=6)
-    assert path.stat().st_size <= LARGEST_BYTES, path
+    assert path.stat().st_size <= MAX_BYTES, path
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ def test_every_kind_of_picture_is_timed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(cost, "LARGE", 100)
-    monkeypatch.setattr(cost, "MOST", 50)
+    monkeypatch.setattr(cost, "MAX_IMAGES", 50)
     folder = folder_of(tmp_path / "colours", list(COLOURS))
     cost.main(["--data", str(folder)])
     _, small, large, pairs = capsys.readouterr().out.splitlines()

@@ -4,7 +4,7 @@ from benchmarks.methods.common import task as given
 from benchmarks.methods.common.answerers import stock_head
 from benchmarks.methods.preview import preview
 from benchmarks.methods.stock import stock
-from core.clip.inference.prototypes import Preview
+from core.clip.inference.prototypes import PrototypeClassifier
 
 NAMES = ["green thing", "grey square", "Red Thing"]
 
@@ -12,7 +12,7 @@ NAMES = ["green thing", "grey square", "Red Thing"]
 def test_it_is_the_products_and_finds_its_pictures(task: given.Task, shown: given.Tests) -> None:
     answers = preview(task)["Preview"]
     found = answers.similarities(shown, NAMES)
-    product = Preview(shown.stock_features, torch.tensor(task.labels))
+    product = PrototypeClassifier(shown.stock_features, torch.tensor(task.labels))
     head = stock_head(task, NAMES)
     cosines, offsets = product.cosines(shown.stock_features, head, [1, -1, 0])
     torch.testing.assert_close(found, cosines - offsets, rtol=0, atol=1e-4)

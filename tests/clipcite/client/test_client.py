@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from clipcite import (
+    APIConnectionError,
     AsyncClient,
     AsyncJobHandle,
     AsyncModelHandle,
@@ -23,10 +24,9 @@ from clipcite import (
     JobFailed,
     JobHandle,
     ModelHandle,
-    NotFound,
-    Refused,
+    NotFoundError,
     Retry,
-    ServiceUnreachable,
+    UnprocessableEntityError,
     WaitTimeout,
 )
 from tests.clipcite.client.flaky import Flaky, flaky_proxy
@@ -87,7 +87,7 @@ def test_adapt_wait_classify(service: Service, folder: Path) -> None:
         assert answer.results[0].file == "0.png"
         assert answer.results[3].error is not None
         client.delete_model(model.id)
-        with pytest.raises(NotFound, match=model.id):
+        with pytest.raises(NotFoundError, match=model.id):
             client.get_model(model.id)
 
 
@@ -108,7 +108,7 @@ def test_refusals_name_the_files_as_they_are_called_here(service: Service, folde
     bad = folder / "train" / "red" / "broken.jpg"
     bad.write_bytes(b"\xff\xd8\xff but then nothing")
     with Client(service.url) as client:
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(UnprocessableEntityError) as refused:
             client.adapt(folder)
         error = refused.value
         assert (error.status, error.code) == (422, "bad_pictures")
@@ -118,7 +118,7 @@ def test_refusals_name_the_files_as_they_are_called_here(service: Service, folde
         job = client.adapt(folder, on_bad_image="skip", config={"epochs": 1})
         assert any("broken.jpg" in one.detail for one in job.job.warnings)
         job.cancel()
-        with pytest.raises(Refused, match="epochs") as refused:
+        with pytest.raises(UnprocessableEntityError, match="epochs") as refused:
             client.adapt(folder, config={"epochs": -1}, on_bad_image="skip")
         assert [item.pointer for item in refused.value.errors] == ["/config/epochs"]
 
@@ -137,7 +137,7 @@ def test_jobs_are_listed_cancelled_and_deleted(service: Service, folder: Path) -
             client.job(made[0]).wait()
         assert {job.status for job in client.jobs("cancelled")} == {"cancelled"}
         client.delete_job(made[2])
-        with pytest.raises(NotFound):
+        with pytest.raises(NotFoundError):
             client.get_job(made[2])
 
 
@@ -215,7 +215,7 @@ def test_what_does_not_help_is_not_tried_again(flaky: Flaky) -> None:
                 client.get_job("job_x")
             assert len(flaky.seen) == 1
         flaky.seen.clear()
-        with pytest.raises(NotFound):
+        with pytest.raises(NotFoundError):
             client.get_job("job_x")
         assert len(flaky.seen) == 1
 
@@ -256,7 +256,7 @@ def test_async(service: Service, folder: Path) -> None:
             )
             assert [bool(one.predictions) for one in many.results] == [True] * 36 + [False] * 30
             assert done.id in [one.id async for one in client.jobs()]
-            with pytest.raises(NotFound):
+            with pytest.raises(NotFoundError):
                 await client.get_job("job_x")
             await job.delete()
 
@@ -279,7 +279,7 @@ def test_both_clients_have_the_same_methods() -> None:
 def test_nobody_there() -> None:
     with (
         Client("http://127.0.0.1:9", retry=Retry(attempts=2, first_seconds=0.01)) as client,
-        pytest.raises(ServiceUnreachable, match=r"Nothing answers at http://127.0.0.1:9 .*clipcite serve"),
+        pytest.raises(APIConnectionError, match=r"Nothing answers at http://127.0.0.1:9 .*clipcite serve"),
     ):
         client.ready()
     for wrong in ("localhost:8000", "ftp://x", "http://"):

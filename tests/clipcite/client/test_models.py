@@ -7,7 +7,16 @@ from pathlib import Path
 import anyio
 import pytest
 
-from clipcite import AsyncClient, Client, Conflict, Job, NotFound, Refused, Retry, ServiceUnreachable
+from clipcite import (
+    APIConnectionError,
+    AsyncClient,
+    Client,
+    ConflictError,
+    Job,
+    NotFoundError,
+    Retry,
+    UnprocessableEntityError,
+)
 from tests.clipcite.client.flaky import flaky_proxy
 from tests.clipcite.painted import paint
 from tests.service.running import Service
@@ -27,16 +36,16 @@ def test_a_model_is_named_promoted_and_rolled_back(service: Service, taught: Job
 
         alias = client.promote("old shoes", "prod", "old shoes@1", expected=None)
         assert (alias.reference, alias.model) == ("old shoes@prod", copies[0].id)
-        with pytest.raises(Conflict, match="points to"):
+        with pytest.raises(ConflictError, match="points to"):
             client.promote("old shoes", "prod", "old shoes@2", expected=None)
         assert client.promote("old shoes", "prod", "old shoes@2", expected="old shoes@1").version == 2
         answer = client.classify([blue_picture(tmp_path)], ["red", "blue"], model="old shoes@prod")
         assert answer.model == copies[1].id
-        with pytest.raises(Refused, match="30 pictures"):
+        with pytest.raises(UnprocessableEntityError, match="30 pictures"):
             client.classify([blue_picture(tmp_path)], ["red", "green"], model="old shoes", reject=True)
         assert client.rollback("old shoes", "prod").model == copies[0].id
         assert client.get_alias("old shoes", "prod").history[0].action == "rolled_back"
-        with pytest.raises(Conflict):
+        with pytest.raises(ConflictError):
             client.delete_model("old shoes@1")
         client.delete_alias("old shoes", "prod")
         assert client.aliases("old shoes") == []
@@ -45,7 +54,7 @@ def test_a_model_is_named_promoted_and_rolled_back(service: Service, taught: Job
         assert handle.classify([blue_picture(tmp_path)]).class_names[0].kind == "trained"
         handle.delete()
         client.delete_model("old shoes", force=True)
-        with pytest.raises(NotFound):
+        with pytest.raises(NotFoundError):
             client.get_model("old shoes@2")
 
 
@@ -80,7 +89,7 @@ def test_report_preflight_and_extension(service: Service, taught: Job, tmp_path:
             **{"red": 5, "green": 4, "violet": 3},
             "blue": 0,
         }
-        with pytest.raises(NotFound, match="report"):
+        with pytest.raises(NotFoundError, match="report"):
             longer.report()
         longer.cancel()
 
@@ -92,10 +101,10 @@ def test_an_export_is_whole_or_not_there(service: Service, taught: Job, tmp_path
     with flaky_proxy(service.url) as flaky:
         with Client(flaky.url, retry=Retry(attempts=2, first_seconds=0.01)) as client:
             flaky.faults = ["cut", "cut"]
-            with pytest.raises(ServiceUnreachable):
+            with pytest.raises(APIConnectionError):
                 client.export(model, target)
             assert target.read_bytes() == b"of earlier"
-            with pytest.raises(Refused, match="less than or equal to 1"):
+            with pytest.raises(UnprocessableEntityError, match="less than or equal to 1"):
                 client.export(model, target, alpha=1.5)
             flaky.faults = ["cut", None]
             heard: list[int] = []
@@ -107,7 +116,7 @@ def test_an_export_is_whole_or_not_there(service: Service, taught: Job, tmp_path
         with Client(flaky.url, retry=Retry(first_seconds=0.01)) as client:
             flaky.seen.clear()
             flaky.faults = ["cut"]
-            with pytest.raises(ServiceUnreachable):  # it may be there: a second one is not for us to make
+            with pytest.raises(APIConnectionError):  # it may be there: a second one is not for us to make
                 client.import_model(target, name="brought")
             assert len(flaky.seen) == 1
             client.delete_model("brought")

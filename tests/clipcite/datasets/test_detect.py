@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from clipcite.client.errors import InvalidPictures
+from clipcite.client.errors import InvalidImages
 from clipcite.datasets.dataset import Dataset
 from clipcite.datasets.detect import read
 from tests.clipcite.painted import paint
@@ -61,7 +61,7 @@ def test_validation_is_the_test_where_there_is_no_other(tmp_path: Path) -> None:
 def test_class_folders_beside_train_are_refused(tmp_path: Path) -> None:
     for place in ("train/red", "train/green", "blue"):
         paint(tmp_path, place, 1)
-    with pytest.raises(InvalidPictures, match="Beside train there are pictures in blue"):
+    with pytest.raises(InvalidImages, match="Beside train there are pictures in blue"):
         read(tmp_path)
 
 
@@ -120,9 +120,9 @@ def test_hugging_face_imagefolder(tmp_path: Path) -> None:
         "validation measure the result"
     )
     assert counts(found)[("train", "red")] == 2
-    with pytest.raises(InvalidPictures, match=r"isn't clear which column.*colour, by.*--label-column"):
+    with pytest.raises(InvalidImages, match=r"isn't clear which column.*colour, by.*--label-column"):
         read(tmp_path / "validation")
-    with pytest.raises(InvalidPictures, match="no column 'color'"):
+    with pytest.raises(InvalidImages, match="no column 'color'"):
         read(tmp_path, label_column="color")
 
 
@@ -184,7 +184,7 @@ def test_what_cannot_be_read_is_said(files: dict[str, str], says: str, tmp_path:
     paint(tmp_path, ".", 1)
     for name, text in files.items():
         (tmp_path / name).write_text(text)
-    with pytest.raises(InvalidPictures, match=says):
+    with pytest.raises(InvalidImages, match=says):
         read(tmp_path)
 
 

@@ -8,7 +8,7 @@ import pillow_heif
 import pytest
 from PIL import Image
 
-from clipcite.client.errors import InvalidPictures
+from clipcite.client.errors import InvalidImages
 from clipcite.datasets.dataset import dataset_of
 from clipcite.datasets.image import PictureLike, as_picture
 
@@ -34,7 +34,7 @@ def test_arrays_and_pil_images_arrive_pixel_by_pixel(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("array", [PIXELS.astype(np.float32), PIXELS[:, :, :2], PIXELS[0, 0], PIXELS[:0]])
 def test_other_arrays_are_refused(array: np.ndarray) -> None:
-    with pytest.raises(InvalidPictures, match=r"An array must be uint8 of \[H, W\]"):
+    with pytest.raises(InvalidImages, match=r"An array must be uint8 of \[H, W\]"):
         as_picture(array, "a")
 
 
@@ -49,21 +49,21 @@ def test_heic_is_sent_as_an_upright_jpeg(tmp_path: Path) -> None:
     shown = Image.open(io.BytesIO(b"".join(sent.chunks())))
     assert (shown.format, shown.size) == ("JPEG", (32, 64))
     (tmp_path / "broken.heic").write_bytes(b"no picture")
-    with pytest.raises(InvalidPictures, match=r"broken.heic is no readable HEIC picture"):
+    with pytest.raises(InvalidImages, match=r"broken.heic is no readable HEIC picture"):
         list(as_picture(tmp_path / "broken.heic", "a").chunks())
 
 
 def test_heic_without_the_extra_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pillow_heif", None)
     (tmp_path / "a.heic").write_bytes(b"")
-    with pytest.raises(InvalidPictures, match="pip install pillow-heif"):
+    with pytest.raises(InvalidImages, match="pip install pillow-heif"):
         as_picture(tmp_path / "a.heic", "a")
 
 
 def test_what_is_no_picture_is_refused() -> None:
-    with pytest.raises(InvalidPictures, match="not int"):
+    with pytest.raises(InvalidImages, match="not int"):
         as_picture(3, "a")  # type: ignore[arg-type]
-    with pytest.raises(InvalidPictures, match="needs a list of pictures"):
+    with pytest.raises(InvalidImages, match="needs a list of pictures"):
         dataset_of({"red": "a.png"})
-    with pytest.raises(InvalidPictures, match="There is no file"):
+    with pytest.raises(InvalidImages, match="There is no file"):
         dataset_of({"red": ["gone.png"]})

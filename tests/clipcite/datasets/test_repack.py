@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from clipcite.client.errors import InvalidPictures
+from clipcite.client.errors import InvalidImages
 from clipcite.client.upload import model_archive, upload_of
 from clipcite.datasets.repack import zip_of_tar
 from tests.api import crafted
@@ -52,7 +52,7 @@ def test_links_and_devices_are_refused(kind: bytes, tmp_path: Path) -> None:
     info.type, info.linkname = kind, "/etc/passwd"
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         archive.addfile(info)
-    with pytest.raises(InvalidPictures, match=r"link or a device.*--dereference"):
+    with pytest.raises(InvalidImages, match=r"link or a device.*--dereference"):
         upload_of(tmp_path / "a.tar")
 
 
@@ -64,7 +64,7 @@ def test_a_damaged_tar_loses_no_entry_in_silence(mode: str, tmp_path: Path) -> N
     path = tmp_path / "a.tar"
     for end in [0, 100, *range(512, len(content) - 700, 500), *range(512, len(content) - 700, 4_608)]:
         path.write_bytes(content[:end])
-        with pytest.raises(InvalidPictures, match="can't be repacked"):
+        with pytest.raises(InvalidImages, match="can't be repacked"):
             upload_of(path)
 
 
@@ -72,7 +72,7 @@ def test_a_broken_header_is_no_end(tmp_path: Path) -> None:
     content = bytearray(crafted.tar_of(crafted.two_classes()))
     content[content.index(b"badger/0.jpg")] ^= 1
     (tmp_path / "a.tar").write_bytes(content)
-    with pytest.raises(InvalidPictures, match="can't be repacked"):
+    with pytest.raises(InvalidImages, match="can't be repacked"):
         upload_of(tmp_path / "a.tar")
 
 
@@ -81,7 +81,7 @@ def test_a_broken_header_is_no_end(tmp_path: Path) -> None:
 )
 def test_no_tar_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(content)
-    with pytest.raises(InvalidPictures, match="can't be repacked"):
+    with pytest.raises(InvalidImages, match="can't be repacked"):
         upload_of(tmp_path / "a.tar")
 
 

@@ -4,16 +4,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.clip.evaluation.accuracy import brier_gain
-from core.clip.evaluation.forgetting import Kept
-from core.clip.evaluation.predictions import Answers, Candidates, HeldOut
-from core.clip.evaluation.report import Report, make_report
+from core.clip.evaluation.forgetting import Forgetting
+from core.clip.evaluation.predictions import Candidates, ClassScores, HeldOutPredictions
+from core.clip.evaluation.report import Report, build_report
 
 NAMES = ("fox", "badger", "hare", "oak", "elm")
 K = 3
 CURVE = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
-def answers(truth: NDArray[np.int64], right: float, seed: int) -> Answers:
+def answers(truth: NDArray[np.int64], right: float, seed: int) -> ClassScores:
     """Similarities that name about this share of the pictures rightly."""
     generator = np.random.default_rng(seed)
     among = generator.normal(0, 0.01, (len(truth), len(NAMES)))
@@ -21,13 +21,15 @@ def answers(truth: NDArray[np.int64], right: float, seed: int) -> Answers:
     among[np.flatnonzero(told), truth[told]] += 0.2
     wrong = np.flatnonzero(~told)
     among[wrong, (truth[wrong] + 1) % K] += 0.1
-    return Answers(among[:, :K], among)
+    return ClassScores(among[:, :K], among)
 
 
-def held_out(stock: float = 0.5, adapted: float = 0.9, pictures: int = 60, new: int = 0) -> HeldOut:
+def held_out(
+    stock: float = 0.5, adapted: float = 0.9, pictures: int = 60, new: int = 0
+) -> HeldOutPredictions:
     truth = np.array([i % K for i in range(pictures)] + [K + i % 2 for i in range(new)])
     curve = {a: answers(truth, stock + (adapted - stock) * min(1, 2 * a), 3) for a in CURVE}
-    return HeldOut(
+    return HeldOutPredictions(
         Candidates(NAMES, K, tuple((name,) for name in NAMES)),
         np.arange(100, 100 + len(truth)),
         truth,
@@ -39,10 +41,10 @@ def held_out(stock: float = 0.5, adapted: float = 0.9, pictures: int = 60, new: 
     )
 
 
-KEPT = [Kept(a, 1 - 0.1 * a) for a in CURVE]
+KEPT = [Forgetting(a, 1 - 0.1 * a) for a in CURVE]
 
 
-def report(held: HeldOut, **given: object) -> Report:
+def report(held: HeldOutPredictions, **given: object) -> Report:
     fields = {
         "source": "sibling",
         "how": "So it was.",
@@ -56,4 +58,4 @@ def report(held: HeldOut, **given: object) -> Report:
         "seconds": {"training": 1.0, "report": 1.0},
         **given,
     }
-    return make_report(held, **fields)  # type: ignore[arg-type]
+    return build_report(held, **fields)  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from core.clip.evaluation.accuracy import Interval, brier_gain, paired_bootstrap
-from core.clip.evaluation.predictions import Answers, Candidates, HeldOut
+from core.clip.evaluation.predictions import Candidates, ClassScores, HeldOutPredictions
 from core.clip.evaluation.report import job_metrics
 from tests.core.clip.reports import held_out, report
 
@@ -56,10 +56,12 @@ ADAPTED = np.array(
 TRUTH = np.array([0, 0, 1, 2, 3])
 
 
-def by_hand(rows: list[int]) -> HeldOut:
-    stock, adapted = (Answers(scores[rows][:, :2], scores[rows]) for scores in (STOCK, ADAPTED))
+def by_hand(rows: list[int]) -> HeldOutPredictions:
+    stock, adapted = (ClassScores(scores[rows][:, :2], scores[rows]) for scores in (STOCK, ADAPTED))
     candidates = Candidates(("a", "b", "c", "d"), 2, (("a",), ("b",), ("c",), ("d",)))
-    return HeldOut(candidates, np.array(rows), TRUTH[rows], stock, stock, adapted, {}, np.arange(0))
+    return HeldOutPredictions(
+        candidates, np.array(rows), TRUTH[rows], stock, stock, adapted, {}, np.arange(0)
+    )
 
 
 def accuracies(of: dict[str, Any]) -> tuple[float, float]:
@@ -106,7 +108,7 @@ def test_without_pictures_of_a_half() -> None:
 
 
 @pytest.mark.parametrize("held", [None, replace(held_out(), adapted=None)])
-def test_without_a_measurement(held: HeldOut | None) -> None:
+def test_without_a_measurement(held: HeldOutPredictions | None) -> None:
     assert job_metrics(held, None, source="holdout", trained_images=12) == {
         "measured_on": {"source": "none", "images": 0, "trained_images": 12},
         "trained_names": None,

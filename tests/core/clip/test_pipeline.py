@@ -16,12 +16,12 @@ from PIL import Image
 from torch import Tensor
 
 from core.clip.config import AdaptConfig, resolve_config
-from core.clip.data.images import PictureLimits, open_picture
+from core.clip.data.images import ImageLimits, open_image
 from core.clip.data.splits import holdout_places
-from core.clip.errors import BadPicture, Cancelled, InvalidClassNames, InvalidConfig, OutOfMemory
-from core.clip.evaluation.context import Subject, Trained
-from core.clip.evaluation.evaluate import ask_tests
-from core.clip.evaluation.predictions import HeldOut
+from core.clip.errors import BadImage, Cancelled, InvalidClassNames, InvalidConfig, OutOfMemory
+from core.clip.evaluation.context import EvalContext, TrainingSet
+from core.clip.evaluation.evaluate import predict_test_images
+from core.clip.evaluation.predictions import HeldOutPredictions
 from core.clip.evaluation.report import job_metrics
 from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import Backbone, load_backbone, tower_parameters
@@ -31,7 +31,7 @@ from core.clip.training.progress import Reporter, Silent
 from core.clip.weights.delta import encode, whole
 from core.clip.weights.files import Weights, load_weights, save_weights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest
-from core.clip.weights.support_set import KEPT_AT, SHOTS_KEPT, keep_shots
+from core.clip.weights.support_set import SHOTS_KEPT, SUPPORT_ALPHAS, encode_support_set
 from tests.core.clip.recorder import Recorder, fingerprint, same_bits
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 60, 230), "grey": (120, 120, 120)}
@@ -113,13 +113,13 @@ def held_of(
     tests: list[Shot],
     given: AdaptConfig,
     reporter: Reporter,
-) -> HeldOut:
-    trained = Trained(tuple(class_names), [], [], [], [], 0.0)
-    subject = Subject(backbone, weights, trained, given, PictureLimits())
-    return ask_tests(subject, list(enumerate(tests)), given.alpha, reporter, curve=())
+) -> HeldOutPredictions:
+    trained = TrainingSet(tuple(class_names), [], [], [], [], 0.0)
+    subject = EvalContext(backbone, weights, trained, given, ImageLimits())
+    return predict_test_images(subject, list(enumerate(tests)), given.alpha, reporter, curve=())
 
 
-def rights(held: HeldOut | None) -> tuple[list[bool], list[bool]]:
+def rights(held: HeldOutPredictions | None) -> tuple[list[bool], list[bool]]:
     """The candidates are the trained names and those of the pictures."""
     assert held is not None
     assert held.adapted is not None
@@ -129,9 +129,9 @@ def rights(held: HeldOut | None) -> tuple[list[bool], list[bool]]:
 
 
 def test_the_features_of_the_shots_are_the_networks(tiny: Backbone, adapted: Adapted) -> None:
-    pictures = [open_picture(s.source) for s in shots("red", "green", "blue")]
+    pictures = [open_image(s.source) for s in shots("red", "green", "blue")]
     assert adapted.weights.shots is not None
-    for kept, alpha in zip(adapted.weights.shots.features, KEPT_AT, strict=True):
+    for kept, alpha in zip(adapted.weights.shots.features, SUPPORT_ALPHAS, strict=True):
         classifier = Classifier(tiny, adapted.weights, alpha)
         expected = classifier.image_features(classifier.preprocess(pictures))
         torch.testing.assert_close(kept, expected, rtol=1e-4, atol=1e-5)
@@ -140,7 +140,7 @@ def test_the_features_of_the_shots_are_the_networks(tiny: Backbone, adapted: Ada
 def test_of_many_shots_some_are_kept(tiny: Backbone) -> None:
     pictures = [torch.full((3, 32, 32), i % 256, dtype=torch.uint8) for i in range(2 * SHOTS_KEPT + 1)]
     labels = list(range(len(pictures)))
-    kept = keep_shots(tiny, whole(tower_parameters(tiny.model)), pictures, labels)
+    kept = encode_support_set(tiny, whole(tower_parameters(tiny.model)), pictures, labels)
     assert kept.features.shape[:2] == (3, 86)  # every third
     assert kept.labels.tolist() == labels[::3]
 
@@ -153,7 +153,7 @@ def test_the_measurement_is_what_a_classifier_answers(tiny: Backbone, adapted: A
         both = measured(tiny, adapted, tests, config(alpha=alpha), Silent())
         for weights, right in zip((None, adapted.weights), both, strict=True):
             classifier = Classifier(tiny, weights, alpha)
-            pictures = [open_picture(s.source) for s in tests]
+            pictures = [open_image(s.source) for s in tests]
             scores = classifier.classify(pictures, texts, classes=[0, 1, 2, -1])
             answers = [names[i] for i in scores.probabilities.argmax(dim=1).tolist()]
             assert right == [a == s.class_name for a, s in zip(answers, tests, strict=True)]
@@ -261,13 +261,13 @@ def test_fewer_than_two_classes_are_refused(tiny: Backbone, names: tuple[str, ..
 
 
 def test_a_bad_picture_is_refused(tiny: Backbone) -> None:
-    with pytest.raises(BadPicture) as caught:
+    with pytest.raises(BadImage) as caught:
         adapt(tiny, [*shots("red", "green"), Shot(b"no picture", "red")], config())
     assert caught.value.code == "not_a_picture"
-    with pytest.raises(BadPicture) as caught:
-        adapt(tiny, shots("red", "green"), config(), limits=PictureLimits(max_pixels=100))
+    with pytest.raises(BadImage) as caught:
+        adapt(tiny, shots("red", "green"), config(), limits=ImageLimits(max_pixels=100))
     assert caught.value.code == "too_many_pixels"
-    with pytest.raises(BadPicture):
+    with pytest.raises(BadImage):
         adapt(tiny, shots("red", "green"), config(epochs=1), tests=[Shot(b"", "red")])
 
 
@@ -410,7 +410,7 @@ def test_from_real_pictures_to_a_classifier(starter: Backbone, clothing: Path, t
     with pytest.raises(Exception, match="other weights"):
         load_weights((tmp_path / WEIGHTS).read_bytes(), manifest, replace(starter, sha256="0" * 64))
 
-    pictures = [open_picture(s.source) for s in tests[:4] if isinstance(s.source, Path)]
+    pictures = [open_image(s.source) for s in tests[:4] if isinstance(s.source, Path)]
     texts = [class_texts(name, given.templates) for name in [*names, "pants"]]
     stock, at_0, at_half = (
         Classifier(starter, *arguments).classify(pictures, texts)

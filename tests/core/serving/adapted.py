@@ -14,7 +14,7 @@ from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.weights.delta import Delta, encode
 from core.clip.weights.files import Weights, save_weights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS
-from core.clip.weights.support_set import KeptShots
+from core.clip.weights.support_set import SupportSet
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db.ids import new_id
 from core.store.db.session import Database
@@ -41,7 +41,7 @@ def publish_model(
     *,
     theta_1: Mapping[str, Tensor] | None = None,
     delta: Delta | None = None,
-    shots: KeptShots | None = None,
+    shots: SupportSet | None = None,
     classes: Sequence[str] = CLASSES,
     name: str | None = None,
     owner: str = DEFAULT_OWNER,

@@ -8,13 +8,13 @@ from functools import partial
 import pytest
 from PIL import Image
 
-from core.clip.data.images import PictureLimits
-from core.clip.errors import BadPicture
+from core.clip.data.images import ImageLimits
+from core.clip.errors import BadImage
 from core.serving.decoding import Decoders, Decoding, Share
 from tests.api import crafted
 
 ANA, BEN = ("ana", "classify"), ("ben", "classify")
-LIMITS = PictureLimits()
+LIMITS = ImageLimits()
 GUARD = 600
 """Seconds, against hanging only."""
 
@@ -143,7 +143,7 @@ def test_an_image_is_the_same_whichever_thread_decodes_it(budget: int) -> None:
     decoders = Decoders(2, budget)
     opened = decoders.open_here(ANA, crafted.jpeg(), LIMITS, shortest_side=20)
     assert isinstance(opened, Image.Image)
-    with pytest.raises(BadPicture, match="empty"):
+    with pytest.raises(BadImage, match="empty"):
         decoders.open_here(ANA, b"", LIMITS, shortest_side=20)
     assert decoders._running.total() == 0
     decoders.close()
@@ -154,7 +154,7 @@ def test_an_image_over_its_deadline_fails_alone() -> None:
     recorder = Recorder(decoders)
     slow, quick = recorder.submit(ANA, "slow", "quick")
     recorder.release("quick")
-    with pytest.raises(BadPicture, match="within") as caught:
+    with pytest.raises(BadImage, match="within") as caught:
         slow.result()
     assert caught.value.code == "picture_too_costly"
     assert quick.result() == "quick"

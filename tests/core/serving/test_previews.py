@@ -13,18 +13,18 @@ import pytest
 import torch
 
 from core.clip.config import resolve_config
-from core.clip.data.images import open_picture
+from core.clip.data.images import open_image
 from core.clip.inference.classifier import Classifier
-from core.clip.inference.prototypes import Preview
+from core.clip.inference.prototypes import PrototypeClassifier
 from core.clip.models.backbone import Backbone
 from core.clip.prompts import class_texts
 from core.serving import previews
-from core.serving.limiter import Busy
+from core.serving.limiter import ServerBusy
 from core.serving.pool.cache import StillLoading
 from core.serving.previews import JobPreview, chosen_shots
 from core.serving.references import look_up
 from core.serving.service import Serving
-from core.serving.types import Answer, ClassName, Question
+from core.serving.types import ClassifyRequest, ClassifyResult, ClassName
 from core.settings import Settings
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db.ids import new_id
@@ -78,11 +78,11 @@ class World:
             )
         return job_id
 
-    def ask(self, model: str, serving: Serving | None = None, **options: Any) -> Answer:
+    def ask(self, model: str, serving: Serving | None = None, **options: Any) -> ClassifyResult:
         names = tuple(ClassName(name) for name in options.pop("names", NAMES))
         owner = options.pop("owner", DEFAULT_OWNER)
         (subject,) = look_up(self.database, [model], owner=owner)
-        return (serving or self.serving).classify(PICTURES, Question(names, **options), model=subject)
+        return (serving or self.serving).classify(PICTURES, ClassifyRequest(names, **options), model=subject)
 
     def close(self) -> None:
         self.serving.close()
@@ -96,7 +96,7 @@ def world(backbone: Backbone, data: Path) -> Iterator[World]:
     made.close()
 
 
-def ranked(answer: Answer) -> list[list[tuple[str, str, float, float]]]:
+def ranked(answer: ClassifyResult) -> list[list[tuple[str, str, float, float]]]:
     assert all(isinstance(result, list) for result in answer.results)
     return [
         [(p.class_name, p.kind, p.probability, p.similarity) for p in result]
@@ -106,7 +106,7 @@ def ranked(answer: Answer) -> list[list[tuple[str, str, float, float]]]:
 
 
 def pixels(backbone: Backbone, contents: Sequence[bytes]) -> torch.Tensor:
-    return torch.stack([backbone.preprocess(open_picture(content)) for content in contents])
+    return torch.stack([backbone.preprocess(open_image(content)) for content in contents])
 
 
 def test_the_answer_is_the_plain_reference(world: World) -> None:
@@ -120,7 +120,7 @@ def test_the_answer_is_the_plain_reference(world: World) -> None:
     classifier = Classifier(world.backbone)
     seeds = [seed for of_class in SHOTS.values() for seed in of_class]
     shots = classifier.image_features(pixels(world.backbone, [crafted.jpeg(seed) for seed in seeds]))
-    reference = Preview(shots, torch.tensor([0, 0, 0, 1, 1]))
+    reference = PrototypeClassifier(shots, torch.tensor([0, 0, 0, 1, 1]))
     texts = [class_texts(name, config["templates"], config["texts"]) for name in NAMES]
     cosines, offsets = reference.cosines(
         classifier.image_features(pixels(world.backbone, PICTURES)), classifier.text_features(texts), CLASSES
@@ -237,7 +237,7 @@ def test_it_answers_before_it_has_seen_all(world: World, monkeypatch: pytest.Mon
         time.sleep(0.01)
     assert last.preview_lacks == 0
 
-    def probabilities(answer: Answer) -> torch.Tensor:
+    def probabilities(answer: ClassifyResult) -> torch.Tensor:
         return torch.tensor([[p[2] for p in result] for result in ranked(answer)])
 
     torch.testing.assert_close(probabilities(last), probabilities(expected), rtol=0, atol=1e-5)
@@ -260,7 +260,7 @@ def test_a_request_waits_no_longer_than_for_a_model(
             world.ask(job)
         until = time.monotonic() + 60
         while not world.serving.previews.counts().values and time.monotonic() < until:
-            with suppress(StillLoading, Busy):
+            with suppress(StillLoading, ServerBusy):
                 world.ask(job)
             time.sleep(0.01)
         monkeypatch.setattr(world.settings, "model_load_seconds", 60)

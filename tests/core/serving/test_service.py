@@ -15,16 +15,16 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from core.clip.data.images import open_picture
-from core.clip.errors import BackboneUnavailable, BadPicture, UnknownBackbone
+from core.clip.data.images import open_image
+from core.clip.errors import BackboneUnavailable, BadImage, UnknownBackbone
 from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.weights.delta import whole
 from core.clip.weights.files import Weights
-from core.clip.weights.support_set import KeptShots
+from core.clip.weights.support_set import SupportSet
 from core.serving.pool import model_pool as serving_networks
 from core.serving.pool.cache import StillLoading
-from core.serving.pool.model_pool import Networks
+from core.serving.pool.model_pool import ModelPool
 from core.serving.pool.unavailable import ModelUnavailable, Unavailable
 from core.serving.types import ClassName, NoReadablePicture
 from core.store.accounts.owners import DEFAULT_OWNER
@@ -103,7 +103,7 @@ def test_equals_a_classifier_made_directly(world: World) -> None:
     got = numbers(world.ask(model=model))
     classifier = Classifier(world.backbone, Weights(whole(theta_1)), 0.4)
     texts = [[f"a photo of a {name}."] for name in NAMES]
-    scores = classifier.classify([open_picture(data) for data in PICTURES], texts)
+    scores = classifier.classify([open_image(data) for data in PICTURES], texts)
     expected = [
         {
             name: (float(scores.probabilities[i, c]), float(scores.similarities[i, c]))
@@ -119,7 +119,7 @@ def test_a_large_picture_is_scaled_without_harm(world: World) -> None:
     data = crafted.jpeg(5, 900, 700)
     got = numbers(world.ask(pictures=[data]))[0]
     texts = [[f"a photo of a {name}."] for name in NAMES]
-    scores = Classifier(world.backbone).classify([open_picture(data)], texts)
+    scores = Classifier(world.backbone).classify([open_image(data)], texts)
     for c, name in enumerate(NAMES):
         assert got[name][1] == pytest.approx(float(scores.similarities[0, c]), abs=0.01)
 
@@ -231,14 +231,14 @@ def test_ready(world: World) -> None:
 
 
 def test_warming_up_outlives_an_unexpected_error(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    load, tries = Networks.stock, iter(range(9))
+    load, tries = ModelPool.stock, iter(range(9))
 
-    def stock(self: Networks, *given: Any, **named: Any) -> Any:
+    def stock(self: ModelPool, *given: Any, **named: Any) -> Any:
         if next(tries) == 0:
             raise RuntimeError("a fault of ours")
         return load(self, *given, **named)
 
-    monkeypatch.setattr(Networks, "stock", stock)
+    monkeypatch.setattr(ModelPool, "stock", stock)
     monkeypatch.setattr("core.serving.service.WARM_UP_AGAIN_SECONDS", 0.01)
     world.serving.warm_up()
     world.serving.ready()
@@ -401,7 +401,7 @@ def test_one_bad_picture_among_good_ones(world: World) -> None:
     kinds = [getattr(result, "code", "good") for result in answer.results]
     assert kinds == ["good", "empty_file", "good", "not_a_picture"]
     alone = world.ask(pictures=PICTURES[:2])
-    good = [result for result in answer.results if not isinstance(result, BadPicture)]
+    good = [result for result in answer.results if not isinstance(result, BadImage)]
     assert good == alone.results
 
 
@@ -421,7 +421,7 @@ def test_new_names_are_balanced_against_trained_ones(world: World) -> None:
     theta_1 = moved(world.backbone)
     classifier = Classifier(world.backbone, Weights(whole(theta_1)), 0.5)
     head = classifier.text_features([[f"a photo of a {name}."] for name in CLASSES])
-    shots = KeptShots(head.expand(3, -1, -1), torch.arange(len(CLASSES)))
+    shots = SupportSet(head.expand(3, -1, -1), torch.arange(len(CLASSES)))
     model = world.publish(theta_1=theta_1, shots=shots, alpha=0.5)
     plain = world.ask(model=model, new_names_balance=0)
     default, more = world.ask(model=model), world.ask(model=model, new_names_balance=0.5)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.serving.predictor import Understood, understood
+from core.serving.predictor import ResolvedClassNames, resolve_class_names
 from core.serving.text_cache import Head, TextCache, Texts
 from core.serving.types import ClassName
 
@@ -151,19 +151,21 @@ def test_texts_are_counted_with_all_their_bytes() -> None:
 
 
 def test_lists_of_names_are_kept_by_their_bytes() -> None:
-    lists = Understood(1_000_000)
+    lists = ResolvedClassNames(1_000_000)
 
     def fill() -> None:
         for k in range(10):
             asked = wide(k)
-            lists.get(asked, "stock", ("a {}",), lambda asked=asked: understood(asked, (), ("a {}",), {}))
+            lists.get(
+                asked, "stock", ("a {}",), lambda asked=asked: resolve_class_names(asked, (), ("a {}",), {})
+            )
 
     size = held(fill)
     assert 0.5 * lists.budget_bytes < size < 1.1 * lists.budget_bytes
 
 
 def test_lists_with_sentences_of_their_own_are_not_kept() -> None:
-    lists = Understood()
+    lists = ResolvedClassNames()
     asked = (*wide(0), ClassName("one", ("a sentence",)))
-    lists.get(asked, "stock", ("a {}",), lambda: understood(asked, (), ("a {}",), {}))
+    lists.get(asked, "stock", ("a {}",), lambda: resolve_class_names(asked, (), ("a {}",), {}))
     assert lists.bytes == 0

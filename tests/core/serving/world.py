@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-from core.clip.errors import BadPicture
+from core.clip.errors import BadImage
 from core.clip.models.backbone import Backbone
 from core.serving.pool import model_pool as serving_networks
-from core.serving.pool.model_pool import Content
+from core.serving.pool.model_pool import WeightsKey
 from core.serving.references import look_up
 from core.serving.service import Serving
-from core.serving.types import Answer, ClassName, Question
+from core.serving.types import ClassifyRequest, ClassifyResult, ClassName
 from core.settings import Settings
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db.session import Database
@@ -59,13 +59,13 @@ class World:
     def publish(self, **given: Any) -> str:
         return publish_model(self.database, self.blobs, self.backbone, **given)
 
-    def ask(self, names: Sequence[str | ClassName] = NAMES, **options: Any) -> Answer:
+    def ask(self, names: Sequence[str | ClassName] = NAMES, **options: Any) -> ClassifyResult:
         given = [name if isinstance(name, ClassName) else ClassName(name) for name in names]
         (model,) = look_up(self.database, [options.pop("model", STOCK)], owner=DEFAULT_OWNER)
         templates = options.pop("templates", None)
         options["templates"] = None if templates is None else tuple(templates)
         pictures = options.pop("pictures", PICTURES)
-        return self.serving.classify(pictures, Question(tuple(given), **options), model=model)
+        return self.serving.classify(pictures, ClassifyRequest(tuple(given), **options), model=model)
 
     def row(self, model: str) -> Model:
         with self.database.read() as session:
@@ -76,20 +76,20 @@ class World:
         self.database.close()
 
 
-def numbers(answer: Answer) -> list[dict[str, tuple[float, float]]]:
+def numbers(answer: ClassifyResult) -> list[dict[str, tuple[float, float]]]:
     """For each picture: class name to (probability, similarity)."""
     found = []
     for result in answer.results:
-        assert not isinstance(result, BadPicture)
+        assert not isinstance(result, BadImage)
         found.append({p.class_name: (p.probability, p.similarity) for p in result})
     return found
 
 
-def exactly(answer: Answer) -> list[list[tuple[str, float, float]]]:
+def exactly(answer: ClassifyResult) -> list[list[tuple[str, float, float]]]:
     """Names and numbers, to the bit and in their order."""
     found = []
     for result in answer.results:
-        assert not isinstance(result, BadPicture)
+        assert not isinstance(result, BadImage)
         found.append([(p.class_name, p.probability, p.similarity) for p in result])
     return found
 
@@ -103,9 +103,9 @@ def assert_close(
             assert a[name] == pytest.approx(b[name], abs=2e-5), name
 
 
-def in_order(answer: Answer) -> list[dict[str, tuple[float, float]]]:
+def in_order(answer: ClassifyResult) -> list[dict[str, tuple[float, float]]]:
     return [{name: row[name] for name in NAMES} for row in numbers(answer)]
 
 
-def content_of(world: World, model: str) -> Content:
-    return Content.of(world.row(model))
+def content_of(world: World, model: str) -> WeightsKey:
+    return WeightsKey.of(world.row(model))

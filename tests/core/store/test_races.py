@@ -13,7 +13,7 @@ from core.store.db.tables import Job, Model
 from core.store.errors import AliasNotFound, JobConflict, ModelConflict, ModelNotFound
 from core.store.jobs import jobs, leases
 from core.store.registry import aliases, models
-from core.store.registry.aliases import Expected
+from core.store.registry.aliases import AliasPrecondition
 from tests.core.store.samples import (
     OWNER,
     claimed,
@@ -237,7 +237,7 @@ def test_publications_and_renamings_share_the_numbers(database: Database) -> Non
 def test_of_two_promoters_who_expect_the_same_one_wins(database: Database) -> None:
     first, *others = (shoe(database) for _ in range(3))
 
-    def promote(model_id: str, expected: Expected | None) -> str:
+    def promote(model_id: str, expected: AliasPrecondition | None) -> str:
         with database.write() as session:
             return aliases.promote(
                 session, "shoes", "prod", model_id, owner=OWNER, expected=expected
@@ -245,7 +245,7 @@ def test_of_two_promoters_who_expect_the_same_one_wins(database: Database) -> No
 
     for _ in range(ROUNDS):
         promote(first, None)
-        results = at_once(*[lambda m=m: promote(m, Expected(first)) for m in others])
+        results = at_once(*[lambda m=m: promote(m, AliasPrecondition(first)) for m in others])
         assert sum(isinstance(result, ModelConflict) for result in results) == 1
         (winner,) = (result for result in results if isinstance(result, str))
         with database.read() as session:

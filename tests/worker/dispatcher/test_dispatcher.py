@@ -17,7 +17,7 @@ from core.store.jobs.queue import make_celery, waiting
 from core.store.storage.blobs import Blobs
 from tests.core.store.samples import OWNER, new_job, new_owner
 from worker.dispatcher.__main__ import dispatch
-from worker.dispatcher.garbage import tidy
+from worker.dispatcher.garbage import finish_deletions
 
 NO_AGE = timedelta(0)
 
@@ -75,11 +75,11 @@ def test_a_deletion_that_was_cut_off_is_finished(database: Database, tmp_path: P
         blobs.put(f"jobs/{job_id}/a", b"x")
     with database.write() as session:
         jobs.delete(session, gone, owner=OWNER)  # and here the process died
-    assert tidy(database, blobs) == []  # the request may still be at it
+    assert finish_deletions(database, blobs) == []  # the request may still be at it
     time.sleep(0.01)
-    assert tidy(database, blobs, age=NO_AGE) == [f"jobs/{gone}"]
+    assert finish_deletions(database, blobs, age=NO_AGE) == [f"jobs/{gone}"]
     assert [blob.key for blob in blobs.list("")] == [f"jobs/{kept}/a"]
-    assert tidy(database, blobs, age=NO_AGE) == []
+    assert finish_deletions(database, blobs, age=NO_AGE) == []
 
 
 def test_of_no_owner_more_are_sent_than_may_run(

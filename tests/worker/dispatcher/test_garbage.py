@@ -27,7 +27,7 @@ from tests.conftest import postgres_database
 from tests.core.store.faulty import faulty
 from tests.core.store.samples import OWNER, claimed, new_job, new_model, publish
 from tests.core.store.storage.test_blobs import bucket
-from worker.dispatcher.garbage import Sweep, Sweeper, bind, sweep
+from worker.dispatcher.garbage import Sweep, Sweeper, bind, collect_garbage
 
 ROOT = Path(__file__).parents[3]
 WEEK = timedelta(days=7)
@@ -121,7 +121,7 @@ def test_a_lost_database_loses_no_file(database: Database, blobs: Blobs, has_id:
 
     def refused() -> None:
         for confirmed in (False, True):
-            outcome = sweep(database, blobs, grace=timedelta(0), confirmed=confirmed)
+            outcome = collect_garbage(database, blobs, grace=timedelta(0), confirmed=confirmed)
             assert outcome.deleted == []
             assert "clipcite storage adopt" in str(outcome.refusal)
         assert marked(database) == []
@@ -143,11 +143,11 @@ def test_adopted_everything_has_its_grace(database: Database, blobs: Blobs) -> N
     assert bind(database, blobs) is not None
     installation.adopt(database, blobs)
     assert bind(database, blobs) is None
-    assert sweep(database, blobs, grace=WEEK, confirmed=True).orphans == sorted(files)
+    assert collect_garbage(database, blobs, grace=WEEK, confirmed=True).orphans == sorted(files)
     time_passes(database, WEEK - timedelta(hours=1))
-    assert sweep(database, blobs, grace=WEEK, confirmed=True).deleted == []
+    assert collect_garbage(database, blobs, grace=WEEK, confirmed=True).deleted == []
     time_passes(database, timedelta(hours=2))
-    assert sweep(database, blobs, grace=WEEK, confirmed=True).deleted == sorted(files)
+    assert collect_garbage(database, blobs, grace=WEEK, confirmed=True).deleted == sorted(files)
 
 
 def test_an_upgrade_takes_a_storage_that_is_nearly_all_owned(database: Database, blobs: Blobs) -> None:
@@ -251,17 +251,17 @@ def test_a_restored_database_loses_no_newer_model(
     assert marked(database) == []  # nothing at all within the first hour
     assert stored(bound) == sorted([*kept, *newer])
 
-    assert sweep(database, bound, grace=WEEK).orphans == sorted(newer)
+    assert collect_garbage(database, bound, grace=WEEK).orphans == sorted(newer)
     time_passes(database, timedelta(days=6))
-    assert sweep(database, bound, grace=WEEK, confirmed=True).deleted == []
+    assert collect_garbage(database, bound, grace=WEEK, confirmed=True).deleted == []
     with database.write() as session:  # the newer dump, within the grace
         row = {**new_row(session), "id": job_id, "status": "queued", "attempts": 0}
         session.execute(insert(Job), [row])
     assert publish(database, claimed(database, job_id), new_model(id=model_id))
-    assert sweep(database, bound, grace=WEEK, confirmed=True) == Sweep(folders=14)
+    assert collect_garbage(database, bound, grace=WEEK, confirmed=True) == Sweep(folders=14)
     assert marked(database) == []
     time_passes(database, timedelta(days=60))
-    assert sweep(database, bound, grace=WEEK, confirmed=True).deleted == []
+    assert collect_garbage(database, bound, grace=WEEK, confirmed=True).deleted == []
     assert stored(bound) == sorted([*kept, *newer])
 
 
@@ -284,7 +284,7 @@ def test_of_two_installations_one_owns_the_storage(
     blobs.put(f"jobs/{theirs}/0", b"x")
     for _ in range(20):
         blobs.put(f"jobs/{new_job(first)}/0", b"x")
-    refused = sweep(second, blobs, grace=timedelta(0), confirmed=True)
+    refused = collect_garbage(second, blobs, grace=timedelta(0), confirmed=True)
     assert "belongs to another database" in str(refused.refusal)
     assert refused.orphans == refused.deleted == []
     assert len(blobs.folders("jobs")) == 21
@@ -302,11 +302,11 @@ def test_the_clock_of_the_storage_does_not_count(database: Database, bound: Blob
     owned_jobs(database, bound, 20)
     job_id = new_id("job")
     put(bound, f"jobs/{job_id}")
-    outcome = sweep(database, bound, grace=timedelta(days=1))
+    outcome = collect_garbage(database, bound, grace=timedelta(days=1))
     assert (outcome.orphans, outcome.due, outcome.deleted) == ([f"jobs/{job_id}"], [], [])
     with database.write() as session:  # the upload's row comes
         session.execute(insert(Job), [{**new_row(session), "id": job_id}])
-    assert sweep(database, bound, grace=timedelta(days=1)).orphans == []
+    assert collect_garbage(database, bound, grace=timedelta(days=1)).orphans == []
     assert marked(database) == []
 
 
@@ -316,12 +316,12 @@ def test_the_clock_of_the_storage_does_not_count(database: Database, bound: Blob
 def test_many_orphans_are_left_to_a_person(database: Database, bound: Blobs) -> None:
     owned_jobs(database, bound, 800)
     lost = orphan_jobs(bound, 200)
-    sweep(database, bound, grace=WEEK)
+    collect_garbage(database, bound, grace=WEEK)
     time_passes(database, WEEK)
-    outcome = sweep(database, bound, grace=WEEK)
+    outcome = collect_garbage(database, bound, grace=WEEK)
     assert (len(outcome.due), outcome.deleted) == (200, [])
     assert "clipcite sweep --yes" in str(outcome.refusal)
-    assert sweep(database, bound, grace=WEEK, confirmed=True).deleted == sorted(lost)
+    assert collect_garbage(database, bound, grace=WEEK, confirmed=True).deleted == sorted(lost)
     assert len(stored(bound)) == 800
 
 
@@ -329,21 +329,21 @@ def test_many_orphans_are_left_to_a_person(database: Database, bound: Blobs) -> 
 def test_few_go_in_an_hour(database: Database, bound: Blobs, folders: int, cap: int) -> None:
     owned_jobs(database, bound, folders - 60)
     orphan_jobs(bound, 60)
-    sweep(database, bound, grace=WEEK)
+    collect_garbage(database, bound, grace=WEEK)
     time_passes(database, WEEK)
-    assert len(sweep(database, bound, grace=WEEK).deleted) == cap
-    again = sweep(database, bound, grace=WEEK)
+    assert len(collect_garbage(database, bound, grace=WEEK).deleted) == cap
+    again = collect_garbage(database, bound, grace=WEEK)
     assert again.deleted == []
     assert "limit" in str(again.refusal)
     time_passes(database, timedelta(hours=1))
-    assert len(sweep(database, bound, grace=WEEK).deleted) == cap
+    assert len(collect_garbage(database, bound, grace=WEEK).deleted) == cap
     assert len(stored(bound)) == folders - 2 * cap
 
 
 def test_two_dispatchers_share_the_limit_and_delete_nothing_twice(database: Database, bound: Blobs) -> None:
     owned_jobs(database, bound, 500)
     lost = orphan_jobs(bound, 40)
-    sweep(database, bound, grace=WEEK)
+    collect_garbage(database, bound, grace=WEEK)
     time_passes(database, WEEK)
     gone: list[str] = []
     start = threading.Barrier(2)
@@ -356,7 +356,7 @@ def test_two_dispatchers_share_the_limit_and_delete_nothing_twice(database: Data
     def run() -> None:
         blobs = Counted(folder_of(bound).as_uri())
         start.wait()
-        sweep(database, blobs, grace=WEEK)
+        collect_garbage(database, blobs, grace=WEEK)
 
     threads = [threading.Thread(target=run) for _ in range(2)]
     for thread in threads:
@@ -371,7 +371,9 @@ def test_one_round_an_hour_of_all_dispatchers(
     database: Database, bound: Blobs, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rounds: list[object] = []
-    monkeypatch.setattr("worker.dispatcher.garbage.sweep", lambda *_, **__: rounds.append(1) or Sweep())
+    monkeypatch.setattr(
+        "worker.dispatcher.garbage.collect_garbage", lambda *_, **__: rounds.append(1) or Sweep()
+    )
     for _ in range(2):
         Sweeper(settings, database, bound, guard=None)._round()  # type: ignore[arg-type]
     assert len(rounds) == 1
@@ -396,7 +398,7 @@ def test_a_bucket_is_asked_by_folders_not_by_objects(
         for number in range(1_050 if prefix.startswith("jobs") else 1):
             direct.put(f"{prefix}/{number}", b"x")
     with faulty(s3_endpoint) as faults:
-        outcome = sweep(database, bucket(faults.url, s3_bucket), grace=WEEK)
+        outcome = collect_garbage(database, bucket(faults.url, s3_bucket), grace=WEEK)
         asked = list(faults.seen)
     assert outcome.folders == 2
     assert len(outcome.orphans) == 2
@@ -421,7 +423,7 @@ def statements(database: Database, do: Callable[[], object]) -> int:
 
 def test_owners_are_looked_up_by_the_page(database: Database, bound: Blobs) -> None:
     owned_jobs(database, bound, 1_200)
-    assert statements(database, lambda: sweep(database, bound, grace=WEEK)) == 3
+    assert statements(database, lambda: collect_garbage(database, bound, grace=WEEK)) == 3
 
 
 def test_dispatching_goes_on_while_a_slow_storage_is_swept(
@@ -489,7 +491,7 @@ def test_what_the_software_did_not_make_is_never_deleted(database: Database, bou
     strange = ["jobs/x", "jobs/backup", "backups/job_1", "models/x", "probe-1", f"x/{new_id('job')}"]
     put(bound, *strange)
     put(bound, "probe-0123456789abcdef")
-    sweep(database, bound, grace=timedelta(0), confirmed=True)
+    collect_garbage(database, bound, grace=timedelta(0), confirmed=True)
     for folder in strange:
         assert bound.list(folder)
     assert bound.list("probe-0123456789abcdef") == []
@@ -500,7 +502,7 @@ def test_a_deletion_that_was_cut_off_is_repeated(
 ) -> None:
     owned_jobs(database, bound, 30)
     (lost,) = orphan_jobs(bound, 1)
-    sweep(database, bound, grace=WEEK)
+    collect_garbage(database, bound, grace=WEEK)
     time_passes(database, WEEK)
 
     def fails(prefix: str) -> None:
@@ -509,12 +511,12 @@ def test_a_deletion_that_was_cut_off_is_repeated(
     with monkeypatch.context() as patch:
         patch.setattr(bound, "delete_prefix", fails)
         with pytest.raises(StorageUnavailable):
-            sweep(database, bound, grace=WEEK)
-    assert sweep(database, bound, grace=WEEK).deleted == []  # somebody else may be at it
+            collect_garbage(database, bound, grace=WEEK)
+    assert collect_garbage(database, bound, grace=WEEK).deleted == []  # somebody else may be at it
     time_passes(database, timedelta(hours=2))
-    assert sweep(database, bound, grace=WEEK).deleted == [lost]
+    assert collect_garbage(database, bound, grace=WEEK).deleted == [lost]
     time_passes(database, timedelta(hours=2))
-    sweep(database, bound, grace=WEEK)
+    collect_garbage(database, bound, grace=WEEK)
     assert marked(database) == []
 
 
@@ -525,7 +527,7 @@ def test_the_owner_is_looked_up_again_before_a_deletion(
     owned_jobs(database, bound, 30)
     job_id = new_id("job")
     put(bound, f"jobs/{job_id}")
-    sweep(database, bound, grace=WEEK)
+    collect_garbage(database, bound, grace=WEEK)
     time_passes(database, WEEK)
     look = orphans.all_marks
 
@@ -544,7 +546,7 @@ def test_the_owner_is_looked_up_again_before_a_deletion(
             session.execute(insert(Job), [{**new_row(session), "id": job_id}])
 
     monkeypatch.setattr(orphans, "all_marks", restored)
-    outcome = sweep(database, bound, grace=WEEK)
+    outcome = collect_garbage(database, bound, grace=WEEK)
     assert outcome.due == [f"jobs/{job_id}"]
     assert outcome.deleted == []
     assert marked(database) == []
@@ -554,9 +556,9 @@ def test_the_owner_is_looked_up_again_before_a_deletion(
 def test_reporting_and_a_dry_run_delete_nothing(database: Database, bound: Blobs) -> None:
     owned_jobs(database, bound, 30)
     (lost,) = orphan_jobs(bound, 1)
-    assert sweep(database, bound, grace=timedelta(0), dry_run=True).orphans == [lost]
+    assert collect_garbage(database, bound, grace=timedelta(0), dry_run=True).orphans == [lost]
     assert marked(database) == []
-    assert sweep(database, bound, grace=timedelta(0), delete=False).due == [lost]
+    assert collect_garbage(database, bound, grace=timedelta(0), delete=False).due == [lost]
     assert marked(database) == [lost]
     assert stored(bound).count(lost) == 1
 
@@ -572,7 +574,7 @@ def test_the_setting_is_heeded(
 ) -> None:
     owned_jobs(database, bound, 30)
     (lost,) = orphan_jobs(bound, 1)
-    sweep(database, bound, grace=WEEK)
+    collect_garbage(database, bound, grace=WEEK)
     time_passes(database, WEEK)
     monkeypatch.setattr("worker.dispatcher.garbage.SWEEP_SECONDS", 0.001)
     ended = threading.Event()

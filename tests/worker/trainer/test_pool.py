@@ -14,7 +14,7 @@ import pytest
 
 from tests.worker.conftest import StandIn
 from worker.trainer import supervisor
-from worker.trainer.pool import Standby
+from worker.trainer.pool import TrainerPool
 from worker.trainer.process import MALLOC
 from worker.trainer.supervisor import Stopped, TrainerDied, TrainerFailed, run_trainer
 
@@ -22,13 +22,13 @@ DONE = "folder = job(); say(type='done', metrics={'pid': os.getpid(), 'folder': 
 
 
 @pytest.fixture
-def standby() -> Iterator[Standby]:
-    standby = Standby()
+def standby() -> Iterator[TrainerPool]:
+    standby = TrainerPool()
     yield standby
     standby.close()
 
 
-def run(standby: Standby, folder: Path, **more: Any) -> dict[str, Any]:
+def run(standby: TrainerPool, folder: Path, **more: Any) -> dict[str, Any]:
     given: dict[str, Any] = {
         "on_message": lambda message: None,
         "should_stop": lambda: False,
@@ -39,7 +39,7 @@ def run(standby: Standby, folder: Path, **more: Any) -> dict[str, Any]:
     return run_trainer(folder, **{**given, **more})
 
 
-def process_of(standby: Standby) -> psutil.Process:
+def process_of(standby: TrainerPool) -> psutil.Process:
     assert standby.pid is not None
     return psutil.Process(standby.pid)
 
@@ -54,7 +54,7 @@ def wait_until_dead(process: psutil.Process) -> None:
 
 
 def test_the_one_that_waits_gets_the_job_and_only_that_one(
-    standby: Standby, stand_in: StandIn, tmp_path: Path
+    standby: TrainerPool, stand_in: StandIn, tmp_path: Path
 ) -> None:
     stand_in(DONE)
     standby.prepare()
@@ -69,7 +69,7 @@ def test_the_one_that_waits_gets_the_job_and_only_that_one(
 
 
 def test_one_that_was_killed_while_it_waited_costs_nothing(
-    standby: Standby, stand_in: StandIn, tmp_path: Path
+    standby: TrainerPool, stand_in: StandIn, tmp_path: Path
 ) -> None:
     stand_in(DONE)
     standby.prepare()
@@ -90,7 +90,7 @@ def test_one_that_was_killed_while_it_waited_costs_nothing(
     ["os._exit(1)", "os.kill(os.getpid(), 9)", "print('{\"type', end='', flush=True); os._exit(0)"],
 )
 def test_one_that_dies_before_it_has_begun_costs_nothing(
-    standby: Standby, stand_in: StandIn, tmp_path: Path, before_its_first_word: str
+    standby: TrainerPool, stand_in: StandIn, tmp_path: Path, before_its_first_word: str
 ) -> None:
     stand_in(f"folder = job()\nif not cold: {before_its_first_word}\n{DONE.partition('; ')[2]}")
     standby.prepare()
@@ -100,7 +100,7 @@ def test_one_that_dies_before_it_has_begun_costs_nothing(
 
 
 def test_one_that_hangs_is_replaced(
-    standby: Standby, stand_in: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    standby: TrainerPool, stand_in: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervisor, "TAKE_SECONDS", 0.5)
     stand_in(f"if not cold: time.sleep(60)\n{DONE}")
@@ -111,7 +111,7 @@ def test_one_that_hangs_is_replaced(
 
 
 def test_one_that_dies_with_the_job_is_the_jobs_fault(
-    standby: Standby, stand_in: StandIn, tmp_path: Path
+    standby: TrainerPool, stand_in: StandIn, tmp_path: Path
 ) -> None:
     stand_in("job(); say(type='stage', stage='loading'); os.kill(os.getpid(), 9)")
     standby.prepare()
@@ -120,7 +120,7 @@ def test_one_that_dies_with_the_job_is_the_jobs_fault(
 
 
 def test_the_deadline_and_a_stop_end_one_that_does_not_begin(
-    standby: Standby, stand_in: StandIn, tmp_path: Path
+    standby: TrainerPool, stand_in: StandIn, tmp_path: Path
 ) -> None:
     stand_in("time.sleep(60)")
     standby.prepare()
@@ -136,7 +136,7 @@ def test_the_deadline_and_a_stop_end_one_that_does_not_begin(
     assert not waiting.is_running()
 
 
-def test_its_whole_group_ends(standby: Standby, stand_in: StandIn, tmp_path: Path) -> None:
+def test_its_whole_group_ends(standby: TrainerPool, stand_in: StandIn, tmp_path: Path) -> None:
     stand_in(
         "import subprocess\n"
         "other = subprocess.Popen(['sleep', '60'])\n"
@@ -148,7 +148,7 @@ def test_its_whole_group_ends(standby: Standby, stand_in: StandIn, tmp_path: Pat
         wait_until_dead(psutil.Process(other))
 
 
-def test_after_the_close_there_is_none(standby: Standby, stand_in: StandIn) -> None:
+def test_after_the_close_there_is_none(standby: TrainerPool, stand_in: StandIn) -> None:
     stand_in("time.sleep(60)")
     standby.prepare()
     waiting = process_of(standby)
@@ -160,7 +160,7 @@ def test_after_the_close_there_is_none(standby: Standby, stand_in: StandIn) -> N
 
 
 def test_a_machine_that_starts_no_process_is_no_error(
-    standby: Standby, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    standby: TrainerPool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("sys.executable", "/nowhere/python")
     standby.prepare()
@@ -170,7 +170,7 @@ def test_a_machine_that_starts_no_process_is_no_error(
 
 @pytest.mark.parametrize("warm", [True, False])
 def test_it_knows_no_secrets(
-    standby: Standby, stand_in: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm: bool
+    standby: TrainerPool, stand_in: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm: bool
 ) -> None:
     for name in (
         "CLIPCITE_API_KEY",
@@ -191,7 +191,7 @@ def test_it_knows_no_secrets(
 
 
 def test_the_users_own_settings_of_malloc_are_kept(
-    standby: Standby, stand_in: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    standby: TrainerPool, stand_in: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in("job(); say(type='done', metrics=dict(os.environ))")
     monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
@@ -203,7 +203,7 @@ def test_the_users_own_settings_of_malloc_are_kept(
     assert {k: v for k, v in seen.items() if k.startswith("MALLOC_")} == {"MALLOC_MMAP_THRESHOLD_": "123456"}
 
 
-def test_a_signal_to_ours_is_not_one_to_it(standby: Standby, stand_in: StandIn, tmp_path: Path) -> None:
+def test_a_signal_to_ours_is_not_one_to_it(standby: TrainerPool, stand_in: StandIn, tmp_path: Path) -> None:
     """Ctrl-C in a terminal goes to the group in the foreground; a trainer is ended by its worker."""
     stand_in(DONE)
     standby.prepare()

@@ -21,7 +21,7 @@ from core.clip.config import resolve_config
 from core.clip.weights.manifest import WEIGHTS
 from core.store.db import migrate
 from tests.core.clip.tiny import make_tiny_backbone
-from worker.trainer.pool import Standby
+from worker.trainer.pool import TrainerPool
 from worker.trainer.protocol import TASK, Task
 from worker.trainer.supervisor import run_trainer
 
@@ -35,8 +35,8 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def standby() -> Iterator[Standby]:
-    standby = Standby()
+def standby() -> Iterator[TrainerPool]:
+    standby = TrainerPool()
     standby.prepare()
     yield standby
     standby.close()
@@ -133,7 +133,7 @@ def test_killed_three_times_gives_the_same_weights(tmp_path: Path) -> None:
     assert max(float((one[name] - other[name]).abs().max()) for name in one) == 0.0
 
 
-def run(folder: Path, standby: Standby | None) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def run(folder: Path, standby: TrainerPool | None) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     heard: list[dict[str, Any]] = []
     result = run_trainer(
         folder,
@@ -146,7 +146,7 @@ def run(folder: Path, standby: Standby | None) -> tuple[list[dict[str, Any]], di
     return heard, result
 
 
-def test_warm_and_cold_give_the_same(standby: Standby, tmp_path: Path) -> None:
+def test_warm_and_cold_give_the_same(standby: TrainerPool, tmp_path: Path) -> None:
     backbone = make_tiny_backbone(tmp_path / "tiny")
     waiting = standby.pid
     warm = run(lay_out(tmp_path / "warm", backbone), standby)

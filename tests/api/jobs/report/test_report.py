@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from core.clip.evaluation.label_issues import Suspect
+from core.clip.evaluation.label_issues import LabelIssue
 from core.store.jobs import jobs, leases
 from tests.api.conftest import MakeService
 from tests.api.service import Service, assert_problem, shots
@@ -35,7 +35,7 @@ def reported(service: Service, name: str | None = None, *, stored: bool = True, 
 
 @pytest.fixture
 def done(fresh: Service) -> tuple[Service, str]:
-    return fresh, reported(fresh, suspects=[Suspect(3, 0, 1, 0.8, 0.1)])
+    return fresh, reported(fresh, suspects=[LabelIssue(3, 0, 1, 0.8, 0.1)])
 
 
 def page(service: Service, job_id: str) -> str:

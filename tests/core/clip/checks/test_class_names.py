@@ -1,7 +1,7 @@
 import pytest
 from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
 
-from core.clip.checks.class_names import nearly_the_same, tells_nothing
+from core.clip.checks.class_names import is_uninformative, similar_names
 
 EMPTY = (
     *("class_1", "Class 12", "CLASS-7b", "label3", "type B", "category", "Kategorie 2", "unknown", "other"),
@@ -17,18 +17,18 @@ TELLING = (
 
 @pytest.mark.parametrize("name", EMPTY)
 def test_names_that_tell_nothing(name: str) -> None:
-    assert tells_nothing(name)
+    assert is_uninformative(name)
 
 
 @pytest.mark.parametrize("name", TELLING)
 def test_names_that_tell_something(name: str) -> None:
-    assert not tells_nothing(name)
+    assert not is_uninformative(name)
 
 
 def test_no_alarm_on_the_names_of_imagenet() -> None:
     names = list(dict.fromkeys(IMAGENET_CLASSNAMES))
-    assert [name for name in names if tells_nothing(name)] == []
-    assert nearly_the_same(names) == []
+    assert [name for name in names if is_uninformative(name)] == []
+    assert similar_names(names) == []
 
 
 @pytest.mark.parametrize(
@@ -45,10 +45,10 @@ def test_no_alarm_on_the_names_of_imagenet() -> None:
 )
 def test_nearly_the_same(a: str, b: str) -> None:
     if a == "sandals":  # six letters without the plural: too short to be sure
-        assert nearly_the_same(["hat", a, b]) == []
+        assert similar_names(["hat", a, b]) == []
     else:
-        assert nearly_the_same(["hat", a, b]) == [(a, b)]
-        assert nearly_the_same([b, "hat", a]) == [(b, a)]
+        assert similar_names(["hat", a, b]) == [(a, b)]
+        assert similar_names([b, "hat", a]) == [(b, a)]
 
 
 @pytest.mark.parametrize(
@@ -65,8 +65,8 @@ def test_nearly_the_same(a: str, b: str) -> None:
     ],
 )
 def test_two_different_names(a: str, b: str) -> None:
-    assert nearly_the_same([a, b]) == []
+    assert similar_names([a, b]) == []
 
 
 def test_many_names_are_compared_quickly() -> None:
-    assert nearly_the_same([f"{i:05d} word of its own" for i in range(5_000)]) == []
+    assert similar_names([f"{i:05d} word of its own" for i in range(5_000)]) == []

@@ -9,8 +9,8 @@ from tests.core.clip.drawn import drawn
 
 def test_what_is_kept_of_a_picture() -> None:
     found = sketch(drawn(0, 200, 150))
-    assert (found.shorter_side, found.longer) == (150, pytest.approx(4 / 3))
-    assert sketch(drawn(0, 150, 200).rotate(90, expand=True)).longer == pytest.approx(4 / 3)
+    assert (found.shorter_side, found.aspect_ratio) == (150, pytest.approx(4 / 3))
+    assert sketch(drawn(0, 150, 200).rotate(90, expand=True)).aspect_ratio == pytest.approx(4 / 3)
     assert found.thumbnail.shape == (THUMBNAIL, THUMBNAIL)
     assert found.thumbnail.dtype == np.uint8
     assert found.contrast == pytest.approx(np.asarray(drawn(0).convert("L")).std(), rel=1e-3)
@@ -34,27 +34,27 @@ def test_sharpness_is_of_the_edges_however_few_there_are() -> None:
 
 
 def test_covered() -> None:
-    everywhere = sketch(drawn(1, 128, 128)).covered
+    everywhere = sketch(drawn(1, 128, 128)).subject_coverage
     assert everywhere > 0.4
     for share in (1 / 2, 1 / 4, 1 / 8):
         ground = Image.new("RGB", (512, 512), "white")
         side = round(512 * share)
         ground.paste(drawn(1, side, side), (100, 200))
-        found = sketch(ground.resize((128, 128), Image.Resampling.BICUBIC)).covered
+        found = sketch(ground.resize((128, 128), Image.Resampling.BICUBIC)).subject_coverage
         assert 0.4 * everywhere * share**2 < found < 2.5 * share**2
 
 
 def test_nothing_to_see() -> None:
     for picture in (Image.new("RGB", (50, 40), "red"), Image.new("RGB", (4, 200), "white")):
         found = sketch(picture)
-        assert (found.contrast, found.sharpness, found.covered) == (0, 1, 1)
+        assert (found.contrast, found.sharpness, found.subject_coverage) == (0, 1, 1)
 
 
 @pytest.mark.parametrize("size", [(4, 4), (4, 64), (5, 300), (17, 16)])
 def test_the_smallest_pictures(size: tuple[int, int]) -> None:
     found = sketch(drawn(2, 64, 64).resize(size))
     assert found.shorter_side == min(size)
-    assert 0 < found.covered <= 1 + 1e-6
+    assert 0 < found.subject_coverage <= 1 + 1e-6
     assert np.isfinite(found.sharpness)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from core.clip.checks.image_stats import SIDE, THUMBNAIL, Sketch, sketch
+from core.clip.checks.image_stats import SIDE, THUMBNAIL, ImageStats, sketch
 from core.clip.checks.near_duplicates import (
     CELL,
     CROPS,
@@ -16,16 +16,16 @@ from core.clip.checks.near_duplicates import (
     SAME,
     _agreements,
     _parts,
-    find_twins,
+    find_near_duplicates,
 )
-from core.clip.data.images import open_picture
+from core.clip.data.images import open_image
 from tests.core.clip.drawn import drawn
 
 
-def of(picture: Image.Image, quality: int = 90) -> Sketch:
+def of(picture: Image.Image, quality: int = 90) -> ImageStats:
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=quality)
-    return sketch(open_picture(buffer.getvalue(), shortest_side=SIDE, grey=True))
+    return sketch(open_image(buffer.getvalue(), shortest_side=SIDE, grey=True))
 
 
 COPIES = {
@@ -44,14 +44,14 @@ def test_a_copy_is_found(kind: str, mirrored: bool) -> None:
     copy = COPIES[kind](pictures[7])
     if mirrored:
         copy = copy.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    (twin,) = find_twins([*map(of, pictures), of(copy, quality=50)])
+    (twin,) = find_near_duplicates([*map(of, pictures), of(copy, quality=50)])
     assert (twin.first, twin.second, twin.mirrored) == (7, 20, mirrored)
     assert SAME <= twin.likeness <= 1
 
 
 def test_other_pictures_are_not() -> None:
-    assert find_twins([of(drawn(seed)) for seed in range(60)]) == []
-    assert find_twins([]) == []
+    assert find_near_duplicates([of(drawn(seed)) for seed in range(60)]) == []
+    assert find_near_duplicates([]) == []
 
 
 def test_the_same_outline_with_something_else_in_it_is_not() -> None:
@@ -60,16 +60,23 @@ def test_the_same_outline_with_something_else_in_it_is_not() -> None:
         ground.paste(drawn(seed, 120, 120).point(lambda value: value // 3), (40, 40))
         return ground
 
-    assert find_twins([of(framed(seed)) for seed in range(20)]) == []
+    assert find_near_duplicates([of(framed(seed)) for seed in range(20)]) == []
 
 
 def test_plain_pictures_are_no_twins() -> None:
-    assert find_twins([of(Image.new("RGB", (60, 60), "red")), of(Image.new("RGB", (60, 60), "blue"))]) == []
+    assert (
+        find_near_duplicates([of(Image.new("RGB", (60, 60), "red")), of(Image.new("RGB", (60, 60), "blue"))])
+        == []
+    )
 
 
 def test_every_copy_is_found_once() -> None:
     copies = [of(drawn(1), quality=quality) for quality in (95, 80, 60, 40)]
-    assert [(t.first < t.second, t.second) for t in find_twins(copies)] == [(True, 1), (True, 2), (True, 3)]
+    assert [(t.first < t.second, t.second) for t in find_near_duplicates(copies)] == [
+        (True, 1),
+        (True, 2),
+        (True, 3),
+    ]
 
 
 def test_as_many_as_an_upload_may_have() -> None:
@@ -86,7 +93,7 @@ def test_as_many_as_an_upload_may_have() -> None:
         for _ in range(1_000)
     ]
     started = time.process_time()
-    assert len(find_twins(copies)) == 999
+    assert len(find_near_duplicates(copies)) == 999
     assert time.process_time() - started < 30
 
 

@@ -6,8 +6,8 @@ import pytest
 from PIL import Image, ImageFilter
 
 from core.clip.checks.image_stats import SIDE, sketch
-from core.clip.checks.preflight import Looked, class_warnings, examine, summaries
-from core.clip.data.images import open_picture
+from core.clip.checks.preflight import CheckedImage, check_images, class_warnings, summarise
+from core.clip.data.images import open_image
 from tests.core.clip.drawn import drawn
 
 
@@ -17,20 +17,20 @@ def looked(
     class_name: str = "fox",
     split: Literal["train", "test"] = "train",
     quality: int = 90,
-) -> Looked:
+) -> CheckedImage:
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=quality)
     content = buffer.getvalue()
-    opened = open_picture(content, shortest_side=SIDE, grey=True)
-    return Looked(file_name, class_name, split, hashlib.sha256(content).hexdigest(), sketch(opened))
+    opened = open_image(content, shortest_side=SIDE, grey=True)
+    return CheckedImage(file_name, class_name, split, hashlib.sha256(content).hexdigest(), sketch(opened))
 
 
-def good(count: int = 6) -> list[Looked]:
+def good(count: int = 6) -> list[CheckedImage]:
     return [looked(drawn(seed), f"{seed}.jpg", "fox" if seed % 2 else "badger") for seed in range(count)]
 
 
-def codes(pictures: list[Looked], image_size: int | None = 160) -> list[tuple[int, str]]:
-    return [(finding.picture, finding.code) for finding in examine(pictures, image_size)]
+def codes(pictures: list[CheckedImage], image_size: int | None = 160) -> list[tuple[int, str]]:
+    return [(finding.picture, finding.code) for finding in check_images(pictures, image_size)]
 
 
 def test_good_pictures_get_no_finding() -> None:
@@ -51,7 +51,7 @@ def test_good_pictures_get_no_finding() -> None:
 def test_a_picture_by_itself(code: str, picture: Image.Image) -> None:
     pictures = [*good(), looked(picture, "bad.jpg")]
     assert codes(pictures) == [(6, code)]
-    (warning,) = summaries(examine(pictures, 160), pictures)
+    (warning,) = summarise(check_images(pictures, 160), pictures)
     assert "bad.jpg" in warning["detail"]
     assert warning["detail"].startswith("1 picture is ")
 
@@ -61,7 +61,7 @@ def test_a_subject_that_vanishes_at_the_resolution_of_the_network() -> None:
     ground.paste(drawn(44, 110, 110), (300, 400))
     pictures = [*good(), looked(ground, "far.jpg")]
     assert codes(pictures) == [(6, "small_subject")]
-    assert "160 x 160 pixels" in examine(pictures, 160)[0].detail
+    assert "160 x 160 pixels" in check_images(pictures, 160)[0].detail
     assert codes(pictures, 1024) == []  # a network that sees enough of it
     assert codes(pictures, None) == codes(pictures, 224) == []  # the usual one, where it is not known
 
@@ -84,10 +84,10 @@ COPIES: list[tuple[dict[str, Any], str, str]] = [
 def test_copies(given: dict[str, Any], code: str, warning: str) -> None:
     original = looked(drawn(50), "first.jpg", "fox")
     pictures = [original, *good(), looked(drawn(50), "second.jpg", **given)]
-    (finding,) = examine(pictures, 160)
+    (finding,) = check_images(pictures, 160)
     assert (finding.code, finding.picture, finding.other) == (code, 7, 0)
     assert "'first.jpg'" in finding.detail
-    (summary,) = summaries([finding], pictures)
+    (summary,) = summarise([finding], pictures)
     assert summary["code"] == warning
     assert "second.jpg" in summary["detail"]
     assert ("fox: first.jpg = badger: second.jpg" in summary["detail"]) == code.endswith("two_classes")
@@ -100,7 +100,7 @@ def test_spellings_of_one_class_are_one_class() -> None:
 
 def test_many_pictures_make_one_warning() -> None:
     blank = [looked(Image.new("RGB", (60, 60), (i, 0, 0)), f"{i}.jpg") for i in range(30)]
-    (warning,) = [w for w in summaries(examine(blank, 160), blank) if w["code"] == "blank_pictures"]
+    (warning,) = [w for w in summarise(check_images(blank, 160), blank) if w["code"] == "blank_pictures"]
     assert warning["detail"].startswith("30 pictures are")
     assert "and 25 more" in warning["detail"]
 

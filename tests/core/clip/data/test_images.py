@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from core.clip.data.images import PictureLimits, open_picture
-from core.clip.errors import BadPicture
+from core.clip.data.images import ImageLimits, open_image
+from core.clip.errors import BadImage
 from tests.api import crafted
 
 PIXELS = crafted.pixels()
@@ -20,15 +20,15 @@ PICTURE = Image.fromarray(PIXELS)
 
 
 def array(source: bytes, **options: int) -> np.ndarray:
-    picture = open_picture(source, **options)  # type: ignore[arg-type]
+    picture = open_image(source, **options)  # type: ignore[arg-type]
     assert picture.mode == "RGB"
     assert not picture.info
     return np.asarray(picture).astype(int)
 
 
-def refused(source: bytes | Path, limits: PictureLimits | None = None) -> str:
-    with pytest.raises(BadPicture) as caught:
-        open_picture(source, limits or PictureLimits())
+def refused(source: bytes | Path, limits: ImageLimits | None = None) -> str:
+    with pytest.raises(BadImage) as caught:
+        open_image(source, limits or ImageLimits())
     assert caught.value.detail.endswith(".")
     return caught.value.code
 
@@ -52,7 +52,7 @@ def test_each_kind_is_read_by_content(
     assert np.abs(array(content) - PIXELS).max() <= tolerance
     path = tmp_path / "wrong name.txt"
     path.write_bytes(content)
-    assert np.array_equal(np.asarray(open_picture(path)), array(content))
+    assert np.array_equal(np.asarray(open_image(path)), array(content))
 
 
 GREYED = {"JPEG": ("RGB", "L", "CMYK"), "PNG": ("RGB", "L", "LA", "RGBA"), "GIF": ("RGB", "L")}
@@ -63,9 +63,9 @@ def test_grey_is_the_grey_of_the_colours(kind: str, mode: str) -> None:
     file = io.BytesIO()
     PICTURE.convert(mode).save(file, kind)
     for side in (None, 24):
-        grey = open_picture(file.getvalue(), shortest_side=side, grey=True)
+        grey = open_image(file.getvalue(), shortest_side=side, grey=True)
         assert (grey.mode, grey.info) == ("L", {})
-        expected = open_picture(file.getvalue(), shortest_side=side).convert("L")
+        expected = open_image(file.getvalue(), shortest_side=side).convert("L")
         apart = np.asarray(grey).astype(int) - np.asarray(expected).astype(int)
         assert np.abs(apart).mean() < 2
 
@@ -168,7 +168,7 @@ def test_shortest_side() -> None:
     exact = np.asarray(large.resize((30, 40), Image.Resampling.BICUBIC)).astype(int)
     for kind in ("PNG", "JPEG"):
         content = crafted.encoded(large, kind, **({"quality": 100} if kind == "JPEG" else {}))
-        assert open_picture(content).size == (300, 400)
+        assert open_image(content).size == (300, 400)
         result = array(content, shortest_side=30)
         assert result.shape == (40, 30, 3)
         assert np.abs(result - exact).mean() < 2
@@ -187,8 +187,8 @@ def test_cut_short(kind: str, percent: int) -> None:
     content = crafted.encoded(noise, "JPEG" if kind == "progressive" else kind, **options)
     cut = content[: len(content) * percent // 100]
     assert refused(cut) == "truncated_picture"
-    with pytest.raises(BadPicture):
-        open_picture(cut, shortest_side=1)
+    with pytest.raises(BadImage):
+        open_image(cut, shortest_side=1)
 
 
 @pytest.mark.parametrize("name", crafted.NOT_PICTURES)
@@ -206,10 +206,10 @@ def test_empty_and_too_large(tmp_path: Path) -> None:
     assert refused(b"") == "empty_file"
     path = tmp_path / "a"
     path.write_bytes(crafted.jpeg())
-    assert refused(path, PictureLimits(max_bytes=100)) == "picture_too_large"
-    assert refused(crafted.jpeg(), PictureLimits(max_bytes=100)) == "picture_too_large"
-    assert open_picture(path, PictureLimits(path.stat().st_size, 1_200)).size == (30, 40)
-    assert refused(path, PictureLimits(max_pixels=1_199)) == "too_many_pixels"
+    assert refused(path, ImageLimits(max_bytes=100)) == "picture_too_large"
+    assert refused(crafted.jpeg(), ImageLimits(max_bytes=100)) == "picture_too_large"
+    assert open_image(path, ImageLimits(path.stat().st_size, 1_200)).size == (30, 40)
+    assert refused(path, ImageLimits(max_pixels=1_199)) == "too_many_pixels"
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 10_000), (3, 4)])
@@ -219,7 +219,7 @@ def test_a_picture_that_shows_nothing(size: tuple[int, int]) -> None:
 
 def test_a_missing_path_is_not_a_bad_picture(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        open_picture(tmp_path / "nothing")
+        open_image(tmp_path / "nothing")
 
 
 def test_pillows_own_pixel_limit_plays_no_part() -> None:
@@ -227,7 +227,7 @@ def test_pillows_own_pixel_limit_plays_no_part() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert refused(bomb) == "too_many_pixels"
-        assert open_picture(bomb, PictureLimits(max_pixels=10**8), shortest_side=10).size == (10, 10)
+        assert open_image(bomb, ImageLimits(max_pixels=10**8), shortest_side=10).size == (10, 10)
 
 
 def test_a_huge_tile_is_refused() -> None:
@@ -240,7 +240,7 @@ def test_a_huge_tile_is_refused() -> None:
 
 
 def test_pixel_bombs_cost_no_memory(tmp_path: Path) -> None:
-    assert open_picture(crafted.webp_canvas(99, 99)).size == (99, 99)
+    assert open_image(crafted.webp_canvas(99, 99)).size == (99, 99)
     bombs = {"png": crafted.pixel_bomb(), "webp": crafted.webp_canvas(16_383, 9_000)}
     assert len(bombs["png"]) < 130_000
     for kind, content in bombs.items():
@@ -295,7 +295,7 @@ def test_garbage_is_a_bad_picture_or_a_picture(seed: bytes, changes: list[tuple[
     for place, value in changes:
         content[place % len(content)] = value
     try:
-        picture = open_picture(bytes(content), PictureLimits(max_pixels=1_000_000))
-    except BadPicture:
+        picture = open_image(bytes(content), ImageLimits(max_pixels=1_000_000))
+    except BadImage:
         return
     assert picture.mode == "RGB"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.clip.data.splits import ENOUGH, FEWEST, MOST, plan_folds
+from core.clip.data.splits import MAX_FOLD_IMAGES, MIN_CLASS_IMAGES, MIN_FOLD_IMAGES, make_folds
 
 
 def labels_of(sizes: list[int]) -> list[int]:
@@ -14,9 +14,9 @@ def labels_of(sizes: list[int]) -> list[int]:
 @given(st.lists(st.integers(1, 40), min_size=2, max_size=6), st.integers(0, 2**63 - 1))
 def test_halves_ask_every_picture_of_large_classes_once(sizes: list[int], seed: int) -> None:
     labels = labels_of(sizes)
-    folds = plan_folds(labels, seed)
+    folds = make_folds(labels, seed)
     asked = [i for fold in folds for i in fold]
-    large = [i for i, label in enumerate(labels) if sizes[label] >= FEWEST]
+    large = [i for i, label in enumerate(labels) if sizes[label] >= MIN_CLASS_IMAGES]
     assert sorted(asked) == large
     assert len(folds) == (2 if large else 0)
     for fold in folds:
@@ -24,30 +24,30 @@ def test_halves_ask_every_picture_of_large_classes_once(sizes: list[int], seed: 
         of_class = Counter(labels[i] for i in fold)
         for label, count in of_class.items():
             assert abs(2 * count - sizes[label]) <= 1  # and never the whole of one
-    assert plan_folds(labels, seed) == folds
+    assert make_folds(labels, seed) == folds
 
 
 def test_of_many_pictures_a_fifth_is_asked() -> None:
-    (fold,) = plan_folds(labels_of([50] * 10), 0)
-    assert len(fold) == ENOUGH
+    (fold,) = make_folds(labels_of([50] * 10), 0)
+    assert len(fold) == MIN_FOLD_IMAGES
     assert set(Counter(i // 50 for i in fold).values()) == {10}
 
 
 def test_of_very_many_no_more_than_are_needed() -> None:
-    (fold,) = plan_folds(labels_of([500] * 10), 0)
-    assert len(fold) == MOST
+    (fold,) = make_folds(labels_of([500] * 10), 0)
+    assert len(fold) == MAX_FOLD_IMAGES
 
 
 def test_odd_pictures_fall_to_either_half() -> None:
-    one, other = plan_folds(labels_of([5] * 6), 0)
+    one, other = make_folds(labels_of([5] * 6), 0)
     assert len(one) == len(other) == 15
 
 
 @pytest.mark.parametrize("sizes", [[4, 4], [1, 4, 3]])
 def test_without_enough_pictures_there_is_no_sibling(sizes: list[int]) -> None:
-    assert plan_folds(labels_of(sizes), 0) == []
+    assert make_folds(labels_of(sizes), 0) == []
 
 
 def test_the_seed_shuffles() -> None:
     labels = labels_of([10, 10])
-    assert len({tuple(plan_folds(labels, seed)[0]) for seed in range(8)}) > 4
+    assert len({tuple(make_folds(labels, seed)[0]) for seed in range(8)}) > 4

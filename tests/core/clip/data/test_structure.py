@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from core.clip.data.images import PictureLimits, open_picture, read_header
+from core.clip.data.images import ImageLimits, open_image, read_header
 from core.clip.data.structure import MAX_CHUNKS, MAX_FRAMES, MAX_SEGMENTS, MAX_TIFF_STRIPS
-from core.clip.errors import BadPicture
+from core.clip.errors import BadImage
 from tests.api import crafted
 
 GREY = np.full((64, 64), 90, np.uint8)
@@ -60,7 +60,7 @@ NEARLY = {
 
 @pytest.mark.parametrize("name", TOO_COSTLY)
 def test_refused_before_decoding(name: str) -> None:
-    with pytest.raises(BadPicture) as caught:
+    with pytest.raises(BadImage) as caught:
         read_header(TOO_COSTLY[name])
     assert caught.value.code == "picture_too_costly"
     assert any(caught.value.detail.endswith(f"{how}.") for how in ("JPEG", "PNG", "source", "alone"))
@@ -69,7 +69,7 @@ def test_refused_before_decoding(name: str) -> None:
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("name", NEARLY)
 def test_just_within_the_bounds(name: str) -> None:
-    assert open_picture(NEARLY[name]).mode == "RGB"
+    assert open_image(NEARLY[name]).mode == "RGB"
 
 
 def test_more_scans_behind_the_first_image_do_not_count() -> None:
@@ -77,28 +77,28 @@ def test_more_scans_behind_the_first_image_do_not_count() -> None:
     thumbnail = crafted.jpeg_of_scans(200, 64)
     exif = b"\xff\xe1" + struct.pack(">H", len(thumbnail) + 8) + b"Exif\0\0" + thumbnail
     assert np.array_equal(
-        np.asarray(open_picture(content[:2] + exif + content[2:] + thumbnail)),
-        np.asarray(open_picture(content)),
+        np.asarray(open_image(content[:2] + exif + content[2:] + thumbnail)),
+        np.asarray(open_image(content)),
     )
     progressive = crafted.jpeg_of_scans(6, 64)
-    assert open_picture(progressive[:2] + exif + progressive[2:] + thumbnail).size == (64, 64)
+    assert open_image(progressive[:2] + exif + progressive[2:] + thumbnail).size == (64, 64)
     baseline = crafted.encoded(Image.fromarray(GREY), "JPEG")
-    assert open_picture(baseline + baseline * 30).size == (64, 64)
+    assert open_image(baseline + baseline * 30).size == (64, 64)
 
 
 def test_scans_hidden_from_a_walk_are_followed() -> None:
     """Fill bytes, restart markers and padding before a marker are what decoders skip."""
     content = crafted.jpeg_of_scans(101, 64).replace(b"\xff\xda", b"\xff\xff\xff\xda")
-    with pytest.raises(BadPicture, match="scans"):
+    with pytest.raises(BadImage, match="scans"):
         read_header(content)
-    with pytest.raises(BadPicture, match="scans"):
+    with pytest.raises(BadImage, match="scans"):
         read_header(crafted.jpeg_of_scans(101, 64).replace(b"\xff\xda", b"\xff\xd0xx\xff\xda"))
 
 
 def test_an_image_turned_by_its_xmp() -> None:
     xmp = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
     content = crafted.encoded(Image.fromarray(crafted.pixels()), "JPEG", xmp=xmp)
-    assert open_picture(content).size == (40, 30)
+    assert open_image(content).size == (40, 30)
 
 
 def test_many_tags_of_an_exif_block_are_not_read() -> None:
@@ -106,7 +106,7 @@ def test_many_tags_of_an_exif_block_are_not_read() -> None:
     entries = [(274, 3, 1, 6)] + [(1_000 + i, 7, 60_000, 8) for i in range(400)]
     table = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *e) for e in entries)
     exif = b"Exif\0\0II*\0" + struct.pack("<I", 8) + table + bytes(60_000 - len(table))
-    assert open_picture(crafted.encoded(Image.fromarray(crafted.pixels()), "JPEG", exif=exif)).size == (
+    assert open_image(crafted.encoded(Image.fromarray(crafted.pixels()), "JPEG", exif=exif)).size == (
         40,
         30,
     )
@@ -115,7 +115,7 @@ def test_many_tags_of_an_exif_block_are_not_read() -> None:
 def test_a_first_frame_larger_than_its_canvas_is_measured() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # Pillow's own limit
-        with pytest.raises(BadPicture) as caught:
+        with pytest.raises(BadImage) as caught:
             read_header(crafted.gif_frame(12_000, 9_000))
     assert caught.value.code == "too_many_pixels"
 
@@ -127,7 +127,7 @@ def test_32_bits_have_a_limit_of_their_own(mode: str) -> None:
         if code is None:
             assert read_header(content).picture.size == (side, side)
             continue
-        with pytest.raises(BadPicture, match="32 bits") as caught:
+        with pytest.raises(BadImage, match="32 bits") as caught:
             read_header(content)
         assert caught.value.code == code
 
@@ -135,9 +135,9 @@ def test_32_bits_have_a_limit_of_their_own(mode: str) -> None:
 def test_rows_of_a_deep_image_are_scaled_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.linspace(-5, 70_000, 64 * 64, dtype=np.float32).reshape(64, 64)
     content = crafted.encoded(Image.fromarray(values), "TIFF")
-    whole = np.asarray(open_picture(content))
+    whole = np.asarray(open_image(content))
     monkeypatch.setattr("core.clip.data.images.BAND_PIXELS", 200)
-    assert np.array_equal(np.asarray(open_picture(content)), whole)
+    assert np.array_equal(np.asarray(open_image(content)), whole)
 
 
 def honest(kind: str, side: int) -> bytes:
@@ -228,7 +228,7 @@ def costs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[float, in
 
 def at_the_limit(seconds: float) -> float:
     """Of an honest image with so many pixels as are allowed."""
-    return seconds * PictureLimits().max_pixels / SIDE**2
+    return seconds * ImageLimits().max_pixels / SIDE**2
 
 
 @pytest.mark.parametrize("kind", TIMES)

@@ -7,25 +7,25 @@ import pytest
 from numpy.typing import NDArray
 
 from core.clip.evaluation.accuracy import brier_gain
-from core.clip.evaluation.predictions import Answers, Candidates, HeldOut
-from core.clip.inference.calibration import ENOUGH
+from core.clip.evaluation.predictions import Candidates, ClassScores, HeldOutPredictions
+from core.clip.inference.calibration import MIN_HELD_OUT
 
 K = 4
 
 
-def scores(truth: NDArray[np.int64], lead: float, seed: int, boldness: float = 1.0) -> Answers:
+def scores(truth: NDArray[np.int64], lead: float, seed: int, boldness: float = 1.0) -> ClassScores:
     """Where the true name leads by so much, in units of the noise."""
     cosines = np.random.default_rng(seed).normal(0, 0.05, (len(truth), K))
     cosines[np.arange(len(truth)), truth] += 0.05 * lead
-    return Answers(boldness * cosines, boldness * cosines)
+    return ClassScores(boldness * cosines, boldness * cosines)
 
 
-def held(pictures: int, lead: float, *, boldness: float = 1.0, seed: int = 0) -> HeldOut:
+def held(pictures: int, lead: float, *, boldness: float = 1.0, seed: int = 0) -> HeldOutPredictions:
     truth = np.random.default_rng(1000 + seed).integers(0, K, pictures)
     stock, adapted = scores(truth, 1.0, 2 * seed), scores(truth, lead, 2 * seed + 1, boldness)
     names = Candidates(tuple("abcd"), K, ((),) * K)
     none = np.arange(0)
-    return HeldOut(names, np.arange(pictures), truth, stock, stock, adapted, {}, none)
+    return HeldOutPredictions(names, np.arange(pictures), truth, stock, stock, adapted, {}, none)
 
 
 def test_a_gain_on_eighty_pictures() -> None:
@@ -61,4 +61,4 @@ def test_to_be_less_sure_of_nonsense_is_no_gain() -> None:
 
 
 def test_too_few_pictures_say_nothing() -> None:
-    assert brier_gain(held(ENOUGH - 1, lead=2.0), 40.0) is None
+    assert brier_gain(held(MIN_HELD_OUT - 1, lead=2.0), 40.0) is None

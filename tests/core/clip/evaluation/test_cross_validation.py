@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from core.clip.config import resolve_config
-from core.clip.data.images import open_picture
+from core.clip.data.images import open_image
 from core.clip.errors import Cancelled
-from core.clip.evaluation.cross_validation import effort_of_siblings
+from core.clip.evaluation.cross_validation import cross_validation_cost
 from core.clip.evaluation.evaluate import OTHERS, SLACK
-from core.clip.inference.calibration import ENOUGH
+from core.clip.inference.calibration import MIN_HELD_OUT
 from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import Backbone
 from core.clip.pipeline import adapt
@@ -74,7 +74,7 @@ def test_below_five_pictures_only_previews_are_measured(tiny: Backbone) -> None:
 
 
 def test_without_siblings_any_number_of_epochs_will_do() -> None:
-    assert effort_of_siblings([0, 0, 1, 1], resolve_config(backbone="starter", epochs=1000)) == 0
+    assert cross_validation_cost([0, 0, 1, 1], resolve_config(backbone="starter", epochs=1000)) == 0
 
 
 def test_test_pictures_need_no_sibling(tiny: Backbone) -> None:
@@ -99,7 +99,7 @@ def test_the_answers_are_those_of_a_classifier(tiny: Backbone) -> None:
     classifier = Classifier(tiny, result.weights, 0.75)
     names = ["red", "green", "blue"]
     scores = classifier.classify(
-        [open_picture(s.source) for s in tests],
+        [open_image(s.source) for s in tests],
         [class_texts(name, given.templates) for name in names],
         classes=[0, 1, 2],
     )
@@ -113,10 +113,12 @@ def test_the_answers_are_those_of_a_classifier(tiny: Backbone) -> None:
 
 
 def test_with_enough_pictures_there_is_confidence(tiny: Backbone) -> None:
-    result = adapt(tiny, shots("red", "green", "blue", each=ENOUGH // 3), config(epochs=1, batch_size=16))
+    result = adapt(
+        tiny, shots("red", "green", "blue", each=MIN_HELD_OUT // 3), config(epochs=1, batch_size=16)
+    )
     fitted = result.metrics["confidence"]
     assert fitted["least_similarity"] < fitted["least_likeness"] <= fitted["least_similarity"] + 1
-    assert fitted["pictures"] == len(fitted["nonconformity"]) == ENOUGH
+    assert fitted["pictures"] == len(fitted["nonconformity"]) == MIN_HELD_OUT
     assert fitted["alpha"] == 0.5
     assert result.report is not None
     assert result.report.calibration.calibrated

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from core.clip.evaluation.label_issues import cross_fitted, find_suspects
+from core.clip.evaluation.label_issues import cross_fitted, find_label_issues
 from core.clip.evaluation.predictions import Candidates
 from core.clip.inference.calibration import softmax
 
@@ -30,7 +30,9 @@ def test_planted_wrong_labels_are_found() -> None:
     for i in planted:
         labels[i] = (labels[i] + 1) % CLASSES
     answers = cross_fitted(seen, labels, torch.eye(CLASSES + 2, 16), candidates(), seed=0)
-    found = find_suspects([softmax(40 * answers.alone)], np.array(labels), np.arange(100, 100 + len(labels)))
+    found = find_label_issues(
+        [softmax(40 * answers.alone)], np.array(labels), np.arange(100, 100 + len(labels))
+    )
     assert {s.position - 100 for s in found} == set(planted)
     for suspect in found:
         assert suspect.looks_like == truth[suspect.position - 100]
@@ -43,7 +45,7 @@ def test_planted_wrong_labels_are_found() -> None:
 def test_clean_labels_are_left_alone() -> None:
     seen, labels = features(12)
     answers = cross_fitted(seen, labels, torch.eye(CLASSES + 2, 16), candidates(), seed=0)
-    assert find_suspects([softmax(40 * answers.alone)], np.array(labels), np.arange(len(labels))) == []
+    assert find_label_issues([softmax(40 * answers.alone)], np.array(labels), np.arange(len(labels))) == []
 
 
 def test_a_picture_does_not_vote_for_itself() -> None:
@@ -63,7 +65,7 @@ def test_all_judges_must_agree() -> None:
     unsure = np.array([[0.9, 0.1], [0.9, 0.1], [0.2, 0.8], [0.4, 0.6]])
     labels = np.array([0, 0, 1, 1])  # the last one looks like 0
     places = np.arange(4)
-    assert [s.position for s in find_suspects([sure], labels, places)] == [3]
-    assert [s.position for s in find_suspects([sure, sure], labels, places)] == [3]
-    assert find_suspects([sure, unsure], labels, places) == []
-    assert find_suspects([], labels, places) == []
+    assert [s.position for s in find_label_issues([sure], labels, places)] == [3]
+    assert [s.position for s in find_label_issues([sure, sure], labels, places)] == [3]
+    assert find_label_issues([sure, unsure], labels, places) == []
+    assert find_label_issues([], labels, places) == []

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from core.clip.evaluation.accuracy import accuracy_interval
-from core.clip.evaluation.label_issues import Suspect
-from core.clip.evaluation.predictions import Answers
+from core.clip.evaluation.label_issues import LabelIssue
+from core.clip.evaluation.predictions import ClassScores
 from core.clip.evaluation.report import Report
 from core.clip.inference.calibration import fit_confidence
 from tests.core.clip.reports import NAMES, K, held_out, report
@@ -44,7 +44,7 @@ def test_a_gain_that_few_pictures_do_not_count() -> None:
     wrong = np.flatnonzero(held.stock.alone.argmax(axis=1) != truth)
     scores[np.arange(36), truth] += 0.05
     scores[wrong[:2], truth[wrong[:2]]] += 0.3
-    made = report(replace(held, adapted=Answers(scores[:, :K], scores)))
+    made = report(replace(held, adapted=ClassScores(scores[:, :K], scores)))
     assert made.trained_names is not None
     gain = made.trained_names.adapted_against_stock
     assert gain is not None
@@ -98,7 +98,7 @@ def test_classes_and_confusion_by_hand() -> None:
     named = np.array([0, 0, 1, 1, 1, 1])
     scores = np.zeros((6, len(NAMES)))
     scores[np.arange(6), named] = 0.1
-    given = Answers(scores[:, :K], scores)
+    given = ClassScores(scores[:, :K], scores)
     base = held_out(pictures=6)
     held = replace(
         base, truth=truth, stock=given, preview=given, adapted=given, curve={}, positions=np.arange(6)
@@ -118,7 +118,7 @@ def test_classes_and_confusion_by_hand() -> None:
 
 
 def test_suspects_are_named() -> None:
-    made = report(held_out(), suspects=[Suspect(107, 0, 2, 0.9, 0.02)])
+    made = report(held_out(), suspects=[LabelIssue(107, 0, 2, 0.9, 0.02)])
     assert [(s.position, s.class_name, s.answered) for s in made.suspects] == [(107, "fox", "hare")]
     assert "look_at_pictures" in codes(made)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from core.clip.export.model_card import UNKNOWN_LICENCE, About, licence_of, model_card
+from core.clip.export.model_card import UNKNOWN_LICENCE, ModelInfo, licence_of, model_card
 from core.clip.export.onnx_graphs import OnnxDiffers, write_onnx_folder
 from core.clip.export.open_clip_folder import relocated, write_open_clip_folder
 from core.clip.inference.classifier import Classifier
@@ -20,7 +20,7 @@ from core.clip.weights.files import Weights
 from tests.core.serving.adapted import moved
 
 SENTENCES = ["a photo of a red fox.", "Ein Bild, das niemand kennt: Straße", "a"]
-ABOUT = About(
+ABOUT = ModelInfo(
     id="mdl_x",
     name="shoes",
     backbone="starter",
@@ -144,7 +144,7 @@ def test_onnx_graphs_give_the_same(tiny: Backbone, pictures: list[Path], tmp_pat
 def test_a_graph_that_differs_is_not_handed_out(
     tiny: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("core.clip.export.onnx_graphs.MOST_DIFFERENT", -1.0)
+    monkeypatch.setattr("core.clip.export.onnx_graphs.MAX_DIFFERENCE", -1.0)
     with pytest.raises(OnnxDiffers, match="open_clip"):
         write_onnx_folder(tmp_path, tiny, with_parameters(tiny, moved(tiny)), ABOUT)
 

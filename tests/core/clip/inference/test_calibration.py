@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from core.clip.inference.calibration import (
-    ENOUGH,
     KEPT,
-    MOST_SCORES,
+    MAX_SCORES,
+    MIN_HELD_OUT,
     Confidence,
     calibration_error,
     fit_confidence,
@@ -59,17 +59,17 @@ def test_sets_hold_the_truth_as_often_as_asked(coverage: float, held_out: int) -
         fitted = fit_confidence(logits[:held_out], truth[:held_out], logit_scale=1.0, alpha=0.5)
         assert fitted is not None
         chances = softmax(logits[held_out:] / fitted.temperature)[np.arange(500), truth[held_out:]]
-        covered += int((chances >= fitted.least_probability(coverage)).sum())
+        covered += int((chances >= fitted.conformal_threshold(coverage)).sum())
         asked += 500
     assert coverage - 0.02 < covered / asked < coverage + 0.05
 
 
 def test_few_pictures_can_promise_little() -> None:
-    logits, truth = drawn(ENOUGH)
+    logits, truth = drawn(MIN_HELD_OUT)
     fitted = fit_confidence(logits, truth, logit_scale=1.0, alpha=0.5)
     assert fitted is not None
-    assert fitted.least_probability(0.9) > 0
-    assert fitted.least_probability(0.99) == 0  # every class is in the set
+    assert fitted.conformal_threshold(0.9) > 0
+    assert fitted.conformal_threshold(0.99) == 0  # every class is in the set
     assert fit_confidence(logits[1:], truth[1:], logit_scale=1.0, alpha=0.5) is None
 
 
@@ -102,5 +102,5 @@ def test_it_survives_json_and_stays_small() -> None:
     logits, truth = drawn(3000)
     fitted = fit_confidence(logits, truth, logit_scale=1.0, alpha=0.5)
     assert fitted is not None
-    assert len(fitted.nonconformity) == MOST_SCORES
+    assert len(fitted.nonconformity) == MAX_SCORES
     assert Confidence.of(json.loads(json.dumps(fitted.to_dict()))) == fitted

@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from core.clip.inference.class_offsets import NEW, name_offsets
-from core.clip.weights.support_set import KEPT_AT, KeptShots
+from core.clip.inference.class_offsets import NEW_CLASS, name_offsets
+from core.clip.weights.support_set import SUPPORT_ALPHAS, SupportSet
 
 
 def unit(*rows: list[float]) -> Tensor:
@@ -14,7 +14,7 @@ def unit(*rows: list[float]) -> Tensor:
 
 
 HEAD = unit([1, 0.1, 0], [0, 1, 0.2], [0.1, 0.1, 1])
-CLASSES = [0, 1, NEW]
+CLASSES = [0, 1, NEW_CLASS]
 SHOTS = unit([0.9, 0.1, 0.3], [0.2, 0.8, 0.1], [0.6, 0.1, 0.5])
 LABELS = torch.tensor([0, 1, 0])
 
@@ -27,19 +27,22 @@ def slow(shots: Tensor, labels: list[int], head: Tensor, classes: list[int], bal
             cosines = [float(s @ name) for s, own in zip(shots, labels, strict=True) if own == label]
             means.append(sum(cosines) / len(cosines))
         offsets.append(min(1, 2 * balance) * sum(means) / len(means) if means else 0.0)
-    if NEW in classes and any(c != NEW for c in classes):
+    if NEW_CLASS in classes and any(c != NEW_CLASS for c in classes):
         margins = []
         for shot in shots:
             left = [float(shot @ name) - off for name, off in zip(head, offsets, strict=True)]
-            best_new = max(v for v, c in zip(left, classes, strict=True) if c == NEW)
-            margins.append(max(v for v, c in zip(left, classes, strict=True) if c != NEW) - best_new)
+            best_new = max(v for v, c in zip(left, classes, strict=True) if c == NEW_CLASS)
+            margins.append(max(v for v, c in zip(left, classes, strict=True) if c != NEW_CLASS) - best_new)
         gamma = balance * max(0.0, sorted(margins)[(len(margins) - 1) // 2])
-        offsets = [off + gamma * (c != NEW) for off, c in zip(offsets, classes, strict=True)]
+        offsets = [off + gamma * (c != NEW_CLASS) for off, c in zip(offsets, classes, strict=True)]
     return offsets
 
 
 @pytest.mark.parametrize("balance", [0.0, 0.2, 0.35, 1.0])
-@pytest.mark.parametrize("classes", [[0, 1, NEW], [1, NEW, NEW], [NEW, NEW, 0], [0, 1, 2], [NEW] * 3])
+@pytest.mark.parametrize(
+    "classes",
+    [[0, 1, NEW_CLASS], [1, NEW_CLASS, NEW_CLASS], [NEW_CLASS, NEW_CLASS, 0], [0, 1, 2], [NEW_CLASS] * 3],
+)
 def test_they_are_what_the_plain_loops_say(balance: float, classes: list[int]) -> None:
     found = name_offsets(SHOTS, LABELS, HEAD, classes, balance)
     assert found.tolist() == pytest.approx(slow(SHOTS, LABELS.tolist(), HEAD, classes, balance), abs=1e-6)
@@ -50,14 +53,15 @@ def test_a_class_counts_once_however_many_shots_it_has() -> None:
     shots, labels = torch.cat([SHOTS, *[SHOTS[2:]] * 9]), torch.tensor([0, 1, 0, *[0] * 9])
     few = torch.cat([SHOTS[1:2], (SHOTS[0] + 10 * SHOTS[2])[None] / 11])
     free, once = (
-        name_offsets(s, n, HEAD, [NEW] * 3, 0.5) for s, n in ((shots, labels), (few, torch.tensor([1, 0])))
+        name_offsets(s, n, HEAD, [NEW_CLASS] * 3, 0.5)
+        for s, n in ((shots, labels), (few, torch.tensor([1, 0])))
     )
     torch.testing.assert_close(free, once)
 
 
 def test_names_that_come_near_the_trained_ones_leave_less() -> None:
     far = name_offsets(SHOTS, LABELS, HEAD, CLASSES, 0.5)
-    near = name_offsets(SHOTS, LABELS, torch.cat([HEAD, unit([0.9, 0.2, 0.1])]), [*CLASSES, NEW], 0.5)
+    near = name_offsets(SHOTS, LABELS, torch.cat([HEAD, unit([0.9, 0.2, 0.1])]), [*CLASSES, NEW_CLASS], 0.5)
     assert (near[:2] < far[:2]).all()
     assert near[2] == far[2]
 
@@ -65,7 +69,7 @@ def test_names_that_come_near_the_trained_ones_leave_less() -> None:
 def test_no_margin_is_taken_where_the_shots_prefer_the_new_names() -> None:
     shots = unit([1, 0, 0], [0.9, 0.1, 0], [0.9, 0, 0.1])
     alone = name_offsets(shots, LABELS, HEAD[[2]], [0], 0.1)
-    among = name_offsets(shots, LABELS, HEAD[[2, 0]], [0, NEW], 0.1)
+    among = name_offsets(shots, LABELS, HEAD[[2, 0]], [0, NEW_CLASS], 0.1)
     assert among[0] == pytest.approx(alone.item())
 
 
@@ -74,17 +78,17 @@ def test_without_shots_nothing_is_known() -> None:
 
 
 def test_between_the_kept_alphas_the_features_are_interpolated() -> None:
-    kept = KeptShots(torch.stack([SHOTS, SHOTS.roll(1, dims=1), SHOTS.roll(2, dims=1)]), LABELS)
-    for features, alpha in zip(kept.features, KEPT_AT, strict=True):
+    kept = SupportSet(torch.stack([SHOTS, SHOTS.roll(1, dims=1), SHOTS.roll(2, dims=1)]), LABELS)
+    for features, alpha in zip(kept.features, SUPPORT_ALPHAS, strict=True):
         torch.testing.assert_close(kept.at(alpha), features)
-    between = KeptShots(kept.features.half(), LABELS).at(0.75)
+    between = SupportSet(kept.features.half(), LABELS).at(0.75)
     assert between.dtype == torch.float32
     expected = F.normalize(kept.features[1] + kept.features[2], dim=-1)
     torch.testing.assert_close(between, expected, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(between.norm(dim=-1), torch.ones(3))
 
 
-@pytest.mark.parametrize("classes", [[0, NEW, NEW], [NEW, 0, NEW], [0, NEW]])
+@pytest.mark.parametrize("classes", [[0, NEW_CLASS, NEW_CLASS], [NEW_CLASS, 0, NEW_CLASS], [0, NEW_CLASS]])
 def test_shots_of_one_class_leave_its_own_name_alone(classes: list[int]) -> None:
     """No other class is there whose mean could be taken: the sum over nothing is 0, not NaN."""
     labels = torch.tensor([0, 0, 0])

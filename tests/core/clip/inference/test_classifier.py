@@ -12,11 +12,16 @@ from torch import Tensor
 from core.clip.inference.class_offsets import name_offsets
 from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import Backbone, tower_parameters
-from core.clip.models.features import PICTURES_AT_ONCE_ON_CPU, TEXTS_AT_ONCE, image_features, text_head
+from core.clip.models.features import (
+    PICTURES_AT_ONCE_ON_CPU,
+    TEXTS_AT_ONCE,
+    build_zero_shot_classifier,
+    image_features,
+)
 from core.clip.weights.delta import whole
 from core.clip.weights.ensemble import interpolate
 from core.clip.weights.files import Weights
-from core.clip.weights.support_set import KeptShots
+from core.clip.weights.support_set import SupportSet
 from tests.core.clip.recorder import fingerprint, watch
 
 TEXTS = [["a photo of a cat.", "a drawing of a cat."], ["a dog"], ["a tree", "a fir", "a drawing of a cat."]]
@@ -49,21 +54,21 @@ def slow_head(backbone: Backbone, texts: Sequence[Sequence[str]]) -> Tensor:
 
 
 def test_the_head_is_the_normalised_mean_of_normalised_texts(tiny: Backbone) -> None:
-    head = text_head(tiny.model, tiny.tokenize, TEXTS)
+    head = build_zero_shot_classifier(tiny.model, tiny.tokenize, TEXTS)
     torch.testing.assert_close(head, slow_head(tiny, TEXTS), rtol=1e-5, atol=1e-6)
     assert not head.requires_grad
 
 
 def test_shared_sentences_are_encoded_once(tiny: Backbone) -> None:
     watched = watch(tiny, "token_embedding")
-    text_head(watched.backbone.model, tiny.tokenize, TEXTS)
+    build_zero_shot_classifier(watched.backbone.model, tiny.tokenize, TEXTS)
     assert sum(len(p.given) for p in watched.passes["token_embedding"]) == 5
 
 
 def test_many_texts_are_encoded_in_chunks(tiny: Backbone) -> None:
     texts = [[f"a photo of thing number {i}"] for i in range(TEXTS_AT_ONCE + 3)]
     watched = watch(tiny, "token_embedding")
-    head = text_head(watched.backbone.model, tiny.tokenize, texts)
+    head = build_zero_shot_classifier(watched.backbone.model, tiny.tokenize, texts)
     assert [len(p.given) for p in watched.passes["token_embedding"]] == [TEXTS_AT_ONCE, 3]
     for i in (0, 1, TEXTS_AT_ONCE - 1, TEXTS_AT_ONCE, TEXTS_AT_ONCE + 2):
         torch.testing.assert_close(head[[i]], slow_head(tiny, [texts[i]]), rtol=1e-5, atol=1e-6)
@@ -144,7 +149,7 @@ def test_other_alphas_are_refused(tiny: Backbone, theta_1: dict[str, Tensor], al
 def test_offsets_are_taken_off_before_the_softmax(tiny: Backbone, theta_1: dict[str, Tensor]) -> None:
     plain = Classifier(tiny, Weights(whole(theta_1)), 1.0)
     features = plain.image_features(plain.preprocess(pictures(5)))
-    shots = KeptShots(features.expand(3, -1, -1), torch.tensor([0, 1, 0, 1, 0]))
+    shots = SupportSet(features.expand(3, -1, -1), torch.tensor([0, 1, 0, 1, 0]))
     classifier = Classifier(tiny, Weights(whole(theta_1), shots), 1.0)
     classes = [0, 1, -1]
 

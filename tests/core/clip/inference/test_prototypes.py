@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from core.clip.inference.class_offsets import NEW, name_offsets
-from core.clip.inference.prototypes import Preview
+from core.clip.inference.class_offsets import NEW_CLASS, name_offsets
+from core.clip.inference.prototypes import PrototypeClassifier
 
 
 def random_unit(*shape: int, seed: int = 0) -> Tensor:
@@ -15,7 +15,7 @@ def random_unit(*shape: int, seed: int = 0) -> Tensor:
 
 FEATURES, LABELS = random_unit(9, 6), torch.tensor([0, 0, 1, 2, 2, 2, 1, 0, 2])
 TEXTS = random_unit(5, 6, seed=1)
-CLASSES = [2, NEW, 0, 1, NEW]
+CLASSES = [2, NEW_CLASS, 0, 1, NEW_CLASS]
 
 
 def slow_head(features: Tensor, labels: list[int], texts: Tensor, classes: list[int]) -> list[Tensor]:
@@ -28,25 +28,25 @@ def slow_head(features: Tensor, labels: list[int], texts: Tensor, classes: list[
     rows = []
     for text, label in zip(texts, classes, strict=True):
         weight = labels.count(label) / (labels.count(label) + 1)
-        row = text if label == NEW else text + weight * (prototypes[label] - middle)
+        row = text if label == NEW_CLASS else text + weight * (prototypes[label] - middle)
         rows.append(row / row.norm())
     return rows
 
 
 def test_it_is_what_the_plain_loops_say() -> None:
-    found = Preview(FEATURES, LABELS).head(TEXTS, CLASSES)
+    found = PrototypeClassifier(FEATURES, LABELS).head(TEXTS, CLASSES)
     expected = torch.stack(slow_head(FEATURES, LABELS.tolist(), TEXTS, CLASSES))
     torch.testing.assert_close(found, expected)
 
 
 def test_only_the_text_counts_for_a_new_name() -> None:
-    torch.testing.assert_close(Preview(FEATURES, LABELS).head(TEXTS, [NEW] * 5), TEXTS)
-    mixed = Preview(FEATURES, LABELS).head(TEXTS, CLASSES)
+    torch.testing.assert_close(PrototypeClassifier(FEATURES, LABELS).head(TEXTS, [NEW_CLASS] * 5), TEXTS)
+    mixed = PrototypeClassifier(FEATURES, LABELS).head(TEXTS, CLASSES)
     torch.testing.assert_close(mixed[[1, 4]], TEXTS[[1, 4]])
 
 
 def test_a_class_without_shots_has_its_text() -> None:
-    found = Preview(FEATURES, LABELS).head(TEXTS, [7, NEW, 0, 1, 3])
+    found = PrototypeClassifier(FEATURES, LABELS).head(TEXTS, [7, NEW_CLASS, 0, 1, 3])
     torch.testing.assert_close(found[[0, 4]], TEXTS[[0, 4]])
 
 
@@ -59,19 +59,19 @@ def test_what_all_pictures_have_in_common_changes_nothing() -> None:
     # One picture a class, moved so that the prototypes differ by the same constant only.
     moved = torch.stack([F.normalize(p + 2 * gap, dim=-1) for p in prototypes])
     texts = F.pad(TEXTS, (0, 2))
-    head = Preview(moved, torch.arange(3)).head(texts, CLASSES)
+    head = PrototypeClassifier(moved, torch.arange(3)).head(texts, CLASSES)
     assert head[:, 7].abs().max() < 1e-6
 
 
 def test_the_head_given_is_not_changed() -> None:
     before = TEXTS.clone()
-    Preview(FEATURES, LABELS).head(TEXTS, CLASSES)
+    PrototypeClassifier(FEATURES, LABELS).head(TEXTS, CLASSES)
     assert torch.equal(TEXTS, before)
 
 
 @pytest.mark.parametrize("balance", [0.0, 0.35])
 def test_cosines_and_offsets(balance: float) -> None:
-    preview, pictures = Preview(FEATURES, LABELS), random_unit(4, 6, seed=2)
+    preview, pictures = PrototypeClassifier(FEATURES, LABELS), random_unit(4, 6, seed=2)
     cosines, offsets = preview.cosines(pictures, TEXTS, CLASSES, balance)
     head = preview.head(TEXTS, CLASSES)
     torch.testing.assert_close(cosines, pictures @ head.T)
@@ -83,6 +83,6 @@ def test_shots_tell_what_texts_do_not() -> None:
     centres = random_unit(2, 6, seed=3).repeat_interleave(20, dim=0)
     pictures = F.normalize(centres + 0.1 * random_unit(40, 6, seed=9), dim=-1)
     labels = torch.tensor([0] * 20 + [1] * 20)
-    preview = Preview(pictures[::2], labels[::2])
+    preview = PrototypeClassifier(pictures[::2], labels[::2])
     cosines, offsets = preview.cosines(pictures[1::2], TEXTS[:1].repeat(2, 1), [0, 1])
     assert ((cosines - offsets).argmax(dim=1) == labels[1::2]).all()

@@ -1,4 +1,4 @@
-from core.clip.evaluation.forgetting import what_was_kept
+from core.clip.evaluation.forgetting import measure_forgetting
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.models.imagenet_classes import OTHER_NAMES, other_names
 from core.clip.training.progress import Silent
@@ -16,12 +16,12 @@ def test_the_other_names_share_no_word_with_the_trained() -> None:
 
 def test_what_was_kept_falls_with_alpha(tiny: Backbone) -> None:
     weights = Weights(whole(moved(tiny)), None)
-    kept = what_was_kept(tiny, weights, ["red fox"], ["a photo of a {}."], Silent())
+    kept = measure_forgetting(tiny, weights, ["red fox"], ["a photo of a {}."], Silent())
     assert [k.alpha for k in kept] == [0.0, 0.25, 0.5, 0.75, 1.0]
     assert kept[0].text_similarity == 1.0
     texts = [k.text_similarity for k in kept]
     assert texts == sorted(texts, reverse=True)
     assert texts[-1] < 0.999
     same = Weights(whole(dict(tower_parameters(tiny.model))), None)
-    untouched = what_was_kept(tiny, same, ["red fox"], ["a photo of a {}."], Silent())
+    untouched = measure_forgetting(tiny, same, ["red fox"], ["a photo of a {}."], Silent())
     assert all(k.text_similarity > 0.9999 for k in untouched)

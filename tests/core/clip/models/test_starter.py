@@ -17,12 +17,12 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from core.clip.data.images import open_picture
+from core.clip.data.images import open_image
 from core.clip.errors import BackboneUnavailable
 from core.clip.inference.classifier import Classifier
 from core.clip.models import starter as starter_module
 from core.clip.models.backbone import Backbone, load_backbone
-from core.clip.models.features import text_head
+from core.clip.models.features import build_zero_shot_classifier
 from core.clip.models.starter import FOLDER, IMAGE_FILE, IMAGE_PACKAGE, TEXT_PACKAGE, starter_folder
 from core.clip.prompts import class_texts
 from tests.core.clip.recorder import same_bits
@@ -192,7 +192,9 @@ def test_the_projection_is_the_ridge_regression(starter: Backbone, imagenet: dic
     normal equation, A (TᵀT + I) = Wᵀ T, with texts encoded one by one."""
     names = open_clip.IMAGENET_CLASSNAMES
     classifier = next(t for t in imagenet.values() if t.shape == (1000, 1280)).double()
-    t = text_head(starter.model, starter.tokenize, [[f"a photo of a {name}."] for name in names]).double()
+    t = build_zero_shot_classifier(
+        starter.model, starter.tokenize, [[f"a photo of a {name}."] for name in names]
+    ).double()
     w, t = classifier - classifier.mean(dim=0), t - t.mean(dim=0)
     a = starter.model.get_parameter("visual.head.proj.weight").T.double()  # [1280, 384]
     left, right = a @ (t.T @ t + torch.eye(384)), w.T @ t
@@ -211,7 +213,7 @@ def test_open_clip_loads_the_folder_by_itself(starter: Backbone, assembled: Asse
     tokens = open_clip.get_tokenizer(name)(texts)
     with torch.no_grad():
         theirs = F.normalize(model.eval().encode_text(tokens), dim=-1)
-    ours = text_head(starter.model, starter.tokenize, [[text] for text in texts])
+    ours = build_zero_shot_classifier(starter.model, starter.tokenize, [[text] for text in texts])
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
 
 
@@ -249,7 +251,7 @@ def test_zero_shot_beats_chance(starter: Backbone, clothing: Path) -> None:
     folders = sorted(path for path in (clothing / "test").iterdir() if path.is_dir())
     files = [(i, path) for i, folder in enumerate(folders) for path in sorted(folder.iterdir())[:8]]
     texts = [class_texts(folder.name, ["a photo of a {}."]) for folder in folders]
-    pictures = [open_picture(path) for _, path in files]
+    pictures = [open_image(path) for _, path in files]
     scores = Classifier(starter).classify(pictures, texts)
     right = scores.probabilities.argmax(dim=1) == torch.tensor([i for i, _ in files])
     assert len(folders) == 10

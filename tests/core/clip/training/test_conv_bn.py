@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.clip.training.conv_bn import depthwise, fold_batch_norms
+from core.clip.training.conv_bn import depthwise, fuse_conv_bn
 
 
 class Tower(nn.Module):
@@ -61,7 +61,7 @@ def test_a_folded_network_is_the_same_function_of_the_same_parameters(name: str)
     size = 224 if name.startswith("vit") else 64
     plain = Tower(name)
     folded = copy.deepcopy(plain)
-    fold_batch_norms(folded, size)
+    fuse_conv_bn(folded, size)
     if not name.startswith("vit"):
         assert any("forward" in vars(module) for module in folded.modules())
     assert [n for n, _ in folded.named_parameters()] == [n for n, _ in plain.named_parameters()]
@@ -77,7 +77,7 @@ def test_a_folded_network_is_the_same_function_of_the_same_parameters(name: str)
 
 def test_a_copy_of_a_folded_network_has_its_own_parameters() -> None:
     original = Tower("mobilenetv2_035")
-    fold_batch_norms(original, 64)
+    fuse_conv_bn(original, 64)
     twin = copy.deepcopy(original)
     given = pixels(2, 64)
     before = original.encode_image(given)
@@ -92,7 +92,7 @@ def test_a_network_that_folding_would_change_stays_as_it_is() -> None:
     model = Shared("resnet18")
     given = pixels(2, 64)
     before = model.encode_image(given)
-    fold_batch_norms(model, 64)
+    fuse_conv_bn(model, 64)
     assert torch.equal(model.encode_image(given), before)
     assert not any("forward" in vars(module) for module in model.modules())
 

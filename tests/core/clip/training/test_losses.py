@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.clip.models.backbone import Backbone
-from core.clip.models.features import encode_images, encode_tokens, text_head
+from core.clip.models.features import build_zero_shot_classifier, encode_images, encode_tokens
 from core.clip.training.losses import (
     similarity_distillation,
     supervised_contrastive,
@@ -197,7 +197,7 @@ class Towers:
         self.tokens = tiny.tokenize([text for of_class in texts for text in of_class])
         self.pixels = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
         self.y = torch.tensor([0, 1, 2, 1])
-        self.classifier = nn.Parameter(text_head(tiny.model, tiny.tokenize, texts))
+        self.classifier = nn.Parameter(build_zero_shot_classifier(tiny.model, tiny.tokenize, texts))
         self.images = encode_images(self.student, self.pixels)
         self.texts = encode_tokens(self.student, self.tokens)[self.y]
 

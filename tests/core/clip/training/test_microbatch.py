@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from core.clip.config import AdaptConfig
 from core.clip.errors import OutOfMemory
 from core.clip.models.backbone import Backbone
-from core.clip.training.microbatch import PartSize, is_out_of_memory, leave_memory, share_without
+from core.clip.training.microbatch import PartSize, is_out_of_memory, memory_fraction, reserve_gpu_memory
 from core.clip.training.trainer import fine_tune
 from tests.core.clip.recorder import Recorder, same_bits, watch
 
@@ -146,10 +146,10 @@ def test_on_a_gpu(tiny: Backbone) -> None:
 
 
 def test_a_training_leaves_memory() -> None:
-    assert share_without(20, 80) == 0.75
-    assert share_without(0, 80) == 1.0
-    assert share_without(90, 80) == 0.0
-    leave_memory(torch.device("cpu"), 10**12)  # which has none of its own
+    assert memory_fraction(20, 80) == 0.75
+    assert memory_fraction(0, 80) == 1.0
+    assert memory_fraction(90, 80) == 0.0
+    reserve_gpu_memory(torch.device("cpu"), 10**12)  # which has none of its own
 
 
 def test_a_training_on_a_gpu_leaves_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,6 +159,6 @@ def test_a_training_on_a_gpu_leaves_memory(monkeypatch: pytest.MonkeyPatch) -> N
         torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=8_000)
     )
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda *given: told.append(given))
-    leave_memory(torch.device("cuda:1"), 2_000)
-    leave_memory(torch.device("cuda:1"), 0)
+    reserve_gpu_memory(torch.device("cuda:1"), 2_000)
+    reserve_gpu_memory(torch.device("cuda:1"), 0)
     assert told == [(0.75, torch.device("cuda:1"))]

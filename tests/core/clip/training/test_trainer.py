@@ -17,7 +17,7 @@ from core.clip.config import AdaptConfig
 from core.clip.data.transforms import to_pixels, to_tensor
 from core.clip.errors import Cancelled, InvalidConfig, TrainingDiverged
 from core.clip.models.backbone import Backbone, tower_parameters
-from core.clip.models.features import encode_images, encode_tokens, text_head
+from core.clip.models.features import build_zero_shot_classifier, encode_images, encode_tokens
 from core.clip.training.losses import total_loss
 from core.clip.training.trainer import cosine, fine_tune, mixed_precision
 from tests.core.clip.recorder import Recorder, fingerprint, same_bits, watch
@@ -90,7 +90,7 @@ def slow_fine_tune(backbone: Backbone, pictures: list[Image.Image], given: Adapt
     """Full batches, plain AdamW, the losses number by number: [total, dva, scl, vld] of each step."""
     labels = torch.tensor(LABELS[: len(pictures)])
     student = copy.deepcopy(backbone.model).requires_grad_(True)
-    classifier = nn.Parameter(text_head(backbone.model, backbone.tokenize, TEXTS))
+    classifier = nn.Parameter(build_zero_shot_classifier(backbone.model, backbone.tokenize, TEXTS))
     towers = [p for name, p in student.named_parameters() if name != "logit_scale"]
     optimizer = torch.optim.AdamW(
         [{"params": towers}, {"params": [classifier], "weight_decay": 0.0}],
@@ -538,7 +538,7 @@ def test_another_objective_and_another_distillation(tiny: Backbone) -> None:
     )
     assert seen
     assert all(step.total == step.scl and step.vld == 0 for step in recorder.steps)
-    start = text_head(tiny.model, tiny.tokenize, TEXTS)
+    start = build_zero_shot_classifier(tiny.model, tiny.tokenize, TEXTS)
     torch.testing.assert_close(trained.classifier, start, rtol=1e-4, atol=1e-5)
 
 

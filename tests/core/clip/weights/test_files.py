@@ -17,7 +17,7 @@ from core.clip.models.backbone import Backbone, load_backbone, tower_parameters
 from core.clip.weights.delta import Delta, encode, whole
 from core.clip.weights.files import Weights, load_weights, save_weights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, Manifest, file_sha256, read_manifest
-from core.clip.weights.support_set import KeptShots
+from core.clip.weights.support_set import SupportSet
 from tests.core.clip.recorder import same_bits
 from tests.core.clip.tiny import make_tiny_backbone
 
@@ -65,7 +65,7 @@ def test_weights_come_back_bit_for_bit(
 def test_what_is_not_finite_is_never_written(
     tiny: Backbone, theta_1: dict[str, Tensor], tmp_path: Path, value: float, where: str
 ) -> None:
-    theta, shots = dict(theta_1), KeptShots(torch.zeros(3, 5, 64), torch.zeros(5, dtype=torch.int64))
+    theta, shots = dict(theta_1), SupportSet(torch.zeros(3, 5, 64), torch.zeros(5, dtype=torch.int64))
     if where == "theta_1":
         theta["visual.ln_pre.bias"] = torch.full_like(theta["visual.ln_pre.bias"], value)
     else:
@@ -79,7 +79,7 @@ def test_the_features_of_the_shots_come_back(
     tiny: Backbone, theta_1: dict[str, Tensor], tmp_path: Path
 ) -> None:
     features = torch.nn.functional.normalize(torch.randn(3, 5, 64), dim=-1)
-    shots = KeptShots(features, torch.tensor([0, 0, 1, 1, 0]))
+    shots = SupportSet(features, torch.tensor([0, 0, 1, 1, 0]))
     weights = Weights(whole(theta_1), shots)
     manifest = save_weights(tmp_path, weights, backbone=tiny, class_names=NAMES, config=CONFIG)
     loaded = load_weights((tmp_path / WEIGHTS).read_bytes(), manifest, tiny)

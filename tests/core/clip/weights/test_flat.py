@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from core.clip.weights.flat import ALIGNED, LARGE, empty_together, moved_together, reusing
+from core.clip.weights.flat import ALIGNED, LARGE, copy_flat, empty_flat, reusing
 
 MANY = LARGE // 4  # floats of a large page
 
@@ -29,7 +29,7 @@ def resident() -> int:
 
 def test_copies_are_equal_in_order_and_aligned() -> None:
     given = tensors()
-    copies = moved_together(given)
+    copies = copy_flat(given)
     assert list(copies) == list(given)
     for name, tensor in given.items():
         copy = copies[name]
@@ -41,20 +41,20 @@ def test_copies_are_equal_in_order_and_aligned() -> None:
 
 
 def test_filters_are_apart_from_the_rest() -> None:
-    made = empty_together(tensors())
+    made = empty_flat(tensors())
     places = {name: made[name].untyped_storage().data_ptr() for name in ("matrix", "vector", "filters")}
     assert places["matrix"] != places["filters"]
     assert abs(made["vector"].data_ptr() - made["matrix"].data_ptr()) <= 4 * MANY
 
 
 def test_other_devices_have_their_own_way() -> None:
-    made = empty_together({"there": torch.empty(MANY, 2, device="meta"), "here": torch.empty(MANY, 2)})
+    made = empty_flat({"there": torch.empty(MANY, 2, device="meta"), "here": torch.empty(MANY, 2)})
     assert (made["there"].device.type, made["here"].device.type) == ("meta", "cpu")
 
 
 def test_the_memory_goes_back_at_once() -> None:
     # Of a size that the C library would keep, between others that stay.
-    sets = [moved_together({"a": torch.ones(MANY), "b": torch.ones(MANY)}) for _ in range(8)]
+    sets = [copy_flat({"a": torch.ones(MANY), "b": torch.ones(MANY)}) for _ in range(8)]
     gc.collect()
     before = resident()
     del sets[::2]
@@ -64,12 +64,12 @@ def test_the_memory_goes_back_at_once() -> None:
 
 def test_the_next_set_has_the_memory_of_the_one_before() -> None:
     like = {"a": torch.ones(MANY), "b": torch.ones(MANY)}
-    first = moved_together(like)
+    first = copy_flat(like)
     place = first["a"].data_ptr()
     before = resident()
     with reusing(8 * LARGE):
         del first
-        second, other = empty_together(like), moved_together(like)
+        second, other = empty_flat(like), copy_flat(like)
         assert second["a"].data_ptr() == place
         assert torch.equal(second["b"], like["b"])  # what was left there
         del other  # for nobody
@@ -83,7 +83,7 @@ def test_the_next_set_has_the_memory_of_the_one_before() -> None:
 
 
 def test_no_more_is_kept_than_is_allowed() -> None:
-    sets = [moved_together({"a": torch.ones(2 * MANY)}) for _ in range(6)]
+    sets = [copy_flat({"a": torch.ones(2 * MANY)}) for _ in range(6)]
     before = resident()
     with reusing(4 * LARGE + LARGE // 2):
         del sets
@@ -93,14 +93,14 @@ def test_no_more_is_kept_than_is_allowed() -> None:
 
 def test_memory_of_another_size_is_not_taken() -> None:
     with reusing(8 * LARGE):
-        moved_together({"a": torch.ones(2 * MANY)})
-        assert len(empty_together({"a": torch.ones(4 * MANY)})["a"]) == 4 * MANY
+        copy_flat({"a": torch.ones(2 * MANY)})
+        assert len(empty_flat({"a": torch.ones(4 * MANY)})["a"]) == 4 * MANY
 
 
 def test_many_threads_never_share_memory() -> None:
     def use(i: int) -> bool:
         for _ in range(20):
-            mine = empty_together({"a": torch.ones(2 * MANY)})["a"]
+            mine = empty_flat({"a": torch.ones(2 * MANY)})["a"]
             mine.fill_(i)
             if not bool((mine == i).all()):
                 return False

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from core.serving.batching import batcher as batches
-from core.serving.batching.batch import Work
+from core.serving.batching.batch import BatchItem
 from core.serving.batching.batcher import Batcher
-from core.serving.limiter import Busy, Gate
+from core.serving.limiter import ConcurrencyLimiter, ServerBusy
 
 
 class Slow:
@@ -45,7 +45,7 @@ def rows(*values: float, width: int = 2) -> Tensor:
     return torch.tensor(values)[:, None].expand(-1, width).clone()
 
 
-def held_up(batcher: Batcher, network: Slow) -> Work:
+def held_up(batcher: Batcher, network: Slow) -> BatchItem:
     """From now on everything waits, until the gate opens."""
     network.gate.clear()
     network.begun.clear()
@@ -104,7 +104,7 @@ def test_who_waits_too_long_is_told_so_and_leaves_nothing(batcher: Batcher) -> N
     network = Slow()
     first = held_up(batcher, network)
     late = batcher.submit(("a", "images"), network, rows(5))
-    with pytest.raises(Busy, match="Ask again"):
+    with pytest.raises(ServerBusy, match="Ask again"):
         batcher.wait(late, 0.02)
     assert batcher.counts().waiting["images"] == 0
     with ThreadPoolExecutor(1) as pool:
@@ -142,7 +142,7 @@ def test_an_error_is_told_to_those_of_the_batch(batcher: Batcher) -> None:
 def test_a_batch_waits_a_moment_for_those_that_come(batcher: Batcher) -> None:
     network = Slow()
     batcher._batch_seconds = 100.0  # as after a long batch; the wait has a limit of its own
-    with batcher.coming(("a", "images")):
+    with batcher.pending(("a", "images")):
         first = batcher.submit(("a", "images"), network, rows(1))
         second = batcher.submit(("a", "images"), network, rows(2))
     for work in (first, second):
@@ -153,10 +153,10 @@ def test_a_batch_waits_a_moment_for_those_that_come(batcher: Batcher) -> None:
 def test_a_batch_waits_until_it_is_full(batcher: Batcher, monkeypatch: pytest.MonkeyPatch) -> None:
     """3 of 4 rows are there and a fourth is on its way: the batch waits for it, although 3 are more than the
     1 that is missing."""
-    monkeypatch.setattr(batches, "LONGEST_LINGER", 60.0)
+    monkeypatch.setattr(batches, "MAX_BATCH_DELAY_SECONDS", 60.0)
     batcher._batch_seconds = 1_000.0
     network = Slow()
-    with batcher.coming(("a", "images")), batcher.coming(("a", "images")):
+    with batcher.pending(("a", "images")), batcher.pending(("a", "images")):
         first = batcher.submit(("a", "images"), network, rows(1, 2, 3))
         assert not network.begun.wait(0.2)
         batcher.wait(batcher.submit(("a", "images"), network, rows(4)), 10)
@@ -203,7 +203,7 @@ def test_what_is_alone_has_all_processors_and_others_their_share() -> None:
         beside = batcher.submit(("b", "images"), second, rows(1))
         assert second.begun.wait(10)  # while the first one is being computed
         third = batcher.submit(("c", "images"), Slow(), rows(2))
-        with pytest.raises(Busy):  # no more at a time than there are processors
+        with pytest.raises(ServerBusy):  # no more at a time than there are processors
             batcher.wait(third, 0.1)
         for one in (first, second):
             one.gate.set()
@@ -220,9 +220,9 @@ def test_what_is_not_alone_is_computed_beside(pair: Batcher) -> None:
     """While another picture is being decoded, or was, if it is the last one of its request."""
     network = Counting()
     lane = ("a", "images")
-    with pair.coming(lane) as arrival:
+    with pair.pending(lane) as arrival:
         pair.wait(pair.submit(lane, network, rows(1)), 10)
-        with pair.coming(lane) as other:
+        with pair.pending(lane) as other:
             pair.wait(pair.submit(lane, network, rows(2), arrival), 10)
         pair.wait(pair.submit(lane, network, rows(3), other), 10)
     assert [name == "compute" for name in network.names] == [False, False, True]
@@ -293,7 +293,7 @@ def test_many_at_once_each_get_their_own(pair: Batcher) -> None:
     def ask(i: int) -> None:
         given = rows(*range(i, i + 1 + i % 6))
         lane = (str(i % 3), "images")
-        with pair.coming(lane) as arrival:
+        with pair.pending(lane) as arrival:
             work = pair.submit(lane, networks[i % 3], given, arrival if i % 2 else None)
         assert torch.equal(pair.wait(work, 10), given + 1)
 
@@ -310,9 +310,9 @@ def test_closing_tells_those_who_wait() -> None:
     waiting = batcher.submit(("a", "images"), network, rows(1))
     batcher.close()
     network.gate.set()
-    with pytest.raises(Busy):
+    with pytest.raises(ServerBusy):
         batcher.wait(waiting, 10)
-    with pytest.raises(Busy):
+    with pytest.raises(ServerBusy):
         batcher.submit(("a", "images"), network, rows(1))
 
 
@@ -320,26 +320,26 @@ def test_closing_tells_those_who_wait() -> None:
 
 
 def test_the_gate_is_full_and_says_when_to_come_again() -> None:
-    gate = Gate(10, lambda: 7.2)
-    with gate.inside({("o", "a"): 5}), gate.inside({("o", "b"): 4}):
-        with pytest.raises(Busy) as caught, gate.inside({("o", "c"): 2}):
+    gate = ConcurrencyLimiter(10, lambda: 7.2)
+    with gate.acquire({("o", "a"): 5}), gate.acquire({("o", "b"): 4}):
+        with pytest.raises(ServerBusy) as caught, gate.acquire({("o", "c"): 2}):
             pass
         assert (caught.value.status, caught.value.code, caught.value.retry_after) == (503, "busy", 8)
-        with gate.inside({("o", "c"): 1}), pytest.raises(Busy):
+        with gate.acquire({("o", "c"): 1}), pytest.raises(ServerBusy):
             gate.check()
         gate.check()
     assert (gate.pictures, gate.refused) == (0, 2)
 
 
 def test_one_model_takes_half_at_most_and_a_large_request_passes_alone() -> None:
-    gate = Gate(10, lambda: 0.0)
-    with gate.inside({("o", "a"): 5}):
-        with pytest.raises(Busy), gate.inside({("o", "a"): 1}):
+    gate = ConcurrencyLimiter(10, lambda: 0.0)
+    with gate.acquire({("o", "a"): 5}):
+        with pytest.raises(ServerBusy), gate.acquire({("o", "a"): 1}):
             pass
-        with gate.inside({("other", "a"): 5}):
+        with gate.acquire({("other", "a"): 5}):
             assert gate.pictures == 10
-    with gate.inside({("o", "a"): 64}), pytest.raises(Busy):
+    with gate.acquire({("o", "a"): 64}), pytest.raises(ServerBusy):
         gate.check()
-    with pytest.raises(ZeroDivisionError), gate.inside({("o", "a"): 1}):
+    with pytest.raises(ZeroDivisionError), gate.acquire({("o", "a"): 1}):
         raise ZeroDivisionError
     assert gate.pictures == 0

@@ -58,7 +58,7 @@ def at_once(number: int, call: Callable[[], str], meanwhile: Callable[[], None])
 
 
 def get(cache: WarmCache[str], key: str, load: Callable[[], str], wait_seconds: float | None = 10) -> str:
-    with cache.lease(("value", key), load, wait_seconds=wait_seconds) as value:
+    with cache.acquire(("value", key), load, wait_seconds=wait_seconds) as value:
         return value
 
 
@@ -186,7 +186,7 @@ def test_the_least_recently_used_goes_first() -> None:
 
 
 def test_what_is_used_stays_and_is_counted(cache: WarmCache[str]) -> None:
-    with cache.lease(("value", "a"), lambda: "x" * 8, wait_seconds=10) as first:
+    with cache.acquire(("value", "a"), lambda: "x" * 8, wait_seconds=10) as first:
         put(cache, "b", "yy")
         put(cache, "c", "zz")  # b makes room, not a
         assert warm(cache) == ["a", "c"]
@@ -198,7 +198,7 @@ def test_what_is_used_stays_and_is_counted(cache: WarmCache[str]) -> None:
 
 def test_what_is_larger_than_the_budget_goes_with_its_user(cache: WarmCache[str]) -> None:
     put(cache, "a", "1")
-    with cache.lease(("value", "huge"), lambda: "x" * 1_000, wait_seconds=10):
+    with cache.acquire(("value", "huge"), lambda: "x" * 1_000, wait_seconds=10):
         assert cache.bytes == 1_000
         assert warm(cache) == ["huge"]
     assert cache.bytes == 0
@@ -212,10 +212,10 @@ def test_a_load_waits_for_room(cache: WarmCache[str]) -> None:
     loads.gate.set()
 
     def ask(wait: float) -> str:
-        with cache.lease(("value", "b"), loads, wait_seconds=wait, expected_bytes=6) as value:
+        with cache.acquire(("value", "b"), loads, wait_seconds=wait, expected_bytes=6) as value:
             return value
 
-    with cache.lease(("value", "a"), lambda: "x" * 6, wait_seconds=10, expected_bytes=6):
+    with cache.acquire(("value", "a"), lambda: "x" * 6, wait_seconds=10, expected_bytes=6):
         with pytest.raises(StillLoading):
             ask(0.05)
         assert (loads.count, cache.bytes) == (0, 6)
@@ -224,7 +224,7 @@ def test_a_load_waits_for_room(cache: WarmCache[str]) -> None:
 
 
 def test_pinned_values_stay_and_keep_nobody_out(cache: WarmCache[str]) -> None:
-    with cache.lease(("value", "pinned"), lambda: "x" * 9, wait_seconds=None, pin=True):
+    with cache.acquire(("value", "pinned"), lambda: "x" * 9, wait_seconds=None, pin=True):
         for key in "abc":
             put(cache, key, "yyy")
         (held,) = cache.held()
@@ -236,8 +236,8 @@ def test_pinned_values_stay_and_keep_nobody_out(cache: WarmCache[str]) -> None:
 def test_a_pinned_value_keeps_no_load_out(cache: WarmCache[str]) -> None:
     """Only what is used may make a load wait: a pin lasts as long as the service."""
     with (
-        cache.lease(("value", "pinned"), lambda: "x" * 9, wait_seconds=None, pin=True),
-        cache.lease(("value", "other"), lambda: "yyy", wait_seconds=10, expected_bytes=3) as value,
+        cache.acquire(("value", "pinned"), lambda: "x" * 9, wait_seconds=None, pin=True),
+        cache.acquire(("value", "other"), lambda: "yyy", wait_seconds=10, expected_bytes=3) as value,
     ):
         assert value == "yyy"
 
@@ -260,7 +260,7 @@ def test_forgotten_values_go_with_their_users() -> None:
     try:
         put(cache, "one", "1")
         put(cache, "two", "22")
-        with cache.lease(("value", "two"), lambda: "?", wait_seconds=10) as held:
+        with cache.acquire(("value", "two"), lambda: "?", wait_seconds=10) as held:
             cache.forget(lambda key: True)
             assert (gone, cache.bytes) == (["1"], 2)
             put(cache, "two", "new")  # loaded anew beside it
@@ -327,7 +327,7 @@ def test_a_thousand_models_where_twenty_fit() -> None:
                     alive[key] += 1
                 return key
 
-            with cache.lease(("value", key), load, wait_seconds=10, expected_bytes=1) as value:
+            with cache.acquire(("value", key), load, wait_seconds=10, expected_bytes=1) as value:
                 wrong.extend([key, value] * (value != key))
                 with lock:
                     most = max(most, cache.bytes)

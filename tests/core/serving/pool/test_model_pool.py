@@ -10,16 +10,16 @@ import pytest
 import torch
 
 from core.clip.config import StoredWeights
-from core.clip.data.images import open_picture
+from core.clip.data.images import open_image
 from core.clip.data.transforms import Pixels
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import encode_images, encode_tokens
 from core.clip.weights.ensemble import interpolate
-from core.serving.pins import Pins
+from core.serving.pins import PinnedModels
 from core.serving.pool.cache_stats import CacheCounts
-from core.serving.pool.model_pool import DELTA, NETWORK, Content, Networks
+from core.serving.pool.model_pool import DELTA, NETWORK, ModelPool, WeightsKey
 from core.serving.pool.unavailable import ModelUnavailable
-from core.serving.types import ClassName, Question
+from core.serving.types import ClassifyRequest, ClassName
 from core.settings import Settings
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.errors import ModelNotFound, StorageUnavailable
@@ -52,7 +52,7 @@ def test_every_alpha_is_the_interpolation(world: World) -> None:
     backbone, theta_1 = world.backbone, moved(world.backbone)
     row = world.row(world.publish(theta_1=theta_1))
     pixels = Pixels(backbone.preprocess)
-    pictures = torch.stack([pixels.fit(open_picture(data)) for data in PICTURES])
+    pictures = torch.stack([pixels.fit(open_image(data)) for data in PICTURES])
     tokens = backbone.tokenize(NAMES)
     theta_0 = tower_parameters(backbone.model)
     for alpha in (0.01, 0.29, 0.5, 0.99, 1.0):
@@ -142,7 +142,7 @@ def test_deleted_while_it_is_used(world: World) -> None:
     model = world.publish()
     row = world.row(model)
     fit = Pixels(world.backbone.preprocess).fit
-    pictures = torch.stack([fit(open_picture(data)) for data in PICTURES])
+    pictures = torch.stack([fit(open_image(data)) for data in PICTURES])
     with world.serving.networks.adapted(row, 0.5, wait_seconds=10) as network:
         before = network.encode_images(pictures)
         delete(world, model)
@@ -150,7 +150,7 @@ def test_deleted_while_it_is_used(world: World) -> None:
         assert counts(world).bytes > 0
     assert world.serving.networks.warm.bytes == 0
     with pytest.raises(ModelNotFound):
-        world.serving.classify(PICTURES, Question((ClassName("oak"),)), model=row)
+        world.serving.classify(PICTURES, ClassifyRequest((ClassName("oak"),)), model=row)
     assert world.serving.networks.warm.bytes == 0
 
 
@@ -216,7 +216,9 @@ def row(world: World, model: str, pictures: Sequence[bytes]) -> list[float]:
 def test_pinned_models_stay_and_follow_their_alias(world: World) -> None:
     first, second = (world.publish(name="shoes", theta_1=moved(world.backbone, s)) for s in (1, 2))
     promote(world, first)
-    pins = Pins(["shoes@prod", "nobody/boots@prod", "mdl_none"], world.serving.networks, world.database)
+    pins = PinnedModels(
+        ["shoes@prod", "nobody/boots@prod", "mdl_none"], world.serving.networks, world.database
+    )
     pins.refresh()
     assert pinned(world) == {content_of(world, first)}
     promote(world, second)
@@ -237,18 +239,18 @@ def test_a_pin_that_fails_unexpectedly_keeps_no_other_out(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = (world.publish(theta_1=moved(world.backbone, s)) for s in (1, 2))
-    pins = Pins([first, second], world.serving.networks, world.database)
-    load = Networks.adapted
+    pins = PinnedModels([first, second], world.serving.networks, world.database)
+    load = ModelPool.adapted
 
-    def adapted(self: Networks, row: Any, *given: Any, **named: Any) -> Any:
+    def adapted(self: ModelPool, row: Any, *given: Any, **named: Any) -> Any:
         if row.id == first:
             raise RuntimeError("a fault of ours")
         return load(self, row, *given, **named)
 
-    monkeypatch.setattr(Networks, "adapted", adapted)
+    monkeypatch.setattr(ModelPool, "adapted", adapted)
     monkeypatch.setattr("core.serving.pins.AGAIN_SECONDS", 0.01)
     stop = threading.Event()
-    following = threading.Thread(target=pins.follow, args=(stop,), daemon=True)
+    following = threading.Thread(target=pins.run, args=(stop,), daemon=True)
     following.start()
     until(lambda: pinned(world) == {content_of(world, second)})
     monkeypatch.undo()
@@ -260,7 +262,7 @@ def test_a_pin_that_fails_unexpectedly_keeps_no_other_out(
 
 def test_neighbouring_alphas_are_networks_of_their_own(world: World) -> None:
     row = world.row(world.publish(theta_1=moved(world.backbone, 1)))
-    content = Content.of(row)
+    content = WeightsKey.of(row)
     assert len({content.at(alpha) for alpha in (0.335, 0.34, 0.3449, 0.345)}) == 4
 
 

@@ -8,7 +8,7 @@ from sqlalchemy import select, update
 from core.settings import Settings
 from core.store import submission
 from core.store.accounts import idempotency
-from core.store.accounts.idempotency import IdempotencyKeyReused, IdempotentJobGone, Once
+from core.store.accounts.idempotency import IdempotencyClaim, IdempotencyKeyReused, IdempotentJobGone
 from core.store.accounts.quotas import QueueQuota
 from core.store.db.ids import new_id
 from core.store.db.session import Database, database_now
@@ -18,15 +18,19 @@ from core.store.jobs import jobs
 from tests.core.store.samples import OWNER, job_of, new_owner
 from tests.core.store.test_races import at_once
 
-ONCE = Once("k", "a" * 64)
+ONCE = IdempotencyClaim("k", "a" * 64)
 
 
 def admit(
-    database: Database, once: Once | None = ONCE, *, owner: str = OWNER, settings: Settings | None = None
+    database: Database,
+    once: IdempotencyClaim | None = ONCE,
+    *,
+    owner: str = OWNER,
+    settings: Settings | None = None,
 ) -> str:
     """The id of the job that the request is answered with."""
     with database.write() as session:
-        job = submission.admit(
+        job = submission.submit_job(
             session,
             settings or Settings(),
             once,
@@ -45,9 +49,17 @@ def test_the_same_again_is_the_same_job(database: Database) -> None:
     first = admit(database)
     assert admit(database) == first
     with pytest.raises(IdempotencyKeyReused, match="Use a new key"):
-        admit(database, Once("k", "b" * 64))
+        admit(database, IdempotencyClaim("k", "b" * 64))
     assert (
-        len({first, admit(database, Once("l", "a" * 64)), admit(database, None), admit(database, None)}) == 4
+        len(
+            {
+                first,
+                admit(database, IdempotencyClaim("l", "a" * 64)),
+                admit(database, None),
+                admit(database, None),
+            }
+        )
+        == 4
     )
     theirs = admit(database, owner=new_owner(database, "other"))
     assert theirs != first
@@ -82,9 +94,9 @@ def test_it_is_forgotten_after_a_day(database: Database) -> None:
         session.execute(
             update(IdempotencyKey).values(created_at=database_now(session) - timedelta(hours=24.1))
         )
-    second = admit(database, Once("k", "b" * 64))  # not yet swept, and new all the same
+    second = admit(database, IdempotencyClaim("k", "b" * 64))  # not yet swept, and new all the same
     assert second != first
-    assert admit(database, Once("k", "b" * 64)) == second
+    assert admit(database, IdempotencyClaim("k", "b" * 64)) == second
     age(24.1)
     with database.read() as session:
         assert session.scalars(select(IdempotencyKey)).all() == []
@@ -109,6 +121,6 @@ def test_what_was_refused_may_be_sent_again(database: Database) -> None:
     first = admit(database, settings=full)
     assert admit(database, settings=full) == first
     with database.read() as session:
-        submission.check_early(session, OWNER, "k", full)
+        submission.precheck_quotas(session, OWNER, "k", full)
         with pytest.raises(QueueQuota):
-            submission.check_early(session, OWNER, "l", full)
+            submission.precheck_quotas(session, OWNER, "l", full)

@@ -80,7 +80,7 @@ def admit(database: Database, settings: Settings, *, owner: str = OWNER, picture
     job_id = new_id("job")
     picture = new_picture("a.jpg", bytes=picture_bytes)
     with database.write() as session:
-        submission.admit(
+        submission.submit_job(
             session,
             settings,
             None,

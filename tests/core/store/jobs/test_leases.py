@@ -130,7 +130,7 @@ def test_a_job_given_back(
     job_id = new_job(database)
     claim = claimed(database, job_id)
     with database.write() as session:
-        assert leases.give_back(
+        assert leases.requeue(
             session,
             claim,
             spend_attempt=spend,
@@ -149,7 +149,7 @@ def test_a_job_given_back_after_a_cancel_is_cancelled(database: Database) -> Non
     with database.write() as session:
         jobs.request_cancel(session, job_id, owner=OWNER)
     with database.write() as session:
-        assert leases.give_back(session, claim, spend_attempt=False, max_attempts=3, code="c", detail="d")
+        assert leases.requeue(session, claim, spend_attempt=False, max_attempts=3, code="c", detail="d")
     assert job_of(database, job_id).status == "cancelled"
 
 
@@ -158,7 +158,7 @@ STALE_WRITES: dict[str, Callable[[Any, Claim], bool | None]] = {
     "warning": lambda s, c: leases.record_warning(s, c, "late", "late"),
     "failed": lambda s, c: leases.finish_failed(s, c, code="late", detail="late"),
     "cancelled": lambda s, c: leases.finish_cancelled(s, c),
-    "give_back": lambda s, c: leases.give_back(
+    "give_back": lambda s, c: leases.requeue(
         s, c, spend_attempt=True, max_attempts=1, code="late", detail="late"
     ),
     "publish": lambda s, c: leases.publish(s, c, new_model(), None),
@@ -262,7 +262,7 @@ def test_jobs_that_wait_for_room_hold_nobody_back(database: Database) -> None:
             "detail": "The disk is full.",
         }
         with database.write() as session:
-            assert leases.give_back(session, claim, delay_seconds=30, **given) == "queued"  # type: ignore[arg-type]
+            assert leases.requeue(session, claim, delay_seconds=30, **given) == "queued"  # type: ignore[arg-type]
     assert take() == made[4:]
     with database.write() as session:  # half a minute later
         past = database_now(session) - timedelta(seconds=1)

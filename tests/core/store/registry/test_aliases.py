@@ -10,7 +10,7 @@ from core.store.db.session import Database
 from core.store.db.tables import AliasMove, Model
 from core.store.errors import AliasNotFound, ModelConflict, ModelNotFound
 from core.store.registry import aliases, models
-from core.store.registry.aliases import Expected, Pointer
+from core.store.registry.aliases import AliasPrecondition, Pointer
 from core.store.registry.references import InvalidAlias
 from tests.core.store.registry.test_models import published, resolved
 from tests.core.store.samples import OWNER, new_owner
@@ -60,21 +60,21 @@ def test_promote_and_roll_back(database: Database, shoes: list[str]) -> None:
 
 
 def test_expected(database: Database, shoes: list[str]) -> None:
-    promote(database, "shoes@1", expected=Expected(None))
+    promote(database, "shoes@1", expected=AliasPrecondition(None))
     for wrong in (None, "shoes@2", shoes[2], "shoes"):
         for act in (
             lambda e: promote(database, "shoes@2", expected=e),
             lambda e: rollback(database, expected=e),
         ):
             with pytest.raises(ModelConflict, match=r"points to shoes@1.*now") as refused:
-                act(Expected(wrong))
+                act(AliasPrecondition(wrong))
             assert refused.value.code == "alias_moved"
     with pytest.raises(ModelConflict, match="no such alias yet"):
-        promote(database, "shoes@1", "staging", expected=Expected("shoes@1"))
+        promote(database, "shoes@1", "staging", expected=AliasPrecondition("shoes@1"))
     with pytest.raises(ModelNotFound):
-        promote(database, "shoes@1", expected=Expected("shoes@9"))
-    assert promote(database, "shoes@2", expected=Expected(shoes[0])).model.id == shoes[1]
-    assert rollback(database, expected=Expected("shoes@2")).model.id == shoes[0]
+        promote(database, "shoes@1", expected=AliasPrecondition("shoes@9"))
+    assert promote(database, "shoes@2", expected=AliasPrecondition(shoes[0])).model.id == shoes[1]
+    assert rollback(database, expected=AliasPrecondition("shoes@2")).model.id == shoes[0]
     with database.read() as session:
         assert session.scalar(select(func.count()).select_from(AliasMove)) == 3
 
@@ -160,7 +160,7 @@ def test_list_get_and_remove(database: Database, shoes: list[str]) -> None:
         aliases.remove(session, "shoes", "prod", owner=OWNER)
     with database.read() as session, pytest.raises(ModelNotFound):
         models.resolve(session, "shoes@prod", owner=OWNER)
-    assert moves(promote(database, "shoes@3", expected=Expected(None))) == [(1, "promoted", 3)]
+    assert moves(promote(database, "shoes@3", expected=AliasPrecondition(None))) == [(1, "promoted", 3)]
 
 
 def test_anothers_model_is_none(database: Database, shoes: list[str]) -> None:
