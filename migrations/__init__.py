@@ -1,4 +1,4 @@
 """Alembic's migrations of the tables; `python -m core.store.db.migrate` runs them.
 
-May import `core.store.db` only.
+May import `core.store.db` and `core.settings`.
 """
