@@ -24,6 +24,13 @@ def test_every_file_that_it_names_exists() -> None:
     assert [name for name in FILES if not (ROOT / name).is_file()] == []
 
 
+def test_every_file_that_the_newcomers_page_names_exists() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"(?:(?<=`)|(?<= ))((?:\w+/)+(?:\w+\.py)?)(?=[`\s])", page))
+    assert len(named) > 15
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
 def test_every_function_that_it_names_is_in_that_file() -> None:
     assert len(REFERENCES) > 30
     assert [f"{path}::{name}" for path, name in REFERENCES if name not in definitions(path)] == []
