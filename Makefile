@@ -7,13 +7,14 @@ BIN := $(VENV)/bin
 PYTHON3 ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help install demo check test docs clean
+.PHONY: help install demo check test test-fast docs clean
 
 help:
 	@echo "make install   everything into $(VENV)"
 	@echo "make demo      the whole loop on real pictures; DATA=folder for your own"
 	@echo "make check     formatting, types, imports between the rooms"
 	@echo "make test      check, and all tests"
+	@echo "make test-fast some tests, without servers and training, in a minute"
 	@echo "make docs      the documentation as a site: build/site/index.html"
 
 install: $(VENV)/.installed
@@ -39,6 +40,19 @@ check: install
 # Two at a time: many tests wait for servers. Each network is too small for more than one thread.
 test: check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+# Those that need neither a server nor a training.
+FAST := api/archives clipcite/datasets \
+	core/clip/checks core/clip/data core/clip/weights core/clip/training/test_losses.py \
+	core/clip/evaluation/test_report.py core/clip/inference/test_calibration.py \
+	core/clip/inference/test_class_offsets.py core/clip/inference/test_in_distribution.py \
+	core/clip/test_config.py core/clip/test_imports.py core/clip/test_prompts.py \
+	core/store/db/test_ids.py core/store/registry/test_references.py \
+	core/test_scratch.py core/test_settings.py core/test_url_guard.py \
+	docs/test_architecture.py repository/test_fault_cases.py repository/test_packages.py repository/test_readme.py
+
+test-fast: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(addprefix tests/,$(FAST))
 
 docs: install
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'

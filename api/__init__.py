@@ -1,4 +1,4 @@
-"""HTTP and nothing else: a route is a signature and one call."""
+"""HTTP routes, their schemas and the web page. May import `core`, never `worker` or `clipcite`."""
 
 import os
 import sys

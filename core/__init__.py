@@ -1,1 +1,4 @@
-"""Method, store, serving, settings. Imports neither `api`, `worker` nor `clipcite`."""
+"""The method, the store, serving, and modules that every process needs, such as settings.
+
+May import neither `api`, `worker` nor `clipcite`.
+"""

@@ -1,1 +1,4 @@
-"""`make demo`: the whole loop on this machine, from a few pictures to a measured result."""
+"""`make demo`: from a few images to a measured model on this machine.
+
+May import `clipcite` and `core`; nothing of the product imports it.
+"""

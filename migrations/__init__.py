@@ -1,1 +1,4 @@
-"""Changes of the tables, one file each. `python -m core.store.db.migrate` runs them."""
+"""Alembic's migrations of the tables; `python -m core.store.db.migrate` runs them.
+
+May import `core.store.db` and `core.settings`.
+"""

@@ -1,1 +1,4 @@
-"""Celery and nothing else: a task claims a job, calls core, records what happened."""
+"""Celery: one task that claims a training job, trains it and records the result.
+
+May import `core` except `core.serving`, and neither `api` nor `clipcite`.
+"""

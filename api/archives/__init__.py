@@ -1,1 +1,1 @@
-"""Uploaded archives, read within limits. Imports nothing else of `api`."""
+"""Reading of uploaded zip archives within limits. May import `core`, no other part of `api`."""

@@ -1,1 +1,4 @@
-"""POST /classify: images in, classes out. Imports `deps` and below."""
+"""`POST /classify`: images and class names in, ranked class names out.
+
+May import `api.deps`, the modules below it and `core`, no other resource.
+"""

@@ -1,1 +1,4 @@
-"""POST /adapt and /jobs: uploads, training jobs, their events. Imports `archives`, `deps` and below."""
+"""`POST /adapt` and `/jobs`: uploads, preflight, training jobs and their events.
+
+May import `api.archives`, `api.deps`, the modules below them and `core`.
+"""

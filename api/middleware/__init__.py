@@ -1,1 +1,4 @@
-"""What every request passes before its route. Imports `api.problems` only."""
+"""ASGI middleware that every request passes before its route.
+
+May import `api.problems` and `core`, no resource of `api`.
+"""

@@ -1,1 +1,4 @@
-"""/models: list, export, import, extend. Imports `jobs` and below."""
+"""`/models`: list, export, import and extend models.
+
+May import `api.jobs`, the modules below it and `core`, no resource beside it.
+"""

@@ -1,1 +1,4 @@
-"""Health, readiness, metrics and the state of the runtime. Imports `deps` and below."""
+"""Health, readiness, metrics and the state of the runtime.
+
+May import `api.deps`, `api.middleware`, the modules below them and `core`.
+"""

@@ -1,1 +1,4 @@
-"""The web page: its routes and its files, without a build. Imports nothing else of `api`."""
+"""Routes and static files of the web page, which needs no build.
+
+May import `api.problems`, no other part of `api`.
+"""

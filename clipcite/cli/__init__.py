@@ -1,1 +1,4 @@
-"""The command `clipcite`. Imports `clipcite.client` and starts the server's modules by name."""
+"""The command `clipcite`.
+
+May import `clipcite.client` and `clipcite.datasets`, and starts the server's modules by name.
+"""

@@ -1,1 +1,1 @@
-"""The SDK: HTTP requests, answers and their types. Imports `clipcite.datasets` only."""
+"""The SDK: HTTP requests, answers and their types. May import `clipcite.datasets`, nothing of the server."""

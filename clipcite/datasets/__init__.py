@@ -1,1 +1,4 @@
-"""Labelled images from folders, tables and annotation tools. Imports no other part of `clipcite`."""
+"""Labelled images from class folders, manifests and annotation tools.
+
+May import `clipcite.client.errors`, no other part of `clipcite`.
+"""

@@ -1,8 +1,7 @@
-"""CLIP-CITE, the method: few-shot fine-tuning of CLIP (`pipeline`), and what its models predict
-(`inference`).
+"""CLIP-CITE, the method (arXiv 2407.04003): `pipeline` fine-tunes CLIP, `inference` classifies.
 
-Of this project only `core.errors` may be imported here. The names below are imported when they are first
-used, so that `core.clip.config` needs no torch.
+May import `core.errors` only; the names below are imported at first use, so that
+`core.clip.config` needs no torch.
 """
 
 from importlib import import_module

@@ -75,51 +75,31 @@ def adapt(
     class_names = tuple(dict.fromkeys(shot.class_name for shot in shots))
     if len(class_names) < 2:
         raise InvalidClassNames(f"A classifier needs at least 2 classes; there are {len(class_names)}.")
-    placed = list(enumerate(shots))
-    asked = list(enumerate(tests, start=len(shots)))
-    if not tests and config.holdout:
-        out = holdout_places(shots, config.holdout, config.seed)
-        asked, placed = [placed[i] for i in sorted(out)], [(i, s) for i, s in placed if i not in out]
-        measured_names = {shot.class_name for _, shot in asked}
-        unmeasured = [name for name in class_names if name not in measured_names]
-        if unmeasured:
-            reporter.warn(
-                "class_not_measured",
-                f"Too few pictures to hold any out, so not measured: {', '.join(unmeasured[:10])}. Add "
-                "pictures, raise holdout, or send test pictures.",
-            )
-
+    placed, asked = _split(shots, tests, config, reporter)
     try:
-        label = {name: i for i, name in enumerate(class_names)}
-        # As large as the largest crop needs, and no larger: all pictures stay in memory.
-        shortest_side = math.ceil(backbone.image_size / math.sqrt(max(config.crop_scale, 0.25)))
+        # 1. Read images.
         reporter.stage("training")
         sources = [shot.source for _, shot in placed]
-        pictures = read_images(sources, limits, shortest_side)
-        labels = [label[shot.class_name] for _, shot in placed]
+        pictures = read_images(sources, limits, _shortest_side(backbone, config))
+        index_of = {name: i for i, name in enumerate(class_names)}
+        labels = [index_of[shot.class_name] for _, shot in placed]
+
+        # 2. Fine-tune: θ_1.
         later = sum(efforts(labels, len(asked), config))
         training, appraising = parts(reporter, [effort_of(len(labels), config), later])
-        trained = fine_tune(
-            backbone,
-            pictures,
-            labels,
-            [class_texts(name, config.templates, config.texts) for name in class_names],
-            config,
-            training,
-            checkpoints=checkpoints,
-        )
+        texts = [class_texts(name, config.templates, config.texts) for name in class_names]
+        trained = fine_tune(backbone, pictures, labels, texts, config, training, checkpoints=checkpoints)
+
+        # 3. Encode the delta θ_1 − θ_0.
         delta = encode(tower_parameters(backbone.model), trained.theta_1, config.weights)
         weights = Weights(delta, encode_support_set(backbone, delta, pictures, labels))
+
+        # 4. Evaluate θ(α) against θ_0.
         took = time.monotonic() - started
         positions = [position for position, _ in placed]
+        training_set = TrainingSet(class_names, sources, positions, pictures, labels, took)
         evaluation = evaluate(
-            EvalContext(
-                backbone,
-                weights,
-                TrainingSet(class_names, sources, positions, pictures, labels, took),
-                config,
-                limits,
-            ),
+            EvalContext(backbone, weights, training_set, config, limits),
             asked,
             "test" if tests else "holdout",
             appraising,
@@ -133,3 +113,27 @@ def adapt(
             f"image_size (now {backbone.image_size})."
         ) from error
     return Adapted(class_names, weights, **vars(evaluation))
+
+
+def _split(
+    shots: Sequence[Shot], tests: Sequence[Shot], config: AdaptConfig, reporter: Reporter
+) -> tuple[list[tuple[int, Shot]], list[tuple[int, Shot]]]:
+    """Return the shots to train on and to evaluate on, each with its position; `tests` follow `shots`."""
+    placed = list(enumerate(shots))
+    if tests or not config.holdout:
+        return placed, list(enumerate(tests, start=len(shots)))
+    out = holdout_places(shots, config.holdout, config.seed)
+    measured_names = {shots[i].class_name for i in out}
+    unmeasured = [name for name in dict.fromkeys(s.class_name for s in shots) if name not in measured_names]
+    if unmeasured:
+        reporter.warn(
+            "class_not_measured",
+            f"Too few pictures to hold any out, so not measured: {', '.join(unmeasured[:10])}. Add "
+            "pictures, raise holdout, or send test pictures.",
+        )
+    return [(i, s) for i, s in placed if i not in out], [placed[i] for i in sorted(out)]
+
+
+def _shortest_side(backbone: Backbone, config: AdaptConfig) -> int:
+    """Return the side in pixels that the largest crop needs, and no more: all images stay in memory."""
+    return math.ceil(backbone.image_size / math.sqrt(max(config.crop_scale, 0.25)))

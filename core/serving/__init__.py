@@ -1,4 +1,4 @@
-"""Classification for the API: models in memory, batching, previews, exports.
+"""Classification for the API: models in memory, batches across requests, previews, exports.
 
-Imports `core.clip` and `core.store`.
+May import `core.clip`, `core.store` and the modules of `core`; `worker` never imports it.
 """

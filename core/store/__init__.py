@@ -1,1 +1,4 @@
-"""Jobs, models, owners and blobs, in a database and a storage. Imports nothing of `core.clip`, no torch."""
+"""Jobs, models, owners and blobs, in a database and a blob storage.
+
+May import the modules of `core`, neither `core.clip`, `core.serving` nor torch.
+"""

@@ -1,1 +1,4 @@
-"""Each file leads from one revision to the next, on SQLite and on PostgreSQL."""
+"""One file per revision, each for SQLite and PostgreSQL.
+
+May import alembic and sqlalchemy only, so that later changes of the code leave it as it is.
+"""

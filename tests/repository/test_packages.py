@@ -1,5 +1,7 @@
 """Every package of the project is in the wheel."""
 
+import ast
+import re
 import runpy
 from pathlib import Path
 
@@ -20,3 +22,16 @@ def test_no_package_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     packages = {name.removeprefix("clipcite._server.") for name in given["packages"]}
     assert there <= packages
     assert len(there) > 30
+
+
+def test_every_package_says_what_it_holds_and_what_it_may_import() -> None:
+    wrong = []
+    for path in ROOT.glob("[!.]*/**/__init__.py"):
+        package = path.parent.relative_to(ROOT)
+        if package.parts[0] in {"benchmarks", "build", "tests"} or package == Path("clipcite"):
+            continue  # clipcite's docstring is the example that users read
+        text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        sentences = re.findall(r"[^.]\.(?=\s|$)", text)
+        if len(sentences) != 2 or "import" not in text:
+            wrong.append(str(package))
+    assert wrong == []

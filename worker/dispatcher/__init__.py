@@ -1,1 +1,4 @@
-"""The dispatcher's process: wake-ups, garbage, webhooks. Imports `core.store` and `worker.metrics`."""
+"""The dispatcher process: wake-ups, expired leases, garbage collection, webhooks.
+
+May import `core.store`, the modules of `core` and `worker.metrics`.
+"""

@@ -1,1 +1,5 @@
-"""The trainer's process and its supervision. Only `__main__` imports `core.clip`'s training."""
+"""The trainer process, and its supervisor in the worker.
+
+May import `core.errors`, `core.scratch` and `core.parent_watch`; `__main__` alone imports the training of
+`core.clip`.
+"""

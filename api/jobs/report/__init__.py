@@ -1,1 +1,4 @@
-"""The evaluation of a job as JSON and as a page. Imports `deps` and below."""
+"""The evaluation of a job as JSON and as a page with charts.
+
+May import `api.deps`, the modules below it and `core`.
+"""

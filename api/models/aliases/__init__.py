@@ -1,1 +1,4 @@
-"""/models/{name}/aliases: pointers to versions, with history. Imports `deps` and below."""
+"""`/models/{name}/aliases`: pointers to versions of a model, with their history.
+
+May import `api.deps`, the modules below it and `core`.
+"""

@@ -1,1 +1,4 @@
-"""What commands print: tables, reports, progress. Imports `clipcite.client`."""
+"""Output of commands: tables, reports, progress.
+
+May import `clipcite.client` and `clipcite.cli.connection`.
+"""

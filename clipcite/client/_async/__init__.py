@@ -1,1 +1,1 @@
-"""The asynchronous client. Imports its neighbours of `clipcite.client`."""
+"""The asynchronous client. May import `clipcite.client` and `clipcite.datasets`."""

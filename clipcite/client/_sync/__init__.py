@@ -1,1 +1,4 @@
-"""The synchronous client. Imports its neighbours of `clipcite.client`."""
+"""The synchronous client, with the methods of the asynchronous one.
+
+May import `clipcite.client` and `clipcite.datasets`.
+"""

@@ -1,1 +1,4 @@
-"""Checks of an upload before any training, without torch. Imports `config` and below."""
+"""Checks of images and class names before any training, and the estimate of its cost.
+
+May import `config`, `prompts` and `errors`, no torch.
+"""

@@ -1,1 +1,4 @@
-"""From image files to training batches and splits. Imports `config` and below, and `models` never."""
+"""Decoding, transforms, batches and splits: the way from image files to training batches.
+
+May import `config`, `prompts` and `errors`.
+"""

@@ -1,4 +1,4 @@
-"""Predictions for held-out images, and the report made of them.
+"""Evaluation of a trained model on images that it has not seen, and the report.
 
-Imports `training`, `inference` and below.
+May import every module of `core.clip` except `pipeline` and `export`.
 """

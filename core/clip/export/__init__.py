@@ -1,1 +1,4 @@
-"""Models as files for other programs, and back. Imports everything but `pipeline`."""
+"""Writing of models in formats of other programs, and their import.
+
+May import every module of `core.clip` except `pipeline`.
+"""

@@ -1,4 +1,4 @@
-"""From a model and class names to scores, offsets and calibrated probabilities.
+"""Classification with any class names: scores, class offsets, calibration and fast forms of a model.
 
-Imports `weights` and below.
+May import `weights` and the layers below it, not `training`.
 """

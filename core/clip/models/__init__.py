@@ -1,1 +1,4 @@
-"""Pre-trained models, their text and image features. Imports `data`, `checks`, `config` and below."""
+"""Pre-trained models through open_clip, and features of images and prompts.
+
+May import `data`, `checks` and the layers below them; no other folder imports open_clip.
+"""

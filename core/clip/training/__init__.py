@@ -1,1 +1,4 @@
-"""Fine-tuning: the loop, its losses (eq. 2 to 6), checkpoints, GPU memory. Imports `weights` and below."""
+"""Fine-tuning: the loop, its losses (equations 2 to 6), checkpoints and micro-batches.
+
+May import `weights` and the layers below it, not `inference`.
+"""

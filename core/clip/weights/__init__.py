@@ -1,4 +1,4 @@
-"""The change of a backbone's weights: packed, stored, read, interpolated (eq.
+"""The change of a backbone's weights: packed, stored, read and interpolated (equation 7).
 
-7). Imports `models` and below.
+May import `models` and the layers below it.
 """

@@ -1,1 +1,4 @@
-"""Images of many requests in one forward pass. Imported by `core.serving` only."""
+"""Images of several requests in one forward pass.
+
+Imports no other folder of `core.serving`; only `core.serving` imports it.
+"""

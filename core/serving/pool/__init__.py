@@ -1,1 +1,5 @@
-"""Loaded models in memory: what is kept, evicted, unavailable. Imported by `core.serving` only."""
+"""Models in memory: loaded once, shared by requests, evicted under a budget of bytes.
+
+May import `core.clip`, `core.store` and `core.serving.batching`; only `core.serving` and `api.ops` import
+it.
+"""

@@ -1,1 +1,1 @@
-"""Owners, their API keys, quotas and idempotency keys. Imports `storage` and below."""
+"""Owners, API keys, quotas and idempotency keys. May import `storage` and the layers below it."""

@@ -1,1 +1,4 @@
-"""Tables, sessions, migrations and what every query needs. Imports `core.store.errors` only."""
+"""Tables, sessions, engines, migrations and pagination.
+
+May import `core.store.errors` and `core.settings`, no other part of `core.store`.
+"""

@@ -1,1 +1,4 @@
-"""Training jobs from the queue to their end, with events and outbox. Imports `registry` and below."""
+"""Training jobs from queue to end: states, leases, events, outbox and broker.
+
+May import `registry` and the layers below it.
+"""

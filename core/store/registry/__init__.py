@@ -1,1 +1,1 @@
-"""Models, their versions, names and aliases. Imports `accounts` and below."""
+"""Models, their versions, names and aliases. May import `accounts` and the layers below it."""

@@ -1,1 +1,1 @@
-"""Deliveries of webhooks and their secrets. Imports `jobs` and below."""
+"""Webhook secrets and deliveries. May import `jobs` and the layers below it."""

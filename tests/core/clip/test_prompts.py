@@ -16,7 +16,10 @@ from core.clip.prompts import (
 
 printable = st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"])
 names = st.text(printable, min_size=1, max_size=200).filter(
-    lambda name: name.strip() and len(unicodedata.normalize("NFC", name)) <= 200
+    lambda name: (
+        any(unicodedata.category(c) not in {"Cf", "Mn", "Zs"} for c in name.strip())
+        and len(unicodedata.normalize("NFC", name)) <= 200
+    )
 )
 
 
