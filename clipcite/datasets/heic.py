@@ -58,7 +58,7 @@ def jpeg_of_heic() -> Callable[[Path], bytes]:
             raise InvalidPictures(f"{path} {error}. Export it as a smaller JPEG.") from error
         except (ValueError, OSError, EOFError, SyntaxError, RuntimeError, struct.error, IndexError) as error:
             raise InvalidPictures(
-                f"{path} is no readable HEIC picture ({error}). Export it as JPEG."
+                f"{path} is no readable HEIC picture ({str(error).strip()}). Export it as JPEG."
             ) from error
         buffer = io.BytesIO()
         picture.save(buffer, "JPEG", quality=QUALITY)
