@@ -443,7 +443,7 @@ def honest(kind: str, side: int) -> bytes:
     picture = Image.fromarray(pixels(1, side, side))
     if kind == "BMP":
         return encoded(picture.convert("1"), kind)
-    options = {
+    options: dict[str, object] = {
         "JPEG": {"progressive": True, "subsampling": 0},
         "PNG": {"compress_level": 1},
         "WebP": {"lossless": True, "method": 0, "quality": 0},
