@@ -443,13 +443,13 @@ def honest(kind: str, side: int) -> bytes:
     picture = Image.fromarray(pixels(1, side, side))
     if kind == "BMP":
         return encoded(picture.convert("1"), kind)
-    options: dict[str, object] = {
+    options: dict[str, dict[str, object]] = {
         "JPEG": {"progressive": True, "subsampling": 0},
         "PNG": {"compress_level": 1},
         "WebP": {"lossless": True, "method": 0, "quality": 0},
         "TIFF": {"compression": "tiff_adobe_deflate"},
-    }.get(kind, {})
-    return encoded(picture.quantize(16) if kind == "GIF" else picture, kind.upper(), **options)
+    }
+    return encoded(picture.quantize(16) if kind == "GIF" else picture, kind.upper(), **options.get(kind, {}))
 
 
 @cache
