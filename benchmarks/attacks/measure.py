@@ -131,29 +131,34 @@ class OtherClient:
 
 def measure(row: Row, tree: Tree, backbones: Mapping[str, str], *, small: bool) -> Outcome:
     """Run one row against a fresh service of `tree`; `backbones` has `tiny`'s name and its folder's."""
-    outcome = Outcome()
     settings = {**backbones, **row.environment}
     if row.starter and not small:
         settings["CLIPCITE_BACKBONE"] = "starter"
     with row.around() as more, running(tree, {**settings, **more}, small=small) as target:
-        if row.honest is not None:
-            outcome.honest_seconds = _honest(row.honest, target)
-        other = OtherClient(target)
-        each = 0.0
-        if not row.alone:
-            for _ in range(4):  # what only the first ones pay
-                other.ask()
-            other.waits = []
-            before = _cpu(target.process)
-            for _ in range(20):
-                other.ask()
-            each = (_cpu(target.process) - before) / 20
-            outcome.waits_before = (median(other.waits), max(other.waits))
-        target.forget()
-        _watch(row, target, outcome, None if row.alone else other, each)
-        outcome.statuses, outcome.answer = dict(target.statuses), target.largest_answer
-        outcome.note = target.note
-        outcome.over = [*over(row, outcome), *target.broken]
+        return measure_on(row, target)
+
+
+def measure_on(row: Row, target: Target) -> Outcome:
+    """As `measure`, on a service that runs already."""
+    outcome = Outcome()
+    if row.honest is not None:
+        outcome.honest_seconds = _honest(row.honest, target)
+    other = OtherClient(target)
+    each = 0.0
+    if not row.alone:
+        for _ in range(4):  # what only the first ones pay
+            other.ask()
+        other.waits = []
+        before = _cpu(target.process)
+        for _ in range(20):
+            other.ask()
+        each = (_cpu(target.process) - before) / 20
+        outcome.waits_before = (median(other.waits), max(other.waits))
+    target.forget()
+    _watch(row, target, outcome, None if row.alone else other, each)
+    outcome.statuses, outcome.answer = dict(target.statuses), target.largest_answer
+    outcome.note = target.note
+    outcome.over = [*over(row, outcome), *target.broken]
     return outcome
 
 

@@ -83,7 +83,7 @@ def _endless_images(count: int) -> bytes:
 @cache
 def _honest_body(count: int) -> bytes:
     """JSON for /classify with so many images of 70 kB."""
-    noise = crafted.encode(Image.effect_noise((250, 250), 90), "PNG")
+    noise = images.encoded(Image.effect_noise((250, 250), 90), "PNG")
     given = [{"base64": base64.b64encode(noise).decode()}] * count
     return json.dumps({"class_names": ["a"], "images": given}).encode()
 

@@ -9,6 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import BinaryIO
 
 import numpy as np
@@ -254,9 +255,10 @@ def two_classes(pictures: int = 4) -> dict[str, bytes]:
 # Worst files: within the limits on bytes and pixels, and as costly as their format allows.
 
 
-def jpeg_of_scans(scans: int, side: int = 6000) -> bytes:
+@cache
+def jpeg_of_scans(scans: int, side: int = 6000, height: int | None = None) -> bytes:
     """A progressive JPEG whose last scan is there again and again."""
-    content = encoded(Image.new("L", (side, side)), "JPEG", progressive=True)
+    content = encoded(Image.new("L", (side, height or side)), "JPEG", progressive=True)
     last = content.rfind(b"\xff\xda")
     return content[:-2] + content[last:-2] * (scans - 6) + b"\xff\xd9"
 
@@ -278,6 +280,7 @@ def png_of_chunks(chunks: int) -> bytes:
     return content[:at] + empty * chunks + content[at:]
 
 
+@cache
 def deep_png(side: int) -> bytes:
     """RGBA of 16 bits, the filter of each row the costliest."""
     packer = zlib.compressobj(1)
@@ -401,3 +404,77 @@ def tiff(
     rows_of_tags = b"".join(struct.pack("<HHII", *entry) for entry in entries)
     start = struct.pack("<I", at + len(tail))
     return b"II*\0" + start + body + tail + struct.pack("<H", len(entries)) + rows_of_tags + bytes(4)
+
+
+@cache
+def float_tiff(side: int) -> bytes:
+    return encoded(Image.new("F", (side, side)), "TIFF", compression="tiff_adobe_deflate")
+
+
+@cache
+def flat_webp(side: int) -> bytes:
+    """Some 50 bytes, which are unpacked to four bytes a pixel."""
+    return encoded(Image.new("RGBA", (side, side), (1, 2, 3, 4)), "WEBP", lossless=True, method=0)
+
+
+@cache
+def tiff_of_jpegs(scans: int, side: int) -> bytes:
+    """Strips that all are the same grey progressive JPEG of so many scans.
+
+    libtiff takes 100 scans a strip, and strips for which libjpeg needs less than 10 MB.
+    """
+    rows = min(400, side) // 8 * 8
+    strip = jpeg_of_scans(scans, side, rows)
+    strips = side // rows
+    return tiff([strip], width=side, height=strips * rows, rows=rows, compression=7, shared=strips - 1)
+
+
+def bmp_of_short_lines(side: int) -> bytes:
+    """One pixel of each line, then its end. Pillow fills the rest in Python, bytewise."""
+    return bmp_of_runs(side, side, b"\1\5\0\0" * side + b"\0\1")
+
+
+FORMATS = ("JPEG", "PNG", "WebP", "GIF", "TIFF", "BMP")
+
+
+@cache
+def honest(kind: str, side: int) -> bytes:
+    """Smooth shades on `side` x `side` pixels: an image of this size costs at least so much."""
+    picture = Image.fromarray(pixels(1, side, side))
+    if kind == "BMP":
+        return encoded(picture.convert("1"), kind)
+    options: dict[str, dict[str, object]] = {
+        "JPEG": {"progressive": True, "subsampling": 0},
+        "PNG": {"compress_level": 1},
+        "WebP": {"lossless": True, "method": 0, "quality": 0},
+        "TIFF": {"compression": "tiff_adobe_deflate"},
+    }
+    return encoded(picture.quantize(16) if kind == "GIF" else picture, kind.upper(), **options.get(kind, {}))
+
+
+@cache
+def worst(kind: str, side: int) -> bytes:
+    """The costliest that is known and not refused, of at most so many pixels a side."""
+    if kind == "JPEG":
+        content = encoded(Image.new("CMYK", (side, side)), kind, progressive=True, subsampling=0)
+        last = content.rfind(b"\xff\xda")
+        scans = content.count(b"\xff\xda")
+        return content[:-2] + content[last:-2] * (25 - scans) + b"\xff\xd9"
+    if kind == "PNG":
+        return deep_png(side)
+    if kind == "WebP":
+        return webp_of_prefix_codes(min(1_024, side // 4 * 4))
+    if kind == "GIF":
+        return encoded(Image.new("P", (side, side)), kind, transparency=0, interlace=1)
+    if kind == "BMP":
+        short = min(1_000, side)
+        return bmp_of_runs(short, short, (b"\1\5" * 200 + b"\0\0") * short + b"\0\1")
+    rows = zlib.compress(bytes(side * side * 8), 1)
+    extra = [(338, 3, 1, 2)]
+    return tiff([rows], width=side, height=side, rows=side, bits=16, samples=4, compression=8, tags=extra)
+
+
+MULTIPLES = {"JPEG": 3.0, "PNG": 4.0, "WebP": 3.0, "GIF": 3.0, "TIFF": 4.0, "BMP": 3.0}
+"""Most CPU time of `worst`, in that of `honest` with as many pixels."""
+OF_ANY_SIZE = frozenset({"WebP", "BMP"})
+"""Whose worst file is a small one: compared to an honest one at the limit on pixels."""

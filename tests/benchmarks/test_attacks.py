@@ -10,11 +10,11 @@ import pytest
 from benchmarks.attacks import __main__ as attacks
 from benchmarks.attacks import measure
 from benchmarks.attacks.measure import Limits, Outcome, Row
-from benchmarks.attacks.service import Target, Tree, prepare
+from benchmarks.attacks.service import Target, Tree, prepare, running
 from tests.api import crafted
 from tests.core.clip.tiny import make_tiny_backbone
 
-SIDE = 3_000
+SIDE = 2_000
 IMPOSSIBLE = Limits(growth=-1, kept=-1e12, cpu=-1, answer=-1, scratch=-1, wait=-1e9)
 
 
@@ -31,6 +31,13 @@ def backbones(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {"CLIPCITE_BACKBONE": tiny, "CLIPCITE_BACKBONE_FOLDER": str(folder)}
 
 
+@pytest.fixture(scope="module")
+def target(tree: Tree, backbones: dict[str, str]) -> Iterator[Target]:
+    """The last test of the module that uses it kills it."""
+    with running(tree, backbones, small=True) as made:
+        yield made
+
+
 @pytest.fixture
 def row() -> Iterator[Row]:
     """A large image against a small one, with limits that nothing keeps."""
@@ -42,7 +49,10 @@ def row() -> Iterator[Row]:
     return Row("X", "a large image", lambda target: target.classify(large), honest, IMPOSSIBLE)
 
 
-def test_the_command_attacks_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_attacks_prints_and_writes(
+    tree: Tree, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attacks, "prepare", lambda *_: tree)  # made as the command makes it
     status = attacks.main(["--rows", "A12", "--scale", "small", "--markdown", "--out", str(tmp_path)])
     head, line, row = capsys.readouterr().out.splitlines()
     assert head.startswith("| row | attack | memory, MB | CPU, × honest |")
@@ -57,12 +67,12 @@ def test_the_command_attacks_prints_and_writes(tmp_path: Path, capsys: pytest.Ca
     assert row.endswith("| ok |") == (not outcome["over"])
 
 
-def test_memory_time_answers_and_waits_are_measured(tree: Tree, backbones: dict[str, str], row: Row) -> None:
-    outcome = measure.measure(row, tree, backbones, small=True)
+def test_memory_time_answers_and_waits_are_measured(target: Target, row: Row) -> None:
+    outcome = measure.measure_on(row, target)
     pixels = 3 * SIDE * SIDE
     assert 0.7 * pixels < outcome.growth < 20 * pixels
     assert outcome.cpu is not None
-    assert outcome.cpu > 2  # 9,000,000 pixels against 1,200
+    assert outcome.cpu > 2  # 4,000,000 pixels against 1,200
     assert outcome.statuses == {200: outcome.attacks}
     assert outcome.answer > 100
     assert outcome.waits is not None
@@ -77,10 +87,10 @@ def test_memory_time_answers_and_waits_are_measured(tree: Tree, backbones: dict[
 
 
 def test_a_service_that_takes_too_much_memory_is_killed(
-    tree: Tree, backbones: dict[str, str], row: Row, monkeypatch: pytest.MonkeyPatch
+    target: Target, row: Row, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(measure, "MAX_MEMORY", 1)
-    outcome = measure.measure(row, tree, backbones, small=True)
+    outcome = measure.measure_on(row, target)
     assert outcome.ended.startswith("> ")
     assert outcome.over[0] == f"did not end: {outcome.ended}"
 

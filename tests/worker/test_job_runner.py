@@ -3,7 +3,7 @@
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from core.store.jobs import jobs
 from core.store.jobs.jobs import NewPicture
 from core.store.registry import models
 from core.store.storage.blobs import Blobs
+from tests.api import crafted
 from tests.core.clip.tiny import make_tiny_backbone
 from tests.core.store.samples import job_of, new_job
 from worker.job_runner import JobRunner
@@ -48,16 +49,23 @@ def make_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mak
 
 def queue_job(worker: JobRunner, folder: Path, count: int = 4) -> str:
     """A job with so many pictures of two classes on a tiny network."""
-    pictures = []
+    contents = []
     for i in range(count):
-        name = ("red", "green")[i % 2]
         picture = io.BytesIO()
-        Image.new("RGB", (40, 40), (200, 40 + i, 40) if name == "red" else (40, 200 + i, 40)).save(
-            picture, "PNG"
+        Image.new("RGB", (40, 40), (40, 200 + i, 40) if i % 2 else (200, 40 + i, 40)).save(picture, "PNG")
+        contents.append(picture.getvalue())
+    return queue_images(worker, folder, contents)
+
+
+def queue_images(worker: Worker, folder: Path, contents: Sequence[bytes]) -> str:
+    """A job with these files, by turns of two classes."""
+    pictures = []
+    for i, content in enumerate(contents):
+        worker.blobs.put(f"jobs/x/{i}", content)
+        sha256 = hashlib.sha256(content).hexdigest()
+        pictures.append(
+            NewPicture("train", ("red", "green")[i % 2], f"{i}.png", f"jobs/x/{i}", sha256, len(content))
         )
-        worker.blobs.put(f"jobs/x/{i}", picture.getvalue())
-        sha256 = hashlib.sha256(picture.getvalue()).hexdigest()
-        pictures.append(NewPicture("train", name, f"{i}.png", f"jobs/x/{i}", sha256, 3))
     config = resolve_config(backbone=make_tiny_backbone(folder / "tiny"), epochs=1)
     return new_job(worker.database, config=config.to_dict(), pictures=pictures)
 
@@ -119,3 +127,22 @@ def test_a_picture_that_changed_in_the_storage_is_not_trained_on(
     job = job_of(worker.database, job_id)
     assert (job.status, job.error_code) == ("failed", "blob_damaged")
     assert "backup" in str(job.error_detail)
+
+
+def test_the_worst_file_of_each_format_is_trained_on(make_worker: MakeWorker, tmp_path: Path) -> None:
+    side = 1_000
+    worker = make_worker(warm_trainer=False, max_picture_pixels=side * side)
+    contents = [crafted.worst(kind, side) for kind in crafted.FORMATS]
+    job_id = queue_images(worker, tmp_path, contents)
+    worker.run(job_id)
+    job = job_of(worker.database, job_id)
+    assert (job.status, job.attempts) == ("succeeded", 1), job.error_detail
+
+
+def test_an_image_above_the_limit_fails_its_training(make_worker: MakeWorker, tmp_path: Path) -> None:
+    worker = make_worker(warm_trainer=False, max_attempts=1, max_picture_pixels=1_000_000)
+    job_id = queue_images(worker, tmp_path, [crafted.jpeg(), crafted.jpeg(1), crafted.pixel_bomb(1_001)])
+    worker.run(job_id)
+    job = job_of(worker.database, job_id)
+    assert (job.status, job.attempts) == ("failed", 1)
+    assert "1,001 x 1,001 pixels" in str(job.error_detail)

@@ -178,6 +178,7 @@ def _open_kind(
         picture = factory(BytesIO(jpeg.data), "")
         picture.info |= {"exif": jpeg.exif, "xmp": jpeg.xmp}
         return picture, kind, jpeg.coefficient_bytes
+    extra_bytes = 0
     if kind == "GIF":
         gif = read_gif(data)
         _check_size(gif.width, gif.height, max_pixels)  # Pillow sets memory aside when it opens one
@@ -185,14 +186,15 @@ def _open_kind(
     elif kind == "PNG":
         check_png(data)
     elif kind == "BMP":
-        check_bmp(data)
+        extra_bytes = check_bmp(data)
     elif kind == "TIFF":
         check_tiff(data)
-    tables = check_webp(data) if kind == "WEBP" else 0
+    elif kind == "WEBP":
+        extra_bytes = check_webp(data)
     picture = factory(BytesIO(data), "")
     if isinstance(picture, TiffImagePlugin.TiffImageFile):
         check_tiff_strips(data, picture.tag_v2)
-    return picture, kind, tables
+    return picture, kind, extra_bytes
 
 
 def _damaged(kind: str) -> BadImage:

@@ -220,10 +220,13 @@ def check_webp(data: bytes) -> int:
     return min(len(data) // 7, 65_536) * PREFIX_CODE_BYTES if b"VP8L" in data else 0
 
 
-def check_bmp(data: bytes) -> None:
-    """Raises BadImage: `picture_too_costly`."""
+def check_bmp(data: bytes) -> int:
+    """Bytes that one step of a run-length code may take: it may skip 255 rows, beyond the last one too.
+
+    Raises BadImage: `picture_too_costly`.
+    """
     if len(data) < 34 or int.from_bytes(data[14:18], "little") < 40:
-        return
+        return 0
     width, height = (abs(side) for side in struct.unpack("<ii", data[18:26]))
     run_length_coded = int.from_bytes(data[30:34], "little") in {1, 2}
     if run_length_coded and (width * height > MAX_RLE_PIXELS or len(data) > MAX_RLE_BYTES):
@@ -232,6 +235,7 @@ def check_bmp(data: bytes) -> None:
             f"{MAX_RLE_BYTES:,} bytes",
             "Save it as PNG.",
         )
+    return 2 * 256 * width if run_length_coded else 0
 
 
 def check_tiff(data: bytes) -> None:

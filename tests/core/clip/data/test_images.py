@@ -249,15 +249,15 @@ def test_pixel_bombs_cost_no_memory(tmp_path: Path) -> None:
     script = """
         import resource, sys
         from pathlib import Path
-        from core.clip.errors import BadPicture
-        from core.clip.data.images import open_picture
+        from core.clip.errors import BadImage
+        from core.clip.data.images import open_image
         folder = Path(sys.argv[1])
-        open_picture(folder / "good")
+        open_image(folder / "good")
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         for kind in ("png", "webp"):
             try:
-                open_picture(folder / kind)
-            except BadPicture as problem:
+                open_image(folder / kind)
+            except BadImage as problem:
                 print(problem.code)
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     """

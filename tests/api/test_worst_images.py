@@ -1,0 +1,191 @@
+"""The worst file of each format on every way in: its cost in that of an honest image, and its refusal."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import replace
+
+import httpx
+import pytest
+
+from core.clip.data import images
+from core.clip.data.images import ImageLimits
+from core.clip.data.loader import read_images
+from core.clip.data.structure import MAX_CHUNKS, MAX_FRAMES
+from core.clip.errors import BadImage
+from core.clip.evaluation.label_issues import Suspect
+from core.store.jobs import jobs
+from core.store.jobs.jobs import NewPicture
+from tests.api import crafted
+from tests.api.service import Service, form
+from tests.core.clip.reports import held_out, report
+from tests.core.store import samples
+
+SIDE = 1_000
+LIMITS = ImageLimits(max_pixels=SIDE * SIDE)
+AT_THE_LIMIT = ImageLimits().max_pixels / LIMITS.max_pixels
+NAMES = {"class_names": ["red", "green"]}
+SMALL = crafted.jpeg()
+GUARD = 600
+COPIES = 4
+SHOWN = [f"jobs/worst/{i}" for i in range(COPIES)]
+"""Keys of the images that the report shows."""
+NOT_SHOWN = "not shown"
+"""By the report, which leaves it out."""
+Send = Callable[[Sequence[bytes]], str | None]
+
+REFUSED = {
+    "JPEG of scans": (crafted.jpeg_of_scans(101, 64), "picture_too_costly"),
+    "JPEG": (crafted.encoded(crafted.Image.new("L", (SIDE, SIDE + 1)), "JPEG"), "too_many_pixels"),
+    "PNG of chunks": (crafted.png_of_chunks(MAX_CHUNKS), "picture_too_costly"),
+    "PNG": (crafted.pixel_bomb(SIDE + 1), "too_many_pixels"),
+    "WebP of frames": (crafted.webp_of_frames(MAX_FRAMES + 1), "picture_too_costly"),
+    "WebP": (crafted.webp_canvas(SIDE, SIDE + 1), "too_many_pixels"),
+    "GIF": (crafted.gif_frame(SIDE, SIDE + 1), "too_many_pixels"),
+    "TIFF of JPEGs": (crafted.tiff_of_jpegs(96, SIDE), "picture_too_costly"),
+    "TIFF": (crafted.float_tiff(SIDE + 1), "too_many_pixels"),
+    "BMP of short lines": (crafted.bmp_of_short_lines(6_320), "picture_too_costly"),
+    "BMP of many runs": (
+        crafted.bmp_of_runs(SIDE, SIDE, b"\1\5" * 9_900_000 + b"\0\1"),
+        "picture_too_costly",
+    ),
+    "BMP": (crafted.encoded(crafted.Image.new("L", (SIDE, SIDE + 1)), "BMP"), "too_many_pixels"),
+}
+
+
+@pytest.fixture(scope="module")
+def limited(new_service: Callable[..., AbstractContextManager[Service]]) -> Iterator[Service]:
+    with new_service(max_picture_pixels=LIMITS.max_pixels) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def job_id(limited: Service) -> str:
+    """A job whose report shows its first COPIES images."""
+    for key in SHOWN:
+        limited.blobs.put(key, SMALL)
+    rows = [NewPicture("train", "ab"[i % 2], f"{i}.png", key, "0" * 64, 3) for i, key in enumerate(SHOWN)]
+    made = samples.new_job(limited.database, pictures=rows)
+    claim, model = samples.claimed(limited.database, made), samples.new_model()
+    shown = [Suspect(i, 0, 1, 0.8, 0.1) for i in range(COPIES)]
+    found = replace(report(held_out(pictures=15), suspects=shown), mistakes=())
+    limited.blobs.put(jobs.report_of(made, model.id), json.dumps(found.to_dict()).encode())
+    assert samples.publish(limited.database, claim, model)
+    return made
+
+
+@pytest.fixture(params=["classify", "dry run", "thumbnails", "training"])
+def send(request: pytest.FixtureRequest, limited: Service) -> Send:
+    """One way in for some images: the code of the first one's refusal, None if all were decoded."""
+
+    def classify(contents: Sequence[bytes]) -> str | None:
+        files = [("images", ("a", content)) for content in contents]
+        return code_of(limited.client.post("/classify", data=NAMES, files=files))
+
+    def dry_run(contents: Sequence[bytes]) -> str | None:
+        files = [("a", content) for content in [*contents, SMALL]]
+        fields = form(images=files, labels=["a" if i else "b" for i in range(len(files))])
+        return code_of(limited.client.post("/adapt", params={"dry_run": True}, **fields))
+
+    def code_of(answer: httpx.Response) -> str | None:
+        if answer.status_code == 200:
+            return None
+        assert answer.status_code == 422, answer.text
+        return str(answer.json()["errors"][0]["code"])
+
+    def thumbnails(contents: Sequence[bytes]) -> str | None:
+        for key, content in zip(SHOWN, contents, strict=False):
+            limited.blobs.put(key, content)
+        path = f"/jobs/{request.getfixturevalue('job_id')}/report"
+        answer = limited.client.get(path, headers={"accept": "text/html"})
+        assert answer.status_code == 200, answer.text
+        return None if answer.text.count('<img src="data:image/jpeg') == COPIES else NOT_SHOWN
+
+    def training(contents: Sequence[bytes]) -> str | None:
+        try:
+            read = read_images(contents, LIMITS, 64)
+        except BadImage as problem:
+            return problem.code
+        assert [image.shape[0] for image in read] == [3] * len(contents)
+        return None
+
+    ways: dict[str, Send] = {
+        "classify": classify,
+        "dry run": dry_run,
+        "thumbnails": thumbnails,
+        "training": training,
+    }
+    return ways[request.param]
+
+
+def cpu_seconds(send: Send, contents: Sequence[bytes], times: int = 2) -> float:
+    taken = []
+    for _ in range(times):
+        started = time.process_time()
+        assert send(contents) is None
+        taken.append(time.process_time() - started)
+    return min(taken)
+
+
+def copies(content: bytes) -> list[bytes]:
+    """No two alike: what follows an image is not read."""
+    return [content + bytes(i) for i in range(COPIES)]
+
+
+def test_an_accepted_file_is_within_its_multiple(send: Send) -> None:
+    small = copies(SMALL)
+    send(small)
+    request = cpu_seconds(send, small)
+    over = {}
+    for kind in crafted.FORMATS:
+        honest = cpu_seconds(send, copies(crafted.honest(kind, SIDE)))
+        worst = copies(crafted.worst(kind, SIDE))
+        if kind in crafted.OF_ANY_SIZE:  # as if the limit were the default one, for one of the images
+            honest = request + AT_THE_LIMIT * max(0, honest - request) / COPIES
+            worst = [worst[0], *small[1:]]
+        taken = cpu_seconds(send, worst, 1 if kind in crafted.OF_ANY_SIZE else 2)
+        if taken > crafted.MULTIPLES[kind] * honest:
+            over[kind] = taken / honest
+    assert not over
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_refused_file_is_refused(name: str, send: Send) -> None:
+    content, code = REFUSED[name]
+    assert send([content]) in {code, NOT_SHOWN}
+    assert send([SMALL] * COPIES) is None
+
+
+def test_another_client_is_answered_while_the_heaviest_is_decoded(
+    limited: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every thread but one may be at large images: these go on only once the other one has its answer."""
+    begun, answered = threading.Event(), threading.Event()
+    decode = images.Undecoded.decode
+
+    def watched(header: images.Undecoded) -> crafted.Image.Image:
+        if header.picture.width == SIDE:
+            begun.set()
+            assert answered.wait(GUARD)
+        return decode(header)
+
+    monkeypatch.setattr(images.Undecoded, "decode", watched)
+    order = []
+
+    def classify(name: str, content: bytes) -> None:
+        answer = limited.client.post("/classify", data=NAMES, files=[("images", ("a", content))])
+        assert answer.status_code == 200, answer.text
+        order.append(name)
+
+    with ThreadPoolExecutor(2) as callers:
+        large = callers.submit(classify, "large", crafted.worst("WebP", SIDE))
+        try:
+            assert begun.wait(GUARD)
+            callers.submit(classify, "small", SMALL).result(GUARD)
+        finally:
+            answered.set()
+        large.result(GUARD)
+    assert order == ["small", "large"]

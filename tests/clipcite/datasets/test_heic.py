@@ -1,0 +1,239 @@
+"""HEIC files that ask for much work, or are damaged, are refused before they are decoded."""
+
+import io
+import struct
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pillow_heif
+import pytest
+from PIL import Image
+
+from clipcite.client.errors import InvalidImages
+from clipcite.datasets import heic
+from clipcite.datasets.heic import MAX_BYTES, jpeg_of_heic
+from tests.api import crafted
+
+FAST = {"preset": "ultrafast"}
+
+
+def coded(side: int, *more: Image.Image, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    file = pillow_heif.from_pillow(Image.fromarray(crafted.pixels(1, side, side)))
+    for image in more:
+        file.add_from_pillow(image)
+    file.save(buffer, enc_params=FAST, **options)
+    return buffer.getvalue()
+
+
+def box(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", 8 + len(content)) + kind + content
+
+
+def content_of(data: bytes, kind: bytes) -> bytes:
+    at = data.index(kind)
+    (size,) = struct.unpack(">I", data[at - 4 : at])
+    return data[at + 4 : at - 4 + size]
+
+
+def with_box(data: bytes, kind: bytes, content: bytes) -> bytes:
+    """Another content for a box of the list of images; one that is not there is added."""
+    meta = content_of(data, b"meta")
+    if kind in meta:
+        changed = meta.replace(box(kind, content_of(data, kind)), box(kind, content), 1)
+    else:
+        changed = meta + box(kind, content)
+    return data.replace(box(b"meta", meta), box(b"meta", changed), 1)
+
+
+def sized(data: bytes, width: int, height: int) -> bytes:
+    """It says that its picture is so large."""
+    at = data.index(b"ispe") + 8
+    return data[:at] + struct.pack(">II", width, height) + data[at + 8 :]
+
+
+PLAIN = coded(256)
+GRID = coded(256, tile_size=64)
+TILES = 16
+
+
+def grid_of_one_tile() -> bytes:
+    at = GRID.index(b"dimg") + 8
+    return GRID[:at] + GRID[at : at + 2] * TILES + GRID[at + 2 * TILES :]
+
+
+def grid_of_size(side: int) -> bytes:
+    """The grid and its property say that the whole is so large, with the tiles that there are."""
+    at = GRID.index(b"idat") + 8
+    return sized(GRID[:at] + struct.pack(">HH", side, side) + GRID[at + 4 :], side, side)
+
+
+def items(count: int) -> bytes:
+    infe = b"".join(box(b"infe", struct.pack(">IHH4sx", 2 << 24, i + 1, 0, b"hvc1")) for i in range(count))
+    return with_box(PLAIN, b"iinf", struct.pack(">IH", 0, count) + infe)
+
+
+def places(count: int, extents: int = 1) -> bytes:
+    """Version 1 with offsets and lengths of 4 bytes, all the whole file's."""
+    each = struct.pack(">II", 0, len(PLAIN)) * extents
+    rows = b"".join(struct.pack(">HHHH", i + 1, 0, 0, extents) + each for i in range(count))
+    return with_box(PLAIN, b"iloc", b"\1\0\0\0\x44\0" + struct.pack(">H", count) + rows)
+
+
+def shared_metadata(images: int = 100) -> bytes:
+    """One block of metadata is the whole file, and describes all images."""
+    targets = struct.pack(f">{images}H", *range(1, images + 1))
+    reference = box(b"cdsc", struct.pack(">HH", 1, images) + targets)
+    return with_box(PLAIN, b"iref", bytes(4) + reference)
+
+
+COSTLY = {
+    "pixels": (sized(PLAIN, 20_000, 5_001), "has 20,000 x 5,001 pixels; at most 100,000,000 are decoded"),
+    "pixels of a grid": (grid_of_size(60_000), "has 60,000 x 60,000 pixels"),
+    "one tile": (grid_of_one_tile(), "uses the same tile several times"),
+    "overlay": (GRID.replace(b"grid", b"iovl"), "is put together from other pictures"),
+    "items": (items(1_001), "has more than 1,000 images and tiles"),
+    "places": (places(1_001), "has more than 1,000 images and tiles"),
+    "shared bytes": (places(4), "uses the same bytes for several images"),
+    "extents": (places(1, 4), "uses the same bytes for several images"),
+    "metadata": (shared_metadata(), "uses the same bytes for several images"),
+}
+DAMAGED = {
+    "no box": b"no picture",
+    "empty": b"",
+    "no list": box(b"ftyp", b"heic\0\0\0\0mif1heic"),
+    "two lists": PLAIN + box(b"meta", content_of(PLAIN, b"meta")),
+    "two boxes": with_box(PLAIN, b"iinf", content_of(PLAIN, b"iinf")).replace(
+        box(b"pitm", content_of(PLAIN, b"pitm")), box(b"iinf", bytes(6)), 1
+    ),
+    "endless box": PLAIN.replace(b"\0\0\0\x21hdlr", b"\xff\xff\xff\xffhdlr"),
+    "box of no size": PLAIN.replace(b"\0\0\0\x21hdlr", b"\0\0\0\x01hdlr"),
+    "primary": with_box(PLAIN, b"pitm", struct.pack(">IH", 0, 77)),
+    "size": sized(PLAIN, 600, 600),
+    "grid of too few tiles": grid_of_size(512),
+    "unknown grid": GRID.replace(box(b"idat", content_of(GRID, b"idat")), box(b"idat", b"\1" + bytes(7))),
+    "grid of too many tiles": GRID.replace(
+        box(b"idat", content_of(GRID, b"idat")),
+        box(b"idat", b"\0\1\xff\xff" + struct.pack(">HH", 60_000, 60_000)),
+    ),
+    "smaller than coded": sized(coded(320), 64, 64),
+    "cut box": with_box(PLAIN, b"iloc", b"\1\0\0\0\x44\0\0"),
+    "empty box": with_box(PLAIN, b"iinf", b""),
+    "another codec": PLAIN.replace(b"hvc1", b"av01"),
+    "item types": PLAIN.replace(b"infe\2", b"infe\1"),
+}
+
+
+@pytest.mark.parametrize("name", COSTLY)
+def test_a_costly_file_is_refused(name: str, tmp_path: Path) -> None:
+    content, says = COSTLY[name]
+    (tmp_path / "phone.heic").write_bytes(content)
+    with pytest.raises(InvalidImages) as caught:
+        jpeg_of_heic()(tmp_path / "phone.heic")
+    assert f"phone.heic {says}" in str(caught.value)
+    assert str(caught.value).endswith("Export it as a smaller JPEG.")
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_file_is_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / "phone.heic").write_bytes(DAMAGED[name])
+    with pytest.raises(
+        InvalidImages, match=r"phone.heic is no readable HEIC picture \(.*\). Export it as JPEG."
+    ) as caught:
+        jpeg_of_heic()(tmp_path / "phone.heic")
+    assert "list index" not in str(caught.value)
+
+
+def test_a_large_file_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "phone.heic").open("wb") as file:
+        file.truncate(MAX_BYTES + 1)
+    with pytest.raises(InvalidImages, match=r"has 50,000,001 bytes; at most 50,000,000 are read"):
+        jpeg_of_heic()(tmp_path / "phone.heic")
+
+
+@pytest.mark.parametrize("content", [PLAIN, GRID], ids=["plain", "grid"])
+def test_any_change_gives_a_picture_or_a_refusal(content: bytes, tmp_path: Path) -> None:
+    """Cut short anywhere, or with three other bytes in its structure."""
+    path, convert, refused = tmp_path / "phone.heic", jpeg_of_heic(), list[str]()
+    random = np.random.default_rng(0)
+    cut = [content[:end] for end in range(0, len(content), 31)]
+    for _ in range(150):
+        changed = bytearray(content)
+        for at in random.integers(8, content.index(b"mdat"), 3):
+            changed[at] = random.integers(0, 256)
+        cut.append(bytes(changed))
+    for broken in cut:
+        path.write_bytes(broken)
+        try:
+            assert Image.open(io.BytesIO(convert(path))).format == "JPEG"
+        except InvalidImages as problem:
+            refused.append(str(problem))
+    assert len(refused) > 100
+    assert all("phone.heic" in said for said in refused)
+
+
+def test_only_the_primary_image_is_decoded(tmp_path: Path) -> None:
+    """The other one can't be."""
+    content = coded(64, Image.fromarray(crafted.pixels(2, 96, 96)))
+    path = tmp_path / "phone.heic"
+    path.write_bytes(content)
+    assert len(pillow_heif.open_heif(path)) == 2
+    at = content.rindex(b"ispe") + 8
+    broken = content[:at] + struct.pack(">II", 500, 500) + content[at + 8 :]
+    with pytest.raises(ValueError, match="Invalid image size"):
+        pillow_heif.open_heif(io.BytesIO(broken))[1].to_pillow()
+    path.write_bytes(broken)
+    assert Image.open(io.BytesIO(jpeg_of_heic()(path))).size == (64, 64)
+
+
+MEASURE = """
+    import sys, time
+    from pathlib import Path
+    from clipcite.client.errors import InvalidImages
+    from clipcite.datasets.heic import jpeg_of_heic
+    def memory(name):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith(name))
+    convert = jpeg_of_heic()
+    convert(Path(sys.argv[1], "first"))
+    for path in sorted(Path(sys.argv[1]).iterdir()):
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        before, started = memory("VmRSS"), time.process_time()
+        try:
+            convert(path)
+        except InvalidImages:
+            pass
+        print(path.name, time.process_time() - started, memory("VmHWM") - before)
+"""
+SIDE = 1_024
+
+
+@pytest.fixture(scope="module")
+def costs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[float, int]]:
+    """(CPU seconds, growth of the memory) of each file, in one fresh process."""
+    folder = tmp_path_factory.mktemp("costs")
+    (folder / "first").write_bytes(coded(64))
+    (folder / "honest").write_bytes(coded(SIDE, quality=95))
+    (folder / "worst").write_bytes(coded(SIDE, tile_size=64, quality=95))
+    for name, (content, _) in COSTLY.items():
+        (folder / f"refused {name}").write_bytes(content)
+    command = [sys.executable, "-c", textwrap.dedent(MEASURE), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
+    lines = [line.rsplit(" ", 2) for line in done.stdout.splitlines()]
+    return {name: (float(taken), int(grown)) for name, taken, grown in lines}
+
+
+def test_the_smallest_tiles_are_bounded(costs: dict[str, tuple[float, int]]) -> None:
+    assert costs["worst"][0] <= 3 * costs["honest"][0]
+    assert costs["worst"][1] <= 3 * costs["honest"][1] + 4_000_000
+
+
+@pytest.mark.parametrize("name", COSTLY)
+def test_a_refusal_costs_little(name: str, costs: dict[str, tuple[float, int]]) -> None:
+    at_the_limit = costs["honest"][0] * heic.MAX_PIXELS / SIDE**2
+    taken, grown = costs[f"refused {name}"]
+    assert taken <= 0.01 * at_the_limit
+    assert grown < 10_000_000
