@@ -57,7 +57,7 @@ def queue_job(worker: JobRunner, folder: Path, count: int = 4) -> str:
     return queue_images(worker, folder, contents)
 
 
-def queue_images(worker: Worker, folder: Path, contents: Sequence[bytes]) -> str:
+def queue_images(worker: JobRunner, folder: Path, contents: Sequence[bytes]) -> str:
     """A job with these files, by turns of two classes."""
     pictures = []
     for i, content in enumerate(contents):
