@@ -11,7 +11,7 @@ from api.archives.errors import ArchiveError, broken, short, special, too_large,
 
 CHUNK = 65_536
 MAX_DIRECTORY_BYTES = 8_000_000
-MAX_NAME_BYTES = 768  # of one entry: Unicode's normal form takes quadratic time in a run of accents
+MAX_NAME_BYTES = 768  # of one entry
 MAX_EXTRA_BYTES = 1_024  # of one entry: zipfile takes quadratic time in them
 MEAN_NAME_BYTES = 200  # over all entries: each byte may become four in memory
 LOCAL_HEADER = 30

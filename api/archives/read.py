@@ -17,6 +17,9 @@ from api.archives.members import CHUNK, ArchiveLimits, members
 from core.clip.errors import BadImage
 
 MAX_DEPTH = 32
+MAX_ACCENTS = 30
+"""Combining characters in a row, as in Unicode's Stream-Safe Text Format (UAX #15): a normal form takes
+quadratic time in such a run."""
 # A file that is called a picture is never passed over in silence, also where we can't read its kind.
 PICTURE_ENDINGS = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
@@ -173,6 +176,11 @@ def _read(file: BinaryIO, folder: Path, limits: ArchiveLimits) -> tuple[list[Ent
 
 def _safe_parts(name: str) -> tuple[str, ...]:
     """The components of an entry's name, NFC. Raises ArchiveError where it points outside."""
+    accents = 0
+    for character in "" if name.isascii() else name:
+        accents = accents + 1 if unicodedata.combining(character) else 0
+        if accents > MAX_ACCENTS:
+            raise broken(f"the name {short(name)!r} has more than {MAX_ACCENTS} accents in a row")
     parts = tuple(part for part in unicodedata.normalize("NFC", name).split("/") if part not in {"", "."})
     if len(parts) > MAX_DEPTH:
         raise broken(f"the entry {short(name)!r} lies more than {MAX_DEPTH} folders deep")

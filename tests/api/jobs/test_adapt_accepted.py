@@ -335,7 +335,7 @@ def test_a_held_out_share_and_unused_texts(fresh: Service) -> None:
     "config",
     [
         {},
-        {"epochs": 7, "alpha": 0.333, "learning_rate": 1e-5, "seed": 2**63 - 1, "holdout": 0.5},
+        {"epochs": 7, "alpha": 0.33, "learning_rate": 1e-5, "seed": 2**63 - 1, "holdout": 0.5},
         {"templates": ["{} 🦊", "a {{}}"], "texts": {"red fox": ["a fox", "ein Fuchs"]}, "precision": "bf16"},
         {"image_size": 64, "crop_scale": 1, "weight_decay": 0, "scl_weight": 0, "vld_weight": 0},
         {"epochs": None, "image_size": None},
