@@ -95,7 +95,7 @@ def test_many_dry_runs_stay_within_the_budget(tmp_path: Path) -> None:
         import sys
         from concurrent.futures import ThreadPoolExecutor
         from pathlib import Path
-        from api.jobs.upload import collect
+        from api.jobs.upload import validate_upload
         from core.serving.decoding import Decoders
         from core.settings import Settings
         from tests.api import crafted
@@ -104,7 +104,7 @@ def test_many_dry_runs_stay_within_the_budget(tmp_path: Path) -> None:
         decoders = Decoders(16, budget)
         def run(owner, content=content):
             images = [crafted.upload(content), crafted.upload(crafted.jpeg())]
-            collect(folder=Path(sys.argv[1]), settings=Settings(), decoders=decoders, owner=str(owner),
+            validate_upload(folder=Path(sys.argv[1]), settings=Settings(), decoders=decoders, owner=str(owner),
                     images=images, labels=["a", "b"])
         def memory(name):  # ru_maxrss begins with the parent's
             lines = Path("/proc/self/status").read_text().splitlines()

@@ -16,7 +16,7 @@ from core.clip.data.images import ImageLimits
 from core.clip.data.loader import read_images
 from core.clip.data.structure import MAX_CHUNKS, MAX_FRAMES
 from core.clip.errors import BadImage
-from core.clip.evaluation.label_issues import Suspect
+from core.clip.evaluation.label_issues import LabelIssue
 from core.store.jobs import jobs
 from core.store.jobs.jobs import NewPicture
 from tests.api import crafted
@@ -70,7 +70,7 @@ def job_id(limited: Service) -> str:
     rows = [NewPicture("train", "ab"[i % 2], f"{i}.png", key, "0" * 64, 3) for i, key in enumerate(SHOWN)]
     made = samples.new_job(limited.database, pictures=rows)
     claim, model = samples.claimed(limited.database, made), samples.new_model()
-    shown = [Suspect(i, 0, 1, 0.8, 0.1) for i in range(COPIES)]
+    shown = [LabelIssue(i, 0, 1, 0.8, 0.1) for i in range(COPIES)]
     found = replace(report(held_out(pictures=15), suspects=shown), mistakes=())
     limited.blobs.put(jobs.report_of(made, model.id), json.dumps(found.to_dict()).encode())
     assert samples.publish(limited.database, claim, model)

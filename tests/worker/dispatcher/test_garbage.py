@@ -188,7 +188,7 @@ if len(sys.argv) > 1:
             worker.dispatcher.garbage.threading.Event().wait(0.05)
         return listed(self, prefix)
     Blobs.folders = folders
-from worker.dispatcher import main
+from worker.dispatcher.__main__ import main
 main()
 """
 
@@ -451,13 +451,13 @@ import resource, sys
 from datetime import timedelta
 from core.store.storage.blobs import Blobs
 from core.store.db.session import Database, database_now
-from worker.dispatcher.garbage import sweep
+from worker.dispatcher.garbage import collect_garbage
 database, blobs = Database(sys.argv[1]), Blobs(sys.argv[2])
 with database.read() as session:
     database_now(session)
 blobs.folders("models")
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(len(sweep(database, blobs, grace=timedelta(days=7)).orphans), before,
+print(len(collect_garbage(database, blobs, grace=timedelta(days=7)).orphans), before,
       resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 

@@ -71,7 +71,7 @@ KILLED = """
 import json, os, signal, sys
 from importlib import import_module
 from pathlib import Path
-from worker.trainer import IMPORTS, Channel, Task, train
+from worker.trainer.__main__ import IMPORTS, Channel, Task, train
 
 def attempt(folder, kill_at):
     "In a process of its own, killed as soon as it has written this epoch's checkpoint."
@@ -176,7 +176,7 @@ def test_nothing_large_is_imported_once_the_job_is_there(tmp_path: Path) -> None
 import io, json, sys
 from importlib import import_module
 from pathlib import Path
-from worker.trainer import IMPORTS, Channel, Task, train
+from worker.trainer.__main__ import IMPORTS, Channel, Task, train
 
 for module in IMPORTS:
     import_module(module)

@@ -88,8 +88,8 @@ def test_the_command_line_of_alembic_uses_our_settings(empty_database_url: str) 
 
 
 def test_migrating_imports_no_torch(tmp_path: Path) -> None:
-    code = "import sys, core.store.db.migrate, core.store.jobs.jobs, core.store.storage.blobs, "
-    "core.store.jobs.queue\n"
+    code = "import sys, core.store.db.migrate, core.store.jobs.jobs, core.store.jobs.queue, "
+    code += "core.store.storage.blobs\n"
     code += "sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
@@ -114,7 +114,7 @@ def test_a_migration_that_fails_leaves_nothing(empty_database_url: str) -> None:
 KILL = """
 import os, signal, sys
 from sqlalchemy import event
-from core.store import migrate
+from core.store.db import migrate
 from core.store.db.engine import Engine
 
 def killed_after(connection, cursor, statement, *_):
