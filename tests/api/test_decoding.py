@@ -104,8 +104,8 @@ def test_many_dry_runs_stay_within_the_budget(tmp_path: Path) -> None:
         decoders = Decoders(16, budget)
         def run(owner, content=content):
             images = [crafted.upload(content), crafted.upload(crafted.jpeg())]
-            validate_upload(folder=Path(sys.argv[1]), settings=Settings(), decoders=decoders, owner=str(owner),
-                    images=images, labels=["a", "b"])
+            validate_upload(folder=Path(sys.argv[1]), settings=Settings(), decoders=decoders,
+                            owner=str(owner), images=images, labels=["a", "b"])
         def memory(name):  # ru_maxrss begins with the parent's
             lines = Path("/proc/self/status").read_text().splitlines()
             return next(1024 * int(line.split()[1]) for line in lines if line.startswith(name))
