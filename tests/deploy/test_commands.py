@@ -58,8 +58,9 @@ class Place:
 
     def healthy(self, name: str) -> bool:
         check = ours()[name].get("healthcheck", {}).get("test") or _image_check()
-        assert check[:2] == ["CMD", "python"]
-        command = [sys.executable, *map(self.here, check[2:])]
+        programs = {"python": [sys.executable], "clipcite": [sys.executable, "-m", "clipcite.cli.main"]}
+        assert check[0] == "CMD"
+        command = [*programs[check[1]], *map(self.here, check[2:])]
         done = subprocess.run(command, env=self._environment({}), cwd="/", capture_output=True)
         return done.returncode == 0
 
