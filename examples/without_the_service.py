@@ -49,8 +49,7 @@ def preprocess(path: Path, how: dict) -> np.ndarray:
 
 def tokenize(sentences: list[str], length: int) -> np.ndarray:
     """int64 [C, length]."""
-    file = FOLDER / "tokenizer.json"
-    if not file.is_file():  # CLIP's own, which open_clip brings
+    if not (file := FOLDER / "tokenizer.json").is_file():  # CLIP's own, which open_clip brings
         return importlib.import_module("open_clip").SimpleTokenizer(context_length=length)(sentences).numpy()
     tokenizer = importlib.import_module("tokenizers").Tokenizer.from_file(str(file))
     tokenizer.enable_padding(length=length)
