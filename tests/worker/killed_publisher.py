@@ -102,9 +102,11 @@ def publish(settings: Settings, ready: Path, steps: Steps) -> NoReturn:
 def main(folder: Path) -> None:
     settings = Settings(data=folder / "data", warm_trainer=False, heartbeat_seconds=3600, lease_seconds=3600)
     migrate.upgrade(settings.sqlalchemy_url())
-    database, blobs = Database(settings.sqlalchemy_url()), Blobs.of(settings)
-    installation.write_if_empty(database, blobs)  # as a service does at its start
-    database.close()  # nothing of it may be inherited
+    child = os.fork()  # the storage starts threads, which no later fork may inherit
+    if child == 0:
+        installation.write_if_empty(Database(settings.sqlalchemy_url()), Blobs.of(settings))
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
     ready = folder / "ready"
     ready.mkdir()
     trained(ready)
