@@ -1,8 +1,6 @@
 """The class names of a request, cleaned. The same long list comes again and again: it is remembered."""
 
 import sys
-import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -19,6 +17,7 @@ from core.clip.prompts import (
     clean_class_name,
     same_class,
 )
+from core.serving.lru import LruCache
 from core.serving.types import ClassName
 
 REMEMBERED_BYTES = 8_000_000
@@ -43,36 +42,8 @@ class ClassIn(RequestModel):
     )
 
 
-class _Remembered:
-    """Lists of names without sentences of their own: the least recently used go first."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._bytes = 0
-        self._lock = threading.Lock()
-        self._kept: OrderedDict[tuple[str, ...], tuple[Cleaned, int]] = OrderedDict()
-
-    def get(self, given: tuple[str, ...]) -> Cleaned:
-        with self._lock:
-            if given in self._kept:
-                self._kept.move_to_end(given)
-                return self._kept[given][0]
-        cleaned = _cleaned([(name, None) for name in given])
-        texts = {id(text): text for text in (*given, *(one.name for one in cleaned[0]))}
-        size = NAME_BYTES * len(given) + sum(map(sys.getsizeof, texts.values()))
-        with self._lock:
-            if given in self._kept:  # since then
-                return self._kept[given][0]
-            if size <= self._most:
-                self._kept[given] = cleaned, size
-                self._bytes += size
-                while self._bytes > self._most:
-                    _, (_, freed) = self._kept.popitem(last=False)
-                    self._bytes -= freed
-        return cleaned
-
-
-_remembered = _Remembered(REMEMBERED_BYTES)
+_remembered: LruCache[tuple[str, ...], Cleaned] = LruCache(REMEMBERED_BYTES)
+"""Lists of names without sentences of their own."""
 
 
 def class_names(
@@ -87,10 +58,17 @@ def class_names(
         )
     plain = tuple(name for name, texts in map(_parts, given) if texts is None)
     if len(plain) == len(given):
-        names, warnings = _remembered.get(plain)
+        names, warnings = _remembered.get(plain) or _remember(plain)
     else:
         names, warnings = _cleaned([_parts(item) for item in given])
     return names, [{"code": code, "detail": detail} for code, detail in warnings]
+
+
+def _remember(given: tuple[str, ...]) -> Cleaned:
+    cleaned = _cleaned([(name, None) for name in given])
+    texts = {id(text): text for text in (*given, *(one.name for one in cleaned[0]))}
+    size = NAME_BYTES * len(given) + sum(map(sys.getsizeof, texts.values()))
+    return _remembered.put(given, cleaned, size)
 
 
 def _parts(item: str | ClassIn) -> Given:

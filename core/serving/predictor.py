@@ -3,7 +3,6 @@
 import sys
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,6 +20,7 @@ from core.serving.batching.batch import BatchItem
 from core.serving.batching.batcher import Batcher
 from core.serving.calibrated import NotCalibrated, confidence_for, judge
 from core.serving.images import Pictures
+from core.serving.lru import LruCache
 from core.serving.pool.served_model import ServedModel
 from core.serving.previews import JobPreview, Snapshot
 from core.serving.text_cache import A_CLASS, Head, TextCache, Texts, texts_bytes
@@ -63,12 +63,9 @@ class ResolvedClassNames:
     """
 
     def __init__(self, budget_bytes: int = 16_000_000) -> None:
-        self.budget_bytes = budget_bytes
-        self.bytes = 0
-        self._lock = threading.Lock()
-        # By the place of the tuple of names, which is not another's as long as it is kept here.
-        self._kept: OrderedDict[tuple[int, str, object], tuple[Sequence[ClassName], Names, int]] = (
-            OrderedDict()
+        # Keyed by id(). The reference to `asked` in the value prevents reuse of the id.
+        self.kept: LruCache[tuple[int, str, object], tuple[Sequence[ClassName], Names]] = LruCache(
+            budget_bytes
         )
 
     def get(
@@ -80,10 +77,9 @@ class ResolvedClassNames:
     ) -> Names:
         """As `subject`, which never changes, understands the very tuple `asked`."""
         key = (id(asked), subject, templates)
-        with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key][1]
+        known = self.kept.get(key)
+        if known is not None:
+            return known[1]
         names = make()
         if any(one.texts is not None for one in asked):
             return names
@@ -92,14 +88,7 @@ class ResolvedClassNames:
             A_CLASS + sys.getsizeof(name) + texts_bytes(texts)
             for name, texts in zip(names.names, names.texts, strict=True)
         )
-        with self._lock:
-            if key not in self._kept and size <= self.budget_bytes:
-                self._kept[key] = asked, names, size
-                self.bytes += size
-            while self.bytes > self.budget_bytes:
-                _, (_, _, freed) = self._kept.popitem(last=False)
-                self.bytes -= freed
-        return names
+        return self.kept.put(key, (asked, names), size)[1]
 
 
 @dataclass(frozen=True)

@@ -1,24 +1,11 @@
 """Which lists of class names are remembered, and what they hold."""
 
-import gc
-import tracemalloc
-from collections.abc import Callable
-
 import pytest
 
-from api.class_names import ClassIn, _Remembered, class_names
+from api.class_names import ClassIn, class_names
 from api.problems import InvalidRequest
-
-
-def held(fill: Callable[[], None]) -> int:
-    """The bytes that are held afterwards and were not before."""
-    gc.collect()
-    tracemalloc.start()
-    fill()
-    gc.collect()
-    size, _ = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    return size
+from core.serving.lru import LruCache
+from tests.core.serving.test_text_cache import held
 
 
 def wide(k: int) -> tuple[str, ...]:
@@ -26,12 +13,12 @@ def wide(k: int) -> tuple[str, ...]:
     return tuple(f"\U0001f600{k} {i}".ljust(100, "x") for i in range(100))
 
 
-def test_cleaned_names_are_kept_by_their_bytes() -> None:
-    names = _Remembered(1_000_000)
+def test_cleaned_names_are_kept_by_their_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.class_names._remembered", LruCache(1_000_000))
 
     def fill() -> None:
         for k in range(30):
-            names.get(wide(k))
+            class_names(wide(k), 1_000)
 
     size = held(fill)
     assert 0.5 * 1_000_000 < size < 1.1 * 1_000_000

@@ -161,11 +161,11 @@ def test_lists_of_names_are_kept_by_their_bytes() -> None:
             )
 
     size = held(fill)
-    assert 0.5 * lists.budget_bytes < size < 1.1 * lists.budget_bytes
+    assert 0.5 * lists.kept.budget_bytes < size < 1.1 * lists.kept.budget_bytes
 
 
 def test_lists_with_sentences_of_their_own_are_not_kept() -> None:
     lists = ResolvedClassNames()
     asked = (*wide(0), ClassName("one", ("a sentence",)))
     lists.get(asked, "stock", ("a {}",), lambda: resolve_class_names(asked, (), ("a {}",), {}))
-    assert lists.bytes == 0
+    assert lists.kept.bytes == 0
