@@ -5,7 +5,7 @@ webhooks` show it to people."""
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,18 +25,27 @@ from core.store.webhooks import deliveries
 def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     url = get_settings().sqlalchemy_url()
-    database = Database(url)
-    try:
+
+    def answer(database: Database) -> Any:
         if given.do in {create, webhook_secret} and _is_new_file(url):
             migrate.upgrade(url)  # keys come before the first start, off loopback
         database.check()
-        answer = given.do(database, given)
+        return given.do(database, given)
+
+    return print_answer(url, answer)
+
+
+def print_answer(url: str, answer: Callable[[Database], Any]) -> int:
+    """Print the answer as JSON, or the error for a person. Return the exit status."""
+    database = Database(url)
+    try:
+        found = answer(database)
     except ClipCiteError as error:
         sys.stderr.write(f"{error.detail}\n")
         return 1
     finally:
         database.close()
-    sys.stdout.write(f"{json.dumps(answer)}\n")
+    sys.stdout.write(f"{json.dumps(found)}\n")
     return 0
 
 

@@ -7,7 +7,6 @@ Both answer in JSON. Any number of processes may sweep: marks, claims and limits
 """
 
 import argparse
-import json
 import logging
 import re
 import sys
@@ -21,6 +20,7 @@ from typing import Any
 from core.errors import ClipCiteError
 from core.settings import Settings, get_settings
 from core.store.accounts import idempotency
+from core.store.admin import print_answer
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Orphan
 from core.store.jobs import orphans
@@ -273,17 +273,13 @@ class Sweeper:
 def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     settings = get_settings()
-    database = Database(settings.sqlalchemy_url())
-    try:
+
+    def answer(database: Database) -> dict[str, Any]:
         database.check()
-        answer = given.do(settings, database, Blobs.of(settings), given)
-    except ClipCiteError as error:
-        sys.stderr.write(f"{error.detail}\n")
-        return 1
-    finally:
-        database.close()
-    sys.stdout.write(f"{json.dumps(answer)}\n")
-    return 0
+        found: dict[str, Any] = given.do(settings, database, Blobs.of(settings), given)
+        return found
+
+    return print_answer(settings.sqlalchemy_url(), answer)
 
 
 def _sweep(settings: Settings, database: Database, blobs: Blobs, given: argparse.Namespace) -> dict[str, Any]:
