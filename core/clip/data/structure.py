@@ -221,7 +221,8 @@ def check_webp(data: bytes) -> int:
 
 
 def check_bmp(data: bytes) -> int:
-    """Bytes that one step of a run-length code may take: it may skip 255 rows, beyond the last one too.
+    """Bytes that one step of a run-length code may take: in Pillow 12 it may skip 255 rows, beyond the last
+    one too.
 
     Raises BadImage: `picture_too_costly`.
     """
