@@ -18,7 +18,7 @@ from worker import watchdog
 from worker.watchdog import Watchdog
 
 IMPATIENT = (
-    "from worker import watchdog; watchdog.DEAF_SECONDS, watchdog.LOOK_SECONDS = 1, 0.2; "
+    "from worker import watchdog; watchdog.STARVED_SECONDS, watchdog.LOOK_SECONDS = 1, 0.2; "
     "from worker.__main__ import main; main()"
 )
 
