@@ -36,11 +36,11 @@ def read_split_file(
         BadDataSet: a file is missing, or the split file isn't of that form.
     """
     file = _existing_file(folder / split)
-    pictures = _existing_folder(folder / images)
+    root = _existing_folder(folder / images)
     try:
         halves = json.loads(file.read_text(encoding="utf-8"))
         rows = {
-            half: [(pictures / path, int(label), str(name)) for path, label, name in halves[half]]
+            half: [(root / path, int(label), str(name)) for path, label, name in halves[half]]
             for half in ("train", "val", "test")
         }
     except (ValueError, KeyError, TypeError) as error:
@@ -115,9 +115,9 @@ def read_imagenet_variant(folder: Path, images: str) -> Labelled:
     Raises:
         BadDataSet: a file or folder is missing, or a WordNet id has no name.
     """
-    pictures = _existing_folder(folder / images)
-    ids = class_folders(pictures)
-    return Labelled(_names_of(ids, folder / "classnames.txt"), (), _by_folder(pictures, ids))
+    root = _existing_folder(folder / images)
+    ids = class_folders(root)
+    return Labelled(_names_of(ids, folder / "classnames.txt"), (), _by_folder(root, ids))
 
 
 def read_imagenet_v2(folder: Path, images: str) -> Labelled:
@@ -127,8 +127,8 @@ def read_imagenet_v2(folder: Path, images: str) -> Labelled:
         BadDataSet: a file or folder is missing.
     """
     names = tuple(_read_class_names(folder / "classnames.txt").values())
-    pictures = _existing_folder(folder / images)
-    return Labelled(names, (), _by_folder(pictures, [str(label) for label in range(len(names))]))
+    root = _existing_folder(folder / images)
+    return Labelled(names, (), _by_folder(root, [str(label) for label in range(len(names))]))
 
 
 def _by_folder(pictures: Path, folders: Iterable[str]) -> tuple[Example, ...]:

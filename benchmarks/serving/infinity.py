@@ -79,12 +79,12 @@ def _requests(url: str, model: str, pictures: Sequence[bytes]) -> dict[str, Iter
     at = f"{url}/embeddings"
     texts = [f"a photo of a {name}." for name in class_names(NAMES)]
     text = raw_json(at, {"model": model, "input": texts, "modality": "text"})
-    images = []
+    image_requests = []
     for picture in pictures:
         link = f"data:image/jpeg;base64,{base64.b64encode(picture).decode()}"
-        images.append(raw_json(at, {"model": model, "input": [link], "modality": "image"}))
-    both = itertools.chain.from_iterable((image, text) for image in images)
-    return {PICTURE: itertools.cycle(enumerate(images)), BOTH: itertools.cycle(enumerate(both))}
+        image_requests.append(raw_json(at, {"model": model, "input": [link], "modality": "image"}))
+    both = itertools.chain.from_iterable((request, text) for request in image_requests)
+    return {PICTURE: itertools.cycle(enumerate(image_requests)), BOTH: itertools.cycle(enumerate(both))}
 
 
 @contextmanager

@@ -60,8 +60,8 @@ def by_json(
     pictures: Sequence[tuple[str, bytes]] = PICTURES,
     **fields: Any,
 ) -> httpx.Response:
-    images = [{"base64": base64.b64encode(data).decode(), "name": name} for name, data in pictures]
-    return service.client.post("/classify", json={"images": images, "class_names": names, **fields})
+    parts = [{"base64": base64.b64encode(data).decode(), "name": name} for name, data in pictures]
+    return service.client.post("/classify", json={"images": parts, "class_names": names, **fields})
 
 
 def ok(response: httpx.Response) -> Body:

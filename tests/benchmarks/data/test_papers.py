@@ -97,10 +97,10 @@ def test_reads_the_split_file(tmp_path: Path, name: str) -> None:
     }
     write_split(tmp_path / folder, split, images, halves)
     data = load(tmp_path, name)
-    pictures = tmp_path / folder / images
+    root = tmp_path / folder / images
     assert data.name == name
-    assert [(e.path, e.label) for e in data.train] == [(pictures / picture, 0), (pictures / "one.jpg", 1)]
-    assert [(e.path, e.label) for e in data.test] == [(pictures / "three.jpg", 1)]
+    assert [(e.path, e.label) for e in data.train] == [(root / picture, 0), (root / "one.jpg", 1)]
+    assert [(e.path, e.label) for e in data.test] == [(root / "three.jpg", 1)]
     assert data.class_names[1] == "other class"
     assert data.templates[0].format(data.class_names[0]) == sentence
 

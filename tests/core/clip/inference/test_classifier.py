@@ -91,8 +91,8 @@ def test_scores_are_cosines_and_their_softmax(tiny: Backbone) -> None:
     head = slow_head(tiny, TEXTS)
     for row, picture in enumerate(pictures(4)):
         with torch.no_grad():
-            image = tiny.model.encode_image(tiny.preprocess(picture)[None])[0]
-        cosines = [float(image @ text / image.norm() / text.norm()) for text in head]
+            feature = tiny.model.encode_image(tiny.preprocess(picture)[None])[0]
+        cosines = [float(feature @ text / feature.norm() / text.norm()) for text in head]
         assert scores.similarities[row].tolist() == pytest.approx(cosines, abs=1e-5)
         weights = [math.exp(cosine / 0.07) for cosine in cosines]
         assert scores.probabilities[row].tolist() == pytest.approx(

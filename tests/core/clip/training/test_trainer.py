@@ -107,11 +107,11 @@ def slow_fine_tune(backbone: Backbone, pictures: list[Image.Image], given: Adapt
         share = 0.5 * (1 + math.cos(math.pi * step / given.epochs))
         optimizer.param_groups[0]["lr"] = share * given.learning_rate
         optimizer.param_groups[1]["lr"] = share * given.classifier_learning_rate
-        images, texts = encode_images(student, pixels), encode_tokens(student, tokens)[labels]
+        image_features, text_features = encode_images(student, pixels), encode_tokens(student, tokens)[labels]
         losses = (
-            slow_dva(images, classifier, labels, scale),
-            slow_scl(images, texts, labels, scale),
-            slow_kl(pairs(images, texts, scale), pairs(*teacher, scale)),
+            slow_dva(image_features, classifier, labels, scale),
+            slow_scl(image_features, text_features, labels, scale),
+            slow_kl(pairs(image_features, text_features, scale), pairs(*teacher, scale)),
         )
         total = total_loss(*losses, given.scl_weight, given.vld_weight)
         optimizer.zero_grad()
