@@ -3,12 +3,14 @@
 import itertools
 import os
 import resource
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import hypothesis
 import pytest
 from sqlalchemy import NullPool, create_engine, make_url, text
 
@@ -23,9 +25,22 @@ if TYPE_CHECKING:
 MAX_MEMORY = 3_000_000_000
 """Peak of one process of the tests, in bytes. The trainings in it need 1.2 GB at most, and glibc's heaps keep
 part of that. A service that is held after it was closed shows as more: twice it was 5.8 GB."""
+MIN_FREE_MEMORY = 8_000_000_000
+"""Bytes; the files of a run take a quarter of it."""
 _numbers = itertools.count()
 _peaks: dict[str, int] = {}
 """The most bytes that each process of the tests had resident."""
+
+
+hypothesis.settings.register_profile("clipcite", deadline=None)  # a busy machine is no finding
+hypothesis.settings.load_profile("clipcite")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the tests' files in memory where there is room: a thousand databases wait for no disk."""
+    memory = Path("/dev/shm")
+    if memory.is_dir() and shutil.disk_usage(memory).free > MIN_FREE_MEMORY:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -175,9 +190,10 @@ def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterat
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """A database of its own for each test, built by the migrations, on each kind of server."""
     if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path / 'data' / 'clipcite.db'}"
-        migrate.upgrade(url)
-        yield url
+        path = tmp_path / "data" / "clipcite.db"
+        path.parent.mkdir(mode=0o700)
+        shutil.copy(request.getfixturevalue("migrated"), path)
+        yield f"sqlite:///{path}"
     else:
         template = request.getfixturevalue("postgres_template")
         with postgres_database(request.getfixturevalue("postgres_url"), template) as url:

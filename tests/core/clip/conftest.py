@@ -6,14 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
 from core.clip.models.backbone import Backbone, load_backbone
 from tests.core.clip.tiny import make_tiny_backbone
-
-# A busy machine is no reason to fail.
-settings.register_profile("clip", deadline=None)
-settings.load_profile("clip")
 
 REPOSITORY = Path(__file__).parents[3]
 CLOTHING = (REPOSITORY / ".." / "shared" / "data" / "clothing").resolve()
