@@ -103,13 +103,13 @@ def test_an_export_is_whole_or_not_there(connect: Any, service: Service, taught:
     target.write_bytes(b"of earlier")
     with flaky_proxy(service.url) as flaky:
         with connect(flaky.url, retry=Retry(attempts=2, first_seconds=0.01)) as client:
-            flaky.faults = ["cut", "cut"]
+            flaky.faults = ["cut", "half"]
             with pytest.raises(APIConnectionError):
                 client.export(model, target)
             assert target.read_bytes() == b"of earlier"
             with pytest.raises(UnprocessableEntityError, match="less than or equal to 1"):
                 client.export(model, target, alpha=1.5)
-            flaky.faults = ["cut", None]
+            flaky.faults = ["half", None]
             heard: list[int] = []
             client.export(model, target, alpha=0.25, on_download=lambda done, total: heard.append(done))
         with zipfile.ZipFile(target) as archive:
