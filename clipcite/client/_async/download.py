@@ -17,6 +17,7 @@ from clipcite.client.errors import APIConnectionError
 from clipcite.client.request import Request, failure_of
 from clipcite.client.retry import AGAIN
 
+CHUNK_BYTES = 256 * 1024
 OnDownload = Callable[[int, int | None], None]
 """Called with the bytes received and their total number, None where that is unknown."""
 
@@ -72,7 +73,7 @@ async def _copy(response: httpx.Response, file: BinaryIO, on_download: OnDownloa
     length = response.headers.get("content-length", "")
     total = int(length) if length.isdecimal() else None
     done = 0
-    async for chunk in response.aiter_bytes():
+    async for chunk in response.aiter_bytes(CHUNK_BYTES):
         await anyio.to_thread.run_sync(file.write, chunk)
         done += len(chunk)
         if on_download is not None:

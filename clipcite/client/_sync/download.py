@@ -17,6 +17,7 @@ from clipcite.client.errors import APIConnectionError
 from clipcite.client.request import Request, failure_of
 from clipcite.client.retry import AGAIN
 
+CHUNK_BYTES = 256 * 1024
 OnDownload = Callable[[int, int | None], None]
 """Called with the bytes received and their total number, None where that is unknown."""
 
@@ -68,7 +69,7 @@ def _copy(response: httpx.Response, file: BinaryIO, on_download: OnDownload | No
     length = response.headers.get("content-length", "")
     total = int(length) if length.isdecimal() else None
     done = 0
-    for chunk in response.iter_bytes():
+    for chunk in response.iter_bytes(CHUNK_BYTES):
         file.write(chunk)
         done += len(chunk)
         if on_download is not None:
