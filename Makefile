@@ -12,7 +12,7 @@ PYTHON3 ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11;
 help:
 	@echo "make install   everything into $(VENV)"
 	@echo "make demo      the whole loop on real pictures; DATA=folder for your own"
-	@echo "make check     formatting, types, imports between the rooms"
+	@echo "make check     formatting, types, imports between the rooms, the generated client"
 	@echo "make test      check, and all tests"
 	@echo "make test-fast some tests, without servers and training, in a minute"
 	@echo "make docs      the documentation as a site: build/site/index.html"
@@ -36,6 +36,7 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.repository.unasync --check
 
 # Two at a time: many tests wait for servers. Each network is too small for more than one thread.
 test: check
@@ -49,7 +50,8 @@ FAST := api/archives clipcite/datasets \
 	core/clip/test_config.py core/clip/test_imports.py core/clip/test_prompts.py \
 	core/store/db/test_ids.py core/store/registry/test_references.py \
 	core/test_scratch.py core/test_settings.py core/test_url_guard.py \
-	docs/test_architecture.py repository/test_fault_cases.py repository/test_packages.py repository/test_readme.py
+	docs/test_architecture.py repository/test_fault_cases.py repository/test_packages.py repository/test_readme.py \
+	repository/test_unasync.py
 
 test-fast: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(addprefix tests/,$(FAST))

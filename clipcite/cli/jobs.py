@@ -11,9 +11,8 @@ from clipcite.cli.connection import AsJson, Exit, Key, Url, connected, give_up, 
 from clipcite.cli.render.progress import show_result, wait_for
 from clipcite.cli.render.tables import job_facts, job_table, progress_words
 from clipcite.client.errors import WaitTimeout
-from clipcite.client.follow import PROGRESS
 from clipcite.client.parse import parse
-from clipcite.client.types import Event, Progress
+from clipcite.client.types import PROGRESS, Event, Progress
 
 jobs = typer.Typer(help="Adaptations.", no_args_is_help=True)
 Id = Annotated[str, typer.Argument(help="The job's id.")]

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from clipcite.client.errors import APIConnectionError, ClipCiteError
-from clipcite.client.request import Request
+from clipcite.client.request import Answer, Request
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 CONNECT_SECONDS = 10
@@ -52,9 +52,10 @@ def headers_of(request: Request) -> dict[str, str]:
     return {**request.headers, "Content-Type": request.body.content_type, **length}
 
 
-def lower_names(response: httpx.Response) -> dict[str, str]:
-    """The headers of an answer, by their names in small letters."""
-    return {name.lower(): value for name, value in response.headers.items()}
+def answer_of(response: httpx.Response) -> Answer:
+    """The answer, once its body was read."""
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    return Answer(response.status_code, headers, response.content)
 
 
 def unreachable(base_url: httpx.URL, error: httpx.TransportError) -> APIConnectionError:

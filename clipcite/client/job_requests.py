@@ -1,14 +1,14 @@
 """The routes of jobs."""
 
 import json
-import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal
 
-from clipcite.client.multipart import Multipart, OnUpload, Part
+from clipcite.client.multipart import Multipart, OnUpload
 from clipcite.client.report_types import Preflight, Report
 from clipcite.client.request import Call, Page, Request, at, nothing, one, page
 from clipcite.client.types import Event, Job, Status
+from clipcite.client.upload import Upload
 
 OnBadImage = Literal["fail", "skip"]
 CHECK_SECONDS = 900
@@ -16,57 +16,29 @@ CHECK_SECONDS = 900
 
 
 def adapt(
-    fields: Sequence[tuple[str, str]],
-    parts: Sequence[Part],
-    *,
+    upload: Upload,
     extends: str | None,
-    name: str | None,
-    config: Mapping[str, Any],
+    config: Mapping[str, Any] | None,
     on_bad_image: OnBadImage,
-    webhook: str | None,
-    idempotency_key: str | None,
     on_upload: OnUpload | None,
-) -> Call[Job]:
+    *,
+    query: Mapping[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
+    name: str | None = None,
+    webhook: str | None = None,
+) -> Request:
     """`extends`: the model whose pictures are taken as well."""
-    settings = [*_settings(name, config), *([] if webhook is None else [("webhook", webhook)])]
-    request = Request(
+    given = {"name": name, "config": json.dumps(config) if config else None, "webhook": webhook}
+    fields = [(field, value) for field, value in given.items() if value is not None]
+    return Request(
         "POST",
-        _adapt_path(extends),
-        headers={"Idempotency-Key": idempotency_key or str(uuid.uuid4())},
-        body=Multipart([*settings, ("on_bad_image", on_bad_image), *fields], parts),
-        on_upload=on_upload,
+        "/adapt" if extends is None else at("models", extends, "extend"),
+        query or {},
+        headers or {},
+        Multipart([*fields, ("on_bad_image", on_bad_image), *upload.fields], upload.parts),
+        on_upload,
         answer_seconds=CHECK_SECONDS,
     )
-    return Call(request, one(Job))
-
-
-def dry_run(
-    fields: Sequence[tuple[str, str]],
-    parts: Sequence[Part],
-    *,
-    extends: str | None,
-    config: Mapping[str, Any],
-    on_bad_image: OnBadImage,
-    on_upload: OnUpload | None,
-) -> Call[Preflight]:
-    request = Request(
-        "POST",
-        _adapt_path(extends),
-        {"dry_run": "true"},
-        body=Multipart([*_settings(None, config), ("on_bad_image", on_bad_image), *fields], parts),
-        on_upload=on_upload,
-        answer_seconds=CHECK_SECONDS,
-    )
-    return Call(request, one(Preflight))
-
-
-def _adapt_path(extends: str | None) -> str:
-    return "/adapt" if extends is None else at("models", extends, "extend")
-
-
-def _settings(name: str | None, config: Mapping[str, Any]) -> list[tuple[str, str]]:
-    given = (("name", name), ("config", json.dumps(config) if config else None))
-    return [(field, value) for field, value in given if value is not None]
 
 
 def get_job(job_id: str, wait: float = 0) -> Call[Job]:

@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from types import EllipsisType
 from typing import Any, Literal
 
+from clipcite.client.errors import UnprocessableEntityError
 from clipcite.client.multipart import JsonBody, Multipart, OnUpload, Part
 from clipcite.client.request import Call, Page, Request, at, nothing, one, page
-from clipcite.client.types import Alias, Classification, Model
+from clipcite.client.types import Alias, Classification, ImageResult, Model, Notice
 from clipcite.datasets.image import Picture
 
 Names = Sequence[str | Mapping[str, Any]] | Mapping[str, Sequence[str] | None]
@@ -15,6 +17,8 @@ Names = Sequence[str | Mapping[str, Any]] | Mapping[str, Sequence[str] | None]
 Format = Literal["open_clip", "onnx", "delta"]
 Expected = str | None | EllipsisType
 """What an alias is believed to point to, None for nothing yet; `...`: whatever it is."""
+CLASSIFY_BATCH_SIZE = 32
+"""Pictures in one request to /classify; the service takes 64 unless set otherwise."""
 CLASSIFY_SECONDS = 180
 WHOLE_NETWORK_SECONDS = 600
 """Before its first byte an export is made, and before its answer an import is compared."""
@@ -53,6 +57,36 @@ def classify(
         answer_seconds=CLASSIFY_SECONDS,
     )
     return Call(request, one(Classification))
+
+
+def join_answers(
+    answers: Sequence[Classification], refused: Mapping[int, UnprocessableEntityError]
+) -> Classification:
+    """Join the answers to several requests into one.
+
+    Args:
+        answers: of the requests with a readable picture, in order.
+        refused: of the other requests, by the number of the request.
+    """
+    if len(answers) == 1 and not refused:
+        return answers[0]
+    rest = iter(answers)
+    results: list[ImageResult] = []
+    raw: list[Any] = []
+    for number in range(len(answers) + len(refused)):
+        error = refused.get(number)
+        if error is None:
+            answer = next(rest)
+            results += answer.results
+            raw += answer.raw["results"]
+        else:
+            for item in error.errors:
+                notice = Notice(item.code or error.code, item.detail)
+                results.append(ImageResult(item.file, error=notice))
+                raw.append({"file": item.file, "predictions": None, "error": asdict(notice)})
+    times = {name: sum(answer.timing_ms[name] for answer in answers) for name in answers[0].timing_ms}
+    joined = {**answers[0].raw, "results": raw, "timing_ms": times}
+    return replace(answers[0], results=results, timing_ms=times, raw=joined)
 
 
 def _routing_key(model: str) -> dict[str, str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 from urllib.parse import quote
 
+from clipcite.client.errors import APIStatusError, error_of
 from clipcite.client.multipart import OnUpload
 from clipcite.client.parse import UnexpectedAnswer, parse
 from clipcite.client.types import Readiness
@@ -97,3 +98,12 @@ def json_of(answer: Answer) -> Any:
         raise UnexpectedAnswer(
             "The answer is no JSON. Is the address that of a clipcite service, or of a proxy before it?"
         ) from error
+
+
+def failure_of(answer: Answer) -> APIStatusError:
+    """The exception for an answer that is an error."""
+    try:
+        said = json_of(answer)
+    except UnexpectedAnswer:
+        said = None
+    return error_of(answer.status, answer.headers, said)

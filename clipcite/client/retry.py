@@ -1,6 +1,7 @@
 """When and how soon a request is sent again."""
 
 import random
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -56,3 +57,8 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     except ValueError:
         return None
     return max(0.0, (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() - datetime.now(UTC).timestamp())
+
+
+def is_over(until: float | None, pause: float = 0) -> bool:
+    """True if `until`, on the monotonic clock, comes within `pause` seconds."""
+    return until is not None and time.monotonic() + pause >= until

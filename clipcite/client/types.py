@@ -128,6 +128,10 @@ class Job:
         return self.status in FINAL
 
 
+PROGRESS = "progress"
+"""Type of the events that say only how far the job is."""
+
+
 @dataclass(frozen=True)
 class Event:
     """Something that happened to a job; `seq` grows."""

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 from clipcite.cli.connection import Exit, note, out, print_json
 from clipcite.cli.render.tables import duration, loss_words, metrics_table, progress_words, sparkline, verdict
 from clipcite.client._sync.client import Client
-from clipcite.client.download import OnDownload
+from clipcite.client._sync.download import OnDownload
 from clipcite.client.multipart import OnUpload
 from clipcite.client.types import Job
 

@@ -1,4 +1,7 @@
-"""As `models`, to await. The words are there."""
+"""Methods for models, and the handle of one model.
+
+A model is named by its id, its name (the latest version), `name@version` or `name@alias`.
+"""
 
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -7,10 +10,11 @@ from typing import Any
 
 import anyio.to_thread
 
-from clipcite.client import download, model_requests, operations
+from clipcite.client import model_requests
+from clipcite.client._async.download import OnDownload, download
 from clipcite.client._async.jobs import AsyncJobHandle, AsyncJobs
-from clipcite.client.download import OnDownload
-from clipcite.client.model_requests import Expected, Format, Names
+from clipcite.client.errors import InvalidImages, UnprocessableEntityError
+from clipcite.client.model_requests import CLASSIFY_BATCH_SIZE, Expected, Format, Names
 from clipcite.client.multipart import OnUpload
 from clipcite.client.types import Alias, Classification, Model
 from clipcite.client.upload import Adaptable, model_archive
@@ -23,21 +27,19 @@ class AsyncModels(AsyncJobs):
         return AsyncModelHandle(self, await self.get_model(model))
 
     async def get_model(self, model: str) -> Model:
-        return await self._send(model_requests.get_model(model))
+        return await self._transport.send(model_requests.get_model(model))
 
     def models(self, name: str | None = None, *, page_size: int = 100) -> AsyncIterator[Model]:
         """All of them, or all versions of a name, the newest first, read page by page."""
-        return self._iterate(
-            operations.pages(lambda c: model_requests.models(page_size, c, name), self._retry)
-        )
+        return self._transport.pages(lambda cursor: model_requests.models(page_size, cursor, name))
 
     async def rename_model(self, model: str, name: str | None) -> Model:
         """It becomes the next version of this name; None takes its name away."""
-        return await self._send(model_requests.rename_model(model, name))
+        return await self._transport.send(model_requests.rename_model(model, name))
 
     async def delete_model(self, model: str, *, force: bool = False) -> None:
         """Its weights too. `force`: also when aliases point to it, which are removed."""
-        await self._send(model_requests.delete_model(model, force=force))
+        await self._transport.send(model_requests.delete_model(model, force=force))
 
     async def export(
         self,
@@ -48,9 +50,18 @@ class AsyncModels(AsyncJobs):
         alpha: float | None = None,
         on_download: OnDownload | None = None,
     ) -> Path:
-        """As `Client.export`."""
+        """Download the model as a zip to the file `path`, which is replaced once all of it is there.
+
+        Args:
+            format: "open_clip", a folder that open_clip loads; "onnx", two graphs; "delta", the change of the
+                backbone alone.
+            alpha: 0 (pre-trained) to 1 (fine-tuned); default the model's.
+
+        Raises:
+            OSError: the file can't be written.
+        """
         request = model_requests.export(model, format, alpha)
-        return await self._run(download.download(request, Path(path), self._retry, on_download))
+        return await download(self._transport, request, Path(path), on_download)
 
     async def import_model(
         self,
@@ -65,7 +76,13 @@ class AsyncModels(AsyncJobs):
         weights: str | None = None,
         on_upload: OnUpload | None = None,
     ) -> Model:
-        """As `Client.import_model`."""
+        """Bring a model that was exported, or an open_clip folder that was adapted elsewhere.
+
+        Args:
+            path: a zip, or the folder.
+            backbone: what it was adapted from; like the others, default what it says itself.
+            weights: "full", "4bit" or "1bit": how an open_clip folder is kept.
+        """
         archive = await anyio.to_thread.run_sync(model_archive, path)
         call = model_requests.import_model(
             archive,
@@ -78,26 +95,30 @@ class AsyncModels(AsyncJobs):
             weights=weights,
             on_upload=on_upload,
         )
-        return await self._send(call)
+        return await self._transport.send(call)
 
     async def aliases(self, name: str) -> list[Alias]:
         """Of a name, in alphabetical order."""
-        return await self._send(model_requests.aliases(name))
+        return await self._transport.send(model_requests.aliases(name))
 
     async def get_alias(self, name: str, alias: str) -> Alias:
-        return await self._send(model_requests.get_alias(name, alias))
+        return await self._transport.send(model_requests.get_alias(name, alias))
 
     async def promote(self, name: str, alias: str, model: str, *, expected: Expected = ...) -> Alias:
-        """As `Client.promote`."""
-        return await self._send(model_requests.promote(name, alias, model, expected))
+        """Point `name@alias` to a model of this name; the alias is made if it is new.
+
+        `expected` is what it is believed to point to (None: nothing yet); if that is wrong nothing is
+        changed and Conflict is raised.
+        """
+        return await self._transport.send(model_requests.promote(name, alias, model, expected))
 
     async def rollback(self, name: str, alias: str, *, expected: Expected = ...) -> Alias:
         """Take the last promotion back; again, the one before that."""
-        return await self._send(model_requests.rollback(name, alias, expected))
+        return await self._transport.send(model_requests.rollback(name, alias, expected))
 
     async def delete_alias(self, name: str, alias: str) -> None:
         """The alias and its history; the models stay."""
-        await self._send(model_requests.delete_alias(name, alias))
+        await self._transport.send(model_requests.delete_alias(name, alias))
 
     async def classify(
         self,
@@ -112,18 +133,43 @@ class AsyncModels(AsyncJobs):
         coverage: float | None = None,
         reject: bool = False,
     ) -> Classification:
-        """As `Client.classify`."""
-        options = {
-            "model": model,
-            "alpha": alpha,
-            "templates": templates,
-            "new_names_balance": new_names_balance,
-            "top_k": top_k,
-            "coverage": coverage,
-            "reject": reject,
-        }
+        """Rank class names, trained or new, for each picture. Many pictures go in several requests.
+
+        Args:
+            class_names: names, or a mapping from names to sentences that are read for them (or None).
+            alpha: 0 (pre-trained) to 1 (fine-tuned); default the model's.
+            coverage: adds `names` to each picture, the set that holds the true one so often.
+            reject: adds `rejected`, whether the picture looks like none of the names.
+
+        A picture that can't be read has an `error` in its result; if none can,
+        UnprocessableEntityError is raised.
+        """
         given = [as_picture(picture, f"picture-{i}") for i, picture in enumerate(pictures, 1)]
-        return await self._run(operations.classify(given, class_names, self._retry, options))
+        if not given:
+            raise InvalidImages("There is no picture to classify.")
+        answers: list[Classification] = []
+        refused: dict[int, UnprocessableEntityError] = {}
+        for number, start in enumerate(range(0, len(given), CLASSIFY_BATCH_SIZE)):
+            call = model_requests.classify(
+                given[start : start + CLASSIFY_BATCH_SIZE],
+                class_names,
+                model=model,
+                alpha=alpha,
+                templates=templates,
+                new_names_balance=new_names_balance,
+                top_k=top_k,
+                coverage=coverage,
+                reject=reject,
+            )
+            try:
+                answers.append(await self._transport.send(call))
+            except UnprocessableEntityError as error:
+                if error.code != "bad_pictures":
+                    raise
+                refused[number] = error
+        if not answers:
+            raise refused[0]
+        return model_requests.join_answers(answers, refused)
 
 
 class AsyncModelHandle:

@@ -1,133 +1,102 @@
-"""As `connection`, to await."""
+"""HTTP requests to the service, repeated as `Retry` says."""
 
-from collections.abc import AsyncIterator
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import anyio
 import anyio.to_thread
 import httpx
 
-from clipcite.client import operations
-from clipcite.client.address import headers_of, lower_names, settings_of, timeouts, unreachable
-from clipcite.client.request import Answer, Call, Request
-from clipcite.client.retry import Retry
-from clipcite.client.steps import Give, Open, Read, Send, Sleep, Step, Steps
+from clipcite.client.address import answer_of, headers_of, settings_of, timeouts, unreachable
+from clipcite.client.errors import APIConnectionError
+from clipcite.client.request import Answer, Call, Page, Request, failure_of
+from clipcite.client.retry import AGAIN, NOT_DONE, Retry, is_over
 
 T = TypeVar("T")
 
 
-class AsyncConnection:
-    def __init__(
-        self,
-        base_url: str | None = None,
-        api_key: str | None = None,
-        *,
-        retry: Retry = Retry(),
-        verify: Any = True,
-    ) -> None:
+class AsyncTransport:
+    """Connections to one service. Arguments: those of `Client`."""
+
+    def __init__(self, base_url: str | None, api_key: str | None, retry: Retry, verify: Any) -> None:
         self._http = httpx.AsyncClient(**settings_of(base_url, api_key), verify=verify)
-        self._retry = retry
+        self.retry = retry
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         await self._http.aclose()
 
     @property
     def base_url(self) -> str:
         return str(self._http.base_url).rstrip("/")
 
-    async def _send(self, call: Call[T]) -> T:
-        return await self._run(operations.send(call, self._retry))
+    async def send(self, call: Call[T], retry: Retry | None = None, until: float | None = None) -> T:
+        """Send until there is an answer, as `retry` says; no pause ends after `until` (monotonic clock).
 
-    async def _run(self, steps: Steps[T]) -> T:
-        wire = _AsyncWire(self._http)
-        try:
-            step = next(steps)
-            while True:
-                step = await wire.advance(steps, step)
-        except _Ended as end:
-            result: T = end.result
-            return result
-        finally:
-            await wire.close()
-            steps.close()
-
-    async def _iterate(self, steps: Steps[None]) -> AsyncIterator[Any]:
-        wire = _AsyncWire(self._http)
-        try:
-            step = next(steps)
-            while True:
-                if isinstance(step, Give):
-                    yield step.value
-                step = await wire.advance(steps, step)
-        except _Ended:
-            return
-        finally:
-            await wire.close()
-
-
-class _Ended(Exception):
-    """StopIteration may not leave a coroutine."""
-
-    def __init__(self, result: Any) -> None:
-        self.result = result
-
-
-class _AsyncWire:
-    """Carries out the steps of one operation."""
-
-    def __init__(self, http: httpx.AsyncClient) -> None:
-        self._http = http
-        self._open: httpx.Response | None = None
-        self._chunks: AsyncIterator[bytes] | None = None
-
-    async def advance(self, steps: Steps[Any], step: Step) -> Step:
-        """The step after this one. Raises _Ended with the result."""
-        try:
+        Raises:
+            APIStatusError, APIConnectionError, UnexpectedAnswer.
+        """
+        retry = retry or self.retry
+        attempt = 0
+        lost = False
+        while True:
+            attempt += 1
             try:
-                came = await self._carry_out(step)
-            except httpx.TransportError as error:
-                return steps.throw(unreachable(self._http.base_url, error))
-            return steps.send(came)
-        except StopIteration as end:
-            raise _Ended(end.value) from None
+                answer = await self.request(call.request)
+            except APIConnectionError:
+                lost = True
+                pause = retry.pause(attempt) if call.twice_is_harmless else None
+                if pause is None or is_over(until, pause):
+                    raise
+            else:
+                if 200 <= answer.status < 300 or (answer.status == 404 and lost and call.gone_is_done):
+                    return call.read(answer)
+                again = AGAIN if call.twice_is_harmless else NOT_DONE
+                pause = retry.pause(attempt, answer.headers) if answer.status in again else None
+                if pause is None or is_over(until, pause):
+                    raise failure_of(answer)
+            await anyio.sleep(pause)
 
-    async def close(self) -> None:
-        if self._open is not None:
-            await self._open.aclose()
-            self._open = None
+    async def pages(self, page: Callable[[str | None], Call[Page[T]]]) -> AsyncIterator[T]:
+        """Yield every item of a list, read page by page."""
+        cursor: str | None = None
+        while True:
+            got = await self.send(page(cursor))
+            for item in got.data:
+                yield item
+            cursor = got.next_cursor
+            if cursor is None:
+                return
 
-    async def _carry_out(self, step: Step) -> Answer | bytes | None:
-        match step:
-            case Send(request):
-                response = await self._http.send(self._made(request))
-                return Answer(response.status_code, lower_names(response), response.content)
-            case Open(request):
-                await self.close()
-                response = await self._http.send(self._made(request), stream=True)
-                if response.status_code == 200:
-                    self._open, self._chunks = response, response.aiter_bytes()
-                    return Answer(200, lower_names(response))
+    async def request(self, request: Request) -> Answer:
+        """Send it once. Raises APIConnectionError."""
+        with self.connection_errors():
+            return answer_of(await self._http.send(self._http_request(request)))
+
+    async def open(self, request: Request) -> httpx.Response:
+        """Send it once. The body of a 200 is not read yet; the caller closes the response.
+
+        Raises:
+            APIConnectionError.
+        """
+        with self.connection_errors():
+            response = await self._http.send(self._http_request(request), stream=True)
+            if response.status_code != 200:
                 try:
-                    return Answer(response.status_code, lower_names(response), await response.aread())
+                    await response.aread()
                 finally:
                     await response.aclose()
-            case Read():
-                assert self._chunks is not None
-                return await anext(self._chunks, None)
-            case Sleep(seconds):
-                await anyio.sleep(seconds)
-        return None
+        return response
 
-    def _made(self, request: Request) -> httpx.Request:
+    @contextmanager
+    def connection_errors(self) -> Iterator[None]:
+        """Raise httpx's errors as APIConnectionError."""
+        try:
+            yield
+        except httpx.TransportError as error:
+            raise unreachable(self._http.base_url, error) from error
+
+    def _http_request(self, request: Request) -> httpx.Request:
         return self._http.build_request(
             request.method,
             request.path,
@@ -139,7 +108,7 @@ class _AsyncWire:
 
 
 async def _counted(request: Request) -> AsyncIterator[bytes]:
-    """Files are read in a thread, so that nobody else waits for a disk."""
+    """Yield the body chunk by chunk. The asynchronous client reads files in a thread: other tasks go on."""
     assert request.body is not None
     sent = 0
     chunks = request.body.chunks()

@@ -1,4 +1,4 @@
-"""The synchronous client, with the methods of the asynchronous one.
+"""The synchronous client, generated from the asynchronous one by `python -m tests.repository.unasync`.
 
 May import `clipcite.client` and `clipcite.datasets`.
 """

@@ -1,20 +1,35 @@
-"""What a client does with jobs."""
+# Generated from clipcite/client/_async/jobs.py by `python -m tests.repository.unasync`. Do not edit.
+"""Methods for jobs, and the handle of one job."""
 
+import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from contextlib import closing
+from dataclasses import replace
+from typing import Any, TypeVar
 
-from clipcite.client import job_requests, operations
-from clipcite.client._sync.transport import Connection
-from clipcite.client.errors import JobFailed
+from clipcite.client import job_requests
+from clipcite.client._sync.follow import Follower
+from clipcite.client._sync.transport import Transport
+from clipcite.client.errors import JobFailed, UnprocessableEntityError, WaitTimeout
 from clipcite.client.job_requests import OnBadImage
 from clipcite.client.multipart import OnUpload
+from clipcite.client.parse import parse
 from clipcite.client.report_types import Preflight, Report
-from clipcite.client.types import Event, Job, Status
-from clipcite.client.upload import Adaptable, upload_of
+from clipcite.client.request import Call, one
+from clipcite.client.retry import is_over
+from clipcite.client.types import PROGRESS, Event, Job, Progress, Status
+from clipcite.client.upload import Adaptable, Upload, upload_of
 from clipcite.datasets.dataset import ByClass
 
+T = TypeVar("T")
+END_SECONDS = 0.3
+"""Pause between the last event of a job and the last look at the job."""
 
-class Jobs(Connection):
+
+class Jobs:
+    _transport: Transport
+
     def adapt(
         self,
         pictures: Adaptable,
@@ -48,18 +63,17 @@ class Jobs(Connection):
             UnprocessableEntityError: `errors` names each bad picture.
         """
         upload = upload_of(pictures, test)
-        call = job_requests.adapt(
-            upload.fields,
-            upload.parts,
-            extends=extends,
+        request = job_requests.adapt(
+            upload,
+            extends,
+            config,
+            on_bad_image,
+            on_upload,
+            headers={"Idempotency-Key": idempotency_key or str(uuid.uuid4())},
             name=name,
-            config=config or {},
-            on_bad_image=on_bad_image,
             webhook=webhook,
-            idempotency_key=idempotency_key,
-            on_upload=on_upload,
         )
-        return JobHandle(self, self._run(operations.send_upload(upload, call, self._retry)))
+        return JobHandle(self, self._send_upload(upload, Call(request, one(Job))))
 
     def look(
         self,
@@ -74,53 +88,66 @@ class Jobs(Connection):
         """What `adapt` would find in these pictures and names, and what the training would take. Nothing is
         stored, and pictures that can't be read are findings, not errors."""
         upload = upload_of(pictures, test)
-        call = job_requests.dry_run(
-            upload.fields,
-            upload.parts,
-            extends=extends,
-            config=config or {},
-            on_bad_image=on_bad_image,
-            on_upload=on_upload,
-        )
-        return self._run(operations.send_look(upload, call, self._retry))
+        query = {"dry_run": "true"}
+        request = job_requests.adapt(upload, extends, config, on_bad_image, on_upload, query=query)
+        checked = self._send_upload(upload, Call(request, one(Preflight)))
+        findings = [
+            replace(
+                finding,
+                file=upload.local_name(finding.file) or finding.file,
+                other=upload.local_name(finding.other),
+            )
+            for finding in checked.findings
+        ]
+        return replace(checked, findings=findings)
+
+    def _send_upload(self, upload: Upload, call: Call[T]) -> T:
+        """Send labelled pictures. Errors name the files as they are called here."""
+        try:
+            return self._transport.send(call)
+        except UnprocessableEntityError as error:
+            items = [replace(item, file=upload.local_name(item.file)) for item in error.errors]
+            raise UnprocessableEntityError(replace(error.problem, errors=items), error.headers) from None
 
     def job(self, job_id: str) -> "JobHandle":
         """A job of earlier, to wait for, say."""
         return JobHandle(self, self.get_job(job_id))
 
     def get_job(self, job_id: str) -> Job:
-        return self._send(job_requests.get_job(job_id))
+        return self._transport.send(job_requests.get_job(job_id))
 
     def jobs(self, status: Status | None = None, *, page_size: int = 100) -> Iterator[Job]:
         """All of them, the newest first, read page by page."""
-        return self._iterate(operations.pages(lambda c: job_requests.jobs(status, page_size, c), self._retry))
+        return self._transport.pages(lambda cursor: job_requests.jobs(status, page_size, cursor))
 
     def cancel(self, job_id: str) -> Job:
-        return self._send(job_requests.cancel(job_id))
+        return self._transport.send(job_requests.cancel(job_id))
 
     def delete_job(self, job_id: str) -> None:
         """The job and its pictures; its model stays."""
-        self._send(job_requests.delete_job(job_id))
+        self._transport.send(job_requests.delete_job(job_id))
 
     def preflight(self, job_id: str) -> Preflight:
         """What was found in the job's pictures when they came in."""
-        return self._send(job_requests.preflight(job_id))
+        return self._transport.send(job_requests.preflight(job_id))
 
     def report(self, job_id: str) -> Report:
         """Whether to trust the job's model. Raises NotFoundError as long as there is none."""
-        return self._send(job_requests.report(job_id))
+        return self._transport.send(job_requests.report(job_id))
 
     def report_page(self, job_id: str) -> str:
         """The same as a page of HTML with the pictures in it, to keep and to send on."""
-        return self._send(job_requests.report_page(job_id))
+        return self._transport.send(job_requests.report_page(job_id))
 
     def events(self, job_id: str, after: int = 0) -> list[Event]:
         """What has happened so far."""
-        return self._send(job_requests.events(job_id, after))
+        return self._transport.send(job_requests.events(job_id, after))
 
     def follow(self, job_id: str, after: int = 0) -> Iterator[Event]:
         """What happens, as it does, until the job has ended. Outlives a restart of the service."""
-        return self._iterate(operations.follow(job_id, after, self._retry))
+        with closing(Follower(self._transport, job_id, after)) as follower:
+            while (events := follower.next()) is not None:
+                yield from events
 
     def wait(
         self, job_id: str, *, on_change: Callable[[Job], None] | None = None, timeout: float | None = None
@@ -133,7 +160,25 @@ class Jobs(Connection):
         Raises:
             WaitTimeout: not within `timeout` seconds; the job goes on.
         """
-        return self._run(operations.wait(job_id, on_change, timeout, self._retry))
+        until = None if timeout is None else time.monotonic() + timeout
+        call = job_requests.get_job(job_id)
+        with closing(Follower(self._transport, job_id, 0, until)) as follower:
+            job = self._transport.send(call, until=until)
+            while True:
+                if on_change is not None:
+                    on_change(job)
+                if job.ended:
+                    return job
+                if is_over(until):
+                    raise WaitTimeout(job)
+                events = follower.next()
+                if events and all(event.type == PROGRESS for event in events):
+                    progress = parse(Progress, events[-1].data)
+                    job = replace(job, status="running", queue_position=None, progress=progress)
+                    continue
+                if events is None:
+                    time.sleep(END_SECONDS)
+                job = self._transport.send(call, self._transport.retry.patient, until)
 
 
 class JobHandle:

@@ -1,15 +1,19 @@
-"""What a client does with models. Wherever one is named there may be its id, its name (the latest version),
-`name@version` or `name@alias`."""
+# Generated from clipcite/client/_async/models.py by `python -m tests.repository.unasync`. Do not edit.
+"""Methods for models, and the handle of one model.
+
+A model is named by its id, its name (the latest version), `name@version` or `name@alias`.
+"""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from clipcite.client import download, model_requests, operations
+from clipcite.client import model_requests
+from clipcite.client._sync.download import OnDownload, download
 from clipcite.client._sync.jobs import JobHandle, Jobs
-from clipcite.client.download import OnDownload
-from clipcite.client.model_requests import Expected, Format, Names
+from clipcite.client.errors import InvalidImages, UnprocessableEntityError
+from clipcite.client.model_requests import CLASSIFY_BATCH_SIZE, Expected, Format, Names
 from clipcite.client.multipart import OnUpload
 from clipcite.client.types import Alias, Classification, Model
 from clipcite.client.upload import Adaptable, model_archive
@@ -22,21 +26,19 @@ class Models(Jobs):
         return ModelHandle(self, self.get_model(model))
 
     def get_model(self, model: str) -> Model:
-        return self._send(model_requests.get_model(model))
+        return self._transport.send(model_requests.get_model(model))
 
     def models(self, name: str | None = None, *, page_size: int = 100) -> Iterator[Model]:
         """All of them, or all versions of a name, the newest first, read page by page."""
-        return self._iterate(
-            operations.pages(lambda c: model_requests.models(page_size, c, name), self._retry)
-        )
+        return self._transport.pages(lambda cursor: model_requests.models(page_size, cursor, name))
 
     def rename_model(self, model: str, name: str | None) -> Model:
         """It becomes the next version of this name; None takes its name away."""
-        return self._send(model_requests.rename_model(model, name))
+        return self._transport.send(model_requests.rename_model(model, name))
 
     def delete_model(self, model: str, *, force: bool = False) -> None:
         """Its weights too. `force`: also when aliases point to it, which are removed."""
-        self._send(model_requests.delete_model(model, force=force))
+        self._transport.send(model_requests.delete_model(model, force=force))
 
     def export(
         self,
@@ -58,7 +60,7 @@ class Models(Jobs):
             OSError: the file can't be written.
         """
         request = model_requests.export(model, format, alpha)
-        return self._run(download.download(request, Path(path), self._retry, on_download))
+        return download(self._transport, request, Path(path), on_download)
 
     def import_model(
         self,
@@ -80,8 +82,9 @@ class Models(Jobs):
             backbone: what it was adapted from; like the others, default what it says itself.
             weights: "full", "4bit" or "1bit": how an open_clip folder is kept.
         """
+        archive = model_archive(path)
         call = model_requests.import_model(
-            model_archive(path),
+            archive,
             name=name,
             backbone=backbone,
             classes=classes,
@@ -91,14 +94,14 @@ class Models(Jobs):
             weights=weights,
             on_upload=on_upload,
         )
-        return self._send(call)
+        return self._transport.send(call)
 
     def aliases(self, name: str) -> list[Alias]:
         """Of a name, in alphabetical order."""
-        return self._send(model_requests.aliases(name))
+        return self._transport.send(model_requests.aliases(name))
 
     def get_alias(self, name: str, alias: str) -> Alias:
-        return self._send(model_requests.get_alias(name, alias))
+        return self._transport.send(model_requests.get_alias(name, alias))
 
     def promote(self, name: str, alias: str, model: str, *, expected: Expected = ...) -> Alias:
         """Point `name@alias` to a model of this name; the alias is made if it is new.
@@ -106,15 +109,15 @@ class Models(Jobs):
         `expected` is what it is believed to point to (None: nothing yet); if that is wrong nothing is
         changed and Conflict is raised.
         """
-        return self._send(model_requests.promote(name, alias, model, expected))
+        return self._transport.send(model_requests.promote(name, alias, model, expected))
 
     def rollback(self, name: str, alias: str, *, expected: Expected = ...) -> Alias:
         """Take the last promotion back; again, the one before that."""
-        return self._send(model_requests.rollback(name, alias, expected))
+        return self._transport.send(model_requests.rollback(name, alias, expected))
 
     def delete_alias(self, name: str, alias: str) -> None:
         """The alias and its history; the models stay."""
-        self._send(model_requests.delete_alias(name, alias))
+        self._transport.send(model_requests.delete_alias(name, alias))
 
     def classify(
         self,
@@ -140,17 +143,32 @@ class Models(Jobs):
         A picture that can't be read has an `error` in its result; if none can,
         UnprocessableEntityError is raised.
         """
-        options = {
-            "model": model,
-            "alpha": alpha,
-            "templates": templates,
-            "new_names_balance": new_names_balance,
-            "top_k": top_k,
-            "coverage": coverage,
-            "reject": reject,
-        }
         given = [as_picture(picture, f"picture-{i}") for i, picture in enumerate(pictures, 1)]
-        return self._run(operations.classify(given, class_names, self._retry, options))
+        if not given:
+            raise InvalidImages("There is no picture to classify.")
+        answers: list[Classification] = []
+        refused: dict[int, UnprocessableEntityError] = {}
+        for number, start in enumerate(range(0, len(given), CLASSIFY_BATCH_SIZE)):
+            call = model_requests.classify(
+                given[start : start + CLASSIFY_BATCH_SIZE],
+                class_names,
+                model=model,
+                alpha=alpha,
+                templates=templates,
+                new_names_balance=new_names_balance,
+                top_k=top_k,
+                coverage=coverage,
+                reject=reject,
+            )
+            try:
+                answers.append(self._transport.send(call))
+            except UnprocessableEntityError as error:
+                if error.code != "bad_pictures":
+                    raise
+                refused[number] = error
+        if not answers:
+            raise refused[0]
+        return model_requests.join_answers(answers, refused)
 
 
 class ModelHandle:

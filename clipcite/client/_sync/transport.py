@@ -1,40 +1,27 @@
-"""A connection to the service, and what carries out the steps of operations on it: see `steps`."""
+# Generated from clipcite/client/_async/transport.py by `python -m tests.repository.unasync`. Do not edit.
+"""HTTP requests to the service, repeated as `Retry` says."""
 
 import time
-from collections.abc import Iterator
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import httpx
 
-from clipcite.client import operations
-from clipcite.client.address import headers_of, lower_names, settings_of, timeouts, unreachable
-from clipcite.client.request import Answer, Call, Request
-from clipcite.client.retry import Retry
-from clipcite.client.steps import Give, Open, Read, Send, Sleep, Step, Steps
+from clipcite.client.address import answer_of, headers_of, settings_of, timeouts, unreachable
+from clipcite.client.errors import APIConnectionError
+from clipcite.client.request import Answer, Call, Page, Request, failure_of
+from clipcite.client.retry import AGAIN, NOT_DONE, Retry, is_over
 
 T = TypeVar("T")
 
 
-class Connection:
-    def __init__(
-        self,
-        base_url: str | None = None,
-        api_key: str | None = None,
-        *,
-        retry: Retry = Retry(),
-        verify: Any = True,
-    ) -> None:
+class Transport:
+    """Connections to one service. Arguments: those of `Client`."""
+
+    def __init__(self, base_url: str | None, api_key: str | None, retry: Retry, verify: Any) -> None:
         self._http = httpx.Client(**settings_of(base_url, api_key), verify=verify)
-        self._retry = retry
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        self.retry = retry
 
     def close(self) -> None:
         self._http.close()
@@ -43,79 +30,72 @@ class Connection:
     def base_url(self) -> str:
         return str(self._http.base_url).rstrip("/")
 
-    def _send(self, call: Call[T]) -> T:
-        return self._run(operations.send(call, self._retry))
+    def send(self, call: Call[T], retry: Retry | None = None, until: float | None = None) -> T:
+        """Send until there is an answer, as `retry` says; no pause ends after `until` (monotonic clock).
 
-    def _run(self, steps: Steps[T]) -> T:
-        wire = _Wire(self._http)
-        try:
-            step = next(steps)
-            while True:
-                step = wire.advance(steps, step)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-        finally:
-            wire.close()
-            steps.close()
+        Raises:
+            APIStatusError, APIConnectionError, UnexpectedAnswer.
+        """
+        retry = retry or self.retry
+        attempt = 0
+        lost = False
+        while True:
+            attempt += 1
+            try:
+                answer = self.request(call.request)
+            except APIConnectionError:
+                lost = True
+                pause = retry.pause(attempt) if call.twice_is_harmless else None
+                if pause is None or is_over(until, pause):
+                    raise
+            else:
+                if 200 <= answer.status < 300 or (answer.status == 404 and lost and call.gone_is_done):
+                    return call.read(answer)
+                again = AGAIN if call.twice_is_harmless else NOT_DONE
+                pause = retry.pause(attempt, answer.headers) if answer.status in again else None
+                if pause is None or is_over(until, pause):
+                    raise failure_of(answer)
+            time.sleep(pause)
 
-    def _iterate(self, steps: Steps[None]) -> Iterator[Any]:
-        wire = _Wire(self._http)
-        try:
-            step = next(steps)
-            while True:
-                if isinstance(step, Give):
-                    yield step.value
-                step = wire.advance(steps, step)
-        except StopIteration:
-            return
-        finally:
-            wire.close()
+    def pages(self, page: Callable[[str | None], Call[Page[T]]]) -> Iterator[T]:
+        """Yield every item of a list, read page by page."""
+        cursor: str | None = None
+        while True:
+            got = self.send(page(cursor))
+            yield from got.data
+            cursor = got.next_cursor
+            if cursor is None:
+                return
 
+    def request(self, request: Request) -> Answer:
+        """Send it once. Raises APIConnectionError."""
+        with self.connection_errors():
+            return answer_of(self._http.send(self._http_request(request)))
 
-class _Wire:
-    """Carries out the steps of one operation."""
+    def open(self, request: Request) -> httpx.Response:
+        """Send it once. The body of a 200 is not read yet; the caller closes the response.
 
-    def __init__(self, http: httpx.Client) -> None:
-        self._http = http
-        self._open: httpx.Response | None = None
-        self._chunks: Iterator[bytes] = iter(())
-
-    def advance(self, steps: Steps[Any], step: Step) -> Step:
-        """The step after this one. Raises StopIteration with the result."""
-        try:
-            came = self._carry_out(step)
-        except httpx.TransportError as error:
-            return steps.throw(unreachable(self._http.base_url, error))
-        return steps.send(came)
-
-    def close(self) -> None:
-        if self._open is not None:
-            self._open.close()
-            self._open = None
-
-    def _carry_out(self, step: Step) -> Answer | bytes | None:
-        match step:
-            case Send(request):
-                response = self._http.send(self._made(request))
-                return Answer(response.status_code, lower_names(response), response.content)
-            case Open(request):
-                self.close()
-                response = self._http.send(self._made(request), stream=True)
-                if response.status_code == 200:
-                    self._open, self._chunks = response, response.iter_bytes()
-                    return Answer(200, lower_names(response))
+        Raises:
+            APIConnectionError.
+        """
+        with self.connection_errors():
+            response = self._http.send(self._http_request(request), stream=True)
+            if response.status_code != 200:
                 try:
-                    return Answer(response.status_code, lower_names(response), response.read())
+                    response.read()
                 finally:
                     response.close()
-            case Read():
-                return next(self._chunks, None)
-            case Sleep(seconds):
-                time.sleep(seconds)
-        return None
+        return response
 
-    def _made(self, request: Request) -> httpx.Request:
+    @contextmanager
+    def connection_errors(self) -> Iterator[None]:
+        """Raise httpx's errors as APIConnectionError."""
+        try:
+            yield
+        except httpx.TransportError as error:
+            raise unreachable(self._http.base_url, error) from error
+
+    def _http_request(self, request: Request) -> httpx.Request:
         return self._http.build_request(
             request.method,
             request.path,
@@ -127,9 +107,11 @@ class _Wire:
 
 
 def _counted(request: Request) -> Iterator[bytes]:
+    """Yield the body chunk by chunk. The asynchronous client reads files in a thread: other tasks go on."""
     assert request.body is not None
     sent = 0
-    for chunk in request.body.chunks():
+    chunks = request.body.chunks()
+    while (chunk := next(chunks, None)) is not None:
         yield chunk
         sent += len(chunk)
         if request.on_upload is not None:

@@ -13,7 +13,7 @@ import httpx
 @dataclass
 class Flaky:
     """Each request takes the next of `faults`: a status with a `Retry-After`, "cut" (the answer is lost
-    after the service has it), "html" (some other server's answer), or None."""
+    after the service has it), "half" (its body breaks off), "html" (some other server's answer), or None."""
 
     url: str
     faults: list[tuple[int, str] | str | None] = field(default_factory=list)
@@ -63,7 +63,7 @@ def flaky_proxy(target: str) -> Iterator[Flaky]:
                 self.close_connection = True
                 return
             kept = {n: v for n, v in answer.headers.items() if n in {"content-type", "retry-after"}}
-            self._answer(answer.status_code, kept, answer.content)
+            self._answer(answer.status_code, kept, answer.content, half=fault == "half")
 
         do_GET = do_POST = do_DELETE = _handle
 
@@ -77,12 +77,13 @@ def flaky_proxy(target: str) -> Iterator[Flaky]:
             self.rfile.readline()
             return b"".join(parts)
 
-        def _answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        def _answer(self, status: int, headers: dict[str, str], body: bytes, half: bool = False) -> None:
             self.send_response(status)
             for name, value in {**headers, "Content-Length": str(len(body))}.items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(body)
+            self.wfile.write(body[: len(body) // 2] if half else body)
+            self.close_connection = half
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True

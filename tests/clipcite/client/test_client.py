@@ -1,12 +1,12 @@
 """The Python client on the running service."""
 
-import inspect
 import re
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import anyio
 import numpy as np
@@ -16,25 +16,26 @@ from PIL import Image
 from clipcite import (
     APIConnectionError,
     AsyncClient,
-    AsyncJobHandle,
-    AsyncModelHandle,
     Client,
+    Dataset,
     InvalidAddress,
     Job,
     JobFailed,
-    JobHandle,
-    ModelHandle,
     NotFoundError,
     Retry,
     UnprocessableEntityError,
     WaitTimeout,
 )
+from clipcite.datasets.dataset import Labelled
+from clipcite.datasets.image import Picture
+from tests.clipcite.client.awaited import awaited_client
 from tests.clipcite.client.flaky import Flaky, flaky_proxy
 from tests.clipcite.painted import paint
 from tests.service.running import PATIENCE, Hold, Service, serve, wait_for
 
 QUICK = Retry(first_seconds=0.01)
 LONG = {"epochs": 800, "batch_size": 4}
+both = pytest.mark.parametrize("connect", [Client, awaited_client])
 
 
 def test_adapt_wait_classify(service: Service, folder: Path) -> None:
@@ -123,8 +124,9 @@ def test_refusals_name_the_files_as_they_are_called_here(service: Service, folde
         assert [item.pointer for item in refused.value.errors] == ["/config/epochs"]
 
 
-def test_jobs_are_listed_cancelled_and_deleted(service: Service, folder: Path) -> None:
-    with Client(service.url) as client:
+@both
+def test_jobs_are_listed_cancelled_and_deleted(connect: Any, service: Service, folder: Path) -> None:
+    with connect(service.url) as client:
         made = [client.adapt(folder, config=LONG).id for _ in range(3)]
         assert [job.id for job in client.jobs(page_size=1)][:3] == made[::-1]
         with pytest.raises(WaitTimeout) as timed_out:
@@ -156,10 +158,13 @@ def own_service(
         yield service
 
 
-def test_waiting_outlives_a_restart_of_the_api(own_service: Service, hold: Hold, folder: Path) -> None:
+@both
+def test_waiting_outlives_a_restart_of_the_api(
+    connect: Any, own_service: Service, hold: Hold, folder: Path
+) -> None:
     """Progress that was made after the restart arrives, and then the end."""
     hold.at(1)
-    with Client(own_service.url) as client:
+    with connect(own_service.url) as client:
         job = client.adapt(folder, config={"epochs": 4, "batch_size": 4})
         seen: list[Job] = []
         done: list[Job] = []
@@ -188,9 +193,10 @@ def flaky(service: Service) -> "Flaky":
         yield flaky
 
 
-def test_retries_make_no_second_job(flaky: Flaky, folder: Path) -> None:
+@both
+def test_retries_make_no_second_job(connect: Any, flaky: Flaky, folder: Path) -> None:
     """Told to wait, then a lost answer: the same key brings the same job."""
-    with Client(flaky.url, retry=QUICK) as client:
+    with connect(flaky.url, retry=QUICK) as client:
         before = len(list(client.jobs()))
         flaky.seen.clear()
         flaky.faults = [(503, "0"), (429, "0"), "cut", (502, ""), None]
@@ -206,8 +212,9 @@ def test_retries_make_no_second_job(flaky: Flaky, folder: Path) -> None:
         client.delete_job(job.id)  # the first one did it; that the second found nothing is no error
 
 
-def test_what_does_not_help_is_not_tried_again(flaky: Flaky) -> None:
-    with Client(flaky.url, retry=QUICK) as client:
+@both
+def test_what_does_not_help_is_not_tried_again(connect: Any, flaky: Flaky) -> None:
+    with connect(flaky.url, retry=QUICK) as client:
         for fault, says in (((503, "3600"), "answer was 503"), ("html", "answer was 418")):
             flaky.seen.clear()
             flaky.faults = [fault, None]
@@ -220,16 +227,19 @@ def test_what_does_not_help_is_not_tried_again(flaky: Flaky) -> None:
         assert len(flaky.seen) == 1
 
 
-def test_where_nothing_can_be_streamed_it_asks(own_service: Service, hold: Hold, folder: Path) -> None:
+@both
+def test_where_nothing_can_be_streamed_it_asks(
+    connect: Any, own_service: Service, hold: Hold, folder: Path
+) -> None:
     """Each follower tries to stream once. From then on it asks, and sees each event once."""
     hold.release()
-    with flaky_proxy(own_service.url) as flaky, Client(flaky.url, retry=QUICK) as client:
+    with flaky_proxy(own_service.url) as flaky, connect(flaky.url, retry=QUICK) as client:
         flaky.streams = False
         job = client.adapt(folder, config={"epochs": 2}).wait(timeout=PATIENCE)
         assert job.status == "succeeded"
         assert flaky.follows(job.id)[0] == "stream"
         assert set(flaky.follows(job.id)[1:]) == {"poll"}
-        flaky.seen.clear()
+        job = client.adapt(folder, config={"epochs": 2})
         followed = [event.seq for event in client.follow(job.id)]
         assert flaky.follows(job.id)[0] == "stream"
         assert set(flaky.follows(job.id)[1:]) == {"poll"}
@@ -263,17 +273,27 @@ def test_async(service: Service, folder: Path) -> None:
     anyio.run(session)
 
 
-def test_both_clients_have_the_same_methods() -> None:
-    def surface(kind: type) -> dict[str, list[str]]:
-        methods = inspect.getmembers(kind, inspect.isfunction)
-        return {n: list(inspect.signature(m).parameters) for n, m in methods if not n.startswith("__")}
+def test_pictures_are_not_read_on_the_event_loop(service: Service, tmp_path: Path) -> None:
+    readers: set[int] = set()
 
-    for plain, awaited in (
-        (Client, AsyncClient),
-        (JobHandle, AsyncJobHandle),
-        (ModelHandle, AsyncModelHandle),
-    ):
-        assert surface(plain) == surface(awaited)
+    def watched(path: Path) -> Picture:
+        def chunks() -> Iterator[bytes]:
+            readers.add(threading.get_ident())
+            yield path.read_bytes()
+
+        return Picture(path.name, chunks, path.stat().st_size)
+
+    pictures = [
+        Labelled(watched(path), colour) for colour in ("red", "green") for path in paint(tmp_path, colour, 2)
+    ]
+
+    async def session() -> None:
+        async with AsyncClient(service.url) as client:
+            assert (await client.look(Dataset("pictures", pictures))).acceptable
+
+    anyio.run(session)
+    assert readers
+    assert threading.get_ident() not in readers
 
 
 def test_nobody_there() -> None:

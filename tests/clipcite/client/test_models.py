@@ -3,6 +3,7 @@
 import json
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -17,6 +18,7 @@ from clipcite import (
     Retry,
     UnprocessableEntityError,
 )
+from tests.clipcite.client.awaited import awaited_client
 from tests.clipcite.client.flaky import flaky_proxy
 from tests.clipcite.painted import paint
 from tests.service.running import Service
@@ -94,26 +96,27 @@ def test_report_preflight_and_extension(service: Service, taught: Job, tmp_path:
         longer.cancel()
 
 
-def test_an_export_is_whole_or_not_there(service: Service, taught: Job, tmp_path: Path) -> None:
+@pytest.mark.parametrize("connect", [Client, awaited_client])
+def test_an_export_is_whole_or_not_there(connect: Any, service: Service, taught: Job, tmp_path: Path) -> None:
     model = taught.model_id or ""
     target = tmp_path / "model.zip"
     target.write_bytes(b"of earlier")
     with flaky_proxy(service.url) as flaky:
-        with Client(flaky.url, retry=Retry(attempts=2, first_seconds=0.01)) as client:
-            flaky.faults = ["cut", "cut"]
+        with connect(flaky.url, retry=Retry(attempts=2, first_seconds=0.01)) as client:
+            flaky.faults = ["cut", "half"]
             with pytest.raises(APIConnectionError):
                 client.export(model, target)
             assert target.read_bytes() == b"of earlier"
             with pytest.raises(UnprocessableEntityError, match="less than or equal to 1"):
                 client.export(model, target, alpha=1.5)
-            flaky.faults = ["cut", None]
+            flaky.faults = ["half", None]
             heard: list[int] = []
             client.export(model, target, alpha=0.25, on_download=lambda done, total: heard.append(done))
         with zipfile.ZipFile(target) as archive:
             assert json.loads(archive.read("clipcite.json"))["alpha"] == 0.25
         assert heard[-1] == target.stat().st_size
         assert [path.name for path in tmp_path.iterdir()] == ["model.zip"]
-        with Client(flaky.url, retry=Retry(first_seconds=0.01)) as client:
+        with connect(flaky.url, retry=Retry(first_seconds=0.01)) as client:
             flaky.seen.clear()
             flaky.faults = ["cut"]
             with pytest.raises(APIConnectionError):  # it may be there: a second one is not for us to make

@@ -1,0 +1,80 @@
+"""Download of a large answer into a file."""
+
+import os
+import secrets
+from collections.abc import Callable
+from contextlib import aclosing
+from pathlib import Path
+from typing import BinaryIO
+
+import anyio
+import anyio.to_thread
+import httpx
+
+from clipcite.client._async.transport import AsyncTransport
+from clipcite.client.address import answer_of
+from clipcite.client.errors import APIConnectionError
+from clipcite.client.request import Request, failure_of
+from clipcite.client.retry import AGAIN
+
+CHUNK_BYTES = 256 * 1024
+OnDownload = Callable[[int, int | None], None]
+"""Called with the bytes received and their total number, None where that is unknown."""
+
+
+async def download(
+    transport: AsyncTransport, request: Request, path: Path, on_download: OnDownload | None
+) -> Path:
+    """Replace the file at `path` once the answer is complete. After a failure the old file is still there.
+
+    Raises:
+        APIStatusError, APIConnectionError; OSError: the file can't be written.
+    """
+    part = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.part")
+    try:
+        with part.open("xb") as file:
+            await _receive(transport, request, file, on_download)
+            file.flush()
+            await anyio.to_thread.run_sync(os.fsync, file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path
+
+
+async def _receive(
+    transport: AsyncTransport, request: Request, file: BinaryIO, on_download: OnDownload | None
+) -> None:
+    attempt = 0
+    while True:
+        attempt += 1
+        try:
+            async with aclosing(await transport.open(request)) as response:
+                if response.status_code == 200:
+                    with transport.connection_errors():
+                        await _copy(response, file, on_download)
+                    return
+            pause = (
+                transport.retry.pause(attempt, response.headers) if response.status_code in AGAIN else None
+            )
+            if pause is None:
+                raise failure_of(answer_of(response))
+        except APIConnectionError:
+            pause = transport.retry.pause(attempt)
+            if pause is None:
+                raise
+        await anyio.sleep(pause)
+
+
+async def _copy(response: httpx.Response, file: BinaryIO, on_download: OnDownload | None) -> None:
+    """Write the body from the beginning, also after an attempt that broke off."""
+    file.seek(0)
+    file.truncate()
+    length = response.headers.get("content-length", "")
+    total = int(length) if length.isdecimal() else None
+    done = 0
+    async for chunk in response.aiter_bytes(CHUNK_BYTES):
+        await anyio.to_thread.run_sync(file.write, chunk)
+        done += len(chunk)
+        if on_download is not None:
+            on_download(done, total)
