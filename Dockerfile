@@ -23,7 +23,8 @@ ARG PIP_EXTRA_INDEX_URL=
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 # Without pip: nothing is to be installed into it later.
 RUN python -m venv --without-pip /opt/clipcite
-COPY --from=requirements /requirements.txt constraints.txt /
+COPY --from=requirements /requirements.txt /
+COPY constraints.txt /
 RUN pip --python /opt/clipcite/bin/python install --constraint /constraints.txt --requirement /requirements.txt
 COPY . /source
 RUN pip --python /opt/clipcite/bin/python install --no-deps /source
