@@ -6,7 +6,7 @@
 # The wheels of torch on PyPI carry CUDA, so both targets start from the same slim Python. Without a GPU
 # they only take room: PIP_EXTRA_INDEX_URL names the index of PyTorch's CPU wheels, if you have one.
 
-# The one that the tests run on; any from 3.11 will do.
+# The one that the tests run on; any from 3.11 to 3.13 will do.
 ARG PYTHON=python:3.11-slim-trixie
 
 # Only what is to be installed, so that a change of a linter's settings installs nothing anew.
@@ -24,7 +24,8 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=igno
 # Without pip: nothing is to be installed into it later.
 RUN python -m venv --without-pip /opt/clipcite
 COPY --from=requirements /requirements.txt /
-RUN pip --python /opt/clipcite/bin/python install --requirement /requirements.txt
+COPY constraints.txt /
+RUN pip --python /opt/clipcite/bin/python install --constraint /constraints.txt --requirement /requirements.txt
 COPY . /source
 RUN pip --python /opt/clipcite/bin/python install --no-deps /source
 

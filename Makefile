@@ -3,11 +3,11 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-# The first of these that is new enough; or say which: make install PYTHON3=/usr/bin/python3.12
-PYTHON3 ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
-	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+# The first of these from 3.11 to 3.13; or say which: make install PYTHON3=/usr/bin/python3.12
+PYTHON3 ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help install demo check test test-fast docs clean
+.PHONY: help install demo check test test-fast docs lock clean
 
 help:
 	@echo "make install   everything into $(VENV)"
@@ -16,15 +16,16 @@ help:
 	@echo "make test      check, and all tests"
 	@echo "make test-fast some tests, without servers and training, in a minute"
 	@echo "make docs      the documentation as a site: build/site/index.html"
+	@echo "make lock      versions of all packages into constraints.txt; UPGRADE=1 for the newest"
 
 install: $(VENV)/.installed
 
-$(VENV)/.installed: pyproject.toml
-	@test -n "$(PYTHON3)" || { echo "Python 3.11 or newer is needed: sudo apt-get install python3 python3-venv"; exit 1; }
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@test -n "$(PYTHON3)" || { echo "Python 3.11, 3.12 or 3.13 is needed: sudo apt-get install python3 python3-venv"; exit 1; }
 	@$(PYTHON3) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON3) can make no virtual environment: sudo apt-get install python3-venv"; exit 1; }
 	$(PYTHON3) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[server,starter,benchmarks,test]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[server,starter,benchmarks,test]'
 	@touch $@
 
 export DATA  # a path with spaces or quotes arrives as it is
@@ -57,8 +58,16 @@ test-fast: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(addprefix tests/,$(FAST))
 
 docs: install
-	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	$(BIN)/python docs/build.py
+
+# For every Python and platform. Without `install`, which would fail on versions that no longer fit.
+lock:
+	@test -x $(BIN)/python || $(PYTHON3) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet 'uv>=0.9,<1'
+	$(BIN)/uv pip compile --universal --all-extras --python-version 3.11 --no-annotate --quiet \
+		$(if $(UPGRADE),--upgrade) --custom-compile-command 'make lock' \
+		--output-file constraints.txt pyproject.toml
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

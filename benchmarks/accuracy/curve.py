@@ -6,7 +6,7 @@
 Options are those of benchmarks.accuracy.paper; what is measured is kept below --out.
 """
 
-import json
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from benchmarks.accuracy.harness import Trial, ask, task_of
+from benchmarks.accuracy.harness import Trial, ask, facts, store_of, task_of
 from benchmarks.accuracy.measures import means
 from benchmarks.accuracy.paper import load_for, parser, read_trials, write
 from benchmarks.accuracy.tables import Table
@@ -34,23 +34,34 @@ class Point:
 
 def watch(method: str, trial: Trial, backbone: Backbone, out: Path) -> list[Point]:
     """The curve of one training; measured once, then read."""
-    path = file_of(method, trial, backbone, out)
-    if path.exists():
-        return [Point(**point) for point in json.loads(path.read_text(encoding="utf-8"))]
-    points = []
+    name = f"curve-{method}"
+    store = store_of(name, backbone, out)
+    if run := store.get(trial.key(name)):
+        return [Point(**point) for point in run.record["points"]]
+    points, arrays, scores = [], {}, {}
 
     def after_epoch(epoch: int, epochs: int, answerer: Answerer) -> None:
-        values = means([ask(answerer, trial.data, trial, backbone)])
+        asked = ask(answerer, trial.data, trial, backbone)
+        values = means([asked.answers()])
         points.append(Point(epoch, values["B"], values["N"]))
+        scores[f"epoch {epoch}"] = asked.similarities
+        arrays["truth"], arrays["trained"] = asked.truth, np.array(asked.trained)
+        arrays["class_names"] = np.array(asked.class_names)
 
-    METHODS[method](replace(task_of(trial, backbone), watch=after_epoch))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps([asdict(point) for point in points]), encoding="utf-8")
+    task, started = task_of(trial, backbone), time.monotonic()
+    METHODS[method](replace(task, watch=after_epoch))
+    record = {
+        "points": [asdict(point) for point in points],
+        "seconds": time.monotonic() - started,
+        **facts(backbone),
+    }
+    store.add(trial.key(name), record, arrays, scores)
     return points
 
 
-def file_of(method: str, trial: Trial, backbone: Backbone, out: Path) -> Path:
-    return trial.folder(out, backbone, f"curve-{method}") / "curve.json"
+def is_watched(method: str, trial: Trial, backbone: Backbone, out: Path) -> bool:
+    name = f"curve-{method}"
+    return store_of(name, backbone, out).get(trial.key(name)) is not None
 
 
 def average(curves: Sequence[list[Point]]) -> list[Point]:

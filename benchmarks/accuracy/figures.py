@@ -18,7 +18,7 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 from benchmarks.accuracy.ablations import ALPHAS
-from benchmarks.accuracy.curve import WATCHED, Point, average, file_of, watch
+from benchmarks.accuracy.curve import WATCHED, Point, average, is_watched, watch
 from benchmarks.accuracy.paper import load_for, parser, read_trials
 from benchmarks.accuracy.tables import collect
 from benchmarks.accuracy.trials import FEW_SHOTS, few_shot
@@ -106,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         save(shots_curve(by_shots), given.to, "shots")
         console.print("shots: accuracy by shots")
 
-    if all(file_of(method, trial, backbone, given.out).exists() for method in WATCHED for trial in trials):
+    if all(is_watched(method, trial, backbone, given.out) for method in WATCHED for trial in trials):
         curves = {
             label: average([watch(method, trial, backbone, given.out) for trial in trials])
             for method, label in WATCHED.items()

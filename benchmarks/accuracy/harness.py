@@ -1,26 +1,29 @@
 """Run methods on data sets, keep what they answered, and go on where a run was stopped."""
 
-import json
 import platform
 import re
 import resource
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from benchmarks.accuracy.scores import Answers
+from benchmarks.accuracy.scores import Answers, Scores
 from benchmarks.data.dataset import DataSet
 from benchmarks.data.few_shot import draw_shots
 from benchmarks.methods.common.task import Answerer, Method, Task, Tests
+from benchmarks.run_store import RunStore
 from core.clip.data.images import open_image
 from core.clip.models.backbone import Backbone
 
-DONE = "done.json"
+PACKAGES = ("clipcite", "numpy", "open_clip_torch", "pillow", "timm", "torch", "torchvision")
 
 
 @dataclass(frozen=True)
@@ -37,11 +40,12 @@ class Trial:
     """`data` itself: its other classes are new. Any other: all its names are new, unless it has the same
     class names, as the variants of ImageNet have."""
 
-    def folder(self, out: Path, backbone: Backbone, method: str) -> Path:
+    def key(self, method: str) -> str:
+        """The name of this run in a store."""
         what = f"split{self.split}-seed{self.seed}-{self.shots}shots-{len(self.trained)}classes"
         if self.tests != (self.data,):
             what += f"-on-{self.tests[0].name}"
-        return out / _file_name(backbone.name) / _file_name(self.data.name) / what / _file_name(method)
+        return "/".join(_file_name(part) for part in (self.data.name, what, method))
 
 
 @dataclass(frozen=True)
@@ -57,42 +61,64 @@ class Result:
 
 def run(method: str, function: Method, trial: Trial, backbone: Backbone, out: Path) -> bool:
     """Adapt and test, unless that was done before; whether it was done now."""
-    folder = trial.folder(out, backbone, method)
-    if (folder / DONE).exists():
+    store = store_of(method, backbone, out)
+    if store.get(trial.key(method)) is not None:
         return False
     task = task_of(trial, backbone)
     started = time.monotonic()
     answerers = function(task)
     seconds = time.monotonic() - started
-    folder.mkdir(parents=True, exist_ok=True)
+    arrays: dict[str, NDArray[Any]] = {}
+    scores: dict[str, NDArray[np.float32]] = {}
     for data in trial.tests:
         for label, answerer in answerers.items():
-            ask(answerer, data, trial, backbone).save(_file(folder, label, data.name))
+            asked, name = ask(answerer, data, trial, backbone), f"{label}@{data.name}"
+            scores[name] = asked.similarities
+            arrays |= {f"{name}/{field}": array for field, array in vars(asked.answers()).items()}
+            arrays[f"{name}/class_names"] = np.array(asked.class_names)
     record = {
         "labels": list(answerers),
         "tests": [data.name for data in trial.tests],
         "seconds": seconds,
-        "peak_bytes": _peak_bytes(backbone),
-        "machine": {
-            "cpu": platform.processor() or platform.machine(),
-            "threads": torch.get_num_threads(),
-            "device": str(backbone.device),
-            "torch": torch.__version__,
-        },
+        **facts(backbone),
     }
-    (folder / DONE).write_text(json.dumps(record, ensure_ascii=False), encoding="utf-8")
+    store.add(trial.key(method), record, arrays, scores)
     return True
 
 
 def results(method: str, trial: Trial, backbone: Backbone, out: Path) -> Iterator[Result]:
     """What `run` stored, if it did."""
-    folder = trial.folder(out, backbone, method)
-    if not (folder / DONE).exists():
+    stored = store_of(method, backbone, out).get(trial.key(method))
+    if stored is None:
         return
-    record = json.loads((folder / DONE).read_text(encoding="utf-8"))
-    for label in record["labels"]:
-        answers = {name: Answers.load(_file(folder, label, name)) for name in record["tests"]}
-        yield Result(label, answers, record["seconds"])
+    for label in stored.record["labels"]:
+        answers = {
+            name: Answers(**{f.name: stored.array(f"{label}@{name}/{f.name}") for f in fields(Answers)})
+            for name in stored.record["tests"]
+        }
+        yield Result(label, answers, stored.record["seconds"])
+
+
+def store_of(method: str, backbone: Backbone, out: Path) -> RunStore:
+    """Return the store of a kind of method: `ablation` of "ablation-stock", `methods` of "stock"."""
+    kind = method.split("-")[0] if "-" in method else "methods"
+    return RunStore(out, f"{kind}-{_file_name(backbone.name)}")
+
+
+def facts(backbone: Backbone) -> dict[str, Any]:
+    """Return the memory, machine and versions of a run."""
+    return {
+        "peak_bytes": _peak_bytes(backbone),
+        "machine": {
+            "cpu": platform.processor() or platform.machine(),
+            "threads": torch.get_num_threads(),
+            "device": str(backbone.device),
+        },
+        "versions": {
+            "python": platform.python_version(),
+            **{package: version(package) for package in PACKAGES},
+        },
+    }
 
 
 def task_of(trial: Trial, backbone: Backbone) -> Task:
@@ -109,23 +135,19 @@ def task_of(trial: Trial, backbone: Backbone) -> Task:
     )
 
 
-def ask(answerer: Answerer, data: DataSet, trial: Trial, backbone: Backbone) -> Answers:
-    """What a method answers to the test pictures of a data set, all of whose names are candidates."""
+def ask(answerer: Answerer, data: DataSet, trial: Trial, backbone: Backbone) -> Scores:
+    """Score the test images of a data set, with all of its names as candidates."""
     tests = _tests(backbone, tuple(e.path for e in data.test))
     similarities = answerer.similarities(tests, data.class_names).float().numpy()
     trained_names = {trial.data.class_names[label] for label in trial.trained}
     trained = [label for label, name in enumerate(data.class_names) if name in trained_names]
-    return Answers.of(similarities, np.array([e.label for e in data.test]), trained)
+    return Scores(similarities, np.array([e.label for e in data.test]), tuple(trained), data.class_names)
 
 
 @lru_cache(maxsize=8)
 def _tests(backbone: Backbone, paths: tuple[Path, ...]) -> Tests:
     """Shared by the trials of a data set, so that its pictures are decoded once."""
     return Tests(backbone, paths)
-
-
-def _file(folder: Path, label: str, tests: str) -> Path:
-    return folder / f"{_file_name(label)}@{_file_name(tests)}.npz"
 
 
 def _peak_bytes(backbone: Backbone) -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.accuracy.ablations import ABLATIONS
-from benchmarks.accuracy.curve import WATCHED, curve_table, file_of
+from benchmarks.accuracy.curve import WATCHED, curve_table, is_watched
 from benchmarks.accuracy.harness import Trial, results
 from benchmarks.accuracy.measures import MEASURES, measure
 from benchmarks.accuracy.paper import load_for, parser, read_trials
@@ -172,7 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if all(stored("ablation-one_training", trial) for trial in changed):
         tables["ablations"] = ablation_table(changed, backbone, given.out, stored)
     once = [t for t in trials if t.split < given.curve_splits and t.seed == 0]
-    if all(file_of(method, trial, backbone, given.out).exists() for method in WATCHED for trial in once):
+    if all(is_watched(method, trial, backbone, given.out) for method in WATCHED for trial in once):
         tables["curve"] = curve_table(list(WATCHED), once, backbone, given.out)
     every = sizes(joined([fewer_tests(load(folder), 20) for folder in given.data]), splits=2, seeds=1)
     if all(stored("clip_cite", trial) for trial in every):

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,16 +61,21 @@ class Answers:
         good_pairs = np.searchsorted(of_new, looks_trained[right & of_trained], side="left").sum()
         return float(good_pairs / (of_trained.sum() * (~of_trained).sum()))
 
-    def save(self, path: Path) -> None:
-        """As .npz, whole or not at all."""
-        partial = path.with_suffix(".partial.npz")
-        np.savez_compressed(partial, **vars(self))
-        partial.replace(path)
 
-    @classmethod
-    def load(cls, path: Path) -> "Answers":
-        with np.load(path) as arrays:
-            return cls(**{name: arrays[name] for name in cls.__dataclass_fields__})
+@dataclass(frozen=True)
+class Scores:
+    """The scores of N test images with C names."""
+
+    similarities: NDArray[np.float32]
+    """[N, C], in units of the cosine; -inf for names that the method can't answer."""
+    truth: NDArray[np.int64]
+    """[N], labels."""
+    trained: tuple[int, ...]
+    """Labels of the trained classes."""
+    class_names: tuple[str, ...]
+
+    def answers(self) -> Answers:
+        return Answers.of(self.similarities, self.truth, self.trained)
 
 
 def _best(

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from benchmarks.accuracy.paper import load_for, parser, read_trials, write
 from benchmarks.methods.common.registry import METHODS
+from benchmarks.run_store import RunStore
 from benchmarks.trust.judging import judged
 from benchmarks.trust.runs import KINDS, Record, run
 from benchmarks.trust.tables import tables
@@ -37,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             given.backbone, cache=get_settings().cache, image_size=given.image_size, device=given.device
         )
     console = Console(width=160)
+    name = f"trust-{given.backbone.replace('/', '-')}-{backbone.image_size}px"
+    store = RunStore(given.out, name)
     found = []
     # Split by split, so that a run that is stopped has something of every kind and data set.
     trials = sorted(read_trials(given), key=lambda trial: trial.split)
@@ -45,14 +48,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if kind == "cost":
                 everything = tuple(range(len(trial.data.class_names)))
                 trial = replace(trial, trained=everything)
-            folder = trial.folder(given.out, backbone, f"trust-{kind}-{backbone.image_size}px")
-            record = Record.load(folder)
+            key = trial.key(kind)
+            record = Record.load(store, key)
             if record is None:
                 record = run(kind, trial, backbone)
-                record.save(folder)
+                record.save(store, key)
                 console.print(f"{kind}, {trial.data.name}, split {trial.split}: {record.plain['verdict']}")
             found.append(judged(record))
-    name = f"trust-{given.backbone.replace('/', '-')}-{backbone.image_size}px"
     write(tables(found), name, given.out, console)
 
 

@@ -22,7 +22,7 @@ from core.clip.models.imagenet_classes import other_names
 from core.clip.pipeline import Adapted
 from core.clip.prompts import class_texts
 
-RULE = "rule "
+RULE, AMONG = "rule ", "among "
 
 
 def asked(
@@ -35,6 +35,7 @@ def asked(
     alone [T, K]: what the trained names are ranked by at the α at which the model is served
     "rule NAME" [T]: by which a picture of none of the trained names might be told, at that α
     new_cosine [T]: with the best new name, less its offset
+    "among A" [T, K + new]: what all of the `class_names` are ranked by at this α
     """
     shots = adapted.weights.shots
     assert shots is not None
@@ -43,7 +44,8 @@ def asked(
     known = Candidates(names, len(adapted.class_names), texts[: len(names)])
     paths = tuple(example.path for example in trial.data.test)
     arrays: dict[str, NDArray[Any]] = {
-        "truth": np.array([names.index(trial.data.class_names[e.label]) for e in trial.data.test], np.uint8)
+        "truth": np.array([names.index(trial.data.class_names[e.label]) for e in trial.data.test], np.uint8),
+        "class_names": np.array(names),
     }
     for alpha in sorted({0.0, config.alpha}):
         model = backbone.model
@@ -62,6 +64,7 @@ def asked(
         else:
             answers = balanced(pictures, of_names, shots, alpha, known)
         arrays[f"named_{alpha}"] = best_names(answers.alone, answers.among)
+        arrays[f"{AMONG}{alpha}"] = answers.among.astype(np.float32)
         if alpha == config.alpha:
             arrays["alone"] = answers.alone.astype(np.float32)
             scores, new_cosine = rejections(pictures, head, shots.at(alpha), shots.labels, known, backbone)

@@ -1,20 +1,19 @@
 """One adaptation with its report, and what the large test set says: all of it kept, to be judged later."""
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.accuracy.harness import Trial
+from benchmarks.accuracy.harness import Trial, facts
 from benchmarks.data.dataset import Example
 from benchmarks.data.few_shot import draw_shots
-from benchmarks.trust.asking import asked, best_names
+from benchmarks.run_store import RunStore
+from benchmarks.trust.asking import AMONG, asked, best_names
 from core.clip.config import resolve_config
 from core.clip.evaluation.predictions import HeldOutPredictions
 from core.clip.models.backbone import Backbone
@@ -33,19 +32,18 @@ class Record:
     arrays: Mapping[str, NDArray[Any]]
     """What siblings answered, and of a real run what the model says of the test set; see `run`."""
 
-    def save(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(folder / "trust.npz", allow_pickle=False, **self.arrays)
-        (folder / "trust.json").write_text(json.dumps(self.plain, ensure_ascii=False), encoding="utf-8")
+    def save(self, store: RunStore, key: str) -> None:
+        matrices = {name: array for name, array in self.arrays.items() if name.startswith(AMONG)}
+        others = {name: array for name, array in self.arrays.items() if name not in matrices}
+        store.add(key, self.plain, others, matrices)
 
     @classmethod
-    def load(cls, folder: Path) -> "Record | None":
-        """None if the run is not done yet."""
-        if not (folder / "trust.json").exists():
+    def load(cls, store: RunStore, key: str) -> "Record | None":
+        """Return None if the run was not made yet."""
+        if (run := store.get(key)) is None:
             return None
-        with np.load(folder / "trust.npz") as stored:
-            arrays = dict(stored)
-        return cls(json.loads((folder / "trust.json").read_text(encoding="utf-8")), arrays)
+        arrays = {name: run.array(name) for name in run.arrays}
+        return cls(dict(run.record), arrays | {name: run.scores(name) for name in run.matrices})
 
 
 def run(kind: str, trial: Trial, backbone: Backbone) -> Record:
@@ -84,6 +82,7 @@ def run(kind: str, trial: Trial, backbone: Backbone) -> Record:
         "report_seconds": report.seconds["report"],
         "training_seconds": report.seconds["training"],
         "threads": torch.get_num_threads(),
+        **facts(backbone),
         "verdict": report.verdict,
         "measured_on": dict(report.measured_on),
         "trained_names": None if report.trained_names is None else report.to_dict()["trained_names"],

@@ -3,10 +3,12 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks.accuracy.harness import Trial
 from benchmarks.data.load import load
+from benchmarks.run_store import RunStore
 from benchmarks.trust import __main__ as trust
 from benchmarks.trust import runs
 from benchmarks.trust.judging import judged
@@ -26,7 +28,9 @@ def test_all_kinds_are_run_once_and_shown(
     monkeypatch.setattr(runs, "resolve_config", lambda **given: resolve(**{**given, "epochs": 1}))
     command = ["--data", str(colours), "--backbone", backbone.name, "--out", str(tmp_path), "--shots", "16"]
     trust.main([*command, "--kinds", *runs.KINDS])
-    records = {r.plain["kind"]: r for p in tmp_path.rglob("trust.json") if (r := runs.Record.load(p.parent))}
+    (runs_file,) = tmp_path.glob("runs-trust-*.json")
+    store = RunStore(tmp_path, runs_file.stem.removeprefix("runs-"))
+    records = {r.plain["kind"]: r for key in store.names() if (r := runs.Record.load(store, key))}
     assert set(records) == set(runs.KINDS)
     assert {k: r.plain["measured_on"]["images"] for k, r in records.items()} == {
         **{"real": 32, "shuffled": 32, "planted": 32, "cost": 64}
@@ -38,6 +42,12 @@ def test_all_kinds_are_run_once_and_shown(
     assert real["confident"]["classes"] == 2
     assert all(0 <= share <= 1 for share in real["rejection"].values())
     assert len(real["rejection"]) == 11
+    names = records["real"].arrays["class_names"]
+    assert sorted(names) == sorted(COLOURS)
+    for alpha in ("0.0", "0.5"):
+        among = records["real"].arrays[f"among {alpha}"]
+        assert among.shape == (12, 4)
+        assert np.array_equal(among.argmax(axis=1), records["real"].arrays[f"named_{alpha}"][:, 1])
     planted = records["planted"].plain
     assert planted["planted"] == 3
     assert planted["found"] <= planted["suspects"]

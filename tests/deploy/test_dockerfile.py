@@ -53,15 +53,16 @@ def test_the_compose_file_builds_targets_that_exist() -> None:
 
 def test_what_is_copied_exists_and_is_not_ignored() -> None:
     sources = copied_from_here()
-    assert sources == ["pyproject.toml", "."]
-    assert not ignored("pyproject.toml")
+    assert sources == ["pyproject.toml", "constraints.txt", "."]
+    assert not any(map(ignored, ("pyproject.toml", "constraints.txt")))
 
 
 def test_the_context_is_the_packages_and_what_describes_them() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     packages = {path.parent.name for path in ROOT.glob("[!.]*/__init__.py")} - {"benchmarks", "demo", "tests"}
     seen = {path.name for path in ROOT.iterdir() if not ignored(path.name)}
-    assert seen == packages | {"pyproject.toml", "setup.py", project["project"]["readme"]}
+    readme = project["project"]["readme"]
+    assert seen == packages | {"pyproject.toml", "constraints.txt", "setup.py", readme}
 
 
 def test_dependencies_are_installed_before_the_code_is_there() -> None:

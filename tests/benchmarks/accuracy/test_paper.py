@@ -1,6 +1,7 @@
 """The commands, on a tiny network and pictures of colours: every setting, resuming, and the tables."""
 
 import json
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from PIL import Image
 
 from benchmarks.accuracy import ablations, curve, figures, harness, paper, sizes
 from benchmarks.accuracy.measures import MEASURES
+from benchmarks.accuracy.scores import Answers
 from benchmarks.methods.common.registry import METHODS
 from benchmarks.methods.common.task import Answerer, Task
 from core.clip.models.backbone import Backbone
@@ -68,7 +70,7 @@ def test_base_to_new_is_run_once_and_printed_again(
 
 
 def test_a_run_that_was_stopped_goes_on(
-    colours: Path, options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    colours: Path, backbone: Backbone, options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = ["--data", str(colours), "--splits", "2", "--methods", "stock", *options]
     real, calls = harness.ask, []
@@ -79,15 +81,42 @@ def test_a_run_that_was_stopped_goes_on(
             raise KeyboardInterrupt
         return real(*arguments)  # type: ignore[arg-type]
 
+    def counted(*arguments: object) -> object:
+        calls.append(arguments)
+        return real(*arguments)  # type: ignore[arg-type]
+
     monkeypatch.setattr(harness, "ask", stopped)
     with pytest.raises(KeyboardInterrupt):
         paper.main(command)
-    done = list(tmp_path.rglob(harness.DONE))
-    assert len(done) == 1
-    monkeypatch.setattr(harness, "ask", real)
+    store = harness.store_of("stock", backbone, tmp_path)
+    (done,) = store.names()
+    calls.clear()
+    monkeypatch.setattr(harness, "ask", counted)
     paper.main(command)
-    assert len(list(tmp_path.rglob(harness.DONE))) == 2
-    assert done[0].exists()
+    assert len(calls) == 1
+    assert len(store.names()) == 2
+    assert store.names()[0] == done
+
+
+def test_a_run_keeps_the_score_of_every_name(
+    colours: Path, backbone: Backbone, options: list[str], tmp_path: Path
+) -> None:
+    paper.main(["--data", str(colours), "--methods", *FAST, *options])
+    for method, label in (("stock", "stock"), ("linear_probe", "Linear probe")):
+        store = harness.store_of(method, backbone, tmp_path)
+        (key,) = [key for key in store.names() if key.endswith(f"/{method}")]
+        run = store.get(key)
+        assert run is not None
+        name = f"{label}@colours"
+        kept = Answers(**{f.name: run.array(f"{name}/{f.name}") for f in fields(Answers)})
+        again = Answers.of(run.scores(name), kept.truth, kept.trained.tolist())
+        assert run.scores(name).shape == (12, 4)
+        assert run.array(f"{name}/class_names").tolist() == sorted(COLOURS)
+        for column in ("trained_score", "new_score"):
+            np.testing.assert_allclose(getattr(again, column), getattr(kept, column), rtol=0, atol=1e-5)
+        assert run.matrices[name]["max_error"] < 1e-5
+        assert set(run.record["versions"]) == {"python", *harness.PACKAGES}
+        assert run.record["seconds"] > 0
 
 
 def test_few_shots(colours: Path, options: list[str], tmp_path: Path) -> None:

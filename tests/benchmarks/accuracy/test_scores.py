@@ -1,7 +1,5 @@
 """The compact answers against the plain computation on the full table of scores."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -57,15 +55,6 @@ def test_all_trained_and_none_trained() -> None:
         values = means([answers])
         assert values["all"] == pytest.approx((scores.argmax(axis=1) == truth).mean())
         assert "OwAUC" not in values
-
-
-def test_they_come_back_from_a_file(tmp_path: Path) -> None:
-    answers = Answers.of(*drawn(2), [0, 3])
-    answers.save(tmp_path / "a.npz")
-    again = Answers.load(tmp_path / "a.npz")
-    for name, array in vars(answers).items():
-        assert np.array_equal(getattr(again, name), array)
-    assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]
 
 
 def test_measures_of_a_run() -> None:

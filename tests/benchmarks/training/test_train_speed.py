@@ -13,7 +13,10 @@ from PIL import Image
 from torch import nn
 
 from benchmarks.training import researcher
-from benchmarks.training.__main__ import (
+from benchmarks.training.__main__ import main, parser
+from benchmarks.training.flops import Flops, count_flops, step_flops
+from benchmarks.training.loops import Clock, Job, Measured, train_product
+from benchmarks.training.profile import (
     ELEMENTWISE,
     MATRIX,
     NORMS,
@@ -21,19 +24,10 @@ from benchmarks.training.__main__ import (
     REST,
     TEACHER,
     TEXT,
-    Clock,
-    Flops,
-    Job,
-    Measured,
     ProfiledSteps,
-    count_flops,
     labelled,
-    loops_table,
-    main,
-    parser,
-    step_flops,
-    train_product,
 )
+from benchmarks.training.report import loops_table
 from core.clip.config import AdaptConfig
 from core.clip.models.backbone import Backbone
 from core.clip.pipeline import Shot

@@ -1,0 +1,243 @@
+"""Whole trainings of the product and of the researcher's loop, each in a fresh process."""
+
+import json
+import math
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import open_clip
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from benchmarks.training import researcher
+from benchmarks.training.memory import Meter, measuring
+from core.clip.config import STARTER, AdaptConfig, Precision
+from core.clip.data.images import ImageLimits, open_image
+from core.clip.data.loader import read_images
+from core.clip.models.backbone import Backbone, load_backbone, tower_parameters, with_parameters
+from core.clip.models.features import build_zero_shot_classifier, image_features
+from core.clip.models.starter import starter_folder
+from core.clip.pipeline import Shot
+from core.clip.prompts import class_texts
+from core.clip.training.progress import Reporter, Silent, StepProgress
+from core.clip.training.trainer import fine_tune, mixed_precision
+from core.clip.weights.ensemble import interpolate
+from worker.trainer.process import trainer_environment
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training, for a process that has nothing yet."""
+
+    backbone: str
+    """As load_backbone takes it."""
+    config: AdaptConfig
+    shots: tuple[Shot, ...]
+    device: str
+    threads: int | None
+    cache: Path
+    tests: tuple[Shot, ...] = ()
+    """None where accuracy would mean nothing: with random weights."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(shot.class_name for shot in self.shots))
+
+    @property
+    def labels(self) -> list[int]:
+        label = {name: i for i, name in enumerate(self.class_names)}
+        return [label[shot.class_name] for shot in self.shots]
+
+    @property
+    def steps(self) -> int:
+        return self.config.epochs * math.ceil(len(self.shots) / self.config.batch_size)
+
+    def load(self) -> Backbone:
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        size, device = self.config.image_size, self.device
+        return load_backbone(self.backbone, cache=self.cache, image_size=size, device=device)
+
+    def cut(self, steps: int) -> "Job":
+        """At most so many steps, with whole epochs and full batches."""
+        per_epoch = math.ceil(len(self.shots) / self.config.batch_size)
+        kept, n = min(len(self.shots), steps * self.config.batch_size), len(self.shots)
+        shots = tuple(self.shots[i * n // kept] for i in range(kept))  # of all classes alike
+        epochs = min(self.config.epochs, max(1, steps // per_epoch))
+        return replace(self, shots=shots, config=replace(self.config, epochs=epochs))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One whole job."""
+
+    seconds: float
+    """From the files to θ_1, decoding included; imports and the loading of the network are not."""
+    images_per_second: float
+    """After the first step, which sets up memory and kernels."""
+    seconds_a_step: float
+    """Likewise."""
+    peak_bytes: int
+    """Of the process (of the GPU's memory, on a GPU) while it trained."""
+    loaded_bytes: int
+    """The same just before: the libraries and one copy of the network."""
+    last_loss: float
+    accuracy: float | None
+    """Of θ(α) on the test pictures, in fp32, by the same code for both."""
+
+
+def in_fresh_process(function: Callable[..., T], *arguments: object) -> T:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def in_fresh_trainer(function: Callable[..., T], *arguments: object) -> T:
+    """With its memory managed as the worker's trainers have it."""
+    before = dict(os.environ)
+    os.environ |= trainer_environment(before)
+    try:
+        return in_fresh_process(function, *arguments)
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+
+
+def train_product(job: Job, backbone: Backbone, reporter: Reporter) -> dict[str, Tensor]:
+    """As core.clip.pipeline reads and trains; what it does then is no part of the comparison."""
+    texts = [class_texts(name, job.config.templates) for name in job.class_names]
+    pictures = read(job, backbone.image_size)
+    return fine_tune(backbone, pictures, job.labels, texts, job.config, reporter).theta_1
+
+
+def read(job: Job, image_size: int) -> list[Tensor]:
+    shortest_side = math.ceil(image_size / math.sqrt(max(job.config.crop_scale, 0.25)))
+    return read_images([shot.source for shot in job.shots], ImageLimits(), shortest_side)
+
+
+def run_product(job: Job) -> Measured:
+    backbone, clock = job.load(), Clock()
+    with measuring(backbone.device) as meter:
+        theta_1 = train_product(job, backbone, clock)
+    return _measured(job, backbone, meter, clock, theta_1)
+
+
+def run_researcher(job: Job, workers: int) -> Measured:
+    if job.threads:
+        torch.set_num_threads(job.threads)
+    name = f"local-dir:{starter_folder(job.cache)}" if job.backbone == STARTER else job.backbone
+    model = open_clip.create_model(name, force_image_size=job.config.image_size, pretrained_text=False)
+    model, tokenizer, clock = model.to(job.device), open_clip.get_tokenizer(name), Clock()
+    with measuring(next(model.parameters()).device) as meter:
+        theta_1 = researcher.train(
+            model,
+            tokenizer,
+            [cast(Path, shot.source) for shot in job.shots],
+            job.labels,
+            job.class_names,
+            job.config,
+            workers=workers,
+            on_step=clock.tick,
+        )
+    return _measured(job, job.load(), meter, clock, theta_1)
+
+
+class Clock(Silent):
+    """When every step ended, and with which losses: L, L_DVA, L_SCL, L_VLD."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+        self.losses: list[tuple[float, float, float, float]] = []
+
+    def tick(self, *losses: float) -> None:
+        self.ends.append(time.monotonic())
+        self.losses.append(cast(tuple[float, float, float, float], losses))
+
+    def step(self, progress: StepProgress) -> None:
+        self.tick(progress.total, progress.dva, progress.scl, progress.vld)
+
+    @property
+    def seconds_a_step(self) -> float:
+        return (self.ends[-1] - self.ends[0]) / (len(self.ends) - 1)
+
+
+def _measured(
+    job: Job, backbone: Backbone, meter: Meter, clock: Clock, theta_1: dict[str, Tensor]
+) -> Measured:
+    pictures = len(job.shots) * job.config.epochs / job.steps  # a step
+    return Measured(
+        seconds=meter.seconds,
+        images_per_second=pictures / clock.seconds_a_step,
+        seconds_a_step=clock.seconds_a_step,
+        peak_bytes=meter.peak_bytes,
+        loaded_bytes=meter.loaded_bytes,
+        last_loss=clock.losses[-1][0],
+        accuracy=_accuracy(job, backbone, theta_1) if job.tests else None,
+    )
+
+
+def _accuracy(job: Job, backbone: Backbone, theta_1: dict[str, Tensor]) -> float:
+    theta_0 = tower_parameters(backbone.model)
+    model = with_parameters(backbone, interpolate(theta_0, theta_1, job.config.alpha))
+    texts = [class_texts(name, job.config.templates) for name in job.class_names]
+    head = build_zero_shot_classifier(model, backbone.tokenize, texts)  # [C, D]
+    right = 0
+    for start in range(0, len(job.tests), 64):
+        tests = job.tests[start : start + 64]
+        pixels = torch.stack([backbone.preprocess(open_image(test.source)) for test in tests])
+        answers = (image_features(model, pixels) @ head.T).argmax(dim=-1).tolist()
+        right += sum(job.class_names[a] == t.class_name for a, t in zip(answers, tests, strict=True))
+    return right / len(job.tests)
+
+
+def precisions(device: str) -> list[Precision]:
+    """fp32, and what `auto` takes on this device."""
+    names: dict[torch.dtype | None, Precision] = {torch.bfloat16: "bf16", torch.float16: "fp16"}
+    automatic = names.get(mixed_precision("auto", torch.device(device)), "fp32")
+    return ["fp32"] if automatic == "fp32" else ["fp32", automatic]
+
+
+def run_loops(
+    job: Job, repetitions: int, workers: Sequence[int], kept: Path, console: Console
+) -> dict[str, list[Measured]]:
+    """A B C A B C …: by the loop's name its repetitions, each with another seed.
+
+    Args:
+        kept: a JSON file of what was measured. It goes on where that ends.
+    """
+    known = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+    runs = {name: [Measured(**m) for m in of_loop] for name, of_loop in known.items()}
+    for seed in range(repetitions):
+        seeded = replace(job, config=replace(job.config, seed=seed))
+        loops: dict[str, tuple[Any, ...]] = {
+            f"researcher, {_workers(n)}, fp32": (run_researcher, seeded, n) for n in workers
+        }
+        for precision in precisions(job.device):
+            config = replace(seeded.config, precision=precision)
+            loops[f"product, {precision}"] = (run_product, replace(seeded, config=config))
+        for name, (function, *arguments) in loops.items():
+            if len(runs.setdefault(name, [])) > seed:
+                continue
+            start = in_fresh_trainer if function is run_product else in_fresh_process
+            found: Measured = start(function, *arguments)
+            runs[name].append(found)
+            content = {name: [asdict(m) for m in of_loop] for name, of_loop in runs.items()}
+            kept.write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
+            console.print(f"  {seed + 1}/{repetitions} {name}: {summary(found)}", highlight=False)
+    return {name: of_loop[:repetitions] for name, of_loop in runs.items() if len(of_loop) >= repetitions}
+
+
+def _workers(count: int) -> str:
+    return "no reading process" if count == 0 else f"{count} reading processes"
+
+
+def summary(m: Measured) -> str:
+    return f"{m.images_per_second:.1f} images/s, job {m.seconds:.1f} s, peak {m.peak_bytes / 1e9:.2f} GB"

@@ -1,0 +1,146 @@
+"""The tables of all parts, printed and written as Markdown and JSON."""
+
+import argparse
+import json
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks.accuracy.tables import Table
+from benchmarks.training.limits import Limit
+from benchmarks.training.loops import Measured
+from core.clip.pipeline import Shot
+
+
+def loops_table(title: str, runs: dict[str, list[Measured]]) -> Table:
+    """Against the faster of the researcher's variants, whichever that is in each column."""
+    repetitions = min(len(of_loop) for of_loop in runs.values())
+    table = Table(
+        title,
+        [
+            "loop",
+            "images/s",
+            "ratio",
+            "job, s",
+            "ratio",
+            "peak, GB",
+            "above the network",
+            "last loss",
+            "acc.",
+        ],
+        note=f"Medians of {repetitions} repetitions, accuracy the mean; ratios of medians, in brackets the "
+        "smallest and largest of the single repetitions, to the researcher's faster variant. Peak: of the "
+        "process, in the training; above the network: that less the process with the network loaded; "
+        "DataLoader's processes are not counted. Accuracy: θ(α) on the test pictures.",
+    )
+    theirs = [runs[name] for name in runs if name.startswith("researcher")]
+    fastest = max(theirs, key=lambda r: statistics.median(m.images_per_second for m in r))
+    shortest = min(theirs, key=lambda r: statistics.median(m.seconds for m in r))
+    for name, of_loop in runs.items():
+        rates, seconds = [m.images_per_second for m in of_loop], [m.seconds for m in of_loop]
+        accuracies = [m.accuracy for m in of_loop if m.accuracy is not None]
+        table.rows.append(
+            [
+                name,
+                f"{statistics.median(rates):.1f}",
+                _ratio(rates, [m.images_per_second for m in fastest]),
+                f"{statistics.median(seconds):.1f}",
+                _ratio([m.seconds for m in shortest], seconds),
+                f"{statistics.median(m.peak_bytes for m in of_loop) / 1e9:.2f}",
+                f"{statistics.median(m.peak_bytes - m.loaded_bytes for m in of_loop) / 1e9:.2f}",
+                f"{statistics.median(m.last_loss for m in of_loop):.3f}",
+                f"{statistics.mean(accuracies):.3f}" if accuracies else "–",
+            ]
+        )
+    return table
+
+
+def _ratio(ours: Sequence[float], theirs: Sequence[float]) -> str:
+    single = [a / b for a, b in zip(ours, theirs, strict=True)]
+    ratio = statistics.median(ours) / statistics.median(theirs)
+    return f"{ratio:.2f} ({min(single):.2f}–{max(single):.2f})"
+
+
+def limits_table(limits: dict[str, Limit]) -> Table:
+    table = Table(
+        "How near a step is to the machine's matrix products",
+        ["training", *next(iter(limits.values())).flops, "GFLOP a step", "GFLOP/s", "at least, s", "step, s"],
+        note="GFLOP of a step by tower (the student's forward and backward, the teacher's forward); GFLOP/s: "
+        "the best of square matrix products in that precision; at least: their quotient; share: that by "
+        "the measured step.",
+    )
+    table.columns.append("share")
+    for name, limit in limits.items():
+        total = sum(limit.flops.values())
+        figures = [*limit.flops.values(), total, limit.rate]
+        row = [name, *(f"{figure / 1e9:,.0f}" for figure in figures), f"{total / limit.rate:.3f}"]
+        table.rows.append([*row, f"{limit.seconds_a_step:.3f}", f"{limit.share:.0%}"])
+    return table
+
+
+def profile_table(limits: dict[str, Limit]) -> Table:
+    table = Table(
+        "Where the time of a step goes, in seconds",
+        ["", *limits],
+        note="By torch.profiler, which slows the step a little. Groups without a tower's name are the image "
+        "tower of the student and the losses, both ways. The crops of the next batch are made in a thread "
+        "beside the step; that they take so long alone does not mean that the step waits for them.",
+    )
+    for group in dict.fromkeys(group for limit in limits.values() for group in limit.groups):
+        cells = [_seconds(one.groups.get(group, 0.0), one.profiled_seconds_a_step) for one in limits.values()]
+        table.rows.append([group, *cells])
+    table.rows.append(["all", *(f"{one.profiled_seconds_a_step:.3f}" for one in limits.values())])
+    table.rows.append(["beside it: crops", *(f"{one.crops_seconds_a_step:.3f}" for one in limits.values())])
+    return table
+
+
+def _seconds(seconds: float, of_all: float) -> str:
+    return f"{seconds:.3f} ({seconds / of_all:.0%})"
+
+
+def memory_table(runs: dict[int, Measured], title: str) -> Table:
+    table = Table(
+        title,
+        ["images_at_once", "peak, GB", "above the network, GB", "s a step"],
+        note="Each in a fresh process. Above the network: the peak less the process with the network loaded.",
+    )
+    for count, m in runs.items():
+        above = m.peak_bytes - m.loaded_bytes
+        row = [str(count), f"{m.peak_bytes / 1e9:.2f}", f"{above / 1e9:.2f}", f"{m.seconds_a_step:.2f}"]
+        table.rows.append(row)
+    return table
+
+
+def service_table(taken: Sequence[tuple[str, dict[str, float]]], shots: Sequence[Shot]) -> Table:
+    classes = len({shot.class_name for shot in shots})
+    names = list(dict.fromkeys(name for _, stages in taken for name in stages))
+    rows = []
+    for kind in dict.fromkeys(evaluate for evaluate, _ in taken):
+        of_kind = [stages for evaluate, stages in taken if evaluate == kind]
+        whole = statistics.median(sum(stages.values()) for stages in of_kind)
+        medians = [statistics.median(stages.get(name, 0.0) for stages in of_kind) for name in names]
+        rows.append([kind, str(len(of_kind)), f"{whole:.1f}", *(f"{value:.1f}" for value in medians)])
+    return Table(
+        f"From POST /adapt to the end of a job: starter, {len(shots)} pictures of {classes} classes",
+        ["`evaluate`", "jobs", "s", *names],
+        rows,
+        "Medians; then by stage.",
+    )
+
+
+def write(
+    tables: Sequence[Table], content: dict[str, Any], parts: str, given: argparse.Namespace, console: Console
+) -> None:
+    """Print the tables, and leave them as Markdown and with the single figures as JSON."""
+    text = "\n\n".join(table.markdown() for table in tables)
+    console.print(f"\n{text}", markup=False, highlight=False, soft_wrap=True)
+    of_backbones = "" if parts in ("memory", "service") else "-" + "-".join(given.backbones)
+    name = f"train-speed-{parts}{of_backbones}"
+    (given.out / f"{name}.md").write_text(text + "\n", encoding="utf-8")
+    everything = {**content, "tables": [vars(table) for table in tables]}
+    (given.out / f"{name}.json").write_text(
+        json.dumps(everything, ensure_ascii=False, indent=1), encoding="utf-8"
+    )
+    console.print(f"\nWritten: {given.out / name}.md and .json")

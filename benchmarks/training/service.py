@@ -1,0 +1,49 @@
+"""The seconds from POST /adapt to the end of a job, by stage, of a running service."""
+
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+from rich.console import Console
+
+from clipcite import Client
+from clipcite import Job as ServedJob
+from core.clip.config import STARTER
+from core.clip.pipeline import Shot
+from demo.pictures import Picture, Pictures
+from demo.service import running_service
+
+
+def time_service(shots: Sequence[Shot], jobs: int, console: Console) -> list[tuple[str, dict[str, float]]]:
+    """(`evaluate`, seconds by stage) of jobs without and with a report in turn, `jobs` of each. The first
+    stage is the upload; the sum is from POST /adapt to the end."""
+    pictures = Pictures(
+        tuple(Picture(shot.class_name, cast(Path, shot.source).name, shot.source) for shot in shots), ()
+    )
+    taken: list[tuple[str, dict[str, float]]] = []
+    with (
+        running_service() as service,
+        Client(service.url) as client,
+    ):
+        service.wait_until_ready(seconds=90, backbone_seconds=180)
+        for evaluate in ("none", "auto") * jobs:
+            stages: dict[str, float] = defaultdict(float)
+            at = [("upload", time.monotonic())]
+            config = {"backbone": STARTER, "evaluate": evaluate}
+            job = client.adapt(pictures.dataset(), name=f"train_speed {len(taken) + 1}", config=config)
+            changed = partial(_note_stage, stages, at)
+            changed(job.job)
+            changed(job.wait(on_change=changed))
+            taken.append((evaluate, dict(stages)))
+            console.print(f"  evaluate {evaluate}: {sum(stages.values()):.1f} s", highlight=False)
+    return taken
+
+
+def _note_stage(stages: dict[str, float], at: list[tuple[str, float]], job: ServedJob) -> None:
+    """`at`: the stage that the job was in, and since when."""
+    (stage, since), now = at[0], time.monotonic()
+    stages[stage] += now - since
+    at[0] = (job.progress.stage if job.progress else job.status, now)

@@ -1,0 +1,59 @@
+"""The published tables follow from the stored runs, without data, network or training."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from benchmarks.accuracy.harness import Trial
+from benchmarks.accuracy.measures import MEASURES
+from benchmarks.accuracy.tables import collect, figure
+from benchmarks.data.dataset import DataSet
+from benchmarks.data.few_shot import base_classes
+from benchmarks.methods.common.registry import METHODS
+from benchmarks.run_store import RunStore
+from benchmarks.trust.judging import judged
+from benchmarks.trust.runs import Record
+from benchmarks.trust.tables import tables
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+RESULTS = BENCHMARKS / "results"
+CLASSES = {"clothing": 10, "cifar10": 10, "stamps": 12}
+
+
+def test_a_table_is_two_files_of_runs() -> None:
+    files = [path.name for path in RESULTS.iterdir()]
+    assert len(files) <= 20
+    assert all(path.is_file() for path in RESULTS.iterdir())
+    runs = {name for name in files if name.startswith("runs-")}
+    assert {Path(name).stem for name in runs if name.endswith(".npz")} == {Path(name).stem for name in runs}
+
+
+def test_accuracy() -> None:
+    """Every mean of the results page; the intervals take minutes."""
+    page = (BENCHMARKS / "README.md").read_text(encoding="utf-8")
+    block = page.split("<!-- bng -->")[1].split("<!-- /bng -->")[0]
+    rows = [line.strip("| ").split(" | ") for line in block.splitlines() if line.startswith("| ")][1:]
+    published = {row[0]: [cell.split("<br>")[0] for cell in row[1 : 2 + len(MEASURES)]] for row in rows}
+    backbone: Any = SimpleNamespace(name="starter")
+    trials = [
+        Trial(data, tuple(base_classes(split, count)), 16, split, seed, (data,))
+        for name, count in CLASSES.items()
+        for data in [DataSet(name, tuple(map(str, range(count))), (), (), ())]
+        for split in range(5)
+        for seed in range(3)
+    ]
+    runs = collect(METHODS, trials, backbone, RESULTS)
+    found = {}
+    for one in runs:
+        mean, count = one.means()["mean"], sum(map(len, one.answers.values()))
+        found[one.label] = [str(count), *(figure(mean[m]) for m in MEASURES)]
+    assert found == published
+
+
+def test_trust() -> None:
+    store = RunStore(RESULTS, "trust-starter-160px")
+    records = [record for key in store.names() if (record := Record.load(store, key)) is not None]
+    order = list(CLASSES)
+    records.sort(key=lambda r: (r.plain["split"], order.index(r.plain["data"])))
+    text = "\n\n".join(table.markdown() for table in tables([judged(record) for record in records]))
+    assert text + "\n" == (RESULTS / "trust-starter-160px.md").read_text(encoding="utf-8")

@@ -1,0 +1,145 @@
+"""The two files of a table: what goes in comes out, whatever else is written or killed."""
+
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from benchmarks import run_store
+from benchmarks.run_store import RunStore, pack, unpack
+
+TRUTH = np.array([2, 0, 1])
+NAMES = np.array(["grün", "red", "blue"])
+
+
+def matrix(seed: int, shape: tuple[int, ...] = (3, 5)) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(-0.3, 1, shape).astype(np.float32)
+
+
+def add(store: RunStore, key: str, seed: int) -> None:
+    store.add(
+        key, {"seconds": 1.5, "label": "α = 0.5"}, {"truth": TRUTH, "names": NAMES}, {"s": matrix(seed)}
+    )
+
+
+def test_a_run_comes_back(tmp_path: Path) -> None:
+    scores = matrix(0)
+    scores[1, 2:] = -np.inf
+    store = RunStore(tmp_path / "out", "methods")
+    assert store.get("a") is None
+    store.add("a", {"seconds": 1.5, "label": "α"}, {"truth": TRUTH, "names": NAMES}, {"s": scores})
+    run = RunStore(tmp_path / "out", "methods").get("a")
+    assert run is not None
+    assert run.record == {"seconds": 1.5, "label": "α"}
+    assert np.array_equal(run.array("truth"), TRUTH)
+    assert run.array("truth").dtype == TRUTH.dtype
+    assert run.array("names").tolist() == NAMES.tolist()
+    found = run.scores("s")
+    assert found.dtype == np.float32
+    assert np.array_equal(np.isneginf(found), np.isneginf(scores))
+    np.testing.assert_allclose(found, scores, rtol=0, atol=1e-5)
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["runs-methods.json", "runs-methods.npz"]
+
+
+@given(
+    arrays(
+        np.float32,
+        array_shapes(min_dims=2, max_dims=2, max_side=8),
+        elements=st.one_of(st.just(-np.inf), st.floats(-50, 50, width=32)),
+    )
+)
+@settings(max_examples=200, deadline=None)
+def test_the_error_is_half_a_step(scores: np.ndarray) -> None:
+    codes, facts = pack(scores)
+    found = unpack(codes, facts["offset"], facts["scale"])
+    finite = np.isfinite(scores)
+    assert codes.dtype == np.uint16
+    assert np.array_equal(np.isneginf(found), ~finite)
+    known = scores[finite].astype(np.float64)
+    span = known.max() - known.min() if known.size else 0.0
+    error = np.abs(found[finite] - known).max(initial=0.0)
+    rounding = np.abs(known).max(initial=0.0) * 2**-23  # of float32
+    assert error <= span / 2 / run_store.CODES + rounding
+    assert error == facts["max_error"]
+    if span < 1.3 and np.abs(known).max(initial=0.0) < 1:
+        assert error < 1e-5
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_no_score_is_refused(value: float, tmp_path: Path) -> None:
+    scores = matrix(0)
+    scores[0, 0] = value
+    store = RunStore(tmp_path, "methods")
+    with pytest.raises(ValueError, match="NaN or"):
+        store.add("a", {}, {}, {"s": scores})
+    assert store.names() == []
+
+
+def test_equal_arrays_are_stored_once(tmp_path: Path) -> None:
+    store = RunStore(tmp_path, "methods")
+    for seed in range(3):
+        add(store, str(seed), seed)
+    with np.load(store.npz) as stored:
+        assert len(stored.files) == 2 + 3  # truth and names once, three matrices
+    assert store.names() == ["0", "1", "2"]
+    run = store.get("1")
+    assert run is not None
+    np.testing.assert_allclose(run.scores("s"), matrix(1), rtol=0, atol=1e-5)
+
+
+def _kill_when_replacing(folder: Path, name: str) -> None:
+    """Add run "b", and die once the new content of the file lies beside it."""
+    replace = Path.replace
+
+    def dying(path: Path, target: Path) -> Path:
+        if target.name == name:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return replace(path, target)
+
+    Path.replace = dying  # type: ignore[method-assign,assignment]
+    add(RunStore(folder, "methods"), "b", 2)
+
+
+@pytest.mark.parametrize("name", ["runs-methods.npz", "runs-methods.json"])
+def test_a_killed_writer_leaves_the_table_whole(tmp_path: Path, name: str) -> None:
+    store = RunStore(tmp_path, "methods")
+    add(store, "a", 1)
+    process = multiprocessing.get_context("spawn").Process(target=_kill_when_replacing, args=(tmp_path, name))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert store.names() == ["a"]
+    add(store, "b", 2)
+    for key, seed in (("a", 1), ("b", 2)):
+        run = store.get(key)
+        assert run is not None
+        assert np.array_equal(run.array("truth"), TRUTH)
+        np.testing.assert_allclose(run.scores("s"), matrix(seed), rtol=0, atol=1e-5)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["runs-methods.json", "runs-methods.npz"]
+
+
+def _add_many(folder: Path, writer: int) -> None:
+    for i in range(10):
+        add(RunStore(folder, "methods"), f"{writer}-{i}", 10 * writer + i)
+
+
+def test_writers_side_by_side_lose_nothing(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=_add_many, args=(tmp_path, n)) for n in range(3)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert [writer.exitcode for writer in writers] == [0, 0, 0]
+    store = RunStore(tmp_path, "methods")
+    assert sorted(store.names()) == sorted(f"{n}-{i}" for n in range(3) for i in range(10))
+    for key in store.names():
+        run, (n, i) = store.get(key), map(int, key.split("-"))
+        assert run is not None
+        np.testing.assert_allclose(run.scores("s"), matrix(10 * n + i), rtol=0, atol=1e-5)
