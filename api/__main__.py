@@ -11,7 +11,6 @@ from api.middleware.auth import startup_error
 from api.uvicorn_server import DRAIN_SECONDS, HeaderTimeoutProtocol, Server
 from core.log import start_logging
 from core.parent_watch import end_with_parent
-from core.serving.trim import share_heaps
 from core.settings import get_settings
 
 MAX_FILES = 65_536
@@ -30,7 +29,6 @@ def main() -> None:
     settings = get_settings()
     start_logging(settings)
     allow_many_files()
-    share_heaps()
     app = create_app(settings)
     # What was imported stays. A full collection of garbage that looks through it holds up every thread.
     gc.freeze()

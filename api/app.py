@@ -13,19 +13,16 @@ from api import problems
 from api.classify import routes as classify
 from api.event_hub import EventHub
 from api.jobs import routes as jobs
-from api.jobs import routes as jobs_routes
 from api.jobs.report import routes as report
-from api.jobs.routes import make_router
 from api.middleware.auth import AuthMiddleware, bearer_scheme
 from api.middleware.body_limit import BodyLimitMiddleware
 from api.middleware.request_id import RequestId
-from api.models import exports, imports
 from api.models import routes as models
 from api.models.aliases import routes as aliases
-from api.models.extend import make_extend_router
 from api.openapi import build_openapi
-from api.ops import health, metrics, runtime
-from api.web.routes import make_router as make_page_router
+from api.ops import health, metrics
+from api.ops import routes as ops
+from api.web import routes as web
 from core.scratch import sweep_scratch
 from core.serving.service import Serving
 from core.settings import Settings
@@ -76,20 +73,19 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.stopping = threading.Event()
 
     problems.install(app)
-    app.include_router(health.router)
-    app.include_router(make_page_router())
+    app.include_router(ops.open_router)
+    app.include_router(web.router)
+    app.mount("/page", web.files)
     resources = (
         classify.router,  # routes are tried in their order, and no other is asked for so often
-        make_router(settings),
+        jobs.make_adapt_router(settings),
         jobs.router,
-        jobs_routes.router,
         report.router,
         models.router,
         aliases.router,
-        make_extend_router(settings),
-        exports.router,
-        imports.router,
-        runtime.router,
+        models.make_extend_router(settings),
+        models.import_router,
+        ops.router,
     )
     for router in resources:
         app.include_router(router, dependencies=[Depends(bearer_scheme)])

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import httpx
 
+from clipcite.cli.processes import api_defaults
+
 START_SECONDS = 300
 
 
@@ -26,7 +28,8 @@ def running_api(environment: Mapping[str, str]) -> Iterator[RunningApi]:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     process = subprocess.Popen(
-        [sys.executable, "-m", "api"], env={**os.environ, **environment, "CLIPCITE_PORT": str(port)}
+        [sys.executable, "-m", "api"],
+        env={**api_defaults(), **os.environ, **environment, "CLIPCITE_PORT": str(port)},
     )
     url = f"http://127.0.0.1:{port}"
     try:

@@ -8,6 +8,7 @@ from core.log import start_logging
 from core.parent_watch import end_with_parent
 from core.scratch import sweep_scratch
 from core.settings import get_settings
+from core.store.db.session import Database
 
 
 def main() -> None:
@@ -17,12 +18,12 @@ def main() -> None:
     warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
     if settings.leashed:
         end_with_parent(grace_seconds=8)
-    from worker.celery_app import app, worker
-
-    refusal = worker.database.startup_error()
+    refusal = Database(settings.sqlalchemy_url()).startup_error()
     if refusal is not None:
         sys.exit(refusal)
     sweep_scratch(settings.scratch())
+    from worker.celery_app import app
+
     app.worker_main(
         [
             "--quiet",  # no banner

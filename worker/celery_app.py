@@ -1,5 +1,6 @@
 """The Celery application: one task."""
 
+import logging
 import os
 import socket
 
@@ -16,28 +17,40 @@ from worker.job_runner import JobRunner
 from worker.metrics import WorkerMetrics
 from worker.watchdog import Watchdog
 
+logger = logging.getLogger(__name__)
 settings = get_settings()
 app = make_celery(settings)
 registry = new_registry()
-worker = JobRunner(
-    settings,
-    Database(settings.sqlalchemy_url()),
-    Blobs.of(settings),
-    name=f"{socket.gethostname()}:{os.getpid()}",
-    metrics=WorkerMetrics(registry),
-)
 watchdog = Watchdog(app)
 
 
 class AdaptTask(Task):  # type: ignore[misc]  # celery has no types
     name = ADAPT_TASK
+    runner: JobRunner
+    """Set when the worker starts."""
 
     def run(self, job_id: str) -> None:
         with watchdog.message(), about(job_id=job_id):
-            worker.run(job_id)
+            self.runner.run(job_id)
 
 
 app.register_task(AdaptTask())
+
+
+@signals.worker_init.connect  # type: ignore[untyped-decorator]  # celery has no types
+def _make_runner(**_: object) -> None:
+    """Make the runner, which starts a trainer. An error ends the process: Celery would only log it."""
+    try:
+        AdaptTask.runner = JobRunner(
+            settings,
+            Database(settings.sqlalchemy_url()),
+            Blobs.of(settings),
+            name=f"{socket.gethostname()}:{os.getpid()}",
+            metrics=WorkerMetrics(registry),
+        )
+    except Exception as error:
+        logger.exception("The worker can't start")
+        raise SystemExit(1) from error
 
 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]  # celery has no types
@@ -51,4 +64,4 @@ def _ready(**_: object) -> None:
 @signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]  # celery has no types
 def _drain(**_: object) -> None:
     """SIGTERM: Celery waits for its task, so the task must give its job back now."""
-    worker.draining.set()
+    AdaptTask.runner.draining.set()

@@ -243,3 +243,18 @@ class PreflightOut(BaseModel):
 
 class EventList(BaseModel):
     data: list[Event]
+
+
+STREAM_EXAMPLE = """event: log
+data: {"seq":2,"at":"2026-11-25T02:05:12.789436Z","type":"started","data":{"worker":"gpu1:4711"}}
+id: 2
+
+event: progress
+data: {"seq":9,"at":"2026-11-25T02:05:20.011273Z","type":"progress","data":{"stage":"training"}}
+id: 9
+
+event: done
+data: {"seq":31,"at":"2026-11-25T02:06:03.690667Z","type":"succeeded","data":{"model_id":"mdl_01m8…"}}
+id: 31
+
+"""

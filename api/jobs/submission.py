@@ -1,17 +1,18 @@
-"""POST /adapt: pictures in, a job out."""
+"""POST /adapt: images in, a job out."""
 
-from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any
 
-from fastapi import Request, Response
-from fastapi.responses import JSONResponse
-from pydantic import ValidationError
+from fastapi import Depends, Response
+from pydantic import BaseModel, ValidationError
 
+from api.deps import BlobsDep, DatabaseDep, ServingDep, SettingsDep
 from api.jobs.fingerprint import fingerprint
+from api.jobs.form import JobOptions, JobUpload
 from api.jobs.preflight import preflight
-from api.jobs.schemas import ConfigIn, JobOut
+from api.jobs.schemas import ConfigIn, JobOut, PreflightOut
 from api.jobs.upload import ExistingImages, ValidatedUpload, validate_upload
 from api.problems import InvalidRequest, invalid_model, json_or_invalid
 from core.clip.config import AdaptConfig, resolve_config
@@ -29,124 +30,169 @@ from core.store.db.session import Database
 from core.store.errors import DatabaseUnavailable
 from core.store.jobs import history, jobs
 from core.store.jobs.jobs import NewPicture
+from core.store.registry.references import clean_name
 from core.store.storage.blobs import Blobs
 from core.url_guard import InvalidDestination, NotPublic, parse
 
-FIELDS = (
-    "archive",
-    "images",
-    "labels",
-    "test_images",
-    "test_labels",
-    "name",
-    "config",
-    "on_bad_image",
-    "webhook",
-)
-ONCE = {"archive", "name", "config", "on_bad_image", "webhook"}
 POLL_SECONDS = 2
 
 
-def make_job(
-    *,
-    response: Response,
-    settings: Settings,
-    database: Database,
-    blobs: Blobs,
-    serving: Serving,
-    owner: str,
-    resolved: AdaptConfig,
-    name: str | None,
-    webhook: str | None,
-    on_bad_image: Literal["fail", "skip"],
-    dry_run: bool,
-    idempotency_key: str | None,
-    uploads: dict[str, Any],
-    kept: Callable[[Path], ExistingImages] = lambda folder: [],
-) -> JobOut | JSONResponse:
-    """A job of uploaded pictures, or what was made of the same request before, or only its preflight.
+@dataclass(frozen=True)
+class _Request:
+    """The options, resolved."""
 
-    Args:
-        uploads: as `validate_upload` takes them.
-        kept: pictures of an earlier job, which come into a folder once the form is found good.
-    """
-    with database.read() as session:
-        if not dry_run:
-            submission.precheck_quotas(session, owner, idempotency_key, settings)
-        past = history.recent_successes(session, backbone=resolved.backbone, image_size=resolved.image_size)
-    with scratch_folder(settings.scratch()) as folder:
-        intake = validate_upload(
-            folder=folder,
-            settings=settings,
-            decoders=serving.decoding,
-            owner=owner,
-            on_bad_image="skip" if dry_run else on_bad_image,
-            kept=kept(folder),
-            **uploads,
+    config: AdaptConfig
+    name: str | None
+    webhook: str | None
+
+
+@dataclass(frozen=True)
+class JobSubmission:
+    """Makes jobs of uploads."""
+
+    settings: Settings
+    database: Database
+    blobs: Blobs
+    serving: Serving
+
+    def submit(
+        self,
+        upload: JobUpload,
+        options: JobOptions,
+        owner: str,
+        existing: Callable[[Path], ExistingImages] = lambda folder: [],
+    ) -> Response:
+        """Answer with a new job, with the job of an earlier request of the same key, or with the preflight.
+
+        Args:
+            existing: images of an earlier job, which come into a folder once the form is found good.
+
+        Raises:
+            ClipCiteError: the upload or an option is refused, a quota is used up, or a store failed.
+        """
+        asked = _Request(
+            parse_config(options.config, self.settings),
+            clean_name(options.name),
+            _checked_webhook(options.webhook, self.settings),
         )
-        looked = preflight(
-            intake,
-            resolved,
-            past,
-            more_warnings=_config_warnings(resolved, intake),
-            skips_bad=on_bad_image == "skip",
-        )
-        if dry_run:
-            return JSONResponse(looked.model_dump(mode="json"))
-        once = None
-        if idempotency_key is not None:
-            asked = fingerprint(intake, resolved, name=name, on_bad_image=on_bad_image, webhook=webhook)
-            once = IdempotencyClaim(idempotency_key, asked)
-            with database.read() as session:
-                job = idempotency.find(session, owner, once)
-                if job is not None:
-                    return _accepted(
-                        response, JobOut.of(job, jobs.queue_position(session, job)), replayed=True
-                    )
+        with self.database.read() as session:
+            if not options.dry_run:
+                submission.precheck_quotas(session, owner, options.idempotency_key, self.settings)
+            past = history.recent_successes(
+                session, backbone=asked.config.backbone, image_size=asked.config.image_size
+            )
+        with scratch_folder(self.settings.scratch()) as folder:
+            validated = validate_upload(
+                folder=folder,
+                settings=self.settings,
+                decoders=self.serving.decoding,
+                owner=owner,
+                on_bad_image="skip" if options.dry_run else options.on_bad_image,
+                kept=existing(folder),
+                **vars(upload),
+            )
+            looked = preflight(
+                validated,
+                asked.config,
+                past,
+                more_warnings=_config_warnings(asked.config, validated),
+                skips_bad=options.on_bad_image == "skip",
+            )
+            if options.dry_run:
+                return _json(looked, 200)
+            claim = None
+            if options.idempotency_key is not None:
+                hashed = fingerprint(
+                    validated,
+                    asked.config,
+                    name=asked.name,
+                    on_bad_image=options.on_bad_image,
+                    webhook=asked.webhook,
+                )
+                claim = IdempotencyClaim(options.idempotency_key, hashed)
+                with self.database.read() as session:
+                    job = idempotency.find(session, owner, claim)
+                    if job is not None:
+                        return _accepted(JobOut.of(job, jobs.queue_position(session, job)), replayed=True)
+            return self._store(validated, looked, asked, claim, owner)
+
+    def _store(
+        self,
+        validated: ValidatedUpload,
+        looked: PreflightOut,
+        asked: _Request,
+        claim: IdempotencyClaim | None,
+        owner: str,
+    ) -> Response:
+        """Blobs first, then the rows that name them; after a failure neither."""
         job_id = new_id("job")
         committing = False
         try:
-            pictures = _store(intake, blobs, job_id)
-            blobs.put(jobs.preflight_of(job_id), looked.model_dump_json().encode())
-            with database.write() as session:
+            pictures = self._store_images(validated, job_id)
+            self.blobs.put(jobs.preflight_of(job_id), looked.model_dump_json().encode())
+            with self.database.write() as session:
                 job = submission.submit_job(
                     session,
-                    settings,
-                    once,
+                    self.settings,
+                    claim,
                     job_id=job_id,
                     owner=owner,
-                    name=name,
-                    config=resolved.to_dict(),
-                    classes=[dict(count) for count in intake.classes],
+                    name=asked.name,
+                    config=asked.config.to_dict(),
+                    classes=[dict(count) for count in validated.classes],
                     warnings=[warning.model_dump() for warning in looked.warnings],
                     pictures=pictures,
-                    webhook=webhook,
+                    webhook=asked.webhook,
                 )
                 answer = JobOut.of(job, jobs.queue_position(session, job))
-                coming = JobPreview.of(job)
+                preview = JobPreview.of(job)
                 committing = True
         except DatabaseUnavailable:
             # Perhaps it was committed all the same; the sweep removes what nobody owns.
             if not committing:
-                blobs.delete_prefix(jobs.blobs_of(job_id))
+                self.blobs.delete_prefix(jobs.blobs_of(job_id))
             raise
         except BaseException:
-            blobs.delete_prefix(jobs.blobs_of(job_id))
+            self.blobs.delete_prefix(jobs.blobs_of(job_id))
             raise
-    lost_race = job.id != job_id
-    if lost_race:
-        blobs.delete_prefix(jobs.blobs_of(job_id))
-    else:
-        serving.prepare_preview(coming)
-    return _accepted(response, answer, replayed=lost_race)
+        lost_race = job.id != job_id
+        if lost_race:
+            self.blobs.delete_prefix(jobs.blobs_of(job_id))
+        else:
+            self.serving.prepare_preview(preview)
+        return _accepted(answer, replayed=lost_race)
+
+    def _store_images(self, validated: ValidatedUpload, job_id: str) -> list[NewPicture]:
+        pictures = []
+        for position, shot in enumerate(validated.pictures):
+            key = f"{jobs.blobs_of(job_id)}/{position:05d}"
+            self.blobs.put(key, shot.read())
+            pictures.append(
+                NewPicture(shot.split, shot.class_name, shot.file_name, key, shot.sha256, shot.bytes)
+            )
+        return pictures
 
 
-def _accepted(response: Response, job: JobOut, *, replayed: bool) -> JobOut:
+async def _submission(
+    settings: SettingsDep, database: DatabaseDep, blobs: BlobsDep, serving: ServingDep
+) -> JobSubmission:
+    return JobSubmission(settings, database, blobs, serving)
+
+
+SubmissionDep = Annotated[JobSubmission, Depends(_submission)]
+
+
+def _accepted(job: JobOut, *, replayed: bool) -> Response:
+    response = _json(job, 202)
     response.headers["Location"] = f"/jobs/{job.id}"
     response.headers["Retry-After"] = str(POLL_SECONDS)
     if replayed:
         response.headers["Idempotency-Replayed"] = "true"
-    return job
+    return response
+
+
+def _json(body: BaseModel, status: int) -> Response:
+    return Response(body.model_dump_json(), status, media_type="application/json")
 
 
 def parse_config(text: str | None, settings: Settings) -> AdaptConfig:
@@ -172,18 +218,9 @@ def parse_config(text: str | None, settings: Settings) -> AdaptConfig:
     return resolve_config(backbone=backbone, **given)
 
 
-def _store(intake: ValidatedUpload, blobs: Blobs, job_id: str) -> list[NewPicture]:
-    pictures = []
-    for position, shot in enumerate(intake.pictures):
-        key = f"{jobs.blobs_of(job_id)}/{position:05d}"
-        blobs.put(key, shot.read())
-        pictures.append(NewPicture(shot.split, shot.class_name, shot.file_name, key, shot.sha256, shot.bytes))
-    return pictures
-
-
-def _config_warnings(config: AdaptConfig, intake: ValidatedUpload) -> list[dict[str, Any]]:
+def _config_warnings(config: AdaptConfig, validated: ValidatedUpload) -> list[dict[str, Any]]:
     warnings = []
-    known = {same_class(count["name"]) for count in intake.classes}
+    known = {same_class(count["name"]) for count in validated.classes}
     unused = [name for name in config.texts if same_class(name) not in known]
     if unused:
         warnings.append(
@@ -192,7 +229,7 @@ def _config_warnings(config: AdaptConfig, intake: ValidatedUpload) -> list[dict[
                 "detail": f"config.texts names classes that have no pictures: {', '.join(unused[:5])}.",
             }
         )
-    if config.holdout and any(count["test_images"] for count in intake.classes):
+    if config.holdout and any(count["test_images"] for count in validated.classes):
         warnings.append(
             {
                 "code": "holdout_unused",
@@ -202,24 +239,7 @@ def _config_warnings(config: AdaptConfig, intake: ValidatedUpload) -> list[dict[
     return warnings
 
 
-def check_fields(request: Request) -> None:
-    form = request._form  # parsed by FastAPI for the parameters above
-    given = Counter(name for name, _ in (form.multi_items() if form else ()))
-    repeated = [name for name in given if name in ONCE and given[name] > 1]
-    if repeated:
-        raise InvalidRequest(
-            f"The field {repeated[0]!r} may be there once only; put everything into one.",
-            [{"pointer": f"/{name}", "detail": "Given more than once."} for name in repeated],
-        )
-    unknown = [name for name in given if name not in FIELDS]
-    if unknown:
-        raise InvalidRequest(
-            f"There is no field {unknown[0][:60]!r}; the fields are {', '.join(FIELDS)}.",
-            [{"pointer": f"/{name[:60]}", "detail": "Unknown field."} for name in unknown],
-        )
-
-
-def checked_webhook(url: str | None, settings: Settings) -> str | None:
+def _checked_webhook(url: str | None, settings: Settings) -> str | None:
     url = (url or "").strip()
     if not url:
         return None

@@ -1,28 +1,25 @@
-"""GET /models/{id}/export: an adapted model to take along."""
+"""Exports of models as zip files."""
 
 import os
 import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, Annotated, Literal
+from typing import IO
 
-from fastapi import APIRouter, Query
 from starlette.background import BackgroundTask
 from starlette.responses import StreamingResponse
 
-from api.deps import CurrentOwner, DatabaseDep, ModelRef, ServingDep
-from api.problems import responses
 from core.clip.config import round_alpha
-from core.serving.exports import export
+from core.serving.exports import Format, export
 from core.serving.limiter import ServerBusy
+from core.serving.service import Serving
+from core.store.db.session import Database
 from core.store.registry import models
 
 CHUNK = 1_048_576
 WAIT_SECONDS = 5.0
 ZIP = "application/zip"
-
-router = APIRouter(prefix="/models", tags=["models"])
 _one = threading.Semaphore(1)
 """Whole networks take memory: one at a time is taken apart or put together."""
 
@@ -38,34 +35,17 @@ def one_at_a_time() -> Iterator[None]:
         _one.release()
 
 
-@router.get(
-    "/{model_id}/export",
-    response_class=StreamingResponse,
-    responses={
-        200: {"content": {ZIP: {"schema": {"type": "string", "format": "binary"}}}},
-        **responses(401, 404, 422, 500, 501, 503, 507),
-    },
-)
-def export_model(
-    *,
-    database: DatabaseDep,
-    serving: ServingDep,
-    owner: CurrentOwner,
-    model_id: ModelRef,
-    alpha: Annotated[
-        float | None, Query(ge=0, le=1, description="Rounded to 0.01; default the model's.")
-    ] = None,
-    format: Annotated[
-        Literal["open_clip", "onnx", "delta"],
-        Query(
-            description="`open_clip`: a folder that open_clip loads. `onnx`: one graph for pictures, one for "
-            "texts. `delta`: the change of the backbone alone, for POST /models of a service that has it."
-        ),
-    ] = "open_clip",
+def answer_export(
+    database: Database,
+    serving: Serving,
+    owner: str,
+    reference: str,
+    alpha: float | None,
+    format: Format,
 ) -> StreamingResponse:
-    """Download the model at one α, as a zip with a model card."""
+    """Answer with the model at `alpha`, by default the model's own. Raises ModelNotFound, ServerBusy."""
     with database.read() as session:
-        model = models.resolve(session, model_id, owner=owner)
+        model = models.resolve(session, reference, owner=owner)
     with one_at_a_time():
         archive = export(serving, model, model.alpha if alpha is None else round_alpha(alpha), format)
     name = f"{re.sub(r'[^A-Za-z0-9_-]', '', model.id)}-{format}.zip"

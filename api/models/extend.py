@@ -1,24 +1,18 @@
-"""POST /models/{id}/extend: more pictures or classes for a model, from the pictures that were kept."""
+"""More images or classes for a model, trained from the images that are stored with its job."""
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Literal, cast
 
-from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
-from fastapi.responses import JSONResponse
+from fastapi import Response
 
-from api.deps import BlobsDep, CurrentOwner, DatabaseDep, ModelRef, ServingDep, SettingsDep
-from api.forms import JsonText, Text
-from api.jobs.routes import PREFLIGHT_RESPONSE, IdempotencyKey, form_router
-from api.jobs.schemas import JobOut
-from api.jobs.submission import check_fields, checked_webhook, make_job, parse_config
-from api.jobs.upload import ExistingImage, Upload
-from api.problems import InvalidRequest, json_or_invalid, responses
-from api.threads import UPLOADS
-from core.settings import MAX_IMAGES, Settings
+from api.jobs.form import JobOptions, JobUpload
+from api.jobs.submission import JobSubmission
+from api.jobs.upload import ExistingImage
+from api.problems import InvalidRequest, json_or_invalid
 from core.store.db.tables import Picture
 from core.store.errors import JobNotFound, ShotsGone
 from core.store.jobs import jobs
@@ -46,94 +40,36 @@ class _Stored:
             yield ExistingImage(split, row.class_name, row.file_name, file)
 
 
-def make_extend_router(settings: Settings) -> APIRouter:
-    router = form_router(settings, "models")
-    problems = responses(400, 401, 404, 408, 409, 413, 422, 503, 507)
-    router.post(
-        "/models/{model_id}/extend",
-        status_code=202,
-        response_model=JobOut,
-        responses={200: PREFLIGHT_RESPONSE, **problems},
-    )(UPLOADS.runs(extend))
-    return router
+def extend_model(
+    submission: JobSubmission, reference: str, upload: JobUpload, options: JobOptions, owner: str
+) -> Response:
+    """Submit a job with the images of the model's job and those of the upload.
 
-
-def extend(
-    *,
-    request: Request,
-    response: Response,
-    settings: SettingsDep,
-    database: DatabaseDep,
-    blobs: BlobsDep,
-    serving: ServingDep,
-    owner: CurrentOwner,
-    model_id: ModelRef,
-    archive: Annotated[UploadFile | None, File(description="As for POST /adapt.")] = None,
-    images: Annotated[list[UploadFile], File(default_factory=list, max_length=MAX_IMAGES)],
-    labels: Annotated[
-        list[Text],
-        Form(
-            default_factory=list,
-            max_length=MAX_IMAGES,
-            description="Classes that the model has, or others.",
-        ),
-    ],
-    test_images: Annotated[list[UploadFile], File(default_factory=list, max_length=MAX_IMAGES)],
-    test_labels: Annotated[list[Text], Form(default_factory=list, max_length=MAX_IMAGES)],
-    name: Annotated[
-        Text | None, Form(description="Default the model's, of which it is the next version.")
-    ] = None,
-    config: Annotated[
-        JsonText | None,
-        Form(description="Settings to change, as for POST /adapt; the others are the model's."),
-    ] = None,
-    on_bad_image: Literal["fail", "skip"] = Form("fail"),
-    webhook: Annotated[Text | None, Form(description="As for POST /adapt.")] = None,
-    dry_run: Annotated[bool, Query(description="Only look, as for POST /adapt.")] = False,
-    idempotency_key: IdempotencyKey = None,
-) -> JobOut | JSONResponse:
-    """Train the model anew with more pictures or more classes: a job like any other.
-
-    It starts from the backbone, with all pictures that the model was made from and those that are sent.
-    The model itself stays as it is. Its pictures are stored with its job: once that is deleted, 409.
+    Raises:
+        ModelNotFound: the reference names no model of the owner.
+        ShotsGone: the model was imported, or its job was deleted.
+        ClipCiteError: as `JobSubmission.submit`.
     """
-    check_fields(request)
-    with database.read() as session:
-        model = models.resolve(session, model_id, owner=owner)
+    with submission.database.read() as session:
+        model = models.resolve(session, reference, owner=owner)
         if model.job_id is None:  # imported
-            raise ShotsGone(model_id)
+            raise ShotsGone(reference)
         try:
             job = jobs.get(session, model.job_id, owner=owner)
         except JobNotFound as error:
-            raise ShotsGone(model_id) from error
+            raise ShotsGone(reference) from error
         rows = jobs.pictures(session, job.id)
     if not rows:
-        raise ShotsGone(model_id)
-    changes = json_or_invalid(config, "/config") if config and config.strip() else {}
+        raise ShotsGone(reference)
+    text = options.config
+    changes = json_or_invalid(text, "/config") if text and text.strip() else {}
     if not isinstance(changes, dict):
         raise InvalidRequest(
             "config must be an object.", [{"pointer": "/config", "detail": "Not an object."}]
         )
-
-    return make_job(
-        response=response,
-        settings=settings,
-        database=database,
-        blobs=blobs,
-        serving=serving,
-        owner=owner,
-        resolved=parse_config(json.dumps({**job.config, **changes}), settings),
-        name=clean_name(name) or model.name,
-        webhook=checked_webhook(webhook, settings),
-        on_bad_image=on_bad_image,
-        dry_run=dry_run,
-        idempotency_key=idempotency_key,
-        uploads={
-            "archive": cast(Upload | None, archive),
-            "images": cast(Sequence[Upload], images),
-            "labels": labels,
-            "test_images": cast(Sequence[Upload], test_images),
-            "test_labels": test_labels,
-        },
-        kept=partial(_Stored, rows, blobs),
+    changed = replace(
+        options,
+        config=json.dumps({**job.config, **changes}),
+        name=clean_name(options.name) or model.name,
     )
+    return submission.submit(upload, changed, owner, partial(_Stored, rows, submission.blobs))

@@ -1,24 +1,24 @@
-"""POST /models: a model that was adapted elsewhere."""
+"""Import of models that were adapted elsewhere."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
-from fastapi import APIRouter, File, Form, Request, Response, UploadFile
+from fastapi import File, Form, Request, Response, UploadFile
 from pydantic import Field, TypeAdapter, ValidationError
 
 from api.archives.errors import ArchiveError
 from api.archives.members import ArchiveLimits
 from api.archives.read import extract
 from api.class_names import RawName
-from api.deps import BlobsDep, CurrentOwner, DatabaseDep, ServingDep, SettingsDep
-from api.forms import FormRoute, JsonText, Text
+from api.deps import BlobsDep, DatabaseDep, ServingDep, SettingsDep
+from api.forms import JsonText, Text
 from api.jobs.schemas import MAX_CLASSES, Sentences, Texts
 from api.jobs.upload import Upload
 from api.models.exports import one_at_a_time
 from api.models.schemas import ModelOut
-from api.problems import InvalidRequest, check_json_values, invalid_model, responses
-from api.threads import UPLOADS
+from api.problems import InvalidRequest, check_json_values, invalid_model
 from core.clip.config import AdaptConfig, StoredWeights, resolve_config
 from core.clip.errors import InvalidClassNames, InvalidConfig, UnknownBackbone
 from core.clip.export.importer import WANTED, ArchiveInfo, inspect_folder, read_weights
@@ -26,6 +26,7 @@ from core.clip.prompts import clean_class_name, same_class
 from core.clip.weights.files import save_weights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, file_sha256
 from core.scratch import scratch_folder
+from core.serving.service import Serving
 from core.settings import Settings
 from core.store import submission
 from core.store.db.ids import new_id
@@ -46,25 +47,24 @@ SHAPES: Mapping[str, TypeAdapter[Any]] = {
 }
 FIELDS = ("archive", "backbone", "name", "classes", "alpha", "templates", "texts", "weights")
 
-router = APIRouter(
-    prefix="/models",
-    tags=["models"],
-    route_class=FormRoute,
-    form_limits={"max_files": 2, "max_fields": len(FIELDS) + 1},
-)
+
+@dataclass(frozen=True)
+class ImportForm:
+    """The form of POST /models, as it was sent."""
+
+    archive: Upload
+    backbone: str | None
+    name: str | None
+    classes: str | None
+    alpha: float | None
+    templates: str | None
+    texts: str | None
+    weights: StoredWeights
 
 
-@router.post("", status_code=201, responses=responses(400, 401, 408, 409, 413, 422, 503, 507))
-@UPLOADS.runs
-def import_model(
+async def import_form(
     *,
     request: Request,
-    response: Response,
-    settings: SettingsDep,
-    database: DatabaseDep,
-    blobs: BlobsDep,
-    serving: ServingDep,
-    owner: CurrentOwner,
     archive: Annotated[
         UploadFile,
         File(
@@ -97,69 +97,90 @@ def import_model(
         Literal["full", "4bit", "1bit"],
         Form(description="How the change of an open_clip folder is kept; a delta is kept as it is."),
     ] = "full",
-) -> ModelOut:
-    """Bring a model. It is kept as the change of a backbone that this service has, and serves like any
-    other."""
+) -> ImportForm:
+    """Raises InvalidRequest: a field that there is not, or that is there twice."""
     _check_fields(request)
-    given_name = clean_name(name)
-    with scratch_folder(settings.scratch()) as scratch:
-        folder = scratch / "model"
-        folder.mkdir()
-        _unpack(cast(Upload, archive), folder, settings)
-        found = inspect_folder(folder)
-        config = _resolved(found, settings, backbone, alpha, templates, texts, weights)
-        names = _class_names(found.classes if classes is None else _json(classes, "classes"))
-        with one_at_a_time(), serving.backbone(config.backbone, found.image_size) as known:
-            kept = read_weights(folder, found, known, config.weights, classes=len(names))
-            manifest = save_weights(
-                scratch,
-                kept,
-                backbone=known,
-                class_names=names,
-                config={field: config.to_dict()[field] for field in SAID},
+    return ImportForm(cast(Upload, archive), backbone, name, classes, alpha, templates, texts, weights)
+
+
+@dataclass(frozen=True)
+class ModelImport:
+    """Makes models of archives."""
+
+    settings: Settings
+    database: Database
+    blobs: Blobs
+    serving: Serving
+
+    def run(self, form: ImportForm, owner: str, response: Response) -> ModelOut:
+        """Store the model of the form's archive; its address goes into the headers of `response`.
+
+        Raises:
+            ArchiveError: the archive can't be used.
+            ClipCiteError: a field or the weights are refused, or a store failed.
+        """
+        given_name = clean_name(form.name)
+        with scratch_folder(self.settings.scratch()) as scratch:
+            folder = scratch / "model"
+            folder.mkdir()
+            _unpack(form.archive, folder, self.settings)
+            found = inspect_folder(folder)
+            config = _resolved(found, self.settings, form)
+            names = _class_names(found.classes if form.classes is None else _json(form.classes, "classes"))
+            with one_at_a_time(), self.serving.backbone(config.backbone, found.image_size) as known:
+                kept = read_weights(folder, found, known, config.weights, classes=len(names))
+                manifest = save_weights(
+                    scratch,
+                    kept,
+                    backbone=known,
+                    class_names=names,
+                    config={field: config.to_dict()[field] for field in SAID},
+                )
+            model = NewModel(
+                id=(model_id := new_id("mdl")),
+                name=given_name or clean_name(found.name),
+                backbone=config.backbone,
+                image_size=manifest.image_size,
+                classes=list(names),
+                alpha=config.alpha,
+                templates=list(config.templates),
+                texts={of: list(sentences) for of, sentences in config.texts.items()},
+                weights_key=f"{models.blobs_of(model_id)}/{WEIGHTS}",
+                manifest_key=f"{models.blobs_of(model_id)}/{MANIFEST}",
+                sha256=manifest.sha256,
+                bytes=manifest.bytes,
+                weights=manifest.weights,
             )
-        model = NewModel(
-            id=(model_id := new_id("mdl")),
-            name=given_name or clean_name(found.name),
-            backbone=config.backbone,
-            image_size=manifest.image_size,
-            classes=list(names),
-            alpha=config.alpha,
-            templates=list(config.templates),
-            texts={of: list(sentences) for of, sentences in config.texts.items()},
-            weights_key=f"{models.blobs_of(model_id)}/{WEIGHTS}",
-            manifest_key=f"{models.blobs_of(model_id)}/{MANIFEST}",
-            sha256=manifest.sha256,
-            bytes=manifest.bytes,
-            weights=manifest.weights,
-        )
-        answer = _publish(scratch, model, owner, settings, database, blobs)
-    response.headers["Location"] = f"/models/{model_id}"
-    return answer
+            answer = self._publish(scratch, model, owner)
+        response.headers["Location"] = f"/models/{model_id}"
+        return answer
+
+    def _publish(self, folder: Path, model: NewModel, owner: str) -> ModelOut:
+        """The files under a name that was never used, then the row: as a worker does it."""
+        committing = False
+        try:
+            for key in (model.weights_key, model.manifest_key):
+                file = folder / key.rpartition("/")[2]
+                self.blobs.put(key, file)
+                self.blobs.verify(key, bytes=file.stat().st_size, sha256=file_sha256(file))
+            with self.database.write() as session:
+                answer = ModelOut.of(submission.admit_model(session, self.settings, model, owner=owner))
+                committing = True
+        except DatabaseUnavailable:
+            # Perhaps it was committed all the same; the sweep removes what nobody owns.
+            if not committing:
+                self.blobs.delete_prefix(models.blobs_of(model.id))
+            raise
+        except BaseException:
+            self.blobs.delete_prefix(models.blobs_of(model.id))
+            raise
+        return answer
 
 
-def _publish(
-    folder: Path, model: NewModel, owner: str, settings: Settings, database: Database, blobs: Blobs
-) -> ModelOut:
-    """The files under a name that was never used, then the row: as a worker does it."""
-    committing = False
-    try:
-        for key in (model.weights_key, model.manifest_key):
-            file = folder / key.rpartition("/")[2]
-            blobs.put(key, file)
-            blobs.verify(key, bytes=file.stat().st_size, sha256=file_sha256(file))
-        with database.write() as session:
-            answer = ModelOut.of(submission.admit_model(session, settings, model, owner=owner))
-            committing = True
-    except DatabaseUnavailable:
-        # Perhaps it was committed all the same; the sweep removes what nobody owns.
-        if not committing:
-            blobs.delete_prefix(models.blobs_of(model.id))
-        raise
-    except BaseException:
-        blobs.delete_prefix(models.blobs_of(model.id))
-        raise
-    return answer
+async def model_import(
+    settings: SettingsDep, database: DatabaseDep, blobs: BlobsDep, serving: ServingDep
+) -> ModelImport:
+    return ModelImport(settings, database, blobs, serving)
 
 
 def _unpack(archive: Upload, folder: Path, settings: Settings) -> None:
@@ -176,34 +197,26 @@ def _unpack(archive: Upload, folder: Path, settings: Settings) -> None:
         raise
 
 
-def _resolved(
-    found: ArchiveInfo,
-    settings: Settings,
-    backbone: str | None,
-    alpha: float | None,
-    templates: str | None,
-    texts: str | None,
-    weights: StoredWeights,
-) -> AdaptConfig:
+def _resolved(found: ArchiveInfo, settings: Settings, form: ImportForm) -> AdaptConfig:
     """What the form says, else the archive, else the backbone's recipe.
 
     Raises:
         UnknownBackbone: not on the operator's list.
         InvalidRequest: one of the values is out of its range.
     """
-    named = backbone or found.backbone or settings.backbone
+    named = form.backbone or found.backbone or settings.backbone
     known = settings.known_backbone(named)
     if known is None:
         raise UnknownBackbone(
             f"There is no backbone {named!r} here. Say in the field `backbone` what this service calls it; "
             "the operator lists backbones in CLIPCITE_BACKBONES, or folders below CLIPCITE_BACKBONE_FOLDER."
         )
-    given: dict[str, Any] = {"image_size": found.image_size, "weights": weights}
-    given["alpha"] = alpha if alpha is not None else 1.0 if found.alpha is None else found.alpha
-    own = found.templates if templates is None else _json(templates, "templates")
+    given: dict[str, Any] = {"image_size": found.image_size, "weights": form.weights}
+    given["alpha"] = form.alpha if form.alpha is not None else 1.0 if found.alpha is None else found.alpha
+    own = found.templates if form.templates is None else _json(form.templates, "templates")
     if own is not None:
         given["templates"] = own
-    given["texts"] = found.texts if texts is None else _json(texts, "texts")
+    given["texts"] = found.texts if form.texts is None else _json(form.texts, "texts")
     try:
         return resolve_config(backbone=known, **given)
     except InvalidConfig as error:

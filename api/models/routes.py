@@ -1,18 +1,33 @@
-"""/models: adapted models."""
+"""/models: read, rename, delete, extend, export and import models."""
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Depends, Query, Response
+from starlette.responses import StreamingResponse
 
 from api.deps import BlobsDep, CurrentOwner, DatabaseDep, ModelRef, ServingDep
+from api.forms import FormRoute
+from api.jobs.form import JobFormDep, form_router
+from api.jobs.routes import PREFLIGHT_RESPONSE
+from api.jobs.schemas import JobOut
+from api.jobs.submission import SubmissionDep
+from api.models import service
+from api.models.exports import ZIP, answer_export
+from api.models.extend import extend_model
+from api.models.imports import FIELDS, ImportForm, ModelImport, import_form, model_import
 from api.models.schemas import ModelOut, ModelPage, ModelPatch, ModelQuery
 from api.problems import responses
-from core.store.db.pagination import cursor_of
-from core.store.registry import models
-from core.store.registry.references import clean_name
-from core.store.storage import deletions
+from api.threads import UPLOADS
+from core.serving.exports import Format
+from core.settings import Settings
 
 router = APIRouter(prefix="/models", tags=["models"])
+import_router = APIRouter(
+    prefix="/models",
+    tags=["models"],
+    route_class=FormRoute,
+    form_limits={"max_files": 2, "max_fields": len(FIELDS) + 1},
+)
 
 
 @router.get("", responses=responses(401, 422, 503))
@@ -20,20 +35,12 @@ def list_models(
     database: DatabaseDep, owner: CurrentOwner, query: Annotated[ModelQuery, Query()]
 ) -> ModelPage:
     """Newest first; those that fit all of the filters."""
-    with database.read() as session:
-        page, more = models.list_page(
-            session, owner=owner, limit=query.limit, after=query.after, filters=query.filters()
-        )
-        aliases = models.aliases_of(session, page)
-    data = [ModelOut.of(model, aliases.get(model.id, ())) for model in page]
-    return ModelPage(data=data, has_more=more, next_cursor=cursor_of(page[-1]) if more else None)
+    return service.list_models(database, owner, query)
 
 
 @router.get("/{model_id}", responses=responses(401, 404, 422, 503))
 def get_model(database: DatabaseDep, owner: CurrentOwner, model_id: ModelRef) -> ModelOut:
-    with database.read() as session:
-        model = models.resolve(session, model_id, owner=owner)
-        return ModelOut.of(model, models.pointing(session, model))
+    return service.get_model(database, owner, model_id)
 
 
 @router.patch("/{model_id}", responses=responses(400, 401, 404, 408, 409, 413, 422, 503, 507))
@@ -42,10 +49,7 @@ def rename_model(
 ) -> ModelOut:
     """Give the model a name, or another one. What it was called before is free; its number there is not
     used again. An alias must not point to it."""
-    name = clean_name(patch.name)
-    with database.write() as session:
-        model = models.rename(session, model_id, name, owner=owner)
-        return ModelOut.of(model, models.pointing(session, model))
+    return service.rename_model(database, owner, model_id, patch)
 
 
 @router.delete("/{model_id}", status_code=204, responses=responses(401, 404, 409, 422, 503, 507))
@@ -56,12 +60,71 @@ def delete_model(
     owner: CurrentOwner,
     model_id: ModelRef,
     force: Annotated[bool, Query(description="Also when aliases point to it; they are removed too.")] = False,
-) -> Response:
+) -> None:
     """Remove the model and its weights. Requests that are using it still finish."""
-    with database.write() as session:
-        model = models.delete(session, model_id, owner=owner, force=force)
-    try:
-        deletions.finish(database, blobs, models.blobs_of(model.id))
-    finally:
-        serving.forget(model.id)  # last, so that nobody loads it afterwards
-    return Response(status_code=204)
+    service.delete_model(database, blobs, serving, owner, model_id, force=force)
+
+
+@router.get(
+    "/{model_id}/export",
+    response_class=StreamingResponse,
+    responses={
+        200: {"content": {ZIP: {"schema": {"type": "string", "format": "binary"}}}},
+        **responses(401, 404, 422, 500, 501, 503, 507),
+    },
+)
+def export_model(
+    *,
+    database: DatabaseDep,
+    serving: ServingDep,
+    owner: CurrentOwner,
+    model_id: ModelRef,
+    alpha: Annotated[
+        float | None, Query(ge=0, le=1, description="Rounded to 0.01; default the model's.")
+    ] = None,
+    format: Annotated[
+        Format,
+        Query(
+            description="`open_clip`: a folder that open_clip loads. `onnx`: one graph for pictures, one for "
+            "texts. `delta`: the change of the backbone alone, for POST /models of a service that has it."
+        ),
+    ] = "open_clip",
+) -> StreamingResponse:
+    """Download the model at one α, as a zip with a model card."""
+    return answer_export(database, serving, owner, model_id, alpha, format)
+
+
+@import_router.post("", status_code=201, responses=responses(400, 401, 408, 409, 413, 422, 503, 507))
+@UPLOADS.runs
+def import_model(
+    response: Response,
+    importer: Annotated[ModelImport, Depends(model_import)],
+    form: Annotated[ImportForm, Depends(import_form)],
+    owner: CurrentOwner,
+) -> ModelOut:
+    """Bring a model. It is kept as the change of a backbone that this service has, and serves like any
+    other."""
+    return importer.run(form, owner, response)
+
+
+def make_extend_router(settings: Settings) -> APIRouter:
+    extend_router = form_router(settings, "models")
+    extend_router.post(
+        "/models/{model_id}/extend",
+        status_code=202,
+        response_model=JobOut,
+        responses={200: PREFLIGHT_RESPONSE, **responses(400, 401, 404, 408, 409, 413, 422, 503, 507)},
+    )(UPLOADS.runs(extend))
+    return extend_router
+
+
+def extend(submission: SubmissionDep, model_id: ModelRef, form: JobFormDep, owner: CurrentOwner) -> Response:
+    """Train the model anew with more pictures or more classes: a job like any other.
+
+    It starts from the backbone, with all pictures that the model was made from and those that are sent.
+    The model itself stays as it is. Its pictures are stored with its job: once that is deleted, 409.
+
+    `labels` are classes that the model has, or others. `config` holds settings to change; the others are
+    the model's. Without `name` the new model is the next version of this one.
+    """
+    return extend_model(submission, model_id, form.upload, form.options, owner)

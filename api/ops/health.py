@@ -1,4 +1,4 @@
-"""Is it alive, and can it work? No key is asked for; what exactly is wrong is told to those who have one."""
+"""Checks of database, storage, broker and backbone, for GET /readyz."""
 
 import asyncio
 import logging
@@ -7,16 +7,15 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from starlette.datastructures import State
 
-from api.ops.schemas import Alive, Part, PartReadiness, Readiness
+from api.ops.schemas import Part, PartReadiness, Readiness
 from core.errors import ClipCiteError
 from core.store.errors import DatabaseUnavailable
 from core.store.jobs import queue
 from core.store.storage import installation
 
-router = APIRouter(tags=["health"])
 logger = logging.getLogger(__name__)
 GOOD_SECONDS = 1.0
 STORAGE_GOOD_SECONDS = 15.0
@@ -105,28 +104,23 @@ def _part(check: Callable[[], None], *, without: Part = "unavailable") -> PartRe
     return PartReadiness(status="ok")
 
 
-@router.get("/healthz")
-async def alive() -> Alive:
-    """The process answers, also when all its threads are busy."""
-    return Alive()
-
-
-@router.get("/readyz", responses={503: {"model": Readiness}})
-async def ready(request: Request, response: Response) -> Readiness:
-    """503 unless database, storage and the default backbone are there. Without the broker it is
-    `degraded`: jobs are taken and wait in the database. It is `degraded` too where the storage belongs to
-    another database. Why a part is not there is told to those who may
-    see `/metrics`. Asked for at most once per second, however many ask."""
-    parts = await request.app.state.checks.ask()
+def show(parts: dict[str, PartReadiness], *, details: bool) -> Readiness:
+    """The worst status of the parts; without `details` no reason for it."""
     worst: Part = "ok"
     for part in parts.values():
         if part.status == "unavailable" or (part.status == "degraded" and worst == "ok"):
             worst = part.status
-    if worst == "unavailable":
-        response.status_code = 503
-    if not request.state.show_details:
+    if not details:
         parts = {
             name: part if part.status == "ok" else PartReadiness(status=part.status, reason=NOT_FOR_YOU)
             for name, part in parts.items()
         }
     return Readiness(status=worst, parts=parts)
+
+
+async def answer_readyz(request: Request, response: Response) -> Readiness:
+    """The readiness, and status 503 in `response` where a part is unavailable."""
+    readiness = show(await request.app.state.checks.ask(), details=request.state.show_details)
+    if readiness.status == "unavailable":
+        response.status_code = 503
+    return readiness

@@ -2,20 +2,15 @@
 
 from collections.abc import Iterator
 
-from fastapi import APIRouter, Depends, FastAPI, Request, Response
-from fastapi.responses import PlainTextResponse
+from fastapi import FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from prometheus_fastapi_instrumentator import Instrumentator
 
-from api.middleware.auth import bearer_scheme
-from api.problems import responses
 from core.metrics import BacklogCollector, new_registry
 from core.serving.pool.model_pool import DELTA, NETWORK
 from core.serving.service import Serving
-
-router = APIRouter(tags=["health"], dependencies=[Depends(bearer_scheme)])
 
 
 class ServingMetrics(Collector):
@@ -84,9 +79,7 @@ class ServingMetrics(Collector):
             yield CounterMetricFamily(f"clipcite_queue_{name}", meaning, value=value)
 
 
-@router.get("/metrics", response_class=PlainTextResponse, responses=responses(401))
-def metrics(request: Request) -> Response:
-    """Endpoint that serves Prometheus metrics."""
+def answer_metrics(request: Request) -> Response:
     return Response(generate_latest(request.app.state.registry), media_type=CONTENT_TYPE_LATEST)
 
 
@@ -108,4 +101,3 @@ def install(app: FastAPI) -> None:
         should_exclude_streaming_duration=True,  # a stream lasts as long as its job
         registry=registry,
     ).instrument(app)
-    app.include_router(router)

@@ -1,8 +1,5 @@
 """GET /runtime: what is in memory, what waits, and how the networks were kept busy."""
 
-from fastapi import APIRouter
-
-from api.deps import CurrentOwner, ServingDep
 from api.ops.schemas import (
     Backbone,
     Batches,
@@ -15,18 +12,14 @@ from api.ops.schemas import (
     Runtime,
     TextFeatures,
 )
-from api.problems import responses
 from core.serving.pool.cache_stats import Held
 from core.serving.pool.model_pool import BACKBONES, DELTA, NETWORK, WeightsKey
 from core.serving.previews import BUDGET_BYTES
 from core.serving.service import Serving
 
-router = APIRouter(tags=["health"])
 
-
-@router.get("/runtime", responses=responses(401))
-def get_runtime(serving: ServingDep, owner: CurrentOwner) -> Runtime:
-    """What this API process has in memory, and what it works on. Models of other owners are only counted."""
+def read_runtime(serving: Serving, owner: str) -> Runtime:
+    """The state of this process's caches, queue and batches. Models of other owners are only counted."""
     batches = serving.batcher.counts()
     texts = serving.texts.counts()
     return Runtime(

@@ -54,12 +54,35 @@ def environment(data: Path | None = None, **settings: object) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1", **ours}
 
 
+def api_defaults() -> dict[str, str]:
+    """Variables for the API's process alone, read when its libraries are loaded.
+
+    A trainer must not inherit any MALLOC_*: it would give up its own.
+    """
+    if sys.platform != "linux":
+        return {"OMP_WAIT_POLICY": "passive"}
+    return {
+        # Threads that compute together wait for each other after every step. They spin for some ten
+        # microseconds, since to be woken takes longer than most steps. The usual milliseconds would keep the
+        # cores from threads that decode and answer. GNU's OpenMP, which PyTorch brings, needs both variables.
+        "OMP_WAIT_POLICY": "active",
+        "GOMP_SPINCOUNT": "1000",
+        # By default there are eight heaps per processor, each of which keeps memory that its threads freed.
+        "MALLOC_ARENA_MAX": str(max(2, os.cpu_count() or 1)),
+    }
+
+
+def with_defaults(module: str, environment: dict[str, str]) -> dict[str, str]:
+    """The environment of a process; a variable that is set stays as it is."""
+    return {**api_defaults(), **environment} if module == API else environment
+
+
 def become(module: str, environment: dict[str, str]) -> NoReturn:
     """This process is that one from now on: signals reach it and its exit status is the answer."""
     need_server()
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execve(sys.executable, command(module), environment)
+    os.execve(sys.executable, command(module), with_defaults(module, environment))
 
 
 def ask(module: str, arguments: list[str], data: Path | None) -> Any:

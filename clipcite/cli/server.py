@@ -13,7 +13,16 @@ from pathlib import Path
 import httpx
 from rich.console import Console
 
-from clipcite.cli.processes import API, DISPATCHER, MIGRATE, WORKER, command, environment, need_server
+from clipcite.cli.processes import (
+    API,
+    DISPATCHER,
+    MIGRATE,
+    WORKER,
+    command,
+    environment,
+    need_server,
+    with_defaults,
+)
 
 POLL_SECONDS = 0.2
 STOP_SECONDS = 8
@@ -32,7 +41,7 @@ class Child:
     def start(cls, name: str, settings: dict[str, str]) -> "Child":
         process = subprocess.Popen(
             command(PROCESSES[name]),
-            env=settings,
+            env=with_defaults(PROCESSES[name], settings),
             stdin=subprocess.PIPE,  # the leash: they end when this process is gone, however it ends
             start_new_session=True,  # Ctrl-C reaches this process only, which then stops them in order
         )

@@ -2,23 +2,13 @@
 that live long and tensors that don't that becomes hundreds of MB."""
 
 import ctypes
-import os
 import threading
 import time
 from contextlib import suppress
 
 EVERY_SECONDS = 5.0
-M_ARENA_MAX = -8
-"""As malloc.h has it."""
 _lock = threading.Lock()
 _last = -EVERY_SECONDS
-
-
-def share_heaps() -> None:
-    """As many heaps as there are processors; by default there are eight times as many, each of which keeps
-    what its threads have freed. To be called before there are threads."""
-    with suppress(OSError, AttributeError, TypeError):  # another C library, or another system
-        ctypes.CDLL(None).mallopt(M_ARENA_MAX, max(2, os.cpu_count() or 1))
 
 
 def trim() -> None:

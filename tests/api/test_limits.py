@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from api.problems import MAX_ERRORS
+from clipcite.cli.processes import api_defaults
 from core.clip.models.backbone import Backbone
 from tests.api import crafted
 from tests.api.service import parsed
@@ -83,6 +84,7 @@ def api(tmp_path_factory: pytest.TempPathFactory, migrated: Path, backbone: Back
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     environment = {
+        **api_defaults(),
         **{name: value for name, value in os.environ.items() if not name.startswith("CLIPCITE_")},
         "CLIPCITE_DATA": str(data),
         "CLIPCITE_CACHE": str(data / "cache"),

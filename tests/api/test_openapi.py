@@ -2,6 +2,7 @@
 
 import ast
 import json
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -13,6 +14,7 @@ import requests
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
+from jsonschema import Draft202012Validator
 from pydantic import BaseModel
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
@@ -268,7 +270,54 @@ def test_the_key_is_described(document: dict[str, Any]) -> None:
     schemes = document["components"].get("securitySchemes", {})
     assert [scheme["scheme"] for scheme in schemes.values()] == ["bearer"]
     for method, path, operation in operations(document):
-        assert bool(operation.get("security")) == (path not in HEALTH), (method, path)
+        assert bool(operation["security"]) == (path not in HEALTH), (method, path)
+
+
+def test_servers_and_licence_are_named(document: dict[str, Any]) -> None:
+    assert [server["url"] for server in document["servers"]] == ["/"]
+    assert document["info"]["license"]["identifier"] == "Apache-2.0"
+
+
+def test_it_is_made_without_warnings(shared: Service) -> None:
+    """FastAPI warns of an operation id that is there twice."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        shared.app.openapi_schema = None
+        made = shared.app.openapi()
+    ids = [operation["operationId"] for _, _, operation in operations(made)]
+    assert len(set(ids)) == len(ids) == len(OPERATIONS)
+
+
+def examples(value: Any) -> Iterator[tuple[dict[str, Any], Any]]:
+    """Each example in the document, with its schema."""
+    if isinstance(value, dict):
+        if isinstance(value.get("examples"), list):
+            yield from ((value, example) for example in value["examples"])
+        if "schema" in value and "example" in value:
+            yield value["schema"], value["example"]
+        for key, item in value.items():
+            if key not in {"example", "examples"}:
+                yield from examples(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from examples(item)
+
+
+def test_every_example_satisfies_its_schema(document: dict[str, Any]) -> None:
+    found = list(examples(document))
+    assert len(found) > 10
+    for schema, example in found:
+        whole = {"allOf": [schema], "components": document["components"]}  # for references
+        Draft202012Validator(whole).validate(example)
+
+
+def test_no_field_of_a_request_has_a_default(document: dict[str, Any]) -> None:
+    """Generators of TypeScript make a field with a default required. Its description says the default."""
+    schemas = document["components"]["schemas"]
+    for name in ("Body_adapt", "Body_import_model", "ClassifyForm", "ClassifyJson", "ClassIn", "PictureIn"):
+        fields = schemas[name]["properties"].values()
+        assert [field["title"] for field in fields if "default" in field] == [], name
+    assert schemas["ClassifyJson"]["properties"]["model"]["description"].endswith('Default "stock".')
 
 
 def statuses_of_errors() -> dict[str, int]:

@@ -58,6 +58,18 @@ def test_it_installs_one_name(installed: Path, tmp_path: Path) -> None:
     assert "No module named 'core'" in done.stderr
 
 
+def test_the_files_beside_the_modules_travel(installed: Path) -> None:
+    """Templates, styles and the web page: all but Python that lies in `api` and `clipcite`."""
+    [site] = installed.parent.glob("lib/*/site-packages")
+    tracked = subprocess.run(
+        ["git", "ls-files", "api", "clipcite"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    files = [name for name in tracked.stdout.split() if not name.endswith(".py") and (ROOT / name).is_file()]
+    assert "api/jobs/report/report.html.j2" in files
+    places = {"api": site / "clipcite" / "_server", "clipcite": site}
+    assert [name for name in files if not (places[name.split("/")[0]] / name).is_file()] == []
+
+
 def test_the_server_is_importable_by_its_path(installed: Path, tmp_path: Path) -> None:
     path = run(installed, "clipcite", "server-path", cwd=tmp_path).stdout.strip()
     assert path.endswith("site-packages/clipcite/_server")

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from markupsafe import Markup
+
 from api.jobs.report.schemas import BinOut, CurvePointOut
 
 WIDTH, HEIGHT = 520, 260
@@ -9,7 +11,7 @@ LEFT, RIGHT, TOP, BOTTOM = 44, 150, 12, 34
 Point = tuple[float, float]
 
 
-def alpha_curve(points: Sequence[CurvePointOut], alpha: float) -> str:
+def alpha_curve(points: Sequence[CurvePointOut], alpha: float) -> Markup:
     """Accuracy from the stock network (α = 0) to the fine-tuned one (α = 1)."""
     lines: list[tuple[str, str, list[tuple[float, float | None]]]] = [
         ("trained names", "a", [(p.alpha, p.trained_names) for p in points]),
@@ -31,7 +33,7 @@ def alpha_curve(points: Sequence[CurvePointOut], alpha: float) -> str:
     return _svg("Accuracy along alpha", "alpha: 0 is stock, 1 is fine-tuned", mark + "".join(drawn))
 
 
-def reliability_chart(bins: Sequence[BinOut]) -> str:
+def reliability_chart(bins: Sequence[BinOut]) -> Markup:
     """Confidence against accuracy; on the diagonal a probability is what it says."""
     diagonal = f'<line class="grid" x1="{_x(0)}" y1="{_y(0)}" x2="{_x(1)}" y2="{_y(1)}"/>'
     largest = max((b.pictures for b in bins), default=1)
@@ -43,7 +45,8 @@ def reliability_chart(bins: Sequence[BinOut]) -> str:
     return _svg("Reliability", "probability of the answer", diagonal + "".join(dots))
 
 
-def _svg(title: str, axis: str, content: str) -> str:
+def _svg(title: str, axis: str, content: str) -> Markup:
+    """Markup as it is: numbers and words of this module, no text of a user."""
     grid = "".join(
         f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{_y(s)}" y2="{_y(s)}"/>'
         f'<text x="{LEFT - 6}" y="{_y(s) + 4}" text-anchor="end">{round(100 * s)} %</text>'
@@ -51,7 +54,7 @@ def _svg(title: str, axis: str, content: str) -> str:
         for s in (0.0, 0.25, 0.5, 0.75, 1.0)
     )
     middle = (LEFT + WIDTH - RIGHT) / 2
-    return (
+    return Markup(
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{title}">{grid}'
         f'<text x="{middle}" y="{HEIGHT - 3}" text-anchor="middle">{axis}</text>{content}</svg>'
     )

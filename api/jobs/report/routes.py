@@ -1,20 +1,13 @@
 """GET /jobs/{id}/report: whether to trust a model, as JSON or as a page."""
 
-import json
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi import APIRouter, Header, Response
 
 from api.deps import BlobsDep, CurrentOwner, DatabaseDep, ServingDep
-from api.jobs.report.render import CONTENT_SECURITY_POLICY, render_page
 from api.jobs.report.schemas import ReportOut
-from api.jobs.report.thumbnails import thumbnails
+from api.jobs.report.service import answer_report
 from api.problems import responses
-from core.store.db.tables import FAILED, SUCCEEDED, Job, Picture
-from core.store.errors import BlobNotFound, ReportNotFound
-from core.store.jobs import jobs
-from core.store.storage.blobs import Blobs
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 PAGE: dict[int | str, dict[str, Any]] = {
@@ -22,12 +15,6 @@ PAGE: dict[int | str, dict[str, Any]] = {
         "description": "The report; with `Accept: text/html` a page of its own, pictures included.",
         "content": {"text/html": {"schema": {"type": "string"}}},
     }
-}
-HEADERS = {
-    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "private, no-store",
 }
 
 
@@ -37,54 +24,14 @@ HEADERS = {
     responses={**PAGE, **responses(401, 404, 422, 503)},
 )
 def get_report(
-    request: Request,
     database: DatabaseDep,
     blobs: BlobsDep,
     serving: ServingDep,
     owner: CurrentOwner,
     job_id: str,
+    accept: Annotated[str, Header(include_in_schema=False)] = "",
 ) -> Response:
     """What was gained and lost: stock, preview and adapted network compared on pictures that were not
     trained on, the likely wrong labels, and how far probabilities can be believed. It is stored with the
     job's pictures and goes with them when the job is deleted."""
-    with database.read() as session:
-        job = jobs.get(session, job_id, owner=owner)
-        rows = jobs.pictures(session, job_id)
-    report = _stored(blobs, job, rows)
-    if not _wants_page(request):
-        return JSONResponse(report.model_dump(mode="json"), headers={"Vary": "Accept"})
-    shown = {picture.position for picture in (*report.suspects, *report.mistakes)}
-    keys = {row.position: row.blob_key for row in rows if row.position in shown}
-    page = render_page(report, job.name, thumbnails(serving, keys, owner))
-    return HTMLResponse(page, headers={**HEADERS, "Vary": "Accept"})
-
-
-def _stored(blobs: Blobs, job: Job, rows: list[Picture]) -> ReportOut:
-    """Raises ReportNotFound."""
-    if job.status != SUCCEEDED or job.model_id is None:
-        detail = (
-            "The job has failed, so there is nothing to report on; its `error` says why."
-            if job.status == FAILED
-            else f"There is no report before the job has succeeded. GET /jobs/{job.id}?wait=60 waits for it."
-        )
-        raise ReportNotFound(detail)
-    try:
-        stored = json.loads(blobs.get(jobs.report_of(job.id, job.model_id)))
-    except BlobNotFound as error:
-        raise ReportNotFound(
-            'There is no report of this job: it was made with `evaluate` "none", or by an older version. '
-            "POST "
-            "/adapt with its pictures makes one."
-        ) from error
-    names = {row.position: row.file_name for row in rows}
-    report = ReportOut.model_validate({"job_id": job.id, "model_id": job.model_id, **stored})
-    for picture in (*report.suspects, *report.mistakes):
-        picture.file_name = names.get(picture.position)
-    return report
-
-
-def _wants_page(request: Request) -> bool:
-    """A browser names text/html before anything else."""
-    accepted = request.headers.get("accept", "")
-    page, plain = accepted.find("text/html"), accepted.find("application/json")
-    return page >= 0 and (plain < 0 or page < plain)
+    return answer_report(database, blobs, serving, owner, job_id, accept)

@@ -2,12 +2,12 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Response
+from fastapi import APIRouter, Path
 
 from api.deps import CurrentOwner, DatabaseDep
+from api.models.aliases import service
 from api.models.aliases.schemas import AliasList, AliasOut, Check, Promotion
 from api.problems import responses
-from core.store.registry import aliases
 
 router = APIRouter(prefix="/models/{name}/aliases", tags=["models"])
 Name = Annotated[str, Path(description="A name that models have.")]
@@ -17,15 +17,13 @@ AliasName = Annotated[str, Path(description="Such as `prod`; it begins with a le
 @router.get("", responses=responses(401, 404, 422, 503))
 def list_aliases(database: DatabaseDep, owner: CurrentOwner, name: Name) -> AliasList:
     """In alphabetical order, each with its history."""
-    with database.read() as session:
-        return AliasList(data=[AliasOut.of(found) for found in aliases.list_all(session, name, owner=owner)])
+    return service.list_aliases(database, owner, name)
 
 
 @router.get("/{alias}", responses=responses(401, 404, 422, 503))
 def get_alias(database: DatabaseDep, owner: CurrentOwner, name: Name, alias: AliasName) -> AliasOut:
     """What it points to, and its history."""
-    with database.read() as session:
-        return AliasOut.of(aliases.get(session, name, alias, owner=owner))
+    return service.get_alias(database, owner, name, alias)
 
 
 @router.put("/{alias}", responses=responses(400, 401, 404, 408, 409, 413, 422, 503, 507))
@@ -36,11 +34,7 @@ def promote(
 
     To promote what it points to already changes nothing.
     """
-    with database.write() as session:
-        pointer = aliases.promote(
-            session, name, alias, promotion.model, owner=owner, expected=promotion.precondition()
-        )
-        return AliasOut.of(pointer)
+    return service.promote(database, owner, name, alias, promotion)
 
 
 @router.post("/{alias}/rollback", responses=responses(400, 401, 404, 408, 409, 413, 422, 503, 507))
@@ -48,14 +42,10 @@ def rollback(
     database: DatabaseDep, owner: CurrentOwner, name: Name, alias: AliasName, check: Check | None = None
 ) -> AliasOut:
     """Back to the model before the last promotion; again, and it is the one before that."""
-    expected = check.precondition() if check else None
-    with database.write() as session:
-        return AliasOut.of(aliases.rollback(session, name, alias, owner=owner, expected=expected))
+    return service.rollback(database, owner, name, alias, check)
 
 
 @router.delete("/{alias}", status_code=204, responses=responses(401, 404, 422, 503, 507))
-def delete_alias(database: DatabaseDep, owner: CurrentOwner, name: Name, alias: AliasName) -> Response:
+def delete_alias(database: DatabaseDep, owner: CurrentOwner, name: Name, alias: AliasName) -> None:
     """Remove the alias and its history. The models stay."""
-    with database.write() as session:
-        aliases.remove(session, name, alias, owner=owner)
-    return Response(status_code=204)
+    service.delete_alias(database, owner, name, alias)

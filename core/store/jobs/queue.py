@@ -1,7 +1,6 @@
 """The queue: a hint that a job is due, nothing else. What is lost here is sent again by the
 dispatcher; the database alone knows the jobs."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,7 +19,6 @@ PROBE = "probe"
 
 def make_celery(settings: Settings) -> celery.Celery:
     """The Celery of the dispatcher, which sends, and of the worker, which adds the task."""
-    os.environ.pop("CELERY_BROKER_URL", None)  # Celery would prefer it to our setting
     app = celery.Celery("clipcite", set_as_current=False)
     app.conf.update(
         task_serializer="json",
@@ -45,6 +43,9 @@ def make_celery(settings: Settings) -> celery.Celery:
         broker_pool_acquire_timeout=5,
         **(_files(settings) if settings.redis_url is None else _redis(settings)),
     )
+    # Celery prefers its own CELERY_BROKER_URL to `broker_url`, but not to these two.
+    url = app.conf["broker_url"]
+    app.conf.update(broker_read_url=url, broker_write_url=url)
     return app
 
 

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from api.web.routes import STATIC
+from api.web.static_files import STATIC
 from tests.api.conftest import MakeService
 from tests.api.service import Service, assert_problem
 

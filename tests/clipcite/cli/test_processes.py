@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from clipcite.cli.processes import environment
+from clipcite.cli.processes import API, WORKER, environment, with_defaults
 from core.store.db import migrate
 from tests.service.running import wait_for
 
@@ -60,3 +60,13 @@ def test_only_what_is_given_becomes_a_setting(tmp_path: Path, monkeypatch: pytes
     assert changed["CLIPCITE_PORT"] == "0"
     assert changed["CLIPCITE_DATA"] == str(tmp_path / "data")
     assert changed["PATH"] == os.environ["PATH"]
+
+
+def test_the_api_alone_gets_variables_of_threads_and_memory() -> None:
+    """A trainer that inherits any MALLOC_* gives up its own settings."""
+    given = {"OMP_WAIT_POLICY": "passive", "PATH": "/bin"}
+    changed = with_defaults(API, given)
+    assert changed["OMP_WAIT_POLICY"] == "passive"
+    if sys.platform == "linux":
+        assert {"GOMP_SPINCOUNT", "MALLOC_ARENA_MAX"} <= changed.keys()
+    assert with_defaults(WORKER, given) == given

@@ -97,5 +97,7 @@ def test_celerys_own_variable_does_not_beat_our_setting(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CELERY_BROKER_URL", "redis://elsewhere")
-    assert "elsewhere" not in str(make_celery(settings).conf.broker_url)
-    assert "CELERY_BROKER_URL" not in os.environ
+    app = make_celery(settings)
+    for connection in (app.connection_for_read(), app.connection_for_write()):
+        assert "elsewhere" not in str(connection.hostname)
+    assert os.environ["CELERY_BROKER_URL"] == "redis://elsewhere"

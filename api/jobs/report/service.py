@@ -1,0 +1,68 @@
+"""The stored report of a job, as JSON or as a page."""
+
+import json
+
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+
+from api.jobs.report.render import CONTENT_SECURITY_POLICY, render_page
+from api.jobs.report.schemas import ReportOut
+from api.jobs.report.thumbnails import thumbnails
+from core.serving.service import Serving
+from core.store.db.session import Database
+from core.store.db.tables import FAILED, SUCCEEDED, Job, Picture
+from core.store.errors import BlobNotFound, ReportNotFound
+from core.store.jobs import jobs
+from core.store.storage.blobs import Blobs
+
+HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "private, no-store",
+}
+
+
+def answer_report(
+    database: Database, blobs: Blobs, serving: Serving, owner: str, job_id: str, accepted: str
+) -> Response:
+    """The page where `accepted`, the header Accept, prefers text/html; else JSON. Raises ReportNotFound."""
+    with database.read() as session:
+        job = jobs.get(session, job_id, owner=owner)
+        rows = jobs.pictures(session, job_id)
+    report = _stored(blobs, job, rows)
+    if not _wants_page(accepted):
+        return JSONResponse(report.model_dump(mode="json"), headers={"Vary": "Accept"})
+    shown = {picture.position for picture in (*report.suspects, *report.mistakes)}
+    keys = {row.position: row.blob_key for row in rows if row.position in shown}
+    page = render_page(report, job.name, thumbnails(serving, keys, owner))
+    return HTMLResponse(page, headers={**HEADERS, "Vary": "Accept"})
+
+
+def _stored(blobs: Blobs, job: Job, rows: list[Picture]) -> ReportOut:
+    """Raises ReportNotFound."""
+    if job.status != SUCCEEDED or job.model_id is None:
+        detail = (
+            "The job has failed, so there is nothing to report on; its `error` says why."
+            if job.status == FAILED
+            else f"There is no report before the job has succeeded. GET /jobs/{job.id}?wait=60 waits for it."
+        )
+        raise ReportNotFound(detail)
+    try:
+        stored = json.loads(blobs.get(jobs.report_of(job.id, job.model_id)))
+    except BlobNotFound as error:
+        raise ReportNotFound(
+            'There is no report of this job: it was made with `evaluate` "none", or by an older version. '
+            "POST "
+            "/adapt with its pictures makes one."
+        ) from error
+    names = {row.position: row.file_name for row in rows}
+    report = ReportOut.model_validate({"job_id": job.id, "model_id": job.model_id, **stored})
+    for picture in (*report.suspects, *report.mistakes):
+        picture.file_name = names.get(picture.position)
+    return report
+
+
+def _wants_page(accepted: str) -> bool:
+    """A browser names text/html before anything else."""
+    page, plain = accepted.find("text/html"), accepted.find("application/json")
+    return page >= 0 and (plain < 0 or page < plain)

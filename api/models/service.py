@@ -1,0 +1,44 @@
+"""Operations of the routes below /models that read, rename or delete."""
+
+from api.models.schemas import ModelOut, ModelPage, ModelPatch, ModelQuery
+from core.serving.service import Serving
+from core.store.db.pagination import cursor_of
+from core.store.db.session import Database
+from core.store.registry import models
+from core.store.registry.references import clean_name
+from core.store.storage import deletions
+from core.store.storage.blobs import Blobs
+
+
+def list_models(database: Database, owner: str, query: ModelQuery) -> ModelPage:
+    with database.read() as session:
+        page, more = models.list_page(
+            session, owner=owner, limit=query.limit, after=query.after, filters=query.filters()
+        )
+        aliases = models.aliases_of(session, page)
+    data = [ModelOut.of(model, aliases.get(model.id, ())) for model in page]
+    return ModelPage(data=data, has_more=more, next_cursor=cursor_of(page[-1]) if more else None)
+
+
+def get_model(database: Database, owner: str, reference: str) -> ModelOut:
+    with database.read() as session:
+        model = models.resolve(session, reference, owner=owner)
+        return ModelOut.of(model, models.pointing(session, model))
+
+
+def rename_model(database: Database, owner: str, reference: str, patch: ModelPatch) -> ModelOut:
+    name = clean_name(patch.name)
+    with database.write() as session:
+        model = models.rename(session, reference, name, owner=owner)
+        return ModelOut.of(model, models.pointing(session, model))
+
+
+def delete_model(
+    database: Database, blobs: Blobs, serving: Serving, owner: str, reference: str, *, force: bool
+) -> None:
+    with database.write() as session:
+        model = models.delete(session, reference, owner=owner, force=force)
+    try:
+        deletions.finish(database, blobs, models.blobs_of(model.id))
+    finally:
+        serving.forget(model.id)  # last, so that nobody loads it afterwards

@@ -1,0 +1,75 @@
+"""The page's files, under a strict policy: no build, nothing from elsewhere, no data inside."""
+
+import hashlib
+import os
+from functools import cache
+from os import PathLike
+from pathlib import Path
+
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.responses import FileResponse, Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+STATIC = Path(__file__).parent / "static"
+MEDIA_TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' blob: data:",
+        "connect-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+        "require-trusted-types-for 'script'",  # no text of anybody's becomes markup
+    )
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+    "Cache-Control": "no-cache",  # kept, and asked for again: an update of the service is seen at once
+}
+
+
+class PageFiles(StaticFiles):
+    """The files beside this module, with the headers of the page."""
+
+    def __init__(self) -> None:
+        super().__init__(directory=STATIC)
+
+    def file_response(
+        self,
+        full_path: str | PathLike[str],
+        stat_result: os.stat_result,
+        scope: Scope,
+        status_code: int = 200,
+    ) -> Response:
+        path = Path(full_path)
+        if path.suffix not in MEDIA_TYPES:
+            raise HTTPException(404)
+        headers = {**HEADERS, "ETag": _etag(path)}
+        response = FileResponse(
+            path, status_code, headers, media_type=MEDIA_TYPES[path.suffix], stat_result=stat_result
+        )
+        # Times of an installed file may be those of any version. The digest alone decides.
+        del response.headers["last-modified"]
+        if self.is_not_modified(response.headers, Headers(scope=scope)):
+            return Response(status_code=304, headers=headers)
+        return response
+
+
+@cache
+def _etag(path: Path) -> str:
+    return f'"{hashlib.sha256(path.read_bytes()).hexdigest()[:32]}"'

@@ -1,0 +1,36 @@
+"""Routes hold no service logic: each is a signature and one call."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+API = Path(__file__).parents[2] / "api"
+FILES = sorted(path.relative_to(API).as_posix() for path in API.rglob("routes.py"))
+
+
+def routes(file: str) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """The functions of the file, without those that make a router."""
+    for node in ast.parse((API / file).read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.endswith("router"):
+            yield node
+
+
+def is_one_call(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """A docstring aside; an answer may be made of the call's result."""
+    body = function.body[1:] if ast.get_docstring(function) else function.body
+    [statement] = body if len(body) == 1 else [None]
+    if not isinstance(statement, ast.Return | ast.Expr):
+        return False
+    value = statement.value.value if isinstance(statement.value, ast.Await) else statement.value
+    return isinstance(value, ast.Call)
+
+
+def test_there_are_files() -> None:
+    assert {"jobs/routes.py", "models/routes.py", "classify/routes.py", "ops/routes.py"} <= set(FILES)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_each_route_is_a_signature_and_one_call(file: str) -> None:
+    assert [route.name for route in routes(file) if not is_one_call(route)] == []

@@ -1,0 +1,49 @@
+"""An import has no side effect: it starts nothing and changes no variable of the environment."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = """
+import json, os, sys, threading
+import psutil
+started = []
+sys.addaudithook(lambda event, args: started.append(event) if event in HOOKED else None)
+import {libraries}  # they set variables of their own
+before = dict(os.environ)
+import {module}
+after = dict(os.environ)
+changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+children = [child.cmdline() for child in psutil.Process().children(recursive=True)]
+python_threads = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
+print(json.dumps([changed, children, python_threads, started]))
+""".replace(
+    "HOOKED", "('subprocess.Popen', 'os.fork', 'os.posix_spawn', 'os.exec', '_thread.start_new_thread')"
+)
+
+
+@pytest.mark.parametrize(
+    ("module", "libraries"), [("api.app", "open_clip, torch._inductor"), ("worker.celery_app", "celery")]
+)
+def test_an_import_starts_nothing(module: str, libraries: str, tmp_path: Path) -> None:
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("CLIPCITE_", "OMP_"))},
+        "CLIPCITE_DATA": str(tmp_path),
+        "CELERY_BROKER_URL": "redis://elsewhere",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT.format(module=module, libraries=libraries)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    changed, children, threads, started = json.loads(done.stdout)
+    assert changed == []
+    assert (children, threads) == ([], [])
+    assert started == []
