@@ -12,8 +12,7 @@ from api.classify.response import to_response
 from api.classify.schemas import REQUEST_BODY, ClassifyOut, ComparisonOut
 from api.forms import FormRoute
 from api.problems import InvalidRequest, responses
-from core.serving.references import Subject, look_up
-from core.serving.service import Serving
+from core.serving.service import Serving, Subject, look_up
 from core.serving.types import ClassifyRequest, ClassifyResult, NoReadablePicture
 from core.store.db.session import Database
 from core.store.errors import ModelNotFound

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query
 from starlette.background import BackgroundTask
 from starlette.responses import StreamingResponse
 
-from api.deps import CurrentOwner, DatabaseDep, ModelRef, ServingDep
+from api.deps import BlobsDep, CurrentOwner, DatabaseDep, ModelRef, SettingsDep
 from api.problems import responses
 from core.clip.config import round_alpha
 from core.serving.exports import export
@@ -48,8 +48,9 @@ def one_at_a_time() -> Iterator[None]:
 )
 def export_model(
     *,
+    settings: SettingsDep,
     database: DatabaseDep,
-    serving: ServingDep,
+    blobs: BlobsDep,
     owner: CurrentOwner,
     model_id: ModelRef,
     alpha: Annotated[
@@ -67,7 +68,8 @@ def export_model(
     with database.read() as session:
         model = models.resolve(session, model_id, owner=owner)
     with one_at_a_time():
-        archive = export(serving, model, model.alpha if alpha is None else round_alpha(alpha), format)
+        alpha = model.alpha if alpha is None else round_alpha(alpha)
+        archive = export(settings, database, blobs, model, alpha, format)
     name = f"{re.sub(r'[^A-Za-z0-9_-]', '', model.id)}-{format}.zip"
     headers = {
         "Content-Disposition": f'attachment; filename="{name}"',

@@ -11,7 +11,7 @@ from api.archives.errors import ArchiveError
 from api.archives.members import ArchiveLimits
 from api.archives.read import extract
 from api.class_names import RawName
-from api.deps import BlobsDep, CurrentOwner, DatabaseDep, ServingDep, SettingsDep
+from api.deps import BlobsDep, CurrentOwner, DatabaseDep, SettingsDep
 from api.forms import FormRoute, JsonText, Text
 from api.jobs.schemas import MAX_CLASSES, Sentences, Texts
 from api.jobs.upload import Upload
@@ -22,6 +22,7 @@ from api.threads import UPLOADS
 from core.clip.config import AdaptConfig, StoredWeights, resolve_config
 from core.clip.errors import InvalidClassNames, InvalidConfig, UnknownBackbone
 from core.clip.export.importer import WANTED, ArchiveInfo, inspect_folder, read_weights
+from core.clip.models.backbone import load_backbone
 from core.clip.prompts import clean_class_name, same_class
 from core.clip.weights.files import save_weights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, file_sha256
@@ -63,7 +64,6 @@ def import_model(
     settings: SettingsDep,
     database: DatabaseDep,
     blobs: BlobsDep,
-    serving: ServingDep,
     owner: CurrentOwner,
     archive: Annotated[
         UploadFile,
@@ -109,7 +109,8 @@ def import_model(
         found = inspect_folder(folder)
         config = _resolved(found, settings, backbone, alpha, templates, texts, weights)
         names = _class_names(found.classes if classes is None else _json(classes, "classes"))
-        with one_at_a_time(), serving.backbone(config.backbone, found.image_size) as known:
+        with one_at_a_time():
+            known = load_backbone(config.backbone, cache=settings.cache, image_size=found.image_size)
             kept = read_weights(folder, found, known, config.weights, classes=len(names))
             manifest = save_weights(
                 scratch,
@@ -118,6 +119,7 @@ def import_model(
                 class_names=names,
                 config={field: config.to_dict()[field] for field in SAID},
             )
+            del known, kept  # the next one's turn, with their memory
         model = NewModel(
             id=(model_id := new_id("mdl")),
             name=given_name or clean_name(found.name),
