@@ -17,7 +17,7 @@ from core.clip.prompts import (
     clean_class_name,
     same_class,
 )
-from core.serving.lru import LruCache
+from core.serving.text_cache import LruCache
 from core.serving.types import ClassName
 
 REMEMBERED_BYTES = 8_000_000

@@ -16,8 +16,7 @@ from api.problems import InvalidRequest, invalid_model, json_or_invalid
 from api.threads import PARSING
 from core.clip.errors import InvalidConfig
 from core.clip.prompts import check_templates
-from core.serving.references import is_stock
-from core.serving.service import Serving
+from core.serving.service import Serving, is_stock
 from core.serving.types import ClassName
 from core.settings import Settings
 

@@ -6,7 +6,7 @@ from typing import Any
 from api.classify.schemas import ConfidenceOut, PictureResult
 from core.clip.errors import BadImage
 from core.clip.inference.calibration import Confidence
-from core.serving.references import Subject
+from core.serving.service import Subject
 from core.serving.types import ClassifyResult
 from core.store.db.tables import Model
 

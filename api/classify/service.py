@@ -10,8 +10,7 @@ from pydantic_core import to_json
 from api.classify.request import ParsedBody, parse_request
 from api.classify.response import to_response
 from api.problems import InvalidRequest
-from core.serving.references import Subject, look_up
-from core.serving.service import Serving
+from core.serving.service import Serving, Subject, look_up
 from core.serving.types import ClassifyRequest, ClassifyResult, NoReadablePicture
 from core.store.db.session import Database
 from core.store.errors import ModelNotFound

@@ -13,9 +13,10 @@ from starlette.responses import StreamingResponse
 from core.clip.config import round_alpha
 from core.serving.exports import Format, export
 from core.serving.limiter import ServerBusy
-from core.serving.service import Serving
+from core.settings import Settings
 from core.store.db.session import Database
 from core.store.registry import models
+from core.store.storage.blobs import Blobs
 
 CHUNK = 1_048_576
 WAIT_SECONDS = 5.0
@@ -36,8 +37,9 @@ def one_at_a_time() -> Iterator[None]:
 
 
 def answer_export(
+    settings: Settings,
     database: Database,
-    serving: Serving,
+    blobs: Blobs,
     owner: str,
     reference: str,
     alpha: float | None,
@@ -47,7 +49,8 @@ def answer_export(
     with database.read() as session:
         model = models.resolve(session, reference, owner=owner)
     with one_at_a_time():
-        archive = export(serving, model, model.alpha if alpha is None else round_alpha(alpha), format)
+        alpha = model.alpha if alpha is None else round_alpha(alpha)
+        archive = export(settings, database, blobs, model, alpha, format)
     name = f"{re.sub(r'[^A-Za-z0-9_-]', '', model.id)}-{format}.zip"
     headers = {
         "Content-Disposition": f'attachment; filename="{name}"',

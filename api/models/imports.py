@@ -12,7 +12,7 @@ from api.archives.errors import ArchiveError
 from api.archives.members import ArchiveLimits
 from api.archives.read import extract
 from api.class_names import RawName
-from api.deps import BlobsDep, DatabaseDep, ServingDep, SettingsDep
+from api.deps import BlobsDep, DatabaseDep, SettingsDep
 from api.forms import JsonText, Text
 from api.jobs.schemas import MAX_CLASSES, Sentences, Texts
 from api.jobs.upload import Upload
@@ -22,11 +22,11 @@ from api.problems import InvalidRequest, check_json_values, invalid_model
 from core.clip.config import AdaptConfig, StoredWeights, resolve_config
 from core.clip.errors import InvalidClassNames, InvalidConfig, UnknownBackbone
 from core.clip.export.importer import WANTED, ArchiveInfo, inspect_folder, read_weights
+from core.clip.models.backbone import load_backbone
 from core.clip.prompts import clean_class_name, same_class
 from core.clip.weights.files import save_weights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, file_sha256
 from core.scratch import scratch_folder
-from core.serving.service import Serving
 from core.settings import Settings
 from core.store import submission
 from core.store.db.ids import new_id
@@ -110,7 +110,6 @@ class ModelImport:
     settings: Settings
     database: Database
     blobs: Blobs
-    serving: Serving
 
     def run(self, form: ImportForm, owner: str, response: Response) -> ModelOut:
         """Store the model of the form's archive; its address goes into the headers of `response`.
@@ -127,7 +126,8 @@ class ModelImport:
             found = inspect_folder(folder)
             config = _resolved(found, self.settings, form)
             names = _class_names(found.classes if form.classes is None else _json(form.classes, "classes"))
-            with one_at_a_time(), self.serving.backbone(config.backbone, found.image_size) as known:
+            with one_at_a_time():
+                known = load_backbone(config.backbone, cache=self.settings.cache, image_size=found.image_size)
                 kept = read_weights(folder, found, known, config.weights, classes=len(names))
                 manifest = save_weights(
                     scratch,
@@ -136,6 +136,7 @@ class ModelImport:
                     class_names=names,
                     config={field: config.to_dict()[field] for field in SAID},
                 )
+                del known, kept  # the next one's turn, with their memory
             model = NewModel(
                 id=(model_id := new_id("mdl")),
                 name=given_name or clean_name(found.name),
@@ -177,10 +178,8 @@ class ModelImport:
         return answer
 
 
-async def model_import(
-    settings: SettingsDep, database: DatabaseDep, blobs: BlobsDep, serving: ServingDep
-) -> ModelImport:
-    return ModelImport(settings, database, blobs, serving)
+async def model_import(settings: SettingsDep, database: DatabaseDep, blobs: BlobsDep) -> ModelImport:
+    return ModelImport(settings, database, blobs)
 
 
 def _unpack(archive: Upload, folder: Path, settings: Settings) -> None:

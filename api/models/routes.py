@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Response
 from starlette.responses import StreamingResponse
 
-from api.deps import BlobsDep, CurrentOwner, DatabaseDep, ModelRef, ServingDep
+from api.deps import BlobsDep, CurrentOwner, DatabaseDep, ModelRef, ServingDep, SettingsDep
 from api.forms import FormRoute
 from api.jobs.form import JobFormDep, form_router
 from api.jobs.routes import PREFLIGHT_RESPONSE
@@ -75,8 +75,9 @@ def delete_model(
 )
 def export_model(
     *,
+    settings: SettingsDep,
     database: DatabaseDep,
-    serving: ServingDep,
+    blobs: BlobsDep,
     owner: CurrentOwner,
     model_id: ModelRef,
     alpha: Annotated[
@@ -91,7 +92,7 @@ def export_model(
     ] = "open_clip",
 ) -> StreamingResponse:
     """Download the model at one α, as a zip with a model card."""
-    return answer_export(database, serving, owner, model_id, alpha, format)
+    return answer_export(settings, database, blobs, owner, model_id, alpha, format)
 
 
 @import_router.post("", status_code=201, responses=responses(400, 401, 408, 409, 413, 422, 503, 507))

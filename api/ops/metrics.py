@@ -9,8 +9,8 @@ from prometheus_client.registry import Collector
 from prometheus_fastapi_instrumentator import Instrumentator
 
 from core.metrics import BacklogCollector, new_registry
-from core.serving.pool.model_pool import DELTA, NETWORK
 from core.serving.service import Serving
+from core.serving.types import BatchCounts, EngineStats
 
 
 class ServingMetrics(Collector):
@@ -21,25 +21,25 @@ class ServingMetrics(Collector):
         self._serving = serving
 
     def collect(self) -> Iterator[Metric]:
-        yield from self._warm()
+        engine = self._serving.engine.stats()
+        yield from self._warm(engine)
         yield from self._texts()
-        yield from self._queue()
+        yield from self._queue(engine.batches)
 
-    def _warm(self) -> Iterator[Metric]:
-        warm = self._serving.networks.warm
-        networks, deltas = warm.counts(NETWORK), warm.counts(DELTA)
+    def _warm(self, engine: EngineStats) -> Iterator[Metric]:
+        networks, deltas = engine.models, engine.deltas
         for name, meaning, value in (
             ("models", "Networks at some alpha that are in memory.", float(networks.values)),
             ("models_in_use", "Of those, that requests hold now.", networks.in_use),
             ("deltas", "Models in memory as they are stored.", deltas.values),
-            ("bytes", "Memory of networks and deltas, without the backbones that they share.", warm.bytes),
-            ("budget_bytes", "CLIPCITE_MODEL_CACHE_BYTES.", warm.budget_bytes),
+            ("bytes", "Memory of networks and deltas, without the backbones that they share.", engine.bytes),
+            ("budget_bytes", "CLIPCITE_MODEL_CACHE_BYTES.", engine.budget_bytes),
         ):
             yield GaugeMetricFamily(f"clipcite_warm_{name}", meaning, value=value)
         yield GaugeMetricFamily(
             "clipcite_unavailable_models",
             "Models that were asked for and whose files are missing or damaged; the log says which.",
-            value=self._serving.networks.unavailable.count(),
+            value=engine.unavailable,
         )
         for name, meaning, value in (
             ("hits", "Requests whose model was in memory.", float(networks.hits)),
@@ -52,7 +52,7 @@ class ServingMetrics(Collector):
             yield CounterMetricFamily(f"clipcite_warm_{name}", meaning, value=value)
 
     def _texts(self) -> Iterator[Metric]:
-        texts = self._serving.texts.counts()
+        texts = self._serving.text_counts()
         yield GaugeMetricFamily("clipcite_text_bytes", "Memory of the features of texts.", value=texts.bytes)
         for name, meaning, value in (
             ("hits", "Requests all of whose names were known.", float(texts.hits)),
@@ -61,8 +61,8 @@ class ServingMetrics(Collector):
         ):
             yield CounterMetricFamily(f"clipcite_text_{name}", meaning, value=value)
 
-    def _queue(self) -> Iterator[Metric]:
-        gate, batches = self._serving.gate, self._serving.batcher.counts()
+    def _queue(self, batches: BatchCounts) -> Iterator[Metric]:
+        gate = self._serving.gate
         for name, meaning, value in (
             ("pictures", "Pictures of requests that have no answer yet.", float(gate.pictures)),
             ("most_pictures", "CLIPCITE_MAX_WAITING_PICTURES.", gate.most),

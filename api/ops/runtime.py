@@ -12,30 +12,29 @@ from api.ops.schemas import (
     Runtime,
     TextFeatures,
 )
-from core.serving.pool.cache_stats import Held
-from core.serving.pool.model_pool import BACKBONES, DELTA, NETWORK, WeightsKey
 from core.serving.previews import BUDGET_BYTES
 from core.serving.service import Serving
+from core.serving.types import EngineStats, ResidentInfo
 
 
 def read_runtime(serving: Serving, owner: str) -> Runtime:
     """The state of this process's caches, queue and batches. Models of other owners are only counted."""
-    batches = serving.batcher.counts()
-    texts = serving.texts.counts()
+    engine, texts = serving.engine.stats(), serving.text_counts()
+    batches = engine.batches
     return Runtime(
         device=Device(
-            name=serving.device,
+            name=engine.device,
             precision=serving.precision,
-            threads=serving.batcher.threads,
+            threads=engine.threads,
             decoders=serving.decoders,
         ),
-        most_backbones=BACKBONES,
+        most_backbones=engine.max_backbones,
         backbones=[
-            Backbone(name=stock.backbone.name, image_size=stock.backbone.image_size, users=users)
-            for stock, users in serving.networks.warm_backbones()
+            Backbone(name=known.name, image_size=known.image_size, users=known.users)
+            for known in engine.backbones
         ],
-        models=_models(serving, owner),
-        texts=TextFeatures(budget_bytes=serving.texts.budget_bytes, **vars(texts)),
+        models=_models(engine, owner),
+        texts=TextFeatures(budget_bytes=serving.settings.text_cache_bytes, **vars(texts)),
         previews=Previews(budget_bytes=BUDGET_BYTES, **vars(serving.previews.counts())),
         queue=Queue(
             most_pictures=serving.gate.most,
@@ -45,8 +44,8 @@ def read_runtime(serving: Serving, owner: str) -> Runtime:
             waiting_texts=batches.waiting["texts"],
         ),
         batches=Batches(
-            largest_pictures=serving.batcher.largest["images"],
-            largest_texts=serving.batcher.largest["texts"],
+            largest_pictures=engine.max_rows["images"],
+            largest_texts=engine.max_rows["texts"],
             batches=batches.batches.get("images", 0),
             pictures=batches.rows.get("images", 0),
             text_batches=batches.batches.get("texts", 0),
@@ -57,30 +56,26 @@ def read_runtime(serving: Serving, owner: str) -> Runtime:
     )
 
 
-def _models(serving: Serving, owner: str) -> Models:
-    warm = serving.networks.warm
+def _models(engine: EngineStats, owner: str) -> Models:
     return Models(
-        budget_bytes=warm.budget_bytes,
-        bytes=warm.bytes,
-        networks=Counts.of(warm.counts(NETWORK)),
-        deltas=Counts.of(warm.counts(DELTA)),
-        unavailable=serving.networks.unavailable.count(),
-        resident=[_resident(serving, held, owner) for held in warm.held()],
+        budget_bytes=engine.budget_bytes,
+        bytes=engine.bytes,
+        networks=Counts.of(engine.models),
+        deltas=Counts.of(engine.deltas),
+        unavailable=engine.unavailable,
+        resident=[_resident(resident, owner) for resident in engine.resident],
     )
 
 
-def _resident(serving: Serving, held: Held, owner: str) -> Resident:
-    kind, content, *alpha = held.key
-    assert isinstance(content, WeightsKey)
-    owners = serving.networks.models_of(content)
-    mine = sorted(model for model, whose in owners.items() if whose == owner)
+def _resident(resident: ResidentInfo, owner: str) -> Resident:
+    mine = sorted(model for model, whose in resident.owners.items() if whose == owner)
     return Resident(
-        kind=kind,
+        kind="delta" if resident.alpha is None else "network",
         models=mine,
-        others=len(owners) - len(mine),
-        backbone=content.backbone,
-        alpha=alpha[0] if alpha else None,
-        bytes=held.bytes,
-        users=held.users,
-        pinned=held.pinned,
+        others=len(resident.owners) - len(mine),
+        backbone=resident.weights_key.backbone,
+        alpha=resident.alpha,
+        bytes=resident.bytes,
+        users=resident.users,
+        pinned=resident.pinned,
     )

@@ -25,9 +25,9 @@ from core.clip.data.images import ImageLimits
 from core.clip.inference.optimised import InferenceNetwork
 from core.clip.models.backbone import Backbone
 from core.clip.models.features import PICTURES_AT_ONCE, PICTURES_AT_ONCE_ON_CPU
-from core.serving.batching.threads import single_threaded
-from core.serving.images import fitted
+from core.serving.decoding import fitted
 from core.serving.pool.served_model import stock_model
+from core.serving.threads import single_threaded
 
 CLIENTS = (1, 8, 32)
 NAMES = (10, 1000)
@@ -89,7 +89,7 @@ def measure(
     threads = single_threaded(torch.get_num_threads(), "bare")
     pixels = pixels_of(backbone, files).to(backbone.device)
     contents = [file.read_bytes() for file in files]
-    decoded = torch.stack([fitted(content, backbone, ImageLimits()) for content in contents])
+    decoded = torch.stack([_fitted(content, backbone) for content in contents])
     bare = {
         EAGER: lambda: seconds_a_picture(eager, pixels, EAGER_BATCH),
         PRODUCT: lambda: _side_by_side(network, backbone, decoded.split(at_once), threads),
@@ -143,7 +143,7 @@ def _side_by_side(
     @torch.inference_mode()
     def encode(batch: Tensor | Sequence[bytes]) -> int:
         if not isinstance(batch, Tensor):
-            batch = torch.stack([fitted(content, backbone, ImageLimits()) for content in batch])
+            batch = torch.stack([_fitted(content, backbone) for content in batch])
         return len(network.encode_fitted(batch.to(backbone.device)).cpu())
 
     started = time.perf_counter()
@@ -156,12 +156,16 @@ def _singles(network: InferenceNetwork, backbone: Backbone, contents: Sequence[b
     decoded, taken = [], []
     for content in contents:
         started = time.perf_counter()
-        pixels = fitted(content, backbone, ImageLimits())[None]
+        pixels = _fitted(content, backbone)[None]
         decoded.append(time.perf_counter() - started)
         network.encode_fitted(pixels.to(backbone.device)).cpu()
         taken.append(time.perf_counter() - started)
     found.decode.append(median(decoded))
     found.single.append(median(taken))
+
+
+def _fitted(content: bytes, backbone: Backbone) -> Tensor:
+    return fitted(content, backbone.preprocess_settings, backbone.image_size, ImageLimits())
 
 
 def _batches(api: RunningApi) -> dict[str, Any]:

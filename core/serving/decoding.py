@@ -11,10 +11,13 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 from PIL import Image
+from torch import Tensor
 
-from core.clip.data.images import ImageLimits, read_header
+from core.clip.data.images import ImageLimits, open_image, read_header
+from core.clip.data.transforms import Pixels
 from core.clip.errors import BadImage
-from core.serving.batching.threads import single_threaded
+from core.clip.models.backbone import image_transform
+from core.serving.threads import single_threaded
 
 T = TypeVar("T")
 Share = tuple[str, str]
@@ -256,3 +259,20 @@ class Decoders:
             del self._waiting[share]
         self._running[share] += 1
         return start
+
+
+def fitted(
+    data: bytes,
+    preprocess: str,
+    image_size: int,
+    limits: ImageLimits,
+    open_image: Callable[..., Image.Image] = open_image,
+) -> Tensor:
+    """A file as `Pixels.fit` leaves it: small at once, so that no more than a few whole images are in
+    memory at a time. Raises BadImage.
+
+    Args:
+        preprocess: settings of the image transform to `image_size`.
+        open_image: as `core.clip.data.images.open_image`, with a limiter.
+    """
+    return Pixels(image_transform(preprocess)).fit(open_image(data, limits, shortest_side=2 * image_size))

@@ -4,14 +4,22 @@ import zipfile
 from pathlib import Path
 from typing import IO, Literal
 
+from core.clip.errors import CorruptWeights
 from core.clip.export.model_card import ModelInfo
 from core.clip.export.open_clip_folder import describe_delta, write_open_clip_folder
-from core.clip.models.backbone import tower_parameters, with_parameters
+from core.clip.models.backbone import load_backbone, tower_parameters, with_parameters
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest
 from core.errors import ClipCiteError
 from core.scratch import scratch_folder
-from core.serving.service import Serving
+from core.serving.pool.served_model import read_model
+from core.serving.pool.unavailable import ModelUnavailable
+from core.serving.types import WeightsKey
+from core.settings import Settings
+from core.store.db.session import Database
 from core.store.db.tables import Model
+from core.store.errors import BlobNotFound, ModelNotFound
+from core.store.registry import models
+from core.store.storage.blobs import Blobs
 
 Format = Literal["open_clip", "onnx", "delta"]
 
@@ -21,21 +29,25 @@ class OnnxMissing(ClipCiteError):
     status = 501
 
 
-def export(serving: Serving, model: Model, alpha: float, format: Format) -> IO[bytes]:
+def export(
+    settings: Settings, database: Database, blobs: Blobs, model: Model, alpha: float, format: Format
+) -> IO[bytes]:
     """A zip at its beginning, open and already without a name: it is gone when it is closed.
 
+    Backbone and weights are loaded for it alone: an engine does not hand out its models.
+
     Raises:
-        ModelNotFound, ModelUnavailable, BackboneUnavailable, StillLoading, StorageUnavailable.
+        ModelNotFound, ModelUnavailable, BackboneUnavailable, StorageUnavailable.
         OnnxMissing, OnnxDiffers: for `onnx`.
         OSError: the disk is full, for example.
     """
-    with scratch_folder(serving.settings.scratch()) as scratch:
+    with scratch_folder(settings.scratch()) as scratch:
         folder, path = scratch / "model", scratch / "model.zip"
         folder.mkdir()
         if format == "delta":
-            _lay_delta(folder, serving, model, alpha)
+            _lay_delta(folder, blobs, model, alpha)
         else:
-            _lay_network(folder, serving, model, alpha, format)
+            _lay_network(folder, settings, database, blobs, model, alpha, format)
         # Weights don't shrink, and packing them would take longer than sending them.
         with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
             for file in sorted(folder.iterdir()):
@@ -44,29 +56,44 @@ def export(serving: Serving, model: Model, alpha: float, format: Format) -> IO[b
         return path.open("rb")
 
 
-def _lay_delta(folder: Path, serving: Serving, model: Model, alpha: float) -> None:
+def _lay_delta(folder: Path, blobs: Blobs, model: Model, alpha: float) -> None:
     """The stored files as they are."""
-    serving.blobs.fetch(model.weights_key, folder / WEIGHTS, sha256=model.sha256)
-    serving.blobs.fetch(model.manifest_key, folder / MANIFEST)
+    blobs.fetch(model.weights_key, folder / WEIGHTS, sha256=model.sha256)
+    blobs.fetch(model.manifest_key, folder / MANIFEST)
     manifest = read_manifest((folder / MANIFEST).read_bytes())
     describe_delta(folder, _about(model, alpha, manifest.weights, manifest.backbone_sha256))
 
 
-def _lay_network(folder: Path, serving: Serving, model: Model, alpha: float, format: Format) -> None:
-    with serving.acquire(model) as (backbone, weights):
-        network = with_parameters(backbone, weights.theta(tower_parameters(backbone.model), alpha))
-        about = _about(model, alpha, weights.delta.kind, backbone.sha256)
-        if format == "open_clip":
-            write_open_clip_folder(folder, backbone, network, about)
-            return
-        try:
-            from core.clip.export.onnx_graphs import write_onnx_folder
-        except ModuleNotFoundError as error:
-            raise OnnxMissing(
-                "This service can't write ONNX: its operator has not installed what it takes (`pip install "
-                "'clipcite[onnx]'`). Ask for format=open_clip."
-            ) from error
-        write_onnx_folder(folder, backbone, network, about)
+def _lay_network(
+    folder: Path,
+    settings: Settings,
+    database: Database,
+    blobs: Blobs,
+    model: Model,
+    alpha: float,
+    format: Format,
+) -> None:
+    backbone = load_backbone(model.backbone, cache=settings.cache, image_size=model.image_size)
+    try:
+        weights = read_model(blobs, WeightsKey.of(model), backbone)
+    except (CorruptWeights, BlobNotFound) as error:
+        with database.read() as session:
+            if not models.exists(session, model.id):
+                raise ModelNotFound(model.id) from error
+        raise ModelUnavailable.because(model.id, error) from error
+    network = with_parameters(backbone, weights.theta(tower_parameters(backbone.model), alpha))
+    about = _about(model, alpha, weights.delta.kind, backbone.sha256)
+    if format == "open_clip":
+        write_open_clip_folder(folder, backbone, network, about)
+        return
+    try:
+        from core.clip.export.onnx_graphs import write_onnx_folder
+    except ModuleNotFoundError as error:
+        raise OnnxMissing(
+            "This service can't write ONNX: its operator has not installed what it takes (`pip install "
+            "'clipcite[onnx]'`). Ask for format=open_clip."
+        ) from error
+    write_onnx_folder(folder, backbone, network, about)
 
 
 def _about(model: Model, alpha: float, weights: str, backbone_sha256: str) -> ModelInfo:

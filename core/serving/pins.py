@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from core.errors import ClipCiteError
-from core.serving.pool.model_pool import ModelPool
+from core.serving.engine import Engine
+from core.serving.types import WeightsKey
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db.session import Database
 from core.store.db.tables import Model
@@ -20,9 +21,9 @@ AGAIN_SECONDS = 5.0
 class PinnedModels:
     """Holds what the references mean now: an alias that moves takes its pin along."""
 
-    def __init__(self, references: Sequence[str], networks: ModelPool, database: Database) -> None:
+    def __init__(self, references: Sequence[str], engine: Engine, database: Database) -> None:
         self._references = references
-        self._networks = networks
+        self._engine = engine
         self._database = database
         self._held: dict[str, ExitStack] = {}
         """By the model's id."""
@@ -72,7 +73,8 @@ class PinnedModels:
     def _hold(self, row: Model) -> None:
         with ExitStack() as held:
             try:
-                held.enter_context(self._networks.adapted(row, row.alpha, wait_seconds=None, pin=True))
+                acquired = self._engine.acquire(WeightsKey.of(row), row.alpha, wait_seconds=None, pin=True)
+                held.enter_context(acquired)
             except ClipCiteError as error:
                 self._say(row.id, f"The pinned model {row.id} can't be loaded: {error}")
             except Exception:  # the other pins are still loaded; this one is tried again

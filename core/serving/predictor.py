@@ -1,101 +1,100 @@
-"""One answer of one model: pictures and names go in, ranked names come out."""
+"""One answer of one model: images and class names go in, ranked names come out."""
 
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
 
 from core.clip.config import AdaptConfig, resolve_config
+from core.clip.data.images import ImageLimits
 from core.clip.errors import BadImage
-from core.clip.inference.class_offsets import NEW_CLASS
+from core.clip.inference.class_offsets import name_offsets
 from core.clip.inference.classifier import Scores, scored
-from core.clip.models.features import classifier_from_features
-from core.clip.prompts import all_class_texts, class_indices
-from core.serving.batching.batch import BatchItem
-from core.serving.batching.batcher import Batcher
+from core.clip.models.backbone import load_tokenizer
+from core.clip.models.features import TEXTS_AT_ONCE, classifier_from_features
 from core.serving.calibrated import NotCalibrated, confidence_for, judge
-from core.serving.images import Pictures
-from core.serving.lru import LruCache
-from core.serving.pool.served_model import ServedModel
+from core.serving.decoding import Decoders, Decoding, fitted
+from core.serving.engine import Engine
+from core.serving.limiter import ServerBusy
 from core.serving.previews import JobPreview, Snapshot
-from core.serving.text_cache import A_CLASS, Head, TextCache, Texts, texts_bytes
-from core.serving.types import ClassifyRequest, ClassifyResult, ClassName, NoReadablePicture, Prediction
+from core.serving.text_cache import (
+    Head,
+    HeadKey,
+    LruCache,
+    Names,
+    TextCache,
+    TextCounts,
+    Texts,
+    resolve_class_names,
+)
+from core.serving.threads import single_threaded
+from core.serving.types import (
+    ClassifyRequest,
+    ClassifyResult,
+    Handle,
+    NoReadablePicture,
+    Prediction,
+)
+from core.settings import Settings
 from core.store.db.tables import Model
 
-
-@dataclass(frozen=True)
-class Names:
-    names: list[str]
-    classes: tuple[int, ...]
-    """For each name its trained class, or `balance.NEW_CLASS`."""
-    texts: tuple[Texts, ...]
-
-    @property
-    def kinds(self) -> dict[str, str]:
-        return {
-            name: "new" if c == NEW_CLASS else "trained"
-            for name, c in zip(self.names, self.classes, strict=True)
-        }
+Decoded = Tensor | BadImage
 
 
-def resolve_class_names(
-    asked: Sequence[ClassName],
-    trained: Sequence[str],
-    templates: Sequence[str],
-    own_texts: Mapping[str, Sequence[str]],
-) -> Names:
-    """Texts are the request's; else the model's own for its names; else the templates."""
-    names = [one.name for one in asked]
-    of_names = all_class_texts(names, templates, own_texts)
-    texts = tuple(one.texts or implied for one, implied in zip(asked, of_names, strict=True))
-    return Names(names, tuple(class_indices(names, trained)), texts)
+class Pictures:
+    """The images of one request, decoded once for all models that see them in the same way. `files` as they
+    came. Not for several threads: a request asks one model after another."""
+
+    def __init__(self, files: Sequence[bytes], limits: ImageLimits, decoders: Decoders, owner: str) -> None:
+        self._files = files
+        self._limits = limits
+        self._decoders = decoders
+        self._share = (owner, "classify")
+        self._decoding: dict[tuple[str, int], list[Callable[[], Decoded]]] = {}
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def decoded(self, preprocess: str, image_size: int, at_once: int) -> Iterator[list[Decoded]]:
+        """For each file what the model takes (`Pixels.fit`), or why it can't be read: so many at a time, as
+        soon as they are ready, while the next ones are still being decoded."""
+        key = (preprocess, image_size)
+        if key not in self._decoding:
+            self._decoding[key] = self._begin(*key)
+        decoding = self._decoding[key]
+        for start in range(0, len(decoding), at_once):
+            yield [result() for result in decoding[start : start + at_once]]
+
+    def _begin(self, preprocess: str, image_size: int) -> list[Callable[[], Decoded]]:
+        def fit(file: bytes, decoding: Decoding[Tensor]) -> Tensor:
+            return fitted(file, preprocess, image_size, self._limits, decoding.open_image)
+
+        if len(self._files) == 1:
+            here = partial(self._decoders.open_here, self._share)
+            alone = _or_problem(lambda: fitted(self._files[0], preprocess, image_size, self._limits, here))
+            return [lambda: alone]
+        works = [partial(fit, file) for file in self._files]
+        decodings = self._decoders.submit(self._share, self, works)
+        return [partial(_or_problem, decoding.result) for decoding in decodings]
 
 
-class ResolvedClassNames:
-    """The last lists of names, so that a thousand of them are looked at once.
-
-    Lists with sentences of their own are not kept: each request has a new tuple of them.
-    """
-
-    def __init__(self, budget_bytes: int = 16_000_000) -> None:
-        # Keyed by id(). The reference to `asked` in the value prevents reuse of the id.
-        self.kept: LruCache[tuple[int, str, object], tuple[Sequence[ClassName], Names]] = LruCache(
-            budget_bytes
-        )
-
-    def get(
-        self,
-        asked: tuple[ClassName, ...],
-        subject: str,
-        templates: tuple[str, ...],
-        make: Callable[[], Names],
-    ) -> Names:
-        """As `subject`, which never changes, understands the very tuple `asked`."""
-        key = (id(asked), subject, templates)
-        known = self.kept.get(key)
-        if known is not None:
-            return known[1]
-        names = make()
-        if any(one.texts is not None for one in asked):
-            return names
-        # The names themselves are those of `asked`, whose memory is counted here too.
-        size = texts_bytes(templates) + sum(
-            A_CLASS + sys.getsizeof(name) + texts_bytes(texts)
-            for name, texts in zip(names.names, names.texts, strict=True)
-        )
-        return self.kept.put(key, (asked, names), size)[1]
+def _or_problem(decode: Callable[[], Tensor]) -> Decoded:
+    try:
+        return decode()
+    except BadImage as problem:
+        return problem
 
 
 @dataclass(frozen=True)
 class LoadedModel:
     """What answers, in memory for as long as it does."""
 
-    network: ServedModel
+    handle: Handle
     preview: Snapshot | None
     row: Model | JobPreview | None
     name: str
@@ -104,18 +103,40 @@ class LoadedModel:
 
 
 class Predictor:
-    def __init__(self, batcher: Batcher, texts: TextCache, wait_seconds: Callable[[], float]) -> None:
-        """`wait_seconds`: for its turn, before a request is told that others are served."""
-        self._batcher = batcher
-        self._texts = texts
-        self._wait_seconds = wait_seconds
-        self._understood = ResolvedClassNames()
+    def __init__(self, engine: Engine, settings: Settings) -> None:
+        self._engine = engine
+        self._cache = settings.cache
+        # Half of the budget each: a head repeats the rows of its classes.
+        self._texts = TextCache(settings.text_cache_bytes // 2)
+        self._heads: LruCache[HeadKey, Head] = LruCache(settings.text_cache_bytes // 2)
         self._tokenizing = threading.Lock()  # the tokenizers of Hugging Face take one caller at a time
+        # As many as there may be images in flight, so that none of them waits for a thread.
+        self._senders = single_threaded(settings.max_waiting_pictures, "sender")
+
+    def text_counts(self) -> TextCounts:
+        rows, heads = self._texts.kept, self._heads
+        return TextCounts(
+            rows=len(rows),
+            heads=len(heads),
+            bytes=rows.bytes + heads.bytes,
+            hits=heads.hits + self._texts.hits,
+            misses=self._texts.misses,
+            encoded=self._texts.encoded,
+            dropped=rows.evicted + heads.evicted,
+        )
+
+    def forget(self, where: Callable[[str], bool]) -> None:
+        """Drop the texts of models whose key fits."""
+        self._texts.kept.forget(lambda key: where(key[0]))
+        self._heads.forget(lambda key: where(key[0]))
+
+    def close(self) -> None:
+        self._senders.shutdown(wait=False, cancel_futures=True)
 
     def answer(
         self, pictures: Pictures, question: ClassifyRequest, answering: LoadedModel, started: float
     ) -> ClassifyResult:
-        row, network = answering.row, answering.network
+        row, handle = answering.row, answering.handle
         known = confidence_for(
             row if isinstance(row, Model) else None,
             [c.name for c in question.class_names],
@@ -126,29 +147,35 @@ class Predictor:
         )
         if known is None and (question.reject or question.coverage is not None):
             raise NotCalibrated
-        names = self._names(question, answering)
-
         decoding = time.perf_counter()
         results: list[list[Prediction] | BadImage | None] = []
-        works: list[BatchItem] = []
+        sent: list[Future[Tensor]] = []
         try:
-            self._send(pictures, network, results, works)
-            encoding = time.perf_counter()
-            head = self._texts.head(network.key, names.texts, lambda some: self._encode(network, some))
-            features = torch.cat([self._wait(work) for work in works])
+            with self._engine.expect_images(handle):
+                last = self._send(pictures, handle, results, sent)
+                encoding = time.perf_counter()
+                key = self._key(question, answering)
+                head = self._heads.get(key)
+                if head is None:  # texts and images are encoded beside each other
+                    sent.append(self._send_off(handle, last))
+                    head = self._make_head(key, answering)
+                    features = torch.cat([part.result() for part in sent])
+                else:
+                    rest = self._engine.encode_images(handle, last)
+                    features = torch.cat([*(part.result() for part in sent), rest]) if sent else rest
         finally:
-            for work in works:
-                self._batcher.withdraw(work)  # those that nobody waits for any more
-        scores = _scores(answering, features, head, names, question.new_names_balance)
+            wait(sent)  # the model must stay until they are through
+        names = head.names
+        scores = _scores(answering, features, head, question.new_names_balance)
         judged = None
         if known is not None:
             judged = judge(
                 known,
                 scores,
                 features,
-                network.shots,
+                handle.shots,
                 names.classes,
-                logit_scale=network.backbone.logit_scale,
+                logit_scale=handle.logit_scale,
                 coverage=question.coverage or 0.0,
             )
             scores = judged.scores
@@ -176,57 +203,64 @@ class Predictor:
             },
         )
 
-    def _names(self, question: ClassifyRequest, answering: LoadedModel) -> Names:
-        row = answering.row
-        templates = question.templates
-        if templates is None:
-            templates = tuple(row.templates) if row else recipe(answering.backbone).templates
-        return self._understood.get(
-            question.class_names,
-            answering.name,
-            templates,
-            lambda: resolve_class_names(
-                question.class_names, row.classes if row else (), templates, row.texts if row else {}
-            ),
-        )
-
     def _send(
         self,
         pictures: Pictures,
-        network: ServedModel,
+        handle: Handle,
         problems: list[list[Prediction] | BadImage | None],
-        works: list[BatchItem],
-    ) -> None:
-        """Off to the network, as they are decoded. Adds to `problems` one for each picture, None for a good
-        one. Raises NoReadablePicture."""
-        lane, encode = network.images
-        with self._batcher.pending(lane) as arrival:
-            for some in pictures.decoded(network.backbone, self._batcher.largest["images"]):
-                problems += [None if isinstance(one, Tensor) else one for one in some]
-                if good := [one for one in some if isinstance(one, Tensor)]:
-                    last = arrival if len(problems) == len(pictures) else None
-                    works.append(self._batcher.submit(lane, encode, torch.stack(good), last))
-        if not works:
+        sent: list[Future[Tensor]],
+    ) -> Tensor:
+        """Send images to the engine as they are decoded, and return the last rows, which are not yet sent.
+        Adds to `problems` one for each image, None for a good one. Raises NoReadablePicture."""
+        last = None
+        for some in pictures.decoded(handle.preprocess, handle.image_size, handle.max_images):
+            problems += [None if isinstance(one, Tensor) else one for one in some]
+            if good := [one for one in some if isinstance(one, Tensor)]:
+                if last is not None:
+                    sent.append(self._send_off(handle, last, more=True))
+                last = torch.stack(good)
+        if last is None:
             raise NoReadablePicture([problem for problem in problems if isinstance(problem, BadImage)])
+        return last
 
-    def _encode(self, network: ServedModel, texts: Sequence[Texts]) -> Tensor:
-        """[C, D], a batch of sentences at a time, so that other networks have their turns in between."""
-        sentences = list(dict.fromkeys(sentence for of_class in texts for sentence in of_class))
-        lane, encode = network.texts
-        works: list[BatchItem] = []
+    def _send_off(self, handle: Handle, images: Tensor, *, more: bool = False) -> Future[Tensor]:
         try:
-            at_once = self._batcher.largest["texts"]
-            for start in range(0, len(sentences), at_once):
-                with self._tokenizing:
-                    tokens = network.backbone.tokenize(sentences[start : start + at_once])
-                works.append(self._batcher.submit(lane, encode, tokens))
-            return classifier_from_features(torch.cat([self._wait(work) for work in works]), sentences, texts)
-        finally:
-            for work in works:
-                self._batcher.withdraw(work)
+            return self._senders.submit(partial(self._engine.encode_images, handle, images, more=more))
+        except RuntimeError:  # closed
+            raise ServerBusy("The service is stopping. Ask again in a few seconds.") from None
 
-    def _wait(self, work: BatchItem) -> Tensor:
-        return self._batcher.wait(work, self._wait_seconds())
+    def _key(self, question: ClassifyRequest, answering: LoadedModel) -> HeadKey:
+        templates = question.templates
+        if templates is None:
+            row = answering.row
+            templates = tuple(row.templates) if row else recipe(answering.backbone).templates
+        balance = question.new_names_balance
+        return answering.handle.key, answering.name, question.class_names, templates, balance
+
+    def _make_head(self, key: HeadKey, answering: LoadedModel) -> Head:
+        model, _, class_names, templates, balance = key
+        row, handle = answering.row, answering.handle
+        names = resolve_class_names(
+            class_names, row.classes if row else (), templates, row.texts if row else {}
+        )
+        rows = self._texts.rows(model, names.texts, lambda some: self._encode(handle, some))
+        weights = torch.stack([rows[one] for one in names.texts])
+        if handle.shots is None:
+            offsets = weights.new_zeros(len(weights))
+        else:
+            offsets = name_offsets(*handle.shots, weights, names.classes, balance)
+        head = Head(names, weights, offsets)
+        return self._heads.put(key, head, head.bytes)
+
+    def _encode(self, handle: Handle, texts: Sequence[Texts]) -> Tensor:
+        """[C, D]."""
+        sentences = list(dict.fromkeys(sentence for of_class in texts for sentence in of_class))
+        tokenize = load_tokenizer(handle.backbone, cache=self._cache)
+        tokens: list[Tensor] = []
+        for start in range(0, len(sentences), TEXTS_AT_ONCE):
+            with self._tokenizing:
+                tokens.append(tokenize(sentences[start : start + TEXTS_AT_ONCE]))
+        return classifier_from_features(self._engine.encode_text(handle, torch.cat(tokens)), sentences, texts)
 
 
 @lru_cache
@@ -238,18 +272,14 @@ def _lacking(ready: Snapshot | None) -> int:
     return 0 if ready is None else ready.pictures - len(ready.preview.labels)
 
 
-def _scores(answering: LoadedModel, features: Tensor, head: Head, names: Names, balance: float) -> Scores:
-    network = answering.network
+def _scores(answering: LoadedModel, features: Tensor, head: Head, balance: float) -> Scores:
     if answering.preview is not None:
         similarities, offsets = answering.preview.preview.cosines(
-            features, head.features, names.classes, balance
+            features, head.weights, head.names.classes, balance
         )
     else:
-        similarities = features @ head.features.T
-        offsets = head.beside(
-            (names.classes, balance), lambda of_names: network.offsets(of_names, names.classes, balance)
-        )
-    return scored(similarities, offsets, network.backbone.logit_scale)
+        similarities, offsets = features @ head.weights.T, head.offsets
+    return scored(similarities, offsets, answering.handle.logit_scale)
 
 
 def _ranked(

@@ -17,13 +17,11 @@ from torch import Tensor
 from core.clip.data.images import ImageLimits
 from core.clip.inference.prototypes import PrototypeClassifier
 from core.errors import ClipCiteError
-from core.serving.batching.batcher import Batcher
-from core.serving.decoding import Decoders
-from core.serving.images import fitted
+from core.serving.decoding import Decoders, fitted
+from core.serving.engine import Engine
 from core.serving.pool.cache import WarmCache
 from core.serving.pool.cache_stats import CacheCounts
-from core.serving.pool.model_pool import ModelPool
-from core.serving.pool.served_model import ServedModel
+from core.serving.types import Handle, WeightsKey
 from core.settings import Settings
 from core.store.db.session import Database
 from core.store.db.tables import Job, Picture
@@ -119,8 +117,7 @@ class Previews:
         settings: Settings,
         database: Database,
         blobs: Blobs,
-        networks: ModelPool,
-        batcher: Batcher,
+        engine: Engine,
         decoders: Decoders,
     ) -> None:
         self._open_picture = partial(decoders.open_here, ("", PREVIEW))
@@ -128,8 +125,7 @@ class Previews:
         self._wait_seconds = settings.model_load_seconds
         self._database = database
         self._blobs = blobs
-        self._networks = networks
-        self._batcher = batcher
+        self._engine = engine
         self._warm: WarmCache[PartialPrototypes] = WarmCache(BUDGET_BYTES, lambda growing: growing.bytes)
         self._later = ThreadPoolExecutor(1, thread_name_prefix="preview")
         self._closed = threading.Event()
@@ -183,19 +179,22 @@ class Previews:
     def _grow(
         self, job: JobPreview, growing: PartialPrototypes, shots: Sequence[Picture], until: float
     ) -> None:
-        with self._networks.stock(job.backbone, job.image_size, wait_seconds=None) as stock:
+        with self._engine.acquire(WeightsKey(job.backbone, job.image_size), 0, wait_seconds=None) as stock:
             while growing.encoded < growing.pictures and not self._closed.is_set():
                 if time.monotonic() > until and growing.has_every_class:
                     return
                 growing.add(self._features(stock, shots[growing.encoded : growing.encoded + AT_ONCE]))
 
-    def _features(self, stock: ServedModel, shots: Sequence[Picture]) -> Tensor:
+    def _features(self, stock: Handle, shots: Sequence[Picture]) -> Tensor:
         """A few at a time, so that other answers come in between."""
         files = (self._blobs.get(shot.blob_key) for shot in shots)
         pixels = torch.stack(
-            [fitted(file, stock.backbone, self._limits, self._open_picture) for file in files]
+            [
+                fitted(file, stock.preprocess, stock.image_size, self._limits, self._open_picture)
+                for file in files
+            ]
         )
-        return self._batcher.wait(self._batcher.submit(*stock.images, pixels), seconds=None)
+        return self._engine.encode_images(stock, pixels)
 
 
 def chosen_shots(pictures: Sequence[Picture], most: int = MAX_SHOTS) -> list[Picture]:

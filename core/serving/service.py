@@ -10,41 +10,56 @@ from contextlib import ExitStack, contextmanager
 import torch
 
 from core.clip.data.images import ImageLimits
-from core.clip.models.backbone import Backbone, find_device
-from core.clip.models.features import PICTURES_AT_ONCE, PICTURES_AT_ONCE_ON_CPU
-from core.clip.weights.files import Weights
+from core.clip.errors import UnknownBackbone
 from core.errors import ClipCiteError
-from core.serving.batching.batcher import Batcher
-from core.serving.batching.threads import single_threaded
 from core.serving.decoding import Decoders
-from core.serving.images import Pictures
+from core.serving.engine import LocalEngine
 from core.serving.limiter import ConcurrencyLimiter
 from core.serving.pins import PinnedModels
 from core.serving.pool.cache import StillLoading
-from core.serving.pool.model_pool import ModelPool
-from core.serving.predictor import LoadedModel, Predictor, recipe
-from core.serving.previews import JobPreview, Previews
-from core.serving.references import Subject
-from core.serving.text_cache import TextCache
-from core.serving.types import ClassifyRequest, ClassifyResult
+from core.serving.predictor import LoadedModel, Pictures, Predictor, recipe
+from core.serving.previews import JobPreview, Previews, is_job
+from core.serving.text_cache import TextCounts
+from core.serving.threads import single_threaded
+from core.serving.types import BackboneInfo, ClassifyRequest, ClassifyResult, WeightsKey
 from core.settings import Settings
 from core.store.db.session import Database
 from core.store.db.tables import Model
+from core.store.jobs import jobs
+from core.store.registry import models
 from core.store.registry.references import STOCK
 from core.store.storage.blobs import Blobs
 
 MIN_DECODERS = 2
 READERS = 4
-MAX_BATCH_ROWS = {
-    "cpu": {"images": PICTURES_AT_ONCE_ON_CPU, "texts": 32},
-    "cuda": {"images": PICTURES_AT_ONCE, "texts": 256},
-}
-"""Rows of a batch. More texts would keep others waiting on a CPU."""
-MAX_WORKERS = 4
-"""Batches computed at a time on a CPU: each reads all of the network's weights."""
 WARM_UP_AGAIN_SECONDS = 10
 
+Subject = Model | JobPreview | str
+"""What can classify. Text is `stock` or `stock:<backbone>`."""
 logger = logging.getLogger(__name__)
+
+
+def is_stock(reference: str) -> bool:
+    return reference.partition(":")[0] == STOCK
+
+
+def look_up(database: Database, references: Sequence[str], *, owner: str) -> list[Subject]:
+    """A job's id is its model, and as long as it has none its preview.
+
+    Raises JobNotFound, ModelNotFound.
+    """
+    found: list[Subject] = list(references)
+    with database.read() as session:
+        for i, reference in enumerate(references):
+            if is_job(reference):
+                job = jobs.get(session, reference, owner=owner)
+                if job.model_id is None:
+                    found[i] = JobPreview.of(job)
+                else:
+                    found[i] = models.get(session, job.model_id, owner=owner)
+            elif not is_stock(reference):
+                found[i] = models.resolve(session, reference, owner=owner)
+    return found
 
 
 class Serving:
@@ -54,22 +69,20 @@ class Serving:
         self.settings = settings
         self.database = database
         self.blobs = blobs
-        self.networks = ModelPool(settings, database, blobs)
-        self.texts = TextCache(settings.text_cache_bytes)
-        self.device = find_device(settings.device).type
+        self.engine = LocalEngine(settings, database, blobs)
         self.decoders = max(MIN_DECODERS, torch.get_num_threads())
-        workers = min(MAX_WORKERS, torch.get_num_threads()) if self.device == "cpu" else 1
-        self.batcher = Batcher(MAX_BATCH_ROWS[self.device], workers)
-        self.gate = ConcurrencyLimiter(settings.max_waiting_pictures, self.batcher.seconds_to_wait)
+        self.gate = ConcurrencyLimiter(
+            settings.max_waiting_pictures, lambda: self.engine.stats().batches.seconds_to_wait
+        )
         self.decoding = Decoders(self.decoders, settings.decode_bytes)
         self.readers = ThreadPoolExecutor(READERS, thread_name_prefix="reader")
         """For files that are shown, not computed with: each of these holds one."""
-        self.previews = Previews(settings, database, blobs, self.networks, self.batcher, self.decoding)
+        self.previews = Previews(settings, database, blobs, self.engine, self.decoding)
         self.requests = single_threaded(settings.max_waiting_pictures, "request")
-        """For those whom the gate let in: they wait for the networks, not for each other's threads."""
-        self._pins = PinnedModels(settings.pinned_models, self.networks, database)
-        self._answerer = Predictor(self.batcher, self.texts, lambda: settings.model_load_seconds)
-        self._default_size = recipe(settings.backbone).image_size
+        """For those whom the gate let in: they wait for the models, not for each other's threads."""
+        self._pins = PinnedModels(settings.pinned_models, self.engine, database)
+        self._answerer = Predictor(self.engine, settings)
+        self._default = WeightsKey(settings.backbone, recipe(settings.backbone).image_size)
         self._resident = ExitStack()
         self._warm_up_error: ClipCiteError | None = None
         self._closed = threading.Event()
@@ -80,8 +93,7 @@ class Serving:
         closes: the operator may yet bring the files, or the hub come back."""
         while not self._closed.is_set():
             try:
-                stock = self.networks.stock(self.settings.backbone, self._default_size, wait_seconds=None)
-                self._resident.enter_context(stock)
+                self._resident.enter_context(self.engine.acquire(self._default, 0, wait_seconds=None))
                 break
             except ClipCiteError as error:
                 logger.warning("The default backbone is not there: %s", error)
@@ -93,25 +105,28 @@ class Serving:
 
     def prepare_preview(self, job: JobPreview) -> None:
         """For a job that has just come in, if its backbone is in memory anyway."""
-        usual = (self.settings.backbone, self._default_size)
-        if (job.backbone, job.image_size) == usual and self.networks.has_backbone(*usual):
+        usual = (self._default.backbone, self._default.image_size)
+        if (job.backbone, job.image_size) == usual and self._default_backbone() is not None:
             self.previews.prepare(job)
 
     def ready(self) -> None:
         """Raises unless the default backbone is loaded, with the reason. Loads nothing itself."""
-        if not self.networks.has_backbone(self.settings.backbone, self._default_size):
+        if self._default_backbone() is None:
             raise self._warm_up_error or StillLoading("The default backbone")
 
     @property
     def precision(self) -> str | None:
         """Of the default backbone as it serves; None until it is loaded."""
-        stocks = (stock for stock, _ in self.networks.warm_backbones())
-        return next((s.precision for s in stocks if s.backbone.name == self.settings.backbone), None)
+        known = (b for b in self.engine.stats().backbones if b.name == self.settings.backbone)
+        return next((backbone.precision for backbone in known), None)
+
+    def text_counts(self) -> TextCounts:
+        return self._answerer.text_counts()
 
     def close(self) -> None:
         self._closed.set()
-        self.batcher.close()
-        self.networks.close()
+        self.engine.close()
+        self._answerer.close()
         self.previews.close()
         self.decoding.close()
         self.readers.shutdown(wait=False, cancel_futures=True)
@@ -119,23 +134,8 @@ class Serving:
 
     def forget(self, model_id: str) -> None:
         """The model was deleted. Requests that hold it still finish."""
-        gone = tuple(f"{content.key}@" for content in self.networks.forget(model_id))
-        self.texts.forget(lambda network: network.startswith(gone))
-
-    @contextmanager
-    def acquire(self, row: Model) -> Iterator[tuple[Backbone, Weights]]:
-        """An adapted model in its parts, which nobody changes.
-
-        Raises ModelNotFound, ModelUnavailable, BackboneUnavailable, StorageUnavailable.
-        """
-        with self.networks.parts(row) as parts:
-            yield parts
-
-    @contextmanager
-    def backbone(self, name: str, image_size: int | None) -> Iterator[Backbone]:
-        """One of the operator's, which nobody changes. Raises BackboneUnavailable."""
-        with self.networks.stock(name, image_size, wait_seconds=None) as stock:
-            yield stock.backbone
+        gone = tuple(f"{orphan.key}@" for orphan in self.engine.forget(model_id))
+        self._answerer.forget(lambda model: model.startswith(gone))
 
     def classify(
         self, pictures: Sequence[bytes], question: ClassifyRequest, *, model: Subject = STOCK
@@ -177,17 +177,33 @@ class Serving:
     def _lend(self, model: Subject, alpha: float | None) -> Iterator[LoadedModel]:
         wait = self.settings.model_load_seconds
         if isinstance(model, JobPreview):
+            stock = WeightsKey(model.backbone, model.image_size)
             with (
-                self.networks.stock(model.backbone, model.image_size, wait_seconds=wait) as stock,
+                self.engine.acquire(stock, 0, wait_seconds=wait) as handle,
                 self.previews.acquire(model) as preview,
             ):
-                yield LoadedModel(stock, preview, model, model.id, model.backbone, 0.0)
+                yield LoadedModel(handle, preview, model, model.id, model.backbone, 0.0)
         elif isinstance(model, str):
             asked = model.removeprefix(STOCK).removeprefix(":") or self.settings.backbone
-            known = self.networks.known(asked)
-            with self.networks.stock(known, recipe(known).image_size, wait_seconds=wait) as stock:
-                yield LoadedModel(stock, None, None, model, asked, 0.0)
+            known = self.settings.known_backbone(asked)
+            if known is None:
+                raise UnknownBackbone(
+                    f"There is no backbone {asked!r} here. The operator lists backbones in "
+                    "CLIPCITE_BACKBONES."
+                )
+            stock = WeightsKey(known, recipe(known).image_size)
+            with self.engine.acquire(stock, 0, wait_seconds=wait) as handle:
+                yield LoadedModel(handle, None, None, model, asked, 0.0)
         else:
             alpha = model.alpha if alpha is None else alpha
-            with self.networks.adapted(model, alpha, wait_seconds=wait) as network:
-                yield LoadedModel(network, None, model, model.id, model.backbone, alpha)
+            with self.engine.acquire(WeightsKey.of(model), alpha, wait_seconds=wait) as handle:
+                yield LoadedModel(handle, None, model, model.id, model.backbone, alpha)
+
+    def _default_backbone(self) -> BackboneInfo | None:
+        """The default backbone, if it is in memory."""
+        size = self._default.image_size
+        for known in self.engine.stats().backbones:
+            same_size = known.own_size if size is None else known.image_size == size
+            if known.name == self._default.backbone and same_size:
+                return known
+        return None

@@ -1,22 +1,27 @@
-"""Features of texts, kept under a budget of bytes: after the network that made them may be gone."""
+"""Caches within a budget of bytes: features of texts, after the model that made them may be gone."""
 
 import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-import torch
 from torch import Tensor
 
+from core.clip.inference.class_offsets import NEW_CLASS
+from core.clip.prompts import all_class_texts, class_indices
+from core.serving.types import ClassName
+
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
 Texts = tuple[str, ...]
 """The sentences of one class."""
 OVERHEAD = 1_000
 """Bytes of a tensor, its key and their places beside its numbers, rounded up."""
 A_CLASS = 150
 """Bytes of a class in a key, beside its sentences, rounded up."""
-MAX_BESIDE = 4
 
 
 def texts_bytes(texts: Texts) -> int:
@@ -24,115 +29,117 @@ def texts_bytes(texts: Texts) -> int:
     return sum(map(sys.getsizeof, texts)) + 8 * len(texts)
 
 
-@dataclass(frozen=True)
-class Head:
-    """The classifier of a list of classes. Nobody changes it."""
-
-    features: Tensor
-    """[C, D], normalised."""
-    _beside: dict[Hashable, Tensor] = field(default_factory=dict, compare=False)
-
-    def beside(self, key: Hashable, make: Callable[[Tensor], Tensor]) -> Tensor:
-        """[C] that is made of the features, for the last few keys remembered as long as they are."""
-        known = self._beside.get(key)
-        if known is None:
-            known = make(self.features)
-            if len(self._beside) >= MAX_BESIDE:
-                self._beside.clear()
-            self._beside[key] = known
-        return known
-
-
-@dataclass
-class TextCounts:
-    """Since the start; `rows`, `heads` and `bytes` are those that are held now."""
-
-    rows: int = 0
-    heads: int = 0
-    bytes: int = 0
-    hits: int = 0
-    """Heads that were there as a whole."""
-    misses: int = 0
-    encoded: int = 0
-    """Classes whose texts went through a network."""
-    dropped: int = 0
-
-
-_Key = tuple[str, str, Hashable]
-"""`row` or `head`, the network's key, the texts."""
-
-
-class TextCache:
-    """The least recently used goes first. Kept are the row of each class, and the head that a list of
-    classes makes, so that nothing is put together for a repeated request."""
+class LruCache(Generic[Key, Value]):
+    """Values by key, which cost little to make again. The least recently used are evicted first; one above
+    the whole budget is not kept."""
 
     def __init__(self, budget_bytes: int) -> None:
         self.budget_bytes = budget_bytes
+        self.bytes = 0
+        self.hits = 0
+        self.evicted = 0
         self._lock = threading.Lock()
-        self._kept: OrderedDict[_Key, tuple[Tensor | Head, int]] = OrderedDict()
-        self._coming: dict[tuple[str, Texts], Future[Mapping[Texts, Tensor]]] = {}
-        self._counts = TextCounts()
+        self._kept: OrderedDict[Key, tuple[Value, int]] = OrderedDict()
 
-    def head(
-        self, network: str, texts: tuple[Texts, ...], encode: Callable[[Sequence[Texts]], Tensor]
-    ) -> Head:
-        """Of `texts`, by the network with this key.
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def get(self, key: Key) -> Value | None:
+        with self._lock:
+            known = self._kept.get(key)
+            if known is None:
+                return None
+            self.hits += 1
+            self._kept.move_to_end(key)
+            return known[0]
+
+    def put(self, key: Key, value: Value, size: int) -> Value:
+        """Keep a value of so many bytes. Return the value for the key, which another thread may have put."""
+        with self._lock:
+            if key in self._kept:
+                return self._kept[key][0]
+            if size <= self.budget_bytes:
+                self._kept[key] = value, size
+                self.bytes += size
+            while self.bytes > self.budget_bytes:
+                _, (_, freed) = self._kept.popitem(last=False)
+                self.bytes -= freed
+                self.evicted += 1
+            return value
+
+    def forget(self, where: Callable[[Key], bool]) -> None:
+        """Drop the values whose key fits."""
+        with self._lock:
+            for key in [key for key in self._kept if where(key)]:
+                self.bytes -= self._kept.pop(key)[1]
+
+
+@dataclass(frozen=True)
+class TextCounts:
+    """Since the start; `rows`, `heads` and `bytes` are those that are held now."""
+
+    rows: int
+    heads: int
+    bytes: int
+    hits: int
+    """Requests all of whose class names were known."""
+    misses: int
+    encoded: int
+    """Classes whose texts went through a model."""
+    dropped: int
+
+
+class TextCache:
+    """Features [D] of each class by model key and texts. Each is encoded once, however many ask meanwhile."""
+
+    def __init__(self, budget_bytes: int) -> None:
+        self.kept: LruCache[tuple[str, Texts], Tensor] = LruCache(budget_bytes)
+        self.hits = 0
+        """Calls all of whose texts were there."""
+        self.misses = 0
+        self.encoded = 0
+        """Classes whose texts went through a model."""
+        self._lock = threading.Lock()
+        self._coming: dict[tuple[str, Texts], Future[Mapping[Texts, Tensor]]] = {}
+
+    def rows(
+        self, model: str, texts: Sequence[Texts], encode: Callable[[Sequence[Texts]], Tensor]
+    ) -> dict[Texts, Tensor]:
+        """Features of each of `texts`, by the model with this key.
 
         Args:
-            encode: from texts that are not there, each once, to their rows [M, D]. What another is encoding
-                is waited for.
+            encode: from texts that are not there, each once, to their rows [M, D]. What another thread is
+                encoding is waited for.
 
         Raises whatever `encode` raises; the next one who asks tries again.
         """
-        key = ("head", network, texts)
-        with self._lock:
-            known = self._get(key)
-            self._counts.hits += known is not None
-            self._counts.misses += known is None
-        if isinstance(known, Head):
-            return known
-        rows = self._rows(network, list(dict.fromkeys(texts)), encode)
-        head = Head(torch.stack([rows[one] for one in texts]))
-        self._keep(key, head, head.features.nbytes + len(texts) * MAX_BESIDE * 4, texts)
-        return head
-
-    def forget(self, where: Callable[[str], bool]) -> None:
-        """What networks made whose key fits."""
-        with self._lock:
-            for key in [key for key in self._kept if where(key[1])]:
-                self._drop(key)
-
-    def counts(self) -> TextCounts:
-        with self._lock:
-            heads = sum(key[0] == "head" for key in self._kept)
-            return replace(self._counts, heads=heads, rows=len(self._kept) - heads)
-
-    def _rows(
-        self, network: str, texts: Sequence[Texts], encode: Callable[[Sequence[Texts]], Tensor]
-    ) -> dict[Texts, Tensor]:
         rows: dict[Texts, Tensor] = {}
         mine: Future[Mapping[Texts, Tensor]] = Future()
         missing: list[Texts] = []
         others: list[tuple[Texts, Future[Mapping[Texts, Tensor]]]] = []
         with self._lock:
-            for one in texts:
-                known = self._get(("row", network, one))
-                coming = self._coming.get((network, one))
-                if isinstance(known, Tensor):
+            for one in dict.fromkeys(texts):
+                known = self.kept.get((model, one))
+                coming = self._coming.get((model, one))
+                if known is not None:
                     rows[one] = known
                 elif coming is not None:
                     others.append((one, coming))
                 else:
-                    self._coming[network, one] = mine
+                    self._coming[model, one] = mine
                     missing.append(one)
+            if missing or others:
+                self.misses += 1
+            else:
+                self.hits += 1
         if missing:
-            rows.update(self._encoded(network, missing, encode, mine))
+            rows.update(self._encode(model, missing, encode, mine))
         rows.update((one, coming.result()[one]) for one, coming in others)
         return rows
 
-    def _encoded(
+    def _encode(
         self,
-        network: str,
+        model: str,
         missing: Sequence[Texts],
         encode: Callable[[Sequence[Texts]], Tensor],
         mine: Future[Mapping[Texts, Tensor]],
@@ -141,39 +148,75 @@ class TextCache:
             # Copies: a row of a batch would keep the whole batch.
             encoded = dict(zip(missing, (row.clone() for row in encode(missing)), strict=True))
         except BaseException as error:
-            self._arrived(network, missing)
+            self._arrived(model, missing)
             mine.set_exception(error)
             raise
         for one, row in encoded.items():
-            self._keep(("row", network, one), row, row.nbytes, [one])
-        self._arrived(network, missing)
+            self.kept.put((model, one), row, row.nbytes + OVERHEAD + A_CLASS + texts_bytes(one))
+        self._arrived(model, missing)
         mine.set_result(encoded)
         with self._lock:
-            self._counts.encoded += len(missing)
+            self.encoded += len(missing)
         return encoded
 
-    def _arrived(self, network: str, texts: Sequence[Texts]) -> None:
+    def _arrived(self, model: str, texts: Sequence[Texts]) -> None:
         with self._lock:
             for one in texts:
-                del self._coming[network, one]
+                del self._coming[model, one]
 
-    def _get(self, key: _Key) -> Tensor | Head | None:
-        if key not in self._kept:
-            return None
-        self._kept.move_to_end(key)
-        return self._kept[key][0]
 
-    def _keep(self, key: _Key, value: Tensor | Head, size: int, texts: Sequence[Texts]) -> None:
-        size += OVERHEAD + sum(A_CLASS + texts_bytes(one) for one in texts)
-        with self._lock:
-            if key in self._kept or size > self.budget_bytes:
-                return
-            self._kept[key] = value, size
-            self._counts.bytes += size
-            while self._counts.bytes > self.budget_bytes:
-                self._drop(next(iter(self._kept)))
-                self._counts.dropped += 1
+# --- classifiers of whole requests ---
 
-    def _drop(self, key: _Key) -> None:
-        _, size = self._kept.pop(key)
-        self._counts.bytes -= size
+
+@dataclass(frozen=True)
+class Names:
+    names: list[str]
+    classes: tuple[int, ...]
+    """For each name its trained class, or `balance.NEW_CLASS`."""
+    texts: tuple[Texts, ...]
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        return {
+            name: "new" if c == NEW_CLASS else "trained"
+            for name, c in zip(self.names, self.classes, strict=True)
+        }
+
+
+def resolve_class_names(
+    asked: Sequence[ClassName],
+    trained: Sequence[str],
+    templates: Sequence[str],
+    own_texts: Mapping[str, Sequence[str]],
+) -> Names:
+    """Texts are the request's; else the model's own for its names; else the templates."""
+    names = [one.name for one in asked]
+    of_names = all_class_texts(names, templates, own_texts)
+    texts = tuple(one.texts or implied for one, implied in zip(asked, of_names, strict=True))
+    return Names(names, tuple(class_indices(names, trained)), texts)
+
+
+@dataclass(frozen=True)
+class Head:
+    """The classifier of a request. Nobody changes it."""
+
+    names: Names
+    weights: Tensor
+    """Classifier weights [C, D], normalised."""
+    offsets: Tensor
+    """[C], see `core.clip.inference.class_offsets`."""
+
+    @property
+    def bytes(self) -> int:
+        """In memory, rounded up. The class names of the request, which are its key, are counted too."""
+        names = zip(self.names.names, self.names.texts, strict=True)
+        return (
+            OVERHEAD
+            + self.weights.nbytes
+            + self.offsets.nbytes
+            + sum(2 * A_CLASS + sys.getsizeof(name) + texts_bytes(texts) for name, texts in names)
+        )
+
+
+HeadKey = tuple[str, str, tuple[ClassName, ...], tuple[str, ...], float]
+"""The model's key; as whose the names are understood, the names, the templates and the balance."""

@@ -1,16 +1,22 @@
-"""What POST /classify asks for, and what it is told."""
+"""Plain data: requests and results of POST /classify, and what crosses the seam of the engine."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from torch import Tensor
 
 from core.clip.errors import BadImage
 from core.clip.inference.calibration import Confidence
 from core.clip.inference.class_offsets import NEW_NAMES_BALANCE
 from core.errors import ClipCiteError
+from core.serving.pool.cache_stats import CacheCounts
+from core.store.db.tables import Model
 
 
-@dataclass(frozen=True)
-class ClassName:
+class ClassName(NamedTuple):
+    """A tuple, since lists of a thousand of them are hashed for every request."""
+
     name: str
     texts: tuple[str, ...] | None = None
 
@@ -73,3 +79,129 @@ class NoReadablePicture(ClipCiteError):
     def __init__(self, problems: Sequence[BadImage]) -> None:
         super().__init__("None of the pictures can be read; see errors.")
         self.problems = list(problems)
+
+
+# --- the seam of the engine ---
+
+
+@dataclass(frozen=True)
+class WeightsSource:
+    """The stored files of a model, by blob key."""
+
+    model_id: str
+    owner: str
+    weights: str
+    manifest: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class WeightsKey:
+    """Content of a model, whatever the model is called: two models with equal keys are one in memory."""
+
+    backbone: str
+    image_size: int | None = None
+    """None is the backbone's own."""
+    sha256: str = ""
+    """Of the stored change of the backbone; empty for the backbone as it is."""
+    source: WeightsSource | None = field(default=None, compare=False, repr=False)
+
+    @classmethod
+    def of(cls, row: Model) -> "WeightsKey":
+        source = WeightsSource(row.id, row.owner, row.weights_key, row.manifest_key, row.bytes)
+        return cls(row.backbone, row.image_size, row.sha256, source)
+
+    @property
+    def key(self) -> str:
+        return f"{self.sha256}/{self.backbone}/{self.image_size}"
+
+    def at(self, alpha: float) -> str:
+        """The key of the model at α."""
+        return f"{self.key}@{alpha!r}"
+
+
+@dataclass(frozen=True)
+class Handle:
+    """A model in memory at one α, for as long as its context lasts."""
+
+    id: int
+    """Of this acquisition."""
+    key: str
+    """Of content and α: handles with equal keys give equal features."""
+    wait_seconds: float | None
+    """Maximum wait of a call for its turn; None waits for ever."""
+    backbone: str
+    image_size: int
+    preprocess: str
+    """Settings of the image transform, as `core.clip.models.backbone.image_transform` reads them."""
+    logit_scale: float
+    """1/τ, the factor of the cosines."""
+    shots: tuple[Tensor, Tensor] | None
+    """Support set: float32 [N, D], normalised, and labels int64 [N]."""
+    max_images: int
+    """Images of one batch; a call may bring more."""
+
+
+@dataclass(frozen=True)
+class BackboneInfo:
+    """A pre-trained model in memory."""
+
+    name: str
+    image_size: int
+    own_size: bool
+    """The image size is the backbone's own."""
+    precision: str
+    users: int
+    """Handles and warm models."""
+
+
+@dataclass(frozen=True)
+class ResidentInfo:
+    """A model at one α, or its stored change of the backbone."""
+
+    weights_key: WeightsKey
+    alpha: float | None
+    """None for the stored change."""
+    bytes: int
+    users: int
+    pinned: bool
+    owners: Mapping[str, str]
+    """Owner by model id, of the models that have this content and were asked for."""
+
+
+@dataclass(frozen=True)
+class BatchCounts:
+    """Work of the batcher since its start."""
+
+    waiting: dict[str, int]
+    """Rows that are not being computed yet, by `images` and `texts`."""
+    batches: dict[str, int]
+    rows: dict[str, int]
+    """Rows of those batches."""
+    sizes: dict[int, int]
+    """Batches of images by size: at most the key, more than half of it."""
+    busy_seconds: float
+    """Of all threads together."""
+    seconds_to_wait: float
+    """Estimate for the rows that wait now."""
+
+
+@dataclass(frozen=True)
+class EngineStats:
+    """Memory and work of an engine now."""
+
+    device: str
+    threads: int
+    """Of torch, for a batch that is alone."""
+    max_rows: Mapping[str, int]
+    """Rows of one batch, by `images` and `texts`."""
+    batches: BatchCounts
+    max_backbones: int
+    backbones: Sequence[BackboneInfo]
+    budget_bytes: int
+    bytes: int
+    models: CacheCounts
+    deltas: CacheCounts
+    resident: Sequence[ResidentInfo]
+    unavailable: int
+    """Models whose files are missing or damaged."""

@@ -4,7 +4,7 @@ import pytest
 
 from api.class_names import ClassIn, class_names
 from api.problems import InvalidRequest
-from core.serving.lru import LruCache
+from core.serving.text_cache import LruCache
 from tests.core.serving.test_text_cache import held
 
 

@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -56,6 +57,11 @@ class Backbone:
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 
+    @property
+    def preprocess_settings(self) -> str:
+        """For `image_transform`, which makes `preprocess` of them."""
+        return json.dumps(self.open_clip_config["preprocess_cfg"])
+
 
 def find_device(device: torch.device | str) -> torch.device:
     """`auto` is the GPU where there is one."""
@@ -91,7 +97,7 @@ def load_backbone(
             force_image_size=image_size,
             cache_dir=str(cache),
         )
-        tokenizer = open_clip.get_tokenizer(found.architecture, cache_dir=str(cache))
+        tokenizer = _tokenizer(found.architecture, str(cache))
         model = model.eval().requires_grad_(False).to(device)
     except ClipCiteError:
         raise
@@ -108,13 +114,55 @@ def load_backbone(
         image_size=size,
         mean=tuple(preprocess["mean"]),
         std=tuple(preprocess["std"]),
-        preprocess=image_transform_v2(PreprocessCfg(**preprocess), is_train=False),
-        tokenize=_trimmed(tokenizer),
+        preprocess=image_transform(json.dumps(preprocess)),
+        tokenize=lambda sentences: trim_padding(tokenizer(list(sentences)), tokenizer),
         logit_scale=float(cast(Tensor, model.logit_scale).exp()),
         sha256=starter_identity(size) if name == STARTER else _identity(found.weights, size),
         open_clip_config={"model_cfg": _architecture(found, size), "preprocess_cfg": preprocess},
         tokenizer=tokenizer,
     )
+
+
+@lru_cache(maxsize=32)
+def image_transform(settings: str) -> Callable[[Image.Image], Tensor]:
+    """The test transform of these settings, a JSON object with the fields of open_clip's PreprocessCfg."""
+    return cast(
+        Callable[[Image.Image], Tensor],
+        image_transform_v2(PreprocessCfg(**json.loads(settings)), is_train=False),
+    )
+
+
+def load_tokenizer(name: str, *, cache: Path) -> Callable[[list[str]], Tensor]:
+    """Return the tokenizer of a backbone, without the network: N sentences to token ids [N, L], padded. It is
+    the one of the backbone, if that is loaded.
+
+    Raises BackboneUnavailable.
+    """
+    try:
+        if name == STARTER:
+            return _tokenizer(f"{LOCAL}{starter_folder(cache)}", str(cache))
+        return _tokenizer(name if name.startswith((LOCAL, HUB)) else name.partition("/")[0], str(cache))
+    except ClipCiteError:
+        raise
+    except Exception as error:  # as in load_backbone
+        raise BackboneUnavailable(
+            f"The tokenizer of the backbone {name!r} could not be loaded ({type(error).__name__}). Check its "
+            "files, and for a hub name that the hub is there."
+        ) from error
+
+
+def trim_padding(tokens: Tensor, tokenizer: Any) -> Tensor:
+    """Cut the padding that no sentence of the call needs, where the text tower masks it anyway
+    (Hugging Face towers): same features, a fifth of the work."""
+    if not isinstance(tokenizer, open_clip.tokenizer.HFTokenizer):
+        return tokens
+    used = tokens.ne(tokenizer.tokenizer.pad_token_id).any(dim=0).nonzero()
+    return tokens[:, : int(used.max()) + 1]
+
+
+@lru_cache(maxsize=16)
+def _tokenizer(architecture: str, cache: str) -> Callable[[list[str]], Tensor]:
+    return cast(Callable[[list[str]], Tensor], open_clip.get_tokenizer(architecture, cache_dir=cache))
 
 
 def tower_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -195,20 +243,6 @@ def _download(name: str, entry: dict[str, object], cache: Path) -> Path:
             f"The weights of {name!r} are only there as {weights.name}; nothing but safetensors is loaded."
         )
     return weights
-
-
-def _trimmed(tokenizer: Callable[[list[str]], Tensor]) -> Callable[[Sequence[str]], Tensor]:
-    """Cut the padding that no sentence of the call needs, where the text tower masks it anyway
-    (Hugging Face towers): same features, a fifth of the work."""
-
-    def tokenize(sentences: Sequence[str]) -> Tensor:
-        tokens = tokenizer(list(sentences))
-        if not isinstance(tokenizer, open_clip.tokenizer.HFTokenizer):
-            return tokens
-        used = tokens.ne(tokenizer.tokenizer.pad_token_id).any(dim=0).nonzero()
-        return tokens[:, : int(used.max()) + 1]
-
-    return tokenize
 
 
 def _identity(weights: Path, image_size: int) -> str:

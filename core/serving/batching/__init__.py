@@ -1,4 +1,4 @@
 """Images of several requests in one forward pass.
 
-Imports no other folder of `core.serving`; only `core.serving` imports it.
+Imports no other folder of `core.serving`; only the engine imports it.
 """

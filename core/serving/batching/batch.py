@@ -1,18 +1,15 @@
 """The units of a batch."""
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-Encode = Callable[[Tensor], Tensor]
-
-
 QueueKey = tuple[str, str]
-"""The network's key, and `images` or `texts`."""
+"""The model's key, and `images` or `texts`."""
 
 
 @dataclass(eq=False)
@@ -20,7 +17,6 @@ class BatchItem:
     """Rows of one request, [n, ...]. `features` [n, D] when they are through."""
 
     lane: QueueKey
-    encode: Encode
     rows: Tensor
     taken: int = 0
     parts: dict[int, Tensor] = field(default_factory=dict)

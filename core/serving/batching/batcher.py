@@ -7,16 +7,17 @@ every step. A lone batch has them all."""
 import threading
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from core.serving.batching.batch import BatchItem, Encode, QueueKey, Slice, left_of, take
-from core.serving.batching.threads import use_threads
+from core.serving.batching.batch import BatchItem, QueueKey, Slice, left_of, take
 from core.serving.limiter import ServerBusy
+from core.serving.threads import use_threads
+from core.serving.types import BatchCounts
 
 MAX_BATCH_DELAY = 0.25
 """Of the time that a batch takes: so long the next one waits for pictures that are being decoded."""
@@ -33,28 +34,18 @@ class Pending:
     over: bool = False
 
 
-@dataclass(frozen=True)
-class BatchCounts:
-    waiting: dict[str, int]
-    """Rows that are not being computed yet, by `images` and `texts`."""
-    batches: dict[str, int]
-    rows: dict[str, int]
-    """That went through in those batches."""
-    sizes: dict[int, int]
-    """How many batches of pictures had at most so many, and more than half of that."""
-    busy_seconds: float
-    """Of all threads together."""
-
-
 class Batcher:
     """Every network has its turn, whoever asks how often: a turn is one batch of pictures or of texts, from
     all who wait for it. When nothing else waits, a lone request is computed at once; the longer the queue,
     the larger the batches."""
 
-    def __init__(self, largest: dict[str, int], workers: int) -> None:
+    def __init__(
+        self, largest: Mapping[str, int], workers: int, encode: Callable[[QueueKey, Tensor], Tensor]
+    ) -> None:
         """`largest`: rows of a batch, of `images` and `texts`. `workers`: batches computed at a time, each by
-        its share of the processors."""
+        its share of the processors. `encode`: computes a batch [n, ...] to features [n, D]."""
         self.largest = largest
+        self._encode = encode
         self.workers = workers
         self.threads = torch.get_num_threads()
         self._changed = threading.Condition()
@@ -92,11 +83,9 @@ class Batcher:
             with self._changed:
                 self._end(arrival)
 
-    def submit(
-        self, lane: QueueKey, encode: Encode, rows: Tensor, last_of: Pending | None = None
-    ) -> BatchItem:
-        """Rows [n, ...], n > 0. Whoever submits must keep the network until they are through."""
-        work = BatchItem(lane, encode, rows)
+    def submit(self, lane: QueueKey, rows: Tensor, last_of: Pending | None = None) -> BatchItem:
+        """Rows [n, ...], n > 0. Whoever submits must keep the model until they are through."""
+        work = BatchItem(lane, rows)
         with self._changed:
             if self._closed:
                 raise ServerBusy("The service is stopping. Ask again in a few seconds.")
@@ -137,19 +126,16 @@ class Batcher:
 
     def counts(self) -> BatchCounts:
         with self._changed:
+            waiting = self._waiting()
             return BatchCounts(
-                waiting=self._waiting(),
+                waiting=waiting,
                 batches=dict(self._batches),
                 rows=dict(self._rows),
                 sizes=dict(sorted(self._sizes.items())),
                 busy_seconds=self._busy_seconds,
+                seconds_to_wait=sum(self._seconds.get(kind, 0.0) * rows for kind, rows in waiting.items())
+                / self.workers,
             )
-
-    def seconds_to_wait(self) -> float:
-        """For what waits now, as far as can be told."""
-        with self._changed:
-            waiting = sum(self._seconds.get(kind, 0.0) * rows for kind, rows in self._waiting().items())
-            return waiting / self.workers
 
     def close(self) -> None:
         with self._changed:
@@ -237,7 +223,7 @@ class Batcher:
         work = batch[0].work
         try:
             rows = batch[0].rows if len(batch) == 1 else torch.cat([part.rows for part in batch])
-            features = work.encode(rows).split([len(part.rows) for part in batch])
+            features = self._encode(work.lane, rows).split([len(part.rows) for part in batch])
         except BaseException as error:
             with self._changed:
                 self._done()

@@ -1,5 +1,5 @@
 """Models in memory: loaded once, shared by requests, evicted under a budget of bytes.
 
-May import `core.clip`, `core.store` and `core.serving.batching`; only `core.serving` and `api.ops` import
-it.
+May import `core.clip`, `core.store` and the modules of `core.serving` that hold plain data. Only the engine
+imports `model_pool`.
 """

@@ -6,45 +6,23 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import cast
 from weakref import WeakValueDictionary
 
-from core.clip.errors import CorruptWeights, UnknownBackbone
+from core.clip.errors import CorruptWeights
 from core.clip.models.backbone import Backbone, load_backbone
-from core.clip.weights.files import Weights, load_weights
-from core.clip.weights.manifest import read_manifest
+from core.clip.weights.files import Weights
 from core.serving.pool.cache import WarmCache
 from core.serving.pool.cache_stats import Key
-from core.serving.pool.served_model import ServedModel, adapted_network, stock_model
+from core.serving.pool.served_model import ServedModel, adapted_network, read_model, stock_model
 from core.serving.pool.unavailable import ModelUnavailable, Unavailable
+from core.serving.types import BackboneInfo, ResidentInfo, WeightsKey, WeightsSource
 from core.settings import Settings
 from core.store.db.session import Database
-from core.store.db.tables import Model
 from core.store.errors import BlobNotFound, ModelNotFound
 from core.store.registry import models
 from core.store.storage.blobs import Blobs
-
-
-@dataclass(frozen=True)
-class WeightsKey:
-    """What a model's files are, whatever the model is called: two with the same are one in memory."""
-
-    sha256: str
-    backbone: str
-    image_size: int | None
-
-    @classmethod
-    def of(cls, row: Model) -> "WeightsKey":
-        return cls(row.sha256, row.backbone, row.image_size)
-
-    @property
-    def key(self) -> str:
-        return f"{self.sha256}/{self.backbone}/{self.image_size}"
-
-    def at(self, alpha: float) -> str:
-        """The key of the network."""
-        return f"{self.key}@{alpha!r}"
-
 
 logger = logging.getLogger(__name__)
 BACKBONES = 6
@@ -78,15 +56,6 @@ class ModelPool:
         # One network is put together at a time, by all cores; reading files is another thing.
         self._builder = ThreadPoolExecutor(1, thread_name_prefix="builder")
 
-    def known(self, name: str) -> str:
-        """The backbone's one spelling. Raises UnknownBackbone."""
-        known = self._settings.known_backbone(name)
-        if known is None:
-            raise UnknownBackbone(
-                f"There is no backbone {name!r} here. The operator lists backbones in CLIPCITE_BACKBONES."
-            )
-        return known
-
     @contextmanager
     def stock(
         self, name: str, image_size: int | None, *, wait_seconds: float | None
@@ -102,44 +71,27 @@ class ModelPool:
         ) as stock:
             yield stock
 
-    def has_backbone(self, name: str, image_size: int | None) -> bool:
-        return self.backbones.has(self._backbone_key(name, image_size))
-
-    def warm_backbones(self) -> list[tuple[ServedModel, int]]:
-        """Those in memory, with how many use them."""
-        return self.backbones.values()
-
     @contextmanager
-    def adapted(
-        self, row: Model, alpha: float, *, wait_seconds: float | None, pin: bool = False
+    def acquire(
+        self, weights_key: WeightsKey, alpha: float, *, wait_seconds: float | None, pin: bool = False
     ) -> Iterator[ServedModel]:
-        """A model at α.
+        """A model at α. At α = 0, and without stored weights, it is the backbone as it is.
 
         Raises ModelNotFound, ModelUnavailable, BackboneUnavailable, StorageUnavailable, StillLoading.
         """
-        if alpha == 0:
-            with self.stock(row.backbone, row.image_size, wait_seconds=wait_seconds) as stock:
+        source = weights_key.source
+        if source is None or alpha == 0:
+            backbone = weights_key.backbone, weights_key.image_size
+            with self.stock(*backbone, wait_seconds=wait_seconds) as stock:
                 yield stock
             return
-        content = WeightsKey.of(row)
         with ExitStack() as held:
-            network = self._network(held, row, content, alpha, wait_seconds, pin)
+            model = self._model(held, weights_key, source, alpha, wait_seconds, pin)
             # Used as well, so that it is not the first to go: another α is then made without the storage.
-            self.warm.touch((DELTA, content))
-            self.unavailable.forget(row.id)
-            self._note(content, row)
-            yield network
-
-    @contextmanager
-    def parts(self, row: Model) -> Iterator[tuple[Backbone, Weights]]:
-        """A model without an α, loaded in this thread. Raises as `adapted`, but for StillLoading."""
-        content = WeightsKey.of(row)
-        with (
-            self.stock(row.backbone, row.image_size, wait_seconds=None) as stock,
-            self._weights(row, content, stock.backbone, []) as weights,
-        ):
-            self._note(content, row)
-            yield stock.backbone, weights
+            self.warm.touch((DELTA, weights_key))
+            self.unavailable.forget(source.model_id)
+            self._note(weights_key, source)
+            yield model
 
     def forget(self, model_id: str) -> list[WeightsKey]:
         """The model was deleted. What no other model shares goes as soon as nobody uses it: the contents."""
@@ -156,21 +108,40 @@ class ModelPool:
         self.warm.forget(lambda key: key[1] in orphans)
         return orphans
 
-    def models_of(self, content: WeightsKey) -> dict[str, str]:
-        """Ids of the models that have it, as far as they were asked for, with their owners."""
-        with self._lock:
-            return dict(self._models.get(content, {}))
+    def backbone_infos(self) -> list[BackboneInfo]:
+        return [
+            BackboneInfo(
+                name=(backbone := stock.backbone).name,
+                image_size=backbone.image_size,
+                own_size=self._own_sizes.get(backbone.name) == backbone.image_size,
+                precision=stock.precision,
+                users=users,
+            )
+            for stock, users in self.backbones.values()
+        ]
+
+    def resident_infos(self) -> list[ResidentInfo]:
+        """Least recently used first."""
+        found = []
+        for held in self.warm.held():
+            _, key, *alpha = cast(tuple[str, WeightsKey, *tuple[float, ...]], held.key)
+            with self._lock:
+                owners = dict(self._models.get(key, {}))
+            found.append(
+                ResidentInfo(key, alpha[0] if alpha else None, held.bytes, held.users, held.pinned, owners)
+            )
+        return found
 
     def close(self) -> None:
         self.warm.close()
         self.backbones.close()
         self._builder.shutdown(wait=False, cancel_futures=True)
 
-    def _network(
+    def _model(
         self,
         held: ExitStack,
-        row: Model,
-        content: WeightsKey,
+        key: WeightsKey,
+        source: WeightsSource,
         alpha: float,
         wait_seconds: float | None,
         pin: bool,
@@ -178,30 +149,35 @@ class ModelPool:
         while True:
             tried: list[str] = []  # whose files were looked for
             leased = self.warm.acquire(
-                (NETWORK, content, alpha),
-                lambda tried=tried: self._build(row, content, alpha, tried),  # type: ignore[misc]
+                (NETWORK, key, alpha),
+                lambda tried=tried: self._build(key, source, alpha, tried),  # type: ignore[misc]
                 wait_seconds=wait_seconds,
-                expected_bytes=self._bytes.get((row.backbone, row.image_size), row.bytes),
+                expected_bytes=self._bytes.get((key.backbone, key.image_size), source.bytes),
                 pin=pin,
             )
             try:
-                network = held.enter_context(leased)
+                model = held.enter_context(leased)
             except (ModelNotFound, ModelUnavailable):
                 if tried:
                     raise
                 # Those of another model with the same content, which we waited for.
             else:
-                assert isinstance(network, ServedModel)
-                return network
+                assert isinstance(model, ServedModel)
+                return model
 
-    def _build(self, row: Model, content: WeightsKey, alpha: float, tried: list[str]) -> ServedModel:
+    def _build(self, key: WeightsKey, source: WeightsSource, alpha: float, tried: list[str]) -> ServedModel:
         with ExitStack() as held:
-            stock = held.enter_context(self.stock(row.backbone, row.image_size, wait_seconds=None))
-            with self._weights(row, content, stock.backbone, tried) as weights:
-                built = self._builder.submit(
-                    adapted_network, content.at(alpha), stock, weights, alpha
-                ).result()
-            self._bytes[row.backbone, row.image_size] = built.bytes
+            stock = held.enter_context(self.stock(key.backbone, key.image_size, wait_seconds=None))
+            leased = self.warm.acquire(
+                (DELTA, key),
+                lambda: self._load_weights(key, source, stock.backbone, tried),
+                wait_seconds=None,
+                expected_bytes=source.bytes,
+            )
+            with leased as weights:
+                assert isinstance(weights, Weights)
+                built = self._builder.submit(adapted_network, key.at(alpha), stock, weights, alpha).result()
+            self._bytes[key.backbone, key.image_size] = built.bytes
             if built.bytes > self.warm.budget_bytes:
                 logger.warning(
                     "A model takes %d bytes, more than CLIPCITE_MODEL_CACHE_BYTES: it is built each time.",
@@ -209,32 +185,18 @@ class ModelPool:
                 )
             return replace(built, release=held.pop_all().close)
 
-    @contextmanager
-    def _weights(
-        self, row: Model, content: WeightsKey, backbone: Backbone, tried: list[str]
-    ) -> Iterator[Weights]:
-        with self.warm.acquire(
-            (DELTA, content),
-            lambda: self._load_weights(row, backbone, tried),
-            wait_seconds=None,
-            expected_bytes=row.bytes,
-        ) as weights:
-            assert isinstance(weights, Weights)
-            yield weights
-
-    def _load_weights(self, row: Model, backbone: Backbone, tried: list[str]) -> Weights:
-        tried.append(row.id)
-        self.unavailable.check(row.id)
+    def _load_weights(
+        self, key: WeightsKey, source: WeightsSource, backbone: Backbone, tried: list[str]
+    ) -> Weights:
+        tried.append(source.model_id)
+        self.unavailable.check(source.model_id)
         try:
-            manifest = read_manifest(self._blobs.get(row.manifest_key))
-            if manifest.sha256 != row.sha256:
-                raise CorruptWeights("Its manifest is of other weights than were published.")
-            return load_weights(self._blobs.get(row.weights_key), manifest, backbone)
+            return read_model(self._blobs, key, backbone)
         except (CorruptWeights, BlobNotFound) as error:
             with self._database.read() as session:
-                if not models.exists(session, row.id):  # deleted since we looked
-                    raise ModelNotFound(row.id) from error
-            raise self.unavailable.refuse(row.id, error) from error
+                if not models.exists(session, source.model_id):  # deleted since we looked
+                    raise ModelNotFound(source.model_id) from error
+            raise self.unavailable.refuse(source.model_id, error) from error
 
     def _backbone_key(self, name: str, image_size: int | None) -> Key:
         """A model names the size, a recipe may leave it to the network: one and the same."""
@@ -253,11 +215,11 @@ class ModelPool:
             backbone = self._living.setdefault((name, backbone.image_size), backbone)
         return stock_model(f"{name}/{backbone.image_size}", backbone)
 
-    def _note(self, content: WeightsKey, row: Model) -> None:
+    def _note(self, content: WeightsKey, source: WeightsSource) -> None:
         """Whose the content is; called while it is in use."""
         with self._lock:
-            if row.id not in self._deleted:
-                self._models.setdefault(content, {})[row.id] = row.owner
+            if source.model_id not in self._deleted:
+                self._models.setdefault(content, {})[source.model_id] = source.owner
             orphan = content not in self._models
             tidy = len(self._models) > UNTIDY
         if orphan:  # deleted while it was loaded

@@ -1,20 +1,22 @@
 """A network as it serves: at one α, with what it costs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from core.clip.data.transforms import Pixels
-from core.clip.inference.class_offsets import name_offsets
+from core.clip.errors import CorruptWeights
 from core.clip.inference.optimised import InferenceNetwork, InferencePlan, plan_inference
-from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
+from core.clip.models.backbone import Backbone, tower_parameters, trim_padding, with_parameters
 from core.clip.models.features import encode_tokens
-from core.clip.weights.files import Weights
-from core.serving.batching.batch import Encode, QueueKey
+from core.clip.weights.files import Weights, load_weights
+from core.clip.weights.manifest import read_manifest
+from core.serving.types import WeightsKey, WeightsSource
+from core.store.storage.blobs import Blobs
 
 
 @dataclass(frozen=True)
@@ -31,21 +33,14 @@ class ServedModel:
     """Of what it does not share with its backbone."""
     plan: InferencePlan
     """Of all networks on this backbone."""
+    preprocess: str
+    """`Backbone.preprocess_settings`."""
     release: Callable[[], None] = field(default=lambda: None, compare=False)
     """Gives back what it stands on."""
 
     @property
     def precision(self) -> str:
         return str(next(self.model.parameters()).dtype).removeprefix("torch.")
-
-    @property
-    def images(self) -> tuple[QueueKey, Encode]:
-        """Where its pictures wait, and what becomes of them."""
-        return (self.key, "images"), self.encode_images
-
-    @property
-    def texts(self) -> tuple[QueueKey, Encode]:
-        return (self.key, "texts"), self.encode_tokens
 
     @torch.inference_mode()
     def encode_images(self, pixels: Tensor) -> Tensor:
@@ -55,20 +50,25 @@ class ServedModel:
     @torch.inference_mode()
     def encode_tokens(self, tokens: Tensor) -> Tensor:
         """Token ids [N, L] to [N, D]."""
+        tokens = trim_padding(tokens, self.backbone.tokenizer)
         return encode_tokens(self.model, tokens.to(self.backbone.device)).cpu()
 
-    def offsets(self, head: Tensor, classes: Sequence[int], balance: float) -> Tensor:
-        """What is to be taken off the cosines of each name, [C], see `core.clip.inference.class_offsets`."""
-        if self.shots is None:
-            return head.new_zeros(len(head))
-        return name_offsets(*self.shots, head, classes, balance)
+
+def read_model(blobs: Blobs, key: WeightsKey, backbone: Backbone) -> Weights:
+    """The stored change of the backbone. Raises CorruptWeights, BlobNotFound, StorageUnavailable."""
+    source = cast(WeightsSource, key.source)
+    manifest = read_manifest(blobs.get(source.manifest))
+    if manifest.sha256 != key.sha256:
+        raise CorruptWeights("Its manifest is of other weights than were published.")
+    return load_weights(blobs.get(source.weights), manifest, backbone)
 
 
 def stock_model(key: str, backbone: Backbone) -> ServedModel:
     """The backbone as it is."""
     plan = plan_inference(backbone.model, backbone.image_size, Pixels(backbone.preprocess))
     model = plan.of(backbone.model)
-    return ServedModel(key, backbone, model, None, own_bytes(model, backbone), plan)
+    size = own_bytes(model, backbone)
+    return ServedModel(key, backbone, model, None, size, plan, backbone.preprocess_settings)
 
 
 def adapted_network(key: str, stock: ServedModel, weights: Weights, alpha: float) -> ServedModel:
@@ -80,7 +80,8 @@ def adapted_network(key: str, stock: ServedModel, weights: Weights, alpha: float
     if weights.shots is not None:
         shots = weights.shots.at(alpha), weights.shots.labels
     kept = sum(tensor.nbytes for tensor in shots or ())
-    return ServedModel(key, backbone, model, shots, own_bytes(model, backbone) + kept, stock.plan)
+    size = own_bytes(model, backbone) + kept
+    return ServedModel(key, backbone, model, shots, size, stock.plan, stock.preprocess)
 
 
 def own_bytes(model: nn.Module, backbone: Backbone) -> int:

@@ -19,6 +19,13 @@ class ModelUnavailable(ClipCiteError):
     status = 503
     retry_after = AGAIN_SECONDS
 
+    @classmethod
+    def because(cls, model_id: str, why: ClipCiteError) -> "ModelUnavailable":
+        return cls(
+            f"The model {model_id} can't be used: {why} The other models are not affected. Restore its "
+            "files, which is noticed within half a minute, or delete it and adapt again."
+        )
+
 
 class Unavailable:
     """Which models could not be loaded lately, and why."""
@@ -38,10 +45,7 @@ class Unavailable:
     def refuse(self, model_id: str, why: ClipCiteError) -> ModelUnavailable:
         """Remember and log it; returns the error to raise."""
         logger.error("%s can't be used, %s: %s", model_id, why.code, why)
-        refusal = ModelUnavailable(
-            f"The model {model_id} can't be used: {why} The other models are not affected. Restore its "
-            "files, which is noticed within half a minute, or delete it and adapt again."
-        )
+        refusal = ModelUnavailable.because(model_id, why)
         with self._lock:
             self._refused[model_id] = (time.monotonic(), refusal)
             self._refused.move_to_end(model_id)

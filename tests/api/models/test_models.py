@@ -92,7 +92,7 @@ def test_delete(either: Service, backbone: Backbone, warm: bool) -> None:
     assert either.blobs.list(f"models/{model_id}") == []
     assert not any(model_id in str(path) for path in either.settings.data.rglob("*"))
     assert ask(model_id) == 404
-    assert model_id not in str(either.app.state.serving.networks._models)
+    assert model_id not in str(either.app.state.serving.engine.pool._models)
     for again in (either.client.get(f"/models/{model_id}"), either.client.delete(f"/models/{model_id}")):
         assert_problem(again, 404, "model_not_found")
     assert ask(other) == 200

@@ -200,8 +200,9 @@ def test_a_damaged_backbone(make_service: MakeService, tmp_path: Path) -> None:
     weights.write_bytes(b"damaged")
     service = make_service(backbone=name)
     serving = service.app.state.serving
-    load = serving.networks._load_stock
-    serving.networks._load_stock = lambda *given: (time.sleep(0.1), load(*given))[1]
+    pool = serving.engine.pool
+    load = pool._load_stock
+    pool._load_stock = lambda *given: (time.sleep(0.1), load(*given))[1]
     with TestClient(service.app, URL) as client:  # with its start, which loads the backbone
         until = time.monotonic() + 600
         while "still being loaded" in (reason := bad_parts(ready(service, 503))["backbone"]):

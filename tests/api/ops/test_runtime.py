@@ -10,6 +10,7 @@ from torch import Tensor
 
 from core.clip.models.backbone import Backbone
 from core.serving.pool.served_model import ServedModel
+from core.serving.types import WeightsKey
 from core.store.registry import models
 from tests.api import crafted
 from tests.api.conftest import MakeService
@@ -55,7 +56,7 @@ def test_what_is_in_memory(fresh: Service, backbone: Backbone) -> None:
     counts = {name: warm["networks"][name] for name in ("values", "hits", "misses", "loads", "dropped")}
     assert counts == {"values": 2, "hits": 1, "misses": 2, "loads": 2, "dropped": 0}
     texts = told["texts"]
-    assert (texts["rows"], texts["heads"], texts["encoded"]) == (6, 3, 6)
+    assert (texts["rows"], texts["heads"], texts["encoded"]) == (6, 4, 6)
     assert (texts["hits"], texts["misses"]) == (1, 3)
     assert told["batches"]["pictures"] == 4
     assert told["batches"]["sizes"] == {"1": 4}
@@ -78,7 +79,7 @@ def test_models_of_others_are_only_counted(fresh: Service, backbone: Backbone) -
     theirs = publish_model(fresh.database, fresh.blobs, backbone, owner="other")
     with fresh.database.read() as session:
         row = models.get(session, theirs, owner="other")
-    with fresh.app.state.serving.networks.adapted(row, 0.5, wait_seconds=10):
+    with fresh.app.state.serving.engine.acquire(WeightsKey.of(row), 0.5, wait_seconds=10):
         assert classify(fresh, mine, alpha=0.5).status_code == 200
         for resident in runtime(fresh)["models"]["resident"]:
             assert (resident["models"], resident["others"]) == ([mine], 1)
@@ -152,7 +153,7 @@ def test_who_waits_too_long_is_told(make_service: MakeService, held: threading.E
     assert classify(service).status_code == 200
     held.clear()
     service.settings.model_load_seconds = 0.05
-    at_once = service.app.state.serving.batcher.workers
+    at_once = service.app.state.serving.engine.batcher.workers
     with ThreadPoolExecutor(at_once) as pool:
         first = [pool.submit(classify, service) for _ in range(at_once)]
         while runtime(service)["queue"]["pictures"] < at_once:

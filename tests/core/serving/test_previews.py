@@ -22,9 +22,8 @@ from core.serving import previews
 from core.serving.limiter import ServerBusy
 from core.serving.pool.cache import StillLoading
 from core.serving.previews import JobPreview, chosen_shots
-from core.serving.references import look_up
-from core.serving.service import Serving
-from core.serving.types import ClassifyRequest, ClassifyResult, ClassName
+from core.serving.service import Serving, look_up
+from core.serving.types import ClassifyRequest, ClassifyResult, ClassName, WeightsKey
 from core.settings import Settings
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db.ids import new_id
@@ -201,7 +200,8 @@ def test_it_is_there_before_anybody_asks(world: World) -> None:
     world.serving.prepare_preview(coming)  # the backbone is not in memory: nothing is loaded for it
     assert world.serving.previews.counts().misses == 0
     size = resolve_config(backbone=world.backbone.name).image_size
-    with world.serving.networks.stock(world.backbone.name, size, wait_seconds=None):
+    stock = WeightsKey(world.backbone.name, size)
+    with world.serving.engine.acquire(stock, 0, wait_seconds=None):
         world.serving.prepare_preview(replace(coming, backbone="another"))
         assert world.serving.previews.counts().misses == 0
         world.serving.prepare_preview(replace(coming, image_size=size))

@@ -180,7 +180,7 @@ def test_remembered_texts_have_a_limit(
         first = world.ask()
         assert_close(in_order(world.ask()), in_order(first))
         assert len(world.sentences) > len(NAMES)  # the first ones were forgotten and encoded again
-        assert world.serving.texts.counts().bytes <= 1_500
+        assert world.serving.text_counts().bytes <= 1_500
     finally:
         world.close()
 
@@ -231,14 +231,14 @@ def test_ready(world: World) -> None:
 
 
 def test_warming_up_outlives_an_unexpected_error(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    load, tries = ModelPool.stock, iter(range(9))
+    load, tries = ModelPool.acquire, iter(range(9))
 
-    def stock(self: ModelPool, *given: Any, **named: Any) -> Any:
+    def acquire(self: ModelPool, *given: Any, **named: Any) -> Any:
         if next(tries) == 0:
             raise RuntimeError("a fault of ours")
         return load(self, *given, **named)
 
-    monkeypatch.setattr(ModelPool, "stock", stock)
+    monkeypatch.setattr(ModelPool, "acquire", acquire)
     monkeypatch.setattr("core.serving.service.WARM_UP_AGAIN_SECONDS", 0.01)
     world.serving.warm_up()
     world.serving.ready()
@@ -259,7 +259,7 @@ def test_many_alphas_stay_within_the_budget(
         first = exactly(world.ask(model=model, alpha=0.01))
         for percent in range(2, 12):
             world.ask(model=model, alpha=percent / 100)
-        assert 2 * size < world.serving.networks.warm.bytes <= 3 * size
+        assert 2 * size < world.pool.warm.bytes <= 3 * size
         assert exactly(world.ask(model=model, alpha=0.01)) == first
     finally:
         world.close()
@@ -271,8 +271,8 @@ def test_forget(world: World) -> None:
     world.ask(model=model, alpha=0.4)
     expected = exactly(world.ask(model=other))
     world.serving.forget(model)
-    assert {held.key[1] for held in world.serving.networks.warm.held()} == {content_of(world, other)}
-    assert world.serving.texts.counts().rows == len(NAMES)
+    assert {held.key[1] for held in world.pool.warm.held()} == {content_of(world, other)}
+    assert world.serving.text_counts().rows == len(NAMES)
     assert exactly(world.ask(model=other)) == expected
 
 
@@ -299,7 +299,7 @@ def weights_of(world: World, model: str) -> Path:
 @pytest.fixture
 def impatient(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     """Each request is a new try."""
-    monkeypatch.setattr(world.serving.networks, "unavailable", Unavailable(again_seconds=0))
+    monkeypatch.setattr(world.pool, "unavailable", Unavailable(again_seconds=0))
     return world
 
 
@@ -317,7 +317,7 @@ def test_a_flipped_bit_is_never_served(impatient: World) -> None:
     impatient.ask()
     path.write_bytes(content)
     impatient.ask(model=model)  # repaired by the operator: no restart is needed
-    assert impatient.serving.networks.unavailable.count() == 0
+    assert impatient.pool.unavailable.count() == 0
 
 
 def test_a_damaged_manifest(impatient: World) -> None:
@@ -364,9 +364,9 @@ def test_a_missing_file_is_looked_for_once_while_the_others_are_served(
     assert [answer for answer in answers if answer != "ok"] == [f"{bad}: backup"] * 8
     assert len([key for key in looked if bad in key and "weights" in key]) == 1
     assert [r.message for r in caplog.records if r.levelname == "ERROR" and bad in r.message]
-    assert world.serving.networks.unavailable.count() == 1
+    assert world.pool.unavailable.count() == 1
     world.serving.forget(bad)
-    assert world.serving.networks.unavailable.count() == 0
+    assert world.pool.unavailable.count() == 0
 
 
 def test_a_storage_that_is_away_is_asked_again_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

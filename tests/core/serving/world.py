@@ -1,6 +1,5 @@
 """A Serving on real storage, and what tests read in its answers."""
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,10 @@ from torch import Tensor
 
 from core.clip.errors import BadImage
 from core.clip.models.backbone import Backbone
+from core.serving import predictor
 from core.serving.pool import model_pool as serving_networks
-from core.serving.pool.model_pool import WeightsKey
-from core.serving.references import look_up
-from core.serving.service import Serving
-from core.serving.types import ClassifyRequest, ClassifyResult, ClassName
+from core.serving.service import Serving, look_up
+from core.serving.types import ClassifyRequest, ClassifyResult, ClassName, WeightsKey
 from core.settings import Settings
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db.session import Database
@@ -38,16 +36,18 @@ class World:
         self.database = Database(self.settings.sqlalchemy_url())
         self.blobs = Blobs(self.settings.blobs_url())
         self.serving = Serving(self.settings, self.database, self.blobs)
+        self.pool = self.serving.engine.pool
         self.loads: list[str] = []
         self.sentences: list[str] = []
         real = serving_networks.load_backbone
 
         def load(name: str, **options: Any) -> Backbone:
             self.loads.append(name)
-            loaded = real(name, **options)
-            return dataclasses.replace(loaded, tokenize=self.counting(loaded.tokenize))
+            return real(name, **options)
 
+        tokenizer = predictor.load_tokenizer
         monkeypatch.setattr(serving_networks, "load_backbone", load)
+        monkeypatch.setattr(predictor, "load_tokenizer", lambda *a, **b: self.counting(tokenizer(*a, **b)))
 
     def counting(self, tokenize: Callable[[Sequence[str]], Tensor]) -> Callable[[Sequence[str]], Tensor]:
         def counted(sentences: Sequence[str]) -> Tensor:

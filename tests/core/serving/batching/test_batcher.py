@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from core.serving.batching import batcher as batches
-from core.serving.batching.batch import BatchItem
-from core.serving.batching.batcher import Batcher
+from core.serving.batching.batch import BatchItem, QueueKey
+from core.serving.batching.batcher import Batcher, Pending
 from core.serving.limiter import ConcurrencyLimiter, ServerBusy
 
 
@@ -34,9 +34,27 @@ class Slow:
         return rows + 1
 
 
+class Networks(Batcher):
+    """A batcher with the network of each lane."""
+
+    def __init__(self, workers: int) -> None:
+        self.of_lane: dict[QueueKey, Callable[[Tensor], Tensor]] = {}
+        super().__init__({"images": 4, "texts": 2}, workers, lambda lane, rows: self.of_lane[lane](rows))
+
+    def give(
+        self,
+        lane: QueueKey,
+        network: Callable[[Tensor], Tensor],
+        rows: Tensor,
+        last_of: Pending | None = None,
+    ) -> BatchItem:
+        self.of_lane[lane] = network
+        return self.submit(lane, rows, last_of)
+
+
 @pytest.fixture
-def batcher() -> Iterator[Batcher]:
-    batcher = Batcher({"images": 4, "texts": 2}, workers=1)
+def batcher() -> Iterator[Networks]:
+    batcher = Networks(workers=1)
     yield batcher
     batcher.close()
 
@@ -45,19 +63,19 @@ def rows(*values: float, width: int = 2) -> Tensor:
     return torch.tensor(values)[:, None].expand(-1, width).clone()
 
 
-def held_up(batcher: Batcher, network: Slow) -> BatchItem:
+def held_up(batcher: Networks, network: Slow) -> BatchItem:
     """From now on everything waits, until the gate opens."""
     network.gate.clear()
     network.begun.clear()
-    work = batcher.submit(("blocker", "images"), network, rows(-1))
+    work = batcher.give(("blocker", "images"), network, rows(-1))
     assert network.begun.wait(10)
     return work
 
 
-def test_what_goes_in_together_comes_out_apart(batcher: Batcher) -> None:
+def test_what_goes_in_together_comes_out_apart(batcher: Networks) -> None:
     network = Slow()
     held_up(batcher, network)
-    works = [batcher.submit(("a", "images"), network, rows(*range(i, i + 1 + i % 3))) for i in range(8)]
+    works = [batcher.give(("a", "images"), network, rows(*range(i, i + 1 + i % 3))) for i in range(8)]
     network.gate.set()
     for i, work in enumerate(works):
         assert torch.equal(batcher.wait(work, 10), rows(*range(i, i + 1 + i % 3)) + 1)
@@ -69,20 +87,20 @@ def test_what_goes_in_together_comes_out_apart(batcher: Batcher) -> None:
     assert set(counts.sizes) <= {1, 2, 4}
 
 
-def test_a_lone_request_does_not_wait(batcher: Batcher) -> None:
+def test_a_lone_request_does_not_wait(batcher: Networks) -> None:
     network = Slow()
     for i in range(5):
-        assert torch.equal(batcher.wait(batcher.submit(("a", "images"), network, rows(i)), 10), rows(i + 1))
+        assert torch.equal(batcher.wait(batcher.give(("a", "images"), network, rows(i)), 10), rows(i + 1))
     assert network.batches == [[i] for i in range(5)]
 
 
-def test_every_network_has_its_turn(batcher: Batcher) -> None:
+def test_every_network_has_its_turn(batcher: Networks) -> None:
     """However many ask for the first one: the others come after one batch of it each."""
     network = Slow()
     held_up(batcher, network)
-    flood = [batcher.submit(("flood", "images"), network, rows(1, 1)) for _ in range(20)]
-    others = [batcher.submit((str(i), "images"), network, rows(i)) for i in (2, 3)]
-    texts = [batcher.submit(("2", "texts"), network, rows(9, 9, 9)) for _ in range(2)]
+    flood = [batcher.give(("flood", "images"), network, rows(1, 1)) for _ in range(20)]
+    others = [batcher.give((str(i), "images"), network, rows(i)) for i in (2, 3)]
+    texts = [batcher.give(("2", "texts"), network, rows(9, 9, 9)) for _ in range(2)]
     network.gate.set()
     for work in (*flood, *others, *texts):
         batcher.wait(work, 10)
@@ -90,20 +108,20 @@ def test_every_network_has_its_turn(batcher: Batcher) -> None:
     assert network.batches[1:8] == [ones, [2.0], [3.0], nines, ones, nines, ones]
 
 
-def test_rows_of_another_shape_go_by_themselves(batcher: Batcher) -> None:
+def test_rows_of_another_shape_go_by_themselves(batcher: Networks) -> None:
     network = Slow()
     held_up(batcher, network)
-    works = [batcher.submit(("a", "images"), network, rows(i, width=2 + i // 2)) for i in range(4)]
+    works = [batcher.give(("a", "images"), network, rows(i, width=2 + i // 2)) for i in range(4)]
     network.gate.set()
     for i, work in enumerate(works):
         assert torch.equal(batcher.wait(work, 10), rows(i + 1, width=2 + i // 2))
     assert network.batches[1:] == [[0, 1], [2, 3]]
 
 
-def test_who_waits_too_long_is_told_so_and_leaves_nothing(batcher: Batcher) -> None:
+def test_who_waits_too_long_is_told_so_and_leaves_nothing(batcher: Networks) -> None:
     network = Slow()
     first = held_up(batcher, network)
-    late = batcher.submit(("a", "images"), network, rows(5))
+    late = batcher.give(("a", "images"), network, rows(5))
     with pytest.raises(ServerBusy, match="Ask again"):
         batcher.wait(late, 0.02)
     assert batcher.counts().waiting["images"] == 0
@@ -115,22 +133,22 @@ def test_who_waits_too_long_is_told_so_and_leaves_nothing(batcher: Batcher) -> N
     assert network.batches == [[-1.0]]
 
 
-def test_begun_work_is_not_withdrawn(batcher: Batcher) -> None:
+def test_begun_work_is_not_withdrawn(batcher: Networks) -> None:
     network = Slow()
     network.gate.clear()
-    work = batcher.submit(("a", "images"), network, rows(*range(6)))
+    work = batcher.give(("a", "images"), network, rows(*range(6)))
     assert network.begun.wait(10)  # 4 rows are being computed, 2 wait
     assert not batcher.withdraw(work)
     network.gate.set()
     assert torch.equal(batcher.wait(work, 10), rows(*range(6)) + 1)
 
 
-def test_an_error_is_told_to_those_of_the_batch(batcher: Batcher) -> None:
+def test_an_error_is_told_to_those_of_the_batch(batcher: Networks) -> None:
     network = Slow()
     held_up(batcher, network)
     network.error = RuntimeError("out of memory")
-    works = [batcher.submit(("a", "images"), network, rows(*[i] * 3)) for i in range(2)]
-    other = batcher.submit(("b", "images"), Slow(), rows(1))
+    works = [batcher.give(("a", "images"), network, rows(*[i] * 3)) for i in range(2)]
+    other = batcher.give(("b", "images"), Slow(), rows(1))
     network.gate.set()
     for work in works:
         with pytest.raises(RuntimeError, match="out of memory"):
@@ -139,27 +157,27 @@ def test_an_error_is_told_to_those_of_the_batch(batcher: Batcher) -> None:
     assert batcher.counts().waiting["images"] == 0
 
 
-def test_a_batch_waits_a_moment_for_those_that_come(batcher: Batcher) -> None:
+def test_a_batch_waits_a_moment_for_those_that_come(batcher: Networks) -> None:
     network = Slow()
     batcher._batch_seconds = 100.0  # as after a long batch; the wait has a limit of its own
     with batcher.pending(("a", "images")):
-        first = batcher.submit(("a", "images"), network, rows(1))
-        second = batcher.submit(("a", "images"), network, rows(2))
+        first = batcher.give(("a", "images"), network, rows(1))
+        second = batcher.give(("a", "images"), network, rows(2))
     for work in (first, second):
         batcher.wait(work, 10)
     assert network.batches == [[1, 2]]
 
 
-def test_a_batch_waits_until_it_is_full(batcher: Batcher, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_waits_until_it_is_full(batcher: Networks, monkeypatch: pytest.MonkeyPatch) -> None:
     """3 of 4 rows are there and a fourth is on its way: the batch waits for it, although 3 are more than the
     1 that is missing."""
     monkeypatch.setattr(batches, "MAX_BATCH_DELAY_SECONDS", 60.0)
     batcher._batch_seconds = 1_000.0
     network = Slow()
     with batcher.pending(("a", "images")), batcher.pending(("a", "images")):
-        first = batcher.submit(("a", "images"), network, rows(1, 2, 3))
+        first = batcher.give(("a", "images"), network, rows(1, 2, 3))
         assert not network.begun.wait(0.2)
-        batcher.wait(batcher.submit(("a", "images"), network, rows(4)), 10)
+        batcher.wait(batcher.give(("a", "images"), network, rows(4)), 10)
         batcher.wait(first, 10)
     assert network.batches == [[1, 2, 3, 4]]
 
@@ -168,8 +186,8 @@ def test_a_batch_waits_until_it_is_full(batcher: Batcher, monkeypatch: pytest.Mo
 
 
 @pytest.fixture
-def pair() -> Iterator[Batcher]:
-    batcher = Batcher({"images": 4, "texts": 2}, workers=2)
+def pair() -> Iterator[Networks]:
+    batcher = Networks(workers=2)
     yield batcher
     batcher.close()
 
@@ -191,18 +209,18 @@ class Counting(Slow):
 def test_what_is_alone_has_all_processors_and_others_their_share() -> None:
     default = torch.get_num_threads()
     torch.set_num_threads(2)
-    batcher = Batcher({"images": 4, "texts": 2}, workers=2)
+    batcher = Networks(workers=2)
     try:
         network = Counting()
         for i in range(3):
-            batcher.wait(batcher.submit(("a", "images"), network, rows(i)), 10)
+            batcher.wait(batcher.give(("a", "images"), network, rows(i)), 10)
         assert network.threads == [2, 2, 2]
         first, second = Counting(), Counting()
         alone = held_up(batcher, first)
         second.gate.clear()
-        beside = batcher.submit(("b", "images"), second, rows(1))
+        beside = batcher.give(("b", "images"), second, rows(1))
         assert second.begun.wait(10)  # while the first one is being computed
-        third = batcher.submit(("c", "images"), Slow(), rows(2))
+        third = batcher.give(("c", "images"), Slow(), rows(2))
         with pytest.raises(ServerBusy):  # no more at a time than there are processors
             batcher.wait(third, 0.1)
         for one in (first, second):
@@ -216,19 +234,19 @@ def test_what_is_alone_has_all_processors_and_others_their_share() -> None:
         torch.set_num_threads(default)
 
 
-def test_what_is_not_alone_is_computed_beside(pair: Batcher) -> None:
+def test_what_is_not_alone_is_computed_beside(pair: Networks) -> None:
     """While another picture is being decoded, or was, if it is the last one of its request."""
     network = Counting()
     lane = ("a", "images")
     with pair.pending(lane) as arrival:
-        pair.wait(pair.submit(lane, network, rows(1)), 10)
+        pair.wait(pair.give(lane, network, rows(1)), 10)
         with pair.pending(lane) as other:
-            pair.wait(pair.submit(lane, network, rows(2), arrival), 10)
-        pair.wait(pair.submit(lane, network, rows(3), other), 10)
+            pair.wait(pair.give(lane, network, rows(2), arrival), 10)
+        pair.wait(pair.give(lane, network, rows(3), other), 10)
     assert [name == "compute" for name in network.names] == [False, False, True]
 
 
-class OnlyAlone(Batcher):
+class OnlyAlone(Networks):
     """The threads for what is not alone look at the queue at the wrong moments."""
 
     def _is_beside(self) -> bool:
@@ -236,10 +254,10 @@ class OnlyAlone(Batcher):
 
 
 def test_a_withdrawal_wakes_who_computes_what_is_alone_then() -> None:
-    batcher = OnlyAlone({"images": 4, "texts": 2}, workers=2)
+    batcher = OnlyAlone(workers=2)
     try:
         with batcher._changed:  # both at once: neither is alone for a moment
-            first, second = (batcher.submit((name, "images"), Slow(), rows(1)) for name in "ab")
+            first, second = (batcher.give((name, "images"), Slow(), rows(1)) for name in "ab")
         time.sleep(0.05)  # both wait, and nobody has to do with that
         assert batcher.withdraw(first)
         assert torch.equal(batcher.wait(second, 5), rows(2))
@@ -247,7 +265,7 @@ def test_a_withdrawal_wakes_who_computes_what_is_alone_then() -> None:
         batcher.close()
 
 
-def test_parts_that_end_in_another_order_come_back_in_theirs(pair: Batcher) -> None:
+def test_parts_that_end_in_another_order_come_back_in_theirs(pair: Networks) -> None:
     begun = [threading.Event(), threading.Event()]
     ends = [threading.Event(), threading.Event()]
 
@@ -257,7 +275,7 @@ def test_parts_that_end_in_another_order_come_back_in_theirs(pair: Batcher) -> N
         assert ends[number].wait(10)
         return some + 1
 
-    work = pair.submit(("a", "images"), network, rows(*range(8)))
+    work = pair.give(("a", "images"), network, rows(*range(8)))
     assert all(event.wait(10) for event in begun)
     ends[1].set()
     while not work.parts:
@@ -267,34 +285,34 @@ def test_parts_that_end_in_another_order_come_back_in_theirs(pair: Batcher) -> N
 
 
 @pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
-def test_an_error_in_both_parts_is_told_once(pair: Batcher) -> None:
+def test_an_error_in_both_parts_is_told_once(pair: Networks) -> None:
     network = Slow()
     network.gate.clear()
     network.error = RuntimeError("out of memory")
-    work = pair.submit(("a", "images"), network, rows(*range(8)))
+    work = pair.give(("a", "images"), network, rows(*range(8)))
     while work.taken < 8 or pair.counts().waiting["images"]:  # both are being computed
         time.sleep(0.001)
-    other = pair.submit(("b", "images"), Slow(), rows(1))
+    other = pair.give(("b", "images"), Slow(), rows(1))
     network.gate.set()
     with pytest.raises(RuntimeError, match="out of memory"):
         pair.wait(work, 10)
     assert torch.equal(pair.wait(other, 10), rows(2))
 
 
-def test_a_network_that_loses_rows_is_told_of(pair: Batcher) -> None:
+def test_a_network_that_loses_rows_is_told_of(pair: Networks) -> None:
     with pytest.raises(RuntimeError):
-        pair.wait(pair.submit(("a", "images"), lambda rows: rows[:1], rows(1, 2)), 10)
-    assert torch.equal(pair.wait(pair.submit(("a", "images"), Slow(), rows(1)), 10), rows(2))
+        pair.wait(pair.give(("a", "images"), lambda rows: rows[:1], rows(1, 2)), 10)
+    assert torch.equal(pair.wait(pair.give(("a", "images"), Slow(), rows(1)), 10), rows(2))
 
 
-def test_many_at_once_each_get_their_own(pair: Batcher) -> None:
+def test_many_at_once_each_get_their_own(pair: Networks) -> None:
     networks = [Slow() for _ in range(3)]
 
     def ask(i: int) -> None:
         given = rows(*range(i, i + 1 + i % 6))
         lane = (str(i % 3), "images")
         with pair.pending(lane) as arrival:
-            work = pair.submit(lane, networks[i % 3], given, arrival if i % 2 else None)
+            work = pair.give(lane, networks[i % 3], given, arrival if i % 2 else None)
         assert torch.equal(pair.wait(work, 10), given + 1)
 
     with ThreadPoolExecutor(16) as pool:
@@ -305,15 +323,15 @@ def test_many_at_once_each_get_their_own(pair: Batcher) -> None:
 
 
 def test_closing_tells_those_who_wait() -> None:
-    batcher, network = Batcher({"images": 4, "texts": 2}, workers=1), Slow()
+    batcher, network = Networks(workers=1), Slow()
     held_up(batcher, network)
-    waiting = batcher.submit(("a", "images"), network, rows(1))
+    waiting = batcher.give(("a", "images"), network, rows(1))
     batcher.close()
     network.gate.set()
     with pytest.raises(ServerBusy):
         batcher.wait(waiting, 10)
     with pytest.raises(ServerBusy):
-        batcher.submit(("a", "images"), network, rows(1))
+        batcher.give(("a", "images"), network, rows(1))
 
 
 # --- the gate ---

@@ -17,9 +17,9 @@ from core.clip.models.features import encode_images, encode_tokens
 from core.clip.weights.ensemble import interpolate
 from core.serving.pins import PinnedModels
 from core.serving.pool.cache_stats import CacheCounts
-from core.serving.pool.model_pool import DELTA, NETWORK, ModelPool, WeightsKey
+from core.serving.pool.model_pool import DELTA, NETWORK, ModelPool
 from core.serving.pool.unavailable import ModelUnavailable
-from core.serving.types import ClassifyRequest, ClassName
+from core.serving.types import ClassifyRequest, ClassName, WeightsKey
 from core.settings import Settings
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.errors import ModelNotFound, StorageUnavailable
@@ -30,7 +30,7 @@ from tests.core.serving.world import NAMES, PICTURES, World, content_of, exactly
 
 
 def counts(world: World, kind: str = NETWORK) -> CacheCounts:
-    return world.serving.networks.warm.counts(kind)
+    return world.pool.warm.counts(kind)
 
 
 def away(key: str) -> bytes:
@@ -50,14 +50,14 @@ def delete(world: World, model: str) -> None:
 
 def test_every_alpha_is_the_interpolation(world: World) -> None:
     backbone, theta_1 = world.backbone, moved(world.backbone)
-    row = world.row(world.publish(theta_1=theta_1))
+    content = content_of(world, world.publish(theta_1=theta_1))
     pixels = Pixels(backbone.preprocess)
     pictures = torch.stack([pixels.fit(open_image(data)) for data in PICTURES])
     tokens = backbone.tokenize(NAMES)
     theta_0 = tower_parameters(backbone.model)
     for alpha in (0.01, 0.29, 0.5, 0.99, 1.0):
         plain = with_parameters(backbone, interpolate(theta_0, theta_1, alpha))
-        with world.serving.networks.adapted(row, alpha, wait_seconds=10) as network:
+        with world.pool.acquire(content, alpha, wait_seconds=10) as network:
             torch.testing.assert_close(
                 network.encode_images(pictures),
                 encode_images(plain, pixels.finish(pictures)),
@@ -88,8 +88,8 @@ def test_what_is_counted_is_what_it_takes(world: World) -> None:
     network, delta = counts(world), counts(world, DELTA)
     assert network.bytes == pytest.approx(parameters, rel=0.05)
     assert delta.bytes < parameters / 2
-    assert world.serving.networks.warm.bytes == network.bytes + delta.bytes
-    ((stock, users),) = world.serving.networks.warm_backbones()
+    assert world.pool.warm.bytes == network.bytes + delta.bytes
+    ((stock, users),) = world.pool.backbones.values()
     assert (stock.bytes, users) == (0, 1)  # the backbone itself, and the model stands on it
 
 
@@ -106,7 +106,7 @@ def test_two_models_with_the_same_content_are_one(world: World, monkeypatch: pyt
     world.serving.forget(one)
     assert exactly(world.ask(model=other)) == expected
     world.serving.forget(other)
-    assert world.serving.networks.warm.held() == []
+    assert world.pool.warm.held() == []
 
 
 def test_the_files_of_one_do_not_fail_the_other(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,15 +143,15 @@ def test_deleted_while_it_is_used(world: World) -> None:
     row = world.row(model)
     fit = Pixels(world.backbone.preprocess).fit
     pictures = torch.stack([fit(open_image(data)) for data in PICTURES])
-    with world.serving.networks.adapted(row, 0.5, wait_seconds=10) as network:
+    with world.pool.acquire(WeightsKey.of(row), 0.5, wait_seconds=10) as network:
         before = network.encode_images(pictures)
         delete(world, model)
         assert torch.equal(network.encode_images(pictures), before)
         assert counts(world).bytes > 0
-    assert world.serving.networks.warm.bytes == 0
+    assert world.pool.warm.bytes == 0
     with pytest.raises(ModelNotFound):
         world.serving.classify(PICTURES, ClassifyRequest((ClassName("oak"),)), model=row)
-    assert world.serving.networks.warm.bytes == 0
+    assert world.pool.warm.bytes == 0
 
 
 def test_deleted_while_it_is_loaded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,8 +174,8 @@ def test_deleted_while_it_is_loaded(world: World, monkeypatch: pytest.MonkeyPatc
         delete(world, model)
         go_on.set()
         assert asked.result(10).model == model
-    assert world.serving.networks.warm.bytes == 0
-    assert world.serving.networks._models == {}
+    assert world.pool.warm.bytes == 0
+    assert world.pool._models == {}
 
 
 def test_texts_outlive_their_network(backbone: Backbone, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,11 +186,11 @@ def test_texts_outlive_their_network(backbone: Backbone, data: Path, monkeypatch
         expected = exactly(world.ask(model=one))
         for other in others:
             world.ask(model=other)
-        assert content_of(world, one) not in {held.key[1] for held in world.serving.networks.warm.held()}
+        assert content_of(world, one) not in {held.key[1] for held in world.pool.warm.held()}
         world.sentences.clear()
         assert exactly(world.ask(model=one)) == expected  # to the bit
         assert world.sentences == []
-        assert world.serving.networks.warm.bytes <= int(2.2 * size)
+        assert world.pool.warm.bytes <= int(2.2 * size)
     finally:
         world.close()
 
@@ -202,7 +202,7 @@ def test_batched_with_others_it_is_the_same(world: World) -> None:
         asked = [(key, pool.submit(row, world, key[0], [PICTURES[key[1]]])) for key in list(alone) * 6]
         for key, got in asked:
             assert got.result(20) == pytest.approx(alone[key], abs=1e-5)
-    assert max(world.serving.batcher.counts().sizes) > 1
+    assert max(world.serving.engine.stats().batches.sizes) > 1
 
 
 def row(world: World, model: str, pictures: Sequence[bytes]) -> list[float]:
@@ -216,9 +216,7 @@ def row(world: World, model: str, pictures: Sequence[bytes]) -> list[float]:
 def test_pinned_models_stay_and_follow_their_alias(world: World) -> None:
     first, second = (world.publish(name="shoes", theta_1=moved(world.backbone, s)) for s in (1, 2))
     promote(world, first)
-    pins = PinnedModels(
-        ["shoes@prod", "nobody/boots@prod", "mdl_none"], world.serving.networks, world.database
-    )
+    pins = PinnedModels(["shoes@prod", "nobody/boots@prod", "mdl_none"], world.serving.engine, world.database)
     pins.refresh()
     assert pinned(world) == {content_of(world, first)}
     promote(world, second)
@@ -239,15 +237,15 @@ def test_a_pin_that_fails_unexpectedly_keeps_no_other_out(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = (world.publish(theta_1=moved(world.backbone, s)) for s in (1, 2))
-    pins = PinnedModels([first, second], world.serving.networks, world.database)
-    load = ModelPool.adapted
+    pins = PinnedModels([first, second], world.serving.engine, world.database)
+    load = ModelPool.acquire
 
-    def adapted(self: ModelPool, row: Any, *given: Any, **named: Any) -> Any:
-        if row.id == first:
+    def acquire(self: ModelPool, key: WeightsKey, *given: Any, **named: Any) -> Any:
+        if key.source is not None and key.source.model_id == first:
             raise RuntimeError("a fault of ours")
-        return load(self, row, *given, **named)
+        return load(self, key, *given, **named)
 
-    monkeypatch.setattr(ModelPool, "adapted", adapted)
+    monkeypatch.setattr(ModelPool, "acquire", acquire)
     monkeypatch.setattr("core.serving.pins.AGAIN_SECONDS", 0.01)
     stop = threading.Event()
     following = threading.Thread(target=pins.run, args=(stop,), daemon=True)
@@ -261,8 +259,7 @@ def test_a_pin_that_fails_unexpectedly_keeps_no_other_out(
 
 
 def test_neighbouring_alphas_are_networks_of_their_own(world: World) -> None:
-    row = world.row(world.publish(theta_1=moved(world.backbone, 1)))
-    content = WeightsKey.of(row)
+    content = content_of(world, world.publish(theta_1=moved(world.backbone, 1)))
     assert len({content.at(alpha) for alpha in (0.335, 0.34, 0.3449, 0.345)}) == 4
 
 
@@ -272,7 +269,7 @@ def promote(world: World, model: str) -> None:
 
 
 def pinned(world: World) -> set[Any]:
-    return {held.key[1] for held in world.serving.networks.warm.held() if held.pinned}
+    return {held.key[1] for held in world.pool.warm.held() if held.pinned}
 
 
 def test_pins_are_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:

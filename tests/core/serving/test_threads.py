@@ -4,7 +4,7 @@ import sys
 PROGRAM = """
 import threading, torch
 from concurrent.futures import ThreadPoolExecutor
-from core.serving.batching.threads import single_threaded
+from core.serving.threads import single_threaded
 
 torch.set_num_threads(3)
 alone = single_threaded(4, "alone")
