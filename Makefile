@@ -11,7 +11,7 @@ PYTHON3 ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 
 help:
 	@echo "make install   everything into $(VENV)"
-	@echo "make demo      the whole loop on real pictures; DATA=folder for your own"
+	@echo "make demo      the whole loop on real images; DATA=folder for your own"
 	@echo "make check     formatting, types, imports between the rooms, the generated client"
 	@echo "make test      check, and all tests"
 	@echo "make test-fast some tests, without servers and training, in a minute"

@@ -10,14 +10,14 @@ from api.app import create_app
 from api.middleware.auth import startup_error
 from api.uvicorn_server import DRAIN_SECONDS, HeaderTimeoutProtocol, Server
 from core.log import start_logging
-from core.parent_watch import end_with_parent
+from core.parent_watch import exit_with_parent
 from core.settings import get_settings
 
 MAX_FILES = 65_536
 
 
 def allow_many_files() -> None:
-    """Each uploaded picture above some kB is an open file until the answer; 1,024, the usual limit, would
+    """Each uploaded image above some kB is an open file until the answer; 1,024, the usual limit, would
     make an upload of 1,000 photos fail."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MAX_FILES if hard == resource.RLIM_INFINITY else min(MAX_FILES, hard)
@@ -36,7 +36,7 @@ def main() -> None:
     if refusal is not None:
         sys.exit(refusal)
     if settings.leashed:
-        end_with_parent(grace_seconds=8)
+        exit_with_parent(grace_seconds=8)
     config = uvicorn.Config(
         app,
         host=settings.host,

@@ -30,7 +30,7 @@ from core.store.db.session import Database
 from core.store.jobs.queue import make_celery
 from core.store.storage.blobs import Blobs
 
-DESCRIPTION = """Upload a few labelled pictures (`POST /adapt`), poll the job, then classify with **any**
+DESCRIPTION = """Upload a few labelled images (`POST /adapt`), poll the job, then classify with **any**
 class names (`POST /classify`), trained or new. Errors are `application/problem+json`."""
 
 FORM_PATHS = re.compile(r"/(adapt|classify|models(/[^/]+/extend)?)")
@@ -52,7 +52,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.database.close()
 
     # Uploads above this lie on disk while they are read; by default it is 1 MB, and thousands of
-    # small pictures would all stay in memory.
+    # small images would all stay in memory.
     MultiPartParser.spool_max_size = 64 * 1024
     app = FastAPI(
         title="CLIP-CITE",

@@ -13,7 +13,7 @@ from core.clip.prompts import (
     MAX_NAME_LENGTH,
     MAX_TEMPLATES,
     MAX_TEXT_LENGTH,
-    check_texts,
+    check_prompts,
     clean_class_name,
     same_class,
 )
@@ -22,7 +22,7 @@ from core.serving.types import ClassName
 
 REMEMBERED_BYTES = 8_000_000
 NAME_BYTES = 250
-"""Of a remembered name in memory, beside its texts as given and as cleaned, rounded up."""
+"""Of a remembered name in memory, beside its prompts as given and as cleaned, rounded up."""
 Given = tuple[str, tuple[str, ...] | None]
 Cleaned = tuple[tuple[ClassName, ...], tuple[tuple[str, str], ...]]
 """The names, and the warnings."""
@@ -34,7 +34,7 @@ Sentence = Annotated[str, Field(json_schema_extra={"maxLength": MAX_TEXT_LENGTH}
 
 class ClassIn(RequestModel):
     name: RawName
-    texts: list[Sentence] | None = Field(
+    prompts: list[Sentence] | None = Field(
         None,
         fail_fast=True,
         max_length=MAX_TEMPLATES,
@@ -56,7 +56,7 @@ def class_names(
         raise InvalidRequest(
             detail, [{"pointer": "/class_names", "detail": detail}], code="invalid_class_names"
         )
-    plain = tuple(name for name, texts in map(_parts, given) if texts is None)
+    plain = tuple(name for name, prompts in map(_parts, given) if prompts is None)
     if len(plain) == len(given):
         names, warnings = _remembered.get(plain) or _remember(plain)
     else:
@@ -66,15 +66,15 @@ def class_names(
 
 def _remember(given: tuple[str, ...]) -> Cleaned:
     cleaned = _cleaned([(name, None) for name in given])
-    texts = {id(text): text for text in (*given, *(one.name for one in cleaned[0]))}
-    size = NAME_BYTES * len(given) + sum(map(sys.getsizeof, texts.values()))
+    prompts = {id(text): text for text in (*given, *(one.name for one in cleaned[0]))}
+    size = NAME_BYTES * len(given) + sum(map(sys.getsizeof, prompts.values()))
     return _remembered.put(given, cleaned, size)
 
 
 def _parts(item: str | ClassIn) -> Given:
     if isinstance(item, str):
         return item, None
-    return item.name, None if item.texts is None else tuple(item.texts)
+    return item.name, None if item.prompts is None else tuple(item.prompts)
 
 
 def _cleaned(given: Sequence[Given]) -> Cleaned:
@@ -83,14 +83,14 @@ def _cleaned(given: Sequence[Given]) -> Cleaned:
     for index, (spelled, sentences) in enumerate(given):
         try:
             name = clean_class_name(spelled)
-            texts = check_texts({name: sentences})[name] if sentences is not None else None
+            prompts = check_prompts({name: sentences})[name] if sentences is not None else None
         except (InvalidClassNames, InvalidConfig) as error:
             errors.append({"pointer": f"/class_names/{index}", "code": error.code, "detail": error.detail})
             continue
         if same_class(name) in names:
             repeated.append(name)
         else:
-            names[same_class(name)] = ClassName(name, texts)
+            names[same_class(name)] = ClassName(name, prompts)
     if errors:
         raise InvalidRequest(errors[0]["detail"], errors, code="invalid_class_names")
     warnings = []

@@ -18,7 +18,7 @@ from api.threads import SPOOLING
 
 MAX_FIELD_BYTES = 10_000
 MAX_JSON_FIELD_BYTES = 1_000_000
-JSON_FIELDS = {"class_names", "classes", "config", "models", "templates", "texts"}
+JSON_FIELDS = {"class_names", "classes", "config", "models", "templates", "prompts"}
 Text = Annotated[str, Field(max_length=MAX_FIELD_BYTES)]
 JsonText = Annotated[str, Field(max_length=MAX_JSON_FIELD_BYTES)]
 MAX_TEXT_BYTES = 10_000_000

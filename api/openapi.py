@@ -7,17 +7,17 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
-from api.classify.schemas import ClassifyForm, ClassifyJson, ClassifyOut
-from api.jobs.schemas import JobOut, PreflightOut
-from api.models.aliases.schemas import AliasOut
-from api.models.schemas import ModelOut
+from api.classify.schemas import Classification, ClassifyForm, ClassifyJson
+from api.jobs.schemas import Job, Preflight
+from api.models.aliases.schemas import Alias
+from api.models.schemas import Model
 from api.problems import Problem
 
 LICENSE = {"name": "Apache-2.0", "identifier": "Apache-2.0"}
 SERVERS = [{"url": "/", "description": "The service that serves this document."}]
 NAMED: tuple[type[BaseModel], ...] = (Problem, ClassifyForm, ClassifyJson)
 """Schemas that routes refer to by name only."""
-WITH_EXAMPLES: tuple[type[BaseModel], ...] = (JobOut, PreflightOut, ModelOut, AliasOut, ClassifyOut)
+WITH_EXAMPLES: tuple[type[BaseModel], ...] = (Job, Preflight, Model, Alias, Classification)
 
 
 def build_openapi(app: FastAPI) -> dict[str, Any]:

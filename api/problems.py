@@ -40,6 +40,13 @@ class ProblemItem(BaseModel):
     detail: str
 
 
+class Notice(BaseModel):
+    """Warning or error inside an answer that is a success."""
+
+    code: str
+    detail: str
+
+
 class Problem(BaseModel):
     model_config = ConfigDict(
         json_schema_extra={
@@ -48,14 +55,14 @@ class Problem(BaseModel):
                     "type": "about:blank",
                     "title": "Unprocessable Entity",
                     "status": 422,
-                    "detail": "1 picture can't be used; see errors. Replace or remove them, or send "
+                    "detail": "1 image can't be used; see errors. Replace or remove them, or send "
                     "on_bad_image=skip to go on without them.",
-                    "code": "bad_pictures",
+                    "code": "bad_images",
                     "errors": [
                         {
                             "pointer": None,
                             "file": "red fox/3.jpg",
-                            "code": "truncated_picture",
+                            "code": "truncated_image",
                             "detail": "The JPEG file is damaged or cut short; upload it again, or save it "
                             "anew from its source.",
                         }
@@ -209,9 +216,9 @@ def install(app: FastAPI) -> None:
         if known is not None:
             return answer(request, *known)
         if error.status_code == 400 and str(error.detail).startswith("Too many files"):
-            limit = request.app.state.settings.max_pictures
-            detail = f"There are too many pictures; at most {limit:,} are allowed in one request."
-            return answer(request, 413, "too_many_pictures", detail)
+            limit = request.app.state.settings.max_images
+            detail = f"There are too many images; at most {limit:,} are allowed in one request."
+            return answer(request, 413, "too_many_images", detail)
         codes = {404: "not_found", 405: "method_not_allowed", 400: "bad_request"}
         code = getattr(error, "code", None) or codes.get(error.status_code, "http_error")
         detail = str(error.detail)
@@ -255,9 +262,7 @@ def _system_problem(error: BaseException | None) -> tuple[int, str, str] | None:
             "The server's disk is full. Nothing was stored; make room and send it again.",
         )
     if error.errno in {errno.EMFILE, errno.ENFILE}:
-        detail = (
-            "The server has too many open files. Send fewer pictures at a time, an archive, or try later."
-        )
+        detail = "The server has too many open files. Send fewer images at a time, an archive, or try later."
         return 503, "too_many_open_files", detail
     return None
 

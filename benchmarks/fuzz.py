@@ -8,7 +8,7 @@ calls; then those with an id in their path once more with the ids of a job and a
 fails (status 1) on an answer of 5xx, on a status, content type, header or body that is not in the document,
 on a bad request that is accepted, and on an operation that is open without the key.
 
-Left out is only what depends on the data: whether a well-formed id, cursor or picture is a good one.
+Left out is only what depends on the data: whether a well-formed id, cursor or image is a good one.
 """
 
 import argparse

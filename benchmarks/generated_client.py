@@ -28,14 +28,14 @@ from generated.api.adapt import adapt
 from generated.api.classify import classify
 from generated.api.jobs import get_job
 from generated.api.models import list_models
-from generated.models import BodyAdapt, ClassifyForm, ClassifyJson, PictureIn, Problem
+from generated.models import BodyAdapt, ClassifyForm, ClassifyJson, ImageIn, Problem
 from generated.types import File
 
 url, key = sys.argv[1:]
 client = AuthenticatedClient(url, key) if key else Client(url)
 
 
-def picture(colour):
+def image(colour):
     buffer = io.BytesIO()
     Image.new("RGB", (48, 40), colour).save(buffer, "PNG")
     return buffer.getvalue()
@@ -44,8 +44,8 @@ def picture(colour):
 archive = io.BytesIO()
 with zipfile.ZipFile(archive, "w") as opened:
     for i in range(4):
-        opened.writestr(f"red/{i}.png", picture((240 - i, 20, 20)))
-        opened.writestr(f"green/{i}.png", picture((20, 240 - i, 20)))
+        opened.writestr(f"red/{i}.png", image((240 - i, 20, 20)))
+        opened.writestr(f"green/{i}.png", image((20, 240 - i, 20)))
 archive.seek(0)
 upload = BodyAdapt(archive=File(archive, "shots.zip", "application/zip"), config='{"epochs": 2}')
 job = adapt.sync(client=client, body=upload, idempotency_key=f"generated-{time.time()}")
@@ -53,13 +53,13 @@ assert not isinstance(job, Problem), job
 while job.status not in {"succeeded", "failed", "cancelled"}:
     job = get_job.sync(job.id, client=client, wait=20)
 assert job.status == "succeeded", job
-files = [File(io.BytesIO(picture(c)), f"{c[0]}.png", "image/png") for c in ((240, 20, 20), (20, 20, 240))]
+files = [File(io.BytesIO(image(c)), f"{c[0]}.png", "image/png") for c in ((240, 20, 20), (20, 20, 240))]
 form = ClassifyForm(class_names=["red", "blue"], images=files, model=job.model_id, top_k=1)
 answer = classify.sync(client=client, body=form)
 assert not isinstance(answer, Problem), answer
 assert {c.name: c.kind for c in answer.class_names} == {"red": "trained", "blue": "new"}
 import base64
-small = PictureIn(base64=base64.b64encode(picture((240, 20, 20))).decode())
+small = ImageIn(base64=base64.b64encode(image((240, 20, 20))).decode())
 as_json = ClassifyJson(class_names=["red", "blue"], images=[small], model=job.model_id)
 again = classify.sync(client=client, body=as_json)
 assert again.results[0].predictions[0].class_name == answer.results[0].predictions[0].class_name

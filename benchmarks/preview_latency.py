@@ -1,4 +1,4 @@
-"""How soon a job's pictures answer: from the end of POST /adapt to the first answer under the job's id.
+"""How soon a job's images answer: from the end of POST /adapt to the first answer under the job's id.
 
     python -m benchmarks.preview_latency --data clothing stamps
 
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--shots", type=int, default=16)
     parser.add_argument("--jobs", type=int, default=3, help="of each data set")
     given = parser.parse_args(arguments)
-    print("| pictures | training pictures | POST /adapt, s | to the first answer, s | the next, s |")
+    print("| images | training images | POST /adapt, s | to the first answer, s | the next, s |")
     with (
         running_service() as service,
         httpx.Client(base_url=service.url, timeout=300, trust_env=False) as client,
@@ -41,15 +41,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for number, folder in enumerate(given.data):
             data = load(folder)
             if not number:
-                first_answers(client, data, 1)  # the worker's trainer, the texts
+                first_answers(client, data, 1)  # the worker's trainer, the prompts
             for _ in range(given.jobs):
-                pictures, seconds = first_answers(client, data, given.shots)
+                images, seconds = first_answers(client, data, given.shots)
                 cells = " | ".join(f"{value:.2f}" for value in seconds)
-                print(f"| {data.name} | {pictures} | {cells} |", flush=True)
+                print(f"| {data.name} | {images} | {cells} |", flush=True)
 
 
 def first_answers(client: httpx.Client, data: DataSet, shots: int) -> tuple[int, list[float]]:
-    """(training pictures, seconds of the upload, to the first answer and of the one after it)."""
+    """(training images, seconds of the upload, to the first answer and of the one after it)."""
     examples = draw_shots(data.train, range(len(data.class_names)), shots, 0)
     with ExitStack() as files:
         images = [("images", (e.path.name, files.enter_context(e.path.open("rb")))) for e in examples]

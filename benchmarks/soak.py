@@ -160,7 +160,7 @@ def _job(http: httpx.Client, newest: list[tuple[str, str]]) -> list[str]:
 def _prediction(http: httpx.Client, model: str) -> list[str]:
     """What failed."""
     data = {"model": model, "class_names": list(NAMES), "top_k": "1"}
-    answer = http.post("/classify", data=data, files=[("images", ("a.png", _picture("red", 0)))])
+    answer = http.post("/classify", data=data, files=[("images", ("a.png", _image("red", 0)))])
     return [] if answer.status_code == 200 else [answer.text]
 
 
@@ -169,11 +169,11 @@ def _archive() -> bytes:
     with zipfile.ZipFile(buffer, "w") as archive:
         for name in NAMES[:2]:
             for i in range(4):
-                archive.writestr(f"{name}/{i}.png", _picture(name, i))
+                archive.writestr(f"{name}/{i}.png", _image(name, i))
     return buffer.getvalue()
 
 
-def _picture(name: str, shade: int) -> bytes:
+def _image(name: str, shade: int) -> bytes:
     buffer = io.BytesIO()
     colour = tuple(200 * (other == name) + shade for other in NAMES)
     Image.new("RGB", (48, 40), colour).save(buffer, "PNG")

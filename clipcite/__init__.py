@@ -3,7 +3,7 @@
 from clipcite import Client
 
 with Client("http://127.0.0.1:8000") as client:
-    job = client.adapt("pictures", config={"epochs": 10}).wait()
+    job = client.adapt("images", config={"epochs": 10}).wait()
     answer = client.classify(["a.jpg"], ["red fox", "badger"], model=job.model_id)
     print(answer.results[0].best)
 """
@@ -35,15 +35,15 @@ from clipcite.client.errors import (
 from clipcite.client.parse import UnexpectedAnswer
 from clipcite.client.report_types import (
     Accuracies,
-    Advice,
-    Calibration,
     ClassReport,
     Estimate,
     Finding,
     Preflight,
+    Recommendation,
+    Reliability,
     Report,
+    ReportedImage,
     ReportedOn,
-    ReportedPicture,
 )
 from clipcite.client.retry import Retry
 from clipcite.client.types import (
@@ -74,14 +74,12 @@ __all__ = [
     "APIConnectionError",
     "APIStatusError",
     "Accuracies",
-    "Advice",
     "Alias",
     "AllNames",
     "AsyncClient",
     "AsyncJobHandle",
     "AsyncModelHandle",
     "AuthenticationError",
-    "Calibration",
     "ClassCount",
     "ClassInfo",
     "ClassReport",
@@ -118,9 +116,11 @@ __all__ = [
     "Progress",
     "RateLimitError",
     "Readiness",
+    "Recommendation",
+    "Reliability",
     "Report",
+    "ReportedImage",
     "ReportedOn",
-    "ReportedPicture",
     "Retry",
     "UnexpectedAnswer",
     "UnprocessableEntityError",

@@ -17,7 +17,7 @@ FRESH_SECONDS = 120
 logger = logging.getLogger(__name__)
 
 
-class AliveFile:
+class LivenessFile:
     """Without a path it does nothing."""
 
     def __init__(self, path: Path | None) -> None:
@@ -35,7 +35,7 @@ class AliveFile:
             self._path.touch()
         except OSError as error:
             logger.error(
-                "Can't touch %s (%s). Choose another CLIPCITE_ALIVE_FILE.", self._path, error.strerror
+                "Can't touch %s (%s). Choose another CLIPCITE_LIVENESS_FILE.", self._path, error.strerror
             )
 
     def keep_touching(self) -> None:
@@ -55,7 +55,7 @@ def problem_of(path: Path) -> str | None:
     try:
         age = time.time() - path.stat().st_mtime
     except OSError as error:
-        return f"{path}: {error.strerror}. Was the process started with CLIPCITE_ALIVE_FILE, and is it up?"
+        return f"{path}: {error.strerror}. Was the process started with CLIPCITE_LIVENESS_FILE, and is it up?"
     if age > FRESH_SECONDS:
         return f"{path} was last touched {age:.0f} s ago: the process hangs or is gone. Start it again."
     return None

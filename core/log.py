@@ -22,7 +22,7 @@ from core.settings import Settings
 
 OURS = ("api", "worker", "core", "celery.worker", "celery.apps.worker", "uvicorn.error")
 MAX_CHARACTERS = 10_000
-"""Characters of a message or a traceback: what quotes a picture or a whole request is cut."""
+"""Characters of a message or a traceback: what quotes an image or a whole request is cut."""
 _BEARER = re.compile(r"(?i)(\bbearer\s+)[^\s'\",]+")
 _KEY = re.compile(r"\bcc_[A-Za-z0-9_-]{43}")
 """One of our keys, wherever somebody put it: into an address, say."""

@@ -8,7 +8,7 @@ import threading
 import time
 
 
-def end_with_parent(*, grace_seconds: float) -> None:
+def exit_with_parent(*, grace_seconds: float) -> None:
     """Ask ourselves to stop (SIGTERM) when standard input closes, and insist after the grace."""
 
     def watch() -> None:

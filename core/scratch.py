@@ -1,6 +1,6 @@
 """Temporary folders that are gone even when their process was killed.
 
-They hold people's pictures. Each is locked by its process; whoever starts next removes the ones that
+They hold people's images. Each is locked by its process; whoever starts next removes the ones that
 nobody holds any more.
 """
 

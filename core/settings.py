@@ -37,7 +37,7 @@ class Settings(BaseSettings):
     )
     blob_url: str | None = Field(
         None,
-        description="`file:///…` or `s3://bucket/prefix` for pictures and weights; default: `blobs` in the "
+        description="`file:///…` or `s3://bucket/prefix` for images and weights; default: `blobs` in the "
         "data folder.",
     )
     s3_endpoint: str | None = Field(
@@ -82,11 +82,11 @@ class Settings(BaseSettings):
     upload_idle_seconds: float = Field(
         30, gt=0, description="An upload of which less than 1 kB came in so long is ended."
     )
-    max_pictures: int = Field(5_000, gt=0, le=MAX_IMAGES, description="Most pictures in one job.")
-    max_picture_bytes: int = Field(20 * MB, gt=0, description="Largest picture file.")
-    max_picture_pixels: int = Field(40 * MB, gt=0, description="Most pixels in one picture.")
-    max_classify_pictures: int = Field(
-        64, gt=0, le=MAX_CLASSIFY_IMAGES, description="Most pictures in one /classify."
+    max_images: int = Field(5_000, gt=0, le=MAX_IMAGES, description="Most images in one job.")
+    max_image_bytes: int = Field(20 * MB, gt=0, description="Largest image file.")
+    max_image_pixels: int = Field(40 * MB, gt=0, description="Most pixels in one image.")
+    max_classify_images: int = Field(
+        64, gt=0, le=MAX_CLASSIFY_IMAGES, description="Most images in one /classify."
     )
     max_class_names: int = Field(
         1_000, gt=0, le=MAX_CLASS_NAMES, description="Most class names in one /classify."
@@ -97,7 +97,7 @@ class Settings(BaseSettings):
     max_running_jobs: int = Field(0, ge=0, description="Most running jobs of an owner; 0 is no limit.")
     max_models: int = Field(0, ge=0, description="Most models of an owner; 0 is no limit.")
     max_stored_bytes: int = Field(
-        0, ge=0, description="Most bytes of pictures and models of an owner; 0 is no limit."
+        0, ge=0, description="Most bytes of images and models of an owner; 0 is no limit."
     )
     requests_per_minute: int = Field(
         0, ge=0, description="Most requests of a key, at each API process; 0 is no limit."
@@ -151,7 +151,7 @@ class Settings(BaseSettings):
     )
     metrics_host: str = Field("127.0.0.1", description="Address of those; nobody is asked for a key there.")
 
-    alive_file: Path | None = Field(
+    liveness_file: Path | None = Field(
         None,
         description="File that a worker or dispatcher touches while it runs, for `clipcite liveness`.",
     )
@@ -169,7 +169,7 @@ class Settings(BaseSettings):
         "and as they are stored. What is in use stays, were it more.",
     )
     text_cache_bytes: int = Field(
-        250 * MB, gt=0, description="Memory for the features of texts in the API; some 5 kB a class name."
+        250 * MB, gt=0, description="Memory for the features of prompts in the API; some 5 kB a class name."
     )
     pinned_models: list[str] = Field(
         [],
@@ -179,10 +179,10 @@ class Settings(BaseSettings):
     model_load_seconds: float = Field(
         10, gt=0, description="A request waits so long for a cold model, or its turn, then gets 503."
     )
-    max_waiting_pictures: int = Field(
+    max_waiting_images: int = Field(
         256,
         gt=0,
-        description="Most pictures that are being classified or wait for it, half of them for one model; "
+        description="Most images that are being classified or wait for it, half of them for one model; "
         "beyond it is 503.",
     )
     decode_bytes: int = Field(
@@ -220,7 +220,7 @@ class Settings(BaseSettings):
         return f"postgresql+psycopg://{rest}" if scheme in {"postgres", "postgresql"} else url
 
     def scratch(self) -> Path:
-        """Where pictures lie while they are checked or trained on."""
+        """Where images lie while they are checked or trained on."""
         return self.data.absolute() / "tmp"
 
     def blobs_url(self) -> str:

@@ -21,7 +21,7 @@ from clipcite.cli.render.progress import watched
 from core.settings import Settings, get_settings
 from demo.compare import Answers, Result, result_of
 from demo.failure import DemoFailed
-from demo.pictures import Pictures, own_folder
+from demo.images import ImageSplit, own_folder
 from demo.report import show
 from demo.service import REPOSITORY, Service, running_service
 from demo.sheet import write_sheet
@@ -53,13 +53,11 @@ def demo(console: Console) -> None:
     folder = os.environ.get("DATA") or None
     _first_screen(console, settings.backbone, folder)
 
-    _step(console, "Pictures")
-    pictures = (
-        own_folder(Path(folder).expanduser()) if folder else split_stamps(stamps_folder(settings.cache))
-    )
-    trained, new = pictures.trained_names, pictures.new_names
-    _say(console, f"{len(pictures.train)} to train on, of {len(trained)} classes: {_some(trained)}")
-    _say(console, f"{len(pictures.test)} held out to test" + (f", also of {_some(new)}" if new else ""))
+    _step(console, "ImageSplit")
+    images = own_folder(Path(folder).expanduser()) if folder else split_stamps(stamps_folder(settings.cache))
+    trained, new = images.trained_classes, images.new_classes
+    _say(console, f"{len(images.train)} to train on, of {len(trained)} classes: {_some(trained)}")
+    _say(console, f"{len(images.test)} held out to test" + (f", also of {_some(new)}" if new else ""))
 
     _step(console, "Service")
     if settings.backbone == STARTER:
@@ -74,20 +72,20 @@ def demo(console: Console) -> None:
 
         _step(
             console,
-            f"Adapting to {len(trained)} classes, and classifying with all {len(pictures.names)} names",
+            f"Adapting to {len(trained)} classes, and classifying with all {len(images.names)} names",
         )
-        stock = _classify(console, client, pictures, "stock")
-        result = _adapt(console, client, pictures, stock, "demo", {})
+        stock = _classify(console, client, images, "stock")
+        result = _adapt(console, client, images, stock, "demo", {})
         console.print()
-        show(console, result, "Held-out pictures answered rightly")
+        show(console, result, "Held-out images answered rightly")
         sheet = write_sheet(SHEET, result, _notes(settings.backbone, folder))
-        console.print(f"Every picture whose answer changed: {sheet.absolute().as_uri()}", soft_wrap=True)
+        console.print(f"Every image whose answer changed: {sheet.absolute().as_uri()}", soft_wrap=True)
 
         _step(
             console,
             f"The same with shuffled training labels ({SHUFFLED_EPOCHS} epochs): is the measure honest?",
         )
-        shuffled = pictures.with_shuffled_labels()
+        shuffled = images.with_shuffled_labels()
         control = _adapt(console, client, shuffled, stock, "demo, shuffled", {"epochs": SHUFFLED_EPOCHS})
         console.print()
         show(console, control, "After training on shuffled labels")
@@ -96,33 +94,33 @@ def demo(console: Console) -> None:
 
 
 def _adapt(
-    console: Console, client: Client, pictures: Pictures, stock: Answers, name: str, config: dict[str, Any]
+    console: Console, client: Client, images: ImageSplit, stock: Answers, name: str, config: dict[str, Any]
 ) -> Result:
-    """Train over HTTP, classify the held-out pictures over HTTP, compare."""
+    """Train over HTTP, classify the held-out images over HTTP, compare."""
     started = time.monotonic()
     with watched(console) as tell:
-        job = client.adapt(pictures.dataset(), name=name, config=config).wait(on_change=tell)
+        job = client.adapt(images.dataset(), name=name, config=config).wait(on_change=tell)
     assert job.model_id is not None  # it has succeeded
     for warning in job.warnings:
         _say(console, f"note: {warning.detail}")
     trained = time.monotonic() - started
-    adapted = _classify(console, client, pictures, job.model_id)
+    adapted = _classify(console, client, images, job.model_id)
     _say(console, f"{job.model_id} after {trained:.0f} s, α = {job.config['alpha']}")
-    return result_of(pictures, stock, adapted, {} if job.metrics is None else job.metrics.raw)
+    return result_of(images, stock, adapted, {} if job.metrics is None else job.metrics.raw)
 
 
-def _classify(console: Console, client: Client, pictures: Pictures, model: str) -> Answers:
-    """All names for each test picture."""
-    names = pictures.names
-    with console.status(f"  Classifying {len(pictures.test)} pictures with {model} …"):
-        answer = client.classify([picture.data for picture in pictures.test], names, model=model)
+def _classify(console: Console, client: Client, images: ImageSplit, model: str) -> Answers:
+    """All names for each test image."""
+    names = images.names
+    with console.status(f"  Classifying {len(images.test)} images with {model} …"):
+        answer = client.classify([image.data for image in images.test], names, model=model)
     offset = {one.name: one.offset for one in answer.class_names}
-    scores = np.zeros((len(pictures.test), len(names)), np.float32)
+    scores = np.zeros((len(images.test), len(names)), np.float32)
     probabilities = np.zeros_like(scores)
-    for row, (picture, result) in enumerate(zip(pictures.test, answer.results, strict=True)):
+    for row, (image, result) in enumerate(zip(images.test, answer.results, strict=True)):
         if result.error is not None:
             raise DemoFailed(
-                f"The picture {picture.name} of the class {picture.class_name} can't be used: "
+                f"The image {image.name} of the class {image.class_name} can't be used: "
                 f"{result.error.detail}",
                 "Replace or remove it.",
             )
@@ -135,7 +133,7 @@ def _classify(console: Console, client: Client, pictures: Pictures, model: str) 
 
 @contextmanager
 def _explained(service: Service) -> Iterator[None]:
-    """The client's errors with the end of the service's log, unless they are about the pictures."""
+    """The client's errors with the end of the service's log, unless they are about the images."""
     try:
         yield
     except ClipCiteError as error:
@@ -171,9 +169,9 @@ def _build_starter(console: Console, settings: Settings) -> None:
 
 
 def _first_screen(console: Console, backbone: str, folder: str | None) -> None:
-    shown = "pictures of your folder" if folder else "six pictures each of six kinds of things"
+    shown = "images of your folder" if folder else "six images each of six kinds of things"
     lines = [
-        f"A classifier learns from {shown}, over HTTP, on this machine, and is measured on pictures it has "
+        f"A classifier learns from {shown}, over HTTP, on this machine, and is measured on images it has "
         "not seen. Ctrl-C stops everything.",
     ]
     if backbone == STARTER:
@@ -185,7 +183,7 @@ def _first_screen(console: Console, backbone: str, folder: str | None) -> None:
     else:
         lines.append(f"The network is {backbone}. It may have to be downloaded first.")
     if not folder:
-        lines.append("With pictures of your own: make demo DATA=folder (train/<class>/…, test/<class>/…)")
+        lines.append("With images of your own: make demo DATA=folder (train/<class>/…, test/<class>/…)")
     console.print(Panel(escape("\n\n".join(lines)), title="CLIP-CITE demo", title_align="left"))
 
 
@@ -193,7 +191,7 @@ def _notes(backbone: str, folder: str | None) -> list[str]:
     notes = [STAND_IN if backbone == STARTER else f"The network is {backbone}."]
     if not folder:
         notes.append(
-            f"Pictures: stamps of Tux Paint, Debian package {PACKAGE}, under free licences "
+            f"ImageSplit: stamps of Tux Paint, Debian package {PACKAGE}, under free licences "
             f"(/usr/share/doc/{PACKAGE}/copyright in the package)."
         )
     return notes

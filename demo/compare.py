@@ -1,4 +1,4 @@
-"""Stock against adapted on the held-out pictures, from what /classify answered."""
+"""Stock against adapted on the held-out images, from what /classify answered."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.clip.evaluation.accuracy import Interval, paired_bootstrap, verdict
-from demo.pictures import Picture, Pictures
+from demo.images import ImageSplit, LabelledImage
 
 Change = Literal["gained", "lost", "still_wrong"]
 
 
 @dataclass(frozen=True)
 class Answers:
-    """One model's answers to N pictures with C names."""
+    """One model's answers to N images with C names."""
 
     scores: NDArray[np.float32]
     """[N, C], what the service ranks by: similarities less the offset of each name."""
@@ -25,7 +25,7 @@ class Answers:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Stock and adapted on the same pictures with the same candidates."""
+    """Stock and adapted on the same images with the same candidates."""
 
     stock_right: NDArray[np.bool_]
     adapted_right: NDArray[np.bool_]
@@ -44,7 +44,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class BaseToNew:
-    """`trained` and `new` allow only the names of that half, the others all names. None: no such pictures."""
+    """`trained` and `new` allow only the names of that half, the others all names. None: no such images."""
 
     trained: Comparison | None
     new: Comparison | None
@@ -55,9 +55,9 @@ class BaseToNew:
 
 @dataclass(frozen=True)
 class Changed:
-    """A picture whose answer, all names allowed, is another one than before."""
+    """An image whose answer, all names allowed, is another one than before."""
 
-    picture: Picture
+    image: LabelledImage
     stock_name: str
     stock_probability: float
     adapted_name: str
@@ -65,14 +65,14 @@ class Changed:
 
     @property
     def change(self) -> Change:
-        if self.adapted_name == self.picture.class_name:
+        if self.adapted_name == self.image.class_name:
             return "gained"
-        return "lost" if self.stock_name == self.picture.class_name else "still_wrong"
+        return "lost" if self.stock_name == self.image.class_name else "still_wrong"
 
 
 @dataclass(frozen=True)
 class Result:
-    pictures: Pictures
+    images: ImageSplit
     comparison: BaseToNew
     changed: tuple[Changed, ...]
     metrics: Mapping[str, Any]
@@ -80,7 +80,7 @@ class Result:
 
     @property
     def headline(self) -> Interval:
-        """The difference over all pictures with all names allowed."""
+        """The difference over all images with all names allowed."""
         return self.comparison.mixed.difference()
 
     @property
@@ -88,14 +88,14 @@ class Result:
         return verdict(self.headline)
 
     def unchanged(self) -> tuple[int, int]:
-        """How many pictures kept their answer: the right ones, the wrong ones."""
+        """How many images kept their answer: the right ones, the wrong ones."""
         right = int((self.comparison.mixed.stock_right & self.comparison.mixed.adapted_right).sum())
-        return right, len(self.pictures.test) - len(self.changed) - right
+        return right, len(self.images.test) - len(self.changed) - right
 
 
-def result_of(pictures: Pictures, stock: Answers, adapted: Answers, metrics: Mapping[str, Any]) -> Result:
-    truth = np.array([pictures.names.index(picture.class_name) for picture in pictures.test])
-    trained, every = len(pictures.trained_names), len(pictures.names)
+def result_of(images: ImageSplit, stock: Answers, adapted: Answers, metrics: Mapping[str, Any]) -> Result:
+    truth = np.array([images.names.index(image.class_name) for image in images.test])
+    trained, every = len(images.trained_classes), len(images.names)
 
     def right(scores: NDArray[np.float32], first: int, end: int) -> NDArray[np.bool_]:
         return np.asarray(first + scores[:, first:end].argmax(axis=1) == truth)
@@ -107,7 +107,7 @@ def result_of(pictures: Pictures, stock: Answers, adapted: Answers, metrics: Map
 
     base = truth < trained
     return Result(
-        pictures,
+        images,
         BaseToNew(
             trained=of(base, 0, trained),
             new=of(~base, trained, every),
@@ -115,24 +115,24 @@ def result_of(pictures: Pictures, stock: Answers, adapted: Answers, metrics: Map
             mixed_new=of(~base, 0, every),
             mixed=Comparison(right(stock.scores, 0, every), right(adapted.scores, 0, every)),
         ),
-        tuple(_changed(pictures.test, pictures.names, stock, adapted)),
+        tuple(_changed(images.test, images.names, stock, adapted)),
         metrics,
     )
 
 
 def _changed(
-    tests: Sequence[Picture], names: Sequence[str], stock: Answers, adapted: Answers
+    tests: Sequence[LabelledImage], names: Sequence[str], stock: Answers, adapted: Answers
 ) -> list[Changed]:
     before, now = stock.scores.argmax(axis=1), adapted.scores.argmax(axis=1)
     return [
         Changed(
-            picture,
+            image,
             names[before[i]],
             float(stock.probabilities[i, before[i]]),
             names[now[i]],
             float(adapted.probabilities[i, now[i]]),
         )
-        for i, picture in enumerate(tests)
+        for i, image in enumerate(tests)
         if before[i] != now[i]
     ]
 
@@ -140,12 +140,12 @@ def _changed(
 def disagreements(result: Result) -> list[str]:
     """Where the job's own measurement counts another number of right answers than we did. Its verdict may be
     another all the same: it also looks at the probabilities."""
-    all_names = result.metrics.get("all_names") or {}
+    all_classes = result.metrics.get("all_classes") or {}
     ours_and_theirs: list[tuple[str, Comparison | None, Any]] = [
-        ("trained names only", result.comparison.trained, result.metrics.get("trained_names")),
-        ("new names only", result.comparison.new, result.metrics.get("new_names")),
-        ("trained, all names", result.comparison.mixed_trained, all_names.get("trained")),
-        ("new, all names", result.comparison.mixed_new, all_names.get("new")),
+        ("trained names only", result.comparison.trained, result.metrics.get("trained_classes")),
+        ("new names only", result.comparison.new, result.metrics.get("new_classes")),
+        ("trained, all names", result.comparison.mixed_trained, all_classes.get("trained")),
+        ("new, all names", result.comparison.mixed_new, all_classes.get("new")),
     ]
     found = []
     for what, ours, theirs in ours_and_theirs:

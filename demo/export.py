@@ -1,8 +1,8 @@
-"""The demo's pictures as folders, for the benchmarks and for trying the API by hand.
+"""The demo's images as folders, for the benchmarks and for trying the API by hand.
 
     python -m demo.export FOLDER      writes FOLDER/train/<class>/… and FOLDER/test/<class>/…
 
-All 12 classes have 6 training pictures here, so that every half of them can be the trained one.
+All 12 classes have 6 training images here, so that every half of them can be the trained one.
 """
 
 import sys
@@ -11,22 +11,22 @@ from pathlib import Path
 
 from core.settings import get_settings
 from demo.failure import DemoFailed
-from demo.pictures import Pictures
+from demo.images import ImageSplit
 from demo.stamps import SHOTS, split_stamps, stamps_folder
 
 
-def export(pictures: Pictures, folder: Path, shots: int = SHOTS) -> None:
+def export(images: ImageSplit, folder: Path, shots: int = SHOTS) -> None:
     """Of the new classes, which the demo only tests, the first `shots` go to train."""
-    trained = set(pictures.trained_names)
+    trained = set(images.trained_classes)
     seen: Counter[str] = Counter()
-    splits = [("train", p) for p in pictures.train] + [("test", p) for p in pictures.test]
-    for position, (split, picture) in enumerate(splits):
-        if picture.class_name not in trained and seen[picture.class_name] < shots:
+    splits = [("train", p) for p in images.train] + [("test", p) for p in images.test]
+    for position, (split, image) in enumerate(splits):
+        if image.class_name not in trained and seen[image.class_name] < shots:
             split = "train"
-        seen[picture.class_name] += 1
-        target = folder / split / picture.class_name / f"{position:04d}_{Path(picture.name).name}"
+        seen[image.class_name] += 1
+        target = folder / split / image.class_name / f"{position:04d}_{Path(image.name).name}"
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(picture.read())
+        target.write_bytes(image.read())
 
 
 def main() -> None:

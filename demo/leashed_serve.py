@@ -4,8 +4,8 @@ python -m demo.leashed_serve serve …      takes the arguments of `clipcite`
 """
 
 from clipcite.cli.main import main
-from core.parent_watch import end_with_parent
+from core.parent_watch import exit_with_parent
 
 if __name__ == "__main__":
-    end_with_parent(grace_seconds=12)
+    exit_with_parent(grace_seconds=12)
     main()

@@ -10,15 +10,15 @@ from demo.compare import Comparison, Result, disagreements
 
 def rows(result: Result) -> list[tuple[str, Comparison]]:
     """What is compared, the headline last. Without new names one row says it all."""
-    trained, new = len(result.pictures.trained_names), len(result.pictures.new_names)
+    trained, new = len(result.images.trained_classes), len(result.images.new_classes)
     comparison = result.comparison
-    all_names = f"all {trained + new} names together"
+    all_classes = f"all {trained + new} names together"
     if not new:
-        return [(all_names, comparison.mixed)]
+        return [(all_classes, comparison.mixed)]
     found = [
         (f"{trained} base names (trained)", comparison.trained),
         (f"{new} new name{'s' if new > 1 else ''}", comparison.new),
-        (all_names, comparison.mixed),
+        (all_classes, comparison.mixed),
         ("  of these, base", comparison.mixed_trained),
         ("  of these, new", comparison.mixed_new),
     ]
@@ -42,7 +42,7 @@ def verdict_words(result: Result) -> str:
         "no_clear_gain": "no clear gain",
         "worse": "no clear gain (worse than stock)",
     }[result.verdict]
-    return f"{words}, {points(result.headline)} points with all {len(result.pictures.names)} names"
+    return f"{words}, {points(result.headline)} points with all {len(result.images.names)} names"
 
 
 def harmonic_mean(base: float, new: float) -> float:
@@ -53,7 +53,7 @@ def harmonic_mean(base: float, new: float) -> float:
 def show(console: Console, result: Result, title: str) -> None:
     table = Table(title=title, title_justify="left", title_style="bold")
     table.add_column("names to choose from")
-    for column in ("pictures", "stock", "adapted"):
+    for column in ("images", "stock", "adapted"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("difference, 95 %", justify="right", no_wrap=True)
     for what, comparison in rows(result):

@@ -1,4 +1,4 @@
-"""The HTML sheet of the pictures whose answer changed: gains and losses alike, in one file."""
+"""The HTML sheet of the images whose answer changed: gains and losses alike, in one file."""
 
 import base64
 from collections.abc import Sequence
@@ -42,15 +42,15 @@ def sheet(result: Result, notes: Sequence[str]) -> str:
         "<h1>What the adaptation changed</h1>",
         f"<p><strong>{escape(_capital(verdict_words(result)))}.</strong></p>",
         _table(result),
-        f"<p>Of {len(result.pictures.test)} held-out pictures, with all {len(result.pictures.names)} names "
+        f"<p>Of {len(result.images.test)} held-out images, with all {len(result.images.names)} names "
         f"allowed, {len(result.changed)} got another answer:</p>\n<ul>\n{counts}\n</ul>",
         f"<p>The others kept theirs: {right} right, {wrong} wrong.</p>",
-        f'<p class="quiet">Trained names: {_list(result.pictures.trained_names)}.'
-        + (f" New names: {_list(result.pictures.new_names)}." if result.pictures.new_names else "")
+        f'<p class="quiet">Trained names: {_list(result.images.trained_classes)}.'
+        + (f" New names: {_list(result.images.new_classes)}." if result.images.new_classes else "")
         + "</p>",
     ]
     for change, title in SECTIONS:
-        parts.append(_section(title, of_change[change], set(result.pictures.trained_names)))
+        parts.append(_section(title, of_change[change], set(result.images.trained_classes)))
     parts.append("</main>\n<footer>")
     parts += [f"<p>{escape(note)}</p>" for note in notes]
     parts.append("</footer>\n</body>\n</html>\n")
@@ -60,7 +60,7 @@ def sheet(result: Result, notes: Sequence[str]) -> str:
 def _table(result: Result) -> str:
     head = "".join(
         f'<th scope="col">{name}</th>'
-        for name in ("names to choose from", "pictures", "stock", "adapted", "difference, 95&nbsp;% interval")
+        for name in ("names to choose from", "images", "stock", "adapted", "difference, 95&nbsp;% interval")
     )
     lines = []
     for what, comparison in rows(result):
@@ -92,11 +92,11 @@ def _section(title: str, changed: Sequence[Changed], trained: set[str]) -> str:
 
 
 def _card(changed: Changed, trained: set[str]) -> str:
-    truth = changed.picture.class_name
+    truth = changed.image.class_name
     kind = "" if truth in trained else " (new)"
-    alt = f"{truth}, {changed.picture.name}"
+    alt = f"{truth}, {changed.image.name}"
     return (
-        f'<li><img src="{thumbnail(changed.picture.read())}" alt="{escape(alt)}" loading="lazy">'
+        f'<li><img src="{thumbnail(changed.image.read())}" alt="{escape(alt)}" loading="lazy">'
         f"<div><strong>{escape(truth)}{kind}</strong>"
         f"{_answer('stock', changed.stock_name, changed.stock_probability, truth)}"
         f"{_answer('adapted', changed.adapted_name, changed.adapted_probability, truth)}</div></li>"
@@ -111,10 +111,10 @@ def _answer(network: str, name: str, probability: float, truth: str) -> str:
 
 def thumbnail(data: bytes) -> str:
     """A small JPEG as a data URI."""
-    picture = open_image(data, shortest_side=SIDE)
-    picture.thumbnail((SIDE, SIDE))
+    image = open_image(data, shortest_side=SIDE)
+    image.thumbnail((SIDE, SIDE))
     jpeg = BytesIO()
-    picture.save(jpeg, "JPEG", quality=80)
+    image.save(jpeg, "JPEG", quality=80)
     return f"data:image/jpeg;base64,{base64.b64encode(jpeg.getvalue()).decode()}"
 
 

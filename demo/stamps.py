@@ -1,4 +1,4 @@
-"""The demo's own pictures: stamps of the drawing program Tux Paint, out of a Debian package."""
+"""The demo's own images: stamps of the drawing program Tux Paint, out of a Debian package."""
 
 import hashlib
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from demo.failure import DemoFailed
-from demo.pictures import Picture, Pictures
+from demo.images import ImageSplit, LabelledImage
 
 PACKAGE = "tuxpaint-stamps-default"
 STAMPS = Path("usr/share/tuxpaint/stamps")
@@ -34,8 +34,8 @@ NEW = {
 SHOTS = 6
 MAX_SIDE = 512
 OWN_FOLDER = (
-    "Or use pictures of your own: `make demo DATA=folder`, where the folder has train/<class name>/ and "
-    "test/<class name>/ with pictures in them."
+    "Or use images of your own: `make demo DATA=folder`, where the folder has train/<class name>/ and "
+    "test/<class name>/ with images in them."
 )
 
 
@@ -65,7 +65,7 @@ def _download(folder: Path) -> Path:
     for program in ("apt-get", "dpkg"):
         if shutil.which(program) is None:
             raise DemoFailed(
-                f"This machine has no `{program}`, with which the demo gets its pictures (the package "
+                f"This machine has no `{program}`, with which the demo gets its images (the package "
                 f"{PACKAGE} of Debian and Ubuntu).",
                 OWN_FOLDER,
             )
@@ -98,36 +98,36 @@ def _run(command: list[str], folder: Path | None = None) -> None:
     raise DemoFailed(what, f"{advice}\n{OWN_FOLDER}")
 
 
-def split_stamps(folder: Path, shots: int = SHOTS) -> Pictures:
-    """`shots` pictures of each trained class; all the others are for testing.
+def split_stamps(folder: Path, shots: int = SHOTS) -> ImageSplit:
+    """`shots` images of each trained class; all the others are for testing.
 
     Raises:
-        DemoFailed: a class has too few pictures.
+        DemoFailed: a class has too few images.
     """
-    train: list[Picture] = []
-    test: list[Picture] = []
+    train: list[LabelledImage] = []
+    test: list[LabelledImage] = []
     for name, below in TRAINED.items():
-        pictures = _of_class(name, folder / below, at_least=shots + 1)
-        train += pictures[:shots]
-        test += pictures[shots:]
+        images = _of_class(name, folder / below, at_least=shots + 1)
+        train += images[:shots]
+        test += images[shots:]
     for name, below in NEW.items():
         test += _of_class(name, folder / below, at_least=1)
-    return Pictures(tuple(train), tuple(test))
+    return ImageSplit(tuple(train), tuple(test))
 
 
-def _of_class(name: str, folder: Path, *, at_least: int) -> list[Picture]:
+def _of_class(name: str, folder: Path, *, at_least: int) -> list[LabelledImage]:
     """In an order that looks like chance and is the same everywhere: neighbours in the alphabet are
     often alike ("apple_green", "apple_red")."""
     files = [p for p in folder.rglob("*.png") if not any(w in p.name.lower() for w in ("mirror", "flip"))]
     if len(files) < at_least:
         raise DemoFailed(
-            f"{folder} has {len(files)} pictures of the class {name}; the demo needs {at_least}. "
+            f"{folder} has {len(files)} images of the class {name}; the demo needs {at_least}. "
             f"The package {PACKAGE} of this system may be another version.",
             OWN_FOLDER,
         )
     shown = {file: str(file.relative_to(folder)) for file in files}
     files.sort(key=lambda file: hashlib.sha256(shown[file].encode()).digest())
-    return [Picture(name, shown[file], square(file)) for file in files]
+    return [LabelledImage(name, shown[file], square(file)) for file in files]
 
 
 def square(file: Path) -> bytes:

@@ -22,8 +22,8 @@ MOVED = {
 
 
 def lay_out(folder: Path) -> None:
-    """Fill an empty folder with the pages and their pictures."""
-    shutil.copytree(ROOT / "docs" / "pictures", folder / "pictures")
+    """Fill an empty folder with the pages and their images."""
+    shutil.copytree(ROOT / "docs" / "images", folder / "images")
     shutil.copytree(ROOT / "benchmarks" / "figures", folder / "figures")
     pages = {path.name: path for path in (ROOT / "docs").glob("*.md")}
     pages |= {"readme.md": ROOT / "README.md", "benchmarks.md": ROOT / "benchmarks" / "README.md"}

@@ -1,10 +1,10 @@
-"""Which pictures of a labelled collection are probably under the wrong label?
+"""Which images of a labelled collection are probably under the wrong label?
 
     python examples/find_mislabelled.py collection
 
-The folder has one folder for each class, with five pictures or more. Networks are trained that have seen a
+The folder has one folder for each class, with five images or more. Networks are trained that have seen a
 part of it and are asked about the rest: what they take for another class is worth a look. The page with the
-pictures is saved beside the folder.
+images is saved beside the folder.
 """
 
 import argparse
@@ -24,9 +24,9 @@ def main() -> None:
     config = {} if given.epochs is None else {"epochs": given.epochs}
     with Client() as client:  # CLIPCITE_URL, or this machine
         found = client.look(given.collection, config=config)
-        print(f"{found.good} of {found.pictures} pictures look good.")
+        print(f"{found.good} of {found.images} images look good.")
         for finding in found.findings:
-            if finding.other is not None:  # the same picture twice, perhaps under two labels
+            if finding.other is not None:  # the same image twice, perhaps under two labels
                 print(f"  {finding.file}: {finding.detail}")
 
         job = client.adapt(given.collection, name=given.collection.name, config=config, on_bad_image="skip")
@@ -35,12 +35,12 @@ def main() -> None:
         page = given.collection.with_name(f"{given.collection.name}-report.html")
         page.write_text(job.report_page(), encoding="utf-8")
 
-    print(report.headline)
-    for one in report.suspects:
+    print(report.summary)
+    for one in report.label_issues:
         print(
             f"  {one.file_name}: labelled {one.class_name}, looks like {one.answered} ({one.probability:.0%})"
         )
-    print(f"{len(report.suspects)} labels to look at. With the pictures: {page}")
+    print(f"{len(report.label_issues)} labels to look at. With the images: {page}")
 
 
 def show(job: Job) -> None:

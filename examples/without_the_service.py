@@ -21,29 +21,29 @@ from clipcite import Client
 FOLDER = Path("exported")
 
 
-def main(model: str, names: list[str], pictures: list[Path]) -> None:
+def main(model: str, names: list[str], images: list[Path]) -> None:
     if not FOLDER.is_dir():
         with Client() as client:  # the only time that the service is needed
             archive = client.export(model, "exported.zip", format="onnx")
         zipfile.ZipFile(archive).extractall(FOLDER)
     use = json.loads((FOLDER / "onnx.json").read_text())
     tokens = tokenize([f"a photo of a {name}." for name in names], use["text"]["input"]["shape"][1])
-    pixels = np.stack([preprocess(path, use["image"]["preprocess"]) for path in pictures])
+    pixels = np.stack([preprocess(path, use["image"]["preprocess"]) for path in images])
     image, text = (onnxruntime.InferenceSession(FOLDER / f"{part}.onnx") for part in ("image", "text"))
     cosines = image.run(None, {"pixels": pixels})[0] @ text.run(None, {"tokens": tokens})[0].T
     scores = np.exp(use["logit_scale"] * (cosines - cosines.max(axis=1, keepdims=True)))
-    for path, row in zip(pictures, scores / scores.sum(axis=1, keepdims=True), strict=True):
+    for path, row in zip(images, scores / scores.sum(axis=1, keepdims=True), strict=True):
         print(path, ", ".join(f"{names[i]} {100 * row[i]:.0f} %" for i in row.argsort()[::-1]))
 
 
 def preprocess(path: Path, how: dict) -> np.ndarray:
     """float32 [3, H, W]: scaled until the shorter side fits, the middle cut out, normalised."""
     height, width = how["size"]
-    picture = Image.open(path).convert("RGB")
-    scale = max(width / picture.width, height / picture.height)
-    picture = picture.resize([round(side * scale) for side in picture.size], Image.Resampling.BICUBIC)
-    left, top = round((picture.width - width) / 2), round((picture.height - height) / 2)
-    pixels = np.asarray(picture.crop((left, top, left + width, top + height)), np.float32) / 255
+    image = Image.open(path).convert("RGB")
+    scale = max(width / image.width, height / image.height)
+    image = image.resize([round(side * scale) for side in image.size], Image.Resampling.BICUBIC)
+    left, top = round((image.width - width) / 2), round((image.height - height) / 2)
+    pixels = np.asarray(image.crop((left, top, left + width, top + height)), np.float32) / 255
     return ((pixels - np.float32(how["mean"])) / np.float32(how["std"])).transpose(2, 0, 1)
 
 

@@ -5,7 +5,7 @@ import sys
 import warnings
 
 from core.log import start_logging
-from core.parent_watch import end_with_parent
+from core.parent_watch import exit_with_parent
 from core.scratch import sweep_scratch
 from core.settings import get_settings
 from core.store.db.session import Database
@@ -17,7 +17,7 @@ def main() -> None:
     # Celery warns of running as root because of pickled messages; we take JSON only (core.store.jobs.queue).
     warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
     if settings.leashed:
-        end_with_parent(grace_seconds=8)
+        exit_with_parent(grace_seconds=8)
     refusal = Database(settings.sqlalchemy_url()).startup_error()
     if refusal is not None:
         sys.exit(refusal)

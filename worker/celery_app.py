@@ -6,7 +6,7 @@ import socket
 
 from celery import Task, signals
 
-from core.liveness import AliveFile
+from core.liveness import LivenessFile
 from core.log import about
 from core.metrics import new_registry, show_metrics
 from core.settings import get_settings
@@ -55,7 +55,7 @@ def _make_runner(**_: object) -> None:
 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]  # celery has no types
 def _ready(**_: object) -> None:
-    AliveFile(settings.alive_file).keep_touching()
+    LivenessFile(settings.liveness_file).keep_touching()
     watchdog.start()
     if settings.metrics_port is not None:
         show_metrics(registry, settings.metrics_host, settings.metrics_port)

@@ -209,23 +209,23 @@ class JobRunner:
         return published
 
     def _download_inputs(self, claim: Claim, folder: Path, should_stop: Callable[[], bool]) -> None:
-        """The pictures and the task as files: all that the trainer gets to see."""
+        """The images and the task as files: all that the trainer gets to see."""
         with self.database.read() as session:
-            pictures = jobs.pictures(session, claim.job_id)
+            images = jobs.images(session, claim.job_id)
         shots = []
-        for picture in pictures:
+        for image in images:
             if should_stop():
                 raise Stopped
-            file = f"{picture.position:05d}"
-            self.blobs.fetch(picture.blob_key, folder / file, sha256=picture.sha256)
-            shots.append({"file": file, "class_name": picture.class_name, "split": picture.split})
+            file = f"{image.position:05d}"
+            self.blobs.fetch(image.blob_key, folder / file, sha256=image.sha256)
+            shots.append({"file": file, "class_name": image.class_name, "split": image.split})
         task = Task(
             config=claim.config,
             shots=shots,
             cache=str(self.settings.cache.absolute()),
             device=self.settings.device,
-            max_picture_bytes=self.settings.max_picture_bytes,
-            max_picture_pixels=self.settings.max_picture_pixels,
+            max_image_bytes=self.settings.max_image_bytes,
+            max_image_pixels=self.settings.max_image_pixels,
             checkpoint_seconds=self.settings.checkpoint_seconds,
             deadline_seconds=self.settings.deadline_seconds,
             serving_reserve_bytes=self.settings.serving_reserve_bytes,
@@ -276,12 +276,12 @@ class JobRunner:
                 classes=list(manifest.class_names),
                 alpha=claim.config["alpha"],
                 templates=claim.config["templates"],
-                texts=claim.config["texts"],
+                prompts=claim.config["prompts"],
                 weights_key=f"{prefix}/{WEIGHTS}",
                 manifest_key=f"{prefix}/{MANIFEST}",
                 sha256=manifest.sha256,
                 bytes=manifest.bytes,
-                weights=manifest.weights,
+                delta_format=manifest.delta_format,
             )
             published = self._retry_transaction(lambda s: leases.publish(s, claim, model, result["metrics"]))
             logger.info(

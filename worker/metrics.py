@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 # What the trainer says becomes a label only within these bounds.
-STAGES = ("preparing", "loading", "training", "checking", "measuring", "saving", "publishing")
+STAGES = ("preparing", "loading", "training", "cross_validating", "evaluating", "saving", "publishing")
 MAX_CODES = 50
 STAGE_BUCKETS = (0.1, 0.3, 1, 3, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600)
 ROUND_BUCKETS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10)

@@ -21,7 +21,7 @@ def broken(reason: str) -> ArchiveError:
 def too_large(max_bytes: int) -> ArchiveError:
     return ArchiveError(
         "archive_too_large",
-        f"The archive unpacks to more than {max_bytes:,} bytes; send fewer or smaller pictures.",
+        f"The archive unpacks to more than {max_bytes:,} bytes; send fewer or smaller images.",
         413,
     )
 

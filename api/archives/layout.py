@@ -1,8 +1,8 @@
 """Which folders are splits and which are classes.
 
-`class name/picture.jpg`, or `train/class name/picture.jpg` and `test/class name/picture.jpg` (`val`, `valid`
+`class name/image.jpg`, or `train/class name/image.jpg` and `test/class name/image.jpg` (`val`, `valid`
 and `validation` serve as `test` where there is none). Folders that hold everything else are passed over; a
-picture deeper than its class folder belongs to that class, as in torchvision's ImageFolder. Where a layout
+image deeper than its class folder belongs to that class, as in torchvision's ImageFolder. Where a layout
 could mean two things the archive is refused: a label is never guessed.
 """
 
@@ -46,7 +46,7 @@ def layout(paths: list[tuple[str, ...]], warnings: Warnings) -> list[tuple[tuple
         if odd:
             raise ArchiveError(
                 "unclear_layout",
-                f"Beside {name_list(sorted(known))} the archive has pictures in {name_list(odd)}; put every "
+                f"Beside {name_list(sorted(known))} the archive has images in {name_list(odd)}; put every "
                 "class folder into train or test.",
             )
         if validation and not test:
@@ -70,8 +70,8 @@ def layout(paths: list[tuple[str, ...]], warnings: Warnings) -> list[tuple[tuple
                 passed.append(shown(path))
         warn(
             warnings,
-            "validation_passed_over",
-            "There is a test folder, so {n} pictures of the validation folder were passed over: {names}",
+            "validation_ignored",
+            "There is a test folder, so {n} images of the validation folder were passed over: {names}",
             passed,
         )
         depth = root + 3
@@ -80,14 +80,14 @@ def layout(paths: list[tuple[str, ...]], warnings: Warnings) -> list[tuple[tuple
         depth = root + 2
     warn(
         warnings,
-        "pictures_without_class",
-        "{n} pictures lie in no class folder and were passed over: {names}",
+        "images_without_class",
+        "{n} images lie in no class folder and were passed over: {names}",
         loose,
     )
     warn(
         warnings,
         "nested_folders",
-        "{n} pictures lie deeper than their class folder and count to it: {names}",
+        "{n} images lie deeper than their class folder and count to it: {names}",
         [shown(path) for path, _, _ in placed if len(path) > depth],
     )
     return placed

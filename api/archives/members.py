@@ -21,8 +21,8 @@ COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0")
 
 @dataclass(frozen=True)
 class ArchiveLimits:
-    max_pictures: int = 5_000
-    max_picture_bytes: int = 20_000_000
+    max_images: int = 5_000
+    max_image_bytes: int = 20_000_000
     max_bytes: int = 1_000_000_000  # unpacked, whatever the sizes in the archive claim
     max_entries: int = 20_000  # of any kind
 
@@ -79,7 +79,7 @@ def _not_a_zip(start: bytes) -> ArchiveError:
         return ArchiveError(
             "not_an_archive",
             "The file is a tar, or compressed as a tar is, and only a .zip is taken here. `clipcite adapt "
-            "FILE` repacks a tar while it uploads. Otherwise unpack it and run `zip -r pictures.zip FOLDER`.",
+            "FILE` repacks a tar while it uploads. Otherwise unpack it and run `zip -r images.zip FOLDER`.",
         )
     return ArchiveError("not_an_archive", "The file is not a .zip by its content; pack it as one.")
 

@@ -1,4 +1,4 @@
-"""Reads an archive of pictures without ever using a name in it as a path."""
+"""Reads an archive of images without ever using a name in it as a path."""
 
 import re
 import struct
@@ -20,13 +20,13 @@ MAX_DEPTH = 32
 MAX_ACCENTS = 30
 """Combining characters in a row, as in Unicode's Stream-Safe Text Format (UAX #15): a normal form takes
 quadratic time in such a run."""
-# A file that is called a picture is never passed over in silence, also where we can't read its kind.
-PICTURE_ENDINGS = frozenset(
+# A file that is called an image is never passed over in silence, also where we can't read its kind.
+IMAGE_ENDINGS = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
     | {".heic", ".heif", ".avif", ".jp2", ".jxl", ".svg", ".psd", ".raw", ".dng", ".cr2", ".nef", ".arw"}
     | {".ppm", ".pgm", ".tga", ".eps", ".ico"}
 )
-PICTURE_STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"II*\0", b"MM\0*")
+IMAGE_STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"II*\0", b"MM\0*")
 UNREADABLE = (
     zipfile.BadZipFile,
     zlib.error,
@@ -43,7 +43,7 @@ UNREADABLE = (
 
 @dataclass(frozen=True)
 class Entry:
-    """One picture of the archive. Its bytes lie in `data`, unless `problem` says why not."""
+    """One image of the archive. Its bytes lie in `data`, unless `problem` says why not."""
 
     split: Split
     class_name: str  # as the folder is called, not cleaned
@@ -55,11 +55,11 @@ class Entry:
 def read_archive(
     file: BinaryIO, folder: Path, limits: ArchiveLimits = ArchiveLimits()
 ) -> tuple[list[Entry], Warnings]:
-    """Lays every picture of the archive into `folder`, as a file named by a number, and sorts them
+    """Lays every image of the archive into `folder`, as a file named by a number, and sorts them
     into splits and classes. What was passed over is in the warnings, one for each kind.
 
     Raises:
-        ArchiveError: unsafe, broken, too large, or without a picture.
+        ArchiveError: unsafe, broken, too large, or without an image.
     """
     with _broken_where_unreadable():
         return _read(file, folder, limits)
@@ -124,22 +124,22 @@ def _read(file: BinaryIO, folder: Path, limits: ArchiveLimits) -> tuple[list[Ent
             )
         seen.add(name)
         path = folder / f"{len(found):06d}"
-        picture = Path(parts[-1].lower()).suffix in PICTURE_ENDINGS
+        image = Path(parts[-1].lower()).suffix in IMAGE_ENDINGS
         try:
             with member.open() as source:
                 start = source.read(16)
-                if not picture and not _begins_like_a_picture(start):
+                if not image and not _begins_like_an_image(start):
                     other.append(name)
                     continue
-                if len(found) == limits.max_pictures:
+                if len(found) == limits.max_images:
                     raise ArchiveError(
-                        "too_many_pictures",
-                        f"The archive holds more than {limits.max_pictures:,} pictures; send fewer.",
+                        "too_many_images",
+                        f"The archive holds more than {limits.max_images:,} images; send fewer.",
                         413,
                     )
-                problem = _copy(start, source, path, limits.max_picture_bytes, budget)
+                problem = _copy(start, source, path, limits.max_image_bytes, budget)
         except UNREADABLE as error:
-            if not picture:
+            if not image:
                 other.append(name)
                 continue
             problem = BadImage(
@@ -152,23 +152,23 @@ def _read(file: BinaryIO, folder: Path, limits: ArchiveLimits) -> tuple[list[Ent
 
     warnings: Warnings = []
     warn(warnings, "hidden_files", "{n} hidden or system files were passed over: {names}", hidden)
-    warn(warnings, "other_files", "{n} files that are not pictures were passed over: {names}", other)
+    warn(warnings, "other_files", "{n} files that are not images were passed over: {names}", other)
     if not found:
         raise ArchiveError(
-            "no_pictures",
-            "The archive holds no pictures; pack one folder per class with its pictures inside.",
+            "no_images",
+            "The archive holds no images; pack one folder per class with its images inside.",
         )
     empty = set(folders)
     for name in [*map(shown, found), *folders]:
         while name := name.rpartition("/")[0]:
             empty.discard(name)
-    warn(warnings, "empty_folders", "{n} folders hold no pictures: {names}", sorted(empty))
+    warn(warnings, "empty_folders", "{n} folders hold no images: {names}", sorted(empty))
     placed = layout(list(found), warnings)
     entries = [Entry(split, name, shown(parts), *found[parts]) for parts, split, name in placed]
     if not entries:
         raise ArchiveError(
-            "no_pictures",
-            "No picture of the archive lies in a class folder; pack one folder per class with its pictures "
+            "no_images",
+            "No image of the archive lies in a class folder; pack one folder per class with its images "
             "inside.",
         )
     return entries, warnings
@@ -215,7 +215,7 @@ def _copy(start: bytes, source: IO[bytes], path: Path, max_bytes: int, budget: _
             size += len(chunk)
             if size > max_bytes:
                 return BadImage(
-                    "picture_too_large",
+                    "image_too_large",
                     f"The file unpacks to more than {max_bytes:,} bytes, which is the most that is allowed. "
                     "Save it smaller or as JPEG.",
                 )
@@ -228,5 +228,5 @@ def _is_hidden(parts: tuple[str, ...]) -> bool:
     return any(part.startswith(".") or part == "__MACOSX" for part in parts)
 
 
-def _begins_like_a_picture(start: bytes) -> bool:
-    return start.startswith(PICTURE_STARTS) or (start[:4] == b"RIFF" and start[8:12] == b"WEBP")
+def _begins_like_an_image(start: bytes) -> bool:
+    return start.startswith(IMAGE_STARTS) or (start[:4] == b"RIFF" and start[8:12] == b"WEBP")

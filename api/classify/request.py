@@ -29,7 +29,7 @@ LONG_TEXT = 64_000
 class ParsedBody:
     """A request, checked."""
 
-    pictures: list[bytes]
+    images: list[bytes]
     files: list[str | None]
     class_names: tuple[ClassName, ...]
     options: Options
@@ -46,7 +46,7 @@ async def parse_request(request: Request, settings: Settings, serving: Serving) 
         return await PARSING.run(_from_json, await request.body(), routing_key, settings)
     if kind == "multipart/form-data":
         return await _from_form(request, routing_key, settings)
-    raise InvalidRequest("Send multipart/form-data with `images`, or application/json with base64 pictures.")
+    raise InvalidRequest("Send multipart/form-data with `images`, or application/json with base64 images.")
 
 
 def _from_json(body: bytes, routing_key: str | None, settings: Settings) -> ParsedBody:
@@ -55,14 +55,14 @@ def _from_json(body: bytes, routing_key: str | None, settings: Settings) -> Pars
     except ValidationError as error:
         raise invalid_model(error, "") from error
     _check_count(len(options.images), settings)
-    pictures = _decode_base64([picture.base64 for picture in options.images])
+    images = _decode_base64([image.base64 for image in options.images])
     files = [display_name(p.name) if p.name else None for p in options.images]
-    return _checked(options, pictures, files, routing_key, settings)
+    return _checked(options, images, files, routing_key, settings)
 
 
 async def _from_form(request: Request, routing_key: str | None, settings: Settings) -> ParsedBody:
-    limits = {"max_files": settings.max_pictures, "max_fields": MAX_FORM_FIELDS}
-    pictures: list[bytes] = []
+    limits = {"max_files": settings.max_images, "max_fields": MAX_FORM_FIELDS}
+    images: list[bytes] = []
     files: list[str | None] = []
     async with request.form(**limits) as form:
         # As for JSON; what is short is not worth the way to another thread.
@@ -73,16 +73,16 @@ async def _from_form(request: Request, routing_key: str | None, settings: Settin
             raise InvalidRequest("images must be files.", [{"pointer": "/images", "detail": "Not a file."}])
         _check_count(len(uploads), settings)
         for upload in uploads:
-            pictures.append(await upload.read(settings.max_picture_bytes + 1))
+            images.append(await upload.read(settings.max_image_bytes + 1))
             files.append(display_name(upload.filename) if upload.filename else None)
     if is_long:
-        return await PARSING.run(_checked, options, pictures, files, routing_key, settings)
-    return _checked(options, pictures, files, routing_key, settings)
+        return await PARSING.run(_checked, options, images, files, routing_key, settings)
+    return _checked(options, images, files, routing_key, settings)
 
 
 def _checked(
     options: Options,
-    pictures: list[bytes],
+    images: list[bytes],
     files: list[str | None],
     routing_key: str | None,
     settings: Settings,
@@ -94,7 +94,7 @@ def _checked(
     if options.alpha and any(map(is_stock, options.references)):
         detail = "The stock network has no alpha: what was given is not used."
         warnings.append({"code": "alpha_unused", "detail": detail})
-    return ParsedBody(pictures, files, names, options, warnings)
+    return ParsedBody(images, files, names, options, warnings)
 
 
 def _options_of(form: FormData) -> Options:
@@ -118,24 +118,24 @@ def _options_of(form: FormData) -> Options:
         raise invalid_model(error, "") from error
 
 
-def _check_count(pictures: int, settings: Settings) -> None:
-    if not 1 <= pictures <= settings.max_classify_pictures:
-        detail = f"Send 1 to {settings.max_classify_pictures} pictures, not {pictures}."
+def _check_count(images: int, settings: Settings) -> None:
+    if not 1 <= images <= settings.max_classify_images:
+        detail = f"Send 1 to {settings.max_classify_images} images, not {images}."
         raise InvalidRequest(detail, [{"pointer": "/images", "detail": detail}])
 
 
-def _decode_base64(texts: list[str]) -> list[bytes]:
+def _decode_base64(prompts: list[str]) -> list[bytes]:
     """Plain base64, or a data: URL. Raises InvalidRequest that names every bad one."""
     decoded, errors = [], []
-    for index, text in enumerate(texts):
+    for index, text in enumerate(prompts):
         try:
             payload = text.partition(",")[2] if text.startswith("data:") else text
-            lines = payload.split()  # `base64 picture.jpg` wraps its lines
+            lines = payload.split()  # `base64 image.jpg` wraps its lines
             decoded.append(base64.b64decode("".join(lines), validate=True))
         except (binascii.Error, ValueError):
             errors.append({"pointer": f"/images/{index}/base64", "detail": "Not valid base64."})
     if errors:
-        count = "A picture is" if len(errors) == 1 else f"{len(errors)} pictures are"
+        count = "An image is" if len(errors) == 1 else f"{len(errors)} images are"
         raise InvalidRequest(f"{count} not valid base64; see errors.", errors)
     return decoded
 
@@ -154,8 +154,8 @@ def _check_references(options: Options, routing_key: str | None) -> None:
 
 def _check_sentences(options: Options) -> None:
     """Before anything is done with each of them."""
-    own = [None if isinstance(name, str) else name.texts for name in options.class_names]
-    sentences = sum(len(texts or options.templates or [""]) for texts in own)
+    own = [None if isinstance(name, str) else name.prompts for name in options.class_names]
+    sentences = sum(len(prompts or options.templates or [""]) for prompts in own)
     if sentences > MAX_SENTENCES:
         detail = f"These names and templates make {sentences:,} sentences; at most {MAX_SENTENCES:,}."
         raise InvalidRequest(detail, [{"pointer": "/templates", "detail": detail}])

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-from api.classify.schemas import ConfidenceOut, PictureResult
+from api.classify.schemas import Calibration, ImageResult
 from core.clip.errors import BadImage
-from core.clip.inference.calibration import Confidence
+from core.clip.inference import calibration
 from core.serving.service import Subject
 from core.serving.types import ClassifyResult
 from core.store.db.tables import Model
 
-NO_RESULT = dict.fromkeys(PictureResult.model_fields)
+NO_RESULT = dict.fromkeys(ImageResult.model_fields)
 
 
 def to_response(
@@ -26,20 +26,20 @@ def to_response(
     make them. `subject` is what the reference meant; `sets` and `rejects` say whether they were asked for."""
     model = subject if isinstance(subject, Model) else None
     results: list[dict[str, Any]] = []
-    judged = zip(answer.sets, answer.likeness, answer.rejected, strict=True)
+    judged = zip(answer.sets, answer.in_distribution_score, answer.rejected, strict=True)
     for file, result in zip(files, answer.results, strict=True):
         if isinstance(result, BadImage):
             results.append(
                 {**NO_RESULT, "file": file, "error": {"code": result.code, "detail": result.detail}}
             )
         else:
-            names, likeness, rejected = next(judged, (None, None, None))
+            names, in_distribution_score, rejected = next(judged, (None, None, None))
             results.append(
                 {
                     "file": file,
                     "predictions": [vars(prediction) for prediction in result],
                     "names": names if sets else None,
-                    "likeness": likeness,
+                    "in_distribution_score": in_distribution_score,
                     "rejected": rejected if rejects else None,
                     "error": None,
                 }
@@ -52,7 +52,7 @@ def to_response(
         "preview": answer.preview,
         "backbone": answer.backbone,
         "alpha": answer.alpha,
-        "confidence": _confidence(answer.confidence),
+        "calibration": _confidence(answer.confidence),
         "class_names": [
             {"name": name, "kind": kind, "offset": answer.offsets[name]}
             for name, kind in answer.kinds.items()
@@ -62,12 +62,12 @@ def to_response(
     }
 
 
-def _confidence(known: Confidence | None) -> ConfidenceOut:
+def _confidence(known: calibration.Calibration | None) -> Calibration:
     if known is None:
-        return ConfidenceOut(calibrated=False)
-    return ConfidenceOut(
+        return Calibration(calibrated=False)
+    return Calibration(
         calibrated=True,
         temperature=known.temperature,
-        held_out=known.pictures,
-        least_likeness=known.least,
+        held_out=known.images,
+        rejection_threshold=known.least,
     )

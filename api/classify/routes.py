@@ -1,8 +1,8 @@
-"""POST /classify: pictures and any class names in, ranked class names out."""
+"""POST /classify: images and any class names in, ranked class names out."""
 
 from fastapi import APIRouter, Request, Response
 
-from api.classify.schemas import REQUEST_BODY, ClassifyOut, ComparisonOut
+from api.classify.schemas import REQUEST_BODY, Classification, Comparison
 from api.classify.service import answer_classify
 from api.forms import FormRoute
 from api.problems import responses
@@ -12,12 +12,12 @@ router = APIRouter(tags=["classify"], route_class=FormRoute)
 
 @router.post(
     "/classify",
-    response_model=ClassifyOut | ComparisonOut,
+    response_model=Classification | Comparison,
     responses=responses(400, 401, 404, 408, 413, 422, 503, 507),
     openapi_extra=REQUEST_BODY,
 )
 async def classify(request: Request) -> Response:
-    """Rank class names for each picture. Any names may be asked for, trained or not.
+    """Rank class names for each image. Any names may be asked for, trained or not.
 
     With `models`, several models answer side by side, in `comparison`.
     """

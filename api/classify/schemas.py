@@ -6,6 +6,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
 from api.class_names import ClassIn, RawName, Sentence
+from api.problems import Notice
 from api.request_model import RequestModel
 from core.clip.config import round_alpha
 from core.clip.inference.class_offsets import NEW_NAMES_BALANCE
@@ -18,10 +19,10 @@ DOT = (
     "iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAFklEQV"
     "R42mM8EaXBwMDAxMDAwMDAAAAQQgFOeLLOJwAAAABJRU5ErkJggg=="
 )
-"""A picture of 2 x 2 pixels, for the example: what /docs shows can be sent as it is."""
+"""An image of 2 x 2 pixels, for the example: what /docs shows can be sent as it is."""
 
 
-class PictureIn(RequestModel):
+class ImageIn(RequestModel):
     base64: str
     name: Annotated[str, Field(json_schema_extra={"maxLength": 10_000})] | None = Field(
         None, description="Comes back as `file`."
@@ -38,7 +39,7 @@ class Options(RequestModel):
         STOCK,
         description="A model's id, its `name` (the latest version), `name@version`, `name@alias`, `stock`, "
         "or `stock:<backbone>`. Or a job's id: its model, and as long as it has none a preview, which its "
-        "pictures make without training.",
+        "images make without training.",
         max_length=600,
     )
     models: list[Annotated[str, Field(max_length=600)]] | None = Field(
@@ -54,13 +55,13 @@ class Options(RequestModel):
     templates: list[Sentence] | None = Field(
         None, fail_fast=True, max_length=MAX_TEMPLATES, description="Default the model's."
     )
-    new_names_balance: float = Field(
+    new_class_balance: float = Field(
         NEW_NAMES_BALANCE,
         ge=0,
         le=1,
         description=(
-            "Some names look a little like every picture, and fine-tuning draws pictures of new classes to "
-            "the trained names. How much of that, as the model's own pictures tell it, is taken off each "
+            "Some names look a little like every image, and fine-tuning draws images of new classes to "
+            "the trained names. How much of that, as the model's own images tell it, is taken off each "
             "name; 0: nothing."
         ),
     )
@@ -69,13 +70,13 @@ class Options(RequestModel):
         None,
         ge=0.5,
         le=0.99,
-        description="Adds to each picture the `names` among which the true one is so often, on pictures like "
+        description="Adds to each image the `names` among which the true one is so often, on images like "
         "those that the model was measured on. For a model asked for exactly its trained names.",
     )
     reject: bool = Field(
         False,
-        description="Adds to each picture whether it is `rejected`: less like any of the trained classes, "
-        "their names and their pictures, than 19 in 20 of their own pictures are. For a model asked for "
+        description="Adds to each image whether it is `rejected`: less like any of the trained classes, "
+        "their names and their images, than 19 in 20 of their own images are. For a model asked for "
         "exactly its trained names.",
     )
 
@@ -86,7 +87,7 @@ class Options(RequestModel):
 
 
 class ClassifyJson(Options):
-    images: list[PictureIn] = Field(fail_fast=True, max_length=MAX_CLASSIFY_IMAGES)
+    images: list[ImageIn] = Field(fail_fast=True, max_length=MAX_CLASSIFY_IMAGES)
 
 
 class ClassifyForm(Options):
@@ -119,7 +120,7 @@ REQUEST_BODY: dict[str, Any] = {
                 "schema": {"$ref": "#/components/schemas/ClassifyJson"},
                 "example": {
                     "model": "stock",
-                    "class_names": ["red fox", {"name": "MT_Fray", "texts": ["a frayed metal surface"]}],
+                    "class_names": ["red fox", {"name": "MT_Fray", "prompts": ["a frayed metal surface"]}],
                     "images": [{"base64": DOT}],
                     "top_k": 3,
                 },
@@ -135,53 +136,43 @@ Kind = Literal["trained", "new"]
 class ClassKind(BaseModel):
     name: str
     kind: Kind
-    offset: float = Field(description="What new_names_balance took off this name's similarities.")
+    offset: float = Field(description="What new_class_balance took off this name's similarities.")
 
 
-class PredictionOut(BaseModel):
+class Prediction(BaseModel):
     class_name: str
     kind: Kind
     probability: float
     similarity: float
 
 
-class PictureError(BaseModel):
-    code: str
-    detail: str
-
-
-class PictureResult(BaseModel):
+class ImageResult(BaseModel):
     file: str | None
-    predictions: list[PredictionOut] | None = None
+    predictions: list[Prediction] | None = None
     names: list[str] | None = Field(None, description="With `coverage`: the set that holds the true name.")
-    likeness: float | None = Field(
+    in_distribution_score: float | None = Field(
         None,
         description="Where `confidence` is calibrated: how much it looks like the nearest of the trained "
-        "classes, its name and its pictures. Below `least_likeness` the picture is rejected.",
+        "classes, its name and its images. Below `rejection_threshold` the image is rejected.",
     )
     rejected: bool | None = Field(None, description="With `reject`: it looks like none of the names.")
-    error: PictureError | None = None
+    error: Notice | None = None
 
 
-class ConfidenceOut(BaseModel):
-    """Known for a model that was measured on 30 pictures or more, asked for exactly its trained names as it
+class Calibration(BaseModel):
+    """Known for a model that was measured on 30 images or more, asked for exactly its trained names as it
     stands. Elsewhere a probability says which name fits better, not how often it is right."""
 
     calibrated: bool = Field(description="Whether `probability` is how often such an answer is right.")
     temperature: float | None = None
-    held_out: int | None = Field(None, description="Pictures that it was fitted on.")
-    least_likeness: float | None = Field(None, description="Below it a picture is rejected.")
+    held_out: int | None = Field(None, description="Images that it was fitted on.")
+    rejection_threshold: float | None = Field(None, description="Below it an image is rejected.")
 
 
 class Timing(BaseModel):
     decode: float
     encode: float
     total: float
-
-
-class WarningOut(BaseModel):
-    code: str
-    detail: str
 
 
 ANSWER_EXAMPLE: JsonDict = {
@@ -192,7 +183,7 @@ ANSWER_EXAMPLE: JsonDict = {
     "preview": False,
     "backbone": "starter",
     "alpha": 0.5,
-    "confidence": {"calibrated": False, "temperature": None, "held_out": None, "least_likeness": None},
+    "calibration": {"calibrated": False, "temperature": None, "held_out": None, "rejection_threshold": None},
     "class_names": [
         {"name": "red fox", "kind": "trained", "offset": 0.11},
         {"name": "hedgehog", "kind": "new", "offset": 0.07},
@@ -205,7 +196,7 @@ ANSWER_EXAMPLE: JsonDict = {
                 {"class_name": "hedgehog", "kind": "new", "probability": 0.07, "similarity": 0.245},
             ],
             "names": None,
-            "likeness": None,
+            "in_distribution_score": None,
             "rejected": None,
             "error": None,
         }
@@ -222,23 +213,23 @@ class ModelAnswer(BaseModel):
     reference: str = Field(description="What was asked for.")
     name: str | None
     version: int | None
-    preview: bool = Field(description="The answer is of a job's pictures: the job has no model (yet).")
+    preview: bool = Field(description="The answer is of a job's images: the job has no model (yet).")
     backbone: str
     alpha: float
-    confidence: ConfidenceOut
+    confidence: Calibration
     class_names: list[ClassKind]
-    results: list[PictureResult]
+    results: list[ImageResult]
     timing_ms: Timing
 
 
-class ClassifyOut(ModelAnswer):
+class Classification(ModelAnswer):
     model_config = ConfigDict(json_schema_extra={"examples": [ANSWER_EXAMPLE]})
 
-    warnings: list[WarningOut]
+    warnings: list[Notice]
 
 
-class ComparisonOut(BaseModel):
-    """The answer to `models`: one for each, in their order, on the same pictures and names."""
+class Comparison(BaseModel):
+    """The answer to `models`: one for each, in their order, on the same images and names."""
 
     comparison: list[ModelAnswer]
-    warnings: list[WarningOut]
+    warnings: list[Notice]

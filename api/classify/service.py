@@ -11,7 +11,7 @@ from api.classify.request import ParsedBody, parse_request
 from api.classify.response import to_response
 from api.problems import InvalidRequest
 from core.serving.service import Serving, Subject, look_up
-from core.serving.types import ClassifyRequest, ClassifyResult, NoReadablePicture
+from core.serving.types import ClassifyRequest, ClassifyResult, NoReadableImage
 from core.store.db.session import Database
 from core.store.errors import ModelNotFound
 
@@ -30,7 +30,7 @@ async def answer_classify(request: Request) -> bytes:
     wanted = await parse_request(request, state.settings, serving)
     costs = Counter[tuple[str, str]]()
     for reference in wanted.options.references:
-        costs[owner, reference] += len(wanted.pictures)
+        costs[owner, reference] += len(wanted.images)
     with serving.gate.acquire(costs):
         # In threads of their own: however long these wait, other routes have theirs.
         loop = asyncio.get_running_loop()
@@ -38,7 +38,7 @@ async def answer_classify(request: Request) -> bytes:
 
 
 def _classify(wanted: ParsedBody, serving: Serving, database: Database, owner: str) -> bytes:
-    """The answer as JSON: a thousand names for each of many pictures are too much for the event loop."""
+    """The answer as JSON: a thousand names for each of many images are too much for the event loop."""
     references = wanted.options.references
     # Once for the whole request: what is promoted from here on is for the next one.
     subjects = look_up(database, references, owner=owner)
@@ -64,7 +64,7 @@ def _classify(wanted: ParsedBody, serving: Serving, database: Database, owner: s
         warnings.append({"code": "alpha_unused", "detail": detail})
     lacks = max(answer.preview_lacks for answer in answers)
     if lacks:
-        detail = f"{lacks} of the job's pictures are still being looked at; a later answer knows them too."
+        detail = f"{lacks} of the job's images are still being looked at; a later answer knows them too."
         warnings.append({"code": "preview_unfinished", "detail": detail})
     if wanted.options.models:
         return to_json({"comparison": fields, "warnings": warnings})
@@ -79,14 +79,14 @@ def _compare(
         wanted.class_names,
         alpha=options.alpha,
         templates=None if options.templates is None else tuple(options.templates),
-        new_names_balance=options.new_names_balance,
+        new_class_balance=options.new_class_balance,
         top_k=options.top_k,
         coverage=options.coverage,
         reject=options.reject,
     )
     try:
-        return serving.compare(wanted.pictures, question, models=subjects, owner=owner)
-    except NoReadablePicture as error:
+        return serving.compare(wanted.images, question, models=subjects, owner=owner)
+    except NoReadableImage as error:
         items = [
             {"file": file or f"images[{i}]", "code": problem.code, "detail": problem.detail}
             for i, (file, problem) in enumerate(zip(wanted.files, error.problems, strict=True))

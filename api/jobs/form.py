@@ -65,7 +65,7 @@ class JobForm:
 def form_router(settings: Settings, tag: str) -> APIRouter:
     """A router of its own, for its own limits on the number of files."""
     # One more than allowed gets through, so that our own error, which says more, is the answer.
-    parts = settings.max_pictures + 1
+    parts = settings.max_images + 1
     return APIRouter(
         tags=[tag],
         route_class=FormRoute,
@@ -85,7 +85,7 @@ async def read_form(
         File(
             default_factory=list,
             max_length=MAX_IMAGES,
-            description="Or pictures one by one, with `labels`.",
+            description="Or images one by one, with `labels`.",
         ),
     ],
     labels: Annotated[
@@ -93,12 +93,12 @@ async def read_form(
         Form(
             default_factory=list,
             max_length=MAX_IMAGES,
-            description="The class name of each picture, same order.",
+            description="The class name of each image, same order.",
         ),
     ],
     test_images: Annotated[
         list[UploadFile],
-        File(default_factory=list, max_length=MAX_IMAGES, description="Pictures to measure the result on."),
+        File(default_factory=list, max_length=MAX_IMAGES, description="Images to measure the result on."),
     ],
     test_labels: Annotated[list[Text], Form(default_factory=list, max_length=MAX_IMAGES)],
     name: Annotated[
@@ -117,7 +117,7 @@ async def read_form(
         ),
     ] = None,
     on_bad_image: Annotated[
-        Literal["fail", "skip"], Form(description="Refuse the upload, or go on without the bad pictures.")
+        Literal["fail", "skip"], Form(description="Refuse the upload, or go on without the bad images.")
     ] = "fail",
     webhook: Annotated[
         Text | None,

@@ -20,7 +20,7 @@ Content = bytes  # a name for the type where a field is called bytes
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """One labelled picture that was decoded once and found good."""
+    """One labelled image that was decoded once and found good."""
 
     split: Split
     class_name: str
@@ -64,7 +64,7 @@ def read_data(data: Path | BinaryIO, most: int | None = None) -> bytes:
 def check_candidates(
     candidates: Sequence[Candidate], settings: Settings, decoders: Decoders, owner: str
 ) -> tuple[list[LabelledImage], list[dict[str, str]]]:
-    limits = ImageLimits(settings.max_picture_bytes, settings.max_picture_pixels)
+    limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
 
     def check(candidate: Candidate, decoding: Decoding[_Checked]) -> _Checked:
         if candidate.problem is not None:
@@ -72,8 +72,8 @@ def check_candidates(
         content = read_data(candidate.data, limits.max_bytes + 1)
         # No larger than the sketch needs: a JPEG is read to its end all the same, but in a part of
         # the memory.
-        picture = decoding.open_image(content, limits, shortest_side=SIDE, grey=True)
-        return _Checked(hashlib.sha256(content).hexdigest(), len(content), sketch(picture))
+        image = decoding.open_image(content, limits, shortest_side=SIDE, grey=True)
+        return _Checked(hashlib.sha256(content).hexdigest(), len(content), sketch(image))
 
     shots: list[LabelledImage] = []
     bad: list[dict[str, str]] = []

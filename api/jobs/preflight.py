@@ -2,10 +2,12 @@
 
 from typing import Any
 
-from api.jobs.schemas import ClassCounts, EstimateOut, FindingOut, PreflightOut, Warning
+from api.jobs.schemas import ClassCounts, Estimate, Finding, Preflight
 from api.jobs.upload import ValidatedUpload
+from api.problems import Notice
+from core.clip.checks import preflight as checks
 from core.clip.checks.estimate import PastJob, estimate
-from core.clip.checks.preflight import CheckedImage, Finding, check_images, class_warnings, summarise
+from core.clip.checks.preflight import CheckedImage, check_images, class_warnings, summarise
 from core.clip.config import AdaptConfig
 from core.store.jobs.history import Succeeded
 
@@ -17,30 +19,30 @@ def preflight(
     *,
     more_warnings: list[dict[str, Any]],
     skips_bad: bool,
-) -> PreflightOut:
+) -> Preflight:
     """Everything that is known of an upload, without its being trained on. `intake` has skipped the bad
-    pictures; `skips_bad` says whether that was asked for."""
-    pictures = [CheckedImage(s.file_name, s.class_name, s.split, s.sha256, s.sketch) for s in intake.pictures]
-    findings = check_images(pictures, config.image_size)
+    images; `skips_bad` says whether that was asked for."""
+    images = [CheckedImage(s.file_name, s.class_name, s.split, s.sha256, s.sketch) for s in intake.images]
+    findings = check_images(images, config.image_size)
     unreadable = [
-        FindingOut(
+        Finding(
             file=bad["file"], class_name=None, split=None, code=bad["code"], detail=bad["detail"], other=None
         )
         for bad in intake.bad
     ]
-    noted = [w for w in intake.warnings if skips_bad or w["code"] != "bad_picture"]
-    warnings = [*noted, *more_warnings, *summarise(findings, pictures)]
-    warnings += class_warnings([dict(count) for count in intake.classes], config.texts)
+    noted = [w for w in intake.warnings if skips_bad or w["code"] != "bad_image"]
+    warnings = [*noted, *more_warnings, *summarise(findings, images)]
+    warnings += class_warnings([dict(count) for count in intake.classes], config.prompts)
     expected = estimate(config, *_counts(intake.classes), [_past(job) for job in past])
-    return PreflightOut(
+    return Preflight(
         acceptable=skips_bad or not unreadable,
         config=config.to_dict(),
         classes=[ClassCounts(**count) for count in intake.classes],
-        pictures=len(pictures) + len(unreadable),
-        good=len(pictures) - len({finding.picture for finding in findings}),
-        findings=[*unreadable, *(_shown(finding, pictures) for finding in findings)],
-        warnings=[Warning(**warning) for warning in warnings],
-        estimate=EstimateOut(
+        images=len(images) + len(unreadable),
+        good=len(images) - len({finding.image for finding in findings}),
+        findings=[*unreadable, *(_shown(finding, images) for finding in findings)],
+        warnings=[Notice(**warning) for warning in warnings],
+        estimate=Estimate(
             seconds=expected.seconds,
             low_seconds=expected.low,
             high_seconds=expected.high,
@@ -50,15 +52,15 @@ def preflight(
     )
 
 
-def _shown(finding: Finding, pictures: list[CheckedImage]) -> FindingOut:
-    of = pictures[finding.picture]
-    return FindingOut(
+def _shown(finding: checks.Finding, images: list[CheckedImage]) -> Finding:
+    of = images[finding.image]
+    return Finding(
         file=of.file_name,
         class_name=of.class_name,
         split=of.split,
         code=finding.code,
         detail=finding.detail,
-        other=None if finding.other is None else pictures[finding.other].file_name,
+        other=None if finding.other is None else images[finding.other].file_name,
     )
 
 
@@ -67,5 +69,5 @@ def _past(job: Succeeded) -> PastJob:
 
 
 def _counts(classes: Any) -> tuple[int, int]:
-    """Training and test pictures."""
+    """Training and test images."""
     return sum(c["images"] for c in classes), sum(c["test_images"] for c in classes)

@@ -8,7 +8,7 @@ from api.deps import After, BlobsDep, CurrentOwner, DatabaseDep, EventHubDep, Li
 from api.jobs import service
 from api.jobs.event_stream import answer_events
 from api.jobs.form import JobFormDep, form_router
-from api.jobs.schemas import STREAM_EXAMPLE, EventList, JobOut, JobPage, PreflightOut, Status
+from api.jobs.schemas import STREAM_EXAMPLE, EventList, Job, JobPage, Preflight, Status
 from api.jobs.submission import SubmissionDep
 from api.problems import responses
 from api.threads import UPLOADS
@@ -25,7 +25,7 @@ LastEventId = Annotated[
     ),
 ]
 PREFLIGHT_RESPONSE = {
-    "model": PreflightOut,
+    "model": Preflight,
     "description": "With `dry_run`: the preflight. Nothing was stored.",
 }
 
@@ -45,13 +45,13 @@ def list_jobs(
 @router.get("/{job_id}", responses=responses(401, 404, 422, 503))
 async def get_job(
     request: Request, database: DatabaseDep, owner: CurrentOwner, job_id: str, wait: Wait = 0
-) -> JobOut:
+) -> Job:
     """The job as it is; with `wait` as soon as it has ended."""
     return await service.wait_for_job(request, database, owner, job_id, wait)
 
 
 @router.post("/{job_id}/cancel", status_code=202, responses=responses(401, 404, 409, 422, 503, 507))
-def cancel_job(database: DatabaseDep, owner: CurrentOwner, job_id: str) -> JobOut:
+def cancel_job(database: DatabaseDep, owner: CurrentOwner, job_id: str) -> Job:
     """A queued job is cancelled at once, a running one within seconds. Calling it again is harmless."""
     return service.cancel_job(database, owner, job_id)
 
@@ -60,13 +60,13 @@ def cancel_job(database: DatabaseDep, owner: CurrentOwner, job_id: str) -> JobOu
 def delete_job(
     database: DatabaseDep, blobs: BlobsDep, serving: ServingDep, owner: CurrentOwner, job_id: str
 ) -> None:
-    """Remove the job and its pictures. Its model stays."""
+    """Remove the job and its images. Its model stays."""
     service.delete_job(database, blobs, serving, owner, job_id)
 
 
 @router.get("/{job_id}/preflight", responses=responses(401, 404, 422, 503))
-def get_preflight(database: DatabaseDep, blobs: BlobsDep, owner: CurrentOwner, job_id: str) -> PreflightOut:
-    """What was found in the job's pictures, one by one, and what it was expected to take."""
+def get_preflight(database: DatabaseDep, blobs: BlobsDep, owner: CurrentOwner, job_id: str) -> Preflight:
+    """What was found in the job's images, one by one, and what it was expected to take."""
     return service.get_preflight(database, blobs, owner, job_id)
 
 
@@ -109,18 +109,18 @@ def make_adapt_router(settings: Settings) -> APIRouter:
     adapt_router.post(
         "/adapt",
         status_code=202,
-        response_model=JobOut,
+        response_model=Job,
         responses={200: PREFLIGHT_RESPONSE, **responses(400, 401, 408, 409, 413, 422, 503, 507)},
     )(UPLOADS.runs(adapt))
     return adapt_router
 
 
 def adapt(submission: SubmissionDep, form: JobFormDep, owner: CurrentOwner) -> Response:
-    """Upload labelled pictures and start an adaptation.
+    """Upload labelled images and start an adaptation.
 
-    At least 2 classes with a picture each; 4 to 16 pictures a class work well. Every picture is checked
-    before the answer, and what is odd about pictures, class names and their balance is in the job's
-    `warnings`; GET /jobs/{id}/preflight has it picture by picture. Poll the job with GET /jobs/{id}.
+    At least 2 classes with an image each; 4 to 16 images a class work well. Every image is checked
+    before the answer, and what is odd about images, class names and their balance is in the job's
+    `warnings`; GET /jobs/{id}/preflight has it image by image. Poll the job with GET /jobs/{id}.
 
     With an `Idempotency-Key` a request may be sent again when its answer was lost: for 24 hours it gets
     the job that it made the first time, with `Idempotency-Replayed: true`.

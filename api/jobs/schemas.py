@@ -9,9 +9,10 @@ from pydantic_core import PydanticCustomError
 
 from api.class_names import RawName, Sentence
 from api.event_hub import Event
+from api.problems import Notice
 from api.request_model import RequestModel
 from core.clip.prompts import MAX_TEMPLATES
-from core.store.db.tables import Job
+from core.store.db import tables
 
 MAX_CLASSES = 10_000
 Sentences = Annotated[list[Sentence], Field(fail_fast=True, min_length=1, max_length=MAX_TEMPLATES)]
@@ -24,7 +25,7 @@ def _fail_fast(value: Any) -> Any:
     if len(value) > MAX_CLASSES:
         raise PydanticCustomError(
             "too_long",
-            "There are texts for {count} classes; give them for at most {most}",
+            "There are prompts for {count} classes; give them for at most {most}",
             {"count": len(value), "most": MAX_CLASSES},
         )
     for name, sentences in value.items():
@@ -34,11 +35,11 @@ def _fail_fast(value: Any) -> Any:
     return value
 
 
-Texts = Annotated[dict[RawName, Sentences], Field(max_length=MAX_CLASSES), BeforeValidator(_fail_fast)]
+Prompts = Annotated[dict[RawName, Sentences], Field(max_length=MAX_CLASSES), BeforeValidator(_fail_fast)]
 """Own sentences of classes."""
 
 
-class ConfigIn(RequestModel):
+class JobConfig(RequestModel):
     """Every field may be left out: it then comes from the backbone's recipe. The job echoes what
     was used, and what it echoes can be sent again."""
 
@@ -47,7 +48,7 @@ class ConfigIn(RequestModel):
     backbone: Annotated[str, Field(max_length=500)] | None = None
     epochs: int | None = None
     batch_size: int | None = None
-    images_at_once: int | None = None
+    micro_batch_size: int | None = None
     learning_rate: float | None = None
     text_learning_rate: float | None = None
     classifier_learning_rate: float | None = None
@@ -56,14 +57,14 @@ class ConfigIn(RequestModel):
     vld_weight: float | None = None
     alpha: float | None = None
     templates: Sentences | None = None
-    texts: Texts | None = None
+    prompts: Prompts | None = None
     image_size: int | None = None
     crop_scale: float | None = None
     precision: Literal["auto", "fp32", "bf16", "fp16"] | None = None
     seed: int | None = None
     holdout: float | None = None
     evaluate: Literal["auto", "none"] | None = None
-    weights: Literal["full", "4bit", "1bit"] | None = None
+    delta_format: Literal["full", "4bit", "1bit"] | None = None
 
 
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
@@ -92,16 +93,6 @@ class Progress(BaseModel):
     eta_seconds: float | None
     images_per_second: float | None
     loss: Loss | None
-
-
-class Warning(BaseModel):
-    code: str
-    detail: str
-
-
-class JobError(BaseModel):
-    code: str
-    detail: str
 
 
 JOB_EXAMPLE: JsonDict = {
@@ -138,7 +129,7 @@ JOB_EXAMPLE: JsonDict = {
 }
 
 
-class JobOut(BaseModel):
+class Job(BaseModel):
     model_config = ConfigDict(json_schema_extra={"examples": [JOB_EXAMPLE]})
 
     id: str
@@ -156,11 +147,11 @@ class JobOut(BaseModel):
     progress: Progress | None
     model_id: str | None
     metrics: dict[str, Any] | None
-    warnings: list[Warning]
-    error: JobError | None
+    warnings: list[Notice]
+    error: Notice | None
 
     @classmethod
-    def of(cls, job: Job, queue_position: int | None) -> "JobOut":
+    def of(cls, job: tables.Job, queue_position: int | None) -> "Job":
         error = None
         if job.error_code is not None:
             error = {"code": job.error_code, "detail": job.error_detail or ""}
@@ -169,7 +160,7 @@ class JobOut(BaseModel):
 
 
 class JobPage(BaseModel):
-    data: list[JobOut]
+    data: list[Job]
     has_more: bool
     next_cursor: str | None
 
@@ -182,14 +173,14 @@ PREFLIGHT_EXAMPLE: JsonDict = {
         {"name": "red fox", "images": 8, "test_images": 2},
         {"name": "badger", "images": 8, "test_images": 2},
     ],
-    "pictures": 20,
+    "images": 20,
     "good": 19,
     "findings": [
         {
             "file": "badger/7.jpg",
             "class_name": "badger",
             "split": "train",
-            "code": "near_copy_in_two_classes",
+            "code": "near_duplicate_in_two_classes",
             "detail": "The mirror image of 'red fox/2.jpg' of the class 'red fox': one of the two labels "
             "must be wrong.",
             "other": "red fox/2.jpg",
@@ -206,16 +197,16 @@ PREFLIGHT_EXAMPLE: JsonDict = {
 }
 
 
-class FindingOut(BaseModel):
+class Finding(BaseModel):
     file: str
-    class_name: str | None = Field(description="null where the picture can't be read.")
+    class_name: str | None = Field(description="null where the image can't be read.")
     split: Literal["train", "test"] | None
     code: str
     detail: str
     other: str | None = Field(description="The file of which it is a copy.")
 
 
-class EstimateOut(BaseModel):
+class Estimate(BaseModel):
     seconds: float | None = Field(description="Without the time in the queue; null: nothing is known.")
     low_seconds: float | None
     high_seconds: float | None
@@ -223,22 +214,22 @@ class EstimateOut(BaseModel):
     basis: str = Field(description="What it was made from.")
 
 
-class PreflightOut(BaseModel):
-    """Pictures that no finding names are good."""
+class Preflight(BaseModel):
+    """Images that no finding names are good."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [PREFLIGHT_EXAMPLE]})
 
     object: Literal["preflight"] = "preflight"
     acceptable: bool = Field(
-        description="False: POST /adapt would refuse the upload for the pictures that can't be read."
+        description="False: POST /adapt would refuse the upload for the images that can't be read."
     )
     config: dict[str, Any]
     classes: list[ClassCounts]
-    pictures: int
+    images: int
     good: int
-    findings: list[FindingOut]
-    warnings: list[Warning]
-    estimate: EstimateOut
+    findings: list[Finding]
+    warnings: list[Notice]
+    estimate: Estimate
 
 
 class EventList(BaseModel):

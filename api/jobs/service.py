@@ -6,7 +6,7 @@ import time
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 
-from api.jobs.schemas import JobOut, JobPage, PreflightOut, Status
+from api.jobs.schemas import Job, JobPage, Preflight, Status
 from core.serving.service import Serving
 from core.store.db.pagination import cursor_of
 from core.store.db.session import Database
@@ -25,19 +25,17 @@ def list_jobs(
     with database.read() as session:
         page, more = jobs.list_page(session, owner=owner, status=status, limit=limit, after=after)
         places = jobs.queue_positions(session, page)
-    data = [JobOut.of(job, places.get(job.id)) for job in page]
+    data = [Job.of(job, places.get(job.id)) for job in page]
     return JobPage(data=data, has_more=more, next_cursor=cursor_of(page[-1]) if more else None)
 
 
-def get_job(database: Database, owner: str, job_id: str) -> JobOut:
+def get_job(database: Database, owner: str, job_id: str) -> Job:
     with database.read() as session:
         job = jobs.get(session, job_id, owner=owner)
-        return JobOut.of(job, jobs.queue_position(session, job))
+        return Job.of(job, jobs.queue_position(session, job))
 
 
-async def wait_for_job(
-    request: Request, database: Database, owner: str, job_id: str, seconds: float
-) -> JobOut:
+async def wait_for_job(request: Request, database: Database, owner: str, job_id: str, seconds: float) -> Job:
     """The job when it ends, when the time is over, or when the service stops or the caller leaves."""
     until = time.monotonic() + seconds
     while True:
@@ -48,10 +46,10 @@ async def wait_for_job(
         await asyncio.sleep(WAIT_POLL_SECONDS)
 
 
-def cancel_job(database: Database, owner: str, job_id: str) -> JobOut:
+def cancel_job(database: Database, owner: str, job_id: str) -> Job:
     with database.write() as session:
         job = jobs.request_cancel(session, job_id, owner=owner)
-        return JobOut.of(job, jobs.queue_position(session, job))
+        return Job.of(job, jobs.queue_position(session, job))
 
 
 def delete_job(database: Database, blobs: Blobs, serving: Serving, owner: str, job_id: str) -> None:
@@ -61,11 +59,11 @@ def delete_job(database: Database, blobs: Blobs, serving: Serving, owner: str, j
     deletions.finish(database, blobs, jobs.blobs_of(job_id))
 
 
-def get_preflight(database: Database, blobs: Blobs, owner: str, job_id: str) -> PreflightOut:
+def get_preflight(database: Database, blobs: Blobs, owner: str, job_id: str) -> Preflight:
     """Raises PreflightNotFound: the job is older than preflights."""
     with database.read() as session:
         job = jobs.get(session, job_id, owner=owner)
     try:
-        return PreflightOut.model_validate_json(blobs.get(jobs.preflight_of(job.id)))
+        return Preflight.model_validate_json(blobs.get(jobs.preflight_of(job.id)))
     except BlobNotFound as error:
         raise PreflightNotFound(job.id) from error

@@ -12,7 +12,7 @@ from api.deps import BlobsDep, DatabaseDep, ServingDep, SettingsDep
 from api.jobs.fingerprint import fingerprint
 from api.jobs.form import JobOptions, JobUpload
 from api.jobs.preflight import preflight
-from api.jobs.schemas import ConfigIn, JobOut, PreflightOut
+from api.jobs.schemas import Job, JobConfig, Preflight
 from api.jobs.upload import ExistingImages, ValidatedUpload, validate_upload
 from api.problems import InvalidRequest, invalid_model, json_or_invalid
 from core.clip.config import AdaptConfig, resolve_config
@@ -29,7 +29,7 @@ from core.store.db.ids import new_id
 from core.store.db.session import Database
 from core.store.errors import DatabaseUnavailable
 from core.store.jobs import history, jobs
-from core.store.jobs.jobs import NewPicture
+from core.store.jobs.jobs import NewImage
 from core.store.registry.references import clean_name
 from core.store.storage.blobs import Blobs
 from core.url_guard import InvalidDestination, NotPublic, parse
@@ -113,13 +113,13 @@ class JobSubmission:
                 with self.database.read() as session:
                     job = idempotency.find(session, owner, claim)
                     if job is not None:
-                        return _accepted(JobOut.of(job, jobs.queue_position(session, job)), replayed=True)
+                        return _accepted(Job.of(job, jobs.queue_position(session, job)), replayed=True)
             return self._store(validated, looked, asked, claim, owner)
 
     def _store(
         self,
         validated: ValidatedUpload,
-        looked: PreflightOut,
+        looked: Preflight,
         asked: _Request,
         claim: IdempotencyClaim | None,
         owner: str,
@@ -128,7 +128,7 @@ class JobSubmission:
         job_id = new_id("job")
         committing = False
         try:
-            pictures = self._store_images(validated, job_id)
+            images = self._store_images(validated, job_id)
             self.blobs.put(jobs.preflight_of(job_id), looked.model_dump_json().encode())
             with self.database.write() as session:
                 job = submission.submit_job(
@@ -141,10 +141,10 @@ class JobSubmission:
                     config=asked.config.to_dict(),
                     classes=[dict(count) for count in validated.classes],
                     warnings=[warning.model_dump() for warning in looked.warnings],
-                    pictures=pictures,
+                    images=images,
                     webhook=asked.webhook,
                 )
-                answer = JobOut.of(job, jobs.queue_position(session, job))
+                answer = Job.of(job, jobs.queue_position(session, job))
                 preview = JobPreview.of(job)
                 committing = True
         except DatabaseUnavailable:
@@ -162,15 +162,13 @@ class JobSubmission:
             self.serving.prepare_preview(preview)
         return _accepted(answer, replayed=lost_race)
 
-    def _store_images(self, validated: ValidatedUpload, job_id: str) -> list[NewPicture]:
-        pictures = []
-        for position, shot in enumerate(validated.pictures):
+    def _store_images(self, validated: ValidatedUpload, job_id: str) -> list[NewImage]:
+        images = []
+        for position, shot in enumerate(validated.images):
             key = f"{jobs.blobs_of(job_id)}/{position:05d}"
             self.blobs.put(key, shot.read())
-            pictures.append(
-                NewPicture(shot.split, shot.class_name, shot.file_name, key, shot.sha256, shot.bytes)
-            )
-        return pictures
+            images.append(NewImage(shot.split, shot.class_name, shot.file_name, key, shot.sha256, shot.bytes))
+        return images
 
 
 async def _submission(
@@ -182,7 +180,7 @@ async def _submission(
 SubmissionDep = Annotated[JobSubmission, Depends(_submission)]
 
 
-def _accepted(job: JobOut, *, replayed: bool) -> Response:
+def _accepted(job: Job, *, replayed: bool) -> Response:
     response = _json(job, 202)
     response.headers["Location"] = f"/jobs/{job.id}"
     response.headers["Retry-After"] = str(POLL_SECONDS)
@@ -205,7 +203,7 @@ def parse_config(text: str | None, settings: Settings) -> AdaptConfig:
     """
     parsed = json_or_invalid(text, "/config") if text and text.strip() else {}
     try:
-        given = ConfigIn.model_validate(parsed).model_dump(exclude_none=True)
+        given = JobConfig.model_validate(parsed).model_dump(exclude_none=True)
     except ValidationError as error:
         raise invalid_model(error, "/config") from error
     named = given.pop("backbone", settings.backbone)
@@ -221,19 +219,19 @@ def parse_config(text: str | None, settings: Settings) -> AdaptConfig:
 def _config_warnings(config: AdaptConfig, validated: ValidatedUpload) -> list[dict[str, Any]]:
     warnings = []
     known = {same_class(count["name"]) for count in validated.classes}
-    unused = [name for name in config.texts if same_class(name) not in known]
+    unused = [name for name in config.prompts if same_class(name) not in known]
     if unused:
         warnings.append(
             {
-                "code": "texts_unused",
-                "detail": f"config.texts names classes that have no pictures: {', '.join(unused[:5])}.",
+                "code": "prompts_unused",
+                "detail": f"config.prompts names classes that have no images: {', '.join(unused[:5])}.",
             }
         )
     if config.holdout and any(count["test_images"] for count in validated.classes):
         warnings.append(
             {
                 "code": "holdout_unused",
-                "detail": "There are test pictures, so nothing is held out of the training.",
+                "detail": "There are test images, so nothing is held out of the training.",
             }
         )
     return warnings

@@ -33,7 +33,7 @@ class Upload(Protocol):
 
 @dataclass(frozen=True)
 class ExistingImage:
-    """A picture of an earlier upload, to be checked and counted like those of this one."""
+    """An image of an earlier upload, to be checked and counted like those of this one."""
 
     split: Split
     class_name: str
@@ -68,10 +68,10 @@ class InvalidUpload(ClipCiteError):
 
 @dataclass(frozen=True)
 class ValidatedUpload:
-    pictures: list[LabelledImage]  # training pictures first, each split in the order of the upload
+    images: list[LabelledImage]  # training images first, each split in the order of the upload
     classes: list[ClassCount]  # trained classes first
     warnings: Warnings
-    bad: list[dict[str, str]]  # {file, code, detail} of the pictures that were skipped
+    bad: list[dict[str, str]]  # {file, code, detail} of the images that were skipped
 
 
 def validate_upload(
@@ -88,7 +88,7 @@ def validate_upload(
     on_bad_image: Literal["fail", "skip"] = "fail",
     kept: ExistingImages = (),
 ) -> ValidatedUpload:
-    """Checks an upload whole: every picture is decoded, every class name cleaned.
+    """Checks an upload whole: every image is decoded, every class name cleaned.
 
     `kept` come before the uploaded ones: a name that is new in another spelling is spelled as theirs.
 
@@ -111,12 +111,12 @@ def validate_upload(
     if archive is not None:
         candidates, warnings = _from_archive(archive, folder, settings)
     else:
-        candidates = _from_lists(images, labels, test_images, test_labels, settings.max_pictures)
-    if len(candidates) + len(kept) > settings.max_pictures:
+        candidates = _from_lists(images, labels, test_images, test_labels, settings.max_images)
+    if len(candidates) + len(kept) > settings.max_images:
         raise InvalidUpload(
-            "too_many_pictures",
-            f"With the {len(kept):,} pictures that are there already these are "
-            f"{len(candidates) + len(kept):,}; at most {settings.max_pictures:,} are allowed.",
+            "too_many_images",
+            f"With the {len(kept):,} images that are there already these are "
+            f"{len(candidates) + len(kept):,}; at most {settings.max_images:,} are allowed.",
             status=413,
         )
     earlier = [Candidate(k.split, k.class_name, k.file_name, k.data) for k in kept]
@@ -124,16 +124,16 @@ def validate_upload(
     shots, bad = check_candidates(candidates, settings, decoders, owner)
     if bad and on_bad_image == "fail":
         raise InvalidUpload(
-            "bad_pictures",
-            f"{_count(len(bad), 'picture')} can't be used; see errors. Replace or remove them, or send "
+            "bad_images",
+            f"{_count(len(bad), 'image')} can't be used; see errors. Replace or remove them, or send "
             "on_bad_image=skip to go on without them.",
             bad,
         )
     for error in bad[:MAX_REPORTED]:
-        warnings.append({"code": "bad_picture", "detail": f"{error['file']} was skipped: {error['detail']}"})
+        warnings.append({"code": "bad_image", "detail": f"{error['file']} was skipped: {error['detail']}"})
     if len(bad) > MAX_REPORTED:
-        more = f"{len(bad) - MAX_REPORTED:,} more pictures were skipped."
-        warnings.append({"code": "bad_picture", "detail": more})
+        more = f"{len(bad) - MAX_REPORTED:,} more images were skipped."
+        warnings.append({"code": "bad_image", "detail": more})
     classes = _classes(candidates, shots, bad, warnings)
     return ValidatedUpload(shots, classes, warnings, bad)
 
@@ -143,10 +143,10 @@ def validate_upload(
 
 def _from_archive(archive: Upload, folder: Path, settings: Settings) -> tuple[list[Candidate], Warnings]:
     limits = ArchiveLimits(
-        max_pictures=settings.max_pictures,
-        max_picture_bytes=settings.max_picture_bytes,
+        max_images=settings.max_images,
+        max_image_bytes=settings.max_image_bytes,
         max_bytes=settings.max_request_bytes,
-        max_entries=max(20_000, 2 * settings.max_pictures),
+        max_entries=max(20_000, 2 * settings.max_images),
     )
     entries, warnings = read_archive(archive.file, folder, limits)
     errors: dict[str, dict[str, str]] = {}
@@ -175,12 +175,12 @@ def _from_lists(
     labels: Sequence[str],
     test_images: Sequence[Upload],
     test_labels: Sequence[str],
-    max_pictures: int,
+    max_images: int,
 ) -> list[Candidate]:
-    if len(images) + len(test_images) > max_pictures:
+    if len(images) + len(test_images) > max_images:
         raise InvalidUpload(
-            "too_many_pictures",
-            f"{len(images) + len(test_images):,} pictures were sent; at most {max_pictures:,} are allowed.",
+            "too_many_images",
+            f"{len(images) + len(test_images):,} images were sent; at most {max_images:,} are allowed.",
             status=413,
         )
     splits: tuple[tuple[Split, str, Sequence[Upload], Sequence[str]], ...] = (
@@ -192,7 +192,7 @@ def _from_lists(
             "pointer": f"/{prefix}labels",
             "code": "label_count",
             "detail": f"{_count(len(files), 'file')} in {prefix}images, but {_count(len(names), 'label')} in "
-            f"{prefix}labels; send one label per picture, in the same order.",
+            f"{prefix}labels; send one label per image, in the same order.",
         }
         for _, prefix, files, names in splits
         if len(files) != len(names)
@@ -223,7 +223,7 @@ def _bad_names(errors: Sequence[dict[str, str]]) -> InvalidUpload:
 
 
 def _merge_spellings(candidates: list[Candidate], warnings: Warnings) -> list[Candidate]:
-    """Training pictures first; names that are equal after case folding become the first of them."""
+    """Training images first; names that are equal after case folding become the first of them."""
     candidates = sorted(candidates, key=lambda candidate: candidate.split == "test")
     spellings: dict[str, dict[str, None]] = defaultdict(dict)
     for candidate in candidates:
@@ -242,7 +242,7 @@ def _merge_spellings(candidates: list[Candidate], warnings: Warnings) -> list[Ca
     ]
 
 
-# --- pictures ---
+# --- images ---
 
 
 # --- classes ---
@@ -256,7 +256,7 @@ def _classes(
 ) -> list[ClassCount]:
     trained: dict[str, ClassCount] = {}
     new: dict[str, ClassCount] = {}  # only in test: names that the model will not have seen
-    for candidate in candidates:  # training pictures come first
+    for candidate in candidates:  # training images come first
         name = candidate.class_name
         if candidate.split == "train":
             trained.setdefault(name, {"name": name, "images": 0, "test_images": 0})
@@ -269,24 +269,24 @@ def _classes(
     without = [name for name, count in trained.items() if not count["images"]]
     if without:
         raise InvalidUpload(
-            "class_without_pictures",
-            f"No usable training picture is left for {name_list(without)}; see errors. Replace the bad "
-            "pictures or leave the class out.",
+            "class_without_images",
+            f"No usable training image is left for {name_list(without)}; see errors. Replace the bad "
+            "images or leave the class out.",
             bad,
         )
     if len(trained) < 2:
         raise InvalidUpload(
             "too_few_classes",
-            f"There are training pictures for {_count(len(trained), 'class')}"
+            f"There are training images for {_count(len(trained), 'class')}"
             f"{' (' + name_list(list(trained)) + ')' if trained else ''}; at least 2 are needed, each "
-            "with at least 1 picture.",
+            "with at least 1 image.",
             bad,
         )
     few = [name for name, count in trained.items() if count["images"] < MIN_CLASS_IMAGES]
     warn(
         warnings,
-        "few_pictures",
-        f"{{n}} classes have fewer than {MIN_CLASS_IMAGES} training pictures, which adapts poorly: {{names}}",
+        "few_images",
+        f"{{n}} classes have fewer than {MIN_CLASS_IMAGES} training images, which adapts poorly: {{names}}",
         few,
     )
     return [*trained.values(), *(count for count in new.values() if count["test_images"])]

@@ -62,7 +62,7 @@ class Unauthorized(ClipCiteError):
 
 
 class ForeignSite(ClipCiteError):
-    code = "foreign_site"
+    code = "cross_site_request"
     status = 403
 
 

@@ -144,7 +144,7 @@ class BodyLimitMiddleware:
             413,
             "too_many_values",
             f"The JSON has more than {MAX_JSON_VALUES:,} strings, objects, arrays and commas; send fewer "
-            "pictures, class names or sentences in one request.",
+            "images, class names or sentences in one request.",
         )
 
     def _too_large(self, most: int) -> BodyRefused:
@@ -155,7 +155,7 @@ class BodyLimitMiddleware:
                 f"The request has more than {most:,} bytes, and no such request needs as many; send only "
                 "the fields that /docs lists for it.",
             )
-        detail = f"The request has more than {most:,} bytes; send fewer or smaller pictures"
+        detail = f"The request has more than {most:,} bytes; send fewer or smaller images"
         if most < self.max_bytes:
             detail += f", or send them as multipart/form-data, which may have {self.max_bytes:,}"
         return BodyRefused(413, "request_too_large", f"{detail}.")

@@ -13,7 +13,7 @@ from api.jobs.form import JobOptions, JobUpload
 from api.jobs.submission import JobSubmission
 from api.jobs.upload import ExistingImage
 from api.problems import InvalidRequest, json_or_invalid
-from core.store.db.tables import Picture
+from core.store.db.tables import JobImage
 from core.store.errors import JobNotFound, ShotsGone
 from core.store.jobs import jobs
 from core.store.registry import models
@@ -23,9 +23,9 @@ from core.store.storage.blobs import Blobs
 
 @dataclass(frozen=True)
 class _Stored:
-    """The pictures of the model's job; iterating brings them into the folder."""
+    """The images of the model's job; iterating brings them into the folder."""
 
-    rows: Sequence[Picture]
+    rows: Sequence[JobImage]
     blobs: Blobs
     folder: Path
 
@@ -58,7 +58,7 @@ def extend_model(
             job = jobs.get(session, model.job_id, owner=owner)
         except JobNotFound as error:
             raise ShotsGone(reference) from error
-        rows = jobs.pictures(session, job.id)
+        rows = jobs.images(session, job.id)
     if not rows:
         raise ShotsGone(reference)
     text = options.config

@@ -14,12 +14,12 @@ from api.archives.read import extract
 from api.class_names import RawName
 from api.deps import BlobsDep, DatabaseDep, SettingsDep
 from api.forms import JsonText, Text
-from api.jobs.schemas import MAX_CLASSES, Sentences, Texts
+from api.jobs.schemas import MAX_CLASSES, Prompts, Sentences
 from api.jobs.upload import Upload
 from api.models.exports import one_at_a_time
-from api.models.schemas import ModelOut
+from api.models.schemas import Model
 from api.problems import InvalidRequest, check_json_values, invalid_model
-from core.clip.config import AdaptConfig, StoredWeights, resolve_config
+from core.clip.config import AdaptConfig, DeltaFormat, resolve_config
 from core.clip.errors import InvalidClassNames, InvalidConfig, UnknownBackbone
 from core.clip.export.importer import WANTED, ArchiveInfo, inspect_folder, read_weights
 from core.clip.models.backbone import load_backbone
@@ -38,14 +38,14 @@ from core.store.registry.references import clean_name
 from core.store.storage.blobs import Blobs
 
 MAX_ENTRIES = 1_000
-SAID = ("backbone", "alpha", "templates", "texts", "weights")
+SAID = ("backbone", "alpha", "templates", "prompts", "delta_format")
 """Of the settings: what holds for a model that was not trained here."""
 SHAPES: Mapping[str, TypeAdapter[Any]] = {
     "classes": TypeAdapter(Annotated[list[RawName], Field(fail_fast=True, max_length=MAX_CLASSES)]),
     "templates": TypeAdapter(Sentences),
-    "texts": TypeAdapter(Texts),
+    "prompts": TypeAdapter(Prompts),
 }
-FIELDS = ("archive", "backbone", "name", "classes", "alpha", "templates", "texts", "weights")
+FIELDS = ("archive", "backbone", "name", "classes", "alpha", "templates", "prompts", "delta_format")
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ class ImportForm:
     classes: str | None
     alpha: float | None
     templates: str | None
-    texts: str | None
-    weights: StoredWeights
+    prompts: str | None
+    delta_format: DeltaFormat
 
 
 async def import_form(
@@ -92,15 +92,15 @@ async def import_form(
         float | None, Form(ge=0, le=1, description="Its default α; without a word from the archive 1.")
     ] = None,
     templates: Annotated[JsonText | None, Form(description="A JSON list, as in POST /adapt.")] = None,
-    texts: Annotated[JsonText | None, Form(description="A JSON object, as in POST /adapt.")] = None,
-    weights: Annotated[
+    prompts: Annotated[JsonText | None, Form(description="A JSON object, as in POST /adapt.")] = None,
+    delta_format: Annotated[
         Literal["full", "4bit", "1bit"],
         Form(description="How the change of an open_clip folder is kept; a delta is kept as it is."),
     ] = "full",
 ) -> ImportForm:
     """Raises InvalidRequest: a field that there is not, or that is there twice."""
     _check_fields(request)
-    return ImportForm(cast(Upload, archive), backbone, name, classes, alpha, templates, texts, weights)
+    return ImportForm(cast(Upload, archive), backbone, name, classes, alpha, templates, prompts, delta_format)
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class ModelImport:
     database: Database
     blobs: Blobs
 
-    def run(self, form: ImportForm, owner: str, response: Response) -> ModelOut:
+    def run(self, form: ImportForm, owner: str, response: Response) -> Model:
         """Store the model of the form's archive; its address goes into the headers of `response`.
 
         Raises:
@@ -128,7 +128,7 @@ class ModelImport:
             names = _class_names(found.classes if form.classes is None else _json(form.classes, "classes"))
             with one_at_a_time():
                 known = load_backbone(config.backbone, cache=self.settings.cache, image_size=found.image_size)
-                kept = read_weights(folder, found, known, config.weights, classes=len(names))
+                kept = read_weights(folder, found, known, config.delta_format, classes=len(names))
                 manifest = save_weights(
                     scratch,
                     kept,
@@ -145,18 +145,18 @@ class ModelImport:
                 classes=list(names),
                 alpha=config.alpha,
                 templates=list(config.templates),
-                texts={of: list(sentences) for of, sentences in config.texts.items()},
+                prompts={of: list(sentences) for of, sentences in config.prompts.items()},
                 weights_key=f"{models.blobs_of(model_id)}/{WEIGHTS}",
                 manifest_key=f"{models.blobs_of(model_id)}/{MANIFEST}",
                 sha256=manifest.sha256,
                 bytes=manifest.bytes,
-                weights=manifest.weights,
+                delta_format=manifest.delta_format,
             )
             answer = self._publish(scratch, model, owner)
         response.headers["Location"] = f"/models/{model_id}"
         return answer
 
-    def _publish(self, folder: Path, model: NewModel, owner: str) -> ModelOut:
+    def _publish(self, folder: Path, model: NewModel, owner: str) -> Model:
         """The files under a name that was never used, then the row: as a worker does it."""
         committing = False
         try:
@@ -165,7 +165,7 @@ class ModelImport:
                 self.blobs.put(key, file)
                 self.blobs.verify(key, bytes=file.stat().st_size, sha256=file_sha256(file))
             with self.database.write() as session:
-                answer = ModelOut.of(submission.admit_model(session, self.settings, model, owner=owner))
+                answer = Model.of(submission.admit_model(session, self.settings, model, owner=owner))
                 committing = True
         except DatabaseUnavailable:
             # Perhaps it was committed all the same; the sweep removes what nobody owns.
@@ -210,12 +210,12 @@ def _resolved(found: ArchiveInfo, settings: Settings, form: ImportForm) -> Adapt
             f"There is no backbone {named!r} here. Say in the field `backbone` what this service calls it; "
             "the operator lists backbones in CLIPCITE_BACKBONES, or folders below CLIPCITE_BACKBONE_FOLDER."
         )
-    given: dict[str, Any] = {"image_size": found.image_size, "weights": form.weights}
+    given: dict[str, Any] = {"image_size": found.image_size, "delta_format": form.delta_format}
     given["alpha"] = form.alpha if form.alpha is not None else 1.0 if found.alpha is None else found.alpha
     own = found.templates if form.templates is None else _json(form.templates, "templates")
     if own is not None:
         given["templates"] = own
-    given["texts"] = found.texts if form.texts is None else _json(form.texts, "texts")
+    given["prompts"] = found.prompts if form.prompts is None else _json(form.prompts, "prompts")
     try:
         return resolve_config(backbone=known, **given)
     except InvalidConfig as error:

@@ -9,13 +9,13 @@ from api.deps import BlobsDep, CurrentOwner, DatabaseDep, ModelRef, ServingDep, 
 from api.forms import FormRoute
 from api.jobs.form import JobFormDep, form_router
 from api.jobs.routes import PREFLIGHT_RESPONSE
-from api.jobs.schemas import JobOut
+from api.jobs.schemas import Job
 from api.jobs.submission import SubmissionDep
 from api.models import service
 from api.models.exports import ZIP, answer_export
 from api.models.extend import extend_model
 from api.models.imports import FIELDS, ImportForm, ModelImport, import_form, model_import
-from api.models.schemas import ModelOut, ModelPage, ModelPatch, ModelQuery
+from api.models.schemas import Model, ModelPage, ModelPatch, ModelQuery
 from api.problems import responses
 from api.threads import UPLOADS
 from core.serving.exports import Format
@@ -39,14 +39,12 @@ def list_models(
 
 
 @router.get("/{model_id}", responses=responses(401, 404, 422, 503))
-def get_model(database: DatabaseDep, owner: CurrentOwner, model_id: ModelRef) -> ModelOut:
+def get_model(database: DatabaseDep, owner: CurrentOwner, model_id: ModelRef) -> Model:
     return service.get_model(database, owner, model_id)
 
 
 @router.patch("/{model_id}", responses=responses(400, 401, 404, 408, 409, 413, 422, 503, 507))
-def rename_model(
-    database: DatabaseDep, owner: CurrentOwner, model_id: ModelRef, patch: ModelPatch
-) -> ModelOut:
+def rename_model(database: DatabaseDep, owner: CurrentOwner, model_id: ModelRef, patch: ModelPatch) -> Model:
     """Give the model a name, or another one. What it was called before is free; its number there is not
     used again. An alias must not point to it."""
     return service.rename_model(database, owner, model_id, patch)
@@ -86,8 +84,8 @@ def export_model(
     format: Annotated[
         Format,
         Query(
-            description="`open_clip`: a folder that open_clip loads. `onnx`: one graph for pictures, one for "
-            "texts. `delta`: the change of the backbone alone, for POST /models of a service that has it."
+            description="`open_clip`: a folder that open_clip loads. `onnx`: one graph for images, one for "
+            "prompts. `delta`: the change of the backbone alone, for POST /models of a service that has it."
         ),
     ] = "open_clip",
 ) -> StreamingResponse:
@@ -102,7 +100,7 @@ def import_model(
     importer: Annotated[ModelImport, Depends(model_import)],
     form: Annotated[ImportForm, Depends(import_form)],
     owner: CurrentOwner,
-) -> ModelOut:
+) -> Model:
     """Bring a model. It is kept as the change of a backbone that this service has, and serves like any
     other."""
     return importer.run(form, owner, response)
@@ -113,17 +111,17 @@ def make_extend_router(settings: Settings) -> APIRouter:
     extend_router.post(
         "/models/{model_id}/extend",
         status_code=202,
-        response_model=JobOut,
+        response_model=Job,
         responses={200: PREFLIGHT_RESPONSE, **responses(400, 401, 404, 408, 409, 413, 422, 503, 507)},
     )(UPLOADS.runs(extend))
     return extend_router
 
 
 def extend(submission: SubmissionDep, model_id: ModelRef, form: JobFormDep, owner: CurrentOwner) -> Response:
-    """Train the model anew with more pictures or more classes: a job like any other.
+    """Train the model anew with more images or more classes: a job like any other.
 
-    It starts from the backbone, with all pictures that the model was made from and those that are sent.
-    The model itself stays as it is. Its pictures are stored with its job: once that is deleted, 409.
+    It starts from the backbone, with all images that the model was made from and those that are sent.
+    The model itself stays as it is. Its images are stored with its job: once that is deleted, 409.
 
     `labels` are classes that the model has, or others. `config` holds settings to change; the others are
     the model's. Without `name` the new model is the next version of this one.

@@ -9,7 +9,7 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 from pydantic.config import JsonDict
 
 from api.request_model import RequestModel
-from core.store.db.tables import Model
+from core.store.db import tables
 from core.store.registry.models import Filters
 
 MODEL_EXAMPLE: JsonDict = {
@@ -23,21 +23,21 @@ MODEL_EXAMPLE: JsonDict = {
     "trained_classes": ["red fox", "badger"],
     "alpha": 0.5,
     "templates": ["a photo of a {}."],
-    "texts": {},
+    "prompts": {},
     "bytes": 105725000,
-    "weights": "full",
+    "delta_format": "full",
     "created_at": "2026-11-25T02:06:03.690667Z",
     "metrics": {
         "measured_on": {"source": "none", "images": 0, "trained_images": 16},
-        "trained_names": None,
-        "new_names": None,
-        "all_names": None,
+        "trained_classes": None,
+        "new_classes": None,
+        "all_classes": None,
         "verdict": "not_measured",
     },
 }
 
 
-class ModelOut(BaseModel):
+class Model(BaseModel):
     model_config = ConfigDict(json_schema_extra={"examples": [MODEL_EXAMPLE]})
 
     id: str
@@ -51,20 +51,20 @@ class ModelOut(BaseModel):
     trained_classes: list[str]
     alpha: float
     templates: list[str]
-    texts: dict[str, list[str]]
+    prompts: dict[str, list[str]]
     bytes: int
-    weights: Literal["full", "4bit", "1bit"]
+    delta_format: Literal["full", "4bit", "1bit"]
     created_at: datetime
     metrics: dict[str, Any] | None
 
     @classmethod
-    def of(cls, model: Model, aliases: Sequence[str] = ()) -> "ModelOut":
+    def of(cls, model: tables.Model, aliases: Sequence[str] = ()) -> "Model":
         columns = {name: getattr(model, name) for name in cls.model_fields if hasattr(model, name)}
         return cls.model_validate({**columns, "aliases": aliases, "trained_classes": model.classes})
 
 
 class ModelPage(BaseModel):
-    data: list[ModelOut]
+    data: list[Model]
     has_more: bool
     next_cursor: str | None
 

@@ -1,6 +1,6 @@
 """Operations of the routes below /models that read, rename or delete."""
 
-from api.models.schemas import ModelOut, ModelPage, ModelPatch, ModelQuery
+from api.models.schemas import Model, ModelPage, ModelPatch, ModelQuery
 from core.serving.service import Serving
 from core.store.db.pagination import cursor_of
 from core.store.db.session import Database
@@ -16,21 +16,21 @@ def list_models(database: Database, owner: str, query: ModelQuery) -> ModelPage:
             session, owner=owner, limit=query.limit, after=query.after, filters=query.filters()
         )
         aliases = models.aliases_of(session, page)
-    data = [ModelOut.of(model, aliases.get(model.id, ())) for model in page]
+    data = [Model.of(model, aliases.get(model.id, ())) for model in page]
     return ModelPage(data=data, has_more=more, next_cursor=cursor_of(page[-1]) if more else None)
 
 
-def get_model(database: Database, owner: str, reference: str) -> ModelOut:
+def get_model(database: Database, owner: str, reference: str) -> Model:
     with database.read() as session:
         model = models.resolve(session, reference, owner=owner)
-        return ModelOut.of(model, models.pointing(session, model))
+        return Model.of(model, models.pointing(session, model))
 
 
-def rename_model(database: Database, owner: str, reference: str, patch: ModelPatch) -> ModelOut:
+def rename_model(database: Database, owner: str, reference: str, patch: ModelPatch) -> Model:
     name = clean_name(patch.name)
     with database.write() as session:
         model = models.rename(session, reference, name, owner=owner)
-        return ModelOut.of(model, models.pointing(session, model))
+        return Model.of(model, models.pointing(session, model))
 
 
 def delete_model(

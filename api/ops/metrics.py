@@ -52,28 +52,30 @@ class ServingMetrics(Collector):
             yield CounterMetricFamily(f"clipcite_warm_{name}", meaning, value=value)
 
     def _texts(self) -> Iterator[Metric]:
-        texts = self._serving.text_counts()
-        yield GaugeMetricFamily("clipcite_text_bytes", "Memory of the features of texts.", value=texts.bytes)
+        prompts = self._serving.text_counts()
+        yield GaugeMetricFamily(
+            "clipcite_text_bytes", "Memory of the features of prompts.", value=prompts.bytes
+        )
         for name, meaning, value in (
-            ("hits", "Requests all of whose names were known.", float(texts.hits)),
-            ("misses", "Requests some of whose names were not.", texts.misses),
-            ("encoded", "Class names that went through a network.", texts.encoded),
+            ("hits", "Requests all of whose names were known.", float(prompts.hits)),
+            ("misses", "Requests some of whose names were not.", prompts.misses),
+            ("encoded", "Class names that went through a network.", prompts.encoded),
         ):
             yield CounterMetricFamily(f"clipcite_text_{name}", meaning, value=value)
 
     def _queue(self, batches: BatchCounts) -> Iterator[Metric]:
         gate = self._serving.gate
         for name, meaning, value in (
-            ("pictures", "Pictures of requests that have no answer yet.", float(gate.pictures)),
-            ("most_pictures", "CLIPCITE_MAX_WAITING_PICTURES.", gate.most),
-            ("waiting_pictures", "Pictures that wait for a network.", batches.waiting["images"]),
-            ("waiting_texts", "Texts that wait for a network.", batches.waiting["texts"]),
+            ("images", "Images of requests that have no answer yet.", float(gate.images)),
+            ("max_images", "CLIPCITE_MAX_WAITING_IMAGES.", gate.most),
+            ("waiting_images", "Images that wait for a network.", batches.waiting["images"]),
+            ("waiting_prompts", "Prompts that wait for a network.", batches.waiting["prompts"]),
         ):
             yield GaugeMetricFamily(f"clipcite_queue_{name}", meaning, value=value)
         for name, meaning, value in (
             ("refused", "Requests that were told to come again.", float(gate.refused)),
-            ("batches", "Batches of pictures.", batches.batches.get("images", 0)),
-            ("batched_pictures", "Pictures that went through in those.", batches.rows.get("images", 0)),
+            ("batches", "Batches of images.", batches.batches.get("images", 0)),
+            ("batched_images", "Images that went through in those.", batches.rows.get("images", 0)),
             ("busy_seconds", "Time of computing, of all threads together.", batches.busy_seconds),
         ):
             yield CounterMetricFamily(f"clipcite_queue_{name}", meaning, value=value)

@@ -19,7 +19,7 @@ from core.serving.types import EngineStats, ResidentInfo
 
 def read_runtime(serving: Serving, owner: str) -> Runtime:
     """The state of this process's caches, queue and batches. Models of other owners are only counted."""
-    engine, texts = serving.engine.stats(), serving.text_counts()
+    engine, prompts = serving.engine.stats(), serving.text_counts()
     batches = engine.batches
     return Runtime(
         device=Device(
@@ -28,28 +28,28 @@ def read_runtime(serving: Serving, owner: str) -> Runtime:
             threads=engine.threads,
             decoders=serving.decoders,
         ),
-        most_backbones=engine.max_backbones,
+        max_backbones=engine.max_backbones,
         backbones=[
             Backbone(name=known.name, image_size=known.image_size, users=known.users)
             for known in engine.backbones
         ],
         models=_models(engine, owner),
-        texts=TextFeatures(budget_bytes=serving.settings.text_cache_bytes, **vars(texts)),
+        prompts=TextFeatures(budget_bytes=serving.settings.text_cache_bytes, **vars(prompts)),
         previews=Previews(budget_bytes=BUDGET_BYTES, **vars(serving.previews.counts())),
         queue=Queue(
-            most_pictures=serving.gate.most,
-            pictures=serving.gate.pictures,
+            max_images=serving.gate.most,
+            images=serving.gate.images,
             refused=serving.gate.refused,
-            waiting_pictures=batches.waiting["images"],
-            waiting_texts=batches.waiting["texts"],
+            waiting_images=batches.waiting["images"],
+            waiting_prompts=batches.waiting["prompts"],
         ),
         batches=Batches(
-            largest_pictures=engine.max_rows["images"],
-            largest_texts=engine.max_rows["texts"],
+            max_batch_images=engine.max_rows["images"],
+            largest_texts=engine.max_rows["prompts"],
             batches=batches.batches.get("images", 0),
-            pictures=batches.rows.get("images", 0),
-            text_batches=batches.batches.get("texts", 0),
-            texts=batches.rows.get("texts", 0),
+            images=batches.rows.get("images", 0),
+            text_batches=batches.batches.get("prompts", 0),
+            prompts=batches.rows.get("prompts", 0),
             sizes=batches.sizes,
             busy_seconds=round(batches.busy_seconds, 3),
         ),

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from core.serving.pool.cache_stats import CacheCounts
+from core.serving.pool.cache_stats import CacheStats
 
 Part = Literal["ok", "degraded", "unavailable"]
 
@@ -27,7 +27,7 @@ class Device(BaseModel):
     name: str
     precision: str | None = Field(description="Of the default backbone; null until it is loaded.")
     threads: int = Field(description="Of one pass through a network on a CPU, if it is alone.")
-    decoders: int = Field(description="Threads that decode pictures meanwhile.")
+    decoders: int = Field(description="Threads that decode images meanwhile.")
 
 
 class Backbone(BaseModel):
@@ -66,7 +66,7 @@ class Counts(BaseModel):
     dropped: int = Field(description="For want of room.")
 
     @classmethod
-    def of(cls, counts: CacheCounts) -> "Counts":
+    def of(cls, counts: CacheStats) -> "Counts":
         return cls.model_validate(counts)
 
 
@@ -97,32 +97,32 @@ class Previews(Counts):
 
 
 class Queue(BaseModel):
-    most_pictures: int = Field(description="CLIPCITE_MAX_WAITING_PICTURES.")
-    pictures: int = Field(description="Of the requests that were let in and have no answer yet.")
+    max_images: int = Field(description="CLIPCITE_MAX_WAITING_IMAGES.")
+    images: int = Field(description="Of the requests that were let in and have no answer yet.")
     refused: int = Field(description="Requests since the start that were told to come again.")
-    waiting_pictures: int = Field(description="Decoded, and not yet in a batch.")
-    waiting_texts: int
+    waiting_images: int = Field(description="Decoded, and not yet in a batch.")
+    waiting_prompts: int
 
 
 class Batches(BaseModel):
-    largest_pictures: int
+    max_batch_images: int
     largest_texts: int
-    batches: int = Field(description="Of pictures.")
-    pictures: int
+    batches: int = Field(description="Of images.")
+    images: int
     text_batches: int
-    texts: int
+    prompts: int
     sizes: dict[int, int] = Field(
-        description="Batches by their number of pictures: at most the key, more than half of it."
+        description="Batches by their number of images: at most the key, more than half of it."
     )
     busy_seconds: float = Field(description="In which a network was at work, of all threads together.")
 
 
 class Runtime(BaseModel):
     device: Device
-    most_backbones: int = Field(description="So many are kept, and those of warm models.")
+    max_backbones: int = Field(description="So many are kept, and those of warm models.")
     backbones: list[Backbone]
     models: Models
-    texts: TextFeatures
+    prompts: TextFeatures
     previews: Previews
     queue: Queue
     batches: Batches

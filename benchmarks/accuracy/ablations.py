@@ -48,7 +48,7 @@ def train(task: Task, hooks: Mapping[str, Any] | None = None, **given: Any) -> F
         task.backbone,
         task.tensors,
         task.labels,
-        task.texts(task.class_names),
+        task.prompts(task.class_names),
         config_of(task, **given),
         Silent(),
         **(hooks or {}),
@@ -65,12 +65,12 @@ def changed(label: str, hooks: Mapping[str, Any] | None = None, **given: Any) ->
 
 
 def one_training(task: Task) -> dict[str, Answerer]:
-    """What needs no training of its own: the α curve, `new_names_balance`, and W kept for trained names."""
+    """What needs no training of its own: the α curve, `new_class_balance`, and W kept for trained names."""
     trained = train(task)
     networks = {a: ensemble(task, trained.theta_1, a) for a in ALPHAS}
     answers: dict[str, Answerer] = {f"α = {a}": network for a, network in networks.items()}
     for balance in (0.1, 0.2, 0.3, NEW_NAMES_BALANCE, 0.4, 0.5):
-        label = f"α = 0.5, new_names_balance {balance}"
+        label = f"α = 0.5, new_class_balance {balance}"
         answers[label] = Balanced(task, networks[0.5], whole(trained.theta_1), 0.5, balance)
     answers["W kept, α = 0.5"] = WithClassifier(task, trained, 0.5)
     answers["W kept, α = 1"] = WithClassifier(task, trained, 1.0)
@@ -87,7 +87,9 @@ class WithClassifier:
 
     def similarities(self, tests: Tests, class_names: Sequence[str]) -> Tensor:
         network = ensemble(self.task, self.trained.theta_1, self.alpha).model
-        head = build_zero_shot_classifier(network, self.task.backbone.tokenize, self.task.texts(class_names))
+        head = build_zero_shot_classifier(
+            network, self.task.backbone.tokenize, self.task.prompts(class_names)
+        )
         start = stock_head(self.task, self.task.class_names)
         classifier = F.normalize(torch.lerp(start, self.trained.classifier, self.alpha), dim=-1)
         columns, classes = trained_columns(self.task, class_names)
@@ -107,8 +109,8 @@ def templates(task: Task) -> dict[str, Answerer]:
 
 
 def unequal(task: Task) -> dict[str, Answerer]:
-    """Very unequal classes: all pictures of the first, half as many of the second, … at least one; as
-    they are, and with the pictures of small classes repeated until all classes count alike."""
+    """Very unequal classes: all images of the first, half as many of the second, … at least one; as
+    they are, and with the images of small classes repeated until all classes count alike."""
     of_class = [
         [i for i, label in enumerate(task.labels) if label == c] for c in range(len(task.class_names))
     ]
@@ -119,7 +121,7 @@ def unequal(task: Task) -> dict[str, Answerer]:
     for label, chosen in (("unequal classes", kept), ("unequal, small ones repeated", repeated)):
         indices = [i for of_class in chosen for i in of_class]
         few = replace(
-            task, pictures=[task.pictures[i] for i in indices], labels=[task.labels[i] for i in indices]
+            task, images=[task.images[i] for i in indices], labels=[task.labels[i] for i in indices]
         )
         answers[label] = ensemble(task, train(few).theta_1, 0.5)
     return answers
@@ -160,7 +162,7 @@ def pulled_back(task: Task) -> dict[str, Answerer]:
 
 
 def negatives(task: Task) -> dict[str, Answerer]:
-    """Fifty names that nobody asked for, of ImageNet, as further classes of W without a picture."""
+    """Fifty names that nobody asked for, of ImageNet, as further classes of W without an image."""
     trained = {name.casefold() for name in task.class_names}
     others = [name for name in IMAGENET_CLASSNAMES if name.casefold() not in trained]
     drawn = random.Random(task.seed).sample(others, 50)
@@ -168,7 +170,7 @@ def negatives(task: Task) -> dict[str, Answerer]:
         task.backbone,
         task.tensors,
         task.labels,
-        task.texts([*task.class_names, *drawn]),
+        task.prompts([*task.class_names, *drawn]),
         config_of(task),
         Silent(),
     ).theta_1

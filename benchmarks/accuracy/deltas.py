@@ -3,7 +3,7 @@
     python -m benchmarks.accuracy.deltas --data clothing cifar10 stamps --splits 5 --seeds 1 --tests 60
 
 Each training is done once and kept at every precision; what each then answers at α = 0.5, with the balance
-that the product ships, is compared with that of the full precision on the same pictures. The bytes are those
+that the product ships, is compared with that of the full precision on the same images. The bytes are those
 of the starter and of CLIP's networks, and so are the seconds from a packed model in memory to θ(α), on
 random weights of their shapes (--time names them; the larger ones need gigabytes). Options are those of
 benchmarks.accuracy.paper.
@@ -28,14 +28,14 @@ from benchmarks.accuracy.tables import Runs, Table, collect, compared, figure, s
 from benchmarks.methods.clip_cite import Balanced, config_of
 from benchmarks.methods.common.answerers import TwoTowers
 from benchmarks.methods.common.task import Answerer, Task
-from core.clip.config import StoredWeights
+from core.clip.config import DeltaFormat
 from core.clip.inference.class_offsets import NEW_NAMES_BALANCE
 from core.clip.models.backbone import tower_parameters, with_parameters
 from core.clip.weights.delta import Delta, encode, stored_as
 from core.clip.weights.support_set import SHOTS_KEPT, SUPPORT_ALPHAS
 
 METHOD = "deltas"
-KINDS: tuple[StoredWeights, ...] = ("full", "4bit", "1bit")
+KINDS: tuple[DeltaFormat, ...] = ("full", "4bit", "1bit")
 CLIP = ("ViT-B-16", "ViT-L-14")
 REPEATS = 7
 
@@ -57,7 +57,7 @@ def loss_table(runs: Sequence[Runs], name: str) -> Table:
     table = Table(
         name,
         ["weights", *MEASURES, "HM, worst split"],
-        note="Below: the difference to full precision, with its paired 95 % interval over the pictures.",
+        note="Below: the difference to full precision, with its paired 95 % interval over the images.",
     )
     full = runs[0]
     for one in runs:
@@ -107,7 +107,7 @@ def size_table(networks: Mapping[str, Mapping[str, Tensor]], timed: Sequence[str
     return table
 
 
-def seconds(theta_0: Mapping[str, Tensor], kind: StoredWeights) -> float:
+def seconds(theta_0: Mapping[str, Tensor], kind: DeltaFormat) -> float:
     """From a delta to θ(0.5), the median; a first time does not count."""
     before = {name: torch.randn(tensor.shape) for name, tensor in theta_0.items()}
     delta: Delta = encode(before, {name: t + 1e-3 * torch.randn_like(t) for name, t in before.items()}, kind)

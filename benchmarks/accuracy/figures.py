@@ -1,4 +1,4 @@
-"""The pictures of the results page, from what the other benchmarks have stored.
+"""The images of the results page, from what the other benchmarks have stored.
 
     python -m benchmarks.accuracy.figures --data clothing cifar10 stamps --to benchmarks/figures
 

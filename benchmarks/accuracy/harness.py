@@ -139,14 +139,14 @@ def ask(answerer: Answerer, data: DataSet, trial: Trial, backbone: Backbone) -> 
     """Score the test images of a data set, with all of its names as candidates."""
     tests = _tests(backbone, tuple(e.path for e in data.test))
     similarities = answerer.similarities(tests, data.class_names).float().numpy()
-    trained_names = {trial.data.class_names[label] for label in trial.trained}
-    trained = [label for label, name in enumerate(data.class_names) if name in trained_names]
+    trained_classes = {trial.data.class_names[label] for label in trial.trained}
+    trained = [label for label, name in enumerate(data.class_names) if name in trained_classes]
     return Scores(similarities, np.array([e.label for e in data.test]), tuple(trained), data.class_names)
 
 
 @lru_cache(maxsize=8)
 def _tests(backbone: Backbone, paths: tuple[Path, ...]) -> Tests:
-    """Shared by the trials of a data set, so that its pictures are decoded once."""
+    """Shared by the trials of a data set, so that its images are decoded once."""
     return Tests(backbone, paths)
 
 

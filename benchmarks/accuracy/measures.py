@@ -11,14 +11,14 @@ from benchmarks.accuracy.scores import Answers
 RESAMPLES = 2_000
 MEASURES = ("B", "N", "HM", "mixed B", "mixed N", "mixed HM", "all", "OwAUC")
 """B, N: accuracy on trained (base) and new classes among the names of that kind; mixed: among all
-names; all: over all pictures among all names."""
+names; all: over all images among all names."""
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Of two means over the same runs, with its 95 % interval over the pictures."""
+    """Of two means over the same runs, with its 95 % interval over the images."""
 
     value: float
     low: float
@@ -35,7 +35,7 @@ def measure(run: Answers, weights: NDArray[np.int64], gamma: float = 0.0) -> dic
     """Every measure but OwAUC, [R] each.
 
     Args:
-        weights: [R, N], how often each picture counts: all ones, or bootstrap resamples.
+        weights: [R, N], how often each image counts: all ones, or bootstrap resamples.
         gamma: taken off the scores of the trained names among all names.
     """
     half, mixed, of_trained = run.right_among_its_kind(), run.right_among_all(gamma), run.of_trained
@@ -70,8 +70,8 @@ def means(runs: Sequence[Answers]) -> dict[str, float]:
 
 
 def resampled(runs: Sequence[Answers]) -> dict[str, Floats]:
-    """Every measure's mean over the runs, [R]: once for every bootstrap resample of the pictures. The
-    runs of one data set share their test pictures, so a resample counts a picture alike in all of
+    """Every measure's mean over the runs, [R]: once for every bootstrap resample of the images. The
+    runs of one data set share their test images, so a resample counts an image alike in all of
     them, and the same resamples are drawn for every method: differences are paired."""
     rows = []
     for run in runs:

@@ -1,4 +1,4 @@
-"""The papers' settings, on their data sets or on your own pictures.
+"""The papers' settings, on their data sets or on your own images.
 
     python -m benchmarks.accuracy.paper --root DATA --setting bng --backbone ViT-B-16/openai
     python -m benchmarks.accuracy.paper --data clothing cifar10 --setting bng --splits 5 --seeds 3 --methods
@@ -7,7 +7,7 @@
 --root is the folder of the papers' data sets as CoOp's DATASETS.md lays them out, --data folders with
 `train/CLASS/` and `test/CLASS/`. Settings: bng (base-to-new; *mixed*, with all names as candidates, comes
 with it), fsl (1 to 16 shots of all classes), dg (ImageNet to its four variants), cdg (what is left of
-another data set's names after the adaptation). What every method answered to every picture is kept
+another data set's names after the adaptation). What every method answered to every image is kept
 below --out; a run that was stopped goes on where it was, and a second one only prints. Remove the
 folder, or name another, after a change of the code. The tables are printed, and written as Markdown and
 JSON next to the answers, beside what the papers report.
@@ -96,7 +96,7 @@ def parser(description: str | None, methods: Iterable[str]) -> argparse.Argument
     parser.add_argument("--shots", type=int, default=16)
     parser.add_argument("--splits", type=int, default=1, help="the papers' split, then others")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--tests", type=int, help="at most so many test pictures a class")
+    parser.add_argument("--tests", type=int, help="at most so many test images a class")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, help="for several runs side by side")
     parser.add_argument("--out", type=Path, default=Path("benchmark-results"))

@@ -78,18 +78,18 @@ def base_to_new_table(
 
 
 def balance_table(trials: Sequence[Trial], backbone: Backbone, out: Path, names: Sequence[str]) -> Table:
-    """With the default of `new_names_balance` and with 0, the paired difference, and the best constant γ
-    of each run, which only who has the test pictures can know."""
+    """With the default of `new_class_balance` and with 0, the paired difference, and the best constant γ
+    of each run, which only who has the test images can know."""
     runs = {r.label: r for r in collect(["clip_cite"], trials, backbone, out)}
     before, after = runs[OURS], runs[BALANCED]
-    table = Table(f"new_names_balance {NEW_NAMES_BALANCE} against 0", ["", *MEASURES[:-1]])
+    table = Table(f"new_class_balance {NEW_NAMES_BALANCE} against 0", ["", *MEASURES[:-1]])
     for name in [*names, "mean"]:
         a, b, gain = before.means()[name], after.means()[name], compared(after, before)[name]
         cells = [f"{a[m]:.3f} → {b[m]:.3f}<br>{signed(gain[m])}" for m in MEASURES[:-1]]
         table.rows.append([name, *cells])
     best = [np.mean([_hindsight(answers) for answers in before.answers[name]]) for name in names]
     table.note = (
-        "Mixed HM with the one γ for each run that is best on its test pictures: "
+        "Mixed HM with the one γ for each run that is best on its test images: "
         f"{', '.join(f'{name} {value:.3f}' for name, value in zip(names, best, strict=True))}; "
         f"mean {np.mean(best):.3f}."
     )

@@ -1,4 +1,4 @@
-"""What a method answered to every test picture, kept so that every measure can be made later."""
+"""What a method answered to every test image, kept so that every measure can be made later."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Answers:
-    """For N pictures the best name of either kind and how much it looked like it, which decides
+    """For N images the best name of either kind and how much it looked like it, which decides
     every measure of this benchmark: what is answered among the names of one kind, and among all
     names whatever is taken off the scores of the trained ones."""
 
@@ -38,11 +38,11 @@ class Answers:
 
     @property
     def of_trained(self) -> Bools:
-        """[N], which pictures are of a trained class."""
+        """[N], which images are of a trained class."""
         return np.isin(self.truth, self.trained)
 
     def right_among_its_kind(self) -> Bools:
-        """[N]: only the trained names may be answered for a trained picture, the new for a new one."""
+        """[N]: only the trained names may be answered for a trained image, the new for a new one."""
         answered = np.where(self.of_trained, self.best_trained, self.best_new)
         return np.equal(answered, self.truth)
 
@@ -53,7 +53,7 @@ class Answers:
 
     def openworld_auc(self) -> float:
         """OpenworldAUC (arXiv 2505.05180), which no γ changes: the share of pairs of a trained
-        and a new picture in which both are right among the names of their kind *and* the trained
+        and a new image in which both are right among the names of their kind *and* the trained
         one looks more like "trained" (its best trained score minus its best new one)."""
         looks_trained = self.trained_score - self.new_score
         right, of_trained = self.right_among_its_kind(), self.of_trained

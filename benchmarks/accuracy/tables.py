@@ -89,7 +89,7 @@ def base_to_new_tables(
         title = (
             f"Mean of {len(names)} data sets"
             if name == "mean"
-            else f"{name}: {tests[name]} test pictures, mean of {len(runs[0].answers[name])} runs"
+            else f"{name}: {tests[name]} test images, mean of {len(runs[0].answers[name])} runs"
         )
         tables.append(_measures_table(title, runs, stock, name))
     return tables
@@ -99,7 +99,7 @@ def _measures_table(title: str, runs: Sequence[Runs], stock: Runs | None, name: 
     table = Table(
         title,
         ["method", *MEASURES, "seconds"],
-        note="Differences are to stock, with paired 95 % bootstrap intervals over the pictures.",
+        note="Differences are to stock, with paired 95 % bootstrap intervals over the images.",
     )
     for one in runs:
         values = one.means()[name]

@@ -57,7 +57,7 @@ def cross_domain(
 
 
 def fewer_tests(data: DataSet, a_class: int) -> DataSet:
-    """With the first `a_class` test pictures of every class only."""
+    """With the first `a_class` test images of every class only."""
     left = [a_class] * len(data.class_names)
     kept = []
     for example in data.test:

@@ -125,7 +125,7 @@ def _model(backbone_name: str) -> dict[str, bytes]:
             Weights(encode(parameters, parameters, "4bit"), SupportSet(features, torch.tensor([0, 0, 1, 1]))),
             backbone=backbone,
             class_names=("red fox", "Badger"),
-            config={"backbone": backbone.name, "alpha": 0.5, "weights": "4bit"},
+            config={"backbone": backbone.name, "alpha": 0.5, "delta_format": "4bit"},
         )
         return {name: (Path(folder) / name).read_bytes() for name in (WEIGHTS, MANIFEST)}
 

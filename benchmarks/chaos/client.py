@@ -77,15 +77,15 @@ class Client:
                 log.write(json.dumps({"key": key, "job_id": job_id, "seconds": seconds}) + "\n")
 
 
-def shots(number: int, pictures: int = 2) -> bytes:
-    """A zip of two classes of small pictures, others for every number."""
+def shots(number: int, images: int = 2) -> bytes:
+    """A zip of two classes of small images, others for every number."""
     rng = random.Random(number)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, red in (("red", 200), ("dark", 20)):
-            for index in range(pictures):
-                picture = io.BytesIO()
+            for index in range(images):
+                image = io.BytesIO()
                 colour = (red + rng.randrange(40), rng.randrange(80), rng.randrange(80))
-                Image.new("RGB", (40, 40), colour).save(picture, "PNG")
-                archive.writestr(f"{name}/{index}.png", picture.getvalue())
+                Image.new("RGB", (40, 40), colour).save(image, "PNG")
+                archive.writestr(f"{name}/{index}.png", image.getvalue())
     return buffer.getvalue()

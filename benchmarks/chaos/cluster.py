@@ -39,7 +39,7 @@ class Member:
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", self.module],
-                env={**self.environment, "CLIPCITE_LEASHED": "1"},
+                env={**self.environment, "CLIPCITE_EXIT_WITH_PARENT": "1"},
                 stdin=subprocess.PIPE,  # the leash: nothing outlives the benchmark
                 stdout=log,
                 stderr=log,

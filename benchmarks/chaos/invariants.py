@@ -9,7 +9,7 @@ from datetime import timedelta
 from sqlalchemy import select
 
 from core.store.db.session import Database
-from core.store.db.tables import FAILED, FINAL, SUCCEEDED, Job, JobEvent, Model, Picture
+from core.store.db.tables import FAILED, FINAL, SUCCEEDED, Job, JobEvent, JobImage, Model
 from core.store.jobs.jobs import preflight_of, report_of
 from core.store.storage import installation
 from core.store.storage.blobs import Blobs
@@ -36,7 +36,7 @@ class Truth:
     jobs: dict[str, Job]
     events: dict[str, list[JobEvent]]
     models: list[Model]
-    pictures: list[Picture]
+    images: list[JobImage]
 
     @classmethod
     def read(cls, database: Database) -> "Truth":
@@ -47,7 +47,7 @@ class Truth:
             for event in session.scalars(rows.order_by(JobEvent.job_id, JobEvent.seq)):
                 events[event.job_id].append(event)
             models = list(session.scalars(select(Model)))
-            return cls(jobs, events, models, list(session.scalars(select(Picture))))
+            return cls(jobs, events, models, list(session.scalars(select(JobImage))))
 
 
 def check(
@@ -141,20 +141,20 @@ def _attempts(truth: Truth, most: int) -> Finding:
 
 def _files(truth: Truth, blobs: Blobs) -> Finding:
     wanted = {model.weights_key: model.sha256 for model in truth.models}
-    wanted |= {picture.blob_key: picture.sha256 for picture in truth.pictures}
+    wanted |= {image.blob_key: image.sha256 for image in truth.images}
     stored = {blob.key for blob in blobs.list("")}
     broken = [key for key in wanted if key not in stored]
     broken += [model.manifest_key for model in truth.models if model.manifest_key not in stored]
     for key in wanted.keys() & stored:
         if hashlib.sha256(blobs.get(key)).hexdigest() != wanted[key]:
             broken.append(f"{key}: other bytes")
-    return Finding("every picture and weight is there, with its hash", len(wanted), broken)
+    return Finding("every image and weight is there, with its hash", len(wanted), broken)
 
 
 def _no_orphans(truth: Truth, blobs: Blobs, swept: Sweep) -> Finding:
     """Folders that a limit of the sweep keeps for its next rounds are no fault; without such a limit all
     must be gone. The report of an attempt that was cut off stays until its job is deleted."""
-    owned = {picture.blob_key for picture in truth.pictures} | {installation.KEY}
+    owned = {image.blob_key for image in truth.images} | {installation.KEY}
     owned |= {key for model in truth.models for key in (model.weights_key, model.manifest_key)}
     for job in truth.jobs.values():
         owned.add(preflight_of(job.id))

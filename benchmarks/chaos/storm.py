@@ -31,7 +31,7 @@ def storm(
     Jobs whose number is in `poison_at` abort their trainer. Raises TimeoutError if it isn't over at `until`.
     """
     rng = random.Random(seed)
-    pictures = [shots(rng.randrange(2**31)) for _ in range(jobs)]
+    images = [shots(rng.randrange(2**31)) for _ in range(jobs)]
     room = threading.Semaphore(OUTSTANDING)
     sent: list[Future[str]] = []
     waiting = list(plan)
@@ -42,7 +42,7 @@ def storm(
         config: dict[str, Any] = {"epochs": 1}
         if number in poison_at:
             config["backbone"] = world.backbone("aborts")
-        return world.client.submit(f"{name}-{number}", pictures[number], **config)
+        return world.client.submit(f"{name}-{number}", images[number], **config)
 
     with ThreadPoolExecutor(SUBMITTERS) as pool:
 

@@ -2,8 +2,8 @@
 
     python -m benchmarks.checks.cost --data clothing cifar10 stamps
 
-Milliseconds of one core for a picture, so that they hold on a busy computer too: of the pictures as they are
-and of some that were enlarged to 12 million pixels, as a camera's have. Then the same for 5,000 pictures,
+Milliseconds of one core for an image, so that they hold on a busy computer too: of the images as they are
+and of some that were enlarged to 12 million pixels, as a camera's have. Then the same for 5,000 images,
 which is the most in one upload, nearly all of them alike.
 """
 
@@ -23,7 +23,7 @@ from core.clip.checks.preflight import CheckedImage, check_images
 from core.clip.data.images import open_image
 
 LARGE = 3000
-"""Pixels of the shorter side of a camera's pictures."""
+"""Pixels of the shorter side of a camera's images."""
 MAX_IMAGES = 5_000
 TIMES = 3
 
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders with train/ and test/")
     given = parser.parse_args(arguments)
-    print("| pictures | decoded for the network | decoded whole | decoded and looked at |")
+    print("| images | decoded for the network | decoded whole | decoded and looked at |")
     looked: list[CheckedImage] = []
     for folder in given.data:
         data = read_folders(folder)
@@ -44,11 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for name, some in (("", contents[::4]), (f", {LARGE:,} pixels", enlarged(paths[::60][:20]))):
             cells = " | ".join(f"{value:.2f}" for value in cost(some))
             print(f"| {folder.name}{name} | {cells} |", flush=True)
-    print(f"| {MAX_IMAGES:,} pictures, pairs only | – | – | {many(looked):.2f} |")
+    print(f"| {MAX_IMAGES:,} images, pairs only | – | – | {many(looked):.2f} |")
 
 
 def cost(contents: Sequence[bytes]) -> tuple[float, float, float]:
-    """Of a picture: decoding it as far as the network needs it, decoding all of it, and the whole look,
+    """Of an image: decoding it as far as the network needs it, decoding all of it, and the whole look,
     which decodes it as well."""
 
     def look() -> None:
@@ -66,20 +66,20 @@ def enlarged(paths: Sequence[Path]) -> list[bytes]:
     """As large as a camera's."""
     contents = []
     for path in paths:
-        picture, buffer = open_image(path), io.BytesIO()
-        width, height = (round(side * LARGE / min(picture.size)) for side in picture.size)
-        larger = picture.resize((width, height), Image.Resampling.BICUBIC)
+        image, buffer = open_image(path), io.BytesIO()
+        width, height = (round(side * LARGE / min(image.size)) for side in image.size)
+        larger = image.resize((width, height), Image.Resampling.BICUBIC)
         larger.save(buffer, "JPEG", quality=90)
         contents.append(buffer.getvalue())
     return contents
 
 
-def many(pictures: Sequence[CheckedImage]) -> float:
-    """Of each of as many pictures as an upload may have, what comparing them takes."""
+def many(images: Sequence[CheckedImage]) -> float:
+    """Of each of as many images as an upload may have, what comparing them takes."""
     noise = np.random.default_rng(0)
 
     def another(i: int) -> CheckedImage:
-        of = pictures[i % len(pictures)]
+        of = images[i % len(images)]
         seen = of.sketch.thumbnail
         changed = np.clip(seen + noise.normal(0, 12, seen.shape), 0, 255).astype(np.uint8)
         return replace(of, sha256=str(i), sketch=replace(of.sketch, thumbnail=changed))
@@ -92,14 +92,14 @@ def _looked(content: bytes, i: int) -> CheckedImage:
     return CheckedImage("", "", "train", str(i), sketched(content))
 
 
-def _milliseconds(work: Callable[[], object], pictures: int, times: int = TIMES) -> float:
-    """Of one core for a picture, the least of so many times."""
+def _milliseconds(work: Callable[[], object], images: int, times: int = TIMES) -> float:
+    """Of one core for an image, the least of so many times."""
     seconds = []
     for _ in range(times):
         started = time.process_time()
         work()
         seconds.append(time.process_time() - started)
-    return 1000 * min(seconds) / pictures
+    return 1000 * min(seconds) / images
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""What the faults that the preflight warns of cost: accuracy on test pictures that have them.
+"""What the faults that the preflight warns of cost: accuracy on test images that have them.
 
     python -m benchmarks.checks.harm --data clothing --tests 30
 
-The classifier is the preview with 16 shots of all classes, its pictures being good; only the test
-pictures are made small, blurred or far away. Where accuracy begins to fall is where a warning is due.
+The classifier is the preview with 16 shots of all classes, its images being good; only the test
+images are made small, blurred or far away. Where accuracy begins to fall is where a warning is due.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from core.settings import get_settings
 
 Fault = Callable[[Image.Image], Image.Image]
 FAULTS: dict[str, Fault] = {
-    "as it is": lambda picture: picture,
+    "as it is": lambda image: image,
     **{f"{side} pixels": lambda p, side=side: scaled(side / min(p.size))(p) for side in (64, 48, 32, 24, 16)},  # type: ignore[misc]
     **{f"blurred, σ {sigma}": blurred(sigma) for sigma in (1, 1.5, 2, 3, 4)},
     **{f"1/{part} of the side": shrunk(1 / part) for part in (2, 3, 4, 6, 8)},
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders with train/ and test/")
-    parser.add_argument("--tests", type=int, default=30, help="test pictures a class")
+    parser.add_argument("--tests", type=int, default=30, help="test images a class")
     parser.add_argument("--threads", type=int)
     given = parser.parse_args(arguments)
     if given.threads:
@@ -51,12 +51,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for folder in given.data:
         data = fewer_tests(load(folder), given.tests)
         task = task_of(few_shot(data, shots=(16,), seeds=(0,))[0], backbone)
-        preview = PrototypeClassifier(_features(backbone, task.pictures), torch.tensor(task.labels))
+        preview = PrototypeClassifier(_features(backbone, task.images), torch.tensor(task.labels))
         head = stock_head(task, data.class_names)
         truth = torch.tensor([example.label for example in data.test])
-        pictures = [open_image(example.path) for example in data.test]
+        images = [open_image(example.path) for example in data.test]
         for name, fault in FAULTS.items():
-            features = _features(backbone, [fault(picture) for picture in pictures])
+            features = _features(backbone, [fault(image) for image in images])
             cosines, offsets = preview.cosines(features, head, range(len(head)))
             right = [
                 (s.argmax(dim=1) == truth).float().mean() for s in (cosines - offsets, features @ head.T)
@@ -64,9 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"| {data.name} | {name} | {right[0]:.3f} | {right[1]:.3f} |", flush=True)
 
 
-def _features(backbone: Backbone, pictures: Sequence[Image.Image]) -> Tensor:
+def _features(backbone: Backbone, images: Sequence[Image.Image]) -> Tensor:
     with ThreadPoolExecutor(2) as threads:
-        pixels = list(threads.map(backbone.preprocess, pictures))
+        pixels = list(threads.map(backbone.preprocess, images))
     return image_features(backbone.model, torch.stack(pixels))
 
 

@@ -1,9 +1,9 @@
-"""How often the preflight is right: faults that are planted, and alarms on pictures that have none.
+"""How often the preflight is right: faults that are planted, and alarms on images that have none.
 
     python -m benchmarks.checks.preflight --data clothing cifar10 stamps
 
-Every fault is made of real pictures, saved as JPEG, opened as an upload is and judged among all
-pictures of its data set. The table goes to --out as JSON too, with the names of all pictures that
+Every fault is made of real images, saved as JPEG, opened as an upload is and judged among all
+images of its data set. The table goes to --out as JSON too, with the names of all images that
 were found without being planted: some of them are real finds. Takes minutes.
 """
 
@@ -27,7 +27,7 @@ from core.clip.data.images import open_image
 
 PLANTED = 200
 SIZE = resolve_config().image_size
-COPIES = ("copy", "near_copy", "copy_in_two_classes", "near_copy_in_two_classes")
+COPIES = ("duplicate", "near_duplicate", "duplicate_in_two_classes", "near_duplicate_in_two_classes")
 Fault = Callable[[Image.Image], Image.Image]
 
 
@@ -39,10 +39,10 @@ class Row:
     fault: str
     planted: int
     found: int
-    """Of the planted ones; for copies with the picture that they are a copy of."""
+    """Of the planted ones; for copies with the image that they are a copy of."""
     alarms: int
-    """Findings of this kind among the `pictures` that nothing was planted in."""
-    pictures: int
+    """Findings of this kind among the `images` that nothing was planted in."""
+    images: int
 
     @property
     def recall(self) -> float:
@@ -56,26 +56,26 @@ class Row:
 def cropped(share: float) -> Fault:
     """Cut on the left and above, more than on the right and below."""
 
-    def cut(picture: Image.Image) -> Image.Image:
-        width, height = picture.size
+    def cut(image: Image.Image) -> Image.Image:
+        width, height = image.size
         left, top = round(0.7 * share * width), round(0.4 * share * height)
-        return picture.crop((left, top, left + round((1 - share) * width), top + round((1 - share) * height)))
+        return image.crop((left, top, left + round((1 - share) * width), top + round((1 - share) * height)))
 
     return cut
 
 
 def scaled(share: float) -> Fault:
-    return lambda picture: picture.resize(
-        (max(1, round(share * picture.width)), max(1, round(share * picture.height))),
+    return lambda image: image.resize(
+        (max(1, round(share * image.width)), max(1, round(share * image.height))),
         Image.Resampling.BICUBIC,
     )
 
 
 def blurred(sigma: float) -> Fault:
-    """`sigma` in pixels of the picture as it is judged."""
+    """`sigma` in pixels of the image as it is judged."""
 
-    def blur(picture: Image.Image) -> Image.Image:
-        return picture.filter(ImageFilter.GaussianBlur(sigma * max(1.0, min(picture.size) / SIDE)))
+    def blur(image: Image.Image) -> Image.Image:
+        return image.filter(ImageFilter.GaussianBlur(sigma * max(1.0, min(image.size) / SIDE)))
 
     return blur
 
@@ -83,21 +83,21 @@ def blurred(sigma: float) -> Fault:
 def shrunk(share: float) -> Fault:
     """On a plain ground whose side it takes up the share of."""
 
-    def shrink(picture: Image.Image) -> Image.Image:
-        side = round(max(picture.size) / share)
+    def shrink(image: Image.Image) -> Image.Image:
+        side = round(max(image.size) / share)
         ground = Image.new("RGB", (side, side), (228, 226, 220))
-        ground.paste(picture, (side // 3, side // 2))
+        ground.paste(image, (side // 3, side // 2))
         return ground
 
     return shrink
 
 
-def mirrored(picture: Image.Image) -> Image.Image:
-    return picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+def mirrored(image: Image.Image) -> Image.Image:
+    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
 
 
 COPY_FAULTS: dict[str, Fault] = {
-    "saved anew, quality 40": lambda picture: picture,
+    "saved anew, quality 40": lambda image: image,
     "half the size": scaled(0.5),
     "cropped by 5 %": cropped(0.05),
     "cropped by 10 %": cropped(0.10),
@@ -108,11 +108,11 @@ OWN_FAULTS: dict[str, tuple[str, Fault]] = {
     "blurred, σ 1.5": ("blurred", blurred(1.5)),
     "blurred, σ 2": ("blurred", blurred(2)),
     "blurred, σ 4": ("blurred", blurred(4)),
-    "enlarged 5 times": ("blurred", lambda picture: scaled(5)(scaled(0.2)(picture))),
+    "enlarged 5 times": ("blurred", lambda image: scaled(5)(scaled(0.2)(image))),
     "a fourth of the side": ("small_subject", shrunk(0.25)),
     "a sixth of the side": ("small_subject", shrunk(1 / 6)),
     "an eighth of the side": ("small_subject", shrunk(0.125)),
-    "20 pixels": ("tiny", lambda picture: scaled(20 / min(picture.size))(picture)),
+    "20 pixels": ("tiny", lambda image: scaled(20 / min(image.size))(image)),
 }
 
 
@@ -121,20 +121,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders with train/ and test/")
-    parser.add_argument("--planted", type=int, default=PLANTED, help="pictures that each fault is planted in")
+    parser.add_argument("--planted", type=int, default=PLANTED, help="images that each fault is planted in")
     parser.add_argument("--out", type=Path, default=Path("benchmark-results"))
     given = parser.parse_args(arguments)
     rows: list[Row] = []
     unplanted: dict[str, list[dict[str, str]]] = {}
     for folder in given.data:
-        paths, pictures = read(folder)
-        clean = check_images(pictures, SIZE)
+        paths, images = read(folder)
+        clean = check_images(images, SIZE)
         unplanted[folder.name] = [_shown(f, paths) for f in clean]
-        for row in measure(folder.name, paths, pictures, clean, given.planted):
+        for row in measure(folder.name, paths, images, clean, given.planted):
             rows.append(row)
             print(
                 f"| {row.data} | {row.fault} | {row.planted} | {row.recall:.3f} | {row.alarms} of "
-                f"{row.pictures:,} | {row.precision:.3f} |",
+                f"{row.images:,} | {row.precision:.3f} |",
                 flush=True,
             )
     print(f"| names | {json.dumps(names())} |")
@@ -146,15 +146,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def read(folder: Path) -> tuple[list[Path], list[CheckedImage]]:
-    """All pictures of a data set."""
+    """All images of a data set."""
     data = read_folders(folder)
     examples = [*data.train, *data.test]
-    pictures = [
-        # Test pictures are as good for this as training pictures, so all are of one split.
+    images = [
+        # Test images are as good for this as training images, so all are of one split.
         CheckedImage(e.path.name, data.class_names[e.label], "train", str(i), sketched(e.path.read_bytes()))
         for i, e in enumerate(examples)
     ]
-    return [example.path for example in examples], pictures
+    return [example.path for example in examples], images
 
 
 def sketched(content: bytes) -> ImageStats:
@@ -162,29 +162,29 @@ def sketched(content: bytes) -> ImageStats:
 
 
 def measure(
-    name: str, paths: Sequence[Path], pictures: Sequence[CheckedImage], clean: Sequence[Finding], planted: int
+    name: str, paths: Sequence[Path], images: Sequence[CheckedImage], clean: Sequence[Finding], planted: int
 ) -> Iterator[Row]:
-    chosen = sorted(random.Random(0).sample(range(len(pictures)), min(planted, len(pictures))))
+    chosen = sorted(random.Random(0).sample(range(len(images)), min(planted, len(images))))
     alarms = Counter(finding.code for finding in clean)
     copies = sum(alarms[code] for code in COPIES)
     for fault, make in COPY_FAULTS.items():
         quality = 40 if "quality" in fault else 88
-        # A mislabelled copy among all pictures of the set: that it is found is not enough, it must be
+        # A mislabelled copy among all images of the set: that it is found is not enough, it must be
         # found to be this one's.
         extra = [
-            replace(_made(pictures[i], paths[i], make, quality), class_name="another class") for i in chosen
+            replace(_made(images[i], paths[i], make, quality), class_name="another class") for i in chosen
         ]
         found = {
-            f.picture: f.other
-            for f in check_images([*pictures, *extra], SIZE)
-            if f.code == "near_copy_in_two_classes"
+            f.image: f.other
+            for f in check_images([*images, *extra], SIZE)
+            if f.code == "near_duplicate_in_two_classes"
         }
-        right = sum(found.get(len(pictures) + n) == i for n, i in enumerate(chosen))
-        yield Row(name, f"copy: {fault}", len(chosen), right, copies, len(pictures))
+        right = sum(found.get(len(images) + n) == i for n, i in enumerate(chosen))
+        yield Row(name, f"copy: {fault}", len(chosen), right, copies, len(images))
     for fault, (code, make) in OWN_FAULTS.items():
-        made = [_made(pictures[i], paths[i], make, 88) for i in chosen]
-        found_in = {f.picture for f in check_images(made, SIZE) if f.code == code}
-        yield Row(name, fault, len(chosen), len(found_in), alarms[code], len(pictures))
+        made = [_made(images[i], paths[i], make, 88) for i in chosen]
+        found_in = {f.image for f in check_images(made, SIZE) if f.code == code}
+        yield Row(name, fault, len(chosen), len(found_in), alarms[code], len(images))
 
 
 def _made(of: CheckedImage, path: Path, fault: Fault, quality: int) -> CheckedImage:
@@ -198,7 +198,7 @@ def _shown(finding: Finding, paths: Sequence[Path]) -> dict[str, str]:
         return "/".join(paths[i].parts[-3:])
 
     other = {} if finding.other is None else {"other": short(finding.other)}
-    return {"code": finding.code, "picture": short(finding.picture), **other}
+    return {"code": finding.code, "image": short(finding.image), **other}
 
 
 def names() -> dict[str, object]:

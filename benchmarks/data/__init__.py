@@ -1,1 +1,1 @@
-"""Labelled pictures for the benchmarks: class folders and the data sets of the papers."""
+"""Labelled images for the benchmarks: class folders and the data sets of the papers."""

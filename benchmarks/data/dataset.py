@@ -17,7 +17,7 @@ class Example:
 
 @dataclass(frozen=True)
 class DataSet:
-    """Labelled pictures on disk, in a fixed order."""
+    """Labelled images on disk, in a fixed order."""
 
     name: str
     class_names: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Which classes are base classes, and which of their pictures are the shots."""
+"""Which classes are base classes, and which of their images are the shots."""
 
 import hashlib
 from collections.abc import Sequence
@@ -36,12 +36,12 @@ def base_classes(split: int, classes: int, *, rounds_up: bool = True) -> list[in
 
 
 def draw_shots(examples: Sequence[Example], classes: Sequence[int], shots: int, seed: int) -> list[Example]:
-    """`shots` pictures a class without replacement, or all of a class that has fewer.
+    """`shots` images a class without replacement, or all of a class that has fewer.
 
-    A picture's rank is a hash of the seed and of its name and folder, and the first ones in rank are
-    drawn. So a draw depends on nothing but the seed and the class's own pictures: not on other
+    An image's rank is a hash of the seed and of its name and folder, and the first ones in rank are
+    drawn. So a draw depends on nothing but the seed and the class's own images: not on other
     classes, on labels, on the order of `examples` or on where the data set lies. And draws of one seed
-    nest: the 1-shot draw of a class is the first picture of its 2-shot draw.
+    nest: the 1-shot draw of a class is the first image of its 2-shot draw.
 
     These are not CoOp's draws, which depend on the state of a global generator.
 
@@ -50,25 +50,25 @@ def draw_shots(examples: Sequence[Example], classes: Sequence[int], shots: int, 
 
     Raises:
         ValueError: `shots` is below 1.
-        BadDataSet: a class has no picture to draw.
+        BadDataSet: a class has no image to draw.
     """
     if shots < 1:
         raise ValueError(f"{shots} shots a class can't be drawn; at least 1 is needed.")
-    pictures: dict[int, list[Example]] = {label: [] for label in classes}
+    images: dict[int, list[Example]] = {label: [] for label in classes}
     for example in examples:
-        if example.label in pictures:
-            pictures[example.label].append(example)
-    for label, found in pictures.items():
+        if example.label in images:
+            images[example.label].append(example)
+    for label, found in images.items():
         if not found:
             raise BadDataSet(
-                f"Class {label} has no training pictures, so it can only be a new class; take it out of the "
-                "base classes or add pictures."
+                f"Class {label} has no training images, so it can only be a new class; take it out of the "
+                "base classes or add images."
             )
-    return [e for found in pictures.values() for e in sorted(found, key=lambda e: _rank(e, seed))[:shots]]
+    return [e for found in images.values() for e in sorted(found, key=lambda e: _rank(e, seed))[:shots]]
 
 
 def _rank(example: Example, seed: int) -> tuple[bytes, str]:
-    # The folder counts too: many data sets number the pictures of every class from 1, and the draws of
+    # The folder counts too: many data sets number the images of every class from 1, and the draws of
     # two classes are not to go hand in hand.
     name = f"{seed}/{example.path.parent.name}/{example.path.name}"
     return hashlib.sha256(name.encode(errors="surrogateescape")).digest(), str(example.path)

@@ -1,6 +1,6 @@
-"""How the data sets of the papers lie on disk: one function a layout, from a folder to labelled pictures.
+"""How the data sets of the papers lie on disk: one function a layout, from a folder to labelled images.
 
-Pictures that the split files set aside for validation are left out: the papers draw their shots from
+Images that the split files set aside for validation are left out: the papers draw their shots from
 the training part and report the last step, so nothing is chosen on the validation part.
 """
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.data.dataset import BadDataSet, Example
-from benchmarks.data.listing import class_folders, pictures_in
+from benchmarks.data.listing import class_folders, images_in
 
 DATASETS_MD = "https://github.com/KaiyangZhou/CoOp/blob/main/DATASETS.md"
 
@@ -61,13 +61,13 @@ def read_split_file(
     train, test = (
         tuple(Example(path, labels[label]) for path, label, _ in rows[half]) for half in ("train", "test")
     )
-    _check_pictures(file, train, test)
+    _check_images(file, train, test)
     names = (name_of[label] for label in labels)
     return Labelled(tuple((renamed or {}).get(name, name) for name in names), train, test)
 
 
 def read_aircraft(folder: Path) -> Labelled:
-    """FGVCAircraft: `variants.txt` holds the class names, `images_variant_{train,test}.txt` a picture's
+    """FGVCAircraft: `variants.txt` holds the class names, `images_variant_{train,test}.txt` an image's
     number and its variant a line.
 
     Raises:
@@ -75,7 +75,7 @@ def read_aircraft(folder: Path) -> Labelled:
     """
     names = tuple(_lines(folder / "variants.txt"))
     labels = {name: label for label, name in enumerate(names)}
-    pictures = _existing_folder(folder / "images")
+    images = _existing_folder(folder / "images")
 
     def examples(list_file: Path) -> Iterable[Example]:
         for line in _lines(list_file):
@@ -85,17 +85,17 @@ def read_aircraft(folder: Path) -> Labelled:
                     f"{list_file} names the variant {variant!r}, which is not in variants.txt. Fetch both "
                     f"anew as {DATASETS_MD} says."
                 )
-            yield Example(pictures / f"{number}.jpg", labels[variant])
+            yield Example(images / f"{number}.jpg", labels[variant])
 
     train_file, test_file = (folder / f"images_variant_{half}.txt" for half in ("train", "test"))
     train, test = tuple(examples(train_file)), tuple(examples(test_file))
-    _check_pictures(test_file, train, test)
+    _check_images(test_file, train, test)
     return Labelled(names, train, test)
 
 
 def read_imagenet(folder: Path) -> Labelled:
     """ImageNet: a folder per WordNet id under `images/train` and `images/val`, whose names are in
-    `classnames.txt`; the validation pictures are the test pictures, as everywhere.
+    `classnames.txt`; the validation images are the test images, as everywhere.
 
     Raises:
         BadDataSet: a file or folder is missing, or a WordNet id has no name.
@@ -131,16 +131,16 @@ def read_imagenet_v2(folder: Path, images: str) -> Labelled:
     return Labelled(names, (), _by_folder(root, [str(label) for label in range(len(names))]))
 
 
-def _by_folder(pictures: Path, folders: Iterable[str]) -> tuple[Example, ...]:
+def _by_folder(images: Path, folders: Iterable[str]) -> tuple[Example, ...]:
     examples = tuple(
         Example(path, label)
         for label, name in enumerate(folders)
-        if (pictures / name).is_dir()
-        for path in pictures_in(pictures / name)
+        if (images / name).is_dir()
+        for path in images_in(images / name)
     )
     if not examples:
         raise BadDataSet(
-            f"{pictures} must hold a folder per class with its pictures, and holds none. {DATASETS_MD} "
+            f"{images} must hold a folder per class with its images, and holds none. {DATASETS_MD} "
             "says how to lay it out."
         )
     return examples
@@ -180,12 +180,12 @@ def _existing_folder(folder: Path) -> Path:
     return folder
 
 
-def _check_pictures(list_file: Path, *halves: tuple[Example, ...]) -> None:
-    """A picture that is missing is said now, not an hour into a run."""
+def _check_images(list_file: Path, *halves: tuple[Example, ...]) -> None:
+    """An image that is missing is said now, not an hour into a run."""
     paths = [example.path for half in halves for example in half]
     missing = [path for path in paths if not path.is_file()]
     if missing:
         raise BadDataSet(
-            f"{len(missing)} of the {len(paths)} pictures that {list_file} names are missing, the first is "
+            f"{len(missing)} of the {len(paths)} images that {list_file} names are missing, the first is "
             f"{missing[0]}; {DATASETS_MD} says how to lay the data set out."
         )

@@ -8,7 +8,7 @@ from benchmarks.data.papers import read_paper_dataset
 
 
 def load(root: Path, name: str | None = None) -> DataSet:
-    """A data set of the papers or one's own pictures.
+    """A data set of the papers or one's own images.
 
     Args:
         root: with a name, the folder that holds the papers' data sets side by side; without one, a

@@ -62,7 +62,7 @@ ELEVEN: Mapping[str, PaperDataSet] = {
     "OxfordPets": PaperDataSet(
         "oxford_pets", "a photo of a {}, a type of pet.", _split("OxfordPets", "images")
     ),
-    # Its pictures lie in two folders, cars_train and cars_test, which the split file names.
+    # Its images lie in two folders, cars_train and cars_test, which the split file names.
     "StanfordCars": PaperDataSet("stanford_cars", A_PHOTO, _split("StanfordCars")),
     "Flowers102": PaperDataSet(
         "oxford_flowers", "a photo of a {}, a type of flower.", _split("OxfordFlowers", "jpg")

@@ -28,7 +28,7 @@ class Published:
     datasets: Mapping[str, Figures] = field(default_factory=dict)
     """By name; empty where only the average could be checked."""
     beyond_shots: str = ""
-    """What the method sees of a data set besides 16 labelled pictures a base class."""
+    """What the method sees of a data set besides 16 labelled images a base class."""
 
 
 COCOOP_1 = "CoCoOp (Zhou et al., CVPR 2022, arXiv 2203.05557), table 1"
@@ -163,7 +163,7 @@ BASE_TO_NEW: Mapping[str, Published] = {
             "UCF101": Figures(89.71, 82.27, 86.10),  # so printed; the harmonic mean is 85.83
         },
         beyond_shots=(
-            "All training pictures of all classes, the new ones and their names too, without labels but with "
+            "All training images of all classes, the new ones and their names too, without labels but with "
             "the answers of a ViT-L/14 teacher (PromptSRC on the 16 shots). Not comparable with the others."
         ),
     ),

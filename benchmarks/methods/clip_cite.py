@@ -13,7 +13,7 @@ from torch import Tensor
 from benchmarks.methods.common.answerers import TwoTowers
 from benchmarks.methods.common.task import Answerer, Task, Tests
 from core.clip.config import AdaptConfig, resolve_config
-from core.clip.inference.class_offsets import NEW_NAMES_BALANCE, name_offsets
+from core.clip.inference.class_offsets import NEW_NAMES_BALANCE, class_offsets
 from core.clip.models.backbone import tower_parameters, with_parameters
 from core.clip.models.features import build_zero_shot_classifier
 from core.clip.prompts import class_indices
@@ -38,7 +38,7 @@ def clip_cite(task: Task) -> dict[str, Answerer]:
         task.backbone,
         task.tensors,
         task.labels,
-        task.texts(task.class_names),
+        task.prompts(task.class_names),
         config,
         Silent(),
         after_epoch=after_epoch,
@@ -68,11 +68,11 @@ class Balanced:
 
     def similarities(self, tests: Tests, class_names: Sequence[str]) -> Tensor:
         head = build_zero_shot_classifier(
-            self.network.model, self.task.backbone.tokenize, self.task.texts(class_names)
+            self.network.model, self.task.backbone.tokenize, self.task.prompts(class_names)
         ).cpu()
         classes = class_indices(class_names, self.task.class_names)
         of_shots, labels = self._shots.at(self.alpha), self._shots.labels
-        offsets = name_offsets(of_shots, labels, head, classes, self.balance)
+        offsets = class_offsets(of_shots, labels, head, classes, self.balance)
         return self.network.similarities(tests, class_names) - offsets
 
     @cached_property

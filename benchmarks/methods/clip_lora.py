@@ -28,7 +28,7 @@ class ClipLora:
     alpha: float = 1.0
     dropout: float = 0.25
     steps_per_shot: int = 500
-    """Training steps for each picture that a class has."""
+    """Training steps for each image that a class has."""
     batch_size: int = 32
     learning_rate: float = 2e-4
     weight_decay: float = 0.01
@@ -69,7 +69,7 @@ def clip_lora(task: Task, settings: ClipLora | None = None) -> dict[str, Answere
     settings = settings or recipe(RECIPES, task.backbone)
     backbone, device = task.backbone, task.backbone.device
     student = trainable(backbone)
-    tokens = backbone.tokenize([texts[0] for texts in task.texts(task.class_names)]).to(device)
+    tokens = backbone.tokenize([prompts[0] for prompts in task.prompts(task.class_names)]).to(device)
     steps = settings.steps_per_shot * len(task.labels) / len(task.class_names)
     batches = math.ceil(len(task.labels) / settings.batch_size)
 

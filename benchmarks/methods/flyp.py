@@ -24,7 +24,7 @@ from core.clip.weights.ensemble import interpolate
 class Flyp:
     epochs: int = 20
     batch_size: int = 256
-    """FLYP's few-shot runs hold all their pictures in one batch."""
+    """FLYP's few-shot runs hold all their images in one batch."""
     learning_rate: float = 1e-5
     weight_decay: float = 0.2
     crop_scale: float = 0.9
@@ -39,7 +39,7 @@ RECIPES = {
 
 
 def flyp(task: Task, settings: Flyp | None = None) -> dict[str, Answerer]:
-    """Each picture is paired with a random sentence of its class. The temperature stays as it was
+    """Each image is paired with a random sentence of its class. The temperature stays as it was
     (FLYP trains it too, at a learning rate that can't move it)."""
     settings = settings or recipe(RECIPES, task.backbone)
     backbone, device = task.backbone, task.backbone.device
@@ -50,17 +50,19 @@ def flyp(task: Task, settings: Flyp | None = None) -> dict[str, Answerer]:
     optimizer = torch.optim.AdamW(
         theta.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
     )
-    texts = task.texts(task.class_names)
-    tokens = backbone.tokenize([sentence for of_class in texts for sentence in of_class]).to(device)  # [S, L]
+    prompts = task.prompts(task.class_names)
+    tokens = backbone.tokenize([sentence for of_class in prompts for sentence in of_class]).to(
+        device
+    )  # [S, L]
     sentences_each = len(task.templates)
     generator = torch.Generator().manual_seed(task.seed + 2)
 
     def loss(pixels: Tensor, labels: Tensor) -> Tensor:
         drawn = torch.randint(sentences_each, (len(labels),), generator=generator).to(device)
-        sentences, of_picture = (labels * sentences_each + drawn).unique(return_inverse=True)
+        sentences, of_image = (labels * sentences_each + drawn).unique(return_inverse=True)
         with mixed(device):
             image_features = encode_images(student, pixels)  # [B, D]
-            text_features = encode_tokens(student, tokens[sentences])[of_picture]  # [B, D], each once
+            text_features = encode_tokens(student, tokens[sentences])[of_image]  # [B, D], each once
         return contrastive(image_features, text_features, backbone.logit_scale)
 
     fit(
@@ -77,7 +79,7 @@ def flyp(task: Task, settings: Flyp | None = None) -> dict[str, Answerer]:
 
 
 def contrastive(image_features: Tensor, text_features: Tensor, logit_scale: float) -> Tensor:
-    """CLIP's own loss: every other picture of the batch is a negative, even one of the same class.
+    """CLIP's own loss: every other image of the batch is a negative, even one of the same class.
 
     Args:
         image_features, text_features: [B, D], normalised; row i of both is a pair.

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from benchmarks.methods.common.answerers import trained_columns
 from benchmarks.methods.common.task import Answerer, Task, Tests
-from core.clip.models.features import PICTURES_AT_ONCE, image_features
+from core.clip.models.features import IMAGES_AT_ONCE, image_features
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,13 @@ class ClosedHead:
 
 
 def linear_probe(task: Task, settings: LinearProbe | None = None) -> dict[str, Answerer]:
-    """Names that were not trained score -inf. The pictures are not augmented, as in the paper."""
+    """Names that were not trained score -inf. The images are not augmented, as in the paper."""
     settings = settings or LinearProbe()
     backbone = task.backbone
     parts = []
-    for start in range(0, len(task.pictures), PICTURES_AT_ONCE):
-        pictures = task.pictures[start : start + PICTURES_AT_ONCE]
-        pixels = torch.stack([backbone.preprocess(picture) for picture in pictures])
+    for start in range(0, len(task.images), IMAGES_AT_ONCE):
+        images = task.images[start : start + IMAGES_AT_ONCE]
+        pixels = torch.stack([backbone.preprocess(image) for image in images])
         parts.append(image_features(backbone.model, pixels))
     features = torch.cat(parts)  # [N, D]
     labels = torch.tensor(task.labels, device=features.device)

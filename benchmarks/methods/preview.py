@@ -1,4 +1,4 @@
-"""The preview: prototypes of the frozen backbone, blended with its texts. Nothing is trained."""
+"""The preview: prototypes of the frozen backbone, blended with its prompts. Nothing is trained."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from torch import Tensor
 from benchmarks.methods.common.answerers import stock_head
 from benchmarks.methods.common.task import Answerer, Task, Tests
 from core.clip.inference import prototypes as product
-from core.clip.models.features import PICTURES_AT_ONCE, image_features
+from core.clip.models.features import IMAGES_AT_ONCE, image_features
 from core.clip.prompts import class_indices
 
 
@@ -29,9 +29,9 @@ class Prototypes:
 
 def preview(task: Task) -> dict[str, Answerer]:
     parts = []
-    for start in range(0, len(task.pictures), PICTURES_AT_ONCE):
-        pictures = task.pictures[start : start + PICTURES_AT_ONCE]
-        pixels = torch.stack([task.backbone.preprocess(picture) for picture in pictures])
+    for start in range(0, len(task.images), IMAGES_AT_ONCE):
+        images = task.images[start : start + IMAGES_AT_ONCE]
+        pixels = torch.stack([task.backbone.preprocess(image) for image in images])
         parts.append(image_features(task.backbone.model, pixels))
     features = torch.cat(parts)  # [N, D]
     labels = torch.tensor(task.labels, device=features.device)

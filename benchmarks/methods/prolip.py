@@ -21,12 +21,12 @@ class ProLip:
     """The variant without a validation set: λ = 1/shots, one learning rate for all data sets."""
 
     steps: int = 300
-    """Each over all pictures."""
+    """Each over all images."""
     learning_rate: float = 1e-5
     regularisation: float | None = None
-    """λ; None is one by the number of pictures a class."""
+    """λ; None is one by the number of images a class."""
     views: int = 10
-    """Crops of each picture; the paper has one for every step, 300."""
+    """Crops of each image; the paper has one for every step, 300."""
     crop_scale: float = 0.5
 
 

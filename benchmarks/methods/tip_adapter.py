@@ -1,4 +1,4 @@
-"""Tip-Adapter-F: a cache of the training pictures' features, whose keys are fine-tuned.
+"""Tip-Adapter-F: a cache of the training images' features, whose keys are fine-tuned.
 
 R. Zhang et al., "Tip-Adapter: Training-free Adaption of CLIP for Few-shot Classification", ECCV 2022,
 arXiv 2207.09519.
@@ -31,7 +31,7 @@ class TipAdapter:
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
     views: int = 10
-    """Crops of each picture: their mean is the key's start, and the training walks through them."""
+    """Crops of each image: their mean is the key's start, and the training walks through them."""
     crop_scale: float = 0.5
 
 
@@ -48,7 +48,7 @@ class Cache:
     keys: Tensor  # [N, D]
 
     def similarities(self, tests: Tests, class_names: Sequence[str]) -> Tensor:
-        """A new name has no picture in the cache: its score is the zero-shot one."""
+        """A new name has no image in the cache: its score is the zero-shot one."""
         features = tests.stock_features
         answers = features @ stock_head(self.task, class_names).T  # [N, C]
         columns, classes = (t.to(answers.device) for t in trained_columns(self.task, class_names))
@@ -57,7 +57,7 @@ class Cache:
         return answers.cpu()
 
     def votes(self, features: Tensor, keys: Tensor) -> Tensor:
-        """The cache's logits [B, K] of the trained classes for pictures [B, D]."""
+        """The cache's logits [B, K] of the trained classes for images [B, D]."""
         labels = torch.tensor(self.task.labels, device=features.device)
         values = F.one_hot(labels, len(self.task.class_names)).float()  # [N, K]
         affinity = torch.exp(-self.settings.beta * (1 - features @ keys.T))  # [B, N]

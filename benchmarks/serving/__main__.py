@@ -96,13 +96,13 @@ def part_a(given: argparse.Namespace, sets: Sequence[DataSet], folder: Path) -> 
     with store(folder / "data") as (database, blobs):
         (model,) = publish_many(database, blobs, backbone, ["a"], CLASSES)
     test = sets[0].test
-    files = [example.path for example in test[:: max(1, len(test) // throughput.PICTURES)]]
+    files = [example.path for example in test[:: max(1, len(test) // throughput.IMAGES)]]
     with running_api(environment(given, folder)) as api:
         found = throughput.measure(
             api,
             backbone,
             model,
-            files[: throughput.PICTURES],
+            files[: throughput.IMAGES],
             rounds=given.rounds,
             seconds=given.seconds,
         )
@@ -114,15 +114,15 @@ def part_b(given: argparse.Namespace, sets: Sequence[DataSet], folder: Path) -> 
     backbone = bring(given, folder)
     with store(folder / "data") as (database, blobs):
         (model,) = publish_many(database, blobs, backbone, ["a"], CLASSES)
-    pictures = [example.path.read_bytes() for example in sets[0].test[:: max(1, len(sets[0].test) // 32)]]
+    images = [example.path.read_bytes() for example in sets[0].test[:: max(1, len(sets[0].test) // 32)]]
     with running_api(environment(given, folder)) as api:
-        tables = [rivals.against_readme(api, backbone, model, pictures, given.rounds, given.seconds)]
+        tables = [rivals.against_readme(api, backbone, model, images, given.rounds, given.seconds)]
     if given.infinity:
-        tables.append(_beside_infinity(given, pictures, folder))
+        tables.append(_beside_infinity(given, images, folder))
     return tables
 
 
-def _beside_infinity(given: argparse.Namespace, pictures: Sequence[bytes], folder: Path) -> Table:
+def _beside_infinity(given: argparse.Namespace, images: Sequence[bytes], folder: Path) -> Table:
     name = make_backbone(folder / "same", infinity.ARCHITECTURE)
     backbone = load_backbone(name, cache=get_settings().cache, device=given.device)
     with store(folder / "other") as (database, blobs):
@@ -134,7 +134,7 @@ def _beside_infinity(given: argparse.Namespace, pictures: Sequence[bytes], folde
     }
     with running_api(settings) as api:
         return infinity.against_infinity(
-            api, model, pictures, given.infinity, folder / "theirs", given.rounds, given.seconds
+            api, model, images, given.infinity, folder / "theirs", given.rounds, given.seconds
         )
 
 
@@ -178,8 +178,8 @@ def part_d(given: argparse.Namespace, sets: Sequence[DataSet], folder: Path) -> 
     del backbone
     settings = environment(given, folder) | {"CLIPCITE_MODEL_CACHE_BYTES": str(given.room * resident)}
     with running_api(settings) as api:
-        picture = sets[0].test[0].path.read_bytes()
-        seen = many.measure(api, plan, picture, throughput.class_names(10), given.room)
+        image = sets[0].test[0].path.read_bytes()
+        seen = many.measure(api, plan, image, throughput.class_names(10), given.room)
     return [many.table(seen, plan, given.room)]
 
 

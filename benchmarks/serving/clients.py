@@ -48,9 +48,9 @@ class Load:
         return sum(count for status, count in self.statuses.items() if status != 200)
 
 
-def raw_request(url: str, data: Mapping[str, str], pictures: Sequence[bytes]) -> bytes:
-    """POST /classify, a form with these fields and JPEG pictures, as it goes over the line."""
-    files = [("images", (f"{i}.jpg", picture, "image/jpeg")) for i, picture in enumerate(pictures)]
+def raw_request(url: str, data: Mapping[str, str], images: Sequence[bytes]) -> bytes:
+    """POST /classify, a form with these fields and JPEG images, as it goes over the line."""
+    files = [("images", (f"{i}.jpg", image, "image/jpeg")) for i, image in enumerate(images)]
     return _raw(httpx.Request("POST", f"{url}/classify", data=dict(data), files=files))
 
 

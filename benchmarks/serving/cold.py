@@ -22,7 +22,7 @@ ALPHAS = (0.5, 0.3)
 NAMES = 10
 
 
-def measure(api: RunningApi, models: Sequence[str], picture: bytes, rounds: int) -> dict[str, list[float]]:
+def measure(api: RunningApi, models: Sequence[str], image: bytes, rounds: int) -> dict[str, list[float]]:
     """Seconds of each kind of request, one request at a time. The API must have room for one network, so that
     each model has been dropped when its turn comes again. Every measured request brings ten names that were
     not asked for before, but the last."""
@@ -34,7 +34,7 @@ def measure(api: RunningApi, models: Sequence[str], picture: bytes, rounds: int)
         some = [names[(NAMES * number + i) % len(names)] for i in range(NAMES)]
         data = {"model": model, "alpha": str(alpha), "class_names": some}
         started = time.perf_counter()
-        answer = http.post("/classify", data=data, files={"images": ("a.jpg", picture)})
+        answer = http.post("/classify", data=data, files={"images": ("a.jpg", image)})
         seconds = time.perf_counter() - started
         answer.raise_for_status()
         timing: dict[str, float] = answer.json()["timing_ms"]
@@ -68,7 +68,7 @@ def _loads(http: httpx.Client) -> int:
 def table(taken: dict[str, list[float]], title: str, bytes_a_model: int) -> Table:
     found = Table(
         title,
-        ["one picture, ten names, one at a time", "median, s", "least, s", "most, s", "requests"],
+        ["one image, ten names, one at a time", "median, s", "least, s", "most, s", "requests"],
         note=f"The backbone is in memory. The models are kept in 4 bits, {bytes_a_model / 1e6:.0f} MB each, "
         "in files that the system may have in its memory.",
     )

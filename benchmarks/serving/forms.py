@@ -1,6 +1,6 @@
 """The bare network in every form that could be found: how fast, and whether it answers the same.
 
-Pictures lie decoded in memory. A form is a function of normalised pictures [B, 3, S, S] that gives their
+Images lie decoded in memory. A form is a function of normalised images [B, 3, S, S] that gives their
 features [B, D].
 """
 
@@ -25,7 +25,7 @@ from benchmarks.data.dataset import DataSet
 from core.clip.data.images import open_image
 from core.clip.models.backbone import Backbone
 from core.clip.models.features import build_zero_shot_classifier
-from core.clip.prompts import class_texts
+from core.clip.prompts import class_prompts
 from core.clip.training.conv_bn import fuse_conv_bn
 from core.serving.pool.served_model import stock_model
 
@@ -33,9 +33,9 @@ Form = Callable[[Tensor], Tensor]
 EAGER, PRODUCT = "eager fp32", "the product's"
 BATCHES = (1, 8, 32)
 ROUNDS = 7
-PICTURES_A_ROUND = 64
+IMAGES_A_ROUND = 64
 CHECKED_AT = 8
-"""Pictures at a time where answers are compared."""
+"""Images at a time where answers are compared."""
 
 
 def forms_of(backbone: Backbone, folder: Path, *, compiled: bool) -> dict[str, Form]:
@@ -116,7 +116,7 @@ def _onnx(model: nn.Module, example: Tensor, file: Path) -> Form:
 
 
 @torch.inference_mode()
-def seconds_a_picture(form: Form, pixels: Tensor, batch: int) -> float:
+def seconds_an_image(form: Form, pixels: Tensor, batch: int) -> float:
     """All pixels [N, 3, S, S], so many at a time."""
     started = time.perf_counter()
     for some in pixels.split(batch):
@@ -135,28 +135,28 @@ def pixels_of(backbone: Backbone, files: Sequence[Path]) -> Tensor:
 def forms_tables(
     backbone: Backbone, sets: Sequence[DataSet], *, compiled: bool, compare: bool
 ) -> list[Table]:
-    """Speed, alternating, and if they are to be compared the answers to all test pictures."""
+    """Speed, alternating, and if they are to be compared the answers to all test images."""
     with TemporaryDirectory() as folder:
         forms = forms_of(backbone, Path(folder), compiled=compiled)
-        some = [example.path for data in sets for example in data.test][:PICTURES_A_ROUND]
+        some = [example.path for data in sets for example in data.test][:IMAGES_A_ROUND]
         pixels = pixels_of(backbone, some).to(backbone.device)
         seconds: dict[tuple[str, int], list[float]] = defaultdict(list)
         for _ in range(ROUNDS + 1):
             for name, form in forms.items():
                 for batch in BATCHES:
-                    seconds[name, batch].append(seconds_a_picture(form, pixels, batch))
+                    seconds[name, batch].append(seconds_an_image(form, pixels, batch))
         changed = changed_answers(forms, backbone, sets) if compare else {}
     table = Table(
-        f"The bare network, {backbone.name} at {backbone.image_size} px: pictures a second",
+        f"The bare network, {backbone.name} at {backbone.image_size} px: images a second",
         [
             "form",
             *(f"{batch} at a time" for batch in BATCHES),
             "ratio",
             *(f"changed, {data.name}" for data in sets if compare),
         ],
-        note=f"Medians of {ROUNDS} rounds in which the forms take turns, {len(pixels)} pictures each, "
+        note=f"Medians of {ROUNDS} rounds in which the forms take turns, {len(pixels)} images each, "
         f"{torch.get_num_threads()} threads. Ratio: at its best batch against {EAGER} at 32. Changed: of "
-        "1,000 test pictures those whose best name is another than the eager network's, among the data "
+        "1,000 test images those whose best name is another than the eager network's, among the data "
         "set's own names / among those of all.",
     )
     rates = {key: 1 / median(taken[1:]) for key, taken in seconds.items()}  # the first round warms up
@@ -180,14 +180,14 @@ def changed_answers(
     """By form, for each data set the cell of the table."""
 
     def head(names: Sequence[str]) -> Tensor:
-        texts = [class_texts(name, ["a photo of a {}."]) for name in names]
-        return build_zero_shot_classifier(backbone.model, backbone.tokenize, texts)
+        prompts = [class_prompts(name, ["a photo of a {}."]) for name in names]
+        return build_zero_shot_classifier(backbone.model, backbone.tokenize, prompts)
 
     every = head(list(dict.fromkeys(name for data in sets for name in data.class_names)))
     cells: dict[str, list[str]] = defaultdict(list)
     for data in sets:
         heads = (head(data.class_names), every)
-        answers: dict[str, list[Tensor]] = defaultdict(list)  # pictures [B, 2]: the best name of each head
+        answers: dict[str, list[Tensor]] = defaultdict(list)  # images [B, 2]: the best name of each head
         for start in range(0, len(data.test), CHECKED_AT):
             files = [example.path for example in data.test[start : start + CHECKED_AT]]
             pixels = pixels_of(backbone, files).to(backbone.device)

@@ -1,12 +1,12 @@
-"""(b) infinity-emb, a server of embeddings that knows CLIP, on the same pictures with a network of that size.
+"""(b) infinity-emb, a server of embeddings that knows CLIP, on the same images with a network of that size.
 
 It needs packages of other versions than this project, so it is installed apart:
 
     python -m venv FOLDER && FOLDER/bin/pip install "infinity-emb[all]" aiohttp
     python -m benchmarks.serving --data … --part b --infinity FOLDER/bin/infinity_emb
 
-It gives features and leaves the rest to its client: a classification is a request with the picture and one
-with the texts, or only the first if the client keeps the features of its texts.
+It gives features and leaves the rest to its client: a classification is a request with the image and one
+with the prompts, or only the first if the client keeps the features of its prompts.
 """
 
 import base64
@@ -36,13 +36,13 @@ ARCHITECTURE = "ViT-B-32"
 """What CLIPConfig() is, too."""
 START_SECONDS = 600
 NAMES = 10
-PICTURE, BOTH = "infinity, the picture only", "infinity, the picture and ten texts"
+IMAGE, BOTH = "infinity, the image only", "infinity, the image and ten prompts"
 
 
 def against_infinity(
     api: RunningApi,
     model: str,
-    pictures: Sequence[bytes],
+    images: Sequence[bytes],
     command: Path,
     folder: Path,
     rounds: int,
@@ -52,8 +52,8 @@ def against_infinity(
     write_clip(folder)
     rates: dict[tuple[str, int], list[Load]] = defaultdict(list)
     with running_infinity(command, folder) as (url, name):
-        asked = _requests(url, name, pictures)
-        asked["service, the picture and ten names"] = requests_of(api, pictures, model, NAMES)
+        asked = _requests(url, name, images)
+        asked["service, the image and ten names"] = requests_of(api, images, model, NAMES)
         for number in range(rounds + 1):
             for kind, requests in asked.items():
                 for clients in CLIENTS:
@@ -64,7 +64,7 @@ def against_infinity(
     table = Table(
         f"{ARCHITECTURE} with random weights: classifications a second",
         ["", *(f"{clients} client{'s' if clients > 1 else ''}" for clients in CLIENTS), "errors"],
-        note=f"Medians of {rounds} rounds in which all take turns, fp32, one picture a request. infinity-emb "
+        note=f"Medians of {rounds} rounds in which all take turns, fp32, one image a request. infinity-emb "
         "(engine torch) gives features, which its client must compare.",
     )
     for kind in asked:
@@ -75,16 +75,16 @@ def against_infinity(
     return table
 
 
-def _requests(url: str, model: str, pictures: Sequence[bytes]) -> dict[str, Iterator[tuple[int, bytes]]]:
+def _requests(url: str, model: str, images: Sequence[bytes]) -> dict[str, Iterator[tuple[int, bytes]]]:
     at = f"{url}/embeddings"
-    texts = [f"a photo of a {name}." for name in class_names(NAMES)]
-    text = raw_json(at, {"model": model, "input": texts, "modality": "text"})
+    prompts = [f"a photo of a {name}." for name in class_names(NAMES)]
+    text = raw_json(at, {"model": model, "input": prompts, "modality": "text"})
     image_requests = []
-    for picture in pictures:
-        link = f"data:image/jpeg;base64,{base64.b64encode(picture).decode()}"
+    for image in images:
+        link = f"data:image/jpeg;base64,{base64.b64encode(image).decode()}"
         image_requests.append(raw_json(at, {"model": model, "input": [link], "modality": "image"}))
     both = itertools.chain.from_iterable((request, text) for request in image_requests)
-    return {PICTURE: itertools.cycle(enumerate(image_requests)), BOTH: itertools.cycle(enumerate(both))}
+    return {IMAGE: itertools.cycle(enumerate(image_requests)), BOTH: itertools.cycle(enumerate(both))}
 
 
 @contextmanager

@@ -62,18 +62,18 @@ class Seen:
     deletions: int = 0
 
 
-def measure(api: RunningApi, plan: Plan, picture: bytes, names: Sequence[str], room: int) -> Seen:
+def measure(api: RunningApi, plan: Plan, image: bytes, names: Sequence[str], room: int) -> Seen:
     """Args: room: networks that the budget has room for."""
     process = psutil.Process(api.pid)
     with httpx.Client(base_url=api.url, timeout=60) as http:
         form = {"class_names": json.dumps(names), "alpha": "0.5"}
         for _ in range(20):  # what the first requests take is not for models
-            _probabilities(http, form | {"alpha": "0"}, picture, "stock")
+            _probabilities(http, form | {"alpha": "0"}, image, "stock")
         rss_before = process.memory_info().rss
-        expected = {model: _probabilities(http, form, picture, model) for model in plan.versions}
+        expected = {model: _probabilities(http, form, image, model) for model in plan.versions}
         http.put(f"/models/{NAME}/aliases/{ALIAS}", json={"model": plan.versions[0]}).raise_for_status()
         before = http.get("/runtime").json()["models"]
-        requests = _Requests(api, plan, form, picture, expected)
+        requests = _Requests(api, plan, form, image, expected)
         memory = _Memory(process)
         changes = _Changes(api.url, plan, requests)
         with memory, changes:
@@ -99,8 +99,8 @@ def measure(api: RunningApi, plan: Plan, picture: bytes, names: Sequence[str], r
     )
 
 
-def _probabilities(http: httpx.Client, form: dict[str, str], picture: bytes, model: str) -> dict[str, float]:
-    answer = http.post("/classify", data={**form, "model": model}, files={"images": ("a.jpg", picture)})
+def _probabilities(http: httpx.Client, form: dict[str, str], image: bytes, model: str) -> dict[str, float]:
+    answer = http.post("/classify", data={**form, "model": model}, files={"images": ("a.jpg", image)})
     return _read(answer.raise_for_status().content)
 
 
@@ -117,10 +117,10 @@ class _Requests:
         api: RunningApi,
         plan: Plan,
         form: dict[str, str],
-        picture: bytes,
+        image: bytes,
         expected: dict[str, dict[str, float]],
     ) -> None:
-        self._api, self._plan, self._form, self._picture = api, plan, form, picture
+        self._api, self._plan, self._form, self._image = api, plan, form, image
         self._expected = expected
         self.deleting: set[int] = set()
         """Indices of models whose deletion was asked for."""
@@ -142,7 +142,7 @@ class _Requests:
             yield i, self._made(self._plan.models[i])
 
     def _made(self, model: str) -> bytes:
-        return raw_request(self._api.url, {**self._form, "model": model}, [self._picture])
+        return raw_request(self._api.url, {**self._form, "model": model}, [self._image])
 
     def check(self, i: int, status: int, body: bytes) -> None:
         if status == 404 and i in self.deleting:

@@ -22,7 +22,7 @@ from core.settings import get_settings
 
 @torch.no_grad()
 def readme_way(
-    name: str, image_size: int | None, names: Sequence[str], pictures: Sequence[bytes], seconds: float
+    name: str, image_size: int | None, names: Sequence[str], images: Sequence[bytes], seconds: float
 ) -> list[float]:
     """Seconds of each request, one after the other, for about so long; at least one.
 
@@ -34,7 +34,7 @@ def readme_way(
     tokenizer = open_clip.get_tokenizer(name)
     taken: list[float] = []
     until = time.perf_counter() + seconds
-    for content in pictures:
+    for content in images:
         started = time.perf_counter()
         image = preprocess(Image.open(io.BytesIO(content)).convert("RGB")).unsqueeze(0)
         text = tokenizer([f"a photo of a {of_class}." for of_class in names])
@@ -50,7 +50,7 @@ def readme_way(
 
 
 def against_readme(
-    api: RunningApi, backbone: Backbone, model: str, pictures: Sequence[bytes], rounds: int, seconds: float
+    api: RunningApi, backbone: Backbone, model: str, images: Sequence[bytes], rounds: int, seconds: float
 ) -> Table:
     """In turn, one request at a time and with as many clients as part a has."""
     size = backbone.image_size
@@ -59,8 +59,8 @@ def against_readme(
     served: dict[tuple[int, int], list[Load]] = defaultdict(list)
     for number in range(rounds + 1):
         for names in NAMES:
-            taken = readme_way(name, size, class_names(names), pictures, seconds if number else 0)
-            requests = requests_of(api, pictures, model, names)
+            taken = readme_way(name, size, class_names(names), images, seconds if number else 0)
+            requests = requests_of(api, images, model, names)
             for clients in CLIENTS:
                 found = load(api.url, requests, clients=clients, seconds=seconds if number else 1)
                 if number:
@@ -68,10 +68,10 @@ def against_readme(
             if number:
                 alone[names].append(1 / median(taken[1:] or taken))
     table = Table(
-        f"{backbone.name} at {size} px, one picture a request: requests a second",
+        f"{backbone.name} at {size} px, one image a request: requests a second",
         ["", *(f"{names:,} names" for names in NAMES)],
         note=f"Medians of {rounds} rounds in which all take turns. open_clip's README: in a loop, without "
-        "server and client; the picture from a JPEG in memory, the texts encoded for each request. In "
+        "server and client; the image from a JPEG in memory, the prompts encoded for each request. In "
         "brackets how many times as many the service answers.",
     )
     before = {names: median(rates) for names, rates in alone.items()}

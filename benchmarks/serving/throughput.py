@@ -20,11 +20,11 @@ from torch import Tensor
 from benchmarks.accuracy.tables import Table
 from benchmarks.running_api import RunningApi
 from benchmarks.serving.clients import Load, load, raw_request
-from benchmarks.serving.forms import EAGER, PRODUCT, Form, pixels_of, seconds_a_picture
+from benchmarks.serving.forms import EAGER, PRODUCT, Form, pixels_of, seconds_an_image
 from core.clip.data.images import ImageLimits
 from core.clip.inference.optimised import InferenceNetwork
 from core.clip.models.backbone import Backbone
-from core.clip.models.features import PICTURES_AT_ONCE, PICTURES_AT_ONCE_ON_CPU
+from core.clip.models.features import IMAGES_AT_ONCE, IMAGES_AT_ONCE_ON_CPU
 from core.serving.decoding import fitted
 from core.serving.pool.served_model import stock_model
 from core.serving.threads import single_threaded
@@ -33,23 +33,23 @@ CLIENTS = (1, 8, 32)
 NAMES = (10, 1000)
 EAGER_BATCH = 32
 FROM_FILES = "the product's form and decoding, nothing else"
-PICTURES = 64
+IMAGES = 64
 SINGLES = 16
-"""Pictures of which one at a time is decoded and goes through the bare network, each round."""
+"""Images of which one at a time is decoded and goes through the bare network, each round."""
 
 
 @dataclass
 class Rounds:
-    """What the rounds gave, in turn: seconds a picture of the bare forms, and loads on the service."""
+    """What the rounds gave, in turn: seconds an image of the bare forms, and loads on the service."""
 
     bare: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     single: list[float] = field(default_factory=list)
-    """Seconds from a file in memory to the features, one picture, nothing else running."""
+    """Seconds from a file in memory to the features, one image, nothing else running."""
     decode: list[float] = field(default_factory=list)
     loads: dict[tuple[int, int], list[Load]] = field(default_factory=lambda: defaultdict(list))
     """By clients and names."""
     service_cpu: dict[tuple[int, int], list[float]] = field(default_factory=lambda: defaultdict(list))
-    """Seconds of processor time of the API a picture."""
+    """Seconds of processor time of the API an image."""
     network: dict[tuple[int, int], list[float]] = field(default_factory=lambda: defaultdict(list))
     """Batches that were being computed, on average."""
     batch: dict[tuple[int, int], list[float]] = field(default_factory=lambda: defaultdict(list))
@@ -63,11 +63,11 @@ def class_names(count: int) -> list[str]:
 
 
 def requests_of(
-    api: RunningApi, pictures: Sequence[bytes], model: str, names: int
+    api: RunningApi, images: Sequence[bytes], model: str, names: int
 ) -> Iterator[tuple[int, bytes]]:
-    """One picture each, over and over; the answer has the five best names."""
+    """One image each, over and over; the answer has the five best names."""
     data = {"class_names": json.dumps(class_names(names)), "model": model, "top_k": "5"}
-    made = [raw_request(api.url, data, [picture]) for picture in pictures]
+    made = [raw_request(api.url, data, [image]) for image in images]
     return itertools.cycle(enumerate(made))
 
 
@@ -83,7 +83,7 @@ def measure(
     names: Sequence[int] = NAMES,
 ) -> Rounds:
     """Bare, service, bare, service…; a first short round warms up."""
-    at_once = PICTURES_AT_ONCE_ON_CPU if backbone.device.type == "cpu" else PICTURES_AT_ONCE
+    at_once = IMAGES_AT_ONCE_ON_CPU if backbone.device.type == "cpu" else IMAGES_AT_ONCE
     network = stock_model("", backbone).model
     eager: Form = backbone.model.encode_image  # type: ignore[assignment]
     threads = single_threaded(torch.get_num_threads(), "bare")
@@ -91,7 +91,7 @@ def measure(
     contents = [file.read_bytes() for file in files]
     decoded = torch.stack([_fitted(content, backbone) for content in contents])
     bare = {
-        EAGER: lambda: seconds_a_picture(eager, pixels, EAGER_BATCH),
+        EAGER: lambda: seconds_an_image(eager, pixels, EAGER_BATCH),
         PRODUCT: lambda: _side_by_side(network, backbone, decoded.split(at_once), threads),
         FROM_FILES: lambda: _side_by_side(
             network, backbone, [contents[i : i + at_once] for i in range(0, len(contents), at_once)], threads
@@ -115,10 +115,10 @@ def measure(
             )
             after = _batches(api)
             counted.loads[count, of].append(asked)
-            pictures = after["pictures"] - before["pictures"]
-            counted.service_cpu[count, of].append((_cpu(process) - cpu) / pictures)
+            images = after["images"] - before["images"]
+            counted.service_cpu[count, of].append((_cpu(process) - cpu) / images)
             counted.network[count, of].append((after["busy_seconds"] - before["busy_seconds"]) / seconds)
-            counted.batch[count, of].append(pictures / max(1, after["batches"] - before["batches"]))
+            counted.batch[count, of].append(images / max(1, after["batches"] - before["batches"]))
     return found
 
 
@@ -137,7 +137,7 @@ def _side_by_side(
     batches: Sequence[Tensor | Sequence[bytes]],
     threads: Executor,
 ) -> float:
-    """Seconds a picture where each thread takes the next batch, of decoded pictures or of files which it
+    """Seconds an image where each thread takes the next batch, of decoded images or of files which it
     decodes first, and nothing else is to be done: the most that a service could reach."""
 
     @torch.inference_mode()
@@ -147,8 +147,8 @@ def _side_by_side(
         return len(network.encode_fitted(batch.to(backbone.device)).cpu())
 
     started = time.perf_counter()
-    pictures = sum(threads.map(encode, batches))
-    return (time.perf_counter() - started) / pictures
+    images = sum(threads.map(encode, batches))
+    return (time.perf_counter() - started) / images
 
 
 @torch.inference_mode()
@@ -189,7 +189,7 @@ def tables(found: Rounds, title: str) -> list[Table]:
         title,
         [
             "",
-            "pictures/s",
+            "images/s",
             "of the bare network",
             "of that with decoding",
             "of eager fp32",
@@ -197,22 +197,22 @@ def tables(found: Rounds, title: str) -> list[Table]:
             "errors",
         ],
         note=f"Medians of {len(found.single)} rounds in which all take turns. The product's form is asked "
-        f"with {PICTURES_AT_ONCE_ON_CPU} decoded pictures at a time on a CPU, each batch by one processor, "
+        f"with {IMAGES_AT_ONCE_ON_CPU} decoded images at a time on a CPU, each batch by one processor, "
         f"eager fp32 (open_clip's) with {EAGER_BATCH}, by all of them. The service gets one JPEG a request "
         "and answers with the five best names; the clients are one process on the same processors. One "
-        f"picture alone, decoded and through the bare network, takes {single:.1f} ms.",
+        f"image alone, decoded and through the bare network, takes {single:.1f} ms.",
     )
     for name, value in rate.items():
         label = "the product's form" if name == PRODUCT else name
         label = f"bare network, {label}"
         speed.rows.append([label, f"{value:.1f}", *_ratios(value, rate), "", ""])
     between = Table(
-        f"{title}: where the time goes, a picture",
+        f"{title}: where the time goes, an image",
         [
             "",
             "wall, ms",
             "networks at work",
-            "pictures a batch",
+            "images a batch",
             "API, processor ms",
             "clients, processor ms",
         ],

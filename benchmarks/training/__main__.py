@@ -7,9 +7,9 @@
 
 FOLDER holds `train/CLASS/` and `test/CLASS/`. --loops runs whole jobs in turn, each in a fresh process:
 benchmarks.training.researcher (fp32) and core.clip.training.trainer (fp32, and what `auto` takes here), on
-the same pictures from the same files. --limits counts the floating-point operations of a step, measures the
-machine's matrix products, and says where the time of a step goes. --memory is a table of images_at_once, and
---service the time from POST /adapt to the end of a job. Without any of them the first three are run.
+the same images from the same files. --limits counts the floating-point operations of a step, measures the
+machine's matrix products, and says where the time of a step goes. --memory is a table of micro_batch_size,
+and --service the time from POST /adapt to the end of a job. Without any of them the first three are run.
 
 What --loops measured is kept below --out: a run that was stopped goes on where it was, and a larger
 --repetitions adds to it. Remove the folder, or name another, after a change of the code.
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.data is None:
         raise SystemExit(
             "Say what to train on: --data FOLDER, with train/<class name>/ and test/<class name>/ in it, a "
-            "folder of pictures per class."
+            "folder of images per class."
         )
     parts = [part for part in PARTS if getattr(given, part)] or ["loops", "limits", "memory"]
     if given.device == "auto":
@@ -108,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             job = make_job(name, data, given, Path(folder)).cut(MEMORY_STEPS)
             by_count = {}
             for count in IMAGES_AT_ONCE:
-                config = replace(job.config, images_at_once=count)
+                config = replace(job.config, micro_batch_size=count)
                 by_count[count] = in_fresh_trainer(run_product, replace(job, config=config))
                 console.print(f"{name}, {count} images at once: {summary(by_count[count])}", highlight=False)
             title = f"Memory of {name}, batch {job.config.batch_size}, precision {job.config.precision}"
@@ -138,7 +138,7 @@ def parser() -> argparse.ArgumentParser:
         help=f"at most so many a job, 2 or more; default: all of starter, {MAX_STEPS} of others",
     )
     parser.add_argument("--shots", type=int, default=16)
-    parser.add_argument("--tests", type=int, default=50, help="test pictures a class for the accuracy")
+    parser.add_argument("--tests", type=int, default=50, help="test images a class for the accuracy")
     parser.add_argument(
         "--workers", type=int, nargs="+", default=[0, 2], help="the researcher's DataLoader; one loop each"
     )
@@ -208,7 +208,7 @@ def machine(given: argparse.Namespace) -> dict[str, Any]:
 def _title(name: str, job: Job) -> str:
     weights = "" if name == STARTER else ", random weights"
     classes = len(job.class_names)
-    return f"{name}{weights}: {len(job.shots)} pictures of {classes} classes, {job.steps} steps"
+    return f"{name}{weights}: {len(job.shots)} images of {classes} classes, {job.steps} steps"
 
 
 if __name__ == "__main__":

@@ -71,19 +71,19 @@ def count_flops(function: Callable[[], Tensor]) -> Flops:
     return Flops(forward.get_total_flops(), backward.get_total_flops())
 
 
-def step_flops(backbone: Backbone, texts: Sequence[str], config: AdaptConfig) -> dict[str, int]:
+def step_flops(backbone: Backbone, prompts: Sequence[str], config: AdaptConfig) -> dict[str, int]:
     """Of one step of the product, by what it is spent on.
 
     Args:
-        texts: one sentence for each class of a batch.
+        prompts: one sentence for each class of a batch.
     """
     student = copy.deepcopy(backbone.model)
     fuse_conv_bn(student, backbone.image_size)
     for name, parameter in tower_parameters(student).items():
         parameter.requires_grad_(name.startswith("visual.") or config.text_learning_rate != 0)
-    picture = torch.zeros(1, 3, backbone.image_size, backbone.image_size, device=backbone.device)
-    tokens = backbone.tokenize(list(texts)).to(backbone.device)
-    image = count_flops(lambda: encode_images(student, picture))
+    pixels = torch.zeros(1, 3, backbone.image_size, backbone.image_size, device=backbone.device)
+    tokens = backbone.tokenize(list(prompts)).to(backbone.device)
+    image = count_flops(lambda: encode_images(student, pixels))
     text = count_flops(lambda: encode_tokens(student, tokens))
     batch = config.batch_size
     return {

@@ -47,12 +47,12 @@ class Limit:
 def measure_limit(job: Job) -> Limit:
     backbone = job.load()
     dtype = mixed_precision(job.config.precision, backbone.device) or torch.float32
-    texts = [job.config.templates[0].replace("{}", name) for name in job.class_names]
+    prompts = [job.config.templates[0].replace("{}", name) for name in job.class_names]
     clock, profiled = Clock(), ProfiledSteps(job.steps, backbone.device)
     train_product(job, backbone, clock)
     train_product(job, replace(backbone, model=labelled(backbone.model)), profiled)
     return Limit(
-        flops=step_flops(backbone, texts[: job.config.batch_size], job.config),
+        flops=step_flops(backbone, prompts[: job.config.batch_size], job.config),
         rate=matmul_rate(dtype, backbone.device),
         seconds_a_step=clock.seconds_a_step,
         profiled_seconds_a_step=profiled.seconds_a_step,
@@ -62,8 +62,8 @@ def measure_limit(job: Job) -> Limit:
 
 
 def _crops_seconds(job: Job, size: int) -> float:
-    pictures = read(job, size)[: job.config.batch_size]
+    images = read(job, size)[: job.config.batch_size]
     generator, started = torch.Generator().manual_seed(0), time.monotonic()
-    for picture in pictures:
-        random_resized_crop(picture, size, job.config.crop_scale, generator)
+    for image in images:
+        random_resized_crop(image, size, job.config.crop_scale, generator)
     return time.monotonic() - started

@@ -25,7 +25,7 @@ from core.clip.models.backbone import Backbone, load_backbone, tower_parameters,
 from core.clip.models.features import build_zero_shot_classifier, image_features
 from core.clip.models.starter import starter_folder
 from core.clip.pipeline import Shot
-from core.clip.prompts import class_texts
+from core.clip.prompts import class_prompts
 from core.clip.training.progress import Reporter, Silent, StepProgress
 from core.clip.training.trainer import fine_tune, mixed_precision
 from core.clip.weights.ensemble import interpolate
@@ -92,7 +92,7 @@ class Measured:
     """The same just before: the libraries and one copy of the network."""
     last_loss: float
     accuracy: float | None
-    """Of θ(α) on the test pictures, in fp32, by the same code for both."""
+    """Of θ(α) on the test images, in fp32, by the same code for both."""
 
 
 def in_fresh_process(function: Callable[..., T], *arguments: object) -> T:
@@ -113,9 +113,9 @@ def in_fresh_trainer(function: Callable[..., T], *arguments: object) -> T:
 
 def train_product(job: Job, backbone: Backbone, reporter: Reporter) -> dict[str, Tensor]:
     """As core.clip.pipeline reads and trains; what it does then is no part of the comparison."""
-    texts = [class_texts(name, job.config.templates) for name in job.class_names]
-    pictures = read(job, backbone.image_size)
-    return fine_tune(backbone, pictures, job.labels, texts, job.config, reporter).theta_1
+    prompts = [class_prompts(name, job.config.templates) for name in job.class_names]
+    images = read(job, backbone.image_size)
+    return fine_tune(backbone, images, job.labels, prompts, job.config, reporter).theta_1
 
 
 def read(job: Job, image_size: int) -> list[Tensor]:
@@ -172,10 +172,10 @@ class Clock(Silent):
 def _measured(
     job: Job, backbone: Backbone, meter: Meter, clock: Clock, theta_1: dict[str, Tensor]
 ) -> Measured:
-    pictures = len(job.shots) * job.config.epochs / job.steps  # a step
+    images = len(job.shots) * job.config.epochs / job.steps  # a step
     return Measured(
         seconds=meter.seconds,
-        images_per_second=pictures / clock.seconds_a_step,
+        images_per_second=images / clock.seconds_a_step,
         seconds_a_step=clock.seconds_a_step,
         peak_bytes=meter.peak_bytes,
         loaded_bytes=meter.loaded_bytes,
@@ -187,8 +187,8 @@ def _measured(
 def _accuracy(job: Job, backbone: Backbone, theta_1: dict[str, Tensor]) -> float:
     theta_0 = tower_parameters(backbone.model)
     model = with_parameters(backbone, interpolate(theta_0, theta_1, job.config.alpha))
-    texts = [class_texts(name, job.config.templates) for name in job.class_names]
-    head = build_zero_shot_classifier(model, backbone.tokenize, texts)  # [C, D]
+    prompts = [class_prompts(name, job.config.templates) for name in job.class_names]
+    head = build_zero_shot_classifier(model, backbone.tokenize, prompts)  # [C, D]
     right = 0
     for start in range(0, len(job.tests), 64):
         tests = job.tests[start : start + 64]

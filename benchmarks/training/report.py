@@ -33,7 +33,7 @@ def loops_table(title: str, runs: dict[str, list[Measured]]) -> Table:
         note=f"Medians of {repetitions} repetitions, accuracy the mean; ratios of medians, in brackets the "
         "smallest and largest of the single repetitions, to the researcher's faster variant. Peak: of the "
         "process, in the training; above the network: that less the process with the network loaded; "
-        "DataLoader's processes are not counted. Accuracy: θ(α) on the test pictures.",
+        "DataLoader's processes are not counted. Accuracy: θ(α) on the test images.",
     )
     theirs = [runs[name] for name in runs if name.startswith("researcher")]
     fastest = max(theirs, key=lambda r: statistics.median(m.images_per_second for m in r))
@@ -103,7 +103,7 @@ def _seconds(seconds: float, of_all: float) -> str:
 def memory_table(runs: dict[int, Measured], title: str) -> Table:
     table = Table(
         title,
-        ["images_at_once", "peak, GB", "above the network, GB", "s a step"],
+        ["micro_batch_size", "peak, GB", "above the network, GB", "s a step"],
         note="Each in a fresh process. Above the network: the peak less the process with the network loaded.",
     )
     for count, m in runs.items():
@@ -123,7 +123,7 @@ def service_table(taken: Sequence[tuple[str, dict[str, float]]], shots: Sequence
         medians = [statistics.median(stages.get(name, 0.0) for stages in of_kind) for name in names]
         rows.append([kind, str(len(of_kind)), f"{whole:.1f}", *(f"{value:.1f}" for value in medians)])
     return Table(
-        f"From POST /adapt to the end of a job: starter, {len(shots)} pictures of {classes} classes",
+        f"From POST /adapt to the end of a job: starter, {len(shots)} images of {classes} classes",
         ["`evaluate`", "jobs", "s", *names],
         rows,
         "Medians; then by stage.",

@@ -1,9 +1,9 @@
 """CLIP-CITE as a careful researcher would write it, with open_clip and torchvision: one plain loop.
 
 It is what benchmarks.training compares the product with: the same method, batches, epochs and
-learning rates, and so the same result, by the way that the libraries' examples show. Pictures are
-opened anew in every epoch; every step tokenises and encodes one text a picture; the teacher sees
-every picture and every text again; all is eager fp32.
+learning rates, and so the same result, by the way that the libraries' examples show. ImageSplit are
+opened anew in every epoch; every step tokenises and encodes one text an image; the teacher sees
+every image and every text again; all is eager fp32.
 """
 
 import copy
@@ -23,7 +23,7 @@ from torchvision import transforms
 from core.clip.config import AdaptConfig
 
 
-class Pictures(Dataset[tuple[Tensor, int]]):
+class ImageSplit(Dataset[tuple[Tensor, int]]):
     def __init__(
         self, files: Sequence[Path], labels: Sequence[int], transform: Callable[[Image.Image], Tensor]
     ) -> None:
@@ -33,22 +33,22 @@ class Pictures(Dataset[tuple[Tensor, int]]):
         return len(self.files)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        with Image.open(self.files[index]) as picture:
-            return self.transform(picture.convert("RGB")), self.labels[index]
+        with Image.open(self.files[index]) as image:
+            return self.transform(image.convert("RGB")), self.labels[index]
 
 
 class EqualBatches(Sampler[list[int]]):
     """Each epoch a new order, cut into batches of equal size, give or take one: the product's rule for
     the last partial batch, kept here so that both take the same steps."""
 
-    def __init__(self, pictures: int, batch_size: int) -> None:
-        self.pictures, self.batches = pictures, math.ceil(pictures / batch_size)
+    def __init__(self, images: int, batch_size: int) -> None:
+        self.images, self.batches = images, math.ceil(images / batch_size)
 
     def __len__(self) -> int:
         return self.batches
 
     def __iter__(self) -> Iterator[list[int]]:
-        for batch in torch.randperm(self.pictures).tensor_split(self.batches):
+        for batch in torch.randperm(self.images).tensor_split(self.batches):
             yield batch.tolist()
 
 
@@ -68,7 +68,7 @@ def train(
     Args:
         model, tokenizer: from open_clip; the model on the device to train on.
         config: its first template, epochs, batch size, learning rates, loss weights and crops are used.
-        workers: processes of the DataLoader that read the pictures.
+        workers: processes of the DataLoader that read the images.
         on_step: called with the losses L, L_DVA, L_SCL and L_VLD of every step.
 
     Returns:
@@ -89,12 +89,12 @@ def train(
         ]
     )
     loader = DataLoader(
-        Pictures(files, labels, transform),
+        ImageSplit(files, labels, transform),
         batch_sampler=EqualBatches(len(files), config.batch_size),
         num_workers=workers,
         persistent_workers=workers > 0,
     )
-    texts = [config.templates[0].replace("{}", name) for name in class_names]
+    prompts = [config.templates[0].replace("{}", name) for name in class_names]
 
     model.eval()  # no dropout, and BatchNorm keeps its statistics
     teacher = copy.deepcopy(model).requires_grad_(False)
@@ -104,7 +104,7 @@ def train(
     text_tower = [p.requires_grad_(text_rate > 0) for n, p in theta.items() if not n.startswith("visual.")]
     with torch.no_grad():
         logit_scale = model.logit_scale.exp()
-        classifier = nn.Parameter(teacher.encode_text(tokenizer(texts).to(device), normalize=True))
+        classifier = nn.Parameter(teacher.encode_text(tokenizer(prompts).to(device), normalize=True))
 
     optimizer = torch.optim.AdamW(
         [
@@ -118,7 +118,7 @@ def train(
     for _ in range(config.epochs):
         for images, y in loader:
             images, y = images.to(device), y.to(device)
-            tokens = tokenizer([texts[label] for label in y.tolist()]).to(device)
+            tokens = tokenizer([prompts[label] for label in y.tolist()]).to(device)
 
             image_features = model.encode_image(images, normalize=True)
             text_features = model.encode_text(tokens, normalize=True)
@@ -128,7 +128,7 @@ def train(
 
             # L_DVA, eq. 2 and 3
             dva = F.cross_entropy(logit_scale * image_features @ F.normalize(classifier, dim=-1).T, y)
-            # L_SCL, eq. 4: other pictures of the same class leave the denominator
+            # L_SCL, eq. 4: other images of the same class leave the denominator
             logits = logit_scale * image_features @ text_features.T
             same_class = (y[:, None] == y[None, :]).fill_diagonal_(False)
             contrast = logits.masked_fill(same_class, float("-inf"))

@@ -13,15 +13,15 @@ from clipcite import Client
 from clipcite import Job as ServedJob
 from core.clip.config import STARTER
 from core.clip.pipeline import Shot
-from demo.pictures import Picture, Pictures
+from demo.images import ImageSplit, LabelledImage
 from demo.service import running_service
 
 
 def time_service(shots: Sequence[Shot], jobs: int, console: Console) -> list[tuple[str, dict[str, float]]]:
     """(`evaluate`, seconds by stage) of jobs without and with a report in turn, `jobs` of each. The first
     stage is the upload; the sum is from POST /adapt to the end."""
-    pictures = Pictures(
-        tuple(Picture(shot.class_name, cast(Path, shot.source).name, shot.source) for shot in shots), ()
+    images = ImageSplit(
+        tuple(LabelledImage(shot.class_name, cast(Path, shot.source).name, shot.source) for shot in shots), ()
     )
     taken: list[tuple[str, dict[str, float]]] = []
     with (
@@ -33,7 +33,7 @@ def time_service(shots: Sequence[Shot], jobs: int, console: Console) -> list[tup
             stages: dict[str, float] = defaultdict(float)
             at = [("upload", time.monotonic())]
             config = {"backbone": STARTER, "evaluate": evaluate}
-            job = client.adapt(pictures.dataset(), name=f"train_speed {len(taken) + 1}", config=config)
+            job = client.adapt(images.dataset(), name=f"train_speed {len(taken) + 1}", config=config)
             changed = partial(_note_stage, stages, at)
             changed(job.job)
             changed(job.wait(on_change=changed))

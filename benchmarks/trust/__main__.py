@@ -4,8 +4,8 @@
 
 Each run adapts to half of the classes as a job does, report included. Kinds of runs: `real`, where the
 model is also asked about the large test set, which the report has not seen, the classes of the other half
-being those that nobody has listed; `shuffled`, the labels of the training pictures dealt out anew (nothing
-can be learnt); `planted`, one picture in ten labelled as another class; and, if asked for, `cost`: all
+being those that nobody has listed; `shuffled`, the labels of the training images dealt out anew (nothing
+can be learnt); `planted`, one image in ten labelled as another class; and, if asked for, `cost`: all
 classes, for what the report adds to the training. Options and folders are those of
 benchmarks.accuracy.paper; every run is kept below --out, so that a run that was stopped goes on. The tables
 are printed, and written as Markdown and JSON.

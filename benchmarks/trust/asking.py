@@ -18,9 +18,9 @@ from core.clip.evaluation.predictions import Candidates, balanced, plain, previe
 from core.clip.inference.prototypes import PrototypeClassifier
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import batches, build_zero_shot_classifier, image_features
-from core.clip.models.imagenet_classes import other_names
+from core.clip.models.imagenet_classes import distractor_classes
 from core.clip.pipeline import Adapted
-from core.clip.prompts import class_texts
+from core.clip.prompts import class_prompts
 
 RULE, AMONG = "rule ", "among "
 
@@ -28,20 +28,22 @@ RULE, AMONG = "rule ", "among "
 def asked(
     backbone: Backbone, adapted: Adapted, more: Sequence[str], trial: Trial, config: AdaptConfig
 ) -> dict[str, NDArray[Any]]:
-    """Of T test pictures, with K trained names and the new names `more` of the other half after them:
+    """Of T test images, with K trained names and the new names `more` of the other half after them:
 
     truth [T]
     named_A, named_preview [T, 2]: the best of the trained names, and of all; A: 0 and its own
     alone [T, K]: what the trained names are ranked by at the α at which the model is served
-    "rule NAME" [T]: by which a picture of none of the trained names might be told, at that α
+    "rule NAME" [T]: by which an image of none of the trained names might be told, at that α
     new_cosine [T]: with the best new name, less its offset
     "among A" [T, K + new]: what all of the `class_names` are ranked by at this α
     """
     shots = adapted.weights.shots
     assert shots is not None
     names = (*adapted.class_names, *more)
-    texts = tuple(tuple(class_texts(name, config.templates)) for name in (*names, *other_names(names)))
-    known = Candidates(names, len(adapted.class_names), texts[: len(names)])
+    prompts = tuple(
+        tuple(class_prompts(name, config.templates)) for name in (*names, *distractor_classes(names))
+    )
+    known = Candidates(names, len(adapted.class_names), prompts[: len(names)])
     paths = tuple(example.path for example in trial.data.test)
     arrays: dict[str, NDArray[Any]] = {
         "truth": np.array([names.index(trial.data.class_names[e.label]) for e in trial.data.test], np.uint8),
@@ -52,22 +54,20 @@ def asked(
         if alpha:
             theta = adapted.weights.theta(tower_parameters(backbone.model), alpha)
             model = with_parameters(backbone, theta)
-        pictures = _features(model, backbone, paths) if alpha else _stock_features(backbone, paths)
-        head = build_zero_shot_classifier(model, backbone.tokenize, texts).cpu()
+        images = _features(model, backbone, paths) if alpha else _stock_features(backbone, paths)
+        head = build_zero_shot_classifier(model, backbone.tokenize, prompts).cpu()
         of_names = head[: len(names)]
         if alpha == 0:
-            answers = plain(pictures, of_names, known)
-            preview = previewed(
-                PrototypeClassifier(shots.features[0], shots.labels), pictures, of_names, known
-            )
+            answers = plain(images, of_names, known)
+            preview = previewed(PrototypeClassifier(shots.features[0], shots.labels), images, of_names, known)
             arrays["named_preview"] = best_names(preview.alone, preview.among)
         else:
-            answers = balanced(pictures, of_names, shots, alpha, known)
+            answers = balanced(images, of_names, shots, alpha, known)
         arrays[f"named_{alpha}"] = best_names(answers.alone, answers.among)
         arrays[f"{AMONG}{alpha}"] = answers.among.astype(np.float32)
         if alpha == config.alpha:
             arrays["alone"] = answers.alone.astype(np.float32)
-            scores, new_cosine = rejections(pictures, head, shots.at(alpha), shots.labels, known, backbone)
+            scores, new_cosine = rejections(images, head, shots.at(alpha), shots.labels, known, backbone)
             arrays["new_cosine"] = new_cosine.astype(np.float32)
             arrays.update({RULE + rule: score.astype(np.float32) for rule, score in scores.items()})
     return arrays

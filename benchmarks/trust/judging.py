@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from benchmarks.trust.asking import RULE
 from benchmarks.trust.rejection import let_through
 from benchmarks.trust.runs import Record
-from core.clip.inference.calibration import KEPT, Confidence, calibration_error, reliability, softmax
+from core.clip.inference.calibration import KEPT, Calibration, calibration_error, reliability, softmax
 
 COVERAGE = 0.9
 
@@ -33,13 +33,13 @@ def judged(record: Record) -> dict[str, Any]:
         "true_preview": alone["preview"],
         "rejection": _rejection(record, listed),
     }
-    if said["confidence"] is not None:
-        judgement["confident"] = _confident(record, Confidence.of(said["confidence"]), listed)
+    if said["calibration"] is not None:
+        judgement["confident"] = _confident(record, Calibration.of(said["calibration"]), listed)
     return judgement
 
 
 def _rejection(record: Record, listed: NDArray[np.bool_]) -> dict[str, float]:
-    """By rule, what is let through where 95 % of the listed pictures are kept."""
+    """By rule, what is let through where 95 % of the listed images are kept."""
     places = np.flatnonzero(listed), np.flatnonzero(~listed)
     return {
         name.removeprefix(RULE): let_through(score, *places, KEPT)
@@ -48,14 +48,14 @@ def _rejection(record: Record, listed: NDArray[np.bool_]) -> dict[str, float]:
     }
 
 
-def _confident(record: Record, fitted: Confidence, listed: NDArray[np.bool_]) -> dict[str, float]:
+def _confident(record: Record, fitted: Calibration, listed: NDArray[np.bool_]) -> dict[str, float]:
     scale, arrays = record.plain["logit_scale"], record.arrays
     alone, truth = arrays["alone"].astype(np.float64), arrays["truth"][listed]
     before = softmax(scale * alone[listed])
     after = softmax(scale * alone[listed] / fitted.temperature)
     sets = after >= fitted.conformal_threshold(COVERAGE)
     sets[np.arange(len(sets)), after.argmax(axis=1)] = True
-    rule = "cosine" if fitted.least_likeness is None else "likeness"
+    rule = "cosine" if fitted.rejection_threshold is None else "in_distribution_score"
     kept = arrays[RULE + rule] >= fitted.least
     return {
         "temperature": fitted.temperature,

@@ -1,4 +1,4 @@
-"""What pictures of none of the names could be told by: scores [N], larger for those that look like a name."""
+"""What images of none of the names could be told by: scores [N], larger for those that look like a name."""
 
 import numpy as np
 import torch
@@ -7,8 +7,8 @@ from torch import Tensor
 
 from core.clip.evaluation.predictions import Candidates
 from core.clip.inference.calibration import softmax
-from core.clip.inference.class_offsets import NEW_CLASS, NEW_NAMES_BALANCE, name_offsets
-from core.clip.inference.in_distribution import likeness
+from core.clip.inference.class_offsets import NEW_CLASS, NEW_NAMES_BALANCE, class_offsets
+from core.clip.inference.in_distribution import in_distribution_score
 from core.clip.models.backbone import Backbone
 
 Floats = NDArray[np.float64]
@@ -18,12 +18,12 @@ NEIGHBOURS = 3
 
 
 def rejections(
-    pictures: Tensor, head: Tensor, shots: Tensor, labels: Tensor, known: Candidates, backbone: Backbone
+    images: Tensor, head: Tensor, shots: Tensor, labels: Tensor, known: Candidates, backbone: Backbone
 ) -> tuple[dict[str, Floats], Floats]:
     """By rule; and the cosine with the best of the new names, less its offset.
 
     Args:
-        pictures: [N, D], normalised, as all that follow.
+        images: [N, D], normalised, as all that follow.
         head: [C + O, D], the names that are `known`, and some of ImageNet's that share no word with them.
         shots: [S, D], and their labels [S].
     """
@@ -35,14 +35,14 @@ def rejections(
         classes = (
             [*range(k), *[NEW_CLASS] * (len(names) - k)] if names is not new else [NEW_CLASS] * len(names)
         )
-        return pictures @ names.T - name_offsets(shots, labels, names, classes, NEW_NAMES_BALANCE)
+        return images @ names.T - class_offsets(shots, labels, names, classes, NEW_NAMES_BALANCE)
 
     cosines = ranked(trained)
     alone, among = (x.double().numpy() for x in (cosines, ranked(torch.cat([trained, others]))))
     probabilities = softmax(scale * alone)
     means = torch.stack([shots[labels == j].mean(dim=0) for j in range(k)])
-    nearest = (pictures @ shots.T).sort(dim=1).values[:, -NEIGHBOURS:]
-    x, m, s = (t.double().numpy() for t in (pictures, means, shots))
+    nearest = (images @ shots.T).sort(dim=1).values[:, -NEIGHBOURS:]
+    x, m, s = (t.double().numpy() for t in (images, means, shots))
     to_classes = _distances(x, m, s - m[labels.numpy()]).min(axis=1)
     everything = s.mean(axis=0, keepdims=True)
     scores = {
@@ -56,7 +56,9 @@ def rejections(
         "nearest class mean": (x @ (m / np.linalg.norm(m, axis=1, keepdims=True)).T).max(axis=1),
         "Mahalanobis": -to_classes,
         "relative Mahalanobis": _distances(x, everything, s - everything)[:, 0] - to_classes,
-        "likeness": likeness(pictures, cosines, shots, labels, range(k)).double().numpy(),
+        "in_distribution_score": in_distribution_score(images, cosines, shots, labels, range(k))
+        .double()
+        .numpy(),
     }
     return scores, ranked(new).amax(dim=1).double().numpy()
 
@@ -66,12 +68,12 @@ def let_through(score: Floats, listed: NDArray[np.int64], unlisted: NDArray[np.i
     return float((score[unlisted] >= np.quantile(score[listed], 1 - kept)).mean())
 
 
-def _distances(pictures: Floats, means: Floats, residuals: Floats) -> Floats:
+def _distances(images: Floats, means: Floats, residuals: Floats) -> Floats:
     """[N, K], squared, by the shrunk covariance of the residuals."""
     covariance = residuals.T @ residuals / len(residuals)
     dimensions = len(covariance)
     even = np.trace(covariance) / dimensions * np.eye(dimensions)
     precision = np.linalg.inv((1 - SHRINKAGE) * covariance + SHRINKAGE * even)
-    apart = pictures[:, None] - means[None]
+    apart = images[:, None] - means[None]
     distances: Floats = np.einsum("nkd,de,nke->nk", apart, precision, apart)
     return distances

@@ -47,12 +47,12 @@ class Record:
 
 
 def run(kind: str, trial: Trial, backbone: Backbone) -> Record:
-    """Arrays, for N pictures that siblings were asked about and K trained names:
+    """Arrays, for N images that siblings were asked about and K trained names:
 
         held_truth [N]; for each α that siblings were asked at, held_alone_A [N, K], held_likeness_A [N], and
         held_named_A [N, 2], as held_named_preview: the best of the trained names, and with 20 others
 
-    and of a real run what `asking.asked` says of the test pictures.
+    and of a real run what `asking.asked` says of the test images.
     """
     names = [trial.data.class_names[label] for label in trial.trained]
     examples = draw_shots(trial.data.train, trial.trained, trial.shots, trial.seed)
@@ -73,7 +73,7 @@ def run(kind: str, trial: Trial, backbone: Backbone) -> Record:
     adapted = adapt(backbone, [shots[i] for i in order], config)
     report = adapted.report
     assert report is not None
-    suspects = {order[s.position] for s in report.suspects}
+    label_issues = {order[s.position] for s in report.label_issues}
     plain: dict[str, Any] = {
         "kind": kind,
         "data": trial.data.name,
@@ -85,13 +85,13 @@ def run(kind: str, trial: Trial, backbone: Backbone) -> Record:
         **facts(backbone),
         "verdict": report.verdict,
         "measured_on": dict(report.measured_on),
-        "trained_names": None if report.trained_names is None else report.to_dict()["trained_names"],
+        "trained_classes": None if report.trained_classes is None else report.to_dict()["trained_classes"],
         "alpha": config.alpha,
         "logit_scale": backbone.logit_scale,
-        "confidence": adapted.metrics["confidence"],
+        "calibration": adapted.metrics["calibration"],
         "planted": len(planted),
-        "found": len(planted & suspects),
-        "suspects": len(suspects),
+        "found": len(planted & label_issues),
+        "label_issues": len(label_issues),
     }
     assert adapted.held is not None
     arrays = _of_siblings(adapted.held)
@@ -102,7 +102,7 @@ def run(kind: str, trial: Trial, backbone: Backbone) -> Record:
 
 
 def relabelled(kind: str, trial: Trial, examples: Sequence[Example]) -> tuple[list[int], set[int]]:
-    """(the label of each picture, which of them are planted)."""
+    """(the label of each image, which of them are planted)."""
     labels = [example.label for example in examples]
     generator = np.random.default_rng(1000 + trial.seed)
     if kind == "shuffled":
@@ -124,6 +124,6 @@ def _of_siblings(held: HeldOutPredictions) -> dict[str, NDArray[Any]]:
     for alpha, answers in held.curve.items():
         arrays[f"held_alone_{alpha}"] = answers.alone.astype(np.float32)
         arrays[f"held_named_{alpha}"] = best_names(answers.alone, answers.among)
-        if answers.likeness is not None:
-            arrays[f"held_likeness_{alpha}"] = answers.likeness.astype(np.float32)
+        if answers.in_distribution_score is not None:
+            arrays[f"held_likeness_{alpha}"] = answers.in_distribution_score.astype(np.float32)
     return arrays

@@ -31,7 +31,7 @@ def _reports(found: Runs, sets: Sequence[str]) -> Table:
     table = Table(
         "What the report says, and what the large test set says",
         [
-            *("pictures", "runs", "held out", "accuracy said", "on the test set", "the interval holds it"),
+            *("images", "runs", "held out", "accuracy said", "on the test set", "the interval holds it"),
             *("its mean width", "gain said", "on the test set", "the interval holds the gain"),
         ],
         note="Means. The accuracy is of the adapted network with the trained names as candidates.",
@@ -40,8 +40,8 @@ def _reports(found: Runs, sets: Sequence[str]) -> Table:
     for data, runs in [*groups, ("all", _of(found, "real"))]:
         if not runs:
             continue
-        said = [r["trained_names"]["adapted"] for r in runs]
-        gains = [r["trained_names"]["adapted_against_stock"] for r in runs]
+        said = [r["trained_classes"]["adapted"] for r in runs]
+        gains = [r["trained_classes"]["adapted_against_stock"] for r in runs]
         holds = sum(_inside(s, r["true"]) for s, r in zip(said, runs, strict=True))
         gain_holds = sum(_inside(g, r["true_gain"]) for g, r in zip(gains, runs, strict=True))
         table.rows.append(
@@ -67,7 +67,7 @@ def _inside(interval: dict[str, float], value: float) -> bool:
 
 def _verdicts(found: Runs, sets: Sequence[str]) -> Table:
     words = ("better", "no_clear_gain", "worse", "not_measured")
-    table = Table("Verdicts", ["pictures", "labels", "runs", *words])
+    table = Table("Verdicts", ["images", "labels", "runs", *words])
     for kind in ("real", "shuffled"):
         for data in sets:
             runs = _of(found, kind, data)
@@ -79,13 +79,13 @@ def _verdicts(found: Runs, sets: Sequence[str]) -> Table:
 
 def _labels(found: Runs, sets: Sequence[str]) -> Table:
     table = Table(
-        "Wrong labels: one training picture in ten has another class's",
-        ["pictures", "runs", "planted", "named", "found", "precision", "recall"],
+        "Wrong labels: one training image in ten has another class's",
+        ["images", "runs", "planted", "named", "found", "precision", "recall"],
     )
     for data in sets:
         runs = _of(found, "planted", data)
         if runs:
-            planted, hits, named = (sum(r[key] for r in runs) for key in ("planted", "found", "suspects"))
+            planted, hits, named = (sum(r[key] for r in runs) for key in ("planted", "found", "label_issues"))
             precision = f"{hits / named:.2f}" if named else "–"
             recall = f"{hits / planted:.2f}"
             table.rows.append([data, str(len(runs)), str(planted), str(named), str(hits), precision, recall])
@@ -94,16 +94,16 @@ def _labels(found: Runs, sets: Sequence[str]) -> Table:
 
 def _confidences(found: Runs, sets: Sequence[str]) -> Table:
     table = Table(
-        "Confidence on the large test set, trained names as candidates",
+        "Calibration on the large test set, trained names as candidates",
         [
-            *("pictures", "runs", "ECE before", "ECE after", "temperature"),
+            *("images", "runs", "ECE before", "ECE after", "temperature"),
             *("90 % sets hold the truth", "names in a set", "listed kept", "unlisted let through"),
             "kept if they were listed as new",
         ],
-        note="Unlisted: pictures of the classes that are neither trained nor asked for. Listed kept and "
+        note="Unlisted: images of the classes that are neither trained nor asked for. Listed kept and "
         "unlisted let through are what `reject` does. The last column is why it answers for trained names "
         "alone: how many of the unlisted ones, were their names listed as new, would have as high a cosine "
-        "with one of these as 95 % of the held-out pictures have with trained names.",
+        "with one of these as 95 % of the held-out images have with trained names.",
     )
     for data in sets:
         runs = [r["confident"] for r in _of(found, "real", data) if "confident" in r]
@@ -126,9 +126,9 @@ def _confidences(found: Runs, sets: Sequence[str]) -> Table:
 def _rejections(found: Runs, sets: Sequence[str]) -> Table:
     shown = [data for data in sets if _of(found, "real", data)]
     table = Table(
-        "Rejection: share of unlisted pictures let through where 95 % of the listed ones are kept",
+        "Rejection: share of unlisted images let through where 95 % of the listed ones are kept",
         ["rule", *shown, "mean"],
-        note="Each at its best limit, which is found on the test pictures: what the rule could do.",
+        note="Each at its best limit, which is found on the test images: what the rule could do.",
     )
     for rule in _of(found, "real")[0]["rejection"] if shown else ():
         shares = [_mean([r["rejection"][rule] for r in _of(found, "real", data)]) for data in shown]
@@ -138,7 +138,7 @@ def _rejections(found: Runs, sets: Sequence[str]) -> Table:
 
 def _costs(found: Runs, sets: Sequence[str]) -> Table:
     table = Table(
-        "What the report costs", ["pictures", "labels", "runs", "training s", "report s", "report / training"]
+        "What the report costs", ["images", "labels", "runs", "training s", "report s", "report / training"]
     )
     for kind in ("cost", "real", "shuffled", "planted"):
         for data in sets:

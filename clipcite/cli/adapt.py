@@ -1,4 +1,4 @@
-"""`clipcite adapt`: pictures in, a job out."""
+"""`clipcite adapt`: images in, a job out."""
 
 import json
 from enum import StrEnum
@@ -22,7 +22,7 @@ class OnBadImage(StrEnum):
 
 
 def adapt(
-    pictures: Annotated[
+    images: Annotated[
         Path,
         typer.Argument(
             help="A folder of class folders, a manifest (CSV, JSONL), an export (Hugging Face imagefolder, "
@@ -34,7 +34,7 @@ def adapt(
         bool, typer.Option("--wait", help="Watch it until it has ended. Ctrl-C detaches.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only look at the pictures; nothing is stored.")
+        bool, typer.Option("--dry-run", help="Only look at the images; nothing is stored.")
     ] = False,
     name: Annotated[str | None, typer.Option(help="A name for the job and its model.")] = None,
     extends: Annotated[
@@ -62,14 +62,14 @@ def adapt(
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Upload labelled pictures and start an adaptation."""
+    """Upload labelled images and start an adaptation."""
     own = {"backbone": backbone, "epochs": epochs, "alpha": alpha, "holdout": holdout, "seed": seed}
     settings = {**_config(config), **{name: value for name, value in own.items() if value is not None}}
     console = note()
     with connected(url, key) as client:
-        given: Adaptable = pictures
-        if not pictures.name.lower().endswith(ARCHIVES):
-            given = read(pictures, label_column=label_column)
+        given: Adaptable = images
+        if not images.name.lower().endswith(ARCHIVES):
+            given = read(images, label_column=label_column)
             console.print(given.found(), markup=False, soft_wrap=True)
         if dry_run:
             _look(client, given, extends, settings, on_bad_image, as_json=as_json)
@@ -104,7 +104,7 @@ def _look(
     *,
     as_json: bool,
 ) -> None:
-    """Say what is wrong with the pictures; status 1 if they would be refused."""
+    """Say what is wrong with the images; status 1 if they would be refused."""
     with upload_bar(note()) as sent:
         found = client.look(
             given, extends=extends, config=settings, on_bad_image=on_bad_image.value, on_upload=sent

@@ -1,4 +1,4 @@
-"""`clipcite classify`: any class names for any pictures."""
+"""`clipcite classify`: any class names for any images."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,11 +8,11 @@ from rich.markup import escape
 
 from clipcite.cli.connection import AsJson, Exit, Key, Url, connected, note, out, print_json
 from clipcite.cli.render.tables import classification_table
-from clipcite.datasets.class_folders import pictures_below
+from clipcite.datasets.class_folders import images_below
 
 
 def classify(
-    pictures: Annotated[list[str], typer.Argument(help="Files, folders, or patterns such as 'new/*.jpg'.")],
+    images: Annotated[list[str], typer.Argument(help="Files, folders, or patterns such as 'new/*.jpg'.")],
     classes: Annotated[
         list[str],
         typer.Option(
@@ -36,9 +36,9 @@ def classify(
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Rank class names, trained or new, for each picture."""
+    """Rank class names, trained or new, for each image."""
     names = _names(classes)
-    found = [path for given in pictures for path in _files(given)]
+    found = [path for given in images for path in _files(given)]
     with connected(url, key) as client:
         answer = client.classify(found, names, model=model, alpha=alpha, top_k=top_k, templates=template)
     if as_json:
@@ -52,7 +52,7 @@ def classify(
 
 
 def _names(given: list[str]) -> dict[str, list[str] | None]:
-    """Names and the texts that are read for them."""
+    """Names and the prompts that are read for them."""
     names: dict[str, list[str] | None] = {}
     for one in (part.strip() for text in given for part in text.split(",")):
         name, _, text = one.partition("=")
@@ -66,12 +66,12 @@ def _names(given: list[str]) -> dict[str, list[str] | None]:
 def _files(given: str) -> list[Path]:
     path = Path(given)
     if path.is_dir():
-        found = list(pictures_below(path))
+        found = list(images_below(path))
     elif path.is_file():
         found = [path]
     else:
         start = Path(path.anchor)
         found = sorted(one for one in start.glob(str(path.relative_to(start))) if one.is_file())
     if not found:
-        raise typer.BadParameter(f"there is no picture at {given}.", param_hint="PICTURES")
+        raise typer.BadParameter(f"there is no image at {given}.", param_hint="IMAGES")
     return found

@@ -45,7 +45,7 @@ class Exit(IntEnum):
 
     OK = 0
     FAILED = 1  # the job failed or was cancelled; doctor found something
-    USAGE = 2  # wrong options, or pictures that can't be uploaded
+    USAGE = 2  # wrong options, or images that can't be uploaded
     UNREACHABLE = 3
     NO_ACCESS = 4
     REFUSED = 5  # the service answered with an error

@@ -89,10 +89,10 @@ def cancel(id: Id, as_json: AsJson = False, url: Url = None, key: Key = None) ->
 
 @jobs.command()
 def delete(id: Id, as_json: AsJson = False, url: Url = None, key: Key = None) -> None:
-    """The job and its pictures. Its model stays."""
+    """The job and its images. Its model stays."""
     with connected(url, key) as client:
         client.delete_job(id)
-    say_gone(id, "and its pictures are gone.", as_json=as_json)
+    say_gone(id, "and its images are gone.", as_json=as_json)
 
 
 @jobs.command()

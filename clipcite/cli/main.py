@@ -52,7 +52,7 @@ app.add_typer(storage, name="storage")
 Host = Annotated[
     str, typer.Option(envvar="CLIPCITE_HOST", help="Address to listen on; off loopback a key is needed.")
 ]
-Data = Annotated[Path | None, typer.Option(help="Folder of the database, the pictures and the models.")]
+Data = Annotated[Path | None, typer.Option(help="Folder of the database, the images and the models.")]
 
 
 @app.callback()
@@ -111,7 +111,7 @@ def show_server_path() -> None:
 
 @app.command()
 def liveness(
-    file: Annotated[Path, typer.Argument(help="File that the process touches: CLIPCITE_ALIVE_FILE.")],
+    file: Annotated[Path, typer.Argument(help="File that the process touches: CLIPCITE_LIVENESS_FILE.")],
 ) -> None:
     """Exit with 0 if the file was touched within the last two minutes, else with 1."""
     raise typer.Exit(subprocess.call(command(LIVENESS, str(file)), env=environment()))

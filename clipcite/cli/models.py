@@ -100,7 +100,7 @@ def import_model(
         typer.Option("--class", help="Trained with; may be repeated. [default: what it says]"),
     ] = None,
     alpha: Annotated[float | None, typer.Option(min=0, max=1)] = None,
-    weights: Annotated[
+    delta_format: Annotated[
         str | None, typer.Option(help="full, 4bit or 1bit: how an open_clip folder is kept.")
     ] = None,
     as_json: AsJson = False,
@@ -115,7 +115,7 @@ def import_model(
             backbone=backbone,
             classes=class_name,
             alpha=alpha,
-            weights=weights,
+            delta_format=delta_format,
             on_upload=sent,
         )
     _print(brought, as_json=as_json)

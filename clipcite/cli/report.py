@@ -15,7 +15,7 @@ def report(
         str, typer.Argument(metavar="JOB|MODEL", help="A job's id, or a model: its id, name@version …")
     ],
     html: Annotated[
-        Path | None, typer.Option(help="Save the page with the pictures to this file.", dir_okay=False)
+        Path | None, typer.Option(help="Save the page with the images to this file.", dir_okay=False)
     ] = None,
     as_json: AsJson = False,
     url: Url = None,
@@ -23,7 +23,7 @@ def report(
 ) -> None:
     """Whether to trust a model, in plain words.
 
-    Is it better than the stock network, on pictures that it was not trained on? Which labels look wrong? How
+    Is it better than the stock network, on images that it was not trained on? Which labels look wrong? How
     far can its probabilities be believed?"""
     with connected(url, key) as client:
         job_id = _job_of(client, subject)

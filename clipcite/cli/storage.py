@@ -8,14 +8,14 @@ import typer
 
 from clipcite.cli.processes import GARBAGE, ask
 
-storage = typer.Typer(help="The storage of pictures and models.", no_args_is_help=True)
+storage = typer.Typer(help="The storage of images and models.", no_args_is_help=True)
 Data = Annotated[Path | None, typer.Option(help="Data folder, as given to `clipcite serve`.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @storage.callback()
 def root() -> None:
-    """The storage of pictures and models."""
+    """The storage of images and models."""
 
 
 @storage.command()

@@ -17,7 +17,7 @@ class APIConnectionError(ClipCiteError):
 
 
 class InvalidImages(ClipCiteError):
-    """What was given cannot be uploaded as labelled pictures; the message says why."""
+    """What was given cannot be uploaded as labelled images; the message says why."""
 
 
 class WaitTimeout(ClipCiteError):

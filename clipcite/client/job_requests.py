@@ -12,7 +12,7 @@ from clipcite.client.upload import Upload
 
 OnBadImage = Literal["fail", "skip"]
 CHECK_SECONDS = 900
-"""The service looks at every picture before it answers an upload."""
+"""The service looks at every image before it answers an upload."""
 
 
 def adapt(
@@ -27,7 +27,7 @@ def adapt(
     name: str | None = None,
     webhook: str | None = None,
 ) -> Request:
-    """`extends`: the model whose pictures are taken as well."""
+    """`extends`: the model whose images are taken as well."""
     given = {"name": name, "config": json.dumps(config) if config else None, "webhook": webhook}
     fields = [(field, value) for field, value in given.items() if value is not None]
     return Request(

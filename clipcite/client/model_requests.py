@@ -10,35 +10,35 @@ from clipcite.client.errors import UnprocessableEntityError
 from clipcite.client.multipart import JsonBody, Multipart, OnUpload, Part
 from clipcite.client.request import Call, Page, Request, at, nothing, one, page
 from clipcite.client.types import Alias, Classification, ImageResult, Model, Notice
-from clipcite.datasets.image import Picture
+from clipcite.datasets.image import ImageFile
 
 Names = Sequence[str | Mapping[str, Any]] | Mapping[str, Sequence[str] | None]
-"""Class names; an element or a value may bring the texts that are read for its name."""
+"""Class names; an element or a value may bring the prompts that are read for its name."""
 Format = Literal["open_clip", "onnx", "delta"]
 Expected = str | None | EllipsisType
 """What an alias is believed to point to, None for nothing yet; `...`: whatever it is."""
 CLASSIFY_BATCH_SIZE = 32
-"""Pictures in one request to /classify; the service takes 64 unless set otherwise."""
+"""Images in one request to /classify; the service takes 64 unless set otherwise."""
 CLASSIFY_SECONDS = 180
 WHOLE_NETWORK_SECONDS = 600
 """Before its first byte an export is made, and before its answer an import is compared."""
 
 
 def classify(
-    pictures: Sequence[Picture],
+    images: Sequence[ImageFile],
     class_names: Names,
     *,
     model: str,
     alpha: float | None,
     templates: Sequence[str] | None,
-    new_names_balance: float | None,
+    new_class_balance: float | None,
     top_k: int | None,
     coverage: float | None,
     reject: bool,
 ) -> Call[Classification]:
     options = {
         "alpha": alpha,
-        "new_names_balance": new_names_balance,
+        "new_class_balance": new_class_balance,
         "top_k": top_k,
         "coverage": coverage,
         "reject": "true" if reject else None,
@@ -53,7 +53,7 @@ def classify(
         "POST",
         "/classify",
         headers=_routing_key(model),
-        body=Multipart(fields, [Part("images", picture) for picture in pictures]),
+        body=Multipart(fields, [Part("images", image) for image in images]),
         answer_seconds=CLASSIFY_SECONDS,
     )
     return Call(request, one(Classification))
@@ -65,7 +65,7 @@ def join_answers(
     """Join the answers to several requests into one.
 
     Args:
-        answers: of the requests with a readable picture, in order.
+        answers: of the requests with a readable image, in order.
         refused: of the other requests, by the number of the request.
     """
     if len(answers) == 1 and not refused:
@@ -98,7 +98,8 @@ def _routing_key(model: str) -> dict[str, str]:
 def _names(given: Names) -> list[Any]:
     if isinstance(given, Mapping):
         return [
-            name if texts is None else {"name": name, "texts": list(texts)} for name, texts in given.items()
+            name if prompts is None else {"name": name, "prompts": list(prompts)}
+            for name, prompts in given.items()
         ]
     if isinstance(given, str):
         raise TypeError("class_names is a list of names, even for one.")
@@ -139,15 +140,15 @@ def export(model: str, format: Format, alpha: float | None) -> Request:
 
 
 def import_model(
-    archive: Picture,
+    archive: ImageFile,
     *,
     name: str | None,
     backbone: str | None,
     classes: Sequence[str] | None,
     alpha: float | None,
     templates: Sequence[str] | None,
-    texts: Mapping[str, Sequence[str]] | None,
-    weights: str | None,
+    prompts: Mapping[str, Sequence[str]] | None,
+    delta_format: str | None,
     on_upload: OnUpload | None,
 ) -> Call[Model]:
     given = {
@@ -156,8 +157,8 @@ def import_model(
         "classes": None if classes is None else json.dumps(list(classes)),
         "alpha": None if alpha is None else f"{alpha:g}",
         "templates": None if templates is None else json.dumps(list(templates)),
-        "texts": None if texts is None else json.dumps({of: list(each) for of, each in texts.items()}),
-        "weights": weights,
+        "prompts": None if prompts is None else json.dumps({of: list(each) for of, each in prompts.items()}),
+        "delta_format": delta_format,
     }
     fields = [(field, value) for field, value in given.items() if value is not None]
     request = Request(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from clipcite.datasets.image import Picture
+from clipcite.datasets.image import ImageFile
 
 MAX_ENTRIES = 65_535
 MAX_ENTRY_BYTES = 2_000_000_000
@@ -20,7 +20,7 @@ OnUpload = Callable[[int, int | None], None]
 @dataclass(frozen=True)
 class Part:
     field: str
-    picture: Picture
+    image: ImageFile
     media_type: str = "application/octet-stream"
 
 
@@ -39,7 +39,7 @@ class Multipart:
     @property
     def size(self) -> int | None:
         """In bytes; None if that of a part is unknown."""
-        sizes = [part.picture.size for part in self.parts]
+        sizes = [part.image.size for part in self.parts]
         heads = sum(len(self._head(part)) + 2 for part in self.parts)
         known = [size for size in sizes if size is not None]
         if len(known) < len(sizes):
@@ -50,7 +50,7 @@ class Multipart:
         yield self._plain()
         for part in self.parts:
             yield self._head(part)
-            yield from part.picture.chunks()
+            yield from part.image.chunks()
             yield b"\r\n"
         yield self._end()
 
@@ -61,7 +61,7 @@ class Multipart:
         )
 
     def _head(self, part: Part) -> bytes:
-        name = re.sub(r'["\r\n]', lambda found: f"%{ord(found[0]):02X}", part.picture.name)
+        name = re.sub(r'["\r\n]', lambda found: f"%{ord(found[0]):02X}", part.image.name)
         return (
             f'--{self.boundary}\r\nContent-Disposition: form-data; name="{part.field}"; filename="{name}"\r\n'
             f"Content-Type: {part.media_type}\r\n\r\n"
@@ -89,22 +89,22 @@ class JsonBody:
         return json.dumps(self.value).encode()
 
 
-def zip_of(pictures: Sequence[tuple[str, Picture]]) -> Picture:
+def zip_of(images: Sequence[tuple[str, ImageFile]]) -> ImageFile:
     """A zip of files under these names, made while it is read: nothing lies in memory or on the disk.
 
-    Stored, not compressed, since pictures are; its length is known if those of the pictures are.
+    Stored, not compressed, since images are; its length is known if those of the images are.
     """
-    return Picture("pictures.zip", lambda: _zip_chunks(pictures), _zip_size(pictures))
+    return ImageFile("images.zip", lambda: _zip_chunks(images), _zip_size(images))
 
 
-def _zip_size(pictures: Sequence[tuple[str, Picture]]) -> int | None:
+def _zip_size(images: Sequence[tuple[str, ImageFile]]) -> int | None:
     total = 22  # the end of the directory
-    for name, picture in pictures:
-        if picture.size is None or picture.size > MAX_ENTRY_BYTES:
+    for name, image in images:
+        if image.size is None or image.size > MAX_ENTRY_BYTES:
             return None
         # A local header, a data descriptor, and the entry in the directory.
-        total += 30 + 16 + 46 + 2 * len(name.encode()) + picture.size
-    return total if len(pictures) < MAX_ENTRIES and total < MAX_ENTRY_BYTES else None
+        total += 30 + 16 + 46 + 2 * len(name.encode()) + image.size
+    return total if len(images) < MAX_ENTRIES and total < MAX_ENTRY_BYTES else None
 
 
 class _Outlet:
@@ -129,13 +129,13 @@ class _Outlet:
         return data
 
 
-def _zip_chunks(pictures: Sequence[tuple[str, Picture]]) -> Iterator[bytes]:
+def _zip_chunks(images: Sequence[tuple[str, ImageFile]]) -> Iterator[bytes]:
     outlet = _Outlet()
     with zipfile.ZipFile(outlet, "w", zipfile.ZIP_STORED) as archive:
-        for name, picture in pictures:
-            large = (picture.size or 0) > MAX_ENTRY_BYTES
+        for name, image in images:
+            large = (image.size or 0) > MAX_ENTRY_BYTES
             with archive.open(zipfile.ZipInfo(name), "w", force_zip64=large) as entry:
-                for chunk in picture.chunks():
+                for chunk in image.chunks():
                     entry.write(chunk)
                     yield outlet.taken()
     yield outlet.taken()

@@ -1,4 +1,4 @@
-"""What the service says about pictures before a training and about a model after it, as frozen dataclasses.
+"""What the service says about images before a training and about a model after it, as frozen dataclasses.
 
 Fields that are not here are in `raw`, the answer as it came.
 """
@@ -12,7 +12,7 @@ from clipcite.client.types import ClassCount, Interval, Notice, Verdict
 
 @dataclass(frozen=True)
 class Finding:
-    """Something odd about one picture."""
+    """Something odd about one image."""
 
     file: str
     code: str
@@ -36,11 +36,11 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Preflight:
-    """What was found in pictures and names. Pictures that no finding names are good."""
+    """What was found in images and names. Images that no finding names are good."""
 
     acceptable: bool
     """False: `adapt` would refuse the upload."""
-    pictures: int
+    images: int
     good: int
     config: Mapping[str, Any] = field(default_factory=dict)
     classes: list[ClassCount] = field(default_factory=list)
@@ -51,7 +51,7 @@ class Preflight:
 
 
 @dataclass(frozen=True)
-class Advice:
+class Recommendation:
     code: str
     detail: str
     class_names: list[str] = field(default_factory=list)
@@ -67,7 +67,7 @@ class ReportedOn:
 
 @dataclass(frozen=True)
 class Accuracies:
-    """Shares (0 to 1) of the same pictures that are named rightly, with 95 % intervals. `adapted` is None
+    """Shares (0 to 1) of the same images that are named rightly, with 95 % intervals. `adapted` is None
     where only classifiers without training could be measured."""
 
     images: int
@@ -89,8 +89,8 @@ class ClassReport:
 
 
 @dataclass(frozen=True)
-class ReportedPicture:
-    """A training picture whose label may be wrong, or a picture that was answered wrongly."""
+class ReportedImage:
+    """A training image whose label may be wrong, or an image that was answered wrongly."""
 
     position: int
     class_name: str
@@ -100,7 +100,7 @@ class ReportedPicture:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class Reliability:
     calibrated: bool
     temperature: float | None = None
     error_before: float | None = None
@@ -114,17 +114,17 @@ class Report:
     job_id: str
     model_id: str
     verdict: Verdict
-    headline: str
+    summary: str
     measured_on: ReportedOn
     alpha: float
     brier_gain: Interval | None = None
     """Of the Brier score of the probabilities (0 to 2, less is better): stock − adapted."""
-    advice: list[Advice] = field(default_factory=list)
-    trained_names: Accuracies | None = None
-    all_names: Accuracies | None = None
-    new_names: Accuracies | None = None
+    recommendations: list[Recommendation] = field(default_factory=list)
+    trained_classes: Accuracies | None = None
+    all_classes: Accuracies | None = None
+    new_classes: Accuracies | None = None
     classes: list[ClassReport] = field(default_factory=list)
-    suspects: list[ReportedPicture] = field(default_factory=list)
-    mistakes: list[ReportedPicture] = field(default_factory=list)
-    calibration: Calibration | None = None
+    label_issues: list[ReportedImage] = field(default_factory=list)
+    mistakes: list[ReportedImage] = field(default_factory=list)
+    calibration: Reliability | None = None
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)

@@ -15,7 +15,7 @@ MAX_BACKOFF = 8.0
 
 @dataclass(frozen=True)
 class Retry:
-    """Nearly every request of this library may be sent twice: uploads of pictures carry an Idempotency-Key.
+    """Nearly every request of this library may be sent twice: uploads of images carry an Idempotency-Key.
     An import of a model and a rollback are not sent again where they may have been carried out."""
 
     attempts: int = 5

@@ -66,7 +66,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Compared:
-    """Accuracies (0 to 1) of the stock and the adapted network on the same pictures."""
+    """Accuracies (0 to 1) of the stock and the adapted network on the same images."""
 
     stock: float
     adapted: float
@@ -75,7 +75,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class AllNames:
-    """With every name allowed: on pictures of trained names, of new ones, and on all."""
+    """With every name allowed: on images of trained names, of new ones, and on all."""
 
     trained: Compared | None = None
     new: Compared | None = None
@@ -94,9 +94,9 @@ class MeasuredOn:
 class Metrics:
     measured_on: MeasuredOn
     verdict: Verdict
-    trained_names: Compared | None = None
-    new_names: Compared | None = None
-    all_names: AllNames | None = None
+    trained_classes: Compared | None = None
+    new_classes: Compared | None = None
+    all_classes: AllNames | None = None
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
@@ -162,9 +162,9 @@ class Model:
     version: int | None = None
     """Of the models with this name."""
     aliases: list[str] = field(default_factory=list)
-    weights: str = "full"
+    delta_format: str = "full"
     templates: list[str] = field(default_factory=list)
-    texts: Mapping[str, list[str]] = field(default_factory=dict)
+    prompts: Mapping[str, list[str]] = field(default_factory=dict)
     metrics: Metrics | None = None
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
@@ -202,19 +202,19 @@ class Prediction:
     probability: float
     """The softmax over the names that were given: it says nothing about names that were not."""
     similarity: float
-    """The cosine between the picture and the name's texts."""
+    """The cosine between the image and the name's prompts."""
 
 
 @dataclass(frozen=True)
 class ImageResult:
-    """The ranked names for one picture, the best first; or why it could not be used."""
+    """The ranked names for one image, the best first; or why it could not be used."""
 
     file: str | None
     predictions: list[Prediction] = field(default_factory=list)
     error: Notice | None = None
     names: list[str] | None = None
     """With `coverage`: the set that holds the true name."""
-    likeness: float | None = None
+    in_distribution_score: float | None = None
     """Where the model knows its confidence: how much it looks like the nearest of the trained classes."""
     rejected: bool | None = None
     """With `reject`: it looks like none of the names."""

@@ -1,8 +1,8 @@
 """Class folders, in the shapes that people and annotation tools make them.
 
-class/picture.jpg                 train/class/picture.jpg, test/class/picture.jpg
-anything/class/picture.jpg        images/train/class/…, train/images/class/…
-                                  class/train/picture.jpg
+class/image.jpg                 train/class/image.jpg, test/class/image.jpg
+anything/class/image.jpg        images/train/class/…, train/images/class/…
+                                  class/train/image.jpg
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,22 +10,22 @@ from pathlib import Path
 
 from clipcite.client.errors import InvalidImages
 from clipcite.datasets.dataset import Dataset, Labelled, Split
-from clipcite.datasets.image import PICTURE_ENDINGS, Picture
+from clipcite.datasets.image import IMAGE_ENDINGS, ImageFile
 
 SPLITS: dict[str, str] = {
     "train": "train", "training": "train", "test": "test", "testing": "test",
     "val": "validation", "valid": "validation", "validation": "validation", "dev": "validation",
 }  # fmt: skip
-WRAPPERS = {"image", "images", "img", "imgs", "picture", "pictures", "photo", "photos", "data"}
+WRAPPERS = {"image", "images", "img", "imgs", "photo", "photos", "data"}
 Placed = tuple[Path, str, str]  # the file, its split, its class
 
 
-def pictures_below(root: Path) -> Iterator[Path]:
-    """Every picture file, by its ending; hidden ones and those of `__MACOSX` are left out."""
+def images_below(root: Path) -> Iterator[Path]:
+    """Every image file, by its ending; hidden ones and those of `__MACOSX` are left out."""
     for path in sorted(root.rglob("*")):
         parts = path.relative_to(root).parts
         hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
-        if not hidden and path.suffix.lower() in PICTURE_ENDINGS and path.is_file():
+        if not hidden and path.suffix.lower() in IMAGE_ENDINGS and path.is_file():
             yield path
 
 
@@ -35,7 +35,7 @@ def read_folders(root: Path) -> Dataset | None:
     Raises:
         InvalidImages: class folders beside train/ and test/, so that it isn't clear what they are.
     """
-    files = list(pictures_below(root))
+    files = list(images_below(root))
     paths = {file: file.relative_to(root).parts for file in files}
     while _has_wrapper(list(paths.values())):
         paths = {file: parts[1:] for file, parts in paths.items()}
@@ -44,12 +44,12 @@ def read_folders(root: Path) -> Dataset | None:
         return None
     notes = [f"{_named(loose)} in no class folder, passed over"] if loose else []
     kept, more = resolve_splits(placed)
-    labelled = [Labelled(Picture.of_file(file), name, split) for file, split, name in kept]
+    labelled = [Labelled(ImageFile.of_file(file), name, split) for file, split, name in kept]
     return Dataset("class folders", labelled, [*notes, *more])
 
 
 def resolve_splits(placed: Sequence[Placed]) -> tuple[list[tuple[Path, Split, str]], list[str]]:
-    """Validation pictures measure where there are no test pictures, and are left out where there are."""
+    """Validation images measure where there are no test images, and are left out where there are."""
     found = {split for _, split, _ in placed}
     notes = []
     if "validation" in found:
@@ -85,7 +85,7 @@ def _place(paths: dict[Path, tuple[str, ...]]) -> tuple[list[Placed], list[Path]
         if tops - splits:
             odd, known = sorted(tops - splits)[0], ", ".join(sorted(splits))
             raise InvalidImages(
-                f"Beside {known} there are pictures in {odd}. Put every class folder into one of them, or "
+                f"Beside {known} there are images in {odd}. Put every class folder into one of them, or "
                 "give the folder that is meant."
             )
         return _place_split(inner, loose)

@@ -13,12 +13,12 @@ from clipcite.datasets.manifests import MANIFESTS, read_imagefolder, read_manife
 KNOWN = (
     "Known are: a folder of class folders (also below train/ and test/), a CSV or JSONL file with the "
     "columns file_name and label, Hugging Face's imagefolder, and Label Studio's JSON export beside "
-    "its pictures."
+    "its images."
 )
 
 
 def read(path: str | os.PathLike[str], *, label_column: str | None = None) -> Dataset:
-    """A folder or a file of labelled pictures.
+    """A folder or a file of labelled images.
 
     Args:
         label_column: the column of the class, where a table leaves it open.
@@ -59,4 +59,4 @@ def _read_folder(root: Path, label_column: str | None) -> Dataset:
         raise InvalidImages(f"{root} holds several tables ({names}): give the one that is meant.")
     if folders is not None:
         return folders  # one class: the service says what is missing
-    raise InvalidImages(f"{root} holds no labelled pictures. {KNOWN}")
+    raise InvalidImages(f"{root} holds no labelled images. {KNOWN}")

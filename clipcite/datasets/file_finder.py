@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from clipcite.datasets.class_folders import pictures_below
+from clipcite.datasets.class_folders import images_below
 
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-")
 """Label Studio puts this before the names of uploaded files."""
@@ -36,6 +36,6 @@ class Finder:
     def _named(self, name: str) -> list[Path]:
         if self._by_name is None:
             self._by_name = {}
-            for path in pictures_below(self._root):
+            for path in images_below(self._root):
                 self._by_name.setdefault(path.name, []).append(path)
         return self._by_name.get(name, [])

@@ -1,4 +1,4 @@
-"""Phone pictures: HEIC is decoded here and sent as JPEG, which every service reads.
+"""Phone images: HEIC is decoded here and sent as JPEG, which every service reads.
 
 The structure of the file (ISO/IEC 14496-12 and 23008-12) is read first, so that a small file can't ask for
 much work: the decoder itself allows a thousand million pixels, and any use of the same bytes.
@@ -16,9 +16,9 @@ HEIC_ENDINGS = frozenset({".heic", ".heif"})
 QUALITY = 95
 MAX_BYTES = 50_000_000
 MAX_PIXELS = 100_000_000
-"""Twice those of the largest phone pictures."""
+"""Twice those of the largest phone images."""
 MAX_ITEMS = 1_000
-"""Tiles, thumbnails and metadata; a picture of 100 million pixels has 400 tiles."""
+"""Tiles, thumbnails and metadata; an image of 100 million pixels has 400 tiles."""
 MAX_READ = 3
 """Bytes to be read, as a multiple of the file's."""
 _IMAGES = frozenset({b"hvc1", b"grid"})
@@ -36,7 +36,7 @@ def jpeg_of_heic() -> Callable[[Path], bytes]:
         import pillow_heif
     except ImportError as error:
         raise InvalidImages(
-            "HEIC pictures need one more package: pip install pillow-heif. Or export them as JPEG."
+            "HEIC images need one more package: pip install pillow-heif. Or export them as JPEG."
         ) from error
 
     def convert(path: Path) -> bytes:
@@ -53,15 +53,15 @@ def jpeg_of_heic() -> Callable[[Path], bytes]:
             if width * height > MAX_PIXELS:
                 raise _Costly(f"has {width:,} x {height:,} pixels; at most {MAX_PIXELS:,} are decoded")
             # Upright: the decoder applies the rotation that the file asks for.
-            picture = heic.to_pillow().convert("RGB")
+            image = heic.to_pillow().convert("RGB")
         except _Costly as error:
             raise InvalidImages(f"{path} {error}. Export it as a smaller JPEG.") from error
         except (ValueError, OSError, EOFError, SyntaxError, RuntimeError, struct.error, IndexError) as error:
             raise InvalidImages(
-                f"{path} is no readable HEIC picture ({str(error).strip()}). Export it as JPEG."
+                f"{path} is no readable HEIC image ({str(error).strip()}). Export it as JPEG."
             ) from error
         buffer = io.BytesIO()
-        picture.save(buffer, "JPEG", quality=QUALITY)
+        image.save(buffer, "JPEG", quality=QUALITY)
         return buffer.getvalue()
 
     return convert
@@ -90,11 +90,11 @@ def _check_structure(data: bytes) -> None:
     if max(len(kinds), len(lengths)) > MAX_ITEMS:
         raise _Costly(f"has more than {MAX_ITEMS:,} images and tiles")
     if _COMBINED & set(kinds.values()):
-        raise _Costly("is put together from other pictures")
+        raise _Costly("is put together from other images")
     pitm = found[b"pitm"]
     (primary,) = struct.unpack_from(">I" if pitm[0] else ">H", pitm, 4)
     if kinds.get(primary) not in _IMAGES:
-        raise ValueError("its picture is not coded as HEVC")
+        raise ValueError("its image is not coded as HEVC")
     uses: Counter[int] = Counter()
     tiles: Counter[int] = Counter()
     for kind, source, targets in _references(found.get(b"iref")):

@@ -1,4 +1,4 @@
-"""One picture to be sent: a file, bytes, a PIL image or an array of pixels. Read when it is sent."""
+"""One image to be sent: a file, bytes, a PIL image or an array of pixels. Read when it is sent."""
 
 import io
 import os
@@ -13,7 +13,7 @@ from clipcite.client.errors import InvalidImages
 from clipcite.datasets.heic import HEIC_ENDINGS, jpeg_of_heic
 
 CHUNK = 256 * 1024
-PICTURE_ENDINGS = HEIC_ENDINGS | {
+IMAGE_ENDINGS = HEIC_ENDINGS | {
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".tif", ".tiff"
 }  # fmt: skip
 
@@ -36,11 +36,11 @@ class PixelArray(Protocol):
     def tobytes(self) -> bytes: ...
 
 
-PictureLike = str | os.PathLike[str] | bytes | PilImage | PixelArray
+ImageLike = str | os.PathLike[str] | bytes | PilImage | PixelArray
 
 
 @dataclass(frozen=True)
-class Picture:
+class ImageFile:
     name: str
     """A file name, for people and for error messages."""
     chunks: Callable[[], Iterator[bytes]]
@@ -50,12 +50,12 @@ class Picture:
     path: Path | None = None
 
     @classmethod
-    def of_bytes(cls, name: str, data: bytes) -> "Picture":
+    def of_bytes(cls, name: str, data: bytes) -> "ImageFile":
         return cls(name, lambda: iter([data]), len(data))
 
     @classmethod
-    def of_file(cls, path: Path) -> "Picture":
-        """Raises InvalidImages: no such file, or a HEIC picture that cannot be read here."""
+    def of_file(cls, path: Path) -> "ImageFile":
+        """Raises InvalidImages: no such file, or a HEIC image that cannot be read here."""
         if not path.is_file():
             raise InvalidImages(f"There is no file {path}.")
         if path.suffix.lower() in HEIC_ENDINGS:
@@ -64,24 +64,24 @@ class Picture:
         return cls(path.name, lambda: _file_chunks(path), path.stat().st_size, path)
 
 
-def as_picture(given: PictureLike, name: str) -> Picture:
-    """`given` as a picture; `name`, without ending, is for what has no file name of its own.
+def as_image(given: ImageLike, name: str) -> ImageFile:
+    """`given` as an image; `name`, without ending, is for what has no file name of its own.
 
     Raises:
-        InvalidImages: a file that is not there, an array that is no picture, or something else.
+        InvalidImages: a file that is not there, an array that is no image, or something else.
     """
     if isinstance(given, str | os.PathLike):
-        return Picture.of_file(Path(given))
+        return ImageFile.of_file(Path(given))
     if isinstance(given, bytes | bytearray | memoryview):
-        return Picture.of_bytes(name, bytes(given))
+        return ImageFile.of_bytes(name, bytes(given))
     if isinstance(given, PixelArray):
-        return Picture.of_bytes(f"{name}.png", png_of_array(given))
+        return ImageFile.of_bytes(f"{name}.png", png_of_array(given))
     if isinstance(given, PilImage):
         buffer = io.BytesIO()
         given.save(buffer, format="PNG")
-        return Picture.of_bytes(f"{name}.png", buffer.getvalue())
+        return ImageFile.of_bytes(f"{name}.png", buffer.getvalue())
     raise InvalidImages(
-        f"A picture is a path, bytes, a PIL image or a uint8 array [H, W, 3], not {type(given).__name__}."
+        f"An image is a path, bytes, a PIL image or a uint8 array [H, W, 3], not {type(given).__name__}."
     )
 
 

@@ -1,4 +1,4 @@
-"""Exports of Label Studio: JSON and JSON-MIN of tasks with one choice per picture."""
+"""Exports of Label Studio: JSON and JSON-MIN of tasks with one choice per image."""
 
 import json
 from collections import Counter
@@ -7,7 +7,7 @@ from typing import Any
 
 from clipcite.client.errors import InvalidImages
 from clipcite.datasets.dataset import Dataset
-from clipcite.datasets.image import PICTURE_ENDINGS
+from clipcite.datasets.image import IMAGE_ENDINGS
 from clipcite.datasets.manifests import FILE_COLUMNS
 from clipcite.datasets.rows import Row, dataset_of_rows
 
@@ -18,7 +18,7 @@ def read_label_studio(path: Path) -> Dataset | None:
     """None if it is none.
 
     Several people's choices are counted; where most agree it is theirs. What they could not agree on, and
-    pictures with several choices, are passed over. Predictions of models are no labels.
+    images with several choices, are passed over. Predictions of models are no labels.
     """
     try:
         tasks = json.loads(path.read_text(encoding="utf-8-sig"))
@@ -30,7 +30,7 @@ def read_label_studio(path: Path) -> Dataset | None:
     for task in tasks:
         file = _file(task)
         if file is None:
-            raise InvalidImages(f"A task of {path.name} names no picture. Is it an export of another kind?")
+            raise InvalidImages(f"A task of {path.name} names no image. Is it an export of another kind?")
         votes, several = _votes(task)
         multiple += several
         ranked = Counter(votes).most_common(2)
@@ -58,7 +58,7 @@ def _file(task: dict[str, Any]) -> str | None:
     named = [data[name] for name in FILE_COLUMNS if isinstance(data.get(name), str)]
     if named:
         return str(named[0])
-    endings = tuple(PICTURE_ENDINGS)
+    endings = tuple(IMAGE_ENDINGS)
     return next((v for v in data.values() if isinstance(v, str) and v.lower().endswith(endings)), None)
 
 

@@ -1,4 +1,4 @@
-"""CSV, TSV and JSONL files that name pictures and their classes; Hugging Face's imagefolder among them."""
+"""CSV, TSV and JSONL files that name images and their classes; Hugging Face's imagefolder among them."""
 
 import csv
 import io
@@ -11,12 +11,12 @@ from typing import Any
 from clipcite.client.errors import InvalidImages
 from clipcite.datasets.class_folders import SPLITS
 from clipcite.datasets.dataset import Dataset
-from clipcite.datasets.image import PICTURE_ENDINGS
+from clipcite.datasets.image import IMAGE_ENDINGS
 from clipcite.datasets.rows import Row, dataset_of_rows
 
 MANIFESTS = {".csv", ".tsv", ".jsonl", ".ndjson"}
 FILE_COLUMNS = (
-    "file_name", "filename", "file", "file_path", "filepath", "path", "image_path", "image", "img", "picture",
+    "file_name", "filename", "file", "file_path", "filepath", "path", "image_path", "image", "img", "image",
     "uri", "url",
 )  # fmt: skip
 LABEL_COLUMNS = (
@@ -59,7 +59,7 @@ def read_imagefolder(root: Path, label_column: str | None = None) -> Dataset | N
 
 def _rows(path: Path, label_column: str | None) -> list[Row]:
     columns, table = _read(path)
-    file = _column(columns, FILE_COLUMNS) or _column_of_pictures(columns, table)
+    file = _column(columns, FILE_COLUMNS) or _column_of_images(columns, table)
     if file is None:
         raise InvalidImages(
             f"{path.name} has no column with file names; its columns are {', '.join(columns)}. Call it "
@@ -110,7 +110,7 @@ def _csv(path: Path, text: str) -> Table:
         raise InvalidImages(f"{path.name} can't be read as a table ({error}).") from error
     if not lines:
         raise InvalidImages(f"{path.name} is empty.")
-    if any(_is_picture(value) for value in lines[0]):  # no headings: the columns are known by what they hold
+    if any(_is_image(value) for value in lines[0]):  # no headings: the columns are known by what they hold
         columns = [f"column {number}" for number in range(1, len(lines[0]) + 1)]
     else:
         columns, lines = [name.strip() for name in lines[0]], lines[1:]
@@ -122,8 +122,8 @@ def _column(columns: Sequence[str], names: Sequence[str]) -> str | None:
     return next((known[name] for name in names if name in known), None)
 
 
-def _column_of_pictures(columns: Sequence[str], table: Sequence[Mapping[str, Any]]) -> str | None:
-    found = [c for c in columns if table and all(_is_picture(row.get(c)) for row in table)]
+def _column_of_images(columns: Sequence[str], table: Sequence[Mapping[str, Any]]) -> str | None:
+    found = [c for c in columns if table and all(_is_image(row.get(c)) for row in table)]
     return found[0] if len(found) == 1 else None
 
 
@@ -143,8 +143,8 @@ def _column_of_classes(columns: Sequence[str], table: Sequence[Mapping[str, Any]
     return found[0] if len(found) == 1 else None
 
 
-def _is_picture(value: Any) -> bool:
-    return isinstance(value, str) and PurePosixPath(value.split("?")[0]).suffix.lower() in PICTURE_ENDINGS
+def _is_image(value: Any) -> bool:
+    return isinstance(value, str) and PurePosixPath(value.split("?")[0]).suffix.lower() in IMAGE_ENDINGS
 
 
 def _text(value: Any) -> str | None:

@@ -13,7 +13,7 @@ from tarfile import EOFHeaderError, HeaderError, ReadError  # type: ignore[attr-
 from typing import Self
 
 from clipcite.client.errors import InvalidImages
-from clipcite.datasets.image import CHUNK, Picture
+from clipcite.datasets.image import CHUNK, ImageFile
 
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 UNREADABLE = (tarfile.TarError, OSError, EOFError, zlib.error, LZMAError, ValueError, RecursionError)
@@ -37,15 +37,15 @@ def is_tar(path: Path) -> bool:
     return path.name.lower().endswith(TARS)
 
 
-def zip_of_tar(path: Path) -> Picture:
-    """The regular files of a tar, stored in a temporary zip that goes with the returned picture.
+def zip_of_tar(path: Path) -> ImageFile:
+    """The regular files of a tar, stored in a temporary zip that goes with the returned image.
 
     Folders are left out, the names of the files hold them.
 
     Raises:
         InvalidImages: no readable tar, or one with a link or a device in it.
     """
-    file = tempfile.TemporaryFile(prefix="clipcite-")  # noqa: SIM115 - lives as long as the picture
+    file = tempfile.TemporaryFile(prefix="clipcite-")  # noqa: SIM115 - lives as long as the image
     try:
         # A stream goes through once and forward: nothing is unpacked twice or kept.
         with (
@@ -82,4 +82,4 @@ def zip_of_tar(path: Path) -> Picture:
         while chunk := file.read(CHUNK):
             yield chunk
 
-    return Picture(f"{path.name}.zip", chunks, size, path)
+    return ImageFile(f"{path.name}.zip", chunks, size, path)

@@ -8,7 +8,7 @@ from clipcite.client.errors import InvalidImages
 from clipcite.datasets.class_folders import SPLITS, resolve_splits
 from clipcite.datasets.dataset import Dataset, Labelled
 from clipcite.datasets.file_finder import Finder
-from clipcite.datasets.image import Picture
+from clipcite.datasets.image import ImageFile
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,10 @@ def dataset_of_rows(kind: str, rows: Iterable[Row], root: Path, notes: Sequence[
     several = [file for file, found in labels.items() if len(found) > 1]
     if not labels:
         raise InvalidImages(
-            f"This {kind} names no picture that is here: {missing[0]!r} is not below {root}. Put it into the "
-            "folder of the pictures."
+            f"This {kind} names no image that is here: {missing[0]!r} is not below {root}. Put it into the "
+            "folder of the images."
             if missing
-            else f"This {kind} gives no picture a label."
+            else f"This {kind} gives no image a label."
         )
     placed = [
         (file, split, label)
@@ -63,7 +63,9 @@ def dataset_of_rows(kind: str, rows: Iterable[Row], root: Path, notes: Sequence[
     names = {label for _, _, label in kept}
     if names and all(name.isdecimal() for name in names):
         said.append("the labels are numbers, which tell CLIP nothing: better use names")
-    return Dataset(kind, [Labelled(Picture.of_file(file), label, split) for file, split, label in kept], said)
+    return Dataset(
+        kind, [Labelled(ImageFile.of_file(file), label, split) for file, split, label in kept], said
+    )
 
 
 def _split(row: Row) -> str:

@@ -9,10 +9,10 @@ from fnmatch import fnmatchcase
 from typing import Any, Literal, get_args
 
 from core.clip.errors import InvalidConfig
-from core.clip.prompts import DEFAULT_TEMPLATES, check_templates, check_texts
+from core.clip.prompts import DEFAULT_TEMPLATES, check_prompts, check_templates
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-StoredWeights = Literal["full", "4bit", "1bit"]
+DeltaFormat = Literal["full", "4bit", "1bit"]
 Evaluate = Literal["auto", "none"]
 STARTER = "starter"
 
@@ -28,9 +28,9 @@ class AdaptConfig:
     backbone: str = STARTER
     epochs: int = 20
     batch_size: int = 32
-    """At most this many pictures a step; an epoch is cut into equal batches, so none is tiny."""
-    images_at_once: int | None = None
-    """Pictures of a batch that the image tower holds at a time; None = all. Fewer need less memory and
+    """At most this many images a step; an epoch is cut into equal batches, so none is tiny."""
+    micro_batch_size: int | None = None
+    """Images of a batch that the image tower holds at a time; None = all. Fewer need less memory and
     more time, and change nothing else."""
     learning_rate: float = 5e-6
     """Peak of the cosine for both towers. Ten times too high forgets, ten times too low learns nothing."""
@@ -47,28 +47,28 @@ class AdaptConfig:
     alpha: float = 0.5
     """α of eq. 7: 0 is the pre-trained network, 1 the fine-tuned one."""
     templates: tuple[str, ...] = DEFAULT_TEMPLATES
-    texts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    prompts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Own sentences per class name, used instead of the templates."""
     image_size: int | None = None
     """Side of the square that the image tower sees; None = the backbone's own."""
     crop_scale: float = 0.5
-    """Random resized crops cover at least this share of a picture."""
+    """Random resized crops cover at least this share of an image."""
     precision: Precision = "auto"
     seed: int = 0
     holdout: float = 0.0
-    """Share of each class's pictures kept out of the training to measure the result."""
+    """Share of each class's images kept out of the training to measure the result."""
     evaluate: Evaluate = "auto"
-    """Whether there is a report. Without test pictures and `holdout` that takes as long as the training
+    """Whether there is a report. Without test images and `holdout` that takes as long as the training
     again: siblings are trained, see `core.clip.data.splits`."""
-    weights: StoredWeights = "4bit"
+    delta_format: DeltaFormat = "4bit"
     """How the change of each weight is stored: in full, or by so many bits. What is measured and served is
     what is stored. The default, by evidence: benchmarks/README.md."""
 
     def __post_init__(self) -> None:
         _check_range("epochs", self.epochs, 1, 1_000, whole=True)
         _check_range("batch_size", self.batch_size, 2, 4_096, whole=True)
-        if self.images_at_once is not None:
-            _check_range("images_at_once", self.images_at_once, 1, 4_096, whole=True)
+        if self.micro_batch_size is not None:
+            _check_range("micro_batch_size", self.micro_batch_size, 1, 4_096, whole=True)
         _check_range("learning_rate", self.learning_rate, 0.0, 1.0)
         if self.text_learning_rate is not None:
             _check_range("text_learning_rate", self.text_learning_rate, 0.0, 1.0)
@@ -85,15 +85,15 @@ class AdaptConfig:
         _check_range("seed", self.seed, 0, 2**63 - 1, whole=True)
         _check_range("holdout", self.holdout, 0.0, 0.5)
         _check_choice("evaluate", self.evaluate, get_args(Evaluate))
-        _check_choice("weights", self.weights, get_args(StoredWeights))
+        _check_choice("delta_format", self.delta_format, get_args(DeltaFormat))
         object.__setattr__(self, "templates", check_templates(self.templates))
-        object.__setattr__(self, "texts", check_texts(self.texts))
+        object.__setattr__(self, "prompts", check_prompts(self.prompts))
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; `resolve_config(**config.to_dict())` gives it back."""
         plain = asdict(self)
         plain["templates"] = list(self.templates)
-        plain["texts"] = {name: list(texts) for name, texts in self.texts.items()}
+        plain["prompts"] = {name: list(prompts) for name, prompts in self.prompts.items()}
         return plain
 
 

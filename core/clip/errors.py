@@ -21,7 +21,7 @@ class InvalidClassNames(ClipCiteError):
 
 
 class BadImage(ClipCiteError):
-    """A picture that can't be used. `code` is one of the reasons below."""
+    """An image that can't be used. `code` is one of the reasons below."""
 
     status = 422
 

@@ -1,4 +1,4 @@
-"""adapt(): from a few labelled pictures to θ_1, a measured result and a report."""
+"""adapt(): from a few labelled images to θ_1, a measured result and a report."""
 
 import math
 import time
@@ -17,7 +17,7 @@ from core.clip.evaluation.evaluate import efforts, evaluate
 from core.clip.evaluation.predictions import HeldOutPredictions
 from core.clip.evaluation.report import Report
 from core.clip.models.backbone import Backbone, tower_parameters
-from core.clip.prompts import class_texts
+from core.clip.prompts import class_prompts
 from core.clip.training.checkpoint import Checkpoints
 from core.clip.training.microbatch import is_out_of_memory
 from core.clip.training.progress import Reporter, Silent, parts
@@ -32,7 +32,7 @@ __all__ = ["Adapted", "Shot", "adapt"]
 @dataclass(frozen=True)
 class Adapted:
     class_names: tuple[str, ...]
-    """The trained classes, in the order of their first picture."""
+    """The trained classes, in the order of their first image."""
     weights: Weights
     """As they are to be stored; the ensemble is made when the model is used."""
     metrics: Mapping[str, Any]
@@ -40,7 +40,7 @@ class Adapted:
     report: Report | None
     """None with `config.evaluate` "none"."""
     held: HeldOutPredictions | None
-    """What networks answered to pictures that they were not trained on; None if none was asked."""
+    """What networks answered to images that they were not trained on; None if none was asked."""
 
 
 def adapt(
@@ -58,7 +58,7 @@ def adapt(
 
     It is measured on `tests`, which may hold classes that are not trained; without them on the
     share `config.holdout` of each class, which is then not trained on; without either by siblings that
-    are trained on a part of the pictures (`core.clip.data.splits`), unless `config.evaluate` is "none".
+    are trained on a part of the images (`core.clip.data.splits`), unless `config.evaluate` is "none".
 
     With `checkpoints` a training that was cut off goes on, and one that is cut off can.
 
@@ -67,7 +67,7 @@ def adapt(
 
     Raises:
         InvalidClassNames: fewer than two classes.
-        BadImage: a picture can't be read.
+        BadImage: an image can't be read.
         Cancelled, TrainingDiverged, OutOfMemory, InvalidConfig: see `fine_tune`.
     """
     started = time.monotonic()
@@ -80,24 +80,24 @@ def adapt(
         # 1. Read images.
         reporter.stage("training")
         sources = [shot.source for _, shot in placed]
-        pictures = read_images(sources, limits, _shortest_side(backbone, config))
+        images = read_images(sources, limits, _shortest_side(backbone, config))
         index_of = {name: i for i, name in enumerate(class_names)}
         labels = [index_of[shot.class_name] for _, shot in placed]
 
         # 2. Fine-tune: θ_1.
         later = sum(efforts(labels, len(asked), config))
         training, appraising = parts(reporter, [effort_of(len(labels), config), later])
-        texts = [class_texts(name, config.templates, config.texts) for name in class_names]
-        trained = fine_tune(backbone, pictures, labels, texts, config, training, checkpoints=checkpoints)
+        prompts = [class_prompts(name, config.templates, config.prompts) for name in class_names]
+        trained = fine_tune(backbone, images, labels, prompts, config, training, checkpoints=checkpoints)
 
         # 3. Encode the delta θ_1 − θ_0.
-        delta = encode(tower_parameters(backbone.model), trained.theta_1, config.weights)
-        weights = Weights(delta, encode_support_set(backbone, delta, pictures, labels))
+        delta = encode(tower_parameters(backbone.model), trained.theta_1, config.delta_format)
+        weights = Weights(delta, encode_support_set(backbone, delta, images, labels))
 
         # 4. Evaluate θ(α) against θ_0.
         took = time.monotonic() - started
         positions = [position for position, _ in placed]
-        training_set = TrainingSet(class_names, sources, positions, pictures, labels, took)
+        training_set = TrainingSet(class_names, sources, positions, images, labels, took)
         evaluation = evaluate(
             EvalContext(backbone, weights, training_set, config, limits),
             asked,
@@ -128,8 +128,8 @@ def _split(
     if unmeasured:
         reporter.warn(
             "class_not_measured",
-            f"Too few pictures to hold any out, so not measured: {', '.join(unmeasured[:10])}. Add "
-            "pictures, raise holdout, or send test pictures.",
+            f"Too few images to hold any out, so not measured: {', '.join(unmeasured[:10])}. Add "
+            "images, raise holdout, or send test images.",
         )
     return [(i, s) for i, s in placed if i not in out], [placed[i] for i in sorted(out)]
 

@@ -67,10 +67,10 @@ def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
     return tuple(templates)
 
 
-def check_texts(texts: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+def check_prompts(prompts: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
     """Own sentences per class name. Raises InvalidConfig on an empty or oversized entry."""
     checked: dict[str, tuple[str, ...]] = {}
-    for name, sentences in texts.items():
+    for name, sentences in prompts.items():
         # A string is a sequence too, of one-letter sentences.
         several = not isinstance(sentences, str) and 1 <= len(sentences) <= MAX_TEMPLATES
         if not (
@@ -79,8 +79,8 @@ def check_texts(texts: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]
             and all(len(s) <= MAX_TEXT_LENGTH and s.strip() and _readable(s) for s in sentences)
         ):
             raise InvalidConfig(
-                "texts",
-                f"The texts of {name[:60]!r} must be a list of 1 to {MAX_TEMPLATES} sentences "
+                "prompts",
+                f"The prompts of {name[:60]!r} must be a list of 1 to {MAX_TEMPLATES} sentences "
                 f"of 1 to {MAX_TEXT_LENGTH} characters, without NUL or broken characters.",
             )
         checked[name] = tuple(sentences)
@@ -92,23 +92,23 @@ def _readable(text: str) -> bool:
     return not any(c == "\0" or unicodedata.category(c) == "Cs" for c in text)
 
 
-def class_texts(
-    name: str, templates: Sequence[str], texts: Mapping[str, Sequence[str]] | None = None
+def class_prompts(
+    name: str, templates: Sequence[str], prompts: Mapping[str, Sequence[str]] | None = None
 ) -> tuple[str, ...]:
-    """The sentences of one class: its own texts where given, else every template with its name.
+    """The sentences of one class: its own prompts where given, else every template with its name.
 
-    Own texts are found under any spelling of the same class (case folding).
+    Own prompts are found under any spelling of the same class (case folding).
     """
-    (sentences,) = all_class_texts([name], templates, texts)
+    (sentences,) = all_class_prompts([name], templates, prompts)
     return sentences
 
 
-def all_class_texts(
-    names: Sequence[str], templates: Sequence[str], texts: Mapping[str, Sequence[str]] | None = None
+def all_class_prompts(
+    names: Sequence[str], templates: Sequence[str], prompts: Mapping[str, Sequence[str]] | None = None
 ) -> list[tuple[str, ...]]:
-    """`class_texts` of each name."""
+    """`class_prompts` of each name."""
     own: dict[str, Sequence[str]] = {}
-    for name, sentences in (texts or {}).items():
+    for name, sentences in (prompts or {}).items():
         own.setdefault(same_class(name), sentences)
     # str.replace, not str.format: a class name may hold braces.
     return [

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from core.clip.inference.calibration import Confidence
+from core.clip.inference.calibration import Calibration
 from core.clip.inference.class_offsets import NEW_NAMES_BALANCE
 from core.clip.inference.classifier import Scores
-from core.clip.inference.in_distribution import likeness
+from core.clip.inference.in_distribution import in_distribution_score
 from core.clip.prompts import same_class
 from core.errors import ClipCiteError
 from core.store.db.tables import Model
@@ -20,17 +20,17 @@ from core.store.db.tables import Model
 class Judged:
     """What is known of N answers; `scores` have calibrated probabilities."""
 
-    known: Confidence
+    known: Calibration
     scores: Scores
     in_set: Tensor
     """bool [N, C]: the names of a set that holds the true one as often as was asked for; never empty."""
-    likeness: Tensor
+    in_distribution_score: Tensor
     """[N], what is compared with the model's `least`."""
 
     @property
     def rejected(self) -> Tensor:
         """bool [N]: it looks like none of the names."""
-        return self.likeness < self.known.least
+        return self.in_distribution_score < self.known.least
 
     def names(self, names: Sequence[str]) -> list[list[str]]:
         """The sets, best name first."""
@@ -41,34 +41,34 @@ class Judged:
         ]
 
 
-def confidence_for(
+def calibration_for(
     model: Model | None,
     names: Sequence[str],
     *,
-    own_texts: bool,
+    own_prompts: bool,
     alpha: float | None,
     templates: Sequence[str] | None,
     balance: float,
-) -> Confidence | None:
+) -> Calibration | None:
     """The model's, if it holds for such a request: it was fitted with exactly the trained names as
     candidates, at the model's own α, sentences and balance. Otherwise None.
 
     Args:
-        own_texts: whether the request brings sentences for some name.
+        own_prompts: whether the request brings sentences for some name.
         alpha, templates: as they were asked for; None is the model's.
     """
-    stored = (model.metrics or {}).get("confidence") if model is not None else None
+    stored = (model.metrics or {}).get("calibration") if model is not None else None
     if model is None or stored is None:
         return None
-    known = Confidence.of(stored)
+    known = Calibration.of(stored)
     asked, trained = {same_class(name) for name in names}, {same_class(name) for name in model.classes}
-    plain = templates is None and balance == NEW_NAMES_BALANCE and not own_texts
+    plain = templates is None and balance == NEW_NAMES_BALANCE and not own_prompts
     at_its_own = math.isclose(model.alpha if alpha is None else alpha, known.alpha)
     return known if plain and at_its_own and asked == trained else None
 
 
 def judge(
-    known: Confidence,
+    known: Calibration,
     scores: Scores,
     features: Tensor,
     shots: tuple[Tensor, Tensor] | None,
@@ -78,7 +78,7 @@ def judge(
     coverage: float,
 ) -> Judged:
     """Args:
-    scores: of N pictures, with the trained names in any order.
+    scores: of N images, with the trained names in any order.
     features: [N, D], what they were made of.
     shots: of the network that made them, features [S, D] and labels [S].
     classes: for each name its trained class.
@@ -88,10 +88,10 @@ def judge(
     probabilities = (logit_scale / known.temperature * ranked).softmax(dim=-1)
     in_set = probabilities >= known.conformal_threshold(coverage)
     in_set[torch.arange(len(in_set)), probabilities.argmax(dim=-1)] = True
-    if shots is None or known.least_likeness is None:
+    if shots is None or known.rejection_threshold is None:
         alike = ranked.amax(dim=-1)
     else:
-        alike = likeness(features, ranked, *shots, classes)
+        alike = in_distribution_score(features, ranked, *shots, classes)
     return Judged(known, replace(scores, probabilities=probabilities), in_set, alike)
 
 
@@ -103,7 +103,7 @@ class NotCalibrated(ClipCiteError):
 
     def __init__(self) -> None:
         super().__init__(
-            "coverage and reject need a model that was measured on 30 pictures or more (the `confidence` of "
-            "its metrics), asked for exactly its trained names, without alpha, templates, texts and "
-            "new_names_balance."
+            "coverage and reject need a model that was measured on 30 images or more (the `confidence` of "
+            "its metrics), asked for exactly its trained names, without alpha, templates, prompts and "
+            "new_class_balance."
         )

@@ -54,7 +54,7 @@ class Decoding(Generic[T]):
         """The result of the work, or what it raised.
 
         Raises:
-            BadImage: `picture_too_costly`, after the deadline. Its thread can't be stopped, and counts
+            BadImage: `image_too_costly`, after the deadline. Its thread can't be stopped, and counts
                 until it ends.
         """
         self.decoding.wait()
@@ -64,8 +64,8 @@ class Decoding(Generic[T]):
             if self.future.done():  # the work itself timed out
                 raise
             raise BadImage(
-                "picture_too_costly",
-                f"The picture could not be read within {self._decoders.deadline_seconds:g} s. Save it as "
+                "image_too_costly",
+                f"The image could not be read within {self._decoders.deadline_seconds:g} s. Save it as "
                 "baseline JPEG, or scale it down.",
             ) from None
 

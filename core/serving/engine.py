@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from core.clip.models.backbone import find_device
-from core.clip.models.features import PICTURES_AT_ONCE, PICTURES_AT_ONCE_ON_CPU
+from core.clip.models.features import IMAGES_AT_ONCE, IMAGES_AT_ONCE_ON_CPU
 from core.serving.batching.batch import QueueKey
 from core.serving.batching.batcher import Batcher, Pending
 from core.serving.pool.model_pool import BACKBONES, DELTA, NETWORK, ModelPool
@@ -25,10 +25,10 @@ from core.store.db.session import Database
 from core.store.storage.blobs import Blobs
 
 MAX_BATCH_ROWS = {
-    "cpu": {"images": PICTURES_AT_ONCE_ON_CPU, "texts": 32},
-    "cuda": {"images": PICTURES_AT_ONCE, "texts": 256},
+    "cpu": {"images": IMAGES_AT_ONCE_ON_CPU, "prompts": 32},
+    "cuda": {"images": IMAGES_AT_ONCE, "prompts": 256},
 }
-"""Rows of a batch. More texts would keep others waiting on a CPU."""
+"""Rows of a batch. More prompts would keep others waiting on a CPU."""
 MAX_WORKERS = 4
 """Batches computed at a time on a CPU: each reads all of the model's weights."""
 
@@ -133,7 +133,7 @@ class LocalEngine:
         return self.batcher.wait(work, handle.wait_seconds)
 
     def encode_text(self, handle: Handle, tokens: Tensor) -> Tensor:
-        work = self.batcher.submit((handle.key, "texts"), tokens)
+        work = self.batcher.submit((handle.key, "prompts"), tokens)
         return self.batcher.wait(work, handle.wait_seconds)
 
     def forget(self, model_id: str) -> list[WeightsKey]:

@@ -61,7 +61,7 @@ def _lay_delta(folder: Path, blobs: Blobs, model: Model, alpha: float) -> None:
     blobs.fetch(model.weights_key, folder / WEIGHTS, sha256=model.sha256)
     blobs.fetch(model.manifest_key, folder / MANIFEST)
     manifest = read_manifest((folder / MANIFEST).read_bytes())
-    describe_delta(folder, _about(model, alpha, manifest.weights, manifest.backbone_sha256))
+    describe_delta(folder, _about(model, alpha, manifest.delta_format, manifest.backbone_sha256))
 
 
 def _lay_network(
@@ -96,7 +96,7 @@ def _lay_network(
     write_onnx_folder(folder, backbone, network, about)
 
 
-def _about(model: Model, alpha: float, weights: str, backbone_sha256: str) -> ModelInfo:
+def _about(model: Model, alpha: float, delta_format: str, backbone_sha256: str) -> ModelInfo:
     return ModelInfo(
         id=model.id,
         name=model.name,
@@ -106,7 +106,7 @@ def _about(model: Model, alpha: float, weights: str, backbone_sha256: str) -> Mo
         alpha=alpha,
         classes=model.classes,
         templates=model.templates,
-        texts=model.texts,
-        weights=weights,
+        prompts=model.prompts,
+        delta_format=delta_format,
         metrics=model.metrics,
     )

@@ -23,7 +23,7 @@ class ServerBusy(ClipCiteError):
 
 
 class ConcurrencyLimiter:
-    """At most so many pictures are inside, and at most half of them for one and the same model: a flood of
+    """At most so many images are inside, and at most half of them for one and the same model: a flood of
     requests for one leaves room for the others. A request is let in whole, and alone it always is."""
 
     def __init__(self, most: int, seconds_to_wait: Callable[[], float]) -> None:
@@ -43,7 +43,7 @@ class ConcurrencyLimiter:
 
     @contextmanager
     def acquire(self, costs: Mapping[Model, int]) -> Iterator[None]:
-        """`costs`: pictures, by model. Raises ServerBusy."""
+        """`costs`: images, by model. Raises ServerBusy."""
         with self._lock:
             full = self._inside.total() > 0 and self._inside.total() + sum(costs.values()) > self.most
             per_model_limit = any(
@@ -64,7 +64,7 @@ class ConcurrencyLimiter:
                 self._inside += Counter()  # drops those at 0
 
     @property
-    def pictures(self) -> int:
+    def images(self) -> int:
         with self._lock:
             return self._inside.total()
 

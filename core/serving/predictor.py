@@ -13,11 +13,11 @@ from torch import Tensor
 from core.clip.config import AdaptConfig, resolve_config
 from core.clip.data.images import ImageLimits
 from core.clip.errors import BadImage
-from core.clip.inference.class_offsets import name_offsets
+from core.clip.inference.class_offsets import class_offsets
 from core.clip.inference.classifier import Scores, scored
 from core.clip.models.backbone import load_tokenizer
-from core.clip.models.features import TEXTS_AT_ONCE, classifier_from_features
-from core.serving.calibrated import NotCalibrated, confidence_for, judge
+from core.clip.models.features import PROMPTS_AT_ONCE, classifier_from_features
+from core.serving.calibrated import NotCalibrated, calibration_for, judge
 from core.serving.decoding import Decoders, Decoding, fitted
 from core.serving.engine import Engine
 from core.serving.limiter import ServerBusy
@@ -27,9 +27,9 @@ from core.serving.text_cache import (
     HeadKey,
     LruCache,
     Names,
+    Prompts,
     TextCache,
     TextCounts,
-    Texts,
     resolve_class_names,
 )
 from core.serving.threads import single_threaded
@@ -37,7 +37,7 @@ from core.serving.types import (
     ClassifyRequest,
     ClassifyResult,
     Handle,
-    NoReadablePicture,
+    NoReadableImage,
     Prediction,
 )
 from core.settings import Settings
@@ -46,7 +46,7 @@ from core.store.db.tables import Model
 Decoded = Tensor | BadImage
 
 
-class Pictures:
+class Images:
     """The images of one request, decoded once for all models that see them in the same way. `files` as they
     came. Not for several threads: a request asks one model after another."""
 
@@ -111,7 +111,7 @@ class Predictor:
         self._heads: LruCache[HeadKey, Head] = LruCache(settings.text_cache_bytes // 2)
         self._tokenizing = threading.Lock()  # the tokenizers of Hugging Face take one caller at a time
         # As many as there may be images in flight, so that none of them waits for a thread.
-        self._senders = single_threaded(settings.max_waiting_pictures, "sender")
+        self._senders = single_threaded(settings.max_waiting_images, "sender")
 
     def text_counts(self) -> TextCounts:
         rows, heads = self._texts.kept, self._heads
@@ -126,7 +126,7 @@ class Predictor:
         )
 
     def forget(self, where: Callable[[str], bool]) -> None:
-        """Drop the texts of models whose key fits."""
+        """Drop the prompts of models whose key fits."""
         self._texts.kept.forget(lambda key: where(key[0]))
         self._heads.forget(lambda key: where(key[0]))
 
@@ -134,16 +134,16 @@ class Predictor:
         self._senders.shutdown(wait=False, cancel_futures=True)
 
     def answer(
-        self, pictures: Pictures, question: ClassifyRequest, answering: LoadedModel, started: float
+        self, images: Images, question: ClassifyRequest, answering: LoadedModel, started: float
     ) -> ClassifyResult:
         row, handle = answering.row, answering.handle
-        known = confidence_for(
+        known = calibration_for(
             row if isinstance(row, Model) else None,
             [c.name for c in question.class_names],
-            own_texts=any(c.texts for c in question.class_names),
+            own_prompts=any(c.prompts for c in question.class_names),
             alpha=answering.alpha,
             templates=question.templates,
-            balance=question.new_names_balance,
+            balance=question.new_class_balance,
         )
         if known is None and (question.reject or question.coverage is not None):
             raise NotCalibrated
@@ -152,11 +152,11 @@ class Predictor:
         sent: list[Future[Tensor]] = []
         try:
             with self._engine.expect_images(handle):
-                last = self._send(pictures, handle, results, sent)
+                last = self._send(images, handle, results, sent)
                 encoding = time.perf_counter()
                 key = self._key(question, answering)
                 head = self._heads.get(key)
-                if head is None:  # texts and images are encoded beside each other
+                if head is None:  # prompts and images are encoded beside each other
                     sent.append(self._send_off(handle, last))
                     head = self._make_head(key, answering)
                     features = torch.cat([part.result() for part in sent])
@@ -166,7 +166,7 @@ class Predictor:
         finally:
             wait(sent)  # the model must stay until they are through
         names = head.names
-        scores = _scores(answering, features, head, question.new_names_balance)
+        scores = _scores(answering, features, head, question.new_class_balance)
         judged = None
         if known is not None:
             judged = judge(
@@ -194,7 +194,7 @@ class Predictor:
             results=[next(ranked) if problem is None else problem for problem in results],
             confidence=known,
             sets=[] if judged is None else judged.names(names.names),
-            likeness=[] if judged is None else judged.likeness.tolist(),
+            in_distribution_score=[] if judged is None else judged.in_distribution_score.tolist(),
             rejected=[] if judged is None else judged.rejected.tolist(),
             timing_ms={
                 "decode": round(1000 * (encoding - decoding), 2),
@@ -205,22 +205,22 @@ class Predictor:
 
     def _send(
         self,
-        pictures: Pictures,
+        images: Images,
         handle: Handle,
         problems: list[list[Prediction] | BadImage | None],
         sent: list[Future[Tensor]],
     ) -> Tensor:
         """Send images to the engine as they are decoded, and return the last rows, which are not yet sent.
-        Adds to `problems` one for each image, None for a good one. Raises NoReadablePicture."""
+        Adds to `problems` one for each image, None for a good one. Raises NoReadableImage."""
         last = None
-        for some in pictures.decoded(handle.preprocess, handle.image_size, handle.max_images):
+        for some in images.decoded(handle.preprocess, handle.image_size, handle.max_images):
             problems += [None if isinstance(one, Tensor) else one for one in some]
             if good := [one for one in some if isinstance(one, Tensor)]:
                 if last is not None:
                     sent.append(self._send_off(handle, last, more=True))
                 last = torch.stack(good)
         if last is None:
-            raise NoReadablePicture([problem for problem in problems if isinstance(problem, BadImage)])
+            raise NoReadableImage([problem for problem in problems if isinstance(problem, BadImage)])
         return last
 
     def _send_off(self, handle: Handle, images: Tensor, *, more: bool = False) -> Future[Tensor]:
@@ -234,33 +234,35 @@ class Predictor:
         if templates is None:
             row = answering.row
             templates = tuple(row.templates) if row else recipe(answering.backbone).templates
-        balance = question.new_names_balance
+        balance = question.new_class_balance
         return answering.handle.key, answering.name, question.class_names, templates, balance
 
     def _make_head(self, key: HeadKey, answering: LoadedModel) -> Head:
         model, _, class_names, templates, balance = key
         row, handle = answering.row, answering.handle
         names = resolve_class_names(
-            class_names, row.classes if row else (), templates, row.texts if row else {}
+            class_names, row.classes if row else (), templates, row.prompts if row else {}
         )
-        rows = self._texts.rows(model, names.texts, lambda some: self._encode(handle, some))
-        weights = torch.stack([rows[one] for one in names.texts])
+        rows = self._texts.rows(model, names.prompts, lambda some: self._encode(handle, some))
+        weights = torch.stack([rows[one] for one in names.prompts])
         if handle.shots is None:
             offsets = weights.new_zeros(len(weights))
         else:
-            offsets = name_offsets(*handle.shots, weights, names.classes, balance)
+            offsets = class_offsets(*handle.shots, weights, names.classes, balance)
         head = Head(names, weights, offsets)
         return self._heads.put(key, head, head.bytes)
 
-    def _encode(self, handle: Handle, texts: Sequence[Texts]) -> Tensor:
+    def _encode(self, handle: Handle, prompts: Sequence[Prompts]) -> Tensor:
         """[C, D]."""
-        sentences = list(dict.fromkeys(sentence for of_class in texts for sentence in of_class))
+        sentences = list(dict.fromkeys(sentence for of_class in prompts for sentence in of_class))
         tokenize = load_tokenizer(handle.backbone, cache=self._cache)
         tokens: list[Tensor] = []
-        for start in range(0, len(sentences), TEXTS_AT_ONCE):
+        for start in range(0, len(sentences), PROMPTS_AT_ONCE):
             with self._tokenizing:
-                tokens.append(tokenize(sentences[start : start + TEXTS_AT_ONCE]))
-        return classifier_from_features(self._engine.encode_text(handle, torch.cat(tokens)), sentences, texts)
+                tokens.append(tokenize(sentences[start : start + PROMPTS_AT_ONCE]))
+        return classifier_from_features(
+            self._engine.encode_text(handle, torch.cat(tokens)), sentences, prompts
+        )
 
 
 @lru_cache
@@ -269,7 +271,7 @@ def recipe(backbone: str) -> AdaptConfig:
 
 
 def _lacking(ready: Snapshot | None) -> int:
-    return 0 if ready is None else ready.pictures - len(ready.preview.labels)
+    return 0 if ready is None else ready.images - len(ready.preview.labels)
 
 
 def _scores(answering: LoadedModel, features: Tensor, head: Head, balance: float) -> Scores:
@@ -285,7 +287,7 @@ def _scores(answering: LoadedModel, features: Tensor, head: Head, balance: float
 def _ranked(
     scores: Scores, names: Names, kinds: Mapping[str, str], top_k: int | None
 ) -> Iterator[list[Prediction]]:
-    """Of each picture the best names, best first."""
+    """Of each image the best names, best first."""
     count = len(names.names)
     top = scores.probabilities.topk(min(top_k or count, count), dim=-1)
     best = scores.similarities.gather(1, top.indices)

@@ -1,4 +1,4 @@
-"""A job's pictures as a classifier, before it has a model and where it never gets one."""
+"""A job's images as a classifier, before it has a model and where it never gets one."""
 
 import logging
 import math
@@ -20,11 +20,11 @@ from core.errors import ClipCiteError
 from core.serving.decoding import Decoders, fitted
 from core.serving.engine import Engine
 from core.serving.pool.cache import WarmCache
-from core.serving.pool.cache_stats import CacheCounts
+from core.serving.pool.cache_stats import CacheStats
 from core.serving.types import Handle, WeightsKey
 from core.settings import Settings
 from core.store.db.session import Database
-from core.store.db.tables import Job, Picture
+from core.store.db.tables import Job, JobImage
 from core.store.jobs import jobs
 from core.store.storage.blobs import Blobs
 
@@ -34,9 +34,9 @@ MAX_SHOTS = 512
 BUDGET_BYTES = 64_000_000
 PREVIEW = "preview"
 AT_ONCE = 16
-"""Pictures that are held decoded."""
+"""Images that are held decoded."""
 SOON = 1.0
-"""Seconds after which a preview answers with the pictures that it has, if every class has one."""
+"""Seconds after which a preview answers with the images that it has, if every class has one."""
 
 
 def is_job(reference: str) -> bool:
@@ -45,7 +45,7 @@ def is_job(reference: str) -> bool:
 
 @dataclass(frozen=True)
 class JobPreview:
-    """What is to be known of a job to classify with its pictures; as of a model's row."""
+    """What is to be known of a job to classify with its images; as of a model's row."""
 
     id: str
     backbone: str
@@ -53,28 +53,28 @@ class JobPreview:
     classes: list[str]
     """In the order in which its model will have them."""
     templates: list[str]
-    texts: dict[str, list[str]]
+    prompts: dict[str, list[str]]
 
     @classmethod
     def of(cls, job: Job) -> "JobPreview":
         trained = [count["name"] for count in job.classes if count["images"]]
         config = job.config
         return cls(
-            job.id, config["backbone"], config["image_size"], trained, config["templates"], config["texts"]
+            job.id, config["backbone"], config["image_size"], trained, config["templates"], config["prompts"]
         )
 
 
 class PartialPrototypes:
-    """A preview that answers while more of its pictures are still being looked at."""
+    """A preview that answers while more of its images are still being looked at."""
 
     def __init__(self, labels: Tensor) -> None:
         self._labels = labels
         self._parts: list[Tensor] = []
         self.bytes = 0
-        """When all pictures are in it."""
+        """When all images are in it."""
 
     @property
-    def pictures(self) -> int:
+    def images(self) -> int:
         """That will be in it."""
         return len(self._labels)
 
@@ -88,7 +88,7 @@ class PartialPrototypes:
 
     def add(self, features: Tensor) -> None:
         self._parts.append(features)
-        self.bytes = self.pictures * features[0].nbytes
+        self.bytes = self.images * features[0].nbytes
 
     def now(self) -> PrototypeClassifier:
         features = torch.cat(list(self._parts))
@@ -100,15 +100,15 @@ class Snapshot:
     """A preview as it is now."""
 
     preview: PrototypeClassifier
-    pictures: int
+    images: int
     """That will be in it."""
 
 
 class Previews:
-    """Makes them when a job comes in or they are first asked for, from the stored pictures, and keeps the
+    """Makes them when a job comes in or they are first asked for, from the stored images, and keeps the
     last ones.
 
-    It answers before it has seen all pictures, if that would take long. Every API process makes its own;
+    It answers before it has seen all images, if that would take long. Every API process makes its own;
     nothing of them is stored.
     """
 
@@ -120,8 +120,8 @@ class Previews:
         engine: Engine,
         decoders: Decoders,
     ) -> None:
-        self._open_picture = partial(decoders.open_here, ("", PREVIEW))
-        self._limits = ImageLimits(settings.max_picture_bytes, settings.max_picture_pixels)
+        self._open_image = partial(decoders.open_here, ("", PREVIEW))
+        self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
         self._wait_seconds = settings.model_load_seconds
         self._database = database
         self._blobs = blobs
@@ -141,7 +141,7 @@ class Previews:
         """Raises StillLoading if it takes longer than a request waits, and goes on meanwhile;
         BackboneUnavailable, StorageUnavailable, BlobNotFound."""
         with self._lease(job, wait_seconds=self._wait_seconds) as growing:
-            yield Snapshot(growing.now(), growing.pictures)
+            yield Snapshot(growing.now(), growing.images)
 
     def _lease(self, job: JobPreview, *, wait_seconds: float) -> AbstractContextManager[PartialPrototypes]:
         return self._warm.acquire((PREVIEW, job.id), lambda: self._make(job), wait_seconds=wait_seconds)
@@ -150,7 +150,7 @@ class Previews:
         """The job was deleted. Requests that hold it still finish."""
         self._warm.forget(lambda key: key[1] == job_id)
 
-    def counts(self) -> CacheCounts:
+    def counts(self) -> CacheStats:
         return self._warm.counts(PREVIEW)
 
     def close(self) -> None:
@@ -160,49 +160,49 @@ class Previews:
 
     def _make(self, job: JobPreview) -> PartialPrototypes:
         with self._database.read() as session:
-            shots = chosen_shots(jobs.pictures(session, job.id))
+            shots = chosen_shots(jobs.images(session, job.id))
         index = {name: i for i, name in enumerate(job.classes)}
         growing = PartialPrototypes(torch.tensor([index[shot.class_name] for shot in shots]))
         self._grow(job, growing, shots, until=time.monotonic() + SOON)
-        if growing.encoded < growing.pictures:
+        if growing.encoded < growing.images:
             self._later.submit(self._finish, job, growing, shots)
         return growing
 
-    def _finish(self, job: JobPreview, growing: PartialPrototypes, shots: Sequence[Picture]) -> None:
+    def _finish(self, job: JobPreview, growing: PartialPrototypes, shots: Sequence[JobImage]) -> None:
         try:
             self._grow(job, growing, shots, until=math.inf)
         except ClipCiteError as error:  # the job was deleted, or we are closing: it stays as it is
-            logger.info("The preview of %s stays at %d pictures: %s", job.id, growing.encoded, error)
+            logger.info("The preview of %s stays at %d images: %s", job.id, growing.encoded, error)
         except Exception:
-            logger.exception("The preview of %s stays at %d pictures", job.id, growing.encoded)
+            logger.exception("The preview of %s stays at %d images", job.id, growing.encoded)
 
     def _grow(
-        self, job: JobPreview, growing: PartialPrototypes, shots: Sequence[Picture], until: float
+        self, job: JobPreview, growing: PartialPrototypes, shots: Sequence[JobImage], until: float
     ) -> None:
         with self._engine.acquire(WeightsKey(job.backbone, job.image_size), 0, wait_seconds=None) as stock:
-            while growing.encoded < growing.pictures and not self._closed.is_set():
+            while growing.encoded < growing.images and not self._closed.is_set():
                 if time.monotonic() > until and growing.has_every_class:
                     return
                 growing.add(self._features(stock, shots[growing.encoded : growing.encoded + AT_ONCE]))
 
-    def _features(self, stock: Handle, shots: Sequence[Picture]) -> Tensor:
+    def _features(self, stock: Handle, shots: Sequence[JobImage]) -> Tensor:
         """A few at a time, so that other answers come in between."""
         files = (self._blobs.get(shot.blob_key) for shot in shots)
         pixels = torch.stack(
             [
-                fitted(file, stock.preprocess, stock.image_size, self._limits, self._open_picture)
+                fitted(file, stock.preprocess, stock.image_size, self._limits, self._open_image)
                 for file in files
             ]
         )
         return self._engine.encode_images(stock, pixels)
 
 
-def chosen_shots(pictures: Sequence[Picture], most: int = MAX_SHOTS) -> list[Picture]:
-    """Training pictures, of every class as many as there is room for, in the order of the upload."""
+def chosen_shots(images: Sequence[JobImage], most: int = MAX_SHOTS) -> list[JobImage]:
+    """Training images, of every class as many as there is room for, in the order of the upload."""
     seen: Counter[str] = Counter()
     ranked = []
-    for picture in pictures:
-        if picture.split == "train":
-            ranked.append((seen[picture.class_name], picture.position, picture))
-            seen[picture.class_name] += 1
-    return [picture for _, _, picture in sorted(ranked, key=lambda one: one[:2])[: max(most, len(seen))]]
+    for image in images:
+        if image.split == "train":
+            ranked.append((seen[image.class_name], image.position, image))
+            seen[image.class_name] += 1
+    return [image for _, _, image in sorted(ranked, key=lambda one: one[:2])[: max(most, len(seen))]]

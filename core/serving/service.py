@@ -17,7 +17,7 @@ from core.serving.engine import LocalEngine
 from core.serving.limiter import ConcurrencyLimiter
 from core.serving.pins import PinnedModels
 from core.serving.pool.cache import StillLoading
-from core.serving.predictor import LoadedModel, Pictures, Predictor, recipe
+from core.serving.predictor import Images, LoadedModel, Predictor, recipe
 from core.serving.previews import JobPreview, Previews, is_job
 from core.serving.text_cache import TextCounts
 from core.serving.threads import single_threaded
@@ -72,13 +72,13 @@ class Serving:
         self.engine = LocalEngine(settings, database, blobs)
         self.decoders = max(MIN_DECODERS, torch.get_num_threads())
         self.gate = ConcurrencyLimiter(
-            settings.max_waiting_pictures, lambda: self.engine.stats().batches.seconds_to_wait
+            settings.max_waiting_images, lambda: self.engine.stats().batches.seconds_to_wait
         )
         self.decoding = Decoders(self.decoders, settings.decode_bytes)
         self.readers = ThreadPoolExecutor(READERS, thread_name_prefix="reader")
         """For files that are shown, not computed with: each of these holds one."""
         self.previews = Previews(settings, database, blobs, self.engine, self.decoding)
-        self.requests = single_threaded(settings.max_waiting_pictures, "request")
+        self.requests = single_threaded(settings.max_waiting_images, "request")
         """For those whom the gate let in: they wait for the models, not for each other's threads."""
         self._pins = PinnedModels(settings.pinned_models, self.engine, database)
         self._answerer = Predictor(self.engine, settings)
@@ -138,34 +138,34 @@ class Serving:
         self._answerer.forget(lambda model: model.startswith(gone))
 
     def classify(
-        self, pictures: Sequence[bytes], question: ClassifyRequest, *, model: Subject = STOCK
+        self, images: Sequence[bytes], question: ClassifyRequest, *, model: Subject = STOCK
     ) -> ClassifyResult:
-        """Score pictures against class names, with what `look_up` found: a model's row, the preview of a job,
+        """Score images against class names, with what `look_up` found: a model's row, the preview of a job,
         `stock` or `stock:<backbone>`.
 
         Raises:
             ModelNotFound: it was deleted since. UnknownBackbone, StillLoading, BackboneUnavailable.
             StorageUnavailable, BlobNotFound.
             ModelUnavailable: its files are missing or damaged; it is tried again every half minute.
-            NoReadablePicture: none of the pictures can be read.
+            NoReadableImage: none of the images can be read.
             NotCalibrated: `coverage` or `reject` is asked for, and nothing is known.
             Busy: others are being served for too long.
         """
-        (answer,) = self.compare(pictures, question, models=[model])
+        (answer,) = self.compare(images, question, models=[model])
         return answer
 
     def compare(
         self,
-        pictures: Sequence[bytes],
+        images: Sequence[bytes],
         question: ClassifyRequest,
         *,
         models: Sequence[Subject],
         owner: str = "",
     ) -> list[ClassifyResult]:
-        """The answers of several models, each as from `classify`, which says what is raised. Pictures are
+        """The answers of several models, each as from `classify`, which says what is raised. Images are
         decoded once for those on the same backbone. `owner`: whose turn that takes."""
-        limits = ImageLimits(self.settings.max_picture_bytes, self.settings.max_picture_pixels)
-        shared = Pictures(pictures, limits, self.decoding, owner)
+        limits = ImageLimits(self.settings.max_image_bytes, self.settings.max_image_pixels)
+        shared = Images(images, limits, self.decoding, owner)
         answers = []
         for model in models:
             started = time.perf_counter()

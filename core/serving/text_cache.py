@@ -1,4 +1,4 @@
-"""Caches within a budget of bytes: features of texts, after the model that made them may be gone."""
+"""Caches within a budget of bytes: features of prompts, after the model that made them may be gone."""
 
 import sys
 import threading
@@ -11,12 +11,12 @@ from typing import Generic, TypeVar
 from torch import Tensor
 
 from core.clip.inference.class_offsets import NEW_CLASS
-from core.clip.prompts import all_class_texts, class_indices
+from core.clip.prompts import all_class_prompts, class_indices
 from core.serving.types import ClassName
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
-Texts = tuple[str, ...]
+Prompts = tuple[str, ...]
 """The sentences of one class."""
 OVERHEAD = 1_000
 """Bytes of a tensor, its key and their places beside its numbers, rounded up."""
@@ -24,9 +24,9 @@ A_CLASS = 150
 """Bytes of a class in a key, beside its sentences, rounded up."""
 
 
-def texts_bytes(texts: Texts) -> int:
+def prompts_bytes(prompts: Prompts) -> int:
     """Return the memory of the sentences of one class: 1 to 4 bytes a character, and their objects."""
-    return sum(map(sys.getsizeof, texts)) + 8 * len(texts)
+    return sum(map(sys.getsizeof, prompts)) + 8 * len(prompts)
 
 
 class LruCache(Generic[Key, Value]):
@@ -85,40 +85,40 @@ class TextCounts:
     """Requests all of whose class names were known."""
     misses: int
     encoded: int
-    """Classes whose texts went through a model."""
+    """Classes whose prompts went through a model."""
     dropped: int
 
 
 class TextCache:
-    """Features [D] of each class by model key and texts. Each is encoded once, however many ask meanwhile."""
+    """Features [D] of each class by model key and prompts. Each is encoded once, also if many ask."""
 
     def __init__(self, budget_bytes: int) -> None:
-        self.kept: LruCache[tuple[str, Texts], Tensor] = LruCache(budget_bytes)
+        self.kept: LruCache[tuple[str, Prompts], Tensor] = LruCache(budget_bytes)
         self.hits = 0
-        """Calls all of whose texts were there."""
+        """Calls all of whose prompts were there."""
         self.misses = 0
         self.encoded = 0
-        """Classes whose texts went through a model."""
+        """Classes whose prompts went through a model."""
         self._lock = threading.Lock()
-        self._coming: dict[tuple[str, Texts], Future[Mapping[Texts, Tensor]]] = {}
+        self._coming: dict[tuple[str, Prompts], Future[Mapping[Prompts, Tensor]]] = {}
 
     def rows(
-        self, model: str, texts: Sequence[Texts], encode: Callable[[Sequence[Texts]], Tensor]
-    ) -> dict[Texts, Tensor]:
-        """Features of each of `texts`, by the model with this key.
+        self, model: str, prompts: Sequence[Prompts], encode: Callable[[Sequence[Prompts]], Tensor]
+    ) -> dict[Prompts, Tensor]:
+        """Features of each of `prompts`, by the model with this key.
 
         Args:
-            encode: from texts that are not there, each once, to their rows [M, D]. What another thread is
+            encode: from prompts that are not there, each once, to their rows [M, D]. What another thread is
                 encoding is waited for.
 
         Raises whatever `encode` raises; the next one who asks tries again.
         """
-        rows: dict[Texts, Tensor] = {}
-        mine: Future[Mapping[Texts, Tensor]] = Future()
-        missing: list[Texts] = []
-        others: list[tuple[Texts, Future[Mapping[Texts, Tensor]]]] = []
+        rows: dict[Prompts, Tensor] = {}
+        mine: Future[Mapping[Prompts, Tensor]] = Future()
+        missing: list[Prompts] = []
+        others: list[tuple[Prompts, Future[Mapping[Prompts, Tensor]]]] = []
         with self._lock:
-            for one in dict.fromkeys(texts):
+            for one in dict.fromkeys(prompts):
                 known = self.kept.get((model, one))
                 coming = self._coming.get((model, one))
                 if known is not None:
@@ -140,10 +140,10 @@ class TextCache:
     def _encode(
         self,
         model: str,
-        missing: Sequence[Texts],
-        encode: Callable[[Sequence[Texts]], Tensor],
-        mine: Future[Mapping[Texts, Tensor]],
-    ) -> Mapping[Texts, Tensor]:
+        missing: Sequence[Prompts],
+        encode: Callable[[Sequence[Prompts]], Tensor],
+        mine: Future[Mapping[Prompts, Tensor]],
+    ) -> Mapping[Prompts, Tensor]:
         try:
             # Copies: a row of a batch would keep the whole batch.
             encoded = dict(zip(missing, (row.clone() for row in encode(missing)), strict=True))
@@ -152,16 +152,16 @@ class TextCache:
             mine.set_exception(error)
             raise
         for one, row in encoded.items():
-            self.kept.put((model, one), row, row.nbytes + OVERHEAD + A_CLASS + texts_bytes(one))
+            self.kept.put((model, one), row, row.nbytes + OVERHEAD + A_CLASS + prompts_bytes(one))
         self._arrived(model, missing)
         mine.set_result(encoded)
         with self._lock:
             self.encoded += len(missing)
         return encoded
 
-    def _arrived(self, model: str, texts: Sequence[Texts]) -> None:
+    def _arrived(self, model: str, prompts: Sequence[Prompts]) -> None:
         with self._lock:
-            for one in texts:
+            for one in prompts:
                 del self._coming[model, one]
 
 
@@ -173,7 +173,7 @@ class Names:
     names: list[str]
     classes: tuple[int, ...]
     """For each name its trained class, or `balance.NEW_CLASS`."""
-    texts: tuple[Texts, ...]
+    prompts: tuple[Prompts, ...]
 
     @property
     def kinds(self) -> dict[str, str]:
@@ -187,13 +187,13 @@ def resolve_class_names(
     asked: Sequence[ClassName],
     trained: Sequence[str],
     templates: Sequence[str],
-    own_texts: Mapping[str, Sequence[str]],
+    own_prompts: Mapping[str, Sequence[str]],
 ) -> Names:
-    """Texts are the request's; else the model's own for its names; else the templates."""
+    """Prompts are the request's; else the model's own for its names; else the templates."""
     names = [one.name for one in asked]
-    of_names = all_class_texts(names, templates, own_texts)
-    texts = tuple(one.texts or implied for one, implied in zip(asked, of_names, strict=True))
-    return Names(names, tuple(class_indices(names, trained)), texts)
+    of_names = all_class_prompts(names, templates, own_prompts)
+    prompts = tuple(one.prompts or implied for one, implied in zip(asked, of_names, strict=True))
+    return Names(names, tuple(class_indices(names, trained)), prompts)
 
 
 @dataclass(frozen=True)
@@ -209,12 +209,12 @@ class Head:
     @property
     def bytes(self) -> int:
         """In memory, rounded up. The class names of the request, which are its key, are counted too."""
-        names = zip(self.names.names, self.names.texts, strict=True)
+        names = zip(self.names.names, self.names.prompts, strict=True)
         return (
             OVERHEAD
             + self.weights.nbytes
             + self.offsets.nbytes
-            + sum(2 * A_CLASS + sys.getsizeof(name) + texts_bytes(texts) for name, texts in names)
+            + sum(2 * A_CLASS + sys.getsizeof(name) + prompts_bytes(prompts) for name, prompts in names)
         )
 
 

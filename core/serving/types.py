@@ -7,10 +7,10 @@ from typing import NamedTuple
 from torch import Tensor
 
 from core.clip.errors import BadImage
-from core.clip.inference.calibration import Confidence
+from core.clip.inference.calibration import Calibration
 from core.clip.inference.class_offsets import NEW_NAMES_BALANCE
 from core.errors import ClipCiteError
-from core.serving.pool.cache_stats import CacheCounts
+from core.serving.pool.cache_stats import CacheStats
 from core.store.db.tables import Model
 
 
@@ -18,18 +18,18 @@ class ClassName(NamedTuple):
     """A tuple, since lists of a thousand of them are hashed for every request."""
 
     name: str
-    texts: tuple[str, ...] | None = None
+    prompts: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
 class ClassifyRequest:
-    """About every picture, whatever the model."""
+    """About every image, whatever the model."""
 
     class_names: tuple[ClassName, ...]
     alpha: float | None = None
     """As likewise `templates`: None is the model's."""
     templates: tuple[str, ...] | None = None
-    new_names_balance: float = NEW_NAMES_BALANCE
+    new_class_balance: float = NEW_NAMES_BALANCE
     top_k: int | None = None
     coverage: float | None = None
     reject: bool = False
@@ -48,36 +48,36 @@ class Prediction:
 class ClassifyResult:
     model: str
     preview: bool
-    """It comes from the pictures of a job that has no model."""
+    """It comes from the images of a job that has no model."""
     preview_lacks: int
-    """Pictures of those that are still being looked at, and will be in a later answer."""
+    """Images of those that are still being looked at, and will be in a later answer."""
     backbone: str
     alpha: float
     kinds: dict[str, str]
     offsets: dict[str, float]
     """What was taken off the cosines of each name before the softmax."""
     results: list[list[Prediction] | BadImage]
-    """For each picture its best classes, best first, or why it can't be read."""
-    confidence: Confidence | None
+    """For each image its best classes, best first, or why it can't be read."""
+    confidence: Calibration | None
     """With it the probabilities are calibrated; None where nothing is known."""
     sets: list[list[str]]
-    """With confidence, for each picture that can be read: the names among which the true one is as often as
+    """With confidence, for each image that can be read: the names among which the true one is as often as
     was asked for, best first."""
-    likeness: list[float]
+    in_distribution_score: list[float]
     """Likewise: how much it looks like the nearest of the names."""
     rejected: list[bool]
     """Likewise: whether it looks like none of the names."""
     timing_ms: dict[str, float]
 
 
-class NoReadablePicture(ClipCiteError):
-    """Every picture of a request is bad; `problems` has the reason of each."""
+class NoReadableImage(ClipCiteError):
+    """Every image of a request is bad; `problems` has the reason of each."""
 
-    code = "bad_pictures"
+    code = "bad_images"
     status = 422
 
     def __init__(self, problems: Sequence[BadImage]) -> None:
-        super().__init__("None of the pictures can be read; see errors.")
+        super().__init__("None of the images can be read; see errors.")
         self.problems = list(problems)
 
 
@@ -174,7 +174,7 @@ class BatchCounts:
     """Work of the batcher since its start."""
 
     waiting: dict[str, int]
-    """Rows that are not being computed yet, by `images` and `texts`."""
+    """Rows that are not being computed yet, by `images` and `prompts`."""
     batches: dict[str, int]
     rows: dict[str, int]
     """Rows of those batches."""
@@ -194,14 +194,14 @@ class EngineStats:
     threads: int
     """Of torch, for a batch that is alone."""
     max_rows: Mapping[str, int]
-    """Rows of one batch, by `images` and `texts`."""
+    """Rows of one batch, by `images` and `prompts`."""
     batches: BatchCounts
     max_backbones: int
     backbones: Sequence[BackboneInfo]
     budget_bytes: int
     bytes: int
-    models: CacheCounts
-    deltas: CacheCounts
+    models: CacheStats
+    deltas: CacheStats
     resident: Sequence[ResidentInfo]
     unavailable: int
     """Models whose files are missing or damaged."""

@@ -18,7 +18,7 @@ class DatabaseFull(DatabaseUnavailable):
 
 
 class StorageUnavailable(ClipCiteError):
-    """Pictures and weights can't be written or read."""
+    """Images and weights can't be written or read."""
 
     code = "storage_unavailable"
     status = 503
@@ -65,20 +65,20 @@ class PreflightNotFound(ClipCiteError):
     def __init__(self, job_id: str) -> None:
         super().__init__(
             f"The job {job_id!r} was made by a version without preflights. POST /adapt?dry_run=true with its "
-            "pictures makes one."
+            "images makes one."
         )
 
 
 class ShotsGone(ClipCiteError):
     """What a model was made from is no longer there."""
 
-    code = "shots_gone"
+    code = "training_images_gone"
     status = 409
 
     def __init__(self, model_id: str) -> None:
         super().__init__(
-            f"The pictures that the model {model_id!r} was made from are not here: they are kept with its "
-            "job, and that was deleted, or the model was made elsewhere. POST /adapt with all pictures."
+            f"The images that the model {model_id!r} was made from are not here: they are kept with its "
+            "job, and that was deleted, or the model was made elsewhere. POST /adapt with all images."
         )
 
 

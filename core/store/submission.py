@@ -16,7 +16,7 @@ from core.store.webhooks import deliveries
 
 
 def precheck_quotas(session: Session, owner: str, idempotency_key: str | None, settings: Settings) -> None:
-    """Before anything is done with the pictures. Not the last word: that is `submit_job`'s.
+    """Before anything is done with the images. Not the last word: that is `submit_job`'s.
 
     A request that may be a retry gets through, since its job may be what fills the quota. Raises as
     `owners.check_quotas`.
@@ -43,10 +43,10 @@ def submit_job(
             return known
         idempotency.remember(session, owner, once, job["job_id"])
     reserved = quotas.expected_model_bytes(
-        session, job["config"]["backbone"], job["config"].get("weights", "full")
+        session, job["config"]["backbone"], job["config"].get("delta_format", "full")
     )
-    pictures = sum(picture.bytes for picture in job["pictures"])
-    quotas.check_quotas(session, owner, settings, more_bytes=pictures + reserved)
+    images = sum(image.bytes for image in job["images"])
+    quotas.check_quotas(session, owner, settings, more_bytes=images + reserved)
     if job.get("webhook") is not None:
         deliveries.secret(session, owner)  # there must be one to sign with when the job has ended
     return jobs.create(session, owner=owner, reserved_bytes=reserved, **job)

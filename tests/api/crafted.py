@@ -1,4 +1,4 @@
-"""Files for tests: good pictures of every kind, broken ones, archives and bombs, all made here."""
+"""Files for tests: good images of every kind, broken ones, archives and bombs, all made here."""
 
 import gzip
 import io
@@ -29,14 +29,14 @@ def upload(content: bytes, name: str | None = "a.jpg") -> Upload:
 
 
 def pixels(seed: int = 0, height: int = 40, width: int = 30) -> np.ndarray:
-    """A smooth colour picture [H, W, 3] uint8, another one for each seed, with no symmetry."""
+    """A smooth colour image [H, W, 3] uint8, another one for each seed, with no symmetry."""
     rough = np.random.default_rng(seed).integers(0, 256, (5, 4, 3), dtype=np.uint8)
     return np.asarray(Image.fromarray(rough).resize((width, height), Image.Resampling.BICUBIC))
 
 
-def encoded(picture: Image.Image, kind: str = "JPEG", **options: object) -> bytes:
+def encoded(image: Image.Image, kind: str = "JPEG", **options: object) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
+    image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
@@ -84,7 +84,7 @@ def webp_canvas(width: int, height: int) -> bytes:
 
 
 SVG = b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"><rect width="9" height="9"/></svg>'
-NOT_PICTURES = {
+NOT_IMAGES = {
     "text": b"BMW is a make of cars, and this is a text with .jpg at its end.\n" * 9,
     "svg": SVG,
     "pdf": b"%PDF-1.4\n1 0 obj\n<<>>\nendobj\ntrailer<<>>\n%%EOF\n",
@@ -107,7 +107,7 @@ NOT_PICTURES = {
     "pickle": b"\x80\4\x95" + bytes(100),
     "icc": bytes(36) + b"acsp" + bytes(100),
 }
-# What begins like a picture, is none, and would be something else to another program.
+# What begins like an image, is none, and would be something else to another program.
 POLYGLOTS = {
     "gif and script": b"GIF89a=1;alert('x')//" + bytes(50),
     "jpeg and php": b"\xff\xd8\xff\xe0<?php system($_GET['c']); ?>",
@@ -244,11 +244,11 @@ def encrypted_zip() -> bytes:
     return bytes(content)
 
 
-def two_classes(pictures: int = 4) -> dict[str, bytes]:
+def two_classes(images: int = 4) -> dict[str, bytes]:
     return {
         f"{name}/{i}.jpg": jpeg(10 * row + i)
         for row, name in enumerate(["red fox", "badger"])
-        for i in range(pictures)
+        for i in range(images)
     }
 
 
@@ -440,16 +440,16 @@ FORMATS = ("JPEG", "PNG", "WebP", "GIF", "TIFF", "BMP")
 @cache
 def honest(kind: str, side: int) -> bytes:
     """Smooth shades on `side` x `side` pixels: an image of this size costs at least so much."""
-    picture = Image.fromarray(pixels(1, side, side))
+    image = Image.fromarray(pixels(1, side, side))
     if kind == "BMP":
-        return encoded(picture.convert("1"), kind)
+        return encoded(image.convert("1"), kind)
     options: dict[str, dict[str, object]] = {
         "JPEG": {"progressive": True, "subsampling": 0},
         "PNG": {"compress_level": 1},
         "WebP": {"lossless": True, "method": 0, "quality": 0},
         "TIFF": {"compression": "tiff_adobe_deflate"},
     }
-    return encoded(picture.quantize(16) if kind == "GIF" else picture, kind.upper(), **options.get(kind, {}))
+    return encoded(image.quantize(16) if kind == "GIF" else image, kind.upper(), **options.get(kind, {}))
 
 
 @cache

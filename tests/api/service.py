@@ -23,7 +23,7 @@ from api.app import create_app
 from api.uvicorn_server import HeaderTimeoutProtocol
 from core.settings import Settings
 from core.store.db.session import Database
-from core.store.db.tables import Job, JobEvent, Picture
+from core.store.db.tables import Job, JobEvent, JobImage
 from core.store.jobs import jobs
 from core.store.storage import installation
 from core.store.storage.blobs import Blobs
@@ -38,7 +38,7 @@ JOB_KEYS = {
 }
 MODEL_KEYS = {
     *("id", "object", "name", "version", "aliases", "job_id", "backbone", "trained_classes", "alpha"),
-    *("templates", "texts", "bytes", "weights", "created_at", "metrics"),
+    *("templates", "prompts", "bytes", "delta_format", "created_at", "metrics"),
 }
 
 File = tuple[str, bytes]
@@ -75,7 +75,7 @@ class Service:
     def stored(self) -> list[str]:
         """Everything that an upload may leave behind: rows, blobs and temporary files."""
         with self.database.read() as session:
-            rows = [f"row {row}" for table in (Job, Picture) for row in session.scalars(select(table.id))]
+            rows = [f"row {row}" for table in (Job, JobImage) for row in session.scalars(select(table.id))]
             rows += [f"event of {row}" for row in session.scalars(select(JobEvent.job_id))]
         blobs = [f"blob {blob.key}" for blob in self.blobs.list("") if blob.key != installation.KEY]
         temp = [f"temporary {name}" for name in self.temp_files()]
@@ -153,7 +153,7 @@ def form(
     parts += [("labels", (None, label)) for label in labels]
     parts += [("test_labels", (None, label)) for label in test_labels]
     if archive is not None:
-        parts.append(("archive", ("pictures.zip", archive)))
+        parts.append(("archive", ("images.zip", archive)))
     if config is not None:
         parts.append(("config", (None, config if isinstance(config, str) else json.dumps(config))))
     parts += [(name, (None, value)) for name, value in fields.items()]
@@ -161,7 +161,7 @@ def form(
 
 
 def shots(classes: Sequence[str] = ("red fox", "badger"), each: int = 4) -> dict[str, Any]:
-    """Good pictures one by one with their labels, all different."""
+    """Good images one by one with their labels, all different."""
     pairs = [
         (name, f"{c}-{i}.jpg", crafted.jpeg(100 * c + i))
         for c, name in enumerate(classes)

@@ -142,7 +142,7 @@ def test_everything_in_a_request_has_a_bound(fresh: Service) -> None:
         for place in bounded(document, schema, f"{method} {path}")
     ]
     # That one has the limit of the body, CLIPCITE_MAX_JSON_BYTES.
-    assert set(found) == {"PictureIn.base64: string"}
+    assert set(found) == {"ImageIn.base64: string"}
 
 
 def bytes_read(service: Service, method: str, path: str, kind: str) -> tuple[int, int]:

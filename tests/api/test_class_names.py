@@ -27,7 +27,7 @@ def test_cleaned_names_are_kept_by_their_bytes(monkeypatch: pytest.MonkeyPatch) 
 def test_names_that_are_refused_or_have_sentences_are_not_kept() -> None:
     def ask() -> None:
         for k in range(4):
-            given = [ClassIn(name=name, texts=["\U0001f600" * 900]) for name in wide(k)]
+            given = [ClassIn(name=name, prompts=["\U0001f600" * 900]) for name in wide(k)]
             class_names(given, 1_000)
             with pytest.raises(InvalidRequest):
                 class_names([f"{k}\0", *wide(k)], 1_000)

@@ -42,16 +42,16 @@ def dry_run(service: Service, content: bytes, count: int = 2) -> dict[str, objec
 
 def test_a_costly_image_is_refused_on_every_way_in(fresh: Service) -> None:
     files = [("images", ("a.jpg", SCANS)), ("images", ("b.jpg", crafted.jpeg()))]
-    for sent, problems in ((files, ["picture_too_costly", None]), (files[:1], None)):
+    for sent, problems in ((files, ["image_too_costly", None]), (files[:1], None)):
         response = fresh.client.post("/classify", data=NAMES, files=sent)
         if problems is None:
             assert response.status_code == 422
-            assert response.json()["errors"][0]["code"] == "picture_too_costly"
+            assert response.json()["errors"][0]["code"] == "image_too_costly"
         else:
             results = response.json()["results"]
             assert [r["error"] and r["error"]["code"] for r in results] == problems
     response = fresh.adapt(images=[("a.jpg", SCANS), ("b.jpg", crafted.jpeg())], labels=["a", "b"])
-    assert response.json()["errors"][0]["code"] == "picture_too_costly"
+    assert response.json()["errors"][0]["code"] == "image_too_costly"
     assert "baseline JPEG" in response.json()["errors"][0]["detail"]
 
     fresh.blobs.put("a", SCANS)
@@ -85,7 +85,7 @@ def test_a_small_image_is_answered_while_large_ones_are_decoded(
             assert small_budget.client.post("/classify", data=NAMES, files=files).status_code == 200
         assert not any(run.done() for run in runs)
         held.close()
-        assert all(run.result(GUARD)["pictures"] == 2 for run in runs)
+        assert all(run.result(GUARD)["images"] == 2 for run in runs)
 
 
 def test_many_dry_runs_stay_within_the_budget(tmp_path: Path) -> None:

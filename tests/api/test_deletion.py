@@ -12,12 +12,12 @@ from tests.api import crafted
 from tests.api.service import Service, assert_problem
 from tests.core.serving.adapted import moved, publish_model
 
-PICTURE = ("images", ("a.jpg", crafted.jpeg()))
+IMAGE = ("images", ("a.jpg", crafted.jpeg()))
 
 
 def classify(service: Service, model: str) -> Any:
     return service.client.post(
-        "/classify", data={"class_names": ["fox", "oak"], "model": model}, files=[PICTURE]
+        "/classify", data={"class_names": ["fox", "oak"], "model": model}, files=[IMAGE]
     )
 
 

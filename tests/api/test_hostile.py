@@ -25,7 +25,7 @@ END = b"--harm--\r\n"
 
 @pytest.fixture(scope="module")
 def service(new_service: Callable[..., AbstractContextManager[Service]]) -> Iterator[Service]:
-    with new_service(max_pictures=100) as made:
+    with new_service(max_images=100) as made:
         yield made
 
 
@@ -50,7 +50,7 @@ FILE = b'; filename="a.jpg"'
 CROWDS = {
     "10,000 fields": (b"".join(part(f"f{i}") for i in range(10_000)), 400, "bad_request"),
     "10,000 labels": (part("labels", b"cat") * 10_000, 400, "bad_request"),
-    "10,000 files": (part("images", b"x", FILE) * 10_000, 413, "too_many_pictures"),
+    "10,000 files": (part("images", b"x", FILE) * 10_000, 413, "too_many_images"),
     "9 headers": (
         part("name", b"x", b"".join(b"\r\nX-%d: 1" % i for i in range(8))),
         400,
@@ -94,9 +94,9 @@ def test_headers_of_the_request_itself_have_a_limit(port: int, monkeypatch: pyte
 @contextmanager
 def uploads(port: int, number: int, sent: float) -> Iterator[list[socket.socket]]:
     """Uploads that have sent that share of their bodies, files of which lie on the disk already."""
-    pictures = shots(("red fox", "badger"), each=2)
+    images = shots(("red fox", "badger"), each=2)
     large = crafted.jpeg() + bytes(200_000)  # more than is kept in memory
-    body = b"".join(part("images", large, FILE) + part("labels", b"cat") for _ in pictures["images"]) + END
+    body = b"".join(part("images", large, FILE) + part("labels", b"cat") for _ in images["images"]) + END
     request = HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body[: int(sent * len(body))]
     with ExitStack() as stack:
         opened = []

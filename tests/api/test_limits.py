@@ -110,17 +110,17 @@ def api(tmp_path_factory: pytest.TempPathFactory, migrated: Path, backbone: Back
 
 
 def honest(size: int) -> bytes:
-    """JSON of about this size that is answered: pictures, most of their bytes after the end of the image."""
-    picture = crafted.jpeg()
+    """JSON of about this size that is answered: images, most of their bytes after the end of the image."""
+    image = crafted.jpeg()
     images = max(1, min(64, size // 400_000))
-    padded = picture + bytes(max(0, size * 3 // 4 // images - len(picture)))
+    padded = image + bytes(max(0, size * 3 // 4 // images - len(image)))
     encoded = b64encode(padded).decode()
     return json.dumps({"class_names": ["a", "b"], "images": [{"base64": encoded}] * images}).encode()
 
 
 def honest_form(size: int) -> bytes:
-    """A form of about this size that is answered: pictures with their labels."""
-    pair = part("labels", b"cat") + picture_part(), part("labels", b"dog") + picture_part()
+    """A form of about this size that is answered: images with their labels."""
+    pair = part("labels", b"cat") + image_part(), part("labels", b"dog") + image_part()
     return b"".join(pair * max(1, min(2_500, size // len(b"".join(pair))))) + END
 
 
@@ -128,7 +128,7 @@ def part(name: str, value: bytes) -> bytes:
     return b'--b\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n' % (name.encode(), value)
 
 
-def picture_part() -> bytes:
+def image_part() -> bytes:
     head = b'--b\r\nContent-Disposition: form-data; name="images"; filename="a.jpg"\r\n\r\n'
     return head + crafted.jpeg() + b"\r\n"
 
@@ -155,7 +155,7 @@ WORST: dict[str, tuple[str, str, Callable[[], bytes]]] = {
     ),
     "unknown fields": ("POST /classify", "json", lambda: b'{"class_names":["a"]' + UNKNOWN + b"}"),
     "fewer unknown fields": ("POST /classify", "json", lambda: b'{"class_names":["a"]' + SOME_UNKNOWN + b"}"),
-    "unknown fields of a picture": (
+    "unknown fields of an image": (
         "POST /classify",
         "json",
         lambda: b'{"class_names":["a"],"images":[{"base64":""' + SOME_UNKNOWN + b"}]}",
@@ -179,36 +179,36 @@ WORST: dict[str, tuple[str, str, Callable[[], bytes]]] = {
     "many values in a form": (
         "POST /classify",
         "form",
-        lambda: part("class_names", b"[" + b"[]," * 300_000 + b"[]]") + picture_part() + END,
+        lambda: part("class_names", b"[" + b"[]," * 300_000 + b"[]]") + image_part() + END,
     ),
     "config of many values": (
         "POST /adapt",
         "form",
-        lambda: part("config", b'{"texts":[' + b"[]," * 300_000 + b"[]]}") + picture_part() + END,
+        lambda: part("config", b'{"prompts":[' + b"[]," * 300_000 + b"[]]}") + image_part() + END,
     ),
     "config of unknown fields": (
         "POST /adapt",
         "form",
-        lambda: part("config", b'{"epochs":1' + SOME_UNKNOWN + b"}") + picture_part() + END,
+        lambda: part("config", b'{"epochs":1' + SOME_UNKNOWN + b"}") + image_part() + END,
     ),
-    "config of wrong texts": (
+    "config of wrong prompts": (
         "POST /adapt",
         "form",
-        lambda: part("config", b'{"texts":{"a":1' + SOME_UNKNOWN + b"}}") + picture_part() + END,
+        lambda: part("config", b'{"prompts":{"a":1' + SOME_UNKNOWN + b"}}") + image_part() + END,
     ),
-    "config of fewer wrong texts": (
+    "config of fewer wrong prompts": (
         "POST /adapt",
         "form",
         lambda: (
-            part("config", b'{"texts":{"a":1' + b"".join(b',"%x":[0,0]' % i for i in range(9_000)) + b"}}")
-            + picture_part()
+            part("config", b'{"prompts":{"a":1' + b"".join(b',"%x":[0,0]' % i for i in range(9_000)) + b"}}")
+            + image_part()
             + END
         ),
     ),
     "unknown form fields": (
         "POST /adapt",
         "form",
-        lambda: b"".join(part(f"{i:x}" * 200, b"") for i in range(4_000)) + picture_part() + END,
+        lambda: b"".join(part(f"{i:x}" * 200, b"") for i in range(4_000)) + image_part() + END,
     ),
 }
 
@@ -252,7 +252,7 @@ def test_a_large_honest_body_passes(api: Process) -> None:
 
 def test_refused_names_leave_nothing_behind(api: Process) -> None:
     sentences = ["\U0001f600" + f"@@@@-{j}".ljust(990, "x") for j in range(100)]
-    names = [{"name": f"@@@@-{i}", "texts": sentences} for i in range(210)]
+    names = [{"name": f"@@@@-{i}", "prompts": sentences} for i in range(210)]
     body = json.dumps({"class_names": names, "images": [{"base64": ""}]}, ensure_ascii=False).encode()
     assert len(body) > 20 * MB
 
@@ -297,10 +297,10 @@ def test_text_in_forms_is_limited(api: Process, name: str) -> None:
 
 @pytest.mark.parametrize("field", ["config", "labels"])
 def test_honest_text_passes(api: Process, field: str) -> None:
-    texts = {f"class {i}": [f"a photo of {i} {j}".ljust(90) for j in range(10)] for i in range(900)}
-    value = json.dumps({"texts": texts}).encode() if field == "config" else b"x" * 9_999
+    prompts = {f"class {i}": [f"a photo of {i} {j}".ljust(90) for j in range(10)] for i in range(900)}
+    value = json.dumps({"prompts": prompts}).encode() if field == "config" else b"x" * 9_999
     assert field == "labels" or len(value) > 800_000
-    response = api.form("/adapt?dry_run=true", part(field, value) + picture_part() + END)
+    response = api.form("/adapt?dry_run=true", part(field, value) + image_part() + END)
     assert (response.status_code, response.json()["code"]) in {
         (422, "label_count"),
         (422, "invalid_class_names"),

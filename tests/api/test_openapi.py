@@ -166,7 +166,7 @@ def test_real_answers_fit_the_document(shared: Service, api: Any) -> None:
     alias = "/models/{name}/aliases/{alias}"
     prod = alias.format(name="shoes", alias="prod")
     claim = samples.claimed(shared.database, samples.new_job(shared.database))
-    picture = [("images", shots()["images"][0])]
+    image = [("images", shots()["images"][0])]
     delta = client.get(f"/models/{model}/export", params={"format": "delta"}).content
     reported = client.get(f"/models/{model}").json()["job_id"]
     stored = json.dumps(report(held_out()).to_dict()).encode()
@@ -175,9 +175,9 @@ def test_real_answers_fit_the_document(shared: Service, api: Any) -> None:
     for method, path, response in (
         ("POST", "/adapt", client.post("/adapt", **form(**shots()))),
         ("POST", "/adapt", client.post("/adapt", **form(**shots(["one"])))),
-        ("POST", "/classify", client.post("/classify", data=names, files=picture)),
-        ("POST", "/classify", client.post("/classify", data={**names, "model": model}, files=picture)),
-        ("POST", "/classify", client.post("/classify", data={**names, "model": "mdl_x"}, files=picture)),
+        ("POST", "/classify", client.post("/classify", data=names, files=image)),
+        ("POST", "/classify", client.post("/classify", data={**names, "model": model}, files=image)),
+        ("POST", "/classify", client.post("/classify", data={**names, "model": "mdl_x"}, files=image)),
         ("GET", "/jobs", client.get("/jobs")),
         ("GET", "/jobs/{job_id}", client.get(f"/jobs/{job}")),
         ("GET", "/jobs/{job_id}", client.get(f"/jobs/{claim.job_id}")),
@@ -209,7 +209,7 @@ def test_real_answers_fit_the_document(shared: Service, api: Any) -> None:
         (
             "POST",
             "/classify",
-            client.post("/classify", data={**names, "models": ["stock", "shoes@prod"]}, files=picture),
+            client.post("/classify", data={**names, "models": ["stock", "shoes@prod"]}, files=image),
         ),
         ("DELETE", alias, client.delete(prod)),
         ("PATCH", "/models/{model_id}", client.patch(f"/models/{model}", json={"name": None})),
@@ -314,7 +314,7 @@ def test_every_example_satisfies_its_schema(document: dict[str, Any]) -> None:
 def test_no_field_of_a_request_has_a_default(document: dict[str, Any]) -> None:
     """Generators of TypeScript make a field with a default required. Its description says the default."""
     schemas = document["components"]["schemas"]
-    for name in ("Body_adapt", "Body_import_model", "ClassifyForm", "ClassifyJson", "ClassIn", "PictureIn"):
+    for name in ("Body_adapt", "Body_import_model", "ClassifyForm", "ClassifyJson", "ClassIn", "ImageIn"):
         fields = schemas[name]["properties"].values()
         assert [field["title"] for field in fields if "default" in field] == [], name
     assert schemas["ClassifyJson"]["properties"]["model"]["description"].endswith('Default "stock".')
@@ -385,11 +385,11 @@ def test_the_page(shared: Service) -> None:
 @pytest.mark.parametrize(
     ("model", "example"),
     [
-        (jobs_schemas.JobOut, jobs_schemas.JOB_EXAMPLE),
-        (jobs_schemas.PreflightOut, jobs_schemas.PREFLIGHT_EXAMPLE),
-        (models_schemas.ModelOut, models_schemas.MODEL_EXAMPLE),
-        (aliases_schemas.AliasOut, aliases_schemas.ALIAS_EXAMPLE),
-        (classify_schemas.ClassifyOut, classify_schemas.ANSWER_EXAMPLE),
+        (jobs_schemas.Job, jobs_schemas.JOB_EXAMPLE),
+        (jobs_schemas.Preflight, jobs_schemas.PREFLIGHT_EXAMPLE),
+        (models_schemas.Model, models_schemas.MODEL_EXAMPLE),
+        (aliases_schemas.Alias, aliases_schemas.ALIAS_EXAMPLE),
+        (classify_schemas.Classification, classify_schemas.ANSWER_EXAMPLE),
         (errors.Problem, errors.Problem.model_config["json_schema_extra"]["examples"][0]),
     ],
 )

@@ -28,7 +28,7 @@ UNKNOWN = {
     "name": "no such foxes",
     "alias": "nowhere",
 }
-PICTURE = ("images", ("a.jpg", crafted.jpeg()))
+IMAGE = ("images", ("a.jpg", crafted.jpeg()))
 SECRETS = ("secret foxes", "secret fox", "secret-fox", "secret sentence")
 
 
@@ -55,7 +55,7 @@ def world(new_service: Callable[..., AbstractContextManager[Service]], backbone:
         made = World(service, mine, theirs)
         upload = shots(("secret fox", "badger"))
         upload["images"] = [(f"secret-fox-{i}.jpg", data) for i, (_, data) in enumerate(upload["images"])]
-        config = {"texts": {"secret fox": ["a secret sentence"]}}
+        config = {"prompts": {"secret fox": ["a secret sentence"]}}
         answer = made.ask(mine, "POST", "/adapt", **form(**upload, name="secret foxes", config=config))
         assert answer.status_code == 202, answer.text
         mine["job"] = answer.json()["id"]
@@ -66,7 +66,7 @@ def world(new_service: Callable[..., AbstractContextManager[Service]], backbone:
             owner="team-a",
             name="secret foxes",
             classes=["secret fox", "badger"],
-            texts={"secret fox": ["a secret sentence"]},
+            prompts={"secret fox": ["a secret sentence"]},
         )
         warm = made.ask(mine, "POST", "/classify", **classify(mine["model"]))
         assert warm.status_code == 200, warm.text
@@ -85,10 +85,10 @@ def world(new_service: Callable[..., AbstractContextManager[Service]], backbone:
 
 
 def classify(model: str) -> dict[str, Any]:
-    return {"data": {"class_names": ["secret fox", "oak"], "model": model}, "files": [PICTURE]}
+    return {"data": {"class_names": ["secret fox", "oak"], "model": model}, "files": [IMAGE]}
 
 
-def own_pictures(_: str) -> dict[str, Any]:
+def own_images(_: str) -> dict[str, Any]:
     return form(**shots())
 
 
@@ -107,7 +107,7 @@ def renaming(model: str) -> dict[str, Any]:
 Case = dict[str, Any]
 # What the other team sends, with the first team's ids where the path or the body has a place for one.
 CASES: dict[tuple[str, str], Case] = {
-    ("POST", "/adapt"): {"status": 202, "given": own_pictures},
+    ("POST", "/adapt"): {"status": 202, "given": own_images},
     ("GET", "/jobs"): {"status": 200, "cursor": "job"},
     ("GET", "/jobs/{job_id}"): {"status": 404},
     ("POST", "/jobs/{job_id}/cancel"): {"status": 404},
@@ -121,7 +121,7 @@ CASES: dict[tuple[str, str], Case] = {
     ("DELETE", "/models/{model_id}"): {"status": 404},
     ("GET", "/models/{model_id}/export"): {"status": 404},
     ("POST", "/models"): {"status": 422, "given": no_model},
-    ("POST", "/models/{model_id}/extend"): {"status": 404, "given": own_pictures},
+    ("POST", "/models/{model_id}/extend"): {"status": 404, "given": own_images},
     ("GET", "/models/{name}/aliases"): {"status": 404},
     ("GET", "/models/{name}/aliases/{alias}"): {"status": 404},
     ("PUT", "/models/{name}/aliases/{alias}"): {"status": 404, "given": promotion},
@@ -208,7 +208,7 @@ def test_the_same_idempotency_key_is_anothers(world: World) -> None:
     assert len(ids) == 2
 
 
-def test_nobody_classifies_with_the_pictures_of_others(world: World) -> None:
+def test_nobody_classifies_with_the_images_of_others(world: World) -> None:
     for job in (world.mine["job"], world.mine["ended"]):
         theirs = world.ask(world.theirs, "POST", "/classify", **classify(job))
         assert_problem(theirs, 404, "job_not_found")
@@ -230,8 +230,8 @@ def test_everything_is_still_there_for_its_owner(world: World) -> None:
             moves = world.ask(world.mine, method, filled(path, ids)).json()["history"]
             assert [move["action"] for move in moves] == ["promoted"] * 2
         response = world.ask(world.mine, method, filled(path, ids), **body)
-        if path.endswith("/extend"):  # its job has no pictures here
-            assert_problem(response, 409, "shots_gone")
+        if path.endswith("/extend"):  # its job has no images here
+            assert_problem(response, 409, "training_images_gone")
             continue
         good = {422} if CASES[method, path]["status"] == 422 else {200, 202}
         assert response.status_code in good, response.text

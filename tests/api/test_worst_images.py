@@ -18,7 +18,7 @@ from core.clip.data.structure import MAX_CHUNKS, MAX_FRAMES
 from core.clip.errors import BadImage
 from core.clip.evaluation.label_issues import LabelIssue
 from core.store.jobs import jobs
-from core.store.jobs.jobs import NewPicture
+from core.store.jobs.jobs import NewImage
 from tests.api import crafted
 from tests.api.service import Service, form
 from tests.core.clip.reports import held_out, report
@@ -38,19 +38,19 @@ NOT_SHOWN = "not shown"
 Send = Callable[[Sequence[bytes]], str | None]
 
 REFUSED = {
-    "JPEG of scans": (crafted.jpeg_of_scans(101, 64), "picture_too_costly"),
+    "JPEG of scans": (crafted.jpeg_of_scans(101, 64), "image_too_costly"),
     "JPEG": (crafted.encoded(crafted.Image.new("L", (SIDE, SIDE + 1)), "JPEG"), "too_many_pixels"),
-    "PNG of chunks": (crafted.png_of_chunks(MAX_CHUNKS), "picture_too_costly"),
+    "PNG of chunks": (crafted.png_of_chunks(MAX_CHUNKS), "image_too_costly"),
     "PNG": (crafted.pixel_bomb(SIDE + 1), "too_many_pixels"),
-    "WebP of frames": (crafted.webp_of_frames(MAX_FRAMES + 1), "picture_too_costly"),
+    "WebP of frames": (crafted.webp_of_frames(MAX_FRAMES + 1), "image_too_costly"),
     "WebP": (crafted.webp_canvas(SIDE, SIDE + 1), "too_many_pixels"),
     "GIF": (crafted.gif_frame(SIDE, SIDE + 1), "too_many_pixels"),
-    "TIFF of JPEGs": (crafted.tiff_of_jpegs(96, SIDE), "picture_too_costly"),
+    "TIFF of JPEGs": (crafted.tiff_of_jpegs(96, SIDE), "image_too_costly"),
     "TIFF": (crafted.float_tiff(SIDE + 1), "too_many_pixels"),
-    "BMP of short lines": (crafted.bmp_of_short_lines(6_320), "picture_too_costly"),
+    "BMP of short lines": (crafted.bmp_of_short_lines(6_320), "image_too_costly"),
     "BMP of many runs": (
         crafted.bmp_of_runs(SIDE, SIDE, b"\1\5" * 9_900_000 + b"\0\1"),
-        "picture_too_costly",
+        "image_too_costly",
     ),
     "BMP": (crafted.encoded(crafted.Image.new("L", (SIDE, SIDE + 1)), "BMP"), "too_many_pixels"),
 }
@@ -58,7 +58,7 @@ REFUSED = {
 
 @pytest.fixture(scope="module")
 def limited(new_service: Callable[..., AbstractContextManager[Service]]) -> Iterator[Service]:
-    with new_service(max_picture_pixels=LIMITS.max_pixels) as made:
+    with new_service(max_image_pixels=LIMITS.max_pixels) as made:
         yield made
 
 
@@ -67,11 +67,11 @@ def job_id(limited: Service) -> str:
     """A job whose report shows its first COPIES images."""
     for key in SHOWN:
         limited.blobs.put(key, SMALL)
-    rows = [NewPicture("train", "ab"[i % 2], f"{i}.png", key, "0" * 64, 3) for i, key in enumerate(SHOWN)]
-    made = samples.new_job(limited.database, pictures=rows)
+    rows = [NewImage("train", "ab"[i % 2], f"{i}.png", key, "0" * 64, 3) for i, key in enumerate(SHOWN)]
+    made = samples.new_job(limited.database, images=rows)
     claim, model = samples.claimed(limited.database, made), samples.new_model()
     shown = [LabelIssue(i, 0, 1, 0.8, 0.1) for i in range(COPIES)]
-    found = replace(report(held_out(pictures=15), suspects=shown), mistakes=())
+    found = replace(report(held_out(images=15), label_issues=shown), mistakes=())
     limited.blobs.put(jobs.report_of(made, model.id), json.dumps(found.to_dict()).encode())
     assert samples.publish(limited.database, claim, model)
     return made
@@ -167,7 +167,7 @@ def test_another_client_is_answered_while_the_heaviest_is_decoded(
     decode = images.Undecoded.decode
 
     def watched(header: images.Undecoded) -> crafted.Image.Image:
-        if header.picture.width == SIDE:
+        if header.image.width == SIDE:
             begun.set()
             assert answered.wait(GUARD)
         return decode(header)

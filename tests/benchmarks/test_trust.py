@@ -1,4 +1,4 @@
-"""The command on a tiny network and pictures of colours, and what it makes of its records."""
+"""The command on a tiny network and images of colours, and what it makes of its records."""
 
 import json
 from pathlib import Path
@@ -36,7 +36,7 @@ def test_all_kinds_are_run_once_and_shown(
         **{"real": 32, "shuffled": 32, "planted": 32, "cost": 64}
     }
     real = judged(records["real"])
-    said = real["trained_names"]["adapted"]
+    said = real["trained_classes"]["adapted"]
     assert said["low"] <= said["value"] <= said["high"]
     assert 0 <= real["true"] <= 1
     assert real["confident"]["classes"] == 2
@@ -50,7 +50,7 @@ def test_all_kinds_are_run_once_and_shown(
         assert np.array_equal(among.argmax(axis=1), records["real"].arrays[f"named_{alpha}"][:, 1])
     planted = records["planted"].plain
     assert planted["planted"] == 3
-    assert planted["found"] <= planted["suspects"]
+    assert planted["found"] <= planted["label_issues"]
     (page,) = tmp_path.glob("trust-*.json")
     titles = [table["title"] for table in json.loads(page.read_text(encoding="utf-8"))]
     assert len(titles) == 6

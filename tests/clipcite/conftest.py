@@ -26,8 +26,8 @@ def folder(tmp_path: Path) -> Path:
 def taught(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Job:
     """A finished job with its model, for the tests that only look at one."""
     with Client(service.url) as client:
-        pictures = _colours(tmp_path_factory.mktemp("taught") / "colours")
-        return client.adapt(pictures, config={"epochs": 8}).wait(timeout=120)
+        images = _colours(tmp_path_factory.mktemp("taught") / "colours")
+        return client.adapt(images, config={"epochs": 8}).wait(timeout=120)
 
 
 def _colours(root: Path) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from core.liveness import FRESH_SECONDS, AliveFile, problem_of
+from core.liveness import FRESH_SECONDS, LivenessFile, problem_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,7 +21,7 @@ def ask(path: Path) -> "subprocess.CompletedProcess[str]":
 
 def test_a_touched_file_is_healthy_and_an_old_one_is_not(tmp_path: Path) -> None:
     path = tmp_path / "alive"
-    AliveFile(path).touch()
+    LivenessFile(path).touch()
     assert ask(path).returncode == 0
     old = time.time() - FRESH_SECONDS - 10
     os.utime(path, (old, old))
@@ -33,12 +33,12 @@ def test_a_touched_file_is_healthy_and_an_old_one_is_not(tmp_path: Path) -> None
 def test_a_file_that_was_never_touched_says_what_to_look_at(tmp_path: Path) -> None:
     done = ask(tmp_path / "alive")
     assert done.returncode == 1
-    assert "CLIPCITE_ALIVE_FILE" in done.stderr
+    assert "CLIPCITE_LIVENESS_FILE" in done.stderr
 
 
 def test_a_loop_may_touch_as_often_as_it_likes(tmp_path: Path) -> None:
     path = tmp_path / "alive"
-    alive = AliveFile(path)
+    alive = LivenessFile(path)
     alive.touch()
     os.utime(path, (1, 1))
     alive.touch()
@@ -48,15 +48,15 @@ def test_a_loop_may_touch_as_often_as_it_likes(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_touched_ends_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "no-such-folder" / "alive"
     with caplog.at_level(logging.ERROR):
-        AliveFile(path).touch()
-    assert "CLIPCITE_ALIVE_FILE" in caplog.text
+        LivenessFile(path).touch()
+    assert "CLIPCITE_LIVENESS_FILE" in caplog.text
     assert problem_of(path) is not None
 
 
 def test_without_a_path_nothing_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    AliveFile(None).touch()
-    AliveFile(None).keep_touching()
+    LivenessFile(None).touch()
+    LivenessFile(None).keep_touching()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -7,10 +7,10 @@ from core.scratch import scratch_folder, sweep_scratch
 
 def test_a_folder_is_private_and_gone_at_the_end(tmp_path: Path) -> None:
     with scratch_folder(tmp_path / "tmp") as folder:
-        (folder / "picture").write_bytes(b"x")
+        (folder / "image").write_bytes(b"x")
         assert folder.stat().st_mode & 0o077 == 0
         assert sweep_scratch(tmp_path / "tmp") == 0  # it is in use
-        assert (folder / "picture").exists()
+        assert (folder / "image").exists()
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
@@ -19,7 +19,7 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
         "import os, sys, pathlib\n"
         "from core.scratch import scratch_folder\n"
         "with scratch_folder(pathlib.Path(sys.argv[1])) as folder:\n"
-        "    (folder / 'picture').write_bytes(b'x')\n"
+        "    (folder / 'image').write_bytes(b'x')\n"
         "    os.kill(os.getpid(), 9)\n"
     )
     killed = subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False)

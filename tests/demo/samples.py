@@ -8,7 +8,7 @@ from PIL import Image
 from core.clip.evaluation.predictions import Candidates, ClassScores, HeldOutPredictions
 from core.clip.evaluation.report import job_metrics
 from demo.compare import Answers, Result, result_of
-from demo.pictures import Picture, Pictures
+from demo.images import ImageSplit, LabelledImage
 
 
 def png() -> bytes:
@@ -18,7 +18,7 @@ def png() -> bytes:
 
 
 def answers(names: list[str], chosen: list[str]) -> Answers:
-    """0.8 for the chosen name of each picture, less for the others."""
+    """0.8 for the chosen name of each image, less for the others."""
     scores = np.full((len(chosen), len(names)), 0.1, np.float32)
     scores[range(len(chosen)), [names.index(name) for name in chosen]] = 0.8
     return Answers(scores, scores / scores.sum(axis=1, keepdims=True))
@@ -26,18 +26,18 @@ def answers(names: list[str], chosen: list[str]) -> Answers:
 
 def result(truths: list[str], stock: list[str], adapted: list[str], trained: list[str]) -> Result:
     """A comparison of what two networks chose, with the metrics of a job that measured the same."""
-    train = tuple(Picture(name, "shot.png", png()) for name in trained)
-    test = tuple(Picture(name, f"<{i}>.png", png()) for i, name in enumerate(truths))
-    pictures = Pictures(train, test)
-    before, now = answers(pictures.names, stock), answers(pictures.names, adapted)
+    train = tuple(LabelledImage(name, "shot.png", png()) for name in trained)
+    test = tuple(LabelledImage(name, f"<{i}>.png", png()) for i, name in enumerate(truths))
+    images = ImageSplit(train, test)
+    before, now = answers(images.names, stock), answers(images.names, adapted)
     stock_ranked, ranked = (
         ClassScores(of.scores[:, : len(trained)].astype(float), of.scores.astype(float))
         for of in (before, now)
     )
     held = HeldOutPredictions(
-        Candidates(tuple(pictures.names), len(trained), tuple((name,) for name in pictures.names)),
+        Candidates(tuple(images.names), len(trained), tuple((name,) for name in images.names)),
         np.arange(len(truths)),
-        np.array([pictures.names.index(name) for name in truths]),
+        np.array([images.names.index(name) for name in truths]),
         stock_ranked,
         stock_ranked,
         ranked,
@@ -45,4 +45,4 @@ def result(truths: list[str], stock: list[str], adapted: list[str], trained: lis
         np.arange(0),
     )
     metrics = job_metrics(held, None, source="test", trained_images=len(trained))
-    return result_of(pictures, before, now, metrics)
+    return result_of(images, before, now, metrics)

@@ -44,8 +44,8 @@ def test_the_verdict_is_measured(stock: str, adapted: str, verdict: str, words: 
 def test_agreement_with_the_job() -> None:
     compared = result(["a", "b", "new"], ["a", "a", "a"], ["a", "b", "a"], TRAINED)
     assert disagreements(compared) == []
-    trained = {**compared.metrics["trained_names"], "adapted": 0.5}
-    other = replace(compared, metrics={**compared.metrics, "trained_names": trained})
+    trained = {**compared.metrics["trained_classes"], "adapted": 0.5}
+    other = replace(compared, metrics={**compared.metrics, "trained_classes": trained})
     assert disagreements(other) == ["trained names only, adapted: 2 right here, 1 in the job"]
     assert "new names only: only one of the two measured it" in disagreements(replace(compared, metrics={}))
 

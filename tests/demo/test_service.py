@@ -17,7 +17,7 @@ from clipcite import Client, Job, JobFailed, Retry
 from clipcite.client.parse import parse
 from demo.__main__ import _classify, _explained
 from demo.failure import DemoFailed
-from demo.pictures import Pictures
+from demo.images import ImageSplit
 from demo.service import Service, _environment
 from tests.demo.samples import result
 
@@ -118,9 +118,9 @@ def test_scores_come_back_in_the_order_of_the_names(serve: Callable[[Answer], st
         return 200, {**said, "class_names": names, "results": results}
 
     samples = result(["a", "b"] * 35, ["a"] * 70, ["a"] * 70, ["a", "b"])
-    pictures: Pictures = samples.pictures
+    images: ImageSplit = samples.images
     with Client(serve(answer), retry=Retry(attempts=1)) as client:
-        answers = _classify(Console(quiet=True), client, pictures, "mdl_1")
+        answers = _classify(Console(quiet=True), client, images, "mdl_1")
     assert (len(sizes) > 1, sum(sizes)) == (True, 70)
     assert answers.scores.shape == (70, 2)
     assert np.array_equal(answers.scores[-1], np.float32([0.125, 0.5]))

@@ -1,4 +1,4 @@
-"""The demo's own pictures: how they are split, and what is said where they can't be had."""
+"""The demo's own images: how they are split, and what is said where they can't be had."""
 
 import stat
 from io import BytesIO
@@ -17,9 +17,9 @@ def fake_stamps(folder: Path, trained: int = 8, new: int = 2) -> Path:
         for below in names.values():
             (folder / below / "cartoon").mkdir(parents=True)
             for i in range(count):
-                path = folder / below / ("cartoon" if i % 2 else ".") / f"picture{i}.png"
+                path = folder / below / ("cartoon" if i % 2 else ".") / f"image{i}.png"
                 Image.new("RGBA", (6, 4), (255, 0, 0, 128)).save(path)
-            for left_out in ("picture0_mirror.png", "flip_picture.png", "picture0.txt"):
+            for left_out in ("image0_mirror.png", "flip_image.png", "image0.txt"):
                 (folder / below / left_out).write_bytes(b"")
     return folder
 
@@ -41,20 +41,20 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_six_shots_and_the_rest_is_for_testing(tmp_path: Path) -> None:
-    pictures = split_stamps(fake_stamps(tmp_path))
-    assert pictures.trained_names == list(TRAINED)
-    assert pictures.new_names == list(NEW)
-    assert len(pictures.train) == 6 * 6
-    assert len(pictures.test) == 6 * 2 + 6 * 2
-    birds = [p.name for p in (*pictures.train, *pictures.test) if p.class_name == "bird"]
-    assert sorted(birds) == sorted({*birds})  # no picture in both
+    images = split_stamps(fake_stamps(tmp_path))
+    assert images.trained_classes == list(TRAINED)
+    assert images.new_classes == list(NEW)
+    assert len(images.train) == 6 * 6
+    assert len(images.test) == 6 * 2 + 6 * 2
+    birds = [p.name for p in (*images.train, *images.test) if p.class_name == "bird"]
+    assert sorted(birds) == sorted({*birds})  # no image in both
     assert len(birds) == 8
     assert birds != sorted(birds)
-    assert pictures == split_stamps(tmp_path)
+    assert images == split_stamps(tmp_path)
 
 
-def test_too_few_pictures(tmp_path: Path) -> None:
-    with pytest.raises(DemoFailed, match="has 6 pictures of the class bird; the demo needs 7") as failure:
+def test_too_few_images(tmp_path: Path) -> None:
+    with pytest.raises(DemoFailed, match="has 6 images of the class bird; the demo needs 7") as failure:
         split_stamps(fake_stamps(tmp_path, trained=6))
     assert "DATA=folder" in failure.value.advice
 
@@ -63,10 +63,10 @@ def test_square_is_white_around_and_below(tmp_path: Path) -> None:
     stamp = Image.new("RGBA", (40, 20), (0, 0, 0, 255))
     stamp.putpixel((0, 0), (0, 0, 0, 0))
     stamp.save(tmp_path / "stamp.png")
-    picture = Image.open(BytesIO(square(tmp_path / "stamp.png")))
-    assert (picture.mode, picture.size) == ("RGB", (40, 40))
+    image = Image.open(BytesIO(square(tmp_path / "stamp.png")))
+    assert (image.mode, image.size) == ("RGB", (40, 40))
     white = (255, 255, 255)
-    assert [picture.getpixel(at) for at in ((20, 0), (0, 10), (1, 10), (20, 39))] == [
+    assert [image.getpixel(at) for at in ((20, 0), (0, 10), (1, 10), (20, 39))] == [
         white,
         white,
         (0, 0, 0),

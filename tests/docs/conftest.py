@@ -1,4 +1,4 @@
-"""What a reader of the documentation has: a service, pictures, the commands, and a model."""
+"""What a reader of the documentation has: a service, images, the commands, and a model."""
 
 import os
 import shutil
@@ -14,27 +14,27 @@ from tests.clipcite.painted import paint
 from tests.service.running import Service
 
 CLASSES = ("bird", "fish", "fruit")
-EXPORT = ".venv/bin/python -m demo.export pictures\n"
-"""What the demo's pictures come from; here they are there already, and plain."""
+EXPORT = ".venv/bin/python -m demo.export images\n"
+"""What the demo's images come from; here they are there already, and plain."""
 
 
 @pytest.fixture(scope="session")
 def example(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Job:
     """The job of which the pages say $JOB, and of its model $MODEL."""
     folder = tmp_path_factory.mktemp("example")
-    _pictures(folder)
+    _images(folder)
     with Client(service.url) as client:
-        return client.adapt(folder / "pictures", config={"epochs": 2}, name="example").wait(timeout=120)
+        return client.adapt(folder / "images", config={"epochs": 2}, name="example").wait(timeout=120)
 
 
 @pytest.fixture
 def workplace(tmp_path: Path) -> Path:
-    """A folder in which a reader stands: programs, and pictures under the names of the pages."""
+    """A folder in which a reader stands: programs, and images under the names of the pages."""
     for name in ("clipcite", ".venv/bin/clipcite"):
         _program(tmp_path / ("bin" if "/" not in name else "") / name, '-m clipcite.cli.main "$@"')
     for name in ("bin/python3", ".venv/bin/python"):
         _program(tmp_path / name, '"$@"')
-    _pictures(tmp_path)
+    _images(tmp_path)
     return tmp_path
 
 
@@ -44,22 +44,22 @@ def _program(path: Path, arguments: str) -> None:
     path.chmod(0o755)
 
 
-def _pictures(folder: Path) -> None:
+def _images(folder: Path) -> None:
     for number, name in enumerate((*CLASSES, "hat")):
         for split, count in (("train", 3), ("test", 2)):
             if (split, name) != ("train", "hat"):
-                for path in paint(folder, f"pictures/{split}/{name}", count):
+                for path in paint(folder, f"images/{split}/{name}", count):
                     path.rename(path.with_name(f"{number} {split} {path.name}"))
     for name in ("red", "green"):
         paint(folder, f"more/{name}", 2)
-    picture = paint(folder, "new", 2)[0]
+    image = paint(folder, "new", 2)[0]
     for name in ("a.jpg", "b.jpg"):
-        shutil.copy2(picture, folder / name)
+        shutil.copy2(image, folder / name)
     rows = [f"more/{name}/{i}.png,{name}" for name in ("red", "green") for i in range(2)]
     (folder / "labels.csv").write_text("\n".join(["file_name,label", *rows]))
     with zipfile.ZipFile(folder / "shots.zip", "w") as archive:
-        for path in (folder / "pictures").rglob("*.png"):
-            archive.write(path, path.relative_to(folder / "pictures"))
+        for path in (folder / "images").rglob("*.png"):
+            archive.write(path, path.relative_to(folder / "images"))
 
 
 class Shell:

@@ -32,7 +32,7 @@ def commands(page: Path) -> list[str]:
 @pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")  # another test has imported it
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_command_is_one(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "pictures").mkdir()
+    (tmp_path / "images").mkdir()
     (tmp_path / "clothing").mkdir()
     (tmp_path / "new").mkdir()
     for line in commands(page):

@@ -38,7 +38,7 @@ def test_the_command_line(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None
     """Every command of its page, one after the other, in this process; on a job that may be deleted."""
     monkeypatch.chdir(shell.folder)
     with Client(shell.url) as client:
-        shell.variables["JOB"] = client.adapt("pictures", config={"epochs": 1}).wait(timeout=60).id
+        shell.variables["JOB"] = client.adapt("images", config={"epochs": 1}).wait(timeout=60).id
     for name, value in shell.variables.items():
         monkeypatch.setenv(name, value)
     [block] = [block for block in blocks(COMMAND_LINE) if block.language == "bash"]

@@ -1,4 +1,4 @@
-"""The examples do what they say, on real pictures and the running service."""
+"""The examples do what they say, on real images and the running service."""
 
 import re
 import runpy
@@ -19,7 +19,7 @@ MAX_LINES = 60  # lines
 
 @pytest.fixture(scope="session")
 def stamps(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Class folders of the demo's pictures: five each of birds and fruit."""
+    """Class folders of the demo's images: five each of birds and fruit."""
     folder, source = tmp_path_factory.mktemp("examples"), stamps_folder(get_settings().cache)
     for name in ("bird", "fruit"):
         (folder / "stamps" / name).mkdir(parents=True)
@@ -53,7 +53,7 @@ class Run:
 
 def test_photos_are_sorted(run: Run, stamps: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(stamps, tmp_path / "holiday")
-    (folder / "broken.jpg").write_bytes(b"no picture")
+    (folder / "broken.jpg").write_bytes(b"no image")
     said = run("sort_photos.py", folder, "--names", "a bird,a fruit", "--lead", 0)
     places = {path.relative_to(tmp_path / "holiday-sorted").parts[0] for path in sorted_files(tmp_path)}
     assert len(sorted_files(tmp_path)) == 11
@@ -72,27 +72,27 @@ def test_labels_to_look_at(run: Run, stamps: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(stamps, tmp_path / "collection")
     shutil.copy2(next((folder / "bird").iterdir()), folder / "fruit" / "a bird.png")
     said = run("find_mislabelled.py", folder, "--epochs", 2)
-    assert "of 11 pictures look good" in said
+    assert "of 11 images look good" in said
     assert re.search(r"a bird\.png: .*label", said)
     assert "labels to look at" in said
     assert "Class by class" in (tmp_path / "collection-report.html").read_text()
 
 
 def test_a_model_is_taken_along(run: Run, stamps: Path, service: Service, tmp_path: Path) -> None:
-    pictures = [next((stamps / name).iterdir()) for name in ("bird", "fruit")]
+    images = [next((stamps / name).iterdir()) for name in ("bird", "fruit")]
     with Client(service.url) as client:
         model = client.adapt(stamps, config={"epochs": 2, "evaluate": "none"}).wait(timeout=60).model_id or ""
         names = ["bird", "fruit", "hat"]
-        answer = client.classify(pictures, names, model=model, new_names_balance=0)
-    printed = run("without_the_service.py", model, ",".join(names), *pictures).splitlines()
-    for path, result, line in zip(pictures, answer.results, printed, strict=True):
+        answer = client.classify(images, names, model=model, new_class_balance=0)
+    printed = run("without_the_service.py", model, ",".join(names), *images).splitlines()
+    for path, result, line in zip(images, answer.results, printed, strict=True):
         assert line.startswith(f"{path} ")
         shares = {name: int(share) for name, share in re.findall(r"(\w+) (\d+) %", line)}
         assert list(shares) == [one.class_name for one in result.predictions]
         assert list(shares.values()) == pytest.approx(
             [100 * one.probability for one in result.predictions], abs=1
         )
-    assert run("without_the_service.py", "again", "bird,hat", pictures[0]).startswith(f"{pictures[0]} ")
+    assert run("without_the_service.py", "again", "bird,hat", images[0]).startswith(f"{images[0]} ")
 
 
 def test_they_are_short_and_described() -> None:

@@ -49,8 +49,8 @@ def stale_files(client: Path = ROOT / CLIENT) -> dict[Path, tuple[str, str]]:
         for half in ("_async", "_sync")
     )
     expected = {name: synchronous(text, name) for name, text in source.items()}
-    texts = {name: (target.get(name, ""), expected.get(name, "")) for name in sorted({*expected, *target})}
-    return {client / "_sync" / name: (old, new) for name, (old, new) in texts.items() if old != new}
+    prompts = {name: (target.get(name, ""), expected.get(name, "")) for name in sorted({*expected, *target})}
+    return {client / "_sync" / name: (old, new) for name, (old, new) in prompts.items() if old != new}
 
 
 def main(arguments: Sequence[str] | None = None, client: Path = ROOT / CLIENT) -> int:

@@ -173,7 +173,7 @@ def submit(http: httpx.Client, archive: bytes, *, webhook: str | None = None, **
 
 
 def colours(shots: int = 4, tests: int = 0) -> bytes:
-    """A zip of plain pictures: red, green, and in the tests also blue, which is not trained."""
+    """A zip of plain images: red, green, and in the tests also blue, which is not trained."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for split, count, names in (
@@ -182,10 +182,10 @@ def colours(shots: int = 4, tests: int = 0) -> bytes:
         ):
             for name in names:
                 for i in range(count):
-                    picture = io.BytesIO()
+                    image = io.BytesIO()
                     shade = {n: 40 * (n != name) + 200 * (n == name) + i for n in ("red", "green", "blue")}
-                    Image.new("RGB", (48, 40), tuple(shade.values())).save(picture, "PNG")
-                    archive.writestr(f"{split}/{name}/{i}.png", picture.getvalue())
+                    Image.new("RGB", (48, 40), tuple(shade.values())).save(image, "PNG")
+                    archive.writestr(f"{split}/{name}/{i}.png", image.getvalue())
     return buffer.getvalue()
 
 

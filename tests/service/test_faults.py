@@ -177,7 +177,7 @@ def test_a_worker_killed_in_the_middle_takes_its_trainer_along(
         assert left
         worker.kill()
         wait_for(lambda: not trainer.is_running())
-        # Its pictures are removed when the next worker starts.
+        # Its images are removed when the next worker starts.
         wait_for(lambda: not left & {folder.name for folder in scratch.iterdir()})
         assert _of_type(http, job_id, "requeued") == []
         database = Database(f"sqlite:///{data / 'clipcite.db'}")

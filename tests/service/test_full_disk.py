@@ -42,9 +42,9 @@ def test_a_full_disk(environment: dict[str, str], tmp_path: Path) -> None:
             ballast.unlink()
             job = wait_for_job(http, job_id)
             assert (job["status"], job["attempts"]) == ("succeeded", 1), job
-            picture = ("images", ("a.png", encoded(50, 1)))
+            image = ("images", ("a.png", encoded(50, 1)))
             data_of = {"model": job["model_id"], "class_names": ["red", "blue"]}
-            assert http.post("/classify", files=[picture], data=data_of).status_code == 200
+            assert http.post("/classify", files=[image], data=data_of).status_code == 200
             assert not [name for name in files(disk) if name.endswith(".part")]
 
 
@@ -55,8 +55,8 @@ def waits_to_be_published(http: httpx.Client, job_id: str) -> bool:
 
 
 def upload(http: httpx.Client, side: int) -> httpx.Response:
-    pictures = [("images", (f"{i}.bmp", encoded(side, i))) for i in range(8)]
-    return http.post("/adapt", files=pictures, data={"labels": ["a", "b"] * 4, "config": '{"epochs": 1}'})
+    images = [("images", (f"{i}.bmp", encoded(side, i))) for i in range(8)]
+    return http.post("/adapt", files=images, data={"labels": ["a", "b"] * 4, "config": '{"epochs": 1}'})
 
 
 def encoded(side: int, seed: int) -> bytes:

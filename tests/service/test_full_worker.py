@@ -46,7 +46,7 @@ def second_worker(data: Path, environment: dict[str, str], log: Path) -> Iterato
     with log.open("wb") as said:
         process = subprocess.Popen(
             [sys.executable, "-m", "worker"],
-            env={**os.environ, **environment, "CLIPCITE_DATA": str(data), "CLIPCITE_ALIVE_FILE": ""},
+            env={**os.environ, **environment, "CLIPCITE_DATA": str(data), "CLIPCITE_LIVENESS_FILE": ""},
             stdout=said,
             stderr=said,
         )

@@ -33,12 +33,12 @@ def test_adapt_poll_classify(service: Service) -> None:
         assert job["status"] == "succeeded", job
         metrics = job["metrics"]
         assert metrics["measured_on"] == {"source": "test", "images": 9, "trained_images": 12}
-        assert metrics["new_names"] is not None
+        assert metrics["new_classes"] is not None
 
         model = http.get(f"/models/{job['model_id']}").raise_for_status().json()
         assert model["metrics"] == metrics
         assert model["trained_classes"] == ["red", "green"]
-        files = [("images", (name, data)) for name, data in _pictures(colours(shots=2))]
+        files = [("images", (name, data)) for name, data in _images(colours(shots=2))]
         answer = http.post(
             "/classify",
             files=files,
@@ -50,9 +50,9 @@ def test_adapt_poll_classify(service: Service) -> None:
         assert len(answer.json()["results"]) == 4
 
 
-def test_real_pictures_with_the_starter(tmp_path: Path) -> None:
+def test_real_images_with_the_starter(tmp_path: Path) -> None:
     if not CLOTHING.is_dir():
-        pytest.skip(f"the clothing pictures are not at {CLOTHING}")
+        pytest.skip(f"the clothing images are not at {CLOTHING}")
     trained, new = ("hat", "dress", "pants"), ("skirt", "shoes")
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -63,7 +63,7 @@ def test_real_pictures_with_the_starter(tmp_path: Path) -> None:
     with serve(tmp_path / "data", {}) as service, service.http as http:
         job = wait_for_job(http, submit(http, buffer.getvalue(), epochs=8))
         assert job["status"] == "succeeded", job
-        measured = job["metrics"]["trained_names"]
+        measured = job["metrics"]["trained_classes"]
         assert measured["adapted"] > measured["stock"]
         # The service's own answers are the measured ones.
         right = 0
@@ -104,7 +104,7 @@ def test_postgresql_and_redis_and_s3(
     s3_bucket: str,
     tmp_path: Path,
 ) -> None:
-    """With pictures and weights in a bucket: what one replica was given, the other one knows."""
+    """With images and weights in a bucket: what one replica was given, the other one knows."""
     with postgres_database(postgres_url) as database_url:
         migrate.upgrade(database_url)
         settings = {
@@ -127,7 +127,7 @@ def test_postgresql_and_redis_and_s3(
             job_id = submit(http, colours(tests=2), epochs=2, webhook=hook.url)
             job = wait_for_job(other, job_id)
             assert job["status"] == "succeeded", job
-            files = [("images", (name, data)) for name, data in _pictures(colours(shots=2))]
+            files = [("images", (name, data)) for name, data in _images(colours(shots=2))]
             answers = []
             for replica in (http, other):
                 answer = replica.post(
@@ -165,6 +165,6 @@ def _is_ready(url: str) -> bool:
         return False
 
 
-def _pictures(archive: bytes) -> list[tuple[str, bytes]]:
+def _images(archive: bytes) -> list[tuple[str, bytes]]:
     with zipfile.ZipFile(io.BytesIO(archive)) as opened:
         return [(name, opened.read(name)) for name in opened.namelist()]

@@ -66,7 +66,7 @@ def trained(folder: Path) -> None:
         image_size=160,
         class_names=("a", "b"),
         config={},
-        weights="full",
+        delta_format="full",
     )
     (folder / MANIFEST).write_text(json.dumps(asdict(manifest)))
     (folder / REPORT).write_text("{}")
@@ -76,7 +76,7 @@ def publish(settings: Settings, ready: Path, steps: Steps) -> NoReturn:
     database = Database(settings.sqlalchemy_url())
     blobs = Blobs.of(settings)
     config = resolve_config(backbone="starter").to_dict()
-    job_id = new_job(database, config=config, pictures=[])
+    job_id = new_job(database, config=config, images=[])
 
     def copy_half(source: Any, to: Any, length: int) -> None:
         content = source.read()

@@ -20,7 +20,7 @@ from core.store.db.tables import Job
 from core.store.errors import StorageFull
 from core.store.jobs import jobs, leases
 from core.store.jobs.checkpoints import folder_of
-from core.store.jobs.jobs import NewPicture
+from core.store.jobs.jobs import NewImage
 from core.store.storage import deletions, installation
 from core.store.storage.blobs import Blobs
 from tests.core.store.samples import OWNER, job_of, new_job, types_of
@@ -266,11 +266,11 @@ def trainer(stand_in: StandIn) -> StandIn:
 
 
 def queue_job(worker: JobRunner) -> str:
-    content = b"a picture"
+    content = b"an image"
     worker.blobs.put("jobs/x/1", content)
     digest = hashlib.sha256(content).hexdigest()
-    picture = NewPicture("train", "a", "a.png", "jobs/x/1", digest, len(content))
-    return new_job(worker.database, pictures=[picture])
+    image = NewImage("train", "a", "a.png", "jobs/x/1", digest, len(content))
+    return new_job(worker.database, images=[image])
 
 
 def epochs_of(worker: JobRunner, job_id: str, event: str) -> list[int]:
@@ -352,7 +352,7 @@ def test_what_came_too_late_is_swept(make_worker: Callable[[], JobRunner]) -> No
     ended, going_on = queue_job(worker), queue_job(worker)
     for job_id in (ended, going_on):
         worker.blobs.put(f"{folder_of(job_id)}/{checkpoint_name(1, '0' * 64)}", b"late")
-        worker.blobs.put(f"jobs/{job_id}/1", b"a picture")
+        worker.blobs.put(f"jobs/{job_id}/1", b"an image")
     with worker.database.write() as session:
         claim = leases.claim(session, ended, worker="w", lease_seconds=30)
         assert claim is not None
@@ -368,4 +368,4 @@ def test_what_came_too_late_is_swept(make_worker: Callable[[], JobRunner]) -> No
     assert collect_garbage(worker.database, worker.blobs, grace=week).orphans == []
     assert stored(worker.blobs, ended) == []
     assert stored(worker.blobs, going_on) == [1]
-    assert len(worker.blobs.list(f"jobs/{ended}")) == 1  # its picture
+    assert len(worker.blobs.list(f"jobs/{ended}")) == 1  # its image

@@ -16,7 +16,7 @@ from core.settings import Settings
 from core.store.db import migrate
 from core.store.db.session import Database
 from core.store.jobs import jobs
-from core.store.jobs.jobs import NewPicture
+from core.store.jobs.jobs import NewImage
 from core.store.registry import models
 from core.store.storage.blobs import Blobs
 from tests.api import crafted
@@ -48,26 +48,26 @@ def make_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mak
 
 
 def queue_job(worker: JobRunner, folder: Path, count: int = 4) -> str:
-    """A job with so many pictures of two classes on a tiny network."""
+    """A job with so many images of two classes on a tiny network."""
     contents = []
     for i in range(count):
-        picture = io.BytesIO()
-        Image.new("RGB", (40, 40), (40, 200 + i, 40) if i % 2 else (200, 40 + i, 40)).save(picture, "PNG")
-        contents.append(picture.getvalue())
+        image = io.BytesIO()
+        Image.new("RGB", (40, 40), (40, 200 + i, 40) if i % 2 else (200, 40 + i, 40)).save(image, "PNG")
+        contents.append(image.getvalue())
     return queue_images(worker, folder, contents)
 
 
 def queue_images(worker: JobRunner, folder: Path, contents: Sequence[bytes]) -> str:
     """A job with these files, by turns of two classes."""
-    pictures = []
+    images = []
     for i, content in enumerate(contents):
         worker.blobs.put(f"jobs/x/{i}", content)
         sha256 = hashlib.sha256(content).hexdigest()
-        pictures.append(
-            NewPicture("train", ("red", "green")[i % 2], f"{i}.png", f"jobs/x/{i}", sha256, len(content))
+        images.append(
+            NewImage("train", ("red", "green")[i % 2], f"{i}.png", f"jobs/x/{i}", sha256, len(content))
         )
     config = resolve_config(backbone=make_tiny_backbone(folder / "tiny"), epochs=1)
-    return new_job(worker.database, config=config.to_dict(), pictures=pictures)
+    return new_job(worker.database, config=config.to_dict(), images=images)
 
 
 def trainers() -> list[int]:
@@ -100,7 +100,7 @@ def test_without_the_setting_none_stands_by(make_worker: MakeWorker, tmp_path: P
     assert trainers() == []
 
 
-def test_the_report_is_stored_beside_the_pictures(make_worker: MakeWorker, tmp_path: Path) -> None:
+def test_the_report_is_stored_beside_the_images(make_worker: MakeWorker, tmp_path: Path) -> None:
     worker = make_worker(warm_trainer=False)
     job_id = queue_job(worker, tmp_path, count=10)
     worker.run(job_id)
@@ -108,16 +108,16 @@ def test_the_report_is_stored_beside_the_pictures(make_worker: MakeWorker, tmp_p
     assert job.status == "succeeded", job.error_detail
     assert job.model_id is not None
     stored = json.loads(worker.blobs.get(jobs.report_of(job_id, job.model_id)))
-    assert stored["measured_on"]["source"] == "sibling"
+    assert stored["measured_on"]["source"] == "cross_validation"
     assert job.metrics is not None
-    assert job.metrics["measured_on"] == {"source": "sibling", "images": 10, "trained_images": 10}
+    assert job.metrics["measured_on"] == {"source": "cross_validation", "images": 10, "trained_images": 10}
     assert job.metrics["verdict"] == stored["verdict"]
     with worker.database.read() as session:
         assert models.get(session, job.model_id, owner=job.owner).alpha == stored["alpha"] == 0.5
-    assert {picture["position"] for picture in stored["mistakes"]} <= set(range(10))
+    assert {image["position"] for image in stored["mistakes"]} <= set(range(10))
 
 
-def test_a_picture_that_changed_in_the_storage_is_not_trained_on(
+def test_an_image_that_changed_in_the_storage_is_not_trained_on(
     make_worker: MakeWorker, tmp_path: Path
 ) -> None:
     worker = make_worker(warm_trainer=False, max_attempts=1)
@@ -131,7 +131,7 @@ def test_a_picture_that_changed_in_the_storage_is_not_trained_on(
 
 def test_the_worst_file_of_each_format_is_trained_on(make_worker: MakeWorker, tmp_path: Path) -> None:
     side = 1_000
-    worker = make_worker(warm_trainer=False, max_picture_pixels=side * side)
+    worker = make_worker(warm_trainer=False, max_image_pixels=side * side)
     contents = [crafted.worst(kind, side) for kind in crafted.FORMATS]
     job_id = queue_images(worker, tmp_path, contents)
     worker.run(job_id)
@@ -140,7 +140,7 @@ def test_the_worst_file_of_each_format_is_trained_on(make_worker: MakeWorker, tm
 
 
 def test_an_image_above_the_limit_fails_its_training(make_worker: MakeWorker, tmp_path: Path) -> None:
-    worker = make_worker(warm_trainer=False, max_attempts=1, max_picture_pixels=1_000_000)
+    worker = make_worker(warm_trainer=False, max_attempts=1, max_image_pixels=1_000_000)
     job_id = queue_images(worker, tmp_path, [crafted.jpeg(), crafted.jpeg(1), crafted.pixel_bomb(1_001)])
     worker.run(job_id)
     job = job_of(worker.database, job_id)

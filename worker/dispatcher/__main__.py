@@ -17,10 +17,10 @@ import celery
 from prometheus_client import CollectorRegistry
 
 from core.errors import ClipCiteError
-from core.liveness import AliveFile
+from core.liveness import LivenessFile
 from core.log import about, start_logging
 from core.metrics import BacklogCollector, new_registry, show_metrics
-from core.parent_watch import end_with_parent
+from core.parent_watch import exit_with_parent
 from core.settings import Settings, get_settings
 from core.store.db.session import Database
 from core.store.jobs import events, jobs
@@ -92,7 +92,7 @@ def main() -> None:
     settings = get_settings()
     start_logging(settings)
     if settings.leashed:
-        end_with_parent(grace_seconds=8)
+        exit_with_parent(grace_seconds=8)
     stop = threading.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: stop.set())
@@ -110,7 +110,7 @@ def main() -> None:
     webhooks = Webhooks(settings, database, metrics)
     sweeper = Sweeper(settings, database, blobs, guard=partial(log_errors, metrics))
     sweeper.start()
-    alive = AliveFile(settings.alive_file)
+    alive = LivenessFile(settings.liveness_file)
     rounds = 0
     patience = 0.0
     wall, steady = time.time(), time.monotonic()

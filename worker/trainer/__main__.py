@@ -1,6 +1,6 @@
 """The trainer's process: `python -m worker.trainer FOLDER`, or without a folder to stand by for one.
 
-It knows neither database nor broker. The folder holds `task.json`, the pictures and perhaps a checkpoint
+It knows neither database nor broker. The folder holds `task.json`, the images and perhaps a checkpoint
 of an earlier attempt; it adds the weights, and checkpoints while it trains. Its standard output is one
 JSON object a line: what the supervisor shows and decides on.
 """
@@ -16,7 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
-from core.parent_watch import end_with_parent
+from core.parent_watch import exit_with_parent
 from core.scratch import FULL
 from worker.trainer.protocol import CHECKPOINTS, REPORT, TASK, Task
 
@@ -79,7 +79,7 @@ def main(folder: Path | None) -> None:
     if folder is None:
         folder = stand_by()
     else:
-        end_with_parent(grace_seconds=0)
+        exit_with_parent(grace_seconds=0)
     from core.errors import ClipCiteError
 
     try:
@@ -108,7 +108,7 @@ def stand_by() -> Path:
             if not read:
                 os._exit(1)
             line += read
-        end_with_parent(grace_seconds=0)  # nothing else is ever sent
+        exit_with_parent(grace_seconds=0)  # nothing else is ever sent
         given.put(Path(json.loads(line)["folder"]))
 
     threading.Thread(target=listen, name="job", daemon=True).start()
@@ -144,7 +144,7 @@ def train(folder: Path, task: Task, channel: Channel) -> None:
         config,
         tests=shots("test"),
         reporter=channel,
-        limits=ImageLimits(task.max_picture_bytes, task.max_picture_pixels),
+        limits=ImageLimits(task.max_image_bytes, task.max_image_pixels),
         checkpoints=Checkpoints(folder / CHECKPOINTS, seconds=task.checkpoint_seconds),
         seconds=task.deadline_seconds - (time.monotonic() - started),
     )
@@ -157,11 +157,11 @@ def train(folder: Path, task: Task, channel: Channel) -> None:
         config=config.to_dict(),
     )
     if adapted.report is not None:
-        # adapt() counts the training pictures first.
+        # adapt() counts the training images first.
         order = [int(s["file"]) for split in ("train", "test") for s in task.shots if s["split"] == split]
         report = adapted.report.to_dict()
-        for picture in (*report["mistakes"], *report["suspects"]):
-            picture["position"] = order[picture["position"]]
+        for image in (*report["mistakes"], *report["label_issues"]):
+            image["position"] = order[image["position"]]
         (folder / REPORT).write_text(json.dumps(report, ensure_ascii=False), encoding="utf-8")
     channel.send("done", metrics=adapted.metrics)
 

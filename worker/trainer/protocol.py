@@ -42,8 +42,8 @@ class Task:
     """[{file, class_name, split}], `file` relative to the folder."""
     cache: str
     device: str
-    max_picture_bytes: int
-    max_picture_pixels: int
+    max_image_bytes: int
+    max_image_pixels: int
     checkpoint_seconds: float
     deadline_seconds: float
     """When the supervisor ends it."""

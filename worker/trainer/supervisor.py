@@ -71,7 +71,7 @@ def run_trainer(
                 raise TrainerFailed(
                     "deadline_exceeded",
                     f"The training took longer than {deadline_seconds:g} s (CLIPCITE_DEADLINE_SECONDS). "
-                    "Use fewer epochs or pictures, or raise the limit.",
+                    "Use fewer epochs or images, or raise the limit.",
                 )
             if not loading and now - heard > stall_seconds:
                 raise TrainerDied(

@@ -4,19 +4,19 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from api.jobs.report.schemas import BinOut, CurvePointOut
+from api.jobs.report.schemas import Bin, CurvePoint
 
 WIDTH, HEIGHT = 520, 260
 LEFT, RIGHT, TOP, BOTTOM = 44, 150, 12, 34
 Point = tuple[float, float]
 
 
-def alpha_curve(points: Sequence[CurvePointOut], alpha: float) -> Markup:
+def alpha_curve(points: Sequence[CurvePoint], alpha: float) -> Markup:
     """Accuracy from the stock network (α = 0) to the fine-tuned one (α = 1)."""
     lines: list[tuple[str, str, list[tuple[float, float | None]]]] = [
-        ("trained names", "a", [(p.alpha, p.trained_names) for p in points]),
-        ("among other names", "b", [(p.alpha, p.all_names) for p in points]),
-        ("new names", "c", [(p.alpha, p.new_names) for p in points]),
+        ("trained names", "a", [(p.alpha, p.trained_classes) for p in points]),
+        ("among other names", "b", [(p.alpha, p.all_classes) for p in points]),
+        ("new names", "c", [(p.alpha, p.new_classes) for p in points]),
     ]
     drawn, labels = [], []
     for name, style, of_line in lines:
@@ -33,13 +33,13 @@ def alpha_curve(points: Sequence[CurvePointOut], alpha: float) -> Markup:
     return _svg("Accuracy along alpha", "alpha: 0 is stock, 1 is fine-tuned", mark + "".join(drawn))
 
 
-def reliability_chart(bins: Sequence[BinOut]) -> Markup:
+def reliability_chart(bins: Sequence[Bin]) -> Markup:
     """Confidence against accuracy; on the diagonal a probability is what it says."""
     diagonal = f'<line class="grid" x1="{_x(0)}" y1="{_y(0)}" x2="{_x(1)}" y2="{_y(1)}"/>'
-    largest = max((b.pictures for b in bins), default=1)
+    largest = max((b.images for b in bins), default=1)
     dots = [
         f'<circle class="dot a" cx="{_x(b.confidence)}" cy="{_y(b.accuracy)}" '
-        f'r="{3 + 7 * (b.pictures / largest) ** 0.5:.1f}"><title>{b.pictures} pictures</title></circle>'
+        f'r="{3 + 7 * (b.images / largest) ** 0.5:.1f}"><title>{b.images} images</title></circle>'
         for b in bins
     ]
     return _svg("Reliability", "probability of the answer", diagonal + "".join(dots))

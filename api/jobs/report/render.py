@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from api.jobs.report.charts import alpha_curve, reliability_chart
-from api.jobs.report.schemas import AccuraciesOut, IntervalOut, ReportOut
+from api.jobs.report.schemas import Accuracies, Interval, Report
 
 FOLDER = Path(__file__).parent
 STYLE = (FOLDER / "report.css").read_text(encoding="utf-8")
@@ -23,18 +23,18 @@ MAX_COLUMNS = 30
 OTHERS_SHOWN = 8
 
 
-def render_page(report: ReportOut, name: str | None, pictures: Mapping[int, str]) -> str:
+def render_page(report: Report, name: str | None, images: Mapping[int, str]) -> str:
     """The page of a report.
 
     Args:
         name: of the job.
-        pictures: `data:` URLs by position.
+        images: `data:` URLs by position.
     """
     return _TEMPLATE.render(
         report=report,
         title=f"Report on {name}" if name else "Report",
         style=Markup(STYLE),
-        pictures=pictures,
+        images=images,
         accuracies=_accuracies(report),
         others_shown=OTHERS_SHOWN,
         confusion=report.confusion if len(report.classes) <= MAX_COLUMNS else None,
@@ -44,11 +44,11 @@ def render_page(report: ReportOut, name: str | None, pictures: Mapping[int, str]
     )
 
 
-def _accuracies(report: ReportOut) -> list[tuple[str, AccuraciesOut]]:
+def _accuracies(report: Report) -> list[tuple[str, Accuracies]]:
     rows = (
-        ("Only the trained names to choose from", report.trained_names),
-        (f"{len(report.other_names)} other names as well", report.all_names),
-        ("Pictures of new names", report.new_names),
+        ("Only the trained names to choose from", report.trained_classes),
+        (f"{len(report.distractor_classes)} other names as well", report.all_classes),
+        ("Images of new names", report.new_classes),
     )
     return [(label, measured) for label, measured in rows if measured is not None]
 
@@ -57,12 +57,12 @@ def _percent(value: float) -> str:
     return f"{100 * value:.0f}"
 
 
-def _points(value: IntervalOut) -> tuple[str, ...]:
+def _points(value: Interval) -> tuple[str, ...]:
     """The value and its interval in points, signed: `+43`, `+31`, `+56`."""
     return tuple(_signed(100 * x, 0) for x in (value.value, value.low, value.high))
 
 
-def _brier(value: IntervalOut) -> tuple[str, ...]:
+def _brier(value: Interval) -> tuple[str, ...]:
     return tuple(_signed(x, 2) for x in (value.value, value.low, value.high))
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import BaseModel
 
 
-class IntervalOut(BaseModel):
+class Interval(BaseModel):
     """With its 95 % interval."""
 
     value: float
@@ -14,27 +14,27 @@ class IntervalOut(BaseModel):
     high: float
 
 
-class AccuraciesOut(BaseModel):
-    """Of the same pictures with the same candidates. `adapted` is null where only previews were measured."""
+class Accuracies(BaseModel):
+    """Of the same images with the same candidates. `adapted` is null where only previews were measured."""
 
     images: int
     names: int
-    stock: IntervalOut
-    preview: IntervalOut
-    adapted: IntervalOut | None
-    preview_against_stock: IntervalOut
-    adapted_against_stock: IntervalOut | None
-    adapted_against_preview: IntervalOut | None
+    stock: Interval
+    preview: Interval
+    adapted: Interval | None
+    preview_against_stock: Interval
+    adapted_against_stock: Interval | None
+    adapted_against_preview: Interval | None
 
 
-class AdviceOut(BaseModel):
-    code: Literal["use_it", "stay_with_stock", "use_preview", "add_pictures", "look_at_pictures", "measure"]
+class Recommendation(BaseModel):
+    code: Literal["use_it", "stay_with_stock", "use_preview", "add_images", "check_images", "evaluate"]
     detail: str
     class_names: list[str]
 
 
 class ReportMeasuredOn(BaseModel):
-    source: Literal["test", "holdout", "sibling", "preview"]
+    source: Literal["test", "holdout", "cross_validation", "preview"]
     images: int
     trained_images: int
     how: str
@@ -49,36 +49,36 @@ class ClassReport(BaseModel):
     stock_recall: float | None
 
 
-class PictureReport(BaseModel):
+class ImageReport(BaseModel):
     position: int
-    """Place of the picture in the upload, training pictures first."""
+    """Place of the image in the upload, training images first."""
     file_name: str | None = None
     class_name: str
     answered: str
     probability: float
 
 
-class BinOut(BaseModel):
+class Bin(BaseModel):
     low: float
     high: float
-    pictures: int
+    images: int
     confidence: float
     accuracy: float
 
 
-class CalibrationOut(BaseModel):
+class Reliability(BaseModel):
     calibrated: bool
     temperature: float | None
     error_before: float | None
     error_after: float | None
-    bins: list[BinOut]
+    bins: list[Bin]
 
 
-class CurvePointOut(BaseModel):
+class CurvePoint(BaseModel):
     alpha: float
-    trained_names: float | None
-    all_names: float | None
-    new_names: float | None
+    trained_classes: float | None
+    all_classes: float | None
+    new_classes: float | None
     text_similarity: float
 
 
@@ -87,28 +87,28 @@ class Seconds(BaseModel):
     report: float
 
 
-class ReportOut(BaseModel):
-    """What an adaptation has brought, measured on pictures that the network which answered was not
-    trained on. Intervals are at 95 %; differences are paired by picture."""
+class Report(BaseModel):
+    """What an adaptation has brought, measured on images that the network which answered was not
+    trained on. Intervals are at 95 %; differences are paired by image."""
 
     object: Literal["report"] = "report"
     job_id: str
     model_id: str
     verdict: Literal["better", "no_clear_gain", "worse", "not_measured"]
-    headline: str
-    brier_gain: IntervalOut | None = None
+    summary: str
+    brier_gain: Interval | None = None
     """Of the Brier score of the probabilities (0 to 2, less is better): stock − adapted."""
-    advice: list[AdviceOut]
+    recommendations: list[Recommendation]
     measured_on: ReportMeasuredOn
     alpha: float
-    trained_names: AccuraciesOut | None
-    all_names: AccuraciesOut | None
-    new_names: AccuraciesOut | None
-    other_names: list[str]
+    trained_classes: Accuracies | None
+    all_classes: Accuracies | None
+    new_classes: Accuracies | None
+    distractor_classes: list[str]
     classes: list[ClassReport]
     confusion: list[list[int]] | None
-    mistakes: list[PictureReport]
-    suspects: list[PictureReport]
-    calibration: CalibrationOut
-    curve: list[CurvePointOut]
+    mistakes: list[ImageReport]
+    label_issues: list[ImageReport]
+    calibration: Reliability
+    curve: list[CurvePoint]
     seconds: Seconds

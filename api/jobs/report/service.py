@@ -5,11 +5,11 @@ import json
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 
 from api.jobs.report.render import CONTENT_SECURITY_POLICY, render_page
-from api.jobs.report.schemas import ReportOut
+from api.jobs.report.schemas import Report
 from api.jobs.report.thumbnails import thumbnails
 from core.serving.service import Serving
 from core.store.db.session import Database
-from core.store.db.tables import FAILED, SUCCEEDED, Job, Picture
+from core.store.db.tables import FAILED, SUCCEEDED, Job, JobImage
 from core.store.errors import BlobNotFound, ReportNotFound
 from core.store.jobs import jobs
 from core.store.storage.blobs import Blobs
@@ -28,17 +28,17 @@ def answer_report(
     """The page where `accepted`, the header Accept, prefers text/html; else JSON. Raises ReportNotFound."""
     with database.read() as session:
         job = jobs.get(session, job_id, owner=owner)
-        rows = jobs.pictures(session, job_id)
+        rows = jobs.images(session, job_id)
     report = _stored(blobs, job, rows)
     if not _wants_page(accepted):
         return JSONResponse(report.model_dump(mode="json"), headers={"Vary": "Accept"})
-    shown = {picture.position for picture in (*report.suspects, *report.mistakes)}
+    shown = {image.position for image in (*report.label_issues, *report.mistakes)}
     keys = {row.position: row.blob_key for row in rows if row.position in shown}
     page = render_page(report, job.name, thumbnails(serving, keys, owner))
     return HTMLResponse(page, headers={**HEADERS, "Vary": "Accept"})
 
 
-def _stored(blobs: Blobs, job: Job, rows: list[Picture]) -> ReportOut:
+def _stored(blobs: Blobs, job: Job, rows: list[JobImage]) -> Report:
     """Raises ReportNotFound."""
     if job.status != SUCCEEDED or job.model_id is None:
         detail = (
@@ -53,12 +53,12 @@ def _stored(blobs: Blobs, job: Job, rows: list[Picture]) -> ReportOut:
         raise ReportNotFound(
             'There is no report of this job: it was made with `evaluate` "none", or by an older version. '
             "POST "
-            "/adapt with its pictures makes one."
+            "/adapt with its images makes one."
         ) from error
     names = {row.position: row.file_name for row in rows}
-    report = ReportOut.model_validate({"job_id": job.id, "model_id": job.model_id, **stored})
-    for picture in (*report.suspects, *report.mistakes):
-        picture.file_name = names.get(picture.position)
+    report = Report.model_validate({"job_id": job.id, "model_id": job.model_id, **stored})
+    for image in (*report.label_issues, *report.mistakes):
+        image.file_name = names.get(image.position)
     return report
 
 

@@ -1,4 +1,4 @@
-"""Small pictures inside a page, so that the page needs nothing else."""
+"""Small images inside a page, so that the page needs nothing else."""
 
 import base64
 from collections.abc import Mapping
@@ -14,18 +14,18 @@ SIDE = 144
 
 
 def thumbnails(serving: Serving, keys: Mapping[int, str], owner: str) -> dict[int, str]:
-    """`data:` URLs by position. A picture that is no longer there is left out: the report is still true."""
+    """`data:` URLs by position. An image that is no longer there is left out: the report is still true."""
     settings = serving.settings
-    limits = ImageLimits(settings.max_picture_bytes, settings.max_picture_pixels)
+    limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
 
     request = object()
 
     def small(key: str) -> str | None:
         def shrink(decoding: Decoding[bytes]) -> bytes:
-            picture = decoding.open_image(content, limits, shortest_side=SIDE)
-            picture.thumbnail((SIDE, SIDE))
+            image = decoding.open_image(content, limits, shortest_side=SIDE)
+            image.thumbnail((SIDE, SIDE))
             file = BytesIO()
-            picture.save(file, "JPEG", quality=75)
+            image.save(file, "JPEG", quality=75)
             return file.getvalue()
 
         try:

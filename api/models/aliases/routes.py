@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path
 
 from api.deps import CurrentOwner, DatabaseDep
 from api.models.aliases import service
-from api.models.aliases.schemas import AliasList, AliasOut, Check, Promotion
+from api.models.aliases.schemas import Alias, AliasList, Check, Promotion
 from api.problems import responses
 
 router = APIRouter(prefix="/models/{name}/aliases", tags=["models"])
@@ -21,7 +21,7 @@ def list_aliases(database: DatabaseDep, owner: CurrentOwner, name: Name) -> Alia
 
 
 @router.get("/{alias}", responses=responses(401, 404, 422, 503))
-def get_alias(database: DatabaseDep, owner: CurrentOwner, name: Name, alias: AliasName) -> AliasOut:
+def get_alias(database: DatabaseDep, owner: CurrentOwner, name: Name, alias: AliasName) -> Alias:
     """What it points to, and its history."""
     return service.get_alias(database, owner, name, alias)
 
@@ -29,7 +29,7 @@ def get_alias(database: DatabaseDep, owner: CurrentOwner, name: Name, alias: Ali
 @router.put("/{alias}", responses=responses(400, 401, 404, 408, 409, 413, 422, 503, 507))
 def promote(
     database: DatabaseDep, owner: CurrentOwner, name: Name, alias: AliasName, promotion: Promotion
-) -> AliasOut:
+) -> Alias:
     """Point the alias to a model of this name, from one request to the next; it is made if it is new.
 
     To promote what it points to already changes nothing.
@@ -40,7 +40,7 @@ def promote(
 @router.post("/{alias}/rollback", responses=responses(400, 401, 404, 408, 409, 413, 422, 503, 507))
 def rollback(
     database: DatabaseDep, owner: CurrentOwner, name: Name, alias: AliasName, check: Check | None = None
-) -> AliasOut:
+) -> Alias:
     """Back to the model before the last promotion; again, and it is the one before that."""
     return service.rollback(database, owner, name, alias, check)
 

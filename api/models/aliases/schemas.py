@@ -29,7 +29,7 @@ ALIAS_EXAMPLE: JsonDict = {
 }
 
 
-class MoveOut(BaseModel):
+class AliasMove(BaseModel):
     revision: int
     action: Literal["promoted", "rolled_back"]
     model: str
@@ -37,7 +37,7 @@ class MoveOut(BaseModel):
     at: datetime
 
 
-class AliasOut(BaseModel):
+class Alias(BaseModel):
     model_config = ConfigDict(json_schema_extra={"examples": [ALIAS_EXAMPLE]})
 
     reference: str
@@ -47,10 +47,10 @@ class AliasOut(BaseModel):
     model: str = Field(description="The id of the model that it points to.")
     version: int
     revision: int = Field(description="Grows by 1 with each move.")
-    history: list[MoveOut] = Field(description="The last 100 moves, newest first.")
+    history: list[AliasMove] = Field(description="The last 100 moves, newest first.")
 
     @classmethod
-    def of(cls, pointer: Pointer) -> "AliasOut":
+    def of(cls, pointer: Pointer) -> "Alias":
         alias = pointer.alias
         return cls.model_validate(
             {
@@ -75,7 +75,7 @@ class AliasOut(BaseModel):
 
 
 class AliasList(BaseModel):
-    data: list[AliasOut]
+    data: list[Alias]
 
 
 class Check(RequestModel):

@@ -1,32 +1,32 @@
 """Operations of the routes of aliases, one transaction each."""
 
-from api.models.aliases.schemas import AliasList, AliasOut, Check, Promotion
+from api.models.aliases.schemas import Alias, AliasList, Check, Promotion
 from core.store.db.session import Database
 from core.store.registry import aliases
 
 
 def list_aliases(database: Database, owner: str, name: str) -> AliasList:
     with database.read() as session:
-        return AliasList(data=[AliasOut.of(found) for found in aliases.list_all(session, name, owner=owner)])
+        return AliasList(data=[Alias.of(found) for found in aliases.list_all(session, name, owner=owner)])
 
 
-def get_alias(database: Database, owner: str, name: str, alias: str) -> AliasOut:
+def get_alias(database: Database, owner: str, name: str, alias: str) -> Alias:
     with database.read() as session:
-        return AliasOut.of(aliases.get(session, name, alias, owner=owner))
+        return Alias.of(aliases.get(session, name, alias, owner=owner))
 
 
-def promote(database: Database, owner: str, name: str, alias: str, promotion: Promotion) -> AliasOut:
+def promote(database: Database, owner: str, name: str, alias: str, promotion: Promotion) -> Alias:
     with database.write() as session:
         pointer = aliases.promote(
             session, name, alias, promotion.model, owner=owner, expected=promotion.precondition()
         )
-        return AliasOut.of(pointer)
+        return Alias.of(pointer)
 
 
-def rollback(database: Database, owner: str, name: str, alias: str, check: Check | None) -> AliasOut:
+def rollback(database: Database, owner: str, name: str, alias: str, check: Check | None) -> Alias:
     expected = check.precondition() if check else None
     with database.write() as session:
-        return AliasOut.of(aliases.rollback(session, name, alias, owner=owner, expected=expected))
+        return Alias.of(aliases.rollback(session, name, alias, owner=owner, expected=expected))
 
 
 def delete_alias(database: Database, owner: str, name: str, alias: str) -> None:

@@ -14,14 +14,14 @@ from core.store.accounts import api_keys
 from core.store.db.tables import FINAL, Job
 from worker.dispatcher.garbage import collect_garbage
 
-PICTURES = 40
+IMAGES = 40
 """A class, so that an upload takes a while."""
 
 
 def api_killed(world: World, rng: random.Random) -> Measured:
     kills, count = 5, 30
     names = [f"api-{number}" for number in range(count)]
-    archive = shots(1, PICTURES)
+    archive = shots(1, IMAGES)
     before = world.client.retries
     with ThreadPoolExecutor(4) as pool:
         sending = [pool.submit(world.client.submit, name, archive, **SHORT) for name in names]

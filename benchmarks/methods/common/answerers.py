@@ -21,7 +21,7 @@ class TwoTowers:
 
     def similarities(self, tests: Tests, class_names: Sequence[str]) -> Tensor:
         head = build_zero_shot_classifier(
-            self.model, self.task.backbone.tokenize, self.task.texts(class_names)
+            self.model, self.task.backbone.tokenize, self.task.prompts(class_names)
         )
         return (self.features(tests) @ head.T).cpu()
 
@@ -32,7 +32,7 @@ class TwoTowers:
 
 def stock_head(task: Task, class_names: Sequence[str]) -> Tensor:
     """The zero-shot classifier [C, D] of the pre-trained text tower."""
-    return build_zero_shot_classifier(task.backbone.model, task.backbone.tokenize, task.texts(class_names))
+    return build_zero_shot_classifier(task.backbone.model, task.backbone.tokenize, task.prompts(class_names))
 
 
 def trained_columns(task: Task, class_names: Sequence[str]) -> tuple[Tensor, Tensor]:

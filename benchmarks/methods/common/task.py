@@ -16,7 +16,7 @@ from core.clip.data.images import open_image
 from core.clip.data.transforms import to_tensor
 from core.clip.models.backbone import Backbone
 from core.clip.models.features import image_features
-from core.clip.prompts import class_texts
+from core.clip.prompts import class_prompts
 from core.clip.training.conv_bn import fuse_conv_bn
 
 KEPT_BYTES = 4_000_000_000
@@ -25,7 +25,7 @@ READERS = 4
 
 @dataclass(frozen=True)
 class Tests:
-    """Test pictures. Preprocessed they are kept in memory if they are few enough, else read again."""
+    """Test images. Preprocessed they are kept in memory if they are few enough, else read again."""
 
     backbone: Backbone
     paths: tuple[Path, ...]
@@ -74,12 +74,12 @@ class Answerer(Protocol):
 
 @dataclass(frozen=True)
 class Task:
-    """Labelled pictures of the trained classes, for one adaptation of one backbone."""
+    """Labelled images of the trained classes, for one adaptation of one backbone."""
 
     backbone: Backbone
     """Shared: a method that trains it trains a copy."""
-    pictures: Sequence[Image.Image]
-    """N RGB pictures of any size."""
+    images: Sequence[Image.Image]
+    """N RGB images of any size."""
     labels: Sequence[int]
     """[N], indices into class_names."""
     class_names: Sequence[str]
@@ -91,12 +91,12 @@ class Task:
 
     @cached_property
     def tensors(self) -> list[Tensor]:
-        """The pictures as uint8 [3, H, W], for random crops."""
-        return [to_tensor(picture) for picture in self.pictures]
+        """The images as uint8 [3, H, W], for random crops."""
+        return [to_tensor(image) for image in self.images]
 
-    def texts(self, names: Sequence[str]) -> list[tuple[str, ...]]:
+    def prompts(self, names: Sequence[str]) -> list[tuple[str, ...]]:
         """For each class name its sentences."""
-        return [class_texts(name, self.templates) for name in names]
+        return [class_prompts(name, self.templates) for name in names]
 
 
 class Method(Protocol):

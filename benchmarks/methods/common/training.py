@@ -1,4 +1,4 @@
-"""What the trainings of the rivals share: augmented pictures, and one loop over shuffled batches."""
+"""What the trainings of the rivals share: augmented images, and one loop over shuffled batches."""
 
 import copy
 import math
@@ -18,7 +18,7 @@ from core.clip.training.trainer import cosine, mixed_precision
 VIEWS_AT_ONCE = 16  # on CPUs nearly twice as fast as 64
 
 Source = Callable[[int, Tensor], Tensor]
-"""What a step reads: (epoch from 0, indices [B] of the task's pictures) to pixels [B, 3, S, S] or
+"""What a step reads: (epoch from 0, indices [B] of the task's images) to pixels [B, 3, S, S] or
 features [B, D], on the CPU or the device."""
 
 
@@ -81,7 +81,7 @@ def crops(task: Task, crop_scale: float, *, flip: bool) -> Source:
     """Random resized crops, a new one at every look, for trainings of the image tower.
 
     Args:
-        crop_scale: the least share of a picture that a crop covers.
+        crop_scale: the least share of an image that a crop covers.
         flip: mirror every second one.
     """
     generator = torch.Generator().manual_seed(task.seed + 1)
@@ -95,11 +95,11 @@ def crops(task: Task, crop_scale: float, *, flip: bool) -> Source:
 def frozen_views(
     task: Task, encode: Callable[[Tensor], Tensor], views: int, crop_scale: float, *, flip: bool
 ) -> Tensor:
-    """Features [V, N, D] of `views` random crops of every picture, for methods that never train what
+    """Features [V, N, D] of `views` random crops of every image, for methods that never train what
     `encode` ([B, 3, S, S] to [B, D]) computes: encoding is nearly all of their time."""
     source = crops(task, crop_scale, flip=flip)
     device = task.backbone.device
-    chunks = torch.arange(len(task.pictures)).split(VIEWS_AT_ONCE)
+    chunks = torch.arange(len(task.images)).split(VIEWS_AT_ONCE)
     with torch.no_grad():
         return torch.stack(
             [torch.cat([encode(source(view, chunk).to(device)) for chunk in chunks]) for view in range(views)]

@@ -1,4 +1,4 @@
-"""What was found in pictures before a training, on a terminal."""
+"""What was found in images before a training, on a terminal."""
 
 from rich.console import Console
 from rich.markup import escape
@@ -10,7 +10,7 @@ MAX_FINDINGS = 30
 
 
 def show_preflight(console: Console, found: Preflight) -> None:
-    table = table_of("class", "pictures", "to test")
+    table = table_of("class", "images", "to test")
     for one in found.classes:
         table.add_row(escape(one.name), str(one.images), str(one.test_images or ""))
     console.print(table)
@@ -21,11 +21,11 @@ def show_preflight(console: Console, found: Preflight) -> None:
     if len(found.findings) > MAX_FINDINGS:
         rest = len(found.findings) - MAX_FINDINGS
         console.print(f"[dim]and {rest} more findings: --json has all[/]", soft_wrap=True)
-    console.print(f"good     {found.good} of {found.pictures} pictures")
+    console.print(f"good     {found.good} of {found.images} images")
     console.print(f"takes    {_takes(found.estimate)}", soft_wrap=True)
     if not found.acceptable:
         console.print(
-            "[red]It would be refused[/] for the pictures that can't be read: remove them, or go on without "
+            "[red]It would be refused[/] for the images that can't be read: remove them, or go on without "
             "them with --on-bad-image skip.",
             soft_wrap=True,
         )

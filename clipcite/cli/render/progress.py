@@ -70,7 +70,7 @@ def show_result(job: Job) -> None:
     console.print(f"model    [bold]{job.model_id}[/]", soft_wrap=True)
     names = ",".join(one.name for one in job.classes[:3])
     console.print(
-        f'try      clipcite classify PICTURES --model {job.model_id} --classes "{escape(names)}"',
+        f'try      clipcite classify IMAGES --model {job.model_id} --classes "{escape(names)}"',
         soft_wrap=True,
     )
 

@@ -1,4 +1,4 @@
-"""A report on a terminal, in plain words; as a page it has the pictures."""
+"""A report on a terminal, in plain words; as a page it has the images."""
 
 from collections.abc import Iterable
 from pathlib import PurePosixPath
@@ -7,32 +7,32 @@ from rich.console import Console
 from rich.markup import escape
 
 from clipcite.cli.render.tables import table_of
-from clipcite.client.report_types import Accuracies, Calibration, Report, ReportedPicture
+from clipcite.client.report_types import Accuracies, Reliability, Report, ReportedImage
 
 COLOURS = {"better": "green", "worse": "red", "no_clear_gain": "yellow", "not_measured": "yellow"}
 MAX_IMAGES = 10
-CLASSES = "Class by class, weakest first (recall: how many of its pictures get the name)"
+CLASSES = "Class by class, weakest first (recall: how many of its images get the name)"
 
 
 def show_report(console: Console, report: Report) -> None:
-    console.print(f"[bold {COLOURS.get(report.verdict, '')}]{escape(report.headline)}[/]", soft_wrap=True)
-    for advice in report.advice:
-        console.print(f"- {escape(advice.detail)}", soft_wrap=True)
+    console.print(f"[bold {COLOURS.get(report.verdict, '')}]{escape(report.summary)}[/]", soft_wrap=True)
+    for recommendation in report.recommendations:
+        console.print(f"- {escape(recommendation.detail)}", soft_wrap=True)
     console.print(f"[dim]{escape(report.measured_on.how)}[/]", soft_wrap=True)
     _accuracies(console, report)
-    _pictures(console, "Training pictures to look at: their labels may be wrong", report.suspects, "labelled")
+    _images(console, "Training images to look at: their labels may be wrong", report.label_issues, "labelled")
     _classes(console, report)
-    _pictures(console, "Wrong answers, the surest first", report.mistakes, "is")
+    _images(console, "Wrong answers, the surest first", report.mistakes, "is")
     _calibration(console, report.calibration)
 
 
 def _accuracies(console: Console, report: Report) -> None:
     measured: list[tuple[str, Accuracies | None]] = [
-        ("trained names", report.trained_names),
-        ("and other names", report.all_names),
-        ("new names", report.new_names),
+        ("trained names", report.trained_classes),
+        ("and other names", report.all_classes),
+        ("new names", report.new_classes),
     ]
-    table = table_of("named rightly", "pictures", "stock", "preview", "adapted", "gain, 95 %")
+    table = table_of("named rightly", "images", "stock", "preview", "adapted", "gain, 95 %")
     for label, one in measured:
         if one is not None:
             gain = one.adapted_against_stock
@@ -59,11 +59,11 @@ def _classes(console: Console, report: Report) -> None:
     console.print(table)
 
 
-def _pictures(console: Console, title: str, pictures: Iterable[ReportedPicture], given: str) -> None:
-    found = list(pictures)
+def _images(console: Console, title: str, images: Iterable[ReportedImage], given: str) -> None:
+    found = list(images)
     if not found:
         return
-    table = table_of("picture", given, "looks like", "how sure")
+    table = table_of("image", given, "looks like", "how sure")
     for one in found[:MAX_IMAGES]:
         # The folders before it are the class, which is in the next column.
         name = PurePosixPath(one.file_name).name if one.file_name else f"number {one.position + 1}"
@@ -74,14 +74,14 @@ def _pictures(console: Console, title: str, pictures: Iterable[ReportedPicture],
         console.print(f"[dim]and {len(found) - MAX_IMAGES} more: --json or --html has all[/]")
 
 
-def _calibration(console: Console, fit: Calibration | None) -> None:
+def _calibration(console: Console, fit: Reliability | None) -> None:
     if fit is None or fit.error_before is None:
         return
     off = f"Probabilities are off by {100 * fit.error_before:.0f} points on average"
     if fit.calibrated and fit.error_after is not None:
         said = f"{off}, and by {100 * fit.error_after:.0f} as they are corrected for the trained names."
     else:
-        said = f"{off}; there were too few pictures to correct that."
+        said = f"{off}; there were too few images to correct that."
     console.print(f"\n{said}", soft_wrap=True)
 
 

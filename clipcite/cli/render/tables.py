@@ -21,12 +21,12 @@ from clipcite.client.types import (
 
 VERDICTS = {
     "better": "[green]better[/] than the stock network",
-    "no_clear_gain": "[yellow]no clear gain[/] over the stock network: give more pictures, or use stock",
+    "no_clear_gain": "[yellow]no clear gain[/] over the stock network: give more images, or use stock",
     "worse": "[red]worse[/] than the stock network: use stock, or a smaller alpha",
-    "not_measured": "not measured: give pictures in test/, or --holdout 0.2",
+    "not_measured": "not measured: give images in test/, or --holdout 0.2",
 }
 STATUS = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan", "queued": "dim"}
-LONG = {"name", "classes", "class", "picture", "looks like", "labelled", "is", "verdict"}
+LONG = {"name", "classes", "class", "image", "looks like", "labelled", "is", "verdict"}
 TWO_IDS = 120
 NAMES_AND_MORE = 100
 BARS = "▁▂▃▄▅▆▇█"
@@ -34,7 +34,7 @@ BARS = "▁▂▃▄▅▆▇█"
 
 def job_table(jobs: Iterable[Job], width: int) -> Table:
     """In so many columns of text; what comes last is left out where the names would have no room."""
-    names = ("job", "name", "status", "made (UTC)", "pictures", "model")
+    names = ("job", "name", "status", "made (UTC)", "images", "model")
     table = table_of(*names[: 6 if width >= TWO_IDS else 5 if width >= NAMES_AND_MORE else 4])
     for job in jobs:
         cells = (
@@ -104,7 +104,7 @@ def job_facts(job: Job) -> Table:
 
 
 def model_facts(model: Model) -> Table:
-    texts = "; ".join(f"{name}: {', '.join(given)}" for name, given in model.texts.items())
+    prompts = "; ".join(f"{name}: {', '.join(given)}" for name, given in model.prompts.items())
     return facts(
         [
             ("model", model.id),
@@ -113,7 +113,7 @@ def model_facts(model: Model) -> Table:
             ("classes", escape(", ".join(model.trained_classes))),
             ("alpha", f"{model.alpha:g}"),
             ("templates", escape("; ".join(model.templates))),
-            ("texts", escape(texts)),
+            ("prompts", escape(prompts)),
             ("size", f"{model.bytes / 1e6:.1f} MB"),
             ("job", model.job_id or "none: it was imported"),
             ("made", _time(model.created_at)),
@@ -123,12 +123,12 @@ def model_facts(model: Model) -> Table:
 
 def metrics_table(metrics: Metrics) -> Table | None:
     """Stock against adapted, in percent; None where nothing was measured."""
-    everything = metrics.all_names
+    everything = metrics.all_classes
     rows: list[tuple[str, Compared | None]] = [
-        ("trained names", metrics.trained_names),
-        ("new names", metrics.new_names),
+        ("trained names", metrics.trained_classes),
+        ("new names", metrics.new_classes),
         # Without new names it is the first row again.
-        ("all names together", everything.all if everything and metrics.new_names else None),
+        ("all names together", everything.all if everything and metrics.new_classes else None),
     ]
     if not any(compared for _, compared in rows):
         return None
@@ -150,12 +150,12 @@ def metrics_table(metrics: Metrics) -> Table | None:
 def verdict(metrics: Metrics) -> str:
     """One line, with markup."""
     on = metrics.measured_on
-    where = f" (on {on.images} pictures, {on.source})" if on.images else ""
+    where = f" (on {on.images} images, {on.source})" if on.images else ""
     return f"{VERDICTS.get(metrics.verdict, escape(metrics.verdict))}{where}"
 
 
 def classification_table(answer: Classification) -> Table:
-    table = table_of("picture", "class", "probability", "similarity")
+    table = table_of("image", "class", "probability", "similarity")
     for result in answer.results:
         _add(table, result)
     return table

@@ -34,7 +34,7 @@ class AsyncJobs:
 
     async def adapt(
         self,
-        pictures: Adaptable,
+        images: Adaptable,
         *,
         test: ByClass | None = None,
         extends: str | None = None,
@@ -45,26 +45,26 @@ class AsyncJobs:
         idempotency_key: str | None = None,
         on_upload: OnUpload | None = None,
     ) -> "AsyncJobHandle":
-        """Upload labelled pictures and start an adaptation.
+        """Upload labelled images and start an adaptation.
 
         Args:
-            pictures: a folder (of class folders, with a manifest, or of an export), a manifest, a zip or
+            images: a folder (of class folders, with a manifest, or of an export), a manifest, a zip or
                 tar (repacked as a zip), or a mapping from class names to paths, bytes, PIL images or
                 uint8 arrays.
-            test: pictures to measure the result on, for a mapping.
-            extends: a model: the pictures that it was made from are taken as well, under its name and with
+            test: images to measure the result on, for a mapping.
+            extends: a model: the images that it was made from are taken as well, under its name and with
                 its settings where nothing else is said. The model itself stays as it is.
             config: settings such as `{"epochs": 10}`; the backbone's recipe has the rest.
-            on_bad_image: "skip" goes on without pictures that can't be used.
+            on_bad_image: "skip" goes on without images that can't be used.
             idempotency_key: default a new one. With one of your own a program that is started again makes no
                 second job.
             on_upload: called with the bytes sent and, where it is known, their number.
 
         Raises:
             InvalidImages: nothing was sent.
-            UnprocessableEntityError: `errors` names each bad picture.
+            UnprocessableEntityError: `errors` names each bad image.
         """
-        upload = await anyio.to_thread.run_sync(upload_of, pictures, test)
+        upload = await anyio.to_thread.run_sync(upload_of, images, test)
         request = job_requests.adapt(
             upload,
             extends,
@@ -79,7 +79,7 @@ class AsyncJobs:
 
     async def look(
         self,
-        pictures: Adaptable,
+        images: Adaptable,
         *,
         test: ByClass | None = None,
         extends: str | None = None,
@@ -87,9 +87,9 @@ class AsyncJobs:
         on_bad_image: OnBadImage = "fail",
         on_upload: OnUpload | None = None,
     ) -> Preflight:
-        """What `adapt` would find in these pictures and names, and what the training would take. Nothing is
-        stored, and pictures that can't be read are findings, not errors."""
-        upload = await anyio.to_thread.run_sync(upload_of, pictures, test)
+        """What `adapt` would find in these images and names, and what the training would take. Nothing is
+        stored, and images that can't be read are findings, not errors."""
+        upload = await anyio.to_thread.run_sync(upload_of, images, test)
         query = {"dry_run": "true"}
         request = job_requests.adapt(upload, extends, config, on_bad_image, on_upload, query=query)
         checked = await self._send_upload(upload, Call(request, one(Preflight)))
@@ -104,7 +104,7 @@ class AsyncJobs:
         return replace(checked, findings=findings)
 
     async def _send_upload(self, upload: Upload, call: Call[T]) -> T:
-        """Send labelled pictures. Errors name the files as they are called here."""
+        """Send labelled images. Errors name the files as they are called here."""
         try:
             return await self._transport.send(call)
         except UnprocessableEntityError as error:
@@ -126,11 +126,11 @@ class AsyncJobs:
         return await self._transport.send(job_requests.cancel(job_id))
 
     async def delete_job(self, job_id: str) -> None:
-        """The job and its pictures; its model stays."""
+        """The job and its images; its model stays."""
         await self._transport.send(job_requests.delete_job(job_id))
 
     async def preflight(self, job_id: str) -> Preflight:
-        """What was found in the job's pictures when they came in."""
+        """What was found in the job's images when they came in."""
         return await self._transport.send(job_requests.preflight(job_id))
 
     async def report(self, job_id: str) -> Report:
@@ -138,7 +138,7 @@ class AsyncJobs:
         return await self._transport.send(job_requests.report(job_id))
 
     async def report_page(self, job_id: str) -> str:
-        """The same as a page of HTML with the pictures in it, to keep and to send on."""
+        """The same as a page of HTML with the images in it, to keep and to send on."""
         return await self._transport.send(job_requests.report_page(job_id))
 
     async def events(self, job_id: str, after: int = 0) -> list[Event]:

@@ -17,7 +17,7 @@ from clipcite.client.model_requests import CLASSIFY_BATCH_SIZE, Expected, Format
 from clipcite.client.multipart import OnUpload
 from clipcite.client.types import Alias, Classification, Model
 from clipcite.client.upload import Adaptable, model_archive
-from clipcite.datasets.image import PictureLike, as_picture
+from clipcite.datasets.image import ImageLike, as_image
 
 
 class Models(Jobs):
@@ -71,8 +71,8 @@ class Models(Jobs):
         classes: Sequence[str] | None = None,
         alpha: float | None = None,
         templates: Sequence[str] | None = None,
-        texts: Mapping[str, Sequence[str]] | None = None,
-        weights: str | None = None,
+        prompts: Mapping[str, Sequence[str]] | None = None,
+        delta_format: str | None = None,
         on_upload: OnUpload | None = None,
     ) -> Model:
         """Bring a model that was exported, or an open_clip folder that was adapted elsewhere.
@@ -80,7 +80,7 @@ class Models(Jobs):
         Args:
             path: a zip, or the folder.
             backbone: what it was adapted from; like the others, default what it says itself.
-            weights: "full", "4bit" or "1bit": how an open_clip folder is kept.
+            delta_format: "full", "4bit" or "1bit": how an open_clip folder is kept.
         """
         archive = model_archive(path)
         call = model_requests.import_model(
@@ -90,8 +90,8 @@ class Models(Jobs):
             classes=classes,
             alpha=alpha,
             templates=templates,
-            texts=texts,
-            weights=weights,
+            prompts=prompts,
+            delta_format=delta_format,
             on_upload=on_upload,
         )
         return self._transport.send(call)
@@ -121,31 +121,31 @@ class Models(Jobs):
 
     def classify(
         self,
-        pictures: Sequence[PictureLike],
+        images: Sequence[ImageLike],
         class_names: Names,
         *,
         model: str = "stock",
         alpha: float | None = None,
         templates: Sequence[str] | None = None,
-        new_names_balance: float | None = None,
+        new_class_balance: float | None = None,
         top_k: int | None = None,
         coverage: float | None = None,
         reject: bool = False,
     ) -> Classification:
-        """Rank class names, trained or new, for each picture. Many pictures go in several requests.
+        """Rank class names, trained or new, for each image. Many images go in several requests.
 
         Args:
             class_names: names, or a mapping from names to sentences that are read for them (or None).
             alpha: 0 (pre-trained) to 1 (fine-tuned); default the model's.
-            coverage: adds `names` to each picture, the set that holds the true one so often.
-            reject: adds `rejected`, whether the picture looks like none of the names.
+            coverage: adds `names` to each image, the set that holds the true one so often.
+            reject: adds `rejected`, whether the image looks like none of the names.
 
-        A picture that can't be read has an `error` in its result; if none can,
+        An image that can't be read has an `error` in its result; if none can,
         UnprocessableEntityError is raised.
         """
-        given = [as_picture(picture, f"picture-{i}") for i, picture in enumerate(pictures, 1)]
+        given = [as_image(image, f"image-{i}") for i, image in enumerate(images, 1)]
         if not given:
-            raise InvalidImages("There is no picture to classify.")
+            raise InvalidImages("There is no image to classify.")
         answers: list[Classification] = []
         refused: dict[int, UnprocessableEntityError] = {}
         for number, start in enumerate(range(0, len(given), CLASSIFY_BATCH_SIZE)):
@@ -155,7 +155,7 @@ class Models(Jobs):
                 model=model,
                 alpha=alpha,
                 templates=templates,
-                new_names_balance=new_names_balance,
+                new_class_balance=new_class_balance,
                 top_k=top_k,
                 coverage=coverage,
                 reject=reject,
@@ -163,7 +163,7 @@ class Models(Jobs):
             try:
                 answers.append(self._transport.send(call))
             except UnprocessableEntityError as error:
-                if error.code != "bad_pictures":
+                if error.code != "bad_images":
                     raise
                 refused[number] = error
         if not answers:
@@ -187,15 +187,15 @@ class ModelHandle:
         return f"<{self.id}: {', '.join(self.model.trained_classes)}>"
 
     def classify(
-        self, pictures: Sequence[PictureLike], class_names: Names | None = None, **options: Any
+        self, images: Sequence[ImageLike], class_names: Names | None = None, **options: Any
     ) -> Classification:
         """As `Client.classify`; without names it is asked for those that it was trained with."""
         names = self.model.trained_classes if class_names is None else class_names
-        return self._client.classify(pictures, names, model=self.id, **options)
+        return self._client.classify(images, names, model=self.id, **options)
 
-    def extend(self, pictures: Adaptable, **options: Any) -> JobHandle:
-        """A new model from these pictures and all that this one was made from; options as of `adapt`."""
-        return self._client.adapt(pictures, extends=self.id, **options)
+    def extend(self, images: Adaptable, **options: Any) -> JobHandle:
+        """A new model from these images and all that this one was made from; options as of `adapt`."""
+        return self._client.adapt(images, extends=self.id, **options)
 
     def export(
         self, path: str | os.PathLike[str], *, format: Format = "open_clip", alpha: float | None = None

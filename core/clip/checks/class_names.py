@@ -10,7 +10,7 @@ from itertools import pairwise
 _EMPTY_WORDS = (
     "art|article|batch|bin|cat|category|class|cls|cluster|code|datei|defect type|dir|file|folder|group|"
     "grp|id|image|images|img|item|kategorie|kind|klasse|label|lbl|misc|model|new folder|no|nr|number|"
-    "obj|object|ordner|other|others|part|photo|photos|pic|picture|pictures|product|sample|set|sku|"
+    "obj|object|ordner|other|others|part|photo|photos|pic|image|images|product|sample|set|sku|"
     "species|style|sub|subclass|tag|test|thing|things|train|typ|type|unknown|unlabeled|unlabelled|"
     "unnamed|unsorted|untitled|val|variant|x"
 )
@@ -20,7 +20,7 @@ _ALONE_FINE = {
     "file",
     "part",
     "photo",
-    "picture",
+    "image",
     "set",
     "tag",
     "folder",

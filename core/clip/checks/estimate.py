@@ -8,7 +8,7 @@ from typing import Any
 from core.clip.config import STARTER, AdaptConfig
 
 TRAINING_COST = 3.0
-"""Training on a picture once, in pictures that are only looked at."""
+"""Training on an image once, in images that are only looked at."""
 
 
 CV_BUDGET = 0.7
@@ -24,12 +24,12 @@ UNSURE = 2.0
 """With fewer, the factor that the true time may be off by."""
 GUESSED = 4.0
 """With none."""
-STARTER_PICTURES_A_SECOND = 30.0
+STARTER_IMAGES_A_SECOND = 30.0
 """Trained on two CPU cores at 160 x 160, see "Speed" in benchmarks/README.md."""
 STARTER_SIZE = 160
 STARTER_MEMORY = (1.1e9, 45e6)
-"""Bytes of a training on a CPU: at rest, and for each picture that the network holds at a time. Their sum
-for 32 pictures was measured ("Speed"), how it divides is a guess."""
+"""Bytes of a training on a CPU: at rest, and for each image that the network holds at a time. Their sum
+for 32 images was measured ("Speed"), how it divides is a guess."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class PastJob:
 
     config: Mapping[str, Any]
     trained: int
-    """Pictures."""
+    """Images."""
     tests: int
     seconds: float
 
@@ -56,7 +56,7 @@ class Estimate:
 
 
 def estimate(config: AdaptConfig, trained: int, tests: int, past: Sequence[PastJob]) -> Estimate:
-    """Of a job with so many training and test pictures.
+    """Of a job with so many training and test images.
 
     Args:
         past: jobs of this backbone and `image_size` on the same service, the newest first.
@@ -76,7 +76,7 @@ def estimate(config: AdaptConfig, trained: int, tests: int, past: Sequence[PastJ
         what = "1 job" if len(rates) == 1 else f"the last {len(rates)} jobs"
         basis = f"From {what} of this backbone and image size on this service."
     elif config.backbone == STARTER:
-        rate, spread = STARTER_PICTURES_A_SECOND, GUESSED
+        rate, spread = STARTER_IMAGES_A_SECOND, GUESSED
         rate *= (STARTER_SIZE / (config.image_size or STARTER_SIZE)) ** 2
         basis = "No job of this backbone and image size has ended here yet: from a computer of two cores."
     else:
@@ -94,9 +94,9 @@ def estimate(config: AdaptConfig, trained: int, tests: int, past: Sequence[PastJ
 
 
 def _work(config: Mapping[str, Any], trained: int, tests: int) -> float:
-    """In pictures that are trained on once. One that is only looked at costs less; for a report
-    pictures are looked at by five networks, without one test pictures by two, and up to 128 shots by three.
-    Without test pictures a report takes siblings, which learn nearly as much as the model."""
+    """In images that are trained on once. One that is only looked at costs less; for a report
+    images are looked at by five networks, without one test images by two, and up to 128 shots by three.
+    Without test images a report takes siblings, which learn nearly as much as the model."""
     measured = tests or round(config["holdout"] * trained)
     learned = trained if tests else trained - measured
     trainings, networks = 1.0, 2
@@ -118,7 +118,7 @@ def _without_extremes(rates: Sequence[float]) -> Sequence[float]:
 def _memory(config: AdaptConfig) -> int | None:
     if config.backbone != STARTER:
         return None
-    rest, a_picture = STARTER_MEMORY
-    at_once = min(config.batch_size, config.images_at_once or config.batch_size)
+    rest, a_image = STARTER_MEMORY
+    at_once = min(config.batch_size, config.micro_batch_size or config.batch_size)
     larger = ((config.image_size or STARTER_SIZE) / STARTER_SIZE) ** 2
-    return round(rest + a_picture * at_once * larger)
+    return round(rest + a_image * at_once * larger)

@@ -1,6 +1,6 @@
-"""What a preflight keeps of a picture: four kilobytes and three numbers, enough to judge it by.
+"""What a preflight keeps of an image: four kilobytes and three numbers, enough to judge it by.
 
-Every threshold here was set on real pictures with planted faults: see "Preflight" in
+Every threshold here was set on real images with planted faults: see "Preflight" in
 benchmarks/README.md.
 """
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 SIDE = 128
-"""The shorter side, in pixels, at which pictures are judged. Networks see 160 to 336."""
+"""The shorter side, in pixels, at which images are judged. Networks see 160 to 336."""
 THUMBNAIL = 64
 GRID = 16
 MIN_CONTRAST = 2.0
@@ -21,22 +21,22 @@ MIN_CONTRAST = 2.0
 @dataclass(frozen=True)
 class ImageStats:
     shorter_side: int
-    """Pixels, at most SIDE where the picture was opened with that as its `shortest_side`."""
+    """Pixels, at most SIDE where the image was opened with that as its `shortest_side`."""
     aspect_ratio: float
     """The longer side by the shorter one."""
     contrast: float
     """Standard deviation of the greys, 0 to 128."""
     sharpness: float
-    """How abrupt its sharpest edges are: about 0.6 to 1.2 for pictures in focus, below 0.46 out of it."""
+    """How abrupt its sharpest edges are: about 0.6 to 1.2 for images in focus, below 0.46 out of it."""
     subject_coverage: float
-    """About what share of the picture holds all that there is to see, in 0 … 1."""
+    """About what share of the image holds all that there is to see, in 0 … 1."""
     thumbnail: NDArray[np.uint8]
     """Greys [THUMBNAIL, THUMBNAIL], whatever the aspect ratio was."""
 
 
-def sketch(picture: Image.Image) -> ImageStats:
-    """Of an upright picture, best opened with `shortest_side=SIDE` and `grey`."""
-    grey = picture.convert("L")
+def sketch(image: Image.Image) -> ImageStats:
+    """Of an upright image, best opened with `shortest_side=SIDE` and `grey`."""
+    grey = image.convert("L")
     shorter, longer = sorted(grey.size)
     thumbnail = np.asarray(grey.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX, reducing_gap=1.0))
     contrast = _contrast(grey)

@@ -1,7 +1,7 @@
-"""Which pictures are the same picture: saved anew, scaled, mirrored or slightly cropped.
+"""Which images are the same image: saved anew, scaled, mirrored or slightly cropped.
 
 All pairs are compared as 16 x 16 greys, one matrix product; the nearest few of each are then looked at
-more closely: the fine structure of two pictures of different things has nothing in common, however
+more closely: the fine structure of two images of different things has nothing in common, however
 alike their outlines are.
 """
 
@@ -21,14 +21,14 @@ Pair = tuple[int, int, bool]
 
 COARSE = 16
 NEIGHBOURS = 3
-"""Of each picture so many earlier ones are looked at closely, and as many mirrored."""
+"""Of each image so many earlier ones are looked at closely, and as many mirrored."""
 LOOKS_ALIKE = 0.85
 """Correlation of the coarse greys from which a pair is looked at closely."""
 LOOKS_CROPPED = 0.95
 """Likewise with those of a crop, before its fine structure is compared. Cropped copies have 0.97 or more,
 nine of ten other pairs less."""
 SAME = 0.6
-"""Correlation of the fine structure, nearly everywhere, from which two pictures are one."""
+"""Correlation of the fine structure, nearly everywhere, from which two images are one."""
 CERTAIN = 0.85
 """From here on no crop is tried."""
 LONGER = 1.25
@@ -44,7 +44,7 @@ CROPS = (0.95, 0.9)
 OFFSETS = 4
 """Steps from a crop at one end of a side to one at the other."""
 CELL = 8
-"""Side of the cells, of FINE, in which two pictures are compared: all but a tenth of them must agree."""
+"""Side of the cells, of FINE, in which two images are compared: all but a tenth of them must agree."""
 EMPTY = 0.05
 """Mean square of the structure below which there is none in a cell."""
 BLOCK = 512
@@ -63,7 +63,7 @@ class NearDuplicate:
 
 
 def find_near_duplicates(sketches: Sequence[ImageStats]) -> list[NearDuplicate]:
-    """For each picture that is an earlier one again the most alike of those."""
+    """For each image that is an earlier one again the most alike of those."""
     pairs = [
         (first, second, mirrored)
         for second, first, mirrored in _candidates(sketches)
@@ -82,9 +82,9 @@ def _likenesses(sketches: Sequence[ImageStats], pairs: Sequence[Pair]) -> Floats
     """[P], of pairs that are looked at closely: as they are and, where that leaves a doubt, either one as a
     crop of the other."""
     firsts, seconds, mirrored = (np.array(column) for column in zip(*pairs, strict=True))
-    pictures, index = np.unique([*firsts, *seconds], return_inverse=True)
+    images, index = np.unique([*firsts, *seconds], return_inverse=True)
     both = index.reshape(2, len(pairs))
-    greys = np.stack([sketches[i].thumbnail for i in pictures]).astype(np.float32)  # [M, T, T]
+    greys = np.stack([sketches[i].thumbnail for i in images]).astype(np.float32)  # [M, T, T]
     coarse, small = (_parts(greys, (1.0,), side)[:, 0] for side in (COARSE, FINE))
     structure = _fine(small)
     fits, values = _fit(structure[both[0], None], _turned(structure[both[1]], mirrored))
@@ -102,9 +102,9 @@ def _likenesses(sketches: Sequence[ImageStats], pairs: Sequence[Pair]) -> Floats
     return values
 
 
-def _turned(pictures: Floats, mirrored: NDArray[np.bool_]) -> Floats:
+def _turned(images: Floats, mirrored: NDArray[np.bool_]) -> Floats:
     """[P, F, F], those that are to be mirrored so."""
-    turned: Floats = np.where(mirrored[:, None, None], pictures[:, :, ::-1], pictures)
+    turned: Floats = np.where(mirrored[:, None, None], images[:, :, ::-1], images)
     return turned
 
 
@@ -113,7 +113,7 @@ def _near(a: float, b: float) -> bool:
 
 
 def _candidates(sketches: Sequence[ImageStats]) -> Iterator[tuple[int, int, bool]]:
-    """(later, earlier, mirrored) of the pairs that look alike from afar, the nearest of each picture."""
+    """(later, earlier, mirrored) of the pairs that look alike from afar, the nearest of each image."""
     seen = [i for i, s in enumerate(sketches) if s.contrast >= MIN_CONTRAST]
     if not seen:
         return
@@ -139,39 +139,39 @@ def _coarse(thumbnail: NDArray[np.uint8]) -> Floats:
     return means
 
 
-def _standardised(pictures: Floats) -> Floats:
+def _standardised(images: Floats) -> Floats:
     """[…, H, W] to […, H * W] of mean 0 and length 1, so that products are correlations."""
-    flat = pictures.reshape(*pictures.shape[:-2], -1)
+    flat = images.reshape(*images.shape[:-2], -1)
     flat = flat - flat.mean(axis=-1, keepdims=True)
     standard: Floats = flat / np.maximum(np.linalg.norm(flat, axis=-1, keepdims=True), 1e-6)
     return standard
 
 
-def _parts(pictures: Floats, shares: Sequence[float], side: int) -> Floats:
+def _parts(images: Floats, shares: Sequence[float], side: int) -> Floats:
     """[M, N, side, side] of [M, T, T]: the parts that have these shares of the sides, in steps from one end
     to the other."""
     parts = []
     for share in shares:
         cuts = _cuts(share, side)  # [O, side, T]
         flat = cuts.reshape(-1, THUMBNAIL)
-        both = (flat @ pictures) @ flat.T  # [M, O * side, O * side]
-        grid = both.reshape(len(pictures), len(cuts), side, len(cuts), side).swapaxes(2, 3)
-        parts.append(grid.reshape(len(pictures), -1, side, side))
+        both = (flat @ images) @ flat.T  # [M, O * side, O * side]
+        grid = both.reshape(len(images), len(cuts), side, len(cuts), side).swapaxes(2, 3)
+        parts.append(grid.reshape(len(images), -1, side, side))
     return np.concatenate(parts, axis=1)
 
 
-def _fine(pictures: Floats) -> Floats:
+def _fine(images: Floats) -> Floats:
     """[…, F, F] to what remains without the smooth part, each place measured by the scatter around it: a hard
     outline counts no more than a faint pattern."""
-    mean = _smoothed(pictures)
-    variance = _smoothed(np.square(pictures)) - np.square(mean)
-    structure: Floats = ((pictures - mean) / np.sqrt(np.maximum(variance, 0) + FAINT**2)).astype(np.float32)
+    mean = _smoothed(images)
+    variance = _smoothed(np.square(images)) - np.square(mean)
+    structure: Floats = ((images - mean) / np.sqrt(np.maximum(variance, 0) + FAINT**2)).astype(np.float32)
     return structure
 
 
-def _smoothed(pictures: Floats) -> Floats:
+def _smoothed(images: Floats) -> Floats:
     """The mean around each place, along one side and then the other."""
-    smoothed: Floats = _smoothing() @ (pictures.reshape(-1, FINE) @ _smoothing().T).reshape(pictures.shape)
+    smoothed: Floats = _smoothing() @ (images.reshape(-1, FINE) @ _smoothing().T).reshape(images.shape)
     return smoothed
 
 

@@ -1,4 +1,4 @@
-"""What a look at the pictures and the class names of an adaptation says before anything is trained.
+"""What a look at the images and the class names of an adaptation says before anything is trained.
 
 It warns where something is wrong, and is silent about what is merely not perfect: who is warned wrongly
 stops reading. How often it is right: "Preflight" in benchmarks/README.md.
@@ -16,24 +16,24 @@ from core.clip.checks.near_duplicates import find_near_duplicates
 from core.clip.prompts import same_class
 
 TINY = 24
-"""Pixels of the shorter side below which a picture is tiny."""
+"""Pixels of the shorter side below which an image is tiny."""
 JUDGED_FROM = 32
 """Pixels of the shorter side from which edges can be judged."""
 BLURRED = 0.46
-"""Sharpness below which a picture is blurred."""
+"""Sharpness below which an image is blurred."""
 MIN_SUBJECT_SIDE = 36
 """Pixels, at the network's resolution, that the subject's side should have."""
 USUAL_SIZE = 224
 """Of a network whose resolution is not known before it is loaded."""
 LONG = 3.0
-"""Of a picture longer than so many times its height, two thirds are never seen: the middle square is."""
+"""Of an image longer than so many times its height, two thirds are never seen: the middle square is."""
 UNBALANCED = 4
-"""Times as many pictures in the largest class as in the smallest."""
+"""Times as many images in the largest class as in the smallest."""
 
 
 @dataclass(frozen=True)
 class CheckedImage:
-    """One picture, and what is known of it."""
+    """One image, and what is known of it."""
 
     file_name: str
     class_name: str
@@ -44,21 +44,21 @@ class CheckedImage:
 
 @dataclass(frozen=True)
 class Finding:
-    """Something about one picture that its owner should look at."""
+    """Something about one image that its owner should look at."""
 
     code: str
-    picture: int
+    image: int
     """Its index."""
     detail: str
     other: int | None = None
-    """The index of the picture that it is a copy of."""
+    """The index of the image that it is a copy of."""
 
 
-def check_images(pictures: Sequence[CheckedImage], image_size: int | None) -> list[Finding]:
-    """In the order of the pictures. `image_size` is the side of the network's input, None if unknown."""
-    found = [finding for i, p in enumerate(pictures) for finding in _alone(i, p.sketch, image_size)]
-    found += _copies(pictures)
-    return sorted(found, key=lambda finding: finding.picture)
+def check_images(images: Sequence[CheckedImage], image_size: int | None) -> list[Finding]:
+    """In the order of the images. `image_size` is the side of the network's input, None if unknown."""
+    found = [finding for i, p in enumerate(images) for finding in _alone(i, p.sketch, image_size)]
+    found += _copies(images)
+    return sorted(found, key=lambda finding: finding.image)
 
 
 def _alone(index: int, sketch: ImageStats, image_size: int | None) -> list[Finding]:
@@ -80,7 +80,7 @@ def _alone(index: int, sketch: ImageStats, image_size: int | None) -> list[Findi
             f"What there is to see takes up about {max(1, round(100 * sketch.subject_coverage))} % of it. "
             f"The network looks at {size} x {size} pixels, of which that is some {subject} x {subject}: its "
             "detail "
-            "vanishes. Cut the picture closer."
+            "vanishes. Cut the image closer."
         )
         found.append(Finding("small_subject", index, detail))
     if sketch.aspect_ratio > LONG:
@@ -92,30 +92,30 @@ def _alone(index: int, sketch: ImageStats, image_size: int | None) -> list[Findi
     return found
 
 
-def _copies(pictures: Sequence[CheckedImage]) -> list[Finding]:
-    """The same file, or the same picture in another file, twice."""
+def _copies(images: Sequence[CheckedImage]) -> list[Finding]:
+    """The same file, or the same image in another file, twice."""
     first_of: dict[str, int] = {}
     found = []
-    for i, picture in enumerate(pictures):
-        first = first_of.setdefault(picture.sha256, i)
+    for i, image in enumerate(images):
+        first = first_of.setdefault(image.sha256, i)
         if first != i:
-            found.append(_copy(pictures, first, i, "The same file as"))
+            found.append(_copy(images, first, i, "The same file as"))
     kept = sorted(first_of.values())
-    for twin in find_near_duplicates([pictures[i].sketch for i in kept]):
-        how = "The mirror image of" if twin.mirrored else "The same picture as"
-        found.append(_copy(pictures, kept[twin.first], kept[twin.second], how))
+    for twin in find_near_duplicates([images[i].sketch for i in kept]):
+        how = "The mirror image of" if twin.mirrored else "The same image as"
+        found.append(_copy(images, kept[twin.first], kept[twin.second], how))
     return found
 
 
-def _copy(pictures: Sequence[CheckedImage], first: int, second: int, how: str) -> Finding:
-    a, b = pictures[first], pictures[second]
+def _copy(images: Sequence[CheckedImage], first: int, second: int, how: str) -> Finding:
+    a, b = images[first], images[second]
     exactly = "" if a.sha256 == b.sha256 else "near_"
     what = f"{how} {a.file_name!r}"
     if same_class(a.class_name) != same_class(b.class_name):
-        code = f"{exactly}copy_in_two_classes"
+        code = f"{exactly}duplicate_in_two_classes"
         detail = f"{what} of the class {a.class_name!r}: one of the two labels must be wrong."
     elif a.split != b.split:
-        code = f"{exactly}copy_in_train_and_test"
+        code = f"{exactly}duplicate_in_train_and_test"
         detail = f"{what}, which is in {a.split}: the measurement will look better than it is."
     else:
         code = f"{exactly}copy"
@@ -124,20 +124,20 @@ def _copy(pictures: Sequence[CheckedImage], first: int, second: int, how: str) -
 
 
 def class_warnings(
-    classes: Sequence[Mapping[str, Any]], texts: Mapping[str, Sequence[str]]
+    classes: Sequence[Mapping[str, Any]], prompts: Mapping[str, Sequence[str]]
 ) -> list[dict[str, str]]:
     """What is odd about the classes.
 
     Args:
-        classes: `name`, and `images`, the number of training pictures.
-        texts: sentences by class name, as in the configuration: a name that has some need not tell.
+        classes: `name`, and `images`, the number of training images.
+        prompts: sentences by class name, as in the configuration: a name that has some need not tell.
     """
     warnings = []
-    told = {same_class(name) for name in texts}
+    told = {same_class(name) for name in prompts}
     names = [str(c["name"]) for c in classes if same_class(str(c["name"])) not in told]
     vague = [name for name in names if is_uninformative(name)]
     if vague:
-        example = json.dumps({"texts": {vague[0]: ["a photo of …"]}}, ensure_ascii=False)
+        example = json.dumps({"prompts": {vague[0]: ["a photo of …"]}}, ensure_ascii=False)
         detail = (
             f"{_listed(vague)}: the network reads class names, and these tell it nothing. Rename them, or "
             f"say in config what they are: {example}."
@@ -149,75 +149,75 @@ def class_warnings(
         more = f" and {len(pairs) - 5} more pairs" if len(pairs) > 5 else ""
         detail = (
             f"{', '.join(pairs[:5])}{more} are nearly the same name. If they are one class, merge them; else "
-            "give `texts` in config that tell them apart."
+            "give `prompts` in config that tell them apart."
         )
         warnings.append({"code": "similar_class_names", "detail": detail})
     counts = {str(c["name"]): int(c["images"]) for c in classes if c["images"]}
     if counts and max(counts.values()) >= UNBALANCED * min(counts.values()):
         most, least = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
         detail = (
-            f"{most!r} has {counts[most]} training pictures and {least!r} {counts[least]}: the network will "
-            f"lean to the larger classes. Add pictures to the small ones."
+            f"{most!r} has {counts[most]} training images and {least!r} {counts[least]}: the network will "
+            f"lean to the larger classes. Add images to the small ones."
         )
         warnings.append({"code": "unbalanced_classes", "detail": detail})
     return warnings
 
 
 _SUMMARIES = {
-    "copy_in_two_classes": (
-        "same_picture_two_classes",
+    "duplicate_in_two_classes": (
+        "duplicates_two_classes",
         "{n} sent under more than one class, so one label of each must be wrong: {names}.",
     ),
-    "near_copy_in_two_classes": (
-        "similar_picture_two_classes",
+    "near_duplicate_in_two_classes": (
+        "near_duplicates_two_classes",
         "{n} nearly the same as one of another class, so one of the labels must be wrong: {names}.",
     ),
-    "copy_in_train_and_test": (
-        "same_picture_train_and_test",
+    "duplicate_in_train_and_test": (
+        "duplicates_train_and_test",
         "{n} in both train and test, so the measurement will look too good: {names}.",
     ),
-    "near_copy_in_train_and_test": (
-        "similar_picture_train_and_test",
+    "near_duplicate_in_train_and_test": (
+        "near_duplicates_train_and_test",
         "{n} nearly the same in train and test, so the measurement will look too good: {names}.",
     ),
-    "copy": ("identical_pictures", "{n} copies of another of their class: {names}."),
-    "near_copy": (
-        "similar_pictures",
+    "duplicate": ("duplicates", "{n} copies of another of their class: {names}."),
+    "near_duplicate": (
+        "near_duplicates",
         "{n} nearly the same as another of their class, and teach nothing more: {names}.",
     ),
-    "blank": ("blank_pictures", "{n} of one colour, with nothing to see: {names}."),
-    "tiny": ("tiny_pictures", "{n} too small to learn much from: {names}."),
-    "blurred": ("blurred_pictures", "{n} out of focus, moved or enlarged: {names}."),
+    "blank": ("blank_images", "{n} of one colour, with nothing to see: {names}."),
+    "tiny": ("tiny_images", "{n} too small to learn much from: {names}."),
+    "blurred": ("blurred_images", "{n} out of focus, moved or enlarged: {names}."),
     "small_subject": (
         "small_subjects",
         "{n} of something so small that its detail vanishes for the network; cut them closer: {names}.",
     ),
     "elongated": (
-        "elongated_pictures",
+        "elongated_images",
         "{n} so long that the network sees only their middle: {names}.",
     ),
 }
 
 
-def summarise(findings: Sequence[Finding], pictures: Sequence[CheckedImage]) -> list[dict[str, str]]:
-    """One warning for each kind of finding, however many pictures it is about."""
+def summarise(findings: Sequence[Finding], images: Sequence[CheckedImage]) -> list[dict[str, str]]:
+    """One warning for each kind of finding, however many images it is about."""
     count = Counter(finding.code for finding in findings)
     warnings = []
     for kind, (code, text) in _SUMMARIES.items():
         if not count[kind]:
             continue
-        names = [_named(finding, pictures) for finding in findings if finding.code == kind]
-        number = "1 picture is" if count[kind] == 1 else f"{count[kind]:,} pictures are"
+        names = [_named(finding, images) for finding in findings if finding.code == kind]
+        number = "1 image is" if count[kind] == 1 else f"{count[kind]:,} images are"
         detail = text.replace("{n}", number).replace("{names}", _listed(names))
         warnings.append({"code": code, "detail": detail})
     return warnings
 
 
-def _named(finding: Finding, pictures: Sequence[CheckedImage]) -> str:
-    of = pictures[finding.picture]
+def _named(finding: Finding, images: Sequence[CheckedImage]) -> str:
+    of = images[finding.image]
     if finding.other is None or not finding.code.endswith("two_classes"):
         return of.file_name
-    other = pictures[finding.other]
+    other = images[finding.other]
     return f"{other.class_name}: {other.file_name} = {of.class_name}: {of.file_name}"
 
 

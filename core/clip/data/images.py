@@ -1,4 +1,4 @@
-"""From the bytes of a file to an upright RGB picture."""
+"""From the bytes of a file to an upright RGB image."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -24,8 +24,8 @@ from core.clip.data.structure import (
 from core.clip.errors import BadImage
 
 MIN_SIDE = 4
-"""Pixels a side: a picture of less shows nothing, and is a tracking pixel or a broken export."""
-MAX_ASPECT_RATIO = 16  # times the shorter side: more is cut off at both ends where pictures are scaled down
+"""Pixels a side: an image of less shows nothing, and is a tracking pixel or a broken export."""
+MAX_ASPECT_RATIO = 16  # times the shorter side: more is cut off at both ends where images are scaled down
 MAX_DEEP_PIXELS = 10_000_000
 """Of 32-bit whole numbers and floats, which take four times the memory and time."""
 BAND_PIXELS = 1_000_000
@@ -47,18 +47,18 @@ def open_image(
     shortest_side: int | None = None,
     grey: bool = False,
 ) -> Image.Image:
-    """The first frame of a picture file: upright, RGB, 8 bits, transparency on white.
+    """The first frame of an image file: upright, RGB, 8 bits, transparency on white.
 
     JPEG, PNG, WebP, GIF, BMP and TIFF are told by content. 16-bit greys are scaled to 8 bits, CMYK
     is converted. The result carries no metadata, so nothing can turn it a second time.
 
-    With `shortest_side` a larger picture is scaled down (bicubic, antialiased) until its shorter
+    With `shortest_side` a larger image is scaled down (bicubic, antialiased) until its shorter
     side has so many pixels; a smaller one stays as it is. Of a very long one the middle is taken.
     With `grey` it is one channel, by a filter half as wide (Hamming, as sharp), in a third of the time.
 
     Raises:
-        BadImage: `empty_file`, `picture_too_large`, `not_a_picture`, `picture_too_small`,
-            `too_many_pixels`, `picture_too_costly` or `truncated_picture`; the detail says what to do.
+        BadImage: `empty_file`, `image_too_large`, `not_an_image`, `image_too_small`,
+            `too_many_pixels`, `image_too_costly` or `truncated_image`; the detail says what to do.
         OSError: the path can't be read.
     """
     return read_header(source, limits, shortest_side=shortest_side, grey=grey).decode()
@@ -68,7 +68,7 @@ def open_image(
 class Undecoded:
     """An image file within the limits of which nothing is decoded yet. For one call of `decode`."""
 
-    picture: ImageFile.ImageFile
+    image: ImageFile.ImageFile
     kind: str
     shortest_side: int | None
     grey: bool
@@ -76,12 +76,12 @@ class Undecoded:
     """Upper bound of the memory that decoding takes, with the file itself."""
 
     def decode(self) -> Image.Image:
-        """As `open_image`. Raises BadImage: `truncated_picture`."""
-        picture, side = self.picture, self.shortest_side
+        """As `open_image`. Raises BadImage: `truncated_image`."""
+        image, side = self.image, self.shortest_side
         try:
-            picture.load()
-            turn = _turn(picture)
-            opened = _to_grey(picture) if self.grey else _to_rgb(picture)
+            image.load()
+            turn = _turn(image)
+            opened = _to_grey(image) if self.grey else _to_rgb(image)
             if side is not None:
                 opened = _scale_down(opened, side, Resampling.HAMMING if self.grey else Resampling.BICUBIC)
             if turn is not None:
@@ -90,8 +90,8 @@ class Undecoded:
             raise
         except Exception as error:  # Pillow answers garbage with a dozen exception types
             raise _damaged(self.kind) from error
-        if opened is picture:
-            opened = picture.copy()  # a plain Image, which doesn't hold the file's bytes
+        if opened is image:
+            opened = image.copy()  # a plain Image, which doesn't hold the file's bytes
         opened.info = {}
         return opened
 
@@ -106,16 +106,16 @@ def read_header(
     """Check a file and bound what decoding it costs, in some microseconds. As `open_image`, which says
     what is raised."""
     data = _read(source, limits.max_bytes)
-    picture, kind, table_bytes = _open_header(data, limits.max_pixels)
-    _check_pixels(picture, limits.max_pixels)
+    image, kind, table_bytes = _open_header(data, limits.max_pixels)
+    _check_pixels(image, limits.max_pixels)
     if shortest_side is not None:
         # The JPEG decoder halves while it decodes; twice the wanted side stays for the bicubic.
-        picture.draft("L" if grey else None, (2 * shortest_side, 2 * shortest_side))
+        image.draft("L" if grey else None, (2 * shortest_side, 2 * shortest_side))
     try:
-        peak = 2 * len(data) + table_bytes + _peak_bytes(picture, kind)
+        peak = 2 * len(data) + table_bytes + _peak_bytes(image, kind)
     except (TypeError, ValueError) as error:  # tags of another type
         raise _damaged(kind) from error
-    return Undecoded(picture, kind, shortest_side, grey, peak)
+    return Undecoded(image, kind, shortest_side, grey, peak)
 
 
 def _read(source: bytes | Path, max_bytes: int) -> bytes:
@@ -124,14 +124,14 @@ def _read(source: bytes | Path, max_bytes: int) -> bytes:
         raise BadImage("empty_file", "The file is empty (0 bytes); upload it again.")
     if size > max_bytes:
         raise BadImage(
-            "picture_too_large",
+            "image_too_large",
             f"The file has more than {max_bytes:,} bytes, which is the most that is allowed. Save it "
             "smaller or as JPEG.",
         )
     return source if isinstance(source, bytes) else source.read_bytes()
 
 
-# Importing a plugin registers it in Image.OPEN. "JPEG" also reads the first picture of an MPO file,
+# Importing a plugin registers it in Image.OPEN. "JPEG" also reads the first image of an MPO file,
 # which many cameras call .jpg. BMP is last: its mark is two letters, with which a text may begin.
 Image.preinit()
 _FORMATS = (
@@ -145,9 +145,9 @@ _FORMATS = (
 
 
 def _open_header(data: bytes, max_pixels: int) -> tuple[ImageFile.ImageFile, str, int]:
-    """The picture with its header read and nothing decoded, the name of its kind, and the bytes that its
+    """The image with its header read and nothing decoded, the name of its kind, and the bytes that its
     decoder takes beside the pixels."""
-    # Image.open does the same, but measures every picture against a process-wide constant first, with
+    # Image.open does the same, but measures every image against a process-wide constant first, with
     # a warning at 89 million pixels; the limit here is the caller's.
     for kind in _FORMATS:
         factory, accepts = Image.OPEN[kind]
@@ -158,14 +158,14 @@ def _open_header(data: bytes, max_pixels: int) -> tuple[ImageFile.ImageFile, str
         except (MemoryError, BadImage):
             raise
         except Image.DecompressionBombError as error:  # WebP allocates its canvas when it is opened
-            raise BadImage("too_many_pixels", "The picture has too many pixels; scale it down.") from error
+            raise BadImage("too_many_pixels", "The image has too many pixels; scale it down.") from error
         except Exception as error:
             if kind == "BMP":
                 break
             raise _damaged(kind) from error
     raise BadImage(
-        "not_a_picture",
-        f"The file's content is not a picture that can be read; use {KINDS} (the name of the file "
+        "not_an_image",
+        f"The file's content is not an image that can be read; use {KINDS} (the name of the file "
         "doesn't matter).",
     )
 
@@ -175,9 +175,9 @@ def _open_kind(
 ) -> tuple[ImageFile.ImageFile, str, int]:
     if kind == "JPEG":
         jpeg = read_jpeg(data)
-        picture = factory(BytesIO(jpeg.data), "")
-        picture.info |= {"exif": jpeg.exif, "xmp": jpeg.xmp}
-        return picture, kind, jpeg.coefficient_bytes
+        image = factory(BytesIO(jpeg.data), "")
+        image.info |= {"exif": jpeg.exif, "xmp": jpeg.xmp}
+        return image, kind, jpeg.coefficient_bytes
     extra_bytes = 0
     if kind == "GIF":
         gif = read_gif(data)
@@ -191,37 +191,37 @@ def _open_kind(
         check_tiff(data)
     elif kind == "WEBP":
         extra_bytes = check_webp(data)
-    picture = factory(BytesIO(data), "")
-    if isinstance(picture, TiffImagePlugin.TiffImageFile):
-        check_tiff_strips(data, picture.tag_v2)
-    return picture, kind, extra_bytes
+    image = factory(BytesIO(data), "")
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        check_tiff_strips(data, image.tag_v2)
+    return image, kind, extra_bytes
 
 
 def _damaged(kind: str) -> BadImage:
     return BadImage(
-        "truncated_picture",
+        "truncated_image",
         f"The {kind} file is damaged or cut short; upload it again, or save it anew from its source.",
     )
 
 
-def _check_pixels(picture: ImageFile.ImageFile, max_pixels: int) -> None:
-    width, height = picture.size
+def _check_pixels(image: ImageFile.ImageFile, max_pixels: int) -> None:
+    width, height = image.size
     if min(width, height) < MIN_SIDE:
         raise BadImage(
-            "picture_too_small",
-            f"The picture has {width:,} x {height:,} pixels, which shows nothing; at least {MIN_SIDE} on "
+            "image_too_small",
+            f"The image has {width:,} x {height:,} pixels, which shows nothing; at least {MIN_SIDE} on "
             "each side are needed. Use the original.",
         )
-    if isinstance(picture, TiffImagePlugin.TiffImageFile):
-        # A decoder allocates whole tiles, and a tile may be far larger than the picture.
-        tile_width, tile_height = (picture.tag_v2.get(tag, 0) for tag in (322, 323))
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        # A decoder allocates whole tiles, and a tile may be far larger than the image.
+        tile_width, tile_height = (image.tag_v2.get(tag, 0) for tag in (322, 323))
         if isinstance(tile_width, int) and isinstance(tile_height, int):
             width, height = max(width, tile_width), max(height, tile_height)
     _check_size(width, height, max_pixels)
-    if picture.mode in {"I", "F"} and width * height > MAX_DEEP_PIXELS:
+    if image.mode in {"I", "F"} and width * height > MAX_DEEP_PIXELS:
         raise BadImage(
             "too_many_pixels",
-            f"The picture has {width:,} x {height:,} pixels of 32 bits; at most {MAX_DEEP_PIXELS:,} of those "
+            f"The image has {width:,} x {height:,} pixels of 32 bits; at most {MAX_DEEP_PIXELS:,} of those "
             "are allowed. Save it with 8 or 16 bits a channel, or scale it down.",
         )
 
@@ -230,33 +230,33 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise BadImage(
             "too_many_pixels",
-            f"The picture has {width:,} x {height:,} pixels; at most {max_pixels:,} in all are allowed. "
+            f"The image has {width:,} x {height:,} pixels; at most {max_pixels:,} in all are allowed. "
             "Scale it down.",
         )
 
 
-def _peak_bytes(picture: ImageFile.ImageFile, kind: str) -> int:
+def _peak_bytes(image: ImageFile.ImageFile, kind: str) -> int:
     """Upper bound of the memory for the pixels, with the copies that conversions make.
 
     Measured as bytes a pixel at 40 million of them: RGB 4.2, L 4.5, P 6 and with transparency 9, LA 12.7,
     RGBA 8.8, CMYK 4.3, 16 bits 3.2, WebP 12.7; a TIFF's largest strip on top.
     """
-    pixels, mode = picture.width * picture.height, picture.mode
+    pixels, mode = image.width * image.height, image.mode
     if kind == "WEBP":
         return 14 * pixels  # two canvases and the frame in RGBA, then the image
     own = {"1": 1, "L": 1, "P": 1}.get(mode, 2 if mode.startswith("I;16") else 4)
     copies = 1 if mode == "RGB" else 5  # RGB, or RGBA on its way there
-    if picture.has_transparency_data:
+    if image.has_transparency_data:
         copies = 5 if mode == "RGBA" else 9  # RGBA, its alpha, RGB on white
     peak = (own + copies + 1) * pixels
-    if isinstance(picture, TiffImagePlugin.TiffImageFile):
-        tags = picture.tag_v2
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        tags = image.tag_v2
         width, rows = (tags.get(tag) for tag in (322, 323))
         bits = tags.get(258, (1,))
         if not width or not rows:
-            width, rows = picture.width, min(picture.height, tags.get(278, picture.height))
+            width, rows = image.width, min(image.height, tags.get(278, image.height))
         if tags.get(274, 1) in {5, 6, 7, 8}:
-            width, rows = max(picture.size), max(picture.size) if rows > 1 else 1
+            width, rows = max(image.size), max(image.size) if rows > 1 else 1
         peak += width * rows * max(4, max(bits) // 8 * tags.get(277, 1))
         if tags.get(274, 1) != 1:  # turned upright by Pillow
             peak += own * pixels
@@ -277,11 +277,11 @@ _TURNS = {
 _XMP_ORIENTATION = rb'tiff:Orientation(?:="|>)([0-9])'
 
 
-def _turn(picture: Image.Image) -> Image.Transpose | None:
-    """How to turn the picture upright; a TIFF is so already. A broken EXIF block is no reason to refuse its
-    picture."""
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """How to turn the image upright; a TIFF is so already. A broken EXIF block is no reason to refuse its
+    image."""
     # Pillow's own `getexif` reads every tag, and tags may name the same bytes again and again.
-    info = picture.info
+    info = image.info
     exif, xmp = info.get("exif"), info.get("xmp") or info.get("XML:com.adobe.xmp") or b""
     try:
         if exif is None and (profile := info.get("Raw profile type exif")):
@@ -296,38 +296,38 @@ def _turn(picture: Image.Image) -> Image.Transpose | None:
     return None if found is None else _TURNS.get(found)
 
 
-def _to_rgb(picture: Image.Image) -> Image.Image:
-    if _is_deep(picture):
-        return _deep_grey(picture).convert("RGB")
-    if not picture.has_transparency_data:
-        return picture if picture.mode == "RGB" else picture.convert("RGB")
-    if picture.mode == "La":
-        picture = picture.convert("LA")
-    rgba = picture if picture.mode == "RGBA" else picture.convert("RGBA")
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if _is_deep(image):
+        return _deep_grey(image).convert("RGB")
+    if not image.has_transparency_data:
+        return image if image.mode == "RGB" else image.convert("RGB")
+    if image.mode == "La":
+        image = image.convert("LA")
+    rgba = image if image.mode == "RGBA" else image.convert("RGBA")
     on_white = Image.new("RGB", rgba.size, "white")
     on_white.paste(rgba, mask=rgba.getchannel("A"))
     return on_white
 
 
-def _to_grey(picture: Image.Image) -> Image.Image:
-    if _is_deep(picture):
-        return _deep_grey(picture)
-    if picture.mode == "L" and not picture.has_transparency_data:
-        return picture
-    return _to_rgb(picture).convert("L")
+def _to_grey(image: Image.Image) -> Image.Image:
+    if _is_deep(image):
+        return _deep_grey(image)
+    if image.mode == "L" and not image.has_transparency_data:
+        return image
+    return _to_rgb(image).convert("L")
 
 
-def _is_deep(picture: Image.Image) -> bool:
-    return picture.mode in {"I", "F"} or picture.mode.startswith("I;16")
+def _is_deep(image: Image.Image) -> bool:
+    return image.mode in {"I", "F"} or image.mode.startswith("I;16")
 
 
-def _deep_grey(picture: Image.Image) -> Image.Image:
+def _deep_grey(image: Image.Image) -> Image.Image:
     """One channel of more than 8 bits as 8 bits; Pillow's own conversion would clip it. Some rows at a time,
     since numpy works on copies."""
-    grey = Image.new("L", picture.size)
-    transparent = picture.info.get("transparency")  # a 16-bit PNG names one grey
-    to_8_bits = _steps_of(picture) if picture.mode.startswith("I;16") else _stretch(picture)
-    for top, values in _bands(picture):
+    grey = Image.new("L", image.size)
+    transparent = image.info.get("transparency")  # a 16-bit PNG names one grey
+    to_8_bits = _steps_of(image) if image.mode.startswith("I;16") else _stretch(image)
+    for top, values in _bands(image):
         band = to_8_bits(values)
         if isinstance(transparent, int):
             band[values == transparent] = 255
@@ -335,16 +335,16 @@ def _deep_grey(picture: Image.Image) -> Image.Image:
     return grey
 
 
-def _bands(picture: Image.Image) -> Iterator[tuple[int, Any]]:
+def _bands(image: Image.Image) -> Iterator[tuple[int, Any]]:
     """(first row, [rows, W]) of an image, from top to bottom."""
-    width, height = picture.size
+    width, height = image.size
     rows = max(1, BAND_PIXELS // width)
     for top in range(0, height, rows):
-        yield top, np.asarray(picture.crop((0, top, width, min(height, top + rows))))
+        yield top, np.asarray(image.crop((0, top, width, min(height, top + rows))))
 
 
-def _steps_of(picture: Image.Image) -> Callable[[Any], Any]:
-    tags = picture.tag_v2 if isinstance(picture, TiffImagePlugin.TiffImageFile) else {}
+def _steps_of(image: Image.Image) -> Callable[[Any], Any]:
+    tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
     largest = 2 ** tags.get(258, (16,))[0] - 1
     steps = np.minimum((np.arange(2**16) * 255 + largest // 2) // largest, 255).astype(np.uint8)
     if tags.get(262) == 0:  # "white is zero"
@@ -352,14 +352,14 @@ def _steps_of(picture: Image.Image) -> Callable[[Any], Any]:
     return lambda values: steps[values]
 
 
-def _stretch(picture: Image.Image) -> Callable[[Any], Any]:
+def _stretch(image: Image.Image) -> Callable[[Any], Any]:
     # 32-bit whole numbers and floats have no agreed white: take the first customary one that
     # holds every value, else stretch from the darkest to the brightest.
-    extrema = [(float(v.min()), float(v.max())) for v in (_finite(values) for _, values in _bands(picture))]
+    extrema = [(float(v.min()), float(v.max())) for v in (_finite(values) for _, values in _bands(image))]
     low, high = min(low for low, _ in extrema), max(high for _, high in extrema)
     if low >= 0 and high <= 65_535:
         low, high = 0.0, next(white for white in (1.0, 255.0, 65_535.0) if high <= white)
-    if picture.mode == "I" and low == 0.0 and high == 1.0:
+    if image.mode == "I" and low == 0.0 and high == 1.0:
         high = 255.0
     scale = 255 / max(high - low, 1e-12)
     return lambda values: ((_finite(values) - low) * scale).round().astype(np.uint8)
@@ -369,29 +369,29 @@ def _finite(values: Any) -> Any:
     return np.nan_to_num(values.astype(np.float32), posinf=0, neginf=0)
 
 
-def _without_far_ends(picture: Image.Image) -> Image.Image:
-    """The middle of a very long picture: scaled down by its shorter side, a strip of 100,000 x 300
+def _without_far_ends(image: Image.Image) -> Image.Image:
+    """The middle of a very long image: scaled down by its shorter side, a strip of 100,000 x 300
     would stay as large as it is."""
-    shorter = min(picture.size)
-    if max(picture.size) <= MAX_ASPECT_RATIO * shorter:
-        return picture
-    width, height = (min(side, MAX_ASPECT_RATIO * shorter) for side in picture.size)
-    left, top = (picture.width - width) // 2, (picture.height - height) // 2
-    return picture.crop((left, top, left + width, top + height))
+    shorter = min(image.size)
+    if max(image.size) <= MAX_ASPECT_RATIO * shorter:
+        return image
+    width, height = (min(side, MAX_ASPECT_RATIO * shorter) for side in image.size)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
 
 
-def _scale_down(picture: Image.Image, shortest_side: int, resampling: Resampling) -> Image.Image:
-    picture = _without_far_ends(picture)
-    shorter = min(picture.size)
+def _scale_down(image: Image.Image, shortest_side: int, resampling: Resampling) -> Image.Image:
+    image = _without_far_ends(image)
+    shorter = min(image.size)
     if shorter <= shortest_side:
-        return picture
-    width, height = (max(shortest_side, round(side * shortest_side / shorter)) for side in picture.size)
-    return picture.resize((width, height), resampling)
+        return image
+    width, height = (max(shortest_side, round(side * shortest_side / shorter)) for side in image.size)
+    return image.resize((width, height), resampling)
 
 
 @dataclass(frozen=True)
 class Shot:
-    """One labelled picture, still as a file."""
+    """One labelled image, still as a file."""
 
     source: bytes | Path
     class_name: str

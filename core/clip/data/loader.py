@@ -1,4 +1,4 @@
-"""Which pictures each step of a training sees, and which part of them."""
+"""Which images each step of a training sees, and which part of them."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,19 +12,19 @@ from core.clip.data.transforms import random_resized_crop, to_tensor
 
 
 def epoch_batches(
-    pictures: int, batches_per_epoch: int, epochs: int, generator: torch.Generator
+    images: int, batches_per_epoch: int, epochs: int, generator: torch.Generator
 ) -> list[Tensor]:
     """The indices [B] of every step. Each epoch is a new order, cut into batches of equal size (give or
-    take one): a last batch of two pictures would be nearly noise to the losses inside a batch."""
+    take one): a last batch of two images would be nearly noise to the losses inside a batch."""
     return [
         indices
         for _ in range(epochs)
-        for indices in torch.randperm(pictures, generator=generator).tensor_split(batches_per_epoch)
+        for indices in torch.randperm(images, generator=generator).tensor_split(batches_per_epoch)
     ]
 
 
 def crop_batches(
-    pictures: Sequence[Tensor],
+    images: Sequence[Tensor],
     plan: Sequence[Tensor],
     size: int,
     crop_scale: float,
@@ -38,7 +38,7 @@ def crop_batches(
 
     def crops(indices: Tensor) -> Tensor:
         return torch.stack(
-            [random_resized_crop(pictures[i], size, crop_scale, ahead) for i in indices.tolist()]
+            [random_resized_crop(images[i], size, crop_scale, ahead) for i in indices.tolist()]
         )
 
     with ThreadPoolExecutor(max_workers=1) as thread:

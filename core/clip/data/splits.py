@@ -1,6 +1,6 @@
-"""Which pictures are kept out of which sibling, so that a report costs no more than the training itself.
+"""Which images are kept out of which sibling, so that a report costs no more than the training itself.
 
-A sibling is trained like the published model but without some of the pictures, and answers those.
+A sibling is trained like the published model but without some of the images, and answers those.
 """
 
 from collections.abc import Sequence
@@ -10,21 +10,21 @@ import numpy as np
 from core.clip.data.images import Shot
 
 MIN_CLASS_IMAGES = 5
-"""Pictures of a class below which none of them is kept out: what is left would be another task."""
+"""Images of a class below which none of them is kept out: what is left would be another task."""
 MIN_FOLD_IMAGES = 100
-"""Pictures that a fifth must hold to be the whole measurement."""
+"""Images that a fifth must hold to be the whole measurement."""
 MAX_FOLD_IMAGES = 400
 """More tell nothing new: 400 are known to ± 5 points."""
 
 
 def make_folds(labels: Sequence[int], seed: int) -> list[list[int]]:
-    """For each sibling the indices that it is not trained on, ascending; none if no class has 5 pictures.
+    """For each sibling the indices that it is not trained on, ascending; none if no class has 5 images.
 
-    Of many pictures one sibling leaves out a fifth, or 400. A fifth of few pictures says nothing (16 pictures
+    Of many images one sibling leaves out a fifth, or 400. A fifth of few images says nothing (16 images
     are known to ± 20 points), so then there are two, each of which is trained on one half and answers the
-    other: every picture is answered, and both together take as long as the published training.
+    other: every image is answered, and both together take as long as the published training.
 
-    Each class is shared out evenly. Classes with fewer than 5 pictures are always trained and never asked.
+    Each class is shared out evenly. Classes with fewer than 5 images are always trained and never asked.
     """
     generator = np.random.default_rng(seed)
     classes = [np.flatnonzero(np.asarray(labels) == label) for label in sorted(set(labels))]

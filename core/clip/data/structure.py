@@ -48,7 +48,7 @@ class Malformed(Exception):
 
 
 def too_costly(reason: str, remedy: str) -> BadImage:
-    return BadImage("picture_too_costly", f"{reason}, which takes too long to read. {remedy}")
+    return BadImage("image_too_costly", f"{reason}, which takes too long to read. {remedy}")
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def read_jpeg(data: bytes) -> Jpeg:
 
     Raises:
         Malformed.
-        BadImage: `picture_too_costly`.
+        BadImage: `image_too_costly`.
     """
     kept: list[bytes | memoryview] = [data[:2]]
     at = 2
@@ -162,7 +162,7 @@ def _check_scans(data: bytes, at: int, pixels: int) -> None:
 
 
 def check_png(data: bytes) -> None:
-    """Raises BadImage: `picture_too_costly`."""
+    """Raises BadImage: `image_too_costly`."""
     at = 8
     for _ in range(MAX_CHUNKS):
         if at + 8 > len(data) or data[at + 4 : at + 8] == b"IEND":
@@ -212,7 +212,7 @@ def read_gif(data: bytes) -> Gif:
 def check_webp(data: bytes) -> int:
     """Bytes that the tables of a lossless image may take, one for each 16 pixels.
 
-    Raises BadImage: `picture_too_costly`.
+    Raises BadImage: `image_too_costly`.
     """
     if data.count(b"ANMF") > MAX_FRAMES:
         raise too_costly(f"The WebP file has more than {MAX_FRAMES:,} frames", "Send its first frame alone.")
@@ -224,7 +224,7 @@ def check_bmp(data: bytes) -> int:
     """Bytes that one step of a run-length code may take: in Pillow 12 it may skip 255 rows, beyond the last
     one too.
 
-    Raises BadImage: `picture_too_costly`.
+    Raises BadImage: `image_too_costly`.
     """
     if len(data) < 34 or int.from_bytes(data[14:18], "little") < 40:
         return 0
@@ -244,7 +244,7 @@ def check_tiff(data: bytes) -> None:
 
     Raises:
         Malformed.
-        BadImage: `picture_too_costly`.
+        BadImage: `image_too_costly`.
     """
     entries = _directory(data)
     sizes = [count * _TIFF_BYTES.get(kind, 0) for _, kind, count, _ in entries]
@@ -269,7 +269,7 @@ def check_tiff_strips(data: bytes, tags: Any) -> None:
     Args:
         tags: `TiffImageFile.tag_v2`.
 
-    Raises BadImage: `picture_too_costly`.
+    Raises BadImage: `image_too_costly`.
     """
     offsets = tags.get(_STRIPS) or tags.get(_TILES) or ()
     lengths = tags.get(279) or tags.get(325) or ()

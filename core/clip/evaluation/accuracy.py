@@ -23,10 +23,10 @@ class Interval:
 def paired_bootstrap(
     right: NDArray[np.bool_], baseline_right: NDArray[np.bool_], *, seed: int = 0
 ) -> Interval:
-    """The difference in accuracy of two classifiers on the *same* N pictures, resampled by picture.
+    """The difference in accuracy of two classifiers on the *same* N images, resampled by image.
 
     Args:
-        right, baseline_right: [N], whether each picture was answered rightly.
+        right, baseline_right: [N], whether each image was answered rightly.
 
     Returns:
         The difference `right - baseline_right` and the 2.5 and 97.5 percentiles of its resamples.
@@ -43,19 +43,19 @@ def paired_bootstrap(
 def accuracy_interval(
     right: NDArray[np.bool_], *, learned_from: int | None = None, seed: int = 0
 ) -> Interval:
-    """An accuracy with its 95 % interval, also where the pictures are few or all are right.
+    """An accuracy with its 95 % interval, also where the images are few or all are right.
 
     Jeffreys' interval (L. Brown, T. Cai and A. DasGupta, Statistical Science 2001): the percentiles of
     Beta(k + 1/2, n - k + 1/2) for k of n right. A bootstrap of 10 right answers out of 10 is sure of 100 %.
 
-    In a cross-validation the pictures that are asked about are also those that others learn from, so they
+    In a cross-validation the images that are asked about are also those that others learn from, so they
     say less than as many fresh ones: by the correction of C. Nadeau and Y. Bengio (Machine Learning 2003) the
-    variance is 1 + n / m times as large where each network learned from m of the pictures. Here n counts as
+    variance is 1 + n / m times as large where each network learned from m of the images. Here n counts as
     n / (1 + n / m).
 
     Args:
         right: [n], answers of all networks together.
-        learned_from: m; None where the pictures are apart from those that were trained on.
+        learned_from: m; None where the images are apart from those that were trained on.
     """
     n, k = len(right), int(right.sum())
     share = 1.0 if learned_from is None else learned_from / (learned_from + n)
@@ -77,19 +77,19 @@ def verdict(difference: Interval, brier_gain: Interval | None = None) -> str:
 
 # Are the adapted network's probabilities nearer to the truth than the stock network's?
 #
-# How many pictures are named rightly is a coarse measure: most of them are named alike by both networks, and
+# How many images are named rightly is a coarse measure: most of them are named alike by both networks, and
 # say nothing. The Brier score (G. Brier, 1950) of the probabilities uses all of them, and tells a real gain
-# from chance on fewer pictures. It is a proper score, so that nothing is won by boldness.
+# from chance on fewer images. It is a proper score, so that nothing is won by boldness.
 
 ERRORS = 2.0
 """Standard errors on either side: 95 %."""
 
 
 def brier_gain(held: HeldOutPredictions, logit_scale: float) -> Interval | None:
-    """Stock − adapted, since less is better, of the mean over the pictures of Σ (p − truth)², in 0 … 2; each
-    with the temperature that suits it. The candidates are the trained names and those of the pictures.
+    """Stock − adapted, since less is better, of the mean over the images of Σ (p − truth)², in 0 … 2; each
+    with the temperature that suits it. The candidates are the trained names and those of the images.
 
-    None with fewer than 30 pictures, which are too few for a temperature.
+    None with fewer than 30 images, which are too few for a temperature.
     """
     truth, k = held.truth, held.candidates.trained
     if held.adapted is None or len(truth) < MIN_HELD_OUT:

@@ -10,7 +10,7 @@ from core.clip.config import AdaptConfig
 from core.clip.data.images import ImageLimits
 from core.clip.evaluation.predictions import Candidates
 from core.clip.models.backbone import Backbone
-from core.clip.prompts import class_texts
+from core.clip.prompts import class_prompts
 from core.clip.weights.files import Weights
 
 
@@ -22,7 +22,7 @@ class TrainingSet:
     sources: Sequence[bytes | Path]
     positions: Sequence[int]
     """Places in the upload."""
-    pictures: Sequence[Tensor]
+    images: Sequence[Tensor]
     """Read: uint8 [3, H, W]."""
     labels: list[int]
     seconds: float
@@ -39,5 +39,5 @@ class EvalContext:
     limits: ImageLimits
 
     def candidates(self, names: Sequence[str]) -> Candidates:
-        texts = tuple(class_texts(name, self.config.templates, self.config.texts) for name in names)
-        return Candidates(tuple(names), len(self.trained.class_names), texts)
+        prompts = tuple(class_prompts(name, self.config.templates, self.config.prompts) for name in names)
+        return Candidates(tuple(names), len(self.trained.class_names), prompts)

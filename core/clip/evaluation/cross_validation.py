@@ -1,4 +1,4 @@
-"""Networks that are trained as the published one is, without the pictures that they are then asked about."""
+"""Networks that are trained as the published one is, without the images that they are then asked about."""
 
 import math
 from collections.abc import Sequence
@@ -21,14 +21,14 @@ from core.clip.weights.files import Weights
 from core.clip.weights.support_set import SHOTS_KEPT, SUPPORT_ALPHAS, encode_support_set
 
 
-def steps_of(pictures: int, config: AdaptConfig) -> int:
-    """Optimiser steps of a training with so many pictures."""
-    return config.epochs * math.ceil(pictures / config.batch_size)
+def steps_of(images: int, config: AdaptConfig) -> int:
+    """Optimiser steps of a training with so many images."""
+    return config.epochs * math.ceil(images / config.batch_size)
 
 
-def effort_of(pictures: int, config: AdaptConfig) -> float:
-    """Of a training with so many pictures, in pictures that are looked at once."""
-    return TRAINING_COST * config.epochs * pictures
+def effort_of(images: int, config: AdaptConfig) -> float:
+    """Of a training with so many images, in images that are looked at once."""
+    return TRAINING_COST * config.epochs * images
 
 
 def cross_validation_cost(labels: Sequence[int], config: AdaptConfig) -> float:
@@ -36,30 +36,30 @@ def cross_validation_cost(labels: Sequence[int], config: AdaptConfig) -> float:
     return sum(sum(of_one) for of_one in _efforts(len(labels), make_folds(labels, config.seed), config))
 
 
-def _efforts(pictures: int, folds: Sequence[Sequence[int]], config: AdaptConfig) -> list[tuple[float, float]]:
+def _efforts(images: int, folds: Sequence[Sequence[int]], config: AdaptConfig) -> list[tuple[float, float]]:
     """For each sibling: to train it, and to ask it at each α but 0, what it keeps of its shots included."""
-    shorter = replace(config, epochs=_epochs(pictures, folds, config))
+    shorter = replace(config, epochs=_epochs(images, folds, config))
     return [
         (
-            effort_of(pictures - len(fold), shorter),
-            (len(SUPPORT_ALPHAS) - 1) * min(SHOTS_KEPT, pictures - len(fold))
+            effort_of(images - len(fold), shorter),
+            (len(SUPPORT_ALPHAS) - 1) * min(SHOTS_KEPT, images - len(fold))
             + (len(SIBLING_CURVE) - 1) * len(fold),
         )
         for fold in folds
     ]
 
 
-def _epochs(pictures: int, folds: Sequence[Sequence[int]], config: AdaptConfig) -> int:
+def _epochs(images: int, folds: Sequence[Sequence[int]], config: AdaptConfig) -> int:
     """Of each sibling, within the budget; where there is none, of little consequence."""
-    learned = sum(pictures - len(fold) for fold in folds)
-    return min(config.epochs, max(1, round(CV_BUDGET * config.epochs * pictures / max(1, learned))))
+    learned = sum(images - len(fold) for fold in folds)
+    return min(config.epochs, max(1, round(CV_BUDGET * config.epochs * images / max(1, learned))))
 
 
-def _as_far(config: AdaptConfig, pictures: int, kept: int, epochs: int, number: int) -> AdaptConfig:
-    """Fewer pictures and epochs make fewer steps. Each is that much larger, so that a sibling gets as far
+def _as_far(config: AdaptConfig, images: int, kept: int, epochs: int, number: int) -> AdaptConfig:
+    """Fewer images and epochs make fewer steps. Each is that much larger, so that a sibling gets as far
     from the backbone as the published network: with AdamW a step is as long as its learning rate."""
     shorter = replace(config, epochs=epochs, seed=(config.seed + 1 + number) % 2**63)
-    fewer = steps_of(pictures, config) / steps_of(kept, shorter)
+    fewer = steps_of(images, config) / steps_of(kept, shorter)
 
     def larger(learning_rate: float) -> float:
         return min(1.0, fewer * learning_rate)
@@ -77,7 +77,7 @@ def cross_validate(
     backbone: Backbone,
     folds: Sequence[Sequence[int]],
     sources: Sequence[bytes | Path],
-    pictures: Sequence[Tensor],
+    images: Sequence[Tensor],
     features: Tensor,
     labels: Sequence[int],
     candidates: Candidates,
@@ -87,14 +87,14 @@ def cross_validate(
     reporter: Reporter,
     limits: ImageLimits = ImageLimits(),
 ) -> HeldOutPredictions:
-    """Train one network for each fold on all pictures but those of the fold, and ask it about these.
+    """Train one network for each fold on all images but those of the fold, and ask it about these.
 
     Nothing of it is checkpointed: a training that is cut off begins its siblings again.
 
     Args:
-        folds: for each sibling which pictures it is not trained on (`folds.make_folds`).
-        sources: N training pictures as files, which is how the service is asked.
-        pictures: the same, read: uint8 [3, H, W].
+        folds: for each sibling which images it is not trained on (`folds.make_folds`).
+        sources: N training images as files, which is how the service is asked.
+        images: the same, read: uint8 [3, H, W].
         features: [N, D], of the stock network.
 
     Raises: as `fine_tune` and `predict`.
@@ -106,17 +106,17 @@ def cross_validate(
     for number, fold in enumerate(folds):
         out = set(fold)
         kept = [i for i in range(len(sources)) if i not in out]
-        kept_pictures, kept_labels = [pictures[i] for i in kept], [labels[i] for i in kept]
+        kept_images, kept_labels = [images[i] for i in kept], [labels[i] for i in kept]
         trained = fine_tune(
             backbone,
-            kept_pictures,
+            kept_images,
             kept_labels,
-            candidates.texts[: candidates.trained],
+            candidates.prompts[: candidates.trained],
             _as_far(config, len(sources), len(kept), epochs, number),
             of_parts[2 * number],
         )
-        delta = encode(tower_parameters(backbone.model), trained.theta_1, config.weights)
-        shots = encode_support_set(backbone, delta, kept_pictures, kept_labels, features[kept])
+        delta = encode(tower_parameters(backbone.model), trained.theta_1, config.delta_format)
+        shots = encode_support_set(backbone, delta, kept_images, kept_labels, features[kept])
         asked = list(fold)
         answered = predict(
             backbone,
@@ -129,7 +129,7 @@ def cross_validate(
             alpha=alpha,
             curve=SIBLING_CURVE,
             stock_features=features[asked],
-            curve_pictures=len(asked),
+            curve_images=len(asked),
             reporter=of_parts[2 * number + 1],
             limits=limits,
         )

@@ -1,4 +1,4 @@
-"""After the training: what it has brought, measured on pictures that were not trained on."""
+"""After the training: what it has brought, measured on images that were not trained on."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -30,10 +30,10 @@ from core.clip.evaluation.predictions import (
 )
 from core.clip.evaluation.report import Report, build_report, job_metrics
 from core.clip.evaluation.report_text import how_measured
-from core.clip.inference.calibration import Confidence, fit_confidence, softmax
+from core.clip.inference.calibration import Calibration, fit_calibration, softmax
 from core.clip.inference.prototypes import PrototypeClassifier
 from core.clip.models.features import batches, build_zero_shot_classifier, image_features
-from core.clip.models.imagenet_classes import OTHER_NAMES, other_names
+from core.clip.models.imagenet_classes import DISTRACTOR_CLASSES, distractor_classes
 from core.clip.prompts import same_class
 from core.clip.training.microbatch import is_out_of_memory
 from core.clip.training.progress import Part, Reporter, parts
@@ -57,7 +57,7 @@ def predict_test_images(
     truths = [spelling.setdefault(same_class(shot.class_name), shot.class_name) for _, shot in tests]
     names = list(dict.fromkeys([*names, *truths]))
     if curve and len(names) == len(subject.trained.class_names):
-        names += other_names(names, OTHERS)
+        names += distractor_classes(names, OTHERS)
     shots = subject.weights.shots
     assert shots is not None  # these weights were just made
     return predict(
@@ -89,13 +89,13 @@ class Evaluation:
 
 
 def efforts(labels: Sequence[int], tests: int, config: AdaptConfig) -> list[float]:
-    """What `evaluate` will do, one part after the other, in pictures that are looked at once: the training
-    pictures, the siblings, what was kept, the tests."""
+    """What `evaluate` will do, one part after the other, in images that are looked at once: the training
+    images, the siblings, what was kept, the tests."""
     if config.evaluate == "none":
         return [0.0, 0.0, 0.0, 2.0 * tests]
     siblings = 0.0 if tests else cross_validation_cost(labels, config)
     networks = len(CURVE if tests else SIBLING_CURVE)
-    of_texts = networks * OTHER_NAMES / 2  # a text takes about half as long as a picture
+    of_texts = networks * DISTRACTOR_CLASSES / 2  # a text takes about half as long as an image
     return [float(len(labels)), siblings, of_texts, float(networks * tests)]
 
 
@@ -110,7 +110,7 @@ def evaluate(
     """Measure on `tests` where there are any; else on what siblings answer (`core.clip.data.splits`).
 
     Args:
-        tests: (place in the upload, picture), of trained classes or others.
+        tests: (place in the upload, image), of trained classes or others.
         source: of the tests, `test` or `holdout`.
         seconds_left: the siblings are left out, with a warning, where they would take longer.
 
@@ -121,18 +121,18 @@ def evaluate(
     if config.evaluate == "none":
         held, gain = None, None
         if tests:
-            reporter.stage("measuring")
+            reporter.stage("evaluating")
             held = predict_test_images(subject, tests, config.alpha, asking, curve=())
             gain = brier_gain(held, subject.backbone.logit_scale)
         metrics = job_metrics(held, gain, source=source, trained_images=len(trained.labels))
         return Evaluation(metrics, None, held)
 
     started = time.monotonic()
-    candidates = subject.candidates([*trained.class_names, *other_names(trained.class_names, OTHERS)])
+    candidates = subject.candidates([*trained.class_names, *distractor_classes(trained.class_names, OTHERS)])
     features = _stock_features(subject, looking)
     previews, stock = _previews(subject, candidates, features)
     siblings = None if tests else _siblings(subject, candidates, features, seconds_left, checking)
-    reporter.stage("measuring")
+    reporter.stage("evaluating")
     kept = measure_forgetting(
         subject.backbone,
         subject.weights,
@@ -141,13 +141,13 @@ def evaluate(
         keeping,
         CURVE if tests else SIBLING_CURVE,
     )
-    suspects = _suspects(subject, previews, siblings)
+    label_issues = _label_issues(subject, previews, siblings)
     if tests:
         held = predict_test_images(subject, tests, config.alpha, asking, curve=CURVE)
     elif siblings is not None:
         held, source = (
             replace(siblings, positions=np.asarray(trained.positions)[siblings.positions]),
-            "sibling",
+            "cross_validation",
         )
     else:
         held, source = _only_previews(subject, candidates, previews, stock), "preview"
@@ -162,7 +162,7 @@ def evaluate(
         logit_scale=subject.backbone.logit_scale,
         confidence=confidence,
         brier_gain=gain,
-        suspects=suspects,
+        label_issues=label_issues,
         kept=kept,
         seconds={
             "training": round(trained.seconds, 1),
@@ -171,13 +171,13 @@ def evaluate(
     )
     metrics = {
         **job_metrics(held, gain, source=source, trained_images=len(trained.labels)),
-        "confidence": None if confidence is None else confidence.to_dict(),
+        "calibration": None if confidence is None else confidence.to_dict(),
     }
     return Evaluation(metrics, report, held)
 
 
 def _stock_features(subject: EvalContext, reporter: Reporter) -> Tensor:
-    """[N, D], of the training pictures."""
+    """[N, D], of the training images."""
     features: list[Tensor] = []
     for pixels in batches(subject.backbone, subject.trained.sources, subject.limits):
         features.append(image_features(subject.backbone.model, pixels).cpu())
@@ -188,9 +188,9 @@ def _stock_features(subject: EvalContext, reporter: Reporter) -> Tensor:
 def _previews(
     subject: EvalContext, candidates: Candidates, features: Tensor
 ) -> tuple[ClassScores, ClassScores]:
-    """What previews make of the training pictures that they were not given, and what stock does."""
+    """What previews make of the training images that they were not given, and what stock does."""
     backbone, trained = subject.backbone, subject.trained
-    head = build_zero_shot_classifier(backbone.model, backbone.tokenize, candidates.texts).cpu()
+    head = build_zero_shot_classifier(backbone.model, backbone.tokenize, candidates.prompts).cpu()
     previews = cross_fitted(features, trained.labels, head, candidates, subject.config.seed)
     return previews, plain(features, head, candidates)
 
@@ -198,7 +198,7 @@ def _previews(
 def _siblings(
     subject: EvalContext, candidates: Candidates, features: Tensor, seconds_left: float | None, reporter: Part
 ) -> HeldOutPredictions | None:
-    """None where there are too few pictures or too little time, or where one of them fails."""
+    """None where there are too few images or too little time, or where one of them fails."""
     trained = subject.trained
     folds = make_folds(trained.labels, subject.config.seed)
     if not folds:
@@ -207,17 +207,17 @@ def _siblings(
         reporter.warn(
             "report_left_out",
             f"The training took {trained.seconds:.0f} s and would have to be done again without some of the "
-            "pictures to be measured: too long for CLIPCITE_DEADLINE_SECONDS. Send test pictures, or use "
+            "images to be measured: too long for CLIPCITE_DEADLINE_SECONDS. Send test images, or use "
             "fewer epochs.",
         )
         return None
-    reporter.stage("checking")
+    reporter.stage("cross_validating")
     try:
         return cross_validate(
             subject.backbone,
             folds,
             trained.sources,
-            trained.pictures,
+            trained.images,
             features,
             trained.labels,
             candidates,
@@ -231,16 +231,16 @@ def _siblings(
             raise
         reporter.warn(
             "report_failed",
-            "The model is trained, but not measured: the training without some of the pictures failed. "
+            "The model is trained, but not measured: the training without some of the images failed. "
             f"{error}",
         )
         return None
 
 
-def _suspects(
+def _label_issues(
     subject: EvalContext, previews: ClassScores, siblings: HeldOutPredictions | None
 ) -> list[LabelIssue]:
-    """The judges are the previews and, of the pictures that they were asked about, the siblings."""
+    """The judges are the previews and, of the images that they were asked about, the siblings."""
     scale = subject.backbone.logit_scale
     judges = [softmax(scale * previews.alone)]
     if siblings is not None and siblings.adapted is not None:
@@ -261,9 +261,11 @@ def _only_previews(
     return HeldOutPredictions(candidates, positions, labels, stock, previews, None, {}, none, learned_from)
 
 
-def _confidence(held: HeldOutPredictions, logit_scale: float, alpha: float) -> Confidence | None:
+def _confidence(held: HeldOutPredictions, logit_scale: float, alpha: float) -> Calibration | None:
     if held.adapted is None:
         return None
     rows = np.flatnonzero(held.truth < held.candidates.trained)
     asked = held.adapted[rows]
-    return fit_confidence(asked.alone, held.truth[rows], asked.likeness, logit_scale=logit_scale, alpha=alpha)
+    return fit_calibration(
+        asked.alone, held.truth[rows], asked.in_distribution_score, logit_scale=logit_scale, alpha=alpha
+    )

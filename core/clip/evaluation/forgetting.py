@@ -7,8 +7,8 @@ from core.clip.errors import Cancelled
 from core.clip.evaluation.predictions import CURVE
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import build_zero_shot_classifier
-from core.clip.models.imagenet_classes import other_names
-from core.clip.prompts import class_texts
+from core.clip.models.imagenet_classes import distractor_classes
+from core.clip.prompts import class_prompts
 from core.clip.training.progress import Reporter
 from core.clip.weights.files import Weights
 
@@ -31,8 +31,8 @@ def measure_forgetting(
     alphas: Sequence[float] = CURVE,
 ) -> list[Forgetting]:
     """Of the published network, for each α."""
-    texts = [class_texts(name, templates) for name in other_names(class_names)]
-    stock_head = build_zero_shot_classifier(backbone.model, backbone.tokenize, texts).cpu()
+    prompts = [class_prompts(name, templates) for name in distractor_classes(class_names)]
+    stock_head = build_zero_shot_classifier(backbone.model, backbone.tokenize, prompts).cpu()
     kept = []
     for alpha in alphas:
         if reporter.cancelled():
@@ -41,7 +41,7 @@ def measure_forgetting(
             kept.append(Forgetting(0.0, 1.0))
             continue
         network = with_parameters(backbone, weights.theta(tower_parameters(backbone.model), alpha))
-        head = build_zero_shot_classifier(network, backbone.tokenize, texts).cpu()
+        head = build_zero_shot_classifier(network, backbone.tokenize, prompts).cpu()
         reporter.progressed((len(kept) + 1) / len(alphas))
         kept.append(Forgetting(alpha, float((head * stock_head).sum(dim=1).mean())))
     return kept

@@ -1,4 +1,4 @@
-"""Training pictures whose label is likely wrong, or which mislead for another reason."""
+"""Training images whose label is likely wrong, or which mislead for another reason."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,14 +23,14 @@ class LabelIssue:
     label: int
     looks_like: int
     probability: float
-    """Of the class that it looks like, from networks that have not seen the picture."""
+    """Of the class that it looks like, from networks that have not seen the image."""
     of_its_label: float
 
 
 def cross_fitted(
     features: Tensor, labels: Sequence[int], head: Tensor, candidates: Candidates, seed: int
 ) -> ClassScores:
-    """What previews make of each training picture from which it was kept out: 5 folds, twice, their mean.
+    """What previews make of each training image from which it was kept out: 5 folds, twice, their mean.
 
     Args:
         features: [N, D], of the stock network.
@@ -51,7 +51,7 @@ def cross_fitted(
                 answers = previewed(
                     PrototypeClassifier(features[kept], of[kept]), features[asked], head, candidates
                 )
-            else:  # two pictures in all: nothing but the names is left
+            else:  # two images in all: nothing but the names is left
                 answers = plain(features[asked], head, candidates)
             alone[asked] += answers.alone / REPEATS
             among[asked] += answers.among / REPEATS
@@ -61,13 +61,13 @@ def cross_fitted(
 def find_label_issues(
     probabilities: Sequence[Floats], labels: NDArray[np.int64], positions: NDArray[np.int64]
 ) -> list[LabelIssue]:
-    """Pictures that every judge takes for the same other class, the surest first.
+    """Images that every judge takes for the same other class, the surest first.
 
-    A judge takes a picture for class j if j is the most likely and at least as likely as for the mean
-    picture that is labelled j (confident learning, C. Northcutt et al., JAIR 2021).
+    A judge takes an image for class j if j is the most likely and at least as likely as for the mean
+    image that is labelled j (confident learning, C. Northcutt et al., JAIR 2021).
 
     Args:
-        probabilities: of each judge [N, K], from networks that have not seen the picture.
+        probabilities: of each judge [N, K], from networks that have not seen the image.
         labels: [N].
         positions: [N], places in the upload.
     """

@@ -1,4 +1,4 @@
-"""What stock, preview and adapted networks make of pictures that they were not trained on."""
+"""What stock, preview and adapted networks make of images that they were not trained on."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from core.clip.data.images import ImageLimits
 from core.clip.errors import Cancelled
-from core.clip.inference.class_offsets import NEW_CLASS, NEW_NAMES_BALANCE, name_offsets
-from core.clip.inference.in_distribution import likeness
+from core.clip.inference.class_offsets import NEW_CLASS, NEW_NAMES_BALANCE, class_offsets
+from core.clip.inference.in_distribution import in_distribution_score
 from core.clip.inference.prototypes import PrototypeClassifier
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import batches, build_zero_shot_classifier, image_features
@@ -24,25 +24,27 @@ CURVE = (0.0, 0.25, 0.5, 0.75, 1.0)
 """The α that are looked at beside the model's own."""
 SIBLING_CURVE = (0.0, 0.5, 1.0)
 """Of siblings: each more costs a twentieth of the training."""
-CURVE_PICTURES = 200
-"""More test pictures are measured at the model's own α only."""
+CURVE_IMAGES = 200
+"""More test images are measured at the model's own α only."""
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class ClassScores:
-    """What N pictures are ranked by, in units of the cosine, as the service ranks them by default."""
+    """What N images are ranked by, in units of the cosine, as the service ranks them by default."""
 
     alone: Floats
     """[N, K], only the trained names are candidates."""
     among: Floats
     """[N, C], all names are, the trained ones first."""
-    likeness: Floats | None = None
+    in_distribution_score: Floats | None = None
     """[N], with a trained class (`core.clip.inference.in_distribution`); None where no shots are known."""
 
     def __getitem__(self, rows: Sequence[int] | NDArray[np.int64]) -> "ClassScores":
         return ClassScores(
-            self.alone[rows], self.among[rows], None if self.likeness is None else self.likeness[rows]
+            self.alone[rows],
+            self.among[rows],
+            None if self.in_distribution_score is None else self.in_distribution_score[rows],
         )
 
 
@@ -52,7 +54,7 @@ class Candidates:
     """The trained ones first."""
     trained: int
     """How many of them."""
-    texts: tuple[tuple[str, ...], ...]
+    prompts: tuple[tuple[str, ...], ...]
     """For each name its sentences."""
 
     @property
@@ -63,11 +65,11 @@ class Candidates:
 
 @dataclass(frozen=True)
 class HeldOutPredictions:
-    """N labelled pictures that the networks which answered were not trained on."""
+    """N labelled images that the networks which answered were not trained on."""
 
     candidates: Candidates
     positions: NDArray[np.int64]
-    """[N], which pictures: places in the upload, training pictures first."""
+    """[N], which images: places in the upload, training images first."""
     truth: NDArray[np.int64]
     """[N], indices of names."""
     stock: ClassScores
@@ -75,22 +77,22 @@ class HeldOutPredictions:
     adapted: ClassScores | None
     """None where only previews were measured."""
     curve: Mapping[float, ClassScores]
-    """By α, of the pictures `on_curve`."""
+    """By α, of the images `on_curve`."""
     on_curve: NDArray[np.int64]
     """[M], places among the N."""
     learned_from: int | None = None
-    """How many pictures of the same draw each network was trained on; None: these are apart from them."""
+    """How many images of the same draw each network was trained on; None: these are apart from them."""
 
     @classmethod
     def joined(cls, parts: Sequence["HeldOutPredictions"]) -> "HeldOutPredictions":
-        """The answers of several siblings to pictures of their own."""
+        """The answers of several siblings to images of their own."""
 
         def stacked(answers: Sequence[ClassScores]) -> ClassScores:
-            likenesses = [a.likeness for a in answers if a.likeness is not None]
+            scores = [a.in_distribution_score for a in answers if a.in_distribution_score is not None]
             return ClassScores(
                 np.concatenate([a.alone for a in answers]),
                 np.concatenate([a.among for a in answers]),
-                np.concatenate(likenesses) if len(likenesses) == len(answers) else None,
+                np.concatenate(scores) if len(scores) == len(answers) else None,
             )
 
         starts = np.cumsum([0, *(len(part.truth) for part in parts[:-1])])
@@ -120,30 +122,30 @@ def predict(
     *,
     alpha: float,
     curve: Sequence[float],
-    curve_pictures: int = CURVE_PICTURES,
+    curve_images: int = CURVE_IMAGES,
     stock_features: Tensor | None = None,
     reporter: Reporter,
     limits: ImageLimits = ImageLimits(),
 ) -> HeldOutPredictions:
-    """Show the pictures to all networks.
+    """Show the images to all networks.
 
     Args:
         weights: of the network that was not trained on them, as they are or would be stored.
         preview: of the shots that it was trained on.
-        stock_features: [N, D] of the pictures, if they are known.
-        curve: the α to look at beside `alpha`, with at most `curve_pictures` of the pictures, evenly spread.
+        stock_features: [N, D] of the images, if they are known.
+        curve: the α to look at beside `alpha`, with at most `curve_images` of the images, evenly spread.
 
     Raises BadImage, or Cancelled.
     """
     model = _at(backbone, weights, alpha)
-    every = max(1, -(-len(sources) // curve_pictures))
+    every = max(1, -(-len(sources) // curve_images))
     on_curve = np.arange(0, len(sources), every)
     features: tuple[list[Tensor], list[Tensor]] = ([], [])
     kept: list[Tensor] = []
     seen = 0
-    of_a_picture = 1 if stock_features is not None else 2
+    of_an_image = 1 if stock_features is not None else 2
     others = [other for other in curve if other not in (0, alpha)]
-    to_look = of_a_picture * len(sources) + len(others) * len(on_curve)
+    to_look = of_an_image * len(sources) + len(others) * len(on_curve)
     for pixels in batches(backbone, sources, limits):
         _go_on(reporter)
         if stock_features is None:
@@ -152,7 +154,7 @@ def predict(
         if curve and len(chosen := pixels[(-seen) % every :: every]):
             kept.append(chosen)
         seen += len(pixels)
-        reporter.progressed(of_a_picture * seen / to_look)
+        reporter.progressed(of_an_image * seen / to_look)
     of_stock = torch.cat(features[0]) if stock_features is None else stock_features
     of_adapted = torch.cat(features[1])
     stock_head, head = (_head(network, backbone, candidates) for network in (backbone.model, model))
@@ -168,7 +170,7 @@ def predict(
             seen_by_it = torch.cat([image_features(network, pixels).cpu() for pixels in kept])
             other_head = _head(network, backbone, candidates)
             of_curve[other] = balanced(seen_by_it, other_head, weights.shots, other, candidates)
-            done = of_a_picture * seen + (others.index(other) + 1) * len(on_curve)
+            done = of_an_image * seen + (others.index(other) + 1) * len(on_curve)
             reporter.progressed(done / to_look)
     return HeldOutPredictions(
         candidates,
@@ -201,7 +203,7 @@ def _at(backbone: Backbone, weights: Weights, alpha: float) -> nn.Module:
 
 
 def _head(network: nn.Module, backbone: Backbone, candidates: Candidates) -> Tensor:
-    return build_zero_shot_classifier(network, backbone.tokenize, candidates.texts).cpu()
+    return build_zero_shot_classifier(network, backbone.tokenize, candidates.prompts).cpu()
 
 
 def plain(features: Tensor, head: Tensor, candidates: Candidates) -> ClassScores:
@@ -218,10 +220,10 @@ def balanced(
     kept = shots.at(alpha)
     alone, among = (
         features @ head[:names].T
-        - name_offsets(kept, shots.labels, head[:names], candidates.classes[:names], NEW_NAMES_BALANCE)
+        - class_offsets(kept, shots.labels, head[:names], candidates.classes[:names], NEW_NAMES_BALANCE)
         for names in (candidates.trained, len(candidates.names))
     )
-    alike = likeness(features, alone, kept, shots.labels, range(candidates.trained))
+    alike = in_distribution_score(features, alone, kept, shots.labels, range(candidates.trained))
     return ClassScores(*(x.double().numpy() for x in (alone, among, alike)))
 
 

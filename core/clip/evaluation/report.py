@@ -12,10 +12,10 @@ from core.clip.evaluation.accuracy import Interval, accuracy_interval, paired_bo
 from core.clip.evaluation.forgetting import Forgetting
 from core.clip.evaluation.label_issues import LabelIssue
 from core.clip.evaluation.predictions import ClassScores, HeldOutPredictions
-from core.clip.evaluation.report_text import Advice, advise, headline
+from core.clip.evaluation.report_text import Recommendation, recommend, summary
 from core.clip.inference.calibration import (
     Bin,
-    Confidence,
+    Calibration,
     calibration_error,
     cross_calibrated,
     reliability,
@@ -25,7 +25,7 @@ from core.clip.inference.calibration import (
 
 @dataclass(frozen=True)
 class Accuracies:
-    """Of the same pictures with the same candidates. `adapted` is None where only previews were measured."""
+    """Of the same images with the same candidates. `adapted` is None where only previews were measured."""
 
     images: int
     names: int
@@ -45,31 +45,31 @@ class OfClass:
     images: int
     """That were asked about."""
     recall: float | None
-    """Share of its pictures that get its name; None without pictures."""
+    """Share of its images that get its name; None without images."""
     precision: float | None
-    """Share of the pictures with its name that are its own; None where no picture gets it."""
+    """Share of the images with its name that are its own; None where no image gets it."""
     stock_recall: float | None
 
 
 @dataclass(frozen=True)
 class Mistake:
     position: int
-    """Place of the picture in the upload, training pictures first."""
+    """Place of the image in the upload, training images first."""
     class_name: str
     answered: str
     probability: float
 
 
 @dataclass(frozen=True)
-class Calibration:
+class Reliability:
     """How far probabilities can be believed, with the trained names as candidates."""
 
     calibrated: bool
-    """Whether there were pictures enough (30) to fit a temperature, which /classify then uses."""
+    """Whether there were images enough (30) to fit a temperature, which /classify then uses."""
     temperature: float | None
     error_before: float | None
     error_after: float | None
-    """ECE; after: with the temperature of the other half of the pictures."""
+    """ECE; after: with the temperature of the other half of the images."""
     bins: tuple[Bin, ...]
     """As they are after, if calibrated."""
 
@@ -77,39 +77,39 @@ class Calibration:
 @dataclass(frozen=True)
 class CurvePoint:
     alpha: float
-    trained_names: float | None
-    """Accuracy of the held-out pictures with the trained names as candidates."""
-    all_names: float | None
+    trained_classes: float | None
+    """Accuracy of the held-out images with the trained names as candidates."""
+    all_classes: float | None
     """The same with all names: new ones, or others from ImageNet."""
-    new_names: float | None
-    """Accuracy of pictures of new names with the new names as candidates."""
+    new_classes: float | None
+    """Accuracy of images of new names with the new names as candidates."""
     text_similarity: float
 
 
 @dataclass(frozen=True)
 class Report:
     verdict: str
-    headline: str
+    summary: str
     brier_gain: Interval | None
     """By how much the adapted network's probabilities are nearer to the truth than stock's
-    (`core.clip.evaluation.accuracy`); None below 30 pictures."""
-    advice: tuple[Advice, ...]
+    (`core.clip.evaluation.accuracy`); None below 30 images."""
+    recommendations: tuple[Recommendation, ...]
     measured_on: Mapping[str, Any]
     alpha: float
     """At which the model is served by default, and was measured."""
-    trained_names: Accuracies | None
-    all_names: Accuracies | None
-    """Pictures of trained classes, all names as candidates."""
-    new_names: Accuracies | None
-    other_names: tuple[str, ...]
+    trained_classes: Accuracies | None
+    all_classes: Accuracies | None
+    """Images of trained classes, all names as candidates."""
+    new_classes: Accuracies | None
+    distractor_classes: tuple[str, ...]
     """The candidates that were not trained."""
     classes: tuple[OfClass, ...]
     confusion: tuple[tuple[int, ...], ...] | None
     """Row: the true class, column: the answered one, in the order of `classes`."""
     mistakes: tuple[Mistake, ...]
-    suspects: tuple[Mistake, ...]
-    """Training pictures that look like another class to networks that have not seen them."""
-    calibration: Calibration
+    label_issues: tuple[Mistake, ...]
+    """Training images that look like another class to networks that have not seen them."""
+    calibration: Reliability
     curve: tuple[CurvePoint, ...]
     seconds: Mapping[str, float] = field(default_factory=dict)
 
@@ -118,7 +118,7 @@ class Report:
 
 
 MAX_IMAGES = 24
-"""Mistakes and suspects that are shown."""
+"""Mistakes and label_issues that are shown."""
 Bools = NDArray[np.bool_]
 
 
@@ -130,17 +130,17 @@ def build_report(
     trained_images: Sequence[int],
     alpha: float,
     logit_scale: float,
-    confidence: Confidence | None,
+    confidence: Calibration | None,
     brier_gain: Interval | None,
-    suspects: Sequence[LabelIssue],
+    label_issues: Sequence[LabelIssue],
     kept: Sequence[Forgetting],
     seconds: Mapping[str, float],
 ) -> Report:
     """Args:
-    source: `test`, `holdout`, `sibling` or `preview`.
+    source: `test`, `holdout`, `cross_validation` or `preview`.
     how: a sentence that says what was measured on what.
     trained_images: for each trained class.
-    suspects: the surest first.
+    label_issues: the surest first.
     seconds: what took how long.
     """
     candidates = held.candidates
@@ -155,15 +155,15 @@ def build_report(
     classes = _classes(candidates.names, trained_images, confusion, held, trained)
     return Report(
         verdict=result,
-        headline=headline(result, everything, source),
+        summary=summary(result, everything, source),
         brier_gain=brier_gain,
-        advice=advise(
+        recommendations=recommend(
             result,
             everything,
             brier_gain,
             classes,
-            len(suspects),
-            halves=source == "sibling" and 2 * len(held.truth) > sum(trained_images),
+            len(label_issues),
+            halves=source == "cross_validation" and 2 * len(held.truth) > sum(trained_images),
         ),
         measured_on={
             "source": source,
@@ -172,16 +172,16 @@ def build_report(
             "how": how,
         },
         alpha=alpha,
-        trained_names=of_trained,
-        all_names=_accuracies(held, trained, "among") if len(trained) else None,
-        new_names=_accuracies(held, new, "new") if len(new) else None,
-        other_names=candidates.names[candidates.trained :],
+        trained_classes=of_trained,
+        all_classes=_accuracies(held, trained, "among") if len(trained) else None,
+        new_classes=_accuracies(held, new, "new") if len(new) else None,
+        distractor_classes=candidates.names[candidates.trained :],
         classes=classes,
         confusion=None if confusion is None else tuple(tuple(int(n) for n in row) for row in confusion),
         mistakes=_mistakes(alone, truth, held.positions[trained], candidates.names, logit_scale, confidence),
-        suspects=tuple(
+        label_issues=tuple(
             Mistake(s.position, candidates.names[s.label], candidates.names[s.looks_like], s.probability)
-            for s in suspects[:MAX_IMAGES]
+            for s in label_issues[:MAX_IMAGES]
         ),
         calibration=_calibration(logit_scale * alone, truth, confidence),
         curve=_curve(held, kept),
@@ -193,7 +193,7 @@ def job_metrics(
     held: HeldOutPredictions | None, brier_gain: Interval | None, *, source: str, trained_images: int
 ) -> dict[str, Any]:
     """The `metrics` of a job and its model: the report's accuracies of stock and adapted network, and its
-    verdict. The candidates are the trained names and those of the pictures.
+    verdict. The candidates are the trained names and those of the images.
 
     Args:
         held: None, or only previews: nothing was measured.
@@ -201,9 +201,9 @@ def job_metrics(
     if held is None or held.adapted is None:
         return {
             "measured_on": {"source": "none", "images": 0, "trained_images": trained_images},
-            "trained_names": None,
-            "new_names": None,
-            "all_names": None,
+            "trained_classes": None,
+            "new_classes": None,
+            "all_classes": None,
             "verdict": "not_measured",
         }
     trained = np.flatnonzero(held.truth < held.candidates.trained)
@@ -221,9 +221,9 @@ def job_metrics(
 
     return {
         "measured_on": {"source": source, "images": len(held.truth), "trained_images": trained_images},
-        "trained_names": measured(trained, "alone"),
-        "new_names": measured(new, "new"),
-        "all_names": {
+        "trained_classes": measured(trained, "alone"),
+        "new_classes": measured(new, "new"),
+        "all_classes": {
             "trained": measured(trained, "among" if len(new) else "alone"),
             "new": measured(new, "among"),
             "all": shown(everything),
@@ -233,7 +233,7 @@ def job_metrics(
 
 
 def _of_all(held: HeldOutPredictions) -> Accuracies:
-    """Of all pictures, with the trained names and those of the pictures as candidates."""
+    """Of all images, with the trained names and those of the images as candidates."""
     new = (held.truth >= held.candidates.trained).any()
     return _accuracies(held, np.arange(len(held.truth)), "among" if new else "alone")
 
@@ -308,7 +308,7 @@ def _mistakes(
     positions: NDArray[np.int64],
     names: Sequence[str],
     logit_scale: float,
-    confidence: Confidence | None,
+    confidence: Calibration | None,
 ) -> tuple[Mistake, ...]:
     """The surest wrong answers."""
     if not len(truth):
@@ -324,15 +324,15 @@ def _mistakes(
 
 
 def _calibration(
-    logits: NDArray[np.float64], truth: NDArray[np.int64], confidence: Confidence | None
-) -> Calibration:
+    logits: NDArray[np.float64], truth: NDArray[np.int64], confidence: Calibration | None
+) -> Reliability:
     if not len(truth):
-        return Calibration(False, None, None, None, ())
+        return Reliability(False, None, None, None, ())
     before = reliability(softmax(logits), truth)
     if confidence is None:
-        return Calibration(False, None, calibration_error(before), None, tuple(before))
+        return Reliability(False, None, calibration_error(before), None, tuple(before))
     after = reliability(cross_calibrated(logits, truth), truth)
-    return Calibration(
+    return Reliability(
         True, confidence.temperature, calibration_error(before), calibration_error(after), tuple(after)
     )
 
@@ -349,9 +349,9 @@ def _curve(held: HeldOutPredictions, kept: Sequence[Forgetting]) -> tuple[CurveP
     return tuple(
         CurvePoint(
             alpha=point.alpha,
-            trained_names=accuracy(point.alpha, trained, "alone"),
-            all_names=accuracy(point.alpha, trained, "among"),
-            new_names=accuracy(point.alpha, new, "new"),
+            trained_classes=accuracy(point.alpha, trained, "alone"),
+            all_classes=accuracy(point.alpha, trained, "among"),
+            new_classes=accuracy(point.alpha, new, "new"),
             text_similarity=point.text_similarity,
         )
         for point in kept

@@ -7,16 +7,16 @@ from typing import Protocol
 from core.clip.evaluation.accuracy import Interval
 
 MIN_CLASS_IMAGES = 8
-"""Pictures of a class to which more are worth adding."""
+"""Images of a class to which more are worth adding."""
 WEAK = 0.15
-"""How far the recall of a class lies below that of all before more pictures of it are advised."""
+"""How far the recall of a class lies below that of all before more images of it are advised."""
 MAX_NAMES = 5
 
 
 @dataclass(frozen=True)
-class Advice:
+class Recommendation:
     code: str
-    """`use_it`, `stay_with_stock`, `use_preview`, `add_pictures`, `look_at_pictures` or `measure`."""
+    """`use_it`, `stay_with_stock`, `use_preview`, `add_images`, `check_images` or `measure`."""
     detail: str
     class_names: tuple[str, ...] = ()
 
@@ -51,15 +51,15 @@ class ClassMeasured(Protocol):
     def recall(self) -> float | None: ...
 
 
-def headline(verdict: str, of: Measured, source: str) -> str:
+def summary(verdict: str, of: Measured, source: str) -> str:
     """The verdict in one sentence."""
     if of.adapted is None or of.adapted_against_stock is None:
         return (
-            f"Not measured: there are too few pictures to keep some out of the training. A classifier "
+            f"Not measured: there are too few images to keep some out of the training. A classifier "
             f"without training named {_share(of.preview, of.images)} of them rightly, the stock network "
             f"{_share(of.stock, of.images)}."
         )
-    which = "test pictures" if source == "test" else "pictures that were kept from it for this"
+    which = "test images" if source == "test" else "images that were kept from it for this"
     compared = (
         f"of {of.images} {which} the adapted network names {_share(of.adapted, of.images)} rightly, the "
         f"stock network {_share(of.stock, of.images)} ({_points(of.adapted_against_stock)})"
@@ -72,83 +72,87 @@ def headline(verdict: str, of: Measured, source: str) -> str:
     return f"{start}: {compared}."
 
 
-def advise(
+def recommend(
     verdict: str,
     of: Measured,
     brier_gain: Interval | None,
     classes: Sequence[ClassMeasured],
-    suspects: int,
+    label_issues: int,
     *,
     halves: bool,
-) -> tuple[Advice, ...]:
-    """What to do, the most important first. `halves`: what was measured knew half of the pictures."""
-    advice = []
+) -> tuple[Recommendation, ...]:
+    """What to do, the most important first. `halves`: what was measured knew half of the images."""
+    recommendations = []
     if verdict == "better":
-        advice.append(Advice("use_it", _why(of.adapted_against_stock, brier_gain)))
+        recommendations.append(Recommendation("use_it", _why(of.adapted_against_stock, brier_gain)))
     elif verdict == "not_measured":
-        advice.append(
-            Advice(
-                "measure",
-                "Give at least 5 pictures of each class, or test pictures, to learn whether the adapted "
+        recommendations.append(
+            Recommendation(
+                "evaluate",
+                "Give at least 5 images of each class, or test images, to learn whether the adapted "
                 "network is better.",
             )
         )
     else:
         said = "is worse on" if verdict == "worse" else "is not clearly better on"
-        advice.append(
-            Advice(
+        recommendations.append(
+            Recommendation(
                 "stay_with_stock",
-                f"The adapted network {said} pictures that it was not trained on. Ask /classify with alpha "
-                "0, and look at names, labels and the number of pictures.",
+                f"The adapted network {said} images that it was not trained on. Ask /classify with alpha "
+                "0, and look at names, labels and the number of images.",
             )
         )
         if halves:
-            advice.append(
-                Advice(
-                    "measure",
-                    "What was measured knew half of your pictures, and the model knows all: with test "
-                    "pictures the model itself is measured.",
+            recommendations.append(
+                Recommendation(
+                    "evaluate",
+                    "What was measured knew half of your images, and the model knows all: with test "
+                    "images the model itself is measured.",
                 )
             )
     against_preview = of.adapted_against_preview
     if verdict == "better" and against_preview is not None and against_preview.high < 0:
-        advice.append(
-            Advice("use_preview", f"The preview is better still ({_points(against_preview)} against it).")
+        recommendations.append(
+            Recommendation(
+                "use_preview", f"The preview is better still ({_points(against_preview)} against it)."
+            )
         )
-    if suspects:
-        pictures = "1 training picture looks" if suspects == 1 else f"{suspects} training pictures look"
-        advice.append(
-            Advice(
-                "look_at_pictures",
-                f"{pictures} like another class than the one that was given. Look at them: a wrong label "
-                "costs more than a missing picture.",
+    if label_issues:
+        images = "1 training image looks" if label_issues == 1 else f"{label_issues} training images look"
+        recommendations.append(
+            Recommendation(
+                "check_images",
+                f"{images} like another class than the one that was given. Look at them: a wrong label "
+                "costs more than a missing image.",
             )
         )
     weak = _weak(classes)
     if weak:
-        advice.append(
-            Advice("add_pictures", f"Add pictures of {_listed(weak)}: they are named worst.", tuple(weak))
+        recommendations.append(
+            Recommendation("add_images", f"Add images of {_listed(weak)}: they are named worst.", tuple(weak))
         )
     elif few := [c.name for c in classes if c.trained_images < MIN_CLASS_IMAGES]:
-        advice.append(Advice("add_pictures", f"More pictures of {_listed(few)} would help most.", tuple(few)))
-    return tuple(advice)
+        recommendations.append(
+            Recommendation("add_images", f"More images of {_listed(few)} would help most.", tuple(few))
+        )
+    return tuple(recommendations)
 
 
 def _why(gain: Interval | None, brier_gain: Interval | None) -> str:
     if brier_gain is None or (gain is not None and gain.low > 0):
         return "The gain is real: its whole 95 % interval lies above 0."
     return (
-        "The gain is real: more pictures are named rightly, and over all of them the probabilities are "
+        "The gain is real: more images are named rightly, and over all of them the probabilities are "
         "nearer to the truth by more than chance explains."
     )
 
 
 def _weak(classes: Sequence[ClassMeasured]) -> list[str]:
     known = [(c.recall, c) for c in classes if c.recall is not None]
-    pictures = sum(c.images for _, c in known)
-    if not pictures:
+    images = sum(c.images for _, c in known)
+    if not images:
         return []
-    of_all = sum(recall * c.images for recall, c in known) / pictures
+    of_all = sum(recall * c.images for recall, c in known) / images
     return [c.name for recall, c in sorted(known, key=lambda pair: pair[0]) if recall < of_all - WEAK]
 
 
@@ -170,23 +174,23 @@ def _points(difference: Interval) -> str:
 
 
 def how_measured(source: str, images: int, total: int) -> str:
-    """What was measured on what, of `total` trained pictures."""
+    """What was measured on what, of `total` trained images."""
     if source == "test":
-        return f"The model was trained on all {total} pictures and asked about the {images} test pictures."
+        return f"The model was trained on all {total} images and asked about the {images} test images."
     if source == "holdout":
-        return f"The model was trained on {total} pictures and asked about the {images} that were held out."
-    if source == "sibling" and images > total / 2:
+        return f"The model was trained on {total} images and asked about the {images} that were held out."
+    if source == "cross_validation" and images > total / 2:
         return (
-            f"The model was trained on all {total} pictures. Two siblings of it were each trained on one "
-            f"half and asked about the other, {images} pictures in all: with twice as many pictures as they "
+            f"The model was trained on all {total} images. Two siblings of it were each trained on one "
+            f"half and asked about the other, {images} images in all: with twice as many images as they "
             "had, the model itself is likely better."
         )
-    if source == "sibling":
+    if source == "cross_validation":
         return (
-            f"The model was trained on all {total} pictures. A sibling of it was trained without {images} of "
+            f"The model was trained on all {total} images. A sibling of it was trained without {images} of "
             "them and asked about these."
         )
     return (
-        f"The model was trained on all {total} pictures and could not be asked about any. Only classifiers "
-        "without training were, each about a fifth of the pictures that it was not given."
+        f"The model was trained on all {total} images and could not be asked about any. Only classifiers "
+        "without training were, each about a fifth of the images that it was not given."
     )

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from core.clip.config import StoredWeights
+from core.clip.config import DeltaFormat
 from core.clip.errors import CorruptWeights
 from core.clip.export.open_clip_folder import ABOUT, CONFIG, relocated
 from core.clip.export.open_clip_folder import WEIGHTS as NETWORK
@@ -44,7 +44,7 @@ class ArchiveInfo:
     alpha: float | None
     classes: tuple[str, ...]
     templates: tuple[str, ...] | None
-    texts: Mapping[str, tuple[str, ...]]
+    prompts: Mapping[str, tuple[str, ...]]
     name: str | None
 
 
@@ -81,9 +81,7 @@ def inspect_folder(folder: Path) -> ArchiveInfo:
             "GET /models/{id}/export?format=delta)."
         )
     if not isinstance(size, int) or not 16 <= size <= 4096:
-        raise ImportRefused(
-            "The image size must be a whole number of pixels; only square pictures are known."
-        )
+        raise ImportRefused("The image size must be a whole number of pixels; only square images are known.")
     return ArchiveInfo(
         is_delta=is_delta,
         backbone=_told(told, "backbone", str),
@@ -91,13 +89,13 @@ def inspect_folder(folder: Path) -> ArchiveInfo:
         alpha=_told(told, "alpha", (int, float)),
         classes=_strings(told.get("classes") or []),
         templates=_strings(told["templates"]) if told.get("templates") else None,
-        texts={name: _strings(texts) for name, texts in (_told(told, "texts", dict) or {}).items()},
+        prompts={name: _strings(prompts) for name, prompts in (_told(told, "prompts", dict) or {}).items()},
         name=_told(told, "name", str),
     )
 
 
 def read_weights(
-    folder: Path, found: ArchiveInfo, backbone: Backbone, kind: StoredWeights, *, classes: int
+    folder: Path, found: ArchiveInfo, backbone: Backbone, kind: DeltaFormat, *, classes: int
 ) -> Weights:
     """Everything checked, on the CPU.
 
@@ -249,5 +247,7 @@ def _told(told: Mapping[str, Any], name: str, kind: type | tuple[type, ...]) -> 
 
 def _strings(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise ImportRefused(f"classes, templates and texts in {ABOUT} or {MANIFEST} must be lists of texts.")
+        raise ImportRefused(
+            f"classes, templates and prompts in {ABOUT} or {MANIFEST} must be lists of prompts."
+        )
     return tuple(value)

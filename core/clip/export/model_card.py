@@ -33,8 +33,8 @@ class ModelInfo:
     alpha: float
     classes: Sequence[str]
     templates: Sequence[str]
-    texts: Mapping[str, Sequence[str]]
-    weights: str
+    prompts: Mapping[str, Sequence[str]]
+    delta_format: str
     """How its change of the backbone was stored."""
     metrics: Mapping[str, Any] | None
 
@@ -47,22 +47,22 @@ def licence_of(backbone: str) -> str:
 def model_card(about: ModelInfo, loading: str) -> str:
     """README.md."""
     classes = "\n".join(f"- {_plain(name)}" for name in about.classes) or "- none are known"
-    texts = "\n".join(
-        f"- {_plain(name)}: {'; '.join(map(_plain, sentences))}" for name, sentences in about.texts.items()
+    prompts = "\n".join(
+        f"- {_plain(name)}: {'; '.join(map(_plain, sentences))}" for name, sentences in about.prompts.items()
     )
     # What /classify calibrates with is a hundred numbers that say nothing to people.
-    measured = {key: value for key, value in (about.metrics or {}).items() if key != "confidence"}
+    measured = {key: value for key, value in (about.metrics or {}).items() if key != "calibration"}
     return CARD_TEXT.format(
         title=_plain(about.name or about.id),
         id=about.id,
         backbone=_plain(about.backbone),
         alpha=about.alpha,
         size=about.image_size,
-        weights=about.weights,
+        delta_format=about.delta_format,
         licence=licence_of(about.backbone),
         classes=classes,
         templates="\n".join(f"- {_plain(template)}" for template in about.templates),
-        texts=f"\nOwn texts, instead of the templates:\n\n{texts}\n" if texts else "",
+        prompts=f"\nOwn prompts, instead of the templates:\n\n{prompts}\n" if prompts else "",
         metrics=json.dumps(measured, indent=2, ensure_ascii=False) if measured else "not measured",
         loading=loading,
         starter=STARTER_NOTE if about.backbone == STARTER else "",
@@ -76,7 +76,7 @@ def _plain(text: str) -> str:
 
 CARD_TEXT = """# {title}
 
-{backbone} adapted with CLIP-CITE (arXiv 2407.04003) to a few pictures of each class, at α = {alpha}: the
+{backbone} adapted with CLIP-CITE (arXiv 2407.04003) to a few images of each class, at α = {alpha}: the
 parameters of both towers are α times the fine-tuned and 1 − α times the pre-trained ones. It takes any class
 names, also ones that it was not trained on.{starter}
 
@@ -96,7 +96,7 @@ The adapted weights contain the backbone's, whose licence therefore holds for th
 Templates:
 
 {templates}
-{texts}
+{prompts}
 ## Metrics
 
 Measured by the service that made it, at the α of its job:
@@ -109,8 +109,8 @@ Measured by the service that made it, at the α of its job:
 
 {loading}
 
-The cosines are those of the service. Its probabilities differ in one thing: unless `new_names_balance` is 0
-it takes an offset off the cosine of each name first, worked out from the pictures of the training.
+The cosines are those of the service. Its probabilities differ in one thing: unless `new_class_balance` is 0
+it takes an offset off the cosine of each name first, worked out from the images of the training.
 """
 
 LOAD_PLAINLY = """With `pip install open_clip_torch`, in the folder that holds this file:
@@ -139,7 +139,7 @@ LOAD_DELTA = """This is the change alone: the backbone must be there, the very s
 `manifest.json`). A service that has it takes this archive as it is:
 `curl -F archive=@this.zip $API/models`."""
 
-LOAD_ONNX = """`image.onnx` makes features of preprocessed pictures, `text.onnx` of token ids; `onnx.json`
+LOAD_ONNX = """`image.onnx` makes features of preprocessed images, `text.onnx` of token ids; `onnx.json`
 has their inputs, the preprocessing and the logit scale. With `pip install onnxruntime`, and open_clip or
 any other code that preprocesses and tokenises alike:
 
@@ -148,9 +148,9 @@ import onnxruntime
 
 image = onnxruntime.InferenceSession("image.onnx")
 text = onnxruntime.InferenceSession("text.onnx")
-pictures = image.run(None, {"pixels": pixels})[0]  # [N, D], normalised
+images = image.run(None, {"pixels": pixels})[0]  # [N, D], normalised
 names = text.run(None, {"tokens": tokens})[0]  # [C, D], normalised
-cosines = pictures @ names.T
+cosines = images @ names.T
 ```
 
 A name's feature is the normalised mean of the features of its sentences. Both graphs were compared with the

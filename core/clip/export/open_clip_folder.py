@@ -80,10 +80,10 @@ def describe(about: ModelInfo) -> dict[str, Any]:
         "backbone_sha256": about.backbone_sha256,
         "image_size": about.image_size,
         "alpha": about.alpha,
-        "weights": about.weights,
+        "delta_format": about.delta_format,
         "classes": list(about.classes),
         "templates": list(about.templates),
-        "texts": {name: list(texts) for name, texts in about.texts.items()},
+        "prompts": {name: list(prompts) for name, prompts in about.prompts.items()},
         "metrics": about.metrics,
         "licence": licence_of(about.backbone),
     }

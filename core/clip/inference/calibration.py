@@ -1,7 +1,7 @@
 """What a model's answers are worth: a temperature, sets that hold the truth, and "none of these".
 
-All three are fitted on pictures that a network like the model was not trained on, with the trained names
-as candidates. They say something about pictures like the user's own, and about these names only.
+All three are fitted on images that a network like the model was not trained on, with the trained names
+as candidates. They say something about images like the user's own, and about these names only.
 """
 
 import math
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 MIN_HELD_OUT = 30
-"""Held-out pictures below which nothing is fitted: a 5 % quantile of fewer is their smallest value."""
+"""Held-out images below which nothing is fitted: a 5 % quantile of fewer is their smallest value."""
 KEPT = 0.95
-"""Share of the pictures of trained classes that `reject` lets through."""
+"""Share of the images of trained classes that `reject` lets through."""
 MAX_SCORES = 100
 TEMPERATURES = np.geomspace(0.1, 1000, 401)
 """At the highest all names are as likely: what a network that knows nothing of the names has to say."""
@@ -24,32 +24,32 @@ BINS = 10
 
 
 @dataclass(frozen=True)
-class Confidence:
+class Calibration:
     """Of one model at one α."""
 
     alpha: float
-    pictures: int
+    images: int
     """That it was fitted on."""
     temperature: float
     """The cosines are multiplied by logit_scale / temperature."""
     nonconformity: tuple[float, ...]
-    """1 − probability of the true class, ascending; of many pictures, evenly spaced ones."""
+    """1 − probability of the true class, ascending; of many images, evenly spaced ones."""
     least_similarity: float
-    """Of the best trained name, after its offset: 95 % of the held-out pictures have more."""
-    least_likeness: float | None = None
+    """Of the best trained name, after its offset: 95 % of the held-out images have more."""
+    rejection_threshold: float | None = None
     """Likewise of `core.clip.inference.in_distribution`. None for the stock network, which keeps no shots:
     `least_similarity` is what it rejects by."""
 
     @property
     def least(self) -> float:
         """Of what this model rejects by."""
-        return self.least_similarity if self.least_likeness is None else self.least_likeness
+        return self.least_similarity if self.rejection_threshold is None else self.rejection_threshold
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "nonconformity": list(self.nonconformity)}
 
     @classmethod
-    def of(cls, plain: Mapping[str, Any]) -> "Confidence":
+    def of(cls, plain: Mapping[str, Any]) -> "Calibration":
         """From `to_dict`."""
         return cls(**{**plain, "nonconformity": tuple(plain["nonconformity"])})
 
@@ -57,39 +57,41 @@ class Confidence:
         """A class is in the set if its calibrated probability is at least this.
 
         Split conformal prediction (V. Vovk et al., 2005; the score of M. Sadinle et al., JASA 2019): a new
-        picture like the held-out ones has its true class in the set with a probability of `coverage` or
-        more. 0, which means every class, where the pictures are too few to say so.
+        image like the held-out ones has its true class in the set with a probability of `coverage` or
+        more. 0, which means every class, where the images are too few to say so.
         """
         rank = math.ceil((len(self.nonconformity) + 1) * coverage)
         return 0.0 if rank > len(self.nonconformity) else 1 - self.nonconformity[rank - 1]
 
 
-def fit_confidence(
+def fit_calibration(
     scores: Floats,
     truth: NDArray[np.int64],
-    likeness: Floats | None = None,
+    in_distribution_score: Floats | None = None,
     *,
     logit_scale: float,
     alpha: float,
-) -> Confidence | None:
-    """None with fewer than `MIN_HELD_OUT` pictures.
+) -> Calibration | None:
+    """None with fewer than `MIN_HELD_OUT` images.
 
     Args:
         scores: [N, K], what the trained names are ranked by: cosines less their offsets.
         truth: [N].
-        likeness: [N], with the trained class that a picture is most like, where it is known.
+        in_distribution_score: [N], with the trained class that an image is most like, where it is known.
     """
     if len(truth) < MIN_HELD_OUT:
         return None
     temperature = fit_temperature(logit_scale * scores, truth)
     right = softmax(logit_scale * scores / temperature)[np.arange(len(truth)), truth]
-    return Confidence(
+    return Calibration(
         alpha=alpha,
-        pictures=len(truth),
+        images=len(truth),
         temperature=temperature,
         nonconformity=tuple(math.ceil(1e5 * score) / 1e5 for score in _thinned(np.sort(1 - right))),
         least_similarity=float(np.quantile(scores.max(axis=1), 1 - KEPT)),
-        least_likeness=None if likeness is None else float(np.quantile(likeness, 1 - KEPT)),
+        rejection_threshold=None
+        if in_distribution_score is None
+        else float(np.quantile(in_distribution_score, 1 - KEPT)),
     )
 
 
@@ -100,7 +102,7 @@ def fit_temperature(logits: Floats, truth: NDArray[np.int64]) -> float:
 
 
 def cross_calibrated(logits: Floats, truth: NDArray[np.int64]) -> Floats:
-    """Probabilities [N, K], those of every second picture with the temperature of the others."""
+    """Probabilities [N, K], those of every second image with the temperature of the others."""
     scaled = np.empty_like(logits)
     for half in (0, 1):
         scaled[half::2] = logits[half::2] / fit_temperature(logits[1 - half :: 2], truth[1 - half :: 2])
@@ -118,7 +120,7 @@ class Bin:
 
     low: float
     high: float
-    pictures: int
+    images: int
     confidence: float
     accuracy: float
 
@@ -142,9 +144,9 @@ def reliability(probabilities: Floats, truth: NDArray[np.int64]) -> list[Bin]:
 
 
 def calibration_error(bins: Sequence[Bin]) -> float:
-    """ECE: how far confidence and accuracy lie apart, mean over the pictures."""
-    pictures = sum(b.pictures for b in bins)
-    return sum(b.pictures * abs(b.confidence - b.accuracy) for b in bins) / pictures
+    """ECE: how far confidence and accuracy lie apart, mean over the images."""
+    images = sum(b.images for b in bins)
+    return sum(b.images * abs(b.confidence - b.accuracy) for b in bins) / images
 
 
 def _log_softmax(logits: Floats) -> Floats:

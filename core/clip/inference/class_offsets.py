@@ -1,10 +1,10 @@
 """What every name gets for free, and trained names most of all.
 
-Some names look a little like every picture (hubs), and fine-tuning raises the similarity of the trained
-names with every picture, so that among all names pictures of new classes are taken for trained ones.
+Some names look a little like every image (hubs), and fine-tuning raises the similarity of the trained
+names with every image, so that among all names images of new classes are taken for trained ones.
 Calibrated stacking takes a constant γ off the trained names (W.-L. Chao et al., ECCV 2016, arXiv
-1605.04253), chosen with pictures of new classes. Here each name has an offset of its own, and what it
-is comes from the model's own shots alone: no picture of a new class is asked for.
+1605.04253), chosen with images of new classes. Here each name has an offset of its own, and what it
+is comes from the model's own shots alone: no image of a new class is asked for.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ NEW_CLASS = -1
 """The class of a name that was not trained."""
 
 
-def name_offsets(
+def class_offsets(
     shot_features: Tensor, labels: Tensor, head: Tensor, classes: Sequence[int], balance: float
 ) -> Tensor:
     """What is to be taken off the cosines of each name before the softmax, [C].
@@ -27,7 +27,7 @@ def name_offsets(
        other classes than its own, each class counting alike. For a new name those are all shots.
     2. For trained names also `balance` times the margin by which the shots then prefer them over the new
        names of the request (the median over the shots). A model that is sure of its classes has a wide
-       margin, and much to give away before its own pictures are lost; new names that come near the
+       margin, and much to give away before its own images are lost; new names that come near the
        trained ones leave a narrow one.
 
     Args:

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from core.clip.inference.class_offsets import NEW_CLASS, NEW_NAMES_BALANCE, name_offsets
+from core.clip.inference.class_offsets import NEW_CLASS, NEW_NAMES_BALANCE, class_offsets
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import build_zero_shot_classifier, image_features
 from core.clip.weights.files import Weights
@@ -29,7 +29,7 @@ def scored(similarities: Tensor, offsets: Tensor, logit_scale: float) -> Scores:
 
 
 class Classifier:
-    """A network, at one α, that scores pictures against texts.
+    """A network, at one α, that scores images against prompts.
 
     Without `weights` it is the stock backbone itself, shared; with them a copy of the backbone that
     holds θ(α), and the kept shots balance the names.
@@ -46,17 +46,17 @@ class Classifier:
                 shots = weights.shots
                 self._shots = (shots.at(alpha).to(backbone.device), shots.labels.to(backbone.device))
 
-    def preprocess(self, pictures: Sequence[Image.Image]) -> Tensor:
-        """N RGB pictures to [N, 3, S, S] with the backbone's test transform."""
-        return torch.stack([self.backbone.preprocess(picture) for picture in pictures])
+    def preprocess(self, images: Sequence[Image.Image]) -> Tensor:
+        """N RGB images to [N, 3, S, S] with the backbone's test transform."""
+        return torch.stack([self.backbone.preprocess(image) for image in images])
 
     def image_features(self, pixels: Tensor) -> Tensor:
         """[N, 3, S, S] to [N, D]."""
         return image_features(self.model, pixels)
 
-    def text_features(self, texts: Sequence[Sequence[str]]) -> Tensor:
-        """For each class its sentences (prompts.class_texts) to the head [C, D]."""
-        return build_zero_shot_classifier(self.model, self.backbone.tokenize, texts)
+    def text_features(self, prompts: Sequence[Sequence[str]]) -> Tensor:
+        """For each class its sentences (prompts.class_prompts) to the head [C, D]."""
+        return build_zero_shot_classifier(self.model, self.backbone.tokenize, prompts)
 
     def scores(
         self,
@@ -77,18 +77,18 @@ class Classifier:
         similarities = image_features @ text_features.T
         offsets = similarities.new_zeros(len(text_features))
         if self._shots is not None:
-            offsets = name_offsets(*self._shots, text_features, classes, balance)
+            offsets = class_offsets(*self._shots, text_features, classes, balance)
         return scored(similarities.cpu(), offsets.cpu(), self.backbone.logit_scale)
 
     def classify(
         self,
-        pictures: Sequence[Image.Image],
-        texts: Sequence[Sequence[str]],
+        images: Sequence[Image.Image],
+        prompts: Sequence[Sequence[str]],
         *,
         classes: Sequence[int] | None = None,
         balance: float = NEW_NAMES_BALANCE,
     ) -> Scores:
-        """Everything in one: N pictures against C names, all of them new if `classes` are not given."""
-        classes = [NEW_CLASS] * len(texts) if classes is None else classes
-        features = self.image_features(self.preprocess(pictures))
-        return self.scores(features, self.text_features(texts), classes=classes, balance=balance)
+        """Everything in one: N images against C names, all of them new if `classes` are not given."""
+        classes = [NEW_CLASS] * len(prompts) if classes is None else classes
+        features = self.image_features(self.preprocess(images))
+        return self.scores(features, self.text_features(prompts), classes=classes, balance=balance)

@@ -1,8 +1,8 @@
-"""How much a picture looks like one of the trained classes: like its name, and like its own pictures.
+"""How much an image looks like one of the trained classes: like its name, and like its own images.
 
-The features of texts lie away from those of pictures, all in one direction (W. Liang et al., "Mind the Gap",
-NeurIPS 2022), so that a picture of anything is about as far from every name. The mean of the pictures that a
-class was trained on lies where pictures do. Rules that were compared: "Trust" in benchmarks/README.md.
+The features of prompts lie away from those of images, all in one direction (W. Liang et al., "Mind the Gap",
+NeurIPS 2022), so that an image of anything is about as far from every name. The mean of the images that a
+class was trained on lies where images do. Rules that were compared: "Trust" in benchmarks/README.md.
 """
 
 from collections.abc import Sequence
@@ -12,17 +12,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def likeness(
+def in_distribution_score(
     features: Tensor, ranked: Tensor, shot_features: Tensor, shot_labels: Tensor, classes: Sequence[int]
 ) -> Tensor:
     """[N]: max_c of ⟨x, text_c⟩ − offset_c + ⟨x, mean_c⟩, over the names that are asked for.
 
     Args:
-        features: [N, D] of the pictures, normalised.
+        features: [N, D] of the images, normalised.
         ranked: [N, K], the cosines with the names less the offsets of those.
         shot_features: [S, D], normalised, from the same network; shot_labels: [S].
         classes: [K], for each name its trained class. Of many classes one may have no shot that was kept: its
-            pictures are compared with the nearest class that has, so that they aren't rejected for that.
+            images are compared with the nearest class that has, so that they aren't rejected for that.
     """
     present = shot_labels.unique()
     means = torch.stack([shot_features[shot_labels == label].mean(dim=0) for label in present])

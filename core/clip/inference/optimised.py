@@ -48,13 +48,13 @@ class InferenceNetwork(nn.Module):
         size = self._plan.image_size
         if pixels.shape[-2:] != (size, size):
             raise ValueError(
-                f"The network takes pictures of {size} x {size} pixels, not of "
+                f"The network takes images of {size} x {size} pixels, not of "
                 f"{pixels.shape[-1]} x {pixels.shape[-2]}."
             )
         return cast(Tensor, cast(Any, self.network).encode_image(pixels))
 
     def encode_fitted(self, fitted: Tensor) -> Tensor:
-        """Pictures as `Pixels.fit` makes them, [B, ...], to normalised fp32 features [B, D]: in one call, if
+        """Images as `Pixels.fit` makes them, [B, ...], to normalised fp32 features [B, D]: in one call, if
         that is possible."""
         if self._images is None:
             return _encode_fitted(self._plan.pixels, self, fitted)
@@ -104,17 +104,17 @@ def plan_inference(network: nn.Module, image_size: int, pixels: Pixels) -> Infer
     """
     plan = InferencePlan(image_size, pixels, trims_texts=_is_causal_clip(network))
     noise = np.random.default_rng(0).integers(256, size=(2, image_size, image_size, 3), dtype=np.uint8)
-    pictures = torch.stack([pixels.fit(Image.fromarray(picture)) for picture in noise])
-    pictures = pictures.to(next(network.parameters()).device)
+    images = torch.stack([pixels.fit(Image.fromarray(image)) for image in noise])
+    images = images.to(next(network.parameters()).device)
     if any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
-        plan = _fused(plan, network, pictures)
+        plan = _fused(plan, network, images)
     step = partial(_encode_fitted, pixels)
-    return replace(plan, program=record(step, plan.of(network).network, pictures))
+    return replace(plan, program=record(step, plan.of(network).network, images))
 
 
-def _fused(plan: InferencePlan, network: nn.Module, pictures: Tensor) -> InferencePlan:
+def _fused(plan: InferencePlan, network: nn.Module, images: Tensor) -> InferencePlan:
     """With its convolutions, if they give the same answers."""
-    finished = plan.pixels.finish(pictures)
+    finished = plan.pixels.finish(images)
     fused = replace(plan, convolutions=_traced(network, finished))
     try:
         answers = encode_images(fused.of(network), finished)
@@ -145,8 +145,8 @@ def _with_replaced(module: nn.Module, replaced: Mapping[nn.Module, nn.Module]) -
     return changed
 
 
-def _traced(network: nn.Module, pictures: Tensor) -> dict[str, Planned]:
-    """For each convolution what follows it, seen while the pictures pass."""
+def _traced(network: nn.Module, images: Tensor) -> dict[str, Planned]:
+    """For each convolution what follows it, seen while the images pass."""
     names = {module: name for name, module in network.named_modules()}
     # By the id of an output the module that made it, and the output's version: `x += shortcut` is another
     # value in the same tensor.
@@ -175,7 +175,7 @@ def _traced(network: nn.Module, pictures: Tensor) -> dict[str, Planned]:
         for hook in (m.register_forward_pre_hook(enters), m.register_forward_hook(leaves))
     ]
     try:
-        encode_images(network, pictures)
+        encode_images(network, images)
     finally:
         for hook in hooks:
             hook.remove()

@@ -1,4 +1,4 @@
-"""A classifier without training: what the frozen backbone makes of the shots, added to its texts."""
+"""A classifier without training: what the frozen backbone makes of the shots, added to its prompts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from core.clip.inference.class_offsets import NEW_NAMES_BALANCE, name_offsets
+from core.clip.inference.class_offsets import NEW_NAMES_BALANCE, class_offsets
 
 TEXT_COUNTS_AS = 1.0
-"""Pictures. By evidence: "Preview" in benchmarks/README.md."""
+"""Images. By evidence: "Preview" in benchmarks/README.md."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class PrototypeClassifier:
         """The classifier [C, D] of the names that are asked for: for a new name its text features, and for
         a trained one the normalised text_c + n / (n + 1) (prototype_c − mean prototype), with n shots.
 
-        A prototype is the normalised mean of the features of a class's shots. Features of pictures lie away
-        from those of texts, all in one direction (W. Liang et al., "Mind the Gap", NeurIPS 2022, arXiv
-        2203.02053): without their mean, prototypes tell the classes apart and draw no picture to the trained
+        A prototype is the normalised mean of the features of a class's shots. Features of images lie away
+        from those of prompts, all in one direction (W. Liang et al., "Mind the Gap", NeurIPS 2022, arXiv
+        2203.02053): without their mean, prototypes tell the classes apart and draw no image to the trained
         names as such.
 
         Args:
@@ -54,8 +54,8 @@ class PrototypeClassifier:
         classes: Sequence[int],
         balance: float = NEW_NAMES_BALANCE,
     ) -> tuple[Tensor, Tensor]:
-        """[N, C] of pictures [N, D] with the head of the names, and what is to be taken off each of the C
-        names before they are compared, as from an adapted model (`balance.name_offsets`)."""
+        """[N, C] of images [N, D] with the head of the names, and what is to be taken off each of the C
+        names before they are compared, as from an adapted model (`balance.class_offsets`)."""
         head = self.head(build_zero_shot_classifier, classes)
-        offsets = name_offsets(self.features, self.labels, head, classes, balance)
+        offsets = class_offsets(self.features, self.labels, head, classes, balance)
         return image_features @ head.T, offsets

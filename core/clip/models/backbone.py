@@ -41,7 +41,7 @@ class Backbone:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     preprocess: Callable[[Image.Image], Tensor]
-    """The test transform: an RGB picture to [3, image_size, image_size]."""
+    """The test transform: an RGB image to [3, image_size, image_size]."""
     tokenize: Callable[[Sequence[str]], Tensor]
     """N sentences to token ids [N, L]."""
     logit_scale: float

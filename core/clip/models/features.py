@@ -1,4 +1,4 @@
-"""Features of pictures and class texts, and the head that the class texts make."""
+"""Features of images and class prompts, and the head that the class prompts make."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,9 +13,9 @@ from core.clip.data.images import ImageLimits, open_image
 from core.clip.data.loader import DECODERS
 from core.clip.models.backbone import Backbone
 
-TEXTS_AT_ONCE = 256
-PICTURES_AT_ONCE = 64
-PICTURES_AT_ONCE_ON_CPU = 8  # of more, glibc takes the memory from the system anew for each layer
+PROMPTS_AT_ONCE = 256
+IMAGES_AT_ONCE = 64
+IMAGES_AT_ONCE_ON_CPU = 8  # of more, glibc takes the memory from the system anew for each layer
 
 
 def encode_images(model: nn.Module, pixels: Tensor) -> Tensor:
@@ -32,36 +32,36 @@ def encode_tokens(model: nn.Module, tokens: Tensor) -> Tensor:
 
 @torch.no_grad()
 def image_features(model: nn.Module, pixels: Tensor) -> Tensor:
-    """Preprocessed pictures [N, 3, S, S] to normalised features [N, D], in bounded memory."""
+    """Preprocessed images [N, 3, S, S] to normalised features [N, D], in bounded memory."""
     device = next(model.parameters()).device
-    chunks = pixels.split(PICTURES_AT_ONCE_ON_CPU if device.type == "cpu" else PICTURES_AT_ONCE)
+    chunks = pixels.split(IMAGES_AT_ONCE_ON_CPU if device.type == "cpu" else IMAGES_AT_ONCE)
     return torch.cat([encode_images(model, chunk.to(device)) for chunk in chunks])
 
 
 @torch.no_grad()
 def build_zero_shot_classifier(
-    model: nn.Module, tokenize: Callable[[Sequence[str]], Tensor], texts: Sequence[Sequence[str]]
+    model: nn.Module, tokenize: Callable[[Sequence[str]], Tensor], prompts: Sequence[Sequence[str]]
 ) -> Tensor:
-    """The zero-shot classifier [C, D]: per class the normalised mean of its normalised texts'
+    """The zero-shot classifier [C, D]: per class the normalised mean of its normalised prompts'
     features (the template ensemble of CLIP).
 
     Args:
-        texts: for each class its sentences; sentences that classes share are encoded once.
+        prompts: for each class its sentences; sentences that classes share are encoded once.
     """
     device = next(model.parameters()).device
-    sentences = list(dict.fromkeys(sentence for of_class in texts for sentence in of_class))
+    sentences = list(dict.fromkeys(sentence for of_class in prompts for sentence in of_class))
     features = torch.cat(
-        [encode_tokens(model, tokenize(chunk).to(device)) for chunk in _chunks(sentences, TEXTS_AT_ONCE)]
+        [encode_tokens(model, tokenize(chunk).to(device)) for chunk in _chunks(sentences, PROMPTS_AT_ONCE)]
     )
-    return classifier_from_features(features, sentences, texts)
+    return classifier_from_features(features, sentences, prompts)
 
 
 def classifier_from_features(
-    features: Tensor, sentences: Sequence[str], texts: Sequence[Sequence[str]]
+    features: Tensor, sentences: Sequence[str], prompts: Sequence[Sequence[str]]
 ) -> Tensor:
     """The head [C, D] of classes from the features [S, D] of all their sentences, each once."""
     row = {sentence: i for i, sentence in enumerate(sentences)}
-    head = torch.stack([features[[row[s] for s in of_class]].mean(dim=0) for of_class in texts])
+    head = torch.stack([features[[row[s] for s in of_class]].mean(dim=0) for of_class in prompts])
     return F.normalize(head, dim=-1)
 
 
@@ -79,8 +79,8 @@ def batches(
         return backbone.preprocess(open_image(source, limits, shortest_side=2 * backbone.image_size))
 
     with ThreadPoolExecutor(DECODERS) as threads:
-        starts = range(0, len(sources), PICTURES_AT_ONCE)
-        parts = [[*sources[start : start + PICTURES_AT_ONCE]] for start in starts]
+        starts = range(0, len(sources), IMAGES_AT_ONCE)
+        parts = [[*sources[start : start + IMAGES_AT_ONCE]] for start in starts]
         ahead = [threads.submit(read, source) for source in parts[0]]
         for following in [*parts[1:], []]:
             ready, ahead = ahead, [threads.submit(read, source) for source in following]

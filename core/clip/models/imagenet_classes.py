@@ -6,10 +6,10 @@ from open_clip import IMAGENET_CLASSNAMES
 
 from core.clip.prompts import same_class
 
-OTHER_NAMES = 50
+DISTRACTOR_CLASSES = 50
 
 
-def other_names(class_names: Iterable[str], most: int = OTHER_NAMES) -> tuple[str, ...]:
+def distractor_classes(class_names: Iterable[str], most: int = DISTRACTOR_CLASSES) -> tuple[str, ...]:
     """Up to 50 names, spread over ImageNet's, that share no word with those given."""
     words = {word for name in class_names for word in same_class(name).split()}
     apart = [n for n in dict.fromkeys(IMAGENET_CLASSNAMES) if not words & set(same_class(n).split())]

@@ -2,7 +2,7 @@
 
 Image tower: EfficientNet-Lite0 trained on ImageNet. Text tower: all-MiniLM-L6-v2. The projection
 between them is a ridge regression in closed form, from the ImageNet classifier's weight vectors to
-the text embeddings of the 1,000 ImageNet names: no picture is needed.
+the text embeddings of the 1,000 ImageNet names: no image is needed.
 
 It is not CLIP. It knows open vocabulary through 1,000 names only, but it runs anywhere and offline.
 

@@ -105,7 +105,7 @@ class Checkpoints:
                 return epoch
             reporter.warn(
                 "checkpoint_outdated",
-                "The stored state is of a training with other pictures, settings, backbone or version of "
+                "The stored state is of a training with other images, settings, backbone or version of "
                 "this software, and is not used: the training starts again.",
             )
         return 0
@@ -157,17 +157,17 @@ class Checkpoints:
 
 def identity_of(
     backbone: Backbone,
-    pictures: Sequence[Tensor],
+    images: Sequence[Tensor],
     labels: Sequence[int],
-    texts: Sequence[Sequence[str]],
+    prompts: Sequence[Sequence[str]],
     config: AdaptConfig,
 ) -> str:
     """A hash of all that a training is made from: equal ones are the same training."""
-    given = [config.to_dict(), backbone.sha256, backbone.image_size, list(labels), [list(t) for t in texts]]
+    given = [config.to_dict(), backbone.sha256, backbone.image_size, list(labels), [list(t) for t in prompts]]
     digest = hashlib.sha256(json.dumps(given, sort_keys=True).encode())
-    for picture in pictures:
-        digest.update(repr(tuple(picture.shape)).encode())
-        digest.update(np.ascontiguousarray(picture.permute(1, 2, 0).cpu().numpy()).data)
+    for image in images:
+        digest.update(repr(tuple(image.shape)).encode())
+        digest.update(np.ascontiguousarray(image.permute(1, 2, 0).cpu().numpy()).data)
     return digest.hexdigest()
 
 

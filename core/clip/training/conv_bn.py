@@ -24,8 +24,8 @@ def fuse_conv_bn(model: nn.Module, image_size: int) -> None:
     A network where that would change the answer, because a convolution feeds more than its norm, is
     left as it was.
     """
-    picture = torch.linspace(-1, 1, 3 * image_size**2).view(1, 3, image_size, image_size)
-    picture = picture.to(next(model.parameters()).device)
+    image = torch.linspace(-1, 1, 3 * image_size**2).view(1, 3, image_size, image_size)
+    image = image.to(next(model.parameters()).device)
     convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d) and m.padding_mode == "zeros"]
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
     made_by: dict[int, nn.Conv2d] = {}  # id of an output → the convolution that made it
@@ -40,7 +40,7 @@ def fuse_conv_bn(model: nn.Module, image_size: int) -> None:
             norm_of[made_by[id(inputs[0])]] = module
 
     hooks = [module.register_forward_hook(seen) for module in (*convolutions, *norms)]
-    before = _answer(model, picture)
+    before = _answer(model, image)
     for hook in hooks:
         hook.remove()
 
@@ -53,14 +53,14 @@ def fuse_conv_bn(model: nn.Module, image_size: int) -> None:
             changed[norm] = _after(norm)
     for module, forward in changed.items():
         module.forward = forward
-    if not torch.allclose(_answer(model, picture), before, atol=1e-4):
+    if not torch.allclose(_answer(model, image), before, atol=1e-4):
         for module in changed:
             del module.forward
 
 
 @torch.no_grad()
-def _answer(model: nn.Module, picture: Tensor) -> Tensor:
-    return F.normalize(cast(Any, model).encode_image(picture), dim=-1)
+def _answer(model: nn.Module, image: Tensor) -> Tensor:
+    return F.normalize(cast(Any, model).encode_image(image), dim=-1)
 
 
 def _is_depthwise(convolution: nn.Conv2d) -> bool:

@@ -1,6 +1,6 @@
 """The three losses of CLIP-CITE (arXiv 2407.04003, eq. 2 to 6), as pure functions of features.
 
-Features are L2-normalised and fp32, shape [B, D] for a batch of B pictures; `logit_scale` is
+Features are L2-normalised and fp32, shape [B, D] for a batch of B images; `logit_scale` is
 1/τ of the pre-trained network, already exponentiated (100 for OpenAI's CLIP). Every loss is a
 mean over the batch.
 """
@@ -13,7 +13,7 @@ from torch import Tensor
 def visual_text_alignment(
     image_features: Tensor, classifier: Tensor, labels: Tensor, logit_scale: float
 ) -> Tensor:
-    """L_DVA, eq. 2 and 3: cross-entropy of each picture against *all* C classes.
+    """L_DVA, eq. 2 and 3: cross-entropy of each image against *all* C classes.
 
     Args:
         image_features: [B, D].
@@ -28,14 +28,14 @@ def visual_text_alignment(
 def supervised_contrastive(
     image_features: Tensor, text_features: Tensor, labels: Tensor, logit_scale: float
 ) -> Tensor:
-    """L_SCL, eq. 4: InfoNCE inside the batch, picture to text and text to picture.
+    """L_SCL, eq. 4: InfoNCE inside the batch, image to text and text to image.
 
     Pairs (i, j), i != j, of the same class are neither positives nor negatives: they leave the
     denominator. With B different classes this is open_clip's `ClipLoss`.
 
     Args:
         image_features: [B, D].
-        text_features: [B, D], the text of each picture's class.
+        text_features: [B, D], the text of each image's class.
         labels: [B].
     """
     logits = logit_scale * image_features @ text_features.T  # [B, B]
@@ -54,7 +54,7 @@ def similarity_distillation(
     logit_scale: float,
 ) -> Tensor:
     """L_VLD, eq. 5: KL(p || p̂) between the softmax over the B texts of the batch of the network in
-    training, p, and of the frozen pre-trained one, p̂, on the same augmented pictures.
+    training, p, and of the frozen pre-trained one, p̂, on the same augmented images.
 
     All arguments are [B, D]; duplicate texts stay. p̂ is detached; the gradient goes through p into
     both towers. Mind the direction: `kl_div(input, target)` is KL(target || input).

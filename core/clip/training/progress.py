@@ -23,7 +23,7 @@ class StepProgress:
 
 class Reporter(Protocol):
     def stage(self, name: str) -> None:
-        """A new stage begins: `loading`, `training`, `checking`, `measuring`, `saving`."""
+        """A new stage begins: `loading`, `training`, `cross_validating`, `evaluating`, `saving`."""
 
     def step(self, progress: StepProgress) -> None:
         """An optimiser step is done."""

@@ -17,7 +17,12 @@ from core.clip.data.loader import crop_batches, epoch_batches
 from core.clip.data.transforms import to_pixels
 from core.clip.errors import Cancelled, InvalidConfig, TrainingDiverged
 from core.clip.models.backbone import Backbone, tower_parameters
-from core.clip.models.features import TEXTS_AT_ONCE, build_zero_shot_classifier, encode_images, encode_tokens
+from core.clip.models.features import (
+    PROMPTS_AT_ONCE,
+    build_zero_shot_classifier,
+    encode_images,
+    encode_tokens,
+)
 from core.clip.training.checkpoint import Checkpoints, TrainingState, identity_of
 from core.clip.training.conv_bn import fuse_conv_bn
 from core.clip.training.losses import (
@@ -26,7 +31,7 @@ from core.clip.training.losses import (
     total_loss,
     visual_text_alignment,
 )
-from core.clip.training.microbatch import PartSize
+from core.clip.training.microbatch import MicroBatcher
 from core.clip.training.progress import Reporter, StepProgress
 
 
@@ -40,9 +45,9 @@ class FineTuned:
 
 def fine_tune(
     backbone: Backbone,
-    pictures: Sequence[Tensor],
+    images: Sequence[Tensor],
     labels: Sequence[int],
-    texts: Sequence[Sequence[str]],
+    prompts: Sequence[Sequence[str]],
     config: AdaptConfig,
     reporter: Reporter,
     *,
@@ -52,12 +57,12 @@ def fine_tune(
     after_epoch: Callable[[int, Mapping[str, Tensor]], None] = lambda epoch, theta: None,
     checkpoints: Checkpoints | None = None,
 ) -> FineTuned:
-    """Train both towers of a copy of the backbone on labelled pictures.
+    """Train both towers of a copy of the backbone on labelled images.
 
     Args:
-        pictures: N pictures, uint8 [3, H, W] of any size.
+        images: N images, uint8 [3, H, W] of any size.
         labels: for each the index of its class.
-        texts: for each class its sentences. A step draws one sentence a class at random, so that
+        prompts: for each class its sentences. A step draws one sentence a class at random, so that
             many sentences cost no more than one; the teacher's features of all are computed once.
         distillation, objective, frozen: for ablations: another L_VLD or L, and which parameters, by
             name, are not trained.
@@ -67,7 +72,7 @@ def fine_tune(
     Raises:
         Cancelled: the reporter asked for it.
         TrainingDiverged: the loss is no longer finite.
-        OutOfMemory: not even one picture at a time fits.
+        OutOfMemory: not even one image at a time fits.
         InvalidConfig: fp16 on a CPU.
     """
     device = backbone.device
@@ -81,7 +86,7 @@ def fine_tune(
     fuse_conv_bn(teacher, backbone.image_size)
     student = copy.deepcopy(teacher)
     # Nothing is differentiated with respect to the teacher. But torch.matmul copies a weight that needs no
-    # gradient for each picture of a batch, where the layout is that of attention: in bf16 a ViT's forward
+    # gradient for each image of a batch, where the layout is that of attention: in bf16 a ViT's forward
     # then takes a multiple of the time, and rounds otherwise than the student's.
     teacher.requires_grad_()
     theta = tower_parameters(student)
@@ -94,11 +99,11 @@ def fine_tune(
         towers[tower].append(parameter)
         parameter.requires_grad_(not frozen(name) and not (tower == "text" and text_learning_rate == 0))
 
-    classifier = nn.Parameter(build_zero_shot_classifier(teacher, backbone.tokenize, texts))  # W [C, D]
-    tokens, first_sentence, sentence_count = _tokens(backbone, texts)
+    classifier = nn.Parameter(build_zero_shot_classifier(teacher, backbone.tokenize, prompts))  # W [C, D]
+    tokens, first_sentence, sentence_count = _tokens(backbone, prompts)
     with torch.no_grad(), torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
         # [S, D], in the student's precision: else L_VLD(θ_0) would measure the rounding.
-        teacher_texts = torch.cat([encode_tokens(teacher, chunk) for chunk in tokens.split(TEXTS_AT_ONCE)])
+        teacher_texts = torch.cat([encode_tokens(teacher, chunk) for chunk in tokens.split(PROMPTS_AT_ONCE)])
 
     optimizer = torch.optim.AdamW(
         [
@@ -109,28 +114,28 @@ def fine_tune(
         fused=True,
     )
     scaler = torch.amp.GradScaler(device.type, enabled=dtype is torch.float16)
-    batches_per_epoch = math.ceil(len(pictures) / config.batch_size)
+    batches_per_epoch = math.ceil(len(images) / config.batch_size)
     steps = config.epochs * batches_per_epoch
-    plan = epoch_batches(len(pictures), batches_per_epoch, config.epochs, generator)
+    plan = epoch_batches(len(images), batches_per_epoch, config.epochs, generator)
 
     generators = {"sentences": generator, "crops": crop_generator}
     state = TrainingState({**theta, "W": classifier}, optimizer, scaler, generators)
     done = 0  # steps of an earlier attempt
     if checkpoints is not None:
-        identity = identity_of(backbone, pictures, labels, texts, config)
+        identity = identity_of(backbone, images, labels, prompts, config)
         done = checkpoints.resume(state, identity, reporter) * batches_per_epoch
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine(done + step, steps))
 
     def losses_and_gradients(
-        x: Tensor, y: Tensor, sentences: Tensor, text_of: Tensor, images_at_once: int | None
+        x: Tensor, y: Tensor, sentences: Tensor, text_of: Tensor, micro_batch_size: int | None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """L, L_DVA, L_SCL and L_VLD of a batch. The gradients of L are left in the parameters."""
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-            image_features = _encode(student, x, images_at_once)  # [B, D], fp32 as all that follows
+            image_features = _encode(student, x, micro_batch_size)  # [B, D], fp32 as all that follows
             text_features = encode_tokens(student, tokens[sentences])[text_of]  # [B, D]
             with torch.no_grad():
-                teacher_image_features = _encode(teacher, x, images_at_once)
+                teacher_image_features = _encode(teacher, x, micro_batch_size)
         teacher_text_features = teacher_texts[sentences][text_of]
 
         scale = backbone.logit_scale
@@ -143,10 +148,10 @@ def fine_tune(
         scaler.scale(loss).backward()
         return loss.detach(), dva.detach(), scl.detach(), vld.detach()
 
-    part_size = PartSize(config.images_at_once, reporter)
+    part_size = MicroBatcher(config.micro_batch_size, reporter)
     all_labels = torch.tensor(labels)
     started = time.monotonic()
-    batches = crop_batches(pictures, plan[done:], backbone.image_size, config.crop_scale, crop_generator)
+    batches = crop_batches(images, plan[done:], backbone.image_size, config.crop_scale, crop_generator)
     for step, (indices, crops) in enumerate(batches, start=done + 1):
         if reporter.cancelled():
             raise Cancelled("The training was cancelled.")
@@ -225,20 +230,20 @@ def _computes_bf16() -> bool:
     return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
 
 
-def _tokens(backbone: Backbone, texts: Sequence[Sequence[str]]) -> tuple[Tensor, Tensor, Tensor]:
+def _tokens(backbone: Backbone, prompts: Sequence[Sequence[str]]) -> tuple[Tensor, Tensor, Tensor]:
     """All sentences as token ids [S, L] on the device; per class its first row [C] and its count [C]."""
-    counts = torch.tensor([len(of_class) for of_class in texts])
-    tokens = backbone.tokenize([sentence for of_class in texts for sentence in of_class])
+    counts = torch.tensor([len(of_class) for of_class in prompts])
+    tokens = backbone.tokenize([sentence for of_class in prompts for sentence in of_class])
     return tokens.to(backbone.device), counts.cumsum(0) - counts, counts
 
 
-def _encode(model: nn.Module, pixels: Tensor, images_at_once: int | None) -> Tensor:
+def _encode(model: nn.Module, pixels: Tensor, micro_batch_size: int | None) -> Tensor:
     """Features of a batch, if asked for in parts: then only one part's activations are in memory at a
     time, computed again on the way back. The losses still see the whole batch, so its gradient is
     the same (GradCache, arXiv 2101.06983), which adding up gradients of smaller batches is not."""
-    if images_at_once is None or images_at_once >= len(pixels):
+    if micro_batch_size is None or micro_batch_size >= len(pixels):
         return encode_images(model, pixels)
     parts = [
-        checkpoint(encode_images, model, part, use_reentrant=False) for part in pixels.split(images_at_once)
+        checkpoint(encode_images, model, part, use_reentrant=False) for part in pixels.split(micro_batch_size)
     ]
     return torch.cat(parts)

@@ -16,12 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from core.clip.config import StoredWeights
+from core.clip.config import DeltaFormat
 from core.clip.weights.ensemble import interpolate
 from core.clip.weights.flat import empty_flat
 
-FULL: StoredWeights = "full"
-BITS: Mapping[StoredWeights, int] = {"4bit": 4, "1bit": 1}
+FULL: DeltaFormat = "full"
+BITS: Mapping[DeltaFormat, int] = {"4bit": 4, "1bit": 1}
 WORD = 32
 MAX_CODE = 7  # of the whole numbers at 4 bits
 AT_ONCE = 2**20  # weights that are unpacked at a time: they stay in the processor's cache
@@ -31,7 +31,7 @@ AT_ONCE = 2**20  # weights that are unpacked at a time: they stay in the process
 class Delta:
     """An adapted model without its backbone, packed."""
 
-    kind: StoredWeights
+    kind: DeltaFormat
     tensors: Mapping[str, Tensor]
     """As they are stored. By the parameter's name a tensor of θ_1 itself; or `words/name`, int32
     [rows, words], and `scale/name`, fp32 [rows]."""
@@ -79,7 +79,7 @@ def whole(theta_1: Mapping[str, Tensor]) -> Delta:
 
 
 @torch.no_grad()
-def encode(theta_0: Mapping[str, Tensor], theta_1: Mapping[str, Tensor], kind: StoredWeights) -> Delta:
+def encode(theta_0: Mapping[str, Tensor], theta_1: Mapping[str, Tensor], kind: DeltaFormat) -> Delta:
     """Keep θ_1 as `kind`, on the CPU.
 
     Raises ValueError if the two hold different parameters.
@@ -98,7 +98,7 @@ def encode(theta_0: Mapping[str, Tensor], theta_1: Mapping[str, Tensor], kind: S
 
 
 def stored_as(
-    theta_0: Mapping[str, Tensor], kind: StoredWeights
+    theta_0: Mapping[str, Tensor], kind: DeltaFormat
 ) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
     """Type and shape of each tensor of a delta against θ_0, by name."""
     expected: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {}
@@ -112,7 +112,7 @@ def stored_as(
     return expected
 
 
-def _rounded(rows: Tensor, kind: StoredWeights) -> tuple[Tensor, Tensor]:
+def _rounded(rows: Tensor, kind: DeltaFormat) -> tuple[Tensor, Tensor]:
     """(whole numbers [R, C], scale [R]) of the rows. One bit: 0 is plus, 1 minus the row's mean
     magnitude, which is the closest in the sense of least squares."""
     if kind == "1bit":
@@ -152,7 +152,7 @@ def _add_nibbles(before: Tensor, words: Tensor, scale: Tensor, after: Tensor) ->
     torch.addcmul(before, codes, (scale / 2.0 ** (WORD - 4))[:, None], out=after)
 
 
-ADD: Mapping[StoredWeights, Callable[[Tensor, Tensor, Tensor, Tensor], None]] = {
+ADD: Mapping[DeltaFormat, Callable[[Tensor, Tensor, Tensor, Tensor], None]] = {
     "1bit": _add_signs,
     "4bit": _add_nibbles,
 }

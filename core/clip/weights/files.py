@@ -33,7 +33,7 @@ class Weights:
 
     delta: Delta
     shots: SupportSet | None = None
-    """None in a model that was imported from an open_clip folder, which has no pictures."""
+    """None in a model that was imported from an open_clip folder, which has no images."""
 
     @property
     def bytes(self) -> int:
@@ -81,7 +81,7 @@ def save_weights(
         image_size=backbone.image_size,
         class_names=class_names,
         config=config,
-        weights=weights.delta.kind,
+        delta_format=weights.delta.kind,
     )
     (folder / MANIFEST).write_text(
         json.dumps(asdict(manifest), indent=2, ensure_ascii=False), encoding="utf-8"
@@ -110,7 +110,7 @@ def load_weights(data: bytes, manifest: Manifest, backbone: Backbone) -> Weights
     except (SafetensorError, KeyError) as error:  # a type that torch does not have
         raise CorruptWeights("The stored weights of the model can't be read; adapt again.") from error
     features, labels = tensors.pop(SHOTS, None), tensors.pop(SHOT_LABELS, None)
-    expected = stored_as(tower_parameters(backbone.model), manifest.weights)
+    expected = stored_as(tower_parameters(backbone.model), manifest.delta_format)
     if {name: (t.dtype, tuple(t.shape)) for name, t in tensors.items()} != expected:
         raise CorruptWeights("The stored weights don't fit the backbone's tensors; adapt again.")
     if features is not None and features.dtype not in FLOATS:
@@ -121,4 +121,4 @@ def load_weights(data: bytes, manifest: Manifest, backbone: Backbone) -> Weights
     if not all(torch.isfinite(t).all() for t in stored):
         raise CorruptWeights("The stored weights hold values that are not finite; adapt again.")
     shots = None if features is None or labels is None else SupportSet(features, labels)
-    return Weights(Delta(manifest.weights, copy_flat(tensors)), shots)
+    return Weights(Delta(manifest.delta_format, copy_flat(tensors)), shots)

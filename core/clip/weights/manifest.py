@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from core.clip.config import StoredWeights
+from core.clip.config import DeltaFormat
 from core.clip.errors import CorruptWeights
 
 WEIGHTS = "weights.safetensors"
@@ -27,7 +27,7 @@ class Manifest:
     image_size: int
     class_names: tuple[str, ...]
     config: Mapping[str, Any]
-    weights: StoredWeights
+    delta_format: DeltaFormat
     format: int = FORMAT
 
 
@@ -42,8 +42,8 @@ def read_manifest(data: bytes) -> Manifest:
         fields = json.loads(data)
         if fields["format"] == FORMAT:
             manifest = Manifest(**{**fields, "class_names": tuple(fields["class_names"])})
-            if manifest.weights not in get_args(StoredWeights):
-                raise ValueError(manifest.weights)
+            if manifest.delta_format not in get_args(DeltaFormat):
+                raise ValueError(manifest.delta_format)
             return manifest
     except (ValueError, KeyError, TypeError) as error:
         raise CorruptWeights("The manifest of the model is damaged; adapt again.") from error

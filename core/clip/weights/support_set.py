@@ -1,4 +1,4 @@
-"""The trained pictures as a model keeps them."""
+"""The trained images as a model keeps them."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from core.clip.data.transforms import to_picture
+from core.clip.data.transforms import to_image
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import image_features
 from core.clip.weights.delta import Delta
@@ -23,7 +23,7 @@ SUPPORT_ALPHAS = (0.0, 0.5, 1.0)
 
 @dataclass(frozen=True)
 class SupportSet:
-    """What a model keeps of the pictures that it was trained on."""
+    """What a model keeps of the images that it was trained on."""
 
     features: Tensor
     """[3, N, D], normalised, from θ(α) at the α of SUPPORT_ALPHAS."""
@@ -41,19 +41,19 @@ class SupportSet:
 def encode_support_set(
     backbone: Backbone,
     delta: Delta,
-    pictures: Sequence[Tensor],
+    images: Sequence[Tensor],
     labels: Sequence[int],
     stock_features: Tensor | None = None,
 ) -> SupportSet:
-    """What θ(α) makes of the trained pictures at the α of `SUPPORT_ALPHAS`.
+    """What θ(α) makes of the trained images at the α of `SUPPORT_ALPHAS`.
 
     Args:
-        pictures: N, uint8 [3, H, W]; of many, every second, third, … is taken.
+        images: N, uint8 [3, H, W]; of many, every second, third, … is taken.
         stock_features: [N, D], those at α = 0, if they are known.
     """
-    every = math.ceil(len(pictures) / SHOTS_KEPT)
-    chosen = pictures[::every]
-    pixels = torch.stack([backbone.preprocess(to_picture(picture)) for picture in chosen])
+    every = math.ceil(len(images) / SHOTS_KEPT)
+    chosen = images[::every]
+    pixels = torch.stack([backbone.preprocess(to_image(image)) for image in chosen])
     theta_0 = tower_parameters(backbone.model)
     features = [] if stock_features is None else [stock_features[::every]]
     for alpha in SUPPORT_ALPHAS[len(features) :]:

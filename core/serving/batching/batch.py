@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 QueueKey = tuple[str, str]
-"""The model's key, and `images` or `texts`."""
+"""The model's key, and `images` or `prompts`."""
 
 
 @dataclass(eq=False)

@@ -20,7 +20,7 @@ from core.serving.threads import use_threads
 from core.serving.types import BatchCounts
 
 MAX_BATCH_DELAY = 0.25
-"""Of the time that a batch takes: so long the next one waits for pictures that are being decoded."""
+"""Of the time that a batch takes: so long the next one waits for images that are being decoded."""
 MAX_BATCH_DELAY_SECONDS = 0.01
 """Seconds."""
 SMOOTHING = 0.1
@@ -35,15 +35,15 @@ class Pending:
 
 
 class Batcher:
-    """Every network has its turn, whoever asks how often: a turn is one batch of pictures or of texts, from
+    """Every network has its turn, whoever asks how often: a turn is one batch of images or of prompts, from
     all who wait for it. When nothing else waits, a lone request is computed at once; the longer the queue,
     the larger the batches."""
 
     def __init__(
         self, largest: Mapping[str, int], workers: int, encode: Callable[[QueueKey, Tensor], Tensor]
     ) -> None:
-        """`largest`: rows of a batch, of `images` and `texts`. `workers`: batches computed at a time, each by
-        its share of the processors. `encode`: computes a batch [n, ...] to features [n, D]."""
+        """`largest`: rows of a batch, of `images` and `prompts`. `workers`: batches computed at a time, each
+        by its share of the processors. `encode`: computes a batch [n, ...] to features [n, D]."""
         self.largest = largest
         self._encode = encode
         self.workers = workers

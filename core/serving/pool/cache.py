@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from core.clip.weights.flat import reusing
 from core.errors import ClipCiteError
-from core.serving.pool.cache_stats import CacheCounts, Held, Key
+from core.serving.pool.cache_stats import CacheStats, Held, Key
 from core.serving.trim import trim
 
 Value = TypeVar("Value")
@@ -65,7 +65,7 @@ class WarmCache(Generic[Value]):
         self._entries: OrderedDict[Key, _Entry[Value]] = OrderedDict()
         self._unfound: set[_Entry[Value]] = set()  # forgotten, and still used
         self._bytes = 0
-        self._counts: dict[Hashable, CacheCounts] = {}
+        self._counts: dict[Hashable, CacheStats] = {}
         self._loaders = ThreadPoolExecutor(LOADERS, thread_name_prefix="loader")
         self._closed = False
 
@@ -139,7 +139,7 @@ class WarmCache(Generic[Value]):
             self._uncount(gone)
         self._let_go(gone)
 
-    def counts(self, kind: Hashable) -> CacheCounts:
+    def counts(self, kind: Hashable) -> CacheStats:
         with self._changed:
             of_kind = [e for e in self._all() if e.key[0] == kind]
             return replace(
@@ -174,8 +174,8 @@ class WarmCache(Generic[Value]):
     def _all(self) -> list[_Entry[Value]]:
         return [e for e in (*self._unfound, *self._entries.values()) if e.admitted and e.future.done()]
 
-    def _counts_of(self, key: Key) -> CacheCounts:
-        return self._counts.setdefault(key[0], CacheCounts())
+    def _counts_of(self, key: Key) -> CacheStats:
+        return self._counts.setdefault(key[0], CacheStats())
 
     def _start(self, entry: _Entry[Value], load: Callable[[], Value], *, here: bool) -> None:
         if here:

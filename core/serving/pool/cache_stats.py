@@ -8,7 +8,7 @@ Key = tuple[Hashable, ...]
 
 
 @dataclass
-class CacheCounts:
+class CacheStats:
     """What a cache holds of one kind now, and what it has done since its start."""
 
     values: int = 0

@@ -21,14 +21,14 @@ from core.store.storage.blobs import Blobs
 
 @dataclass(frozen=True)
 class ServedModel:
-    """Pictures and texts to features, which are normalised, fp32 and on the CPU whatever the device."""
+    """Images and prompts to features, which are normalised, fp32 and on the CPU whatever the device."""
 
     key: str
     """Of the content and α: networks with the same key give the same features."""
     backbone: Backbone
     model: InferenceNetwork
     shots: tuple[Tensor, Tensor] | None
-    """Features [N, D] and labels [N] of what a model keeps of its pictures."""
+    """Features [N, D] and labels [N] of what a model keeps of its images."""
     bytes: int
     """Of what it does not share with its backbone."""
     plan: InferencePlan
@@ -44,7 +44,7 @@ class ServedModel:
 
     @torch.inference_mode()
     def encode_images(self, pixels: Tensor) -> Tensor:
-        """Pictures as `core.clip.data.transforms` fits them, [N, ...], to [N, D]."""
+        """Images as `core.clip.data.transforms` fits them, [N, ...], to [N, D]."""
         return self.model.encode_fitted(pixels.to(self.backbone.device)).cpu()
 
     @torch.inference_mode()

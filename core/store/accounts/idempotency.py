@@ -27,7 +27,7 @@ class IdempotencyKeyReused(ClipCiteError):
 
     def __init__(self) -> None:
         super().__init__(
-            "This Idempotency-Key came with other pictures, labels or settings before. Use a new key for "
+            "This Idempotency-Key came with other images, labels or settings before. Use a new key for "
             "a new request; a retry must have the same content."
         )
 

@@ -44,7 +44,7 @@ def check_quotas(session: Session, owner: str, settings: Settings, *, more_bytes
 
 
 def check_room(session: Session, owner: str, settings: Settings, *, more_bytes: int) -> None:
-    """Whether one more model fits in, of so many bytes (pictures to make it from included). Certain only
+    """Whether one more model fits in, of so many bytes (images to make it from included). Certain only
     while the owner is locked. Raises ModelQuota, ByteQuota."""
     if settings.max_models:
         queued, running = (count_jobs(session, owner, status) for status in (QUEUED, RUNNING))
@@ -58,23 +58,25 @@ def check_room(session: Session, owner: str, settings: Settings, *, more_bytes: 
         stored = stored_bytes(session, owner)
         if stored + more_bytes > settings.max_stored_bytes:
             raise ByteQuota(
-                f"Your pictures and models take {stored:,} bytes and this needs {more_bytes:,} more; at most "
+                f"Your images and models take {stored:,} bytes and this needs {more_bytes:,} more; at most "
                 f"{settings.max_stored_bytes:,} are allowed. Remove jobs with DELETE /jobs/{{id}} (their "
                 "models stay) or models with DELETE /models/{id} first."
             )
 
 
 def stored_bytes(session: Session, owner: str) -> int:
-    """Pictures, models, and the room that unfinished jobs have reserved."""
+    """Images, models, and the room that unfinished jobs have reserved."""
     reserved = case((Job.status.in_([QUEUED, RUNNING]), Job.reserved_bytes), else_=0)
-    jobs = select(func.coalesce(func.sum(Job.picture_bytes + reserved), 0)).where(Job.owner == owner)
+    jobs = select(func.coalesce(func.sum(Job.image_bytes + reserved), 0)).where(Job.owner == owner)
     models = select(func.coalesce(func.sum(Model.bytes), 0)).where(Model.owner == owner)
     return int(session.scalars(jobs).one()) + int(session.scalars(models).one())
 
 
-def expected_model_bytes(session: Session, backbone: str, weights: str) -> int:
+def expected_model_bytes(session: Session, backbone: str, delta_format: str) -> int:
     """As large as the largest model of this backbone so far that is stored alike; 0 before there is one."""
-    alike = select(func.max(Model.bytes)).where(Model.backbone == backbone, Model.weights == weights)
+    alike = select(func.max(Model.bytes)).where(
+        Model.backbone == backbone, Model.delta_format == delta_format
+    )
     return session.scalar(alike) or 0
 
 

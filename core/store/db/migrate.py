@@ -19,6 +19,8 @@ from core.store.errors import DatabaseUnavailable
 
 # Beside `core`, in the repository as in an installed package.
 FOLDER = Path(__file__).parents[3] / "migrations"
+BEFORE_0_2 = {f"000{number}" for number in range(1, 9)}
+"""Revisions of versions that had another history of migrations."""
 _LOCK = 0x636C6970  # any number that nobody else locks; "clip"
 
 
@@ -26,12 +28,12 @@ def upgrade(url: str) -> None:
     """To the newest revision, in one transaction. Safe to run again, and from several at once.
 
     Raises:
-        DatabaseUnavailable: a newer version has written it; nothing is changed.
+        DatabaseUnavailable: a newer version, or one before 0.2.0, has written it; nothing is changed.
     """
     with migrating(url) as connection:
-        newer = _newer(connection)
-        if newer:
-            raise DatabaseUnavailable(newer)
+        foreign = _foreign(connection)
+        if foreign:
+            raise DatabaseUnavailable(foreign)
         config = alembic_config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
@@ -42,7 +44,7 @@ def migrating(url: str) -> Iterator[Connection]:
     """A connection on which migrations may run: the only one at a time, in one transaction."""
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite" and parsed.database:
-        # Pictures and models are private: a folder that we make is for its owner only.
+        # Images and models are private: a folder that we make is for its owner only.
         Path(parsed.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     engine = make_engine(url, migrating=True)
     try:
@@ -69,22 +71,28 @@ def problem_of(connection: Connection) -> str | None:
         return None
     if stored is None:
         return "The database has no tables yet. Run `clipcite db upgrade`, then start again."
-    newer = _newer(connection)
-    if newer:
-        return newer
+    foreign = _foreign(connection)
+    if foreign:
+        return foreign
     return (
         f"The tables are of an older version (revision {stored!r}, needed is {newest!r}). "
         "Make a backup, run `clipcite db upgrade`, then start again."
     )
 
 
-def _newer(connection: Connection) -> str | None:
-    """What to do about tables that a newer version has written; None if none has."""
+def _foreign(connection: Connection) -> str | None:
+    """Explain what to do about tables of a version that this one cannot upgrade; None if it can."""
     stored = MigrationContext.configure(connection).get_current_revision()
+    if stored is None:
+        return None
     try:
-        if stored is not None:
-            _scripts().get_revision(stored)
+        _scripts().get_revision(stored)
     except CommandError:
+        if stored in BEFORE_0_2:
+            return (
+                "The database was written by a version before 0.2.0, which this one cannot upgrade. Keep a "
+                "copy of it, and start with an empty CLIPCITE_DATA or with another CLIPCITE_DATABASE_URL."
+            )
         return (
             f"The database is at revision {stored!r}, which this version of clipcite does not know: a newer "
             f"one has written it. Install that version, or restore a backup and run `clipcite db upgrade`."

@@ -217,13 +217,13 @@ class Job(Base):
     started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """When the first attempt began."""
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    picture_bytes: Mapped[int] = mapped_column(BigInteger)
+    image_bytes: Mapped[int] = mapped_column(BigInteger)
     reserved_bytes: Mapped[int] = mapped_column(BigInteger)
     """Room kept for its model until it has ended."""
 
 
-class Picture(Base):
-    __tablename__ = "pictures"
+class JobImage(Base):
+    __tablename__ = "job_images"
     __table_args__ = (
         CheckConstraint("split IN ('train', 'test')", name="split"),
         UniqueConstraint("job_id", "position"),
@@ -268,12 +268,12 @@ class Model(Base):
     classes: Mapped[list[str]] = mapped_column(_Json)
     alpha: Mapped[float] = mapped_column(Double)
     templates: Mapped[list[str]] = mapped_column(_Json)
-    texts: Mapped[dict[str, list[str]]] = mapped_column(_Json)
+    prompts: Mapped[dict[str, list[str]]] = mapped_column(_Json)
     weights_key: Mapped[str] = mapped_column(Text)
     manifest_key: Mapped[str] = mapped_column(Text)
     sha256: Mapped[str] = mapped_column(String(64))
     bytes: Mapped[int] = mapped_column(BigInteger)
-    weights: Mapped[str] = mapped_column(String(8), server_default="full")
+    delta_format: Mapped[str] = mapped_column(String(8), server_default="full")
     """How the change of the backbone is stored."""
     metrics: Mapped[dict[str, Any] | None] = mapped_column(_Json)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)

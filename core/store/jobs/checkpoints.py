@@ -1,6 +1,6 @@
 """The checkpoints of a job: where they are stored, and that they go when the job ends.
 
-They lie in a folder below the job's pictures, so that deleting the job removes them too. An event of the
+They lie in a folder below the job's images, so that deleting the job removes them too. An event of the
 job says of each that it is there.
 """
 

@@ -16,7 +16,7 @@ from core.store.accounts import owners
 from core.store.db.ids import new_id
 from core.store.db.pagination import page
 from core.store.db.session import database_now
-from core.store.db.tables import CANCELLED, FINAL, QUEUED, RUNNING, Job, JobEvent, Picture
+from core.store.db.tables import CANCELLED, FINAL, QUEUED, RUNNING, Job, JobEvent, JobImage
 from core.store.db.text import sanitize_text
 from core.store.errors import JobConflict, JobNotFound
 from core.store.jobs import fair_queue
@@ -30,8 +30,8 @@ from core.store.storage import deletions
 
 
 @dataclass(frozen=True)
-class NewPicture:
-    """A picture whose bytes are stored already. Its position is its place in the upload."""
+class NewImage:
+    """An image whose bytes are stored already. Its position is its place in the upload."""
 
     split: str
     class_name: str
@@ -50,7 +50,7 @@ def create(
     config: dict[str, Any],
     classes: list[dict[str, Any]],
     warnings: list[dict[str, Any]],
-    pictures: Sequence[NewPicture],
+    images: Sequence[NewImage],
     reserved_bytes: int = 0,
     webhook: str | None = None,
 ) -> Job:
@@ -71,7 +71,7 @@ def create(
         attempts=0,
         available_at=at,
         created_at=at,
-        picture_bytes=sum(picture.bytes for picture in pictures),
+        image_bytes=sum(image.bytes for image in images),
         reserved_bytes=reserved_bytes,
         webhook=webhook,
     )
@@ -82,18 +82,18 @@ def create(
             "id": new_id("pic"),
             "job_id": job_id,
             "position": position,
-            "split": picture.split,
-            "class_name": picture.class_name,
-            "file_name": sanitize_text(picture.file_name),  # shown, never used as a path
-            "blob_key": picture.blob_key,
-            "sha256": picture.sha256,
-            "bytes": picture.bytes,
+            "split": image.split,
+            "class_name": image.class_name,
+            "file_name": sanitize_text(image.file_name),  # shown, never used as a path
+            "blob_key": image.blob_key,
+            "sha256": image.sha256,
+            "bytes": image.bytes,
         }
-        for position, picture in enumerate(pictures)
+        for position, image in enumerate(images)
     ]
     if rows:
-        session.execute(insert(Picture), rows)
-    append_event(session, job_id, at=at, type="queued", data={"pictures": len(rows)})
+        session.execute(insert(JobImage), rows)
+    append_event(session, job_id, at=at, type="queued", data={"images": len(rows)})
     return job
 
 
@@ -133,9 +133,11 @@ def queue_positions(session: Session, jobs: Iterable[Job]) -> dict[str, int]:
     return {job_id: place for job_id, place in rows}
 
 
-def pictures(session: Session, job_id: str) -> list[Picture]:
+def images(session: Session, job_id: str) -> list[JobImage]:
     """In the order of the upload."""
-    return list(session.scalars(select(Picture).where(Picture.job_id == job_id).order_by(Picture.position)))
+    return list(
+        session.scalars(select(JobImage).where(JobImage.job_id == job_id).order_by(JobImage.position))
+    )
 
 
 def events(session: Session, job_id: str, after_seq: int = 0, *, owner: str) -> list[JobEvent]:
@@ -169,7 +171,7 @@ def request_cancel(session: Session, job_id: str, *, owner: str) -> Job:
 
 
 def delete(session: Session, job_id: str, *, owner: str) -> None:
-    """The row, its pictures' rows and its events. After the commit the caller finishes the deletion
+    """The row, its images' rows and its events. After the commit the caller finishes the deletion
     of its `blobs_of`.
 
     Raises JobNotFound, or JobConflict while the job runs.
@@ -181,22 +183,22 @@ def delete(session: Session, job_id: str, *, owner: str) -> None:
         raise JobConflict(
             "job_running", f"The job is running. POST /jobs/{job_id}/cancel first, then delete it."
         )
-    session.delete(job)  # pictures and events go with it, by their foreign keys
+    session.delete(job)  # images and events go with it, by their foreign keys
     deletions.mark_for_deletion(session, blobs_of(job.id))
 
 
 def blobs_of(job_id: str) -> str:
-    """The folder of its pictures."""
+    """The folder of its images."""
     return f"jobs/{job_id}"
 
 
 def preflight_of(job_id: str) -> str:
-    """The blob with what was said of its pictures when they came in; jobs of older versions have none."""
+    """The blob with what was said of its images when they came in; jobs of older versions have none."""
     return f"{blobs_of(job_id)}/preflight.json"
 
 
 def report_of(job_id: str, model_id: str) -> str:
-    """The blob with the report of an attempt. It goes with the job's pictures, which it shows."""
+    """The blob with the report of an attempt. It goes with the job's images, which it shows."""
     return f"{blobs_of(job_id)}/report-{model_id}.json"
 
 

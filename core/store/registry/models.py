@@ -33,12 +33,12 @@ class NewModel:
     classes: list[str]
     alpha: float
     templates: list[str]
-    texts: dict[str, list[str]]
+    prompts: dict[str, list[str]]
     weights_key: str
     manifest_key: str
     sha256: str
     bytes: int
-    weights: str
+    delta_format: str
     """How the change of the backbone is stored."""
 
 

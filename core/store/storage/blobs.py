@@ -1,4 +1,4 @@
-"""Pictures and weights: bytes under keys, in a folder or in a bucket.
+"""Images and weights: bytes under keys, in a folder or in a bucket.
 
 Keys are ours (ids and hashes), never a user's file or class name. Under a key there is only ever one content.
 """

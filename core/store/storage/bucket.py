@@ -11,7 +11,7 @@ if TYPE_CHECKING:  # these are in obstore's type hints only
 
 RETRY_SECONDS = 20
 """5xx, cut connections and silence are answered by another try until so long after the first. A request
-for a picture's bytes must not take much longer; the worker insists beyond that by itself."""
+for an image's bytes must not take much longer; the worker insists beyond that by itself."""
 SILENCE_SECONDS = 15
 """A server that says nothing for so long is given up, for that try."""
 

@@ -22,7 +22,7 @@ from api.archives.members import ArchiveLimits
 from api.archives.read import Entry, read_archive
 from tests.api import crafted
 
-SMALL = ArchiveLimits(max_pictures=10, max_picture_bytes=100_000, max_bytes=300_000, max_entries=50)
+SMALL = ArchiveLimits(max_images=10, max_image_bytes=100_000, max_bytes=300_000, max_entries=50)
 
 
 def read(content: bytes, folder: Path, limits: ArchiveLimits | None = None) -> tuple[list[Entry], Warnings]:
@@ -66,7 +66,7 @@ def test_one_folder_per_class(tmp_path: Path) -> None:
         (
             ["train/cat/a.jpg", "val/cat/b.jpg", "test/cat/c.jpg"],
             ["train:cat", None, "test:cat"],
-            ["validation_passed_over"],
+            ["validation_ignored"],
         ),
         (["train/a.jpg", "bus/a.jpg"], ["train:train", "train:bus"], []),  # a class called train
         (["train/a.jpg", "test/a.jpg"], ["train:train", "train:test"], []),
@@ -80,12 +80,12 @@ def test_one_folder_per_class(tmp_path: Path) -> None:
         (
             ["cat/a.jpg", "dog/b.jpg", "cover.jpg"],
             ["train:cat", "train:dog", None],
-            ["pictures_without_class"],
+            ["images_without_class"],
         ),
         (
             ["data/cat/a.jpg", "data/dog/b.jpg", "data/cover.jpg"],
             ["train:cat", "train:dog", None],
-            ["extra_root_folder", "pictures_without_class"],
+            ["extra_root_folder", "images_without_class"],
         ),
         (
             ["cat/a.jpg", "cat/x/y/b.jpg", "dog/c.jpg"],
@@ -107,7 +107,7 @@ def test_a_layout_with_two_meanings_is_refused(tmp_path: Path) -> None:
     assert refused(crafted.zip_of(files), tmp_path) == ("unclear_layout", 422)
 
 
-def test_what_is_passed_over_is_said_once(tmp_path: Path) -> None:
+def test_what_is_ignored_is_said_once(tmp_path: Path) -> None:
     files = crafted.two_classes()
     junk = {f"notes/{i}.txt": b"x" for i in range(3_000)}
     hidden = {"__MACOSX/red fox/._0.jpg": b"x", "badger/.DS_Store": b"x", ".git/config": b"x"}
@@ -119,7 +119,7 @@ def test_what_is_passed_over_is_said_once(tmp_path: Path) -> None:
     assert all(len(warning["detail"]) < 600 for warning in warnings)
 
 
-def test_a_picture_without_ending_counts_and_a_false_one_too(tmp_path: Path) -> None:
+def test_an_image_without_ending_counts_and_a_false_one_too(tmp_path: Path) -> None:
     files = {
         "cat/photo": crafted.png(),
         "cat/a.jpg": b"a text",
@@ -176,9 +176,9 @@ def test_protected_and_unusual_archives(tmp_path: Path) -> None:
     for content in (b"", b"Rar!\x1a\x07\0", b"7z\xbc\xaf\x27\x1c", b"text" * 500, crafted.jpeg()):
         assert refused(content, tmp_path) == ("not_an_archive", 422)
     pack = crafted.zip_of
-    assert refused(pack({}), tmp_path) == ("no_pictures", 422)
-    assert refused(pack({"cat/a.txt": b"x", "b.jpg": crafted.jpeg()}), tmp_path)[0] == "no_pictures"
-    assert refused(pack({"cat/inner.zip": pack(crafted.two_classes())}), tmp_path) == ("no_pictures", 422)
+    assert refused(pack({}), tmp_path) == ("no_images", 422)
+    assert refused(pack({"cat/a.txt": b"x", "b.jpg": crafted.jpeg()}), tmp_path)[0] == "no_images"
+    assert refused(pack({"cat/inner.zip": pack(crafted.two_classes())}), tmp_path) == ("no_images", 422)
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
@@ -208,7 +208,7 @@ def test_cut_short(tmp_path: Path) -> None:
         assert refused(content[:end], tmp_path)[0] == "broken_archive", end
 
 
-def test_a_damaged_entry_is_one_bad_picture(tmp_path: Path) -> None:
+def test_a_damaged_entry_is_one_bad_image(tmp_path: Path) -> None:
     files = {"cat/a.jpg": crafted.jpeg(1), "dog/b.jpg": crafted.jpeg(2)}
     content = bytearray(crafted.zip_of(files, zipfile.ZIP_STORED))
     content[content.index(files["cat/a.jpg"]) + 500] ^= 0xFF
@@ -221,10 +221,10 @@ def test_limits(tmp_path: Path) -> None:
     big = {f"cat/{i}.jpg": bytes(90_000) for i in range(4)}
     large = {"cat/a.jpg": bytes(100_001), "dog/b.jpg": crafted.jpeg()}
     junk = {f"cat/{i}.txt": b"" for i in range(51)}
-    assert refused(crafted.zip_of(many), tmp_path, SMALL) == ("too_many_pictures", 413)
+    assert refused(crafted.zip_of(many), tmp_path, SMALL) == ("too_many_images", 413)
     assert refused(crafted.zip_of(junk), tmp_path, SMALL) == ("archive_too_large", 413)
     entries, _ = read(crafted.zip_of(large), tmp_path, SMALL)
-    assert [e.problem and e.problem.code for e in entries] == ["picture_too_large", None]
+    assert [e.problem and e.problem.code for e in entries] == ["image_too_large", None]
     assert entries[0].data.stat().st_size == 0
     assert refused(crafted.zip_of(big), tmp_path, SMALL) == ("archive_too_large", 413)
 
@@ -240,7 +240,7 @@ def test_bombs(tmp_path: Path) -> None:
     bomb = crafted.zip_bomb()
     assert len(bomb) < 60_000
     entries, _ = read(bomb, tmp_path)
-    assert [e.problem and e.problem.code for e in entries] == ["picture_too_large", None]
+    assert [e.problem and e.problem.code for e in entries] == ["image_too_large", None]
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 10_000
 
     overlapping = crafted.overlapping_zip()
@@ -313,7 +313,7 @@ def test_bombs_cost_no_memory(tmp_path: Path) -> None:
     command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path), *bombs]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     *lines, grown = done.stdout.splitlines()
-    codes = ["archive_too_large", "picture_too_large", "broken_archive", "no_pictures", "no_pictures"]
+    codes = ["archive_too_large", "image_too_large", "broken_archive", "no_images", "no_images"]
     assert [line.split()[0] for line in lines] == codes
     assert max(float(line.split()[1]) for line in lines) < 2
     assert int(grown) < 64_000  # kB
@@ -387,7 +387,7 @@ def test_directories_cost_no_more_than_an_honest_one(tmp_path: Path) -> None:
     empty = crafted.zip_of_empty
     crowd = range(19_900)
     archives = {
-        "honest": empty(b"class %02d/picture %05d.txt" % (i % 20, i) for i in crowd),
+        "honest": empty(b"class %02d/image %05d.txt" % (i % 20, i) for i in crowd),
         "wide names": empty(b"cat/%05d" % i + SMILE + b"x" * 180 for i in crowd),
         "wider names": empty(b"cat/%05d" % i + SMILE + b"x" * 700 for i in crowd),
         "deep names": empty(b"/".join([SMILE] * 30) + b"/%05d.txt" % i for i in crowd),
@@ -423,4 +423,4 @@ def test_directories_cost_no_more_than_an_honest_one(tmp_path: Path) -> None:
     honest = costs["honest"][1]
     assert {name: grown for name, (_, _, grown) in costs.items() if grown > 64_000} == {}  # kB
     assert {name: seconds / honest for name, (_, seconds, _) in costs.items() if seconds > 2 * honest} == {}
-    assert {code for code, _, _ in costs.values()} <= {"no_pictures", "broken_archive", "archive_too_large"}
+    assert {code for code, _, _ in costs.values()} <= {"no_images", "broken_archive", "archive_too_large"}

@@ -9,16 +9,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from core.clip.inference.calibration import Confidence
+from core.clip.inference.calibration import Calibration
 from core.clip.models.backbone import Backbone
 from core.clip.weights.support_set import SupportSet
 from tests.api import crafted
 from tests.api.service import Body, Service, assert_problem
 from tests.core.serving.adapted import publish_model
 
-KNOWN = Confidence(
+KNOWN = Calibration(
     alpha=0.5,
-    pictures=40,
+    images=40,
     temperature=3.0,
     nonconformity=tuple((i + 0.5) / 40 for i in range(40)),
     least_similarity=-1.0,
@@ -34,14 +34,14 @@ def world(
     with new_service() as service:
         made = [
             publish_model(service.database, service.blobs, backbone, classes=NAMES, metrics=metrics)
-            for metrics in ({"confidence": KNOWN.to_dict()}, {"confidence": None})
+            for metrics in ({"calibration": KNOWN.to_dict()}, {"calibration": None})
         ]
         yield service, made[0], made[1]
 
 
 def ask(service: Service, model: str, names: list[str] = NAMES, **data: Any) -> Any:
     files = [("images", (f"{i}.jpg", crafted.jpeg(i))) for i in range(3)]
-    files.insert(1, ("images", ("bad.jpg", b"no picture")))
+    files.insert(1, ("images", ("bad.jpg", b"no image")))
     return service.client.post("/classify", data={"class_names": names, "model": model, **data}, files=files)
 
 
@@ -64,13 +64,13 @@ def chances(body: Body) -> list[dict[str, float]]:
 def test_probabilities_are_calibrated(world: tuple[Service, str, str]) -> None:
     service, knows, other = world
     calibrated, plain = answered(service, knows), answered(service, other)
-    assert calibrated["confidence"] == {
+    assert calibrated["calibration"] == {
         "calibrated": True,
         "temperature": 3.0,
         "held_out": 40,
-        "least_likeness": -1.0,
+        "rejection_threshold": -1.0,
     }
-    assert plain["confidence"]["calibrated"] is False
+    assert plain["calibration"]["calibrated"] is False
     for one, before in zip(chances(calibrated), chances(plain), strict=True):
         powers = {name: p ** (1 / 3) for name, p in before.items()}
         assert one == pytest.approx({name: p / sum(powers.values()) for name, p in powers.items()}, abs=1e-4)
@@ -92,9 +92,7 @@ def test_sets_and_rejection(world: tuple[Service, str, str]) -> None:
     assert all(set(r["names"]) == set(NAMES) for r in most["results"] if r["predictions"])
 
 
-def test_rejection_is_by_the_trained_pictures_too(
-    world: tuple[Service, str, str], backbone: Backbone
-) -> None:
+def test_rejection_is_by_the_trained_images_too(world: tuple[Service, str, str], backbone: Backbone) -> None:
     service, _, _ = world
     features = torch.randn(3, 6, 32, generator=torch.Generator().manual_seed(0))
     shots = SupportSet(F.normalize(features, dim=-1), torch.tensor([0, 1, 2, 0, 1, 2]))
@@ -107,19 +105,19 @@ def test_rejection_is_by_the_trained_pictures_too(
             backbone,
             classes=NAMES,
             shots=shots,
-            metrics={"confidence": confidence},
+            metrics={"calibration": confidence},
         )
         body = answered(service, model, reject="true")
         good = [r for r in body["results"] if r["predictions"]]
-        return [r["likeness"] for r in good], [r["rejected"] for r in good]
+        return [r["in_distribution_score"] for r in good], [r["rejected"] for r in good]
 
     by_name, _ = asked()  # as older models do
-    likeness, none = asked(least_likeness=-3.0)
+    in_distribution_score, none = asked(rejection_threshold=-3.0)
     assert none == [False, False, False]
-    assert all(abs(a - b) > 1e-3 for a, b in zip(likeness, by_name, strict=True))
-    order = sorted(likeness)
-    _, rejected = asked(least_likeness=(order[0] + order[1]) / 2)
-    assert rejected == [value == order[0] for value in likeness]
+    assert all(abs(a - b) > 1e-3 for a, b in zip(in_distribution_score, by_name, strict=True))
+    order = sorted(in_distribution_score)
+    _, rejected = asked(rejection_threshold=(order[0] + order[1]) / 2)
+    assert rejected == [value == order[0] for value in in_distribution_score]
 
 
 @pytest.mark.parametrize(
@@ -129,12 +127,12 @@ def test_rejection_is_by_the_trained_pictures_too(
         {"names": [*NAMES, "oak"]},
         {"alpha": "0.6"},
         {"templates": ["a {}."]},
-        {"new_names_balance": "0"},
+        {"new_class_balance": "0"},
     ],
 )
 def test_elsewhere_nothing_is_promised(world: tuple[Service, str, str], change: dict[str, Any]) -> None:
     service, knows, other = world
-    assert answered(service, knows, **change)["confidence"]["calibrated"] is False
+    assert answered(service, knows, **change)["calibration"]["calibrated"] is False
     for asked in ({"coverage": "0.9"}, {"reject": "true"}):
         refused = ask(service, knows, **change, **asked)
         assert_problem(refused, 422, "not_calibrated", "exactly its trained names")

@@ -23,31 +23,31 @@ from tests.api.conftest import MakeService
 from tests.api.service import Body, Service, assert_problem
 from tests.core.serving.adapted import moved, publish_model
 
-PICTURES = [("a.jpg", crafted.jpeg(1)), ("b.png", crafted.png(2))]
+IMAGES = [("a.jpg", crafted.jpeg(1)), ("b.png", crafted.png(2))]
 NAMES = ["red fox", "badger", "oak"]
 TEXTS = {"Badger": ["a striped digger"]}
 
 
 @pytest.fixture(scope="module")
 def shared(new_service: Callable[..., AbstractContextManager[Service]]) -> Iterator[Service]:
-    with new_service(max_picture_bytes=500_000) as made:
+    with new_service(max_image_bytes=500_000) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 def model(shared: Service, backbone: Backbone) -> str:
     return publish_model(
-        shared.database, shared.blobs, backbone, alpha=0.4, texts=TEXTS, templates=["a drawing of a {}"]
+        shared.database, shared.blobs, backbone, alpha=0.4, prompts=TEXTS, templates=["a drawing of a {}"]
     )
 
 
 def by_form(
     service: Service,
     names: Sequence[str] = NAMES,
-    pictures: Sequence[tuple[str, bytes]] = PICTURES,
+    images: Sequence[tuple[str, bytes]] = IMAGES,
     **fields: Any,
 ) -> httpx.Response:
-    parts: list[tuple[str, Any]] = [("images", picture) for picture in pictures]
+    parts: list[tuple[str, Any]] = [("images", image) for image in images]
     for name, value in {"class_names": names, **fields}.items():
         values = value if isinstance(value, (list, tuple)) else [value]
         parts += [(name, (None, str(one))) for one in values]
@@ -57,10 +57,10 @@ def by_form(
 def by_json(
     service: Service,
     names: Sequence[Any] = NAMES,
-    pictures: Sequence[tuple[str, bytes]] = PICTURES,
+    images: Sequence[tuple[str, bytes]] = IMAGES,
     **fields: Any,
 ) -> httpx.Response:
-    parts = [{"base64": base64.b64encode(data).decode(), "name": name} for name, data in pictures]
+    parts = [{"base64": base64.b64encode(data).decode(), "name": name} for name, data in images]
     return service.client.post("/classify", json={"images": parts, "class_names": names, **fields})
 
 
@@ -88,9 +88,9 @@ def test_the_whole_answer(shared: Service, model: str) -> None:
     body = ok(by_form(shared, model=model))
     assert set(body) == {
         *("model", "reference", "name", "version", "preview", "backbone", "alpha", "class_names"),
-        *("confidence", "results", "timing_ms", "warnings"),
+        *("calibration", "results", "timing_ms", "warnings"),
     }
-    assert body["confidence"]["calibrated"] is False
+    assert body["calibration"]["calibrated"] is False
     assert (body["reference"], body["name"], body["version"]) == (model, None, None)
     assert (body["model"], body["backbone"], body["alpha"]) == (model, shared.settings.backbone, 0.4)
     kinds = {"red fox": "trained", "badger": "trained", "oak": "new"}
@@ -119,7 +119,7 @@ def test_the_whole_answer(shared: Service, model: str) -> None:
         {"model": "MODEL"},
         {"model": "MODEL", "alpha": 0.25, "top_k": 2},
         {"templates": ["one {}", "two {}"]},
-        {"model": "MODEL", "new_names_balance": 0.5},
+        {"model": "MODEL", "new_class_balance": 0.5},
     ],
 )
 def test_a_form_and_json_get_the_same(shared: Service, model: str, fields: Body) -> None:
@@ -171,9 +171,9 @@ def test_equals_the_library(shared: Service, backbone: Backbone) -> None:
     theta_1 = moved(backbone, seed=9)
     model = publish_model(shared.database, shared.blobs, backbone, theta_1=theta_1, alpha=0.6)
     body = ok(by_form(shared, model=model))
-    texts = [[f"a photo of a {name}."] for name in NAMES]
+    prompts = [[f"a photo of a {name}."] for name in NAMES]
     scores = Classifier(backbone, Weights(whole(theta_1)), 0.6).classify(
-        [open_image(d) for _, d in PICTURES], texts
+        [open_image(d) for _, d in IMAGES], prompts
     )
     for i, result in enumerate(body["results"]):
         for p in result["predictions"]:
@@ -240,7 +240,7 @@ def test_several_models(
     assert all(len(r["predictions"]) == 1 for answer in given["comparison"] for r in answer["results"])
 
 
-def test_several_models_decode_a_picture_once(
+def test_several_models_decode_an_image_once(
     shared: Service, shoes: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[bytes] = []
@@ -250,9 +250,9 @@ def test_several_models_decode_a_picture_once(
         return read_header(data, *arguments, **options)
 
     monkeypatch.setattr("core.serving.decoding.read_header", counted)
-    pictures = [*PICTURES, ("bad.jpg", b"")]
-    body = ok(by_form(shared, NAMES, pictures, models=["stock", *shoes]))
-    assert sorted(opened) == sorted(data for _, data in pictures)
+    images = [*IMAGES, ("bad.jpg", b"")]
+    body = ok(by_form(shared, NAMES, images, models=["stock", *shoes]))
+    assert sorted(opened) == sorted(data for _, data in images)
     for answer in body["comparison"]:
         assert [r["error"] and r["error"]["code"] for r in answer["results"]] == [None, None, "empty_file"]
 
@@ -268,7 +268,7 @@ def test_several_models_refused(
     many = way(shared, models=["stock"] * 6)
     assert_problem(many, 422, "invalid_request", errors=[{"pointer": "/models"}])
     bad = way(shared, NAMES, [("a.jpg", b"")], models=["stock", "red shoes"])
-    assert_problem(bad, 422, "bad_pictures", errors=[{"file": "a.jpg", "code": "empty_file"}])
+    assert_problem(bad, 422, "bad_images", errors=[{"file": "a.jpg", "code": "empty_file"}])
 
 
 def test_several_models_of_a_wrong_shape(shared: Service) -> None:
@@ -279,17 +279,17 @@ def test_several_models_of_a_wrong_shape(shared: Service) -> None:
     assert_problem(by_form(shared, models="[]"), 422, "invalid_request", errors=[{"pointer": "/models"}])
 
 
-# --- class names and texts ---
+# --- class names and prompts ---
 
 
 def test_own_texts_replace_the_templates(shared: Service, model: str) -> None:
-    names = ["red fox", {"name": "badger", "texts": ["something else", "and more"]}]
+    names = ["red fox", {"name": "badger", "prompts": ["something else", "and more"]}]
     own = answers(by_json(shared, names, model=model))
     assert own != answers(by_json(shared, ["red fox", "badger"], model=model))
     assert own == answers(by_form(shared, [json.dumps(names)], model=model))
-    # By its texts alone: the name says nothing any more.
+    # By its prompts alone: the name says nothing any more.
     renamed = answers(
-        by_json(shared, ["red fox", {"name": "badger2", "texts": names[1]["texts"]}], model=model)
+        by_json(shared, ["red fox", {"name": "badger2", "prompts": names[1]["prompts"]}], model=model)
     )  # type: ignore[index]
     similar = [{p["similarity"] for p in result["predictions"]} for result in own["results"]]
     assert similar == [{p["similarity"] for p in result["predictions"]} for result in renamed["results"]]
@@ -298,8 +298,8 @@ def test_own_texts_replace_the_templates(shared: Service, model: str) -> None:
 def test_a_models_texts_serve_its_trained_names(shared: Service, model: str) -> None:
     implied = answers(by_json(shared, ["BADGER", "oak"], model=model))
     explicit = [
-        {"name": "BADGER", "texts": TEXTS["Badger"]},
-        {"name": "oak", "texts": ["a drawing of a oak"]},
+        {"name": "BADGER", "prompts": TEXTS["Badger"]},
+        {"name": "oak", "prompts": ["a drawing of a oak"]},
     ]
     assert implied == answers(by_json(shared, explicit, model=model))
     assert [(c["name"], c["kind"]) for c in implied["class_names"]] == [("BADGER", "trained"), ("oak", "new")]
@@ -309,7 +309,7 @@ def test_a_models_texts_serve_its_trained_names(shared: Service, model: str) -> 
 
 def test_templates(shared: Service, model: str) -> None:
     mine = answers(by_json(shared, ["oak", "elm"], model=model, templates=["my {}"]))
-    explicit = [{"name": "oak", "texts": ["my oak"]}, {"name": "elm", "texts": ["my elm"]}]
+    explicit = [{"name": "oak", "prompts": ["my oak"]}, {"name": "elm", "prompts": ["my elm"]}]
     assert mine == answers(by_json(shared, explicit, model=model))
     assert mine != answers(by_json(shared, ["oak", "elm"], model=model))
     for templates in (["no braces"], ["{} {}"], ["x" * 1_001 + "{}"], ["{}"] * 101, []):
@@ -378,7 +378,7 @@ def test_a_lone_surrogate_in_a_name(shared: Service) -> None:
     "fields",
     [
         {"templates": '["\\ud800 {}"]', "names": ["oak"]},
-        {"names": ['[{"name": "oak", "texts": ["\\ud800"]}]']},
+        {"names": ['[{"name": "oak", "prompts": ["\\ud800"]}]']},
     ],
 )
 def test_a_lone_surrogate_in_texts(shared: Service, fields: Body) -> None:
@@ -397,23 +397,23 @@ def test_how_many_names(shared: Service) -> None:
         assert str(len(names)) in problem["detail"]
     assert_problem(by_form(shared, ["[]"]), 422, "invalid_class_names", "1 to 1000")
     assert_problem(by_form(shared, []), 422, "invalid_request", "class_names")
-    body = ok(by_json(shared, [f"name {i}" for i in range(1_000)], PICTURES[:1], top_k=3))
+    body = ok(by_json(shared, [f"name {i}" for i in range(1_000)], IMAGES[:1], top_k=3))
     assert len(body["class_names"]) == 1_000
     assert len(body["results"][0]["predictions"]) == 3
 
 
-# --- pictures ---
+# --- images ---
 
 
 @pytest.mark.parametrize("way", [by_form, by_json])
-def test_how_many_pictures(shared: Service, way: Callable[..., httpx.Response]) -> None:
+def test_how_many_images(shared: Service, way: Callable[..., httpx.Response]) -> None:
     for number in (0, 65):
         response = way(shared, NAMES, [("a.jpg", crafted.jpeg())] * number)
         assert_problem(
             response,
             422,
             "invalid_request",
-            f"1 to 64 pictures, not {number}",
+            f"1 to 64 images, not {number}",
             errors=[{"pointer": "/images"}],
         )
     body = ok(way(shared, NAMES, [(f"{i}.jpg", crafted.jpeg(i)) for i in range(64)]))
@@ -421,17 +421,17 @@ def test_how_many_pictures(shared: Service, way: Callable[..., httpx.Response]) 
 
 
 @pytest.mark.parametrize("way", [by_form, by_json])
-def test_a_bad_picture_among_good_ones(shared: Service, way: Callable[..., httpx.Response]) -> None:
+def test_a_bad_image_among_good_ones(shared: Service, way: Callable[..., httpx.Response]) -> None:
     cut = crafted.jpeg()[:-200]
     bad = {
-        "text.jpg": (crafted.NOT_PICTURES["text"], "not_a_picture"),
+        "text.jpg": (crafted.NOT_IMAGES["text"], "not_an_image"),
         "empty.jpg": (b"", "empty_file"),
-        "cut.jpg": (cut, "truncated_picture"),
+        "cut.jpg": (cut, "truncated_image"),
         "large.png": (crafted.pixel_bomb(30_000), "too_many_pixels"),
-        "heavy.png": (crafted.png() + bytes(500_000), "picture_too_large"),
+        "heavy.png": (crafted.png() + bytes(500_000), "image_too_large"),
     }
-    pictures = [PICTURES[0], *((name, data) for name, (data, _) in bad.items()), PICTURES[1]]
-    body = answers(way(shared, NAMES, pictures))
+    images = [IMAGES[0], *((name, data) for name, (data, _) in bad.items()), IMAGES[1]]
+    body = answers(way(shared, NAMES, images))
     good = answers(way(shared))["results"]
     assert [body["results"][0], body["results"][-1]] == good
     for result, (name, (_, code)) in zip(body["results"][1:-1], bad.items(), strict=True):
@@ -442,24 +442,24 @@ def test_a_bad_picture_among_good_ones(shared: Service, way: Callable[..., httpx
 
 
 @pytest.mark.parametrize("way", [by_form, by_json])
-def test_only_bad_pictures(shared: Service, way: Callable[..., httpx.Response]) -> None:
-    expected = [{"file": "a.jpg", "code": "empty_file"}, {"file": "b.svg", "code": "not_a_picture"}]
+def test_only_bad_images(shared: Service, way: Callable[..., httpx.Response]) -> None:
+    expected = [{"file": "a.jpg", "code": "empty_file"}, {"file": "b.svg", "code": "not_an_image"}]
     response = way(shared, NAMES, [("a.jpg", b""), ("b.svg", crafted.SVG)])
-    assert_problem(response, 422, "bad_pictures", "None of the pictures can be read", errors=expected)
+    assert_problem(response, 422, "bad_images", "None of the images can be read", errors=expected)
 
 
-def test_pictures_without_names(shared: Service) -> None:
-    image = {"base64": base64.b64encode(PICTURES[0][1]).decode()}
+def test_images_without_names(shared: Service) -> None:
+    image = {"base64": base64.b64encode(IMAGES[0][1]).decode()}
     body = ok(shared.client.post("/classify", json={"images": [image], "class_names": NAMES}))
     assert body["results"][0]["file"] is None
     bad = {"images": [{"base64": ""}, {"base64": "", "name": "b.jpg"}], "class_names": NAMES}
-    problem = assert_problem(shared.client.post("/classify", json=bad), 422, "bad_pictures")
+    problem = assert_problem(shared.client.post("/classify", json=bad), 422, "bad_images")
     assert [error["file"] for error in problem["errors"]] == ["images[0]", "b.jpg"]
 
 
 def test_base64(shared: Service) -> None:
-    text = base64.b64encode(PICTURES[0][1]).decode()
-    plain = answers(by_json(shared, NAMES, PICTURES[:1]))["results"][0]["predictions"]
+    text = base64.b64encode(IMAGES[0][1]).decode()
+    plain = answers(by_json(shared, NAMES, IMAGES[:1]))["results"][0]["predictions"]
     wrapped = "\n".join(text[i : i + 76] for i in range(0, len(text), 76))  # as `base64 a.jpg` prints it
     for given in (f"data:image/jpeg;base64,{text}", f"data:;base64,{text}", wrapped, f" {text}\n"):
         response = shared.client.post("/classify", json={"images": [{"base64": given}], "class_names": NAMES})
@@ -478,15 +478,15 @@ def test_base64(shared: Service) -> None:
         assert_problem(response, 422, "invalid_request", "base64", errors=[{"pointer": "/images/1/base64"}])
 
 
-def test_every_picture_that_is_no_base64_is_named(shared: Service) -> None:
-    images = [{"base64": "!"}, {"base64": base64.b64encode(PICTURES[0][1]).decode()}, {"base64": "?"}]
+def test_every_image_that_is_no_base64_is_named(shared: Service) -> None:
+    images = [{"base64": "!"}, {"base64": base64.b64encode(IMAGES[0][1]).decode()}, {"base64": "?"}]
     response = shared.client.post("/classify", json={"images": images, "class_names": NAMES})
     pointers = [error["pointer"] for error in response.json()["errors"]]
     assert pointers == ["/images/0/base64", "/images/2/base64"]
 
 
-def test_turned_pictures(shared: Service) -> None:
-    """The same picture, laid on its side with a note in its EXIF, gets the same answer."""
+def test_turned_images(shared: Service) -> None:
+    """The same image, laid on its side with a note in its EXIF, gets the same answer."""
     upright = Image.fromarray(crafted.pixels(4, 64, 64))
     exif = Image.Exif()
     exif[0x112] = 6
@@ -601,7 +601,7 @@ def test_forms_of_a_wrong_shape(shared: Service) -> None:
     as_text = shared.client.post("/classify", files=[("images", (None, "x")), ("class_names", (None, "oak"))])
     assert_problem(as_text, 422, "invalid_request", "images must be files")
     as_file = shared.client.post(
-        "/classify", files=[("images", PICTURES[0]), ("class_names", ("n.txt", b"oak"))]
+        "/classify", files=[("images", IMAGES[0]), ("class_names", ("n.txt", b"oak"))]
     )
     assert_problem(as_file, 422, "invalid_request", "class_names must be text")
 
@@ -659,12 +659,10 @@ def test_a_model_that_takes_long_to_load(
 
 def test_many_at_once(shared: Service, model: str) -> None:
     """Answers of concurrent requests are not mixed up; in batches they are the same up to rounding."""
-    pictures = [(f"{i}.jpg", crafted.jpeg(i)) for i in range(8)]
-    alone = [answers(by_form(shared, NAMES, [picture], model=model)) for picture in pictures]
+    images = [(f"{i}.jpg", crafted.jpeg(i)) for i in range(8)]
+    alone = [answers(by_form(shared, NAMES, [image], model=model)) for image in images]
     with ThreadPoolExecutor(8) as pool:
-        together = list(
-            pool.map(lambda picture: answers(by_form(shared, NAMES, [picture], model=model)), pictures)
-        )
+        together = list(pool.map(lambda image: answers(by_form(shared, NAMES, [image], model=model)), images))
     for one, other in zip(together, alone, strict=True):
         (ours,), (theirs,) = one.pop("results"), other.pop("results")
         assert (one, ours["file"]) == (other, theirs["file"])
@@ -685,11 +683,11 @@ def test_too_many_sentences(shared: Service) -> None:
 @pytest.mark.parametrize("value", [-0.1, 1.1, "much", "nan"])
 def test_a_balance_out_of_range_is_refused(shared: Service, model: str, value: object) -> None:
     for response in (
-        by_form(shared, model=model, new_names_balance=value),
-        by_json(shared, model=model, new_names_balance=value),
+        by_form(shared, model=model, new_class_balance=value),
+        by_json(shared, model=model, new_class_balance=value),
     ):
         assert response.status_code == 422
-        assert response.json()["errors"][0]["pointer"] == "/new_names_balance"
+        assert response.json()["errors"][0]["pointer"] == "/new_class_balance"
 
 
 def test_the_routing_key_is_the_model(shared: Service, model: str) -> None:
@@ -697,7 +695,7 @@ def test_the_routing_key_is_the_model(shared: Service, model: str) -> None:
 
     def ask(key: str, **fields: str) -> httpx.Response:
         data = {"class_names": list(NAMES), **fields}
-        files = [("images", picture) for picture in PICTURES]
+        files = [("images", image) for image in IMAGES]
         return shared.client.post("/classify", data=data, files=files, headers={"X-Clipcite-Model": key})
 
     assert ok(ask(model, model=model))["model"] == model

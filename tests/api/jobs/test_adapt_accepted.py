@@ -1,4 +1,4 @@
-"""POST /adapt that is taken: a job, its pictures as they were sent, and warnings for what is odd."""
+"""POST /adapt that is taken: a job, its images as they were sent, and warnings for what is odd."""
 
 import hashlib
 import unicodedata
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from sqlalchemy import select
 
-from core.store.db.tables import Picture
+from core.store.db.tables import JobImage
 from core.store.jobs import jobs
 from tests.api import crafted
 from tests.api.service import JOB_KEYS, Body, Service, shots
@@ -26,23 +26,23 @@ def shared(new_service: Callable[..., AbstractContextManager[Service]]) -> Itera
         yield made
 
 
-def pictures_of(service: Service, job: Body) -> list[Picture]:
+def images_of(service: Service, job: Body) -> list[JobImage]:
     with service.database.read() as session:
-        return jobs.pictures(session, job["id"])
+        return jobs.images(session, job["id"])
 
 
 def contents(service: Service, job: Body) -> dict[str, tuple[str, str, bytes]]:
     """File name to split, class and stored bytes."""
     found = {}
-    for picture in pictures_of(service, job):
-        content = service.blobs.get(picture.blob_key)
-        assert (hashlib.sha256(content).hexdigest(), len(content)) == (picture.sha256, picture.bytes)
-        found[picture.file_name] = (picture.split, picture.class_name, content)
+    for image in images_of(service, job):
+        content = service.blobs.get(image.blob_key)
+        assert (hashlib.sha256(content).hexdigest(), len(content)) == (image.sha256, image.bytes)
+        found[image.file_name] = (image.split, image.class_name, content)
     return found
 
 
-def blobs_of(job_id: str, pictures: int) -> set[str]:
-    return {jobs.preflight_of(job_id), *(f"jobs/{job_id}/{i:05d}" for i in range(pictures))}
+def blobs_of(job_id: str, images: int) -> set[str]:
+    return {jobs.preflight_of(job_id), *(f"jobs/{job_id}/{i:05d}" for i in range(images))}
 
 
 def codes(job: Body) -> list[str]:
@@ -98,7 +98,7 @@ def test_the_bytes_are_stored_as_they_came(either: Service) -> None:
     stored = contents(either, job)
     expected = {name: content for name, content in good["images"]}
     assert {name: content for name, (_, _, content) in stored.items()} == expected
-    assert [p.class_name for p in pictures_of(either, job)] == good["labels"]
+    assert [p.class_name for p in images_of(either, job)] == good["labels"]
 
 
 def test_an_archive_of_class_folders(fresh: Service) -> None:
@@ -127,15 +127,15 @@ def test_train_and_test(fresh: Service) -> None:
 
 
 def test_an_archive_as_people_pack_them(fresh: Service) -> None:
-    files = {f"my pictures/{name}": content for name, content in crafted.two_classes().items()}
-    files |= {"__MACOSX/my pictures/red fox/._0.jpg": b"x", "my pictures/.DS_Store": b"x"}
-    files |= {"my pictures/readme.txt": b"hello"}
+    files = {f"my images/{name}": content for name, content in crafted.two_classes().items()}
+    files |= {"__MACOSX/my images/red fox/._0.jpg": b"x", "my images/.DS_Store": b"x"}
+    files |= {"my images/readme.txt": b"hello"}
     job = fresh.accepted(archive=crafted.zip_of(files))
     assert sorted(codes(job)) == ["extra_root_folder", "hidden_files", "other_files"]
     assert len(contents(fresh, job)) == 8
 
 
-def test_pictures_with_test_pictures(fresh: Service) -> None:
+def test_images_with_test_images(fresh: Service) -> None:
     job = fresh.accepted(
         **shots(),
         test_images=[("t1.jpg", crafted.jpeg(90)), ("t2.jpg", crafted.jpeg(91))],
@@ -150,7 +150,7 @@ def test_pictures_with_test_pictures(fresh: Service) -> None:
     assert stored["t2.jpg"][:2] == ("test", "otter")
 
 
-def kinds_of_pictures() -> dict[str, bytes]:
+def kinds_of_images() -> dict[str, bytes]:
     plain = Image.fromarray(crafted.pixels())
     palette = plain.quantize(16)
     deep = crafted.pixels().astype("uint16") * 257
@@ -173,13 +173,13 @@ def kinds_of_pictures() -> dict[str, bytes]:
     }
 
 
-def test_every_kind_of_picture(fresh: Service) -> None:
+def test_every_kind_of_image(fresh: Service) -> None:
     """Stored as they came: what is converted is converted when it is read."""
-    pictures = kinds_of_pictures()
-    names = list(pictures)
-    job = fresh.accepted(images=list(pictures.items()), labels=["fox", "badger"] * (len(names) // 2))
-    assert {name: content for name, (_, _, content) in contents(fresh, job).items()} == pictures
-    assert "bad_picture" not in codes(job)
+    images = kinds_of_images()
+    names = list(images)
+    job = fresh.accepted(images=list(images.items()), labels=["fox", "badger"] * (len(names) // 2))
+    assert {name: content for name, (_, _, content) in contents(fresh, job).items()} == images
+    assert "bad_image" not in codes(job)
 
 
 ODD_NAMES = [
@@ -206,7 +206,7 @@ def test_odd_class_names(either: Service) -> None:
     assert got == [name.replace("e\u0301", "é") for name in ODD_NAMES]  # NFC
     again = either.client.get(f"/jobs/{job['id']}").json()
     assert [count["name"] for count in again["classes"]] == got
-    assert [picture.class_name for picture in pictures_of(either, job)] == got
+    assert [image.class_name for image in images_of(either, job)] == got
     keys = {blob.key for blob in either.blobs.list("")}
     assert keys == blobs_of(job["id"], len(ODD_NAMES))
     after = {path for path in either.settings.data.parent.rglob("*") if "blobs" not in str(path)}
@@ -250,7 +250,7 @@ def test_any_text_is_a_class_name_or_refused(shared: Service, names: list[str]) 
 def test_odd_file_names(either: Service, file_name: str) -> None:
     good = shots(each=1)
     job = either.accepted(images=[(file_name, crafted.jpeg(5)), good["images"][1]], labels=good["labels"])
-    shown = pictures_of(either, job)[0].file_name
+    shown = images_of(either, job)[0].file_name
     assert len(shown) <= 200
     assert "/" not in shown
 
@@ -263,14 +263,14 @@ def test_any_file_name_is_taken_and_only_shown(shared: Service, name: str) -> No
     """Nothing is ever called by it, in the store or in the answer's headers."""
     good = shots(each=1)
     job = shared.accepted(images=[(name or "x", crafted.jpeg(5)), good["images"][1]], labels=good["labels"])
-    assert len(pictures_of(shared, job)[0].file_name) <= 200
+    assert len(images_of(shared, job)[0].file_name) <= 200
     assert {blob.key for blob in shared.blobs.list("")} == blobs_of(job["id"], 2)
     assert shared.client.delete(f"/jobs/{job['id']}").status_code == 204
     assert shared.stored() == []
 
 
 @pytest.mark.parametrize("size", [(4, 4), (4, 100_000), (100_000, 4)])
-def test_pictures_of_odd_sizes(fresh: Service, size: tuple[int, int]) -> None:
+def test_images_of_odd_sizes(fresh: Service, size: tuple[int, int]) -> None:
     odd = crafted.encoded(Image.new("RGB", size, "red"), "PNG")
     good = shots(each=1)
     fresh.accepted(images=[("odd.png", odd), good["images"][1]], labels=good["labels"])
@@ -292,38 +292,38 @@ def test_names_that_differ_in_case_are_one_class(fresh: Service) -> None:
     assert all(name in merged["detail"] for name in ("'Red Fox'", "'RED FOX'", "'red fox'"))
 
 
-def test_bad_pictures_may_be_skipped(fresh: Service) -> None:
+def test_bad_images_may_be_skipped(fresh: Service) -> None:
     good = shots()
     job = fresh.accepted(
         images=[("bad.jpg", b"text"), *good["images"], ("empty.jpg", b"")],
         labels=["badger", *good["labels"], "red fox"],
         on_bad_image="skip",
     )
-    assert codes(job) == ["bad_picture", "bad_picture"]
+    assert codes(job) == ["bad_image", "bad_image"]
     assert "bad.jpg was skipped" in job["warnings"][0]["detail"]
     assert "empty.jpg was skipped" in job["warnings"][1]["detail"]
     assert sum(count["images"] for count in job["classes"]) == 8
     assert set(contents(fresh, job)) == {name for name, _ in good["images"]}
 
 
-def test_few_pictures(fresh: Service) -> None:
+def test_few_images(fresh: Service) -> None:
     job = fresh.accepted(**shots(["fox", "owl"], each=3))
-    assert codes(job) == ["few_pictures"]
+    assert codes(job) == ["few_images"]
     assert "fewer than 4" in job["warnings"][0]["detail"]
 
 
-def test_the_same_picture_twice(fresh: Service) -> None:
+def test_the_duplicates_twice(fresh: Service) -> None:
     one, two = crafted.jpeg(1), crafted.jpeg(2)
     images = [("1.jpg", one), ("2.jpg", two), ("3.jpg", one), ("4.jpg", two)]
     job = fresh.accepted(images=images, labels=["fox", "owl", "owl", "owl"])
-    assert codes(job) == ["few_pictures", "same_picture_two_classes", "identical_pictures"]
+    assert codes(job) == ["few_images", "duplicates_two_classes", "duplicates"]
 
 
 def test_a_held_out_share_and_unused_texts(fresh: Service) -> None:
     good = shots()
-    config = {"holdout": 0.25, "texts": {"RED FOX": ["a fox"], "otter": ["an otter"]}}
+    config = {"holdout": 0.25, "prompts": {"RED FOX": ["a fox"], "otter": ["an otter"]}}
     job = fresh.accepted(**good, config=config)
-    assert codes(job) == ["texts_unused"]
+    assert codes(job) == ["prompts_unused"]
     assert "otter" in job["warnings"][0]["detail"]
     job = fresh.accepted(
         **good, config={"holdout": 0.25}, test_images=[("t.jpg", crafted.jpeg(70))], test_labels=["badger"]
@@ -336,7 +336,11 @@ def test_a_held_out_share_and_unused_texts(fresh: Service) -> None:
     [
         {},
         {"epochs": 7, "alpha": 0.33, "learning_rate": 1e-5, "seed": 2**63 - 1, "holdout": 0.5},
-        {"templates": ["{} 🦊", "a {{}}"], "texts": {"red fox": ["a fox", "ein Fuchs"]}, "precision": "bf16"},
+        {
+            "templates": ["{} 🦊", "a {{}}"],
+            "prompts": {"red fox": ["a fox", "ein Fuchs"]},
+            "precision": "bf16",
+        },
         {"image_size": 64, "crop_scale": 1, "weight_decay": 0, "scl_weight": 0, "vld_weight": 0},
         {"epochs": None, "image_size": None},
     ],
@@ -369,16 +373,16 @@ def test_a_backbone_of_the_operators_list(make_service: Any, tmp_path: Any) -> N
         assert job["config"]["backbone"] == name
 
 
-def test_as_many_pictures_as_allowed(make_service: Any) -> None:
-    service = make_service(max_pictures=8)
+def test_as_many_images_as_allowed(make_service: Any) -> None:
+    service = make_service(max_images=8)
     assert len(contents(service, service.accepted(**shots()))) == 8
     archive = crafted.zip_of(crafted.two_classes())
     assert len(contents(service, service.accepted(archive=archive))) == 8
 
 
-def test_a_picture_is_not_read_by_another_job(fresh: Service) -> None:
+def test_an_image_is_not_read_by_another_job(fresh: Service) -> None:
     one, two = fresh.accepted(**shots()), fresh.accepted(**shots())
-    keys = [{picture.blob_key for picture in pictures_of(fresh, job)} for job in (one, two)]
+    keys = [{image.blob_key for image in images_of(fresh, job)} for job in (one, two)]
     assert not keys[0] & keys[1]
     with fresh.database.read() as session:
-        assert len(set(session.scalars(select(Picture.blob_key)))) == 16
+        assert len(set(session.scalars(select(JobImage.blob_key)))) == 16

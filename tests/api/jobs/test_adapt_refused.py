@@ -36,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def shared(new_service: Callable[..., AbstractContextManager[Service]], folder: Path) -> Iterator[Service]:
-    limits = {"max_pictures": 10, "max_request_bytes": 2_000_000, "max_picture_bytes": 500_000}
+    limits = {"max_images": 10, "max_request_bytes": 2_000_000, "max_image_bytes": 500_000}
     with new_service(backbone_folder=folder, **limits) as made:
         yield made
 
@@ -53,35 +53,35 @@ def refused(shared: Service) -> Iterator[Problem]:
 
 
 def one_bad(content: bytes, name: str = "bad.jpg", **more: Any) -> dict[str, Any]:
-    """Good pictures of two classes, and one that is not."""
+    """Good images of two classes, and one that is not."""
     good = shots(each=2)
     return {"images": [*good["images"], (name, content)], "labels": [*good["labels"], "badger"], **more}
 
 
-# --- pictures ---
+# --- images ---
 
 
 @pytest.mark.parametrize(
     ("content", "code", "says"),
     [
-        (crafted.NOT_PICTURES["text"], "not_a_picture", "use JPEG, PNG"),
-        (crafted.SVG, "not_a_picture", "use JPEG, PNG"),
-        (crafted.NOT_PICTURES["pdf"], "not_a_picture", "use JPEG, PNG"),
-        (crafted.NOT_PICTURES["html"], "not_a_picture", "use JPEG, PNG"),
-        (crafted.NOT_PICTURES["eps"], "not_a_picture", "use JPEG, PNG"),
-        (JPEG_CUT, "truncated_picture", "upload it again"),
-        (crafted.png()[:-30], "truncated_picture", "upload it again"),
+        (crafted.NOT_IMAGES["text"], "not_an_image", "use JPEG, PNG"),
+        (crafted.SVG, "not_an_image", "use JPEG, PNG"),
+        (crafted.NOT_IMAGES["pdf"], "not_an_image", "use JPEG, PNG"),
+        (crafted.NOT_IMAGES["html"], "not_an_image", "use JPEG, PNG"),
+        (crafted.NOT_IMAGES["eps"], "not_an_image", "use JPEG, PNG"),
+        (JPEG_CUT, "truncated_image", "upload it again"),
+        (crafted.png()[:-30], "truncated_image", "upload it again"),
         (b"", "empty_file", "upload it again"),
-        (crafted.encoded(Image.new("RGB", (1, 1)), "PNG"), "picture_too_small", "at least 4 on each side"),
-        (bytes(500_001), "picture_too_large", "500,000 bytes"),
+        (crafted.encoded(Image.new("RGB", (1, 1)), "PNG"), "image_too_small", "at least 4 on each side"),
+        (bytes(500_001), "image_too_large", "500,000 bytes"),
     ],
     ids=["text", "svg", "pdf", "html", "eps", "cut jpeg", "cut png", "empty", "one pixel", "too large"],
 )
-def test_a_bad_picture(refused: Problem, content: bytes, code: str, says: str) -> None:
+def test_a_bad_image(refused: Problem, content: bytes, code: str, says: str) -> None:
     problem = refused(
         422,
-        "bad_pictures",
-        "1 picture can't be used.*Replace or remove",
+        "bad_images",
+        "1 image can't be used.*Replace or remove",
         errors=[{"file": "bad.jpg", "code": code}],
         **one_bad(content),
     )
@@ -92,7 +92,7 @@ def test_a_pixel_bomb_is_refused_from_its_header(refused: Problem) -> None:
     bomb = crafted.pixel_bomb(30_000)
     started = time.process_time()
     problem = refused(
-        422, "bad_pictures", errors=[{"file": "b.png", "code": "too_many_pixels"}], **one_bad(bomb, "b.png")
+        422, "bad_images", errors=[{"file": "b.png", "code": "too_many_pixels"}], **one_bad(bomb, "b.png")
     )
     assert time.process_time() - started < 1
     assert "30,000 x 30,000" in problem["errors"][0]["detail"]
@@ -100,10 +100,10 @@ def test_a_pixel_bomb_is_refused_from_its_header(refused: Problem) -> None:
 
 
 @pytest.mark.parametrize("way", ["images", "archive"])
-def test_every_bad_picture_is_named(refused: Problem, way: str) -> None:
+def test_every_bad_image_is_named(refused: Problem, way: str) -> None:
     bad = {"cat/1.jpg": b"", "cat/2.jpg": crafted.SVG, "dog/1.png": JPEG_CUT, "dog/2.jpg": b"text"}
     good = {"cat/good.jpg": GOOD, "dog/good.jpg": crafted.jpeg(1)}
-    codes = ["empty_file", "not_a_picture", "truncated_picture", "not_a_picture"]
+    codes = ["empty_file", "not_an_image", "truncated_image", "not_an_image"]
     files = good | bad
     if way == "archive":
         fields: dict[str, Any] = {"archive": crafted.zip_of(files)}
@@ -115,13 +115,13 @@ def test_every_bad_picture_is_named(refused: Problem, way: str) -> None:
         }
         names = [name.replace("/", "-") for name in bad]
     expected = [{"file": name, "code": code} for name, code in zip(names, codes, strict=True)]
-    refused(422, "bad_pictures", "4 pictures can't be used", errors=expected, **fields)
+    refused(422, "bad_images", "4 images can't be used", errors=expected, **fields)
 
 
-def test_bad_test_pictures_too(refused: Problem) -> None:
+def test_bad_test_images_too(refused: Problem) -> None:
     refused(
         422,
-        "bad_pictures",
+        "bad_images",
         errors=[{"file": "t.jpg", "code": "empty_file"}],
         **shots(each=1),
         test_images=[("t.jpg", b"")],
@@ -129,10 +129,10 @@ def test_bad_test_pictures_too(refused: Problem) -> None:
     )
 
 
-def test_skipping_must_leave_a_picture_in_every_class(refused: Problem) -> None:
+def test_skipping_must_leave_an_image_in_every_class(refused: Problem) -> None:
     refused(
         422,
-        "class_without_pictures",
+        "class_without_images",
         "'badger'.*leave the class out",
         errors=[{"file": "b.jpg", "code": "empty_file"}],
         images=[("a.jpg", GOOD), ("b.jpg", b"")],
@@ -151,7 +151,7 @@ def test_one_class(refused: Problem) -> None:
     )
 
 
-def test_only_test_pictures(refused: Problem) -> None:
+def test_only_test_images(refused: Problem) -> None:
     good = shots(each=1)
     refused(422, "too_few_classes", "at least 2", test_images=good["images"], test_labels=good["labels"])
 
@@ -164,7 +164,7 @@ def test_labels_and_images_of_different_number(refused: Problem, prefix: str) ->
         refused(
             422,
             "label_count",
-            "one label per picture",
+            "one label per image",
             errors=[{"pointer": f"/{prefix}labels", "code": "label_count"}],
             **{**fields, f"{prefix}labels": labels},
         )
@@ -224,9 +224,9 @@ def test_an_impossible_class_name_in_an_archive(refused: Problem) -> None:
         (crafted.zip_with_link(), 422, "symlink_in_archive", "pack the files themselves"),
         (crafted.zip_bomb(50_000_000), 413, "archive_too_large", "2,000,000 bytes; send fewer"),
         (crafted.overlapping_zip(2, 900_000), 422, "broken_archive", "Pack it anew"),
-        (crafted.zip_of({"readme.txt": b"no pictures", "cat/": b""}), 422, "no_pictures", "folder per class"),
-        (crafted.zip_of({"a.jpg": GOOD, "b.jpg": GOOD}), 422, "no_pictures", "folder per class"),
-        (crafted.zip_of({}), 422, "no_pictures", "folder per class"),
+        (crafted.zip_of({"readme.txt": b"no images", "cat/": b""}), 422, "no_images", "folder per class"),
+        (crafted.zip_of({"a.jpg": GOOD, "b.jpg": GOOD}), 422, "no_images", "folder per class"),
+        (crafted.zip_of({}), 422, "no_images", "folder per class"),
         (crafted.encrypted_zip(), 422, "encrypted_archive", "without one"),
         (crafted.zip_of(crafted.two_classes())[:-100], 422, "broken_archive", "Pack it anew"),
         (crafted.zip64_with(offset=2**62), 422, "broken_archive", "Pack it anew"),
@@ -235,10 +235,10 @@ def test_an_impossible_class_name_in_an_archive(refused: Problem) -> None:
         (crafted.tar_of_endless_names(), 422, "not_an_archive", "clipcite adapt.*zip -r"),
         (GOOD, 422, "not_an_archive", "pack it as one"),
         (b"", 422, "not_an_archive", "pack it as one"),
-        (crafted.zip_of({f"cat/{i}.jpg": GOOD for i in range(11)}), 413, "too_many_pictures", "send fewer"),
+        (crafted.zip_of({f"cat/{i}.jpg": GOOD for i in range(11)}), 413, "too_many_images", "send fewer"),
     ],
     ids=[
-        *("..", "absolute", "link", "bomb", "overlap", "no pictures", "no folders", "nothing"),
+        *("..", "absolute", "link", "bomb", "overlap", "no images", "no folders", "nothing"),
         *("encrypted", "cut zip", "far", "tar", "tar.gz", "endless tar", "a jpeg", "0 bytes", "too many"),
     ],
 )
@@ -255,7 +255,7 @@ def test_a_bomb_that_lies_about_its_size(refused: Problem) -> None:
     small = (1_000).to_bytes(4, "little")
     lying = archive.replace((50_000_000).to_bytes(4, "little"), small)
     assert lying != archive
-    problem = refused(422, "bad_pictures", archive=lying)
+    problem = refused(422, "bad_images", archive=lying)
     assert [error["file"] for error in problem["errors"]] == ["cat/a.jpg"]
 
 
@@ -356,9 +356,9 @@ def test_config_that_is_no_object(refused: Problem, text: str) -> None:
         ({"templates": "a {}"}, ["templates"]),
         ({"templates": []}, ["templates"]),
         ({"templates": [1]}, ["templates/0"]),
-        ({"texts": ["a"]}, ["texts"]),
-        ({"texts": {"fox": "a fox"}}, ["texts/fox"]),
-        ({"texts": {"fox": []}}, ["texts/fox"]),
+        ({"prompts": ["a"]}, ["prompts"]),
+        ({"prompts": {"fox": "a fox"}}, ["prompts/fox"]),
+        ({"prompts": {"fox": []}}, ["prompts/fox"]),
         ({"precision": "int8"}, ["precision"]),
         ({"backbone": 1}, ["backbone"]),
         ({"backbone": "x" * 501}, ["backbone"]),
@@ -378,7 +378,7 @@ def test_config_of_a_wrong_shape(refused: Problem, config: object, pointers: lis
 
 @pytest.mark.parametrize(
     "config",
-    [{"templates": ["\ud800 {}"]}, {"texts": {"fox": ["\udfff"]}}, {"texts": {"\ud800": ["a fox"]}}],
+    [{"templates": ["\ud800 {}"]}, {"prompts": {"fox": ["\udfff"]}}, {"prompts": {"\ud800": ["a fox"]}}],
 )
 def test_lone_surrogates_in_the_config(shared: Service, config: object) -> None:
     response = shared.adapt(**shots(), config=config)
@@ -405,7 +405,7 @@ def test_lone_surrogates_in_the_config(shared: Service, config: object) -> None:
         ('{"holdout": 0.6}', "holdout", "from 0 to 0.5"),
         ('{"templates": ["no braces"]}', "templates", "exactly once"),
         ('{"templates": ["{} and {}"]}', "templates", "exactly once"),
-        ('{"texts": {"fox": [" "]}}', "texts", "1 to 100 sentences"),
+        ('{"prompts": {"fox": [" "]}}', "prompts", "1 to 100 sentences"),
     ],
 )
 def test_config_out_of_range(refused: Problem, config: str, field: str, says: str) -> None:
@@ -459,12 +459,12 @@ def test_a_backbone_with_nul(refused: Problem) -> None:
 # --- how much ---
 
 
-def test_one_picture_too_many(refused: Problem) -> None:
-    refused(413, "too_many_pictures", "11 pictures were sent; at most 10", **shots(["a"] * 11, each=1))
+def test_one_image_too_many(refused: Problem) -> None:
+    refused(413, "too_many_images", "11 images were sent; at most 10", **shots(["a"] * 11, each=1))
     good = shots(each=4)
     refused(
         413,
-        "too_many_pictures",
+        "too_many_images",
         "at most 10",
         **good,
         test_images=good["images"][:3],
@@ -473,8 +473,8 @@ def test_one_picture_too_many(refused: Problem) -> None:
 
 
 @pytest.mark.parametrize("number", [13, 40])
-def test_far_too_many_pictures(refused: Problem, number: int) -> None:
-    refused(413, "too_many_pictures", "at most 10", **shots(["a"] * number, each=1))
+def test_far_too_many_images(refused: Problem, number: int) -> None:
+    refused(413, "too_many_images", "at most 10", **shots(["a"] * number, each=1))
 
 
 def test_a_huge_text_field(refused: Problem) -> None:
@@ -483,7 +483,7 @@ def test_a_huge_text_field(refused: Problem) -> None:
         "text_too_large",
         "'config' has more than 1,000,000",
         **shots(),
-        config=json.dumps({"texts": {"a": ["x" * 1_100_000]}}),
+        config=json.dumps({"prompts": {"a": ["x" * 1_100_000]}}),
     )
 
 
@@ -506,7 +506,7 @@ def test_a_request_that_is_too_large(refused: Problem, shared: Service) -> None:
 
 
 def test_a_body_that_was_cut(refused: Problem, shared: Service) -> None:
-    """Whatever the place and the way of sending: never a job with fewer pictures."""
+    """Whatever the place and the way of sending: never a job with fewer images."""
     request = shared.client.build_request("POST", "/adapt", **form(**shots(each=2), name="cut"))
     body, kind = request.read(), request.headers["content-type"].encode()
     head = b"POST /adapt HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Type: " + kind + b"\r\n"
@@ -535,7 +535,7 @@ def test_a_body_that_was_cut(refused: Problem, shared: Service) -> None:
 
 
 def test_a_full_disk(fresh: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The third picture no longer fits: the two before it are removed again."""
+    """The third image no longer fits: the two before it are removed again."""
     put, count = fresh.blobs.put, 0
 
     def full(key: str, data: bytes) -> None:
@@ -558,7 +558,7 @@ def test_a_full_disk_while_the_upload_spools(fresh: Service, monkeypatch: pytest
 
     with monkeypatch.context() as patch:
         patch.setattr("tempfile.SpooledTemporaryFile.rollover", full)
-        response = fresh.adapt(**one_bad(large_picture()))
+        response = fresh.adapt(**one_bad(large_image()))
     assert fresh.stored() == []
     assert_problem(response, 507, "storage_full", "make room and send it again")
 
@@ -573,17 +573,17 @@ def test_a_full_disk_while_the_archive_is_unpacked(fresh: Service, monkeypatch: 
     assert_problem(response, 507, "storage_full", "make room and send it again")
 
 
-def test_more_pictures_than_files_may_be_open(fresh: Service) -> None:
-    pictures = [(f"{i}.bmp", large_picture(i)) for i in range(80)]
+def test_more_images_than_files_may_be_open(fresh: Service) -> None:
+    images = [(f"{i}.bmp", large_image(i)) for i in range(80)]
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (open_files() + 60, hard))
     try:
-        response = fresh.adapt(images=pictures, labels=["a", "b"] * 40)
+        response = fresh.adapt(images=images, labels=["a", "b"] * 40)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert_problem(response, 503, "too_many_open_files", "Send fewer pictures at a time")
+    assert_problem(response, 503, "too_many_open_files", "Send fewer images at a time")
     assert fresh.stored() == []
-    assert fresh.adapt(images=pictures, labels=["a", "b"] * 40).status_code == 202
+    assert fresh.adapt(images=images, labels=["a", "b"] * 40).status_code == 202
 
 
 def test_without_a_database(make_service: MakeService, tmp_path: Path) -> None:
@@ -598,7 +598,7 @@ def test_a_refusal_beside_real_jobs_touches_nothing(fresh: Service, backbone: An
     fresh.accepted(**shots())
     publish_model(fresh.database, fresh.blobs, backbone)
     before = sorted(fresh.stored())
-    assert_problem(fresh.adapt(**one_bad(b"")), 422, "bad_pictures")
+    assert_problem(fresh.adapt(**one_bad(b"")), 422, "bad_images")
     assert sorted(fresh.stored()) == before
 
 
@@ -606,14 +606,14 @@ def open_files() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def large_picture(seed: int = 0) -> bytes:
+def large_image(seed: int = 0) -> bytes:
     """A good one that doesn't fit into the memory of a spool."""
     return crafted.encoded(Image.fromarray(crafted.pixels(seed, 200, 200)), "BMP")
 
 
-@pytest.mark.parametrize("bad", [b"", large_picture()[:-60_000]], ids=["empty", "cut"])
+@pytest.mark.parametrize("bad", [b"", large_image()[:-60_000]], ids=["empty", "cut"])
 def test_no_file_of_a_refused_upload_stays(refused: Problem, bad: bytes) -> None:
     before = open_files()
-    images = [("a.bmp", large_picture(1)), ("b.bmp", large_picture(2)), ("c.bmp", bad)]
-    refused(422, "bad_pictures", images=images, labels=["a", "b", "b"])
+    images = [("a.bmp", large_image(1)), ("b.bmp", large_image(2)), ("c.bmp", bad)]
+    refused(422, "bad_images", images=images, labels=["a", "b", "b"])
     assert open_files() <= before + 1

@@ -1,4 +1,4 @@
-"""What POST /adapt says of pictures and names before it trains: with dry_run, and with a job."""
+"""What POST /adapt says of images and names before it trains: with dry_run, and with a job."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -18,7 +18,7 @@ from tests.api.service import Body, Service, assert_problem, form, shots
 from tests.core.clip.drawn import drawn
 
 KEYS = {
-    *("object", "acceptable", "config", "classes", "pictures", "good", "findings", "warnings", "estimate"),
+    *("object", "acceptable", "config", "classes", "images", "good", "findings", "warnings", "estimate"),
 }
 
 
@@ -28,12 +28,12 @@ def shared(new_service: Callable[..., AbstractContextManager[Service]]) -> Itera
         yield made
 
 
-def jpeg(picture: Image.Image, quality: int = 90) -> bytes:
-    return crafted.encoded(picture, "JPEG", quality=quality)
+def jpeg(image: Image.Image, quality: int = 90) -> bytes:
+    return crafted.encoded(image, "JPEG", quality=quality)
 
 
 def upload(**faults: bytes) -> dict[str, Any]:
-    """Two classes of four good pictures, and the faults under the second of them."""
+    """Two classes of four good images, and the faults under the second of them."""
     files = [(f"{i}.jpg", jpeg(drawn(i))) for i in range(8)]
     files += [(f"{name}.jpg", content) for name, content in faults.items()]
     return {"images": files, "labels": ["red fox"] * 4 + ["badger"] * (4 + len(faults))}
@@ -55,9 +55,9 @@ def found(body: Body) -> list[tuple[str, str]]:
     return [(finding["file"], finding["code"]) for finding in body["findings"]]
 
 
-def test_good_pictures(shared: Service) -> None:
+def test_good_images(shared: Service) -> None:
     body = look(shared, **upload())
-    assert (body["object"], body["acceptable"], body["pictures"], body["good"]) == ("preflight", True, 8, 8)
+    assert (body["object"], body["acceptable"], body["images"], body["good"]) == ("preflight", True, 8, 8)
     assert (body["findings"], body["warnings"]) == ([], [])
     assert body["classes"] == [
         {"name": "red fox", "images": 4, "test_images": 0},
@@ -81,16 +81,16 @@ def test_faults_are_named_one_by_one(shared: Service) -> None:
         ),
     )
     assert found(body) == [
-        ("again.jpg", "near_copy_in_two_classes"),
-        ("turned.jpg", "near_copy_in_two_classes"),
+        ("again.jpg", "near_duplicate_in_two_classes"),
+        ("turned.jpg", "near_duplicate_in_two_classes"),
         ("soft.jpg", "blurred"),
-        ("same.jpg", "copy"),
+        ("same.jpg", "duplicate"),
         ("white.jpg", "blank"),
     ]
     assert [finding["other"] for finding in body["findings"]] == ["2.jpg", "1.jpg", None, "7.jpg", None]
-    assert (body["pictures"], body["good"]) == (13, 8)
+    assert (body["images"], body["good"]) == (13, 8)
     assert {w["code"] for w in body["warnings"]} == {
-        *("similar_picture_two_classes", "blurred_pictures", "identical_pictures", "blank_pictures"),
+        *("near_duplicates_two_classes", "blurred_images", "duplicates", "blank_images"),
     }
 
 
@@ -98,22 +98,22 @@ def test_names_and_balance(shared: Service) -> None:
     given = shots(["class_1", "class_2"], each=8)
     given = {key: values[:10] for key, values in given.items()}
     assert [w["code"] for w in look(shared, **given)["warnings"]] == [
-        *("few_pictures", "vague_class_names", "unbalanced_classes"),
+        *("few_images", "vague_class_names", "unbalanced_classes"),
     ]
-    texts = {"texts": {"class_1": ["a fox"], "class_2": ["a badger"]}}
-    codes = [w["code"] for w in look(shared, **given, config=texts)["warnings"]]
-    assert codes == ["few_pictures", "unbalanced_classes"]
+    prompts = {"prompts": {"class_1": ["a fox"], "class_2": ["a badger"]}}
+    codes = [w["code"] for w in look(shared, **given, config=prompts)["warnings"]]
+    assert codes == ["few_images", "unbalanced_classes"]
 
 
 @pytest.mark.parametrize("on_bad_image", ["fail", "skip"])
-def test_a_picture_that_cannot_be_read(shared: Service, on_bad_image: str) -> None:
+def test_an_image_that_cannot_be_read(shared: Service, on_bad_image: str) -> None:
     """A dry run names it among the others; a real one is refused, or goes on without it."""
-    given = upload(cut=jpeg(drawn(60))[:500], text=b"no picture at all")
+    given = upload(cut=jpeg(drawn(60))[:500], text=b"no image at all")
     body = look(shared, **given, on_bad_image=on_bad_image)
-    assert found(body) == [("cut.jpg", "truncated_picture"), ("text.jpg", "not_a_picture")]
+    assert found(body) == [("cut.jpg", "truncated_image"), ("text.jpg", "not_an_image")]
     assert body["acceptable"] == (on_bad_image == "skip")
-    assert (body["pictures"], body["good"]) == (10, 8)
-    assert [w["code"] for w in body["warnings"]] == (["bad_picture"] * 2 if on_bad_image == "skip" else [])
+    assert (body["images"], body["good"]) == (10, 8)
+    assert [w["code"] for w in body["warnings"]] == (["bad_image"] * 2 if on_bad_image == "skip" else [])
 
 
 def test_what_can_never_be_adapted_is_refused_in_a_dry_run_too(shared: Service) -> None:
@@ -179,5 +179,5 @@ def test_an_archive(shared: Service) -> None:
     }
     files["test/a/leak.jpg"] = jpeg(drawn(1), 70)
     body = look(shared, archive=crafted.zip_of(files))
-    assert ("test/a/leak.jpg", "near_copy_in_train_and_test") in found(body)
-    assert {w["code"] for w in body["warnings"]} == {"similar_picture_train_and_test", "vague_class_names"}
+    assert ("test/a/leak.jpg", "near_duplicate_in_train_and_test") in found(body)
+    assert {w["code"] for w in body["warnings"]} == {"near_duplicates_train_and_test", "vague_class_names"}

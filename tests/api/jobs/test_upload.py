@@ -63,15 +63,15 @@ def test_lists(tmp_path: Path) -> None:
         {"name": "owl", "images": 0, "test_images": 1},
     ]
     assert intake.warnings == []
-    assert [(s.split, s.class_name, s.file_name) for s in intake.pictures[6:]] == [
+    assert [(s.split, s.class_name, s.file_name) for s in intake.images[6:]] == [
         ("train", "dog", "6.jpg"),
         ("train", "dog", "7.jpg"),
         ("test", "dog", "t.png"),
         ("test", "owl", "u.png"),
     ]
-    assert intake.pictures[0].read() == crafted.jpeg(0)
-    assert intake.pictures[0].bytes == len(crafted.jpeg(0))
-    assert len(intake.pictures[0].sha256) == 64
+    assert intake.images[0].read() == crafted.jpeg(0)
+    assert intake.images[0].bytes == len(crafted.jpeg(0))
+    assert len(intake.images[0].sha256) == 64
 
 
 def test_an_archive_gives_the_same_as_lists(tmp_path: Path) -> None:
@@ -83,10 +83,10 @@ def test_an_archive_gives_the_same_as_lists(tmp_path: Path) -> None:
     )
     intake = collected(tmp_path, archive=crafted.upload(crafted.zip_of(files)))
     assert intake.classes == lists.classes
-    assert [s.sha256 for s in intake.pictures] == [s.sha256 for s in lists.pictures]
-    assert [s.read() for s in intake.pictures] == list(files.values())
-    assert [s.file_name for s in intake.pictures] == list(files)
-    assert [s.file_name for s in lists.pictures] == [name.split("/")[1] for name in files]
+    assert [s.sha256 for s in intake.images] == [s.sha256 for s in lists.images]
+    assert [s.read() for s in intake.images] == list(files.values())
+    assert [s.file_name for s in intake.images] == list(files)
+    assert [s.file_name for s in lists.images] == [name.split("/")[1] for name in files]
 
 
 @pytest.mark.parametrize("in_memory", [100, 10**7])
@@ -97,9 +97,9 @@ def test_the_files_that_starlette_hands_on(in_memory: int, tmp_path: Path) -> No
         return crafted.Upload("a", file)  # type: ignore[arg-type]
 
     intake = collected(tmp_path, archive=spooled(crafted.zip_of(crafted.two_classes())))
-    assert [s.read() for s in intake.pictures] == list(crafted.two_classes().values())
+    assert [s.read() for s in intake.images] == list(crafted.two_classes().values())
     lists = collected(tmp_path, images=[spooled(crafted.jpeg(i)) for i in range(8)], labels=LABELS)
-    assert [s.read() for s in lists.pictures] == [crafted.jpeg(i) for i in range(8)]
+    assert [s.read() for s in lists.images] == [crafted.jpeg(i) for i in range(8)]
 
 
 def test_one_way_in(tmp_path: Path) -> None:
@@ -125,9 +125,9 @@ def test_at_least_two_classes(tmp_path: Path) -> None:
     assert refused(tmp_path, images=jpegs(2), labels=["cat", "CAT"]).code == "too_few_classes"
 
 
-def test_few_pictures_are_told_once(tmp_path: Path) -> None:
+def test_few_images_are_told_once(tmp_path: Path) -> None:
     intake = labelled([f"class {i // 2}" for i in range(40)], tmp_path)
-    assert codes(intake) == ["few_pictures"]
+    assert codes(intake) == ["few_images"]
     assert intake.warnings[0]["detail"].startswith("20 classes")
 
 
@@ -173,7 +173,7 @@ def test_bad_class_names(name: str, tmp_path: Path) -> None:
 def bad_files() -> dict[str, bytes]:
     return {
         "cat/ok.jpg": crafted.jpeg(1),
-        "cat/text.jpg": b"not a picture",
+        "cat/text.jpg": b"not an image",
         "cat/cut.jpg": crafted.jpeg(2)[:600],
         "cat/empty.jpg": b"",
         "dog/ok.jpg": crafted.jpeg(3),
@@ -184,17 +184,17 @@ def bad_files() -> dict[str, bytes]:
 
 
 EXPECTED = {
-    "cat/text.jpg": "not_a_picture",
-    "cat/cut.jpg": "truncated_picture",
+    "cat/text.jpg": "not_an_image",
+    "cat/cut.jpg": "truncated_image",
     "cat/empty.jpg": "empty_file",
-    "dog/drawing.svg": "not_a_picture",
+    "dog/drawing.svg": "not_an_image",
     "dog/bomb.png": "too_many_pixels",
-    "dog/large.jpg": "picture_too_large",
+    "dog/large.jpg": "image_too_large",
 }
 
 
 @pytest.mark.parametrize("packer", [crafted.zip_of, None])
-def test_every_bad_picture_is_named(packer: Any, tmp_path: Path) -> None:
+def test_every_bad_image_is_named(packer: Any, tmp_path: Path) -> None:
     files = bad_files()
     if packer:
         given: dict[str, Any] = {"archive": crafted.upload(packer(files))}
@@ -205,24 +205,24 @@ def test_every_bad_picture_is_named(packer: Any, tmp_path: Path) -> None:
             "labels": [name.split("/")[0] for name in files],
         }
         expected = {name.split("/")[1]: code for name, code in EXPECTED.items()}
-    limits = {"max_picture_bytes": 150_000}
+    limits = {"max_image_bytes": 150_000}
     error = refused(tmp_path, limits, **given)
-    assert (error.code, error.status) == ("bad_pictures", 422)
+    assert (error.code, error.status) == ("bad_images", 422)
     assert {e["file"]: e["code"] for e in error.errors} == expected
     assert all(e["detail"].endswith(".") for e in error.errors)
 
     intake = collected(tmp_path, limits, on_bad_image="skip", **given)
-    assert [s.file_name.rpartition("/")[2] for s in intake.pictures] == ["ok.jpg", "ok.jpg"]
-    assert codes(intake) == ["bad_picture"] * 6 + ["few_pictures"]
+    assert [s.file_name.rpartition("/")[2] for s in intake.images] == ["ok.jpg", "ok.jpg"]
+    assert codes(intake) == ["bad_image"] * 6 + ["few_images"]
 
 
-def test_skip_still_needs_a_picture_for_each_class(tmp_path: Path) -> None:
+def test_skip_still_needs_an_image_for_each_class(tmp_path: Path) -> None:
     files = {"cat/a.jpg": crafted.jpeg(), "dog/b.jpg": b"broken", "owl/c.jpg": crafted.jpeg(2)}
     error = refused(tmp_path, archive=crafted.upload(crafted.zip_of(files)), on_bad_image="skip")
-    assert error.code == "class_without_pictures"
+    assert error.code == "class_without_images"
     assert "'dog'" in error.detail
     assert [e["file"] for e in error.errors] == ["dog/b.jpg"]
-    # a class of the test split alone may lose all of its pictures
+    # a class of the test split alone may lose all of its images
     files = {"train/cat/a.jpg": crafted.jpeg(), "train/dog/b.jpg": crafted.jpeg(2), "test/owl/c.jpg": b"x"}
     intake = collected(tmp_path, archive=crafted.upload(crafted.zip_of(files)), on_bad_image="skip")
     assert [c["name"] for c in intake.classes] == ["cat", "dog"]
@@ -232,16 +232,16 @@ def test_long_lists_of_errors_are_cut(tmp_path: Path) -> None:
     files = {f"cat/{i}.jpg": b"x" for i in range(250)} | crafted.two_classes()
     error = refused(tmp_path, archive=crafted.upload(crafted.zip_of(files)))
     assert len(error.errors) == 250
-    assert "250 pictures" in error.detail
+    assert "250 images" in error.detail
 
 
-def test_too_many_pictures(tmp_path: Path) -> None:
-    error = refused(tmp_path, {"max_pictures": 7}, images=jpegs(8), labels=LABELS)
-    assert (error.code, error.status) == ("too_many_pictures", 413)
+def test_too_many_images(tmp_path: Path) -> None:
+    error = refused(tmp_path, {"max_images": 7}, images=jpegs(8), labels=LABELS)
+    assert (error.code, error.status) == ("too_many_images", 413)
     archive = crafted.upload(crafted.zip_of(crafted.two_classes()))
     with pytest.raises(ArchiveError) as caught:
-        collected(tmp_path, {"max_pictures": 7}, archive=archive)
-    assert (caught.value.code, caught.value.status) == ("too_many_pictures", 413)
+        collected(tmp_path, {"max_images": 7}, archive=archive)
+    assert (caught.value.code, caught.value.status) == ("too_many_images", 413)
 
 
 def test_file_names_are_for_display(tmp_path: Path) -> None:
@@ -256,7 +256,7 @@ def test_file_names_are_for_display(tmp_path: Path) -> None:
     ]
     images = [crafted.upload(crafted.jpeg(i), name) for i, name in enumerate(names)]
     intake = collected(tmp_path, images=images, labels=["a", "b", "a", "b", "a", "b", "a"])
-    shown = [s.file_name for s in intake.pictures]
+    shown = [s.file_name for s in intake.images]
     assert shown[:5] == ["passwd", "a.jpg", "a\ufffdb\ufffd.png", "images[3]", "images[4]"]
     assert len(shown[5]) == 200
     assert shown[5].endswith("x.jpg")
@@ -271,14 +271,14 @@ def test_memory_stays_small(tmp_path: Path) -> None:
     path = tmp_path / "upload.zip"
     path.write_bytes(content)
     del noise, content
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     folder.mkdir()
     with path.open("rb") as file:
         tracemalloc.start()
         intake = collected(folder, archive=crafted.Upload("upload.zip", file))
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-    assert len(intake.pictures) == 20
+    assert len(intake.images) == 20
     assert peak < 20_000_000
 
 

@@ -195,7 +195,9 @@ def test_this_machine(unlocked: Service, host: str) -> None:
     ],
 )
 def test_a_foreign_host(unlocked: Service, host: str) -> None:
-    assert_problem(call(unlocked, host), 403, "foreign_site", "http://127.0.0.1.*or set CLIPCITE_API_KEY")
+    assert_problem(
+        call(unlocked, host), 403, "cross_site_request", "http://127.0.0.1.*or set CLIPCITE_API_KEY"
+    )
 
 
 @pytest.mark.parametrize(
@@ -211,19 +213,19 @@ def test_a_foreign_host(unlocked: Service, host: str) -> None:
     ],
 )
 def test_a_foreign_origin(unlocked: Service, origin: str) -> None:
-    assert_problem(call(unlocked, "127.0.0.1:8000", origin), 403, "foreign_site")
+    assert_problem(call(unlocked, "127.0.0.1:8000", origin), 403, "cross_site_request")
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
 def test_foreign_pages_reach_no_route(unlocked: Service, method: str, path: str) -> None:
     response = unlocked.client.request(method, path, headers={"origin": "https://evil.example"})
-    assert_problem(response, 403, "foreign_site")
+    assert_problem(response, 403, "cross_site_request")
 
 
 def test_a_foreign_form_stores_nothing(unlocked: Service) -> None:
     headers = {"origin": "https://evil.example"}
     parts = [("images", ("a.jpg", crafted.jpeg())), ("labels", (None, "a"))]
-    assert_problem(unlocked.client.post("/adapt", files=parts, headers=headers), 403, "foreign_site")
+    assert_problem(unlocked.client.post("/adapt", files=parts, headers=headers), 403, "cross_site_request")
     assert unlocked.stored() == []
 
 

@@ -32,20 +32,22 @@ def exported(service: Service, model: str, **query: object) -> zipfile.ZipFile:
 
 def test_the_network_at_the_asked_alpha(fresh: Service, backbone: Backbone) -> None:
     theta_0, theta_1 = tower_parameters(backbone.model), moved(backbone)
-    model = publish_model(fresh.database, fresh.blobs, backbone, theta_1=theta_1, alpha=0.6, weights="1bit")
+    model = publish_model(
+        fresh.database, fresh.blobs, backbone, theta_1=theta_1, alpha=0.6, delta_format="1bit"
+    )
     delta = encode(theta_0, theta_1, "1bit")
     for query, alpha in (({}, 0.6), ({"alpha": 0}, 0.0), ({"alpha": 0.29}, 0.29), ({"alpha": 1}, 1.0)):
         archive = exported(fresh, model, **query)
         state = load(archive.read("open_clip_model.safetensors"))
         assert all(torch.equal(state[name], t) for name, t in delta.theta(theta_0, alpha).items())
         about = json.loads(archive.read("clipcite.json"))
-        assert (about["alpha"], about["weights"], about["id"]) == (alpha, "1bit", model)
+        assert (about["alpha"], about["delta_format"], about["id"]) == (alpha, "1bit", model)
         assert f"α = {alpha}" in archive.read("README.md").decode()
     assert fresh.temp_files() == []
 
 
 def test_a_delta_is_the_stored_files(fresh: Service, backbone: Backbone) -> None:
-    model = publish_model(fresh.database, fresh.blobs, backbone, weights="4bit")
+    model = publish_model(fresh.database, fresh.blobs, backbone, delta_format="4bit")
     archive = exported(fresh, model, format="delta")
     with fresh.database.read() as session:
         row = models.get(session, model, owner=DEFAULT_OWNER)

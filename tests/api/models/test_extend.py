@@ -1,4 +1,4 @@
-"""A model is trained anew with more pictures: those that its job has kept, and those that are sent."""
+"""A model is trained anew with more images: those that its job has kept, and those that are sent."""
 
 import json
 from typing import Any
@@ -16,7 +16,7 @@ from tests.core.store import samples
 
 @pytest.fixture
 def model(fresh: Service) -> tuple[Service, str, str]:
-    """(service, a model, its job): fox and badger, 4 pictures each, with settings of their own."""
+    """(service, a model, its job): fox and badger, 4 images each, with settings of their own."""
     upload = shots(("fox", "badger"))
     job = fresh.accepted(**upload, name="animals", config={"epochs": 3, "alpha": 0.25, "seed": 7})
     claim = samples.claimed(fresh.database, job["id"])
@@ -38,7 +38,7 @@ def more(*classes: str, each: int = 3) -> dict[str, Any]:
     return {"images": files, "labels": [name for name in classes for _ in range(each)]}
 
 
-def test_another_class_and_more_pictures_of_an_old_one(model: tuple[Service, str, str]) -> None:
+def test_another_class_and_more_images_of_an_old_one(model: tuple[Service, str, str]) -> None:
     service, model_id, first = model
     answer = extend(service, model_id, **more("FOX", "hare"))
     assert answer.status_code == 202, answer.text
@@ -52,8 +52,8 @@ def test_another_class_and_more_pictures_of_an_old_one(model: tuple[Service, str
         {"name": "hare", "images": 3, "test_images": 0},
     ]
     with service.database.read() as session:
-        rows = jobs.pictures(session, job["id"])
-        before = jobs.pictures(session, first)
+        rows = jobs.images(session, job["id"])
+        before = jobs.images(session, first)
     assert [row.position for row in rows] == list(range(14))
     assert {row.blob_key.split("/")[1] for row in rows} == {job["id"]}
     assert {row.sha256 for row in before} < {row.sha256 for row in rows}
@@ -79,20 +79,20 @@ def test_the_new_job_stands_by_itself(model: tuple[Service, str, str]) -> None:
     kept = [b.key for b in service.blobs.list(f"jobs/{job}") if b.key.rpartition("/")[2].isdigit()]
     assert len(kept) == 11
     answer = extend(service, model_id, **more("hare"))
-    assert_problem(answer, 409, "shots_gone", "POST /adapt with all pictures")
+    assert_problem(answer, 409, "training_images_gone", "POST /adapt with all images")
 
 
 def test_a_dry_run_looks_at_old_and_new(model: tuple[Service, str, str]) -> None:
     service, model_id, _ = model
     before = service.stored()
-    same = shots(("fox", "badger"))  # the very pictures that are there
+    same = shots(("fox", "badger"))  # the very images that are there
     answer = service.client.post(
         f"/models/{model_id}/extend",
         params={"dry_run": True},
         **form(images=same["images"][:1], labels=["fox"]),
     )
     assert answer.status_code == 200, answer.text
-    assert answer.json()["pictures"] == 9
+    assert answer.json()["images"] == 9
     assert any("cop" in w["detail"] for w in answer.json()["warnings"])
     assert service.stored() == before
 
@@ -103,15 +103,15 @@ def test_what_can_not_be_extended(model: tuple[Service, str, str]) -> None:
     assert_problem(extend(service, model_id), 422, "archive_or_images")
     assert_problem(extend(service, model_id, **more("hare"), config="[1]"), 422, "invalid_request", "object")
     assert_problem(extend(service, model_id, **more("hare"), config={"nonsense": 1}), 422, "invalid_request")
-    bad = {"images": [("a.jpg", b"no picture")], "labels": ["hare"]}
-    assert_problem(extend(service, model_id, **bad), 422, "bad_pictures")
+    bad = {"images": [("a.jpg", b"no image")], "labels": ["hare"]}
+    assert_problem(extend(service, model_id, **bad), 422, "bad_images")
 
 
 def test_old_and_new_together_must_fit(model: tuple[Service, str, str]) -> None:
     service, model_id, _ = model
-    service.settings.max_pictures = 10
+    service.settings.max_images = 10
     answer = extend(service, model_id, **more("hare"))
-    assert_problem(answer, 413, "too_many_pictures", "these are 11; at most 10")
+    assert_problem(answer, 413, "too_many_images", "these are 11; at most 10")
 
 
 def test_sent_again_with_its_key_it_is_the_same_job(model: tuple[Service, str, str]) -> None:

@@ -18,7 +18,7 @@ from tests.api import crafted
 from tests.api.service import MODEL_KEYS, Body, Service, assert_problem
 from tests.core.serving.adapted import publish_model
 
-PICTURES = [("images", (f"{i}.jpg", crafted.jpeg(i))) for i in range(3)]
+IMAGES = [("images", (f"{i}.jpg", crafted.jpeg(i))) for i in range(3)]
 NAMES = ["red fox", "Badger", "oak"]
 
 
@@ -43,7 +43,7 @@ def brought(service: Service, archive: bytes, **fields: str) -> Body:
 
 def answers(service: Service, model: str, **more: object) -> list[dict[str, tuple[float, float]]]:
     given = {"class_names": NAMES, "model": model, **more}
-    response = service.client.post("/classify", data=given, files=PICTURES)
+    response = service.client.post("/classify", data=given, files=IMAGES)
     assert response.status_code == 200, response.text
     return [
         {p["class_name"]: (p["probability"], p["similarity"]) for p in result["predictions"]}
@@ -72,10 +72,10 @@ def model(fresh: Service, backbone: Backbone) -> str:
         backbone,
         shots=SupportSet(features, torch.tensor([0, 0, 1, 1])),
         alpha=0.4,
-        weights="4bit",
+        delta_format="4bit",
         name="forest",
         templates=["a drawing of a {}.", "{}"],
-        texts={"red fox": ["a vixen"]},
+        prompts={"red fox": ["a vixen"]},
     )
 
 
@@ -93,9 +93,9 @@ def test_a_delta_comes_back_as_it_was(fresh: Service, model: str) -> None:
 
 def test_an_open_clip_folder_becomes_theta_1(fresh: Service, model: str) -> None:
     body = brought(fresh, exported(fresh, model, alpha=0.4))
-    assert (body["alpha"], body["weights"], body["metrics"]) == (0.4, "full", None)
-    imported = answers(fresh, body["id"], alpha=1, new_names_balance=0)
-    original = answers(fresh, model, alpha=0.4, new_names_balance=0)
+    assert (body["alpha"], body["delta_format"], body["metrics"]) == (0.4, "full", None)
+    imported = answers(fresh, body["id"], alpha=1, new_class_balance=0)
+    original = answers(fresh, model, alpha=0.4, new_class_balance=0)
     for one, other in zip(imported, original, strict=True):
         for name in NAMES:
             assert one[name] == pytest.approx(other[name], abs=1e-5)
@@ -107,13 +107,13 @@ def test_the_form_wins_over_the_archive(fresh: Service, model: str, backbone: Ba
         "classes": '["oak"]',
         "alpha": "0.25",
         "templates": '["{}"]',
-        "texts": "{}",
-        "weights": "1bit",
+        "prompts": "{}",
+        "delta_format": "1bit",
         "backbone": backbone.name,
     }
     body = brought(fresh, exported(fresh, model), **fields)
     assert (body["name"], body["trained_classes"], body["alpha"]) == ("woods", ["oak"], 0.25)
-    assert (body["templates"], body["texts"], body["weights"]) == (["{}"], {}, "1bit")
+    assert (body["templates"], body["prompts"], body["delta_format"]) == (["{}"], {}, "1bit")
 
 
 def test_half_precision_and_a_root_folder(fresh: Service, model: str) -> None:
@@ -170,7 +170,7 @@ def config(change: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, bytes
         (tensors(lambda t: t.update({"visual.proj": t["visual.proj"].int()})), "visual.proj"),
         (tensors(lambda t: t["visual.proj"][0].fill_(float("nan"))), "finite"),
         (tensors(lambda t: t["logit_scale"].add_(0.1)), "logit_scale"),
-        (lambda f: f.update({"clipcite.json": b'{"classes": 3}'}), "lists of texts"),
+        (lambda f: f.update({"clipcite.json": b'{"classes": 3}'}), "lists of prompts"),
         (lambda f: f.update({"clipcite.json": b'{"alpha": "x"}'}), "wrong type"),
     ],
 )
@@ -215,9 +215,9 @@ def test_deltas_that_are_refused(
         ({"classes": '["a", "A"]'}, "invalid_request", "/classes"),
         ({"classes": '[""]'}, "invalid_class_names", "/classes"),
         ({"templates": '["no place"]'}, "invalid_config", "/templates"),
-        ({"texts": '{"a": []}'}, "invalid_request", "/texts/a"),
+        ({"prompts": '{"a": []}'}, "invalid_request", "/prompts/a"),
         ({"alpha": "2"}, "invalid_request", "/alpha"),
-        ({"weights": "2bit"}, "invalid_request", "/weights"),
+        ({"delta_format": "2bit"}, "invalid_request", "/delta_format"),
         ({"name": "x" * 201}, "invalid_name", "/name"),
         ({"colour": "red"}, "invalid_request", "/colour"),
     ],

@@ -11,13 +11,13 @@ from tests.core.serving.adapted import publish_model
 
 METRICS = {
     "measured_on": {"source": "test", "images": 40, "trained_images": 80},
-    "trained_names": {
+    "trained_classes": {
         "stock": 0.70,
         "adapted": 0.92,
         "difference": {"value": 0.22, "low": 0.11, "high": 0.33},
     },
-    "new_names": None,
-    "all_names": {"trained": {"stock": 0.6, "adapted": 0.9}, "new": None},
+    "new_classes": None,
+    "all_classes": {"trained": {"stock": 0.6, "adapted": 0.9}, "new": None},
     "verdict": "better",
 }
 
@@ -27,10 +27,10 @@ def published(service: Service, backbone: Backbone, **given: object) -> str:
 
 
 def test_the_whole_model(either: Service, backbone: Backbone) -> None:
-    texts = {"red fox": ["a fox", "ein Fuchs 🦊"]}
+    prompts = {"red fox": ["a fox", "ein Fuchs 🦊"]}
     templates = ["a drawing of a {}."]
     model_id = published(
-        either, backbone, name="foxes", metrics=METRICS, alpha=0.3, templates=templates, texts=texts
+        either, backbone, name="foxes", metrics=METRICS, alpha=0.3, templates=templates, prompts=prompts
     )
     model = either.client.get(f"/models/{model_id}").json()
     assert set(model) == MODEL_KEYS
@@ -50,9 +50,9 @@ def test_the_whole_model(either: Service, backbone: Backbone) -> None:
         "trained_classes": ["red fox", "Badger"],
         "alpha": 0.3,
         "templates": templates,
-        "texts": texts,
+        "prompts": prompts,
         "bytes": size,
-        "weights": "full",
+        "delta_format": "full",
         "metrics": METRICS,
     }
 

@@ -210,8 +210,8 @@ def test_a_damaged_backbone(make_service: MakeService, tmp_path: Path) -> None:
             time.sleep(0.02)
         assert str(folder) in reason
         weights.write_bytes(content)
-        picture = [("images", ("a.jpg", crafted.jpeg()))]
-        assert client.post("/classify", data={"class_names": ["oak"]}, files=picture).status_code == 200
+        image = [("images", ("a.jpg", crafted.jpeg()))]
+        assert client.post("/classify", data={"class_names": ["oak"]}, files=image).status_code == 200
         assert bad_parts(ready(service, 200)) == {}
 
 

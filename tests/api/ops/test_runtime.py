@@ -19,8 +19,8 @@ from tests.core.serving.adapted import moved, publish_model
 from tests.core.store import samples
 
 
-def classify(service: Service, model: str = "stock", pictures: int = 1, **fields: Any) -> httpx.Response:
-    files = [("images", (f"{i}.jpg", crafted.jpeg(i))) for i in range(pictures)]
+def classify(service: Service, model: str = "stock", images: int = 1, **fields: Any) -> httpx.Response:
+    files = [("images", (f"{i}.jpg", crafted.jpeg(i))) for i in range(images)]
     data = {"class_names": ["fox", "oak"], "model": model, **fields}
     return service.client.post("/classify", data=data, files=files)
 
@@ -55,17 +55,17 @@ def test_what_is_in_memory(fresh: Service, backbone: Backbone) -> None:
     assert all(r["users"] == 0 and not r["pinned"] for r in warm["resident"])
     counts = {name: warm["networks"][name] for name in ("values", "hits", "misses", "loads", "dropped")}
     assert counts == {"values": 2, "hits": 1, "misses": 2, "loads": 2, "dropped": 0}
-    texts = told["texts"]
-    assert (texts["rows"], texts["heads"], texts["encoded"]) == (6, 4, 6)
-    assert (texts["hits"], texts["misses"]) == (1, 3)
-    assert told["batches"]["pictures"] == 4
+    prompts = told["prompts"]
+    assert (prompts["rows"], prompts["heads"], prompts["encoded"]) == (6, 4, 6)
+    assert (prompts["hits"], prompts["misses"]) == (1, 3)
+    assert told["batches"]["images"] == 4
     assert told["batches"]["sizes"] == {"1": 4}
-    assert told["batches"]["texts"] == 6
-    assert told["queue"]["pictures"] == told["queue"]["waiting_pictures"] == 0
+    assert told["batches"]["prompts"] == 6
+    assert told["queue"]["images"] == told["queue"]["waiting_images"] == 0
     metrics = fresh.client.get("/metrics").text
     for line in ("warm_models 2.0", "warm_deltas 1.0", "warm_loads_total 2.0", "text_hits_total 1.0"):
         assert f"\nclipcite_{line}\n" in metrics
-    assert "\nclipcite_queue_batched_pictures_total 4.0\n" in metrics
+    assert "\nclipcite_queue_batched_images_total 4.0\n" in metrics
     assert fresh.client.delete(f"/models/{one}").status_code == 204
     assert {m for r in runtime(fresh)["models"]["resident"] for m in r["models"]} == {other}
     assert fresh.client.delete(f"/models/{other}").status_code == 204
@@ -103,7 +103,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
 def test_too_many_are_told_to_come_again(
     make_service: MakeService, backbone: Backbone, held: threading.Event
 ) -> None:
-    service = make_service(max_waiting_pictures=4)
+    service = make_service(max_waiting_images=4)
     one, other = (
         publish_model(service.database, service.blobs, backbone, theta_1=moved(backbone, seed))
         for seed in (1, 2)
@@ -111,10 +111,10 @@ def test_too_many_are_told_to_come_again(
     with ThreadPoolExecutor(4) as pool:
         asked: list[Future[httpx.Response]] = []
 
-        def wait_for(pictures: int) -> None:
+        def wait_for(images: int) -> None:
             until = threading.Event()
             for _ in range(1_000):
-                if runtime(service)["queue"]["pictures"] == pictures:
+                if runtime(service)["queue"]["images"] == images:
                     return
                 until.wait(0.01)
             raise AssertionError(runtime(service)["queue"])
@@ -137,13 +137,13 @@ def test_too_many_are_told_to_come_again(
         held.set()
         assert [one.result(20).status_code for one in asked] == [200] * 3
     assert classify(service, one).status_code == 200
-    assert runtime(service)["queue"]["pictures"] == 0
+    assert runtime(service)["queue"]["images"] == 0
 
 
 def test_one_large_request_is_let_in(make_service: MakeService) -> None:
-    service = make_service(max_waiting_pictures=2)
-    assert len(classify(service, pictures=20).json()["results"]) == 20
-    both = classify(service, pictures=3, model=[], models='["stock", "stock"]')
+    service = make_service(max_waiting_images=2)
+    assert len(classify(service, images=20).json()["results"]) == 20
+    both = classify(service, images=3, model=[], models='["stock", "stock"]')
     assert len(both.json()["comparison"]) == 2
 
 
@@ -156,9 +156,9 @@ def test_who_waits_too_long_is_told(make_service: MakeService, held: threading.E
     at_once = service.app.state.serving.engine.batcher.workers
     with ThreadPoolExecutor(at_once) as pool:
         first = [pool.submit(classify, service) for _ in range(at_once)]
-        while runtime(service)["queue"]["pictures"] < at_once:
+        while runtime(service)["queue"]["images"] < at_once:
             pass
-        while runtime(service)["queue"]["waiting_pictures"]:
+        while runtime(service)["queue"]["waiting_images"]:
             pass
         late = classify(service)
         assert_problem(late, 503, "busy", "Ask again")
@@ -168,7 +168,7 @@ def test_who_waits_too_long_is_told(make_service: MakeService, held: threading.E
 
 def test_the_body_of_who_is_refused_does_no_harm(make_service: MakeService) -> None:
     """It is refused unread, and the next request is understood, on the same connection or another."""
-    service = make_service(max_waiting_pictures=1)
+    service = make_service(max_waiting_images=1)
     files = [("images", (f"{i}.jpg", crafted.jpeg(i, 900, 900))) for i in range(12)]
     with (
         listening(service.app) as port,

@@ -23,9 +23,9 @@ def compared(stock: float, adapted: float, low: float, high: float) -> dict[str,
 
 METRICS = {
     "measured_on": {"source": "test", "images": 40, "trained_images": 16},
-    "trained_names": compared(0.7, 0.92, 0.11, 0.33),
-    "new_names": compared(0.6, 0.62, -0.1, 0.14),
-    "all_names": {
+    "trained_classes": compared(0.7, 0.92, 0.11, 0.33),
+    "new_classes": compared(0.6, 0.62, -0.1, 0.14),
+    "all_classes": {
         "trained": compared(0.6, 0.9, 0.2, 0.4),
         "new": compared(0.5, 0.5, -0.12, 0.12),
         "all": compared(0.55, 0.7, 0.06, 0.24),

@@ -1,6 +1,6 @@
-"""`python -m tests.api.web.screenshots`: the pictures of the page in docs/pictures, from the real thing.
+"""`python -m tests.api.web.screenshots`: the images of the page in docs/images, from the real thing.
 
-A service with the starter, the demo's pictures, a real browser. Takes some minutes.
+A service with the starter, the demo's images, a real browser. Takes some minutes.
 """
 
 import io
@@ -18,7 +18,7 @@ from tests.api.web.browser import find_browser
 from tests.api.web.window import drop, too_wide, window
 from tests.service.running import serve
 
-PICTURES = Path(__file__).parents[3] / "docs" / "pictures"
+IMAGES = Path(__file__).parents[3] / "docs" / "images"
 CLASSES = ("bird", "fish", "fruit")
 DESKTOP = {"viewport": {"width": 1120, "height": 840}, "device_scale_factor": 1.5}
 PHONE = {"viewport": {"width": 390, "height": 800}, "device_scale_factor": 2, "is_mobile": True}
@@ -29,7 +29,7 @@ WANTED = {
 }
 """What docs/page.md and the README show; the others only have to fit."""
 ASKED = {"fish": 2, "bird": 1, "hat": 1}
-"""Pictures of the classification; of hats none was trained."""
+"""Images of the classification; of hats none was trained."""
 
 
 def main() -> None:
@@ -50,34 +50,34 @@ def main() -> None:
 
 
 def _lay_out(folder: Path) -> tuple[Path, list[Path]]:
-    """Class folders to drop, one file of which is no picture, and pictures to ask about."""
+    """Class folders to drop, one file of which is no image, and images to ask about."""
     stamps = split_stamps(stamps_folder(Settings().cache), shots=8)
     left = dict(ASKED)
     asked = []
-    for picture in (*stamps.train, *stamps.test):
-        trained = picture in stamps.train
-        if picture.class_name not in CLASSES and not left.get(picture.class_name):
+    for image in (*stamps.train, *stamps.test):
+        trained = image in stamps.train
+        if image.class_name not in CLASSES and not left.get(image.class_name):
             continue
-        if not trained and left.get(picture.class_name):
-            left[picture.class_name] -= 1
-            asked.append(folder / "asked" / Path(picture.name).name)
+        if not trained and left.get(image.class_name):
+            left[image.class_name] -= 1
+            asked.append(folder / "asked" / Path(image.name).name)
             path = asked[-1]
         else:
             split = "train" if trained else "test"
-            path = folder / "shots" / split / picture.class_name / Path(picture.name).name
+            path = folder / "shots" / split / image.class_name / Path(image.name).name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(picture.read())
-    (folder / "shots" / "train" / "fish" / "scan 7.jpg").write_bytes(b"no picture")
+        path.write_bytes(image.read())
+    (folder / "shots" / "train" / "fish" / "scan 7.jpg").write_bytes(b"no image")
     return folder / "shots", asked
 
 
 def _teach(browser: Browser, url: str, shots: Path) -> str:
-    """The id of the finished job; takes the picture of the learning on the way."""
+    """The id of the finished job; takes the image of the learning on the way."""
     with window(browser, url, color_scheme="dark", **DESKTOP) as page:
         page.goto("/")
         drop(page, page.locator(".zone"), shots)
         page.get_by_role("button", name="Remove scan 7.jpg").click(timeout=60_000)
-        page.get_by_label("Name it").fill("picture book")
+        page.get_by_label("Name it").fill("image book")
         page.get_by_role("button", name="Start learning").click()
         dva = page.get_by_role("img", name="Telling your classes apart")
         expect(dva).to_be_visible(timeout=120_000)
@@ -114,8 +114,8 @@ def _take(page: Page, name: str) -> None:
         return
     page.wait_for_timeout(600)  # bars and lines are drawn to their end
     with Image.open(io.BytesIO(page.screenshot(animations="disabled"))) as shown:
-        PICTURES.mkdir(parents=True, exist_ok=True)
-        path = PICTURES / f"{name}.webp"
+        IMAGES.mkdir(parents=True, exist_ok=True)
+        path = IMAGES / f"{name}.webp"
         shown.convert("RGB").save(path, "WEBP", quality=86, method=6)
     assert path.stat().st_size <= MAX_BYTES, path
 

@@ -16,8 +16,8 @@ def test_a_zip_is_opened_before_it_is_sent(browser: Browser, quick_url: str, tmp
             for number in range(2):
                 packed.writestr(f"shots/train/{colour}/{number}.png", shot(colour, number))
         packed.writestr("shots/testing/red/9.png", shot("red", 9))
-        packed.writestr("__MACOSX/shots/train/red/._0.png", b"not a picture")
-        packed.writestr("shots/train/red/damaged.jpg", b"no picture")
+        packed.writestr("__MACOSX/shots/train/red/._0.png", b"not an image")
+        packed.writestr("shots/train/red/damaged.jpg", b"no image")
     with window(browser, quick_url) as page:
         page.goto("/")
         drop(page, page.locator(".zone"), archive)
@@ -27,7 +27,7 @@ def test_a_zip_is_opened_before_it_is_sent(browser: Browser, quick_url: str, tmp
         page.get_by_label("Name it").fill("from a zip")
         page.get_by_text("Copy as curl or Python").click()
         expect(page.get_by_label("Python", exact=True)).to_contain_text(
-            'client.adapt("pictures", name="from a zip"'
+            'client.adapt("images", name="from a zip"'
         )
         page.get_by_role("button", name="Start learning").click()
         expect(page.get_by_text("Waiting for its turn")).to_be_visible()

@@ -16,10 +16,10 @@ PHONE = {"viewport": {"width": 360, "height": 700}, "has_touch": True, "is_mobil
 def all_views(page: Page, tmp_path: Path) -> Iterator[str]:
     """Each view with something in it, and the name of the one that is shown."""
     page.goto("/")
-    expect(page.get_by_role("heading", name="Teach it your pictures")).to_be_visible()
+    expect(page.get_by_role("heading", name="Teach it your images")).to_be_visible()
     yield "teach, empty"
     shots = lay_out(tmp_path / "shots", {"red": 2, "green": 2, "a class with quite a long name": 0})
-    (shots / "red" / "damaged.jpg").write_bytes(b"no picture")
+    (shots / "red" / "damaged.jpg").write_bytes(b"no image")
     drop(page, page.locator(".zone"), shots)
     expect(page.locator(".thumbs img:visible")).to_have_count(4)
     expect(page.locator(".thumbs .bad")).to_be_visible()
@@ -37,9 +37,9 @@ def all_views(page: Page, tmp_path: Path) -> Iterator[str]:
     expect(page.get_by_role("heading", name="Better than before")).to_be_visible()
     yield "a finished job"
     page.get_by_role("link", name="Try it", exact=True).click()
-    picture = tmp_path / "a picture with quite a long name.png"
-    picture.write_bytes(shot("blue", 0))
-    drop(page, page.locator(".zone"), picture)
+    image = tmp_path / "an image with quite a long name.png"
+    image.write_bytes(shot("blue", 0))
+    drop(page, page.locator(".zone"), image)
     page.get_by_label("What it could be").fill("blue")
     page.get_by_label("What it could be").press("Enter")
     page.get_by_label("Compare with how it was before").check()
@@ -74,7 +74,7 @@ def test_axe_finds_nothing_and_everything_fits(
 
 
 def test_by_keyboard_alone(browser: Browser, quick_url: str, tmp_path: Path) -> None:
-    """Two classes are named and filled, started, and a picture is asked about, without a mouse."""
+    """Two classes are named and filled, started, and an image is asked about, without a mouse."""
     files = []
     for colour in ("red", "green"):
         files.append(tmp_path / f"{colour}.png")
@@ -85,7 +85,7 @@ def test_by_keyboard_alone(browser: Browser, quick_url: str, tmp_path: Path) -> 
         expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
         page.keyboard.press("Enter")
         for file in files:
-            tab_to(page, "Choose pictures" if file is files[0] else "Add pictures", last=True)
+            tab_to(page, "Choose images" if file is files[0] else "Add images", last=True)
             with page.expect_file_chooser() as chooser:
                 page.keyboard.press("Enter")
             chooser.value.set_files(file)
@@ -107,7 +107,7 @@ def test_by_keyboard_alone(browser: Browser, quick_url: str, tmp_path: Path) -> 
         expect(page.get_by_role("heading", name="Cancelled")).to_be_visible()
 
         page.goto("/#/try")
-        tab_to(page, "Add pictures")
+        tab_to(page, "Add images")
         with page.expect_file_chooser() as chooser:
             page.keyboard.press("Enter")
         chooser.value.set_files(files[0])

@@ -51,9 +51,9 @@ def test_nothing_else_is_opened_by_it(make_service: MakeService) -> None:
 
 
 def test_it_is_small_and_loads_nothing_from_elsewhere() -> None:
-    texts = {name: (STATIC / name).read_text(encoding="utf-8") for name in FILES}
-    assert sum(len(text.encode()) for text in texts.values()) < MAX_BYTES
-    for name, text in texts.items():
+    prompts = {name: (STATIC / name).read_text(encoding="utf-8") for name in FILES}
+    assert sum(len(text.encode()) for text in prompts.values()) < MAX_BYTES
+    for name, text in prompts.items():
         elsewhere = re.findall(
             r"""(?:src|href|from|import|url)\s*[=(]?\s*["']?(?:https?:)?//[^"')\s]+""", text
         )

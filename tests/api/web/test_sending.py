@@ -1,4 +1,4 @@
-"""Pictures are sent once: one job from one form, and no check at each key or while a form is sent."""
+"""Images are sent once: one job from one form, and no check at each key or while a form is sent."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +18,7 @@ def brought(page: Page, folder: Path) -> None:
     shots = lay_out(folder / "shots", {"red": 2, "green": 2})
     page.goto("/")
     drop(page, page.locator(".zone"), shots)
-    expect(page.get_by_text("of 4 pictures look good")).to_be_visible(timeout=GUARD)
+    expect(page.get_by_text("of 4 images look good")).to_be_visible(timeout=GUARD)
 
 
 def counted(page: Page) -> Callable[[], int]:

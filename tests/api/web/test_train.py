@@ -23,25 +23,25 @@ def page(browser: Browser, service: Service) -> Iterator[Page]:
 
 def test_from_a_folder_to_an_answer_with_a_new_name(page: Page, tmp_path: Path) -> None:
     shots = lay_out(tmp_path / "shots", {"train/red": 4, "train/green": 4, "test/red": 2, "test/green": 2})
-    (shots / "train/red/scan.jpg").write_bytes(b"no picture at all")
+    (shots / "train/red/scan.jpg").write_bytes(b"no image at all")
     (shots / "train/green/copy.png").write_bytes(shot("red", 1))
 
     page.goto("/")
     drop(page, page.locator(".zone"), shots)
     expect(page.locator(".class")).to_have_count(2)
-    expect(page.locator(".thumbs .bad")).to_contain_text("can't be read as a picture")
-    expect(page.locator(".thumbs .note").filter(has_text="The same picture is in")).to_have_count(1)
+    expect(page.locator(".thumbs .bad")).to_contain_text("can't be read as an image")
+    expect(page.locator(".thumbs .note").filter(has_text="The same image is in")).to_have_count(1)
     start = page.get_by_role("button", name="Start learning")
     expect(start).to_be_disabled()
     page.get_by_role("button", name="Remove scan.jpg").click()
-    expect(page.get_by_text("0 of 13 pictures look good")).to_be_visible()  # the service has looked
+    expect(page.get_by_text("0 of 13 images look good")).to_be_visible()  # the service has looked
     expect(page.locator(".thumbs .note").filter(has_text="all of one colour")).to_have_count(12)
     page.get_by_role("button", name="Remove copy.png").click()
-    expect(page.get_by_text(re.compile("measured on your test pictures"))).to_be_visible()
+    expect(page.get_by_text(re.compile("measured on your test images"))).to_be_visible()
 
     page.get_by_label("Name it").fill("colours")
     page.get_by_text("For those who know").click()
-    page.get_by_label("Rounds over the pictures").fill("60")
+    page.get_by_label("Rounds over the images").fill("60")
     start.click()
 
     expect(page.get_by_role("heading", name="colours")).to_be_visible()
@@ -49,9 +49,9 @@ def test_from_a_folder_to_an_answer_with_a_new_name(page: Page, tmp_path: Path) 
     expect(page.locator(".result h2")).to_have_text(
         re.compile("Better than before|No clear gain|Worse than before")
     )
-    expect(page.locator(".result")).to_contain_text("On 4 pictures for testing it was right in")
+    expect(page.locator(".result")).to_contain_text("On 4 images for testing it was right in")
     expect(page.get_by_role("img", name=re.compile("Your classes: .* right before"))).to_be_visible()
-    for loss in ("Telling your classes apart", "Matching pictures with words", "Staying close"):
+    for loss in ("Telling your classes apart", "Matching images with words", "Staying close"):
         expect(page.get_by_role("img", name=re.compile(f"{loss}.*: from .* in \\d+ steps"))).to_be_visible()
 
     with page.expect_popup() as opened:
@@ -66,9 +66,9 @@ def test_from_a_folder_to_an_answer_with_a_new_name(page: Page, tmp_path: Path) 
 
     page.get_by_role("link", name="Try it", exact=True).click()
     expect(page.get_by_label("Model", exact=True)).to_have_value(re.compile("^mdl_"))
-    picture = tmp_path / "sky.png"
-    picture.write_bytes(shot("blue", 0))
-    drop(page, page.locator(".zone"), picture)
+    image = tmp_path / "sky.png"
+    image.write_bytes(shot("blue", 0))
+    drop(page, page.locator(".zone"), image)
     names = page.get_by_label("What it could be")
     names.fill("blue")
     names.press("Enter")
@@ -87,7 +87,7 @@ def test_from_a_folder_to_an_answer_with_a_new_name(page: Page, tmp_path: Path) 
     expect(answer.get_by_role("heading", name="Before")).to_be_visible()
     expect(answer.locator(".shares")).to_have_count(2)
 
-    (tmp_path / "picture.jpg").write_bytes(picture.read_bytes())
+    (tmp_path / "image.jpg").write_bytes(image.read_bytes())
     said = run_as_pasted(page, tmp_path)
     assert {line.split()[0] for line in said.splitlines()} == {"red", "green", "blue"}
     page.goto("/#/jobs")

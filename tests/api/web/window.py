@@ -36,7 +36,7 @@ def window(browser: Browser, url: str, *, expected: Sequence[str] = (), **contex
 
 
 def shot(colour: str, number: int, size: int = 48) -> bytes:
-    """A plain picture, no two of them the same."""
+    """A plain image, no two of them the same."""
     data = io.BytesIO()
     shade = tuple(min(255, channel + number) for channel in COLOURS[colour])
     Image.new("RGB", (size, size - 8), shade).save(data, "PNG")
@@ -44,10 +44,10 @@ def shot(colour: str, number: int, size: int = 48) -> bytes:
 
 
 def lay_out(folder: Path, classes: dict[str, int]) -> Path:
-    """A folder of class folders with so many pictures each."""
-    for name, pictures in classes.items():
+    """A folder of class folders with so many images each."""
+    for name, images in classes.items():
         (folder / name).mkdir(parents=True)
-        for number in range(pictures):
+        for number in range(images):
             tint = number + 20 * name.startswith("test")
             (folder / name / f"{number}.png").write_bytes(shot(Path(name).name, tint))
     return folder

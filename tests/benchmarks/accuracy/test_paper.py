@@ -1,4 +1,4 @@
-"""The commands, on a tiny network and pictures of colours: every setting, resuming, and the tables."""
+"""The commands, on a tiny network and images of colours: every setting, resuming, and the tables."""
 
 import json
 from dataclasses import fields
@@ -52,7 +52,7 @@ def test_base_to_new_is_run_once_and_printed_again(
     trained: list[int] = []
 
     def counted(task: Task) -> dict[str, Answerer]:
-        trained.append(len(task.pictures))
+        trained.append(len(task.images))
         return METHODS["stock"](task)
 
     monkeypatch.setattr(paper, "METHODS", {"stock": counted, "linear_probe": METHODS["linear_probe"]})
@@ -139,7 +139,7 @@ def test_cross_domain(colours: Path, options: list[str], tmp_path: Path) -> None
     assert table["columns"] == ["method", "other", "other base", "other new"]
 
 
-def test_ablations_and_their_picture(
+def test_ablations_and_their_image(
     colours: Path, options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ablations, "ALPHAS", (0.5, 1.0))

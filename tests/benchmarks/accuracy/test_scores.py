@@ -9,11 +9,11 @@ from benchmarks.accuracy.measures import differences, harmonic_mean, means, meas
 from benchmarks.accuracy.scores import Answers
 
 
-def drawn(seed: int, pictures: int = 60, classes: int = 7) -> tuple[np.ndarray, np.ndarray]:
+def drawn(seed: int, images: int = 60, classes: int = 7) -> tuple[np.ndarray, np.ndarray]:
     generator = np.random.default_rng(seed)
-    truth = generator.integers(0, classes, pictures)
-    scores = generator.normal(0, 0.1, (pictures, classes)).astype(np.float32)
-    scores[np.arange(pictures), truth] += 0.1
+    truth = generator.integers(0, classes, images)
+    scores = generator.normal(0, 0.1, (images, classes)).astype(np.float32)
+    scores[np.arange(images), truth] += 0.1
     return scores, truth
 
 
@@ -36,9 +36,9 @@ def test_they_decide_what_the_full_table_decides(seed: int, gamma: float) -> Non
     scores, truth = drawn(seed)
     trained, new = [1, 4, 5], [0, 2, 3, 6]
     answers = Answers.of(scores, truth, trained)
-    for right, picture, label in zip(answers.right_among_its_kind(), scores, truth, strict=True):
+    for right, image, label in zip(answers.right_among_its_kind(), scores, truth, strict=True):
         kind = trained if label in trained else new
-        assert right == (max(kind, key=lambda c: picture[c]) == label)
+        assert right == (max(kind, key=lambda c: image[c]) == label)
     adjusted = scores.copy()
     adjusted[:, trained] -= np.float32(gamma)
     expected = adjusted.argmax(axis=1) == truth
@@ -76,8 +76,8 @@ def test_the_mean_of_two_harmonic_means() -> None:
 
 def test_intervals_are_paired() -> None:
     """A method against itself has no difference whatever is resampled; against one that is better on
-    every second picture the interval lies above 0 and holds the difference."""
-    scores, truth = drawn(3, pictures=200)
+    every second image the interval lies above 0 and holds the difference."""
+    scores, truth = drawn(3, images=200)
     better = scores.copy()
     better[::2] = -1
     better[np.arange(0, 200, 2), truth[::2]] = 1

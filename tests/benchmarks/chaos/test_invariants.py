@@ -13,14 +13,14 @@ from core.store.db.ids import new_id
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Job, JobEvent, Model
 from core.store.jobs import jobs
-from core.store.jobs.jobs import NewPicture
+from core.store.jobs.jobs import NewImage
 from core.store.jobs.transitions import append_event
 from core.store.storage import installation
 from core.store.storage.blobs import Blobs
 from tests.core.store.samples import OWNER, claimed, new_model, publish
 from worker.dispatcher.garbage import MIN_CAP
 
-PICTURE, WEIGHTS = b"a picture", b"weights"
+IMAGE, WEIGHTS = b"an image", b"weights"
 
 
 @dataclass
@@ -54,8 +54,8 @@ def store(database: Database, tmp_path: Path) -> Store:
     blobs = Blobs((tmp_path / "blobs").as_uri())
     installation.write_if_empty(database, blobs)
     job_id, model_id = new_id("job"), new_id("mdl")
-    blobs.put(f"jobs/{job_id}/0", PICTURE)
-    picture = NewPicture("train", "red fox", "a.jpg", f"jobs/{job_id}/0", sha256(PICTURE), len(PICTURE))
+    blobs.put(f"jobs/{job_id}/0", IMAGE)
+    image = NewImage("train", "red fox", "a.jpg", f"jobs/{job_id}/0", sha256(IMAGE), len(IMAGE))
     with database.write() as session:
         jobs.create(
             session,
@@ -65,7 +65,7 @@ def store(database: Database, tmp_path: Path) -> Store:
             config={},
             classes=[],
             warnings=[],
-            pictures=[picture],
+            images=[image],
         )
     claim = claimed(database, job_id)
     for file in ("weights", "manifest"):
@@ -124,11 +124,11 @@ BREAKAGES: dict[str, tuple[Callable[[Store], None], str]] = {
     "published twice": (published_twice, "one model per job that succeeded, none for another"),
     "too often": (lambda s: changed(s, attempts=4), "at most 3 attempts, each a start in the log"),
     "uncounted": (lambda s: changed(s, attempts=2), "at most 3 attempts, each a start in the log"),
-    "picture gone": (
+    "image gone": (
         lambda s: s.blobs.delete_prefix(f"jobs/{s.job_id}"),
-        "every picture and weight is there, with its hash",
+        "every image and weight is there, with its hash",
     ),
-    "other bytes": (other_bytes, "every picture and weight is there, with its hash"),
+    "other bytes": (other_bytes, "every image and weight is there, with its hash"),
     "orphan": (
         lambda s: s.blobs.put(f"models/{s.model_id}/more", b"x"),
         "no file without an owner after the sweep",

@@ -1,4 +1,4 @@
-"""The command on pictures of colours."""
+"""The command on images of colours."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from benchmarks.checks import cost
 from tests.benchmarks.accuracy.test_paper import COLOURS, folder_of
 
 
-def test_every_kind_of_picture_is_timed(
+def test_every_kind_of_image_is_timed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(cost, "LARGE", 100)

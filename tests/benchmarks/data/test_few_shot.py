@@ -8,7 +8,7 @@ from benchmarks.data.dataset import BadDataSet, DataSet, Example
 from benchmarks.data.few_shot import base_classes, draw_shots, restrict
 
 
-def pictures(root: str = "/data", classes: int = 3, each: int = 20) -> list[Example]:
+def images(root: str = "/data", classes: int = 3, each: int = 20) -> list[Example]:
     return [Example(Path(root) / f"c{c}" / f"{i}.jpg", c) for c in range(classes) for i in range(each)]
 
 
@@ -62,18 +62,18 @@ def test_splits_that_make_no_sense(split: int, classes: int) -> None:
 @given(shots=st.integers(1, 24), more=st.integers(1, 8), seed=st.integers(0, 1_000))
 def test_draws_of_one_seed_nest(shots: int, more: int, seed: int) -> None:
     for label in range(3):
-        few, many = (draw_shots(pictures(), [label], n, seed) for n in (shots, shots + more))
+        few, many = (draw_shots(images(), [label], n, seed) for n in (shots, shots + more))
         assert many[: len(few)] == few
 
 
 def test_draws_so_many_of_each_class_without_replacement() -> None:
-    shots = draw_shots(pictures(), [2, 0], 4, seed=1)
+    shots = draw_shots(images(), [2, 0], 4, seed=1)
     assert [e.label for e in shots] == [2] * 4 + [0] * 4
     assert len(set(shots)) == 8
 
 
-def test_a_class_with_fewer_pictures_gives_all() -> None:
-    assert sorted(paths(draw_shots(pictures(each=3), [1], 16, seed=1))) == [
+def test_a_class_with_fewer_images_gives_all() -> None:
+    assert sorted(paths(draw_shots(images(each=3), [1], 16, seed=1))) == [
         "c1/0.jpg",
         "c1/1.jpg",
         "c1/2.jpg",
@@ -81,46 +81,46 @@ def test_a_class_with_fewer_pictures_gives_all() -> None:
 
 
 def test_the_seed_decides_the_draw() -> None:
-    draws = [paths(draw_shots(pictures(), [0], 4, seed)) for seed in (1, 1, 2)]
+    draws = [paths(draw_shots(images(), [0], 4, seed)) for seed in (1, 1, 2)]
     assert draws[0] == draws[1] != draws[2]
 
 
 def test_a_draw_depends_on_nothing_but_its_class() -> None:
-    alone = draw_shots(pictures(), [1], 4, seed=1)
-    assert draw_shots(pictures(), [0, 1, 2], 4, seed=1)[4:8] == alone
-    assert draw_shots(pictures()[::-1], [1], 4, seed=1) == alone
-    elsewhere = pictures("/mnt/other")
+    alone = draw_shots(images(), [1], 4, seed=1)
+    assert draw_shots(images(), [0, 1, 2], 4, seed=1)[4:8] == alone
+    assert draw_shots(images()[::-1], [1], 4, seed=1) == alone
+    elsewhere = images("/mnt/other")
     assert paths(draw_shots(elsewhere, [1], 4, seed=1)) == paths(alone)
-    relabelled = [Example(e.path, e.label + 5) for e in pictures()]  # as if five classes came before
+    relabelled = [Example(e.path, e.label + 5) for e in images()]  # as if five classes came before
     assert paths(draw_shots(relabelled, [6], 4, seed=1)) == paths(alone)
 
 
 def test_classes_are_drawn_independently() -> None:
-    drawn = draw_shots(pictures(each=100), [0, 1], 16, seed=1)
+    drawn = draw_shots(images(each=100), [0, 1], 16, seed=1)
     assert [e.path.name for e in drawn[:16]] != [e.path.name for e in drawn[16:]]
 
 
-def test_every_picture_is_as_likely() -> None:
+def test_every_image_is_as_likely() -> None:
     counts = dict.fromkeys(range(20), 0)
     for seed in range(2_000):
-        for shot in draw_shots(pictures(classes=1), [0], 4, seed):
+        for shot in draw_shots(images(classes=1), [0], 4, seed):
             counts[int(shot.path.stem)] += 1
     # Binomial(2000, 0.2): 400 ± 18; five deviations.
     assert all(310 < count < 490 for count in counts.values())
 
 
-def test_a_class_without_training_pictures_is_no_base_class() -> None:
-    with pytest.raises(BadDataSet, match="Class 3 has no training pictures, so it can only be a new class"):
-        draw_shots(pictures(), [0, 3], 4, seed=1)
+def test_a_class_without_training_images_is_no_base_class() -> None:
+    with pytest.raises(BadDataSet, match="Class 3 has no training images, so it can only be a new class"):
+        draw_shots(images(), [0, 3], 4, seed=1)
 
 
 def test_no_shots_are_no_draw() -> None:
     with pytest.raises(ValueError, match="at least 1"):
-        draw_shots(pictures(), [0], 0, seed=1)
+        draw_shots(images(), [0], 0, seed=1)
 
 
 def test_restrict_keeps_some_classes_in_the_given_order() -> None:
-    data = DataSet("numbers", ("zero", "one", "two"), ("{}",), tuple(pictures()), tuple(pictures(each=1)))
+    data = DataSet("numbers", ("zero", "one", "two"), ("{}",), tuple(images()), tuple(images(each=1)))
     some = restrict(data, [2, 0])
     assert some.class_names == ("two", "zero")
     assert {(e.path.parent.name, e.label) for e in some.train} == {("c2", 0), ("c0", 1)}

@@ -5,16 +5,16 @@ import pytest
 from benchmarks.data.dataset import BadDataSet
 from benchmarks.data.folders import read_folders
 from benchmarks.data.load import load
-from tests.benchmarks.data.tree import write_picture
+from tests.benchmarks.data.tree import write_image
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     root = tmp_path / "fruit"
-    for picture in ("train/red apple/2.jpg", "train/red apple/1.JPEG", "train/fig/1.jpg"):
-        write_picture(root / picture)
-    for picture in ("test/red apple/9.jpg", "test/fig/8.jpg"):
-        write_picture(root / picture)
+    for image in ("train/red apple/2.jpg", "train/red apple/1.JPEG", "train/fig/1.jpg"):
+        write_image(root / image)
+    for image in ("test/red apple/9.jpg", "test/fig/8.jpg"):
+        write_image(root / image)
     return root
 
 
@@ -33,8 +33,8 @@ def test_load_without_a_name_reads_class_folders(root: Path) -> None:
 
 
 def test_classes_of_one_half_only_are_kept(root: Path) -> None:
-    write_picture(root / "test/banana/1.jpg")
-    write_picture(root / "train/cherry/1.jpg")
+    write_image(root / "test/banana/1.jpg")
+    write_image(root / "train/cherry/1.jpg")
     (root / "train/banana").mkdir()
     data = read_folders(root)
     assert data.class_names == ("banana", "cherry", "fig", "red apple")
@@ -42,33 +42,31 @@ def test_classes_of_one_half_only_are_kept(root: Path) -> None:
     assert {e.label for e in data.test} == {0, 2, 3}
 
 
-def test_hidden_and_other_files_are_no_pictures(root: Path) -> None:
+def test_hidden_and_other_files_are_no_images(root: Path) -> None:
     before = read_folders(root)
     (root / "train/notes.txt").write_text("not a class")
-    (root / "train/fig/notes.txt").write_text("not a picture")
-    write_picture(root / "train/fig/._1.jpg")
-    write_picture(root / "train/.trash/1.jpg")
+    (root / "train/fig/notes.txt").write_text("not an image")
+    write_image(root / "train/fig/._1.jpg")
+    write_image(root / "train/.trash/1.jpg")
     assert read_folders(root) == before
 
 
 @pytest.mark.parametrize("half", ["train", "test"])
 def test_a_missing_half_is_an_error_that_says_what_to_do(root: Path, half: str) -> None:
     (root / half).rename(root / "elsewhere")
-    with pytest.raises(BadDataSet, match=rf"no folder .*{half}\. Put the pictures into train/<class name>/"):
+    with pytest.raises(BadDataSet, match=rf"no folder .*{half}\. Put the images into train/<class name>/"):
         read_folders(root)
 
 
 @pytest.mark.parametrize("half", ["train", "test"])
-def test_a_half_without_pictures_is_an_error(root: Path, half: str) -> None:
-    for picture in (root / half).glob("*/*"):
-        picture.unlink()
-    with pytest.raises(
-        BadDataSet, match=rf"No folder in .*{half} holds a picture \(\.bmp, .*Put the pictures"
-    ):
+def test_a_half_without_images_is_an_error(root: Path, half: str) -> None:
+    for image in (root / half).glob("*/*"):
+        image.unlink()
+    with pytest.raises(BadDataSet, match=rf"No folder in .*{half} holds an image \(\.bmp, .*Put the images"):
         read_folders(root)
 
 
-def test_a_class_without_any_picture_is_an_error(root: Path) -> None:
+def test_a_class_without_any_image_is_an_error(root: Path) -> None:
     (root / "train/date").mkdir()
-    with pytest.raises(BadDataSet, match=r"class 'date' .* has no pictures.*remove its folder"):
+    with pytest.raises(BadDataSet, match=r"class 'date' .* has no images.*remove its folder"):
         read_folders(root)

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.data.dataset import BadDataSet
 from benchmarks.data.load import load
-from tests.benchmarks.data.tree import write_class_names, write_picture, write_split
+from tests.benchmarks.data.tree import write_class_names, write_image, write_split
 
 # Three of the thousand. The ids sort as the lines stand, as ImageNet's do.
 CLASS_NAMES = {"n01440764": "tench", "n01443537": "goldfish", "n01484850": "great white shark"}
@@ -15,7 +15,7 @@ CLASS_NAMES = {"n01440764": "tench", "n01443537": "goldfish", "n01484850": "grea
 
 def write_aircraft(folder: Path) -> None:
     for number in ("1025794", "0034309", "1140001"):
-        write_picture(folder / "images" / f"{number}.jpg")
+        write_image(folder / "images" / f"{number}.jpg")
     (folder / "variants.txt").write_text("707-320\nBAE 146-200\n")
     (folder / "images_variant_train.txt").write_text("1025794 BAE 146-200\n0034309 707-320\n")
     (folder / "images_variant_test.txt").write_text("1140001 BAE 146-200\n")
@@ -41,9 +41,9 @@ def test_imagenet(tmp_path: Path) -> None:
     folder = tmp_path / "imagenet"
     write_class_names(folder, CLASS_NAMES)
     for wordnet_id in ("n01484850", "n01440764"):
-        write_picture(folder / "images/train" / wordnet_id / f"{wordnet_id}_10.JPEG")
-        write_picture(folder / "images/train" / wordnet_id / f"{wordnet_id}_07.JPEG")
-        write_picture(folder / "images/val" / wordnet_id / "ILSVRC2012_val_00000293.JPEG")
+        write_image(folder / "images/train" / wordnet_id / f"{wordnet_id}_10.JPEG")
+        write_image(folder / "images/train" / wordnet_id / f"{wordnet_id}_07.JPEG")
+        write_image(folder / "images/val" / wordnet_id / "ILSVRC2012_val_00000293.JPEG")
     data = load(tmp_path, "ImageNet")
     assert data.class_names == ("tench", "great white shark")
     assert data.templates == ("a photo of a {}.",)
@@ -59,8 +59,8 @@ def test_imagenet(tmp_path: Path) -> None:
 def test_imagenet_with_a_flat_validation_folder(tmp_path: Path) -> None:
     folder = tmp_path / "imagenet"
     write_class_names(folder, CLASS_NAMES)
-    write_picture(folder / "images/train/n01440764/n01440764_10.JPEG")
-    write_picture(folder / "images/val/ILSVRC2012_val_00000293.JPEG")
+    write_image(folder / "images/train/n01440764/n01440764_10.JPEG")
+    write_image(folder / "images/val/ILSVRC2012_val_00000293.JPEG")
     with pytest.raises(BadDataSet, match=r"images/val must hold a folder per class"):
         load(tmp_path, "ImageNet")
 
@@ -69,7 +69,7 @@ def test_imagenet_with_a_folder_that_has_no_name(tmp_path: Path) -> None:
     folder = tmp_path / "imagenet"
     write_class_names(folder, {"n01440764": "tench"})
     for half in ("train", "val"):
-        write_picture(folder / "images" / half / "n01443537/1.JPEG")
+        write_image(folder / "images" / half / "n01443537/1.JPEG")
     with pytest.raises(BadDataSet, match=r"classnames\.txt has no line for the folder n01443537"):
         load(tmp_path, "ImageNet")
 
@@ -78,7 +78,7 @@ def test_imagenet_v2_numbers_its_folders_by_label(tmp_path: Path) -> None:
     folder = tmp_path / "imagenetv2"
     write_class_names(folder, CLASS_NAMES)
     for label in ("0", "2"):
-        write_picture(folder / "imagenetv2-matched-frequency-format-val" / label / "a.jpeg")
+        write_image(folder / "imagenetv2-matched-frequency-format-val" / label / "a.jpeg")
     data = load(tmp_path, "ImageNetV2")
     assert data.class_names == ("tench", "goldfish", "great white shark")
     assert data.train == ()
@@ -86,20 +86,18 @@ def test_imagenet_v2_numbers_its_folders_by_label(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "pictures"),
+    ("name", "images"),
     [
         ("ImageNet-Sketch", "imagenet-sketch/images"),
         ("ImageNet-A", "imagenet-adversarial/imagenet-a"),
         ("ImageNet-R", "imagenet-rendition/imagenet-r"),
     ],
 )
-def test_imagenet_variants_have_the_classes_that_have_folders(
-    tmp_path: Path, name: str, pictures: str
-) -> None:
-    write_class_names((tmp_path / pictures).parent, CLASS_NAMES)
+def test_imagenet_variants_have_the_classes_that_have_folders(tmp_path: Path, name: str, images: str) -> None:
+    write_class_names((tmp_path / images).parent, CLASS_NAMES)
     for wordnet_id in ("n01484850", "n01443537"):
-        write_picture(tmp_path / pictures / wordnet_id / "a.jpg")
-    (tmp_path / pictures / "README.txt").write_text("as the download has it")
+        write_image(tmp_path / images / wordnet_id / "a.jpg")
+    (tmp_path / images / "README.txt").write_text("as the download has it")
     data = load(tmp_path, name)
     assert data.class_names == ("goldfish", "great white shark")
     assert data.templates == ("a photo of a {}.",)
@@ -124,11 +122,11 @@ def test_one_label_with_two_names(tmp_path: Path) -> None:
         load(tmp_path, "DTD")
 
 
-def test_pictures_that_are_missing(tmp_path: Path) -> None:
+def test_images_that_are_missing(tmp_path: Path) -> None:
     rows = [("a.jpg", 0, "lined"), ("b.jpg", 1, "woven")]
     write_split(tmp_path / "dtd", *DTD, {"train": rows, "test": rows[:1]})
     (tmp_path / "dtd/images/b.jpg").unlink()
-    with pytest.raises(BadDataSet, match=r"1 of the 3 pictures .* missing, the first is .*images/b\.jpg"):
+    with pytest.raises(BadDataSet, match=r"1 of the 3 images .* missing, the first is .*images/b\.jpg"):
         load(tmp_path, "DTD")
 
 

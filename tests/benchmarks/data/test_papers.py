@@ -10,7 +10,7 @@ from benchmarks.data.papers import DATASETS, ELEVEN, IMAGENET_VARIANTS
 from core.clip.prompts import check_templates
 from tests.benchmarks.data.tree import write_split
 
-# name: folder, split file, picture folder, a picture, its class in the file, what the text tower reads
+# name: folder, split file, image folder, an image, its class in the file, what the text tower reads
 SPLIT_FILES = {
     "Caltech101": (
         "caltech-101",
@@ -89,9 +89,9 @@ SPLIT_FILES = {
 
 @pytest.mark.parametrize("name", SPLIT_FILES)
 def test_reads_the_split_file(tmp_path: Path, name: str) -> None:
-    folder, split, images, picture, class_name, sentence = SPLIT_FILES[name]
+    folder, split, images, image, class_name, sentence = SPLIT_FILES[name]
     halves = {
-        "train": [(picture, 0, class_name), ("one.jpg", 1, "other_class")],
+        "train": [(image, 0, class_name), ("one.jpg", 1, "other_class")],
         "val": [("two.jpg", 1, "other_class")],
         "test": [("three.jpg", 1, "other_class")],
     }
@@ -99,7 +99,7 @@ def test_reads_the_split_file(tmp_path: Path, name: str) -> None:
     data = load(tmp_path, name)
     root = tmp_path / folder / images
     assert data.name == name
-    assert [(e.path, e.label) for e in data.train] == [(root / picture, 0), (root / "one.jpg", 1)]
+    assert [(e.path, e.label) for e in data.train] == [(root / image, 0), (root / "one.jpg", 1)]
     assert [(e.path, e.label) for e in data.test] == [(root / "three.jpg", 1)]
     assert data.class_names[1] == "other class"
     assert data.templates[0].format(data.class_names[0]) == sentence
@@ -162,7 +162,7 @@ def test_a_missing_folder_is_named_with_where_to_get_it(tmp_path: Path, name: st
 
 
 @pytest.mark.parametrize("name", DATASETS)
-def test_a_missing_list_of_pictures_is_named_with_where_to_get_it(tmp_path: Path, name: str) -> None:
+def test_a_missing_list_of_images_is_named_with_where_to_get_it(tmp_path: Path, name: str) -> None:
     (tmp_path / DATASETS[name].folder).mkdir()
     with pytest.raises(BadDataSet, match=r"There is no (file|folder) .*DATASETS\.md"):
         load(tmp_path, name)

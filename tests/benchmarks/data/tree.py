@@ -1,4 +1,4 @@
-"""Small trees of the papers' layouts, with real pictures in them."""
+"""Small trees of the papers' layouts, with real images in them."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,20 +7,20 @@ from pathlib import Path
 from PIL import Image
 
 Row = tuple[str, int, str]
-"""Path below the picture folder, label, class name."""
+"""Path below the image folder, label, class name."""
 
 
-def write_picture(path: Path) -> Path:
+def write_image(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (2, 2), "teal").save(path, "JPEG")
     return path
 
 
 def write_split(folder: Path, split: str, images: str, halves: Mapping[str, Sequence[Row]]) -> None:
-    """A split file and all pictures that it names."""
+    """A split file and all images that it names."""
     for rows in halves.values():
         for path, _, _ in rows:
-            write_picture(folder / images / path)
+            write_image(folder / images / path)
     (folder / split).write_text(json.dumps({"train": [], "val": [], "test": []} | dict(halves)))
 
 

@@ -30,18 +30,18 @@ def either(request: pytest.FixtureRequest, backbone: Backbone, hugging: Backbone
 
 @pytest.fixture(scope="session")
 def make_task() -> Callable[[Backbone], given.Task]:
-    """Five noisy pictures of each colour; the class names say which."""
+    """Five noisy images of each colour; the class names say which."""
 
     @cache
     def make(backbone: Backbone) -> given.Task:
         noise = np.random.default_rng(0)
-        pictures, labels = [], []
+        images, labels = [], []
         for label, colour in enumerate(COLOURS.values()):
             for _ in range(5):
                 pixels = np.array(colour) + noise.integers(-40, 40, (40, 48, 3))
-                pictures.append(Image.fromarray(pixels.clip(0, 255).astype(np.uint8)))
+                images.append(Image.fromarray(pixels.clip(0, 255).astype(np.uint8)))
                 labels.append(label)
-        return given.Task(backbone, pictures, labels, tuple(COLOURS))
+        return given.Task(backbone, images, labels, tuple(COLOURS))
 
     return make
 
@@ -53,8 +53,8 @@ def task(either: Backbone, make_task: Callable[[Backbone], given.Task]) -> given
 
 @pytest.fixture
 def shown(task: given.Task, tmp_path: Path) -> given.Tests:
-    """The task's own pictures, as test pictures."""
-    paths = tuple(tmp_path / f"{i}.png" for i in range(len(task.pictures)))
-    for path, picture in zip(paths, task.pictures, strict=True):
-        picture.save(path)
+    """The task's own images, as test images."""
+    paths = tuple(tmp_path / f"{i}.png" for i in range(len(task.images)))
+    for path, image in zip(paths, task.images, strict=True):
+        image.save(path)
     return given.Tests(task.backbone, paths)

@@ -11,7 +11,7 @@ from transformers import BertConfig, BertTokenizerFast
 
 from tests.core.clip.tiny import PREPROCESS
 
-WORDS = ["a", "photo", "picture", "of", "the", "red", "green", "blue", "grey", "black"]
+WORDS = ["a", "photo", "image", "of", "the", "red", "green", "blue", "grey", "black"]
 WORDS += ["square", "round", "thing", "x", "."]
 
 

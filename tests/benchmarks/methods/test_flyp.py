@@ -15,17 +15,17 @@ from core.clip.weights.ensemble import interpolate
 @pytest.mark.parametrize("distinct", [True, False])
 def test_the_loss_is_that_of_open_clip(distinct: bool) -> None:
     generator = torch.Generator().manual_seed(0)
-    images, texts = F.normalize(torch.randn(2, 6, 8, generator=generator), dim=-1)
+    images, prompts = F.normalize(torch.randn(2, 6, 8, generator=generator), dim=-1)
     labels = torch.arange(6) if distinct else torch.tensor([0, 0, 1, 2, 2, 2])
-    texts = texts[labels]
+    prompts = prompts[labels]
     both = []
     for function in (contrastive, ClipLoss()):
-        i, t = images.clone().requires_grad_(True), texts.clone().requires_grad_(True)
+        i, t = images.clone().requires_grad_(True), prompts.clone().requires_grad_(True)
         value = function(i, t, 20.0)
         both.append((value, *torch.autograd.grad(value, [i, t])))
     torch.testing.assert_close(both[0], both[1])
     if distinct:  # the loss of CLIP-CITE differs only in pairs of the same class
-        torch.testing.assert_close(both[0][0], supervised_contrastive(images, texts, labels, 20.0))
+        torch.testing.assert_close(both[0][0], supervised_contrastive(images, prompts, labels, 20.0))
 
 
 def test_the_ensemble_is_halfway(task: given.Task) -> None:

@@ -59,7 +59,7 @@ def test_registry_holds_every_method() -> None:
     assert {*TRAINED, "stock"} <= METHODS.keys()
 
 
-def test_learns_its_pictures_and_nothing_shared_changes(
+def test_learns_its_images_and_nothing_shared_changes(
     name: str, method: given.Method, task: given.Task, shown: given.Tests
 ) -> None:
     before = {key: tensor.clone() for key, tensor in task.backbone.model.state_dict().items()}
@@ -68,7 +68,7 @@ def test_learns_its_pictures_and_nothing_shared_changes(
     assert list(answers) == LABELS[name]
     for label, answerer in answers.items():
         similarities = answerer.similarities(shown, NAMES)
-        assert similarities.shape == (len(task.pictures), len(NAMES))
+        assert similarities.shape == (len(task.images), len(NAMES))
         assert similarities.dtype == torch.float32
         assert not similarities.requires_grad
         new, trained = similarities[:, 0], similarities[:, OF_LABEL]
@@ -96,7 +96,7 @@ def test_follows_the_seed_and_nothing_else(
             answers[label].similarities(shown, NAMES)[:, OF_LABEL] for answers in (first, again, other)
         )
         torch.testing.assert_close(one, same, rtol=0, atol=1e-6)
-        if label != "Linear probe":  # convex, and on the pictures as they are
+        if label != "Linear probe":  # convex, and on the images as they are
             assert not torch.allclose(one, different, rtol=0, atol=1e-6)
 
 

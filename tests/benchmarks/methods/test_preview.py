@@ -9,7 +9,7 @@ from core.clip.inference.prototypes import PrototypeClassifier
 NAMES = ["green thing", "grey square", "Red Thing"]
 
 
-def test_it_is_the_products_and_finds_its_pictures(task: given.Task, shown: given.Tests) -> None:
+def test_it_is_the_products_and_finds_its_images(task: given.Task, shown: given.Tests) -> None:
     answers = preview(task)["Preview"]
     found = answers.similarities(shown, NAMES)
     product = PrototypeClassifier(shown.stock_features, torch.tensor(task.labels))

@@ -22,7 +22,7 @@ def test_the_cache_votes_for_trained_names_only(task: given.Task, shown: given.T
     added = answers - stock(task)["stock"].similarities(shown, NAMES)
     assert (added[:, 1] == 0).all()
     keys = cache.keys  # type: ignore[attr-defined]
-    for column, label in ((0, 1), (2, 0)):  # picture by picture, as the paper writes it
+    for column, label in ((0, 1), (2, 0)):  # image by image, as the paper writes it
         of_class = [key for key, of in zip(keys, task.labels, strict=True) if of == label]
         expected = sum(torch.exp(-5.5 * (1 - shown.stock_features @ key)) for key in of_class)
         torch.testing.assert_close(added[:, column], expected / task.backbone.logit_scale, atol=1e-5, rtol=0)

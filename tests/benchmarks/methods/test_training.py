@@ -12,7 +12,7 @@ from core.clip.errors import TrainingDiverged
 from core.clip.models.features import encode_images
 
 
-def test_every_epoch_sees_every_picture_once_in_batches_of_equal_size(task: given.Task) -> None:
+def test_every_epoch_sees_every_image_once_in_batches_of_equal_size(task: given.Task) -> None:
     seen: list[tuple[int, list[int]]] = []
     epochs: list[int] = []
     rates: list[float] = []

@@ -57,13 +57,11 @@ def test_it_ends_in_time(url: str) -> None:
     assert found.statuses[200] == len(found.latencies) > 0
 
 
-def test_a_form_has_its_fields_and_pictures(url: str) -> None:
+def test_a_form_has_its_fields_and_images(url: str) -> None:
     bodies: list[bytes] = []
-    request = raw_request(url, {"model": "stock"}, [b"one picture", b"another"])
+    request = raw_request(url, {"model": "stock"}, [b"one image", b"another"])
     load(url, iter([(0, request)]), clients=1, on_answer=lambda _n, _s, body: bodies.append(body))
-    assert all(
-        part in bodies[0] for part in (b'name="model"', b"stock", b"one picture", b"another", b"1.jpg")
-    )
+    assert all(part in bodies[0] for part in (b'name="model"', b"stock", b"one image", b"another", b"1.jpg"))
 
 
 def test_a_server_that_hangs_up_is_an_error(url: str) -> None:

@@ -39,7 +39,7 @@ CLASSES = ("cat", "dog", "tree")
 
 @pytest.fixture
 def job(backbone: Backbone, tmp_path: Path) -> Job:
-    """Twelve square pictures of the network's size, so that crops of the whole change nothing, in one
+    """Twelve square images of the network's size, so that crops of the whole change nothing, in one
     batch, so that their order does not matter."""
     noise = np.random.default_rng(0)
     shots = []
@@ -157,9 +157,9 @@ def test_flops_of_a_step(backbone: Backbone) -> None:
 def test_a_labelled_network_is_the_same_and_so_are_its_copies(backbone: Backbone) -> None:
     model: Any = copy.deepcopy(labelled(backbone.model))
     assert same_bits(dict(model.state_dict()), dict(backbone.model.state_dict()))
-    picture = torch.randn(1, 3, 32, 32)
+    image = torch.randn(1, 3, 32, 32)
     with torch.profiler.profile() as profile, torch.no_grad():
-        assert torch.equal(model.encode_image(picture), backbone.model.encode_image(picture))
+        assert torch.equal(model.encode_image(image), backbone.model.encode_image(image))
     assert model.encode_image.__self__ is model
     assert TEACHER in [event.name for event in profile.events()]
 
@@ -188,8 +188,8 @@ def test_the_table_compares_with_the_faster_researcher() -> None:
 
 
 def test_the_command() -> None:
-    given = parser().parse_args(["--data", "pictures", "--loops", "--backbones", "ViT-B-32", "--steps", "3"])
-    assert (given.data, given.backbones, given.steps) == (Path("pictures"), ["ViT-B-32"], 3)
+    given = parser().parse_args(["--data", "images", "--loops", "--backbones", "ViT-B-32", "--steps", "3"])
+    assert (given.data, given.backbones, given.steps) == (Path("images"), ["ViT-B-32"], 3)
     assert given.loops
     assert not given.service
     with pytest.raises(SystemExit, match="--data FOLDER"):

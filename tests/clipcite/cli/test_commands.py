@@ -37,14 +37,14 @@ def test_adapt_wait_classify(call: Any, folder: Path) -> None:
     done = call(
         "adapt", folder, "--wait", "--epochs", 60, "--name", "[colours]", "--config", '{"batch_size": 8}'
     )
-    assert "found: class folders, 3 classes, 14 pictures, 6 of them to test" in done.stderr
+    assert "found: class folders, 3 classes, 14 images, 6 of them to test" in done.stderr
     assert re.search(r"training, epoch \d+ of 60, DVA [\d.]+ SCL [\d.]+ VLD", done.stderr)
     for shown in (
         "trained names",
         "new names",
         "all names together",
         "verdict",
-        "clipcite classify PICTURES",
+        "clipcite classify IMAGES",
     ):
         assert shown in done.stdout
     assert "\x1b[" not in done.output  # not a terminal
@@ -71,7 +71,7 @@ def test_adapt_wait_classify(call: Any, folder: Path) -> None:
     )
     assert answer["model"] == "stock"
     assert len(answer["results"][0]["predictions"]) == 1
-    (folder / "bad.png").write_bytes(b"no picture")
+    (folder / "bad.png").write_bytes(b"no image")
     done = call("classify", folder / "bad.png", folder / "test/red/0.png", "-c", "red,blue", status=1)
     assert "bad.png" in done.stdout
 
@@ -113,11 +113,11 @@ def test_refusals_and_their_exit_codes(call: Any, folder: Path, tmp_path: Path) 
     bad.write_bytes(b"\xff\xd8\xff")
     said = call("adapt", folder, status=5).stderr
     assert f"{bad}: " in said
-    assert "422 bad_pictures, request req_" in said
+    assert "422 bad_images, request req_" in said
     assert "job_x" in call("jobs", "show", "job_x", status=5).stderr
     assert "mdl_x" in call("classify", folder / "test", "-c", "a,b", "-m", "mdl_x", status=5).stderr
-    assert "no labelled pictures" in call("adapt", tmp_path / "colours" / "test" / "red", status=2).stderr
-    assert "there is no picture at" in call("classify", "gone/*.png", "-c", "a", status=2).stderr
+    assert "no labelled images" in call("adapt", tmp_path / "colours" / "test" / "red", status=2).stderr
+    assert "there is no image at" in call("classify", "gone/*.png", "-c", "a", status=2).stderr
     assert "--config" in call("adapt", folder, "--config", "[", status=2).stderr
     assert "is no address" in call("jobs", "list", "--url", "nowhere", status=2).stderr
     call("adapt", "gone", status=2)
@@ -137,7 +137,7 @@ def test_formats_are_told(call: Any, tmp_path: Path) -> None:
     rows = [f"images/{i}.png,{('red', 'green', '')[i % 3]}" for i in range(4)]
     (tmp_path / "labels.csv").write_text("\n".join(["file_name,label", *rows]))
     done = call("adapt", tmp_path, "--epochs", 1)
-    assert "found: CSV manifest, 2 classes, 3 pictures; 1 without label passed over" in done.stderr
+    assert "found: CSV manifest, 2 classes, 3 images; 1 without label passed over" in done.stderr
     call("jobs", "cancel", done.stdout.strip())
 
 

@@ -38,7 +38,7 @@ def test_report(call: Any, taught: Job, tmp_path: Path) -> None:
     for shown in ("named rightly", "trained names", "new names", "Class by class", "precision"):
         assert shown in by_model.stdout
     said = json.loads(call("report", taught.id, "--json").stdout)
-    assert said["headline"] in by_model.stdout
+    assert said["summary"] in by_model.stdout
     assert "job_x" in call("report", "job_x", status=5).stderr
 
 
@@ -78,14 +78,14 @@ def test_dry_run_and_extension(call: Any, taught: Job, tmp_path: Path) -> None:
     paint(tmp_path, "more/red", 2)
     paint(tmp_path, "more/violet", 2)
     found = call("adapt", tmp_path / "more", "--dry-run")
-    assert "found: class folders, 2 classes, 4 pictures" in found.stderr
-    assert "of 4 pictures" in found.stdout
+    assert "found: class folders, 2 classes, 4 images" in found.stderr
+    assert "of 4 images" in found.stdout
     assert "takes" in found.stdout
     more = json.loads(
         call("adapt", tmp_path / "more", "--dry-run", "--extends", taught.model_id, "--json").stdout
     )
-    assert more["pictures"] == 18
-    (tmp_path / "more/red/bad.jpg").write_bytes(b"no picture")
+    assert more["images"] == 18
+    (tmp_path / "more/red/bad.jpg").write_bytes(b"no image")
     said = call("adapt", tmp_path / "more", "--dry-run", status=1).stdout
     assert str(tmp_path / "more/red/bad.jpg") in said
     assert "--on-bad-image skip" in said

@@ -27,7 +27,7 @@ from clipcite import (
     WaitTimeout,
 )
 from clipcite.datasets.dataset import Labelled
-from clipcite.datasets.image import Picture
+from clipcite.datasets.image import ImageFile
 from tests.clipcite.client.awaited import awaited_client
 from tests.clipcite.client.flaky import Flaky, flaky_proxy
 from tests.clipcite.painted import paint
@@ -62,8 +62,8 @@ def test_adapt_wait_classify(service: Service, folder: Path) -> None:
         assert losses[-1].total > 0
         assert done.metrics is not None
         assert done.metrics.measured_on.source == "test"
-        assert done.metrics.all_names is not None
-        assert done.metrics.all_names.all is not None
+        assert done.metrics.all_classes is not None
+        assert done.metrics.all_classes.all is not None
         assert [event.type for event in client.follow(done.id)][-1] == "succeeded"
         assert client.events(done.id)[0].type == "queued"
 
@@ -75,7 +75,7 @@ def test_adapt_wait_classify(service: Service, folder: Path) -> None:
                 folder / "test/red/0.png",
                 np.full((40, 40, 3), 200, np.uint8),
                 Image.new("RGB", (9, 9)),
-                b"no picture",
+                b"no image",
             ],
             {"red": None, "sky": ["a blue surface"]},
             model=model.id,
@@ -92,7 +92,7 @@ def test_adapt_wait_classify(service: Service, folder: Path) -> None:
             client.get_model(model.id)
 
 
-def test_pictures_by_class_under_any_name(service: Service, tmp_path: Path) -> None:
+def test_images_by_class_under_any_name(service: Service, tmp_path: Path) -> None:
     """Names that no folder can have go as fields; a wrong kind of ending does not matter."""
     red, green = (paint(tmp_path, name, 2) for name in ("red", "green"))
     with Client(service.url) as client:
@@ -112,7 +112,7 @@ def test_refusals_name_the_files_as_they_are_called_here(service: Service, folde
         with pytest.raises(UnprocessableEntityError) as refused:
             client.adapt(folder)
         error = refused.value
-        assert (error.status, error.code) == (422, "bad_pictures")
+        assert (error.status, error.code) == (422, "bad_images")
         assert [item.file for item in error.errors] == [str(bad)]
         assert error.request_id
         assert str(bad) in str(error)
@@ -257,12 +257,12 @@ def test_async(service: Service, folder: Path) -> None:
             assert done.status == "succeeded"
             assert seen[-1] == done
             assert [event.type async for event in job.follow()][-1] == "succeeded"
-            pictures = sorted((folder / "test").glob("*/*"))
+            images = sorted((folder / "test").glob("*/*"))
             async with anyio.create_task_group() as group:
                 for _ in range(3):
-                    group.start_soon(client.classify, pictures, ["red", "blue"])
+                    group.start_soon(client.classify, images, ["red", "blue"])
             many = await client.classify(
-                pictures * 6 + [b"bad"] * 30, ["red", "blue"], model=done.model_id or ""
+                images * 6 + [b"bad"] * 30, ["red", "blue"], model=done.model_id or ""
             )
             assert [bool(one.predictions) for one in many.results] == [True] * 36 + [False] * 30
             assert done.id in [one.id async for one in client.jobs()]
@@ -273,23 +273,23 @@ def test_async(service: Service, folder: Path) -> None:
     anyio.run(session)
 
 
-def test_pictures_are_not_read_on_the_event_loop(service: Service, tmp_path: Path) -> None:
+def test_images_are_not_read_on_the_event_loop(service: Service, tmp_path: Path) -> None:
     readers: set[int] = set()
 
-    def watched(path: Path) -> Picture:
+    def watched(path: Path) -> ImageFile:
         def chunks() -> Iterator[bytes]:
             readers.add(threading.get_ident())
             yield path.read_bytes()
 
-        return Picture(path.name, chunks, path.stat().st_size)
+        return ImageFile(path.name, chunks, path.stat().st_size)
 
-    pictures = [
+    images = [
         Labelled(watched(path), colour) for colour in ("red", "green") for path in paint(tmp_path, colour, 2)
     ]
 
     async def session() -> None:
         async with AsyncClient(service.url) as client:
-            assert (await client.look(Dataset("pictures", pictures))).acceptable
+            assert (await client.look(Dataset("images", images))).acceptable
 
     anyio.run(session)
     assert readers

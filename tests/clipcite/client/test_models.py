@@ -41,10 +41,10 @@ def test_a_model_is_named_promoted_and_rolled_back(service: Service, taught: Job
         with pytest.raises(ConflictError, match="points to"):
             client.promote("old shoes", "prod", "old shoes@2", expected=None)
         assert client.promote("old shoes", "prod", "old shoes@2", expected="old shoes@1").version == 2
-        answer = client.classify([blue_picture(tmp_path)], ["red", "blue"], model="old shoes@prod")
+        answer = client.classify([blue_image(tmp_path)], ["red", "blue"], model="old shoes@prod")
         assert answer.model == copies[1].id
-        with pytest.raises(UnprocessableEntityError, match="30 pictures"):
-            client.classify([blue_picture(tmp_path)], ["red", "green"], model="old shoes", reject=True)
+        with pytest.raises(UnprocessableEntityError, match="30 images"):
+            client.classify([blue_image(tmp_path)], ["red", "green"], model="old shoes", reject=True)
         assert client.rollback("old shoes", "prod").model == copies[0].id
         assert client.get_alias("old shoes", "prod").history[0].action == "rolled_back"
         with pytest.raises(ConflictError):
@@ -53,14 +53,14 @@ def test_a_model_is_named_promoted_and_rolled_back(service: Service, taught: Job
         assert client.aliases("old shoes") == []
         handle = client.model("old shoes@1")
         assert handle.rename("boots").name == "boots"
-        assert handle.classify([blue_picture(tmp_path)]).class_names[0].kind == "trained"
+        assert handle.classify([blue_image(tmp_path)]).class_names[0].kind == "trained"
         handle.delete()
         client.delete_model("old shoes", force=True)
         with pytest.raises(NotFoundError):
             client.get_model("old shoes@2")
 
 
-def blue_picture(folder: Path) -> Path:
+def blue_image(folder: Path) -> Path:
     return paint(folder, "blue", 1)[0]
 
 
@@ -69,19 +69,19 @@ def test_report_preflight_and_extension(service: Service, taught: Job, tmp_path:
         job = client.job(taught.id)
         report = job.report()
         assert report.model_id == taught.model_id
-        assert report.headline
+        assert report.summary
         assert report.measured_on.source == "test"
-        assert report.trained_names is not None
-        assert 0 <= report.trained_names.stock.low <= report.trained_names.stock.value <= 1
+        assert report.trained_classes is not None
+        assert 0 <= report.trained_classes.stock.low <= report.trained_classes.stock.value <= 1
         assert {one.name for one in report.classes} == {"red", "green"}
         page = job.report_page()
-        assert report.headline in page
-        assert job.preflight().pictures == 14
+        assert report.summary in page
+        assert job.preflight().images == 14
 
         paint(tmp_path, "more/violet", 3)
         paint(tmp_path, "more/red", 1)
         bad = tmp_path / "more" / "violet" / "bad.jpg"
-        bad.write_bytes(b"no picture")
+        bad.write_bytes(b"no image")
         found = client.look(tmp_path / "more")
         assert not found.acceptable
         assert str(bad) in [one.file for one in found.findings]

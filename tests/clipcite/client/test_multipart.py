@@ -10,21 +10,21 @@ from pathlib import Path
 from clipcite.client.multipart import Multipart, Part, zip_of
 from clipcite.client.retry import Retry, retry_after
 from clipcite.client.sse import EventParser
-from clipcite.datasets.image import Picture
+from clipcite.datasets.image import ImageFile
 
 
-def read(picture: Picture | Multipart) -> bytes:
-    return b"".join(picture.chunks())
+def read(image: ImageFile | Multipart) -> bytes:
+    return b"".join(image.chunks())
 
 
 def test_a_zip_is_made_while_it_is_read(tmp_path: Path) -> None:
     big = tmp_path / "big.png"
     big.write_bytes(bytes(range(256)) * 5000)
-    pictures = [
-        ("train/räd/1.png", Picture.of_file(big)),
-        ("train/b/2.png", Picture.of_bytes("2.png", b"two")),
+    images = [
+        ("train/räd/1.png", ImageFile.of_file(big)),
+        ("train/b/2.png", ImageFile.of_bytes("2.png", b"two")),
     ]
-    made = zip_of(pictures)
+    made = zip_of(images)
     data = read(made)
     assert made.size == len(data)
     assert data == read(made)  # an upload may be sent again
@@ -37,11 +37,13 @@ def test_a_zip_is_made_while_it_is_read(tmp_path: Path) -> None:
     def unknown() -> Iterator[bytes]:
         yield b"three"
 
-    assert zip_of([*pictures, ("train/b/3.png", Picture("3.png", unknown))]).size is None
+    assert zip_of([*images, ("train/b/3.png", ImageFile("3.png", unknown))]).size is None
 
 
 def test_multipart_is_what_it_says() -> None:
-    body = Multipart([("name", 'a "b"')], [Part("images", Picture.of_bytes('x"\r\n.png', b"\r\n--data\r\n"))])
+    body = Multipart(
+        [("name", 'a "b"')], [Part("images", ImageFile.of_bytes('x"\r\n.png', b"\r\n--data\r\n"))]
+    )
     data = read(body)
     assert body.size == len(data)
     message = email.message_from_bytes(

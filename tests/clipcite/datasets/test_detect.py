@@ -14,7 +14,7 @@ from tests.clipcite.painted import paint
 
 
 def counts(found: Dataset) -> dict[tuple[str, str], int]:
-    return dict(Counter((one.split, one.class_name) for one in found.pictures))
+    return dict(Counter((one.split, one.class_name) for one in found.images))
 
 
 @pytest.mark.parametrize(
@@ -30,20 +30,20 @@ def counts(found: Dataset) -> dict[tuple[str, str], int]:
 def test_class_folders_in_every_shape(shape: str, tmp_path: Path) -> None:
     for split, name, number in (("train", "red", 3), ("train", "green", 2), ("test", "red", 1)):
         paint(tmp_path, shape.format(split=split, name=name), number)
-    (tmp_path / "README.txt").write_text("not a picture")
+    (tmp_path / "README.txt").write_text("not an image")
     found = read(tmp_path)
-    assert found.found() == "found: class folders, 2 classes, 6 pictures, 1 of them to test"
+    assert found.found() == "found: class folders, 2 classes, 6 images, 1 of them to test"
     assert counts(found) == {("train", "red"): 3, ("train", "green"): 2, ("test", "red"): 1}
 
 
-def test_plain_class_folders_with_loose_and_hidden_pictures(tmp_path: Path) -> None:
+def test_plain_class_folders_with_loose_and_hidden_images(tmp_path: Path) -> None:
     paint(tmp_path, "red", 2)
     paint(tmp_path, "green/by phone", 2)
     paint(tmp_path, ".trash/blue", 2)
     paint(tmp_path, ".", 3)
     found = read(tmp_path)
     assert counts(found) == {("train", "red"): 2, ("train", "green"): 2}
-    assert found.found().endswith("4 pictures; 3 (0.png, 1.png, …) in no class folder, passed over")
+    assert found.found().endswith("4 images; 3 (0.png, 1.png, …) in no class folder, passed over")
 
 
 def test_validation_is_the_test_where_there_is_no_other(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_validation_is_the_test_where_there_is_no_other(tmp_path: Path) -> None:
 def test_class_folders_beside_train_are_refused(tmp_path: Path) -> None:
     for place in ("train/red", "train/green", "blue"):
         paint(tmp_path, place, 1)
-    with pytest.raises(InvalidImages, match="Beside train there are pictures in blue"):
+    with pytest.raises(InvalidImages, match="Beside train there are images in blue"):
         read(tmp_path)
 
 
@@ -116,7 +116,7 @@ def test_hugging_face_imagefolder(tmp_path: Path) -> None:
         (tmp_path / split / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
     found = read(tmp_path, label_column="colour")
     assert found.found() == (
-        "found: Hugging Face imagefolder, 2 classes, 6 pictures, 2 of them to test; those for "
+        "found: Hugging Face imagefolder, 2 classes, 6 images, 2 of them to test; those for "
         "validation measure the result"
     )
     assert counts(found)[("train", "red")] == 2
@@ -153,7 +153,7 @@ def test_label_studio(tmp_path: Path) -> None:
     found = read(tmp_path)
     assert counts(found) == {("train", "red"): 2, ("train", "green"): 2}
     assert found.found() == (
-        "found: Label Studio export, 2 classes, 4 pictures; 1 passed over, on which people disagree; 1 "
+        "found: Label Studio export, 2 classes, 4 images; 1 passed over, on which people disagree; 1 "
         "answers with several choices passed over; 2 without label passed over"
     )
     small = [{"image": "0.png", "id": 1, "choice": "red", "annotator": 1, "annotation_id": 1}]
@@ -172,9 +172,9 @@ def test_class_folders_come_before_a_table_beside_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "says"),
     [
-        ({}, "holds no labelled pictures"),
+        ({}, "holds no labelled images"),
         ({"a.csv": "file,label\nx.png,red\n"}, "'x.png' is not below"),
-        ({"a.csv": "file,label\n0.png,\n"}, "gives no picture a label"),
+        ({"a.csv": "file,label\n0.png,\n"}, "gives no image a label"),
         ({"a.csv": "one,two\n1,2\n"}, "no column with file names"),
         ({"a.jsonl": '{"file": 1}\n['}, "Line 2 of a.jsonl is no JSON"),
         ({"a.csv": "file,label\n", "b.csv": "file,label\n"}, "several tables"),

@@ -50,7 +50,7 @@ def with_box(data: bytes, kind: bytes, content: bytes) -> bytes:
 
 
 def sized(data: bytes, width: int, height: int) -> bytes:
-    """It says that its picture is so large."""
+    """It says that its image is so large."""
     at = data.index(b"ispe") + 8
     return data[:at] + struct.pack(">II", width, height) + data[at + 8 :]
 
@@ -94,7 +94,7 @@ COSTLY = {
     "pixels": (sized(PLAIN, 20_000, 5_001), "has 20,000 x 5,001 pixels; at most 100,000,000 are decoded"),
     "pixels of a grid": (grid_of_size(60_000), "has 60,000 x 60,000 pixels"),
     "one tile": (grid_of_one_tile(), "uses the same tile several times"),
-    "overlay": (GRID.replace(b"grid", b"iovl"), "is put together from other pictures"),
+    "overlay": (GRID.replace(b"grid", b"iovl"), "is put together from other images"),
     "items": (items(1_001), "has more than 1,000 images and tiles"),
     "places": (places(1_001), "has more than 1,000 images and tiles"),
     "shared bytes": (places(4), "uses the same bytes for several images"),
@@ -102,7 +102,7 @@ COSTLY = {
     "metadata": (shared_metadata(), "uses the same bytes for several images"),
 }
 DAMAGED = {
-    "no box": b"no picture",
+    "no box": b"no image",
     "empty": b"",
     "no list": box(b"ftyp", b"heic\0\0\0\0mif1heic"),
     "two lists": PLAIN + box(b"meta", content_of(PLAIN, b"meta")),
@@ -141,7 +141,7 @@ def test_a_costly_file_is_refused(name: str, tmp_path: Path) -> None:
 def test_a_damaged_file_is_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / "phone.heic").write_bytes(DAMAGED[name])
     with pytest.raises(
-        InvalidImages, match=r"phone.heic is no readable HEIC picture \(.*\). Export it as JPEG."
+        InvalidImages, match=r"phone.heic is no readable HEIC image \(.*\). Export it as JPEG."
     ) as caught:
         jpeg_of_heic()(tmp_path / "phone.heic")
     assert "list index" not in str(caught.value)
@@ -155,7 +155,7 @@ def test_a_large_file_is_not_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [PLAIN, GRID], ids=["plain", "grid"])
-def test_any_change_gives_a_picture_or_a_refusal(content: bytes, tmp_path: Path) -> None:
+def test_any_change_gives_an_image_or_a_refusal(content: bytes, tmp_path: Path) -> None:
     """Cut short anywhere, or with three other bytes in its structure."""
     path, convert, refused = tmp_path / "phone.heic", jpeg_of_heic(), list[str]()
     random = np.random.default_rng(0)

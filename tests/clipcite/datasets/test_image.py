@@ -1,4 +1,4 @@
-"""Pictures of every kind become bytes that a decoder reads as they were."""
+"""Images of every kind become bytes that a decoder reads as they were."""
 
 import io
 from pathlib import Path
@@ -10,16 +10,16 @@ from PIL import Image
 
 from clipcite.client.errors import InvalidImages
 from clipcite.datasets.dataset import dataset_of
-from clipcite.datasets.image import PictureLike, as_picture
+from clipcite.datasets.image import ImageLike, as_image
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 
 
-def decoded(given: PictureLike) -> np.ndarray:
-    picture = as_picture(given, "a")
-    data = b"".join(picture.chunks())
-    assert data == b"".join(picture.chunks())  # again from the beginning
-    assert picture.size in {None, len(data)}
+def decoded(given: ImageLike) -> np.ndarray:
+    image = as_image(given, "a")
+    data = b"".join(image.chunks())
+    assert data == b"".join(image.chunks())  # again from the beginning
+    assert image.size in {None, len(data)}
     return np.asarray(Image.open(io.BytesIO(data)))
 
 
@@ -35,35 +35,35 @@ def test_arrays_and_pil_images_arrive_pixel_by_pixel(tmp_path: Path) -> None:
 @pytest.mark.parametrize("array", [PIXELS.astype(np.float32), PIXELS[:, :, :2], PIXELS[0, 0], PIXELS[:0]])
 def test_other_arrays_are_refused(array: np.ndarray) -> None:
     with pytest.raises(InvalidImages, match=r"An array must be uint8 of \[H, W\]"):
-        as_picture(array, "a")
+        as_image(array, "a")
 
 
 def test_heic_is_sent_as_an_upright_jpeg(tmp_path: Path) -> None:
     pillow_heif.register_heif_opener()
-    picture = Image.new("RGB", (64, 32), (200, 30, 30))
-    exif = picture.getexif()
+    image = Image.new("RGB", (64, 32), (200, 30, 30))
+    exif = image.getexif()
     exif[0x0112] = 6  # the phone was turned
-    picture.save(tmp_path / "phone.HEIC", exif=exif.tobytes())
-    sent = as_picture(tmp_path / "phone.HEIC", "a")
+    image.save(tmp_path / "phone.HEIC", exif=exif.tobytes())
+    sent = as_image(tmp_path / "phone.HEIC", "a")
     assert sent.name == "phone.jpg"
     shown = Image.open(io.BytesIO(b"".join(sent.chunks())))
     assert (shown.format, shown.size) == ("JPEG", (32, 64))
-    (tmp_path / "broken.heic").write_bytes(b"no picture")
-    with pytest.raises(InvalidImages, match=r"broken.heic is no readable HEIC picture"):
-        list(as_picture(tmp_path / "broken.heic", "a").chunks())
+    (tmp_path / "broken.heic").write_bytes(b"no image")
+    with pytest.raises(InvalidImages, match=r"broken.heic is no readable HEIC image"):
+        list(as_image(tmp_path / "broken.heic", "a").chunks())
 
 
 def test_heic_without_the_extra_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pillow_heif", None)
     (tmp_path / "a.heic").write_bytes(b"")
     with pytest.raises(InvalidImages, match="pip install pillow-heif"):
-        as_picture(tmp_path / "a.heic", "a")
+        as_image(tmp_path / "a.heic", "a")
 
 
-def test_what_is_no_picture_is_refused() -> None:
+def test_what_is_no_image_is_refused() -> None:
     with pytest.raises(InvalidImages, match="not int"):
-        as_picture(3, "a")  # type: ignore[arg-type]
-    with pytest.raises(InvalidImages, match="needs a list of pictures"):
+        as_image(3, "a")  # type: ignore[arg-type]
+    with pytest.raises(InvalidImages, match="needs a list of images"):
         dataset_of({"red": "a.png"})
     with pytest.raises(InvalidImages, match="There is no file"):
         dataset_of({"red": ["gone.png"]})

@@ -17,9 +17,9 @@ from tests.api import crafted
 def unzipped(path: Path) -> dict[str, bytes]:
     """What the service would find in the archive that is made of this one."""
     (part,) = upload_of(path).parts
-    data = b"".join(part.picture.chunks())
-    assert part.picture.size == len(data)
-    assert data == b"".join(part.picture.chunks())  # an upload may be sent again
+    data = b"".join(part.image.chunks())
+    assert part.image.size == len(data)
+    assert data == b"".join(part.image.chunks())  # an upload may be sent again
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         assert archive.testzip() is None
         return {name: archive.read(name) for name in archive.namelist()}

@@ -58,5 +58,5 @@ def starter(assembled: tuple[Path, list[tuple[int, str, str]]]) -> Backbone:
 @pytest.fixture(scope="session")
 def clothing() -> Path:
     if not CLOTHING.is_dir():
-        pytest.skip(f"the clothing pictures are not at {CLOTHING}")
+        pytest.skip(f"the clothing images are not at {CLOTHING}")
     return CLOTHING

@@ -1,4 +1,4 @@
-"""Pictures for tests that are in focus and full of things, each seed another one."""
+"""Images for tests that are in focus and full of things, each seed another one."""
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -8,12 +8,12 @@ def drawn(seed: int, width: int = 200, height: int = 150) -> Image.Image:
     """Shapes of all sizes in all colours over a slope."""
     random = np.random.default_rng(seed)
     slope = np.linspace(*random.integers(0, 256, 2), width * height).reshape(height, width).astype(np.uint8)
-    picture = Image.fromarray(slope).convert("RGB")
-    draw = ImageDraw.Draw(picture)
+    image = Image.fromarray(slope).convert("RGB")
+    draw = ImageDraw.Draw(image)
     for _ in range(60):
         x, y = int(random.integers(-20, width)), int(random.integers(-20, height))
         w, h = random.integers(4, 60, 2).tolist()
         colour = tuple(random.integers(0, 256, 3).tolist())
         shape = draw.ellipse if random.random() < 0.5 else draw.rectangle
         shape((x, y, x + w, y + h), fill=colour)
-    return picture
+    return image

@@ -14,7 +14,7 @@ CURVE = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def answers(truth: NDArray[np.int64], right: float, seed: int) -> ClassScores:
-    """Similarities that name about this share of the pictures rightly."""
+    """Similarities that name about this share of the images rightly."""
     generator = np.random.default_rng(seed)
     among = generator.normal(0, 0.01, (len(truth), len(NAMES)))
     told = generator.random(len(truth)) < right
@@ -24,10 +24,8 @@ def answers(truth: NDArray[np.int64], right: float, seed: int) -> ClassScores:
     return ClassScores(among[:, :K], among)
 
 
-def held_out(
-    stock: float = 0.5, adapted: float = 0.9, pictures: int = 60, new: int = 0
-) -> HeldOutPredictions:
-    truth = np.array([i % K for i in range(pictures)] + [K + i % 2 for i in range(new)])
+def held_out(stock: float = 0.5, adapted: float = 0.9, images: int = 60, new: int = 0) -> HeldOutPredictions:
+    truth = np.array([i % K for i in range(images)] + [K + i % 2 for i in range(new)])
     curve = {a: answers(truth, stock + (adapted - stock) * min(1, 2 * a), 3) for a in CURVE}
     return HeldOutPredictions(
         Candidates(NAMES, K, tuple((name,) for name in NAMES)),
@@ -46,14 +44,14 @@ KEPT = [Forgetting(a, 1 - 0.1 * a) for a in CURVE]
 
 def report(held: HeldOutPredictions, **given: object) -> Report:
     fields = {
-        "source": "sibling",
+        "source": "cross_validation",
         "how": "So it was.",
         "trained_images": [20, 20, 20],
         "alpha": 0.5,
         "logit_scale": 40.0,
-        "confidence": None,
+        "calibration": None,
         "brier_gain": None if held.adapted is None else brier_gain(held, 40.0),
-        "suspects": [],
+        "label_issues": [],
         "kept": KEPT,
         "seconds": {"training": 1.0, "report": 1.0},
         **given,

@@ -13,7 +13,7 @@ from core.clip.errors import InvalidConfig
 RANGES: dict[str, tuple[float, float]] = {
     "epochs": (1, 1000),
     "batch_size": (2, 4096),
-    "images_at_once": (1, 4096),
+    "micro_batch_size": (1, 4096),
     "learning_rate": (0.0, 1.0),
     "text_learning_rate": (0.0, 1.0),
     "classifier_learning_rate": (0.0, 1.0),
@@ -26,7 +26,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "seed": (0, 2**63 - 1),
     "holdout": (0.0, 0.5),
 }
-WHOLE = {"epochs", "batch_size", "images_at_once", "image_size", "seed"}
+WHOLE = {"epochs", "batch_size", "micro_batch_size", "image_size", "seed"}
 printable = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=20).filter(str.strip)
 sentences = st.lists(printable, min_size=1, max_size=3)
 
@@ -73,7 +73,7 @@ def test_an_unknown_setting_is_named(name: str) -> None:
 
 
 def test_every_number_has_a_range_here() -> None:
-    others = {"backbone", "templates", "texts", "precision", "weights", "evaluate"}
+    others = {"backbone", "templates", "prompts", "precision", "delta_format", "evaluate"}
     assert {f.name for f in dataclasses.fields(AdaptConfig)} - others == set(RANGES)
 
 
@@ -97,7 +97,7 @@ def test_outside_its_range_a_setting_is_refused(name: str) -> None:
         assert error.detail.startswith(f"{name} must be ")
         assert repr(value) in error.detail
         assert f"{low:g} to {high:g}" in error.detail
-    if name not in {"image_size", "images_at_once", "text_learning_rate"}:  # there None means something
+    if name not in {"image_size", "micro_batch_size", "text_learning_rate"}:  # there None means something
         assert refusal(**{name: None}).field == name
 
 
@@ -111,15 +111,15 @@ def test_precisions(precision: str) -> None:
     assert resolve_config(precision=precision).precision == precision
 
 
-@pytest.mark.parametrize("weights", ["full", "4bit", "1bit"])
-def test_ways_of_storing(weights: str) -> None:
-    assert resolve_config(weights=weights).weights == weights
+@pytest.mark.parametrize("delta_format", ["full", "4bit", "1bit"])
+def test_ways_of_storing(delta_format: str) -> None:
+    assert resolve_config(delta_format=delta_format).delta_format == delta_format
 
 
-@pytest.mark.parametrize("weights", ["2bit", "FULL", "", None, 4, ["full"]])
-def test_other_ways_of_storing_are_refused(weights: Any) -> None:
-    error = refusal(weights=weights)
-    assert error.field == "weights"
+@pytest.mark.parametrize("delta_format", ["2bit", "FULL", "", None, 4, ["full"]])
+def test_other_ways_of_storing_are_refused(delta_format: Any) -> None:
+    error = refusal(delta_format=delta_format)
+    assert error.field == "delta_format"
     assert "full, 4bit, 1bit" in error.detail
 
 
@@ -132,17 +132,17 @@ def test_other_precisions_are_refused(precision: Any) -> None:
 
 def test_templates_and_texts_are_checked() -> None:
     assert refusal(templates=["a photo"]).field == "templates"
-    assert refusal(texts={"cat": []}).field == "texts"
+    assert refusal(prompts={"cat": []}).field == "prompts"
 
 
 def test_it_keeps_its_own_copies() -> None:
-    templates, texts = ["a {}"], {"cat": ["a cat"]}
-    config = resolve_config(templates=templates, texts=texts)
+    templates, prompts = ["a {}"], {"cat": ["a cat"]}
+    config = resolve_config(templates=templates, prompts=prompts)
     templates.append("no placeholder")
-    texts["dog"] = []
-    texts["cat"].append("")
+    prompts["dog"] = []
+    prompts["cat"].append("")
     assert config.templates == ("a {}",)
-    assert config.texts == {"cat": ("a cat",)}
+    assert config.prompts == {"cat": ("a cat",)}
 
 
 @given(
@@ -155,10 +155,10 @@ def test_it_keeps_its_own_copies() -> None:
     ),
     backbone=st.sampled_from(["starter", "ViT-B-16/openai", "local-dir:/tmp/x"]),
     templates=st.lists(st.sampled_from(["{}", "a „{}“", "ein {}"]), min_size=1),
-    texts=st.dictionaries(printable, sentences, max_size=3),
+    prompts=st.dictionaries(printable, sentences, max_size=3),
 )
-def test_it_survives_json(numbers: dict[str, Any], backbone: str, templates: list[str], texts: Any) -> None:
-    config = resolve_config(backbone=backbone, templates=templates, texts=texts, **numbers)
+def test_it_survives_json(numbers: dict[str, Any], backbone: str, templates: list[str], prompts: Any) -> None:
+    config = resolve_config(backbone=backbone, templates=templates, prompts=prompts, **numbers)
     plain = config.to_dict()
     read = json.loads(json.dumps(plain, allow_nan=False))
     assert read == plain

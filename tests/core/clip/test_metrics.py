@@ -17,8 +17,8 @@ GOLDEN = json.loads(Path(__file__).with_name("metrics.json").read_text(encoding=
 CASES: dict[str, dict[str, Any]] = {
     "trained classes only": {},
     "new classes too": {"new": 20},
-    "new classes only": {"pictures": 0, "new": 10},
-    "too few for a temperature": {"pictures": 12, "new": 6},
+    "new classes only": {"images": 0, "new": 10},
+    "too few for a temperature": {"images": 12, "new": 6},
     "a small gain": {"stock": 0.7, "adapted": 0.75, "new": 7},
     "a loss": {"stock": 0.9, "adapted": 0.4},
 }
@@ -34,7 +34,7 @@ def test_the_metrics_are_the_stored_ones(case: str) -> None:
     assert metrics(**CASES[case]) == GOLDEN[case]
 
 
-# Classes 0 and 1 are trained, 2 and 3 are new. One picture a row; the true class in the comment.
+# Classes 0 and 1 are trained, 2 and 3 are new. One image a row; the true class in the comment.
 STOCK = np.array(
     [
         [0.5, 0.4, 0.1, 0.0],  # 0: right, also among all
@@ -72,11 +72,11 @@ def accuracies(of: dict[str, Any]) -> tuple[float, float]:
 def test_on_a_hand_made_example(order: list[int]) -> None:
     made = job_metrics(by_hand(order), None, source="test", trained_images=9)
     assert made["measured_on"] == {"source": "test", "images": 5, "trained_images": 9}
-    assert set(made) == {"measured_on", "trained_names", "new_names", "all_names", "verdict"}
-    assert accuracies(made["trained_names"]) == pytest.approx((2 / 3, 1))
-    assert made["trained_names"]["difference"]["value"] == pytest.approx(1 / 3)
-    assert accuracies(made["new_names"]) == pytest.approx((1 / 2, 1))
-    everything = made["all_names"]
+    assert set(made) == {"measured_on", "trained_classes", "new_classes", "all_classes", "verdict"}
+    assert accuracies(made["trained_classes"]) == pytest.approx((2 / 3, 1))
+    assert made["trained_classes"]["difference"]["value"] == pytest.approx(1 / 3)
+    assert accuracies(made["new_classes"]) == pytest.approx((1 / 2, 1))
+    everything = made["all_classes"]
     assert accuracies(everything["trained"]) == pytest.approx((1 / 3, 1))
     assert accuracies(everything["all"]) == pytest.approx((2 / 5, 4 / 5))
     assert everything["all"]["difference"]["value"] == pytest.approx(0.4)
@@ -85,34 +85,34 @@ def test_on_a_hand_made_example(order: list[int]) -> None:
         "adapted": 0.5,
         "difference": vars(paired_bootstrap(np.array([False, True]), np.array([True, False]))),
     }
-    assert made["verdict"] == "no_clear_gain"  # 5 pictures can't tell
+    assert made["verdict"] == "no_clear_gain"  # 5 images can't tell
 
 
 @pytest.mark.parametrize(
     ("gain", "expected"), [(Interval(0.1, 0.05, 0.2), "better"), (None, "no_clear_gain")]
 )
 def test_the_verdict_is_the_reports(gain: Interval | None, expected: str) -> None:
-    held = held_out(stock=0.7, adapted=0.75, pictures=30, new=7)
+    held = held_out(stock=0.7, adapted=0.75, images=30, new=7)
     made = job_metrics(held, gain, source="test", trained_images=9)
     assert made["verdict"] == report(held, brier_gain=gain).verdict == expected
 
 
-def test_without_pictures_of_a_half() -> None:
+def test_without_images_of_a_half() -> None:
     trained_only = job_metrics(by_hand([0, 1, 2]), None, source="test", trained_images=4)
-    assert trained_only["new_names"] is trained_only["all_names"]["new"] is None
-    assert trained_only["all_names"]["all"] == trained_only["all_names"]["trained"]
-    # Without pictures of new names these are no candidates.
-    assert trained_only["all_names"]["all"] == trained_only["trained_names"]
+    assert trained_only["new_classes"] is trained_only["all_classes"]["new"] is None
+    assert trained_only["all_classes"]["all"] == trained_only["all_classes"]["trained"]
+    # Without images of new names these are no candidates.
+    assert trained_only["all_classes"]["all"] == trained_only["trained_classes"]
     new_only = job_metrics(by_hand([3, 4]), None, source="test", trained_images=4)
-    assert new_only["trained_names"] is new_only["all_names"]["trained"] is None
+    assert new_only["trained_classes"] is new_only["all_classes"]["trained"] is None
 
 
 @pytest.mark.parametrize("held", [None, replace(held_out(), adapted=None)])
 def test_without_a_measurement(held: HeldOutPredictions | None) -> None:
     assert job_metrics(held, None, source="holdout", trained_images=12) == {
         "measured_on": {"source": "none", "images": 0, "trained_images": 12},
-        "trained_names": None,
-        "new_names": None,
-        "all_names": None,
+        "trained_classes": None,
+        "new_classes": None,
+        "all_classes": None,
         "verdict": "not_measured",
     }

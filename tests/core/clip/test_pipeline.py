@@ -1,4 +1,4 @@
-"""adapt() from files to metrics: on the tiny network, and once on real pictures with the starter."""
+"""adapt() from files to metrics: on the tiny network, and once on real images with the starter."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ from core.clip.evaluation.report import job_metrics
 from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import Backbone, load_backbone, tower_parameters
 from core.clip.pipeline import Adapted, Shot, adapt
-from core.clip.prompts import class_texts
+from core.clip.prompts import class_prompts
 from core.clip.training.progress import Reporter, Silent
 from core.clip.weights.delta import encode, whole
 from core.clip.weights.files import Weights, load_weights, save_weights
@@ -38,7 +38,7 @@ COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 60, 230), 
 
 
 def shot(name: str, seed: int, class_name: str | None = None, size: tuple[int, int] = (48, 40)) -> Shot:
-    """A noisy picture of a colour, as a file."""
+    """A noisy image of a colour, as a file."""
     values = np.random.default_rng(seed).normal(COLOURS[name], 25, (size[1], size[0], 3))
     file = BytesIO()
     Image.fromarray(values.clip(0, 255).astype(np.uint8)).save(file, "PNG")
@@ -79,7 +79,7 @@ def adapted(tiny: Backbone) -> Adapted:
 def test_it_learns_and_measures(adapted: Adapted) -> None:
     assert adapted.class_names == ("red", "green", "blue")
     assert adapted.metrics["measured_on"] == {"source": "test", "images": 20, "trained_images": 12}
-    trained, new = adapted.metrics["trained_names"], adapted.metrics["new_names"]
+    trained, new = adapted.metrics["trained_classes"], adapted.metrics["new_classes"]
     assert trained["adapted"] == 1
     assert trained["stock"] < 0.9
     assert trained["difference"]["value"] == pytest.approx(trained["adapted"] - trained["stock"])
@@ -102,7 +102,7 @@ def measure(
     given: AdaptConfig,
     reporter: Reporter,
 ) -> tuple[list[bool], list[bool]]:
-    """Which pictures the stock and the adapted network name rightly."""
+    """Which images the stock and the adapted network name rightly."""
     return rights(held_of(backbone, weights, class_names, tests, given, reporter))
 
 
@@ -120,7 +120,7 @@ def held_of(
 
 
 def rights(held: HeldOutPredictions | None) -> tuple[list[bool], list[bool]]:
-    """The candidates are the trained names and those of the pictures."""
+    """The candidates are the trained names and those of the images."""
     assert held is not None
     assert held.adapted is not None
     new = (held.truth >= held.candidates.trained).any()
@@ -129,18 +129,18 @@ def rights(held: HeldOutPredictions | None) -> tuple[list[bool], list[bool]]:
 
 
 def test_the_features_of_the_shots_are_the_networks(tiny: Backbone, adapted: Adapted) -> None:
-    pictures = [open_image(s.source) for s in shots("red", "green", "blue")]
+    images = [open_image(s.source) for s in shots("red", "green", "blue")]
     assert adapted.weights.shots is not None
     for kept, alpha in zip(adapted.weights.shots.features, SUPPORT_ALPHAS, strict=True):
         classifier = Classifier(tiny, adapted.weights, alpha)
-        expected = classifier.image_features(classifier.preprocess(pictures))
+        expected = classifier.image_features(classifier.preprocess(images))
         torch.testing.assert_close(kept, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_of_many_shots_some_are_kept(tiny: Backbone) -> None:
-    pictures = [torch.full((3, 32, 32), i % 256, dtype=torch.uint8) for i in range(2 * SHOTS_KEPT + 1)]
-    labels = list(range(len(pictures)))
-    kept = encode_support_set(tiny, whole(tower_parameters(tiny.model)), pictures, labels)
+    images = [torch.full((3, 32, 32), i % 256, dtype=torch.uint8) for i in range(2 * SHOTS_KEPT + 1)]
+    labels = list(range(len(images)))
+    kept = encode_support_set(tiny, whole(tower_parameters(tiny.model)), images, labels)
     assert kept.features.shape[:2] == (3, 86)  # every third
     assert kept.labels.tolist() == labels[::3]
 
@@ -148,13 +148,13 @@ def test_of_many_shots_some_are_kept(tiny: Backbone) -> None:
 def test_the_measurement_is_what_a_classifier_answers(tiny: Backbone, adapted: Adapted) -> None:
     tests = shots("grey", "red", "green", "blue", each=5, seed=1000)
     names = ["red", "green", "blue", "grey"]
-    texts = [class_texts(name, ["a photo of a {}."]) for name in names]
+    prompts = [class_prompts(name, ["a photo of a {}."]) for name in names]
     for alpha in (0.5, 1.0):
         both = measured(tiny, adapted, tests, config(alpha=alpha), Silent())
         for weights, right in zip((None, adapted.weights), both, strict=True):
             classifier = Classifier(tiny, weights, alpha)
-            pictures = [open_image(s.source) for s in tests]
-            scores = classifier.classify(pictures, texts, classes=[0, 1, 2, -1])
+            images = [open_image(s.source) for s in tests]
+            scores = classifier.classify(images, prompts, classes=[0, 1, 2, -1])
             answers = [names[i] for i in scores.probabilities.argmax(dim=1).tolist()]
             assert right == [a == s.class_name for a, s in zip(answers, tests, strict=True)]
 
@@ -163,8 +163,8 @@ def test_what_is_lost_in_packing_is_measured(tiny: Backbone) -> None:
     """At one bit the answers of a network that was moved this far are others, and so are the metrics."""
     tests = shots("red", "green", "blue", "grey", each=5, seed=1000)
     training, given = shots("red", "green", "blue"), {"alpha": 1.0, "learning_rate": 3e-2, "epochs": 2}
-    packed = adapt(tiny, training, config(**given, weights="1bit"), tests=tests)
-    full = adapt(tiny, training, config(**given, weights="full"), tests=tests)
+    packed = adapt(tiny, training, config(**given, delta_format="1bit"), tests=tests)
+    full = adapt(tiny, training, config(**given, delta_format="full"), tests=tests)
     assert packed.weights.bytes < full.weights.bytes / 8
     theta_0 = tower_parameters(tiny.model)
     again = encode(theta_0, full.weights.delta.tensors, "1bit")
@@ -195,15 +195,15 @@ def test_trained_and_tested_spellings_are_one_class(tiny: Backbone, adapted: Ada
     tests = [shot(name, 3000 + i, name.upper()) for i in range(3) for name in ("red", "green", "blue")]
     held = held_of(tiny, adapted.weights, adapted.class_names, tests, config(alpha=1.0), Silent())
     metrics = job_metrics(held, None, source="test", trained_images=12)
-    assert metrics["new_names"] is None
-    assert metrics["trained_names"]["adapted"] == 1
+    assert metrics["new_classes"] is None
+    assert metrics["trained_classes"]["adapted"] == 1
 
 
 def test_new_spellings_are_one_class(tiny: Backbone, adapted: Adapted) -> None:
     tests = [shot("grey", 4000 + i, name) for i, name in enumerate(("Grey", "grey", "GREY"))]
     held = held_of(tiny, adapted.weights, adapted.class_names, tests, config(), Silent())
     metrics = job_metrics(held, None, source="test", trained_images=12)
-    assert metrics["new_names"]["stock"] == 1  # the only new class there is
+    assert metrics["new_classes"]["stock"] == 1  # the only new class there is
 
 
 def test_a_holdout_is_measured_and_not_trained_on(tiny: Backbone) -> None:
@@ -211,13 +211,13 @@ def test_a_holdout_is_measured_and_not_trained_on(tiny: Backbone) -> None:
     recorder = Recorder()
     result = adapt(tiny, every, config(holdout=0.25, epochs=1, batch_size=16), reporter=recorder)
     assert result.metrics["measured_on"] == {"source": "holdout", "images": 4, "trained_images": 12}
-    assert result.metrics["new_names"] is None
-    assert recorder.stages == ["training", "measuring"]
+    assert result.metrics["new_classes"] is None
+    assert recorder.stages == ["training", "evaluating"]
     out = holdout_places(every, 0.25, 0)
     kept, tests = [s for i, s in enumerate(every) if i not in out], [every[i] for i in sorted(out)]
     same = adapt(tiny, kept, config(epochs=1, batch_size=16), tests=tests)
     assert same_bits(same.weights.delta.tensors, result.weights.delta.tensors)
-    assert same.metrics["all_names"] == result.metrics["all_names"]
+    assert same.metrics["all_classes"] == result.metrics["all_classes"]
 
 
 def test_a_class_too_small_for_the_holdout_is_named(tiny: Backbone) -> None:
@@ -235,7 +235,7 @@ def test_tests_replace_the_holdout(tiny: Backbone) -> None:
         tiny, shots("red", "green"), config(holdout=0.5, epochs=1), tests=shots("grey", each=2, seed=9)
     )
     assert result.metrics["measured_on"] == {"source": "test", "images": 2, "trained_images": 8}
-    assert result.metrics["trained_names"] is None
+    assert result.metrics["trained_classes"] is None
 
 
 @pytest.mark.parametrize(("holdout", "each"), [(0.0, 4), (0.5, 1)])
@@ -247,7 +247,7 @@ def test_nothing_to_measure_on(tiny: Backbone, holdout: float, each: int) -> Non
     assert result.held is None or result.held.adapted is None
     assert result.metrics["verdict"] == "not_measured"
     assert result.metrics["measured_on"] == {"source": "none", "images": 0, "trained_images": 2 * each}
-    assert recorder.stages == ["training", "measuring"]
+    assert recorder.stages == ["training", "evaluating"]
     recorder = Recorder()
     given = config(holdout=holdout, epochs=1, evaluate="none")
     adapt(tiny, shots("red", "green", each=each), given, reporter=recorder)
@@ -260,10 +260,10 @@ def test_fewer_than_two_classes_are_refused(tiny: Backbone, names: tuple[str, ..
         adapt(tiny, shots(*names), config())
 
 
-def test_a_bad_picture_is_refused(tiny: Backbone) -> None:
+def test_a_bad_image_is_refused(tiny: Backbone) -> None:
     with pytest.raises(BadImage) as caught:
-        adapt(tiny, [*shots("red", "green"), Shot(b"no picture", "red")], config())
-    assert caught.value.code == "not_a_picture"
+        adapt(tiny, [*shots("red", "green"), Shot(b"no image", "red")], config())
+    assert caught.value.code == "not_an_image"
     with pytest.raises(BadImage) as caught:
         adapt(tiny, shots("red", "green"), config(), limits=ImageLimits(max_pixels=100))
     assert caught.value.code == "too_many_pixels"
@@ -278,7 +278,7 @@ def test_fp16_is_refused_on_a_cpu(tiny: Backbone) -> None:
 
 def test_cancelling_while_it_measures(tiny: Backbone) -> None:
     recorder = Recorder(cancel_after=2)
-    with pytest.raises(Cancelled, match="measuring"):
+    with pytest.raises(Cancelled, match="evaluating"):
         adapt(
             tiny,
             shots("red", "green"),
@@ -286,7 +286,7 @@ def test_cancelling_while_it_measures(tiny: Backbone) -> None:
             tests=shots("red", each=2, seed=5),
             reporter=recorder,
         )
-    assert recorder.stages == ["training", "measuring"]
+    assert recorder.stages == ["training", "evaluating"]
 
 
 def test_running_out_of_memory_says_what_to_do(tiny: Backbone) -> None:
@@ -317,14 +317,14 @@ def test_own_texts_and_templates_reach_the_training_and_the_measurement(tiny: Ba
         return adapt(tiny, shots("red", "green"), config(**given, **more), tests=tests)
 
     plain = result()
-    own = result(texts={"RED": ["a photo of a red."], "Green": ["a photo of a green."]})
+    own = result(prompts={"RED": ["a photo of a red."], "Green": ["a photo of a green."]})
     # The same sentences, found under another spelling.
     assert same_bits(plain.weights.delta.tensors, own.weights.delta.tensors)
-    for more in ({"texts": {"RED": ["a tomato"]}}, {"templates": ["{} paint", "something {}"]}):
+    for more in ({"prompts": {"RED": ["a tomato"]}}, {"templates": ["{} paint", "something {}"]}):
         assert not same_bits(plain.weights.delta.tensors, result(**more).weights.delta.tensors)
     swapped = measure(
         tiny, plain.weights, ("red", "green"), tests,
-        config(alpha=0, texts={"red": ["a photo of a green."], "green": ["a photo of a red."]}), Silent(),
+        config(alpha=0, prompts={"red": ["a photo of a green."], "green": ["a photo of a red."]}), Silent(),
     )  # fmt: skip
     assert swapped[0] == [not right for right in rights(plain.held)[0]]
 
@@ -367,18 +367,18 @@ def test_the_holdout_follows_the_seed() -> None:
     assert len({frozenset(holdout_places(every, 0.25, seed)) for seed in range(10)}) == 10
 
 
-# --- real pictures, the starter
+# --- real images, the starter
 
 
 def clothing_shots(folder: Path, names: list[str], count: int) -> list[Shot]:
     return [Shot(path, name) for name in names for path in sorted((folder / name).iterdir())[:count]]
 
 
-def test_from_real_pictures_to_a_classifier(starter: Backbone, clothing: Path, tmp_path: Path) -> None:
+def test_from_real_images_to_a_classifier(starter: Backbone, clothing: Path, tmp_path: Path) -> None:
     names = ["dress", "hat", "shoes"]
     training = clothing_shots(clothing / "train", names, 4)
     tests = clothing_shots(clothing / "test", [*names, "pants"], 3)
-    given = resolve_config(epochs=2, precision="fp32", weights="full")
+    given = resolve_config(epochs=2, precision="fp32", delta_format="full")
     before = fingerprint(starter.model)
     recorder = Recorder()
     result = adapt(starter, training, given, tests=tests, reporter=recorder)
@@ -388,8 +388,8 @@ def test_from_real_pictures_to_a_classifier(starter: Backbone, clothing: Path, t
 
     assert result.class_names == tuple(names)
     assert result.metrics["measured_on"] == {"source": "test", "images": 12, "trained_images": 12}
-    assert result.metrics["trained_names"]["adapted"] >= 2 / 3
-    assert set(result.metrics["all_names"]) == {"trained", "new", "all"}
+    assert result.metrics["trained_classes"]["adapted"] >= 2 / 3
+    assert set(result.metrics["all_classes"]) == {"trained", "new", "all"}
     assert result.metrics["verdict"] in {"better", "no_clear_gain", "worse"}
 
     theta_0: dict[str, Tensor] = dict(tower_parameters(starter.model))
@@ -410,10 +410,10 @@ def test_from_real_pictures_to_a_classifier(starter: Backbone, clothing: Path, t
     with pytest.raises(Exception, match="other weights"):
         load_weights((tmp_path / WEIGHTS).read_bytes(), manifest, replace(starter, sha256="0" * 64))
 
-    pictures = [open_image(s.source) for s in tests[:4] if isinstance(s.source, Path)]
-    texts = [class_texts(name, given.templates) for name in [*names, "pants"]]
+    images = [open_image(s.source) for s in tests[:4] if isinstance(s.source, Path)]
+    prompts = [class_prompts(name, given.templates) for name in [*names, "pants"]]
     stock, at_0, at_half = (
-        Classifier(starter, *arguments).classify(pictures, texts)
+        Classifier(starter, *arguments).classify(images, prompts)
         for arguments in ((), (weights, 0.0), (weights, 0.5))
     )
     assert torch.equal(stock.similarities, at_0.similarities)

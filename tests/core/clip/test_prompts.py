@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from core.clip.errors import InvalidClassNames, InvalidConfig
 from core.clip.prompts import (
     DEFAULT_TEMPLATES,
+    check_prompts,
     check_templates,
-    check_texts,
-    class_texts,
+    class_prompts,
     clean_class_name,
     same_class,
 )
@@ -44,7 +44,7 @@ names = st.text(printable, min_size=1, max_size=200).filter(
 )
 def test_names_of_all_kinds_are_taken_as_they_are(name: str) -> None:
     assert clean_class_name(name) == name
-    assert class_texts(name, DEFAULT_TEMPLATES) == (f"a photo of a {name}.",)
+    assert class_prompts(name, DEFAULT_TEMPLATES) == (f"a photo of a {name}.",)
 
 
 @given(names)
@@ -122,7 +122,7 @@ def test_a_class_is_the_same_as_its_key(name: str) -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 100])
 def test_templates_are_accepted(count: int) -> None:
-    templates = [f"picture {i} of a {{}}, as JSON: {{'a': 1}}" for i in range(count)]
+    templates = [f"image {i} of a {{}}, as JSON: {{'a': 1}}" for i in range(count)]
     assert check_templates(templates) == tuple(templates)
 
 
@@ -168,13 +168,13 @@ def test_a_template_may_have_1000_characters() -> None:
 )
 def test_other_texts_are_refused(sentences: list[str]) -> None:
     with pytest.raises(InvalidConfig, match="'cat'") as caught:
-        check_texts({"dog": ["a dog"], "cat": sentences})
-    assert caught.value.field == "texts"
+        check_prompts({"dog": ["a dog"], "cat": sentences})
+    assert caught.value.field == "prompts"
 
 
 def test_texts_are_accepted() -> None:
-    assert check_texts({}) == {}
-    assert check_texts({"cat": ["x" * 1000] * 100, "犬": ["a {} dog"]}) == {
+    assert check_prompts({}) == {}
+    assert check_prompts({"cat": ["x" * 1000] * 100, "犬": ["a {} dog"]}) == {
         "cat": ("x" * 1000,) * 100,
         "犬": ("a {} dog",),
     }
@@ -184,13 +184,13 @@ def test_texts_are_accepted() -> None:
 def test_a_template_takes_the_name_as_it_is(name: str, before: str, after: str) -> None:
     template = f"{before}{{}}{after}"
     if template.count("{}") == 1:
-        assert class_texts(name, [template, "{}"]) == (before + name + after, name)
+        assert class_prompts(name, [template, "{}"]) == (before + name + after, name)
 
 
 def test_own_texts_replace_the_templates_under_any_spelling() -> None:
-    texts = {"Café": ("a place with coffee", "a bar"), "dog": ("a {} dog",)}
+    prompts = {"Café": ("a place with coffee", "a bar"), "dog": ("a {} dog",)}
     templates = ("a photo of a {}.", "a {}")
-    assert class_texts("CAFE\u0301", templates, texts) == texts["Café"]
-    assert class_texts("DOG", templates, texts) == ("a {} dog",)  # braces in a sentence stay
-    assert class_texts("cat", templates, texts) == ("a photo of a cat.", "a cat")
-    assert class_texts("cat", templates) == class_texts("cat", templates, {})
+    assert class_prompts("CAFE\u0301", templates, prompts) == prompts["Café"]
+    assert class_prompts("DOG", templates, prompts) == ("a {} dog",)  # braces in a sentence stay
+    assert class_prompts("cat", templates, prompts) == ("a photo of a cat.", "a cat")
+    assert class_prompts("cat", templates) == class_prompts("cat", templates, {})

@@ -48,13 +48,13 @@ def publish_model(
     metrics: dict[str, Any] | None = None,
     **config: Any,
 ) -> str:
-    """The id of a model that can be used now, and whose job has succeeded; kept in full unless `weights` or
-    `delta` say otherwise."""
+    """The id of a model that can be used now, and whose job has succeeded; kept in full unless `delta_format`
+    or `delta` say otherwise."""
     kind = "full" if delta is None else delta.kind
-    resolved = resolve_config(backbone=backbone.name, **{"weights": kind, **config})
+    resolved = resolve_config(backbone=backbone.name, **{"delta_format": kind, **config})
     if delta is None:
         theta_1 = moved(backbone) if theta_1 is None else theta_1
-        delta = encode(tower_parameters(backbone.model), theta_1, resolved.weights)
+        delta = encode(tower_parameters(backbone.model), theta_1, resolved.delta_format)
     model_id, job_id = new_id("mdl"), new_id("job")
     with TemporaryDirectory() as folder:
         manifest = save_weights(
@@ -74,12 +74,12 @@ def publish_model(
         classes=list(classes),
         alpha=float(resolved.alpha),
         templates=list(resolved.templates),
-        texts={name: list(texts) for name, texts in resolved.texts.items()},
+        prompts={name: list(prompts) for name, prompts in resolved.prompts.items()},
         weights_key=f"models/{model_id}/{WEIGHTS}",
         manifest_key=f"models/{model_id}/{MANIFEST}",
         sha256=manifest.sha256,
         bytes=manifest.bytes,
-        weights=manifest.weights,
+        delta_format=manifest.delta_format,
     )
     counts = [{"name": name, "images": 4, "test_images": 0} for name in classes]
     with database.write() as session:
@@ -91,7 +91,7 @@ def publish_model(
             config=resolved.to_dict(),
             classes=counts,
             warnings=[],
-            pictures=[],
+            images=[],
         )
         claim = leases.claim(session, job_id, worker="a test", lease_seconds=60)
         assert claim is not None

@@ -5,16 +5,16 @@ from typing import Any, cast
 import pytest
 import torch
 
-from core.clip.inference.calibration import Confidence
+from core.clip.inference.calibration import Calibration
 from core.clip.inference.class_offsets import NEW_NAMES_BALANCE
 from core.clip.inference.classifier import Scores
-from core.serving.calibrated import Judged, confidence_for, judge
+from core.serving.calibrated import Judged, calibration_for, judge
 from core.store.db.tables import Model
 
 SHOTS = torch.eye(4)[:2], torch.tensor([0, 1])
-KNOWN = Confidence(
+KNOWN = Calibration(
     alpha=0.5,
-    pictures=40,
+    images=40,
     temperature=2.0,
     nonconformity=tuple((i + 0.5) / 40 for i in range(40)),
     least_similarity=0.2,
@@ -22,7 +22,7 @@ KNOWN = Confidence(
 
 
 def judged(given: Scores, coverage: float = 0.9) -> Judged:
-    """By a model that knows no likeness, as older ones; so what the scores were made of doesn't matter."""
+    """By a model without shots to compare with: only the similarities count."""
     rows, names = given.similarities.shape
     return judge(KNOWN, given, torch.zeros(rows, 4), SHOTS, range(names), logit_scale=40.0, coverage=coverage)
 
@@ -50,13 +50,13 @@ def test_more_coverage_takes_more_names(coverage: float, names: int) -> None:
 
 
 def test_what_looks_like_no_name_is_rejected() -> None:
-    """By the cosine, in a model from before there was a likeness."""
+    """By the cosine, in a model from before there was a in_distribution_score."""
     assert judged(scores([0.25, 0.1], [0.1, 0.15])).rejected.tolist() == [False, True]
     assert judged(scores([0.25, 0.1], offset=0.1)).rejected.tolist() == [True]
 
 
-def test_what_looks_like_none_of_the_pictures_is_rejected() -> None:
-    known = replace(KNOWN, least_likeness=0.95)
+def test_what_looks_like_none_of_the_images_is_rejected() -> None:
+    known = replace(KNOWN, rejection_threshold=0.95)
     given = scores([0.25, 0.1], [0.25, 0.1], [0.1, 0.25])
     features = torch.tensor([[0.8, 0.0, 0.6, 0.0], [0.0, 0.8, 0.6, 0.0], [0.0, 0.8, 0.6, 0.0]])
 
@@ -64,15 +64,15 @@ def test_what_looks_like_none_of_the_pictures_is_rejected() -> None:
         found = judge(known, given, features, SHOTS, classes, logit_scale=40.0, coverage=0.9)
         return found.rejected.tolist()
 
-    # Like a name and its pictures; like a name and another's pictures; like the second and its pictures.
+    # Like a name and its images; like a name and another's images; like the second and its images.
     assert rejected([0, 1]) == [False, True, False]
     assert rejected([1, 0]) == [True, False, True]
 
 
-ROW = SimpleNamespace(metrics={"confidence": KNOWN.to_dict()}, alpha=0.5, classes=["Fox", "badger"])
+ROW = SimpleNamespace(metrics={"calibration": KNOWN.to_dict()}, alpha=0.5, classes=["Fox", "badger"])
 ASKED: dict[str, Any] = {
     "names": ["badger", "fox"],
-    "own_texts": False,
+    "own_prompts": False,
     "alpha": None,
     "templates": None,
     "balance": NEW_NAMES_BALANCE,
@@ -84,7 +84,7 @@ ASKED: dict[str, Any] = {
     [
         {"names": ["badger"]},
         {"names": ["badger", "fox", "oak"]},
-        {"own_texts": True},
+        {"own_prompts": True},
         {"alpha": 0.6},
         {"templates": ["a {}."]},
         {"balance": 0.0},
@@ -92,13 +92,13 @@ ASKED: dict[str, Any] = {
 )
 def test_it_holds_for_what_it_was_fitted_on(change: dict[str, Any]) -> None:
     row = cast(Model, ROW)
-    assert confidence_for(row, **ASKED) == KNOWN
-    assert confidence_for(row, **{**ASKED, "alpha": 0.5}) == KNOWN
-    assert confidence_for(row, **{**ASKED, **change}) is None
+    assert calibration_for(row, **ASKED) == KNOWN
+    assert calibration_for(row, **{**ASKED, "alpha": 0.5}) == KNOWN
+    assert calibration_for(row, **{**ASKED, **change}) is None
 
 
-@pytest.mark.parametrize("metrics", [None, {}, {"confidence": None}])
+@pytest.mark.parametrize("metrics", [None, {}, {"calibration": None}])
 def test_models_without_it_know_nothing(metrics: dict[str, Any] | None) -> None:
     row = cast(Model, SimpleNamespace(metrics=metrics, alpha=0.5, classes=["fox", "badger"]))
-    assert confidence_for(row, **ASKED) is None
-    assert confidence_for(None, **ASKED) is None
+    assert calibration_for(row, **ASKED) is None
+    assert calibration_for(None, **ASKED) is None

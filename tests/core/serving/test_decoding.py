@@ -156,7 +156,7 @@ def test_an_image_over_its_deadline_fails_alone() -> None:
     recorder.release("quick")
     with pytest.raises(BadImage, match="within") as caught:
         slow.result()
-    assert caught.value.code == "picture_too_costly"
+    assert caught.value.code == "image_too_costly"
     assert quick.result() == "quick"
     assert decoders._running.total() == 1  # it counts until it ends
     recorder.release("slow")

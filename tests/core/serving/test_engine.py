@@ -18,12 +18,12 @@ from core.serving import predictor
 from core.serving.pool.served_model import ServedModel
 from core.serving.types import WeightsKey
 from tests.api import crafted
-from tests.core.serving.world import NAMES, PICTURES, World, content_of
+from tests.core.serving.world import IMAGES, NAMES, World, content_of
 
 
 def images(world: World) -> Tensor:
     pixels = Pixels(world.backbone.preprocess)
-    return torch.stack([pixels.fit(open_image(data)) for data in PICTURES])
+    return torch.stack([pixels.fit(open_image(data)) for data in IMAGES])
 
 
 def assert_plain(value: Any) -> None:
@@ -55,13 +55,13 @@ def test_only_plain_data_crosses(world: World) -> None:
 def test_features_are_those_of_the_model(world: World) -> None:
     """Of images as they were decoded, and of token ids with all of their padding."""
     backbone, engine = world.backbone, world.serving.engine
-    pictures = images(world)
+    decoded = images(world)
     tokens = load_tokenizer(backbone.name, cache=world.settings.cache)(NAMES)
     with engine.acquire(WeightsKey(backbone.name), 0, wait_seconds=None) as handle:
         assert (handle.image_size, handle.preprocess) == (backbone.image_size, backbone.preprocess_settings)
         torch.testing.assert_close(
-            engine.encode_images(handle, pictures),
-            encode_images(backbone.model, Pixels(backbone.preprocess).finish(pictures)),
+            engine.encode_images(handle, decoded),
+            encode_images(backbone.model, Pixels(backbone.preprocess).finish(decoded)),
             atol=1e-5,
             rtol=0,
         )
@@ -101,11 +101,11 @@ def test_images_are_expected_until_the_last_ones_are_sent(world: World) -> None:
 
 def test_many_images_come_back_in_their_order(world: World) -> None:
     """More than one batch of them, which are sent by several threads."""
-    pictures = [crafted.jpeg(seed) for seed in range(30)]
-    together = world.ask(pictures=[*pictures[:25], b"", *pictures[25:]])
+    images = [crafted.jpeg(seed) for seed in range(30)]
+    together = world.ask(images=[*images[:25], b"", *images[25:]])
     del together.results[25]
-    for pictures_, result in zip(pictures, together.results, strict=True):
-        (alone,) = world.ask(pictures=[pictures_]).results
+    for images_, result in zip(images, together.results, strict=True):
+        (alone,) = world.ask(images=[images_]).results
         assert isinstance(alone, list)
         assert isinstance(result, list)
         assert [p.probability for p in result] == pytest.approx([p.probability for p in alone], abs=2e-5)

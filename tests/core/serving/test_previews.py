@@ -1,4 +1,4 @@
-"""A job's pictures as a classifier: against a plain reference, and for as long as there is a job."""
+"""A job's images as a classifier: against a plain reference, and for as long as there is a job."""
 
 import shutil
 import threading
@@ -17,7 +17,7 @@ from core.clip.data.images import open_image
 from core.clip.inference.classifier import Classifier
 from core.clip.inference.prototypes import PrototypeClassifier
 from core.clip.models.backbone import Backbone
-from core.clip.prompts import class_texts
+from core.clip.prompts import class_prompts
 from core.serving import previews
 from core.serving.limiter import ServerBusy
 from core.serving.pool.cache import StillLoading
@@ -28,10 +28,10 @@ from core.settings import Settings
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db.ids import new_id
 from core.store.db.session import Database
-from core.store.db.tables import Picture
+from core.store.db.tables import JobImage
 from core.store.errors import BlobNotFound, JobNotFound, ModelNotFound
 from core.store.jobs import jobs, leases
-from core.store.jobs.jobs import NewPicture
+from core.store.jobs.jobs import NewImage
 from core.store.registry import models
 from core.store.storage.blobs import Blobs
 from tests.api import crafted
@@ -40,7 +40,7 @@ from tests.core.serving.adapted import publish_model
 SHOTS = {"red fox": [1, 2, 3], "badger": [4, 5]}
 NAMES = ["Badger", "a tree {with} braces", "red fox"]
 CLASSES = [1, -1, 0]
-PICTURES = [crafted.jpeg(10), crafted.png(2, 64, 48), crafted.jpeg(1)]
+IMAGES = [crafted.jpeg(10), crafted.png(2, 64, 48), crafted.jpeg(1)]
 
 
 class World:
@@ -55,14 +55,14 @@ class World:
         return Serving(self.settings, self.database, self.blobs)
 
     def job(self, owner: str = DEFAULT_OWNER, **config: Any) -> str:
-        """Queued, with its pictures stored as POST /adapt does it; a test picture among them."""
+        """Queued, with its images stored as POST /adapt does it; a test image among them."""
         job_id = new_id("job")
         files = [("train", name, seed) for name, seeds in SHOTS.items() for seed in seeds]
-        pictures = []
+        images = []
         for i, (split, name, seed) in enumerate([*files, ("test", "owl", 77)]):
             key = f"{jobs.blobs_of(job_id)}/{i:05d}"
             self.blobs.put(key, crafted.jpeg(seed))
-            pictures.append(NewPicture(split, name, f"{i}.jpg", key, "0" * 64, 1))
+            images.append(NewImage(split, name, f"{i}.jpg", key, "0" * 64, 1))
         counts = [{"name": name, "images": len(seeds), "test_images": 0} for name, seeds in SHOTS.items()]
         with self.database.write() as session:
             jobs.create(
@@ -73,7 +73,7 @@ class World:
                 config=resolve_config(backbone=self.backbone.name, **config).to_dict(),
                 classes=[*counts, {"name": "owl", "images": 0, "test_images": 1}],
                 warnings=[],
-                pictures=pictures,
+                images=images,
             )
         return job_id
 
@@ -81,7 +81,7 @@ class World:
         names = tuple(ClassName(name) for name in options.pop("names", NAMES))
         owner = options.pop("owner", DEFAULT_OWNER)
         (subject,) = look_up(self.database, [model], owner=owner)
-        return (serving or self.serving).classify(PICTURES, ClassifyRequest(names, **options), model=subject)
+        return (serving or self.serving).classify(IMAGES, ClassifyRequest(names, **options), model=subject)
 
     def close(self) -> None:
         self.serving.close()
@@ -109,7 +109,7 @@ def pixels(backbone: Backbone, contents: Sequence[bytes]) -> torch.Tensor:
 
 
 def test_the_answer_is_the_plain_reference(world: World) -> None:
-    config = {"texts": {"badger": ["a striped animal"]}, "templates": ["a drawing of a {}"]}
+    config = {"prompts": {"badger": ["a striped animal"]}, "templates": ["a drawing of a {}"]}
     answer = world.ask(world.job(**config))
     assert answer.preview
     assert answer.model.startswith("job_")
@@ -120,9 +120,9 @@ def test_the_answer_is_the_plain_reference(world: World) -> None:
     seeds = [seed for of_class in SHOTS.values() for seed in of_class]
     shots = classifier.image_features(pixels(world.backbone, [crafted.jpeg(seed) for seed in seeds]))
     reference = PrototypeClassifier(shots, torch.tensor([0, 0, 0, 1, 1]))
-    texts = [class_texts(name, config["templates"], config["texts"]) for name in NAMES]
+    prompts = [class_prompts(name, config["templates"], config["prompts"]) for name in NAMES]
     cosines, offsets = reference.cosines(
-        classifier.image_features(pixels(world.backbone, PICTURES)), classifier.text_features(texts), CLASSES
+        classifier.image_features(pixels(world.backbone, IMAGES)), classifier.text_features(prompts), CLASSES
     )
     probabilities = (world.backbone.logit_scale * (cosines - offsets)).softmax(dim=-1)
     for row, result in enumerate(ranked(answer)):
@@ -184,7 +184,7 @@ def test_it_goes_with_its_job(world: World) -> None:
     assert world.serving.previews.counts().values == 0
 
 
-def test_pictures_are_read_once(world: World) -> None:
+def test_images_are_read_once(world: World) -> None:
     job = world.job()
     first = world.ask(job)
     shutil.rmtree(world.settings.data / "blobs")
@@ -277,18 +277,18 @@ def test_a_deleted_model_is_not_found(world: World) -> None:
         world.ask(job)
 
 
-def test_of_many_pictures_some_of_every_class_are_taken() -> None:
-    pictures = [
-        Picture(
+def test_of_many_images_some_of_every_class_are_taken() -> None:
+    images = [
+        JobImage(
             position=i,
             split="test" if i % 10 == 9 else "train",
             class_name="rare" if i % 50 == 0 else "usual",
         )
         for i in range(200)
     ]
-    chosen = chosen_shots(pictures, 20)
+    chosen = chosen_shots(images, 20)
     assert len(chosen) == 20
     assert [p.position for p in chosen if p.class_name == "rare"] == [0, 50, 100, 150]
     assert all(p.split == "train" for p in chosen)
-    each = [Picture(position=i, split="train", class_name=str(i)) for i in range(30)]
+    each = [JobImage(position=i, split="train", class_name=str(i)) for i in range(30)]
     assert len(chosen_shots(each, 20)) == 30

@@ -1,4 +1,4 @@
-"""Serving against plain references: no cache, no batch, no head, one picture and one sentence at a time."""
+"""Serving against plain references: no cache, no batch, no head, one image and one sentence at a time."""
 
 import copy
 import dataclasses
@@ -26,15 +26,15 @@ from core.serving.pool import model_pool as serving_networks
 from core.serving.pool.cache import StillLoading
 from core.serving.pool.model_pool import ModelPool
 from core.serving.pool.unavailable import ModelUnavailable, Unavailable
-from core.serving.types import ClassName, NoReadablePicture
+from core.serving.types import ClassName, NoReadableImage
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.errors import ModelNotFound, StorageUnavailable
 from core.store.registry import models
 from tests.api import crafted
 from tests.core.serving.adapted import CLASSES, moved, publish_model
 from tests.core.serving.world import (
+    IMAGES,
     NAMES,
-    PICTURES,
     World,
     assert_close,
     content_of,
@@ -48,7 +48,7 @@ TEMPLATES = ["a photo of a {}.", "a blurry {}"]
 
 @torch.no_grad()
 def plain_numbers(
-    backbone: Backbone, theta_1: dict[str, Tensor] | None, alpha: float, texts: dict[str, list[str]]
+    backbone: Backbone, theta_1: dict[str, Tensor] | None, alpha: float, prompts: dict[str, list[str]]
 ) -> list[dict[str, tuple[float, float]]]:
     """The paper's formulas, written out once more."""
     model = copy.deepcopy(backbone.model)
@@ -56,20 +56,20 @@ def plain_numbers(
         for name, parameter in tower_parameters(model).items():
             parameter.copy_(alpha * theta_1[name] + (1 - alpha) * parameter)
     head = []
-    for sentences in texts.values():
+    for sentences in prompts.values():
         each = [F.normalize(model.encode_text(backbone.tokenize([s]))[0].float(), dim=0) for s in sentences]
         head.append(F.normalize(torch.stack(each).mean(dim=0), dim=0))
     found = []
-    for data in PICTURES:
-        picture = Image.open(BytesIO(data)).convert("RGB")
-        feature = F.normalize(model.encode_image(backbone.preprocess(picture)[None])[0].float(), dim=0)
+    for data in IMAGES:
+        image = Image.open(BytesIO(data)).convert("RGB")
+        feature = F.normalize(model.encode_image(backbone.preprocess(image)[None])[0].float(), dim=0)
         cosines = [float(feature @ row) for row in head]
         scale = float(model.logit_scale.exp())
         weights = np.exp([scale * (cosine - max(cosines)) for cosine in cosines])
         found.append(
             {
                 name: (float(weight / weights.sum()), cosine)
-                for name, weight, cosine in zip(texts, weights, cosines, strict=True)
+                for name, weight, cosine in zip(prompts, weights, cosines, strict=True)
             }
         )
     return found
@@ -81,8 +81,8 @@ def test_a_model_equals_the_formulas(world: World, alpha: float) -> None:
     model = world.publish(theta_1=theta_1, alpha=alpha, templates=TEMPLATES)
     answer = world.ask(model=model)
     assert answer.alpha == alpha
-    texts = {name: [t.replace("{}", name) for t in TEMPLATES] for name in NAMES}
-    plain = plain_numbers(world.backbone, theta_1, alpha, texts)
+    prompts = {name: [t.replace("{}", name) for t in TEMPLATES] for name in NAMES}
+    plain = plain_numbers(world.backbone, theta_1, alpha, prompts)
     got = numbers(answer)
     assert_close([{name: row[name] for name in NAMES} for row in got], plain)
     for ranked in exactly(answer):
@@ -102,24 +102,24 @@ def test_equals_a_classifier_made_directly(world: World) -> None:
     model = world.publish(theta_1=theta_1, alpha=0.4)
     got = numbers(world.ask(model=model))
     classifier = Classifier(world.backbone, Weights(whole(theta_1)), 0.4)
-    texts = [[f"a photo of a {name}."] for name in NAMES]
-    scores = classifier.classify([open_image(data) for data in PICTURES], texts)
+    prompts = [[f"a photo of a {name}."] for name in NAMES]
+    scores = classifier.classify([open_image(data) for data in IMAGES], prompts)
     expected = [
         {
             name: (float(scores.probabilities[i, c]), float(scores.similarities[i, c]))
             for c, name in enumerate(NAMES)
         }
-        for i in range(len(PICTURES))
+        for i in range(len(IMAGES))
     ]
     assert_close([{name: row[name] for name in NAMES} for row in got], expected)
 
 
-def test_a_large_picture_is_scaled_without_harm(world: World) -> None:
+def test_a_large_image_is_scaled_without_harm(world: World) -> None:
     """It is scaled down while it is decoded: nearly the same numbers as the slow way."""
     data = crafted.jpeg(5, 900, 700)
-    got = numbers(world.ask(pictures=[data]))[0]
-    texts = [[f"a photo of a {name}."] for name in NAMES]
-    scores = Classifier(world.backbone).classify([open_image(data)], texts)
+    got = numbers(world.ask(images=[data]))[0]
+    prompts = [[f"a photo of a {name}."] for name in NAMES]
+    scores = Classifier(world.backbone).classify([open_image(data)], prompts)
     for c, name in enumerate(NAMES):
         assert got[name][1] == pytest.approx(float(scores.similarities[0, c]), abs=0.01)
 
@@ -140,11 +140,11 @@ def test_the_default_alpha_is_the_models(world: World) -> None:
 
 def test_batches_do_not_change_the_numbers(world: World) -> None:
     together = numbers(world.ask())
-    alone = [numbers(world.ask(pictures=[data]))[0] for data in PICTURES]
+    alone = [numbers(world.ask(images=[data]))[0] for data in IMAGES]
     assert_close(alone, together)
 
 
-# --- texts ---
+# --- prompts ---
 
 
 def test_texts_are_encoded_once(world: World) -> None:
@@ -188,7 +188,7 @@ def test_remembered_texts_have_a_limit(
 def test_whose_texts_are_read(world: World) -> None:
     """The request's; else the model's for its names under any spelling; else the templates."""
     own = {"Badger": ["a striped digger"]}
-    model = world.publish(texts=own, templates=["a drawing of a {}"])
+    model = world.publish(prompts=own, templates=["a drawing of a {}"])
     names = ["BADGER", "red fox", ClassName("oak", ("a tree", "a large plant"))]
     world.ask(names, model=model)
     assert world.sentences == ["a striped digger", "a drawing of a red fox", "a tree", "a large plant"]
@@ -197,7 +197,7 @@ def test_whose_texts_are_read(world: World) -> None:
     assert world.sentences == ["something else"]
     world.sentences.clear()
     world.ask(["badger", "elk"], model=model, templates=["my {}"])
-    assert world.sentences == ["my elk"]  # the texts that it was trained with still serve its own names
+    assert world.sentences == ["my elk"]  # the prompts that it was trained with still serve its own names
 
 
 def test_kinds_go_by_case_folding(world: World) -> None:
@@ -354,7 +354,7 @@ def test_a_missing_file_is_looked_for_once_while_the_others_are_served(
     def ask(number: int) -> str:
         model = [*good, bad][number % 6]
         try:
-            world.ask(model=model, names=["oak"], pictures=PICTURES[:1])
+            world.ask(model=model, names=["oak"], images=IMAGES[:1])
         except ModelUnavailable as refused:
             return f"{model}: backup" if "backup" in refused.detail else refused.detail
         return "ok"
@@ -393,22 +393,22 @@ def test_a_backbone_that_is_gone(world: World, monkeypatch: pytest.MonkeyPatch) 
     world.ask()
 
 
-# --- pictures ---
+# --- images ---
 
 
-def test_one_bad_picture_among_good_ones(world: World) -> None:
-    answer = world.ask(pictures=[PICTURES[0], b"", PICTURES[1], crafted.SVG])
+def test_one_bad_image_among_good_ones(world: World) -> None:
+    answer = world.ask(images=[IMAGES[0], b"", IMAGES[1], crafted.SVG])
     kinds = [getattr(result, "code", "good") for result in answer.results]
-    assert kinds == ["good", "empty_file", "good", "not_a_picture"]
-    alone = world.ask(pictures=PICTURES[:2])
+    assert kinds == ["good", "empty_file", "good", "not_an_image"]
+    alone = world.ask(images=IMAGES[:2])
     good = [result for result in answer.results if not isinstance(result, BadImage)]
     assert good == alone.results
 
 
-def test_only_bad_pictures(world: World) -> None:
-    with pytest.raises(NoReadablePicture) as caught:
-        world.ask(pictures=[b"", crafted.SVG])
-    assert [problem.code for problem in caught.value.problems] == ["empty_file", "not_a_picture"]
+def test_only_bad_images(world: World) -> None:
+    with pytest.raises(NoReadableImage) as caught:
+        world.ask(images=[b"", crafted.SVG])
+    assert [problem.code for problem in caught.value.problems] == ["empty_file", "not_an_image"]
 
 
 def test_top_k(world: World) -> None:
@@ -423,8 +423,8 @@ def test_new_names_are_balanced_against_trained_ones(world: World) -> None:
     head = classifier.text_features([[f"a photo of a {name}."] for name in CLASSES])
     shots = SupportSet(head.expand(3, -1, -1), torch.arange(len(CLASSES)))
     model = world.publish(theta_1=theta_1, shots=shots, alpha=0.5)
-    plain = world.ask(model=model, new_names_balance=0)
-    default, more = world.ask(model=model), world.ask(model=model, new_names_balance=0.5)
+    plain = world.ask(model=model, new_class_balance=0)
+    default, more = world.ask(model=model), world.ask(model=model, new_class_balance=0.5)
     assert set(plain.offsets.values()) == {0}
     assert default.offsets != more.offsets
     assert more.offsets.keys() == more.kinds.keys()

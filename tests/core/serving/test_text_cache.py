@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.serving.text_cache import Head, HeadKey, LruCache, TextCache, Texts, resolve_class_names
+from core.serving.text_cache import Head, HeadKey, LruCache, Prompts, TextCache, resolve_class_names
 from core.serving.types import ClassName
 
 
@@ -16,52 +16,52 @@ class Encoder:
     """A row is the length of the text; remembers what it was asked for."""
 
     def __init__(self) -> None:
-        self.asked: list[list[Texts]] = []
+        self.asked: list[list[Prompts]] = []
         self.begun, self.gate = Event(), Event()
         self.gate.set()
         self.error: Exception | None = None
 
-    def __call__(self, texts: Sequence[Texts]) -> Tensor:
-        self.asked.append(list(texts))
+    def __call__(self, prompts: Sequence[Prompts]) -> Tensor:
+        self.asked.append(list(prompts))
         self.begun.set()
         assert self.gate.wait(10)
         if self.error is not None:
             raise self.error
-        return torch.tensor([[float(len(one[0]))] * 3 for one in texts])
+        return torch.tensor([[float(len(one[0]))] * 3 for one in prompts])
 
 
-def texts(*names: str) -> tuple[Texts, ...]:
+def prompts(*names: str) -> tuple[Prompts, ...]:
     return tuple((name,) for name in names)
 
 
-def lengths(rows: Mapping[Texts, Tensor]) -> dict[str, float]:
-    return {texts[0]: float(row[0]) for texts, row in rows.items()}
+def lengths(rows: Mapping[Prompts, Tensor]) -> dict[str, float]:
+    return {prompts[0]: float(row[0]) for prompts, row in rows.items()}
 
 
 def test_every_text_is_encoded_once_per_network() -> None:
     cache, encode = TextCache(100_000), Encoder()
-    rows = cache.rows("n", texts("a", "bbb", "a"), encode)
+    rows = cache.rows("n", prompts("a", "bbb", "a"), encode)
     assert lengths(rows) == {"a": 1, "bbb": 3}
-    assert cache.rows("n", texts("bbb", "a"), encode)[("a",)] is rows[("a",)]
-    assert lengths(cache.rows("n", texts("bbb", "cc"), encode)) == {"bbb": 3, "cc": 2}
-    assert encode.asked == [list(texts("a", "bbb")), list(texts("cc"))]
-    cache.rows("other", texts("a"), encode)
-    assert encode.asked[2:] == [list(texts("a"))]
+    assert cache.rows("n", prompts("bbb", "a"), encode)[("a",)] is rows[("a",)]
+    assert lengths(cache.rows("n", prompts("bbb", "cc"), encode)) == {"bbb": 3, "cc": 2}
+    assert encode.asked == [list(prompts("a", "bbb")), list(prompts("cc"))]
+    cache.rows("other", prompts("a"), encode)
+    assert encode.asked[2:] == [list(prompts("a"))]
     assert (len(cache.kept), cache.hits, cache.misses, cache.encoded) == (4, 1, 3, 4)
 
 
 def test_within_the_budget_the_least_recently_used_goes() -> None:
     cache, encode = TextCache(10_000), Encoder()
     for i in range(50):
-        cache.rows("n", texts(f"{i}"), encode)
-        cache.rows("n", texts("often"), encode)
+        cache.rows("n", prompts(f"{i}"), encode)
+        cache.rows("n", prompts("often"), encode)
         assert cache.kept.bytes <= 10_000
-    assert sum(asked == list(texts("often")) for asked in encode.asked) == 1
+    assert sum(asked == list(prompts("often")) for asked in encode.asked) == 1
     assert cache.kept.evicted > 40
     assert cache.kept.bytes > 5_000
     tiny = TextCache(10)
     for _ in range(2):
-        assert lengths(tiny.rows("n", texts("aa"), encode)) == {"aa": 2}
+        assert lengths(tiny.rows("n", prompts("aa"), encode)) == {"aa": 2}
     assert tiny.kept.bytes == len(tiny.kept) == 0
 
 
@@ -69,33 +69,33 @@ def test_who_asks_meanwhile_waits_for_the_same() -> None:
     cache, encode = TextCache(100_000), Encoder()
     encode.gate.clear()
     with ThreadPoolExecutor(4) as pool:
-        first = pool.submit(cache.rows, "n", texts("a", "bb"), encode)
+        first = pool.submit(cache.rows, "n", prompts("a", "bb"), encode)
         assert encode.begun.wait(10)
-        others = [pool.submit(cache.rows, "n", texts("bb", "a"), encode) for _ in range(2)]
-        another = pool.submit(cache.rows, "n", texts("bb", "ccc"), encode)
+        others = [pool.submit(cache.rows, "n", prompts("bb", "a"), encode) for _ in range(2)]
+        another = pool.submit(cache.rows, "n", prompts("bb", "ccc"), encode)
         while len(encode.asked) < 2:
             pass
         encode.gate.set()
         assert lengths(first.result(10)) == {"a": 1, "bb": 2}
         assert [lengths(other.result(10)) for other in others] == [{"a": 1, "bb": 2}] * 2
         assert lengths(another.result(10)) == {"bb": 2, "ccc": 3}
-    assert encode.asked == [list(texts("a", "bb")), list(texts("ccc"))]
+    assert encode.asked == [list(prompts("a", "bb")), list(prompts("ccc"))]
 
 
 def test_a_failure_is_not_kept() -> None:
     cache, encode = TextCache(100_000), Encoder()
     encode.error = RuntimeError("no memory")
     with pytest.raises(RuntimeError):
-        cache.rows("n", texts("a"), encode)
+        cache.rows("n", prompts("a"), encode)
     encode.error = None
-    assert lengths(cache.rows("n", texts("a"), encode)) == {"a": 1}
+    assert lengths(cache.rows("n", prompts("a"), encode)) == {"a": 1}
     assert cache._coming == {}
 
 
 def test_forget() -> None:
     cache, encode = TextCache(100_000), Encoder()
     for network in ("a@0.50", "a@0.70", "b@0.50"):
-        cache.rows(network, texts("x"), encode)
+        cache.rows(network, prompts("x"), encode)
     cache.kept.forget(lambda key: key[0].startswith("a@"))
     assert len(cache.kept) == 1
     cache.kept.forget(lambda key: True)
@@ -132,13 +132,13 @@ def test_texts_are_counted_with_all_their_bytes() -> None:
 
 
 @pytest.mark.parametrize("own", [(), ("a sentence of its own",)])
-def test_heads_are_kept_by_their_bytes(own: Texts) -> None:
+def test_heads_are_kept_by_their_bytes(own: Prompts) -> None:
     heads: LruCache[HeadKey, Head] = LruCache(1_000_000)
 
     def fill() -> None:
         for k in range(10):
             asked = tuple(
-                one._replace(texts=tuple(f"{one.name} {o}" for o in own) or None) for one in wide(k)
+                one._replace(prompts=tuple(f"{one.name} {o}" for o in own) or None) for one in wide(k)
             )
             names = resolve_class_names(asked, (), ("a {}",), {})
             # The numbers of a tensor are not in Python's memory.

@@ -23,7 +23,7 @@ from core.store.storage.blobs import Blobs
 from tests.api import crafted
 from tests.core.serving.adapted import publish_model
 
-PICTURES = [crafted.jpeg(1), crafted.png(2, 64, 48), crafted.jpeg(3, 33, 90)]
+IMAGES = [crafted.jpeg(1), crafted.png(2, 64, 48), crafted.jpeg(3, 33, 90)]
 NAMES = ["red fox", "badger", "a tree {with} braces", "фокс 🦊"]
 
 
@@ -64,8 +64,8 @@ class World:
         (model,) = look_up(self.database, [options.pop("model", STOCK)], owner=DEFAULT_OWNER)
         templates = options.pop("templates", None)
         options["templates"] = None if templates is None else tuple(templates)
-        pictures = options.pop("pictures", PICTURES)
-        return self.serving.classify(pictures, ClassifyRequest(tuple(given), **options), model=model)
+        images = options.pop("images", IMAGES)
+        return self.serving.classify(images, ClassifyRequest(tuple(given), **options), model=model)
 
     def row(self, model: str) -> Model:
         with self.database.read() as session:
@@ -77,7 +77,7 @@ class World:
 
 
 def numbers(answer: ClassifyResult) -> list[dict[str, tuple[float, float]]]:
-    """For each picture: class name to (probability, similarity)."""
+    """For each image: class name to (probability, similarity)."""
     found = []
     for result in answer.results:
         assert not isinstance(result, BadImage)

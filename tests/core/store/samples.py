@@ -11,7 +11,7 @@ from core.store.db.ids import new_id
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Job
 from core.store.jobs import jobs, leases
-from core.store.jobs.jobs import NewPicture
+from core.store.jobs.jobs import NewImage
 from core.store.jobs.leases import Claim
 from core.store.registry.models import NewModel
 
@@ -26,7 +26,7 @@ def new_job(database: Database, **given: Any) -> str:
         "config": {"backbone": "starter", "alpha": 0.5},
         "classes": [{"name": "red fox", "images": 2, "test_images": 0}],
         "warnings": [],
-        "pictures": [new_picture("a.jpg"), new_picture("b.jpg")],
+        "images": [new_image("a.jpg"), new_image("b.jpg")],
         **given,
     }
     with database.write() as session:
@@ -34,8 +34,8 @@ def new_job(database: Database, **given: Any) -> str:
     return job_id
 
 
-def new_picture(file_name: str, split: str = "train", *, bytes: int = 3) -> NewPicture:
-    return NewPicture(split, "red fox", file_name, "jobs/x/1", "0" * 64, bytes)
+def new_image(file_name: str, split: str = "train", *, bytes: int = 3) -> NewImage:
+    return NewImage(split, "red fox", file_name, "jobs/x/1", "0" * 64, bytes)
 
 
 def new_model(**given: Any) -> NewModel:
@@ -47,12 +47,12 @@ def new_model(**given: Any) -> NewModel:
         "classes": ["red fox"],
         "alpha": 0.1 + 0.2,
         "templates": ["a photo of a {}."],
-        "texts": {"red fox": ["a fox"]},
+        "prompts": {"red fox": ["a fox"]},
         "weights_key": "models/x/weights",
         "manifest_key": "models/x/manifest",
         "sha256": "0" * 64,
         "bytes": 5_000_000_000,
-        "weights": "full",
+        "delta_format": "full",
         **given,
     }
     return NewModel(**fields)

@@ -24,7 +24,7 @@ def test_what_was_acknowledged_stays_and_it_goes_on_with_room(tmp_path: Path) ->
 
         def write_on() -> None:
             while True:  # the log of SQLite has some room left
-                acknowledged.append(new_job(database, config={"texts": "x" * 20_000}))
+                acknowledged.append(new_job(database, config={"prompts": "x" * 20_000}))
 
         with pytest.raises(DatabaseFull, match="make room") as refused:
             write_on()

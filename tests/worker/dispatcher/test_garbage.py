@@ -86,7 +86,7 @@ def new_row(session: Session) -> dict[str, object]:
         "attempts": 1,
         "available_at": at,
         "created_at": at,
-        "picture_bytes": 0,
+        "image_bytes": 0,
         "reserved_bytes": 0,
     }
 
@@ -201,7 +201,7 @@ def dispatcher(settings: Settings, *arguments: Path) -> Iterator["subprocess.Pop
         "CLIPCITE_DATA": str(settings.data),
         "CLIPCITE_DATABASE_URL": settings.sqlalchemy_url(),
         "CLIPCITE_BLOB_URL": settings.blobs_url(),
-        "CLIPCITE_ALIVE_FILE": str(settings.alive_file),
+        "CLIPCITE_LIVENESS_FILE": str(settings.liveness_file),
         "CLIPCITE_DISPATCH_SECONDS": "0.05",
     }
     process = subprocess.Popen(
@@ -234,7 +234,7 @@ def settings(tmp_path: Path, database_url: str, blobs: Blobs) -> Settings:
         data=tmp_path / "data",
         database_url=database_url,
         blob_url=folder_of(blobs).as_uri(),
-        alive_file=tmp_path / "alive",
+        liveness_file=tmp_path / "alive",
     )
 
 
@@ -431,7 +431,7 @@ def test_dispatching_goes_on_while_a_slow_storage_is_swept(
 ) -> None:
     put(bound, f"jobs/{new_id('job')}")
     begun, go_on = tmp_path / "begun", tmp_path / "go on"
-    assert settings.alive_file is not None
+    assert settings.liveness_file is not None
     with dispatcher(settings, begun, go_on) as process:
         until(begun.exists, process)  # the listing hangs from here
         for _ in range(3):
@@ -439,8 +439,8 @@ def test_dispatching_goes_on_while_a_slow_storage_is_swept(
             until(lambda: is_sent(database, job_id), process)  # noqa: B023
             with database.write() as session:
                 jobs.request_cancel(session, job_id, owner=OWNER)
-            settings.alive_file.unlink(missing_ok=True)
-            until(settings.alive_file.exists, process)
+            settings.liveness_file.unlink(missing_ok=True)
+            until(settings.liveness_file.exists, process)
         assert marked(database) == []
         go_on.touch()
         until(lambda: len(marked(database)) == 1, process)

@@ -90,7 +90,7 @@ def cancelled_at_once(database: Database, urls: list[str]) -> None:
                 config={},
                 classes=[],
                 warnings=[],
-                pictures=[],
+                images=[],
                 webhook=url,
             )
             jobs.request_cancel(session, job_id, owner=OWNER)

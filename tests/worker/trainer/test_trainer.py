@@ -57,8 +57,8 @@ def lay_out(folder: Path, backbone: str, *, checkpoint_seconds: float = 3600, **
         shots=shots,
         cache=str(folder.parent / "cache"),
         device="cpu",
-        max_picture_bytes=10_000,
-        max_picture_pixels=10_000,
+        max_image_bytes=10_000,
+        max_image_pixels=10_000,
         checkpoint_seconds=checkpoint_seconds,
         deadline_seconds=PATIENCE,
         serving_reserve_bytes=0,
@@ -154,7 +154,7 @@ def test_warm_and_cold_give_the_same(standby: TrainerPool, tmp_path: Path) -> No
     assert standby.pid is None
     cold = run(lay_out(tmp_path / "cold", backbone), None)
     assert warm[1] == cold[1]
-    assert warm[1]["metrics"]["trained_names"]
+    assert warm[1]["metrics"]["trained_classes"]
     assert [m.get("stage") for m in warm[0]] == [m.get("stage") for m in cold[0]]
     losses = [[m["total"] for m in heard if m["type"] == "step"] for heard in (warm[0], cold[0])]
     assert len(losses[0]) == 6

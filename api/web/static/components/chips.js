@@ -4,7 +4,7 @@ import { announce, h, newId, replace } from "../lib/dom.js";
 
 const MOST = 1000;
 
-/** `names` is a list of {name, texts} that is changed in place; `changed` is called after each change. */
+/** `names` is a list of {name, prompts} that is changed in place; `changed` is called after each change. */
 export function chipField(names, changed) {
   const id = newId("names");
   let trained = new Set();
@@ -34,7 +34,7 @@ export function chipField(names, changed) {
     const fresh = text.split(/[,;\n]/).map((name) => name.trim()).filter(Boolean);
     for (const name of fresh) {
       const known = names.some((of) => of.name.toLowerCase() === name.toLowerCase());
-      if (!known && names.length < MOST) names.push({ name, texts: [] });
+      if (!known && names.length < MOST) names.push({ name, prompts: [] });
     }
     input.value = "";
     if (!fresh.length) return;
@@ -62,7 +62,7 @@ export function chipField(names, changed) {
   }
   function chip(of) {
     const kind = trained.has(of.name) ? "trained" : "new";
-    const words = of.texts.length ? ", described in words" : "";
+    const words = of.prompts.length ? ", described in words" : "";
     return h(
       "li",
       { class: `chip ${kind}` },
@@ -70,23 +70,23 @@ export function chipField(names, changed) {
         "button",
         { type: "button", class: "chip-name", title: "Describe it in words", "aria-expanded": String(open === of), "aria-label": `${of.name}, ${kind === "new" ? "new" : "taught"}${words}. Describe it in words`, onclick: () => unfold(of) },
         of.name,
-        of.texts.length > 0 && h("span", { class: "quote", "aria-hidden": "true" }, "“ ”"),
+        of.prompts.length > 0 && h("span", { class: "quote", "aria-hidden": "true" }, "“ ”"),
       ),
       h("button", { type: "button", class: "chip-x", "aria-label": `Remove ${of.name}`, onclick: () => remove(of) }, "×"),
     );
   }
   function textsOf(of) {
     const field = h("textarea", {
-      id: `${id}-texts`,
+      id: `${id}-prompts`,
       rows: "2",
       placeholder: "a frayed metal surface",
       oninput: () => {
-        of.texts = field.value.split("\n").map((line) => line.trim()).filter(Boolean);
+        of.prompts = field.value.split("\n").map((line) => line.trim()).filter(Boolean);
         replace(list, names.map(chip));
         changed();
       },
     });
-    field.value = of.texts.join("\n");
+    field.value = of.prompts.join("\n");
     return h("div", { class: "field inner" }, h("label", { for: field.id }, `What “${of.name}” looks like, a sentence a line`), field);
   }
   draw();

@@ -1,4 +1,4 @@
-// One class: its name, its pictures with what is wrong with them, and words that describe it.
+// One class: its name, its images with what is wrong with them, and words that describe it.
 
 import { acceptDrops, picker } from "./dropzone.js";
 import { h, newId, replace } from "../lib/dom.js";
@@ -26,10 +26,10 @@ export function classCard(of, shots, add) {
   const more = h("button", { type: "button", class: "quiet small", onclick: () => ((all = true), refresh()) });
   const words = h("textarea", {
     rows: "2",
-    id: `${id}-texts`,
+    id: `${id}-prompts`,
     placeholder: "a frayed metal surface",
     oninput: () => {
-      of.texts = words.value.split("\n").map((line) => line.trim()).filter(Boolean);
+      of.prompts = words.value.split("\n").map((line) => line.trim()).filter(Boolean);
       shots.changed();
     },
   });
@@ -46,7 +46,7 @@ export function classCard(of, shots, add) {
     summary,
     grid,
     more,
-    h("div", { class: "row" }, picker("Add pictures", { multiple: true, accept: "image/*" }, add)),
+    h("div", { class: "row" }, picker("Add images", { multiple: true, accept: "image/*" }, add)),
     h(
       "details",
       { class: "plain" },
@@ -60,46 +60,46 @@ export function classCard(of, shots, add) {
   const cells = new Map();
   function refresh() {
     if (name.value !== of.name) name.value = of.name;
-    if (document.activeElement !== words) words.value = of.texts.join("\n");
-    const learnt = of.pictures.filter((picture) => picture.split === "train").length;
-    const tests = of.pictures.length - learnt;
+    if (document.activeElement !== words) words.value = of.prompts.join("\n");
+    const learnt = of.images.filter((image) => image.split === "train").length;
+    const tests = of.images.length - learnt;
     const few = learnt > 0 && learnt < FEW ? " A few more would help." : "";
-    summary.textContent = `${count(learnt, "picture")} to learn from${tests ? `, ${tests} to test on` : ""}.${few}`;
+    summary.textContent = `${count(learnt, "image")} to learn from${tests ? `, ${tests} to test on` : ""}.${few}`;
     // Those with problems first: they must not hide behind "show all". Those to test on come last.
-    const order = [...of.pictures].sort((a, b) => rank(b) - rank(a) || (a.split === "test") - (b.split === "test"));
+    const order = [...of.images].sort((a, b) => rank(b) - rank(a) || (a.split === "test") - (b.split === "test"));
     const shown = all ? order : order.slice(0, SHOWN);
-    for (const picture of shown) {
-      if (!cells.has(picture)) cells.set(picture, thumbnail(picture, shots));
-      cells.get(picture).refresh();
+    for (const image of shown) {
+      if (!cells.has(image)) cells.set(image, thumbnail(image, shots));
+      cells.get(image).refresh();
     }
-    replace(grid, shown.map((picture) => cells.get(picture).element));
+    replace(grid, shown.map((image) => cells.get(image).element));
     more.hidden = shown.length === order.length;
     more.textContent = `Show all ${order.length}`;
   }
   return { element, refresh };
 }
 
-function rank(picture) {
-  return { bad: 2, note: 1 }[picture.problem?.level] ?? 0;
+function rank(image) {
+  return { bad: 2, note: 1 }[image.problem?.level] ?? 0;
 }
 
-function thumbnail(picture, shots) {
-  const tests = picture.split === "test";
-  const image = h("img", { alt: tests ? `${picture.name}, to test on` : picture.name, width: "84", height: "84" });
-  const blank = h("span", { class: "blank" }, picture.name);
+function thumbnail(image, shots) {
+  const tests = image.split === "test";
+  const image = h("img", { alt: tests ? `${image.name}, to test on` : image.name, width: "84", height: "84" });
+  const blank = h("span", { class: "blank" }, image.name);
   const badge = h("span", { class: "badge" });
   const remove = h(
     "button",
-    { type: "button", class: "x", title: "Remove", "aria-label": `Remove ${picture.name}`, onclick: () => shots.remove(picture) },
+    { type: "button", class: "x", title: "Remove", "aria-label": `Remove ${image.name}`, onclick: () => shots.remove(image) },
     "×",
   );
   const element = h("li", {}, blank, image, tests && h("span", { class: "tag split", "aria-hidden": "true" }, "test"), remove, badge);
   let shown = "";
   function refresh() {
-    if (picture.url && image.getAttribute("src") !== picture.url) image.src = picture.url;
-    image.hidden = !picture.url;
-    blank.hidden = Boolean(picture.url);
-    const { level = "", detail = "" } = picture.problem ?? {};
+    if (image.url && image.getAttribute("src") !== image.url) image.src = image.url;
+    image.hidden = !image.url;
+    blank.hidden = Boolean(image.url);
+    const { level = "", detail = "" } = image.problem ?? {};
     const now = `${level} ${detail}`;
     if (now === shown) return;
     shown = now;

@@ -63,14 +63,14 @@ export function python(lines) {
   return ["from clipcite import Client", "", `client = Client(${JSON.stringify(location.origin)})${about}`, ...lines.filter(Boolean)].join("\n");
 }
 
-/** Lines that ask what a picture could be. Options as /classify has them. */
+/** Lines that ask what an image could be. Options as /classify has them. */
 export function askLines({ class_names: names, ...options }) {
   const plain = names.every((of) => typeof of === "string");
-  const given = plain ? names : Object.fromEntries(names.map((of) => (typeof of === "string" ? [of, null] : [of.name, of.texts])));
+  const given = plain ? names : Object.fromEntries(names.map((of) => (typeof of === "string" ? [of, null] : [of.name, of.prompts])));
   const rest = Object.entries(options).map(([name, value]) => `, ${name}=${literal(value)}`);
   return [
     `names = ${literal(given)}  # any others too`,
-    `answer = client.classify(["picture.jpg"], names${rest.join("")})`,
+    `answer = client.classify(["image.jpg"], names${rest.join("")})`,
     "for guess in answer.results[0].predictions:",
     "    print(guess.class_name, guess.probability)",
   ];

@@ -15,7 +15,7 @@ export function dropZone({ title, hint, folders = false, small = false, add }) {
       "div",
       { class: "row" },
       folders && picker("Choose a folder", { webkitdirectory: true, multiple: true }, add),
-      picker(small ? "Add pictures" : "Choose pictures", { multiple: true, accept: "image/*" }, add),
+      picker(small ? "Add images" : "Choose images", { multiple: true, accept: "image/*" }, add),
       folders && picker("Choose a zip", { accept: ".zip,application/zip" }, add),
     ),
   );

@@ -1,4 +1,4 @@
-// Right answers before and after as a picture, with the range in which the true difference lies.
+// Right answers before and after as an image, with the range in which the true difference lies.
 
 import { h, svg } from "../lib/dom.js";
 import { percent, points } from "../lib/words.js";
@@ -6,7 +6,7 @@ import { percent, points } from "../lib/words.js";
 const at = (share) => `${(100 * share).toFixed(2)}%`; // of the width, whatever that is: text and dots keep their size
 
 /** What was measured: [words, comparison]. */
-function groups({ trained_names: trained, new_names: others, all_names: all }) {
+function groups({ trained_classes: trained, new_classes: others, all_classes: all }) {
   const found = [
     ["Your classes", trained],
     ["Names it was not taught", others],

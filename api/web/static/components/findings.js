@@ -1,4 +1,4 @@
-// The service's own look at the pictures before anything is learnt.
+// The service's own look at the images before anything is learnt.
 
 import { h, replace } from "../lib/dom.js";
 import { upload } from "../lib/http.js";
@@ -13,7 +13,7 @@ export function stopCheck() {
   running.controller.abort();
 }
 
-/** Ask for verdicts on all pictures, note them on each, and say the rest in `box`. */
+/** Ask for verdicts on all images, note them on each, and say the rest in `box`. */
 export async function checkWithService(shots, config, box, leaving) {
   const fingerprint = shots.fingerprint(config);
   if (shots.checked === fingerprint) return;
@@ -26,7 +26,7 @@ export async function checkWithService(shots, config, box, leaving) {
   try {
     if (shots.missing || shots.bytes > MOST_BYTES) return;
     const { form, files } = shots.form({ config });
-    replace(box, h("p", { class: "soft" }, "The service is looking at the pictures …"));
+    replace(box, h("p", { class: "soft" }, "The service is looking at the images …"));
     const found = await upload("/adapt?dry_run=true", form, { signal });
     shots.checked = fingerprint;
     shots.mark(found.findings, files, (finding) => (finding.class_name === null ? "bad" : "note"));
@@ -43,11 +43,11 @@ export async function checkWithService(shots, config, box, leaving) {
   }
 }
 
-function summary({ pictures, good, warnings, estimate }) {
+function summary({ images, good, warnings, estimate }) {
   const { seconds, low_seconds: low, high_seconds: high } = estimate;
   const time = seconds === null ? "" : ` Learning takes about ${duration(seconds)}${high > 1.5 * low ? ` (${duration(low)} to ${duration(high)})` : ""}.`;
   return [
-    h("p", {}, h("strong", {}, good === pictures ? `All ${count(pictures, "picture")} look good.` : `${good} of ${count(pictures, "picture")} look good.`), time),
+    h("p", {}, h("strong", {}, good === images ? `All ${count(images, "image")} look good.` : `${good} of ${count(images, "image")} look good.`), time),
     warnings.length > 0 && h("ul", { class: "soft" }, warnings.map((warning) => h("li", {}, warning.detail))),
   ];
 }

@@ -4,7 +4,7 @@ import { h, svg } from "../lib/dom.js";
 
 const LOSSES = [
   ["dva", "Telling your classes apart", "L_DVA"],
-  ["scl", "Matching pictures with words", "L_SCL"],
+  ["scl", "Matching images with words", "L_SCL"],
   ["vld", "Staying close to what it knew", "L_VLD"],
 ];
 const WIDTH = 240;
@@ -33,13 +33,13 @@ function chart(name, words, term) {
   let points = [];
   const value = h("span", { class: "value" }); // no output: nobody wants to hear each step
   const line = svg("polyline", { class: "line" });
-  const dot = svg("path", { class: "dot" }); // of no length: its round ends stay round when the picture is stretched
-  const picture = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", preserveAspectRatio: "none" }, line, dot);
+  const dot = svg("path", { class: "dot" }); // of no length: its round ends stay round when the image is stretched
+  const image = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", preserveAspectRatio: "none" }, line, dot);
   const element = h(
     "figure",
     { class: `card chart ${name}` },
     h("figcaption", {}, h("span", {}, words, h("abbr", { title: `The loss ${term} of the method` }, term)), value),
-    h("div", { class: "plot" }, picture),
+    h("div", { class: "plot" }, image),
   );
   function add(step, loss) {
     points = points.filter(([at]) => at < step); // a job that was cut off goes back a little
@@ -55,7 +55,7 @@ function chart(name, words, term) {
     const [x, y] = placed.at(-1);
     dot.setAttribute("d", `M${x.toFixed(1)} ${y.toFixed(1)}h0`);
     value.textContent = shown(loss);
-    picture.setAttribute("aria-label", `${words}: from ${shown(values[0])} to ${shown(loss)} in ${last} steps.`);
+    image.setAttribute("aria-label", `${words}: from ${shown(values[0])} to ${shown(loss)} in ${last} steps.`);
   }
   return { name, element, add };
 }

@@ -1,4 +1,4 @@
-// The answer for one picture: names with their shares, before and now.
+// The answer for one image: names with their shares, before and now.
 
 import { h, replace } from "../lib/dom.js";
 import { percent } from "../lib/words.js";
@@ -13,29 +13,29 @@ export function isUnsure(predictions) {
   return first.probability < SURE || first.probability - (second?.probability ?? 0) < LEAD;
 }
 
-/** Whether it looks like none of the names: known only where the model was measured on enough pictures, and is
+/** Whether it looks like none of the names: known only where the model was measured on enough images, and is
  *  asked for exactly its own names. */
-function fitsNone({ likeness }, { confidence }) {
-  return typeof likeness === "number" && likeness < confidence.least_likeness;
+function fitsNone({ in_distribution_score }, { confidence }) {
+  return typeof in_distribution_score === "number" && in_distribution_score < confidence.rejection_threshold;
 }
 
-export function answerCard(picture, remove) {
-  const image = h("img", { alt: picture.name, width: "96", height: "96", hidden: true });
-  const name = h("p", { class: "file soft" }, picture.name);
+export function answerCard(image, remove) {
+  const image = h("img", { alt: image.name, width: "96", height: "96", hidden: true });
+  const name = h("p", { class: "file soft" }, image.name);
   const body = h("div", { class: "bars" });
   const element = h(
     "li",
     { class: "card answer" },
-    h("div", { class: "shot" }, image, h("button", { type: "button", class: "x", "aria-label": `Remove ${picture.name}`, title: "Remove", onclick: remove }, "×")),
+    h("div", { class: "shot" }, image, h("button", { type: "button", class: "x", "aria-label": `Remove ${image.name}`, title: "Remove", onclick: remove }, "×")),
     h("div", { class: "what" }, name, body),
   );
-  /** Once the browser has looked at the picture. */
+  /** Once the browser has looked at the image. */
   function refresh() {
-    if (picture.url && image.hidden) {
-      image.src = picture.url;
+    if (image.url && image.hidden) {
+      image.src = image.url;
       image.hidden = false;
     }
-    if (picture.problem?.level === "bad") replace(body, h("p", { class: "bad-text" }, picture.problem.detail));
+    if (image.problem?.level === "bad") replace(body, h("p", { class: "bad-text" }, image.problem.detail));
   }
 
   /** `now` and `before` are results; `answer` is what `now` is from. */

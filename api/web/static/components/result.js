@@ -1,4 +1,4 @@
-// What came of a job: the verdict in words, the measurement as a picture, and the ways on.
+// What came of a job: the verdict in words, the measurement as an image, and the ways on.
 
 import { askLines, codeFor, curl, python } from "./code.js";
 import { h, replace } from "../lib/dom.js";
@@ -14,7 +14,7 @@ const HEADLINES = {
   not_measured: ["Ready, but not measured", "open"],
 };
 
-const FEW = 20; // test pictures, below which an interval is some 40 points wide
+const FEW = 20; // test images, below which an interval is some 40 points wide
 
 export function resultPanel(job) {
   const verdict = job.metrics?.verdict ?? "not_measured";
@@ -44,32 +44,32 @@ export function resultPanel(job) {
 }
 
 const ASKED = {
-  test: (pictures) => `On ${pictures} for testing it was`,
-  holdout: (pictures) => `On ${pictures} that were kept from it it was`,
-  sibling: (pictures) => `On ${pictures} that were kept from it a sibling of it was`,
+  test: (images) => `On ${images} for testing it was`,
+  holdout: (images) => `On ${images} that were kept from it it was`,
+  cross_validation: (images) => `On ${images} that were kept from it a sibling of it was`,
 };
 
 /** What was compared for the verdict: all names at once. */
 function compared(metrics) {
-  return metrics?.all_names?.all ?? metrics?.trained_names;
+  return metrics?.all_classes?.all ?? metrics?.trained_classes;
 }
 
 function explained(verdict, { metrics, config }) {
   const found = compared(metrics);
   if (verdict === "not_measured" || !found) {
-    if (config.evaluate === "none") return "It was not to be measured, so nobody can say how much better it is. Try it on pictures that it has not seen.";
-    return "There were too few pictures to keep some back, so nobody can say how much better it is. Try it on pictures that it has not seen, or teach it again with more.";
+    if (config.evaluate === "none") return "It was not to be measured, so nobody can say how much better it is. Try it on images that it has not seen.";
+    return "There were too few images to keep some back, so nobody can say how much better it is. Try it on images that it has not seen, or teach it again with more.";
   }
   const { stock, adapted, difference } = found;
   const { images, source } = metrics.measured_on;
-  const facts = `${(ASKED[source] ?? ASKED.holdout)(count(images, "picture"))} right in ${percent(adapted)}, the network before in ${percent(stock)}.`;
+  const facts = `${(ASKED[source] ?? ASKED.holdout)(count(images, "image"))} right in ${percent(adapted)}, the network before in ${percent(stock)}.`;
   if (verdict === "no_clear_gain" && images < FEW) {
-    return `${facts} ${count(images, "picture is", "pictures are")} too few to tell a gain from chance. Bring more to test on, or more to learn from.`;
+    return `${facts} ${count(images, "image is", "images are")} too few to tell a gain from chance. Bring more to test on, or more to learn from.`;
   }
   const range = `The true difference lies between ${points(difference.low)} and ${points(difference.high)} points, with 95 % certainty`;
   if (verdict === "better") return `${facts} ${range}: that is more than chance.`;
   if (verdict === "worse") return `${facts} ${range}. Use the network as it was, or look whether some labels are wrong.`;
-  return `${facts} ${range}: it could be chance. More pictures to test on make it clearer; more to learn from may make it better.`;
+  return `${facts} ${range}: it could be chance. More images to test on make it clearer; more to learn from may make it better.`;
 }
 
 function reportLink(path) {
@@ -81,7 +81,7 @@ function reportLink(path) {
 function classifyCode(model, names) {
   return codeFor({
     what: "ask this model",
-    curl: () => curl("/classify", [["-F", `model=${model}`], ["-F", `class_names=${JSON.stringify(names)}`], ["-F", "images=@picture.jpg"]]),
+    curl: () => curl("/classify", [["-F", `model=${model}`], ["-F", `class_names=${JSON.stringify(names)}`], ["-F", "images=@image.jpg"]]),
     python: () => python(askLines({ class_names: names, model })),
   });
 }

@@ -6,20 +6,20 @@ import { smaller } from "./image_check.js";
 const LARGE_BYTES = 600_000;
 const SIDE = 1024; // pixels: far more than any network looks at
 
-/** POST /classify with these pictures and options. */
-export async function classify(pictures, options, signal) {
+/** POST /classify with these images and options. */
+export async function classify(images, options, signal) {
   const form = new FormData();
   for (const [name, value] of Object.entries(options)) {
     form.append(name, name === "class_names" ? JSON.stringify(value) : String(value));
   }
-  for (const picture of pictures) form.append("images", await sendable(picture), picture.name);
+  for (const image of images) form.append("images", await sendable(image), image.name);
   return ask("/classify", { method: "POST", body: form, signal });
 }
 
 /** The file, or a smaller copy of a large photo: it is sent again at each move of the slider. */
-function sendable(picture) {
-  picture.sendable ??= picture.file.size > LARGE_BYTES ? shrunk(picture.file) : Promise.resolve(picture.file);
-  return picture.sendable;
+function sendable(image) {
+  image.sendable ??= image.file.size > LARGE_BYTES ? shrunk(image.file) : Promise.resolve(image.file);
+  return image.sendable;
 }
 
 async function shrunk(file) {

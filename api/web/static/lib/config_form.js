@@ -34,14 +34,14 @@ export function settingsPanel(settings, shots) {
       "details",
       { class: "plain" },
       h("summary", {}, "For those who know"),
-      h("div", { class: "field" }, h("label", { for: ids.epochs }, "Rounds over the pictures (epochs)"), epochs),
+      h("div", { class: "field" }, h("label", { for: ids.epochs }, "Rounds over the images (epochs)"), epochs),
     ),
   );
   function refresh() {
-    const hasTests = shots.pictures.some((picture) => picture.split === "test");
+    const hasTests = shots.images.some((image) => image.split === "test");
     measured.textContent = hasTests
-      ? "How well it has learnt is measured on your test pictures."
-      : "Every picture is learnt from. How well that went is measured on a sibling that learns without some of them.";
+      ? "How well it has learnt is measured on your test images."
+      : "Every image is learnt from. How well that went is measured on a sibling that learns without some of them.";
   }
   const config = () => (settings.epochs ? { epochs: settings.epochs } : {});
   return { element, refresh, config };

@@ -44,23 +44,23 @@ async function opened(files) {
 }
 
 const SPLITS = { train: "train", training: "train", test: "test", testing: "test", val: "test", valid: "test", validation: "test" };
-const PICTURE = /\.(jpe?g|png|webp|gif|bmp|tiff?|heic|heif|avif)$/i;
+const IMAGE = /\.(jpe?g|png|webp|gif|bmp|tiff?|heic|heif|avif)$/i;
 
-/** The class and the part (train or test) of each picture, by its folders: [{file, name, className, split}].
+/** The class and the part (train or test) of each image, by its folders: [{file, name, className, split}].
  *
- *  One or more folders around all of it are passed over, and so is what is no picture. `className` is null
+ *  One or more folders around all of it are passed over, and so is what is no image. `className` is null
  *  for what lies in no folder. */
 export function sorted(items) {
-  const pictures = items.filter(
+  const images = items.filter(
     ({ path, file }) =>
       !path.some((part) => part.startsWith(".") || part === "__MACOSX") &&
-      (file.type.startsWith("image/") || PICTURE.test(file.name)),
+      (file.type.startsWith("image/") || IMAGE.test(file.name)),
   );
-  pictures.sort((a, b) => a.path.join("/").localeCompare(b.path.join("/"), "en", { numeric: true }));
-  const folders = pictures.map(({ path }) => path.slice(0, -1));
+  images.sort((a, b) => a.path.join("/").localeCompare(b.path.join("/"), "en", { numeric: true }));
+  const folders = images.map(({ path }) => path.slice(0, -1));
   let depth = 0;
   let split = "train";
-  // A folder that all are in says nothing, unless pictures lie in it directly: then it is a class.
+  // A folder that all are in says nothing, unless images lie in it directly: then it is a class.
   while (folders.length && folders.every((f) => f.length > depth + 1 && f[depth] === folders[0][depth])) {
     split = SPLITS[folders[0][depth].toLowerCase()] ?? split;
     depth += 1;
@@ -68,7 +68,7 @@ export function sorted(items) {
   const left = folders.map((folder) => folder.slice(depth));
   const isSplit = (folder) => folder.length > 1 && folder[0].toLowerCase() in SPLITS;
   const hasSplits = left.length > 0 && left.every(isSplit);
-  return pictures.map(({ path, file }, i) => {
+  return images.map(({ path, file }, i) => {
     const [first, second] = left[i];
     return {
       file,

@@ -1,4 +1,4 @@
-// What the browser itself can tell of a picture, before anything is sent.
+// What the browser itself can tell of an image, before anything is sent.
 
 const AT_ONCE = 4;
 const THUMBNAIL = 168;
@@ -8,44 +8,44 @@ const BROWSERS_CANT = /\.(tiff?|heic|heif)$/i;
 const waiting = [];
 let busy = 0;
 
-/** Sets `url` (a small preview), `width`, `height`, `hash` and `problem` of the picture, a few at a time.
+/** Sets `url` (a small preview), `width`, `height`, `hash` and `problem` of the image, a few at a time.
  *  Resolves when it is done. */
-export function inspect(picture) {
+export function inspect(image) {
   return new Promise((resolve) => {
-    waiting.push([picture, resolve]);
+    waiting.push([image, resolve]);
     next();
   });
 }
 
 function next() {
   if (busy >= AT_ONCE || !waiting.length) return;
-  const [picture, resolve] = waiting.shift();
+  const [image, resolve] = waiting.shift();
   busy += 1;
-  look(picture).finally(() => {
+  look(image).finally(() => {
     busy -= 1;
     resolve();
     next();
   });
 }
 
-async function look(picture) {
-  picture.hash = await hashOf(picture.file);
+async function look(image) {
+  image.hash = await hashOf(image.file);
   let bitmap;
   try {
-    bitmap = await createImageBitmap(picture.file);
+    bitmap = await createImageBitmap(image.file);
   } catch {
     // What only this browser can't show may be fine for the service, which then has the last word.
-    if (!BROWSERS_CANT.test(picture.file.name)) {
-      picture.problem = { level: "bad", detail: "This can't be read as a picture: it is damaged or something else." };
+    if (!BROWSERS_CANT.test(image.file.name)) {
+      image.problem = { level: "bad", detail: "This can't be read as an image: it is damaged or something else." };
     }
     return;
   }
-  picture.width = bitmap.width;
-  picture.height = bitmap.height;
+  image.width = bitmap.width;
+  image.height = bitmap.height;
   if (Math.min(bitmap.width, bitmap.height) < SMALL) {
-    picture.problem = { level: "note", detail: `Only ${bitmap.width} × ${bitmap.height} pixels: too small to show much.` };
+    image.problem = { level: "note", detail: `Only ${bitmap.width} × ${bitmap.height} pixels: too small to show much.` };
   }
-  picture.url = URL.createObjectURL(await smaller(bitmap, THUMBNAIL, "image/webp", 0.8));
+  image.url = URL.createObjectURL(await smaller(bitmap, THUMBNAIL, "image/webp", 0.8));
   bitmap.close();
 }
 
@@ -56,7 +56,7 @@ async function hashOf(file) {
   return [...new Uint8Array(digest)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** The picture with at most so many pixels a side, as a file of that type. */
+/** The image with at most so many pixels a side, as a file of that type. */
 export async function smaller(bitmap, side, type, quality) {
   const scale = Math.min(1, side / Math.max(bitmap.width, bitmap.height));
   const canvas = new OffscreenCanvas(
@@ -66,7 +66,7 @@ export async function smaller(bitmap, side, type, quality) {
   const pen = canvas.getContext("2d");
   pen.imageSmoothingQuality = "high";
   if (type === "image/jpeg") {
-    pen.fillStyle = "#fff"; // what the service puts behind transparent pictures
+    pen.fillStyle = "#fff"; // what the service puts behind transparent images
     pen.fillRect(0, 0, canvas.width, canvas.height);
   }
   pen.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
@@ -77,20 +77,20 @@ export async function smaller(bitmap, side, type, quality) {
 export function markCopies(classes) {
   const first = new Map();
   for (const of of classes) {
-    for (const picture of of.pictures) {
-      if (picture.problem?.copy) picture.problem = null;
-      if (!picture.hash) continue;
-      const twin = first.get(picture.hash);
+    for (const image of of.images) {
+      if (image.problem?.copy) image.problem = null;
+      if (!image.hash) continue;
+      const twin = first.get(image.hash);
       if (!twin) {
-        first.set(picture.hash, { of, picture });
+        first.set(image.hash, { of, image });
         continue;
       }
-      picture.problem ??= {
+      image.problem ??= {
         copy: true,
         level: "note",
         detail: twin.of === of
-          ? `A copy of ${twin.picture.name}.`
-          : `The same picture is in “${twin.of.name}” too: one of the two must be wrong.`,
+          ? `A copy of ${twin.image.name}.`
+          : `The same image is in “${twin.of.name}” too: one of the two must be wrong.`,
       };
     }
   }

@@ -4,7 +4,7 @@ import { h } from "./dom.js";
 
 const MOST = 8;
 
-/** Of an error or a sentence; `details` are what belongs to no single picture on the page. */
+/** Of an error or a sentence; `details` are what belongs to no single image on the page. */
 export function problemBox(error, details = error.errors?.map((item) => (item.file ? `${item.file}: ${item.detail}` : item.detail)) ?? []) {
   const lines = details.filter((line) => line !== error.message);
   return h(

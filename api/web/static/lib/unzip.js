@@ -4,7 +4,7 @@ const END = 0x06054b50;
 const DIRECTORY = 0x02014b50;
 const STORED = 0;
 const DEFLATED = 8;
-const MOST_BYTES = 100_000_000; // of one file: more is no picture
+const MOST_BYTES = 100_000_000; // of one file: more is no image
 
 export class BadZip extends Error {}
 
@@ -61,7 +61,7 @@ async function fileOf(archive, entry) {
   try {
     body = await new Response(plain).blob();
   } catch {
-    body = new Blob([]); // damaged: shown as a picture that can't be read, beside the others
+    body = new Blob([]); // damaged: shown as an image that can't be read, beside the others
   }
   return new File([body], entry.name.split("/").at(-1));
 }

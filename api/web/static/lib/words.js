@@ -4,8 +4,8 @@ export const STAGES = {
   preparing: "Getting ready",
   loading: "Loading the network",
   training: "Learning",
-  measuring: "Measuring how good it is",
-  checking: "Looking for wrong labels",
+  evaluating: "Measuring how good it is",
+  cross_validating: "Looking for wrong labels",
   saving: "Saving",
   publishing: "Saving",
 };

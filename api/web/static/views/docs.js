@@ -113,11 +113,11 @@ function code(path, method, body) {
   const options = method === "get" ? [] : [["-X", method.toUpperCase()]];
   const sent = kind === "application/json" ? example : undefined;
   if (sent) options.push(["-H", "Content-Type: application/json"], ["-d", JSON.stringify(sent)]);
-  else if (path === "/adapt") options.push(["-F", "archive=@pictures.zip"]);
+  else if (path === "/adapt") options.push(["-F", "archive=@images.zip"]);
   return codeFor({
     curl: curl(path, options),
     python: () => {
-      const given = sent ? `, json=${literal(sent)}` : path === "/adapt" ? ', files={"archive": open("pictures.zip", "rb")}' : "";
+      const given = sent ? `, json=${literal(sent)}` : path === "/adapt" ? ', files={"archive": open("images.zip", "rb")}' : "";
       return overHttp([`answer = http.${method}(${JSON.stringify(path)}${given})`, "print(answer.raise_for_status().text)"]);
     },
   });

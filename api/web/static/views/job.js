@@ -119,7 +119,7 @@ export function jobView({ parameter: id, signal }) {
       python([
         `job = client.wait("${id}")`,
         "print(job.status, job.model_id)",
-        orElse("read the report", `print(client.report("${id}").headline)`),
+        orElse("read the report", `print(client.report("${id}").summary)`),
         orElse("cancel it", `client.cancel("${id}")`),
         orElse("delete it", `client.delete_job("${id}")`),
       ]),
@@ -128,9 +128,9 @@ export function jobView({ parameter: id, signal }) {
 }
 
 function summary(job) {
-  const pictures = job.classes.reduce((sum, of) => sum + of.images, 0);
+  const images = job.classes.reduce((sum, of) => sum + of.images, 0);
   const trained = job.classes.filter((of) => of.images).length;
-  return `${count(pictures, "picture")} in ${count(trained, "class", "classes")}, sent ${when(job.created_at)}.`;
+  return `${count(images, "image")} in ${count(trained, "class", "classes")}, sent ${when(job.created_at)}.`;
 }
 
 function verdictLine(job) {

@@ -19,7 +19,7 @@ export function jobsView({ signal }) {
       path: "/jobs",
       signal,
       item: row,
-      empty: [h("h2", {}, "No jobs yet"), h("p", {}, "Bring a few pictures, and here you see how they are learnt."), h("a", { class: "button main", href: "#/" }, "Teach it your pictures")],
+      empty: [h("h2", {}, "No jobs yet"), h("p", {}, "Bring a few images, and here you see how they are learnt."), h("a", { class: "button main", href: "#/" }, "Teach it your images")],
     }),
     codeFor({
       curl: () => curl("/jobs?limit=20"),
@@ -36,7 +36,7 @@ function row(job) {
   const over = ["succeeded", "failed", "cancelled"].includes(job.status);
   async function remove(event) {
     const row = event.target.closest("li");
-    if (!(await confirmed(`Delete the job “${name}” and its pictures? A model that it made stays.`, "Delete"))) return;
+    if (!(await confirmed(`Delete the job “${name}” and its images? A model that it made stays.`, "Delete"))) return;
     try {
       await call(`/jobs/${job.id}`, { method: "DELETE" });
       row.remove();
@@ -46,7 +46,7 @@ function row(job) {
   }
   return [
     h("div", { class: "row" }, h("h2", {}, h("a", { href: `#/jobs/${job.id}` }, name)), h("span", { class: `tag ${MOODS[job.status]}` }, STATUSES[job.status] + share)),
-    h("p", { class: "soft" }, `${count(trained.reduce((sum, of) => sum + of.images, 0), "picture")} in ${count(trained.length, "class", "classes")}, ${when(job.created_at)}`),
+    h("p", { class: "soft" }, `${count(trained.reduce((sum, of) => sum + of.images, 0), "image")} in ${count(trained.length, "class", "classes")}, ${when(job.created_at)}`),
     job.error && h("p", { class: "soft" }, job.error.detail),
     h(
       "div",

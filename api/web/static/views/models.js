@@ -19,7 +19,7 @@ export function modelsView({ signal }) {
       path: "/models",
       signal,
       item: row,
-      empty: [h("h2", {}, "No models yet"), h("p", {}, "A model is what a finished job leaves behind."), h("a", { class: "button main", href: "#/" }, "Teach it your pictures")],
+      empty: [h("h2", {}, "No models yet"), h("p", {}, "A model is what a finished job leaves behind."), h("a", { class: "button main", href: "#/" }, "Teach it your images")],
     }),
     codeFor({
       what: "list the models",
@@ -66,7 +66,7 @@ function row(model) {
     aliasField(model),
     codeFor({
       what: "ask this model",
-      curl: () => curl("/classify", [["-F", `model=${model.id}`], ["-F", `class_names=${JSON.stringify(model.trained_classes)}`], ["-F", "images=@picture.jpg"]]),
+      curl: () => curl("/classify", [["-F", `model=${model.id}`], ["-F", `class_names=${JSON.stringify(model.trained_classes)}`], ["-F", "images=@image.jpg"]]),
       python: () => python(askLines({ class_names: model.trained_classes, model: model.id })),
     }),
     codeFor({

@@ -1,4 +1,4 @@
-// The first view: bring pictures, see what is wrong with them, start.
+// The first view: bring images, see what is wrong with them, start.
 
 import { announce, confirmed, debounce, h, newId, replace } from "../lib/dom.js";
 import { classCard } from "../components/class_card.js";
@@ -12,9 +12,9 @@ import { Shots } from "../lib/training_form.js";
 import { count, size } from "../lib/words.js";
 
 const STEPS = [
-  ["Show", "Bring a folder of pictures for each class. What can't be used is pointed out before anything starts."],
+  ["Show", "Bring a folder of images for each class. What can't be used is pointed out before anything starts."],
   ["Wait", "Learning takes seconds to minutes. You may close this page meanwhile."],
-  ["Ask", "Drop new pictures and type any names: those that it was taught, and others too."],
+  ["Ask", "Drop new images and type any names: those that it was taught, and others too."],
 ];
 
 let kept = null; // what was brought stays while one looks at the other views
@@ -29,8 +29,8 @@ export function teachView({ signal }) {
   let busy = false; // a form is being sent
 
   const zone = dropZone({
-    title: "Drop folders, pictures or a zip here",
-    hint: "A folder for each class: its name becomes the name of the class. 4 to 16 pictures each work well.",
+    title: "Drop folders, images or a zip here",
+    hint: "A folder for each class: its name becomes the name of the class. 4 to 16 images each work well.",
     folders: true,
     add: (items) => take(items, null),
   });
@@ -39,8 +39,8 @@ export function teachView({ signal }) {
     replace(trouble);
     try {
       const got = await shots.add(await items, target);
-      announce(`${count(got, "picture")} added.`);
-      if (!got) replace(trouble, problemBox("There were no pictures in that. Pictures are JPEG, PNG, WebP, GIF, BMP or TIFF files."));
+      announce(`${count(got, "image")} added.`);
+      if (!got) replace(trouble, problemBox("There were no images in that. Images are JPEG, PNG, WebP, GIF, BMP or TIFF files."));
     } catch (error) {
       replace(trouble, problemBox(error));
     }
@@ -58,14 +58,14 @@ export function teachView({ signal }) {
   const clear = h("button", { type: "button", class: "quiet", onclick: clearAll }, "Remove all");
 
   async function clearAll() {
-    if (await confirmed("Remove all pictures from this page? Your files stay where they are.", "Remove all")) shots.clear();
+    if (await confirmed("Remove all images from this page? Your files stay where they are.", "Remove all")) shots.clear();
   }
 
   const check = debounce(1200, () => !busy && checkWithService(shots, panel.config(), verdict, signal));
   let seen = "";
-  /** All pictures are sent for a check: not at each key, but when a picture has come, gone or been looked at. */
-  function checkPictures() {
-    const now = JSON.stringify(shots.pictures.map(({ id, hash }) => [id, hash]));
+  /** All images are sent for a check: not at each key, but when an image has come, gone or been looked at. */
+  function checkImages() {
+    const now = JSON.stringify(shots.images.map(({ id, hash }) => [id, hash]));
     if (now === seen) return;
     seen = now;
     check();
@@ -93,7 +93,7 @@ export function teachView({ signal }) {
     const missing = shots.missing;
     start.disabled = busy || Boolean(missing);
     if (busy) return;
-    why.textContent = missing || `${count(shots.pictures.length, "picture")} in ${count(shots.trained.length, "class", "classes")}, ${size(shots.bytes)}.`;
+    why.textContent = missing || `${count(shots.images.length, "image")} in ${count(shots.trained.length, "class", "classes")}, ${size(shots.bytes)}.`;
   }
   // Thumbnails come in by the hundred; once a frame is enough.
   let planned = false;
@@ -106,7 +106,7 @@ export function teachView({ signal }) {
     });
   };
   shots.addEventListener("change", changed, { signal });
-  shots.addEventListener("change", checkPictures, { signal });
+  shots.addEventListener("change", checkImages, { signal });
 
   /** The same key for the same form: sent again after a lost answer, it makes no second job. */
   function idempotencyKey(content) {
@@ -129,7 +129,7 @@ export function teachView({ signal }) {
     try {
       const onprogress = (share) => {
         bar.value = share;
-        why.textContent = share < 1 ? "Sending the pictures …" : "The service is checking every picture …";
+        why.textContent = share < 1 ? "Sending the images …" : "The service is checking every image …";
       };
       const job = await upload("/adapt", form, { onprogress, headers, signal });
       kept = null;
@@ -147,19 +147,19 @@ export function teachView({ signal }) {
     }
   }
 
-  const config = () => ({ ...panel.config(), ...shots.texts() });
+  const config = () => ({ ...panel.config(), ...shots.prompts() });
   const configured = () => Object.keys(config()).length > 0;
   function asCurl() {
-    const options = [["-F", "archive=@pictures.zip"]];
+    const options = [["-F", "archive=@images.zip"]];
     if (configured()) options.push(["-F", `config=${JSON.stringify(config())}`]);
     if (settings.name.trim()) options.push(["-F", `name=${settings.name.trim()}`]);
-    return `# pictures.zip has a folder for each class\n${curl("/adapt", options)}`;
+    return `# images.zip has a folder for each class\n${curl("/adapt", options)}`;
   }
   function asPython() {
     const name = settings.name.trim() ? `, name=${literal(settings.name.trim())}` : "";
     return python([
       configured() && `config = ${literal(config())}`,
-      `job = client.adapt("pictures"${name}${configured() ? ", config=config" : ""})  # a folder with one for each class`,
+      `job = client.adapt("images"${name}${configured() ? ", config=config" : ""})  # a folder with one for each class`,
       "print(job.wait().model_id)",
     ]);
   }
@@ -167,11 +167,11 @@ export function teachView({ signal }) {
   replace(next, addClass, clear, panel.element, verdict, trouble, h("div", { class: "go" }, start, why, bar), code);
   next.classList.add("next");
   drawn();
-  checkPictures();
+  checkImages();
   return h(
     "section",
     { class: "teach", onfocusout: check },
-    h("h1", {}, "Teach it your pictures"),
+    h("h1", {}, "Teach it your images"),
     h("p", { class: "lede" }, "Show a few examples of each thing you want to tell apart. It learns them in minutes, and still knows what it knew before."),
     running(signal),
     zone,

@@ -1,4 +1,4 @@
-// Pictures and any names in, answers out, anew with every change.
+// Images and any names in, answers out, anew with every change.
 
 import { announce, debounce, h, newId, replace } from "../lib/dom.js";
 import { answerCard } from "../components/predictions.js";
@@ -13,10 +13,10 @@ import { problemBox } from "../lib/problem.js";
 import { sorted } from "../lib/dropped_files.js";
 import { count, list } from "../lib/words.js";
 
-const MOST = 16; // pictures at a time: each change asks for all of them again
+const MOST = 16; // images at a time: each change asks for all of them again
 const STOCK = "stock";
 
-const kept = { pictures: [], names: [], model: null, taught: null, compare: false, alpha: null }; // over a look at the other views
+const kept = { images: [], names: [], model: null, taught: null, compare: false, alpha: null }; // over a look at the other views
 
 export function tryView({ parameter, signal }) {
   let models = [];
@@ -42,43 +42,43 @@ export function tryView({ parameter, signal }) {
   const trouble = h("div", {});
   const timing = h("p", { class: "soft" });
   const hint = h("p", { class: "soft" });
-  const early = h("p", { class: "soft", hidden: true }, "This is a first idea from your pictures, before they have been learnt. The finished model will be better.");
+  const early = h("p", { class: "soft", hidden: true }, "This is a first idea from your images, before they have been learnt. The finished model will be better.");
 
-  const zone = dropZone({ title: "Drop pictures here", hint: "Best those that it has not seen.", small: true, add: take });
+  const zone = dropZone({ title: "Drop images here", hint: "Best those that it has not seen.", small: true, add: take });
 
   async function take(items) {
     replace(trouble);
     try {
-      const found = sorted(await items).slice(0, MOST - kept.pictures.length);
+      const found = sorted(await items).slice(0, MOST - kept.images.length);
       const added = found.map(({ file, name }) => ({ file, name, problem: null }));
-      kept.pictures.push(...added);
+      kept.images.push(...added);
       await Promise.all(added.map(inspect));
       draw();
       soon();
-      announce(`${count(added.length, "picture")} added.`);
-      if (!added.length) replace(trouble, problemBox(`No picture was added: ${kept.pictures.length >= MOST ? `there are ${MOST} already.` : "there was none in that."}`));
+      announce(`${count(added.length, "image")} added.`);
+      if (!added.length) replace(trouble, problemBox(`No image was added: ${kept.images.length >= MOST ? `there are ${MOST} already.` : "there was none in that."}`));
     } catch (error) {
       replace(trouble, problemBox(error));
     }
   }
 
-  function remove(picture) {
-    kept.pictures = kept.pictures.filter((other) => other !== picture);
-    if (picture.url) URL.revokeObjectURL(picture.url);
+  function remove(image) {
+    kept.images = kept.images.filter((other) => other !== image);
+    if (image.url) URL.revokeObjectURL(image.url);
     draw();
     soon();
   }
 
   const cards = new Map();
   function draw() {
-    for (const picture of kept.pictures) {
-      if (!cards.has(picture)) cards.set(picture, answerCard(picture, () => remove(picture)));
-      cards.get(picture).refresh();
+    for (const image of kept.images) {
+      if (!cards.has(image)) cards.set(image, answerCard(image, () => remove(image)));
+      cards.get(image).refresh();
     }
-    replace(results, kept.pictures.map((picture) => cards.get(picture).element));
+    replace(results, kept.images.map((image) => cards.get(image).element));
     const names = kept.names.length;
-    hint.textContent = !kept.pictures.length ? "" : !names ? "Type the names that it could be." : names === 1 ? "With one name alone it always wins. Add what it could be confused with." : "";
-    zone.classList.toggle("slim", kept.pictures.length > 0);
+    hint.textContent = !kept.images.length ? "" : !names ? "Type the names that it could be." : names === 1 ? "With one name alone it always wins. Add what it could be confused with." : "";
+    zone.classList.toggle("slim", kept.images.length > 0);
   }
 
   const current = () => models.find((model) => model.id === wanted);
@@ -103,7 +103,7 @@ export function tryView({ parameter, signal }) {
       if (kept.taught?.id !== id) {
         // Names of the model before give way to this one's; those that were typed stay.
         const typed = kept.names.filter((of) => !kept.taught?.trained_classes.includes(of.name) && !model.trained_classes.includes(of.name));
-        chips.set([...model.trained_classes.map((name) => ({ name, texts: [] })), ...typed]);
+        chips.set([...model.trained_classes.map((name) => ({ name, prompts: [] })), ...typed]);
         kept.taught = model;
         kept.alpha = null;
       }
@@ -116,7 +116,7 @@ export function tryView({ parameter, signal }) {
   }
 
   function request(model) {
-    const options = { model, class_names: kept.names.map((of) => (of.texts.length ? of : of.name)) };
+    const options = { model, class_names: kept.names.map((of) => (of.prompts.length ? of : of.name)) };
     if (model === wanted && !alphaField.hidden) options.alpha = Number(slider.value);
     return options;
   }
@@ -125,19 +125,19 @@ export function tryView({ parameter, signal }) {
     asking.abort();
     asking = new AbortController();
     const both = AbortSignal.any([asking.signal, signal]);
-    const pictures = kept.pictures.filter((picture) => picture.problem?.level !== "bad");
-    if (!pictures.length || !kept.names.length) return;
+    const images = kept.images.filter((image) => image.problem?.level !== "bad");
+    if (!images.length || !kept.names.length) return;
     const model = current();
     const started = performance.now();
     results.setAttribute("aria-busy", "true");
     try {
       const [now, before] = await Promise.all([
-        classify(pictures, request(wanted), both),
-        model && kept.compare ? classify(pictures, request(`${STOCK}:${model.backbone}`), both) : null,
+        classify(images, request(wanted), both),
+        model && kept.compare ? classify(images, request(`${STOCK}:${model.backbone}`), both) : null,
       ]);
-      pictures.forEach((picture, i) => cards.get(picture)?.show(now.results[i], before?.results[i], now));
+      images.forEach((image, i) => cards.get(image)?.show(now.results[i], before?.results[i], now));
       chips.kinds(new Set(now.class_names.filter((of) => of.kind === "trained").map((of) => of.name)));
-      timing.textContent = `${count(pictures.length, "picture")} in ${((performance.now() - started) / 1000).toFixed(2)} s.${now.confidence?.calibrated ? " A share says how often such an answer is right." : ""}`;
+      timing.textContent = `${count(images.length, "image")} in ${((performance.now() - started) / 1000).toFixed(2)} s.${now.confidence?.calibrated ? " A share says how often such an answer is right." : ""}`;
       replace(trouble);
     } catch (error) {
       if (error.name !== "AbortError") replace(trouble, problemBox(error));
@@ -172,7 +172,7 @@ export function tryView({ parameter, signal }) {
     models.push(one);
     wanted = one.id;
   }
-  /** A job answers too, by its pictures alone, until it has a model. */
+  /** A job answers too, by its images alone, until it has a model. */
   async function takeJob() {
     const job = await ask(`/jobs/${encodeURIComponent(wanted)}`, { signal });
     if (job.model_id) wanted = job.model_id;
@@ -188,7 +188,7 @@ export function tryView({ parameter, signal }) {
       const { model, alpha, class_names: names } = request(wanted);
       const options = [["-F", `model=${model}`], ["-F", `class_names=${JSON.stringify(names)}`]];
       if (alpha !== undefined) options.push(["-F", `alpha=${alpha}`]);
-      return curl("/classify", [...options, ["-F", "images=@picture.jpg"]]);
+      return curl("/classify", [...options, ["-F", "images=@image.jpg"]]);
     },
     python: () => python(askLines(request(wanted))),
   });
@@ -199,7 +199,7 @@ export function tryView({ parameter, signal }) {
     "section",
     { class: "try" },
     h("h1", {}, "Try it"),
-    h("p", { class: "lede" }, "Drop pictures and type what they could be: names that it was taught, or any others."),
+    h("p", { class: "lede" }, "Drop images and type what they could be: names that it was taught, or any others."),
     h(
       "div",
       { class: "two" },
@@ -212,7 +212,7 @@ export function tryView({ parameter, signal }) {
         trouble,
         results,
         timing,
-        h("p", { class: "soft rule" }, h("span", { class: "tag open" }, "unsure"), " is written where the best name has less than 50 %, or leads the next by less than 15 points. The shares compare these names only: a picture of something else gets one of them all the same."),
+        h("p", { class: "soft rule" }, h("span", { class: "tag open" }, "unsure"), " is written where the best name has less than 50 %, or leads the next by less than 15 points. The shares compare these names only: an image of something else gets one of them all the same."),
       ),
     ),
     code,

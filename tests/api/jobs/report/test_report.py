@@ -26,7 +26,7 @@ def reported(service: Service, name: str | None = None, *, stored: bool = True, 
     job_id = service.accepted(**fields, **({"name": name} if name else {}))["id"]
     claim = samples.claimed(service.database, job_id)
     model = samples.new_model()
-    made = report(replace(held_out(pictures=15), positions=np.arange(15)), **given)
+    made = report(replace(held_out(images=15), positions=np.arange(15)), **given)
     if stored:
         service.blobs.put(jobs.report_of(job_id, model.id), json.dumps(made.to_dict()).encode())
     assert samples.publish(service.database, claim, model)
@@ -35,7 +35,7 @@ def reported(service: Service, name: str | None = None, *, stored: bool = True, 
 
 @pytest.fixture
 def done(fresh: Service) -> tuple[Service, str]:
-    return fresh, reported(fresh, suspects=[LabelIssue(3, 0, 1, 0.8, 0.1)])
+    return fresh, reported(fresh, label_issues=[LabelIssue(3, 0, 1, 0.8, 0.1)])
 
 
 def page(service: Service, job_id: str) -> str:
@@ -52,9 +52,9 @@ def test_the_report_names_the_files(done: tuple[Service, str]) -> None:
     body = answer.json()
     assert (body["object"], body["job_id"]) == ("report", job_id)
     assert body["model_id"] == service.client.get(f"/jobs/{job_id}").json()["model_id"]
-    assert body["measured_on"]["source"] == "sibling"
-    (suspect,) = body["suspects"]
-    assert suspect == {
+    assert body["measured_on"]["source"] == "cross_validation"
+    (label_issue,) = body["label_issues"]
+    assert label_issue == {
         "position": 3,
         "file_name": "0-3.jpg",
         "class_name": "fox",
@@ -90,8 +90,8 @@ def test_the_page_needs_nothing_else(done: tuple[Service, str]) -> None:
     assert "svg" in found.tags
     for url in found.urls:
         assert base64.b64decode(url.partition(",")[2]).startswith(b"\xff\xd8")
-    headline = service.client.get(f"/jobs/{job_id}/report").json()["headline"]
-    assert f">{headline}</h1>" in text  # what is read first
+    summary = service.client.get(f"/jobs/{job_id}/report").json()["summary"]
+    assert f">{summary}</h1>" in text  # what is read first
     assert text.index("</h1>") < text.index("<table>")
 
 
@@ -113,8 +113,8 @@ def test_names_are_text_on_the_page(fresh: Service) -> None:
     job_id = reported(fresh, name="a <b>name")
     key = next(b.key for b in fresh.blobs.list(f"jobs/{job_id}") if "report" in b.key)
     stored = json.loads(fresh.blobs.get(key))
-    stored["classes"][0]["name"] = stored["mistakes"][0]["class_name"] = stored["headline"] = EVIL
-    stored["other_names"] = [EVIL]
+    stored["classes"][0]["name"] = stored["mistakes"][0]["class_name"] = stored["summary"] = EVIL
+    stored["distractor_classes"] = [EVIL]
     fresh.blobs.put(key, json.dumps(stored).encode())
     text = page(fresh, job_id)
     assert EVIL not in text
@@ -140,7 +140,7 @@ def test_who_asks_for_a_page_gets_one(done: tuple[Service, str], accept: str | N
     assert answer.headers["vary"] == "Accept"
 
 
-def test_a_lost_picture_does_not_take_the_page_along(done: tuple[Service, str]) -> None:
+def test_a_lost_image_does_not_take_the_page_along(done: tuple[Service, str]) -> None:
     service, job_id = done
     service.blobs.delete(f"jobs/{job_id}/00003")
     assert 'alt="0-3.jpg"' not in page(service, job_id)

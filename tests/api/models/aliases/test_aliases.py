@@ -17,7 +17,7 @@ from tests.core.serving.adapted import moved, publish_model
 
 PAGE = (Path(__file__).parents[4] / "docs" / "models.md").read_text(encoding="utf-8")
 ALIAS = "/models/shoes/aliases/prod"
-PICTURE = crafted.jpeg(1)
+IMAGE = crafted.jpeg(1)
 
 
 def published(service: Service, backbone: Backbone, **given: Any) -> str:
@@ -26,7 +26,7 @@ def published(service: Service, backbone: Backbone, **given: Any) -> str:
 
 def classify(service: Service, model: str) -> Body:
     data = {"class_names": ["red fox", "badger", "oak"], "model": model}
-    response = service.client.post("/classify", data=data, files=[("images", ("a.jpg", PICTURE))])
+    response = service.client.post("/classify", data=data, files=[("images", ("a.jpg", IMAGE))])
     assert response.status_code == 200, response.text
     body: Body = response.json()
     return body
@@ -169,7 +169,7 @@ def test_models_come_and_go_under_load(two: tuple[Service, dict[str, Body]], bac
     def ask() -> None:
         while not done.is_set():
             data = {"class_names": ["red fox", "oak"], "model": "shoes@prod"}
-            response = service.client.post("/classify", data=data, files=[("images", ("a.jpg", PICTURE))])
+            response = service.client.post("/classify", data=data, files=[("images", ("a.jpg", IMAGE))])
             statuses.append(response.status_code)
 
     threads = [threading.Thread(target=ask) for _ in range(3)]
@@ -194,7 +194,7 @@ def test_the_commands_of_the_page_work_as_pasted(fresh: Service, backbone: Backb
     first, second = published(fresh, backbone), published(fresh, backbone, classes=["red fox", "badger"])
     found = re.search(r"<!-- session -->\n```bash\n(.*?)```", PAGE, re.DOTALL)
     assert found
-    (tmp_path / "a.jpg").write_bytes(PICTURE)
+    (tmp_path / "a.jpg").write_bytes(IMAGE)
     with listening(fresh.app) as port:
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", found[1].replace("curl -s", "curl -s --fail-with-body")],

@@ -76,5 +76,5 @@ def test_memory() -> None:
         return found
 
     assert memory(batch_size=8) < memory() == memory(batch_size=32)
-    assert memory(images_at_once=8) == memory(batch_size=8)
+    assert memory(micro_batch_size=8) == memory(batch_size=8)
     assert memory(image_size=320) > 2 * memory()

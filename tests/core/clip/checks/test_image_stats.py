@@ -7,7 +7,7 @@ from core.clip.checks.preflight import BLURRED
 from tests.core.clip.drawn import drawn
 
 
-def test_what_is_kept_of_a_picture() -> None:
+def test_what_is_kept_of_an_image() -> None:
     found = sketch(drawn(0, 200, 150))
     assert (found.shorter_side, found.aspect_ratio) == (150, pytest.approx(4 / 3))
     assert sketch(drawn(0, 150, 200).rotate(90, expand=True)).aspect_ratio == pytest.approx(4 / 3)
@@ -18,11 +18,11 @@ def test_what_is_kept_of_a_picture() -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_sharpness_falls_with_blur_and_not_with_contrast(seed: int) -> None:
-    picture = drawn(seed, 170, SIDE)
-    values = [sketch(picture.filter(ImageFilter.GaussianBlur(sigma))).sharpness for sigma in (0, 1, 2, 3)]
+    image = drawn(seed, 170, SIDE)
+    values = [sketch(image.filter(ImageFilter.GaussianBlur(sigma))).sharpness for sigma in (0, 1, 2, 3)]
     assert values == sorted(values, reverse=True)
     assert values[0] > BLURRED > values[2]
-    faint = picture.point(lambda value: 120 + value // 8)
+    faint = image.point(lambda value: 120 + value // 8)
     assert sketch(faint).sharpness == pytest.approx(values[0], rel=0.15)
 
 
@@ -45,13 +45,13 @@ def test_covered() -> None:
 
 
 def test_nothing_to_see() -> None:
-    for picture in (Image.new("RGB", (50, 40), "red"), Image.new("RGB", (4, 200), "white")):
-        found = sketch(picture)
+    for image in (Image.new("RGB", (50, 40), "red"), Image.new("RGB", (4, 200), "white")):
+        found = sketch(image)
         assert (found.contrast, found.sharpness, found.subject_coverage) == (0, 1, 1)
 
 
 @pytest.mark.parametrize("size", [(4, 4), (4, 64), (5, 300), (17, 16)])
-def test_the_smallest_pictures(size: tuple[int, int]) -> None:
+def test_the_smallest_images(size: tuple[int, int]) -> None:
     found = sketch(drawn(2, 64, 64).resize(size))
     assert found.shorter_side == min(size)
     assert 0 < found.subject_coverage <= 1 + 1e-6

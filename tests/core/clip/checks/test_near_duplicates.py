@@ -22,9 +22,9 @@ from core.clip.data.images import open_image
 from tests.core.clip.drawn import drawn
 
 
-def of(picture: Image.Image, quality: int = 90) -> ImageStats:
+def of(image: Image.Image, quality: int = 90) -> ImageStats:
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=quality)
+    image.save(buffer, "JPEG", quality=quality)
     return sketch(open_image(buffer.getvalue(), shortest_side=SIDE, grey=True))
 
 
@@ -40,16 +40,16 @@ COPIES = {
 @pytest.mark.parametrize("mirrored", [False, True])
 @pytest.mark.parametrize("kind", COPIES)
 def test_a_copy_is_found(kind: str, mirrored: bool) -> None:
-    pictures = [drawn(seed) for seed in range(20)]
-    copy = COPIES[kind](pictures[7])
+    images = [drawn(seed) for seed in range(20)]
+    copy = COPIES[kind](images[7])
     if mirrored:
         copy = copy.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    (twin,) = find_near_duplicates([*map(of, pictures), of(copy, quality=50)])
+    (twin,) = find_near_duplicates([*map(of, images), of(copy, quality=50)])
     assert (twin.first, twin.second, twin.mirrored) == (7, 20, mirrored)
     assert SAME <= twin.likeness <= 1
 
 
-def test_other_pictures_are_not() -> None:
+def test_other_images_are_not() -> None:
     assert find_near_duplicates([of(drawn(seed)) for seed in range(60)]) == []
     assert find_near_duplicates([]) == []
 
@@ -63,7 +63,7 @@ def test_the_same_outline_with_something_else_in_it_is_not() -> None:
     assert find_near_duplicates([of(framed(seed)) for seed in range(20)]) == []
 
 
-def test_plain_pictures_are_no_twins() -> None:
+def test_plain_images_are_no_twins() -> None:
     assert (
         find_near_duplicates([of(Image.new("RGB", (60, 60), "red")), of(Image.new("RGB", (60, 60), "blue"))])
         == []

@@ -12,14 +12,14 @@ from tests.core.clip.drawn import drawn
 
 
 def looked(
-    picture: Image.Image,
+    image: Image.Image,
     file_name: str = "a.jpg",
     class_name: str = "fox",
     split: Literal["train", "test"] = "train",
     quality: int = 90,
 ) -> CheckedImage:
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=quality)
+    image.save(buffer, "JPEG", quality=quality)
     content = buffer.getvalue()
     opened = open_image(content, shortest_side=SIDE, grey=True)
     return CheckedImage(file_name, class_name, split, hashlib.sha256(content).hexdigest(), sketch(opened))
@@ -29,17 +29,17 @@ def good(count: int = 6) -> list[CheckedImage]:
     return [looked(drawn(seed), f"{seed}.jpg", "fox" if seed % 2 else "badger") for seed in range(count)]
 
 
-def codes(pictures: list[CheckedImage], image_size: int | None = 160) -> list[tuple[int, str]]:
-    return [(finding.picture, finding.code) for finding in check_images(pictures, image_size)]
+def codes(images: list[CheckedImage], image_size: int | None = 160) -> list[tuple[int, str]]:
+    return [(finding.image, finding.code) for finding in check_images(images, image_size)]
 
 
-def test_good_pictures_get_no_finding() -> None:
+def test_good_images_get_no_finding() -> None:
     assert codes(good(20)) == []
     assert codes([]) == []
 
 
 @pytest.mark.parametrize(
-    ("code", "picture"),
+    ("code", "image"),
     [
         ("blank", Image.new("RGB", (300, 200), "white")),
         ("tiny", drawn(40, 90, 60).resize((30, 20))),
@@ -48,34 +48,34 @@ def test_good_pictures_get_no_finding() -> None:
         ("elongated", drawn(43, 800, 200)),
     ],
 )
-def test_a_picture_by_itself(code: str, picture: Image.Image) -> None:
-    pictures = [*good(), looked(picture, "bad.jpg")]
-    assert codes(pictures) == [(6, code)]
-    (warning,) = summarise(check_images(pictures, 160), pictures)
+def test_an_image_by_itself(code: str, image: Image.Image) -> None:
+    images = [*good(), looked(image, "bad.jpg")]
+    assert codes(images) == [(6, code)]
+    (warning,) = summarise(check_images(images, 160), images)
     assert "bad.jpg" in warning["detail"]
-    assert warning["detail"].startswith("1 picture is ")
+    assert warning["detail"].startswith("1 image is ")
 
 
 def test_a_subject_that_vanishes_at_the_resolution_of_the_network() -> None:
     ground = Image.new("RGB", (1000, 1000), (220, 225, 215))
     ground.paste(drawn(44, 110, 110), (300, 400))
-    pictures = [*good(), looked(ground, "far.jpg")]
-    assert codes(pictures) == [(6, "small_subject")]
-    assert "160 x 160 pixels" in check_images(pictures, 160)[0].detail
-    assert codes(pictures, 1024) == []  # a network that sees enough of it
-    assert codes(pictures, None) == codes(pictures, 224) == []  # the usual one, where it is not known
+    images = [*good(), looked(ground, "far.jpg")]
+    assert codes(images) == [(6, "small_subject")]
+    assert "160 x 160 pixels" in check_images(images, 160)[0].detail
+    assert codes(images, 1024) == []  # a network that sees enough of it
+    assert codes(images, None) == codes(images, 224) == []  # the usual one, where it is not known
 
 
 COPIES: list[tuple[dict[str, Any], str, str]] = [
-    ({"class_name": "fox"}, "copy", "identical_pictures"),
-    ({"class_name": "fox", "quality": 50}, "near_copy", "similar_pictures"),
-    ({"class_name": "badger"}, "copy_in_two_classes", "same_picture_two_classes"),
-    ({"class_name": "badger", "quality": 50}, "near_copy_in_two_classes", "similar_picture_two_classes"),
-    ({"class_name": "fox", "split": "test"}, "copy_in_train_and_test", "same_picture_train_and_test"),
+    ({"class_name": "fox"}, "duplicate", "duplicates"),
+    ({"class_name": "fox", "quality": 50}, "near_duplicate", "near_duplicates"),
+    ({"class_name": "badger"}, "duplicate_in_two_classes", "duplicates_two_classes"),
+    ({"class_name": "badger", "quality": 50}, "near_duplicate_in_two_classes", "near_duplicates_two_classes"),
+    ({"class_name": "fox", "split": "test"}, "duplicate_in_train_and_test", "duplicates_train_and_test"),
     (
         {"class_name": "fox", "split": "test", "quality": 50},
-        "near_copy_in_train_and_test",
-        "similar_picture_train_and_test",
+        "near_duplicate_in_train_and_test",
+        "near_duplicates_train_and_test",
     ),
 ]
 
@@ -83,25 +83,25 @@ COPIES: list[tuple[dict[str, Any], str, str]] = [
 @pytest.mark.parametrize(("given", "code", "warning"), COPIES)
 def test_copies(given: dict[str, Any], code: str, warning: str) -> None:
     original = looked(drawn(50), "first.jpg", "fox")
-    pictures = [original, *good(), looked(drawn(50), "second.jpg", **given)]
-    (finding,) = check_images(pictures, 160)
-    assert (finding.code, finding.picture, finding.other) == (code, 7, 0)
+    images = [original, *good(), looked(drawn(50), "second.jpg", **given)]
+    (finding,) = check_images(images, 160)
+    assert (finding.code, finding.image, finding.other) == (code, 7, 0)
     assert "'first.jpg'" in finding.detail
-    (summary,) = summarise([finding], pictures)
+    (summary,) = summarise([finding], images)
     assert summary["code"] == warning
     assert "second.jpg" in summary["detail"]
     assert ("fox: first.jpg = badger: second.jpg" in summary["detail"]) == code.endswith("two_classes")
 
 
 def test_spellings_of_one_class_are_one_class() -> None:
-    pictures = [looked(drawn(50), "a.jpg", "Straße"), looked(drawn(50), "b.jpg", "STRASSE")]
-    assert codes(pictures) == [(1, "copy")]
+    images = [looked(drawn(50), "a.jpg", "Straße"), looked(drawn(50), "b.jpg", "STRASSE")]
+    assert codes(images) == [(1, "duplicate")]
 
 
-def test_many_pictures_make_one_warning() -> None:
+def test_many_images_make_one_warning() -> None:
     blank = [looked(Image.new("RGB", (60, 60), (i, 0, 0)), f"{i}.jpg") for i in range(30)]
-    (warning,) = [w for w in summarise(check_images(blank, 160), blank) if w["code"] == "blank_pictures"]
-    assert warning["detail"].startswith("30 pictures are")
+    (warning,) = [w for w in summarise(check_images(blank, 160), blank) if w["code"] == "blank_images"]
+    assert warning["detail"].startswith("30 images are")
     assert "and 25 more" in warning["detail"]
 
 
@@ -121,7 +121,7 @@ def test_names_and_the_texts_that_make_up_for_them() -> None:
     given = classes(class_1=8, class_2=8, t_shirt=8, tshirt=8)
     warnings = class_warnings(given, {})
     assert [w["code"] for w in warnings] == ["vague_class_names", "similar_class_names"]
-    assert '{"texts": {"class 1": ["a photo of …"]}}' in warnings[0]["detail"]
+    assert '{"prompts": {"class 1": ["a photo of …"]}}' in warnings[0]["detail"]
     assert "'t shirt' and 'tshirt'" in warnings[1]["detail"]
-    texts = {"CLASS 1": ["a fox"], "class 2": ["an owl"], "tshirt": ["a tight t-shirt"]}
-    assert class_warnings(given, texts) == []
+    prompts = {"CLASS 1": ["a fox"], "class 2": ["an owl"], "tshirt": ["a tight t-shirt"]}
+    assert class_warnings(given, prompts) == []

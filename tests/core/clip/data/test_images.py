@@ -16,14 +16,14 @@ from core.clip.errors import BadImage
 from tests.api import crafted
 
 PIXELS = crafted.pixels()
-PICTURE = Image.fromarray(PIXELS)
+IMAGE = Image.fromarray(PIXELS)
 
 
 def array(source: bytes, **options: int) -> np.ndarray:
-    picture = open_image(source, **options)  # type: ignore[arg-type]
-    assert picture.mode == "RGB"
-    assert not picture.info
-    return np.asarray(picture).astype(int)
+    image = open_image(source, **options)  # type: ignore[arg-type]
+    assert image.mode == "RGB"
+    assert not image.info
+    return np.asarray(image).astype(int)
 
 
 def refused(source: bytes | Path, limits: ImageLimits | None = None) -> str:
@@ -48,7 +48,7 @@ def refused(source: bytes | Path, limits: ImageLimits | None = None) -> str:
 def test_each_kind_is_read_by_content(
     kind: str, options: dict[str, object], tolerance: int, tmp_path: Path
 ) -> None:
-    content = crafted.encoded(PICTURE, kind, **options)
+    content = crafted.encoded(IMAGE, kind, **options)
     assert np.abs(array(content) - PIXELS).max() <= tolerance
     path = tmp_path / "wrong name.txt"
     path.write_bytes(content)
@@ -61,7 +61,7 @@ GREYED = {"JPEG": ("RGB", "L", "CMYK"), "PNG": ("RGB", "L", "LA", "RGBA"), "GIF"
 @pytest.mark.parametrize(("kind", "mode"), [(kind, mode) for kind in GREYED for mode in GREYED[kind]])
 def test_grey_is_the_grey_of_the_colours(kind: str, mode: str) -> None:
     file = io.BytesIO()
-    PICTURE.convert(mode).save(file, kind)
+    IMAGE.convert(mode).save(file, kind)
     for side in (None, 24):
         grey = open_image(file.getvalue(), shortest_side=side, grey=True)
         assert (grey.mode, grey.info) == ("L", {})
@@ -71,11 +71,11 @@ def test_grey_is_the_grey_of_the_colours(kind: str, mode: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
-def test_exif_turns_a_picture_once(kind: str) -> None:
+def test_exif_turns_an_image_once(kind: str) -> None:
     undo = {1: None, 2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # what the camera did
     options = {"JPEG": {"quality": 100, "subsampling": 0}, "WEBP": {"lossless": True}}.get(kind, {})
     for orientation, turn in undo.items():
-        stored = PICTURE if turn is None else PICTURE.transpose(Image.Transpose(turn))
+        stored = IMAGE if turn is None else IMAGE.transpose(Image.Transpose(turn))
         exif = Image.Exif()
         exif[0x0112] = orientation
         result = array(crafted.encoded(stored, kind, exif=exif, **options))
@@ -83,20 +83,20 @@ def test_exif_turns_a_picture_once(kind: str) -> None:
 
 
 def test_broken_exif_is_no_reason_to_refuse() -> None:
-    content = crafted.encoded(PICTURE, "JPEG", exif=b"Exif\0\0garbage that is no TIFF at all")
+    content = crafted.encoded(IMAGE, "JPEG", exif=b"Exif\0\0garbage that is no TIFF at all")
     assert array(content).shape == PIXELS.shape
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P"])
 def test_simple_modes(mode: str) -> None:
-    picture = PICTURE.convert(mode)
-    assert np.array_equal(array(crafted.encoded(picture, "PNG")), np.asarray(picture.convert("RGB")))
+    image = IMAGE.convert(mode)
+    assert np.array_equal(array(crafted.encoded(image, "PNG")), np.asarray(image.convert("RGB")))
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
 def test_cmyk_keeps_its_colours(kind: str) -> None:
     options = {"quality": 100, "subsampling": 0} if kind == "JPEG" else {}  # JPEG: Adobe's inverted ink
-    assert np.abs(array(crafted.encoded(PICTURE.convert("CMYK"), kind, **options)) - PIXELS).max() <= 12
+    assert np.abs(array(crafted.encoded(IMAGE.convert("CMYK"), kind, **options)) - PIXELS).max() <= 12
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "TIFF big endian"])
@@ -105,10 +105,10 @@ def test_16_bit_grey_equals_its_8_bit_twin(kind: str) -> None:
     if kind == "PNG":
         content = crafted.png16(deep, 0)
     else:
-        picture = Image.fromarray(deep)
+        image = Image.fromarray(deep)
         if kind.endswith("big endian"):
-            picture = Image.frombytes("I;16B", picture.size, deep.astype(">u2").tobytes())
-        content = crafted.encoded(picture, "TIFF")
+            image = Image.frombytes("I;16B", image.size, deep.astype(">u2").tobytes())
+        content = crafted.encoded(image, "TIFF")
     assert np.abs(array(content)[..., 0] - deep / 257).max() <= 1
 
 
@@ -174,7 +174,7 @@ def test_shortest_side() -> None:
         assert np.abs(result - exact).mean() < 2
         assert array(content, shortest_side=300).shape == (400, 300, 3)
         assert array(content, shortest_side=9_999).shape == (400, 300, 3)
-    # Of a very long picture the middle: it would stay nearly as large as it is.
+    # Of a very long image the middle: it would stay nearly as large as it is.
     assert array(crafted.png(0, 4, 5_000), shortest_side=1).shape == (1, 16, 3)
     assert array(crafted.png(0, 5, 5_000), shortest_side=1).shape == (1, 16, 3)
 
@@ -186,38 +186,38 @@ def test_cut_short(kind: str, percent: int) -> None:
     options = {"progressive": True} if kind == "progressive" else {}
     content = crafted.encoded(noise, "JPEG" if kind == "progressive" else kind, **options)
     cut = content[: len(content) * percent // 100]
-    assert refused(cut) == "truncated_picture"
+    assert refused(cut) == "truncated_image"
     with pytest.raises(BadImage):
         open_image(cut, shortest_side=1)
 
 
-@pytest.mark.parametrize("name", crafted.NOT_PICTURES)
-def test_not_a_picture(name: str) -> None:
-    assert refused(crafted.NOT_PICTURES[name]) == "not_a_picture"
+@pytest.mark.parametrize("name", crafted.NOT_IMAGES)
+def test_not_an_image(name: str) -> None:
+    assert refused(crafted.NOT_IMAGES[name]) == "not_an_image"
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL.TiffImagePlugin")
 @pytest.mark.parametrize("name", crafted.POLYGLOTS)
-def test_what_only_begins_like_a_picture(name: str) -> None:
-    assert refused(crafted.POLYGLOTS[name]) in {"not_a_picture", "truncated_picture"}
+def test_what_only_begins_like_an_image(name: str) -> None:
+    assert refused(crafted.POLYGLOTS[name]) in {"not_an_image", "truncated_image"}
 
 
 def test_empty_and_too_large(tmp_path: Path) -> None:
     assert refused(b"") == "empty_file"
     path = tmp_path / "a"
     path.write_bytes(crafted.jpeg())
-    assert refused(path, ImageLimits(max_bytes=100)) == "picture_too_large"
-    assert refused(crafted.jpeg(), ImageLimits(max_bytes=100)) == "picture_too_large"
+    assert refused(path, ImageLimits(max_bytes=100)) == "image_too_large"
+    assert refused(crafted.jpeg(), ImageLimits(max_bytes=100)) == "image_too_large"
     assert open_image(path, ImageLimits(path.stat().st_size, 1_200)).size == (30, 40)
     assert refused(path, ImageLimits(max_pixels=1_199)) == "too_many_pixels"
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 10_000), (3, 4)])
-def test_a_picture_that_shows_nothing(size: tuple[int, int]) -> None:
-    assert refused(crafted.encoded(Image.new("RGB", size, "red"), "PNG")) == "picture_too_small"
+def test_an_image_that_shows_nothing(size: tuple[int, int]) -> None:
+    assert refused(crafted.encoded(Image.new("RGB", size, "red"), "PNG")) == "image_too_small"
 
 
-def test_a_missing_path_is_not_a_bad_picture(tmp_path: Path) -> None:
+def test_a_missing_path_is_not_a_bad_image(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         open_image(tmp_path / "nothing")
 
@@ -231,7 +231,7 @@ def test_pillows_own_pixel_limit_plays_no_part() -> None:
 
 
 def test_a_huge_tile_is_refused() -> None:
-    content = bytearray(crafted.encoded(PICTURE.convert("L"), "TIFF"))
+    content = bytearray(crafted.encoded(IMAGE.convert("L"), "TIFF"))
     # A little-endian directory entry: tag, type long, count 1, value. StripOffsets gives way to TileWidth.
     for old, new in ((278, 322), (279, 323)):
         at = content.index(old.to_bytes(2, "little") + b"\4\0\1\0\0\0")
@@ -269,7 +269,7 @@ def test_pixel_bombs_cost_no_memory(tmp_path: Path) -> None:
 
 
 SEEDS = [
-    crafted.encoded(PICTURE, kind, **options)
+    crafted.encoded(IMAGE, kind, **options)
     for kind, options in [
         ("JPEG", {}),
         ("JPEG", {"progressive": True}),
@@ -290,12 +290,12 @@ SEEDS = [
     changes=st.lists(st.tuples(st.integers(0, 5_000), st.integers(0, 255)), max_size=8),
     end=st.integers(1, 10_000),
 )
-def test_garbage_is_a_bad_picture_or_a_picture(seed: bytes, changes: list[tuple[int, int]], end: int) -> None:
+def test_garbage_is_a_bad_image_or_an_image(seed: bytes, changes: list[tuple[int, int]], end: int) -> None:
     content = bytearray(seed[:end])
     for place, value in changes:
         content[place % len(content)] = value
     try:
-        picture = open_image(bytes(content), ImageLimits(max_pixels=1_000_000))
+        image = open_image(bytes(content), ImageLimits(max_pixels=1_000_000))
     except BadImage:
         return
-    assert picture.mode == "RGB"
+    assert image.mode == "RGB"

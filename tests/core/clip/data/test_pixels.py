@@ -11,16 +11,16 @@ from tests.api import crafted
 @pytest.mark.parametrize("size", [(64, 64), (33, 90), (200, 41), (32, 32)])
 def test_the_halves_are_the_whole(backbone: Backbone, size: tuple[int, int]) -> None:
     pixels = Pixels(backbone.preprocess)
-    pictures = [Image.fromarray(crafted.pixels(seed, *size)) for seed in range(3)]
-    fitted = [pixels.fit(picture) for picture in pictures]
+    images = [Image.fromarray(crafted.pixels(seed, *size)) for seed in range(3)]
+    fitted = [pixels.fit(image) for image in images]
     assert {(one.dtype, tuple(one.shape)) for one in fitted} == {(torch.uint8, (32, 32, 3))}
     finished = pixels.finish(torch.stack(fitted))
-    assert torch.equal(finished, torch.stack([backbone.preprocess(picture) for picture in pictures]))
+    assert torch.equal(finished, torch.stack([backbone.preprocess(image) for image in images]))
     assert finished.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_a_transform_of_another_kind_stays_whole() -> None:
-    def preprocess(picture: Image.Image) -> Tensor:
+    def preprocess(image: Image.Image) -> Tensor:
         return torch.ones(3, 2, 2)
 
     pixels = Pixels(preprocess)

@@ -12,7 +12,7 @@ def labels_of(sizes: list[int]) -> list[int]:
 
 
 @given(st.lists(st.integers(1, 40), min_size=2, max_size=6), st.integers(0, 2**63 - 1))
-def test_halves_ask_every_picture_of_large_classes_once(sizes: list[int], seed: int) -> None:
+def test_halves_ask_every_image_of_large_classes_once(sizes: list[int], seed: int) -> None:
     labels = labels_of(sizes)
     folds = make_folds(labels, seed)
     asked = [i for fold in folds for i in fold]
@@ -27,7 +27,7 @@ def test_halves_ask_every_picture_of_large_classes_once(sizes: list[int], seed: 
     assert make_folds(labels, seed) == folds
 
 
-def test_of_many_pictures_a_fifth_is_asked() -> None:
+def test_of_many_images_a_fifth_is_asked() -> None:
     (fold,) = make_folds(labels_of([50] * 10), 0)
     assert len(fold) == MIN_FOLD_IMAGES
     assert set(Counter(i // 50 for i in fold).values()) == {10}
@@ -38,13 +38,13 @@ def test_of_very_many_no_more_than_are_needed() -> None:
     assert len(fold) == MAX_FOLD_IMAGES
 
 
-def test_odd_pictures_fall_to_either_half() -> None:
+def test_odd_images_fall_to_either_half() -> None:
     one, other = make_folds(labels_of([5] * 6), 0)
     assert len(one) == len(other) == 15
 
 
 @pytest.mark.parametrize("sizes", [[4, 4], [1, 4, 3]])
-def test_without_enough_pictures_there_is_no_sibling(sizes: list[int]) -> None:
+def test_without_enough_images_there_is_no_sibling(sizes: list[int]) -> None:
     assert make_folds(labels_of(sizes), 0) == []
 
 

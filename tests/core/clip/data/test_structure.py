@@ -68,7 +68,7 @@ NEARLY = {
 def test_refused_before_decoding(name: str) -> None:
     with pytest.raises(BadImage) as caught:
         read_header(TOO_COSTLY[name])
-    assert caught.value.code == "picture_too_costly"
+    assert caught.value.code == "image_too_costly"
     assert any(caught.value.detail.endswith(f"{how}.") for how in ("JPEG", "PNG", "source", "alone"))
 
 
@@ -131,7 +131,7 @@ def test_32_bits_have_a_limit_of_their_own(mode: str) -> None:
     for side, code in ((3_162, None), (3_163, "too_many_pixels")):
         content = crafted.encoded(Image.new(mode, (side, side)), "TIFF", compression="tiff_adobe_deflate")
         if code is None:
-            assert read_header(content).picture.size == (side, side)
+            assert read_header(content).image.size == (side, side)
             continue
         with pytest.raises(BadImage, match="32 bits") as caught:
             read_header(content)
@@ -163,7 +163,7 @@ MEASURE = """
             bound = header.peak_bytes
             header.decode()
         except BadImage as problem:
-            assert problem.code == "picture_too_costly", problem
+            assert problem.code == "image_too_costly", problem
         print(path.name, time.process_time() - started, bound, memory("VmHWM") - before)
     for path in sorted(Path(sys.argv[1]).glob("first*")):
         read_header(path, shortest_side=448).decode()

@@ -17,7 +17,7 @@ MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.2757
 
 
 class Sized:
-    """A picture of any size that needs no memory and tells which box was asked for."""
+    """An image of any size that needs no memory and tells which box was asked for."""
 
     def __init__(self, width: int, height: int) -> None:
         self.shape = (3, height, width)
@@ -30,17 +30,17 @@ class Sized:
 
 
 def boxes(width: int, height: int, crop_scale: float, seed: int, crops: int = 1) -> list[tuple[int, ...]]:
-    picture, generator = Sized(width, height), torch.Generator().manual_seed(seed)
+    image, generator = Sized(width, height), torch.Generator().manual_seed(seed)
     for _ in range(crops):
-        random_resized_crop(picture, 8, crop_scale, generator)  # type: ignore[arg-type]
-    return list(picture.boxes)
+        random_resized_crop(image, 8, crop_scale, generator)  # type: ignore[arg-type]
+    return list(image.boxes)
 
 
 @given(st.integers(1, 3000), st.integers(1, 3000), st.floats(0.01, 1.0), st.integers(0, 2**62))
 @example(1, 1, 0.01, 0)
 @example(1, 5000, 0.5, 0)
 @example(5000, 1, 1.0, 0)
-def test_crops_are_inside_the_picture(width: int, height: int, crop_scale: float, seed: int) -> None:
+def test_crops_are_inside_the_image(width: int, height: int, crop_scale: float, seed: int) -> None:
     for left, top, right, bottom in boxes(width, height, crop_scale, seed, crops=3):
         assert 0 <= left < right <= width
         assert 0 <= top < bottom <= height
@@ -55,13 +55,13 @@ def test_crops_cover_at_least_the_share_asked_for(
         w, h = right - left, bottom - top
         # Sides are whole pixels, so the area is off by half a pixel a side.
         assert (w + 0.5) * (h + 0.5) >= crop_scale * width * height
-        # 3/4 to 4/3, or the whole of a picture that is as long as that itself.
+        # 3/4 to 4/3, or the whole of an image that is as long as that itself.
         assert (w - 0.5) / (h + 0.5) <= 4 / 3
         assert (h - 0.5) / (w + 0.5) <= 4 / 3
 
 
 @given(st.integers(2, 100), st.integers(300, 3000), st.booleans(), st.integers(0, 2**62))
-def test_crops_of_long_pictures_are_not_long(short: int, long: int, upright: bool, seed: int) -> None:
+def test_crops_of_long_images_are_not_long(short: int, long: int, upright: bool, seed: int) -> None:
     size = (short, long) if upright else (long, short)
     for left, top, right, bottom in boxes(*size, 0.9, seed):
         w, h = right - left, bottom - top
@@ -96,15 +96,15 @@ def test_a_seed_gives_the_same_crops() -> None:
     assert torch.equal(torch.get_rng_state(), state)  # a generator of its own
 
 
-def test_the_crop_is_that_part_of_the_picture() -> None:
+def test_the_crop_is_that_part_of_the_image() -> None:
     # Red grows to the right, green downwards: the colours tell where a pixel is from.
     ramp = np.zeros((256, 200, 3), dtype=np.uint8)
     ramp[:, :, 0] = np.arange(200)
     ramp[:, :, 1] = np.arange(256)[:, None]
-    picture = Image.fromarray(ramp)
+    image = Image.fromarray(ramp)
     for seed in range(20):
         ((left, top, right, bottom),) = boxes(200, 256, 0.2, seed)
-        crop = random_resized_crop(to_tensor(picture), 64, 0.2, torch.Generator().manual_seed(seed))
+        crop = random_resized_crop(to_tensor(image), 64, 0.2, torch.Generator().manual_seed(seed))
         assert crop.shape == (3, 64, 64)
         assert crop.dtype == torch.uint8
         x, y, _ = crop.numpy().astype(float)
@@ -114,20 +114,20 @@ def test_the_crop_is_that_part_of_the_picture() -> None:
         assert np.abs(y.T - (top - 0.5 + centres * (bottom - top)))[:, inner].max() <= 1
 
 
-def test_a_small_picture_is_scaled_up() -> None:
-    picture = Image.new("RGB", (3, 2), (10, 20, 30))
-    crop = random_resized_crop(to_tensor(picture), 32, 0.5, torch.Generator().manual_seed(0))
+def test_a_small_image_is_scaled_up() -> None:
+    image = Image.new("RGB", (3, 2), (10, 20, 30))
+    crop = random_resized_crop(to_tensor(image), 32, 0.5, torch.Generator().manual_seed(0))
     assert torch.equal(crop, torch.tensor([10, 20, 30], dtype=torch.uint8)[:, None, None].expand(3, 32, 32))
 
 
 @pytest.mark.parametrize("size", [(160, 120), (33, 500), (20, 20)])
 def test_it_resamples_as_pillow_does(size: tuple[int, int]) -> None:
-    picture = noise(*size)
+    image = noise(*size)
     seed = torch.Generator().manual_seed(3)
-    ours = random_resized_crop(to_tensor(picture), 48, 0.4, seed)
+    ours = random_resized_crop(to_tensor(image), 48, 0.4, seed)
     ((left, top, right, bottom),) = boxes(*size, 0.4, seed=3)
     box = (left, top, right, bottom)
-    theirs = to_tensor(picture.crop(box).resize((48, 48), Image.Resampling.BICUBIC))
+    theirs = to_tensor(image.crop(box).resize((48, 48), Image.Resampling.BICUBIC))
     assert (ours.int() - theirs.int()).abs().max() <= 2
 
 
@@ -137,15 +137,15 @@ def noise(width: int, height: int) -> Image.Image:
 
 
 def test_to_pixels_is_to_tensor_and_normalize() -> None:
-    picture = noise(40, 30)
-    pixels = to_pixels(to_tensor(picture)[None], MEAN, STD)
+    image = noise(40, 30)
+    pixels = to_pixels(to_tensor(image)[None], MEAN, STD)
     assert pixels.shape == (1, 3, 30, 40)
-    assert torch.equal(pixels[0], normalize(torchvision_to_tensor(picture), list(MEAN), list(STD)))
+    assert torch.equal(pixels[0], normalize(torchvision_to_tensor(image), list(MEAN), list(STD)))
 
 
 @pytest.mark.parametrize("mode", ["shortest", "squash", "longest"])
 def test_to_pixels_is_open_clips_test_transform_where_nothing_is_resized(mode: str) -> None:
     config = PreprocessCfg(size=32, mean=MEAN, std=STD, interpolation="bicubic", resize_mode=mode)
     theirs = image_transform_v2(config, is_train=False)
-    picture = noise(32, 32)
-    assert torch.equal(to_pixels(to_tensor(picture)[None], MEAN, STD)[0], theirs(picture))
+    image = noise(32, 32)
+    assert torch.equal(to_pixels(to_tensor(image)[None], MEAN, STD)[0], theirs(image))

@@ -8,7 +8,7 @@ from core.clip.evaluation.accuracy import Interval, paired_bootstrap, verdict
 
 
 def slow_bootstrap(right: NDArray[np.bool_], baseline: NDArray[np.bool_]) -> Interval:
-    """Draw pictures with replacement, count, again and again."""
+    """Draw images with replacement, count, again and again."""
     generator = np.random.default_rng(1)
     n = len(right)
     differences = []
@@ -34,7 +34,7 @@ def test_the_bootstrap_is_the_slow_one(discordant: float) -> None:
 
 
 def test_the_bootstrap_pairs() -> None:
-    """Equal answers on all pictures but a few: certain, though each accuracy alone is not."""
+    """Equal answers on all images but a few: certain, though each accuracy alone is not."""
     baseline = np.arange(100) % 2 == 0
     better = baseline.copy()
     better[1:20:2] = True

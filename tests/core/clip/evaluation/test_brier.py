@@ -1,4 +1,4 @@
-"""A real gain is told from chance on few pictures, and chance is not taken for a gain."""
+"""A real gain is told from chance on few images, and chance is not taken for a gain."""
 
 from dataclasses import replace
 
@@ -20,15 +20,15 @@ def scores(truth: NDArray[np.int64], lead: float, seed: int, boldness: float = 1
     return ClassScores(boldness * cosines, boldness * cosines)
 
 
-def held(pictures: int, lead: float, *, boldness: float = 1.0, seed: int = 0) -> HeldOutPredictions:
-    truth = np.random.default_rng(1000 + seed).integers(0, K, pictures)
+def held(images: int, lead: float, *, boldness: float = 1.0, seed: int = 0) -> HeldOutPredictions:
+    truth = np.random.default_rng(1000 + seed).integers(0, K, images)
     stock, adapted = scores(truth, 1.0, 2 * seed), scores(truth, lead, 2 * seed + 1, boldness)
     names = Candidates(tuple("abcd"), K, ((),) * K)
     none = np.arange(0)
-    return HeldOutPredictions(names, np.arange(pictures), truth, stock, stock, adapted, {}, none)
+    return HeldOutPredictions(names, np.arange(images), truth, stock, stock, adapted, {}, none)
 
 
-def test_a_gain_on_eighty_pictures() -> None:
+def test_a_gain_on_eighty_images() -> None:
     found = brier_gain(held(80, lead=2.0), 40.0)
     assert found is not None
     assert 0 < found.low < found.value < found.high < 2
@@ -52,7 +52,7 @@ def test_chance_is_seldom_taken_for_a_gain() -> None:
 
 
 def test_to_be_less_sure_of_nonsense_is_no_gain() -> None:
-    """Labels that have nothing to do with the pictures: stock is bold, adapted has learnt to be shy."""
+    """Labels that have nothing to do with the images: stock is bold, adapted has learnt to be shy."""
     found = [
         brier_gain(replace(held(60, lead=0.0, seed=s), stock=scores(np.arange(60) % 3, 4.0, s)), 40.0)
         for s in range(40)
@@ -60,5 +60,5 @@ def test_to_be_less_sure_of_nonsense_is_no_gain() -> None:
     assert sum(interval is not None and interval.low > 0 for interval in found) <= 3
 
 
-def test_too_few_pictures_say_nothing() -> None:
+def test_too_few_images_say_nothing() -> None:
     assert brier_gain(held(MIN_HELD_OUT - 1, lead=2.0), 40.0) is None

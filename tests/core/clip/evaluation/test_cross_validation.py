@@ -16,7 +16,7 @@ from core.clip.inference.calibration import MIN_HELD_OUT
 from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import Backbone
 from core.clip.pipeline import adapt
-from core.clip.prompts import class_texts
+from core.clip.prompts import class_prompts
 from core.clip.training.checkpoint import Checkpoints
 from core.clip.training.progress import StepProgress, parts
 from tests.core.clip.recorder import Recorder, same_bits
@@ -25,14 +25,14 @@ from tests.core.clip.test_pipeline import config, one_thread, shots
 __all__ = ["one_thread"]  # a fixture: small networks are faster on one thread
 
 
-def test_the_published_network_knows_all_pictures_and_the_siblings_a_half(tiny: Backbone) -> None:
+def test_the_published_network_knows_all_images_and_the_siblings_a_half(tiny: Backbone) -> None:
     every, recorder = shots("red", "green", "blue", each=6), Recorder()
     given = config(epochs=5, batch_size=6)
     result = adapt(tiny, every, given, reporter=recorder)
-    assert result.metrics["measured_on"] == {"source": "sibling", "images": 18, "trained_images": 18}
-    assert result.metrics["trained_names"]["adapted"] > 0.5
-    assert result.metrics["new_names"] is None
-    assert recorder.stages == ["training", "checking", "measuring"]
+    assert result.metrics["measured_on"] == {"source": "cross_validation", "images": 18, "trained_images": 18}
+    assert result.metrics["trained_classes"]["adapted"] > 0.5
+    assert result.metrics["new_classes"] is None
+    assert recorder.stages == ["training", "cross_validating", "evaluating"]
     assert recorder.warnings == []
 
     plain = adapt(tiny, every, replace(given, evaluate="none"))
@@ -49,17 +49,17 @@ def test_the_published_network_knows_all_pictures_and_the_siblings_a_half(tiny: 
     assert recorder.shares[-1] == pytest.approx(1)
     report = result.report
     assert report is not None
-    assert report.trained_names is not None
-    assert report.trained_names.adapted is not None
-    assert report.trained_names.adapted.value == result.metrics["trained_names"]["adapted"]
+    assert report.trained_classes is not None
+    assert report.trained_classes.adapted is not None
+    assert report.trained_classes.adapted.value == result.metrics["trained_classes"]["adapted"]
     assert [p.alpha for p in report.curve] == [0.0, 0.5, 1.0]
-    assert report.curve[0].trained_names == result.metrics["trained_names"]["stock"]
-    assert report.curve[1].trained_names == result.metrics["trained_names"]["adapted"]
-    assert len(report.other_names) == OTHERS
-    assert not {"red", "green", "blue"} & {w for name in report.other_names for w in name.split()}
+    assert report.curve[0].trained_classes == result.metrics["trained_classes"]["stock"]
+    assert report.curve[1].trained_classes == result.metrics["trained_classes"]["adapted"]
+    assert len(report.distractor_classes) == OTHERS
+    assert not {"red", "green", "blue"} & {w for name in report.distractor_classes for w in name.split()}
 
 
-def test_below_five_pictures_only_previews_are_measured(tiny: Backbone) -> None:
+def test_below_five_images_only_previews_are_measured(tiny: Backbone) -> None:
     recorder = Recorder()
     result = adapt(tiny, shots("red", "green", each=4), config(epochs=1), reporter=recorder)
     assert result.metrics["measured_on"] == {"source": "none", "images": 0, "trained_images": 8}
@@ -68,8 +68,8 @@ def test_below_five_pictures_only_previews_are_measured(tiny: Backbone) -> None:
     assert report is not None
     assert report.measured_on["source"] == "preview"
     assert report.measured_on["images"] == 8
-    assert report.trained_names is not None
-    assert report.trained_names.adapted is None
+    assert report.trained_classes is not None
+    assert report.trained_classes.adapted is None
     assert len(recorder.steps) == 2
 
 
@@ -77,7 +77,7 @@ def test_without_siblings_any_number_of_epochs_will_do() -> None:
     assert cross_validation_cost([0, 0, 1, 1], resolve_config(backbone="starter", epochs=1000)) == 0
 
 
-def test_test_pictures_need_no_sibling(tiny: Backbone) -> None:
+def test_test_images_need_no_sibling(tiny: Backbone) -> None:
     recorder = Recorder()
     tests = shots("red", "green", "grey", each=3, seed=77)
     result = adapt(tiny, shots("red", "green", each=6), config(epochs=2), tests=tests, reporter=recorder)
@@ -85,14 +85,14 @@ def test_test_pictures_need_no_sibling(tiny: Backbone) -> None:
     report = result.report
     assert report is not None
     assert report.measured_on["source"] == "test"
-    assert report.new_names is not None
-    assert report.new_names.images == 3
-    assert report.other_names == ("grey",)
+    assert report.new_classes is not None
+    assert report.new_classes.images == 3
+    assert report.distractor_classes == ("grey",)
     assert {m.position for m in report.mistakes} <= set(range(12, 21))
 
 
 def test_the_answers_are_those_of_a_classifier(tiny: Backbone) -> None:
-    """On test pictures of trained names: the report counts what the service would answer."""
+    """On test images of trained names: the report counts what the service would answer."""
     tests = shots("red", "green", "blue", each=4, seed=900)
     given = config(epochs=2, alpha=0.75)
     result = adapt(tiny, shots("red", "green", "blue"), given, tests=tests)
@@ -100,30 +100,30 @@ def test_the_answers_are_those_of_a_classifier(tiny: Backbone) -> None:
     names = ["red", "green", "blue"]
     scores = classifier.classify(
         [open_image(s.source) for s in tests],
-        [class_texts(name, given.templates) for name in names],
+        [class_prompts(name, given.templates) for name in names],
         classes=[0, 1, 2],
     )
     right = [
         names[i] == s.class_name for i, s in zip(scores.probabilities.argmax(1).tolist(), tests, strict=True)
     ]
     assert result.report is not None
-    assert result.report.trained_names is not None
-    assert result.report.trained_names.adapted is not None
-    assert result.report.trained_names.adapted.value == pytest.approx(np.mean(right))
+    assert result.report.trained_classes is not None
+    assert result.report.trained_classes.adapted is not None
+    assert result.report.trained_classes.adapted.value == pytest.approx(np.mean(right))
 
 
-def test_with_enough_pictures_there_is_confidence(tiny: Backbone) -> None:
+def test_with_enough_images_there_is_confidence(tiny: Backbone) -> None:
     result = adapt(
         tiny, shots("red", "green", "blue", each=MIN_HELD_OUT // 3), config(epochs=1, batch_size=16)
     )
-    fitted = result.metrics["confidence"]
-    assert fitted["least_similarity"] < fitted["least_likeness"] <= fitted["least_similarity"] + 1
-    assert fitted["pictures"] == len(fitted["nonconformity"]) == MIN_HELD_OUT
+    fitted = result.metrics["calibration"]
+    assert fitted["least_similarity"] < fitted["rejection_threshold"] <= fitted["least_similarity"] + 1
+    assert fitted["images"] == len(fitted["nonconformity"]) == MIN_HELD_OUT
     assert fitted["alpha"] == 0.5
     assert result.report is not None
     assert result.report.calibration.calibrated
     few = adapt(tiny, shots("red", "green", each=5), config(epochs=1))
-    assert few.metrics["confidence"] is None
+    assert few.metrics["calibration"] is None
 
 
 def test_a_cancel_reaches_the_siblings(tiny: Backbone) -> None:
@@ -131,7 +131,7 @@ def test_a_cancel_reaches_the_siblings(tiny: Backbone) -> None:
     recorder = Recorder(cancel_at=0.35)  # 4 steps of the published network, then of the first sibling
     with pytest.raises(Cancelled):
         adapt(tiny, every, given, reporter=recorder)
-    assert recorder.stages == ["training", "checking"]
+    assert recorder.stages == ["training", "cross_validating"]
     assert recorder.shares[-1] < 0.44
 
 

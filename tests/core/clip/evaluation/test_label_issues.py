@@ -11,7 +11,7 @@ CLASSES = 4
 
 
 def features(each: int, seed: int = 0) -> tuple[Tensor, list[int]]:
-    """Pictures around directions of their classes, and the directions as the texts."""
+    """Images around directions of their classes, and the directions as the prompts."""
     generator = torch.Generator().manual_seed(seed)
     labels = [label for label in range(CLASSES) for _ in range(each)]
     noise = 0.25 * torch.randn(len(labels), 16, generator=generator)
@@ -34,10 +34,10 @@ def test_planted_wrong_labels_are_found() -> None:
         [softmax(40 * answers.alone)], np.array(labels), np.arange(100, 100 + len(labels))
     )
     assert {s.position - 100 for s in found} == set(planted)
-    for suspect in found:
-        assert suspect.looks_like == truth[suspect.position - 100]
-        assert suspect.label == labels[suspect.position - 100]
-        assert suspect.probability > suspect.of_its_label
+    for label_issue in found:
+        assert label_issue.looks_like == truth[label_issue.position - 100]
+        assert label_issue.label == labels[label_issue.position - 100]
+        assert label_issue.probability > label_issue.of_its_label
     margins = [s.probability - s.of_its_label for s in found]
     assert margins == sorted(margins, reverse=True)
 
@@ -48,8 +48,8 @@ def test_clean_labels_are_left_alone() -> None:
     assert find_label_issues([softmax(40 * answers.alone)], np.array(labels), np.arange(len(labels))) == []
 
 
-def test_a_picture_does_not_vote_for_itself() -> None:
-    """Texts that say nothing, and a class of one picture: without it nothing knows the class."""
+def test_an_image_does_not_vote_for_itself() -> None:
+    """Prompts that say nothing, and a class of one image: without it nothing knows the class."""
     seen, labels = features(6)
     seen, labels = torch.cat([seen, -seen[:1]]), [*labels, CLASSES]
     names = tuple(f"class {i}" for i in range(CLASSES + 1))

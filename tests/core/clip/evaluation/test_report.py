@@ -8,20 +8,20 @@ from core.clip.evaluation.accuracy import accuracy_interval
 from core.clip.evaluation.label_issues import LabelIssue
 from core.clip.evaluation.predictions import ClassScores
 from core.clip.evaluation.report import Report
-from core.clip.inference.calibration import fit_confidence
+from core.clip.inference.calibration import fit_calibration
 from tests.core.clip.reports import NAMES, K, held_out, report
 
 
 def codes(made: Report) -> list[str]:
-    return [advice.code for advice in made.advice]
+    return [recommendation.code for recommendation in made.recommendations]
 
 
 def test_a_real_gain() -> None:
     made = report(held_out())
     assert made.verdict == "better"
-    assert made.headline.startswith("Use it: of 60 pictures that were kept from it for this")
+    assert made.summary.startswith("Use it: of 60 images that were kept from it for this")
     assert codes(made)[0] == "use_it"
-    of = made.trained_names
+    of = made.trained_classes
     assert of is not None
     assert of.adapted is not None
     assert of.adapted_against_stock is not None
@@ -29,68 +29,68 @@ def test_a_real_gain() -> None:
     gain = of.adapted.value - of.stock.value
     assert of.adapted_against_stock.value == pytest.approx(gain)
     assert of.names == K
-    assert made.all_names is not None
-    assert made.all_names.names == len(NAMES)
-    assert made.new_names is None
-    assert made.other_names == ("oak", "elm")
+    assert made.all_classes is not None
+    assert made.all_classes.names == len(NAMES)
+    assert made.new_classes is None
+    assert made.distractor_classes == ("oak", "elm")
     assert json.loads(json.dumps(made.to_dict()))["verdict"] == "better"
 
 
-def test_a_gain_that_few_pictures_do_not_count() -> None:
-    """Two pictures more of 36, and probabilities that are much nearer to the truth."""
-    held = held_out(stock=0.6, adapted=0.6, pictures=36)
+def test_a_gain_that_few_images_do_not_count() -> None:
+    """Two images more of 36, and probabilities that are much nearer to the truth."""
+    held = held_out(stock=0.6, adapted=0.6, images=36)
     assert held.adapted is not None
     scores, truth = held.stock.among.copy(), held.truth
     wrong = np.flatnonzero(held.stock.alone.argmax(axis=1) != truth)
     scores[np.arange(36), truth] += 0.05
     scores[wrong[:2], truth[wrong[:2]]] += 0.3
     made = report(replace(held, adapted=ClassScores(scores[:, :K], scores)))
-    assert made.trained_names is not None
-    gain = made.trained_names.adapted_against_stock
+    assert made.trained_classes is not None
+    gain = made.trained_classes.adapted_against_stock
     assert gain is not None
     assert gain.low <= 0 < gain.value
     assert made.brier_gain is not None
     assert made.brier_gain.low > 0
     assert made.verdict == "better"
-    assert "nearer to the truth" in made.advice[0].detail
+    assert "nearer to the truth" in made.recommendations[0].detail
 
 
 def test_no_gain() -> None:
     made = report(held_out(stock=0.7, adapted=0.7))
     assert made.verdict == "no_clear_gain"
-    assert "stay with the stock network (alpha 0)" in made.headline
-    assert codes(made)[:2] == ["stay_with_stock", "measure"]  # halves know less than the model
+    assert "stay with the stock network (alpha 0)" in made.summary
+    assert codes(made)[:2] == ["stay_with_stock", "evaluate"]  # halves know less than the model
     of_a_fifth = report(held_out(stock=0.7, adapted=0.7), trained_images=[100, 100, 100])
-    assert "measure" not in codes(of_a_fifth)
+    assert "evaluate" not in codes(of_a_fifth)
 
 
 def test_a_loss() -> None:
     made = report(held_out(stock=0.9, adapted=0.4))
     assert made.verdict == "worse"
-    assert made.headline.startswith("Don't use it")
+    assert made.summary.startswith("Don't use it")
     assert codes(made)[0] == "stay_with_stock"
 
 
 def test_only_previews() -> None:
     made = report(replace(held_out(), adapted=None, curve={}, on_curve=np.arange(0)), source="preview")
     assert made.verdict == "not_measured"
-    assert made.headline.startswith("Not measured")
-    assert codes(made)[0] == "measure"
-    assert made.trained_names is not None
-    assert made.trained_names.adapted is None
-    assert made.curve[2].trained_names is None
+    assert made.summary.startswith("Not measured")
+    assert codes(made)[0] == "evaluate"
+    assert made.trained_classes is not None
+    assert made.trained_classes.adapted is None
+    assert made.curve[2].trained_classes is None
     assert made.curve[2].text_similarity == 0.95
 
 
 def test_new_names_count_by_themselves() -> None:
     made = report(held_out(new=20), source="test")
-    assert made.new_names is not None
-    assert (made.new_names.images, made.new_names.names) == (20, 2)
-    assert made.trained_names is not None
-    assert made.trained_names.images == 60
+    assert made.new_classes is not None
+    assert (made.new_classes.images, made.new_classes.names) == (20, 2)
+    assert made.trained_classes is not None
+    assert made.trained_classes.images == 60
     assert made.measured_on["images"] == 80
-    assert made.curve[0].new_names is not None
-    assert "test pictures" in made.headline
+    assert made.curve[0].new_classes is not None
+    assert "test images" in made.summary
 
 
 def test_classes_and_confusion_by_hand() -> None:
@@ -99,7 +99,7 @@ def test_classes_and_confusion_by_hand() -> None:
     scores = np.zeros((6, len(NAMES)))
     scores[np.arange(6), named] = 0.1
     given = ClassScores(scores[:, :K], scores)
-    base = held_out(pictures=6)
+    base = held_out(images=6)
     held = replace(
         base, truth=truth, stock=given, preview=given, adapted=given, curve={}, positions=np.arange(6)
     )
@@ -113,24 +113,24 @@ def test_classes_and_confusion_by_hand() -> None:
         (2, "fox", "badger"),
         (5, "hare", "badger"),
     ]
-    more = next(a for a in made.advice if a.code == "add_pictures")
+    more = next(a for a in made.recommendations if a.code == "add_images")
     assert more.class_names == ("hare",)
 
 
 def test_suspects_are_named() -> None:
-    made = report(held_out(), suspects=[LabelIssue(107, 0, 2, 0.9, 0.02)])
-    assert [(s.position, s.class_name, s.answered) for s in made.suspects] == [(107, "fox", "hare")]
-    assert "look_at_pictures" in codes(made)
+    made = report(held_out(), label_issues=[LabelIssue(107, 0, 2, 0.9, 0.02)])
+    assert [(s.position, s.class_name, s.answered) for s in made.label_issues] == [(107, "fox", "hare")]
+    assert "check_images" in codes(made)
 
 
-def test_calibration_needs_pictures() -> None:
+def test_calibration_needs_images() -> None:
     held = held_out()
     assert held.adapted is not None
-    fitted = fit_confidence(held.adapted.alone, held.truth, logit_scale=40.0, alpha=0.5)
+    fitted = fit_calibration(held.adapted.alone, held.truth, logit_scale=40.0, alpha=0.5)
     calibrated = report(held, confidence=fitted).calibration
     assert calibrated.calibrated
     assert calibrated.error_after is not None
-    assert sum(b.pictures for b in calibrated.bins) == 60
+    assert sum(b.images for b in calibrated.bins) == 60
     without = report(held).calibration
     assert (without.calibrated, without.temperature, without.error_after) == (False, None, None)
     assert without.error_before == pytest.approx(calibrated.error_before)
@@ -153,7 +153,7 @@ def test_the_interval_of_an_accuracy_holds_it() -> None:
     assert 0.9 < np.mean(held) < 0.99
 
 
-def test_pictures_that_others_learn_from_count_for_less() -> None:
+def test_images_that_others_learn_from_count_for_less() -> None:
     right = np.arange(100) < 80
     halves = accuracy_interval(right, learned_from=50)  # of two siblings
     assert halves.value == 0.8

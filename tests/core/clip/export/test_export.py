@@ -29,15 +29,15 @@ ABOUT = ModelInfo(
     alpha=0.5,
     classes=["red fox", "a *star* | `x`"],
     templates=["a photo of a {}."],
-    texts={"red fox": ["a vixen"]},
-    weights="1bit",
+    prompts={"red fox": ["a vixen"]},
+    delta_format="1bit",
     metrics=None,
 )
 FRESH = """
 import sys, torch, numpy as np
 from PIL import Image
 import torch.nn.functional as F
-folder, kind, pictures = sys.argv[1], sys.argv[2], sys.argv[3:-1]
+folder, kind, images = sys.argv[1], sys.argv[2], sys.argv[3:-1]
 sentences = __SENTENCES__
 if kind == "script":
     sys.path.insert(0, folder)
@@ -48,7 +48,7 @@ else:
     model, _, preprocess = open_clip.create_model_and_transforms("local-dir:" + folder)
     tokenizer = open_clip.get_tokenizer("local-dir:" + folder)
     model.eval()
-pixels = torch.stack([preprocess(Image.open(p).convert("RGB")) for p in pictures])
+pixels = torch.stack([preprocess(Image.open(p).convert("RGB")) for p in images])
 tokens = tokenizer(sentences)
 if kind == "onnx":
     import onnxruntime
@@ -62,11 +62,11 @@ np.savez(sys.argv[-1], image=image, text=text)
 """
 
 
-def fresh(folder: Path, kind: str, pictures: list[Path], out: Path) -> dict[str, np.ndarray]:
-    """The features of pictures and sentences, as a stranger gets them: offline, from another folder."""
+def fresh(folder: Path, kind: str, images: list[Path], out: Path) -> dict[str, np.ndarray]:
+    """The features of images and sentences, as a stranger gets them: offline, from another folder."""
     code = FRESH.replace("__SENTENCES__", repr(SENTENCES))
     result = subprocess.run(
-        [sys.executable, "-c", code, str(folder), kind, *map(str, pictures), str(out)],
+        [sys.executable, "-c", code, str(folder), kind, *map(str, images), str(out)],
         cwd=out.parent,
         env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": "", "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -79,11 +79,9 @@ def fresh(folder: Path, kind: str, pictures: list[Path], out: Path) -> dict[str,
         return dict(found)
 
 
-def expected(
-    backbone: Backbone, weights: Weights, alpha: float, pictures: list[Path]
-) -> dict[str, np.ndarray]:
+def expected(backbone: Backbone, weights: Weights, alpha: float, images: list[Path]) -> dict[str, np.ndarray]:
     classifier = Classifier(backbone, weights, alpha)
-    pixels = classifier.preprocess([Image.open(path).convert("RGB") for path in pictures])
+    pixels = classifier.preprocess([Image.open(path).convert("RGB") for path in images])
     return {
         "image": classifier.image_features(pixels).numpy(),
         "text": classifier.text_features([[sentence] for sentence in SENTENCES]).numpy(),
@@ -97,8 +95,8 @@ def exported(backbone: Backbone, folder: Path, weights: Weights, alpha: float) -
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    folder = tmp_path_factory.mktemp("pictures")
+def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("images")
     generator = np.random.default_rng(0)
     for i, (width, height) in enumerate([(90, 60), (40, 70), (64, 64)]):
         smooth = generator.integers(0, 256, (5, 7, 3), dtype=np.uint8)
@@ -106,11 +104,11 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return sorted(folder.iterdir())
 
 
-def test_open_clip_loads_the_folder(tiny: Backbone, pictures: list[Path], tmp_path: Path) -> None:
+def test_open_clip_loads_the_folder(tiny: Backbone, images: list[Path], tmp_path: Path) -> None:
     weights = Weights(whole(moved(tiny)))
     exported(tiny, tmp_path / "model", weights, 0.37)
-    found = fresh(tmp_path / "model", "plain", pictures, tmp_path / "found.npz")
-    for kind, features in expected(tiny, weights, 0.37, pictures).items():
+    found = fresh(tmp_path / "model", "plain", images, tmp_path / "found.npz")
+    for kind, features in expected(tiny, weights, 0.37, images).items():
         np.testing.assert_allclose(found[kind], features, rtol=0, atol=1e-5)
     assert sorted(p.name for p in (tmp_path / "model").iterdir()) == [
         "README.md", "clipcite.json", "open_clip_config.json", "open_clip_model.safetensors",
@@ -118,7 +116,7 @@ def test_open_clip_loads_the_folder(tiny: Backbone, pictures: list[Path], tmp_pa
 
 
 def test_the_starter_is_loaded_by_its_script(starter: Backbone, clothing: Path, tmp_path: Path) -> None:
-    """On real pictures. Moved since it was written, and loaded without a hub."""
+    """On real images. Moved since it was written, and loaded without a hub."""
     weights = Weights(whole(moved(starter, size=0.002)))
     exported(starter, tmp_path / "before", weights, 0.5)
     folder = (tmp_path / "before").rename(tmp_path / "after")
@@ -131,13 +129,13 @@ def test_the_starter_is_loaded_by_its_script(starter: Backbone, clothing: Path, 
     np.testing.assert_array_equal(again["image"], found["image"])
 
 
-def test_onnx_graphs_give_the_same(tiny: Backbone, pictures: list[Path], tmp_path: Path) -> None:
+def test_onnx_graphs_give_the_same(tiny: Backbone, images: list[Path], tmp_path: Path) -> None:
     weights = Weights(whole(moved(tiny)))
     exported(tiny, tmp_path / "model", weights, 0.5)
     theta = weights.theta(tower_parameters(tiny.model), 0.5)
     write_onnx_folder(tmp_path / "model", tiny, with_parameters(tiny, theta), ABOUT)
-    found = fresh(tmp_path / "model", "onnx", pictures, tmp_path / "found.npz")
-    for kind, features in expected(tiny, weights, 0.5, pictures).items():
+    found = fresh(tmp_path / "model", "onnx", images, tmp_path / "found.npz")
+    for kind, features in expected(tiny, weights, 0.5, images).items():
         np.testing.assert_allclose(found[kind], features, rtol=0, atol=1e-5)
 
 

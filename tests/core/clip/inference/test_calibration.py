@@ -7,9 +7,9 @@ from core.clip.inference.calibration import (
     KEPT,
     MAX_SCORES,
     MIN_HELD_OUT,
-    Confidence,
+    Calibration,
     calibration_error,
-    fit_confidence,
+    fit_calibration,
     fit_temperature,
     reliability,
     softmax,
@@ -37,7 +37,7 @@ def test_the_temperature_is_found(temperature: float) -> None:
 def test_the_calibration_error_by_hand() -> None:
     probabilities = np.array([[0.92, 0.08], [0.94, 0.06], [0.3, 0.7], [0.36, 0.64]])
     bins = reliability(probabilities, np.array([0, 1, 1, 1]))
-    assert [(b.pictures, round(b.confidence, 2), b.accuracy) for b in bins] == [
+    assert [(b.images, round(b.confidence, 2), b.accuracy) for b in bins] == [
         (1, 0.64, 1.0),
         (1, 0.7, 1.0),
         (2, 0.93, 0.5),
@@ -56,7 +56,7 @@ def test_sets_hold_the_truth_as_often_as_asked(coverage: float, held_out: int) -
     covered, asked = 0, 0
     for seed in range(20):
         logits, truth = drawn(held_out + 500, temperature=1.7, seed=seed)
-        fitted = fit_confidence(logits[:held_out], truth[:held_out], logit_scale=1.0, alpha=0.5)
+        fitted = fit_calibration(logits[:held_out], truth[:held_out], logit_scale=1.0, alpha=0.5)
         assert fitted is not None
         chances = softmax(logits[held_out:] / fitted.temperature)[np.arange(500), truth[held_out:]]
         covered += int((chances >= fitted.conformal_threshold(coverage)).sum())
@@ -64,43 +64,43 @@ def test_sets_hold_the_truth_as_often_as_asked(coverage: float, held_out: int) -
     assert coverage - 0.02 < covered / asked < coverage + 0.05
 
 
-def test_few_pictures_can_promise_little() -> None:
+def test_few_images_can_promise_little() -> None:
     logits, truth = drawn(MIN_HELD_OUT)
-    fitted = fit_confidence(logits, truth, logit_scale=1.0, alpha=0.5)
+    fitted = fit_calibration(logits, truth, logit_scale=1.0, alpha=0.5)
     assert fitted is not None
     assert fitted.conformal_threshold(0.9) > 0
     assert fitted.conformal_threshold(0.99) == 0  # every class is in the set
-    assert fit_confidence(logits[1:], truth[1:], logit_scale=1.0, alpha=0.5) is None
+    assert fit_calibration(logits[1:], truth[1:], logit_scale=1.0, alpha=0.5) is None
 
 
-def test_most_held_out_pictures_are_let_through() -> None:
+def test_most_held_out_images_are_let_through() -> None:
     logits, truth = drawn(400)
-    fitted = fit_confidence(logits, truth, logit_scale=1.0, alpha=0.5)
+    fitted = fit_calibration(logits, truth, logit_scale=1.0, alpha=0.5)
     assert fitted is not None
     assert (logits.max(axis=1) >= fitted.least_similarity).mean() == pytest.approx(KEPT, abs=0.01)
 
 
-def test_most_held_out_pictures_are_let_through_by_their_likeness() -> None:
+def test_most_held_out_images_are_let_through_by_their_likeness() -> None:
     logits, truth = drawn(400)
-    likeness = np.random.default_rng(1).normal(0.6, 0.1, 400)
-    fitted = fit_confidence(logits, truth, likeness, logit_scale=1.0, alpha=0.5)
+    in_distribution_score = np.random.default_rng(1).normal(0.6, 0.1, 400)
+    fitted = fit_calibration(logits, truth, in_distribution_score, logit_scale=1.0, alpha=0.5)
     assert fitted is not None
-    assert (likeness >= fitted.least).mean() == pytest.approx(KEPT, abs=0.01)
+    assert (in_distribution_score >= fitted.least).mean() == pytest.approx(KEPT, abs=0.01)
 
 
 def test_what_older_models_stored_is_understood() -> None:
     logits, truth = drawn(60)
-    fitted = fit_confidence(logits, truth, logit_scale=1.0, alpha=0.5)
+    fitted = fit_calibration(logits, truth, logit_scale=1.0, alpha=0.5)
     assert fitted is not None
     stored = fitted.to_dict()
-    del stored["least_likeness"]
-    assert Confidence.of(stored) == fitted
-    assert Confidence.of(stored).least == fitted.least_similarity
+    del stored["rejection_threshold"]
+    assert Calibration.of(stored) == fitted
+    assert Calibration.of(stored).least == fitted.least_similarity
 
 
 def test_it_survives_json_and_stays_small() -> None:
     logits, truth = drawn(3000)
-    fitted = fit_confidence(logits, truth, logit_scale=1.0, alpha=0.5)
+    fitted = fit_calibration(logits, truth, logit_scale=1.0, alpha=0.5)
     assert fitted is not None
     assert len(fitted.nonconformity) == MAX_SCORES
-    assert Confidence.of(json.loads(json.dumps(fitted.to_dict()))) == fitted
+    assert Calibration.of(json.loads(json.dumps(fitted.to_dict()))) == fitted

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from core.clip.inference.class_offsets import NEW_CLASS, name_offsets
+from core.clip.inference.class_offsets import NEW_CLASS, class_offsets
 from core.clip.weights.support_set import SUPPORT_ALPHAS, SupportSet
 
 
@@ -44,7 +44,7 @@ def slow(shots: Tensor, labels: list[int], head: Tensor, classes: list[int], bal
     [[0, 1, NEW_CLASS], [1, NEW_CLASS, NEW_CLASS], [NEW_CLASS, NEW_CLASS, 0], [0, 1, 2], [NEW_CLASS] * 3],
 )
 def test_they_are_what_the_plain_loops_say(balance: float, classes: list[int]) -> None:
-    found = name_offsets(SHOTS, LABELS, HEAD, classes, balance)
+    found = class_offsets(SHOTS, LABELS, HEAD, classes, balance)
     assert found.tolist() == pytest.approx(slow(SHOTS, LABELS.tolist(), HEAD, classes, balance), abs=1e-6)
     assert (found == 0).all() == (balance == 0)
 
@@ -53,28 +53,28 @@ def test_a_class_counts_once_however_many_shots_it_has() -> None:
     shots, labels = torch.cat([SHOTS, *[SHOTS[2:]] * 9]), torch.tensor([0, 1, 0, *[0] * 9])
     few = torch.cat([SHOTS[1:2], (SHOTS[0] + 10 * SHOTS[2])[None] / 11])
     free, once = (
-        name_offsets(s, n, HEAD, [NEW_CLASS] * 3, 0.5)
+        class_offsets(s, n, HEAD, [NEW_CLASS] * 3, 0.5)
         for s, n in ((shots, labels), (few, torch.tensor([1, 0])))
     )
     torch.testing.assert_close(free, once)
 
 
 def test_names_that_come_near_the_trained_ones_leave_less() -> None:
-    far = name_offsets(SHOTS, LABELS, HEAD, CLASSES, 0.5)
-    near = name_offsets(SHOTS, LABELS, torch.cat([HEAD, unit([0.9, 0.2, 0.1])]), [*CLASSES, NEW_CLASS], 0.5)
+    far = class_offsets(SHOTS, LABELS, HEAD, CLASSES, 0.5)
+    near = class_offsets(SHOTS, LABELS, torch.cat([HEAD, unit([0.9, 0.2, 0.1])]), [*CLASSES, NEW_CLASS], 0.5)
     assert (near[:2] < far[:2]).all()
     assert near[2] == far[2]
 
 
 def test_no_margin_is_taken_where_the_shots_prefer_the_new_names() -> None:
     shots = unit([1, 0, 0], [0.9, 0.1, 0], [0.9, 0, 0.1])
-    alone = name_offsets(shots, LABELS, HEAD[[2]], [0], 0.1)
-    among = name_offsets(shots, LABELS, HEAD[[2, 0]], [0, NEW_CLASS], 0.1)
+    alone = class_offsets(shots, LABELS, HEAD[[2]], [0], 0.1)
+    among = class_offsets(shots, LABELS, HEAD[[2, 0]], [0, NEW_CLASS], 0.1)
     assert among[0] == pytest.approx(alone.item())
 
 
 def test_without_shots_nothing_is_known() -> None:
-    assert not name_offsets(torch.empty(0, 3), torch.empty(0).long(), HEAD, CLASSES, 0.5).any()
+    assert not class_offsets(torch.empty(0, 3), torch.empty(0).long(), HEAD, CLASSES, 0.5).any()
 
 
 def test_between_the_kept_alphas_the_features_are_interpolated() -> None:
@@ -93,6 +93,6 @@ def test_shots_of_one_class_leave_its_own_name_alone(classes: list[int]) -> None
     """No other class is there whose mean could be taken: the sum over nothing is 0, not NaN."""
     labels = torch.tensor([0, 0, 0])
     head = HEAD[: len(classes)]
-    found = name_offsets(SHOTS, labels, head, classes, 0.35)
+    found = class_offsets(SHOTS, labels, head, classes, 0.35)
     assert found.isfinite().all()
     assert found.tolist() == pytest.approx(slow(SHOTS, [0, 0, 0], head, classes, 0.35), abs=1e-6)

@@ -9,12 +9,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from core.clip.inference.class_offsets import name_offsets
+from core.clip.inference.class_offsets import class_offsets
 from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.models.features import (
-    PICTURES_AT_ONCE_ON_CPU,
-    TEXTS_AT_ONCE,
+    IMAGES_AT_ONCE_ON_CPU,
+    PROMPTS_AT_ONCE,
     build_zero_shot_classifier,
     image_features,
 )
@@ -27,7 +27,7 @@ from tests.core.clip.recorder import fingerprint, watch
 TEXTS = [["a photo of a cat.", "a drawing of a cat."], ["a dog"], ["a tree", "a fir", "a drawing of a cat."]]
 
 
-def pictures(count: int) -> list[Image.Image]:
+def images(count: int) -> list[Image.Image]:
     generator = np.random.default_rng(0)
     return [
         Image.fromarray(generator.integers(0, 256, (30 + i % 9, 40, 3), dtype=np.uint8)) for i in range(count)
@@ -43,10 +43,10 @@ def theta_1(tiny: Backbone) -> dict[str, Tensor]:
     }
 
 
-def slow_head(backbone: Backbone, texts: Sequence[Sequence[str]]) -> Tensor:
+def slow_head(backbone: Backbone, prompts: Sequence[Sequence[str]]) -> Tensor:
     rows = []
     with torch.no_grad():
-        for of_class in texts:
+        for of_class in prompts:
             vectors = [backbone.model.encode_text(backbone.tokenize([text]))[0] for text in of_class]
             mean = sum(v / v.norm() for v in vectors) / len(vectors)
             rows.append(mean / mean.norm())
@@ -66,19 +66,19 @@ def test_shared_sentences_are_encoded_once(tiny: Backbone) -> None:
 
 
 def test_many_texts_are_encoded_in_chunks(tiny: Backbone) -> None:
-    texts = [[f"a photo of thing number {i}"] for i in range(TEXTS_AT_ONCE + 3)]
+    prompts = [[f"a photo of thing number {i}"] for i in range(PROMPTS_AT_ONCE + 3)]
     watched = watch(tiny, "token_embedding")
-    head = build_zero_shot_classifier(watched.backbone.model, tiny.tokenize, texts)
-    assert [len(p.given) for p in watched.passes["token_embedding"]] == [TEXTS_AT_ONCE, 3]
-    for i in (0, 1, TEXTS_AT_ONCE - 1, TEXTS_AT_ONCE, TEXTS_AT_ONCE + 2):
-        torch.testing.assert_close(head[[i]], slow_head(tiny, [texts[i]]), rtol=1e-5, atol=1e-6)
+    head = build_zero_shot_classifier(watched.backbone.model, tiny.tokenize, prompts)
+    assert [len(p.given) for p in watched.passes["token_embedding"]] == [PROMPTS_AT_ONCE, 3]
+    for i in (0, 1, PROMPTS_AT_ONCE - 1, PROMPTS_AT_ONCE, PROMPTS_AT_ONCE + 2):
+        torch.testing.assert_close(head[[i]], slow_head(tiny, [prompts[i]]), rtol=1e-5, atol=1e-6)
 
 
-def test_many_pictures_are_encoded_in_chunks(tiny: Backbone) -> None:
-    pixels = torch.randn(PICTURES_AT_ONCE_ON_CPU + 5, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+def test_many_images_are_encoded_in_chunks(tiny: Backbone) -> None:
+    pixels = torch.randn(IMAGES_AT_ONCE_ON_CPU + 5, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     watched = watch(tiny, "visual")
     features = image_features(watched.backbone.model, pixels)
-    assert [len(p.given) for p in watched.passes["visual"]] == [PICTURES_AT_ONCE_ON_CPU, 5]
+    assert [len(p.given) for p in watched.passes["visual"]] == [IMAGES_AT_ONCE_ON_CPU, 5]
     with torch.no_grad():
         whole = tiny.model.encode_image(pixels)
     torch.testing.assert_close(features, whole / whole.norm(dim=1, keepdim=True), rtol=1e-4, atol=1e-5)
@@ -86,12 +86,12 @@ def test_many_pictures_are_encoded_in_chunks(tiny: Backbone) -> None:
 
 
 def test_scores_are_cosines_and_their_softmax(tiny: Backbone) -> None:
-    scores = Classifier(tiny).classify(pictures(4), TEXTS)
+    scores = Classifier(tiny).classify(images(4), TEXTS)
     assert scores.similarities.shape == scores.probabilities.shape == (4, 3)
     head = slow_head(tiny, TEXTS)
-    for row, picture in enumerate(pictures(4)):
+    for row, image in enumerate(images(4)):
         with torch.no_grad():
-            feature = tiny.model.encode_image(tiny.preprocess(picture)[None])[0]
+            feature = tiny.model.encode_image(tiny.preprocess(image)[None])[0]
         cosines = [float(feature @ text / feature.norm() / text.norm()) for text in head]
         assert scores.similarities[row].tolist() == pytest.approx(cosines, abs=1e-5)
         weights = [math.exp(cosine / 0.07) for cosine in cosines]
@@ -102,9 +102,9 @@ def test_scores_are_cosines_and_their_softmax(tiny: Backbone) -> None:
 
 def test_classify_is_its_parts(tiny: Backbone, theta_1: dict[str, Tensor]) -> None:
     classifier = Classifier(tiny, Weights(whole(theta_1)))
-    pixels, head = classifier.preprocess(pictures(3)), classifier.text_features(TEXTS)
+    pixels, head = classifier.preprocess(images(3)), classifier.text_features(TEXTS)
     parts = classifier.scores(classifier.image_features(pixels), head, classes=[-1] * len(TEXTS))
-    once = classifier.classify(pictures(3), TEXTS)
+    once = classifier.classify(images(3), TEXTS)
     assert torch.equal(parts.probabilities, once.probabilities)
     assert torch.equal(parts.similarities, once.similarities)
 
@@ -112,7 +112,7 @@ def test_classify_is_its_parts(tiny: Backbone, theta_1: dict[str, Tensor]) -> No
 def test_at_alpha_0_it_is_the_stock_network_bit_for_bit(tiny: Backbone, theta_1: dict[str, Tensor]) -> None:
     stock, at_0 = Classifier(tiny), Classifier(tiny, Weights(whole(theta_1)), 0.0)
     assert stock.model is at_0.model is tiny.model  # no copy of what is the same
-    one, other = stock.classify(pictures(3), TEXTS), at_0.classify(pictures(3), TEXTS)
+    one, other = stock.classify(images(3), TEXTS), at_0.classify(images(3), TEXTS)
     assert torch.equal(one.similarities, other.similarities)
     assert torch.equal(one.probabilities, other.probabilities)
 
@@ -125,10 +125,8 @@ def test_it_holds_the_ensemble_at_alpha(tiny: Backbone, theta_1: dict[str, Tenso
     for name, parameter in classifier.model.named_parameters():
         expected = tiny.model.get_parameter(name) if name == "logit_scale" else theta[name]
         assert torch.equal(parameter, expected)
-    scores = classifier.classify(pictures(3), TEXTS)
-    assert (
-        scores.similarities - Classifier(tiny).classify(pictures(3), TEXTS).similarities
-    ).abs().max() > 0.01
+    scores = classifier.classify(images(3), TEXTS)
+    assert (scores.similarities - Classifier(tiny).classify(images(3), TEXTS).similarities).abs().max() > 0.01
     assert fingerprint(tiny.model) == before
 
 
@@ -148,21 +146,21 @@ def test_other_alphas_are_refused(tiny: Backbone, theta_1: dict[str, Tensor], al
 
 def test_offsets_are_taken_off_before_the_softmax(tiny: Backbone, theta_1: dict[str, Tensor]) -> None:
     plain = Classifier(tiny, Weights(whole(theta_1)), 1.0)
-    features = plain.image_features(plain.preprocess(pictures(5)))
+    features = plain.image_features(plain.preprocess(images(5)))
     shots = SupportSet(features.expand(3, -1, -1), torch.tensor([0, 1, 0, 1, 0]))
     classifier = Classifier(tiny, Weights(whole(theta_1), shots), 1.0)
     classes = [0, 1, -1]
 
-    scores = classifier.classify(pictures(4), TEXTS, classes=classes, balance=0.4)
-    unbalanced = classifier.classify(pictures(4), TEXTS, classes=classes, balance=0)
-    expected = name_offsets(features, shots.labels, plain.text_features(TEXTS), classes, 0.4)
+    scores = classifier.classify(images(4), TEXTS, classes=classes, balance=0.4)
+    unbalanced = classifier.classify(images(4), TEXTS, classes=classes, balance=0)
+    expected = class_offsets(features, shots.labels, plain.text_features(TEXTS), classes, 0.4)
     torch.testing.assert_close(scores.offsets, expected)
     assert expected.abs().min() > 0
     assert not unbalanced.offsets.any()
     assert torch.equal(scores.similarities, unbalanced.similarities)  # cosines stay cosines
     adjusted = tiny.logit_scale * (scores.similarities - scores.offsets)
     torch.testing.assert_close(scores.probabilities, adjusted.softmax(dim=-1))
-    torch.testing.assert_close(unbalanced.probabilities, plain.classify(pictures(4), TEXTS).probabilities)
+    torch.testing.assert_close(unbalanced.probabilities, plain.classify(images(4), TEXTS).probabilities)
     # The stock network has no shots.
     for stock in (Classifier(tiny), Classifier(tiny, Weights(whole(theta_1), shots), 0.0)):
-        assert not stock.classify(pictures(1), TEXTS, classes=classes).offsets.any()
+        assert not stock.classify(images(1), TEXTS, classes=classes).offsets.any()

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from core.clip.inference.in_distribution import likeness
+from core.clip.inference.in_distribution import in_distribution_score
 
 D = 8
 
@@ -13,13 +13,13 @@ def drawn(n: int, seed: int) -> Tensor:
 
 
 SHOTS, LABELS = drawn(9, 1), torch.tensor([0, 0, 0, 1, 1, 2, 2, 2, 2])
-PICTURES, HEAD = drawn(5, 2), drawn(3, 3)
-RANKED = PICTURES @ HEAD.T - torch.tensor([0.1, 0.0, 0.2])
+IMAGES, HEAD = drawn(5, 2), drawn(3, 3)
+RANKED = IMAGES @ HEAD.T - torch.tensor([0.1, 0.0, 0.2])
 
 
 def test_as_it_is_written() -> None:
-    found = likeness(PICTURES, RANKED, SHOTS, LABELS, [0, 1, 2])
-    for n, x in enumerate(PICTURES):
+    found = in_distribution_score(IMAGES, RANKED, SHOTS, LABELS, [0, 1, 2])
+    for n, x in enumerate(IMAGES):
         of_names = []
         for c in range(3):
             mean = torch.stack([s for s, label in zip(SHOTS, LABELS, strict=True) if label == c]).mean(dim=0)
@@ -28,16 +28,16 @@ def test_as_it_is_written() -> None:
 
 
 def test_the_order_of_the_names_does_not_matter() -> None:
-    found = likeness(PICTURES, RANKED, SHOTS, LABELS, [0, 1, 2])
-    other = likeness(PICTURES, RANKED[:, [2, 0, 1]], SHOTS, LABELS, [2, 0, 1])
+    found = in_distribution_score(IMAGES, RANKED, SHOTS, LABELS, [0, 1, 2])
+    other = in_distribution_score(IMAGES, RANKED[:, [2, 0, 1]], SHOTS, LABELS, [2, 0, 1])
     torch.testing.assert_close(other, found)
 
 
 def test_it_tells_what_the_name_does_not() -> None:
-    """Two pictures as near to every name; one of them lies where the trained pictures are."""
-    pictures = F.normalize(torch.stack([SHOTS[5:].mean(dim=0), -SHOTS[5:].mean(dim=0)]), dim=-1)
+    """Two images as near to every name; one of them lies where the trained images are."""
+    images = F.normalize(torch.stack([SHOTS[5:].mean(dim=0), -SHOTS[5:].mean(dim=0)]), dim=-1)
     as_near = torch.full((2, 3), 0.2)
-    among, apart = likeness(pictures, as_near, SHOTS, LABELS, [0, 1, 2]).tolist()
+    among, apart = in_distribution_score(images, as_near, SHOTS, LABELS, [0, 1, 2]).tolist()
     assert among == pytest.approx(1.2)
     assert apart < 1.0
 
@@ -45,6 +45,6 @@ def test_it_tells_what_the_name_does_not() -> None:
 def test_a_class_without_a_kept_shot_is_not_rejected_for_it() -> None:
     kept = LABELS != 1
     ranked = torch.tensor([[0.0, 0.3, 0.0]]).expand(5, 3)  # all look like that class by its name
-    found = likeness(PICTURES, ranked, SHOTS[kept], LABELS[kept], [0, 1, 2])
+    found = in_distribution_score(IMAGES, ranked, SHOTS[kept], LABELS[kept], [0, 1, 2])
     means = F.normalize(torch.stack([SHOTS[c == LABELS].mean(dim=0) for c in (0, 2)]), dim=-1)
-    torch.testing.assert_close(found, 0.3 + (PICTURES @ means.T).amax(dim=1))
+    torch.testing.assert_close(found, 0.3 + (IMAGES @ means.T).amax(dim=1))

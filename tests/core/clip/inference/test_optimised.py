@@ -29,7 +29,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
 
 
 def differences(plan: InferencePlan, network: nn.Module, size: int) -> list[float]:
-    """In normalised features, for one picture and for several."""
+    """In normalised features, for one image and for several."""
     form = plan.of(network)
     with torch.no_grad():
         return [
@@ -77,7 +77,7 @@ def test_without_batch_norm_there_is_nothing_to_change(tiny: Backbone) -> None:
     assert cast(Any, plan.of(tiny.model)).network is tiny.model
 
 
-def test_a_picture_of_another_size_is_refused() -> None:
+def test_an_image_of_another_size_is_refused() -> None:
     network = Tower("mobilenetv2_035")
     form = plan_inference(network, 64, PIXELS).of(network)
     with pytest.raises(ValueError, match="64 x 64 pixels, not of 67 x 67"):
@@ -145,7 +145,7 @@ def test_python_is_needed_for_one_step_only() -> None:
 
 def test_what_can_not_be_recorded_is_computed_step_by_step(caplog: pytest.LogCaptureFixture) -> None:
     class OfTheBatch(Tower):
-        """What it computes hangs on how many pictures there are, which a recording doesn't know."""
+        """What it computes hangs on how many images there are, which a recording doesn't know."""
 
         def encode_image(self, pixels: Tensor) -> Tensor:
             return super().encode_image(pixels) + len(pixels) * torch.arange(16)

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from core.clip.inference.class_offsets import NEW_CLASS, name_offsets
+from core.clip.inference.class_offsets import NEW_CLASS, class_offsets
 from core.clip.inference.prototypes import PrototypeClassifier
 
 
@@ -18,7 +18,7 @@ TEXTS = random_unit(5, 6, seed=1)
 CLASSES = [2, NEW_CLASS, 0, 1, NEW_CLASS]
 
 
-def slow_head(features: Tensor, labels: list[int], texts: Tensor, classes: list[int]) -> list[Tensor]:
+def slow_head(features: Tensor, labels: list[int], prompts: Tensor, classes: list[int]) -> list[Tensor]:
     prototypes = {}
     for label in set(labels):
         of_class = [f for f, own in zip(features, labels, strict=True) if own == label]
@@ -26,7 +26,7 @@ def slow_head(features: Tensor, labels: list[int], texts: Tensor, classes: list[
         prototypes[label] = mean / mean.norm()
     middle = sum(prototypes.values()) / len(prototypes)
     rows = []
-    for text, label in zip(texts, classes, strict=True):
+    for text, label in zip(prompts, classes, strict=True):
         weight = labels.count(label) / (labels.count(label) + 1)
         row = text if label == NEW_CLASS else text + weight * (prototypes[label] - middle)
         rows.append(row / row.norm())
@@ -50,16 +50,16 @@ def test_a_class_without_shots_has_its_text() -> None:
     torch.testing.assert_close(found[[0, 4]], TEXTS[[0, 4]])
 
 
-def test_what_all_pictures_have_in_common_changes_nothing() -> None:
-    """The gap between pictures and texts: a direction that every class has alike."""
+def test_what_all_images_have_in_common_changes_nothing() -> None:
+    """The gap between images and prompts: a direction that every class has alike."""
     gap = torch.zeros(8)
     gap[7] = 1.0
     wide = F.pad(FEATURES, (0, 2))
     prototypes = [F.normalize(wide[label == LABELS].mean(dim=0), dim=-1) for label in range(3)]
-    # One picture a class, moved so that the prototypes differ by the same constant only.
+    # One image a class, moved so that the prototypes differ by the same constant only.
     moved = torch.stack([F.normalize(p + 2 * gap, dim=-1) for p in prototypes])
-    texts = F.pad(TEXTS, (0, 2))
-    head = PrototypeClassifier(moved, torch.arange(3)).head(texts, CLASSES)
+    prompts = F.pad(TEXTS, (0, 2))
+    head = PrototypeClassifier(moved, torch.arange(3)).head(prompts, CLASSES)
     assert head[:, 7].abs().max() < 1e-6
 
 
@@ -71,18 +71,18 @@ def test_the_head_given_is_not_changed() -> None:
 
 @pytest.mark.parametrize("balance", [0.0, 0.35])
 def test_cosines_and_offsets(balance: float) -> None:
-    preview, pictures = PrototypeClassifier(FEATURES, LABELS), random_unit(4, 6, seed=2)
-    cosines, offsets = preview.cosines(pictures, TEXTS, CLASSES, balance)
+    preview, images = PrototypeClassifier(FEATURES, LABELS), random_unit(4, 6, seed=2)
+    cosines, offsets = preview.cosines(images, TEXTS, CLASSES, balance)
     head = preview.head(TEXTS, CLASSES)
-    torch.testing.assert_close(cosines, pictures @ head.T)
-    torch.testing.assert_close(offsets, name_offsets(FEATURES, LABELS, head, CLASSES, balance))
+    torch.testing.assert_close(cosines, images @ head.T)
+    torch.testing.assert_close(offsets, class_offsets(FEATURES, LABELS, head, CLASSES, balance))
 
 
 def test_shots_tell_what_texts_do_not() -> None:
-    """Two classes with one and the same text, and pictures of each."""
+    """Two classes with one and the same text, and images of each."""
     centres = random_unit(2, 6, seed=3).repeat_interleave(20, dim=0)
-    pictures = F.normalize(centres + 0.1 * random_unit(40, 6, seed=9), dim=-1)
+    images = F.normalize(centres + 0.1 * random_unit(40, 6, seed=9), dim=-1)
     labels = torch.tensor([0] * 20 + [1] * 20)
-    preview = PrototypeClassifier(pictures[::2], labels[::2])
-    cosines, offsets = preview.cosines(pictures[1::2], TEXTS[:1].repeat(2, 1), [0, 1])
+    preview = PrototypeClassifier(images[::2], labels[::2])
+    cosines, offsets = preview.cosines(images[1::2], TEXTS[:1].repeat(2, 1), [0, 1])
     assert ((cosines - offsets).argmax(dim=1) == labels[1::2]).all()

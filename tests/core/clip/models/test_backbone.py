@@ -22,8 +22,8 @@ def test_a_folder_is_loaded_as_open_clip_does(tiny: Backbone, tiny_folder: Path)
         dict(sorted(load_file(tiny_folder / "open_clip_model.safetensors").items())),
         dict(sorted(tiny.model.state_dict().items())),
     )
-    picture = Image.effect_noise((50, 40), 80).convert("RGB")
-    assert torch.equal(tiny.preprocess(picture), preprocess(picture))
+    image = Image.effect_noise((50, 40), 80).convert("RGB")
+    assert torch.equal(tiny.preprocess(image), preprocess(image))
     tokenizer = open_clip.get_tokenizer(f"local-dir:{tiny_folder}")
     assert torch.equal(tiny.tokenize(["a cat", "猫"]), tokenizer(["a cat", "猫"]))
 

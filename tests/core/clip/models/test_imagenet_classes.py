@@ -1,6 +1,6 @@
 from core.clip.evaluation.forgetting import measure_forgetting
 from core.clip.models.backbone import Backbone, tower_parameters
-from core.clip.models.imagenet_classes import OTHER_NAMES, other_names
+from core.clip.models.imagenet_classes import DISTRACTOR_CLASSES, distractor_classes
 from core.clip.training.progress import Silent
 from core.clip.weights.delta import whole
 from core.clip.weights.files import Weights
@@ -8,10 +8,10 @@ from tests.core.serving.adapted import moved
 
 
 def test_the_other_names_share_no_word_with_the_trained() -> None:
-    names = other_names(["White Shark", "tench"])
-    assert len(set(names)) == len(names) == OTHER_NAMES
+    names = distractor_classes(["White Shark", "tench"])
+    assert len(set(names)) == len(names) == DISTRACTOR_CLASSES
     assert not {"white", "shark", "tench"} & {word for name in names for word in name.casefold().split()}
-    assert other_names([]) != names
+    assert distractor_classes([]) != names
 
 
 def test_what_was_kept_falls_with_alpha(tiny: Backbone) -> None:
@@ -19,9 +19,9 @@ def test_what_was_kept_falls_with_alpha(tiny: Backbone) -> None:
     kept = measure_forgetting(tiny, weights, ["red fox"], ["a photo of a {}."], Silent())
     assert [k.alpha for k in kept] == [0.0, 0.25, 0.5, 0.75, 1.0]
     assert kept[0].text_similarity == 1.0
-    texts = [k.text_similarity for k in kept]
-    assert texts == sorted(texts, reverse=True)
-    assert texts[-1] < 0.999
+    prompts = [k.text_similarity for k in kept]
+    assert prompts == sorted(prompts, reverse=True)
+    assert prompts[-1] < 0.999
     same = Weights(whole(dict(tower_parameters(tiny.model))), None)
     untouched = measure_forgetting(tiny, same, ["red fox"], ["a photo of a {}."], Silent())
     assert all(k.text_similarity > 0.9999 for k in untouched)

@@ -24,7 +24,7 @@ from core.clip.models import starter as starter_module
 from core.clip.models.backbone import Backbone, load_backbone
 from core.clip.models.features import build_zero_shot_classifier
 from core.clip.models.starter import FOLDER, IMAGE_FILE, IMAGE_PACKAGE, TEXT_PACKAGE, starter_folder
-from core.clip.prompts import class_texts
+from core.clip.prompts import class_prompts
 from tests.core.clip.recorder import same_bits
 
 Assembled = tuple[Path, list[tuple[int, str, str]]]
@@ -189,7 +189,7 @@ def test_the_text_tower_is_the_packages(starter: Backbone) -> None:
 
 def test_the_projection_is_the_ridge_regression(starter: Backbone, imagenet: dict[str, Tensor]) -> None:
     """A = Wᵀ T (TᵀT + I)⁻¹ minimises |W A' - T|² in the dual sense of the closed form: checked by its
-    normal equation, A (TᵀT + I) = Wᵀ T, with texts encoded one by one."""
+    normal equation, A (TᵀT + I) = Wᵀ T, with prompts encoded one by one."""
     names = open_clip.IMAGENET_CLASSNAMES
     classifier = next(t for t in imagenet.values() if t.shape == (1000, 1280)).double()
     t = build_zero_shot_classifier(
@@ -206,29 +206,29 @@ def test_open_clip_loads_the_folder_by_itself(starter: Backbone, assembled: Asse
     name = f"local-dir:{assembled[0] / FOLDER}"
     model, _, preprocess = open_clip.create_model_and_transforms(name)
     assert same_bits(dict(model.state_dict()), dict(starter.model.state_dict()))
-    picture = Image.effect_noise((300, 200), 80).convert("RGB")
-    assert preprocess(picture).shape == (3, 224, 224)
-    assert torch.equal(preprocess(picture), load_backbone("starter", cache=assembled[0]).preprocess(picture))
-    texts = ["a photo of a cat.", "a photo of a very large dog."]
-    tokens = open_clip.get_tokenizer(name)(texts)
+    image = Image.effect_noise((300, 200), 80).convert("RGB")
+    assert preprocess(image).shape == (3, 224, 224)
+    assert torch.equal(preprocess(image), load_backbone("starter", cache=assembled[0]).preprocess(image))
+    prompts = ["a photo of a cat.", "a photo of a very large dog."]
+    tokens = open_clip.get_tokenizer(name)(prompts)
     with torch.no_grad():
         theirs = F.normalize(model.eval().encode_text(tokens), dim=-1)
-    ours = build_zero_shot_classifier(starter.model, starter.tokenize, [[text] for text in texts])
+    ours = build_zero_shot_classifier(starter.model, starter.tokenize, [[text] for text in prompts])
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
 
 
-def test_pictures_are_cut_not_squashed(starter: Backbone) -> None:
-    """Shortest side, then the centre: the outer thirds of a long picture are not seen."""
-    picture = Image.new("RGB", (480, 160), "black")
-    picture.paste((255, 255, 255), (160, 0, 320, 160))
-    pixels = starter.preprocess(picture)
+def test_images_are_cut_not_squashed(starter: Backbone) -> None:
+    """Shortest side, then the centre: the outer thirds of a long image are not seen."""
+    image = Image.new("RGB", (480, 160), "black")
+    image.paste((255, 255, 255), (160, 0, 320, 160))
+    pixels = starter.preprocess(image)
     assert pixels.shape == (3, 160, 160)
     assert (pixels[:, :, 4:-4] == 1).all()  # white with mean = std = 0.5
 
 
 def test_trimmed_padding_gives_the_same_features(starter: Backbone, assembled: Assembled) -> None:
     full = open_clip.get_tokenizer(f"local-dir:{assembled[0] / FOLDER}")
-    texts = [
+    prompts = [
         "cat",
         "a photo of a dog.",
         "",
@@ -236,7 +236,7 @@ def test_trimmed_padding_gives_the_same_features(starter: Backbone, assembled: A
         "a very long one " * 100,
         "猫 👩‍👩‍👧 {}",
     ]
-    for chunk in (texts, texts[:2], texts[2:3]):
+    for chunk in (prompts, prompts[:2], prompts[2:3]):
         trimmed, padded = starter.tokenize(chunk), full(chunk)
         used = int((padded != 0).sum(dim=1).max())
         assert trimmed.shape == (len(chunk), used)
@@ -244,15 +244,15 @@ def test_trimmed_padding_gives_the_same_features(starter: Backbone, assembled: A
         with torch.no_grad():
             one, other = (F.normalize(starter.model.encode_text(t), dim=-1) for t in (trimmed, padded))
         torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
-    assert starter.tokenize(texts[:2]).shape[1] < full(texts[:2]).shape[1] / 4
+    assert starter.tokenize(prompts[:2]).shape[1] < full(prompts[:2]).shape[1] / 4
 
 
 def test_zero_shot_beats_chance(starter: Backbone, clothing: Path) -> None:
     folders = sorted(path for path in (clothing / "test").iterdir() if path.is_dir())
     files = [(i, path) for i, folder in enumerate(folders) for path in sorted(folder.iterdir())[:8]]
-    texts = [class_texts(folder.name, ["a photo of a {}."]) for folder in folders]
-    pictures = [open_image(path) for _, path in files]
-    scores = Classifier(starter).classify(pictures, texts)
+    prompts = [class_prompts(folder.name, ["a photo of a {}."]) for folder in folders]
+    images = [open_image(path) for _, path in files]
+    scores = Classifier(starter).classify(images, prompts)
     right = scores.probabilities.argmax(dim=1) == torch.tensor([i for i, _ in files])
     assert len(folders) == 10
     assert right.float().mean() > 0.3  # chance is 0.1, and five standard errors more are 0.27

@@ -24,7 +24,7 @@ LABELS = [0, 1, 2, 0, 1, 2, 0, 1, 0, 0]
 # More than one sentence, so that there is chance in the drawing of them too.
 TEXTS = [["a cat", "a kitten", "a tabby"], ["a dog", "a puppy"], ["a tree"]]
 STEPS = 3
-"""Of an epoch: 10 pictures in batches of at most 4."""
+"""Of an epoch: 10 images in batches of at most 4."""
 
 
 class Told(Recorder):
@@ -51,14 +51,14 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture
-def pictures() -> list[Tensor]:
+def images() -> list[Tensor]:
     generator = torch.Generator().manual_seed(0)
     return [torch.randint(0, 256, (3, 36, 40), generator=generator, dtype=torch.uint8) for _ in LABELS]
 
 
 def train(
     backbone: Backbone,
-    pictures: list[Tensor],
+    images: list[Tensor],
     folder: Path | None,
     reporter: Recorder | None = None,
     *,
@@ -77,7 +77,7 @@ def train(
     checkpoints = None if folder is None else Checkpoints(folder, seconds=seconds)
     return fine_tune(
         backbone,
-        pictures,
+        images,
         LABELS,
         TEXTS,
         AdaptConfig(**settings),
@@ -86,11 +86,11 @@ def train(
     )
 
 
-def cut_off(backbone: Backbone, pictures: list[Tensor], folder: Path, *, after: int, **given: Any) -> Told:
+def cut_off(backbone: Backbone, images: list[Tensor], folder: Path, *, after: int, **given: Any) -> Told:
     """Stopped once this attempt has done so many steps."""
     told = Told(cancel_after=after)
     with pytest.raises(Cancelled):
-        train(backbone, pictures, folder, told, **given)
+        train(backbone, images, folder, told, **given)
     return told
 
 
@@ -109,20 +109,20 @@ def tear(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "given",
-    [{}, {"precision": "bf16"}, {"text_learning_rate": 0.0}, {"images_at_once": 2}],
+    [{}, {"precision": "bf16"}, {"text_learning_rate": 0.0}, {"micro_batch_size": 2}],
     ids=["plain", "bf16", "text tower frozen", "in parts"],
 )
 def test_cut_off_three_times_is_the_same_training(
-    tiny: Backbone, pictures: list[Tensor], tmp_path: Path, given: dict[str, Any]
+    tiny: Backbone, images: list[Tensor], tmp_path: Path, given: dict[str, Any]
 ) -> None:
     whole, steps = Recorder(), []
-    reference = train(tiny, pictures, None, whole, **given)
+    reference = train(tiny, images, None, whole, **given)
     for after, resumed_at in ((STEPS + 1, []), (STEPS, [1]), (STEPS + 2, [2])):
-        told = cut_off(tiny, pictures, tmp_path, after=after, **given)
+        told = cut_off(tiny, images, tmp_path, after=after, **given)
         assert told.resumed_at == resumed_at
         steps += told.steps
     last = Told()
-    resumed = train(tiny, pictures, tmp_path, last, **given)
+    resumed = train(tiny, images, tmp_path, last, **given)
     assert last.resumed_at == [3]
     assert last.warnings == []
     assert same(resumed, reference)
@@ -135,104 +135,102 @@ def test_cut_off_three_times_is_the_same_training(
     assert {s.epoch for s in last.steps} == {4}
 
 
-def test_one_that_was_done_takes_no_more_steps(
-    tiny: Backbone, pictures: list[Tensor], tmp_path: Path
-) -> None:
+def test_one_that_was_done_takes_no_more_steps(tiny: Backbone, images: list[Tensor], tmp_path: Path) -> None:
     """What comes after the training may be cut off as well."""
     first, again = Told(), Told()
-    done = train(tiny, pictures, tmp_path, first)
+    done = train(tiny, images, tmp_path, first)
     assert first.written == [1, 2, 3, 4]
     assert epochs_in(tmp_path) == [4, 3]
-    assert same(train(tiny, pictures, tmp_path, again), done)
+    assert same(train(tiny, images, tmp_path, again), done)
     assert again.resumed_at == [4]
     assert again.steps == []
 
 
 def test_a_torn_one_is_not_used_but_the_one_before_it(
-    tiny: Backbone, pictures: list[Tensor], tmp_path: Path
+    tiny: Backbone, images: list[Tensor], tmp_path: Path
 ) -> None:
-    reference = train(tiny, pictures, None)
-    cut_off(tiny, pictures, tmp_path, after=2 * STEPS)
+    reference = train(tiny, images, None)
+    cut_off(tiny, images, tmp_path, after=2 * STEPS)
     assert epochs_in(tmp_path) == [2, 1]
     tear(newest_first(tmp_path)[0])
     told = Told()
-    assert same(train(tiny, pictures, tmp_path, told), reference)
+    assert same(train(tiny, images, tmp_path, told), reference)
     assert told.resumed_at == [1]
     assert [code for code, _ in told.warnings] == ["checkpoint_damaged"]
 
 
 def test_a_flipped_bit_is_found_and_without_any_it_begins_anew(
-    tiny: Backbone, pictures: list[Tensor], tmp_path: Path
+    tiny: Backbone, images: list[Tensor], tmp_path: Path
 ) -> None:
-    reference = train(tiny, pictures, None)
-    cut_off(tiny, pictures, tmp_path, after=2 * STEPS)
+    reference = train(tiny, images, None)
+    cut_off(tiny, images, tmp_path, after=2 * STEPS)
     for path in newest_first(tmp_path):
         content = bytearray(path.read_bytes())
         content[-1] ^= 1
         path.write_bytes(content)
     told = Told()
-    assert same(train(tiny, pictures, tmp_path, told), reference)
+    assert same(train(tiny, images, tmp_path, told), reference)
     assert told.resumed_at == []
     assert len(told.steps) == 4 * STEPS
     assert len(told.warnings) == 2
 
 
 def test_what_a_kill_left_half_written_is_in_nobodys_way(
-    tiny: Backbone, pictures: list[Tensor], tmp_path: Path
+    tiny: Backbone, images: list[Tensor], tmp_path: Path
 ) -> None:
-    cut_off(tiny, pictures, tmp_path, after=STEPS)
+    cut_off(tiny, images, tmp_path, after=STEPS)
     whole = newest_first(tmp_path)[0]
     (tmp_path / "part").write_bytes(whole.read_bytes()[:1000])
     told = Told()
-    train(tiny, pictures, tmp_path, told)
+    train(tiny, images, tmp_path, told)
     assert told.resumed_at == [1]
     assert told.warnings == []
 
 
-@pytest.mark.parametrize("other", ["seed", "epochs", "picture"])
+@pytest.mark.parametrize("other", ["seed", "epochs", "image"])
 def test_one_of_another_training_is_not_used(
-    tiny: Backbone, pictures: list[Tensor], tmp_path: Path, other: str
+    tiny: Backbone, images: list[Tensor], tmp_path: Path, other: str
 ) -> None:
-    cut_off(tiny, pictures, tmp_path, after=STEPS)
-    changed = {"seed": {"seed": 6}, "epochs": {"epochs": 3}, "picture": {}}[other]
-    if other == "picture":
-        pictures = [pictures[1], pictures[0], *pictures[2:]]
+    cut_off(tiny, images, tmp_path, after=STEPS)
+    changed = {"seed": {"seed": 6}, "epochs": {"epochs": 3}, "image": {}}[other]
+    if other == "image":
+        images = [images[1], images[0], *images[2:]]
     told = Told()
-    result = train(tiny, pictures, tmp_path, told, **changed)
+    result = train(tiny, images, tmp_path, told, **changed)
     assert told.resumed_at == []
     assert [code for code, _ in told.warnings] == ["checkpoint_outdated"]
-    assert same(result, train(tiny, pictures, None, **changed))
+    assert same(result, train(tiny, images, None, **changed))
 
 
 def test_the_identity_is_of_everything_that_a_training_is_made_from(
-    tiny: Backbone, pictures: list[Tensor]
+    tiny: Backbone, images: list[Tensor]
 ) -> None:
     from dataclasses import replace
 
-    given = (tiny, pictures, LABELS, TEXTS, AdaptConfig())
+    given = (tiny, images, LABELS, TEXTS, AdaptConfig())
     others = [
-        (replace(tiny, sha256="0" * 64), pictures, LABELS, TEXTS, AdaptConfig()),
-        (replace(tiny, image_size=64), pictures, LABELS, TEXTS, AdaptConfig()),
-        (tiny, [p.flip(2) for p in pictures], LABELS, TEXTS, AdaptConfig()),
-        (tiny, [p.reshape(3, 40, 36) for p in pictures], LABELS, TEXTS, AdaptConfig()),
-        (tiny, pictures, LABELS[::-1], TEXTS, AdaptConfig()),
-        (tiny, pictures, LABELS, [*TEXTS[:2], ["a bush"]], AdaptConfig()),
-        (tiny, pictures, LABELS, TEXTS, AdaptConfig(learning_rate=6e-6)),
+        (replace(tiny, sha256="0" * 64), images, LABELS, TEXTS, AdaptConfig()),
+        (replace(tiny, image_size=64), images, LABELS, TEXTS, AdaptConfig()),
+        (tiny, [p.flip(2) for p in images], LABELS, TEXTS, AdaptConfig()),
+        (tiny, [p.reshape(3, 40, 36) for p in images], LABELS, TEXTS, AdaptConfig()),
+        (tiny, images, LABELS[::-1], TEXTS, AdaptConfig()),
+        (tiny, images, LABELS, [*TEXTS[:2], ["a bush"]], AdaptConfig()),
+        (tiny, images, LABELS, TEXTS, AdaptConfig(learning_rate=6e-6)),
     ]
     identities = [identity_of(*arguments) for arguments in (given, *others)]
     assert len(set(identities)) == len(identities)
     assert identity_of(*given) == identities[0]
 
 
-def test_a_short_training_writes_none(tiny: Backbone, pictures: list[Tensor], tmp_path: Path) -> None:
+def test_a_short_training_writes_none(tiny: Backbone, images: list[Tensor], tmp_path: Path) -> None:
     told = Told()
-    train(tiny, pictures, tmp_path, told, seconds=3600)
+    train(tiny, images, tmp_path, told, seconds=3600)
     assert told.written == []
     assert list(tmp_path.iterdir()) == []
 
 
 def test_that_it_can_not_be_written_is_told_and_ends_nothing(
-    tiny: Backbone, pictures: list[Tensor], tmp_path: Path
+    tiny: Backbone, images: list[Tensor], tmp_path: Path
 ) -> None:
     folder = tmp_path / "checkpoints"
 
@@ -242,13 +240,13 @@ def test_that_it_can_not_be_written_is_told_and_ends_nothing(
             shutil.rmtree(folder, ignore_errors=True)
 
     remover = Remover()
-    assert same(train(tiny, pictures, folder, remover), train(tiny, pictures, None))
+    assert same(train(tiny, images, folder, remover), train(tiny, images, None))
     assert {code for code, _ in remover.warnings} == {"checkpoint_not_written"}
     assert remover.written == []
 
 
-def test_no_more_than_two_are_kept(tiny: Backbone, pictures: list[Tensor], tmp_path: Path) -> None:
-    train(tiny, pictures, tmp_path, epochs=6)
+def test_no_more_than_two_are_kept(tiny: Backbone, images: list[Tensor], tmp_path: Path) -> None:
+    train(tiny, images, tmp_path, epochs=6)
     assert len(list(tmp_path.iterdir())) == KEPT == 2
     assert all(is_whole(path) for path in tmp_path.iterdir())
 

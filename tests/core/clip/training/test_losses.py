@@ -25,7 +25,7 @@ BATCHES = {
     "all classes differ": [3, 0, 2, 1],
     "repeated classes": [1, 0, 1, 1, 2, 0],
     "one class": [2, 2, 2],
-    "one picture": [1],
+    "one image": [1],
 }
 each_batch = pytest.mark.parametrize("labels", BATCHES.values(), ids=BATCHES.keys())
 
@@ -68,7 +68,7 @@ def slow_scl(images: Tensor, texts: Tensor, labels: Tensor, scale: float) -> Ten
     classes = labels.tolist()
     total = torch.tensor(0.0, dtype=images.dtype)
     for i in range(len(classes)):
-        # The denominators of eq. 4: itself, and all pictures (texts) of other classes.
+        # The denominators of eq. 4: itself, and all images (texts) of other classes.
         rivals = [j for j in range(len(classes)) if j == i or classes[j] != classes[i]]
         positive = (scale * dot(images[i], texts[i])).exp()
         to_texts = sum((scale * dot(images[i], texts[j])).exp() for j in rivals)

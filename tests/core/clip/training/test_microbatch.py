@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from core.clip.config import AdaptConfig
 from core.clip.errors import OutOfMemory
 from core.clip.models.backbone import Backbone
-from core.clip.training.microbatch import PartSize, is_out_of_memory, memory_fraction, reserve_gpu_memory
+from core.clip.training.microbatch import MicroBatcher, is_out_of_memory, memory_fraction, reserve_gpu_memory
 from core.clip.training.trainer import fine_tune
 from tests.core.clip.recorder import Recorder, same_bits, watch
 
@@ -31,7 +31,7 @@ def one_thread() -> Iterator[None]:
 
 
 def small(backbone: Backbone, most: int, *, backward: bool = False) -> Backbone:
-    """A copy whose image tower asks for more memory than there is, for more pictures than this: on the
+    """A copy whose image tower asks for more memory than there is, for more images than this: on the
     way there, or on the way back."""
 
     def allocate(given: Tensor) -> None:
@@ -51,22 +51,20 @@ def small(backbone: Backbone, most: int, *, backward: bool = False) -> Backbone:
 
 def train(backbone: Backbone, reporter: Recorder, **given: Any) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(0)
-    pictures = [torch.randint(0, 256, (3, 36, 40), generator=generator, dtype=torch.uint8) for _ in LABELS]
+    images = [torch.randint(0, 256, (3, 36, 40), generator=generator, dtype=torch.uint8) for _ in LABELS]
     settings: dict[str, Any] = {"epochs": 2, "batch_size": 16, "learning_rate": 1e-3, "precision": "fp32"}
-    return fine_tune(
-        backbone, pictures, LABELS, TEXTS, AdaptConfig(**{**settings, **given}), reporter
-    ).theta_1
+    return fine_tune(backbone, images, LABELS, TEXTS, AdaptConfig(**{**settings, **given}), reporter).theta_1
 
 
 @pytest.mark.parametrize("backward", [False, True], ids=["on the way there", "on the way back"])
 def test_the_batch_is_taken_in_parts_that_fit(tiny: Backbone, backward: bool) -> None:
     reporter, asked_for = Recorder(), Recorder()
     halved = train(small(tiny, 4, backward=backward), reporter)
-    assert same_bits(halved, train(tiny, asked_for, images_at_once=4))  # no step was done twice
+    assert same_bits(halved, train(tiny, asked_for, micro_batch_size=4))  # no step was done twice
     assert [s.total for s in reporter.steps] == [s.total for s in asked_for.steps]
-    assert [code for code, _ in reporter.warnings] == ["images_at_once_reduced"] * 2
-    assert "16 pictures" in reporter.warnings[0][1]
-    assert "images_at_once 4," in reporter.warnings[1][1]
+    assert [code for code, _ in reporter.warnings] == ["micro_batch_reduced"] * 2
+    assert "16 images" in reporter.warnings[0][1]
+    assert "micro_batch_size 4," in reporter.warnings[1][1]
 
 
 def test_the_losses_are_those_of_the_whole_batch(tiny: Backbone) -> None:
@@ -79,7 +77,7 @@ def test_the_losses_are_those_of_the_whole_batch(tiny: Backbone) -> None:
 
 def test_when_nothing_fits_it_says_what_to_do(tiny: Backbone) -> None:
     reporter = Recorder()
-    # Folding the convolutions and the shots' features take pictures without gradients.
+    # Folding the convolutions and the shots' features take images without gradients.
     with pytest.raises(OutOfMemory, match=r"image_size or batch_size \(now 16\)") as failed:
         train(small(tiny, 0, backward=True), reporter)
     assert failed.value.code == "out_of_memory"
@@ -90,12 +88,12 @@ def test_when_nothing_fits_it_says_what_to_do(tiny: Backbone) -> None:
 def test_other_errors_are_not_about_memory(tiny: Backbone) -> None:
     calls: list[int | None] = []
 
-    def broken(images_at_once: int | None) -> None:
-        calls.append(images_at_once)
+    def broken(micro_batch_size: int | None) -> None:
+        calls.append(micro_batch_size)
         raise RuntimeError("shapes cannot be multiplied")
 
     with pytest.raises(RuntimeError, match="multiplied"):
-        PartSize(None, Recorder()).fit(broken, 16)
+        MicroBatcher(None, Recorder()).fit(broken, 16)
     assert calls == [None]
 
 
@@ -103,23 +101,23 @@ def test_other_errors_are_not_about_memory(tiny: Backbone) -> None:
 def test_parts_are_halved_to_one(batch: int, tried: list[int]) -> None:
     seen: list[int] = []
 
-    def full(images_at_once: int | None) -> None:
-        seen.append(images_at_once or batch)
+    def full(micro_batch_size: int | None) -> None:
+        seen.append(micro_batch_size or batch)
         raise MemoryError
 
     with pytest.raises(OutOfMemory):
-        PartSize(None, Recorder()).fit(full, batch)
+        MicroBatcher(None, Recorder()).fit(full, batch)
     assert seen == tried
 
 
 def test_the_smaller_part_stays() -> None:
-    size = PartSize(64, Recorder())
+    size = MicroBatcher(64, Recorder())
 
     def fits(most: int) -> Callable[[int | None], int | None]:
-        def compute(images_at_once: int | None) -> int | None:
-            if (images_at_once or 16) > most:
+        def compute(micro_batch_size: int | None) -> int | None:
+            if (micro_batch_size or 16) > most:
                 raise torch.OutOfMemoryError("CUDA out of memory.")
-            return images_at_once
+            return micro_batch_size
 
         return compute
 
@@ -141,7 +139,7 @@ def test_on_a_gpu(tiny: Backbone) -> None:
     model = watch(tiny).backbone.model.cuda()
     reporter = Recorder()
     theta_1 = train(small(replace(tiny, model=model), 4), reporter)
-    assert [code for code, _ in reporter.warnings] == ["images_at_once_reduced"] * 2
+    assert [code for code, _ in reporter.warnings] == ["micro_batch_reduced"] * 2
     assert all(torch.isfinite(tensor).all() for tensor in theta_1.values())
 
 

@@ -37,18 +37,18 @@ def one_thread() -> Iterator[None]:
 
 
 def noise(count: int, size: tuple[int, int] = (40, 36)) -> list[Image.Image]:
-    """Pictures that differ, each class with a colour of its own."""
+    """Images that differ, each class with a colour of its own."""
     generator = np.random.default_rng(0)
-    pictures = []
+    images = []
     for i in range(count):
         values = generator.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
         values[:, :, LABELS[i % len(LABELS)]] //= 4
-        pictures.append(Image.fromarray(values))
-    return pictures
+        images.append(Image.fromarray(values))
+    return images
 
 
 def plain(count: int) -> list[Image.Image]:
-    """Pictures of one colour each: whatever is cropped, the colour tells which one it was."""
+    """Images of one colour each: whatever is cropped, the colour tells which one it was."""
     return [Image.new("RGB", (40, 36), (10 * i, 255 - 10 * i, 100)) for i in range(count)]
 
 
@@ -66,13 +66,13 @@ def config(**given: Any) -> AdaptConfig:
 def train(
     backbone: Backbone,
     reporter: Recorder | None = None,
-    pictures: Sequence[Image.Image] | None = None,
+    images: Sequence[Image.Image] | None = None,
     texts: Sequence[Sequence[str]] = TEXTS,
     **given: Any,
 ) -> dict[str, Tensor]:
-    pictures = pictures or noise(len(LABELS))
-    labels = (LABELS * 2)[: len(pictures)]
-    shots = [to_tensor(picture) for picture in pictures]
+    images = images or noise(len(LABELS))
+    labels = (LABELS * 2)[: len(images)]
+    shots = [to_tensor(image) for image in images]
     return fine_tune(backbone, shots, labels, texts, config(**given), reporter or Recorder()).theta_1
 
 
@@ -86,9 +86,9 @@ def largest_change(backbone: Backbone, theta_1: dict[str, Tensor], *, text: bool
 # --- what it computes
 
 
-def slow_fine_tune(backbone: Backbone, pictures: list[Image.Image], given: AdaptConfig) -> list[list[float]]:
+def slow_fine_tune(backbone: Backbone, images: list[Image.Image], given: AdaptConfig) -> list[list[float]]:
     """Full batches, plain AdamW, the losses number by number: [total, dva, scl, vld] of each step."""
-    labels = torch.tensor(LABELS[: len(pictures)])
+    labels = torch.tensor(LABELS[: len(images)])
     student = copy.deepcopy(backbone.model).requires_grad_(True)
     classifier = nn.Parameter(build_zero_shot_classifier(backbone.model, backbone.tokenize, TEXTS))
     towers = [p for name, p in student.named_parameters() if name != "logit_scale"]
@@ -97,7 +97,7 @@ def slow_fine_tune(backbone: Backbone, pictures: list[Image.Image], given: Adapt
         weight_decay=given.weight_decay,
         foreach=False,
     )
-    pixels = to_pixels(torch.stack([to_tensor(p) for p in pictures]), backbone.mean, backbone.std)
+    pixels = to_pixels(torch.stack([to_tensor(p) for p in images]), backbone.mean, backbone.std)
     tokens = backbone.tokenize([sentence for (sentence,) in TEXTS])
     scale = math.exp(float(backbone.model.logit_scale))  # type: ignore[arg-type]
     with torch.no_grad():
@@ -122,20 +122,20 @@ def slow_fine_tune(backbone: Backbone, pictures: list[Image.Image], given: Adapt
 
 
 def test_it_computes_what_the_paper_says(tiny: Backbone) -> None:
-    # Square pictures of the network's size with crop_scale 1 are not cropped, and one batch is an
+    # Square images of the network's size with crop_scale 1 are not cropped, and one batch is an
     # epoch: nothing is left to chance.
-    pictures = noise(6, (32, 32))
+    images = noise(6, (32, 32))
     given = config(epochs=5, batch_size=6, crop_scale=1.0, weight_decay=0.3, scl_weight=0.9, vld_weight=0.5)
     recorder = Recorder()
-    fine_tune(tiny, [to_tensor(p) for p in pictures], LABELS[:6], TEXTS, given, recorder)
+    fine_tune(tiny, [to_tensor(p) for p in images], LABELS[:6], TEXTS, given, recorder)
     trace = torch.tensor([[s.total, s.dva, s.scl, s.vld] for s in recorder.steps])
-    slow = torch.tensor(slow_fine_tune(tiny, pictures, given))
+    slow = torch.tensor(slow_fine_tune(tiny, images, given))
     torch.testing.assert_close(trace, slow, rtol=2e-3, atol=2e-4)
     assert slow[-1, 0] < 0.7 * slow[0, 0]
     assert slow[-1, 3] > 0.01
 
 
-def test_no_weight_is_copied_for_each_picture(tiny: Backbone) -> None:
+def test_no_weight_is_copied_for_each_image(tiny: Backbone) -> None:
     """As torch.matmul does with the projections of attention where they need no gradient."""
     with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiled:
         train(tiny, precision="bf16", epochs=1)
@@ -152,7 +152,7 @@ def test_distillation_starts_at_nothing(tiny: Backbone) -> None:
     assert recorder.steps[-1].vld > 1e-3
 
 
-def test_it_learns_its_pictures(tiny: Backbone) -> None:
+def test_it_learns_its_images(tiny: Backbone) -> None:
     recorder = Recorder()
     train(tiny, recorder, epochs=8)
     assert recorder.steps[-1].dva < 0.3 < 0.8 < recorder.steps[0].dva
@@ -229,11 +229,11 @@ def test_the_shared_backbone_is_not_touched(tiny: Backbone) -> None:
     assert fingerprint(tiny.model) == before
 
 
-def test_pictures_are_not_touched(tiny: Backbone) -> None:
-    pictures = noise(6)
-    before = [picture.tobytes() for picture in pictures]
-    train(tiny, pictures=pictures)
-    assert [picture.tobytes() for picture in pictures] == before
+def test_images_are_not_touched(tiny: Backbone) -> None:
+    images = noise(6)
+    before = [image.tobytes() for image in images]
+    train(tiny, images=images)
+    assert [image.tobytes() for image in images] == before
 
 
 def test_the_network_trains_in_eval_mode(tiny: Backbone) -> None:
@@ -246,11 +246,11 @@ def test_the_network_trains_in_eval_mode(tiny: Backbone) -> None:
         assert len(student) == len(recorder.steps)
         assert len({p.module for p in student}) == 1
         assert student[0].module is not watched.backbone.model.get_submodule(module)
-    # One picture alone is what the convolutions are folded with.
+    # One image alone is what the convolutions are folded with.
     teacher = [p for p in watched.passes["visual"] if not p.with_gradients and len(p.given) > 1]
     (of_teacher,) = {p.module for p in teacher}
     assert of_teacher is not student[0].module
-    # The teacher sees the same augmented pictures.
+    # The teacher sees the same augmented images.
     for one, other in zip(watched.of_student("visual"), teacher, strict=True):
         assert torch.equal(one.given, other.given)
 
@@ -299,9 +299,9 @@ def test_the_largest_seed(tiny: Backbone) -> None:
     train(tiny, seed=2**63 - 1, epochs=1)
 
 
-def seen(pixels: Tensor, pictures: list[Image.Image], backbone: Backbone) -> list[int]:
-    """Which of the plain pictures are in a batch."""
-    corners = torch.stack([to_tensor(p)[:, :1, :1] for p in pictures])
+def seen(pixels: Tensor, images: list[Image.Image], backbone: Backbone) -> list[int]:
+    """Which of the plain images are in a batch."""
+    corners = torch.stack([to_tensor(p)[:, :1, :1] for p in images])
     colours = to_pixels(corners, backbone.mean, backbone.std)[:, :, 0, 0]
     distances = torch.cdist(pixels[:, :, 16, 16], colours)
     assert distances.min(dim=1).values.max() < 0.02
@@ -316,10 +316,10 @@ def test_an_epoch_is_cut_into_equal_batches(
     tiny: Backbone, count: int, batch_size: int, sizes: set[int]
 ) -> None:
     watched = watch(tiny, "visual")
-    pictures = plain(count)
+    images = plain(count)
     recorder = Recorder()
-    train(watched.backbone, recorder, pictures, batch_size=batch_size, epochs=3)
-    batches = [seen(p.given, pictures, tiny) for p in watched.of_student("visual")]
+    train(watched.backbone, recorder, images, batch_size=batch_size, epochs=3)
+    batches = [seen(p.given, images, tiny) for p in watched.of_student("visual")]
     per_epoch = math.ceil(count / batch_size)
     assert len(batches) == len(recorder.steps) == 3 * per_epoch
     assert {len(batch) for batch in batches} == sizes
@@ -327,16 +327,16 @@ def test_an_epoch_is_cut_into_equal_batches(
     for epoch in range(3):
         of_epoch = batches[epoch * per_epoch : (epoch + 1) * per_epoch]
         order = [i for batch in of_epoch for i in batch]
-        assert sorted(order) == list(range(count))  # every picture once
+        assert sorted(order) == list(range(count))  # every image once
         orders.append(tuple(order))
     if count > 3:
         assert len(set(orders)) == 3  # a new order each time
 
 
 def test_the_order_and_the_crops_follow_the_seed(tiny: Backbone) -> None:
-    def batches(pictures: list[Image.Image], seed: int) -> list[Tensor]:
+    def batches(images: list[Image.Image], seed: int) -> list[Tensor]:
         watched = watch(tiny, "visual")
-        train(watched.backbone, pictures=pictures, seed=seed, epochs=1)
+        train(watched.backbone, images=images, seed=seed, epochs=1)
         return [p.given for p in watched.of_student("visual")]
 
     colours = plain(10)
@@ -349,7 +349,7 @@ def test_the_order_and_the_crops_follow_the_seed(tiny: Backbone) -> None:
 
 def test_crops_are_random(tiny: Backbone) -> None:
     watched = watch(tiny, "visual")
-    train(watched.backbone, pictures=noise(1) * 4, epochs=2)
+    train(watched.backbone, images=noise(1) * 4, epochs=2)
     crops = torch.cat([p.given for p in watched.of_student("visual")])
     assert len({crop.numpy().tobytes() for crop in crops}) == len(crops) == 8
 
@@ -361,12 +361,12 @@ def test_a_step_draws_one_sentence_for_each_class_of_its_batch(tiny: Backbone) -
         tuple(row.tolist()): text for text, row in zip(sentences, tiny.tokenize(list(sentences)), strict=True)
     }
     watched = watch(tiny, "visual", "token_embedding")
-    pictures = plain(10)
-    train(watched.backbone, pictures=pictures, texts=texts, epochs=20)
+    images = plain(10)
+    train(watched.backbone, images=images, texts=texts, epochs=20)
     drawn: list[str] = []
     for image, text in zip(watched.of_student("visual"), watched.of_student("token_embedding"), strict=True):
         step = [rows[tuple(row.tolist())] for row in text.given]
-        of_batch = {LABELS[i] for i in seen(image.given, pictures, tiny)}
+        of_batch = {LABELS[i] for i in seen(image.given, images, tiny)}
         assert sorted(sentences[sentence] for sentence in step) == sorted(of_batch)
         drawn += step
     assert set(drawn) == set(sentences)
@@ -395,7 +395,7 @@ def test_cosine(steps: int) -> None:
 
 def test_every_step_is_reported(tiny: Backbone) -> None:
     recorder = Recorder()
-    train(tiny, recorder, epochs=3, batch_size=4)  # 10 pictures: 3 steps an epoch
+    train(tiny, recorder, epochs=3, batch_size=4)  # 10 images: 3 steps an epoch
     assert [s.step for s in recorder.steps] == list(range(1, 10))
     assert [s.epoch for s in recorder.steps] == [1, 1, 1, 2, 2, 2, 3, 3, 3]
     assert {(s.epochs, s.steps) for s in recorder.steps} == {(3, 9)}
@@ -484,12 +484,12 @@ def test_precision_by_device() -> None:
     assert mixed_precision("fp16", torch.device("cuda")) is torch.float16
 
 
-@pytest.mark.parametrize("images_at_once", [1, 3, 4])
-def test_a_batch_in_parts_is_the_same_training(tiny: Backbone, images_at_once: int) -> None:
+@pytest.mark.parametrize("micro_batch_size", [1, 3, 4])
+def test_a_batch_in_parts_is_the_same_training(tiny: Backbone, micro_batch_size: int) -> None:
     whole, parts = Recorder(), Recorder()
     given: dict[str, Any] = {"batch_size": 8, "epochs": 3, "weight_decay": 0.0, "precision": "fp32"}
     theta_whole = train(tiny, whole, **given)
-    theta_parts = train(tiny, parts, **given, images_at_once=images_at_once)
+    theta_parts = train(tiny, parts, **given, micro_batch_size=micro_batch_size)
     for one, other in zip(whole.steps, parts.steps, strict=True):
         assert one.total == pytest.approx(other.total, rel=1e-3)
     for name, tensor in theta_whole.items():
@@ -501,10 +501,10 @@ def test_a_batch_in_parts_is_the_same_training(tiny: Backbone, images_at_once: i
 
 
 def test_what_is_frozen_stays_as_it_was(tiny: Backbone) -> None:
-    pictures = [to_tensor(p) for p in noise(4)]
+    images = [to_tensor(p) for p in noise(4)]
     trained = fine_tune(
         tiny,
-        pictures,
+        images,
         LABELS[:4],
         TEXTS,
         config(epochs=2),
@@ -519,7 +519,7 @@ def test_what_is_frozen_stays_as_it_was(tiny: Backbone) -> None:
 
 def test_another_objective_and_another_distillation(tiny: Backbone) -> None:
     """What the ablations do: without L_DVA, W stays where it started."""
-    pictures, seen = [to_tensor(p) for p in noise(4)], []
+    images, seen = [to_tensor(p) for p in noise(4)], []
 
     def nothing_to_distil(*features: Any) -> Tensor:
         seen.append(len(features))
@@ -528,7 +528,7 @@ def test_another_objective_and_another_distillation(tiny: Backbone) -> None:
     recorder = Recorder()
     trained = fine_tune(
         tiny,
-        pictures,
+        images,
         LABELS[:4],
         TEXTS,
         config(epochs=2),

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from core.clip.config import StoredWeights
+from core.clip.config import DeltaFormat
 from core.clip.weights.delta import AT_ONCE, Delta, encode, stored_as, whole
 from core.clip.weights.ensemble import interpolate
 from tests.core.clip.recorder import same_bits
@@ -18,7 +18,7 @@ SHAPES = {
     "filters": (4, 3, 3, 3),
     "depthwise": (6, 1, 3, 3),
 }
-KINDS: list[StoredWeights] = ["full", "4bit", "1bit"]
+KINDS: list[DeltaFormat] = ["full", "4bit", "1bit"]
 
 
 def thetas(seed: int = 0, size: float = 1e-3) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -52,7 +52,7 @@ def plain(
 
 @pytest.mark.parametrize("kind", ["4bit", "1bit"])
 @pytest.mark.parametrize("alpha", [0.01, 0.5, 1.0])
-def test_it_is_the_rounded_difference(kind: StoredWeights, alpha: float) -> None:
+def test_it_is_the_rounded_difference(kind: DeltaFormat, alpha: float) -> None:
     theta_0, theta_1 = thetas()
     theta = encode(theta_0, theta_1, kind).theta(theta_0, alpha)
     assert list(theta) == list(theta_0)
@@ -60,7 +60,7 @@ def test_it_is_the_rounded_difference(kind: StoredWeights, alpha: float) -> None
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_alpha_0_is_theta_0_bit_for_bit(kind: StoredWeights) -> None:
+def test_alpha_0_is_theta_0_bit_for_bit(kind: DeltaFormat) -> None:
     theta_0, theta_1 = thetas()
     theta_0["matrix"][0, 0] = -0.0
     theta = encode(theta_0, theta_1, kind).theta(theta_0, 0)
@@ -80,7 +80,7 @@ def test_full_gives_theta_1_back_bit_for_bit() -> None:
 
 
 @pytest.mark.parametrize("kind", ["4bit", "1bit"])
-def test_vectors_are_kept_whole(kind: StoredWeights) -> None:
+def test_vectors_are_kept_whole(kind: DeltaFormat) -> None:
     theta_0, theta_1 = thetas()
     delta = encode(theta_0, theta_1, kind)
     assert torch.equal(delta.tensors["vector"], theta_1["vector"])
@@ -88,13 +88,13 @@ def test_vectors_are_kept_whole(kind: StoredWeights) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_has_not_moved_stays(kind: StoredWeights) -> None:
+def test_what_has_not_moved_stays(kind: DeltaFormat) -> None:
     theta_0, _ = thetas()
     assert same_bits(encode(theta_0, theta_0, kind).theta(theta_0, 1), theta_0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_its_room(kind: StoredWeights) -> None:
+def test_its_room(kind: DeltaFormat) -> None:
     theta_0, theta_1 = thetas()
     delta = encode(theta_0, theta_1, kind)
     bits = {"full": 32, "4bit": 4, "1bit": 1}[kind]
@@ -108,7 +108,7 @@ def test_its_room(kind: StoredWeights) -> None:
 
 
 @pytest.mark.parametrize("kind", ["4bit", "1bit"])
-def test_large_tensors_are_unpacked_in_pieces(kind: StoredWeights) -> None:
+def test_large_tensors_are_unpacked_in_pieces(kind: DeltaFormat) -> None:
     generator = torch.Generator().manual_seed(1)
     for shape in ((AT_ONCE // 64 * 2 + 3, 64), (3, AT_ONCE + 5)):
         before = {"w": torch.randn(shape, generator=generator)}
@@ -146,14 +146,14 @@ def test_four_bits_are_within_half_a_step(rows: int, columns: int, seed: int, ex
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("alpha", [-0.01, 1.01, float("nan")])
-def test_other_alphas_are_refused(kind: StoredWeights, alpha: float) -> None:
+def test_other_alphas_are_refused(kind: DeltaFormat, alpha: float) -> None:
     theta_0, theta_1 = thetas()
     with pytest.raises(ValueError, match="alpha"):
         encode(theta_0, theta_1, kind).theta(theta_0, alpha)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_other_parameters_are_refused(kind: StoredWeights) -> None:
+def test_other_parameters_are_refused(kind: DeltaFormat) -> None:
     theta_0, theta_1 = thetas()
     delta = encode(theta_0, theta_1, kind)
     with pytest.raises(ValueError, match="different parameters"):

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from core.clip.config import StoredWeights, resolve_config
+from core.clip.config import DeltaFormat, resolve_config
 from core.clip.errors import CorruptWeights, TrainingDiverged
 from core.clip.models.backbone import Backbone, load_backbone, tower_parameters
 from core.clip.weights.delta import Delta, encode, whole
@@ -22,7 +22,7 @@ from tests.core.clip.recorder import same_bits
 from tests.core.clip.tiny import make_tiny_backbone
 
 NAMES = ("猫", "👩‍👩‍👧 family", "Straße", 'a "quoted\\" {name}', "קפה")
-CONFIG = resolve_config(texts={"猫": ["ein Kätzchen"]}, templates=["Bild: {}"]).to_dict()
+CONFIG = resolve_config(prompts={"猫": ["ein Kätzchen"]}, templates=["Bild: {}"]).to_dict()
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ def test_the_manifest_says_what_the_weights_are(
         image_size=32,
         class_names=NAMES,
         config=CONFIG,
-        weights="full",
+        delta_format="full",
         format=3,
     )
     assert manifest.sha256 == file_sha256(tmp_path / WEIGHTS)
@@ -239,7 +239,7 @@ def packed(
     theta_1: dict[str, Tensor],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[Delta, bytes, Manifest]:
-    kind: StoredWeights = request.param
+    kind: DeltaFormat = request.param
     folder = tmp_path_factory.mktemp(kind)
     delta = encode(tower_parameters(tiny.model), theta_1, kind)
     manifest = save_weights(folder, Weights(delta), backbone=tiny, class_names=NAMES, config=CONFIG)
@@ -251,7 +251,7 @@ def test_a_packed_delta_comes_back_bit_for_bit(
 ) -> None:
     delta, data, manifest = packed
     loaded = load_weights(data, manifest, tiny)
-    assert loaded.delta.kind == manifest.weights == delta.kind
+    assert loaded.delta.kind == manifest.delta_format == delta.kind
     assert same_bits(dict(sorted(loaded.delta.tensors.items())), dict(sorted(delta.tensors.items())))
     assert loaded.bytes == delta.bytes <= len(data) < stored[1].bytes / {"4bit": 5, "1bit": 10}[delta.kind]
 
@@ -285,4 +285,4 @@ def test_a_manifest_of_another_way_of_storing_does_not_fit(
 ) -> None:
     _, data, manifest = packed
     with pytest.raises(CorruptWeights, match="fit"):
-        load_weights(data, replace(manifest, weights="full"), tiny)
+        load_weights(data, replace(manifest, delta_format="full"), tiny)

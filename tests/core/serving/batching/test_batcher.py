@@ -39,7 +39,7 @@ class Networks(Batcher):
 
     def __init__(self, workers: int) -> None:
         self.of_lane: dict[QueueKey, Callable[[Tensor], Tensor]] = {}
-        super().__init__({"images": 4, "texts": 2}, workers, lambda lane, rows: self.of_lane[lane](rows))
+        super().__init__({"images": 4, "prompts": 2}, workers, lambda lane, rows: self.of_lane[lane](rows))
 
     def give(
         self,
@@ -81,7 +81,7 @@ def test_what_goes_in_together_comes_out_apart(batcher: Networks) -> None:
         assert torch.equal(batcher.wait(work, 10), rows(*range(i, i + 1 + i % 3)) + 1)
     assert all(len(batch) == 4 for batch in network.batches[1:-1])  # full as long as there is enough
     counts = batcher.counts()
-    assert counts.waiting == {"images": 0, "texts": 0}
+    assert counts.waiting == {"images": 0, "prompts": 0}
     assert counts.rows["images"] == 1 + sum(1 + i % 3 for i in range(8))
     assert counts.batches["images"] == sum(counts.sizes.values()) == len(network.batches)
     assert set(counts.sizes) <= {1, 2, 4}
@@ -100,9 +100,9 @@ def test_every_network_has_its_turn(batcher: Networks) -> None:
     held_up(batcher, network)
     flood = [batcher.give(("flood", "images"), network, rows(1, 1)) for _ in range(20)]
     others = [batcher.give((str(i), "images"), network, rows(i)) for i in (2, 3)]
-    texts = [batcher.give(("2", "texts"), network, rows(9, 9, 9)) for _ in range(2)]
+    prompts = [batcher.give(("2", "prompts"), network, rows(9, 9, 9)) for _ in range(2)]
     network.gate.set()
-    for work in (*flood, *others, *texts):
+    for work in (*flood, *others, *prompts):
         batcher.wait(work, 10)
     ones, nines = [1.0] * 4, [9.0] * 2
     assert network.batches[1:8] == [ones, [2.0], [3.0], nines, ones, nines, ones]
@@ -235,7 +235,7 @@ def test_what_is_alone_has_all_processors_and_others_their_share() -> None:
 
 
 def test_what_is_not_alone_is_computed_beside(pair: Networks) -> None:
-    """While another picture is being decoded, or was, if it is the last one of its request."""
+    """While another image is being decoded, or was, if it is the last one of its request."""
     network = Counting()
     lane = ("a", "images")
     with pair.pending(lane) as arrival:
@@ -346,7 +346,7 @@ def test_the_gate_is_full_and_says_when_to_come_again() -> None:
         with gate.acquire({("o", "c"): 1}), pytest.raises(ServerBusy):
             gate.check()
         gate.check()
-    assert (gate.pictures, gate.refused) == (0, 2)
+    assert (gate.images, gate.refused) == (0, 2)
 
 
 def test_one_model_takes_half_at_most_and_a_large_request_passes_alone() -> None:
@@ -355,9 +355,9 @@ def test_one_model_takes_half_at_most_and_a_large_request_passes_alone() -> None
         with pytest.raises(ServerBusy), gate.acquire({("o", "a"): 1}):
             pass
         with gate.acquire({("other", "a"): 5}):
-            assert gate.pictures == 10
+            assert gate.images == 10
     with gate.acquire({("o", "a"): 64}), pytest.raises(ServerBusy):
         gate.check()
     with pytest.raises(ZeroDivisionError), gate.acquire({("o", "a"): 1}):
         raise ZeroDivisionError
-    assert gate.pictures == 0
+    assert gate.images == 0

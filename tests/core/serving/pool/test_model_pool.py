@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 import torch
 
-from core.clip.config import StoredWeights
+from core.clip.config import DeltaFormat
 from core.clip.data.images import open_image
 from core.clip.data.transforms import Pixels
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import encode_images, encode_tokens
 from core.clip.weights.ensemble import interpolate
 from core.serving.pins import PinnedModels
-from core.serving.pool.cache_stats import CacheCounts
+from core.serving.pool.cache_stats import CacheStats
 from core.serving.pool.model_pool import DELTA, NETWORK, ModelPool
 from core.serving.pool.unavailable import ModelUnavailable
 from core.serving.types import ClassifyRequest, ClassName, WeightsKey
@@ -26,10 +26,10 @@ from core.store.errors import ModelNotFound, StorageUnavailable
 from core.store.registry import aliases, models
 from tests.core.serving.adapted import moved
 from tests.core.serving.pool.test_cache import until
-from tests.core.serving.world import NAMES, PICTURES, World, content_of, exactly, in_order
+from tests.core.serving.world import IMAGES, NAMES, World, content_of, exactly, in_order
 
 
-def counts(world: World, kind: str = NETWORK) -> CacheCounts:
+def counts(world: World, kind: str = NETWORK) -> CacheStats:
     return world.pool.warm.counts(kind)
 
 
@@ -52,15 +52,15 @@ def test_every_alpha_is_the_interpolation(world: World) -> None:
     backbone, theta_1 = world.backbone, moved(world.backbone)
     content = content_of(world, world.publish(theta_1=theta_1))
     pixels = Pixels(backbone.preprocess)
-    pictures = torch.stack([pixels.fit(open_image(data)) for data in PICTURES])
+    images = torch.stack([pixels.fit(open_image(data)) for data in IMAGES])
     tokens = backbone.tokenize(NAMES)
     theta_0 = tower_parameters(backbone.model)
     for alpha in (0.01, 0.29, 0.5, 0.99, 1.0):
         plain = with_parameters(backbone, interpolate(theta_0, theta_1, alpha))
         with world.pool.acquire(content, alpha, wait_seconds=10) as network:
             torch.testing.assert_close(
-                network.encode_images(pictures),
-                encode_images(plain, pixels.finish(pictures)),
+                network.encode_images(images),
+                encode_images(plain, pixels.finish(images)),
                 atol=1e-5,
                 rtol=0,
             )
@@ -69,11 +69,11 @@ def test_every_alpha_is_the_interpolation(world: World) -> None:
             )
 
 
-@pytest.mark.parametrize("weights", ["full", "4bit"])
+@pytest.mark.parametrize("delta_format", ["full", "4bit"])
 def test_another_alpha_needs_no_storage(
-    world: World, monkeypatch: pytest.MonkeyPatch, weights: StoredWeights
+    world: World, monkeypatch: pytest.MonkeyPatch, delta_format: DeltaFormat
 ) -> None:
-    model = world.publish(weights=weights, alpha=0.5)
+    model = world.publish(delta_format=delta_format, alpha=0.5)
     first = in_order(world.ask(model=model))
     monkeypatch.setattr(world.blobs, "get", away)
     assert in_order(world.ask(model=model, alpha=0.9)) != first
@@ -82,7 +82,7 @@ def test_another_alpha_needs_no_storage(
 
 
 def test_what_is_counted_is_what_it_takes(world: World) -> None:
-    model = world.publish(weights="4bit")
+    model = world.publish(delta_format="4bit")
     world.ask(model=model, alpha=0.5)
     parameters = sum(p.nbytes for p in tower_parameters(world.backbone.model).values())
     network, delta = counts(world), counts(world, DELTA)
@@ -142,15 +142,15 @@ def test_deleted_while_it_is_used(world: World) -> None:
     model = world.publish()
     row = world.row(model)
     fit = Pixels(world.backbone.preprocess).fit
-    pictures = torch.stack([fit(open_image(data)) for data in PICTURES])
+    images = torch.stack([fit(open_image(data)) for data in IMAGES])
     with world.pool.acquire(WeightsKey.of(row), 0.5, wait_seconds=10) as network:
-        before = network.encode_images(pictures)
+        before = network.encode_images(images)
         delete(world, model)
-        assert torch.equal(network.encode_images(pictures), before)
+        assert torch.equal(network.encode_images(images), before)
         assert counts(world).bytes > 0
     assert world.pool.warm.bytes == 0
     with pytest.raises(ModelNotFound):
-        world.serving.classify(PICTURES, ClassifyRequest((ClassName("oak"),)), model=row)
+        world.serving.classify(IMAGES, ClassifyRequest((ClassName("oak"),)), model=row)
     assert world.pool.warm.bytes == 0
 
 
@@ -182,7 +182,9 @@ def test_texts_outlive_their_network(backbone: Backbone, data: Path, monkeypatch
     size = sum(p.nbytes for p in tower_parameters(backbone.model).values())
     world = World(backbone, data, monkeypatch, model_cache_bytes=int(2.2 * size))
     try:
-        one, *others = (world.publish(theta_1=moved(backbone, seed), weights="4bit") for seed in range(4))
+        one, *others = (
+            world.publish(theta_1=moved(backbone, seed), delta_format="4bit") for seed in range(4)
+        )
         expected = exactly(world.ask(model=one))
         for other in others:
             world.ask(model=other)
@@ -197,16 +199,16 @@ def test_texts_outlive_their_network(backbone: Backbone, data: Path, monkeypatch
 
 def test_batched_with_others_it_is_the_same(world: World) -> None:
     chosen = [world.publish(theta_1=moved(world.backbone, seed)) for seed in (1, 2)]
-    alone = {(model, i): row(world, model, [PICTURES[i]]) for model in chosen for i in range(3)}
+    alone = {(model, i): row(world, model, [IMAGES[i]]) for model in chosen for i in range(3)}
     with ThreadPoolExecutor(12) as pool:
-        asked = [(key, pool.submit(row, world, key[0], [PICTURES[key[1]]])) for key in list(alone) * 6]
+        asked = [(key, pool.submit(row, world, key[0], [IMAGES[key[1]]])) for key in list(alone) * 6]
         for key, got in asked:
             assert got.result(20) == pytest.approx(alone[key], abs=1e-5)
     assert max(world.serving.engine.stats().batches.sizes) > 1
 
 
-def row(world: World, model: str, pictures: Sequence[bytes]) -> list[float]:
-    (numbers,) = in_order(world.ask(model=model, pictures=pictures))
+def row(world: World, model: str, images: Sequence[bytes]) -> list[float]:
+    (numbers,) = in_order(world.ask(model=model, images=images))
     return [number for name in NAMES for number in numbers[name]]
 
 

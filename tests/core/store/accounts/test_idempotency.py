@@ -40,7 +40,7 @@ def admit(
             config={"backbone": "starter"},
             classes=[],
             warnings=[],
-            pictures=[],
+            images=[],
         )
     return job.id
 

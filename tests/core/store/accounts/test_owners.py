@@ -24,10 +24,10 @@ from tests.core.store.samples import (
     OWNER,
     claimed,
     job_of,
+    new_image,
     new_job,
     new_model,
     new_owner,
-    new_picture,
     publish,
 )
 from tests.core.store.test_races import at_once
@@ -35,7 +35,7 @@ from tests.core.store.test_races import at_once
 
 def published(database: Database, **given: Any) -> str:
     model = new_model(**{"bytes": 100, **given})
-    assert publish(database, claimed(database, new_job(database, pictures=[])), model)
+    assert publish(database, claimed(database, new_job(database, images=[])), model)
     return model.id
 
 
@@ -76,9 +76,9 @@ def test_what_no_owner_is_called(database: Database, name: str) -> None:
 # --- quotas ---
 
 
-def admit(database: Database, settings: Settings, *, owner: str = OWNER, picture_bytes: int = 3) -> str:
+def admit(database: Database, settings: Settings, *, owner: str = OWNER, image_bytes: int = 3) -> str:
     job_id = new_id("job")
-    picture = new_picture("a.jpg", bytes=picture_bytes)
+    image = new_image("a.jpg", bytes=image_bytes)
     with database.write() as session:
         submission.submit_job(
             session,
@@ -90,14 +90,14 @@ def admit(database: Database, settings: Settings, *, owner: str = OWNER, picture
             config={"backbone": "starter"},
             classes=[],
             warnings=[],
-            pictures=[picture],
+            images=[image],
         )
     return job_id
 
 
 def test_no_quota_is_no_limit(database: Database) -> None:
     for _ in range(3):
-        admit(database, Settings(), picture_bytes=10**12)
+        admit(database, Settings(), image_bytes=10**12)
 
 
 def test_queued_jobs(database: Database) -> None:
@@ -129,12 +129,12 @@ def test_models_and_the_jobs_that_will_make_one(database: Database) -> None:
 def test_stored_bytes(database: Database) -> None:
     settings = Settings(max_stored_bytes=1_000)
     with pytest.raises(ByteQuota):
-        admit(database, settings, picture_bytes=1_001)
+        admit(database, settings, image_bytes=1_001)
     model = published(database, bytes=200)
-    job = admit(database, settings, picture_bytes=300)  # and 200 for the model that it will make
+    job = admit(database, settings, image_bytes=300)  # and 200 for the model that it will make
     with pytest.raises(ByteQuota, match=re.escape("take 700 bytes and this needs 301 more; at most 1,000")):
-        admit(database, settings, picture_bytes=101)
-    admit(database, settings, picture_bytes=100)
+        admit(database, settings, image_bytes=101)
+    admit(database, settings, image_bytes=100)
     with database.read() as session:
         assert quotas.stored_bytes(session, OWNER) == 1_000
     with database.write() as session:
@@ -148,7 +148,7 @@ def test_stored_bytes(database: Database) -> None:
 def test_a_published_model_takes_the_room_that_was_kept(database: Database) -> None:
     settings = Settings()
     published(database, bytes=200)
-    claim = claimed(database, admit(database, settings, picture_bytes=10))
+    claim = claimed(database, admit(database, settings, image_bytes=10))
     with database.read() as session:
         assert quotas.stored_bytes(session, OWNER) == 410
     publish(database, claim, new_model(bytes=150))
@@ -167,7 +167,7 @@ def test_many_at_once_never_exceed_a_quota(database: Database, given: dict[str, 
     def attempt() -> bool:
         while True:
             try:
-                admit(database, settings, picture_bytes=3)
+                admit(database, settings, image_bytes=3)
             except (QueueQuota, ModelQuota, ByteQuota):
                 return False
             except DatabaseUnavailable:  # so slow a machine that the lock was not had in time: a client's 503
@@ -192,7 +192,7 @@ def several(database: Database, owner: str, count: int) -> list[str]:
                 config={},
                 classes=[],
                 warnings=[],
-                pictures=[],
+                images=[],
             )
     return ids
 

@@ -35,7 +35,7 @@ def progress_of(database: Database, job_id: str) -> list[dict[str, Any]]:
 
 def test_of_each_percent_the_last_progress_stays(database: Database) -> None:
     claim = claimed(database, new_job(database))
-    given = [step(0.101), step(0.105), step(0.11), step(0.119, loss=1), step(0.119, "measuring"), step(0.12)]
+    given = [step(0.101), step(0.105), step(0.11), step(0.119, loss=1), step(0.119, "evaluating"), step(0.12)]
     beat(database, claim, *given)
     assert progress_of(database, claim.job_id) == [given[1], given[3], given[4], given[5]]
 

@@ -7,23 +7,23 @@ from sqlalchemy import func, select, update
 
 from core.store.db.pagination import cursor_of
 from core.store.db.session import Database, database_now
-from core.store.db.tables import Job, JobEvent, Picture
+from core.store.db.tables import Job, JobEvent, JobImage
 from core.store.errors import InvalidCursor, JobConflict, JobNotFound
 from core.store.jobs import jobs, leases
-from tests.core.store.samples import OWNER, claimed, job_of, new_job, new_picture, publish, types_of
+from tests.core.store.samples import OWNER, claimed, job_of, new_image, new_job, publish, types_of
 
 
-def test_a_new_job_is_queued_and_keeps_its_pictures_in_order(database: Database) -> None:
+def test_a_new_job_is_queued_and_keeps_its_images_in_order(database: Database) -> None:
     names = ["z.jpg", "a.jpg", "ünï 🦊.jpg", "nul\0.jpg", "lone \udce9.jpg"]
-    pictures = [new_picture(name, "test" if name == "a.jpg" else "train") for name in names]
-    job_id = new_job(database, name="foxes", warnings=[{"code": "x", "detail": "y"}], pictures=pictures)
+    images = [new_image(name, "test" if name == "a.jpg" else "train") for name in names]
+    job_id = new_job(database, name="foxes", warnings=[{"code": "x", "detail": "y"}], images=images)
 
     job = job_of(database, job_id)
     assert (job.status, job.attempts, job.cancel_requested, job.progress) == ("queued", 0, False, None)
     assert job.created_at.tzinfo is UTC
     assert job.warnings == [{"code": "x", "detail": "y"}]
     with database.read() as session:
-        stored = jobs.pictures(session, job_id)
+        stored = jobs.images(session, job_id)
     assert [p.file_name for p in stored] == [*names[:3], "nul\ufffd.jpg", "lone ?.jpg"]
     assert [p.split for p in stored] == ["train", "test", "train", "train", "train"]
     assert types_of(database, job_id) == ["queued"]
@@ -123,14 +123,14 @@ def test_cancel_of_a_finished_job_is_a_conflict(database: Database) -> None:
     assert (refused.value.code, refused.value.status) == ("job_already_finished", 409)
 
 
-def test_delete_takes_pictures_and_events_along(database: Database) -> None:
+def test_delete_takes_images_and_events_along(database: Database) -> None:
     gone, kept = new_job(database), new_job(database)
     with database.write() as session:
         jobs.delete(session, gone, owner=OWNER)
     with database.read() as session:
         with pytest.raises(JobNotFound):
             jobs.get(session, gone, owner=OWNER)
-        assert session.scalar(select(func.count()).select_from(Picture)) == 2
+        assert session.scalar(select(func.count()).select_from(JobImage)) == 2
         assert set(session.scalars(select(JobEvent.job_id))) == {kept}
 
 

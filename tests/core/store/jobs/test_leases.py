@@ -75,7 +75,7 @@ def test_a_loss_that_is_not_a_number_is_stored_as_null(database: Database) -> No
 
 
 def test_a_warning_is_recorded_once(database: Database) -> None:
-    job_id = new_job(database, warnings=[{"code": "few", "detail": "Few pictures."}])
+    job_id = new_job(database, warnings=[{"code": "few", "detail": "Few images."}])
     claim = claimed(database, job_id)
     for _ in range(2):
         with database.write() as session:

@@ -1,4 +1,4 @@
-"""Labelled pictures for training and testing: the demo's own, or a folder of the user's."""
+"""Labelled images for training and testing: the demo's own, or a folder of the user's."""
 
 import os
 import random
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from clipcite import Dataset
 from clipcite.datasets.dataset import Labelled
-from clipcite.datasets.image import as_picture
+from clipcite.datasets.image import as_image
 from core.clip.errors import InvalidClassNames
 from core.clip.prompts import clean_class_name, same_class
 from demo.failure import DemoFailed
@@ -20,8 +20,8 @@ LAYOUT = (
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One labelled picture; `name` is its path below its class folder."""
+class LabelledImage:
+    """One labelled image; `name` is its path below its class folder."""
 
     class_name: str
     name: str
@@ -32,42 +32,42 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Pictures:
-    train: tuple[Picture, ...]
-    test: tuple[Picture, ...]
+class ImageSplit:
+    train: tuple[LabelledImage, ...]
+    test: tuple[LabelledImage, ...]
 
     @property
-    def trained_names(self) -> list[str]:
-        return list(dict.fromkeys(picture.class_name for picture in self.train))
+    def trained_classes(self) -> list[str]:
+        return list(dict.fromkeys(image.class_name for image in self.train))
 
     @property
     def names(self) -> list[str]:
-        """The trained names, then the new ones, which only the test pictures have."""
-        return list(dict.fromkeys(picture.class_name for picture in (*self.train, *self.test)))
+        """The trained names, then the new ones, which only the test images have."""
+        return list(dict.fromkeys(image.class_name for image in (*self.train, *self.test)))
 
     @property
-    def new_names(self) -> list[str]:
-        return self.names[len(self.trained_names) :]
+    def new_classes(self) -> list[str]:
+        return self.names[len(self.trained_classes) :]
 
     def dataset(self) -> Dataset:
-        """What is uploaded: the pictures to train on, then those to test on."""
-        train = [Labelled(as_picture(p.data, p.name), p.class_name) for p in self.train]
-        test = [Labelled(as_picture(p.data, p.name), p.class_name, "test") for p in self.test]
-        return Dataset("pictures of the demo", [*train, *test])
+        """What is uploaded: the images to train on, then those to test on."""
+        train = [Labelled(as_image(p.data, p.name), p.class_name) for p in self.train]
+        test = [Labelled(as_image(p.data, p.name), p.class_name, "test") for p in self.test]
+        return Dataset("images of the demo", [*train, *test])
 
-    def with_shuffled_labels(self, seed: int = 0) -> "Pictures":
-        """The training pictures under each other's labels; as many of each label as before. The test
-        pictures keep theirs."""
-        labels = [picture.class_name for picture in self.train]
+    def with_shuffled_labels(self, seed: int = 0) -> "ImageSplit":
+        """The training images under each other's labels; as many of each label as before. The test
+        images keep theirs."""
+        labels = [image.class_name for image in self.train]
         random.Random(seed).shuffle(labels)
         train = [replace(p, class_name=label) for p, label in zip(self.train, labels, strict=True)]
         # In the old order of the labels, so that the order of the names stays.
-        order = {name: i for i, name in enumerate(self.trained_names)}
+        order = {name: i for i, name in enumerate(self.trained_classes)}
         return replace(self, train=tuple(sorted(train, key=lambda p: order[p.class_name])))
 
 
-def own_folder(folder: Path) -> Pictures:
-    """The user's pictures. Two spellings that the service takes for one class are one here too.
+def own_folder(folder: Path) -> ImageSplit:
+    """The user's images. Two spellings that the service takes for one class are one here too.
 
     Raises:
         DemoFailed: the folder has not the layout above, or a class has an unusable name.
@@ -75,19 +75,19 @@ def own_folder(folder: Path) -> Pictures:
     spelling: dict[str, str] = {}
     train = _read_split(folder / "train", spelling)
     if len(spelling) < 2:
-        raise DemoFailed(f"{folder} has {len(spelling)} classes with pictures to train on.", LAYOUT)
+        raise DemoFailed(f"{folder} has {len(spelling)} classes with images to train on.", LAYOUT)
     test = _read_split(folder / "test", spelling)
     if not test:
-        raise DemoFailed(f"{folder} has no pictures to test on.", LAYOUT)
-    return Pictures(tuple(train), tuple(test))
+        raise DemoFailed(f"{folder} has no images to test on.", LAYOUT)
+    return ImageSplit(tuple(train), tuple(test))
 
 
-def _read_split(folder: Path, spelling: dict[str, str]) -> list[Picture]:
+def _read_split(folder: Path, spelling: dict[str, str]) -> list[LabelledImage]:
     if not folder.is_dir():
         raise DemoFailed(f"There is no folder {folder}.", LAYOUT)
-    pictures = []
+    images = []
     for class_folder in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
-        files = [p for p in sorted(class_folder.rglob("*")) if _is_picture(p.relative_to(class_folder))]
+        files = [p for p in sorted(class_folder.rglob("*")) if _is_image(p.relative_to(class_folder))]
         files = [p for p in files if p.is_file()]
         if not files:
             continue
@@ -97,11 +97,11 @@ def _read_split(folder: Path, spelling: dict[str, str]) -> list[Picture]:
             raise DemoFailed(f"{class_folder}: {error}", "Rename the folder.") from error
         name = spelling.setdefault(same_class(name), name)
         for file in files:
-            pictures.append(Picture(name, _readable(str(file.relative_to(class_folder))), file))
-    return pictures
+            images.append(LabelledImage(name, _readable(str(file.relative_to(class_folder))), file))
+    return images
 
 
-def _is_picture(path: Path) -> bool:
+def _is_image(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in path.parts)
 
 

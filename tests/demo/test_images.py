@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from demo.failure import DemoFailed
-from demo.pictures import Picture, Pictures, own_folder
+from demo.images import ImageSplit, LabelledImage, own_folder
 
 
 def fill(folder: Path, *names: str) -> None:
@@ -17,21 +17,21 @@ def fill(folder: Path, *names: str) -> None:
         path.write_bytes(name.encode())
 
 
-def some_pictures() -> Pictures:
-    train = [Picture(name, f"{i}.png", b"x") for name in ("bird", "fish", "flower") for i in range(6)]
-    test = [Picture(name, f"{i}.png", b"x") for name in ("fish", "bird", "hat") for i in range(4)]
-    return Pictures(tuple(train), tuple(test))
+def some_images() -> ImageSplit:
+    train = [LabelledImage(name, f"{i}.png", b"x") for name in ("bird", "fish", "flower") for i in range(6)]
+    test = [LabelledImage(name, f"{i}.png", b"x") for name in ("fish", "bird", "hat") for i in range(4)]
+    return ImageSplit(tuple(train), tuple(test))
 
 
 def test_trained_names_come_first_and_the_rest_is_new() -> None:
-    pictures = some_pictures()
-    assert pictures.trained_names == ["bird", "fish", "flower"]
-    assert pictures.new_names == ["hat"]
-    assert pictures.names == ["bird", "fish", "flower", "hat"]
+    images = some_images()
+    assert images.trained_classes == ["bird", "fish", "flower"]
+    assert images.new_classes == ["hat"]
+    assert images.names == ["bird", "fish", "flower", "hat"]
 
 
 def test_shuffling_moves_training_labels_only() -> None:
-    before = some_pictures()
+    before = some_images()
     after = before.with_shuffled_labels()
     assert after.test == before.test
     assert after.names == before.names
@@ -45,15 +45,15 @@ def test_own_folder(tmp_path: Path) -> None:
     fill(tmp_path / "train", "cat/a.jpg", "cat/deep/b.PNG", "cat/notes.txt", "cat/.hidden.jpg", "dog/a.jpg")
     fill(tmp_path / "train", ".git/a.jpg", "empty/readme.md", "loose.jpg")
     fill(tmp_path / "test", "Cat/c.jpg", "owl/a.webp")
-    pictures = own_folder(tmp_path)
-    assert [(p.class_name, p.name) for p in pictures.train] == [
+    images = own_folder(tmp_path)
+    assert [(p.class_name, p.name) for p in images.train] == [
         ("cat", "a.jpg"),
         ("cat", "deep/b.PNG"),
         ("dog", "a.jpg"),
     ]
-    assert [(p.class_name, p.name) for p in pictures.test] == [("cat", "c.jpg"), ("owl", "a.webp")]
-    assert pictures.new_names == ["owl"]
-    assert pictures.train[1].read() == b"cat/deep/b.PNG"
+    assert [(p.class_name, p.name) for p in images.test] == [("cat", "c.jpg"), ("owl", "a.webp")]
+    assert images.new_classes == ["owl"]
+    assert images.train[1].read() == b"cat/deep/b.PNG"
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_own_folder(tmp_path: Path) -> None:
         ((), "no folder"),
         (("train/cat/a.jpg", "test/cat/a.jpg"), "1 classes"),
         (("train/cat/a.jpg", "train/dog/a.jpg"), "no folder"),
-        (("train/cat/a.jpg", "train/dog/a.jpg", "test/cat/a.txt"), "no pictures to test on"),
+        (("train/cat/a.jpg", "train/dog/a.jpg", "test/cat/a.txt"), "no images to test on"),
     ],
 )
 def test_own_folder_of_another_layout_says_which_is_wanted(
@@ -77,16 +77,20 @@ def test_own_folder_of_another_layout_says_which_is_wanted(
 def test_own_folder_with_file_names_that_are_not_text(tmp_path: Path) -> None:
     fill(tmp_path, "train/cat/a.jpg", "train/dog/a.jpg", "test/cat/a.jpg")
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/test/cat/\xff.jpg")).write_bytes(b"x")
-    pictures = own_folder(tmp_path)
-    assert [p.name for p in pictures.test] == ["a.jpg", "�.jpg"]
-    assert len(pictures.dataset().pictures) == 4
+    images = own_folder(tmp_path)
+    assert [p.name for p in images.test] == ["a.jpg", "�.jpg"]
+    assert len(images.dataset().images) == 4
 
 
-def test_the_upload_has_the_pictures_in_their_order() -> None:
-    train = (Picture("cat", "a.jpg", b"1"), Picture("cat", "a.jpg", b"2"), Picture("dog", "x/b.jpg", b"3"))
-    test = (Picture("猫", "a.jpg", b"4"),)
-    dataset = Pictures(train, test).dataset()
-    sent = [(one.split, one.class_name, b"".join(one.picture.chunks())) for one in dataset.pictures]
+def test_the_upload_has_the_images_in_their_order() -> None:
+    train = (
+        LabelledImage("cat", "a.jpg", b"1"),
+        LabelledImage("cat", "a.jpg", b"2"),
+        LabelledImage("dog", "x/b.jpg", b"3"),
+    )
+    test = (LabelledImage("猫", "a.jpg", b"4"),)
+    dataset = ImageSplit(train, test).dataset()
+    sent = [(one.split, one.class_name, b"".join(one.image.chunks())) for one in dataset.images]
     assert sent == [
         ("train", "cat", b"1"),
         ("train", "cat", b"2"),
