@@ -35,11 +35,15 @@ def read_folders(root: Path) -> Dataset | None:
     Raises:
         InvalidImages: class folders beside train/ and test/, so that it isn't clear what they are.
     """
-    files = list(images_below(root))
-    paths = {file: file.relative_to(root).parts for file in files}
-    while _has_wrapper(list(paths.values())):
+    paths = {file: file.relative_to(root).parts for file in images_below(root)}
+    loose: list[Path] = []
+    while True:
+        loose += [file for file, parts in paths.items() if len(parts) == 1]
+        paths = {file: parts for file, parts in paths.items() if len(parts) > 1}
+        if not _has_wrapper(list(paths.values())):
+            break
         paths = {file: parts[1:] for file, parts in paths.items()}
-    placed, loose = _place(paths)
+    placed = _place(paths, loose)
     if not placed:
         return None
     notes = [f"{_named(loose)} in no class folder, passed over"] if loose else []
@@ -70,31 +74,35 @@ def resolve_splits(placed: Sequence[Placed]) -> tuple[list[tuple[Path, Split, st
 
 def _has_wrapper(paths: Sequence[tuple[str, ...]]) -> bool:
     """Whether one folder holds everything, and is neither a split nor the only class."""
-    inner = [parts for parts in paths if len(parts) > 1]
-    tops = {parts[0] for parts in inner}
-    deep = any(len(parts) > 2 for parts in inner)
-    return len(inner) == len(paths) > 0 and len(tops) == 1 and deep and not tops & SPLITS.keys()
+    tops = {parts[0] for parts in paths}
+    deep = any(len(parts) > 2 for parts in paths)
+    return len(tops) == 1 and deep and not {top.lower() for top in tops} & SPLITS.keys()
 
 
-def _place(paths: dict[Path, tuple[str, ...]]) -> tuple[list[Placed], list[Path]]:
-    inner = {file: parts for file, parts in paths.items() if len(parts) > 1}
-    loose = [file for file in paths if file not in inner]
-    tops = {parts[0].lower() for parts in inner.values()}
-    splits = {top for top in tops if top in SPLITS}
-    if "train" in {SPLITS[top] for top in splits} and any(len(parts) > 2 for parts in inner.values()):
-        if tops - splits:
-            odd, known = sorted(tops - splits)[0], ", ".join(sorted(splits))
+def _place(paths: dict[Path, tuple[str, ...]], loose: list[Path]) -> list[Placed]:
+    """The split and class of each file; files without one are added to `loose`.
+
+    As the service does it for archives: only folders of splits side by side, or alone, are splits, since a
+    class may be called "train" too.
+    """
+    tops = {parts[0].lower() for parts in paths.values()}
+    known = {top for top in tops if top in SPLITS}
+    deep = {parts[0].lower() for parts in paths.values() if len(parts) > 2}
+    train = any(SPLITS[top] == "train" for top in known & deep)
+    if known & deep and (tops == known or train):
+        if tops - known:
+            odd, splits = sorted(tops - known)[0], ", ".join(sorted(known))
             raise InvalidImages(
-                f"Beside {known} there are images in {odd}. Put every class folder into one of them, or "
+                f"Beside {splits} there are images in {odd}. Put every class folder into one of them, or "
                 "give the folder that is meant."
             )
-        return _place_split(inner, loose)
-    if inner and all(len(parts) > 2 and parts[1].lower() in SPLITS for parts in inner.values()):
-        return [(file, SPLITS[parts[1].lower()], parts[0]) for file, parts in inner.items()], loose
-    return [(file, "train", parts[0]) for file, parts in inner.items()], loose
+        return _place_split(paths, loose)
+    if paths and all(len(parts) > 2 and parts[1].lower() in SPLITS for parts in paths.values()):
+        return [(file, SPLITS[parts[1].lower()], parts[0]) for file, parts in paths.items()]
+    return [(file, "train", parts[0]) for file, parts in paths.items()]
 
 
-def _place_split(inner: dict[Path, tuple[str, ...]], loose: list[Path]) -> tuple[list[Placed], list[Path]]:
+def _place_split(inner: dict[Path, tuple[str, ...]], loose: list[Path]) -> list[Placed]:
     placed = []
     for file, parts in inner.items():
         below = parts[1:]
@@ -105,7 +113,7 @@ def _place_split(inner: dict[Path, tuple[str, ...]], loose: list[Path]) -> tuple
             loose.append(file)
         else:
             placed.append((file, SPLITS[parts[0].lower()], below[0]))
-    return placed, loose
+    return placed
 
 
 def _named(files: Sequence[Path]) -> str:

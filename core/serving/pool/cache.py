@@ -1,21 +1,23 @@
 """Warm things by key under one budget of bytes, lent out, and loaded once however many ask for the same."""
 
+import ctypes
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Generic, TypeVar
 
 from core.clip.weights.flat import reusing
 from core.errors import ClipCiteError
 from core.serving.pool.cache_stats import CacheStats, Held, Key
-from core.serving.trim import trim
 
 Value = TypeVar("Value")
 LOADERS = 8
+TRIM_SECONDS = 5.0
+"""Between two returns of freed memory to the system, each of which takes some milliseconds."""
 
 
 class StillLoading(ClipCiteError):
@@ -68,6 +70,7 @@ class WarmCache(Generic[Value]):
         self._counts: dict[Hashable, CacheStats] = {}
         self._loaders = ThreadPoolExecutor(LOADERS, thread_name_prefix="loader")
         self._closed = False
+        self._trimmed = -TRIM_SECONDS
 
     @contextmanager
     def acquire(
@@ -266,7 +269,14 @@ class WarmCache(Generic[Value]):
 
     def _let_go(self, entries: list[_Entry[Value]]) -> None:
         """Without the lock: freeing much memory takes its time."""
-        if entries:
-            while entries:
-                self._on_drop(entries.pop().future.result())
-            trim()
+        if not entries:
+            return
+        while entries:
+            self._on_drop(entries.pop().future.result())
+        with self._changed:
+            due = time.monotonic() - self._trimmed >= TRIM_SECONDS
+            if due:
+                self._trimmed = time.monotonic()
+        if due:  # else the C library keeps hundreds of MB between tensors that live long
+            with suppress(OSError, AttributeError, TypeError):  # another C library, or another system
+                ctypes.CDLL(None).malloc_trim(0)

@@ -21,6 +21,7 @@ from api.archives.errors import ArchiveError, Warnings
 from api.archives.members import ArchiveLimits
 from api.archives.read import Entry, read_archive
 from tests.api import crafted
+from tests.layouts import Layout, layouts
 
 SMALL = ArchiveLimits(max_images=10, max_image_bytes=100_000, max_bytes=300_000, max_entries=50)
 
@@ -100,6 +101,15 @@ def test_layouts(files: list[str], expected: list[str | None], codes: list[str],
     plain = ["/".join(part for part in name.split("/") if part not in {"", "."}) for name in files]
     assert [places.get(name) for name in plain] == expected
     assert warnings == codes
+
+
+@pytest.mark.parametrize("layout", layouts("api"), ids=str)
+def test_the_common_table_of_layouts(layout: Layout, tmp_path: Path) -> None:
+    if layout.expected is None:
+        archive = crafted.zip_of({name: crafted.jpeg() for name in layout.files})
+        assert refused(archive, tmp_path) == ("unclear_layout", 422)
+    else:
+        assert placed(layout.files, tmp_path)[0] == layout.expected
 
 
 def test_a_layout_with_two_meanings_is_refused(tmp_path: Path) -> None:

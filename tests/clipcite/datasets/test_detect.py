@@ -11,6 +11,7 @@ from clipcite.client.errors import InvalidImages
 from clipcite.datasets.dataset import Dataset
 from clipcite.datasets.detect import read
 from tests.clipcite.painted import paint
+from tests.layouts import Layout, layouts
 
 
 def counts(found: Dataset) -> dict[tuple[str, str], int]:
@@ -34,6 +35,21 @@ def test_class_folders_in_every_shape(shape: str, tmp_path: Path) -> None:
     found = read(tmp_path)
     assert found.found() == "found: class folders, 2 classes, 6 images, 1 of them to test"
     assert counts(found) == {("train", "red"): 3, ("train", "green"): 2, ("test", "red"): 1}
+
+
+@pytest.mark.parametrize("layout", layouts("sdk"), ids=str)
+def test_the_common_table_of_layouts(layout: Layout, tmp_path: Path) -> None:
+    for name in layout.files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"an image")
+    if layout.expected is None:
+        with pytest.raises(InvalidImages, match="Beside"):
+            read(tmp_path)
+        return
+    files = {one.image.path: f"{one.split}:{one.class_name}" for one in read(tmp_path).images}
+    assert {
+        str(path.relative_to(tmp_path)): place for path, place in files.items() if path
+    } == layout.expected
 
 
 def test_plain_class_folders_with_loose_and_hidden_images(tmp_path: Path) -> None:

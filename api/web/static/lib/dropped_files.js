@@ -43,38 +43,59 @@ async function opened(files) {
   return all;
 }
 
-const SPLITS = { train: "train", training: "train", test: "test", testing: "test", val: "test", valid: "test", validation: "test" };
+const TRAIN = new Set(["train", "training"]);
+const TEST = new Set(["test", "testing"]);
+const VALIDATION = new Set(["val", "valid", "validation"]);
 const IMAGE = /\.(jpe?g|png|webp|gif|bmp|tiff?|heic|heif|avif)$/i;
 
-/** The class and the part (train or test) of each image, by its folders: [{file, name, className, split}].
- *
- *  One or more folders around all of it are passed over, and so is what is no image. `className` is null
- *  for what lies in no folder. */
-export function sorted(items) {
+/** The images among the files, in the order of their paths: [{path, file, name}]. */
+export function imagesOf(items) {
   const images = items.filter(
     ({ path, file }) =>
       !path.some((part) => part.startsWith(".") || part === "__MACOSX") &&
       (file.type.startsWith("image/") || IMAGE.test(file.name)),
   );
   images.sort((a, b) => a.path.join("/").localeCompare(b.path.join("/"), "en", { numeric: true }));
-  const folders = images.map(({ path }) => path.slice(0, -1));
-  let depth = 0;
-  let split = "train";
-  // A folder that all are in says nothing, unless images lie in it directly: then it is a class.
-  while (folders.length && folders.every((f) => f.length > depth + 1 && f[depth] === folders[0][depth])) {
-    split = SPLITS[folders[0][depth].toLowerCase()] ?? split;
-    depth += 1;
+  return images.map(({ path, file }) => ({ path, file, name: path.at(-1) }));
+}
+
+/** The class and the part (train or test) of each image, by its folders: [{file, name, className, split}].
+ *
+ *  The rules are the service's for archives (api/archives/layout.py). Folders around all of it are passed
+ *  over, and so is validation where there is a test. `className` is null for what lies in no class folder.
+ *
+ *  Throws an Error where a layout could mean two things. */
+export function sorted(items) {
+  const images = imagesOf(items);
+  let root = 0;
+  let inner, tops, known, deep;
+  for (;;) {
+    inner = images.filter(({ path }) => path.length > root + 1);
+    tops = new Set(inner.map(({ path }) => path[root]));
+    deep = new Set(inner.filter(({ path }) => path.length > root + 2).map(({ path }) => path[root]));
+    known = [...tops].filter((top) => [TRAIN, TEST, VALIDATION].some((names) => names.has(top.toLowerCase())));
+    if (tops.size !== 1 || !deep.size || known.length) break;
+    root += 1;
   }
-  const left = folders.map((folder) => folder.slice(depth));
-  const isSplit = (folder) => folder.length > 1 && folder[0].toLowerCase() in SPLITS;
-  const hasSplits = left.length > 0 && left.every(isSplit);
-  return images.map(({ path, file }, i) => {
-    const [first, second] = left[i];
-    return {
+  const kind = (names) => new Set(known.filter((top) => deep.has(top) && names.has(top.toLowerCase())));
+  const train = kind(TRAIN);
+  const validation = kind(VALIDATION);
+  const test = kind(TEST);
+  // Only train/ and test/ side by side, or alone, are splits: a class may be called "train" too.
+  const some = train.size + test.size + validation.size > 0;
+  const areSplits = some && (tops.size === known.length || (train.size > 0 && test.size + validation.size > 0));
+  const odd = [...tops].filter((top) => !known.includes(top));
+  if (areSplits && odd.length) {
+    throw new Error(`Beside ${known.sort().join(" and ")} there are images in ${odd.join(", ")}. Put every class folder into train or test.`);
+  }
+  const measures = test.size ? test : validation;
+  const depth = areSplits ? root + 1 : root;
+  return images
+    .filter(({ path }) => !areSplits || path.length <= depth + 1 || train.has(path[root]) || measures.has(path[root]))
+    .map(({ path, file, name }) => ({
       file,
-      name: path.at(-1),
-      className: (hasSplits ? second : first) ?? null,
-      split: hasSplits ? SPLITS[first.toLowerCase()] : split,
-    };
-  });
+      name,
+      className: path.length > depth + 1 ? path[depth] : null,
+      split: areSplits && path.length > depth + 1 && measures.has(path[root]) ? "test" : "train",
+    }));
 }

@@ -10,7 +10,7 @@ import { ask } from "../lib/http.js";
 import { inspect } from "../lib/image_check.js";
 import { modelName } from "./models.js";
 import { problemBox } from "../lib/problem.js";
-import { sorted } from "../lib/dropped_files.js";
+import { imagesOf } from "../lib/dropped_files.js";
 import { count, list } from "../lib/words.js";
 
 const MOST = 16; // images at a time: each change asks for all of them again
@@ -49,7 +49,7 @@ export function tryView({ parameter, signal }) {
   async function take(items) {
     replace(trouble);
     try {
-      const found = sorted(await items).slice(0, MOST - kept.images.length);
+      const found = imagesOf(await items).slice(0, MOST - kept.images.length);
       const added = found.map(({ file, name }) => ({ file, name, problem: null }));
       kept.images.push(...added);
       await Promise.all(added.map(inspect));

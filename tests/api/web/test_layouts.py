@@ -1,0 +1,35 @@
+"""The page reads folders as the service reads archives."""
+
+from typing import Any
+
+from playwright.sync_api import Browser
+
+from tests.api.web.window import window
+from tests.layouts import layouts
+
+SORT = """async (layouts) => {
+  const { sorted } = await import("/page/lib/dropped_files.js");
+  const place = (files) => {
+    const items = files.map((file) => ({ path: file.split("/"), file: new File(["x"], file) }));
+    try {
+      const placed = sorted(items).filter(({ className }) => className !== null);
+      return placed.map(({ file, className, split }) => [file.name, `${split}:${className}`]);
+    } catch (error) {
+      return error.message;
+    }
+  };
+  return layouts.map(place);
+}"""
+
+
+def test_the_common_table_of_layouts(browser: Browser, quick_url: str) -> None:
+    table = layouts("page")
+    with window(browser, quick_url) as page:
+        page.goto("/")
+        found: list[Any] = page.evaluate(SORT, [layout.files for layout in table])
+    for layout, placed in zip(table, found, strict=True):
+        if layout.expected is None:
+            assert placed.startswith("Beside test and train there are images in figures."), layout.name
+        else:
+            # Browsers write ":" for "/" in the name of a file.
+            assert {name.replace(":", "/"): place for name, place in placed} == layout.expected, layout.name
