@@ -38,7 +38,7 @@ def to_response(
                 {
                     "file": file,
                     "predictions": [vars(prediction) for prediction in result],
-                    "names": names if sets else None,
+                    "prediction_set": names if sets else None,
                     "in_distribution_score": in_distribution_score,
                     "rejected": rejected if rejects else None,
                     "error": None,
@@ -52,7 +52,7 @@ def to_response(
         "preview": answer.preview,
         "backbone": answer.backbone,
         "alpha": answer.alpha,
-        "calibration": _confidence(answer.confidence),
+        "calibration": _calibration(answer.calibration),
         "class_names": [
             {"name": name, "kind": kind, "offset": answer.offsets[name]}
             for name, kind in answer.kinds.items()
@@ -62,12 +62,12 @@ def to_response(
     }
 
 
-def _confidence(known: calibration.Calibration | None) -> Calibration:
+def _calibration(known: calibration.Calibration | None) -> Calibration:
     if known is None:
         return Calibration(calibrated=False)
     return Calibration(
         calibrated=True,
         temperature=known.temperature,
-        held_out=known.images,
+        held_out_images=known.images,
         rejection_threshold=known.least,
     )

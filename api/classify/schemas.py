@@ -149,10 +149,12 @@ class Prediction(BaseModel):
 class ImageResult(BaseModel):
     file: str | None
     predictions: list[Prediction] | None = None
-    names: list[str] | None = Field(None, description="With `coverage`: the set that holds the true name.")
+    prediction_set: list[str] | None = Field(
+        None, description="With `coverage`: the set that holds the true name."
+    )
     in_distribution_score: float | None = Field(
         None,
-        description="Where `confidence` is calibrated: how much it looks like the nearest of the trained "
+        description="Where `calibration` is calibrated: how much it looks like the nearest of the trained "
         "classes, its name and its images. Below `rejection_threshold` the image is rejected.",
     )
     rejected: bool | None = Field(None, description="With `reject`: it looks like none of the names.")
@@ -165,7 +167,7 @@ class Calibration(BaseModel):
 
     calibrated: bool = Field(description="Whether `probability` is how often such an answer is right.")
     temperature: float | None = None
-    held_out: int | None = Field(None, description="Images that it was fitted on.")
+    held_out_images: int | None = Field(None, description="Images that it was fitted on.")
     rejection_threshold: float | None = Field(None, description="Below it an image is rejected.")
 
 
@@ -183,7 +185,12 @@ ANSWER_EXAMPLE: JsonDict = {
     "preview": False,
     "backbone": "starter",
     "alpha": 0.5,
-    "calibration": {"calibrated": False, "temperature": None, "held_out": None, "rejection_threshold": None},
+    "calibration": {
+        "calibrated": False,
+        "temperature": None,
+        "held_out_images": None,
+        "rejection_threshold": None,
+    },
     "class_names": [
         {"name": "red fox", "kind": "trained", "offset": 0.11},
         {"name": "hedgehog", "kind": "new", "offset": 0.07},
@@ -195,7 +202,7 @@ ANSWER_EXAMPLE: JsonDict = {
                 {"class_name": "red fox", "kind": "trained", "probability": 0.93, "similarity": 0.31},
                 {"class_name": "hedgehog", "kind": "new", "probability": 0.07, "similarity": 0.245},
             ],
-            "names": None,
+            "prediction_set": None,
             "in_distribution_score": None,
             "rejected": None,
             "error": None,
@@ -216,7 +223,7 @@ class ModelAnswer(BaseModel):
     preview: bool = Field(description="The answer is of a job's images: the job has no model (yet).")
     backbone: str
     alpha: float
-    confidence: Calibration
+    calibration: Calibration
     class_names: list[ClassKind]
     results: list[ImageResult]
     timing_ms: Timing

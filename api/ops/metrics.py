@@ -46,7 +46,7 @@ class ServingMetrics(Collector):
             ("misses", "Requests that had to wait for their model.", networks.misses),
             ("loads", "Models that were loaded.", networks.loads),
             ("load_seconds", "Time that loading took.", networks.load_seconds),
-            ("dropped", "Models that had to make room for others.", networks.dropped),
+            ("evicted", "Models that had to make room for others.", networks.evicted),
             ("delta_loads", "Models that were read from the storage.", deltas.loads),
         ):
             yield CounterMetricFamily(f"clipcite_warm_{name}", meaning, value=value)

@@ -63,7 +63,7 @@ class Counts(BaseModel):
     misses: int
     loads: int = Field(description="Fewer than misses when several wait for one.")
     load_seconds: float
-    dropped: int = Field(description="For want of room.")
+    evicted: int = Field(description="For want of room.")
 
     @classmethod
     def of(cls, counts: CacheStats) -> "Counts":
@@ -89,7 +89,7 @@ class TextFeatures(BaseModel):
     hits: int
     misses: int
     encoded: int = Field(description="Class names that went through a network.")
-    dropped: int
+    evicted: int
 
 
 class Previews(Counts):

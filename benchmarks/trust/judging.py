@@ -55,7 +55,7 @@ def _confident(record: Record, fitted: Calibration, listed: NDArray[np.bool_]) -
     after = softmax(scale * alone[listed] / fitted.temperature)
     sets = after >= fitted.conformal_threshold(COVERAGE)
     sets[np.arange(len(sets)), after.argmax(axis=1)] = True
-    rule = "cosine" if fitted.rejection_threshold is None else "in_distribution_score"
+    rule = "cosine" if fitted.rejection_threshold is None else "in-distribution score"
     kept = arrays[RULE + rule] >= fitted.least
     return {
         "temperature": fitted.temperature,

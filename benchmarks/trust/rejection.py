@@ -56,7 +56,7 @@ def rejections(
         "nearest class mean": (x @ (m / np.linalg.norm(m, axis=1, keepdims=True)).T).max(axis=1),
         "Mahalanobis": -to_classes,
         "relative Mahalanobis": _distances(x, everything, s - everything)[:, 0] - to_classes,
-        "in_distribution_score": in_distribution_score(images, cosines, shots, labels, range(k))
+        "in-distribution score": in_distribution_score(images, cosines, shots, labels, range(k))
         .double()
         .numpy(),
     }

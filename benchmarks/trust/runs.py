@@ -49,8 +49,8 @@ class Record:
 def run(kind: str, trial: Trial, backbone: Backbone) -> Record:
     """Arrays, for N images that siblings were asked about and K trained names:
 
-        held_truth [N]; for each α that siblings were asked at, held_alone_A [N, K], held_likeness_A [N], and
-        held_named_A [N, 2], as held_named_preview: the best of the trained names, and with 20 others
+        held_truth [N]; for each α that siblings were asked at, held_alone_A [N, K],
+        held_in_distribution_A [N], and held_named_A [N, 2], as held_named_preview: the best of the trained names, and with 20 others
 
     and of a real run what `asking.asked` says of the test images.
     """
@@ -125,5 +125,5 @@ def _of_siblings(held: HeldOutPredictions) -> dict[str, NDArray[Any]]:
         arrays[f"held_alone_{alpha}"] = answers.alone.astype(np.float32)
         arrays[f"held_named_{alpha}"] = best_names(answers.alone, answers.among)
         if answers.in_distribution_score is not None:
-            arrays[f"held_likeness_{alpha}"] = answers.in_distribution_score.astype(np.float32)
+            arrays[f"held_in_distribution_{alpha}"] = answers.in_distribution_score.astype(np.float32)
     return arrays

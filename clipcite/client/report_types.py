@@ -71,7 +71,7 @@ class Accuracies:
     where only classifiers without training could be measured."""
 
     images: int
-    names: int
+    candidates: int
     stock: Interval
     preview: Interval | None = None
     adapted: Interval | None = None
@@ -94,7 +94,7 @@ class ReportedImage:
 
     position: int
     class_name: str
-    answered: str
+    predicted: str
     probability: float
     file_name: str | None = None
 

@@ -212,7 +212,7 @@ class ImageResult:
     file: str | None
     predictions: list[Prediction] = field(default_factory=list)
     error: Notice | None = None
-    names: list[str] | None = None
+    prediction_set: list[str] | None = None
     """With `coverage`: the set that holds the true name."""
     in_distribution_score: float | None = None
     """Where the model knows its confidence: how much it looks like the nearest of the trained classes."""

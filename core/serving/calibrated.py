@@ -103,7 +103,7 @@ class NotCalibrated(ClipCiteError):
 
     def __init__(self) -> None:
         super().__init__(
-            "coverage and reject need a model that was measured on 30 images or more (the `confidence` of "
+            "coverage and reject need a model that was measured on 30 images or more (the `calibration` of "
             "its metrics), asked for exactly its trained names, without alpha, templates, prompts and "
             "new_class_balance."
         )

@@ -122,7 +122,7 @@ class Predictor:
             hits=heads.hits + self._texts.hits,
             misses=self._texts.misses,
             encoded=self._texts.encoded,
-            dropped=rows.evicted + heads.evicted,
+            evicted=rows.evicted + heads.evicted,
         )
 
     def forget(self, where: Callable[[str], bool]) -> None:
@@ -192,7 +192,7 @@ class Predictor:
             kinds=kinds,
             offsets=dict(zip(names.names, scores.offsets.tolist(), strict=True)),
             results=[next(ranked) if problem is None else problem for problem in results],
-            confidence=known,
+            calibration=known,
             sets=[] if judged is None else judged.names(names.names),
             in_distribution_score=[] if judged is None else judged.in_distribution_score.tolist(),
             rejected=[] if judged is None else judged.rejected.tolist(),

@@ -86,7 +86,7 @@ class TextCounts:
     misses: int
     encoded: int
     """Classes whose prompts went through a model."""
-    dropped: int
+    evicted: int
 
 
 class TextCache:

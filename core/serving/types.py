@@ -58,7 +58,7 @@ class ClassifyResult:
     """What was taken off the cosines of each name before the softmax."""
     results: list[list[Prediction] | BadImage]
     """For each image its best classes, best first, or why it can't be read."""
-    confidence: Calibration | None
+    calibration: Calibration | None
     """With it the probabilities are calibrated; None where nothing is known."""
     sets: list[list[str]]
     """With confidence, for each image that can be read: the names among which the true one is as often as

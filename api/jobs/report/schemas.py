@@ -18,7 +18,7 @@ class Accuracies(BaseModel):
     """Of the same images with the same candidates. `adapted` is null where only previews were measured."""
 
     images: int
-    names: int
+    candidates: int
     stock: Interval
     preview: Interval
     adapted: Interval | None
@@ -54,7 +54,7 @@ class ImageReport(BaseModel):
     """Place of the image in the upload, training images first."""
     file_name: str | None = None
     class_name: str
-    answered: str
+    predicted: str
     probability: float
 
 

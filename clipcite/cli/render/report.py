@@ -67,7 +67,7 @@ def _images(console: Console, title: str, images: Iterable[ReportedImage], given
     for one in found[:MAX_IMAGES]:
         # The folders before it are the class, which is in the next column.
         name = PurePosixPath(one.file_name).name if one.file_name else f"number {one.position + 1}"
-        table.add_row(*map(escape, (name, one.class_name, one.answered, _share(one.probability))))
+        table.add_row(*map(escape, (name, one.class_name, one.predicted, _share(one.probability))))
     console.print(f"\n{title}")
     console.print(table)
     if len(found) > MAX_IMAGES:

@@ -118,7 +118,7 @@ def _copy(images: Sequence[CheckedImage], first: int, second: int, how: str) -> 
         code = f"{exactly}duplicate_in_train_and_test"
         detail = f"{what}, which is in {a.split}: the measurement will look better than it is."
     else:
-        code = f"{exactly}copy"
+        code = f"{exactly}duplicate"
         detail = f"{what}, from which nothing more is learned."
     return Finding(code, second, detail, first)
 

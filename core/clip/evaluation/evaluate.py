@@ -152,7 +152,7 @@ def evaluate(
     else:
         held, source = _only_previews(subject, candidates, previews, stock), "preview"
     gain = brier_gain(held, subject.backbone.logit_scale)
-    confidence = _confidence(held, subject.backbone.logit_scale, config.alpha)
+    calibration = _calibration_of(held, subject.backbone.logit_scale, config.alpha)
     report = build_report(
         held,
         source=source,
@@ -160,7 +160,7 @@ def evaluate(
         trained_images=[trained.labels.count(k) for k in range(len(trained.class_names))],
         alpha=config.alpha,
         logit_scale=subject.backbone.logit_scale,
-        confidence=confidence,
+        calibration=calibration,
         brier_gain=gain,
         label_issues=label_issues,
         kept=kept,
@@ -171,7 +171,7 @@ def evaluate(
     )
     metrics = {
         **job_metrics(held, gain, source=source, trained_images=len(trained.labels)),
-        "calibration": None if confidence is None else confidence.to_dict(),
+        "calibration": None if calibration is None else calibration.to_dict(),
     }
     return Evaluation(metrics, report, held)
 
@@ -261,7 +261,7 @@ def _only_previews(
     return HeldOutPredictions(candidates, positions, labels, stock, previews, None, {}, none, learned_from)
 
 
-def _confidence(held: HeldOutPredictions, logit_scale: float, alpha: float) -> Calibration | None:
+def _calibration_of(held: HeldOutPredictions, logit_scale: float, alpha: float) -> Calibration | None:
     if held.adapted is None:
         return None
     rows = np.flatnonzero(held.truth < held.candidates.trained)

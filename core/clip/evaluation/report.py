@@ -28,7 +28,7 @@ class Accuracies:
     """Of the same images with the same candidates. `adapted` is None where only previews were measured."""
 
     images: int
-    names: int
+    candidates: int
     """Candidates."""
     stock: Interval
     preview: Interval
@@ -56,7 +56,7 @@ class Mistake:
     position: int
     """Place of the image in the upload, training images first."""
     class_name: str
-    answered: str
+    predicted: str
     probability: float
 
 
@@ -105,7 +105,7 @@ class Report:
     """The candidates that were not trained."""
     classes: tuple[OfClass, ...]
     confusion: tuple[tuple[int, ...], ...] | None
-    """Row: the true class, column: the answered one, in the order of `classes`."""
+    """Row: the true class, column: the predicted one, in the order of `classes`."""
     mistakes: tuple[Mistake, ...]
     label_issues: tuple[Mistake, ...]
     """Training images that look like another class to networks that have not seen them."""
@@ -130,7 +130,7 @@ def build_report(
     trained_images: Sequence[int],
     alpha: float,
     logit_scale: float,
-    confidence: Calibration | None,
+    calibration: Calibration | None,
     brier_gain: Interval | None,
     label_issues: Sequence[LabelIssue],
     kept: Sequence[Forgetting],
@@ -178,12 +178,12 @@ def build_report(
         distractor_classes=candidates.names[candidates.trained :],
         classes=classes,
         confusion=None if confusion is None else tuple(tuple(int(n) for n in row) for row in confusion),
-        mistakes=_mistakes(alone, truth, held.positions[trained], candidates.names, logit_scale, confidence),
+        mistakes=_mistakes(alone, truth, held.positions[trained], candidates.names, logit_scale, calibration),
         label_issues=tuple(
             Mistake(s.position, candidates.names[s.label], candidates.names[s.looks_like], s.probability)
             for s in label_issues[:MAX_IMAGES]
         ),
-        calibration=_calibration(logit_scale * alone, truth, confidence),
+        calibration=_reliability(logit_scale * alone, truth, calibration),
         curve=_curve(held, kept),
         seconds=seconds,
     )
@@ -260,7 +260,7 @@ def _accuracies(held: HeldOutPredictions, rows: NDArray[np.int64], which: str) -
     interval = partial(accuracy_interval, learned_from=held.learned_from)
     return Accuracies(
         images=len(rows),
-        names=names,
+        candidates=names,
         stock=accuracy_interval(stock),
         preview=interval(preview),
         adapted=None if adapted is None else interval(adapted),
@@ -288,14 +288,14 @@ def _classes(
     of_stock = _confusion(held.stock.alone[trained], held.truth[trained], len(trained_images))
     found = []
     for k, count in enumerate(trained_images):
-        images, answered = int(confusion[k].sum()), int(confusion[:, k].sum())
+        images, predicted = int(confusion[k].sum()), int(confusion[:, k].sum())
         found.append(
             OfClass(
                 name=names[k],
                 trained_images=count,
                 images=images,
                 recall=float(confusion[k, k]) / images if images else None,
-                precision=float(confusion[k, k]) / answered if answered else None,
+                precision=float(confusion[k, k]) / predicted if predicted else None,
                 stock_recall=float(of_stock[k, k]) / images if images else None,
             )
         )
@@ -308,32 +308,32 @@ def _mistakes(
     positions: NDArray[np.int64],
     names: Sequence[str],
     logit_scale: float,
-    confidence: Calibration | None,
+    calibration: Calibration | None,
 ) -> tuple[Mistake, ...]:
     """The surest wrong answers."""
     if not len(truth):
         return ()
-    sure = softmax(logit_scale * scores / (confidence.temperature if confidence else 1.0))
-    answered = scores.argmax(axis=1)
-    wrong = np.flatnonzero(answered != truth)
-    worst = wrong[np.argsort(-sure[wrong, answered[wrong]], kind="stable")][:MAX_IMAGES]
+    sure = softmax(logit_scale * scores / (calibration.temperature if calibration else 1.0))
+    predicted = scores.argmax(axis=1)
+    wrong = np.flatnonzero(predicted != truth)
+    worst = wrong[np.argsort(-sure[wrong, predicted[wrong]], kind="stable")][:MAX_IMAGES]
     return tuple(
-        Mistake(int(positions[i]), names[truth[i]], names[answered[i]], float(sure[i, answered[i]]))
+        Mistake(int(positions[i]), names[truth[i]], names[predicted[i]], float(sure[i, predicted[i]]))
         for i in worst
     )
 
 
-def _calibration(
-    logits: NDArray[np.float64], truth: NDArray[np.int64], confidence: Calibration | None
+def _reliability(
+    logits: NDArray[np.float64], truth: NDArray[np.int64], calibration: Calibration | None
 ) -> Reliability:
     if not len(truth):
         return Reliability(False, None, None, None, ())
     before = reliability(softmax(logits), truth)
-    if confidence is None:
+    if calibration is None:
         return Reliability(False, None, calibration_error(before), None, tuple(before))
     after = reliability(cross_calibrated(logits, truth), truth)
     return Reliability(
-        True, confidence.temperature, calibration_error(before), calibration_error(after), tuple(after)
+        True, calibration.temperature, calibration_error(before), calibration_error(after), tuple(after)
     )
 
 

@@ -258,7 +258,7 @@ class WarmCache(Generic[Value]):
                 too_many -= entry.bytes
         for entry in gone:
             del self._entries[entry.key]
-            self._counts_of(entry.key).dropped += 1
+            self._counts_of(entry.key).evicted += 1
         self._uncount(gone)
         return gone
 

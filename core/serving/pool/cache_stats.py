@@ -20,7 +20,7 @@ class CacheStats:
     loads: int = 0
     """Successful ones: fewer than misses when many ask for the same."""
     load_seconds: float = 0.0
-    dropped: int = 0
+    evicted: int = 0
     """For want of room."""
 
 

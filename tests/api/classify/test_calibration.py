@@ -67,7 +67,7 @@ def test_probabilities_are_calibrated(world: tuple[Service, str, str]) -> None:
     assert calibrated["calibration"] == {
         "calibrated": True,
         "temperature": 3.0,
-        "held_out": 40,
+        "held_out_images": 40,
         "rejection_threshold": -1.0,
     }
     assert plain["calibration"]["calibrated"] is False
@@ -75,7 +75,7 @@ def test_probabilities_are_calibrated(world: tuple[Service, str, str]) -> None:
         powers = {name: p ** (1 / 3) for name, p in before.items()}
         assert one == pytest.approx({name: p / sum(powers.values()) for name, p in powers.items()}, abs=1e-4)
     for result in calibrated["results"]:
-        assert result["names"] is None
+        assert result["prediction_set"] is None
         assert result["rejected"] is None
 
 
@@ -84,12 +84,12 @@ def test_sets_and_rejection(world: tuple[Service, str, str]) -> None:
     body = answered(service, knows, coverage="0.9", reject="true", top_k="1")
     for result in (r for r in body["results"] if r["predictions"]):
         assert len(result["predictions"]) == 1
-        assert result["names"][0] == result["predictions"][0]["class_name"]
-        assert set(result["names"]) <= set(NAMES)
+        assert result["prediction_set"][0] == result["predictions"][0]["class_name"]
+        assert set(result["prediction_set"]) <= set(NAMES)
         assert result["rejected"] is False
-    assert body["results"][1]["names"] is None
+    assert body["results"][1]["prediction_set"] is None
     most = answered(service, knows, coverage="0.99")
-    assert all(set(r["names"]) == set(NAMES) for r in most["results"] if r["predictions"])
+    assert all(set(r["prediction_set"]) == set(NAMES) for r in most["results"] if r["predictions"])
 
 
 def test_rejection_is_by_the_trained_images_too(world: tuple[Service, str, str], backbone: Backbone) -> None:

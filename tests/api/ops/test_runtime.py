@@ -53,8 +53,8 @@ def test_what_is_in_memory(fresh: Service, backbone: Backbone) -> None:
     # Least recently used first; the delta is used with each network.
     assert shown == [("network", 0.7, both, 0), ("network", 0.4, both, 0), ("delta", None, both, 0)]
     assert all(r["users"] == 0 and not r["pinned"] for r in warm["resident"])
-    counts = {name: warm["networks"][name] for name in ("values", "hits", "misses", "loads", "dropped")}
-    assert counts == {"values": 2, "hits": 1, "misses": 2, "loads": 2, "dropped": 0}
+    counts = {name: warm["networks"][name] for name in ("values", "hits", "misses", "loads", "evicted")}
+    assert counts == {"values": 2, "hits": 1, "misses": 2, "loads": 2, "evicted": 0}
     prompts = told["prompts"]
     assert (prompts["rows"], prompts["heads"], prompts["encoded"]) == (6, 4, 6)
     assert (prompts["hits"], prompts["misses"]) == (1, 3)

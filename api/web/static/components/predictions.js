@@ -15,8 +15,8 @@ export function isUnsure(predictions) {
 
 /** Whether it looks like none of the names: known only where the model was measured on enough images, and is
  *  asked for exactly its own names. */
-function fitsNone({ in_distribution_score }, { confidence }) {
-  return typeof in_distribution_score === "number" && in_distribution_score < confidence.rejection_threshold;
+function fitsNone({ in_distribution_score }, { calibration }) {
+  return typeof in_distribution_score === "number" && in_distribution_score < calibration.rejection_threshold;
 }
 
 export function answerCard(image, remove) {

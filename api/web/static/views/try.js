@@ -137,7 +137,7 @@ export function tryView({ parameter, signal }) {
       ]);
       images.forEach((image, i) => cards.get(image)?.show(now.results[i], before?.results[i], now));
       chips.kinds(new Set(now.class_names.filter((of) => of.kind === "trained").map((of) => of.name)));
-      timing.textContent = `${count(images.length, "image")} in ${((performance.now() - started) / 1000).toFixed(2)} s.${now.confidence?.calibrated ? " A share says how often such an answer is right." : ""}`;
+      timing.textContent = `${count(images.length, "image")} in ${((performance.now() - started) / 1000).toFixed(2)} s.${now.calibration?.calibrated ? " A share says how often such an answer is right." : ""}`;
       replace(trouble);
     } catch (error) {
       if (error.name !== "AbortError") replace(trouble, problemBox(error));

@@ -58,7 +58,7 @@ def test_the_report_names_the_files(done: tuple[Service, str]) -> None:
         "position": 3,
         "file_name": "0-3.jpg",
         "class_name": "fox",
-        "answered": "badger",
+        "predicted": "badger",
         "probability": 0.8,
     }
     assert [c["name"] for c in body["classes"]] == ["fox", "badger", "hare"]

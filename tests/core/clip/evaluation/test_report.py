@@ -28,9 +28,9 @@ def test_a_real_gain() -> None:
     assert of.stock.low < of.stock.value < of.adapted.value < of.adapted.high
     gain = of.adapted.value - of.stock.value
     assert of.adapted_against_stock.value == pytest.approx(gain)
-    assert of.names == K
+    assert of.candidates == K
     assert made.all_classes is not None
-    assert made.all_classes.names == len(NAMES)
+    assert made.all_classes.candidates == len(NAMES)
     assert made.new_classes is None
     assert made.distractor_classes == ("oak", "elm")
     assert json.loads(json.dumps(made.to_dict()))["verdict"] == "better"
@@ -85,7 +85,7 @@ def test_only_previews() -> None:
 def test_new_names_count_by_themselves() -> None:
     made = report(held_out(new=20), source="test")
     assert made.new_classes is not None
-    assert (made.new_classes.images, made.new_classes.names) == (20, 2)
+    assert (made.new_classes.images, made.new_classes.candidates) == (20, 2)
     assert made.trained_classes is not None
     assert made.trained_classes.images == 60
     assert made.measured_on["images"] == 80
@@ -109,7 +109,7 @@ def test_classes_and_confusion_by_hand() -> None:
     assert (fox.recall, fox.precision) == (pytest.approx(2 / 3), 1.0)
     assert (badger.recall, badger.precision) == (1.0, 0.5)
     assert (hare.recall, hare.precision, hare.images) == (0.0, None, 1)
-    assert [(m.position, m.class_name, m.answered) for m in made.mistakes] == [
+    assert [(m.position, m.class_name, m.predicted) for m in made.mistakes] == [
         (2, "fox", "badger"),
         (5, "hare", "badger"),
     ]
@@ -119,7 +119,7 @@ def test_classes_and_confusion_by_hand() -> None:
 
 def test_suspects_are_named() -> None:
     made = report(held_out(), label_issues=[LabelIssue(107, 0, 2, 0.9, 0.02)])
-    assert [(s.position, s.class_name, s.answered) for s in made.label_issues] == [(107, "fox", "hare")]
+    assert [(s.position, s.class_name, s.predicted) for s in made.label_issues] == [(107, "fox", "hare")]
     assert "check_images" in codes(made)
 
 
@@ -127,7 +127,7 @@ def test_calibration_needs_images() -> None:
     held = held_out()
     assert held.adapted is not None
     fitted = fit_calibration(held.adapted.alone, held.truth, logit_scale=40.0, alpha=0.5)
-    calibrated = report(held, confidence=fitted).calibration
+    calibrated = report(held, calibration=fitted).calibration
     assert calibrated.calibrated
     assert calibrated.error_after is not None
     assert sum(b.images for b in calibrated.bins) == 60

@@ -180,7 +180,7 @@ def test_the_least_recently_used_goes_first() -> None:
             assert cache.bytes == sum(plain.values())
         counts = cache.counts("value")
         assert counts.hits + counts.misses == 600
-        assert counts.loads - counts.dropped == counts.values == len(plain)
+        assert counts.loads - counts.evicted == counts.values == len(plain)
     finally:
         cache.close()
 
