@@ -71,9 +71,9 @@ def prose_of(path: Path) -> Iterator[tuple[int, str]]:
     """Line and text of each docstring, also those below attributes."""
     for node in ast.walk(ast.parse(text_of(path))):
         for statement in getattr(node, "body", []) if not isinstance(node, ast.Lambda | ast.IfExp) else []:
-            if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
-                if isinstance(statement.value.value, str):
-                    yield statement.lineno, statement.value.value
+            value = statement.value if isinstance(statement, ast.Expr) else None
+            if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                yield statement.lineno, value.value
 
 
 def defined_in(path: Path) -> Iterator[tuple[int, str]]:
