@@ -1,4 +1,4 @@
-"""clipcite: few-shot adaptation of CLIP, as a service of your own. This is its client.
+"""Python client of clipcite, a self-hosted service for few-shot adaptation of CLIP.
 
 from clipcite import Client
 
@@ -9,11 +9,11 @@ with Client("http://127.0.0.1:8000") as client:
 """
 
 from clipcite.client._async.client import AsyncClient
-from clipcite.client._async.jobs import AsyncJobHandle
-from clipcite.client._async.models import AsyncModelHandle
+from clipcite.client._async.jobs import AsyncJob
+from clipcite.client._async.models import AsyncModel
 from clipcite.client._sync.client import Client
-from clipcite.client._sync.jobs import JobHandle
-from clipcite.client._sync.models import ModelHandle
+from clipcite.client._sync.jobs import Job
+from clipcite.client._sync.models import Model
 from clipcite.client.address import InvalidAddress
 from clipcite.client.errors import (
     APIConnectionError,
@@ -32,7 +32,7 @@ from clipcite.client.errors import (
     UnprocessableEntityError,
     WaitTimeout,
 )
-from clipcite.client.parse import UnexpectedAnswer
+from clipcite.client.parse import APIResponseValidationError
 from clipcite.client.report_types import (
     Accuracies,
     ClassReport,
@@ -43,25 +43,25 @@ from clipcite.client.report_types import (
     Reliability,
     Report,
     ReportedImage,
-    ReportedOn,
+    ReportMeasuredOn,
 )
 from clipcite.client.retry import Retry
 from clipcite.client.types import (
     Alias,
-    AllNames,
+    AliasMove,
+    AllClasses,
     ClassCount,
     Classification,
     ClassInfo,
-    Compared,
+    Comparison,
     Event,
     ImageResult,
     Interval,
-    Job,
+    JobData,
     Loss,
     MeasuredOn,
     Metrics,
-    Model,
-    Move,
+    ModelData,
     Notice,
     Prediction,
     Progress,
@@ -72,13 +72,15 @@ from clipcite.datasets.detect import read as read_images
 
 __all__ = [
     "APIConnectionError",
+    "APIResponseValidationError",
     "APIStatusError",
     "Accuracies",
     "Alias",
-    "AllNames",
+    "AliasMove",
+    "AllClasses",
     "AsyncClient",
-    "AsyncJobHandle",
-    "AsyncModelHandle",
+    "AsyncJob",
+    "AsyncModel",
     "AuthenticationError",
     "ClassCount",
     "ClassInfo",
@@ -86,7 +88,7 @@ __all__ = [
     "Classification",
     "Client",
     "ClipCiteError",
-    "Compared",
+    "Comparison",
     "ConflictError",
     "Dataset",
     "ErrorItem",
@@ -99,14 +101,13 @@ __all__ = [
     "InvalidAddress",
     "InvalidImages",
     "Job",
+    "JobData",
     "JobFailed",
-    "JobHandle",
     "Loss",
     "MeasuredOn",
     "Metrics",
     "Model",
-    "ModelHandle",
-    "Move",
+    "ModelData",
     "NotFoundError",
     "Notice",
     "PermissionDeniedError",
@@ -119,10 +120,9 @@ __all__ = [
     "Recommendation",
     "Reliability",
     "Report",
+    "ReportMeasuredOn",
     "ReportedImage",
-    "ReportedOn",
     "Retry",
-    "UnexpectedAnswer",
     "UnprocessableEntityError",
     "WaitTimeout",
     "read_images",

@@ -23,7 +23,7 @@ def main() -> None:
 
     config = {} if given.epochs is None else {"epochs": given.epochs}
     with Client() as client:  # CLIPCITE_URL, or this machine
-        found = client.look(given.collection, config=config)
+        found = client.preflight(given.collection, config=config)
         print(f"{found.good} of {found.images} images look good.")
         for finding in found.findings:
             if finding.other is not None:  # the same image twice, perhaps under two labels
@@ -38,7 +38,7 @@ def main() -> None:
     print(report.summary)
     for one in report.label_issues:
         print(
-            f"  {one.file_name}: labelled {one.class_name}, looks like {one.answered} ({one.probability:.0%})"
+            f"  {one.file_name}: labelled {one.class_name}, predicted {one.predicted} ({one.probability:.0%})"
         )
     print(f"{len(report.label_issues)} labels to look at. With the images: {page}")
 

@@ -24,7 +24,7 @@ FOLDER = Path("exported")
 def main(model: str, names: list[str], images: list[Path]) -> None:
     if not FOLDER.is_dir():
         with Client() as client:  # the only time that the service is needed
-            archive = client.export(model, "exported.zip", format="onnx")
+            archive = client.models.export(model, "exported.zip", format="onnx")
         zipfile.ZipFile(archive).extractall(FOLDER)
     use = json.loads((FOLDER / "onnx.json").read_text())
     tokens = tokenize([f"a photo of a {name}." for name in names], use["text"]["input"]["shape"][1])

@@ -86,10 +86,10 @@ def adapt(
                 on_upload=sent,
             )
         if wait:
-            console.print(f"{job.id}  {escape(job.job.name or '')}".rstrip(), soft_wrap=True)
+            console.print(f"{job.id}  {escape(job.name or '')}".rstrip(), soft_wrap=True)
             wait_for(client, job.id, as_json=as_json)
         elif as_json:
-            print_json(job.job.raw)
+            print_json(job.raw)
         else:
             out().print(job.id)
             console.print(f"Watch it with [bold]clipcite jobs wait {job.id}[/]", soft_wrap=True)
@@ -106,7 +106,7 @@ def _look(
 ) -> None:
     """Say what is wrong with the images; status 1 if they would be refused."""
     with upload_bar(note()) as sent:
-        found = client.look(
+        found = client.preflight(
             given, extends=extends, config=settings, on_bad_image=on_bad_image.value, on_upload=sent
         )
     if as_json:

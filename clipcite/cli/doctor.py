@@ -74,7 +74,7 @@ def _service(url: str | None, key: str | None) -> Iterator[Finding]:
                 if part.get("reason")
             ]
             yield Finding("service", worst, "; ".join([f"{client.base_url} is {readiness.status}", *parts]))
-            next(client.jobs(page_size=1), None)
+            next(client.jobs.list(page_size=1), None)
             yield Finding("key", "ok", "opens it")
     except ClipCiteError as error:
         yield Finding("service", "problem", str(error))

@@ -40,7 +40,7 @@ def export(
     The file is there once all of it is."""
     try:
         with connected(url, key) as client, download_bar(note()) as came:
-            client.export(model, output, format=format.value, alpha=alpha, on_download=came)
+            client.models.export(model, output, format=format.value, alpha=alpha, on_download=came)
     except OSError as error:
         give_up(f"{output} can't be written: {error.strerror or error}.", Exit.USAGE)
     size = output.stat().st_size

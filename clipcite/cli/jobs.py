@@ -36,7 +36,7 @@ def list_jobs(
 ) -> None:
     """Newest first."""
     with connected(url, key) as client:
-        every = client.jobs(status.value if status else None, page_size=min(limit, 100))
+        every = client.jobs.list(status.value if status else None, page_size=min(limit, 100))
         found = list(islice(every, limit))
     if as_json:
         print_json([job.raw for job in found])
@@ -49,7 +49,7 @@ def list_jobs(
 def show(id: Id, as_json: AsJson = False, url: Url = None, key: Key = None) -> None:
     """How far it is, or what came of it."""
     with connected(url, key) as client:
-        job = client.get_job(id)
+        job = client.jobs.get(id)
     if as_json:
         print_json(job.raw)
         return
@@ -80,7 +80,7 @@ def wait(
 def cancel(id: Id, as_json: AsJson = False, url: Url = None, key: Key = None) -> None:
     """A queued job at once, a running one within seconds."""
     with connected(url, key) as client:
-        job = client.cancel(id)
+        job = client.jobs.cancel(id)
     if as_json:
         print_json(job.raw)
     else:
@@ -91,7 +91,7 @@ def cancel(id: Id, as_json: AsJson = False, url: Url = None, key: Key = None) ->
 def delete(id: Id, as_json: AsJson = False, url: Url = None, key: Key = None) -> None:
     """The job and its images. Its model stays."""
     with connected(url, key) as client:
-        client.delete_job(id)
+        client.jobs.delete(id)
     say_gone(id, "and its images are gone.", as_json=as_json)
 
 
@@ -105,7 +105,7 @@ def events(
 ) -> None:
     """What happened to it, in order."""
     with connected(url, key) as client:
-        for event in client.follow(id) if follow else client.events(id):
+        for event in client.jobs.follow(id) if follow else client.jobs.events(id):
             _show(event, as_json=as_json)
 
 

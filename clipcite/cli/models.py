@@ -9,7 +9,8 @@ import typer
 from clipcite.cli.connection import AsJson, Key, Url, connected, note, out, print_json, say_gone
 from clipcite.cli.render.progress import upload_bar
 from clipcite.cli.render.tables import alias_table, metrics_table, model_facts, model_table, verdict
-from clipcite.client.types import Alias, Model
+from clipcite.client._sync.models import Model
+from clipcite.client.types import Alias
 
 models = typer.Typer(help="Adapted models, their names and aliases.", no_args_is_help=True)
 Reference = Annotated[
@@ -32,7 +33,7 @@ def list_models(
 ) -> None:
     """Newest first."""
     with connected(url, key) as client:
-        found = list(islice(client.models(name, page_size=min(limit, 100)), limit))
+        found = list(islice(client.models.list(name, page_size=min(limit, 100)), limit))
     if as_json:
         print_json([model.raw for model in found])
     else:
@@ -44,7 +45,7 @@ def list_models(
 def show(model: Reference, as_json: AsJson = False, url: Url = None, key: Key = None) -> None:
     """What it was trained on, and how good it is."""
     with connected(url, key) as client:
-        found = client.get_model(model)
+        found = client.models.get(model)
     _print(found, as_json=as_json)
     if found.metrics is not None and not as_json:
         table = metrics_table(found.metrics)
@@ -63,7 +64,7 @@ def rename(
 ) -> None:
     """Give it a name, or another one."""
     with connected(url, key) as client:
-        renamed = client.rename_model(model, name)
+        renamed = client.models.rename(model, name)
     _print(renamed, as_json=as_json)
 
 
@@ -79,7 +80,7 @@ def delete(
 ) -> None:
     """Its weights too. What is being classified with it still finishes."""
     with connected(url, key) as client:
-        client.delete_model(model, force=force)
+        client.models.delete(model, force=force)
     say_gone(model, as_json=as_json)
 
 
@@ -109,7 +110,7 @@ def import_model(
 ) -> None:
     """Bring a model that was exported, or adapted elsewhere."""
     with connected(url, key) as client, upload_bar(note()) as sent:
-        brought = client.import_model(
+        brought = client.models.import_model(
             archive,
             name=name,
             backbone=backbone,
@@ -130,7 +131,7 @@ def aliases(
 ) -> None:
     """Where the aliases of a name point, and when they were last moved."""
     with connected(url, key) as client:
-        found = client.aliases(name)
+        found = client.aliases.list(name)
     if as_json:
         print_json([alias.raw for alias in found])
     else:
@@ -149,7 +150,7 @@ def promote(
     """Point an alias to a model, from one request to the next; it is made if it is new."""
     name, tag = _parts(alias)
     with connected(url, key) as client:
-        moved = client.promote(name, tag, model, expected=... if expected is None else expected)
+        moved = client.aliases.promote(name, tag, model, expected=... if expected is None else expected)
     _print_alias(moved, as_json=as_json)
 
 
@@ -160,7 +161,7 @@ def rollback(
     """Take the last promotion back; again, the one before that."""
     name, tag = _parts(alias)
     with connected(url, key) as client:
-        moved = client.rollback(name, tag, expected=... if expected is None else expected)
+        moved = client.aliases.rollback(name, tag, expected=... if expected is None else expected)
     _print_alias(moved, as_json=as_json)
 
 
@@ -169,7 +170,7 @@ def unalias(alias: AliasName, as_json: AsJson = False, url: Url = None, key: Key
     """Remove an alias and its history. The models stay."""
     name, tag = _parts(alias)
     with connected(url, key) as client:
-        client.delete_alias(name, tag)
+        client.aliases.delete(name, tag)
     say_gone(alias, as_json=as_json)
 
 

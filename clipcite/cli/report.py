@@ -27,8 +27,8 @@ def report(
     far can its probabilities be believed?"""
     with connected(url, key) as client:
         job_id = _job_of(client, subject)
-        found = client.report(job_id)
-        page = None if html is None else client.report_page(job_id)
+        found = client.jobs.report(job_id)
+        page = None if html is None else client.jobs.report_page(job_id)
     if as_json:
         print_json(found.raw)
     else:
@@ -44,7 +44,7 @@ def report(
 def _job_of(client: Client, subject: str) -> str:
     if subject.startswith("job_"):
         return subject
-    model = client.get_model(subject)
+    model = client.models.get(subject)
     if model.job_id is None:
         give_up(f"{subject} was imported: nothing was measured here, so there is no report.", Exit.REFUSED)
     return model.job_id

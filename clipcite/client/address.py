@@ -1,4 +1,4 @@
-"""Where the service is, and with which key; and what httpx says, in our words."""
+"""Address and API key of the service, and conversions between httpx and this library."""
 
 import ipaddress
 import os
@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from clipcite.client.errors import APIConnectionError, ClipCiteError
-from clipcite.client.request import Answer, Request
+from clipcite.client.request import Request, Response
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 CONNECT_SECONDS = 10
@@ -16,25 +16,27 @@ WRITE_SECONDS = 60
 
 
 class InvalidAddress(ClipCiteError):
-    """The service's address is no URL of http or https."""
+    """An invalid address or API key: the address must be an http or https URL."""
 
 
 def settings_of(base_url: str | None, api_key: str | None) -> dict[str, Any]:
-    """Arguments of an httpx client. What is None comes from CLIPCITE_URL and CLIPCITE_API_KEY.
+    """Return the arguments of an httpx client. Defaults: CLIPCITE_URL and CLIPCITE_API_KEY.
 
     Raises:
-        InvalidAddress.
+        InvalidAddress: the address is not an http or https URL, or the key is malformed.
     """
     address = base_url or os.environ.get("CLIPCITE_URL") or DEFAULT_URL
     key = api_key or os.environ.get("CLIPCITE_API_KEY") or None
     try:
         url = httpx.URL(address)
     except (httpx.InvalidURL, TypeError) as error:
-        raise InvalidAddress(f"{address!r} is no address ({error}). One is like {DEFAULT_URL}.") from error
+        raise InvalidAddress(
+            f"{address!r} is not a valid address ({error}). Use a URL such as {DEFAULT_URL}."
+        ) from error
     if url.scheme not in {"http", "https"} or not url.host:
-        raise InvalidAddress(f"{address!r} is no address. One is like {DEFAULT_URL}.")
+        raise InvalidAddress(f"{address!r} is not a valid address. Use a URL such as {DEFAULT_URL}.")
     if key is not None and not (key.isascii() and key.isprintable()):
-        raise InvalidAddress("The API key has characters that no key has; copy it again.")
+        raise InvalidAddress("The API key contains invalid characters. Copy the key again.")
     headers = {"User-Agent": f"clipcite/{_version()}", "Accept": "application/json"}
     if key is not None:
         headers["Authorization"] = f"Bearer {key}"
@@ -42,7 +44,7 @@ def settings_of(base_url: str | None, api_key: str | None) -> dict[str, Any]:
 
 
 def timeouts(request: Request) -> httpx.Timeout:
-    return httpx.Timeout(request.answer_seconds, connect=CONNECT_SECONDS, write=WRITE_SECONDS)
+    return httpx.Timeout(request.read_seconds, connect=CONNECT_SECONDS, write=WRITE_SECONDS)
 
 
 def headers_of(request: Request) -> dict[str, str]:
@@ -52,27 +54,27 @@ def headers_of(request: Request) -> dict[str, str]:
     return {**request.headers, "Content-Type": request.body.content_type, **length}
 
 
-def answer_of(response: httpx.Response) -> Answer:
-    """The answer, once its body was read."""
+def response_of(response: httpx.Response) -> Response:
+    """Convert an httpx response whose body has been read."""
     headers = {name.lower(): value for name, value in response.headers.items()}
-    return Answer(response.status_code, headers, response.content)
+    return Response(response.status_code, headers, response.content)
 
 
 def unreachable(base_url: httpx.URL, error: httpx.TransportError) -> APIConnectionError:
-    """What to tell a person."""
+    """Return the exception for a transport error of httpx."""
     url = str(base_url).rstrip("/")
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
         return APIConnectionError(
-            f"Nothing answers at {url} ({error}). Start the service with `clipcite serve`, or set the "
-            "address with --url, CLIPCITE_URL or Client(base_url)."
+            f"No service at {url} ({error}). Start one with `clipcite serve`, or set the address with --url, "
+            "CLIPCITE_URL or Client(base_url)."
         )
     if isinstance(error, httpx.TimeoutException):
-        return APIConnectionError(f"{url} took too long to answer; it may be busy. Try again.")
-    return APIConnectionError(f"The connection to {url} broke ({error or type(error).__name__}). Try again.")
+        return APIConnectionError(f"Timeout: no response from {url}. The service may be busy. Try again.")
+    return APIConnectionError(f"Connection to {url} lost ({error or type(error).__name__}). Try again.")
 
 
 def _is_loopback(host: str) -> bool:
-    """A proxy of the environment can't reach it."""
+    """Return True for a loopback host, which a proxy could not reach."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -82,5 +84,5 @@ def _is_loopback(host: str) -> bool:
 def _version() -> str:
     try:
         return version("clipcite")
-    except PackageNotFoundError:  # from a checkout, not installed
+    except PackageNotFoundError:  # a checkout that is not installed
         return "0"

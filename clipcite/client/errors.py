@@ -1,37 +1,37 @@
-"""What may go wrong, as exceptions with the service's own words."""
+"""Exceptions. Those for error responses carry the text of the service."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from clipcite.client.types import Job
+    from clipcite.client.types import JobData
 
 
 class ClipCiteError(Exception):
-    """The root of all exceptions of this library."""
+    """Base class of all exceptions of this library."""
 
 
 class APIConnectionError(ClipCiteError):
-    """No answer came: nothing listens there, the connection broke, or it took too long."""
+    """No response: connection refused, connection lost, or timeout."""
 
 
 class InvalidImages(ClipCiteError):
-    """What was given cannot be uploaded as labelled images; the message says why."""
+    """Input that cannot be uploaded as labelled images."""
 
 
 class WaitTimeout(ClipCiteError):
-    """The time given to `wait` is over; the job goes on. `job` is how it was last seen."""
+    """Timeout of `wait`. The job continues; `job` is its last known state."""
 
-    def __init__(self, job: "Job") -> None:
-        super().__init__(f"{job.id} is still {job.status}. It goes on; wait for it again with its id.")
+    def __init__(self, job: "JobData") -> None:
+        super().__init__(f"{job.id} is still {job.status} and continues. Wait again with the id of the job.")
         self.job = job
 
 
 class JobFailed(ClipCiteError):
-    """The job that was waited for has ended without a model. `job` says why."""
+    """The awaited job ended without a model. `job.error` holds the reason."""
 
-    def __init__(self, job: "Job") -> None:
+    def __init__(self, job: "JobData") -> None:
         reason = f": {job.error.detail} ({job.error.code})" if job.error else "."
         super().__init__(f"{job.id} {'was cancelled' if job.status == 'cancelled' else 'failed'}{reason}")
         self.job = job
@@ -39,18 +39,18 @@ class JobFailed(ClipCiteError):
 
 @dataclass(frozen=True)
 class ErrorItem:
-    """One bad file or field."""
+    """One invalid file or field."""
 
     detail: str
     code: str | None = None
     file: str | None = None
     pointer: str | None = None
-    """JSON pointer, or form field."""
+    """JSON pointer or name of the form field."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """An `application/problem+json` answer (RFC 9457)."""
+    """An `application/problem+json` body (RFC 9457)."""
 
     status: int
     title: str = ""
@@ -61,7 +61,7 @@ class Problem:
 
 
 class APIStatusError(ClipCiteError):
-    """The service answered with an error. Its parts are in `problem`, and as attributes here."""
+    """An error response. `problem` is its body; the fields are also attributes of the exception."""
 
     def __init__(self, problem: Problem, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(problem.detail)
@@ -74,38 +74,38 @@ class APIStatusError(ClipCiteError):
         self.request_id = problem.request_id
 
     def __str__(self) -> str:
-        """Everything a person needs, the bad files and fields too."""
+        """Return the detail, each invalid file or field, and the request id."""
         items = [f"  {item.file or item.pointer or ''}: {item.detail}" for item in self.errors]
         tail = [f"({self.status} {self.code}, request {self.request_id})"] if self.request_id else []
         return "\n".join([self.detail, *items, *tail])
 
 
 class AuthenticationError(APIStatusError):
-    """401: no key, or a wrong one."""
+    """401: missing or invalid API key."""
 
 
 class PermissionDeniedError(APIStatusError):
-    """403: a key without the scope, or a page of another site."""
+    """403: the API key lacks the scope, or a browser sent a cross-site request."""
 
 
 class NotFoundError(APIStatusError):
-    """404: it does not exist, or is another owner's."""
+    """404: the resource does not exist or belongs to another owner."""
 
 
 class ConflictError(APIStatusError):
-    """409: not possible in the state that it is in."""
+    """409: the request conflicts with the state of the resource."""
 
 
 class UnprocessableEntityError(APIStatusError):
-    """400, 413 and 422: what was sent cannot be used; `errors` names each bad file or field."""
+    """400, 413 and 422: invalid request; `errors` names each invalid file or field."""
 
 
 class RateLimitError(APIStatusError):
-    """429: a limit of the key or the owner is reached, also after several tries."""
+    """429: a limit of the key or the owner is reached, and all retries failed."""
 
 
 class InternalServerError(APIStatusError):
-    """5xx: the service could not do it, also after several tries where that helps."""
+    """5xx: the service failed, and all retries failed where a retry is allowed."""
 
 
 _KINDS: Mapping[int, type[APIStatusError]] = {
@@ -120,19 +120,19 @@ _KINDS: Mapping[int, type[APIStatusError]] = {
 }
 
 
-def error_of(status: int, headers: Mapping[str, str], said: Any) -> APIStatusError:
-    """The exception for an answer; `said` is its parsed body, whatever it was."""
-    fields = said if isinstance(said, dict) else {}
+def error_of(status: int, headers: Mapping[str, str], body: Any) -> APIStatusError:
+    """Return the exception for a status; `body` is the parsed body of any type."""
+    fields = body if isinstance(body, dict) else {}
     items = [
-        ErrorItem(str(one.get("detail", "")), one.get("code"), one.get("file"), one.get("pointer"))
-        for one in fields.get("errors") or []
-        if isinstance(one, dict)
+        ErrorItem(str(item.get("detail", "")), item.get("code"), item.get("file"), item.get("pointer"))
+        for item in fields.get("errors") or []
+        if isinstance(item, dict)
     ]
     problem = Problem(
         status=status,
         title=str(fields.get("title") or ""),
         detail=str(
-            fields.get("detail") or f"The answer was {status}, and not one of clipcite's. {_hint(headers)}"
+            fields.get("detail") or f"Status {status}, but not from a clipcite service. {_hint(headers)}"
         ),
         code=str(fields.get("code") or "http_error"),
         errors=items,
@@ -144,5 +144,5 @@ def error_of(status: int, headers: Mapping[str, str], said: Any) -> APIStatusErr
 
 def _hint(headers: Mapping[str, str]) -> str:
     if "location" in headers:
-        return f"It points to {headers['location']}: use that address."
-    return "Is the address that of a clipcite service?"
+        return f"The response redirects to {headers['location']}: use that address."
+    return "Check the address."

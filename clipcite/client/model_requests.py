@@ -1,4 +1,4 @@
-"""The routes of models, their aliases, and classification."""
+"""Requests to the routes of models, aliases and classification."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,25 +8,25 @@ from typing import Any, Literal
 
 from clipcite.client.errors import UnprocessableEntityError
 from clipcite.client.multipart import JsonBody, Multipart, OnUpload, Part
-from clipcite.client.request import Call, Page, Request, at, nothing, one, page
-from clipcite.client.types import Alias, Classification, ImageResult, Model, Notice
+from clipcite.client.request import Call, Page, Request, nothing, one, page, path_of
+from clipcite.client.types import Alias, Classification, ImageResult, ModelData, Notice
 from clipcite.datasets.image import ImageFile
 
-Names = Sequence[str | Mapping[str, Any]] | Mapping[str, Sequence[str] | None]
-"""Class names; an element or a value may bring the prompts that are read for its name."""
+ClassNames = Sequence[str | Mapping[str, Any]] | Mapping[str, Sequence[str] | None]
+"""Class names. An element or a value may hold the prompts of its class."""
 Format = Literal["open_clip", "onnx", "delta"]
-Expected = str | None | EllipsisType
-"""What an alias is believed to point to, None for nothing yet; `...`: whatever it is."""
+ExpectedModel = str | None | EllipsisType
+"""The model that an alias must point to for a change to be made; None: no alias yet; `...`: no condition."""
 CLASSIFY_BATCH_SIZE = 32
-"""Images in one request to /classify; the service takes 64 unless set otherwise."""
+"""Images per request to /classify. The service accepts 64 by default."""
 CLASSIFY_SECONDS = 180
-WHOLE_NETWORK_SECONDS = 600
-"""Before its first byte an export is made, and before its answer an import is compared."""
+MODEL_SECONDS = 600
+"""Read timeout of exports and imports: the service builds or checks the model before it responds."""
 
 
 def classify(
     images: Sequence[ImageFile],
-    class_names: Names,
+    class_names: ClassNames,
     *,
     model: str,
     alpha: float | None,
@@ -54,7 +54,7 @@ def classify(
         "/classify",
         headers=_routing_key(model),
         body=Multipart(fields, [Part("images", image) for image in images]),
-        answer_seconds=CLASSIFY_SECONDS,
+        read_seconds=CLASSIFY_SECONDS,
     )
     return Call(request, one(Classification))
 
@@ -62,11 +62,11 @@ def classify(
 def join_answers(
     answers: Sequence[Classification], refused: Mapping[int, UnprocessableEntityError]
 ) -> Classification:
-    """Join the answers to several requests into one.
+    """Join the responses to several requests into one.
 
     Args:
-        answers: of the requests with a readable image, in order.
-        refused: of the other requests, by the number of the request.
+        answers: responses to the requests with a readable image, in order.
+        refused: errors of the other requests, by request number.
     """
     if len(answers) == 1 and not refused:
         return answers[0]
@@ -90,52 +90,52 @@ def join_answers(
 
 
 def _routing_key(model: str) -> dict[str, str]:
-    """For a load balancer. It must be equal to the field; a name that no header can hold goes without."""
+    """Return the header for routing in a load balancer: the field `model`, if a header can hold the name."""
     fits = model.isascii() and model.isprintable() and model == model.strip()
     return {"X-Clipcite-Model": model} if fits else {}
 
 
-def _names(given: Names) -> list[Any]:
-    if isinstance(given, Mapping):
+def _names(class_names: ClassNames) -> list[Any]:
+    if isinstance(class_names, Mapping):
         return [
             name if prompts is None else {"name": name, "prompts": list(prompts)}
-            for name, prompts in given.items()
+            for name, prompts in class_names.items()
         ]
-    if isinstance(given, str):
-        raise TypeError("class_names is a list of names, even for one.")
-    return [each if isinstance(each, str) else dict(each) for each in given]
+    if isinstance(class_names, str):
+        raise TypeError("class_names must be a list of names, not a string.")
+    return [item if isinstance(item, str) else dict(item) for item in class_names]
 
 
-def get_model(model: str) -> Call[Model]:
-    return Call(Request("GET", at("models", model)), one(Model))
+def get_model(model: str) -> Call[ModelData]:
+    return Call(Request("GET", path_of("models", model)), one(ModelData))
 
 
-def models(limit: int, after: str | None, name: str | None) -> Call[Page[Model]]:
+def list_models(limit: int, after: str | None, name: str | None) -> Call[Page[ModelData]]:
     query = {
         "limit": str(limit),
         **({"name": name} if name is not None else {}),
         **({"after": after} if after else {}),
     }
-    return Call(Request("GET", "/models", query), page(Model))
+    return Call(Request("GET", "/models", query), page(ModelData))
 
 
 def delete_model(model: str, *, force: bool) -> Call[None]:
-    request = Request("DELETE", at("models", model), {"force": "true"} if force else {})
+    request = Request("DELETE", path_of("models", model), {"force": "true"} if force else {})
     return Call(request, nothing, gone_is_done=True)
 
 
-def rename_model(model: str, name: str | None) -> Call[Model]:
-    return Call(Request("PATCH", at("models", model), body=JsonBody({"name": name})), one(Model))
+def rename_model(model: str, name: str | None) -> Call[ModelData]:
+    return Call(Request("PATCH", path_of("models", model), body=JsonBody({"name": name})), one(ModelData))
 
 
 def export(model: str, format: Format, alpha: float | None) -> Request:
     query = {"format": format, **({} if alpha is None else {"alpha": f"{alpha:g}"})}
     return Request(
         "GET",
-        at("models", model, "export"),
+        path_of("models", model, "export"),
         query,
         headers={"Accept": "application/zip", "Accept-Encoding": "identity"},
-        answer_seconds=WHOLE_NETWORK_SECONDS,
+        read_seconds=MODEL_SECONDS,
     )
 
 
@@ -150,51 +150,53 @@ def import_model(
     prompts: Mapping[str, Sequence[str]] | None,
     delta_format: str | None,
     on_upload: OnUpload | None,
-) -> Call[Model]:
-    given = {
+) -> Call[ModelData]:
+    options = {
         "name": name,
         "backbone": backbone,
         "classes": None if classes is None else json.dumps(list(classes)),
         "alpha": None if alpha is None else f"{alpha:g}",
         "templates": None if templates is None else json.dumps(list(templates)),
-        "prompts": None if prompts is None else json.dumps({of: list(each) for of, each in prompts.items()}),
+        "prompts": None
+        if prompts is None
+        else json.dumps({name: list(texts) for name, texts in prompts.items()}),
         "delta_format": delta_format,
     }
-    fields = [(field, value) for field, value in given.items() if value is not None]
+    fields = [(field, value) for field, value in options.items() if value is not None]
     request = Request(
         "POST",
         "/models",
         body=Multipart(fields, [Part("archive", archive, "application/zip")]),
         on_upload=on_upload,
-        answer_seconds=WHOLE_NETWORK_SECONDS,
+        read_seconds=MODEL_SECONDS,
     )
-    return Call(request, one(Model), twice_is_harmless=False)
+    return Call(request, one(ModelData), idempotent=False)
 
 
-def aliases(name: str) -> Call[list[Alias]]:
-    request = Request("GET", at("models", name, "aliases"))
-    return Call(request, lambda answer: page(Alias)(answer).data)
+def list_aliases(name: str) -> Call[list[Alias]]:
+    request = Request("GET", path_of("models", name, "aliases"))
+    return Call(request, lambda response: page(Alias)(response).data)
 
 
 def get_alias(name: str, alias: str) -> Call[Alias]:
-    return Call(Request("GET", at("models", name, "aliases", alias)), one(Alias))
+    return Call(Request("GET", path_of("models", name, "aliases", alias)), one(Alias))
 
 
-def promote(name: str, alias: str, model: str, expected: Expected) -> Call[Alias]:
+def promote(name: str, alias: str, model: str, expected: ExpectedModel) -> Call[Alias]:
     body = JsonBody({"model": model, **_expected(expected)})
-    return Call(Request("PUT", at("models", name, "aliases", alias), body=body), one(Alias))
+    return Call(Request("PUT", path_of("models", name, "aliases", alias), body=body), one(Alias))
 
 
-def rollback(name: str, alias: str, expected: Expected) -> Call[Alias]:
+def rollback(name: str, alias: str, expected: ExpectedModel) -> Call[Alias]:
     request = Request(
-        "POST", at("models", name, "aliases", alias, "rollback"), body=JsonBody(_expected(expected))
+        "POST", path_of("models", name, "aliases", alias, "rollback"), body=JsonBody(_expected(expected))
     )
-    return Call(request, one(Alias), twice_is_harmless=False)
+    return Call(request, one(Alias), idempotent=False)
 
 
 def delete_alias(name: str, alias: str) -> Call[None]:
-    return Call(Request("DELETE", at("models", name, "aliases", alias)), nothing, gone_is_done=True)
+    return Call(Request("DELETE", path_of("models", name, "aliases", alias)), nothing, gone_is_done=True)
 
 
-def _expected(expected: Expected) -> dict[str, str | None]:
+def _expected(expected: ExpectedModel) -> dict[str, str | None]:
     return {} if isinstance(expected, EllipsisType) else {"expected": expected}

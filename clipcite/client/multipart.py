@@ -1,4 +1,4 @@
-"""Request bodies that are read while they are sent, and from the beginning if they are sent again."""
+"""Streamed request bodies. A retry reads a body again from the beginning."""
 
 import json
 import re
@@ -12,13 +12,15 @@ from clipcite.datasets.image import ImageFile
 
 MAX_ENTRIES = 65_535
 MAX_ENTRY_BYTES = 2_000_000_000
-"""Beyond these a zip has other headers, and its length is not told beforehand."""
+"""Limits of a plain zip. Larger zips have zip64 headers, and their length is not computed in advance."""
 OnUpload = Callable[[int, int | None], None]
-"""Hears how many bytes were sent, and of how many, which may be unknown."""
+"""Called with the bytes sent and the total number of bytes, None if unknown."""
 
 
 @dataclass(frozen=True)
 class Part:
+    """A file in a form."""
+
     field: str
     image: ImageFile
     media_type: str = "application/octet-stream"
@@ -38,7 +40,7 @@ class Multipart:
 
     @property
     def size(self) -> int | None:
-        """In bytes; None if that of a part is unknown."""
+        """Size in bytes; None if the size of a part is unknown."""
         sizes = [part.image.size for part in self.parts]
         heads = sum(len(self._head(part)) + 2 for part in self.parts)
         known = [size for size in sizes if size is not None]
@@ -61,7 +63,7 @@ class Multipart:
         )
 
     def _head(self, part: Part) -> bytes:
-        name = re.sub(r'["\r\n]', lambda found: f"%{ord(found[0]):02X}", part.image.name)
+        name = re.sub(r'["\r\n]', lambda match: f"%{ord(match[0]):02X}", part.image.name)
         return (
             f'--{self.boundary}\r\nContent-Disposition: form-data; name="{part.field}"; filename="{name}"\r\n'
             f"Content-Type: {part.media_type}\r\n\r\n"
@@ -73,7 +75,7 @@ class Multipart:
 
 @dataclass(frozen=True)
 class JsonBody:
-    """A small JSON object."""
+    """A JSON object as a request body."""
 
     value: Mapping[str, Any]
     content_type: str = "application/json"
@@ -90,25 +92,25 @@ class JsonBody:
 
 
 def zip_of(images: Sequence[tuple[str, ImageFile]]) -> ImageFile:
-    """A zip of files under these names, made while it is read: nothing lies in memory or on the disk.
+    """Return a zip that is written while it is read, so that it takes neither memory nor disk space.
 
-    Stored, not compressed, since images are; its length is known if those of the images are.
+    Entries are stored, since images are already compressed. The size is known if all sizes are known.
     """
     return ImageFile("images.zip", lambda: _zip_chunks(images), _zip_size(images))
 
 
 def _zip_size(images: Sequence[tuple[str, ImageFile]]) -> int | None:
-    total = 22  # the end of the directory
+    total = 22  # end of central directory
     for name, image in images:
         if image.size is None or image.size > MAX_ENTRY_BYTES:
             return None
-        # A local header, a data descriptor, and the entry in the directory.
+        # Local header, data descriptor and central directory entry.
         total += 30 + 16 + 46 + 2 * len(name.encode()) + image.size
     return total if len(images) < MAX_ENTRIES and total < MAX_ENTRY_BYTES else None
 
 
 class _Outlet:
-    """A file to write to that cannot seek; what was written is taken out again."""
+    """A write-only file that cannot seek, emptied by `take`."""
 
     def __init__(self) -> None:
         self._written: list[bytes] = []
@@ -118,12 +120,12 @@ class _Outlet:
         return len(data)
 
     def flush(self) -> None:
-        """Nothing waits here."""
+        """Do nothing."""
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing."""
 
-    def taken(self) -> bytes:
+    def take(self) -> bytes:
         data = b"".join(self._written)
         self._written.clear()
         return data
@@ -137,5 +139,5 @@ def _zip_chunks(images: Sequence[tuple[str, ImageFile]]) -> Iterator[bytes]:
             with archive.open(zipfile.ZipInfo(name), "w", force_zip64=large) as entry:
                 for chunk in image.chunks():
                     entry.write(chunk)
-                    yield outlet.taken()
-    yield outlet.taken()
+                    yield outlet.take()
+    yield outlet.take()

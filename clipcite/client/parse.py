@@ -1,5 +1,7 @@
-"""JSON to dataclasses. What is null has the field's default, and fields that we don't know are left alone:
-the service may be newer than we are."""
+"""Conversion of JSON to dataclasses.
+
+null gives the default of the field. Unknown fields are ignored, since the service may be newer.
+"""
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -13,20 +15,24 @@ from clipcite.client.errors import ClipCiteError
 T = TypeVar("T")
 
 
-class UnexpectedAnswer(ClipCiteError):
-    """The answer is not what the contract says: another version of the service, or none of ours."""
+class APIResponseValidationError(ClipCiteError):
+    """A response that violates the API contract: another version of the service, or another server."""
 
 
 def parse(kind: type[T], value: Any) -> T:
-    """`value`, parsed JSON, as the dataclass `kind`. Raises UnexpectedAnswer."""
+    """Convert parsed JSON to the dataclass `kind`.
+
+    Raises:
+        APIResponseValidationError: the JSON does not fit.
+    """
     try:
-        made: T = _dataclass(kind, value)
+        parsed: T = _dataclass(kind, value)
     except (TypeError, ValueError, AttributeError) as error:
-        raise UnexpectedAnswer(
-            f"The answer is no {kind.__name__} as this version of clipcite knows it ({error}). Bring client "
-            "and service to the same version."
+        raise APIResponseValidationError(
+            f"The response is not a valid {kind.__name__.removesuffix('Data')} ({error}). Install the same "
+            "version of the client and the service."
         ) from error
-    return made
+    return parsed
 
 
 @cache
@@ -36,10 +42,10 @@ def _hints(kind: type) -> dict[str, Any]:
 
 def _dataclass(kind: Any, value: Any) -> Any:
     if not isinstance(value, dict):
-        raise TypeError(f"{kind.__name__} is {type(value).__name__}")
+        raise TypeError(f"expected an object, not {type(value).__name__}")
     hints = _hints(kind)
-    given = {name: value[name] for name in hints if value.get(name) is not None and name != "raw"}
-    known = {name: _value(hints[name], one) for name, one in given.items()}
+    present = {name: value[name] for name in hints if value.get(name) is not None and name != "raw"}
+    known = {name: _value(hints[name], item) for name, item in present.items()}
     if any(field.name == "raw" for field in fields(kind)):
         known["raw"] = value
     return kind(**known)
@@ -48,13 +54,13 @@ def _dataclass(kind: Any, value: Any) -> Any:
 def _value(hint: Any, value: Any) -> Any:
     origin = get_origin(hint)
     if origin in {Union, UnionType}:
-        return _value(next(one for one in get_args(hint) if one is not type(None)), value)
+        return _value(next(each for each in get_args(hint) if each is not type(None)), value)
     if is_dataclass(hint):
         return _dataclass(hint, value)
     if hint is datetime:
         return datetime.fromisoformat(value)
     if origin is list:
-        return [_value(get_args(hint)[0], one) for one in value]
+        return [_value(get_args(hint)[0], item) for item in value]
     if origin is Mapping and not isinstance(value, dict):
-        raise TypeError(f"an object was expected, not {type(value).__name__}")
+        raise TypeError(f"expected an object, not {type(value).__name__}")
     return value

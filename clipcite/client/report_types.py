@@ -1,6 +1,6 @@
-"""What the service says about images before a training and about a model after it, as frozen dataclasses.
+"""Preflight of images and report on a model, as dataclasses.
 
-Fields that are not here are in `raw`, the answer as it came.
+The attribute `raw` holds the JSON as received, including fields that have no attribute here.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from clipcite.client.types import ClassCount, Interval, Notice, Verdict
 
 @dataclass(frozen=True)
 class Finding:
-    """Something odd about one image."""
+    """A problem with one image."""
 
     file: str
     code: str
@@ -20,12 +20,12 @@ class Finding:
     class_name: str | None = None
     split: str | None = None
     other: str | None = None
-    """The file of which it is a copy."""
+    """The other file of a pair of duplicates."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What the training will take, without the time in the queue; None where nothing is known."""
+    """Estimated cost of the training, without the time in the queue; None: unknown."""
 
     basis: str = ""
     seconds: float | None = None
@@ -36,10 +36,10 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Preflight:
-    """What was found in images and names. Images that no finding names are good."""
+    """Result of a check of images and class names."""
 
     acceptable: bool
-    """False: `adapt` would refuse the upload."""
+    """False: `adapt` would reject the upload."""
     images: int
     good: int
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -52,13 +52,17 @@ class Preflight:
 
 @dataclass(frozen=True)
 class Recommendation:
+    """A recommended next step."""
+
     code: str
     detail: str
     class_names: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class ReportedOn:
+class ReportMeasuredOn:
+    """Images that the report is based on."""
+
     source: str
     images: int
     trained_images: int
@@ -67,8 +71,10 @@ class ReportedOn:
 
 @dataclass(frozen=True)
 class Accuracies:
-    """Shares (0 to 1) of the same images that are named rightly, with 95 % intervals. `adapted` is None
-    where only classifiers without training could be measured."""
+    """Accuracies (0 to 1) on the same images, with 95% confidence intervals.
+
+    `adapted` is None if only classifiers without training could be measured.
+    """
 
     images: int
     candidates: int
@@ -80,6 +86,8 @@ class Accuracies:
 
 @dataclass(frozen=True)
 class ClassReport:
+    """Recall and precision (0 to 1) of one class."""
+
     name: str
     trained_images: int
     images: int
@@ -90,7 +98,7 @@ class ClassReport:
 
 @dataclass(frozen=True)
 class ReportedImage:
-    """A training image whose label may be wrong, or an image that was answered wrongly."""
+    """A label issue or a misclassified image."""
 
     position: int
     class_name: str
@@ -101,6 +109,8 @@ class ReportedImage:
 
 @dataclass(frozen=True)
 class Reliability:
+    """Calibration of the probabilities, with the expected calibration error before and after."""
+
     calibrated: bool
     temperature: float | None = None
     error_before: float | None = None
@@ -109,16 +119,16 @@ class Reliability:
 
 @dataclass(frozen=True)
 class Report:
-    """Whether to trust a model."""
+    """Evaluation of a model against the stock model."""
 
     job_id: str
     model_id: str
     verdict: Verdict
     summary: str
-    measured_on: ReportedOn
+    measured_on: ReportMeasuredOn
     alpha: float
     brier_gain: Interval | None = None
-    """Of the Brier score of the probabilities (0 to 2, less is better): stock − adapted."""
+    """Difference of the Brier scores (0 to 2, lower is better): stock − adapted."""
     recommendations: list[Recommendation] = field(default_factory=list)
     trained_classes: Accuracies | None = None
     all_classes: Accuracies | None = None

@@ -1,4 +1,4 @@
-"""A call: a request, and how its answer is read. What both kinds of routes have in common."""
+"""Requests as data, and the parsing of their responses. Shared by the routes of jobs and models."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -8,11 +8,13 @@ from urllib.parse import quote
 
 from clipcite.client.errors import APIStatusError, error_of
 from clipcite.client.multipart import OnUpload
-from clipcite.client.parse import UnexpectedAnswer, parse
+from clipcite.client.parse import APIResponseValidationError, parse
 from clipcite.client.types import Readiness
 
 
 class Body(Protocol):
+    """A request body that can be read more than once."""
+
     @property
     def content_type(self) -> str: ...
     @property
@@ -22,21 +24,24 @@ class Body(Protocol):
 
 @dataclass(frozen=True)
 class Request:
+    """One HTTP request."""
+
     method: str
     path: str
     query: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Body | None = None
     on_upload: OnUpload | None = None
-    answer_seconds: float = 60
-    """So long without a byte of the answer is no answer."""
+    read_seconds: float = 60
+    """Read timeout: maximum time without a byte of the response."""
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
+    """One HTTP response; header names are in lower case."""
+
     status: int
     headers: Mapping[str, str]
-    """Names in small letters."""
     body: bytes = b""
 
 
@@ -45,65 +50,82 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Page(Generic[T]):
+    """One page of a list."""
+
     data: list[T]
     next_cursor: str | None
 
 
 @dataclass(frozen=True)
 class Call(Generic[T]):
+    """A request, the parser of its response, and the rules for retries."""
+
     request: Request
-    read: Callable[[Answer], T]
+    read: Callable[[Response], T]
     gone_is_done: bool = False
-    """After a lost answer a 404 means that it was done."""
-    twice_is_harmless: bool = True
-    """False: it is not sent again where the service may have done it already."""
+    """True if a 404 after a lost response means success, as for DELETE."""
+    idempotent: bool = True
+    """False: no retry if the service may already have carried out the request."""
 
 
 def ready() -> Call[Readiness]:
-    return Call(Request("GET", "/readyz", answer_seconds=10), one(Readiness))
+    return Call(Request("GET", "/readyz", read_seconds=10), one(Readiness))
 
 
-def at(resource: str, name: str, *below: str) -> str:
-    """The path of one of them, or of something below it."""
+def path_of(resource: str, name: str, *below: str) -> str:
+    """Return the path of a resource, or of something below it.
+
+    Raises:
+        ValueError: a segment is empty, `.` or `..`.
+    """
     parts = [name, *below]
     for part in parts:
         if part in {"", ".", ".."}:
-            raise ValueError(f"{part!r} is no id and no name.")
+            raise ValueError(f"{part!r} is not a valid id or name.")
     return "/".join(["", resource, *(quote(part, safe="") for part in parts)])
 
 
-def one(kind: type[T]) -> Callable[[Answer], T]:
-    return lambda answer: parse(kind, json_of(answer))
+def one(kind: type[T]) -> Callable[[Response], T]:
+    """Return a parser of responses with one object."""
+    return lambda response: parse(kind, json_of(response))
 
 
-def page(kind: type[T]) -> Callable[[Answer], Page[T]]:
-    def read(answer: Answer) -> Page[T]:
-        said = json_of(answer)
-        if not isinstance(said, dict) or not isinstance(said.get("data"), list):
-            raise UnexpectedAnswer("A list was expected. Is the address that of a clipcite service?")
-        return Page([parse(kind, item) for item in said["data"]], said.get("next_cursor"))
+def page(kind: type[T]) -> Callable[[Response], Page[T]]:
+    """Return a parser of responses with one page of a list."""
+
+    def read(response: Response) -> Page[T]:
+        value = json_of(response)
+        if not isinstance(value, dict) or not isinstance(value.get("data"), list):
+            raise APIResponseValidationError(
+                "The response is not a list. Check that the address is that of a clipcite service."
+            )
+        return Page([parse(kind, item) for item in value["data"]], value.get("next_cursor"))
 
     return read
 
 
-def nothing(answer: Answer) -> None:
-    """204 has no body."""
+def nothing(response: Response) -> None:
+    """Ignore the response: 204 has no body."""
 
 
-def json_of(answer: Answer) -> Any:
-    """Raises UnexpectedAnswer."""
+def json_of(response: Response) -> Any:
+    """Return the parsed body.
+
+    Raises:
+        APIResponseValidationError: the body is not JSON.
+    """
     try:
-        return json.loads(answer.body)
+        return json.loads(response.body)
     except ValueError as error:
-        raise UnexpectedAnswer(
-            "The answer is no JSON. Is the address that of a clipcite service, or of a proxy before it?"
+        raise APIResponseValidationError(
+            "The response is not JSON. Check that the address is that of a clipcite service, not of a proxy."
         ) from error
 
 
-def failure_of(answer: Answer) -> APIStatusError:
-    """The exception for an answer that is an error."""
+def status_error(response: Response) -> APIStatusError:
+    """Return the exception for an error response."""
     try:
-        said = json_of(answer)
-    except UnexpectedAnswer:
-        said = None
-    return error_of(answer.status, answer.headers, said)
+        body = json_of(response)
+    except APIResponseValidationError:
+        body = None
+    return error_of(response.status, response.headers, body)

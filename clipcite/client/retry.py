@@ -1,4 +1,4 @@
-"""When and how soon a request is sent again."""
+"""Retry policy: statuses, number of attempts, backoff."""
 
 import random
 import time
@@ -7,58 +7,61 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-AGAIN = frozenset({429, 502, 503, 504})
+RETRYABLE = frozenset({429, 502, 503, 504})
 NOT_DONE = frozenset({429, 503})
-"""Of these the service itself says that it has done nothing."""
+"""Statuses with which the service guarantees that nothing was done."""
 MAX_BACKOFF = 8.0
 
 
 @dataclass(frozen=True)
 class Retry:
-    """Nearly every request of this library may be sent twice: uploads of images carry an Idempotency-Key.
-    An import of a model and a rollback are not sent again where they may have been carried out."""
+    """Retry policy of a client.
+
+    Almost every request can be retried: uploads of images carry an Idempotency-Key. Imports of models and
+    rollbacks are not retried if the service may have carried them out.
+    """
 
     attempts: int = 5
-    """In all, for one request; 1: never again."""
+    """Maximum attempts per request; 1 disables retries."""
     first_seconds: float = 0.5
-    """About so long is the first pause; each is twice the one before."""
+    """Approximate first pause (seconds); each further pause is twice as long."""
     longest_seconds: float = 60
-    """A service that asks for a longer pause than this gets its error raised at once."""
+    """Maximum `Retry-After` (seconds). A longer one raises the error immediately."""
     patience_seconds: float = 600
-    """About so long `wait` and `follow` bear a service that is away."""
+    """Approximate outage (seconds) that `wait` and `follow` tolerate."""
 
     @property
     def patient(self) -> "Retry":
-        """For what goes on while the service is restarted."""
+        """The same policy with enough attempts to outlast a restart of the service."""
         return replace(self, attempts=5 + round(self.patience_seconds / (0.75 * MAX_BACKOFF)))
 
     def pause(self, attempt: int, headers: Mapping[str, str] | None = None) -> float | None:
-        """Seconds before the attempt after this one (1 is the first); None: there is to be none."""
+        """Return the seconds to wait after attempt number `attempt` (from 1); None: give up."""
         if attempt >= self.attempts:
             return None
-        asked = retry_after(headers or {})
-        if asked is not None:
-            return asked if asked <= self.longest_seconds else None
+        requested = retry_after(headers or {})
+        if requested is not None:
+            return requested if requested <= self.longest_seconds else None
         return self.backoff(attempt)
 
     def backoff(self, attempt: int) -> float:
-        """With chance in it, so that many clients do not come back at the same moment."""
+        """Return an exponential backoff with jitter, so that many clients do not retry at the same moment."""
         full: float = min(self.first_seconds * 2.0 ** min(attempt - 1, 30), MAX_BACKOFF)
         return full * random.uniform(0.5, 1)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """The seconds of a `Retry-After` header (RFC 9110: seconds or a date), if there is one."""
-    said = headers.get("retry-after", "").strip()
-    if said.isdecimal():
-        return float(said)
+    """Return the seconds of a `Retry-After` header (RFC 9110: seconds or a date), or None."""
+    value = headers.get("retry-after", "").strip()
+    if value.isdecimal():
+        return float(value)
     try:
-        at = parsedate_to_datetime(said)
+        at = parsedate_to_datetime(value)
     except ValueError:
         return None
     return max(0.0, (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() - datetime.now(UTC).timestamp())
 
 
 def is_over(until: float | None, pause: float = 0) -> bool:
-    """True if `until`, on the monotonic clock, comes within `pause` seconds."""
+    """Return True if `until` (monotonic clock) is at most `pause` seconds away."""
     return until is not None and time.monotonic() + pause >= until

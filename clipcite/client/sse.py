@@ -1,4 +1,4 @@
-"""Server-sent events, as their bytes come in."""
+"""Incremental parser of server-sent events."""
 
 import json
 from dataclasses import dataclass, field
@@ -9,16 +9,16 @@ from clipcite.client.types import Event
 
 @dataclass
 class EventParser:
-    """Of what the service sends: lines end with a newline, and an event's data are one line of JSON."""
+    """Parser of the service's event streams. The data of each event are one line of JSON."""
 
     _rest: bytes = field(default=b"", repr=False)
 
     def feed(self, chunk: bytes) -> list[Event]:
-        """The events that are complete by now."""
-        *whole, self._rest = (self._rest + chunk.replace(b"\r\n", b"\n")).split(b"\n\n")
-        found = []
-        for block in whole:
+        """Return the events that `chunk` completes."""
+        *blocks, self._rest = (self._rest + chunk.replace(b"\r\n", b"\n")).split(b"\n\n")
+        events = []
+        for block in blocks:
             data = [line[5:].strip() for line in block.split(b"\n") if line.startswith(b"data:")]
             if data:
-                found.append(parse(Event, json.loads(b"\n".join(data))))
-        return found
+                events.append(parse(Event, json.loads(b"\n".join(data))))
+        return events

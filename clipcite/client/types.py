@@ -1,6 +1,6 @@
-"""What the service answers with, as frozen dataclasses.
+"""Responses of the service, as dataclasses.
 
-Fields that a newer service has beside these are in `raw`, the answer as it came.
+The attribute `raw`, where there is one, holds the JSON as received, including fields of a newer service.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ FINAL = frozenset({"succeeded", "failed", "cancelled"})
 
 @dataclass(frozen=True)
 class Notice:
-    """A warning: nothing was refused, but somebody should know."""
+    """Code and text of a warning or an error."""
 
     code: str
     detail: str
@@ -24,6 +24,8 @@ class Notice:
 
 @dataclass(frozen=True)
 class ClassCount:
+    """Number of images of one class."""
+
     name: str
     images: int
     test_images: int = 0
@@ -31,7 +33,7 @@ class ClassCount:
 
 @dataclass(frozen=True)
 class Loss:
-    """The three losses of CLIP-CITE, unweighted, and their weighted sum."""
+    """The three losses of CLIP-CITE, unweighted, and their weighted sum `total`."""
 
     total: float
     dva: float
@@ -41,7 +43,7 @@ class Loss:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far the run of a job is. Times in seconds."""
+    """Progress of a running job."""
 
     stage: str
     epoch: int = 0
@@ -49,7 +51,7 @@ class Progress:
     step: int = 0
     steps: int | None = None
     fraction: float = 0.0
-    """0 to 1."""
+    """Fraction done, 0 to 1."""
     eta_seconds: float | None = None
     images_per_second: float | None = None
     loss: Loss | None = None
@@ -57,7 +59,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Interval:
-    """A difference with its 95 % interval."""
+    """A value with its 95% confidence interval."""
 
     value: float
     low: float
@@ -65,8 +67,8 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Compared:
-    """Accuracies (0 to 1) of the stock and the adapted network on the same images."""
+class Comparison:
+    """Accuracies (0 to 1) of the stock and the adapted model on the same images."""
 
     stock: float
     adapted: float
@@ -74,35 +76,39 @@ class Compared:
 
 
 @dataclass(frozen=True)
-class AllNames:
-    """With every name allowed: on images of trained names, of new ones, and on all."""
+class AllClasses:
+    """Accuracies with all classes as candidates: on images of trained classes, of new classes, of both."""
 
-    trained: Compared | None = None
-    new: Compared | None = None
-    all: Compared | None = None
+    trained: Comparison | None = None
+    new: Comparison | None = None
+    all: Comparison | None = None
 
 
 @dataclass(frozen=True)
 class MeasuredOn:
+    """Images that the accuracies were measured on."""
+
     source: str
-    """`test`, `holdout`, or `none`: then nothing was measured."""
+    """`test`, `holdout`, `cross_validation`, or `none` if nothing was measured."""
     images: int
     trained_images: int
 
 
 @dataclass(frozen=True)
 class Metrics:
+    """Accuracies of a model."""
+
     measured_on: MeasuredOn
     verdict: Verdict
-    trained_classes: Compared | None = None
-    new_classes: Compared | None = None
-    all_classes: AllNames | None = None
+    trained_classes: Comparison | None = None
+    new_classes: Comparison | None = None
+    all_classes: AllClasses | None = None
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
-@dataclass(frozen=True)
-class Job:
-    """One adaptation."""
+@dataclass
+class JobData:
+    """Fields of a training job, as last fetched."""
 
     id: str
     status: Status
@@ -112,7 +118,7 @@ class Job:
     started_at: datetime | None = None
     finished_at: datetime | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
-    """The settings that it runs with, resolved."""
+    """The settings of the job, defaults included."""
     classes: list[ClassCount] = field(default_factory=list)
     queue_position: int | None = None
     attempts: int = 0
@@ -125,16 +131,17 @@ class Job:
 
     @property
     def ended(self) -> bool:
+        """True if the job has succeeded, failed or been cancelled."""
         return self.status in FINAL
 
 
 PROGRESS = "progress"
-"""Type of the events that say only how far the job is."""
+"""Type of the events that carry a `Progress`."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened to a job; `seq` grows."""
+    """One event of a job; `seq` increases."""
 
     seq: int
     at: datetime
@@ -146,9 +153,9 @@ class Event:
         return self.type in FINAL
 
 
-@dataclass(frozen=True)
-class Model:
-    """An adapted network."""
+@dataclass
+class ModelData:
+    """Fields of an adapted model, as last fetched."""
 
     id: str
     backbone: str
@@ -157,10 +164,10 @@ class Model:
     bytes: int
     created_at: datetime
     job_id: str | None = None
-    """None: it was imported."""
+    """None for an imported model."""
     name: str | None = None
     version: int | None = None
-    """Of the models with this name."""
+    """Version number among the models with the same name."""
     aliases: list[str] = field(default_factory=list)
     delta_format: str = "full"
     templates: list[str] = field(default_factory=list)
@@ -170,8 +177,8 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Move:
-    """Of an alias from one model to another: `promoted` or `rolled_back`."""
+class AliasMove:
+    """One entry in the history of an alias; `action` is `promoted` or `rolled_back`."""
 
     revision: int
     action: str
@@ -182,50 +189,55 @@ class Move:
 
 @dataclass(frozen=True)
 class Alias:
-    """A name such as `shoes@prod` for one of the models called `shoes`."""
+    """A reference such as `shoes@prod` to one version of the model `shoes`."""
 
     reference: str
     name: str
     alias: str
     model: str
-    """The id of the model that it points to."""
+    """Id of the model that the alias points to."""
     version: int
     revision: int
-    history: list[Move] = field(default_factory=list)
+    history: list[AliasMove] = field(default_factory=list)
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
 class Prediction:
+    """One class with its score for an image."""
+
     class_name: str
     kind: Kind
     probability: float
-    """The softmax over the names that were given: it says nothing about names that were not."""
+    """Softmax over the requested class names only."""
     similarity: float
-    """The cosine between the image and the name's prompts."""
+    """Cosine similarity between the image and the prompts of the class."""
 
 
 @dataclass(frozen=True)
 class ImageResult:
-    """The ranked names for one image, the best first; or why it could not be used."""
+    """The predictions for one image, most likely class first, or an error."""
 
     file: str | None
     predictions: list[Prediction] = field(default_factory=list)
     error: Notice | None = None
     prediction_set: list[str] | None = None
-    """With `coverage`: the set that holds the true name."""
+    """With `coverage`: a set of classes that contains the true class with that probability."""
     in_distribution_score: float | None = None
-    """Where the model knows its confidence: how much it looks like the nearest of the trained classes."""
+    """Similarity of the image to the nearest trained class; None for a model without calibration."""
     rejected: bool | None = None
-    """With `reject`: it looks like none of the names."""
+    """With `reject`: True if the image resembles none of the classes."""
 
     @property
     def best(self) -> Prediction | None:
+        """The most likely class; None after an error."""
         return self.predictions[0] if self.predictions else None
 
 
 @dataclass(frozen=True)
 class ClassInfo:
+    """A class of a classification request."""
+
     name: str
     kind: Kind
     offset: float = 0.0
@@ -233,6 +245,8 @@ class ClassInfo:
 
 @dataclass(frozen=True)
 class Classification:
+    """The result of `classify`, one entry of `results` per image, in order."""
+
     model: str
     backbone: str
     alpha: float
@@ -245,7 +259,10 @@ class Classification:
 
 @dataclass(frozen=True)
 class Readiness:
-    """`parts`: each part's status, and the reason where the caller may know it."""
+    """Readiness of the service.
+
+    `parts` maps each part to its status and, for callers with access, the reason.
+    """
 
     status: str
     parts: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)

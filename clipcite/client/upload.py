@@ -1,4 +1,4 @@
-"""Labelled images as the fields and files of POST /adapt."""
+"""Conversion of labelled images to the fields and files of POST /adapt."""
 
 import os
 import re
@@ -15,30 +15,32 @@ from clipcite.datasets.repack import TARS, is_tar, zip_of_tar
 
 ARCHIVES = (".zip", *TARS)
 Adaptable = str | os.PathLike[str] | ByClass | Dataset
-"""A folder, a manifest or an export of an annotation tool, an archive, or images by class."""
+"""A folder, a manifest, an export of an annotation tool, an archive, or images by class."""
 
 
 @dataclass(frozen=True)
 class Upload:
+    """Form fields and files of an upload."""
+
     parts: Sequence[Part]
     fields: Sequence[tuple[str, str]] = ()
     names: Mapping[str, str] = field(default_factory=dict)
-    """For each file name that the service sees what it is called here."""
+    """Local file name for each file name in the upload."""
 
     def local_name(self, file: str | None) -> str | None:
         return self.names.get(file, file) if file is not None else None
 
 
 def upload_of(images: Adaptable, test: ByClass | None = None) -> Upload:
-    """A zip as it is, a tar repacked as one; all else read as it is recognised.
+    """Return the upload of images in any supported form. A zip is sent unchanged, a tar is repacked as a zip.
 
     Raises:
-        InvalidImages: nothing that can be uploaded is there.
+        InvalidImages: no images, or an unsupported form.
     """
     if isinstance(images, str | os.PathLike):
         path = Path(images)
         if test is not None:
-            raise InvalidImages("Test images beside a folder or an archive belong into its folder test/.")
+            raise InvalidImages("`test` applies to a mapping only. Put test images into the subfolder test/.")
         if path.is_file() and path.name.lower().endswith(ARCHIVES):
             return Upload([Part("archive", _zip_at(path), "application/zip")])
         return upload_of_dataset(read(path))
@@ -46,12 +48,16 @@ def upload_of(images: Adaptable, test: ByClass | None = None) -> Upload:
 
 
 def model_archive(path: str | os.PathLike[str]) -> ImageFile:
-    """The zip of a model; of a folder or a tar one is made. Raises InvalidImages."""
+    """Return a model as a zip. A folder or a tar is repacked.
+
+    Raises:
+        InvalidImages: the archive cannot be read.
+    """
     path = Path(path)
     if not path.is_dir():
         return _zip_at(path)
-    files = sorted(one for one in path.rglob("*") if one.is_file() and not one.name.startswith("."))
-    return zip_of([(one.relative_to(path).as_posix(), ImageFile.of_file(one)) for one in files])
+    files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
+    return zip_of([(file.relative_to(path).as_posix(), ImageFile.of_file(file)) for file in files])
 
 
 def _zip_at(path: Path) -> ImageFile:
@@ -59,9 +65,9 @@ def _zip_at(path: Path) -> ImageFile:
 
 
 def upload_of_dataset(dataset: Dataset) -> Upload:
-    """One zip where every class name can be that of a folder; otherwise files with labels."""
+    """Return one zip if every class name is a valid folder name, else files with labels."""
     if not dataset.images:
-        raise InvalidImages("There are no images. At least two classes with one each are needed.")
+        raise InvalidImages("No images found. At least two classes with one image each are needed.")
     if all(_can_be_folder(name) for name in dataset.class_names):
         return _zipped(dataset.images)
     return _labelled(dataset.images)
@@ -70,20 +76,20 @@ def upload_of_dataset(dataset: Dataset) -> Upload:
 def _zipped(images: Sequence[Labelled]) -> Upload:
     entries: list[tuple[str, ImageFile]] = []
     names: dict[str, str] = {}
-    for one in images:
-        entry = _free_name(f"{one.split}/{one.class_name}", one.image.name, names)
-        names[entry] = str(one.image.path or entry)
-        entries.append((entry, one.image))
+    for item in images:
+        entry = _free_name(f"{item.split}/{item.class_name}", item.image.name, names)
+        names[entry] = str(item.image.path or entry)
+        entries.append((entry, item.image))
     return Upload([Part("archive", zip_of(entries), "application/zip")], names=names)
 
 
 def _labelled(images: Sequence[Labelled]) -> Upload:
     fields, parts, names = [], [], {}
-    for one in images:
-        prefix = "test_" if one.split == "test" else ""
-        fields.append((f"{prefix}labels", one.class_name))
-        parts.append(Part(f"{prefix}images", one.image))
-        names[one.image.name] = str(one.image.path or one.image.name)
+    for item in images:
+        prefix = "test_" if item.split == "test" else ""
+        fields.append((f"{prefix}labels", item.class_name))
+        parts.append(Part(f"{prefix}images", item.image))
+        names[item.image.name] = str(item.image.path or item.image.name)
     return Upload(parts, fields, names)
 
 
@@ -94,7 +100,7 @@ def _can_be_folder(class_name: str) -> bool:
 
 
 def _free_name(folder: str, name: str, taken: Mapping[str, str]) -> str:
-    """`folder/name`, or with a number where two images of a class are called alike."""
+    """Return `folder/name`, with a number appended if that name is taken."""
     path = PurePosixPath(name)
     stem = path.stem.lstrip(".") or "image"
     number = 1

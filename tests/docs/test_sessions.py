@@ -52,8 +52,8 @@ def test_the_command_line(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None
         assert done.exit_code == (5 if ended else 0), (line, done.output, done.exception)
     with Client(shell.url) as client:
         for status in ("running", "queued"):
-            for job in client.jobs(status):
-                client.cancel(job.id)
+            for job in client.jobs.list(status):
+                client.jobs.cancel(job.id)
 
 
 @pytest.mark.parametrize("page", PROGRAMS, ids=name_of)

@@ -12,8 +12,8 @@ from clipcite.cli.connection import Exit, note, out, print_json
 from clipcite.cli.render.tables import duration, loss_words, metrics_table, progress_words, sparkline, verdict
 from clipcite.client._sync.client import Client
 from clipcite.client._sync.download import OnDownload
+from clipcite.client._sync.jobs import Job
 from clipcite.client.multipart import OnUpload
-from clipcite.client.types import Job
 
 
 @contextmanager
@@ -46,7 +46,7 @@ def download_bar(console: Console) -> Iterator[OnDownload]:
 def wait_for(client: Client, job_id: str, *, as_json: bool, timeout: float | None = None) -> None:
     """Show the job until it has ended, then its result; ends the command with its status."""
     with _ctrl_c_detaches(job_id), watched(note()) as tell:
-        job = client.wait(job_id, on_change=tell, timeout=timeout)
+        job = client.jobs.wait(job_id, on_change=tell, timeout=timeout)
     if as_json:
         print_json(job.raw)
     else:

@@ -10,12 +10,12 @@ from rich.text import Text
 from clipcite.client.types import (
     Alias,
     Classification,
-    Compared,
+    Comparison,
     ImageResult,
-    Job,
+    JobData,
     Loss,
     Metrics,
-    Model,
+    ModelData,
     Progress,
 )
 
@@ -32,7 +32,7 @@ NAMES_AND_MORE = 100
 BARS = "▁▂▃▄▅▆▇█"
 
 
-def job_table(jobs: Iterable[Job], width: int) -> Table:
+def job_table(jobs: Iterable[JobData], width: int) -> Table:
     """In so many columns of text; what comes last is left out where the names would have no room."""
     names = ("job", "name", "status", "made (UTC)", "images", "model")
     table = table_of(*names[: 6 if width >= TWO_IDS else 5 if width >= NAMES_AND_MORE else 4])
@@ -49,7 +49,7 @@ def job_table(jobs: Iterable[Job], width: int) -> Table:
     return table
 
 
-def model_table(models: Iterable[Model], width: int) -> Table:
+def model_table(models: Iterable[ModelData], width: int) -> Table:
     """As `job_table`."""
     names = ("model", "name", "classes", "verdict", "α", "made")
     table = table_of(*names[: 6 if width >= NAMES_AND_MORE else 4])
@@ -83,7 +83,7 @@ def facts(pairs: Iterable[tuple[str, str | None]]) -> Table:
     return table
 
 
-def job_facts(job: Job) -> Table:
+def job_facts(job: JobData) -> Table:
     classes = ", ".join(
         f"{escape(c.name)} {c.images}" + (f"+{c.test_images}" if c.test_images else "") for c in job.classes
     )
@@ -103,7 +103,7 @@ def job_facts(job: Job) -> Table:
     )
 
 
-def model_facts(model: Model) -> Table:
+def model_facts(model: ModelData) -> Table:
     prompts = "; ".join(f"{name}: {', '.join(given)}" for name, given in model.prompts.items())
     return facts(
         [
@@ -124,7 +124,7 @@ def model_facts(model: Model) -> Table:
 def metrics_table(metrics: Metrics) -> Table | None:
     """Stock against adapted, in percent; None where nothing was measured."""
     everything = metrics.all_classes
-    rows: list[tuple[str, Compared | None]] = [
+    rows: list[tuple[str, Comparison | None]] = [
         ("trained names", metrics.trained_classes),
         ("new names", metrics.new_classes),
         # Without new names it is the first row again.
@@ -208,7 +208,7 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def _status(job: Job) -> str:
+def _status(job: JobData) -> str:
     return f"[{STATUS.get(job.status, '')}]{job.status}[/]" if job.status in STATUS else escape(job.status)
 
 
@@ -220,7 +220,7 @@ def table_of(*columns: str) -> Table:
     return table
 
 
-def _called(model: Model) -> str:
+def _called(model: ModelData) -> str:
     """`shoes@3, prod`"""
     if model.name is None:
         return ""

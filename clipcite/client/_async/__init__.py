@@ -1,1 +1,4 @@
-"""The asynchronous client. May import `clipcite.client` and `clipcite.datasets`."""
+"""The asynchronous client, from which the synchronous one is generated.
+
+May import `clipcite.client` and `clipcite.datasets`.
+"""

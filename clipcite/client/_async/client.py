@@ -1,26 +1,49 @@
 """The client of one service."""
 
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
-from clipcite.client import request as calls
+import anyio.to_thread
+
+from clipcite.client import job_requests, model_requests
+from clipcite.client import request as requests
+from clipcite.client._async.aliases import AsyncAliases
+from clipcite.client._async.jobs import AsyncJob, AsyncJobs
 from clipcite.client._async.models import AsyncModels
 from clipcite.client._async.transport import AsyncTransport
+from clipcite.client.errors import InvalidImages, UnprocessableEntityError
+from clipcite.client.job_requests import OnBadImage
+from clipcite.client.model_requests import CLASSIFY_BATCH_SIZE, ClassNames
+from clipcite.client.multipart import OnUpload
+from clipcite.client.report_types import Preflight
+from clipcite.client.request import Call, one
 from clipcite.client.retry import Retry
-from clipcite.client.types import Readiness
+from clipcite.client.types import Classification, JobData, Readiness
+from clipcite.client.upload import Adaptable, Upload, upload_of
+from clipcite.datasets.dataset import ByClass
+from clipcite.datasets.image import ImageLike, as_image
+
+T = TypeVar("T")
 
 
-class AsyncClient(AsyncModels):
-    """A clipcite service, for asyncio and trio. One client may be shared by tasks.
+class AsyncClient:
+    """Client of a clipcite service, for asyncio and trio. One client may be shared by tasks.
 
     Args:
-        base_url: its address; default CLIPCITE_URL, or http://127.0.0.1:8000.
-        api_key: sent as `Authorization: Bearer`; default CLIPCITE_API_KEY, or none.
-        retry: when requests are sent again; `Retry(attempts=1)` never does.
-        verify: False, or an `ssl.SSLContext`, for certificates that this machine does not know.
+        base_url: address of the service (default: CLIPCITE_URL, or http://127.0.0.1:8000).
+        api_key: API key (default: CLIPCITE_API_KEY, or none).
+        retry: retry policy; `Retry(attempts=1)` disables retries.
+        verify: False, or an `ssl.SSLContext`, for certificates unknown to this machine.
 
-    Every method raises `APIConnectionError` when there is no answer and an `APIStatusError` with the
-    service's words when it is an error.
+    Attributes:
+        jobs: training jobs: `list`, `get`, `wait`, `cancel`, `delete`, `report` …
+        models: adapted models: `list`, `get`, `rename`, `export`, `import_model`, `delete`.
+        aliases: references such as `shoes@prod`: `list`, `get`, `promote`, `rollback`, `delete`.
+
+    Every method raises `APIConnectionError` without a response, and `APIStatusError` for an error response.
     """
 
     def __init__(
@@ -32,6 +55,9 @@ class AsyncClient(AsyncModels):
         verify: Any = True,
     ) -> None:
         self._transport = AsyncTransport(base_url, api_key, retry, verify)
+        self.jobs = AsyncJobs(self._transport)
+        self.models = AsyncModels(self, self._transport)
+        self.aliases = AsyncAliases(self._transport)
 
     async def __aenter__(self) -> Self:
         return self
@@ -42,6 +68,7 @@ class AsyncClient(AsyncModels):
         await self.close()
 
     async def close(self) -> None:
+        """Close the connections."""
         await self._transport.aclose()
 
     @property
@@ -50,4 +77,144 @@ class AsyncClient(AsyncModels):
 
     async def ready(self) -> Readiness:
         """Return the readiness of the service and of its parts."""
-        return await self._transport.send(calls.ready())
+        return await self._transport.send(requests.ready())
+
+    async def adapt(
+        self,
+        images: Adaptable,
+        *,
+        test: ByClass | None = None,
+        extends: str | None = None,
+        name: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        on_bad_image: OnBadImage = "fail",
+        webhook: str | None = None,
+        idempotency_key: str | None = None,
+        on_upload: OnUpload | None = None,
+    ) -> AsyncJob:
+        """Upload labelled images and start a training job.
+
+        Args:
+            images: a folder (class folders, manifest or export of an annotation tool), a manifest, a zip or
+                tar, or a mapping from class names to paths, bytes, PIL images or uint8 arrays [H, W, 3].
+            test: test images, if `images` is a mapping.
+            extends: a model to extend. Its training images are added to `images`; its name and settings are
+                the defaults. The model itself does not change.
+            name: name of the job and its model.
+            config: settings such as `{"epochs": 10}`; the backbone's recipe supplies the others.
+            on_bad_image: "fail" rejects an upload with unusable images, "skip" ignores these images.
+            webhook: URL that receives a signed notification when the job ends.
+            idempotency_key: key under which a repeated upload creates no second job (default: a new key).
+            on_upload: called with the bytes sent and their total number, None if unknown.
+
+        Raises:
+            InvalidImages: unsupported input; nothing was sent.
+            UnprocessableEntityError: `errors` names each unusable image.
+        """
+        upload = await anyio.to_thread.run_sync(upload_of, images, test)
+        request = job_requests.adapt(
+            upload,
+            extends,
+            config,
+            on_bad_image,
+            on_upload,
+            headers={"Idempotency-Key": idempotency_key or str(uuid.uuid4())},
+            name=name,
+            webhook=webhook,
+        )
+        return self.jobs._bind(await self._send_upload(upload, Call(request, one(JobData))))
+
+    async def preflight(
+        self,
+        images: Adaptable,
+        *,
+        test: ByClass | None = None,
+        extends: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        on_bad_image: OnBadImage = "fail",
+        on_upload: OnUpload | None = None,
+    ) -> Preflight:
+        """Check images and class names as `adapt` would, and estimate the cost of the training.
+
+        Nothing is stored. Unusable images are findings, not errors. Arguments: see `adapt`.
+        """
+        upload = await anyio.to_thread.run_sync(upload_of, images, test)
+        query = {"dry_run": "true"}
+        request = job_requests.adapt(upload, extends, config, on_bad_image, on_upload, query=query)
+        checked = await self._send_upload(upload, Call(request, one(Preflight)))
+        findings = [
+            replace(
+                finding,
+                file=upload.local_name(finding.file) or finding.file,
+                other=upload.local_name(finding.other),
+            )
+            for finding in checked.findings
+        ]
+        return replace(checked, findings=findings)
+
+    async def classify(
+        self,
+        images: Sequence[ImageLike],
+        class_names: ClassNames,
+        *,
+        model: str = "stock",
+        alpha: float | None = None,
+        templates: Sequence[str] | None = None,
+        new_class_balance: float | None = None,
+        top_k: int | None = None,
+        coverage: float | None = None,
+        reject: bool = False,
+    ) -> Classification:
+        """Rank class names, trained or new, for each image. Many images are sent in several requests.
+
+        Args:
+            images: paths, bytes, PIL images or uint8 arrays [H, W, 3].
+            class_names: class names, or a mapping from class names to their prompts (or None).
+            model: id, name, `name@version`, `name@alias`, id of a job, or `stock`.
+            alpha: mixing weight, 0 (pre-trained) to 1 (fine-tuned) (default: the model's).
+            templates: prompt templates such as "a photo of a {}." (default: the model's).
+            new_class_balance: factor of the offset against trained classes (default: the service's).
+            top_k: number of classes per image (default: all).
+            coverage: return per image a prediction set that contains the true class with this probability.
+            reject: return per image `rejected`, True if the image resembles none of the classes.
+
+        An unreadable image has an `error` in its result.
+
+        Raises:
+            InvalidImages: `images` is empty.
+            UnprocessableEntityError: no image is readable, or an argument is invalid.
+        """
+        files = [as_image(image, f"image-{i}") for i, image in enumerate(images, 1)]
+        if not files:
+            raise InvalidImages("No images to classify.")
+        answers: list[Classification] = []
+        refused: dict[int, UnprocessableEntityError] = {}
+        for number, start in enumerate(range(0, len(files), CLASSIFY_BATCH_SIZE)):
+            call = model_requests.classify(
+                files[start : start + CLASSIFY_BATCH_SIZE],
+                class_names,
+                model=model,
+                alpha=alpha,
+                templates=templates,
+                new_class_balance=new_class_balance,
+                top_k=top_k,
+                coverage=coverage,
+                reject=reject,
+            )
+            try:
+                answers.append(await self._transport.send(call))
+            except UnprocessableEntityError as error:
+                if error.code != "bad_images":
+                    raise
+                refused[number] = error
+        if not answers:
+            raise refused[0]
+        return model_requests.join_answers(answers, refused)
+
+    async def _send_upload(self, upload: Upload, call: Call[T]) -> T:
+        """Send labelled images. Errors name the local files."""
+        try:
+            return await self._transport.send(call)
+        except UnprocessableEntityError as error:
+            items = [replace(item, file=upload.local_name(item.file)) for item in error.errors]
+            raise UnprocessableEntityError(replace(error.problem, errors=items), error.headers) from None

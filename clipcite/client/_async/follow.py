@@ -1,4 +1,4 @@
-"""Events of a job: from a stream where there can be one, otherwise by polling."""
+"""Events of a job, streamed if possible, otherwise polled."""
 
 import time
 from collections.abc import AsyncIterator
@@ -8,27 +8,26 @@ import httpx
 
 from clipcite.client import job_requests
 from clipcite.client._async.transport import AsyncTransport
-from clipcite.client.address import answer_of
+from clipcite.client.address import response_of
 from clipcite.client.errors import APIConnectionError
-from clipcite.client.request import failure_of
-from clipcite.client.retry import AGAIN, is_over
+from clipcite.client.request import status_error
+from clipcite.client.retry import RETRYABLE, is_over
 from clipcite.client.sse import EventParser
 from clipcite.client.types import Event
 
 SILENCE_SECONDS = 45
-"""The service sends a comment every 15 s; without one the connection is dead."""
+"""Read timeout of a stream. The service sends a comment every 15 s, so that a longer silence is a failure."""
 POLL_SECONDS = 1.0
 REOPEN_SECONDS = 0.3
 
 
 class AsyncFollower:
-    """Position in a job's events. It outlives connections and restarts of the service: each new connection
-    continues after the last event that was seen."""
+    """Cursor in the events of a job. Each new connection resumes after the last event received."""
 
     def __init__(
         self, transport: AsyncTransport, job_id: str, after: int, until: float | None = None
     ) -> None:
-        """`until`, on the monotonic clock: from then on `next` returns without events."""
+        """Start after event `after`. From `until` (monotonic clock) on, `next` returns without events."""
         self._transport = transport
         self._job_id = job_id
         self._seen = after
@@ -38,7 +37,7 @@ class AsyncFollower:
         self._chunks: AsyncIterator[bytes]
         self._parser = EventParser()
         self._silent = True
-        self._heard = time.monotonic()
+        self._last_response = time.monotonic()
         self._failures = 0
         self._ended = False
 
@@ -49,28 +48,28 @@ class AsyncFollower:
             self._response = None
 
     async def next(self) -> list[Event] | None:
-        """Return the next events; perhaps none, so that the caller can read the clock; None at the end.
+        """Return the next events, possibly none, or None at the end.
 
         Raises:
-            APIConnectionError: the service is away for longer than `retry.patience_seconds`.
-            APIStatusError: the job is gone, or the key is no longer valid.
+            APIConnectionError: an outage longer than `retry.patience_seconds`.
+            APIStatusError: the job was deleted, or the key is no longer valid.
         """
         while not self._ended:
             receive = self._streamed if self._streams else self._polled
             try:
                 events = await receive()
             except APIConnectionError:
-                # A stream that opened and stayed silent: a proxy holds it back.
+                # A stream that opened but stayed silent is buffered by a proxy: poll from now on.
                 self._streams = self._response is None or not self._silent
                 await self.aclose()
                 self._failures += 1
-                if time.monotonic() - self._heard > self._transport.retry.patience_seconds:
+                if time.monotonic() - self._last_response > self._transport.retry.patience_seconds:
                     raise
                 if is_over(self._until):
                     return []
                 await anyio.sleep(self._transport.retry.backoff(self._failures))
                 continue
-            self._heard, self._failures = time.monotonic(), 0
+            self._last_response, self._failures = time.monotonic(), 0
             if events:
                 self._seen = events[-1].seq
                 self._ended = any(event.ends_job for event in events)
@@ -84,7 +83,7 @@ class AsyncFollower:
             return []
         with self._transport.connection_errors():
             chunk = await anext(self._chunks, None)
-        if chunk is None:  # the service restarts, or ends long streams; the next stream has the rest
+        if chunk is None:  # the service restarts or ends long streams: resume with a new one
             await self.aclose()
             await anyio.sleep(REOPEN_SECONDS)
             return []
@@ -92,8 +91,8 @@ class AsyncFollower:
         return self._parser.feed(chunk)
 
     async def _open(self) -> None:
-        """Open a stream, unless the job has ended or this service has none."""
-        request = job_requests.stream(self._job_id, self._seen, self._patience())
+        """Open a stream, unless the job has ended or the service offers none."""
+        request = job_requests.stream(self._job_id, self._seen, self._read_seconds())
         response = await self._transport.open(request)
         if response.status_code == 200 and "text/event-stream" in response.headers.get("content-type", ""):
             self._response, self._chunks = response, response.aiter_bytes()
@@ -101,9 +100,9 @@ class AsyncFollower:
             return
         await response.aclose()
         if response.status_code in {401, 403, 404}:
-            raise failure_of(answer_of(response))
-        if response.status_code in AGAIN - {429}:
-            raise APIConnectionError(f"The service answers {response.status_code}.")
+            raise status_error(response_of(response))
+        if response.status_code in RETRYABLE - {429}:
+            raise APIConnectionError(f"Status {response.status_code} from the service.")
         if response.status_code == 204:
             self._ended = True
         else:
@@ -111,16 +110,16 @@ class AsyncFollower:
 
     async def _polled(self) -> list[Event]:
         call = job_requests.events(self._job_id, self._seen)
-        answer = await self._transport.request(call.request)
-        if answer.status in AGAIN:
-            raise APIConnectionError(f"The service answers {answer.status}.")
-        if answer.status != 200:
-            raise failure_of(answer)
-        events = call.read(answer)
+        response = await self._transport.request(call.request)
+        if response.status in RETRYABLE:
+            raise APIConnectionError(f"Status {response.status} from the service.")
+        if response.status != 200:
+            raise status_error(response)
+        events = call.read(response)
         if not events:
             await anyio.sleep(POLL_SECONDS)
         return events
 
-    def _patience(self) -> float:
+    def _read_seconds(self) -> float:
         left = SILENCE_SECONDS if self._until is None else self._until - time.monotonic()
         return max(0.1, min(SILENCE_SECONDS, left))

@@ -1,5 +1,5 @@
 # Generated from clipcite/client/_async/download.py by `python -m tests.repository.unasync`. Do not edit.
-"""Download of a large answer into a file."""
+"""Download of a large response to a file."""
 
 import os
 import secrets
@@ -12,21 +12,23 @@ from typing import BinaryIO
 import httpx
 
 from clipcite.client._sync.transport import Transport
-from clipcite.client.address import answer_of
+from clipcite.client.address import response_of
 from clipcite.client.errors import APIConnectionError
-from clipcite.client.request import Request, failure_of
-from clipcite.client.retry import AGAIN
+from clipcite.client.request import Request, status_error
+from clipcite.client.retry import RETRYABLE
 
 CHUNK_BYTES = 256 * 1024
 OnDownload = Callable[[int, int | None], None]
-"""Called with the bytes received and their total number, None where that is unknown."""
+"""Called with the bytes received and their total number, None if unknown."""
 
 
 def download(transport: Transport, request: Request, path: Path, on_download: OnDownload | None) -> Path:
-    """Replace the file at `path` once the answer is complete. After a failure the old file is still there.
+    """Replace the file at `path` once the response is complete. A failure leaves the old file in place.
 
     Raises:
-        APIStatusError, APIConnectionError; OSError: the file can't be written.
+        APIStatusError: an error response.
+        APIConnectionError: no response, after all retries.
+        OSError: the file cannot be written.
     """
     part = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.part")
     try:
@@ -51,10 +53,12 @@ def _receive(transport: Transport, request: Request, file: BinaryIO, on_download
                         _copy(response, file, on_download)
                     return
             pause = (
-                transport.retry.pause(attempt, response.headers) if response.status_code in AGAIN else None
+                transport.retry.pause(attempt, response.headers)
+                if response.status_code in RETRYABLE
+                else None
             )
             if pause is None:
-                raise failure_of(answer_of(response))
+                raise status_error(response_of(response))
         except APIConnectionError:
             pause = transport.retry.pause(attempt)
             if pause is None:
@@ -63,7 +67,7 @@ def _receive(transport: Transport, request: Request, file: BinaryIO, on_download
 
 
 def _copy(response: httpx.Response, file: BinaryIO, on_download: OnDownload | None) -> None:
-    """Write the body from the beginning, also after an attempt that broke off."""
+    """Write the whole body, overwriting what an interrupted attempt left."""
     file.seek(0)
     file.truncate()
     length = response.headers.get("content-length", "")

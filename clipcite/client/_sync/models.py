@@ -1,43 +1,59 @@
 # Generated from clipcite/client/_async/models.py by `python -m tests.repository.unasync`. Do not edit.
-"""Methods for models, and the handle of one model.
+"""Adapted models.
 
-A model is named by its id, its name (the latest version), `name@version` or `name@alias`.
+A reference to a model is its id, its name (latest version), `name@version` or `name@alias`.
 """
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clipcite.client import model_requests
 from clipcite.client._sync.download import OnDownload, download
-from clipcite.client._sync.jobs import JobHandle, Jobs
-from clipcite.client.errors import InvalidImages, UnprocessableEntityError
-from clipcite.client.model_requests import CLASSIFY_BATCH_SIZE, Expected, Format, Names
+from clipcite.client._sync.jobs import Job
+from clipcite.client._sync.transport import Transport
+from clipcite.client.model_requests import ClassNames, Format
 from clipcite.client.multipart import OnUpload
-from clipcite.client.types import Alias, Classification, Model
+from clipcite.client.types import Classification, ModelData
 from clipcite.client.upload import Adaptable, model_archive
-from clipcite.datasets.image import ImageLike, as_image
+from clipcite.datasets.image import ImageLike
+
+if TYPE_CHECKING:
+    from clipcite.client._sync.client import Client
 
 
-class Models(Jobs):
-    def model(self, model: str) -> "ModelHandle":
-        """One of them, to classify with or to export, say."""
-        return ModelHandle(self, self.get_model(model))
+class Models:
+    """Operations on models: `client.models`."""
 
-    def get_model(self, model: str) -> Model:
-        return self._transport.send(model_requests.get_model(model))
+    def __init__(self, client: "Client", transport: Transport) -> None:
+        self._client = client
+        self._transport = transport
 
-    def models(self, name: str | None = None, *, page_size: int = 100) -> Iterator[Model]:
-        """All of them, or all versions of a name, the newest first, read page by page."""
-        return self._transport.pages(lambda cursor: model_requests.models(page_size, cursor, name))
+    def get(self, model: str) -> "Model":
+        """Return a model by its id, its name (latest version), `name@version` or `name@alias`."""
+        return self._bind(self._transport.send(model_requests.get_model(model)))
 
-    def rename_model(self, model: str, name: str | None) -> Model:
-        """It becomes the next version of this name; None takes its name away."""
-        return self._transport.send(model_requests.rename_model(model, name))
+    def list(self, name: str | None = None, *, page_size: int = 100) -> Iterator["Model"]:
+        """Yield all models, or all versions of a name, newest first, fetched page by page."""
+        pages = self._transport.pages(lambda cursor: model_requests.list_models(page_size, cursor, name))
+        for data in pages:
+            yield self._bind(data)
 
-    def delete_model(self, model: str, *, force: bool = False) -> None:
-        """Its weights too. `force`: also when aliases point to it, which are removed."""
+    def rename(self, model: str, name: str | None) -> "Model":
+        """Make the model the next version of `name`; None removes its name."""
+        return self._bind(self._transport.send(model_requests.rename_model(model, name)))
+
+    def delete(self, model: str, *, force: bool = False) -> None:
+        """Delete the model and its weights.
+
+        Args:
+            model: reference to the model.
+            force: delete aliases of the model, too. Without it an alias prevents the deletion.
+
+        Raises:
+            ConflictError: an alias points to the model, and `force` is False.
+        """
         self._transport.send(model_requests.delete_model(model, force=force))
 
     def export(
@@ -49,15 +65,18 @@ class Models(Jobs):
         alpha: float | None = None,
         on_download: OnDownload | None = None,
     ) -> Path:
-        """Download the model as a zip to the file `path`, which is replaced once all of it is there.
+        """Download the model as a zip to `path`. The file is replaced once the download is complete.
 
         Args:
-            format: "open_clip", a folder that open_clip loads; "onnx", two graphs; "delta", the change of the
-                backbone alone.
-            alpha: 0 (pre-trained) to 1 (fine-tuned); default the model's.
+            model: reference to the model.
+            path: path of the zip.
+            format: "open_clip", a folder that open_clip loads; "onnx", two graphs; "delta", the change to the
+                backbone only.
+            alpha: mixing weight, 0 (pre-trained) to 1 (fine-tuned) (default: the model's).
+            on_download: called with the bytes received and their total number, None if unknown.
 
         Raises:
-            OSError: the file can't be written.
+            OSError: the file cannot be written.
         """
         request = model_requests.export(model, format, alpha)
         return download(self._transport, request, Path(path), on_download)
@@ -74,13 +93,22 @@ class Models(Jobs):
         prompts: Mapping[str, Sequence[str]] | None = None,
         delta_format: str | None = None,
         on_upload: OnUpload | None = None,
-    ) -> Model:
-        """Bring a model that was exported, or an open_clip folder that was adapted elsewhere.
+    ) -> "Model":
+        """Import an exported model, or an open_clip folder that was adapted elsewhere.
 
         Args:
-            path: a zip, or the folder.
-            backbone: what it was adapted from; like the others, default what it says itself.
-            delta_format: "full", "4bit" or "1bit": how an open_clip folder is kept.
+            path: a zip or a folder.
+            name: name of the model, of which it becomes the next version.
+            backbone: backbone of the model. This and the following defaults come from the archive.
+            classes: trained classes.
+            alpha: mixing weight, 0 (pre-trained) to 1 (fine-tuned).
+            templates: prompt templates.
+            prompts: prompts per class.
+            delta_format: storage of an open_clip folder: "full", "4bit" or "1bit".
+            on_upload: called with the bytes sent and their total number, None if unknown.
+
+        Raises:
+            InvalidImages: the archive cannot be read.
         """
         archive = model_archive(path)
         call = model_requests.import_model(
@@ -94,118 +122,61 @@ class Models(Jobs):
             delta_format=delta_format,
             on_upload=on_upload,
         )
-        return self._transport.send(call)
+        return self._bind(self._transport.send(call))
 
-    def aliases(self, name: str) -> list[Alias]:
-        """Of a name, in alphabetical order."""
-        return self._transport.send(model_requests.aliases(name))
+    def _bind(self, data: ModelData) -> "Model":
+        model = Model(**vars(data))
+        model._client = self._client
+        return model
 
-    def get_alias(self, name: str, alias: str) -> Alias:
-        return self._transport.send(model_requests.get_alias(name, alias))
 
-    def promote(self, name: str, alias: str, model: str, *, expected: Expected = ...) -> Alias:
-        """Point `name@alias` to a model of this name; the alias is made if it is new.
+class Model(ModelData):
+    """An adapted model. Its attributes are as last fetched; `refresh` and `rename` update them."""
 
-        `expected` is what it is believed to point to (None: nothing yet); if that is wrong nothing is
-        changed and Conflict is raised.
-        """
-        return self._transport.send(model_requests.promote(name, alias, model, expected))
-
-    def rollback(self, name: str, alias: str, *, expected: Expected = ...) -> Alias:
-        """Take the last promotion back; again, the one before that."""
-        return self._transport.send(model_requests.rollback(name, alias, expected))
-
-    def delete_alias(self, name: str, alias: str) -> None:
-        """The alias and its history; the models stay."""
-        self._transport.send(model_requests.delete_alias(name, alias))
+    _client: "Client"
 
     def classify(
-        self,
-        images: Sequence[ImageLike],
-        class_names: Names,
-        *,
-        model: str = "stock",
-        alpha: float | None = None,
-        templates: Sequence[str] | None = None,
-        new_class_balance: float | None = None,
-        top_k: int | None = None,
-        coverage: float | None = None,
-        reject: bool = False,
+        self, images: Sequence[ImageLike], class_names: ClassNames | None = None, **options: Any
     ) -> Classification:
-        """Rank class names, trained or new, for each image. Many images go in several requests.
+        """Rank class names for each image; options as for `client.classify`.
 
         Args:
-            class_names: names, or a mapping from names to sentences that are read for them (or None).
-            alpha: 0 (pre-trained) to 1 (fine-tuned); default the model's.
-            coverage: adds `names` to each image, the set that holds the true one so often.
-            reject: adds `rejected`, whether the image looks like none of the names.
-
-        An image that can't be read has an `error` in its result; if none can,
-        UnprocessableEntityError is raised.
+            images: paths, bytes, PIL images or uint8 arrays [H, W, 3].
+            class_names: class names (default: the trained classes).
         """
-        given = [as_image(image, f"image-{i}") for i, image in enumerate(images, 1)]
-        if not given:
-            raise InvalidImages("There is no image to classify.")
-        answers: list[Classification] = []
-        refused: dict[int, UnprocessableEntityError] = {}
-        for number, start in enumerate(range(0, len(given), CLASSIFY_BATCH_SIZE)):
-            call = model_requests.classify(
-                given[start : start + CLASSIFY_BATCH_SIZE],
-                class_names,
-                model=model,
-                alpha=alpha,
-                templates=templates,
-                new_class_balance=new_class_balance,
-                top_k=top_k,
-                coverage=coverage,
-                reject=reject,
-            )
-            try:
-                answers.append(self._transport.send(call))
-            except UnprocessableEntityError as error:
-                if error.code != "bad_images":
-                    raise
-                refused[number] = error
-        if not answers:
-            raise refused[0]
-        return model_requests.join_answers(answers, refused)
-
-
-class ModelHandle:
-    """A model of a client."""
-
-    def __init__(self, client: Models, model: Model) -> None:
-        self._client = client
-        self.model = model
-        """As it was last seen."""
-
-    @property
-    def id(self) -> str:
-        return self.model.id
-
-    def __repr__(self) -> str:
-        return f"<{self.id}: {', '.join(self.model.trained_classes)}>"
-
-    def classify(
-        self, images: Sequence[ImageLike], class_names: Names | None = None, **options: Any
-    ) -> Classification:
-        """As `Client.classify`; without names it is asked for those that it was trained with."""
-        names = self.model.trained_classes if class_names is None else class_names
+        names = self.trained_classes if class_names is None else class_names
         return self._client.classify(images, names, model=self.id, **options)
 
-    def extend(self, images: Adaptable, **options: Any) -> JobHandle:
-        """A new model from these images and all that this one was made from; options as of `adapt`."""
+    def extend(self, images: Adaptable, **options: Any) -> Job:
+        """Train a new model on these images and the training images of this model.
+
+        Options as for `client.adapt`.
+        """
         return self._client.adapt(images, extends=self.id, **options)
 
     def export(
-        self, path: str | os.PathLike[str], *, format: Format = "open_clip", alpha: float | None = None
+        self,
+        path: str | os.PathLike[str],
+        *,
+        format: Format = "open_clip",
+        alpha: float | None = None,
+        on_download: OnDownload | None = None,
     ) -> Path:
-        """As `Client.export`."""
-        return self._client.export(self.id, path, format=format, alpha=alpha)
+        """Download the model as a zip to `path`; see `client.models.export`."""
+        return self._client.models.export(self.id, path, format=format, alpha=alpha, on_download=on_download)
 
-    def rename(self, name: str | None) -> Model:
-        self.model = self._client.rename_model(self.id, name)
-        return self.model
+    def refresh(self) -> "Model":
+        """Fetch the current state."""
+        return self._update(self._client.models.get(self.id))
+
+    def rename(self, name: str | None) -> "Model":
+        """Make this model the next version of `name`; None removes its name."""
+        return self._update(self._client.models.rename(self.id, name))
 
     def delete(self, *, force: bool = False) -> None:
-        self._client.delete_model(self.id, force=force)
+        """Delete the model and its weights, with `force` also if aliases point to it."""
+        self._client.models.delete(self.id, force=force)
+
+    def _update(self, current: "Model") -> "Model":
+        vars(self).update(vars(current))
+        return self

@@ -1,5 +1,5 @@
 # Generated from clipcite/client/_async/transport.py by `python -m tests.repository.unasync`. Do not edit.
-"""HTTP requests to the service, repeated as `Retry` says."""
+"""HTTP requests to the service, with retries."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -8,16 +8,16 @@ from typing import Any, TypeVar
 
 import httpx
 
-from clipcite.client.address import answer_of, headers_of, settings_of, timeouts, unreachable
+from clipcite.client.address import headers_of, response_of, settings_of, timeouts, unreachable
 from clipcite.client.errors import APIConnectionError
-from clipcite.client.request import Answer, Call, Page, Request, failure_of
-from clipcite.client.retry import AGAIN, NOT_DONE, Retry, is_over
+from clipcite.client.request import Call, Page, Request, Response, status_error
+from clipcite.client.retry import NOT_DONE, RETRYABLE, Retry, is_over
 
 T = TypeVar("T")
 
 
 class Transport:
-    """Connections to one service. Arguments: those of `Client`."""
+    """Connections to one service. Arguments as for `Client`."""
 
     def __init__(self, base_url: str | None, api_key: str | None, retry: Retry, verify: Any) -> None:
         self._http = httpx.Client(**settings_of(base_url, api_key), verify=verify)
@@ -31,10 +31,12 @@ class Transport:
         return str(self._http.base_url).rstrip("/")
 
     def send(self, call: Call[T], retry: Retry | None = None, until: float | None = None) -> T:
-        """Send until there is an answer, as `retry` says; no pause ends after `until` (monotonic clock).
+        """Send a request, with retries. No pause ends after `until` (monotonic clock).
 
         Raises:
-            APIStatusError, APIConnectionError, UnexpectedAnswer.
+            APIStatusError: an error response, after all retries.
+            APIConnectionError: no response, after all retries.
+            APIResponseValidationError: a response that does not fit.
         """
         retry = retry or self.retry
         attempt = 0
@@ -42,41 +44,45 @@ class Transport:
         while True:
             attempt += 1
             try:
-                answer = self.request(call.request)
+                response = self.request(call.request)
             except APIConnectionError:
                 lost = True
-                pause = retry.pause(attempt) if call.twice_is_harmless else None
+                pause = retry.pause(attempt) if call.idempotent else None
                 if pause is None or is_over(until, pause):
                     raise
             else:
-                if 200 <= answer.status < 300 or (answer.status == 404 and lost and call.gone_is_done):
-                    return call.read(answer)
-                again = AGAIN if call.twice_is_harmless else NOT_DONE
-                pause = retry.pause(attempt, answer.headers) if answer.status in again else None
+                if 200 <= response.status < 300 or (response.status == 404 and lost and call.gone_is_done):
+                    return call.read(response)
+                retryable = RETRYABLE if call.idempotent else NOT_DONE
+                pause = retry.pause(attempt, response.headers) if response.status in retryable else None
                 if pause is None or is_over(until, pause):
-                    raise failure_of(answer)
+                    raise status_error(response)
             time.sleep(pause)
 
     def pages(self, page: Callable[[str | None], Call[Page[T]]]) -> Iterator[T]:
-        """Yield every item of a list, read page by page."""
+        """Yield every item of a list, fetched page by page."""
         cursor: str | None = None
         while True:
-            got = self.send(page(cursor))
-            yield from got.data
-            cursor = got.next_cursor
+            fetched = self.send(page(cursor))
+            yield from fetched.data
+            cursor = fetched.next_cursor
             if cursor is None:
                 return
 
-    def request(self, request: Request) -> Answer:
-        """Send it once. Raises APIConnectionError."""
-        with self.connection_errors():
-            return answer_of(self._http.send(self._http_request(request)))
-
-    def open(self, request: Request) -> httpx.Response:
-        """Send it once. The body of a 200 is not read yet; the caller closes the response.
+    def request(self, request: Request) -> Response:
+        """Send the request once.
 
         Raises:
-            APIConnectionError.
+            APIConnectionError: no response.
+        """
+        with self.connection_errors():
+            return response_of(self._http.send(self._http_request(request)))
+
+    def open(self, request: Request) -> httpx.Response:
+        """Send the request once. The body of a 200 is not read yet; the caller closes the response.
+
+        Raises:
+            APIConnectionError: no response.
         """
         with self.connection_errors():
             response = self._http.send(self._http_request(request), stream=True)
@@ -89,7 +95,7 @@ class Transport:
 
     @contextmanager
     def connection_errors(self) -> Iterator[None]:
-        """Raise httpx's errors as APIConnectionError."""
+        """Convert transport errors of httpx to APIConnectionError."""
         try:
             yield
         except httpx.TransportError as error:
@@ -107,7 +113,7 @@ class Transport:
 
 
 def _counted(request: Request) -> Iterator[bytes]:
-    """Yield the body chunk by chunk. The asynchronous client reads files in a thread: other tasks go on."""
+    """Yield the body in chunks. Files are read in a thread, so that they do not block the event loop."""
     assert request.body is not None
     sent = 0
     chunks = request.body.chunks()

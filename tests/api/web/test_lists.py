@@ -34,7 +34,7 @@ def test_show_more_after_everything_shown_was_deleted(browser: Browser, made: tu
         page.goto("/#/jobs")
         expect(page.locator(".list > li")).to_have_count(20, timeout=GUARD)
         for job_id in ids[3:]:
-            client.delete_job(job_id)
+            client.jobs.delete(job_id)
         page.get_by_role("button", name="Show more").click()
         expect(page.locator(".list > li")).to_have_count(23, timeout=GUARD)
         expect(page.get_by_role("link", name=re.compile("^job 0$"))).to_be_visible()
@@ -48,9 +48,9 @@ def test_a_program_deletes_everything_while_it_reads_the_list(
     for _ in range(5):
         publish_model(running.database, running.blobs, backbone)
     with Client(url) as client:
-        for model in client.models(page_size=2):
-            client.delete_model(model.id)
-        assert list(client.models()) == []
-        for job in client.jobs(page_size=2):
-            client.delete_job(job.id)
-        assert list(client.jobs()) == []
+        for model in client.models.list(page_size=2):
+            client.models.delete(model.id)
+        assert list(client.models.list()) == []
+        for job in client.jobs.list(page_size=2):
+            client.jobs.delete(job.id)
+        assert list(client.jobs.list()) == []

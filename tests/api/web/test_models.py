@@ -33,15 +33,15 @@ def test_a_zip_is_opened_before_it_is_sent(browser: Browser, quick_url: str, tmp
         expect(page.get_by_text("Waiting for its turn")).to_be_visible()
         job = page.url.rpartition("/")[2]
     with Client(quick_url) as client:
-        classes = {one.name: (one.images, one.test_images) for one in client.get_job(job).classes}
-        client.cancel(job)
+        classes = {one.name: (one.images, one.test_images) for one in client.jobs.get(job).classes}
+        client.jobs.cancel(job)
     assert classes == {"red": (2, 1), "green": (2, 0)}
 
 
 def test_an_alias_is_moved_and_moved_back(browser: Browser, quick_url: str, tmp_path: Path) -> None:
     with Client(quick_url) as client, window(browser, quick_url) as page:
-        delta = client.export("colours", tmp_path / "delta.zip", format="delta")
-        versions = [client.import_model(delta, name="shades") for _ in range(2)]
+        delta = client.models.export("colours", tmp_path / "delta.zip", format="delta")
+        versions = [client.models.import_model(delta, name="shades") for _ in range(2)]
         page.goto("/#/models")
         first, second = (page.locator("li").filter(has_text=f"shades, version {n}") for n in (1, 2))
         for row, tag in ((first, "prod"), (second, "prod")):
@@ -50,14 +50,14 @@ def test_an_alias_is_moved_and_moved_back(browser: Browser, quick_url: str, tmp_
             row.get_by_role("button", name="Point it here").click()
             expect(row.locator(".tag", has_text="@prod")).to_be_visible()
         expect(first.locator(".tag", has_text="@prod")).to_be_hidden()
-        assert client.get_alias("shades", "prod").model == versions[1].id
+        assert client.aliases.get("shades", "prod").model == versions[1].id
         second.get_by_text("Aliases").click()
         second.get_by_role("button", name="Point @prod back").click()
         page.get_by_role("button", name="Point it back").click()
         expect(first.locator(".tag", has_text="@prod")).to_be_visible()
         expect(first.get_by_role("link", name="How it was learnt")).to_have_count(0)  # it was imported
         for version in versions:
-            client.delete_model(version.id, force=True)
+            client.models.delete(version.id, force=True)
 
 
 def test_a_model_that_is_gone_leaves_the_others_to_try(browser: Browser, quick_url: str) -> None:

@@ -31,7 +31,7 @@ def counted(page: Page) -> Callable[[], int]:
 def test_one_job_from_one_form(browser: Browser, quick_url: str, tmp_path: Path) -> None:
     held: list[Route] = []
     with Client(quick_url) as client, window(browser, quick_url) as page:
-        before = {job.id for job in client.jobs()}
+        before = {job.id for job in client.jobs.list()}
         checks = counted(page)
         brought(page, tmp_path)
         done = checks()
@@ -51,8 +51,8 @@ def test_one_job_from_one_form(browser: Browser, quick_url: str, tmp_path: Path)
         assert len(held) == 1
         held[0].continue_()
         expect(page.get_by_text("Waiting for its turn")).to_be_visible(timeout=GUARD)
-        (job,) = {job.id for job in client.jobs()} - before
-        client.cancel(job)
+        (job,) = {job.id for job in client.jobs.list()} - before
+        client.jobs.cancel(job)
 
 
 def test_the_key_belongs_to_the_form(browser: Browser, quick_url: str, tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_the_key_belongs_to_the_form(browser: Browser, quick_url: str, tmp_path:
             if number < 4:
                 expect(page.get_by_role("alert")).to_be_visible(timeout=GUARD)
         expect(page.get_by_text("Waiting for its turn")).to_be_visible(timeout=GUARD)
-        client.cancel(page.url.rpartition("/")[2])
+        client.jobs.cancel(page.url.rpartition("/")[2])
     assert keys[0] == keys[1] != keys[2] == keys[3]
 
 
@@ -90,7 +90,7 @@ def test_a_start_ends_the_check(browser: Browser, quick_url: str, tmp_path: Path
         with page.expect_event("requestfailed", lambda request: "dry_run" in request.url):
             page.get_by_role("button", name="Start learning").click()
         expect(page.get_by_text("Waiting for its turn")).to_be_visible(timeout=GUARD)
-        client.cancel(page.url.rpartition("/")[2])
+        client.jobs.cancel(page.url.rpartition("/")[2])
 
 
 def test_no_check_at_each_key(browser: Browser, quick_url: str, tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def test_refusals_and_their_exit_codes(call: Any, folder: Path, tmp_path: Path) 
     assert "no labelled images" in call("adapt", tmp_path / "colours" / "test" / "red", status=2).stderr
     assert "there is no image at" in call("classify", "gone/*.png", "-c", "a", status=2).stderr
     assert "--config" in call("adapt", folder, "--config", "[", status=2).stderr
-    assert "is no address" in call("jobs", "list", "--url", "nowhere", status=2).stderr
+    assert "is not a valid address" in call("jobs", "list", "--url", "nowhere", status=2).stderr
     call("adapt", "gone", status=2)
     for command in (["jobs", "list"], ["models", "list"]):
         for json_or_not in ([], ["--json"]):
@@ -213,7 +213,7 @@ def test_a_key_is_needed_where_there_are_keys(
         monkeypatch.setenv("CLIPCITE_API_KEY", key)
         assert CliRunner().invoke(app, ["models", "list", "--json"]).stdout == "[]\n"
         with Client() as client:
-            assert list(client.models()) == []
+            assert list(client.models.list()) == []
 
 
 def test_without_the_server_its_commands_say_how_to_get_it(tmp_path: Path) -> None:

@@ -48,10 +48,10 @@ def test_ctrl_c_detaches_and_the_job_goes_on(service: Service, folder: Path) -> 
     session.close()
     assert session.exitstatus == 130
     with Client(service.url) as client:
-        assert client.get_job(job_id).status == "running"
+        assert client.jobs.get(job_id).status == "running"
         again = terminal(service, "jobs", "wait", job_id)  # come back
         again.expect("DVA")
-        client.cancel(job_id)
+        client.jobs.cancel(job_id)
         again.expect("cancelled")
         again.expect(pexpect.EOF)
         again.close()

@@ -8,7 +8,10 @@ from typing import Any
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from clipcite import AsyncClient, AsyncJobHandle, AsyncModelHandle
+from clipcite import AsyncClient, AsyncJob, AsyncModel
+from clipcite.client._async.aliases import AsyncAliases
+from clipcite.client._async.jobs import AsyncJobs
+from clipcite.client._async.models import AsyncModels
 
 END = object()
 
@@ -28,17 +31,15 @@ class _Awaited:
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._target, name)
+        if isinstance(value, AsyncJobs | AsyncModels | AsyncAliases):
+            return _Awaited(self._portal, value)
         return partial(self._call, value) if callable(value) else value
 
     def _call(self, method: Callable[..., Any], *args: Any, **options: Any) -> Any:
         result = self._portal.call(_finish, partial(method, *args, **options))
         if isinstance(result, AsyncGenerator):
             return self._iterate(result)
-        return (
-            _Awaited(self._portal, result)
-            if isinstance(result, AsyncJobHandle | AsyncModelHandle)
-            else result
-        )
+        return _Awaited(self._portal, result) if isinstance(result, AsyncJob | AsyncModel) else result
 
     def _iterate(self, items: AsyncGenerator[Any, None]) -> Iterator[Any]:
         try:

@@ -26,38 +26,38 @@ from tests.service.running import Service
 
 def test_a_model_is_named_promoted_and_rolled_back(service: Service, taught: Job, tmp_path: Path) -> None:
     with Client(service.url) as client:
-        model = client.model(taught.model_id or "")
+        model = client.models.get(taught.model_id or "")
         copies = []
         delta = model.export(tmp_path / "delta.zip", format="delta")
         with zipfile.ZipFile(delta) as archive:
             archive.extractall(tmp_path / "delta")
         for source in (delta, tmp_path / "delta"):  # zipped, or as a folder
-            copies.append(client.import_model(source, name="old shoes", alpha=0.3))
+            copies.append(client.models.import_model(source, name="old shoes", alpha=0.3))
         assert [(one.version, one.job_id, one.alpha) for one in copies] == [(1, None, 0.3), (2, None, 0.3)]
-        assert [one.id for one in client.models("old shoes")] == [copies[1].id, copies[0].id]
+        assert [one.id for one in client.models.list("old shoes")] == [copies[1].id, copies[0].id]
 
-        alias = client.promote("old shoes", "prod", "old shoes@1", expected=None)
+        alias = client.aliases.promote("old shoes", "prod", "old shoes@1", expected=None)
         assert (alias.reference, alias.model) == ("old shoes@prod", copies[0].id)
         with pytest.raises(ConflictError, match="points to"):
-            client.promote("old shoes", "prod", "old shoes@2", expected=None)
-        assert client.promote("old shoes", "prod", "old shoes@2", expected="old shoes@1").version == 2
+            client.aliases.promote("old shoes", "prod", "old shoes@2", expected=None)
+        assert client.aliases.promote("old shoes", "prod", "old shoes@2", expected="old shoes@1").version == 2
         answer = client.classify([blue_image(tmp_path)], ["red", "blue"], model="old shoes@prod")
         assert answer.model == copies[1].id
         with pytest.raises(UnprocessableEntityError, match="30 images"):
             client.classify([blue_image(tmp_path)], ["red", "green"], model="old shoes", reject=True)
-        assert client.rollback("old shoes", "prod").model == copies[0].id
-        assert client.get_alias("old shoes", "prod").history[0].action == "rolled_back"
+        assert client.aliases.rollback("old shoes", "prod").model == copies[0].id
+        assert client.aliases.get("old shoes", "prod").history[0].action == "rolled_back"
         with pytest.raises(ConflictError):
-            client.delete_model("old shoes@1")
-        client.delete_alias("old shoes", "prod")
-        assert client.aliases("old shoes") == []
-        handle = client.model("old shoes@1")
+            client.models.delete("old shoes@1")
+        client.aliases.delete("old shoes", "prod")
+        assert client.aliases.list("old shoes") == []
+        handle = client.models.get("old shoes@1")
         assert handle.rename("boots").name == "boots"
         assert handle.classify([blue_image(tmp_path)]).class_names[0].kind == "trained"
         handle.delete()
-        client.delete_model("old shoes", force=True)
+        client.models.delete("old shoes", force=True)
         with pytest.raises(NotFoundError):
-            client.get_model("old shoes@2")
+            client.models.get("old shoes@2")
 
 
 def blue_image(folder: Path) -> Path:
@@ -66,7 +66,7 @@ def blue_image(folder: Path) -> Path:
 
 def test_report_preflight_and_extension(service: Service, taught: Job, tmp_path: Path) -> None:
     with Client(service.url) as client:
-        job = client.job(taught.id)
+        job = client.jobs.get(taught.id)
         report = job.report()
         assert report.model_id == taught.model_id
         assert report.summary
@@ -82,12 +82,12 @@ def test_report_preflight_and_extension(service: Service, taught: Job, tmp_path:
         paint(tmp_path, "more/red", 1)
         bad = tmp_path / "more" / "violet" / "bad.jpg"
         bad.write_bytes(b"no image")
-        found = client.look(tmp_path / "more")
+        found = client.preflight(tmp_path / "more")
         assert not found.acceptable
         assert str(bad) in [one.file for one in found.findings]
         bad.unlink()
-        longer = client.model(taught.model_id or "").extend(tmp_path / "more", config={"epochs": 1000})
-        assert {one.name: one.images for one in longer.job.classes} == {
+        longer = client.models.get(taught.model_id or "").extend(tmp_path / "more", config={"epochs": 1000})
+        assert {one.name: one.images for one in longer.classes} == {
             **{"red": 5, "green": 4, "violet": 3},
             "blue": 0,
         }
@@ -105,13 +105,15 @@ def test_an_export_is_whole_or_not_there(connect: Any, service: Service, taught:
         with connect(flaky.url, retry=Retry(attempts=2, first_seconds=0.01)) as client:
             flaky.faults = ["cut", "half"]
             with pytest.raises(APIConnectionError):
-                client.export(model, target)
+                client.models.export(model, target)
             assert target.read_bytes() == b"of earlier"
             with pytest.raises(UnprocessableEntityError, match="less than or equal to 1"):
-                client.export(model, target, alpha=1.5)
+                client.models.export(model, target, alpha=1.5)
             flaky.faults = ["half", None]
             heard: list[int] = []
-            client.export(model, target, alpha=0.25, on_download=lambda done, total: heard.append(done))
+            client.models.export(
+                model, target, alpha=0.25, on_download=lambda done, total: heard.append(done)
+            )
         with zipfile.ZipFile(target) as archive:
             assert json.loads(archive.read("clipcite.json"))["alpha"] == 0.25
         assert heard[-1] == target.stat().st_size
@@ -120,23 +122,23 @@ def test_an_export_is_whole_or_not_there(connect: Any, service: Service, taught:
             flaky.seen.clear()
             flaky.faults = ["cut"]
             with pytest.raises(APIConnectionError):  # it may be there: a second one is not for us to make
-                client.import_model(target, name="brought")
+                client.models.import_model(target, name="brought")
             assert len(flaky.seen) == 1
-            client.delete_model("brought")
+            client.models.delete("brought")
 
 
 def test_awaited(service: Service, taught: Job, tmp_path: Path) -> None:
     async def session() -> None:
         async with AsyncClient(service.url) as client:
-            model = await client.model(taught.model_id or "")
+            model = await client.models.get(taught.model_id or "")
             path = await model.export(tmp_path / "delta.zip", format="delta")
-            brought = await client.import_model(path, name="async")
-            alias = await client.promote("async", "prod", brought.id)
+            brought = await client.models.import_model(path, name="async")
+            alias = await client.aliases.promote("async", "prod", brought.id)
             assert alias.model == brought.id
-            await client.delete_model("async@prod", force=True)
-            assert (await (await client.job(taught.id)).report()).model_id == taught.model_id
+            await client.models.delete("async@prod", force=True)
+            assert (await (await client.jobs.get(taught.id)).report()).model_id == taught.model_id
             paint(tmp_path, "more/red", 1)
             paint(tmp_path, "more/green", 1)
-            assert (await client.look(tmp_path / "more")).acceptable
+            assert (await client.preflight(tmp_path / "more")).acceptable
 
     anyio.run(session)

@@ -56,5 +56,5 @@ function asCurl(model, path, field) {
 
 function asPython(model, field) {
   const alias = `${literal(model.name)}, ${literal(asked(field))}`;
-  return python([`client.promote(${alias}, ${literal(model.id)})`, orElse("go back", `client.rollback(${alias})`)]);
+  return python([`client.aliases.promote(${alias}, ${literal(model.id)})`, orElse("go back", `client.aliases.rollback(${alias})`)]);
 }

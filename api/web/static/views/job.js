@@ -117,11 +117,11 @@ export function jobView({ parameter: id, signal }) {
       ].join("\n"),
     python: () =>
       python([
-        `job = client.wait("${id}")`,
+        `job = client.jobs.wait("${id}")`,
         "print(job.status, job.model_id)",
-        orElse("read the report", `print(client.report("${id}").summary)`),
-        orElse("cancel it", `client.cancel("${id}")`),
-        orElse("delete it", `client.delete_job("${id}")`),
+        orElse("read the report", `print(client.jobs.report("${id}").summary)`),
+        orElse("cancel it", `client.jobs.cancel("${id}")`),
+        orElse("delete it", `client.jobs.delete("${id}")`),
       ]),
   });
   return h("section", { class: "job" }, title, lede, meter, outcome, trouble, charts.element, diary, code);

@@ -23,7 +23,7 @@ export function jobsView({ signal }) {
     }),
     codeFor({
       curl: () => curl("/jobs?limit=20"),
-      python: () => python(["for job in client.jobs():", "    print(job.id, job.status, job.name)"]),
+      python: () => python(["for job in client.jobs.list():", "    print(job.id, job.status, job.name)"]),
     }),
   );
 }

@@ -24,7 +24,7 @@ export function modelsView({ signal }) {
     codeFor({
       what: "list the models",
       curl: () => curl("/models?limit=20"),
-      python: () => python(["for model in client.models():", "    print(model.id, model.name, model.trained_classes)"]),
+      python: () => python(["for model in client.models.list():", "    print(model.id, model.name, model.trained_classes)"]),
     }),
   );
 }
@@ -72,7 +72,7 @@ function row(model) {
     codeFor({
       what: "take it along, or delete it",
       curl: () => `${curl(`/models/${model.id}/export`, [["-OJ"]])}\n${orElse("delete it", curl(`/models/${model.id}`, [["-X", "DELETE"]]))}`,
-      python: () => python([`client.export(${literal(model.id)}, "model.zip")`, orElse("delete it", `client.delete_model(${literal(model.id)})`)]),
+      python: () => python([`client.models.export(${literal(model.id)}, "model.zip")`, orElse("delete it", `client.models.delete(${literal(model.id)})`)]),
     }),
   ];
 }
