@@ -46,7 +46,7 @@ def main() -> None:
 def show(job: Job) -> None:
     progress = job.progress
     if progress is not None:
-        print(f"\r{progress.stage} {progress.fraction:.0%}  ", end="\n" if job.ended else "", flush=True)
+        print(f"\r{progress.stage} {progress.fraction:.0%}  ", end="\n" if job.finished else "", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
 """The command `clipcite`.
 
-May import `clipcite.client` and `clipcite.datasets`, and starts the server's modules by name.
+May import `clipcite.client` and `clipcite.datasets`. Server modules are started by name.
 """

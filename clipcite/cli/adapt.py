@@ -1,4 +1,4 @@
-"""`clipcite adapt`: images in, a job out."""
+"""`clipcite adapt`: upload labelled images and start a training job."""
 
 import json
 from enum import StrEnum
@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from clipcite.cli.connection import AsJson, Exit, Key, Url, connected, note, out, print_json
+from clipcite.cli.connection import AsJson, Exit, Key, Url, connected, print_json, stderr, stdout
 from clipcite.cli.render.preflight import show_preflight
 from clipcite.cli.render.progress import upload_bar, wait_for
 from clipcite.client._sync.client import Client
@@ -17,6 +17,8 @@ from clipcite.datasets.detect import read
 
 
 class OnBadImage(StrEnum):
+    """Values of --on-bad-image."""
+
     FAIL = "fail"
     SKIP = "skip"
 
@@ -25,65 +27,71 @@ def adapt(
     images: Annotated[
         Path,
         typer.Argument(
-            help="A folder of class folders, a manifest (CSV, JSONL), an export (Hugging Face imagefolder, "
-            "Label Studio), a .zip, or a .tar, which is repacked as one.",
+            help="Folder of class folders, manifest (CSV, JSONL), export (Hugging Face imagefolder, Label "
+            "Studio), .zip or .tar.",
             exists=True,
         ),
     ],
     wait: Annotated[
-        bool, typer.Option("--wait", help="Watch it until it has ended. Ctrl-C detaches.")
+        bool, typer.Option("--wait", help="Show progress until the job ends. Ctrl-C detaches.")
     ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only look at the images; nothing is stored.")
-    ] = False,
-    name: Annotated[str | None, typer.Option(help="A name for the job and its model.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the images only; store nothing.")] = False,
+    name: Annotated[str | None, typer.Option(help="Name of the job and its model.")] = None,
     extends: Annotated[
-        str | None, typer.Option("--extends", help="A model: all that it was made from is taken as well.")
+        str | None, typer.Option("--extends", help="Model to extend: its training images are added.")
     ] = None,
-    backbone: Annotated[str | None, typer.Option(help="Of those that the service offers.")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Default: the backbone's recipe.")] = None,
-    alpha: Annotated[float | None, typer.Option(min=0, max=1, help="0 pre-trained, 1 fine-tuned.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="Backbone. [default: the service's]")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Epochs. [default: the backbone's recipe]")
+    ] = None,
+    alpha: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Mixing weight, 0 (pre-trained) to 1 (fine-tuned).")
+    ] = None,
     holdout: Annotated[
-        float | None, typer.Option(min=0, max=0.5, help="Share of each class kept back to measure on.")
+        float | None, typer.Option(min=0, max=0.5, help="Share of each class held out for evaluation.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="For the same result again.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed, for reproducible results.")] = None,
     config: Annotated[
-        str, typer.Option(help="Any other settings, as a JSON object or a file of one.")
+        str, typer.Option(help="Other settings, as a JSON object or the path of a JSON file.")
     ] = "{}",
     on_bad_image: Annotated[
-        OnBadImage, typer.Option(help="Refuse the upload, or go on without them.")
+        OnBadImage, typer.Option(help="Reject an upload with unusable images, or skip them.")
     ] = OnBadImage.FAIL,
-    label_column: Annotated[str | None, typer.Option(help="Of a table, where it isn't clear.")] = None,
-    webhook: Annotated[str | None, typer.Option(help="A URL that is told of the end.")] = None,
+    label_column: Annotated[
+        str | None, typer.Option(help="Column of a manifest that holds the class.")
+    ] = None,
+    webhook: Annotated[
+        str | None, typer.Option(help="URL that receives a webhook when the job ends.")
+    ] = None,
     idempotency_key: Annotated[
-        str | None, typer.Option(help="The same command with the same key makes no second job.")
+        str | None, typer.Option(help="Repeating the command with the same key creates no second job.")
     ] = None,
     as_json: AsJson = False,
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Upload labelled images and start an adaptation."""
+    """Upload labelled images and start a training job."""
     own = {"backbone": backbone, "epochs": epochs, "alpha": alpha, "holdout": holdout, "seed": seed}
     settings = {**_config(config), **{name: value for name, value in own.items() if value is not None}}
-    console = note()
+    console = stderr()
     with connected(url, key) as client:
-        given: Adaptable = images
+        upload: Adaptable = images
         if not images.name.lower().endswith(ARCHIVES):
-            given = read(images, label_column=label_column)
-            console.print(given.found(), markup=False, soft_wrap=True)
+            upload = read(images, label_column=label_column)
+            console.print(upload.found(), markup=False, soft_wrap=True)
         if dry_run:
-            _look(client, given, extends, settings, on_bad_image, as_json=as_json)
+            _check(client, upload, extends, settings, on_bad_image, as_json=as_json)
             return
-        with upload_bar(console) as sent:
+        with upload_bar(console) as on_upload:
             job = client.adapt(
-                given,
+                upload,
                 extends=extends,
                 name=name,
                 config=settings,
                 on_bad_image=on_bad_image.value,
                 webhook=webhook,
                 idempotency_key=idempotency_key,
-                on_upload=sent,
+                on_upload=on_upload,
             )
         if wait:
             console.print(f"{job.id}  {escape(job.name or '')}".rstrip(), soft_wrap=True)
@@ -91,40 +99,44 @@ def adapt(
         elif as_json:
             print_json(job.raw)
         else:
-            out().print(job.id)
-            console.print(f"Watch it with [bold]clipcite jobs wait {job.id}[/]", soft_wrap=True)
+            stdout().print(job.id)
+            console.print(f"To show progress: [bold]clipcite jobs wait {job.id}[/]", soft_wrap=True)
 
 
-def _look(
+def _check(
     client: Client,
-    given: Adaptable,
+    images: Adaptable,
     extends: str | None,
     settings: dict[str, Any],
     on_bad_image: OnBadImage,
     *,
     as_json: bool,
 ) -> None:
-    """Say what is wrong with the images; status 1 if they would be refused."""
-    with upload_bar(note()) as sent:
-        found = client.preflight(
-            given, extends=extends, config=settings, on_bad_image=on_bad_image.value, on_upload=sent
+    """Print the findings of the preflight. Exit with status 1 if the upload would be rejected."""
+    with upload_bar(stderr()) as on_upload:
+        result = client.preflight(
+            images, extends=extends, config=settings, on_bad_image=on_bad_image.value, on_upload=on_upload
         )
     if as_json:
-        print_json(found.raw)
+        print_json(result.raw)
     else:
-        show_preflight(out(), found)
-    if not found.acceptable:
+        show_preflight(stdout(), result)
+    if not result.acceptable:
         raise typer.Exit(Exit.FAILED)
 
 
-def _config(given: str) -> dict[str, Any]:
-    text = (
-        given if given.lstrip().startswith("{") else Path(given).read_text() if Path(given).is_file() else ""
-    )
+def _config(argument: str) -> dict[str, Any]:
+    """Parse --config, a JSON object or the path of a JSON file."""
+    if argument.lstrip().startswith("{"):
+        text = argument
+    else:
+        text = Path(argument).read_text() if Path(argument).is_file() else ""
     try:
-        found = json.loads(text)
+        config = json.loads(text)
     except ValueError as error:
-        raise typer.BadParameter("must be a JSON object, or a file of one.", param_hint="--config") from error
-    if not isinstance(found, dict):
+        raise typer.BadParameter(
+            "must be a JSON object or the path of a JSON file.", param_hint="--config"
+        ) from error
+    if not isinstance(config, dict):
         raise typer.BadParameter("must be a JSON object.", param_hint="--config")
-    return found
+    return config

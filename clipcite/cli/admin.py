@@ -1,4 +1,4 @@
-"""`clipcite keys`: the operator's tool for the database of this machine's service."""
+"""`clipcite keys` and `clipcite webhooks`: administration of the service on this machine."""
 
 import json
 from datetime import datetime
@@ -11,17 +11,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from clipcite.cli.processes import KEYTOOL, ask
+from clipcite.cli.processes import KEYTOOL, run_json
 
-keys = typer.Typer(
-    help="API keys, in the database of CLIPCITE_DATABASE_URL or of the data folder.", no_args_is_help=True
-)
-Data = Annotated[Path | None, typer.Option(help="Data folder, as given to `clipcite serve`.")]
+keys = typer.Typer(help="Manage API keys in the database of this machine's service.", no_args_is_help=True)
+Data = Annotated[Path | None, typer.Option(help="Data folder of `clipcite serve` (default: CLIPCITE_DATA).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 class Scope(StrEnum):
-    """What a key may do."""
+    """Scope of an API key."""
 
     CLASSIFY = "classify"
     ADAPT = "adapt"
@@ -30,29 +28,33 @@ class Scope(StrEnum):
 
 @keys.command()
 def create(
-    owner: Annotated[str, typer.Option(help="Whose jobs and models it opens; made if new.")] = "default",
+    owner: Annotated[
+        str, typer.Option(help="Owner of the jobs and models that the key gives access to.")
+    ] = "default",
     scope: Annotated[
         list[Scope] | None,
-        typer.Option(help="May be repeated; `admin` is everything. Default: classify and adapt."),
+        typer.Option(help="Scope; repeatable. `admin` allows everything. [default: classify, adapt]"),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="For the list: whose it is, or what for.")] = None,
-    days: Annotated[int | None, typer.Option(min=1, max=36_500, help="Good for so many days.")] = None,
+    name: Annotated[str | None, typer.Option(help="Description, shown in the list.")] = None,
+    days: Annotated[
+        int | None, typer.Option(min=1, max=36_500, help="Validity (days). [default: unlimited]")
+    ] = None,
     as_json: AsJson = False,
     data: Data = None,
 ) -> None:
-    """Make a key. It is shown this once: the database keeps only its hash."""
+    """Create an API key. It is shown this once: the database stores only its hash."""
     options = [f"--owner={owner}"]
-    options += [f"--scope={one.value}" for one in scope or ()]
+    options += [f"--scope={each.value}" for each in scope or ()]
     options += [] if name is None else [f"--name={name}"]
     options += [] if days is None else [f"--days={days}"]
-    made = ask(KEYTOOL, ["create", *options], data)
+    made = run_json(KEYTOOL, ["create", *options], data)
     if as_json:
         print(json.dumps(made))
         return
-    until = f"until {_time(made['expires_at'])} UTC" if made["expires_at"] else "without end"
+    until = f"until {_time(made['expires_at'])} UTC" if made["expires_at"] else "with no expiry"
     Console(stderr=True).print(
-        f"Key {made['id']} of [bold]{made['owner']}[/], for {', '.join(made['scopes'])}, {until}. It is "
-        "shown this once; keep it. From now on every request must bring a key: Authorization: Bearer <key>",
+        f"Key {made['id']} of [bold]{made['owner']}[/], for {', '.join(made['scopes'])}, {until}. The key is "
+        "shown this once: save it. From now on every request needs a key: Authorization: Bearer <key>",
         highlight=False,
         soft_wrap=True,
     )
@@ -61,18 +63,20 @@ def create(
 
 @keys.command("list")
 def list_keys(
-    owner: Annotated[str | None, typer.Option(help="Only this owner's.")] = None,
+    owner: Annotated[str | None, typer.Option(help="Only keys of this owner.")] = None,
     as_json: AsJson = False,
     data: Data = None,
 ) -> None:
-    """Show the keys, without what opens."""
-    found = ask(KEYTOOL, ["list", *([] if owner is None else [f"--owner={owner}"])], data)
+    """List the keys, without the secret part."""
+    rows = run_json(KEYTOOL, ["list", *([] if owner is None else [f"--owner={owner}"])], data)
     if as_json:
-        print(json.dumps(found))
+        print(json.dumps(rows))
         return
-    columns = [Column(name, no_wrap=name != "owner, name") for name in ("key", "owner, name", "may", "is")]
+    columns = [
+        Column(name, no_wrap=name != "owner, name") for name in ("key", "owner, name", "scopes", "state")
+    ]
     table = Table(*columns, box=None, padding=(0, 2, 1, 0))
-    for key in found:
+    for key in rows:
         until, used = _time(key["expires_at"])[:10], _time(key["last_used_at"])
         table.add_row(
             f"{key['id']}\n{key['prefix']}…",
@@ -85,40 +89,40 @@ def list_keys(
 
 @keys.command()
 def revoke(
-    id: Annotated[
-        str, typer.Argument(help="The key's id or its first characters, from `clipcite keys list`.")
-    ],
+    id: Annotated[str, typer.Argument(help="Id or prefix of the key, from `clipcite keys list`.")],
     as_json: AsJson = False,
     data: Data = None,
 ) -> None:
-    """Let a key open nothing any more, from the next request on."""
-    gone = ask(KEYTOOL, ["revoke", "--", id], data)
-    print(json.dumps(gone) if as_json else f"{gone['id']} of {gone['owner']} is revoked.")
+    """Revoke a key, with immediate effect."""
+    revoked = run_json(KEYTOOL, ["revoke", "--", id], data)
+    print(json.dumps(revoked) if as_json else f"Revoked {revoked['id']} of {revoked['owner']}.")
 
 
 def _time(time: str | None) -> str:
-    """In UTC, as the database has it."""
+    """Format a time of the database, in UTC."""
     return "" if time is None else f"{datetime.fromisoformat(time):%Y-%m-%d %H:%M}"
 
 
-webhooks = typer.Typer(help="Webhooks: the secret that they are signed with.", no_args_is_help=True)
+webhooks = typer.Typer(help="Manage the secret that signs webhooks.", no_args_is_help=True)
 
 
 @webhooks.callback()
 def root() -> None:
-    """Webhooks: the secret that they are signed with."""
+    """Manage the secret that signs webhooks."""
 
 
 @webhooks.command()
 def secret(
-    owner: Annotated[str, typer.Option(help="Whose jobs tell of their end; made if new.")] = "default",
+    owner: Annotated[str, typer.Option(help="Owner of the jobs.")] = "default",
     rotate: Annotated[
         bool,
-        typer.Option("--rotate", help="Make a new one. For 24 hours the old one signs beside it."),
+        typer.Option("--rotate", help="Create a new secret. For 24 hours the old one remains valid, too."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    data: Annotated[Path | None, typer.Option(help="Data folder, as given to `clipcite serve`.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Data folder of `clipcite serve` (default: CLIPCITE_DATA).")
+    ] = None,
 ) -> None:
-    """Show the owner's secret, `whsec_…`; it is made when it is first needed."""
-    found = ask(KEYTOOL, ["webhook-secret", f"--owner={owner}", *(["--rotate"] if rotate else [])], data)
+    """Print the webhook secret of an owner (`whsec_…`), created on first use."""
+    found = run_json(KEYTOOL, ["webhook-secret", f"--owner={owner}", *(["--rotate"] if rotate else [])], data)
     print(json.dumps(found) if as_json else found["secret"])

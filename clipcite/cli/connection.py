@@ -1,4 +1,4 @@
-"""What every command that talks to a service has in common: where it is, what comes out, how it ends."""
+"""Options, output and exit statuses of the commands that talk to a service."""
 
 import json
 import os
@@ -26,52 +26,53 @@ from clipcite.client.retry import Retry
 Url = Annotated[
     str | None,
     typer.Option(
-        "--url", envvar="CLIPCITE_URL", help="Where the service is. [default: http://127.0.0.1:8000]"
+        "--url", envvar="CLIPCITE_URL", help="Address of the service. [default: http://127.0.0.1:8000]"
     ),
 ]
 Key = Annotated[
     str | None,
-    typer.Option("--key", envvar="CLIPCITE_API_KEY", show_envvar=True, help="API key, where there are keys."),
+    typer.Option(
+        "--key", envvar="CLIPCITE_API_KEY", show_envvar=True, help="API key, if the service requires one."
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
-
-SOON = Retry(attempts=3)
-"""Whoever has forgotten to start the service is told within two seconds; waiting for a job bears more."""
+SHORT_RETRY = Retry(attempts=3)
+"""Reports a missing service within two seconds. Waiting for a job tolerates a longer outage."""
 
 
 class Exit(IntEnum):
-    """How a command ends, for scripts."""
+    """Exit status of a command."""
 
     OK = 0
-    FAILED = 1  # the job failed or was cancelled; doctor found something
-    USAGE = 2  # wrong options, or images that can't be uploaded
+    FAILED = 1  # the job failed or was cancelled; doctor found a problem
+    USAGE = 2  # invalid options, or images that cannot be uploaded
     UNREACHABLE = 3
     NO_ACCESS = 4
-    REFUSED = 5  # the service answered with an error
+    REFUSED = 5  # the service returned an error
     DETACHED = 130  # Ctrl-C
 
 
-def out() -> Console:
-    """For results. Colours and bars on a terminal only; NO_COLOR is honoured."""
+def stdout() -> Console:
+    """Return the console for results. Colours on a terminal only; honours NO_COLOR."""
     return Console(highlight=False)
 
 
-def note() -> Console:
-    """For what is said beside the result, on standard error."""
+def stderr() -> Console:
+    """Return the console for messages."""
     return Console(stderr=True, highlight=False)
 
 
 @contextmanager
 def connected(url: str | None, key: str | None) -> Iterator[Client]:
-    """A client; what goes wrong inside is said in words, and ends the command with its status."""
+    """Yield a client. An error inside is printed and ends the command with its exit status."""
     try:
-        with Client(url, key, retry=SOON) as client:
+        with Client(url, key, retry=SHORT_RETRY) as client:
             yield client
     except APIConnectionError as error:
         give_up(str(error), Exit.UNREACHABLE)
     except (AuthenticationError, PermissionDeniedError) as error:
-        give_up(f"{error}\nA key is given with --key or CLIPCITE_API_KEY.", Exit.NO_ACCESS)
+        give_up(f"{error}\nPass a key with --key or CLIPCITE_API_KEY.", Exit.NO_ACCESS)
     except APIStatusError as error:
         give_up(str(error), Exit.REFUSED)
     except (InvalidAddress, InvalidImages) as error:
@@ -80,21 +81,23 @@ def connected(url: str | None, key: str | None) -> Iterator[Client]:
         give_up(str(error), Exit.REFUSED)
     except KeyboardInterrupt:
         raise typer.Exit(Exit.DETACHED) from None
-    except BrokenPipeError:  # `| head` has read enough
+    except BrokenPipeError:  # closed by `| head`, for example
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(Exit.OK) from None
 
 
-def give_up(said: str, status: Exit) -> NoReturn:
-    note().print(said, markup=False, style="red", soft_wrap=True)
+def give_up(message: str, status: Exit) -> NoReturn:
+    """Print an error and end the command."""
+    stderr().print(message, markup=False, style="red", soft_wrap=True)
     raise typer.Exit(status)
 
 
-def say_gone(what: str, more: str = "is gone.", *, as_json: bool) -> None:
+def print_deleted(name: str, text: str = "deleted.", *, as_json: bool) -> None:
+    """Confirm a deletion."""
     if as_json:
-        print_json({"id": what, "deleted": True})
+        print_json({"id": name, "deleted": True})
     else:
-        out().print(f"{what} {more}", markup=False, soft_wrap=True)
+        stdout().print(f"{name} {text}", markup=False, soft_wrap=True)
 
 
 def print_json(value: Any) -> None:

@@ -1,4 +1,4 @@
-"""`clipcite doctor`: what is there, what is not, and what to do about it."""
+"""`clipcite doctor`: check the installation and the service."""
 
 import sys
 from collections.abc import Iterator
@@ -9,35 +9,39 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from clipcite.cli.connection import AsJson, Exit, Key, Url, out, print_json
-from clipcite.cli.processes import DOCTOR, ask, server_missing
+from clipcite.cli.connection import AsJson, Exit, Key, Url, print_json, stdout
+from clipcite.cli.processes import DOCTOR, run_json, server_missing
 from clipcite.cli.render.tables import facts
 from clipcite.client._sync.client import Client
 from clipcite.client.errors import APIConnectionError, ClipCiteError
 from clipcite.client.retry import Retry
 
-SIGNS = {"ok": "[green]ok[/]", "warning": "[yellow]look[/]", "problem": "[red]wrong[/]"}
+SIGNS = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "problem": "[red]problem[/]"}
 
 
 @dataclass(frozen=True)
 class Finding:
+    """Result of one check; `state` is a key of `SIGNS`."""
+
     name: str
     state: str
     detail: str
 
 
 def doctor(
-    data: Annotated[Path | None, typer.Option(help="Data folder, as given to `clipcite serve`.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Data folder of `clipcite serve` (default: CLIPCITE_DATA).")
+    ] = None,
     as_json: AsJson = False,
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Check this machine and the service, and say what to do. Status 1 if something is wrong."""
+    """Check this machine and the service. Exits with status 1 if there is a problem."""
     findings = [_python(), *_server(data), *_service(url, key)]
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
-        out().print(facts((one.name, f"{SIGNS[one.state]}  {escape(one.detail)}") for one in findings))
+        stdout().print(facts((each.name, f"{SIGNS[each.state]}  {escape(each.detail)}") for each in findings))
     if any(finding.state == "problem" for finding in findings):
         raise typer.Exit(Exit.FAILED)
 
@@ -49,9 +53,9 @@ def _python() -> Finding:
 def _server(data: Path | None) -> Iterator[Finding]:
     missing = server_missing()
     if missing is not None:
-        yield Finding("server", "warning", f"Not installed here; to run a service here too: {missing}")
+        yield Finding("server", "warning", f"Not installed. To run a service on this machine: {missing}")
         return
-    findings: list[dict[str, Any]] = ask(DOCTOR, [], data)
+    findings: list[dict[str, Any]] = run_json(DOCTOR, [], data)
     yield from (Finding(**finding) for finding in findings)
 
 
@@ -64,7 +68,7 @@ def _service(url: str | None, key: str | None) -> Iterator[Finding]:
                 yield Finding(
                     "service",
                     "warning",
-                    f"None at {client.base_url}. Start one with `clipcite serve`, or give --url.",
+                    f"No service at {client.base_url}. Start one with `clipcite serve`, or set --url.",
                 )
                 return
             worst = {"ok": "ok", "degraded": "warning"}.get(readiness.status, "problem")
@@ -75,6 +79,6 @@ def _service(url: str | None, key: str | None) -> Iterator[Finding]:
             ]
             yield Finding("service", worst, "; ".join([f"{client.base_url} is {readiness.status}", *parts]))
             next(client.jobs.list(page_size=1), None)
-            yield Finding("key", "ok", "opens it")
+            yield Finding("key", "ok", "accepted")
     except ClipCiteError as error:
         yield Finding("service", "problem", str(error))

@@ -1,4 +1,4 @@
-"""`clipcite export`: a model to take along."""
+"""`clipcite export`: download a model."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -6,30 +6,37 @@ from typing import Annotated
 
 import typer
 
-from clipcite.cli.connection import AsJson, Exit, Key, Url, connected, give_up, note, out, print_json
+from clipcite.cli.connection import AsJson, Exit, Key, Url, connected, give_up, print_json, stderr, stdout
 from clipcite.cli.render.progress import download_bar
 
 
 class Format(StrEnum):
+    """Values of --format."""
+
     OPEN_CLIP = "open_clip"
     ONNX = "onnx"
     DELTA = "delta"
 
 
 def export(
-    model: Annotated[str, typer.Argument(help="Its id, its name (the latest version), name@version …")],
+    model: Annotated[
+        str, typer.Argument(help="Model: id, name (latest version), name@version or name@alias.")
+    ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="The zip to write.", dir_okay=False, writable=True)
+        Path, typer.Option("--output", "-o", help="Path of the zip.", dir_okay=False, writable=True)
     ],
     format: Annotated[
         Format,
         typer.Option(
-            help="A folder that open_clip loads; ONNX graphs; or the change of the backbone alone, for "
-            "`clipcite models import` elsewhere."
+            help="Folder that open_clip loads; ONNX graphs; or the change to the backbone only, for "
+            "`clipcite models import`."
         ),
     ] = Format.OPEN_CLIP,
     alpha: Annotated[
-        float | None, typer.Option(min=0, max=1, help="0 pre-trained, 1 fine-tuned. [default: the model's]")
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Mixing weight, 0 (pre-trained) to 1 (fine-tuned). [default: the model's]"
+        ),
     ] = None,
     as_json: AsJson = False,
     url: Url = None,
@@ -37,14 +44,15 @@ def export(
 ) -> None:
     """Download a model as a zip with a model card.
 
-    The file is there once all of it is."""
+    The file is created once the download is complete.
+    """
     try:
-        with connected(url, key) as client, download_bar(note()) as came:
-            client.models.export(model, output, format=format.value, alpha=alpha, on_download=came)
+        with connected(url, key) as client, download_bar(stderr()) as on_download:
+            client.models.export(model, output, format=format.value, alpha=alpha, on_download=on_download)
     except OSError as error:
-        give_up(f"{output} can't be written: {error.strerror or error}.", Exit.USAGE)
+        give_up(f"{output} cannot be written: {error.strerror or error}.", Exit.USAGE)
     size = output.stat().st_size
     if as_json:
         print_json({"model": model, "format": format.value, "file": str(output), "bytes": size})
     else:
-        out().print(f"{output}  {size / 1e6:.1f} MB", markup=False, soft_wrap=True)
+        stdout().print(f"{output}  {size / 1e6:.1f} MB", markup=False, soft_wrap=True)

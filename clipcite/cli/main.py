@@ -30,12 +30,12 @@ from clipcite.cli.server import serve_until_stopped
 from clipcite.cli.storage import storage, sweep
 
 app = typer.Typer(
-    help="Few-shot adaptation of CLIP, on your own machine.",
+    help="Few-shot adaptation of CLIP, self-hosted.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 
-database = typer.Typer(help="The database.", no_args_is_help=True)
+database = typer.Typer(help="Manage the database schema.", no_args_is_help=True)
 app.command()(adapt)
 app.command()(classify)
 app.command()(report)
@@ -50,27 +50,29 @@ app.command()(sweep)
 app.add_typer(storage, name="storage")
 
 Host = Annotated[
-    str, typer.Option(envvar="CLIPCITE_HOST", help="Address to listen on; off loopback a key is needed.")
+    str, typer.Option(envvar="CLIPCITE_HOST", help="Listen address. Outside loopback an API key is required.")
 ]
-Data = Annotated[Path | None, typer.Option(help="Folder of the database, the images and the models.")]
+Data = Annotated[
+    Path | None, typer.Option(help="Folder of the database, images and models (default: CLIPCITE_DATA).")
+]
 
 
 @app.callback()
 def root() -> None:
-    """Few-shot adaptation of CLIP, on your own machine."""
+    """Few-shot adaptation of CLIP, self-hosted."""
 
 
 @app.command()
 def serve(
     host: Host = "127.0.0.1",
     port: Annotated[
-        int, typer.Option(envvar="CLIPCITE_PORT", min=0, max=65535, help="Port; 0 takes a free one.")
+        int, typer.Option(envvar="CLIPCITE_PORT", min=0, max=65535, help="Port; 0 selects a free port.")
     ] = 8000,
     data: Data = None,
 ) -> None:
-    """Run everything on this machine: HTTP service, worker and dispatcher. Needs no other server.
+    """Run the whole service on this machine: API, worker and dispatcher.
 
-    Ctrl-C stops all of it. Jobs that are waiting or running go on at the next start.
+    Ctrl-C stops the service. Queued and running jobs continue after the next start.
     """
     raise typer.Exit(serve_until_stopped(host, port, data))
 
@@ -81,45 +83,47 @@ def api(
     port: Annotated[int, typer.Option(envvar="CLIPCITE_PORT", min=1, max=65535, help="Port.")] = 8000,
     data: Data = None,
 ) -> None:
-    """Run the HTTP service alone. Any number of them may share a database and the blobs."""
+    """Run an API process. Any number may share one database and one blob storage."""
     become(API, environment(data, host=host, port=port))
 
 
 @app.command()
 def worker(
     device: Annotated[
-        str | None, typer.Option(help="auto, cpu, cuda or cuda:N; default CLIPCITE_DEVICE.")
+        str | None, typer.Option(help="Device: auto, cpu, cuda or cuda:N. [default: CLIPCITE_DEVICE]")
     ] = None,
     data: Data = None,
 ) -> None:
-    """Run a worker alone: it trains one job at a time. Start one for each GPU."""
+    """Run a worker, which trains one job at a time. Start one worker per GPU."""
     become(WORKER, environment(data, device=device))
 
 
 @app.command()
 def dispatcher(data: Data = None) -> None:
-    """Run the dispatcher alone: it sends jobs to the workers and webhooks to their receivers. One is
-    enough; a second takes over when the first one dies."""
+    """Run a dispatcher, which sends jobs to workers and delivers webhooks.
+
+    One dispatcher is enough. A second one takes over if the first fails.
+    """
     become(DISPATCHER, environment(data))
 
 
 @app.command("server-path")
 def show_server_path() -> None:
-    """Print the folder of the server's modules, for PYTHONPATH: the method as a library."""
+    """Print the folder of the server modules, for use of the method as a library via PYTHONPATH."""
     print(server_path())
 
 
 @app.command()
 def liveness(
-    file: Annotated[Path, typer.Argument(help="File that the process touches: CLIPCITE_LIVENESS_FILE.")],
+    file: Annotated[Path, typer.Argument(help="Liveness file of the process (CLIPCITE_LIVENESS_FILE).")],
 ) -> None:
-    """Exit with 0 if the file was touched within the last two minutes, else with 1."""
+    """Check a liveness file: status 0 if it was touched in the last two minutes, else 1."""
     raise typer.Exit(subprocess.call(command(LIVENESS, str(file)), env=environment()))
 
 
 @database.command()
 def upgrade() -> None:
-    """Bring the tables of CLIPCITE_DATABASE_URL (or of the data folder) to this version."""
+    """Migrate the database (CLIPCITE_DATABASE_URL, or that in the data folder) to this version."""
     need_server()
     raise typer.Exit(subprocess.call(command(MIGRATE), env=environment()))
 

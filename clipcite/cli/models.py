@@ -1,4 +1,4 @@
-"""`clipcite models`: adapted networks, their names and aliases."""
+"""`clipcite models`: adapted models, their names and aliases."""
 
 from itertools import islice
 from pathlib import Path
@@ -6,63 +6,63 @@ from typing import Annotated
 
 import typer
 
-from clipcite.cli.connection import AsJson, Key, Url, connected, note, out, print_json, say_gone
+from clipcite.cli.connection import AsJson, Key, Url, connected, print_deleted, print_json, stderr, stdout
 from clipcite.cli.render.progress import upload_bar
 from clipcite.cli.render.tables import alias_table, metrics_table, model_facts, model_table, verdict
 from clipcite.client._sync.models import Model
 from clipcite.client.types import Alias
 
-models = typer.Typer(help="Adapted models, their names and aliases.", no_args_is_help=True)
+models = typer.Typer(help="Manage adapted models, their names and aliases.", no_args_is_help=True)
 Reference = Annotated[
     str,
-    typer.Argument(metavar="MODEL", help="Its id, its name (the latest version), name@version, name@alias."),
+    typer.Argument(metavar="MODEL", help="Model: id, name (latest version), name@version or name@alias."),
 ]
-AliasName = Annotated[str, typer.Argument(metavar="NAME@ALIAS", help="Such as shoes@prod.")]
-Expected = Annotated[
-    str | None, typer.Option(help="What it is believed to point to; if that is wrong, nothing is changed.")
+AliasName = Annotated[str, typer.Argument(metavar="NAME@ALIAS", help="Alias such as shoes@prod.")]
+ExpectedModel = Annotated[
+    str | None, typer.Option(help="Model that the alias must point to now; otherwise nothing changes.")
 ]
 
 
 @models.command("list")
 def list_models(
-    name: Annotated[str | None, typer.Option(help="Only the versions of this name.")] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many, newest first.")] = 20,
+    name: Annotated[str | None, typer.Option(help="Only versions of this name.")] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Maximum number of models.")] = 20,
     as_json: AsJson = False,
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Newest first."""
+    """List models, newest first."""
     with connected(url, key) as client:
-        found = list(islice(client.models.list(name, page_size=min(limit, 100)), limit))
+        shown = list(islice(client.models.list(name, page_size=min(limit, 100)), limit))
     if as_json:
-        print_json([model.raw for model in found])
+        print_json([model.raw for model in shown])
     else:
-        console = out()
-        console.print(model_table(found, console.width))
+        console = stdout()
+        console.print(model_table(shown, console.width))
 
 
 @models.command()
 def show(model: Reference, as_json: AsJson = False, url: Url = None, key: Key = None) -> None:
-    """What it was trained on, and how good it is."""
+    """Show the classes and the accuracy of a model."""
     with connected(url, key) as client:
-        found = client.models.get(model)
-    _print(found, as_json=as_json)
-    if found.metrics is not None and not as_json:
-        table = metrics_table(found.metrics)
+        fetched = client.models.get(model)
+    _print(fetched, as_json=as_json)
+    if fetched.metrics is not None and not as_json:
+        table = metrics_table(fetched.metrics)
         if table is not None:
-            out().print(table)
-        out().print(f"verdict  {verdict(found.metrics)}", soft_wrap=True)
+            stdout().print(table)
+        stdout().print(f"verdict  {verdict(fetched.metrics)}", soft_wrap=True)
 
 
 @models.command()
 def rename(
     model: Reference,
-    name: Annotated[str, typer.Argument(help="It becomes the next version of this name.")],
+    name: Annotated[str, typer.Argument(help="New name, of which the model becomes the next version.")],
     as_json: AsJson = False,
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Give it a name, or another one."""
+    """Rename a model."""
     with connected(url, key) as client:
         renamed = client.models.rename(model, name)
     _print(renamed, as_json=as_json)
@@ -71,83 +71,88 @@ def rename(
 @models.command()
 def delete(
     model: Reference,
-    force: Annotated[
-        bool, typer.Option("--force", help="Also when aliases point to it; they are removed.")
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Delete aliases of the model, too.")] = False,
     as_json: AsJson = False,
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Its weights too. What is being classified with it still finishes."""
+    """Delete a model and its weights. Requests in progress still finish."""
     with connected(url, key) as client:
         client.models.delete(model, force=force)
-    say_gone(model, as_json=as_json)
+    print_deleted(model, as_json=as_json)
 
 
 @models.command("import")
 def import_model(
     archive: Annotated[
         Path,
-        typer.Argument(
-            help="A zip of `clipcite export`, or an open_clip folder, zipped or not.", exists=True
-        ),
+        typer.Argument(help="Zip of `clipcite export`, or an open_clip folder, zipped or not.", exists=True),
     ],
-    name: Annotated[str | None, typer.Option(help="It is the next version of this name.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name, of which the model becomes the next version.")
+    ] = None,
     backbone: Annotated[
-        str | None, typer.Option(help="What it was adapted from. [default: what it says]")
+        str | None, typer.Option(help="Backbone of the model. [default: from the archive]")
     ] = None,
     class_name: Annotated[
         list[str] | None,
-        typer.Option("--class", help="Trained with; may be repeated. [default: what it says]"),
+        typer.Option("--class", help="Trained class; repeatable. [default: from the archive]"),
     ] = None,
-    alpha: Annotated[float | None, typer.Option(min=0, max=1)] = None,
+    alpha: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Mixing weight, 0 (pre-trained) to 1 (fine-tuned). [default: from the archive]",
+        ),
+    ] = None,
     delta_format: Annotated[
-        str | None, typer.Option(help="full, 4bit or 1bit: how an open_clip folder is kept.")
+        str | None, typer.Option(help="Storage of an open_clip folder: full, 4bit or 1bit. [default: full]")
     ] = None,
     as_json: AsJson = False,
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Bring a model that was exported, or adapted elsewhere."""
-    with connected(url, key) as client, upload_bar(note()) as sent:
-        brought = client.models.import_model(
+    """Import an exported model, or a model that was adapted elsewhere."""
+    with connected(url, key) as client, upload_bar(stderr()) as on_upload:
+        imported = client.models.import_model(
             archive,
             name=name,
             backbone=backbone,
             classes=class_name,
             alpha=alpha,
             delta_format=delta_format,
-            on_upload=sent,
+            on_upload=on_upload,
         )
-    _print(brought, as_json=as_json)
+    _print(imported, as_json=as_json)
 
 
 @models.command()
 def aliases(
-    name: Annotated[str, typer.Argument(help="A name that models have.")],
+    name: Annotated[str, typer.Argument(help="Name of models.")],
     as_json: AsJson = False,
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Where the aliases of a name point, and when they were last moved."""
+    """List the aliases of a name, their targets and the time of the last change."""
     with connected(url, key) as client:
-        found = client.aliases.list(name)
+        listed = client.aliases.list(name)
     if as_json:
-        print_json([alias.raw for alias in found])
+        print_json([alias.raw for alias in listed])
     else:
-        out().print(alias_table(found))
+        stdout().print(alias_table(listed))
 
 
 @models.command()
 def promote(
     alias: AliasName,
     model: Reference,
-    expected: Expected = None,
+    expected: ExpectedModel = None,
     as_json: AsJson = False,
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Point an alias to a model, from one request to the next; it is made if it is new."""
+    """Point an alias to a model, atomically. A new alias is created."""
     name, tag = _parts(alias)
     with connected(url, key) as client:
         moved = client.aliases.promote(name, tag, model, expected=... if expected is None else expected)
@@ -156,9 +161,13 @@ def promote(
 
 @models.command()
 def rollback(
-    alias: AliasName, expected: Expected = None, as_json: AsJson = False, url: Url = None, key: Key = None
+    alias: AliasName,
+    expected: ExpectedModel = None,
+    as_json: AsJson = False,
+    url: Url = None,
+    key: Key = None,
 ) -> None:
-    """Take the last promotion back; again, the one before that."""
+    """Undo the last promotion. A second rollback undoes the one before."""
     name, tag = _parts(alias)
     with connected(url, key) as client:
         moved = client.aliases.rollback(name, tag, expected=... if expected is None else expected)
@@ -167,17 +176,19 @@ def rollback(
 
 @models.command()
 def unalias(alias: AliasName, as_json: AsJson = False, url: Url = None, key: Key = None) -> None:
-    """Remove an alias and its history. The models stay."""
+    """Delete an alias and its history. The models remain."""
     name, tag = _parts(alias)
     with connected(url, key) as client:
         client.aliases.delete(name, tag)
-    say_gone(alias, as_json=as_json)
+    print_deleted(alias, as_json=as_json)
 
 
 def _parts(alias: str) -> tuple[str, str]:
     name, at, tag = alias.rpartition("@")
     if not (name and at and tag):
-        raise typer.BadParameter("is written name@alias, such as shoes@prod.", param_hint="NAME@ALIAS")
+        raise typer.BadParameter(
+            "must have the form name@alias, such as shoes@prod.", param_hint="NAME@ALIAS"
+        )
     return name, tag
 
 
@@ -185,11 +196,11 @@ def _print(model: Model, *, as_json: bool) -> None:
     if as_json:
         print_json(model.raw)
     else:
-        out().print(model_facts(model))
+        stdout().print(model_facts(model))
 
 
 def _print_alias(alias: Alias, *, as_json: bool) -> None:
     if as_json:
         print_json(alias.raw)
     else:
-        out().print(f"{alias.reference} is {alias.name}@{alias.version}, {alias.model}", markup=False)
+        stdout().print(f"{alias.reference} is {alias.name}@{alias.version}, {alias.model}", markup=False)

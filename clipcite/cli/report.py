@@ -1,50 +1,56 @@
-"""`clipcite report`: whether to trust a model."""
+"""`clipcite report`: evaluation of a model."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from clipcite.cli.connection import AsJson, Exit, Key, Url, connected, give_up, note, out, print_json
+from clipcite.cli.connection import AsJson, Exit, Key, Url, connected, give_up, print_json, stderr, stdout
 from clipcite.cli.render.report import show_report
 from clipcite.client._sync.client import Client
 
 
 def report(
     subject: Annotated[
-        str, typer.Argument(metavar="JOB|MODEL", help="A job's id, or a model: its id, name@version …")
+        str,
+        typer.Argument(
+            metavar="JOB|MODEL", help="Id of a job, or a model: id, name, name@version or name@alias."
+        ),
     ],
     html: Annotated[
-        Path | None, typer.Option(help="Save the page with the images to this file.", dir_okay=False)
+        Path | None,
+        typer.Option(help="Save the report as an HTML page with images to this file.", dir_okay=False),
     ] = None,
     as_json: AsJson = False,
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Whether to trust a model, in plain words.
+    """Show the evaluation of a model.
 
-    Is it better than the stock network, on images that it was not trained on? Which labels look wrong? How
-    far can its probabilities be believed?"""
+    The report compares the model with the stock model on held-out images, lists label issues and assesses
+    the calibration of the probabilities.
+    """
     with connected(url, key) as client:
         job_id = _job_of(client, subject)
-        found = client.jobs.report(job_id)
+        fetched = client.jobs.report(job_id)
         page = None if html is None else client.jobs.report_page(job_id)
     if as_json:
-        print_json(found.raw)
+        print_json(fetched.raw)
     else:
-        show_report(out(), found)
+        show_report(stdout(), fetched)
     if html is not None and page is not None:
         try:
             html.write_text(page, encoding="utf-8")
         except OSError as error:
-            give_up(f"{html} can't be written: {error.strerror or error}.", Exit.USAGE)
-        note().print(f"The page is {html.absolute().as_uri()}", markup=False, soft_wrap=True)
+            give_up(f"{html} cannot be written: {error.strerror or error}.", Exit.USAGE)
+        stderr().print(f"Saved {html.absolute().as_uri()}", markup=False, soft_wrap=True)
 
 
 def _job_of(client: Client, subject: str) -> str:
+    """Return the id of the job that made a model."""
     if subject.startswith("job_"):
         return subject
     model = client.models.get(subject)
     if model.job_id is None:
-        give_up(f"{subject} was imported: nothing was measured here, so there is no report.", Exit.REFUSED)
+        give_up(f"{subject} was imported and not evaluated here, so there is no report.", Exit.REFUSED)
     return model.job_id

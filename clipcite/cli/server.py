@@ -1,4 +1,4 @@
-"""`clipcite serve`: the whole service as child processes of this one."""
+"""`clipcite serve`: run the whole service as child processes."""
 
 import contextlib
 import os
@@ -26,13 +26,13 @@ from clipcite.cli.processes import (
 
 POLL_SECONDS = 0.2
 STOP_SECONDS = 8
-"""All children together get so long to end by themselves; then they are killed."""
+"""Maximum time for all children to stop (seconds), after which they are killed."""
 PROCESSES = {"api": API, "worker": WORKER, "dispatcher": DISPATCHER}
 
 
 @dataclass
 class Child:
-    """One process that is started again when it dies."""
+    """A child process, restarted when it dies."""
 
     name: str
     process: "subprocess.Popen[bytes]"
@@ -42,8 +42,8 @@ class Child:
         process = subprocess.Popen(
             command(PROCESSES[name]),
             env=with_defaults(PROCESSES[name], settings),
-            stdin=subprocess.PIPE,  # the leash: they end when this process is gone, however it ends
-            start_new_session=True,  # Ctrl-C reaches this process only, which then stops them in order
+            stdin=subprocess.PIPE,  # the child exits when this pipe closes, however this process ends
+            start_new_session=True,  # Ctrl-C reaches this process only, which stops the children in order
         )
         return cls(name, process)
 
@@ -53,14 +53,14 @@ class Child:
 
 
 def serve_until_stopped(host: str, port: int, data: Path | None) -> int:
-    """Run until SIGINT or SIGTERM; returns the exit status."""
+    """Run until SIGINT or SIGTERM and return the exit status."""
     need_server()
     console = Console(stderr=True)
     try:
         port = _bindable_port(host, port)
     except OSError as error:
         console.print(
-            f"[red]Can't listen on {host}, port {port}:[/] {error.strerror}. Choose another --port."
+            f"[red]Cannot listen on {host}, port {port}:[/] {error.strerror}. Choose another --port."
         )
         return 1
     settings = environment(data, host=host, port=port, leashed=1)
@@ -81,11 +81,11 @@ def serve_until_stopped(host: str, port: int, data: Path | None) -> int:
                 continue
             code = child.process.returncode
             if child.name == "api" and not ready.is_set():
-                # It never came up: a port in use, a refused address. It has said why.
+                # The API failed to start and has printed the reason.
                 status = code or 1
                 stop.set()
                 break
-            console.print(f"[yellow]{child.name} ended with status {code}; it is started again.[/]")
+            console.print(f"[yellow]{child.name} exited with status {code}. Restarting.[/]")
             stop.wait(1)
             children[index] = Child.start(child.name, settings)
     console.print("Stopping …")
@@ -108,22 +108,25 @@ def _stop(children: list[Child]) -> None:
 
 
 def _announce(console: Console, host: str, port: int, stop: threading.Event, ready: threading.Event) -> None:
-    """Say when the service can be used, and where."""
+    """Print the address once the service is ready."""
     shown = f"[{host}]" if ":" in host else host
     url = f"http://{shown}:{port}"
     while not stop.wait(0.3):
         with contextlib.suppress(httpx.HTTPError):
             if httpx.get(f"{url}/readyz", timeout=5, trust_env=False).is_success:
                 ready.set()
-                console.print(
-                    f"[green]Ready:[/] {url} (the page; the API is described at {url}/docs). Ctrl-C stops it."
-                )
+                console.print(f"[green]Ready:[/] {url} (web page), {url}/docs (API). Press Ctrl-C to stop.")
                 return
 
 
 def _bindable_port(host: str, port: int) -> int:
-    """The port if it is free, any free one for 0. Asked first of all, because the answer of another
-    service there would look like our own. Raises OSError."""
+    """Return `port` if it can be bound, or a free port for 0.
+
+    This check comes first, since another service on the port could be mistaken for this one.
+
+    Raises:
+        OSError: the address cannot be bound.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server will

@@ -1,4 +1,4 @@
-"""`clipcite sweep` and `clipcite storage`: the operator's tools for stored files that nobody owns."""
+"""`clipcite sweep` and `clipcite storage`: management of orphaned files."""
 
 import json
 from pathlib import Path
@@ -6,63 +6,68 @@ from typing import Annotated
 
 import typer
 
-from clipcite.cli.processes import GARBAGE, ask
+from clipcite.cli.processes import GARBAGE, run_json
 
-storage = typer.Typer(help="The storage of images and models.", no_args_is_help=True)
-Data = Annotated[Path | None, typer.Option(help="Data folder, as given to `clipcite serve`.")]
+storage = typer.Typer(help="Manage the storage of images and models.", no_args_is_help=True)
+Data = Annotated[Path | None, typer.Option(help="Data folder of `clipcite serve` (default: CLIPCITE_DATA).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @storage.callback()
 def root() -> None:
-    """The storage of images and models."""
+    """Manage the storage of images and models."""
 
 
 @storage.command()
 def adopt(as_json: AsJson = False, data: Data = None) -> None:
-    """Make the storage this database's: from now on its sweep may delete what nobody owns there.
+    """Assign the storage to this database, so that sweeps may delete orphaned folders.
 
-    Nothing is deleted before each folder was seen without an owner for CLIPCITE_SWEEP_DAYS.
+    A folder is deleted only after it has been orphaned for CLIPCITE_SWEEP_DAYS.
     """
-    adopted = ask(GARBAGE, ["adopt"], data)
+    adopted = run_json(GARBAGE, ["adopt"], data)
     if as_json:
         print(json.dumps(adopted))
         return
     print(
-        f"The storage is this database's now, which knows {adopted['owned']} of its {adopted['folders']} "
-        "folders."
+        f"The storage now belongs to this database, which knows {adopted['owned']} of its "
+        f"{adopted['folders']} folders."
     )
 
 
 def sweep(
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only list the folders: mark none, delete none.")
+        bool, typer.Option("--dry-run", help="List the folders only; mark and delete nothing.")
     ] = False,
     yes: Annotated[
         bool,
-        typer.Option("--yes", help="Delete all that are due, however many: no share and no limit per hour."),
+        typer.Option(
+            "--yes", help="Delete every folder that is due, without the limits on share and number per hour."
+        ),
     ] = False,
     as_json: AsJson = False,
     data: Data = None,
 ) -> None:
-    """Mark the stored folders that no job or model owns; delete those marked CLIPCITE_SWEEP_DAYS ago.
+    """Mark orphaned folders, and delete those marked CLIPCITE_SWEEP_DAYS ago.
 
-    The dispatcher does this every hour. Status 1 if something that is due was not deleted.
+    An orphaned folder belongs to no job or model. The dispatcher sweeps every hour. Exits with status 1 if a
+    folder that is due was not deleted.
     """
     if dry_run and yes:
-        raise typer.BadParameter("--dry-run and --yes exclude each other.")
-    found = ask(GARBAGE, ["sweep", *(["--dry-run"] if dry_run else []), *(["--yes"] if yes else [])], data)
+        raise typer.BadParameter("--dry-run and --yes are mutually exclusive.")
+    result = run_json(
+        GARBAGE, ["sweep", *(["--dry-run"] if dry_run else []), *(["--yes"] if yes else [])], data
+    )
     if as_json:
-        print(json.dumps(found))
+        print(json.dumps(result))
     else:
-        due, deleted = set(found["due"]), set(found["deleted"])
-        for folder in found["orphans"]:
+        due, deleted = set(result["due"]), set(result["deleted"])
+        for folder in result["orphans"]:
             print(f"{folder}  {'deleted' if folder in deleted else 'due' if folder in due else 'marked'}")
         print(
-            f"Nobody owns {len(found['orphans'])} of {found['folders']} stored folders: {len(due)} due, "
+            f"{len(result['orphans'])} of {result['folders']} stored folders are orphaned: {len(due)} due, "
             f"{len(deleted)} deleted."
         )
-        if found["refusal"] is not None:
-            typer.echo(found["refusal"], err=True)
-    if found["refusal"] is not None:
+        if result["refusal"] is not None:
+            typer.echo(result["refusal"], err=True)
+    if result["refusal"] is not None:
         raise typer.Exit(1)

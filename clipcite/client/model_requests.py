@@ -7,7 +7,7 @@ from types import EllipsisType
 from typing import Any, Literal
 
 from clipcite.client.errors import UnprocessableEntityError
-from clipcite.client.multipart import JsonBody, Multipart, OnUpload, Part
+from clipcite.client.multipart import FilePart, JsonBody, Multipart, OnUpload
 from clipcite.client.request import Call, Page, Request, nothing, one, page, path_of
 from clipcite.client.types import Alias, Classification, ImageResult, ModelData, Notice
 from clipcite.datasets.image import ImageFile
@@ -53,7 +53,7 @@ def classify(
         "POST",
         "/classify",
         headers=_routing_key(model),
-        body=Multipart(fields, [Part("images", image) for image in images]),
+        body=Multipart(fields, [FilePart("images", image) for image in images]),
         read_seconds=CLASSIFY_SECONDS,
     )
     return Call(request, one(Classification))
@@ -166,7 +166,7 @@ def import_model(
     request = Request(
         "POST",
         "/models",
-        body=Multipart(fields, [Part("archive", archive, "application/zip")]),
+        body=Multipart(fields, [FilePart("archive", archive, "application/zip")]),
         on_upload=on_upload,
         read_seconds=MODEL_SECONDS,
     )

@@ -18,7 +18,7 @@ OnUpload = Callable[[int, int | None], None]
 
 
 @dataclass(frozen=True)
-class Part:
+class FilePart:
     """A file in a form."""
 
     field: str
@@ -31,7 +31,7 @@ class Multipart:
     """`multipart/form-data` (RFC 7578)."""
 
     fields: Sequence[tuple[str, str]]
-    parts: Sequence[Part] = ()
+    parts: Sequence[FilePart] = ()
     boundary: str = field(default_factory=lambda: secrets.token_hex(16))
 
     @property
@@ -62,7 +62,7 @@ class Multipart:
             for name, value in self.fields
         )
 
-    def _head(self, part: Part) -> bytes:
+    def _head(self, part: FilePart) -> bytes:
         name = re.sub(r'["\r\n]', lambda match: f"%{ord(match[0]):02X}", part.image.name)
         return (
             f'--{self.boundary}\r\nContent-Disposition: form-data; name="{part.field}"; filename="{name}"\r\n'

@@ -130,7 +130,7 @@ class JobData:
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
-    def ended(self) -> bool:
+    def finished(self) -> bool:
         """True if the job has succeeded, failed or been cancelled."""
         return self.status in FINAL
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from clipcite.client.errors import InvalidImages
-from clipcite.client.multipart import Part, zip_of
+from clipcite.client.multipart import FilePart, zip_of
 from clipcite.datasets.dataset import ByClass, Dataset, Labelled, dataset_of
 from clipcite.datasets.detect import read
 from clipcite.datasets.image import ImageFile
@@ -22,7 +22,7 @@ Adaptable = str | os.PathLike[str] | ByClass | Dataset
 class Upload:
     """Form fields and files of an upload."""
 
-    parts: Sequence[Part]
+    parts: Sequence[FilePart]
     fields: Sequence[tuple[str, str]] = ()
     names: Mapping[str, str] = field(default_factory=dict)
     """Local file name for each file name in the upload."""
@@ -42,7 +42,7 @@ def upload_of(images: Adaptable, test: ByClass | None = None) -> Upload:
         if test is not None:
             raise InvalidImages("`test` applies to a mapping only. Put test images into the subfolder test/.")
         if path.is_file() and path.name.lower().endswith(ARCHIVES):
-            return Upload([Part("archive", _zip_at(path), "application/zip")])
+            return Upload([FilePart("archive", _zip_at(path), "application/zip")])
         return upload_of_dataset(read(path))
     return upload_of_dataset(images if isinstance(images, Dataset) else dataset_of(images, test))
 
@@ -80,7 +80,7 @@ def _zipped(images: Sequence[Labelled]) -> Upload:
         entry = _free_name(f"{item.split}/{item.class_name}", item.image.name, names)
         names[entry] = str(item.image.path or entry)
         entries.append((entry, item.image))
-    return Upload([Part("archive", zip_of(entries), "application/zip")], names=names)
+    return Upload([FilePart("archive", zip_of(entries), "application/zip")], names=names)
 
 
 def _labelled(images: Sequence[Labelled]) -> Upload:
@@ -88,7 +88,7 @@ def _labelled(images: Sequence[Labelled]) -> Upload:
     for item in images:
         prefix = "test_" if item.split == "test" else ""
         fields.append((f"{prefix}labels", item.class_name))
-        parts.append(Part(f"{prefix}images", item.image))
+        parts.append(FilePart(f"{prefix}images", item.image))
         names[item.image.name] = str(item.image.path or item.image.name)
     return Upload(parts, fields, names)
 

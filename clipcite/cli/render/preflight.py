@@ -1,4 +1,4 @@
-"""What was found in images before a training, on a terminal."""
+"""Preflight results on a terminal."""
 
 from rich.console import Console
 from rich.markup import escape
@@ -9,30 +9,31 @@ from clipcite.client.report_types import Estimate, Preflight
 MAX_FINDINGS = 30
 
 
-def show_preflight(console: Console, found: Preflight) -> None:
-    table = table_of("class", "images", "to test")
-    for one in found.classes:
-        table.add_row(escape(one.name), str(one.images), str(one.test_images or ""))
+def show_preflight(console: Console, result: Preflight) -> None:
+    """Print classes, findings and the estimate."""
+    table = table_of("class", "images", "test images")
+    for each in result.classes:
+        table.add_row(escape(each.name), str(each.images), str(each.test_images or ""))
     console.print(table)
-    for warning in found.warnings:
+    for warning in result.warnings:
         console.print(f"[yellow]note[/]     {escape(warning.detail)}", soft_wrap=True)
-    for finding in found.findings[:MAX_FINDINGS]:
-        console.print(f"[yellow]look[/]     {escape(finding.file)}: {escape(finding.detail)}", soft_wrap=True)
-    if len(found.findings) > MAX_FINDINGS:
-        rest = len(found.findings) - MAX_FINDINGS
-        console.print(f"[dim]and {rest} more findings: --json has all[/]", soft_wrap=True)
-    console.print(f"good     {found.good} of {found.images} images")
-    console.print(f"takes    {_takes(found.estimate)}", soft_wrap=True)
-    if not found.acceptable:
+    for finding in result.findings[:MAX_FINDINGS]:
+        console.print(f"[yellow]finding[/]  {escape(finding.file)}: {escape(finding.detail)}", soft_wrap=True)
+    if len(result.findings) > MAX_FINDINGS:
+        rest = len(result.findings) - MAX_FINDINGS
+        console.print(f"[dim]and {rest} more findings (all with --json)[/]", soft_wrap=True)
+    console.print(f"usable   {result.good} of {result.images} images without findings")
+    console.print(f"duration {_duration(result.estimate)}", soft_wrap=True)
+    if not result.acceptable:
         console.print(
-            "[red]It would be refused[/] for the images that can't be read: remove them, or go on without "
-            "them with --on-bad-image skip.",
+            "[red]This upload would be rejected[/] because of unreadable images. Remove them, or skip them "
+            "with --on-bad-image skip.",
             soft_wrap=True,
         )
 
 
-def _takes(estimate: Estimate) -> str:
+def _duration(estimate: Estimate) -> str:
     if estimate.seconds is None:
-        return escape(estimate.basis) or "nobody knows yet"
+        return escape(estimate.basis) or "unknown"
     low, high = (duration(s) for s in (estimate.low_seconds or 0, estimate.high_seconds or estimate.seconds))
     return f"about {duration(estimate.seconds)} ({low} to {high}). {escape(estimate.basis)}"

@@ -1,4 +1,4 @@
-"""A job while it runs: a live line on a terminal, a line per epoch elsewhere."""
+"""Progress of a job: a live line on a terminal, one line per epoch elsewhere."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,45 +8,45 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
-from clipcite.cli.connection import Exit, note, out, print_json
+from clipcite.cli.connection import Exit, print_json, stderr, stdout
 from clipcite.cli.render.tables import duration, loss_words, metrics_table, progress_words, sparkline, verdict
 from clipcite.client._sync.client import Client
 from clipcite.client._sync.download import OnDownload
-from clipcite.client._sync.jobs import Job
 from clipcite.client.multipart import OnUpload
+from clipcite.client.types import JobData
 
 
 @contextmanager
 def upload_bar(console: Console) -> Iterator[OnUpload]:
-    """Call what is yielded with the bytes sent and their number."""
+    """Show an upload. Yields a function to call with the bytes sent and their total number."""
     columns = (TextColumn("  {task.description:<10}"), BarColumn(24), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
         task = bar.add_task("uploading", total=None)
 
-        def sent(done: int, total: int | None) -> None:
+        def on_upload(done: int, total: int | None) -> None:
             checking = done == total
             bar.update(task, completed=done, total=total, description="checking" if checking else "uploading")
 
-        yield sent
+        yield on_upload
 
 
 @contextmanager
 def download_bar(console: Console) -> Iterator[OnDownload]:
-    """Call what is yielded with the bytes that came and their number."""
+    """Show a download. Yields a function to call with the bytes received and their total number."""
     columns = (TextColumn("  {task.description:<10}"), BarColumn(24), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
         task = bar.add_task("preparing", total=None)
 
-        def came(done: int, total: int | None) -> None:
+        def on_download(done: int, total: int | None) -> None:
             bar.update(task, completed=done, total=total, description="saving")
 
-        yield came
+        yield on_download
 
 
 def wait_for(client: Client, job_id: str, *, as_json: bool, timeout: float | None = None) -> None:
-    """Show the job until it has ended, then its result; ends the command with its status."""
-    with _ctrl_c_detaches(job_id), watched(note()) as tell:
-        job = client.jobs.wait(job_id, on_change=tell, timeout=timeout)
+    """Show the progress of a job, then its result, and end the command with its exit status."""
+    with _ctrl_c_detaches(job_id), watched(stderr()) as on_change:
+        job = client.jobs.wait(job_id, on_change=on_change, timeout=timeout)
     if as_json:
         print_json(job.raw)
     else:
@@ -54,8 +54,9 @@ def wait_for(client: Client, job_id: str, *, as_json: bool, timeout: float | Non
     raise typer.Exit(Exit.OK if job.status == "succeeded" else Exit.FAILED)
 
 
-def show_result(job: Job) -> None:
-    console = out()
+def show_result(job: JobData) -> None:
+    """Print the result of a finished job."""
+    console = stdout()
     for warning in job.warnings:
         console.print(f"[yellow]note[/]     {escape(warning.detail)}", soft_wrap=True)
     if job.status != "succeeded":
@@ -68,7 +69,7 @@ def show_result(job: Job) -> None:
             console.print(table)
         console.print(f"verdict  {verdict(job.metrics)}", soft_wrap=True)
     console.print(f"model    [bold]{job.model_id}[/]", soft_wrap=True)
-    names = ",".join(one.name for one in job.classes[:3])
+    names = ",".join(each.name for each in job.classes[:3])
     console.print(
         f'try      clipcite classify IMAGES --model {job.model_id} --classes "{escape(names)}"',
         soft_wrap=True,
@@ -77,29 +78,29 @@ def show_result(job: Job) -> None:
 
 @contextmanager
 def _ctrl_c_detaches(job_id: str) -> Iterator[None]:
-    """The job is the service's: Ctrl-C ends the looking on only, and says how to come back."""
+    """On Ctrl-C, end the command but not the job, and print how to continue."""
     try:
         yield
     except KeyboardInterrupt:
-        note().print(
-            "\nDetached: the job goes on.\n"
-            f"to come back  [bold]clipcite jobs wait {job_id}[/]\n"
-            f"to end it     clipcite jobs cancel {job_id}",
+        stderr().print(
+            "\nDetached. The job continues.\n"
+            f"to reattach   [bold]clipcite jobs wait {job_id}[/]\n"
+            f"to cancel     clipcite jobs cancel {job_id}",
             soft_wrap=True,
         )
         raise typer.Exit(Exit.DETACHED) from None
 
 
 @contextmanager
-def watched(console: Console) -> Iterator[Callable[[Job], None]]:
-    """Call what is yielded with the job whenever something has changed."""
+def watched(console: Console) -> Iterator[Callable[[JobData], None]]:
+    """Show the progress of a job. Yields a function to call with the job after every change."""
     if not console.is_terminal:
         yield _Lines(console)
         return
     columns = (
         TextColumn("  {task.description:<10}"),
         BarColumn(20),
-        TextColumn("{task.percentage:>3.0f} %"),
+        TextColumn("{task.percentage:>3.0f}%"),
         TextColumn("{task.fields[rest]}"),
     )
     with Progress(*columns, console=console, transient=True) as bar:
@@ -107,13 +108,13 @@ def watched(console: Console) -> Iterator[Callable[[Job], None]]:
 
 
 class _Lines:
-    """For logs: a line for each stage and each epoch."""
+    """Progress in a log: one line per stage and epoch."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._shown: object = None
 
-    def __call__(self, job: Job) -> None:
+    def __call__(self, job: JobData) -> None:
         progress = job.progress
         now = (job.status, progress and (progress.stage, progress.epoch))
         if now != self._shown:
@@ -123,15 +124,17 @@ class _Lines:
 
 
 class _Bar:
+    """Progress on a terminal: one live line."""
+
     def __init__(self, bar: Progress, task: TaskID) -> None:
         self._bar = bar
         self._task = task
         self._losses: list[float] = []
 
-    def __call__(self, job: Job) -> None:
+    def __call__(self, job: JobData) -> None:
         progress = job.progress
         if job.status == "queued" or progress is None:
-            place = f"place {job.queue_position} in the queue" if job.queue_position else ""
+            place = f"position {job.queue_position} in the queue" if job.queue_position else ""
             self._bar.update(
                 self._task, description="waiting" if job.status == "queued" else "starting", rest=place
             )
@@ -142,7 +145,7 @@ class _Bar:
             rest = f"{sparkline(self._losses)} {loss_words(progress.loss)}"
         if progress.eta_seconds:
             rest += f"  {duration(progress.eta_seconds)} left"
-        known = progress.fraction > 0  # before the training nobody knows how far it is
+        known = progress.fraction > 0  # unknown before the training
         self._bar.update(
             self._task,
             description=progress.stage,

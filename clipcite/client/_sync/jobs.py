@@ -94,7 +94,7 @@ class Jobs:
                 job = self._bind(data)
                 if on_change is not None:
                     on_change(job)
-                if job.ended:
+                if job.finished:
                     return job
                 if is_over(until):
                     raise WaitTimeout(job)

@@ -37,12 +37,12 @@ def test_adapt_wait_classify(call: Any, folder: Path) -> None:
     done = call(
         "adapt", folder, "--wait", "--epochs", 60, "--name", "[colours]", "--config", '{"batch_size": 8}'
     )
-    assert "found: class folders, 3 classes, 14 images, 6 of them to test" in done.stderr
+    assert "found: class folders, 3 classes, 14 images (6 test images)" in done.stderr
     assert re.search(r"training, epoch \d+ of 60, DVA [\d.]+ SCL [\d.]+ VLD", done.stderr)
     for shown in (
-        "trained names",
-        "new names",
-        "all names together",
+        "trained classes",
+        "new classes",
+        "all classes",
         "verdict",
         "clipcite classify IMAGES",
     ):
@@ -90,8 +90,8 @@ def test_adapt_wait_classify(call: Any, folder: Path) -> None:
     ]
     assert (types[0], types[-1]) == ("queued", "succeeded")
     assert "started" in call("jobs", "events", job["id"]).stdout
-    assert "is gone" in call("models", "delete", model).stdout
-    assert "are gone" in call("jobs", "delete", job["id"]).stdout
+    assert "deleted" in call("models", "delete", model).stdout
+    assert "deleted" in call("jobs", "delete", job["id"]).stdout
     assert (
         json.loads(call("models", "list", "--json").stdout) == []
         or model not in call("models", "list").stdout
@@ -117,7 +117,7 @@ def test_refusals_and_their_exit_codes(call: Any, folder: Path, tmp_path: Path) 
     assert "job_x" in call("jobs", "show", "job_x", status=5).stderr
     assert "mdl_x" in call("classify", folder / "test", "-c", "a,b", "-m", "mdl_x", status=5).stderr
     assert "no labelled images" in call("adapt", tmp_path / "colours" / "test" / "red", status=2).stderr
-    assert "there is no image at" in call("classify", "gone/*.png", "-c", "a", status=2).stderr
+    assert "no image at" in call("classify", "gone/*.png", "-c", "a", status=2).stderr
     assert "--config" in call("adapt", folder, "--config", "[", status=2).stderr
     assert "is not a valid address" in call("jobs", "list", "--url", "nowhere", status=2).stderr
     call("adapt", "gone", status=2)
@@ -137,7 +137,7 @@ def test_formats_are_told(call: Any, tmp_path: Path) -> None:
     rows = [f"images/{i}.png,{('red', 'green', '')[i % 3]}" for i in range(4)]
     (tmp_path / "labels.csv").write_text("\n".join(["file_name,label", *rows]))
     done = call("adapt", tmp_path, "--epochs", 1)
-    assert "found: CSV manifest, 2 classes, 3 images; 1 without label passed over" in done.stderr
+    assert "found: CSV manifest, 2 classes, 3 images; ignored 1 row without a label" in done.stderr
     call("jobs", "cancel", done.stdout.strip())
 
 

@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from clipcite.client.multipart import Multipart, Part, zip_of
+from clipcite.client.multipart import FilePart, Multipart, zip_of
 from clipcite.client.retry import Retry, retry_after
 from clipcite.client.sse import EventParser
 from clipcite.datasets.image import ImageFile
@@ -42,7 +42,7 @@ def test_a_zip_is_made_while_it_is_read(tmp_path: Path) -> None:
 
 def test_multipart_is_what_it_says() -> None:
     body = Multipart(
-        [("name", 'a "b"')], [Part("images", ImageFile.of_bytes('x"\r\n.png', b"\r\n--data\r\n"))]
+        [("name", 'a "b"')], [FilePart("images", ImageFile.of_bytes('x"\r\n.png', b"\r\n--data\r\n"))]
     )
     data = read(body)
     assert body.size == len(data)
