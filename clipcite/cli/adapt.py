@@ -78,7 +78,7 @@ def adapt(
         upload: Adaptable = images
         if not images.name.lower().endswith(ARCHIVES):
             upload = read(images, label_column=label_column)
-            console.print(upload.found(), markup=False, soft_wrap=True)
+            console.print(upload.summary(), markup=False, soft_wrap=True)
         if dry_run:
             _check(client, upload, extends, settings, on_bad_image, as_json=as_json)
             return

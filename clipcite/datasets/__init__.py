@@ -1,4 +1,4 @@
-"""Labelled images from class folders, manifests and annotation tools.
+"""Readers of labelled images: class folders, manifests, exports of annotation tools.
 
 May import `clipcite.client.errors`, no other part of `clipcite`.
 """

@@ -1,4 +1,6 @@
-"""Class folders, in the shapes that people and annotation tools make them.
+"""Reader of class folders.
+
+Supported layouts:
 
 class/image.jpg                 train/class/image.jpg, test/class/image.jpg
 anything/class/image.jpg        images/train/class/…, train/images/class/…
@@ -9,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from clipcite.client.errors import InvalidImages
-from clipcite.datasets.dataset import Dataset, Labelled, Split
+from clipcite.datasets.dataset import Dataset, Labelled, Split, count_noun
 from clipcite.datasets.image import IMAGE_ENDINGS, ImageFile
 
 SPLITS: dict[str, str] = {
@@ -17,11 +19,12 @@ SPLITS: dict[str, str] = {
     "val": "validation", "valid": "validation", "validation": "validation", "dev": "validation",
 }  # fmt: skip
 WRAPPERS = {"image", "images", "img", "imgs", "photo", "photos", "data"}
-Placed = tuple[Path, str, str]  # the file, its split, its class
+Placed = tuple[Path, str, str]
+"""A file with its split and its class."""
 
 
 def images_below(root: Path) -> Iterator[Path]:
-    """Every image file, by its ending; hidden ones and those of `__MACOSX` are left out."""
+    """Yield every image file, recognised by its suffix, except hidden files and those below `__MACOSX`."""
     for path in sorted(root.rglob("*")):
         parts = path.relative_to(root).parts
         hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
@@ -30,10 +33,10 @@ def images_below(root: Path) -> Iterator[Path]:
 
 
 def read_folders(root: Path) -> Dataset | None:
-    """The class folders below `root`; None if there are none.
+    """Read the class folders below `root`. Return None if there are none.
 
     Raises:
-        InvalidImages: class folders beside train/ and test/, so that it isn't clear what they are.
+        InvalidImages: ambiguous layout, such as class folders beside train/ and test/.
     """
     paths = {file: file.relative_to(root).parts for file in images_below(root)}
     loose: list[Path] = []
@@ -46,44 +49,48 @@ def read_folders(root: Path) -> Dataset | None:
     placed = _place(paths, loose)
     if not placed:
         return None
-    notes = [f"{_named(loose)} in no class folder, passed over"] if loose else []
+    notes = [f"ignored {_named(loose)} outside class folders"] if loose else []
     kept, more = resolve_splits(placed)
     labelled = [Labelled(ImageFile.of_file(file), name, split) for file, split, name in kept]
     return Dataset("class folders", labelled, [*notes, *more])
 
 
 def resolve_splits(placed: Sequence[Placed]) -> tuple[list[tuple[Path, Split, str]], list[str]]:
-    """Validation images measure where there are no test images, and are left out where there are."""
-    found = {split for _, split, _ in placed}
+    """Use validation images as test images if there are no test images; otherwise drop them.
+
+    Returns:
+        The remaining images, and notes about the decision.
+    """
+    splits = {split for _, split, _ in placed}
     notes = []
-    if "validation" in found:
+    if "validation" in splits:
         number = sum(split == "validation" for _, split, _ in placed)
-        if "test" in found:
-            notes.append(f"{number} for validation passed over, since there are some to test")
+        if "test" in splits:
+            notes.append(f"ignored {count_noun(number, 'validation image')}, since there are test images")
         else:
-            notes.append("those for validation measure the result")
-    measuring = "test" if "test" in found else "validation"
+            notes.append("validation images serve as test images")
+    test_split = "test" if "test" in splits else "validation"
     kept: list[tuple[Path, Split, str]] = []
     for file, split, name in placed:
         if split == "train":
             kept.append((file, "train", name))
-        elif split == measuring:
+        elif split == test_split:
             kept.append((file, "test", name))
     return kept, notes
 
 
 def _has_wrapper(paths: Sequence[tuple[str, ...]]) -> bool:
-    """Whether one folder holds everything, and is neither a split nor the only class."""
+    """Return True if one top folder holds everything and is neither a split nor the only class."""
     tops = {parts[0] for parts in paths}
     deep = any(len(parts) > 2 for parts in paths)
     return len(tops) == 1 and deep and not {top.lower() for top in tops} & SPLITS.keys()
 
 
 def _place(paths: dict[Path, tuple[str, ...]], loose: list[Path]) -> list[Placed]:
-    """The split and class of each file; files without one are added to `loose`.
+    """Return the split and class of each file, and append files without a class to `loose`.
 
-    As the service does it for archives: only folders of splits side by side, or alone, are splits, since a
-    class may be called "train" too.
+    The rules are those of the service for archives. Split folders count only side by side or alone, since a
+    class may be called "train", too.
     """
     tops = {parts[0].lower() for parts in paths.values()}
     known = {top for top in tops if top in SPLITS}
@@ -93,8 +100,8 @@ def _place(paths: dict[Path, tuple[str, ...]], loose: list[Path]) -> list[Placed
         if tops - known:
             odd, splits = sorted(tops - known)[0], ", ".join(sorted(known))
             raise InvalidImages(
-                f"Beside {splits} there are images in {odd}. Put every class folder into one of them, or "
-                "give the folder that is meant."
+                f"There are images in {odd}, beside {splits}. Move every class folder into one of these, or "
+                "choose a folder with one layout."
             )
         return _place_split(paths, loose)
     if paths and all(len(parts) > 2 and parts[1].lower() in SPLITS for parts in paths.values()):
@@ -103,6 +110,7 @@ def _place(paths: dict[Path, tuple[str, ...]], loose: list[Path]) -> list[Placed
 
 
 def _place_split(inner: dict[Path, tuple[str, ...]], loose: list[Path]) -> list[Placed]:
+    """Place files whose top folder is a split."""
     placed = []
     for file, parts in inner.items():
         below = parts[1:]
@@ -117,6 +125,6 @@ def _place_split(inner: dict[Path, tuple[str, ...]], loose: list[Path]) -> list[
 
 
 def _named(files: Sequence[Path]) -> str:
-    """`3 (a.jpg, b.jpg, …)`"""
+    """Return a text such as `3 images (a.jpg, b.jpg, …)`."""
     names = ", ".join(file.name for file in files[:2])
-    return f"{len(files):,} ({names}{', …' if len(files) > 2 else ''})"
+    return f"{count_noun(len(files), 'image')} ({names}{', …' if len(files) > 2 else ''})"

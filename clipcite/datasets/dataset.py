@@ -1,4 +1,4 @@
-"""Labelled images, whatever they came from, and what was found and passed over."""
+"""Labelled images from any source."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +13,8 @@ ByClass = Mapping[str, Sequence[ImageLike]]
 
 @dataclass(frozen=True)
 class Labelled:
+    """An image with its class."""
+
     image: ImageFile
     class_name: str
     split: Split = "train"
@@ -20,44 +22,53 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Dataset:
+    """Labelled images with notes about ignored files."""
+
     kind: str
-    """What it was recognised as, in words: "class folders", "Label Studio export"."""
+    """Recognised format, such as "class folders" or "Label Studio export"."""
     images: Sequence[Labelled]
     notes: Sequence[str] = field(default_factory=tuple)
-    """What was passed over or decided, each a sentence fragment: "2 without label passed over"."""
+    """Notes about ignored files and choices, such as "ignored 2 rows without a label"."""
 
     @property
     def class_names(self) -> list[str]:
-        return list(dict.fromkeys(one.class_name for one in self.images))
+        """Class names in order of appearance."""
+        return list(dict.fromkeys(item.class_name for item in self.images))
 
     def count(self, split: Split) -> int:
-        return sum(one.split == split for one in self.images)
+        """Return the number of images of a split."""
+        return sum(item.split == split for item in self.images)
 
-    def found(self) -> str:
-        """In one line: `found: CSV manifest, 3 classes, 40 images, 10 of them to test; …`"""
+    def summary(self) -> str:
+        """Return one line such as `found: CSV manifest, 3 classes, 40 images (10 test images); …`."""
         classes, images, test = len(self.class_names), len(self.images), self.count("test")
-        words = f"found: {self.kind}, {_count(classes, 'class', 'classes')}, {_count(images, 'image')}"
-        words += f", {test} of them to test" if test else ""
-        return "; ".join([words, *self.notes])
+        text = f"found: {self.kind}, {count_noun(classes, 'class', 'classes')}, {count_noun(images, 'image')}"
+        text += f" ({count_noun(test, 'test image')})" if test else ""
+        return "; ".join([text, *self.notes])
 
 
 def dataset_of(images: ByClass, test: ByClass | None = None) -> Dataset:
-    """Images given in Python, a list for each class. Raises InvalidImages."""
+    """Build a data set from mappings of class names to images.
+
+    Raises:
+        InvalidImages: an unusable image, or a string in place of a list.
+    """
     splits: tuple[tuple[Split, ByClass], ...] = (("train", images), ("test", test or {}))
     labelled = [
-        Labelled(as_image(given, f"{class_name}-{number}"), class_name, split)
+        Labelled(as_image(image, f"{class_name}-{number}"), class_name, split)
         for split, by_class in splits
-        for class_name, of_class in by_class.items()
-        for number, given in enumerate(_several(class_name, of_class), 1)
+        for class_name, class_images in by_class.items()
+        for number, image in enumerate(_checked_list(class_name, class_images), 1)
     ]
     return Dataset("images by class", labelled)
 
 
-def _several(class_name: str, of_class: Sequence[ImageLike]) -> Sequence[ImageLike]:
-    if isinstance(of_class, str | bytes):
-        raise InvalidImages(f"The class {class_name!r} needs a list of images, even for one.")
-    return of_class
+def _checked_list(class_name: str, images: Sequence[ImageLike]) -> Sequence[ImageLike]:
+    if isinstance(images, str | bytes):
+        raise InvalidImages(f"The class {class_name!r} needs a list of images, even for a single image.")
+    return images
 
 
-def _count(number: int, one: str, many: str = "") -> str:
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
+def count_noun(number: int, singular: str, plural: str = "") -> str:
+    """Return a text such as `1 image` or `2 images`."""
+    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"

@@ -1,4 +1,4 @@
-"""Where on this disk is the file that an export names?"""
+"""Search for the files that manifests and exports name."""
 
 import re
 from pathlib import Path
@@ -7,18 +7,22 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from clipcite.datasets.class_folders import images_below
 
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-")
-"""Label Studio puts this before the names of uploaded files."""
+"""Prefix that Label Studio adds to the names of uploaded files."""
 
 
 class Finder:
-    """Looks below a folder: for the path as it is, then for the only file of that name."""
+    """Search below a folder, by path first, then by unique file name."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self._by_name: dict[str, list[Path]] | None = None
 
     def find(self, named: str) -> Path | None:
-        """A path, relative or not, an URL, or `/data/upload/…` and `/data/local-files/?d=…`."""
+        """Return the file that `named` refers to, or None.
+
+        Args:
+            named: a path, a URL, or `/data/upload/…` and `/data/local-files/?d=…` of Label Studio.
+        """
         plain = named.replace("\\", "/")
         parts = urlsplit(plain) if "://" in plain or "?d=" in plain else None
         if parts is not None:
@@ -28,9 +32,9 @@ class Finder:
                 return path
         name = plain.rpartition("/")[2]
         for known in (name, _UPLOADED.sub("", name)):
-            found = self._named(known)
-            if len(found) == 1:
-                return found[0]
+            candidates = self._named(known)
+            if len(candidates) == 1:
+                return candidates[0]
         return None
 
     def _named(self, name: str) -> list[Path]:

@@ -1,7 +1,7 @@
-"""Phone images: HEIC is decoded here and sent as JPEG, which every service reads.
+"""Conversion of HEIC images to JPEG, which every service reads.
 
-The structure of the file (ISO/IEC 14496-12 and 23008-12) is read first, so that a small file can't ask for
-much work: the decoder itself allows a thousand million pixels, and any use of the same bytes.
+The file structure (ISO/IEC 14496-12 and 23008-12) is checked first, so that a small file cannot cause much
+work: the decoder itself allows a thousand million pixels, and any reuse of the same bytes.
 """
 
 import io
@@ -16,49 +16,53 @@ HEIC_ENDINGS = frozenset({".heic", ".heif"})
 QUALITY = 95
 MAX_BYTES = 50_000_000
 MAX_PIXELS = 100_000_000
-"""Twice those of the largest phone images."""
+"""Maximum pixels: twice those of the largest phone images."""
 MAX_ITEMS = 1_000
-"""Tiles, thumbnails and metadata; an image of 100 million pixels has 400 tiles."""
+"""Maximum tiles, thumbnails and metadata items. An image of 100 million pixels has 400 tiles."""
 MAX_READ = 3
-"""Bytes to be read, as a multiple of the file's."""
+"""Maximum bytes that the decoder reads, as a multiple of the file size."""
 _IMAGES = frozenset({b"hvc1", b"grid"})
 _COMBINED = frozenset({b"iovl", b"iden"})
-"""Overlays and copies of other images: no camera writes them."""
+"""Overlays and derived images, which no camera writes."""
 
 
 class _Costly(Exception):
-    """A structure that asks for more work than its size lets expect."""
+    """A structure that costs more work than its size suggests."""
 
 
 def jpeg_of_heic() -> Callable[[Path], bytes]:
-    """The function that does it. Raises InvalidImages where the extra is not installed."""
+    """Return a function that converts a HEIC file to JPEG.
+
+    Raises:
+        InvalidImages: pillow-heif is not installed.
+    """
     try:
         import pillow_heif
     except ImportError as error:
         raise InvalidImages(
-            "HEIC images need one more package: pip install pillow-heif. Or export them as JPEG."
+            "HEIC images need another package: pip install pillow-heif. Or export the images as JPEG."
         ) from error
 
     def convert(path: Path) -> bytes:
         try:
             size = path.stat().st_size
             if size > MAX_BYTES:
-                raise _Costly(f"has {size:,} bytes; at most {MAX_BYTES:,} are read")
+                raise _Costly(f"has {size:,} bytes; the maximum is {MAX_BYTES:,}")
             data = path.read_bytes()
             _check_structure(data)
             heic = pillow_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=True)
             if not len(heic):
-                raise ValueError("it holds no image that can be decoded")
+                raise ValueError("no image that can be decoded")
             width, height = heic.size
             if width * height > MAX_PIXELS:
-                raise _Costly(f"has {width:,} x {height:,} pixels; at most {MAX_PIXELS:,} are decoded")
-            # Upright: the decoder applies the rotation that the file asks for.
+                raise _Costly(f"has {width:,} x {height:,} pixels; the maximum is {MAX_PIXELS:,}")
+            # The decoder applies the rotation in the file, so the image is upright.
             image = heic.to_pillow().convert("RGB")
         except _Costly as error:
             raise InvalidImages(f"{path} {error}. Export it as a smaller JPEG.") from error
         except (ValueError, OSError, EOFError, SyntaxError, RuntimeError, struct.error, IndexError) as error:
             raise InvalidImages(
-                f"{path} is no readable HEIC image ({str(error).strip()}). Export it as JPEG."
+                f"{path} is not a readable HEIC image ({str(error).strip()}). Export it as JPEG."
             ) from error
         buffer = io.BytesIO()
         image.save(buffer, "JPEG", quality=QUALITY)
@@ -71,36 +75,36 @@ def _check_structure(data: bytes) -> None:
     """Bound the items and the bytes that the decoder reads.
 
     Raises:
-        _Costly.
-        ValueError, struct.error: a structure that can't be followed.
+        _Costly: more work than the size suggests.
+        ValueError, struct.error: a damaged structure.
     """
     metas = [(start, end) for kind, start, end in _boxes(data, 0, len(data)) if kind == b"meta"]
     if len(metas) != 1:
-        raise ValueError(f"it has {len(metas)} lists of images, not 1")
-    found: dict[bytes, memoryview] = {}
+        raise ValueError(f"{len(metas)} meta boxes instead of 1")
+    boxes: dict[bytes, memoryview] = {}
     for kind, start, end in _boxes(data, metas[0][0] + 4, metas[0][1]):
         if kind in {b"iinf", b"iloc", b"iref", b"pitm"}:
-            if kind in found:
-                raise ValueError(f"it has two boxes {kind.decode()}")
-            found[kind] = memoryview(data)[start:end]
-    if not {b"iinf", b"iloc", b"pitm"} <= found.keys():
-        raise ValueError("its list of images is incomplete")
-    kinds = _item_kinds(found[b"iinf"])
-    lengths = _item_lengths(found[b"iloc"], len(data))
+            if kind in boxes:
+                raise ValueError(f"two boxes {kind.decode()}")
+            boxes[kind] = memoryview(data)[start:end]
+    if not {b"iinf", b"iloc", b"pitm"} <= boxes.keys():
+        raise ValueError("incomplete meta box")
+    kinds = _item_kinds(boxes[b"iinf"])
+    lengths = _item_lengths(boxes[b"iloc"], len(data))
     if max(len(kinds), len(lengths)) > MAX_ITEMS:
         raise _Costly(f"has more than {MAX_ITEMS:,} images and tiles")
     if _COMBINED & set(kinds.values()):
-        raise _Costly("is put together from other images")
-    pitm = found[b"pitm"]
+        raise _Costly("is composed of other images")
+    pitm = boxes[b"pitm"]
     (primary,) = struct.unpack_from(">I" if pitm[0] else ">H", pitm, 4)
     if kinds.get(primary) not in _IMAGES:
-        raise ValueError("its image is not coded as HEVC")
+        raise ValueError("not coded as HEVC")
     uses: Counter[int] = Counter()
     tiles: Counter[int] = Counter()
-    for kind, source, targets in _references(found.get(b"iref")):
+    for kind, source, targets in _references(boxes.get(b"iref")):
         if kind == b"dimg":
             tiles.update(targets)
-        elif kind == b"cdsc":  # metadata, read again for each image that it describes
+        elif kind == b"cdsc":  # metadata, read once per image that it describes
             uses[source] += len(targets)
     if max(tiles.values(), default=1) > 1:
         raise _Costly("uses the same tile several times")
@@ -109,43 +113,47 @@ def _check_structure(data: bytes) -> None:
 
 
 def _boxes(data: bytes | memoryview, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """(type, start, end) of the content of each box between two offsets. Raises ValueError."""
+    """Yield (type, start, end) of the content of each box between two offsets.
+
+    Raises:
+        ValueError: a damaged or truncated box.
+    """
     while at < end:
         size, kind = struct.unpack_from(">I4s", data, at)
         start = at + 8
         if size == 1:
             (size,) = struct.unpack_from(">Q", data, start)
             start += 8
-        elif size == 0:  # until the end
+        elif size == 0:  # extends to the end
             size = end - at
         if at + size > end or start > at + size:
-            raise ValueError("it is damaged or cut short")
+            raise ValueError("damaged or truncated")
         yield kind, start, at + size
         at += size
 
 
 def _item_kinds(iinf: memoryview) -> dict[int, bytes]:
-    """The type of each item by its id; of the first MAX_ITEMS + 1."""
+    """Return the type of each of the first MAX_ITEMS + 1 items, by item id."""
     kinds: dict[int, bytes] = {}
     for kind, start, _ in _boxes(iinf, 8 if iinf[0] else 6, len(iinf)):
         if kind == b"infe" and len(kinds) <= MAX_ITEMS:
             version = iinf[start]
             if version not in {2, 3}:
-                raise ValueError("its items have no type")
+                raise ValueError("items without a type")
             item, name = struct.unpack_from(">H2x4s" if version == 2 else ">I2x4s", iinf, start + 4)
             if item in kinds:
-                raise ValueError("it has two items of one number")
+                raise ValueError("two items with the same id")
             kinds[item] = name
     return kinds
 
 
 def _item_lengths(iloc: memoryview, whole: int) -> dict[int, int]:
-    """Bytes of each item by its id; of the first MAX_ITEMS + 1. A length of 0 is the whole file's."""
+    """Return the bytes of each of the first MAX_ITEMS + 1 items, by item id. Length 0: the whole file."""
     version = iloc[0]
     offset_size, length_size = divmod(iloc[4], 16)
     base_size, index_size = divmod(iloc[5], 16)
     if not {offset_size, length_size, base_size, index_size} <= {0, 4, 8} or version > 2:
-        raise ValueError("its list of places can't be read")
+        raise ValueError("unreadable item locations")
     if version == 0:
         index_size = 0
     wide = version == 2
@@ -168,13 +176,13 @@ def _item_lengths(iloc: memoryview, whole: int) -> dict[int, int]:
             total = extents * whole
         at += extents * each
         if item in lengths:
-            raise ValueError("it has two places for one item")
+            raise ValueError("two locations for one item")
         lengths[item] = total
     return lengths
 
 
 def _references(iref: memoryview | None) -> Iterator[tuple[bytes, int, tuple[int, ...]]]:
-    """(type, from, to) of each reference between items."""
+    """Yield (type, source, targets) of each reference between items."""
     if iref is None:
         return
     wide = iref[0] != 0

@@ -1,4 +1,4 @@
-"""One image to be sent: a file, bytes, a PIL image or an array of pixels. Read when it is sent."""
+"""Images to upload: files, bytes, PIL images or arrays of pixels, read while they are sent."""
 
 import io
 import os
@@ -20,14 +20,14 @@ IMAGE_ENDINGS = HEIC_ENDINGS | {
 
 @runtime_checkable
 class PilImage(Protocol):
-    """What we need of a `PIL.Image.Image`."""
+    """Protocol of `PIL.Image.Image`."""
 
     def save(self, fp: Any, format: str | None = None) -> None: ...
 
 
 @runtime_checkable
 class PixelArray(Protocol):
-    """What we need of a numpy array: uint8, [H, W], [H, W, 3] or [H, W, 4]."""
+    """Protocol of a numpy array: uint8 [H, W], [H, W, 3] or [H, W, 4]."""
 
     @property
     def shape(self) -> Any: ...
@@ -41,12 +41,14 @@ ImageLike = str | os.PathLike[str] | bytes | PilImage | PixelArray
 
 @dataclass(frozen=True)
 class ImageFile:
+    """A named stream of bytes."""
+
     name: str
-    """A file name, for people and for error messages."""
+    """File name, for error messages."""
     chunks: Callable[[], Iterator[bytes]]
-    """Its bytes, from the beginning at each call: an upload may be sent twice."""
+    """Function that yields the bytes, from the beginning at each call, since an upload may be retried."""
     size: int | None = None
-    """In bytes; None if it is known only when it is read."""
+    """Size in bytes; None if unknown before reading."""
     path: Path | None = None
 
     @classmethod
@@ -55,44 +57,56 @@ class ImageFile:
 
     @classmethod
     def of_file(cls, path: Path) -> "ImageFile":
-        """Raises InvalidImages: no such file, or a HEIC image that cannot be read here."""
+        """Open a file; HEIC images are converted to JPEG.
+
+        Raises:
+            InvalidImages: no such file, or HEIC without pillow-heif.
+        """
         if not path.is_file():
-            raise InvalidImages(f"There is no file {path}.")
+            raise InvalidImages(f"The file {path} does not exist.")
         if path.suffix.lower() in HEIC_ENDINGS:
             convert = jpeg_of_heic()
             return cls(f"{path.stem}.jpg", lambda: iter([convert(path)]), None, path)
         return cls(path.name, lambda: _file_chunks(path), path.stat().st_size, path)
 
 
-def as_image(given: ImageLike, name: str) -> ImageFile:
-    """`given` as an image; `name`, without ending, is for what has no file name of its own.
+def as_image(image: ImageLike, name: str) -> ImageFile:
+    """Convert an image to a stream of bytes.
+
+    Args:
+        image: a path, bytes, a PIL image or a uint8 array.
+        name: name without suffix, for an image that has no file name.
 
     Raises:
-        InvalidImages: a file that is not there, an array that is no image, or something else.
+        InvalidImages: a missing file, an array of another type or shape, or another object.
     """
-    if isinstance(given, str | os.PathLike):
-        return ImageFile.of_file(Path(given))
-    if isinstance(given, bytes | bytearray | memoryview):
-        return ImageFile.of_bytes(name, bytes(given))
-    if isinstance(given, PixelArray):
-        return ImageFile.of_bytes(f"{name}.png", png_of_array(given))
-    if isinstance(given, PilImage):
+    if isinstance(image, str | os.PathLike):
+        return ImageFile.of_file(Path(image))
+    if isinstance(image, bytes | bytearray | memoryview):
+        return ImageFile.of_bytes(name, bytes(image))
+    if isinstance(image, PixelArray):
+        return ImageFile.of_bytes(f"{name}.png", png_of_array(image))
+    if isinstance(image, PilImage):
         buffer = io.BytesIO()
-        given.save(buffer, format="PNG")
+        image.save(buffer, format="PNG")
         return ImageFile.of_bytes(f"{name}.png", buffer.getvalue())
     raise InvalidImages(
-        f"An image is a path, bytes, a PIL image or a uint8 array [H, W, 3], not {type(given).__name__}."
+        f"An image must be a path, bytes, a PIL image or a uint8 array [H, W, 3], not {type(image).__name__}."
     )
 
 
 def png_of_array(array: PixelArray) -> bytes:
-    """A PNG of uint8 pixels [H, W], [H, W, 3] or [H, W, 4]. Raises InvalidImages for another array."""
+    """Encode uint8 pixels [H, W], [H, W, 3] or [H, W, 4] as PNG.
+
+    Raises:
+        InvalidImages: an array of another type or shape.
+    """
     shape: Sequence[int] = tuple(array.shape)
     colour = {2: 0, 3: {3: 2, 4: 6}.get(shape[-1]) if len(shape) == 3 else None}.get(len(shape))
     if str(array.dtype) != "uint8" or colour is None or 0 in shape:
         raise InvalidImages(
-            f"An array must be uint8 of [H, W], [H, W, 3] or [H, W, 4], not {array.dtype} of {list(shape)}. "
-            "Values from 0 to 1 become pixels with (255 * array).round().astype('uint8')."
+            f"An array must be uint8 [H, W], [H, W, 3] or [H, W, 4], not {array.dtype} {list(shape)}. "
+            "Convert values from 0 to 1 with (255 * array).round().astype('uint8')."
         )
     height, width = shape[:2]
     pixels = array.tobytes()

@@ -1,4 +1,4 @@
-"""Exports of Label Studio: JSON and JSON-MIN of tasks with one choice per image."""
+"""Reader of Label Studio exports: JSON and JSON-MIN with one choice per image."""
 
 import json
 from collections import Counter
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from clipcite.client.errors import InvalidImages
-from clipcite.datasets.dataset import Dataset
+from clipcite.datasets.dataset import Dataset, count_noun
 from clipcite.datasets.image import IMAGE_ENDINGS
 from clipcite.datasets.manifests import FILE_COLUMNS
 from clipcite.datasets.rows import Row, dataset_of_rows
@@ -15,10 +15,10 @@ KIND = "Label Studio export"
 
 
 def read_label_studio(path: Path) -> Dataset | None:
-    """None if it is none.
+    """Read an export. Return None for a file of another kind.
 
-    Several people's choices are counted; where most agree it is theirs. What they could not agree on, and
-    images with several choices, are passed over. Predictions of models are no labels.
+    The most frequent choice of several annotators becomes the label. Ties and annotations with several
+    choices are ignored. Model predictions are not labels.
     """
     try:
         tasks = json.loads(path.read_text(encoding="utf-8-sig"))
@@ -30,7 +30,7 @@ def read_label_studio(path: Path) -> Dataset | None:
     for task in tasks:
         file = _file(task)
         if file is None:
-            raise InvalidImages(f"A task of {path.name} names no image. Is it an export of another kind?")
+            raise InvalidImages(f"A task in {path.name} names no image. Export image classification tasks.")
         votes, several = _votes(task)
         multiple += several
         ranked = Counter(votes).most_common(2)
@@ -40,8 +40,8 @@ def read_label_studio(path: Path) -> Dataset | None:
             continue
         rows.append(Row(file, ranked[0][0] if ranked else None))
     notes = [
-        *([f"{tied:,} passed over, on which people disagree"] if tied else []),
-        *([f"{multiple:,} answers with several choices passed over"] if multiple else []),
+        *([f"ignored {count_noun(tied, 'image')} with conflicting annotations"] if tied else []),
+        *([f"ignored {count_noun(multiple, 'annotation')} with several choices"] if multiple else []),
     ]
     return dataset_of_rows(KIND, rows, path.parent, notes)
 
@@ -63,7 +63,7 @@ def _file(task: dict[str, Any]) -> str | None:
 
 
 def _votes(task: dict[str, Any]) -> tuple[list[str], int]:
-    """Each person's choice, and how many chose several at once."""
+    """Return the choices of all annotators, and the number of annotations with several choices."""
     if "annotations" not in task:  # JSON-MIN
         choice = task.get("choice")
         if isinstance(choice, dict):

@@ -1,4 +1,4 @@
-"""CSV, TSV and JSONL files that name images and their classes; Hugging Face's imagefolder among them."""
+"""Readers of CSV, TSV and JSONL manifests, including Hugging Face imagefolder."""
 
 import csv
 import io
@@ -25,31 +25,35 @@ LABEL_COLUMNS = (
 )  # fmt: skip
 SPLIT_COLUMNS = ("split", "subset", "set", "ml_use", "partition")
 Table = tuple[list[str], list[dict[str, Any]]]
+"""Column names and rows."""
 
 
 def read_manifest(path: Path, label_column: str | None = None) -> Dataset:
-    """Files are looked for beside the manifest.
+    """Read a manifest whose images are in the same folder or below.
 
     Raises:
-        InvalidImages: no table, or it isn't clear which column is which.
+        InvalidImages: an unreadable manifest, or ambiguous columns.
     """
     kind = "JSONL manifest" if path.suffix.lower() in {".jsonl", ".ndjson"} else "CSV manifest"
     return dataset_of_rows(kind, _rows(path, label_column), path.parent)
 
 
 def read_imagefolder(root: Path, label_column: str | None = None) -> Dataset | None:
-    """`metadata.csv` or `metadata.jsonl`, in the folder itself or in each folder of a split; None if there
-    is none."""
-    found = [
+    """Read `metadata.csv` or `metadata.jsonl`, in `root` or in each split folder.
+
+    Returns:
+        The data set, or None without such a file.
+    """
+    files = [
         path
         for folder in (root, *sorted(p for p in root.iterdir() if p.is_dir() and p.name.lower() in SPLITS))
         for path in (folder / "metadata.csv", folder / "metadata.jsonl")
         if path.is_file()
     ]
-    if not found:
+    if not files:
         return None
     rows = []
-    for path in found:
+    for path in files:
         inside = path.parent.relative_to(root)
         for row in _rows(path, label_column):
             split = row.split or (inside.name if inside.name else None)
@@ -62,23 +66,24 @@ def _rows(path: Path, label_column: str | None) -> list[Row]:
     file = _column(columns, FILE_COLUMNS) or _column_of_images(columns, table)
     if file is None:
         raise InvalidImages(
-            f"{path.name} has no column with file names; its columns are {', '.join(columns)}. Call it "
-            "file_name."
+            f"{path.name} has no column of file names, only {', '.join(columns)}. Name the column file_name."
         )
     split = _column(columns, SPLIT_COLUMNS) or _column_of_splits(columns, table)
     others = [column for column in columns if column not in {file, split}]
     if label_column is not None and label_column not in others:
-        raise InvalidImages(f"{path.name} has no column {label_column!r}; it has {', '.join(others)}.")
+        raise InvalidImages(
+            f"{path.name} has no column {label_column!r}. Its columns are {', '.join(others)}."
+        )
     label = label_column or _column(others, LABEL_COLUMNS) or _column_of_classes(others, table)
     if label is None:
         raise InvalidImages(
-            f"It isn't clear which column of {path.name} is the class: {', '.join(others) or 'none'}. "
-            "Say it with --label-column, in Python with read_images(…, label_column=…)."
+            f"Ambiguous class column in {path.name}; candidates: {', '.join(others) or 'none'}. Select one "
+            "with --label-column, or with read_images(…, label_column=…) in Python."
         )
     return [
-        Row(str(one[file]), _text(one.get(label)), _text(one.get(split)) if split else None)
-        for one in table
-        if one.get(file)
+        Row(str(row[file]), _text(row.get(label)), _text(row.get(split)) if split else None)
+        for row in table
+        if row.get(file)
     ]
 
 
@@ -94,9 +99,9 @@ def _json_lines(path: Path, text: str) -> Table:
             try:
                 row = json.loads(line)
             except ValueError as error:
-                raise InvalidImages(f"Line {number} of {path.name} is no JSON ({error}).") from error
+                raise InvalidImages(f"Line {number} of {path.name} is not JSON ({error}).") from error
             if not isinstance(row, dict):
-                raise InvalidImages(f"Line {number} of {path.name} is no JSON object.")
+                raise InvalidImages(f"Line {number} of {path.name} is not a JSON object.")
             table.append(row)
     return list(dict.fromkeys(key for row in table for key in row)), table
 
@@ -107,10 +112,10 @@ def _csv(path: Path, text: str) -> Table:
     try:
         lines = [line for line in csv.reader(io.StringIO(text), delimiter=delimiter) if any(line)]
     except csv.Error as error:
-        raise InvalidImages(f"{path.name} can't be read as a table ({error}).") from error
+        raise InvalidImages(f"{path.name} is not a readable CSV file ({error}).") from error
     if not lines:
         raise InvalidImages(f"{path.name} is empty.")
-    if any(_is_image(value) for value in lines[0]):  # no headings: the columns are known by what they hold
+    if any(_is_image(value) for value in lines[0]):  # no header row: columns are identified by their content
         columns = [f"column {number}" for number in range(1, len(lines[0]) + 1)]
     else:
         columns, lines = [name.strip() for name in lines[0]], lines[1:]
@@ -134,7 +139,7 @@ def _column_of_splits(columns: Sequence[str], table: Sequence[Mapping[str, Any]]
 
 
 def _column_of_classes(columns: Sequence[str], table: Sequence[Mapping[str, Any]]) -> str | None:
-    """The only one with several values of which one comes again."""
+    """Return the only column with at least two distinct values, one of them repeated."""
     found = []
     for column in columns:
         values = [text for row in table if (text := _text(row.get(column)))]

@@ -1,4 +1,4 @@
-"""A tar made into a zip, which is the one archive that the service takes."""
+"""Conversion of tar archives to zip, the only archive format of the service."""
 
 import shutil
 import stat
@@ -20,7 +20,7 @@ UNREADABLE = (tarfile.TarError, OSError, EOFError, zlib.error, LZMAError, ValueE
 
 
 class _StrictHeader(tarfile.TarInfo):
-    """tarfile takes a broken header, and the lack of any, for the end; entries would be missing."""
+    """A header that must be valid: by default tarfile treats a broken header as the end of the archive."""
 
     @classmethod
     def fromtarfile(cls, tarfile: tarfile.TarFile) -> Self:
@@ -29,25 +29,23 @@ class _StrictHeader(tarfile.TarInfo):
         except EOFHeaderError:
             raise
         except HeaderError as error:
-            raise ReadError(f"it ends without its end mark ({error})") from error
+            raise ReadError(f"no end-of-archive marker ({error})") from error
 
 
 def is_tar(path: Path) -> bool:
-    """By its name; the content is looked at when it is repacked."""
+    """Return True for the name of a tar. The content is checked when the tar is repacked."""
     return path.name.lower().endswith(TARS)
 
 
 def zip_of_tar(path: Path) -> ImageFile:
-    """The regular files of a tar, stored in a temporary zip that goes with the returned image.
-
-    Folders are left out, the names of the files hold them.
+    """Repack the regular files of a tar in a temporary zip, which is deleted with the returned object.
 
     Raises:
-        InvalidImages: no readable tar, or one with a link or a device in it.
+        InvalidImages: an unreadable tar, or a tar with links or devices.
     """
-    file = tempfile.TemporaryFile(prefix="clipcite-")  # noqa: SIM115 - lives as long as the image
+    file = tempfile.TemporaryFile(prefix="clipcite-")  # noqa: SIM115 - as long-lived as the returned object
     try:
-        # A stream goes through once and forward: nothing is unpacked twice or kept.
+        # Streaming mode reads the tar once, so that nothing is unpacked twice or kept.
         with (
             tarfile.open(path, "r|*", tarinfo=_StrictHeader) as tar,
             zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as packed,
@@ -58,19 +56,19 @@ def zip_of_tar(path: Path) -> ImageFile:
                 source = tar.extractfile(entry) if entry.isreg() else None
                 if source is None:
                     raise InvalidImages(
-                        f"{entry.name!r} in {path} is a link or a device, not a file. Pack the files "
-                        "themselves: tar --dereference."
+                        f"{entry.name!r} in {path} is a link or a device. Pack regular files instead: tar "
+                        "--dereference."
                     )
                 info = zipfile.ZipInfo(entry.name)
                 info.external_attr = (stat.S_IFREG | 0o644) << 16
-                info.file_size = entry.size  # zipfile decides by it on 64-bit sizes
+                info.file_size = entry.size  # zipfile decides on zip64 by this size
                 with packed.open(info, "w") as target:
                     shutil.copyfileobj(source, target, CHUNK)
     except UNREADABLE as error:
         file.close()
         raise InvalidImages(
-            f"{path} can't be repacked as a zip: {str(error) or type(error).__name__}. If it is damaged, "
-            "pack it again; if the disk is full, make room there."
+            f"{path} cannot be repacked as a zip ({str(error) or type(error).__name__}). Create the archive "
+            "again, or free disk space."
         ) from error
     except BaseException:
         file.close()

@@ -1,4 +1,4 @@
-"""Rows that name a file and its class, whatever they were read from, as a data set."""
+"""Conversion of rows (file, class, split) to a data set."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -6,24 +6,26 @@ from pathlib import Path
 
 from clipcite.client.errors import InvalidImages
 from clipcite.datasets.class_folders import SPLITS, resolve_splits
-from clipcite.datasets.dataset import Dataset, Labelled
+from clipcite.datasets.dataset import Dataset, Labelled, count_noun
 from clipcite.datasets.file_finder import Finder
 from clipcite.datasets.image import ImageFile
 
 
 @dataclass(frozen=True)
 class Row:
+    """A row of a manifest or an export."""
+
     file: str
     label: str | None
-    """None or empty: nobody has said."""
+    """Class name; None or empty: unlabelled."""
     split: str | None = None
 
 
 def dataset_of_rows(kind: str, rows: Iterable[Row], root: Path, notes: Sequence[str] = ()) -> Dataset:
-    """Files are looked for below `root`.
+    """Build a data set from rows, searching for the files below `root`.
 
     Raises:
-        InvalidImages: none of the files is there, or none has a label.
+        InvalidImages: no file was found, or no row has a label.
     """
     finder = Finder(root)
     labels: dict[Path, dict[str, str]] = {}
@@ -38,37 +40,37 @@ def dataset_of_rows(kind: str, rows: Iterable[Row], root: Path, notes: Sequence[
             missing.append(row.file)
         else:
             labels.setdefault(file, {})[label] = _split(row)
-    several = [file for file, found in labels.items() if len(found) > 1]
+    several = [file for file, splits in labels.items() if len(splits) > 1]
     if not labels:
         raise InvalidImages(
-            f"This {kind} names no image that is here: {missing[0]!r} is not below {root}. Put it into the "
-            "folder of the images."
+            f"None of the images in this {kind} was found: {missing[0]!r} is not below {root}. Move the "
+            f"{kind} to the folder of the images."
             if missing
-            else f"This {kind} gives no image a label."
+            else f"No image in this {kind} has a label."
         )
     placed = [
         (file, split, label)
-        for file, found in labels.items()
-        if len(found) == 1
-        for label, split in found.items()
+        for file, splits in labels.items()
+        if len(splits) == 1
+        for label, split in splits.items()
     ]
     kept, more = resolve_splits(placed)
-    said = [
+    all_notes = [
         *notes,
-        *([f"{unlabelled:,} without label passed over"] if unlabelled else []),
-        *([f"{len(missing):,} not found ({missing[0]}, …), passed over"] if missing else []),
-        *([f"{len(several):,} with several labels passed over"] if several else []),
+        *([f"ignored {count_noun(unlabelled, 'row')} without a label"] if unlabelled else []),
+        *([f"ignored {count_noun(len(missing), 'missing file')} ({missing[0]}, …)"] if missing else []),
+        *([f"ignored {count_noun(len(several), 'image')} with several labels"] if several else []),
         *more,
     ]
     names = {label for _, _, label in kept}
     if names and all(name.isdecimal() for name in names):
-        said.append("the labels are numbers, which tell CLIP nothing: better use names")
+        all_notes.append("labels are numbers, which carry no meaning for CLIP: use class names")
     return Dataset(
-        kind, [Labelled(ImageFile.of_file(file), label, split) for file, split, label in kept], said
+        kind, [Labelled(ImageFile.of_file(file), label, split) for file, split, label in kept], all_notes
     )
 
 
 def _split(row: Row) -> str:
-    """Of its own column, or of the folder that the path begins with."""
+    """Return the split of the row's own column, or of the top folder of its path."""
     named = row.split if row.split is not None else row.file.replace("\\", "/").lstrip("./").split("/")[0]
     return SPLITS.get(named.strip().lower(), "train")

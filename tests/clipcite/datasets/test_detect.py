@@ -33,7 +33,7 @@ def test_class_folders_in_every_shape(shape: str, tmp_path: Path) -> None:
         paint(tmp_path, shape.format(split=split, name=name), number)
     (tmp_path / "README.txt").write_text("not an image")
     found = read(tmp_path)
-    assert found.found() == "found: class folders, 2 classes, 6 images, 1 of them to test"
+    assert found.summary() == "found: class folders, 2 classes, 6 images (1 test image)"
     assert counts(found) == {("train", "red"): 3, ("train", "green"): 2, ("test", "red"): 1}
 
 
@@ -43,7 +43,7 @@ def test_the_common_table_of_layouts(layout: Layout, tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"an image")
     if layout.expected is None:
-        with pytest.raises(InvalidImages, match="Beside"):
+        with pytest.raises(InvalidImages, match="beside"):
             read(tmp_path)
         return
     files = {one.image.path: f"{one.split}:{one.class_name}" for one in read(tmp_path).images}
@@ -59,7 +59,7 @@ def test_plain_class_folders_with_loose_and_hidden_images(tmp_path: Path) -> Non
     paint(tmp_path, ".", 3)
     found = read(tmp_path)
     assert counts(found) == {("train", "red"): 2, ("train", "green"): 2}
-    assert found.found().endswith("4 images; 3 (0.png, 1.png, …) in no class folder, passed over")
+    assert found.summary().endswith("4 images; ignored 3 images (0.png, 1.png, …) outside class folders")
 
 
 def test_validation_is_the_test_where_there_is_no_other(tmp_path: Path) -> None:
@@ -67,17 +67,17 @@ def test_validation_is_the_test_where_there_is_no_other(tmp_path: Path) -> None:
         paint(tmp_path, place, 2)
     found = read(tmp_path)
     assert found.count("test") == 2
-    assert found.notes == ["those for validation measure the result"]
+    assert found.notes == ["validation images serve as test images"]
     paint(tmp_path, "test/green", 1)
     found = read(tmp_path)
     assert counts(found)[("test", "green")] == found.count("test") == 1
-    assert found.notes == ["2 for validation passed over, since there are some to test"]
+    assert found.notes == ["ignored 2 validation images, since there are test images"]
 
 
 def test_class_folders_beside_train_are_refused(tmp_path: Path) -> None:
     for place in ("train/red", "train/green", "blue"):
         paint(tmp_path, place, 1)
-    with pytest.raises(InvalidImages, match="Beside train there are images in blue"):
+    with pytest.raises(InvalidImages, match="There are images in blue, beside train"):
         read(tmp_path)
 
 
@@ -109,7 +109,7 @@ def test_manifests(file: str, text: str, given: str, tmp_path: Path) -> None:
     (tmp_path / file).write_text(text.format(*names), encoding="utf-8")
     found = read(tmp_path / file if given == "the file" else tmp_path)
     assert counts(found) == {("train", "red"): 1, ("train", "green"): 1}
-    assert found.notes == ["1 without label passed over", "1 not found (gone.png, …), passed over"]
+    assert found.notes == ["ignored 1 row without a label", "ignored 1 missing file (gone.png, …)"]
     assert found.kind == ("JSONL manifest" if file.endswith("jsonl") else "CSV manifest")
 
 
@@ -119,7 +119,7 @@ def test_a_manifest_with_splits_and_several_labels(tmp_path: Path) -> None:
     (tmp_path / "all.csv").write_text("\n".join(["path,label,subset", *rows]))
     found = read(tmp_path)
     assert counts(found) == {("train", "red"): 1, ("test", "red"): 1}
-    assert found.notes == ["1 with several labels passed over"]
+    assert found.notes == ["ignored 1 image with several labels"]
 
 
 def test_hugging_face_imagefolder(tmp_path: Path) -> None:
@@ -131,12 +131,12 @@ def test_hugging_face_imagefolder(tmp_path: Path) -> None:
         ]
         (tmp_path / split / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
     found = read(tmp_path, label_column="colour")
-    assert found.found() == (
-        "found: Hugging Face imagefolder, 2 classes, 6 images, 2 of them to test; those for "
-        "validation measure the result"
+    assert found.summary() == (
+        "found: Hugging Face imagefolder, 2 classes, 6 images (2 test images); validation images serve as "
+        "test images"
     )
     assert counts(found)[("train", "red")] == 2
-    with pytest.raises(InvalidImages, match=r"isn't clear which column.*colour, by.*--label-column"):
+    with pytest.raises(InvalidImages, match=r"Ambiguous class column.*colour, by.*--label-column"):
         read(tmp_path / "validation")
     with pytest.raises(InvalidImages, match="no column 'color'"):
         read(tmp_path, label_column="color")
@@ -168,9 +168,9 @@ def test_label_studio(tmp_path: Path) -> None:
     (tmp_path / "export.json").write_text(json.dumps(tasks))
     found = read(tmp_path)
     assert counts(found) == {("train", "red"): 2, ("train", "green"): 2}
-    assert found.found() == (
-        "found: Label Studio export, 2 classes, 4 images; 1 passed over, on which people disagree; 1 "
-        "answers with several choices passed over; 2 without label passed over"
+    assert found.summary() == (
+        "found: Label Studio export, 2 classes, 4 images; ignored 1 image with conflicting annotations; "
+        "ignored 1 annotation with several choices; ignored 2 rows without a label"
     )
     small = [{"image": "0.png", "id": 1, "choice": "red", "annotator": 1, "annotation_id": 1}]
     small += [{"image": "1.png", "id": 2, "annotator": 1, "annotation_id": 2}]
@@ -182,18 +182,18 @@ def test_class_folders_come_before_a_table_beside_them(tmp_path: Path) -> None:
     paint(tmp_path, "red", 1)
     paint(tmp_path, "green", 1)
     (tmp_path / "notes.csv").write_text("a,b\n1,2\n")
-    assert read(tmp_path).notes == ["notes.csv was not read"]
+    assert read(tmp_path).notes == ["ignored notes.csv"]
 
 
 @pytest.mark.parametrize(
     ("files", "says"),
     [
-        ({}, "holds no labelled images"),
+        ({}, "contains no labelled images"),
         ({"a.csv": "file,label\nx.png,red\n"}, "'x.png' is not below"),
-        ({"a.csv": "file,label\n0.png,\n"}, "gives no image a label"),
-        ({"a.csv": "one,two\n1,2\n"}, "no column with file names"),
-        ({"a.jsonl": '{"file": 1}\n['}, "Line 2 of a.jsonl is no JSON"),
-        ({"a.csv": "file,label\n", "b.csv": "file,label\n"}, "several tables"),
+        ({"a.csv": "file,label\n0.png,\n"}, "No image in this CSV manifest has a label"),
+        ({"a.csv": "one,two\n1,2\n"}, "no column of file names"),
+        ({"a.jsonl": '{"file": 1}\n['}, "Line 2 of a.jsonl is not JSON"),
+        ({"a.csv": "file,label\n", "b.csv": "file,label\n"}, "several manifests"),
     ],
 )
 def test_what_cannot_be_read_is_said(files: dict[str, str], says: str, tmp_path: Path) -> None:
@@ -207,4 +207,4 @@ def test_what_cannot_be_read_is_said(files: dict[str, str], says: str, tmp_path:
 def test_labels_that_are_numbers_are_pointed_out(tmp_path: Path) -> None:
     paint(tmp_path, ".", 2)
     (tmp_path / "a.csv").write_text("file,label\n0.png,0\n1.png,1\n")
-    assert "numbers, which tell CLIP nothing" in read(tmp_path).found()
+    assert "labels are numbers" in read(tmp_path).summary()

@@ -91,10 +91,10 @@ def shared_metadata(images: int = 100) -> bytes:
 
 
 COSTLY = {
-    "pixels": (sized(PLAIN, 20_000, 5_001), "has 20,000 x 5,001 pixels; at most 100,000,000 are decoded"),
+    "pixels": (sized(PLAIN, 20_000, 5_001), "has 20,000 x 5,001 pixels; the maximum is 100,000,000"),
     "pixels of a grid": (grid_of_size(60_000), "has 60,000 x 60,000 pixels"),
     "one tile": (grid_of_one_tile(), "uses the same tile several times"),
-    "overlay": (GRID.replace(b"grid", b"iovl"), "is put together from other images"),
+    "overlay": (GRID.replace(b"grid", b"iovl"), "is composed of other images"),
     "items": (items(1_001), "has more than 1,000 images and tiles"),
     "places": (places(1_001), "has more than 1,000 images and tiles"),
     "shared bytes": (places(4), "uses the same bytes for several images"),
@@ -141,7 +141,7 @@ def test_a_costly_file_is_refused(name: str, tmp_path: Path) -> None:
 def test_a_damaged_file_is_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / "phone.heic").write_bytes(DAMAGED[name])
     with pytest.raises(
-        InvalidImages, match=r"phone.heic is no readable HEIC image \(.*\). Export it as JPEG."
+        InvalidImages, match=r"phone.heic is not a readable HEIC image \(.*\). Export it as JPEG."
     ) as caught:
         jpeg_of_heic()(tmp_path / "phone.heic")
     assert "list index" not in str(caught.value)
@@ -150,7 +150,7 @@ def test_a_damaged_file_is_refused(name: str, tmp_path: Path) -> None:
 def test_a_large_file_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / "phone.heic").open("wb") as file:
         file.truncate(MAX_BYTES + 1)
-    with pytest.raises(InvalidImages, match=r"has 50,000,001 bytes; at most 50,000,000 are read"):
+    with pytest.raises(InvalidImages, match=r"has 50,000,001 bytes; the maximum is 50,000,000"):
         jpeg_of_heic()(tmp_path / "phone.heic")
 
 
@@ -200,7 +200,7 @@ MEASURE = """
     convert = jpeg_of_heic()
     convert(Path(sys.argv[1], "first"))
     for path in sorted(Path(sys.argv[1]).iterdir()):
-        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        Path("/proc/self/clear_refs").write_text("5")  # reset the peak
         before, started = memory("VmRSS"), time.process_time()
         try:
             convert(path)

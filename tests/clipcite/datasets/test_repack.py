@@ -64,7 +64,7 @@ def test_a_damaged_tar_loses_no_entry_in_silence(mode: str, tmp_path: Path) -> N
     path = tmp_path / "a.tar"
     for end in [0, 100, *range(512, len(content) - 700, 500), *range(512, len(content) - 700, 4_608)]:
         path.write_bytes(content[:end])
-        with pytest.raises(InvalidImages, match="can't be repacked"):
+        with pytest.raises(InvalidImages, match="cannot be repacked"):
             upload_of(path)
 
 
@@ -72,7 +72,7 @@ def test_a_broken_header_is_no_end(tmp_path: Path) -> None:
     content = bytearray(crafted.tar_of(crafted.two_classes()))
     content[content.index(b"badger/0.jpg")] ^= 1
     (tmp_path / "a.tar").write_bytes(content)
-    with pytest.raises(InvalidImages, match="can't be repacked"):
+    with pytest.raises(InvalidImages, match="cannot be repacked"):
         upload_of(tmp_path / "a.tar")
 
 
@@ -81,7 +81,7 @@ def test_a_broken_header_is_no_end(tmp_path: Path) -> None:
 )
 def test_no_tar_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(content)
-    with pytest.raises(InvalidImages, match="can't be repacked"):
+    with pytest.raises(InvalidImages, match="cannot be repacked"):
         upload_of(tmp_path / "a.tar")
 
 
