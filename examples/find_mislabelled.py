@@ -38,7 +38,7 @@ def main() -> None:
     print(report.summary)
     for one in report.label_issues:
         print(
-            f"  {one.file_name}: labelled {one.class_name}, looks like {one.answered} ({one.probability:.0%})"
+            f"  {one.file_name}: labelled {one.class_name}, looks like {one.predicted} ({one.probability:.0%})"
         )
     print(f"{len(report.label_issues)} labels to look at. With the images: {page}")
 
