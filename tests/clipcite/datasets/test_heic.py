@@ -200,7 +200,7 @@ MEASURE = """
     convert = jpeg_of_heic()
     convert(Path(sys.argv[1], "first"))
     for path in sorted(Path(sys.argv[1]).iterdir()):
-        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
         before, started = memory("VmRSS"), time.process_time()
         try:
             convert(path)

@@ -156,7 +156,7 @@ MEASURE = """
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(1024 * int(line.split()[1]) for line in lines if line.startswith(name))
     def run(path):
-        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
         before, started, bound = memory("VmRSS"), time.process_time(), 0
         try:
             header = read_header(path, shortest_side=448)
