@@ -65,7 +65,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def _peak_bytes() -> int:
-    """Return this process's peak resident memory. `ru_maxrss` starts with the parent's, so Linux uses /proc."""
+    """Return this process's peak memory. `ru_maxrss` starts with the parent's, so Linux uses /proc."""
     status = Path("/proc/self/status")
     if status.exists():
         lines = status.read_text(encoding="utf-8").splitlines()

@@ -1,4 +1,4 @@
-"""The whole way in a browser on the running service: from a dropped folder to a prediction with a new class."""
+"""The whole way in a browser: from a dropped folder to a prediction with a new class."""
 
 import contextlib
 import io
