@@ -1,4 +1,4 @@
-"""The script that makes the secrets of the compose file."""
+"""The script that creates the secrets of the compose file."""
 
 import subprocess
 from pathlib import Path
