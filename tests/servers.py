@@ -112,8 +112,7 @@ def postgres_server() -> Iterator[Server]:
     with _folder() as folder:
         if USER and not runs_as_user(binaries / "postgres"):
             # The binaries may lie in a home folder. Copy the whole tree: they look for ../lib and ../share,
-            # and a
-            # wheel's binaries look for the folder of libraries beside their package.
+            # and a wheel's binaries look for the folder of libraries beside their package.
             package = binaries.parent.parent
             install = folder / package.name / binaries.parent.name
             shutil.copytree(binaries.parent, install, symlinks=True)

@@ -173,11 +173,11 @@ def shots(classes: Sequence[str] = ("red fox", "badger"), each: int = 4) -> dict
 def assert_problem(
     response: httpx.Response, status: int, code: str, says: str = "", *, errors: Sequence[Body] | None = None
 ) -> Body:
-    """An RFC 9457 answer whose detail is a sentence that says what to do.
+    """Assert and return an RFC 9457 problem whose detail is one or more sentences.
 
     Args:
-        says: a regular expression that the detail must match.
-        errors: what each entry must hold at least, in this order.
+        says: regular expression that the detail must match.
+        errors: minimum content of each entry of `errors`, in order.
     """
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"

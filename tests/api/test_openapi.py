@@ -346,8 +346,7 @@ def test_every_status_of_an_error_is_described_somewhere(document: dict[str, Any
     assert {"JobNotFound", "Unauthorized", "InvalidRequest", "StillLoading", "StorageFull"} <= set(errors)
     missing = {name for name, status in errors.items() if status not in described}
     # The first is the base class of all errors; the second has its own test above; the third applies to
-    # methods
-    # that no operation has.
+    # methods that no operation has.
     assert missing - {"ClipCiteError", "ForeignSite", "UnknownMethod"} == set()
 
 

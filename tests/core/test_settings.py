@@ -9,7 +9,7 @@ from core.settings import get_settings
 
 
 @pytest.fixture(autouse=True)
-def read_anew() -> Iterator[None]:
+def clear_cached_settings() -> Iterator[None]:
     get_settings.cache_clear()
     yield
     get_settings.cache_clear()

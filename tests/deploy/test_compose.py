@@ -22,7 +22,7 @@ def against_schema(path: Path) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, capture_output=True, text=True)
 
 
-def test_it_fits_the_schema_of_compose() -> None:
+def test_the_file_fits_the_schema_of_compose() -> None:
     done = against_schema(COMPOSE)
     assert done.returncode == 0, done.stdout
 

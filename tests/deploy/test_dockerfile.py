@@ -51,7 +51,7 @@ def test_the_compose_file_builds_targets_that_exist() -> None:
         assert set(service["build"].get("args", {})) <= arguments
 
 
-def test_what_is_copied_exists_and_is_not_ignored() -> None:
+def test_copied_files_exist_and_are_not_ignored() -> None:
     sources = copied_from_here()
     assert sources == ["pyproject.toml", "constraints.txt", "."]
     assert not any(map(ignored, ("pyproject.toml", "constraints.txt")))

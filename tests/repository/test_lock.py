@@ -36,7 +36,7 @@ def test_every_requirement_has_a_version_in_its_range(requirement: Requirement) 
         assert requirement.specifier.contains(pin.version), f"{entry} is out of range. Run: make lock"
 
 
-def test_it_holds_for_every_machine() -> None:
+def test_the_lock_holds_for_every_machine() -> None:
     """The file contains no index, hash or path, and no platform build such as torch's `+cpu`."""
     assert len(LINES) > 100
     for line in LINES:

@@ -52,7 +52,7 @@ def run(installed: Path, *command: str, cwd: Path) -> "subprocess.CompletedProce
     )
 
 
-def test_it_installs_one_name(installed: Path, tmp_path: Path) -> None:
+def test_the_wheel_installs_one_name(installed: Path, tmp_path: Path) -> None:
     [top_level] = installed.parent.glob("lib/*/site-packages/clipcite-*.dist-info/top_level.txt")
     assert top_level.read_text().split() == ["clipcite"]
     assert run(installed, "python", "-c", "import clipcite", cwd=tmp_path).returncode == 0
@@ -125,7 +125,7 @@ def url(installed: Path, environment: dict[str, str], tmp_path: Path) -> Iterato
         process.wait(60)
 
 
-def test_it_serves_beside_folders_of_the_same_names(url: str) -> None:
+def test_the_service_runs_beside_folders_of_the_same_names(url: str) -> None:
     image = io.BytesIO()
     Image.new("RGB", (32, 32), "red").save(image, "PNG")
     answer = httpx.post(

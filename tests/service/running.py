@@ -50,7 +50,7 @@ class Service:
         self.process.send_signal(signum)
         self.process.wait(PATIENCE)
 
-    def said(self) -> str:
+    def log(self) -> str:
         return "".join(self.output)
 
 
@@ -68,7 +68,7 @@ def serve(data: Path, environment: Mapping[str, str]) -> Iterator[Service]:
     threading.Thread(target=_listen, args=(service,), daemon=True).start()
     try:
         found = wait_for(
-            lambda: re.search(r"Ready: (http://\S+)", service.said()),
+            lambda: re.search(r"Ready: (http://\S+)", service.log()),
             seconds=READY_SECONDS,
             unless=lambda: process.poll() is not None,
             explain=service.said,

@@ -39,7 +39,7 @@ def test_a_full_disk(environment: dict[str, str], tmp_path: Path) -> None:
             job_id = submit(http, colours(), epochs=100, batch_size=8)
             training(http, job_id)
             ballast = fill(disk)
-            wait_for(lambda: "can't be stored yet, storage_full" in service.said())
+            wait_for(lambda: "can't be stored yet, storage_full" in service.log())
             wait_for(lambda: waits_to_be_published(http, job_id))
             ballast.unlink()
             job = wait_for_job(http, job_id)

@@ -97,7 +97,7 @@ def until(ask: Callable[[], Any]) -> Any:
     raise AssertionError("It does not happen")
 
 
-def test_what_the_trainer_writes_is_stored_and_two_are_kept(blobs: Blobs, folder: Path) -> None:
+def test_the_trainers_checkpoints_are_stored_and_two_are_kept(blobs: Blobs, folder: Path) -> None:
     folder.parent.mkdir()
     recorded: list[int] = []
 

@@ -48,8 +48,7 @@ def test_a_worker_without_a_database_stops_before_its_lease_ends(
     with Lease(cut_off, claim, lease_seconds=2, beat_seconds=0.02) as lease:  # type: ignore[arg-type]
         assert lease.lost.wait(60)
     # The last heartbeat found the lease lost. The previous one did not, so it started within 0.8 of the
-    # lease,
-    # however slow the machine is.
+    # lease, however slow the machine is.
     assert cut_off.asked[-2] - cut_off.asked[0] <= 0.8 * 2
     assert cut_off.silent.is_set()
 

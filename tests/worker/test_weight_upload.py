@@ -85,10 +85,10 @@ def test_waiting_for_the_storage_has_a_limit(folder: Path, tmp_path: Path) -> No
         store_weights(blobs, "models/m", folder, should_stop=never, patience_seconds=0.2, pause_seconds=0.05)
     asked = 0
 
-    def asked_thrice() -> bool:
+    def after_three_calls() -> bool:
         nonlocal asked
         asked += 1
         return asked == 3
 
     with pytest.raises(Stopped):
-        store_weights(blobs, "models/m", folder, should_stop=asked_thrice)
+        store_weights(blobs, "models/m", folder, should_stop=after_three_calls)

@@ -253,7 +253,7 @@ def feed_of(service: Service) -> EventHub:
     return feed
 
 
-def nobody_listens(service: Service) -> bool:
+def has_no_listeners(service: Service) -> bool:
     return feed_of(service).listeners == 0 and feed_of(service)._thread is None
 
 
@@ -262,7 +262,7 @@ def followed(service: Service) -> Iterator[int]:
     """Yield the port of a real server, and assert at the end that no stream remains."""
     with listening(service.app) as port:
         yield port
-        wait(lambda: nobody_listens(service))
+        wait(lambda: has_no_listeners(service))
 
 
 def test_events_arrive_while_the_job_runs(either: Service) -> None:

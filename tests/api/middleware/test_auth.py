@@ -69,7 +69,7 @@ def test_no_route_is_forgotten(locked: Service) -> None:
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-def test_a_key_is_asked_for(locked: Service, method: str, path: str) -> None:
+def test_every_route_needs_a_key(locked: Service, method: str, path: str) -> None:
     for given in (
         None,
         "Bearer wrong",
@@ -121,7 +121,7 @@ def test_with_a_key_any_host_header_is_accepted(locked: Service) -> None:
 
 
 @pytest.mark.parametrize("path", sorted(OPEN))
-def test_what_is_open(locked: Service, path: str) -> None:
+def test_public_routes(locked: Service, path: str) -> None:
     response = locked.client.get(path, headers={"host": "clip.example.org"})
     assert response.status_code in {200, 503}
     assert KEY not in response.text

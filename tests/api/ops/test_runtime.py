@@ -31,7 +31,7 @@ def runtime(service: Service) -> Any:
     return response.json()
 
 
-def test_what_is_in_memory(fresh: Service, backbone: Backbone) -> None:
+def test_models_in_memory(fresh: Service, backbone: Backbone) -> None:
     empty = runtime(fresh)
     assert (empty["backbones"], empty["models"]["resident"], empty["device"]["precision"]) == ([], [], None)
     one, other = (publish_model(fresh.database, fresh.blobs, backbone, alpha=0.4) for _ in range(2))

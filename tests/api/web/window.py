@@ -28,8 +28,7 @@ def window(browser: Browser, url: str, *, expected: Sequence[str] = (), **contex
         said: list[str] = []
         page.on("console", lambda message: message.type in {"error", "warning"} and said.append(message.text))
         page.on("pageerror", lambda error: said.append(f"uncaught: {error}"))
-        # Intercept file dialogs from the start: an interception set up just before a dialog may come too
-        # late.
+        # Intercept file dialogs from the start: just before a dialog would be too late.
         page.on("filechooser", lambda chooser: None)
         yield page
         wrong = [text for text in said if not any(part in text for part in expected)]

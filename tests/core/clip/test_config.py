@@ -136,7 +136,7 @@ def test_templates_and_prompts_are_checked() -> None:
     assert invalid_config(prompts={"cat": []}).field == "prompts"
 
 
-def test_it_keeps_its_own_copies() -> None:
+def test_a_config_keeps_its_own_copies() -> None:
     templates, prompts = ["a {}"], {"cat": ["a cat"]}
     config = resolve_config(templates=templates, prompts=prompts)
     templates.append("no placeholder")
@@ -158,7 +158,9 @@ def test_it_keeps_its_own_copies() -> None:
     templates=st.lists(st.sampled_from(["{}", "a „{}“", "ein {}"]), min_size=1),
     prompts=st.dictionaries(printable, sentences, max_size=3),
 )
-def test_it_survives_json(numbers: dict[str, Any], backbone: str, templates: list[str], prompts: Any) -> None:
+def test_a_config_survives_json(
+    numbers: dict[str, Any], backbone: str, templates: list[str], prompts: Any
+) -> None:
     config = resolve_config(backbone=backbone, templates=templates, prompts=prompts, **numbers)
     plain = config.to_dict()
     read = json.loads(json.dumps(plain, allow_nan=False))

@@ -76,7 +76,7 @@ def adapted(tiny: Backbone) -> Adapted:
     return adapt(tiny, shots("red", "green", "blue"), config(alpha=1.0), tests=tests)
 
 
-def test_it_learns_and_evaluates(adapted: Adapted) -> None:
+def test_the_model_learns_and_is_evaluated(adapted: Adapted) -> None:
     assert adapted.class_names == ("red", "green", "blue")
     assert adapted.metrics["measured_on"] == {"source": "test", "images": 20, "trained_images": 12}
     trained, new = adapted.metrics["trained_classes"], adapted.metrics["new_classes"]

@@ -64,8 +64,7 @@ def test_an_image_like_none_of_the_trained_images_is_rejected() -> None:
         found = judge(known, given, features, SHOTS, classes, logit_scale=40.0, coverage=0.9)
         return found.rejected.tolist()
 
-    # Like a class and its images; like a class but another one's images; like the second class and its
-    # images.
+    # Rows: like class 1 and its images; like class 1 but images of class 2; like class 2 and its images.
     assert rejected([0, 1]) == [False, True, False]
     assert rejected([1, 0]) == [True, False, True]
 

@@ -40,7 +40,7 @@ def test_the_last_message_is_the_result(run: Run) -> None:
     assert heard == [{"type": "stage", "stage": "training"}]
 
 
-def test_an_error_of_its_own_is_final_but_a_missing_backbone_is_not(run: Run) -> None:
+def test_an_error_of_the_trainer_is_final_but_a_missing_backbone_is_not(run: Run) -> None:
     with pytest.raises(TrainerFailed, match="too high") as failed:
         run("say(type='failed', code='training_diverged', detail='too high')")
     assert failed.value.code == "training_diverged"

@@ -122,7 +122,7 @@ def test_a_small_image_is_scaled_up() -> None:
 
 
 @pytest.mark.parametrize("size", [(160, 120), (33, 500), (20, 20)])
-def test_it_resamples_as_pillow_does(size: tuple[int, int]) -> None:
+def test_resampling_equals_pillows(size: tuple[int, int]) -> None:
     image = noise(*size)
     seed = torch.Generator().manual_seed(3)
     ours = random_resized_crop(to_tensor(image), 48, 0.4, seed)

@@ -98,7 +98,7 @@ def test_calibrations_of_older_models_are_read() -> None:
     assert Calibration.of(stored).least == fitted.least_similarity
 
 
-def test_it_survives_json_and_stays_small() -> None:
+def test_a_calibration_survives_json_and_stays_small() -> None:
     logits, truth = drawn(3000)
     fitted = fit_calibration(logits, truth, logit_scale=1.0, alpha=0.5)
     assert fitted is not None

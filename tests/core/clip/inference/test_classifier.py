@@ -120,7 +120,9 @@ def test_at_alpha_0_it_is_the_stock_model_bit_for_bit(tiny: Backbone, theta_1: d
 
 
 @pytest.mark.parametrize("alpha", [0.3, 0.5, 1.0])
-def test_it_holds_the_ensemble_at_alpha(tiny: Backbone, theta_1: dict[str, Tensor], alpha: float) -> None:
+def test_a_classifier_holds_the_ensemble_at_alpha(
+    tiny: Backbone, theta_1: dict[str, Tensor], alpha: float
+) -> None:
     before = fingerprint(tiny.model)
     classifier = Classifier(tiny, Weights(whole(theta_1)), alpha)
     theta = interpolate(tower_parameters(tiny.model), theta_1, alpha)

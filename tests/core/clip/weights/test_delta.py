@@ -52,7 +52,7 @@ def plain(
 
 @pytest.mark.parametrize("kind", ["4bit", "1bit"])
 @pytest.mark.parametrize("alpha", [0.01, 0.5, 1.0])
-def test_it_is_the_rounded_difference(kind: DeltaFormat, alpha: float) -> None:
+def test_a_packed_delta_is_the_rounded_difference(kind: DeltaFormat, alpha: float) -> None:
     theta_0, theta_1 = thetas()
     theta = encode(theta_0, theta_1, kind).theta(theta_0, alpha)
     assert list(theta) == list(theta_0)

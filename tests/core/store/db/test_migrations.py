@@ -190,7 +190,7 @@ def test_a_database_of_another_version_is_refused(
             migrate.upgrade(database_url)
 
 
-def test_an_older_database_is_told_to_upgrade(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_older_database_needs_an_upgrade(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     scripts = migrate._scripts()
     monkeypatch.setattr(type(scripts), "get_current_head", lambda self: "9999")
     with pytest.raises(DatabaseUnavailable, match="older version"):
