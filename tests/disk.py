@@ -1,4 +1,4 @@
-"""A real small disk for the tests that fill one."""
+"""A real small disk for tests that fill it."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ NAMESPACE = "CLIPCITE_TEST_NAMESPACE"
 
 @contextmanager
 def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
-    """An empty file system of that size. For tests with the mark `mounts`."""
+    """Mount an empty file system of this size. Only for tests marked `mounts`."""
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
     subprocess.run(mount, check=True, capture_output=True)
@@ -27,7 +27,7 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
 
 
 def fill(disk: Path, *, leave: int = 0) -> Path:
-    """Write until no more than `leave` bytes are free; returns the file that takes the room."""
+    """Write until at most `leave` bytes are free. Return the file that takes the space."""
     ballast = disk / "ballast"
     with ballast.open("wb", buffering=0) as file:
         while (free := shutil.disk_usage(disk).free) > leave:
@@ -36,8 +36,7 @@ def fill(disk: Path, *, leave: int = 0) -> Path:
 
 
 def run_in_namespace(item: pytest.Function) -> None:
-    """Run one test once more, in a mount namespace: what it mounts is gone when it ends, however it
-    ends. An ordinary user may mount in there."""
+    """Run one test again in a mount namespace, which any user may create. Its mounts end with the test."""
     done = subprocess.run(
         ["unshare", "-rm", sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", item.nodeid],
         cwd=item.config.rootpath,

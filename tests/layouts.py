@@ -1,7 +1,7 @@
-"""Layouts of folders and the split and class of each file, for the API, the SDK and the page.
+"""Folder layouts with the split and class of each file, for the API, the SDK and the page.
 
-All follow the API's rules. Where the SDK knows more, a layout has expectations of its own for it (`sdk`);
-`refused` names those that refuse the layout, so that no label is guessed.
+All follow the API's rules. Layouts that only the SDK supports have separate expectations (`sdk`). `refused`
+names the readers that refuse a layout, so that no label is guessed.
 """
 
 import json
@@ -17,14 +17,14 @@ class Layout:
     name: str
     files: list[str]
     expected: dict[str, str] | None
-    """`split:class` of each file that counts; None: the layout is refused."""
+    """`split:class` of each file that counts; None if the layout is refused."""
 
     def __str__(self) -> str:
         return self.name
 
 
 def layouts(reader: Reader) -> list[Layout]:
-    """The layouts of the table with what this reader makes of them."""
+    """Return the layouts of the table with this reader's expected result."""
     found = []
     for row in json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8")):
         expected = row["sdk"] if reader == "sdk" and "sdk" in row else row["files"]

@@ -1,4 +1,4 @@
-"""A receiver of webhooks on loopback, which counts what reaches it."""
+"""Receiver of webhooks on loopback that records its requests."""
 
 import threading
 from collections.abc import Iterator
@@ -12,9 +12,9 @@ class Receiver:
     host: str
     port: int
     answers: list[int] = field(default_factory=list)
-    """The statuses to answer with, one after another; 204 when there are no more."""
+    """Statuses to answer with, in order; then 204."""
     hits: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
-    """(path, headers in lower case, body)"""
+    """Requests received: (path, headers in lower case, body)."""
     location: str = "/elsewhere"
 
     @property

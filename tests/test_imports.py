@@ -1,4 +1,4 @@
-"""An import has no side effect: it starts nothing and changes no variable of the environment."""
+"""Importing a module has no side effect: no process or thread starts, and no environment variable changes."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Applications on fresh storage. Those that only refuse are shared by a module: nothing is stored."""
+"""Applications on fresh storage. Tests that only provoke refusals share one per module: it stores nothing."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -17,7 +17,9 @@ MakeService = Callable[..., Service]
 def new_service(
     tmp_path_factory: pytest.TempPathFactory, migrated: Path, backbone: Backbone
 ) -> Callable[..., AbstractContextManager[Service]]:
-    """Makes an application on fresh storage, with any settings; by default on the tiny network."""
+    """Return a factory of applications on fresh storage, with the tiny network unless other settings are
+    passed.
+    """
 
     def make(**given: object) -> AbstractContextManager[Service]:
         data = tmp_path_factory.mktemp("data")
@@ -40,5 +42,5 @@ def fresh(make_service: MakeService) -> Service:
 
 @pytest.fixture
 def either(make_service: MakeService, database_url: str) -> Service:
-    """On SQLite, and once more on PostgreSQL."""
+    """Run the test on SQLite and on PostgreSQL."""
     return make_service(database_url=database_url)

@@ -1,4 +1,4 @@
-"""Files for tests: good images of every kind, broken ones, archives and bombs, all made here."""
+"""Test files made in code: valid images of every kind, broken ones, archives and decompression bombs."""
 
 import gzip
 import io
@@ -18,7 +18,7 @@ from PIL import Image
 
 @dataclass
 class Upload:
-    """Stands in for Starlette's UploadFile."""
+    """Stand-in for Starlette's UploadFile."""
 
     filename: str | None
     file: BinaryIO
@@ -29,7 +29,7 @@ def upload(content: bytes, name: str | None = "a.jpg") -> Upload:
 
 
 def pixels(seed: int = 0, height: int = 40, width: int = 30) -> np.ndarray:
-    """A smooth colour image [H, W, 3] uint8, another one for each seed, with no symmetry."""
+    """Return a smooth colour image [H, W, 3] uint8 without symmetry; each seed gives a different one."""
     rough = np.random.default_rng(seed).integers(0, 256, (5, 4, 3), dtype=np.uint8)
     return np.asarray(Image.fromarray(rough).resize((width, height), Image.Resampling.BICUBIC))
 
@@ -56,7 +56,7 @@ def png_chunks(*chunks: tuple[bytes, bytes]) -> bytes:
 
 
 def png16(values: np.ndarray, colour_type: int) -> bytes:
-    """A 16-bit PNG from [H, W] (type 0) or [H, W, C] (2: RGB, 4: LA, 6: RGBA) uint16."""
+    """Return a 16-bit PNG from [H, W] (type 0) or [H, W, C] (2: RGB, 4: LA, 6: RGBA) uint16."""
     height, width = values.shape[:2]
     rows = values.astype(">u2").reshape(height, -1)
     raw = b"".join(b"\0" + row.tobytes() for row in rows)
@@ -65,7 +65,7 @@ def png16(values: np.ndarray, colour_type: int) -> bytes:
 
 
 def pixel_bomb(side: int = 30_000) -> bytes:
-    """A valid PNG of one bit a pixel, about 112 kB at 30,000 x 30,000."""
+    """Return a valid PNG with one bit per pixel: about 112 kB at 30,000 x 30,000."""
     packer = zlib.compressobj(9)
     row = bytes(1 + (side + 7) // 8)
     data = b"".join(packer.compress(row) for _ in range(side)) + packer.flush()
@@ -74,7 +74,7 @@ def pixel_bomb(side: int = 30_000) -> bytes:
 
 
 def webp_canvas(width: int, height: int) -> bytes:
-    """An animated WebP with a canvas of any size and one small frame."""
+    """Return an animated WebP with a canvas of any size and one small frame."""
     still = encoded(Image.fromarray(pixels()), "WEBP")[12:]
     frame = bytes(6) + (29).to_bytes(3, "little") + (39).to_bytes(3, "little") + bytes(4) + still
     canvas = b"\2\0\0\0" + (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
@@ -107,7 +107,7 @@ NOT_IMAGES = {
     "pickle": b"\x80\4\x95" + bytes(100),
     "icc": bytes(36) + b"acsp" + bytes(100),
 }
-# What begins like an image, is none, and would be something else to another program.
+# Files that start like an image, are none, and would be something else to another program.
 POLYGLOTS = {
     "gif and script": b"GIF89a=1;alert('x')//" + bytes(50),
     "jpeg and php": b"\xff\xd8\xff\xe0<?php system($_GET['c']); ?>",
@@ -140,7 +140,7 @@ def tar_gz_of(files: Mapping[str, bytes]) -> bytes:
 
 
 def tar_of_endless_names(headers: int = 400) -> bytes:
-    """A GNU tar in which each long name belongs to another long name, which tarfile follows by recursion."""
+    """Return a GNU tar whose long-name records nest; tarfile follows them by recursion."""
     info = tarfile.TarInfo("cat/a.jpg")
     info.type, info.size = tarfile.GNUTYPE_LONGNAME, 10
     return (info.tobuf(tarfile.GNU_FORMAT) + b"cat/a.jpg\0" + bytes(502)) * headers + bytes(1024)
@@ -157,12 +157,12 @@ def zip_with_link(name: str = "cat/a.jpg", target: str = "/etc/passwd") -> bytes
 
 
 def zip_bomb(size: int = 50_000_000, name: str = "cat/a.jpg") -> bytes:
-    """About 49 kB that unpack to 50 MB."""
+    """Return about 49 kB that unpack to 50 MB."""
     return zip_of({name: bytes(size), "dog/b.jpg": jpeg()})
 
 
 def zip_raw(entries: Iterable[tuple[bytes, int, int, bytes, int]], blob: bytes) -> bytes:
-    """A zip with any directory over `blob`; an entry is (name, offset, packed size, CRC, size)."""
+    """Return a zip with any directory over `blob`; an entry is (name, offset, packed size, CRC, size)."""
     rows = [
         b"PK\1\2"
         + struct.pack("<HHHHHH", 20, 20, 0, 8, 0, 0x21)
@@ -177,7 +177,7 @@ def zip_raw(entries: Iterable[tuple[bytes, int, int, bytes, int]], blob: bytes) 
 
 
 def zip_of_empty(names: Iterable[bytes], extra: bytes = b"") -> bytes:
-    """Empty files under any UTF-8 names, each with `extra` fields in the directory."""
+    """Return empty files under any UTF-8 names, each with `extra` fields in the directory."""
     blob, rows = bytearray(), bytearray()
     count = 0
     for name in names:
@@ -192,14 +192,14 @@ def zip_of_empty(names: Iterable[bytes], extra: bytes = b"") -> bytes:
 
 
 def zip_with_long_local_names(entries: int = 19_900) -> bytes:
-    """Each local header claims a name of 65,535 bytes, which are the headers that follow it."""
+    """Return a zip whose local headers each claim a name of 65,535 bytes: the headers that follow."""
     header = b"PK\3\4" + struct.pack("<HHHHHIIIHH", 20, 0, 0, 0, 0x21, 0, 0, 0, 65_535, 0)
     blob = header * entries + bytes(65_600)
     return zip_raw(((b"cat/%05d" % i, len(header) * i, 0, bytes(4), 0) for i in range(entries)), blob)
 
 
 def zip64_with(*, size: int = 4, packed: int = 4, offset: int = 0) -> bytes:
-    """Two entries; the second has 64-bit sizes and a 64-bit place, whatever they claim."""
+    """Return a zip of two entries; the second has a 64-bit size and offset with the passed values."""
     name = b"cat/a.jpg"
     blob = b"PK\3\4" + struct.pack("<HHHHHIIIHH", 20, 0, 0, 0, 0x21, 0, 4, 4, len(name), 0) + name + b"abcd"
     rows = b""
@@ -218,7 +218,7 @@ def zip64_with(*, size: int = 4, packed: int = 4, offset: int = 0) -> bytes:
 
 
 def overlapping_zip(entries: int = 100, size: int = 15_000_000) -> bytes:
-    """All entries of the directory point to the same packed bytes."""
+    """Return a zip whose directory entries all point to the same packed bytes."""
     data = bytes(size)
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     packed = packer.compress(data) + packer.flush()
@@ -237,7 +237,7 @@ def overlapping_zip(entries: int = 100, size: int = 15_000_000) -> bytes:
 
 
 def encrypted_zip() -> bytes:
-    """A plain zip whose entries say that they need a password."""
+    """Return a plain zip whose entries are flagged as encrypted."""
     content = bytearray(zip_of({"cat/a.jpg": jpeg()}))
     content[6] |= 1
     content[content.index(b"PK\1\2") + 8] |= 1
@@ -252,12 +252,12 @@ def two_classes(images: int = 4) -> dict[str, bytes]:
     }
 
 
-# Worst files: within the limits on bytes and pixels, and as costly as their format allows.
+# Worst-case files: within the limits on bytes and pixels, at the highest decoding cost of their format.
 
 
 @cache
 def jpeg_of_scans(scans: int, side: int = 6000, height: int | None = None) -> bytes:
-    """A progressive JPEG whose last scan is there again and again."""
+    """Return a progressive JPEG that repeats its last scan."""
     content = encoded(Image.new("L", (side, height or side)), "JPEG", progressive=True)
     last = content.rfind(b"\xff\xda")
     return content[:-2] + content[last:-2] * (scans - 6) + b"\xff\xd9"
@@ -268,7 +268,7 @@ def arithmetic_jpeg(side: int = 64) -> bytes:
 
 
 def jpeg_of_exif_parts(parts: int) -> bytes:
-    """Metadata in many segments, which Pillow joins one by one."""
+    """Return a JPEG with metadata in many segments, which Pillow joins one by one."""
     content = jpeg()
     return content[:2] + b"\xff\xe1\0\x09Exif\0\0x" * parts + content[2:]
 
@@ -282,7 +282,7 @@ def png_of_chunks(chunks: int) -> bytes:
 
 @cache
 def deep_png(side: int) -> bytes:
-    """RGBA of 16 bits, the filter of each row the costliest."""
+    """Return a 16-bit RGBA PNG with the costliest filter in each row."""
     packer = zlib.compressobj(1)
     row = b"\4" + bytes(8 * side)
     data = b"".join(packer.compress(row) for _ in range(side)) + packer.flush()
@@ -312,7 +312,7 @@ class _Bits:
 
 
 def webp_of_prefix_codes(side: int = 1024) -> bytes:
-    """A small lossless WebP with 65,536 groups of prefix codes, one for each 4 x 4 pixels."""
+    """Return a small lossless WebP with 65,536 groups of prefix codes, one per 4 x 4 pixels."""
     bits = _Bits()
 
     def one_symbol(symbol: int) -> None:
@@ -320,7 +320,7 @@ def webp_of_prefix_codes(side: int = 1024) -> bytes:
             bits.put(value, count)
 
     def all_symbols(alphabet: int) -> None:
-        """256 symbols of 8 bits each."""
+        """Write 256 symbols of 8 bits each."""
         bits.put(0, 1)
         bits.put(15, 4)
         for length in (17, 18, 0, 1, 2, 3, 4, 5, 16, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15):
@@ -348,7 +348,7 @@ def webp_of_prefix_codes(side: int = 1024) -> bytes:
 
 
 def gif_frame(width: int, height: int, disposal: int = 2) -> bytes:
-    """A GIF whose first frame says that it is so large."""
+    """Return a GIF whose first frame declares this size."""
     content = bytearray(encoded(Image.new("P", (8, 8)), "GIF", transparency=0, disposal=disposal))
     at = content.index(b"\x21\xf9") + 8
     content[at + 5 : at + 9] = struct.pack("<HH", width, height)
@@ -362,7 +362,7 @@ def gif_of_comments(blocks: int) -> bytes:
 
 
 def bmp_of_runs(width: int, height: int, runs: bytes) -> bytes:
-    """Run-length coded."""
+    """Return a run-length encoded BMP."""
     header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(runs), 0, 0, 256, 0)
     start = 14 + len(header) + 1024
     return b"BM" + struct.pack("<IHHI", start + len(runs), 0, 0, start) + header + bytes(1024) + runs
@@ -380,8 +380,10 @@ def tiff(
     shared: int = 0,
     tags: Iterable[tuple[int, int, int, int]] = (),
 ) -> bytes:
-    """A little-endian TIFF; `shared` more strips have the bytes of the last one. `tags`: (tag, type, count,
-    value)."""
+    """Return a little-endian TIFF.
+
+    `shared` additional strips reuse the bytes of the last one. `tags` are (tag, type, count, value).
+    """
     offsets = [8 + sum(map(len, strips[:i])) for i in range(len(strips))]
     body = b"".join(strips)
     offsets += offsets[-1:] * shared
@@ -413,15 +415,15 @@ def float_tiff(side: int) -> bytes:
 
 @cache
 def flat_webp(side: int) -> bytes:
-    """Some 50 bytes, which are unpacked to four bytes a pixel."""
+    """Return about 50 bytes that unpack to four bytes per pixel."""
     return encoded(Image.new("RGBA", (side, side), (1, 2, 3, 4)), "WEBP", lossless=True, method=0)
 
 
 @cache
 def tiff_of_jpegs(scans: int, side: int) -> bytes:
-    """Strips that all are the same grey progressive JPEG of so many scans.
+    """Return a TIFF whose strips all are the same grey progressive JPEG with `scans` scans.
 
-    libtiff takes 100 scans a strip, and strips for which libjpeg needs less than 10 MB.
+    libtiff accepts 100 scans per strip, and strips for which libjpeg needs less than 10 MB.
     """
     rows = min(400, side) // 8 * 8
     strip = jpeg_of_scans(scans, side, rows)
@@ -430,7 +432,9 @@ def tiff_of_jpegs(scans: int, side: int) -> bytes:
 
 
 def bmp_of_short_lines(side: int) -> bytes:
-    """One pixel of each line, then its end. Pillow fills the rest in Python, bytewise."""
+    """Return a BMP with one pixel per line before the end of the line. Pillow fills the rest byte by byte in
+    Python.
+    """
     return bmp_of_runs(side, side, b"\1\5\0\0" * side + b"\0\1")
 
 
@@ -439,7 +443,7 @@ FORMATS = ("JPEG", "PNG", "WebP", "GIF", "TIFF", "BMP")
 
 @cache
 def honest(kind: str, side: int) -> bytes:
-    """Smooth shades on `side` x `side` pixels: an image of this size costs at least so much."""
+    """Return smooth shades on `side` x `side` pixels: the minimum cost of an image of this size."""
     image = Image.fromarray(pixels(1, side, side))
     if kind == "BMP":
         return encoded(image.convert("1"), kind)
@@ -454,7 +458,7 @@ def honest(kind: str, side: int) -> bytes:
 
 @cache
 def worst(kind: str, side: int) -> bytes:
-    """The costliest that is known and not refused, of at most so many pixels a side."""
+    """Return the costliest known file that passes the checks, at most `side` pixels per side."""
     if kind == "JPEG":
         content = encoded(Image.new("CMYK", (side, side)), kind, progressive=True, subsampling=0)
         last = content.rfind(b"\xff\xda")
@@ -475,6 +479,6 @@ def worst(kind: str, side: int) -> bytes:
 
 
 MULTIPLES = {"JPEG": 3.0, "PNG": 4.0, "WebP": 3.0, "GIF": 3.0, "TIFF": 4.0, "BMP": 3.0}
-"""Most CPU time of `worst`, in that of `honest` with as many pixels."""
+"""Maximum CPU time of `worst`, as a multiple of `honest` with as many pixels."""
 OF_ANY_SIZE = frozenset({"WebP", "BMP"})
-"""Whose worst file is a small one: compared to an honest one at the limit on pixels."""
+"""Formats whose worst file is small. Its cost is compared with an honest file at the pixel limit."""

@@ -1,4 +1,4 @@
-"""The real application on real storage, and the words in which the tests of this folder speak."""
+"""The real application on real storage, with helpers shared by the tests of this folder."""
 
 import json
 import re
@@ -29,7 +29,7 @@ from core.store.storage import installation
 from core.store.storage.blobs import Blobs
 from tests.api import crafted
 
-URL = "http://127.0.0.1:8000"  # without a key the Host header must be of this machine
+URL = "http://127.0.0.1:8000"  # Without keys the Host header must name this machine.
 PROBLEM_KEYS = {"type", "title", "status", "detail", "code", "errors", "request_id"}
 JOB_KEYS = {
     *("id", "object", "name", "status", "cancel_requested", "created_at", "started_at", "finished_at"),
@@ -51,7 +51,7 @@ class Service:
     app: FastAPI
     client: TestClient
     temp: Path
-    """Where uploads spool."""
+    """Folder of spooled uploads."""
 
     @property
     def database(self) -> Database:
@@ -73,7 +73,7 @@ class Service:
         return body
 
     def stored(self) -> list[str]:
-        """Everything that an upload may leave behind: rows, blobs and temporary files."""
+        """List everything that an upload may leave behind: rows, blobs and temporary files."""
         with self.database.read() as session:
             rows = [f"row {row}" for table in (Job, JobImage) for row in session.scalars(select(table.id))]
             rows += [f"event of {row}" for row in session.scalars(select(JobEvent.job_id))]
@@ -82,13 +82,13 @@ class Service:
         return [*rows, *blobs, *temp]
 
     def temp_files(self) -> list[str]:
-        """What lies where requests are worked on."""
+        """List the temporary files of requests."""
         scratch = self.settings.scratch()
         folders = (self.temp, scratch) if scratch.is_dir() else (self.temp,)
         return [path.name for folder in folders for path in folder.iterdir()]
 
     def left_behind(self) -> list[str]:
-        """What is stored, and no longer afterwards: for tests that share an application."""
+        """List what is stored, then remove it, for tests that share an application."""
         found = self.stored()
         with self.database.write() as session:
             for job in session.scalars(select(Job)).all():
@@ -102,7 +102,7 @@ class Service:
 
 @contextmanager
 def service(data: Path, backbone: str, **given: Any) -> Iterator[Service]:
-    """The application on the migrated database of `data`; the network is loaded when it is first used."""
+    """Open the application on the migrated database of `data`. The model is loaded at its first use."""
     temp = data.parent / f"{data.name}-temp"
     temp.mkdir(exist_ok=True)
     settings = Settings(data=data, cache=data / "cache", backbone=backbone, **given)
@@ -116,7 +116,7 @@ def service(data: Path, backbone: str, **given: Any) -> Iterator[Service]:
 
 @contextmanager
 def listening(app: FastAPI) -> Iterator[int]:
-    """A real uvicorn on a port of its own, for bodies that no client library sends."""
+    """Run a real uvicorn on its own port, for bodies that no client library sends."""
     config = uvicorn.Config(
         app,
         port=0,
@@ -147,7 +147,7 @@ def form(
     config: object = None,
     **fields: str,
 ) -> dict[str, Any]:
-    """What httpx takes as a multipart form. `config` is sent as it is if it is text, else as JSON."""
+    """Return a multipart form for httpx. A `config` of type str is sent unchanged, any other as JSON."""
     parts: list[tuple[str, Any]] = [("images", image) for image in images]
     parts += [("test_images", image) for image in test_images]
     parts += [("labels", (None, label)) for label in labels]
@@ -161,7 +161,7 @@ def form(
 
 
 def shots(classes: Sequence[str] = ("red fox", "badger"), each: int = 4) -> dict[str, Any]:
-    """Good images one by one with their labels, all different."""
+    """Return valid, distinct images and their labels."""
     pairs = [
         (name, f"{c}-{i}.jpg", crafted.jpeg(100 * c + i))
         for c, name in enumerate(classes)
@@ -173,11 +173,11 @@ def shots(classes: Sequence[str] = ("red fox", "badger"), each: int = 4) -> dict
 def assert_problem(
     response: httpx.Response, status: int, code: str, says: str = "", *, errors: Sequence[Body] | None = None
 ) -> Body:
-    """An RFC 9457 answer whose detail is a sentence that says what to do.
+    """Assert and return an RFC 9457 problem whose detail is one or more sentences.
 
     Args:
-        says: a regular expression that the detail must match.
-        errors: what each entry must hold at least, in this order.
+        says: regular expression that the detail must match.
+        errors: minimum content of each entry of `errors`, in order.
     """
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"
@@ -203,7 +203,7 @@ def assert_problem(
 def exchange(
     port: int, request: bytes, *, half_close: bool = False, patience: float = 10
 ) -> httpx.Response | None:
-    """Send raw bytes, end the sending side if wanted, and read the answer; None if there is none."""
+    """Send raw bytes, close the sending side if requested, and return the answer; None if there is none."""
     raw = b""
     with socket.create_connection(("127.0.0.1", port), timeout=patience) as connection:
         try:
@@ -211,7 +211,7 @@ def exchange(
             if half_close:
                 connection.shutdown(socket.SHUT_WR)
         except OSError:
-            pass  # answered and closed before everything was sent
+            pass  # The server answered and closed before the whole body was sent.
         try:
             while not _whole(raw) and (chunk := connection.recv(65_536)):
                 raw += chunk

@@ -1,4 +1,4 @@
-"""Server-sent events as their reader has them."""
+"""Server-sent events from the reader's side."""
 
 import asyncio
 import json
@@ -34,7 +34,7 @@ def events_in(lines: Iterable[str]) -> Iterator[Heard]:
 
 
 async def connect(port: int, job_id: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """An open stream whose first bytes have come. It's closed when the writer is forgotten."""
+    """Open a stream and wait for its first bytes. Garbage collection of the writer closes the stream."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     head = f"Host: 127.0.0.1\r\nAccept: {STREAM['Accept']}\r\nConnection: close\r\n"
     writer.write(f"GET /jobs/{job_id}/events HTTP/1.1\r\n{head}\r\n".encode())

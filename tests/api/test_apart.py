@@ -1,4 +1,4 @@
-"""Kinds of work that don't wait for each other's threads, and bounds on what a request may hold."""
+"""Independent thread pools per kind of work, and bounds on the content of a request."""
 
 import asyncio
 import tempfile
@@ -17,11 +17,13 @@ from tests.api.conftest import MakeService
 from tests.api.service import Service, assert_problem, form, listening, shots
 
 UPLOADS = 40
-"""As many as there are default threads."""
+"""One upload per default thread."""
 Schema = dict[str, Any]
 
 
-def test_stalled_uploads_hold_up_nobody(make_service: MakeService, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stalled_uploads_block_no_other_request(
+    make_service: MakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
     service = make_service()
     with service.database.write() as session:
         key = api_keys.create(session, owner="team", scopes=list(api_keys.SCOPES)).key
@@ -47,7 +49,7 @@ def test_stalled_uploads_hold_up_nobody(make_service: MakeService, monkeypatch: 
         try:
             uploads = [pool.submit(http.post, "/adapt", **form(**shots())) for _ in range(UPLOADS)]
             assert stalled.acquire(timeout=600)
-            # The others get stuck as well, if they can.
+            # Give the other uploads time to block as well.
             while stalled.acquire(timeout=1):
                 continue
             answer = http.get("/models", timeout=60)
@@ -58,8 +60,10 @@ def test_stalled_uploads_hold_up_nobody(make_service: MakeService, monkeypatch: 
         assert {upload.result().status_code for upload in uploads} == {202}
 
 
-def test_a_stalled_disk_holds_up_nobody(make_service: MakeService, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files above 64 kB are written to it as they come."""
+def test_a_stalled_disk_blocks_no_other_request(
+    make_service: MakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files above 64 kB are written to disk as they arrive."""
     service = make_service()
     with service.database.write() as session:
         key = api_keys.create(session, owner="team", scopes=list(api_keys.SCOPES)).key
@@ -97,17 +101,19 @@ def test_a_stalled_disk_holds_up_nobody(make_service: MakeService, monkeypatch: 
             assert_problem(upload.result(), 422, "too_few_classes")
 
 
-def bounded(document: Schema, schema: object, where: str, seen: frozenset[str] = frozenset()) -> list[str]:
-    """Places in the schema of a request at which more could be sent than is wanted."""
+def unbounded_places(
+    document: Schema, schema: object, where: str, seen: frozenset[str] = frozenset()
+) -> list[str]:
+    """List the parts of a request's schema that have no upper bound."""
     found: list[str] = []
     if isinstance(schema, list):
-        return [place for one in schema for place in bounded(document, one, where, seen)]
+        return [place for one in schema for place in unbounded_places(document, one, where, seen)]
     if not isinstance(schema, dict):
         return []
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
         if name not in seen:
-            found += bounded(document, document["components"]["schemas"][name], name, seen | {name})
+            found += unbounded_places(document, document["components"]["schemas"][name], name, seen | {name})
     if schema.get("type") == "array" and "maxItems" not in schema:
         found.append(f"{where}: array")
     is_open = schema.get("type") == "object" and schema.get("additionalProperties") not in {None, False}
@@ -117,14 +123,14 @@ def bounded(document: Schema, schema: object, where: str, seen: frozenset[str] =
     if schema.get("type") == "string" and not ends & set(schema):
         found.append(f"{where}: string")
     for name, inner in schema.get("properties", {}).items():
-        found += bounded(document, inner, f"{where}.{name}", seen)
+        found += unbounded_places(document, inner, f"{where}.{name}", seen)
     for inside in ("items", "additionalProperties", "anyOf", "oneOf", "allOf"):
-        found += bounded(document, schema.get(inside), where, seen)
+        found += unbounded_places(document, schema.get(inside), where, seen)
     return found
 
 
 def bodies(service: Service) -> list[tuple[str, str, str, Schema]]:
-    """(method, path, media type, schema) of every body that a request may have."""
+    """List (method, path, media type, schema) of each request body."""
     document = service.client.get("/openapi.json").json()
     return [
         (method.upper(), path, kind, content["schema"])
@@ -139,14 +145,14 @@ def test_everything_in_a_request_has_a_bound(fresh: Service) -> None:
     found = [
         place
         for method, path, _, schema in bodies(fresh)
-        for place in bounded(document, schema, f"{method} {path}")
+        for place in unbounded_places(document, schema, f"{method} {path}")
     ]
-    # That one has the limit of the body, CLIPCITE_MAX_JSON_BYTES.
+    # That field is bounded by the limit of the body, CLIPCITE_MAX_JSON_BYTES.
     assert set(found) == {"ImageIn.base64: string"}
 
 
 def bytes_read(service: Service, method: str, path: str, kind: str) -> tuple[int, int]:
-    """Of a body without an end and without a length, until the answer; and its status."""
+    """Return the bytes read of an endless body without a length, and the status of the answer."""
     read, status = 0, 0
 
     async def receive() -> dict[str, Any]:
@@ -186,7 +192,7 @@ def test_bodies_are_read_as_far_as_their_route_takes_them(fresh: Service) -> Non
     for method, path, _ in wanted:
         for kind in ("application/json", "multipart/form-data; boundary=b", "text/plain"):
             if (method, path, kind.partition(";")[0]) in wanted and (path == "/classify" or "form" in kind):
-                continue  # those may be large
+                continue  # Uploads may be large.
             read, status = bytes_read(fresh, method, path.replace("{", "").replace("}", ""), kind)
             assert read <= 128_000 == 2 * MAX_SMALL_BYTES, (method, path, kind)
             assert 400 <= status < 500, (method, path, kind)

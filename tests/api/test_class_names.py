@@ -1,4 +1,4 @@
-"""Which lists of class names are remembered, and what they hold."""
+"""The cache of cleaned class names, and its size in bytes."""
 
 import pytest
 
@@ -9,11 +9,11 @@ from tests.core.serving.test_text_cache import held
 
 
 def wide(k: int) -> tuple[str, ...]:
-    """A hundred names of which each character takes 4 bytes."""
+    """Return a hundred names in which each character takes 4 bytes."""
     return tuple(f"\U0001f600{k} {i}".ljust(100, "x") for i in range(100))
 
 
-def test_cleaned_names_are_kept_by_their_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_of_cleaned_names_counts_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("api.class_names._remembered", LruCache(1_000_000))
 
     def fill() -> None:
@@ -24,13 +24,13 @@ def test_cleaned_names_are_kept_by_their_bytes(monkeypatch: pytest.MonkeyPatch) 
     assert 0.5 * 1_000_000 < size < 1.1 * 1_000_000
 
 
-def test_names_that_are_refused_or_have_sentences_are_not_kept() -> None:
-    def ask() -> None:
+def test_refused_names_and_names_with_prompts_are_not_cached() -> None:
+    def clean() -> None:
         for k in range(4):
             given = [ClassIn(name=name, prompts=["\U0001f600" * 900]) for name in wide(k)]
             class_names(given, 1_000)
             with pytest.raises(InvalidRequest):
                 class_names([f"{k}\0", *wide(k)], 1_000)
 
-    size = held(ask)
+    size = held(clean)
     assert size < 60_000

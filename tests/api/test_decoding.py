@@ -1,4 +1,4 @@
-"""Costly images on every way in: refused, or decoded within the process's budget while others are served."""
+"""Costly images on every route: refused, or decoded within the process's budget while others are served."""
 
 import subprocess
 import sys
@@ -27,7 +27,7 @@ GUARD = 600
 
 @pytest.fixture
 def small_budget(make_service: MakeService) -> Service:
-    """A budget that the larger images of these tests exceed."""
+    """Set a decoding budget that the larger images of these tests exceed."""
     return make_service(decode_bytes=20_000_000)
 
 
@@ -64,7 +64,7 @@ def test_a_costly_image_is_refused_on_every_way_in(fresh: Service) -> None:
 def test_a_small_image_is_answered_while_large_ones_are_decoded(
     small_budget: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Forty dry runs wait for memory that is held; a small image needs none of it."""
+    """Forty dry runs wait for memory that is in use; a small image needs none of it."""
     serving = small_budget.app.state.serving
     small = [("images", ("a.jpg", crafted.jpeg())), ("images", ("b.jpg", crafted.jpeg(2)))]
     assert small_budget.client.post("/classify", data=NAMES, files=small).status_code == 200
@@ -89,7 +89,7 @@ def test_a_small_image_is_answered_while_large_ones_are_decoded(
 
 
 def test_many_dry_runs_stay_within_the_budget(tmp_path: Path) -> None:
-    """40 at once, each with an image that takes 20 MB, in a fresh process."""
+    """40 dry runs at once in a fresh process, each with an image that takes 20 MB."""
     (tmp_path / "large").write_bytes(crafted.encoded(Image.new("RGBA", (1_500, 1_500)), "PNG"))
     script = """
         import sys
@@ -111,7 +111,7 @@ def test_many_dry_runs_stay_within_the_budget(tmp_path: Path) -> None:
             return next(1024 * int(line.split()[1]) for line in lines if line.startswith(name))
         with ThreadPoolExecutor(40) as callers:
             list(callers.map(lambda owner: run(owner, crafted.jpeg()), range(40)))
-        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
         before = memory("VmRSS")
         with ThreadPoolExecutor(40) as callers:
             list(callers.map(run, range(40)))
@@ -119,5 +119,5 @@ def test_many_dry_runs_stay_within_the_budget(tmp_path: Path) -> None:
     """
     command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=GUARD)
-    # Beside the images, each of the 40 requests has some memory of its own: a megabyte.
+    # Besides its image, each of the 40 requests uses about 1 MB of its own.
     assert float(done.stdout) <= 1.1 + 40 / 60

@@ -1,5 +1,4 @@
-"""Models that are made and deleted while others are asked for: no request fails for it, none is answered by
-another model."""
+"""Models created and deleted under load: no request fails or gets another model's answer."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -27,23 +26,23 @@ def similarities(answer: Any) -> dict[str, float]:
 
 
 def expected_of(service: Service, model: str) -> Any:
-    """The same up to rounding, which is another in another batch."""
+    """Compare up to rounding, which differs between batches."""
     return pytest.approx(similarities(classify(service, model)), abs=1e-5)
 
 
 def test_a_model_deleted_under_load(fresh: Service, backbone: Backbone) -> None:
-    """Requests under way end well, later ones get 404; nothing else, and nothing is left."""
+    """Requests in progress complete and later ones get 404; no other status occurs, and nothing remains."""
     fresh.app.state.serving.warm_up()
     for _ in range(2):
         model = publish_model(fresh.database, fresh.blobs, backbone)
         asking = threading.Barrier(5)
 
-        def ask(model: str = model, asking: threading.Barrier = asking) -> list[int]:
+        def classify_repeatedly(model: str = model, asking: threading.Barrier = asking) -> list[int]:
             asking.wait(10)
             return [classify(fresh, model).status_code for _ in range(6)]
 
         with ThreadPoolExecutor(4) as pool:
-            asked = [pool.submit(ask) for _ in range(4)]
+            asked = [pool.submit(classify_repeatedly) for _ in range(4)]
             asking.wait(10)
             assert fresh.client.delete(f"/models/{model}").status_code == 204
             statuses = {status for one in asked for status in one.result()}
@@ -55,7 +54,7 @@ def test_a_model_deleted_under_load(fresh: Service, backbone: Backbone) -> None:
 def test_a_model_deleted_while_it_is_loaded(
     fresh: Service, backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its weights are gone when the loader comes for them: that is a 404, no damage."""
+    """A model whose weights disappear before they are loaded returns 404 and is not reported as damaged."""
     model = publish_model(fresh.database, fresh.blobs, backbone)
     loading, gone = threading.Event(), threading.Event()
     get = fresh.blobs.get
@@ -74,15 +73,14 @@ def test_a_model_deleted_while_it_is_loaded(
         assert_problem(asked.result(), 404, "model_not_found")
 
 
-def test_every_answer_is_of_the_model_that_was_asked_for(fresh: Service, backbone: Backbone) -> None:
-    """A model never changes; adapting again makes another. While ten are published one after the other, each
-    answer is that of its own model."""
+def test_every_answer_comes_from_the_requested_model(fresh: Service, backbone: Backbone) -> None:
+    """Models are immutable. While ten are published in turn, each answer comes from the requested model."""
     models = [publish_model(fresh.database, fresh.blobs, backbone)]
     expected = {models[0]: expected_of(fresh, models[0])}
     done = threading.Event()
     wrong: list[Any] = []
 
-    def ask() -> None:
+    def classify_repeatedly() -> None:
         while not done.is_set():
             for model in list(expected):
                 answer = classify(fresh, model)
@@ -90,7 +88,7 @@ def test_every_answer_is_of_the_model_that_was_asked_for(fresh: Service, backbon
                     wrong.append((model, answer.text))
 
     with ThreadPoolExecutor(2) as pool:
-        asking = [pool.submit(ask) for _ in range(2)]
+        asking = [pool.submit(classify_repeatedly) for _ in range(2)]
         try:
             for seed in range(2, 12):
                 theta_1 = moved(backbone, seed)

@@ -1,5 +1,6 @@
-"""Requests that mean harm, over sockets to the real application: it answers, serves the others, and keeps
-nothing."""
+"""Hostile requests over sockets to the real application: each gets an answer, costs no other client, and
+leaves nothing.
+"""
 
 import os
 import socket
@@ -17,7 +18,7 @@ from tests.api.conftest import MakeService
 from tests.api.service import Service, assert_problem, exchange, form, listening, parsed, shots
 
 HANGS = 600
-"""Seconds after which a test gives up."""
+"""Timeout of a test (seconds)."""
 BOUNDARY = b"harm"
 HEAD = b"POST /adapt HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=harm\r\n"
 END = b"--harm--\r\n"
@@ -67,19 +68,20 @@ CROWDS = {
 
 
 @pytest.mark.parametrize("name", CROWDS)
-def test_crowds_of_parts_and_headers_are_refused_soon(service: Service, port: int, name: str) -> None:
+def test_too_many_parts_and_headers_are_refused_early(service: Service, port: int, name: str) -> None:
     body, status, code = CROWDS[name]
-    post(port, END)  # what is done at the first request only
+    post(port, END)  # Do the one-time work of a first request.
     started = time.process_time()
     response = post(port, body + END)
     seconds = time.process_time() - started
     assert_problem(response, status, code)
-    assert seconds < 0.5  # some 0.05 on an idle machine
+    assert seconds < 0.5  # About 0.05 s on an idle machine.
     assert service.stored() == []
 
 
 def test_headers_of_the_request_itself_have_a_limit(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(HeaderTimeoutProtocol, "head_seconds", 10 * HANGS)  # the limit ends it, and no clock
+    # The size limit ends the request, not a timeout.
+    monkeypatch.setattr(HeaderTimeoutProtocol, "head_seconds", 10 * HANGS)
     for harm in (b"X-Long: " + b"x" * 1_000_000, b"X-A: b\r\n" * 100_000):
         raw = b""
         with socket.create_connection(("127.0.0.1", port), timeout=HANGS) as connection:
@@ -87,15 +89,15 @@ def test_headers_of_the_request_itself_have_a_limit(port: int, monkeypatch: pyte
                 connection.sendall(b"GET /jobs HTTP/1.1\r\nHost: 127.0.0.1\r\n" + harm + b"\r\n\r\n")
                 raw = connection.recv(1_000)
             except ConnectionError:
-                pass  # closed before all was sent
+                pass  # The server closed before the whole request was sent.
         assert raw == b"" or raw.startswith(b"HTTP/1.1 4")
 
 
 @contextmanager
 def uploads(port: int, number: int, sent: float) -> Iterator[list[socket.socket]]:
-    """Uploads that have sent that share of their bodies, files of which lie on the disk already."""
+    """Start uploads that have sent this share of their bodies; some of their files are already on disk."""
     images = shots(("red fox", "badger"), each=2)
-    large = crafted.jpeg() + bytes(200_000)  # more than is kept in memory
+    large = crafted.jpeg() + bytes(200_000)  # The size exceeds the in-memory limit.
     body = b"".join(part("images", large, FILE) + part("labels", b"cat") for _ in images["images"]) + END
     request = HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body[: int(sent * len(body))]
     with ExitStack() as stack:
@@ -114,16 +116,16 @@ def eventually(done: Callable[[], Any], seconds: float = HANGS) -> None:
         time.sleep(0.05)
 
 
-def test_a_hundred_who_leave_in_the_middle_leave_nothing(service: Service, port: int) -> None:
+def test_a_hundred_aborted_uploads_leave_nothing(service: Service, port: int) -> None:
     before = open_files()
     with uploads(port, 100, sent=0.5):
-        eventually(lambda: open_files() >= before + 200)  # a connection and a file each
-    # Some more than before: connections to the database, which stay in their pool.
+        eventually(lambda: open_files() >= before + 200)  # Each upload has a connection and a file.
+    # A few more than before: database connections stay in their pool.
     eventually(lambda: service.stored() == [] and open_files() < before + 50)
 
 
-def test_fifty_slow_ones_hold_up_nobody_and_are_ended(make_service: MakeService) -> None:
-    """A byte now and then each. The others get their answers meanwhile."""
+def test_fifty_slow_uploads_block_nobody_and_are_ended(make_service: MakeService) -> None:
+    """Each client sends an occasional byte. Other requests are answered meanwhile."""
     service = make_service(upload_idle_seconds=5)
     with listening(service.app) as port, uploads(port, 50, sent=0.4) as slow:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=HANGS) as http:
@@ -140,4 +142,4 @@ def test_fifty_slow_ones_hold_up_nobody_and_are_ended(make_service: MakeService)
 
 
 def open_files() -> int:
-    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208, a count and no paths
+    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - only counts the entries

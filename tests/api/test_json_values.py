@@ -1,4 +1,4 @@
-"""Values of JSON are counted without parsing it, however it is cut."""
+"""Counting the values of a JSON document without parsing it, across any chunk boundaries."""
 
 import json
 
@@ -14,7 +14,7 @@ DOCUMENTS = st.recursive(
 
 
 def values_of(document: object) -> int:
-    """Strings, objects, arrays and commas, as they are written."""
+    """Count the strings, objects, arrays and commas in the text."""
     if isinstance(document, str):
         return 1
     if isinstance(document, list):

@@ -1,5 +1,4 @@
-"""Requests that are small or cheap to make, against one real process: each has a bound on memory, on CPU time
-and on its answer."""
+"""Small or cheap requests against one real process: each is bounded in memory, CPU time and answer size."""
 
 import json
 import os
@@ -36,7 +35,7 @@ class Process:
     def post(
         self, path: str, body: bytes, kind: str = "application/json", method: str = "POST"
     ) -> httpx.Response:
-        """The answer, were the connection closed before the whole body was sent."""
+        """Return the answer, even if the connection closed before the whole body was sent."""
         head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {kind}\r\n"
         head += "Transfer-Encoding: chunked\r\n\r\n"
         raw = b""
@@ -58,9 +57,9 @@ class Process:
         return self.post(path, body, "multipart/form-data; boundary=b")
 
     def growth(self, send: Callable[[], httpx.Response]) -> tuple[httpx.Response, int]:
-        """The answer, and how many bytes more the process held meanwhile at most."""
+        """Return the answer and the maximum growth of the process's memory meanwhile (bytes)."""
         before = self.process.memory_info().rss
-        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")  # the peak from here on
+        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")  # Reset the peak.
         response = send()
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
@@ -90,7 +89,7 @@ def api(tmp_path_factory: pytest.TempPathFactory, migrated: Path, backbone: Back
         "CLIPCITE_CACHE": str(data / "cache"),
         "CLIPCITE_BACKBONE": backbone.name,
         "CLIPCITE_PORT": str(port),
-        # Memory goes back at once: what was kept of it would hide what comes next.
+        # Free memory immediately: memory kept by the allocator would hide the next request's growth.
         "MALLOC_MMAP_THRESHOLD_": "65536",
         "MALLOC_TRIM_THRESHOLD_": "65536",
     }
@@ -110,7 +109,7 @@ def api(tmp_path_factory: pytest.TempPathFactory, migrated: Path, backbone: Back
 
 
 def honest(size: int) -> bytes:
-    """JSON of about this size that is answered: images, most of their bytes after the end of the image."""
+    """Build a valid JSON request of about this size, most of it after the end of the images."""
     image = crafted.jpeg()
     images = max(1, min(64, size // 400_000))
     padded = image + bytes(max(0, size * 3 // 4 // images - len(image)))
@@ -119,7 +118,7 @@ def honest(size: int) -> bytes:
 
 
 def honest_form(size: int) -> bytes:
-    """A form of about this size that is answered: images with their labels."""
+    """Build a valid form of about this size: images with their labels."""
     pair = part("labels", b"cat") + image_part(), part("labels", b"dog") + image_part()
     return b"".join(pair * max(1, min(2_500, size // len(b"".join(pair))))) + END
 
@@ -137,7 +136,7 @@ END = b"--b--\r\n"
 UNKNOWN = b"".join(b',"%x":1' % i for i in range(200_000))
 SOME_UNKNOWN = b"".join(b',"%x":1' % i for i in range(30_000))
 WORST: dict[str, tuple[str, str, Callable[[], bytes]]] = {
-    # name: method and path, kind of body, body
+    # Name: method and path, kind of body, body.
     "bad items": (
         "POST /classify",
         "json",
@@ -233,7 +232,7 @@ def test_a_refusal_is_short_and_cheap(api: Process, name: str) -> None:
     assert len(response.content) <= 64_000
     assert len(response.json()["errors"]) <= MAX_ERRORS + 1
     assert growth <= 4 * len(body) + 32 * MB
-    assert spent <= 2 * usual + 0.05  # a tick of the clock is 0.01
+    assert spent <= 2 * usual + 0.05  # The clock ticks every 0.01 s.
 
 
 def test_valid_json_of_very_many_values_is_refused_as_it_comes(api: Process) -> None:
@@ -257,7 +256,7 @@ def test_refused_names_leave_nothing_behind(api: Process) -> None:
     assert len(body) > 20 * MB
 
     def refuse(first: int, last: int) -> int:
-        """Lists of names that are all different. The memory afterwards."""
+        """Send lists of distinct refused names. Return the memory afterwards."""
         for k in range(first, last):
             response = api.post("/classify", body.replace(b"@@@@", b"%04d" % k))
             assert (response.status_code, response.json()["code"]) == (422, "invalid_request")

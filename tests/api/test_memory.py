@@ -1,4 +1,4 @@
-"""Closed applications leave nothing in memory."""
+"""Memory of closed applications."""
 
 import os
 import subprocess
@@ -13,10 +13,10 @@ MAX_GROWTH = 20_000_000
 
 
 def test_closed_applications_cost_no_memory(tmp_path: Path, migrated: Path, backbone: Backbone) -> None:
-    """Each loads the network, records it and answers. The first ones also fill what a process keeps.
+    """Each application loads the model, records it and answers; the first ones also fill process-wide caches.
 
-    Counted are the bytes that malloc has given out. Resident memory would not do: what was freed stays
-    resident or not as the heap happens to lie, by more than the limit, and hides what is kept.
+    The test counts the bytes that malloc has handed out. Resident memory is unsuitable: the heap keeps freed
+    pages or not by chance, by more than the limit.
     """
     script = f"""
         import ctypes, gc, shutil, sys

@@ -1,4 +1,4 @@
-"""The OpenAPI document is the truth: schemathesis finds no difference, and every problem is in it."""
+"""The OpenAPI document against the service: equal by schemathesis, with every problem described."""
 
 import ast
 import json
@@ -109,8 +109,8 @@ def test_no_operation_is_forgotten(document: dict[str, Any]) -> None:
     assert {f"{method} {path}" for method, path, _ in operations(document)} == set(OPERATIONS)
 
 
-# schemathesis.pytest.from_fixture fails with pytest 9, and its own transport for ASGI starts and ends the
-# application for each call; hence the strategies of the operations, one by one, and our own client.
+# schemathesis.pytest.from_fixture fails with pytest 9, and its ASGI transport starts and stops the
+# application per call. The test therefore draws from each operation's strategies and uses its own client.
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["good", "bad"])
 @pytest.mark.parametrize("name", OPERATIONS[:-1])
 def test_schemathesis(shared: Service, api: Any, name: str, mode: GenerationMode) -> None:
@@ -131,7 +131,7 @@ def test_schemathesis(shared: Service, api: Any, name: str, mode: GenerationMode
     try:
         check()
     except Unsatisfiable:
-        assert mode is GenerationMode.NEGATIVE  # nothing can be wrong about a GET without parameters
+        assert mode is GenerationMode.NEGATIVE  # A GET without parameters cannot be invalid.
 
 
 def test_metrics_fit_the_document(shared: Service, api: Any) -> None:
@@ -151,13 +151,13 @@ def send(service: Service, case: schemathesis.Case) -> Any:
 
 
 def fits(api: Any, method: str, path: str, response: httpx.Response) -> None:
-    """Status, content type and body are as the document says."""
+    """Check status, content type and body against the document."""
     parameters = {name: "x" for name in ("job_id", "model_id", "name", "alias") if f"{{{name}}}" in path}
     api[path][method].Case(path_parameters=parameters).validate_response(response, checks=CHECKS)
 
 
 def test_real_answers_fit_the_document(shared: Service, api: Any) -> None:
-    """What strangers' examples rarely reach."""
+    """These answers are rarely reached by generated examples."""
     client = shared.client
     names = {"class_names": ["red fox", "oak"]}
     job = shared.accepted(**shots())["id"]
@@ -221,7 +221,7 @@ def test_real_answers_fit_the_document(shared: Service, api: Any) -> None:
 
 
 def test_problems_are_described(document: dict[str, Any]) -> None:
-    """Under the right media type, with the one schema."""
+    """Problems have the right media type and share one schema."""
     content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
     for method, path, operation in operations(document):
         if path in HEALTH:
@@ -238,7 +238,7 @@ def statuses(document: dict[str, Any], path: str, method: str) -> set[int]:
     return {int(status) for status in document["paths"][path][method]["responses"]}
 
 
-def test_what_a_route_may_answer_is_described(document: dict[str, Any]) -> None:
+def test_the_statuses_of_each_route_are_described(document: dict[str, Any]) -> None:
     assert statuses(document, "/adapt", "post") >= {200, 202, 400, 401, 403, 409, 413, 422, 429, 503, 507}
     assert statuses(document, "/classify", "post") >= {200, 400, 401, 404, 413, 422, 503}
     assert statuses(document, "/jobs/{job_id}/preflight", "get") >= {200, 401, 404, 422, 503}
@@ -278,8 +278,8 @@ def test_servers_and_licence_are_named(document: dict[str, Any]) -> None:
     assert document["info"]["license"]["identifier"] == "Apache-2.0"
 
 
-def test_it_is_made_without_warnings(shared: Service) -> None:
-    """FastAPI warns of an operation id that is there twice."""
+def test_the_document_is_generated_without_warnings(shared: Service) -> None:
+    """FastAPI warns about duplicate operation ids."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         shared.app.openapi_schema = None
@@ -289,7 +289,7 @@ def test_it_is_made_without_warnings(shared: Service) -> None:
 
 
 def examples(value: Any) -> Iterator[tuple[dict[str, Any], Any]]:
-    """Each example in the document, with its schema."""
+    """List each example of the document with its schema."""
     if isinstance(value, dict):
         if isinstance(value.get("examples"), list):
             yield from ((value, example) for example in value["examples"])
@@ -307,12 +307,12 @@ def test_every_example_satisfies_its_schema(document: dict[str, Any]) -> None:
     found = list(examples(document))
     assert len(found) > 10
     for schema, example in found:
-        whole = {"allOf": [schema], "components": document["components"]}  # for references
+        whole = {"allOf": [schema], "components": document["components"]}  # Resolves references.
         Draft202012Validator(whole).validate(example)
 
 
 def test_no_field_of_a_request_has_a_default(document: dict[str, Any]) -> None:
-    """Generators of TypeScript make a field with a default required. Its description says the default."""
+    """TypeScript generators make fields with a default required. The description gives the default."""
     schemas = document["components"]["schemas"]
     for name in ("Body_adapt", "Body_import_model", "ClassifyForm", "ClassifyJson", "ClassIn", "ImageIn"):
         fields = schemas[name]["properties"].values()
@@ -321,7 +321,7 @@ def test_no_field_of_a_request_has_a_default(document: dict[str, Any]) -> None:
 
 
 def statuses_of_errors() -> dict[str, int]:
-    """The status of every class of expected failures in api/ and core/, read from the source."""
+    """Read the status of every class of expected errors from the source of api/ and core/."""
     found: dict[str, int] = {}
     for folder in ("api", "core"):
         for path in (REPOSITORY / folder).rglob("*.py"):
@@ -345,8 +345,8 @@ def test_every_status_of_an_error_is_described_somewhere(document: dict[str, Any
     errors = statuses_of_errors()
     assert {"JobNotFound", "Unauthorized", "InvalidRequest", "StillLoading", "StorageFull"} <= set(errors)
     missing = {name for name, status in errors.items() if status not in described}
-    # The first is the root of all errors; the second has a test of its own, above; the third is of methods
-    # that no operation has.
+    # The first is the base class of all errors; the second has its own test above; the third applies to
+    # methods that no operation has.
     assert missing - {"ClipCiteError", "ForeignSite", "UnknownMethod"} == set()
 
 
@@ -366,10 +366,10 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
     found = set(references(document))
     assert "#/components/schemas/ClassIn" in found
     assert {ref.removeprefix("#/components/schemas/") for ref in found} <= set(schemas)
-    assert "HTTPValidationError" not in found  # FastAPI's own, which never comes
+    assert "HTTPValidationError" not in found  # FastAPI's own schemas, which the service never uses.
 
 
-def test_every_route_says_what_it_is(document: dict[str, Any]) -> None:
+def test_every_route_has_a_summary_and_a_description(document: dict[str, Any]) -> None:
     assert document["info"]["title"] == "CLIP-CITE"
     for method, path, operation in operations(document):
         assert operation["summary"], (method, path)

@@ -1,6 +1,6 @@
-"""Two owners on every route: whatever one asks for, nothing of the other's is shown or changed.
+"""Two owners on every route: no request of one shows or changes data of the other.
 
-The routes are those of the OpenAPI document. A new one without a case here fails the tests.
+The routes come from the OpenAPI document. A route without a case here fails the tests.
 """
 
 import json
@@ -38,14 +38,14 @@ class World:
     mine: dict[str, str]
     theirs: dict[str, str]
 
-    def ask(self, who: dict[str, str], method: str, path: str, **given: Any) -> httpx.Response:
+    def call(self, who: dict[str, str], method: str, path: str, **given: Any) -> httpx.Response:
         headers = {"authorization": f"Bearer {who['key']}", **given.pop("headers", {})}
         return self.service.client.request(method, path, headers=headers, **given)
 
 
 @pytest.fixture(scope="module")
 def world(new_service: Callable[..., AbstractContextManager[Service]], backbone: Backbone) -> Iterator[World]:
-    """Two teams. The first has a queued job, a running one, an ended one and a model, which is warm."""
+    """Create two owners. The first has a queued, a running and a finished job, and a model in memory."""
     with new_service() as service:
         teams = []
         for owner in ("team-a", "team-b"):
@@ -56,7 +56,7 @@ def world(new_service: Callable[..., AbstractContextManager[Service]], backbone:
         upload = shots(("secret fox", "badger"))
         upload["images"] = [(f"secret-fox-{i}.jpg", data) for i, (_, data) in enumerate(upload["images"])]
         config = {"prompts": {"secret fox": ["a secret sentence"]}}
-        answer = made.ask(mine, "POST", "/adapt", **form(**upload, name="secret foxes", config=config))
+        answer = made.call(mine, "POST", "/adapt", **form(**upload, name="secret foxes", config=config))
         assert answer.status_code == 202, answer.text
         mine["job"] = answer.json()["id"]
         mine["model"] = publish_model(
@@ -68,17 +68,17 @@ def world(new_service: Callable[..., AbstractContextManager[Service]], backbone:
             classes=["secret fox", "badger"],
             prompts={"secret fox": ["a secret sentence"]},
         )
-        warm = made.ask(mine, "POST", "/classify", **classify(mine["model"]))
+        warm = made.call(mine, "POST", "/classify", **classify(mine["model"]))
         assert warm.status_code == 200, warm.text
         mine |= {"name": "secret foxes", "alias": "secret-alias"}
-        for _ in range(2):  # a second version to promote, so that there is something to roll back
+        for _ in range(2):  # A second version to promote, so that a rollback is possible.
             latest = publish_model(
                 service.database, service.blobs, backbone, owner="team-a", name="secret foxes"
             )
             body = {"json": {"model": latest}}
-            promoted = made.ask(mine, "PUT", "/models/secret foxes/aliases/secret-alias", **body)
+            promoted = made.call(mine, "PUT", "/models/secret foxes/aliases/secret-alias", **body)
             assert promoted.status_code == 200, promoted.text
-        mine["ended"] = made.ask(mine, "GET", f"/models/{mine['model']}").json()["job_id"]
+        mine["ended"] = made.call(mine, "GET", f"/models/{mine['model']}").json()["job_id"]
         stored = json.dumps(report(held_out()).to_dict()).encode()
         service.blobs.put(jobs.report_of(mine["ended"], mine["model"]), stored)
         yield made
@@ -105,7 +105,7 @@ def renaming(model: str) -> dict[str, Any]:
 
 
 Case = dict[str, Any]
-# What the other team sends, with the first team's ids where the path or the body has a place for one.
+# Requests of the second owner, with the first owner's ids in the path or the body.
 CASES: dict[tuple[str, str], Case] = {
     ("POST", "/adapt"): {"status": 202, "given": own_images},
     ("GET", "/jobs"): {"status": 200, "cursor": "job"},
@@ -148,11 +148,11 @@ def filled(path: str, ids: dict[str, str]) -> str:
 
 
 def send(world: World, route: tuple[str, str], ids: dict[str, str], **headers: str) -> httpx.Response:
-    """The other team's request with these ids."""
+    """Send the second owner's request with these ids."""
     method, path = route
     given = CASES[route].get("given")
     body = given(ids["model"]) if given else {}
-    return world.ask(world.theirs, method, filled(path, ids), headers=headers, **body)
+    return world.call(world.theirs, method, filled(path, ids), headers=headers, **body)
 
 
 def without(said: str, ids: dict[str, str]) -> str:
@@ -163,21 +163,23 @@ def without(said: str, ids: dict[str, str]) -> str:
 
 @pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
 @pytest.mark.parametrize("route", sorted(CASES), ids=" ".join)
-def test_nothing_leaks(world: World, route: tuple[str, str], accept: str) -> None:
+def test_no_request_reveals_anything_of_another_owner(
+    world: World, route: tuple[str, str], accept: str
+) -> None:
     case = CASES[route]
     for job in ("job", "ended"):
         asked = {**world.mine, "job": world.mine[job]}
         response = send(world, route, asked, accept=accept)
         assert response.status_code == case["status"], response.text
         said = without(response.text, asked)
-        if case["status"] == 404:  # word for word as where there is nothing
+        if case["status"] == 404:  # The answer is identical to that for an unknown id.
             none = send(world, route, UNKNOWN, accept=accept)
             expected = without(none.text, UNKNOWN)
             request_ids = (response.headers["x-request-id"], none.headers["x-request-id"])
             assert said.replace(request_ids[0], "") == expected.replace(request_ids[1], "")
             assert set(response.headers) == set(none.headers)
         else:
-            assert said == response.text  # no id of the other team's
+            assert said == response.text  # The answer contains no id of the second owner.
         if route != ("POST", "/classify"):
             assert [secret for secret in SECRETS if secret in said] == []
 
@@ -185,68 +187,69 @@ def test_nothing_leaks(world: World, route: tuple[str, str], accept: str) -> Non
 @pytest.mark.parametrize(
     "route", [route for route in sorted(CASES) if "cursor" in CASES[route]], ids=" ".join
 )
-def test_a_foreign_place_in_a_list_tells_nothing(world: World, route: tuple[str, str]) -> None:
+def test_a_cursor_of_another_owner_reveals_nothing(world: World, route: tuple[str, str]) -> None:
     kind = CASES[route]["cursor"]
     said = []
     for identifier in (world.mine[kind], UNKNOWN[kind]):
-        place = f"{10**16 - 1}-{identifier}"  # after everything that there is
-        response = world.ask(world.theirs, "GET", route[1], params={"after": place})
+        place = f"{10**16 - 1}-{identifier}"  # The cursor lies after everything that exists.
+        response = world.call(world.theirs, "GET", route[1], params={"after": place})
         assert response.status_code == 200
         assert world.mine[kind] not in response.text
         said.append(response.json())
     assert said[0] == said[1]
 
 
-def test_the_same_idempotency_key_is_anothers(world: World) -> None:
+def test_idempotency_keys_belong_to_one_owner(world: World) -> None:
     upload = form(**shots(("x", "y")))
     ids = set()
     for who in (world.mine, world.theirs):
-        response = world.ask(who, "POST", "/adapt", headers={"idempotency-key": "the-same"}, **upload)
+        response = world.call(who, "POST", "/adapt", headers={"idempotency-key": "the-same"}, **upload)
         assert response.status_code == 202
         assert "idempotency-replayed" not in response.headers
         ids.add(response.json()["id"])
     assert len(ids) == 2
 
 
-def test_nobody_classifies_with_the_images_of_others(world: World) -> None:
+def test_the_instant_preview_is_for_the_owner_only(world: World) -> None:
     for job in (world.mine["job"], world.mine["ended"]):
-        theirs = world.ask(world.theirs, "POST", "/classify", **classify(job))
+        theirs = world.call(world.theirs, "POST", "/classify", **classify(job))
         assert_problem(theirs, 404, "job_not_found")
-    answer = world.ask(world.mine, "POST", "/classify", **classify(world.mine["job"])).json()
+    answer = world.call(world.mine, "POST", "/classify", **classify(world.mine["job"])).json()
     assert (answer["model"], answer["preview"]) == (world.mine["job"], True)
-    answer = world.ask(world.mine, "POST", "/classify", **classify(world.mine["ended"])).json()
+    answer = world.call(world.mine, "POST", "/classify", **classify(world.mine["ended"])).json()
     assert (answer["model"], answer["preview"]) == (world.mine["model"], False)
 
 
-def test_everything_is_still_there_for_its_owner(world: World) -> None:
-    """After all of the above: nothing was changed, and the routes do work for whose it is."""
-    for method, path in sorted(route for route in CASES if route[0] != "DELETE"):  # GETs before POSTs
+def test_the_owner_still_has_everything(world: World) -> None:
+    """After all requests above nothing is changed, and the routes work for the owner."""
+    # GET requests come before POST requests.
+    for method, path in sorted(route for route in CASES if route[0] != "DELETE"):
         ids = {**world.mine, "job": world.mine["ended" if path.endswith("/report") else "job"]}
         given = CASES[method, path].get("given")
         body = given(world.mine["model"]) if given else {}
         if path == "/jobs/{job_id}":
-            assert world.ask(world.mine, method, filled(path, ids)).json()["status"] == "queued"
+            assert world.call(world.mine, method, filled(path, ids)).json()["status"] == "queued"
         if path == "/models/{name}/aliases/{alias}" and method == "GET":
-            moves = world.ask(world.mine, method, filled(path, ids)).json()["history"]
+            moves = world.call(world.mine, method, filled(path, ids)).json()["history"]
             assert [move["action"] for move in moves] == ["promoted"] * 2
-        response = world.ask(world.mine, method, filled(path, ids), **body)
-        if path.endswith("/extend"):  # its job has no images here
+        response = world.call(world.mine, method, filled(path, ids), **body)
+        if path.endswith("/extend"):  # The model's job has no images here.
             assert_problem(response, 409, "training_images_gone")
             continue
         good = {422} if CASES[method, path]["status"] == 422 else {200, 202}
         assert response.status_code in good, response.text
-    listed = world.ask(world.mine, "GET", "/jobs").json()["data"]
+    listed = world.call(world.mine, "GET", "/jobs").json()["data"]
     assert {world.mine["job"], world.mine["ended"]} <= {job["id"] for job in listed}
     assert len(world.service.blobs.list(f"models/{world.mine['model']}")) == 2
-    assert len(world.service.blobs.list(f"jobs/{world.mine['job']}")) == 8 + 1  # and the preflight
+    assert len(world.service.blobs.list(f"jobs/{world.mine['job']}")) == 8 + 1  # The preflight is there too.
     alias = filled("/models/{name}/aliases/{alias}", world.mine)
     for path in (alias, f"/jobs/{world.mine['job']}", f"/models/{world.mine['model']}"):
-        assert world.ask(world.mine, "DELETE", path).status_code == 204
+        assert world.call(world.mine, "DELETE", path).status_code == 204
     assert world.service.blobs.list(f"models/{world.mine['model']}") == []
     assert world.service.blobs.list(f"jobs/{world.mine['job']}") == []
 
 
-def test_without_any_key_all_is_the_default_owners(fresh: Service) -> None:
+def test_without_keys_everything_belongs_to_the_default_owner(fresh: Service) -> None:
     samples.new_owner(fresh.database, "other")
     theirs = samples.new_job(fresh.database, owner="other")
     mine = samples.new_job(fresh.database)

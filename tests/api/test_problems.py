@@ -1,4 +1,4 @@
-"""Request ids, and problems that no route makes: unknown paths, wrong methods, the unexpected."""
+"""Request ids, and problems outside the routes: unknown paths, wrong methods, unexpected errors."""
 
 import logging
 import re
@@ -29,7 +29,7 @@ def test_a_harmful_id_is_replaced(fresh: Service, given: str) -> None:
     assert OURS.fullmatch(problem["request_id"])
 
 
-def test_without_one_every_request_gets_its_own(fresh: Service) -> None:
+def test_a_request_without_an_id_gets_one(fresh: Service) -> None:
     ids = {fresh.client.get("/healthz").headers["x-request-id"] for _ in range(20)}
     assert len(ids) == 20
     assert all(OURS.fullmatch(i) for i in ids)
@@ -103,6 +103,6 @@ def test_refusals_of_the_body_have_a_request_id(make_service: MakeService) -> No
 
 
 @pytest.mark.parametrize("path", ["/jobs/none", "/nothing", "/jobs?limit=0"])
-def test_head_and_options_are_no_surprise(fresh: Service, path: str) -> None:
+def test_head_and_options(fresh: Service, path: str) -> None:
     for method in ("HEAD", "OPTIONS"):
         assert fresh.client.request(method, path).status_code in {404, 405}

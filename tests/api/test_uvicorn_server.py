@@ -1,4 +1,4 @@
-"""Connections of a real uvicorn on which no request comes."""
+"""Connections to a real uvicorn without a complete request."""
 
 import socket
 import threading
@@ -15,7 +15,7 @@ from api.uvicorn_server import HeaderTimeoutProtocol
 HEAD = b"GET / HTTP/1.1\r\nHost: x\r\n"
 PATIENCE = 0.4
 HANGS = 600
-"""Seconds after which a test gives up."""
+"""Timeout of a test (seconds)."""
 
 
 class Hasty(HeaderTimeoutProtocol):
@@ -23,7 +23,7 @@ class Hasty(HeaderTimeoutProtocol):
 
 
 async def slow_answer(scope: Scope, receive: Receive, send: Send) -> None:
-    """Reads the body and answers in its time, longer than a head may take."""
+    """Read the body, and answer after more time than the header timeout."""
     while (await receive()).get("more_body"):
         pass
     headers = [(b"content-length", b"4")]
@@ -47,20 +47,20 @@ def port() -> Iterator[int]:
 
 
 def wait_until_closed(connection: socket.socket) -> None:
-    """The other side closes without an answer."""
+    """Wait until the server closes the connection without an answer."""
     connection.settimeout(HANGS)
     with suppress(ConnectionResetError):
         assert connection.recv(1_000) == b""
 
 
 @pytest.mark.parametrize("start", [b"", b"G", HEAD], ids=["nothing", "a byte", "half a head"])
-def test_who_sends_no_request_is_not_waited_for(port: int, start: bytes) -> None:
+def test_a_connection_without_a_request_is_closed(port: int, start: bytes) -> None:
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.sendall(start)
         wait_until_closed(connection)
 
 
-def test_a_byte_now_and_then_helps_nobody(port: int) -> None:
+def test_a_trickle_of_bytes_does_not_extend_the_timeout(port: int) -> None:
     with socket.create_connection(("127.0.0.1", port)) as connection:
         until = time.monotonic() + HANGS
         with suppress(ConnectionError):
@@ -70,7 +70,7 @@ def test_a_byte_now_and_then_helps_nobody(port: int) -> None:
                 assert time.monotonic() < until
 
 
-def test_a_request_takes_as_long_as_it_takes_and_so_does_the_next(port: int) -> None:
+def test_the_header_timeout_does_not_cut_slow_requests(port: int) -> None:
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.settimeout(HANGS)
         for _ in range(2):
@@ -81,5 +81,5 @@ def test_a_request_takes_as_long_as_it_takes_and_so_does_the_next(port: int) -> 
             while not answer.endswith(b"done"):
                 answer += connection.recv(1_000)
             assert answer.startswith(b"HTTP/1.1 200")
-        connection.sendall(HEAD)  # and now half of a third
+        connection.sendall(HEAD)  # Send half of a third request.
         wait_until_closed(connection)

@@ -1,4 +1,4 @@
-"""The worst file of each format on every way in: its cost in that of an honest image, and its refusal."""
+"""The worst file of each format on every route: its cost relative to a plain image, and its refusal."""
 
 import json
 import threading
@@ -32,9 +32,9 @@ SMALL = crafted.jpeg()
 GUARD = 600
 COPIES = 4
 SHOWN = [f"jobs/worst/{i}" for i in range(COPIES)]
-"""Keys of the images that the report shows."""
+"""Storage keys of the images that the report shows."""
 NOT_SHOWN = "not shown"
-"""By the report, which leaves it out."""
+"""Result for an image that the report leaves out."""
 Send = Callable[[Sequence[bytes]], str | None]
 
 REFUSED = {
@@ -64,7 +64,7 @@ def limited(new_service: Callable[..., AbstractContextManager[Service]]) -> Iter
 
 @pytest.fixture(scope="module")
 def job_id(limited: Service) -> str:
-    """A job whose report shows its first COPIES images."""
+    """Return a job whose report shows its first COPIES images."""
     for key in SHOWN:
         limited.blobs.put(key, SMALL)
     rows = [NewImage("train", "ab"[i % 2], f"{i}.png", key, "0" * 64, 3) for i, key in enumerate(SHOWN)]
@@ -79,7 +79,7 @@ def job_id(limited: Service) -> str:
 
 @pytest.fixture(params=["classify", "dry run", "thumbnails", "training"])
 def send(request: pytest.FixtureRequest, limited: Service) -> Send:
-    """One way in for some images: the code of the first one's refusal, None if all were decoded."""
+    """Send images by one route. Return the code of the first refusal, None if all were decoded."""
 
     def classify(contents: Sequence[bytes]) -> str | None:
         files = [("images", ("a", content)) for content in contents]
@@ -131,7 +131,7 @@ def cpu_seconds(send: Send, contents: Sequence[bytes], times: int = 2) -> float:
 
 
 def copies(content: bytes) -> list[bytes]:
-    """No two alike: what follows an image is not read."""
+    """Return distinct copies: decoders ignore bytes after the image."""
     return [content + bytes(i) for i in range(COPIES)]
 
 
@@ -143,7 +143,7 @@ def test_an_accepted_file_is_within_its_multiple(send: Send) -> None:
     for kind in crafted.FORMATS:
         honest = cpu_seconds(send, copies(crafted.honest(kind, SIDE)))
         worst = copies(crafted.worst(kind, SIDE))
-        if kind in crafted.OF_ANY_SIZE:  # as if the limit were the default one, for one of the images
+        if kind in crafted.OF_ANY_SIZE:  # One image gets the default limit.
             honest = request + AT_THE_LIMIT * max(0, honest - request) / COPIES
             worst = [worst[0], *small[1:]]
         taken = cpu_seconds(send, worst, 1 if kind in crafted.OF_ANY_SIZE else 2)
@@ -162,7 +162,7 @@ def test_a_refused_file_is_refused(name: str, send: Send) -> None:
 def test_another_client_is_answered_while_the_heaviest_is_decoded(
     limited: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every thread but one may be at large images: these go on only once the other one has its answer."""
+    """All threads but one may decode large images; they resume only after the other client has its answer."""
     begun, answered = threading.Event(), threading.Event()
     decode = images.Undecoded.decode
 

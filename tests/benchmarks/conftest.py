@@ -1,4 +1,4 @@
-"""What the tests of all benchmarks share."""
+"""Settings shared by the tests of all benchmarks."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ import torch
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Threads cost more than they bring in networks this small."""
+    """Threads cost more than they gain in models this small."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

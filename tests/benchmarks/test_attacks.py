@@ -1,4 +1,4 @@
-"""The command and its measurements, against real services with a tiny network."""
+"""The command and its measurements, against real services with a tiny model."""
 
 import json
 from collections.abc import Iterator
@@ -33,14 +33,14 @@ def backbones(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def target(tree: Tree, backbones: dict[str, str]) -> Iterator[Target]:
-    """The last test of the module that uses it kills it."""
+    """Start a service for the module; the module's last test kills it."""
     with running(tree, backbones, small=True) as made:
         yield made
 
 
 @pytest.fixture
 def row() -> Iterator[Row]:
-    """A large image against a small one, with limits that nothing keeps."""
+    """Build a row that compares a large image with a small one, with impossible limits."""
     large = crafted.encoded(crafted.Image.new("RGB", (SIDE, SIDE)), "PNG")
 
     def honest(target: Target) -> None:
@@ -52,7 +52,7 @@ def row() -> Iterator[Row]:
 def test_the_command_attacks_prints_and_writes(
     tree: Tree, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attacks, "prepare", lambda *_: tree)  # made as the command makes it
+    monkeypatch.setattr(attacks, "prepare", lambda *_: tree)  # Built as the command builds it.
     status = attacks.main(["--rows", "A12", "--scale", "small", "--markdown", "--out", str(tmp_path)])
     head, line, row = capsys.readouterr().out.splitlines()
     assert head.startswith("| row | attack | memory, MB | CPU, × honest |")
@@ -72,13 +72,13 @@ def test_memory_time_answers_and_waits_are_measured(target: Target, row: Row) ->
     pixels = 3 * SIDE * SIDE
     assert 0.7 * pixels < outcome.growth < 20 * pixels
     assert outcome.cpu is not None
-    assert outcome.cpu > 2  # 4,000,000 pixels against 1,200
+    assert outcome.cpu > 2  # 4,000,000 pixels compared with 1,200.
     assert outcome.statuses == {200: outcome.attacks}
     assert outcome.answer > 100
     assert outcome.waits is not None
     assert outcome.waits_before is not None
     assert 0 < outcome.waits[0] <= outcome.waits[1]
-    # Every limit was checked, and nothing else is wrong.
+    # Every limit was checked, and nothing else failed.
     words = ("memory", "kept memory", "CPU", "answer", "temporary files", "another client waited")
     assert len(outcome.over) == len(words)
     assert all(found.startswith(word) for word, found in zip(words, outcome.over, strict=True))

@@ -1,9 +1,9 @@
-"""The newcomer's way is that of the page."""
+"""The steps of a new user, which equal those of the page."""
 
 from benchmarks.newcomer import PAGE, Step, commands_of, table
 
 
-def test_the_steps_are_those_of_the_page() -> None:
+def test_the_steps_equal_the_pages() -> None:
     steps = commands_of(PAGE.read_text(encoding="utf-8"))
     assert len(steps) == 8
     assert steps[0] == (

@@ -1,4 +1,4 @@
-"""The published tables follow from the stored runs, without data, network or training."""
+"""The published tables, recomputed from the stored runs without data, model or training."""
 
 from pathlib import Path
 from types import SimpleNamespace

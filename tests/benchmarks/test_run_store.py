@@ -1,4 +1,4 @@
-"""The two files of a table: what goes in comes out, whatever else is written or killed."""
+"""The two files of a table: complete and unchanged after concurrent writes and kills."""
 
 import multiprocessing
 import os
@@ -64,7 +64,7 @@ def test_the_error_is_half_a_step(scores: np.ndarray) -> None:
     known = scores[finite].astype(np.float64)
     span = known.max() - known.min() if known.size else 0.0
     error = np.abs(found[finite] - known).max(initial=0.0)
-    rounding = np.abs(known).max(initial=0.0) * 2**-23  # of float32
+    rounding = np.abs(known).max(initial=0.0) * 2**-23  # The rounding of float32.
     assert error <= span / 2 / run_store.CODES + rounding
     assert error == facts["max_error"]
     if span < 1.3 and np.abs(known).max(initial=0.0) < 1:
@@ -72,7 +72,7 @@ def test_the_error_is_half_a_step(scores: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_what_is_no_score_is_refused(value: float, tmp_path: Path) -> None:
+def test_invalid_scores_are_refused(value: float, tmp_path: Path) -> None:
     scores = matrix(0)
     scores[0, 0] = value
     store = RunStore(tmp_path, "methods")
@@ -86,7 +86,7 @@ def test_equal_arrays_are_stored_once(tmp_path: Path) -> None:
     for seed in range(3):
         add(store, str(seed), seed)
     with np.load(store.npz) as stored:
-        assert len(stored.files) == 2 + 3  # truth and names once, three matrices
+        assert len(stored.files) == 2 + 3  # Truth and names once, three matrices.
     assert store.names() == ["0", "1", "2"]
     run = store.get("1")
     assert run is not None
@@ -94,7 +94,7 @@ def test_equal_arrays_are_stored_once(tmp_path: Path) -> None:
 
 
 def _kill_when_replacing(folder: Path, name: str) -> None:
-    """Add run "b", and die once the new content of the file lies beside it."""
+    """Add run "b", and die once the new file lies beside the old one."""
     replace = Path.replace
 
     def dying(path: Path, target: Path) -> Path:
@@ -129,7 +129,7 @@ def _add_many(folder: Path, writer: int) -> None:
         add(RunStore(folder, "methods"), f"{writer}-{i}", 10 * writer + i)
 
 
-def test_writers_side_by_side_lose_nothing(tmp_path: Path) -> None:
+def test_concurrent_writers_lose_nothing(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     writers = [context.Process(target=_add_many, args=(tmp_path, n)) for n in range(3)]
     for writer in writers:

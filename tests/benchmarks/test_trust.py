@@ -1,4 +1,4 @@
-"""The command on a tiny network and images of colours, and what it makes of its records."""
+"""The command on a tiny model and coloured images, and the tables from its records."""
 
 import json
 from pathlib import Path
@@ -55,11 +55,11 @@ def test_all_kinds_are_run_once_and_shown(
     titles = [table["title"] for table in json.loads(page.read_text(encoding="utf-8"))]
     assert len(titles) == 6
 
-    monkeypatch.setattr(trust, "run", None)  # a second time everything is there
+    monkeypatch.setattr(trust, "run", None)  # On a second call everything exists.
     trust.main(command)
 
 
-def test_labels_are_dealt_out_anew_or_planted(colours: Path) -> None:
+def test_labels_are_shuffled_or_planted(colours: Path) -> None:
     data = load(colours)
     trial = Trial(data, (0, 1), 16, 0, 0, (data,))
     examples = [e for e in data.train if e.label in trial.trained]

@@ -1,4 +1,4 @@
-"""What the tests of the client look at, on the one running service."""
+"""Shared fixtures for the client's tests, on the one running service."""
 
 import os
 from pathlib import Path
@@ -18,13 +18,13 @@ def no_settings_of_this_user(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Red and green to train on, blue too to test on."""
+    """Return a folder with red and green for training, and blue as well for testing."""
     return _colours(tmp_path / "colours")
 
 
 @pytest.fixture(scope="session")
 def taught(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Job:
-    """A finished job with its model, for the tests that only look at one."""
+    """Return a finished job with its model, for read-only tests."""
     with Client(service.url) as client:
         images = _colours(tmp_path_factory.mktemp("taught") / "colours")
         return client.adapt(images, config={"epochs": 8}).wait(timeout=120)

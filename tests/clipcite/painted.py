@@ -8,7 +8,7 @@ COLOURS = {"red": (240, 30, 20), "green": (30, 220, 40), "blue": (20, 40, 235)}
 
 
 def paint(root: Path, place: str, count: int, ending: str = "png") -> list[Path]:
-    """Plain images in a folder that is called after a colour, or grey ones."""
+    """Paint plain images into a folder named after a colour; an unknown name gives grey."""
     made = []
     colour = COLOURS.get(Path(place).name, (120, 120, 120))
     (root / place).mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The file by which a health check knows that a process is at work."""
+"""The file that shows a health check that a process is working."""
 
 import logging
 import os
@@ -14,7 +14,7 @@ from core.liveness import FRESH_SECONDS, LivenessFile, problem_of
 ROOT = Path(__file__).parents[2]
 
 
-def ask(path: Path) -> "subprocess.CompletedProcess[str]":
+def run_check(path: Path) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "core.liveness", str(path)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
@@ -22,30 +22,30 @@ def ask(path: Path) -> "subprocess.CompletedProcess[str]":
 def test_a_touched_file_is_healthy_and_an_old_one_is_not(tmp_path: Path) -> None:
     path = tmp_path / "alive"
     LivenessFile(path).touch()
-    assert ask(path).returncode == 0
+    assert run_check(path).returncode == 0
     old = time.time() - FRESH_SECONDS - 10
     os.utime(path, (old, old))
-    done = ask(path)
+    done = run_check(path)
     assert done.returncode == 1
     assert "Start it again" in done.stderr
 
 
-def test_a_file_that_was_never_touched_says_what_to_look_at(tmp_path: Path) -> None:
-    done = ask(tmp_path / "alive")
+def test_a_missing_file_names_its_setting(tmp_path: Path) -> None:
+    done = run_check(tmp_path / "alive")
     assert done.returncode == 1
     assert "CLIPCITE_LIVENESS_FILE" in done.stderr
 
 
-def test_a_loop_may_touch_as_often_as_it_likes(tmp_path: Path) -> None:
+def test_frequent_touches_write_rarely(tmp_path: Path) -> None:
     path = tmp_path / "alive"
     alive = LivenessFile(path)
     alive.touch()
     os.utime(path, (1, 1))
     alive.touch()
-    assert path.stat().st_mtime == 1  # not again within ten seconds
+    assert path.stat().st_mtime == 1  # Not again within ten seconds.
 
 
-def test_a_file_that_cannot_be_touched_ends_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failing_touch_does_not_stop_the_process(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "no-such-folder" / "alive"
     with caplog.at_level(logging.ERROR):
         LivenessFile(path).touch()

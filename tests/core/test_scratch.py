@@ -9,12 +9,12 @@ def test_a_folder_is_private_and_gone_at_the_end(tmp_path: Path) -> None:
     with scratch_folder(tmp_path / "tmp") as folder:
         (folder / "image").write_bytes(b"x")
         assert folder.stat().st_mode & 0o077 == 0
-        assert sweep_scratch(tmp_path / "tmp") == 0  # it is in use
+        assert sweep_scratch(tmp_path / "tmp") == 0  # The folder is in use.
         assert (folder / "image").exists()
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
-def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
+def test_folders_of_killed_processes_are_swept(tmp_path: Path) -> None:
     script = (
         "import os, sys, pathlib\n"
         "from core.scratch import scratch_folder\n"

@@ -1,4 +1,4 @@
-"""Where settings come from: the environment, then files."""
+"""Sources of settings: the environment, then files."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +9,7 @@ from core.settings import get_settings
 
 
 @pytest.fixture(autouse=True)
-def read_anew() -> Iterator[None]:
+def clear_cached_settings() -> Iterator[None]:
     get_settings.cache_clear()
     yield
     get_settings.cache_clear()
@@ -37,7 +37,7 @@ def test_a_variable_wins_over_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert api_key.get_secret_value() == "from-the-environment"
 
 
-def test_without_such_a_folder_nothing_is_said(
+def test_a_missing_secrets_folder_causes_no_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
 ) -> None:
     monkeypatch.setenv("CLIPCITE_SECRETS", str(tmp_path / "not-there"))

@@ -1,4 +1,4 @@
-"""Which URLs a webhook may have, and which addresses they may lead to."""
+"""URLs accepted for a webhook, and the addresses that they may resolve to."""
 
 import ipaddress
 
@@ -6,7 +6,7 @@ import pytest
 
 from core.url_guard import Destination, InvalidDestination, NotPublic, addresses, is_public, parse
 
-# All ways to say "this machine" or "this network" that a resolver somewhere takes.
+# Every spelling of "this machine" or "this network" that some resolver accepts.
 INSIDE = [
     "http://127.0.0.1/",
     "http://127.8.8.8/",
@@ -109,14 +109,14 @@ MALFORMED = [
         ("https://my_service.example/", ("https", "my_service.example", 443, "/"), None),
     ],
 )
-def test_what_it_may_be(url: str, expected: tuple[str, str, int, str], authority: str | None) -> None:
+def test_accepted_urls(url: str, expected: tuple[str, str, int, str], authority: str | None) -> None:
     found = parse(url, allow_private=False)
     assert found == Destination(*expected)
     assert found.authority == (authority or found.host)
 
 
 @pytest.mark.parametrize("url", INSIDE)
-def test_what_leads_inside(url: str) -> None:
+def test_internal_addresses(url: str) -> None:
     with pytest.raises(NotPublic, match=r"CLIPCITE_WEBHOOK_ALLOW_PRIVATE=true\.$"):
         parse(url, allow_private=False)
     assert parse(url, allow_private=True).host
@@ -124,7 +124,7 @@ def test_what_leads_inside(url: str) -> None:
 
 @pytest.mark.parametrize("allow_private", [False, True])
 @pytest.mark.parametrize("url", MALFORMED)
-def test_what_is_no_url_of_a_webhook(url: str, allow_private: bool) -> None:
+def test_invalid_urls(url: str, allow_private: bool) -> None:
     with pytest.raises(InvalidDestination, match=r"^The .*webhook.*\.$"):
         parse(url, allow_private=allow_private)
 
@@ -136,7 +136,7 @@ def test_no_error_repeats_a_password() -> None:
 
 
 @pytest.mark.parametrize("address", ["8.8.8.8", "1.1.1.1", "2606:4700:4700::1111", "2001:4860:4860::8888"])
-def test_what_is_public(address: str) -> None:
+def test_public_addresses(address: str) -> None:
     assert is_public(ipaddress.ip_address(address))
 
 

@@ -1,4 +1,4 @@
-"""Small answers to compare, made by hand."""
+"""Small predictions to compare, made by hand."""
 
 from io import BytesIO
 
@@ -18,14 +18,14 @@ def png() -> bytes:
 
 
 def answers(names: list[str], chosen: list[str]) -> Answers:
-    """0.8 for the chosen name of each image, less for the others."""
+    """Give the chosen class of each image 0.8, and the other classes less."""
     scores = np.full((len(chosen), len(names)), 0.1, np.float32)
     scores[range(len(chosen)), [names.index(name) for name in chosen]] = 0.8
     return Answers(scores, scores / scores.sum(axis=1, keepdims=True))
 
 
 def result(truths: list[str], stock: list[str], adapted: list[str], trained: list[str]) -> Result:
-    """A comparison of what two networks chose, with the metrics of a job that measured the same."""
+    """Compare the classes chosen by two models, with the metrics of a job that measured the same."""
     train = tuple(LabelledImage(name, "shot.png", png()) for name in trained)
     test = tuple(LabelledImage(name, f"<{i}>.png", png()) for i, name in enumerate(truths))
     images = ImageSplit(train, test)

@@ -1,4 +1,4 @@
-"""What changed, the verdict, and whether the job measured the same."""
+"""Changed predictions, the verdict, and agreement with the job's metrics."""
 
 from dataclasses import replace
 
@@ -35,7 +35,7 @@ def test_changes_are_gains_losses_and_other_errors() -> None:
         ("a", "b", "worse", "no clear gain (worse than stock), -100.0"),
     ],
 )
-def test_the_verdict_is_measured(stock: str, adapted: str, verdict: str, words: str) -> None:
+def test_the_verdict_follows_the_measurement(stock: str, adapted: str, verdict: str, words: str) -> None:
     compared = result(["a"] * 20, [stock] * 20, [adapted] * 20, TRAINED)
     assert compared.verdict == verdict
     assert verdict_words(compared).startswith(words)
@@ -50,7 +50,7 @@ def test_agreement_with_the_job() -> None:
     assert "new names only: only one of the two measured it" in disagreements(replace(compared, metrics={}))
 
 
-def test_without_new_names_one_row_says_it_all() -> None:
+def test_without_new_classes_the_table_has_one_row() -> None:
     compared = result(["a", "b"], ["a", "a"], ["a", "b"], TRAINED)
     assert [what for what, _ in rows(compared)] == ["all 2 names together"]
     assert disagreements(compared) == []

@@ -1,4 +1,4 @@
-"""Splitting the user's folder, shuffling labels, packing the upload."""
+"""Splitting the user's folder, shuffling labels and packing the upload."""
 
 import os
 from collections import Counter
@@ -23,7 +23,7 @@ def some_images() -> ImageSplit:
     return ImageSplit(tuple(train), tuple(test))
 
 
-def test_trained_names_come_first_and_the_rest_is_new() -> None:
+def test_trained_classes_come_first_and_the_rest_is_new() -> None:
     images = some_images()
     assert images.trained_classes == ["bird", "fish", "flower"]
     assert images.new_classes == ["hat"]
@@ -38,7 +38,7 @@ def test_shuffling_moves_training_labels_only() -> None:
     assert Counter(p.class_name for p in after.train) == Counter(p.class_name for p in before.train)
     old = {(p.class_name, p.name) for p in before.train}
     assert {(p.class_name, p.name) for p in after.train} != old
-    assert after == before.with_shuffled_labels()  # the same everywhere
+    assert after == before.with_shuffled_labels()  # The same on every machine.
 
 
 def test_own_folder(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_own_folder(tmp_path: Path) -> None:
         (("train/cat/a.jpg", "train/dog/a.jpg", "test/cat/a.txt"), "no images to test on"),
     ],
 )
-def test_own_folder_of_another_layout_says_which_is_wanted(
+def test_own_folder_of_another_layout_names_the_expected_one(
     tmp_path: Path, files: tuple[str, ...], word: str
 ) -> None:
     fill(tmp_path, *files)

@@ -1,4 +1,4 @@
-"""The demo's service and the words where it does not come up, over real HTTP."""
+"""The demo's service over real HTTP, and the errors when it does not start."""
 
 import json
 import sys
@@ -27,7 +27,7 @@ BACKBONE = {"code": "backbone_unavailable", "title": "Away", "status": 503, "det
 
 @pytest.fixture
 def serve() -> Iterator[Callable[[Answer], str]]:
-    """A server on a free port that answers a path and a body with a status and JSON."""
+    """Yield a factory of servers on free ports that map path and body to a status and JSON."""
     servers: list[ThreadingHTTPServer] = []
 
     def start(answer: Answer) -> str:
@@ -65,7 +65,7 @@ def serve() -> Iterator[Callable[[Answer], str]]:
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
-    """Of a process that runs, or one that has ended with a status."""
+    """Yield a factory of services whose process runs, or has ended with a status."""
     (tmp_path / "log").write_text("first line\nlast line\n")
     processes: list[Popen[bytes]] = []
 

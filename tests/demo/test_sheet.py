@@ -1,4 +1,4 @@
-"""The HTML sheet: whole, self-contained, and safe with any class and file name."""
+"""The HTML sheet: complete, self-contained, and safe with any class and file name."""
 
 import re
 from html.parser import HTMLParser

@@ -1,4 +1,4 @@
-"""The demo's own images: how they are split, and what is said where they can't be had."""
+"""The demo's own images: their split, and the errors when they are unavailable."""
 
 import stat
 from io import BytesIO
@@ -32,7 +32,7 @@ def fake_program(folder: Path, name: str, script: str) -> None:
 
 @pytest.fixture
 def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The only folder with programs; nothing is installed either."""
+    """Return the only folder with programs, on a machine without the images."""
     folder = tmp_path / "programs"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
@@ -47,7 +47,7 @@ def test_six_shots_and_the_rest_is_for_testing(tmp_path: Path) -> None:
     assert len(images.train) == 6 * 6
     assert len(images.test) == 6 * 2 + 6 * 2
     birds = [p.name for p in (*images.train, *images.test) if p.class_name == "bird"]
-    assert sorted(birds) == sorted({*birds})  # no image in both
+    assert sorted(birds) == sorted({*birds})  # No image is in both splits.
     assert len(birds) == 8
     assert birds != sorted(birds)
     assert images == split_stamps(tmp_path)

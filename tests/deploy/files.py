@@ -1,4 +1,4 @@
-"""The files of a deployment, as their readers see them."""
+"""The deployment files in parsed form."""
 
 import re
 import shlex
@@ -11,19 +11,19 @@ import yaml
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.yml"
 DOCKERFILE = ROOT / "Dockerfile"
-# `${NAME:-default}`, the only kind that the compose file uses.
+# `${NAME:-default}` is the only form that the compose file uses.
 VARIABLE = re.compile(r"\$\{([A-Z0-9_]+):-([^}]*)\}")
 
 
 def compose(**variables: str) -> dict[str, Any]:
-    """The compose file with its variables filled in: by these, else by their defaults."""
+    """Return the compose file with its variables replaced by the arguments, or by their defaults."""
     text = VARIABLE.sub(lambda m: variables.get(m[1]) or m[2], COMPOSE.read_text(encoding="utf-8"))
     loaded: dict[str, Any] = yaml.safe_load(text)
     return loaded
 
 
-def ours() -> dict[str, dict[str, Any]]:
-    """The services that are processes of this project."""
+def own_services() -> dict[str, dict[str, Any]]:
+    """Return the services that run this project's processes."""
     return {n: s for n, s in compose()["services"].items() if s["image"].startswith("clipcite:")}
 
 
@@ -44,7 +44,7 @@ class Stage:
 
 
 def stages() -> dict[str, Stage]:
-    """The Dockerfile, by the names of its stages; continued lines are joined, comments dropped."""
+    """Return the Dockerfile's stages by name, with joined continuation lines and without comments."""
     lines = [line for line in DOCKERFILE.read_text(encoding="utf-8").splitlines() if line[:1] != "#"]
     joined = "\n".join(lines).replace("\\\n", "")
     found: dict[str, Stage] = {}
@@ -62,7 +62,7 @@ def stages() -> dict[str, Stage]:
 
 
 def lineage(name: str) -> list[Stage]:
-    """A stage and those that it stands on, the lowest first."""
+    """Return a stage and its base stages, the lowest first."""
     known = stages()
     line = [known[name]]
     while line[0].base in known:
@@ -71,6 +71,6 @@ def lineage(name: str) -> list[Stage]:
 
 
 def image_environment() -> dict[str, str]:
-    """What the image sets for every process."""
+    """Return the environment variables that the image sets."""
     pairs = (pair for stage in lineage("cpu") for env in stage.of("ENV") for pair in shlex.split(env))
     return dict(pair.split("=", 1) for pair in pairs)

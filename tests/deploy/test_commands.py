@@ -1,7 +1,7 @@
-"""Every command of the compose file, run as a container would run it: with the image's environment and the
-file's, secrets in files, a real PostgreSQL and Redis, no home, and `/` as its folder.
+"""Every command of the compose file, run as in its container.
 
-What an engine adds is not here: its user, the read-only root, its networks.
+The commands get the environment of the image and the file, secrets in files, a real PostgreSQL and Redis, no
+home folder, and `/` as the working folder. Not covered: the container's user, read-only root and networks.
 """
 
 import json
@@ -21,31 +21,31 @@ import pytest
 
 from tests.conftest import postgres_database
 from tests.core.clip.tiny import make_tiny_backbone
-from tests.deploy.files import ROOT, image_environment, lineage, ours
+from tests.deploy.files import ROOT, image_environment, lineage, own_services
 from tests.service.running import wait_for
 
 HEALTHY_SECONDS = 120
-STOP_SECONDS = 30  # as the file grants
+STOP_SECONDS = 30  # The grace period in the compose file.
 KEY = "a key that only this test knows"
 HOME = "/nonexistent"
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where the things are that an engine would mount, and what it would reach by name."""
+    """Local replacements of a container's mounts and of the services that it reaches by name."""
 
     folder: Path
     environment: dict[str, str]
     port: int
 
     def here(self, text: str) -> str:
-        """A value or an argument, with the container's paths and port as they are here."""
+        """Replace the container's paths and port in the text by the local ones."""
         for path in ("/data", "/cache", "/tmp"):
             text = text.replace(f"{path}/", f"{self.folder}{path}/")
         return text.replace("8000", str(self.port))
 
     def run(self, name: str) -> "subprocess.Popen[str]":
-        service = ours()[name]
+        service = own_services()[name]
         [entry] = [json.loads(line) for stage in lineage("cpu") for line in stage.of("ENTRYPOINT")]
         assert entry == ["clipcite"]
         return subprocess.Popen(
@@ -57,7 +57,7 @@ class Place:
         )
 
     def healthy(self, name: str) -> bool:
-        check = ours()[name].get("healthcheck", {}).get("test") or _image_check()
+        check = own_services()[name].get("healthcheck", {}).get("test") or _image_check()
         programs = {"python": [sys.executable], "clipcite": [sys.executable, "-m", "clipcite.cli.main"]}
         assert check[0] == "CMD"
         command = [*programs[check[1]], *map(self.here, check[2:])]
@@ -98,7 +98,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, postgres_url: str, redis_url
             "CLIPCITE_REDIS_URL": redis_url,
             "CLIPCITE_HOST": "127.0.0.1",
             "CLIPCITE_PORT": str(port),
-            "CLIPCITE_WARM_TRAINER": "false",  # no job comes
+            "CLIPCITE_WARM_TRAINER": "false",  # No job arrives.
             "CLIPCITE_BACKBONE": make_tiny_backbone(folder / "tiny"),
         }
         place = Place(folder, environment, port)
@@ -116,10 +116,10 @@ def running(place: Place, name: str) -> Iterator["subprocess.Popen[str]"]:
         if process.poll() is None:
             process.kill()
         _, said = process.communicate()
-        sys.stdout.write(said)  # shown if the test fails
+        sys.stdout.write(said)  # pytest shows this if the test fails.
 
 
-def test_the_processes_become_healthy_and_stop_when_told_to(place: Place) -> None:
+def test_the_processes_become_healthy_and_stop_on_sigterm(place: Place) -> None:
     names = ("api", "worker", "dispatcher")
     with (
         running(place, "api") as api,
@@ -141,6 +141,6 @@ def test_the_processes_become_healthy_and_stop_when_told_to(place: Place) -> Non
         for process in processes.values():
             process.send_signal(signal.SIGTERM)
         for name, process in processes.items():
-            # uvicorn, when it has stopped in order, lets the signal end it.
+            # After an orderly shutdown uvicorn ends itself with the signal.
             assert process.wait(STOP_SECONDS) in {0, -signal.SIGTERM}, name
     assert not Path(HOME).exists()

@@ -1,4 +1,4 @@
-"""The compose file: valid, whole, and as closed as it says. No container engine is needed."""
+"""The compose file: valid, complete and hardened. The tests need no container engine."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from core.settings import Settings
-from tests.deploy.files import COMPOSE, VARIABLE, compose, ours
+from tests.deploy.files import COMPOSE, VARIABLE, compose, own_services
 
 FILE = compose()
 SERVICES: dict[str, dict[str, Any]] = FILE["services"]
@@ -22,7 +22,7 @@ def against_schema(path: Path) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, capture_output=True, text=True)
 
 
-def test_it_fits_the_schema_of_compose() -> None:
+def test_the_file_fits_the_schema_of_compose() -> None:
     done = against_schema(COMPOSE)
     assert done.returncode == 0, done.stdout
 
@@ -37,20 +37,20 @@ def test_the_schema_finds_a_slip(tmp_path: Path) -> None:
 
 
 def test_every_variable_of_ours_is_a_setting() -> None:
-    named = {name for service in ours().values() for name in service["environment"]}
+    named = {name for service in own_services().values() for name in service["environment"]}
     assert named <= SETTINGS
-    secrets = {name for service in ours().values() for name in service["secrets"]}
+    secrets = {name for service in own_services().values() for name in service["secrets"]}
     assert {name.upper() for name in secrets} <= SETTINGS
 
 
-def test_a_setting_that_can_be_given_is_called_like_it() -> None:
+def test_a_variable_is_named_after_its_setting() -> None:
     given = {name for name, _ in VARIABLE.findall(COMPOSE.read_text(encoding="utf-8"))}
     assert {name for name in given if name.startswith("CLIPCITE_")} <= SETTINGS
-    assert "$" not in VARIABLE.sub("", COMPOSE.read_text(encoding="utf-8"))  # nothing that must be given
+    assert "$" not in VARIABLE.sub("", COMPOSE.read_text(encoding="utf-8"))  # No variable is mandatory.
 
 
 @pytest.mark.parametrize("kind", ["secrets", "volumes", "networks", "configs"])
-def test_what_is_used_is_defined_and_the_other_way_round(kind: str) -> None:
+def test_everything_used_is_defined_and_everything_defined_is_used(kind: str) -> None:
     used = set()
     for service in SERVICES.values():
         for item in service.get(kind, []):
@@ -68,7 +68,8 @@ def test_every_service_is_hardened(name: str) -> None:
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert service["init"] is True
     assert service["restart"] == ("no" if name == "migrate" else "unless-stopped")
-    assert name == "migrate" or "healthcheck" in service or name == "api"  # that one is the image's
+    # That service uses the image's default.
+    assert name == "migrate" or "healthcheck" in service or name == "api"
 
 
 def test_only_the_api_is_reachable_and_from_this_machine_only() -> None:
@@ -81,7 +82,7 @@ def test_only_the_api_is_reachable_and_from_this_machine_only() -> None:
 
 
 def test_nothing_starts_before_the_migration_and_no_service_waits_for_a_missing_one() -> None:
-    for name, service in ours().items():
+    for name, service in own_services().items():
         awaited = service["depends_on"]
         assert set(awaited) <= set(SERVICES)
         if name != "migrate":
@@ -102,7 +103,7 @@ def test_a_worker_with_a_gpu_differs_in_nothing_else() -> None:
     assert cpu == gpu
 
 
-def test_without_a_profile_it_runs_whole() -> None:
+def test_without_a_profile_the_whole_service_runs() -> None:
     started = {name for name, service in SERVICES.items() if "profiles" not in service}
     assert started == {"api", "dispatcher", "worker", "migrate", "redis", "postgres"}
 

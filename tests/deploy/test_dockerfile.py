@@ -1,4 +1,4 @@
-"""The Dockerfile, read as text: it is built where there is an engine."""
+"""The Dockerfile, read as text; machines with an engine build it."""
 
 import fnmatch
 import json
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from core.settings import Settings
-from tests.deploy.files import DOCKERFILE, ROOT, image_environment, lineage, ours, stages
+from tests.deploy.files import DOCKERFILE, ROOT, image_environment, lineage, own_services, stages
 
 TARGETS = ("cpu", "cuda")
 
@@ -26,7 +26,7 @@ def copied_from_here() -> list[str]:
 
 
 def ignored(path: str) -> bool:
-    """By the last rule that fits, as the engine decides for what lies directly in the folder."""
+    """Apply the last matching rule of .dockerignore, as an engine does for entries of the root folder."""
     decided = False
     for rule in (ROOT / ".dockerignore").read_text().splitlines():
         pattern = rule.removeprefix("!")
@@ -36,7 +36,7 @@ def ignored(path: str) -> bool:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_both_targets_run_the_same_as_a_user_of_no_rights(target: str) -> None:
+def test_both_targets_run_the_same_command_as_an_unprivileged_user(target: str) -> None:
     line = lineage(target)
     assert [user for stage in line for user in stage.of("USER")] == ["10001:10001"]
     assert [json.loads(entry) for stage in line for entry in stage.of("ENTRYPOINT")] == [["clipcite"]]
@@ -45,13 +45,13 @@ def test_both_targets_run_the_same_as_a_user_of_no_rights(target: str) -> None:
 
 
 def test_the_compose_file_builds_targets_that_exist() -> None:
-    assert {service["build"]["target"] for service in ours().values()} == set(TARGETS)
-    for service in ours().values():
+    assert {service["build"]["target"] for service in own_services().values()} == set(TARGETS)
+    for service in own_services().values():
         arguments = {rest.split("=")[0] for stage in stages().values() for rest in stage.of("ARG")}
         assert set(service["build"].get("args", {})) <= arguments
 
 
-def test_what_is_copied_exists_and_is_not_ignored() -> None:
+def test_copied_files_exist_and_are_not_ignored() -> None:
     sources = copied_from_here()
     assert sources == ["pyproject.toml", "constraints.txt", "."]
     assert not any(map(ignored, ("pyproject.toml", "constraints.txt")))
@@ -73,7 +73,7 @@ def test_dependencies_are_installed_before_the_code_is_there() -> None:
 
 
 def test_the_requirements_are_those_of_the_service(tmp_path: Path) -> None:
-    """The very step of the file, run on the real pyproject.toml."""
+    """The step of the Dockerfile runs on the real pyproject.toml."""
     [step] = stages()["requirements"].of("RUN")
     program = json.loads(step)
     assert program[:2] == ["python", "-c"]

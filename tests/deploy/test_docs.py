@@ -1,4 +1,4 @@
-"""The page on deployment names what is there."""
+"""The deployment page against the deployment files."""
 
 import re
 import shlex
@@ -14,9 +14,9 @@ def commands() -> list[list[str]]:
     return [shlex.split(line) for block in blocks for line in block.splitlines()]
 
 
-def test_its_table_is_what_can_be_set() -> None:
+def test_its_table_lists_all_variables() -> None:
     rows = dict(re.findall(r"^\| `([A-Z0-9_]+)` \| `?([^`|]+?)`? \|", PAGE, re.MULTILINE))
-    assert rows.pop("COMPOSE_PROFILES") == "–"  # compose's own
+    assert rows.pop("COMPOSE_PROFILES") == "–"  # Compose's own variables.
     given = {name: default or "–" for name, default in VARIABLE.findall(COMPOSE.read_text(encoding="utf-8"))}
     assert rows == given
 
@@ -29,7 +29,7 @@ def test_its_commands_name_services_and_files_that_exist() -> None:
         elif words[0] == "docker":
             assert words[1] == "compose"
             assert words[2] in VERBS
-            # The options that take a value have it after a `=`, but for this one.
+            # Options with a value use `=`, except for this one.
             rest = [w for n, w in enumerate(words[3:], 3) if w[0] != "-" and words[n - 1] != "--entrypoint"]
             named = rest if words[2] in {"build", "stop", "up"} else rest[:1]
             assert set(named) <= services, words

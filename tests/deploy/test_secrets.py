@@ -1,4 +1,4 @@
-"""The script that makes the secrets of the compose file."""
+"""The script that creates the secrets of the compose file."""
 
 import subprocess
 from pathlib import Path
@@ -11,7 +11,7 @@ def make(folder: Path) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, capture_output=True, text=True)
 
 
-def test_it_makes_what_the_compose_file_names(tmp_path: Path) -> None:
+def test_the_script_makes_all_secrets_of_the_compose_file(tmp_path: Path) -> None:
     folder = tmp_path / "secrets"
     done = make(folder)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""What a reader of the documentation has: a service, images, the commands, and a model."""
+"""A reader's environment: a service, images, the commands and a model."""
 
 import os
 import shutil
@@ -15,12 +15,12 @@ from tests.service.running import Service
 
 CLASSES = ("bird", "fish", "fruit")
 EXPORT = ".venv/bin/python -m demo.export images\n"
-"""What the demo's images come from; here they are there already, and plain."""
+"""Command of the demo's images. The tests have plain images in their place."""
 
 
 @pytest.fixture(scope="session")
 def example(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Job:
-    """The job of which the pages say $JOB, and of its model $MODEL."""
+    """Return the job called $JOB by the pages; its model is $MODEL."""
     folder = tmp_path_factory.mktemp("example")
     _images(folder)
     with Client(service.url) as client:
@@ -29,7 +29,7 @@ def example(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Job:
 
 @pytest.fixture
 def workplace(tmp_path: Path) -> Path:
-    """A folder in which a reader stands: programs, and images under the names of the pages."""
+    """Create a reader's working folder: programs, and images under the pages' names."""
     for name in ("clipcite", ".venv/bin/clipcite"):
         _program(tmp_path / ("bin" if "/" not in name else "") / name, '-m clipcite.cli.main "$@"')
     for name in ("bin/python3", ".venv/bin/python"):
@@ -63,7 +63,7 @@ def _images(folder: Path) -> None:
 
 
 class Shell:
-    """Runs what a page says in the workplace, on the running service."""
+    """Runner of a page's commands in the working folder, against the running service."""
 
     def __init__(self, folder: Path, url: str, job: Job) -> None:
         self.folder = folder
@@ -71,7 +71,7 @@ class Shell:
         self.variables = {"API": url, "CLIPCITE_URL": url, "JOB": job.id, "MODEL": job.model_id or ""}
 
     def __call__(self, script: str) -> str:
-        """What it prints. Every command has to succeed."""
+        """Return the output. Every command must succeed."""
         script = script.replace(EXPORT, "").replace("http://127.0.0.1:8000", self.url)
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", script],

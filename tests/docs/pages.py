@@ -1,4 +1,4 @@
-"""The pages of the documentation, and the commands and programs in them."""
+"""The documentation's pages, with their commands and programs."""
 
 import re
 import textwrap
@@ -16,7 +16,7 @@ PAGES = [
 
 @dataclass(frozen=True)
 class Block:
-    """Of code, fenced with a language, or indented, which has none."""
+    """Block of code: fenced with a language, or indented without one."""
 
     page: Path
     language: str
@@ -24,7 +24,7 @@ class Block:
 
     @property
     def lines(self) -> list[str]:
-        """Commands, without comments; those that go on in the next line are one."""
+        """Return the commands without comments, with continuation lines joined."""
         joined = re.sub(r"\\\n\s*", "", self.text)
         return [line for line in joined.splitlines() if line.strip() and not line.lstrip().startswith("#")]
 
@@ -34,17 +34,17 @@ def name_of(page: Path) -> str:
 
 
 def blocks(page: Path) -> Iterator[Block]:
-    """In their order, first the fenced ones."""
+    """Yield the blocks in order, fenced blocks first."""
     text = page.read_text(encoding="utf-8")
     fence = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
     for indent, language, code in fence.findall(text):
         yield Block(page, language, textwrap.dedent(indent + code))
     rest = fence.sub("", text)
     for code in re.findall(r"(?:^|\n\n)((?:    [^\n]+(?:\n|$))+)", rest):
-        if not re.match(r"\s*[-\d*]", code):  # what goes on under a list item is no code
+        if not re.match(r"\s*[-\d*]", code):  # An indented continuation of a list item is no code.
             yield Block(page, "", textwrap.dedent(code))
 
 
 def session(page: Path) -> str:
-    """All that is to be run as it is pasted, in one shell."""
+    """Return everything that a reader pastes into one shell."""
     return "".join(block.text for block in blocks(page) if block.language == "bash")

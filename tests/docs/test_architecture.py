@@ -1,4 +1,4 @@
-"""The page on architecture names files, functions and folders that exist, and every folder of the product."""
+"""The architecture page: it names existing files, functions and folders, and every folder of the product."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""Every command of every page is one: it is run as pasted (test_sessions), or what it names is there."""
+"""The pages' commands: each runs as pasted (test_sessions), or names existing commands and options."""
 
 import re
 import runpy
@@ -17,9 +17,9 @@ from core.settings import Settings
 from tests.docs.pages import PAGES, ROOT, Block, blocks, name_of
 
 NO_COMMANDS = {"bash", "python", "json", "ini", "nginx", "haproxy", "toml"}
-"""`bash` and `python` are run elsewhere."""
+"""Languages without commands. Other tests run `bash` and `python`."""
 OTHERS = {"docker", "sh", "curl"}
-"""Those of the pages on deployment: tests/deploy/test_docs.py."""
+"""Programs of the deployment pages, which tests/deploy/test_docs.py checks."""
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
@@ -29,9 +29,10 @@ def commands(page: Path) -> list[str]:
     return [line.removeprefix("$ ") for block in found for line in block.lines if starts.match(line)]
 
 
-@pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")  # another test has imported it
+# Another test has imported the module.
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_every_command_is_one(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_command_exists(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "clothing").mkdir()
     (tmp_path / "new").mkdir()
@@ -61,7 +62,7 @@ def _has_these_extras(line: str) -> None:
 
 
 def _is_of_the_command_line(words: list[str]) -> None:
-    """With these options and arguments."""
+    """Assert that the command has these options and arguments."""
     command: Any = typer.main.get_command(app)
     if words == ["--install-completion"]:
         return
@@ -72,7 +73,7 @@ def _is_of_the_command_line(words: list[str]) -> None:
 
 
 def _is_a_program(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is there, and its help has these options; to run it would take minutes or hours."""
+    """Assert that the program exists and its help lists these options. A run would take minutes or hours."""
     if words[0] != "-m":
         assert (ROOT / words[0]).is_file(), words
         return

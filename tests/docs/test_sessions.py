@@ -1,4 +1,4 @@
-"""What the pages give to be pasted works as pasted, on one running service."""
+"""The pages' code, run as pasted against one running service."""
 
 import json
 import os
@@ -24,7 +24,7 @@ PROGRAMS = [page for page in PAGES if any(block.language == "python" for block i
 
 @pytest.mark.parametrize("page", SESSIONS, ids=name_of)
 def test_a_session(page: Path, shell: Shell) -> None:
-    """In a shell. The aliases' page needs models of its own: tests/api/models/aliases/test_aliases.py."""
+    """The alias page needs its own models; tests/api/models/aliases/test_aliases.py runs it."""
     said = shell(session(page))
     if page.name == "README.md":
         job, answer = (json.loads(text) for text in re.split(r"(?<=})(?={)", said))
@@ -35,20 +35,20 @@ def test_a_session(page: Path, shell: Shell) -> None:
 
 
 def test_the_command_line(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every command of its page, one after the other, in this process; on a job that may be deleted."""
+    """The page's commands run in order, in this process, on a job that may be deleted."""
     monkeypatch.chdir(shell.folder)
     with Client(shell.url) as client:
         shell.variables["JOB"] = client.adapt("images", config={"epochs": 1}).wait(timeout=60).id
     for name, value in shell.variables.items():
         monkeypatch.setenv(name, value)
     [block] = [block for block in blocks(COMMAND_LINE) if block.language == "bash"]
-    ours = f"animals-{secrets.token_hex(4)}"  # a name whose versions begin with 1
+    ours = f"animals-{secrets.token_hex(4)}"  # A fresh name, whose versions begin with 1.
     for line in block.lines:
         words = [os.path.expandvars(word) for word in shlex.split(line, comments=True)]
         words = [word.replace("animals", ours) for word in words]
         assert words[0] == "clipcite"
         done = CliRunner().invoke(app, words[1:])
-        ended = words[1:3] == ["jobs", "cancel"]  # there is nothing left to cancel, which it says
+        ended = words[1:3] == ["jobs", "cancel"]  # The finished job cannot be cancelled, which is an error.
         assert done.exit_code == (5 if ended else 0), (line, done.output, done.exception)
     with Client(shell.url) as client:
         for status in ("running", "queued"):
@@ -60,7 +60,7 @@ def test_the_command_line(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None
 def test_programs_in_python(
     page: Path, shell: Shell, backbone: Backbone, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    """In this process, which has torch already."""
+    """The programs run in this process, which has torch loaded."""
     monkeypatch.chdir(shell.folder)
     monkeypatch.setenv("CLIPCITE_URL", shell.url)
     for block in blocks(page):

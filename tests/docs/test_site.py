@@ -1,4 +1,4 @@
-"""The pages as a site: every link leads somewhere, and every route and page is listed."""
+"""The pages as a site: valid links, and every route and page listed."""
 
 import re
 import tomllib
@@ -15,7 +15,7 @@ LINK = re.compile(r"""\]\(([^)\s]+)\)|(?:src|srcset|href)="([^"]+)\"""")
 
 
 def anchors(page: Path) -> set[str]:
-    """As GitHub and the site make them of headings."""
+    """Return the anchors that GitHub and the site derive from headings."""
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     heads = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     words = [re.sub(r"[^\w\- ]", "", re.sub(r"[`*]", "", head).lower()) for head in heads]
@@ -23,7 +23,7 @@ def anchors(page: Path) -> set[str]:
 
 
 def broken(page: Path, root: Path) -> list[str]:
-    """Links that lead nowhere, or out of `root`."""
+    """List links that lead nowhere or out of `root`."""
     text = re.sub(r"```.*?```|`[^`]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     bad = []
     for link in ("".join(found) for found in LINK.findall(text)):
@@ -43,7 +43,7 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 
 def test_the_site_is_whole(tmp_path: Path) -> None:
-    """None of its links leads out of it."""
+    """No link leads out of the site."""
     lay_out(tmp_path)
     assert [(page.name, bad) for page in tmp_path.rglob("*.md") for bad in broken(page, tmp_path)] == []
 

@@ -1,4 +1,4 @@
-"""The examples do what they say, on real images and the running service."""
+"""The examples, on real images and the running service."""
 
 import re
 import runpy
@@ -14,12 +14,12 @@ from demo.stamps import NEW, TRAINED, square, stamps_folder
 from tests.service.running import Service
 
 ROOT = Path(__file__).parents[2]
-MAX_LINES = 60  # lines
+MAX_LINES = 60  # Number of lines.
 
 
 @pytest.fixture(scope="session")
 def stamps(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Class folders of the demo's images: five each of birds and fruit."""
+    """Create class folders of the demo's images: five each of birds and fruit."""
     folder, source = tmp_path_factory.mktemp("examples"), stamps_folder(get_settings().cache)
     for name in ("bird", "fruit"):
         (folder / "stamps" / name).mkdir(parents=True)
@@ -39,7 +39,7 @@ def run(
 
 
 class Run:
-    """Of an example, as a program; returns what it prints."""
+    """Runner of an example as a program; returns its output."""
 
     def __init__(self, patch: pytest.MonkeyPatch, output: pytest.CaptureFixture[str]) -> None:
         self._patch = patch
@@ -68,7 +68,7 @@ def sorted_files(folder: Path) -> list[Path]:
     return [path for path in (folder / "holiday-sorted").rglob("*") if path.is_file()]
 
 
-def test_labels_to_look_at(run: Run, stamps: Path, tmp_path: Path) -> None:
+def test_doubtful_labels_are_listed(run: Run, stamps: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(stamps, tmp_path / "collection")
     shutil.copy2(next((folder / "bird").iterdir()), folder / "fruit" / "a bird.png")
     said = run("find_mislabelled.py", folder, "--epochs", 2)
@@ -78,7 +78,7 @@ def test_labels_to_look_at(run: Run, stamps: Path, tmp_path: Path) -> None:
     assert "Class by class" in (tmp_path / "collection-report.html").read_text()
 
 
-def test_a_model_is_taken_along(run: Run, stamps: Path, service: Service, tmp_path: Path) -> None:
+def test_a_model_is_exported(run: Run, stamps: Path, service: Service, tmp_path: Path) -> None:
     images = [next((stamps / name).iterdir()) for name in ("bird", "fruit")]
     with Client(service.url) as client:
         model = client.adapt(stamps, config={"epochs": 2, "evaluate": "none"}).wait(timeout=60).model_id or ""
@@ -95,7 +95,7 @@ def test_a_model_is_taken_along(run: Run, stamps: Path, service: Service, tmp_pa
     assert run("without_the_service.py", "again", "bird,hat", images[0]).startswith(f"{images[0]} ")
 
 
-def test_they_are_short_and_described() -> None:
+def test_examples_are_short_and_described() -> None:
     examples = sorted((ROOT / "examples").glob("*.py"))
     page = (ROOT / "docs" / "examples.md").read_text(encoding="utf-8")
     assert len(examples) == 3

@@ -1,4 +1,4 @@
-"""The page of fault cases names tests and commands that exist."""
+"""The page of fault cases: the tests and commands that it names exist."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""constraints.txt has a version of every package that pyproject.toml names, and nothing of one machine."""
+"""constraints.txt: a version for every package in pyproject.toml, independent of the machine."""
 
 import re
 import tomllib
@@ -19,7 +19,7 @@ REQUIREMENTS = sorted(
 
 
 def pins() -> dict[str, list[Requirement]]:
-    """The entries of each package; several have markers that exclude each other."""
+    """Return each package's entries; markers make several entries exclusive."""
     found = defaultdict(list)
     for line in LINES:
         if not line.startswith("#"):
@@ -36,8 +36,8 @@ def test_every_requirement_has_a_version_in_its_range(requirement: Requirement) 
         assert requirement.specifier.contains(pin.version), f"{entry} is out of range. Run: make lock"
 
 
-def test_it_holds_for_every_machine() -> None:
-    """Neither an index, a hash nor a path; no build of one platform, such as torch's `+cpu`."""
+def test_the_lock_holds_for_every_machine() -> None:
+    """The file contains no index, hash or path, and no platform build such as torch's `+cpu`."""
     assert len(LINES) > 100
     for line in LINES:
         if line.startswith("#"):

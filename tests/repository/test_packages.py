@@ -1,4 +1,4 @@
-"""Every package of the project is in the wheel."""
+"""The packages of the project, all of which are in the wheel."""
 
 import ast
 import re
@@ -9,7 +9,7 @@ import pytest
 import setuptools
 
 ROOT = Path(__file__).parents[2]
-HERE_ONLY = {"benchmarks", "build", "demo", "tests"}  # need a checkout
+HERE_ONLY = {"benchmarks", "build", "demo", "tests"}  # These packages need a checkout.
 
 
 def test_no_package_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,12 +24,12 @@ def test_no_package_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(there) > 30
 
 
-def test_every_package_says_what_it_holds_and_what_it_may_import() -> None:
+def test_every_package_documents_its_contents_and_imports() -> None:
     wrong = []
     for path in ROOT.glob("[!.]*/**/__init__.py"):
         package = path.parent.relative_to(ROOT)
         if package.parts[0] in {"benchmarks", "build", "tests"} or package == Path("clipcite"):
-            continue  # clipcite's docstring is the example that users read
+            continue  # Users read the docstring of clipcite as an example.
         text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
         sentences = re.findall(r"[^.]\.(?=\s|$)", text)
         if len(sentences) != 2 or "import" not in text:

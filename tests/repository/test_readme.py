@@ -1,4 +1,4 @@
-"""The README says what the code does."""
+"""The README against the code."""
 
 import re
 from pathlib import Path
@@ -6,12 +6,12 @@ from pathlib import Path
 from core.settings import Settings
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-INTERNAL = {"leashed"}  # set by `clipcite serve` for its children only
+INTERNAL = {"leashed"}  # `clipcite serve` sets these for its child processes only.
 DEFAULTS = {"data": "the user's data folder", "cache": "the user's cache folder"}
 
 
 def settings_table() -> list[str]:
-    """The rows that the README must have."""
+    """Return the table rows that the README must have."""
     rows = []
     for name, field in Settings.model_fields.items():
         if name not in INTERNAL:
@@ -25,7 +25,7 @@ def test_every_setting_is_described() -> None:
     assert described == settings_table()
 
 
-def test_every_figure_has_its_command() -> None:
+def test_every_number_has_its_command() -> None:
     assert "python -m benchmarks.accuracy.paper" in README
     modules = set(
         re.findall(r"python -m (benchmarks(?:\.\w+)+|demo\.\w+|worker\.\w+|api\b|worker\b)", README)

@@ -1,4 +1,4 @@
-"""The synchronous client is the one that the asynchronous client generates."""
+"""The synchronous client, generated from the asynchronous one."""
 
 import shutil
 from pathlib import Path

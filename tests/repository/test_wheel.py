@@ -1,4 +1,4 @@
-"""The wheel installs one top-level name, and a service that no folder of the user's disturbs."""
+"""The wheel: one top-level name, and a service that ignores folders of the same names."""
 
 import io
 import json
@@ -23,7 +23,9 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The `bin` of a fresh environment with the wheel; dependencies come from this one by a `.pth` file."""
+    """Return the `bin` of a fresh environment with the wheel. Dependencies come from this one through a
+    `.pth` file.
+    """
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -50,7 +52,7 @@ def run(installed: Path, *command: str, cwd: Path) -> "subprocess.CompletedProce
     )
 
 
-def test_it_installs_one_name(installed: Path, tmp_path: Path) -> None:
+def test_the_wheel_installs_one_name(installed: Path, tmp_path: Path) -> None:
     [top_level] = installed.parent.glob("lib/*/site-packages/clipcite-*.dist-info/top_level.txt")
     assert top_level.read_text().split() == ["clipcite"]
     assert run(installed, "python", "-c", "import clipcite", cwd=tmp_path).returncode == 0
@@ -59,7 +61,9 @@ def test_it_installs_one_name(installed: Path, tmp_path: Path) -> None:
 
 
 def test_the_files_beside_the_modules_travel(installed: Path) -> None:
-    """Templates, styles and the web page: all but Python that lies in `api` and `clipcite`."""
+    """Templates, styles and the web page are included: every file in `api` and `clipcite` that
+    is no Python.
+    """
     [site] = installed.parent.glob("lib/*/site-packages")
     tracked = subprocess.run(
         ["git", "ls-files", "api", "clipcite"], cwd=ROOT, capture_output=True, text=True, check=True
@@ -93,7 +97,7 @@ def test_liveness_is_a_command(installed: Path, tmp_path: Path) -> None:
 
 @pytest.fixture
 def url(installed: Path, environment: dict[str, str], tmp_path: Path) -> Iterator[str]:
-    """`clipcite serve` in a folder that holds packages of the server's names."""
+    """Run `clipcite serve` in a folder that contains packages with the server's names."""
     for name in ("api", "core", "worker", "migrations"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise SystemExit('the wrong one')")
@@ -121,7 +125,7 @@ def url(installed: Path, environment: dict[str, str], tmp_path: Path) -> Iterato
         process.wait(60)
 
 
-def test_it_serves_beside_folders_of_the_same_names(url: str) -> None:
+def test_the_service_runs_beside_folders_of_the_same_names(url: str) -> None:
     image = io.BytesIO()
     Image.new("RGB", (32, 32), "red").save(image, "PNG")
     answer = httpx.post(

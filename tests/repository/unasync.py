@@ -13,22 +13,23 @@ CLIENT = Path("clipcite/client")
 RULES = {
     r"\basync (?=def|with|for)": "",
     r"\bawait ": "",
-    r"\bAsync(?=[A-Z])": "",  # our classes, httpx.AsyncClient, AsyncIterator
+    r"\bAsync(?=[A-Z])": "",  # This project's classes, httpx.AsyncClient, AsyncIterator.
     r"\b_async\b": "_sync",
     r"\b__a(?=enter__|exit__)": "__",
     r"\ba(?=(close|closing|read|iter_bytes|next)\b)": "",
     r"\bimport anyio\.to_thread\n": "",
     r"\banyio\.to_thread\.run_sync\(([\w.]+)(, )?": r"\1(",
     r"\banyio(?=\.sleep\b|\n)": "time",
-    r"\bfor (\w+) in (.+):\n +yield \1\n": r"yield from \2\n",  # not allowed in an asynchronous generator
+    # An asynchronous generator does not allow `yield from`.
+    r"\bfor (\w+) in (.+):\n +yield \1\n": r"yield from \2\n",
     r", for asyncio and trio\b": "",
     r"\bshared by tasks\b": "shared by threads",
 }
-"""Patterns of asynchronous code and their replacements, applied in this order."""
+"""Patterns of asynchronous code with their replacements, in order of application."""
 
 
 def synchronous(text: str, name: str) -> str:
-    """Return the file `name` of `_sync`, formatted, for the text of this file of `_async`."""
+    """Return the formatted file `name` of `_sync` for the text of the same file of `_async`."""
     for pattern, replacement in RULES.items():
         text = re.sub(pattern, replacement, text)
     origin, target = CLIENT / "_async" / name, CLIENT / "_sync" / name
@@ -43,7 +44,7 @@ def synchronous(text: str, name: str) -> str:
 
 
 def stale_files(client: Path = ROOT / CLIENT) -> dict[Path, tuple[str, str]]:
-    """Return for each file of `_sync` that is not as generated: its text, and the text it should have."""
+    """Return the current and the expected text of each outdated file of `_sync`."""
     source, target = (
         {path.name: path.read_text(encoding="utf-8") for path in (client / half).glob("[!_]*.py")}
         for half in ("_async", "_sync")

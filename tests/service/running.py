@@ -1,4 +1,4 @@
-"""The service as its users run it: processes, HTTP, signals."""
+"""The service as users run it: processes, HTTP, signals."""
 
 import contextlib
 import io
@@ -21,14 +21,14 @@ from PIL import Image
 
 READY_SECONDS = 600
 PATIENCE = 600
-"""Seconds after which something hangs. Nothing that works, however slowly, may fail by it."""
+"""Timeout (seconds). It only guards against hanging; slow but working code must not reach it."""
 ROOT = Path(__file__).parents[2]
 FAILPOINTS = ROOT / "benchmarks" / "chaos" / "failpoints"
 
 
 @dataclass
 class Service:
-    """`clipcite serve` and what it says."""
+    """`clipcite serve` and its output."""
 
     process: "subprocess.Popen[str]"
     output: list[str] = field(default_factory=list)
@@ -39,7 +39,7 @@ class Service:
         return httpx.Client(base_url=self.url, timeout=30)
 
     def child(self, module: str) -> psutil.Process:
-        """The running `python -m module` below the service."""
+        """Return the running `python -m module` below the service."""
         return wait_for(lambda: _find(self.process.pid, module), seconds=PATIENCE)
 
     def processes(self) -> list[psutil.Process]:
@@ -50,13 +50,13 @@ class Service:
         self.process.send_signal(signum)
         self.process.wait(PATIENCE)
 
-    def said(self) -> str:
+    def log(self) -> str:
         return "".join(self.output)
 
 
 @contextlib.contextmanager
 def serve(data: Path, environment: Mapping[str, str]) -> Iterator[Service]:
-    """Start it on a free port and wait until it is ready; killed at the end if still there."""
+    """Start the service on a free port, wait until it is ready, and kill it at the end."""
     process = subprocess.Popen(
         [sys.executable, "-m", "clipcite.cli.main", "serve", "--port", "0", "--data", str(data)],
         env={**os.environ, "COLUMNS": "200", **environment},
@@ -68,7 +68,7 @@ def serve(data: Path, environment: Mapping[str, str]) -> Iterator[Service]:
     threading.Thread(target=_listen, args=(service,), daemon=True).start()
     try:
         found = wait_for(
-            lambda: re.search(r"Ready: (http://\S+)", service.said()),
+            lambda: re.search(r"Ready: (http://\S+)", service.log()),
             seconds=READY_SECONDS,
             unless=lambda: process.poll() is not None,
             explain=service.said,
@@ -85,13 +85,13 @@ def serve(data: Path, environment: Mapping[str, str]) -> Iterator[Service]:
 
 @dataclass(frozen=True)
 class Hold:
-    """Trainings that make no step after a given one, for as long as the test says."""
+    """Control that holds all trainings after a given step."""
 
     file: Path
 
     @property
     def environment(self) -> dict[str, str]:
-        """What the service is to be started with."""
+        """Return the environment with which the service must start."""
         return {"PYTHON_HOLD": str(self.file), "PYTHONPATH": f"{FAILPOINTS}:{ROOT}"}
 
     def at(self, step: int) -> None:
@@ -102,16 +102,16 @@ class Hold:
 
 
 def wait_for(
-    ask: Callable[[], Any],
+    call: Callable[[], Any],
     *,
     seconds: float = PATIENCE,
     unless: Callable[[], bool] = lambda: False,
     explain: Callable[[], str] = str,
 ) -> Any:
-    """The first answer that is not falsy."""
+    """Return the first truthy result of the call."""
     until = time.monotonic() + seconds
     while time.monotonic() < until and not unless():
-        answer = ask()
+        answer = call()
         if answer:
             return answer
         time.sleep(0.05)
@@ -121,19 +121,21 @@ def wait_for(
 def wait_for_job(
     http: httpx.Client, job_id: str, *, seconds: float = PATIENCE, until: str = ""
 ) -> dict[str, Any]:
-    """The job once it has ended, or is in the state `until`."""
+    """Return the job once it has ended or has the status `until`."""
 
-    def ended() -> dict[str, Any] | None:
+    def finished() -> dict[str, Any] | None:
         job: dict[str, Any] = http.get(f"/jobs/{job_id}").raise_for_status().json()
         done = job["status"] == until or job["status"] in {"succeeded", "failed", "cancelled"}
         return job if done else None
 
-    job: dict[str, Any] = wait_for(ended, seconds=seconds, explain=lambda: http.get(f"/jobs/{job_id}").text)
+    job: dict[str, Any] = wait_for(
+        finished, seconds=seconds, explain=lambda: http.get(f"/jobs/{job_id}").text
+    )
     return job
 
 
 def training(http: httpx.Client, job_id: str, *, seconds: float = PATIENCE) -> dict[str, Any]:
-    """The job once its training has made steps."""
+    """Return the job once its training has made steps."""
 
     def stepped() -> dict[str, Any] | None:
         job: dict[str, Any] = http.get(f"/jobs/{job_id}").json()
@@ -145,7 +147,7 @@ def training(http: httpx.Client, job_id: str, *, seconds: float = PATIENCE) -> d
 
 
 def checkpoint(http: httpx.Client, job_id: str, *, seconds: float = PATIENCE) -> int:
-    """The epoch of the job's first checkpoint, once it is stored."""
+    """Return the epoch of the job's first stored checkpoint."""
 
     def stored() -> int | None:
         assert http.get(f"/jobs/{job_id}").json()["status"] in {"queued", "running"}
@@ -156,13 +158,13 @@ def checkpoint(http: httpx.Client, job_id: str, *, seconds: float = PATIENCE) ->
 
 
 def epochs_of(http: httpx.Client, job_id: str, event: str) -> list[int]:
-    """Of the job's `checkpoint` or `resumed` events."""
+    """Return the epochs of the job's `checkpoint` or `resumed` events."""
     events = http.get(f"/jobs/{job_id}/events").raise_for_status().json()["data"]
     return [e["data"]["epoch"] for e in events if e["type"] == event]
 
 
 def submit(http: httpx.Client, archive: bytes, *, webhook: str | None = None, **config: Any) -> str:
-    """The id of a new job."""
+    """Submit a job and return its id."""
     files = {"archive": ("shots.zip", archive)}
     fields: dict[str, Any] = {"config": httpx.Request("POST", "/", json=config).content}
     fields |= {} if webhook is None else {"webhook": webhook}
@@ -173,7 +175,7 @@ def submit(http: httpx.Client, archive: bytes, *, webhook: str | None = None, **
 
 
 def colours(shots: int = 4, tests: int = 0) -> bytes:
-    """A zip of plain images: red, green, and in the tests also blue, which is not trained."""
+    """Return a zip of plain images: red and green, and for testing also blue, which is not trained."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for split, count, names in (

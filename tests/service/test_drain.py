@@ -1,4 +1,4 @@
-"""A real API process that is told to stop while requests are under way, and what it leaves of keys."""
+"""A real API process stopped during requests, and the absence of keys in its logs and files."""
 
 import json
 import os
@@ -23,7 +23,7 @@ OPERATOR = "an operator's key of the environment"
 def test_requests_under_way_at_sigterm_are_answered(
     environment: dict[str, str], migrated: Path, tmp_path: Path
 ) -> None:
-    """All of them; and of no key that anybody sent is a trace in the log or in the data."""
+    """All requests are answered, and no submitted key appears in the log or the data."""
     data = tmp_path / "data"
     data.mkdir()
     shutil.copy(migrated, data / "clipcite.db")
@@ -65,7 +65,7 @@ def test_requests_under_way_at_sigterm_are_answered(
         for connection in connections:
             connection.sendall(f"POST /classify HTTP/1.1\r\n{head}\r\n".encode() + body[:-10])
         with httpx.Client(base_url=url, timeout=PATIENCE) as http:
-            http.get("/healthz")  # answered after what came before it was read
+            http.get("/healthz")  # The answer comes after the earlier requests' answers.
         process.send_signal(signal.SIGTERM)
         wait_for(lambda: not _listens(port))
         answers = []
@@ -79,7 +79,7 @@ def test_requests_under_way_at_sigterm_are_answered(
         process.kill()
     assert [answer.split(b"\r\n")[0] for answer in answers] == [b"HTTP/1.1 200 OK"] * IN_FLIGHT
     assert all(json.loads(answer.partition(b"\r\n\r\n")[2])["results"] for answer in answers)
-    assert process.returncode in {0, -signal.SIGTERM}  # uvicorn ends by the signal that it was sent
+    assert process.returncode in {0, -signal.SIGTERM}  # uvicorn ends itself with the signal that it received.
     stored = b"".join(path.read_bytes() for path in data.rglob("*") if path.is_file())
     assert good[: api_keys.PREFIX_LENGTH].encode() in stored
     for key in (good, revoked, never, OPERATOR):

@@ -1,4 +1,4 @@
-"""Processes killed at the worst moments: no job is lost, none runs on after its end."""
+"""Processes killed at the worst moments: no job is lost, and none runs after its end."""
 
 import signal
 import subprocess
@@ -37,7 +37,7 @@ LONG = {"epochs": 1000, "batch_size": 8}
 
 @pytest.fixture(scope="module")
 def service(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """One of its own: attempts are counted here, and what waits before a job would count as its time."""
+    """Run a service of its own: the tests count attempts and measure times without other jobs."""
     with serve(tmp_path_factory.mktemp("data"), environment) as service:
         yield service
 
@@ -47,12 +47,12 @@ def test_a_killed_trainer_runs_again_while_the_api_answers(service: Service) -> 
         answers: list[int] = []
         ended = threading.Event()
 
-        def ask() -> None:
+        def poll_jobs() -> None:
             with service.http as other:
                 while not ended.wait(0.05):
                     answers.append(other.get("/jobs").status_code)
 
-        asking = threading.Thread(target=ask)
+        asking = threading.Thread(target=poll_jobs)
         asking.start()
         try:
             job_id = submit(http, colours(), **(LONG | {"epochs": 200}))
@@ -90,7 +90,7 @@ def _over(http: httpx.Client, job_id: str, attempt: int) -> bool:
     return job["status"] == "failed" or job["attempts"] > attempt or job["status"] == "queued"
 
 
-def test_an_api_and_a_dispatcher_that_die_are_started_again(service: Service) -> None:
+def test_a_killed_api_and_dispatcher_are_restarted(service: Service) -> None:
     before = [service.child(module) for module in ("api", "worker.dispatcher")]
     for process in before:
         process.kill()
@@ -124,18 +124,18 @@ def test_cancel_while_running_and_while_queued(service: Service) -> None:
         assert job["status"] == "cancelled"
         assert job["model_id"] is None
         assert not trainer.is_running()
-        assert http.post(f"/jobs/{running}/cancel").status_code == 202  # again: harmless
-        # The cancelled queued one never ran.
+        assert http.post(f"/jobs/{running}/cancel").status_code == 202  # Repeating the cancel does no harm.
+        # The job that was cancelled while queued never ran.
         types = [e["type"] for e in http.get(f"/jobs/{queued}/events").json()["data"]]
         assert types == ["queued", "cancelled"]
-        # And the worker takes the next job.
+        # The worker takes the next job.
         assert wait_for_job(http, submit(http, colours(), epochs=1))["status"] == "succeeded"
 
 
-def test_a_training_that_diverges_fails_at_once_with_its_reason(
+def test_a_diverging_training_fails_at_once_with_its_reason(
     service: Service, environment: dict[str, str]
 ) -> None:
-    """With a backbone whose temperature overflows, so that its very first loss is not a number."""
+    """The backbone's temperature overflows, so the first loss is not a number."""
     broken = Path(environment["CLIPCITE_BACKBONE_FOLDER"]) / "broken"
     name = make_tiny_backbone(broken)
     weights = broken / "open_clip_model.safetensors"
@@ -153,18 +153,16 @@ def test_a_training_that_diverges_fails_at_once_with_its_reason(
 def test_a_worker_killed_before_its_claim_loses_nothing(environment: dict[str, str], tmp_path: Path) -> None:
     with serve(tmp_path / "data", environment) as service, service.http as http:
         worker = service.child("worker")
-        worker.suspend()  # frozen with its broker connection open
+        worker.suspend()  # The worker is frozen with an open broker connection.
         job_id = submit(http, colours(), epochs=1)
-        time.sleep(1)  # the dispatcher has sent the message
+        time.sleep(1)  # The dispatcher has sent the message.
         worker.kill()
         job = wait_for_job(http, job_id)
         assert (job["status"], job["attempts"]) == ("succeeded", 1)
 
 
-def test_a_worker_killed_in_the_middle_takes_its_trainer_along(
-    environment: dict[str, str], tmp_path: Path
-) -> None:
-    """The lease is so long that only its end in the database can be why the job runs again."""
+def test_a_killed_worker_ends_its_trainer(environment: dict[str, str], tmp_path: Path) -> None:
+    """The lease outlasts the test, so only its explicit end lets the job run again."""
     data, hold = tmp_path / "data", Hold(tmp_path / "step")
     hold.at(1)
     environment = {**environment, **hold.environment, "CLIPCITE_LEASE_SECONDS": "3600"}
@@ -177,7 +175,7 @@ def test_a_worker_killed_in_the_middle_takes_its_trainer_along(
         assert left
         worker.kill()
         wait_for(lambda: not trainer.is_running())
-        # Its images are removed when the next worker starts.
+        # The next worker removes its images at the start.
         wait_for(lambda: not left & {folder.name for folder in scratch.iterdir()})
         assert _of_type(http, job_id, "requeued") == []
         database = Database(f"sqlite:///{data / 'clipcite.db'}")
@@ -208,14 +206,14 @@ def test_stopping_ends_everything_and_the_next_start_goes_on(
         epoch = checkpoint(http, cut_off)
         waiting = submit(http, colours(), epochs=1)
         everything = service.processes()
-        assert len(everything) >= 5  # serve, api, worker, dispatcher, trainer
+        assert len(everything) >= 5  # serve, api, worker, dispatcher and trainer.
         service.stop(signum)
         assert service.process.returncode == 0
         assert list((data / "tmp").iterdir()) == []
         assert [p for p in everything if p.is_running()] == []
     with serve(data, environment) as service, service.http as http:
         first = wait_for_job(http, cut_off)
-        assert (first["status"], first["attempts"]) == ("succeeded", 1)  # stopping cost no attempt
+        assert (first["status"], first["attempts"]) == ("succeeded", 1)  # Stopping used no attempt.
         resumed = epochs_of(http, cut_off, "resumed")
         assert len(resumed) == 1
         assert resumed[0] >= epoch
@@ -237,7 +235,7 @@ def test_kill_9_of_the_parent_leaves_nothing_running(environment: dict[str, str]
         assert wait_for_job(http, job_id)["status"] == "succeeded"
 
 
-def test_a_port_in_use_is_said_and_nothing_stays(
+def test_a_port_in_use_is_reported_and_nothing_stays(
     environment: dict[str, str], service: Service, tmp_path: Path
 ) -> None:
     unused = tmp_path / "unused"

@@ -1,4 +1,6 @@
-"""A disk that fills up under uploads and models: nothing half stored, and it goes on with room."""
+"""A disk that fills during uploads and publications: nothing partial is stored, and work resumes with free
+space.
+"""
 
 import io
 import os
@@ -19,7 +21,7 @@ def test_a_full_disk(environment: dict[str, str], tmp_path: Path) -> None:
         (disk / "spool").mkdir()
         given = {"TMPDIR": str(disk / "spool"), "CLIPCITE_BLOB_URL": (disk / "blobs").as_uri()}
         with serve(data, {**environment, **given}) as service, service.http as http:
-            # Uploads above 64 kB lie on the disk while they are read, smaller ones don't.
+            # Uploads above 64 kB are spooled to disk while they are read.
             for side, leave in ((200, 100_000), (100, 20_000)):
                 ballast = fill(disk, leave=leave)
                 answer = upload(http, side)
@@ -37,7 +39,7 @@ def test_a_full_disk(environment: dict[str, str], tmp_path: Path) -> None:
             job_id = submit(http, colours(), epochs=100, batch_size=8)
             training(http, job_id)
             ballast = fill(disk)
-            wait_for(lambda: "can't be stored yet, storage_full" in service.said())
+            wait_for(lambda: "can't be stored yet, storage_full" in service.log())
             wait_for(lambda: waits_to_be_published(http, job_id))
             ballast.unlink()
             job = wait_for_job(http, job_id)
@@ -60,7 +62,7 @@ def upload(http: httpx.Client, side: int) -> httpx.Response:
 
 
 def encoded(side: int, seed: int) -> bytes:
-    """Three bytes a pixel."""
+    """Encode at three bytes per pixel."""
     buffer = io.BytesIO()
     Image.new("RGB", (side, side), (seed, 40, 200)).save(buffer, "BMP")
     return buffer.getvalue()

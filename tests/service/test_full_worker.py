@@ -1,4 +1,4 @@
-"""Two workers, one of them with a full disk: the other one runs every job."""
+"""Two workers, one with a full disk: the other one runs every job."""
 
 import os
 import socket
@@ -15,12 +15,12 @@ from tests.binaries import redis_binary
 from tests.disk import fill, small_disk
 from tests.service.running import colours, serve, submit, wait_for, wait_for_job
 
-JOBS = 8  # twice as many as the dispatcher sends ahead
+JOBS = 8  # Twice as many as the dispatcher sends ahead.
 
 
 @contextmanager
 def own_redis() -> Iterator[str]:
-    """The URL of a Redis that runs as this user: in the namespace of this test there is no other."""
+    """Run a Redis as this user, the only one in the test's namespace, and yield its URL."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
@@ -42,7 +42,7 @@ def own_redis() -> Iterator[str]:
 
 @contextmanager
 def second_worker(data: Path, environment: dict[str, str], log: Path) -> Iterator[None]:
-    """A worker whose scratch files lie in `data`; everything else is as `environment` says."""
+    """Run a worker whose scratch files are in `data`, otherwise with the settings of `environment`."""
     with log.open("wb") as said:
         process = subprocess.Popen(
             [sys.executable, "-m", "worker"],
@@ -69,7 +69,7 @@ def test_a_worker_with_a_full_disk_keeps_no_job_from_the_other(
             "CLIPCITE_BLOB_URL": (data / "blobs").as_uri(),
             "CLIPCITE_REDIS_URL": redis_url,
             "CLIPCITE_LEASE_SECONDS": "600",
-            # Longer than the test: a job whose message is held back, or that is given back, would be missed.
+            # Longer than the test, so that a job whose message is held or requeued would be missed.
             "CLIPCITE_REDISPATCH_SECONDS": "3600",
         }
         with small_disk(tmp_path / "disk", megabytes=4) as disk:
@@ -80,5 +80,6 @@ def test_a_worker_with_a_full_disk_keeps_no_job_from_the_other(
                 jobs = [wait_for_job(http, job_id, seconds=600) for job_id in made]
                 assert [(job["status"], job["attempts"]) for job in jobs] == [("succeeded", 1)] * JOBS
                 said = log.read_text()
-                assert said.count("this worker runs no job") == 1  # it took one message, and gave it back
+                # The worker took one message and requeued its job.
+                assert said.count("this worker runs no job") == 1
                 assert "attempt 1 begins" not in said

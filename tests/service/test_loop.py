@@ -65,7 +65,7 @@ def test_real_images_with_the_starter(tmp_path: Path) -> None:
         assert job["status"] == "succeeded", job
         measured = job["metrics"]["trained_classes"]
         assert measured["adapted"] > measured["stock"]
-        # The service's own answers are the measured ones.
+        # The service's predictions are the measured ones.
         right = 0
         for name in trained:
             files = [("images", p.read_bytes()) for p in sorted((CLOTHING / "test" / name).iterdir())[:12]]
@@ -77,8 +77,11 @@ def test_real_images_with_the_starter(tmp_path: Path) -> None:
 
 @contextmanager
 def distributed(environment: dict[str, str], folder: Path) -> Iterator[tuple[str, str]]:
-    """Two replicas of the API, a worker and a dispatcher, each by its own command and with its own data
-    folder, as on several machines; yields the URLs."""
+    """Run two API replicas, a worker and a dispatcher, each with its own command and data folder, as on
+    several machines.
+
+    Yields the replicas' URLs.
+    """
     with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
         ports = [str(probe.getsockname()[1]) for probe in (first, second)]
     with ExitStack() as stack:
@@ -104,7 +107,7 @@ def test_postgresql_and_redis_and_s3(
     s3_bucket: str,
     tmp_path: Path,
 ) -> None:
-    """With images and weights in a bucket: what one replica was given, the other one knows."""
+    """Images and weights are in a bucket: data sent to one replica is available on the other."""
     with postgres_database(postgres_url) as database_url:
         migrate.upgrade(database_url)
         settings = {
@@ -141,7 +144,7 @@ def test_postgresql_and_redis_and_s3(
             assert answers[0] == answers[1]
             wait_for(lambda: hook.hits)
             assert json.loads(hook.hits[0][2])["data"]["model_id"] == job["model_id"]
-            # Everything in Redis is lost while a job waits behind another.
+            # Redis loses everything while one job waits behind another.
             running = submit(http, colours(), epochs=200, batch_size=8)
             training(http, running)
             waiting = submit(http, colours(), epochs=1)
@@ -155,7 +158,8 @@ def test_postgresql_and_redis_and_s3(
             assert left.count("<Key>clipcite/models/") == 4
             assert job["model_id"] not in left
             assert waiting not in left
-    assert {path.name for path in tmp_path.glob("*/*")} <= {"tmp"}  # nothing that another would need
+    # No folder holds anything that another replica would need.
+    assert {path.name for path in tmp_path.glob("*/*")} <= {"tmp"}
 
 
 def _is_ready(url: str) -> bool:

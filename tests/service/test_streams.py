@@ -1,4 +1,4 @@
-"""Open streams and the end of the process that holds them."""
+"""Open event streams when their process ends."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ from tests.service.running import PATIENCE, wait_for
 def test_fifty_open_streams_are_ended_properly_at_sigterm(
     environment: dict[str, str], migrated: Path, tmp_path: Path
 ) -> None:
-    """And what the process said until then is one JSON object a line."""
+    """The process's log has one JSON object per line until then."""
     shutil.copy(migrated, tmp_path / "clipcite.db")
     database = Database(f"sqlite:///{tmp_path / 'clipcite.db'}")
     job_id = samples.new_job(database)
@@ -46,7 +46,7 @@ def test_fifty_open_streams_are_ended_properly_at_sigterm(
         said = process.communicate(timeout=PATIENCE)[1].decode()
     finally:
         process.kill()
-    assert all(chunk.endswith(b"0\r\n\r\n") for chunk in rest)  # properly, not cut off
+    assert all(chunk.endswith(b"0\r\n\r\n") for chunk in rest)  # The streams end in order, and are not cut.
     lines = [json.loads(line) for line in said.splitlines()]
     assert {"timestamp", "level", "logger", "process", "message"} == set(lines[0])
     assert any("Shutting down" in line["message"] for line in lines)

@@ -1,4 +1,4 @@
-"""Stand-ins for the trainer's program, which behave badly."""
+"""Misbehaving stand-ins for the trainer's program."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,8 +22,8 @@ cold = len(sys.argv) > 1
 
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> StandIn:
-    """Give it some Python, and that is what `python -m worker.trainer` runs."""
-    # A `worker/trainer/__main__.py` of our own, in a folder that is looked into first.
+    """Return a function that makes `python -m worker.trainer` run the passed Python."""
+    # A replacement of `worker/trainer/__main__.py` in a folder that is searched first.
     (tmp_path / "worker").mkdir()
     (tmp_path / "worker" / "__init__.py").write_text("")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))

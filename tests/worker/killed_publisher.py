@@ -1,5 +1,8 @@
-"""`python -m tests.worker.killed_publisher FOLDER`: one process after another publishes a model and is killed
-one step later than the one before, until one comes through. Prints what is left, as JSON."""
+"""Kill a publication at every step: `python -m tests.worker.killed_publisher FOLDER`.
+
+One process after another publishes a model and is killed one step later than its predecessor, until one
+completes. The remaining state is printed as JSON.
+"""
 
 import json
 import os
@@ -32,7 +35,7 @@ from worker.trainer.protocol import REPORT
 
 
 class Steps:
-    """Kills this process before its `last` step."""
+    """Callable that kills this process before its `last` step."""
 
     def __init__(self, last: int) -> None:
         self.left = last
@@ -56,7 +59,7 @@ class Steps:
 
 
 def trained(folder: Path) -> None:
-    """What a trainer leaves."""
+    """Write the files of a completed training."""
     save_file({"a": np.random.default_rng(0).normal(size=50_000).astype("float32")}, folder / WEIGHTS)
     manifest = Manifest(
         sha256=file_sha256(folder / WEIGHTS),
@@ -95,14 +98,14 @@ def publish(settings: Settings, ready: Path, steps: Steps) -> NoReturn:
 
     worker.job_runner.run_trainer = run_trainer
     JobRunner(settings, database, blobs, name="w").run(job_id)
-    steps()  # after the commit
+    steps()  # After the commit.
     os._exit(0)
 
 
 def main(folder: Path) -> None:
     settings = Settings(data=folder / "data", warm_trainer=False, heartbeat_seconds=3600, lease_seconds=3600)
     migrate.upgrade(settings.sqlalchemy_url())
-    child = os.fork()  # the storage starts threads, which no later fork may inherit
+    child = os.fork()  # The storage starts threads, which no later fork may inherit.
     if child == 0:
         installation.write_if_empty(Database(settings.sqlalchemy_url()), Blobs.of(settings))
         os._exit(0)
@@ -112,7 +115,7 @@ def main(folder: Path) -> None:
     trained(ready)
     kills = 0
     while True:
-        child = os.fork()  # nothing of ours has threads yet
+        child = os.fork()  # This process still has no threads.
         if child == 0:
             publish(settings, ready, Steps(kills))
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

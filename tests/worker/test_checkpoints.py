@@ -1,5 +1,8 @@
-"""Checkpoints between the trainer's folder and the storage. The trainer's program is a stand-in here
-that writes files of the right names; what is in them is in tests/core/clip/training/test_checkpoint.py."""
+"""Checkpoints between the trainer's folder and the storage.
+
+The trainer is a stand-in that writes files with valid names. tests/core/clip/training/test_checkpoint.py
+tests their contents.
+"""
 
 import hashlib
 import threading
@@ -57,7 +60,7 @@ def write(epoch):
 GOES_ON = WRITES + "for epoch in range(first + 1, first + 4): write(epoch)\ntime.sleep(600)\n"
 DIES = WRITES + "write(first + 1)\nos.kill(os.getpid(), 9)\n"
 FAILS = WRITES + "write(first + 1)\nsay(type='failed', code='training_diverged', detail='Lower it.')\n"
-"""The trainer that gives up for good."""
+"""A trainer that fails permanently."""
 
 
 @pytest.fixture
@@ -94,7 +97,7 @@ def until(ask: Callable[[], Any]) -> Any:
     raise AssertionError("It does not happen")
 
 
-def test_what_the_trainer_writes_is_stored_and_two_are_kept(blobs: Blobs, folder: Path) -> None:
+def test_the_trainers_checkpoints_are_stored_and_two_are_kept(blobs: Blobs, folder: Path) -> None:
     folder.parent.mkdir()
     recorded: list[int] = []
 
@@ -108,7 +111,7 @@ def test_what_the_trainer_writes_is_stored_and_two_are_kept(blobs: Blobs, folder
             write(folder, epoch)
             keeper.notify()
             until(lambda e=epoch: e in recorded)
-        write(folder, 4)  # and dies before it can tell
+        write(folder, 4)  # The trainer dies before its next message.
         keeper.flush(PATIENCE)
     assert recorded == [1, 2, 3, 4]
     assert stored(blobs) == [3, 4]
@@ -135,12 +138,12 @@ def test_a_full_disk_keeps_the_last_whole_one(folder: Path, tmp_path: Path) -> N
             keeper.notify()
             until(lambda: recorded == [1])
             ballast = fill(disk, leave=200_000)
-            write_state(2)  # there is no room for it, and the training goes on
+            write_state(2)  # The disk has no space for the next one, and the training continues.
             keeper.flush(PATIENCE)
         assert stored(blobs) == [1]
         fresh = tmp_path / "next" / "checkpoints"
         fresh.parent.mkdir()
-        with CheckpointUploader(blobs, JOB, fresh, record) as keeper:  # the next attempt
+        with CheckpointUploader(blobs, JOB, fresh, record) as keeper:  # The next attempt.
             assert keeper.fetch() == 0
             assert [epoch_of(path.name) for path in fresh.iterdir()] == [1]
             ballast.unlink()
@@ -169,15 +172,15 @@ def test_the_next_attempt_gets_the_newest_that_is_whole(blobs: Blobs, folder: Pa
         assert [epoch_of(path.name) for path in folder.iterdir()] == [7]
         assert all(is_whole(path) for path in folder.iterdir())
         assert stored(blobs) == [7]
-        write(folder, 12)  # the same again, whole
+        write(folder, 12)  # The same checkpoint again, intact.
         keeper.flush(PATIENCE)
-    assert recorded == [12]  # what was fetched is stored already
+    assert recorded == [12]  # The fetched checkpoint is already stored.
     assert stored(blobs) == [7, 12]
     newest = next(b.key for b in blobs.list(folder_of(JOB)) if "0012-" in b.key)
     assert blobs.get(newest) == content(12)
 
 
-def test_when_the_lease_is_lost_nothing_stays(blobs: Blobs, folder: Path) -> None:
+def test_a_lost_lease_leaves_no_checkpoint(blobs: Blobs, folder: Path) -> None:
     folder.parent.mkdir()
     with CheckpointUploader(blobs, JOB, folder, lambda epoch: False) as keeper:
         keeper.fetch()
@@ -186,7 +189,7 @@ def test_when_the_lease_is_lost_nothing_stays(blobs: Blobs, folder: Path) -> Non
     assert stored(blobs) == []
 
 
-def test_one_that_is_stored_while_the_job_ends_goes_too(folder: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_stored_during_the_jobs_end_is_deleted(folder: Path, tmp_path: Path) -> None:
     folder.parent.mkdir()
     begun, go_on, over = (threading.Event() for _ in range(3))
 
@@ -205,7 +208,7 @@ def test_one_that_is_stored_while_the_job_ends_goes_too(folder: Path, tmp_path: 
         write(folder, 1)
         keeper.notify()
         assert begun.wait(PATIENCE)
-        keeper.flush(0.1)  # a slow storage holds up nobody
+        keeper.flush(0.1)  # A slow storage blocks nothing.
         assert not over.is_set()
         keeper.discard()
         go_on.set()
@@ -238,7 +241,7 @@ def test_a_full_storage_does_not_end_the_training(
     assert stored(full) == [2]
 
 
-# --- with a worker
+# --- with a worker ---
 
 
 @pytest.fixture
@@ -284,7 +287,7 @@ def test_a_drain_a_death_and_a_torn_file_then_the_end(
     first = make_worker()
     job_id = queue_job(first)
 
-    # A worker that is told to stop gives the job back: no attempt is spent, the state is stored.
+    # A stopping worker requeues the job: it uses no attempt, and the state is stored.
     trainer(GOES_ON)
     running = threading.Thread(target=first.run, args=(job_id,))
     running.start()
@@ -295,7 +298,7 @@ def test_a_drain_a_death_and_a_torn_file_then_the_end(
     assert (job.status, job.attempts) == ("queued", 0)
     assert 3 in stored(first.blobs, job_id)
 
-    # Another one goes on from there. Its trainer dies just after it has written its state.
+    # Another worker resumes from there. Its trainer dies just after writing its state.
     second = make_worker()
     trainer(DIES)
     second.run(job_id)
@@ -304,7 +307,7 @@ def test_a_drain_a_death_and_a_torn_file_then_the_end(
     assert epochs_of(second, job_id, "resumed") == [3]
     assert stored(second.blobs, job_id) == [3, 4]
 
-    # The newest is damaged: the one before it is used. The job fails, and its checkpoints are gone.
+    # The newest is damaged, so the previous one is used. The job fails, and its checkpoints are deleted.
     newest = max(blob.key for blob in second.blobs.list(folder_of(job_id)))
     second.blobs.put(newest, b"sta")
     trainer(FAILS)
@@ -321,7 +324,7 @@ def test_a_drain_a_death_and_a_torn_file_then_the_end(
     assert types[-1] == "failed"
 
 
-def test_a_job_that_is_cancelled_while_it_waits_again_leaves_none(
+def test_a_job_cancelled_while_requeued_leaves_no_checkpoint(
     make_worker: Callable[[], JobRunner], trainer: StandIn
 ) -> None:
     worker = make_worker()
@@ -335,7 +338,9 @@ def test_a_job_that_is_cancelled_while_it_waits_again_leaves_none(
     assert stored(worker.blobs, job_id) == []
 
 
-def test_a_deleted_job_takes_them_along(make_worker: Callable[[], JobRunner], trainer: StandIn) -> None:
+def test_a_deleted_job_deletes_its_checkpoints(
+    make_worker: Callable[[], JobRunner], trainer: StandIn
+) -> None:
     worker = make_worker()
     job_id = queue_job(worker)
     trainer(DIES)
@@ -347,7 +352,7 @@ def test_a_deleted_job_takes_them_along(make_worker: Callable[[], JobRunner], tr
     assert worker.blobs.list("jobs/" + job_id) == []
 
 
-def test_what_came_too_late_is_swept(make_worker: Callable[[], JobRunner]) -> None:
+def test_late_checkpoints_are_swept(make_worker: Callable[[], JobRunner]) -> None:
     worker = make_worker()
     ended, going_on = queue_job(worker), queue_job(worker)
     for job_id in (ended, going_on):
@@ -361,11 +366,11 @@ def test_what_came_too_late_is_swept(make_worker: Callable[[], JobRunner]) -> No
     installation.write(worker.database, worker.blobs)
     week = timedelta(days=7)
     assert collect_garbage(worker.database, worker.blobs, grace=week).orphans == []
-    with worker.database.write() as session:  # a week later
+    with worker.database.write() as session:  # A week later.
         earlier = database_now(session) - week
         session.execute(update(Job).where(Job.id == ended).values(finished_at=earlier))
     assert collect_garbage(worker.database, worker.blobs, grace=week).deleted == [folder_of(ended)]
     assert collect_garbage(worker.database, worker.blobs, grace=week).orphans == []
     assert stored(worker.blobs, ended) == []
     assert stored(worker.blobs, going_on) == [1]
-    assert len(worker.blobs.list(f"jobs/{ended}")) == 1  # its image
+    assert len(worker.blobs.list(f"jobs/{ended}")) == 1  # Its image.

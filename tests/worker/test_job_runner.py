@@ -1,4 +1,4 @@
-"""One job through a worker: its row, its trainer, and the trainer that stands by."""
+"""One job through a worker: its row, its trainer and the standby trainer."""
 
 import hashlib
 import io
@@ -29,7 +29,7 @@ MakeWorker = Callable[..., JobRunner]
 
 @pytest.fixture
 def make_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeWorker]:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # more only spin on work this small
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # More threads only spin on work this small.
     made = []
 
     def make(**given: Any) -> JobRunner:
@@ -48,7 +48,7 @@ def make_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mak
 
 
 def queue_job(worker: JobRunner, folder: Path, count: int = 4) -> str:
-    """A job with so many images of two classes on a tiny network."""
+    """Queue a job with this number of images of two classes, on a tiny model."""
     contents = []
     for i in range(count):
         image = io.BytesIO()
@@ -58,7 +58,7 @@ def queue_job(worker: JobRunner, folder: Path, count: int = 4) -> str:
 
 
 def queue_images(worker: JobRunner, folder: Path, contents: Sequence[bytes]) -> str:
-    """A job with these files, by turns of two classes."""
+    """Queue a job with these files, alternating between two classes."""
     images = []
     for i, content in enumerate(contents):
         worker.blobs.put(f"jobs/x/{i}", content)
@@ -86,12 +86,12 @@ def test_a_standby_that_was_killed_costs_the_job_no_attempt(make_worker: MakeWor
     worker.run(job_id)
     job = job_of(worker.database, job_id)
     assert (job.status, job.attempts) == ("succeeded", 1), job.error_detail
-    # The next one stands by.
+    # The next trainer is on standby.
     assert worker.standby.pid not in {None, killed}
     assert trainers() == [worker.standby.pid]
 
 
-def test_without_the_setting_none_stands_by(make_worker: MakeWorker, tmp_path: Path) -> None:
+def test_without_the_setting_there_is_no_standby(make_worker: MakeWorker, tmp_path: Path) -> None:
     worker = make_worker(warm_trainer=False)
     assert trainers() == []
     job_id = queue_job(worker, tmp_path)

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_no_step_leaves_a_model_that_cannot_be_read(tmp_path: Path) -> None:
-    """Published models are whole, jobs and models agree, and the sweep removes the rest."""
+    """Published models are complete, jobs and models agree, and the sweep removes the rest."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.worker.killed_publisher", str(tmp_path)],
         cwd=ROOT,
@@ -19,7 +19,7 @@ def test_no_step_leaves_a_model_that_cannot_be_read(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     left = json.loads(done.stdout)
-    assert left["exit"] == 0  # the last one came through
+    assert left["exit"] == 0  # The last process completed.
     assert left["kills"] >= 20
     assert 1 <= left["published"] < left["kills"] / 2
     assert left["published"] == left["succeeded"]

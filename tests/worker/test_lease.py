@@ -1,4 +1,4 @@
-"""The lease ends in the worker before it ends in the database."""
+"""The worker's lease, which ends before the lease in the database."""
 
 import threading
 import time
@@ -14,15 +14,15 @@ from tests.core.store.samples import claimed, new_job
 from worker.lease import Lease
 
 
-class CutOff:
-    """A database that can no longer be reached after some beats, or that answers late."""
+class UnreachableDatabase:
+    """Database that becomes unreachable after some heartbeats, or answers late."""
 
     def __init__(self, database: Database, *, answers: int, late_seconds: float = 0) -> None:
         self.database = database
         self.answers = answers
         self.late_seconds = late_seconds
         self.asked: list[float] = []
-        """When each beat asked, by the monotonic clock."""
+        """Start time of each heartbeat (monotonic clock)."""
         self.silent = threading.Event()
 
     @contextmanager
@@ -37,27 +37,28 @@ class CutOff:
 
 
 @pytest.mark.parametrize("late_seconds", [0.0, 0.6])
-def test_a_worker_that_is_cut_off_stops_before_its_lease_ends(
+def test_a_worker_without_a_database_stops_before_its_lease_ends(
     database: Database, late_seconds: float
 ) -> None:
-    """The lease counts from when the last answered beat asked, not from its answer: what the database wrote
-    may be as old as that."""
-    cut_off = CutOff(database, answers=1, late_seconds=late_seconds)
+    """The lease counts from the start of the last answered heartbeat, because the database's time may be that
+    old.
+    """
+    cut_off = UnreachableDatabase(database, answers=1, late_seconds=late_seconds)
     claim = claimed(database, new_job(database))
     with Lease(cut_off, claim, lease_seconds=2, beat_seconds=0.02) as lease:  # type: ignore[arg-type]
         assert lease.lost.wait(60)
-    # The last beat found the lease lost. The one before it did not, so it asked within 0.8 of the lease,
-    # however slow the machine is.
+    # The last heartbeat found the lease lost. The previous one did not, so it started within 0.8 of the
+    # lease, however slow the machine is.
     assert cut_off.asked[-2] - cut_off.asked[0] <= 0.8 * 2
     assert cut_off.silent.is_set()
 
 
-def test_a_short_silence_loses_nothing(database: Database) -> None:
-    cut_off = CutOff(database, answers=0)
+def test_a_short_outage_loses_no_lease(database: Database) -> None:
+    cut_off = UnreachableDatabase(database, answers=0)
     claim = claimed(database, new_job(database))
     with Lease(cut_off, claim, lease_seconds=600, beat_seconds=0.01) as lease:  # type: ignore[arg-type]
         assert cut_off.silent.wait(60)
-        cut_off.answers = 10**9  # the database is back
+        cut_off.answers = 10**9  # The database is back.
         while len(cut_off.asked) < 5:
             time.sleep(0.01)
         assert not lease.lost.is_set()

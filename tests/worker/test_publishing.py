@@ -1,4 +1,4 @@
-"""From trained files to a model: damage, a lost database answer and a full disk on that way."""
+"""From trained files to a model: damage, a lost database answer and a full disk on the way."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -49,10 +49,10 @@ def test_weights_that_changed_on_the_disk_are_not_published(
     assert list(worker.blobs.list("models")) == []
 
 
-def test_files_stay_where_the_commit_may_have_happened(
+def test_files_stay_if_the_commit_may_have_succeeded(
     worker: JobRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The database commits, and its answer is lost: rows and files must still belong together."""
+    """The database commits and its answer is lost. Rows and files must still belong together."""
     insist: Callable[[JobRunner, Callable[[Session], object]], object] = JobRunner._retry_transaction
 
     def commit_without_an_answer(self: JobRunner, transition: Callable[[Session], object]) -> object:

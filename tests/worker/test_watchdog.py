@@ -1,4 +1,4 @@
-"""A worker that hears nothing though there is something to hear."""
+"""A starved worker: messages wait, and it receives none."""
 
 import os
 import subprocess
@@ -29,15 +29,15 @@ def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> celery.Celery:
     return make_celery(Settings(data=tmp_path))
 
 
-def test_deaf_is_who_takes_nothing_though_messages_wait(app: celery.Celery) -> None:
+def test_a_worker_that_takes_none_of_the_waiting_messages_is_starved(app: celery.Celery) -> None:
     dog = Watchdog(app)
     send_adapt(app, "job_1")
-    assert not dog.is_starved()  # only just
+    assert not dog.is_starved()  # The messages have just begun to wait.
     time.sleep(0.15)
     assert dog.is_starved()
 
 
-def test_who_is_busy_is_not_deaf_and_has_time_afterwards(app: celery.Celery) -> None:
+def test_a_busy_worker_is_not_starved_and_has_time_afterwards(app: celery.Celery) -> None:
     dog = Watchdog(app)
     send_adapt(app, "job_1")
     assert not dog.is_starved()
@@ -47,7 +47,7 @@ def test_who_is_busy_is_not_deaf_and_has_time_afterwards(app: celery.Celery) -> 
     assert not dog.is_starved()
 
 
-def test_nothing_to_hear_and_no_broker_are_no_deafness(app: celery.Celery) -> None:
+def test_an_empty_queue_and_a_missing_broker_starve_no_worker(app: celery.Celery) -> None:
     for dog in (
         Watchdog(app),
         Watchdog(make_celery(Settings(redis_url="redis://127.0.0.1:1/0"))),  # type: ignore[arg-type]
@@ -57,8 +57,8 @@ def test_nothing_to_hear_and_no_broker_are_no_deafness(app: celery.Celery) -> No
         assert not dog.is_starved()
 
 
-def test_a_deaf_worker_ends(redis_url: str, tmp_path: Path) -> None:
-    """One that really is: told to listen to its queue no more."""
+def test_a_starved_worker_exits(redis_url: str, tmp_path: Path) -> None:
+    """The worker is starved for real: its consumer is cancelled."""
     redis.Redis.from_url(redis_url).flushdb()
     settings = Settings(data=tmp_path, redis_url=redis_url)  # type: ignore[arg-type]
     migrate.upgrade(settings.sqlalchemy_url())

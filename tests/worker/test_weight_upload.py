@@ -1,4 +1,4 @@
-"""Weights on their way into a storage that fails."""
+"""Upload of weights into a faulty storage."""
 
 import hashlib
 import os
@@ -22,7 +22,7 @@ StoreWeights = Callable[..., None]
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """What a trainer leaves, as far as the storage is concerned."""
+    """Create the files of a training that the storage receives."""
     folder = tmp_path / "trained"
     folder.mkdir()
     (folder / WEIGHTS).write_bytes(os.urandom(200_000))
@@ -37,7 +37,7 @@ def never() -> bool:
 def test_no_fault_leads_to_broken_weights(
     folder: Path, s3_endpoint: str, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """10 models through a storage that does something wrong at most requests: each is stored whole."""
+    """10 models are uploaded through a storage that fails most requests; each is stored completely."""
     monkeypatch.setattr(bucket_module, "RETRY_SECONDS", 1)
     dice = random.Random(7)
     sure = bucket(s3_endpoint, s3_bucket)
@@ -60,10 +60,10 @@ def test_no_fault_leads_to_broken_weights(
     assert sum(not seen.endswith("none") for seen in faults.seen) > 20
 
 
-def test_what_was_stored_wrong_is_stored_again(
+def test_wrongly_stored_weights_are_stored_again(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A disk that says yes and keeps something else, the first two times."""
+    """The first two times, the disk reports success and stores other bytes."""
     blobs = Blobs((tmp_path / "blobs").as_uri())
     put, wrong = blobs.put, [b"", b"x" * 200_000]
 
@@ -77,7 +77,7 @@ def test_what_was_stored_wrong_is_stored_again(
     assert wrong == []
 
 
-def test_it_waits_for_the_storage_but_not_for_ever(folder: Path, tmp_path: Path) -> None:
+def test_waiting_for_the_storage_has_a_limit(folder: Path, tmp_path: Path) -> None:
     blobs = Blobs((tmp_path / "blobs").as_uri())
     (tmp_path / "blobs").rmdir()
     (tmp_path / "blobs").write_bytes(b"in the way")
@@ -85,10 +85,10 @@ def test_it_waits_for_the_storage_but_not_for_ever(folder: Path, tmp_path: Path)
         store_weights(blobs, "models/m", folder, should_stop=never, patience_seconds=0.2, pause_seconds=0.05)
     asked = 0
 
-    def asked_thrice() -> bool:
+    def after_three_calls() -> bool:
         nonlocal asked
         asked += 1
         return asked == 3
 
     with pytest.raises(Stopped):
-        store_weights(blobs, "models/m", folder, should_stop=asked_thrice)
+        store_weights(blobs, "models/m", folder, should_stop=after_three_calls)

@@ -36,7 +36,7 @@ def measure_forgetting(
     kept = []
     for alpha in alphas:
         if reporter.cancelled():
-            raise Cancelled("The measuring was cancelled.")
+            raise Cancelled("The evaluation was cancelled.")
         if alpha == 0:
             kept.append(Forgetting(0.0, 1.0))
             continue

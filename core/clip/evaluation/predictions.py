@@ -229,4 +229,4 @@ def balanced(
 
 def _go_on(reporter: Reporter) -> None:
     if reporter.cancelled():
-        raise Cancelled("The measuring was cancelled.")
+        raise Cancelled("The evaluation was cancelled.")

@@ -84,7 +84,7 @@ names, also ones that it was not trained on.{starter}
 |---|---|
 | model | `{id}` |
 | backbone | {backbone}, {size} pixels |
-| stored change | {weights} |
+| stored change | {delta_format} |
 | licence of the backbone | {licence} |
 
 The adapted weights contain the backbone's, whose licence therefore holds for them too.

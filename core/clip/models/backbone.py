@@ -160,7 +160,7 @@ def trim_padding(tokens: Tensor, tokenizer: Any) -> Tensor:
     return tokens[:, : int(used.max()) + 1]
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=8)
 def _tokenizer(architecture: str, cache: str) -> Callable[[list[str]], Tensor]:
     return cast(Callable[[list[str]], Tensor], open_clip.get_tokenizer(architecture, cache_dir=cache))
 

@@ -117,7 +117,7 @@ def test_a_layout_with_two_meanings_is_refused(tmp_path: Path) -> None:
     assert refused(crafted.zip_of(files), tmp_path) == ("unclear_layout", 422)
 
 
-def test_what_is_ignored_is_said_once(tmp_path: Path) -> None:
+def test_each_kind_of_ignored_file_is_warned_of_once(tmp_path: Path) -> None:
     files = crafted.two_classes()
     junk = {f"notes/{i}.txt": b"x" for i in range(3_000)}
     hidden = {"__MACOSX/red fox/._0.jpg": b"x", "badger/.DS_Store": b"x", ".git/config": b"x"}
@@ -142,7 +142,7 @@ def test_an_image_without_ending_counts_and_a_false_one_too(tmp_path: Path) -> N
     assert [warning["code"] for warning in warnings] == ["other_files"]
 
 
-def test_an_empty_folder_is_told(tmp_path: Path) -> None:
+def test_an_empty_folder_is_reported(tmp_path: Path) -> None:
     entries, warnings = read(crafted.zip_of({**crafted.two_classes(), "owl/": b""}), tmp_path)
     assert {entry.class_name for entry in entries} == {"red fox", "badger"}
     assert [w["code"] for w in warnings] == ["empty_folders"]
@@ -254,18 +254,18 @@ def test_bombs(tmp_path: Path) -> None:
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 10_000
 
     overlapping = crafted.overlapping_zip()
-    # The directory says more than is allowed ...
+    # The directory declares more than the limit ...
     answer, seconds, grown = measured(overlapping, tmp_path)
     assert answer == ("archive_too_large", 413)
     assert (seconds < 1, grown < 64_000) == (True, True)
-    # ... or not, and then the overlap shows.
+    # ... or less, and then the overlap is detected.
     answer, seconds, grown = measured(crafted.overlapping_zip(10), tmp_path)
     assert answer == ("broken_archive", 422)
     assert (seconds < 1, grown < 64_000) == (True, True)
 
 
 def test_a_zip_that_lies_about_sizes_is_stopped_by_counting(tmp_path: Path) -> None:
-    # Each entry claims 90 kB and a wrong checksum; the packed bytes hold far more.
+    # Each entry claims 90 kB and a wrong checksum; its compressed data holds far more.
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     packed = packer.compress(bytes(1_000_000)) + packer.flush()
     blob, rows = b"", []
@@ -279,7 +279,7 @@ def test_a_zip_that_lies_about_sizes_is_stopped_by_counting(tmp_path: Path) -> N
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) == 0
 
 
-def test_crowds_of_entries(tmp_path: Path) -> None:
+def test_too_many_entries_are_refused(tmp_path: Path) -> None:
     rows = [(b"%06d" % i, 0, 0, bytes(4), 0) for i in range(300_000)]
     answer, seconds, grown = measured(crafted.zip_raw(rows, crafted.zip_of({"a": b""})), tmp_path)
     assert answer == ("archive_too_large", 413)
@@ -287,7 +287,7 @@ def test_crowds_of_entries(tmp_path: Path) -> None:
 
 
 def test_bombs_cost_no_memory(tmp_path: Path) -> None:
-    """All in one fresh process: what it grows by is what they cost together."""
+    """All archives are read in one fresh process, whose growth is their total memory."""
     row = b"PK\1\2" + bytes(24) + b"\6\0" + bytes(16) + b"000000"
     end = b"PK\5\6" + struct.pack("<HHHHIIH", 0, 0, 65_535, 65_535, 1_000_000 * len(row), 4, 0)
     bombs = {
@@ -341,7 +341,7 @@ def test_names_in_other_encodings(tmp_path: Path) -> None:
         return content.replace(b"x" * len(name), name)
 
     cases = {
-        "Käfer/a.jpg".encode(): "Käfer",  # as a Mac packs it: UTF-8 without the flag
+        "Käfer/a.jpg".encode(): "Käfer",  # macOS writes UTF-8 without setting the flag.
         "Käfer/a.jpg".encode("cp437"): "Käfer",
         "Ka\u0308fer/a.jpg".encode(): "Käfer",  # NFD
     }
@@ -368,19 +368,19 @@ def test_any_folder_name_is_data(name: str, tmp_path: Path) -> None:
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=6))
-def test_garbage_is_refused_in_words(changes: list[tuple[int, int]], tmp_path: Path) -> None:
+def test_garbage_is_refused_with_a_reason(changes: list[tuple[int, int]], tmp_path: Path) -> None:
     content = bytearray(crafted.zip_of({"cat/a.jpg": b"some bytes", "dog/b.jpg": b"more"}))
     for place, value in changes:
         content[place % len(content)] = value
     path = tmp_path / "upload"
-    path.write_bytes(content)  # a real file refuses places that a BytesIO takes
+    path.write_bytes(content)  # A real file rejects offsets that a BytesIO accepts.
     with suppress(ArchiveError), path.open("rb") as file:
         read_archive(file, tmp_path, SMALL)
 
 
 @pytest.mark.parametrize("claim", [0, 5, 2**31, 2**32, 2**40, 2**62, 2**63 - 1, 2**63, 2**64 - 1])
 @pytest.mark.parametrize("field", ["size", "packed", "offset"])
-def test_whatever_a_zip64_claims_is_refused_in_words(field: str, claim: int, tmp_path: Path) -> None:
+def test_false_zip64_fields_are_refused_with_a_reason(field: str, claim: int, tmp_path: Path) -> None:
     path = tmp_path / "upload"
     path.write_bytes(crafted.zip64_with(**{field: claim}))
     with path.open("rb") as file, pytest.raises(ArchiveError) as caught:
@@ -389,11 +389,13 @@ def test_whatever_a_zip64_claims_is_refused_in_words(field: str, claim: int, tmp
 
 
 SMILE = "\U0001f600".encode()
-ACCENTS = b"\xcc\x81" * 190 + b"\xcc\xa7" * 190  # in an order that Unicode's normal form turns round
+ACCENTS = b"\xcc\x81" * 190 + b"\xcc\xa7" * 190  # NFC normalisation reverses this order.
 
 
 def test_directories_cost_no_more_than_an_honest_one(tmp_path: Path) -> None:
-    """Each in a fresh process, within the limits or just beyond, against the most entries allowed."""
+    """Each archive is read in a fresh process and compared with an honest one of the maximum number of
+    entries.
+    """
     empty = crafted.zip_of_empty
     crowd = range(19_900)
     archives = {

@@ -1,4 +1,4 @@
-"""What /classify says of how sure it is, on a real network."""
+"""Calibrated probabilities, prediction sets and rejection in POST /classify, on a real model."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -30,7 +30,7 @@ NAMES = ["badger", "red fox", "hare"]
 def world(
     new_service: Callable[..., AbstractContextManager[Service]], backbone: Backbone
 ) -> Iterator[tuple[Service, str, str]]:
-    """(service, a model that knows its confidence, the same one without)."""
+    """Return the service, a model with a calibration and the same model without one."""
     with new_service() as service:
         made = [
             publish_model(service.database, service.blobs, backbone, classes=NAMES, metrics=metrics)
@@ -39,14 +39,14 @@ def world(
         yield service, made[0], made[1]
 
 
-def ask(service: Service, model: str, names: list[str] = NAMES, **data: Any) -> Any:
+def post_classify(service: Service, model: str, names: list[str] = NAMES, **data: Any) -> Any:
     files = [("images", (f"{i}.jpg", crafted.jpeg(i))) for i in range(3)]
     files.insert(1, ("images", ("bad.jpg", b"no image")))
     return service.client.post("/classify", data={"class_names": names, "model": model, **data}, files=files)
 
 
 def answered(*given: Any, **data: Any) -> Body:
-    response = ask(*given, **data)
+    response = post_classify(*given, **data)
     assert response.status_code == 200, response.text
     body: Body = response.json()
     assert "error" in body["results"][1]
@@ -97,7 +97,7 @@ def test_rejection_is_by_the_trained_images_too(world: tuple[Service, str, str],
     features = torch.randn(3, 6, 32, generator=torch.Generator().manual_seed(0))
     shots = SupportSet(F.normalize(features, dim=-1), torch.tensor([0, 1, 2, 0, 1, 2]))
 
-    def asked(**known: Any) -> tuple[list[float], list[bool]]:
+    def scores_and_rejections(**known: Any) -> tuple[list[float], list[bool]]:
         confidence = replace(KNOWN, **known).to_dict()
         model = publish_model(
             service.database,
@@ -111,12 +111,12 @@ def test_rejection_is_by_the_trained_images_too(world: tuple[Service, str, str],
         good = [r for r in body["results"] if r["predictions"]]
         return [r["in_distribution_score"] for r in good], [r["rejected"] for r in good]
 
-    by_name, _ = asked()  # as older models do
-    in_distribution_score, none = asked(rejection_threshold=-3.0)
+    by_name, _ = scores_and_rejections()  # Models without in-distribution scores use the names alone.
+    in_distribution_score, none = scores_and_rejections(rejection_threshold=-3.0)
     assert none == [False, False, False]
     assert all(abs(a - b) > 1e-3 for a, b in zip(in_distribution_score, by_name, strict=True))
     order = sorted(in_distribution_score)
-    _, rejected = asked(rejection_threshold=(order[0] + order[1]) / 2)
+    _, rejected = scores_and_rejections(rejection_threshold=(order[0] + order[1]) / 2)
     assert rejected == [value == order[0] for value in in_distribution_score]
 
 
@@ -130,17 +130,19 @@ def test_rejection_is_by_the_trained_images_too(world: tuple[Service, str, str],
         {"new_class_balance": "0"},
     ],
 )
-def test_elsewhere_nothing_is_promised(world: tuple[Service, str, str], change: dict[str, Any]) -> None:
+def test_the_calibration_holds_for_its_own_classes_and_settings_only(
+    world: tuple[Service, str, str], change: dict[str, Any]
+) -> None:
     service, knows, other = world
     assert answered(service, knows, **change)["calibration"]["calibrated"] is False
-    for asked in ({"coverage": "0.9"}, {"reject": "true"}):
-        refused = ask(service, knows, **change, **asked)
+    for options in ({"coverage": "0.9"}, {"reject": "true"}):
+        refused = post_classify(service, knows, **change, **options)
         assert_problem(refused, 422, "not_calibrated", "exactly its trained names")
     for model in ("stock", other):
-        assert_problem(ask(service, model, coverage="0.9"), 422, "not_calibrated")
+        assert_problem(post_classify(service, model, coverage="0.9"), 422, "not_calibrated")
 
 
 @pytest.mark.parametrize("coverage", ["0.2", "1", "nan", "much"])
-def test_a_coverage_that_nobody_can_promise(world: tuple[Service, str, str], coverage: str) -> None:
+def test_an_impossible_coverage_is_refused(world: tuple[Service, str, str], coverage: str) -> None:
     service, knows, _ = world
-    assert_problem(ask(service, knows, coverage=coverage), 422, "invalid_request", "coverage")
+    assert_problem(post_classify(service, knows, coverage=coverage), 422, "invalid_request", "coverage")

@@ -1,4 +1,4 @@
-"""POST /classify over HTTP. The numbers themselves are compared with the formulas in tests/core/serving."""
+"""POST /classify over HTTP. tests/core/serving compares the numbers with the formulas."""
 
 import base64
 import json
@@ -71,7 +71,7 @@ def ok(response: httpx.Response) -> Body:
 
 
 def answers(response: httpx.Response) -> Body:
-    """The answer without its times."""
+    """Return the answer without its timings."""
     body = ok(response)
     del body["timing_ms"]
     return body
@@ -197,7 +197,7 @@ def test_top_k(shared: Service) -> None:
 
 @pytest.fixture(scope="module")
 def shoes(shared: Service, backbone: Backbone) -> list[str]:
-    """Two versions of `red shoes`; its `prod` is the first."""
+    """Publish two versions of `red shoes` and point its `prod` at the first."""
     ids = [
         publish_model(
             shared.database, shared.blobs, backbone, name="red shoes", theta_1=moved(backbone, seed=seed)
@@ -282,12 +282,12 @@ def test_several_models_of_a_wrong_shape(shared: Service) -> None:
 # --- class names and prompts ---
 
 
-def test_own_texts_replace_the_templates(shared: Service, model: str) -> None:
+def test_own_prompts_replace_the_templates(shared: Service, model: str) -> None:
     names = ["red fox", {"name": "badger", "prompts": ["something else", "and more"]}]
     own = answers(by_json(shared, names, model=model))
     assert own != answers(by_json(shared, ["red fox", "badger"], model=model))
     assert own == answers(by_form(shared, [json.dumps(names)], model=model))
-    # By its prompts alone: the name says nothing any more.
+    # The prompts alone decide: the name has no influence.
     renamed = answers(
         by_json(shared, ["red fox", {"name": "badger2", "prompts": names[1]["prompts"]}], model=model)
     )  # type: ignore[index]
@@ -295,7 +295,7 @@ def test_own_texts_replace_the_templates(shared: Service, model: str) -> None:
     assert similar == [{p["similarity"] for p in result["predictions"]} for result in renamed["results"]]
 
 
-def test_a_models_texts_serve_its_trained_names(shared: Service, model: str) -> None:
+def test_a_models_prompts_serve_its_trained_classes(shared: Service, model: str) -> None:
     implied = answers(by_json(shared, ["BADGER", "oak"], model=model))
     explicit = [
         {"name": "BADGER", "prompts": TEXTS["Badger"]},
@@ -381,11 +381,11 @@ def test_a_lone_surrogate_in_a_name(shared: Service) -> None:
         {"names": ['[{"name": "oak", "prompts": ["\\ud800"]}]']},
     ],
 )
-def test_a_lone_surrogate_in_texts(shared: Service, fields: Body) -> None:
+def test_a_lone_surrogate_in_prompts(shared: Service, fields: Body) -> None:
     assert by_form(shared, **fields).status_code == 422
 
 
-def test_how_many_names(shared: Service) -> None:
+def test_the_limit_on_class_names(shared: Service) -> None:
     for names in ([], [f"name {i}" for i in range(1_001)]):
         problem = assert_problem(
             by_json(shared, names),
@@ -406,7 +406,7 @@ def test_how_many_names(shared: Service) -> None:
 
 
 @pytest.mark.parametrize("way", [by_form, by_json])
-def test_how_many_images(shared: Service, way: Callable[..., httpx.Response]) -> None:
+def test_the_limit_on_images(shared: Service, way: Callable[..., httpx.Response]) -> None:
     for number in (0, 65):
         response = way(shared, NAMES, [("a.jpg", crafted.jpeg())] * number)
         assert_problem(
@@ -460,7 +460,8 @@ def test_images_without_names(shared: Service) -> None:
 def test_base64(shared: Service) -> None:
     text = base64.b64encode(IMAGES[0][1]).decode()
     plain = answers(by_json(shared, NAMES, IMAGES[:1]))["results"][0]["predictions"]
-    wrapped = "\n".join(text[i : i + 76] for i in range(0, len(text), 76))  # as `base64 a.jpg` prints it
+    # `base64 a.jpg` wraps its output like this.
+    wrapped = "\n".join(text[i : i + 76] for i in range(0, len(text), 76))
     for given in (f"data:image/jpeg;base64,{text}", f"data:;base64,{text}", wrapped, f" {text}\n"):
         response = shared.client.post("/classify", json={"images": [{"base64": given}], "class_names": NAMES})
         assert ok(response)["results"][0]["predictions"] == plain
@@ -478,7 +479,7 @@ def test_base64(shared: Service) -> None:
         assert_problem(response, 422, "invalid_request", "base64", errors=[{"pointer": "/images/1/base64"}])
 
 
-def test_every_image_that_is_no_base64_is_named(shared: Service) -> None:
+def test_every_image_with_invalid_base64_is_named(shared: Service) -> None:
     images = [{"base64": "!"}, {"base64": base64.b64encode(IMAGES[0][1]).decode()}, {"base64": "?"}]
     response = shared.client.post("/classify", json={"images": images, "class_names": NAMES})
     pointers = [error["pointer"] for error in response.json()["errors"]]
@@ -486,7 +487,7 @@ def test_every_image_that_is_no_base64_is_named(shared: Service) -> None:
 
 
 def test_turned_images(shared: Service) -> None:
-    """The same image, laid on its side with a note in its EXIF, gets the same answer."""
+    """An image rotated by its EXIF orientation gets the same answer as the upright one."""
     upright = Image.fromarray(crafted.pixels(4, 64, 64))
     exif = Image.Exif()
     exif[0x112] = 6
@@ -579,7 +580,7 @@ def test_pointers_point_into_the_request(shared: Service) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"nonsense", b"\xff\xfe", b"[" * 100_000])
-def test_json_that_is_none(shared: Service, content: bytes) -> None:
+def test_malformed_json(shared: Service, content: bytes) -> None:
     response = shared.client.post(
         "/classify", content=content, headers={"content-type": "application/json; charset=utf-8"}
     )
@@ -611,8 +612,8 @@ def test_forms_of_a_wrong_shape(shared: Service) -> None:
 
 @pytest.mark.parametrize("damage", ["flipped", "cut", "missing", "manifest"])
 def test_damaged_weights(shared: Service, model: str, backbone: Backbone, damage: str) -> None:
-    """That model is 503; the others and the stock backbone go on."""
-    theta_1 = moved(backbone, seed=len(damage))  # of no other model
+    """A model with damaged weights returns 503; other models and the stock backbone keep working."""
+    theta_1 = moved(backbone, seed=len(damage))  # A file that no other model uses.
     broken = publish_model(shared.database, shared.blobs, backbone, theta_1=theta_1)
     folder = shared.settings.data / "blobs" / "models" / broken
     path = folder / ("manifest.json" if damage == "manifest" else "weights.safetensors")
@@ -658,7 +659,7 @@ def test_a_model_that_takes_long_to_load(
 
 
 def test_many_at_once(shared: Service, model: str) -> None:
-    """Answers of concurrent requests are not mixed up; in batches they are the same up to rounding."""
+    """Concurrent requests get their own answers; batching changes them by rounding only."""
     images = [(f"{i}.jpg", crafted.jpeg(i)) for i in range(8)]
     alone = [answers(by_form(shared, NAMES, [image], model=model)) for image in images]
     with ThreadPoolExecutor(8) as pool:
@@ -674,7 +675,7 @@ def by_name(result: Body, number: str) -> dict[str, float]:
     return {p["class_name"]: p[number] for p in result["predictions"]}
 
 
-def test_too_many_sentences(shared: Service) -> None:
+def test_too_many_prompts(shared: Service) -> None:
     templates = [f"{{}} {i}" for i in range(100)]
     response = by_json(shared, [f"name {i}" for i in range(201)], templates=templates)
     assert_problem(response, 422, "invalid_request", "20,100 sentences")
@@ -691,16 +692,16 @@ def test_a_balance_out_of_range_is_refused(shared: Service, model: str, value: o
 
 
 def test_the_routing_key_is_the_model(shared: Service, model: str) -> None:
-    """What a load balancer goes by must be what is answered with."""
+    """The key used by a load balancer is the model that answers."""
 
-    def ask(key: str, **fields: str) -> httpx.Response:
+    def post_classify(key: str, **fields: str) -> httpx.Response:
         data = {"class_names": list(NAMES), **fields}
         files = [("images", image) for image in IMAGES]
         return shared.client.post("/classify", data=data, files=files, headers={"X-Clipcite-Model": key})
 
-    assert ok(ask(model, model=model))["model"] == model
-    assert ok(ask("stock"))["model"] == ok(by_form(shared))["model"]
-    assert len(ok(ask(model, models=f'["stock", "{model}"]'))["comparison"]) == 2
+    assert ok(post_classify(model, model=model))["model"] == model
+    assert ok(post_classify("stock"))["model"] == ok(by_form(shared))["model"]
+    assert len(ok(post_classify(model, models=f'["stock", "{model}"]'))["comparison"]) == 2
     for key, fields in (
         ("stock", {"model": model}),
         (model, {}),
@@ -708,7 +709,7 @@ def test_the_routing_key_is_the_model(shared: Service, model: str) -> None:
         (f"{model}x", {"model": model}),
         (model, {"models": '["stock"]'}),
     ):
-        refused = ask(key, **fields)
+        refused = post_classify(key, **fields)
         assert_problem(
             refused, 422, "routing_key_mismatch", "X-Clipcite-Model", errors=[{"pointer": "/model"}]
         )

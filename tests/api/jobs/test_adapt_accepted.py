@@ -1,4 +1,4 @@
-"""POST /adapt that is taken: a job, its images as they were sent, and warnings for what is odd."""
+"""POST /adapt accepted: the job, its images stored byte for byte, and warnings for anything unusual."""
 
 import hashlib
 import unicodedata
@@ -32,7 +32,7 @@ def images_of(service: Service, job: Body) -> list[JobImage]:
 
 
 def contents(service: Service, job: Body) -> dict[str, tuple[str, str, bytes]]:
-    """File name to split, class and stored bytes."""
+    """Return split, class and stored bytes per file name."""
     found = {}
     for image in images_of(service, job):
         content = service.blobs.get(image.blob_key)
@@ -174,7 +174,7 @@ def kinds_of_images() -> dict[str, bytes]:
 
 
 def test_every_kind_of_image(fresh: Service) -> None:
-    """Stored as they came: what is converted is converted when it is read."""
+    """Images are stored as sent. Conversion happens at reading."""
     images = kinds_of_images()
     names = list(images)
     job = fresh.accepted(images=list(images.items()), labels=["fox", "badger"] * (len(names) // 2))
@@ -229,7 +229,7 @@ ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=250)
     | st.lists(ANY_TEXT, min_size=2, max_size=3)
 )
 def test_any_text_is_a_class_name_or_refused(shared: Service, names: list[str]) -> None:
-    """Never a 5xx, and what is taken comes back: trimmed, NFC, the first spelling of each."""
+    """No class name causes a 5xx. Accepted names come back trimmed, in NFC, in the first spelling of each."""
     response = shared.adapt(**shots(names, each=1))
     if response.status_code == 422:
         assert response.json()["code"] in {"invalid_class_names", "too_few_classes"}
@@ -260,7 +260,7 @@ def test_odd_file_names(either: Service, file_name: str) -> None:
 )
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters='\0\r\n"'), max_size=300))
 def test_any_file_name_is_taken_and_only_shown(shared: Service, name: str) -> None:
-    """Nothing is ever called by it, in the store or in the answer's headers."""
+    """No file name reaches the store's keys or the answer's headers."""
     good = shots(each=1)
     job = shared.accepted(images=[(name or "x", crafted.jpeg(5)), good["images"][1]], labels=good["labels"])
     assert len(images_of(shared, job)[0].file_name) <= 200
@@ -319,7 +319,7 @@ def test_the_duplicates_twice(fresh: Service) -> None:
     assert codes(job) == ["few_images", "duplicates_two_classes", "duplicates"]
 
 
-def test_a_held_out_share_and_unused_texts(fresh: Service) -> None:
+def test_a_held_out_share_and_unused_prompts(fresh: Service) -> None:
     good = shots()
     config = {"holdout": 0.25, "prompts": {"RED FOX": ["a fox"], "otter": ["an otter"]}}
     job = fresh.accepted(**good, config=config)

@@ -1,4 +1,4 @@
-"""POST /adapt that is refused: the right problem, and nothing is stored, no row, no blob, no file."""
+"""POST /adapt refused: the right problem, and no stored row, blob or file."""
 
 import errno
 import json
@@ -26,7 +26,7 @@ Problem = Callable[..., dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The operator's backbones, and beside it what is not theirs."""
+    """Create the operator's backbones, and a folder beside them that is not on the list."""
     root = tmp_path_factory.mktemp("backbones")
     (root / "theirs" / "one").mkdir(parents=True)
     (root / "secret").mkdir()
@@ -43,7 +43,7 @@ def shared(new_service: Callable[..., AbstractContextManager[Service]], folder: 
 
 @pytest.fixture
 def refused(shared: Service) -> Iterator[Problem]:
-    """Posts to /adapt and checks the problem; afterwards, that nothing is stored."""
+    """Return a function that posts to /adapt, checks the problem and asserts that nothing is stored."""
 
     def post(status: int, code: str, says: str = "", *, errors: Any = None, **fields: Any) -> dict[str, Any]:
         return assert_problem(shared.adapt(**fields), status, code, says, errors=errors)
@@ -53,7 +53,7 @@ def refused(shared: Service) -> Iterator[Problem]:
 
 
 def one_bad(content: bytes, name: str = "bad.jpg", **more: Any) -> dict[str, Any]:
-    """Good images of two classes, and one that is not."""
+    """Return good images of two classes and one file that is no image."""
     good = shots(each=2)
     return {"images": [*good["images"], (name, content)], "labels": [*good["labels"], "badger"], **more}
 
@@ -456,7 +456,7 @@ def test_a_backbone_with_nul(refused: Problem) -> None:
     refused(422, "unknown_backbone", **shots(), config={"backbone": "local-dir:a\0b"})
 
 
-# --- how much ---
+# --- limits on size and number ---
 
 
 def test_one_image_too_many(refused: Problem) -> None:
@@ -506,7 +506,7 @@ def test_a_request_that_is_too_large(refused: Problem, shared: Service) -> None:
 
 
 def test_a_body_that_was_cut(refused: Problem, shared: Service) -> None:
-    """Whatever the place and the way of sending: never a job with fewer images."""
+    """A truncated body never creates a job with fewer images, wherever and however it is cut."""
     request = shared.client.build_request("POST", "/adapt", **form(**shots(each=2), name="cut"))
     body, kind = request.read(), request.headers["content-type"].encode()
     head = b"POST /adapt HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Type: " + kind + b"\r\n"
@@ -522,7 +522,7 @@ def test_a_body_that_was_cut(refused: Problem, shared: Service) -> None:
                 response = exchange(port, raw)
                 assert response is not None, cut
                 assert_problem(response, 400, "truncated_body", "Nothing was stored; send it again")
-            # The client promises everything and goes away.
+            # The client declares the whole body and disconnects.
             promised = head + b"Content-Length: %d\r\n\r\n" % len(body) + part
             response = exchange(port, promised, half_close=True)
             assert response is None or response.status_code >= 400
@@ -535,7 +535,7 @@ def test_a_body_that_was_cut(refused: Problem, shared: Service) -> None:
 
 
 def test_a_full_disk(fresh: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The third image no longer fits: the two before it are removed again."""
+    """When the third image does not fit, the first two are removed."""
     put, count = fresh.blobs.put, 0
 
     def full(key: str, data: bytes) -> None:
@@ -607,7 +607,7 @@ def open_files() -> int:
 
 
 def large_image(seed: int = 0) -> bytes:
-    """A good one that doesn't fit into the memory of a spool."""
+    """Return a good image that exceeds the in-memory limit of a spooled file."""
     return crafted.encoded(Image.fromarray(crafted.pixels(seed, 200, 200)), "BMP")
 
 

@@ -20,7 +20,7 @@ def secrets(service: Service) -> list[str]:
         return list(session.scalars(select(WebhookSecret.secret)))
 
 
-def test_it_is_kept_with_the_job_and_there_is_a_secret_for_it(fresh: Service) -> None:
+def test_the_webhook_is_stored_with_the_job_and_gets_a_secret(fresh: Service) -> None:
     fresh.accepted(**shots())
     assert (stored(fresh), secrets(fresh)) == ([None], [])
     for url in (URL, f" {URL}\n", "", " "):
@@ -42,20 +42,20 @@ def test_it_is_kept_with_the_job_and_there_is_a_secret_for_it(fresh: Service) ->
         ("http://localhost:8000/", "webhook_not_public", "the name localhost is of a local network"),
     ],
 )
-def test_what_is_refused_says_why(fresh: Service, url: str, code: str, says: str) -> None:
+def test_a_refused_url_gives_the_reason(fresh: Service, url: str, code: str, says: str) -> None:
     refused = fresh.adapt(**shots(), webhook=url)
     assert_problem(refused, 422, code, says, errors=[{"pointer": "/webhook", "code": code}])
     assert "hunter2" not in refused.text
     assert fresh.stored() == []
 
 
-def test_private_ones_where_they_are_allowed(make_service: MakeService) -> None:
+def test_private_addresses_pass_where_allowed(make_service: MakeService) -> None:
     service = make_service(webhook_allow_private=True)
     service.accepted(**shots(), webhook="http://127.0.0.1:9/")
     refused = service.adapt(**shots(), webhook="http://2130706433/")
     assert_problem(refused, 422, "invalid_webhook")
 
 
-def test_given_twice(fresh: Service) -> None:
+def test_two_webhooks_are_refused(fresh: Service) -> None:
     parts = [("webhook", (None, URL)), ("webhook", (None, URL))]
     assert_problem(fresh.client.post("/adapt", files=parts), 422, "invalid_request", "once only")

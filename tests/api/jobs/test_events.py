@@ -1,4 +1,4 @@
-"""/jobs/{id}/events: the list, and the stream: over real connections where they matter."""
+"""/jobs/{id}/events: the list and the stream, over real connections where the connection matters."""
 
 import asyncio
 import socket
@@ -31,7 +31,7 @@ PROGRESS = {
     "loss": {"total": 1.2, "dva": 0.6, "scl": 0.8, "vld": 0.4},
 }
 SECONDS = 600
-"""No stream of these tests takes longer, unless something is wrong."""
+"""Timeout of a stream in these tests (seconds). It only guards against hanging."""
 
 
 def queued(service: Service) -> str:
@@ -53,7 +53,7 @@ def warn(service: Service, claim: Claim, detail: str = "Less memory than thought
         assert leases.record_warning(session, claim, "batch_halved", detail)
 
 
-def ended(service: Service) -> str:
+def finished_job(service: Service) -> str:
     claim = running(service)
     beat(service, claim, 0.2)
     warn(service, claim)
@@ -67,7 +67,7 @@ def events_of(service: Service, job_id: str) -> list[dict[str, Any]]:
 
 
 def streamed(service: Service, job_id: str, query: str = "", **headers: str) -> httpx.Response:
-    """The whole stream of a job that has ended, or will."""
+    """Return the whole stream of a job that has ended or will end."""
     return service.client.get(f"/jobs/{job_id}/events{query}", headers={**STREAM, **headers})
 
 
@@ -80,7 +80,7 @@ def heard(response: httpx.Response) -> list[Heard]:
 
 
 def test_the_list(either: Service) -> None:
-    job_id = ended(either)
+    job_id = finished_job(either)
     events = events_of(either, job_id)
     assert [event["seq"] for event in events] == [1, 2, 3, 4, 5, 6]
     types = ["queued", "started", "stage", "progress", "warning", "succeeded"]
@@ -97,7 +97,7 @@ def test_the_list(either: Service) -> None:
 
 
 @pytest.mark.parametrize("after", ["-1", "x", "2147483648", "99999999999999999999"])
-def test_impossible_places_among_events(fresh: Service, after: str) -> None:
+def test_invalid_event_numbers(fresh: Service, after: str) -> None:
     path = f"/jobs/{queued(fresh)}/events"
     assert_problem(fresh.client.get(f"{path}?after={after}"), 422, "invalid_request", "after")
     response = fresh.client.get(path, headers={**STREAM, "Last-Event-ID": after})
@@ -115,8 +115,8 @@ def test_impossible_places_among_events(fresh: Service, after: str) -> None:
         ("", "application/json"),
     ],
 )
-def test_who_gets_what(fresh: Service, accept: str, kind: str) -> None:
-    response = fresh.client.get(f"/jobs/{ended(fresh)}/events", headers={"Accept": accept})
+def test_the_accept_header_selects_list_or_stream(fresh: Service, accept: str, kind: str) -> None:
+    response = fresh.client.get(f"/jobs/{finished_job(fresh)}/events", headers={"Accept": accept})
     assert response.headers["content-type"].split(";")[0] == kind
 
 
@@ -124,7 +124,7 @@ def test_who_gets_what(fresh: Service, accept: str, kind: str) -> None:
 
 
 def test_a_stream_is_the_list_with_names(either: Service) -> None:
-    job_id = ended(either)
+    job_id = finished_job(either)
     response = streamed(either, job_id)
     assert response.headers["content-type"].startswith("text/event-stream")
     assert response.headers["cache-control"] == "no-store"
@@ -137,7 +137,7 @@ def test_a_stream_is_the_list_with_names(either: Service) -> None:
     assert found[-1].data["data"]["model_id"].startswith("mdl_")
 
 
-def test_the_webhooks_fate_is_in_the_list_and_ends_no_stream_twice(fresh: Service) -> None:
+def test_webhook_events_are_listed_and_end_no_stream_twice(fresh: Service) -> None:
     with fresh.database.write() as session:
         deliveries.secret(session, samples.OWNER)
     claim = samples.claimed(fresh.database, samples.new_job(fresh.database, webhook="https://example.com/"))
@@ -152,7 +152,7 @@ def test_the_webhooks_fate_is_in_the_list_and_ends_no_stream_twice(fresh: Servic
     assert streamed(fresh, claim.job_id, "?after=4").status_code == 204
 
 
-def test_every_end_is_done(fresh: Service) -> None:
+def test_every_final_state_ends_the_stream_with_done(fresh: Service) -> None:
     cancelled = queued(fresh)
     fresh.client.post(f"/jobs/{cancelled}/cancel")
     failed = running(fresh)
@@ -163,30 +163,30 @@ def test_every_end_is_done(fresh: Service) -> None:
         assert (last.event, last.type) == ("done", how)
 
 
-def test_a_stream_goes_on_where_it_was(fresh: Service) -> None:
-    job_id = ended(fresh)
+def test_a_stream_resumes_after_the_last_event_id(fresh: Service) -> None:
+    job_id = finished_job(fresh)
     for seen in range(6):
         assert [e.id for e in heard(streamed(fresh, job_id, **{"Last-Event-ID": str(seen)}))] == list(
             range(seen + 1, 7)
         )
     assert [e.id for e in heard(streamed(fresh, job_id, "?after=4"))] == [5, 6]
-    # What a browser sends at its own second try is newer than the address.
+    # A reconnecting browser sends Last-Event-ID, which is newer than the address.
     assert [e.id for e in heard(streamed(fresh, job_id, "?after=1", **{"Last-Event-ID": "5"}))] == [6]
 
 
 @pytest.mark.parametrize("seen", ["6", "7", "2147483647"])
-def test_who_has_heard_the_end_is_told_to_stop_asking(fresh: Service, seen: str) -> None:
-    response = streamed(fresh, ended(fresh), **{"Last-Event-ID": seen})
+def test_a_reader_that_has_the_last_event_gets_204(fresh: Service, seen: str) -> None:
+    response = streamed(fresh, finished_job(fresh), **{"Last-Event-ID": seen})
     assert (response.status_code, response.content) == (204, b"")
 
 
-def test_no_stream_of_what_is_not_there(fresh: Service) -> None:
+def test_an_unknown_job_has_no_stream(fresh: Service) -> None:
     assert_problem(streamed(fresh, "job_none"), 404, "job_not_found", "GET /jobs lists")
 
 
-def test_no_stream_without_the_key(make_service: MakeService) -> None:
+def test_a_stream_needs_the_key(make_service: MakeService) -> None:
     service = make_service(api_key="correct horse battery staple")
-    assert_problem(streamed(service, ended(service)), 401, "unauthorized")
+    assert_problem(streamed(service, finished_job(service)), 401, "unauthorized")
 
 
 def test_no_secret_of_the_lease_is_streamed(fresh: Service) -> None:
@@ -199,7 +199,7 @@ def test_no_secret_of_the_lease_is_streamed(fresh: Service) -> None:
 
 
 class Stream:
-    """One open connection, read in a thread."""
+    """Open connection that a thread reads."""
 
     def __init__(self, port: int, job_id: str, **headers: str) -> None:
         self.found: list[Heard] = []
@@ -222,8 +222,8 @@ class Stream:
         wait(lambda: bool(what()) or self.problem is not None)
         assert self.problem is None
 
-    def ended(self) -> list[Heard]:
-        """All of it, once the server has closed."""
+    def read_to_end(self) -> list[Heard]:
+        """Return the whole stream once the server has closed it."""
         self._thread.join(SECONDS)
         assert not self._thread.is_alive()
         assert self.problem is None
@@ -231,7 +231,7 @@ class Stream:
         return self.found
 
     def cut(self) -> None:
-        """As a network does: without a word."""
+        """Cut the connection without a closing handshake, as a network failure does."""
         raw = self._response.extensions["network_stream"].get_extra_info("socket")
         raw.shutdown(socket.SHUT_RDWR)
         self._thread.join(SECONDS)
@@ -253,19 +253,19 @@ def feed_of(service: Service) -> EventHub:
     return feed
 
 
-def nobody_listens(service: Service) -> bool:
+def has_no_listeners(service: Service) -> bool:
     return feed_of(service).listeners == 0 and feed_of(service)._thread is None
 
 
 @contextmanager
 def followed(service: Service) -> Iterator[int]:
-    """The port of a real server; at the end nothing of the streams may be left."""
+    """Yield the port of a real server, and assert at the end that no stream remains."""
     with listening(service.app) as port:
         yield port
-        wait(lambda: nobody_listens(service))
+        wait(lambda: has_no_listeners(service))
 
 
-def test_it_is_told_while_it_happens(either: Service) -> None:
+def test_events_arrive_while_the_job_runs(either: Service) -> None:
     job_id = queued(either)
     with followed(either) as port:
         stream = Stream(port, job_id)
@@ -276,21 +276,23 @@ def test_it_is_told_while_it_happens(either: Service) -> None:
         warn(either, claim)
         stream.wait(lambda: types(stream.found)[-1] == "warning")
         samples.publish(either.database, claim)
-        assert types(stream.ended())[-1] == "succeeded"
+        assert types(stream.read_to_end())[-1] == "succeeded"
     assert [item.data for item in stream.found] == events_of(either, job_id)
 
 
-def test_it_resumes_in_mid_stream_at_another_process(
+def test_a_stream_resumes_at_another_process(
     new_service: Callable[..., AbstractContextManager[Service]], database_url: str
 ) -> None:
-    """Cut off again and again while a worker goes on, each time at the other of two APIs."""
+    """The connection is cut repeatedly while a worker goes on, and resumes at the other of two APIs each
+    time.
+    """
     with new_service(database_url=database_url) as one, new_service(database_url=database_url) as two:
         claim = running(one)
         enough = threading.Event()
         warned: list[str] = []
 
         def work() -> None:
-            """Goes on for as long as connections are cut: none of them may meet the end."""
+            """Report progress until all cuts are done, so that no cut falls after the end."""
             while not enough.wait(0.02):
                 warned.append(f"{len(warned)}")
                 warn(one, claim, warned[-1])
@@ -309,7 +311,7 @@ def test_it_resumes_in_mid_stream_at_another_process(
                 found += stream.found
             enough.set()
             last = Stream(first, claim.job_id, **{"Last-Event-ID": str(found[-1].id)})
-            found += last.ended()
+            found += last.read_to_end()
         worker.join()
         numbers = [item.id for item in found]
         assert numbers == sorted(set(numbers))
@@ -327,12 +329,12 @@ def test_a_deleted_job_ends_its_streams(fresh: Service) -> None:
             stream.wait(lambda s=stream: s.found)
         assert fresh.client.delete(f"/jobs/{job_id}").status_code == 204
         for stream in streams[:2]:
-            assert types(stream.ended()) == ["queued"]
+            assert types(stream.read_to_end()) == ["queued"]
         fresh.client.post(f"/jobs/{other}/cancel")
-        assert types(streams[2].ended()) == ["queued", "cancelled"]
+        assert types(streams[2].read_to_end()) == ["queued", "cancelled"]
 
 
-def test_who_leaves_is_forgotten_and_an_idle_stream_pings(
+def test_a_disconnected_reader_is_dropped_and_an_idle_stream_pings(
     fresh: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(api.jobs.event_stream, "PING_SECONDS", 0.05)
@@ -343,11 +345,11 @@ def test_who_leaves_is_forgotten_and_an_idle_stream_pings(
     ):
         lines = response.iter_lines()
         assert ": ping" in lines
-        assert ": ping" in lines  # and again
+        assert ": ping" in lines  # A second listener.
         assert feed_of(fresh).listeners == 1
 
 
-def test_a_long_stream_ends_so_that_its_reader_shows_the_key_again(
+def test_a_long_stream_ends_and_its_reader_authenticates_again(
     make_service: MakeService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(api.jobs.event_stream, "MAX_SECONDS", 0.3)
@@ -366,8 +368,8 @@ def test_a_long_stream_ends_so_that_its_reader_shows_the_key_again(
         assert_problem(again, 401, "key_revoked")
 
 
-def test_a_database_that_is_away_for_a_while(fresh: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who listens notices only that nothing comes."""
+def test_a_stream_survives_a_database_outage(fresh: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database outage only delays events."""
     monkeypatch.setattr(api.event_hub, "SLOW_SECONDS", 0.05)
     job_id = queued(fresh)
     asked = threading.Event()
@@ -388,8 +390,8 @@ def test_a_database_that_is_away_for_a_while(fresh: Service, monkeypatch: pytest
         stream.cut()
 
 
-def test_two_hundred_who_listen_cost_one_connection(either: Service) -> None:
-    """The pool holds 30. Half follow one job, the others 20."""
+def test_two_hundred_readers_use_one_connection(either: Service) -> None:
+    """The pool holds 30 connections. Half of the readers follow one job, the others 20."""
     claim = running(either)
     others = [queued(either) for _ in range(20)]
     ids = [claim.job_id] * 100 + others * 5
@@ -406,7 +408,8 @@ def test_two_hundred_who_listen_cost_one_connection(either: Service) -> None:
             held.append(pool.checkedout())
             await asyncio.sleep(0.005)
         assert max(held) <= 1
-        assert threading.active_count() - threads < 50  # 40 answered those who came; one feeds them
+        # 40 requests opened streams; one connection feeds them.
+        assert threading.active_count() - threads < 50
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=SECONDS) as http:
             assert (await http.get("/jobs")).status_code == 200
         await asyncio.to_thread(samples.publish, either.database, claim)
@@ -428,23 +431,24 @@ def test_streams_end_when_the_service_stops(fresh: Service) -> None:
             stream.wait(lambda s=stream: s.found)
         feed_of(fresh).stop()
         for stream in streams:
-            assert types(stream.ended()) == ["queued"]
-        assert Stream(port, job_id).ended() == []  # and who comes late is not kept
+            assert types(stream.read_to_end()) == ["queued"]
+        assert Stream(port, job_id).read_to_end() == []  # A late reader gets no stream.
 
 
-# --- the mailbox ---
+# --- the buffer ---
 
 
 def news(seq: int) -> SseEvent:
     return SseEvent(seq, b"x", False)
 
 
-def test_a_mailbox_that_nobody_empties_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_buffer_closes_its_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api.event_hub, "MAX_WAITING", 3)
 
     async def scenario() -> None:
         listener = Listener("job_x", 2, "someone")
-        listener.publish([news(seq) for seq in range(1, 8)])  # at once they may be many: all that there is
+        # The first batch may be large: it holds the whole history.
+        listener.publish([news(seq) for seq in range(1, 8)])
         listener.publish([news(7), news(8)])
         await asyncio.sleep(0)
         taken = await listener.next(1)
@@ -455,7 +459,7 @@ def test_a_mailbox_that_nobody_empties_is_closed(monkeypatch: pytest.MonkeyPatch
     asyncio.run(scenario())
 
 
-def test_a_mailbox_at_rest() -> None:
+def test_publishing_to_a_closed_or_idle_stream() -> None:
     async def scenario() -> Listener:
         listener = Listener("job_x", 0, "someone")
         assert await listener.next(0.01) == []
@@ -469,11 +473,11 @@ def test_a_mailbox_at_rest() -> None:
         return listener
 
     listener = asyncio.run(scenario())
-    listener.publish([news(2)])  # its loop has ended: nothing happens
+    listener.publish([news(2)])  # The loop has ended, so publishing does nothing.
     listener.close()
 
 
-def test_an_owner_has_only_so_many_streams(make_service: MakeService) -> None:
+def test_streams_per_owner_are_limited(make_service: MakeService) -> None:
     service = make_service(max_streams=2)
     job_id = queued(service)
     with followed(service) as port:

@@ -26,7 +26,7 @@ def test_a_retry_gets_the_same_job(either: Service) -> None:
         {"epochs": 3, "alpha": 0.4},
         {"alpha": 0.4, "epochs": 3, "seed": first.json()["config"]["seed"]},
     ):
-        again = post(either, **{**fields, "config": config})  # httpx takes another boundary each time
+        again = post(either, **{**fields, "config": config})  # httpx draws a new boundary per request.
         assert again.status_code == 202
         assert again.headers["idempotency-replayed"] == "true"
         assert again.headers["location"] == first.headers["location"]
@@ -34,7 +34,8 @@ def test_a_retry_gets_the_same_job(either: Service) -> None:
         assert again.json() == first.json()
     assert sorted(either.stored()) == before
     either.client.post(f"/jobs/{first.json()['id']}/cancel")
-    assert post(either, **fields).json()["status"] == "cancelled"  # the job as it is now
+    # The answer shows the current state of the job.
+    assert post(either, **fields).json()["status"] == "cancelled"
     assert post(either, "another", **fields).json()["id"] != first.json()["id"]
     assert either.adapt(**fields).json()["id"] != first.json()["id"]
 
@@ -61,7 +62,7 @@ def test_another_content_is_refused(fresh: Service) -> None:
     assert sorted(fresh.stored()) == before
 
 
-def test_nothing_is_remembered_of_what_was_refused(fresh: Service) -> None:
+def test_a_refused_request_is_not_remembered(fresh: Service) -> None:
     assert_problem(post(fresh, **shots(("one",))), 422, "too_few_classes")
     first = post(fresh, **shots())
     assert first.status_code == 202
@@ -76,7 +77,7 @@ def test_a_deleted_job_does_not_come_back(fresh: Service) -> None:
 
 
 @pytest.mark.parametrize("key", ["", " ", "a b", "x" * 256, "ä", "tab\tin"])
-def test_what_is_no_key(fresh: Service, key: str) -> None:
+def test_invalid_keys(fresh: Service, key: str) -> None:
     headers = {b"idempotency-key": key.encode()}
     response = fresh.client.post("/adapt", **form(**shots()), headers=headers)
     assert_problem(response, 422, "invalid_request", "(?i)idempotency-key")
@@ -84,7 +85,7 @@ def test_what_is_no_key(fresh: Service, key: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["x" * 255, '"8e03978e-40d5-43dd-bc93-6894a57f9324"', "a/b?c=d&e;f,g"])
-def test_what_is_a_key(fresh: Service, key: str) -> None:
+def test_valid_keys(fresh: Service, key: str) -> None:
     job = post(fresh, key, **shots()).json()["id"]
     assert post(fresh, key, **shots()).json()["id"] == job
 
@@ -99,7 +100,7 @@ def test_many_at_once_make_one_job(either: Service) -> None:
                 response = httpx.post(
                     f"http://127.0.0.1:{port}/adapt", **upload, headers={"idempotency-key": "k"}, timeout=60
                 )
-                if response.status_code != 503:  # a slow machine: the lock was not had in time
+                if response.status_code != 503:  # On a slow machine the lock may time out.
                     break
             answers.append(response)
 

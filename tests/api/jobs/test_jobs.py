@@ -1,4 +1,4 @@
-"""/jobs: watch, list, cancel and delete; the worker's part is played through core.store."""
+"""/jobs: watch, list, cancel and delete. The worker's part is played through core.store."""
 
 import threading
 import time
@@ -140,7 +140,7 @@ def test_nul_in_an_id_on_sqlite(fresh: Service) -> None:
 def test_nul_in_an_id_on_postgresql(
     make_service: Any, postgres_url: str, postgres_template: str, method: str, path: str, status: int
 ) -> None:
-    # Nothing is written, so the template itself will do.
+    # The test writes nothing, so it can use the template database.
     url = postgres_url.rsplit("/postgres?", 1)
     service = make_service(database_url=f"{url[0]}/{postgres_template}?{url[1]}")
     assert service.client.request(method, path).status_code == status
@@ -181,9 +181,7 @@ def test_new_jobs_do_not_shift_a_page(fresh: Service) -> None:
 
 
 @pytest.mark.parametrize("kind", ["jobs", "models"])
-def test_every_row_of_a_page_is_deleted_before_the_next_is_asked_for(
-    either: Service, backbone: Backbone, kind: str
-) -> None:
+def test_paging_survives_the_deletion_of_a_whole_page(either: Service, backbone: Backbone, kind: str) -> None:
     made = [queued(either) if kind == "jobs" else published(either, backbone) for _ in range(5)][::-1]
     seen: list[str] = []
     query: dict[str, Any] = {"limit": 2}
@@ -238,13 +236,13 @@ def test_filter_by_status(either: Service) -> None:
 @pytest.mark.parametrize(
     "after", ["job_none", "", "-", "1-", "-1-job_1", "1" * 17 + "-job_1", "1-" + "x" * 41, "٣-a"]
 )
-def test_what_is_no_cursor(either: Service, after: str) -> None:
+def test_malformed_cursors(either: Service, after: str) -> None:
     for path in ("/jobs", "/models"):
         response = either.client.get(path, params={"after": after})
         assert_problem(response, 422, "invalid_cursor", "start again without")
 
 
-def test_any_place_is_a_cursor(either: Service) -> None:
+def test_any_well_formed_id_is_a_cursor(either: Service) -> None:
     job = queued(either)
     assert [row["id"] for row in listed(either, after="9" * 16 + "-job_1")["data"]] == [job]
     assert listed(either, after="0-job_1")["data"] == []
@@ -273,7 +271,7 @@ def test_wait_answers_when_the_job_ends(either: Service) -> None:
     timer.join()
     assert body["status"] == "succeeded"
     assert body["model_id"] is not None
-    assert seconds < 60  # not because its time was over
+    assert seconds < 60  # The answer came before the timeout.
 
 
 def test_wait_answers_after_the_time(fresh: Service) -> None:
@@ -283,7 +281,7 @@ def test_wait_answers_after_the_time(fresh: Service) -> None:
     assert time.monotonic() - started >= 0.6
 
 
-def test_wait_does_not_wait_for_what_has_ended(fresh: Service) -> None:
+def test_wait_returns_at_once_for_a_finished_job(fresh: Service) -> None:
     started = time.monotonic()
     get(fresh, succeeded(fresh), wait=60)
     get(fresh, failed(fresh), wait=60)
@@ -343,7 +341,7 @@ def test_cancel_a_running_job_and_again(either: Service) -> None:
     assert either.client.post(f"/jobs/{claim.job_id}/cancel").status_code == 202
 
 
-def test_cancel_what_has_ended_otherwise(either: Service) -> None:
+def test_cancelling_a_finished_job_is_a_conflict(either: Service) -> None:
     for job_id, word in ((succeeded(either), "succeeded"), (failed(either), "failed")):
         before = get(either, job_id)
         response = either.client.post(f"/jobs/{job_id}/cancel")
@@ -363,7 +361,7 @@ def test_delete(either: Service) -> None:
     assert get(either, kept)["queue_position"] == 1
 
 
-def test_delete_while_the_storage_is_away(fresh: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_delete_during_a_storage_outage(fresh: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     job_id = fresh.accepted(**shots())["id"]
 
     def away(prefix: str) -> None:
@@ -377,7 +375,7 @@ def test_delete_while_the_storage_is_away(fresh: Service, monkeypatch: pytest.Mo
     with fresh.database.read() as session:
         left = deletions.left_over(session, age=timedelta(seconds=-1))
     assert left == [f"jobs/{job_id}"]
-    deletions.finish(fresh.database, fresh.blobs, left[0])  # as the dispatcher will
+    deletions.finish(fresh.database, fresh.blobs, left[0])  # The dispatcher repeats the deletion like this.
     assert fresh.stored() == []
     with fresh.database.read() as session:
         assert deletions.left_over(session, age=timedelta(seconds=-1)) == []
@@ -406,7 +404,7 @@ def test_the_model_outlives_its_job(fresh: Service, backbone: Backbone) -> None:
     assert len(fresh.blobs.list(f"models/{model}")) == 2
 
 
-def test_many_who_cancel_at_once(either: Service) -> None:
+def test_concurrent_cancels(either: Service) -> None:
     job_id = queued(either)
     statuses: list[int] = []
 

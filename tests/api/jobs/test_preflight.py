@@ -1,4 +1,4 @@
-"""What POST /adapt says of images and names before it trains: with dry_run, and with a job."""
+"""Findings of POST /adapt on images and names before training, with `dry_run` and with a job."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -33,14 +33,14 @@ def jpeg(image: Image.Image, quality: int = 90) -> bytes:
 
 
 def upload(**faults: bytes) -> dict[str, Any]:
-    """Two classes of four good images, and the faults under the second of them."""
+    """Build two classes of four good images and a second class with faults."""
     files = [(f"{i}.jpg", jpeg(drawn(i))) for i in range(8)]
     files += [(f"{name}.jpg", content) for name, content in faults.items()]
     return {"images": files, "labels": ["red fox"] * 4 + ["badger"] * (4 + len(faults))}
 
 
-def look(service: Service, **fields: Any) -> Body:
-    """A dry run. Nothing is left of it."""
+def dry_run(service: Service, **fields: Any) -> Body:
+    """Post a dry run and assert that nothing is stored."""
     response = service.client.post("/adapt?dry_run=true", **form(**fields))
     assert response.status_code == 200, response.text
     assert response.headers["content-type"] == "application/json"
@@ -56,7 +56,7 @@ def found(body: Body) -> list[tuple[str, str]]:
 
 
 def test_good_images(shared: Service) -> None:
-    body = look(shared, **upload())
+    body = dry_run(shared, **upload())
     assert (body["object"], body["acceptable"], body["images"], body["good"]) == ("preflight", True, 8, 8)
     assert (body["findings"], body["warnings"]) == ([], [])
     assert body["classes"] == [
@@ -70,7 +70,7 @@ def test_good_images(shared: Service) -> None:
 
 def test_faults_are_named_one_by_one(shared: Service) -> None:
     mirrored = drawn(1).transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    body = look(
+    body = dry_run(
         shared,
         **upload(
             again=jpeg(drawn(2), 60),
@@ -97,26 +97,26 @@ def test_faults_are_named_one_by_one(shared: Service) -> None:
 def test_names_and_balance(shared: Service) -> None:
     given = shots(["class_1", "class_2"], each=8)
     given = {key: values[:10] for key, values in given.items()}
-    assert [w["code"] for w in look(shared, **given)["warnings"]] == [
+    assert [w["code"] for w in dry_run(shared, **given)["warnings"]] == [
         *("few_images", "vague_class_names", "unbalanced_classes"),
     ]
     prompts = {"prompts": {"class_1": ["a fox"], "class_2": ["a badger"]}}
-    codes = [w["code"] for w in look(shared, **given, config=prompts)["warnings"]]
+    codes = [w["code"] for w in dry_run(shared, **given, config=prompts)["warnings"]]
     assert codes == ["few_images", "unbalanced_classes"]
 
 
 @pytest.mark.parametrize("on_bad_image", ["fail", "skip"])
 def test_an_image_that_cannot_be_read(shared: Service, on_bad_image: str) -> None:
-    """A dry run names it among the others; a real one is refused, or goes on without it."""
+    """A dry run names an unreadable image among the findings; a real job is refused, or skips the image."""
     given = upload(cut=jpeg(drawn(60))[:500], text=b"no image at all")
-    body = look(shared, **given, on_bad_image=on_bad_image)
+    body = dry_run(shared, **given, on_bad_image=on_bad_image)
     assert found(body) == [("cut.jpg", "truncated_image"), ("text.jpg", "not_an_image")]
     assert body["acceptable"] == (on_bad_image == "skip")
     assert (body["images"], body["good"]) == (10, 8)
     assert [w["code"] for w in body["warnings"]] == (["bad_image"] * 2 if on_bad_image == "skip" else [])
 
 
-def test_what_can_never_be_adapted_is_refused_in_a_dry_run_too(shared: Service) -> None:
+def test_impossible_uploads_are_refused_in_a_dry_run_too(shared: Service) -> None:
     post = shared.client.post
     one = {"images": [("a.jpg", jpeg(drawn(0)))], "labels": ["fox"]}
     assert_problem(post("/adapt?dry_run=true", **form(**one)), 422, "too_few_classes")
@@ -126,10 +126,10 @@ def test_what_can_never_be_adapted_is_refused_in_a_dry_run_too(shared: Service) 
     assert shared.stored() == []
 
 
-def test_a_job_keeps_what_was_said(make_service: MakeService) -> None:
+def test_a_job_keeps_its_findings(make_service: MakeService) -> None:
     service = make_service()
     given = upload(again=jpeg(drawn(2), 60))
-    before = look(service, **given)
+    before = dry_run(service, **given)
     job = service.accepted(**given)
     assert job["warnings"] == before["warnings"] != []
     kept = service.client.get(f"/jobs/{job['id']}/preflight")
@@ -147,7 +147,7 @@ def test_a_job_of_an_older_version_has_none(fresh: Service) -> None:
 
 
 def test_a_dry_run_is_not_counted(shared: Service) -> None:
-    """Who has as many jobs waiting as are allowed may look all the same."""
+    """An owner at the limit of queued jobs can still make dry runs."""
     job = shared.accepted(**upload())["id"]
     assert shared.adapt(**upload()).status_code == 429
     assert shared.client.post("/adapt?dry_run=true", **form(**upload())).status_code == 200
@@ -178,6 +178,6 @@ def test_an_archive(shared: Service) -> None:
         f"train/{name}/{i}.jpg": jpeg(drawn(i + 10 * c)) for c, name in enumerate("ab") for i in range(4)
     }
     files["test/a/leak.jpg"] = jpeg(drawn(1), 70)
-    body = look(shared, archive=crafted.zip_of(files))
+    body = dry_run(shared, archive=crafted.zip_of(files))
     assert ("test/a/leak.jpg", "near_duplicate_in_train_and_test") in found(body)
     assert {w["code"] for w in body["warnings"]} == {"near_duplicates_train_and_test", "vague_class_names"}

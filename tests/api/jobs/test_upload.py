@@ -125,7 +125,7 @@ def test_at_least_two_classes(tmp_path: Path) -> None:
     assert refused(tmp_path, images=jpegs(2), labels=["cat", "CAT"]).code == "too_few_classes"
 
 
-def test_few_images_are_told_once(tmp_path: Path) -> None:
+def test_few_images_are_reported_once(tmp_path: Path) -> None:
     intake = labelled([f"class {i // 2}" for i in range(40)], tmp_path)
     assert codes(intake) == ["few_images"]
     assert intake.warnings[0]["detail"].startswith("20 classes")
@@ -155,9 +155,9 @@ def test_bad_class_names(name: str, tmp_path: Path) -> None:
     error = refused(tmp_path, images=jpegs(3), labels=["cat", name, name])
     assert error.code == "invalid_class_names"
     assert [e["pointer"] for e in error.errors] == ["/labels/1", "/labels/2"]
-    error.detail.encode()  # no lone surrogate travels on
+    error.detail.encode()  # The error contains no lone surrogate.
     if name.strip() and name != "\ud800":
-        safe = name.replace("\0", "~")  # Python's own writer ends a name at NUL
+        safe = name.replace("\0", "~")  # Python's writer truncates a name at NUL.
         files = {"cat/a.jpg": crafted.jpeg(), f"{safe}/b.jpg": crafted.jpeg(2), f"{safe}/c.jpg": b"x"}
         content = crafted.upload(crafted.zip_of(files).replace(safe.encode(), name.encode()))
         if "\0" in name or len(name) > 768:
@@ -222,7 +222,7 @@ def test_skip_still_needs_an_image_for_each_class(tmp_path: Path) -> None:
     assert error.code == "class_without_images"
     assert "'dog'" in error.detail
     assert [e["file"] for e in error.errors] == ["dog/b.jpg"]
-    # a class of the test split alone may lose all of its images
+    # A class of the test split alone may lose all of its images.
     files = {"train/cat/a.jpg": crafted.jpeg(), "train/dog/b.jpg": crafted.jpeg(2), "test/owl/c.jpg": b"x"}
     intake = collected(tmp_path, archive=crafted.upload(crafted.zip_of(files)), on_bad_image="skip")
     assert [c["name"] for c in intake.classes] == ["cat", "dog"]
@@ -324,7 +324,7 @@ def test_a_class_name_is_cleaned_once_or_refused(name: str) -> None:
     try:
         cleaned = clean_class_name(name)
     except InvalidClassNames as refused:
-        refused.detail.encode()  # it can be sent
+        refused.detail.encode()  # The error can be encoded.
         return
     assert 1 <= len(cleaned) <= 200
     assert not {"Cc", "Cs", "Zl", "Zp"} & {unicodedata.category(character) for character in cleaned}
@@ -336,6 +336,6 @@ def test_a_class_name_is_cleaned_once_or_refused(name: str) -> None:
 def test_any_file_name_can_be_shown(name: str) -> None:
     shown = display_name(name)
     assert len(shown) <= 200
-    shown.encode()  # no lone surrogate
+    shown.encode()  # No lone surrogate.
     assert not {"\0", "\n", "\r", "\x1b", "\u2028"} & set(shown)
     assert display_name(shown) == shown

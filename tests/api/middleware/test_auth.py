@@ -1,4 +1,4 @@
-"""Who may call: with a key, whoever has it; without one, this machine only."""
+"""Authentication: any address with a key; without keys, this machine only."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -14,7 +14,7 @@ from tests.api.service import URL, Service, assert_problem, exchange, listening,
 
 KEY = "correct horse battery staple"
 
-# One of each route that asks for the key. The ids are unknown: a 404 is past the door.
+# One request per route that needs a key. The ids are unknown, so 404 means authenticated.
 ROUTES = [
     ("POST", "/adapt"),
     ("GET", "/jobs"),
@@ -56,7 +56,7 @@ def unlocked(new_service: Callable[..., AbstractContextManager[Service]]) -> Ite
 
 
 def test_no_route_is_forgotten(locked: Service) -> None:
-    """Every route but the health checks and the description asks for the key."""
+    """Every route needs the key, except the health checks and the API description."""
     document = locked.app.openapi()
     ids = {"job_id": "job_x", "model_id": "mdl_x", "name": "shoes", "alias": "prod"}
     described = {
@@ -69,7 +69,7 @@ def test_no_route_is_forgotten(locked: Service) -> None:
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-def test_a_key_is_asked_for(locked: Service, method: str, path: str) -> None:
+def test_every_route_needs_a_key(locked: Service, method: str, path: str) -> None:
     for given in (
         None,
         "Bearer wrong",
@@ -105,8 +105,8 @@ def test_the_key_opens(locked: Service, method: str, path: str) -> None:
 @pytest.mark.parametrize(
     "path", ["/nothing", "/healthz/", "/docs/oauth2-redirect", f"{URL}//healthz", "/HEALTHZ", "/page"]
 )
-def test_the_door_stands_before_everything_else(locked: Service, path: str) -> None:
-    """Also where there is nothing: a stranger learns no path."""
+def test_authentication_comes_before_routing(locked: Service, path: str) -> None:
+    """Unknown paths also return 401, so a caller without a key learns no path."""
     assert_problem(locked.client.get(path), 401, "unauthorized")
 
 
@@ -115,13 +115,13 @@ def test_without_the_key_nothing_is_stored(locked: Service) -> None:
     assert locked.stored() == []
 
 
-def test_with_a_key_any_name_of_the_host_will_do(locked: Service) -> None:
+def test_with_a_key_any_host_header_is_accepted(locked: Service) -> None:
     headers = {"authorization": f"Bearer {KEY}", "host": "clip.example.org", "origin": "https://example.org"}
     assert locked.client.get("/jobs", headers=headers).status_code == 200
 
 
 @pytest.mark.parametrize("path", sorted(OPEN))
-def test_what_is_open(locked: Service, path: str) -> None:
+def test_public_routes(locked: Service, path: str) -> None:
     response = locked.client.get(path, headers={"host": "clip.example.org"})
     assert response.status_code in {200, 503}
     assert KEY not in response.text
@@ -135,14 +135,14 @@ def test_the_key_is_not_logged(locked: Service, caplog: pytest.LogCaptureFixture
     assert KEY not in repr(locked.settings)
 
 
-def test_a_stranger_is_turned_away_before_the_body_is_read(locked: Service) -> None:
+def test_a_request_without_a_key_is_refused_before_the_body_is_read(locked: Service) -> None:
     head = b"POST /adapt HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=b\r\n"
     response = answer_to_a_promise(locked, head)
     assert response is not None
     assert_problem(response, 401, "unauthorized")
 
 
-def test_a_stranger_at_classify_is_turned_away_before_the_body_is_read(locked: Service) -> None:
+def test_classify_without_a_key_is_refused_before_the_body_is_read(locked: Service) -> None:
     head = b"POST /classify HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
     response = answer_to_a_promise(locked, head)
     assert response is not None
@@ -150,13 +150,13 @@ def test_a_stranger_at_classify_is_turned_away_before_the_body_is_read(locked: S
 
 
 def answer_to_a_promise(service: Service, head: bytes) -> httpx.Response | None:
-    """What comes while not one byte of the promised body is sent."""
+    """Return the answer to a request that declares a body and sends none of it."""
     with listening(service.app) as port:
         return exchange(port, head + b"Content-Length: 500000000\r\n\r\n", patience=2)
 
 
-def test_methods_that_nobody_knows(locked: Service) -> None:
-    """They are kept out of the metrics, where each would stay."""
+def test_unknown_methods(locked: Service) -> None:
+    """Unknown methods stay out of the metrics, where each would remain as a label."""
     headers = {"authorization": f"Bearer {KEY}"}
     for path in ("/jobs", "/healthz", "/nothing"):
         assert_problem(locked.client.request("BREW", path, headers=headers), 405, "method_not_allowed")
@@ -229,7 +229,7 @@ def test_a_foreign_form_stores_nothing(unlocked: Service) -> None:
     assert unlocked.stored() == []
 
 
-# --- where to listen ---
+# --- listen addresses ---
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.8.8.8"])
@@ -239,7 +239,7 @@ def test_loopback_needs_no_key(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org", "", "localhost.example.org"])
-def test_elsewhere_a_key_is_needed(host: str, tmp_path: Path) -> None:
+def test_other_addresses_need_a_key(host: str, tmp_path: Path) -> None:
     assert not is_loopback(host)
     refusal = startup_error(Settings(host=host, data=tmp_path / "data"))
     assert refusal is not None

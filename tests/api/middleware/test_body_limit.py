@@ -1,4 +1,4 @@
-"""The guard in front of a real FastAPI app, in process and over sockets to a real uvicorn."""
+"""The body limit in front of a real FastAPI application, in process and over sockets to uvicorn."""
 
 import asyncio
 import json
@@ -31,7 +31,7 @@ def part(name: str, content: bytes, filename: str | None = None) -> bytes:
 
 
 END = b"--" + BOUNDARY + b"--"
-# The content holds all but boundaries, to be sure that nothing looks for less.
+# The content holds near misses of the boundary, so that only an exact search passes.
 FILE = (b"\r\n--" + BOUNDARY[:-1] + b"\r\n--\r\n" + bytes(range(256))) * 20
 BODY = part("label", b"cat") + part("images", FILE, "a.jpg") + part("images", FILE, "b.jpg") + END + b"\r\n"
 
@@ -97,7 +97,7 @@ def exchange(port: int, request: bytes, *, half_close: bool = False) -> bytes:
             if half_close:
                 connection.shutdown(socket.SHUT_WR)
         except OSError:
-            pass  # answered and closed before everything was sent
+            pass  # The server answered and closed before the whole body was sent.
         raw = b""
         try:
             while chunk := connection.recv(65_536):
@@ -151,7 +151,7 @@ def test_a_whole_form(post: Post) -> None:
 
 
 @pytest.mark.parametrize("epilogue", [b"", b"\r\n", b"\r\nan epilogue\r\n" + END + b"\r\n"])
-def test_what_follows_the_end_is_free(post: Post, epilogue: bytes) -> None:
+def test_data_after_the_final_boundary_is_ignored(post: Post, epilogue: bytes) -> None:
     assert post(BODY.removesuffix(b"\r\n") + epilogue)[2] == {"ok": [len(FILE), len(FILE)]}
 
 
@@ -170,7 +170,7 @@ def test_a_cut_form_is_never_taken(post: Post) -> None:
 
 
 def test_a_cut_connection_is_never_taken(server: int) -> None:
-    """The client promises the whole body and goes away."""
+    """The client declares the whole body and disconnects."""
     calls.clear()
     head = b"POST /form HTTP/1.1\r\nHost: x\r\nContent-Type: " + FORM + b"\r\n"
     for cut in range(0, len(BODY), 1_000):
@@ -222,7 +222,7 @@ def test_size_limit(post: Post) -> None:
     assert len(calls) == 1
 
 
-def test_the_end_may_fall_on_any_border_of_chunks() -> None:
+def test_the_final_boundary_may_be_split_across_chunks() -> None:
     client = TestClient(make_app())
     headers = {"content-type": FORM.decode()}
     start = BODY.rindex(END) - 4
@@ -235,10 +235,10 @@ def test_the_end_may_fall_on_any_border_of_chunks() -> None:
     assert client.post("/form", content=iter(cut), headers=headers).json()["code"] == "truncated_body"
 
 
-def test_a_promise_of_too_much_is_refused_at_once(server: int) -> None:
+def test_a_content_length_above_the_limit_is_refused_at_once(server: int) -> None:
     head = b"POST /deaf HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999999\r\n\r\n"
     with socket.create_connection(("127.0.0.1", server), timeout=5) as connection:
-        connection.sendall(head)  # and no byte of the body
+        connection.sendall(head)  # The server refuses before the first byte of the body.
         raw = connection.recv(65_536)
     assert raw.startswith(b"HTTP/1.1 413")
     assert b"connection: close" in raw.lower()
@@ -282,7 +282,7 @@ def test_own_rendering_and_request_id() -> None:
 
 
 def test_bounded_reading() -> None:
-    """Chunks beyond the limit are not asked for."""
+    """Chunks beyond the limit are not requested."""
     given = 0
 
     def chunks() -> Iterator[bytes]:
@@ -311,7 +311,7 @@ def test_bounded_reading() -> None:
     assert given <= LIMIT + 64_000
 
 
-def test_what_is_held_in_memory_has_a_limit_of_its_own() -> None:
+def test_bodies_held_in_memory_have_a_limit_of_their_own() -> None:
     client = TestClient(make_app(max_json_bytes=1_000))
     assert client.post("/raw", content=bytes(1_000)).status_code == 200
     for body in (bytes(1_001), iter([bytes(600), bytes(600)])):
@@ -323,7 +323,7 @@ def test_what_is_held_in_memory_has_a_limit_of_its_own() -> None:
 
 
 def at_a_pace(pieces: Sequence[bytes], pause: float, idle_seconds: float) -> tuple[int, str]:
-    """Status and code of the answer to a form that comes in these pieces, then not at all."""
+    """Return status and code of the answer to a form that arrives in these pieces and then stalls."""
     app = make_app(idle_seconds=idle_seconds)
     sent: list[Any] = []
 
@@ -351,10 +351,10 @@ def at_a_pace(pieces: Sequence[bytes], pause: float, idle_seconds: float) -> tup
 def test_a_slow_upload_is_ended_and_a_steady_one_is_not() -> None:
     calls.clear()
     assert at_a_pace([BODY[:5_000]], 0, 0.2) == (408, "upload_too_slow")
-    # A byte now and then is next to nothing.
+    # An occasional byte stays below the minimum rate.
     assert at_a_pace([bytes([byte]) for byte in BODY[:200]], 0.01, 0.2) == (408, "upload_too_slow")
     assert calls == []
-    # 1.5 kB in every 0.05 s: it may take far longer than the patience of 0.2 s.
+    # At 1.5 kB per 0.05 s an upload may take far longer than the idle limit of 0.2 s.
     pieces = [BODY[i : i + 1_500] for i in range(0, len(BODY), 1_500)]
     assert 0.05 * len(pieces) > 0.3
     assert at_a_pace(pieces, 0.05, 0.2) == (200, "")

@@ -1,4 +1,4 @@
-"""The keys in the database: what they open, for how long, how often, and for whom."""
+"""API keys in the database: scopes, expiry, rate limits and owners."""
 
 import socket
 import threading
@@ -33,15 +33,15 @@ def get(service: Service, key: str | None, path: str = "/jobs", **given: Any) ->
     return service.client.get(path, headers=headers, **given)
 
 
-def door_of(service: Service) -> AuthMiddleware:
-    """The one that answers; the application makes it at its first request."""
+def auth_of(service: Service) -> AuthMiddleware:
+    """Return the application's middleware, which is built at the first request."""
     layer: Any = service.app.middleware_stack or service.app.build_middleware_stack()
     while not isinstance(layer, AuthMiddleware):
         layer = layer.app
     return layer
 
 
-def test_a_key_opens_until_it_is_revoked(either: Service) -> None:
+def test_a_key_works_until_it_is_revoked(either: Service) -> None:
     made = make(either.database)
     assert get(either, made.key).status_code == 200
     assert_problem(get(either, NEVER), 401, "unauthorized", "clipcite keys create")
@@ -61,11 +61,11 @@ def test_an_expired_key(fresh: Service) -> None:
     assert_problem(get(fresh, made.key), 401, "key_expired", "good until")
 
 
-def test_the_first_key_closes_the_door_for_good(fresh: Service) -> None:
-    """On loopback too, and also when no key is left that opens."""
+def test_after_the_first_key_every_request_needs_one(fresh: Service) -> None:
+    """This holds on loopback too, and when every key is revoked."""
     assert get(fresh, None).status_code == 200
     made = make(fresh.database)
-    door_of(fresh)._keys_asked = -10  # a second later
+    auth_of(fresh)._keys_asked = -10  # One second later the cache has expired.
     assert_problem(get(fresh, None), 401, "unauthorized")
     assert_problem(fresh.adapt(**shots()), 401, "unauthorized")
     with fresh.database.write() as session:
@@ -74,12 +74,12 @@ def test_the_first_key_closes_the_door_for_good(fresh: Service) -> None:
     assert get(fresh, None, "/healthz").status_code == 200
 
 
-def test_the_key_of_the_environment_opens_beside_them(make_service: MakeService) -> None:
+def test_the_key_of_the_environment_also_works(make_service: MakeService) -> None:
     service = make_service(api_key=KEY)
     made = make(service.database, "default")
     job = service.client.post("/adapt", **form(**shots()), headers={"authorization": f"Bearer {KEY}"})
     assert job.status_code == 202
-    for key in (KEY, made.key):  # both are the default owner's
+    for key in (KEY, made.key):  # Both keys belong to the default owner.
         assert [one["id"] for one in get(service, key).json()["data"]] == [job.json()["id"]]
     assert get(service, KEY, "/metrics").status_code == 200
 
@@ -167,7 +167,7 @@ def test_scopes(scoped: tuple[Service, dict[str, str]], route: tuple[str, str], 
 @pytest.mark.parametrize(
     "path", ["/", "/adapt/x/../../metrics", "//jobs", "/Jobs", "/jobs\n", "/models/a/export/b", "/keys"]
 )
-def test_what_nobody_thought_of_is_for_admins(path: str) -> None:
+def test_unlisted_routes_need_the_admin_scope(path: str) -> None:
     needed = needed_scopes("GET", path)
     assert needed in ({"admin"}, {"adapt"})
     assert needed == {"admin"} or path.startswith(("/adapt/", "/models/a/"))
@@ -188,7 +188,7 @@ def test_without_the_scope_no_body_is_read(scoped: tuple[Service, dict[str, str]
 # --- rates ---
 
 
-def test_a_minutes_worth_at_once_then_as_many_as_flow_in() -> None:
+def test_a_burst_of_one_minutes_rate_then_a_steady_flow() -> None:
     now = 100.0
     rates = RateLimiter(30, clock=lambda: now)
     for left in range(29, -1, -1):
@@ -198,7 +198,7 @@ def test_a_minutes_worth_at_once_then_as_many_as_flow_in() -> None:
     with pytest.raises(RateLimited, match=r"30 requests a minute\. Send it again in 2 s") as refused:
         rates.hit("a")
     assert (refused.value.retry_after, refused.value.headers["RateLimit-Remaining"]) == (2, "0")
-    assert rates.hit("b")["RateLimit-Remaining"] == "29"  # each key has its own
+    assert rates.hit("b")["RateLimit-Remaining"] == "29"  # Each key has its own rate.
     now += 1.9
     with pytest.raises(RateLimited):
         rates.hit("a")
@@ -207,7 +207,7 @@ def test_a_minutes_worth_at_once_then_as_many_as_flow_in() -> None:
     with pytest.raises(RateLimited):
         rates.hit("a")
     now += 1_000
-    assert rates.hit("a")["RateLimit-Remaining"] == "29"  # no more than a minute's worth
+    assert rates.hit("a")["RateLimit-Remaining"] == "29"  # At most one minute's worth.
 
 
 def test_no_limit_has_no_headers(fresh: Service) -> None:
@@ -229,11 +229,12 @@ def test_the_rate_of_a_key(make_service: MakeService) -> None:
     assert get(service, theirs).status_code == 200
     for path in ("/healthz", "/readyz"):
         assert get(service, mine, path).status_code in {200, 503}
-    assert_problem(get(service, NEVER), 401, "unauthorized")  # strangers use up nobody's rate
+    # Requests without a key count against no key's rate.
+    assert_problem(get(service, NEVER), 401, "unauthorized")
 
 
 def test_the_rate_needs_no_broker(make_service: MakeService) -> None:
-    """It is counted in this process: with Redis away it holds as before, and nothing is answered with 5xx."""
+    """The rate is counted in this process: without Redis it still holds, and no request fails with 5xx."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         nobody = probe.getsockname()[1]
     service = make_service(requests_per_minute=3, redis_url=f"redis://127.0.0.1:{nobody}/0")
@@ -247,7 +248,7 @@ def test_the_rate_without_keys(make_service: MakeService) -> None:
     assert statuses == [200, 200, 429, 429]
 
 
-# --- quotas, as HTTP tells of them ---
+# --- quotas over HTTP ---
 
 
 def test_quotas(make_service: MakeService) -> None:
@@ -265,12 +266,11 @@ def test_quotas(make_service: MakeService) -> None:
     service.accepted(**shots())
     service.settings.max_queued_jobs = 9
     assert_problem(service.adapt(**shots()), 409, "quota_models", "DELETE /models")
-    assert len([item for item in service.stored() if item.startswith("blob ")]) == 18  # those of two jobs
+    # The images of two jobs.
+    assert len([item for item in service.stored() if item.startswith("blob ")]) == 18
 
 
-def test_of_fifty_posts_at_once_as_many_as_the_quota_are_accepted(
-    make_service: MakeService, database_url: str
-) -> None:
+def test_concurrent_posts_never_exceed_the_quota(make_service: MakeService, database_url: str) -> None:
     service = make_service(max_queued_jobs=5, database_url=database_url)
     statuses: list[int] = []
     with listening(service.app) as port:
@@ -279,7 +279,7 @@ def test_of_fifty_posts_at_once_as_many_as_the_quota_are_accepted(
             upload = form(**shots(each=1))
             while True:
                 response = httpx.post(f"http://127.0.0.1:{port}/adapt", **upload, timeout=60)
-                if response.status_code != 503:  # a slow machine: the lock was not had in time
+                if response.status_code != 503:  # On a slow machine the lock may time out.
                     break
             statuses.append(response.status_code)
 
@@ -293,7 +293,7 @@ def test_of_fifty_posts_at_once_as_many_as_the_quota_are_accepted(
     assert len({blob.key.split("/")[1] for blob in service.blobs.list("jobs")}) == 5
 
 
-# --- where to listen ---
+# --- listen addresses ---
 
 
 def test_keys_in_the_database_allow_any_address(fresh: Service) -> None:
@@ -306,7 +306,7 @@ def test_keys_in_the_database_allow_any_address(fresh: Service) -> None:
     assert startup_error(settings) is not None
 
 
-def test_off_loopback_nobody_comes_in_without_a_key(make_service: MakeService) -> None:
-    """Whatever became of the keys since the start."""
+def test_off_loopback_every_request_needs_a_key(make_service: MakeService) -> None:
+    """This also holds if every key is removed after the start."""
     service = make_service(host="0.0.0.0")
     assert_problem(get(service, None), 401, "unauthorized")

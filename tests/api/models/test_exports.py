@@ -1,5 +1,6 @@
-"""GET /models/{id}/export; what open_clip and onnxruntime make of it:
-tests/core/clip/export/test_export.py."""
+"""GET /models/{id}/export. tests/core/clip/export/test_export.py loads the exports with open_clip and
+onnxruntime.
+"""
 
 import io
 import json
@@ -30,7 +31,7 @@ def exported(service: Service, model: str, **query: object) -> zipfile.ZipFile:
     return archive
 
 
-def test_the_network_at_the_asked_alpha(fresh: Service, backbone: Backbone) -> None:
+def test_the_model_at_the_requested_alpha(fresh: Service, backbone: Backbone) -> None:
     theta_0, theta_1 = tower_parameters(backbone.model), moved(backbone)
     model = publish_model(
         fresh.database, fresh.blobs, backbone, theta_1=theta_1, alpha=0.6, delta_format="1bit"
@@ -64,7 +65,7 @@ def test_a_delta_is_the_stored_files(fresh: Service, backbone: Backbone) -> None
         ({"format": "pt"}, "/format"),
     ],
 )
-def test_what_can_not_be_asked_for(
+def test_impossible_exports(
     fresh: Service, backbone: Backbone, query: dict[str, object], pointer: str
 ) -> None:
     model = publish_model(fresh.database, fresh.blobs, backbone)

@@ -1,4 +1,4 @@
-"""A model is trained anew with more images: those that its job has kept, and those that are sent."""
+"""POST /models/{id}/adapt: training from a model's stored images and the uploaded ones."""
 
 import json
 from typing import Any
@@ -16,7 +16,7 @@ from tests.core.store import samples
 
 @pytest.fixture
 def model(fresh: Service) -> tuple[Service, str, str]:
-    """(service, a model, its job): fox and badger, 4 images each, with settings of their own."""
+    """Return the service and a model of fox and badger: 4 images each, with its own settings."""
     upload = shots(("fox", "badger"))
     job = fresh.accepted(**upload, name="animals", config={"epochs": 3, "alpha": 0.25, "seed": 7})
     claim = samples.claimed(fresh.database, job["id"])
@@ -38,7 +38,7 @@ def more(*classes: str, each: int = 3) -> dict[str, Any]:
     return {"images": files, "labels": [name for name in classes for _ in range(each)]}
 
 
-def test_another_class_and_more_images_of_an_old_one(model: tuple[Service, str, str]) -> None:
+def test_a_further_class_and_more_images_of_an_existing_one(model: tuple[Service, str, str]) -> None:
     service, model_id, first = model
     answer = extend(service, model_id, **more("FOX", "hare"))
     assert answer.status_code == 202, answer.text
@@ -61,7 +61,7 @@ def test_another_class_and_more_images_of_an_old_one(model: tuple[Service, str, 
     assert service.client.get(f"/models/{model_id}").status_code == 200
 
 
-def test_the_settings_are_the_models_but_for_what_is_sent(model: tuple[Service, str, str]) -> None:
+def test_settings_default_to_the_models(model: tuple[Service, str, str]) -> None:
     service, model_id, first = model
     before = service.client.get(f"/jobs/{first}").json()["config"]
     same = extend(service, model_id, **more("hare")).json()["config"]
@@ -72,7 +72,7 @@ def test_the_settings_are_the_models_but_for_what_is_sent(model: tuple[Service, 
     assert changed != resolve_config(backbone=before["backbone"]).to_dict()
 
 
-def test_the_new_job_stands_by_itself(model: tuple[Service, str, str]) -> None:
+def test_the_new_job_does_not_depend_on_the_old_one(model: tuple[Service, str, str]) -> None:
     service, model_id, first = model
     job = extend(service, model_id, **more("hare")).json()["id"]
     assert service.client.delete(f"/jobs/{first}").status_code == 204
@@ -82,10 +82,10 @@ def test_the_new_job_stands_by_itself(model: tuple[Service, str, str]) -> None:
     assert_problem(answer, 409, "training_images_gone", "POST /adapt with all images")
 
 
-def test_a_dry_run_looks_at_old_and_new(model: tuple[Service, str, str]) -> None:
+def test_a_dry_run_checks_stored_and_uploaded_images(model: tuple[Service, str, str]) -> None:
     service, model_id, _ = model
     before = service.stored()
-    same = shots(("fox", "badger"))  # the very images that are there
+    same = shots(("fox", "badger"))  # These images are exact duplicates of stored ones.
     answer = service.client.post(
         f"/models/{model_id}/extend",
         params={"dry_run": True},
@@ -97,7 +97,7 @@ def test_a_dry_run_looks_at_old_and_new(model: tuple[Service, str, str]) -> None
     assert service.stored() == before
 
 
-def test_what_can_not_be_extended(model: tuple[Service, str, str]) -> None:
+def test_models_that_cannot_be_extended(model: tuple[Service, str, str]) -> None:
     service, model_id, _ = model
     assert_problem(extend(service, "mdl_nobody", **more("hare")), 404, "model_not_found")
     assert_problem(extend(service, model_id), 422, "archive_or_images")
@@ -107,14 +107,14 @@ def test_what_can_not_be_extended(model: tuple[Service, str, str]) -> None:
     assert_problem(extend(service, model_id, **bad), 422, "bad_images")
 
 
-def test_old_and_new_together_must_fit(model: tuple[Service, str, str]) -> None:
+def test_stored_and_uploaded_images_share_the_limits(model: tuple[Service, str, str]) -> None:
     service, model_id, _ = model
     service.settings.max_images = 10
     answer = extend(service, model_id, **more("hare"))
     assert_problem(answer, 413, "too_many_images", "these are 11; at most 10")
 
 
-def test_sent_again_with_its_key_it_is_the_same_job(model: tuple[Service, str, str]) -> None:
+def test_a_retry_with_the_same_key_gets_the_same_job(model: tuple[Service, str, str]) -> None:
     service, model_id, _ = model
     made = [
         service.client.post(

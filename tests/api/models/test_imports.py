@@ -1,4 +1,4 @@
-"""POST /models: what was exported comes back, and what does not fit is refused with a reason."""
+"""POST /models: an exported model is imported, and a model that does not fit is refused with a reason."""
 
 import hashlib
 import io
@@ -52,7 +52,7 @@ def answers(service: Service, model: str, **more: object) -> list[dict[str, tupl
 
 
 def changed(archive: bytes, change: Callable[[dict[str, bytes]], Any]) -> bytes:
-    """The archive with other files in it."""
+    """Return the archive with some files replaced."""
     with zipfile.ZipFile(io.BytesIO(archive)) as old:
         files = {name: old.read(name) for name in old.namelist()}
     change(files)
@@ -87,7 +87,8 @@ def test_a_delta_comes_back_as_it_was(fresh: Service, model: str) -> None:
     assert body["job_id"] is None
     assert body["id"] != model
     for alpha in (0.4, 1):
-        assert answers(fresh, body["id"], alpha=alpha) == answers(fresh, model, alpha=alpha)  # offsets too
+        # Class offsets are equal too.
+        assert answers(fresh, body["id"], alpha=alpha) == answers(fresh, model, alpha=alpha)
     assert fresh.client.delete(f"/models/{body['id']}").status_code == 204
 
 
@@ -117,7 +118,7 @@ def test_the_form_wins_over_the_archive(fresh: Service, model: str, backbone: Ba
 
 
 def test_half_precision_and_a_root_folder(fresh: Service, model: str) -> None:
-    """As hubs have them."""
+    """Model hubs publish such archives."""
 
     def halved(files: dict[str, bytes]) -> None:
         state = load(files["open_clip_model.safetensors"])
@@ -278,7 +279,7 @@ BITS = {
     },
     **{"C64": 64, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6},
 }
-"""Every type of the format but the two 16-bit floats."""
+"""Every type of the format except the two 16-bit floats."""
 
 
 @pytest.mark.parametrize("tensor", ["shot_features", "shot_labels"])
@@ -287,7 +288,7 @@ def test_shots_of_another_type_are_refused(fresh: Service, model: str, tensor: s
     for kind, bits in BITS.items():
 
         def retyped(files: dict[str, bytes], kind: str = kind, bits: int = bits) -> None:
-            """The same bytes; the last dimension makes up for the size."""
+            """Reinterpret the bytes; the last dimension compensates for the element size."""
             data = files["weights.safetensors"]
             size = int.from_bytes(data[:8], "little")
             header = json.loads(data[8 : 8 + size])

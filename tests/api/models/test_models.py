@@ -1,4 +1,4 @@
-"""/models: list, look at, rename and delete adapted models."""
+"""/models: list, show, rename and delete adapted models."""
 
 from datetime import datetime, timedelta
 
@@ -81,23 +81,23 @@ def test_delete(either: Service, backbone: Backbone, warm: bool) -> None:
     model_id, other = published(either, backbone), published(either, backbone)
     body = {"images": [("images", ("a.jpg", crafted.jpeg()))]}
 
-    def ask(model: str) -> int:
+    def get_classification(model: str) -> int:
         data = {"class_names": ["red fox", "badger"], "model": model}
         return either.client.post("/classify", data=data, files=body["images"]).status_code
 
     if warm:
-        assert ask(model_id) == 200
+        assert get_classification(model_id) == 200
     response = either.client.delete(f"/models/{model_id}")
     assert (response.status_code, response.content) == (204, b"")
     assert either.blobs.list(f"models/{model_id}") == []
     assert not any(model_id in str(path) for path in either.settings.data.rglob("*"))
-    assert ask(model_id) == 404
+    assert get_classification(model_id) == 404
     assert model_id not in str(either.app.state.serving.engine.pool._models)
     for again in (either.client.get(f"/models/{model_id}"), either.client.delete(f"/models/{model_id}")):
         assert_problem(again, 404, "model_not_found")
-    assert ask(other) == 200
+    assert get_classification(other) == 200
     assert [model["id"] for model in either.client.get("/models").json()["data"]] == [other]
-    # Its job stays, and says what became of it.
+    # Its job stays and reports that the model is gone.
     statuses = [job["status"] for job in either.client.get("/jobs").json()["data"]]
     assert statuses == ["succeeded", "succeeded"]
 

@@ -1,4 +1,4 @@
-"""/healthz says that the process answers, /readyz whether it can work, and if not, why."""
+"""/healthz reports a live process; /readyz reports readiness, with reasons if not ready."""
 
 import shutil
 import socket
@@ -56,7 +56,7 @@ def test_ready_with_redis(make_service: MakeService, redis_url: str) -> None:
 
 
 def test_the_backbone_is_loaded_at_the_start(fresh: Service) -> None:
-    """Without a request: /readyz turns to 200 by itself, and /healthz answers meanwhile."""
+    """/readyz turns to 200 without any request; /healthz answers meanwhile."""
     assert ready(fresh, 503)["parts"]["backbone"]["status"] == "unavailable"
     with TestClient(fresh.app, URL) as client:
         until = time.monotonic() + 600
@@ -74,17 +74,17 @@ def test_the_first_check_gives_a_new_storage_its_id_and_leaves_nothing_else(fres
 
 
 def test_the_start_gives_a_new_storage_its_id(fresh: Service) -> None:
-    """Before the first upload, and without anybody asking."""
+    """The id exists before the first upload and without any health check."""
     with TestClient(fresh.app, URL):
         fresh.app.state.checks._asked.result(600)
         assert [blob.key for blob in fresh.blobs.list("")] == [installation.KEY]
 
 
-def test_asking_often_writes_nothing_and_rarely_reads(
+def test_frequent_checks_write_nothing_and_rarely_read(
     fresh: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ready(loaded(fresh), 200)
-    monkeypatch.setattr(health, "GOOD_SECONDS", -1)  # each is a check of its own
+    monkeypatch.setattr(health, "GOOD_SECONDS", -1)  # Each request would otherwise be a check of its own.
     asked: list[str] = []
     for name in ("put", "get", "list", "delete", "delete_prefix", "check", "is_empty"):
         real = getattr(Blobs, name)
@@ -108,11 +108,11 @@ def test_asking_often_writes_nothing_and_rarely_reads(
 
 @pytest.mark.parametrize("has_id", [True, False])
 def test_with_the_storage_of_another_database_it_is_degraded(fresh: Service, has_id: bool) -> None:
-    """The database was lost, a fresh one is in its place."""
+    """The database was lost and replaced by an empty one."""
     fresh.blobs.put(f"jobs/{new_id('job')}/0", b"x")
     if has_id:
         fresh.blobs.put(installation.KEY, b'{"id": "ins_lost"}')
-    else:  # from before there were ids; the dispatcher looks at the folders at its start
+    else:  # A database from before storage ids; the dispatcher compares the folders at its start.
         assert ready(loaded(fresh), 200)["status"] == "ok"
         assert bind(fresh.database, fresh.blobs) is not None
         fresh.app.state.checks._storage_good_until = fresh.app.state.checks._good_until = 0.0
@@ -121,7 +121,7 @@ def test_with_the_storage_of_another_database_it_is_degraded(fresh: Service, has
     bad = bad_parts(body)
     assert set(bad) == {"storage"}
     assert "clipcite storage adopt" in bad["storage"]
-    fresh.accepted(**shots())  # jobs are taken all the same
+    fresh.accepted(**shots())  # Jobs are still accepted.
     installation.adopt(fresh.database, fresh.blobs)
     fresh.app.state.checks._good_until = 0.0
     assert ready(fresh, 200)["status"] == "ok"
@@ -137,7 +137,7 @@ def test_without_the_broker_it_is_degraded(make_service: MakeService) -> None:
     assert set(bad) == {"broker"}
     assert "No job is lost" in bad["broker"]
     assert "secret" not in str(body)
-    service.accepted(**shots())  # jobs are taken all the same
+    service.accepted(**shots())  # Jobs are still accepted.
 
 
 def test_without_tables(make_service: MakeService, tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_a_storage_that_is_no_folder_any_more(fresh: Service) -> None:
 
 
 def test_a_storage_that_may_not_be_written(fresh: Service) -> None:
-    """Read-only by what even root can't write to."""
+    """A file-system mount that even root cannot write to is read-only."""
     blobs = fresh.blobs
     moved = type(blobs)(fresh.settings.blobs_url())
     moved._folder = Path("/proc/sys")
@@ -192,7 +192,7 @@ def test_a_storage_that_is_gone(fresh: Service) -> None:
 
 
 def test_a_damaged_backbone(make_service: MakeService, tmp_path: Path) -> None:
-    """The reason is said, also when the load took its time; repaired, the next request loads it."""
+    """The reason is reported even after a slow load. After a repair the next request loads the backbone."""
     folder = tmp_path / "net"
     name = make_tiny_backbone(folder)
     weights = folder / "open_clip_model.safetensors"
@@ -203,7 +203,7 @@ def test_a_damaged_backbone(make_service: MakeService, tmp_path: Path) -> None:
     pool = serving.engine.pool
     load = pool._load_stock
     pool._load_stock = lambda *given: (time.sleep(0.1), load(*given))[1]
-    with TestClient(service.app, URL) as client:  # with its start, which loads the backbone
+    with TestClient(service.app, URL) as client:  # The application's start loads the backbone.
         until = time.monotonic() + 600
         while "still being loaded" in (reason := bad_parts(ready(service, 503))["backbone"]):
             assert time.monotonic() < until
@@ -218,7 +218,7 @@ def test_a_damaged_backbone(make_service: MakeService, tmp_path: Path) -> None:
 def test_without_the_backbone_it_is_not_ready(make_service: MakeService, tmp_path: Path) -> None:
     service = make_service(backbone=f"local-dir:{tmp_path}/none")
     assert set(bad_parts(ready(service, 503))) == {"backbone"}
-    service.accepted(**shots())  # jobs are taken: the worker has a backbone of its own
+    service.accepted(**shots())  # Jobs are accepted: the worker loads its own backbone.
 
 
 def test_several_reasons_at_once(make_service: MakeService, tmp_path: Path) -> None:

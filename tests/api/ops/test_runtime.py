@@ -1,4 +1,4 @@
-"""GET /runtime, and what happens when more is asked for than can be answered."""
+"""GET /runtime, and load shedding."""
 
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,7 +31,7 @@ def runtime(service: Service) -> Any:
     return response.json()
 
 
-def test_what_is_in_memory(fresh: Service, backbone: Backbone) -> None:
+def test_models_in_memory(fresh: Service, backbone: Backbone) -> None:
     empty = runtime(fresh)
     assert (empty["backbones"], empty["models"]["resident"], empty["device"]["precision"]) == ([], [], None)
     one, other = (publish_model(fresh.database, fresh.blobs, backbone, alpha=0.4) for _ in range(2))
@@ -50,7 +50,7 @@ def test_what_is_in_memory(fresh: Service, backbone: Backbone) -> None:
     assert warm["bytes"] <= warm["budget_bytes"] == fresh.settings.model_cache_bytes
     shown = [(r["kind"], r["alpha"], r["models"], r["others"]) for r in warm["resident"]]
     both = sorted([one, other])
-    # Least recently used first; the delta is used with each network.
+    # Least recently used first; each model counts as a use of its delta.
     assert shown == [("network", 0.7, both, 0), ("network", 0.4, both, 0), ("delta", None, both, 0)]
     assert all(r["users"] == 0 and not r["pinned"] for r in warm["resident"])
     counts = {name: warm["networks"][name] for name in ("values", "hits", "misses", "loads", "evicted")}
@@ -88,7 +88,7 @@ def test_models_of_others_are_only_counted(fresh: Service, backbone: Backbone) -
 
 @pytest.fixture
 def held(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """No network answers before this is set."""
+    """Block every model's computation until the event is set."""
     go_on = threading.Event()
     encode = ServedModel.encode_images
 
@@ -100,7 +100,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     return go_on
 
 
-def test_too_many_are_told_to_come_again(
+def test_requests_over_the_limit_get_retry_after(
     make_service: MakeService, backbone: Backbone, held: threading.Event
 ) -> None:
     service = make_service(max_waiting_images=4)
@@ -122,15 +122,15 @@ def test_too_many_are_told_to_come_again(
         for i in range(2):
             asked.append(pool.submit(classify, service, one))
             wait_for(i + 1)
-        # Half of it for one model, the rest for others.
+        # One model gets half of the limit, the others the rest.
         refused = classify(service, one)
         assert_problem(refused, 503, "busy", "Ask again in 1 s")
         assert refused.headers["retry-after"] == "1"
         asked.append(pool.submit(classify, service, other, 2))
         wait_for(4)
-        for body in ({}, {"class_names": []}):  # nothing else of the request is looked at
+        for body in ({}, {"class_names": []}):  # The request is refused before the rest of it is read.
             assert_problem(classify(service, **body), 503, "busy")
-        # Other routes go on.
+        # Other routes keep answering.
         assert service.client.get("/models").status_code == 200
         assert service.client.get("/healthz").status_code == 200
         assert runtime(service)["queue"]["refused"] == 3
@@ -140,14 +140,14 @@ def test_too_many_are_told_to_come_again(
     assert runtime(service)["queue"]["images"] == 0
 
 
-def test_one_large_request_is_let_in(make_service: MakeService) -> None:
+def test_one_large_request_is_admitted(make_service: MakeService) -> None:
     service = make_service(max_waiting_images=2)
     assert len(classify(service, images=20).json()["results"]) == 20
     both = classify(service, images=3, model=[], models='["stock", "stock"]')
     assert len(both.json()["comparison"]) == 2
 
 
-def test_who_waits_too_long_is_told(make_service: MakeService, held: threading.Event) -> None:
+def test_a_request_that_waits_too_long_gets_503(make_service: MakeService, held: threading.Event) -> None:
     service = make_service()
     held.set()
     assert classify(service).status_code == 200
@@ -166,8 +166,8 @@ def test_who_waits_too_long_is_told(make_service: MakeService, held: threading.E
         assert all(one.result(20).status_code == 200 for one in first)
 
 
-def test_the_body_of_who_is_refused_does_no_harm(make_service: MakeService) -> None:
-    """It is refused unread, and the next request is understood, on the same connection or another."""
+def test_the_unread_body_of_a_refused_request_does_no_harm(make_service: MakeService) -> None:
+    """The request is refused unread. The next one succeeds, on the same connection or another."""
     service = make_service(max_waiting_images=1)
     files = [("images", (f"{i}.jpg", crafted.jpeg(i, 900, 900))) for i in range(12)]
     with (

@@ -33,22 +33,22 @@ ADVICE = (
 
 
 class BrowserMissing(Exception):
-    """No browser can be had; the message says what to install."""
+    """No browser is available. The message says what to install."""
 
 
 @dataclass(frozen=True)
 class Browser:
     program: Path
     environment: dict[str, str]
-    """What it needs beyond our own environment."""
+    """Variables beyond the environment of the tests."""
 
 
 def find_browser(playwright: Playwright) -> Browser:
-    """The first that is there; without any, one is unpacked into the cache folder, which takes a minute
-    once.
+    """Return the first browser found. If there is none, unpack one into the cache folder, which takes a
+    minute.
 
     Raises:
-        BrowserMissing: there is none, and the system's packages can't be had either.
+        BrowserMissing: there is none, and the system's packages cannot be downloaded.
     """
     if named := os.environ.get("CLIPCITE_TEST_BROWSER"):
         if shutil.which(named) is None:
@@ -77,14 +77,18 @@ def _unpacked(folder: Path) -> Browser:
 
 
 def _unpack(folder: Path) -> None:
-    """The packages, and what they need that is not installed, below `folder`. Raises BrowserMissing."""
+    """Unpack the browser and its missing dependencies below `folder`.
+
+    Raises:
+        BrowserMissing: the packages cannot be downloaded.
+    """
     if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
         raise BrowserMissing(ADVICE)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".browser-") as temporary:
         packages, unpacked = Path(temporary) / "packages", Path(temporary) / "unpacked"
         packages.mkdir()
-        # Only said what it would do: that, and a download, is for everyone.
+        # Simulating and downloading need no root.
         plan = _run(["apt-get", "--simulate", "--no-install-recommends", "install", *PACKAGES], packages)
         wanted = [line.split()[1] for line in plan.splitlines() if line.startswith("Inst ")]
         _run(["apt-get", "download", *wanted], packages)

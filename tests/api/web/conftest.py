@@ -1,4 +1,4 @@
-"""A real Chromium, and a service that it looks at."""
+"""A real Chromium, and services for it."""
 
 import os
 from collections.abc import Iterator
@@ -36,8 +36,11 @@ METRICS = {
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """Not for the whole session: as long as Playwright is open its event loop counts as running in this
-    thread, and no test of another folder can run one of its own."""
+    """Open a browser per module.
+
+    While Playwright is open its event loop counts as running in this thread, and tests of other folders could
+    not run their own.
+    """
     with sync_playwright() as playwright:
         try:
             found = find_browser(playwright)
@@ -52,7 +55,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def quick_url(tmp_path_factory: pytest.TempPathFactory, migrated: Path, backbone: Backbone) -> Iterator[str]:
-    """A service without a worker: it has one model, and what is sent to it waits."""
+    """Run a service with one model and no worker, so that its jobs stay queued."""
     data = tmp_path_factory.mktemp("page")
     (data / "clipcite.db").write_bytes(migrated.read_bytes())
     with ExitStack() as stack:

@@ -1,6 +1,6 @@
-"""`python -m tests.api.web.screenshots`: the images of the page in docs/images, from the real thing.
+"""`python -m tests.api.web.screenshots`: take the screenshots of the page in docs/images.
 
-A service with the starter, the demo's images, a real browser. Takes some minutes.
+They come from a service with the starter, the demo's images and a real browser. This takes some minutes.
 """
 
 import io
@@ -27,14 +27,14 @@ WANTED = {
     *("teach-light-desktop", "learning-dark-desktop", "result-light-phone"),
     *("try-light-desktop", "try-dark-desktop", "try-dark-phone"),
 }
-"""What docs/page.md and the README show; the others only have to fit."""
+"""Screenshots shown in docs/page.md and the README. The others are checked for fit only."""
 ASKED = {"fish": 2, "bird": 1, "hat": 1}
-"""Images of the classification; of hats none was trained."""
+"""Number of classified images per class. `hat` is not trained."""
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        shots, asked = _lay_out(Path(folder))
+        shots, asked = _write_images(Path(folder))
         found = find_browser(playwright)
         with (
             serve(Path(folder) / "data", {}) as service,
@@ -42,15 +42,15 @@ def main() -> None:
                 executable_path=str(found.program), env={**os.environ, **found.environment}
             ) as browser,
         ):
-            job = _teach(browser, service.url, shots)
+            job = _train(browser, service.url, shots)
             for scheme in ("light", "dark"):
                 for name, size in (("desktop", DESKTOP), ("phone", PHONE)):
                     with window(browser, service.url, color_scheme=scheme, **size) as page:
-                        _look(page, job, asked, shots, f"{scheme}-{name}")
+                        _take_views(page, job, asked, shots, f"{scheme}-{name}")
 
 
-def _lay_out(folder: Path) -> tuple[Path, list[Path]]:
-    """Class folders to drop, one file of which is no image, and images to ask about."""
+def _write_images(folder: Path) -> tuple[Path, list[Path]]:
+    """Write class folders with one file that is no image, and images to classify. Return both."""
     stamps = split_stamps(stamps_folder(Settings().cache), shots=8)
     left = dict(ASKED)
     asked = []
@@ -71,8 +71,8 @@ def _lay_out(folder: Path) -> tuple[Path, list[Path]]:
     return folder / "shots", asked
 
 
-def _teach(browser: Browser, url: str, shots: Path) -> str:
-    """The id of the finished job; takes the image of the learning on the way."""
+def _train(browser: Browser, url: str, shots: Path) -> str:
+    """Train a model and return the job's id. Takes the screenshot of the training on the way."""
     with window(browser, url, color_scheme="dark", **DESKTOP) as page:
         page.goto("/")
         drop(page, page.locator(".zone"), shots)
@@ -87,7 +87,7 @@ def _teach(browser: Browser, url: str, shots: Path) -> str:
         return page.url.rpartition("/")[2]
 
 
-def _look(page: Page, job: str, asked: list[Path], shots: Path, name: str) -> None:
+def _take_views(page: Page, job: str, asked: list[Path], shots: Path, name: str) -> None:
     page.goto("/")
     drop(page, page.locator(".zone"), shots / "train")
     expect(page.locator(".thumbs .bad")).to_be_visible(timeout=60_000)
@@ -112,7 +112,7 @@ def _take(page: Page, name: str) -> None:
     assert too_wide(page) <= 0, name
     if name not in WANTED:
         return
-    page.wait_for_timeout(600)  # bars and lines are drawn to their end
+    page.wait_for_timeout(600)  # Wait until bars and lines are drawn.
     with Image.open(io.BytesIO(page.screenshot(animations="disabled"))) as shown:
         IMAGES.mkdir(parents=True, exist_ok=True)
         path = IMAGES / f"{name}.webp"

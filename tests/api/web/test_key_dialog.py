@@ -1,4 +1,4 @@
-"""A service with keys: the page asks for one, keeps it in the tab, and sends it with everything."""
+"""A service with keys: the page asks for one, keeps it for the tab and sends it with every request."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def test_the_page_asks_for_a_key(
         field.fill(KEY)
         field.press("Enter")
         expect(page.get_by_role("heading", name="secret")).to_be_visible()
-        page.get_by_text("What happened").click()  # which came over the stream
+        page.get_by_text("What happened").click()  # The job arrived over the stream.
         expect(page.get_by_text("It was sent.")).to_be_visible()
         page.get_by_text("Copy as curl or Python").click()
         curl = page.get_by_label("curl", exact=True)

@@ -1,4 +1,4 @@
-"""The page reads folders as the service reads archives."""
+"""The page's folder layouts, which equal the service's archive layouts."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Lists go on where they were, also when all of what was shown has been deleted meanwhile."""
+"""Paging in the page's lists, after everything shown has been deleted."""
 
 import re
 from collections.abc import Iterator
@@ -14,12 +14,12 @@ from tests.api.web.window import window
 from tests.core.serving.adapted import publish_model
 from tests.core.store.samples import new_job
 
-GUARD = 600_000  # milliseconds; only against hanging
+GUARD = 600_000  # Timeout (milliseconds). It only guards against hanging.
 
 
 @pytest.fixture
 def made(tmp_path: Path, migrated: Path, backbone: Backbone) -> Iterator[tuple[Service, str]]:
-    """A service of its own without a worker, and its URL."""
+    """Run a service of its own without a worker and yield its URL."""
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "clipcite.db").write_bytes(migrated.read_bytes())
     with service(tmp_path / "data", backbone.name) as made, listening(made.app) as port:

@@ -1,4 +1,4 @@
-"""A zip is understood by the browser itself; aliases are moved and moved back; code to take along."""
+"""The page's zip upload, its alias buttons and its code samples."""
 
 import zipfile
 from pathlib import Path
@@ -55,7 +55,8 @@ def test_an_alias_is_moved_and_moved_back(browser: Browser, quick_url: str, tmp_
         second.get_by_role("button", name="Point @prod back").click()
         page.get_by_role("button", name="Point it back").click()
         expect(first.locator(".tag", has_text="@prod")).to_be_visible()
-        expect(first.get_by_role("link", name="How it was learnt")).to_have_count(0)  # it was imported
+        # The model was imported.
+        expect(first.get_by_role("link", name="How it was learnt")).to_have_count(0)
         for version in versions:
             client.models.delete(version.id, force=True)
 

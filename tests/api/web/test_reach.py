@@ -1,4 +1,4 @@
-"""For everybody: by keyboard alone, on a phone, in the dark, with a screen reader."""
+"""Accessibility of the page: keyboard, phone, dark mode and screen reader."""
 
 import re
 from collections.abc import Iterator
@@ -8,17 +8,19 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.api.web.window import accessibility_problems, drop, lay_out, shot, too_wide, window
+from tests.api.web.window import accessibility_problems, drop, shot, too_wide, window, write_class_folders
 
 PHONE = {"viewport": {"width": 360, "height": 700}, "has_touch": True, "is_mobile": True}
 
 
 def all_views(page: Page, tmp_path: Path) -> Iterator[str]:
-    """Each view with something in it, and the name of the one that is shown."""
+    """Fill each view in turn and yield its name."""
     page.goto("/")
     expect(page.get_by_role("heading", name="Teach it your images")).to_be_visible()
     yield "teach, empty"
-    shots = lay_out(tmp_path / "shots", {"red": 2, "green": 2, "a class with quite a long name": 0})
+    shots = write_class_folders(
+        tmp_path / "shots", {"red": 2, "green": 2, "a class with quite a long name": 0}
+    )
     (shots / "red" / "damaged.jpg").write_bytes(b"no image")
     drop(page, page.locator(".zone"), shots)
     expect(page.locator(".thumbs img:visible")).to_have_count(4)
@@ -74,7 +76,7 @@ def test_axe_finds_nothing_and_everything_fits(
 
 
 def test_by_keyboard_alone(browser: Browser, quick_url: str, tmp_path: Path) -> None:
-    """Two classes are named and filled, started, and an image is asked about, without a mouse."""
+    """Two classes are named, filled and trained, and an image is classified, without a mouse."""
     files = []
     for colour in ("red", "green"):
         files.append(tmp_path / f"{colour}.png")
@@ -124,7 +126,7 @@ def test_by_keyboard_alone(browser: Browser, quick_url: str, tmp_path: Path) -> 
 
 
 def tab_to(page: Page, name: str, *, last: bool = False) -> None:
-    """Press Tab until that is reached, as whoever has no mouse does."""
+    """Press Tab until the named element has the focus."""
     named = page.get_by_role("button", name=name).or_(page.get_by_label(name))
     target = named.last if last else named.first
     expect(target).to_be_enabled()

@@ -1,4 +1,4 @@
-"""The page as it is served: to everybody, under a strict policy, small, and with all of its files."""
+"""The page as served: public, under a strict policy, small and complete."""
 
 import posixpath
 import re
@@ -14,7 +14,7 @@ MAX_BYTES = 250_000
 
 
 @pytest.mark.parametrize("path", ["/", "/docs", "/page/app.js", "/page/style.css", "/page/icon.svg"])
-def test_everybody_gets_it_under_a_strict_policy(make_service: MakeService, path: str) -> None:
+def test_the_page_is_public_and_has_a_strict_policy(make_service: MakeService, path: str) -> None:
     client = make_service(api_key="k" * 32).client
     response = client.get(path)
     assert response.status_code == 200
@@ -31,7 +31,7 @@ def test_everybody_gets_it_under_a_strict_policy(make_service: MakeService, path
     assert (head.status_code, head.content, head.headers["etag"]) == (200, b"", response.headers["etag"])
 
 
-def test_what_the_browser_has_is_not_sent_again(fresh: Service) -> None:
+def test_cached_files_are_not_sent_again(fresh: Service) -> None:
     first = fresh.client.get("/")
     assert first.headers["cache-control"] == "no-cache"
     again = fresh.client.get("/", headers={"if-none-match": f'W/{first.headers["etag"]}, "other"'})
@@ -41,7 +41,7 @@ def test_what_the_browser_has_is_not_sent_again(fresh: Service) -> None:
     assert fresh.client.get("/", headers={"if-none-match": '"other"'}).status_code == 200
 
 
-def test_nothing_else_is_opened_by_it(make_service: MakeService) -> None:
+def test_the_page_opens_no_other_route(make_service: MakeService) -> None:
     client = make_service(api_key="k" * 32).client
     for path in ("/page/../jobs", "/page/%2e%2e/jobs", "/page/__init__.py", "/page/nothing.js"):
         assert client.get(path).status_code in {401, 404}, path
@@ -50,7 +50,7 @@ def test_nothing_else_is_opened_by_it(make_service: MakeService) -> None:
     assert_problem(client.get("/jobs"), 401, "unauthorized")
 
 
-def test_it_is_small_and_loads_nothing_from_elsewhere() -> None:
+def test_the_page_is_small_and_loads_nothing_from_other_sites() -> None:
     prompts = {name: (STATIC / name).read_text(encoding="utf-8") for name in FILES}
     assert sum(len(text.encode()) for text in prompts.values()) < MAX_BYTES
     for name, text in prompts.items():
@@ -62,7 +62,7 @@ def test_it_is_small_and_loads_nothing_from_elsewhere() -> None:
 
 
 def test_every_file_is_used() -> None:
-    """None is left over, and none is missing."""
+    """Every file is used, and every used file exists."""
     todo, seen = ["index.html", "docs.html"], set()
     while todo:
         name = todo.pop()

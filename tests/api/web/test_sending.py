@@ -1,4 +1,4 @@
-"""Images are sent once: one job from one form, and no check at each key or while a form is sent."""
+"""Requests of the page: one job per form, and no check per key stroke or during an upload."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,23 +6,23 @@ from pathlib import Path
 from playwright.sync_api import Browser, Page, Request, Route, expect
 
 from clipcite import Client
-from tests.api.web.window import drop, lay_out, shot, window
+from tests.api.web.window import drop, shot, window, write_class_folders
 
 ADAPT = "**/adapt"
 CHECK = "**/adapt?dry_run=true"
-GUARD = 600_000  # milliseconds; only against hanging
+GUARD = 600_000  # Timeout (milliseconds). It only guards against hanging.
 
 
-def brought(page: Page, folder: Path) -> None:
-    """Two classes on the page, checked by the service."""
-    shots = lay_out(folder / "shots", {"red": 2, "green": 2})
+def fill_form(page: Page, folder: Path) -> None:
+    """Put two classes on the page and wait for the service's check."""
+    shots = write_class_folders(folder / "shots", {"red": 2, "green": 2})
     page.goto("/")
     drop(page, page.locator(".zone"), shots)
     expect(page.get_by_text("of 4 images look good")).to_be_visible(timeout=GUARD)
 
 
-def counted(page: Page) -> Callable[[], int]:
-    """How many checks the page has asked for."""
+def count_checks(page: Page) -> Callable[[], int]:
+    """Return a function that counts the checks requested by the page."""
     checks: list[Request] = []
     page.on("request", lambda request: "dry_run" in request.url and checks.append(request))
     return lambda: len(checks)
@@ -32,21 +32,21 @@ def test_one_job_from_one_form(browser: Browser, quick_url: str, tmp_path: Path)
     held: list[Route] = []
     with Client(quick_url) as client, window(browser, quick_url) as page:
         before = {job.id for job in client.jobs.list()}
-        checks = counted(page)
-        brought(page, tmp_path)
+        checks = count_checks(page)
+        fill_form(page, tmp_path)
         done = checks()
         page.route(ADAPT, lambda route: held.append(route))
         start = page.get_by_role("button", name="Start learning")
         with page.expect_request(ADAPT):
             start.click()
         name = page.get_by_label("Name of the class").first
-        name.fill("crimson")  # the page is drawn again
+        name.fill("crimson")  # The page redraws.
         (tmp_path / "more.png").write_bytes(shot("red", 9))
         drop(page, page.locator(".class").first, tmp_path / "more.png")
         expect(page.locator(".thumbs img:visible")).to_have_count(5, timeout=GUARD)
         expect(start).to_be_disabled()
         start.dispatch_event("click")
-        page.wait_for_timeout(1_500)  # longer than a check waits for more changes
+        page.wait_for_timeout(1_500)  # Longer than the debounce time of a check.
         assert checks() == done
         assert len(held) == 1
         held[0].continue_()
@@ -66,7 +66,7 @@ def test_the_key_belongs_to_the_form(browser: Browser, quick_url: str, tmp_path:
             route.continue_()
 
     with Client(quick_url) as client, window(browser, quick_url, expected=["net::ERR"]) as page:
-        brought(page, tmp_path)
+        fill_form(page, tmp_path)
         page.route(ADAPT, cut)
         start = page.get_by_role("button", name="Start learning")
         for number, name in enumerate(["a", "a", "b", "b"], 1):
@@ -84,9 +84,9 @@ def test_the_key_belongs_to_the_form(browser: Browser, quick_url: str, tmp_path:
 def test_a_start_ends_the_check(browser: Browser, quick_url: str, tmp_path: Path) -> None:
     with Client(quick_url) as client, window(browser, quick_url, expected=["net::ERR"]) as page:
         page.goto("/")
-        page.route(CHECK, lambda route: None)  # the service takes its time
+        page.route(CHECK, lambda route: None)  # The service answers slowly.
         with page.expect_request(CHECK):
-            drop(page, page.locator(".zone"), lay_out(tmp_path / "shots", {"red": 2, "green": 2}))
+            drop(page, page.locator(".zone"), write_class_folders(tmp_path / "shots", {"red": 2, "green": 2}))
         with page.expect_event("requestfailed", lambda request: "dry_run" in request.url):
             page.get_by_role("button", name="Start learning").click()
         expect(page.get_by_text("Waiting for its turn")).to_be_visible(timeout=GUARD)
@@ -95,18 +95,18 @@ def test_a_start_ends_the_check(browser: Browser, quick_url: str, tmp_path: Path
 
 def test_no_check_at_each_key(browser: Browser, quick_url: str, tmp_path: Path) -> None:
     with window(browser, quick_url) as page:
-        checks = counted(page)
-        brought(page, tmp_path)
+        checks = count_checks(page)
+        fill_form(page, tmp_path)
         done = checks()
         name = page.get_by_label("Name of the class").first
         name.focus()
         for letter in "ab":
             page.keyboard.type(letter)
-            page.wait_for_timeout(1_500)  # longer than a check waits for more changes
+            page.wait_for_timeout(1_500)  # Longer than the debounce time of a check.
         assert checks() == done
         with page.expect_response(CHECK):
             page.keyboard.press("Tab")
         assert checks() == done + 1
         page.keyboard.press("Tab")
         page.wait_for_timeout(1_500)
-        assert checks() == done + 1  # nothing has changed since
+        assert checks() == done + 1  # Nothing has changed since the last check.

@@ -1,4 +1,4 @@
-"""The whole way, in a browser, on the running service: from a dropped folder to an answer with a new name."""
+"""The whole way in a browser: from a dropped folder to a prediction with a new class."""
 
 import contextlib
 import io
@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.api.web.window import accessibility_problems, drop, lay_out, shot, too_wide, window
+from tests.api.web.window import accessibility_problems, drop, shot, too_wide, window, write_class_folders
 from tests.service.running import Service, colours, submit, training, wait_for_job
 
-LONG = 1000  # epochs: nobody waits for the end
+LONG = 1000  # Number of epochs; no test waits for the end.
 
 
 @pytest.fixture
@@ -21,8 +21,10 @@ def page(browser: Browser, service: Service) -> Iterator[Page]:
         yield page
 
 
-def test_from_a_folder_to_an_answer_with_a_new_name(page: Page, tmp_path: Path) -> None:
-    shots = lay_out(tmp_path / "shots", {"train/red": 4, "train/green": 4, "test/red": 2, "test/green": 2})
+def test_from_a_folder_to_a_prediction_with_a_new_class(page: Page, tmp_path: Path) -> None:
+    shots = write_class_folders(
+        tmp_path / "shots", {"train/red": 4, "train/green": 4, "test/red": 2, "test/green": 2}
+    )
     (shots / "train/red/scan.jpg").write_bytes(b"no image at all")
     (shots / "train/green/copy.png").write_bytes(shot("red", 1))
 
@@ -34,7 +36,8 @@ def test_from_a_folder_to_an_answer_with_a_new_name(page: Page, tmp_path: Path) 
     start = page.get_by_role("button", name="Start learning")
     expect(start).to_be_disabled()
     page.get_by_role("button", name="Remove scan.jpg").click()
-    expect(page.get_by_text("0 of 13 images look good")).to_be_visible()  # the service has looked
+    # The service has checked the images.
+    expect(page.get_by_text("0 of 13 images look good")).to_be_visible()
     expect(page.locator(".thumbs .note").filter(has_text="all of one colour")).to_have_count(12)
     page.get_by_role("button", name="Remove copy.png").click()
     expect(page.get_by_text(re.compile("measured on your test images"))).to_be_visible()
@@ -102,7 +105,9 @@ def test_from_a_folder_to_an_answer_with_a_new_name(page: Page, tmp_path: Path) 
 
 
 def run_as_pasted(page: Page, folder: Path) -> str:
-    """What the program of a view prints, in a folder of its user's: the last one, which is the view's own."""
+    """Run the program shown by a view in a fresh folder and return its output. The last program is the view's
+    own.
+    """
     page.get_by_text("Copy as curl or Python").last.click()
     program = page.get_by_label("Python", exact=True).last
     expect(program).to_contain_text("import Client")
@@ -125,7 +130,7 @@ def test_a_job_is_found_again_after_a_reload_and_a_restart_and_is_cancelled(
         expect(chart).to_be_visible()
         expect(page.locator(".stage")).to_have_text(re.compile(r"Learning, round \d+ of 1000"))
 
-        service.child("api").kill()  # `serve` starts it again
+        service.child("api").kill()  # `serve` restarts the process.
         expect(page.get_by_text("Connecting again")).to_be_visible()
         expect(page.get_by_text("Connecting again")).to_be_hidden(timeout=60_000)
         before = chart.get_attribute("aria-label") or ""

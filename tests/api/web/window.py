@@ -1,4 +1,4 @@
-"""What a person does in a browser, in the words of the tests."""
+"""User actions in a browser."""
 
 import io
 import json
@@ -17,10 +17,10 @@ AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js")
 
 @contextmanager
 def window(browser: Browser, url: str, *, expected: Sequence[str] = (), **context: Any) -> Iterator[Page]:
-    """A page of this service in a browser without a past. At the end nothing may have gone wrong in it.
+    """Open the service's page in a browser without history. Assert at the end that it logged no error.
 
     Args:
-        expected: parts of the messages that a test causes itself; browsers tell of every 401.
+        expected: parts of messages that a test causes itself; browsers log every 401.
     """
     with browser.new_context(base_url=url, locale="en-GB", **context) as opened:
         page = opened.new_page()
@@ -28,7 +28,7 @@ def window(browser: Browser, url: str, *, expected: Sequence[str] = (), **contex
         said: list[str] = []
         page.on("console", lambda message: message.type in {"error", "warning"} and said.append(message.text))
         page.on("pageerror", lambda error: said.append(f"uncaught: {error}"))
-        # File dialogs are caught from now on: asked for only when one is to open, that may come too late.
+        # Intercept file dialogs from the start: just before a dialog would be too late.
         page.on("filechooser", lambda chooser: None)
         yield page
         wrong = [text for text in said if not any(part in text for part in expected)]
@@ -36,15 +36,15 @@ def window(browser: Browser, url: str, *, expected: Sequence[str] = (), **contex
 
 
 def shot(colour: str, number: int, size: int = 48) -> bytes:
-    """A plain image, no two of them the same."""
+    """Return a plain image; each number gives a different one."""
     data = io.BytesIO()
     shade = tuple(min(255, channel + number) for channel in COLOURS[colour])
     Image.new("RGB", (size, size - 8), shade).save(data, "PNG")
     return data.getvalue()
 
 
-def lay_out(folder: Path, classes: dict[str, int]) -> Path:
-    """A folder of class folders with so many images each."""
+def write_class_folders(folder: Path, classes: dict[str, int]) -> Path:
+    """Write class folders with this number of images each."""
     for name, images in classes.items():
         (folder / name).mkdir(parents=True)
         for number in range(images):
@@ -54,7 +54,7 @@ def lay_out(folder: Path, classes: dict[str, int]) -> Path:
 
 
 def drop(page: Page, target: Locator, *paths: Path) -> None:
-    """Drag files or folders of the desktop onto it, as the browser itself would be told."""
+    """Drag files or folders from the desktop onto the target through the browser's own input events."""
     target.scroll_into_view_if_needed()
     box = target.bounding_box()
     assert box is not None
@@ -73,7 +73,7 @@ def drop(page: Page, target: Locator, *paths: Path) -> None:
 
 
 def accessibility_problems(page: Page) -> list[str]:
-    """What axe finds. It is run by the debugger, since the page itself may run nothing that it is given."""
+    """Return axe's violations. The debugger runs axe, because the page's policy forbids foreign scripts."""
     session = page.context.new_cdp_session(page)
     session.send("Runtime.evaluate", {"expression": AXE.read_text(encoding="utf-8")})
     options = json.dumps({"resultTypes": ["violations"]})
@@ -91,8 +91,10 @@ def accessibility_problems(page: Page) -> list[str]:
 
 
 def too_wide(page: Page) -> int:
-    """By how many pixels the page is wider than its window. (A phone shows a page that is too wide in a
-    window that is as wide: what counts is the width that it was given.)"""
+    """Return by how many pixels the page is wider than its window.
+
+    A phone widens the window to fit the page, so the comparison uses the configured width.
+    """
     session = page.context.new_cdp_session(page)
     metrics = session.send("Page.getLayoutMetrics")
     session.detach()

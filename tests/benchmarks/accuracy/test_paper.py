@@ -1,4 +1,4 @@
-"""The commands, on a tiny network and images of colours: every setting, resuming, and the tables."""
+"""The commands on a tiny model and coloured images: every setting, resuming, and the tables."""
 
 import json
 from dataclasses import fields
@@ -58,7 +58,7 @@ def test_base_to_new_is_run_once_and_printed_again(
     monkeypatch.setattr(paper, "METHODS", {"stock": counted, "linear_probe": METHODS["linear_probe"]})
     command = ["--setting", "bng", "--data", str(colours), "--splits", "2", "--methods", *FAST, *options]
     paper.main(command)
-    assert trained == [4, 4]  # two splits of two classes with two shots
+    assert trained == [4, 4]  # Two splits of two classes with two shots.
     first = tables(tmp_path, "bng-*.json")
     paper.main(command)
     assert trained == [4, 4]
@@ -66,7 +66,8 @@ def test_base_to_new_is_run_once_and_printed_again(
     table = first[0]
     assert table["columns"] == ["method", *MEASURES, "seconds"]
     assert [row[0] for row in table["rows"]] == ["stock", "Linear probe"]  # type: ignore[attr-defined]
-    assert "CLIP-CITE" in (next(tmp_path.glob("bng-*.md"))).read_text(encoding="utf-8")  # the published ones
+    # The published results.
+    assert "CLIP-CITE" in (next(tmp_path.glob("bng-*.md"))).read_text(encoding="utf-8")
 
 
 def test_a_run_that_was_stopped_goes_on(
@@ -98,7 +99,7 @@ def test_a_run_that_was_stopped_goes_on(
     assert store.names()[0] == done
 
 
-def test_a_run_keeps_the_score_of_every_name(
+def test_a_run_stores_the_score_of_every_class(
     colours: Path, backbone: Backbone, options: list[str], tmp_path: Path
 ) -> None:
     paper.main(["--data", str(colours), "--methods", *FAST, *options])
@@ -124,7 +125,7 @@ def test_few_shots(colours: Path, options: list[str], tmp_path: Path) -> None:
     (table,) = tables(tmp_path, "fsl-*.json")
     assert table["columns"] == ["method", "1", "2", "4", "8", "16"]
     rows = {row[0]: row[1:] for row in table["rows"]}  # type: ignore[attr-defined]
-    assert len(set(rows["stock"])) == 1  # it sees no shots
+    assert len(set(rows["stock"])) == 1  # The stock model uses no shots.
     figures.main(["--data", str(colours), "--to", str(tmp_path / "figures"), "--splits", "1", *options])
     for kind in ("png", "svg"):
         assert (tmp_path / "figures" / f"shots.{kind}").stat().st_size > 5_000
@@ -139,7 +140,7 @@ def test_cross_domain(colours: Path, options: list[str], tmp_path: Path) -> None
     assert table["columns"] == ["method", "other", "other base", "other new"]
 
 
-def test_ablations_and_their_image(
+def test_ablations_and_their_chart(
     colours: Path, options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ablations, "ALPHAS", (0.5, 1.0))
@@ -161,7 +162,7 @@ def test_the_training_curve(colours: Path, options: list[str], tmp_path: Path) -
     assert (tmp_path / "figures" / "epochs.svg").stat().st_size > 5_000
 
 
-def test_without_data_it_says_what_to_give() -> None:
+def test_without_data_the_error_says_what_to_pass() -> None:
     with pytest.raises(SystemExit, match="--root"):
         paper.read_trials(paper.parser(None, METHODS).parse_args([]))
 

@@ -1,4 +1,4 @@
-"""The compact answers against the plain computation on the full table of scores."""
+"""The compact scores against the plain computation on the full score matrix."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def drawn(seed: int, images: int = 60, classes: int = 7) -> tuple[np.ndarray, np
 
 
 def openworld_auc(scores: np.ndarray, truth: np.ndarray, trained: list[int], new: list[int]) -> float:
-    """Its definition (arXiv 2505.05180), pair by pair."""
+    """Compute OpenworldAUC pair by pair from its definition (arXiv 2505.05180)."""
     looks_trained = scores[:, trained].max(axis=1) - scores[:, new].max(axis=1)
     right = [
         max(trained if label in trained else new, key=lambda c: row[c]) == label
@@ -32,7 +32,7 @@ def openworld_auc(scores: np.ndarray, truth: np.ndarray, trained: list[int], new
 
 @given(st.integers(0, 10_000), st.floats(0, 0.3))
 @settings(max_examples=50, deadline=None)
-def test_they_decide_what_the_full_table_decides(seed: int, gamma: float) -> None:
+def test_compact_scores_decide_like_the_full_matrix(seed: int, gamma: float) -> None:
     scores, truth = drawn(seed)
     trained, new = [1, 4, 5], [0, 2, 3, 6]
     answers = Answers.of(scores, truth, trained)
@@ -42,7 +42,7 @@ def test_they_decide_what_the_full_table_decides(seed: int, gamma: float) -> Non
     adjusted = scores.copy()
     adjusted[:, trained] -= np.float32(gamma)
     expected = adjusted.argmax(axis=1) == truth
-    assert (answers.right_among_all(gamma) == expected).mean() > 0.98  # but for a tie in the last bit
+    assert (answers.right_among_all(gamma) == expected).mean() > 0.98  # Except for a tie in the last bit.
     assert np.array_equal(answers.right_among_all(), scores.argmax(axis=1) == truth)
     assert answers.openworld_auc() == pytest.approx(openworld_auc(scores, truth, trained, new))
 
@@ -58,7 +58,7 @@ def test_all_trained_and_none_trained() -> None:
 
 
 def test_measures_of_a_run() -> None:
-    truth = np.array([0, 0, 1, 1])  # 0 is trained
+    truth = np.array([0, 0, 1, 1])  # Class 0 is trained.
     scores = np.array([[0.9, 0.1], [0.4, 0.6], [0.7, 0.6], [0.1, 0.9]], dtype=np.float32)
     run = Answers.of(scores, truth, [0])
     once = np.ones((1, 4), dtype=np.int64)
@@ -75,8 +75,11 @@ def test_the_mean_of_two_harmonic_means() -> None:
 
 
 def test_intervals_are_paired() -> None:
-    """A method against itself has no difference whatever is resampled; against one that is better on
-    every second image the interval lies above 0 and holds the difference."""
+    """A method compared with itself has no difference under any resampling.
+
+    Against a method that is better on every second image, the interval lies above 0 and contains the
+    difference.
+    """
     scores, truth = drawn(3, images=200)
     better = scores.copy()
     better[::2] = -1
@@ -92,7 +95,7 @@ def test_intervals_are_paired() -> None:
     assert all((d.low, d.value, d.high) == (0, 0, 0) for d in same.values())
 
 
-def test_a_method_that_knows_no_new_names_has_no_accuracy_on_them() -> None:
+def test_a_method_without_new_classes_has_no_accuracy_on_them() -> None:
     scores, truth = drawn(4)
     scores[:, 3:] = -np.inf
     values = means([Answers.of(scores, truth, [0, 1, 2])])

@@ -1,4 +1,4 @@
-"""The schedule of a seed, and what is kept of a run."""
+"""The schedule derived from a seed, and the stored results of a run."""
 
 from pathlib import Path
 

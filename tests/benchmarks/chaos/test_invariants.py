@@ -1,4 +1,4 @@
-"""A checker that finds nothing is worth nothing: each invariant, broken on purpose."""
+"""Each invariant, violated on purpose and found by its checker."""
 
 import hashlib
 from collections.abc import Callable
@@ -25,7 +25,7 @@ IMAGE, WEIGHTS = b"an image", b"weights"
 
 @dataclass
 class Store:
-    """One job that has succeeded, with its files."""
+    """One succeeded job with its files."""
 
     database: Database
     blobs: Blobs
@@ -33,7 +33,7 @@ class Store:
     model_id: str
 
     def broken(self, *, poison: tuple[str, ...] = (), cancelled: tuple[str, ...] = ()) -> set[str]:
-        """The names of the invariants that do not hold."""
+        """Return the names of the violated invariants."""
         findings = check(
             self.database,
             self.blobs,
@@ -77,11 +77,11 @@ def store(database: Database, tmp_path: Path) -> Store:
     return Store(database, blobs, job_id, model_id)
 
 
-def test_nothing_is_broken(store: Store) -> None:
+def test_an_intact_store_violates_nothing(store: Store) -> None:
     assert store.broken() == set()
 
 
-def test_one_that_should_have_failed(store: Store) -> None:
+def test_a_job_that_should_have_failed(store: Store) -> None:
     assert store.broken(poison=(store.job_id,)) == {"succeeded, but for the intended poison"}
 
 
@@ -145,7 +145,7 @@ BREAKAGES: dict[str, tuple[Callable[[Store], None], str]] = {
 
 
 @pytest.mark.parametrize("breakage", BREAKAGES)
-def test_it_is_found(store: Store, breakage: str) -> None:
+def test_each_violation_is_found(store: Store, breakage: str) -> None:
     do, name = BREAKAGES[breakage]
     do(store)
     assert name in store.broken()
@@ -158,7 +158,7 @@ def test_a_report_of_an_attempt_that_was_cut_off_may_stay(store: Store) -> None:
 
 
 def test_the_sweep_comes_first_without_a_grace_but_within_its_limits(store: Store) -> None:
-    """Of 21 orphans in more than ten times as many folders one waits for the next hour."""
+    """There are 21 orphans among more than ten times as many folders; one waits for the next hour."""
     with store.database.write() as session:
         job = session.get(Job, store.job_id)
         assert job is not None
@@ -173,7 +173,7 @@ def test_the_sweep_comes_first_without_a_grace_but_within_its_limits(store: Stor
     assert len(store.blobs.folders("models")) == 2
 
 
-def test_what_was_cancelled_on_purpose_may_be(store: Store) -> None:
+def test_deliberately_cancelled_jobs_are_allowed(store: Store) -> None:
     changed(store, status="cancelled", model_id=None)
     store.blobs.delete(jobs.report_of(store.job_id, store.model_id))
     with store.database.write() as session:

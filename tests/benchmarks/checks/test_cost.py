@@ -1,4 +1,4 @@
-"""The command on images of colours."""
+"""The command on coloured images."""
 
 from pathlib import Path
 

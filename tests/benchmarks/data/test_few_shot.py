@@ -54,7 +54,7 @@ def test_any_split_is_half_of_the_classes(split: int, classes: int, rounds_up: b
 
 
 @pytest.mark.parametrize(("split", "classes"), [(0, 1), (-1, 10)])
-def test_splits_that_make_no_sense(split: int, classes: int) -> None:
+def test_invalid_splits(split: int, classes: int) -> None:
     with pytest.raises(ValueError, match=r"at least 2|0 or more"):
         base_classes(split, classes)
 
@@ -66,7 +66,7 @@ def test_draws_of_one_seed_nest(shots: int, more: int, seed: int) -> None:
         assert many[: len(few)] == few
 
 
-def test_draws_so_many_of_each_class_without_replacement() -> None:
+def test_draws_n_shots_per_class_without_replacement() -> None:
     shots = draw_shots(images(), [2, 0], 4, seed=1)
     assert [e.label for e in shots] == [2] * 4 + [0] * 4
     assert len(set(shots)) == 8
@@ -91,7 +91,7 @@ def test_a_draw_depends_on_nothing_but_its_class() -> None:
     assert draw_shots(images()[::-1], [1], 4, seed=1) == alone
     elsewhere = images("/mnt/other")
     assert paths(draw_shots(elsewhere, [1], 4, seed=1)) == paths(alone)
-    relabelled = [Example(e.path, e.label + 5) for e in images()]  # as if five classes came before
+    relabelled = [Example(e.path, e.label + 5) for e in images()]  # As if five more classes came before.
     assert paths(draw_shots(relabelled, [6], 4, seed=1)) == paths(alone)
 
 
@@ -105,7 +105,7 @@ def test_every_image_is_as_likely() -> None:
     for seed in range(2_000):
         for shot in draw_shots(images(classes=1), [0], 4, seed):
             counts[int(shot.path.stem)] += 1
-    # Binomial(2000, 0.2): 400 ± 18; five deviations.
+    # Binomial(2000, 0.2): 400 ± 18; five standard deviations.
     assert all(310 < count < 490 for count in counts.values())
 
 
@@ -114,7 +114,7 @@ def test_a_class_without_training_images_is_no_base_class() -> None:
         draw_shots(images(), [0, 3], 4, seed=1)
 
 
-def test_no_shots_are_no_draw() -> None:
+def test_zero_shots_draw_nothing() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         draw_shots(images(), [0], 0, seed=1)
 

@@ -1,4 +1,4 @@
-"""FGVCAircraft, ImageNet and its variants, and what a damaged data set is answered with."""
+"""FGVCAircraft, ImageNet and its variants, and errors for damaged data sets."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from benchmarks.data.dataset import BadDataSet
 from benchmarks.data.load import load
 from tests.benchmarks.data.tree import write_class_names, write_image, write_split
 
-# Three of the thousand. The ids sort as the lines stand, as ImageNet's do.
+# Three of the thousand classes. The ids are sorted like the lines, as in ImageNet.
 CLASS_NAMES = {"n01440764": "tench", "n01443537": "goldfish", "n01484850": "great white shark"}
 
 

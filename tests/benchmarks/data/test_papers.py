@@ -1,4 +1,4 @@
-"""The nine data sets with a split file, and what all fifteen share."""
+"""The nine data sets with a split file, and the properties shared by all fifteen."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from benchmarks.data.papers import DATASETS, ELEVEN, IMAGENET_VARIANTS
 from core.clip.prompts import check_templates
 from tests.benchmarks.data.tree import write_split
 
-# name: folder, split file, image folder, an image, its class in the file, what the text tower reads
+# Name: folder, split file, image folder, an image, its class in the file, the name for the text tower.
 SPLIT_FILES = {
     "Caltech101": (
         "caltech-101",

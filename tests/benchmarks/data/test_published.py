@@ -1,4 +1,4 @@
-"""The figures are copied by hand; that they agree with each other catches a slip."""
+"""The published figures, which are copied by hand: their mutual consistency reveals a slip."""
 
 import pytest
 
@@ -21,7 +21,7 @@ EVERY = [
     *CLIP_CITE_LOSSES_ON_IMAGENET.items(),
     ("alpha = 1", CLIP_CITE_ALPHA_1),
 ]
-# What PromptKD prints in two rows is not the harmonic mean.
+# The harmonic mean that PromptKD prints in two rows is wrong.
 OTHER_HM = {"PromptKD, StanfordCars": 0.05, "PromptKD, UCF101": 0.28}
 
 
@@ -38,7 +38,8 @@ PER_DATASET = {method: published for method, published in BASE_TO_NEW.items() if
 def test_rows_average_to_what_is_printed(method: str) -> None:
     published = PER_DATASET[method]
     assert list(published.datasets) == list(ELEVEN)
-    slack = 0.04 if method == "CLIP-CITE" else 0.006  # its printed averages are not those of its rows
+    # The paper's printed averages differ from those of its rows.
+    slack = 0.04 if method == "CLIP-CITE" else 0.006
     for half in ("base", "new"):
         mean = sum(getattr(row, half) for row in published.datasets.values()) / 11
         assert mean == pytest.approx(getattr(published.average, half), abs=slack)

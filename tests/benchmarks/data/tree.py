@@ -1,4 +1,4 @@
-"""Small trees of the papers' layouts, with real images in them."""
+"""Small trees in the papers' layouts, with real images."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ def write_image(path: Path) -> Path:
 
 
 def write_split(folder: Path, split: str, images: str, halves: Mapping[str, Sequence[Row]]) -> None:
-    """A split file and all images that it names."""
+    """Write a split file and all images that it names."""
     for rows in halves.values():
         for path, _, _ in rows:
             write_image(folder / images / path)

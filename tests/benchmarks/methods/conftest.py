@@ -1,4 +1,4 @@
-"""Two kinds of network (open_clip's own ViT, and one built like the starter) and a task they can learn."""
+"""Two kinds of model (open_clip's ViT, and one built like the starter) and a task that they can learn."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,7 +18,7 @@ COLOURS = {"red thing": (200, 40, 40), "green thing": (40, 200, 40), "blue thing
 
 @pytest.fixture(scope="session")
 def hugging(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
-    """Shared: nothing may change it."""
+    """Return the second kind of model, shared and read-only."""
     cache = tmp_path_factory.mktemp("hugging")
     return load_backbone(make_hugging_backbone(cache / "network"), cache=cache)
 
@@ -30,7 +30,7 @@ def either(request: pytest.FixtureRequest, backbone: Backbone, hugging: Backbone
 
 @pytest.fixture(scope="session")
 def make_task() -> Callable[[Backbone], given.Task]:
-    """Five noisy images of each colour; the class names say which."""
+    """Return a factory of tasks with five noisy images per colour; the class names are the colours."""
 
     @cache
     def make(backbone: Backbone) -> given.Task:
@@ -53,7 +53,7 @@ def task(either: Backbone, make_task: Callable[[Backbone], given.Task]) -> given
 
 @pytest.fixture
 def shown(task: given.Task, tmp_path: Path) -> given.Tests:
-    """The task's own images, as test images."""
+    """Return the task's own images as test images."""
     paths = tuple(tmp_path / f"{i}.png" for i in range(len(task.images)))
     for path, image in zip(paths, task.images, strict=True):
         image.save(path)

@@ -1,4 +1,4 @@
-"""A tiny network built like the starter: a convolutional timm image tower, a Hugging Face text tower."""
+"""A tiny model built like the starter: a convolutional timm image tower, a Hugging Face text tower."""
 
 import json
 from pathlib import Path

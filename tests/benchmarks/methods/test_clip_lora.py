@@ -11,13 +11,13 @@ NAMES = ["green thing", "grey square"]
 
 
 @pytest.mark.parametrize("merged", [False, True])
-def test_at_the_start_it_is_stock(task: given.Task, shown: given.Tests, merged: bool) -> None:
+def test_the_initial_model_is_stock(task: given.Task, shown: given.Tests, merged: bool) -> None:
     if merged:
         answers = clip_lora(task, ClipLora(steps_per_shot=0))["CLIP-LoRA"].similarities(shown, NAMES)
         expected = stock(task)["stock"].similarities(shown, NAMES)
     else:
         model = trainable(task.backbone)
-        add_lora(model, ClipLora())  # in training mode, with its dropout
+        add_lora(model, ClipLora())  # In training mode, with its dropout.
         answers, expected = encode_images(model, shown._pixels).detach(), shown.stock_features
     torch.testing.assert_close(answers, expected, rtol=0, atol=1e-5)
 
@@ -26,12 +26,12 @@ def test_only_attention_moves_and_where_there_is_none_1x1_convolutions(task: giv
     model = clip_lora(task, ClipLora(steps_per_shot=2, batch_size=8))["CLIP-LoRA"].model  # type: ignore[attr-defined]
     theta_0 = task.backbone.model.state_dict()
     theta_1 = model.state_dict()
-    assert theta_0.keys() == theta_1.keys()  # merged: a plain network again
+    assert theta_0.keys() == theta_1.keys()  # Merged, the result is a plain model.
     moved = {name for name in theta_0 if not torch.equal(theta_0[name], theta_1[name])}
     text = {name for name in moved if not name.startswith("visual.")}
     image = moved - text
     if hasattr(task.backbone.model, "text"):
-        assert len(text) == 6  # 2 layers
+        assert len(text) == 6  # 2 layers.
         assert all(name.split(".")[-2] in {"query", "key", "value"} for name in text)
         assert "visual.head.proj.weight" in image
         shapes = {tuple(theta_0[name].shape[2:]) for name in image}
@@ -49,7 +49,7 @@ def test_the_addition_has_the_rank_of_each_matrix(task: given.Task) -> None:
         if added.any():
             for matrix in added.chunk(3 if name.endswith("in_proj_weight") else 1):
                 values = torch.linalg.svdvals(matrix)
-                assert values[1] > 1e-6  # q, k and v have an addition each
+                assert values[1] > 1e-6  # q, k and v have one addition each.
                 assert (values[2:] < 1e-3 * values[0]).all()
 
 

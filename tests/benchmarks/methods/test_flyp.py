@@ -13,7 +13,7 @@ from core.clip.weights.ensemble import interpolate
 
 
 @pytest.mark.parametrize("distinct", [True, False])
-def test_the_loss_is_that_of_open_clip(distinct: bool) -> None:
+def test_the_loss_equals_open_clips(distinct: bool) -> None:
     generator = torch.Generator().manual_seed(0)
     images, prompts = F.normalize(torch.randn(2, 6, 8, generator=generator), dim=-1)
     labels = torch.arange(6) if distinct else torch.tensor([0, 0, 1, 2, 2, 2])
@@ -24,7 +24,7 @@ def test_the_loss_is_that_of_open_clip(distinct: bool) -> None:
         value = function(i, t, 20.0)
         both.append((value, *torch.autograd.grad(value, [i, t])))
     torch.testing.assert_close(both[0], both[1])
-    if distinct:  # the loss of CLIP-CITE differs only in pairs of the same class
+    if distinct:  # The loss of CLIP-CITE differs only for pairs of the same class.
         torch.testing.assert_close(both[0][0], supervised_contrastive(images, prompts, labels, 20.0))
 
 
@@ -35,7 +35,7 @@ def test_the_ensemble_is_halfway(task: given.Task) -> None:
         for label in ("FLYP", "FLYP + WiSE-FT")
     )
     stock = tower_parameters(task.backbone.model)
-    # Both towers learn (not quite everything has a gradient: the embeddings of words that never come).
+    # Both towers learn. Some weights have no gradient: the embeddings of unused tokens.
     for tower in ("visual.", ""):
         names = [n for n in stock if n.startswith("visual.") == bool(tower)]
         assert any(not torch.equal(whole[n], stock[n]) for n in names)

@@ -7,14 +7,14 @@ from benchmarks.methods.ft_probe import FtProbe, ft_probe
 from benchmarks.methods.stock import stock
 
 
-def test_without_training_it_is_stock(task: given.Task, shown: given.Tests) -> None:
+def test_without_training_the_model_is_stock(task: given.Task, shown: given.Tests) -> None:
     names = ["green thing", "grey square"]
     answers = ft_probe(task, FtProbe(epochs=0))["FT-Probe"].similarities(shown, names)
     expected = stock(task)["stock"].similarities(shown, names)
     torch.testing.assert_close(answers, expected, rtol=0, atol=1e-5)
 
 
-def test_its_curve_can_be_watched(task: given.Task, shown: given.Tests) -> None:
+def test_the_training_curve_is_reported(task: given.Task, shown: given.Tests) -> None:
     curve: list[tuple[int, int, torch.Tensor]] = []
 
     def watch(epoch: int, epochs: int, answerer: given.Answerer) -> None:

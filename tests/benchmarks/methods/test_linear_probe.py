@@ -32,7 +32,7 @@ def test_equals_scikit_learn(data: tuple[torch.Tensor, torch.Tensor]) -> None:
     reference = linear_model.LogisticRegression(C=31.6, max_iter=1_000, tol=1e-8)
     reference.fit(features.double().numpy(), labels.numpy())
     np.testing.assert_allclose(weight.numpy(), reference.coef_, atol=1e-3)
-    # The softmax leaves one bias free.
+    # The softmax leaves one bias undetermined.
     np.testing.assert_allclose(
         (bias - bias.mean()).numpy(), reference.intercept_ - reference.intercept_.mean(), atol=1e-3
     )

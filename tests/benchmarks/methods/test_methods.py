@@ -1,4 +1,4 @@
-"""What every method promises, each on both kinds of network."""
+"""Guarantees of every method, each on both kinds of model."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -20,7 +20,7 @@ from benchmarks.methods.prolip import ProLip, prolip
 from benchmarks.methods.stock import stock
 from benchmarks.methods.tip_adapter import TipAdapter, tip_adapter
 
-# The tiny networks have random weights: they need other learning rates than pre-trained ones.
+# The tiny models have random weights, and need other learning rates than pre-trained ones.
 TRAINED: Mapping[str, given.Method] = {
     "linear_probe": linear_probe,
     "ft_probe": partial(ft_probe, settings=FtProbe(5, 8, 1e-3, 1e-2)),
@@ -32,7 +32,8 @@ TRAINED: Mapping[str, given.Method] = {
     "clip_lora": partial(clip_lora, settings=ClipLora(steps_per_shot=4, batch_size=8, learning_rate=1e-2)),
     "prolip": partial(prolip, settings=ProLip(steps=20, learning_rate=1e-2, views=2)),
 }
-NAMES = ("grey square", "Blue Thing", "red thing", "green thing")  # one new; another order and spelling
+# One new class, in another order and spelling.
+NAMES = ("grey square", "Blue Thing", "red thing", "green thing")
 LABELS = {
     "linear_probe": ["Linear probe"],
     "ft_probe": ["FT-Probe"],
@@ -42,7 +43,7 @@ LABELS = {
     "clip_lora": ["CLIP-LoRA"],
     "prolip": ["ProLIP"],
 }
-OF_LABEL = [2, 3, 1]  # the columns of the task's classes
+OF_LABEL = [2, 3, 1]  # The columns of the task's classes.
 
 
 @pytest.fixture(params=TRAINED)
@@ -59,7 +60,7 @@ def test_registry_holds_every_method() -> None:
     assert {*TRAINED, "stock"} <= METHODS.keys()
 
 
-def test_learns_its_images_and_nothing_shared_changes(
+def test_a_method_learns_its_images_and_changes_nothing_shared(
     name: str, method: given.Method, task: given.Task, shown: given.Tests
 ) -> None:
     before = {key: tensor.clone() for key, tensor in task.backbone.model.state_dict().items()}
@@ -75,7 +76,8 @@ def test_learns_its_images_and_nothing_shared_changes(
         assert torch.isfinite(trained).all()
         assert torch.isfinite(new).all() or (label == "Linear probe" and (new == -torch.inf).all())
         assert loss(similarities, task) < 0.95 * at_start
-        again = answerer.similarities(shown, NAMES[::-1])  # a name's score depends on no other name
+        # The score of a class does not depend on the other classes.
+        again = answerer.similarities(shown, NAMES[::-1])
         torch.testing.assert_close(again.flip(1), similarities, rtol=0, atol=1e-5)
     after = task.backbone.model.state_dict()
     assert after.keys() == before.keys()
@@ -84,23 +86,23 @@ def test_learns_its_images_and_nothing_shared_changes(
     assert not any(m._forward_hooks for m in task.backbone.model.modules())
 
 
-def test_follows_the_seed_and_nothing_else(
+def test_the_result_depends_on_the_seed_only(
     method: given.Method, task: given.Task, shown: given.Tests
 ) -> None:
     torch.manual_seed(1)
     first = method(task)
-    torch.manual_seed(2)  # the global generator is nobody's
+    torch.manual_seed(2)  # The global generator has no influence.
     again, other = method(task), method(replace(task, seed=1))
     for label in first:
         one, same, different = (
             answers[label].similarities(shown, NAMES)[:, OF_LABEL] for answers in (first, again, other)
         )
         torch.testing.assert_close(one, same, rtol=0, atol=1e-6)
-        if label != "Linear probe":  # convex, and on the images as they are
+        if label != "Linear probe":  # The objective is convex and uses the images without augmentation.
             assert not torch.allclose(one, different, rtol=0, atol=1e-6)
 
 
 def loss(similarities: Tensor, task: given.Task) -> float:
-    """Cross-entropy among the trained names."""
+    """Return the cross-entropy among the trained classes."""
     logits = task.backbone.logit_scale * similarities[:, OF_LABEL]
     return F.cross_entropy(logits, torch.tensor(task.labels)).item()

@@ -9,7 +9,7 @@ from core.clip.inference.prototypes import PrototypeClassifier
 NAMES = ["green thing", "grey square", "Red Thing"]
 
 
-def test_it_is_the_products_and_finds_its_images(task: given.Task, shown: given.Tests) -> None:
+def test_the_preview_equals_the_products(task: given.Task, shown: given.Tests) -> None:
     answers = preview(task)["Preview"]
     found = answers.similarities(shown, NAMES)
     product = PrototypeClassifier(shown.stock_features, torch.tensor(task.labels))
@@ -17,8 +17,8 @@ def test_it_is_the_products_and_finds_its_images(task: given.Task, shown: given.
     cosines, offsets = product.cosines(shown.stock_features, head, [1, -1, 0])
     torch.testing.assert_close(found, cosines - offsets, rtol=0, atol=1e-4)
 
-    def right(of: given.Answerer) -> float:
+    def accuracy(of: given.Answerer) -> float:
         best = of.similarities(shown, task.class_names).argmax(dim=1)
         return (best == torch.tensor(task.labels)).float().mean().item()
 
-    assert right(answers) > max(0.8, right(stock(task)["stock"]))
+    assert accuracy(answers) > max(0.8, accuracy(stock(task)["stock"]))

@@ -8,21 +8,21 @@ from benchmarks.methods.tip_adapter import TipAdapter, tip_adapter
 NAMES = ["green thing", "grey square", "red thing"]
 
 
-def test_without_the_cache_it_is_stock(task: given.Task, shown: given.Tests) -> None:
+def test_without_the_cache_the_model_is_stock(task: given.Task, shown: given.Tests) -> None:
     answers = tip_adapter(task, TipAdapter(alpha=0.0, epochs=1, views=1))["Tip-Adapter-F"]
     expected = stock(task)["stock"].similarities(shown, NAMES)
     torch.testing.assert_close(answers.similarities(shown, NAMES), expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("epochs", [0, 3])
-def test_the_cache_votes_for_trained_names_only(task: given.Task, shown: given.Tests, epochs: int) -> None:
+def test_the_cache_votes_for_trained_classes_only(task: given.Task, shown: given.Tests, epochs: int) -> None:
     settings = TipAdapter(epochs=epochs, learning_rate=1e-2, views=2)
     cache = tip_adapter(task, settings)["Tip-Adapter-F"]
     answers = cache.similarities(shown, NAMES)
     added = answers - stock(task)["stock"].similarities(shown, NAMES)
     assert (added[:, 1] == 0).all()
     keys = cache.keys  # type: ignore[attr-defined]
-    for column, label in ((0, 1), (2, 0)):  # image by image, as the paper writes it
+    for column, label in ((0, 1), (2, 0)):  # Image by image, as in the paper.
         of_class = [key for key, of in zip(keys, task.labels, strict=True) if of == label]
         expected = sum(torch.exp(-5.5 * (1 - shown.stock_features @ key)) for key in of_class)
         torch.testing.assert_close(added[:, column], expected / task.backbone.logit_scale, atol=1e-5, rtol=0)

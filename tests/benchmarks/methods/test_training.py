@@ -37,7 +37,7 @@ def test_every_epoch_sees_every_image_once_in_batches_of_equal_size(task: given.
     assert rates == pytest.approx([1.0, 0.5 + 0.5**1.5, 0.5, 0.5 - 0.5**1.5])
 
 
-def test_a_training_that_diverges_says_so(task: given.Task) -> None:
+def test_a_diverging_training_is_an_error(task: given.Task) -> None:
     x = nn.Parameter(torch.tensor(1.0))
     optimizer = torch.optim.SGD([x], lr=1.0)
     with pytest.raises(TrainingDiverged, match="nan at step 1 of 6"):
@@ -56,7 +56,7 @@ def test_crops_follow_the_seed(task: given.Task) -> None:
 
 
 def test_about_half_of_the_crops_are_mirrored(task: given.Task) -> None:
-    # Whole squares without noise but with a ramp from left to right: a mirrored one falls.
+    # Whole squares without noise and with a ramp from left to right: a mirrored ramp falls.
     ramp = torch.linspace(0, 255, 32).to(torch.uint8).expand(3, 32, 32)
     ramps = replace(task)
     ramps.__dict__["tensors"] = [ramp] * 100
@@ -86,7 +86,7 @@ def test_the_copy_to_train_is_the_same_function(task: given.Task, shown: given.T
     torch.testing.assert_close(features, shown.stock_features, rtol=0, atol=1e-5)
 
 
-def test_trained_names_are_found_in_any_order_and_spelling(task: given.Task) -> None:
+def test_trained_classes_are_found_in_any_order_and_spelling(task: given.Task) -> None:
     columns, classes = trained_columns(task, ["new", "BLUE thing", "red thing"])
     assert (columns.tolist(), classes.tolist()) == ([1, 2], [2, 0])
     columns, classes = trained_columns(task, ["new"])

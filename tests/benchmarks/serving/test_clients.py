@@ -1,4 +1,4 @@
-"""The clients against a small server: what is sent, and what is counted."""
+"""The load clients against a small server: requests sent and results counted."""
 
 import threading
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from benchmarks.serving.many import Plan, Seen, table
 
 
 class Echo(BaseHTTPRequestHandler):
-    """The body comes back; a path that ends in `busy` is refused."""
+    """Server that returns the body; a path ending in `busy` is refused."""
 
     protocol_version = "HTTP/1.1"
 
@@ -34,14 +34,14 @@ def url() -> Iterator[str]:
         server.shutdown()
 
 
-def test_each_request_is_asked_once_and_its_answer_belongs_to_it(url: str) -> None:
+def test_each_request_is_sent_once_and_gets_its_own_answer(url: str) -> None:
     requests = [(i, raw_json(f"{url}/{'busy' if i % 4 == 0 else 'good'}", [i] * 5_000)) for i in range(20)]
     answers: dict[int, tuple[int, bytes]] = {}
 
-    def note(number: int, status: int, body: bytes) -> None:
+    def record(number: int, status: int, body: bytes) -> None:
         answers[number] = status, body
 
-    found = load(url, iter(requests), clients=3, on_answer=note)
+    found = load(url, iter(requests), clients=3, on_answer=record)
     assert found.statuses == {200: 15, 503: 5}
     assert (found.errors, len(found.latencies)) == (5, 20)
     for number, (status, body) in answers.items():
@@ -50,7 +50,7 @@ def test_each_request_is_asked_once_and_its_answer_belongs_to_it(url: str) -> No
     assert found.rate == 15 / found.seconds
 
 
-def test_it_ends_in_time(url: str) -> None:
+def test_the_load_ends_in_time(url: str) -> None:
     endless = iter(lambda: (0, raw_json(url, "again")), None)
     found = load(url, endless, clients=2, seconds=0.2)
     assert found.seconds == 0.2

@@ -1,4 +1,4 @@
-"""Both loops do the same work, and its operations are counted rightly."""
+"""The two training loops do the same work, and their operations are counted correctly."""
 
 import copy
 from dataclasses import replace
@@ -39,8 +39,11 @@ CLASSES = ("cat", "dog", "tree")
 
 @pytest.fixture
 def job(backbone: Backbone, tmp_path: Path) -> Job:
-    """Twelve square images of the network's size, so that crops of the whole change nothing, in one
-    batch, so that their order does not matter."""
+    """Return twelve square images in one batch.
+
+    Their size is the model's, so crops of the whole image change nothing. With a single batch their order is
+    irrelevant.
+    """
     noise = np.random.default_rng(0)
     shots = []
     for i in range(12):
@@ -82,23 +85,23 @@ def test_both_loops_take_the_same_steps(
 
     assert len(product.losses) == 6
     np.testing.assert_allclose(product.losses, plain.losses, rtol=1e-3, atol=1e-5)
-    assert plain.losses[-1][0] < 0.9 * plain.losses[0][0]  # they learn
+    assert plain.losses[-1][0] < 0.9 * plain.losses[0][0]  # Both loops learn.
     assert ours.keys() == theirs.keys()
-    # Over all of them: the bias of the keys has no gradient but rounding, which AdamW blows up.
+    # Over all weights together: the gradient of the keys' bias is rounding noise, which AdamW amplifies.
     before = dict(backbone.model.named_parameters())
     moved = sum((tensor - before[name]).square().sum() for name, tensor in ours.items())
     apart = sum((tensor - theirs[name]).square().sum() for name, tensor in ours.items())
     assert apart <= 0.02**2 * moved
 
 
-def test_batches_are_the_products() -> None:
+def test_batches_equal_the_products() -> None:
     batches = list(researcher.EqualBatches(70, 32))
     assert [len(batch) for batch in batches] == [24, 23, 23]
     assert sorted(i for batch in batches for i in batch) == list(range(70))
     assert len(researcher.EqualBatches(70, 32)) == 3
 
 
-def test_a_cut_job_has_full_batches_of_all_classes(job: Job) -> None:
+def test_a_shortened_job_has_full_batches_of_all_classes(job: Job) -> None:
     ordered = tuple(sorted(job.shots, key=lambda shot: shot.class_name))
     job = replace(job, shots=ordered, config=replace(job.config, batch_size=4))
     assert job.steps == 18
@@ -114,7 +117,7 @@ def test_flops_of_layers(input_needs_gradient: bool) -> None:
         x = torch.randn(*shape, requires_grad=input_needs_gradient)
         return count_flops(lambda: function(x))
 
-    gradients = 1 + input_needs_gradient  # that of the weights, and that of the input
+    gradients = 1 + input_needs_gradient  # The gradients of the weights and of the input.
     linear = 2 * 5 * 8 * 16
     assert flops(nn.Linear(8, 16), 5, 8) == Flops(linear, gradients * linear)
     full = 2 * (3 * 16 * 10 * 10) * (8 * 3 * 3)
@@ -134,11 +137,14 @@ def test_flops_of_layers(input_needs_gradient: bool) -> None:
 
 
 def test_flops_of_a_step(backbone: Backbone) -> None:
-    """Against the products of the tiny ViT, counted by hand: 2 layers of width 64, 17 tokens of which 16
-    are patches of 8 x 8, and in the text tower 2 layers of width 32, 77 tokens."""
+    """The expected products of the tiny ViT are counted by hand.
+
+    The image tower has 2 layers of width 64 and 17 tokens, 16 of which are patches of 8 x 8. The text tower
+    has 2 layers of width 32 and 77 tokens.
+    """
 
     def forward(tokens: int, width: int) -> int:
-        dense = 12 * tokens * width**2  # to q, k, v and out, and the two layers of the MLP
+        dense = 12 * tokens * width**2  # To q, k, v and out, and the two layers of the MLP.
         attention = 2 * tokens**2 * width
         return 2 * 2 * (dense + attention)
 
@@ -148,13 +154,13 @@ def test_flops_of_a_step(backbone: Backbone) -> None:
     sentences = ["a cat", "a dog", "a tree"]
     counted = step_flops(backbone, sentences, config)
     assert counted["teacher"] == 4 * image
-    assert counted["image tower"] == pytest.approx(3 * counted["teacher"], rel=0.05)  # about
+    assert counted["image tower"] == pytest.approx(3 * counted["teacher"], rel=0.05)  # Approximately.
     assert counted["text tower"] == pytest.approx(3 * 3 * text, rel=0.05)
     frozen = step_flops(backbone, sentences, replace(config, text_learning_rate=0.0))
     assert frozen["text tower"] == 3 * text
 
 
-def test_a_labelled_network_is_the_same_and_so_are_its_copies(backbone: Backbone) -> None:
+def test_a_labelled_model_and_its_copies_are_the_same_function(backbone: Backbone) -> None:
     model: Any = copy.deepcopy(labelled(backbone.model))
     assert same_bits(dict(model.state_dict()), dict(backbone.model.state_dict()))
     image = torch.randn(1, 3, 32, 32)
@@ -173,7 +179,7 @@ def test_the_profile_accounts_for_the_step(backbone: Backbone, job: Job) -> None
     assert all(seconds > 0 for seconds in groups.values())
 
 
-def test_the_table_compares_with_the_faster_researcher() -> None:
+def test_the_table_compares_with_the_faster_reference() -> None:
     def runs(*rates: float) -> list[Measured]:
         return [Measured(100 / rate, rate, 1.0, 3 * 10**9, 10**9, 0.5, 0.8) for rate in rates]
 

@@ -1,4 +1,4 @@
-"""`clipcite keys`, as its user runs it: the command here, the database's side in a process of its own."""
+"""`clipcite keys` as a user runs it: the command here, the database in a process of its own."""
 
 import json
 from pathlib import Path
@@ -32,13 +32,15 @@ def opened(data: Path, key: str) -> Any:
 
 
 def test_create_list_and_revoke(data: Path) -> None:
-    """On a folder where nothing has started yet: keys come first where others can reach the service."""
+    """On a fresh folder: where other machines can reach the service, keys must exist before
+    the first start.
+    """
     made = call(
         data, "create", "--owner", "team-a", "--scope", "classify", "--name", "[laptop]", "--days", "3"
     )
     assert made.exit_code == 0, made.output
     key = made.stdout.strip()
-    assert api_keys.is_formed(key)  # nothing else, so that a script can take it
+    assert api_keys.is_formed(key)  # The key is the only output, so that a script can capture it.
     assert "team-a" in made.stderr
     assert "shown this once" in made.stderr
     row = opened(data, key)
@@ -58,7 +60,7 @@ def test_create_list_and_revoke(data: Path) -> None:
     assert json.loads(call(data, "list", "--owner", "team-a", "--json").stdout)[0]["state"] == "revoked"
 
 
-def test_what_goes_wrong_is_said_without_a_trace(data: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_errors_are_reported_without_a_traceback(data: Path, capfd: pytest.CaptureFixture[str]) -> None:
     for arguments, says in (
         (["list"], "The database does not answer"),
         (["create", "--owner", "Team A"], "An owner's name is"),

@@ -47,7 +47,7 @@ def test_adapt_wait_classify(call: Any, folder: Path) -> None:
         "clipcite classify IMAGES",
     ):
         assert shown in done.stdout
-    assert "\x1b[" not in done.output  # not a terminal
+    assert "\x1b[" not in done.output  # Not a terminal.
     job = json.loads(call("jobs", "list", "-n", 1, "--json").stdout)[0]
     assert (job["name"], job["config"]["batch_size"]) == ("[colours]", 8)
     model = job["model_id"]
@@ -100,7 +100,7 @@ def test_adapt_wait_classify(call: Any, folder: Path) -> None:
 
 def test_a_job_that_does_not_succeed(call: Any, folder: Path) -> None:
     done = call("adapt", folder, "--epochs", 1000, "--config", '{"batch_size": 4}')
-    job_id = done.stdout.strip()  # nothing else, so that a script can take it
+    job_id = done.stdout.strip()  # The id is the only output, so that a script can capture it.
     assert f"clipcite jobs wait {job_id}" in done.stderr
     assert "is still" in call("jobs", "wait", job_id, "--timeout", 0.2, status=1).stderr
     assert job_id in call("jobs", "cancel", job_id).stdout
@@ -126,13 +126,13 @@ def test_refusals_and_their_exit_codes(call: Any, folder: Path, tmp_path: Path) 
             call(*command, *json_or_not)
 
 
-def test_nobody_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_service(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = CliRunner().invoke(app, ["models", "list", "--url", "http://127.0.0.1:9"])
     assert done.exit_code == 3
     assert "clipcite serve" in done.stderr
 
 
-def test_formats_are_told(call: Any, tmp_path: Path) -> None:
+def test_the_detected_format_is_reported(call: Any, tmp_path: Path) -> None:
     paint(tmp_path, "images", 4)
     rows = [f"images/{i}.png,{('red', 'green', '')[i % 3]}" for i in range(4)]
     (tmp_path / "labels.csv").write_text("\n".join(["file_name,label", *rows]))
@@ -142,7 +142,7 @@ def test_formats_are_told(call: Any, tmp_path: Path) -> None:
 
 
 def test_doctor(service: Service, environment: dict[str, str], tmp_path: Path) -> None:
-    """On a machine that is well, and on one that is not."""
+    """Doctor on a healthy machine and on a faulty one."""
 
     def doctor(*options: str, **settings: str) -> tuple[int, dict[str, dict[str, str]]]:
         variables = (
@@ -216,8 +216,8 @@ def test_a_key_is_needed_where_there_are_keys(
             assert list(client.models.list()) == []
 
 
-def test_without_the_server_its_commands_say_how_to_get_it(tmp_path: Path) -> None:
-    """Where fastapi and the others cannot be found, as after a plain `pip install clipcite`."""
+def test_without_the_server_its_commands_name_the_extra(tmp_path: Path) -> None:
+    """fastapi and other server packages are missing, as after a plain `pip install clipcite`."""
     program = (
         "import sys; sys.path.insert(0, sys.argv.pop(1)); import importlib.util as u; find = u.find_spec\n"
         "u.find_spec = lambda name, *rest: None if name == 'torch' else find(name, *rest)\n"

@@ -17,7 +17,7 @@ from tests.service.running import Service
 @pytest.fixture
 def call(service: Service, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("CLIPCITE_URL", service.url)
-    monkeypatch.setenv("COLUMNS", "80")  # as narrow as terminals are
+    monkeypatch.setenv("COLUMNS", "80")  # As narrow as usual terminals.
 
     def call(*arguments: object, status: int = 0) -> Result:
         done = CliRunner().invoke(app, [str(one) for one in arguments])
@@ -65,7 +65,7 @@ def test_export_import_names_and_aliases(call: Any, taught: Job, tmp_path: Path)
     assert json.loads(call("models", "rollback", "hats@prod", "--json").stdout)["version"] == 2
     assert "hats@prod" in call("models", "aliases", "hats").stdout
     listed = call("models", "list", "--name", "hats").stdout
-    assert brought["id"] in listed  # ids are whole, also in 80 columns
+    assert brought["id"] in listed  # Ids are complete, also in 80 columns.
     assert "hats@2" in listed
     call("models", "delete", "hats@prod", status=5)
     assert "deleted" in call("models", "delete", "hats@prod", "--force").stdout

@@ -22,14 +22,14 @@ def clipcite(*arguments: str, cwd: Path) -> "subprocess.Popen[str]":
 
 @pytest.mark.parametrize("command", ["api", "serve"])
 def test_off_loopback_a_key_is_needed(command: str, tmp_path: Path) -> None:
-    """Said by our own `api`, whatever the folder holds that the user stands in."""
+    """The error comes from this project's `api`, whatever the current folder contains."""
     for name in ("api.py", "worker.py", "core.py"):
         (tmp_path / name).write_text("raise SystemExit(0)")
     (tmp_path / "data").mkdir()
     migrate.upgrade(f"sqlite:///{tmp_path / 'data' / 'clipcite.db'}")
     process = clipcite(command, "--host", "0.0.0.0", "--port", "58123", cwd=tmp_path)
     try:
-        _, said = process.communicate(timeout=200)  # as long as it takes to import torch on a busy machine
+        _, said = process.communicate(timeout=200)  # Long enough to import torch on a busy machine.
     finally:
         process.kill()
     assert process.returncode == 1, said
@@ -38,20 +38,20 @@ def test_off_loopback_a_key_is_needed(command: str, tmp_path: Path) -> None:
 
 
 def test_the_process_is_the_dispatcher_itself(tmp_path: Path) -> None:
-    """So that a signal reaches it, and its exit status is the command's."""
+    """A signal reaches the dispatcher, whose exit status is the command's."""
     process = clipcite("dispatcher", cwd=tmp_path)
     running = psutil.Process(process.pid)
     wait_for(lambda: running.cmdline()[1:3] == ["-m", "worker.dispatcher"], seconds=30)
     assert running.environ()["CLIPCITE_DATA"] == str(tmp_path / "data")
     assert process.stderr is not None
-    said = process.stderr.readline()  # it looks for work by now, and finds no tables
+    said = process.stderr.readline()  # By now the dispatcher has started, and finds no tables.
     assert "clipcite db upgrade" in said or "database" in said
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert process.returncode == 0
 
 
-def test_only_what_is_given_becomes_a_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_given_options_become_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLIPCITE_DEVICE", "cuda:1")
     monkeypatch.chdir(tmp_path)
     assert environment(device=None)["CLIPCITE_DEVICE"] == "cuda:1"

@@ -1,4 +1,6 @@
-"""`clipcite sweep`, `clipcite storage adopt` and what `clipcite doctor` says, as an operator runs them."""
+"""`clipcite sweep`, `clipcite storage adopt` and the storage checks of `clipcite doctor`, as an operator runs
+them.
+"""
 
 import json
 from datetime import timedelta
@@ -43,7 +45,7 @@ def test_orphans_are_listed_and_deleted_when_due(data: Path, capfd: pytest.Captu
         assert f"{lost}  marked" in listed.stdout
         assert kept not in listed.stdout
     assert call(data, "sweep").exit_code == 0
-    with database.write() as session:  # eight days later
+    with database.write() as session:  # Eight days later.
         for mark in session.scalars(select(Orphan)):
             mark.first_seen -= timedelta(days=8)
     refused = call(data, "sweep")
@@ -64,10 +66,10 @@ def finding(data: Path, capfd: pytest.CaptureFixture[str]) -> dict[str, str]:
     return one
 
 
-def test_a_storage_of_another_database_is_told_and_can_be_adopted(
+def test_a_storage_of_another_database_is_reported_and_can_be_adopted(
     data: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """The database was lost; its files are there."""
+    """The database was lost; its files exist."""
     blobs = Blobs((data / "blobs").as_uri())
     blobs.put(f"models/{new_id('mdl')}/weights", b"x")
     blobs.put(installation.KEY, b'{"id": "ins_lost"}')
@@ -86,11 +88,11 @@ def test_a_storage_of_another_database_is_told_and_can_be_adopted(
     assert "knows 0 of its 1 folders" in call(data, "storage", "adopt").stdout
     assert finding(data, capfd)["state"] == "ok"
     assert call(data, "sweep").exit_code == 0
-    assert finding(data, capfd)["state"] == "warning"  # all that is stored has no owner
+    assert finding(data, capfd)["state"] == "warning"  # Nothing stored has an owner.
     assert len(blobs.folders("models")) == 1
 
 
-def test_without_a_database_it_says_so(data: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_database_is_reported(data: Path, capfd: pytest.CaptureFixture[str]) -> None:
     for arguments in (["sweep"], ["storage", "adopt"]):
         assert call(data, *arguments).exit_code == 1
         said = capfd.readouterr().err

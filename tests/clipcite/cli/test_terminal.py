@@ -1,4 +1,4 @@
-"""The command line in a real terminal: bars, Ctrl-C, NO_COLOR."""
+"""The command line in a real terminal: progress bars, Ctrl-C, NO_COLOR."""
 
 import os
 import re
@@ -30,8 +30,11 @@ def terminal(service: Service, *arguments: str, **settings: str) -> "pexpect.spa
 
 
 def _as_from_a_shell() -> None:
-    """Tests that run in the background (`pytest &`, `nohup`) ignore Ctrl-C, and a child would inherit
-    that; a shell in a terminal gives its programs the default."""
+    """Restore the default Ctrl-C handling.
+
+    Tests in the background (`pytest &`, `nohup`) ignore Ctrl-C, and their children inherit that. A shell in a
+    terminal gives its programs the default.
+    """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
@@ -49,7 +52,7 @@ def test_ctrl_c_detaches_and_the_job_goes_on(service: Service, folder: Path) -> 
     assert session.exitstatus == 130
     with Client(service.url) as client:
         assert client.jobs.get(job_id).status == "running"
-        again = terminal(service, "jobs", "wait", job_id)  # come back
+        again = terminal(service, "jobs", "wait", job_id)  # Follow the job again.
         again.expect("DVA")
         client.jobs.cancel(job_id)
         again.expect("cancelled")
@@ -59,7 +62,7 @@ def test_ctrl_c_detaches_and_the_job_goes_on(service: Service, folder: Path) -> 
 
 
 @pytest.mark.parametrize("colours", [True, False])
-def test_colours_on_a_terminal_unless_told_otherwise(service: Service, colours: bool) -> None:
+def test_colours_on_a_terminal_unless_disabled(service: Service, colours: bool) -> None:
     session = (
         terminal(service, "jobs", "--help") if colours else terminal(service, "jobs", "--help", NO_COLOR="1")
     )
@@ -70,7 +73,7 @@ def test_colours_on_a_terminal_unless_told_otherwise(service: Service, colours: 
 
 
 def test_completion() -> None:
-    """What the shell asks for after `clipcite jo<TAB>`."""
+    """The shell completes `clipcite jo<TAB>`."""
     program = "import sys; sys.argv = ['clipcite']; from clipcite.cli.main import main; main()"
     asked = {"COMP_WORDS": "clipcite jo", "COMP_CWORD": "1", "_CLIPCITE_COMPLETE": "complete_bash"}
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""`clipcite webhooks secret`, as the operator runs it."""
+"""`clipcite webhooks secret` as an operator runs it."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The asynchronous client with the calls of the synchronous one, so that a test runs on both."""
+"""The asynchronous client with the synchronous client's calls, so that a test runs on both."""
 
 import inspect
 from collections.abc import AsyncGenerator, Callable, Iterator
@@ -18,7 +18,7 @@ END = object()
 
 @contextmanager
 def awaited_client(*args: Any, **options: Any) -> Iterator[Any]:
-    """An AsyncClient. Each call is awaited on an event loop of its own thread."""
+    """Open an AsyncClient whose calls are awaited on an event loop in a thread of its own."""
     client = AsyncClient(*args, **options)
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(client):
         yield _Awaited(portal, client)

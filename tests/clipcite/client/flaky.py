@@ -1,4 +1,4 @@
-"""A proxy before a service that fails when it is told to."""
+"""Proxy in front of a service that injects faults on demand."""
 
 import threading
 from collections.abc import Iterator
@@ -12,8 +12,11 @@ import httpx
 
 @dataclass
 class Flaky:
-    """Each request takes the next of `faults`: a status with a `Retry-After`, "cut" (the answer is lost
-    after the service has it), "half" (its body breaks off), "html" (some other server's answer), or None."""
+    """The proxy's faults and records.
+
+    Each request takes the next of `faults`: a status with a `Retry-After`, "cut" (the answer is lost after
+    the service has the request), "half" (its body breaks off), "html" (another server's answer), or None.
+    """
 
     url: str
     faults: list[tuple[int, str] | str | None] = field(default_factory=list)
@@ -21,11 +24,11 @@ class Flaky:
     seen: list[tuple[str, str, dict[str, str], bytes]] = field(default_factory=list)
 
     def keys(self) -> list[str]:
-        """The Idempotency-Key of each upload."""
+        """Return the Idempotency-Key of each upload."""
         return [headers["idempotency-key"] for method, _, headers, _ in self.seen if method == "POST"]
 
     def follows(self, job_id: str) -> list[str]:
-        """For each request for the job's events: `stream` or `poll`."""
+        """Return `stream` or `poll` for each request for the job's events."""
         return [
             "stream" if headers.get("accept") == "text/event-stream" else "poll"
             for _, path, headers, _ in self.seen
@@ -35,11 +38,11 @@ class Flaky:
 
 @contextmanager
 def flaky_proxy(target: str) -> Iterator[Flaky]:
-    """Forwards to `target`."""
+    """Run the proxy in front of `target`."""
 
     class Handler(BaseHTTPRequestHandler):
         def log_message(self, *args: Any) -> None:
-            """Silent."""
+            """Log nothing."""
 
         def _handle(self) -> None:
             body = self._body()

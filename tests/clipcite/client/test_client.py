@@ -39,7 +39,7 @@ both = pytest.mark.parametrize("connect", [Client, awaited_client])
 
 
 def test_adapt_wait_classify(service: Service, folder: Path) -> None:
-    """A folder in, live progress, results as dataclasses, a new name asked for."""
+    """A folder is uploaded, progress arrives live, results are dataclasses, and a new class is predicted."""
     seen: list[Job] = []
     sent: list[tuple[int, int | None]] = []
     with Client(service.url) as client:
@@ -55,7 +55,7 @@ def test_adapt_wait_classify(service: Service, folder: Path) -> None:
             ("red", 4, 2),
         ]
         done = job.wait(on_change=seen.append, timeout=120)
-        assert sent[-1][0] == sent[-1][1]  # the length was told beforehand, and is right
+        assert sent[-1][0] == sent[-1][1]  # The length was announced, and is correct.
         assert done.status == "succeeded"
         losses = [one.progress.loss for one in seen if one.progress and one.progress.loss]
         assert losses
@@ -93,7 +93,7 @@ def test_adapt_wait_classify(service: Service, folder: Path) -> None:
 
 
 def test_images_by_class_under_any_name(service: Service, tmp_path: Path) -> None:
-    """Names that no folder can have go as fields; a wrong kind of ending does not matter."""
+    """Class names that no folder can have travel as fields; a wrong file suffix has no effect."""
     red, green = (paint(tmp_path, name, 2) for name in ("red", "green"))
     with Client(service.url) as client:
         for names in (("red/ish", ".green"), ("red ✓", "green")):
@@ -105,7 +105,7 @@ def test_images_by_class_under_any_name(service: Service, tmp_path: Path) -> Non
             job.cancel()
 
 
-def test_refusals_name_the_files_as_they_are_called_here(service: Service, folder: Path) -> None:
+def test_errors_use_the_callers_file_names(service: Service, folder: Path) -> None:
     bad = folder / "train" / "red" / "broken.jpg"
     bad.write_bytes(b"\xff\xd8\xff but then nothing")
     with Client(service.url) as client:
@@ -152,8 +152,8 @@ def hold(tmp_path_factory: pytest.TempPathFactory) -> Hold:
 def own_service(
     environment: dict[str, str], hold: Hold, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
-    """Nobody else's jobs are in its queue, and its trainings hold."""
-    lasting = {"CLIPCITE_LEASE_SECONDS": "3600"}  # a starved worker keeps its job
+    """Run a service with an empty queue whose trainings can be held."""
+    lasting = {"CLIPCITE_LEASE_SECONDS": "3600"}  # A starved worker keeps its job.
     with serve(tmp_path_factory.mktemp("data"), {**environment, **hold.environment, **lasting}) as service:
         yield service
 
@@ -162,7 +162,7 @@ def own_service(
 def test_waiting_outlives_a_restart_of_the_api(
     connect: Any, own_service: Service, hold: Hold, folder: Path
 ) -> None:
-    """Progress that was made after the restart arrives, and then the end."""
+    """The client receives progress made after the restart, and then the end."""
     hold.at(1)
     with connect(own_service.url) as client:
         job = client.adapt(folder, config={"epochs": 4, "batch_size": 4})
@@ -195,7 +195,7 @@ def flaky(service: Service) -> "Flaky":
 
 @both
 def test_retries_make_no_second_job(connect: Any, flaky: Flaky, folder: Path) -> None:
-    """Told to wait, then a lost answer: the same key brings the same job."""
+    """After a 503 and a lost answer, the same key returns the same job."""
     with connect(flaky.url, retry=QUICK) as client:
         before = len(list(client.jobs.list()))
         flaky.seen.clear()
@@ -209,11 +209,12 @@ def test_retries_make_no_second_job(connect: Any, flaky: Flaky, folder: Path) ->
         flaky.faults = ["cut"]
         client.jobs.wait(job.id, timeout=30)
         flaky.faults = ["cut", None]
-        client.jobs.delete(job.id)  # the first one did it; that the second found nothing is no error
+        # The first request deleted the job; the retry gets 404, which is no error.
+        client.jobs.delete(job.id)
 
 
 @both
-def test_what_does_not_help_is_not_tried_again(connect: Any, flaky: Flaky) -> None:
+def test_permanent_errors_are_not_retried(connect: Any, flaky: Flaky) -> None:
     with connect(flaky.url, retry=QUICK) as client:
         for fault, says in (((503, "3600"), "Status 503"), ("html", "Status 418")):
             flaky.seen.clear()
@@ -228,10 +229,10 @@ def test_what_does_not_help_is_not_tried_again(connect: Any, flaky: Flaky) -> No
 
 
 @both
-def test_where_nothing_can_be_streamed_it_asks(
+def test_without_streaming_the_client_polls(
     connect: Any, own_service: Service, hold: Hold, folder: Path
 ) -> None:
-    """Each follower tries to stream once. From then on it asks, and sees each event once."""
+    """Each follower tries to stream once, then polls and sees each event once."""
     hold.release()
     with flaky_proxy(own_service.url) as flaky, connect(flaky.url, retry=QUICK) as client:
         flaky.streams = False
@@ -247,7 +248,7 @@ def test_where_nothing_can_be_streamed_it_asks(
 
 
 def test_async(service: Service, folder: Path) -> None:
-    """The same again, awaited, with requests beside one another."""
+    """The same calls, awaited and concurrent."""
 
     async def session() -> None:
         async with AsyncClient(service.url) as client:
@@ -296,7 +297,7 @@ def test_images_are_not_read_on_the_event_loop(service: Service, tmp_path: Path)
     assert threading.get_ident() not in readers
 
 
-def test_nobody_there() -> None:
+def test_an_unreachable_service() -> None:
     with (
         Client("http://127.0.0.1:9", retry=Retry(attempts=2, first_seconds=0.01)) as client,
         pytest.raises(APIConnectionError, match=r"No service at http://127.0.0.1:9 .*clipcite serve"),
@@ -316,7 +317,7 @@ def test_address_and_key_come_from_the_environment(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_base_install_is_enough() -> None:
-    """Neither torch nor anything of the server, nor an optional package, is imported."""
+    """The import loads neither torch, the server nor an optional package."""
     program = (
         "import sys, clipcite, clipcite.cli.main; "
         "heavy = {'torch', 'numpy', 'PIL', 'pydantic', 'sqlalchemy', 'fastapi', 'api', 'worker', 'core', "

@@ -1,4 +1,4 @@
-"""Models, their aliases and exports, and the reports of jobs, by the Python client."""
+"""Models, their aliases and exports, and the reports of jobs, through the Python client."""
 
 import json
 import zipfile
@@ -31,7 +31,7 @@ def test_a_model_is_named_promoted_and_rolled_back(service: Service, taught: Job
         delta = model.export(tmp_path / "delta.zip", format="delta")
         with zipfile.ZipFile(delta) as archive:
             archive.extractall(tmp_path / "delta")
-        for source in (delta, tmp_path / "delta"):  # zipped, or as a folder
+        for source in (delta, tmp_path / "delta"):  # Zipped, or as a folder.
             copies.append(client.models.import_model(source, name="old shoes", alpha=0.3))
         assert [(one.version, one.job_id, one.alpha) for one in copies] == [(1, None, 0.3), (2, None, 0.3)]
         assert [one.id for one in client.models.list("old shoes")] == [copies[1].id, copies[0].id]
@@ -97,7 +97,7 @@ def test_report_preflight_and_extension(service: Service, taught: Job, tmp_path:
 
 
 @pytest.mark.parametrize("connect", [Client, awaited_client])
-def test_an_export_is_whole_or_not_there(connect: Any, service: Service, taught: Job, tmp_path: Path) -> None:
+def test_an_export_is_complete_or_absent(connect: Any, service: Service, taught: Job, tmp_path: Path) -> None:
     model = taught.model_id or ""
     target = tmp_path / "model.zip"
     target.write_bytes(b"of earlier")
@@ -121,7 +121,8 @@ def test_an_export_is_whole_or_not_there(connect: Any, service: Service, taught:
         with connect(flaky.url, retry=Retry(first_seconds=0.01)) as client:
             flaky.seen.clear()
             flaky.faults = ["cut"]
-            with pytest.raises(APIConnectionError):  # it may be there: a second one is not for us to make
+            # The import may have succeeded, so the client does not repeat it.
+            with pytest.raises(APIConnectionError):
                 client.models.import_model(target, name="brought")
             assert len(flaky.seen) == 1
             client.models.delete("brought")

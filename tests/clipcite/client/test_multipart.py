@@ -1,4 +1,4 @@
-"""Bodies are exactly as long as they say, and readable."""
+"""Multipart bodies: correct in length and content."""
 
 import email
 import email.policy
@@ -27,7 +27,7 @@ def test_a_zip_is_made_while_it_is_read(tmp_path: Path) -> None:
     made = zip_of(images)
     data = read(made)
     assert made.size == len(data)
-    assert data == read(made)  # an upload may be sent again
+    assert data == read(made)  # A retry reads the upload again.
     assert max(len(chunk) for chunk in made.chunks()) < 300_000
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         assert archive.testzip() is None
@@ -40,7 +40,7 @@ def test_a_zip_is_made_while_it_is_read(tmp_path: Path) -> None:
     assert zip_of([*images, ("train/b/3.png", ImageFile("3.png", unknown))]).size is None
 
 
-def test_multipart_is_what_it_says() -> None:
+def test_the_multipart_body_is_well_formed() -> None:
     body = Multipart(
         [("name", 'a "b"')], [FilePart("images", ImageFile.of_bytes('x"\r\n.png', b"\r\n--data\r\n"))]
     )
@@ -55,7 +55,7 @@ def test_multipart_is_what_it_says() -> None:
     assert file.get_payload(decode=True) == b"\r\n--data\r\n"
 
 
-def test_events_come_out_whole_however_they_are_cut() -> None:
+def test_events_are_complete_across_any_chunk_boundaries() -> None:
     wire = b"retry: 2000\n\n: ping\n\nevent: log\n"
     wire += b'data: {"seq":2,"at":"2026-11-25T02:05:12Z","type":"started"}\nid: 2\n\n'
     parser = EventParser()

@@ -1,4 +1,4 @@
-"""Each format is recognised, read, and reported in words."""
+"""Each data set format is recognised, read and described."""
 
 import json
 from collections import Counter
@@ -62,7 +62,7 @@ def test_plain_class_folders_with_loose_and_hidden_images(tmp_path: Path) -> Non
     assert found.summary().endswith("4 images; ignored 3 images (0.png, 1.png, …) outside class folders")
 
 
-def test_validation_is_the_test_where_there_is_no_other(tmp_path: Path) -> None:
+def test_validation_images_are_the_test_if_there_is_no_other(tmp_path: Path) -> None:
     for place in ("train/red", "train/green", "valid/red"):
         paint(tmp_path, place, 2)
     found = read(tmp_path)
@@ -123,7 +123,7 @@ def test_a_manifest_with_splits_and_several_labels(tmp_path: Path) -> None:
 
 
 def test_hugging_face_imagefolder(tmp_path: Path) -> None:
-    """With the metadata of each split in its folder, and a column of its own for the class."""
+    """Each split has its metadata in its folder, and the class has a column of its own."""
     for split, number in (("train", 4), ("validation", 2)):
         paint(tmp_path, split, number)
         lines = [
@@ -160,8 +160,8 @@ def test_label_studio(tmp_path: Path) -> None:
         task("/data/local-files/?d=images/1.png", ["green"], ["green"], ["red"]),
         task("s3://bucket/some%20where/2.png", ["red"]),
         task("http://host/x/3.png?token=1", ["green"]),
-        task("4.png", ["green"], ["red"]),  # a tie
-        task("5.png", ["green", "red"]),  # several at once
+        task("4.png", ["green"], ["red"]),  # A tie.
+        task("5.png", ["green", "red"]),  # Several labels at once.
         task("6.png", ["green"], cancelled=True),
         task("7.png"),
     ]
@@ -196,7 +196,9 @@ def test_class_folders_come_before_a_table_beside_them(tmp_path: Path) -> None:
         ({"a.csv": "file,label\n", "b.csv": "file,label\n"}, "several manifests"),
     ],
 )
-def test_what_cannot_be_read_is_said(files: dict[str, str], says: str, tmp_path: Path) -> None:
+def test_unreadable_data_sets_are_refused_with_a_reason(
+    files: dict[str, str], says: str, tmp_path: Path
+) -> None:
     paint(tmp_path, ".", 1)
     for name, text in files.items():
         (tmp_path / name).write_text(text)

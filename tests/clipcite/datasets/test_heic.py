@@ -1,4 +1,4 @@
-"""HEIC files that ask for much work, or are damaged, are refused before they are decoded."""
+"""Costly or damaged HEIC files, refused before they are decoded."""
 
 import io
 import struct
@@ -40,7 +40,7 @@ def content_of(data: bytes, kind: bytes) -> bytes:
 
 
 def with_box(data: bytes, kind: bytes, content: bytes) -> bytes:
-    """Another content for a box of the list of images; one that is not there is added."""
+    """Return a file with other content for a box of the image list; a missing box is added."""
     meta = content_of(data, b"meta")
     if kind in meta:
         changed = meta.replace(box(kind, content_of(data, kind)), box(kind, content), 1)
@@ -50,7 +50,7 @@ def with_box(data: bytes, kind: bytes, content: bytes) -> bytes:
 
 
 def sized(data: bytes, width: int, height: int) -> bytes:
-    """It says that its image is so large."""
+    """Return a file that declares this image size."""
     at = data.index(b"ispe") + 8
     return data[:at] + struct.pack(">II", width, height) + data[at + 8 :]
 
@@ -66,7 +66,7 @@ def grid_of_one_tile() -> bytes:
 
 
 def grid_of_size(side: int) -> bytes:
-    """The grid and its property say that the whole is so large, with the tiles that there are."""
+    """Return a grid whose header and property declare this total size, with the existing tiles."""
     at = GRID.index(b"idat") + 8
     return sized(GRID[:at] + struct.pack(">HH", side, side) + GRID[at + 4 :], side, side)
 
@@ -76,15 +76,15 @@ def items(count: int) -> bytes:
     return with_box(PLAIN, b"iinf", struct.pack(">IH", 0, count) + infe)
 
 
-def places(count: int, extents: int = 1) -> bytes:
-    """Version 1 with offsets and lengths of 4 bytes, all the whole file's."""
+def item_locations(count: int, extents: int = 1) -> bytes:
+    """Write version 1 of the item locations, with 4-byte offsets and lengths that span the whole file."""
     each = struct.pack(">II", 0, len(PLAIN)) * extents
     rows = b"".join(struct.pack(">HHHH", i + 1, 0, 0, extents) + each for i in range(count))
     return with_box(PLAIN, b"iloc", b"\1\0\0\0\x44\0" + struct.pack(">H", count) + rows)
 
 
 def shared_metadata(images: int = 100) -> bytes:
-    """One block of metadata is the whole file, and describes all images."""
+    """Return a file in which one metadata block spans the file and describes all images."""
     targets = struct.pack(f">{images}H", *range(1, images + 1))
     reference = box(b"cdsc", struct.pack(">HH", 1, images) + targets)
     return with_box(PLAIN, b"iref", bytes(4) + reference)
@@ -96,9 +96,9 @@ COSTLY = {
     "one tile": (grid_of_one_tile(), "uses the same tile several times"),
     "overlay": (GRID.replace(b"grid", b"iovl"), "is composed of other images"),
     "items": (items(1_001), "has more than 1,000 images and tiles"),
-    "places": (places(1_001), "has more than 1,000 images and tiles"),
-    "shared bytes": (places(4), "uses the same bytes for several images"),
-    "extents": (places(1, 4), "uses the same bytes for several images"),
+    "places": (item_locations(1_001), "has more than 1,000 images and tiles"),
+    "shared bytes": (item_locations(4), "uses the same bytes for several images"),
+    "extents": (item_locations(1, 4), "uses the same bytes for several images"),
     "metadata": (shared_metadata(), "uses the same bytes for several images"),
 }
 DAMAGED = {
@@ -156,7 +156,7 @@ def test_a_large_file_is_not_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [PLAIN, GRID], ids=["plain", "grid"])
 def test_any_change_gives_an_image_or_a_refusal(content: bytes, tmp_path: Path) -> None:
-    """Cut short anywhere, or with three other bytes in its structure."""
+    """The file is cut anywhere, or three bytes of its structure change."""
     path, convert, refused = tmp_path / "phone.heic", jpeg_of_heic(), list[str]()
     random = np.random.default_rng(0)
     cut = [content[:end] for end in range(0, len(content), 31)]
@@ -176,7 +176,7 @@ def test_any_change_gives_an_image_or_a_refusal(content: bytes, tmp_path: Path) 
 
 
 def test_only_the_primary_image_is_decoded(tmp_path: Path) -> None:
-    """The other one can't be."""
+    """The other image cannot be decoded."""
     content = coded(64, Image.fromarray(crafted.pixels(2, 96, 96)))
     path = tmp_path / "phone.heic"
     path.write_bytes(content)
@@ -200,7 +200,7 @@ MEASURE = """
     convert = jpeg_of_heic()
     convert(Path(sys.argv[1], "first"))
     for path in sorted(Path(sys.argv[1]).iterdir()):
-        Path("/proc/self/clear_refs").write_text("5")  # reset the peak
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
         before, started = memory("VmRSS"), time.process_time()
         try:
             convert(path)
@@ -213,7 +213,7 @@ SIDE = 1_024
 
 @pytest.fixture(scope="module")
 def costs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[float, int]]:
-    """(CPU seconds, growth of the memory) of each file, in one fresh process."""
+    """Return per file (CPU seconds, memory growth), measured in one fresh process."""
     folder = tmp_path_factory.mktemp("costs")
     (folder / "first").write_bytes(coded(64))
     (folder / "honest").write_bytes(coded(SIDE, quality=95))

@@ -1,4 +1,4 @@
-"""Images of every kind become bytes that a decoder reads as they were."""
+"""Images of every kind, sent as bytes that decode to the same image."""
 
 import io
 from pathlib import Path
@@ -18,7 +18,7 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 def decoded(given: ImageLike) -> np.ndarray:
     image = as_image(given, "a")
     data = b"".join(image.chunks())
-    assert data == b"".join(image.chunks())  # again from the beginning
+    assert data == b"".join(image.chunks())  # Again from the beginning.
     assert image.size in {None, len(data)}
     return np.asarray(Image.open(io.BytesIO(data)))
 
@@ -42,7 +42,7 @@ def test_heic_is_sent_as_an_upright_jpeg(tmp_path: Path) -> None:
     pillow_heif.register_heif_opener()
     image = Image.new("RGB", (64, 32), (200, 30, 30))
     exif = image.getexif()
-    exif[0x0112] = 6  # the phone was turned
+    exif[0x0112] = 6  # The phone was rotated.
     image.save(tmp_path / "phone.HEIC", exif=exif.tobytes())
     sent = as_image(tmp_path / "phone.HEIC", "a")
     assert sent.name == "phone.jpg"
@@ -60,7 +60,7 @@ def test_heic_without_the_extra_says_how_to_get_it(tmp_path: Path, monkeypatch: 
         as_image(tmp_path / "a.heic", "a")
 
 
-def test_what_is_no_image_is_refused() -> None:
+def test_other_files_are_refused() -> None:
     with pytest.raises(InvalidImages, match="not int"):
         as_image(3, "a")  # type: ignore[arg-type]
     with pytest.raises(InvalidImages, match="needs a list of images"):

@@ -1,4 +1,4 @@
-"""A tar becomes a zip with the same files in it, or an error that says what to do."""
+"""A tar becomes a zip with the same files, or an error that says what to do."""
 
 import io
 import tarfile
@@ -15,11 +15,11 @@ from tests.api import crafted
 
 
 def unzipped(path: Path) -> dict[str, bytes]:
-    """What the service would find in the archive that is made of this one."""
+    """Return the files that the service would find in the repacked archive."""
     (part,) = upload_of(path).parts
     data = b"".join(part.image.chunks())
     assert part.image.size == len(data)
-    assert data == b"".join(part.image.chunks())  # an upload may be sent again
+    assert data == b"".join(part.image.chunks())  # A retry reads the upload again.
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         assert archive.testzip() is None
         return {name: archive.read(name) for name in archive.namelist()}
@@ -57,10 +57,10 @@ def test_links_and_devices_are_refused(kind: bytes, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
-def test_a_damaged_tar_loses_no_entry_in_silence(mode: str, tmp_path: Path) -> None:
+def test_a_damaged_tar_loses_no_entry_silently(mode: str, tmp_path: Path) -> None:
     content = crafted.tar_of(crafted.two_classes(), mode)
     if mode == "w":
-        content = content[: len(content.rstrip(b"\0")) + 600]  # without the padding after the end mark
+        content = content[: len(content.rstrip(b"\0")) + 600]  # Without the padding after the end marker.
     path = tmp_path / "a.tar"
     for end in [0, 100, *range(512, len(content) - 700, 500), *range(512, len(content) - 700, 4_608)]:
         path.write_bytes(content[:end])

@@ -1,4 +1,4 @@
-"""Two real networks: a tiny ViT with random weights, and the starter, assembled once a session."""
+"""Two real backbones: a tiny ViT with random weights, and the starter, assembled once per session."""
 
 import os
 import subprocess
@@ -23,13 +23,13 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny(tiny_folder: Path) -> Backbone:
-    """Shared: nothing may change it."""
+    """Return the tiny backbone, shared and read-only."""
     return load_backbone(f"local-dir:{tiny_folder}", cache=tiny_folder.parent)
 
 
 @pytest.fixture(scope="session")
 def assembled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tuple[int, str, str]]]:
-    """(cache, what each process ended with): the starter, assembled by two processes at once."""
+    """Assemble the starter in two processes at once. Return the cache folder and each process's result."""
     cache = tmp_path_factory.mktemp("cache")
     processes = [
         subprocess.Popen(
@@ -38,7 +38,8 @@ def assembled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tupl
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},  # two times two threads on two cores crawl
+            # Two threads in each of two processes are slow on two cores.
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
         for _ in range(2)
     ]
@@ -51,7 +52,7 @@ def assembled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tupl
 
 @pytest.fixture(scope="session")
 def starter(assembled: tuple[Path, list[tuple[int, str, str]]]) -> Backbone:
-    """The starter at its recipe's size. Shared: nothing may change it."""
+    """Return the starter at its recipe's image size, shared and read-only."""
     return load_backbone("starter", cache=assembled[0], image_size=160)
 
 

@@ -1,11 +1,11 @@
-"""Images for tests that are in focus and full of things, each seed another one."""
+"""Sharp, detailed test images; each seed gives a different one."""
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 
 def drawn(seed: int, width: int = 200, height: int = 150) -> Image.Image:
-    """Shapes of all sizes in all colours over a slope."""
+    """Draw shapes of all sizes and colours over a gradient."""
     random = np.random.default_rng(seed)
     slope = np.linspace(*random.integers(0, 256, 2), width * height).reshape(height, width).astype(np.uint8)
     image = Image.fromarray(slope).convert("RGB")

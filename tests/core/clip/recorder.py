@@ -1,4 +1,4 @@
-"""What a training did, seen from outside: a reporter that keeps everything, and hooks on a backbone."""
+"""Observers of a training: a reporter that records everything, and hooks on a backbone."""
 
 import copy
 import hashlib
@@ -12,7 +12,7 @@ from core.clip.training.progress import Silent, StepProgress
 
 
 class Recorder(Silent):
-    """Keeps all progress; asks to stop once `cancel_after` steps, or the share `cancel_at`, are done."""
+    """Reporter that records all progress and cancels after `cancel_after` steps or at `cancel_at`."""
 
     def __init__(self, cancel_after: int | None = None, cancel_at: float = 2.0) -> None:
         self.cancel_after = cancel_after
@@ -42,7 +42,7 @@ class Recorder(Silent):
 
 @dataclass
 class Pass:
-    """One pass through a module that is watched."""
+    """One pass through a watched module."""
 
     module: nn.Module
     given: Tensor
@@ -52,14 +52,15 @@ class Pass:
 
 @dataclass
 class Watched:
-    """A copy of a backbone whose copies (the network in training is one) tell of their passes:
-    hooks are copied with the network."""
+    """Copy of a backbone whose copies, such as the model in training, report their passes through copied
+    hooks.
+    """
 
     backbone: Backbone
     passes: dict[str, list[Pass]] = field(default_factory=dict)
 
     def of_student(self, module: str) -> list[Pass]:
-        """The passes with gradients: the teacher's have none."""
+        """Return the passes with gradients; the teacher's have none."""
         return [p for p in self.passes[module] if p.with_gradients]
 
 
@@ -79,7 +80,7 @@ def watch(backbone: Backbone, *modules: str) -> Watched:
 
 
 def fingerprint(model: nn.Module) -> str:
-    """Over the names, bytes, modes and gradients of everything in a network."""
+    """Hash the names, bytes, modes and gradients of everything in a model."""
     digest = hashlib.sha256()
     for name, tensor in model.state_dict().items():
         digest.update(name.encode())
@@ -91,7 +92,7 @@ def fingerprint(model: nn.Module) -> str:
 
 
 def same_bits(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    """Equal to the last bit: torch.equal takes -0.0 for 0.0."""
+    """Return True if both are equal to the last bit. torch.equal treats -0.0 as 0.0."""
     return one.keys() == other.keys() and all(
         one[name].dtype == other[name].dtype
         and one[name].detach().numpy().tobytes() == other[name].detach().numpy().tobytes()

@@ -1,4 +1,4 @@
-"""Answers of made-up networks, and reports on them."""
+"""Predictions of imaginary models, and reports on them."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,8 @@ K = 3
 CURVE = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
-def answers(truth: NDArray[np.int64], right: float, seed: int) -> ClassScores:
-    """Similarities that name about this share of the images rightly."""
+def class_scores(truth: NDArray[np.int64], right: float, seed: int) -> ClassScores:
+    """Draw similarities that classify about this share of the images correctly."""
     generator = np.random.default_rng(seed)
     among = generator.normal(0, 0.01, (len(truth), len(NAMES)))
     told = generator.random(len(truth)) < right
@@ -26,14 +26,14 @@ def answers(truth: NDArray[np.int64], right: float, seed: int) -> ClassScores:
 
 def held_out(stock: float = 0.5, adapted: float = 0.9, images: int = 60, new: int = 0) -> HeldOutPredictions:
     truth = np.array([i % K for i in range(images)] + [K + i % 2 for i in range(new)])
-    curve = {a: answers(truth, stock + (adapted - stock) * min(1, 2 * a), 3) for a in CURVE}
+    curve = {a: class_scores(truth, stock + (adapted - stock) * min(1, 2 * a), 3) for a in CURVE}
     return HeldOutPredictions(
         Candidates(NAMES, K, tuple((name,) for name in NAMES)),
         np.arange(100, 100 + len(truth)),
         truth,
-        answers(truth, stock, 1),
-        answers(truth, (stock + adapted) / 2, 2),
-        answers(truth, adapted, 3),
+        class_scores(truth, stock, 1),
+        class_scores(truth, (stock + adapted) / 2, 2),
+        class_scores(truth, adapted, 3),
         curve,
         np.arange(len(truth)),
     )

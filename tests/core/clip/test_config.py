@@ -31,7 +31,7 @@ printable = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, 
 sentences = st.lists(printable, min_size=1, max_size=3)
 
 
-def refusal(**given: Any) -> InvalidConfig:
+def invalid_config(**given: Any) -> InvalidConfig:
     with pytest.raises(InvalidConfig) as caught:
         resolve_config(**given)
     assert caught.value.code == "invalid_config"
@@ -46,7 +46,7 @@ def test_the_defaults_are_the_papers() -> None:
     assert config.templates == ("a photo of a {}.",)
 
 
-def test_the_recipe_fills_what_is_left_out() -> None:
+def test_the_recipe_fills_omitted_settings() -> None:
     starter = resolve_config()
     assert starter.backbone == "starter"
     assert starter == resolve_config(backbone="starter")
@@ -54,11 +54,11 @@ def test_the_recipe_fills_what_is_left_out() -> None:
     assert starter.image_size == 160
     assert starter.batch_size == AdaptConfig().batch_size
     assert resolve_config(backbone="ViT-B-16/openai") == AdaptConfig(backbone="ViT-B-16/openai")
-    # Only the very name is the starter.
+    # Only the exact name is the starter.
     assert resolve_config(backbone="local-dir:/starter") == AdaptConfig(backbone="local-dir:/starter")
 
 
-def test_what_is_given_beats_the_recipe() -> None:
+def test_explicit_settings_override_the_recipe() -> None:
     config = resolve_config(epochs=3, image_size=None, learning_rate=0)
     assert (config.epochs, config.image_size, config.learning_rate) == (3, None, 0)
     assert config.classifier_learning_rate == 1e-3
@@ -66,7 +66,7 @@ def test_what_is_given_beats_the_recipe() -> None:
 
 @pytest.mark.parametrize("name", ["epoch", "lr", "", "__class__"])
 def test_an_unknown_setting_is_named(name: str) -> None:
-    error = refusal(**{name: 1})
+    error = invalid_config(**{name: 1})
     assert error.field == name
     assert repr(name) in error.detail
     assert "batch_size" in error.detail
@@ -92,18 +92,19 @@ def test_outside_its_range_a_setting_is_refused(name: str) -> None:
         outside = [math.nextafter(low, -math.inf), math.nextafter(high, math.inf), math.nan, math.inf]
         outside += [-math.inf, 10**30]
     for value in [*outside, True, "40", "", [40], {}]:
-        error = refusal(**{name: value})
+        error = invalid_config(**{name: value})
         assert error.field == name
         assert error.detail.startswith(f"{name} must be ")
         assert repr(value) in error.detail
         assert f"{low:g} to {high:g}" in error.detail
-    if name not in {"image_size", "micro_batch_size", "text_learning_rate"}:  # there None means something
-        assert refusal(**{name: None}).field == name
+    # None has a meaning of its own for these settings.
+    if name not in {"image_size", "micro_batch_size", "text_learning_rate"}:
+        assert invalid_config(**{name: None}).field == name
 
 
 @pytest.mark.parametrize("name", ["epochs", "seed", "alpha"])
 def test_a_number_too_large_for_a_float_is_refused(name: str) -> None:
-    assert refusal(**{name: 10**400}).field == name
+    assert invalid_config(**{name: 10**400}).field == name
 
 
 @pytest.mark.parametrize("precision", ["auto", "fp32", "bf16", "fp16"])
@@ -112,30 +113,30 @@ def test_precisions(precision: str) -> None:
 
 
 @pytest.mark.parametrize("delta_format", ["full", "4bit", "1bit"])
-def test_ways_of_storing(delta_format: str) -> None:
+def test_delta_formats(delta_format: str) -> None:
     assert resolve_config(delta_format=delta_format).delta_format == delta_format
 
 
 @pytest.mark.parametrize("delta_format", ["2bit", "FULL", "", None, 4, ["full"]])
-def test_other_ways_of_storing_are_refused(delta_format: Any) -> None:
-    error = refusal(delta_format=delta_format)
+def test_other_delta_formats_are_refused(delta_format: Any) -> None:
+    error = invalid_config(delta_format=delta_format)
     assert error.field == "delta_format"
     assert "full, 4bit, 1bit" in error.detail
 
 
 @pytest.mark.parametrize("precision", ["float32", "FP32", "", None, 16, ["fp32"]])
 def test_other_precisions_are_refused(precision: Any) -> None:
-    error = refusal(precision=precision)
+    error = invalid_config(precision=precision)
     assert error.field == "precision"
     assert "fp32" in error.detail
 
 
-def test_templates_and_texts_are_checked() -> None:
-    assert refusal(templates=["a photo"]).field == "templates"
-    assert refusal(prompts={"cat": []}).field == "prompts"
+def test_templates_and_prompts_are_checked() -> None:
+    assert invalid_config(templates=["a photo"]).field == "templates"
+    assert invalid_config(prompts={"cat": []}).field == "prompts"
 
 
-def test_it_keeps_its_own_copies() -> None:
+def test_a_config_keeps_its_own_copies() -> None:
     templates, prompts = ["a {}"], {"cat": ["a cat"]}
     config = resolve_config(templates=templates, prompts=prompts)
     templates.append("no placeholder")
@@ -157,7 +158,9 @@ def test_it_keeps_its_own_copies() -> None:
     templates=st.lists(st.sampled_from(["{}", "a „{}“", "ein {}"]), min_size=1),
     prompts=st.dictionaries(printable, sentences, max_size=3),
 )
-def test_it_survives_json(numbers: dict[str, Any], backbone: str, templates: list[str], prompts: Any) -> None:
+def test_a_config_survives_json(
+    numbers: dict[str, Any], backbone: str, templates: list[str], prompts: Any
+) -> None:
     config = resolve_config(backbone=backbone, templates=templates, prompts=prompts, **numbers)
     plain = config.to_dict()
     read = json.loads(json.dumps(plain, allow_nan=False))
@@ -169,5 +172,5 @@ def test_it_survives_json(numbers: dict[str, Any], backbone: str, templates: lis
 
 
 def test_alpha_is_a_number_and_evaluate_one_of_two() -> None:
-    assert refusal(alpha="auto").field == "alpha"
-    assert refusal(evaluate="some").field == "evaluate"
+    assert invalid_config(alpha="auto").field == "alpha"
+    assert invalid_config(evaluate="some").field == "evaluate"

@@ -14,7 +14,7 @@ LIGHT = [
 
 
 @pytest.mark.parametrize("module", LIGHT)
-def test_what_the_api_imports_brings_no_torch(module: str) -> None:
+def test_modules_of_the_api_import_no_torch(module: str) -> None:
     program = (
         f"import sys, {module}; "
         "heavy = {'torch', 'open_clip', 'numpy', 'PIL', 'transformers'} & set(sys.modules); "

@@ -1,4 +1,4 @@
-"""The `metrics` of a job, to the digit: stored with every job and model, so they may not drift."""
+"""The `metrics` of a job, to the last digit: jobs and models store them, so they must not drift."""
 
 import json
 from dataclasses import replace
@@ -34,23 +34,23 @@ def test_the_metrics_are_the_stored_ones(case: str) -> None:
     assert metrics(**CASES[case]) == GOLDEN[case]
 
 
-# Classes 0 and 1 are trained, 2 and 3 are new. One image a row; the true class in the comment.
+# Classes 0 and 1 are trained, 2 and 3 are new. One image per row; the true class in the comment.
 STOCK = np.array(
     [
-        [0.5, 0.4, 0.1, 0.0],  # 0: right, also among all
-        [0.4, 0.3, 0.6, 0.0],  # 0: right among trained, taken for a new name among all
+        [0.5, 0.4, 0.1, 0.0],  # 0: correct, also among all classes
+        [0.4, 0.3, 0.6, 0.0],  # 0: correct among trained classes, predicted as a new class among all
         [0.5, 0.4, 0.0, 0.0],  # 1: wrong
-        [0.0, 0.0, 0.5, 0.4],  # 2: right
+        [0.0, 0.0, 0.5, 0.4],  # 2: correct
         [0.0, 0.1, 0.5, 0.4],  # 3: wrong
     ]
 )
 ADAPTED = np.array(
     [
-        [0.9, 0.4, 0.1, 0.0],  # 0: right
-        [0.9, 0.3, 0.6, 0.0],  # 0: now right among all too
-        [0.5, 0.9, 0.0, 0.0],  # 1: now right
-        [0.8, 0.0, 0.5, 0.4],  # 2: right among new, pulled to a trained name among all
-        [0.0, 0.1, 0.4, 0.5],  # 3: now right
+        [0.9, 0.4, 0.1, 0.0],  # 0: correct
+        [0.9, 0.3, 0.6, 0.0],  # 0: now correct among all classes too
+        [0.5, 0.9, 0.0, 0.0],  # 1: now correct
+        [0.8, 0.0, 0.5, 0.4],  # 2: correct among new classes, predicted as a trained class among all
+        [0.0, 0.1, 0.4, 0.5],  # 3: now correct
     ]
 )
 TRUTH = np.array([0, 0, 1, 2, 3])
@@ -85,7 +85,7 @@ def test_on_a_hand_made_example(order: list[int]) -> None:
         "adapted": 0.5,
         "difference": vars(paired_bootstrap(np.array([False, True]), np.array([True, False]))),
     }
-    assert made["verdict"] == "no_clear_gain"  # 5 images can't tell
+    assert made["verdict"] == "no_clear_gain"  # 5 images are too few.
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_without_images_of_a_half() -> None:
     trained_only = job_metrics(by_hand([0, 1, 2]), None, source="test", trained_images=4)
     assert trained_only["new_classes"] is trained_only["all_classes"]["new"] is None
     assert trained_only["all_classes"]["all"] == trained_only["all_classes"]["trained"]
-    # Without images of new names these are no candidates.
+    # Without images of new classes, these are no candidates.
     assert trained_only["all_classes"]["all"] == trained_only["trained_classes"]
     new_only = job_metrics(by_hand([3, 4]), None, source="test", trained_images=4)
     assert new_only["trained_classes"] is new_only["all_classes"]["trained"] is None

@@ -1,4 +1,4 @@
-"""adapt() from files to metrics: on the tiny network, and once on real images with the starter."""
+"""adapt() from files to metrics: on the tiny model, and once on real images with the starter."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 60, 230), 
 
 
 def shot(name: str, seed: int, class_name: str | None = None, size: tuple[int, int] = (48, 40)) -> Shot:
-    """A noisy image of a colour, as a file."""
+    """Return a noisy image of this colour as a file."""
     values = np.random.default_rng(seed).normal(COLOURS[name], 25, (size[1], size[0], 3))
     file = BytesIO()
     Image.fromarray(values.clip(0, 255).astype(np.uint8)).save(file, "PNG")
@@ -71,19 +71,20 @@ def one_thread() -> Any:
 
 @pytest.fixture(scope="module")
 def adapted(tiny: Backbone) -> Adapted:
-    """Trained on three colours, tested on them and on a fourth."""
+    """Train on three colours; test on them and on a fourth."""
     tests = shots("red", "green", "blue", "grey", each=5, seed=1000)
     return adapt(tiny, shots("red", "green", "blue"), config(alpha=1.0), tests=tests)
 
 
-def test_it_learns_and_measures(adapted: Adapted) -> None:
+def test_the_model_learns_and_is_evaluated(adapted: Adapted) -> None:
     assert adapted.class_names == ("red", "green", "blue")
     assert adapted.metrics["measured_on"] == {"source": "test", "images": 20, "trained_images": 12}
     trained, new = adapted.metrics["trained_classes"], adapted.metrics["new_classes"]
     assert trained["adapted"] == 1
     assert trained["stock"] < 0.9
     assert trained["difference"]["value"] == pytest.approx(trained["adapted"] - trained["stock"])
-    assert new["adapted"] == new["stock"] == 1  # one new name, and it is the only candidate
+    # With a single new class as the only candidate, every prediction is correct.
+    assert new["adapted"] == new["stock"] == 1
     assert adapted.held is not None
     assert len(adapted.held.truth) == 20
 
@@ -102,8 +103,8 @@ def measure(
     given: AdaptConfig,
     reporter: Reporter,
 ) -> tuple[list[bool], list[bool]]:
-    """Which images the stock and the adapted network name rightly."""
-    return rights(held_of(backbone, weights, class_names, tests, given, reporter))
+    """Return per image whether the stock and the adapted model predict the true class."""
+    return correct_per_model(held_of(backbone, weights, class_names, tests, given, reporter))
 
 
 def held_of(
@@ -119,8 +120,8 @@ def held_of(
     return predict_test_images(subject, list(enumerate(tests)), given.alpha, reporter, curve=())
 
 
-def rights(held: HeldOutPredictions | None) -> tuple[list[bool], list[bool]]:
-    """The candidates are the trained names and those of the images."""
+def correct_per_model(held: HeldOutPredictions | None) -> tuple[list[bool], list[bool]]:
+    """Compare predictions with the truth, among the trained classes and those of the images."""
     assert held is not None
     assert held.adapted is not None
     new = (held.truth >= held.candidates.trained).any()
@@ -128,7 +129,7 @@ def rights(held: HeldOutPredictions | None) -> tuple[list[bool], list[bool]]:
     return (stock.argmax(1) == held.truth).tolist(), (adapted.argmax(1) == held.truth).tolist()
 
 
-def test_the_features_of_the_shots_are_the_networks(tiny: Backbone, adapted: Adapted) -> None:
+def test_the_support_set_has_the_models_features(tiny: Backbone, adapted: Adapted) -> None:
     images = [open_image(s.source) for s in shots("red", "green", "blue")]
     assert adapted.weights.shots is not None
     for kept, alpha in zip(adapted.weights.shots.features, SUPPORT_ALPHAS, strict=True):
@@ -137,15 +138,15 @@ def test_the_features_of_the_shots_are_the_networks(tiny: Backbone, adapted: Ada
         torch.testing.assert_close(kept, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_of_many_shots_some_are_kept(tiny: Backbone) -> None:
+def test_the_support_set_holds_a_sample_of_many_shots(tiny: Backbone) -> None:
     images = [torch.full((3, 32, 32), i % 256, dtype=torch.uint8) for i in range(2 * SHOTS_KEPT + 1)]
     labels = list(range(len(images)))
     kept = encode_support_set(tiny, whole(tower_parameters(tiny.model)), images, labels)
-    assert kept.features.shape[:2] == (3, 86)  # every third
+    assert kept.features.shape[:2] == (3, 86)  # Every third shot.
     assert kept.labels.tolist() == labels[::3]
 
 
-def test_the_measurement_is_what_a_classifier_answers(tiny: Backbone, adapted: Adapted) -> None:
+def test_the_evaluation_equals_a_classifiers_predictions(tiny: Backbone, adapted: Adapted) -> None:
     tests = shots("grey", "red", "green", "blue", each=5, seed=1000)
     names = ["red", "green", "blue", "grey"]
     prompts = [class_prompts(name, ["a photo of a {}."]) for name in names]
@@ -159,8 +160,8 @@ def test_the_measurement_is_what_a_classifier_answers(tiny: Backbone, adapted: A
             assert right == [a == s.class_name for a, s in zip(answers, tests, strict=True)]
 
 
-def test_what_is_lost_in_packing_is_measured(tiny: Backbone) -> None:
-    """At one bit the answers of a network that was moved this far are others, and so are the metrics."""
+def test_the_loss_from_packing_is_evaluated(tiny: Backbone) -> None:
+    """At 1 bit, the predictions of a model that moved this far change, and so do the metrics."""
     tests = shots("red", "green", "blue", "grey", each=5, seed=1000)
     training, given = shots("red", "green", "blue"), {"alpha": 1.0, "learning_rate": 3e-2, "epochs": 2}
     packed = adapt(tiny, training, config(**given, delta_format="1bit"), tests=tests)
@@ -171,7 +172,7 @@ def test_what_is_lost_in_packing_is_measured(tiny: Backbone) -> None:
     assert same_bits(dict(packed.weights.delta.tensors), dict(again.tensors))
     for adapted in (packed, full):
         once_more = measured(tiny, adapted, tests, config(**given), Silent())
-        assert once_more == rights(adapted.held)
+        assert once_more == correct_per_model(adapted.held)
     assert packed.weights.shots is not None
     assert full.weights.shots is not None
     assert not torch.equal(packed.weights.shots.features[2], full.weights.shots.features[2])
@@ -181,11 +182,11 @@ def test_at_alpha_0_nothing_is_gained(tiny: Backbone, adapted: Adapted) -> None:
     tests = shots("red", "green", "blue", "grey", each=5, seed=1000)
     stock, at_0 = measured(tiny, adapted, tests, config(alpha=0), Silent())
     assert at_0 == stock
-    assert at_0 != rights(adapted.held)[1]
+    assert at_0 != correct_per_model(adapted.held)[1]
 
 
-def test_measuring_in_chunks(tiny: Backbone, adapted: Adapted) -> None:
-    tests = shots("red", "green", "blue", "grey", each=17, seed=2000)  # 68: more than one chunk
+def test_evaluating_in_chunks(tiny: Backbone, adapted: Adapted) -> None:
+    tests = shots("red", "green", "blue", "grey", each=17, seed=2000)  # 68 images: more than one chunk.
     whole = measured(tiny, adapted, tests, config(), Silent())
     parts = [measured(tiny, adapted, part, config(), Silent()) for part in (tests[:20], tests[20:])]
     assert whole[1] == [right for part in parts for right in part[1]]
@@ -203,10 +204,10 @@ def test_new_spellings_are_one_class(tiny: Backbone, adapted: Adapted) -> None:
     tests = [shot("grey", 4000 + i, name) for i, name in enumerate(("Grey", "grey", "GREY"))]
     held = held_of(tiny, adapted.weights, adapted.class_names, tests, config(), Silent())
     metrics = job_metrics(held, None, source="test", trained_images=12)
-    assert metrics["new_classes"]["stock"] == 1  # the only new class there is
+    assert metrics["new_classes"]["stock"] == 1  # It is the only new class.
 
 
-def test_a_holdout_is_measured_and_not_trained_on(tiny: Backbone) -> None:
+def test_a_holdout_is_evaluated_and_not_trained_on(tiny: Backbone) -> None:
     every = shots("red", "green", each=8)
     recorder = Recorder()
     result = adapt(tiny, every, config(holdout=0.25, epochs=1, batch_size=16), reporter=recorder)
@@ -239,7 +240,7 @@ def test_tests_replace_the_holdout(tiny: Backbone) -> None:
 
 
 @pytest.mark.parametrize(("holdout", "each"), [(0.0, 4), (0.5, 1)])
-def test_nothing_to_measure_on(tiny: Backbone, holdout: float, each: int) -> None:
+def test_no_images_to_evaluate_on(tiny: Backbone, holdout: float, each: int) -> None:
     recorder = Recorder()
     result = adapt(
         tiny, shots("red", "green", each=each), config(holdout=holdout, epochs=1), reporter=recorder
@@ -276,9 +277,9 @@ def test_fp16_is_refused_on_a_cpu(tiny: Backbone) -> None:
         adapt(tiny, shots("red", "green"), config(precision="fp16"))
 
 
-def test_cancelling_while_it_measures(tiny: Backbone) -> None:
+def test_cancelling_during_the_evaluation(tiny: Backbone) -> None:
     recorder = Recorder(cancel_after=2)
-    with pytest.raises(Cancelled, match="evaluating"):
+    with pytest.raises(Cancelled, match="evaluation"):
         adapt(
             tiny,
             shots("red", "green"),
@@ -309,7 +310,7 @@ def test_files_are_read_from_paths_too(tiny: Backbone, tmp_path: Path) -> None:
     assert same_bits(*results)
 
 
-def test_own_texts_and_templates_reach_the_training_and_the_measurement(tiny: Backbone) -> None:
+def test_own_prompts_and_templates_reach_training_and_evaluation(tiny: Backbone) -> None:
     given: dict[str, Any] = {"epochs": 1, "batch_size": 16}
     tests = shots("red", "green", each=2, seed=5)
 
@@ -318,7 +319,7 @@ def test_own_texts_and_templates_reach_the_training_and_the_measurement(tiny: Ba
 
     plain = result()
     own = result(prompts={"RED": ["a photo of a red."], "Green": ["a photo of a green."]})
-    # The same sentences, found under another spelling.
+    # The same prompts, found under another spelling.
     assert same_bits(plain.weights.delta.tensors, own.weights.delta.tensors)
     for more in ({"prompts": {"RED": ["a tomato"]}}, {"templates": ["{} paint", "something {}"]}):
         assert not same_bits(plain.weights.delta.tensors, result(**more).weights.delta.tensors)
@@ -326,7 +327,7 @@ def test_own_texts_and_templates_reach_the_training_and_the_measurement(tiny: Ba
         tiny, plain.weights, ("red", "green"), tests,
         config(alpha=0, prompts={"red": ["a photo of a green."], "green": ["a photo of a red."]}), Silent(),
     )  # fmt: skip
-    assert swapped[0] == [not right for right in rights(plain.held)[0]]
+    assert swapped[0] == [not right for right in correct_per_model(plain.held)[0]]
 
 
 def test_another_image_size_all_the_way(tiny: Backbone, tiny_folder: Path, tmp_path: Path) -> None:
@@ -352,7 +353,7 @@ def test_another_image_size_all_the_way(tiny: Backbone, tiny_folder: Path, tmp_p
 )
 def test_a_holdout_never_empties_a_class(sizes: list[int], holdout: float, seed: int) -> None:
     every = [Shot(bytes([c, i]), str(c)) for c, size in enumerate(sizes) for i in range(size)]
-    every.sort(key=lambda s: s.source[-1:])  # classes mixed
+    every.sort(key=lambda s: s.source[-1:])  # Classes in mixed order.
     out = holdout_places(every, holdout, seed)
     assert out <= set(range(len(every)))
     left = Counter(s.class_name for i, s in enumerate(every) if i not in out)

@@ -35,7 +35,7 @@ names = st.text(printable, min_size=1, max_size=200).filter(
         "../../etc/passwd",
         "C:\\dogs\\*",
         "{} {0} {name} {{}}",
-        "100 % & <b>bold</b>",
+        "100% & <b>bold</b>",
         "猫",
         "קפה",
         "नमस्ते",
@@ -79,7 +79,7 @@ def test_other_names_are_refused_with_a_reason(name: str, says: str) -> None:
     with pytest.raises(InvalidClassNames, match=says) as caught:
         clean_class_name(name)
     assert caught.value.status == 422
-    caught.value.detail.encode()  # it goes into a JSON answer: no lone surrogates
+    caught.value.detail.encode()  # The reason goes into a JSON answer, which allows no lone surrogates.
     assert len(caught.value.detail) < 200
 
 
@@ -97,7 +97,7 @@ def test_any_text_is_cleaned_or_refused(name: str) -> None:
 def test_names_are_trimmed_and_normalised() -> None:
     assert clean_class_name("  cat \n") == "cat"
     assert clean_class_name("cafe\u0301") == "café"
-    # 201 code points before they are composed, 200 after.
+    # 201 code points before composition, 200 after.
     assert len(clean_class_name("x" * 199 + "e\u0301")) == 200
 
 
@@ -166,13 +166,13 @@ def test_a_template_may_have_1000_characters() -> None:
         "tabby",
     ],
 )
-def test_other_texts_are_refused(sentences: list[str]) -> None:
+def test_other_prompts_are_refused(sentences: list[str]) -> None:
     with pytest.raises(InvalidConfig, match="'cat'") as caught:
         check_prompts({"dog": ["a dog"], "cat": sentences})
     assert caught.value.field == "prompts"
 
 
-def test_texts_are_accepted() -> None:
+def test_prompts_are_accepted() -> None:
     assert check_prompts({}) == {}
     assert check_prompts({"cat": ["x" * 1000] * 100, "犬": ["a {} dog"]}) == {
         "cat": ("x" * 1000,) * 100,
@@ -187,10 +187,10 @@ def test_a_template_takes_the_name_as_it_is(name: str, before: str, after: str) 
         assert class_prompts(name, [template, "{}"]) == (before + name + after, name)
 
 
-def test_own_texts_replace_the_templates_under_any_spelling() -> None:
+def test_own_prompts_replace_the_templates_under_any_spelling() -> None:
     prompts = {"Café": ("a place with coffee", "a bar"), "dog": ("a {} dog",)}
     templates = ("a photo of a {}.", "a {}")
     assert class_prompts("CAFE\u0301", templates, prompts) == prompts["Café"]
-    assert class_prompts("DOG", templates, prompts) == ("a {} dog",)  # braces in a sentence stay
+    assert class_prompts("DOG", templates, prompts) == ("a {} dog",)  # Braces in a prompt are kept.
     assert class_prompts("cat", templates, prompts) == ("a photo of a cat.", "a cat")
     assert class_prompts("cat", templates) == class_prompts("cat", templates, {})

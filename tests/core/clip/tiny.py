@@ -1,4 +1,4 @@
-"""A real open_clip network, small enough to train in milliseconds: a 2-layer ViT with random weights."""
+"""A real open_clip model, small enough to train in milliseconds: a 2-layer ViT with random weights."""
 
 import json
 from pathlib import Path
@@ -25,8 +25,8 @@ def make_tiny_backbone(folder: Path, seed: int = 0) -> str:
     """Write an open_clip folder and return the backbone's name, `local-dir:FOLDER`.
 
     Args:
-        folder: made where missing.
-        seed: of the random weights; another seed is another backbone.
+        folder: created if missing.
+        seed: seed of the random weights; another seed gives another backbone.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with torch.random.fork_rng():

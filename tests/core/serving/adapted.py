@@ -1,5 +1,4 @@
-"""Adapted models without a training: a backbone's parameters, moved a little, stored and published
-through the store as a worker would."""
+"""Adapted models without a training: slightly perturbed weights of a backbone, published like a worker's."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,7 +25,7 @@ CLASSES = ("red fox", "Badger")
 
 
 def moved(backbone: Backbone, seed: int = 1, size: float = 0.05) -> dict[str, Tensor]:
-    """θ_1: every tower parameter with noise, far enough that the answers change."""
+    """Return θ_1: every tower parameter with enough noise to change the predictions."""
     generator = torch.Generator().manual_seed(seed)
     return {
         name: (p.detach() + size * torch.randn(p.shape, generator=generator)).contiguous()
@@ -48,8 +47,9 @@ def publish_model(
     metrics: dict[str, Any] | None = None,
     **config: Any,
 ) -> str:
-    """The id of a model that can be used now, and whose job has succeeded; kept in full unless `delta_format`
-    or `delta` say otherwise."""
+    """Publish a model of a succeeded job and return its id. Weights are stored in full unless `delta_format`
+    or `delta` is passed.
+    """
     kind = "full" if delta is None else delta.kind
     resolved = resolve_config(backbone=backbone.name, **{"delta_format": kind, **config})
     if delta is None:

@@ -1,4 +1,4 @@
-"""A tiny real network on disk, loaded once, and a data folder with a migrated database."""
+"""A tiny real backbone on disk, loaded once, and a data folder with a migrated database."""
 
 import shutil
 from collections.abc import Iterator

@@ -22,7 +22,7 @@ KNOWN = Calibration(
 
 
 def judged(given: Scores, coverage: float = 0.9) -> Judged:
-    """By a model without shots to compare with: only the similarities count."""
+    """Judge with a model without a support set, where only the similarities count."""
     rows, names = given.similarities.shape
     return judge(KNOWN, given, torch.zeros(rows, 4), SHOTS, range(names), logit_scale=40.0, coverage=coverage)
 
@@ -38,24 +38,24 @@ def test_the_probabilities_are_those_at_the_temperature() -> None:
     found = judged(given)
     torch.testing.assert_close(found.scores.probabilities, (20.0 * given.similarities).softmax(dim=-1))
     assert torch.equal(found.scores.similarities, given.similarities)
-    # The same as the power of what it was before.
+    # Equal to a power of the uncalibrated probabilities.
     powers = given.probabilities ** (1 / KNOWN.temperature)
     torch.testing.assert_close(found.scores.probabilities, powers / powers.sum(dim=-1, keepdim=True))
 
 
 @pytest.mark.parametrize(("coverage", "names"), [(0.1, 1), (0.9, 2), (0.999, 3)])
-def test_more_coverage_takes_more_names(coverage: float, names: int) -> None:
+def test_more_coverage_gives_larger_sets(coverage: float, names: int) -> None:
     found = judged(scores([0.31, 0.30, 0.16]), coverage)
     assert found.in_set.tolist() == [[True] * names + [False] * (3 - names)]
 
 
-def test_what_looks_like_no_name_is_rejected() -> None:
-    """By the cosine, in a model from before there was a in_distribution_score."""
+def test_an_image_like_no_class_is_rejected() -> None:
+    """Models without an in-distribution score are judged by the cosine."""
     assert judged(scores([0.25, 0.1], [0.1, 0.15])).rejected.tolist() == [False, True]
     assert judged(scores([0.25, 0.1], offset=0.1)).rejected.tolist() == [True]
 
 
-def test_what_looks_like_none_of_the_images_is_rejected() -> None:
+def test_an_image_like_none_of_the_trained_images_is_rejected() -> None:
     known = replace(KNOWN, rejection_threshold=0.95)
     given = scores([0.25, 0.1], [0.25, 0.1], [0.1, 0.25])
     features = torch.tensor([[0.8, 0.0, 0.6, 0.0], [0.0, 0.8, 0.6, 0.0], [0.0, 0.8, 0.6, 0.0]])
@@ -64,7 +64,7 @@ def test_what_looks_like_none_of_the_images_is_rejected() -> None:
         found = judge(known, given, features, SHOTS, classes, logit_scale=40.0, coverage=0.9)
         return found.rejected.tolist()
 
-    # Like a name and its images; like a name and another's images; like the second and its images.
+    # Rows: like class 1 and its images; like class 1 but images of class 2; like class 2 and its images.
     assert rejected([0, 1]) == [False, True, False]
     assert rejected([1, 0]) == [True, False, True]
 
@@ -90,7 +90,7 @@ ASKED: dict[str, Any] = {
         {"balance": 0.0},
     ],
 )
-def test_it_holds_for_what_it_was_fitted_on(change: dict[str, Any]) -> None:
+def test_a_calibration_holds_for_its_own_settings(change: dict[str, Any]) -> None:
     row = cast(Model, ROW)
     assert calibration_for(row, **ASKED) == KNOWN
     assert calibration_for(row, **{**ASKED, "alpha": 0.5}) == KNOWN
@@ -98,7 +98,7 @@ def test_it_holds_for_what_it_was_fitted_on(change: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("metrics", [None, {}, {"calibration": None}])
-def test_models_without_it_know_nothing(metrics: dict[str, Any] | None) -> None:
+def test_models_without_a_calibration(metrics: dict[str, Any] | None) -> None:
     row = cast(Model, SimpleNamespace(metrics=metrics, alpha=0.5, classes=["fox", "badger"]))
     assert calibration_for(row, **ASKED) is None
     assert calibration_for(None, **ASKED) is None

@@ -1,4 +1,4 @@
-"""One limiter for all decoding: the order of turns, the budget of memory, deadlines."""
+"""The decoding limiter: the order of turns, the memory budget and deadlines."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -16,19 +16,19 @@ from tests.api import crafted
 ANA, BEN = ("ana", "classify"), ("ben", "classify")
 LIMITS = ImageLimits()
 GUARD = 600
-"""Seconds, against hanging only."""
+"""Timeout (seconds). It only guards against hanging."""
 
 
 @pytest.fixture
 def decoders() -> Iterator[Decoders]:
-    """Two threads; 32 bytes for small images and 192 for large ones."""
+    """Yield decoders with two threads, 32 bytes for small images and 192 for large ones."""
     made = Decoders(2, 256)
     yield made
     made.close()
 
 
 class Recorder:
-    """Works that say when they run, and go on when they are told."""
+    """Source of work items that record their start and block until released."""
 
     def __init__(self, decoders: Decoders) -> None:
         self.decoders = decoders
@@ -51,7 +51,7 @@ class Recorder:
             assert self.go_on[name].wait(GUARD)
         return name
 
-    def begun(self, name: str) -> None:
+    def wait_for_start(self, name: str) -> None:
         assert self.started[name].wait(GUARD)
 
     def release(self, *names: str) -> None:
@@ -62,13 +62,13 @@ class Recorder:
 def test_requests_of_a_share_take_turns_and_so_do_shares(decoders: Decoders) -> None:
     recorder = Recorder(decoders)
     held = recorder.submit(ANA, "1", "2")
-    recorder.begun("1")
-    recorder.begun("2")
+    recorder.wait_for_start("1")
+    recorder.wait_for_start("2")
     many = recorder.submit(ANA, "a1", "a2", "a3")
     more = recorder.submit(ANA, "b1", "b2")
     other = recorder.submit(BEN, "ben")
     recorder.release("1")
-    recorder.begun("ben")  # has used nothing, and has nothing running
+    recorder.wait_for_start("ben")  # This share has used nothing, and has nothing running.
     recorder.release("ben", "2", "a1", "a2", "a3", "b1", "b2")
     for decoding in [*held, *many, *more, *other]:
         decoding.result()
@@ -78,10 +78,10 @@ def test_requests_of_a_share_take_turns_and_so_do_shares(decoders: Decoders) -> 
 
 def test_large_images_wait_for_memory_and_small_ones_of_others_do_not(decoders: Decoders) -> None:
     recorder = Recorder(decoders)
-    large = recorder.submit(ANA, "l1", "l2", "l3", "l4", "l5", size=1_000)  # above the whole budget
-    recorder.begun("l1")
+    large = recorder.submit(ANA, "l1", "l2", "l3", "l4", "l5", size=1_000)  # Above the whole budget.
+    recorder.wait_for_start("l1")
     small = recorder.submit(BEN, "s1", "s2")
-    recorder.begun("s1")
+    recorder.wait_for_start("s1")
     recorder.release("s1", "s2")
     assert [decoding.result() for decoding in small] == ["s1", "s2"]
     assert recorder.order == ["l1", "s1", "s2"]
@@ -90,7 +90,7 @@ def test_large_images_wait_for_memory_and_small_ones_of_others_do_not(decoders: 
     for decoding in [*large, *middle]:
         decoding.result()
     assert recorder.order[3] == "l2"
-    assert recorder.order.index("m") <= 5  # none starves
+    assert recorder.order.index("m") <= 5  # None starves.
 
 
 def test_never_more_memory_than_the_budget() -> None:
@@ -122,15 +122,15 @@ def test_a_small_image_takes_its_turn_in_the_callers_thread() -> None:
     decoders = Decoders(2, 512_000_000)
     recorder = Recorder(decoders)
     held = recorder.submit(ANA, "1", "2", "3")
-    recorder.begun("1")
-    recorder.begun("2")
+    recorder.wait_for_start("1")
+    recorder.wait_for_start("2")
     with ThreadPoolExecutor(1) as caller:
         here = caller.submit(decoders.open_here, BEN, crafted.jpeg(), LIMITS, shortest_side=20)
         while BEN not in decoders._waiting:
             threading.Event().wait(0.001)
         recorder.release("1")
         assert here.result(GUARD).size == (20, 27)
-        recorder.begun("3")
+        recorder.wait_for_start("3")
         recorder.release("2", "3")
     for decoding in held:
         decoding.result()
@@ -158,7 +158,7 @@ def test_an_image_over_its_deadline_fails_alone() -> None:
         slow.result()
     assert caught.value.code == "image_too_costly"
     assert quick.result() == "quick"
-    assert decoders._running.total() == 1  # it counts until it ends
+    assert decoders._running.total() == 1  # A timed-out item counts until it ends.
     recorder.release("slow")
     assert slow.future.result(GUARD) == "slow"
     decoders.close()
@@ -168,7 +168,7 @@ def test_waiting_for_a_turn_is_no_part_of_the_deadline(decoders: Decoders) -> No
     decoders.deadline_seconds = 0.2
     recorder = Recorder(decoders)
     recorder.submit(ANA, "1", size=1_000)
-    recorder.begun("1")
+    recorder.wait_for_start("1")
     (waiting,) = recorder.submit(ANA, "2", size=1_000)
     recorder.release("2")
     with ThreadPoolExecutor(1) as caller:
@@ -178,11 +178,11 @@ def test_waiting_for_a_turn_is_no_part_of_the_deadline(decoders: Decoders) -> No
         assert result.result(GUARD) == "2"
 
 
-def test_what_has_not_begun_is_cancelled(decoders: Decoders) -> None:
+def test_waiting_items_are_cancelled(decoders: Decoders) -> None:
     recorder = Recorder(decoders)
     decodings = recorder.submit(ANA, "1", "2", "3", "4")
-    recorder.begun("1")
-    recorder.begun("2")
+    recorder.wait_for_start("1")
+    recorder.wait_for_start("2")
     decoders.cancel(decodings)
     recorder.release("1", "2")
     assert decodings[1].result() == "2"
@@ -197,8 +197,8 @@ def test_what_has_not_begun_is_cancelled(decoders: Decoders) -> None:
 def test_closing_leaves_nobody_waiting(decoders: Decoders) -> None:
     recorder = Recorder(decoders)
     running = recorder.submit(ANA, "1", "2")
-    recorder.begun("1")
-    recorder.begun("2")
+    recorder.wait_for_start("1")
+    recorder.wait_for_start("2")
     (waiting,) = recorder.submit(BEN, "3")
     decoders.close()
     with pytest.raises(CancelledError):

@@ -1,4 +1,4 @@
-"""The seam of the engine: what crosses it, and how long a model stays."""
+"""The engine's interface: the types that cross it, and the lifetime of an acquired model."""
 
 import dataclasses
 import threading
@@ -27,7 +27,7 @@ def images(world: World) -> Tensor:
 
 
 def assert_plain(value: Any) -> None:
-    """Keys, arrays and plain dataclasses: nothing that holds a module, a lock or a callable."""
+    """Assert that a value consists of keys, arrays and plain dataclasses: no module, lock or callable."""
     if dataclasses.is_dataclass(value):
         for field in dataclasses.fields(value):
             assert_plain(getattr(value, field.name))
@@ -53,7 +53,7 @@ def test_only_plain_data_crosses(world: World) -> None:
 
 
 def test_features_are_those_of_the_model(world: World) -> None:
-    """Of images as they were decoded, and of token ids with all of their padding."""
+    """The inputs are decoded images, and token ids with all of their padding."""
     backbone, engine = world.backbone, world.serving.engine
     decoded = images(world)
     tokens = load_tokenizer(backbone.name, cache=world.settings.cache)(NAMES)
@@ -70,7 +70,7 @@ def test_features_are_those_of_the_model(world: World) -> None:
         )
 
 
-def test_a_model_is_there_as_long_as_anybody_holds_it(world: World) -> None:
+def test_a_model_stays_while_it_is_acquired(world: World) -> None:
     engine = world.serving.engine
     key = content_of(world, world.publish())
     with engine.acquire(key, 0.5, wait_seconds=10) as second:
@@ -83,7 +83,7 @@ def test_a_model_is_there_as_long_as_anybody_holds_it(world: World) -> None:
     assert engine._held == {}
 
 
-def test_images_are_expected_until_the_last_ones_are_sent(world: World) -> None:
+def test_images_are_pending_until_the_last_one_is_sent(world: World) -> None:
     engine = world.serving.engine
     with engine.acquire(WeightsKey(world.backbone.name), 0, wait_seconds=None) as handle:
         lane = (handle.key, "images")
@@ -100,18 +100,18 @@ def test_images_are_expected_until_the_last_ones_are_sent(world: World) -> None:
 
 
 def test_many_images_come_back_in_their_order(world: World) -> None:
-    """More than one batch of them, which are sent by several threads."""
+    """Several threads send more than one batch."""
     images = [crafted.jpeg(seed) for seed in range(30)]
-    together = world.ask(images=[*images[:25], b"", *images[25:]])
+    together = world.classify(images=[*images[:25], b"", *images[25:]])
     del together.results[25]
     for images_, result in zip(images, together.results, strict=True):
-        (alone,) = world.ask(images=[images_]).results
+        (alone,) = world.classify(images=[images_]).results
         assert isinstance(alone, list)
         assert isinstance(result, list)
         assert [p.probability for p in result] == pytest.approx([p.probability for p in alone], abs=2e-5)
 
 
-def test_the_model_outlives_its_images_if_the_texts_fail(
+def test_the_model_is_held_until_its_images_end_if_the_prompts_fail(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, failed, go_on = threading.Event(), threading.Event(), threading.Event()
@@ -132,7 +132,7 @@ def test_the_model_outlives_its_images_if_the_texts_fail(
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(world.ask)
         assert failed.wait(600)
-        assert not wait([asked], timeout=0.5).done  # the image is still being computed
+        assert not wait([asked], timeout=0.5).done  # The image is still being computed.
         assert len(world.serving.engine._held) == 1
         go_on.set()
         with pytest.raises(RuntimeError, match="no tokenizer"):

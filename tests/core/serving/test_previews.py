@@ -1,4 +1,4 @@
-"""A job's images as a classifier: against a plain reference, and for as long as there is a job."""
+"""Instant previews: a job's images as a classifier, against a plain reference, while the job exists."""
 
 import shutil
 import threading
@@ -55,7 +55,7 @@ class World:
         return Serving(self.settings, self.database, self.blobs)
 
     def job(self, owner: str = DEFAULT_OWNER, **config: Any) -> str:
-        """Queued, with its images stored as POST /adapt does it; a test image among them."""
+        """Create a queued job whose images, one of them a test image, are stored as POST /adapt does."""
         job_id = new_id("job")
         files = [("train", name, seed) for name, seeds in SHOTS.items() for seed in seeds]
         images = []
@@ -77,7 +77,7 @@ class World:
             )
         return job_id
 
-    def ask(self, model: str, serving: Serving | None = None, **options: Any) -> ClassifyResult:
+    def classify(self, model: str, serving: Serving | None = None, **options: Any) -> ClassifyResult:
         names = tuple(ClassName(name) for name in options.pop("names", NAMES))
         owner = options.pop("owner", DEFAULT_OWNER)
         (subject,) = look_up(self.database, [model], owner=owner)
@@ -108,9 +108,9 @@ def pixels(backbone: Backbone, contents: Sequence[bytes]) -> torch.Tensor:
     return torch.stack([backbone.preprocess(open_image(content)) for content in contents])
 
 
-def test_the_answer_is_the_plain_reference(world: World) -> None:
+def test_the_preview_equals_the_plain_reference(world: World) -> None:
     config = {"prompts": {"badger": ["a striped animal"]}, "templates": ["a drawing of a {}"]}
-    answer = world.ask(world.job(**config))
+    answer = world.classify(world.job(**config))
     assert answer.preview
     assert answer.model.startswith("job_")
     assert (answer.backbone, answer.alpha) == (world.backbone.name, 0.0)
@@ -137,67 +137,70 @@ def test_the_answer_is_the_plain_reference(world: World) -> None:
 def test_every_replica_answers_alike(world: World) -> None:
     job, other = world.job(), world.replica()
     try:
-        assert ranked(world.ask(job, other)) == ranked(world.ask(job)) == ranked(world.ask(job))
+        assert (
+            ranked(world.classify(job, other)) == ranked(world.classify(job)) == ranked(world.classify(job))
+        )
     finally:
         other.close()
 
 
-def test_it_serves_until_there_is_a_model_and_if_there_never_is(world: World) -> None:
+def test_the_preview_serves_until_there_is_a_model(world: World) -> None:
     queued, failed, cancelled = world.job(), world.job(), world.job()
     with world.database.write() as session:
         jobs.request_cancel(session, cancelled, owner=DEFAULT_OWNER)
         claim = leases.claim(session, failed, worker="w", lease_seconds=60)
     assert claim is not None
-    assert world.ask(failed).preview  # running
+    assert world.classify(failed).preview  # Running.
     with world.database.write() as session:
         leases.finish_failed(session, claim, code="out_of_memory", detail="Too little memory.")
     for job in (queued, failed, cancelled):
-        assert world.ask(job).preview
+        assert world.classify(job).preview
 
 
 def test_a_job_that_succeeded_answers_with_its_model(world: World) -> None:
     model = publish_model(world.database, world.blobs, world.backbone)
     with world.database.read() as session:
         page, _ = jobs.list_page(session, owner=DEFAULT_OWNER, limit=1)
-    answer = world.ask(page[0].id, alpha=0.7)
+    answer = world.classify(page[0].id, alpha=0.7)
     assert not answer.preview
     assert (answer.model, answer.alpha) == (model, 0.7)
-    assert ranked(answer) == ranked(world.ask(model, alpha=0.7))
+    assert ranked(answer) == ranked(world.classify(model, alpha=0.7))
 
 
-def test_there_is_no_other_owners_job_and_no_unknown_one(world: World) -> None:
+def test_unknown_jobs_and_those_of_other_owners_are_not_found(world: World) -> None:
     job = world.job()
-    world.ask(job)
+    world.classify(job)
     for owner, asked in (("team-b", job), (DEFAULT_OWNER, new_id("job")), (DEFAULT_OWNER, "job_\0")):
         with pytest.raises(JobNotFound):
-            world.ask(asked, owner=owner)
+            world.classify(asked, owner=owner)
 
 
-def test_it_goes_with_its_job(world: World) -> None:
+def test_the_preview_is_deleted_with_its_job(world: World) -> None:
     job = world.job()
-    world.ask(job)
+    world.classify(job)
     with world.database.write() as session:
         jobs.delete(session, job, owner=DEFAULT_OWNER)
     world.serving.previews.forget(job)
     with pytest.raises(JobNotFound):
-        world.ask(job)
+        world.classify(job)
     assert world.serving.previews.counts().values == 0
 
 
 def test_images_are_read_once(world: World) -> None:
     job = world.job()
-    first = world.ask(job)
+    first = world.classify(job)
     shutil.rmtree(world.settings.data / "blobs")
-    assert ranked(world.ask(job)) == ranked(first)
+    assert ranked(world.classify(job)) == ranked(first)
     with pytest.raises(BlobNotFound):
-        world.ask(world_job_without_files(world))
+        world.classify(world_job_without_files(world))
 
 
-def test_it_is_there_before_anybody_asks(world: World) -> None:
+def test_the_preview_is_built_before_the_first_request(world: World) -> None:
     job = world.job()
     with world.database.read() as session:
         coming = JobPreview.of(jobs.get(session, job, owner=DEFAULT_OWNER))
-    world.serving.prepare_preview(coming)  # the backbone is not in memory: nothing is loaded for it
+    # The backbone is not in memory, and nothing is loaded for the preview.
+    world.serving.prepare_preview(coming)
     assert world.serving.previews.counts().misses == 0
     size = resolve_config(backbone=world.backbone.name).image_size
     stock = WeightsKey(world.backbone.name, size)
@@ -210,13 +213,13 @@ def test_it_is_there_before_anybody_asks(world: World) -> None:
         time.sleep(0.01)
     assert world.serving.previews.counts().loads == 1
     lost = world_job_without_files(world)
-    world.serving.prepare_preview(replace(coming, id=lost, image_size=size))  # no error of the upload's
+    world.serving.prepare_preview(replace(coming, id=lost, image_size=size))  # The upload reports no error.
 
 
-def test_it_answers_before_it_has_seen_all(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_partial_preview_answers(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     job = world.job()
     replica = world.replica()
-    expected = world.ask(job, replica)
+    expected = world.classify(job, replica)
     replica.close()
 
     more = threading.Event()
@@ -229,11 +232,11 @@ def test_it_answers_before_it_has_seen_all(world: World, monkeypatch: pytest.Mon
     monkeypatch.setattr(previews.Previews, "_features", one_by_one)
     monkeypatch.setattr(previews, "SOON", 0)
     monkeypatch.setattr(previews, "AT_ONCE", 1)
-    first = world.ask(job)
-    assert first.preview_lacks == 3  # of five; each class has one
+    first = world.classify(job)
+    assert first.preview_lacks == 3  # 3 of 5 images are missing; each class has one.
     more.set()
     until = time.monotonic() + 60
-    while (last := world.ask(job)).preview_lacks and time.monotonic() < until:
+    while (last := world.classify(job)).preview_lacks and time.monotonic() < until:
         time.sleep(0.01)
     assert last.preview_lacks == 0
 
@@ -250,21 +253,21 @@ def world_job_without_files(world: World) -> str:
     return job
 
 
-def test_a_request_waits_no_longer_than_for_a_model(
+def test_waiting_for_a_preview_has_the_same_limit_as_for_a_model(
     backbone: Backbone, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = World(data, backbone, model_load_seconds=0.001)
     try:
         job = world.job()
         with pytest.raises(StillLoading):
-            world.ask(job)
+            world.classify(job)
         until = time.monotonic() + 60
         while not world.serving.previews.counts().values and time.monotonic() < until:
             with suppress(StillLoading, ServerBusy):
-                world.ask(job)
+                world.classify(job)
             time.sleep(0.01)
         monkeypatch.setattr(world.settings, "model_load_seconds", 60)
-        assert world.ask(job).preview
+        assert world.classify(job).preview
     finally:
         world.close()
 
@@ -274,10 +277,10 @@ def test_a_deleted_model_is_not_found(world: World) -> None:
     with world.database.write() as session:
         job = models.delete(session, model, owner=DEFAULT_OWNER).job_id
     with pytest.raises(ModelNotFound):
-        world.ask(job)
+        world.classify(job)
 
 
-def test_of_many_images_some_of_every_class_are_taken() -> None:
+def test_many_images_are_sampled_per_class() -> None:
     images = [
         JobImage(
             position=i,

@@ -1,4 +1,4 @@
-"""Serving against plain references: no cache, no batch, no head, one image and one sentence at a time."""
+"""Serving against plain references without caches or batches: one image and one prompt at a time."""
 
 import copy
 import dataclasses
@@ -50,7 +50,7 @@ TEMPLATES = ["a photo of a {}.", "a blurry {}"]
 def plain_numbers(
     backbone: Backbone, theta_1: dict[str, Tensor] | None, alpha: float, prompts: dict[str, list[str]]
 ) -> list[dict[str, tuple[float, float]]]:
-    """The paper's formulas, written out once more."""
+    """Compute the paper's formulas independently."""
     model = copy.deepcopy(backbone.model)
     if theta_1 is not None:
         for name, parameter in tower_parameters(model).items():
@@ -79,7 +79,7 @@ def plain_numbers(
 def test_a_model_equals_the_formulas(world: World, alpha: float) -> None:
     theta_1 = moved(world.backbone)
     model = world.publish(theta_1=theta_1, alpha=alpha, templates=TEMPLATES)
-    answer = world.ask(model=model)
+    answer = world.classify(model=model)
     assert answer.alpha == alpha
     prompts = {name: [t.replace("{}", name) for t in TEMPLATES] for name in NAMES}
     plain = plain_numbers(world.backbone, theta_1, alpha, prompts)
@@ -91,7 +91,7 @@ def test_a_model_equals_the_formulas(world: World, alpha: float) -> None:
 
 
 def test_the_stock_backbone_equals_the_formulas(world: World) -> None:
-    answer = world.ask()
+    answer = world.classify()
     plain = plain_numbers(world.backbone, None, 0, {name: [f"a photo of a {name}."] for name in NAMES})
     assert_close([{name: row[name] for name in NAMES} for row in numbers(answer)], plain)
     assert set(answer.kinds.values()) == {"new"}
@@ -100,7 +100,7 @@ def test_the_stock_backbone_equals_the_formulas(world: World) -> None:
 def test_equals_a_classifier_made_directly(world: World) -> None:
     theta_1 = moved(world.backbone)
     model = world.publish(theta_1=theta_1, alpha=0.4)
-    got = numbers(world.ask(model=model))
+    got = numbers(world.classify(model=model))
     classifier = Classifier(world.backbone, Weights(whole(theta_1)), 0.4)
     prompts = [[f"a photo of a {name}."] for name in NAMES]
     scores = classifier.classify([open_image(data) for data in IMAGES], prompts)
@@ -115,94 +115,93 @@ def test_equals_a_classifier_made_directly(world: World) -> None:
 
 
 def test_a_large_image_is_scaled_without_harm(world: World) -> None:
-    """It is scaled down while it is decoded: nearly the same numbers as the slow way."""
+    """The image is scaled down while it is decoded, with nearly the same numbers as the slow way."""
     data = crafted.jpeg(5, 900, 700)
-    got = numbers(world.ask(images=[data]))[0]
+    got = numbers(world.classify(images=[data]))[0]
     prompts = [[f"a photo of a {name}."] for name in NAMES]
     scores = Classifier(world.backbone).classify([open_image(data)], prompts)
     for c, name in enumerate(NAMES):
         assert got[name][1] == pytest.approx(float(scores.similarities[0, c]), abs=0.01)
 
 
-def test_alpha_0_is_the_stock_backbone_to_the_bit(world: World) -> None:
+def test_alpha_0_is_the_stock_backbone_bit_for_bit(world: World) -> None:
     model = world.publish(alpha=0.7)
-    assert exactly(world.ask(model=model, alpha=0.0)) == exactly(world.ask())
-    assert exactly(world.ask(model=model)) != exactly(world.ask())
+    assert exactly(world.classify(model=model, alpha=0.0)) == exactly(world.classify())
+    assert exactly(world.classify(model=model)) != exactly(world.classify())
 
 
 def test_the_default_alpha_is_the_models(world: World) -> None:
     model = world.publish(alpha=0.25)
-    answer = world.ask(model=model)
+    answer = world.classify(model=model)
     assert answer.alpha == 0.25
-    assert exactly(answer) == exactly(world.ask(model=model, alpha=0.25))
-    assert exactly(answer) != exactly(world.ask(model=model, alpha=0.5))
+    assert exactly(answer) == exactly(world.classify(model=model, alpha=0.25))
+    assert exactly(answer) != exactly(world.classify(model=model, alpha=0.5))
 
 
 def test_batches_do_not_change_the_numbers(world: World) -> None:
-    together = numbers(world.ask())
-    alone = [numbers(world.ask(images=[data]))[0] for data in IMAGES]
+    together = numbers(world.classify())
+    alone = [numbers(world.classify(images=[data]))[0] for data in IMAGES]
     assert_close(alone, together)
 
 
 # --- prompts ---
 
 
-def test_texts_are_encoded_once(world: World) -> None:
+def test_prompts_are_encoded_once(world: World) -> None:
     model = world.publish()
-    first = world.ask(model=model)
+    first = world.classify(model=model)
     assert sorted(world.sentences) == sorted(f"a photo of a {name}." for name in NAMES)
     world.sentences.clear()
-    assert exactly(world.ask(model=model)) == exactly(first)
+    assert exactly(world.classify(model=model)) == exactly(first)
     assert world.sentences == []
-    turned = numbers(world.ask(NAMES[::-1], model=model))
+    turned = numbers(world.classify(NAMES[::-1], model=model))
     assert world.sentences == []
     assert_close([{name: row[name] for name in NAMES} for row in turned], in_order(first))
-    world.ask([*NAMES, "one more"], model=model)
+    world.classify([*NAMES, "one more"], model=model)
     assert world.sentences == ["a photo of a one more."]
 
 
-def test_each_alpha_has_texts_of_its_own(world: World) -> None:
-    """The text tower is adapted too, so features of another α must not be taken."""
+def test_each_alpha_has_prompts_of_its_own(world: World) -> None:
+    """The text tower is adapted too, so features of another α must not be reused."""
     model = world.publish()
-    at_half = exactly(world.ask(model=model, alpha=0.5))
+    at_half = exactly(world.classify(model=model, alpha=0.5))
     world.sentences.clear()
-    at_one = exactly(world.ask(model=model, alpha=1.0))
+    at_one = exactly(world.classify(model=model, alpha=1.0))
     assert len(world.sentences) == len(NAMES)
     assert at_one != at_half
-    assert exactly(world.ask(model=model, alpha=0.5)) == at_half
+    assert exactly(world.classify(model=model, alpha=0.5)) == at_half
 
 
-def test_remembered_texts_have_a_limit(
-    backbone: Backbone, data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cached_prompts_have_a_limit(backbone: Backbone, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(backbone, data, monkeypatch, text_cache_bytes=1_500)
     try:
-        first = world.ask()
-        assert_close(in_order(world.ask()), in_order(first))
-        assert len(world.sentences) > len(NAMES)  # the first ones were forgotten and encoded again
+        first = world.classify()
+        assert_close(in_order(world.classify()), in_order(first))
+        assert len(world.sentences) > len(NAMES)  # The first prompts were evicted and encoded again.
         assert world.serving.text_counts().bytes <= 1_500
     finally:
         world.close()
 
 
-def test_whose_texts_are_read(world: World) -> None:
-    """The request's; else the model's for its names under any spelling; else the templates."""
+def test_the_precedence_of_prompts(world: World) -> None:
+    """The request's prompts win; then the model's for its classes under any spelling; then the templates."""
     own = {"Badger": ["a striped digger"]}
     model = world.publish(prompts=own, templates=["a drawing of a {}"])
     names = ["BADGER", "red fox", ClassName("oak", ("a tree", "a large plant"))]
-    world.ask(names, model=model)
+    world.classify(names, model=model)
     assert world.sentences == ["a striped digger", "a drawing of a red fox", "a tree", "a large plant"]
     world.sentences.clear()
-    world.ask([ClassName("badger", ("something else",))], model=model)
+    world.classify([ClassName("badger", ("something else",))], model=model)
     assert world.sentences == ["something else"]
     world.sentences.clear()
-    world.ask(["badger", "elk"], model=model, templates=["my {}"])
-    assert world.sentences == ["my elk"]  # the prompts that it was trained with still serve its own names
+    world.classify(["badger", "elk"], model=model, templates=["my {}"])
+    # The prompts of the training still apply to the model's own classes.
+    assert world.sentences == ["my elk"]
 
 
 def test_kinds_go_by_case_folding(world: World) -> None:
     model = world.publish(classes=["Straße", "red fox"])
-    answer = world.ask(["STRASSE", "RED FOX", "road"], model=model)
+    answer = world.classify(["STRASSE", "RED FOX", "road"], model=model)
     assert answer.kinds == {"STRASSE": "trained", "RED FOX": "trained", "road": "new"}
 
 
@@ -211,15 +210,15 @@ def test_kinds_go_by_case_folding(world: World) -> None:
 
 def test_a_backbone_is_loaded_once_for_everyone(world: World) -> None:
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: in_order(world.ask()), range(8)))
+        answers = list(pool.map(lambda _: in_order(world.classify()), range(8)))
     for answer in answers:
         assert_close(answer, answers[0])
     assert world.loads == [world.backbone.name]
 
 
 def test_a_model_stands_on_the_stock_backbone(world: World) -> None:
-    world.ask()
-    world.ask(model=world.publish())
+    world.classify()
+    world.classify(model=world.publish())
     assert world.loads == [world.backbone.name]
 
 
@@ -245,7 +244,7 @@ def test_warming_up_outlives_an_unexpected_error(world: World, monkeypatch: pyte
 
 
 def test_the_first_request_waits_for_the_backbone(world: World) -> None:
-    assert world.ask().model == "stock"
+    assert world.classify().model == "stock"
     world.serving.ready()
 
 
@@ -256,37 +255,37 @@ def test_many_alphas_stay_within_the_budget(
     world = World(backbone, data, monkeypatch, model_cache_bytes=3 * size)
     try:
         model = world.publish()
-        first = exactly(world.ask(model=model, alpha=0.01))
+        first = exactly(world.classify(model=model, alpha=0.01))
         for percent in range(2, 12):
-            world.ask(model=model, alpha=percent / 100)
+            world.classify(model=model, alpha=percent / 100)
         assert 2 * size < world.pool.warm.bytes <= 3 * size
-        assert exactly(world.ask(model=model, alpha=0.01)) == first
+        assert exactly(world.classify(model=model, alpha=0.01)) == first
     finally:
         world.close()
 
 
 def test_forget(world: World) -> None:
     model, other = (world.publish(theta_1=moved(world.backbone, seed)) for seed in (1, 2))
-    world.ask(model=model, alpha=0.2)
-    world.ask(model=model, alpha=0.4)
-    expected = exactly(world.ask(model=other))
+    world.classify(model=model, alpha=0.2)
+    world.classify(model=model, alpha=0.4)
+    expected = exactly(world.classify(model=other))
     world.serving.forget(model)
     assert {held.key[1] for held in world.pool.warm.held()} == {content_of(world, other)}
     assert world.serving.text_counts().rows == len(NAMES)
-    assert exactly(world.ask(model=other)) == expected
+    assert exactly(world.classify(model=other)) == expected
 
 
 def test_unknown_names(world: World, tmp_path: Path) -> None:
     with pytest.raises(ModelNotFound):
-        world.ask(model="mdl_none")
+        world.classify(model="mdl_none")
     for name in ("stock:RN50/openai", f"stock:local-dir:{tmp_path}", "stock:local-dir:/etc"):
         with pytest.raises(UnknownBackbone, match="CLIPCITE_BACKBONES"):
-            world.ask(model=name)
+            world.classify(model=name)
 
 
 def test_stock_with_a_name(world: World) -> None:
-    named = world.ask(model=f"stock:{world.backbone.name}")
-    assert exactly(named) == exactly(world.ask())
+    named = world.classify(model=f"stock:{world.backbone.name}")
+    assert exactly(named) == exactly(world.classify())
     assert named.backbone == world.backbone.name
 
 
@@ -298,7 +297,7 @@ def weights_of(world: World, model: str) -> Path:
 
 @pytest.fixture
 def impatient(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
-    """Each request is a new try."""
+    """Make each request try the storage again."""
     monkeypatch.setattr(world.pool, "unavailable", Unavailable(again_seconds=0))
     return world
 
@@ -312,11 +311,11 @@ def test_a_flipped_bit_is_never_served(impatient: World) -> None:
         damaged[position] ^= 4
         path.write_bytes(damaged)
         with pytest.raises(ModelUnavailable, match=f"{model} can't be used.*adapt again"):
-            impatient.ask(model=model)
-    impatient.ask(model=good)
-    impatient.ask()
+            impatient.classify(model=model)
+    impatient.classify(model=good)
+    impatient.classify()
     path.write_bytes(content)
-    impatient.ask(model=model)  # repaired by the operator: no restart is needed
+    impatient.classify(model=model)  # Repaired by the operator, without a restart.
     assert impatient.pool.unavailable.count() == 0
 
 
@@ -326,14 +325,14 @@ def test_a_damaged_manifest(impatient: World) -> None:
     for content in ('{"format": 3}', "", weights_of(impatient, other).with_name("manifest.json").read_text()):
         path.write_text(content)
         with pytest.raises(ModelUnavailable):
-            impatient.ask(model=model)
+            impatient.classify(model=model)
 
 
 def test_weights_of_another_backbone(world: World) -> None:
     changed = dataclasses.replace(world.backbone, sha256="0" * 64)
     model = publish_model(world.database, world.blobs, changed)
     with pytest.raises(ModelUnavailable, match="other weights"):
-        world.ask(model=model)
+        world.classify(model=model)
 
 
 def test_a_missing_file_is_looked_for_once_while_the_others_are_served(
@@ -351,16 +350,16 @@ def test_a_missing_file_is_looked_for_once_while_the_others_are_served(
 
     monkeypatch.setattr(world.blobs, "get", counted)
 
-    def ask(number: int) -> str:
+    def classify_one(number: int) -> str:
         model = [*good, bad][number % 6]
         try:
-            world.ask(model=model, names=["oak"], images=IMAGES[:1])
+            world.classify(model=model, names=["oak"], images=IMAGES[:1])
         except ModelUnavailable as refused:
             return f"{model}: backup" if "backup" in refused.detail else refused.detail
         return "ok"
 
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(ask, range(48)))
+        answers = list(pool.map(classify_one, range(48)))
     assert [answer for answer in answers if answer != "ok"] == [f"{bad}: backup"] * 8
     assert len([key for key in looked if bad in key and "weights" in key]) == 1
     assert [r.message for r in caplog.records if r.levelname == "ERROR" and bad in r.message]
@@ -369,7 +368,7 @@ def test_a_missing_file_is_looked_for_once_while_the_others_are_served(
     assert world.pool.unavailable.count() == 0
 
 
-def test_a_storage_that_is_away_is_asked_again_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_storage_outage_is_retried_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     model = world.publish()
 
     def away(key: str) -> bytes:
@@ -378,8 +377,8 @@ def test_a_storage_that_is_away_is_asked_again_at_once(world: World, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(world.blobs, "get", away)
         with pytest.raises(StorageUnavailable):
-            world.ask(model=model)
-    world.ask(model=model)
+            world.classify(model=model)
+    world.classify(model=model)
 
 
 def test_a_backbone_that_is_gone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -389,42 +388,42 @@ def test_a_backbone_that_is_gone(world: World, monkeypatch: pytest.MonkeyPatch) 
     with monkeypatch.context() as patch:
         patch.setattr(serving_networks, "load_backbone", gone)
         with pytest.raises(BackboneUnavailable):
-            world.ask()
-    world.ask()
+            world.classify()
+    world.classify()
 
 
 # --- images ---
 
 
 def test_one_bad_image_among_good_ones(world: World) -> None:
-    answer = world.ask(images=[IMAGES[0], b"", IMAGES[1], crafted.SVG])
+    answer = world.classify(images=[IMAGES[0], b"", IMAGES[1], crafted.SVG])
     kinds = [getattr(result, "code", "good") for result in answer.results]
     assert kinds == ["good", "empty_file", "good", "not_an_image"]
-    alone = world.ask(images=IMAGES[:2])
+    alone = world.classify(images=IMAGES[:2])
     good = [result for result in answer.results if not isinstance(result, BadImage)]
     assert good == alone.results
 
 
 def test_only_bad_images(world: World) -> None:
     with pytest.raises(NoReadableImage) as caught:
-        world.ask(images=[b"", crafted.SVG])
+        world.classify(images=[b"", crafted.SVG])
     assert [problem.code for problem in caught.value.problems] == ["empty_file", "not_an_image"]
 
 
 def test_top_k(world: World) -> None:
-    everything = exactly(world.ask())
-    assert exactly(world.ask(top_k=2)) == [ranked[:2] for ranked in everything]
-    assert exactly(world.ask(top_k=99)) == everything
+    everything = exactly(world.classify())
+    assert exactly(world.classify(top_k=2)) == [ranked[:2] for ranked in everything]
+    assert exactly(world.classify(top_k=99)) == everything
 
 
-def test_new_names_are_balanced_against_trained_ones(world: World) -> None:
+def test_new_classes_are_balanced_against_trained_ones(world: World) -> None:
     theta_1 = moved(world.backbone)
     classifier = Classifier(world.backbone, Weights(whole(theta_1)), 0.5)
     head = classifier.text_features([[f"a photo of a {name}."] for name in CLASSES])
     shots = SupportSet(head.expand(3, -1, -1), torch.arange(len(CLASSES)))
     model = world.publish(theta_1=theta_1, shots=shots, alpha=0.5)
-    plain = world.ask(model=model, new_class_balance=0)
-    default, more = world.ask(model=model), world.ask(model=model, new_class_balance=0.5)
+    plain = world.classify(model=model, new_class_balance=0)
+    default, more = world.classify(model=model), world.classify(model=model, new_class_balance=0.5)
     assert set(plain.offsets.values()) == {0}
     assert default.offsets != more.offsets
     assert more.offsets.keys() == more.kinds.keys()
@@ -432,11 +431,11 @@ def test_new_names_are_balanced_against_trained_ones(world: World) -> None:
     for before, after in zip(numbers(plain), numbers(more), strict=True):
         logits = {}
         for name, (_, similarity) in before.items():
-            assert after[name][1] == pytest.approx(similarity)  # the cosine is the cosine
+            assert after[name][1] == pytest.approx(similarity)  # The similarity remains the cosine.
             logits[name] = scale * (similarity - more.offsets[name])
         total = sum(math.exp(x) for x in logits.values())
         for name, logit in logits.items():
             assert after[name][0] == pytest.approx(math.exp(logit) / total, rel=1e-4)
-    # The stock network was not trained.
-    assert set(world.ask(model="stock").offsets.values()) == {0}
-    assert set(world.ask(model=model, alpha=0).offsets.values()) == {0}
+    # The stock model was not trained.
+    assert set(world.classify(model="stock").offsets.values()) == {0}
+    assert set(world.classify(model=model, alpha=0).offsets.values()) == {0}

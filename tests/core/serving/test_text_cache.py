@@ -13,7 +13,7 @@ from core.serving.types import ClassName
 
 
 class Encoder:
-    """A row is the length of the text; remembers what it was asked for."""
+    """Encoder that records its prompts. The row of a prompt is its length."""
 
     def __init__(self) -> None:
         self.asked: list[list[Prompts]] = []
@@ -38,7 +38,7 @@ def lengths(rows: Mapping[Prompts, Tensor]) -> dict[str, float]:
     return {prompts[0]: float(row[0]) for prompts, row in rows.items()}
 
 
-def test_every_text_is_encoded_once_per_network() -> None:
+def test_every_prompt_is_encoded_once_per_model() -> None:
     cache, encode = TextCache(100_000), Encoder()
     rows = cache.rows("n", prompts("a", "bbb", "a"), encode)
     assert lengths(rows) == {"a": 1, "bbb": 3}
@@ -65,7 +65,7 @@ def test_within_the_budget_the_least_recently_used_goes() -> None:
     assert tiny.kept.bytes == len(tiny.kept) == 0
 
 
-def test_who_asks_meanwhile_waits_for_the_same() -> None:
+def test_concurrent_requests_share_one_encoding() -> None:
     cache, encode = TextCache(100_000), Encoder()
     encode.gate.clear()
     with ThreadPoolExecutor(4) as pool:
@@ -103,7 +103,7 @@ def test_forget() -> None:
 
 
 def held(fill: Callable[[], None]) -> int:
-    """The bytes that are held afterwards and were not before."""
+    """Return the growth of the held memory during the call (bytes)."""
     gc.collect()
     tracemalloc.start()
     fill()
@@ -114,11 +114,11 @@ def held(fill: Callable[[], None]) -> int:
 
 
 def wide(k: int, length: int = 500) -> tuple[ClassName, ...]:
-    """A hundred names of which each character takes 4 bytes."""
+    """Return a hundred names in which each character takes 4 bytes."""
     return tuple(ClassName(f"\U0001f600{k} {i}".ljust(length)) for i in range(100))
 
 
-def test_texts_are_counted_with_all_their_bytes() -> None:
+def test_prompts_are_counted_with_all_their_bytes() -> None:
     cache = TextCache(1_000_000)
 
     def fill() -> None:
@@ -132,7 +132,7 @@ def test_texts_are_counted_with_all_their_bytes() -> None:
 
 
 @pytest.mark.parametrize("own", [(), ("a sentence of its own",)])
-def test_heads_are_kept_by_their_bytes(own: Prompts) -> None:
+def test_the_cache_of_classifier_weights_counts_bytes(own: Prompts) -> None:
     heads: LruCache[HeadKey, Head] = LruCache(1_000_000)
 
     def fill() -> None:
@@ -141,7 +141,7 @@ def test_heads_are_kept_by_their_bytes(own: Prompts) -> None:
                 one._replace(prompts=tuple(f"{one.name} {o}" for o in own) or None) for one in wide(k)
             )
             names = resolve_class_names(asked, (), ("a {}",), {})
-            # The numbers of a tensor are not in Python's memory.
+            # Python's memory count excludes the numbers of a tensor.
             head = Head(names, torch.zeros(len(asked), 0), torch.zeros(0))
             heads.put(("net", "stock", asked, ("a {}",), 0.35), head, head.bytes)
 

@@ -12,7 +12,7 @@ barrier = threading.Barrier(4)
 
 def used(_):
     barrier.wait(10)
-    torch.ones(1_000_000).sum()  # so many that it would be split
+    torch.ones(1_000_000).sum()  # large enough to be split
     return torch.get_num_threads()
 
 other = ThreadPoolExecutor(1).submit(torch.get_num_threads).result()
@@ -20,7 +20,9 @@ print(*alone.map(used, range(4)), torch.get_num_threads(), other)
 """
 
 
-def test_only_these_threads_are_alone() -> None:
-    """In a process of its own: the number of threads is of the whole process otherwise."""
+def test_only_these_threads_compute_single_threaded() -> None:
+    """The test runs in a process of its own, because the number of threads is a setting of the
+    whole process.
+    """
     ended = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
     assert ended.stdout.split() == ["1"] * 4 + ["3", "3"]

@@ -1,4 +1,4 @@
-"""A Serving on real storage, and what tests read in its answers."""
+"""A Serving on real storage, and readers of its answers."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,7 +28,7 @@ NAMES = ["red fox", "badger", "a tree {with} braces", "фокс 🦊"]
 
 
 class World:
-    """A Serving on a migrated database, and what its loaders and its tokenizer were asked for."""
+    """Serving on a migrated database, with the calls of its loaders and tokenizer recorded."""
 
     def __init__(self, backbone: Backbone, data: Path, monkeypatch: pytest.MonkeyPatch, **given: Any) -> None:
         self.backbone = backbone
@@ -59,7 +59,7 @@ class World:
     def publish(self, **given: Any) -> str:
         return publish_model(self.database, self.blobs, self.backbone, **given)
 
-    def ask(self, names: Sequence[str | ClassName] = NAMES, **options: Any) -> ClassifyResult:
+    def classify(self, names: Sequence[str | ClassName] = NAMES, **options: Any) -> ClassifyResult:
         given = [name if isinstance(name, ClassName) else ClassName(name) for name in names]
         (model,) = look_up(self.database, [options.pop("model", STOCK)], owner=DEFAULT_OWNER)
         templates = options.pop("templates", None)
@@ -77,7 +77,7 @@ class World:
 
 
 def numbers(answer: ClassifyResult) -> list[dict[str, tuple[float, float]]]:
-    """For each image: class name to (probability, similarity)."""
+    """Return (probability, similarity) per class name for each image."""
     found = []
     for result in answer.results:
         assert not isinstance(result, BadImage)
@@ -86,7 +86,7 @@ def numbers(answer: ClassifyResult) -> list[dict[str, tuple[float, float]]]:
 
 
 def exactly(answer: ClassifyResult) -> list[list[tuple[str, float, float]]]:
-    """Names and numbers, to the bit and in their order."""
+    """Return names and numbers exactly and in order."""
     found = []
     for result in answer.results:
         assert not isinstance(result, BadImage)

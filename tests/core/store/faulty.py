@@ -1,4 +1,4 @@
-"""A proxy before a server that does to it what networks and storages do."""
+"""Proxy that injects network and storage faults in front of a server."""
 
 import http.client
 import threading
@@ -12,7 +12,7 @@ SLOW_SECONDS = 0.3
 
 
 class Faults:
-    """What befalls the next requests, one fault each; `seen` are all requests, as "METHOD fault"."""
+    """Faults of the next requests, one each. `seen` lists all requests as "METHOD fault"."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -21,9 +21,12 @@ class Faults:
         self._next: list[tuple[str, str]] = []
 
     def expect(self, method: str, *faults: str) -> None:
-        """For the next requests of this method: `503`, `507`, `reset` (cut off before it is served),
-        `lost` (served, but the answer is lost), `cut` (the answer breaks off), `short` (half of it is
-        passed off as all), `slow`, `hang` (for longer than anybody waits)."""
+        """Set the faults of the next requests of this method.
+
+        `503` and `507` are statuses. `reset` cuts the connection before the request is served, and `lost`
+        loses the answer afterwards. `cut` breaks the answer off, `short` passes half of it off as all. `slow`
+        delays, and `hang` exceeds every timeout.
+        """
         with self._lock:
             self._next += [(method, fault) for fault in faults]
 
@@ -38,7 +41,7 @@ class Faults:
 
 @contextmanager
 def faulty(endpoint: str) -> Iterator[Faults]:
-    """A proxy on loopback before `endpoint`."""
+    """Run a proxy on loopback in front of `endpoint`."""
     ended = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):

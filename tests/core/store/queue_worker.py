@@ -1,4 +1,4 @@
-"""A worker for test_queue.py, in a process of its own: notes what it gets, one line a message."""
+"""Worker for test_queue.py in a process of its own: writes the job ids that it receives, one per line."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Jobs and models for the tests of the store, and time travel for leases."""
+"""Jobs and models for the tests of the store, and lease expiry on demand."""
 
 from datetime import timedelta
 from typing import Any
@@ -71,7 +71,7 @@ def job_of(database: Database, job_id: str, *, owner: str = OWNER) -> Job:
 
 
 def types_of(database: Database, job_id: str) -> list[str]:
-    """What happened to the job, its progress left out; the numbers must grow."""
+    """Return the types of the job's events without progress. Asserts that their numbers grow."""
     with database.read() as session:
         events = jobs.events(session, job_id, owner=OWNER)
     numbers = [event.seq for event in events]

@@ -1,4 +1,4 @@
-"""Leases are kept by the database's clock: that of a worker or a dispatcher may be wrong by hours."""
+"""Leases follow the database's clock; the clocks of workers and dispatchers may be off by hours."""
 
 import datetime as real
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from tests.core.store.samples import OWNER, expire, job_of, new_job
 
 @contextmanager
 def clock_off(by: timedelta) -> Iterator[None]:
-    """What Python says the time is, in all modules of the store."""
+    """Shift Python's clock in all modules of the store."""
 
     class Wrong(real.datetime):
         @classmethod
@@ -54,7 +54,7 @@ def test_a_wrong_clock_expires_no_lease(on_postgres: Database, worker: int, disp
     assert job_of(on_postgres, job_id).status == "running"
     with on_postgres.read() as session:
         at = [event.at for event in jobs.events(session, job_id, owner=OWNER)]
-    assert max(at) - min(at) < timedelta(minutes=1)  # of one clock
+    assert max(at) - min(at) < timedelta(minutes=1)  # Both times come from one clock.
 
 
 def test_a_wrong_clock_keeps_no_lease_alive(on_postgres: Database) -> None:

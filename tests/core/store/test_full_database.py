@@ -1,4 +1,4 @@
-"""A disk that fills up under SQLite."""
+"""SQLite on a full disk."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from tests.disk import fill, small_disk
 
 
 @pytest.mark.mounts
-def test_what_was_acknowledged_stays_and_it_goes_on_with_room(tmp_path: Path) -> None:
+def test_acknowledged_writes_stay_and_writing_resumes_with_free_space(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", megabytes=4) as disk:
         url = f"sqlite:///{disk / 'clipcite.db'}"
         migrate.upgrade(url)
@@ -23,7 +23,7 @@ def test_what_was_acknowledged_stays_and_it_goes_on_with_room(tmp_path: Path) ->
         ballast = fill(disk)
 
         def write_on() -> None:
-            while True:  # the log of SQLite has some room left
+            while True:  # SQLite's write-ahead log has some room left.
                 acknowledged.append(new_job(database, config={"prompts": "x" * 20_000}))
 
         with pytest.raises(DatabaseFull, match="make room") as refused:

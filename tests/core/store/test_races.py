@@ -1,4 +1,4 @@
-"""Several at once, on real databases and with real threads."""
+"""Races on real databases with real threads."""
 
 import threading
 from collections import Counter
@@ -28,11 +28,11 @@ from tests.core.store.samples import (
 
 ROUNDS = 15
 REFUSED = (AliasNotFound, JobConflict, ModelConflict, ModelNotFound)
-"""What loses a race as it should."""
+"""Errors of the loser of a race."""
 
 
 def at_once(*calls: Callable[[], Any]) -> list[Any]:
-    """Run all in threads that start together; their results in order, errors are raised."""
+    """Run the calls in threads that start together. Return their results in order; raise other errors."""
     start = threading.Barrier(len(calls))
     results: list[Any] = [None] * len(calls)
 
@@ -152,8 +152,11 @@ def test_two_dispatchers_expire_a_lease_once(database: Database) -> None:
 
 @pytest.mark.parametrize("threads", [4])
 def test_contending_writers_neither_fail_nor_lose_a_write(database: Database, threads: int) -> None:
-    """Fifty times each: read, change, write. Begun as deferred, most fail on SQLite, and at once."""
-    if database.engine.dialect.name == "sqlite":  # its lock goes to any of those who wait: on a busy machine
+    """Each thread reads, changes and writes fifty times. Deferred transactions mostly fail on SQLite,
+    immediately.
+    """
+    # SQLite grants its lock to any waiting writer, so waiting takes longer on a busy machine.
+    if database.engine.dialect.name == "sqlite":
 
         @event.listens_for(database.engine, "connect")
         def wait_longer(connection: Any, record: object) -> None:
@@ -211,7 +214,7 @@ def shoe(database: Database) -> str:
     return model.id
 
 
-def test_versions_of_contending_publications_have_neither_gap_nor_twin(database: Database) -> None:
+def test_versions_of_contending_publications_have_neither_gaps_nor_duplicates(database: Database) -> None:
     claims = [claimed(database, new_job(database)) for _ in range(24)]
 
     def publish_some(part: list[leases.Claim]) -> list[bool]:
@@ -242,7 +245,7 @@ def test_publications_and_renamings_share_the_numbers(database: Database) -> Non
     assert versions(database) == list(range(1, 13))
 
 
-def test_of_two_promoters_who_expect_the_same_one_wins(database: Database) -> None:
+def test_one_of_two_promotions_with_the_same_precondition_wins(database: Database) -> None:
     first, *others = (shoe(database) for _ in range(3))
 
     def promote(model_id: str, expected: AliasPrecondition | None) -> str:
@@ -292,7 +295,7 @@ def test_promotion_and_deletion_leave_no_alias_without_a_model(database: Databas
         with database.read() as session:
             pointing = [pointer.model.id for pointer in aliases.list_all(session, "shoes", owner=OWNER)]
             left = models.exists(session, model_id)
-        if isinstance(promoted, ModelNotFound):  # the deletion was first
+        if isinstance(promoted, ModelNotFound):  # The deletion was first.
             assert (deleted, pointing, left) == (None, [kept], False)
         elif force:
             assert (promoted, deleted, pointing, left) == (None, None, [], False)
@@ -302,7 +305,7 @@ def test_promotion_and_deletion_leave_no_alias_without_a_model(database: Databas
 
 
 def test_contending_moves_follow_one_another(database: Database) -> None:
-    """Promotions and rollbacks from all sides: the history has no gap, and where it points is its end."""
+    """Promotions and rollbacks run concurrently: the history has no gap, and the alias points to its end."""
     shoes = [shoe(database) for _ in range(4)]
 
     def promote(model_id: str) -> None:
@@ -316,7 +319,7 @@ def test_contending_moves_follow_one_another(database: Database) -> None:
                 with database.write() as session:
                     aliases.rollback(session, "shoes", "prod", owner=OWNER)
             except (AliasNotFound, ModelConflict):
-                pass  # nothing before it
+                pass  # There is no previous version.
 
     at_once(*[lambda m=m: promote(m) for m in shoes], roll_back)
     with database.read() as session:

@@ -38,7 +38,7 @@ def test_messages_do_not_pile_up_while_nobody_takes_them(
     ids = [new_job(database) for _ in range(5)]
     assert dispatch(settings, database, app) == ids[:3]
     for _ in range(5):
-        time.sleep(0.02)  # they are due again
+        time.sleep(0.02)  # The jobs are due again.
         assert dispatch(settings, database, app) == []
     assert waiting(app) == 3
 
@@ -52,7 +52,7 @@ def test_what_was_taken_and_never_sent_is_due_again(
     with database.write() as session:
         assert jobs.take_due(session, redispatch_seconds=600, ahead=3) == [job_id]
     assert dispatch(patient, database, app) == []
-    with database.write() as session:  # ten minutes later
+    with database.write() as session:  # Ten minutes later.
         session.execute(update(Job).values(dispatched_at=database_now(session) - timedelta(minutes=10)))
     assert dispatch(patient, database, app) == [job_id]
     assert waiting(app) == 1
@@ -75,17 +75,15 @@ def test_a_deletion_that_was_cut_off_is_finished(database: Database, tmp_path: P
     for job_id in (gone, kept):
         blobs.put(f"jobs/{job_id}/a", b"x")
     with database.write() as session:
-        jobs.delete(session, gone, owner=OWNER)  # and here the process died
-    assert finish_deletions(database, blobs) == []  # the request may still be at it
+        jobs.delete(session, gone, owner=OWNER)  # The process died here.
+    assert finish_deletions(database, blobs) == []  # The request may still be in progress.
     time.sleep(0.01)
     assert finish_deletions(database, blobs, age=NO_AGE) == [f"jobs/{gone}"]
     assert [blob.key for blob in blobs.list("")] == [f"jobs/{kept}/a"]
     assert finish_deletions(database, blobs, age=NO_AGE) == []
 
 
-def test_of_no_owner_more_are_sent_than_may_run(
-    database: Database, settings: Settings, app: celery.Celery
-) -> None:
+def test_jobs_sent_per_owner_are_limited(database: Database, settings: Settings, app: celery.Celery) -> None:
     settings = settings.model_copy(update={"max_running_jobs": 1, "redispatch_seconds": 60})
     mine = [new_job(database) for _ in range(3)]
     theirs = new_job(database, owner=new_owner(database, "other"))

@@ -1,4 +1,4 @@
-"""The sweep of the storage: nothing goes that somebody needs, and orphans do go, slowly."""
+"""Garbage collection of the storage: needed files stay, and orphans are deleted slowly."""
 
 import os
 import subprocess
@@ -32,7 +32,7 @@ from worker.dispatcher.garbage import Sweep, Sweeper, bind, collect_garbage
 ROOT = Path(__file__).parents[3]
 WEEK = timedelta(days=7)
 GUARD_SECONDS = 600
-"""Against hanging only."""
+"""Timeout (seconds). It only guards against hanging."""
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def blobs(tmp_path: Path) -> Blobs:
 
 @pytest.fixture
 def bound(database: Database, blobs: Blobs) -> Blobs:
-    """A storage that is this database's."""
+    """Return a storage bound to this database."""
     installation.write_if_empty(database, blobs)
     return blobs
 
@@ -53,7 +53,7 @@ def folder_of(blobs: Blobs) -> Path:
 
 
 def put(blobs: Blobs, *prefixes: str) -> list[str]:
-    """A blob in each folder, 25 hours old. Without the flushes of `Blobs.put`."""
+    """Write a blob, 25 hours old, into each folder. Skips the flushes of `Blobs.put` for speed."""
     old = time.time() - 25 * 3600
     for prefix in prefixes:
         path = folder_of(blobs) / prefix / "0"
@@ -101,7 +101,7 @@ def marked(database: Database) -> list[str]:
 
 
 def time_passes(database: Database, by: timedelta) -> None:
-    """For the marks, by the database's own dates."""
+    """Shift the orphans' dates into the past, relative to the database's clock."""
     with database.write() as session:
         for mark in session.scalars(select(Orphan)):
             mark.first_seen -= by
@@ -109,12 +109,12 @@ def time_passes(database: Database, by: timedelta) -> None:
                 mark.deleted_at -= by
 
 
-# S1
+# S1: another database
 
 
 @pytest.mark.parametrize("has_id", [True, False])
 def test_a_lost_database_loses_no_file(database: Database, blobs: Blobs, has_id: bool) -> None:
-    """`database` is the fresh one that was made in its place."""
+    """`database` is an empty replacement of the lost one."""
     files = orphan_jobs(blobs, 10)
     if has_id:
         blobs.put(installation.KEY, b'{"id": "ins_lost"}')
@@ -137,7 +137,7 @@ def test_a_lost_database_loses_no_file(database: Database, blobs: Blobs, has_id:
     assert stored(blobs) == sorted(files)
 
 
-def test_adopted_everything_has_its_grace(database: Database, blobs: Blobs) -> None:
+def test_after_adoption_every_orphan_has_its_grace_period(database: Database, blobs: Blobs) -> None:
     files = orphan_jobs(blobs, 2)
     blobs.put(installation.KEY, b'{"id": "ins_lost"}')
     assert bind(database, blobs) is not None
@@ -163,13 +163,13 @@ def test_an_upgrade_takes_a_storage_that_is_nearly_all_owned(database: Database,
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b'{"id": 1}', b"\xff"])
-def test_an_id_that_cannot_be_read_is_another_one(database: Database, blobs: Blobs, content: bytes) -> None:
+def test_an_unreadable_id_counts_as_another_one(database: Database, blobs: Blobs, content: bytes) -> None:
     blobs.put(installation.KEY, content)
     assert bind(database, blobs) is not None
     assert blobs.get(installation.KEY) == content
 
 
-# S2
+# S2: a restored backup
 
 
 DISPATCHER = """
@@ -195,7 +195,7 @@ main()
 
 @contextmanager
 def dispatcher(settings: Settings, *arguments: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """The real process, with other times."""
+    """Run the real process with other intervals."""
     environment = {
         **os.environ,
         "CLIPCITE_DATA": str(settings.data),
@@ -241,20 +241,20 @@ def settings(tmp_path: Path, database_url: str, blobs: Blobs) -> Settings:
 def test_a_restored_database_loses_no_newer_model(
     database: Database, bound: Blobs, settings: Settings
 ) -> None:
-    """The rows are of two nights ago; a model of last night has files only."""
+    """The backup is two nights old; a model of last night has files only."""
     kept = owned_jobs(database, bound, 12)
     model_id, job_id = new_id("mdl"), new_id("job")
     newer = put(bound, f"models/{model_id}", f"jobs/{job_id}")
     with dispatcher(settings) as process:
         waiting = new_job(database)
         until(lambda: is_sent(database, waiting), process)
-    assert marked(database) == []  # nothing at all within the first hour
+    assert marked(database) == []  # Nothing at all within the first hour.
     assert stored(bound) == sorted([*kept, *newer])
 
     assert collect_garbage(database, bound, grace=WEEK).orphans == sorted(newer)
     time_passes(database, timedelta(days=6))
     assert collect_garbage(database, bound, grace=WEEK, confirmed=True).deleted == []
-    with database.write() as session:  # the newer dump, within the grace
+    with database.write() as session:  # The newer backup, within the grace period.
         row = {**new_row(session), "id": job_id, "status": "queued", "attempts": 0}
         session.execute(insert(Job), [row])
     assert publish(database, claimed(database, job_id), new_model(id=model_id))
@@ -265,11 +265,11 @@ def test_a_restored_database_loses_no_newer_model(
     assert stored(bound) == sorted([*kept, *newer])
 
 
-# S3
+# S3: two installations
 
 
 @pytest.mark.parametrize("kind", ["file", "s3"])
-def test_of_two_installations_one_owns_the_storage(
+def test_one_of_two_installations_owns_the_storage(
     request: pytest.FixtureRequest, tmp_path: Path, kind: str
 ) -> None:
     if kind == "file":
@@ -294,26 +294,26 @@ def test_of_two_installations_one_owns_the_storage(
         database.close()
 
 
-# S4
+# S4: clocks
 
 
-def test_the_clock_of_the_storage_does_not_count(database: Database, bound: Blobs) -> None:
-    """It is 25 hours behind, as `put` has it: an upload under way looks old."""
+def test_the_clock_of_the_storage_is_not_used(database: Database, bound: Blobs) -> None:
+    """The storage's clock is 25 hours behind, as in `put`, so a running upload looks old."""
     owned_jobs(database, bound, 20)
     job_id = new_id("job")
     put(bound, f"jobs/{job_id}")
     outcome = collect_garbage(database, bound, grace=timedelta(days=1))
     assert (outcome.orphans, outcome.due, outcome.deleted) == ([f"jobs/{job_id}"], [], [])
-    with database.write() as session:  # the upload's row comes
+    with database.write() as session:  # The upload's row is committed.
         session.execute(insert(Job), [{**new_row(session), "id": job_id}])
     assert collect_garbage(database, bound, grace=timedelta(days=1)).orphans == []
     assert marked(database) == []
 
 
-# S5
+# S5: limits
 
 
-def test_many_orphans_are_left_to_a_person(database: Database, bound: Blobs) -> None:
+def test_many_orphans_need_confirmation(database: Database, bound: Blobs) -> None:
     owned_jobs(database, bound, 800)
     lost = orphan_jobs(bound, 200)
     collect_garbage(database, bound, grace=WEEK)
@@ -326,7 +326,7 @@ def test_many_orphans_are_left_to_a_person(database: Database, bound: Blobs) -> 
 
 
 @pytest.mark.parametrize(("folders", "cap"), [(700, 20), (2_590, 25)])
-def test_few_go_in_an_hour(database: Database, bound: Blobs, folders: int, cap: int) -> None:
+def test_deletions_per_hour_are_limited(database: Database, bound: Blobs, folders: int, cap: int) -> None:
     owned_jobs(database, bound, folders - 60)
     orphan_jobs(bound, 60)
     collect_garbage(database, bound, grace=WEEK)
@@ -383,17 +383,17 @@ def test_one_round_an_hour_of_all_dispatchers(
     assert len(rounds) == 2
 
 
-# S6
+# S6: cost
 
 
-def test_a_bucket_is_asked_by_folders_not_by_objects(
+def test_a_bucket_is_listed_by_folders_not_by_objects(
     s3_endpoint: str, s3_bucket: str, tmp_path: Path, migrated: Path
 ) -> None:
     (tmp_path / "clipcite.db").write_bytes(migrated.read_bytes())
     database = Database(f"sqlite:///{tmp_path / 'clipcite.db'}")
     direct = bucket(s3_endpoint, s3_bucket)
     installation.write_if_empty(database, direct)
-    many = new_id("job")  # two pages of objects in one folder
+    many = new_id("job")  # Two pages of objects in one folder.
     for prefix in (f"jobs/{many}", f"models/{new_id('mdl')}"):
         for number in range(1_050 if prefix.startswith("jobs") else 1):
             direct.put(f"{prefix}/{number}", b"x")
@@ -402,7 +402,7 @@ def test_a_bucket_is_asked_by_folders_not_by_objects(
         asked = list(faults.seen)
     assert outcome.folders == 2
     assert len(outcome.orphans) == 2
-    # One page of jobs/, of models/ and of the root; the id of the storage, twice.
+    # One page each of jobs/, models/ and the root; the storage id twice.
     assert asked.count("GET none") == len(asked) - asked.count("HEAD none") == 5
     database.close()
 
@@ -433,7 +433,7 @@ def test_dispatching_goes_on_while_a_slow_storage_is_swept(
     begun, go_on = tmp_path / "begun", tmp_path / "go on"
     assert settings.liveness_file is not None
     with dispatcher(settings, begun, go_on) as process:
-        until(begun.exists, process)  # the listing hangs from here
+        until(begun.exists, process)  # The listing hangs from here.
         for _ in range(3):
             job_id = new_job(database)
             until(lambda: is_sent(database, job_id), process)  # noqa: B023
@@ -483,10 +483,10 @@ def test_ten_thousand_jobs_take_little_memory(tmp_path: Path, migrated: Path) ->
     assert after - before < 50_000  # kB
 
 
-# The rest
+# other cases
 
 
-def test_what_the_software_did_not_make_is_never_deleted(database: Database, bound: Blobs) -> None:
+def test_foreign_files_are_never_deleted(database: Database, bound: Blobs) -> None:
     owned_jobs(database, bound, 30)
     strange = ["jobs/x", "jobs/backup", "backups/job_1", "models/x", "probe-1", f"x/{new_id('job')}"]
     put(bound, *strange)
@@ -512,7 +512,8 @@ def test_a_deletion_that_was_cut_off_is_repeated(
         patch.setattr(bound, "delete_prefix", fails)
         with pytest.raises(StorageUnavailable):
             collect_garbage(database, bound, grace=WEEK)
-    assert collect_garbage(database, bound, grace=WEEK).deleted == []  # somebody else may be at it
+    # Another process may still write to it.
+    assert collect_garbage(database, bound, grace=WEEK).deleted == []
     time_passes(database, timedelta(hours=2))
     assert collect_garbage(database, bound, grace=WEEK).deleted == [lost]
     time_passes(database, timedelta(hours=2))
@@ -523,7 +524,7 @@ def test_a_deletion_that_was_cut_off_is_repeated(
 def test_the_owner_is_looked_up_again_before_a_deletion(
     database: Database, bound: Blobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The row is there between the look at all owners and the deletion."""
+    """The row appears between the lookup of all owners and the deletion."""
     owned_jobs(database, bound, 30)
     job_id = new_id("job")
     put(bound, f"jobs/{job_id}")
@@ -564,7 +565,7 @@ def test_reporting_and_a_dry_run_delete_nothing(database: Database, bound: Blobs
 
 
 @pytest.mark.parametrize(("mode", "left"), [("on", 0), ("report", 1), ("off", 1)])
-def test_the_setting_is_heeded(
+def test_the_setting_is_respected(
     database: Database,
     bound: Blobs,
     settings: Settings,

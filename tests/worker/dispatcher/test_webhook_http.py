@@ -1,4 +1,4 @@
-"""The connection: to the addresses given, with the certificate of the name."""
+"""Webhook connections: to the checked addresses, with the certificate of the host name."""
 
 import socket
 import ssl
@@ -21,7 +21,7 @@ def authority() -> trustme.CA:
 
 @pytest.fixture
 def there(authority: trustme.CA) -> Iterator[tuple[Destination, list[str | None]]]:
-    """A TLS server for receiver.example on loopback, and the names that it was called by."""
+    """Run a TLS server for receiver.example on loopback. Yield it and the server names that clients sent."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("receiver.example").configure_cert(context)
     names: list[str | None] = []
@@ -37,7 +37,7 @@ def there(authority: trustme.CA) -> Iterator[tuple[Destination, list[str | None]
                         heard += wrapped.recv(65_536)
                     wrapped.sendall(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")
             except ssl.SSLError:
-                continue  # the client did not like the certificate
+                continue  # The client rejected the certificate.
             except OSError:
                 return
 

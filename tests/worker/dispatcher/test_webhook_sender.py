@@ -1,4 +1,4 @@
-"""What a job's end sends to its webhook: real jobs, real receivers, real connections."""
+"""Webhook deliveries at the end of a job: real jobs, receivers and connections."""
 
 import json
 import shutil
@@ -30,7 +30,7 @@ from worker.metrics import DispatcherMetrics
 
 SLOW_SECONDS = 3.0
 PATIENCE = 600
-"""Seconds after which a test gives up."""
+"""Timeout of a test (seconds)."""
 
 OPEN = Settings(webhook_allow_private=True)
 GUARDED = Settings()
@@ -44,7 +44,7 @@ def there() -> Iterator[Receiver]:
 
 @pytest.fixture
 def one_database(migrated: Path, tmp_path: Path) -> Iterator[Database]:
-    """Where the kind of database makes no difference."""
+    """Return an SQLite database, for tests that do not depend on the database system."""
     database = Database(f"sqlite:///{shutil.copy(migrated, tmp_path)}")
     yield database
     database.close()
@@ -55,7 +55,7 @@ def sender(database: Database, settings: Settings = OPEN, **given: Any) -> Webho
 
 
 def send(database: Database, settings: Settings = OPEN, **given: Any) -> int:
-    """One round, seen to its end; how many were sent."""
+    """Run one round to its end. Return the number of deliveries."""
     made = sender(database, settings, **given)
     begun = made.round()
     made.wait(30)
@@ -68,7 +68,7 @@ def secret(database: Database, owner: str = OWNER, *, rotate: bool = False) -> s
 
 
 def cancelled(database: Database, url: str, owner: str = OWNER) -> str:
-    """A job that has ended, of which nobody has been told yet."""
+    """Create a job that has ended and whose delivery is pending."""
     secret(database, owner)
     job_id = new_job(database, webhook=url, owner=owner, name="animals")
     with database.write() as session:
@@ -77,7 +77,7 @@ def cancelled(database: Database, url: str, owner: str = OWNER) -> str:
 
 
 def cancelled_at_once(database: Database, urls: list[str]) -> None:
-    """A job for each, in one transaction."""
+    """Create an ended job per URL, in one transaction."""
     secret(database)
     with database.write() as session:
         for url in urls:
@@ -107,8 +107,8 @@ def waiting(database: Database) -> list[WebhookDelivery]:
         return list(session.scalars(select(WebhookDelivery)))
 
 
-def fate(database: Database, job_id: str) -> list[tuple[str, dict[str, Any]]]:
-    """What the job's events say of its webhook."""
+def webhook_events(database: Database, job_id: str) -> list[tuple[str, dict[str, Any]]]:
+    """Return the webhook events of a job."""
     with database.read() as session:
         found = session.scalars(select(JobEvent).where(JobEvent.job_id == job_id).order_by(JobEvent.seq))
         return [(event.type, event.data) for event in found if event.type.startswith("webhook")]
@@ -119,10 +119,10 @@ def verified(hit: tuple[str, dict[str, str], bytes], key: str) -> Any:
     return Webhook(key).verify(body, headers)
 
 
-# --- what is sent ---
+# --- the delivery ---
 
 
-def test_the_end_of_a_job_is_told_once_and_signed(database: Database, there: Receiver) -> None:
+def test_the_end_of_a_job_is_delivered_once_and_signed(database: Database, there: Receiver) -> None:
     key = secret(database)
     job_id = new_job(database, webhook=there.url, name="animals")
     assert send(database) == 0
@@ -147,11 +147,11 @@ def test_the_end_of_a_job_is_told_once_and_signed(database: Database, there: Rec
     assert job["finished_at"] == news["timestamp"]
     assert types_of(database, job_id)[-2:] == ["succeeded", "webhook_delivered"]
     told = {"webhook_id": headers["webhook-id"], "attempt": 1, "status": 204}
-    assert fate(database, job_id) == [("webhook_delivered", told)]
+    assert webhook_events(database, job_id) == [("webhook_delivered", told)]
     assert waiting(database) == []
 
 
-def test_every_end_has_its_name(one_database: Database, there: Receiver) -> None:
+def test_every_final_state_has_its_event_type(one_database: Database, there: Receiver) -> None:
     key = secret(one_database)
     failed = claimed(one_database, new_job(one_database, webhook=there.url))
     with one_database.write() as session:
@@ -176,7 +176,7 @@ def test_every_end_has_its_name(one_database: Database, there: Receiver) -> None
     assert requeued.job_id not in told
 
 
-def test_an_end_that_was_rolled_back_is_not_told(database: Database, there: Receiver) -> None:
+def test_a_rolled_back_end_is_not_delivered(database: Database, there: Receiver) -> None:
     secret(database)
     job_id = new_job(database, webhook=there.url)
 
@@ -191,7 +191,7 @@ def test_an_end_that_was_rolled_back_is_not_told(database: Database, there: Rece
     assert send(database) == 0
 
 
-def test_the_old_secret_signs_for_another_day(database: Database, there: Receiver) -> None:
+def test_the_old_secret_signs_for_one_more_day(database: Database, there: Receiver) -> None:
     old = secret(database)
     assert secret(database) == old
     cancelled(database, there.url)
@@ -215,15 +215,15 @@ def test_the_old_secret_signs_for_another_day(database: Database, there: Receive
         verified(there.hits[1], old)
 
 
-# --- what is not taken ---
+# --- failed deliveries ---
 
 
-def test_what_was_not_taken_is_sent_again_later(database: Database, there: Receiver) -> None:
+def test_a_failed_delivery_is_retried_later(database: Database, there: Receiver) -> None:
     there.answers = [500, 200]
     job_id = cancelled(database, there.url)
     before = time.time()
     assert send(database) == 1
-    assert send(database) == 0  # not yet
+    assert send(database) == 0  # Not yet.
     [row] = waiting(database)
     assert 0.8 * DELAYS[0] <= row.next_attempt_at.timestamp() - before <= 1.2 * DELAYS[0] + 5
     let_be_due(database)
@@ -232,14 +232,14 @@ def test_what_was_not_taken_is_sent_again_later(database: Database, there: Recei
     first, second = there.hits
     assert first[1]["webhook-id"] == second[1]["webhook-id"]
     assert first[2] == second[2]
-    failed, delivered = fate(database, job_id)
+    failed, delivered = webhook_events(database, job_id)
     assert failed[0] == "webhook_failed"
     assert (failed[1]["attempt"], failed[1]["reason"]) == (1, "answered with 500")
     assert failed[1]["next_attempt_at"].endswith("Z")
     assert delivered == ("webhook_delivered", {**delivered[1], "attempt": 2, "status": 200})
 
 
-def test_after_a_day_it_is_given_up(one_database: Database, there: Receiver) -> None:
+def test_retries_end_after_a_day(one_database: Database, there: Receiver) -> None:
     assert timedelta(hours=23) < timedelta(seconds=sum(DELAYS)) < timedelta(hours=25)
     there.answers = [503, 503]
     job_id = cancelled(one_database, there.url)
@@ -249,17 +249,17 @@ def test_after_a_day_it_is_given_up(one_database: Database, there: Receiver) -> 
     let_be_due(one_database)
     send(one_database)
     assert waiting(one_database) == []
-    last = fate(one_database, job_id)[-1]
+    last = webhook_events(one_database, job_id)[-1]
     assert last[0] == "webhook_failed"
     assert (last[1]["attempt"], last[1]["next_attempt_at"]) == (len(DELAYS) + 1, None)
 
 
-def test_gone_is_gone(one_database: Database, there: Receiver) -> None:
+def test_410_ends_the_retries(one_database: Database, there: Receiver) -> None:
     there.answers = [410]
     job_id = cancelled(one_database, there.url)
     send(one_database)
     assert waiting(one_database) == []
-    assert fate(one_database, job_id)[0][1]["next_attempt_at"] is None
+    assert webhook_events(one_database, job_id)[0][1]["next_attempt_at"] is None
 
 
 def test_redirects_are_not_followed(one_database: Database, there: Receiver) -> None:
@@ -268,10 +268,10 @@ def test_redirects_are_not_followed(one_database: Database, there: Receiver) -> 
         job_id = cancelled(one_database, there.url)
         send(one_database)
         assert (len(there.hits), inside.hits) == (1, [])
-    assert "redirects are not followed" in fate(one_database, job_id)[0][1]["reason"]
+    assert "redirects are not followed" in webhook_events(one_database, job_id)[0][1]["reason"]
 
 
-def test_nobody_there(one_database: Database) -> None:
+def test_an_unreachable_receiver(one_database: Database) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     job_id = cancelled(one_database, f"http://127.0.0.1:{port}/")
@@ -283,14 +283,17 @@ def test_nobody_there(one_database: Database) -> None:
         return [host]
 
     send(one_database, resolve=resolve)
-    assert "could not be talked to" in fate(one_database, job_id)[0][1]["reason"]
-    assert fate(one_database, unknown)[0][1]["reason"] == "could not be found: Name or service not known"
+    assert "could not be talked to" in webhook_events(one_database, job_id)[0][1]["reason"]
+    assert (
+        webhook_events(one_database, unknown)[0][1]["reason"]
+        == "could not be found: Name or service not known"
+    )
     assert len(waiting(one_database)) == 2
 
 
 @contextmanager
 def slow(drip: bytes) -> Iterator[str]:
-    """Takes connections and then says nothing, or the drip again and again; the URL."""
+    """Accept connections and then send nothing, or the drip repeatedly. Yield the URL."""
     stop = threading.Event()
     open_ones: list[socket.socket] = []
 
@@ -299,7 +302,7 @@ def slow(drip: bytes) -> Iterator[str]:
             while drip and not stop.wait(0.05):
                 connection.sendall(drip)
         except OSError:
-            pass  # the other side has had enough
+            pass  # The sender has closed the connection.
 
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -321,47 +324,49 @@ def slow(drip: bytes) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("drip", [b"", b"HTTP/1.1 100 Continue\r\n\r\n", b"x"])
-def test_who_is_slow_holds_up_nobody(drip: bytes, one_database: Database, there: Receiver) -> None:
+def test_a_slow_receiver_delays_no_other(drip: bytes, one_database: Database, there: Receiver) -> None:
     with slow(drip) as url:
         hung = [cancelled(one_database, url) for _ in range(6)]
         quick = cancelled(one_database, there.url, new_owner(one_database, "other"))
         made = sender(one_database, seconds=SLOW_SECONDS)
         assert made.round() == deliveries.PER_OWNER + 1
-        assert made.round() == 0  # of the first owner no more than that at a time
+        assert made.round() == 0  # At most this many deliveries of the first owner run at once.
         until = time.monotonic() + PATIENCE
         while not there.hits:
             assert time.monotonic() < until
             time.sleep(0.01)
-        assert [fate(one_database, job_id) for job_id in hung] == [[]] * 6
+        assert [webhook_events(one_database, job_id) for job_id in hung] == [[]] * 6
         made.wait(PATIENCE)
-    fates = [fate(one_database, job_id) for job_id in hung]
+    fates = [webhook_events(one_database, job_id) for job_id in hung]
     assert sorted(map(len, fates)) == [0, 0, 1, 1, 1, 1]
     assert {data["reason"] for found in fates for _, data in found} == {
         f"did not answer within {SLOW_SECONDS:g} s"
     }
-    assert fate(one_database, quick)[0][0] == "webhook_delivered"
-    assert made.round() == 2  # now the others
+    assert webhook_events(one_database, quick)[0][0] == "webhook_delivered"
+    assert made.round() == 2  # Now the other owners.
     made.wait(20)
 
 
 # --- crashes and deletions ---
 
 
-def test_what_a_dead_process_had_begun_is_sent_again(database: Database, there: Receiver) -> None:
+def test_deliveries_of_a_dead_process_are_sent_again(database: Database, there: Receiver) -> None:
     job_id = cancelled(database, there.url)
     with database.write() as session:
         [begun] = deliveries.take_due(session, limit=9)
-    assert send(database) == 0  # another dispatcher leaves it alone
+    assert send(database) == 0  # Another dispatcher leaves the delivery alone.
     let_be_due(database)
     assert send(database) == 1
     assert there.hits[0][1]["webhook-id"] == begun.id
-    with database.write() as session:  # the first one wakes up
+    with database.write() as session:  # The first dispatcher resumes.
         deliveries.record_failed(session, begun, reason="late", delay=None)
         deliveries.record_delivered(session, begun, status=200)
-    assert [(kind, data["attempt"]) for kind, data in fate(database, job_id)] == [("webhook_delivered", 2)]
+    assert [(kind, data["attempt"]) for kind, data in webhook_events(database, job_id)] == [
+        ("webhook_delivered", 2)
+    ]
 
 
-def test_a_deleted_job_tells_nothing(database: Database, there: Receiver) -> None:
+def test_a_deleted_job_sends_nothing(database: Database, there: Receiver) -> None:
     gone = cancelled(database, there.url)
     with database.write() as session:
         jobs.delete(session, gone, owner=OWNER)
@@ -375,11 +380,14 @@ def test_a_deleted_job_tells_nothing(database: Database, there: Receiver) -> Non
     assert (there.hits, waiting(database)) == ([], [])
 
 
-# --- where it may not go ---
+# --- refused addresses ---
 
 
-def test_nothing_inside_is_reached(one_database: Database, there: Receiver) -> None:
-    """Every way to write an address of this machine, and names that lead to it; a server there counts."""
+def test_internal_addresses_are_not_reached(one_database: Database, there: Receiver) -> None:
+    """The URLs cover every spelling of an address of this machine, and names that resolve to it.
+
+    A server on this machine counts the connections.
+    """
     port = there.port
     urls = [f"http://{url.split('/')[2]}:{port}/" for url in INSIDE] + MALFORMED
     hosts = ["evil.example", "mixed.example", "mapped.example"]
@@ -394,15 +402,15 @@ def test_nothing_inside_is_reached(one_database: Database, there: Receiver) -> N
     while made.round():
         made.wait(30)
     assert there.hits == []
-    assert waiting(one_database) == []  # none is tried again
+    assert waiting(one_database) == []  # None is retried.
     with one_database.read() as session:
         ends = list(session.scalars(select(JobEvent.data).where(JobEvent.type == "webhook_failed")))
     assert len(ends) == len(urls)
     assert all(data["reason"].startswith("may not be sent to: ") for data in ends)
 
 
-def test_a_name_is_asked_for_once(one_database: Database, there: Receiver) -> None:
-    """A second answer, which leads elsewhere, would be another than the one that was checked."""
+def test_a_name_is_resolved_once(one_database: Database, there: Receiver) -> None:
+    """A second lookup could return another address than the checked one."""
     asked: list[str] = []
 
     def rebinding(host: str, port: int) -> list[str]:
@@ -416,7 +424,7 @@ def test_a_name_is_asked_for_once(one_database: Database, there: Receiver) -> No
     assert there.hits[0][1]["host"] == f"rebinding.example:{there.port}"
 
 
-def test_no_proxy_of_the_environment(
+def test_proxies_of_the_environment_are_ignored(
     one_database: Database, there: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with receiver() as proxy:

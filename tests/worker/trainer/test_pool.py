@@ -1,4 +1,4 @@
-"""The trainer that stands by. With stand-ins here; the real one is in test_trainer.py."""
+"""The standby trainer, with stand-ins. test_trainer.py tests the real one."""
 
 import json
 import os
@@ -45,7 +45,7 @@ def process_of(standby: TrainerPool) -> psutil.Process:
 
 
 def wait_until_dead(process: psutil.Process) -> None:
-    """Without taking its exit status, which is the standby's to take."""
+    """Wait without reaping the process: the pool reads its exit status."""
     until = time.monotonic() + 600
     with suppress(psutil.NoSuchProcess):
         while process.status() != psutil.STATUS_ZOMBIE:
@@ -53,22 +53,20 @@ def wait_until_dead(process: psutil.Process) -> None:
             time.sleep(0.02)
 
 
-def test_the_one_that_waits_gets_the_job_and_only_that_one(
-    standby: TrainerPool, stand_in: StandIn, tmp_path: Path
-) -> None:
+def test_the_standby_trainer_gets_one_job(standby: TrainerPool, stand_in: StandIn, tmp_path: Path) -> None:
     stand_in(DONE)
     standby.prepare()
     waiting = process_of(standby)
     standby.prepare()
-    assert standby.pid == waiting.pid  # there is one at most
+    assert standby.pid == waiting.pid  # At most one trainer is on standby.
     folder = tmp_path / "with 'quotes' and ü"
     assert run(standby, folder)["metrics"] == {"pid": waiting.pid, "folder": str(folder), "cold": False}
     assert not waiting.is_running()
-    assert standby.pid is None  # the next one is not started before somebody says so
+    assert standby.pid is None  # The next trainer starts only on request.
     assert run(standby, tmp_path)["metrics"]["cold"]
 
 
-def test_one_that_was_killed_while_it_waited_costs_nothing(
+def test_a_trainer_killed_on_standby_costs_no_attempt(
     standby: TrainerPool, stand_in: StandIn, tmp_path: Path
 ) -> None:
     stand_in(DONE)
@@ -79,7 +77,7 @@ def test_one_that_was_killed_while_it_waited_costs_nothing(
     killed = process_of(standby)
     killed.kill()
     wait_until_dead(killed)
-    standby.prepare()  # in its place
+    standby.prepare()  # A new trainer replaces it.
     waiting = process_of(standby)
     assert waiting.pid != killed.pid
     assert run(standby, tmp_path)["metrics"]["pid"] == waiting.pid
@@ -89,7 +87,7 @@ def test_one_that_was_killed_while_it_waited_costs_nothing(
     "before_its_first_word",
     ["os._exit(1)", "os.kill(os.getpid(), 9)", "print('{\"type', end='', flush=True); os._exit(0)"],
 )
-def test_one_that_dies_before_it_has_begun_costs_nothing(
+def test_a_trainer_that_dies_before_its_start_costs_no_attempt(
     standby: TrainerPool, stand_in: StandIn, tmp_path: Path, before_its_first_word: str
 ) -> None:
     stand_in(f"folder = job()\nif not cold: {before_its_first_word}\n{DONE.partition('; ')[2]}")
@@ -99,7 +97,7 @@ def test_one_that_dies_before_it_has_begun_costs_nothing(
     assert not gone.is_running()
 
 
-def test_one_that_hangs_is_replaced(
+def test_a_hanging_trainer_is_replaced(
     standby: TrainerPool, stand_in: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervisor, "TAKE_SECONDS", 0.5)
@@ -110,7 +108,7 @@ def test_one_that_hangs_is_replaced(
     assert not hanging.is_running()
 
 
-def test_one_that_dies_with_the_job_is_the_jobs_fault(
+def test_a_trainer_that_dies_during_the_job_costs_an_attempt(
     standby: TrainerPool, stand_in: StandIn, tmp_path: Path
 ) -> None:
     stand_in("job(); say(type='stage', stage='loading'); os.kill(os.getpid(), 9)")
@@ -119,7 +117,7 @@ def test_one_that_dies_with_the_job_is_the_jobs_fault(
         run(standby, tmp_path)
 
 
-def test_the_deadline_and_a_stop_end_one_that_does_not_begin(
+def test_the_deadline_and_a_stop_end_a_trainer_that_does_not_start(
     standby: TrainerPool, stand_in: StandIn, tmp_path: Path
 ) -> None:
     stand_in("time.sleep(60)")
@@ -148,7 +146,7 @@ def test_its_whole_group_ends(standby: TrainerPool, stand_in: StandIn, tmp_path:
         wait_until_dead(psutil.Process(other))
 
 
-def test_after_the_close_there_is_none(standby: TrainerPool, stand_in: StandIn) -> None:
+def test_after_the_close_there_is_no_trainer(standby: TrainerPool, stand_in: StandIn) -> None:
     stand_in("time.sleep(60)")
     standby.prepare()
     waiting = process_of(standby)
@@ -156,10 +154,10 @@ def test_after_the_close_there_is_none(standby: TrainerPool, stand_in: StandIn) 
     assert not waiting.is_running()
     standby.prepare()
     assert standby.pid is None
-    standby.close()  # again: harmless
+    standby.close()  # Repeating the close does no harm.
 
 
-def test_a_machine_that_starts_no_process_is_no_error(
+def test_a_failed_start_of_the_standby_is_no_error(
     standby: TrainerPool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("sys.executable", "/nowhere/python")
@@ -169,7 +167,7 @@ def test_a_machine_that_starts_no_process_is_no_error(
 
 
 @pytest.mark.parametrize("warm", [True, False])
-def test_it_knows_no_secrets(
+def test_the_trainer_gets_no_secrets(
     standby: TrainerPool, stand_in: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm: bool
 ) -> None:
     for name in (
@@ -203,13 +201,15 @@ def test_the_users_own_settings_of_malloc_are_kept(
     assert {k: v for k, v in seen.items() if k.startswith("MALLOC_")} == {"MALLOC_MMAP_THRESHOLD_": "123456"}
 
 
-def test_a_signal_to_ours_is_not_one_to_it(standby: TrainerPool, stand_in: StandIn, tmp_path: Path) -> None:
-    """Ctrl-C in a terminal goes to the group in the foreground; a trainer is ended by its worker."""
+def test_signals_to_the_workers_group_do_not_reach_the_trainer(
+    standby: TrainerPool, stand_in: StandIn, tmp_path: Path
+) -> None:
+    """Ctrl-C in a terminal signals the whole foreground group; only the worker may end its trainer."""
     stand_in(DONE)
     standby.prepare()
     assert standby.pid is not None
     assert os.getpgid(standby.pid) == standby.pid != os.getpgid(0)
     assert os.getsid(standby.pid) == standby.pid
-    os.kill(standby.pid, signal.SIGTERM)  # and one that is asked to end does
+    os.kill(standby.pid, signal.SIGTERM)  # A terminated trainer ends.
     wait_until_dead(process_of(standby))
     assert run(standby, tmp_path)["metrics"]["cold"]

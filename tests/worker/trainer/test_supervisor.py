@@ -1,4 +1,4 @@
-"""The trainer's process, with stand-ins that behave badly. The real one is in tests/service."""
+"""The trainer's process, with misbehaving stand-ins. tests/service tests the real one."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,7 @@ Run = Callable[..., dict[str, Any]]
 
 @pytest.fixture
 def run(stand_in: StandIn, tmp_path: Path) -> Run:
-    """Run some Python in the place of `python -m worker.trainer`."""
+    """Run the passed Python in place of `python -m worker.trainer`."""
 
     def run(script: str, **more: Any) -> dict[str, Any]:
         stand_in(script)
@@ -40,7 +40,7 @@ def test_the_last_message_is_the_result(run: Run) -> None:
     assert heard == [{"type": "stage", "stage": "training"}]
 
 
-def test_an_error_of_its_own_is_final_but_a_missing_backbone_is_not(run: Run) -> None:
+def test_an_error_of_the_trainer_is_final_but_a_missing_backbone_is_not(run: Run) -> None:
     with pytest.raises(TrainerFailed, match="too high") as failed:
         run("say(type='failed', code='training_diverged', detail='too high')")
     assert failed.value.code == "training_diverged"
@@ -58,13 +58,13 @@ def test_an_error_of_its_own_is_final_but_a_missing_backbone_is_not(run: Run) ->
         ("print('{\"type\": \"st', end='', flush=True); os._exit(0)", "without a result"),
     ],
 )
-def test_ending_without_a_word_is_worth_another_try(run: Run, script: str, says: str) -> None:
+def test_an_end_without_a_result_is_retried(run: Run, script: str, says: str) -> None:
     with pytest.raises(TrainerDied, match=says) as died:
         run(script)
     assert died.value.code == "trainer_died"
 
 
-def test_silence_is_a_stall_but_not_while_loading(run: Run) -> None:
+def test_silence_is_a_stall_except_while_loading(run: Run) -> None:
     with pytest.raises(TrainerDied) as stalled:
         run("say(type='stage', stage='training'); time.sleep(60)", stall_seconds=0.5)
     assert stalled.value.code == "training_stalled"
@@ -82,8 +82,8 @@ def test_the_deadline_and_a_stop_end_it(run: Run) -> None:
         run("time.sleep(60)", should_stop=lambda: True)
 
 
-def test_a_trainer_that_is_frozen_is_ended(run: Run, tmp_path: Path) -> None:
-    """SIGSTOP to it alone: the supervisor goes on, and its patience ends."""
+def test_a_frozen_trainer_is_killed(run: Run, tmp_path: Path) -> None:
+    """Only the trainer gets SIGSTOP; the supervisor continues until its stall timeout."""
     freezes = """
 open(job() + '/pid', 'w').write(str(os.getpid()))
 say(type='stage', stage='training')
@@ -95,8 +95,8 @@ os.kill(os.getpid(), 19)
     assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))
 
 
-def test_the_deadline_ends_a_computation_that_listens_to_nobody(run: Run, tmp_path: Path) -> None:
-    """One call in C that holds the interpreter: no signal handler and no thread would run again."""
+def test_the_deadline_ends_a_computation_that_holds_the_gil(run: Run, tmp_path: Path) -> None:
+    """A single C call holds the GIL, so no signal handler and no other thread runs."""
     computes = """
 import signal
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -108,5 +108,5 @@ sum(iter(int, 1))
     with pytest.raises(TrainerFailed) as late:
         run(computes, deadline_seconds=3, on_message=heard.append)
     assert late.value.code == "deadline_exceeded"
-    assert heard  # it was computing by then
+    assert heard  # The computation has started.
     assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))

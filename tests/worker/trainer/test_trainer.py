@@ -1,4 +1,4 @@
-"""The real trainer, cold and out of standing by."""
+"""The real trainer, started cold and from standby."""
 
 import hashlib
 import json
@@ -26,12 +26,12 @@ from worker.trainer.protocol import TASK, Task
 from worker.trainer.supervisor import run_trainer
 
 PATIENCE = 180
-"""Seconds for a trainer's imports on a machine that has other things to do."""
+"""Timeout for a trainer's imports on a busy machine (seconds)."""
 
 
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # more only spin on work this small
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # More threads only spin on work this small.
 
 
 @pytest.fixture
@@ -42,8 +42,8 @@ def standby() -> Iterator[TrainerPool]:
     standby.close()
 
 
-def lay_out(folder: Path, backbone: str, *, checkpoint_seconds: float = 3600, **config: Any) -> Path:
-    """A small job, as the worker lays it out."""
+def write_job(folder: Path, backbone: str, *, checkpoint_seconds: float = 3600, **config: Any) -> Path:
+    """Write the inputs of a small job like the worker."""
     folder.mkdir()
     shots = []
     for i in range(12):
@@ -98,7 +98,7 @@ print(json.dumps([attempt(folder, kill_at) for kill_at in json.loads(sys.argv[2]
 
 
 def attempts(folder: Path, kill_at: list[int]) -> list[tuple[int, list[dict[str, Any]]]]:
-    """(how it ended, what it said) of one attempt after the other, all in the same folder."""
+    """Run one attempt after the other in the same folder. Return the exit code and the messages of each."""
     done = subprocess.run(
         [sys.executable, "-c", KILLED, str(folder), json.dumps(kill_at)],
         capture_output=True,
@@ -114,18 +114,18 @@ def attempts(folder: Path, kill_at: list[int]) -> list[tuple[int, list[dict[str,
 def test_killed_three_times_gives_the_same_weights(tmp_path: Path) -> None:
     backbone = make_tiny_backbone(tmp_path / "tiny")
     given = {"epochs": 8, "checkpoint_seconds": 0}
-    whole = lay_out(tmp_path / "whole", backbone, **given)
-    killed = lay_out(tmp_path / "killed", backbone, **given)
+    whole = write_job(tmp_path / "whole", backbone, **given)
+    killed = write_job(tmp_path / "killed", backbone, **given)
     ((ended, said),) = attempts(whole, [-1])
     assert (ended, said[-1]["type"]) == (0, "done")
     results = attempts(killed, [1, 3, 5, -1])
     assert [how for how, _ in results] == [signal.SIGKILL] * 3 + [0]
     resumed = [m["epoch"] for _, heard in results for m in heard if m["type"] == "resumed"]
-    # It may have got further before the signal came.
+    # The trainer may have got further before the signal arrived.
     assert len(resumed) == 3
     assert all(at >= least for at, least in zip(resumed, (1, 3, 5), strict=True))
     last = results[-1][1]
-    assert last[-1] == said[-1]  # the measured result
+    assert last[-1] == said[-1]  # The evaluation's result.
     steps = [m["step"] for m in last if m["type"] == "step"]
     assert steps == list(range(2 * resumed[-1] + 1, 17))
     one, other = (load_file(folder / WEIGHTS) for folder in (whole, killed))
@@ -149,10 +149,10 @@ def run(folder: Path, standby: TrainerPool | None) -> tuple[list[dict[str, Any]]
 def test_warm_and_cold_give_the_same(standby: TrainerPool, tmp_path: Path) -> None:
     backbone = make_tiny_backbone(tmp_path / "tiny")
     waiting = standby.pid
-    warm = run(lay_out(tmp_path / "warm", backbone), standby)
+    warm = run(write_job(tmp_path / "warm", backbone), standby)
     assert waiting is not None
     assert standby.pid is None
-    cold = run(lay_out(tmp_path / "cold", backbone), None)
+    cold = run(write_job(tmp_path / "cold", backbone), None)
     assert warm[1] == cold[1]
     assert warm[1]["metrics"]["trained_classes"]
     assert [m.get("stage") for m in warm[0]] == [m.get("stage") for m in cold[0]]
@@ -167,11 +167,11 @@ def test_warm_and_cold_give_the_same(standby: TrainerPool, tmp_path: Path) -> No
     assert len(digests) == 1
 
 
-def test_nothing_large_is_imported_once_the_job_is_there(tmp_path: Path) -> None:
-    """With the starter, whose text tower comes from transformers, which imports late what it needs."""
+def test_no_large_module_is_imported_after_the_job_arrives(tmp_path: Path) -> None:
+    """The starter's text tower comes from transformers, which imports modules lazily."""
     from core.settings import Settings
 
-    folder = lay_out(tmp_path / "job", "starter", epochs=1, image_size=64)
+    folder = write_job(tmp_path / "job", "starter", epochs=1, image_size=64)
     script = f"""
 import io, json, sys
 from importlib import import_module
@@ -201,7 +201,7 @@ print(json.dumps(sorted(set(sys.modules) - before)))
     ("moment", "signum"),
     [("importing", signal.SIGKILL), ("waiting", signal.SIGKILL), ("waiting", signal.SIGTERM)],
 )
-def test_it_ends_with_its_worker(tmp_path: Path, moment: str, signum: signal.Signals) -> None:
+def test_the_trainer_ends_with_its_worker(tmp_path: Path, moment: str, signum: signal.Signals) -> None:
     migrate.upgrade(f"sqlite:///{tmp_path / 'clipcite.db'}")
     environment = {**os.environ, "CLIPCITE_DATA": str(tmp_path), "CLIPCITE_API_KEY": "hunter2"}
     with (tmp_path / "log").open("w") as log:
@@ -216,7 +216,7 @@ def test_it_ends_with_its_worker(tmp_path: Path, moment: str, signum: signal.Sig
         worker.send_signal(signum)
         worker.wait(PATIENCE)
         if signum == signal.SIGTERM:
-            assert not waiting.is_running()  # ended by the worker, before its own end
+            assert not waiting.is_running()  # The worker ended its trainer before its own end.
         psutil.wait_procs([waiting], timeout=30)
         assert not waiting.is_running()
     finally:
@@ -227,7 +227,7 @@ def test_it_ends_with_its_worker(tmp_path: Path, moment: str, signum: signal.Sig
     assert "Traceback" not in said
 
 
-def test_without_the_setting_there_is_none(tmp_path: Path) -> None:
+def test_without_the_setting_there_is_no_standby(tmp_path: Path) -> None:
     migrate.upgrade(f"sqlite:///{tmp_path / 'clipcite.db'}")
     environment = {**os.environ, "CLIPCITE_DATA": str(tmp_path), "CLIPCITE_WARM_TRAINER": "false"}
     worker = subprocess.Popen(
@@ -243,7 +243,7 @@ def test_without_the_setting_there_is_none(tmp_path: Path) -> None:
 
 
 def _child(pid: int) -> psutil.Process:
-    """The trainer that stands by, once its program is its own."""
+    """Return the standby trainer once it runs its own program."""
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until:
         for child in psutil.Process(pid).children():
@@ -254,7 +254,7 @@ def _child(pid: int) -> psutil.Process:
 
 
 def _until_idle(process: psutil.Process) -> None:
-    """Its imports are done: it computes no more."""
+    """Wait until the trainer has finished its imports and is idle."""
     until = time.monotonic() + PATIENCE
     used = -1.0
     while time.monotonic() < until:

@@ -1,4 +1,4 @@
-"""The report of a job that has succeeded: JSON, the page, and where there is none."""
+"""The report of a succeeded job: JSON, the page, and the answer of a job without one."""
 
 import base64
 import hashlib
@@ -21,7 +21,7 @@ EVIL = '<img src=x onerror="alert(1)">'
 
 
 def reported(service: Service, name: str | None = None, *, stored: bool = True, **given: object) -> str:
-    """The id of a job that a worker has seen through."""
+    """Return the id of a job that a worker has completed."""
     fields = shots(("fox", "badger", "hare"), each=5)
     job_id = service.accepted(**fields, **({"name": name} if name else {}))["id"]
     claim = samples.claimed(service.database, job_id)
@@ -66,7 +66,7 @@ def test_the_report_names_the_files(done: tuple[Service, str]) -> None:
 
 
 class Resources(HTMLParser):
-    """What a page refers to, and what it runs."""
+    """Collector of the addresses that a page refers to and the scripts that it runs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ def test_the_page_needs_nothing_else(done: tuple[Service, str]) -> None:
     for url in found.urls:
         assert base64.b64decode(url.partition(",")[2]).startswith(b"\xff\xd8")
     summary = service.client.get(f"/jobs/{job_id}/report").json()["summary"]
-    assert f">{summary}</h1>" in text  # what is read first
+    assert f">{summary}</h1>" in text  # The summary comes first.
     assert text.index("</h1>") < text.index("<table>")
 
 
@@ -132,7 +132,7 @@ def test_names_are_text_on_the_page(fresh: Service) -> None:
         ("text/html,application/xhtml+xml,*/*;q=0.8", "text/html"),
     ],
 )
-def test_who_asks_for_a_page_gets_one(done: tuple[Service, str], accept: str | None, kind: str) -> None:
+def test_accept_html_gets_the_page(done: tuple[Service, str], accept: str | None, kind: str) -> None:
     service, job_id = done
     headers = {} if accept is None else {"accept": accept}
     answer = service.client.get(f"/jobs/{job_id}/report", headers=headers)
@@ -146,7 +146,7 @@ def test_a_lost_image_does_not_take_the_page_along(done: tuple[Service, str]) ->
     assert 'alt="0-3.jpg"' not in page(service, job_id)
 
 
-def test_where_there_is_no_report(fresh: Service) -> None:
+def test_a_job_without_a_report(fresh: Service) -> None:
     queued = fresh.accepted(**shots())["id"]
     answer = fresh.client.get(f"/jobs/{queued}/report")
     assert_problem(answer, 404, "report_not_found", "before the job has succeeded")
@@ -160,7 +160,7 @@ def test_where_there_is_no_report(fresh: Service) -> None:
     assert_problem(fresh.client.get("/jobs/job_nobody/report"), 404, "job_not_found")
 
 
-def test_it_goes_with_the_job(make_service: MakeService) -> None:
+def test_deleting_the_job_deletes_its_report(make_service: MakeService) -> None:
     service = make_service()
     job_id = reported(service)
     assert service.client.delete(f"/jobs/{job_id}").status_code == 204

@@ -1,4 +1,4 @@
-"""/models/{name}/aliases: promote and roll back, while others classify."""
+"""/models/{name}/aliases: promotion and rollback under concurrent classification."""
 
 import json
 import re
@@ -71,7 +71,7 @@ def test_promote_and_roll_back(either: Service, backbone: Backbone) -> None:
     assert either.client.get(f"/models/{first}").status_code == 200
 
 
-def test_expected(fresh: Service, backbone: Backbone) -> None:
+def test_a_precondition_on_the_current_version(fresh: Service, backbone: Backbone) -> None:
     first, second = published(fresh, backbone), published(fresh, backbone)
     assert fresh.client.put(ALIAS, json={"model": first, "expected": None}).status_code == 200
     for expected in (None, second, "shoes"):
@@ -104,7 +104,7 @@ def test_refused(fresh: Service, backbone: Backbone) -> None:
 
 @pytest.fixture
 def two(either: Service, backbone: Backbone) -> tuple[Service, dict[str, Body]]:
-    """Two versions that answer differently, by their ids what each answers."""
+    """Publish two versions that answer differently. Return the expected answer per id."""
     ids = [published(either, backbone, theta_1=moved(backbone, seed=seed)) for seed in (1, 2)]
     alone = {model_id: classify(either, model_id) for model_id in ids}
     first, second = (alone[model_id]["results"] for model_id in ids)
@@ -113,7 +113,7 @@ def two(either: Service, backbone: Backbone) -> tuple[Service, dict[str, Body]]:
 
 
 def test_no_answer_is_mixed_while_an_alias_moves(two: tuple[Service, dict[str, Body]]) -> None:
-    """Each answer names the version that gave it, however fast the alias moves under the requests."""
+    """Each answer names the version that gave it, however fast the alias moves."""
     service, alone = two
     first, second = alone
     service.client.put(ALIAS, json={"model": first})
@@ -121,14 +121,14 @@ def test_no_answer_is_mixed_while_an_alias_moves(two: tuple[Service, dict[str, B
     answers: list[Body] = []
     failures: list[BaseException] = []
 
-    def ask() -> None:
+    def classify_repeatedly() -> None:
         try:
             while not done.is_set():
                 answers.append(classify(service, "shoes@prod"))
         except BaseException as error:
             failures.append(error)
 
-    threads = [threading.Thread(target=ask) for _ in range(4)]
+    threads = [threading.Thread(target=classify_repeatedly) for _ in range(4)]
     for thread in threads:
         thread.start()
     try:
@@ -149,7 +149,8 @@ def test_no_answer_is_mixed_while_an_alias_moves(two: tuple[Service, dict[str, B
         expected = alone[answer["model"]]
         assert answer["reference"] == "shoes@prod"
         assert (answer["name"], answer["version"]) == ("shoes", expected["version"])
-        assert similarities(answer) == pytest.approx(similarities(expected), abs=1e-5)  # in any batch
+        # Scores may differ by rounding between batches.
+        assert similarities(answer) == pytest.approx(similarities(expected), abs=1e-5)
 
 
 def similarities(answer: Body) -> dict[str, float]:
@@ -158,21 +159,23 @@ def similarities(answer: Body) -> dict[str, float]:
 
 
 def test_models_come_and_go_under_load(two: tuple[Service, dict[str, Body]], backbone: Backbone) -> None:
-    """Promoted, and the one before deleted at once: who asks for the alias is always answered, and who was
-    being answered by the deleted one still is."""
+    """New versions are promoted and the previous version is deleted at once.
+
+    Requests for the alias always succeed, and requests in progress on a deleted version complete.
+    """
     service, alone = two
     first, second = alone
     service.client.put(ALIAS, json={"model": first})
     done = threading.Event()
     statuses: list[int] = []
 
-    def ask() -> None:
+    def classify_repeatedly() -> None:
         while not done.is_set():
             data = {"class_names": ["red fox", "oak"], "model": "shoes@prod"}
             response = service.client.post("/classify", data=data, files=[("images", ("a.jpg", IMAGE))])
             statuses.append(response.status_code)
 
-    threads = [threading.Thread(target=ask) for _ in range(3)]
+    threads = [threading.Thread(target=classify_repeatedly) for _ in range(3)]
     for thread in threads:
         thread.start()
     try:

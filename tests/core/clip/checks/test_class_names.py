@@ -16,12 +16,12 @@ TELLING = (
 
 
 @pytest.mark.parametrize("name", EMPTY)
-def test_names_that_tell_nothing(name: str) -> None:
+def test_uninformative_names(name: str) -> None:
     assert is_uninformative(name)
 
 
 @pytest.mark.parametrize("name", TELLING)
-def test_names_that_tell_something(name: str) -> None:
+def test_informative_names(name: str) -> None:
     assert not is_uninformative(name)
 
 
@@ -43,8 +43,8 @@ def test_no_alarm_on_the_names_of_imagenet() -> None:
         ("cardigan", "cadigan"),
     ],
 )
-def test_nearly_the_same(a: str, b: str) -> None:
-    if a == "sandals":  # six letters without the plural: too short to be sure
+def test_similar_names(a: str, b: str) -> None:
+    if a == "sandals":  # Six letters without the plural: too short for certainty.
         assert similar_names(["hat", a, b]) == []
     else:
         assert similar_names(["hat", a, b]) == [(a, b)]

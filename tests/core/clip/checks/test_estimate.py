@@ -10,7 +10,7 @@ def past(seconds: float, trained: int = 160, tests: int = 0, **config: float) ->
     return PastJob(resolve_config(**config).to_dict(), trained, tests, seconds)
 
 
-def test_without_a_past_job_it_says_so() -> None:
+def test_without_a_past_job_the_estimate_is_unknown() -> None:
     found = estimate(resolve_config(), 160, 0, [])
     assert found.seconds is not None
     assert found.low is not None
@@ -25,7 +25,7 @@ def test_without_a_past_job_it_says_so() -> None:
 
 
 @pytest.mark.parametrize("backbone", ["starter", "ViT-B-16/openai"])
-def test_past_jobs_tell(backbone: str) -> None:
+def test_the_estimate_follows_past_jobs(backbone: str) -> None:
     config = resolve_config(backbone=backbone)
     job = PastJob(config.to_dict(), 160, 40, 54.0)
     again = estimate(config, 160, 40, [job])
@@ -39,7 +39,7 @@ def test_past_jobs_tell(backbone: str) -> None:
     assert twice.low < twice.seconds < twice.high
 
 
-def test_the_interval_is_the_scatter_of_many() -> None:
+def test_the_interval_is_the_spread_of_past_jobs() -> None:
     config = resolve_config()
     steady = estimate(config, 160, 0, [past(50 + i % 3) for i in range(10)])
     wild = estimate(config, 160, 0, [past(30 + 20 * (i % 3)) for i in range(10)])

@@ -7,7 +7,7 @@ from core.clip.checks.preflight import BLURRED
 from tests.core.clip.drawn import drawn
 
 
-def test_what_is_kept_of_an_image() -> None:
+def test_the_statistics_of_an_image() -> None:
     found = sketch(drawn(0, 200, 150))
     assert (found.shorter_side, found.aspect_ratio) == (150, pytest.approx(4 / 3))
     assert sketch(drawn(0, 150, 200).rotate(90, expand=True)).aspect_ratio == pytest.approx(4 / 3)
@@ -33,7 +33,7 @@ def test_sharpness_is_of_the_edges_however_few_there_are() -> None:
     assert sketch(plain.filter(ImageFilter.GaussianBlur(3))).sharpness < BLURRED
 
 
-def test_covered() -> None:
+def test_subject_coverage() -> None:
     everywhere = sketch(drawn(1, 128, 128)).subject_coverage
     assert everywhere > 0.4
     for share in (1 / 2, 1 / 4, 1 / 8):
@@ -44,7 +44,7 @@ def test_covered() -> None:
         assert 0.4 * everywhere * share**2 < found < 2.5 * share**2
 
 
-def test_nothing_to_see() -> None:
+def test_a_blank_image() -> None:
     for image in (Image.new("RGB", (50, 40), "red"), Image.new("RGB", (4, 200), "white")):
         found = sketch(image)
         assert (found.contrast, found.sharpness, found.subject_coverage) == (0, 1, 1)

@@ -22,14 +22,14 @@ from core.clip.data.images import open_image
 from tests.core.clip.drawn import drawn
 
 
-def of(image: Image.Image, quality: int = 90) -> ImageStats:
+def stats_of(image: Image.Image, quality: int = 90) -> ImageStats:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality)
     return sketch(open_image(buffer.getvalue(), shortest_side=SIDE, grey=True))
 
 
 COPIES = {
-    "saved anew": lambda p: p,
+    "saved again": lambda p: p,
     "smaller": lambda p: p.resize((90, 68), Image.Resampling.BICUBIC),
     "brighter": lambda p: p.point(lambda value: min(255, round(value * 1.1) + 10)),
     "cropped": lambda p: p.crop((12, 4, 192, 146)),
@@ -44,34 +44,36 @@ def test_a_copy_is_found(kind: str, mirrored: bool) -> None:
     copy = COPIES[kind](images[7])
     if mirrored:
         copy = copy.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    (twin,) = find_near_duplicates([*map(of, images), of(copy, quality=50)])
-    assert (twin.first, twin.second, twin.mirrored) == (7, 20, mirrored)
-    assert SAME <= twin.likeness <= 1
+    (pair,) = find_near_duplicates([*map(stats_of, images), stats_of(copy, quality=50)])
+    assert (pair.first, pair.second, pair.mirrored) == (7, 20, mirrored)
+    assert SAME <= pair.likeness <= 1
 
 
-def test_other_images_are_not() -> None:
-    assert find_near_duplicates([of(drawn(seed)) for seed in range(60)]) == []
+def test_different_images_are_no_near_duplicates() -> None:
+    assert find_near_duplicates([stats_of(drawn(seed)) for seed in range(60)]) == []
     assert find_near_duplicates([]) == []
 
 
-def test_the_same_outline_with_something_else_in_it_is_not() -> None:
+def test_equal_outlines_with_different_content_are_no_near_duplicates() -> None:
     def framed(seed: int) -> Image.Image:
         ground = Image.new("RGB", (200, 200), "white")
         ground.paste(drawn(seed, 120, 120).point(lambda value: value // 3), (40, 40))
         return ground
 
-    assert find_near_duplicates([of(framed(seed)) for seed in range(20)]) == []
+    assert find_near_duplicates([stats_of(framed(seed)) for seed in range(20)]) == []
 
 
-def test_plain_images_are_no_twins() -> None:
+def test_plain_images_are_no_near_duplicates() -> None:
     assert (
-        find_near_duplicates([of(Image.new("RGB", (60, 60), "red")), of(Image.new("RGB", (60, 60), "blue"))])
+        find_near_duplicates(
+            [stats_of(Image.new("RGB", (60, 60), "red")), stats_of(Image.new("RGB", (60, 60), "blue"))]
+        )
         == []
     )
 
 
 def test_every_copy_is_found_once() -> None:
-    copies = [of(drawn(1), quality=quality) for quality in (95, 80, 60, 40)]
+    copies = [stats_of(drawn(1), quality=quality) for quality in (95, 80, 60, 40)]
     assert [(t.first < t.second, t.second) for t in find_near_duplicates(copies)] == [
         (True, 1),
         (True, 2),
@@ -79,8 +81,8 @@ def test_every_copy_is_found_once() -> None:
     ]
 
 
-def test_as_many_as_an_upload_may_have() -> None:
-    """All of them copies of one, which is the most work."""
+def test_the_maximum_number_of_images() -> None:
+    """All images are copies of one, which is the worst case."""
     base = sketch(drawn(3))
     noise = np.random.default_rng(0)
     copies = [
@@ -98,15 +100,15 @@ def test_as_many_as_an_upload_may_have() -> None:
 
 
 @pytest.mark.parametrize("share", [1.0, *CROPS])
-def test_parts_are_those_that_pillow_cuts(share: float) -> None:
-    thumbnail = of(drawn(3)).thumbnail
+def test_crops_equal_those_of_pillow(share: float) -> None:
+    thumbnail = stats_of(drawn(3)).thumbnail
     (parts,) = _parts(thumbnail[None].astype(np.float32), [share], FINE)
     assert len(parts) == (1 if share == 1 else (OFFSETS + 1) ** 2)
     start = (1 - share) * THUMBNAIL
     last = Image.fromarray(thumbnail).resize(
         (FINE, FINE), Image.Resampling.BOX, box=(start, start, THUMBNAIL, THUMBNAIL)
     )
-    assert np.abs(parts[-1] - np.asarray(last)).max() <= 1  # Pillow rounds
+    assert np.abs(parts[-1] - np.asarray(last)).max() <= 1  # Pillow rounds.
 
 
 @pytest.mark.parametrize("cells", [0, 1, 3, 11, 16])

@@ -11,7 +11,7 @@ from core.clip.data.images import open_image
 from tests.core.clip.drawn import drawn
 
 
-def looked(
+def findings_of(
     image: Image.Image,
     file_name: str = "a.jpg",
     class_name: str = "fox",
@@ -26,7 +26,7 @@ def looked(
 
 
 def good(count: int = 6) -> list[CheckedImage]:
-    return [looked(drawn(seed), f"{seed}.jpg", "fox" if seed % 2 else "badger") for seed in range(count)]
+    return [findings_of(drawn(seed), f"{seed}.jpg", "fox" if seed % 2 else "badger") for seed in range(count)]
 
 
 def codes(images: list[CheckedImage], image_size: int | None = 160) -> list[tuple[int, str]]:
@@ -49,21 +49,22 @@ def test_good_images_get_no_finding() -> None:
     ],
 )
 def test_an_image_by_itself(code: str, image: Image.Image) -> None:
-    images = [*good(), looked(image, "bad.jpg")]
+    images = [*good(), findings_of(image, "bad.jpg")]
     assert codes(images) == [(6, code)]
     (warning,) = summarise(check_images(images, 160), images)
     assert "bad.jpg" in warning["detail"]
     assert warning["detail"].startswith("1 image is ")
 
 
-def test_a_subject_that_vanishes_at_the_resolution_of_the_network() -> None:
+def test_a_subject_too_small_for_the_models_resolution() -> None:
     ground = Image.new("RGB", (1000, 1000), (220, 225, 215))
     ground.paste(drawn(44, 110, 110), (300, 400))
-    images = [*good(), looked(ground, "far.jpg")]
+    images = [*good(), findings_of(ground, "far.jpg")]
     assert codes(images) == [(6, "small_subject")]
     assert "160 x 160 pixels" in check_images(images, 160)[0].detail
-    assert codes(images, 1024) == []  # a network that sees enough of it
-    assert codes(images, None) == codes(images, 224) == []  # the usual one, where it is not known
+    assert codes(images, 1024) == []  # A model whose resolution suffices.
+    # The usual resolution is assumed where it is unknown.
+    assert codes(images, None) == codes(images, 224) == []
 
 
 COPIES: list[tuple[dict[str, Any], str, str]] = [
@@ -82,8 +83,8 @@ COPIES: list[tuple[dict[str, Any], str, str]] = [
 
 @pytest.mark.parametrize(("given", "code", "warning"), COPIES)
 def test_copies(given: dict[str, Any], code: str, warning: str) -> None:
-    original = looked(drawn(50), "first.jpg", "fox")
-    images = [original, *good(), looked(drawn(50), "second.jpg", **given)]
+    original = findings_of(drawn(50), "first.jpg", "fox")
+    images = [original, *good(), findings_of(drawn(50), "second.jpg", **given)]
     (finding,) = check_images(images, 160)
     assert (finding.code, finding.image, finding.other) == (code, 7, 0)
     assert "'first.jpg'" in finding.detail
@@ -94,12 +95,12 @@ def test_copies(given: dict[str, Any], code: str, warning: str) -> None:
 
 
 def test_spellings_of_one_class_are_one_class() -> None:
-    images = [looked(drawn(50), "a.jpg", "Straße"), looked(drawn(50), "b.jpg", "STRASSE")]
+    images = [findings_of(drawn(50), "a.jpg", "Straße"), findings_of(drawn(50), "b.jpg", "STRASSE")]
     assert codes(images) == [(1, "duplicate")]
 
 
-def test_many_images_make_one_warning() -> None:
-    blank = [looked(Image.new("RGB", (60, 60), (i, 0, 0)), f"{i}.jpg") for i in range(30)]
+def test_many_images_share_one_warning() -> None:
+    blank = [findings_of(Image.new("RGB", (60, 60), (i, 0, 0)), f"{i}.jpg") for i in range(30)]
     (warning,) = [w for w in summarise(check_images(blank, 160), blank) if w["code"] == "blank_images"]
     assert warning["detail"].startswith("30 images are")
     assert "and 25 more" in warning["detail"]
@@ -117,7 +118,7 @@ def test_classes() -> None:
     assert "'owl' 4" in unequal[0]["detail"]
 
 
-def test_names_and_the_texts_that_make_up_for_them() -> None:
+def test_prompts_replace_uninformative_names() -> None:
     given = classes(class_1=8, class_2=8, t_shirt=8, tshirt=8)
     warnings = class_warnings(given, {})
     assert [w["code"] for w in warnings] == ["vague_class_names", "similar_class_names"]

@@ -72,7 +72,7 @@ def test_grey_is_the_grey_of_the_colours(kind: str, mode: str) -> None:
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_exif_turns_an_image_once(kind: str) -> None:
-    undo = {1: None, 2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # what the camera did
+    undo = {1: None, 2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # Transpose the image as the camera stored it.
     options = {"JPEG": {"quality": 100, "subsampling": 0}, "WEBP": {"lossless": True}}.get(kind, {})
     for orientation, turn in undo.items():
         stored = IMAGE if turn is None else IMAGE.transpose(Image.Transpose(turn))
@@ -95,12 +95,12 @@ def test_simple_modes(mode: str) -> None:
 
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
 def test_cmyk_keeps_its_colours(kind: str) -> None:
-    options = {"quality": 100, "subsampling": 0} if kind == "JPEG" else {}  # JPEG: Adobe's inverted ink
+    options = {"quality": 100, "subsampling": 0} if kind == "JPEG" else {}  # JPEG: Adobe inverts the ink.
     assert np.abs(array(crafted.encoded(IMAGE.convert("CMYK"), kind, **options)) - PIXELS).max() <= 12
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "TIFF big endian"])
-def test_16_bit_grey_equals_its_8_bit_twin(kind: str) -> None:
+def test_16_bit_grey_equals_its_8_bit_version(kind: str) -> None:
     deep = np.random.default_rng(1).integers(0, 2**16, (40, 30)).astype(np.uint16)
     if kind == "PNG":
         content = crafted.png16(deep, 0)
@@ -113,7 +113,7 @@ def test_16_bit_grey_equals_its_8_bit_twin(kind: str) -> None:
 
 
 @pytest.mark.parametrize(("colour_type", "channels"), [(2, 3), (4, 2), (6, 4)])
-def test_16_bit_colour_equals_its_8_bit_twin(colour_type: int, channels: int) -> None:
+def test_16_bit_colour_equals_its_8_bit_version(colour_type: int, channels: int) -> None:
     deep = np.random.default_rng(1).integers(0, 2**16, (40, 30, channels)).astype(np.uint16)
     colour = deep[..., :3] if channels > 2 else deep[..., :1].repeat(3, -1)
     alpha = deep[..., -1:] / 65_535 if channels in {2, 4} else 1
@@ -174,7 +174,7 @@ def test_shortest_side() -> None:
         assert np.abs(result - exact).mean() < 2
         assert array(content, shortest_side=300).shape == (400, 300, 3)
         assert array(content, shortest_side=9_999).shape == (400, 300, 3)
-    # Of a very long image the middle: it would stay nearly as large as it is.
+    # A very long image is cropped to its middle; scaling alone would leave it nearly as large.
     assert array(crafted.png(0, 4, 5_000), shortest_side=1).shape == (1, 16, 3)
     assert array(crafted.png(0, 5, 5_000), shortest_side=1).shape == (1, 16, 3)
 
@@ -198,7 +198,7 @@ def test_not_an_image(name: str) -> None:
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL.TiffImagePlugin")
 @pytest.mark.parametrize("name", crafted.POLYGLOTS)
-def test_what_only_begins_like_an_image(name: str) -> None:
+def test_files_with_only_an_image_signature(name: str) -> None:
     assert refused(crafted.POLYGLOTS[name]) in {"not_an_image", "truncated_image"}
 
 
@@ -213,7 +213,7 @@ def test_empty_and_too_large(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 10_000), (3, 4)])
-def test_an_image_that_shows_nothing(size: tuple[int, int]) -> None:
+def test_a_blank_image(size: tuple[int, int]) -> None:
     assert refused(crafted.encoded(Image.new("RGB", size, "red"), "PNG")) == "image_too_small"
 
 
@@ -222,8 +222,8 @@ def test_a_missing_path_is_not_a_bad_image(tmp_path: Path) -> None:
         open_image(tmp_path / "nothing")
 
 
-def test_pillows_own_pixel_limit_plays_no_part() -> None:
-    bomb = crafted.pixel_bomb(10_000)  # where Pillow only warns
+def test_pillows_own_pixel_limit_is_not_used() -> None:
+    bomb = crafted.pixel_bomb(10_000)  # Pillow only warns here.
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert refused(bomb) == "too_many_pixels"
@@ -232,7 +232,7 @@ def test_pillows_own_pixel_limit_plays_no_part() -> None:
 
 def test_a_huge_tile_is_refused() -> None:
     content = bytearray(crafted.encoded(IMAGE.convert("L"), "TIFF"))
-    # A little-endian directory entry: tag, type long, count 1, value. StripOffsets gives way to TileWidth.
+    # A little-endian directory entry: tag, type long, count 1, value. TileWidth replaces StripOffsets.
     for old, new in ((278, 322), (279, 323)):
         at = content.index(old.to_bytes(2, "little") + b"\4\0\1\0\0\0")
         content[at : at + 12] = new.to_bytes(2, "little") + b"\4\0\1\0\0\0" + (30_000).to_bytes(4, "little")

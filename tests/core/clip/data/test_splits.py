@@ -12,7 +12,7 @@ def labels_of(sizes: list[int]) -> list[int]:
 
 
 @given(st.lists(st.integers(1, 40), min_size=2, max_size=6), st.integers(0, 2**63 - 1))
-def test_halves_ask_every_image_of_large_classes_once(sizes: list[int], seed: int) -> None:
+def test_halves_hold_out_every_image_of_large_classes_once(sizes: list[int], seed: int) -> None:
     labels = labels_of(sizes)
     folds = make_folds(labels, seed)
     asked = [i for fold in folds for i in fold]
@@ -23,17 +23,17 @@ def test_halves_ask_every_image_of_large_classes_once(sizes: list[int], seed: in
         assert fold == sorted(fold)
         of_class = Counter(labels[i] for i in fold)
         for label, count in of_class.items():
-            assert abs(2 * count - sizes[label]) <= 1  # and never the whole of one
+            assert abs(2 * count - sizes[label]) <= 1  # Never the whole of one class.
     assert make_folds(labels, seed) == folds
 
 
-def test_of_many_images_a_fifth_is_asked() -> None:
+def test_a_fifth_of_many_images_is_held_out() -> None:
     (fold,) = make_folds(labels_of([50] * 10), 0)
     assert len(fold) == MIN_FOLD_IMAGES
     assert set(Counter(i // 50 for i in fold).values()) == {10}
 
 
-def test_of_very_many_no_more_than_are_needed() -> None:
+def test_the_number_of_held_out_images_is_limited() -> None:
     (fold,) = make_folds(labels_of([500] * 10), 0)
     assert len(fold) == MAX_FOLD_IMAGES
 
@@ -44,7 +44,7 @@ def test_odd_images_fall_to_either_half() -> None:
 
 
 @pytest.mark.parametrize("sizes", [[4, 4], [1, 4, 3]])
-def test_without_enough_images_there_is_no_sibling(sizes: list[int]) -> None:
+def test_too_few_images_give_no_fold_model(sizes: list[int]) -> None:
     assert make_folds(labels_of(sizes), 0) == []
 
 

@@ -1,4 +1,4 @@
-"""Files within the limits that would cost too much are refused before they are decoded."""
+"""Files within the size limits that are refused before decoding, because decoding costs too much."""
 
 import struct
 import subprocess
@@ -29,7 +29,7 @@ def jpeg_in_tiff(scans: int) -> bytes:
 
 
 def claiming(jpeg: bytes, side: int) -> bytes:
-    """The header says that it is so large."""
+    """Return a file whose header declares this size."""
     at = jpeg.index(b"\xff\xc2") + 5
     return jpeg[:at] + struct.pack(">HH", side, side) + jpeg[at + 4 :]
 
@@ -93,7 +93,7 @@ def test_more_scans_behind_the_first_image_do_not_count() -> None:
 
 
 def test_scans_hidden_from_a_walk_are_followed() -> None:
-    """Fill bytes, restart markers and padding before a marker are what decoders skip."""
+    """Decoders skip fill bytes, restart markers and padding before a marker."""
     content = crafted.jpeg_of_scans(101, 64).replace(b"\xff\xda", b"\xff\xff\xff\xda")
     with pytest.raises(BadImage, match="scans"):
         read_header(content)
@@ -108,7 +108,7 @@ def test_an_image_turned_by_its_xmp() -> None:
 
 
 def test_many_tags_of_an_exif_block_are_not_read() -> None:
-    """Each names the same 60,000 bytes."""
+    """Each tag refers to the same 60,000 bytes."""
     entries = [(274, 3, 1, 6)] + [(1_000 + i, 7, 60_000, 8) for i in range(400)]
     table = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *e) for e in entries)
     exif = b"Exif\0\0II*\0" + struct.pack("<I", 8) + table + bytes(60_000 - len(table))
@@ -120,7 +120,7 @@ def test_many_tags_of_an_exif_block_are_not_read() -> None:
 
 def test_a_first_frame_larger_than_its_canvas_is_measured() -> None:
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # Pillow's own limit
+        warnings.simplefilter("error")  # Pillow's own limit.
         with pytest.raises(BadImage) as caught:
             read_header(crafted.gif_frame(12_000, 9_000))
     assert caught.value.code == "too_many_pixels"
@@ -156,7 +156,7 @@ MEASURE = """
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(1024 * int(line.split()[1]) for line in lines if line.startswith(name))
     def run(path):
-        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
         before, started, bound = memory("VmRSS"), time.process_time(), 0
         try:
             header = read_header(path, shortest_side=448)
@@ -174,8 +174,9 @@ MEASURE = """
 
 @pytest.fixture(scope="module")
 def costs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[float, int, int]]:
-    """(CPU seconds, bound of the memory, growth of the memory) of each file, in one fresh process, decoded as
-    /classify does it."""
+    """Return per file (CPU seconds, memory bound, memory growth), decoded in a fresh process as for
+    /classify.
+    """
     folder = tmp_path_factory.mktemp("costs")
     for kind in crafted.FORMATS:
         (folder / f"first {kind}").write_bytes(crafted.honest(kind, 64))
@@ -194,7 +195,7 @@ def costs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[float, in
 
 
 def at_the_limit(seconds: float) -> float:
-    """Of an honest image with so many pixels as are allowed."""
+    """Scale the seconds of an honest image to the maximum number of pixels."""
     return seconds * ImageLimits().max_pixels / SIDE**2
 
 
@@ -206,14 +207,18 @@ def test_the_worst_file_of_a_format_is_bounded(kind: str, costs: dict[str, tuple
 
 
 @pytest.mark.parametrize("kind", crafted.FORMATS)
-def test_the_memory_of_a_file_is_known_before(kind: str, costs: dict[str, tuple[float, int, int]]) -> None:
+def test_the_memory_of_a_file_is_known_before_decoding(
+    kind: str, costs: dict[str, tuple[float, int, int]]
+) -> None:
     for name in ("honest", "worst"):
         _, bound, grown = costs[f"{name} {kind}"]
         assert grown <= 1.1 * bound + 4_000_000
 
 
-def test_the_memory_of_skipped_rows_is_known_before(costs: dict[str, tuple[float, int, int]]) -> None:
-    """Pillow 12 sets 61 MB aside, Pillow 13 next to nothing."""
+def test_the_memory_of_skipped_rows_is_known_before_decoding(
+    costs: dict[str, tuple[float, int, int]],
+) -> None:
+    """Pillow 12 allocates 61 MB for skipped rows, Pillow 13 almost nothing."""
     _, bound, grown = costs["skipping BMP"]
     assert bound > 2 * 255 * 240_000
     assert grown <= 1.1 * bound + 4_000_000

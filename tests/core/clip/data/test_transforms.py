@@ -17,7 +17,7 @@ MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.2757
 
 
 class Sized:
-    """An image of any size that needs no memory and tells which box was asked for."""
+    """Image of any size that uses no memory and records the requested box."""
 
     def __init__(self, width: int, height: int) -> None:
         self.shape = (3, height, width)
@@ -53,9 +53,9 @@ def test_crops_cover_at_least_the_share_asked_for(
     height = round(width * ratio)
     for left, top, right, bottom in boxes(width, height, crop_scale, seed, crops=3):
         w, h = right - left, bottom - top
-        # Sides are whole pixels, so the area is off by half a pixel a side.
+        # Sides are whole pixels, so the area is off by up to half a pixel per side.
         assert (w + 0.5) * (h + 0.5) >= crop_scale * width * height
-        # 3/4 to 4/3, or the whole of an image that is as long as that itself.
+        # The ratio is 3/4 to 4/3, or that of the whole image if it is longer.
         assert (w - 0.5) / (h + 0.5) <= 4 / 3
         assert (h - 0.5) / (w + 0.5) <= 4 / 3
 
@@ -65,7 +65,7 @@ def test_crops_of_long_images_are_not_long(short: int, long: int, upright: bool,
     size = (short, long) if upright else (long, short)
     for left, top, right, bottom in boxes(*size, 0.9, seed):
         w, h = right - left, bottom - top
-        assert min(w, h) == short  # as much as goes in
+        assert min(w, h) == short  # The largest crop that fits.
         assert max(w, h) == round(short * 4 / 3)
 
 
@@ -75,7 +75,8 @@ def test_crops_take_every_share_ratio_and_place() -> None:
     share = (right - left) * (bottom - top) / 1e6
     assert share.min() < 0.27
     assert share.max() > 0.9
-    assert np.quantile(share, [0.25, 0.5]) == pytest.approx([0.42, 0.6], abs=0.06)  # uniform, but for retries
+    # Uniform except for retries.
+    assert np.quantile(share, [0.25, 0.5]) == pytest.approx([0.42, 0.6], abs=0.06)
     ratio = np.log((right - left) / (bottom - top))
     assert ratio.min() < -0.9 * math.log(4 / 3)
     assert ratio.max() > 0.9 * math.log(4 / 3)
@@ -93,11 +94,11 @@ def test_a_seed_gives_the_same_crops() -> None:
     assert boxes(640, 480, 0.3, seed=7, crops=20) != boxes(640, 480, 0.3, seed=8, crops=20)
     state = torch.get_rng_state()
     boxes(640, 480, 0.3, seed=7)
-    assert torch.equal(torch.get_rng_state(), state)  # a generator of its own
+    assert torch.equal(torch.get_rng_state(), state)  # The function uses its own generator.
 
 
 def test_the_crop_is_that_part_of_the_image() -> None:
-    # Red grows to the right, green downwards: the colours tell where a pixel is from.
+    # Red grows to the right and green downwards, so a colour gives a pixel's position.
     ramp = np.zeros((256, 200, 3), dtype=np.uint8)
     ramp[:, :, 0] = np.arange(200)
     ramp[:, :, 1] = np.arange(256)[:, None]
@@ -109,7 +110,7 @@ def test_the_crop_is_that_part_of_the_image() -> None:
         assert crop.dtype == torch.uint8
         x, y, _ = crop.numpy().astype(float)
         centres = (np.arange(64) + 0.5) / 64
-        inner = slice(2, -2)  # bicubic bends a ramp at its ends
+        inner = slice(2, -2)  # Bicubic interpolation bends a ramp at its ends.
         assert np.abs(x - (left - 0.5 + centres * (right - left)))[:, inner].max() <= 1
         assert np.abs(y.T - (top - 0.5 + centres * (bottom - top)))[:, inner].max() <= 1
 
@@ -121,7 +122,7 @@ def test_a_small_image_is_scaled_up() -> None:
 
 
 @pytest.mark.parametrize("size", [(160, 120), (33, 500), (20, 20)])
-def test_it_resamples_as_pillow_does(size: tuple[int, int]) -> None:
+def test_resampling_equals_pillows(size: tuple[int, int]) -> None:
     image = noise(*size)
     seed = torch.Generator().manual_seed(3)
     ours = random_resized_crop(to_tensor(image), 48, 0.4, seed)

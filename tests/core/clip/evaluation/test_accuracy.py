@@ -8,7 +8,7 @@ from core.clip.evaluation.accuracy import Interval, paired_bootstrap, verdict
 
 
 def slow_bootstrap(right: NDArray[np.bool_], baseline: NDArray[np.bool_]) -> Interval:
-    """Draw images with replacement, count, again and again."""
+    """Resample the images with replacement and count the hits."""
     generator = np.random.default_rng(1)
     n = len(right)
     differences = []
@@ -27,14 +27,14 @@ def test_the_bootstrap_is_the_slow_one(discordant: float) -> None:
     right = np.where(generator.random(n) < discordant, generator.random(n) < 0.7, baseline)
     fast, slow = paired_bootstrap(right, baseline), slow_bootstrap(right, baseline)
     assert fast.value == pytest.approx(slow.value)
-    # In steps of 1/n; two for the noise of 10,000 draws.
+    # In steps of 1/n; two steps for the noise of 10,000 draws.
     assert fast.low == pytest.approx(slow.low, abs=2.1 / n)
     assert fast.high == pytest.approx(slow.high, abs=2.1 / n)
     assert fast.low < fast.value < fast.high
 
 
 def test_the_bootstrap_pairs() -> None:
-    """Equal answers on all images but a few: certain, though each accuracy alone is not."""
+    """Both models agree on all images but a few: the difference is certain although each accuracy is not."""
     baseline = np.arange(100) % 2 == 0
     better = baseline.copy()
     better[1:20:2] = True

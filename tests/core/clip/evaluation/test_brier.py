@@ -1,4 +1,4 @@
-"""A real gain is told from chance on few images, and chance is not taken for a gain."""
+"""The Brier gain detects a real gain on few images and rarely mistakes chance for one."""
 
 from dataclasses import replace
 
@@ -14,13 +14,13 @@ K = 4
 
 
 def scores(truth: NDArray[np.int64], lead: float, seed: int, boldness: float = 1.0) -> ClassScores:
-    """Where the true name leads by so much, in units of the noise."""
+    """Draw scores in which the true class leads by `lead` standard deviations of the noise."""
     cosines = np.random.default_rng(seed).normal(0, 0.05, (len(truth), K))
     cosines[np.arange(len(truth)), truth] += 0.05 * lead
     return ClassScores(boldness * cosines, boldness * cosines)
 
 
-def held(images: int, lead: float, *, boldness: float = 1.0, seed: int = 0) -> HeldOutPredictions:
+def predictions(images: int, lead: float, *, boldness: float = 1.0, seed: int = 0) -> HeldOutPredictions:
     truth = np.random.default_rng(1000 + seed).integers(0, K, images)
     stock, adapted = scores(truth, 1.0, 2 * seed), scores(truth, lead, 2 * seed + 1, boldness)
     names = Candidates(tuple("abcd"), K, ((),) * K)
@@ -29,14 +29,14 @@ def held(images: int, lead: float, *, boldness: float = 1.0, seed: int = 0) -> H
 
 
 def test_a_gain_on_eighty_images() -> None:
-    found = brier_gain(held(80, lead=2.0), 40.0)
+    found = brier_gain(predictions(80, lead=2.0), 40.0)
     assert found is not None
     assert 0 < found.low < found.value < found.high < 2
 
 
-def test_boldness_is_no_gain() -> None:
-    """Scores that are three times as far apart say the same."""
-    intervals = [brier_gain(held(80, lead=1.0, boldness=b), 40.0) for b in (1.0, 3.0)]
+def test_overconfidence_is_no_gain() -> None:
+    """Scaling all scores by three carries no information."""
+    intervals = [brier_gain(predictions(80, lead=1.0, boldness=b), 40.0) for b in (1.0, 3.0)]
     for found in intervals:
         assert found is not None
         assert found.low < 0 < found.high
@@ -47,18 +47,18 @@ def test_boldness_is_no_gain() -> None:
 
 
 def test_chance_is_seldom_taken_for_a_gain() -> None:
-    found = [brier_gain(held(60, lead=1.0, seed=seed), 40.0) for seed in range(100)]
+    found = [brier_gain(predictions(60, lead=1.0, seed=seed), 40.0) for seed in range(100)]
     assert sum(interval is not None and interval.low > 0 for interval in found) <= 6
 
 
-def test_to_be_less_sure_of_nonsense_is_no_gain() -> None:
-    """Labels that have nothing to do with the images: stock is bold, adapted has learnt to be shy."""
+def test_lower_confidence_on_random_labels_is_no_gain() -> None:
+    """The labels are random: the stock model is overconfident, the adapted model is cautious."""
     found = [
-        brier_gain(replace(held(60, lead=0.0, seed=s), stock=scores(np.arange(60) % 3, 4.0, s)), 40.0)
+        brier_gain(replace(predictions(60, lead=0.0, seed=s), stock=scores(np.arange(60) % 3, 4.0, s)), 40.0)
         for s in range(40)
     ]
     assert sum(interval is not None and interval.low > 0 for interval in found) <= 3
 
 
-def test_too_few_images_say_nothing() -> None:
-    assert brier_gain(held(MIN_HELD_OUT - 1, lead=2.0), 40.0) is None
+def test_too_few_images_give_no_interval() -> None:
+    assert brier_gain(predictions(MIN_HELD_OUT - 1, lead=2.0), 40.0) is None

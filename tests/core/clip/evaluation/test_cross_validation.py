@@ -1,4 +1,4 @@
-"""What is measured when there is nothing to measure on: siblings, their steps, and what may go wrong."""
+"""Cross-validation without test images: the fold models, their steps and their failures."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -22,10 +22,10 @@ from core.clip.training.progress import StepProgress, parts
 from tests.core.clip.recorder import Recorder, same_bits
 from tests.core.clip.test_pipeline import config, one_thread, shots
 
-__all__ = ["one_thread"]  # a fixture: small networks are faster on one thread
+__all__ = ["one_thread"]  # A fixture: small models are faster on one thread.
 
 
-def test_the_published_network_knows_all_images_and_the_siblings_a_half(tiny: Backbone) -> None:
+def test_the_published_model_trains_on_all_images_and_each_fold_model_on_half(tiny: Backbone) -> None:
     every, recorder = shots("red", "green", "blue", each=6), Recorder()
     given = config(epochs=5, batch_size=6)
     result = adapt(tiny, every, given, reporter=recorder)
@@ -40,12 +40,12 @@ def test_the_published_network_knows_all_images_and_the_siblings_a_half(tiny: Ba
     assert plain.report is None
     assert plain.metrics["verdict"] == "not_measured"
 
-    # 5 epochs of 3 batches: the siblings' steps (4 of 2 each) are not the model's, and yet part of how far
-    # all of it is.
+    # 5 epochs of 3 batches. The fold models' steps (4 of 2 each) are not counted as the model's, but they are
+    # part of the overall progress.
     assert [p.step for p in recorder.steps] == list(range(1, 16))
     assert recorder.shares == sorted(recorder.shares)
-    assert 0.4 < recorder.shares[14] < 0.45  # the model is trained
-    assert 0.6 < recorder.shares[15 + 8] < 0.65  # so is the first sibling
+    assert 0.4 < recorder.shares[14] < 0.45  # The model is trained.
+    assert 0.6 < recorder.shares[15 + 8] < 0.65  # The first fold model is trained.
     assert recorder.shares[-1] == pytest.approx(1)
     report = result.report
     assert report is not None
@@ -59,7 +59,7 @@ def test_the_published_network_knows_all_images_and_the_siblings_a_half(tiny: Ba
     assert not {"red", "green", "blue"} & {w for name in report.distractor_classes for w in name.split()}
 
 
-def test_below_five_images_only_previews_are_measured(tiny: Backbone) -> None:
+def test_below_five_images_only_the_preview_is_evaluated(tiny: Backbone) -> None:
     recorder = Recorder()
     result = adapt(tiny, shots("red", "green", each=4), config(epochs=1), reporter=recorder)
     assert result.metrics["measured_on"] == {"source": "none", "images": 0, "trained_images": 8}
@@ -73,11 +73,11 @@ def test_below_five_images_only_previews_are_measured(tiny: Backbone) -> None:
     assert len(recorder.steps) == 2
 
 
-def test_without_siblings_any_number_of_epochs_will_do() -> None:
+def test_without_fold_models_any_number_of_epochs_is_allowed() -> None:
     assert cross_validation_cost([0, 0, 1, 1], resolve_config(backbone="starter", epochs=1000)) == 0
 
 
-def test_test_images_need_no_sibling(tiny: Backbone) -> None:
+def test_test_images_need_no_fold_model(tiny: Backbone) -> None:
     recorder = Recorder()
     tests = shots("red", "green", "grey", each=3, seed=77)
     result = adapt(tiny, shots("red", "green", each=6), config(epochs=2), tests=tests, reporter=recorder)
@@ -91,8 +91,8 @@ def test_test_images_need_no_sibling(tiny: Backbone) -> None:
     assert {m.position for m in report.mistakes} <= set(range(12, 21))
 
 
-def test_the_answers_are_those_of_a_classifier(tiny: Backbone) -> None:
-    """On test images of trained names: the report counts what the service would answer."""
+def test_the_predictions_equal_a_classifiers(tiny: Backbone) -> None:
+    """For test images of trained classes, the report counts the service's own predictions."""
     tests = shots("red", "green", "blue", each=4, seed=900)
     given = config(epochs=2, alpha=0.75)
     result = adapt(tiny, shots("red", "green", "blue"), given, tests=tests)
@@ -112,7 +112,7 @@ def test_the_answers_are_those_of_a_classifier(tiny: Backbone) -> None:
     assert result.report.trained_classes.adapted.value == pytest.approx(np.mean(right))
 
 
-def test_with_enough_images_there_is_confidence(tiny: Backbone) -> None:
+def test_enough_images_give_a_calibration(tiny: Backbone) -> None:
     result = adapt(
         tiny, shots("red", "green", "blue", each=MIN_HELD_OUT // 3), config(epochs=1, batch_size=16)
     )
@@ -126,16 +126,16 @@ def test_with_enough_images_there_is_confidence(tiny: Backbone) -> None:
     assert few.metrics["calibration"] is None
 
 
-def test_a_cancel_reaches_the_siblings(tiny: Backbone) -> None:
+def test_a_cancel_stops_the_fold_models(tiny: Backbone) -> None:
     every, given = shots("red", "green", each=6), config(epochs=2, batch_size=6)
-    recorder = Recorder(cancel_at=0.35)  # 4 steps of the published network, then of the first sibling
+    recorder = Recorder(cancel_at=0.35)  # 4 steps of the published model, then of the first fold model.
     with pytest.raises(Cancelled):
         adapt(tiny, every, given, reporter=recorder)
     assert recorder.stages == ["training", "cross_validating"]
     assert recorder.shares[-1] < 0.44
 
 
-def test_cut_off_among_the_siblings_it_goes_on_and_says_the_same(tiny: Backbone, tmp_path: Path) -> None:
+def test_an_interrupted_cross_validation_resumes_to_the_same_report(tiny: Backbone, tmp_path: Path) -> None:
     every, given = shots("red", "green", each=6), config(epochs=2, batch_size=6)
     whole = adapt(tiny, every, given)
     with pytest.raises(Cancelled):
@@ -149,12 +149,12 @@ def test_cut_off_among_the_siblings_it_goes_on_and_says_the_same(tiny: Backbone,
     recorder = Recorder()
     again = adapt(tiny, every, given, reporter=recorder, checkpoints=Checkpoints(tmp_path, seconds=0))
     assert recorder.warnings == []
-    assert recorder.steps == []  # the siblings' only
+    assert recorder.steps == []  # Only the fold models have steps.
     assert same_bits(dict(again.weights.delta.tensors), dict(whole.weights.delta.tensors))
     assert again.metrics == whole.metrics
 
 
-def test_without_time_for_them_they_are_left_out(tiny: Backbone) -> None:
+def test_fold_models_over_the_time_budget_are_left_out(tiny: Backbone) -> None:
     recorder = Recorder()
     result = adapt(tiny, shots("red", "green", each=6), config(epochs=1), reporter=recorder, seconds=0.01)
     assert [code for code, _ in recorder.warnings] == ["report_left_out"]
@@ -164,7 +164,7 @@ def test_without_time_for_them_they_are_left_out(tiny: Backbone) -> None:
     assert SLACK > 1
 
 
-def test_a_sibling_that_fails_costs_the_report_only(tiny: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_fold_model_costs_the_report_only(tiny: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     def out_of_memory(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
 
@@ -175,7 +175,7 @@ def test_a_sibling_that_fails_costs_the_report_only(tiny: Backbone, monkeypatch:
     assert result.metrics["verdict"] == "not_measured"
 
 
-def test_parts_of_the_work_follow_each_other() -> None:
+def test_progress_covers_the_parts_in_order() -> None:
     recorder = Recorder()
     first, second = parts(recorder, [1.0, 3.0])
     inner = parts(second, [1.0, 1.0], steps=False)

@@ -11,7 +11,7 @@ CLASSES = 4
 
 
 def features(each: int, seed: int = 0) -> tuple[Tensor, list[int]]:
-    """Images around directions of their classes, and the directions as the prompts."""
+    """Draw images around the directions of their classes. The directions are the prompts' features."""
     generator = torch.Generator().manual_seed(seed)
     labels = [label for label in range(CLASSES) for _ in range(each)]
     noise = 0.25 * torch.randn(len(labels), 16, generator=generator)
@@ -23,7 +23,7 @@ def candidates() -> Candidates:
     return Candidates(names, CLASSES, tuple((name,) for name in names))
 
 
-def test_planted_wrong_labels_are_found() -> None:
+def test_planted_label_issues_are_found() -> None:
     seen, truth = features(12)
     labels = list(truth)
     planted = [3, 17, 30, 45]
@@ -49,7 +49,7 @@ def test_clean_labels_are_left_alone() -> None:
 
 
 def test_an_image_does_not_vote_for_itself() -> None:
-    """Prompts that say nothing, and a class of one image: without it nothing knows the class."""
+    """Prompts carry no information, and one class has a single image, its only evidence."""
     seen, labels = features(6)
     seen, labels = torch.cat([seen, -seen[:1]]), [*labels, CLASSES]
     names = tuple(f"class {i}" for i in range(CLASSES + 1))
@@ -60,10 +60,10 @@ def test_an_image_does_not_vote_for_itself() -> None:
     assert answers.alone[-1].argmax() != CLASSES
 
 
-def test_all_judges_must_agree() -> None:
+def test_all_fold_models_must_agree() -> None:
     sure = np.array([[0.9, 0.1], [0.9, 0.1], [0.2, 0.8], [0.9, 0.1]])
     unsure = np.array([[0.9, 0.1], [0.9, 0.1], [0.2, 0.8], [0.4, 0.6]])
-    labels = np.array([0, 0, 1, 1])  # the last one looks like 0
+    labels = np.array([0, 0, 1, 1])  # The last fold model predicts class 0.
     places = np.arange(4)
     assert [s.position for s in find_label_issues([sure], labels, places)] == [3]
     assert [s.position for s in find_label_issues([sure, sure], labels, places)] == [3]

@@ -36,8 +36,8 @@ def test_a_real_gain() -> None:
     assert json.loads(json.dumps(made.to_dict()))["verdict"] == "better"
 
 
-def test_a_gain_that_few_images_do_not_count() -> None:
-    """Two images more of 36, and probabilities that are much nearer to the truth."""
+def test_a_gain_in_probabilities_alone() -> None:
+    """Accuracy gains two of 36 images, while the probabilities get much nearer to the truth."""
     held = held_out(stock=0.6, adapted=0.6, images=36)
     assert held.adapted is not None
     scores, truth = held.stock.among.copy(), held.truth
@@ -59,7 +59,7 @@ def test_no_gain() -> None:
     made = report(held_out(stock=0.7, adapted=0.7))
     assert made.verdict == "no_clear_gain"
     assert "stay with the stock network (alpha 0)" in made.summary
-    assert codes(made)[:2] == ["stay_with_stock", "evaluate"]  # halves know less than the model
+    assert codes(made)[:2] == ["stay_with_stock", "evaluate"]  # Fold models know less than the model.
     of_a_fifth = report(held_out(stock=0.7, adapted=0.7), trained_images=[100, 100, 100])
     assert "evaluate" not in codes(of_a_fifth)
 
@@ -71,7 +71,7 @@ def test_a_loss() -> None:
     assert codes(made)[0] == "stay_with_stock"
 
 
-def test_only_previews() -> None:
+def test_only_the_preview_is_evaluated() -> None:
     made = report(replace(held_out(), adapted=None, curve={}, on_curve=np.arange(0)), source="preview")
     assert made.verdict == "not_measured"
     assert made.summary.startswith("Not measured")
@@ -82,7 +82,7 @@ def test_only_previews() -> None:
     assert made.curve[2].text_similarity == 0.95
 
 
-def test_new_names_count_by_themselves() -> None:
+def test_new_classes_are_counted_separately() -> None:
     made = report(held_out(new=20), source="test")
     assert made.new_classes is not None
     assert (made.new_classes.images, made.new_classes.candidates) == (20, 2)
@@ -117,7 +117,7 @@ def test_classes_and_confusion_by_hand() -> None:
     assert more.class_names == ("hare",)
 
 
-def test_suspects_are_named() -> None:
+def test_label_issues_are_named() -> None:
     made = report(held_out(), label_issues=[LabelIssue(107, 0, 2, 0.9, 0.02)])
     assert [(s.position, s.class_name, s.predicted) for s in made.label_issues] == [(107, "fox", "hare")]
     assert "check_images" in codes(made)
@@ -153,9 +153,9 @@ def test_the_interval_of_an_accuracy_holds_it() -> None:
     assert 0.9 < np.mean(held) < 0.99
 
 
-def test_images_that_others_learn_from_count_for_less() -> None:
+def test_held_out_images_shared_with_training_count_less() -> None:
     right = np.arange(100) < 80
-    halves = accuracy_interval(right, learned_from=50)  # of two siblings
+    halves = accuracy_interval(right, learned_from=50)  # Two fold models.
     assert halves.value == 0.8
     assert halves.high - halves.low == pytest.approx(
         np.sqrt(3) * (accuracy_interval(right).high - accuracy_interval(right).low), rel=0.05

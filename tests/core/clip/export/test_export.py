@@ -1,4 +1,4 @@
-"""Exports are loaded in a fresh process that has nothing but open_clip, onnxruntime and the folder."""
+"""Exports, loaded in a fresh process that has only open_clip, onnxruntime and the folder."""
 
 import json
 import os
@@ -63,7 +63,7 @@ np.savez(sys.argv[-1], image=image, text=text)
 
 
 def fresh(folder: Path, kind: str, images: list[Path], out: Path) -> dict[str, np.ndarray]:
-    """The features of images and sentences, as a stranger gets them: offline, from another folder."""
+    """Return features of images and prompts, computed offline in a fresh process from another folder."""
     code = FRESH.replace("__SENTENCES__", repr(SENTENCES))
     result = subprocess.run(
         [sys.executable, "-c", code, str(folder), kind, *map(str, images), str(out)],
@@ -116,7 +116,7 @@ def test_open_clip_loads_the_folder(tiny: Backbone, images: list[Path], tmp_path
 
 
 def test_the_starter_is_loaded_by_its_script(starter: Backbone, clothing: Path, tmp_path: Path) -> None:
-    """On real images. Moved since it was written, and loaded without a hub."""
+    """Real images, after moving the folder and without access to a hub."""
     weights = Weights(whole(moved(starter, size=0.002)))
     exported(starter, tmp_path / "before", weights, 0.5)
     folder = (tmp_path / "before").rename(tmp_path / "after")
@@ -148,7 +148,7 @@ def test_a_graph_that_differs_is_not_handed_out(
 
 
 def test_quick_gelu_and_the_image_size_are_in_the_configuration(tiny: Backbone) -> None:
-    """A folder without quick_gelu is loaded without a warning, and answers otherwise."""
+    """Without quick_gelu in the configuration the folder loads without a warning and gives other features."""
     config = {
         "model_cfg": {
             "quick_gelu": True,
@@ -169,10 +169,10 @@ def test_quick_gelu_and_the_image_size_are_in_the_configuration(tiny: Backbone) 
     assert tiny.open_clip_config["model_cfg"]["vision_cfg"]["image_size"] == tiny.image_size
 
 
-def test_the_card_says_what_it_is() -> None:
+def test_the_model_card_describes_the_model() -> None:
     card = model_card(ABOUT, "loading")
     assert "- red fox\n" in card
-    assert r"a \*star\* \| \`x\`" in card  # a stranger's text means nothing in Markdown
+    assert r"a \*star\* \| \`x\`" in card  # Text from users must not be interpreted as Markdown.
     assert "- red fox: a vixen" in card
     assert "Apache-2.0" in card
     assert "It is not CLIP" in card or "is not CLIP" in card

@@ -17,7 +17,7 @@ from core.clip.inference.calibration import (
 
 
 def drawn(n: int, classes: int = 4, temperature: float = 1.0, seed: int = 0):  # type: ignore[no-untyped-def]
-    """Logits, and truths drawn from softmax(logits / temperature): at that one they are calibrated."""
+    """Draw logits, and truths from softmax(logits / temperature), which calibrates them by construction."""
     generator = np.random.default_rng(seed)
     logits = generator.normal(0, 3, (n, classes))
     chances = softmax(logits / temperature).cumsum(axis=1)
@@ -26,7 +26,7 @@ def drawn(n: int, classes: int = 4, temperature: float = 1.0, seed: int = 0):  #
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])
-def test_the_temperature_is_found(temperature: float) -> None:
+def test_the_temperature_is_recovered(temperature: float) -> None:
     logits, truth = drawn(4000, temperature=temperature)
     assert fit_temperature(logits, truth) == pytest.approx(temperature, rel=0.08)
     calibrated = calibration_error(reliability(softmax(logits / temperature), truth))
@@ -52,7 +52,7 @@ def test_a_probability_of_one_has_its_bin() -> None:
 
 @pytest.mark.parametrize("coverage", [0.5, 0.9, 0.95])
 @pytest.mark.parametrize("held_out", [60, 2000])
-def test_sets_hold_the_truth_as_often_as_asked(coverage: float, held_out: int) -> None:
+def test_prediction_sets_reach_the_requested_coverage(coverage: float, held_out: int) -> None:
     covered, asked = 0, 0
     for seed in range(20):
         logits, truth = drawn(held_out + 500, temperature=1.7, seed=seed)
@@ -64,23 +64,23 @@ def test_sets_hold_the_truth_as_often_as_asked(coverage: float, held_out: int) -
     assert coverage - 0.02 < covered / asked < coverage + 0.05
 
 
-def test_few_images_can_promise_little() -> None:
+def test_few_images_limit_the_coverage() -> None:
     logits, truth = drawn(MIN_HELD_OUT)
     fitted = fit_calibration(logits, truth, logit_scale=1.0, alpha=0.5)
     assert fitted is not None
     assert fitted.conformal_threshold(0.9) > 0
-    assert fitted.conformal_threshold(0.99) == 0  # every class is in the set
+    assert fitted.conformal_threshold(0.99) == 0  # Every class is in the set.
     assert fit_calibration(logits[1:], truth[1:], logit_scale=1.0, alpha=0.5) is None
 
 
-def test_most_held_out_images_are_let_through() -> None:
+def test_most_held_out_images_are_accepted() -> None:
     logits, truth = drawn(400)
     fitted = fit_calibration(logits, truth, logit_scale=1.0, alpha=0.5)
     assert fitted is not None
     assert (logits.max(axis=1) >= fitted.least_similarity).mean() == pytest.approx(KEPT, abs=0.01)
 
 
-def test_most_held_out_images_are_let_through_by_their_likeness() -> None:
+def test_most_held_out_images_are_accepted_by_their_in_distribution_score() -> None:
     logits, truth = drawn(400)
     in_distribution_score = np.random.default_rng(1).normal(0.6, 0.1, 400)
     fitted = fit_calibration(logits, truth, in_distribution_score, logit_scale=1.0, alpha=0.5)
@@ -88,7 +88,7 @@ def test_most_held_out_images_are_let_through_by_their_likeness() -> None:
     assert (in_distribution_score >= fitted.least).mean() == pytest.approx(KEPT, abs=0.01)
 
 
-def test_what_older_models_stored_is_understood() -> None:
+def test_calibrations_of_older_models_are_read() -> None:
     logits, truth = drawn(60)
     fitted = fit_calibration(logits, truth, logit_scale=1.0, alpha=0.5)
     assert fitted is not None
@@ -98,7 +98,7 @@ def test_what_older_models_stored_is_understood() -> None:
     assert Calibration.of(stored).least == fitted.least_similarity
 
 
-def test_it_survives_json_and_stays_small() -> None:
+def test_a_calibration_survives_json_and_stays_small() -> None:
     logits, truth = drawn(3000)
     fitted = fit_calibration(logits, truth, logit_scale=1.0, alpha=0.5)
     assert fitted is not None

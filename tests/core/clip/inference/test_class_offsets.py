@@ -1,4 +1,4 @@
-"""The offsets of names, from the shots of a model, against plain loops."""
+"""Class offsets from a model's support set, against plain loops."""
 
 import pytest
 import torch
@@ -43,7 +43,7 @@ def slow(shots: Tensor, labels: list[int], head: Tensor, classes: list[int], bal
     "classes",
     [[0, 1, NEW_CLASS], [1, NEW_CLASS, NEW_CLASS], [NEW_CLASS, NEW_CLASS, 0], [0, 1, 2], [NEW_CLASS] * 3],
 )
-def test_they_are_what_the_plain_loops_say(balance: float, classes: list[int]) -> None:
+def test_offsets_equal_the_plain_loops(balance: float, classes: list[int]) -> None:
     found = class_offsets(SHOTS, LABELS, HEAD, classes, balance)
     assert found.tolist() == pytest.approx(slow(SHOTS, LABELS.tolist(), HEAD, classes, balance), abs=1e-6)
     assert (found == 0).all() == (balance == 0)
@@ -59,21 +59,21 @@ def test_a_class_counts_once_however_many_shots_it_has() -> None:
     torch.testing.assert_close(free, once)
 
 
-def test_names_that_come_near_the_trained_ones_leave_less() -> None:
+def test_similar_new_classes_reduce_the_offset() -> None:
     far = class_offsets(SHOTS, LABELS, HEAD, CLASSES, 0.5)
     near = class_offsets(SHOTS, LABELS, torch.cat([HEAD, unit([0.9, 0.2, 0.1])]), [*CLASSES, NEW_CLASS], 0.5)
     assert (near[:2] < far[:2]).all()
     assert near[2] == far[2]
 
 
-def test_no_margin_is_taken_where_the_shots_prefer_the_new_names() -> None:
+def test_there_is_no_offset_where_the_shots_prefer_the_new_classes() -> None:
     shots = unit([1, 0, 0], [0.9, 0.1, 0], [0.9, 0, 0.1])
     alone = class_offsets(shots, LABELS, HEAD[[2]], [0], 0.1)
     among = class_offsets(shots, LABELS, HEAD[[2, 0]], [0, NEW_CLASS], 0.1)
     assert among[0] == pytest.approx(alone.item())
 
 
-def test_without_shots_nothing_is_known() -> None:
+def test_without_shots_there_are_no_offsets() -> None:
     assert not class_offsets(torch.empty(0, 3), torch.empty(0).long(), HEAD, CLASSES, 0.5).any()
 
 
@@ -89,8 +89,8 @@ def test_between_the_kept_alphas_the_features_are_interpolated() -> None:
 
 
 @pytest.mark.parametrize("classes", [[0, NEW_CLASS, NEW_CLASS], [NEW_CLASS, 0, NEW_CLASS], [0, NEW_CLASS]])
-def test_shots_of_one_class_leave_its_own_name_alone(classes: list[int]) -> None:
-    """No other class is there whose mean could be taken: the sum over nothing is 0, not NaN."""
+def test_shots_of_one_class_give_it_no_offset(classes: list[int]) -> None:
+    """The mean over other classes is empty: its sum is 0, not NaN."""
     labels = torch.tensor([0, 0, 0])
     head = HEAD[: len(classes)]
     found = class_offsets(SHOTS, labels, head, classes, 0.35)

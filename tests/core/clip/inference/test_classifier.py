@@ -1,4 +1,4 @@
-"""Features, heads and scores, on the tiny network."""
+"""Features, classifier weights and scores, on the tiny model."""
 
 import math
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ def theta_1(tiny: Backbone) -> dict[str, Tensor]:
     }
 
 
-def slow_head(backbone: Backbone, prompts: Sequence[Sequence[str]]) -> Tensor:
+def slow_classifier_weights(backbone: Backbone, prompts: Sequence[Sequence[str]]) -> Tensor:
     rows = []
     with torch.no_grad():
         for of_class in prompts:
@@ -53,25 +53,27 @@ def slow_head(backbone: Backbone, prompts: Sequence[Sequence[str]]) -> Tensor:
     return torch.stack(rows)
 
 
-def test_the_head_is_the_normalised_mean_of_normalised_texts(tiny: Backbone) -> None:
+def test_classifier_weights_are_the_normalised_mean_of_normalised_prompts(tiny: Backbone) -> None:
     head = build_zero_shot_classifier(tiny.model, tiny.tokenize, TEXTS)
-    torch.testing.assert_close(head, slow_head(tiny, TEXTS), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(head, slow_classifier_weights(tiny, TEXTS), rtol=1e-5, atol=1e-6)
     assert not head.requires_grad
 
 
-def test_shared_sentences_are_encoded_once(tiny: Backbone) -> None:
+def test_shared_prompts_are_encoded_once(tiny: Backbone) -> None:
     watched = watch(tiny, "token_embedding")
     build_zero_shot_classifier(watched.backbone.model, tiny.tokenize, TEXTS)
     assert sum(len(p.given) for p in watched.passes["token_embedding"]) == 5
 
 
-def test_many_texts_are_encoded_in_chunks(tiny: Backbone) -> None:
+def test_many_prompts_are_encoded_in_chunks(tiny: Backbone) -> None:
     prompts = [[f"a photo of thing number {i}"] for i in range(PROMPTS_AT_ONCE + 3)]
     watched = watch(tiny, "token_embedding")
     head = build_zero_shot_classifier(watched.backbone.model, tiny.tokenize, prompts)
     assert [len(p.given) for p in watched.passes["token_embedding"]] == [PROMPTS_AT_ONCE, 3]
     for i in (0, 1, PROMPTS_AT_ONCE - 1, PROMPTS_AT_ONCE, PROMPTS_AT_ONCE + 2):
-        torch.testing.assert_close(head[[i]], slow_head(tiny, [prompts[i]]), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(
+            head[[i]], slow_classifier_weights(tiny, [prompts[i]]), rtol=1e-5, atol=1e-6
+        )
 
 
 def test_many_images_are_encoded_in_chunks(tiny: Backbone) -> None:
@@ -88,7 +90,7 @@ def test_many_images_are_encoded_in_chunks(tiny: Backbone) -> None:
 def test_scores_are_cosines_and_their_softmax(tiny: Backbone) -> None:
     scores = Classifier(tiny).classify(images(4), TEXTS)
     assert scores.similarities.shape == scores.probabilities.shape == (4, 3)
-    head = slow_head(tiny, TEXTS)
+    head = slow_classifier_weights(tiny, TEXTS)
     for row, image in enumerate(images(4)):
         with torch.no_grad():
             feature = tiny.model.encode_image(tiny.preprocess(image)[None])[0]
@@ -109,16 +111,18 @@ def test_classify_is_its_parts(tiny: Backbone, theta_1: dict[str, Tensor]) -> No
     assert torch.equal(parts.similarities, once.similarities)
 
 
-def test_at_alpha_0_it_is_the_stock_network_bit_for_bit(tiny: Backbone, theta_1: dict[str, Tensor]) -> None:
+def test_at_alpha_0_it_is_the_stock_model_bit_for_bit(tiny: Backbone, theta_1: dict[str, Tensor]) -> None:
     stock, at_0 = Classifier(tiny), Classifier(tiny, Weights(whole(theta_1)), 0.0)
-    assert stock.model is at_0.model is tiny.model  # no copy of what is the same
+    assert stock.model is at_0.model is tiny.model  # Equal weights are not copied.
     one, other = stock.classify(images(3), TEXTS), at_0.classify(images(3), TEXTS)
     assert torch.equal(one.similarities, other.similarities)
     assert torch.equal(one.probabilities, other.probabilities)
 
 
 @pytest.mark.parametrize("alpha", [0.3, 0.5, 1.0])
-def test_it_holds_the_ensemble_at_alpha(tiny: Backbone, theta_1: dict[str, Tensor], alpha: float) -> None:
+def test_a_classifier_holds_the_ensemble_at_alpha(
+    tiny: Backbone, theta_1: dict[str, Tensor], alpha: float
+) -> None:
     before = fingerprint(tiny.model)
     classifier = Classifier(tiny, Weights(whole(theta_1)), alpha)
     theta = interpolate(tower_parameters(tiny.model), theta_1, alpha)
@@ -130,7 +134,7 @@ def test_it_holds_the_ensemble_at_alpha(tiny: Backbone, theta_1: dict[str, Tenso
     assert fingerprint(tiny.model) == before
 
 
-def test_alpha_is_a_half_unless_said(tiny: Backbone, theta_1: dict[str, Tensor]) -> None:
+def test_alpha_defaults_to_a_half(tiny: Backbone, theta_1: dict[str, Tensor]) -> None:
     one, other = Classifier(tiny, Weights(whole(theta_1))), Classifier(tiny, Weights(whole(theta_1)), 0.5)
     assert torch.equal(one.model.get_parameter("visual.proj"), other.model.get_parameter("visual.proj"))
 
@@ -157,10 +161,10 @@ def test_offsets_are_taken_off_before_the_softmax(tiny: Backbone, theta_1: dict[
     torch.testing.assert_close(scores.offsets, expected)
     assert expected.abs().min() > 0
     assert not unbalanced.offsets.any()
-    assert torch.equal(scores.similarities, unbalanced.similarities)  # cosines stay cosines
+    assert torch.equal(scores.similarities, unbalanced.similarities)  # Similarities remain cosines.
     adjusted = tiny.logit_scale * (scores.similarities - scores.offsets)
     torch.testing.assert_close(scores.probabilities, adjusted.softmax(dim=-1))
     torch.testing.assert_close(unbalanced.probabilities, plain.classify(images(4), TEXTS).probabilities)
-    # The stock network has no shots.
+    # The stock model has no support set.
     for stock in (Classifier(tiny), Classifier(tiny, Weights(whole(theta_1), shots), 0.0)):
         assert not stock.classify(images(1), TEXTS, classes=classes).offsets.any()

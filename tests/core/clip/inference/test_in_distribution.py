@@ -17,7 +17,7 @@ IMAGES, HEAD = drawn(5, 2), drawn(3, 3)
 RANKED = IMAGES @ HEAD.T - torch.tensor([0.1, 0.0, 0.2])
 
 
-def test_as_it_is_written() -> None:
+def test_the_score_equals_its_formula() -> None:
     found = in_distribution_score(IMAGES, RANKED, SHOTS, LABELS, [0, 1, 2])
     for n, x in enumerate(IMAGES):
         of_names = []
@@ -33,8 +33,8 @@ def test_the_order_of_the_names_does_not_matter() -> None:
     torch.testing.assert_close(other, found)
 
 
-def test_it_tells_what_the_name_does_not() -> None:
-    """Two images as near to every name; one of them lies where the trained images are."""
+def test_the_score_separates_images_that_names_cannot() -> None:
+    """Two images are equally near to every class name; only one lies near the training images."""
     images = F.normalize(torch.stack([SHOTS[5:].mean(dim=0), -SHOTS[5:].mean(dim=0)]), dim=-1)
     as_near = torch.full((2, 3), 0.2)
     among, apart = in_distribution_score(images, as_near, SHOTS, LABELS, [0, 1, 2]).tolist()
@@ -42,9 +42,9 @@ def test_it_tells_what_the_name_does_not() -> None:
     assert apart < 1.0
 
 
-def test_a_class_without_a_kept_shot_is_not_rejected_for_it() -> None:
+def test_a_class_without_a_shot_is_not_rejected() -> None:
     kept = LABELS != 1
-    ranked = torch.tensor([[0.0, 0.3, 0.0]]).expand(5, 3)  # all look like that class by its name
+    ranked = torch.tensor([[0.0, 0.3, 0.0]]).expand(5, 3)  # By its name, every image resembles that class.
     found = in_distribution_score(IMAGES, ranked, SHOTS[kept], LABELS[kept], [0, 1, 2])
     means = F.normalize(torch.stack([SHOTS[c == LABELS].mean(dim=0) for c in (0, 2)]), dim=-1)
     torch.testing.assert_close(found, 0.3 + (IMAGES @ means.T).amax(dim=1))

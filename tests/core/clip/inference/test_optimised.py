@@ -1,4 +1,4 @@
-"""The form that serves against the plain network: the same answers, or the plain network itself."""
+"""The optimised model against the plain one: equal features, or the plain model itself."""
 
 import copy
 from dataclasses import replace
@@ -29,7 +29,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
 
 
 def differences(plan: InferencePlan, network: nn.Module, size: int) -> list[float]:
-    """In normalised features, for one image and for several."""
+    """Return the differences of normalised features, for one image and for several."""
     form = plan.of(network)
     with torch.no_grad():
         return [
@@ -38,7 +38,7 @@ def differences(plan: InferencePlan, network: nn.Module, size: int) -> list[floa
         ]
 
 
-# 67: where TensorFlow's padding is even at some strides and uneven at others.
+# 67: at this size TensorFlow's padding is even at some strides and uneven at others.
 @pytest.mark.parametrize(("name", "size"), [(name, size) for name in NETWORKS for size in (64, 67)])
 def test_a_convolutional_tower_gives_the_same_features(name: str, size: int) -> None:
     torch.manual_seed(0)
@@ -49,7 +49,7 @@ def test_a_convolutional_tower_gives_the_same_features(name: str, size: int) -> 
     assert not any(isinstance(module, nn.BatchNorm2d) for module in plan.of(network).modules())
 
 
-def test_the_plan_is_for_other_weights_too_and_leaves_the_network_as_it_is() -> None:
+def test_a_plan_applies_to_other_weights_and_does_not_change_the_model() -> None:
     torch.manual_seed(0)
     network = Tower("mobilenetv2_035")
     plan = plan_inference(network, 64, PIXELS)
@@ -62,7 +62,7 @@ def test_the_plan_is_for_other_weights_too_and_leaves_the_network_as_it_is() -> 
     assert any(isinstance(module, nn.BatchNorm2d) for module in other.modules())
 
 
-def test_a_network_that_would_answer_otherwise_is_served_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_model_that_would_differ_is_served_unchanged(caplog: pytest.LogCaptureFixture) -> None:
     torch.manual_seed(0)
     network = Shared("resnet18")
     plan = plan_inference(network, 64, PIXELS)
@@ -84,7 +84,7 @@ def test_an_image_of_another_size_is_refused() -> None:
         form.encode_image(pixels(1, 67))
 
 
-def test_texts_are_as_long_as_the_longest_needs(tiny: Backbone) -> None:
+def test_prompts_are_padded_to_the_longest(tiny: Backbone) -> None:
     seen: list[int] = []
     theta = {name: t + 0.01 * torch.randn_like(t) for name, t in tower_parameters(tiny.model).items()}
     network = with_parameters(tiny, theta)
@@ -94,14 +94,14 @@ def test_texts_are_as_long_as_the_longest_needs(tiny: Backbone) -> None:
     tokens: Tensor = tiny.tokenize(sentences)
     with torch.no_grad():
         assert torch.allclose(encode_tokens(form, tokens), encode_tokens(network, tokens), atol=1e-6)
-        # As long as the context: nothing can be left out.
+        # Prompts as long as the context: no padding can be trimmed.
         longest = tiny.tokenize(["fox " * 100])
         assert torch.allclose(encode_tokens(form, longest), encode_tokens(network, longest), atol=1e-6)
     assert seen == [18, 77, 77, 77]
 
 
 class Steps(TorchFunctionMode):
-    """Counts what Python is needed for."""
+    """Counter of the operations that run in Python."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -122,7 +122,7 @@ def test_the_tower_as_one_call_gives_the_same_features(name: str) -> None:
     plan = plan_inference(networks[0], size, PIXELS)
     assert plan.program is not None
     stepwise = replace(plan, program=None)
-    for network in networks:  # the recorded one and another
+    for network in networks:  # The recorded batch size and another one.
         one_call, step_by_step = plan.of(network), stepwise.of(network)
         for count in (1, 2, 5):
             fitted = torch.randint(256, (count, size, size, 3), dtype=torch.uint8)
@@ -143,9 +143,9 @@ def test_python_is_needed_for_one_step_only() -> None:
     assert counts[1] > 50
 
 
-def test_what_can_not_be_recorded_is_computed_step_by_step(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_model_that_cannot_be_recorded_runs_in_python(caplog: pytest.LogCaptureFixture) -> None:
     class OfTheBatch(Tower):
-        """What it computes hangs on how many images there are, which a recording doesn't know."""
+        """Model whose computation depends on the batch size, which a recording cannot express."""
 
         def encode_image(self, pixels: Tensor) -> Tensor:
             return super().encode_image(pixels) + len(pixels) * torch.arange(16)

@@ -1,4 +1,4 @@
-"""The preview's head against plain loops, and what it promises."""
+"""The prototype classifier (instant preview) against plain loops, and its invariants."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ TEXTS = random_unit(5, 6, seed=1)
 CLASSES = [2, NEW_CLASS, 0, 1, NEW_CLASS]
 
 
-def slow_head(features: Tensor, labels: list[int], prompts: Tensor, classes: list[int]) -> list[Tensor]:
+def slow_prototypes(features: Tensor, labels: list[int], prompts: Tensor, classes: list[int]) -> list[Tensor]:
     prototypes = {}
     for label in set(labels):
         of_class = [f for f, own in zip(features, labels, strict=True) if own == label]
@@ -33,37 +33,37 @@ def slow_head(features: Tensor, labels: list[int], prompts: Tensor, classes: lis
     return rows
 
 
-def test_it_is_what_the_plain_loops_say() -> None:
+def test_prototypes_equal_the_plain_loops() -> None:
     found = PrototypeClassifier(FEATURES, LABELS).head(TEXTS, CLASSES)
-    expected = torch.stack(slow_head(FEATURES, LABELS.tolist(), TEXTS, CLASSES))
+    expected = torch.stack(slow_prototypes(FEATURES, LABELS.tolist(), TEXTS, CLASSES))
     torch.testing.assert_close(found, expected)
 
 
-def test_only_the_text_counts_for_a_new_name() -> None:
+def test_a_new_class_is_its_prompts() -> None:
     torch.testing.assert_close(PrototypeClassifier(FEATURES, LABELS).head(TEXTS, [NEW_CLASS] * 5), TEXTS)
     mixed = PrototypeClassifier(FEATURES, LABELS).head(TEXTS, CLASSES)
     torch.testing.assert_close(mixed[[1, 4]], TEXTS[[1, 4]])
 
 
-def test_a_class_without_shots_has_its_text() -> None:
+def test_a_class_without_shots_is_its_prompts() -> None:
     found = PrototypeClassifier(FEATURES, LABELS).head(TEXTS, [7, NEW_CLASS, 0, 1, 3])
     torch.testing.assert_close(found[[0, 4]], TEXTS[[0, 4]])
 
 
-def test_what_all_images_have_in_common_changes_nothing() -> None:
-    """The gap between images and prompts: a direction that every class has alike."""
+def test_a_component_shared_by_all_images_changes_nothing() -> None:
+    """The gap between images and prompts is a direction shared by every class."""
     gap = torch.zeros(8)
     gap[7] = 1.0
     wide = F.pad(FEATURES, (0, 2))
     prototypes = [F.normalize(wide[label == LABELS].mean(dim=0), dim=-1) for label in range(3)]
-    # One image a class, moved so that the prototypes differ by the same constant only.
+    # One image per class, shifted so that all prototypes differ by the same constant.
     moved = torch.stack([F.normalize(p + 2 * gap, dim=-1) for p in prototypes])
     prompts = F.pad(TEXTS, (0, 2))
     head = PrototypeClassifier(moved, torch.arange(3)).head(prompts, CLASSES)
     assert head[:, 7].abs().max() < 1e-6
 
 
-def test_the_head_given_is_not_changed() -> None:
+def test_the_classifier_weights_are_not_modified() -> None:
     before = TEXTS.clone()
     PrototypeClassifier(FEATURES, LABELS).head(TEXTS, CLASSES)
     assert torch.equal(TEXTS, before)
@@ -78,8 +78,8 @@ def test_cosines_and_offsets(balance: float) -> None:
     torch.testing.assert_close(offsets, class_offsets(FEATURES, LABELS, head, CLASSES, balance))
 
 
-def test_shots_tell_what_texts_do_not() -> None:
-    """Two classes with one and the same text, and images of each."""
+def test_shots_separate_classes_with_equal_prompts() -> None:
+    """Two classes share one prompt and have images of their own."""
     centres = random_unit(2, 6, seed=3).repeat_interleave(20, dim=0)
     images = F.normalize(centres + 0.1 * random_unit(40, 6, seed=9), dim=-1)
     labels = torch.tensor([0] * 20 + [1] * 20)

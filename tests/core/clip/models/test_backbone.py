@@ -28,7 +28,7 @@ def test_a_folder_is_loaded_as_open_clip_does(tiny: Backbone, tiny_folder: Path)
     assert torch.equal(tiny.tokenize(["a cat", "猫"]), tokenizer(["a cat", "猫"]))
 
 
-def test_what_a_backbone_says_of_itself(tiny: Backbone, tiny_folder: Path) -> None:
+def test_the_fields_of_a_backbone(tiny: Backbone, tiny_folder: Path) -> None:
     assert tiny.name == f"local-dir:{tiny_folder}"
     assert tiny.image_size == 32
     assert tiny.mean == tuple(PREPROCESS["mean"])
@@ -59,8 +59,9 @@ def test_another_image_size(tiny: Backbone, tiny_folder: Path, size: int) -> Non
     positions = resized.model.get_parameter("visual.positional_embedding")
     assert positions.shape == ((size // 8) ** 2 + 1, 64)
     stock = tiny.model.get_parameter("visual.positional_embedding")
-    assert torch.equal(positions[0], stock[0])  # the class token's
-    assert positions[1:].mean(dim=0).sub(stock[1:].mean(dim=0)).abs().max() < 0.02  # scaled, not drawn anew
+    assert torch.equal(positions[0], stock[0])  # The position of the class token.
+    # Interpolated, not drawn again.
+    assert positions[1:].mean(dim=0).sub(stock[1:].mean(dim=0)).abs().max() < 0.02
     same = {n: p for n, p in resized.model.named_parameters() if n != "visual.positional_embedding"}
     assert same_bits(same, {n: tiny.model.get_parameter(n) for n in same})
     assert resized.sha256 != tiny.sha256
@@ -120,7 +121,7 @@ def test_unknown_names(name: str, tmp_path: Path) -> None:
 def test_half_a_folder_is_unknown(tiny_folder: Path, tmp_path: Path, missing: str) -> None:
     shutil.copytree(tiny_folder, tmp_path / "half")
     (tmp_path / "half" / missing).unlink()
-    # A pickle in its place is not taken.
+    # A pickle does not replace the safetensors file.
     torch.save({}, tmp_path / "half" / "open_clip_pytorch_model.bin")
     with pytest.raises(UnknownBackbone, match=missing):
         load_backbone(f"local-dir:{tmp_path / 'half'}", cache=tmp_path)
@@ -158,7 +159,7 @@ def test_a_damaged_folder_is_unavailable(tiny_folder: Path, tmp_path: Path, kind
 
 
 def hub_cache(cache: Path, repository: str, files: list[Path]) -> None:
-    """Lay files out as the hub's client keeps its downloads."""
+    """Arrange files like the hub client's download cache."""
     folder = cache / f"models--{repository.replace('/', '--')}"
     commit = "0" * 40
     (folder / "snapshots" / commit).mkdir(parents=True)
@@ -182,7 +183,7 @@ def test_a_hub_name_is_served_from_the_cache(tiny: Backbone, tiny_folder: Path, 
 
 
 @pytest.mark.usefixtures("offline")
-def test_a_hub_name_that_is_nowhere_is_unavailable(tmp_path: Path) -> None:
+def test_an_uncached_hub_name_is_unavailable(tmp_path: Path) -> None:
     for name in ("hf-hub:tests/nothing", "hf-hub:", "ViT-B-32/laion2b_s34b_b79k"):
         with pytest.raises(BackboneUnavailable, match="hub"):
             load_backbone(name, cache=tmp_path)
@@ -200,7 +201,7 @@ def test_a_pickle_from_the_hub_is_not_loaded(tiny_folder: Path, tmp_path: Path) 
 def test_weights_that_are_only_a_pickle_are_not_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As for the tags that are no more than a URL of a .pt file."""
+    """Tags that are only the URL of a .pt file behave the same."""
     pickled = tmp_path / "yfcc15m.pt"
     torch.save({}, pickled)
     monkeypatch.setattr(open_clip, "download_pretrained", lambda *_, **__: str(pickled))

@@ -7,14 +7,14 @@ from core.clip.weights.files import Weights
 from tests.core.serving.adapted import moved
 
 
-def test_the_other_names_share_no_word_with_the_trained() -> None:
+def test_the_distractor_classes_share_no_word_with_the_trained() -> None:
     names = distractor_classes(["White Shark", "tench"])
     assert len(set(names)) == len(names) == DISTRACTOR_CLASSES
     assert not {"white", "shark", "tench"} & {word for name in names for word in name.casefold().split()}
     assert distractor_classes([]) != names
 
 
-def test_what_was_kept_falls_with_alpha(tiny: Backbone) -> None:
+def test_forgetting_grows_with_alpha(tiny: Backbone) -> None:
     weights = Weights(whole(moved(tiny)), None)
     kept = measure_forgetting(tiny, weights, ["red fox"], ["a photo of a {}."], Silent())
     assert [k.alpha for k in kept] == [0.0, 0.25, 0.5, 0.75, 1.0]

@@ -1,4 +1,4 @@
-"""The starter backbone, assembled from its two packages."""
+"""Assembly of the starter backbone from its two packages."""
 
 import hashlib
 import importlib.util
@@ -39,7 +39,7 @@ def package(name: str) -> Path:
 
 @pytest.fixture(scope="module")
 def imagenet() -> dict[str, Tensor]:
-    """The image package's own file."""
+    """Return the image package's own file."""
     tensors: dict[str, Tensor] = torch.load(package(IMAGE_PACKAGE) / IMAGE_FILE, weights_only=True)
     return tensors
 
@@ -49,7 +49,7 @@ def test_two_processes_at_once_end_with_one_folder(assembled: Assembled) -> None
     for returncode, out, err in results:
         assert returncode == 0, err
         assert out == f"{cache / FOLDER}\n"
-    assert [path.name for path in cache.iterdir()] == [FOLDER]  # no leftovers, hidden or not
+    assert [path.name for path in cache.iterdir()] == [FOLDER]  # No leftovers, hidden or not.
     names = {path.name for path in (cache / FOLDER).iterdir()}
     assert names == {
         "open_clip_config.json",
@@ -84,7 +84,7 @@ def test_the_folder_survives_a_move(starter: Backbone, assembled: Assembled, tmp
     moved = tmp_path / "moved here"
     moved.mkdir()
     shutil.copytree(assembled[0] / FOLDER, moved / FOLDER, copy_function=os.link)
-    # A file of its own: the config is what changes.
+    # The copy is needed because the test modifies the config.
     (moved / FOLDER / "open_clip_config.json").unlink()
     shutil.copy(assembled[0] / FOLDER / "open_clip_config.json", moved / FOLDER)
     again = load_backbone("starter", cache=moved, image_size=160)
@@ -100,8 +100,7 @@ def test_the_folder_survives_a_move(starter: Backbone, assembled: Assembled, tmp
 
 
 def fake_package(name: str, relative: str, into: Path) -> Path:
-    """A package of that name, which is found first; its files are the real ones, but for a copy of
-    one. Returns the copy."""
+    """Create a package of that name, found before the real one, with one file copied. Return the copy."""
     real, fake = package(name), into / name
     shutil.copytree(real, fake, copy_function=os.symlink, ignore=shutil.ignore_patterns("__pycache__"))
     copy = fake / relative
@@ -136,7 +135,7 @@ def test_other_packages_are_refused(
     with pytest.raises(BackboneUnavailable, match=re.escape(copy.name)) as caught:
         starter_folder(cache)
     assert caught.value.status == 503
-    assert list(cache.iterdir()) == []  # nothing half-made stays
+    assert list(cache.iterdir()) == []  # No partial folder remains.
 
 
 @pytest.mark.parametrize("name", [IMAGE_PACKAGE, TEXT_PACKAGE])
@@ -156,15 +155,15 @@ def test_an_incomplete_package_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_the_packages_are_not_imported(assembled: Assembled) -> None:
-    """They bring code of their own, which nobody needs."""
+    """The packages contain code that is not needed."""
     assert not {IMAGE_PACKAGE, TEXT_PACKAGE} & set(starter_module.sys.modules)
 
 
-# --- what it is made of
+# --- contents
 
 
 def test_the_image_tower_is_the_packages(starter: Backbone, imagenet: dict[str, Tensor]) -> None:
-    """Tensor by tensor in the same order: 245 of the trunk, and the 2 of the classifier, which goes."""
+    """The tensors are equal and in the same order: 245 of the trunk, then the 2 of the dropped classifier."""
     ours, theirs = (
         [tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")]
         for state in (starter.model.get_submodule("visual.trunk").state_dict(), imagenet)
@@ -188,8 +187,10 @@ def test_the_text_tower_is_the_packages(starter: Backbone) -> None:
 
 
 def test_the_projection_is_the_ridge_regression(starter: Backbone, imagenet: dict[str, Tensor]) -> None:
-    """A = Wᵀ T (TᵀT + I)⁻¹ minimises |W A' - T|² in the dual sense of the closed form: checked by its
-    normal equation, A (TᵀT + I) = Wᵀ T, with prompts encoded one by one."""
+    """A = Wᵀ T (TᵀT + I)⁻¹ minimises |W A' - T|² in the dual of the closed form.
+
+    The test checks the normal equation A (TᵀT + I) = Wᵀ T, with prompts encoded one by one.
+    """
     names = open_clip.IMAGENET_CLASSNAMES
     classifier = next(t for t in imagenet.values() if t.shape == (1000, 1280)).double()
     t = build_zero_shot_classifier(
@@ -218,12 +219,12 @@ def test_open_clip_loads_the_folder_by_itself(starter: Backbone, assembled: Asse
 
 
 def test_images_are_cut_not_squashed(starter: Backbone) -> None:
-    """Shortest side, then the centre: the outer thirds of a long image are not seen."""
+    """After scaling the shortest side and cropping, the outer thirds of a long image are gone."""
     image = Image.new("RGB", (480, 160), "black")
     image.paste((255, 255, 255), (160, 0, 320, 160))
     pixels = starter.preprocess(image)
     assert pixels.shape == (3, 160, 160)
-    assert (pixels[:, :, 4:-4] == 1).all()  # white with mean = std = 0.5
+    assert (pixels[:, :, 4:-4] == 1).all()  # White with mean = std = 0.5.
 
 
 def test_trimmed_padding_gives_the_same_features(starter: Backbone, assembled: Assembled) -> None:
@@ -255,7 +256,7 @@ def test_zero_shot_beats_chance(starter: Backbone, clothing: Path) -> None:
     scores = Classifier(starter).classify(images, prompts)
     right = scores.probabilities.argmax(dim=1) == torch.tensor([i for i, _ in files])
     assert len(folders) == 10
-    assert right.float().mean() > 0.3  # chance is 0.1, and five standard errors more are 0.27
+    assert right.float().mean() > 0.3  # Chance is 0.1; five standard errors more are 0.27.
 
 
 def test_the_pins_are_of_the_packages_that_are_installed() -> None:

@@ -1,4 +1,4 @@
-"""A training that was cut off and goes on is the one that never stopped, bit for bit."""
+"""An interrupted training resumes bit for bit as if it had never stopped."""
 
 import copy
 import shutil
@@ -21,14 +21,14 @@ from core.clip.training.trainer import FineTuned, fine_tune
 from tests.core.clip.recorder import Recorder, same_bits
 
 LABELS = [0, 1, 2, 0, 1, 2, 0, 1, 0, 0]
-# More than one sentence, so that there is chance in the drawing of them too.
+# Several prompts per class, so that their random choice is tested too.
 TEXTS = [["a cat", "a kitten", "a tabby"], ["a dog", "a puppy"], ["a tree"]]
 STEPS = 3
-"""Of an epoch: 10 images in batches of at most 4."""
+"""Steps per epoch: 10 images in batches of at most 4."""
 
 
-class Told(Recorder):
-    """Also keeps what it is told of checkpoints."""
+class CheckpointRecorder(Recorder):
+    """Recorder that also keeps checkpoint notifications."""
 
     def __init__(self, cancel_after: int | None = None) -> None:
         super().__init__(cancel_after)
@@ -81,14 +81,16 @@ def train(
         LABELS,
         TEXTS,
         AdaptConfig(**settings),
-        reporter or Told(),
+        reporter or CheckpointRecorder(),
         checkpoints=checkpoints,
     )
 
 
-def cut_off(backbone: Backbone, images: list[Tensor], folder: Path, *, after: int, **given: Any) -> Told:
-    """Stopped once this attempt has done so many steps."""
-    told = Told(cancel_after=after)
+def cut_off(
+    backbone: Backbone, images: list[Tensor], folder: Path, *, after: int, **given: Any
+) -> CheckpointRecorder:
+    """Train until this attempt has done `after` steps, then cancel."""
+    told = CheckpointRecorder(cancel_after=after)
     with pytest.raises(Cancelled):
         train(backbone, images, folder, told, **given)
     return told
@@ -121,12 +123,12 @@ def test_cut_off_three_times_is_the_same_training(
         told = cut_off(tiny, images, tmp_path, after=after, **given)
         assert told.resumed_at == resumed_at
         steps += told.steps
-    last = Told()
+    last = CheckpointRecorder()
     resumed = train(tiny, images, tmp_path, last, **given)
     assert last.resumed_at == [3]
     assert last.warnings == []
     assert same(resumed, reference)
-    # Of every step the losses are those of the training that was not cut off, also when done twice.
+    # The losses of all steps equal those of the uninterrupted training, also for repeated steps.
     losses = {s.step: s.total for s in whole.steps}
     steps += last.steps
     assert {s.step for s in steps} == losses.keys()
@@ -135,9 +137,11 @@ def test_cut_off_three_times_is_the_same_training(
     assert {s.epoch for s in last.steps} == {4}
 
 
-def test_one_that_was_done_takes_no_more_steps(tiny: Backbone, images: list[Tensor], tmp_path: Path) -> None:
-    """What comes after the training may be cut off as well."""
-    first, again = Told(), Told()
+def test_a_finished_training_takes_no_more_steps(
+    tiny: Backbone, images: list[Tensor], tmp_path: Path
+) -> None:
+    """The evaluation after the training may be interrupted as well."""
+    first, again = CheckpointRecorder(), CheckpointRecorder()
     done = train(tiny, images, tmp_path, first)
     assert first.written == [1, 2, 3, 4]
     assert epochs_in(tmp_path) == [4, 3]
@@ -153,13 +157,13 @@ def test_a_torn_one_is_not_used_but_the_one_before_it(
     cut_off(tiny, images, tmp_path, after=2 * STEPS)
     assert epochs_in(tmp_path) == [2, 1]
     tear(newest_first(tmp_path)[0])
-    told = Told()
+    told = CheckpointRecorder()
     assert same(train(tiny, images, tmp_path, told), reference)
     assert told.resumed_at == [1]
     assert [code for code, _ in told.warnings] == ["checkpoint_damaged"]
 
 
-def test_a_flipped_bit_is_found_and_without_any_it_begins_anew(
+def test_a_flipped_bit_is_found_and_without_a_checkpoint_training_starts_over(
     tiny: Backbone, images: list[Tensor], tmp_path: Path
 ) -> None:
     reference = train(tiny, images, None)
@@ -168,43 +172,41 @@ def test_a_flipped_bit_is_found_and_without_any_it_begins_anew(
         content = bytearray(path.read_bytes())
         content[-1] ^= 1
         path.write_bytes(content)
-    told = Told()
+    told = CheckpointRecorder()
     assert same(train(tiny, images, tmp_path, told), reference)
     assert told.resumed_at == []
     assert len(told.steps) == 4 * STEPS
     assert len(told.warnings) == 2
 
 
-def test_what_a_kill_left_half_written_is_in_nobodys_way(
+def test_partial_files_of_a_killed_process_are_ignored(
     tiny: Backbone, images: list[Tensor], tmp_path: Path
 ) -> None:
     cut_off(tiny, images, tmp_path, after=STEPS)
     whole = newest_first(tmp_path)[0]
     (tmp_path / "part").write_bytes(whole.read_bytes()[:1000])
-    told = Told()
+    told = CheckpointRecorder()
     train(tiny, images, tmp_path, told)
     assert told.resumed_at == [1]
     assert told.warnings == []
 
 
 @pytest.mark.parametrize("other", ["seed", "epochs", "image"])
-def test_one_of_another_training_is_not_used(
+def test_a_checkpoint_of_another_training_is_not_used(
     tiny: Backbone, images: list[Tensor], tmp_path: Path, other: str
 ) -> None:
     cut_off(tiny, images, tmp_path, after=STEPS)
     changed = {"seed": {"seed": 6}, "epochs": {"epochs": 3}, "image": {}}[other]
     if other == "image":
         images = [images[1], images[0], *images[2:]]
-    told = Told()
+    told = CheckpointRecorder()
     result = train(tiny, images, tmp_path, told, **changed)
     assert told.resumed_at == []
     assert [code for code, _ in told.warnings] == ["checkpoint_outdated"]
     assert same(result, train(tiny, images, None, **changed))
 
 
-def test_the_identity_is_of_everything_that_a_training_is_made_from(
-    tiny: Backbone, images: list[Tensor]
-) -> None:
+def test_the_identity_covers_every_input_of_a_training(tiny: Backbone, images: list[Tensor]) -> None:
     from dataclasses import replace
 
     given = (tiny, images, LABELS, TEXTS, AdaptConfig())
@@ -222,19 +224,19 @@ def test_the_identity_is_of_everything_that_a_training_is_made_from(
     assert identity_of(*given) == identities[0]
 
 
-def test_a_short_training_writes_none(tiny: Backbone, images: list[Tensor], tmp_path: Path) -> None:
-    told = Told()
+def test_a_short_training_writes_no_checkpoint(tiny: Backbone, images: list[Tensor], tmp_path: Path) -> None:
+    told = CheckpointRecorder()
     train(tiny, images, tmp_path, told, seconds=3600)
     assert told.written == []
     assert list(tmp_path.iterdir()) == []
 
 
-def test_that_it_can_not_be_written_is_told_and_ends_nothing(
+def test_a_failed_write_is_reported_and_does_not_stop_the_training(
     tiny: Backbone, images: list[Tensor], tmp_path: Path
 ) -> None:
     folder = tmp_path / "checkpoints"
 
-    class Remover(Told):
+    class Remover(CheckpointRecorder):
         def step(self, progress: StepProgress) -> None:
             super().step(progress)
             shutil.rmtree(folder, ignore_errors=True)
@@ -245,7 +247,7 @@ def test_that_it_can_not_be_written_is_told_and_ends_nothing(
     assert remover.written == []
 
 
-def test_no_more_than_two_are_kept(tiny: Backbone, images: list[Tensor], tmp_path: Path) -> None:
+def test_at_most_two_checkpoints_are_kept(tiny: Backbone, images: list[Tensor], tmp_path: Path) -> None:
     train(tiny, images, tmp_path, epochs=6)
     assert len(list(tmp_path.iterdir())) == KEPT == 2
     assert all(is_whole(path) for path in tmp_path.iterdir())
@@ -257,7 +259,7 @@ def test_no_more_than_two_are_kept(tiny: Backbone, images: list[Tensor], tmp_pat
 def a_training(seed: int, *, scaled: bool = False) -> tuple[nn.Conv2d, TrainingState]:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        # The channels last in memory, as the optimiser's moments must then be: it reads both in one go.
+        # Channels-last memory, which the optimiser's moments must then share: it reads both in one pass.
         network = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.1, fused=True)
     scaler = torch.amp.GradScaler("cpu", enabled=scaled, growth_interval=2)

@@ -1,4 +1,4 @@
-"""The folded network against the plain one: values, gradients, and what must not change."""
+"""The model with fused convolutions against the plain one: values, gradients, and models left unchanged."""
 
 import copy
 
@@ -12,7 +12,7 @@ from core.clip.training.conv_bn import depthwise, fuse_conv_bn
 
 
 class Tower(nn.Module):
-    """An image tower of a timm network with statistics of its own in every norm."""
+    """Image tower of a timm network with distinct statistics in every norm."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Tower(nn.Module):
 
 
 class Shared(Tower):
-    """A convolution whose output goes to its norm and past it: not to be folded."""
+    """Network whose convolution feeds its norm and another path, and so must not be fused."""
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         stem = self.trunk.conv1(pixels)
@@ -56,7 +56,7 @@ def gradients(model: Tower, given: Tensor) -> dict[str, Tensor]:
 @pytest.mark.parametrize(
     "name", ["tf_efficientnet_lite0", "mobilenetv2_035", "resnet18", "vit_tiny_patch16_224"]
 )
-def test_a_folded_network_is_the_same_function_of_the_same_parameters(name: str) -> None:
+def test_a_fused_model_is_the_same_function_of_the_same_parameters(name: str) -> None:
     torch.manual_seed(0)
     size = 224 if name.startswith("vit") else 64
     plain = Tower(name)
@@ -75,20 +75,20 @@ def test_a_folded_network_is_the_same_function_of_the_same_parameters(name: str)
         torch.testing.assert_close(found[parameter], gradient, rtol=1e-2, atol=1e-4 * largest, msg=parameter)
 
 
-def test_a_copy_of_a_folded_network_has_its_own_parameters() -> None:
+def test_a_copy_of_a_fused_model_has_its_own_parameters() -> None:
     original = Tower("mobilenetv2_035")
     fuse_conv_bn(original, 64)
-    twin = copy.deepcopy(original)
+    copied = copy.deepcopy(original)
     given = pixels(2, 64)
     before = original.encode_image(given)
     with torch.no_grad():
-        for parameter in twin.parameters():
+        for parameter in copied.parameters():
             parameter.zero_()
     assert torch.equal(original.encode_image(given), before)
-    assert twin.encode_image(given).abs().max() == 0
+    assert copied.encode_image(given).abs().max() == 0
 
 
-def test_a_network_that_folding_would_change_stays_as_it_is() -> None:
+def test_a_model_that_fusing_would_change_is_left_unchanged() -> None:
     model = Shared("resnet18")
     given = pixels(2, 64)
     before = model.encode_image(given)

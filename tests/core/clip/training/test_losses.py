@@ -1,4 +1,4 @@
-"""The losses against the paper's equations, written out number by number: values and gradients."""
+"""The losses against the paper's equations, computed number by number: values and gradients."""
 
 import copy
 import itertools
@@ -36,7 +36,7 @@ def features(seed: int, rows: int) -> Tensor:
 
 
 def batch(labels: list[int]) -> tuple[Tensor, Tensor, Tensor]:
-    """Image features, text features (one text a class, as in the training) and labels."""
+    """Return image features, text features (one prompt per class, as in training) and labels."""
     return features(1, len(labels)), features(2, 4)[labels], torch.tensor(labels)
 
 
@@ -68,7 +68,7 @@ def slow_scl(images: Tensor, texts: Tensor, labels: Tensor, scale: float) -> Ten
     classes = labels.tolist()
     total = torch.tensor(0.0, dtype=images.dtype)
     for i in range(len(classes)):
-        # The denominators of eq. 4: itself, and all images (texts) of other classes.
+        # The denominators of eq. 4: the pair itself, and all images (prompts) of other classes.
         rivals = [j for j in range(len(classes)) if j == i or classes[j] != classes[i]]
         positive = (scale * dot(images[i], texts[i])).exp()
         to_texts = sum((scale * dot(images[i], texts[j])).exp() for j in rivals)
@@ -78,7 +78,7 @@ def slow_scl(images: Tensor, texts: Tensor, labels: Tensor, scale: float) -> Ten
 
 
 def slow_kl(student: list[list[Tensor]], teacher: list[list[Tensor]]) -> Tensor:
-    """Mean over the rows of KL(softmax(student) || softmax(teacher))."""
+    """Return the mean over the rows of KL(softmax(student) || softmax(teacher))."""
     total = torch.tensor(0.0, dtype=torch.float64)
     for row, teacher_row in zip(student, teacher, strict=True):
         for logit, teacher_logit in zip(row, teacher_row, strict=True):
@@ -95,7 +95,7 @@ def pairs(images: Tensor, texts: Tensor, scale: float) -> list[list[Tensor]]:
 @each_batch
 def test_visual_text_alignment(labels: list[int]) -> None:
     images, _, y = batch(labels)
-    # W is a free parameter: the loss normalises it, at every use.
+    # W is a free parameter: the loss normalises it at every use.
     classifier = features(3, 4) * torch.tensor([[1.0], [0.5], [3.0], [7.0]], dtype=torch.float64)
     fast = value_and_gradients(lambda i, w: visual_text_alignment(i, w, y, SCALE), images, classifier)
     slow = value_and_gradients(lambda i, w: slow_dva(i, w, y, SCALE), images, classifier)
@@ -147,7 +147,7 @@ def test_similarity_distillation(labels: list[int]) -> None:
         lambda i, t: slow_kl(pairs(i, t, SCALE), pairs(*teacher, SCALE)), images, texts
     )
     assert_same(fast[:3], slow)
-    assert all((g == 0).all() for g in fast[3:])  # p̂ is detached
+    assert all((g == 0).all() for g in fast[3:])  # p̂ is detached.
     if len(set(labels)) > 1:
         other_direction = slow_kl(pairs(*teacher, SCALE), pairs(images, texts, SCALE))
         assert abs(fast[0] - other_direction) > 0.01
@@ -163,7 +163,7 @@ def test_similarity_distillation_of_equal_networks_is_nothing() -> None:
 
 
 def test_the_losses_stay_finite_at_clips_temperature_in_fp32() -> None:
-    # Softmax probabilities underflow to 0 here; p log p must not become nan.
+    # Softmax probabilities underflow to 0 here; p log p must not become NaN.
     images = F.normalize(torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]]), dim=-1).requires_grad_()
     texts = images.detach().clone().requires_grad_()
     y = torch.tensor([0, 1, 1])
@@ -185,12 +185,12 @@ def test_total_loss_is_the_weighted_sum() -> None:
 
 
 class Towers:
-    """The gradients of one loss in a real network, tower by tower."""
+    """Gradients of one loss in a real model, per tower."""
 
     def __init__(self, tiny: Backbone) -> None:
         self.tiny = tiny
         self.student: nn.Module = copy.deepcopy(tiny.model).requires_grad_(True)
-        with torch.no_grad():  # away from θ_0, where L_VLD has its minimum
+        with torch.no_grad():  # Away from θ_0, where L_VLD has its minimum.
             for parameter in self.student.parameters():
                 parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)) / 50)
         texts = [["a cat"], ["a dog"], ["a tree"]]
@@ -202,7 +202,7 @@ class Towers:
         self.texts = encode_tokens(self.student, self.tokens)[self.y]
 
     def gradients_of(self, loss: Tensor) -> dict[str, float]:
-        """The largest gradient in each part."""
+        """Return the largest gradient in each part."""
         parameters = dict(self.student.named_parameters())
         gradients = torch.autograd.grad(
             loss, [*parameters.values(), self.classifier], allow_unused=True, retain_graph=True
@@ -228,7 +228,7 @@ def test_which_loss_reaches_which_tower(tiny: Backbone) -> None:
     for gradients in (scl, vld):
         assert min(gradients["image"], gradients["text"]) > 1e-4
         assert gradients["classifier"] == 0
-    assert all(gradients["scale"] == 0 for gradients in (dva, scl, vld))  # the temperature is frozen
+    assert all(gradients["scale"] == 0 for gradients in (dva, scl, vld))  # The temperature is frozen.
 
 
 def test_the_order_of_the_batch_does_not_matter() -> None:

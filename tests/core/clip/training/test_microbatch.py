@@ -1,4 +1,4 @@
-"""Memory that does not suffice: a batch in ever smaller parts, and the same training."""
+"""Training with too little memory: the batch is split further until it fits, with an equal result."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -19,7 +19,7 @@ from tests.core.clip.recorder import Recorder, same_bits, watch
 LABELS = [i % 3 for i in range(16)]
 TEXTS = [["a cat"], ["a dog"], ["a tree"]]
 TOO_MUCH = 2**56
-"""Bytes that no machine has."""
+"""More memory than any machine has (bytes)."""
 
 
 @pytest.fixture(autouse=True)
@@ -31,8 +31,9 @@ def one_thread() -> Iterator[None]:
 
 
 def small(backbone: Backbone, most: int, *, backward: bool = False) -> Backbone:
-    """A copy whose image tower asks for more memory than there is, for more images than this: on the
-    way there, or on the way back."""
+    """Return a copy whose image tower runs out of memory above `most` images, in the forward or backward
+    pass.
+    """
 
     def allocate(given: Tensor) -> None:
         if len(given) > most:
@@ -57,10 +58,10 @@ def train(backbone: Backbone, reporter: Recorder, **given: Any) -> dict[str, Ten
 
 
 @pytest.mark.parametrize("backward", [False, True], ids=["on the way there", "on the way back"])
-def test_the_batch_is_taken_in_parts_that_fit(tiny: Backbone, backward: bool) -> None:
+def test_the_batch_is_split_until_it_fits(tiny: Backbone, backward: bool) -> None:
     reporter, asked_for = Recorder(), Recorder()
     halved = train(small(tiny, 4, backward=backward), reporter)
-    assert same_bits(halved, train(tiny, asked_for, micro_batch_size=4))  # no step was done twice
+    assert same_bits(halved, train(tiny, asked_for, micro_batch_size=4))  # No step was repeated.
     assert [s.total for s in reporter.steps] == [s.total for s in asked_for.steps]
     assert [code for code, _ in reporter.warnings] == ["micro_batch_reduced"] * 2
     assert "16 images" in reporter.warnings[0][1]
@@ -75,9 +76,9 @@ def test_the_losses_are_those_of_the_whole_batch(tiny: Backbone) -> None:
         assert one.total == pytest.approx(other.total, rel=1e-3)
 
 
-def test_when_nothing_fits_it_says_what_to_do(tiny: Backbone) -> None:
+def test_when_a_single_image_does_not_fit_the_error_says_what_to_do(tiny: Backbone) -> None:
     reporter = Recorder()
-    # Folding the convolutions and the shots' features take images without gradients.
+    # Fusing the convolutions and the shots' features encode images without gradients.
     with pytest.raises(OutOfMemory, match=r"image_size or batch_size \(now 16\)") as failed:
         train(small(tiny, 0, backward=True), reporter)
     assert failed.value.code == "out_of_memory"
@@ -85,7 +86,7 @@ def test_when_nothing_fits_it_says_what_to_do(tiny: Backbone) -> None:
     assert reporter.steps == []
 
 
-def test_other_errors_are_not_about_memory(tiny: Backbone) -> None:
+def test_other_errors_are_not_retried(tiny: Backbone) -> None:
     calls: list[int | None] = []
 
     def broken(micro_batch_size: int | None) -> None:
@@ -98,7 +99,7 @@ def test_other_errors_are_not_about_memory(tiny: Backbone) -> None:
 
 
 @pytest.mark.parametrize(("batch", "tried"), [(16, [16, 8, 4, 2, 1]), (11, [11, 6, 3, 2, 1]), (1, [1])])
-def test_parts_are_halved_to_one(batch: int, tried: list[int]) -> None:
+def test_micro_batches_are_halved_down_to_one(batch: int, tried: list[int]) -> None:
     seen: list[int] = []
 
     def full(micro_batch_size: int | None) -> None:
@@ -110,7 +111,7 @@ def test_parts_are_halved_to_one(batch: int, tried: list[int]) -> None:
     assert seen == tried
 
 
-def test_the_smaller_part_stays() -> None:
+def test_the_smaller_size_is_kept() -> None:
     size = MicroBatcher(64, Recorder())
 
     def fits(most: int) -> Callable[[int | None], int | None]:
@@ -126,7 +127,7 @@ def test_the_smaller_part_stays() -> None:
     assert size.fit(fits(100), 16) == 8
 
 
-def test_what_torch_says_of_memory_is_understood() -> None:
+def test_out_of_memory_errors_of_torch_are_recognised() -> None:
     with pytest.raises(RuntimeError) as real:
         torch.empty(TOO_MUCH, dtype=torch.uint8)
     assert is_out_of_memory(real.value)
@@ -143,15 +144,15 @@ def test_on_a_gpu(tiny: Backbone) -> None:
     assert all(torch.isfinite(tensor).all() for tensor in theta_1.values())
 
 
-def test_a_training_leaves_memory() -> None:
+def test_the_memory_fraction() -> None:
     assert memory_fraction(20, 80) == 0.75
     assert memory_fraction(0, 80) == 1.0
     assert memory_fraction(90, 80) == 0.0
-    reserve_gpu_memory(torch.device("cpu"), 10**12)  # which has none of its own
+    reserve_gpu_memory(torch.device("cpu"), 10**12)  # The CPU has no memory of its own.
 
 
-def test_a_training_on_a_gpu_leaves_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What torch is told; what it makes of it needs a GPU."""
+def test_a_training_on_a_gpu_reserves_memory_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test checks the arguments passed to torch; their effect needs a GPU."""
     told: list[Any] = []
     monkeypatch.setattr(
         torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=8_000)

@@ -1,4 +1,4 @@
-"""The training loop, on a tiny real network, seen from outside through its reporter and through hooks."""
+"""The training loop on a tiny real model, observed through its reporter and through hooks."""
 
 import copy
 import math
@@ -29,7 +29,7 @@ TEXTS = [["a photo of a cat."], ["a photo of a dog."], ["a photo of a tree."]]
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Threads cost more than they bring in a network this small."""
+    """Threads cost more than they gain in a model this small."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -37,7 +37,7 @@ def one_thread() -> Iterator[None]:
 
 
 def noise(count: int, size: tuple[int, int] = (40, 36)) -> list[Image.Image]:
-    """Images that differ, each class with a colour of its own."""
+    """Return distinct images; each class has a colour of its own."""
     generator = np.random.default_rng(0)
     images = []
     for i in range(count):
@@ -48,7 +48,7 @@ def noise(count: int, size: tuple[int, int] = (40, 36)) -> list[Image.Image]:
 
 
 def plain(count: int) -> list[Image.Image]:
-    """Images of one colour each: whatever is cropped, the colour tells which one it was."""
+    """Return images of one colour each: any crop identifies its image."""
     return [Image.new("RGB", (40, 36), (10 * i, 255 - 10 * i, 100)) for i in range(count)]
 
 
@@ -83,11 +83,11 @@ def largest_change(backbone: Backbone, theta_1: dict[str, Tensor], *, text: bool
     return max(float((theta_1[name] - theta_0[name]).abs().max()) for name in names)
 
 
-# --- what it computes
+# --- results
 
 
 def slow_fine_tune(backbone: Backbone, images: list[Image.Image], given: AdaptConfig) -> list[list[float]]:
-    """Full batches, plain AdamW, the losses number by number: [total, dva, scl, vld] of each step."""
+    """Train with full batches and plain AdamW. Return [total, dva, scl, vld] of each step."""
     labels = torch.tensor(LABELS[: len(images)])
     student = copy.deepcopy(backbone.model).requires_grad_(True)
     classifier = nn.Parameter(build_zero_shot_classifier(backbone.model, backbone.tokenize, TEXTS))
@@ -121,9 +121,9 @@ def slow_fine_tune(backbone: Backbone, images: list[Image.Image], given: AdaptCo
     return trace
 
 
-def test_it_computes_what_the_paper_says(tiny: Backbone) -> None:
-    # Square images of the network's size with crop_scale 1 are not cropped, and one batch is an
-    # epoch: nothing is left to chance.
+def test_the_loop_computes_the_papers_losses(tiny: Backbone) -> None:
+    # Square images of the model's size with crop_scale 1 are not cropped, and one batch is an
+    # epoch, so nothing is random.
     images = noise(6, (32, 32))
     given = config(epochs=5, batch_size=6, crop_scale=1.0, weight_decay=0.3, scl_weight=0.9, vld_weight=0.5)
     recorder = Recorder()
@@ -136,23 +136,23 @@ def test_it_computes_what_the_paper_says(tiny: Backbone) -> None:
 
 
 def test_no_weight_is_copied_for_each_image(tiny: Backbone) -> None:
-    """As torch.matmul does with the projections of attention where they need no gradient."""
+    """torch.matmul copies them for the projections of attention if they need no gradient."""
     with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiled:
         train(tiny, precision="bf16", epochs=1)
     products = profiled.key_averages(group_by_input_shape=True)
     batched = [event.input_shapes[1] for event in products if event.key == "aten::bmm"]
-    projections = {3 * 64, 3 * 32}  # query, key and value of either tower
+    projections = {3 * 64, 3 * 32}  # Query, key and value of either tower.
     assert not [shape for shape in batched if shape[-1] in projections]
 
 
-def test_distillation_starts_at_nothing(tiny: Backbone) -> None:
+def test_distillation_starts_at_zero(tiny: Backbone) -> None:
     recorder = Recorder()
     train(tiny, recorder)
     assert abs(recorder.steps[0].vld) < 1e-5
     assert recorder.steps[-1].vld > 1e-3
 
 
-def test_it_learns_its_images(tiny: Backbone) -> None:
+def test_the_model_learns_its_images(tiny: Backbone) -> None:
     recorder = Recorder()
     train(tiny, recorder, epochs=8)
     assert recorder.steps[-1].dva < 0.3 < 0.8 < recorder.steps[0].dva
@@ -160,7 +160,9 @@ def test_it_learns_its_images(tiny: Backbone) -> None:
 
 @pytest.mark.parametrize("steps", [1, 2])
 def test_the_learning_rate_follows_the_cosine(tiny: Backbone, steps: int) -> None:
-    """Adam's first steps move a parameter by the learning rate itself: 1 + 0.5 of the peak in two."""
+    """Adam's first steps move a parameter by the learning rate itself: 1 + 0.5 times the peak
+    in two steps.
+    """
     theta_1 = train(tiny, epochs=steps, batch_size=16, learning_rate=1e-3, weight_decay=0.0)
     moved = sum(cosine(step, steps) for step in range(steps)) * 1e-3
     for text in (False, True):
@@ -168,7 +170,7 @@ def test_the_learning_rate_follows_the_cosine(tiny: Backbone, steps: int) -> Non
 
 
 def test_weight_decay_is_the_towers_alone(tiny: Backbone) -> None:
-    """One AdamW step: first θ shrinks by lr · decay, then it moves as without decay."""
+    """In one AdamW step θ first shrinks by lr · decay, then moves as without decay."""
     without, decayed = (
         train(tiny, epochs=1, batch_size=16, learning_rate=0.01, weight_decay=decay) for decay in (0.0, 1.0)
     )
@@ -205,7 +207,7 @@ def test_each_weight_matters(tiny: Backbone) -> None:
     assert not any(same_bits(results[0], other) for other in results[1:])
 
 
-# --- what it returns, and what it leaves alone
+# --- the result, and side effects
 
 
 def test_theta_1_is_both_towers_without_the_temperature(tiny: Backbone) -> None:
@@ -221,7 +223,7 @@ def test_the_shared_backbone_is_not_touched(tiny: Backbone) -> None:
     before = fingerprint(tiny.model)
     theta_1 = train(tiny)
     for tensor in theta_1.values():
-        tensor.zero_()  # its own memory
+        tensor.zero_()  # Memory of its own.
     assert fingerprint(tiny.model) == before
     train(tiny, texts=[["a", "b"], ["c"], ["d"]], precision="bf16")
     with pytest.raises(Cancelled):
@@ -246,7 +248,7 @@ def test_the_network_trains_in_eval_mode(tiny: Backbone) -> None:
         assert len(student) == len(recorder.steps)
         assert len({p.module for p in student}) == 1
         assert student[0].module is not watched.backbone.model.get_submodule(module)
-    # One image alone is what the convolutions are folded with.
+    # Fusing the convolutions encodes a single image.
     teacher = [p for p in watched.passes["visual"] if not p.with_gradients and len(p.given) > 1]
     (of_teacher,) = {p.module for p in teacher}
     assert of_teacher is not student[0].module
@@ -262,7 +264,7 @@ def test_the_starter_trains_with_frozen_statistics_and_without_dropout(starter: 
     recorder = Recorder()
     train(watched.backbone, recorder, noise(4, (170, 180)), learning_rate=1e-3)
     assert fingerprint(starter.model) == before
-    assert abs(recorder.steps[0].vld) < 1e-4  # dropout alone makes it a hundred times more
+    assert abs(recorder.steps[0].vld) < 1e-4  # With dropout the difference is a hundred times larger.
     for name in ("visual", "text"):
         assert not any(p.in_train_mode for p in watched.passes[name])
         trained = watched.of_student(name)[-1].module
@@ -273,7 +275,7 @@ def test_the_starter_trains_with_frozen_statistics_and_without_dropout(starter: 
     assert len(statistics) > 80
 
 
-# --- chance
+# --- randomness
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -282,7 +284,7 @@ def test_a_seed_gives_the_same_weights_bit_for_bit(tiny: Backbone, threads: int)
     texts = [["a cat", "a kitten", "a tabby"], ["a dog", "a puppy"], ["a tree"]]
     torch.manual_seed(1)
     first = train(tiny, texts=texts, seed=5)
-    torch.manual_seed(2)  # nobody else's random numbers matter
+    torch.manual_seed(2)  # The global generator has no influence.
     np.random.seed(2)
     second = train(tiny, texts=texts, seed=5)
     assert same_bits(first, second)
@@ -300,7 +302,7 @@ def test_the_largest_seed(tiny: Backbone) -> None:
 
 
 def seen(pixels: Tensor, images: list[Image.Image], backbone: Backbone) -> list[int]:
-    """Which of the plain images are in a batch."""
+    """Return the indices of the plain images in a batch."""
     corners = torch.stack([to_tensor(p)[:, :1, :1] for p in images])
     colours = to_pixels(corners, backbone.mean, backbone.std)[:, :, 0, 0]
     distances = torch.cdist(pixels[:, :, 16, 16], colours)
@@ -327,10 +329,10 @@ def test_an_epoch_is_cut_into_equal_batches(
     for epoch in range(3):
         of_epoch = batches[epoch * per_epoch : (epoch + 1) * per_epoch]
         order = [i for batch in of_epoch for i in batch]
-        assert sorted(order) == list(range(count))  # every image once
+        assert sorted(order) == list(range(count))  # Every image once.
         orders.append(tuple(order))
     if count > 3:
-        assert len(set(orders)) == 3  # a new order each time
+        assert len(set(orders)) == 3  # A new order each time.
 
 
 def test_the_order_and_the_crops_follow_the_seed(tiny: Backbone) -> None:
@@ -354,7 +356,7 @@ def test_crops_are_random(tiny: Backbone) -> None:
     assert len({crop.numpy().tobytes() for crop in crops}) == len(crops) == 8
 
 
-def test_a_step_draws_one_sentence_for_each_class_of_its_batch(tiny: Backbone) -> None:
+def test_a_step_draws_one_prompt_per_class_of_its_batch(tiny: Backbone) -> None:
     texts = [["a cat", "a kitten", "a tabby"], ["a dog", "a puppy"], ["a tree"]]
     sentences = {sentence: c for c, of_class in enumerate(texts) for sentence in of_class}
     rows = {
@@ -379,7 +381,7 @@ def test_templates_of_a_class_change_the_result(tiny: Backbone) -> None:
     assert not same_bits(train(tiny), train(tiny, texts=more))
 
 
-# --- progress, and stopping
+# --- progress and cancellation
 
 
 @pytest.mark.parametrize("steps", [1, 7, 250])
@@ -395,7 +397,7 @@ def test_cosine(steps: int) -> None:
 
 def test_every_step_is_reported(tiny: Backbone) -> None:
     recorder = Recorder()
-    train(tiny, recorder, epochs=3, batch_size=4)  # 10 images: 3 steps an epoch
+    train(tiny, recorder, epochs=3, batch_size=4)  # 10 images: 3 steps per epoch.
     assert [s.step for s in recorder.steps] == list(range(1, 10))
     assert [s.epoch for s in recorder.steps] == [1, 1, 1, 2, 2, 2, 3, 3, 3]
     assert {(s.epochs, s.steps) for s in recorder.steps} == {(3, 9)}
@@ -446,7 +448,7 @@ def test_a_loss_that_is_not_finite_stops(tiny: Backbone, poison: Callable[[Backb
     ids=["in the last step", "before"],
 )
 def test_gradients_that_are_not_finite_stop_the_training(tiny: Backbone, epochs: int, says: str) -> None:
-    """The loss of that step is fine; after the last one, only the weights tell."""
+    """The loss of that step is finite. After the last step, only the weights show the error."""
 
     def spoil(_module: nn.Module, _given: object, output: Tensor) -> None:
         if output.requires_grad:
@@ -485,7 +487,7 @@ def test_precision_by_device() -> None:
 
 
 @pytest.mark.parametrize("micro_batch_size", [1, 3, 4])
-def test_a_batch_in_parts_is_the_same_training(tiny: Backbone, micro_batch_size: int) -> None:
+def test_micro_batches_give_the_same_training(tiny: Backbone, micro_batch_size: int) -> None:
     whole, parts = Recorder(), Recorder()
     given: dict[str, Any] = {"batch_size": 8, "epochs": 3, "weight_decay": 0.0, "precision": "fp32"}
     theta_whole = train(tiny, whole, **given)
@@ -495,12 +497,12 @@ def test_a_batch_in_parts_is_the_same_training(tiny: Backbone, micro_batch_size:
     for name, tensor in theta_whole.items():
         one, other = theta_parts[name], tensor
         if name.endswith("in_proj_bias"):
-            # Attention does not see the bias of its keys: AdamW takes steps of its gradient's rounding.
+            # Attention ignores the bias of its keys: AdamW takes steps of the rounding in their gradient.
             one, other = (torch.cat([t.chunk(3)[0], t.chunk(3)[2]]) for t in (one, other))
         torch.testing.assert_close(one, other, rtol=1e-3, atol=2e-3)
 
 
-def test_what_is_frozen_stays_as_it_was(tiny: Backbone) -> None:
+def test_frozen_parameters_do_not_change(tiny: Backbone) -> None:
     images = [to_tensor(p) for p in noise(4)]
     trained = fine_tune(
         tiny,
@@ -518,7 +520,7 @@ def test_what_is_frozen_stays_as_it_was(tiny: Backbone) -> None:
 
 
 def test_another_objective_and_another_distillation(tiny: Backbone) -> None:
-    """What the ablations do: without L_DVA, W stays where it started."""
+    """This is the setting of the ablations: without L_DVA, W stays at its start."""
     images, seen = [to_tensor(p) for p in noise(4)], []
 
     def nothing_to_distil(*features: Any) -> Tensor:

@@ -30,7 +30,7 @@ def thetas(seed: int = 0, size: float = 1e-3) -> tuple[dict[str, Tensor], dict[s
 def plain(
     theta_0: dict[str, Tensor], theta_1: dict[str, Tensor], kind: str, alpha: float
 ) -> dict[str, Tensor]:
-    """What packing must come to, one row and one weight at a time."""
+    """Compute the packed weights one row and one weight at a time."""
     found = {}
     for name, before in theta_0.items():
         after = before.clone()
@@ -52,7 +52,7 @@ def plain(
 
 @pytest.mark.parametrize("kind", ["4bit", "1bit"])
 @pytest.mark.parametrize("alpha", [0.01, 0.5, 1.0])
-def test_it_is_the_rounded_difference(kind: DeltaFormat, alpha: float) -> None:
+def test_a_packed_delta_is_the_rounded_difference(kind: DeltaFormat, alpha: float) -> None:
     theta_0, theta_1 = thetas()
     theta = encode(theta_0, theta_1, kind).theta(theta_0, alpha)
     assert list(theta) == list(theta_0)
@@ -65,12 +65,12 @@ def test_alpha_0_is_theta_0_bit_for_bit(kind: DeltaFormat) -> None:
     theta_0["matrix"][0, 0] = -0.0
     theta = encode(theta_0, theta_1, kind).theta(theta_0, 0)
     assert same_bits(theta, theta_0)
-    theta["vector"].zero_()  # new tensors
+    theta["vector"].zero_()  # New tensors.
     assert theta_0["vector"].any()
 
 
 def test_full_gives_theta_1_back_bit_for_bit() -> None:
-    """Also where θ_0 + (θ_1 − θ_0) is not θ_1."""
+    """This also holds where θ_0 + (θ_1 − θ_0) differs from θ_1."""
     theta_0, theta_1 = thetas()
     theta_0["matrix"][0, :2] = torch.tensor([1e8, 1.0])
     theta_1["matrix"][0, :2] = torch.tensor([0.1, -0.0])
@@ -80,7 +80,7 @@ def test_full_gives_theta_1_back_bit_for_bit() -> None:
 
 
 @pytest.mark.parametrize("kind", ["4bit", "1bit"])
-def test_vectors_are_kept_whole(kind: DeltaFormat) -> None:
+def test_vectors_are_stored_in_full(kind: DeltaFormat) -> None:
     theta_0, theta_1 = thetas()
     delta = encode(theta_0, theta_1, kind)
     assert torch.equal(delta.tensors["vector"], theta_1["vector"])
@@ -88,13 +88,13 @@ def test_vectors_are_kept_whole(kind: DeltaFormat) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_has_not_moved_stays(kind: DeltaFormat) -> None:
+def test_unchanged_weights_stay(kind: DeltaFormat) -> None:
     theta_0, _ = thetas()
     assert same_bits(encode(theta_0, theta_0, kind).theta(theta_0, 1), theta_0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_its_room(kind: DeltaFormat) -> None:
+def test_the_packed_size(kind: DeltaFormat) -> None:
     theta_0, theta_1 = thetas()
     delta = encode(theta_0, theta_1, kind)
     bits = {"full": 32, "4bit": 4, "1bit": 1}[kind]
@@ -116,12 +116,12 @@ def test_large_tensors_are_unpacked_in_pieces(kind: DeltaFormat) -> None:
         theta = encode(before, after, kind).theta(before, 1)["w"]
         kept, moved = theta - before["w"], after["w"] - before["w"]
         assert bool(((kept - moved).abs().amax(dim=1) <= 1.01 * moved.abs().amax(dim=1)).all())
-        likeness = torch.cosine_similarity(kept.flatten(), moved.flatten(), dim=0)
-        assert likeness > {"4bit": 0.97, "1bit": 0.79}[kind]
+        cosine = torch.cosine_similarity(kept.flatten(), moved.flatten(), dim=0)
+        assert cosine > {"4bit": 0.97, "1bit": 0.79}[kind]
 
 
 def test_any_memory_layout_of_theta_0() -> None:
-    """A backbone may be kept channels-last."""
+    """A backbone may be kept in channels-last memory."""
     theta_0, theta_1 = thetas()
     turned = {n: t.to(memory_format=torch.channels_last) if t.dim() == 4 else t for n, t in theta_0.items()}
     for kind in KINDS:
@@ -162,7 +162,7 @@ def test_other_parameters_are_refused(kind: DeltaFormat) -> None:
         encode(theta_0, {"matrix": theta_1["matrix"]}, kind)
 
 
-def test_what_is_not_finite_shows_in_the_scale() -> None:
+def test_a_non_finite_weight_shows_in_the_scale() -> None:
     theta_0, theta_1 = thetas()
     theta_1["matrix"][2, 2] = float("nan")
     for kind in KINDS[1:]:

@@ -17,7 +17,7 @@ def thetas(one: list[float], other: list[float]) -> tuple[dict[str, Tensor], dic
     return {"visual.w": torch.tensor(one)}, {"visual.w": torch.tensor(other)}
 
 
-def test_the_ends_are_the_very_bits() -> None:
+def test_the_ends_are_bit_identical() -> None:
     pairs = [(a, b) for a in AWKWARD for b in AWKWARD]
     theta_0, theta_1 = thetas([a for a, _ in pairs], [b for _, b in pairs])
     assert same_bits(interpolate(theta_0, theta_1, 0), theta_0)
@@ -27,14 +27,14 @@ def test_the_ends_are_the_very_bits() -> None:
 
 
 @given(st.lists(st.tuples(floats, floats), min_size=1, max_size=20))
-def test_the_ends_are_the_very_bits_of_anything(pairs: list[tuple[float, float]]) -> None:
+def test_the_ends_are_bit_identical_for_any_values(pairs: list[tuple[float, float]]) -> None:
     theta_0, theta_1 = thetas([a for a, _ in pairs], [b for _, b in pairs])
     assert same_bits(interpolate(theta_0, theta_1, 0.0), theta_0)
     assert same_bits(interpolate(theta_0, theta_1, 1.0), theta_1)
 
 
 @pytest.mark.parametrize("alpha", [0.001, 0.25, 0.5, 0.7, 0.999])
-def test_in_between_it_is_the_formula(alpha: float) -> None:
+def test_between_the_ends_the_result_is_the_formula(alpha: float) -> None:
     generator = torch.Generator().manual_seed(0)
     theta_0 = {"visual.a": torch.randn(7, 3, generator=generator), "b": torch.randn(5, generator=generator)}
     theta_1 = {name: t + torch.randn(t.shape, generator=generator) for name, t in theta_0.items()}
@@ -68,6 +68,6 @@ def test_alpha_outside_0_to_1_is_refused(alpha: float) -> None:
 
 
 def test_theta_1_comes_from_a_file_while_theta_0_is_on_a_device() -> None:
-    theta_0 = {"w": torch.zeros(3, device="meta")}  # any device that is not the CPU
+    theta_0 = {"w": torch.zeros(3, device="meta")}  # Any device other than the CPU.
     for alpha in (0.0, 0.5):
         assert interpolate(theta_0, {"w": torch.ones(3)}, alpha)["w"].device.type == "meta"

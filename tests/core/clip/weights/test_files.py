@@ -46,7 +46,7 @@ def stored(
 
 
 def crafted(theta: dict[str, Tensor], manifest: Manifest) -> tuple[bytes, Manifest]:
-    """A file with these tensors, under a manifest that vouches for it."""
+    """Write a file with these tensors and a manifest with the matching checksum."""
     data = save(theta)
     return data, replace(manifest, sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
 
@@ -62,7 +62,7 @@ def test_weights_come_back_bit_for_bit(
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("where", ["theta_1", "shots"])
-def test_what_is_not_finite_is_never_written(
+def test_non_finite_weights_are_never_written(
     tiny: Backbone, theta_1: dict[str, Tensor], tmp_path: Path, value: float, where: str
 ) -> None:
     theta, shots = dict(theta_1), SupportSet(torch.zeros(3, 5, 64), torch.zeros(5, dtype=torch.int64))
@@ -89,7 +89,7 @@ def test_the_features_of_the_shots_come_back(
     torch.testing.assert_close(loaded.shots.features.float(), features, rtol=1e-2, atol=1e-3)
 
 
-def test_the_manifest_says_what_the_weights_are(
+def test_the_manifest_describes_the_weights(
     tiny: Backbone, theta_1: dict[str, Tensor], tmp_path: Path
 ) -> None:
     weights = Weights(whole(theta_1))
@@ -125,7 +125,7 @@ def test_views_and_parameters_are_saved_as_they_look(
 
 
 def test_a_flipped_bit_is_found(tiny: Backbone, stored: tuple[bytes, Manifest]) -> None:
-    """200 of 200, also in the header and at both ends."""
+    """All of 200 flips are found, also in the header and at both ends."""
     data, manifest = stored
     dice = random.Random(11)
     places = [0, 9, len(data) - 1, *(dice.randrange(len(data)) for _ in range(197))]
@@ -142,7 +142,7 @@ def test_a_cut_file_is_found(tiny: Backbone, stored: tuple[bytes, Manifest], kee
     with pytest.raises(CorruptWeights) as caught:
         load_weights(data[:keep], manifest, tiny)
     assert caught.value.status == 503
-    # Also when the manifest was written for the cut file.
+    # The same holds if the manifest was written for the truncated file.
     cut = replace(manifest, sha256=hashlib.sha256(data[:keep]).hexdigest())
     with pytest.raises(CorruptWeights, match="can't be read"):
         load_weights(data[:keep], cut, tiny)
@@ -227,7 +227,7 @@ def test_a_manifest_of_another_format_is_refused(stored: tuple[bytes, Manifest],
         read_manifest(json.dumps(fields(stored, format=number)).encode())
 
 
-def test_an_unknown_way_of_storing_is_refused(stored: tuple[bytes, Manifest]) -> None:
+def test_an_unknown_delta_format_is_refused(stored: tuple[bytes, Manifest]) -> None:
     with pytest.raises(CorruptWeights, match="damaged"):
         read_manifest(json.dumps(fields(stored, weights="2bit")).encode())
 
@@ -280,7 +280,7 @@ def test_other_packed_tensors_are_refused(
         load_weights(*crafted(tensors, manifest), tiny)
 
 
-def test_a_manifest_of_another_way_of_storing_does_not_fit(
+def test_a_manifest_of_another_delta_format_does_not_fit(
     tiny: Backbone, packed: tuple[Delta, bytes, Manifest]
 ) -> None:
     _, data, manifest = packed

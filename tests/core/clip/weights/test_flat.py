@@ -1,4 +1,4 @@
-"""Tensors that share memory: as they were, and gone when the last of them is."""
+"""Tensors in one shared memory block: equal to their originals, and freed with the last of them."""
 
 import gc
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from core.clip.weights.flat import ALIGNED, LARGE, copy_flat, empty_flat, reusing
 
-MANY = LARGE // 4  # floats of a large page
+MANY = LARGE // 4  # Number of floats in a large page.
 
 
 def tensors() -> dict[str, Tensor]:
@@ -47,13 +47,13 @@ def test_filters_are_apart_from_the_rest() -> None:
     assert abs(made["vector"].data_ptr() - made["matrix"].data_ptr()) <= 4 * MANY
 
 
-def test_other_devices_have_their_own_way() -> None:
+def test_other_devices_use_their_own_allocator() -> None:
     made = empty_flat({"there": torch.empty(MANY, 2, device="meta"), "here": torch.empty(MANY, 2)})
     assert (made["there"].device.type, made["here"].device.type) == ("meta", "cpu")
 
 
 def test_the_memory_goes_back_at_once() -> None:
-    # Of a size that the C library would keep, between others that stay.
+    # This size would be kept by the C library, and lies between others that stay.
     sets = [copy_flat({"a": torch.ones(MANY), "b": torch.ones(MANY)}) for _ in range(8)]
     gc.collect()
     before = resident()
@@ -62,7 +62,7 @@ def test_the_memory_goes_back_at_once() -> None:
     assert before - resident() > 3.5 * 2 * LARGE
 
 
-def test_the_next_set_has_the_memory_of_the_one_before() -> None:
+def test_the_next_set_reuses_freed_memory() -> None:
     like = {"a": torch.ones(MANY), "b": torch.ones(MANY)}
     first = copy_flat(like)
     place = first["a"].data_ptr()
@@ -71,27 +71,27 @@ def test_the_next_set_has_the_memory_of_the_one_before() -> None:
         del first
         second, other = empty_flat(like), copy_flat(like)
         assert second["a"].data_ptr() == place
-        assert torch.equal(second["b"], like["b"])  # what was left there
-        del other  # for nobody
+        assert torch.equal(second["b"], like["b"])  # The memory still holds the previous contents.
+        del other  # Its memory is kept for a set that never comes.
         assert resident() - before > 1.5 * LARGE
         with reusing(LARGE):
-            pass  # the end of another one
+            pass  # The end of another block frees nothing.
         assert resident() - before > 1.5 * LARGE
-    assert resident() - before < LARGE  # not kept beyond the end
+    assert resident() - before < LARGE  # The end of this block frees the kept memory.
     del second
     assert before - resident() > 1.5 * LARGE
 
 
-def test_no_more_is_kept_than_is_allowed() -> None:
+def test_the_kept_memory_is_limited() -> None:
     sets = [copy_flat({"a": torch.ones(2 * MANY)}) for _ in range(6)]
     before = resident()
     with reusing(4 * LARGE + LARGE // 2):
         del sets
-        assert before - resident() > 7.5 * LARGE  # of 12; two of them are kept
+        assert before - resident() > 7.5 * LARGE  # 12 pages in total; two sets are kept.
     assert before - resident() > 11.5 * LARGE
 
 
-def test_memory_of_another_size_is_not_taken() -> None:
+def test_memory_of_another_size_is_not_reused() -> None:
     with reusing(8 * LARGE):
         copy_flat({"a": torch.ones(2 * MANY)})
         assert len(empty_flat({"a": torch.ones(4 * MANY)})["a"]) == 4 * MANY

@@ -1,4 +1,4 @@
-"""The threads that compute, with a network that adds one and can be held up."""
+"""The batcher's threads, with a model that adds one and can be blocked."""
 
 import threading
 import time
@@ -16,7 +16,7 @@ from core.serving.limiter import ConcurrencyLimiter, ServerBusy
 
 
 class Slow:
-    """Computes when it is let; remembers the batches."""
+    """Model that records its batches and blocks while its gate is closed."""
 
     def __init__(self) -> None:
         self.gate = threading.Event()
@@ -34,27 +34,27 @@ class Slow:
         return rows + 1
 
 
-class Networks(Batcher):
-    """A batcher with the network of each lane."""
+class BatcherWithModels(Batcher):
+    """Batcher with a model per queue key."""
 
     def __init__(self, workers: int) -> None:
-        self.of_lane: dict[QueueKey, Callable[[Tensor], Tensor]] = {}
-        super().__init__({"images": 4, "prompts": 2}, workers, lambda lane, rows: self.of_lane[lane](rows))
+        self.models: dict[QueueKey, Callable[[Tensor], Tensor]] = {}
+        super().__init__({"images": 4, "prompts": 2}, workers, lambda lane, rows: self.models[lane](rows))
 
-    def give(
+    def submit_to(
         self,
         lane: QueueKey,
         network: Callable[[Tensor], Tensor],
         rows: Tensor,
         last_of: Pending | None = None,
     ) -> BatchItem:
-        self.of_lane[lane] = network
+        self.models[lane] = network
         return self.submit(lane, rows, last_of)
 
 
 @pytest.fixture
-def batcher() -> Iterator[Networks]:
-    batcher = Networks(workers=1)
+def batcher() -> Iterator[BatcherWithModels]:
+    batcher = BatcherWithModels(workers=1)
     yield batcher
     batcher.close()
 
@@ -63,23 +63,23 @@ def rows(*values: float, width: int = 2) -> Tensor:
     return torch.tensor(values)[:, None].expand(-1, width).clone()
 
 
-def held_up(batcher: Networks, network: Slow) -> BatchItem:
-    """From now on everything waits, until the gate opens."""
+def held_up(batcher: BatcherWithModels, network: Slow) -> BatchItem:
+    """Block the batcher until the gate opens."""
     network.gate.clear()
     network.begun.clear()
-    work = batcher.give(("blocker", "images"), network, rows(-1))
+    work = batcher.submit_to(("blocker", "images"), network, rows(-1))
     assert network.begun.wait(10)
     return work
 
 
-def test_what_goes_in_together_comes_out_apart(batcher: Networks) -> None:
+def test_batched_requests_get_their_own_rows(batcher: BatcherWithModels) -> None:
     network = Slow()
     held_up(batcher, network)
-    works = [batcher.give(("a", "images"), network, rows(*range(i, i + 1 + i % 3))) for i in range(8)]
+    works = [batcher.submit_to(("a", "images"), network, rows(*range(i, i + 1 + i % 3))) for i in range(8)]
     network.gate.set()
     for i, work in enumerate(works):
         assert torch.equal(batcher.wait(work, 10), rows(*range(i, i + 1 + i % 3)) + 1)
-    assert all(len(batch) == 4 for batch in network.batches[1:-1])  # full as long as there is enough
+    assert all(len(batch) == 4 for batch in network.batches[1:-1])  # Batches are full while enough rows wait.
     counts = batcher.counts()
     assert counts.waiting == {"images": 0, "prompts": 0}
     assert counts.rows["images"] == 1 + sum(1 + i % 3 for i in range(8))
@@ -87,20 +87,22 @@ def test_what_goes_in_together_comes_out_apart(batcher: Networks) -> None:
     assert set(counts.sizes) <= {1, 2, 4}
 
 
-def test_a_lone_request_does_not_wait(batcher: Networks) -> None:
+def test_a_lone_request_does_not_wait(batcher: BatcherWithModels) -> None:
     network = Slow()
     for i in range(5):
-        assert torch.equal(batcher.wait(batcher.give(("a", "images"), network, rows(i)), 10), rows(i + 1))
+        assert torch.equal(
+            batcher.wait(batcher.submit_to(("a", "images"), network, rows(i)), 10), rows(i + 1)
+        )
     assert network.batches == [[i] for i in range(5)]
 
 
-def test_every_network_has_its_turn(batcher: Networks) -> None:
-    """However many ask for the first one: the others come after one batch of it each."""
+def test_every_model_has_its_turn(batcher: BatcherWithModels) -> None:
+    """However many requests wait for the first model, the others follow after one batch of it each."""
     network = Slow()
     held_up(batcher, network)
-    flood = [batcher.give(("flood", "images"), network, rows(1, 1)) for _ in range(20)]
-    others = [batcher.give((str(i), "images"), network, rows(i)) for i in (2, 3)]
-    prompts = [batcher.give(("2", "prompts"), network, rows(9, 9, 9)) for _ in range(2)]
+    flood = [batcher.submit_to(("flood", "images"), network, rows(1, 1)) for _ in range(20)]
+    others = [batcher.submit_to((str(i), "images"), network, rows(i)) for i in (2, 3)]
+    prompts = [batcher.submit_to(("2", "prompts"), network, rows(9, 9, 9)) for _ in range(2)]
     network.gate.set()
     for work in (*flood, *others, *prompts):
         batcher.wait(work, 10)
@@ -108,47 +110,47 @@ def test_every_network_has_its_turn(batcher: Networks) -> None:
     assert network.batches[1:8] == [ones, [2.0], [3.0], nines, ones, nines, ones]
 
 
-def test_rows_of_another_shape_go_by_themselves(batcher: Networks) -> None:
+def test_rows_of_another_shape_get_their_own_batch(batcher: BatcherWithModels) -> None:
     network = Slow()
     held_up(batcher, network)
-    works = [batcher.give(("a", "images"), network, rows(i, width=2 + i // 2)) for i in range(4)]
+    works = [batcher.submit_to(("a", "images"), network, rows(i, width=2 + i // 2)) for i in range(4)]
     network.gate.set()
     for i, work in enumerate(works):
         assert torch.equal(batcher.wait(work, 10), rows(i + 1, width=2 + i // 2))
     assert network.batches[1:] == [[0, 1], [2, 3]]
 
 
-def test_who_waits_too_long_is_told_so_and_leaves_nothing(batcher: Networks) -> None:
+def test_a_timed_out_request_is_refused_and_leaves_nothing(batcher: BatcherWithModels) -> None:
     network = Slow()
     first = held_up(batcher, network)
-    late = batcher.give(("a", "images"), network, rows(5))
+    late = batcher.submit_to(("a", "images"), network, rows(5))
     with pytest.raises(ServerBusy, match="Ask again"):
         batcher.wait(late, 0.02)
     assert batcher.counts().waiting["images"] == 0
     with ThreadPoolExecutor(1) as pool:
-        begun = pool.submit(batcher.wait, first, 0.02)  # what is begun is waited for
+        begun = pool.submit(batcher.wait, first, 0.02)  # Computing rows are waited for.
         time.sleep(0.05)
         network.gate.set()
         assert torch.equal(begun.result(10), rows(0))
     assert network.batches == [[-1.0]]
 
 
-def test_begun_work_is_not_withdrawn(batcher: Networks) -> None:
+def test_begun_work_is_not_withdrawn(batcher: BatcherWithModels) -> None:
     network = Slow()
     network.gate.clear()
-    work = batcher.give(("a", "images"), network, rows(*range(6)))
-    assert network.begun.wait(10)  # 4 rows are being computed, 2 wait
+    work = batcher.submit_to(("a", "images"), network, rows(*range(6)))
+    assert network.begun.wait(10)  # 4 rows are being computed, 2 wait.
     assert not batcher.withdraw(work)
     network.gate.set()
     assert torch.equal(batcher.wait(work, 10), rows(*range(6)) + 1)
 
 
-def test_an_error_is_told_to_those_of_the_batch(batcher: Networks) -> None:
+def test_an_error_reaches_every_request_of_the_batch(batcher: BatcherWithModels) -> None:
     network = Slow()
     held_up(batcher, network)
     network.error = RuntimeError("out of memory")
-    works = [batcher.give(("a", "images"), network, rows(*[i] * 3)) for i in range(2)]
-    other = batcher.give(("b", "images"), Slow(), rows(1))
+    works = [batcher.submit_to(("a", "images"), network, rows(*[i] * 3)) for i in range(2)]
+    other = batcher.submit_to(("b", "images"), Slow(), rows(1))
     network.gate.set()
     for work in works:
         with pytest.raises(RuntimeError, match="out of memory"):
@@ -157,27 +159,28 @@ def test_an_error_is_told_to_those_of_the_batch(batcher: Networks) -> None:
     assert batcher.counts().waiting["images"] == 0
 
 
-def test_a_batch_waits_a_moment_for_those_that_come(batcher: Networks) -> None:
+def test_a_batch_waits_briefly_for_pending_requests(batcher: BatcherWithModels) -> None:
     network = Slow()
-    batcher._batch_seconds = 100.0  # as after a long batch; the wait has a limit of its own
+    batcher._batch_seconds = 100.0  # As after a long batch; the delay has a maximum of its own.
     with batcher.pending(("a", "images")):
-        first = batcher.give(("a", "images"), network, rows(1))
-        second = batcher.give(("a", "images"), network, rows(2))
+        first = batcher.submit_to(("a", "images"), network, rows(1))
+        second = batcher.submit_to(("a", "images"), network, rows(2))
     for work in (first, second):
         batcher.wait(work, 10)
     assert network.batches == [[1, 2]]
 
 
-def test_a_batch_waits_until_it_is_full(batcher: Networks, monkeypatch: pytest.MonkeyPatch) -> None:
-    """3 of 4 rows are there and a fourth is on its way: the batch waits for it, although 3 are more than the
-    1 that is missing."""
+def test_a_batch_waits_until_it_is_full(batcher: BatcherWithModels, monkeypatch: pytest.MonkeyPatch) -> None:
+    """3 of 4 rows are there and a fourth is pending: the batch waits, although 3 exceed the 1 that is
+    missing.
+    """
     monkeypatch.setattr(batches, "MAX_BATCH_DELAY_SECONDS", 60.0)
     batcher._batch_seconds = 1_000.0
     network = Slow()
     with batcher.pending(("a", "images")), batcher.pending(("a", "images")):
-        first = batcher.give(("a", "images"), network, rows(1, 2, 3))
+        first = batcher.submit_to(("a", "images"), network, rows(1, 2, 3))
         assert not network.begun.wait(0.2)
-        batcher.wait(batcher.give(("a", "images"), network, rows(4)), 10)
+        batcher.wait(batcher.submit_to(("a", "images"), network, rows(4)), 10)
         batcher.wait(first, 10)
     assert network.batches == [[1, 2, 3, 4]]
 
@@ -186,14 +189,14 @@ def test_a_batch_waits_until_it_is_full(batcher: Networks, monkeypatch: pytest.M
 
 
 @pytest.fixture
-def pair() -> Iterator[Networks]:
-    batcher = Networks(workers=2)
+def pair() -> Iterator[BatcherWithModels]:
+    batcher = BatcherWithModels(workers=2)
     yield batcher
     batcher.close()
 
 
 class Counting(Slow):
-    """Remembers with how many of torch's threads."""
+    """Model that records torch's thread counts."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -206,22 +209,22 @@ class Counting(Slow):
         return super().__call__(rows)
 
 
-def test_what_is_alone_has_all_processors_and_others_their_share() -> None:
+def test_single_work_gets_all_processors_and_concurrent_work_a_share() -> None:
     default = torch.get_num_threads()
     torch.set_num_threads(2)
-    batcher = Networks(workers=2)
+    batcher = BatcherWithModels(workers=2)
     try:
         network = Counting()
         for i in range(3):
-            batcher.wait(batcher.give(("a", "images"), network, rows(i)), 10)
+            batcher.wait(batcher.submit_to(("a", "images"), network, rows(i)), 10)
         assert network.threads == [2, 2, 2]
         first, second = Counting(), Counting()
         alone = held_up(batcher, first)
         second.gate.clear()
-        beside = batcher.give(("b", "images"), second, rows(1))
-        assert second.begun.wait(10)  # while the first one is being computed
-        third = batcher.give(("c", "images"), Slow(), rows(2))
-        with pytest.raises(ServerBusy):  # no more at a time than there are processors
+        beside = batcher.submit_to(("b", "images"), second, rows(1))
+        assert second.begun.wait(10)  # While the first one is being computed.
+        third = batcher.submit_to(("c", "images"), Slow(), rows(2))
+        with pytest.raises(ServerBusy):  # At most one per processor at a time.
             batcher.wait(third, 0.1)
         for one in (first, second):
             one.gate.set()
@@ -234,38 +237,38 @@ def test_what_is_alone_has_all_processors_and_others_their_share() -> None:
         torch.set_num_threads(default)
 
 
-def test_what_is_not_alone_is_computed_beside(pair: Networks) -> None:
-    """While another image is being decoded, or was, if it is the last one of its request."""
+def test_concurrent_work_runs_in_parallel(pair: BatcherWithModels) -> None:
+    """The other image is being decoded, or was just decoded as the last one of its request."""
     network = Counting()
     lane = ("a", "images")
     with pair.pending(lane) as arrival:
-        pair.wait(pair.give(lane, network, rows(1)), 10)
+        pair.wait(pair.submit_to(lane, network, rows(1)), 10)
         with pair.pending(lane) as other:
-            pair.wait(pair.give(lane, network, rows(2), arrival), 10)
-        pair.wait(pair.give(lane, network, rows(3), other), 10)
+            pair.wait(pair.submit_to(lane, network, rows(2), arrival), 10)
+        pair.wait(pair.submit_to(lane, network, rows(3), other), 10)
     assert [name == "compute" for name in network.names] == [False, False, True]
 
 
-class OnlyAlone(Networks):
-    """The threads for what is not alone look at the queue at the wrong moments."""
+class OnlyAlone(BatcherWithModels):
+    """Batcher whose threads for concurrent work check the queue at the wrong moments."""
 
     def _is_beside(self) -> bool:
         return False
 
 
-def test_a_withdrawal_wakes_who_computes_what_is_alone_then() -> None:
+def test_a_withdrawal_wakes_the_thread_for_single_work() -> None:
     batcher = OnlyAlone(workers=2)
     try:
-        with batcher._changed:  # both at once: neither is alone for a moment
-            first, second = (batcher.give((name, "images"), Slow(), rows(1)) for name in "ab")
-        time.sleep(0.05)  # both wait, and nobody has to do with that
+        with batcher._changed:  # Both at once: neither is ever alone.
+            first, second = (batcher.submit_to((name, "images"), Slow(), rows(1)) for name in "ab")
+        time.sleep(0.05)  # Both wait.
         assert batcher.withdraw(first)
         assert torch.equal(batcher.wait(second, 5), rows(2))
     finally:
         batcher.close()
 
 
-def test_parts_that_end_in_another_order_come_back_in_theirs(pair: Networks) -> None:
+def test_slices_that_finish_out_of_order_return_in_order(pair: BatcherWithModels) -> None:
     begun = [threading.Event(), threading.Event()]
     ends = [threading.Event(), threading.Event()]
 
@@ -275,7 +278,7 @@ def test_parts_that_end_in_another_order_come_back_in_theirs(pair: Networks) -> 
         assert ends[number].wait(10)
         return some + 1
 
-    work = pair.give(("a", "images"), network, rows(*range(8)))
+    work = pair.submit_to(("a", "images"), network, rows(*range(8)))
     assert all(event.wait(10) for event in begun)
     ends[1].set()
     while not work.parts:
@@ -285,59 +288,59 @@ def test_parts_that_end_in_another_order_come_back_in_theirs(pair: Networks) -> 
 
 
 @pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
-def test_an_error_in_both_parts_is_told_once(pair: Networks) -> None:
+def test_an_error_in_both_slices_is_reported_once(pair: BatcherWithModels) -> None:
     network = Slow()
     network.gate.clear()
     network.error = RuntimeError("out of memory")
-    work = pair.give(("a", "images"), network, rows(*range(8)))
-    while work.taken < 8 or pair.counts().waiting["images"]:  # both are being computed
+    work = pair.submit_to(("a", "images"), network, rows(*range(8)))
+    while work.taken < 8 or pair.counts().waiting["images"]:  # Both are being computed.
         time.sleep(0.001)
-    other = pair.give(("b", "images"), Slow(), rows(1))
+    other = pair.submit_to(("b", "images"), Slow(), rows(1))
     network.gate.set()
     with pytest.raises(RuntimeError, match="out of memory"):
         pair.wait(work, 10)
     assert torch.equal(pair.wait(other, 10), rows(2))
 
 
-def test_a_network_that_loses_rows_is_told_of(pair: Networks) -> None:
+def test_a_model_that_loses_rows_is_an_error(pair: BatcherWithModels) -> None:
     with pytest.raises(RuntimeError):
-        pair.wait(pair.give(("a", "images"), lambda rows: rows[:1], rows(1, 2)), 10)
-    assert torch.equal(pair.wait(pair.give(("a", "images"), Slow(), rows(1)), 10), rows(2))
+        pair.wait(pair.submit_to(("a", "images"), lambda rows: rows[:1], rows(1, 2)), 10)
+    assert torch.equal(pair.wait(pair.submit_to(("a", "images"), Slow(), rows(1)), 10), rows(2))
 
 
-def test_many_at_once_each_get_their_own(pair: Networks) -> None:
+def test_concurrent_requests_get_their_own_rows(pair: BatcherWithModels) -> None:
     networks = [Slow() for _ in range(3)]
 
-    def ask(i: int) -> None:
+    def submit_and_wait(i: int) -> None:
         given = rows(*range(i, i + 1 + i % 6))
         lane = (str(i % 3), "images")
         with pair.pending(lane) as arrival:
-            work = pair.give(lane, networks[i % 3], given, arrival if i % 2 else None)
+            work = pair.submit_to(lane, networks[i % 3], given, arrival if i % 2 else None)
         assert torch.equal(pair.wait(work, 10), given + 1)
 
     with ThreadPoolExecutor(16) as pool:
-        list(pool.map(ask, range(400)))
+        list(pool.map(submit_and_wait, range(400)))
     counts = pair.counts()
     assert counts.rows["images"] == sum(1 + i % 6 for i in range(400))
     assert counts.waiting["images"] == 0
 
 
-def test_closing_tells_those_who_wait() -> None:
-    batcher, network = Networks(workers=1), Slow()
+def test_closing_fails_waiting_requests() -> None:
+    batcher, network = BatcherWithModels(workers=1), Slow()
     held_up(batcher, network)
-    waiting = batcher.give(("a", "images"), network, rows(1))
+    waiting = batcher.submit_to(("a", "images"), network, rows(1))
     batcher.close()
     network.gate.set()
     with pytest.raises(ServerBusy):
         batcher.wait(waiting, 10)
     with pytest.raises(ServerBusy):
-        batcher.give(("a", "images"), network, rows(1))
+        batcher.submit_to(("a", "images"), network, rows(1))
 
 
-# --- the gate ---
+# --- the concurrency limiter ---
 
 
-def test_the_gate_is_full_and_says_when_to_come_again() -> None:
+def test_a_full_limiter_refuses_with_retry_after() -> None:
     gate = ConcurrencyLimiter(10, lambda: 7.2)
     with gate.acquire({("o", "a"): 5}), gate.acquire({("o", "b"): 4}):
         with pytest.raises(ServerBusy) as caught, gate.acquire({("o", "c"): 2}):
@@ -349,7 +352,7 @@ def test_the_gate_is_full_and_says_when_to_come_again() -> None:
     assert (gate.images, gate.refused) == (0, 2)
 
 
-def test_one_model_takes_half_at_most_and_a_large_request_passes_alone() -> None:
+def test_one_model_gets_half_of_the_limit_and_a_large_request_passes_alone() -> None:
     gate = ConcurrencyLimiter(10, lambda: 0.0)
     with gate.acquire({("o", "a"): 5}):
         with pytest.raises(ServerBusy), gate.acquire({("o", "a"): 1}):

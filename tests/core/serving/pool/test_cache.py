@@ -14,14 +14,14 @@ from core.serving.pool.cache import StillLoading, WarmCache
 
 @pytest.fixture
 def cache() -> Iterator[WarmCache[str]]:
-    """A value is as large as its text is long; room for 10."""
+    """Yield a cache with room for 10; the size of a value is the length of its text."""
     cache: WarmCache[str] = WarmCache(10, len)
     yield cache
     cache.close()
 
 
 class Loads:
-    """A loader that counts, and waits until it is let go."""
+    """Loader that counts its calls and blocks while its gate is closed."""
 
     def __init__(self, value: str = "value") -> None:
         self.value = value
@@ -40,7 +40,7 @@ class Loads:
 
 
 def at_once(number: int, call: Callable[[], str], meanwhile: Callable[[], None]) -> list[str | Exception]:
-    """What each of so many threads got; `meanwhile` runs when all of them are on their way."""
+    """Return each thread's result. `meanwhile` runs once all threads have started."""
     barrier = threading.Barrier(number + 1)
 
     def one(_: int) -> str | Exception:
@@ -67,7 +67,7 @@ def put(cache: WarmCache[str], key: str, value: str) -> None:
 
 
 def warm(cache: WarmCache[str]) -> list[str]:
-    """Least recently used first."""
+    """List the keys, least recently used first."""
     return [str(held.key[1]) for held in cache.held()]
 
 
@@ -81,7 +81,7 @@ def until(condition: Callable[[], bool]) -> None:
 # --- loading ---
 
 
-def test_one_load_for_many_who_ask_at_once(cache: WarmCache[str]) -> None:
+def test_concurrent_requests_share_one_load(cache: WarmCache[str]) -> None:
     loads = Loads()
 
     def release() -> None:
@@ -115,7 +115,7 @@ def test_still_loading_and_the_value_later(cache: WarmCache[str]) -> None:
     assert loads.count == 1
 
 
-def test_a_failing_load_fails_for_all_who_wait_and_is_tried_again(cache: WarmCache[str]) -> None:
+def test_a_failing_load_fails_every_waiter_and_is_retried(cache: WarmCache[str]) -> None:
     loads = Loads()
     loads.error = TimeoutError("the hub did not answer")
 
@@ -134,7 +134,7 @@ def test_a_failing_load_fails_for_all_who_wait_and_is_tried_again(cache: WarmCac
 
 
 def test_a_load_needs_others_in_its_own_thread(cache: WarmCache[str]) -> None:
-    """More of them than there are loaders, each waiting for the same part."""
+    """More values are loaded than there are loader threads, each waiting for the same shared part."""
 
     def whole() -> str:
         return get(cache, "part", lambda: "p", None) + "w"
@@ -159,11 +159,11 @@ def test_closed_while_loading() -> None:
         get(cache, "another", loads)
 
 
-# --- what goes ---
+# --- eviction ---
 
 
 def test_the_least_recently_used_goes_first() -> None:
-    """Against the plain rule, over a long random history."""
+    """Compared with the plain rule over a long random history."""
     cache: WarmCache[str] = WarmCache(100, len)
     plain: OrderedDict[str, int] = OrderedDict()
     drawn = random.Random(1)
@@ -185,10 +185,10 @@ def test_the_least_recently_used_goes_first() -> None:
         cache.close()
 
 
-def test_what_is_used_stays_and_is_counted(cache: WarmCache[str]) -> None:
+def test_values_in_use_stay_and_are_counted(cache: WarmCache[str]) -> None:
     with cache.acquire(("value", "a"), lambda: "x" * 8, wait_seconds=10) as first:
         put(cache, "b", "yy")
-        put(cache, "c", "zz")  # b makes room, not a
+        put(cache, "c", "zz")  # b makes room, a does not.
         assert warm(cache) == ["a", "c"]
         assert cache.counts("value").in_use == 1
     put(cache, "d", "xxx")
@@ -196,7 +196,7 @@ def test_what_is_used_stays_and_is_counted(cache: WarmCache[str]) -> None:
     assert first == "x" * 8
 
 
-def test_what_is_larger_than_the_budget_goes_with_its_user(cache: WarmCache[str]) -> None:
+def test_a_value_above_the_budget_is_evicted_after_use(cache: WarmCache[str]) -> None:
     put(cache, "a", "1")
     with cache.acquire(("value", "huge"), lambda: "x" * 1_000, wait_seconds=10):
         assert cache.bytes == 1_000
@@ -207,23 +207,23 @@ def test_what_is_larger_than_the_budget_goes_with_its_user(cache: WarmCache[str]
 
 
 def test_a_load_waits_for_room(cache: WarmCache[str]) -> None:
-    """Beside what others use; alone it always begins."""
+    """A load waits while others use the memory. Without other users it always starts."""
     loads = Loads("y" * 6)
     loads.gate.set()
 
-    def ask(wait: float) -> str:
+    def load_with(wait: float) -> str:
         with cache.acquire(("value", "b"), loads, wait_seconds=wait, expected_bytes=6) as value:
             return value
 
     with cache.acquire(("value", "a"), lambda: "x" * 6, wait_seconds=10, expected_bytes=6):
         with pytest.raises(StillLoading):
-            ask(0.05)
+            load_with(0.05)
         assert (loads.count, cache.bytes) == (0, 6)
-    assert ask(10) == "y" * 6
+    assert load_with(10) == "y" * 6
     assert warm(cache) == ["b"]
 
 
-def test_pinned_values_stay_and_keep_nobody_out(cache: WarmCache[str]) -> None:
+def test_pinned_values_stay_and_block_no_load(cache: WarmCache[str]) -> None:
     with cache.acquire(("value", "pinned"), lambda: "x" * 9, wait_seconds=None, pin=True):
         for key in "abc":
             put(cache, key, "yyy")
@@ -233,8 +233,8 @@ def test_pinned_values_stay_and_keep_nobody_out(cache: WarmCache[str]) -> None:
     assert warm(cache) == ["d"]
 
 
-def test_a_pinned_value_keeps_no_load_out(cache: WarmCache[str]) -> None:
-    """Only what is used may make a load wait: a pin lasts as long as the service."""
+def test_a_pin_delays_no_load(cache: WarmCache[str]) -> None:
+    """Only values in use may delay a load: a pin lasts as long as the service."""
     with (
         cache.acquire(("value", "pinned"), lambda: "x" * 9, wait_seconds=None, pin=True),
         cache.acquire(("value", "other"), lambda: "yyy", wait_seconds=10, expected_bytes=3) as value,
@@ -254,7 +254,7 @@ def test_touch(cache: WarmCache[str]) -> None:
 # --- forgetting ---
 
 
-def test_forgotten_values_go_with_their_users() -> None:
+def test_forgotten_values_are_evicted_after_use() -> None:
     gone: list[str] = []
     cache: WarmCache[str] = WarmCache(10, len, on_drop=gone.append)
     try:
@@ -263,7 +263,7 @@ def test_forgotten_values_go_with_their_users() -> None:
         with cache.acquire(("value", "two"), lambda: "?", wait_seconds=10) as held:
             cache.forget(lambda key: True)
             assert (gone, cache.bytes) == (["1"], 2)
-            put(cache, "two", "new")  # loaded anew beside it
+            put(cache, "two", "new")  # Loaded again beside the old value.
             assert (held, cache.bytes) == ("22", 5)
         assert (gone, cache.bytes) == (["1", "22"], 3)
     finally:
@@ -277,12 +277,12 @@ def test_forgotten_while_it_is_loaded(cache: WarmCache[str]) -> None:
         assert loads.started.wait(10)
         cache.forget(lambda key: True)
         loads.gate.set()
-        assert asked.result(10) == "value"  # for who waited for it
+        assert asked.result(10) == "value"  # For the request that waited for it.
     until(lambda: cache.bytes == 0)
     assert cache.held() == []
 
 
-def test_a_forgotten_load_that_fails_takes_no_later_one_along(cache: WarmCache[str]) -> None:
+def test_a_failed_forgotten_load_does_not_affect_a_later_one(cache: WarmCache[str]) -> None:
     first, second = Loads("old"), Loads("new")
     first.error = ValueError("gone")
     second.gate.set()
@@ -298,12 +298,14 @@ def test_a_forgotten_load_that_fails_takes_no_later_one_along(cache: WarmCache[s
     assert (warm(cache), cache.bytes, second.count) == (["key"], 3, 1)
 
 
-# --- everything at once ---
+# --- all together ---
 
 
 def test_a_thousand_models_where_twenty_fit() -> None:
-    """Asked for as people do, a few often and most hardly ever (Zipf), by eight at once, while some are
-    forgotten: everyone gets what they asked for, and the bytes stay within the budget."""
+    """Eight threads request keys by a Zipf distribution while some keys are forgotten.
+
+    Every request gets its own value, and the bytes stay within the budget.
+    """
     most = 0
     lock = threading.Lock()
     alive: Counter[str] = Counter()
@@ -315,7 +317,7 @@ def test_a_thousand_models_where_twenty_fit() -> None:
     cache: WarmCache[str] = WarmCache(20, lambda value: 1, on_drop=drop)
     wrong: list[Any] = []
 
-    def ask(seed: int) -> None:
+    def request_keys(seed: int) -> None:
         nonlocal most
         drawn = random.Random(seed)
         for step in range(300):
@@ -336,7 +338,7 @@ def test_a_thousand_models_where_twenty_fit() -> None:
 
     try:
         with ThreadPoolExecutor(8) as pool:
-            list(pool.map(ask, range(8)))
+            list(pool.map(request_keys, range(8)))
         counts = cache.counts("value")
         assert wrong == []
         assert most <= 20

@@ -1,4 +1,4 @@
-"""Networks at any α, from one store of bytes: what is shared, what stays, and what goes."""
+"""The model pool at any α, over one cache: sharing, retention and eviction."""
 
 import threading
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ def away(key: str) -> bytes:
 
 
 def delete(world: World, model: str) -> None:
-    """As DELETE /models does it."""
+    """Delete the model as DELETE /models does."""
     with world.database.write() as session:
         models.delete(session, model, owner=DEFAULT_OWNER, force=True)
     world.blobs.delete_prefix(models.blobs_of(model))
@@ -70,47 +70,47 @@ def test_every_alpha_is_the_interpolation(world: World) -> None:
 
 
 @pytest.mark.parametrize("delta_format", ["full", "4bit"])
-def test_another_alpha_needs_no_storage(
+def test_another_alpha_reads_no_storage(
     world: World, monkeypatch: pytest.MonkeyPatch, delta_format: DeltaFormat
 ) -> None:
     model = world.publish(delta_format=delta_format, alpha=0.5)
-    first = in_order(world.ask(model=model))
+    first = in_order(world.classify(model=model))
     monkeypatch.setattr(world.blobs, "get", away)
-    assert in_order(world.ask(model=model, alpha=0.9)) != first
+    assert in_order(world.classify(model=model, alpha=0.9)) != first
     assert counts(world).loads == 2
     assert counts(world, DELTA).loads == 1
 
 
-def test_what_is_counted_is_what_it_takes(world: World) -> None:
+def test_counted_bytes_are_those_in_use(world: World) -> None:
     model = world.publish(delta_format="4bit")
-    world.ask(model=model, alpha=0.5)
+    world.classify(model=model, alpha=0.5)
     parameters = sum(p.nbytes for p in tower_parameters(world.backbone.model).values())
     network, delta = counts(world), counts(world, DELTA)
     assert network.bytes == pytest.approx(parameters, rel=0.05)
     assert delta.bytes < parameters / 2
     assert world.pool.warm.bytes == network.bytes + delta.bytes
     ((stock, users),) = world.pool.backbones.values()
-    assert (stock.bytes, users) == (0, 1)  # the backbone itself, and the model stands on it
+    assert (stock.bytes, users) == (0, 1)  # The backbone itself, which the model shares.
 
 
-# --- the same content, whatever it is called ---
+# --- equal content under different ids ---
 
 
 def test_two_models_with_the_same_content_are_one(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = world.publish(), world.publish()
-    expected = exactly(world.ask(model=one))
+    expected = exactly(world.classify(model=one))
     monkeypatch.setattr(world.blobs, "get", away)
     world.sentences.clear()
-    assert exactly(world.ask(model=other)) == expected
+    assert exactly(world.classify(model=other)) == expected
     assert (counts(world).values, counts(world).loads, counts(world).hits, world.sentences) == (1, 1, 1, [])
     world.serving.forget(one)
-    assert exactly(world.ask(model=other)) == expected
+    assert exactly(world.classify(model=other)) == expected
     world.serving.forget(other)
     assert world.pool.warm.held() == []
 
 
 def test_the_files_of_one_do_not_fail_the_other(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They wait for the same loading, and one of them has lost its files."""
+    """Both wait for the same load, and one of them has lost its files."""
     bad, good = world.publish(), world.publish()
     loading, go_on = threading.Event(), threading.Event()
     get = world.blobs.get
@@ -135,7 +135,7 @@ def test_the_files_of_one_do_not_fail_the_other(world: World, monkeypatch: pytes
         assert second.result(10).model == good
 
 
-# --- what goes ---
+# --- eviction ---
 
 
 def test_deleted_while_it_is_used(world: World) -> None:
@@ -155,7 +155,9 @@ def test_deleted_while_it_is_used(world: World) -> None:
 
 
 def test_deleted_while_it_is_loaded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The files are read before they are gone: who waits has the answer, and nothing stays."""
+    """The files are read before their deletion: the waiting request is answered, and nothing
+    remains cached.
+    """
     model = world.publish()
     reading, go_on = threading.Event(), threading.Event()
     get = world.blobs.get
@@ -178,26 +180,26 @@ def test_deleted_while_it_is_loaded(world: World, monkeypatch: pytest.MonkeyPatc
     assert world.pool._models == {}
 
 
-def test_texts_outlive_their_network(backbone: Backbone, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prompts_outlive_their_model(backbone: Backbone, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     size = sum(p.nbytes for p in tower_parameters(backbone.model).values())
     world = World(backbone, data, monkeypatch, model_cache_bytes=int(2.2 * size))
     try:
         one, *others = (
             world.publish(theta_1=moved(backbone, seed), delta_format="4bit") for seed in range(4)
         )
-        expected = exactly(world.ask(model=one))
+        expected = exactly(world.classify(model=one))
         for other in others:
-            world.ask(model=other)
+            world.classify(model=other)
         assert content_of(world, one) not in {held.key[1] for held in world.pool.warm.held()}
         world.sentences.clear()
-        assert exactly(world.ask(model=one)) == expected  # to the bit
+        assert exactly(world.classify(model=one)) == expected  # Bit for bit.
         assert world.sentences == []
         assert world.pool.warm.bytes <= int(2.2 * size)
     finally:
         world.close()
 
 
-def test_batched_with_others_it_is_the_same(world: World) -> None:
+def test_batching_does_not_change_the_result(world: World) -> None:
     chosen = [world.publish(theta_1=moved(world.backbone, seed)) for seed in (1, 2)]
     alone = {(model, i): row(world, model, [IMAGES[i]]) for model in chosen for i in range(3)}
     with ThreadPoolExecutor(12) as pool:
@@ -208,7 +210,7 @@ def test_batched_with_others_it_is_the_same(world: World) -> None:
 
 
 def row(world: World, model: str, images: Sequence[bytes]) -> list[float]:
-    (numbers,) = in_order(world.ask(model=model, images=images))
+    (numbers,) = in_order(world.classify(model=model, images=images))
     return [number for name in NAMES for number in numbers[name]]
 
 
@@ -226,7 +228,7 @@ def test_pinned_models_stay_and_follow_their_alias(world: World) -> None:
     pins.refresh()
     assert pinned(world) == {content_of(world, second)}
     assert counts(world).loads == 2
-    world.ask(model="shoes@prod")
+    world.classify(model="shoes@prod")
     assert counts(world).hits == 1
     delete(world, second)
     pins.refresh()
@@ -235,9 +237,7 @@ def test_pinned_models_stay_and_follow_their_alias(world: World) -> None:
     assert counts(world).in_use == 0
 
 
-def test_a_pin_that_fails_unexpectedly_keeps_no_other_out(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failing_pin_does_not_stop_other_pins(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = (world.publish(theta_1=moved(world.backbone, s)) for s in (1, 2))
     pins = PinnedModels([first, second], world.serving.engine, world.database)
     load = ModelPool.acquire
@@ -260,7 +260,7 @@ def test_a_pin_that_fails_unexpectedly_keeps_no_other_out(
     assert pinned(world) == set()
 
 
-def test_neighbouring_alphas_are_networks_of_their_own(world: World) -> None:
+def test_neighbouring_alphas_are_separate_models(world: World) -> None:
     content = content_of(world, world.publish(theta_1=moved(world.backbone, 1)))
     assert len({content.at(alpha) for alpha in (0.335, 0.34, 0.3449, 0.345)}) == 4
 

@@ -1,4 +1,4 @@
-"""Keys: shown once, stored as a hash, looked up by it."""
+"""API keys: shown once, and stored and looked up as a hash."""
 
 import hashlib
 from datetime import timedelta
@@ -20,7 +20,7 @@ def make(database: Database, **given: Any) -> api_keys.NewKey:
 
 
 def opened(database: Database, key: str) -> str | None:
-    """Whose it is."""
+    """Return the owner of the key."""
     with database.read() as session:
         row = api_keys.find(session, key)
         return None if row is None else row.owner
@@ -41,7 +41,7 @@ def test_a_key_opens_for_its_owner_and_is_stored_nowhere(database: Database) -> 
     assert made.key not in repr(made.row)
 
 
-def test_what_is_no_key(database: Database) -> None:
+def test_invalid_keys(database: Database) -> None:
     made = make(database)
     for given in (made.key[:-1], f"{made.key}x", made.key.swapcase(), made.row.sha256, made.row.id, ""):
         assert opened(database, given) is None
@@ -65,7 +65,7 @@ def test_revoking(database: Database) -> None:
         with database.write() as session:
             at = api_keys.revoke(session, made.row.id).revoked_at
     with database.read() as session:
-        assert api_keys.list_all(session)[0].revoked_at == at  # the second changed nothing
+        assert api_keys.list_all(session)[0].revoked_at == at  # The second call changed nothing.
         assert [row.id for row in api_keys.list_all(session, "team-a")] == [
             made.row.id,
             kept.row.id,
@@ -85,7 +85,7 @@ def test_revoking(database: Database) -> None:
             api_keys.revoke(session, unknown)
 
 
-def test_whether_there_are_keys(database: Database) -> None:
+def test_the_existence_of_keys(database: Database) -> None:
     def there() -> tuple[bool, bool]:
         with database.read() as session:
             return api_keys.any_made(session), api_keys.any_good(session)
@@ -103,7 +103,7 @@ def test_whether_there_are_keys(database: Database) -> None:
     assert there() == (True, False)
 
 
-def test_its_last_use_is_noted_once_a_minute(database: Database) -> None:
+def test_the_last_use_is_recorded_once_per_minute(database: Database) -> None:
     made = make(database)
 
     def used() -> Any:
@@ -124,7 +124,7 @@ def test_its_last_use_is_noted_once_a_minute(database: Database) -> None:
     assert used() > first
 
 
-def test_what_can_not_be_made(database: Database) -> None:
+def test_invalid_key_requests(database: Database) -> None:
     for scopes in ([], ["classify", "root"]):
         with pytest.raises(InvalidScopes, match="classify, adapt, admin"):
             make(database, scopes=scopes)

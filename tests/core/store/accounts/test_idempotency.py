@@ -1,4 +1,4 @@
-"""A request sent twice makes one job."""
+"""Idempotency keys: a request sent twice creates one job."""
 
 from datetime import timedelta
 
@@ -21,14 +21,14 @@ from tests.core.store.test_races import at_once
 ONCE = IdempotencyClaim("k", "a" * 64)
 
 
-def admit(
+def submit(
     database: Database,
     once: IdempotencyClaim | None = ONCE,
     *,
     owner: str = OWNER,
     settings: Settings | None = None,
 ) -> str:
-    """The id of the job that the request is answered with."""
+    """Submit a job and return the id in the answer."""
     with database.write() as session:
         job = submission.submit_job(
             session,
@@ -46,22 +46,22 @@ def admit(
 
 
 def test_the_same_again_is_the_same_job(database: Database) -> None:
-    first = admit(database)
-    assert admit(database) == first
+    first = submit(database)
+    assert submit(database) == first
     with pytest.raises(IdempotencyKeyReused, match="Use a new key"):
-        admit(database, IdempotencyClaim("k", "b" * 64))
+        submit(database, IdempotencyClaim("k", "b" * 64))
     assert (
         len(
             {
                 first,
-                admit(database, IdempotencyClaim("l", "a" * 64)),
-                admit(database, None),
-                admit(database, None),
+                submit(database, IdempotencyClaim("l", "a" * 64)),
+                submit(database, None),
+                submit(database, None),
             }
         )
         == 4
     )
-    theirs = admit(database, owner=new_owner(database, "other"))
+    theirs = submit(database, owner=new_owner(database, "other"))
     assert theirs != first
     assert job_of(database, theirs, owner="other").owner == "other"
 
@@ -70,8 +70,9 @@ def test_many_at_once_make_one_job(database: Database) -> None:
     def send() -> str:
         while True:
             try:
-                return admit(database)
-            except DatabaseUnavailable:  # a slow machine; so a client would be told, and send it again
+                return submit(database)
+            # On a slow machine the lock may time out; a client would then send the request again.
+            except DatabaseUnavailable:
                 continue
 
     assert len(set(at_once(*[send] * 8))) == 1
@@ -79,8 +80,8 @@ def test_many_at_once_make_one_job(database: Database) -> None:
         assert len(jobs.list_page(session, owner=OWNER, limit=9)[0]) == 1
 
 
-def test_it_is_forgotten_after_a_day(database: Database) -> None:
-    first = admit(database)
+def test_keys_expire_after_a_day(database: Database) -> None:
+    first = submit(database)
 
     def age(hours: float) -> None:
         with database.write() as session:
@@ -89,37 +90,37 @@ def test_it_is_forgotten_after_a_day(database: Database) -> None:
             idempotency.forget_old(session)
 
     age(23.9)
-    assert admit(database) == first
+    assert submit(database) == first
     with database.write() as session:
         session.execute(
             update(IdempotencyKey).values(created_at=database_now(session) - timedelta(hours=24.1))
         )
-    second = admit(database, IdempotencyClaim("k", "b" * 64))  # not yet swept, and new all the same
+    second = submit(database, IdempotencyClaim("k", "b" * 64))  # Not yet swept, but expired.
     assert second != first
-    assert admit(database, IdempotencyClaim("k", "b" * 64)) == second
+    assert submit(database, IdempotencyClaim("k", "b" * 64)) == second
     age(24.1)
     with database.read() as session:
         assert session.scalars(select(IdempotencyKey)).all() == []
 
 
 def test_a_deleted_job_does_not_come_back(database: Database) -> None:
-    first = admit(database)
+    first = submit(database)
     with database.write() as session:
         jobs.delete(session, first, owner=OWNER)
     with pytest.raises(IdempotentJobGone, match=first):
-        admit(database)
+        submit(database)
 
 
-def test_what_was_refused_may_be_sent_again(database: Database) -> None:
-    """Nothing is remembered of it, and a retry is not held up by the job that it made itself."""
+def test_a_refused_request_may_be_retried(database: Database) -> None:
+    """Nothing is remembered of a refused request, and its retry is not blocked by its own job."""
     full = Settings(max_queued_jobs=1)
-    blocking = admit(database, None)
+    blocking = submit(database, None)
     with pytest.raises(QueueQuota):
-        admit(database, settings=full)
+        submit(database, settings=full)
     with database.write() as session:
         jobs.delete(session, blocking, owner=OWNER)
-    first = admit(database, settings=full)
-    assert admit(database, settings=full) == first
+    first = submit(database, settings=full)
+    assert submit(database, settings=full) == first
     with database.read() as session:
         submission.precheck_quotas(session, OWNER, "k", full)
         with pytest.raises(QueueQuota):

@@ -1,4 +1,4 @@
-"""Owners see their own only, take their share and no more than their quota."""
+"""Owners: isolation, quotas and fair shares."""
 
 import re
 from collections import Counter
@@ -39,10 +39,10 @@ def published(database: Database, **given: Any) -> str:
     return model.id
 
 
-# --- mine and theirs ---
+# --- isolation ---
 
 
-def test_anothers_job_and_model_are_not_there(database: Database) -> None:
+def test_jobs_and_models_of_other_owners_are_not_found(database: Database) -> None:
     other = new_owner(database, "other")
     job, model = new_job(database), published(database)
     asks: list[tuple[Callable[..., Any], str, type[ClipCiteError]]] = [
@@ -64,11 +64,12 @@ def test_anothers_job_and_model_are_not_there(database: Database) -> None:
             assert list_page(session, owner=other, limit=9, after=place) == ([], False)
     assert job_of(database, job).status == "queued"
     with database.read() as session:
-        assert models.get(session, model, owner=OWNER).owner == OWNER  # a model is its job's owner's
+        # A model belongs to the owner of its job.
+        assert models.get(session, model, owner=OWNER).owner == OWNER
 
 
 @pytest.mark.parametrize("name", ["", "A", "a b", "-a", "a" * 65, "ä", "a/b", "a\n"])
-def test_what_no_owner_is_called(database: Database, name: str) -> None:
+def test_invalid_owner_names(database: Database, name: str) -> None:
     with database.write() as session, pytest.raises(InvalidOwner, match="a-z"):
         owners.ensure(session, name)
 
@@ -76,7 +77,7 @@ def test_what_no_owner_is_called(database: Database, name: str) -> None:
 # --- quotas ---
 
 
-def admit(database: Database, settings: Settings, *, owner: str = OWNER, image_bytes: int = 3) -> str:
+def submit(database: Database, settings: Settings, *, owner: str = OWNER, image_bytes: int = 3) -> str:
     job_id = new_id("job")
     image = new_image("a.jpg", bytes=image_bytes)
     with database.write() as session:
@@ -97,58 +98,59 @@ def admit(database: Database, settings: Settings, *, owner: str = OWNER, image_b
 
 def test_no_quota_is_no_limit(database: Database) -> None:
     for _ in range(3):
-        admit(database, Settings(), image_bytes=10**12)
+        submit(database, Settings(), image_bytes=10**12)
 
 
 def test_queued_jobs(database: Database) -> None:
     settings = Settings(max_queued_jobs=2)
-    first = admit(database, settings)
-    admit(database, settings)
+    first = submit(database, settings)
+    submit(database, settings)
     with pytest.raises(QueueQuota, match="2 of your jobs are waiting, and no more than 2 may"):
-        admit(database, settings)
-    admit(database, settings, owner=new_owner(database, "other"))
+        submit(database, settings)
+    submit(database, settings, owner=new_owner(database, "other"))
     claimed(database, first)
-    admit(database, settings)
+    submit(database, settings)
 
 
 def test_models_and_the_jobs_that_will_make_one(database: Database) -> None:
     settings = Settings(max_models=3)
     model = published(database)
-    admit(database, settings)
-    claimed(database, admit(database, settings))
+    submit(database, settings)
+    claimed(database, submit(database, settings))
     with pytest.raises(ModelQuota, match="1 models and 2 jobs that will make one; at most 3"):
-        admit(database, settings)
+        submit(database, settings)
     with database.write() as session:
         models.delete(session, model, owner=OWNER)
-    failed = claimed(database, admit(database, settings))
+    failed = claimed(database, submit(database, settings))
     with database.write() as session:
         leases.finish_failed(session, failed, code="x", detail="y")
-    admit(database, settings)
+    submit(database, settings)
 
 
 def test_stored_bytes(database: Database) -> None:
     settings = Settings(max_stored_bytes=1_000)
     with pytest.raises(ByteQuota):
-        admit(database, settings, image_bytes=1_001)
+        submit(database, settings, image_bytes=1_001)
     model = published(database, bytes=200)
-    job = admit(database, settings, image_bytes=300)  # and 200 for the model that it will make
+    # 300 bytes, and 200 for the model that the job will create.
+    job = submit(database, settings, image_bytes=300)
     with pytest.raises(ByteQuota, match=re.escape("take 700 bytes and this needs 301 more; at most 1,000")):
-        admit(database, settings, image_bytes=101)
-    admit(database, settings, image_bytes=100)
+        submit(database, settings, image_bytes=101)
+    submit(database, settings, image_bytes=100)
     with database.read() as session:
         assert quotas.stored_bytes(session, OWNER) == 1_000
     with database.write() as session:
-        jobs.request_cancel(session, job, owner=OWNER)  # no model will come of it
+        jobs.request_cancel(session, job, owner=OWNER)  # The job creates no model any more.
         assert quotas.stored_bytes(session, OWNER) == 800
         jobs.delete(session, job, owner=OWNER)
         models.delete(session, model, owner=OWNER)
         assert quotas.stored_bytes(session, OWNER) == 300
 
 
-def test_a_published_model_takes_the_room_that_was_kept(database: Database) -> None:
+def test_a_published_model_uses_its_reserved_bytes(database: Database) -> None:
     settings = Settings()
     published(database, bytes=200)
-    claim = claimed(database, admit(database, settings, image_bytes=10))
+    claim = claimed(database, submit(database, settings, image_bytes=10))
     with database.read() as session:
         assert quotas.stored_bytes(session, OWNER) == 410
     publish(database, claim, new_model(bytes=150))
@@ -167,17 +169,17 @@ def test_many_at_once_never_exceed_a_quota(database: Database, given: dict[str, 
     def attempt() -> bool:
         while True:
             try:
-                admit(database, settings, image_bytes=3)
+                submit(database, settings, image_bytes=3)
             except (QueueQuota, ModelQuota, ByteQuota):
                 return False
-            except DatabaseUnavailable:  # so slow a machine that the lock was not had in time: a client's 503
+            except DatabaseUnavailable:  # On a slow machine the lock may time out; a client would get 503.
                 continue
             return True
 
     assert sum(at_once(*[attempt] * 8)) == 5
 
 
-# --- the dispatcher's order ---
+# --- the order of dispatch ---
 
 
 def several(database: Database, owner: str, count: int) -> list[str]:
@@ -202,7 +204,7 @@ def take(database: Database, ahead: int, **given: Any) -> list[str]:
         return jobs.take_due(session, redispatch_seconds=60, ahead=ahead, **given)
 
 
-def test_who_has_the_fewest_running_is_next_then_the_oldest(database: Database) -> None:
+def test_the_owner_with_the_fewest_running_jobs_is_next_then_the_oldest_job(database: Database) -> None:
     many = several(database, OWNER, 4)
     few = several(database, new_owner(database, "few"), 2)
     expected = [many[0], few[0], many[1], few[1], many[2], many[3]]
@@ -226,8 +228,8 @@ def test_running_jobs_count_for_the_place_in_the_queue(database: Database) -> No
 
 
 @pytest.mark.parametrize("ahead", [1, 4])
-def test_a_flood_of_one_holds_up_no_other(database: Database, ahead: int) -> None:
-    """One slot; one owner has many jobs waiting when another comes with 5."""
+def test_many_jobs_of_one_owner_delay_no_other_owner(database: Database, ahead: int) -> None:
+    """There is one slot. One owner has many waiting jobs when another owner submits 5."""
     several(database, OWNER, 30)
     queue = take(database, ahead)
     others = several(database, new_owner(database, "other"), 5)
@@ -243,7 +245,7 @@ def test_a_flood_of_one_holds_up_no_other(database: Database, ahead: int) -> Non
     assert len(done) <= 10 + ahead
 
 
-def test_no_more_than_an_owner_may_run_are_sent(database: Database) -> None:
+def test_jobs_sent_per_owner_are_limited(database: Database) -> None:
     mine = several(database, OWNER, 5)
     theirs = several(database, new_owner(database, "other"), 3)
     claimed(database, mine[0])
@@ -252,8 +254,8 @@ def test_no_more_than_an_owner_may_run_are_sent(database: Database) -> None:
     assert take(database, 9, max_running=2) == []
 
 
-def test_no_more_than_an_owner_may_run_are_started(database: Database) -> None:
-    """Whatever was sent: two dispatchers, or a message that came late."""
+def test_jobs_started_per_owner_are_limited(database: Database) -> None:
+    """The limit holds whatever was sent, for example by two dispatchers or in a late message."""
 
     def start(job_id: str) -> bool:
         with database.write() as session:
@@ -278,8 +280,8 @@ def test_a_job_that_had_to_wait_is_sent_as_soon_as_another_ends(database: Databa
     assert take(database, 2, max_running=1) == [second]
 
 
-def test_a_lock_keeps_no_one_from_referring_to_the_owner(database: Database) -> None:
-    """Else a publication and a claim could wait for each other, each with what the other needs."""
+def test_locking_an_owner_blocks_no_foreign_key(database: Database) -> None:
+    """Otherwise a publication and a claim could deadlock, each holding the lock that the other needs."""
     claim = claimed(database, new_job(database))
 
     def hold(session: Session) -> bool:

@@ -15,7 +15,7 @@ def test_shape() -> None:
 
 def test_every_id_is_greater_than_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
     made = [new_id("x") for _ in range(5_000)]
-    monkeypatch.setattr(time, "time_ns", lambda: 0)  # the clock steps back
+    monkeypatch.setattr(time, "time_ns", lambda: 0)  # The clock steps back.
     made += [new_id("x") for _ in range(100)]
     assert made == sorted(set(made))
 
@@ -26,7 +26,7 @@ def test_later_milliseconds_sort_later(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ids, "_last", 0)
     for step in (0, 1, 1_000, 10**9):
         monkeypatch.setattr(time, "time_ns", lambda step=step: now + step * 1_000_000)
-        ids._forget()  # as another process would
+        ids._forget()  # As another process would.
         made.append(new_id("x"))
     assert made == sorted(made)
     ids._forget()

@@ -1,4 +1,4 @@
-"""The tables come from the migrations, on both databases, and match the classes."""
+"""The migrations, on both databases: they build the tables that the classes declare."""
 
 import os
 import signal
@@ -32,14 +32,14 @@ def alembic(url: str, verb: str, *arguments: str) -> None:
         getattr(command, verb)(config, *arguments)
 
 
-def test_up_is_what_the_classes_say_and_may_run_again(empty_database_url: str) -> None:
+def test_upgrade_builds_the_declared_tables_and_may_run_again(empty_database_url: str) -> None:
     for _ in range(2):
         migrate.upgrade(empty_database_url)
         alembic(empty_database_url, "check")
     assert tables(empty_database_url) == {*Base.metadata.tables, "alembic_version"}
 
 
-def test_down_to_nothing_and_up_again(empty_database_url: str) -> None:
+def test_downgrade_to_nothing_and_upgrade_again(empty_database_url: str) -> None:
     migrate.upgrade(empty_database_url)
     alembic(empty_database_url, "downgrade", "base")
     assert tables(empty_database_url) == {"alembic_version"}
@@ -51,7 +51,7 @@ def test_several_starts_at_once(empty_database_url: str) -> None:
     failures: list[BaseException] = []
 
     def start() -> None:
-        # A process each, as in life: alembic's context is one a process.
+        # A process each, as in production: alembic's context is global to a process.
         done = subprocess.run(
             [sys.executable, "-m", "core.store.db.migrate"],
             env={**os.environ, "CLIPCITE_DATABASE_URL": empty_database_url},
@@ -190,7 +190,7 @@ def test_a_database_of_another_version_is_refused(
             migrate.upgrade(database_url)
 
 
-def test_an_older_database_is_told_to_upgrade(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_older_database_needs_an_upgrade(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     scripts = migrate._scripts()
     monkeypatch.setattr(type(scripts), "get_current_head", lambda self: "9999")
     with pytest.raises(DatabaseUnavailable, match="older version"):
@@ -199,7 +199,7 @@ def test_an_older_database_is_told_to_upgrade(database: Database, monkeypatch: p
 
 def test_a_database_without_any_table_is_refused(empty_database_url: str) -> None:
     if make_url(empty_database_url).get_backend_name() == "sqlite":
-        with pytest.raises(DatabaseUnavailable):  # the folder is not there
+        with pytest.raises(DatabaseUnavailable):  # The folder does not exist.
             Database(empty_database_url).check()
     else:
         with pytest.raises(DatabaseUnavailable, match="no tables yet"):

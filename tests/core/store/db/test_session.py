@@ -1,4 +1,4 @@
-"""What the unit of work promises."""
+"""Guarantees of the unit of work."""
 
 import os
 import signal
@@ -51,7 +51,7 @@ def test_a_time_without_zone_is_refused(database: Database) -> None:
         session.execute(update(Job).where(Job.id == job_id).values(started_at=datetime(2026, 1, 1)))
 
 
-def test_read_stores_nothing_and_a_failed_write_neither(database: Database) -> None:
+def test_a_read_or_a_failed_write_stores_nothing(database: Database) -> None:
     job_id = new_job(database)
     with database.read() as session:
         session.execute(update(Job).where(Job.id == job_id).values(name="no"))
@@ -75,7 +75,7 @@ def test_a_reader_does_not_wait_for_a_writer(database: Database) -> None:
     assert job_of(database, job_id).name == "new"
 
 
-def test_a_writer_that_waits_too_long_is_told_so(postgres_url: str, postgres_template: str) -> None:
+def test_a_writer_that_waits_too_long_fails(postgres_url: str, postgres_template: str) -> None:
     with postgres_database(postgres_url, postgres_template) as url:
         database = Database(url)
         job_id = new_job(database)
@@ -111,7 +111,7 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
 
 
 def test_after_a_restart_of_the_server_the_next_call_works(postgres_url: str, postgres_template: str) -> None:
-    """All connections are cut, as a restart does; the pool must not hand out a dead one."""
+    """All connections are cut, as by a restart. The pool must not hand out a dead one."""
     with postgres_database(postgres_url, postgres_template) as url:
         database, other = Database(url), Database(url)
         cut = text(
@@ -148,10 +148,10 @@ def frozen(process: int) -> Iterator[None]:
 @pytest.mark.skipif(
     "CLIPCITE_TEST_DATABASE_URL" in os.environ, reason="a server of another machine can't be frozen"
 )
-def test_a_server_that_hangs_is_told_soon(
+def test_a_hanging_server_is_detected_soon(
     postgres_url: str, postgres_template: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`statement_timeout` is no help then: it is the server that would keep it."""
+    """`statement_timeout` does not help, because the hanging server would enforce it."""
     monkeypatch.setattr(client_timeout, "ANSWER_SECONDS", 1.0)
     monkeypatch.setattr(client_timeout, "PING_SECONDS", 0.5)
     with postgres_database(postgres_url, postgres_template) as url:
@@ -168,7 +168,7 @@ def test_a_server_that_hangs_is_told_soon(
         assert time.monotonic() - begun >= 1
         with database.read() as session:
             pooled = session.scalars(backend).one()
-        with frozen(pooled), database.read() as session:  # another connection is had instead
+        with frozen(pooled), database.read() as session:  # The pool opens another connection.
             assert session.scalars(backend).one() != pooled
         database.close()
 
@@ -176,7 +176,7 @@ def test_a_server_that_hangs_is_told_soon(
 def test_a_long_answer_is_waited_for(
     postgres_url: str, postgres_template: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The patience is for silence, not for the whole of the answer."""
+    """The timeout limits silence, not the whole duration of the answer."""
     monkeypatch.setattr(client_timeout, "ANSWER_SECONDS", 1.0)
     with postgres_database(postgres_url, postgres_template) as url:
         database = Database(url)

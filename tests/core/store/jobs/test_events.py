@@ -1,4 +1,4 @@
-"""A job's events: numbered without a gap in what is seen, and few however long the job takes."""
+"""A job's events: numbered without visible gaps, and few in number for a job of any length."""
 
 import threading
 from contextlib import suppress
@@ -33,21 +33,21 @@ def progress_of(database: Database, job_id: str) -> list[dict[str, Any]]:
         return [e.data for e in jobs.events(session, job_id, owner=OWNER) if e.type == "progress"]
 
 
-def test_of_each_percent_the_last_progress_stays(database: Database) -> None:
+def test_the_last_progress_of_each_percent_stays(database: Database) -> None:
     claim = claimed(database, new_job(database))
     given = [step(0.101), step(0.105), step(0.11), step(0.119, loss=1), step(0.119, "evaluating"), step(0.12)]
     beat(database, claim, *given)
     assert progress_of(database, claim.job_id) == [given[1], given[3], given[4], given[5]]
 
 
-def test_what_is_replaced_gets_a_new_number(database: Database) -> None:
+def test_a_replaced_event_gets_a_new_number(database: Database) -> None:
     claim = claimed(database, new_job(database))
     seen = []
     for fraction in (0.101, 0.102, 0.103):
         beat(database, claim, step(fraction))
         with database.read() as session:
             seen.append(events.last_seq(session, claim.job_id))
-    assert seen == [4, 5, 6]  # after queued, started and stage
+    assert seen == [4, 5, 6]  # After queued, started and stage.
     assert publish(database, claim)
     with database.read() as session:
         found = jobs.events(session, claim.job_id, owner=OWNER)
@@ -63,7 +63,7 @@ def test_the_same_progress_is_no_event(database: Database) -> None:
 
 def test_a_long_training_has_few(database: Database) -> None:
     claim = claimed(database, new_job(database))
-    with database.write() as session:  # one transaction: this is about the number of rows
+    with database.write() as session:  # One transaction: only the number of rows matters here.
         for i in range(100):
             leases.heartbeat(session, claim, lease_seconds=30, progress=step(i / 512, step=i))
     kept = [data["step"] for data in progress_of(database, claim.job_id)]
@@ -81,10 +81,10 @@ def test_another_attempt_replaces_nothing(database: Database) -> None:
     assert [data["worker"] for data in progress_of(database, claim.job_id)] == [1, 2]
 
 
-def test_news_of_many_jobs(database: Database) -> None:
+def test_new_events_of_many_jobs(database: Database) -> None:
     first, second, third = (new_job(database) for _ in range(3))
     claimed(database, second)
-    unknown = {f"job_{i}": 0 for i in range(1_200)}  # more than one statement takes
+    unknown = {f"job_{i}": 0 for i in range(1_200)}  # More than fit in one statement.
     with database.read() as session:
         found = events.newer(session, {first: 1, second: 1, third: 0, **unknown})
     assert {job_id: [e.type for e in rows] for job_id, rows in found.items()} == {
@@ -120,8 +120,10 @@ def test_progress_is_pruned_a_while_after_the_end(database: Database) -> None:
         assert session.scalar(select(func.count()).select_from(JobEvent)) == 4 + 6 + 5
 
 
-def test_who_follows_misses_nothing(database: Database) -> None:
-    """One writes as fast as it can, in competition with a cancel; one reads after the last number."""
+def test_a_follower_misses_no_event(database: Database) -> None:
+    """One thread writes as fast as possible, in competition with a cancel; another reads after the last
+    number.
+    """
     claim = claimed(database, new_job(database))
     failures: list[BaseException] = []
 
@@ -137,7 +139,7 @@ def test_who_follows_misses_nothing(database: Database) -> None:
             failures.append(error)
 
     def cancel() -> None:
-        with suppress(JobConflict), database.write() as session:  # it may come after the end
+        with suppress(JobConflict), database.write() as session:  # The cancel may come after the end.
             jobs.request_cancel(session, claim.job_id, owner=OWNER)
 
     threads = [threading.Thread(target=target) for target in (work, cancel)]
@@ -160,7 +162,7 @@ def test_who_follows_misses_nothing(database: Database) -> None:
 
 
 @pytest.mark.parametrize("progress", [{}, {"stage": None}, {"stage": "x", "fraction": None}])
-def test_progress_that_says_little(database: Database, progress: dict[str, Any]) -> None:
+def test_incomplete_progress(database: Database, progress: dict[str, Any]) -> None:
     claim = claimed(database, new_job(database))
     beat(database, claim, progress, {**progress, "step": 1})
     assert progress_of(database, claim.job_id) == [{**progress, "step": 1}]

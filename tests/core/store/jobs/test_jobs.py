@@ -1,4 +1,4 @@
-"""What the API asks of jobs: make, show, list, cancel, delete."""
+"""The API's operations on jobs: create, show, list, cancel, delete."""
 
 from datetime import UTC
 
@@ -47,7 +47,7 @@ def test_events_after_a_number(database: Database) -> None:
 def test_pages_come_newest_first_also_when_many_were_made_at_once(database: Database) -> None:
     made = [new_job(database) for _ in range(7)]
     with database.write() as session:
-        session.execute(update(Job).values(created_at=database_now(session)))  # all tied
+        session.execute(update(Job).values(created_at=database_now(session)))  # All have the same time.
     seen: list[str] = []
     after = None
     more = True
@@ -95,7 +95,7 @@ def test_cancel_of_a_queued_job_is_immediate_and_idempotent(database: Database) 
             assert jobs.request_cancel(session, job_id, owner=OWNER).status == "cancelled"
     assert types_of(database, job_id) == ["queued", "cancelled"]
     assert job_of(database, job_id).finished_at is not None
-    with database.write() as session:  # the message that was out already
+    with database.write() as session:  # A message was already sent.
         assert leases.claim(session, job_id, worker="w", lease_seconds=30) is None
         assert jobs.take_due(session, redispatch_seconds=30, ahead=4) == []
 

@@ -1,4 +1,4 @@
-"""The worker's and the dispatcher's side of a job."""
+"""The worker's and the dispatcher's operations on a job."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -30,7 +30,7 @@ def test_a_job_from_the_queue_to_its_model(database: Database) -> None:
     claim = claimed(database, job_id)
     assert (claim.attempt, claim.name, claim.config["backbone"]) == (1, "foxes", "starter")
     with database.write() as session:
-        assert leases.claim(session, job_id, worker="w2", lease_seconds=30) is None  # a doubled message
+        assert leases.claim(session, job_id, worker="w2", lease_seconds=30) is None  # A duplicate message.
     for progress in (
         {"stage": "loading"},
         {"stage": "training", "step": 1},
@@ -83,7 +83,7 @@ def test_a_warning_is_recorded_once(database: Database) -> None:
     assert [w["code"] for w in job_of(database, job_id).warnings] == ["few", "batch"]
 
 
-def test_a_failure_keeps_whatever_the_trainer_said(database: Database) -> None:
+def test_a_failure_keeps_the_trainers_message(database: Database) -> None:
     job_id = new_job(database)
     claim = claimed(database, job_id)
     with database.write() as session:
@@ -92,16 +92,16 @@ def test_a_failure_keeps_whatever_the_trainer_said(database: Database) -> None:
     assert (job.status, job.error_code, job.error_detail) == ("failed", "worker_crashed", "a\ufffdb ?")
 
 
-def test_an_expired_lease_puts_the_job_back_until_its_attempts_are_spent(database: Database) -> None:
+def test_an_expired_lease_requeues_the_job_until_its_attempts_are_used(database: Database) -> None:
     job_id = new_job(database)
     assert expire(database) == []
     for attempt in (1, 2):
         assert claimed(database, job_id).attempt == attempt
-        assert expire(database) == []  # the lease still holds
+        assert expire(database) == []  # The lease has not expired.
         let_lease_expire(database, job_id)
         assert expire(database) == ["queued"]
         with database.write() as session:
-            assert jobs.take_due(session, redispatch_seconds=30, ahead=4) == [job_id]  # at once
+            assert jobs.take_due(session, redispatch_seconds=30, ahead=4) == [job_id]  # Immediately.
     claimed(database, job_id)
     let_lease_expire(database, job_id)
     assert expire(database) == ["failed"]
@@ -124,7 +124,7 @@ def test_an_expired_lease_of_a_job_to_be_cancelled_cancels_it(database: Database
     ("spend", "max_attempts", "status", "attempts"),
     [(False, 1, "queued", 0), (True, 2, "queued", 1), (True, 1, "failed", 1)],
 )
-def test_a_job_given_back(
+def test_a_requeued_job(
     database: Database, spend: bool, max_attempts: int, status: str, attempts: int
 ) -> None:
     job_id = new_job(database)
@@ -143,7 +143,7 @@ def test_a_job_given_back(
     assert job.error_code == ("storage_full" if status == "failed" else None)
 
 
-def test_a_job_given_back_after_a_cancel_is_cancelled(database: Database) -> None:
+def test_a_job_requeued_after_a_cancel_is_cancelled(database: Database) -> None:
     job_id = new_job(database)
     claim = claimed(database, job_id)
     with database.write() as session:
@@ -158,7 +158,7 @@ STALE_WRITES: dict[str, Callable[[Any, Claim], bool | None]] = {
     "warning": lambda s, c: leases.record_warning(s, c, "late", "late"),
     "failed": lambda s, c: leases.finish_failed(s, c, code="late", detail="late"),
     "cancelled": lambda s, c: leases.finish_cancelled(s, c),
-    "give_back": lambda s, c: leases.requeue(
+    "requeue": lambda s, c: leases.requeue(
         s, c, spend_attempt=True, max_attempts=1, code="late", detail="late"
     ),
     "publish": lambda s, c: leases.publish(s, c, new_model(), None),
@@ -219,7 +219,7 @@ def test_publish_is_both_or_neither(database: Database) -> None:
         assert models.list_page(session, owner=OWNER, limit=1) == ([], False)
 
 
-def test_publish_asked_again_after_a_lost_answer_says_yes(database: Database) -> None:
+def test_publish_repeated_after_a_lost_answer_succeeds(database: Database) -> None:
     job_id = new_job(database)
     claim, model = claimed(database, job_id), new_model()
     assert publish(database, claim, model)
@@ -235,17 +235,17 @@ def test_the_dispatcher_sends_the_oldest_and_not_too_many(database: Database) ->
             return jobs.take_due(session, redispatch_seconds=30, ahead=ahead)
 
     assert take() == made[:3]
-    assert take() == []  # three are out
+    assert take() == []  # Three messages are out.
     claimed(database, made[0])
-    assert take() == [made[3]]  # one was picked up
-    with database.write() as session:  # the messages are lost, the time is over
+    assert take() == [made[3]]  # One job was claimed.
+    with database.write() as session:  # The messages are lost and their time is over.
         past = database_now(session) - timedelta(seconds=31)
         session.execute(update(Job).where(Job.dispatched_at.is_not(None)).values(dispatched_at=past))
     assert take() == made[1:4]
 
 
-def test_jobs_that_wait_for_room_hold_nobody_back(database: Database) -> None:
-    """A worker with a full disk gives jobs back, to be started later; no message of them is out."""
+def test_jobs_waiting_for_disk_space_block_no_other(database: Database) -> None:
+    """A worker with a full disk requeues jobs with a delay; none of them has a message out."""
     made = [new_job(database) for _ in range(6)]
 
     def take() -> list[str]:
@@ -264,13 +264,13 @@ def test_jobs_that_wait_for_room_hold_nobody_back(database: Database) -> None:
         with database.write() as session:
             assert leases.requeue(session, claim, delay_seconds=30, **given) == "queued"  # type: ignore[arg-type]
     assert take() == made[4:]
-    with database.write() as session:  # half a minute later
+    with database.write() as session:  # Half a minute later.
         past = database_now(session) - timedelta(seconds=1)
         session.execute(update(Job).where(Job.id.in_(made[:2])).values(available_at=past))
     assert take() == made[:2]
 
 
-def test_a_message_that_is_handed_back_is_sent_again_at_once(database: Database) -> None:
+def test_a_returned_message_is_sent_again_at_once(database: Database) -> None:
     first, second = new_job(database), new_job(database)
     with database.write() as session:
         assert jobs.take_due(session, redispatch_seconds=30, ahead=1) == [first]
@@ -280,7 +280,7 @@ def test_a_message_that_is_handed_back_is_sent_again_at_once(database: Database)
         assert jobs.take_due(session, redispatch_seconds=30, ahead=1) == [first]
     held = claimed(database, first)
     with database.write() as session:
-        leases.hand_back(session, first)  # too late: it changes nothing
+        leases.hand_back(session, first)  # Too late to have an effect.
         assert jobs.take_due(session, redispatch_seconds=30, ahead=1) == [second]
     assert job_of(database, first).lease_token == held.token
 

@@ -1,4 +1,4 @@
-"""Messages go round on files and on Redis, with a real worker."""
+"""Messages through the file queue and Redis, with a real worker."""
 
 import base64
 import json
@@ -82,7 +82,7 @@ def test_messages_before_and_after_the_worker_starts(environment: dict[str, str]
 def test_a_reader_beside_a_busy_sender_gets_whole_messages_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On files: one that is taken while it is written would stop the worker."""
+    """The file transport renames complete files: a message read while being written would stop the worker."""
     monkeypatch.setenv("CLIPCITE_DATA", str(tmp_path / "data"))
     monkeypatch.delenv("CLIPCITE_REDIS_URL", raising=False)
     app = queue.make_celery(Settings())
@@ -135,12 +135,12 @@ def test_a_pickle_is_refused_and_the_worker_goes_on(environment: dict[str, str],
     app.close()
 
 
-def test_a_broker_that_is_away_or_hangs_is_told_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_absent_or_hanging_broker_is_detected_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     def app_of(port: int) -> Celery:
         monkeypatch.setenv("CLIPCITE_REDIS_URL", f"redis://:secret@127.0.0.1:{port}/0")
         return queue.make_celery(Settings())
 
-    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, never answers
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # Accepts connections and never answers.
         away, hangs = app_of(1), app_of(silent.getsockname()[1])
         for ask in (lambda: queue.check(away), lambda: queue.send_adapt(hangs, "job_1")):
             with pytest.raises(QueueUnavailable) as refused:
@@ -148,8 +148,8 @@ def test_a_broker_that_is_away_or_hangs_is_told_soon(monkeypatch: pytest.MonkeyP
             assert "secret" not in refused.value.detail
 
 
-def test_a_broker_that_is_full_is_told(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It answers all the same, so that a question alone would not show it."""
+def test_a_full_broker_is_detected(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full broker still answers, so that a ping does not reveal the problem."""
     monkeypatch.setenv("CLIPCITE_REDIS_URL", redis_url)
     app = queue.make_celery(Settings())
     server = redis.Redis.from_url(redis_url)

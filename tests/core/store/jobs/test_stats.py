@@ -1,4 +1,4 @@
-"""How many jobs wait, and since when."""
+"""The number of waiting jobs, and the age of the oldest."""
 
 from datetime import timedelta
 from typing import Any
@@ -50,7 +50,7 @@ def test_the_age_of_the_queue(database: Database) -> None:
     old = new_job(database)
     aged(database, old, created_at=100)
     assert now(database).queue_age == pytest.approx(100, abs=5)
-    claimed(database, old)  # it waits no more
+    claimed(database, old)  # It no longer waits.
     assert now(database).queue_age < 5
 
 
@@ -70,5 +70,5 @@ def test_the_lag_of_the_dispatcher(database: Database) -> None:
     with database.write() as session:
         assert jobs.take_due(session, redispatch_seconds=30, ahead=4) == [job_id]
     assert now(database).dispatch_lag == 0
-    aged(database, job_id, dispatched_at=50)  # the message is lost, and nobody has sent it again
+    aged(database, job_id, dispatched_at=50)  # The message is lost, and no dispatcher has sent it again.
     assert now(database).dispatch_lag == pytest.approx(20, abs=5)

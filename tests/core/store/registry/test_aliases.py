@@ -1,4 +1,4 @@
-"""Aliases: promoted, rolled back, and never to what is not there."""
+"""Aliases: promotion and rollback, and refusal of unknown targets."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ def moves(pointer: Pointer) -> list[tuple[int, str, int]]:
 
 @pytest.fixture
 def shoes(database: Database) -> list[str]:
-    """The ids of three versions."""
+    """Return the ids of three versions."""
     return [published(database, "shoes") for _ in range(3)]
 
 
@@ -41,7 +41,7 @@ def test_promote_and_roll_back(database: Database, shoes: list[str]) -> None:
         pointer = promote(database, reference)
         assert (pointer.model.id, pointer.alias.revision) == (shoes[number], number + 1)
         assert resolved(database, "shoes@prod").id == shoes[number]
-    assert moves(promote(database, "shoes@prod")) == moves(pointer)  # that's where it points
+    assert moves(promote(database, "shoes@prod")) == moves(pointer)  # The alias already points there.
     assert rollback(database).model.id == shoes[1]
     assert rollback(database).model.id == resolved(database, "shoes@prod").id == shoes[0]
     with pytest.raises(ModelConflict, match="nothing else before") as refused:
@@ -56,10 +56,10 @@ def test_promote_and_roll_back(database: Database, shoes: list[str]) -> None:
         (2, "promoted", 2),
         (1, "promoted", 1),
     ]
-    assert rollback(database).model.id == shoes[0]  # what was taken back does not come back
+    assert rollback(database).model.id == shoes[0]  # A rolled-back promotion does not return.
 
 
-def test_expected(database: Database, shoes: list[str]) -> None:
+def test_a_precondition_on_the_current_version(database: Database, shoes: list[str]) -> None:
     promote(database, "shoes@1", expected=AliasPrecondition(None))
     for wrong in (None, "shoes@2", shoes[2], "shoes"):
         for act in (
@@ -90,7 +90,8 @@ def test_only_versions_of_its_name(database: Database, shoes: list[str]) -> None
             promote(database, reference)
     with pytest.raises(InvalidAlias):
         promote(database, "shoes@1", "1")
-    odd = published(database, "a@b")  # from before there were rules: its aliases could not be referred to
+    # A name from before the naming rules: no reference can contain its aliases.
+    odd = published(database, "a@b")
     with database.write() as session, pytest.raises(ModelConflict):
         aliases.promote(session, "a@b", "prod", odd, owner=OWNER)
 
@@ -109,7 +110,7 @@ def test_a_model_that_an_alias_points_to(database: Database, shoes: list[str]) -
         assert refused.value.code == "model_has_aliases"
     with database.write() as session:
         assert models.rename(session, shoes[0], "shoes", owner=OWNER).version == 1
-    # The database itself would not let it go.
+    # The foreign key would prevent the deletion as well.
     with pytest.raises(IntegrityError), database.write() as session:
         session.execute(delete(Model).where(Model.id == shoes[0]))
     promote(database, "shoes@2")
@@ -126,7 +127,7 @@ def test_a_model_that_an_alias_points_to(database: Database, shoes: list[str]) -
     assert resolved(database, "shoes@prod").id == shoes[1]
 
 
-def test_back_to_a_model_that_was_renamed(database: Database, shoes: list[str]) -> None:
+def test_rollback_to_a_renamed_model(database: Database, shoes: list[str]) -> None:
     promote(database, "shoes@1")
     promote(database, "shoes@2")
     with database.write() as session:
@@ -163,7 +164,7 @@ def test_list_get_and_remove(database: Database, shoes: list[str]) -> None:
     assert moves(promote(database, "shoes@3", expected=AliasPrecondition(None))) == [(1, "promoted", 3)]
 
 
-def test_anothers_model_is_none(database: Database, shoes: list[str]) -> None:
+def test_models_of_other_owners_are_not_found(database: Database, shoes: list[str]) -> None:
     other = new_owner(database, "other")
     published(database, "shoes", owner=other)
     for reference in (shoes[0], "shoes@2"):

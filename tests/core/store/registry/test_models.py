@@ -95,7 +95,7 @@ def test_a_number_is_never_used_again(database: Database) -> None:
         models.resolve(session, second, owner=OWNER)
 
 
-def test_what_means_no_model(database: Database) -> None:
+def test_references_to_no_model(database: Database) -> None:
     published(database, "shoes")
     tags = ("", "0", "01", "2", "99999999999", "prod", "1@1", "1 ", "-1", "²", "a/b")
     others = (
@@ -117,7 +117,7 @@ def test_what_means_no_model(database: Database) -> None:
 
 
 def test_names_that_were_stored_before_there_were_rules(database: Database) -> None:
-    """They can be got by id, and renamed; as a reference they mean something else, or nothing."""
+    """They can be fetched by id and renamed. As a reference they mean another model, or none."""
     for name in ("stock", "mdl_x", "shoes@1", "a/b"):
         model = published(database, name)
         assert (resolved(database, model).name, resolved(database, model).version) == (name, 1)
@@ -137,7 +137,7 @@ def test_rename(database: Database) -> None:
             return model.name, model.version
 
     assert rename(boot, "shoes") == ("shoes", 3)
-    assert rename("shoes@3", "shoes") == ("shoes", 3)  # which it is already
+    assert rename("shoes@3", "shoes") == ("shoes", 3)  # The name it already has.
     assert rename("shoes@1", None) == (None, None)
     assert rename(first, "boots") == ("boots", 2)
     assert [resolved(database, r).id for r in ("boots", "shoes", "shoes@2")] == [first, boot, second]

@@ -1,4 +1,4 @@
-"""What models may be called, and what a reference means."""
+"""Valid names of models, and the meaning of references."""
 
 import pytest
 

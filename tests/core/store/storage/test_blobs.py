@@ -1,4 +1,4 @@
-"""Blobs in a folder and in a bucket: the same promises; then what only one of them can break."""
+"""Blobs in a folder and in a bucket: common guarantees, then the failures of each."""
 
 import hashlib
 import os
@@ -54,7 +54,7 @@ def keys(blobs: Blobs, prefix: str = "") -> list[str]:
 
 
 def test_bytes_and_files_there_and_back(either: Blobs, tmp_path: Path) -> None:
-    large = os.urandom(12_000_000)  # more than one part
+    large = os.urandom(12_000_000)  # More than one part.
     (tmp_path / "large").write_bytes(large)
     either.put("jobs/a/1", b"small")
     either.put("models/m/weights.safetensors", tmp_path / "large")
@@ -74,7 +74,7 @@ def test_listing_and_deleting_a_folder(either: Blobs) -> None:
     assert sorted((b.key, b.bytes) for b in either.list("jobs/a")) == [("jobs/a/1", 3), ("jobs/a/deep/2", 3)]
     assert len(either.list("")) == 3
     either.delete_prefix("jobs/a")
-    either.delete_prefix("jobs/a")  # gone already
+    either.delete_prefix("jobs/a")  # Already deleted.
     assert keys(either) == ["jobs/ab/1"]
     either.delete("jobs/ab/1")
     either.delete("jobs/ab/1")
@@ -143,7 +143,7 @@ def test_only_our_own_keys(either: Blobs, key: str) -> None:
             ask(key)
 
 
-def test_readers_see_all_of_it_or_nothing(blobs: Blobs, folder: Path) -> None:
+def test_readers_see_a_complete_blob_or_none(blobs: Blobs, folder: Path) -> None:
     """A large blob is overwritten while another thread reads it."""
     sizes = set()
     writing = threading.Event()
@@ -166,7 +166,7 @@ def test_readers_see_all_of_it_or_nothing(blobs: Blobs, folder: Path) -> None:
     assert files(folder) == ["m", "m/weights"]
 
 
-def test_two_that_delete_the_same(blobs: Blobs, folder: Path) -> None:
+def test_concurrent_deletes_of_one_blob(blobs: Blobs, folder: Path) -> None:
     for _ in range(4):
         for number in range(20):
             blobs.put(f"jobs/a/{number}", b"x")
@@ -178,10 +178,10 @@ def test_two_that_delete_the_same(blobs: Blobs, folder: Path) -> None:
         assert files(folder) == ["jobs"]
 
 
-def test_what_is_written_is_synced_with_its_folders(
+def test_a_written_file_is_synced_with_its_folders(
     blobs: Blobs, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The file before it gets its name, the folders after it."""
+    """The file is synced before it gets its name, and the folders afterwards."""
     synced: list[Path] = []
     real = os.fsync
 
@@ -217,7 +217,7 @@ def test_check_sees_a_folder_that_went_away(blobs: Blobs, folder: Path) -> None:
         blobs.check()
 
 
-def test_a_bucket_that_is_not_there(s3_endpoint: str, tmp_path: Path) -> None:
+def test_a_missing_bucket(s3_endpoint: str, tmp_path: Path) -> None:
     without = bucket(s3_endpoint, "nobody-made-it")
     for ask in (
         without.check,

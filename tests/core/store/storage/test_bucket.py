@@ -1,4 +1,4 @@
-"""A bucket behind a bad line: what is retried, what is refused, and that neither gives wrong bytes."""
+"""A bucket over a faulty connection: retries and refusals, and never wrong bytes."""
 
 import os
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from core.store.storage.blobs import Blobs
 from tests.core.store.faulty import Faults, faulty
 from tests.core.store.storage.test_blobs import bucket, keys, sha256
 
-LARGE = os.urandom(6_000_000)  # two parts
+LARGE = os.urandom(6_000_000)  # Two parts.
 
 
 @pytest.fixture
@@ -23,14 +23,14 @@ def faults(s3_endpoint: str) -> Iterator[Faults]:
 
 @pytest.fixture
 def blobs(faults: Faults, s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> Blobs:
-    """With less patience than a service has."""
+    """Return a client with shorter timeouts than a service's."""
     monkeypatch.setattr(bucket_module, "RETRY_SECONDS", 2)
     monkeypatch.setattr(bucket_module, "SILENCE_SECONDS", 0.7)
     return bucket(faults.url, s3_bucket)
 
 
 @pytest.mark.parametrize("fault", ["503", "reset", "lost", "hang"])
-def test_writing_is_tried_again(blobs: Blobs, faults: Faults, tmp_path: Path, fault: str) -> None:
+def test_writing_is_retried(blobs: Blobs, faults: Faults, tmp_path: Path, fault: str) -> None:
     (tmp_path / "large").write_bytes(LARGE)
     faults.expect("PUT", fault, "503")
     blobs.put("jobs/a/1", b"small")
@@ -44,7 +44,7 @@ def test_writing_is_tried_again(blobs: Blobs, faults: Faults, tmp_path: Path, fa
 
 
 @pytest.mark.parametrize("fault", ["503", "reset", "slow", "hang", "cut"])
-def test_reading_is_tried_again(blobs: Blobs, faults: Faults, tmp_path: Path, fault: str) -> None:
+def test_reading_is_retried(blobs: Blobs, faults: Faults, tmp_path: Path, fault: str) -> None:
     blobs.put("large", LARGE)
     faults.expect("GET", fault, "503", fault)
     try:
@@ -52,12 +52,12 @@ def test_reading_is_tried_again(blobs: Blobs, faults: Faults, tmp_path: Path, fa
         blobs.fetch("large", tmp_path / "copy", sha256=sha256(LARGE))
         assert (tmp_path / "copy").read_bytes() == LARGE
     except StorageUnavailable:
-        # An answer that broke off may be refused as well; it is never taken for all of it.
+        # An interrupted answer may be refused too; it is never taken as complete.
         assert fault == "cut"
         assert list(tmp_path.glob("copy*")) == []
 
 
-def test_half_an_answer_is_never_taken_for_all_of_it(blobs: Blobs, faults: Faults, tmp_path: Path) -> None:
+def test_a_truncated_answer_is_never_taken_as_complete(blobs: Blobs, faults: Faults, tmp_path: Path) -> None:
     blobs.put("large", LARGE)
     faults.expect("GET", "short", "short")
     with pytest.raises(BlobDamaged):
@@ -68,7 +68,7 @@ def test_half_an_answer_is_never_taken_for_all_of_it(blobs: Blobs, faults: Fault
     blobs.fetch("large", tmp_path / "copy", sha256=sha256(LARGE))
 
 
-def test_deleting_is_tried_again(blobs: Blobs, faults: Faults) -> None:
+def test_deleting_is_retried(blobs: Blobs, faults: Faults) -> None:
     for number in range(3):
         blobs.put(f"jobs/a/{number}", b"x")
     faults.expect("POST", "503", "lost")
@@ -77,7 +77,7 @@ def test_deleting_is_tried_again(blobs: Blobs, faults: Faults) -> None:
     assert keys(blobs) == []
 
 
-def test_a_server_that_stays_away_is_given_up(blobs: Blobs, faults: Faults) -> None:
+def test_retries_of_an_absent_server_end(blobs: Blobs, faults: Faults) -> None:
     faults.expect("PUT", *["503"] * 100)
     with pytest.raises(StorageUnavailable, match="503") as refused:
         blobs.put("jobs/a/1", b"x")
@@ -85,7 +85,7 @@ def test_a_server_that_stays_away_is_given_up(blobs: Blobs, faults: Faults) -> N
     assert 3 <= faults.seen.count("PUT 503") <= 9
 
 
-def test_a_full_server_is_called_full(blobs: Blobs, faults: Faults) -> None:
+def test_a_full_server_is_reported_as_full(blobs: Blobs, faults: Faults) -> None:
     faults.expect("PUT", *["507"] * 100)
     with pytest.raises(StorageFull, match="Make room"):
         blobs.put("jobs/a/1", b"x")
