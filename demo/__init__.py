@@ -1,4 +1,4 @@
-"""`make demo`: from a few images to a measured model on this machine.
+"""`make demo`: train and evaluate a model on a few images, on this machine.
 
 May import `clipcite` and `core`; nothing of the product imports it.
 """

@@ -1,4 +1,4 @@
-"""Stock against adapted on the held-out images, from what /classify answered."""
+"""Comparison of the stock and the adapted model on held-out images, from the responses of /classify."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,37 +14,40 @@ Change = Literal["gained", "lost", "still_wrong"]
 
 
 @dataclass(frozen=True)
-class Answers:
-    """One model's answers to N images with C names."""
+class ModelScores:
+    """Scores of one model for N images and C classes."""
 
     scores: NDArray[np.float32]
-    """[N, C], what the service ranks by: similarities less the offset of each name."""
+    """[N, C], the ranking criterion of the service: similarity minus the offset of the class."""
     probabilities: NDArray[np.float32]
-    """[N, C], over all C names."""
+    """[N, C], softmax over all C classes."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Stock and adapted on the same images with the same candidates."""
+    """Correctness of the stock and the adapted model, on the same images with the same candidates."""
 
-    stock_right: NDArray[np.bool_]
-    adapted_right: NDArray[np.bool_]
+    stock_correct: NDArray[np.bool_]
+    adapted_correct: NDArray[np.bool_]
 
     @property
     def stock(self) -> float:
-        return float(self.stock_right.mean())
+        return float(self.stock_correct.mean())
 
     @property
     def adapted(self) -> float:
-        return float(self.adapted_right.mean())
+        return float(self.adapted_correct.mean())
 
     def difference(self) -> Interval:
-        return paired_bootstrap(self.adapted_right, self.stock_right)
+        return paired_bootstrap(self.adapted_correct, self.stock_correct)
 
 
 @dataclass(frozen=True)
 class BaseToNew:
-    """`trained` and `new` allow only the names of that half, the others all names. None: no such images."""
+    """Comparisons per kind of class; None without such images.
+
+    The candidates of `trained` and `new` are the classes of that kind, those of the others are all classes.
+    """
 
     trained: Comparison | None
     new: Comparison | None
@@ -55,7 +58,7 @@ class BaseToNew:
 
 @dataclass(frozen=True)
 class Changed:
-    """An image whose answer, all names allowed, is another one than before."""
+    """An image whose prediction differs between the models, with all classes as candidates."""
 
     image: LabelledImage
     stock_name: str
@@ -72,48 +75,55 @@ class Changed:
 
 @dataclass(frozen=True)
 class Result:
+    """Result of one training run of the demo."""
+
     images: ImageSplit
     comparison: BaseToNew
     changed: tuple[Changed, ...]
     metrics: Mapping[str, Any]
-    """The job's own measurement."""
+    """Metrics of the job."""
 
     @property
-    def headline(self) -> Interval:
-        """The difference over all images with all names allowed."""
+    def main_difference(self) -> Interval:
+        """Difference over all images, with all classes as candidates."""
         return self.comparison.mixed.difference()
 
     @property
     def verdict(self) -> str:
-        return verdict(self.headline)
+        return verdict(self.main_difference)
 
     def unchanged(self) -> tuple[int, int]:
-        """How many images kept their answer: the right ones, the wrong ones."""
-        right = int((self.comparison.mixed.stock_right & self.comparison.mixed.adapted_right).sum())
-        return right, len(self.images.test) - len(self.changed) - right
+        """Return the numbers of unchanged predictions, correct and wrong."""
+        correct = int((self.comparison.mixed.stock_correct & self.comparison.mixed.adapted_correct).sum())
+        return correct, len(self.images.test) - len(self.changed) - correct
 
 
-def result_of(images: ImageSplit, stock: Answers, adapted: Answers, metrics: Mapping[str, Any]) -> Result:
+def result_of(
+    images: ImageSplit, stock: ModelScores, adapted: ModelScores, metrics: Mapping[str, Any]
+) -> Result:
+    """Compare two models on the test images."""
     truth = np.array([images.names.index(image.class_name) for image in images.test])
     trained, every = len(images.trained_classes), len(images.names)
 
-    def right(scores: NDArray[np.float32], first: int, end: int) -> NDArray[np.bool_]:
+    def is_correct(scores: NDArray[np.float32], first: int, end: int) -> NDArray[np.bool_]:
         return np.asarray(first + scores[:, first:end].argmax(axis=1) == truth)
 
-    def of(rows: NDArray[np.bool_], first: int, end: int) -> Comparison | None:
+    def compare(rows: NDArray[np.bool_], first: int, end: int) -> Comparison | None:
         if not rows.any():
             return None
-        return Comparison(right(stock.scores, first, end)[rows], right(adapted.scores, first, end)[rows])
+        return Comparison(
+            is_correct(stock.scores, first, end)[rows], is_correct(adapted.scores, first, end)[rows]
+        )
 
     base = truth < trained
     return Result(
         images,
         BaseToNew(
-            trained=of(base, 0, trained),
-            new=of(~base, trained, every),
-            mixed_trained=of(base, 0, every),
-            mixed_new=of(~base, 0, every),
-            mixed=Comparison(right(stock.scores, 0, every), right(adapted.scores, 0, every)),
+            trained=compare(base, 0, trained),
+            new=compare(~base, trained, every),
+            mixed_trained=compare(base, 0, every),
+            mixed_new=compare(~base, 0, every),
+            mixed=Comparison(is_correct(stock.scores, 0, every), is_correct(adapted.scores, 0, every)),
         ),
         tuple(_changed(images.test, images.names, stock, adapted)),
         metrics,
@@ -121,7 +131,7 @@ def result_of(images: ImageSplit, stock: Answers, adapted: Answers, metrics: Map
 
 
 def _changed(
-    tests: Sequence[LabelledImage], names: Sequence[str], stock: Answers, adapted: Answers
+    tests: Sequence[LabelledImage], names: Sequence[str], stock: ModelScores, adapted: ModelScores
 ) -> list[Changed]:
     before, now = stock.scores.argmax(axis=1), adapted.scores.argmax(axis=1)
     return [
@@ -138,22 +148,24 @@ def _changed(
 
 
 def disagreements(result: Result) -> list[str]:
-    """Where the job's own measurement counts another number of right answers than we did. Its verdict may be
-    another all the same: it also looks at the probabilities."""
+    """Return the counts of correct predictions that differ from the metrics of the job.
+
+    The verdicts may differ nevertheless, since that of the job also takes the probabilities into account.
+    """
     all_classes = result.metrics.get("all_classes") or {}
     ours_and_theirs: list[tuple[str, Comparison | None, Any]] = [
-        ("trained names only", result.comparison.trained, result.metrics.get("trained_classes")),
-        ("new names only", result.comparison.new, result.metrics.get("new_classes")),
-        ("trained, all names", result.comparison.mixed_trained, all_classes.get("trained")),
-        ("new, all names", result.comparison.mixed_new, all_classes.get("new")),
+        ("trained classes only", result.comparison.trained, result.metrics.get("trained_classes")),
+        ("new classes only", result.comparison.new, result.metrics.get("new_classes")),
+        ("trained, all classes", result.comparison.mixed_trained, all_classes.get("trained")),
+        ("new, all classes", result.comparison.mixed_new, all_classes.get("new")),
     ]
-    found = []
-    for what, ours, theirs in ours_and_theirs:
+    differences = []
+    for label, ours, theirs in ours_and_theirs:
         if (ours is None) != (theirs is None):
-            found.append(f"{what}: only one of the two measured it")
+            differences.append(f"{label}: missing on one side")
         elif ours is not None:
-            for network, right in (("stock", ours.stock_right), ("adapted", ours.adapted_right)):
-                counted, told = int(right.sum()), round(theirs[network] * len(right))
-                if counted != told:
-                    found.append(f"{what}, {network}: {counted} right here, {told} in the job")
-    return found
+            for model, correct in (("stock", ours.stock_correct), ("adapted", ours.adapted_correct)):
+                counted, reported = int(correct.sum()), round(theirs[model] * len(correct))
+                if counted != reported:
+                    differences.append(f"{label}, {model}: {counted} correct here, {reported} in the job")
+    return differences

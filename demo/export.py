@@ -1,8 +1,8 @@
-"""The demo's images as folders, for the benchmarks and for trying the API by hand.
+"""Export of the demo's images as class folders, for benchmarks and for experiments with the API.
 
     python -m demo.export FOLDER      writes FOLDER/train/<class>/… and FOLDER/test/<class>/…
 
-All 12 classes have 6 training images here, so that every half of them can be the trained one.
+Each of the 12 classes gets 6 training images, so that any half can serve as the trained classes.
 """
 
 import sys
@@ -16,14 +16,14 @@ from demo.stamps import SHOTS, split_stamps, stamps_folder
 
 
 def export(images: ImageSplit, folder: Path, shots: int = SHOTS) -> None:
-    """Of the new classes, which the demo only tests, the first `shots` go to train."""
+    """Write class folders. The first `shots` images of each new class become training images, too."""
     trained = set(images.trained_classes)
-    seen: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     splits = [("train", p) for p in images.train] + [("test", p) for p in images.test]
     for position, (split, image) in enumerate(splits):
-        if image.class_name not in trained and seen[image.class_name] < shots:
+        if image.class_name not in trained and counts[image.class_name] < shots:
             split = "train"
-        seen[image.class_name] += 1
+        counts[image.class_name] += 1
         target = folder / split / image.class_name / f"{position:04d}_{Path(image.name).name}"
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(image.read())
@@ -35,7 +35,7 @@ def main() -> None:
     try:
         export(split_stamps(stamps_folder(get_settings().cache)), Path(sys.argv[1]))
     except DemoFailed as failure:
-        sys.exit(f"{failure.what}\n{failure.advice}")
+        sys.exit(f"{failure.reason}\n{failure.advice}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""What the demo says when it can't go on."""
+"""Errors of the demo."""
 
 
 class DemoFailed(Exception):
-    """The demo ends here. `advice` says what to do; both are printed as they are."""
+    """The end of the demo: the reason, and advice on the remedy."""
 
-    def __init__(self, what: str, advice: str = "") -> None:
-        super().__init__(what)
-        self.what = what
+    def __init__(self, reason: str, advice: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
         self.advice = advice

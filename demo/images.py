@@ -1,4 +1,4 @@
-"""Labelled images for training and testing: the demo's own, or a folder of the user's."""
+"""Labelled images for training and testing, from the demo or from a folder of the user."""
 
 import os
 import random
@@ -14,14 +14,14 @@ from demo.failure import DemoFailed
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 LAYOUT = (
-    "DATA must be a folder with train/<class name>/<pictures> and test/<class name>/<pictures>, at least "
-    "two classes in train. Classes that are only in test count as new names."
+    "DATA must be a folder with train/<class name>/<images> and test/<class name>/<images>, with at least "
+    "two classes in train. Classes only in test are new classes."
 )
 
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """One labelled image; `name` is its path below its class folder."""
+    """A labelled image; `name` is its path below the class folder."""
 
     class_name: str
     name: str
@@ -33,6 +33,8 @@ class LabelledImage:
 
 @dataclass(frozen=True)
 class ImageSplit:
+    """Training and test images."""
+
     train: tuple[LabelledImage, ...]
     test: tuple[LabelledImage, ...]
 
@@ -42,7 +44,7 @@ class ImageSplit:
 
     @property
     def names(self) -> list[str]:
-        """The trained names, then the new ones, which only the test images have."""
+        """The trained classes, then the new classes, which occur in the test images only."""
         return list(dict.fromkeys(image.class_name for image in (*self.train, *self.test)))
 
     @property
@@ -50,41 +52,40 @@ class ImageSplit:
         return self.names[len(self.trained_classes) :]
 
     def dataset(self) -> Dataset:
-        """What is uploaded: the images to train on, then those to test on."""
+        """Return the data set to upload."""
         train = [Labelled(as_image(p.data, p.name), p.class_name) for p in self.train]
         test = [Labelled(as_image(p.data, p.name), p.class_name, "test") for p in self.test]
         return Dataset("images of the demo", [*train, *test])
 
     def with_shuffled_labels(self, seed: int = 0) -> "ImageSplit":
-        """The training images under each other's labels; as many of each label as before. The test
-        images keep theirs."""
+        """Return a copy with permuted training labels. Test images keep their labels."""
         labels = [image.class_name for image in self.train]
         random.Random(seed).shuffle(labels)
         train = [replace(p, class_name=label) for p, label in zip(self.train, labels, strict=True)]
-        # In the old order of the labels, so that the order of the names stays.
+        # Keep the order of the classes.
         order = {name: i for i, name in enumerate(self.trained_classes)}
         return replace(self, train=tuple(sorted(train, key=lambda p: order[p.class_name])))
 
 
 def own_folder(folder: Path) -> ImageSplit:
-    """The user's images. Two spellings that the service takes for one class are one here too.
+    """Read a folder of the user. Class names that the service treats as equal are merged.
 
     Raises:
-        DemoFailed: the folder has not the layout above, or a class has an unusable name.
+        DemoFailed: a folder without the layout above, or an invalid class name.
     """
     spelling: dict[str, str] = {}
     train = _read_split(folder / "train", spelling)
     if len(spelling) < 2:
-        raise DemoFailed(f"{folder} has {len(spelling)} classes with images to train on.", LAYOUT)
+        raise DemoFailed(f"{folder} has {len(spelling)} classes with training images.", LAYOUT)
     test = _read_split(folder / "test", spelling)
     if not test:
-        raise DemoFailed(f"{folder} has no images to test on.", LAYOUT)
+        raise DemoFailed(f"{folder} has no test images.", LAYOUT)
     return ImageSplit(tuple(train), tuple(test))
 
 
 def _read_split(folder: Path, spelling: dict[str, str]) -> list[LabelledImage]:
     if not folder.is_dir():
-        raise DemoFailed(f"There is no folder {folder}.", LAYOUT)
+        raise DemoFailed(f"The folder {folder} does not exist.", LAYOUT)
     images = []
     for class_folder in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
         files = [p for p in sorted(class_folder.rglob("*")) if _is_image(p.relative_to(class_folder))]
@@ -106,5 +107,5 @@ def _is_image(path: Path) -> bool:
 
 
 def _readable(name: str) -> str:
-    """A file name as valid text, whatever bytes it has."""
+    """Decode a file name, replacing invalid bytes."""
     return os.fsencode(name).decode(errors="replace")

@@ -1,4 +1,4 @@
-"""The embedded service of the demo: on a free port, with fresh data, gone at the end."""
+"""The service of the demo: on a free port, with a temporary data folder."""
 
 import os
 import signal
@@ -19,8 +19,8 @@ from clipcite import APIConnectionError, APIStatusError, Client, Retry
 from demo.failure import DemoFailed
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-# The demo must not touch a service that is set up here: its database, its storage, its keys. Only
-# these settings reach the service of the demo.
+# Only these settings reach the service of the demo, which must not touch the database, the storage and the
+# keys of a service that is configured on this machine.
 KEPT_SETTINGS = {
     "CLIPCITE_BACKBONE",
     "CLIPCITE_BACKBONE_FOLDER",
@@ -32,36 +32,42 @@ KEPT_SETTINGS = {
     "CLIPCITE_MAX_REQUEST_BYTES",
 }
 STOP_SECONDS = 12
-"""`clipcite serve` gives its own children 8 seconds."""
+"""Maximum time to stop (seconds). `clipcite serve` gives its child processes 8 s."""
 LOG_LINES = 15
 POLL_SECONDS = 0.3
 
 
 @dataclass(frozen=True)
 class Service:
+    """A running service."""
+
     url: str
     process: "subprocess.Popen[bytes]"
     log: Path
 
     @property
     def exit_status(self) -> int | None:
-        """None while it runs."""
+        """Exit status; None while the service runs."""
         return self.process.poll()
 
-    def last_words(self) -> str:
-        """The end of its log."""
+    def log_tail(self) -> str:
+        """Return the last lines of the log."""
         lines = self.log.read_text(errors="replace").splitlines()
         return "\n".join(lines[-LOG_LINES:])
 
     def wait_until_ready(self, *, seconds: float, backbone_seconds: float) -> None:
-        """Until it answers (`seconds`) and its backbone is loaded (`backbone_seconds`). Raises DemoFailed."""
+        """Wait until the service responds (`seconds`) and the backbone is loaded (`backbone_seconds`).
+
+        Raises:
+            DemoFailed: timeout, or the service exited.
+        """
         started = time.monotonic()
         alive = False
         with Client(self.url, retry=Retry(attempts=1)) as client:
             while True:
                 if self.exit_status is not None:
-                    raise self._failed(f"The service ended with status {self.exit_status}.")
-                reason = "It does not answer."
+                    raise self._failed(f"The service exited with status {self.exit_status}.")
+                reason = "There is no response."
                 try:
                     alive = client.ready().ready
                     if alive:
@@ -70,19 +76,24 @@ class Service:
                     pass
                 except APIStatusError:
                     alive = True
-                    reason = _backbone_problem(client) or "It is still loading."
+                    reason = _backbone_problem(client) or "The backbone is still loading."
                 waited = time.monotonic() - started
                 if waited > (max(seconds, backbone_seconds) if alive else seconds):
                     raise self._failed(f"The service is not ready after {waited:.0f} s. {reason}")
                 time.sleep(POLL_SECONDS)
 
-    def _failed(self, what: str) -> DemoFailed:
-        return DemoFailed(what, f"The end of its log:\n{self.last_words()}")
+    def _failed(self, reason: str) -> DemoFailed:
+        return DemoFailed(reason, f"Last lines of the log:\n{self.log_tail()}")
 
 
 def _backbone_problem(client: Client) -> str | None:
-    """What is wrong with the backbone beyond that it is still loading: a request needs it, so its answer
-    says. Raises DemoFailed where waiting is of no use."""
+    """Return the problem with the backbone, or None while the backbone is loading.
+
+    A classification shows it, since that needs the backbone.
+
+    Raises:
+        DemoFailed: a permanent problem.
+    """
     data = BytesIO()
     Image.new("RGB", (8, 8)).save(data, "PNG")
     try:
@@ -94,8 +105,8 @@ def _backbone_problem(client: Client) -> str | None:
             return None
         if error.status < 500 or error.code == "backbone_unavailable":
             raise DemoFailed(
-                f"The backbone can't be used: {error}",
-                "Without CLIPCITE_BACKBONE the demo takes the starter: no model hub.",
+                f"The backbone cannot be used: {error}",
+                "Unset CLIPCITE_BACKBONE to use the starter backbone, which needs no model hub.",
             ) from error
         return error.detail
     return None
@@ -103,21 +114,21 @@ def _backbone_problem(client: Client) -> str | None:
 
 @contextmanager
 def running_service() -> Iterator[Service]:
-    """Start `clipcite serve`; it may take a while until it answers. Nothing of it stays."""
+    """Start `clipcite serve`, and stop it at the end. The data folder is deleted."""
     with tempfile.TemporaryDirectory(prefix="clipcite-demo-", ignore_cleanup_errors=True) as folder:
         port = _free_port()
         log = Path(folder) / "service.log"
-        command = [sys.executable, "-m", "demo.leashed_serve", "serve", "--host", "127.0.0.1"]
+        command = [sys.executable, "-m", "demo.serve", "serve", "--host", "127.0.0.1"]
         command += ["--port", str(port), "--data", str(Path(folder) / "data")]
         with log.open("wb") as log_file:
             process = subprocess.Popen(
                 command,
                 cwd=REPOSITORY,
                 env=_environment(os.environ),
-                stdin=subprocess.PIPE,  # the leash
+                stdin=subprocess.PIPE,  # the service exits when this pipe closes
                 stdout=log_file,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C reaches the demo only, which then stops it in order
+                start_new_session=True,  # Ctrl-C reaches the demo only, which then stops the service
             )
         try:
             yield Service(f"http://127.0.0.1:{port}", process, log)
@@ -130,14 +141,14 @@ def _environment(ours: "os._Environ[str] | dict[str, str]") -> dict[str, str]:
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
-    # A second Ctrl-C must not leave half of it running.
+    # A second Ctrl-C must not interrupt the shutdown.
     before = {s: signal.signal(s, signal.SIG_IGN) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         process.terminate()
         try:
             process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            process.kill()  # its children hang on a leash
+            process.kill()  # its child processes exit with it
             process.wait()
         if process.stdin is not None:
             process.stdin.close()

@@ -1,4 +1,4 @@
-"""The HTML sheet of the images whose answer changed: gains and losses alike, in one file."""
+"""HTML page of the images whose prediction changed, for better or worse, in one file."""
 
 import base64
 from collections.abc import Sequence
@@ -12,16 +12,16 @@ from demo.report import percent, points, rows, verdict_words
 
 SIDE = 200
 MAX_CARDS = 300
-"""Cards in one section: a sheet of thousands is no use to anyone."""
+"""Maximum cards per section."""
 SECTIONS: tuple[tuple[Change, str], ...] = (
-    ("gained", "Wrong before, right now"),
-    ("lost", "Right before, wrong now"),
-    ("still_wrong", "Wrong before and now, with another answer"),
+    ("gained", "Wrong before, correct now"),
+    ("lost", "Correct before, wrong now"),
+    ("still_wrong", "Wrong before and now, with a different prediction"),
 )
 
 
 def write_sheet(folder: Path, result: Result, notes: Sequence[str]) -> Path:
-    """Write `index.html`, which needs no other file. `notes` stand at its end."""
+    """Write a self-contained `index.html` that ends with `notes`."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "index.html"
     path.write_text(sheet(result, notes), encoding="utf-8")
@@ -29,28 +29,29 @@ def write_sheet(folder: Path, result: Result, notes: Sequence[str]) -> Path:
 
 
 def sheet(result: Result, notes: Sequence[str]) -> str:
-    of_change = {change: [c for c in result.changed if c.change == change] for change, _ in SECTIONS}
-    right, wrong = result.unchanged()
+    """Return the page."""
+    by_change = {change: [c for c in result.changed if c.change == change] for change, _ in SECTIONS}
+    correct, wrong = result.unchanged()
     counts = "\n".join(
-        f"<li><strong>{len(of_change[change])}</strong> {title.lower()}</li>" for change, title in SECTIONS
+        f"<li><strong>{len(by_change[change])}</strong> {title.lower()}</li>" for change, title in SECTIONS
     )
     css = Path(__file__).with_name("sheet.css").read_text(encoding="utf-8")
     parts = [
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>CLIP-CITE demo: what changed</title>\n<style>\n{css}</style>\n</head>\n<body>\n<main>",
-        "<h1>What the adaptation changed</h1>",
+        f"<title>CLIP-CITE demo: changes</title>\n<style>\n{css}</style>\n</head>\n<body>\n<main>",
+        "<h1>Changes by the adaptation</h1>",
         f"<p><strong>{escape(_capital(verdict_words(result)))}.</strong></p>",
         _table(result),
-        f"<p>Of {len(result.images.test)} held-out images, with all {len(result.images.names)} names "
-        f"allowed, {len(result.changed)} got another answer:</p>\n<ul>\n{counts}\n</ul>",
-        f"<p>The others kept theirs: {right} right, {wrong} wrong.</p>",
-        f'<p class="quiet">Trained names: {_list(result.images.trained_classes)}.'
-        + (f" New names: {_list(result.images.new_classes)}." if result.images.new_classes else "")
+        f"<p>{len(result.changed)} of {len(result.images.test)} held-out images have a different prediction, "
+        f"with all {len(result.images.names)} classes as candidates:</p>\n<ul>\n{counts}\n</ul>",
+        f"<p>Unchanged predictions: {correct} correct, {wrong} wrong.</p>",
+        f'<p class="quiet">Trained classes: {_list(result.images.trained_classes)}.'
+        + (f" New classes: {_list(result.images.new_classes)}." if result.images.new_classes else "")
         + "</p>",
     ]
     for change, title in SECTIONS:
-        parts.append(_section(title, of_change[change], set(result.images.trained_classes)))
+        parts.append(_section(title, by_change[change], set(result.images.trained_classes)))
     parts.append("</main>\n<footer>")
     parts += [f"<p>{escape(note)}</p>" for note in notes]
     parts.append("</footer>\n</body>\n</html>\n")
@@ -60,22 +61,22 @@ def sheet(result: Result, notes: Sequence[str]) -> str:
 def _table(result: Result) -> str:
     head = "".join(
         f'<th scope="col">{name}</th>'
-        for name in ("names to choose from", "images", "stock", "adapted", "difference, 95&nbsp;% interval")
+        for name in ("candidate classes", "images", "stock", "adapted", "difference, 95% CI")
     )
     lines = []
-    for what, comparison in rows(result):
+    for label, comparison in rows(result):
         cells = (
-            escape(what.strip()),
-            str(len(comparison.stock_right)),
+            escape(label.strip()),
+            str(len(comparison.stock_correct)),
             percent(comparison.stock),
             percent(comparison.adapted),
             points(comparison.difference()),
         )
         headline = ' class="headline"' if comparison is result.comparison.mixed else ""
-        what_cell, *figures = cells
+        label_cell, *numbers = cells
         lines.append(
-            f'<tr{headline}><th scope="row">{what_cell}</th>'
-            + "".join(f"<td>{figure}</td>" for figure in figures)
+            f'<tr{headline}><th scope="row">{label_cell}</th>'
+            + "".join(f"<td>{number}</td>" for number in numbers)
             + "</tr>"
         )
     body = "\n".join(lines)
@@ -98,19 +99,19 @@ def _card(changed: Changed, trained: set[str]) -> str:
     return (
         f'<li><img src="{thumbnail(changed.image.read())}" alt="{escape(alt)}" loading="lazy">'
         f"<div><strong>{escape(truth)}{kind}</strong>"
-        f"{_answer('stock', changed.stock_name, changed.stock_probability, truth)}"
-        f"{_answer('adapted', changed.adapted_name, changed.adapted_probability, truth)}</div></li>"
+        f"{_prediction('stock', changed.stock_name, changed.stock_probability, truth)}"
+        f"{_prediction('adapted', changed.adapted_name, changed.adapted_probability, truth)}</div></li>"
     )
 
 
-def _answer(network: str, name: str, probability: float, truth: str) -> str:
-    # A sign besides the colour: not everybody sees the one, not every reader reads the other.
+def _prediction(model: str, name: str, probability: float, truth: str) -> str:
+    # A sign beside the colour, for accessibility.
     sign, look = ("✓", "right") if name == truth else ("✗", "wrong")
-    return f'<span class="{look}">{sign} {network}: {escape(name)}, {100 * probability:.0f}&nbsp;%</span>'
+    return f'<span class="{look}">{sign} {model}: {escape(name)}, {100 * probability:.0f}%</span>'
 
 
 def thumbnail(data: bytes) -> str:
-    """A small JPEG as a data URI."""
+    """Return a small JPEG as a data URI."""
     image = open_image(data, shortest_side=SIDE)
     image.thumbnail((SIDE, SIDE))
     jpeg = BytesIO()

@@ -1,4 +1,4 @@
-"""The demo's own images: stamps of the drawing program Tux Paint, out of a Debian package."""
+"""Images of the demo: stamps of the drawing program Tux Paint, from a Debian package."""
 
 import hashlib
 import os
@@ -15,7 +15,7 @@ from demo.images import ImageSplit, LabelledImage
 
 PACKAGE = "tuxpaint-stamps-default"
 STAMPS = Path("usr/share/tuxpaint/stamps")
-TRAINED = {
+TRAINED_CLASSES = {
     "bird": "animals/birds",
     "fish": "animals/fish",
     "flower": "plants/flowers",
@@ -23,7 +23,7 @@ TRAINED = {
     "fruit": "food/fruit",
     "vegetable": "food/vegetables",
 }
-NEW = {
+NEW_CLASSES = {
     "hat": "clothes/hats",
     "mammal": "animals/mammals",
     "house": "town/houses",
@@ -34,19 +34,19 @@ NEW = {
 SHOTS = 6
 MAX_SIDE = 512
 OWN_FOLDER = (
-    "Or use images of your own: `make demo DATA=folder`, where the folder has train/<class name>/ and "
-    "test/<class name>/ with images in them."
+    "Or use your own images: `make demo DATA=folder`. The folder must contain images in "
+    "train/<class name>/ and test/<class name>/."
 )
 
 
 def stamps_folder(cache: Path) -> Path:
-    """Where the stamps lie: installed, or unpacked below `cache`, which needs no root.
+    """Return the folder of the stamps: as installed, or unpacked below `cache`, which needs no root.
 
     Raises:
-        DemoFailed: apt can't get the package; says what to do.
+        DemoFailed: apt cannot download the package.
     """
     installed = Path("/") / STAMPS
-    if (installed / TRAINED["bird"]).is_dir():
+    if (installed / TRAINED_CLASSES["bird"]).is_dir():
         return installed
     folder = cache / PACKAGE
     if folder.is_dir():
@@ -65,64 +65,66 @@ def _download(folder: Path) -> Path:
     for program in ("apt-get", "dpkg"):
         if shutil.which(program) is None:
             raise DemoFailed(
-                f"This machine has no `{program}`, with which the demo gets its images (the package "
+                f"This machine has no `{program}`, which the demo needs to download its images (package "
                 f"{PACKAGE} of Debian and Ubuntu).",
                 OWN_FOLDER,
             )
     _run(["apt-get", "download", PACKAGE], folder)
     packages = list(folder.glob("*.deb"))
     if not packages:
-        raise DemoFailed(f"apt-get downloaded no {PACKAGE}.", OWN_FOLDER)
+        raise DemoFailed(f"apt-get did not download {PACKAGE}.", OWN_FOLDER)
     return packages[0]
 
 
 def _run(command: list[str], folder: Path | None = None) -> None:
-    environment = {**os.environ, "LC_ALL": "C"}  # its words are looked at below
+    environment = {**os.environ, "LC_ALL": "C"}  # for the messages below
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=False)
     if done.returncode == 0:
         return
-    words = [line for line in done.stderr.decode(errors="replace").splitlines() if line.startswith("E: ")]
-    said = " ".join(words)[:500] or f"exit status {done.returncode}"
+    errors = [line for line in done.stderr.decode(errors="replace").splitlines() if line.startswith("E: ")]
+    message = " ".join(errors)[:500] or f"exit status {done.returncode}"
     advice = (
-        "Run `sudo apt-get update` once (it fetches apt's package lists; the demo itself needs no root), "
-        "then `make demo` again."
+        "Run `sudo apt-get update` to fetch the package lists of apt, then `make demo` again. The demo "
+        "itself needs no root."
     )
-    if "Unable to locate" in said or "Can't find a source" in said or "No packages found" in said:
-        what = f"apt knows no package {PACKAGE}: its package lists have not been fetched yet ({said})"
+    if "Unable to locate" in message or "Can't find a source" in message or "No packages found" in message:
+        reason = f"apt does not know the package {PACKAGE}, since its package lists are missing ({message})"
         advice += " On Ubuntu the package is in `universe`: `sudo add-apt-repository universe`."
-    elif "Failed to fetch" in said:
-        what = f"apt could not download {PACKAGE} ({said})"
-        advice = f"Look at the network and its proxy. If the lists are old: {advice}"
+    elif "Failed to fetch" in message:
+        reason = f"apt could not download {PACKAGE} ({message})"
+        advice = f"Check the network and the proxy. If the package lists are outdated: {advice}"
     else:
-        what = f"`{' '.join(command)}` failed ({said})"
-    raise DemoFailed(what, f"{advice}\n{OWN_FOLDER}")
+        reason = f"`{' '.join(command)}` failed ({message})"
+    raise DemoFailed(reason, f"{advice}\n{OWN_FOLDER}")
 
 
 def split_stamps(folder: Path, shots: int = SHOTS) -> ImageSplit:
-    """`shots` images of each trained class; all the others are for testing.
+    """Use `shots` images of each trained class for training, and all others for testing.
 
     Raises:
         DemoFailed: a class has too few images.
     """
     train: list[LabelledImage] = []
     test: list[LabelledImage] = []
-    for name, below in TRAINED.items():
+    for name, below in TRAINED_CLASSES.items():
         images = _of_class(name, folder / below, at_least=shots + 1)
         train += images[:shots]
         test += images[shots:]
-    for name, below in NEW.items():
+    for name, below in NEW_CLASSES.items():
         test += _of_class(name, folder / below, at_least=1)
     return ImageSplit(tuple(train), tuple(test))
 
 
 def _of_class(name: str, folder: Path, *, at_least: int) -> list[LabelledImage]:
-    """In an order that looks like chance and is the same everywhere: neighbours in the alphabet are
-    often alike ("apple_green", "apple_red")."""
+    """Return the images of a class in a reproducible pseudo-random order.
+
+    Neighbours in the alphabet are often alike ("apple_green", "apple_red").
+    """
     files = [p for p in folder.rglob("*.png") if not any(w in p.name.lower() for w in ("mirror", "flip"))]
     if len(files) < at_least:
         raise DemoFailed(
             f"{folder} has {len(files)} images of the class {name}; the demo needs {at_least}. "
-            f"The package {PACKAGE} of this system may be another version.",
+            f"This system may have another version of the package {PACKAGE}.",
             OWN_FOLDER,
         )
     shown = {file: str(file.relative_to(folder)) for file in files}
@@ -131,7 +133,7 @@ def _of_class(name: str, folder: Path, *, at_least: int) -> list[LabelledImage]:
 
 
 def square(file: Path) -> bytes:
-    """The stamp in the middle of a white square, as PNG."""
+    """Return the stamp in the centre of a white square, as PNG."""
     with Image.open(file) as opened:
         stamp = opened.convert("RGBA")
     stamp.thumbnail((MAX_SIDE, MAX_SIDE))

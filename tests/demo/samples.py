@@ -7,7 +7,7 @@ from PIL import Image
 
 from core.clip.evaluation.predictions import Candidates, ClassScores, HeldOutPredictions
 from core.clip.evaluation.report import job_metrics
-from demo.compare import Answers, Result, result_of
+from demo.compare import ModelScores, Result, result_of
 from demo.images import ImageSplit, LabelledImage
 
 
@@ -17,11 +17,11 @@ def png() -> bytes:
     return data.getvalue()
 
 
-def answers(names: list[str], chosen: list[str]) -> Answers:
+def answers(names: list[str], chosen: list[str]) -> ModelScores:
     """Give the chosen class of each image 0.8, and the other classes less."""
     scores = np.full((len(chosen), len(names)), 0.1, np.float32)
     scores[range(len(chosen)), [names.index(name) for name in chosen]] = 0.8
-    return Answers(scores, scores / scores.sum(axis=1, keepdims=True))
+    return ModelScores(scores, scores / scores.sum(axis=1, keepdims=True))
 
 
 def result(truths: list[str], stock: list[str], adapted: list[str], trained: list[str]) -> Result:

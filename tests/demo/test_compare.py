@@ -46,13 +46,13 @@ def test_agreement_with_the_job() -> None:
     assert disagreements(compared) == []
     trained = {**compared.metrics["trained_classes"], "adapted": 0.5}
     other = replace(compared, metrics={**compared.metrics, "trained_classes": trained})
-    assert disagreements(other) == ["trained names only, adapted: 2 right here, 1 in the job"]
-    assert "new names only: only one of the two measured it" in disagreements(replace(compared, metrics={}))
+    assert disagreements(other) == ["trained classes only, adapted: 2 correct here, 1 in the job"]
+    assert "new classes only: missing on one side" in disagreements(replace(compared, metrics={}))
 
 
 def test_without_new_classes_the_table_has_one_row() -> None:
     compared = result(["a", "b"], ["a", "a"], ["a", "b"], TRAINED)
-    assert [what for what, _ in rows(compared)] == ["all 2 names together"]
+    assert [what for what, _ in rows(compared)] == ["all 2 classes"]
     assert disagreements(compared) == []
 
 
@@ -69,7 +69,7 @@ def test_the_table_fits_eighty_columns() -> None:
         show(console, result(["a", "b", "new"] * 40, ["a"] * 120, ["b"] * 120, TRAINED), "Title")
     lines = captured.get().splitlines()
     assert max(map(len, lines)) <= 80
-    row = next(line for line in lines if "all 3 names together" in line)
+    row = next(line for line in lines if "all 3 classes" in line)
     assert "120" in row
-    assert "33.3 %" in row
-    assert any("The job's own measurement agrees" in line for line in lines)
+    assert "33.3%" in row
+    assert any("The metrics of the job agree" in line for line in lines)

@@ -59,10 +59,10 @@ def test_own_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "word"),
     [
-        ((), "no folder"),
+        ((), "train does not exist"),
         (("train/cat/a.jpg", "test/cat/a.jpg"), "1 classes"),
-        (("train/cat/a.jpg", "train/dog/a.jpg"), "no folder"),
-        (("train/cat/a.jpg", "train/dog/a.jpg", "test/cat/a.txt"), "no images to test on"),
+        (("train/cat/a.jpg", "train/dog/a.jpg"), "test does not exist"),
+        (("train/cat/a.jpg", "train/dog/a.jpg", "test/cat/a.txt"), "no test images"),
     ],
 )
 def test_own_folder_of_another_layout_names_the_expected_one(
@@ -71,7 +71,7 @@ def test_own_folder_of_another_layout_names_the_expected_one(
     fill(tmp_path, *files)
     with pytest.raises(DemoFailed, match=word) as failure:
         own_folder(tmp_path)
-    assert "train/<class name>/<pictures>" in failure.value.advice
+    assert "train/<class name>/<images>" in failure.value.advice
 
 
 def test_own_folder_with_file_names_that_are_not_text(tmp_path: Path) -> None:

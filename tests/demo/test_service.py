@@ -83,7 +83,7 @@ def service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
 
 
 def test_service_that_ended(service: Callable[..., Service]) -> None:
-    with pytest.raises(DemoFailed, match="ended with status 3") as failure:
+    with pytest.raises(DemoFailed, match="exited with status 3") as failure:
         service("http://127.0.0.1:9", 3).wait_until_ready(seconds=5, backbone_seconds=5)
     assert "last line" in failure.value.advice
 

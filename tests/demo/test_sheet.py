@@ -58,22 +58,22 @@ def test_gains_and_losses_stand_with_their_counts() -> None:
     )
     html = sheet(compared, ["A note."])
     assert re.findall(r"<h2>(.*?)</h2>", html) == [
-        "Wrong before, right now: 2",
-        "Right before, wrong now: 1",
-        "Wrong before and now, with another answer: 1",
+        "Wrong before, correct now: 2",
+        "Correct before, wrong now: 1",
+        "Wrong before and now, with a different prediction: 1",
     ]
     text = "".join(read(html).text)
-    assert "4 got another answer" in text
-    assert "0 right, 1 wrong" in text
-    assert "✗ stock: b, 80\xa0%" in text
-    assert "✓ adapted: a, 80\xa0%" in text
+    assert "4 of 5 held-out images have a different prediction" in text
+    assert "0 correct, 1 wrong" in text
+    assert "✗ stock: b, 80%" in text
+    assert "✓ adapted: a, 80%" in text
     assert "A note." in text
 
 
 def test_nothing_changed() -> None:
     html = sheet(result(["a", "b"], ["a", "b"], ["a", "b"], ["a", "b"]), [])
     assert html.count(">None.</p>") == 3
-    assert "Trained names: a, b.</p>" in html
+    assert "Trained classes: a, b.</p>" in html
 
 
 def test_one_file_for_any_screen(tmp_path: Path) -> None:

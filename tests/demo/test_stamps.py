@@ -9,11 +9,11 @@ from PIL import Image
 
 from demo import stamps
 from demo.failure import DemoFailed
-from demo.stamps import NEW, TRAINED, split_stamps, square, stamps_folder
+from demo.stamps import NEW_CLASSES, TRAINED_CLASSES, split_stamps, square, stamps_folder
 
 
 def fake_stamps(folder: Path, trained: int = 8, new: int = 2) -> Path:
-    for names, count in ((TRAINED, trained), (NEW, new)):
+    for names, count in ((TRAINED_CLASSES, trained), (NEW_CLASSES, new)):
         for below in names.values():
             (folder / below / "cartoon").mkdir(parents=True)
             for i in range(count):
@@ -42,8 +42,8 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_six_shots_and_the_rest_is_for_testing(tmp_path: Path) -> None:
     images = split_stamps(fake_stamps(tmp_path))
-    assert images.trained_classes == list(TRAINED)
-    assert images.new_classes == list(NEW)
+    assert images.trained_classes == list(TRAINED_CLASSES)
+    assert images.new_classes == list(NEW_CLASSES)
     assert len(images.train) == 6 * 6
     assert len(images.test) == 6 * 2 + 6 * 2
     birds = [p.name for p in (*images.train, *images.test) if p.class_name == "bird"]
@@ -83,7 +83,7 @@ def test_no_apt(programs: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "what"),
     [
-        ("E: Unable to locate package tuxpaint-stamps-default", "package lists have not been fetched"),
+        ("E: Unable to locate package tuxpaint-stamps-default", "package lists are missing"),
         ("E: Failed to fetch http://deb.debian.org/x.deb  404  Not Found", "could not download"),
         ("E: Something of its own", "Something of its own"),
     ],
@@ -93,8 +93,8 @@ def test_apt_fails(programs: Path, tmp_path: Path, words: str, what: str) -> Non
     fake_program(programs, "apt-get", f"echo 'W: a warning' >&2; echo '{words}' >&2; exit 100")
     with pytest.raises(DemoFailed, match=what) as failure:
         stamps_folder(tmp_path / "cache")
-    assert words in failure.value.what
-    assert "W: a warning" not in failure.value.what
+    assert words in failure.value.reason
+    assert "W: a warning" not in failure.value.reason
     assert "sudo apt-get update" in failure.value.advice
     assert "DATA=folder" in failure.value.advice
     assert not list((tmp_path / "cache").iterdir())

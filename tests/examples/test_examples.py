@@ -10,7 +10,7 @@ import pytest
 
 from clipcite import Client
 from core.settings import get_settings
-from demo.stamps import NEW, TRAINED, square, stamps_folder
+from demo.stamps import NEW_CLASSES, TRAINED_CLASSES, square, stamps_folder
 from tests.service.running import Service
 
 ROOT = Path(__file__).parents[2]
@@ -23,7 +23,7 @@ def stamps(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, source = tmp_path_factory.mktemp("examples"), stamps_folder(get_settings().cache)
     for name in ("bird", "fruit"):
         (folder / "stamps" / name).mkdir(parents=True)
-        for path in sorted((source / {**TRAINED, **NEW}[name]).rglob("*.png"))[:5]:
+        for path in sorted((source / {**TRAINED_CLASSES, **NEW_CLASSES}[name]).rglob("*.png"))[:5]:
             (folder / "stamps" / name / path.name).write_bytes(square(path))
     return folder / "stamps"
 

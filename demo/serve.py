@@ -1,6 +1,6 @@
-"""`clipcite serve`, ending with the demo however that one ends, also by `kill -9`.
+"""`clipcite serve` that exits with the demo, even after `kill -9`.
 
-python -m demo.leashed_serve serve …      takes the arguments of `clipcite`
+python -m demo.serve serve …      takes the arguments of `clipcite`
 """
 
 from clipcite.cli.main import main
