@@ -1,15 +1,15 @@
-# One image for every part of the service: `api`, `worker`, `dispatcher`, `db upgrade`.
+# One image for all parts of the service: `api`, `worker`, `dispatcher`, `db upgrade`.
 #
 #   docker build --target cpu  -t clipcite:cpu .
 #   docker build --target cuda -t clipcite:cuda .
 #
-# The wheels of torch on PyPI carry CUDA, so both targets start from the same slim Python. Without a GPU
-# they only take room: PIP_EXTRA_INDEX_URL names the index of PyTorch's CPU wheels, if you have one.
+# The torch wheels on PyPI include CUDA, so both targets use the same slim Python image. For smaller images
+# without a GPU, set PIP_EXTRA_INDEX_URL to an index of PyTorch's CPU wheels.
 
-# The one that the tests run on; any from 3.11 to 3.13 will do.
+# Version used by the tests; 3.11 to 3.13 are supported.
 ARG PYTHON=python:3.11-slim-trixie
 
-# Only what is to be installed, so that a change of a linter's settings installs nothing anew.
+# Extract the requirements, so that other changes to pyproject.toml do not invalidate the install layer.
 FROM ${PYTHON} AS requirements
 COPY pyproject.toml /
 RUN ["python", "-c", "import tomllib; \
@@ -21,7 +21,7 @@ open('/requirements.txt', 'w').write(''.join(line + chr(10) for line in wanted))
 FROM ${PYTHON} AS build
 ARG PIP_EXTRA_INDEX_URL=
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
-# Without pip: nothing is to be installed into it later.
+# Without pip, since nothing is installed later.
 RUN python -m venv --without-pip /opt/clipcite
 COPY --from=requirements /requirements.txt /
 COPY constraints.txt /
@@ -35,8 +35,8 @@ RUN pip uninstall --yes --root-user-action=ignore pip \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin clipcite \
     && install -d -o 10001 -g 10001 -m 0700 /data /data/tmp /cache
 COPY --from=build /opt/clipcite /opt/clipcite
-# In a container loopback reaches nobody, so a key is needed: see docs/deployment.md. Uploads are spooled to
-# the volume rather than to /tmp, which is memory where the root is read-only.
+# A container cannot serve on loopback, so an API key is required: see docs/deployment.md. Uploads are spooled
+# to the volume, since /tmp is in memory if the root file system is read-only.
 ENV PATH=/opt/clipcite/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     TMPDIR=/data/tmp \
@@ -47,7 +47,7 @@ ENV PATH=/opt/clipcite/bin:$PATH \
 USER 10001:10001
 VOLUME ["/data", "/cache"]
 EXPOSE 8000
-# Of the API; the others have their own in docker-compose.yml. http.client asks no proxy.
+# Health check of the API; those of the other parts are in docker-compose.yml. http.client ignores proxies.
 HEALTHCHECK --interval=10s --timeout=10s --retries=3 --start-period=5m \
     CMD ["python", "-c", "import http.client, sys; api = http.client.HTTPConnection('127.0.0.1', 8000, timeout=8); api.request('GET', '/readyz'); sys.exit(api.getresponse().status != 200)"]
 ENTRYPOINT ["clipcite"]
@@ -56,5 +56,5 @@ CMD ["api"]
 FROM runtime AS cpu
 
 FROM runtime AS cuda
-# What the container toolkit of NVIDIA is to put in: the driver's part of CUDA, and nvidia-smi.
+# Parts that the NVIDIA container toolkit mounts: the CUDA driver libraries and nvidia-smi.
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility

@@ -1,34 +1,34 @@
-# For a newcomer: `make demo` runs the main job, `make test` passes the tests. Both first install
-# everything into .venv; nothing needs root, a compiler or a server.
+# `make demo` runs the demo, `make test` the tests. Both first install everything into .venv. Neither needs
+# root, a compiler or a running server.
 
 VENV := .venv
 BIN := $(VENV)/bin
-# The first of these from 3.11 to 3.13; or say which: make install PYTHON3=/usr/bin/python3.12
+# The first interpreter from 3.11 to 3.13. To choose one: make install PYTHON3=/usr/bin/python3.12
 PYTHON3 ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
 
 .PHONY: help install demo check test test-fast docs lock clean
 
 help:
-	@echo "make install   everything into $(VENV)"
-	@echo "make demo      the whole loop on real images; DATA=folder for your own"
-	@echo "make check     formatting, types, imports between the rooms, the generated client"
-	@echo "make test      check, and all tests"
-	@echo "make test-fast some tests, without servers and training, in a minute"
-	@echo "make docs      the documentation as a site: build/site/index.html"
-	@echo "make lock      versions of all packages into constraints.txt; UPGRADE=1 for the newest"
+	@echo "make install   install everything into $(VENV)"
+	@echo "make demo      train and evaluate on real images; DATA=folder for your own"
+	@echo "make check     check formatting, types, import contracts and the generated client"
+	@echo "make test      run the checks and all tests"
+	@echo "make test-fast run the tests without servers and training (one minute)"
+	@echo "make docs      build the documentation site: build/site/index.html"
+	@echo "make lock      pin all packages in constraints.txt; UPGRADE=1 for the newest versions"
 
 install: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
-	@test -n "$(PYTHON3)" || { echo "Python 3.11, 3.12 or 3.13 is needed: sudo apt-get install python3 python3-venv"; exit 1; }
-	@$(PYTHON3) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON3) can make no virtual environment: sudo apt-get install python3-venv"; exit 1; }
+	@test -n "$(PYTHON3)" || { echo "Python 3.11, 3.12 or 3.13 is required: sudo apt-get install python3 python3-venv"; exit 1; }
+	@$(PYTHON3) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON3) cannot create virtual environments: sudo apt-get install python3-venv"; exit 1; }
 	$(PYTHON3) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[server,starter,benchmarks,test]'
 	@touch $@
 
-export DATA  # a path with spaces or quotes arrives as it is
+export DATA  # preserves spaces and quotes in the path
 demo: install
 	@$(BIN)/python -m demo
 
@@ -39,11 +39,11 @@ check: install
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.repository.unasync --check
 
-# Two at a time: many tests wait for servers. Each network is too small for more than one thread.
+# Two processes, since many tests wait for servers. The models are too small for more than one thread.
 test: check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-# Those that need neither a server nor a training.
+# Tests without servers and training.
 FAST := api/archives clipcite/datasets \
 	core/clip/checks core/clip/data core/clip/weights core/clip/training/test_losses.py \
 	core/clip/evaluation/test_report.py core/clip/inference/test_calibration.py \
@@ -61,7 +61,7 @@ docs: install
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	$(BIN)/python docs/build.py
 
-# For every Python and platform. Without `install`, which would fail on versions that no longer fit.
+# Pins for every Python version and platform. Independent of `install`, which fails on outdated pins.
 lock:
 	@test -x $(BIN)/python || $(PYTHON3) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet 'uv>=0.9,<1'

@@ -1,4 +1,4 @@
-"""The wheel installs one top-level name, `clipcite`. The server travels below it, as `clipcite/_server`."""
+"""Packages of the wheel: one top-level name, `clipcite`, with the server as `clipcite/_server`."""
 
 from setuptools import find_namespace_packages, setup
 

@@ -1,10 +1,10 @@
-"""Which images of a labelled collection are probably under the wrong label?
+"""Find label issues in a labelled collection of images.
 
     python examples/find_mislabelled.py collection
 
-The folder has one folder for each class, with five images or more. Networks are trained that have seen a
-part of it and are asked about the rest: what they take for another class is worth a look. The page with the
-images is saved beside the folder.
+The collection has one folder per class, with at least five images each. In cross-validation, fold models
+predict the class of images that they were not trained on. Images with another prediction may be mislabelled.
+The report with the images is saved beside the folder.
 """
 
 import argparse
@@ -19,28 +19,28 @@ def main() -> None:
     )
     parser.add_argument("collection", type=Path)
     parser.add_argument("--epochs", type=int, help="default: the backbone's recipe")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
+    collection = arguments.collection
 
-    config = {} if given.epochs is None else {"epochs": given.epochs}
-    with Client() as client:  # CLIPCITE_URL, or this machine
-        found = client.preflight(given.collection, config=config)
-        print(f"{found.good} of {found.images} images look good.")
-        for finding in found.findings:
-            if finding.other is not None:  # the same image twice, perhaps under two labels
+    config = {} if arguments.epochs is None else {"epochs": arguments.epochs}
+    with Client() as client:  # address: CLIPCITE_URL or http://127.0.0.1:8000
+        checked = client.preflight(collection, config=config)
+        print(f"{checked.good} of {checked.images} images without findings.")
+        for finding in checked.findings:
+            if finding.other is not None:  # duplicates, perhaps with different labels
                 print(f"  {finding.file}: {finding.detail}")
 
-        job = client.adapt(given.collection, name=given.collection.name, config=config, on_bad_image="skip")
+        job = client.adapt(collection, name=collection.name, config=config, on_bad_image="skip")
         job.wait(on_change=show)
         report = job.report()
-        page = given.collection.with_name(f"{given.collection.name}-report.html")
+        page = collection.with_name(f"{collection.name}-report.html")
         page.write_text(job.report_page(), encoding="utf-8")
 
     print(report.summary)
-    for one in report.label_issues:
-        print(
-            f"  {one.file_name}: labelled {one.class_name}, predicted {one.predicted} ({one.probability:.0%})"
-        )
-    print(f"{len(report.label_issues)} labels to look at. With the images: {page}")
+    for image in report.label_issues:
+        prediction = f"predicted {image.predicted} ({image.probability:.0%})"
+        print(f"  {image.file_name}: labelled {image.class_name}, {prediction}")
+    print(f"{len(report.label_issues)} label issues. Report with images: {page}")
 
 
 def show(job: Job) -> None:

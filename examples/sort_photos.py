@@ -1,9 +1,9 @@
-"""Sort a folder of photos by names of your own: nothing is trained, no name was known beforehand.
+"""Sort photos into folders by class names of your choice, without training.
 
     python examples/sort_photos.py holiday --names beach,mountain,food,"a group of people"
 
-Each photo is copied below holiday-sorted, into a folder that is called after its best name; where no name
-leads clearly, into `unsure`. With --model a network that you have adapted sorts them, say holidays@prod.
+Each photo is copied to the folder of its most likely class below holiday-sorted, or to `unsure` if no class
+has a clear lead. --model selects an adapted model such as holidays@prod.
 """
 
 import argparse
@@ -21,26 +21,28 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--names", required=True, help="with commas between them")
-    parser.add_argument("--model", default="stock")
-    parser.add_argument("--lead", type=float, default=0.15, help="of the best name over the next, to be sure")
-    given = parser.parse_args()
+    parser.add_argument("--names", required=True, help="class names, separated by commas")
+    parser.add_argument("--model", default="stock", help="default: stock")
+    parser.add_argument(
+        "--lead", type=float, default=0.15, help="minimum lead in probability (default: 0.15)"
+    )
+    arguments = parser.parse_args()
 
-    names = [name.strip() for name in given.names.split(",")]
-    photos = sorted(path for path in given.folder.rglob("*") if path.suffix.lower() in ENDINGS)
-    target = given.folder.with_name(f"{given.folder.name}-sorted")
-    with Client() as client:  # CLIPCITE_URL, or this machine
-        answer = client.classify(photos, names, model=given.model)
+    names = [name.strip() for name in arguments.names.split(",")]
+    photos = sorted(path for path in arguments.folder.rglob("*") if path.suffix.lower() in ENDINGS)
+    target = arguments.folder.with_name(f"{arguments.folder.name}-sorted")
+    with Client() as client:  # address: CLIPCITE_URL or http://127.0.0.1:8000
+        answer = client.classify(photos, names, model=arguments.model)
 
     counts: Counter[str] = Counter()
     for photo, result in zip(photos, answer.results, strict=True):
-        name = best_name(result, given.lead)
-        place = target / name / photo.relative_to(given.folder)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(photo, place)
+        name = best_name(result, arguments.lead)
+        copy = target / name / photo.relative_to(arguments.folder)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(photo, copy)
         counts[name] += 1
     print(", ".join(f"{name}: {number}" for name, number in counts.most_common()))
-    print(f"They are below {target}.")
+    print(f"Copied to {target}.")
 
 
 def best_name(result: ImageResult, lead: float) -> str:

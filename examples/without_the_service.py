@@ -1,9 +1,9 @@
-"""Take a model along: export it once, then classify with onnxruntime alone, where there is no service.
+"""Export a model once, then classify with onnxruntime alone, without the service.
 
     python examples/without_the_service.py animals@prod "red fox,badger,a garden" a.jpg b.jpg
 
-Needs onnxruntime, numpy and pillow, and a tokenizer: the package `tokenizers` for an export that has a
-tokenizer.json, as the starter's, else open_clip. What is exported stays in the folder `exported`.
+Requires onnxruntime, numpy, pillow and a tokenizer: the package `tokenizers` for an export with
+tokenizer.json, such as the starter's, otherwise open_clip. The export is stored in the folder `exported`.
 """
 
 import importlib
@@ -23,7 +23,7 @@ FOLDER = Path("exported")
 
 def main(model: str, names: list[str], images: list[Path]) -> None:
     if not FOLDER.is_dir():
-        with Client() as client:  # the only time that the service is needed
+        with Client() as client:  # the service is needed only here
             archive = client.models.export(model, "exported.zip", format="onnx")
         zipfile.ZipFile(archive).extractall(FOLDER)
     use = json.loads((FOLDER / "onnx.json").read_text())
@@ -33,11 +33,11 @@ def main(model: str, names: list[str], images: list[Path]) -> None:
     cosines = image.run(None, {"pixels": pixels})[0] @ text.run(None, {"tokens": tokens})[0].T
     scores = np.exp(use["logit_scale"] * (cosines - cosines.max(axis=1, keepdims=True)))
     for path, row in zip(images, scores / scores.sum(axis=1, keepdims=True), strict=True):
-        print(path, ", ".join(f"{names[i]} {100 * row[i]:.0f} %" for i in row.argsort()[::-1]))
+        print(path, ", ".join(f"{names[i]} {100 * row[i]:.0f}%" for i in row.argsort()[::-1]))
 
 
 def preprocess(path: Path, how: dict) -> np.ndarray:
-    """float32 [3, H, W]: scaled until the shorter side fits, the middle cut out, normalised."""
+    """Resize the shorter side, crop the centre and normalise: float32 [3, H, W]."""
     height, width = how["size"]
     image = Image.open(path).convert("RGB")
     scale = max(width / image.width, height / image.height)
@@ -47,13 +47,13 @@ def preprocess(path: Path, how: dict) -> np.ndarray:
     return ((pixels - np.float32(how["mean"])) / np.float32(how["std"])).transpose(2, 0, 1)
 
 
-def tokenize(sentences: list[str], length: int) -> np.ndarray:
-    """int64 [C, length]."""
-    if not (file := FOLDER / "tokenizer.json").is_file():  # CLIP's own, which open_clip brings
-        return importlib.import_module("open_clip").SimpleTokenizer(context_length=length)(sentences).numpy()
+def tokenize(prompts: list[str], length: int) -> np.ndarray:
+    """Return token ids, int64 [C, length]."""
+    if not (file := FOLDER / "tokenizer.json").is_file():  # CLIP's tokenizer, part of open_clip
+        return importlib.import_module("open_clip").SimpleTokenizer(context_length=length)(prompts).numpy()
     tokenizer = importlib.import_module("tokenizers").Tokenizer.from_file(str(file))
     tokenizer.enable_padding(length=length)
-    return np.array([line.ids for line in tokenizer.encode_batch(sentences)])
+    return np.array([line.ids for line in tokenizer.encode_batch(prompts)])
 
 
 if __name__ == "__main__":

@@ -72,9 +72,9 @@ def test_doubtful_labels_are_listed(run: Run, stamps: Path, tmp_path: Path) -> N
     folder = shutil.copytree(stamps, tmp_path / "collection")
     shutil.copy2(next((folder / "bird").iterdir()), folder / "fruit" / "a bird.png")
     said = run("find_mislabelled.py", folder, "--epochs", 2)
-    assert "of 11 images look good" in said
+    assert "of 11 images without findings" in said
     assert re.search(r"a bird\.png: .*label", said)
-    assert "labels to look at" in said
+    assert "label issues" in said
     assert "Class by class" in (tmp_path / "collection-report.html").read_text()
 
 
@@ -87,7 +87,7 @@ def test_a_model_is_exported(run: Run, stamps: Path, service: Service, tmp_path:
     printed = run("without_the_service.py", model, ",".join(names), *images).splitlines()
     for path, result, line in zip(images, answer.results, printed, strict=True):
         assert line.startswith(f"{path} ")
-        shares = {name: int(share) for name, share in re.findall(r"(\w+) (\d+) %", line)}
+        shares = {name: int(share) for name, share in re.findall(r"(\w+) (\d+)%", line)}
         assert list(shares) == [one.class_name for one in result.predictions]
         assert list(shares.values()) == pytest.approx(
             [100 * one.probability for one in result.predictions], abs=1
