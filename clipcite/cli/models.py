@@ -57,7 +57,7 @@ def show(model: Reference, as_json: AsJson = False, url: Url = None, key: Key = 
 @models.command()
 def rename(
     model: Reference,
-    name: Annotated[str, typer.Argument(help="New name, of which the model becomes the next version.")],
+    name: Annotated[str, typer.Argument(help="Name, of which the model becomes the next version.")],
     as_json: AsJson = False,
     url: Url = None,
     key: Key = None,
