@@ -35,7 +35,7 @@ def time_service(shots: Sequence[Shot], jobs: int, console: Console) -> list[tup
             config = {"backbone": STARTER, "evaluate": evaluate}
             job = client.adapt(images.dataset(), name=f"train_speed {len(taken) + 1}", config=config)
             changed = partial(_note_stage, stages, at)
-            changed(job.job)
+            changed(job)
             changed(job.wait(on_change=changed))
             taken.append((evaluate, dict(stages)))
             console.print(f"  evaluate {evaluate}: {sum(stages.values()):.1f} s", highlight=False)

@@ -1,4 +1,4 @@
 """The command `clipcite`.
 
-May import `clipcite.client` and `clipcite.datasets`. Server modules are started by name.
+May import `clipcite.client` and `clipcite.datasets`, and starts server modules by name.
 """
