@@ -28,27 +28,27 @@ PARTS = (images, texts, archives, connections, sweep)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    given = parser().parse_args(arguments)
-    small = given.scale == "small"
-    rows = chosen([row for part in PARTS for row in part.rows(small)], given.rows)
+    options = parser().parse_args(arguments)
+    small = options.scale == "small"
+    rows = chosen([row for part in PARTS for row in part.rows(small)], options.rows)
     results: list[tuple[Row, list[Outcome]]] = []
     with tempfile.TemporaryDirectory(prefix="attacks-") as name:
         folder = Path(name)
-        cache = given.cache or folder / "cache"
+        cache = options.cache or folder / "cache"
         backbones = {
             "CLIPCITE_BACKBONE": make_tiny_backbone(folder / "tiny"),
             "CLIPCITE_BACKBONE_FOLDER": name,
         }
         trees: list[Tree] = []
-        if given.against is not None:
-            trees.append(prepare(given.against.resolve(), folder / "before", cache))
-        trees.append(prepare(given.tree and given.tree.resolve(), folder / "after", cache))
+        if options.against is not None:
+            trees.append(prepare(options.against.resolve(), folder / "before", cache))
+        trees.append(prepare(options.tree and options.tree.resolve(), folder / "after", cache))
         for row in rows:
             outcomes = [measure(row, tree, backbones, small=small) for tree in trees]
             results.append((row, outcomes))
-            if not given.markdown:
+            if not options.markdown:
                 print(table([(row, outcomes)]).splitlines()[-1], flush=True)
-            keep(given.out, given.scale, results)
+            keep(options.out, options.scale, results)
     print(table(results))
     return 1 if any(outcomes[-1].over for _, outcomes in results) else 0
 

@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.attacks import crafted
 from benchmarks.attacks.measure import MB, Limits, Row
-from benchmarks.attacks.service import Target, at_once
+from benchmarks.attacks.service import Target, run_concurrently
 from core.clip.models.backbone import load_backbone, tower_parameters
 from core.clip.weights.delta import encode
 from core.clip.weights.files import Weights, save_weights
@@ -50,7 +50,9 @@ def rows(small: bool) -> list[Row]:
         Row(
             "A9",
             f"{uploads} dry runs at once of 48 kB, which unpack to 48 MB each",
-            lambda target: at_once([lambda: target.dry_run_of(crafted.zeros_zip(3, 16 * MB))] * uploads),
+            lambda target: run_concurrently(
+                [lambda: target.dry_run_of(crafted.zeros_zip(3, 16 * MB))] * uploads
+            ),
             honest_archive,
             Limits(scratch=4 * MAX_REQUEST_BYTES),
             repeats=False,

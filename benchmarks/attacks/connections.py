@@ -13,7 +13,7 @@ import httpx
 import psutil
 
 from benchmarks.attacks.measure import MB, SAMPLE_SECONDS, Limits, Row
-from benchmarks.attacks.service import Target, at_once
+from benchmarks.attacks.service import Target, run_concurrently
 from tests.api import crafted as images
 
 STALL_SECONDS = 15
@@ -99,7 +99,7 @@ def stalled_uploads(target: Target, uploads: int) -> None:
         target.send("POST", "/adapt", files={"archive": ("a.zip", archive)})
 
     storage.suspend()
-    uploading = Thread(target=lambda: at_once([upload] * uploads), daemon=True)
+    uploading = Thread(target=lambda: run_concurrently([upload] * uploads), daemon=True)
     uploading.start()
     time.sleep(STALL_SECONDS)
     storage.resume()
@@ -111,7 +111,7 @@ def wait_for_a_job(target: Target, waiters: int, seconds: int) -> None:
     archive = images.zip_of(images.two_classes(2))
     job = target.http.post("/adapt", files={"archive": ("a.zip", archive)}).raise_for_status().json()["id"]
     path = f"/jobs/{job}" + (f"?wait={seconds}" if seconds else "")
-    at_once([lambda: target.send("GET", path)] * waiters)
+    run_concurrently([lambda: target.send("GET", path)] * waiters)
 
 
 def unread(target: Target, clients: int) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from benchmarks.attacks.measure import MB, Limits, Row
-from benchmarks.attacks.service import Target, at_once
+from benchmarks.attacks.service import Target, run_concurrently
 from tests.api import crafted
 
 BUDGET = 512 * MB
@@ -75,7 +75,7 @@ def _side(target: Target) -> int:
 def _dry_runs(make: Callable[[int], bytes], runs: int) -> Callable[[Target], object]:
     def attack(target: Target) -> None:
         image = make(_side(target))
-        at_once([lambda: target.dry_run(*[image] * 4)] * runs)
+        run_concurrently([lambda: target.dry_run(*[image] * 4)] * runs)
 
     return attack
 

@@ -118,7 +118,7 @@ class Target:
         self.statuses, self.largest_answer = {}, 0
 
 
-def at_once(attacks: Sequence[Callable[[], object]]) -> None:
+def run_concurrently(attacks: Sequence[Callable[[], object]]) -> None:
     """Run each in a thread of its own, and wait for all. What one raises is raised."""
     failures: list[BaseException] = []
 

@@ -33,10 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders with train/ and test/")
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     print("| images | decoded for the network | decoded whole | decoded and looked at |")
     looked: list[CheckedImage] = []
-    for folder in given.data:
+    for folder in options.data:
         data = read_folders(folder)
         paths = [example.path for example in [*data.train, *data.test]]
         contents = [path.read_bytes() for path in paths]

@@ -43,13 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders with train/ and test/")
     parser.add_argument("--tests", type=int, default=30, help="test images a class")
     parser.add_argument("--threads", type=int)
-    given = parser.parse_args(arguments)
-    if given.threads:
-        torch.set_num_threads(given.threads)
+    options = parser.parse_args(arguments)
+    if options.threads:
+        torch.set_num_threads(options.threads)
     size = resolve_config().image_size
     backbone = load_backbone("starter", cache=get_settings().cache, image_size=size)
-    for folder in given.data:
-        data = fewer_tests(load(folder), given.tests)
+    for folder in options.data:
+        data = fewer_tests(load(folder), options.tests)
         task = task_of(few_shot(data, shots=(16,), seeds=(0,))[0], backbone)
         preview = PrototypeClassifier(_features(backbone, task.images), torch.tensor(task.labels))
         head = stock_head(task, data.class_names)

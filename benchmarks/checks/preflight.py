@@ -123,14 +123,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders with train/ and test/")
     parser.add_argument("--planted", type=int, default=PLANTED, help="images that each fault is planted in")
     parser.add_argument("--out", type=Path, default=Path("benchmark-results"))
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     rows: list[Row] = []
     unplanted: dict[str, list[dict[str, str]]] = {}
-    for folder in given.data:
+    for folder in options.data:
         paths, images = read(folder)
         clean = check_images(images, SIZE)
         unplanted[folder.name] = [_shown(f, paths) for f in clean]
-        for row in measure(folder.name, paths, images, clean, given.planted):
+        for row in measure(folder.name, paths, images, clean, options.planted):
             rows.append(row)
             print(
                 f"| {row.data} | {row.fault} | {row.planted} | {row.recall:.3f} | {row.alarms} of "
@@ -138,9 +138,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 flush=True,
             )
     print(f"| names | {json.dumps(names())} |")
-    given.out.mkdir(parents=True, exist_ok=True)
+    options.out.mkdir(parents=True, exist_ok=True)
     content = {"rows": [asdict(row) for row in rows], "unplanted": unplanted}
-    file = given.out / "preflight.json"
+    file = options.out / "preflight.json"
     file.write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
     print(f"Written: {file}")
 

@@ -58,129 +58,131 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--zipf", type=float, default=1.0, help="d: the exponent")
     parser.add_argument("--compile", action="store_true", help="forms: torch.compile too, minutes")
     parser.add_argument("--out", type=Path, default=Path("benchmark-results"))
-    given = parser.parse_args(arguments)
-    sets = [load(folder) for folder in given.data]
+    options = parser.parse_args(arguments)
+    sets = [load(folder) for folder in options.data]
     console = Console(width=160)
-    for part in given.part:
+    for part in options.part:
         with tempfile.TemporaryDirectory() as folder:
-            tables = PARTS[part](given, sets, Path(folder))
-        suffix = "" if given.backbone == STARTER else f"-{given.backbone.replace('/', '-')}"
-        write(tables, f"serving-{part}{suffix}", given.out, console)
+            tables = PARTS[part](options, sets, Path(folder))
+        suffix = "" if options.backbone == STARTER else f"-{options.backbone.replace('/', '-')}"
+        write(tables, f"serving-{part}{suffix}", options.out, console)
 
 
-def bring(given: argparse.Namespace, folder: Path) -> Backbone:
+def bring(options: argparse.Namespace, folder: Path) -> Backbone:
     """The backbone that --backbone names; one of open_clip's is made below the folder."""
-    name = given.backbone if given.backbone == STARTER else make_backbone(folder / "net", given.backbone)
+    name = (
+        options.backbone if options.backbone == STARTER else make_backbone(folder / "net", options.backbone)
+    )
     size = resolve_config(backbone=name).image_size
-    return load_backbone(name, cache=get_settings().cache, image_size=size, device=given.device)
+    return load_backbone(name, cache=get_settings().cache, image_size=size, device=options.device)
 
 
-def environment(given: argparse.Namespace, folder: Path) -> dict[str, str]:
+def environment(options: argparse.Namespace, folder: Path) -> dict[str, str]:
     """Of an API with a store of its own."""
     return {
         "CLIPCITE_DATA": str(folder / "data"),
         "CLIPCITE_CACHE": str(get_settings().cache),
         "CLIPCITE_BACKBONE_FOLDER": str(folder),
-        "CLIPCITE_DEVICE": given.device,
+        "CLIPCITE_DEVICE": options.device,
     }
 
 
-def part_forms(given: argparse.Namespace, sets: Sequence[DataSet], folder: Path) -> list[Table]:
-    backbone = bring(given, folder)
+def part_forms(options: argparse.Namespace, sets: Sequence[DataSet], folder: Path) -> list[Table]:
+    backbone = bring(options, folder)
     # With random weights a changed answer means nothing.
-    return forms_tables(backbone, sets, compiled=given.compile, compare=given.backbone == STARTER)
+    return forms_tables(backbone, sets, compiled=options.compile, compare=options.backbone == STARTER)
 
 
-def part_a(given: argparse.Namespace, sets: Sequence[DataSet], folder: Path) -> list[Table]:
-    backbone = bring(given, folder)
+def part_a(options: argparse.Namespace, sets: Sequence[DataSet], folder: Path) -> list[Table]:
+    backbone = bring(options, folder)
     with store(folder / "data") as (database, blobs):
         (model,) = publish_many(database, blobs, backbone, ["a"], CLASSES)
     test = sets[0].test
     files = [example.path for example in test[:: max(1, len(test) // throughput.IMAGES)]]
-    with running_api(environment(given, folder)) as api:
+    with running_api(environment(options, folder)) as api:
         found = throughput.measure(
             api,
             backbone,
             model,
             files[: throughput.IMAGES],
-            rounds=given.rounds,
-            seconds=given.seconds,
+            rounds=options.rounds,
+            seconds=options.seconds,
         )
-    title = f"{given.backbone} at {backbone.image_size} px, {torch.get_num_threads()} threads"
+    title = f"{options.backbone} at {backbone.image_size} px, {torch.get_num_threads()} threads"
     return throughput.tables(found, title)
 
 
-def part_b(given: argparse.Namespace, sets: Sequence[DataSet], folder: Path) -> list[Table]:
-    backbone = bring(given, folder)
+def part_b(options: argparse.Namespace, sets: Sequence[DataSet], folder: Path) -> list[Table]:
+    backbone = bring(options, folder)
     with store(folder / "data") as (database, blobs):
         (model,) = publish_many(database, blobs, backbone, ["a"], CLASSES)
     images = [example.path.read_bytes() for example in sets[0].test[:: max(1, len(sets[0].test) // 32)]]
-    with running_api(environment(given, folder)) as api:
-        tables = [rivals.against_readme(api, backbone, model, images, given.rounds, given.seconds)]
-    if given.infinity:
-        tables.append(_beside_infinity(given, images, folder))
+    with running_api(environment(options, folder)) as api:
+        tables = [rivals.against_readme(api, backbone, model, images, options.rounds, options.seconds)]
+    if options.infinity:
+        tables.append(_beside_infinity(options, images, folder))
     return tables
 
 
-def _beside_infinity(given: argparse.Namespace, images: Sequence[bytes], folder: Path) -> Table:
+def _beside_infinity(options: argparse.Namespace, images: Sequence[bytes], folder: Path) -> Table:
     name = make_backbone(folder / "same", infinity.ARCHITECTURE)
-    backbone = load_backbone(name, cache=get_settings().cache, device=given.device)
+    backbone = load_backbone(name, cache=get_settings().cache, device=options.device)
     with store(folder / "other") as (database, blobs):
         (model,) = publish_many(database, blobs, backbone, ["a"], CLASSES)
     del backbone
-    settings = environment(given, folder) | {
+    settings = environment(options, folder) | {
         "CLIPCITE_BACKBONE": name,
         "CLIPCITE_DATA": str(folder / "other"),
     }
     with running_api(settings) as api:
         return infinity.against_infinity(
-            api, model, images, given.infinity, folder / "theirs", given.rounds, given.seconds
+            api, model, images, options.infinity, folder / "theirs", options.rounds, options.seconds
         )
 
 
-def part_c(given: argparse.Namespace, sets: Sequence[DataSet], folder: Path) -> list[Table]:
-    name = make_backbone(folder / "net", given.large)
-    backbone = load_backbone(name, cache=get_settings().cache, device=given.device)
+def part_c(options: argparse.Namespace, sets: Sequence[DataSet], folder: Path) -> list[Table]:
+    name = make_backbone(folder / "net", options.large)
+    backbone = load_backbone(name, cache=get_settings().cache, device=options.device)
     with store(folder / "data") as (database, blobs):
         names = [f"m{i}" for i in range(COLD_MODELS)]
         ids = publish_many(database, blobs, backbone, names, CLASSES)
         stored = len(blobs.get(f"models/{ids[0]}/{WEIGHTS}"))
     theta = sum(tensor.nbytes for tensor in tower_parameters(backbone.model).values())
-    settings = environment(given, folder) | {
+    settings = environment(options, folder) | {
         "CLIPCITE_BACKBONE": name,
         # One network and one delta.
         "CLIPCITE_MODEL_CACHE_BYTES": str(int(theta + 1.7 * stored)),
     }
     del backbone
     with running_api(settings) as api:
-        taken = cold.measure(api, ids, sets[0].test[0].path.read_bytes(), given.rounds)
-    title = f"{given.large}, random weights, {torch.get_num_threads()} threads: seconds to an answer"
+        taken = cold.measure(api, ids, sets[0].test[0].path.read_bytes(), options.rounds)
+    title = f"{options.large}, random weights, {torch.get_num_threads()} threads: seconds to an answer"
     return [cold.table(taken, title, stored)]
 
 
-def part_d(given: argparse.Namespace, sets: Sequence[DataSet], folder: Path) -> list[Table]:
-    backbone = bring(given, folder)
+def part_d(options: argparse.Namespace, sets: Sequence[DataSet], folder: Path) -> list[Table]:
+    backbone = bring(options, folder)
     with store(folder / "data") as (database, blobs):
-        ids = publish_many(database, blobs, backbone, [f"m{i}" for i in range(given.models)], CLASSES)
+        ids = publish_many(database, blobs, backbone, [f"m{i}" for i in range(options.models)], CLASSES)
         versions = publish_many(database, blobs, backbone, [many.NAME] * 2, CLASSES[::-1])
         key = f"models/{ids[0]}"
         manifest = read_manifest(blobs.get(f"{key}/{MANIFEST}"))
         weights = load_weights(blobs.get(f"{key}/{WEIGHTS}"), manifest, backbone)
     resident = adapted_network("", stock_model("", backbone), weights, 0.5).bytes + weights.bytes
-    every = max(10, given.models // 25)  # from popular ones to those that hardly anybody asks for
+    every = max(10, options.models // 25)  # from popular ones to those that hardly anybody asks for
     plan = many.Plan(
         models=ids,
-        requests=zipf_requests(given.models, given.requests, given.zipf),
+        requests=zipf_requests(options.models, options.requests, options.zipf),
         versions=versions,
-        deleted=range(every // 2, given.models, every),
+        deleted=range(every // 2, options.models, every),
         clients=CLIENTS_OF_MANY,
     )
     del backbone
-    settings = environment(given, folder) | {"CLIPCITE_MODEL_CACHE_BYTES": str(given.room * resident)}
+    settings = environment(options, folder) | {"CLIPCITE_MODEL_CACHE_BYTES": str(options.room * resident)}
     with running_api(settings) as api:
         image = sets[0].test[0].path.read_bytes()
-        seen = many.measure(api, plan, image, throughput.class_names(10), given.room)
-    return [many.table(seen, plan, given.room)]
+        seen = many.measure(api, plan, image, throughput.class_names(10), options.room)
+    return [many.table(seen, plan, options.room)]
 
 
 PARTS = {"forms": part_forms, "a": part_a, "b": part_b, "c": part_c, "d": part_d}

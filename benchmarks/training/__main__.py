@@ -64,48 +64,50 @@ SERVICE_JOBS, SERVICE_CLASSES = 3, 10
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    given = parser().parse_args(arguments)
-    if given.steps is not None and given.steps < 2:
+    options = parser().parse_args(arguments)
+    if options.steps is not None and options.steps < 2:
         raise SystemExit("--steps must be 2 or more: a step is timed from the end of the one before.")
-    if given.data is None:
+    if options.data is None:
         raise SystemExit(
             "Say what to train on: --data FOLDER, with train/<class name>/ and test/<class name>/ in it, a "
             "folder of images per class."
         )
-    parts = [part for part in PARTS if getattr(given, part)] or ["loops", "limits", "memory"]
-    if given.device == "auto":
-        given.device = "cuda" if torch.cuda.is_available() else "cpu"
-    if given.threads:
-        torch.set_num_threads(given.threads)
-    console, data = Console(width=160), load(given.data)
-    facts = machine(given)
-    given.out.mkdir(parents=True, exist_ok=True)
+    parts = [part for part in PARTS if getattr(options, part)] or ["loops", "limits", "memory"]
+    if options.device == "auto":
+        options.device = "cuda" if torch.cuda.is_available() else "cpu"
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    console, data = Console(width=160), load(options.data)
+    facts = machine(options)
+    options.out.mkdir(parents=True, exist_ok=True)
     console.print(f"{facts}", highlight=False, markup=False)
     tables: list[Table] = []
     measured: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="clipcite-train-speed-") as folder:
-        jobs = {name: make_job(name, data, given, Path(folder)) for name in given.backbones}
+        jobs = {name: make_job(name, data, options, Path(folder)) for name in options.backbones}
         if "loops" in parts:
             for name, job in jobs.items():
                 console.print(f"{name}, the loops")
-                what = f"{given.data.name}-{given.device}-{torch.get_num_threads()}threads-{job.steps}steps"
-                kept = given.out / f"train-speed-kept-{name}-{what}.json"
-                runs = run_loops(job, given.repetitions, given.workers, kept, console)
+                what = (
+                    f"{options.data.name}-{options.device}-{torch.get_num_threads()}threads-{job.steps}steps"
+                )
+                kept = options.out / f"train-speed-kept-{name}-{what}.json"
+                runs = run_loops(job, options.repetitions, options.workers, kept, console)
                 tables.append(loops_table(_title(name, job), runs))
                 measured[f"loops {name}"] = {k: [asdict(m) for m in of] for k, of in runs.items()}
         if "limits" in parts:
             limits = {}
             for name, job in jobs.items():
-                for precision in precisions(given.device):
+                for precision in precisions(options.device):
                     console.print(f"{name} {precision}, the machine's limit")
                     config = replace(job.config, precision=precision)
-                    few = replace(job, config=config).cut(given.steps or MAX_STEPS)
+                    few = replace(job, config=config).cut(options.steps or MAX_STEPS)
                     limits[f"{name} {precision}"] = in_fresh_trainer(measure_limit, few)
             tables += [limits_table(limits), profile_table(limits)]
             measured["limits"] = {name: asdict(limit) for name, limit in limits.items()}
         if "memory" in parts:
-            name = given.memory_backbone
-            job = make_job(name, data, given, Path(folder)).cut(MEMORY_STEPS)
+            name = options.memory_backbone
+            job = make_job(name, data, options, Path(folder)).cut(MEMORY_STEPS)
             by_count = {}
             for count in IMAGES_AT_ONCE:
                 config = replace(job.config, micro_batch_size=count)
@@ -116,10 +118,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             measured["memory"] = {count: asdict(m) for count, m in by_count.items()}
         if "service" in parts:
             console.print("The service")
-            shots = _shots(data, list(range(len(data.class_names)))[:SERVICE_CLASSES], given.shots)
+            shots = _shots(data, list(range(len(data.class_names)))[:SERVICE_CLASSES], options.shots)
             measured["service"] = time_service(shots, SERVICE_JOBS, console)
             tables.append(service_table(measured["service"], shots))
-    write(tables, {"machine": facts, "measured": measured}, "-".join(parts), given, console)
+    write(tables, {"machine": facts, "measured": measured}, "-".join(parts), options, console)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -148,22 +150,22 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def make_job(name: str, data: DataSet, given: argparse.Namespace, folder: Path) -> Job:
+def make_job(name: str, data: DataSet, options: argparse.Namespace, folder: Path) -> Job:
     """The recipe of a backbone on this data; the starter is tested too."""
     trained = sorted({example.label for example in data.train})
     backbone = name if name == STARTER else random_weights(name, folder / name)
     job = Job(
         backbone,
         resolve_config(backbone=backbone),
-        tuple(_shots(data, trained, given.shots)),
-        given.device,
-        given.threads,
+        tuple(_shots(data, trained, options.shots)),
+        options.device,
+        options.threads,
         get_settings().cache,
-        tuple(_shot(data, e) for e in fewer_tests(data, given.tests).test if e.label in trained)
+        tuple(_shot(data, e) for e in fewer_tests(data, options.tests).test if e.label in trained)
         if name == STARTER
         else (),
     )
-    steps = given.steps or (None if name == STARTER else MAX_STEPS)
+    steps = options.steps or (None if name == STARTER else MAX_STEPS)
     return job if steps is None else job.cut(steps)
 
 
@@ -195,11 +197,11 @@ def random_weights(architecture: str, folder: Path) -> str:
     return backbone
 
 
-def machine(given: argparse.Namespace) -> dict[str, Any]:
+def machine(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "cpu": processor(),
         "threads": torch.get_num_threads(),
-        "device": given.device if given.device != "cuda" else torch.cuda.get_device_name(),
+        "device": options.device if options.device != "cuda" else torch.cuda.get_device_name(),
         "torch": torch.__version__,
         "load before": round(os.getloadavg()[0], 2),  # near 0, or the figures are not of this machine
     }

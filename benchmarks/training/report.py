@@ -131,16 +131,20 @@ def service_table(taken: Sequence[tuple[str, dict[str, float]]], shots: Sequence
 
 
 def write(
-    tables: Sequence[Table], content: dict[str, Any], parts: str, given: argparse.Namespace, console: Console
+    tables: Sequence[Table],
+    content: dict[str, Any],
+    parts: str,
+    options: argparse.Namespace,
+    console: Console,
 ) -> None:
     """Print the tables, and leave them as Markdown and with the single figures as JSON."""
     text = "\n\n".join(table.markdown() for table in tables)
     console.print(f"\n{text}", markup=False, highlight=False, soft_wrap=True)
-    of_backbones = "" if parts in ("memory", "service") else "-" + "-".join(given.backbones)
+    of_backbones = "" if parts in ("memory", "service") else "-" + "-".join(options.backbones)
     name = f"train-speed-{parts}{of_backbones}"
-    (given.out / f"{name}.md").write_text(text + "\n", encoding="utf-8")
+    (options.out / f"{name}.md").write_text(text + "\n", encoding="utf-8")
     everything = {**content, "tables": [vars(table) for table in tables]}
-    (given.out / f"{name}.json").write_text(
+    (options.out / f"{name}.json").write_text(
         json.dumps(everything, ensure_ascii=False, indent=1), encoding="utf-8"
     )
-    console.print(f"\nWritten: {given.out / name}.md and .json")
+    console.print(f"\nWritten: {options.out / name}.md and .json")

@@ -27,24 +27,24 @@ from core.settings import get_settings
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = parser(__doc__, METHODS)
-    options.add_argument("--kinds", nargs="+", default=list(KINDS[:3]), choices=KINDS)
-    options.add_argument("--image-size", type=int, help="other than the recipe's: smaller is faster")
-    options.set_defaults(seeds=1)
-    given = options.parse_args(arguments)
-    backbone = load_for(given)
-    if given.image_size:
+    command_line = parser(__doc__, METHODS)
+    command_line.add_argument("--kinds", nargs="+", default=list(KINDS[:3]), choices=KINDS)
+    command_line.add_argument("--image-size", type=int, help="other than the recipe's: smaller is faster")
+    command_line.set_defaults(seeds=1)
+    options = command_line.parse_args(arguments)
+    backbone = load_for(options)
+    if options.image_size:
         backbone = load_backbone(
-            given.backbone, cache=get_settings().cache, image_size=given.image_size, device=given.device
+            options.backbone, cache=get_settings().cache, image_size=options.image_size, device=options.device
         )
     console = Console(width=160)
-    name = f"trust-{given.backbone.replace('/', '-')}-{backbone.image_size}px"
-    store = RunStore(given.out, name)
+    name = f"trust-{options.backbone.replace('/', '-')}-{backbone.image_size}px"
+    store = RunStore(options.out, name)
     found = []
     # Split by split, so that a run that is stopped has something of every kind and data set.
-    trials = sorted(read_trials(given), key=lambda trial: trial.split)
+    trials = sorted(read_trials(options), key=lambda trial: trial.split)
     for trial in trials:
-        for kind in given.kinds:
+        for kind in options.kinds:
             if kind == "cost":
                 everything = tuple(range(len(trial.data.class_names)))
                 trial = replace(trial, trained=everything)
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 record.save(store, key)
                 console.print(f"{kind}, {trial.data.name}, split {trial.split}: {record.plain['verdict']}")
             found.append(judged(record))
-    write(tables(found), name, given.out, console)
+    write(tables(found), name, options.out, console)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ def test_without_training_it_is_stock(task: given.Task, shown: given.Tests) -> N
 def test_its_curve_can_be_watched(task: given.Task, shown: given.Tests) -> None:
     curve: list[tuple[int, int, torch.Tensor]] = []
 
-    def watch(epoch: int, epochs: int, answerer: given.Answerer) -> None:
+    def watch(epoch: int, epochs: int, answerer: given.Predictor) -> None:
         curve.append((epoch, epochs, answerer.similarities(shown, task.class_names)))
 
     settings = FtProbe(3, 8, 1e-3, 1e-2)

@@ -17,7 +17,7 @@ def test_it_is_the_products_and_finds_its_images(task: given.Task, shown: given.
     cosines, offsets = product.cosines(shown.stock_features, head, [1, -1, 0])
     torch.testing.assert_close(found, cosines - offsets, rtol=0, atol=1e-4)
 
-    def right(of: given.Answerer) -> float:
+    def right(of: given.Predictor) -> float:
         best = of.similarities(shown, task.class_names).argmax(dim=1)
         return (best == torch.tensor(task.labels)).float().mean().item()
 
