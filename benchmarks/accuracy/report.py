@@ -4,8 +4,8 @@
 
 The runs below --out are those of benchmarks.accuracy.paper (bng, fsl, cdg), benchmarks.accuracy.ablations,
 benchmarks.accuracy.curve and benchmarks.accuracy.sizes. The tables are written into benchmarks/README.md,
-each between its markers `<!-- NAME -->` and `<!-- /NAME -->`. A method with fewer seeds than requested is shown
-with the seeds that it has. A table without runs stays unchanged.
+each between its markers `<!-- NAME -->` and `<!-- /NAME -->`. A method with fewer seeds than requested is
+shown with the seeds that it has. A table without runs stays unchanged.
 """
 
 import re

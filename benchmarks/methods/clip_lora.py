@@ -44,8 +44,8 @@ RECIPES = {
 class LowRank(nn.Module):
     """W + s B A, for a weight of any shape whose first axis is the output.
 
-    The weight may hold several stacked matrices (q, k and v), each with its own A and B. B starts at 0, so the
-    weight is unchanged at first. In training mode dropout zeroes inputs of A, chosen once per step; the
+    The weight may hold several stacked matrices (q, k and v), each with its own A and B. B starts at 0, so
+    the weight is unchanged at first. In training mode dropout zeroes inputs of A, chosen once per step; the
     original chooses per token.
     """
 
@@ -65,7 +65,7 @@ class LowRank(nn.Module):
 
 
 def clip_lora(task: Task, settings: ClipLora | None = None) -> dict[str, Predictor]:
-    """Minimise the cross-entropy over the trained classes, with the first template, as in the authors' code."""
+    """Minimise the cross-entropy over the trained classes with the first template, as the authors' code."""
     settings = settings or recipe(RECIPES, task.backbone)
     backbone, device = task.backbone, task.backbone.device
     student = trainable(backbone)

@@ -73,7 +73,7 @@ class Prompts:
         tokens = self._tokenize([f"{prefix} {name}." for name in class_names])
         if not (tokens[:, 1 : 1 + self.count] == tokens[0, 1]).all():
             raise ValueError(
-                "CoOp needs a tokenizer with one start token and one token per placeholder. Use another backbone."
+                "CoOp needs a tokenizer with one start token before the text. Use another backbone."
             )
         return tokens.to(self._device)
 

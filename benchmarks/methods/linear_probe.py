@@ -21,9 +21,9 @@ class LinearProbe:
     c: float = 31.6
     """Weight of the data against the L2 penalty (scikit-learn's C).
 
-    The paper sweeps C on a validation set, which few-shot tasks lack. The CLIP repository's example uses 0.316
-    for features that are not normalised. CLIP's features have a length of about 10, so the equivalent C for
-    normalised features is 0.316 · 10².
+    The paper sweeps C on a validation set, which few-shot tasks lack. The CLIP repository's example uses
+    0.316 for features that are not normalised. CLIP's features have a length of about 10, so the equivalent C
+    for normalised features is 0.316 · 10².
     """
     max_iterations: int = 1_000
 

@@ -18,6 +18,9 @@ class Stock:
 
 
 def stock(task: Task) -> dict[str, Predictor]:
-    """Classify zero-shot, without training: A. Radford et al., "Learning Transferable Visual Models From Natural Language
-    Supervision", ICML 2021, arXiv 2103.00020."""
+    """Classify zero-shot, without training.
+
+    A. Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", ICML 2021,
+    arXiv 2103.00020.
+    """
     return {"stock": Stock(task)}

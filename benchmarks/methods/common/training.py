@@ -18,8 +18,8 @@ from core.clip.training.trainer import cosine, mixed_precision
 VIEWS_BATCH_SIZE = 16  # nearly twice as fast as 64 on CPUs
 
 Source = Callable[[int, Tensor], Tensor]
-"""Input of a step: (epoch from 0, indices [B] of the task's images) to pixels [B, 3, S, S] or features [B, D],
-on the CPU or the device."""
+"""Input of a step: (epoch from 0, indices [B] of the task's images) to pixels [B, 3, S, S] or features
+[B, D], on the CPU or the device."""
 
 
 def fit(
