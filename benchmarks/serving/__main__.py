@@ -1,16 +1,16 @@
-"""How fast the service answers, and what it is compared with.
+"""Speed of the service, and of the alternatives.
 
     python -m benchmarks.serving --data clothing cifar10 --part forms a b c d
 
-forms  the bare network in every form: how fast, and how many predictions change
-a      the service with 1, 8 and 32 clients against the bare network, 10 and 1,000 class names
-b      against what open_clip's README does for each request, and another CLIP server
-c      the first answer of a model not in memory, and of another α of one that is; ViT-B/16 sizes
-d      a thousand models, memory for twenty, requests as Zipf's law has them, deletions and promotions
+forms  the bare network in several forms: speed and changed predictions
+a      the service with 1, 8 and 32 clients against the bare network, with 10 and 1,000 classes
+b      the service against the code of open_clip's README and another CLIP server
+c      first response of a model that is not in memory, and of another α of one that is; ViT-B/16 sizes
+d      a thousand models, memory for twenty, requests by Zipf's law, deletions and promotions
 
-Every --data folder holds `test/CLASS/`. The service is `python -m api` on SQLite and files, asked over
-HTTP by clients in this process, so both share the processors. Models are made without a training: their
-answers mean nothing, their cost is that of real ones. Writes serving-PART.md and .json below --out.
+Each --data folder holds `test/CLASS/`. The service is `python -m api` on SQLite and files. Its clients run in
+this process, so both share the processors. Models are created without training: their predictions are
+meaningless, their cost is realistic. The output is serving-PART.md and .json below --out.
 """
 
 import argparse
@@ -46,17 +46,36 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders with test/CLASS/")
     parser.add_argument("--part", nargs="+", choices=list(PARTS), default=list(PARTS))
-    parser.add_argument("--backbone", default=STARTER, help="or ViT-B-16, …: open_clip's, random weights")
+    parser.add_argument(
+        "--backbone",
+        default=STARTER,
+        help="starter, or an open_clip architecture with random weights, for example ViT-B-16",
+    )
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--rounds", type=int, default=5, help="a")
-    parser.add_argument("--seconds", type=float, default=5, help="of each measurement in a round; a, b")
-    parser.add_argument("--infinity", type=Path, help="b: the command infinity_emb, see infinity.py")
-    parser.add_argument("--large", default="ViT-B-16", help="the network of part c")
-    parser.add_argument("--models", type=int, default=1_000, help="d")
-    parser.add_argument("--room", type=int, default=20, help="d: models that the memory is for")
-    parser.add_argument("--requests", type=int, default=1_000, help="d")
-    parser.add_argument("--zipf", type=float, default=1.0, help="d: the exponent")
-    parser.add_argument("--compile", action="store_true", help="forms: torch.compile too, minutes")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of parts a, b and c (default 5)")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=5,
+        help="duration of each measurement in a round of a and b (seconds, default 5)",
+    )
+    parser.add_argument(
+        "--infinity", type=Path, help="part b: path of the command infinity_emb, see infinity.py"
+    )
+    parser.add_argument(
+        "--large", default="ViT-B-16", help="part c: open_clip architecture (default ViT-B-16)"
+    )
+    parser.add_argument("--models", type=int, default=1_000, help="part d: number of models (default 1,000)")
+    parser.add_argument(
+        "--room", type=int, default=20, help="part d: models that fit in the memory budget (default 20)"
+    )
+    parser.add_argument(
+        "--requests", type=int, default=1_000, help="part d: number of requests (default 1,000)"
+    )
+    parser.add_argument("--zipf", type=float, default=1.0, help="part d: exponent of Zipf's law (default 1)")
+    parser.add_argument(
+        "--compile", action="store_true", help="forms: include torch.compile, which takes minutes"
+    )
     parser.add_argument("--out", type=Path, default=Path("benchmark-results"))
     options = parser.parse_args(arguments)
     sets = [load(folder) for folder in options.data]
@@ -69,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def bring(options: argparse.Namespace, folder: Path) -> Backbone:
-    """The backbone that --backbone names; one of open_clip's is made below the folder."""
+    """Load the backbone of the options. An open_clip architecture is created below the folder."""
     name = (
         options.backbone if options.backbone == STARTER else make_backbone(folder / "net", options.backbone)
     )
@@ -78,7 +97,7 @@ def bring(options: argparse.Namespace, folder: Path) -> Backbone:
 
 
 def environment(options: argparse.Namespace, folder: Path) -> dict[str, str]:
-    """Of an API with a store of its own."""
+    """Return the settings of an API with its own store."""
     return {
         "CLIPCITE_DATA": str(folder / "data"),
         "CLIPCITE_CACHE": str(get_settings().cache),
@@ -89,7 +108,7 @@ def environment(options: argparse.Namespace, folder: Path) -> dict[str, str]:
 
 def part_forms(options: argparse.Namespace, sets: Sequence[DataSet], folder: Path) -> list[Table]:
     backbone = bring(options, folder)
-    # With random weights a changed answer means nothing.
+    # With random weights a changed prediction is meaningless.
     return forms_tables(backbone, sets, compiled=options.compile, compare=options.backbone == STARTER)
 
 
@@ -100,7 +119,7 @@ def part_a(options: argparse.Namespace, sets: Sequence[DataSet], folder: Path) -
     test = sets[0].test
     files = [example.path for example in test[:: max(1, len(test) // throughput.IMAGES)]]
     with running_api(environment(options, folder)) as api:
-        found = throughput.measure(
+        measured = throughput.measure(
             api,
             backbone,
             model,
@@ -109,7 +128,7 @@ def part_a(options: argparse.Namespace, sets: Sequence[DataSet], folder: Path) -
             seconds=options.seconds,
         )
     title = f"{options.backbone} at {backbone.image_size} px, {torch.get_num_threads()} threads"
-    return throughput.tables(found, title)
+    return throughput.tables(measured, title)
 
 
 def part_b(options: argparse.Namespace, sets: Sequence[DataSet], folder: Path) -> list[Table]:
@@ -150,13 +169,13 @@ def part_c(options: argparse.Namespace, sets: Sequence[DataSet], folder: Path) -
     theta = sum(tensor.nbytes for tensor in tower_parameters(backbone.model).values())
     settings = environment(options, folder) | {
         "CLIPCITE_BACKBONE": name,
-        # One network and one delta.
+        # Room for one network and one delta.
         "CLIPCITE_MODEL_CACHE_BYTES": str(int(theta + 1.7 * stored)),
     }
     del backbone
     with running_api(settings) as api:
         taken = cold.measure(api, ids, sets[0].test[0].path.read_bytes(), options.rounds)
-    title = f"{options.large}, random weights, {torch.get_num_threads()} threads: seconds to an answer"
+    title = f"{options.large}, random weights, {torch.get_num_threads()} threads: seconds to a response"
     return [cold.table(taken, title, stored)]
 
 
@@ -169,7 +188,7 @@ def part_d(options: argparse.Namespace, sets: Sequence[DataSet], folder: Path) -
         manifest = read_manifest(blobs.get(f"{key}/{MANIFEST}"))
         weights = load_weights(blobs.get(f"{key}/{WEIGHTS}"), manifest, backbone)
     resident = adapted_network("", stock_model("", backbone), weights, 0.5).bytes + weights.bytes
-    every = max(10, options.models // 25)  # from popular ones to those that hardly anybody asks for
+    every = max(10, options.models // 25)  # from popular to rarely requested ones
     plan = many.Plan(
         models=ids,
         requests=zipf_requests(options.models, options.requests, options.zipf),
