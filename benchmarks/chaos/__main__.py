@@ -1,12 +1,12 @@
-"""Kill, freeze and cut off the real service while it works, and look whether anything is lost.
+"""Fault injection into the real service, and checks that no job is lost.
 
     python -m benchmarks.chaos --stores both --jobs 200 --faults 20 --seed 1
     python -m benchmarks.chaos --cases
 
-The first runs many small jobs under mixed faults, which the seed draws, and checks what must be true
-afterwards; the second goes through single cases one by one (`--cases 2 5`: only these). Both start servers
-of their own (see tests/servers.py) and leave nothing running. What is finished is kept below --out and not
-run again; remove the folder to measure anew. Ends with status 1 if anything did not hold.
+The first command runs many small jobs under mixed faults, drawn by the seed, and then checks invariants.
+The second runs single cases one by one (`--cases 2 5`: only these). Both start their own servers (see
+tests/servers.py) and leave nothing running. Finished parts are stored below --out and not repeated; remove
+the folder to repeat them. The exit status is 1 if a check failed.
 """
 
 import argparse
@@ -69,7 +69,7 @@ def cases(options: argparse.Namespace, until: float) -> list[report.Record]:
     show(report.case_table(records), options.out / "cases.md")
     left = [number for number, record in zip(wanted, kept, strict=False) if record is None]
     if left:
-        print(f"Not run, as the time was over: {', '.join(left)}. The same command goes on with them.")
+        print(f"Not run before the time limit: {', '.join(left)}. Run the same command to continue.")
     return records
 
 
@@ -88,11 +88,11 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, prog="benchmarks.chaos"
     )
     parser.add_argument("--stores", choices=[*STORES, "both"], default="both")
-    parser.add_argument("--cases", nargs="*", metavar="NUMBER", help="single cases instead: all, or these")
+    parser.add_argument("--cases", nargs="*", metavar="NUMBER", help="run single cases: all, or these")
     parser.add_argument("--jobs", type=int, default=200)
     parser.add_argument("--faults", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=7200, help="give up after so long")
+    parser.add_argument("--seconds", type=float, default=7200, help="time limit (seconds, default 7,200)")
     parser.add_argument("--out", type=Path, default=Path("benchmark-results/chaos"))
     return parser
 

@@ -31,9 +31,9 @@ def loops_table(title: str, runs: dict[str, list[Measured]]) -> Table:
             "acc.",
         ],
         note=f"Medians of {repetitions} repetitions; accuracy is the mean. Ratios are of medians, to the "
-        "researcher's faster variant, with the range over repetitions in brackets. Peak: memory of the process "
-        "during training. Beyond the network: the peak minus the process with the network loaded. DataLoader "
-        "processes are not counted. Accuracy: θ(α) on the test images.",
+        "researcher's faster variant, with the range over repetitions in brackets. Peak: memory of the "
+        "process during training. Beyond the network: the peak minus the process with the network loaded. "
+        "DataLoader processes are not counted. Accuracy: θ(α) on the test images.",
     )
     theirs = [runs[name] for name in runs if name.startswith("researcher")]
     fastest = max(theirs, key=lambda r: statistics.median(m.images_per_second for m in r))
@@ -75,8 +75,8 @@ def limits_table(limits: dict[str, Limit]) -> Table:
             "step, s",
         ],
         note="GFLOP by tower: forward and backward of the student, forward of the teacher. GFLOP/s: the best "
-        "rate of square matrix products in that precision. Minimum: their quotient. Share: the minimum divided "
-        "by the measured step.",
+        "rate of square matrix products in that precision. Minimum: their quotient. Share: the minimum "
+        "divided by the measured step.",
     )
     table.columns.append("share")
     for name, limit in limits.items():
