@@ -5,8 +5,9 @@
 
 Each row starts its own API process on a new database, measures an honest request and another client, attacks,
 and kills the process. Memory is the growth of the process's peak. CPU time is that of one attack as a
-multiple of the honest request's, without the other client's share. With `--against`, each row also runs against that
-checkout, and the table has before → after. The exit status is 1 if this checkout exceeds a limit.
+multiple of the honest request's, without the other client's share. With `--against`, each row also runs
+against that checkout, and the table has before → after. The exit status is 1 if this checkout exceeds a
+limit.
 """
 
 import argparse

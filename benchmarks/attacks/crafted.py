@@ -57,7 +57,7 @@ def own_prompts(number: int, names: int) -> bytes:
     """Return JSON for /classify with a hundred prompts per class, each of 4 kB in memory."""
     texts = [f"\U0001f600{number}-{{}}-{j}".ljust(990, "x") for j in range(100)]
     listed = [
-        {"name": f"n{number}-{i}", "texts": [text.replace("{}", str(i)) for text in texts]}
+        {"name": f"n{number}-{i}", "prompts": [text.replace("{}", str(i)) for text in texts]}
         for i in range(names)
     ]
     body = {"class_names": listed, "images": [{"base64": ""}]}

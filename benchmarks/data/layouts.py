@@ -29,8 +29,8 @@ def read_split_file(
     [path below `images`, label, class name].
 
     Args:
-        renamed: new class names by old ones, for split files generated from the folders. The papers' files
-            have the new names.
+        renamed: class names of the papers by folder name, for split files generated from the folders. The
+            papers' own split files need no renaming.
 
     Raises:
         BadDataSet: a file is missing, or the split file has another form.

@@ -134,7 +134,7 @@ def _rejections(records: Runs, sets: Sequence[str]) -> Table:
         ["rule", *shown, "mean"],
         note="Each rule at its best limit, chosen on the test images: an upper bound.",
     )
-    # Older stored runs have other names for some rules.
+    # Stored runs of earlier versions call some rules differently.
     for rule in dict.fromkeys(rule for r in _of(records, "real") for rule in r["rejection"]):
         shares = [
             _mean([r["rejection"].get(rule, float("nan")) for r in _of(records, "real", data)])
