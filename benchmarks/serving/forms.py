@@ -109,9 +109,8 @@ def _onnx(model: nn.Module, example: Tensor, file: Path) -> Form:
         torch.onnx.export(cast(Any, model).visual, (example,), str(file), dynamo=False, **names)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    options.add_session_config_entry(
-        "session.intra_op.allow_spinning", "0"
-    )  # spinning would slow the other forms
+    # Spinning threads would slow the other forms.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     return lambda x: torch.from_numpy(session.run(None, {"x": x.contiguous().numpy()})[0])
 
