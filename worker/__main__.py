@@ -16,7 +16,7 @@ def main() -> None:
     start_logging(settings)
     # Celery warns of running as root because of pickled messages; we take JSON only (core.store.jobs.queue).
     warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
-    if settings.leashed:
+    if settings.exit_with_parent:
         exit_with_parent(grace_seconds=8)
     refusal = Database(settings.sqlalchemy_url()).startup_error()
     if refusal is not None:

@@ -91,7 +91,7 @@ def log_errors(metrics: DispatcherMetrics) -> Iterator[None]:
 def main() -> None:
     settings = get_settings()
     start_logging(settings)
-    if settings.leashed:
+    if settings.exit_with_parent:
         exit_with_parent(grace_seconds=8)
     stop = threading.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
