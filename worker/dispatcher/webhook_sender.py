@@ -49,7 +49,7 @@ class Webhooks:
         database: Database,
         metrics: DispatcherMetrics,
         *,
-        resolve: Resolve = url_guard.resolved,
+        resolve: Resolve = url_guard.resolve_host,
         seconds: float = ATTEMPT_SECONDS,
     ) -> None:
         self._allow_private = settings.webhook_allow_private
