@@ -124,7 +124,7 @@ def test_too_many_are_told_to_come_again(
             wait_for(i + 1)
         # Half of it for one model, the rest for others.
         refused = classify(service, one)
-        assert_problem(refused, 503, "busy", "Ask again in 1 s")
+        assert_problem(refused, 503, "busy", "Try again in 1 s")
         assert refused.headers["retry-after"] == "1"
         asked.append(pool.submit(classify, service, other, 2))
         wait_for(4)
@@ -161,7 +161,7 @@ def test_who_waits_too_long_is_told(make_service: MakeService, held: threading.E
         while runtime(service)["queue"]["waiting_images"]:
             pass
         late = classify(service)
-        assert_problem(late, 503, "busy", "Ask again")
+        assert_problem(late, 503, "busy", "Try again")
         held.set()
         assert all(one.result(20).status_code == 200 for one in first)
 

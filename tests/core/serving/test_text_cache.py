@@ -8,7 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.serving.text_cache import Head, HeadKey, LruCache, Prompts, TextCache, resolve_class_names
+from core.serving.text_cache import (
+    RequestClassifier,
+    ClassifierKey,
+    LruCache,
+    Prompts,
+    TextCache,
+    resolve_class_names,
+)
 from core.serving.types import ClassName
 
 
@@ -89,7 +96,7 @@ def test_a_failure_is_not_kept() -> None:
         cache.rows("n", prompts("a"), encode)
     encode.error = None
     assert lengths(cache.rows("n", prompts("a"), encode)) == {"a": 1}
-    assert cache._coming == {}
+    assert cache._pending == {}
 
 
 def test_forget() -> None:
@@ -133,7 +140,7 @@ def test_texts_are_counted_with_all_their_bytes() -> None:
 
 @pytest.mark.parametrize("own", [(), ("a sentence of its own",)])
 def test_heads_are_kept_by_their_bytes(own: Prompts) -> None:
-    heads: LruCache[HeadKey, Head] = LruCache(1_000_000)
+    heads: LruCache[ClassifierKey, RequestClassifier] = LruCache(1_000_000)
 
     def fill() -> None:
         for k in range(10):
@@ -142,7 +149,7 @@ def test_heads_are_kept_by_their_bytes(own: Prompts) -> None:
             )
             names = resolve_class_names(asked, (), ("a {}",), {})
             # The numbers of a tensor are not in Python's memory.
-            head = Head(names, torch.zeros(len(asked), 0), torch.zeros(0))
+            head = RequestClassifier(names, torch.zeros(len(asked), 0), torch.zeros(0))
             heads.put(("net", "stock", asked, ("a {}",), 0.35), head, head.bytes)
 
     size = held(fill)
