@@ -299,7 +299,7 @@ def weights_of(world: World, model: str) -> Path:
 @pytest.fixture
 def impatient(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     """Each request is a new try."""
-    monkeypatch.setattr(world.pool, "unavailable", Unavailable(again_seconds=0))
+    monkeypatch.setattr(world.pool, "unavailable", Unavailable(retry_seconds=0))
     return world
 
 
@@ -311,7 +311,7 @@ def test_a_flipped_bit_is_never_served(impatient: World) -> None:
         damaged = bytearray(content)
         damaged[position] ^= 4
         path.write_bytes(damaged)
-        with pytest.raises(ModelUnavailable, match=f"{model} can't be used.*adapt again"):
+        with pytest.raises(ModelUnavailable, match=f"{model} can't be used.*train it again"):
             impatient.ask(model=model)
     impatient.ask(model=good)
     impatient.ask()
