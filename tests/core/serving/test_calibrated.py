@@ -8,7 +8,7 @@ import torch
 from core.clip.inference.calibration import Calibration
 from core.clip.inference.class_offsets import NEW_NAMES_BALANCE
 from core.clip.inference.classifier import Scores
-from core.serving.calibrated import CalibratedScores, calibration_for, calibrate
+from core.serving.calibrated import CalibratedScores, calibrate, calibration_for
 from core.store.db.tables import Model
 
 SHOTS = torch.eye(4)[:2], torch.tensor([0, 1])

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from core.serving.text_cache import (
-    RequestClassifier,
     ClassifierKey,
     LruCache,
     Prompts,
+    RequestClassifier,
     TextCache,
     resolve_class_names,
 )
