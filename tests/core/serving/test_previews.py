@@ -228,7 +228,7 @@ def test_it_answers_before_it_has_seen_all(world: World, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(previews.Previews, "_features", one_by_one)
     monkeypatch.setattr(previews, "MAX_FIRST_SECONDS", 0)
-    monkeypatch.setattr(previews, "AT_ONCE", 1)
+    monkeypatch.setattr(previews, "BATCH_SIZE", 1)
     first = world.ask(job)
     assert first.preview_lacks == 3  # of five; each class has one
     more.set()

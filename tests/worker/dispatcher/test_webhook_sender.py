@@ -283,8 +283,8 @@ def test_nobody_there(one_database: Database) -> None:
         return [host]
 
     send(one_database, resolve=resolve)
-    assert "could not be talked to" in fate(one_database, job_id)[0][1]["reason"]
-    assert fate(one_database, unknown)[0][1]["reason"] == "could not be found: Name or service not known"
+    assert "could not be reached" in fate(one_database, job_id)[0][1]["reason"]
+    assert fate(one_database, unknown)[0][1]["reason"] == "could not be resolved: Name or service not known"
     assert len(waiting(one_database)) == 2
 
 
@@ -398,7 +398,7 @@ def test_nothing_inside_is_reached(one_database: Database, there: Receiver) -> N
     with one_database.read() as session:
         ends = list(session.scalars(select(JobEvent.data).where(JobEvent.type == "webhook_failed")))
     assert len(ends) == len(urls)
-    assert all(data["reason"].startswith("may not be sent to: ") for data in ends)
+    assert all(data["reason"].startswith("is not allowed: ") for data in ends)
 
 
 def test_a_name_is_asked_for_once(one_database: Database, there: Receiver) -> None:
