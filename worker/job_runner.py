@@ -259,7 +259,7 @@ class JobRunner:
     def _publish(
         self, claim: Claim, folder: Path, result: dict[str, Any], should_stop: Callable[[], bool]
     ) -> bool:
-        """Upload the files under new names, then commit job and model in one transaction."""
+        """Upload the files under unused names, then commit job and model in one transaction."""
         manifest = read_manifest((folder / MANIFEST).read_bytes())
         model_id = new_id("mdl")
         prefix, report = f"models/{model_id}", jobs.report_of(claim.job_id, model_id)

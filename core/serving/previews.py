@@ -86,7 +86,7 @@ class PartialPrototypes:
 
     @property
     def has_every_class(self) -> bool:
-        """Whether every class has an encoded image."""
+        """Every class has an encoded image."""
         return len(self._labels[: self.encoded].unique()) == len(self._labels.unique())
 
     def add(self, features: Tensor) -> None:
