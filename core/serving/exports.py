@@ -83,10 +83,10 @@ def _write_model(
             if not models.exists(session, model.id):
                 raise ModelNotFound(model.id) from error
         raise ModelUnavailable.because(model.id, error) from error
-    network = with_parameters(backbone, weights.theta(tower_parameters(backbone.model), alpha))
+    model_at_alpha = with_parameters(backbone, weights.theta(tower_parameters(backbone.model), alpha))
     info = _model_info(model, alpha, weights.delta.kind, backbone.sha256)
     if format == "open_clip":
-        write_open_clip_folder(folder, backbone, network, info)
+        write_open_clip_folder(folder, backbone, model_at_alpha, info)
         return
     try:
         from core.clip.export.onnx_graphs import write_onnx_folder
@@ -95,7 +95,7 @@ def _write_model(
             "This service can't write ONNX, because the packages of `pip install 'clipcite[onnx]'` are not "
             "installed. Use format=open_clip, or ask the operator to install them."
         ) from error
-    write_onnx_folder(folder, backbone, network, info)
+    write_onnx_folder(folder, backbone, model_at_alpha, info)
 
 
 def _model_info(model: Model, alpha: float, delta_format: str, backbone_sha256: str) -> ModelInfo:

@@ -31,14 +31,14 @@ class ConcurrencyLimiter:
     A request is admitted as a whole. Without others in flight, it is always admitted.
     """
 
-    def __init__(self, most: int, seconds_to_wait: Callable[[], float]) -> None:
+    def __init__(self, max_images: int, seconds_to_wait: Callable[[], float]) -> None:
         """Make a limiter.
 
         Args:
-            most: maximum number of images in flight.
+            max_images: maximum number of images in flight.
             seconds_to_wait: returns an estimate of the queue's duration, for `Retry-After`.
         """
-        self.most = most
+        self.max_images = max_images
         self._seconds_to_wait = seconds_to_wait
         self._lock = threading.Lock()
         self._inside: Counter[Model] = Counter()
@@ -47,7 +47,7 @@ class ConcurrencyLimiter:
     def check(self) -> None:
         """Raise ServerBusy if no request would be admitted now."""
         with self._lock:
-            full = self._inside.total() >= self.most
+            full = self._inside.total() >= self.max_images
             self._refused += full
         if full:
             self._refuse()
@@ -62,9 +62,9 @@ class ConcurrencyLimiter:
         Raises ServerBusy.
         """
         with self._lock:
-            full = self._inside.total() > 0 and self._inside.total() + sum(costs.values()) > self.most
+            full = self._inside.total() > 0 and self._inside.total() + sum(costs.values()) > self.max_images
             per_model_limit = any(
-                self._inside[model] and self._inside[model] + cost > max(1, self.most // 2)
+                self._inside[model] and self._inside[model] + cost > max(1, self.max_images // 2)
                 for model, cost in costs.items()
             )
             if full or per_model_limit:

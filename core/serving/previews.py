@@ -207,10 +207,10 @@ class Previews:
         return self._engine.encode_images(stock, pixels)
 
 
-def chosen_shots(images: Sequence[JobImage], most: int = MAX_SHOTS) -> list[JobImage]:
+def chosen_shots(images: Sequence[JobImage], max_shots: int = MAX_SHOTS) -> list[JobImage]:
     """Return training images, evenly over the classes and in the order of the upload.
 
-    At most `most` images are returned, and at least one per class.
+    At most `max_shots` images are returned, and at least one per class.
     """
     counts: Counter[str] = Counter()
     ranked = []
@@ -218,4 +218,4 @@ def chosen_shots(images: Sequence[JobImage], most: int = MAX_SHOTS) -> list[JobI
         if image.split == "train":
             ranked.append((counts[image.class_name], image.position, image))
             counts[image.class_name] += 1
-    return [image for _, _, image in sorted(ranked, key=lambda row: row[:2])[: max(most, len(counts))]]
+    return [image for _, _, image in sorted(ranked, key=lambda row: row[:2])[: max(max_shots, len(counts))]]

@@ -287,18 +287,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return print_answer(settings.sqlalchemy_url(), answer)
 
 
-def _sweep(settings: Settings, database: Database, blobs: Blobs, given: argparse.Namespace) -> dict[str, Any]:
+def _sweep(
+    settings: Settings, database: Database, blobs: Blobs, options: argparse.Namespace
+) -> dict[str, Any]:
     outcome = collect_garbage(
         database,
         blobs,
         grace=timedelta(days=settings.sweep_days),
-        dry_run=given.dry_run,
-        confirmed=given.yes,
+        dry_run=options.dry_run,
+        confirmed=options.yes,
     )
     return asdict(outcome)
 
 
-def _adopt(settings: Settings, database: Database, blobs: Blobs, given: argparse.Namespace) -> dict[str, Any]:
+def _adopt(
+    settings: Settings, database: Database, blobs: Blobs, options: argparse.Namespace
+) -> dict[str, Any]:
     installation.adopt(database, blobs)
     folders = _folders(blobs)
     return {"folders": len(folders), "owned": len(_owned(database, folders))}

@@ -74,7 +74,7 @@ class Batcher:
         self._start("compute", self.threads, alone)
         for i in range(workers if workers > 1 else 0):
             share = self.threads // workers + (i < self.threads % workers)
-            self._start(f"compute-{i}", max(1, share), self._is_beside)
+            self._start(f"compute-{i}", max(1, share), self._is_concurrent)
 
     @contextmanager
     def pending(self, queue: QueueKey) -> Iterator[Pending]:
@@ -193,7 +193,7 @@ class Batcher:
         ((_, kind), items) = next(iter(self._queues.items()))
         return rows_left(items) <= self.largest[kind]
 
-    def _is_beside(self) -> bool:
+    def _is_concurrent(self) -> bool:
         return bool(self._queues) and self._computing < self.workers and not self._is_alone()
 
     def _next_batch(self, wanted: Callable[[], bool]) -> list[Slice] | None:

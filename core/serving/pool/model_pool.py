@@ -15,7 +15,7 @@ from core.clip.models.backbone import Backbone, load_backbone
 from core.clip.weights.files import Weights
 from core.serving.pool.cache import WarmCache
 from core.serving.pool.cache_stats import Key
-from core.serving.pool.served_model import ServedModel, adapted_network, read_model, stock_model
+from core.serving.pool.served_model import ServedModel, adapted_model, read_model, stock_model
 from core.serving.pool.unavailable import ModelUnavailable, Unavailable
 from core.serving.types import BackboneInfo, ResidentInfo, WeightsKey, WeightsSource
 from core.settings import Settings
@@ -186,7 +186,7 @@ class ModelPool:
             )
             with acquired as weights:
                 assert isinstance(weights, Weights)
-                built = self._builder.submit(adapted_network, key.at(alpha), stock, weights, alpha).result()
+                built = self._builder.submit(adapted_model, key.at(alpha), stock, weights, alpha).result()
             self._bytes[key.backbone, key.image_size] = built.bytes
             if built.bytes > self.warm.budget_bytes:
                 logger.warning(

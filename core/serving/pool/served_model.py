@@ -75,7 +75,7 @@ def stock_model(key: str, backbone: Backbone) -> ServedModel:
     return ServedModel(key, backbone, model, None, size, plan, backbone.preprocess_settings)
 
 
-def adapted_network(key: str, stock: ServedModel, weights: Weights, alpha: float) -> ServedModel:
+def adapted_model(key: str, stock: ServedModel, weights: Weights, alpha: float) -> ServedModel:
     """Return the model θ(α), α ≠ 0, which shares all other parameters with its backbone."""
     backbone = stock.backbone
     theta = weights.theta(tower_parameters(backbone.model), alpha)
