@@ -1,7 +1,7 @@
-"""A model's calibration applied to the scores of a request."""
+"""Scores of a request: a model's calibration, and the most likely classes."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,6 +13,8 @@ from core.clip.inference.classifier import Scores
 from core.clip.inference.in_distribution import in_distribution_score
 from core.clip.prompts import same_class
 from core.errors import ClipCiteError
+from core.serving.text_cache import ResolvedNames
+from core.serving.types import Prediction
 from core.store.db.tables import Model
 
 
@@ -112,3 +114,17 @@ class NotCalibrated(ClipCiteError):
             "(see `calibration` in its metrics). Send exactly its trained classes, and omit alpha, "
             "templates, prompts and new_class_balance."
         )
+
+
+def ranked(
+    scores: Scores, names: ResolvedNames, kinds: Mapping[str, str], top_k: int | None
+) -> Iterator[list[Prediction]]:
+    """Yield the K most likely classes of each image, best first."""
+    count = len(names.names)
+    top = scores.probabilities.topk(min(top_k or count, count), dim=-1)
+    best = scores.similarities.gather(1, top.indices)
+    for row in zip(top.values.tolist(), top.indices.tolist(), best.tolist(), strict=True):
+        yield [
+            Prediction(names.names[c], kinds[names.names[c]], probability, similarity)
+            for probability, c, similarity in zip(*row, strict=True)
+        ]

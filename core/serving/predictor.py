@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -17,7 +17,7 @@ from core.clip.inference.class_offsets import class_offsets
 from core.clip.inference.classifier import Scores, scored
 from core.clip.models.backbone import load_tokenizer
 from core.clip.models.features import PROMPTS_AT_ONCE, classifier_from_features
-from core.serving.calibrated import NotCalibrated, calibrate, calibration_for
+from core.serving.calibrated import NotCalibrated, calibrate, calibration_for, ranked
 from core.serving.decoding import Decoders, Decoding, fitted
 from core.serving.engine import Engine
 from core.serving.limiter import ServerBusy
@@ -27,7 +27,6 @@ from core.serving.text_cache import (
     LruCache,
     Prompts,
     RequestClassifier,
-    ResolvedNames,
     TextCache,
     TextCounts,
     resolve_class_names,
@@ -197,18 +196,17 @@ class Predictor:
             )
             scores = calibrated.scores
         encoded = time.perf_counter()
-
         kinds = names.kinds
-        ranked = iter(_ranked(scores, names, kinds, request.top_k))
+        predictions = iter(ranked(scores, names, kinds, request.top_k))
         return ClassifyResult(
             model=model.name,
             preview=model.preview is not None,
-            preview_lacks=_missing_images(model.preview),
+            preview_lacks=0 if model.preview is None else model.preview.missing,
             backbone=model.backbone,
             alpha=model.alpha,
             kinds=kinds,
             offsets=dict(zip(names.names, scores.offsets.tolist(), strict=True)),
-            results=[next(ranked) if problem is None else problem for problem in results],
+            results=[next(predictions) if problem is None else problem for problem in results],
             calibration=calibration,
             sets=[] if calibrated is None else calibrated.prediction_sets(names.names),
             in_distribution_score=[] if calibrated is None else calibrated.in_distribution_score.tolist(),
@@ -292,10 +290,6 @@ def recipe(backbone: str) -> AdaptConfig:
     return resolve_config(backbone=backbone)
 
 
-def _missing_images(snapshot: Snapshot | None) -> int:
-    return 0 if snapshot is None else snapshot.images - len(snapshot.preview.labels)
-
-
 def _scores(model: LoadedModel, features: Tensor, classifier: RequestClassifier, balance: float) -> Scores:
     if model.preview is not None:
         similarities, offsets = model.preview.preview.cosines(
@@ -304,17 +298,3 @@ def _scores(model: LoadedModel, features: Tensor, classifier: RequestClassifier,
     else:
         similarities, offsets = features @ classifier.weights.T, classifier.offsets
     return scored(similarities, offsets, model.handle.logit_scale)
-
-
-def _ranked(
-    scores: Scores, names: ResolvedNames, kinds: Mapping[str, str], top_k: int | None
-) -> Iterator[list[Prediction]]:
-    """Yield the K most likely classes of each image, best first."""
-    count = len(names.names)
-    top = scores.probabilities.topk(min(top_k or count, count), dim=-1)
-    best = scores.similarities.gather(1, top.indices)
-    for row in zip(top.values.tolist(), top.indices.tolist(), best.tolist(), strict=True):
-        yield [
-            Prediction(names.names[c], kinds[names.names[c]], probability, similarity)
-            for probability, c, similarity in zip(*row, strict=True)
-        ]

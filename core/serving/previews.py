@@ -108,6 +108,11 @@ class Snapshot:
     images: int
     """Number of images of the complete preview."""
 
+    @property
+    def missing(self) -> int:
+        """Images that are not encoded yet."""
+        return self.images - len(self.preview.labels)
+
 
 class Previews:
     """A cache of instant previews, built from stored images on submission or on first use.
