@@ -35,7 +35,7 @@ def main() -> None:
     refusal = app.state.database.startup_error() or startup_error(settings)
     if refusal is not None:
         sys.exit(refusal)
-    if settings.leashed:
+    if settings.exit_with_parent:
         exit_with_parent(grace_seconds=8)
     config = uvicorn.Config(
         app,

@@ -67,7 +67,7 @@ class ServingMetrics(Collector):
         gate = self._serving.gate
         for name, meaning, value in (
             ("images", "Images of requests that have no answer yet.", float(gate.images)),
-            ("max_images", "CLIPCITE_MAX_WAITING_IMAGES.", gate.most),
+            ("max_images", "CLIPCITE_MAX_WAITING_IMAGES.", gate.max_images),
             ("waiting_images", "Images that wait for a network.", batches.waiting["images"]),
             ("waiting_prompts", "Prompts that wait for a network.", batches.waiting["prompts"]),
         ):

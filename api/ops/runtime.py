@@ -37,7 +37,7 @@ def read_runtime(serving: Serving, owner: str) -> Runtime:
         prompts=TextFeatures(budget_bytes=serving.settings.text_cache_bytes, **vars(prompts)),
         previews=Previews(budget_bytes=BUDGET_BYTES, **vars(serving.previews.counts())),
         queue=Queue(
-            max_images=serving.gate.most,
+            max_images=serving.gate.max_images,
             images=serving.gate.images,
             refused=serving.gate.refused,
             waiting_images=batches.waiting["images"],

@@ -34,7 +34,7 @@ from core.clip.config import STARTER, resolve_config
 from core.clip.models.backbone import Backbone, load_backbone, tower_parameters
 from core.clip.weights.files import load_weights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest
-from core.serving.pool.served_model import adapted_network, stock_model
+from core.serving.pool.served_model import adapted_model, stock_model
 from core.settings import get_settings
 
 CLASSES = ["red fox", "badger"]
@@ -187,8 +187,8 @@ def part_d(options: argparse.Namespace, sets: Sequence[DataSet], folder: Path) -
         key = f"models/{ids[0]}"
         manifest = read_manifest(blobs.get(f"{key}/{MANIFEST}"))
         weights = load_weights(blobs.get(f"{key}/{WEIGHTS}"), manifest, backbone)
-    resident = adapted_network("", stock_model("", backbone), weights, 0.5).bytes + weights.bytes
-    every = max(10, options.models // 25)  # from popular to rarely requested ones
+    resident = adapted_model("", stock_model("", backbone), weights, 0.5).bytes + weights.bytes
+    every = max(10, given.models // 25)  # from popular ones to those that hardly anybody asks for
     plan = many.Plan(
         models=ids,
         requests=zipf_requests(options.models, options.requests, options.zipf),

@@ -625,7 +625,7 @@ def test_damaged_weights(shared: Service, model: str, backbone: Backbone, damage
         path.write_bytes(content[: {"cut": 1_000, "manifest": -2}.get(damage)])
     for _ in range(2):
         response = by_form(shared, model=broken)
-        assert_problem(response, 503, "model_unavailable", f"{broken} can't be used.*Restore.*adapt again")
+        assert_problem(response, 503, "model_unavailable", f"{broken} can't be used.*Restore.*train it again")
         assert response.headers["retry-after"] == "30"
     ok(by_form(shared))
     ok(by_form(shared, model=model))
