@@ -14,7 +14,7 @@ def wide(k: int) -> tuple[str, ...]:
 
 
 def test_cleaned_names_are_kept_by_their_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.class_names._remembered", LruCache(1_000_000))
+    monkeypatch.setattr("api.class_names._cache", LruCache(1_000_000))
 
     def fill() -> None:
         for k in range(30):

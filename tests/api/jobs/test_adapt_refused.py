@@ -560,7 +560,7 @@ def test_a_full_disk_while_the_upload_spools(fresh: Service, monkeypatch: pytest
         patch.setattr("tempfile.SpooledTemporaryFile.rollover", full)
         response = fresh.adapt(**one_bad(large_image()))
     assert fresh.stored() == []
-    assert_problem(response, 507, "storage_full", "make room and send it again")
+    assert_problem(response, 507, "storage_full", "Free some space and send")
 
 
 def test_a_full_disk_while_the_archive_is_unpacked(fresh: Service, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -570,7 +570,7 @@ def test_a_full_disk_while_the_archive_is_unpacked(fresh: Service, monkeypatch: 
     monkeypatch.setattr("api.archives.read._copy", full)
     response = fresh.adapt(archive=crafted.zip_of(crafted.two_classes()))
     assert fresh.stored() == []
-    assert_problem(response, 507, "storage_full", "make room and send it again")
+    assert_problem(response, 507, "storage_full", "Free some space and send")
 
 
 def test_more_images_than_files_may_be_open(fresh: Service) -> None:
@@ -581,7 +581,7 @@ def test_more_images_than_files_may_be_open(fresh: Service) -> None:
         response = fresh.adapt(images=images, labels=["a", "b"] * 40)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert_problem(response, 503, "too_many_open_files", "Send fewer images at a time")
+    assert_problem(response, 503, "too_many_open_files", "Send fewer images")
     assert fresh.stored() == []
     assert fresh.adapt(images=images, labels=["a", "b"] * 40).status_code == 202
 

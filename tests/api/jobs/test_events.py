@@ -249,7 +249,7 @@ def types(found: list[Heard]) -> list[str]:
 
 
 def feed_of(service: Service) -> EventHub:
-    feed: EventHub = service.app.state.feed
+    feed: EventHub = service.app.state.event_hub
     return feed
 
 
@@ -440,7 +440,7 @@ def news(seq: int) -> SseEvent:
 
 
 def test_a_mailbox_that_nobody_empties_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api.event_hub, "MAX_WAITING", 3)
+    monkeypatch.setattr(api.event_hub, "MAX_BUFFERED", 3)
 
     async def scenario() -> None:
         listener = Listener("job_x", 2, "someone")
