@@ -99,7 +99,7 @@ def test_refusals_of_the_body_have_a_request_id(make_service: MakeService) -> No
     response = service.client.post("/adapt", content=bytes(1_001), headers=headers)
     assert assert_problem(response, 413, "request_too_large")["request_id"] == "my-id"
     response = service.client.post("/adapt", content=b"x", headers={"content-type": "multipart/form-data"})
-    assert_problem(response, 400, "invalid_boundary", "let your HTTP client encode")
+    assert_problem(response, 400, "invalid_boundary", "Let your HTTP client write")
 
 
 @pytest.mark.parametrize("path", ["/jobs/none", "/nothing", "/jobs?limit=0"])

@@ -219,23 +219,23 @@ def test_an_impossible_class_name_in_an_archive(refused: Problem) -> None:
 @pytest.mark.parametrize(
     ("archive", "status", "code", "says"),
     [
-        (crafted.zip_of({"../cat/a.jpg": GOOD, "dog/a.jpg": GOOD}), 422, "unsafe_path", "pack it anew"),
-        (crafted.zip_of({"/etc/a.jpg": GOOD, "dog/a.jpg": GOOD}), 422, "unsafe_path", "pack it anew"),
-        (crafted.zip_with_link(), 422, "symlink_in_archive", "pack the files themselves"),
-        (crafted.zip_bomb(50_000_000), 413, "archive_too_large", "2,000,000 bytes; send fewer"),
-        (crafted.overlapping_zip(2, 900_000), 422, "broken_archive", "Pack it anew"),
+        (crafted.zip_of({"../cat/a.jpg": GOOD, "dog/a.jpg": GOOD}), 422, "unsafe_path", "Pack it again"),
+        (crafted.zip_of({"/etc/a.jpg": GOOD, "dog/a.jpg": GOOD}), 422, "unsafe_path", "Pack it again"),
+        (crafted.zip_with_link(), 422, "symlink_in_archive", "Pack the files themselves"),
+        (crafted.zip_bomb(50_000_000), 413, "archive_too_large", "2,000,000 bytes\. Send fewer"),
+        (crafted.overlapping_zip(2, 900_000), 422, "broken_archive", "Pack it again"),
         (crafted.zip_of({"readme.txt": b"no images", "cat/": b""}), 422, "no_images", "folder per class"),
         (crafted.zip_of({"a.jpg": GOOD, "b.jpg": GOOD}), 422, "no_images", "folder per class"),
         (crafted.zip_of({}), 422, "no_images", "folder per class"),
         (crafted.encrypted_zip(), 422, "encrypted_archive", "without one"),
-        (crafted.zip_of(crafted.two_classes())[:-100], 422, "broken_archive", "Pack it anew"),
-        (crafted.zip64_with(offset=2**62), 422, "broken_archive", "Pack it anew"),
+        (crafted.zip_of(crafted.two_classes())[:-100], 422, "broken_archive", "Pack it again"),
+        (crafted.zip64_with(offset=2**62), 422, "broken_archive", "Pack it again"),
         (crafted.tar_of(crafted.two_classes()), 422, "not_an_archive", "clipcite adapt.*zip -r"),
         (crafted.tar_gz_of(crafted.two_classes()), 422, "not_an_archive", "clipcite adapt.*zip -r"),
         (crafted.tar_of_endless_names(), 422, "not_an_archive", "clipcite adapt.*zip -r"),
-        (GOOD, 422, "not_an_archive", "pack it as one"),
-        (b"", 422, "not_an_archive", "pack it as one"),
-        (crafted.zip_of({f"cat/{i}.jpg": GOOD for i in range(11)}), 413, "too_many_images", "send fewer"),
+        (GOOD, 422, "not_an_archive", "Pack the images as a .zip"),
+        (b"", 422, "not_an_archive", "Pack the images as a .zip"),
+        (crafted.zip_of({f"cat/{i}.jpg": GOOD for i in range(11)}), 413, "too_many_images", "Send fewer"),
     ],
     ids=[
         *("..", "absolute", "link", "bomb", "overlap", "no images", "no folders", "nothing"),
@@ -488,7 +488,7 @@ def test_a_huge_text_field(refused: Problem) -> None:
 
 
 def test_a_request_that_is_too_large(refused: Problem, shared: Service) -> None:
-    refused(413, "request_too_large", "2,000,000 bytes; send fewer", **one_bad(bytes(2_000_000)))
+    refused(413, "request_too_large", "2,000,000 bytes\. Send fewer", **one_bad(bytes(2_000_000)))
     with listening(shared.app) as port:
         body = b'--b\r\nContent-Disposition: form-data; name="images"; filename="a.jpg"\r\n\r\n' + bytes(
             2_500_000
@@ -502,7 +502,7 @@ def test_a_request_that_is_too_large(refused: Problem, shared: Service) -> None:
         ):
             response = exchange(port, request)
             assert response is not None
-            assert_problem(response, 413, "request_too_large", "send fewer")
+            assert_problem(response, 413, "request_too_large", "Send fewer")
 
 
 def test_a_body_that_was_cut(refused: Problem, shared: Service) -> None:
@@ -521,7 +521,7 @@ def test_a_body_that_was_cut(refused: Problem, shared: Service) -> None:
             for raw in (whole, chunked):
                 response = exchange(port, raw)
                 assert response is not None, cut
-                assert_problem(response, 400, "truncated_body", "Nothing was stored; send it again")
+                assert_problem(response, 400, "truncated_body", "Nothing was stored. Send it again")
             # The client promises everything and goes away.
             promised = head + b"Content-Length: %d\r\n\r\n" % len(body) + part
             response = exchange(port, promised, half_close=True)
