@@ -223,8 +223,8 @@ def _copy(start: bytes, source: IO[bytes], path: Path, max_bytes: int, budget: _
             if size > max_bytes:
                 return BadImage(
                     "image_too_large",
-                    f"The file unpacks to more than {max_bytes:,} bytes, which is the maximum. Save it smaller "
-                    "or as JPEG.",
+                    f"The file unpacks to more than {max_bytes:,} bytes, which is the maximum. Save it "
+                    "smaller or as JPEG.",
                 )
             target.write(chunk)
             chunk = source.read(CHUNK)

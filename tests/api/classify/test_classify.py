@@ -413,7 +413,7 @@ def test_how_many_images(shared: Service, way: Callable[..., httpx.Response]) ->
             response,
             422,
             "invalid_request",
-            f"Send 1 to 64 {number}",
+            f"{number} images were sent. Send 1 to 64",
             errors=[{"pointer": "/images"}],
         )
     body = ok(way(shared, NAMES, [(f"{i}.jpg", crafted.jpeg(i)) for i in range(64)]))
