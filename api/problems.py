@@ -57,7 +57,7 @@ class Problem(BaseModel):
                     "title": "Unprocessable Entity",
                     "status": 422,
                     "detail": "1 image can't be used; see errors. Replace or remove them, or send "
-                    "on_bad_image=skip to go on without them.",
+                    "on_bad_image=skip to continue without them.",
                     "code": "bad_images",
                     "errors": [
                         {
