@@ -18,7 +18,7 @@ router = APIRouter(prefix="/jobs", tags=["jobs"])
 MAX_SEQ = 2**31 - 1
 Wait = Annotated[
     float,
-    Query(ge=0, le=60, description="Long polling: maximum time to wait for the end, in seconds."),
+    Query(ge=0, le=60, description="Maximum wait for the end of the job (long polling), in seconds."),
 ]
 AfterSeq = Annotated[int, Query(ge=0, le=MAX_SEQ, description="Only events with a greater `seq`.")]
 LastEventId = Annotated[
@@ -57,7 +57,7 @@ async def get_job(
 
 @router.post("/{job_id}/cancel", status_code=202, responses=responses(401, 404, 409, 422, 503, 507))
 def cancel_job(database: DatabaseDep, owner: CurrentOwner, job_id: str) -> Job:
-    """Cancel a job. A queued job is cancelled at once, a running one within seconds. Repeating is harmless."""
+    """Cancel a job: a queued one at once, a running one within seconds. Repeating is harmless."""
     return service.cancel_job(database, owner, job_id)
 
 
