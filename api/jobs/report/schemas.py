@@ -94,7 +94,7 @@ class CurvePoint(BaseModel):
     all_classes: float | None = Field(description="With new or distractor classes as further candidates.")
     new_classes: float | None = Field(description="Images of new classes, with these as candidates.")
     text_similarity: float = Field(
-        description="Lowest cosine between adapted and stock text features of 50 ImageNet classes."
+        description="Mean cosine between adapted and stock text features of 50 ImageNet classes."
     )
 
 
