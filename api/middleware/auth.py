@@ -226,7 +226,7 @@ class AuthMiddleware:
             stale = api_keys.is_stale(session, row)
         if stale:
             with suppress(DatabaseUnavailable), self.database.write() as session:
-                api_keys.note_use(session, row.id)
+                api_keys.record_use(session, row.id)
         return Caller(row.owner, frozenset(row.scopes), row.id)
 
     async def _keys_needed(self) -> bool:

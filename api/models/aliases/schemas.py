@@ -89,7 +89,7 @@ class AliasCheck(RequestModel):
         None,
         max_length=600,
         description="Model that the alias must point to now (id, `name@version` …), or null if the alias "
-        "must not exist yet. If it differs, the response is 409 and nothing changes. Leave it out for no check.",
+        "must not exist yet. Otherwise the response is 409 and nothing changes. Optional.",
     )
 
     def precondition(self) -> AliasPrecondition | None:

@@ -58,7 +58,7 @@ def test_an_expired_key(fresh: Service) -> None:
     assert get(fresh, made.key).status_code == 200
     with fresh.database.write() as session:
         session.execute(update(ApiKey).values(expires_at=database_now(session)))
-    assert_problem(get(fresh, made.key), 401, "key_expired", "good until")
+    assert_problem(get(fresh, made.key), 401, "key_expired", "expired on")
 
 
 def test_the_first_key_closes_the_door_for_good(fresh: Service) -> None:
@@ -255,7 +255,7 @@ def test_quotas(make_service: MakeService) -> None:
     job = service.accepted(**shots())["id"]
     before = sorted(service.stored())
     refused = service.adapt(**shots())
-    assert_problem(refused, 429, "quota_queued_jobs", "1 of your jobs are waiting")
+    assert_problem(refused, 429, "quota_queued_jobs", "You have 1 queued jobs")
     assert int(refused.headers["retry-after"]) > 0
     assert sorted(service.stored()) == before
     service.client.post(f"/jobs/{job}/cancel")

@@ -79,7 +79,7 @@ def test_the_new_job_stands_by_itself(model: tuple[Service, str, str]) -> None:
     kept = [b.key for b in service.blobs.list(f"jobs/{job}") if b.key.rpartition("/")[2].isdigit()]
     assert len(kept) == 11
     answer = extend(service, model_id, **more("hare"))
-    assert_problem(answer, 409, "training_images_gone", "POST /adapt with all images")
+    assert_problem(answer, 409, "training_images_gone", "Send all images to POST /adapt")
 
 
 def test_a_dry_run_looks_at_old_and_new(model: tuple[Service, str, str]) -> None:
