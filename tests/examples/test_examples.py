@@ -75,7 +75,7 @@ def test_doubtful_labels_are_listed(run: Run, stamps: Path, tmp_path: Path) -> N
     assert "of 11 images look good" in said
     assert re.search(r"a bird\.png: .*label", said)
     assert "labels to look at" in said
-    assert "Class by class" in (tmp_path / "collection-report.html").read_text()
+    assert "Results per class" in (tmp_path / "collection-report.html").read_text()
 
 
 def test_a_model_is_exported(run: Run, stamps: Path, service: Service, tmp_path: Path) -> None:

@@ -58,4 +58,4 @@ def test_private_addresses_pass_where_allowed(make_service: MakeService) -> None
 
 def test_two_webhooks_are_refused(fresh: Service) -> None:
     parts = [("webhook", (None, URL)), ("webhook", (None, URL))]
-    assert_problem(fresh.client.post("/adapt", files=parts), 422, "invalid_request", "once only")
+    assert_problem(fresh.client.post("/adapt", files=parts), 422, "invalid_request", "more than once")

@@ -59,7 +59,7 @@ def test_from_a_folder_to_a_prediction_with_a_new_class(page: Page, tmp_path: Pa
 
     with page.expect_popup() as opened:
         page.get_by_role("link", name="Full report").click()
-    expect(opened.value.get_by_role("heading", name="Class by class")).to_be_visible()
+    expect(opened.value.get_by_role("heading", name="Results per class")).to_be_visible()
     assert opened.value.title() == "Report on colours"
     assert accessibility_problems(opened.value) == []
     opened.value.set_viewport_size({"width": 360, "height": 700})
