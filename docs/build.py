@@ -21,7 +21,7 @@ MOVED = {
 }
 
 
-def lay_out(folder: Path) -> None:
+def copy_pages(folder: Path) -> None:
     """Copy the pages and their images into an empty folder, with their links adapted to the site."""
     shutil.copytree(ROOT / "docs" / "images", folder / "images")
     shutil.copytree(ROOT / "benchmarks" / "figures", folder / "figures")
@@ -44,7 +44,7 @@ def main() -> int:
     for folder in (PAGES, SITE):
         shutil.rmtree(folder, ignore_errors=True)
     PAGES.mkdir(parents=True)
-    lay_out(PAGES)
+    copy_pages(PAGES)
     shutil.copy2(ROOT / "docs" / "zensical.toml", PAGES.parent)
     command = [sys.executable, "-m", "zensical", "build", "--strict", "--clean"]
     return subprocess.call(command, cwd=PAGES.parent)
