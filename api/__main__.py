@@ -38,7 +38,7 @@ def main() -> None:
     error = app.state.database.startup_error() or startup_error(settings)
     if error is not None:
         sys.exit(error)
-    if settings.leashed:
+    if settings.exit_with_parent:
         exit_with_parent(grace_seconds=8)
     config = uvicorn.Config(
         app,

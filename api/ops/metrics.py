@@ -66,7 +66,7 @@ class ServingMetrics(Collector):
         limiter = self._serving.gate
         for name, meaning, value in (
             ("images", "Images of requests in progress.", float(limiter.images)),
-            ("max_images", "CLIPCITE_MAX_WAITING_IMAGES.", limiter.most),
+            ("max_images", "CLIPCITE_MAX_WAITING_IMAGES.", limiter.max_images),
             ("waiting_images", "Decoded images waiting for a batch.", batches.waiting["images"]),
             ("waiting_prompts", "Prompts waiting for a batch.", batches.waiting["prompts"]),
         ):

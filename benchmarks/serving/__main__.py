@@ -188,7 +188,7 @@ def part_d(options: argparse.Namespace, sets: Sequence[DataSet], folder: Path) -
         manifest = read_manifest(blobs.get(f"{key}/{MANIFEST}"))
         weights = load_weights(blobs.get(f"{key}/{WEIGHTS}"), manifest, backbone)
     resident = adapted_model("", stock_model("", backbone), weights, 0.5).bytes + weights.bytes
-    every = max(10, given.models // 25)  # from popular ones to those that hardly anybody asks for
+    every = max(10, options.models // 25)  # from popular ones to those that hardly anybody asks for
     plan = many.Plan(
         models=ids,
         requests=zipf_requests(options.models, options.requests, options.zipf),

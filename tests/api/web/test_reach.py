@@ -18,7 +18,9 @@ def all_views(page: Page, tmp_path: Path) -> Iterator[str]:
     page.goto("/")
     expect(page.get_by_role("heading", name="Train a model on your images")).to_be_visible()
     yield "train, empty"
-    shots = lay_out(tmp_path / "shots", {"red": 2, "green": 2, "a class with quite a long name": 0})
+    shots = write_class_folders(
+        tmp_path / "shots", {"red": 2, "green": 2, "a class with quite a long name": 0}
+    )
     (shots / "red" / "damaged.jpg").write_bytes(b"no image")
     drop(page, page.locator(".zone"), shots)
     expect(page.locator(".thumbs img:visible")).to_have_count(4)

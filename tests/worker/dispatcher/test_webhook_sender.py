@@ -283,8 +283,11 @@ def test_an_unreachable_receiver(one_database: Database) -> None:
         return [host]
 
     send(one_database, resolve=resolve)
-    assert "could not be reached" in fate(one_database, job_id)[0][1]["reason"]
-    assert fate(one_database, unknown)[0][1]["reason"] == "could not be resolved: Name or service not known"
+    assert "could not be reached" in webhook_events(one_database, job_id)[0][1]["reason"]
+    assert (
+        webhook_events(one_database, unknown)[0][1]["reason"]
+        == "could not be resolved: Name or service not known"
+    )
     assert len(waiting(one_database)) == 2
 
 

@@ -103,11 +103,11 @@ def test_no_quota_is_no_limit(database: Database) -> None:
 
 def test_queued_jobs(database: Database) -> None:
     settings = Settings(max_queued_jobs=2)
-    first = admit(database, settings)
-    admit(database, settings)
+    first = submit(database, settings)
+    submit(database, settings)
     with pytest.raises(QueueQuota, match="2 queued jobs, and the maximum is 2"):
-        admit(database, settings)
-    admit(database, settings, owner=new_owner(database, "other"))
+        submit(database, settings)
+    submit(database, settings, owner=new_owner(database, "other"))
     claimed(database, first)
     submit(database, settings)
 
@@ -115,10 +115,10 @@ def test_queued_jobs(database: Database) -> None:
 def test_models_and_the_jobs_that_will_make_one(database: Database) -> None:
     settings = Settings(max_models=3)
     model = published(database)
-    admit(database, settings)
-    claimed(database, admit(database, settings))
+    submit(database, settings)
+    claimed(database, submit(database, settings))
     with pytest.raises(ModelQuota, match="1 models and 2 unfinished jobs, and the maximum is 3"):
-        admit(database, settings)
+        submit(database, settings)
     with database.write() as session:
         models.delete(session, model, owner=OWNER)
     failed = claimed(database, submit(database, settings))
@@ -132,12 +132,12 @@ def test_stored_bytes(database: Database) -> None:
     with pytest.raises(ByteQuota):
         submit(database, settings, image_bytes=1_001)
     model = published(database, bytes=200)
-    job = admit(database, settings, image_bytes=300)  # and 200 for the model that it will make
+    job = submit(database, settings, image_bytes=300)  # and 200 for the model that it will make
     with pytest.raises(
         ByteQuota, match=re.escape("take 700 bytes and this request needs 301 more. The maximum is 1,000")
     ):
-        admit(database, settings, image_bytes=101)
-    admit(database, settings, image_bytes=100)
+        submit(database, settings, image_bytes=101)
+    submit(database, settings, image_bytes=100)
     with database.read() as session:
         assert quotas.stored_bytes(session, OWNER) == 1_000
     with database.write() as session:
