@@ -7,13 +7,14 @@ BIN := $(VENV)/bin
 PYTHON3 ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help install demo check test test-fast docs lock clean
+.PHONY: help install demo check test test-slow test-fast docs lock clean
 
 help:
 	@echo "make install   everything into $(VENV)"
 	@echo "make demo      the whole loop on real images; DATA=folder for your own"
 	@echo "make check     formatting, types, imports between the rooms, the generated client"
-	@echo "make test      check, and all tests"
+	@echo "make test      check, and the tests"
+	@echo "make test-slow the tests that take long"
 	@echo "make test-fast some tests, without servers and training, in a minute"
 	@echo "make docs      the documentation as a site: build/site/index.html"
 	@echo "make lock      versions of all packages into constraints.txt; UPGRADE=1 for the newest"
@@ -41,7 +42,11 @@ check: install
 
 # Two at a time: many tests wait for servers. Each network is too small for more than one thread.
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+# Those that take long: processes killed and started, the starter trained and exported.
+test-slow: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 # Those that need neither a server nor a training.
 FAST := api/archives clipcite/datasets \

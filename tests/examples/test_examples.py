@@ -13,6 +13,8 @@ from core.settings import get_settings
 from demo.stamps import NEW, TRAINED, square, stamps_folder
 from tests.service.running import Service
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 MAX_LINES = 60  # Number of lines.
 

@@ -80,6 +80,7 @@ def test_the_start_gives_a_new_storage_its_id(fresh: Service) -> None:
         assert [blob.key for blob in fresh.blobs.list("")] == [installation.KEY]
 
 
+@pytest.mark.slow
 def test_frequent_checks_write_nothing_and_rarely_read(
     fresh: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:

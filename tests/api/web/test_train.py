@@ -115,6 +115,7 @@ def run_as_pasted(page: Page, folder: Path) -> str:
     return said.getvalue()
 
 
+@pytest.mark.slow
 def test_a_job_is_found_again_after_a_reload_and_a_restart_and_is_cancelled(
     browser: Browser, service: Service
 ) -> None:

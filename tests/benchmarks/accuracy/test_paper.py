@@ -140,6 +140,7 @@ def test_cross_domain(colours: Path, options: list[str], tmp_path: Path) -> None
     assert table["columns"] == ["method", "other", "other base", "other new"]
 
 
+@pytest.mark.slow
 def test_ablations_and_their_chart(
     colours: Path, options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,6 +154,7 @@ def test_ablations_and_their_chart(
     assert (tmp_path / "figures" / "alpha.png").stat().st_size > 5_000
 
 
+@pytest.mark.slow
 def test_the_training_curve(colours: Path, options: list[str], tmp_path: Path) -> None:
     curve.main(["--data", str(colours), "--splits", "1", *options])
     (table,) = tables(tmp_path, "curve-*.json")

@@ -132,6 +132,7 @@ def test_a_migration_that_is_killed_half_way_is_run_again(empty_database_url: st
     alembic(empty_database_url, "check")
 
 
+@pytest.mark.slow
 def test_an_old_version_does_not_start_on_a_newer_database(tmp_path: Path, migrated: Path) -> None:
     path = tmp_path / "clipcite.db"
     path.write_bytes(migrated.read_bytes())
