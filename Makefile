@@ -7,13 +7,14 @@ BIN := $(VENV)/bin
 PYTHON3 ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help install demo check test test-fast docs lock clean
+.PHONY: help install demo check test test-slow test-fast docs lock clean
 
 help:
 	@echo "make install   install everything into $(VENV)"
 	@echo "make demo      train and evaluate on real images; DATA=folder for your own"
 	@echo "make check     check formatting, types, import contracts and the generated client"
-	@echo "make test      run the checks and all tests"
+	@echo "make test      run the checks and the tests that are not slow"
+	@echo "make test-slow run the slow tests"
 	@echo "make test-fast run the tests without servers and training (one minute)"
 	@echo "make docs      build the documentation site: build/site/index.html"
 	@echo "make lock      pin all packages in constraints.txt; UPGRADE=1 for the newest versions"
@@ -41,7 +42,11 @@ check: install
 
 # Two processes, since many tests wait for servers. The models are too small for more than one thread.
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+# Slow tests: killed processes, training and export of the starter.
+test-slow: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 # Tests without servers and training.
 FAST := api/archives clipcite/datasets \

@@ -1,4 +1,4 @@
-"""`python -m api`: the HTTP service."""
+"""Entry point of the HTTP service: `python -m api`."""
 
 import gc
 import resource
@@ -17,8 +17,11 @@ MAX_FILES = 65_536
 
 
 def allow_many_files() -> None:
-    """Each uploaded image above some kB is an open file until the answer; 1,024, the usual limit, would
-    make an upload of 1,000 photos fail."""
+    """Raise the soft limit on open files to at most MAX_FILES.
+
+    An uploaded image above 64 kB is an open file until the response. The usual limit of 1,024 would make an
+    upload of 1,000 photos fail.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MAX_FILES if hard == resource.RLIM_INFINITY else min(MAX_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -30,12 +33,12 @@ def main() -> None:
     start_logging(settings)
     allow_many_files()
     app = create_app(settings)
-    # What was imported stays. A full collection of garbage that looks through it holds up every thread.
+    # Imported modules live for ever. A full garbage collection that scans them would stall every thread.
     gc.freeze()
-    refusal = app.state.database.startup_error() or startup_error(settings)
-    if refusal is not None:
-        sys.exit(refusal)
-    if settings.leashed:
+    error = app.state.database.startup_error() or startup_error(settings)
+    if error is not None:
+        sys.exit(error)
+    if settings.exit_with_parent:
         exit_with_parent(grace_seconds=8)
     config = uvicorn.Config(
         app,

@@ -1,4 +1,4 @@
-"""The application, put together."""
+"""Assembly of the FastAPI application: state, routers and middleware."""
 
 import re
 import threading
@@ -30,45 +30,46 @@ from core.store.db.session import Database
 from core.store.jobs.queue import make_celery
 from core.store.storage.blobs import Blobs
 
-DESCRIPTION = """Upload a few labelled images (`POST /adapt`), poll the job, then classify with **any**
-class names (`POST /classify`), trained or new. Errors are `application/problem+json`."""
+DESCRIPTION = """Few-shot adaptation of CLIP. Upload a few labelled images (`POST /adapt`), poll the job,
+then classify with **any** class names (`POST /classify`), trained or new. Errors are
+`application/problem+json`."""
 
 FORM_PATHS = re.compile(r"/(adapt|classify|models(/[^/]+/extend)?)")
 JSON_PATHS = re.compile(r"/classify")
-"""Those that take a large body, by its kind."""
+"""Paths that accept a large body, by its content type."""
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The API on the database, storage and broker of the settings."""
+    """Create the API on the database, storage and broker of the settings."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         sweep_scratch(settings.scratch())
         app.state.checks.begin()
-        # In a thread: /healthz answers at once, /readyz when the backbone is there.
+        # In a thread: /healthz answers at once, /readyz once the backbone is loaded.
         threading.Thread(target=app.state.serving.warm_up, name="warm-up", daemon=True).start()
         yield
         app.state.serving.close()
         app.state.database.close()
 
-    # Uploads above this lie on disk while they are read; by default it is 1 MB, and thousands of
-    # small images would all stay in memory.
+    # Larger uploads are spooled to disk. With Starlette's default of 1 MB, thousands of small images would
+    # stay in memory.
     MultiPartParser.spool_max_size = 64 * 1024
     app = FastAPI(
         title="CLIP-CITE",
         version=version("clipcite"),
         description=DESCRIPTION,
-        docs_url=None,  # api.web has one that loads nothing from elsewhere
+        docs_url=None,  # api.web serves its own, which loads nothing from other hosts
         redoc_url=None,
         lifespan=lifespan,
-        generate_unique_id_function=lambda route: route.name,  # generated clients call their functions so
+        generate_unique_id_function=lambda route: route.name,  # function names in generated clients
     )
     app.state.settings = settings
     app.state.database = Database(settings.sqlalchemy_url())
     app.state.blobs = Blobs.of(settings)
     app.state.serving = Serving(settings, app.state.database, app.state.blobs)
     app.state.celery = make_celery(settings)
-    app.state.feed = EventHub(app.state.database, settings.max_streams)
+    app.state.event_hub = EventHub(app.state.database, settings.max_streams)
     app.state.checks = health.Checks(app.state)
     app.state.stopping = threading.Event()
 
@@ -77,7 +78,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(web.router)
     app.mount("/page", web.files)
     resources = (
-        classify.router,  # routes are tried in their order, and no other is asked for so often
+        classify.router,  # routes are matched in order, and this one is called most often
         jobs.make_adapt_router(settings),
         jobs.router,
         report.router,
@@ -90,7 +91,7 @@ def create_app(settings: Settings) -> FastAPI:
     for router in resources:
         app.include_router(router, dependencies=[Depends(bearer_scheme)])
     metrics.install(app)
-    # The last one added stands outermost.
+    # The last one added is the outermost.
     app.add_middleware(
         BodyLimitMiddleware,
         max_bytes=settings.max_request_bytes,

@@ -1,4 +1,4 @@
-"""The class names of a request, cleaned. The same long list comes again and again: it is remembered."""
+"""Cleaning of the class names in a request, with a cache for long lists that clients send repeatedly."""
 
 import sys
 from collections.abc import Sequence
@@ -20,45 +20,51 @@ from core.clip.prompts import (
 from core.serving.text_cache import LruCache
 from core.serving.types import ClassName
 
-REMEMBERED_BYTES = 8_000_000
+CACHE_BYTES = 8_000_000
 NAME_BYTES = 250
-"""Of a remembered name in memory, beside its prompts as given and as cleaned, rounded up."""
+"""Memory per cached name, rounded up, without its original and its cleaned text."""
 Given = tuple[str, tuple[str, ...] | None]
 Cleaned = tuple[tuple[ClassName, ...], tuple[tuple[str, str], ...]]
-"""The names, and the warnings."""
+"""Names and warnings."""
 
-# Only described: core.clip.prompts checks both, and names each bad one.
+# These limits only appear in the schema. core.clip.prompts checks both and reports each invalid one.
 RawName = Annotated[str, Field(json_schema_extra={"maxLength": 10 * MAX_NAME_LENGTH})]
 Sentence = Annotated[str, Field(json_schema_extra={"maxLength": MAX_TEXT_LENGTH})]
 
 
 class ClassIn(RequestModel):
-    name: RawName
+    name: RawName = Field(description="Class name, as it appears in the response.")
     prompts: list[Sentence] | None = Field(
         None,
         fail_fast=True,
         max_length=MAX_TEMPLATES,
-        description="Sentences to read for this name, not the templates.",
+        description="Prompts for this class, used instead of the templates.",
     )
 
 
-_remembered: LruCache[tuple[str, ...], Cleaned] = LruCache(REMEMBERED_BYTES)
-"""Lists of names without sentences of their own."""
+_cache: LruCache[tuple[str, ...], Cleaned] = LruCache(CACHE_BYTES)
+"""Cleaned lists of class names, only for lists without prompts."""
 
 
 def class_names(
-    given: Sequence[str | ClassIn], most: int
+    given: Sequence[str | ClassIn], max_names: int
 ) -> tuple[tuple[ClassName, ...], list[dict[str, str]]]:
-    """Cleaned and without repetitions; warnings tell what was changed. For the same list it is the same
-    tuple. Raises InvalidRequest that names every bad one."""
-    if not 1 <= len(given) <= most:
-        detail = f"Give 1 to {most} class names, not {len(given)}."
+    """Clean the class names and remove duplicates. Equal plain lists give the identical tuple.
+
+    Returns:
+        The names, and warnings about what was changed.
+
+    Raises:
+        InvalidRequest: there are too few, too many or invalid names; every invalid name is listed.
+    """
+    if not 1 <= len(given) <= max_names:
+        detail = f"{len(given)} class names were sent. Send 1 to {max_names}."
         raise InvalidRequest(
             detail, [{"pointer": "/class_names", "detail": detail}], code="invalid_class_names"
         )
     plain = tuple(name for name, prompts in map(_parts, given) if prompts is None)
     if len(plain) == len(given):
-        names, warnings = _remembered.get(plain) or _remember(plain)
+        names, warnings = _cache.get(plain) or _remember(plain)
     else:
         names, warnings = _cleaned([_parts(item) for item in given])
     return names, [{"code": code, "detail": detail} for code, detail in warnings]
@@ -66,9 +72,9 @@ def class_names(
 
 def _remember(given: tuple[str, ...]) -> Cleaned:
     cleaned = _cleaned([(name, None) for name in given])
-    prompts = {id(text): text for text in (*given, *(one.name for one in cleaned[0]))}
-    size = NAME_BYTES * len(given) + sum(map(sys.getsizeof, prompts.values()))
-    return _remembered.put(given, cleaned, size)
+    texts = {id(text): text for text in (*given, *(class_name.name for class_name in cleaned[0]))}
+    size = NAME_BYTES * len(given) + sum(map(sys.getsizeof, texts.values()))
+    return _cache.put(given, cleaned, size)
 
 
 def _parts(item: str | ClassIn) -> Given:
@@ -95,14 +101,14 @@ def _cleaned(given: Sequence[Given]) -> Cleaned:
         raise InvalidRequest(errors[0]["detail"], errors, code="invalid_class_names")
     warnings = []
     if repeated:
-        detail = f"Given more than once, and counted once: {', '.join(repeated[:5])}."
+        detail = f"Duplicate class names were merged: {', '.join(repeated[:5])}."
         warnings.append(("repeated_class_names", detail))
     if len(names) == 1:
         warnings.append(
             (
                 "one_class_name",
-                "With one name its probability is always 1. Give the names it could be confused with, or "
-                "look at the similarity.",
+                "With a single class name the probability is always 1. Add the classes it could be confused "
+                "with, or use `similarity`.",
             )
         )
     return tuple(names.values()), tuple(warnings)

@@ -1,6 +1,6 @@
-"""What routes ask for, so that their signatures read as sentences.
+"""Dependencies of the routes: annotated types for their signatures.
 
-They are coroutines: FastAPI runs a plain function in a thread of its pool, which takes longer than these.
+The dependencies are coroutines, because FastAPI would run plain functions in its slower thread pool.
 """
 
 from typing import Annotated
@@ -35,9 +35,9 @@ async def _serving(request: Request) -> Serving:
     return serving
 
 
-async def _feed(request: Request) -> EventHub:
-    feed: EventHub = request.app.state.feed
-    return feed
+async def _event_hub(request: Request) -> EventHub:
+    hub: EventHub = request.app.state.event_hub
+    return hub
 
 
 async def _owner(request: Request) -> str:
@@ -50,10 +50,10 @@ SettingsDep = Annotated[Settings, Depends(_settings)]
 DatabaseDep = Annotated[Database, Depends(_database)]
 BlobsDep = Annotated[Blobs, Depends(_blobs)]
 ServingDep = Annotated[Serving, Depends(_serving)]
-EventHubDep = Annotated[EventHub, Depends(_feed)]
-Limit = Annotated[int, Query(ge=1, le=100, description="At most so many, newest first.")]
-After = Annotated[str | None, Query(description="`next_cursor` of the page before.")]
+EventHubDep = Annotated[EventHub, Depends(_event_hub)]
+Limit = Annotated[int, Query(ge=1, le=100, description="Maximum number of items per page.")]
+After = Annotated[str | None, Query(description="`next_cursor` of the previous page.")]
 ModelRef = Annotated[
     str,
-    Path(description="A model's id, its name (the latest version), `name@version` or `name@alias`."),
+    Path(description="Model id, `name` (the latest version), `name@version` or `name@alias`."),
 ]

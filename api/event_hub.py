@@ -1,7 +1,7 @@
-"""News of jobs for all who listen in this process, read from the database in one place.
+"""Fan-out of job events to all event streams of this process.
 
-One thread asks for all of them together, so that a listener costs a socket and a mailbox and neither
-a connection to the database nor a thread. It runs while somebody listens.
+One thread polls the database for all streams together. A stream therefore costs a socket and a buffer, but no
+thread and no database connection. The thread runs only while streams are open.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from fastapi.sse import format_sse_event
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from core.errors import ClipCiteError
 from core.store.db.session import Database
@@ -23,16 +23,20 @@ from core.store.jobs import events
 
 logger = logging.getLogger(__name__)
 QUICK_SECONDS, SLOW_SECONDS = 0.25, 1.0
-"""Between two looks: soon after there was something, then ever later."""
-MAX_WAITING = 1_000
-"""Events that a listener has not taken; then its stream ends, and it may resume."""
+"""Shortest and longest polling interval. The interval is shortest after new events, then grows."""
+MAX_BUFFERED = 1_000
+"""Maximum number of unread events per stream. Above it the stream ends, and the client may resume."""
 
 
 class Event(BaseModel):
-    seq: int
+    """Something that happened to a job."""
+
+    seq: int = Field(description="Position in the job's history, strictly increasing.")
     at: datetime
-    type: str
-    data: dict[str, Any]
+    type: str = Field(
+        description="Kind of event, for example `started`, `progress`, `warning` or `succeeded`."
+    )
+    data: dict[str, Any] = Field(description="Details, depending on `type`.")
 
     @classmethod
     def of(cls, event: JobEvent) -> "Event":
@@ -41,7 +45,7 @@ class Event(BaseModel):
 
 @dataclass(frozen=True)
 class SseEvent:
-    """An event as it goes over the wire, made once for all who listen to its job."""
+    """Event in its wire format, encoded once for all streams of the job."""
 
     seq: int
     wire: bytes
@@ -62,26 +66,29 @@ class TooManyStreams(ClipCiteError):
 
     def __init__(self, most: int) -> None:
         super().__init__(
-            f"{most:,} streams of events are open, the most that one owner may have here. Close some, or ask "
-            "with GET /jobs/{id}?wait=30 instead."
+            f"{most:,} event streams are open, which is the maximum per owner. Close some, or poll with "
+            "GET /jobs/{id}?wait=30 instead."
         )
 
 
 class Listener:
-    """One open stream: where it is, and what it has not taken yet."""
+    """An open stream: its position and its unread events."""
 
     def __init__(self, job_id: str, seq: int, owner: str) -> None:
         self.job_id = job_id
         self.owner = owner
         self.seq = seq
-        """Of the last event put into the mailbox. Only the feed's thread changes it."""
+        """Number of the last event put into the buffer. Only the hub's thread changes it."""
         self._loop = asyncio.get_running_loop()
         self._buffer: list[SseEvent] = []
         self._changed = asyncio.Event()
         self._closed = False
 
     async def next(self, seconds: float) -> list[SseEvent] | None:
-        """What came meanwhile, in order; empty after so long without anything; None at the end."""
+        """Wait up to `seconds` for events and return them in order.
+
+        An empty list means that the wait timed out, None that the stream has ended.
+        """
         if not self._closed:
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
@@ -90,38 +97,40 @@ class Listener:
         taken, self._buffer = self._buffer, []
         return None if self._closed and not taken else taken
 
-    def publish(self, news: Sequence[SseEvent]) -> None:
-        """From the feed's thread: what of it is new here."""
-        later = [item for item in news if item.seq > self.seq]
+    def publish(self, events: Sequence[SseEvent]) -> None:
+        """Append the events that are new to this stream. Called by the hub's thread."""
+        later = [event for event in events if event.seq > self.seq]
         if later:
             self.seq = later[-1].seq
-            self._tell(later, closed=False)
+            self._send(later, closed=False)
 
     def close(self) -> None:
-        """From any thread, or from within a signal handler: no more will come."""
-        self._tell([], closed=True)
+        """End the stream. Safe from any thread and inside a signal handler."""
+        self._send([], closed=True)
 
-    def _tell(self, news: list[SseEvent], *, closed: bool) -> None:
-        with suppress(RuntimeError):  # the loop has ended, and the stream with it
-            self._loop.call_soon_threadsafe(self._hear, news, closed)
+    def _send(self, events: list[SseEvent], *, closed: bool) -> None:
+        with suppress(RuntimeError):  # the event loop has ended, and the stream with it
+            self._loop.call_soon_threadsafe(self._receive, events, closed)
 
-    def _hear(self, news: list[SseEvent], closed: bool) -> None:
-        if len(self._buffer) > MAX_WAITING:  # nobody reads at the other end
-            news, closed = [], True
-        self._buffer += news
+    def _receive(self, events: list[SseEvent], closed: bool) -> None:
+        if len(self._buffer) > MAX_BUFFERED:  # the client does not read
+            events, closed = [], True
+        self._buffer += events
         self._closed = self._closed or closed
         self._changed.set()
 
 
 class EventHub:
-    def __init__(self, database: Database, most_streams: int) -> None:
-        """`most_streams` of one owner; 0 is no limit."""
+    """The open streams, and the thread that polls the database for them."""
+
+    def __init__(self, database: Database, max_streams: int) -> None:
+        """Create a hub. `max_streams` is the limit per owner; 0 means no limit."""
         self._database = database
-        self._most_streams = most_streams
+        self._max_streams = max_streams
         self._lock = threading.Lock()
         self._listeners: set[Listener] = set()
         self._thread: threading.Thread | None = None
-        self._somebody_new = threading.Event()
+        self._new_listener = threading.Event()
         self._stopped = False
 
     @property
@@ -129,25 +138,28 @@ class EventHub:
         return len(self._listeners)
 
     def check_room(self, owner: str) -> None:
-        """For one more stream of this owner. Raises TooManyStreams.
+        """Check that the owner may open another stream.
 
-        Asked before the answer begins, so that requests at the same moment may exceed it by a few.
+        The check precedes the response, so concurrent requests may exceed the limit by a few streams.
+
+        Raises:
+            TooManyStreams: the owner has reached the limit.
         """
         with self._lock:
-            open_ones = sum(listener.owner == owner for listener in self._listeners)
-        if self._most_streams and open_ones >= self._most_streams:
-            raise TooManyStreams(self._most_streams)
+            open_streams = sum(listener.owner == owner for listener in self._listeners)
+        if self._max_streams and open_streams >= self._max_streams:
+            raise TooManyStreams(self._max_streams)
 
     @contextmanager
     def listen(self, job_id: str, seq: int, owner: str) -> Iterator[Listener]:
-        """Whatever has the job's events after `seq` for its lifetime: those that are, and those to come."""
+        """Yield a listener that receives the job's events after `seq`, past and future ones."""
         listener = Listener(job_id, seq, owner)
         with self._lock:
             self._listeners.add(listener)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="event-hub", daemon=True)
                 self._thread.start()
-        self._somebody_new.set()
+        self._new_listener.set()
         try:
             yield listener
         finally:
@@ -155,7 +167,7 @@ class EventHub:
                 self._listeners.discard(listener)
 
     def stop(self) -> None:
-        """The process is to end: so do all streams, now. Takes no lock, since a signal handler calls it."""
+        """End all streams at shutdown. Takes no lock, because a signal handler calls it."""
         self._stopped = True
         for listener in list(self._listeners):
             listener.close()
@@ -163,32 +175,32 @@ class EventHub:
     def _run(self) -> None:
         pause = QUICK_SECONDS
         while True:
-            self._somebody_new.clear()
+            self._new_listener.clear()
             with self._lock:
                 listeners = list(self._listeners)
                 if self._stopped or not listeners:
                     self._thread = None
                     break
             try:
-                pause = QUICK_SECONDS if self._look(listeners) else min(1.5 * pause, SLOW_SECONDS)
-            except Exception as error:  # the database is away; whoever listens need not know
-                logger.warning("Those who follow a job have to wait: %s", error)
+                pause = QUICK_SECONDS if self._poll(listeners) else min(1.5 * pause, SLOW_SECONDS)
+            except Exception as error:  # the database is unavailable; the streams stay open
+                logger.warning("Event streams are delayed: %s", error)
                 pause = SLOW_SECONDS
-            self._somebody_new.wait(pause)
+            self._new_listener.wait(pause)
         for listener in listeners:
             listener.close()
 
-    def _look(self, listeners: Sequence[Listener]) -> bool:
-        """Give everyone what is new to them; whether there was anything."""
+    def _poll(self, listeners: Sequence[Listener]) -> bool:
+        """Publish new events to the listeners. Return whether there were any."""
         seen: dict[str, int] = {}
         for listener in listeners:
             seen[listener.job_id] = min(listener.seq, seen.get(listener.job_id, listener.seq))
         with self._database.read() as session:
-            found = events.newer(session, seen)
-        news = {job_id: [SseEvent.of(event) for event in rows] for job_id, rows in found.items()}
+            newer = events.newer(session, seen)
+        encoded = {job_id: [SseEvent.of(event) for event in rows] for job_id, rows in newer.items()}
         for listener in listeners:
-            if listener.job_id in news:
-                listener.publish(news[listener.job_id])
+            if listener.job_id in encoded:
+                listener.publish(encoded[listener.job_id])
             else:
                 listener.close()  # the job was deleted
-        return any(news.values())
+        return any(encoded.values())

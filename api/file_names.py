@@ -1,10 +1,10 @@
-"""Names of files as they are shown."""
+"""Display names of uploaded files."""
 
 import unicodedata
 
 
 def display_name(name: str) -> str:
-    """A client's file name, fit to be shown: printable, at most 200 characters. Never a path."""
+    """Return a client's file name for display: printable, at most 200 characters. Never use it as a path."""
     if len(name) > 200:
         name = f"{name[:60]}…{name[-139:]}"
     return "".join("\ufffd" if unicodedata.category(c) in {"Cc", "Cs", "Zl", "Zp"} else c for c in name)

@@ -1,4 +1,4 @@
-"""Multipart forms: limits on their text, which is held in memory, and own threads for their files."""
+"""Multipart forms: limits on their text, which is held in memory, and separate threads for their files."""
 
 import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine
@@ -23,11 +23,11 @@ Text = Annotated[str, Field(max_length=MAX_FIELD_BYTES)]
 JsonText = Annotated[str, Field(max_length=MAX_JSON_FIELD_BYTES)]
 MAX_TEXT_BYTES = 10_000_000
 TEXT_BYTES_PER_FILE = 2_000
-"""A file's headers and its label are text too: where more files are allowed, so is more text."""
+"""Additional text per allowed file, for its headers and its label."""
 
 
 class SpooledUpload(UploadFile):
-    """An uploaded file whose reads and writes on the disk wait for nothing but each other."""
+    """Uploaded file whose disk access has its own threads and so waits for no other blocking work."""
 
     async def write(self, data: bytes) -> None:
         if self.size is not None:
@@ -54,11 +54,11 @@ class SpooledUpload(UploadFile):
 
 
 class LimitedParser(MultiPartParser):
-    """Starlette's parser, which limits each text field but not their sum."""
+    """Starlette's parser with a limit on the sum of all text fields, not only on each of them."""
 
     def __init__(self, headers: Headers, stream: AsyncGenerator[bytes, None], **limits: Any) -> None:
         super().__init__(headers, stream, **limits)
-        self._most = max(MAX_TEXT_BYTES, TEXT_BYTES_PER_FILE * int(self.max_files))
+        self._max_text_bytes = max(MAX_TEXT_BYTES, TEXT_BYTES_PER_FILE * int(self.max_files))
         self._text_bytes = 0
 
     def on_headers_finished(self) -> None:
@@ -77,8 +77,8 @@ class LimitedParser(MultiPartParser):
             length = len(part.data) + end - start
             if length > self.max_part_size:
                 raise _too_large(
-                    f"The form field {part.field_name[:60]!r} has more than {self.max_part_size:,} bytes; "
-                    "shorten it. Files need a file name."
+                    f"The form field {part.field_name[:60]!r} exceeds {self.max_part_size:,} bytes. Shorten "
+                    "it. If it is a file, send it with a file name."
                 )
             self._check(length)
         super().on_part_data(data, start, end)
@@ -87,7 +87,7 @@ class LimitedParser(MultiPartParser):
         super().on_part_end()
         name, value = self.items[-1]
         if isinstance(value, str):
-            # With one rare character each of a text takes up to 4 bytes.
+            # A single wide character makes every character of a str take up to 4 bytes.
             self._add(sys.getsizeof(name) + sys.getsizeof(value))
 
     def _add(self, size: int) -> None:
@@ -95,10 +95,10 @@ class LimitedParser(MultiPartParser):
         self._text_bytes += size
 
     def _check(self, more: int) -> None:
-        if self._text_bytes + more > self._most:
+        if self._text_bytes + more > self._max_text_bytes:
             raise _too_large(
-                f"The text fields of the form take more than {self._most:,} bytes of memory; send fewer or "
-                "shorter ones."
+                f"The text fields of the form take more than {self._max_text_bytes:,} bytes of memory. Send "
+                "fewer or shorter ones."
             )
 
 
@@ -107,7 +107,7 @@ def _too_large(detail: str) -> BodyRefused:
 
 
 class FormRequest(Request):
-    """A request that reads its multipart form with LimitedParser."""
+    """Request that reads its multipart form with LimitedParser."""
 
     async def _get_form(self, **limits: Any) -> FormData:
         kind, _ = parse_options_header(self.headers.get("Content-Type"))
@@ -122,7 +122,7 @@ class FormRequest(Request):
 
 
 class FormRoute(APIRoute):
-    """A route whose request is a FormRequest."""
+    """Route whose request is a FormRequest."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()

@@ -1,12 +1,12 @@
-"""Counts the values of JSON before it is parsed: parsed, each takes many times its bytes."""
+"""Counting of JSON values before parsing, because a parsed value takes many times its encoded size."""
 
 MAX_JSON_VALUES = 100_000
 
 
 class JsonValues:
-    """Counts strings, objects, arrays and commas in a stream of JSON.
+    """Counter of strings, objects, arrays and commas in a stream of JSON.
 
-    Text within a string does not count. The cost is that of a few searches per chunk.
+    The content of strings does not count. The cost is a few searches per chunk.
     """
 
     def __init__(self) -> None:
@@ -15,13 +15,13 @@ class JsonValues:
         self._escape = b""
 
     def add(self, chunk: bytes) -> int:
-        """Count the next chunk, cut anywhere. Return the count so far."""
+        """Count the next chunk, which may be cut anywhere. Return the count so far."""
         chunk = self._escape + chunk
         self._escape = b""
         if b"\\" in chunk:
             if (len(chunk) - len(chunk.rstrip(b"\\"))) % 2:
                 chunk, self._escape = chunk[:-1], b"\\"
-            # Pairs first: in \\" the quotation mark ends the string.
+            # Pairs first, because in \\" the quotation mark ends the string.
             chunk = chunk.replace(b"\\\\", b"").replace(b'\\"', b"")
         parts = chunk.split(b'"')
         outside = b"".join(parts[self._in_string :: 2])
@@ -31,5 +31,5 @@ class JsonValues:
 
 
 def has_too_many_values(text: str) -> bool:
-    """Return whether JSON holds more than MAX_JSON_VALUES strings, objects, arrays and commas."""
+    """Return whether the JSON has more than MAX_JSON_VALUES strings, objects, arrays and commas."""
     return JsonValues().add(text.encode(errors="surrogatepass")) > MAX_JSON_VALUES

@@ -1,4 +1,4 @@
-"""The OpenAPI document."""
+"""Generation of the OpenAPI document."""
 
 import json
 from typing import Any
@@ -16,12 +16,12 @@ from api.problems import Problem
 LICENSE = {"name": "Apache-2.0", "identifier": "Apache-2.0"}
 SERVERS = [{"url": "/", "description": "The service that serves this document."}]
 NAMED: tuple[type[BaseModel], ...] = (Problem, ClassifyForm, ClassifyJson)
-"""Schemas that routes refer to by name only."""
+"""Schemas that routes reference by name only."""
 WITH_EXAMPLES: tuple[type[BaseModel], ...] = (Job, Preflight, Model, Alias, Classification)
 
 
 def build_openapi(app: FastAPI) -> dict[str, Any]:
-    """FastAPI's document, completed for linters and for generators of clients."""
+    """Return FastAPI's document, completed for linters and client generators."""
     if app.openapi_schema is None:
         document = get_openapi(
             title=app.title,
@@ -33,13 +33,13 @@ def build_openapi(app: FastAPI) -> dict[str, Any]:
         )
         for methods in document["paths"].values():
             for operation in methods.values():
-                operation.setdefault("security", [])  # open, and said so
+                operation.setdefault("security", [])  # explicitly without authentication
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
         for model in NAMED:
             schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas.update(schema.pop("$defs", {}))
             schemas[model.__name__] = schema
-        for model in WITH_EXAMPLES:  # FastAPI leaves out every null of an example
+        for model in WITH_EXAMPLES:  # FastAPI omits nulls from examples
             schemas[model.__name__]["examples"] = model.model_json_schema()["examples"]
         for name, schema in schemas.items():
             if name.startswith("Body_"):
@@ -51,28 +51,31 @@ def build_openapi(app: FastAPI) -> dict[str, Any]:
 
 
 def _describe_form(schema: dict[str, Any]) -> None:
-    """Generators of clients know a file by `format: binary`, of which FastAPI writes the newer form only;
-    and a form has no null: what is not given is left out."""
+    """Mark files with `format: binary` and remove null from the types of form fields.
+
+    Client generators recognise files by that format, while FastAPI writes only `contentMediaType`. Forms have
+    no null: an absent field is left out.
+    """
     for name, field in schema["properties"].items():
-        kinds = [kind for kind in field.pop("anyOf", []) if kind != {"type": "null"}]
-        schema["properties"][name] = field = {**field, **(kinds[0] if kinds else {})}
+        types = [option for option in field.pop("anyOf", []) if option != {"type": "null"}]
+        schema["properties"][name] = field = {**field, **(types[0] if types else {})}
         for file in (field, field.get("items", {})):
             if "contentMediaType" in file:
                 file["format"] = "binary"
 
 
 def _requested(document: dict[str, Any]) -> set[str]:
-    """Names of the schemas that bodies of requests are made of."""
+    """Return the names of all schemas that request bodies use."""
     schemas = document["components"]["schemas"]
     operations = [operation for methods in document["paths"].values() for operation in methods.values()]
-    waiting = _references([operation.get("requestBody") for operation in operations])
-    found: set[str] = set()
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found.add(name)
-            waiting |= _references(schemas[name])
-    return found
+    pending = _references([operation.get("requestBody") for operation in operations])
+    names: set[str] = set()
+    while pending:
+        name = pending.pop()
+        if name not in names:
+            names.add(name)
+            pending |= _references(schemas[name])
+    return names
 
 
 def _references(value: Any) -> set[str]:
@@ -83,10 +86,14 @@ def _references(value: Any) -> set[str]:
 
 
 def _describe_defaults(schema: dict[str, Any]) -> None:
-    """Move defaults of a request's fields into their descriptions, since generators of TypeScript make a
-    field with a default required. `null` says no more than that the field is optional."""
+    """Move defaults of request fields into their descriptions.
+
+    TypeScript generators make a field with a default required. A default of null is dropped.
+    """
     for field in schema.get("properties", {}).values():
         default = field.pop("default", None)
         if default is not None:
-            said = f"Default {json.dumps(default)}."
-            field["description"] = f"{field['description']} {said}" if "description" in field else said
+            sentence = f"Default {json.dumps(default)}."
+            field["description"] = (
+                f"{field['description']} {sentence}" if "description" in field else sentence
+            )

@@ -1,4 +1,4 @@
-"""Every answer that is not a success is `application/problem+json` (RFC 9457), made here."""
+"""Error responses: every one is `application/problem+json` (RFC 9457) and is created here."""
 
 import errno
 import json
@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.types import Scope
@@ -27,27 +27,28 @@ UNION_KINDS = {"str", "ClassIn"}
 MAX_ERRORS = 100
 MAX_ERRORS_BYTES = 48_000
 MAX_DETAIL = 1_000
-"""Characters. With MAX_ERRORS_BYTES it keeps an answer below 64 kB."""
+"""Maximum characters of a detail. Together with MAX_ERRORS_BYTES it keeps a response below 64 kB."""
 
 
 class ProblemItem(BaseModel):
-    """One bad file or field."""
+    """An invalid file or field."""
 
-    pointer: str | None = None
-    """JSON pointer or form field."""
-    file: str | None = None
-    code: str | None = None
-    detail: str
+    pointer: str | None = Field(None, description="JSON pointer to the field, or `/` and its form field.")
+    file: str | None = Field(None, description="Name of the file.")
+    code: str | None = Field(None, description="Machine-readable code of this error.")
+    detail: str = Field(description="Cause and remedy.")
 
 
 class Notice(BaseModel):
-    """Warning or error inside an answer that is a success."""
+    """Warning or error inside a successful response."""
 
-    code: str
-    detail: str
+    code: str = Field(description="Machine-readable code.")
+    detail: str = Field(description="Explanation for a person.")
 
 
 class Problem(BaseModel):
+    """Error response (RFC 9457)."""
+
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [
@@ -56,15 +57,15 @@ class Problem(BaseModel):
                     "title": "Unprocessable Entity",
                     "status": 422,
                     "detail": "1 image can't be used; see errors. Replace or remove them, or send "
-                    "on_bad_image=skip to go on without them.",
+                    "on_bad_image=skip to continue without them.",
                     "code": "bad_images",
                     "errors": [
                         {
                             "pointer": None,
                             "file": "red fox/3.jpg",
                             "code": "truncated_image",
-                            "detail": "The JPEG file is damaged or cut short; upload it again, or save it "
-                            "anew from its source.",
+                            "detail": "The JPEG file is damaged or cut short; upload it again, or export it "
+                            "again from its source.",
                         }
                     ],
                     "request_id": "req_b92e80280a52fa3ffd6216db",
@@ -74,16 +75,16 @@ class Problem(BaseModel):
     )
 
     type: str = "about:blank"
-    title: str
-    status: int
-    detail: str
-    code: str
-    errors: list[ProblemItem] = []
-    request_id: str | None = None
+    title: str = Field(description="Name of the HTTP status.")
+    status: int = Field(description="HTTP status.")
+    detail: str = Field(description="Cause and remedy.")
+    code: str = Field(description="Machine-readable code of the error.")
+    errors: list[ProblemItem] = Field([], description="Each invalid file or field, at most 100 of them.")
+    request_id: str | None = Field(None, description="Id of the request, as in the header `X-Request-ID`.")
 
 
 class InvalidRequest(ClipCiteError):
-    """The request is well-formed HTTP but not what the contract asks for."""
+    """The request is valid HTTP but breaks the API's contract."""
 
     code = "invalid_request"
     status = 422
@@ -97,6 +98,7 @@ class InvalidRequest(ClipCiteError):
 
 
 def problem_body(scope: Scope, status: int, code: str, detail: str, errors: Sequence[Any] = ()) -> bytes:
+    """Return the JSON of a problem, shortened to its limits."""
     problem = Problem(
         title=HTTPStatus(status).phrase,
         status=status,
@@ -109,7 +111,7 @@ def problem_body(scope: Scope, status: int, code: str, detail: str, errors: Sequ
 
 
 def _first(errors: Sequence[Mapping[str, str | None]]) -> list[ProblemItem]:
-    """As many as fit an answer, then how many more there are."""
+    """Return as many items as fit into a response, then one that counts the rest."""
     items: list[ProblemItem] = []
     room = MAX_ERRORS_BYTES
     for error in errors[:MAX_ERRORS]:
@@ -124,19 +126,19 @@ def _first(errors: Sequence[Mapping[str, str | None]]) -> list[ProblemItem]:
 
 
 def _shortened(text: str) -> str:
-    """Without its middle, which is the caller's own; the end says what to do."""
+    """Cut out the middle of a long text. It quotes the caller's input, while the end holds the remedy."""
     if len(text) <= MAX_DETAIL:
         return text
     return f"{text[: MAX_DETAIL // 2]}…{text[-MAX_DETAIL // 2 :]}"
 
 
 def render(scope: Scope, status: int, code: str, detail: str) -> tuple[list[tuple[bytes, bytes]], bytes]:
-    """For middlewares that answer outside the application."""
+    """Return the headers and the body of a problem, for middleware that responds outside the application."""
     return [(b"content-type", MEDIA_TYPE.encode())], problem_body(scope, status, code, detail)
 
 
 def headers_of(error: ClipCiteError) -> dict[str, str]:
-    """What a client's library looks for beside the status."""
+    """Return the headers that HTTP clients expect with the error's status."""
     headers = dict(getattr(error, "headers", {}))
     if error.status in {429, 503}:
         headers["Retry-After"] = str(getattr(error, "retry_after", RETRY_AFTER))
@@ -146,18 +148,18 @@ def headers_of(error: ClipCiteError) -> dict[str, str]:
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The problems that a route may answer with, for its OpenAPI description."""
+    """Return the OpenAPI descriptions of the problems that a route may respond with."""
     if 401 in statuses:
-        statuses = (*statuses, 403, 429)  # api.middleware.auth answers with any of them
+        statuses = (*statuses, 403, 429)  # api.middleware.auth responds with any of them
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {s: {"description": HTTPStatus(s).phrase, "content": content} for s in statuses}
 
 
 def validation_items(errors: Sequence[Any], prefix: str = "") -> list[dict[str, str]]:
-    """Pydantic's errors as items of a problem. The input is not echoed."""
+    """Convert pydantic's errors to items of a problem, without the input."""
     items: dict[str, dict[str, str]] = {}
     for error in errors:
-        # Of a value that may be of two kinds pydantic tells each kind's error, the kind as a last part.
+        # For a union pydantic reports an error per member, with the member's name as last part.
         parts = [part for part in error["loc"] if part not in UNION_KINDS]
         escaped = (str(part).replace("~", "~0").replace("/", "~1") for part in parts)  # RFC 6901
         pointer = prefix + "".join(f"/{part}" for part in escaped) or "/"
@@ -166,7 +168,7 @@ def validation_items(errors: Sequence[Any], prefix: str = "") -> list[dict[str, 
 
 
 def invalid_model(error: ValidationError, prefix: str) -> InvalidRequest:
-    """A JSON object inside a form did not fit its schema."""
+    """Return the error for a JSON object that does not match its schema."""
     items = validation_items(error.errors(include_url=False, include_input=False), prefix)
     return InvalidRequest(_sentence(items), items)
 
@@ -177,7 +179,7 @@ def _sentence(items: Sequence[Mapping[str, str]]) -> str:
 
 
 def install(app: FastAPI) -> None:
-    """The handlers of all errors."""
+    """Install the handlers of all errors."""
 
     def answer(
         request: Request,
@@ -199,9 +201,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     def malformed(request: Request, error: RequestValidationError) -> Response:
-        # The first part of a location is where it was sought: path, query or body.
-        found = [{**e, "loc": e["loc"][1:]} for e in error.errors()]
-        items = validation_items(found)
+        # The first part of a location is path, query or body.
+        items = validation_items([{**e, "loc": e["loc"][1:]} for e in error.errors()])
         return answer(request, 422, "invalid_request", _sentence(items), items)
 
     @app.exception_handler(OSError)
@@ -211,24 +212,24 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     def http(request: Request, error: HTTPException) -> Response:
-        # FastAPI answers whatever goes wrong while it reads a form with a 400.
+        # FastAPI responds with 400 to any error while it reads a form.
         known = _system_problem(error.__cause__)
         if known is not None:
             return answer(request, *known)
         if error.status_code == 400 and str(error.detail).startswith("Too many files"):
             limit = request.app.state.settings.max_images
-            detail = f"There are too many images; at most {limit:,} are allowed in one request."
+            detail = f"There are too many images. Send at most {limit:,} per request."
             return answer(request, 413, "too_many_images", detail)
         codes = {404: "not_found", 405: "method_not_allowed", 400: "bad_request"}
         code = getattr(error, "code", None) or codes.get(error.status_code, "http_error")
         detail = str(error.detail)
         if error.status_code == 400 and code == "bad_request":
-            detail = f"{detail.rstrip('.')}. Let your HTTP client write body and headers, and send it again."
+            detail = f"{detail.rstrip('.')}. Let your HTTP client encode body and headers, and send it again."
         if error.status_code == 404 and detail == "Not Found":
-            detail = f"There is nothing at {request.url.path}. /docs lists what there is."
+            detail = f"There is no route {request.url.path}. /docs lists all routes."
         headers = error.headers
         if error.status_code == 405:
-            detail = f"{request.method} is not possible at {request.url.path}. /docs lists what is."
+            detail = f"{request.url.path} does not support {request.method}. /docs lists all routes."
             headers = {**(headers or {}), "Allow": ", ".join(_methods_at(app, request.scope))}
         return answer(request, error.status_code, code, detail, (), headers)
 
@@ -236,14 +237,14 @@ def install(app: FastAPI) -> None:
     def unexpected(request: Request, error: Exception) -> Response:
         request_id = getattr(request.state, "request_id", None)
         logger.error("request %s failed", request_id, exc_info=error)
-        detail = f"Something went wrong on our side. The log has more under the request id {request_id}."
-        # Starlette sends this one from outside the middleware that adds the header.
+        detail = f"Internal error. The service's log has details under the request id {request_id}."
+        # Starlette sends this response from outside the middleware that adds the header.
         headers = {"X-Request-ID": request_id} if request_id else None
         return answer(request, 500, "internal_error", detail, (), headers)
 
 
 def _methods_at(app: FastAPI, scope: Scope) -> list[str]:
-    """Starlette names those of the first route with this path only, and here each method is a route."""
+    """Return all methods of a path. Starlette names only those of its first route."""
     return [
         method
         for method in METHODS
@@ -252,33 +253,33 @@ def _methods_at(app: FastAPI, scope: Scope) -> list[str]:
 
 
 def _system_problem(error: BaseException | None) -> tuple[int, str, str] | None:
-    """What a full disk and too many open files are, wherever they come up."""
+    """Return status, code and detail for a full disk or too many open files, else None."""
     if not isinstance(error, OSError):
         return None
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return (
             507,
             "storage_full",
-            "The server's disk is full. Nothing was stored; make room and send it again.",
+            "The server's disk is full. Nothing was stored. Free some space and send the request again.",
         )
     if error.errno in {errno.EMFILE, errno.ENFILE}:
-        detail = "The server has too many open files. Send fewer images at a time, an archive, or try later."
+        detail = "The server has too many open files. Send fewer images, send an archive, or try again later."
         return 503, "too_many_open_files", detail
     return None
 
 
 def json_or_invalid(text: str, pointer: str) -> Any:
-    """Parse JSON from a form field. Raises InvalidRequest that names the field."""
+    """Parse JSON from a form field. Raise InvalidRequest with the field's name."""
     check_json_values(text, pointer)
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        detail = f"{pointer.lstrip('/')} is not valid JSON."
+        detail = f"{pointer.lstrip('/')} is not valid JSON. Encode it with a JSON library."
         raise InvalidRequest(detail, [{"pointer": pointer, "detail": detail}]) from error
 
 
 def check_json_values(text: str, pointer: str) -> None:
-    """Raises InvalidRequest that names the form field if its JSON has too many values."""
+    """Raise InvalidRequest with the form field's name if its JSON has too many values."""
     if has_too_many_values(text):
-        detail = f"{pointer.lstrip('/')} has more than {MAX_JSON_VALUES:,} values; send fewer."
+        detail = f"{pointer.lstrip('/')} has more than {MAX_JSON_VALUES:,} values. Send fewer."
         raise InvalidRequest(detail, [{"pointer": pointer, "detail": detail}])

@@ -1,4 +1,4 @@
-"""The base of all JSON objects in requests."""
+"""Base class of all JSON objects in requests."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ MAX_UNKNOWN_FIELDS = 100
 
 
 class RequestModel(BaseModel):
-    """Refuses unknown fields: a few are named one by one, very many have one error together."""
+    """Base model that rejects unknown fields, one error per field, or a single error for very many."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -19,7 +19,7 @@ class RequestModel(BaseModel):
         if isinstance(value, dict) and len(value) > len(cls.model_fields) + MAX_UNKNOWN_FIELDS:
             raise PydanticCustomError(
                 "too_many_fields",
-                "The object has {count} fields, of which {known} are known; leave the others out",
+                "The object has {count} fields, of which {known} are known. Remove the others",
                 {"count": len(value), "known": len(cls.model_fields)},
             )
         return value

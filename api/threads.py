@@ -1,6 +1,6 @@
-"""Threads for blocking work, apart from each other: one kind that stalls does not hold up the others.
+"""Separate thread limits per kind of blocking work, so that one kind that stalls does not block the others.
 
-Plain functions of routes, which read the database, have AnyIO's default threads.
+Plain route functions, which read the database, use AnyIO's default threads.
 """
 
 import functools
@@ -18,22 +18,23 @@ CORES = os.cpu_count() or 1
 
 
 class Threads:
-    """At most so many calls at a time; further ones wait for their turn without a thread."""
+    """Limit on concurrent calls. Further calls wait for their turn without a thread."""
 
-    def __init__(self, name: str, most: int) -> None:
-        self._most = most
-        self._limiter = RunVar[CapacityLimiter](name)  # one for each event loop
+    def __init__(self, name: str, max_threads: int) -> None:
+        self._max_threads = max_threads
+        self._limiter = RunVar[CapacityLimiter](name)  # one per event loop
 
     async def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a blocking function in a thread, when it is its turn."""
         try:
             limiter = self._limiter.get()
         except LookupError:
-            limiter = CapacityLimiter(self._most)
+            limiter = CapacityLimiter(self._max_threads)
             self._limiter.set(limiter)
         return await anyio.to_thread.run_sync(functools.partial(function, *args, **kwargs), limiter=limiter)
 
     def runs(self, function: Callable[P, T]) -> Callable[P, Awaitable[T]]:
-        """Make a route of a plain function that blocks."""
+        """Wrap a blocking function as a coroutine function, for use as a route."""
 
         @functools.wraps(function)
         async def run(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -45,6 +46,6 @@ class Threads:
 KEY_LOOKUPS = Threads("key look-ups", 8)
 PARSING = Threads("parsing", CORES)
 SPOOLING = Threads("spooling", 8)
-"""Files of forms, to the disk and back."""
+"""Disk access of uploaded form files."""
 UPLOADS = Threads("uploads", CORES)
-"""Routes that check an upload and store it."""
+"""Routes that check and store an upload."""

@@ -1,4 +1,4 @@
-"""HTTP connections that don't wait for ever: whoever connects must send a request soon."""
+"""uvicorn with a timeout for request headers (slow-loris protection) and a bounded shutdown."""
 
 import asyncio
 import os
@@ -14,9 +14,12 @@ HEAD_SECONDS = 30.0
 
 
 class HeaderTimeoutProtocol(H11Protocol):
-    """uvicorn's own, but a connection on which no whole head of a request comes is closed after
-    `head_seconds`. uvicorn itself counts only between two requests; a byte now and then, or none at all,
-    would hold a connection and its file for ever. What follows a head is the body guard's business."""
+    """uvicorn's h11 protocol with a timeout for the request line and the headers.
+
+    A connection without complete headers after `head_seconds` is closed. uvicorn's own timeout covers only
+    the pause between two requests. Without this one, a client that sends nothing, or a byte now and then,
+    would hold its connection for ever. BodyLimitMiddleware covers the body.
+    """
 
     head_seconds = HEAD_SECONDS
     _head_timer: asyncio.TimerHandle | None = None
@@ -50,14 +53,14 @@ DRAIN_SECONDS = 5
 
 
 class Server(uvicorn.Server):
-    """Tells the application at once that it is to stop: long polls and streams end before their time."""
+    """Server that tells the application about its shutdown at once, so that long polls and streams end."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         state: State = self.config.app.state  # type: ignore[union-attr]
         state.stopping.set()
-        state.feed.stop()
-        # Threads that download a backbone or read a huge upload would hold up the end for minutes.
-        insist = threading.Timer(DRAIN_SECONDS + 2, os._exit, (0,))
-        insist.daemon = True
-        insist.start()
+        state.event_hub.stop()
+        # Threads that download a backbone or read a huge upload would delay the exit by minutes.
+        forced_exit = threading.Timer(DRAIN_SECONDS + 2, os._exit, (0,))
+        forced_exit.daemon = True
+        forced_exit.start()
         super().handle_exit(sig, frame)

@@ -1,1 +1,1 @@
-"""What the figures in the README are made with. Each prints a table and writes JSON."""
+"""Benchmarks behind the figures of the documentation. Each prints a table and writes JSON."""

@@ -1,14 +1,14 @@
-"""Does the service do what its OpenAPI document says, whatever is sent to it? schemathesis asks.
+"""Fuzz the service with schemathesis, against its own OpenAPI document.
 
     python -m benchmarks.fuzz --examples 200
 
-A service of its own is started, with a key, a tiny network and a model. Every operation gets so many
-examples that fit the document and so many that do not, the borders of every parameter, and sequences of
-calls; then those with an id in their path once more with the ids of a job and a model that exist. It
-fails (status 1) on an answer of 5xx, on a status, content type, header or body that is not in the document,
-on a bad request that is accepted, and on an operation that is open without the key.
+The benchmark starts its own service with a key, a tiny network and a model. Each operation gets valid
+and invalid examples, the boundary values of each parameter, and sequences of calls. A second round repeats
+the operations with an id in their path, with the ids of an existing job and model.
 
-Left out is only what depends on the data: whether a well-formed id, cursor or image is a good one.
+The exit status is 1 after a 5xx response, an undocumented status, content type, header or body, an accepted
+invalid request, or an operation that is open without the key. Checks that depend on the data are left out: a
+well-formed id, cursor or image may still be refused.
 """
 
 import argparse
@@ -32,9 +32,11 @@ from tests.core.store import samples
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--examples", type=int, default=200, help="for each operation and mode")
+    parser.add_argument(
+        "--examples", type=int, default=200, help="number of examples per operation and mode (default 200)"
+    )
     parser.add_argument("--seed", type=int, default=1)
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     key = secrets.token_urlsafe(32)
     with tempfile.TemporaryDirectory() as folder:
         ids = _prepare(Path(folder))
@@ -45,15 +47,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "CLIPCITE_API_KEY": key,
         }
         with running_api(environment) as api:
-            strangers = _ask(api.url, key, given.examples, given.seed, Path(folder), {})
-            # DELETE would leave nothing to ask for; the first round has it.
+            without_ids = _fuzz(api.url, key, options.examples, options.seed, Path(folder), {})
+            # DELETE would remove the existing job and model; the first round covers it.
             more = ("--exclude-method", "DELETE", "--include-path-regex", "{")
-            owners = _ask(api.url, key, given.examples, given.seed, Path(folder), ids, *more)
-    return strangers or owners
+            with_ids = _fuzz(api.url, key, options.examples, options.seed, Path(folder), ids, *more)
+    return without_ids or with_ids
 
 
 def _prepare(folder: Path) -> dict[str, str]:
-    """A migrated database with a job, a model and an alias; their ids by the names of path parameters."""
+    """Fill a new database with a job, a model and an alias. Return their ids by path parameter."""
     url = f"sqlite:///{folder / 'data' / 'clipcite.db'}"
     migrate.upgrade(url)
     name = make_tiny_backbone(folder / "backbone")
@@ -66,11 +68,10 @@ def _prepare(folder: Path) -> dict[str, str]:
     return {"job_id": job, "model_id": model, "name": "shoes", "alias": "prod"}
 
 
-def _ask(
+def _fuzz(
     url: str, key: str, examples: int, seed: int, folder: Path, ids: Mapping[str, str], *more: str
 ) -> int:
-    """The exit status of schemathesis, which prints what it found. Path parameters named in `ids` have
-    that value."""
+    """Run schemathesis and return its exit status. `ids` fixes the values of path parameters."""
     config = folder / "schemathesis.toml"
     values = "\n".join(f'"path.{name}" = "{value}"' for name, value in ids.items())
     config.write_text(f"[parameters]\n{values}\n")
@@ -78,7 +79,7 @@ def _ask(
     command += [f"{url}/openapi.json", "--header", f"Authorization: Bearer {key}"]
     command += ["--checks", "all", "--exclude-checks", "positive_data_acceptance"]
     command += ["--max-examples", str(examples), "--seed", str(seed), "--continue-on-failure"]
-    # The document has no links, and the two rounds are for the ids that it has no examples of.
+    # Disable the warnings about missing links and example ids: the second round supplies the ids.
     command += ["--warnings", "off", "--suppress-health-check", "all", "--request-timeout", "180", *more]
     return subprocess.run(command, cwd=folder, check=False).returncode
 

@@ -1,10 +1,10 @@
-"""Does a client that a public generator makes from /openapi.json work on the running service?
+"""Test a client, generated from /openapi.json by openapi-python-client, on the running service.
 
     clipcite serve --data data
     python -m benchmarks.generated_client --url http://127.0.0.1:8000
 
-openapi-python-client is installed from PyPI into a fresh environment, since it wants other versions than
-clipcite; what it makes then adapts, polls and classifies.
+The generator is installed from PyPI into a fresh environment, because it needs other package versions than
+clipcite. The generated client then adapts, polls and classifies.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import httpx
 
 GENERATOR = ("openapi-python-client>=0.29,<0.30", "pillow>=12.3,<14")
 SETTINGS = "content_type_overrides: {application/zip: application/octet-stream}"
-"""It knows files by this type only."""
+"""Setting of the generator: it recognises files by this content type only."""
 SESSION = """
 import io, sys, time, zipfile
 from PIL import Image
@@ -73,15 +73,17 @@ print("The generated client adapted, polled and classified:", [r.predictions[0] 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--url", default="http://127.0.0.1:8000")
-    parser.add_argument("--key", default="", help="an API key, where there are keys")
-    given = parser.parse_args()
+    parser.add_argument("--key", default="", help="API key (default: none)")
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="clipcite-generated-") as folder:
         root = Path(folder)
         python = root / "venv" / "bin" / "python"
         venv.create(root / "venv", with_pip=True)
         _run(python, "-m", "pip", "install", "--quiet", *GENERATOR)
-        (root / "openapi.json").write_bytes(httpx.get(f"{given.url}/openapi.json").raise_for_status().content)
-        options = [
+        (root / "openapi.json").write_bytes(
+            httpx.get(f"{options.url}/openapi.json").raise_for_status().content
+        )
+        command_line = [
             "--path",
             "openapi.json",
             "--meta",
@@ -93,13 +95,13 @@ def main() -> None:
             "generator.yml",
         ]
         (root / "generator.yml").write_text(SETTINGS)
-        _run(python.with_name("openapi-python-client"), "generate", *options, cwd=root)
+        _run(python.with_name("openapi-python-client"), "generate", *command_line, cwd=root)
         (root / "session.py").write_text(SESSION)
-        _run(python, "session.py", given.url, given.key, cwd=root)
+        _run(python, "session.py", options.url, options.key, cwd=root)
 
 
 def _run(*command: str | Path, cwd: Path | None = None) -> None:
-    # The generator formats with the ruff that comes with it, which it looks for in the PATH.
+    # The generator formats with its own ruff, which it finds through PATH.
     path = os.pathsep.join([str(Path(command[0]).parent), os.environ.get("PATH", "")])
     environment = {**os.environ, "PATH": path}
     done = subprocess.run([str(word) for word in command], cwd=cwd, env=environment, check=False)

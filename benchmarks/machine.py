@@ -1,4 +1,4 @@
-"""What the figures were measured on."""
+"""Description of the machine."""
 
 import platform
 import re
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def processor() -> str:
-    """Its name, as far as the system tells."""
+    """Return the name of the processor, or its architecture if the system has no name."""
     cpu = Path("/proc/cpuinfo")
     found = re.search(r"^model name\s*:\s*(.+)$", cpu.read_text(), re.MULTILINE) if cpu.exists() else None
     return found[1] if found else platform.processor() or platform.machine()

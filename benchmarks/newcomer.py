@@ -1,10 +1,10 @@
-"""How long the way is from a checkout to the first own classification, step by step.
+"""Time from a checkout to the first classification, step by step.
 
     python -m benchmarks.newcomer
 
-Everything is fresh: a copy of this checkout in a temporary folder, a virtual environment, caches, data. What
-is installed comes from where this machine's pip and apt get it, without pip's cache. The commands are those
-of docs/first-quarter-of-an-hour.md, and the table is written into that page, between its marks.
+Everything is fresh: a copy of this checkout in a temporary folder, the virtual environment, caches and data.
+Packages come from the machine's configured indexes, without pip's cache. The commands are those of
+docs/first-quarter-of-an-hour.md. The table is written into that page, between its markers.
 """
 
 import contextlib
@@ -48,7 +48,7 @@ class Step:
 
 
 def commands_of(page: str) -> list[tuple[str, str]]:
-    """Each step's heading and commands, in their order."""
+    """Return the heading and the commands of each step, in order."""
     found = re.findall(r"^## \d+\. (.+?)$.*?^```(?:sh|bash)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     return [(name, commands) for name, commands in found]
 
@@ -69,7 +69,7 @@ def walk(folder: Path, steps: Sequence[tuple[str, str]], environment: dict[str, 
 
 @contextlib.contextmanager
 def _served(folder: Path, command: str, environment: dict[str, str]) -> Iterator[None]:
-    """As in a terminal of its own; comes back when it says that it is ready."""
+    """Run the service in the background, and yield once it prints that it is ready."""
     log = folder / "serve.log"
     with log.open("wb") as file:
         process = subprocess.Popen(
@@ -77,9 +77,9 @@ def _served(folder: Path, command: str, environment: dict[str, str]) -> Iterator
         )
     try:
         until = time.monotonic() + READY_SECONDS
-        while "Ready:" not in (said := log.read_text(errors="replace")):
+        while "Ready:" not in (output := log.read_text(errors="replace")):
             if process.poll() is not None or time.monotonic() > until:
-                sys.exit(f"The service does not start:\n{said}")
+                sys.exit(f"The service does not start:\n{output}")
             time.sleep(0.1)
         yield
     finally:
@@ -94,7 +94,7 @@ def table(steps: Sequence[Step]) -> str:
 
 
 def machine() -> str:
-    """In words, for under the table."""
+    """Return a sentence about the machine, for the note below the table."""
     load = os.getloadavg()[0]
     return (
         f"{os.cpu_count()} cores, {processor()}, no GPU, Python {platform.python_version()}, "

@@ -1,9 +1,9 @@
-"""How soon a job's images answer: from the end of POST /adapt to the first answer under the job's id.
+"""Latency of the instant preview: from the end of POST /adapt to the first prediction under the job's id.
 
     python -m benchmarks.preview_latency --data clothing stamps
 
-On the whole service, worker included, which begins to train meanwhile. The service is warm: a job was
-adapted before.
+Measured on the whole service, whose worker meanwhile starts to train. The service is warm: it has run one job
+before.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from benchmarks.data.few_shot import draw_shots
 from benchmarks.data.load import load
 from demo.service import running_service
 
-AGAIN_SECONDS = 0.02
+RETRY_SECONDS = 0.02
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -30,26 +30,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders with train/ and test/")
     parser.add_argument("--shots", type=int, default=16)
-    parser.add_argument("--jobs", type=int, default=3, help="of each data set")
-    given = parser.parse_args(arguments)
-    print("| images | training images | POST /adapt, s | to the first answer, s | the next, s |")
+    parser.add_argument("--jobs", type=int, default=3, help="number of jobs per data set (default 3)")
+    options = parser.parse_args(arguments)
+    print("| images | training images | POST /adapt, s | first answer, s | next answer, s |")
     with (
         running_service() as service,
         httpx.Client(base_url=service.url, timeout=300, trust_env=False) as client,
     ):
         service.wait_until_ready(seconds=90, backbone_seconds=180)
-        for number, folder in enumerate(given.data):
+        for number, folder in enumerate(options.data):
             data = load(folder)
             if not number:
                 first_answers(client, data, 1)  # the worker's trainer, the prompts
-            for _ in range(given.jobs):
-                images, seconds = first_answers(client, data, given.shots)
+            for _ in range(options.jobs):
+                images, seconds = first_answers(client, data, options.shots)
                 cells = " | ".join(f"{value:.2f}" for value in seconds)
                 print(f"| {data.name} | {images} | {cells} |", flush=True)
 
 
 def first_answers(client: httpx.Client, data: DataSet, shots: int) -> tuple[int, list[float]]:
-    """(training images, seconds of the upload, to the first answer and of the one after it)."""
+    """Return the number of training images, and the seconds of the upload and of two answers."""
     examples = draw_shots(data.train, range(len(data.class_names)), shots, 0)
     with ExitStack() as files:
         images = [("images", (e.path.name, files.enter_context(e.path.open("rb")))) for e in examples]
@@ -59,7 +59,7 @@ def first_answers(client: httpx.Client, data: DataSet, shots: int) -> tuple[int,
         moments.append(time.monotonic())
     for _ in range(2):
         answer = _first(client, job["id"], data)
-        assert answer["preview"], "The model was faster than its preview."
+        assert answer["preview"], "The model was ready before its preview."
         moments.append(time.monotonic())
     _good(client.post(f"/jobs/{job['id']}/cancel"))
     ended = _good(client.get(f"/jobs/{job['id']}", params={"wait": 60}))
@@ -78,7 +78,7 @@ def _first(client: httpx.Client, job_id: str, data: DataSet) -> dict[str, Any]:
         )
         if answer.status_code != 503:
             return _good(answer)
-        time.sleep(AGAIN_SECONDS)
+        time.sleep(RETRY_SECONDS)
 
 
 def _good(answer: httpx.Response) -> dict[str, Any]:

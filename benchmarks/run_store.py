@@ -1,7 +1,7 @@
-"""Runs of a benchmark, kept in two files: arrays in one .npz, all else in one .json.
+"""Stored runs of a benchmark: arrays in one .npz file, all else in one .json file.
 
-A name in the .npz is the hash of the array's content, so runs with the same test images share their truth.
-Score matrices are rounded to 16 bits. Processes that run side by side may add to the same files.
+Arrays are named by the hash of their content, so runs with the same test images share their labels. Score
+matrices are rounded to 16 bits. Several processes may add to the same files.
 """
 
 import fcntl
@@ -33,9 +33,9 @@ class Run:
     record: Mapping[str, Any]
     """JSON values: seconds, versions, figures."""
     arrays: Mapping[str, str]
-    """Names of the arrays, and what the .npz calls them."""
+    """Name in the .npz file by array name."""
     matrices: Mapping[str, Mapping[str, Any]]
-    """Names of the score matrices, and for each its array, offset, scale and largest error."""
+    """Array, offset, scale and largest error by name of the score matrix."""
     read: Callable[[str], Array]
 
     def array(self, name: str) -> Array:
@@ -55,7 +55,7 @@ class RunStore:
         self.json, self.npz = folder / f"runs-{name}.json", folder / f"runs-{name}.npz"
 
     def get(self, key: str) -> Run | None:
-        """Return a run, or None if it was not made yet."""
+        """Return a run, or None if it is not stored."""
         entry = self._entries().get(key)
         if entry is None:
             return None
@@ -71,10 +71,10 @@ class RunStore:
         arrays: Mapping[str, Array],
         scores: Mapping[str, Floats] | None = None,
     ) -> None:
-        """Store a run, whole or not at all: a run exists once the .json names it.
+        """Store a run atomically: the run exists once the .json file names it.
 
         Args:
-            scores: matrices [N, C] to be rounded to 16 bits; -inf is kept.
+            scores: matrices [N, C], stored with 16 bits; -inf is kept.
         """
         packed = {name: pack(matrix) for name, matrix in (scores or {}).items()}
         contents = {name: _content_name(array) for name, array in arrays.items()}
@@ -109,17 +109,17 @@ class RunStore:
 def pack(matrix: Floats) -> tuple[NDArray[np.uint16], dict[str, float]]:
     """Round scores to 16 bits.
 
-    Half a step is the error: below 1e-5 if the scores span less than 1.31, else the span / 131,068.
+    The error is half a step: below 1e-5 if the scores span less than 1.31, else the span / 131,068.
 
     Returns:
-        The codes [N, C], and `offset`, `scale` and the largest error met, `max_error`.
+        The codes [N, C], and `offset`, `scale` and `max_error`, the largest error that occurred.
 
     Raises:
-        ValueError: for NaN and +inf.
+        ValueError: the scores contain NaN or +inf.
     """
     finite = np.isfinite(matrix)
     if not (finite | np.isneginf(matrix)).all():
-        raise ValueError("Scores hold NaN or +inf. Store finite scores, or -inf for no score.")
+        raise ValueError("Scores contain NaN or +inf. Store finite scores, or -inf for no score.")
     known = matrix[finite].astype(np.float64)
     offset, largest = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
     scale = (largest - offset) / CODES
@@ -143,7 +143,7 @@ def _content_name(array: Array) -> str:
 
 
 def _append(archive: zipfile.ZipFile, name: str, array: Array) -> None:
-    member = zipfile.ZipInfo(name)  # without the time, so equal runs make equal files
+    member = zipfile.ZipInfo(name)  # no timestamp, so that equal runs make equal files
     member.compress_type = zipfile.ZIP_DEFLATED
     with archive.open(member, "w", force_zip64=True) as file:
         np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
@@ -151,7 +151,7 @@ def _append(archive: zipfile.ZipFile, name: str, array: Array) -> None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Keep other writers of this folder out. The kernel frees the lock of a process that ends."""
+    """Lock the folder for writing. The kernel releases the lock of a process that ends."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -162,7 +162,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file that takes the place of `path` once it is complete."""
+    """Write a temporary file that atomically replaces `path` when the block ends."""
     partial = path.with_name(f".{path.name}.partial")
     with partial.open("w+b") as file:
         yield file

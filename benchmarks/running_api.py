@@ -1,4 +1,4 @@
-"""The API alone as a process of its own, for benchmarks that ask it something."""
+"""The API alone, as a separate process."""
 
 import os
 import socket
@@ -24,7 +24,7 @@ class RunningApi:
 
 @contextmanager
 def running_api(environment: Mapping[str, str]) -> Iterator[RunningApi]:
-    """`python -m api` with these settings, ready; it is gone afterwards."""
+    """Run `python -m api` with these settings: yield once it is ready, and stop it afterwards."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     process = subprocess.Popen(
@@ -36,7 +36,7 @@ def running_api(environment: Mapping[str, str]) -> Iterator[RunningApi]:
         until = time.monotonic() + START_SECONDS
         while not _is_ready(url):
             if process.poll() is not None or time.monotonic() > until:
-                raise SystemExit("The service does not start; what it said stands above.")
+                raise SystemExit("The service did not start. Its output is above.")
             time.sleep(0.2)
         yield RunningApi(url, process.pid)
     finally:

@@ -1,10 +1,10 @@
-"""Do slow uploads hold up the others? Fifty of a byte a second, and what other requests take beside them.
+"""Latency of other requests beside fifty uploads of one byte per second (slow loris).
 
     python -m benchmarks.slow_uploads --rounds 6 --requests 300
 
-A tiny network and one API process. Rounds without and with the slow uploads alternate; in each, requests of
-three kinds follow each other: a list of jobs, a classification, a small upload that is refused. Prints the
-median of the rounds' medians and 99 % quantiles, and their ratios, and writes them as JSON.
+The setup is a tiny network and one API process. Rounds with and without slow uploads alternate. Each round
+sends three kinds of requests: a list of jobs, a classification, a small upload that is refused. The output is
+the median over the rounds of p50 and p99, and their ratios, also as JSON.
 """
 
 import argparse
@@ -37,10 +37,14 @@ HEAD = (
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--uploads", type=int, default=50)
-    parser.add_argument("--rounds", type=int, default=6, help="half of them with slow uploads")
-    parser.add_argument("--requests", type=int, default=300, help="of each kind and round")
+    parser.add_argument(
+        "--rounds", type=int, default=6, help="number of rounds, half of them with slow uploads (default 6)"
+    )
+    parser.add_argument(
+        "--requests", type=int, default=300, help="number of requests per kind and round (default 300)"
+    )
     parser.add_argument("--out", type=Path, default=Path("benchmark-results"))
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     seconds: dict[tuple[str, bool], list[list[float]]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         data = Path(folder) / "data"
@@ -50,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "CLIPCITE_CACHE": f"{folder}/cache",
             "CLIPCITE_BACKBONE": make_tiny_backbone(Path(folder) / "backbone"),
             "CLIPCITE_BACKBONE_FOLDER": folder,
-            "CLIPCITE_UPLOAD_IDLE_SECONDS": "3600",  # or they are ended in mid-round
+            "CLIPCITE_UPLOAD_IDLE_SECONDS": "3600",  # the default would end the uploads within a round
         }
         url = stack.enter_context(running_api(environment)).url
         http = stack.enter_context(httpx.Client(base_url=url, timeout=60))
@@ -63,39 +67,39 @@ def main(arguments: Sequence[str] | None = None) -> None:
             ),
             "POST /adapt, refused": lambda: http.post("/adapt", files={"archive": ("a.zip", b"no archive")}),
         }
-        for ask in kinds.values():  # what only the first pays
-            ask()
-        for number in range(given.rounds):
+        for request in kinds.values():  # warm up
+            request()
+        for number in range(options.rounds):
             slow = number % 2 == 1
-            with slow_uploads(url, given.uploads if slow else 0):
-                for kind, ask in kinds.items():
-                    seconds[kind, slow].append([timed(ask) for _ in range(given.requests)])
+            with slow_uploads(url, options.uploads if slow else 0):
+                for kind, request in kinds.items():
+                    seconds[kind, slow].append([timed(request) for _ in range(options.requests)])
     rows = [(kind, summary(seconds[kind, False]), summary(seconds[kind, True])) for kind in kinds]
-    print(f"milliseconds, alone → beside {given.uploads} slow uploads (ratio)")
+    print(f"milliseconds, alone → beside {options.uploads} slow uploads (ratio)")
     print("| request | p50 | p99 |\n|---|---|---|")
     for kind, alone, beside in rows:
         both = [f"{1000 * a:.1f} → {1000 * b:.1f} ({b / a:.2f})" for a, b in zip(alone, beside, strict=True)]
         print(f"| {kind} | {' | '.join(both)} |")
-    given.out.mkdir(parents=True, exist_ok=True)
+    options.out.mkdir(parents=True, exist_ok=True)
     result = [{"request": kind, "alone": alone, "beside": beside} for kind, alone, beside in rows]
-    (given.out / "slow-uploads.json").write_text(json.dumps(result, indent=2))
+    (options.out / "slow-uploads.json").write_text(json.dumps(result, indent=2))
 
 
-def timed(ask: Callable[[], httpx.Response]) -> float:
+def timed(request: Callable[[], httpx.Response]) -> float:
     started = time.perf_counter()
-    answer = ask()
+    answer = request()
     assert answer.status_code < 500, answer.text
     return time.perf_counter() - started
 
 
 def summary(rounds: Sequence[Sequence[float]]) -> tuple[float, float]:
-    """Medians over the rounds of their p50 and p99, in seconds."""
+    """Return the medians over the rounds of p50 and p99, in seconds."""
     return median(map(median, rounds)), median(quantiles(r, n=100)[98] for r in rounds)
 
 
 @contextmanager
 def slow_uploads(url: str, number: int) -> Iterator[None]:
-    """So many uploads under way, each of which sends a byte a second."""
+    """Keep `number` uploads open, each of which sends one byte per second."""
     port = int(url.rpartition(":")[2])
     stop = threading.Event()
     with ExitStack() as stack:

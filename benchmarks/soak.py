@@ -1,12 +1,14 @@
-"""Does anything grow? Many small jobs and predictions on `clipcite serve`, and what each process holds.
+"""Memory and open files of each process during many small jobs and predictions on `clipcite serve`.
 
     python -m benchmarks.soak --jobs 300 --predictions 5000
 
-A tiny network, SQLite and the queue in files, as `clipcite serve` has them. Jobs of one epoch follow each
-other, predictions are asked for between them, with the stock network and with the newest models; a job and
-its model are deleted when ten newer ones are there. After each share of the work the resident memory and the
-open files of every process are noted, and the files of the queue and the scratch folders. The slope is the
-least-squares line through the last two thirds of the notes: what a process does once, it does in the first.
+The setup is a tiny network, SQLite and the file queue, the defaults of `clipcite serve`. Jobs of one epoch
+alternate with predictions by the stock model and by the newest models. A job and its model are deleted when
+ten newer ones exist.
+
+The benchmark records resident memory, open files, queue files and scratch folders after each share of the
+work. The slope is that of the least-squares line through the last two thirds of the records, which excludes
+one-time allocations.
 """
 
 import argparse
@@ -48,7 +50,7 @@ PROCESSES = {
 
 @dataclass
 class Notes:
-    """What was seen after each share of the work: megabytes and open files by process."""
+    """Megabytes and open files by process, recorded after each share of the work."""
 
     memory: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     files: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
@@ -57,7 +59,7 @@ class Notes:
 
     def take(self, parent: psutil.Process, data: Path) -> None:
         for process in [parent, *parent.children(recursive=True)]:
-            # The trainers come and go, and one of them stands by.
+            # Trainers are left out: they come and go.
             with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
                 command = process.cmdline()
                 name = PROCESSES.get(command[2]) if command[1:2] == ["-m"] else None
@@ -72,11 +74,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--jobs", type=int, default=300)
     parser.add_argument("--predictions", type=int, default=5_000)
-    parser.add_argument("--shares", type=int, default=20, help="how often notes are taken")
-    parser.add_argument("--minutes", type=float, default=60, help="it stops after so long, at the next share")
-    given = parser.parse_args(arguments)
+    parser.add_argument("--shares", type=int, default=20, help="number of records (default 20)")
+    parser.add_argument(
+        "--minutes", type=float, default=60, help="time limit, checked after each share (minutes, default 60)"
+    )
+    options = parser.parse_args(arguments)
     notes = Notes()
-    until = time.monotonic() + 60 * given.minutes
+    until = time.monotonic() + 60 * options.minutes
     jobs = predictions = 0
     failures: list[str] = []
     newest: list[tuple[str, str]] = []
@@ -85,11 +89,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _service(Path(folder)) as (url, process),
         httpx.Client(base_url=url, timeout=60) as http,
     ):
-        for share in range(1, given.shares + 1):
-            while jobs < given.jobs * share // given.shares:
+        for share in range(1, options.shares + 1):
+            while jobs < options.jobs * share // options.shares:
                 failures += _job(http, newest)
                 jobs += 1
-            while predictions < given.predictions * share // given.shares:
+            while predictions < options.predictions * share // options.shares:
                 model = newest[predictions % len(newest)][1] if newest and predictions % 2 else "stock"
                 failures += _prediction(http, model)
                 predictions += 1
@@ -102,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _service(folder: Path) -> Iterator[tuple[str, psutil.Process]]:
-    """`clipcite serve` on a free port: its URL and its first process."""
+    """Run `clipcite serve` on a free port. Yield its URL and its first process."""
     environment = {
         "CLIPCITE_BACKBONE": make_tiny_backbone(folder / "backbone"),
         "CLIPCITE_CACHE": str(folder / "cache"),
@@ -116,19 +120,19 @@ def _service(folder: Path) -> Iterator[tuple[str, psutil.Process]]:
         stderr=subprocess.PIPE,
         text=True,
     )
-    said: list[str] = []
+    output: list[str] = []
 
     def listen() -> None:
         assert process.stderr is not None
         for line in process.stderr:
-            said.append(line)
+            output.append(line)
 
     threading.Thread(target=listen, daemon=True).start()
     try:
         until = time.monotonic() + START_SECONDS
-        while not (found := re.search(r"Ready: (http://[\w.:]+)", "".join(said))):
+        while not (found := re.search(r"Ready: (http://[\w.:]+)", "".join(output))):
             if process.poll() is not None or time.monotonic() > until:
-                raise SystemExit(f"The service does not start: {''.join(said)[-2000:]}")
+                raise SystemExit(f"The service does not start: {''.join(output)[-2000:]}")
             time.sleep(0.1)
         yield found[1], psutil.Process(process.pid)
     finally:
@@ -137,7 +141,7 @@ def _service(folder: Path) -> Iterator[tuple[str, psutil.Process]]:
 
 
 def _job(http: httpx.Client, newest: list[tuple[str, str]]) -> list[str]:
-    """One job to its end; adds it and its model to `newest` and deletes what is too old. What failed."""
+    """Run one job, add it and its model to `newest`, and delete the oldest. Return the failures."""
     config = '{"epochs": 1, "batch_size": 4}'
     answer = http.post("/adapt", files={"archive": ("a.zip", _archive())}, data={"config": config})
     if answer.status_code != 202:
@@ -158,7 +162,7 @@ def _job(http: httpx.Client, newest: list[tuple[str, str]]) -> list[str]:
 
 
 def _prediction(http: httpx.Client, model: str) -> list[str]:
-    """What failed."""
+    """Classify one image. Return the failures."""
     data = {"model": model, "class_names": list(NAMES), "top_k": "1"}
     answer = http.post("/classify", data=data, files=[("images", ("a.png", _image("red", 0)))])
     return [] if answer.status_code == 200 else [answer.text]

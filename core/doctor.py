@@ -1,5 +1,7 @@
-"""`python -m core.doctor`: can a service run here, as it is set up? Answers in JSON; `clipcite doctor` shows
-it. Nothing is changed, made or downloaded."""
+"""`python -m core.doctor`: check whether the service can run here with its present settings.
+
+Prints JSON, which `clipcite doctor` renders. Nothing is changed, created or downloaded.
+"""
 
 import importlib.util
 import json
@@ -20,8 +22,8 @@ from core.settings import Settings, get_settings
 if TYPE_CHECKING:
     from core.store.storage.blobs import Blobs
 
-LITTLE_BYTES, SCARCE_BYTES = 1_000_000_000, 5_000_000_000
-"""Of free disk: too little for a job with the starter; enough for it and little more."""
+TOO_LITTLE_DISK, SCARCE_DISK = 1_000_000_000, 5_000_000_000
+"""Free bytes below which a job with the starter fails, and below which the disk is scarce."""
 
 
 @dataclass(frozen=True)
@@ -29,68 +31,73 @@ class Finding:
     name: str
     state: Literal["ok", "warning", "problem"]
     detail: str
-    """What is there; where it is not ok also what to do."""
+    """The state, with a remedy unless it is ok."""
 
 
 def main() -> int:
     try:
         settings = get_settings()
     except ValidationError as error:
-        wrong = [
+        invalid = [
             Finding(
-                "settings", "problem", f"CLIPCITE_{'_'.join(map(str, one['loc'])).upper()}: {one['msg']}."
+                "settings",
+                "problem",
+                f"CLIPCITE_{'_'.join(map(str, problem['loc'])).upper()}: {problem['msg']}.",
             )
-            for one in error.errors(include_url=False, include_input=False)
+            for problem in error.errors(include_url=False, include_input=False)
         ]
-        _say(wrong)
+        _print(invalid)
         return 0
-    _say([finding for check in CHECKS for finding in check(settings)])
+    _print([finding for check in CHECKS for finding in check(settings)])
     return 0
 
 
-def _say(findings: list[Finding]) -> None:
+def _print(findings: list[Finding]) -> None:
     sys.stdout.write(f"{json.dumps([asdict(finding) for finding in findings])}\n")
 
 
 def _device(settings: Settings) -> Iterator[Finding]:
     import torch
 
-    kind = f"torch {torch.__version__}"
+    version = f"torch {torch.__version__}"
     if torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info()
         card = f"{torch.cuda.get_device_name()}, {free / 1e9:.1f} of {total / 1e9:.1f} GB free"
-        yield Finding("device", "ok", f"{kind}, {card}; CLIPCITE_DEVICE is {settings.device}")
+        yield Finding("device", "ok", f"{version}, {card}; CLIPCITE_DEVICE is {settings.device}")
     elif settings.device.startswith("cuda"):
         yield Finding(
             "device",
             "problem",
-            f"CLIPCITE_DEVICE is {settings.device}, but {kind} sees no GPU. Install a driver and a torch "
-            "with CUDA, or set CLIPCITE_DEVICE=cpu.",
+            f"CLIPCITE_DEVICE is {settings.device}, but {version} finds no GPU. Install a GPU driver and "
+            "a CUDA build of torch, or set CLIPCITE_DEVICE=cpu.",
         )
     else:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        yield Finding("device", "ok", f"{kind}, no GPU, {cores} CPU cores: enough for the starter")
+        yield Finding("device", "ok", f"{version}, no GPU, {cores} CPU cores: enough for the starter")
 
 
 def _data(settings: Settings) -> Iterator[Finding]:
     folder = settings.data.absolute()
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         yield Finding(
             "data folder",
             "problem",
-            f"{there} can't be written to. Choose another with CLIPCITE_DATA or --data, or change its owner.",
+            f"{existing} is not writable. Change its owner, or choose another folder with CLIPCITE_DATA or "
+            "--data.",
         )
         return
-    made = "" if there == folder else " (made at the first start)"
-    yield Finding("data folder", "ok", f"{folder}{made}")
-    free = shutil.disk_usage(there).free
-    said = f"{free / 1e9:.1f} GB free"
-    if free < SCARCE_BYTES:
-        more = f"{said}; a model of the starter takes 0.1 GB, a job several times that. Make room."
-        yield Finding("disk", "problem" if free < LITTLE_BYTES else "warning", more)
+    created = "" if existing == folder else " (created at the first start)"
+    yield Finding("data folder", "ok", f"{folder}{created}")
+    free = shutil.disk_usage(existing).free
+    amount = f"{free / 1e9:.1f} GB free"
+    if free < SCARCE_DISK:
+        detail = (
+            f"{amount}. A model of the starter takes 0.1 GB, and a job several times that. Free disk space."
+        )
+        yield Finding("disk", "problem" if free < TOO_LITTLE_DISK else "warning", detail)
     else:
-        yield Finding("disk", "ok", said)
+        yield Finding("disk", "ok", amount)
 
 
 def _database(settings: Settings) -> Iterator[Finding]:
@@ -99,7 +106,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
     url = settings.sqlalchemy_url()
     file = Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
     if file is not None and not file.exists():
-        yield Finding("database", "ok", f"SQLite in {file} (made at the first start)")
+        yield Finding("database", "ok", f"SQLite in {file} (created at the first start)")
         return
     try:
         database = Database(url)
@@ -132,7 +139,7 @@ def _storage(settings: Settings) -> Iterator[Finding]:
 
     folder = settings.data.absolute() / "blobs"
     if settings.blob_url is None and not folder.is_dir():
-        yield Finding("storage", "ok", f"files in {folder} (made at the first start)")
+        yield Finding("storage", "ok", f"files in {folder} (created at the first start)")
         return
     try:
         blobs = Blobs.of(settings)
@@ -141,12 +148,14 @@ def _storage(settings: Settings) -> Iterator[Finding]:
         yield Finding("storage", "problem", error.detail)
         return
     yield Finding("storage", "ok", settings.blob_url or f"files in {folder}")
-    yield from _belonging(settings, blobs)
+    yield from _sweep(settings, blobs)
 
 
-def _belonging(settings: Settings, blobs: "Blobs") -> Iterator[Finding]:
-    """Finding on database and storage of different installations, and on many orphans. None if the
-    database does not answer: another check says so."""
+def _sweep(settings: Settings, blobs: "Blobs") -> Iterator[Finding]:
+    """Check that database and storage belong to one installation, and count orphaned folders.
+
+    There is no finding if the database does not answer: another check reports that.
+    """
     from core.store.db.session import Database
     from core.store.jobs import orphans
     from core.store.storage import installation
@@ -174,9 +183,7 @@ def _belonging(settings: Settings, blobs: "Blobs") -> Iterator[Finding]:
     elif marked > orphans.SUSPICIOUS_SHARE * folders:
         yield Finding("sweep", "warning", orphans.suspicion(marked, folders))
     else:
-        yield Finding(
-            "sweep", "ok", f"storage and database belong together; {marked} folders without an owner"
-        )
+        yield Finding("sweep", "ok", f"storage and database belong together; {marked} orphaned folders")
 
 
 def _backbone(settings: Settings) -> Iterator[Finding]:
@@ -196,16 +203,18 @@ def _backbone(settings: Settings) -> Iterator[Finding]:
                 f"The starter needs {' and '.join(missing)}: pip install '.[starter]' in the checkout.",
             )
         else:
-            yield Finding("backbone", "ok", "starter (assembled at the first start, half a minute)")
+            yield Finding("backbone", "ok", "starter (assembled at the first start, which takes 30 s)")
     elif name.startswith("local-dir:"):
         folder = Path(name.removeprefix("local-dir:"))
         known = (folder / "open_clip_config.json").is_file()
         detail = (
-            name if known else f"{folder} is no folder of an open_clip model. Set CLIPCITE_BACKBONE anew."
+            name
+            if known
+            else f"{folder} is not an open_clip model folder. Set CLIPCITE_BACKBONE to another backbone."
         )
         yield Finding("backbone", "ok" if known else "problem", detail)
     else:
-        yield Finding("backbone", "ok", f"{name}; fetched from a model hub at first use if it isn't cached")
+        yield Finding("backbone", "ok", f"{name}; downloaded from a model hub at first use unless cached")
 
 
 def _port(settings: Settings) -> Iterator[Finding]:
@@ -216,7 +225,7 @@ def _port(settings: Settings) -> Iterator[Finding]:
         try:
             probe.bind((settings.host, settings.port))
         except OSError as error:
-            detail = f"{where}: {error.strerror}. If no service of yours runs there, choose another --port."
+            detail = f"{where}: {error.strerror}. Unless this is your own service, choose another --port."
             yield Finding("port", "warning", detail)
         else:
             yield Finding("port", "ok", f"{where} is free")

@@ -2,7 +2,7 @@
 
 
 class ClipCiteError(Exception):
-    """A failure that a person can do something about; the message says what."""
+    """An expected failure. Its message states the cause and the remedy."""
 
     code = "internal_error"
     status = 500

@@ -1,8 +1,8 @@
-"""Word that a process is at work: it touches a file, and a health check looks how old that is.
+"""Liveness probe: a running process touches a file, and the health check reads the file's age.
 
-    python -m core.liveness FILE      status 0 if FILE was touched within the last two minutes, else 1
+    python -m core.liveness FILE      exit status 0 if FILE was touched within two minutes, else 1
 
-Standard library only, since a container asks every half minute and torch takes seconds to import.
+Standard library only: containers run the check twice a minute, and importing torch takes seconds.
 """
 
 import logging
@@ -13,20 +13,19 @@ from pathlib import Path
 
 TOUCH_SECONDS = 10
 FRESH_SECONDS = 120
-"""Longer than a round of the dispatcher takes while database and broker answer slowly."""
+"""Longer than a dispatcher round with a slow database and a slow broker."""
 logger = logging.getLogger(__name__)
 
 
 class LivenessFile:
-    """Without a path it does nothing."""
+    """A file that a process touches while it runs. Without a path, nothing happens."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._due = 0.0
 
     def touch(self) -> None:
-        """From a loop, as often as it likes. That the file can't be touched is logged and ends nothing:
-        the health check says the rest."""
+        """Touch the file, at most every `TOUCH_SECONDS`. An error is logged only: the health check fails."""
         now = time.monotonic()
         if self._path is None or now < self._due:
             return
@@ -35,11 +34,13 @@ class LivenessFile:
             self._path.touch()
         except OSError as error:
             logger.error(
-                "Can't touch %s (%s). Choose another CLIPCITE_LIVENESS_FILE.", self._path, error.strerror
+                "Can't touch %s (%s). Set CLIPCITE_LIVENESS_FILE to a writable path.",
+                self._path,
+                error.strerror,
             )
 
     def keep_touching(self) -> None:
-        """From a thread, until the process ends or is frozen."""
+        """Touch the file in a thread, until the process ends or freezes."""
 
         def keep() -> None:
             while True:
@@ -51,13 +52,13 @@ class LivenessFile:
 
 
 def problem_of(path: Path) -> str | None:
-    """Why the process of that file does not seem to be at work; None if it does."""
+    """Return why the process behind the file seems dead, or None if it is alive."""
     try:
         age = time.time() - path.stat().st_mtime
     except OSError as error:
-        return f"{path}: {error.strerror}. Was the process started with CLIPCITE_LIVENESS_FILE, and is it up?"
+        return f"{path}: {error.strerror}. Start the process with CLIPCITE_LIVENESS_FILE={path}."
     if age > FRESH_SECONDS:
-        return f"{path} was last touched {age:.0f} s ago: the process hangs or is gone. Start it again."
+        return f"{path} was last touched {age:.0f} s ago: the process hangs or has ended. Restart it."
     return None
 
 

@@ -1,8 +1,7 @@
-"""What the processes print: our own words and warnings of others, as text or as JSON.
+"""Logging as text or JSON: the project's own messages, and the warnings of libraries.
 
-Which request or job a line belongs to is known from the context that it was written in. What must not
-get out is taken out of every line, whoever wrote it: the secrets of the settings, bearer keys, and what
-webhooks are signed with.
+A context variable holds the request or job that a line belongs to. Every line is redacted: secrets of
+the settings, API keys, bearer tokens and webhook secrets.
 """
 
 import json
@@ -22,24 +21,26 @@ from core.settings import Settings
 
 OURS = ("api", "worker", "core", "celery.worker", "celery.apps.worker", "uvicorn.error")
 MAX_CHARACTERS = 10_000
-"""Characters of a message or a traceback: what quotes an image or a whole request is cut."""
+"""Maximum length of a message or traceback: some quote an image or a whole request."""
 _BEARER = re.compile(r"(?i)(\bbearer\s+)[^\s'\",]+")
 _KEY = re.compile(r"\bcc_[A-Za-z0-9_-]{43}")
-"""One of our keys, wherever somebody put it: into an address, say."""
+"""An API key anywhere in the text, for example in a URL."""
 _WEBHOOK_SECRET = re.compile(r"\bwhsec_[A-Za-z0-9+/=]+")
 
 _context: ContextVar[Mapping[str, str]] = ContextVar("log_context", default=MappingProxyType({}))
 
 
 def from_here(**ids: str) -> Token[Mapping[str, str]]:
-    """What this task or thread logs from now on belongs to that `request_id` or `job_id`; also what it
-    logs in threads that take its context along, as those of `def` routes do."""
+    """Add a `request_id` or `job_id` to all later log lines of this task or thread.
+
+    Threads that copy its context, such as those of `def` routes, log them too.
+    """
     return _context.set({**_context.get(), **ids})
 
 
 @contextmanager
 def about(**ids: str) -> Iterator[None]:
-    """The same, for what is logged within."""
+    """Add a `request_id` or `job_id` to the log lines within this context."""
     token = from_here(**ids)
     try:
         yield
@@ -48,8 +49,10 @@ def about(**ids: str) -> Iterator[None]:
 
 
 def start_logging(settings: Settings) -> None:
-    """Call once, first thing in a process. Libraries that narrate (open_clip, alembic, an access log
-    line per poll) are kept to warnings."""
+    """Configure logging; call this once, at the start of a process.
+
+    Libraries that log much (open_clip, alembic, the access log) are limited to warnings.
+    """
     handler = logging.StreamHandler()
     secrets = secrets_of(settings)
     handler.setFormatter(JsonLines(secrets) if settings.log == "json" else TextLines(secrets))
@@ -57,21 +60,21 @@ def start_logging(settings: Settings) -> None:
     for name in OURS:
         logging.getLogger(name).setLevel(logging.INFO)
     if settings.log == "json":
-        # What would be printed beside the log becomes a line of it.
+        # Warnings and uncaught exceptions become log lines too.
         logging.captureWarnings(True)
         sys.excepthook = _uncaught
         threading.excepthook = _uncaught_in_thread
 
 
 def secrets_of(settings: Settings) -> list[str]:
-    """What no line may hold, longest first."""
-    found = set()
+    """Return the secrets to redact from every line, longest first."""
+    secrets = set()
     if settings.api_key is not None:
-        found.add(settings.api_key.get_secret_value())
+        secrets.add(settings.api_key.get_secret_value())
     for url in (settings.database_url, settings.redis_url):
         password = (urlsplit(url.get_secret_value()).password if url else None) or ""
-        found |= {password, unquote(password)}
-    return sorted((secret for secret in found if len(secret) > 3), key=len, reverse=True)
+        secrets |= {password, unquote(password)}
+    return sorted((secret for secret in secrets if len(secret) > 3), key=len, reverse=True)
 
 
 class TextLines(logging.Formatter):
@@ -80,7 +83,7 @@ class TextLines(logging.Formatter):
         self._secrets = secrets
 
     def format(self, record: logging.LogRecord) -> str:
-        return _cleaned(super().format(record), self._secrets)
+        return _redact(super().format(record), self._secrets)
 
 
 class JsonLines(logging.Formatter):
@@ -102,15 +105,15 @@ class JsonLines(logging.Formatter):
         return json.dumps(line)
 
     def _text(self, text: str) -> str:
-        return _cleaned(text, self._secrets)
+        return _redact(text, self._secrets)
 
 
-def _cleaned(text: str, secrets: Collection[str]) -> str:
+def _redact(text: str, secrets: Collection[str]) -> str:
     for secret in secrets:
         text = text.replace(secret, "***")
     text = _KEY.sub("cc_***", _BEARER.sub(r"\1***", text))
     text = _WEBHOOK_SECRET.sub("whsec_***", text)
-    if len(text) > MAX_CHARACTERS:  # the end of a traceback says most
+    if len(text) > MAX_CHARACTERS:  # the end of a traceback is its most useful part
         text = f"{text[: MAX_CHARACTERS // 2]} … {text[-MAX_CHARACTERS // 2 :]}"
     return text
 
@@ -122,6 +125,6 @@ def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackT
         logging.getLogger("core").critical("Uncaught: %s", error, exc_info=(kind, error, trace))
 
 
-def _uncaught_in_thread(given: threading.ExceptHookArgs) -> None:
-    if given.exc_value is not None and not isinstance(given.exc_value, SystemExit):
-        _uncaught(given.exc_type, given.exc_value, given.exc_traceback)
+def _uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
+    if args.exc_value is not None and not isinstance(args.exc_value, SystemExit):
+        _uncaught(args.exc_type, args.exc_value, args.exc_traceback)

@@ -1,5 +1,7 @@
-"""Prometheus metrics that more than one process shows. Labels are states, stages and codes of ours: no
-owner, job or model has a series of its own, so that their number stays small whoever uses the service."""
+"""Prometheus metrics that several processes export.
+
+Labels are states, stages and error codes, never owners, jobs or models: the number of series stays small.
+"""
 
 import logging
 from collections.abc import Iterator
@@ -21,51 +23,54 @@ logger = logging.getLogger(__name__)
 
 
 class BacklogCollector(Collector):
-    """Read from the database when somebody looks. Every process shows the same: take the maximum."""
+    """Metrics of the job queue, read from the database at every scrape.
+
+    Every process exports the same values: aggregate them with `max`.
+    """
 
     def __init__(self, database: Database, *, redispatch_seconds: float) -> None:
         self._database = database
         self._redispatch_seconds = redispatch_seconds
 
     def describe(self) -> list[Metric]:
-        return []  # else registering would ask the database
+        return []  # otherwise registering would query the database
 
     def collect(self) -> Iterator[Metric]:
-        up = GaugeMetricFamily("clipcite_database_up", "1 if the database answered this look, else 0.")
+        up = GaugeMetricFamily("clipcite_database_up", "1 if the database answered this scrape, else 0.")
         try:
             with self._database.read() as session:
-                found = backlog(session, redispatch_seconds=self._redispatch_seconds)
-        except Exception as error:  # the other metrics are the more wanted now
-            logger.warning("Metrics without the queue: %s", error)
+                queue = backlog(session, redispatch_seconds=self._redispatch_seconds)
+        except Exception as error:  # the other metrics matter even more now
+            logger.warning("The queue metrics are missing: %s", error)
             up.add_metric([], 0)
             yield up
             return
         up.add_metric([], 1)
         yield up
-        jobs = GaugeMetricFamily("clipcite_jobs", "Jobs that there are, by status.", labels=["status"])
-        for status, count in found.jobs.items():
+        jobs = GaugeMetricFamily("clipcite_jobs", "Stored jobs, by status.", labels=["status"])
+        for status, count in queue.jobs.items():
             jobs.add_metric([status], count)
         yield jobs
         failures = GaugeMetricFamily(
-            "clipcite_failed_jobs", "Failed jobs that there are, by the code of their error.", labels=["code"]
+            "clipcite_failed_jobs", "Stored failed jobs, by error code.", labels=["code"]
         )
-        for code, count in found.failures.items():
+        for code, count in queue.failures.items():
             failures.add_metric([code], count)
         yield failures
         yield GaugeMetricFamily(
             "clipcite_queue_age_seconds",
-            "For how long the job has waited that waits longest; 0 if none does.",
-            value=found.queue_age,
+            "Waiting time of the oldest queued job (seconds); 0 if none is queued.",
+            value=queue.queue_age,
         )
         yield GaugeMetricFamily(
             "clipcite_dispatch_lag_seconds",
-            "For how long a job could have been sent to a worker and was not, be it for a limit; else 0.",
-            value=found.dispatch_lag,
+            "Time since a job became due for dispatch without being sent (seconds), limits included; else 0.",
+            value=queue.dispatch_lag,
         )
 
 
 def new_registry() -> CollectorRegistry:
-    """One for an application or a process, with what Prometheus tells of every process."""
+    """Return a registry for one application or process, with Prometheus's process metrics."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
@@ -74,14 +79,14 @@ def new_registry() -> CollectorRegistry:
 
 
 def show_metrics(registry: CollectorRegistry, host: str, port: int) -> None:
-    """At http://host:port/metrics, in a thread. A port that can't be had is said and stops nothing."""
+    """Serve the metrics at http://host:port/metrics, in a thread. A port in use is only logged."""
     try:
         start_http_server(port, addr=host, registry=registry)
     except OSError as error:
         logger.error(
-            "No metrics: port %d of %s can't be listened on (%s). Choose another CLIPCITE_METRICS_PORT.",
-            port,
+            "No metrics: can't listen on %s, port %d (%s). Choose another CLIPCITE_METRICS_PORT.",
             host,
+            port,
             error.strerror,
         )
     else:

@@ -1,5 +1,7 @@
-"""End with the parent process, however that one ends (also by `kill -9`): the parent holds the other
-end of our standard input, and the system closes it when the parent is gone."""
+"""Exit with the parent process, even after `kill -9`.
+
+The parent holds the other end of this process's standard input; the system closes it when the parent ends.
+"""
 
 import os
 import signal
@@ -9,14 +11,14 @@ import time
 
 
 def exit_with_parent(*, grace_seconds: float) -> None:
-    """Ask ourselves to stop (SIGTERM) when standard input closes, and insist after the grace."""
+    """Send this process SIGTERM when standard input closes, and exit hard after the grace period."""
 
     def watch() -> None:
         while os.read(sys.stdin.fileno(), 1024):
-            pass  # nobody writes; only the end matters
+            pass  # nobody writes; only end of file matters
         if grace_seconds > 0:
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(grace_seconds)
         os._exit(1)
 
-    threading.Thread(target=watch, name="leash", daemon=True).start()
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()

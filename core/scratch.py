@@ -1,7 +1,7 @@
-"""Temporary folders that are gone even when their process was killed.
+"""Temporary folders that are removed even if their process was killed.
 
-They hold people's images. Each is locked by its process; whoever starts next removes the ones that
-nobody holds any more.
+They hold users' images. Each folder is locked by its process; the next process to start removes the
+unlocked ones.
 """
 
 import errno
@@ -15,12 +15,12 @@ from pathlib import Path
 
 LOCK = ".lock"
 FULL = {errno.ENOSPC, errno.EDQUOT}
-"""`errno` of a full disk and of a quota that is used up."""
+"""`errno` values of a full disk and an exceeded quota."""
 
 
 @contextmanager
 def scratch_folder(root: Path) -> Iterator[Path]:
-    """A new private folder below `root`, removed at the end."""
+    """Make a private folder below `root`, and remove it at the end."""
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     while True:
         folder = Path(tempfile.mkdtemp(dir=root))
@@ -28,7 +28,7 @@ def scratch_folder(root: Path) -> Iterator[Path]:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if (folder / LOCK).exists():
             break
-        os.close(lock)  # a sweep came in between making and locking
+        os.close(lock)  # a sweep removed the folder before it was locked
     try:
         yield folder
     finally:
@@ -37,12 +37,12 @@ def scratch_folder(root: Path) -> Iterator[Path]:
 
 
 def sweep_scratch(root: Path) -> int:
-    """Remove the folders below `root` whose process is gone; returns how many."""
+    """Remove the folders below `root` whose process has ended. Return their number."""
     removed = 0
     for folder in root.iterdir() if root.is_dir() else ():
         try:
             lock = os.open(folder / LOCK, os.O_RDWR)
-        except OSError:  # just being made, or being removed by its owner
+        except OSError:  # being made, or being removed by its owner
             continue
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

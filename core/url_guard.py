@@ -1,8 +1,7 @@
-"""Where a webhook may go: to public addresses, so that nobody who may start a job can make this service
-knock at doors inside its own network.
+"""SSRF protection: webhook URLs must resolve to public addresses only.
 
-The text of a URL is checked when it comes in, the addresses that its name stands for when it is used:
-they may change in between.
+The text of a URL is checked on submission. Its addresses are checked before each delivery, because DNS
+answers change.
 """
 
 import ipaddress
@@ -18,7 +17,7 @@ MAX_LENGTH = 2_000
 PORTS = {"http": 80, "https": 443}
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolve = Callable[[str, int], list[str]]
-"""The addresses of a host. Raises OSError."""
+"""A function from host and port to the host's addresses, which may raise OSError."""
 
 _AUTHORITY = re.compile(r"(\[[0-9a-f.]*:[0-9a-f:.]*\]|[^\[\]:]+)(:[0-9]+)?", re.I)
 _PRINTABLE = re.compile(r"[!-~]+")
@@ -27,14 +26,14 @@ _NAME = re.compile(
 )
 _LIKE_A_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _LOCAL = ("localhost", "local", "internal", "intranet", "lan", "home.arpa", "localdomain")
-# Beside what Python's tables call not global, which grow from version to version.
+# In addition to Python's `is_global`, whose tables grow from version to version.
 _NOT_PUBLIC = [
     ipaddress.ip_network(network)
     for network in (
         "192.0.0.0/24",
         "192.88.99.0/24",
-        "168.63.129.16/32",  # of the machines of a cloud: it tells them their secrets
-        "2001::/32",  # these two carry an IPv4 address, and lead to it
+        "168.63.129.16/32",  # a cloud's metadata service, which serves secrets
+        "2001::/32",  # this one (Teredo) and the next (6to4) embed an IPv4 address
         "2002::/16",
         "3fff::/20",
     )
@@ -43,14 +42,14 @@ _IPV6_PUBLIC = ipaddress.ip_network("2000::/3")
 
 
 class InvalidDestination(ClipCiteError):
-    """The text is no URL that a webhook can go to."""
+    """An invalid webhook URL."""
 
     code = "invalid_webhook"
     status = 422
 
 
 class NotPublic(ClipCiteError):
-    """An address that outsiders must not reach through this service."""
+    """A webhook URL with an address that is not public."""
 
     code = "webhook_not_public"
     status = 422
@@ -58,7 +57,7 @@ class NotPublic(ClipCiteError):
 
 @dataclass(frozen=True)
 class Destination:
-    """A URL, taken apart once: nobody else gets to read it in another way."""
+    """A URL, parsed once, so that no second parser reads it differently."""
 
     scheme: str
     host: str
@@ -69,37 +68,46 @@ class Destination:
 
     @property
     def authority(self) -> str:
-        """As the Host header has it."""
+        """Host and port as in the Host header."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == PORTS[self.scheme] else f"{host}:{self.port}"
 
 
 def parse(url: str, *, allow_private: bool) -> Destination:
-    """Raises InvalidDestination; NotPublic if the text alone shows that it leads inside."""
+    """Parse a webhook URL.
+
+    Raises:
+        InvalidDestination: the URL is malformed or not supported.
+        NotPublic: its host is a private address or a local name.
+    """
     if len(url) > MAX_LENGTH:
         raise InvalidDestination(f"The webhook's URL may have at most {MAX_LENGTH:,} characters.")
     if not _PRINTABLE.fullmatch(url) or "\\" in url:
         raise InvalidDestination(
-            "The webhook's URL must be of printable ASCII without spaces and backslashes; write other "
-            "letters in a path as %XX, and a name with them in its xn-- form."
+            "The webhook's URL must consist of printable ASCII without spaces and backslashes. Write other "
+            "characters of the path as %XX, and those of the host in punycode (xn--)."
         )
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise InvalidDestination(f"The webhook's URL can't be read: {error}.") from error
+        raise InvalidDestination(
+            f"The webhook's URL can't be parsed: {error}. Write it as https://host/path."
+        ) from error
     if parts.scheme not in PORTS or not url.lower().startswith(f"{parts.scheme}://"):
         raise InvalidDestination("The webhook's URL must begin with https:// or http://.")
     if "@" in parts.netloc:
         raise InvalidDestination(
-            "The webhook's URL must not hold a user or a password: deliveries are signed, which says more."
+            "The webhook's URL must not hold a user or a password. Verify the signature of each delivery "
+            "instead."
         )
     if "#" in url:
-        raise InvalidDestination("The webhook's URL must not have a fragment (#…): it would not be sent.")
+        raise InvalidDestination(
+            "The webhook's URL must not have a fragment (#…), because HTTP never sends it."
+        )
     if port == 0 or not _AUTHORITY.fullmatch(parts.netloc):
         raise InvalidDestination(
-            "The webhook's URL needs a host after ://, which may be followed by a colon and a port of 1 to "
-            "65535."
+            "The webhook's URL needs a host after ://, and after the host an optional port from 1 to 65535."
         )
     host = (parts.hostname or "").removesuffix(".")
     address = _address(host)
@@ -112,46 +120,51 @@ def parse(url: str, *, allow_private: bool) -> Destination:
         if address is not None and not is_public(address):
             raise NotPublic(_refusal(f"the address {address} is not public"))
         if address is None and (host in _LOCAL or host.endswith(tuple(f".{name}" for name in _LOCAL))):
-            raise NotPublic(_refusal(f"the name {host} is of a local network"))
+            raise NotPublic(_refusal(f"the name {host} belongs to a local network"))
     target = f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}"
     return Destination(parts.scheme, host, port or PORTS[parts.scheme], target)
 
 
 def addresses(destination: Destination, *, allow_private: bool, resolve: Resolve | None = None) -> list[str]:
-    """What its host stands for now. To be connected to as they are: asked again, the name may stand
-    for others.
+    """Return the present addresses of the host.
+
+    Connect to these, not to the name: a second look-up may return others (DNS rebinding).
 
     Raises:
-        OSError: there is no such name, or nobody who knows it.
-        NotPublic: one of them is not public, be the others so or not.
+        OSError: the name can't be resolved.
+        NotPublic: at least one address is not public.
     """
-    found = (resolve or resolved)(destination.host, destination.port)
+    texts = (resolve or resolve_host)(destination.host, destination.port)
     if not allow_private:
-        for text in found:
+        for text in texts:
             if not is_public(ipaddress.ip_address(text.partition("%")[0])):
                 raise NotPublic(_refusal(f"{destination.host} leads to an address that is not public"))
-    return found
+    return texts
 
 
-def resolved(host: str, port: int) -> list[str]:
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+def resolve_host(host: str, port: int) -> list[str]:
+    """Return the addresses of a host, by the system's resolver."""
+    entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in entries))
 
 
 def is_public(address: Address) -> bool:
-    """Whether it is of a single machine on the open internet."""
+    """Return whether this is a unicast address on the public internet."""
     if isinstance(address, ipaddress.IPv6Address) and address not in _IPV6_PUBLIC:
-        return False  # loopback, link-local, unique local, multicast, and IPv4 in disguise
-    inside = any(address in network for network in _NOT_PUBLIC if network.version == address.version)
-    return address.is_global and not address.is_multicast and not address.is_reserved and not inside
+        return False  # loopback, link-local, unique local, multicast, IPv4-mapped
+    private = any(address in network for network in _NOT_PUBLIC if network.version == address.version)
+    return address.is_global and not address.is_multicast and not address.is_reserved and not private
 
 
 def _address(host: str) -> Address | None:
-    """The address that a host is; None for a name. Raises InvalidDestination for other ways to write one,
-    which the system's resolver would take: 2130706433, 0x7f.1, 127.1, 0177.0.0.1."""
+    """Return the address that a host is, or None for a name.
+
+    Raises InvalidDestination for other notations that the system's resolver accepts: 2130706433, 0x7f.1,
+    127.1, 0177.0.0.1.
+    """
     if "%" in host:
         raise InvalidDestination(
-            "The host of the webhook's URL must not hold a % (a zone, or hidden letters)."
+            "The host of the webhook's URL must not hold a % (an IPv6 zone or an escaped character)."
         )
     try:
         return ipaddress.ip_address(host)
@@ -159,7 +172,7 @@ def _address(host: str) -> Address | None:
         pass
     if ":" in host or _LIKE_A_NUMBER.fullmatch(host.rpartition(".")[2]):
         raise InvalidDestination(
-            f"The host {host[:60]!r} of the webhook's URL is no address in its usual form, such as "
+            f"The host {host[:60]!r} of the webhook's URL is no address in its usual form. Write it like "
             "203.0.113.7 or [2001:db8::7]."
         )
     return None
@@ -167,6 +180,6 @@ def _address(host: str) -> Address | None:
 
 def _refusal(reason: str) -> str:
     return (
-        f"The webhook can't go there: {reason}. Give a URL on the open internet; the operator may allow any "
+        f"The webhook's URL is not allowed: {reason}. Use a public URL. The operator can allow private ones "
         "with CLIPCITE_WEBHOOK_ALLOW_PRIVATE=true."
     )

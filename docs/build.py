@@ -1,7 +1,7 @@
 """The documentation as a site: `python docs/build.py` writes build/site/index.html.
 
-The pages lie where GitHub shows them well; on the site there are no folders, so that some links are written
-anew, and no code, so that links to it are text. Zensical (the extra `docs`) makes the site.
+The pages are written for GitHub. The site has no folders, so some links are rewritten. The site has no code
+either, so links to code become text. Zensical (the extra `docs`) builds the site.
 """
 
 import re
@@ -21,8 +21,8 @@ MOVED = {
 }
 
 
-def lay_out(folder: Path) -> None:
-    """Fill an empty folder with the pages and their images."""
+def copy_pages(folder: Path) -> None:
+    """Copy the pages and their images into an empty folder, with their links adapted to the site."""
     shutil.copytree(ROOT / "docs" / "images", folder / "images")
     shutil.copytree(ROOT / "benchmarks" / "figures", folder / "figures")
     pages = {path.name: path for path in (ROOT / "docs").glob("*.md")}
@@ -44,7 +44,7 @@ def main() -> int:
     for folder in (PAGES, SITE):
         shutil.rmtree(folder, ignore_errors=True)
     PAGES.mkdir(parents=True)
-    lay_out(PAGES)
+    copy_pages(PAGES)
     shutil.copy2(ROOT / "docs" / "zensical.toml", PAGES.parent)
     command = [sys.executable, "-m", "zensical", "build", "--strict", "--clean"]
     return subprocess.call(command, cwd=PAGES.parent)

@@ -1,4 +1,4 @@
-"""Alembic's migrations of the tables; `python -m core.store.db.migrate` runs them.
+"""Alembic migrations of the tables, run by `python -m core.store.db.migrate`.
 
 May import `core.store.db` and `core.settings`.
 """

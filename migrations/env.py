@@ -1,4 +1,4 @@
-"""Run by alembic: by its command line (`[tool.alembic]` in pyproject.toml) or by core.store.db.migrate."""
+"""Alembic's environment, for its command line (`[tool.alembic]`) and core.store.db.migrate."""
 
 from alembic import context
 from sqlalchemy import Connection
@@ -9,6 +9,7 @@ from core.store.db.tables import Base
 
 
 def run(connection: Connection) -> None:
+    """Run the migrations on a connection."""
     context.configure(
         connection=connection,
         target_metadata=Base.metadata,
@@ -20,6 +21,7 @@ def run(connection: Connection) -> None:
 
 
 def print_sql() -> None:
+    """Print the migrations as SQL."""
     context.configure(
         url=get_settings().sqlalchemy_url(),
         target_metadata=Base.metadata,
@@ -32,8 +34,8 @@ def print_sql() -> None:
 
 if context.is_offline_mode():
     print_sql()
-elif (given := context.config.attributes.get("connection")) is not None:
-    run(given)
+elif (existing := context.config.attributes.get("connection")) is not None:
+    run(existing)
 else:
     with migrating(get_settings().sqlalchemy_url()) as connection:
         run(connection)

@@ -1,4 +1,4 @@
-"""`python -m worker`: one Celery worker with one slot. Start one for each GPU."""
+"""`python -m worker`: a Celery worker that runs one job at a time. Start one per GPU."""
 
 import os
 import sys
@@ -14,13 +14,13 @@ from core.store.db.session import Database
 def main() -> None:
     settings = get_settings()
     start_logging(settings)
-    # Celery warns of running as root because of pickled messages; we take JSON only (core.store.jobs.queue).
+    # Celery warns about root because of pickled messages; only JSON is accepted (core.store.jobs.queue).
     warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
-    if settings.leashed:
+    if settings.exit_with_parent:
         exit_with_parent(grace_seconds=8)
-    refusal = Database(settings.sqlalchemy_url()).startup_error()
-    if refusal is not None:
-        sys.exit(refusal)
+    error = Database(settings.sqlalchemy_url()).startup_error()
+    if error is not None:
+        sys.exit(error)
     sweep_scratch(settings.scratch())
     from worker.celery_app import app
 

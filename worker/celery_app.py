@@ -1,4 +1,4 @@
-"""The Celery application: one task."""
+"""The Celery application with its only task."""
 
 import logging
 import os
@@ -25,6 +25,8 @@ watchdog = Watchdog(app)
 
 
 class AdaptTask(Task):  # type: ignore[misc]  # celery has no types
+    """The task that runs a training job."""
+
     name = ADAPT_TASK
     runner: JobRunner
     """Set when the worker starts."""
@@ -39,7 +41,7 @@ app.register_task(AdaptTask())
 
 @signals.worker_init.connect  # type: ignore[untyped-decorator]  # celery has no types
 def _make_runner(**_: object) -> None:
-    """Make the runner, which starts a trainer. An error ends the process: Celery would only log it."""
+    """Make the runner, which starts a trainer. Errors end the process, because Celery would only log them."""
     try:
         AdaptTask.runner = JobRunner(
             settings,
@@ -63,5 +65,5 @@ def _ready(**_: object) -> None:
 
 @signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]  # celery has no types
 def _drain(**_: object) -> None:
-    """SIGTERM: Celery waits for its task, so the task must give its job back now."""
+    """Requeue the job on SIGTERM, because Celery waits for its task to end."""
     AdaptTask.runner.draining.set()

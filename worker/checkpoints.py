@@ -1,5 +1,4 @@
-"""The checkpoints of a job on their way between the trainer's folder and the storage, where the next
-attempt finds them, on whatever machine it runs."""
+"""Transfer of checkpoints between trainer and storage, so that the next attempt can run on any machine."""
 
 import logging
 import threading
@@ -16,15 +15,16 @@ from core.store.storage.blobs import Blobs
 
 logger = logging.getLogger(__name__)
 SETTLE_SECONDS = 5
-"""For a checkpoint that is not stored yet when the attempt ends."""
+"""Maximum wait for the upload of the last checkpoint when an attempt ends."""
 
 
 class CheckpointUploader:
-    """Stores what the trainer writes, in a thread: a slow storage holds up neither the training nor a
-    cancel. The trainer's folder is what counts, `look` only a hint.
+    """A thread that uploads checkpoints, so that slow storage delays neither training nor cancellation.
+
+    The trainer's folder is authoritative; `notify` only wakes the thread.
 
     Args:
-        record: called with the epoch once a checkpoint is stored; False says that the lease is lost.
+        record: called with the epoch of each stored checkpoint; returns False if the lease is lost.
     """
 
     def __init__(self, blobs: Blobs, job_id: str, folder: Path, record: Callable[[int], bool]) -> None:
@@ -33,11 +33,11 @@ class CheckpointUploader:
         self._folder = folder
         self._record = record
         self._newest = ""
-        """The name of the newest one that is stored and whole."""
+        """File name of the newest intact checkpoint in the storage."""
         self._wake = threading.Event()
         self._closing = threading.Event()
         self._dropped = threading.Event()
-        run = partial(copy_context().run, self._run)  # what is logged belongs to the job
+        run = partial(copy_context().run, self._run)  # for the job's id in the log
         self._thread = threading.Thread(target=run, name="checkpoints", daemon=True)
 
     def __enter__(self) -> "CheckpointUploader":
@@ -47,16 +47,16 @@ class CheckpointUploader:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """After an error another attempt may follow, and may as soon as we are done here."""
+        """Flush after an error, because another attempt may follow; else discard."""
         if error is None:
             self.discard()
         else:
             self.flush(SETTLE_SECONDS)
 
     def fetch(self) -> int:
-        """Lay the newest one that is whole into the trainer's folder; returns how many were damaged.
+        """Download the newest intact checkpoint, and remove damaged ones. Return the number of the latter.
 
-        A damaged one is removed: a trainer that comes by it again writes one of the same name.
+        They are removed because the trainer will write checkpoints of the same names.
         """
         self._folder.mkdir()
         damaged = 0
@@ -74,18 +74,20 @@ class CheckpointUploader:
         return damaged
 
     def notify(self) -> None:
-        """The trainer has written one."""
+        """Wake the thread: the trainer has written a checkpoint."""
         self._wake.set()
 
     def flush(self, seconds: float) -> None:
-        """No more will be written, and another attempt follows: wait for what is not stored yet, but no
-        longer than this."""
+        """Wait for the upload of the last checkpoint, for at most this time.
+
+        The trainer writes no further checkpoints, and another attempt follows.
+        """
         self._closing.set()
         self._wake.set()
         self._thread.join(seconds)
 
     def discard(self) -> None:
-        """Nobody needs them any more: store nothing, also nothing that is being stored just now."""
+        """Store no further checkpoints, not even the one being uploaded: the job has ended."""
         self._dropped.set()
         self._closing.set()
         self._wake.set()
@@ -97,10 +99,10 @@ class CheckpointUploader:
             last = self._closing.is_set()
             try:
                 self._store_newest()
-            except ClipCiteError as error:  # the training goes on; the next one may be stored
-                logger.warning("%s: a checkpoint is not stored: %s", self._job_id, error)
+            except ClipCiteError as error:  # training goes on; the next checkpoint may be stored
+                logger.warning("%s: a checkpoint could not be stored: %s", self._job_id, error)
             except Exception:
-                logger.exception("%s: a checkpoint is not stored", self._job_id)
+                logger.exception("%s: a checkpoint could not be stored", self._job_id)
             if last:
                 return
 
@@ -114,12 +116,12 @@ class CheckpointUploader:
             self._blobs.delete(key)
             return
         self._newest = path.name
-        logger.info("%s: the state after epoch %s is stored", self._job_id, epoch_of(path.name))
+        logger.info("%s: checkpoint after epoch %s stored", self._job_id, epoch_of(path.name))
         for old in self._stored()[KEPT:]:
             self._blobs.delete(old)
 
     def _stored(self) -> list[str]:
-        """The keys, the newest first."""
+        """Return the blob keys of the checkpoints, newest first."""
         keys = [blob.key for blob in self._blobs.list(folder_of(self._job_id))]
         epochs = {key: epoch_of(key.rpartition("/")[2]) for key in keys}
         known = [key for key in keys if epochs[key] is not None]

@@ -1,4 +1,4 @@
-"""One job, from claim to publication."""
+"""Execution of a training job, from claim to publication."""
 
 import atexit
 import json
@@ -33,21 +33,21 @@ from worker.checkpoints import CheckpointUploader
 from worker.lease import Lease
 from worker.metrics import StageClock, WorkerMetrics
 from worker.trainer.pool import TrainerPool
-from worker.trainer.protocol import CHECKPOINTS, REPORT, TASK, Task, of_step, progress
+from worker.trainer.protocol import CHECKPOINTS, REPORT, TASK, Task, progress, step_progress
 from worker.trainer.supervisor import Stopped, TrainerFailed, run_trainer
 from worker.weight_upload import store_weights
 
 logger = logging.getLogger(__name__)
 MIN_FREE_BYTES = 16_000_000
-"""With less room for scratch files no job can run."""
+"""Free disk space for scratch files below which no job is run."""
 ROOM_POLL_SECONDS = 2.0
 LOST, REQUEUED = "lost", "requeued"
-"""How an attempt may end besides with the end of its job."""
+"""Outcomes of an attempt that does not end its job."""
 T = TypeVar("T")
 
 
 class JobRunner:
-    """Runs jobs. The row is the truth, the message that brought the id only a hint."""
+    """A runner of jobs. The database row is authoritative; the message with the id is only a wake-up."""
 
     def __init__(
         self,
@@ -64,14 +64,14 @@ class JobRunner:
         self.blobs = blobs
         self.name = name
         self.draining = threading.Event()
-        """Set when this worker is to stop: its job goes back to the queue, as if never tried."""
+        """Set when this worker must stop. Its job is requeued, and the attempt does not count."""
         self.standby = TrainerPool() if settings.warm_trainer else None
         if self.standby is not None:
             atexit.register(self.standby.close)
             self.standby.prepare()
 
     def run(self, job_id: str) -> None:
-        """Claim the job and see it through. Nothing happens if there is nothing to claim."""
+        """Claim the job and run it. Do nothing if it can't be claimed."""
         if self.draining.is_set():
             return
         if self._free_bytes() < MIN_FREE_BYTES:
@@ -88,7 +88,7 @@ class JobRunner:
             )
         if claim is None:
             return
-        logger.info("%s: attempt %d begins", job_id, claim.attempt)
+        logger.info("%s: attempt %d started", job_id, claim.attempt)
         beat = self.settings.heartbeat_seconds
         with (
             self.metrics.attempt() as clock,
@@ -98,9 +98,9 @@ class JobRunner:
             try:
                 with (
                     scratch_folder(self.settings.scratch()) as folder,
-                    self._keeper(claim, folder) as keeper,
+                    self._checkpoint_uploader(claim, folder) as uploader,
                 ):
-                    published = self._train_and_publish(claim, lease, folder, clock, keeper)
+                    published = self._train_and_publish(claim, lease, folder, clock, uploader)
                 outcome = SUCCEEDED if published else LOST
             except Stopped:
                 outcome = self._record_stop(claim, lease)
@@ -114,23 +114,23 @@ class JobRunner:
             except Exception as error:
                 code, detail = _reason(error)
                 if code == "internal_error":
-                    logger.exception("%s: attempt %d ended by a fault of ours", job_id, claim.attempt)
+                    logger.exception("%s: attempt %d failed by an internal error", job_id, claim.attempt)
                 else:
-                    logger.warning("%s: attempt %d ended, %s: %s", job_id, claim.attempt, code, detail)
-                # A full disk is not the job's fault: it waits for room, however long that takes.
+                    logger.warning("%s: attempt %d failed, %s: %s", job_id, claim.attempt, code, detail)
+                # A full disk is not the job's fault: the job waits for space without spending attempts.
                 full = code == StorageFull.code
-                outcome = self._give_back(
+                outcome = self._requeue(
                     claim,
                     code,
                     detail,
                     spend_attempt=not full,
                     delay_seconds=self.settings.redispatch_seconds if full else 0,
                 )
-            self.metrics.ended(outcome, code)
+            self.metrics.record_end(outcome, code)
             if outcome in FINAL:
                 self._remove_checkpoints(job_id)
         if code == StorageFull.code:
-            # Meanwhile the jobs go to other workers; the next one would most likely fail here too.
+            # Meanwhile, jobs go to other workers; the next one would most likely fail here too.
             self.draining.wait(self.settings.redispatch_seconds)
 
     def _free_bytes(self) -> int:
@@ -142,8 +142,8 @@ class JobRunner:
     def _wait_for_room(self, job_id: str) -> None:
         """Hand the message back, and take no other while the disk is full."""
         logger.error(
-            "Less than %d bytes are free at %s. Make room there. Until then this worker runs no job, and %s "
-            "goes to another one.",
+            "Less than %d bytes are free at %s. Free disk space there. Until then, this worker runs no job, "
+            "and %s goes to another worker.",
             MIN_FREE_BYTES,
             self.settings.scratch(),
             job_id,
@@ -152,34 +152,36 @@ class JobRunner:
             with self.database.write() as session:
                 leases.hand_back(session, job_id)
         except DatabaseUnavailable as error:
-            logger.warning("%s: is sent again in %g s: %s", job_id, self.settings.redispatch_seconds, error)
+            logger.warning(
+                "%s: the wake-up is repeated in %g s: %s", job_id, self.settings.redispatch_seconds, error
+            )
         while self._free_bytes() < MIN_FREE_BYTES and not self.draining.wait(ROOM_POLL_SECONDS):
             pass
         if not self.draining.is_set():
-            logger.info("There is room again; this worker goes on")
+            logger.info("Enough disk space is free again; this worker runs jobs again")
 
     def _train_and_publish(
-        self, claim: Claim, lease: Lease, folder: Path, clock: StageClock, keeper: CheckpointUploader
+        self, claim: Claim, lease: Lease, folder: Path, clock: StageClock, uploader: CheckpointUploader
     ) -> bool:
-        """Whether it is published; it is not if the lease was lost."""
+        """Train and publish the model. Return False if the lease was lost."""
 
         def on_message(message: dict[str, Any]) -> None:
             if message["type"] == "warning":
                 code, detail = message["code"], message["detail"]
                 self._retry_transaction(lambda s: leases.record_warning(s, claim, code, detail))
             elif message["type"] == "checkpoint":
-                keeper.notify()
+                uploader.notify()
             elif message["type"] == "resumed":
-                logger.info("%s: goes on after epoch %d", claim.job_id, message["epoch"])
+                logger.info("%s: resumed after epoch %d", claim.job_id, message["epoch"])
                 self._retry_transaction(lambda s: leases.record(s, claim, RESUMED, epoch=message["epoch"]))
             elif message["type"] == "stage":
                 clock.begin(message["stage"])
                 lease.progress = progress(lease.progress, stage=message["stage"])
             elif message["type"] == "progress":
-                far = {name: message[name] for name in ("fraction", "eta_seconds")}
-                lease.progress = progress(lease.progress, **far)
+                estimate = {name: message[name] for name in ("fraction", "eta_seconds")}
+                lease.progress = progress(lease.progress, **estimate)
             else:
-                lease.progress = progress(lease.progress, **of_step(message))
+                lease.progress = progress(lease.progress, **step_progress(message))
 
         def should_stop() -> bool:
             return lease.cancelled.is_set() or lease.lost.is_set() or self.draining.is_set()
@@ -187,7 +189,7 @@ class JobRunner:
         clock.begin("preparing")
         lease.progress = progress(None, stage="preparing")
         self._download_inputs(claim, folder, should_stop)
-        self._lay_out_checkpoint(claim, keeper)
+        self._download_checkpoint(claim, uploader)
         try:
             result = run_trainer(
                 folder,
@@ -199,7 +201,7 @@ class JobRunner:
             )
         finally:
             if self.standby is not None and not self.draining.is_set():
-                self.standby.prepare()  # for the next job, while this one is published
+                self.standby.prepare()  # for the next job, while this one is being published
         if lease.cancelled.is_set() or lease.lost.is_set():
             raise Stopped
         clock.begin("publishing")
@@ -209,7 +211,7 @@ class JobRunner:
         return published
 
     def _download_inputs(self, claim: Claim, folder: Path, should_stop: Callable[[], bool]) -> None:
-        """The images and the task as files: all that the trainer gets to see."""
+        """Write images and task as files, which are all of the trainer's input."""
         with self.database.read() as session:
             images = jobs.images(session, claim.job_id)
         shots = []
@@ -232,19 +234,19 @@ class JobRunner:
         )
         (folder / TASK).write_text(json.dumps(asdict(task)), encoding="utf-8")
 
-    def _keeper(self, claim: Claim, folder: Path) -> CheckpointUploader:
+    def _checkpoint_uploader(self, claim: Claim, folder: Path) -> CheckpointUploader:
         def record(epoch: int) -> bool:
             return self._retry_transaction(lambda s: leases.record(s, claim, CHECKPOINT, epoch=epoch))
 
         return CheckpointUploader(self.blobs, claim.job_id, folder / CHECKPOINTS, record)
 
-    def _lay_out_checkpoint(self, claim: Claim, keeper: CheckpointUploader) -> None:
-        """Where an earlier attempt has come to, if it has left something that can be used."""
-        if keeper.fetch():
+    def _download_checkpoint(self, claim: Claim, uploader: CheckpointUploader) -> None:
+        """Download the last checkpoint of an earlier attempt, if there is an intact one."""
+        if uploader.fetch():
             code = "checkpoint_damaged"
             detail = (
-                "A stored state of the training is damaged. It goes on from an earlier one, or from the "
-                "beginning; check the disk or the bucket of the storage."
+                "A stored checkpoint is damaged. Training resumes from an earlier one, or starts again. "
+                "Check the disk or the bucket of the storage."
             )
             self._retry_transaction(lambda s: leases.record_warning(s, claim, code, detail))
 
@@ -252,19 +254,21 @@ class JobRunner:
         try:
             deletions.finish(self.database, self.blobs, folder_of(job_id))
         except ClipCiteError as error:
-            logger.warning("%s: its checkpoints stay until the dispatcher removes them: %s", job_id, error)
+            logger.warning("%s: the dispatcher will remove the checkpoints: %s", job_id, error)
 
     def _publish(
         self, claim: Claim, folder: Path, result: dict[str, Any], should_stop: Callable[[], bool]
     ) -> bool:
-        """Files first, under names that were never used; then job and model in one commit."""
+        """Upload the files under unused names, then commit job and model in one transaction."""
         manifest = read_manifest((folder / MANIFEST).read_bytes())
         model_id = new_id("mdl")
         prefix, report = f"models/{model_id}", jobs.report_of(claim.job_id, model_id)
         published = False
         try:
             if file_sha256(folder / WEIGHTS) != manifest.sha256:
-                raise CorruptWeights("The trained weights changed on the worker's disk; check that disk.")
+                raise CorruptWeights(
+                    "The trained weights were damaged on the worker's disk. Check that disk."
+                )
             store_weights(self.blobs, prefix, folder, should_stop=should_stop)
             if (folder / REPORT).exists():
                 self.blobs.put(report, (folder / REPORT).read_bytes())
@@ -289,7 +293,7 @@ class JobRunner:
             )
             return published
         except DatabaseUnavailable:
-            published = True  # perhaps: the files stay until the sweep has seen that nobody owns them
+            published = True  # possibly: the files stay, and garbage collection decides
             raise
         finally:
             if not published:
@@ -299,8 +303,8 @@ class JobRunner:
     def _remove(self, prefix: str) -> None:
         try:
             self.blobs.delete_prefix(prefix)
-        except ClipCiteError as error:  # what is under way says more
-            logger.warning("%s stays until the dispatcher sweeps it: %s", prefix, error)
+        except ClipCiteError as error:  # the exception in flight matters more
+            logger.warning("%s stays until garbage collection: %s", prefix, error)
 
     def _remove_report(self, key: str) -> None:
         try:
@@ -309,8 +313,10 @@ class JobRunner:
             logger.warning("%s stays until its job is deleted: %s", key, error)
 
     def _retry_transaction(self, transition: Callable[[Session], T]) -> T:
-        """A transition in a transaction of its own, asked for again while the database is away: a
-        commit whose answer was lost is told from one that never was by asking again."""
+        """Run a transition in its own transaction, and retry while the database is unavailable.
+
+        Repeating a transition tells a commit whose answer was lost from one that never happened.
+        """
         until = time.monotonic() + self.settings.lease_seconds / 2
         while True:
             try:
@@ -322,20 +328,20 @@ class JobRunner:
                 time.sleep(0.5)
 
     def _record_stop(self, claim: Claim, lease: Lease) -> str:
-        """How the attempt has ended, as the metrics call it."""
+        """Record why the attempt was stopped. Return its outcome."""
         if lease.lost.is_set():
-            logger.warning("%s: the lease is lost; attempt %d is dropped", claim.job_id, claim.attempt)
+            logger.warning("%s: the lease is lost; attempt %d is discarded", claim.job_id, claim.attempt)
             return LOST
         if lease.cancelled.is_set():
             held = self._retry_transaction(lambda s: leases.finish_cancelled(s, claim))
             logger.info("%s: cancelled", claim.job_id)
             return CANCELLED if held else LOST
-        detail = "The worker was stopped; the job waits for the next one."
-        outcome = self._give_back(claim, "worker_stopped", detail, spend_attempt=False)
-        logger.info("%s: given back, this worker stops", claim.job_id)
+        detail = "The worker was stopped. The job is queued again."
+        outcome = self._requeue(claim, "worker_stopped", detail, spend_attempt=False)
+        logger.info("%s: requeued, because this worker stops", claim.job_id)
         return outcome
 
-    def _give_back(
+    def _requeue(
         self,
         claim: Claim,
         code: str,
@@ -344,14 +350,13 @@ class JobRunner:
         spend_attempt: bool = True,
         delay_seconds: float = 0,
     ) -> str:
-        """How the attempt has ended, as the metrics call it."""
-        most = self.settings.max_attempts
+        """Requeue the job, or fail it after its last attempt. Return the attempt's outcome."""
         status = self._retry_transaction(
             lambda s: leases.requeue(
                 s,
                 claim,
                 spend_attempt=spend_attempt,
-                max_attempts=most,
+                max_attempts=self.settings.max_attempts,
                 code=code,
                 detail=detail,
                 delay_seconds=delay_seconds,
@@ -361,9 +366,9 @@ class JobRunner:
 
 
 def _reason(error: Exception) -> tuple[str, str]:
-    """Code and detail of why an attempt has ended that may go right the next time."""
+    """Return code and detail of an error that the next attempt may not meet."""
     if isinstance(error, ClipCiteError):
         return error.code, error.detail
     if isinstance(error, OSError) and error.errno in FULL:
-        return StorageFull.code, f"The worker's disk is full ({error.filename}). Make room there."
-    return "internal_error", "Something went wrong in the worker; its log says what."
+        return StorageFull.code, f"The worker's disk is full ({error.filename}). Free disk space there."
+    return "internal_error", "Internal error in the worker. See the worker's log."

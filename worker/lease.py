@@ -1,4 +1,4 @@
-"""The worker's hold on a job: renewed in a thread, from the claim to the end."""
+"""Renewal of a job's lease in a thread, from claim to end."""
 
 import logging
 import threading
@@ -16,10 +16,10 @@ logger = logging.getLogger(__name__)
 
 
 class Lease:
-    """Renews the lease, shows the progress, and hears of a cancel, all in one statement a beat.
+    """A heartbeat that renews the lease, writes the progress and reads a cancellation in one statement.
 
-    `lost` is set when another worker may run the job: the database says so, or it could not be
-    reached for so long that the lease must have expired. Then nothing may be written any more.
+    `lost` is set when another worker may run the job: the lease has another token, or the database was
+    unreachable until the lease must have expired. Nothing may be written after that.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Lease:
         self._beat_seconds = beat_seconds
         self._ended = threading.Event()
         self._renewed = time.monotonic()
-        beat = partial(copy_context().run, self._beat_until_ended)  # what is logged belongs to the job
+        beat = partial(copy_context().run, self._beat_until_ended)  # for the job's id in the log
         self._thread = threading.Thread(target=beat, name="lease", daemon=True)
 
     def __enter__(self) -> "Lease":
@@ -49,13 +49,13 @@ class Lease:
 
     def _beat_until_ended(self) -> None:
         while not self._ended.wait(self._beat_seconds) and not self.lost.is_set():
-            asked = time.monotonic()
+            started = time.monotonic()
             try:
                 with self._database.write() as session:
                     cancel = leases.heartbeat(
                         session, self._claim, lease_seconds=self._lease_seconds, progress=self.progress
                     )
-            except Exception as error:  # the beat goes on, whatever it was
+            except Exception as error:  # the heartbeat goes on after any error
                 logger.warning("%s: the lease was not renewed: %s", self._claim.job_id, error)
                 if time.monotonic() - self._renewed > 0.8 * self._lease_seconds:
                     self.lost.set()
@@ -63,6 +63,6 @@ class Lease:
             if cancel is None:
                 self.lost.set()
             else:
-                self._renewed = asked
+                self._renewed = started
                 if cancel:
                     self.cancelled.set()

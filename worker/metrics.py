@@ -1,4 +1,4 @@
-"""What a worker and a dispatcher count, and how it is shown: at a port of their own, if one is set."""
+"""Prometheus metrics of the worker and the dispatcher, each served on its own port if one is set."""
 
 import time
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-# What the trainer says becomes a label only within these bounds.
+# Bounds on the labels that come from the trainer.
 STAGES = ("preparing", "loading", "training", "cross_validating", "evaluating", "saving", "publishing")
 MAX_CODES = 50
 STAGE_BUCKETS = (0.1, 0.3, 1, 3, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600)
@@ -14,20 +14,22 @@ ROUND_BUCKETS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10)
 
 
 class WorkerMetrics:
+    """Metrics of a worker."""
+
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.attempts = Counter("clipcite_attempts", "Attempts at jobs that began.", registry=registry)
+        self.attempts = Counter("clipcite_attempts", "Started attempts at jobs.", registry=registry)
         self._codes = {""}
         self._ended = Counter(
             "clipcite_attempts_ended",
-            "Attempts by how they ended: succeeded, failed, cancelled, requeued (another attempt follows) or "
-            "lost (another worker has the job), and by the code of the error, if there was one.",
+            "Ended attempts by outcome: succeeded, failed, cancelled, requeued (another attempt follows) or "
+            "lost (another worker has the job); and by error code, if any.",
             ["outcome", "code"],
             registry=registry,
         )
         self.busy = Gauge("clipcite_worker_busy", "1 while this worker has a job.", registry=registry)
         self._stages = Histogram(
             "clipcite_stage_seconds",
-            "How long the stages of the attempts took that were seen to their end.",
+            "Duration of the completed stages of attempts (seconds).",
             ["stage"],
             buckets=STAGE_BUCKETS,
             registry=registry,
@@ -35,18 +37,20 @@ class WorkerMetrics:
 
     @contextmanager
     def attempt(self) -> Iterator["StageClock"]:
+        """Count an attempt, and yield a clock for its stages."""
         self.attempts.inc()
         with self.busy.track_inprogress():
             yield StageClock(self._stages)
 
-    def ended(self, outcome: str, code: str = "") -> None:
+    def record_end(self, outcome: str, code: str = "") -> None:
+        """Count the end of an attempt."""
         if len(self._codes) < MAX_CODES:
             self._codes.add(code)
         self._ended.labels(outcome, code if code in self._codes else "other").inc()
 
 
 class StageClock:
-    """Takes the time of one stage after another."""
+    """A clock that times consecutive stages."""
 
     def __init__(self, seconds: Histogram) -> None:
         self._seconds = seconds
@@ -54,7 +58,7 @@ class StageClock:
         self._since = 0.0
 
     def begin(self, stage: str | None) -> None:
-        """With it the stage so far has ended; None: nothing follows."""
+        """End the present stage and start the next; None starts no other."""
         now = time.monotonic()
         if self._stage in STAGES:
             self._seconds.labels(self._stage).observe(now - self._since)
@@ -62,24 +66,26 @@ class StageClock:
 
 
 class DispatcherMetrics:
+    """Metrics of a dispatcher."""
+
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.sent = Counter("clipcite_messages_sent", "Jobs sent to the workers.", registry=registry)
+        self.sent = Counter("clipcite_messages_sent", "Wake-ups sent to the workers.", registry=registry)
         self.lease_expiries = Counter(
             "clipcite_lease_expiries",
-            "Jobs whose worker fell silent, by what became of them.",
+            "Jobs whose lease expired, by their status afterwards.",
             ["status"],
             registry=registry,
         )
         self.webhooks = Counter(
             "clipcite_webhooks",
-            "Attempts to tell a webhook: delivered, retried (another attempt follows) or failed for good.",
+            "Webhook delivery attempts: delivered, retried (another attempt follows) or failed permanently.",
             ["outcome"],
             registry=registry,
         )
-        self.errors = Counter("clipcite_dispatch_errors", "Rounds that failed.", ["code"], registry=registry)
+        self.errors = Counter("clipcite_dispatch_errors", "Failed rounds.", ["code"], registry=registry)
         self.rounds = Histogram(
             "clipcite_dispatch_round_seconds",
-            "How long a look for work took.",
+            "Duration of a dispatch round (seconds).",
             buckets=ROUND_BUCKETS,
             registry=registry,
         )

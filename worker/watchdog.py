@@ -1,8 +1,7 @@
-"""A worker that has gone deaf: it lives, the broker answers, messages wait, and none of them arrives.
+"""Exit when messages have waited 60 s and this idle worker received none.
 
-After a lost connection Celery has been like that more than once, in versions that nobody could tell from
-others. No job is lost by it, but none runs either, so such a worker ends, and is started again by whatever
-started it.
+After a lost connection, some versions of Celery stop receiving messages although the broker answers. No job
+is lost, but none runs either. The worker's supervisor restarts it.
 """
 
 import logging
@@ -23,15 +22,17 @@ LOOK_SECONDS = 5.0
 
 
 class Watchdog:
+    """A thread that ends the process when the worker is starved."""
+
     def __init__(self, app: celery.Celery) -> None:
         self._app = app
         self._busy = False
         self._since: float | None = None
-        """Since when there was something to take, and nothing was taken."""
+        """Start of the period in which messages have waited while this worker was idle."""
 
     @contextmanager
     def message(self) -> Iterator[None]:
-        """While one is worked on, whatever it is."""
+        """Mark the worker as busy with a message."""
         self._busy = True
         try:
             yield
@@ -40,16 +41,19 @@ class Watchdog:
             self._busy = False
 
     def start(self) -> None:
-        """End the process (status 1) once it is deaf. It has no job then, and nothing to tidy up."""
+        """Watch in a thread. Once starved, the process exits with status 1; it has no job to clean up."""
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def is_starved(self) -> bool:
-        """Asked again and again: for so long there were messages at each look, and we were idle."""
+        """Return whether messages have waited for `STARVED_SECONDS` while this worker was idle.
+
+        Call this at short intervals: each call must find messages waiting.
+        """
         try:
-            missed = waiting(self._app) > 0
+            messages_wait = waiting(self._app) > 0
         except QueueUnavailable:
-            missed = False  # nobody hears anything then
-        if self._busy or not missed:
+            messages_wait = False  # then no worker receives anything
+        if self._busy or not messages_wait:
             self._since = None
             return False
         since = self._since = self._since or time.monotonic()
@@ -59,8 +63,8 @@ class Watchdog:
         while not self.is_starved():
             time.sleep(LOOK_SECONDS)
         logger.error(
-            "For %g s messages waited at the broker and none came here, though it answers. This worker ends, "
-            "to be started again.",
+            "Messages have waited in the broker for %g s, and this idle worker received none. Exiting, to be "
+            "restarted.",
             STARVED_SECONDS,
         )
         os._exit(1)

@@ -1,4 +1,4 @@
-"""The weights of a finished training: into the storage, and read back before anybody relies on them."""
+"""Upload of trained weights, verified by reading them back."""
 
 import logging
 import time
@@ -12,8 +12,8 @@ from worker.trainer.supervisor import Stopped
 
 logger = logging.getLogger(__name__)
 PATIENCE_SECONDS = 3_600
-"""A full or absent storage is waited for in place: the training is done and would only be lost, and no other
-job could be published either."""
+"""Maximum wait for full or unreachable storage. Without the wait the finished training would be lost, and no
+other job could be published either."""
 PAUSE_SECONDS = 5.0
 
 
@@ -26,12 +26,11 @@ def store_weights(
     patience_seconds: float = PATIENCE_SECONDS,
     pause_seconds: float = PAUSE_SECONDS,
 ) -> None:
-    """Put weights and manifest of `folder` below `prefix`, which nobody used before, and check size and
-    SHA-256 of what can be read there.
+    """Upload weights and manifest from `folder` to an unused `prefix`, and verify size and SHA-256 there.
 
     Raises:
-        StorageUnavailable, StorageFull, BlobDamaged, BlobNotFound: not within `patience_seconds`.
-        Stopped: `should_stop` meanwhile.
+        StorageUnavailable, StorageFull, BlobDamaged, BlobNotFound: after `patience_seconds` of retries.
+        Stopped: `should_stop` returned True.
     """
     until = time.monotonic() + patience_seconds
     while True:

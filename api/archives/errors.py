@@ -1,4 +1,4 @@
-"""Why an archive is refused or what of it was passed over, in words."""
+"""Errors about rejected archives and warnings about ignored entries."""
 
 from core.errors import ClipCiteError
 
@@ -6,7 +6,7 @@ Warnings = list[dict[str, str]]
 
 
 class ArchiveError(ClipCiteError):
-    """The archive as a whole is refused; `code` says why."""
+    """The whole archive is rejected. `code` is the reason."""
 
     def __init__(self, code: str, detail: str, status: int = 422) -> None:
         super().__init__(detail)
@@ -15,32 +15,32 @@ class ArchiveError(ClipCiteError):
 
 
 def broken(reason: str) -> ArchiveError:
-    return ArchiveError("broken_archive", f"The archive is damaged or cut short: {reason}. Pack it anew.")
+    return ArchiveError("broken_archive", f"The archive is damaged or cut short: {reason}. Pack it again.")
 
 
 def too_large(max_bytes: int) -> ArchiveError:
     return ArchiveError(
         "archive_too_large",
-        f"The archive unpacks to more than {max_bytes:,} bytes; send fewer or smaller images.",
+        f"The archive unpacks to more than {max_bytes:,} bytes. Send fewer or smaller images.",
         413,
     )
 
 
 def too_many_entries(max_entries: int) -> ArchiveError:
     return ArchiveError(
-        "archive_too_large", f"The archive has more than {max_entries:,} entries; send fewer.", 413
+        "archive_too_large", f"The archive has more than {max_entries:,} entries. Send fewer files.", 413
     )
 
 
 def special(name: str) -> ArchiveError:
     return ArchiveError(
         "symlink_in_archive",
-        f"The archive's entry {short(name)!r} is a link or a device, not a file; pack the files themselves.",
+        f"The archive's entry {short(name)!r} is a link or a device. Pack the files themselves.",
     )
 
 
 def reason(error: Exception) -> str:
-    # repr, cut: these messages may quote names out of the archive
+    # Escaped and cut, because these messages may quote names from the archive.
     return repr(str(error))[1:-1][:100] or "unreadable"
 
 
@@ -52,13 +52,13 @@ def shown(parts: tuple[str, ...]) -> str:
     return "/".join(parts)
 
 
-def name_list(names: list[str], most: int = 5) -> str:
-    shown = ", ".join(repr(short(name)) for name in names[:most])
-    return shown + (f" and {len(names) - most} more" if len(names) > most else "")
+def name_list(names: list[str], max_names: int = 5) -> str:
+    shown = ", ".join(repr(short(name)) for name in names[:max_names])
+    return shown + (f" and {len(names) - max_names} more" if len(names) > max_names else "")
 
 
 def warn(warnings: Warnings, code: str, detail: str, names: list[str]) -> None:
-    """One warning for any number of names. `detail` holds {n} and {names}."""
+    """Append one warning for all names, if there are any. `detail` may contain {n} and {names}."""
     if names:
         text = detail.replace("{n}", f"{len(names):,}").replace("{names}", name_list(names))
         warnings.append({"code": code, "detail": text + "."})

@@ -1,9 +1,9 @@
-"""Which folders are splits and which are classes.
+"""Assignment of an archive's folders to splits and classes.
 
-`class name/image.jpg`, or `train/class name/image.jpg` and `test/class name/image.jpg` (`val`, `valid`
-and `validation` serve as `test` where there is none). Folders that hold everything else are passed over; a
-image deeper than its class folder belongs to that class, as in torchvision's ImageFolder. Where a layout
-could mean two things the archive is refused: a label is never guessed.
+Layouts: `class name/image.jpg`, or `train/class name/image.jpg` with `test/class name/image.jpg`. `val`,
+`valid` and `validation` serve as `test` if there is no test folder. A single folder around everything is
+ignored. An image in a subfolder belongs to its class folder, as in torchvision's ImageFolder. An ambiguous
+layout is rejected, because labels are never guessed.
 """
 
 from typing import Literal
@@ -17,7 +17,11 @@ VALIDATION = {"val", "valid", "validation"}
 
 
 def layout(paths: list[tuple[str, ...]], warnings: Warnings) -> list[tuple[tuple[str, ...], Split, str]]:
-    """The split and the class of each path; paths without one are left out, with a warning."""
+    """Return path, split and class of each image. Images without a class are dropped with a warning.
+
+    Raises:
+        ArchiveError: the layout is ambiguous.
+    """
     root = 0
     loose: list[str] = []
     while True:
@@ -31,7 +35,7 @@ def layout(paths: list[tuple[str, ...]], warnings: Warnings) -> list[tuple[tuple
         warnings.append(
             {
                 "code": "extra_root_folder",
-                "detail": f"The folder {short(tops.pop())!r} holds everything else and was passed over.",
+                "detail": f"The outer folder {short(tops.pop())!r} was ignored.",
             }
         )
         root += 1
@@ -40,13 +44,13 @@ def layout(paths: list[tuple[str, ...]], warnings: Warnings) -> list[tuple[tuple
     test = {top for top in known & deep if top.casefold() in TEST}
     validation = {top for top in known & deep if top.casefold() in VALIDATION}
     placed: list[tuple[tuple[str, ...], Split, str]] = []
-    # Only train/ and test/ side by side, or alone, are splits: a class may be called "train" too.
+    # Only train/ and test/ side by side, or alone, are splits, because a class may be named "train".
     if train | test | validation and (tops == known or (train and test | validation)):
         odd = sorted(tops - known)
         if odd:
             raise ArchiveError(
                 "unclear_layout",
-                f"Beside {name_list(sorted(known))} the archive has images in {name_list(odd)}; put every "
+                f"Beside {name_list(sorted(known))} the archive has images in {name_list(odd)}. Put every "
                 "class folder into train or test.",
             )
         if validation and not test:
@@ -54,10 +58,10 @@ def layout(paths: list[tuple[str, ...]], warnings: Warnings) -> list[tuple[tuple
             warnings.append(
                 {
                     "code": "validation_is_test",
-                    "detail": f"No test folder: {name_list(sorted(validation))} measures the result.",
+                    "detail": f"There is no test folder, so {name_list(sorted(validation))} is used as test.",
                 }
             )
-        passed: list[str] = []
+        ignored: list[str] = []
         for path in paths:
             top = path[root]
             if len(path) == root + 2:
@@ -67,12 +71,12 @@ def layout(paths: list[tuple[str, ...]], warnings: Warnings) -> list[tuple[tuple
             elif top in test:
                 placed.append((path, "test", path[root + 1]))
             else:
-                passed.append(shown(path))
+                ignored.append(shown(path))
         warn(
             warnings,
             "validation_ignored",
-            "There is a test folder, so {n} images of the validation folder were passed over: {names}",
-            passed,
+            "There is a test folder, so {n} images of the validation folder were ignored: {names}",
+            ignored,
         )
         depth = root + 3
     else:
@@ -81,13 +85,13 @@ def layout(paths: list[tuple[str, ...]], warnings: Warnings) -> list[tuple[tuple
     warn(
         warnings,
         "images_without_class",
-        "{n} images lie in no class folder and were passed over: {names}",
+        "{n} images are in no class folder and were ignored: {names}",
         loose,
     )
     warn(
         warnings,
         "nested_folders",
-        "{n} images lie deeper than their class folder and count to it: {names}",
+        "{n} images are in subfolders of a class folder and belong to that class: {names}",
         [shown(path) for path, _, _ in placed if len(path) > depth],
     )
     return placed

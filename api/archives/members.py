@@ -1,4 +1,4 @@
-"""The files of a .zip, one after the other, within limits that hold whatever it claims."""
+"""Iteration over the files of a .zip, within limits that do not trust its headers."""
 
 import stat
 import struct
@@ -11,11 +11,11 @@ from api.archives.errors import ArchiveError, broken, short, special, too_large,
 
 CHUNK = 65_536
 MAX_DIRECTORY_BYTES = 8_000_000
-MAX_NAME_BYTES = 768  # of one entry
-MAX_EXTRA_BYTES = 1_024  # of one entry: zipfile takes quadratic time in them
-MEAN_NAME_BYTES = 200  # over all entries: each byte may become four in memory
+MAX_NAME_BYTES = 768  # per entry
+MAX_EXTRA_BYTES = 1_024  # per entry, because zipfile takes quadratic time in them
+MEAN_NAME_BYTES = 200  # over all entries, because each byte may take four in memory
 LOCAL_HEADER = 30
-# gzip, bzip2, xz: how a tar is compressed
+# gzip, bzip2 and xz, the compressions of tar files
 COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0")
 
 
@@ -23,8 +23,8 @@ COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0")
 class ArchiveLimits:
     max_images: int = 5_000
     max_image_bytes: int = 20_000_000
-    max_bytes: int = 1_000_000_000  # unpacked, whatever the sizes in the archive claim
-    max_entries: int = 20_000  # of any kind
+    max_bytes: int = 1_000_000_000  # actually unpacked, not as declared in the archive
+    max_entries: int = 20_000  # files, folders and all else
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,11 @@ class Member:
 
 
 def members(file: BinaryIO, limits: ArchiveLimits) -> Iterator[Member]:
-    """Raises ArchiveError: not a zip, or one that breaks a limit."""
+    """Yield the entries of a zip.
+
+    Raises:
+        ArchiveError: the file is not a zip, or breaks a limit.
+    """
     file.seek(0)
     start = file.read(512)
     if start[:4] not in {b"PK\3\4", b"PK\5\6"}:
@@ -57,17 +61,17 @@ def members(file: BinaryIO, limits: ArchiveLimits) -> Iterator[Member]:
             name = _zip_name(info)
             if info.flag_bits & 0x1:
                 raise ArchiveError(
-                    "encrypted_archive", "The archive is protected by a password; pack it without one."
+                    "encrypted_archive", "The archive is protected by a password. Pack it without one."
                 )
             kind = stat.S_IFMT(info.external_attr >> 16)
             if kind not in {0, stat.S_IFREG, stat.S_IFDIR}:
                 raise special(name)
-            # The others unpack a whole block at once, which no byte limit can stop in time.
+            # Other methods unpack whole blocks at once, too late for a byte limit.
             if info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
                 raise ArchiveError(
                     "unsupported_compression",
-                    f"The archive's entry {short(name)!r} is packed by a method other than Deflate; pack it "
-                    "as a plain .zip.",
+                    f"The archive's entry {short(name)!r} is compressed by another method than Deflate. Pack "
+                    "a plain .zip.",
                 )
         _refuse_overlaps(file, infos, archive.start_dir)
         for info in infos:
@@ -78,27 +82,28 @@ def _not_a_zip(start: bytes) -> ArchiveError:
     if start.startswith(COMPRESSED) or start[257:262] == b"ustar":
         return ArchiveError(
             "not_an_archive",
-            "The file is a tar, or compressed as a tar is, and only a .zip is taken here. `clipcite adapt "
+            "The file is a tar or compressed like one, and the service accepts only .zip. `clipcite adapt "
             "FILE` repacks a tar while it uploads. Otherwise unpack it and run `zip -r images.zip FOLDER`.",
         )
-    return ArchiveError("not_an_archive", "The file is not a .zip by its content; pack it as one.")
+    return ArchiveError("not_an_archive", "The content of the file is not a .zip. Pack the images as a .zip.")
 
 
 def _directory_too_large(size: int) -> ArchiveError:
-    detail = f"The directory of the archive takes {size:,} bytes; send fewer entries, with shorter names."
+    detail = f"The directory of the archive takes {size:,} bytes. Send fewer files with shorter names."
     return ArchiveError("archive_too_large", detail, 413)
 
 
 def _refuse_overlaps(file: BinaryIO, infos: list[zipfile.ZipInfo], directory_start: int) -> None:
-    """Entries that share bytes make a bomb, of data or of headers.
+    """Reject archives whose entries share bytes (zip bombs of data or headers).
 
-    Raises ArchiveError: two entries overlap, or one lies outside the part before the directory.
+    Raises:
+        ArchiveError: two entries overlap, or an entry is outside the part before the directory.
     """
     placed = sorted(infos, key=lambda info: info.header_offset)
     if not placed:
         return
     if not 0 <= placed[0].header_offset <= placed[-1].header_offset < directory_start:
-        raise broken("an entry lies outside the file")
+        raise broken("an entry points outside the file")
     ends = [info.header_offset for info in placed[1:]] + [directory_start]
     for info, end in zip(placed, ends, strict=True):
         file.seek(info.header_offset)
@@ -111,7 +116,10 @@ def _refuse_overlaps(file: BinaryIO, infos: list[zipfile.ZipInfo], directory_sta
 
 
 def _zip_name(info: zipfile.ZipInfo) -> str:
-    """Without the UTF-8 flag a name is in code page 437 by the book, and in UTF-8 when a Mac packed it."""
+    """Return the name, read as UTF-8 if possible.
+
+    Without the UTF-8 flag the standard says code page 437, but macOS writes UTF-8.
+    """
     name = info.orig_filename
     if not info.flag_bits & 0x800:
         try:
@@ -122,9 +130,9 @@ def _zip_name(info: zipfile.ZipInfo) -> str:
 
 
 class _Directory:
-    """A file for zipfile, which makes objects of the whole directory at once.
+    """File wrapper that checks the zip directory before zipfile creates an object per entry.
 
-    Until it is `checked`, a directory beyond the limits is refused before it becomes objects.
+    Until `checked` is set, each read that contains a directory beyond the limits is rejected.
     """
 
     def __init__(self, file: BinaryIO, limits: ArchiveLimits) -> None:
@@ -147,7 +155,7 @@ class _Directory:
         return True
 
     def _check(self, data: bytes) -> None:
-        """Raises ArchiveError where `data` is a directory beyond the limits; else zipfile judges it."""
+        """Raise ArchiveError if `data` is a directory beyond the limits. zipfile checks everything else."""
         at = entries = name_bytes = 0
         while data.startswith(b"PK\1\2", at) and at + 46 <= len(data):
             name, extra, comment = struct.unpack_from("<HHH", data, at + 28)
@@ -157,7 +165,7 @@ class _Directory:
                     f"{MAX_EXTRA_BYTES:,} bytes of extra fields"
                 )
             if b"\0" in data[at + 46 : at + 46 + name]:
-                raise broken("the name of an entry has a NUL in it")
+                raise broken("the name of an entry contains a NUL")
             at += 46 + name + extra + comment
             entries += 1
             name_bytes += name

@@ -1,4 +1,4 @@
-"""Reads an archive of images without ever using a name in it as a path."""
+"""Reading of image archives, without ever using a name from the archive as a path."""
 
 import re
 import struct
@@ -18,9 +18,11 @@ from core.clip.errors import BadImage
 
 MAX_DEPTH = 32
 MAX_ACCENTS = 30
-"""Combining characters in a row, as in Unicode's Stream-Safe Text Format (UAX #15): a normal form takes
-quadratic time in such a run."""
-# A file that is called an image is never passed over in silence, also where we can't read its kind.
+"""Maximum combining characters in a row, as in Unicode's Stream-Safe Text Format (UAX #15).
+
+Normalisation takes quadratic time in such a run.
+"""
+# Files with these endings are never ignored, even if their format is not supported.
 IMAGE_ENDINGS = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
     | {".heic", ".heif", ".avif", ".jp2", ".jxl", ".svg", ".psd", ".raw", ".dng", ".cr2", ".nef", ".arw"}
@@ -38,16 +40,16 @@ UNREADABLE = (
     LookupError,
     TypeError,
 )
-"""What zipfile raises for damaged archives. An OSError is the disk's and no word on the archive."""
+"""Exceptions that zipfile raises for damaged archives. OSError is missing, because it is about the disk."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One image of the archive. Its bytes lie in `data`, unless `problem` says why not."""
+    """Image from an archive. `data` is an empty file if there is a `problem`."""
 
     split: Split
-    class_name: str  # as the folder is called, not cleaned
-    file_name: str  # the path inside the archive
+    class_name: str  # name of the folder, not cleaned
+    file_name: str  # path inside the archive
     data: Path
     problem: BadImage | None = None
 
@@ -55,21 +57,23 @@ class Entry:
 def read_archive(
     file: BinaryIO, folder: Path, limits: ArchiveLimits = ArchiveLimits()
 ) -> tuple[list[Entry], Warnings]:
-    """Lays every image of the archive into `folder`, as a file named by a number, and sorts them
-    into splits and classes. What was passed over is in the warnings, one for each kind.
+    """Extract every image to `folder`, as numbered files, and assign splits and classes.
+
+    Returns:
+        The images, and warnings about ignored entries, one per kind.
 
     Raises:
-        ArchiveError: unsafe, broken, too large, or without an image.
+        ArchiveError: the archive is unsafe, damaged, too large, or has no images.
     """
     with _broken_where_unreadable():
         return _read(file, folder, limits)
 
 
 def extract(file: BinaryIO, folder: Path, wanted: Collection[str], limits: ArchiveLimits) -> None:
-    """Lays the files that are called as `wanted` into `folder`, whatever folder of the archive holds them;
-    nothing else of it is kept.
+    """Extract the files with a name in `wanted` to `folder`, from any folder of the archive.
 
-    Raises ArchiveError: unsafe, broken, too large, or with one of them twice.
+    Raises:
+        ArchiveError: the archive is unsafe, damaged, too large, or has one of the files twice.
     """
     budget = _Budget(limits.max_bytes)
     with _broken_where_unreadable():
@@ -80,7 +84,8 @@ def extract(file: BinaryIO, folder: Path, wanted: Collection[str], limits: Archi
             path = folder / parts[-1]
             if path.exists():
                 raise ArchiveError(
-                    "duplicate_entry", f"The archive holds {parts[-1]!r} twice; pack one model's files only."
+                    "duplicate_entry",
+                    f"The archive has {parts[-1]!r} twice. Pack one model's files only.",
                 )
             with member.open() as source:
                 _copy(b"", source, path, limits.max_bytes, budget)
@@ -88,7 +93,7 @@ def extract(file: BinaryIO, folder: Path, wanted: Collection[str], limits: Archi
 
 @contextmanager
 def _broken_where_unreadable() -> Iterator[None]:
-    """Raise ArchiveError for whatever zipfile raises for a damaged archive."""
+    """Convert zipfile's exceptions for damaged archives to ArchiveError."""
     try:
         yield
     except (zipfile.BadZipFile, EOFError, zlib.error) as error:
@@ -98,7 +103,7 @@ def _broken_where_unreadable() -> Iterator[None]:
 
 
 def _read(file: BinaryIO, folder: Path, limits: ArchiveLimits) -> tuple[list[Entry], Warnings]:
-    found: dict[tuple[str, ...], tuple[Path, BadImage | None]] = {}
+    images: dict[tuple[str, ...], tuple[Path, BadImage | None]] = {}
     hidden: list[str] = []
     other: list[str] = []
     folders: set[str] = set()
@@ -108,7 +113,7 @@ def _read(file: BinaryIO, folder: Path, limits: ArchiveLimits) -> tuple[list[Ent
         parts = _safe_parts(member.name)
         if not parts:
             continue
-        name = shown(parts)  # kept once: up to `max_entries` of them
+        name = shown(parts)  # a single string per entry, because there may be `max_entries` of them
         if _is_hidden(parts):
             if not member.is_folder:
                 hidden.append(name)
@@ -119,63 +124,65 @@ def _read(file: BinaryIO, folder: Path, limits: ArchiveLimits) -> tuple[list[Ent
         if name in seen:
             raise ArchiveError(
                 "duplicate_entry",
-                f"The archive holds {short(name)!r} twice, so it isn't clear which one is meant; "
-                "pack it anew.",
+                f"The archive has the file {short(name)!r} twice. Pack it again with one of them.",
             )
         seen.add(name)
-        path = folder / f"{len(found):06d}"
-        image = Path(parts[-1].lower()).suffix in IMAGE_ENDINGS
+        path = folder / f"{len(images):06d}"
+        named_image = Path(parts[-1].lower()).suffix in IMAGE_ENDINGS
         try:
             with member.open() as source:
                 start = source.read(16)
-                if not image and not _begins_like_an_image(start):
+                if not named_image and not _begins_like_an_image(start):
                     other.append(name)
                     continue
-                if len(found) == limits.max_images:
+                if len(images) == limits.max_images:
                     raise ArchiveError(
                         "too_many_images",
-                        f"The archive holds more than {limits.max_images:,} images; send fewer.",
+                        f"The archive has more than {limits.max_images:,} images. Send fewer.",
                         413,
                     )
                 problem = _copy(start, source, path, limits.max_image_bytes, budget)
         except UNREADABLE as error:
-            if not image:
+            if not named_image:
                 other.append(name)
                 continue
             problem = BadImage(
                 "broken_entry",
-                f"The archive's copy of this file is damaged ({reason(error)}); pack it anew.",
+                f"The archive's copy of this file is damaged ({reason(error)}). Pack it again.",
             )
         if problem is not None:
             path.write_bytes(b"")
-        found[parts] = (path, problem)
+        images[parts] = (path, problem)
 
     warnings: Warnings = []
-    warn(warnings, "hidden_files", "{n} hidden or system files were passed over: {names}", hidden)
-    warn(warnings, "other_files", "{n} files that are not images were passed over: {names}", other)
-    if not found:
+    warn(warnings, "hidden_files", "{n} hidden or system files were ignored: {names}", hidden)
+    warn(warnings, "other_files", "{n} files that are not images were ignored: {names}", other)
+    if not images:
         raise ArchiveError(
             "no_images",
-            "The archive holds no images; pack one folder per class with its images inside.",
+            "The archive has no images. Pack one folder per class with its images inside.",
         )
     empty = set(folders)
-    for name in [*map(shown, found), *folders]:
+    for name in [*map(shown, images), *folders]:
         while name := name.rpartition("/")[0]:
             empty.discard(name)
-    warn(warnings, "empty_folders", "{n} folders hold no images: {names}", sorted(empty))
-    placed = layout(list(found), warnings)
-    entries = [Entry(split, name, shown(parts), *found[parts]) for parts, split, name in placed]
+    warn(warnings, "empty_folders", "{n} folders have no images: {names}", sorted(empty))
+    placed = layout(list(images), warnings)
+    entries = [Entry(split, name, shown(parts), *images[parts]) for parts, split, name in placed]
     if not entries:
         raise ArchiveError(
             "no_images",
-            "No image of the archive lies in a class folder; pack one folder per class with its images "
-            "inside.",
+            "No image of the archive is in a class folder. Pack one folder per class with its images.",
         )
     return entries, warnings
 
 
 def _safe_parts(name: str) -> tuple[str, ...]:
-    """The components of an entry's name, NFC. Raises ArchiveError where it points outside."""
+    """Return the components of an entry's name in NFC.
+
+    Raises:
+        ArchiveError: the path is too deep, points outside the archive, or has too many accents in a row.
+    """
     accents = 0
     for character in "" if name.isascii() else name:
         accents = accents + 1 if unicodedata.combining(character) else 0
@@ -183,18 +190,18 @@ def _safe_parts(name: str) -> tuple[str, ...]:
             raise broken(f"the name {short(name)!r} has more than {MAX_ACCENTS} accents in a row")
     parts = tuple(part for part in unicodedata.normalize("NFC", name).split("/") if part not in {"", "."})
     if len(parts) > MAX_DEPTH:
-        raise broken(f"the entry {short(name)!r} lies more than {MAX_DEPTH} folders deep")
+        raise broken(f"the entry {short(name)!r} is more than {MAX_DEPTH} folders deep")
     if name.startswith("/") or "\\" in name or ".." in parts or (parts and re.match("[A-Za-z]:", parts[0])):
         raise ArchiveError(
             "unsafe_path",
             f"The archive's entry {short(name)!r} is not a plain path inside the archive (it has '..', a "
-            "leading '/', a drive letter or a backslash); pack it anew with relative paths and '/'.",
+            "leading '/', a drive letter or a backslash). Pack it again with relative paths and '/'.",
         )
     return parts
 
 
 class _Budget:
-    """How many unpacked bytes are left, those of damaged entries included."""
+    """Remaining unpacked bytes. Damaged entries count too."""
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
@@ -216,8 +223,8 @@ def _copy(start: bytes, source: IO[bytes], path: Path, max_bytes: int, budget: _
             if size > max_bytes:
                 return BadImage(
                     "image_too_large",
-                    f"The file unpacks to more than {max_bytes:,} bytes, which is the most that is allowed. "
-                    "Save it smaller or as JPEG.",
+                    f"The file unpacks to more than {max_bytes:,} bytes, which is the maximum. Save it "
+                    "smaller or as JPEG.",
                 )
             target.write(chunk)
             chunk = source.read(CHUNK)

@@ -1,4 +1,4 @@
-"""`POST /classify`: images and class names in, ranked class names out.
+"""`POST /classify`: ranking of class names for images.
 
 May import `api.deps`, the modules below it and `core`, no other resource.
 """

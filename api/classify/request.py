@@ -1,4 +1,4 @@
-"""The body of POST /classify, read and checked."""
+"""Parsing and validation of the body of POST /classify."""
 
 import base64
 import binascii
@@ -20,14 +20,14 @@ from core.serving.service import Serving, is_stock
 from core.serving.types import ClassName
 from core.settings import Settings
 
-MAX_FORM_FIELDS = 20_000  # far above the limit on class names, whose error says more
-MAX_SENTENCES = 20_000
-LONG_TEXT = 64_000
+MAX_FORM_FIELDS = 20_000  # far above the limit on class names, whose error is more helpful
+MAX_PROMPTS = 20_000
+LONG_TEXT = 64_000  # characters that are parsed in a thread
 
 
 @dataclass(frozen=True)
 class ParsedBody:
-    """A request, checked."""
+    """A validated request."""
 
     images: list[bytes]
     files: list[str | None]
@@ -37,14 +37,19 @@ class ParsedBody:
 
 
 async def parse_request(request: Request, settings: Settings, serving: Serving) -> ParsedBody:
-    """Read and check the body, a form or JSON. Everything that is wrong is named at once where it can."""
-    serving.gate.check()  # a refusal costs nothing but this
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    """Read and validate the body, a form or JSON.
+
+    Raises:
+        InvalidRequest: the body breaks the contract; as many errors as possible are listed.
+        ServerBusy: the limiter is full.
+    """
+    serving.gate.check()  # before the body is read, so that load shedding is cheap
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     routing_key = request.headers.get(ROUTING_KEY)
-    if kind == "application/json":
-        # Megabytes of JSON and base64 are not parsed where all other requests would wait for it.
+    if content_type == "application/json":
+        # Megabytes of JSON and base64 would block the event loop.
         return await PARSING.run(_from_json, await request.body(), routing_key, settings)
-    if kind == "multipart/form-data":
+    if content_type == "multipart/form-data":
         return await _from_form(request, routing_key, settings)
     raise InvalidRequest("Send multipart/form-data with `images`, or application/json with base64 images.")
 
@@ -65,12 +70,15 @@ async def _from_form(request: Request, routing_key: str | None, settings: Settin
     images: list[bytes] = []
     files: list[str | None] = []
     async with request.form(**limits) as form:
-        # As for JSON; what is short is not worth the way to another thread.
+        # As for JSON. Short texts are not worth a thread.
         is_long = sum(len(value) for _, value in form.multi_items() if isinstance(value, str)) > LONG_TEXT
         options = await PARSING.run(_options_of, form) if is_long else _options_of(form)
         uploads = [upload for upload in form.getlist("images") if isinstance(upload, UploadFile)]
         if len(uploads) != len(form.getlist("images")):
-            raise InvalidRequest("images must be files.", [{"pointer": "/images", "detail": "Not a file."}])
+            raise InvalidRequest(
+                "images must be files. Send each with a file name.",
+                [{"pointer": "/images", "detail": "Not a file."}],
+            )
         _check_count(len(uploads), settings)
         for upload in uploads:
             images.append(await upload.read(settings.max_image_bytes + 1))
@@ -88,11 +96,11 @@ def _checked(
     settings: Settings,
 ) -> ParsedBody:
     _check_references(options, routing_key)
-    _check_sentences(options)
+    _check_prompt_count(options)
     names, warnings = class_names(options.class_names, settings.max_class_names)
     _check_templates(options)
     if options.alpha and any(map(is_stock, options.references)):
-        detail = "The stock network has no alpha: what was given is not used."
+        detail = "The stock model has no alpha. The value was ignored."
         warnings.append({"code": "alpha_unused", "detail": detail})
     return ParsedBody(images, files, names, options, warnings)
 
@@ -105,7 +113,8 @@ def _options_of(form: FormData) -> Options:
             continue
         if any(isinstance(value, UploadFile) for value in values):
             raise InvalidRequest(
-                f"{name[:60]} must be text.", [{"pointer": f"/{name[:60]}", "detail": "A file."}]
+                f"{name[:60]} must be text. Send it without a file name.",
+                [{"pointer": f"/{name[:60]}", "detail": "A file."}],
             )
         if name in {"class_names", "templates", "models"}:
             only = str(values[0]).strip() if len(values) == 1 else ""
@@ -120,14 +129,14 @@ def _options_of(form: FormData) -> Options:
 
 def _check_count(images: int, settings: Settings) -> None:
     if not 1 <= images <= settings.max_classify_images:
-        detail = f"Send 1 to {settings.max_classify_images} images, not {images}."
+        detail = f"{images} images were sent. Send 1 to {settings.max_classify_images}."
         raise InvalidRequest(detail, [{"pointer": "/images", "detail": detail}])
 
 
-def _decode_base64(prompts: list[str]) -> list[bytes]:
-    """Plain base64, or a data: URL. Raises InvalidRequest that names every bad one."""
+def _decode_base64(texts: list[str]) -> list[bytes]:
+    """Decode plain base64 or `data:` URLs. Raise InvalidRequest that lists every invalid one."""
     decoded, errors = [], []
-    for index, text in enumerate(prompts):
+    for index, text in enumerate(texts):
         try:
             payload = text.partition(",")[2] if text.startswith("data:") else text
             lines = payload.split()  # `base64 image.jpg` wraps its lines
@@ -136,28 +145,31 @@ def _decode_base64(prompts: list[str]) -> list[bytes]:
             errors.append({"pointer": f"/images/{index}/base64", "detail": "Not valid base64."})
     if errors:
         count = "An image is" if len(errors) == 1 else f"{len(errors)} images are"
-        raise InvalidRequest(f"{count} not valid base64; see errors.", errors)
+        raise InvalidRequest(f"{count} not valid base64. Encode the files again; see errors.", errors)
     return decoded
 
 
 def _check_references(options: Options, routing_key: str | None) -> None:
     if options.models and "model" in options.model_fields_set:
-        detail = "Send either `model` or `models`: put all that shall be compared into `models`."
+        detail = "Send either `model` or `models`. To compare models, put all of them into `models`."
         raise InvalidRequest(detail, [{"pointer": "/models", "detail": detail}])
     if routing_key is not None and routing_key not in options.references:
         detail = (
-            f"The header {ROUTING_KEY} must be the same as the field model, which is "
-            f"{options.references[0]!r}; send both or leave the header out."
+            f"The header {ROUTING_KEY} differs from the field `model`, which is {options.references[0]!r}. "
+            "Send the same value in both, or leave the header out."
         )
         raise InvalidRequest(detail, [{"pointer": "/model", "detail": detail}], code="routing_key_mismatch")
 
 
-def _check_sentences(options: Options) -> None:
-    """Before anything is done with each of them."""
+def _check_prompt_count(options: Options) -> None:
+    """Limit the total number of prompts, before any of them is processed."""
     own = [None if isinstance(name, str) else name.prompts for name in options.class_names]
-    sentences = sum(len(prompts or options.templates or [""]) for prompts in own)
-    if sentences > MAX_SENTENCES:
-        detail = f"These names and templates make {sentences:,} sentences; at most {MAX_SENTENCES:,}."
+    count = sum(len(prompts or options.templates or [""]) for prompts in own)
+    if count > MAX_PROMPTS:
+        detail = (
+            f"The class names and templates give {count:,} prompts, and the maximum is {MAX_PROMPTS:,}. Send "
+            "fewer class names or templates."
+        )
         raise InvalidRequest(detail, [{"pointer": "/templates", "detail": detail}])
 
 

@@ -1,4 +1,4 @@
-"""What POST /classify answers."""
+"""Response of POST /classify."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,23 +22,30 @@ def to_response(
     sets: bool,
     rejects: bool,
 ) -> dict[str, Any]:
-    """Those of a ModelAnswer, complete: to check thousands of our own predictions would take longer than to
-    make them. `subject` is what the reference meant; `sets` and `rejects` say whether they were asked for."""
+    """Return the fields of a ModelAnswer.
+
+    The result is a plain dict, because validating thousands of predictions would take too long.
+
+    Args:
+        subject: what the reference resolved to.
+        sets: include prediction sets.
+        rejects: include the rejections.
+    """
     model = subject if isinstance(subject, Model) else None
     results: list[dict[str, Any]] = []
-    judged = zip(answer.sets, answer.in_distribution_score, answer.rejected, strict=True)
+    calibrated = zip(answer.sets, answer.in_distribution_score, answer.rejected, strict=True)
     for file, result in zip(files, answer.results, strict=True):
         if isinstance(result, BadImage):
             results.append(
                 {**NO_RESULT, "file": file, "error": {"code": result.code, "detail": result.detail}}
             )
         else:
-            names, in_distribution_score, rejected = next(judged, (None, None, None))
+            prediction_set, in_distribution_score, rejected = next(calibrated, (None, None, None))
             results.append(
                 {
                     "file": file,
                     "predictions": [vars(prediction) for prediction in result],
-                    "prediction_set": names if sets else None,
+                    "prediction_set": prediction_set if sets else None,
                     "in_distribution_score": in_distribution_score,
                     "rejected": rejected if rejects else None,
                     "error": None,
@@ -62,12 +69,12 @@ def to_response(
     }
 
 
-def _calibration(known: calibration.Calibration | None) -> Calibration:
-    if known is None:
+def _calibration(fitted: calibration.Calibration | None) -> Calibration:
+    if fitted is None:
         return Calibration(calibrated=False)
     return Calibration(
         calibrated=True,
-        temperature=known.temperature,
-        held_out_images=known.images,
-        rejection_threshold=known.least,
+        temperature=fitted.temperature,
+        held_out_images=fitted.images,
+        rejection_threshold=fitted.least,
     )

@@ -1,4 +1,4 @@
-"""POST /classify: images and any class names in, ranked class names out."""
+"""Route of POST /classify."""
 
 from fastapi import APIRouter, Request, Response
 
@@ -17,8 +17,8 @@ router = APIRouter(tags=["classify"], route_class=FormRoute)
     openapi_extra=REQUEST_BODY,
 )
 async def classify(request: Request) -> Response:
-    """Rank class names for each image. Any names may be asked for, trained or not.
+    """Rank class names for each image. Any class names are allowed, trained or new.
 
-    With `models`, several models answer side by side, in `comparison`.
+    With `models` the response has one answer per model, in `comparison`.
     """
     return Response(await answer_classify(request), media_type="application/json")

@@ -1,4 +1,4 @@
-"""What POST /classify takes, as a form or as JSON."""
+"""Request and response schemas of POST /classify."""
 
 from typing import Annotated, Any, Literal
 
@@ -19,27 +19,27 @@ DOT = (
     "iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAFklEQV"
     "R42mM8EaXBwMDAxMDAwMDAAAAQQgFOeLLOJwAAAABJRU5ErkJggg=="
 )
-"""An image of 2 x 2 pixels, for the example: what /docs shows can be sent as it is."""
+"""An image of 2 × 2 pixels, which makes the example in /docs complete."""
 
 
 class ImageIn(RequestModel):
-    base64: str
+    base64: str = Field(description="Image file as base64 or as a `data:` URL.")
     name: Annotated[str, Field(json_schema_extra={"maxLength": 10_000})] | None = Field(
-        None, description="Comes back as `file`."
+        None, description="File name, returned as `file`."
     )
 
 
 class Options(RequestModel):
-    """What a form and a JSON body have in common."""
+    """Fields that the form and the JSON body share."""
 
     class_names: list[RawName | ClassIn] = Field(
-        fail_fast=True, max_length=MAX_CLASS_NAMES, description="Any names, trained or not."
+        fail_fast=True, max_length=MAX_CLASS_NAMES, description="Class names to rank, trained or new."
     )
     model: str = Field(
         STOCK,
-        description="A model's id, its `name` (the latest version), `name@version`, `name@alias`, `stock`, "
-        "or `stock:<backbone>`. Or a job's id: its model, and as long as it has none a preview, which its "
-        "images make without training.",
+        description="Model id, `name` (the latest version), `name@version`, `name@alias`, `stock` or "
+        "`stock:<backbone>`. A job id selects the job's model, or until it exists an instant preview, a "
+        "classifier that needs no training.",
         max_length=600,
     )
     models: list[Annotated[str, Field(max_length=600)]] | None = Field(
@@ -47,54 +47,62 @@ class Options(RequestModel):
         fail_fast=True,
         min_length=1,
         max_length=MAX_MODELS,
-        description="Instead of `model`: several, to compare. `comparison` has each one's answer, in order.",
+        description="Models to compare, instead of `model`. `comparison` has one answer per model, in order.",
     )
     alpha: Annotated[float, Field(ge=0, le=1), AfterValidator(round_alpha)] | None = Field(
-        None, description="Rounded to 0.01; default the model's."
+        None,
+        description="Mixing weight from 0 (stock) to 1 (fine-tuned), rounded to 0.01. Default: the model's.",
     )
     templates: list[Sentence] | None = Field(
-        None, fail_fast=True, max_length=MAX_TEMPLATES, description="Default the model's."
+        None,
+        fail_fast=True,
+        max_length=MAX_TEMPLATES,
+        description="Prompt templates, each with `{}` for the class name. Default: the model's.",
     )
     new_class_balance: float = Field(
         NEW_NAMES_BALANCE,
         ge=0,
         le=1,
-        description=(
-            "Some names look a little like every image, and fine-tuning draws images of new classes to "
-            "the trained names. How much of that, as the model's own images tell it, is taken off each "
-            "name; 0: nothing."
-        ),
+        description="Correction of the bias towards trained classes, from 0 (none) to 1 (full). An offset is "
+        "subtracted from the similarities of each class. It is estimated on the model's training images.",
     )
-    top_k: int | None = Field(None, ge=1, description="Only the best so many names; default all.")
+    top_k: int | None = Field(
+        None, ge=1, description="Return only the K most likely classes. Default: all classes."
+    )
     coverage: float | None = Field(
         None,
         ge=0.5,
         le=0.99,
-        description="Adds to each image the `names` among which the true one is so often, on images like "
-        "those that the model was measured on. For a model asked for exactly its trained names.",
+        description="Return per image a `prediction_set` that contains the true class with this probability. "
+        "The guarantee holds for images like the held-out ones. It needs a calibrated model and exactly its "
+        "trained classes.",
     )
     reject: bool = Field(
         False,
-        description="Adds to each image whether it is `rejected`: less like any of the trained classes, "
-        "their names and their images, than 19 in 20 of their own images are. For a model asked for "
-        "exactly its trained names.",
+        description="Return per image `rejected`, true if it resembles none of the trained classes. The "
+        "threshold lets 95% of held-out images pass. It needs a calibrated model and exactly its trained "
+        "classes.",
     )
 
     @property
     def references(self) -> list[str]:
-        """The models that are asked."""
+        """References of all requested models."""
         return self.models or [self.model]
 
 
 class ClassifyJson(Options):
-    images: list[ImageIn] = Field(fail_fast=True, max_length=MAX_CLASSIFY_IMAGES)
+    """Body of type `application/json`."""
+
+    images: list[ImageIn] = Field(
+        fail_fast=True, max_length=MAX_CLASSIFY_IMAGES, description="Images to classify."
+    )
 
 
 class ClassifyForm(Options):
-    """`multipart/form-data`. `class_names`, `templates` and `models` are repeated, or one JSON array."""
+    """Body of type `multipart/form-data`. Lists are repeated fields, or one field with a JSON array."""
 
     images: list[Annotated[str, Field(json_schema_extra={"format": "binary"})]] = Field(
-        max_length=MAX_CLASSIFY_IMAGES
+        max_length=MAX_CLASSIFY_IMAGES, description="Image files to classify."
     )
 
 
@@ -106,15 +114,14 @@ REQUEST_BODY: dict[str, Any] = {
             "in": "header",
             "required": False,
             "schema": {"type": "string", "maxLength": 600},
-            "description": "The same as `model` (or one of `models`), for a load balancer before several "
-            "of these: it sees headers, not bodies, and sends all requests of a model to where that is warm. "
-            "Not needed otherwise.",
+            "description": "Same value as `model`, or one of `models`. A load balancer reads headers, not "
+            "bodies, and can use this one to route all requests of a model to the same server. Optional.",
         }
     ],
     "requestBody": {
         "required": True,
         "content": {
-            # The schemas themselves are put into the document in api.app.
+            # The schemas themselves are added by api.openapi.
             "multipart/form-data": {"schema": {"$ref": "#/components/schemas/ClassifyForm"}},
             "application/json": {
                 "schema": {"$ref": "#/components/schemas/ClassifyJson"},
@@ -134,47 +141,58 @@ Kind = Literal["trained", "new"]
 
 
 class ClassKind(BaseModel):
-    name: str
-    kind: Kind
-    offset: float = Field(description="What new_class_balance took off this name's similarities.")
+    name: str = Field(description="Class name.")
+    kind: Kind = Field(description="`trained` if the model was trained on this class, else `new`.")
+    offset: float = Field(description="Offset that `new_class_balance` subtracted from the similarities.")
 
 
 class Prediction(BaseModel):
     class_name: str
-    kind: Kind
-    probability: float
-    similarity: float
+    kind: Kind = Field(description="`trained` if the model was trained on this class, else `new`.")
+    probability: float = Field(description="Softmax over the requested classes.")
+    similarity: float = Field(description="Cosine of image and class features.")
 
 
 class ImageResult(BaseModel):
-    file: str | None
-    predictions: list[Prediction] | None = None
+    file: str | None = Field(description="File name of the image, as sent.")
+    predictions: list[Prediction] | None = Field(
+        None, description="Classes, most likely first; null if the image can't be read."
+    )
     prediction_set: list[str] | None = Field(
-        None, description="With `coverage`: the set that holds the true name."
+        None, description="With `coverage`: set of classes that contains the true one with that probability."
     )
     in_distribution_score: float | None = Field(
         None,
-        description="Where `calibration` is calibrated: how much it looks like the nearest of the trained "
-        "classes, its name and its images. Below `rejection_threshold` the image is rejected.",
+        description="Similarity to the nearest trained class, both to its name and its training images; null "
+        "without calibration. Images below `rejection_threshold` are rejected.",
     )
-    rejected: bool | None = Field(None, description="With `reject`: it looks like none of the names.")
-    error: Notice | None = None
+    rejected: bool | None = Field(
+        None, description="With `reject`: true if the image resembles none of the classes."
+    )
+    error: Notice | None = Field(None, description="Reason why the image can't be read.")
 
 
 class Calibration(BaseModel):
-    """Known for a model that was measured on 30 images or more, asked for exactly its trained names as it
-    stands. Elsewhere a probability says which name fits better, not how often it is right."""
+    """Calibration of the probabilities.
 
-    calibrated: bool = Field(description="Whether `probability` is how often such an answer is right.")
-    temperature: float | None = None
-    held_out_images: int | None = Field(None, description="Images that it was fitted on.")
-    rejection_threshold: float | None = Field(None, description="Below it an image is rejected.")
+    It needs at least 30 held-out images, a request for exactly the trained classes, and the model's own alpha
+    and templates. An uncalibrated probability ranks the classes but is no estimate of accuracy.
+    """
+
+    calibrated: bool = Field(description="True if `probability` estimates the accuracy of the prediction.")
+    temperature: float | None = Field(None, description="Temperature of the softmax.")
+    held_out_images: int | None = Field(None, description="Number of images used for the calibration.")
+    rejection_threshold: float | None = Field(
+        None, description="Images with a lower `in_distribution_score` are rejected."
+    )
 
 
 class Timing(BaseModel):
-    decode: float
-    encode: float
-    total: float
+    """Times in milliseconds."""
+
+    decode: float = Field(description="Decoding of the images.")
+    encode: float = Field(description="Encoding of the images, waiting time included.")
+    total: float = Field(description="Whole request.")
 
 
 ANSWER_EXAMPLE: JsonDict = {
@@ -214,29 +232,31 @@ ANSWER_EXAMPLE: JsonDict = {
 
 
 class ModelAnswer(BaseModel):
-    """What one model says."""
+    """Predictions of one model."""
 
-    model: str = Field(description="Its id, the job's if it is a preview, or `stock…` as it was asked for.")
-    reference: str = Field(description="What was asked for.")
-    name: str | None
-    version: int | None
-    preview: bool = Field(description="The answer is of a job's images: the job has no model (yet).")
+    model: str = Field(description="Model id, job id of an instant preview, or `stock…` as requested.")
+    reference: str = Field(description="Reference from the request.")
+    name: str | None = Field(description="Name of the model; null if it has none.")
+    version: int | None = Field(description="Version of the model within its name.")
+    preview: bool = Field(description="True for an instant preview: the job has no model yet.")
     backbone: str
-    alpha: float
+    alpha: float = Field(description="Mixing weight that was used.")
     calibration: Calibration
-    class_names: list[ClassKind]
-    results: list[ImageResult]
+    class_names: list[ClassKind] = Field(description="Requested classes, cleaned.")
+    results: list[ImageResult] = Field(description="One result per image, in request order.")
     timing_ms: Timing
 
 
 class Classification(ModelAnswer):
+    """Response to a request with one model."""
+
     model_config = ConfigDict(json_schema_extra={"examples": [ANSWER_EXAMPLE]})
 
     warnings: list[Notice]
 
 
 class Comparison(BaseModel):
-    """The answer to `models`: one for each, in their order, on the same images and names."""
+    """Response to a request with `models`: one answer per model for the same images and classes."""
 
-    comparison: list[ModelAnswer]
+    comparison: list[ModelAnswer] = Field(description="Answers in the order of `models`.")
     warnings: list[Notice]

@@ -1,4 +1,4 @@
-"""A request of POST /classify, from the body to the answer."""
+"""Handling of POST /classify, from the body to the response."""
 
 import asyncio
 from collections import Counter
@@ -17,66 +17,70 @@ from core.store.errors import ModelNotFound
 
 
 async def answer_classify(request: Request) -> bytes:
-    """The answer as JSON.
+    """Classify the images of a request. Return the response as JSON.
 
     Raises:
-        InvalidRequest: the body is refused, or no image of it can be read.
-        ClipCiteError: a model is missing, or more requests wait than the limit.
+        InvalidRequest: the body is invalid, or none of its images can be read.
+        ServerBusy: the limiter is full.
+        ClipCiteError: a model is missing or can't be loaded.
     """
-    # Not asked for as dependencies, each of which FastAPI takes through some steps at every request.
+    # Read from the state, because FastAPI's dependencies cost time on every request.
     state, owner = request.app.state, request.state.caller.owner
     serving: Serving = state.serving
     database: Database = state.database
-    wanted = await parse_request(request, state.settings, serving)
+    body = await parse_request(request, state.settings, serving)
     costs = Counter[tuple[str, str]]()
-    for reference in wanted.options.references:
-        costs[owner, reference] += len(wanted.images)
+    for reference in body.options.references:
+        costs[owner, reference] += len(body.images)
     with serving.gate.acquire(costs):
-        # In threads of their own: however long these wait, other routes have theirs.
+        # A separate executor, so that waiting here takes no threads from other routes.
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(serving.requests, _classify, wanted, serving, database, owner)
+        return await loop.run_in_executor(serving.requests, _classify, body, serving, database, owner)
 
 
-def _classify(wanted: ParsedBody, serving: Serving, database: Database, owner: str) -> bytes:
-    """The answer as JSON: a thousand names for each of many images are too much for the event loop."""
-    references = wanted.options.references
-    # Once for the whole request: what is promoted from here on is for the next one.
+def _classify(body: ParsedBody, serving: Serving, database: Database, owner: str) -> bytes:
+    """Classify and encode as JSON. A thousand classes for many images would block the event loop."""
+    references = body.options.references
+    # Resolved once per request, so that a promotion in between can't mix two models.
     subjects = look_up(database, references, owner=owner)
     try:
-        answers = _compare(serving, wanted, subjects, owner)
-    except ModelNotFound:  # deleted since; a name or an alias may mean another one by now
+        answers = _compare(serving, body, subjects, owner)
+    except ModelNotFound:  # deleted meanwhile; a name or an alias may now point to another model
         subjects = look_up(database, references, owner=owner)
-        answers = _compare(serving, wanted, subjects, owner)
+        answers = _compare(serving, body, subjects, owner)
     fields = [
         to_response(
             answer,
             reference,
             subject,
-            wanted.files,
-            sets=wanted.options.coverage is not None,
-            rejects=wanted.options.reject,
+            body.files,
+            sets=body.options.coverage is not None,
+            rejects=body.options.reject,
         )
         for answer, reference, subject in zip(answers, references, subjects, strict=True)
     ]
-    warnings = list(wanted.warnings)
-    if any(answer.preview for answer in answers) and wanted.options.alpha:
-        detail = "A preview has no alpha: what was given is not used."
+    warnings = list(body.warnings)
+    if any(answer.preview for answer in answers) and body.options.alpha:
+        detail = "An instant preview has no alpha. The value was ignored."
         warnings.append({"code": "alpha_unused", "detail": detail})
-    lacks = max(answer.preview_lacks for answer in answers)
-    if lacks:
-        detail = f"{lacks} of the job's images are still being looked at; a later answer knows them too."
+    missing = max(answer.preview_lacks for answer in answers)
+    if missing:
+        detail = (
+            f"The preview is still processing {missing} of the job's images. Send the request again for a "
+            "preview of all images."
+        )
         warnings.append({"code": "preview_unfinished", "detail": detail})
-    if wanted.options.models:
+    if body.options.models:
         return to_json({"comparison": fields, "warnings": warnings})
     return to_json({**fields[0], "warnings": warnings})
 
 
 def _compare(
-    serving: Serving, wanted: ParsedBody, subjects: Sequence[Subject], owner: str
+    serving: Serving, body: ParsedBody, subjects: Sequence[Subject], owner: str
 ) -> list[ClassifyResult]:
-    options = wanted.options
-    question = ClassifyRequest(
-        wanted.class_names,
+    options = body.options
+    request = ClassifyRequest(
+        body.class_names,
         alpha=options.alpha,
         templates=None if options.templates is None else tuple(options.templates),
         new_class_balance=options.new_class_balance,
@@ -85,10 +89,10 @@ def _compare(
         reject=options.reject,
     )
     try:
-        return serving.compare(wanted.images, question, models=subjects, owner=owner)
+        return serving.compare(body.images, request, models=subjects, owner=owner)
     except NoReadableImage as error:
         items = [
             {"file": file or f"images[{i}]", "code": problem.code, "detail": problem.detail}
-            for i, (file, problem) in enumerate(zip(wanted.files, error.problems, strict=True))
+            for i, (file, problem) in enumerate(zip(body.files, error.problems, strict=True))
         ]
         raise InvalidRequest(error.detail, items, code=error.code) from error

@@ -1,4 +1,4 @@
-"""What two requests must have in common to be the same one, sent twice."""
+"""Fingerprint of a request, which tells a retry from another request with the same idempotency key."""
 
 import hashlib
 import json
@@ -8,17 +8,19 @@ from core.clip.config import AdaptConfig
 
 
 def fingerprint(
-    intake: ValidatedUpload, config: AdaptConfig, *, name: str | None, on_bad_image: str, webhook: str | None
+    upload: ValidatedUpload, config: AdaptConfig, *, name: str | None, on_bad_image: str, webhook: str | None
 ) -> str:
-    """A hash of what was asked for: the settings as they were resolved, and every image with its
-    label. Not of the bytes of the body, whose boundary differs at every retry, nor of how images
-    were packed and called."""
+    """Return a SHA-256 of the resolved settings and of every image with its label.
+
+    The bytes of the body do not count, because the multipart boundary differs at every retry. Neither do the
+    names and the packing of the images.
+    """
     content = {
         "name": name,
         "on_bad_image": on_bad_image,
         "webhook": webhook,
         "config": config.to_dict(),
-        "images": [[shot.split, shot.class_name, shot.sha256] for shot in intake.images],
+        "images": [[shot.split, shot.class_name, shot.sha256] for shot in upload.images],
     }
-    # Sorted, so that the order of the keys in `config` does not matter.
+    # Sorted, because the order of the keys in `config` must not matter.
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""The form of POST /adapt and POST /models/{id}/extend, and the limits on its parts."""
+"""Form of POST /adapt and POST /models/{id}/extend, with limits on its parts."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -28,14 +28,14 @@ IdempotencyKey = Annotated[
     str | None,
     Header(
         pattern=r"^[!-~]{1,255}$",
-        description="Any text of your own (a UUID, say): the request sent again with it makes no second job.",
+        description="Any unique text, for example a UUID. A retry with the same key creates no second job.",
     ),
 ]
 
 
 @dataclass(frozen=True)
 class JobUpload:
-    """Labelled images, in either of the two ways."""
+    """Labelled images: either an archive, or lists of images and labels."""
 
     archive: Upload | None
     images: Sequence[Upload]
@@ -46,7 +46,7 @@ class JobUpload:
 
 @dataclass(frozen=True)
 class JobOptions:
-    """All else that the form, the query and the headers say, as it was sent."""
+    """All other values of the form, the query and the headers, as sent."""
 
     name: str | None
     config: str | None
@@ -63,8 +63,8 @@ class JobForm:
 
 
 def form_router(settings: Settings, tag: str) -> APIRouter:
-    """A router of its own, for its own limits on the number of files."""
-    # One more than allowed gets through, so that our own error, which says more, is the answer.
+    """Return a separate router with limits on the number of files and fields."""
+    # One more than allowed passes, because the later error is more helpful.
     parts = settings.max_images + 1
     return APIRouter(
         tags=[tag],
@@ -78,14 +78,17 @@ async def read_form(
     request: Request,
     archive: Annotated[
         UploadFile | None,
-        File(description="One .zip: a folder per class, or train/ and test/ of such folders."),
+        File(
+            description="A .zip with one folder per class, or with such folders in `train/` and `test/`. "
+            "Alternative to `images` and `labels`."
+        ),
     ] = None,
     images: Annotated[
         list[UploadFile],
         File(
             default_factory=list,
             max_length=MAX_IMAGES,
-            description="Or images one by one, with `labels`.",
+            description="Training images, with `labels`. Alternative to `archive`.",
         ),
     ],
     labels: Annotated[
@@ -93,46 +96,66 @@ async def read_form(
         Form(
             default_factory=list,
             max_length=MAX_IMAGES,
-            description="The class name of each image, same order.",
+            description="Class name of each image, in the order of `images`.",
         ),
     ],
     test_images: Annotated[
         list[UploadFile],
-        File(default_factory=list, max_length=MAX_IMAGES, description="Images to measure the result on."),
+        File(
+            default_factory=list,
+            max_length=MAX_IMAGES,
+            description="Test images, on which the model is evaluated.",
+        ),
     ],
-    test_labels: Annotated[list[Text], Form(default_factory=list, max_length=MAX_IMAGES)],
+    test_labels: Annotated[
+        list[Text],
+        Form(
+            default_factory=list,
+            max_length=MAX_IMAGES,
+            description="Class name of each test image, in the order of `test_images`.",
+        ),
+    ],
     name: Annotated[
         Text | None,
         Form(
-            description="A name for the job and its model, which is the next version of that name. Without @ "
-            "and /, and not like a model's id or `stock`."
+            description="Name of the job and of its model, which becomes the next version of that name. At "
+            "most 200 characters, without `@` and `/`, unlike an id and not `stock`."
         ),
     ] = None,
     config: Annotated[
         JsonText | None,
         Form(
-            description="A JSON object of settings, all optional; what is left out comes from the backbone's "
-            "recipe.",
+            description="JSON object of training settings (schema `JobConfig`), all optional. Missing "
+            "settings come from the backbone's recipe.",
             examples=['{"epochs": 10, "alpha": 0.5, "holdout": 0.2}'],
         ),
     ] = None,
     on_bad_image: Annotated[
-        Literal["fail", "skip"], Form(description="Refuse the upload, or go on without the bad images.")
+        Literal["fail", "skip"],
+        Form(description="`fail` rejects an upload with bad images, `skip` continues without them."),
     ] = "fail",
     webhook: Annotated[
         Text | None,
         Form(
-            description="A URL that is told when the job has ended: a POST of `job.succeeded`, `job.failed` "
-            "or `job.cancelled`, signed as Standard Webhooks say, sent again for a day until it is taken.",
+            description="URL that is notified when the job ends. It receives a POST of `job.succeeded`, "
+            "`job.failed` or `job.cancelled`, signed according to Standard Webhooks. Failed deliveries are "
+            "retried for a day.",
             examples=["https://example.com/hooks/clipcite"],
         ),
     ] = None,
     dry_run: Annotated[
-        bool, Query(description="Only look: answer 200 with the preflight, and store nothing.")
+        bool,
+        Query(
+            description="Only check the upload. The response is 200 with the preflight; nothing is stored."
+        ),
     ] = False,
     idempotency_key: IdempotencyKey = None,
 ) -> JobForm:
-    """Raises InvalidRequest: a field that there is not, or that is there twice."""
+    """Read the form.
+
+    Raises:
+        InvalidRequest: a field is unknown or present twice.
+    """
     _check_fields(request)
     return JobForm(
         JobUpload(
@@ -151,16 +174,16 @@ JobFormDep = Annotated[JobForm, Depends(read_form)]
 
 def _check_fields(request: Request) -> None:
     form = request._form  # parsed by FastAPI for the parameters above
-    given = Counter(name for name, _ in (form.multi_items() if form else ()))
-    repeated = [name for name in given if name in ONCE and given[name] > 1]
+    counts = Counter(name for name, _ in (form.multi_items() if form else ()))
+    repeated = [name for name in counts if name in ONCE and counts[name] > 1]
     if repeated:
         raise InvalidRequest(
-            f"The field {repeated[0]!r} may be there once only; put everything into one.",
-            [{"pointer": f"/{name}", "detail": "Given more than once."} for name in repeated],
+            f"The field {repeated[0]!r} was sent more than once. Send it once.",
+            [{"pointer": f"/{name}", "detail": "Sent more than once."} for name in repeated],
         )
-    unknown = [name for name in given if name not in FIELDS]
+    unknown = [name for name in counts if name not in FIELDS]
     if unknown:
         raise InvalidRequest(
-            f"There is no field {unknown[0][:60]!r}; the fields are {', '.join(FIELDS)}.",
+            f"There is no field {unknown[0][:60]!r}. The fields are {', '.join(FIELDS)}.",
             [{"pointer": f"/{name[:60]}", "detail": "Unknown field."} for name in unknown],
         )

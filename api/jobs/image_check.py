@@ -1,4 +1,4 @@
-"""Every image of an upload is decoded once, in a few threads."""
+"""Check of every image of an upload, by decoding it once, in a few threads."""
 
 import hashlib
 import os
@@ -15,12 +15,12 @@ from core.clip.errors import BadImage
 from core.serving.decoding import Decoders, Decoding
 from core.settings import Settings
 
-Content = bytes  # a name for the type where a field is called bytes
+Content = bytes  # alias for use in classes with a field named `bytes`
 
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """One labelled image that was decoded once and found good."""
+    """Labelled image that was decoded without error."""
 
     split: Split
     class_name: str
@@ -36,6 +36,8 @@ class LabelledImage:
 
 @dataclass(frozen=True)
 class Candidate:
+    """Labelled image that is not decoded yet. `problem` is an error known before."""
+
     split: Split
     class_name: str
     file_name: str
@@ -50,13 +52,15 @@ class _Checked:
     sketch: ImageStats
 
 
-def read_data(data: Path | BinaryIO, most: int | None = None) -> bytes:
+def read_data(data: Path | BinaryIO, max_bytes: int | None = None) -> bytes:
+    """Return the content of a file, or its first `max_bytes`."""
     if isinstance(data, Path):
         with data.open("rb") as file:
-            return read_data(file, most)
+            return read_data(file, max_bytes)
     size = data.seek(0, os.SEEK_END)
     data.seek(0)
-    content = data.read(size if most is None else min(size, most))  # read() sets aside what it is asked for
+    # read() allocates the requested size, hence the minimum.
+    content = data.read(size if max_bytes is None else min(size, max_bytes))
     data.seek(0)
     return content
 
@@ -64,21 +68,21 @@ def read_data(data: Path | BinaryIO, most: int | None = None) -> bytes:
 def check_candidates(
     candidates: Sequence[Candidate], settings: Settings, decoders: Decoders, owner: str
 ) -> tuple[list[LabelledImage], list[dict[str, str]]]:
+    """Decode all candidates, in the owner's turn. Return the good images, and errors {file, code, detail}."""
     limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
 
     def check(candidate: Candidate, decoding: Decoding[_Checked]) -> _Checked:
         if candidate.problem is not None:
             raise candidate.problem
         content = read_data(candidate.data, limits.max_bytes + 1)
-        # No larger than the sketch needs: a JPEG is read to its end all the same, but in a part of
-        # the memory.
+        # Only as large as the statistics need. A JPEG is still read completely, but takes less memory.
         image = decoding.open_image(content, limits, shortest_side=SIDE, grey=True)
         return _Checked(hashlib.sha256(content).hexdigest(), len(content), sketch(image))
 
     shots: list[LabelledImage] = []
     bad: list[dict[str, str]] = []
-    works = [partial(check, candidate) for candidate in candidates]
-    decodings = decoders.submit((owner, "adapt"), object(), works)
+    checks = [partial(check, candidate) for candidate in candidates]
+    decodings = decoders.submit((owner, "adapt"), object(), checks)
     try:
         for candidate, decoding in zip(candidates, decodings, strict=True):
             try:

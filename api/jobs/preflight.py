@@ -1,4 +1,4 @@
-"""What POST /adapt says about an upload before anything is trained."""
+"""Preflight of an upload: findings, warnings and an estimate, before training."""
 
 from typing import Any
 
@@ -13,31 +13,37 @@ from core.store.jobs.history import Succeeded
 
 
 def preflight(
-    intake: ValidatedUpload,
+    upload: ValidatedUpload,
     config: AdaptConfig,
     past: list[Succeeded],
     *,
     more_warnings: list[dict[str, Any]],
     skips_bad: bool,
 ) -> Preflight:
-    """Everything that is known of an upload, without its being trained on. `intake` has skipped the bad
-    images; `skips_bad` says whether that was asked for."""
-    images = [CheckedImage(s.file_name, s.class_name, s.split, s.sha256, s.sketch) for s in intake.images]
+    """Return the preflight of a validated upload.
+
+    Args:
+        upload: the upload without its bad images.
+        past: finished jobs, the basis of the estimate.
+        more_warnings: warnings about the settings.
+        skips_bad: True if the request allows to skip bad images.
+    """
+    images = [CheckedImage(s.file_name, s.class_name, s.split, s.sha256, s.sketch) for s in upload.images]
     findings = check_images(images, config.image_size)
     unreadable = [
         Finding(
             file=bad["file"], class_name=None, split=None, code=bad["code"], detail=bad["detail"], other=None
         )
-        for bad in intake.bad
+        for bad in upload.bad
     ]
-    noted = [w for w in intake.warnings if skips_bad or w["code"] != "bad_image"]
-    warnings = [*noted, *more_warnings, *summarise(findings, images)]
-    warnings += class_warnings([dict(count) for count in intake.classes], config.prompts)
-    expected = estimate(config, *_counts(intake.classes), [_past(job) for job in past])
+    upload_warnings = [w for w in upload.warnings if skips_bad or w["code"] != "bad_image"]
+    warnings = [*upload_warnings, *more_warnings, *summarise(findings, images)]
+    warnings += class_warnings([dict(count) for count in upload.classes], config.prompts)
+    expected = estimate(config, *_counts(upload.classes), [_past(job) for job in past])
     return Preflight(
         acceptable=skips_bad or not unreadable,
         config=config.to_dict(),
-        classes=[ClassCounts(**count) for count in intake.classes],
+        classes=[ClassCounts(**count) for count in upload.classes],
         images=len(images) + len(unreadable),
         good=len(images) - len({finding.image for finding in findings}),
         findings=[*unreadable, *(_shown(finding, images) for finding in findings)],
@@ -53,11 +59,11 @@ def preflight(
 
 
 def _shown(finding: checks.Finding, images: list[CheckedImage]) -> Finding:
-    of = images[finding.image]
+    image = images[finding.image]
     return Finding(
-        file=of.file_name,
-        class_name=of.class_name,
-        split=of.split,
+        file=image.file_name,
+        class_name=image.class_name,
+        split=image.split,
         code=finding.code,
         detail=finding.detail,
         other=None if finding.other is None else images[finding.other].file_name,
@@ -69,5 +75,5 @@ def _past(job: Succeeded) -> PastJob:
 
 
 def _counts(classes: Any) -> tuple[int, int]:
-    """Training and test images."""
+    """Return the numbers of training and test images."""
     return sum(c["images"] for c in classes), sum(c["test_images"] for c in classes)

@@ -1,4 +1,4 @@
-"""POST /adapt, and /jobs: watch, cancel and delete training jobs."""
+"""Routes of POST /adapt and /jobs: create, follow, cancel and delete training jobs."""
 
 from typing import Annotated, Any
 
@@ -16,17 +16,22 @@ from core.settings import Settings
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 MAX_SEQ = 2**31 - 1
-Wait = Annotated[float, Query(ge=0, le=60, description="Answer when the job ends, or after so many seconds.")]
+Wait = Annotated[
+    float,
+    Query(ge=0, le=60, description="Maximum wait for the end of the job (long polling), in seconds."),
+]
 AfterSeq = Annotated[int, Query(ge=0, le=MAX_SEQ, description="Only events with a greater `seq`.")]
 LastEventId = Annotated[
     int | None,
     Header(
-        ge=0, le=MAX_SEQ, description="For a stream: go on after this `id`. Browsers send it by themselves."
+        ge=0,
+        le=MAX_SEQ,
+        description="Resume a stream after this `id`. Browsers send this header automatically.",
     ),
 ]
 PREFLIGHT_RESPONSE = {
     "model": Preflight,
-    "description": "With `dry_run`: the preflight. Nothing was stored.",
+    "description": "Preflight, with `dry_run`. Nothing was stored.",
 }
 
 
@@ -38,7 +43,7 @@ def list_jobs(
     limit: Limit = 20,
     after: After = None,
 ) -> JobPage:
-    """Newest first."""
+    """List your training jobs, newest first."""
     return service.list_jobs(database, owner, status, limit, after)
 
 
@@ -46,13 +51,13 @@ def list_jobs(
 async def get_job(
     request: Request, database: DatabaseDep, owner: CurrentOwner, job_id: str, wait: Wait = 0
 ) -> Job:
-    """The job as it is; with `wait` as soon as it has ended."""
+    """Return a job. With `wait` the response is delayed until the job has ended, or until the time is up."""
     return await service.wait_for_job(request, database, owner, job_id, wait)
 
 
 @router.post("/{job_id}/cancel", status_code=202, responses=responses(401, 404, 409, 422, 503, 507))
 def cancel_job(database: DatabaseDep, owner: CurrentOwner, job_id: str) -> Job:
-    """A queued job is cancelled at once, a running one within seconds. Calling it again is harmless."""
+    """Cancel a job: a queued one at once, a running one within seconds. Repeating is harmless."""
     return service.cancel_job(database, owner, job_id)
 
 
@@ -60,13 +65,13 @@ def cancel_job(database: DatabaseDep, owner: CurrentOwner, job_id: str) -> Job:
 def delete_job(
     database: DatabaseDep, blobs: BlobsDep, serving: ServingDep, owner: CurrentOwner, job_id: str
 ) -> None:
-    """Remove the job and its images. Its model stays."""
+    """Delete a job with its images, events and report. Its model is kept."""
     service.delete_job(database, blobs, serving, owner, job_id)
 
 
 @router.get("/{job_id}/preflight", responses=responses(401, 404, 422, 503))
 def get_preflight(database: DatabaseDep, blobs: BlobsDep, owner: CurrentOwner, job_id: str) -> Preflight:
-    """What was found in the job's images, one by one, and what it was expected to take."""
+    """Return the preflight of a job: findings per image, and the estimated duration and memory."""
     return service.get_preflight(database, blobs, owner, job_id)
 
 
@@ -75,33 +80,35 @@ def get_preflight(database: DatabaseDep, blobs: BlobsDep, owner: CurrentOwner, j
     response_model=EventList,
     responses={
         200: {
-            "description": "The list; with `Accept: text/event-stream` the stream.",
+            "description": "List of events, or with `Accept: text/event-stream` a stream of them.",
             "content": {"text/event-stream": {"schema": {"type": "string"}, "example": STREAM_EXAMPLE}},
         },
-        204: {"description": "The stream has nothing more to come: the job has ended, and `done` was sent."},
+        204: {"description": "End of the stream: the job has ended, and `done` was already sent."},
         **responses(401, 404, 422, 503),
     },
 )
 def list_events(
     database: DatabaseDep,
-    feed: EventHubDep,
+    hub: EventHubDep,
     owner: CurrentOwner,
     job_id: str,
     after: AfterSeq = 0,
     last_event_id: LastEventId = None,
     accept: Annotated[str, Header(include_in_schema=False)] = "",
 ) -> Any:
-    """What happened to the job, in order, each with a growing `seq`.
+    """List or stream the events of a job, in the order of `seq`.
 
-    With `Accept: text/event-stream` a stream that goes on until the job has ended: `progress` while it
-    trains (at most once per second), `log` for all else that happens, `done` at the end (`type` says how
-    it ended). Each has the `seq` as its `id`, and the entry of the list as its data. After a lost
-    connection it resumes with `Last-Event-ID`, at this or any other process of the service. It ends by itself
-    after 15 minutes, and is to be resumed then too.
+    With `Accept: text/event-stream` the response is a stream until the job ends. Its events are `progress`
+    during training (at most one per second), `done` at the end, and `log` for everything else. The `id` of
+    an event is its `seq`, and its data is the same object as in the list. The `type` of `done` is the final
+    status of the job.
 
-    Of `progress` the last entry for each percent of a stage is kept, until a week after the end.
+    A stream ends after 15 minutes at the latest. Resume it, like a lost stream, with `Last-Event-ID`, at any
+    process of the service.
+
+    Progress is kept until a week after the end, one event per percent of each stage.
     """
-    return answer_events(database, feed, owner, job_id, after, last_event_id, accept)
+    return answer_events(database, hub, owner, job_id, after, last_event_id, accept)
 
 
 def make_adapt_router(settings: Settings) -> APIRouter:
@@ -116,13 +123,13 @@ def make_adapt_router(settings: Settings) -> APIRouter:
 
 
 def adapt(submission: SubmissionDep, form: JobFormDep, owner: CurrentOwner) -> Response:
-    """Upload labelled images and start an adaptation.
+    """Upload labelled images and start a training job.
 
-    At least 2 classes with an image each; 4 to 16 images a class work well. Every image is checked
-    before the answer, and what is odd about images, class names and their balance is in the job's
-    `warnings`; GET /jobs/{id}/preflight has it image by image. Poll the job with GET /jobs/{id}.
+    The minimum is 2 classes with 1 image each; 4 to 16 images per class work well. Every image is checked
+    before the response. The job's `warnings` summarise problems with images, class names and class balance,
+    and `GET /jobs/{id}/preflight` has the findings per image. Poll the job with `GET /jobs/{id}`.
 
-    With an `Idempotency-Key` a request may be sent again when its answer was lost: for 24 hours it gets
-    the job that it made the first time, with `Idempotency-Replayed: true`.
+    With an `Idempotency-Key` a request can be repeated safely if its response was lost. For 24 hours the same
+    key returns the first request's job, with the header `Idempotency-Replayed: true`.
     """
     return submission.submit(form.upload, form.options, owner)

@@ -1,4 +1,4 @@
-"""The `config` field of POST /adapt."""
+"""Request and response schemas of training jobs."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -19,64 +19,101 @@ Sentences = Annotated[list[Sentence], Field(fail_fast=True, min_length=1, max_le
 
 
 def _fail_fast(value: Any) -> Any:
-    """Pydantic looks at all entries before it counts them, and has an error for each that is bad."""
+    """Reject large or invalid prompts early, because pydantic checks all entries and reports each error."""
     if not isinstance(value, dict):
         return value
     if len(value) > MAX_CLASSES:
         raise PydanticCustomError(
             "too_long",
-            "There are prompts for {count} classes; give them for at most {most}",
-            {"count": len(value), "most": MAX_CLASSES},
+            "There are prompts for {count} classes. Send them for at most {limit}",
+            {"count": len(value), "limit": MAX_CLASSES},
         )
     for name, sentences in value.items():
-        some = isinstance(sentences, list) and 1 <= len(sentences) <= MAX_TEMPLATES
-        if not some or not all(isinstance(sentence, str) for sentence in sentences):
+        valid = isinstance(sentences, list) and 1 <= len(sentences) <= MAX_TEMPLATES
+        if not valid or not all(isinstance(sentence, str) for sentence in sentences):
             return {name: sentences}
     return value
 
 
 Prompts = Annotated[dict[RawName, Sentences], Field(max_length=MAX_CLASSES), BeforeValidator(_fail_fast)]
-"""Own sentences of classes."""
+"""Prompts by class name."""
 
 
 class JobConfig(RequestModel):
-    """Every field may be left out: it then comes from the backbone's recipe. The job echoes what
-    was used, and what it echoes can be sent again."""
+    """Training settings. Missing fields come from the backbone's recipe.
+
+    The job returns the resolved settings, which can be sent again.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    backbone: Annotated[str, Field(max_length=500)] | None = None
-    epochs: int | None = None
-    batch_size: int | None = None
-    micro_batch_size: int | None = None
-    learning_rate: float | None = None
-    text_learning_rate: float | None = None
-    classifier_learning_rate: float | None = None
-    weight_decay: float | None = None
-    scl_weight: float | None = None
-    vld_weight: float | None = None
-    alpha: float | None = None
-    templates: Sentences | None = None
-    prompts: Prompts | None = None
-    image_size: int | None = None
-    crop_scale: float | None = None
-    precision: Literal["auto", "fp32", "bf16", "fp16"] | None = None
-    seed: int | None = None
-    holdout: float | None = None
-    evaluate: Literal["auto", "none"] | None = None
-    delta_format: Literal["full", "4bit", "1bit"] | None = None
+    backbone: Annotated[str, Field(max_length=500)] | None = Field(
+        None, description="Pre-trained model to start from."
+    )
+    epochs: int | None = Field(None, description="Training epochs, from 1 to 1,000.")
+    batch_size: int | None = Field(None, description="Maximum images per step, from 2 to 4,096.")
+    micro_batch_size: int | None = Field(
+        None,
+        description="Images of a batch that are processed at once. Fewer take less memory and more time; the "
+        "result is the same. Default: the whole batch.",
+    )
+    learning_rate: float | None = Field(None, description="Peak learning rate of both towers.")
+    text_learning_rate: float | None = Field(
+        None,
+        description="Peak learning rate of the text tower; 0 freezes it. Default: `learning_rate`.",
+    )
+    classifier_learning_rate: float | None = Field(
+        None, description="Peak learning rate of the classifier that is discarded after training."
+    )
+    weight_decay: float | None = Field(None, description="AdamW's weight decay of the towers.")
+    scl_weight: float | None = Field(None, description="Weight λ of the contrastive loss (paper, eq. 6).")
+    vld_weight: float | None = Field(None, description="Weight η of the distillation loss (paper, eq. 6).")
+    alpha: float | None = Field(
+        None, description="Mixing weight from 0 (stock) to 1 (fine-tuned), rounded to 0.01."
+    )
+    templates: Sentences | None = Field(
+        None, description="Prompt templates, each with `{}` for the class name."
+    )
+    prompts: Prompts | None = Field(None, description="Prompts by class name, used instead of the templates.")
+    image_size: int | None = Field(
+        None, description="Side of the input square in pixels, from 32 to 1,024. Default: the backbone's."
+    )
+    crop_scale: float | None = Field(
+        None, description="Minimum share of the image that a random crop covers, from 0.01 to 1."
+    )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] | None = Field(
+        None, description="Number format of the training."
+    )
+    seed: int | None = Field(None, description="Seed of all random numbers.")
+    holdout: float | None = Field(
+        None,
+        description="Share of the images per class that is held out for evaluation, from 0 to 0.5. Ignored "
+        "if there are test images.",
+    )
+    evaluate: Literal["auto", "none"] | None = Field(
+        None,
+        description="`auto` creates a report. Without test images and `holdout` it uses cross-validation, "
+        "which about doubles the training time.",
+    )
+    delta_format: Literal["full", "4bit", "1bit"] | None = Field(
+        None, description="Storage format of the trained weights: at full precision or quantised."
+    )
 
 
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 
 
 class ClassCounts(BaseModel):
+    """Numbers of images of a class."""
+
     name: str
-    images: int
-    test_images: int
+    images: int = Field(description="Number of training images.")
+    test_images: int = Field(description="Number of test images.")
 
 
 class Loss(BaseModel):
+    """Loss and its three terms (paper, eq. 6), without their weights."""
+
     total: float
     dva: float
     scl: float
@@ -84,13 +121,15 @@ class Loss(BaseModel):
 
 
 class Progress(BaseModel):
+    """Progress of the current stage."""
+
     stage: str
     epoch: int
     epochs: int | None
     step: int
     steps: int | None
-    fraction: float
-    eta_seconds: float | None
+    fraction: float = Field(description="Finished share of the stage, from 0 to 1.")
+    eta_seconds: float | None = Field(description="Estimated remaining time in seconds.")
     images_per_second: float | None
     loss: Loss | None
 
@@ -130,25 +169,27 @@ JOB_EXAMPLE: JsonDict = {
 
 
 class Job(BaseModel):
+    """Training job."""
+
     model_config = ConfigDict(json_schema_extra={"examples": [JOB_EXAMPLE]})
 
     id: str
     object: Literal["job"] = "job"
-    name: str | None
+    name: str | None = Field(description="Name of the job and of its model.")
     status: Status
-    cancel_requested: bool
+    cancel_requested: bool = Field(description="True while a running job is being cancelled.")
     created_at: datetime
-    started_at: datetime | None
+    started_at: datetime | None = Field(description="Start of the first attempt.")
     finished_at: datetime | None
-    config: dict[str, Any]
+    config: dict[str, Any] = Field(description="Resolved training settings.")
     classes: list[ClassCounts]
-    queue_position: int | None
-    attempts: int
-    progress: Progress | None
-    model_id: str | None
-    metrics: dict[str, Any] | None
+    queue_position: int | None = Field(description="Position in the queue; 1 is next. Null unless queued.")
+    attempts: int = Field(description="Number of times that a worker started the job.")
+    progress: Progress | None = Field(description="Progress while the job runs.")
+    model_id: str | None = Field(description="Id of the model, once the job has succeeded.")
+    metrics: dict[str, Any] | None = Field(description="Summary of the evaluation; the report has more.")
     warnings: list[Notice]
-    error: Notice | None
+    error: Notice | None = Field(description="Reason of the failure.")
 
     @classmethod
     def of(cls, job: tables.Job, queue_position: int | None) -> "Job":
@@ -198,35 +239,39 @@ PREFLIGHT_EXAMPLE: JsonDict = {
 
 
 class Finding(BaseModel):
+    """Problem of an image."""
+
     file: str
-    class_name: str | None = Field(description="null where the image can't be read.")
+    class_name: str | None = Field(description="Class of the image; null if the image can't be read.")
     split: Literal["train", "test"] | None
-    code: str
-    detail: str
-    other: str | None = Field(description="The file of which it is a copy.")
+    code: str = Field(description="Machine-readable code of the problem.")
+    detail: str = Field(description="Explanation for a person.")
+    other: str | None = Field(description="File that this image duplicates.")
 
 
 class Estimate(BaseModel):
-    seconds: float | None = Field(description="Without the time in the queue; null: nothing is known.")
-    low_seconds: float | None
-    high_seconds: float | None
-    memory_bytes: int | None
-    basis: str = Field(description="What it was made from.")
+    """Estimated cost of the job."""
+
+    seconds: float | None = Field(description="Duration without the queue; null without any basis.")
+    low_seconds: float | None = Field(description="Lower bound of the duration.")
+    high_seconds: float | None = Field(description="Upper bound of the duration.")
+    memory_bytes: int | None = Field(description="Peak memory of the training.")
+    basis: str = Field(description="Origin of the estimate, for a person.")
 
 
 class Preflight(BaseModel):
-    """Images that no finding names are good."""
+    """Result of the checks before training. Images without a finding are good."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [PREFLIGHT_EXAMPLE]})
 
     object: Literal["preflight"] = "preflight"
     acceptable: bool = Field(
-        description="False: POST /adapt would refuse the upload for the images that can't be read."
+        description="False if POST /adapt would reject the upload because of unreadable images."
     )
-    config: dict[str, Any]
+    config: dict[str, Any] = Field(description="Resolved training settings.")
     classes: list[ClassCounts]
-    images: int
-    good: int
+    images: int = Field(description="Number of images, unreadable ones included.")
+    good: int = Field(description="Number of images without a finding.")
     findings: list[Finding]
     warnings: list[Notice]
     estimate: Estimate

@@ -1,4 +1,4 @@
-"""Operations of the routes below /jobs, one function each."""
+"""Operations of the /jobs routes, one function per route."""
 
 import asyncio
 import time
@@ -24,8 +24,8 @@ def list_jobs(
 ) -> JobPage:
     with database.read() as session:
         page, more = jobs.list_page(session, owner=owner, status=status, limit=limit, after=after)
-        places = jobs.queue_positions(session, page)
-    data = [Job.of(job, places.get(job.id)) for job in page]
+        positions = jobs.queue_positions(session, page)
+    data = [Job.of(job, positions.get(job.id)) for job in page]
     return JobPage(data=data, has_more=more, next_cursor=cursor_of(page[-1]) if more else None)
 
 
@@ -36,7 +36,10 @@ def get_job(database: Database, owner: str, job_id: str) -> Job:
 
 
 async def wait_for_job(request: Request, database: Database, owner: str, job_id: str, seconds: float) -> Job:
-    """The job when it ends, when the time is over, or when the service stops or the caller leaves."""
+    """Return the job as soon as it has ended.
+
+    The wait also ends after `seconds`, at shutdown, and when the client disconnects.
+    """
     until = time.monotonic() + seconds
     while True:
         job = await run_in_threadpool(get_job, database, owner, job_id)
@@ -60,7 +63,12 @@ def delete_job(database: Database, blobs: Blobs, serving: Serving, owner: str, j
 
 
 def get_preflight(database: Database, blobs: Blobs, owner: str, job_id: str) -> Preflight:
-    """Raises PreflightNotFound: the job is older than preflights."""
+    """Return the stored preflight.
+
+    Raises:
+        JobNotFound: the owner has no such job.
+        PreflightNotFound: an older version without preflights created the job.
+    """
     with database.read() as session:
         job = jobs.get(session, job_id, owner=owner)
     try:

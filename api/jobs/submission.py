@@ -1,4 +1,4 @@
-"""POST /adapt: images in, a job out."""
+"""Submission of training jobs: validation of the upload, storage of its images, creation of the job."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ POLL_SECONDS = 2
 
 @dataclass(frozen=True)
 class _Request:
-    """The options, resolved."""
+    """Resolved options."""
 
     config: AdaptConfig
     name: str | None
@@ -48,7 +48,7 @@ class _Request:
 
 @dataclass(frozen=True)
 class JobSubmission:
-    """Makes jobs of uploads."""
+    """Service that creates jobs from uploads."""
 
     settings: Settings
     database: Database
@@ -62,15 +62,15 @@ class JobSubmission:
         owner: str,
         existing: Callable[[Path], ExistingImages] = lambda folder: [],
     ) -> Response:
-        """Answer with a new job, with the job of an earlier request of the same key, or with the preflight.
+        """Respond with a new job, with the job of an earlier request of the same key, or with the preflight.
 
         Args:
-            existing: images of an earlier job, which come into a folder once the form is found good.
+            existing: loads images of an earlier job into a folder, once the form is valid.
 
         Raises:
-            ClipCiteError: the upload or an option is refused, a quota is used up, or a store failed.
+            ClipCiteError: the upload or an option is invalid, a quota is exceeded, or a store failed.
         """
-        asked = _Request(
+        resolved = _Request(
             parse_config(options.config, self.settings),
             clean_name(options.name),
             _checked_webhook(options.webhook, self.settings),
@@ -79,7 +79,7 @@ class JobSubmission:
             if not options.dry_run:
                 submission.precheck_quotas(session, owner, options.idempotency_key, self.settings)
             past = history.recent_successes(
-                session, backbone=asked.config.backbone, image_size=asked.config.image_size
+                session, backbone=resolved.config.backbone, image_size=resolved.config.image_size
             )
         with scratch_folder(self.settings.scratch()) as folder:
             validated = validate_upload(
@@ -91,45 +91,45 @@ class JobSubmission:
                 kept=existing(folder),
                 **vars(upload),
             )
-            looked = preflight(
+            checked = preflight(
                 validated,
-                asked.config,
+                resolved.config,
                 past,
-                more_warnings=_config_warnings(asked.config, validated),
+                more_warnings=_config_warnings(resolved.config, validated),
                 skips_bad=options.on_bad_image == "skip",
             )
             if options.dry_run:
-                return _json(looked, 200)
+                return _json(checked, 200)
             claim = None
             if options.idempotency_key is not None:
-                hashed = fingerprint(
+                digest = fingerprint(
                     validated,
-                    asked.config,
-                    name=asked.name,
+                    resolved.config,
+                    name=resolved.name,
                     on_bad_image=options.on_bad_image,
-                    webhook=asked.webhook,
+                    webhook=resolved.webhook,
                 )
-                claim = IdempotencyClaim(options.idempotency_key, hashed)
+                claim = IdempotencyClaim(options.idempotency_key, digest)
                 with self.database.read() as session:
                     job = idempotency.find(session, owner, claim)
                     if job is not None:
                         return _accepted(Job.of(job, jobs.queue_position(session, job)), replayed=True)
-            return self._store(validated, looked, asked, claim, owner)
+            return self._store(validated, checked, resolved, claim, owner)
 
     def _store(
         self,
         validated: ValidatedUpload,
-        looked: Preflight,
-        asked: _Request,
+        checked: Preflight,
+        resolved: _Request,
         claim: IdempotencyClaim | None,
         owner: str,
     ) -> Response:
-        """Blobs first, then the rows that name them; after a failure neither."""
+        """Store the blobs, then the rows that refer to them. A failure leaves neither."""
         job_id = new_id("job")
         committing = False
         try:
             images = self._store_images(validated, job_id)
-            self.blobs.put(jobs.preflight_of(job_id), looked.model_dump_json().encode())
+            self.blobs.put(jobs.preflight_of(job_id), checked.model_dump_json().encode())
             with self.database.write() as session:
                 job = submission.submit_job(
                     session,
@@ -137,18 +137,18 @@ class JobSubmission:
                     claim,
                     job_id=job_id,
                     owner=owner,
-                    name=asked.name,
-                    config=asked.config.to_dict(),
+                    name=resolved.name,
+                    config=resolved.config.to_dict(),
                     classes=[dict(count) for count in validated.classes],
-                    warnings=[warning.model_dump() for warning in looked.warnings],
+                    warnings=[warning.model_dump() for warning in checked.warnings],
                     images=images,
-                    webhook=asked.webhook,
+                    webhook=resolved.webhook,
                 )
                 answer = Job.of(job, jobs.queue_position(session, job))
                 preview = JobPreview.of(job)
                 committing = True
         except DatabaseUnavailable:
-            # Perhaps it was committed all the same; the sweep removes what nobody owns.
+            # The commit may have succeeded. If not, garbage collection removes the blobs.
             if not committing:
                 self.blobs.delete_prefix(jobs.blobs_of(job_id))
             raise
@@ -194,26 +194,26 @@ def _json(body: BaseModel, status: int) -> Response:
 
 
 def parse_config(text: str | None, settings: Settings) -> AdaptConfig:
-    """The resolved settings of a job.
+    """Return the resolved settings of a job.
 
     Raises:
-        InvalidRequest: not JSON, an unknown field or a wrong type.
-        InvalidConfig: a value out of its range.
-        UnknownBackbone: not on the operator's list.
+        InvalidRequest: the text is not JSON, or has an unknown field or a wrong type.
+        InvalidConfig: a value is out of range.
+        UnknownBackbone: the operator does not offer the backbone.
     """
     parsed = json_or_invalid(text, "/config") if text and text.strip() else {}
     try:
-        given = JobConfig.model_validate(parsed).model_dump(exclude_none=True)
+        fields = JobConfig.model_validate(parsed).model_dump(exclude_none=True)
     except ValidationError as error:
         raise invalid_model(error, "/config") from error
-    named = given.pop("backbone", settings.backbone)
-    backbone = settings.known_backbone(named)
+    requested = fields.pop("backbone", settings.backbone)
+    backbone = settings.known_backbone(requested)
     if backbone is None:
         raise UnknownBackbone(
-            f"There is no backbone {named!r} here. Leave it out for {settings.backbone!r}; the operator "
-            "lists others in CLIPCITE_BACKBONES, or folders below CLIPCITE_BACKBONE_FOLDER."
+            f"This service has no backbone {requested!r}. Leave `backbone` out to use {settings.backbone!r}. "
+            "The operator adds others to CLIPCITE_BACKBONES, or as folders in CLIPCITE_BACKBONE_FOLDER."
         )
-    return resolve_config(backbone=backbone, **given)
+    return resolve_config(backbone=backbone, **fields)
 
 
 def _config_warnings(config: AdaptConfig, validated: ValidatedUpload) -> list[dict[str, Any]]:
@@ -224,14 +224,14 @@ def _config_warnings(config: AdaptConfig, validated: ValidatedUpload) -> list[di
         warnings.append(
             {
                 "code": "prompts_unused",
-                "detail": f"config.prompts names classes that have no images: {', '.join(unused[:5])}.",
+                "detail": f"config.prompts has classes without images: {', '.join(unused[:5])}.",
             }
         )
     if config.holdout and any(count["test_images"] for count in validated.classes):
         warnings.append(
             {
                 "code": "holdout_unused",
-                "detail": "There are test images, so nothing is held out of the training.",
+                "detail": "The upload has test images, so `holdout` was ignored.",
             }
         )
     return warnings

@@ -1,4 +1,4 @@
-"""From an upload to checked shots: what POST /adapt accepts, whatever way it came in."""
+"""Validation of uploads: archives, or lists of images and labels, become checked images with classes."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ MAX_REPORTED = 100
 
 
 class Upload(Protocol):
-    """What Starlette's UploadFile offers."""
+    """The part of Starlette's UploadFile that is used here."""
 
     @property
     def filename(self) -> str | None: ...
@@ -33,7 +33,7 @@ class Upload(Protocol):
 
 @dataclass(frozen=True)
 class ExistingImage:
-    """An image of an earlier upload, to be checked and counted like those of this one."""
+    """Image of an earlier upload, checked and counted like the new ones."""
 
     split: Split
     class_name: str
@@ -42,7 +42,7 @@ class ExistingImage:
 
 
 class ExistingImages(Protocol):
-    """Counted before they are brought from storage, which iterating does."""
+    """Images of an earlier upload. Counting is cheap; iteration fetches them from storage."""
 
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[ExistingImage]: ...
@@ -55,7 +55,7 @@ class ClassCount(TypedDict):
 
 
 class InvalidUpload(ClipCiteError):
-    """The upload is refused. `errors` names every bad file or field."""
+    """The upload is rejected. `errors` lists every bad file or field."""
 
     def __init__(
         self, code: str, detail: str, errors: Sequence[dict[str, str]] = (), status: int = 422
@@ -88,24 +88,24 @@ def validate_upload(
     on_bad_image: Literal["fail", "skip"] = "fail",
     kept: ExistingImages = (),
 ) -> ValidatedUpload:
-    """Checks an upload whole: every image is decoded, every class name cleaned.
+    """Check a whole upload: decode every image and clean every class name.
 
-    `kept` come before the uploaded ones: a name that is new in another spelling is spelled as theirs.
+    The result refers to the uploaded files, or to files in `folder`. Both must exist until it is stored.
 
-    The images are decoded by `decoders`, in the turn of `owner`.
-
-    The shots refer to the uploaded files, or to files in `folder` (an archive is unpacked there,
-    under numbers), so both must live until the shots are stored.
+    Args:
+        folder: the archive is extracted here.
+        decoders: decode the images, in the turn of `owner`.
+        kept: images of an earlier job, which come first and decide the spelling of class names.
 
     Raises:
         ArchiveError: the archive can't be used.
-        InvalidUpload: anything else about the upload.
+        InvalidUpload: anything else is wrong with the upload.
     """
     if (archive is None) == (not images and not labels and not test_images and not test_labels):
         raise InvalidUpload(
             "archive_or_images",
-            "Send either `archive` (one .zip with a folder per class) or `images` with "
-            "`labels` (and `test_images` with `test_labels`), not both and not neither.",
+            "Send either `archive` (a .zip with one folder per class), or `images` with `labels` (and "
+            "optionally `test_images` with `test_labels`).",
         )
     warnings: Warnings = []
     if archive is not None:
@@ -115,8 +115,8 @@ def validate_upload(
     if len(candidates) + len(kept) > settings.max_images:
         raise InvalidUpload(
             "too_many_images",
-            f"With the {len(kept):,} images that are there already these are "
-            f"{len(candidates) + len(kept):,}; at most {settings.max_images:,} are allowed.",
+            f"Together with the {len(kept):,} images of the model there are "
+            f"{len(candidates) + len(kept):,} images. The maximum is {settings.max_images:,}. Send fewer.",
             status=413,
         )
     earlier = [Candidate(k.split, k.class_name, k.file_name, k.data) for k in kept]
@@ -126,7 +126,7 @@ def validate_upload(
         raise InvalidUpload(
             "bad_images",
             f"{_count(len(bad), 'image')} can't be used; see errors. Replace or remove them, or send "
-            "on_bad_image=skip to go on without them.",
+            "on_bad_image=skip to continue without them.",
             bad,
         )
     for error in bad[:MAX_REPORTED]:
@@ -136,9 +136,6 @@ def validate_upload(
         warnings.append({"code": "bad_image", "detail": more})
     classes = _classes(candidates, shots, bad, warnings)
     return ValidatedUpload(shots, classes, warnings, bad)
-
-
-# --- the two ways in ---
 
 
 def _from_archive(archive: Upload, folder: Path, settings: Settings) -> tuple[list[Candidate], Warnings]:
@@ -180,7 +177,7 @@ def _from_lists(
     if len(images) + len(test_images) > max_images:
         raise InvalidUpload(
             "too_many_images",
-            f"{len(images) + len(test_images):,} images were sent; at most {max_images:,} are allowed.",
+            f"{len(images) + len(test_images):,} images were sent. Send at most {max_images:,}.",
             status=413,
         )
     splits: tuple[tuple[Split, str, Sequence[Upload], Sequence[str]], ...] = (
@@ -192,7 +189,7 @@ def _from_lists(
             "pointer": f"/{prefix}labels",
             "code": "label_count",
             "detail": f"{_count(len(files), 'file')} in {prefix}images, but {_count(len(names), 'label')} in "
-            f"{prefix}labels; send one label per image, in the same order.",
+            f"{prefix}labels. Send one label per image, in the same order.",
         }
         for _, prefix, files, names in splits
         if len(files) != len(names)
@@ -216,21 +213,21 @@ def _from_lists(
 
 
 def _bad_names(errors: Sequence[dict[str, str]]) -> InvalidUpload:
-    detail = (
-        errors[0]["detail"] if len(errors) == 1 else f"{len(errors)} class names can't be used; see errors."
-    )
+    detail = errors[0]["detail"]
+    if len(errors) > 1:
+        detail = f"{len(errors)} class names can't be used. Correct them; see errors."
     return InvalidUpload("invalid_class_names", detail, errors)
 
 
 def _merge_spellings(candidates: list[Candidate], warnings: Warnings) -> list[Candidate]:
-    """Training images first; names that are equal after case folding become the first of them."""
+    """Sort training images first. Class names that differ only in case get the first spelling."""
     candidates = sorted(candidates, key=lambda candidate: candidate.split == "test")
     spellings: dict[str, dict[str, None]] = defaultdict(dict)
     for candidate in candidates:
         spellings[same_class(candidate.class_name)][candidate.class_name] = None
     merged = [list(names) for names in spellings.values() if len(names) > 1]
     for names in merged[:MAX_REPORTED]:
-        detail = f"{name_list(names)} are taken for one class, {names[0]!r}, because only case differs."
+        detail = f"{name_list(names)} differ only in case and were merged into the class {names[0]!r}."
         warnings.append({"code": "merged_class_names", "detail": detail})
     if len(merged) > MAX_REPORTED:
         more = f"{len(merged) - MAX_REPORTED:,} more classes were merged."
@@ -242,12 +239,6 @@ def _merge_spellings(candidates: list[Candidate], warnings: Warnings) -> list[Ca
     ]
 
 
-# --- images ---
-
-
-# --- classes ---
-
-
 def _classes(
     candidates: Sequence[Candidate],
     shots: Sequence[LabelledImage],
@@ -255,7 +246,7 @@ def _classes(
     warnings: Warnings,
 ) -> list[ClassCount]:
     trained: dict[str, ClassCount] = {}
-    new: dict[str, ClassCount] = {}  # only in test: names that the model will not have seen
+    new: dict[str, ClassCount] = {}  # classes with test images only
     for candidate in candidates:  # training images come first
         name = candidate.class_name
         if candidate.split == "train":
@@ -270,23 +261,24 @@ def _classes(
     if without:
         raise InvalidUpload(
             "class_without_images",
-            f"No usable training image is left for {name_list(without)}; see errors. Replace the bad "
-            "images or leave the class out.",
+            f"No usable training image is left for {name_list(without)}; see errors. Replace the bad images, "
+            "or remove the class.",
             bad,
         )
     if len(trained) < 2:
         raise InvalidUpload(
             "too_few_classes",
             f"There are training images for {_count(len(trained), 'class')}"
-            f"{' (' + name_list(list(trained)) + ')' if trained else ''}; at least 2 are needed, each "
-            "with at least 1 image.",
+            f"{' (' + name_list(list(trained)) + ')' if trained else ''}. Send at least 2 classes, each with "
+            "at least 1 image.",
             bad,
         )
     few = [name for name, count in trained.items() if count["images"] < MIN_CLASS_IMAGES]
     warn(
         warnings,
         "few_images",
-        f"{{n}} classes have fewer than {MIN_CLASS_IMAGES} training images, which adapts poorly: {{names}}",
+        f"{{n}} classes have fewer than {MIN_CLASS_IMAGES} training images, too few for good results: "
+        "{names}",
         few,
     )
     return [*trained.values(), *(count for count in new.values() if count["test_images"])]

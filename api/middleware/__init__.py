@@ -1,4 +1,4 @@
-"""ASGI middleware that every request passes before its route.
+"""ASGI middleware: authentication, rate limits, body limits and request ids.
 
 May import `api.problems` and `core`, no resource of `api`.
 """

@@ -1,5 +1,8 @@
-"""Who may call, and for whom: whoever has a key acts for its owner. Where there is no key at all,
-everyone on this machine does so for the default owner."""
+"""Authentication and authorisation.
+
+A caller with a key acts for the key's owner. As long as there is no key at all, every caller on this machine
+acts for the default owner.
+"""
 
 import ipaddress
 import re
@@ -29,27 +32,30 @@ from core.store.errors import DatabaseUnavailable
 
 METHODS = {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"}
 OPEN_PATHS = {"/", "/healthz", "/readyz", "/docs", "/openapi.json"}
-OPEN_FOLDER = "/page/"  # the page's own files, which hold no data
-# What a key needs for it: the first that fits. What fits none is for admins, who may do everything.
+OPEN_FOLDER = "/page/"  # static files of the page, without data
+# Scopes by method and path; the first match counts. All other routes need the scope admin, which allows all.
 NEEDED: tuple[tuple[str, re.Pattern[str], frozenset[str]], ...] = (
     ("POST", re.compile(r"/classify"), frozenset({CLASSIFY})),
     ("GET", re.compile(r"/models(/[^/]+(/aliases(/[^/]+)?)?)?"), frozenset({CLASSIFY, ADAPT})),
     ("", re.compile(r"/(adapt|jobs|models)(/.*)?"), frozenset({ADAPT})),
 )
 KEYS_ASKED_SECONDS = 1.0
-# Only described by this, for /docs and generated clients; the door checks it.
+# Only for /docs and generated clients. AuthMiddleware does the check.
 bearer_scheme = HTTPBearer(
     auto_error=False,
-    description="A key from `clipcite keys create`, or the service's CLIPCITE_API_KEY, where there are keys.",
+    description="A key from `clipcite keys create`, or the service's CLIPCITE_API_KEY. Needed once the "
+    "service has keys.",
 )
 
 
 @dataclass(frozen=True)
 class Caller:
+    """The owner on whose behalf a request is made, and its permissions."""
+
     owner: str
     scopes: frozenset[str]
     key_id: str
-    """Which key it was, never the key itself."""
+    """Id of the key, never the key itself."""
 
 
 OPERATOR = Caller(DEFAULT_OWNER, frozenset(SCOPES), "CLIPCITE_API_KEY")
@@ -77,11 +83,11 @@ class UnknownMethod(ClipCiteError):
     headers: Mapping[str, str] = {"Allow": "DELETE, GET, PATCH, POST, PUT"}
 
     def __init__(self) -> None:
-        super().__init__("There is no such method here. /docs lists what there is.")
+        super().__init__("The service does not support this HTTP method. /docs lists all routes.")
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address to listen on, or of a Host header, means this machine only."""
+    """Return whether a listen address or a Host header refers to this machine only."""
     if host == "localhost":
         return True
     try:
@@ -91,14 +97,17 @@ def is_loopback(host: str) -> bool:
 
 
 def startup_error(settings: Settings) -> str | None:
-    """Why the service must not start as it is set up; None if it may."""
+    """Return why the service must not start with these settings, or None if it may."""
     if settings.api_key is not None and len(settings.api_key.get_secret_value()) < 16:
-        return "CLIPCITE_API_KEY must have at least 16 characters, for example from `openssl rand -hex 32`."
+        return (
+            "CLIPCITE_API_KEY has fewer than 16 characters. Use a longer one, for example the output of "
+            "`openssl rand -hex 32`."
+        )
     if settings.api_key is None and not is_loopback(settings.host) and not _has_keys(settings):
         return (
-            f"Without a key the service listens on this machine only, not on {settings.host}. Make one with "
-            "`clipcite keys create`, or set CLIPCITE_API_KEY (for example to the output of `openssl rand "
-            "-hex 32`), or use --host 127.0.0.1."
+            f"Without a key the service listens on this machine only, not on {settings.host}. Create a key "
+            "with `clipcite keys create`, or set CLIPCITE_API_KEY (for example to the output of "
+            "`openssl rand -hex 32`), or use --host 127.0.0.1."
         )
     return None
 
@@ -116,7 +125,7 @@ def _has_keys(settings: Settings) -> bool:
 
 
 def needed_scopes(method: str, path: str) -> frozenset[str]:
-    """Any one of them is enough."""
+    """Return the scopes of which a key needs at least one."""
     for only, pattern, scopes in NEEDED:
         if only in {"", method} and pattern.fullmatch(path):
             return scopes
@@ -128,8 +137,10 @@ def _is_open(path: str) -> bool:
 
 
 class AuthMiddleware:
-    """ASGI middleware: strangers are turned away before any of their body is read. For the others it
-    leaves word who calls, as `caller` in the request's state."""
+    """ASGI middleware: authenticate and authorise before the body is read.
+
+    The caller is stored as `caller` in the request's state.
+    """
 
     def __init__(self, app: ASGIApp, settings: Settings, database: Database) -> None:
         self.app = app
@@ -150,12 +161,12 @@ class AuthMiddleware:
         try:
             caller = await self._caller(Headers(scope=scope))
             if not known:
-                raise UnknownMethod  # each would be a series of its own in /metrics, for ever
+                raise UnknownMethod  # each would add a permanent series to /metrics
             rate = self.rates.hit(caller.key_id)
             _check_scope(caller, scope)
         except ClipCiteError as refused:
             body = problem_body(scope, refused.status, refused.code, refused.detail)
-            # The rest of the body is not read, so the connection can't carry another request.
+            # The rest of the body is not read, so the connection can't be reused.
             headers = {**rate, **headers_of(refused), "Connection": "close"}
             answer = Response(body, refused.status, headers, media_type=MEDIA_TYPE)
             await answer(scope, receive, send)
@@ -170,11 +181,11 @@ class AuthMiddleware:
         await self.app(scope, receive, send_with_rate if rate else send)
 
     async def _caller(self, headers: Headers) -> Caller:
-        """Who sent a request with these headers.
+        """Return the caller of a request with these headers.
 
         Raises:
-            Unauthorized, KeyRefused: there are keys, and the request brings none that opens.
-            ForeignSite: there is none, and a web page of another site sent the request through a
+            Unauthorized, KeyRefused: the service has keys, and the request has no valid one.
+            ForeignSite: the service has no keys, and a page of another site sent the request through a
                 browser on this machine.
         """
         scheme, given = get_authorization_scheme_param(headers.get("authorization"))
@@ -188,21 +199,21 @@ class AuthMiddleware:
                     return caller
         if await self._keys_needed():
             raise Unauthorized(
-                "Send the header `Authorization: Bearer <key>` with a key of this service. Its operator "
-                "makes one with `clipcite keys create`."
+                "The request has no valid key. Send the header `Authorization: Bearer <key>`. The operator "
+                "creates keys with `clipcite keys create`."
             )
         if not _is_of_this_machine(headers):
             raise ForeignSite(
-                "Without a key only programs and pages of this machine may call. Use http://127.0.0.1 or "
-                "http://localhost, or set CLIPCITE_API_KEY."
+                "The service has no keys, so only programs and pages on its own machine may use it. Use "
+                "http://127.0.0.1 or http://localhost, or set CLIPCITE_API_KEY."
             )
         return THIS_MACHINE
 
     async def _show_details(self, headers: Headers) -> bool:
-        """Whether whoever sent these may hear what is wrong with the service."""
+        """Return whether the caller may see why a part of the service is unavailable."""
         try:
             return ADMIN in (await self._caller(headers)).scopes
-        except DatabaseUnavailable:  # which is what is wrong; what was last known of keys counts
+        except DatabaseUnavailable:  # the last known state of the keys counts
             return not self._keys_made and _is_of_this_machine(headers)
         except ClipCiteError:
             return False
@@ -215,11 +226,14 @@ class AuthMiddleware:
             stale = api_keys.is_stale(session, row)
         if stale:
             with suppress(DatabaseUnavailable), self.database.write() as session:
-                api_keys.note_use(session, row.id)
+                api_keys.record_use(session, row.id)
         return Caller(row.owner, frozenset(row.scopes), row.id)
 
     async def _keys_needed(self) -> bool:
-        """From the first key on for ever. Until then the database is asked at most once a second."""
+        """Return whether the service has or had keys.
+
+        Without keys, the database is queried at most once per second.
+        """
         if not self._keys_made and time.monotonic() - self._keys_asked >= KEYS_ASKED_SECONDS:
             self._keys_made = await KEY_LOOKUPS.run(self._any_made)
             self._keys_asked = time.monotonic()
@@ -234,8 +248,8 @@ def _check_scope(caller: Caller, scope: Scope) -> None:
     needed = needed_scopes(scope["method"], scope["path"])
     if not caller.scopes & (needed | {ADMIN}):
         raise MissingScope(
-            f"This needs a key with the scope {' or '.join(sorted(needed))}; this one has "
-            f"{', '.join(sorted(caller.scopes))}. Ask the operator for another (`clipcite keys create`)."
+            f"This route needs a key with the scope {' or '.join(sorted(needed))}. Yours has "
+            f"{', '.join(sorted(caller.scopes))}. Ask the operator for another key (`clipcite keys create`)."
         )
 
 
@@ -244,7 +258,7 @@ def _same(given: str, expected: str) -> bool:
 
 
 def _is_of_this_machine(headers: Headers) -> bool:
-    """Neither by a name that points to 127.0.0.1 (DNS rebinding), nor by a form on a foreign page."""
+    """Return whether Host and Origin are loopback (protection from DNS rebinding and cross-site requests)."""
     host = _host_of(f"//{headers.get('host', '')}")
     origin = headers.get("origin")
     return is_loopback(host) and (origin is None or is_loopback(_host_of(origin)))

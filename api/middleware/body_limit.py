@@ -1,4 +1,4 @@
-"""Refuses request bodies that are too large, too slow or that end too early, before a route sees them."""
+"""Limits on request bodies: size, speed and completeness, checked before a route sees them."""
 
 import asyncio
 import re
@@ -15,15 +15,17 @@ from api.problems import render
 RawHeaders = Sequence[tuple[bytes, bytes]]
 Render = Callable[[Scope, int, str, str], tuple[RawHeaders, bytes]]
 MAX_SMALL_BYTES = 64_000
-"""Of a body for which a path has no larger limit."""
+"""Maximum bytes of a body, unless its path has a larger limit."""
 ANY_PATH = re.compile(r".*", re.DOTALL)
 MIN_BYTES_PER_WINDOW = 1_000
-"""What must come within `idle_seconds`: a byte now and then would hold a connection for ever."""
+"""Minimum bytes per `idle_seconds` window (slow-loris protection)."""
 
 
 class BodyRefused(HTTPException):
-    """Ends the reading of a body. An HTTPException because FastAPI answers any other exception of
-    the stream with a 400 of its own."""
+    """The body breaks a limit.
+
+    This is an HTTPException, because FastAPI turns any other exception of the stream into its own 400.
+    """
 
     def __init__(self, status: int, code: str, detail: str) -> None:
         super().__init__(status, detail)
@@ -31,12 +33,14 @@ class BodyRefused(HTTPException):
 
 
 class BodyLimitMiddleware:
-    """ASGI middleware: 413 for a body that is too large, or JSON of too many values, 408 for one that
-    doesn't come, 400 for a multipart body without its end.
+    """ASGI middleware that limits request bodies.
 
-    The framework alone takes a form that was cut on its way for a complete one with fewer files. The
-    guard answers itself: it stands outside the app's exception handlers, and whatever the app would
-    send after a refusal is dropped.
+    Responses: 413 for a body that is too large or JSON with too many values, 408 for one that is too slow,
+    400 for a multipart body without its closing boundary. The framework alone would accept a truncated form
+    as a complete one with fewer files.
+
+    The middleware responds itself, outside the application's exception handlers. It drops whatever the
+    application sends after a rejection.
     """
 
     def __init__(
@@ -50,14 +54,12 @@ class BodyLimitMiddleware:
         json_paths: re.Pattern[str] = ANY_PATH,
         idle_seconds: float = 30,
     ) -> None:
-        """Guard all paths.
+        """Limit the bodies of all paths, by default to MAX_SMALL_BYTES.
 
         Args:
-            max_bytes: of a multipart form to one of `form_paths`. Its files lie on disk.
-            max_json_bytes: of any other body to one of `json_paths`. It is held in memory.
-            idle_seconds: for MIN_BYTES_PER_WINDOW more.
-
-        Any other body has at most MAX_SMALL_BYTES.
+            max_bytes: limit for multipart forms to `form_paths`, whose files are on disk.
+            max_json_bytes: limit for other bodies to `json_paths`, which are held in memory.
+            idle_seconds: window in which MIN_BYTES_PER_WINDOW must arrive.
         """
         self.app = app
         self.max_bytes = max_bytes
@@ -75,9 +77,9 @@ class BodyLimitMiddleware:
         length = headers.get("content-length", "")
         try:
             end = _EndOfForm.of(headers.get("content-type", ""))
-            most = self._limit(scope["path"], is_form=end is not None)
-            if length.isascii() and length.isdigit() and int(length[:20]) > most:
-                raise self._too_large(most)
+            limit = self._limit(scope["path"], is_form=end is not None)
+            if length.isascii() and length.isdigit() and int(length[:20]) > limit:
+                raise self._too_large(limit)
         except BodyRefused as refused:
             await self._answer(scope, send, refused)
             return
@@ -101,17 +103,16 @@ class BodyLimitMiddleware:
                 return message
             body = message.get("body", b"")
             total += len(body)
-            if total > most:
-                refusal = self._too_large(most)
+            if total > limit:
+                refusal = self._too_large(limit)
             elif end is None and values.add(body) > MAX_JSON_VALUES:
                 refusal = self._too_many_values()
             elif end is not None and not end.seen(body) and not message.get("more_body", False):
                 refusal = BodyRefused(
                     400,
                     "truncated_body",
-                    "The multipart body ends without its closing boundary, so files may be missing: it "
-                    "was cut on its way, or the boundary in Content-Type is not the one in the body. "
-                    "Nothing was stored; send it again.",
+                    "The multipart body ends without its closing boundary. The upload was cut off, or the "
+                    "boundary in Content-Type is not the one in the body. Nothing was stored. Send it again.",
                 )
             if refusal is not None:
                 raise refusal
@@ -143,35 +144,34 @@ class BodyLimitMiddleware:
         return BodyRefused(
             413,
             "too_many_values",
-            f"The JSON has more than {MAX_JSON_VALUES:,} strings, objects, arrays and commas; send fewer "
-            "images, class names or sentences in one request.",
+            f"The JSON has more than {MAX_JSON_VALUES:,} strings, objects, arrays and commas. Send fewer "
+            "images, class names or prompts per request.",
         )
 
-    def _too_large(self, most: int) -> BodyRefused:
-        if most == MAX_SMALL_BYTES < self.max_bytes:
+    def _too_large(self, limit: int) -> BodyRefused:
+        if limit == MAX_SMALL_BYTES < self.max_bytes:
             return BodyRefused(
                 413,
                 "request_too_large",
-                f"The request has more than {most:,} bytes, and no such request needs as many; send only "
-                "the fields that /docs lists for it.",
+                f"The request has more than {limit:,} bytes, the maximum of this route. Send only the fields "
+                "that /docs lists for it.",
             )
-        detail = f"The request has more than {most:,} bytes; send fewer or smaller images"
-        if most < self.max_bytes:
-            detail += f", or send them as multipart/form-data, which may have {self.max_bytes:,}"
+        detail = f"The request has more than {limit:,} bytes. Send fewer or smaller images"
+        if limit < self.max_bytes:
+            detail += f", or send them as multipart/form-data, which may have {self.max_bytes:,} bytes"
         return BodyRefused(413, "request_too_large", f"{detail}.")
 
     def _too_slow(self) -> BodyRefused:
         return BodyRefused(
             408,
             "upload_too_slow",
-            f"Less than {MIN_BYTES_PER_WINDOW:,} bytes of the request came within {self.idle_seconds:g} s. "
-            "Nothing "
-            "was stored; send it again when the connection is better.",
+            f"Fewer than {MIN_BYTES_PER_WINDOW:,} bytes of the request arrived within "
+            f"{self.idle_seconds:g} s. Nothing was stored. Send it again over a better connection.",
         )
 
     async def _answer(self, scope: Scope, send: Send, refused: BodyRefused) -> None:
         headers, body = self.render(scope, refused.status_code, refused.code, refused.detail)
-        # The rest of the body is not read, so the connection can't carry another request.
+        # The rest of the body is not read, so the connection can't be reused.
         more = [(b"content-length", str(len(body)).encode()), (b"connection", b"close")]
         await send(
             {"type": "http.response.start", "status": refused.status_code, "headers": [*headers, *more]}
@@ -180,8 +180,10 @@ class BodyLimitMiddleware:
 
 
 class _Pace:
-    """Hands on what comes of a body, and gives up on a client that sends next to nothing. Only the time
-    spent waiting counts: ours, while we write to the disk, is not the client's."""
+    """Timeout for clients that send a body too slowly.
+
+    Only the time spent waiting for the client counts, not the time that the server takes to write to disk.
+    """
 
     def __init__(self, receive: Receive, seconds: float) -> None:
         self._receive = receive
@@ -191,9 +193,9 @@ class _Pace:
         self._complete = False
 
     async def receive(self) -> Message:
-        """Raises TimeoutError."""
+        """Return the next message. Raise TimeoutError if the client is too slow."""
         if self._complete:
-            return await self._receive()  # for the disconnection, which may take as long as it likes
+            return await self._receive()  # the disconnection, which has no time limit
         now = asyncio.get_running_loop().time
         started = now()
         async with asyncio.timeout(self._seconds - self._waited):
@@ -207,16 +209,20 @@ class _Pace:
 
 
 class _EndOfForm:
-    """Looks for the closing boundary in a stream of chunks; what follows it (an epilogue) is free."""
+    """Search for the closing boundary in a stream of chunks. An epilogue after it is allowed."""
 
     def __init__(self, boundary: bytes) -> None:
         self.delimiter = b"\r\n--" + boundary + b"--"
         self.tail = b"\r\n"  # a delimiter begins a line, and so does the body
-        self.found = False
+        self.complete = False
 
     @classmethod
     def of(cls, content_type: str) -> "_EndOfForm | None":
-        """None unless it's a form of parts. Raises BodyRefused without a usable boundary."""
+        """Return the search for a multipart form, or None for other types.
+
+        Raises:
+            BodyRefused: the form has no usable boundary.
+        """
         kind, options = parse_options_header(content_type)
         if kind != b"multipart/form-data":
             return None
@@ -225,14 +231,15 @@ class _EndOfForm:
             raise BodyRefused(
                 400,
                 "invalid_boundary",
-                "The Content-Type multipart/form-data needs a boundary parameter of 1 to 70 characters; "
-                "let your HTTP client write that header.",
+                "The Content-Type multipart/form-data has no boundary of 1 to 70 characters. Let your HTTP "
+                "client write that header.",
             )
         return cls(boundary)
 
     def seen(self, chunk: bytes) -> bool:
-        if not self.found:
+        """Return whether the boundary was in this chunk or an earlier one."""
+        if not self.complete:
             window = self.tail + chunk
-            self.found = self.delimiter in window
+            self.complete = self.delimiter in window
             self.tail = window[-(len(self.delimiter) - 1) :]
-        return self.found
+        return self.complete

@@ -1,5 +1,7 @@
-"""Every request has an id: the caller's `X-Request-ID` if it is harmless, else a new one. It comes
-back in the answer and stands in problems and in what is logged meanwhile."""
+"""Request ids: the caller's `X-Request-ID` if it is harmless, else a new one.
+
+The id is in the response header, in problems and in all log lines of the request.
+"""
 
 import re
 import secrets
@@ -14,6 +16,8 @@ JOB = re.compile(r"/jobs/(job_[0-9a-z]{26})(/|$)")
 
 
 class RequestId:
+    """ASGI middleware that assigns the request id."""
+
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
@@ -21,11 +25,10 @@ class RequestId:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("x-request-id", "")
-        request_id = given if HARMLESS.fullmatch(given) else f"req_{secrets.token_hex(12)}"
+        sent = Headers(scope=scope).get("x-request-id", "")
+        request_id = sent if HARMLESS.fullmatch(sent) else f"req_{secrets.token_hex(12)}"
         scope.setdefault("state", {})["request_id"] = request_id
-        # Not taken back at the end: the task is this request's own, and whoever logs its failure
-        # stands further outside than we.
+        # Never reset: the task belongs to this request, and outer layers log its failure.
         from_here(request_id=request_id)
         if job := JOB.match(scope["path"]):
             from_here(job_id=job[1])

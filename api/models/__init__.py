@@ -1,4 +1,4 @@
-"""`/models`: list, export, import and extend models.
+"""Resource `/models`: list, rename, delete, export, import and extend models.
 
 May import `api.jobs`, the modules below it and `core`, no resource beside it.
 """

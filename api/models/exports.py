@@ -1,4 +1,4 @@
-"""Exports of models as zip files."""
+"""Export of models as zip files."""
 
 import os
 import re
@@ -21,19 +21,19 @@ from core.store.storage.blobs import Blobs
 CHUNK = 1_048_576
 WAIT_SECONDS = 5.0
 ZIP = "application/zip"
-_one = threading.Semaphore(1)
-"""Whole networks take memory: one at a time is taken apart or put together."""
+_turn = threading.Semaphore(1)
+"""Limit of one export or import at a time, because each holds a whole model in memory."""
 
 
 @contextmanager
 def one_at_a_time() -> Iterator[None]:
-    """Raises ServerBusy."""
-    if not _one.acquire(timeout=WAIT_SECONDS):
-        raise ServerBusy("Another model is being exported or imported. Ask again in a few seconds.")
+    """Wait for the turn of this export or import. Raise ServerBusy after WAIT_SECONDS."""
+    if not _turn.acquire(timeout=WAIT_SECONDS):
+        raise ServerBusy("Another model is being exported or imported. Try again in a few seconds.")
     try:
         yield
     finally:
-        _one.release()
+        _turn.release()
 
 
 def answer_export(
@@ -45,7 +45,12 @@ def answer_export(
     alpha: float | None,
     format: Format,
 ) -> StreamingResponse:
-    """Answer with the model at `alpha`, by default the model's own. Raises ModelNotFound, ServerBusy."""
+    """Respond with the model at `alpha`, by default the model's own.
+
+    Raises:
+        ModelNotFound: the owner has no such model.
+        ServerBusy: another export or import takes too long.
+    """
     with database.read() as session:
         model = models.resolve(session, reference, owner=owner)
     with one_at_a_time():
@@ -62,7 +67,7 @@ def answer_export(
 
 
 def _chunks(archive: IO[bytes]) -> Iterator[bytes]:
-    """To the end, or until nobody wants more."""
+    """Yield the archive in chunks. Close it at the end, also if the client disconnects."""
     with archive:
         while chunk := archive.read(CHUNK):
             yield chunk

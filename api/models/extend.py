@@ -1,4 +1,4 @@
-"""More images or classes for a model, trained from the images that are stored with its job."""
+"""Extension of a model: a new job with its stored images and with further images or classes."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ from core.store.storage.blobs import Blobs
 
 @dataclass(frozen=True)
 class _Stored:
-    """The images of the model's job; iterating brings them into the folder."""
+    """Images of the model's job. Iteration copies them into the folder."""
 
     rows: Sequence[JobImage]
     blobs: Blobs
@@ -46,9 +46,9 @@ def extend_model(
     """Submit a job with the images of the model's job and those of the upload.
 
     Raises:
-        ModelNotFound: the reference names no model of the owner.
+        ModelNotFound: the owner has no such model.
         ShotsGone: the model was imported, or its job was deleted.
-        ClipCiteError: as `JobSubmission.submit`.
+        ClipCiteError: any error of `JobSubmission.submit`.
     """
     with submission.database.read() as session:
         model = models.resolve(session, reference, owner=owner)
@@ -65,7 +65,8 @@ def extend_model(
     changes = json_or_invalid(text, "/config") if text and text.strip() else {}
     if not isinstance(changes, dict):
         raise InvalidRequest(
-            "config must be an object.", [{"pointer": "/config", "detail": "Not an object."}]
+            "config is not a JSON object. Send an object of settings.",
+            [{"pointer": "/config", "detail": "Not an object."}],
         )
     changed = replace(
         options,

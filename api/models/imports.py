@@ -1,4 +1,4 @@
-"""Import of models that were adapted elsewhere."""
+"""Import of models that were trained elsewhere."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -38,8 +38,8 @@ from core.store.registry.references import clean_name
 from core.store.storage.blobs import Blobs
 
 MAX_ENTRIES = 1_000
-SAID = ("backbone", "alpha", "templates", "prompts", "delta_format")
-"""Of the settings: what holds for a model that was not trained here."""
+CONFIG_FIELDS = ("backbone", "alpha", "templates", "prompts", "delta_format")
+"""Settings that apply to a model that was not trained here."""
 SHAPES: Mapping[str, TypeAdapter[Any]] = {
     "classes": TypeAdapter(Annotated[list[RawName], Field(fail_fast=True, max_length=MAX_CLASSES)]),
     "templates": TypeAdapter(Sentences),
@@ -50,7 +50,7 @@ FIELDS = ("archive", "backbone", "name", "classes", "alpha", "templates", "promp
 
 @dataclass(frozen=True)
 class ImportForm:
-    """The form of POST /models, as it was sent."""
+    """Form of POST /models, as sent."""
 
     archive: Upload
     backbone: str | None
@@ -68,84 +68,94 @@ async def import_form(
     archive: Annotated[
         UploadFile,
         File(
-            description="A .zip of an open_clip folder (open_clip_config.json and "
-            "open_clip_model.safetensors) or of a delta, both as GET /models/{id}/export gives them."
+            description="A .zip with an open_clip folder (open_clip_config.json and "
+            "open_clip_model.safetensors) or a delta, both as exported by GET /models/{id}/export."
         ),
     ],
     backbone: Annotated[
         Text | None,
-        Form(
-            description="What it was adapted from, as this service calls it; default: what the archive says."
-        ),
+        Form(description="Backbone of the model, by its name on this service. Default: the archive's."),
     ] = None,
     name: Annotated[
-        Text | None, Form(description="A name for the model: it is the next version of it.")
+        Text | None,
+        Form(description="Name of the model, which becomes the next version of that name."),
     ] = None,
     classes: Annotated[
         JsonText | None,
         Form(
-            description="The class names that it was trained on, a JSON list; default: what it says itself.",
+            description="Trained classes as a JSON list. Default: the archive's.",
             examples=['["red fox", "badger"]'],
         ),
     ] = None,
     alpha: Annotated[
-        float | None, Form(ge=0, le=1, description="Its default α; without a word from the archive 1.")
+        float | None,
+        Form(ge=0, le=1, description="Default mixing weight of the model. Default: the archive's, or 1."),
     ] = None,
-    templates: Annotated[JsonText | None, Form(description="A JSON list, as in POST /adapt.")] = None,
-    prompts: Annotated[JsonText | None, Form(description="A JSON object, as in POST /adapt.")] = None,
+    templates: Annotated[
+        JsonText | None, Form(description="Prompt templates as a JSON list, as in POST /adapt.")
+    ] = None,
+    prompts: Annotated[
+        JsonText | None, Form(description="Prompts by class name as a JSON object, as in POST /adapt.")
+    ] = None,
     delta_format: Annotated[
         Literal["full", "4bit", "1bit"],
-        Form(description="How the change of an open_clip folder is kept; a delta is kept as it is."),
+        Form(description="Storage format for the weights of an open_clip folder. A delta keeps its format."),
     ] = "full",
 ) -> ImportForm:
-    """Raises InvalidRequest: a field that there is not, or that is there twice."""
+    """Read the form.
+
+    Raises:
+        InvalidRequest: a field is unknown or present twice.
+    """
     _check_fields(request)
     return ImportForm(cast(Upload, archive), backbone, name, classes, alpha, templates, prompts, delta_format)
 
 
 @dataclass(frozen=True)
 class ModelImport:
-    """Makes models of archives."""
+    """Service that creates models from archives."""
 
     settings: Settings
     database: Database
     blobs: Blobs
 
     def run(self, form: ImportForm, owner: str, response: Response) -> Model:
-        """Store the model of the form's archive; its address goes into the headers of `response`.
+        """Store the archive's model. Set its address in the headers of `response`.
 
         Raises:
             ArchiveError: the archive can't be used.
-            ClipCiteError: a field or the weights are refused, or a store failed.
+            ClipCiteError: a field or the weights are invalid, a quota is exceeded, or a store failed.
         """
-        given_name = clean_name(form.name)
+        name = clean_name(form.name)
         with scratch_folder(self.settings.scratch()) as scratch:
             folder = scratch / "model"
             folder.mkdir()
             _unpack(form.archive, folder, self.settings)
-            found = inspect_folder(folder)
-            config = _resolved(found, self.settings, form)
-            names = _class_names(found.classes if form.classes is None else _json(form.classes, "classes"))
+            info = inspect_folder(folder)
+            config = _resolved(info, self.settings, form)
+            names = _class_names(info.classes if form.classes is None else _json(form.classes, "classes"))
             with one_at_a_time():
-                known = load_backbone(config.backbone, cache=self.settings.cache, image_size=found.image_size)
-                kept = read_weights(folder, found, known, config.delta_format, classes=len(names))
+                backbone = load_backbone(
+                    config.backbone, cache=self.settings.cache, image_size=info.image_size
+                )
+                weights = read_weights(folder, info, backbone, config.delta_format, classes=len(names))
                 manifest = save_weights(
                     scratch,
-                    kept,
-                    backbone=known,
+                    weights,
+                    backbone=backbone,
                     class_names=names,
-                    config={field: config.to_dict()[field] for field in SAID},
+                    config={field: config.to_dict()[field] for field in CONFIG_FIELDS},
                 )
-                del known, kept  # the next one's turn, with their memory
+                del backbone, weights  # free the memory before the next import's turn
             model = NewModel(
                 id=(model_id := new_id("mdl")),
-                name=given_name or clean_name(found.name),
+                name=name or clean_name(info.name),
                 backbone=config.backbone,
                 image_size=manifest.image_size,
                 classes=list(names),
                 alpha=config.alpha,
                 templates=list(config.templates),
-                prompts={of: list(sentences) for of, sentences in config.prompts.items()},
+                prompts={class_name: list(prompts) for class_name, prompts in config.prompts.items()},
                 weights_key=f"{models.blobs_of(model_id)}/{WEIGHTS}",
                 manifest_key=f"{models.blobs_of(model_id)}/{MANIFEST}",
                 sha256=manifest.sha256,
@@ -157,7 +167,7 @@ class ModelImport:
         return answer
 
     def _publish(self, folder: Path, model: NewModel, owner: str) -> Model:
-        """The files under a name that was never used, then the row: as a worker does it."""
+        """Store the files under a new id, then the row, as workers do."""
         committing = False
         try:
             for key in (model.weights_key, model.manifest_key):
@@ -168,7 +178,7 @@ class ModelImport:
                 answer = Model.of(submission.admit_model(session, self.settings, model, owner=owner))
                 committing = True
         except DatabaseUnavailable:
-            # Perhaps it was committed all the same; the sweep removes what nobody owns.
+            # The commit may have succeeded. If not, garbage collection removes the blobs.
             if not committing:
                 self.blobs.delete_prefix(models.blobs_of(model.id))
             raise
@@ -183,62 +193,61 @@ async def model_import(settings: SettingsDep, database: DatabaseDep, blobs: Blob
 
 
 def _unpack(archive: Upload, folder: Path, settings: Settings) -> None:
-    most = settings.max_request_bytes  # nothing in it shrinks much
-    limits = ArchiveLimits(max_bytes=most, max_entries=MAX_ENTRIES)
+    max_bytes = settings.max_request_bytes  # weights hardly compress
+    limits = ArchiveLimits(max_bytes=max_bytes, max_entries=MAX_ENTRIES)
     try:
         extract(archive.file, folder, WANTED, limits)
     except ArchiveError as error:
         if error.code == "archive_too_large":
-            detail = (
-                f"The archive unpacks to more than {most:,} bytes, or holds more than {MAX_ENTRIES:,} files."
-            )
+            detail = f"The archive unpacks to more than {max_bytes:,} bytes or {MAX_ENTRIES:,} files."
             raise ArchiveError(error.code, f"{detail} Pack the model's files only.", 413) from error
         raise
 
 
-def _resolved(found: ArchiveInfo, settings: Settings, form: ImportForm) -> AdaptConfig:
-    """What the form says, else the archive, else the backbone's recipe.
+def _resolved(info: ArchiveInfo, settings: Settings, form: ImportForm) -> AdaptConfig:
+    """Return the settings: from the form, else from the archive, else from the backbone's recipe.
 
     Raises:
-        UnknownBackbone: not on the operator's list.
-        InvalidRequest: one of the values is out of its range.
+        UnknownBackbone: the operator does not offer the backbone.
+        InvalidRequest: a value is out of range.
     """
-    named = form.backbone or found.backbone or settings.backbone
-    known = settings.known_backbone(named)
-    if known is None:
+    requested = form.backbone or info.backbone or settings.backbone
+    backbone = settings.known_backbone(requested)
+    if backbone is None:
         raise UnknownBackbone(
-            f"There is no backbone {named!r} here. Say in the field `backbone` what this service calls it; "
-            "the operator lists backbones in CLIPCITE_BACKBONES, or folders below CLIPCITE_BACKBONE_FOLDER."
+            f"This service has no backbone {requested!r}. Send its name on this service in the field "
+            "`backbone`. The operator adds backbones to CLIPCITE_BACKBONES, or as folders in "
+            "CLIPCITE_BACKBONE_FOLDER."
         )
-    given: dict[str, Any] = {"image_size": found.image_size, "delta_format": form.delta_format}
-    given["alpha"] = form.alpha if form.alpha is not None else 1.0 if found.alpha is None else found.alpha
-    own = found.templates if form.templates is None else _json(form.templates, "templates")
-    if own is not None:
-        given["templates"] = own
-    given["prompts"] = found.prompts if form.prompts is None else _json(form.prompts, "prompts")
+    fields: dict[str, Any] = {"image_size": info.image_size, "delta_format": form.delta_format}
+    fields["alpha"] = form.alpha if form.alpha is not None else 1.0 if info.alpha is None else info.alpha
+    templates = info.templates if form.templates is None else _json(form.templates, "templates")
+    if templates is not None:
+        fields["templates"] = templates
+    fields["prompts"] = info.prompts if form.prompts is None else _json(form.prompts, "prompts")
     try:
-        return resolve_config(backbone=known, **given)
+        return resolve_config(backbone=backbone, **fields)
     except InvalidConfig as error:
         item = {"pointer": f"/{error.field}", "detail": error.detail}
         raise InvalidRequest(error.detail, [item], code=error.code) from error
 
 
-def _class_names(given: Sequence[str]) -> tuple[str, ...]:
-    """Raises InvalidRequest: a name is not clean, or there twice."""
+def _class_names(classes: Sequence[str]) -> tuple[str, ...]:
+    """Clean the class names. Raise InvalidRequest if one is invalid or present twice."""
     try:
-        names = tuple(clean_class_name(name) for name in given)
+        names = tuple(clean_class_name(name) for name in classes)
     except InvalidClassNames as error:
         raise InvalidRequest(
             error.detail, [{"pointer": "/classes", "detail": error.detail}], code=error.code
         ) from error
     if len(names) > MAX_CLASSES or len({same_class(name) for name in names}) != len(names):
-        detail = f"classes must be at most {MAX_CLASSES:,} names, each there once."
+        detail = f"classes has more than {MAX_CLASSES:,} names, or a name twice. Send each name once."
         raise InvalidRequest(detail, [{"pointer": "/classes", "detail": detail}])
     return names
 
 
 def _json(text: str, field: str) -> Any:
-    """A form field that holds JSON of its type. Raises InvalidRequest."""
+    """Parse a form field as JSON of its type. Raise InvalidRequest if it does not match."""
     check_json_values(text, f"/{field}")
     try:
         return SHAPES[field].validate_json(text)
@@ -248,11 +257,11 @@ def _json(text: str, field: str) -> Any:
 
 def _check_fields(request: Request) -> None:
     form = request._form  # parsed by FastAPI for the parameters above
-    given = [name for name, _ in (form.multi_items() if form else ())]
-    odd = sorted({name for name in given if name not in FIELDS or given.count(name) > 1})
-    if odd:
+    sent = [name for name, _ in (form.multi_items() if form else ())]
+    invalid = sorted({name for name in sent if name not in FIELDS or sent.count(name) > 1})
+    if invalid:
         raise InvalidRequest(
-            f"The field {odd[0][:60]!r} is unknown or given more than once; the fields are "
+            f"The field {invalid[0][:60]!r} is unknown or was sent more than once. The fields are "
             f"{', '.join(FIELDS)}.",
-            [{"pointer": f"/{name[:60]}", "detail": "Unknown, or given more than once."} for name in odd],
+            [{"pointer": f"/{name[:60]}", "detail": "Unknown, or sent more than once."} for name in invalid],
         )

@@ -1,4 +1,4 @@
-"""/models: read, rename, delete, extend, export and import models."""
+"""Routes of /models: read, rename, delete, extend, export and import models."""
 
 from typing import Annotated
 
@@ -34,19 +34,23 @@ import_router = APIRouter(
 def list_models(
     database: DatabaseDep, owner: CurrentOwner, query: Annotated[ModelQuery, Query()]
 ) -> ModelPage:
-    """Newest first; those that fit all of the filters."""
+    """List your models, newest first. All filters must match."""
     return service.list_models(database, owner, query)
 
 
 @router.get("/{model_id}", responses=responses(401, 404, 422, 503))
 def get_model(database: DatabaseDep, owner: CurrentOwner, model_id: ModelRef) -> Model:
+    """Return a model."""
     return service.get_model(database, owner, model_id)
 
 
 @router.patch("/{model_id}", responses=responses(400, 401, 404, 408, 409, 413, 422, 503, 507))
 def rename_model(database: DatabaseDep, owner: CurrentOwner, model_id: ModelRef, patch: ModelPatch) -> Model:
-    """Give the model a name, or another one. What it was called before is free; its number there is not
-    used again. An alias must not point to it."""
+    """Rename a model, or remove its name.
+
+    The model becomes the next version of the new name. Its old version number is never used again. A model
+    with aliases can't be renamed.
+    """
     return service.rename_model(database, owner, model_id, patch)
 
 
@@ -57,9 +61,9 @@ def delete_model(
     serving: ServingDep,
     owner: CurrentOwner,
     model_id: ModelRef,
-    force: Annotated[bool, Query(description="Also when aliases point to it; they are removed too.")] = False,
+    force: Annotated[bool, Query(description="Delete the model's aliases too.")] = False,
 ) -> None:
-    """Remove the model and its weights. Requests that are using it still finish."""
+    """Delete a model and its weights. Requests in progress still finish."""
     service.delete_model(database, blobs, serving, owner, model_id, force=force)
 
 
@@ -79,17 +83,24 @@ def export_model(
     owner: CurrentOwner,
     model_id: ModelRef,
     alpha: Annotated[
-        float | None, Query(ge=0, le=1, description="Rounded to 0.01; default the model's.")
+        float | None,
+        Query(
+            ge=0,
+            le=1,
+            description="Mixing weight from 0 (stock) to 1 (fine-tuned), rounded to 0.01. Default: the "
+            "model's.",
+        ),
     ] = None,
     format: Annotated[
         Format,
         Query(
-            description="`open_clip`: a folder that open_clip loads. `onnx`: one graph for images, one for "
-            "prompts. `delta`: the change of the backbone alone, for POST /models of a service that has it."
+            description="`open_clip`: a folder that open_clip loads. `onnx`: one ONNX graph per tower. "
+            "`delta`: only the difference from the backbone, for POST /models of a service that has the "
+            "backbone."
         ),
     ] = "open_clip",
 ) -> StreamingResponse:
-    """Download the model at one α, as a zip with a model card."""
+    """Download a model at one alpha, as a zip with a model card."""
     return answer_export(settings, database, blobs, owner, model_id, alpha, format)
 
 
@@ -101,8 +112,11 @@ def import_model(
     form: Annotated[ImportForm, Depends(import_form)],
     owner: CurrentOwner,
 ) -> Model:
-    """Bring a model. It is kept as the change of a backbone that this service has, and serves like any
-    other."""
+    """Import a model that was trained elsewhere.
+
+    The service must have the model's backbone and stores only the difference from it. The imported model
+    works like any other.
+    """
     return importer.run(form, owner, response)
 
 
@@ -118,12 +132,12 @@ def make_extend_router(settings: Settings) -> APIRouter:
 
 
 def extend(submission: SubmissionDep, model_id: ModelRef, form: JobFormDep, owner: CurrentOwner) -> Response:
-    """Train the model anew with more images or more classes: a job like any other.
+    """Train a new model with the model's images and further ones.
 
-    It starts from the backbone, with all images that the model was made from and those that are sent.
-    The model itself stays as it is. Its images are stored with its job: once that is deleted, 409.
+    The job starts from the backbone and uses the images of the model's job and those of the request. The
+    model itself does not change. If its job was deleted, its images are gone and the response is 409.
 
-    `labels` are classes that the model has, or others. `config` holds settings to change; the others are
-    the model's. Without `name` the new model is the next version of this one.
+    `labels` may contain classes of the model and others. `config` contains the settings to change; all others
+    are the model's. Without `name` the new model becomes the next version of this one.
     """
     return extend_model(submission, model_id, form.upload, form.options, owner)

@@ -1,4 +1,4 @@
-"""Models as the API shows them."""
+"""Request and response schemas of models."""
 
 import re
 from collections.abc import Sequence
@@ -38,24 +38,25 @@ MODEL_EXAMPLE: JsonDict = {
 
 
 class Model(BaseModel):
+    """Adapted model."""
+
     model_config = ConfigDict(json_schema_extra={"examples": [MODEL_EXAMPLE]})
 
     id: str
     object: Literal["model"] = "model"
     name: str | None
-    version: int | None = Field(description="Of the models with this name; null without a name.")
-    aliases: list[str] = Field(description="`name@alias` is this model for each of them.")
-    job_id: str | None
-    """None: it came in by POST /models."""
-    backbone: str
+    version: int | None = Field(description="Version within the name; null without a name.")
+    aliases: list[str] = Field(description="Aliases that point to this model, for use as `name@alias`.")
+    job_id: str | None = Field(description="Job that created the model; null if it was imported.")
+    backbone: str = Field(description="Pre-trained model that was adapted.")
     trained_classes: list[str]
-    alpha: float
-    templates: list[str]
-    prompts: dict[str, list[str]]
-    bytes: int
-    delta_format: Literal["full", "4bit", "1bit"]
+    alpha: float = Field(description="Default mixing weight, from 0 (stock) to 1 (fine-tuned).")
+    templates: list[str] = Field(description="Prompt templates, each with `{}` for the class name.")
+    prompts: dict[str, list[str]] = Field(description="Prompts by class name, instead of the templates.")
+    bytes: int = Field(description="Size of the stored weights.")
+    delta_format: Literal["full", "4bit", "1bit"] = Field(description="Storage format of the weights.")
     created_at: datetime
-    metrics: dict[str, Any] | None
+    metrics: dict[str, Any] | None = Field(description="Summary of the evaluation; the report has more.")
 
     @classmethod
     def of(cls, model: tables.Model, aliases: Sequence[str] = ()) -> "Model":
@@ -70,9 +71,9 @@ class ModelPage(BaseModel):
 
 
 def _time(value: Any) -> datetime:
-    """RFC 3339 only: pydantic would also take seconds since 1970."""
+    """Parse RFC 3339 only. Pydantic would also accept seconds since 1970."""
     if not isinstance(value, str) or not re.match(r"\d{4}-\d\d-\d\d[Tt]", value, re.ASCII):
-        raise ValueError("Not a time as RFC 3339 writes it, such as 2026-11-25T02:06:03Z")
+        raise ValueError("Not an RFC 3339 time, such as 2026-11-25T02:06:03Z")
     try:
         time = datetime.fromisoformat(value.upper())
         return time.astimezone(UTC) if time.tzinfo is not None else time
@@ -84,18 +85,18 @@ Time = Annotated[AwareDatetime, BeforeValidator(_time)]
 
 
 class ModelQuery(BaseModel):
-    """The parameters of the list. One that is misspelt must not show everything instead."""
+    """Query parameters of the list. Unknown ones are errors, so that a misspelt filter is noticed."""
 
     model_config = ConfigDict(extra="forbid")
 
-    limit: int = Field(20, ge=1, le=100, description="At most so many, newest first.")
-    after: str | None = Field(None, description="`next_cursor` of the page before.")
-    name: str | None = Field(None, description="All versions of this name.")
-    backbone: str | None = None
-    job_id: str | None = Field(None, description="The one that this job made.")
-    class_name: str | None = Field(None, description="A class that it was trained with, as spelt there.")
-    created_after: Time | None = Field(None, description="At this time or later.")
-    created_before: Time | None = None
+    limit: int = Field(20, ge=1, le=100, description="Maximum number of items per page.")
+    after: str | None = Field(None, description="`next_cursor` of the previous page.")
+    name: str | None = Field(None, description="Only versions of this name.")
+    backbone: str | None = Field(None, description="Only models of this backbone.")
+    job_id: str | None = Field(None, description="Only the model of this job.")
+    class_name: str | None = Field(None, description="Only models trained on this class, in exact spelling.")
+    created_after: Time | None = Field(None, description="Only models created at this time or later.")
+    created_before: Time | None = Field(None, description="Only models created before this time.")
 
     def filters(self) -> Filters:
         return Filters(**self.model_dump(exclude={"limit", "after"}))
@@ -103,5 +104,5 @@ class ModelQuery(BaseModel):
 
 class ModelPatch(RequestModel):
     name: Annotated[str, Field(json_schema_extra={"maxLength": 200})] | None = Field(
-        description="It becomes the next version of this name; null: it has none then."
+        description="New name, of which the model becomes the next version; null removes the name."
     )

@@ -1,4 +1,4 @@
-"""Operations of the routes below /models that read, rename or delete."""
+"""Operations of the /models routes that read, rename or delete."""
 
 from api.models.schemas import Model, ModelPage, ModelPatch, ModelQuery
 from core.serving.service import Serving
@@ -41,4 +41,4 @@ def delete_model(
     try:
         deletions.finish(database, blobs, models.blobs_of(model.id))
     finally:
-        serving.forget(model.id)  # last, so that nobody loads it afterwards
+        serving.forget(model.id)  # last, so that no request loads the model afterwards

@@ -1,4 +1,4 @@
-"""Health, metrics and runtime."""
+"""Routes of health, metrics and runtime."""
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
@@ -17,26 +17,29 @@ router = APIRouter(tags=["health"])
 
 @open_router.get("/healthz")
 async def alive() -> Alive:
-    """The process answers, also when all its threads are busy."""
+    """Liveness: the process responds, even when all its threads are busy."""
     return Alive()
 
 
 @open_router.get("/readyz", responses={503: {"model": Readiness}})
 async def ready(request: Request, response: Response) -> Readiness:
-    """503 unless database, storage and the default backbone are there. Without the broker it is
-    `degraded`: jobs are taken and wait in the database. It is `degraded` too where the storage belongs to
-    another database. Why a part is not there is told to those who may
-    see `/metrics`. Asked for at most once per second, however many ask."""
+    """Readiness: 200 if the service can work, else 503.
+
+    Status 503 means that database, storage or default backbone is unavailable. Without the broker the status
+    is `degraded`: jobs are accepted and wait in the database. The status is also `degraded` if the storage
+    belongs to another database. Reasons are shown only to callers that may read `/metrics`. The checks run at
+    most once per second.
+    """
     return await answer_readyz(request, response)
 
 
 @router.get("/metrics", response_class=PlainTextResponse, responses=responses(401))
 def metrics(request: Request) -> Response:
-    """Endpoint that serves Prometheus metrics."""
+    """Prometheus metrics of this API process and of the job queue."""
     return answer_metrics(request)
 
 
 @router.get("/runtime", responses=responses(401))
 def get_runtime(serving: ServingDep, owner: CurrentOwner) -> Runtime:
-    """What this API process has in memory, and what it works on. Models of other owners are only counted."""
+    """Caches, queue and batches of this API process. Models of other owners are only counted."""
     return read_runtime(serving, owner)

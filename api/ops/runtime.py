@@ -1,4 +1,4 @@
-"""GET /runtime: what is in memory, what waits, and how the networks were kept busy."""
+"""GET /runtime: models in memory, waiting requests and batches."""
 
 from api.ops.schemas import (
     Backbone,
@@ -18,7 +18,7 @@ from core.serving.types import EngineStats, ResidentInfo
 
 
 def read_runtime(serving: Serving, owner: str) -> Runtime:
-    """The state of this process's caches, queue and batches. Models of other owners are only counted."""
+    """Return the state of this process's caches, queue and batches. Other owners' models are only counted."""
     engine, prompts = serving.engine.stats(), serving.text_counts()
     batches = engine.batches
     return Runtime(
@@ -30,14 +30,14 @@ def read_runtime(serving: Serving, owner: str) -> Runtime:
         ),
         max_backbones=engine.max_backbones,
         backbones=[
-            Backbone(name=known.name, image_size=known.image_size, users=known.users)
-            for known in engine.backbones
+            Backbone(name=backbone.name, image_size=backbone.image_size, users=backbone.users)
+            for backbone in engine.backbones
         ],
         models=_models(engine, owner),
         prompts=TextFeatures(budget_bytes=serving.settings.text_cache_bytes, **vars(prompts)),
         previews=Previews(budget_bytes=BUDGET_BYTES, **vars(serving.previews.counts())),
         queue=Queue(
-            max_images=serving.gate.most,
+            max_images=serving.gate.max_images,
             images=serving.gate.images,
             refused=serving.gate.refused,
             waiting_images=batches.waiting["images"],

@@ -1,4 +1,4 @@
-"""Health and runtime as the API shows them."""
+"""Response schemas of health and runtime."""
 
 from typing import Literal
 
@@ -14,56 +14,58 @@ class Alive(BaseModel):
 
 
 class PartReadiness(BaseModel):
+    """Status of one part of the service."""
+
     status: Part
-    reason: str | None = None
+    reason: str | None = Field(None, description="Cause and remedy; null if the part is ok.")
 
 
 class Readiness(BaseModel):
-    status: Part
-    parts: dict[str, PartReadiness]
+    status: Part = Field(description="Worst status of the parts.")
+    parts: dict[str, PartReadiness] = Field(description="By name: database, storage, broker, backbone.")
 
 
 class Device(BaseModel):
     name: str
-    precision: str | None = Field(description="Of the default backbone; null until it is loaded.")
-    threads: int = Field(description="Of one pass through a network on a CPU, if it is alone.")
-    decoders: int = Field(description="Threads that decode images meanwhile.")
+    precision: str | None = Field(description="Precision of the default backbone; null until it is loaded.")
+    threads: int = Field(description="CPU threads of one forward pass that runs alone.")
+    decoders: int = Field(description="Threads that decode images.")
 
 
 class Backbone(BaseModel):
     name: str
-    image_size: int
-    users: int = Field(description="Requests and warm models.")
+    image_size: int = Field(description="Side of the input square in pixels.")
+    users: int = Field(description="Requests and models in memory that use this backbone.")
 
 
 class Resident(BaseModel):
+    """Model or delta in memory."""
+
     kind: Literal["network", "delta"] = Field(
-        description="A network at one alpha, or what a model changes of its backbone, as it is stored."
+        description="`network`: a model at one alpha. `delta`: the stored difference from the backbone."
     )
-    models: list[str] = Field(
-        description="Your models that have this content, as far as they were asked for."
-    )
-    others: int = Field(description="Models of other owners that have it.")
+    models: list[str] = Field(description="Ids of your requested models with this content.")
+    others: int = Field(description="Number of other owners' models with this content.")
     backbone: str
-    alpha: float | None = Field(description="Null for a delta.")
+    alpha: float | None = Field(description="Mixing weight; null for a delta.")
     bytes: int
-    users: int = Field(description="Requests that hold it now.")
-    pinned: bool
+    users: int = Field(description="Requests that are using this entry.")
+    pinned: bool = Field(description="True if the entry is never evicted.")
 
 
 class Counts(BaseModel):
-    """`values`, `bytes` and `in_use` are those of now, the others since the start."""
+    """Statistics of a cache. `values`, `bytes` and `in_use` are current; the others count since the start."""
 
     model_config = ConfigDict(from_attributes=True)
 
-    values: int
-    bytes: int
-    in_use: int
+    values: int = Field(description="Entries in memory.")
+    bytes: int = Field(description="Memory of the entries.")
+    in_use: int = Field(description="Entries that requests are using.")
     hits: int
     misses: int
-    loads: int = Field(description="Fewer than misses when several wait for one.")
-    load_seconds: float
-    evicted: int = Field(description="For want of room.")
+    loads: int = Field(description="Loaded entries; fewer than `misses` when requests share a load.")
+    load_seconds: float = Field(description="Time spent loading.")
+    evicted: int = Field(description="Entries evicted to make room.")
 
     @classmethod
     def of(cls, counts: CacheStats) -> "Counts":
@@ -71,55 +73,68 @@ class Counts(BaseModel):
 
 
 class Models(BaseModel):
-    """Networks and deltas under one budget, the least recently used first."""
+    """Models and deltas in memory, which share one budget."""
 
-    budget_bytes: int
-    bytes: int = Field(description="With what is being loaded. Above the budget only if so much is in use.")
-    networks: Counts
+    budget_bytes: int = Field(description="CLIPCITE_MODEL_CACHE_BYTES.")
+    bytes: int = Field(
+        description="Memory of all entries, loads in progress included. It exceeds the budget only while "
+        "entries in use need more."
+    )
+    networks: Counts = Field(description="Models, each at one alpha.")
     deltas: Counts
     unavailable: int = Field(description="Models whose files are missing or damaged.")
-    resident: list[Resident]
+    resident: list[Resident] = Field(description="All entries, the least recently used first.")
 
 
 class TextFeatures(BaseModel):
+    """Cache of text features and classifier weights."""
+
     budget_bytes: int
     bytes: int
-    rows: int = Field(description="Class names with some network.")
-    heads: int = Field(description="Lists of them.")
-    hits: int
-    misses: int
-    encoded: int = Field(description="Class names that went through a network.")
-    evicted: int
+    rows: int = Field(description="Cached pairs of class name and model.")
+    heads: int = Field(description="Cached classifier weights, each for one list of class names.")
+    hits: int = Field(description="Requests whose class names were all cached.")
+    misses: int = Field(description="Requests with class names that were not cached.")
+    encoded: int = Field(description="Class names encoded by a text tower.")
+    evicted: int = Field(description="Entries evicted to make room.")
 
 
 class Previews(Counts):
+    """Cache of instant previews."""
+
     budget_bytes: int
 
 
 class Queue(BaseModel):
+    """Requests of POST /classify in progress."""
+
     max_images: int = Field(description="CLIPCITE_MAX_WAITING_IMAGES.")
-    images: int = Field(description="Of the requests that were let in and have no answer yet.")
-    refused: int = Field(description="Requests since the start that were told to come again.")
-    waiting_images: int = Field(description="Decoded, and not yet in a batch.")
-    waiting_prompts: int
+    images: int = Field(description="Images of the requests in progress.")
+    refused: int = Field(description="Requests rejected with 503 by load shedding, since the start.")
+    waiting_images: int = Field(description="Decoded images that wait for a batch.")
+    waiting_prompts: int = Field(description="Prompts that wait for a batch.")
 
 
 class Batches(BaseModel):
-    max_batch_images: int
-    largest_texts: int
-    batches: int = Field(description="Of images.")
-    images: int
-    text_batches: int
-    prompts: int
+    """Batches since the start."""
+
+    max_batch_images: int = Field(description="Maximum number of images per batch.")
+    largest_texts: int = Field(description="Maximum number of prompts per batch.")
+    batches: int = Field(description="Image batches.")
+    images: int = Field(description="Images in those batches.")
+    text_batches: int = Field(description="Prompt batches.")
+    prompts: int = Field(description="Prompts in those batches.")
     sizes: dict[int, int] = Field(
-        description="Batches by their number of images: at most the key, more than half of it."
+        description="Number of image batches by size: key K counts batches of K/2 + 1 to K images."
     )
-    busy_seconds: float = Field(description="In which a network was at work, of all threads together.")
+    busy_seconds: float = Field(description="Computing time, summed over threads.")
 
 
 class Runtime(BaseModel):
     device: Device
-    max_backbones: int = Field(description="So many are kept, and those of warm models.")
+    max_backbones: int = Field(
+        description="Maximum number of backbones in memory. Backbones of models in memory come on top."
+    )
     backbones: list[Backbone]
     models: Models
     prompts: TextFeatures

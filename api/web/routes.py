@@ -1,4 +1,4 @@
-"""The web page. It is open to everybody; its requests to the API need a key where there are keys."""
+"""Routes of the web page. The page needs no key, but its API requests do once the service has keys."""
 
 from fastapi import APIRouter, Request, Response
 

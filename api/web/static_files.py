@@ -1,4 +1,4 @@
-"""The page's files, under a strict policy: no build, nothing from elsewhere, no data inside."""
+"""Static files of the page, served with a strict Content-Security-Policy: nothing from other hosts."""
 
 import hashlib
 import os
@@ -29,7 +29,7 @@ POLICY = "; ".join(
         "base-uri 'none'",
         "form-action 'none'",
         "frame-ancestors 'none'",
-        "require-trusted-types-for 'script'",  # no text of anybody's becomes markup
+        "require-trusted-types-for 'script'",  # no user's text becomes markup
     )
 )
 HEADERS = {
@@ -39,12 +39,12 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
-    "Cache-Control": "no-cache",  # kept, and asked for again: an update of the service is seen at once
+    "Cache-Control": "no-cache",  # revalidated, so that an update of the service is seen at once
 }
 
 
 class PageFiles(StaticFiles):
-    """The files beside this module, with the headers of the page."""
+    """The files in `static/`, with the page's headers."""
 
     def __init__(self) -> None:
         super().__init__(directory=STATIC)
@@ -63,7 +63,7 @@ class PageFiles(StaticFiles):
         response = FileResponse(
             path, status_code, headers, media_type=MEDIA_TYPES[path.suffix], stat_result=stat_result
         )
-        # Times of an installed file may be those of any version. The digest alone decides.
+        # Installed files may have the times of any version, so only the digest decides.
         del response.headers["last-modified"]
         if self.is_not_modified(response.headers, Headers(scope=scope)):
             return Response(status_code=304, headers=headers)

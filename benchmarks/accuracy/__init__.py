@@ -1,1 +1,1 @@
-"""Accuracy, tables and figures of the paper's kind. Imports `benchmarks.methods` and `benchmarks.data`."""
+"""Accuracy of the methods: runs, tables and figures. Imports `benchmarks.methods` and `benchmarks.data`."""

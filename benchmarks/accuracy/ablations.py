@@ -1,9 +1,9 @@
-"""What every part of the method is worth, one at a time.
+"""Ablations: the effect of each part of the method.
 
     python -m benchmarks.accuracy.ablations --data clothing cifar10 stamps --splits 3 --seeds 1
 
-Every row is CLIP-CITE with the backbone's recipe and one thing changed, at α = 0.5 unless it says
-otherwise. Options, storage and resuming are those of benchmarks.accuracy.paper.
+Each row is CLIP-CITE with the backbone's recipe and one change, at α = 0.5 by default. Options, storage and
+resuming are those of benchmarks.accuracy.paper.
 """
 
 import random
@@ -22,7 +22,7 @@ from benchmarks.accuracy.paper import load_for, parser, read_trials, write
 from benchmarks.accuracy.tables import base_to_new_tables
 from benchmarks.methods.clip_cite import Balanced, config_of, ensemble
 from benchmarks.methods.common.answerers import stock_head, trained_columns
-from benchmarks.methods.common.task import Answerer, Method, Task, Tests
+from benchmarks.methods.common.task import Method, Predictor, Task, Tests
 from benchmarks.methods.stock import stock
 from core.clip.inference.class_offsets import NEW_NAMES_BALANCE
 from core.clip.models.backbone import tower_parameters
@@ -43,32 +43,32 @@ TEMPLATES = (  # CLIP's own seven for small ensembles
 )
 
 
-def train(task: Task, hooks: Mapping[str, Any] | None = None, **given: Any) -> FineTuned:
+def train(task: Task, hooks: Mapping[str, Any] | None = None, **settings: Any) -> FineTuned:
     return fine_tune(
         task.backbone,
         task.tensors,
         task.labels,
         task.prompts(task.class_names),
-        config_of(task, **given),
+        config_of(task, **settings),
         Silent(),
         **(hooks or {}),
     )
 
 
-def changed(label: str, hooks: Mapping[str, Any] | None = None, **given: Any) -> Method:
-    """CLIP-CITE with other settings or other parts of the loop."""
+def changed(label: str, hooks: Mapping[str, Any] | None = None, **settings: Any) -> Method:
+    """Return CLIP-CITE with other settings or other parts of the training loop."""
 
-    def method(task: Task) -> dict[str, Answerer]:
-        return {label: ensemble(task, train(task, hooks, **given).theta_1, 0.5)}
+    def method(task: Task) -> dict[str, Predictor]:
+        return {label: ensemble(task, train(task, hooks, **settings).theta_1, 0.5)}
 
     return method
 
 
-def one_training(task: Task) -> dict[str, Answerer]:
-    """What needs no training of its own: the α curve, `new_class_balance`, and W kept for trained names."""
+def one_training(task: Task) -> dict[str, Predictor]:
+    """Return all variants of one training: the α curve, `new_class_balance`, and W for trained classes."""
     trained = train(task)
     networks = {a: ensemble(task, trained.theta_1, a) for a in ALPHAS}
-    answers: dict[str, Answerer] = {f"α = {a}": network for a, network in networks.items()}
+    answers: dict[str, Predictor] = {f"α = {a}": network for a, network in networks.items()}
     for balance in (0.1, 0.2, 0.3, NEW_NAMES_BALANCE, 0.4, 0.5):
         label = f"α = 0.5, new_class_balance {balance}"
         answers[label] = Balanced(task, networks[0.5], whole(trained.theta_1), 0.5, balance)
@@ -79,7 +79,7 @@ def one_training(task: Task) -> dict[str, Answerer]:
 
 @dataclass(frozen=True)
 class WithClassifier:
-    """Trained names are answered by W, ensembled with where it came from, all others by the text tower."""
+    """A predictor that scores trained classes by W, ensembled with its start, others by the text tower."""
 
     task: Task
     trained: FineTuned
@@ -97,8 +97,8 @@ class WithClassifier:
         return (tests.features(network) @ head.T).cpu()
 
 
-def templates(task: Task) -> dict[str, Answerer]:
-    """Seven sentences a class: in training and at inference, or at inference only."""
+def templates(task: Task) -> dict[str, Predictor]:
+    """Use seven prompts per class: in training and at inference, or at inference only."""
     with_seven = replace(task, templates=TEMPLATES)
     trained_with_seven = train(with_seven).theta_1
     trained_with_one = train(task).theta_1
@@ -108,16 +108,18 @@ def templates(task: Task) -> dict[str, Answerer]:
     }
 
 
-def unequal(task: Task) -> dict[str, Answerer]:
-    """Very unequal classes: all images of the first, half as many of the second, … at least one; as
-    they are, and with the images of small classes repeated until all classes count alike."""
+def unequal(task: Task) -> dict[str, Predictor]:
+    """Train on very unequal classes, with and without repeating the images of small ones.
+
+    Each class has half as many images as the one before it, and at least one.
+    """
     of_class = [
         [i for i, label in enumerate(task.labels) if label == c] for c in range(len(task.class_names))
     ]
     kept = [indices[: max(1, len(indices) >> c)] for c, indices in enumerate(of_class)]
     largest = max(len(indices) for indices in kept)
     repeated = [(indices * largest)[:largest] for indices in kept]
-    answers: dict[str, Answerer] = {}
+    answers: dict[str, Predictor] = {}
     for label, chosen in (("unequal classes", kept), ("unequal, small ones repeated", repeated)):
         indices = [i for of_class in chosen for i in of_class]
         few = replace(
@@ -134,7 +136,7 @@ def other_direction(
     teacher_text_features: Tensor,
     logit_scale: float,
 ) -> Tensor:
-    """KL(p̂ || p), as distillation is usually done; eq. 5 has KL(p || p̂)."""
+    """Return KL(p̂ || p), the usual direction of distillation; eq. 5 has KL(p || p̂)."""
     log_p = F.log_softmax(logit_scale * image_features @ text_features.T, dim=-1)
     log_p_hat = F.log_softmax(logit_scale * teacher_image_features @ teacher_text_features.T, dim=-1)
     return F.kl_div(log_p, log_p_hat.detach(), log_target=True, reduction="batchmean")
@@ -148,8 +150,8 @@ def only_scl(dva: Tensor, scl: Tensor, vld: Tensor, scl_weight: float, vld_weigh
     return scl
 
 
-def pulled_back(task: Task) -> dict[str, Answerer]:
-    """Regularised towards θ_0: after every epoch a fifth of the way back."""
+def pulled_back(task: Task) -> dict[str, Predictor]:
+    """Regularise towards θ_0: move a fifth of the way back after each epoch."""
     theta_0 = tower_parameters(task.backbone.model)
 
     def pull(epoch: int, theta: Mapping[str, Tensor]) -> None:
@@ -161,8 +163,8 @@ def pulled_back(task: Task) -> dict[str, Answerer]:
     return {f"pulled to θ_0, α = {alpha}": ensemble(task, theta_1, alpha) for alpha in (0.5, 1.0)}
 
 
-def negatives(task: Task) -> dict[str, Answerer]:
-    """Fifty names that nobody asked for, of ImageNet, as further classes of W without an image."""
+def negatives(task: Task) -> dict[str, Predictor]:
+    """Add fifty classes of ImageNet to W, without images."""
     trained = {name.casefold() for name in task.class_names}
     others = [name for name in IMAGENET_CLASSNAMES if name.casefold() not in trained]
     drawn = random.Random(task.seed).sample(others, 50)
@@ -174,7 +176,7 @@ def negatives(task: Task) -> dict[str, Answerer]:
         config_of(task),
         Silent(),
     ).theta_1
-    return {"50 other names as negatives": ensemble(task, theta_1, 0.5)}
+    return {"50 distractor classes as negatives": ensemble(task, theta_1, 0.5)}
 
 
 def is_text(name: str) -> bool:
@@ -208,17 +210,17 @@ ABLATIONS: Mapping[str, Method] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = parser(__doc__, ABLATIONS)
-    options.set_defaults(splits=3, seeds=1, methods=["all"])
-    given = options.parse_args(arguments)
-    backbone = load_for(given)
-    trials = read_trials(given)
-    methods = list(ABLATIONS) if given.methods == ["all"] else given.methods
+    command_line = parser(__doc__, ABLATIONS)
+    command_line.set_defaults(splits=3, seeds=1, methods=["all"])
+    options = command_line.parse_args(arguments)
+    backbone = load_for(options)
+    trials = read_trials(options)
+    methods = list(ABLATIONS) if options.methods == ["all"] else options.methods
     for method in methods:
         for trial in trials:
-            run(f"ablation-{method}", ABLATIONS[method], trial, backbone, given.out)
-    tables = base_to_new_tables([f"ablation-{m}" for m in methods], trials, backbone, given.out)
-    write(tables, f"ablations-{given.backbone.replace('/', '-')}", given.out, Console(width=160))
+            run(f"ablation-{method}", ABLATIONS[method], trial, backbone, options.out)
+    tables = base_to_new_tables([f"ablation-{m}" for m in methods], trials, backbone, options.out)
+    write(tables, f"ablations-{options.backbone.replace('/', '-')}", options.out, Console(width=160))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
-"""Accuracy on base and new classes after every epoch: fine-tuning the image tower with a head
-(FT-Probe) forgets the new classes as it learns the base ones; CLIP-CITE's ensemble keeps them.
+"""Accuracy on base and new classes after each epoch.
+
+FT-Probe fine-tunes the image tower with a classifier, and forgets the new classes while it learns the base
+ones. CLIP-CITE's ensemble keeps them.
 
     python -m benchmarks.accuracy.curve --data clothing cifar10 stamps --splits 3 --seeds 1
 
-Options are those of benchmarks.accuracy.paper; what is measured is kept below --out.
+Options are those of benchmarks.accuracy.paper. Results are stored below --out.
 """
 
 import time
@@ -14,12 +16,12 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from benchmarks.accuracy.harness import Trial, ask, facts, store_of, task_of
+from benchmarks.accuracy.harness import Trial, facts, score_tests, store_of, task_of
 from benchmarks.accuracy.measures import means
 from benchmarks.accuracy.paper import load_for, parser, read_trials, write
 from benchmarks.accuracy.tables import Table
 from benchmarks.methods.common.registry import METHODS
-from benchmarks.methods.common.task import Answerer
+from benchmarks.methods.common.task import Predictor
 from core.clip.models.backbone import Backbone
 
 WATCHED = {"ft_probe": "FT-Probe", "clip_cite": "CLIP-CITE, α = 0.5"}
@@ -33,20 +35,20 @@ class Point:
 
 
 def watch(method: str, trial: Trial, backbone: Backbone, out: Path) -> list[Point]:
-    """The curve of one training; measured once, then read."""
+    """Return the curve of one training, measured once and then read from the store."""
     name = f"curve-{method}"
     store = store_of(name, backbone, out)
     if run := store.get(trial.key(name)):
         return [Point(**point) for point in run.record["points"]]
     points, arrays, scores = [], {}, {}
 
-    def after_epoch(epoch: int, epochs: int, answerer: Answerer) -> None:
-        asked = ask(answerer, trial.data, trial, backbone)
-        values = means([asked.answers()])
+    def after_epoch(epoch: int, epochs: int, predictor: Predictor) -> None:
+        result = score_tests(predictor, trial.data, trial, backbone)
+        values = means([result.best()])
         points.append(Point(epoch, values["B"], values["N"]))
-        scores[f"epoch {epoch}"] = asked.similarities
-        arrays["truth"], arrays["trained"] = asked.truth, np.array(asked.trained)
-        arrays["class_names"] = np.array(asked.class_names)
+        scores[f"epoch {epoch}"] = result.similarities
+        arrays["truth"], arrays["trained"] = result.truth, np.array(result.trained)
+        arrays["class_names"] = np.array(result.class_names)
 
     task, started = task_of(trial, backbone), time.monotonic()
     METHODS[method](replace(task, watch=after_epoch))
@@ -81,13 +83,13 @@ def curve_table(methods: Sequence[str], trials: Sequence[Trial], backbone: Backb
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = parser(__doc__, WATCHED)
-    options.set_defaults(splits=3, seeds=1, methods=list(WATCHED))
-    given = options.parse_args(arguments)
-    backbone = load_for(given)
-    trials = read_trials(given)
-    table = curve_table(given.methods, trials, backbone, given.out)
-    write([table], f"curve-{given.backbone.replace('/', '-')}", given.out, Console(width=160))
+    command_line = parser(__doc__, WATCHED)
+    command_line.set_defaults(splits=3, seeds=1, methods=list(WATCHED))
+    options = command_line.parse_args(arguments)
+    backbone = load_for(options)
+    trials = read_trials(options)
+    table = curve_table(options.methods, trials, backbone, options.out)
+    write([table], f"curve-{options.backbone.replace('/', '-')}", options.out, Console(width=160))
 
 
 if __name__ == "__main__":

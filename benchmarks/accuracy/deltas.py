@@ -1,12 +1,13 @@
-"""What storing an adapted model in fewer bits costs, and what it saves.
+"""Accuracy and size of an adapted model that is stored in fewer bits.
 
     python -m benchmarks.accuracy.deltas --data clothing cifar10 stamps --splits 5 --seeds 1 --tests 60
 
-Each training is done once and kept at every precision; what each then answers at α = 0.5, with the balance
-that the product ships, is compared with that of the full precision on the same images. The bytes are those
-of the starter and of CLIP's networks, and so are the seconds from a packed model in memory to θ(α), on
-random weights of their shapes (--time names them; the larger ones need gigabytes). Options are those of
-benchmarks.accuracy.paper.
+Each training is done once and stored at each precision. The predictions at α = 0.5 with the default balance
+are compared with those of full precision on the same images.
+
+Sizes are given for the starter and CLIP's networks. The seconds from a packed model in memory to θ(α) are
+measured on random weights of the same shapes; --time selects the networks, and larger ones need gigabytes.
+Options are those of benchmarks.accuracy.paper.
 """
 
 import gc
@@ -23,11 +24,11 @@ from benchmarks.accuracy.ablations import train
 from benchmarks.accuracy.harness import run
 from benchmarks.accuracy.measures import MEASURES, means
 from benchmarks.accuracy.paper import load_for, parser, read_trials, write
-from benchmarks.accuracy.scores import Answers
+from benchmarks.accuracy.scores import BestScores
 from benchmarks.accuracy.tables import Runs, Table, collect, compared, figure, signed
 from benchmarks.methods.clip_cite import Balanced, config_of
 from benchmarks.methods.common.answerers import TwoTowers
-from benchmarks.methods.common.task import Answerer, Task
+from benchmarks.methods.common.task import Predictor, Task
 from core.clip.config import DeltaFormat
 from core.clip.inference.class_offsets import NEW_NAMES_BALANCE
 from core.clip.models.backbone import tower_parameters, with_parameters
@@ -40,24 +41,24 @@ CLIP = ("ViT-B-16", "ViT-L-14")
 REPEATS = 7
 
 
-def every_precision(task: Task) -> dict[str, Answerer]:
-    """One training, at each precision."""
+def every_precision(task: Task) -> dict[str, Predictor]:
+    """Return one training at each precision."""
     config = config_of(task)
     theta_0, theta_1 = tower_parameters(task.backbone.model), train(task).theta_1
-    answerers: dict[str, Answerer] = {}
+    predictors: dict[str, Predictor] = {}
     for kind in KINDS:
         delta = encode(theta_0, theta_1, kind)
         network = with_parameters(task.backbone, delta.theta(theta_0, config.alpha))
-        answerers[kind] = Balanced(task, TwoTowers(task, network), delta, config.alpha, NEW_NAMES_BALANCE)
-    return answerers
+        predictors[kind] = Balanced(task, TwoTowers(task, network), delta, config.alpha, NEW_NAMES_BALANCE)
+    return predictors
 
 
 def loss_table(runs: Sequence[Runs], name: str) -> Table:
-    """Every measure of one data set, or of their mean, and the difference to full precision."""
+    """Return each measure on one data set, or of the mean, with the difference to full precision."""
     table = Table(
         name,
         ["weights", *MEASURES, "HM, worst split"],
-        note="Below: the difference to full precision, with its paired 95 % interval over the images.",
+        note="Below: the difference to full precision, with its paired 95% interval over the images.",
     )
     full = runs[0]
     for one in runs:
@@ -72,29 +73,33 @@ def loss_table(runs: Sequence[Runs], name: str) -> Table:
 
 
 def splits(one: Runs, full: Runs, name: str) -> list[float]:
-    """The difference in HM of each single run."""
+    """Return the difference in HM of each run."""
     names = list(full.answers) if name == "mean" else [name]
-    pairs: list[tuple[Answers, Answers]] = [
+    pairs: list[tuple[BestScores, BestScores]] = [
         pair for n in names for pair in zip(one.answers[n], full.answers[n], strict=True)
     ]
     return [means([ours])["HM"] - means([theirs])["HM"] for ours, theirs in pairs]
 
 
 def shapes_of(architecture: str) -> dict[str, Tensor]:
-    """The tower parameters of one of open_clip's networks, without memory behind them."""
+    """Return the tower parameters of an open_clip architecture, on the meta device.
+
+    Raises:
+        SystemExit: open_clip does not know the architecture.
+    """
     config = open_clip.get_model_config(architecture)
     if config is None:
-        raise SystemExit(f"open_clip has no network {architecture!r}.")
+        raise SystemExit(f"open_clip has no architecture {architecture!r}.")
     with torch.device("meta"):
         return dict(tower_parameters(open_clip.CLIP(**config)))
 
 
 def size_table(networks: Mapping[str, Mapping[str, Tensor]], timed: Sequence[str]) -> Table:
     table = Table(
-        "Bytes of an adapted model, and seconds until its θ(α) is there",
+        "Bytes of an adapted model, and seconds to its θ(α)",
         ["network", "parameters", *KINDS, *(f"seconds, {kind}" for kind in KINDS)],
         note=f"Seconds: median of {REPEATS}, {torch.get_num_threads()} threads, α = 0.5, the packed model "
-        f"lying in memory. Up to {SHOTS_KEPT} kept shots add {len(SUPPORT_ALPHAS)} fp16 features each.",
+        f"in memory. A support set adds {len(SUPPORT_ALPHAS)} fp16 features per shot, at most {SHOTS_KEPT}.",
     )
     for name, theta_0 in networks.items():
         parameters = sum(tensor.numel() for tensor in theta_0.values())
@@ -108,7 +113,7 @@ def size_table(networks: Mapping[str, Mapping[str, Tensor]], timed: Sequence[str
 
 
 def seconds(theta_0: Mapping[str, Tensor], kind: DeltaFormat) -> float:
-    """From a delta to θ(0.5), the median; a first time does not count."""
+    """Return the median seconds from a delta to θ(0.5), without a warm-up."""
     before = {name: torch.randn(tensor.shape) for name, tensor in theta_0.items()}
     delta: Delta = encode(before, {name: t + 1e-3 * torch.randn_like(t) for name, t in before.items()}, kind)
     taken = []
@@ -122,21 +127,26 @@ def seconds(theta_0: Mapping[str, Tensor], kind: DeltaFormat) -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = parser(__doc__, [METHOD])
-    options.add_argument("--time", nargs="*", default=["starter", "ViT-B-16"], help="networks to time")
-    options.set_defaults(splits=5, seeds=1, tests=60, methods=[METHOD])
-    given = options.parse_args(arguments)
-    backbone = load_for(given)
+    command_line = parser(__doc__, [METHOD])
+    command_line.add_argument(
+        "--time",
+        nargs="*",
+        default=["starter", "ViT-B-16"],
+        help="networks to time (default: starter ViT-B-16)",
+    )
+    command_line.set_defaults(splits=5, seeds=1, tests=60, methods=[METHOD])
+    options = command_line.parse_args(arguments)
+    backbone = load_for(options)
     starter = tower_parameters(backbone.model)
-    tables = [size_table({given.backbone: starter, **{n: shapes_of(n) for n in CLIP}}, given.time)]
-    if given.data or given.root:
-        trials = read_trials(given)
+    tables = [size_table({options.backbone: starter, **{n: shapes_of(n) for n in CLIP}}, options.time)]
+    if options.data or options.root:
+        trials = read_trials(options)
         for trial in trials:
-            run(METHOD, every_precision, trial, backbone, given.out)
-        runs = collect([METHOD], trials, backbone, given.out)
+            run(METHOD, every_precision, trial, backbone, options.out)
+        runs = collect([METHOD], trials, backbone, options.out)
         names = list(dict.fromkeys(trial.data.name for trial in trials))
         tables += [loss_table(runs, name) for name in [*names, *(["mean"] if len(names) > 1 else [])]]
-    write(tables, f"deltas-{given.backbone.replace('/', '-')}", given.out, Console(width=160))
+    write(tables, f"deltas-{options.backbone.replace('/', '-')}", options.out, Console(width=160))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""The images of the results page, from what the other benchmarks have stored.
+"""Figures of the results page, from stored runs.
 
     python -m benchmarks.accuracy.figures --data clothing cifar10 stamps --to benchmarks/figures
 
-Reads what benchmarks.accuracy.ablations (the α curve), benchmarks.accuracy.paper --setting fsl (shots) and
-benchmarks.accuracy.curve (epochs) left below --out, for the same --data, --splits and --seeds; writes PNG
-and SVG.
+The runs below --out are those of benchmarks.accuracy.ablations (the α curve), benchmarks.accuracy.paper
+--setting fsl (shots) and benchmarks.accuracy.curve (epochs), for the same --data, --splits and --seeds. The
+output is PNG and SVG.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from benchmarks.accuracy.ablations import ALPHAS
 from benchmarks.accuracy.curve import WATCHED, Point, average, is_watched, watch
 from benchmarks.accuracy.paper import load_for, parser, read_trials
 from benchmarks.accuracy.tables import collect
-from benchmarks.accuracy.trials import FEW_SHOTS, few_shot
+from benchmarks.accuracy.trials import SHOT_COUNTS, few_shot
 from benchmarks.data.load import load
 from benchmarks.methods.common.registry import METHODS
 
@@ -29,7 +29,7 @@ COLOURS = {"B": "#1f77b4", "N": "#d62728", "mixed B": "#6baed6", "mixed N": "#ff
 
 
 def alpha_curve(values: Mapping[float, Mapping[str, float]]) -> Figure:
-    """Args: for each α its measures; 0 is the stock network."""
+    """Plot the measures by α; 0 is the stock model."""
     figure, axes = pyplot.subplots(figsize=(6.4, 4))
     alphas = sorted(values)
     for name, colour in COLOURS.items():
@@ -45,7 +45,7 @@ def alpha_curve(values: Mapping[float, Mapping[str, float]]) -> Figure:
 
 
 def shots_curve(values: Mapping[str, Mapping[int, float]]) -> Figure:
-    """Args: for each method its accuracy by shots a class."""
+    """Plot the accuracy of each method by shots per class."""
     figure, axes = pyplot.subplots(figsize=(6.4, 4))
     for label, by_shots in values.items():
         shots = sorted(by_shots)
@@ -54,7 +54,7 @@ def shots_curve(values: Mapping[str, Mapping[int, float]]) -> Figure:
     axes.set_xscale("log", base=2)
     axes.set_xticks(sorted({n for by_shots in values.values() for n in by_shots}))
     axes.get_xaxis().set_major_formatter("{x:.0f}")
-    axes.set_xlabel("shots a class")
+    axes.set_xlabel("shots per class")
     axes.set_ylabel("accuracy")
     axes.legend(fontsize=7, ncols=2)
     return figure
@@ -81,37 +81,37 @@ def save(figure: Figure, folder: Path, name: str) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = parser(__doc__, METHODS)
-    options.add_argument("--to", type=Path, default=Path("benchmarks/figures"))
-    options.set_defaults(splits=3, seeds=1)
-    given = options.parse_args(arguments)
+    command_line = parser(__doc__, METHODS)
+    command_line.add_argument("--to", type=Path, default=Path("benchmarks/figures"))
+    command_line.set_defaults(splits=3, seeds=1)
+    options = command_line.parse_args(arguments)
     console = Console()
-    backbone = load_for(given)
-    trials = read_trials(given)
+    backbone = load_for(options)
+    trials = read_trials(options)
 
-    runs = collect(["ablation-stock", "ablation-one_training"], trials, backbone, given.out)
+    runs = collect(["ablation-stock", "ablation-one_training"], trials, backbone, options.out)
     by_label = {one.label: one.means()["mean"] for one in runs}
     if by_label:
         values = {0.0: by_label["stock"], **{a: by_label[f"α = {a}"] for a in ALPHAS}}
-        save(alpha_curve(values), given.to, "alpha")
+        save(alpha_curve(values), options.to, "alpha")
         console.print("alpha: B, N and mixed along α")
 
-    sets = [load(folder) for folder in given.data]
+    sets = [load(folder) for folder in options.data]
     by_shots: dict[str, dict[int, float]] = {}
-    for count in FEW_SHOTS:
-        of_count = [t for data in sets for t in few_shot(data, shots=[count], seeds=range(given.seeds))]
-        for one in collect(METHODS, of_count, backbone, given.out):
+    for count in SHOT_COUNTS:
+        of_count = [t for data in sets for t in few_shot(data, shots=[count], seeds=range(options.seeds))]
+        for one in collect(METHODS, of_count, backbone, options.out):
             by_shots.setdefault(one.label, {})[count] = one.means()["mean"]["B"]
     if by_shots:
-        save(shots_curve(by_shots), given.to, "shots")
+        save(shots_curve(by_shots), options.to, "shots")
         console.print("shots: accuracy by shots")
 
-    if all(is_watched(method, trial, backbone, given.out) for method in WATCHED for trial in trials):
+    if all(is_watched(method, trial, backbone, options.out) for method in WATCHED for trial in trials):
         curves = {
-            label: average([watch(method, trial, backbone, given.out) for trial in trials])
+            label: average([watch(method, trial, backbone, options.out) for trial in trials])
             for method, label in WATCHED.items()
         }
-        save(training_curve(curves), given.to, "epochs")
+        save(training_curve(curves), options.to, "epochs")
         console.print("epochs: B and N after every epoch")
 
 

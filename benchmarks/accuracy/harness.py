@@ -1,4 +1,4 @@
-"""Run methods on data sets, keep what they answered, and go on where a run was stopped."""
+"""Runs of methods on data sets: store the scores, and resume an interrupted series."""
 
 import platform
 import re
@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.accuracy.scores import Answers, Scores
+from benchmarks.accuracy.scores import BestScores, Scores
 from benchmarks.data.dataset import DataSet
 from benchmarks.data.few_shot import draw_shots
-from benchmarks.methods.common.task import Answerer, Method, Task, Tests
+from benchmarks.methods.common.task import Method, Predictor, Task, Tests
 from benchmarks.run_store import RunStore
 from core.clip.data.images import open_image
 from core.clip.models.backbone import Backbone
@@ -28,7 +28,7 @@ PACKAGES = ("clipcite", "numpy", "open_clip_torch", "pillow", "timm", "torch", "
 
 @dataclass(frozen=True)
 class Trial:
-    """One adaptation of one method and what it is tested on."""
+    """One adaptation and its test sets."""
 
     data: DataSet
     trained: tuple[int, ...]
@@ -37,11 +37,11 @@ class Trial:
     split: int
     seed: int
     tests: tuple[DataSet, ...]
-    """`data` itself: its other classes are new. Any other: all its names are new, unless it has the same
-    class names, as the variants of ImageNet have."""
+    """Test sets. In `data` itself the untrained classes are new. In any other set a class is new unless its
+    name is trained, as in the variants of ImageNet."""
 
     def key(self, method: str) -> str:
-        """The name of this run in a store."""
+        """Return the name of this run in a store."""
         what = f"split{self.split}-seed{self.seed}-{self.shots}shots-{len(self.trained)}classes"
         if self.tests != (self.data,):
             what += f"-on-{self.tests[0].name}"
@@ -53,31 +53,31 @@ class Result:
     """One stored training of a method."""
 
     label: str
-    """One training may give several: "FLYP" and "FLYP + WiSE-FT"."""
-    answers: Mapping[str, Answers]
-    """By the name of the test set."""
+    """One training may have several labels: "FLYP" and "FLYP + WiSE-FT"."""
+    answers: Mapping[str, BestScores]
+    """Best scores by test set name."""
     seconds: float
 
 
 def run(method: str, function: Method, trial: Trial, backbone: Backbone, out: Path) -> bool:
-    """Adapt and test, unless that was done before; whether it was done now."""
+    """Adapt and test, unless the run is stored already. Return True if it ran now."""
     store = store_of(method, backbone, out)
     if store.get(trial.key(method)) is not None:
         return False
     task = task_of(trial, backbone)
     started = time.monotonic()
-    answerers = function(task)
+    predictors = function(task)
     seconds = time.monotonic() - started
     arrays: dict[str, NDArray[Any]] = {}
     scores: dict[str, NDArray[np.float32]] = {}
     for data in trial.tests:
-        for label, answerer in answerers.items():
-            asked, name = ask(answerer, data, trial, backbone), f"{label}@{data.name}"
-            scores[name] = asked.similarities
-            arrays |= {f"{name}/{field}": array for field, array in vars(asked.answers()).items()}
-            arrays[f"{name}/class_names"] = np.array(asked.class_names)
+        for label, predictor in predictors.items():
+            result, name = score_tests(predictor, data, trial, backbone), f"{label}@{data.name}"
+            scores[name] = result.similarities
+            arrays |= {f"{name}/{field}": array for field, array in vars(result.best()).items()}
+            arrays[f"{name}/class_names"] = np.array(result.class_names)
     record = {
-        "labels": list(answerers),
+        "labels": list(predictors),
         "tests": [data.name for data in trial.tests],
         "seconds": seconds,
         **facts(backbone),
@@ -87,20 +87,20 @@ def run(method: str, function: Method, trial: Trial, backbone: Backbone, out: Pa
 
 
 def results(method: str, trial: Trial, backbone: Backbone, out: Path) -> Iterator[Result]:
-    """What `run` stored, if it did."""
+    """Yield the stored results of a trial, none if it has not run."""
     stored = store_of(method, backbone, out).get(trial.key(method))
     if stored is None:
         return
     for label in stored.record["labels"]:
         answers = {
-            name: Answers(**{f.name: stored.array(f"{label}@{name}/{f.name}") for f in fields(Answers)})
+            name: BestScores(**{f.name: stored.array(f"{label}@{name}/{f.name}") for f in fields(BestScores)})
             for name in stored.record["tests"]
         }
         yield Result(label, answers, stored.record["seconds"])
 
 
 def store_of(method: str, backbone: Backbone, out: Path) -> RunStore:
-    """Return the store of a kind of method: `ablation` of "ablation-stock", `methods` of "stock"."""
+    """Return the store for a kind of method: `ablation` for "ablation-stock", `methods` for "stock"."""
     kind = method.split("-")[0] if "-" in method else "methods"
     return RunStore(out, f"{kind}-{_file_name(backbone.name)}")
 
@@ -122,7 +122,7 @@ def facts(backbone: Backbone) -> dict[str, Any]:
 
 
 def task_of(trial: Trial, backbone: Backbone) -> Task:
-    """What a trial gives to a method."""
+    """Return the task that a trial sets for a method."""
     shots = draw_shots(trial.data.train, trial.trained, trial.shots, trial.seed)
     label_of = {label: i for i, label in enumerate(trial.trained)}
     return Task(
@@ -135,10 +135,10 @@ def task_of(trial: Trial, backbone: Backbone) -> Task:
     )
 
 
-def ask(answerer: Answerer, data: DataSet, trial: Trial, backbone: Backbone) -> Scores:
-    """Score the test images of a data set, with all of its names as candidates."""
+def score_tests(predictor: Predictor, data: DataSet, trial: Trial, backbone: Backbone) -> Scores:
+    """Score the test images of a data set, with all its classes as candidates."""
     tests = _tests(backbone, tuple(e.path for e in data.test))
-    similarities = answerer.similarities(tests, data.class_names).float().numpy()
+    similarities = predictor.similarities(tests, data.class_names).float().numpy()
     trained_classes = {trial.data.class_names[label] for label in trial.trained}
     trained = [label for label, name in enumerate(data.class_names) if name in trained_classes]
     return Scores(similarities, np.array([e.label for e in data.test]), tuple(trained), data.class_names)
@@ -146,7 +146,7 @@ def ask(answerer: Answerer, data: DataSet, trial: Trial, backbone: Backbone) -> 
 
 @lru_cache(maxsize=8)
 def _tests(backbone: Backbone, paths: tuple[Path, ...]) -> Tests:
-    """Shared by the trials of a data set, so that its images are decoded once."""
+    """Return the test images, shared by the trials of a data set so that they are decoded once."""
     return Tests(backbone, paths)
 
 

@@ -1,4 +1,4 @@
-"""Accuracies of many runs, and differences between methods with paired intervals."""
+"""Accuracy over runs, and differences between methods with paired bootstrap intervals."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,19 +6,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.accuracy.scores import Answers
+from benchmarks.accuracy.scores import BestScores
 
 RESAMPLES = 2_000
 MEASURES = ("B", "N", "HM", "mixed B", "mixed N", "mixed HM", "all", "OwAUC")
-"""B, N: accuracy on trained (base) and new classes among the names of that kind; mixed: among all
-names; all: over all images among all names."""
+"""Measures. B and N: accuracy on trained (base) and new classes, with only these as candidates. mixed: all
+classes are candidates. all: over all images, with all classes as candidates."""
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Of two means over the same runs, with its 95 % interval over the images."""
+    """A difference of two means over the same runs, with its 95% interval over the images."""
 
     value: float
     low: float
@@ -31,25 +31,27 @@ def harmonic_mean(x: Floats, y: Floats) -> Floats:
     return mean
 
 
-def measure(run: Answers, weights: NDArray[np.int64], gamma: float = 0.0) -> dict[str, Floats]:
-    """Every measure but OwAUC, [R] each.
+def measure(run: BestScores, weights: NDArray[np.int64], gamma: float = 0.0) -> dict[str, Floats]:
+    """Return each measure except OwAUC, as [R].
 
     Args:
-        weights: [R, N], how often each image counts: all ones, or bootstrap resamples.
-        gamma: taken off the scores of the trained names among all names.
+        weights: [R, N], count of each image: all ones, or bootstrap resamples.
+        gamma: subtracted from the scores of the trained classes if all classes are candidates.
     """
-    half, mixed, of_trained = run.right_among_its_kind(), run.right_among_all(gamma), run.of_trained
+    half, mixed, is_trained = run.correct_within_kind(), run.correct_among_all(gamma), run.is_trained
 
-    def accuracy(right: NDArray[np.bool_], among: NDArray[np.bool_]) -> Floats:
+    def accuracy(correct: NDArray[np.bool_], among: NDArray[np.bool_]) -> Floats:
         count = (weights @ among).astype(np.float64)
-        share: Floats = np.divide(weights @ (right & among), count, out=np.zeros_like(count), where=count > 0)
+        share: Floats = np.divide(
+            weights @ (correct & among), count, out=np.zeros_like(count), where=count > 0
+        )
         return share
 
-    b, n = accuracy(half, of_trained), accuracy(half, ~of_trained)
+    b, n = accuracy(half, is_trained), accuracy(half, ~is_trained)
     if (run.best_new >= 0).all() and not np.isfinite(run.new_score).any():
-        n = np.full_like(n, np.nan)  # a method that can't answer new names at all
-    mixed_b, mixed_n = accuracy(mixed, of_trained), accuracy(mixed, ~of_trained)
-    everything = np.ones_like(of_trained)
+        n = np.full_like(n, np.nan)  # the method cannot predict new classes
+    mixed_b, mixed_n = accuracy(mixed, is_trained), accuracy(mixed, ~is_trained)
+    everything = np.ones_like(is_trained)
     return {
         "B": b,
         "N": n,
@@ -61,18 +63,20 @@ def measure(run: Answers, weights: NDArray[np.int64], gamma: float = 0.0) -> dic
     }
 
 
-def means(runs: Sequence[Answers]) -> dict[str, float]:
-    """Every measure, the mean over the runs."""
+def means(runs: Sequence[BestScores]) -> dict[str, float]:
+    """Return each measure as the mean over the runs."""
     rows = [measure(run, np.ones((1, len(run.truth)), dtype=np.int64)) for run in runs]
     table = {name: float(np.mean([row[name] for row in rows])) for name in MEASURES[:-1]}
-    openworld = [run.openworld_auc() for run in runs if 0 < run.of_trained.sum() < len(run.truth)]
+    openworld = [run.openworld_auc() for run in runs if 0 < run.is_trained.sum() < len(run.truth)]
     return {**table, "OwAUC": float(np.mean(openworld))} if openworld else table
 
 
-def resampled(runs: Sequence[Answers]) -> dict[str, Floats]:
-    """Every measure's mean over the runs, [R]: once for every bootstrap resample of the images. The
-    runs of one data set share their test images, so a resample counts an image alike in all of
-    them, and the same resamples are drawn for every method: differences are paired."""
+def resampled(runs: Sequence[BestScores]) -> dict[str, Floats]:
+    """Return the mean of each measure over the runs, [R], for each bootstrap resample of the images.
+
+    The runs of one data set share their test images, and all methods use the same resamples. Differences
+    are therefore paired.
+    """
     rows = []
     for run in runs:
         n = len(run.truth)
@@ -84,14 +88,14 @@ def resampled(runs: Sequence[Answers]) -> dict[str, Floats]:
 def differences(
     ours: Mapping[str, Floats], theirs: Mapping[str, Floats], values: Mapping[str, float]
 ) -> dict[str, Difference]:
-    """Intervals of ours − theirs.
+    """Return the difference ours − theirs of each measure, with its interval.
 
     Args:
-        ours, theirs: from `resampled`, or means of that over several data sets.
-        values: the differences themselves, without resampling.
+        ours, theirs: results of `resampled`, or their means over several data sets.
+        values: the differences without resampling.
     """
-    found = {}
+    intervals = {}
     for name in ours:
         low, high = np.percentile(ours[name] - theirs[name], [2.5, 97.5])
-        found[name] = Difference(values[name], float(low), float(high))
-    return found
+        intervals[name] = Difference(values[name], float(low), float(high))
+    return intervals

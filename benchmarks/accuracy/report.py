@@ -1,11 +1,11 @@
-"""The tables of the results page, from what the other benchmarks have stored.
+"""Tables of the results page, from stored runs.
 
     python -m benchmarks.accuracy.report --data clothing cifar10 stamps --splits 5 --seeds 3 --tests 60
 
-Reads what benchmarks.accuracy.paper (bng, fsl, cdg), benchmarks.accuracy.ablations,
-benchmarks.accuracy.curve and benchmarks.accuracy.sizes left below --out and writes the tables into
-benchmarks/README.md, each between its two marks `<!-- NAME -->` and `<!-- /NAME -->`. A method with fewer
-seeds than were asked for is shown with what there is, and a table of which nothing is left stays as it is.
+The runs below --out are those of benchmarks.accuracy.paper (bng, fsl, cdg), benchmarks.accuracy.ablations,
+benchmarks.accuracy.curve and benchmarks.accuracy.sizes. The tables are written into benchmarks/README.md,
+each between its markers `<!-- NAME -->` and `<!-- /NAME -->`. A method with fewer seeds than requested is
+shown with the seeds that it has. A table without runs stays unchanged.
 """
 
 import re
@@ -19,7 +19,7 @@ from benchmarks.accuracy.curve import WATCHED, curve_table, is_watched
 from benchmarks.accuracy.harness import Trial, results
 from benchmarks.accuracy.measures import MEASURES, measure
 from benchmarks.accuracy.paper import load_for, parser, read_trials
-from benchmarks.accuracy.scores import Answers
+from benchmarks.accuracy.scores import BestScores
 from benchmarks.accuracy.sizes import joined, sizes, sizes_table
 from benchmarks.accuracy.tables import (
     BALANCED,
@@ -33,7 +33,7 @@ from benchmarks.accuracy.tables import (
     published_tables,
     signed,
 )
-from benchmarks.accuracy.trials import FEW_SHOTS, cross_domain, few_shot, fewer_tests
+from benchmarks.accuracy.trials import SHOT_COUNTS, cross_domain, few_shot, fewer_tests
 from benchmarks.data.dataset import DataSet
 from benchmarks.data.load import load
 from benchmarks.methods.common.registry import METHODS
@@ -45,7 +45,7 @@ Stored = Callable[[str, Trial], bool]
 
 
 def complete(method: str, trials: Sequence[Trial], stored: Stored) -> list[Trial]:
-    """The trials of the seeds for which a method has all data sets and splits."""
+    """Return the trials of the seeds for which a method has all data sets and splits."""
     seeds = sorted({trial.seed for trial in trials})
     whole = [seed for seed in seeds if all(stored(method, t) for t in trials if t.seed == seed)]
     return [trial for trial in trials if trial.seed in whole]
@@ -54,12 +54,12 @@ def complete(method: str, trials: Sequence[Trial], stored: Stored) -> list[Trial
 def base_to_new_table(
     by_method: dict[str, list[Trial]], backbone: Backbone, out: Path, names: Sequence[str]
 ) -> Table:
-    """Means over the data sets, HM and mixed HM of each, and differences to stock for the headlines."""
+    """Return the means over the data sets, HM and mixed HM of each, and differences to stock."""
     shown = ("HM", "mixed HM", "all")
     table = Table(
         "Base-to-new and mixed: means over data sets",
         ["method", "runs", *MEASURES, "HM by data set", "mixed HM by data set"],
-        note="Below HM, mixed HM and all: the difference to stock with its paired 95 % interval. Data sets "
+        note="Below HM, mixed HM and all: the difference to stock with its paired 95% interval. Data sets "
         f"in this order: {', '.join(names)}.",
     )
     for method, trials in by_method.items():
@@ -78,8 +78,10 @@ def base_to_new_table(
 
 
 def balance_table(trials: Sequence[Trial], backbone: Backbone, out: Path, names: Sequence[str]) -> Table:
-    """With the default of `new_class_balance` and with 0, the paired difference, and the best constant γ
-    of each run, which only who has the test images can know."""
+    """Compare the default of `new_class_balance` with 0, and with the best constant γ of each run.
+
+    That γ is chosen on the test images, so no method could know it.
+    """
     runs = {r.label: r for r in collect(["clip_cite"], trials, backbone, out)}
     before, after = runs[OURS], runs[BALANCED]
     table = Table(f"new_class_balance {NEW_NAMES_BALANCE} against 0", ["", *MEASURES[:-1]])
@@ -96,7 +98,7 @@ def balance_table(trials: Sequence[Trial], backbone: Backbone, out: Path, names:
     return table
 
 
-def _hindsight(answers: Answers) -> float:
+def _hindsight(answers: BestScores) -> float:
     once = np.ones((1, len(answers.truth)), dtype=np.int64)
     return max(float(measure(answers, once, gamma)["mixed HM"][0]) for gamma in np.arange(-0.05, 0.2, 0.01))
 
@@ -104,12 +106,14 @@ def _hindsight(answers: Answers) -> float:
 def few_shots_table(
     sets: Sequence[DataSet], seeds: Sequence[int], backbone: Backbone, out: Path, stored: Stored
 ) -> Table:
-    table = Table("Accuracy by shots a class, all classes trained", ["method", "seeds", *map(str, FEW_SHOTS)])
-    wanted = [trial for data in sets for trial in few_shot(data, shots=FEW_SHOTS, seeds=seeds)]
+    table = Table(
+        "Accuracy by shots per class, all classes trained", ["method", "seeds", *map(str, SHOT_COUNTS)]
+    )
+    wanted = [trial for data in sets for trial in few_shot(data, shots=SHOT_COUNTS, seeds=seeds)]
     for method in METHODS:
         trials = complete(method, wanted, stored)
         by_label: dict[str, list[str]] = {}
-        for count in FEW_SHOTS:
+        for count in SHOT_COUNTS:
             for runs in collect([method], [t for t in trials if t.shots == count], backbone, out):
                 by_label.setdefault(runs.label, []).append(f"{runs.means()['mean']['B']:.3f}")
         for label, cells in by_label.items():
@@ -118,7 +122,7 @@ def few_shots_table(
 
 
 def ablation_table(trials: Sequence[Trial], backbone: Backbone, out: Path, stored: Stored) -> Table:
-    """Every variant, with the difference to the product's recipe at α = 0.5."""
+    """Return all variants, with their difference to the product's recipe at α = 0.5."""
     kept = [n for n in ABLATIONS if n != STOCK and all(stored(f"ablation-{n}", t) for t in trials)]
     runs = [r for n in kept for r in collect([f"ablation-{n}"], trials, backbone, out)]
     product = next(r for r in runs if r.label == "α = 0.5")
@@ -137,53 +141,55 @@ def write_page(tables: dict[str, Table], page: Path) -> None:
     for name, table in tables.items():
         block = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         if not block.search(text):
-            raise SystemExit(f"{page} has no <!-- {name} --> … <!-- /{name} --> to fill.")
+            raise SystemExit(
+                f"{page} has no <!-- {name} --> … <!-- /{name} -->. Add these markers to the page."
+            )
         filled = f"\n{table.markdown()}\n\n"
         text = block.sub(lambda found, filled=filled: found[1] + filled + found[2], text)  # type: ignore[misc]
     page.write_text(text, encoding="utf-8")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = parser(__doc__, METHODS)
-    options.add_argument("--page", type=Path, default=PAGE)
-    options.add_argument("--ablation-splits", type=int, default=1)
-    options.add_argument("--curve-splits", type=int, default=1)
-    options.set_defaults(splits=5, seeds=3)
-    given = options.parse_args(arguments)
-    backbone = load_for(given)
-    trials = read_trials(given)
+    command_line = parser(__doc__, METHODS)
+    command_line.add_argument("--page", type=Path, default=PAGE)
+    command_line.add_argument("--ablation-splits", type=int, default=1)
+    command_line.add_argument("--curve-splits", type=int, default=1)
+    command_line.set_defaults(splits=5, seeds=3)
+    options = command_line.parse_args(arguments)
+    backbone = load_for(options)
+    trials = read_trials(options)
     names = list(dict.fromkeys(trial.data.name for trial in trials))
     sets = list({trial.data.name: trial.data for trial in trials}.values())
 
     def stored(method: str, trial: Trial) -> bool:
-        return any(True for _ in results(method, trial, backbone, given.out))
+        return any(True for _ in results(method, trial, backbone, options.out))
 
     by_method = {m: complete(m, trials, stored) for m in METHODS}
     by_method = {m: kept for m, kept in by_method.items() if kept}
     tables = {
-        "bng": base_to_new_table(by_method, backbone, given.out, names),
-        "balance": balance_table(by_method["clip_cite"], backbone, given.out, names),
+        "bng": base_to_new_table(by_method, backbone, options.out, names),
+        "balance": balance_table(by_method["clip_cite"], backbone, options.out, names),
         "published": published_tables([])[0],
     }
-    few = few_shots_table(sets, range(given.seeds), backbone, given.out, stored)
+    few = few_shots_table(sets, range(options.seeds), backbone, options.out, stored)
     if few.rows:
         tables["fsl"] = few
-    changed = [t for t in trials if t.split < given.ablation_splits and t.seed == 0]
+    changed = [t for t in trials if t.split < options.ablation_splits and t.seed == 0]
     if all(stored("ablation-one_training", trial) for trial in changed):
-        tables["ablations"] = ablation_table(changed, backbone, given.out, stored)
-    once = [t for t in trials if t.split < given.curve_splits and t.seed == 0]
-    if all(is_watched(method, trial, backbone, given.out) for method in WATCHED for trial in once):
-        tables["curve"] = curve_table(list(WATCHED), once, backbone, given.out)
-    every = sizes(joined([fewer_tests(load(folder), 20) for folder in given.data]), splits=2, seeds=1)
+        tables["ablations"] = ablation_table(changed, backbone, options.out, stored)
+    once = [t for t in trials if t.split < options.curve_splits and t.seed == 0]
+    if all(is_watched(method, trial, backbone, options.out) for method in WATCHED for trial in once):
+        tables["curve"] = curve_table(list(WATCHED), once, backbone, options.out)
+    every = sizes(joined([fewer_tests(load(folder), 20) for folder in options.data]), splits=2, seeds=1)
     if all(stored("clip_cite", trial) for trial in every):
-        tables["sizes"] = sizes_table(every, backbone, given.out)
-    if given.target:
-        target = load(Path(given.target))
-        target = fewer_tests(target, given.tests) if given.tests else target
-        crossed = cross_domain(sets[0], target, shots=given.shots, splits=range(2), seeds=range(1))
+        tables["sizes"] = sizes_table(every, backbone, options.out)
+    if options.target:
+        target = load(Path(options.target))
+        target = fewer_tests(target, options.tests) if options.tests else target
+        crossed = cross_domain(sets[0], target, shots=options.shots, splits=range(2), seeds=range(1))
         kept = [m for m in METHODS if all(stored(m, t) for t in crossed)]
-        tables["cdg"] = cross_domain_table(kept, crossed, backbone, given.out)
-    write_page(tables, given.page)
+        tables["cdg"] = cross_domain_table(kept, crossed, backbone, options.out)
+    write_page(tables, options.page)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a method answered to every test image, kept so that every measure can be made later."""
+"""Scores of a method on test images, sufficient for all measures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,78 +10,85 @@ Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Answers:
-    """For N images the best name of either kind and how much it looked like it, which decides
-    every measure of this benchmark: what is answered among the names of one kind, and among all
-    names whatever is taken off the scores of the trained ones."""
+class BestScores:
+    """The best trained class and the best new class of N images, with their scores.
+
+    They determine each measure: predictions among classes of one kind, and among all classes after any
+    constant is subtracted from the trained ones.
+    """
 
     truth: NDArray[np.int64]
     """[N], labels."""
     trained: NDArray[np.int64]
-    """The labels that were trained; every other label is a new name."""
+    """Labels of the trained classes; all others are new."""
     best_trained: NDArray[np.int64]
-    """[N], the label of the best trained name; -1 where there is none."""
+    """[N], label of the best trained class; -1 if there is none."""
     trained_score: NDArray[np.float32]
-    """[N], its score in units of the cosine; -inf where there is none."""
+    """[N], score of that class in units of the cosine; -inf if there is none."""
     best_new: NDArray[np.int64]
     new_score: NDArray[np.float32]
 
     @classmethod
-    def of(
+    def from_scores(
         cls, similarities: NDArray[np.float32], truth: NDArray[np.int64], trained: Sequence[int]
-    ) -> "Answers":
-        """From the scores of all names, [N, C]."""
+    ) -> "BestScores":
+        """Create from the scores of all classes, [N, C]."""
         new = [label for label in range(similarities.shape[1]) if label not in set(trained)]
         best_trained, trained_score = _best(similarities, trained)
         best_new, new_score = _best(similarities, new)
         return cls(truth, np.array(trained), best_trained, trained_score, best_new, new_score)
 
     @property
-    def of_trained(self) -> Bools:
-        """[N], which images are of a trained class."""
+    def is_trained(self) -> Bools:
+        """Images of a trained class, [N]."""
         return np.isin(self.truth, self.trained)
 
-    def right_among_its_kind(self) -> Bools:
-        """[N]: only the trained names may be answered for a trained image, the new for a new one."""
-        answered = np.where(self.of_trained, self.best_trained, self.best_new)
-        return np.equal(answered, self.truth)
+    def correct_within_kind(self) -> Bools:
+        """Return which predictions are correct, [N], with only classes of the same kind as candidates."""
+        predicted = np.where(self.is_trained, self.best_trained, self.best_new)
+        return np.equal(predicted, self.truth)
 
-    def right_among_all(self, gamma: float = 0.0) -> Bools:
-        """[N]: any name may be answered, after `gamma` is taken off the scores of the trained ones."""
+    def correct_among_all(self, gamma: float = 0.0) -> Bools:
+        """Return which predictions are correct, [N], with all classes as candidates.
+
+        `gamma` is subtracted from the scores of the trained classes.
+        """
         prefers_trained = self.trained_score - gamma > self.new_score
         return np.equal(np.where(prefers_trained, self.best_trained, self.best_new), self.truth)
 
     def openworld_auc(self) -> float:
-        """OpenworldAUC (arXiv 2505.05180), which no γ changes: the share of pairs of a trained
-        and a new image in which both are right among the names of their kind *and* the trained
-        one looks more like "trained" (its best trained score minus its best new one)."""
-        looks_trained = self.trained_score - self.new_score
-        right, of_trained = self.right_among_its_kind(), self.of_trained
-        of_new = np.sort(looks_trained[right & ~of_trained])
-        good_pairs = np.searchsorted(of_new, looks_trained[right & of_trained], side="left").sum()
-        return float(good_pairs / (of_trained.sum() * (~of_trained).sum()))
+        """Return the OpenworldAUC (arXiv 2505.05180), which is independent of γ.
+
+        It is the share of pairs of a trained and a new image in which both predictions are correct within
+        their kind, and the trained image has the larger difference of best trained and best new score.
+        """
+        margin = self.trained_score - self.new_score
+        correct, is_trained = self.correct_within_kind(), self.is_trained
+        new_margins = np.sort(margin[correct & ~is_trained])
+        good_pairs = np.searchsorted(new_margins, margin[correct & is_trained], side="left").sum()
+        return float(good_pairs / (is_trained.sum() * (~is_trained).sum()))
 
 
 @dataclass(frozen=True)
 class Scores:
-    """The scores of N test images with C names."""
+    """Scores of N test images with C classes."""
 
     similarities: NDArray[np.float32]
-    """[N, C], in units of the cosine; -inf for names that the method can't answer."""
+    """[N, C], in units of the cosine; -inf for classes that the method cannot predict."""
     truth: NDArray[np.int64]
     """[N], labels."""
     trained: tuple[int, ...]
     """Labels of the trained classes."""
     class_names: tuple[str, ...]
 
-    def answers(self) -> Answers:
-        return Answers.of(self.similarities, self.truth, self.trained)
+    def best(self) -> BestScores:
+        return BestScores.from_scores(self.similarities, self.truth, self.trained)
 
 
 def _best(
     similarities: NDArray[np.float32], labels: Sequence[int]
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Which of the labels scores highest, and how high, [N] each."""
+    """Return the label with the highest score, and the score, [N] each."""
     count = len(similarities)
     if not labels:
         return np.full(count, -1), np.full(count, -np.inf, dtype=np.float32)

@@ -1,9 +1,9 @@
-"""How few and how many classes and shots the recipe takes.
+"""Accuracy of the recipe by number of classes and shots.
 
     python -m benchmarks.accuracy.sizes --data clothing cifar10 stamps --tests 20 --seeds 1
 
-The classes of all folders together are one data set; so many of them, drawn at random, are trained,
-and the names of all others are new. Options, storage and resuming are those of benchmarks.accuracy.paper.
+The classes of all folders form one data set. Some of them, drawn at random, are trained; all others are new.
+Options, storage and resuming are those of benchmarks.accuracy.paper.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ SHOWN = ("B", "N", "mixed B", "mixed N", "all")
 
 
 def joined(sets: Sequence[DataSet]) -> DataSet:
-    """One data set of the classes of all; classes of the same name are one."""
+    """Join data sets into one; classes of the same name become one class."""
     names = list(dict.fromkeys(name for data in sets for name in data.class_names))
     label_of = {name: label for label, name in enumerate(names)}
 
@@ -43,7 +43,10 @@ def joined(sets: Sequence[DataSet]) -> DataSet:
 
 
 def sizes(data: DataSet, *, splits: int, seeds: int) -> list[Trial]:
-    """For each number of classes and of shots; the classes of a split are the first of one order."""
+    """Return the trials for each number of classes and shots.
+
+    The classes of a split nest: smaller numbers of classes are prefixes of one random order.
+    """
     return [
         Trial(data, tuple(sorted(order[:count].tolist())), shots, split, seed, (data,))
         for shots in SHOTS
@@ -55,10 +58,10 @@ def sizes(data: DataSet, *, splits: int, seeds: int) -> list[Trial]:
 
 
 def sizes_table(wanted: Sequence[Trial], backbone: Backbone, out: Path) -> Table:
-    """Stock → the product, and the paired difference, for each number of classes and of shots."""
+    """Return stock → product with the paired difference, for each number of classes and shots."""
     data = wanted[0].data
     table = Table(
-        f"{len(data.class_names)} names, of which so many are trained: stock → the product",
+        f"{len(data.class_names)} classes, some of them trained: stock → the product",
         ["shots", "classes trained", *SHOWN],
         note=f"Means of {len({(t.split, t.seed) for t in wanted})} draws of the classes.",
     )
@@ -75,16 +78,16 @@ def sizes_table(wanted: Sequence[Trial], backbone: Backbone, out: Path) -> Table
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = parser(__doc__, METHODS)
-    options.set_defaults(splits=2, seeds=1)
-    given = options.parse_args(arguments)
-    backbone = load_for(given)
-    wanted = sizes(joined(read_sets(given)), splits=given.splits, seeds=given.seeds)
+    command_line = parser(__doc__, METHODS)
+    command_line.set_defaults(splits=2, seeds=1)
+    options = command_line.parse_args(arguments)
+    backbone = load_for(options)
+    wanted = sizes(joined(read_sets(options)), splits=options.splits, seeds=options.seeds)
     for trial in wanted:
         for method in (STOCK, "clip_cite"):
-            run(method, METHODS[method], trial, backbone, given.out)
-    name = f"sizes-{given.backbone.replace('/', '-')}"
-    write([sizes_table(wanted, backbone, given.out)], name, given.out, Console(width=160))
+            run(method, METHODS[method], trial, backbone, options.out)
+    name = f"sizes-{options.backbone.replace('/', '-')}"
+    write([sizes_table(wanted, backbone, options.out)], name, options.out, Console(width=160))
 
 
 if __name__ == "__main__":

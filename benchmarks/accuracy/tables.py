@@ -1,4 +1,4 @@
-"""From stored answers to tables."""
+"""Tables of stored runs."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -8,12 +8,12 @@ import numpy as np
 
 from benchmarks.accuracy.harness import Trial, results
 from benchmarks.accuracy.measures import MEASURES, Difference, Floats, differences, means, resampled
-from benchmarks.accuracy.scores import Answers
+from benchmarks.accuracy.scores import BestScores
 from benchmarks.data.published import BASE_TO_NEW, CLIP_CITE_ALPHA_1
 from core.clip.models.backbone import Backbone
 
 STOCK, OURS, BALANCED = "stock", "CLIP-CITE", "CLIP-CITE, balanced"
-"""Labels of methods: the product with the paper's scores, and as it answers by default."""
+"""Labels: the stock model, the product with the paper's scores, the product with its default scores."""
 
 
 @dataclass
@@ -37,18 +37,18 @@ class Runs:
     """All runs of one method, by data set, in the order of the trials."""
 
     label: str
-    answers: dict[str, list[Answers]] = field(default_factory=dict)
+    answers: dict[str, list[BestScores]] = field(default_factory=dict)
     seconds: list[float] = field(default_factory=list)
 
     def means(self) -> dict[str, dict[str, float]]:
-        """By data set, and over them as "mean"."""
+        """Return the measures by data set, and their mean as "mean"."""
         by_data = {name: means(runs) for name, runs in self.answers.items()}
         shared = [m for m in MEASURES if all(m in row for row in by_data.values())]
         average = {m: float(np.mean([row[m] for row in by_data.values()])) for m in shared}
         return {**by_data, "mean": average}
 
     def resampled(self) -> dict[str, dict[str, Floats]]:
-        """The same for every bootstrap resample; the data sets are resampled each by itself."""
+        """Return `means` for each bootstrap resample. Each data set is resampled independently."""
         by_data = {name: resampled(runs) for name, runs in self.answers.items()}
         average = {
             m: np.mean([row[m] for row in by_data.values()], axis=0) for m in next(iter(by_data.values()))
@@ -57,21 +57,21 @@ class Runs:
 
 
 def collect(methods: Iterable[str], trials: Sequence[Trial], backbone: Backbone, out: Path) -> list[Runs]:
-    """What is stored of these methods and trials, one Runs for each label."""
-    found: dict[str, Runs] = {}
+    """Return the stored runs of these methods and trials, one Runs per label."""
+    by_label: dict[str, Runs] = {}
     for method in methods:
         for trial in trials:
             for result in results(method, trial, backbone, out):
-                runs = found.setdefault(result.label, Runs(result.label))
+                runs = by_label.setdefault(result.label, Runs(result.label))
                 runs.seconds.append(result.seconds)
                 for name, answers in result.answers.items():
-                    # A test set by its own name, or one's own new classes by the data set's.
+                    # Keyed by test set; the new classes of the trained data set have that set's name.
                     runs.answers.setdefault(name, []).append(answers)
-    return list(found.values())
+    return list(by_label.values())
 
 
 def compared(ours: Runs, theirs: Runs) -> dict[str, dict[str, Difference]]:
-    """Differences of means with intervals, by data set and over them."""
+    """Return the differences of means with intervals, by data set and as "mean"."""
     a, b, x, y = ours.means(), theirs.means(), ours.resampled(), theirs.resampled()
     return {name: differences(x[name], y[name], {m: a[name][m] - b[name][m] for m in x[name]}) for name in x}
 
@@ -79,7 +79,7 @@ def compared(ours: Runs, theirs: Runs) -> dict[str, dict[str, Difference]]:
 def base_to_new_tables(
     methods: Sequence[str], trials: Sequence[Trial], backbone: Backbone, out: Path
 ) -> list[Table]:
-    """One table a data set and one of their means."""
+    """Return one table per data set, and one of their means."""
     runs = collect(methods, trials, backbone, out)
     stock = next((r for r in runs if r.label == STOCK), None)
     names = list(dict.fromkeys(trial.data.name for trial in trials))
@@ -99,7 +99,7 @@ def _measures_table(title: str, runs: Sequence[Runs], stock: Runs | None, name: 
     table = Table(
         title,
         ["method", *MEASURES, "seconds"],
-        note="Differences are to stock, with paired 95 % bootstrap intervals over the images.",
+        note="Differences are to stock, with paired 95% bootstrap intervals over the images.",
     )
     for one in runs:
         values = one.means()[name]
@@ -127,10 +127,10 @@ def signed(difference: Difference) -> str:
 
 
 def few_shot_table(methods: Sequence[str], trials: Sequence[Trial], backbone: Backbone, out: Path) -> Table:
-    """Accuracy by shots, the mean over data sets and seeds."""
+    """Return the accuracy by shots, as the mean over data sets and seeds."""
     shots = sorted({trial.shots for trial in trials})
     names = list(dict.fromkeys(trial.data.name for trial in trials))
-    table = Table(f"Accuracy by shots a class, mean of {', '.join(names)}", ["method", *map(str, shots)])
+    table = Table(f"Accuracy by shots per class, mean of {', '.join(names)}", ["method", *map(str, shots)])
     by_shots = [collect(methods, [t for t in trials if t.shots == n], backbone, out) for n in shots]
     for label in dict.fromkeys(runs.label for of_shots in by_shots for runs in of_shots):
         cells = []
@@ -144,7 +144,7 @@ def few_shot_table(methods: Sequence[str], trials: Sequence[Trial], backbone: Ba
 def cross_domain_table(
     methods: Sequence[str], trials: Sequence[Trial], backbone: Backbone, out: Path
 ) -> Table:
-    """DG and CDG: accuracy on each test set, the mean over sources, splits and seeds."""
+    """Return the accuracy on each test set (DG, CDG), as the mean over sources, splits and seeds."""
     runs = collect(methods, trials, backbone, out)
     stock = next((r for r in runs if r.label == STOCK), None)
     tests = list(runs[0].answers)
@@ -161,14 +161,14 @@ def cross_domain_table(
 
 
 def published_tables(names: Sequence[str]) -> list[Table]:
-    """What the papers report: the mean of the 11 data sets, and those of `names` that are among them."""
+    """Return the papers' figures: the mean of the 11 data sets, and those of the data sets `names`."""
     known = [n for n in dict.fromkeys(names) if any(n in p.datasets for p in BASE_TO_NEW.values())]
     table = Table(
         "Published: ViT-B/16, OpenAI's weights, 16 shots, B / N / HM in per cent",
         ["method", "mean of 11", *known],
         note="\n".join(
             f"- {label}: {p.source}; read in {p.checked}."
-            + (f" Beyond the shots it sees {p.beyond_shots}." if p.beyond_shots else "")
+            + (f" Beyond the shots it uses {p.beyond_shots}." if p.beyond_shots else "")
             for label, p in BASE_TO_NEW.items()
         ),
     )

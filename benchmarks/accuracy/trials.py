@@ -7,12 +7,14 @@ from benchmarks.accuracy.harness import Trial
 from benchmarks.data.dataset import DataSet
 from benchmarks.data.few_shot import base_classes, restrict
 
-FEW_SHOTS = (1, 2, 4, 8, 16)
+SHOT_COUNTS = (1, 2, 4, 8, 16)
 
 
 def base_to_new(data: DataSet, *, shots: int, splits: Sequence[int], seeds: Sequence[int]) -> list[Trial]:
-    """BNG: train on half of the classes, test on both halves. Split 0 is the papers'. The same runs
-    give *mixed*, where all names are candidates, which is how people use a model."""
+    """Return the trials of BNG: train on half of the classes, test on both halves.
+
+    Split 0 is the papers' split. The same runs give *mixed*, with all classes as candidates.
+    """
     classes = len(data.class_names)
     return [
         Trial(data, tuple(base_classes(split, classes)), shots, split, seed, (data,))
@@ -22,7 +24,7 @@ def base_to_new(data: DataSet, *, shots: int, splits: Sequence[int], seeds: Sequ
 
 
 def few_shot(data: DataSet, *, shots: Sequence[int], seeds: Sequence[int]) -> list[Trial]:
-    """FSL: train and test on all classes."""
+    """Return the trials of FSL: train and test on all classes."""
     everything = tuple(range(len(data.class_names)))
     return [Trial(data, everything, count, 0, seed, (data,)) for count in shots for seed in seeds]
 
@@ -30,7 +32,7 @@ def few_shot(data: DataSet, *, shots: Sequence[int], seeds: Sequence[int]) -> li
 def domain_generalisation(
     source: DataSet, variants: Sequence[DataSet], *, shots: int, seeds: Sequence[int]
 ) -> list[Trial]:
-    """DG: train on all classes of one data set, test on others with the same names."""
+    """Return the trials of DG: train on all classes of one data set, test on others with the same classes."""
     everything = tuple(range(len(source.class_names)))
     return [Trial(source, everything, shots, 0, seed, tuple(variants)) for seed in seeds]
 
@@ -38,8 +40,10 @@ def domain_generalisation(
 def cross_domain(
     data: DataSet, target: DataSet, *, shots: int, splits: Sequence[int], seeds: Sequence[int]
 ) -> list[Trial]:
-    """CDG: train on base classes, test on the names of another data set: on all of them, and as the
-    paper does on its base and on its new half."""
+    """Return the trials of CDG: train on base classes, test on another data set.
+
+    The tests cover all its classes and, as in the paper, its base and its new half.
+    """
     classes = len(target.class_names)
     base = base_classes(0, classes)
     new = [label for label in range(classes) if label not in base]
@@ -56,9 +60,9 @@ def cross_domain(
     ]
 
 
-def fewer_tests(data: DataSet, a_class: int) -> DataSet:
-    """With the first `a_class` test images of every class only."""
-    left = [a_class] * len(data.class_names)
+def fewer_tests(data: DataSet, per_class: int) -> DataSet:
+    """Keep only the first `per_class` test images of each class."""
+    left = [per_class] * len(data.class_names)
     kept = []
     for example in data.test:
         if left[example.label]:

@@ -1,1 +1,1 @@
-"""Hostile requests against a fresh service: memory, CPU time, and the wait of another client."""
+"""Hostile requests against a fresh service: memory, CPU time, and the latency of another client."""

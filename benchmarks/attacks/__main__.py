@@ -1,12 +1,13 @@
-"""Attack a fresh service with every row, and print what each costs.
+"""Cost of hostile requests to a fresh service.
 
     python -m benchmarks.attacks --markdown
     python -m benchmarks.attacks --rows A1,A2 --against ../another-checkout
 
-Each row starts an API process of its own on a new database, measures an honest request and another client,
-attacks, and kills the process. Memory is the growth of the process's peak. CPU time is that of one attack as
-a multiple of the honest request's, without the other client's share. With `--against` each row runs against
-that checkout first, and the table says before → after. Ends with status 1 if this checkout breaks a limit.
+Each row starts its own API process on a new database, measures an honest request and another client, attacks,
+and kills the process. Memory is the growth of the process's peak. CPU time is that of one attack as a
+multiple of the honest request's, without the other client's share. With `--against`, each row also runs
+against that checkout, and the table has before → after. The exit status is 1 if this checkout exceeds a
+limit.
 """
 
 import argparse
@@ -28,33 +29,37 @@ PARTS = (images, texts, archives, connections, sweep)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    given = parser().parse_args(arguments)
-    small = given.scale == "small"
-    rows = chosen([row for part in PARTS for row in part.rows(small)], given.rows)
+    options = parser().parse_args(arguments)
+    small = options.scale == "small"
+    rows = chosen([row for part in PARTS for row in part.rows(small)], options.rows)
     results: list[tuple[Row, list[Outcome]]] = []
     with tempfile.TemporaryDirectory(prefix="attacks-") as name:
         folder = Path(name)
-        cache = given.cache or folder / "cache"
+        cache = options.cache or folder / "cache"
         backbones = {
             "CLIPCITE_BACKBONE": make_tiny_backbone(folder / "tiny"),
             "CLIPCITE_BACKBONE_FOLDER": name,
         }
         trees: list[Tree] = []
-        if given.against is not None:
-            trees.append(prepare(given.against.resolve(), folder / "before", cache))
-        trees.append(prepare(given.tree and given.tree.resolve(), folder / "after", cache))
+        if options.against is not None:
+            trees.append(prepare(options.against.resolve(), folder / "before", cache))
+        trees.append(prepare(options.tree and options.tree.resolve(), folder / "after", cache))
         for row in rows:
             outcomes = [measure(row, tree, backbones, small=small) for tree in trees]
             results.append((row, outcomes))
-            if not given.markdown:
+            if not options.markdown:
                 print(table([(row, outcomes)]).splitlines()[-1], flush=True)
-            keep(given.out, given.scale, results)
+            keep(options.out, options.scale, results)
     print(table(results))
     return 1 if any(outcomes[-1].over for _, outcomes in results) else 0
 
 
 def chosen(rows: Sequence[Row], names: str | None) -> list[Row]:
-    """Those of these names, or all. Raises SystemExit for a name that no row has."""
+    """Return the rows of these names, or all.
+
+    Raises:
+        SystemExit: no row has one of the names.
+    """
     if names is None:
         return list(rows)
     wanted = [name.strip() for name in names.split(",")]
@@ -84,18 +89,21 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, prog="benchmarks.attacks"
     )
-    parser.add_argument("--rows", help="names with commas between; default all")
+    parser.add_argument("--rows", help="comma-separated names (default: all)")
     parser.add_argument(
-        "--scale", choices=["small", "full"], default="full", help="small: minutes, less proof"
+        "--scale",
+        choices=["small", "full"],
+        default="full",
+        help="small takes minutes, with weaker evidence (default full)",
     )
-    parser.add_argument("--tree", type=Path, help="another checkout instead of this one, with its .venv")
-    parser.add_argument("--against", type=Path, help="a checkout to measure before this one, with its .venv")
-    parser.add_argument("--cache", type=Path, help="folder with the assembled starter; default a new one")
+    parser.add_argument("--tree", type=Path, help="checkout to attack, with its .venv (default: this one)")
+    parser.add_argument("--against", type=Path, help="checkout to compare with, with its .venv")
+    parser.add_argument("--cache", type=Path, help="folder with the assembled starter (default: a new one)")
     parser.add_argument("--markdown", action="store_true", help="print the table only")
     parser.add_argument("--out", type=Path, default=Path("benchmark-results"))
     return parser
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the services are ended too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the services are stopped
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""Attacks by archives: headers of tar, disks full of zeros, tensors of unexpected types."""
+"""Attacks by archives: tar headers, zip bombs, tensors of unexpected types."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.attacks import crafted
 from benchmarks.attacks.measure import MB, Limits, Row
-from benchmarks.attacks.service import Target, at_once
+from benchmarks.attacks.service import Target, run_concurrently
 from core.clip.models.backbone import load_backbone, tower_parameters
 from core.clip.weights.delta import encode
 from core.clip.weights.files import Weights, save_weights
@@ -49,8 +49,10 @@ def rows(small: bool) -> list[Row]:
         Row("A7c", "dry run of a tar with 400 headers for one file", chains, honest_chains, limits),
         Row(
             "A9",
-            f"{uploads} dry runs at once of 48 kB, which unpack to 48 MB each",
-            lambda target: at_once([lambda: target.dry_run_of(crafted.zeros_zip(3, 16 * MB))] * uploads),
+            f"{uploads} concurrent dry runs of 48 kB, which unpack to 48 MB each",
+            lambda target: run_concurrently(
+                [lambda: target.dry_run_of(crafted.zeros_zip(3, 16 * MB))] * uploads
+            ),
             honest_archive,
             Limits(scratch=4 * MAX_REQUEST_BYTES),
             repeats=False,
@@ -62,7 +64,7 @@ def rows(small: bool) -> list[Row]:
             changed_models,
             honest_models,
             Limits(growth=64 * MB, cpu=2),
-            statuses=frozenset({201, 422}),  # kept shots may also be BF16
+            statuses=frozenset({201, 422}),  # a support set may also be BF16
             repeats=False,
         ),
     ]
@@ -79,7 +81,7 @@ def _heads(count: int) -> bytes:
 
 
 def honest_archive(target: Target) -> None:
-    """A dry run of 20 images."""
+    """Send a dry run of 20 images."""
     target.dry_run_of(images.zip_of(images.two_classes(10)))
 
 
@@ -94,14 +96,14 @@ def honest_chains(target: Target) -> None:
 
 
 def honest_models(target: Target) -> None:
-    """As many models as the attack sends, all good."""
+    """Send as many models as the attack, all valid."""
     model = _model(target.environment["CLIPCITE_BACKBONE"])
     for _ in range(len(ITEM_BYTES) - 1):
         _import(target, model)
 
 
 def changed_models(target: Target) -> None:
-    """The same bytes, of which the file's header says another type."""
+    """Send the same bytes with other tensor types in the file header."""
     model = _model(target.environment["CLIPCITE_BACKBONE"])
     for kind in ITEM_BYTES:
         changed = _with_type(model, kind)
@@ -115,7 +117,7 @@ def _import(target: Target, files: dict[str, bytes]) -> None:
 
 @cache
 def _model(backbone_name: str) -> dict[str, bytes]:
-    """The files of a model with a support set, whose parameters are the backbone's own."""
+    """Return the files of a model with a support set and the backbone's own parameters."""
     with tempfile.TemporaryDirectory() as folder:
         backbone = load_backbone(backbone_name, cache=Path(folder))
         parameters = {name: p.detach() for name, p in tower_parameters(backbone.model).items()}
@@ -131,7 +133,7 @@ def _model(backbone_name: str) -> dict[str, bytes]:
 
 
 def _with_type(files: dict[str, bytes], kind: str) -> dict[str, bytes] | None:
-    """None where the support set has that type already."""
+    """Return the files with this type for the support set, or None if it has the type already."""
     data = files[WEIGHTS]
     length = struct.unpack("<Q", data[:8])[0]
     header = json.loads(data[8 : 8 + length])

@@ -1,4 +1,4 @@
-"""Attacks by connections: uploads whose storage hangs, waiting polls, clients that do not read."""
+"""Attacks by connections: uploads while the storage hangs, long polls, clients that do not read."""
 
 import socket
 import subprocess
@@ -13,7 +13,7 @@ import httpx
 import psutil
 
 from benchmarks.attacks.measure import MB, SAMPLE_SECONDS, Limits, Row
-from benchmarks.attacks.service import Target, at_once
+from benchmarks.attacks.service import Target, run_concurrently
 from tests.api import crafted as images
 
 STALL_SECONDS = 15
@@ -27,7 +27,7 @@ def rows(small: bool) -> list[Row]:
     return [
         Row(
             "A8",
-            f"{uploads} uploads whose storage hangs for {STALL_SECONDS} s",
+            f"{uploads} uploads while the storage hangs for {STALL_SECONDS} s",
             lambda target: stalled_uploads(target, uploads),
             None,
             Limits(growth=200 * MB),
@@ -38,7 +38,7 @@ def rows(small: bool) -> list[Row]:
         ),
         Row(
             "A10",
-            f"{waiters} clients wait for a job for {POLL_SECONDS} s; honest: each asks once",
+            f"{waiters} clients wait for a job for {POLL_SECONDS} s; honest: each polls once",
             lambda target: wait_for_a_job(target, waiters, POLL_SECONDS),
             lambda target: wait_for_a_job(target, waiters, 0),
             Limits(growth=200 * MB, cpu=2),
@@ -46,7 +46,7 @@ def rows(small: bool) -> list[Row]:
         ),
         Row(
             "A11",
-            f"{readers} clients ask 1,500 times and do not read",
+            f"{readers} clients send 1,500 requests and do not read",
             lambda target: unread(target, readers),
             None,
             Limits(growth=100 * MB),
@@ -58,7 +58,7 @@ def rows(small: bool) -> list[Row]:
 
 @contextmanager
 def bucket() -> Iterator[dict[str, str]]:
-    """Settings for a storage server, whose process is named in STORAGE."""
+    """Run a storage server and yield its settings. STORAGE has the id of its process."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     process = subprocess.Popen(
@@ -91,7 +91,7 @@ def bucket() -> Iterator[dict[str, str]]:
 
 
 def stalled_uploads(target: Target, uploads: int) -> None:
-    """The storage goes on afterwards, so that the uploads end."""
+    """Upload while the storage is suspended, then resume it so that the uploads end."""
     storage = psutil.Process(int(target.environment[STORAGE]))
     archive = images.zip_of(images.two_classes(2))
 
@@ -99,7 +99,7 @@ def stalled_uploads(target: Target, uploads: int) -> None:
         target.send("POST", "/adapt", files={"archive": ("a.zip", archive)})
 
     storage.suspend()
-    uploading = Thread(target=lambda: at_once([upload] * uploads), daemon=True)
+    uploading = Thread(target=lambda: run_concurrently([upload] * uploads), daemon=True)
     uploading.start()
     time.sleep(STALL_SECONDS)
     storage.resume()
@@ -107,15 +107,15 @@ def stalled_uploads(target: Target, uploads: int) -> None:
 
 
 def wait_for_a_job(target: Target, waiters: int, seconds: int) -> None:
-    """No worker runs, so the job does not end."""
+    """Wait for a job that never ends, because no worker runs."""
     archive = images.zip_of(images.two_classes(2))
     job = target.http.post("/adapt", files={"archive": ("a.zip", archive)}).raise_for_status().json()["id"]
     path = f"/jobs/{job}" + (f"?wait={seconds}" if seconds else "")
-    at_once([lambda: target.send("GET", path)] * waiters)
+    run_concurrently([lambda: target.send("GET", path)] * waiters)
 
 
 def unread(target: Target, clients: int) -> None:
-    """Each asks for more than the buffers hold; who is still connected after UNREAD_SECONDS is counted."""
+    """Request more than the buffers hold, and count the connections left after UNREAD_SECONDS."""
     port = urlsplit(target.url).port
     assert port is not None
     request = b"GET /page/style.css HTTP/1.1\r\nHost: x\r\n\r\n" * 1_500
@@ -126,7 +126,7 @@ def unread(target: Target, clients: int) -> None:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2_048)
             client.connect(("127.0.0.1", port))
             client.settimeout(SAMPLE_SECONDS)
-            with suppress(OSError):  # the server reads no further
+            with suppress(OSError):  # the server has stopped reading
                 client.sendall(request)
             mine.add(client.getsockname()[1])
         until = time.monotonic() + UNREAD_SECONDS
@@ -138,6 +138,6 @@ def unread(target: Target, clients: int) -> None:
 
 
 def _connected(target: Target, ports: set[int]) -> int:
-    """How many of these clients' ports the service still holds a connection to."""
+    """Return the number of these ports to which the service still holds a connection."""
     connections = target.process.net_connections("tcp")
     return sum(1 for c in connections if c.raddr and c.raddr.port in ports and c.status != "TIME_WAIT")

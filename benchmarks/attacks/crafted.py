@@ -10,21 +10,21 @@ from tests.api.crafted import zip_of
 
 
 def sparse_tar(numbers: int) -> bytes:
-    """One file whose map of holes has so many numbers."""
+    """Return a tar of one sparse file, whose map has this many numbers."""
     pax = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}
     pax |= {"GNU.sparse.name": "cat/a.jpg", "GNU.sparse.realsize": "10"}
     return _packed(_entry(b"x", _pax(pax)), _entry(b"0", b"%d\n" % (numbers // 2) + b"0\n" * numbers))
 
 
 def global_headers_tar(count: int, files: int = 300) -> bytes:
-    """Global headers of 65 kB of distinct empty keys each, then files with a header of their own."""
+    """Return a tar with global headers of 65 kB of distinct empty keys, then files with their own headers."""
     heads = (_entry(b"g", _pax({f"{i:x}.{j:x}": "" for j in range(5_000)})) for i in range(count))
     tail = (_entry(b"x", _pax({"comment": ""})) + _entry(b"0", b"") for _ in range(files))
     return _packed(*heads, *tail)
 
 
 def header_chain_tar(kind: bytes, count: int = 400) -> bytes:
-    """So many headers for the next file, `x` or `L`, one after another."""
+    """Return a tar with a chain of `count` headers, `x` or `L`, for one file."""
     body = _pax({"comment": ""}) if kind == b"x" else b"cat/a.jpg\0"
     return _packed(*[_entry(kind, body)] * count, _entry(b"0", b""))
 
@@ -53,11 +53,11 @@ def zeros_zip(files: int, size: int) -> bytes:
     return zip_of({f"{'cat' if i % 2 else 'dog'}/{i}.jpg": bytes(size) for i in range(files)})
 
 
-def own_sentences(number: int, names: int) -> bytes:
-    """JSON for /classify with names that have a hundred sentences of 4 kB of memory each."""
+def own_prompts(number: int, names: int) -> bytes:
+    """Return JSON for /classify with a hundred prompts per class, each of 4 kB in memory."""
     texts = [f"\U0001f600{number}-{{}}-{j}".ljust(990, "x") for j in range(100)]
     listed = [
-        {"name": f"n{number}-{i}", "texts": [text.replace("{}", str(i)) for text in texts]}
+        {"name": f"n{number}-{i}", "prompts": [text.replace("{}", str(i)) for text in texts]}
         for i in range(names)
     ]
     body = {"class_names": listed, "images": [{"base64": ""}]}

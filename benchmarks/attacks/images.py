@@ -1,18 +1,18 @@
-"""Attacks by image files: JPEG scans, many costly images at once, the worst file of each format."""
+"""Attacks by image files: JPEG scans, many costly images concurrently, the worst file of each format."""
 
 from collections.abc import Callable
 
 from benchmarks.attacks.measure import MB, Limits, Row
-from benchmarks.attacks.service import Target, at_once
+from benchmarks.attacks.service import Target, run_concurrently
 from tests.api import crafted
 
 BUDGET = 512 * MB
-"""Bytes of images that a process decodes at a time."""
+"""Bytes of images that a process decodes concurrently."""
 SMALL_SIDE = 1_000
 SIDE = 6_320
-"""Of an image just below the default limit of 40 million pixels."""
+"""Side of an image just below the default limit of 40 million pixels."""
 MULTIPLE = 3
-"""Most CPU time of any accepted image, as a multiple of an honest one of its format."""
+"""Maximum CPU time of an accepted image, as a multiple of an honest one of its format."""
 
 
 def rows(small: bool) -> list[Row]:
@@ -20,7 +20,7 @@ def rows(small: bool) -> list[Row]:
     at_a_time = [
         Row(
             name,
-            f"{runs} dry runs at once, each of 4 {what}",
+            f"{runs} concurrent dry runs, each of 4 {what}",
             _dry_runs(make, runs),
             lambda target: target.dry_run(*[crafted.honest("WebP", _side(target))] * 4),
             Limits(growth=1.1 * BUDGET),
@@ -60,7 +60,7 @@ def rows(small: bool) -> list[Row]:
 
 
 def costliest(kind: str, side: int) -> bytes:
-    """The file that took longest before there were bounds, of those below the limits on bytes and pixels."""
+    """Return the slowest file below the limits on bytes and pixels, without other bounds."""
     if kind == "WebP":
         return crafted.flat_webp(side)
     if kind == "TIFF":
@@ -75,17 +75,17 @@ def _side(target: Target) -> int:
 def _dry_runs(make: Callable[[int], bytes], runs: int) -> Callable[[Target], object]:
     def attack(target: Target) -> None:
         image = make(_side(target))
-        at_once([lambda: target.dry_run(*[image] * 4)] * runs)
+        run_concurrently([lambda: target.dry_run(*[image] * 4)] * runs)
 
     return attack
 
 
 def _one(make: Callable[[str, int], bytes], kind: str, route: str) -> Callable[[Target], object]:
-    def ask(target: Target) -> None:
+    def send(target: Target) -> None:
         image = make(kind, _side(target))
         if route == "classify":
             target.classify(image)
         else:
             target.dry_run(image, image)
 
-    return ask
+    return send

@@ -1,4 +1,4 @@
-"""One attack on one service: what it took of memory and CPU time, and how long another client waited."""
+"""Measurement of one attack on one service: memory, CPU time, and the latency of another client."""
 
 import threading
 import time
@@ -17,7 +17,7 @@ from tests.api import crafted as images
 
 MB = 1_000_000
 MAX_MEMORY = 6_000 * MB
-"""A service that holds more is killed: the machine has other work."""
+"""Resident bytes above which a service is killed, to protect the machine."""
 MIN_AVAILABLE = 1_500 * MB
 REPEAT_SECONDS = 3
 MAX_REPEATS = 20
@@ -28,20 +28,20 @@ SETTLE_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Limits:
-    """Most that is allowed; None is not checked. An attack without end is never allowed."""
+    """Upper limits; None is not checked. An attack must always end."""
 
     growth: float | None = None
-    """Bytes of peak memory above what was resident before."""
+    """Growth of peak memory over the resident memory before (bytes)."""
     kept: float | None = None
-    """Bytes resident afterwards above what was resident before."""
+    """Growth of resident memory after the attack (bytes)."""
     cpu: float | None = None
     """Multiple of the honest request's CPU time."""
     answer: float | None = 65_536
-    """Bytes of the largest answer."""
+    """Size of the largest response (bytes)."""
     scratch: float | None = None
-    """Bytes of temporary files."""
+    """Size of temporary files (bytes)."""
     wait: float | None = 2
-    """Multiple of another client's longest wait before; a second more is allowed, for other work here."""
+    """Multiple of another client's longest wait before the attack, plus one second of tolerance."""
 
 
 @dataclass(frozen=True)
@@ -52,23 +52,23 @@ class Row:
     honest: Callable[[Target], object] | None
     limits: Limits
     statuses: frozenset[int] | None = None
-    """Those that are allowed; None is any below 500. A closed connection always is."""
+    """Allowed statuses; None allows all below 500. A closed connection is always allowed."""
     starter: bool = False
-    """Whether the backbone is the starter, not a tiny one."""
+    """Use the starter instead of a tiny backbone."""
     repeats: bool = True
-    """Whether a short attack is made again for REPEAT_SECONDS."""
+    """Repeat a short attack for REPEAT_SECONDS."""
     alone: bool = False
-    """Whether no other client is measured, as the attack needs no running API, or starts others."""
+    """Measure no other client, for attacks without a running API or with other processes."""
     seconds: float = 90
     environment: Mapping[str, str] = field(default_factory=dict)
     around: Callable[[], AbstractContextManager[dict[str, str]]] = lambda: nullcontext({})
-    """What must run beside the service; gives more environment."""
+    """Context that runs beside the service and yields more environment variables."""
 
 
 @dataclass
 class Outcome:
     ended: str = ""
-    """Why the attack did not come to its end; empty: it did."""
+    """Reason why the attack did not end; empty if it ended."""
     growth: int = 0
     kept: int = 0
     scratch: int = 0
@@ -78,7 +78,7 @@ class Outcome:
     statuses: dict[int, int] = field(default_factory=dict)
     answer: int = 0
     waits_before: tuple[float, float] | None = None
-    """(median, longest) seconds of another client's request."""
+    """Median and longest request of another client before the attack (seconds)."""
     waits: tuple[float, float] | None = None
     note: str = ""
     over: list[str] = field(default_factory=list)
@@ -92,7 +92,7 @@ class Outcome:
 
 
 class OtherClient:
-    """Another owner's small requests, one after the other: a list of models, a classification."""
+    """Client of another owner that alternates between a list of models and a classification."""
 
     def __init__(self, target: Target) -> None:
         headers = {"Authorization": f"Bearer {target.tree.keys[1]}"}
@@ -102,7 +102,7 @@ class OtherClient:
         self._began: float | None = None
         self.waits: list[float] = []
 
-    def ask(self) -> None:
+    def send(self) -> None:
         self._began = time.monotonic()
         if len(self.waits) % 2:
             self._http.get("/models")
@@ -119,18 +119,18 @@ class OtherClient:
     def _go_on(self) -> None:
         with suppress(httpx.HTTPError):  # the service may be killed
             while not self._stop.is_set():
-                self.ask()
+                self.send()
                 self._stop.wait(PACE_SECONDS)
 
     def stop(self) -> list[float]:
-        """All waits. What is still waited for counts as long as it has lasted."""
+        """Stop, and return all waits. A pending request counts with its time so far."""
         self._stop.set()
         began = self._began
         return [*self.waits, *([] if began is None else [time.monotonic() - began])]
 
 
 def measure(row: Row, tree: Tree, backbones: Mapping[str, str], *, small: bool) -> Outcome:
-    """Run one row against a fresh service of `tree`; `backbones` has `tiny`'s name and its folder's."""
+    """Run one row against a fresh service of `tree`. `backbones` has the settings of the tiny backbone."""
     settings = {**backbones, **row.environment}
     if row.starter and not small:
         settings["CLIPCITE_BACKBONE"] = "starter"
@@ -139,19 +139,19 @@ def measure(row: Row, tree: Tree, backbones: Mapping[str, str], *, small: bool) 
 
 
 def measure_on(row: Row, target: Target) -> Outcome:
-    """As `measure`, on a service that runs already."""
+    """Run one row against a service that runs already."""
     outcome = Outcome()
     if row.honest is not None:
         outcome.honest_seconds = _honest(row.honest, target)
     other = OtherClient(target)
     each = 0.0
     if not row.alone:
-        for _ in range(4):  # what only the first ones pay
-            other.ask()
+        for _ in range(4):  # warm up
+            other.send()
         other.waits = []
         before = _cpu(target.process)
         for _ in range(20):
-            other.ask()
+            other.send()
         each = (_cpu(target.process) - before) / 20
         outcome.waits_before = (median(other.waits), max(other.waits))
     target.forget()
@@ -162,19 +162,23 @@ def measure_on(row: Row, target: Target) -> Outcome:
     return outcome
 
 
-def _honest(ask: Callable[[Target], object], target: Target) -> float:
-    """CPU seconds of the second of two: the first pays for what is loaded once."""
-    ask(target)
+def _honest(request: Callable[[Target], object], target: Target) -> float:
+    """Return the CPU seconds of an honest request, after one to warm up.
+
+    Raises:
+        SystemExit: the request failed.
+    """
+    request(target)
     target.forget()
     before = _cpu(target.process)
-    ask(target)
+    request(target)
     if not target.statuses or not 0 < max(target.statuses) < 500:
-        raise SystemExit(f"The honest request got {target.statuses}: nothing can be compared with it.")
+        raise SystemExit(f"The honest request failed with {target.statuses}, so the attack has no baseline.")
     return max(_cpu(target.process) - before, 0.01)
 
 
 def _watch(row: Row, target: Target, outcome: Outcome, other: OtherClient | None, each: float) -> None:
-    """Attack, and fill in what it costs."""
+    """Attack, and record the cost in `outcome`."""
     failures: list[BaseException] = []
 
     def attack() -> None:
@@ -191,7 +195,7 @@ def _watch(row: Row, target: Target, outcome: Outcome, other: OtherClient | None
             failures.append(error)
 
     process = target.process
-    Path(f"/proc/{process.pid}/clear_refs").write_text("5")  # the peak is the present from here on
+    Path(f"/proc/{process.pid}/clear_refs").write_text("5")  # reset the peak
     resident, cpu = process.memory_info().rss, _cpu(process)
     highest = resident
     attacker = threading.Thread(target=attack, daemon=True)
@@ -231,41 +235,41 @@ def _watch(row: Row, target: Target, outcome: Outcome, other: OtherClient | None
 
 
 def over(row: Row, outcome: Outcome) -> list[str]:
-    """All limits that the outcome breaks, in words."""
+    """Return descriptions of all limits that the outcome exceeds."""
     limits = row.limits
-    found = [f"did not end: {outcome.ended}"] if outcome.ended else []
-    for name, value, most in (
+    broken = [f"did not end: {outcome.ended}"] if outcome.ended else []
+    for name, value, limit in (
         ("memory", outcome.growth / 1e6, limits.growth and limits.growth / 1e6),
         ("kept memory", outcome.kept / 1e6, limits.kept and limits.kept / 1e6),
         ("CPU", outcome.cpu, limits.cpu),
         ("answer", outcome.answer, limits.answer),
         ("temporary files", outcome.scratch / 1e6, limits.scratch and limits.scratch / 1e6),
     ):
-        if most is not None and value is not None and value > most:
-            found.append(f"{name} {value:,.1f} > {most:,.1f}")
+        if limit is not None and value is not None and value > limit:
+            broken.append(f"{name} {value:,.1f} > {limit:,.1f}")
     if limits.wait is not None and outcome.waits is not None and outcome.waits_before is not None:
-        most = limits.wait * outcome.waits_before[1] + 1
-        if outcome.waits[1] > most:
-            found.append(f"another client waited {outcome.waits[1]:.1f} s > {most:.1f} s")
+        longest = limits.wait * outcome.waits_before[1] + 1
+        if outcome.waits[1] > longest:
+            broken.append(f"another client waited {outcome.waits[1]:.1f} s > {longest:.1f} s")
     allowed = row.statuses
     wrong = [s for s in outcome.statuses if s and (s not in allowed if allowed is not None else s >= 500)]
     if wrong:
-        found.append(f"answers {', '.join(map(str, sorted(wrong)))}")
-    return found
+        broken.append(f"answers {', '.join(map(str, sorted(wrong)))}")
+    return broken
 
 
 def _cpu(process: psutil.Process) -> float:
-    """Seconds of the process and of its children."""
+    """Return the CPU seconds of the process and its children."""
     total = 0.0
-    for one in [process, *process.children(recursive=True)]:
+    for member in [process, *process.children(recursive=True)]:
         with suppress(psutil.NoSuchProcess):
-            times = one.cpu_times()
+            times = member.cpu_times()
             total += times.user + times.system
     return total
 
 
 def _resident(process: psutil.Process) -> int:
-    """Bytes; 0 where the process has ended."""
+    """Return the resident bytes, 0 if the process has ended."""
     try:
         return int(process.memory_info().rss)
     except psutil.NoSuchProcess:
@@ -280,7 +284,7 @@ def _peak(process: psutil.Process) -> int:
 
 
 def _bytes_below(folder: Path) -> int:
-    """Of temporary files, those without a name among them: an upload's spool has none."""
+    """Return the size of temporary files, including the spool of an upload."""
     total = 0
     for path in [*(folder / "tmp").rglob("*"), *(folder / "spool").rglob("*")]:
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""The table of all rows, as text or Markdown, of one checkout or of two."""
+"""Table of all rows, for one checkout or two."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ Results = Sequence[tuple[Row, Sequence[Outcome]]]
 
 
 def table(results: Results) -> str:
-    """Markdown; a cell of two checkouts is "before → after", and the last one is of the second."""
+    """Return a Markdown table. Cells of two checkouts are "before → after"; the verdict is of the second."""
     lines = [" | ".join(HEAD), " | ".join(["---"] * len(HEAD))]
     for row, outcomes in results:
         columns = [_cells(row, outcome) for outcome in outcomes]
@@ -21,8 +21,8 @@ def table(results: Results) -> str:
 
 
 def _cells(row: Row, outcome: Outcome) -> list[str]:
-    least = "> " if outcome.ended else ""
-    memory = f"{least}+{outcome.growth / 1e6:,.0f}"
+    at_least = "> " if outcome.ended else ""
+    memory = f"{at_least}+{outcome.growth / 1e6:,.0f}"
     if row.limits.kept is not None:
         memory += f", kept {outcome.kept / 1e6:+,.0f}"
     if row.limits.scratch is not None:
@@ -30,9 +30,9 @@ def _cells(row: Row, outcome: Outcome) -> list[str]:
     cpu = (
         "–"
         if outcome.cpu is None
-        else f"{least}{outcome.cpu:.2g}"
+        else f"{at_least}{outcome.cpu:.2g}"
         if outcome.cpu < 10
-        else _large(least, outcome)
+        else _large(at_least, outcome)
     )
     counted = ", ".join(
         f"{status or 'closed'}" + (f" × {count}" if count > 1 else "")
@@ -48,9 +48,9 @@ def _cells(row: Row, outcome: Outcome) -> list[str]:
     ]
 
 
-def _large(least: str, outcome: Outcome) -> str:
+def _large(at_least: str, outcome: Outcome) -> str:
     assert outcome.cpu is not None
-    return f"{least}{outcome.cpu:,.0f}"
+    return f"{at_least}{outcome.cpu:,.0f}"
 
 
 def _waits(outcome: Outcome) -> str:

@@ -1,4 +1,4 @@
-"""A checkout of the project, and its service as a fresh process for each attack."""
+"""Checkouts of the project, and a fresh service process for each attack."""
 
 import json
 import os
@@ -23,8 +23,7 @@ START_SECONDS = 300
 
 @dataclass(frozen=True)
 class Tree:
-    """A checkout, and a folder in which its services live. `keys` are one of the attacker, with the lowest
-    scopes, and one of somebody else."""
+    """A checkout and the folder of its services. `keys` are those of the attacker and of another owner."""
 
     python: str
     folder: Path
@@ -32,7 +31,7 @@ class Tree:
     keys: tuple[str, str]
 
     def run(self, *words: str, environment: Mapping[str, str], data: Path) -> "subprocess.Popen[bytes]":
-        """The checkout's `clipcite` with these words, in a session of its own."""
+        """Start the checkout's `clipcite` with these arguments, in a new session."""
         settings = {"CLIPCITE_DATA": str(data), "CLIPCITE_CACHE": str(self.cache), "PYTHONSAFEPATH": "1"}
         return subprocess.Popen(
             [self.python, "-m", "clipcite.cli.main", *words],
@@ -44,26 +43,30 @@ class Tree:
 
 
 def prepare(checkout: Path | None, folder: Path, cache: Path) -> Tree:
-    """Migrate a database and make the keys, once; None is this checkout. Raises SystemExit."""
+    """Migrate a database and create the keys, once per checkout; None is this checkout.
+
+    Raises:
+        SystemExit: the checkout has no environment, or the migration failed.
+    """
     python = sys.executable if checkout is None else str(checkout / ".venv" / "bin" / "python")
     if shutil.which(python) is None:
-        raise SystemExit(f"There is no {python}. Install the checkout: make -C {checkout} install.")
+        raise SystemExit(f"There is no {python}. Install the checkout with: make -C {checkout} install")
     folder.mkdir(parents=True)
     tree = Tree(python, folder, cache, ("", ""))
     data = folder / "empty"
     if tree.run("db", "upgrade", environment={}, data=data).wait(START_SECONDS):
-        raise SystemExit(f"The database can't be made: {(folder / 'log').read_text()[-2000:]}")
+        raise SystemExit(f"The database cannot be created: {(folder / 'log').read_text()[-2000:]}")
     made = []
     for owner in ("attacker", "other"):
         words = ("keys", "create", "--owner", owner, "--scope", "classify", "--scope", "adapt", "--json")
-        said, _ = tree.run(*words, environment={}, data=data).communicate(timeout=START_SECONDS)
-        made.append(str(json.loads(said)["key"]))
+        output, _ = tree.run(*words, environment={}, data=data).communicate(timeout=START_SECONDS)
+        made.append(str(json.loads(output)["key"]))
     return Tree(python, folder, cache, (made[0], made[1]))
 
 
 @dataclass
 class Target:
-    """A running API under attack, and all that it answered."""
+    """A running API under attack, with counts of its responses."""
 
     tree: Tree
     url: str
@@ -72,7 +75,7 @@ class Target:
     environment: Mapping[str, str]
     small: bool
     statuses: dict[int, int] = field(default_factory=dict)
-    """How many answers of each; 0 is a connection that was closed without one."""
+    """Number of responses by status; 0 is a connection closed without a response."""
     largest_answer: int = 0
     note: str = ""
     broken: list[str] = field(default_factory=list)
@@ -80,14 +83,16 @@ class Target:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
-        # A refusal closes its connection: nothing else is sent on it.
+        # No keep-alive: a refused request closes its connection.
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
         self.http = httpx.Client(base_url=self.url, timeout=600, trust_env=False, limits=limits)
         self.http.headers["Authorization"] = f"Bearer {self.tree.keys[0]}"
 
     def send(self, method: str, path: str, **content: Any) -> httpx.Response | None:
-        """The answer. None where the service closed the connection while the body was being sent: its refusal
-        may be lost with it."""
+        """Send a request, count its status and return the response.
+
+        Return None if the service closed the connection during the upload, which may lose its response.
+        """
         answer = None
         try:
             answer = self.http.request(method, path, **content)
@@ -105,7 +110,7 @@ class Target:
         return self.send("POST", "/classify", data={"class_names": ["red", "green"]}, files=files)
 
     def dry_run(self, *images: bytes) -> httpx.Response | None:
-        """A dry run of these as the images of two classes."""
+        """Send a dry run with these images in two classes."""
         files = [("images", (f"{i}", image)) for i, image in enumerate(images)]
         labels = [("red", "green")[i % 2] for i in range(len(images))]
         return self.send("POST", "/adapt?dry_run=true", data={"labels": labels}, files=files)
@@ -114,12 +119,12 @@ class Target:
         return self.send("POST", "/adapt?dry_run=true", files={"archive": ("a.tar.gz", archive)})
 
     def forget(self) -> None:
-        """Count answers anew."""
+        """Reset the counts."""
         self.statuses, self.largest_answer = {}, 0
 
 
-def at_once(attacks: Sequence[Callable[[], object]]) -> None:
-    """Run each in a thread of its own, and wait for all. What one raises is raised."""
+def run_concurrently(attacks: Sequence[Callable[[], object]]) -> None:
+    """Run each in its own thread, wait for all, and raise the first error."""
     failures: list[BaseException] = []
 
     def run(attack: Callable[[], object]) -> None:
@@ -139,7 +144,7 @@ def at_once(attacks: Sequence[Callable[[], object]]) -> None:
 
 @contextmanager
 def running(tree: Tree, environment: Mapping[str, str], *, small: bool) -> Iterator[Target]:
-    """A fresh API process on a copy of the empty database; it is killed at the end."""
+    """Run a fresh API process on a copy of the empty database, and kill it at the end."""
     data = tree.folder / "data"
     shutil.rmtree(data, ignore_errors=True)
     shutil.copytree(tree.folder / "empty", data)
@@ -154,7 +159,7 @@ def running(tree: Tree, environment: Mapping[str, str], *, small: bool) -> Itera
         while not _is_ready(url):
             if process.poll() is not None or time.monotonic() > until:
                 log = (tree.folder / "log").read_text(errors="replace")
-                raise SystemExit(f"The service does not start: {log[-2000:]}")
+                raise SystemExit(f"The service did not start: {log[-2000:]}")
             time.sleep(0.1)
         target = Target(tree, url, psutil.Process(process.pid), data, environment, small)
         with target.http:
@@ -165,7 +170,7 @@ def running(tree: Tree, environment: Mapping[str, str], *, small: bool) -> Itera
 
 
 def kill(process: "subprocess.Popen[bytes]") -> None:
-    """End it and its children."""
+    """Kill the process and its children."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

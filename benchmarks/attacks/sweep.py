@@ -1,4 +1,4 @@
-"""Folders that no row owns: a lost database, and a restored one that is older than the storage."""
+"""Orphaned folders: after a lost database, and after restoring one that is older than the storage."""
 
 import os
 import sqlite3
@@ -13,14 +13,14 @@ from tests.api import crafted as images
 FOLDERS = 10
 OLD_SECONDS = 25 * 3600
 ROUND_SECONDS = 15
-"""So long the dispatcher runs; its first round is within a second of its start, which takes a few."""
+"""Run time of the dispatcher: a few seconds to start, and its first round within a second."""
 
 
 def rows(small: bool) -> list[Row]:
     return [
         Row(name, title, attack, None, Limits(answer=None), repeats=False, alone=True, seconds=120)
         for name, title, attack in (
-            ("S1", f"lost database, {FOLDERS} jobs' folders of yesterday and one new job, swept", lost),
+            ("S1", f"lost database, {FOLDERS} folders of yesterday's jobs and one new job, swept", lost),
             ("S2", f"database of two nights ago, {FOLDERS} jobs since, swept", restored),
         )
     ]
@@ -31,7 +31,7 @@ def lost(target: Target) -> None:
     for _ in range(FOLDERS):
         _make_job(target)
     old = _folders(target) - before
-    # A fresh database's rows: none. The jobs' rows go; the tables stay under the running service.
+    # Delete the jobs' rows, as in a fresh database. The tables stay for the running service.
     with closing(_database(target)) as database, database:
         _empty(database)
     _make_job(target)
@@ -62,7 +62,7 @@ def _database(target: Target) -> sqlite3.Connection:
 
 
 def _empty(database: sqlite3.Connection) -> None:
-    """Delete every job, and what belongs to jobs."""
+    """Delete all jobs and their rows in other tables."""
     database.execute("PRAGMA foreign_keys = ON")
     for (table,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
         columns = {row[1] for row in database.execute(f"PRAGMA table_info({table})")}
@@ -77,7 +77,7 @@ def _folders(target: Target) -> set[Path]:
 
 
 def _sweep(target: Target, mine: set[Path]) -> None:
-    """Make everything a day older, run a dispatcher, then the command for it where there is one."""
+    """Age all files by a day, run a dispatcher, then the command `sweep` if there is one."""
     old = time.time() - OLD_SECONDS
     for path in (target.data / "blobs").rglob("*"):
         os.utime(path, (old, old))

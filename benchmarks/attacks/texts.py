@@ -1,4 +1,4 @@
-"""Attacks by text: JSON of many items, keys and levels, sentences that are kept, text parts of a form."""
+"""Attacks by text: JSON with many items, keys and levels, cached prompts, text parts of a form."""
 
 import base64
 import json
@@ -39,7 +39,7 @@ def rows(small: bool) -> list[Row]:
         ),
         Row(
             "A2b",
-            f"/classify, JSON with {_count(endless, b'base64')} images of no bytes",
+            f"/classify, JSON with {_count(endless, b'base64')} empty images",
             lambda target: target.send("POST", "/classify", content=endless, headers=JSON),
             honest_json,
             Limits(growth=len(endless) + 64 * MB),
@@ -54,9 +54,9 @@ def rows(small: bool) -> list[Row]:
         ),
         Row(
             "A4",
-            f"/classify, {_refusals(small)} refusals with {2 if small else 21} MB of sentences each",
-            sentences,
-            honest_sentences,
+            f"/classify, {_refusals(small)} refusals with {2 if small else 21} MB of prompts each",
+            prompts,
+            honest_prompts,
             Limits(kept=10 * MB),
             repeats=False,
             seconds=120,
@@ -82,20 +82,20 @@ def _endless_images(count: int) -> bytes:
 
 @cache
 def _honest_body(count: int) -> bytes:
-    """JSON for /classify with so many images of 70 kB."""
+    """Return JSON for /classify with `count` images of 70 kB."""
     noise = images.encoded(Image.effect_noise((250, 250), 90), "PNG")
-    given = [{"base64": base64.b64encode(noise).decode()}] * count
-    return json.dumps({"class_names": ["a"], "images": given}).encode()
+    listed = [{"base64": base64.b64encode(noise).decode()}] * count
+    return json.dumps({"class_names": ["a"], "images": listed}).encode()
 
 
 def honest_json(target: Target) -> None:
-    """Some 2 MB with 20 images."""
+    """Send about 2 MB with 20 images."""
     content = _honest_body(2 if target.small else 20)
     target.send("POST", "/classify", content=content, headers=JSON)
 
 
 def honest_patch(target: Target) -> None:
-    """60 kB, most of it blank, for a model that is not there."""
+    """Send 60 kB, mostly blanks, for a model that does not exist."""
     target.send("PATCH", "/models/x", content=b'{"name":"a"' + b" " * 60_000 + b"}", headers=JSON)
 
 
@@ -107,21 +107,21 @@ def _refusals(small: bool) -> int:
     return 4 if small else 12
 
 
-def sentences(target: Target) -> None:
-    """Lists that are refused, every one another."""
+def prompts(target: Target) -> None:
+    """Send lists that are refused, each with other prompts."""
     for number in range(_refusals(target.small)):
-        content = crafted.own_sentences(number + 1, 21 if target.small else 210)
+        content = crafted.own_prompts(number + 1, 21 if target.small else 210)
         target.send("POST", "/classify", content=content, headers=JSON)
 
 
-def honest_sentences(target: Target) -> None:
-    """One such list, which is the same each time: what its size alone takes."""
-    content = crafted.own_sentences(0, 21 if target.small else 210)
+def honest_prompts(target: Target) -> None:
+    """Send the same such list each time, as the cost of its size alone."""
+    content = crafted.own_prompts(0, 21 if target.small else 210)
     target.send("POST", "/classify", content=content, headers=JSON)
 
 
 def text_parts(target: Target) -> None:
-    """`labels` of 1 MB each."""
+    """Send `labels` of 1 MB each."""
 
     def body() -> Iterator[bytes]:
         for _ in range(10 if target.small else 200):

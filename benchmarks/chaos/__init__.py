@@ -1,1 +1,1 @@
-"""Faults on purpose: the real service, killed, frozen and cut off from its servers while it works."""
+"""Fault injection: the real service, killed, frozen and disconnected from its servers while it works."""

@@ -1,12 +1,12 @@
-"""Kill, freeze and cut off the real service while it works, and look whether anything is lost.
+"""Fault injection into the real service, and checks that no job is lost.
 
     python -m benchmarks.chaos --stores both --jobs 200 --faults 20 --seed 1
     python -m benchmarks.chaos --cases
 
-The first runs many small jobs under mixed faults, which the seed draws, and checks what must be true
-afterwards; the second goes through single cases one by one (`--cases 2 5`: only these). Both start servers
-of their own (see tests/servers.py) and leave nothing running. What is finished is kept below --out and not
-run again; remove the folder to measure anew. Ends with status 1 if anything did not hold.
+The first command runs many small jobs under mixed faults, drawn by the seed, and then checks invariants.
+The second runs single cases one by one (`--cases 2 5`: only these). Both start their own servers (see
+tests/servers.py) and leave nothing running. Finished parts are stored below --out and not repeated; remove
+the folder to repeat them. The exit status is 1 if a check failed.
 """
 
 import argparse
@@ -23,30 +23,30 @@ from benchmarks.chaos.world import STORES
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    given = parser().parse_args(arguments)
-    until = time.monotonic() + given.seconds
-    records = mixed(given, until) if given.cases is None else cases(given, until)
+    options = parser().parse_args(arguments)
+    until = time.monotonic() + options.seconds
+    records = mixed(options, until) if options.cases is None else cases(options, until)
     return 0 if all(report.good(record) for record in records) else 1
 
 
-def mixed(given: argparse.Namespace, until: float) -> list[report.Record]:
+def mixed(options: argparse.Namespace, until: float) -> list[report.Record]:
     records = []
-    for store in STORES if given.stores == "both" else [given.stores]:
-        name = f"mixed-{store}-seed{given.seed}-{given.jobs}jobs-{given.faults}faults"
-        record = report.kept(given.out, name)
+    for store in STORES if options.stores == "both" else [options.stores]:
+        name = f"mixed-{store}-seed{options.seed}-{options.jobs}jobs-{options.faults}faults"
+        record = report.kept(options.out, name)
         if record is None:
             with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
                 outcome = run_mixed(
                     store,
                     Path(folder),
-                    seed=given.seed,
-                    jobs=given.jobs,
-                    faults=given.faults,
+                    seed=options.seed,
+                    jobs=options.jobs,
+                    faults=options.faults,
                     until=until,
                 )
-            record = report.keep(given.out, name, outcome)
+            record = report.keep(options.out, name, outcome)
         records.append(record)
-    show(report.mixed_tables(records), given.out / "mixed.md")
+    show(report.mixed_tables(records), options.out / "mixed.md")
     for record in records:
         for finding in record["findings"]:
             for broken in finding["broken"]:
@@ -54,22 +54,22 @@ def mixed(given: argparse.Namespace, until: float) -> list[report.Record]:
     return records
 
 
-def cases(given: argparse.Namespace, until: float) -> list[report.Record]:
-    wanted = [case.number for case in CASES if not given.cases or case.number in given.cases]
-    missing = [number for number in wanted if report.kept(given.out, _file(given.seed, number)) is None]
-    for row in run_cases(missing, seed=given.seed, until=until):
+def cases(options: argparse.Namespace, until: float) -> list[report.Record]:
+    wanted = [case.number for case in CASES if not options.cases or case.number in options.cases]
+    missing = [number for number in wanted if report.kept(options.out, _file(options.seed, number)) is None]
+    for row in run_cases(missing, seed=options.seed, until=until):
         print(f"{row.case}: {row.what}: {row.measured} ({row.seconds:.0f} s)", flush=True)
-        report.keep(given.out, _file(given.seed, row.case), row)
-    kept = [report.kept(given.out, _file(given.seed, number)) for number in [*wanted, "all"]]
+        report.keep(options.out, _file(options.seed, row.case), row)
+    kept = [report.kept(options.out, _file(options.seed, number)) for number in [*wanted, "all"]]
     tested = [
         report.Record(case=number, what=what, expected=expected, measured=f"`{test}`", good=True)
         for number, what, expected, test in TESTED
     ]
     records = sorted([*filter(None, kept), *tested], key=report.order)
-    show(report.case_table(records), given.out / "cases.md")
+    show(report.case_table(records), options.out / "cases.md")
     left = [number for number, record in zip(wanted, kept, strict=False) if record is None]
     if left:
-        print(f"Not run, as the time was over: {', '.join(left)}. The same command goes on with them.")
+        print(f"Not run before the time limit: {', '.join(left)}. Run the same command to continue.")
     return records
 
 
@@ -88,11 +88,11 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, prog="benchmarks.chaos"
     )
     parser.add_argument("--stores", choices=[*STORES, "both"], default="both")
-    parser.add_argument("--cases", nargs="*", metavar="NUMBER", help="single cases instead: all, or these")
+    parser.add_argument("--cases", nargs="*", metavar="NUMBER", help="run single cases: all, or these")
     parser.add_argument("--jobs", type=int, default=200)
     parser.add_argument("--faults", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=7200, help="give up after so long")
+    parser.add_argument("--seconds", type=float, default=7200, help="time limit (seconds, default 7,200)")
     parser.add_argument("--out", type=Path, default=Path("benchmark-results/chaos"))
     return parser
 

@@ -1,4 +1,4 @@
-"""A client that does what one should: it sends a request again, with its key, until it is answered."""
+"""Well-behaved client: it repeats a request with its idempotency key until there is a response."""
 
 import io
 import json
@@ -16,15 +16,15 @@ PATIENCE_SECONDS = 900
 
 
 class Client:
-    """Keeps a log of what was answered: one JSON object a line, `{"key", "job_id", "seconds"}`."""
+    """Client with a log of the accepted jobs: one JSON object per line, `{"key", "job_id", "seconds"}`."""
 
     def __init__(self, url: str, log: Path, *, key: str | None = None) -> None:
         self.accepted: dict[str, str] = {}
         """Job ids by Idempotency-Key."""
         self.cancelled: set[str] = set()
-        """Those for which that was asked."""
+        """Ids of jobs whose cancellation was requested."""
         self.seconds: list[float] = []
-        """How long the request took that was answered, each time."""
+        """Seconds of each request that got a response."""
         self.replayed = 0
         self.retries = 0
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
@@ -33,7 +33,11 @@ class Client:
         self._lock = threading.Lock()
 
     def submit(self, key: str, archive: bytes, **config: Any) -> str:
-        """The id of its job, which is called `key`. Raises httpx.HTTPError when patience is over."""
+        """Submit a job with the name and idempotency key `key`, and return its id.
+
+        Raises:
+            httpx.HTTPError: there was no success within PATIENCE_SECONDS.
+        """
         until = time.monotonic() + PATIENCE_SECONDS
         while True:
             begun = time.monotonic()
@@ -63,7 +67,7 @@ class Client:
         return answer
 
     def cancel(self, job_id: str) -> int:
-        """The status of the answer: 202, or 409 if it has ended otherwise."""
+        """Cancel a job. Return the status: 202, or 409 if the job has ended."""
         self.cancelled.add(job_id)
         return self._http.post(f"/jobs/{job_id}/cancel").status_code
 
@@ -78,7 +82,7 @@ class Client:
 
 
 def shots(number: int, images: int = 2) -> bytes:
-    """A zip of two classes of small images, others for every number."""
+    """Return a zip of two classes of small images, different for each number."""
     rng = random.Random(number)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:

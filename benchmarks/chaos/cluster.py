@@ -1,4 +1,4 @@
-"""The service as several machines would run it: its processes, each started again when it dies."""
+"""Processes of the service as on several machines, each restarted when it dies."""
 
 import contextlib
 import os
@@ -18,11 +18,11 @@ RESTART_SECONDS = 0.5
 READY_SECONDS = 600
 TRAINER = "worker.trainer"
 FORKS = "PYTHON_CHAOS_FORKS"
-"""The variable that names the socket of forks.py; a trainer is told whatever begins with PYTHON."""
+"""Variable with the socket of forks.py. A trainer inherits variables that begin with PYTHON."""
 
 
 class Member:
-    """One process of the cluster, in a group of its own."""
+    """One process of the cluster, in its own process group."""
 
     def __init__(self, name: str, environment: Mapping[str, str], log: Path) -> None:
         self.name = name
@@ -30,7 +30,7 @@ class Member:
             name.partition("-")[0]
         ]
         self.wanted = True
-        """Whether it is started again when it has ended."""
+        """Restart the process when it has ended."""
         self.starts = 0
         self.environment = dict(environment)
         self._log = log
@@ -40,7 +40,7 @@ class Member:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", self.module],
                 env={**self.environment, "CLIPCITE_EXIT_WITH_PARENT": "1"},
-                stdin=subprocess.PIPE,  # the leash: nothing outlives the benchmark
+                stdin=subprocess.PIPE,  # its end stops the process, so that nothing outlives the benchmark
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -48,18 +48,18 @@ class Member:
         self.starts += 1
 
     def kill(self) -> None:
-        """The whole process group, with -9."""
+        """Kill the whole process group with SIGKILL."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
     def hold(self) -> None:
-        """Kill it, and keep it from being started again."""
+        """Kill the process, and prevent its restart."""
         self.wanted = False
         self.kill()
 
     def release(self) -> None:
-        """It is started again, as if it had died."""
+        """Allow the restart of the process, as if it had died."""
         self.wanted = True
 
     def freeze(self) -> None:
@@ -69,7 +69,7 @@ class Member:
         self.process.send_signal(signal.SIGCONT)
 
     def trainers(self) -> list[psutil.Process]:
-        """Those of a worker and their forks (failpoints/forks.py), the one that stands by among them."""
+        """Return the trainers of a worker and their forks (failpoints/forks.py), including the standby."""
         found = []
         with contextlib.suppress(psutil.NoSuchProcess):
             for child in psutil.Process(self.process.pid).children():
@@ -83,16 +83,16 @@ class Member:
 
 
 class Cluster:
-    """`with cluster.running():`; then members may be killed and come again."""
+    """All processes of the service. Members may be killed in `with cluster.running():`."""
 
     def __init__(self, names: Sequence[str], environment: Mapping[str, str], logs: Path) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
-        given = {**os.environ, **environment, "CLIPCITE_PORT": str(port)}
+        settings = {**os.environ, **environment, "CLIPCITE_PORT": str(port)}
         logs.mkdir(parents=True, exist_ok=True)
-        self.members = {name: Member(name, given, logs / f"{name}.log") for name in names}
+        self.members = {name: Member(name, settings, logs / f"{name}.log") for name in names}
 
     @property
     def workers(self) -> list[Member]:
@@ -129,7 +129,9 @@ class Cluster:
                 if httpx.get(f"{self.url}/readyz", timeout=10, trust_env=False).is_success:
                     return
             if time.monotonic() > until:
-                raise TimeoutError(f"The service was not ready within {READY_SECONDS} s; see its logs.")
+                raise TimeoutError(
+                    f"The service was not ready within {READY_SECONDS} s. The reason is in its logs."
+                )
             time.sleep(0.2)
 
     def _supervise(self) -> None:

@@ -1,4 +1,4 @@
-"""The faults, and a schedule of them that a seed decides."""
+"""Faults, and their schedule by seed."""
 
 import random
 import time
@@ -14,22 +14,22 @@ from benchmarks.chaos.world import LEASE_SECONDS, World
 PAST_THE_LEASE = LEASE_SECONDS + 2
 HUNG_SECONDS = 8.0
 BURST = 4
-"""Submissions that are let go at once before the API is killed, so that it is in the midst of some."""
+"""Concurrent submissions just before the API is killed, so that some are interrupted."""
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A fault that comes when so many jobs have ended, and a little later."""
+    """A fault that occurs `delay` seconds after `after_jobs` jobs have ended."""
 
     kind: str
     after_jobs: int
     delay: float
     choice: float
-    """Of the worker or the moment: 0 to 1."""
+    """Choice of the worker or the moment, 0 to 1."""
 
 
 def schedule(seed: int, count: int, jobs: int, kinds: Sequence[str]) -> list[Planned]:
-    """`count` faults over the run of `jobs`. Each kind comes before one comes again."""
+    """Return `count` faults over a run of `jobs`. All kinds occur before one is repeated."""
     rng = random.Random(seed)
     drawn: list[str] = []
     while len(drawn) < count:
@@ -46,7 +46,11 @@ def kill_worker(world: World, choice: float) -> None:
 
 
 def kill_trainer(world: World, choice: float) -> None:
-    """Of a worker that has a job. One that only stands by may be meant as well."""
+    """Kill a trainer, which may be a standby.
+
+    Raises:
+        TimeoutError: no trainer ran within 30 s.
+    """
     until = time.monotonic() + 30
     while time.monotonic() < until:
         trainers = [t for w in world.cluster.workers for t in w.trainers()]
@@ -70,7 +74,7 @@ def kill_api(world: World, choice: float) -> None:
 
 
 def freeze_worker(world: World, choice: float) -> None:
-    """Past its lease. Its trainer runs on, so that it wakes up with a result that it may not publish."""
+    """Freeze a worker past its lease. Its trainer runs on, and the worker wakes up with a stale result."""
     worker = world.cluster.workers[int(choice * len(world.cluster.workers))]
     worker.freeze()
     time.sleep(PAST_THE_LEASE)
@@ -78,7 +82,7 @@ def freeze_worker(world: World, choice: float) -> None:
 
 
 def kill_redis(world: World, choice: float) -> None:
-    """Nothing is on its disk, so all that it knew is lost."""
+    """Kill Redis, which has no persistence and so loses all data."""
     assert world.redis is not None
     world.redis.end(SIGKILL)
     time.sleep(2 * choice)
@@ -98,7 +102,7 @@ def hang_redis(world: World, choice: float) -> None:
 
 
 def restart_postgres(world: World, choice: float) -> None:
-    """At once, as `pg_ctl -m immediate restart` does: it recovers from its log as after a crash."""
+    """Restart like `pg_ctl -m immediate restart`: PostgreSQL recovers from its log as after a crash."""
     assert world.postgres is not None
     world.postgres.end(SIGQUIT)
     time.sleep(choice)
@@ -106,7 +110,7 @@ def restart_postgres(world: World, choice: float) -> None:
 
 
 def wipe_files(world: World, choice: float) -> None:
-    """The messages of the transport of files."""
+    """Delete the messages of the file transport."""
     for path in (world.data / "queue" / "messages").iterdir():
         path.unlink(missing_ok=True)
 

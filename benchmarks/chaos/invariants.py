@@ -1,4 +1,4 @@
-"""What must be true after any faults, read from the database, the store and the event log alone."""
+"""Invariants that hold after any faults, checked on the database, the storage and the event log."""
 
 import hashlib
 from collections import Counter
@@ -17,12 +17,12 @@ from worker.dispatcher.garbage import Sweep, collect_garbage, finish_deletions
 
 NO_AGE = timedelta(0)
 STARTED = "started"
-GIVEN_BACK = "worker_stopped"  # the reason of a requeue that spends no attempt
+WORKER_STOPPED = "worker_stopped"  # the reason of a requeue that spends no attempt
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One invariant, on how many things it was checked, and where it does not hold."""
+    """One invariant, the number of items checked, and its violations."""
 
     name: str
     checked: int
@@ -31,7 +31,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Truth:
-    """All rows, read once."""
+    """All rows, in one snapshot."""
 
     jobs: dict[str, Job]
     events: dict[str, list[JobEvent]]
@@ -59,12 +59,12 @@ def check(
     cancelled: Collection[str] = (),
     max_attempts: int,
 ) -> list[Finding]:
-    """Sweeps first, as the dispatcher does and within its limits, but without a grace.
+    """Collect garbage like the dispatcher but without its grace period, then check all invariants.
 
     Args:
-        accepted: job ids by the key (and name) of the request that was answered with 202.
-        poison: the ids of those that were meant to fail.
-        cancelled: the ids of those that may have been cancelled.
+        accepted: job ids by the key (and name) of the requests with status 202.
+        poison: ids of jobs that should fail.
+        cancelled: ids of jobs that may have been cancelled.
     """
     finish_deletions(database, blobs, age=NO_AGE)
     swept = collect_garbage(database, blobs, grace=NO_AGE)
@@ -128,15 +128,15 @@ def _published_once(truth: Truth) -> Finding:
     return Finding("one model per job that succeeded, none for another", len(truth.jobs), broken)
 
 
-def _attempts(truth: Truth, most: int) -> Finding:
+def _attempts(truth: Truth, max_attempts: int) -> Finding:
     broken = []
     for job in truth.jobs.values():
         events = truth.events[job.id]
         begun = sum(event.type == STARTED for event in events)
-        given_back = sum(e.type == "requeued" and e.data.get("reason") == GIVEN_BACK for e in events)
-        if job.attempts > most or job.attempts != begun - given_back:
-            broken.append(f"{job.id}: {job.attempts} attempts, {begun} starts, {given_back} given back")
-    return Finding(f"at most {most} attempts, each a start in the log", len(truth.jobs), broken)
+        requeued = sum(e.type == "requeued" and e.data.get("reason") == WORKER_STOPPED for e in events)
+        if job.attempts > max_attempts or job.attempts != begun - requeued:
+            broken.append(f"{job.id}: {job.attempts} attempts, {begun} starts, {requeued} requeued")
+    return Finding(f"at most {max_attempts} attempts, each a start in the log", len(truth.jobs), broken)
 
 
 def _files(truth: Truth, blobs: Blobs) -> Finding:
@@ -152,8 +152,11 @@ def _files(truth: Truth, blobs: Blobs) -> Finding:
 
 
 def _no_orphans(truth: Truth, blobs: Blobs, swept: Sweep) -> Finding:
-    """Folders that a limit of the sweep keeps for its next rounds are no fault; without such a limit all
-    must be gone. The report of an attempt that was cut off stays until its job is deleted."""
+    """Check that all files have an owner.
+
+    Folders that a limit of the garbage collection keeps for later rounds are allowed. The report of an
+    interrupted attempt stays until its job is deleted.
+    """
     owned = {image.blob_key for image in truth.images} | {installation.KEY}
     owned |= {key for model in truth.models for key in (model.weights_key, model.manifest_key)}
     for job in truth.jobs.values():

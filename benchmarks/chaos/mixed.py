@@ -1,4 +1,4 @@
-"""A storm of mixed faults on a service of its own, then a look whether anything is amiss."""
+"""Mixed faults on a separate service, followed by a check of the invariants."""
 
 import time
 from collections import Counter
@@ -14,12 +14,12 @@ from benchmarks.chaos.world import MAX_ATTEMPTS, world
 from core.store.db.tables import Job
 
 POISON = (0.25, 0.75)
-"""Where in the run the two jobs come whose trainer always dies."""
+"""Positions in the run of the two jobs whose trainer always dies."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What is kept of a run, and printed."""
+    """Stored and printed result of a run."""
 
     store: str
     seed: int
@@ -28,7 +28,7 @@ class Outcome:
     findings: list[Finding]
     statuses: dict[str, int]
     attempts: dict[str, int]
-    """How many jobs took so many."""
+    """Number of jobs by number of attempts."""
     retries: int
     replayed: int
     restarts: int
@@ -36,7 +36,11 @@ class Outcome:
 
 
 def run_mixed(store: str, folder: Path, *, seed: int, jobs: int, faults: int, until: float) -> Outcome:
-    """The run of a seed. Raises TimeoutError if it is not over at `until` (of time.monotonic)."""
+    """Run one seed.
+
+    Raises:
+        TimeoutError: the run is not over at `until` (of time.monotonic).
+    """
     plan = schedule(seed, faults, jobs, list(FAULTS[store]))
     poison_at = {int(share * jobs) for share in POISON}
     begun = time.monotonic()
@@ -58,7 +62,7 @@ def run_mixed(store: str, folder: Path, *, seed: int, jobs: int, faults: int, un
             poison={ids[number] for number in poison_at},
             max_attempts=MAX_ATTEMPTS,
         )
-        rows = the_world.ask(lambda s: s.execute(select(Job.status, Job.attempts)).all())
+        rows = the_world.query(lambda s: s.execute(select(Job.status, Job.attempts)).all())
         restarts = sum(member.starts - 1 for member in the_world.cluster.members.values())
     return Outcome(
         store=store,

@@ -1,4 +1,4 @@
-"""What was seen, as tables and as JSON; each finished part in a file of its own, so that it is run once."""
+"""Results as tables and JSON, with one file per finished part so that it runs once."""
 
 import json
 import os
@@ -16,7 +16,7 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Row:
-    """One deterministic case, as it came out."""
+    """Result of one deterministic case."""
 
     case: str
     what: str
@@ -42,7 +42,7 @@ def keep(out: Path, name: str, result: Any) -> Record:
 
 
 def mixed_tables(records: Sequence[Record]) -> str:
-    """One column a run."""
+    """Return the table of mixed faults, with one column per run."""
     head = ["", *(f"{STORES[r['store']]}, seed {r['seed']}" for r in records)]
     rows = [
         ["jobs", *(str(r["jobs"]) for r in records)],
@@ -50,8 +50,8 @@ def mixed_tables(records: Sequence[Record]) -> str:
     ]
     for kind in dict.fromkeys(kind for r in records for kind in r["faults"]):
         rows.append([f"– {kind}", *(str(r["faults"].get(kind, "–")) for r in records)])
-    rows.append(["processes started again", *(str(r["restarts"]) for r in records)])
-    rows.append(["requests sent again by clients", *(str(r["retries"]) for r in records)])
+    rows.append(["processes restarted", *(str(r["restarts"]) for r in records)])
+    rows.append(["requests repeated by clients", *(str(r["retries"]) for r in records)])
     rows.append(["ended as", *(_counts(r["statuses"]) for r in records)])
     rows.append(["attempts: jobs", *(_counts(r["attempts"]) for r in records)])
     for number, finding in enumerate(records[0]["findings"]):
@@ -80,7 +80,7 @@ def good(record: Record) -> bool:
 
 
 def order(record: Record) -> tuple[int, str]:
-    """By the number of the case; what comes after all of them is the last."""
+    """Return a sort key: the number of the case, with the final check last."""
     found = re.match(r"\d+", record["case"])
     return (int(found.group()) if found else 1000, record["case"])
 

@@ -1,4 +1,4 @@
-"""Many small jobs while one planned fault after another comes."""
+"""Many small jobs during a sequence of planned faults."""
 
 import random
 import threading
@@ -12,7 +12,7 @@ from benchmarks.chaos.faults import BURST, FAULTS, Planned
 from benchmarks.chaos.world import World
 
 OUTSTANDING = 12
-"""Submitted and not ended: enough that the queue is never empty."""
+"""Jobs in flight, enough that the queue is never empty."""
 SUBMITTERS = 4
 
 
@@ -26,16 +26,19 @@ def storm(
     until: float,
     poison_at: Collection[int] = (),
 ) -> list[str]:
-    """Submit all jobs, do all the faults, and wait for the end of both; the ids of the jobs.
+    """Submit all jobs, inject all faults, wait for both to end, and return the ids of the jobs.
 
-    Jobs whose number is in `poison_at` abort their trainer. Raises TimeoutError if it isn't over at `until`.
+    Jobs whose number is in `poison_at` abort their trainer.
+
+    Raises:
+        TimeoutError: the storm is not over at `until`.
     """
     rng = random.Random(seed)
     images = [shots(rng.randrange(2**31)) for _ in range(jobs)]
     room = threading.Semaphore(OUTSTANDING)
     sent: list[Future[str]] = []
     waiting = list(plan)
-    before = world.ended()
+    before = world.finished_jobs()
     seen = 0
 
     def submit(number: int) -> str:
@@ -51,7 +54,7 @@ def storm(
                 sent.append(pool.submit(submit, len(sent)))
 
         while True:
-            ended = world.ended() - before
+            ended = world.finished_jobs() - before
             if ended >= jobs and not waiting:
                 return [answered.result() for answered in sent]
             if ended > seen:
@@ -60,7 +63,7 @@ def storm(
             fill()
             for answered in sent:
                 if answered.done():
-                    answered.result()  # raises what went wrong
+                    answered.result()  # raises its error
             if waiting and ended >= waiting[0].after_jobs:
                 planned = waiting.pop(0)
                 time.sleep(planned.delay)
@@ -70,5 +73,5 @@ def storm(
                 print(f"{ended:4d} of {jobs} ended: {planned.kind}", flush=True)
                 FAULTS[world.store][planned.kind](world, planned.choice)
             if time.monotonic() > until:
-                raise TimeoutError(f"Only {ended} of {jobs} jobs had ended when the time was over.")
+                raise TimeoutError(f"Only {ended} of {jobs} jobs had ended at the time limit.")
             time.sleep(0.2)

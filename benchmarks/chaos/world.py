@@ -1,4 +1,4 @@
-"""Everything that a part runs on: servers, the service's processes, a client, and a look at the truth."""
+"""Environment of a run: servers, the service's processes, a client, and access to the database."""
 
 import os
 import subprocess
@@ -46,33 +46,37 @@ class World:
     postgres: servers.Server | None
 
     def backbone(self, name: str) -> str:
-        """One that the trainer does not survive: `aborts` or `spins` (failpoints/sitecustomize.py)."""
+        """Return a backbone that the trainer does not survive: `aborts` or `spins` (sitecustomize.py)."""
         return f"local-dir:{self.backbones / name}"
 
-    def ask(self, question: Callable[[Session], T], *, seconds: float = 60) -> T:
-        """The database's answer, asked for again while it is away."""
+    def query(self, statement: Callable[[Session], T], *, seconds: float = 60) -> T:
+        """Run a query, repeated while the database is unavailable."""
         until = time.monotonic() + seconds
         while True:
             try:
                 with self.database.read() as session:
-                    return question(session)
+                    return statement(session)
             except DatabaseUnavailable:
                 if time.monotonic() > until:
                     raise
                 time.sleep(0.2)
 
-    def ended(self) -> int:
-        """How many jobs have ended."""
+    def finished_jobs(self) -> int:
+        """Return the number of jobs that have ended."""
         counted = select(func.count()).select_from(Job).where(Job.status.in_(FINAL))
-        return self.ask(lambda s: s.scalar(counted)) or 0
+        return self.query(lambda s: s.scalar(counted)) or 0
 
     def wait(self, condition: Callable[[], T], *, seconds: float, what: str) -> T:
-        """The first answer that is not falsy. Raises TimeoutError."""
+        """Wait until the condition is truthy, and return its value.
+
+        Raises:
+            TimeoutError: the condition is still falsy after `seconds`.
+        """
         until = time.monotonic() + seconds
         while True:
-            answer = condition()
-            if answer:
-                return answer
+            value = condition()
+            if value:
+                return value
             if time.monotonic() > until:
                 raise TimeoutError(f"Not within {seconds:g} s: {what}.")
             time.sleep(0.1)
@@ -82,9 +86,9 @@ class World:
 def world(
     store: str, folder: Path, *, workers: int = 2, dispatchers: int = 1, **settings: float
 ) -> Iterator[World]:
-    """The service on `store`, in a folder that is empty; everything is stopped at the end.
+    """Run the service on `store` in an empty folder, and stop everything at the end.
 
-    `settings` are more of the service's, as `stall_seconds=10`.
+    `settings` are further settings of the service, for example `stall_seconds=10`.
     """
     with ExitStack() as stack:
         backbones = folder / "backbones"
@@ -102,7 +106,7 @@ def world(
             "CLIPCITE_DISPATCH_SECONDS": "0.5",
             "CLIPCITE_REDISPATCH_SECONDS": str(REDISPATCH_SECONDS),
             "CLIPCITE_MAX_ATTEMPTS": str(MAX_ATTEMPTS),
-            "OMP_NUM_THREADS": "1",  # more only spin on work this small
+            "OMP_NUM_THREADS": "1",  # more threads only spin on work this small
             "PYTHONPATH": f"{FAILPOINTS}:{ROOT}",
             FORKS: str(folder / "forks"),
             **{f"CLIPCITE_{name.upper()}": str(value) for name, value in settings.items()},
@@ -129,7 +133,7 @@ def world(
 
 @contextmanager
 def _forks(path: Path, environment: Mapping[str, str]) -> Iterator[None]:
-    """What the trainers are forked from."""
+    """Run the process from which trainers are forked."""
     process = subprocess.Popen(
         [sys.executable, FAILPOINTS / "forks.py", path],
         env={**os.environ, **environment},
@@ -139,7 +143,7 @@ def _forks(path: Path, environment: Mapping[str, str]) -> Iterator[None]:
         until = time.monotonic() + FORKS_SECONDS
         while not path.exists():
             if process.poll() is not None or time.monotonic() > until:
-                raise RuntimeError("The process that trainers are forked from did not come up.")
+                raise RuntimeError("The process from which trainers are forked did not start.")
             time.sleep(0.1)
         yield
     finally:

@@ -1,1 +1,1 @@
-"""What the preflight finds, costs and prevents. Imports `benchmarks.data`."""
+"""Preflight: detection rate, cost, and effect of the faults. Imports `benchmarks.data`."""

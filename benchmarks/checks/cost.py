@@ -1,10 +1,10 @@
-"""What the preflight costs, beside decoding alone.
+"""Cost of the preflight, compared with decoding alone.
 
     python -m benchmarks.checks.cost --data clothing cifar10 stamps
 
-Milliseconds of one core for an image, so that they hold on a busy computer too: of the images as they are
-and of some that were enlarged to 12 million pixels, as a camera's have. Then the same for 5,000 images,
-which is the most in one upload, nearly all of them alike.
+The unit is milliseconds of CPU time per image, valid on a busy computer too. Images are measured at their own
+size and enlarged to 12 million pixels, the size of a camera's. The last row has 5,000 nearly identical
+images, the maximum of one upload.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from core.clip.checks.preflight import CheckedImage, check_images
 from core.clip.data.images import open_image
 
 LARGE = 3000
-"""Pixels of the shorter side of a camera's images."""
+"""Shorter side of a camera's image, in pixels."""
 MAX_IMAGES = 5_000
 TIMES = 3
 
@@ -33,37 +33,36 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders with train/ and test/")
-    given = parser.parse_args(arguments)
-    print("| images | decoded for the network | decoded whole | decoded and looked at |")
-    looked: list[CheckedImage] = []
-    for folder in given.data:
+    options = parser.parse_args(arguments)
+    print("| images | decoded for the network | decoded whole | decoded and checked |")
+    checked: list[CheckedImage] = []
+    for folder in options.data:
         data = read_folders(folder)
         paths = [example.path for example in [*data.train, *data.test]]
         contents = [path.read_bytes() for path in paths]
-        looked += [_looked(content, len(looked) + i) for i, content in enumerate(contents)]
+        checked += [_checked(content, len(checked) + i) for i, content in enumerate(contents)]
         for name, some in (("", contents[::4]), (f", {LARGE:,} pixels", enlarged(paths[::60][:20]))):
             cells = " | ".join(f"{value:.2f}" for value in cost(some))
             print(f"| {folder.name}{name} | {cells} |", flush=True)
-    print(f"| {MAX_IMAGES:,} images, pairs only | – | – | {many(looked):.2f} |")
+    print(f"| {MAX_IMAGES:,} images, pairs only | – | – | {many(checked):.2f} |")
 
 
 def cost(contents: Sequence[bytes]) -> tuple[float, float, float]:
-    """Of an image: decoding it as far as the network needs it, decoding all of it, and the whole look,
-    which decodes it as well."""
+    """Return milliseconds per image: decoding for the network, decoding in full, decoding and all checks."""
 
-    def look() -> None:
-        check_images([_looked(content, i) for i, content in enumerate(contents)], SIZE)
+    def check() -> None:
+        check_images([_checked(content, i) for i, content in enumerate(contents)], SIZE)
 
     needed = 2 * (SIZE or 0) or None
     return (
         _milliseconds(lambda: [open_image(c, shortest_side=needed) for c in contents], len(contents)),
         _milliseconds(lambda: [open_image(c) for c in contents], len(contents)),
-        _milliseconds(look, len(contents)),
+        _milliseconds(check, len(contents)),
     )
 
 
 def enlarged(paths: Sequence[Path]) -> list[bytes]:
-    """As large as a camera's."""
+    """Enlarge the images to a camera's size."""
     contents = []
     for path in paths:
         image, buffer = open_image(path), io.BytesIO()
@@ -75,25 +74,25 @@ def enlarged(paths: Sequence[Path]) -> list[bytes]:
 
 
 def many(images: Sequence[CheckedImage]) -> float:
-    """Of each of as many images as an upload may have, what comparing them takes."""
+    """Return milliseconds per image to compare the maximum number of images in an upload."""
     noise = np.random.default_rng(0)
 
     def another(i: int) -> CheckedImage:
-        of = images[i % len(images)]
-        seen = of.sketch.thumbnail
-        changed = np.clip(seen + noise.normal(0, 12, seen.shape), 0, 255).astype(np.uint8)
-        return replace(of, sha256=str(i), sketch=replace(of.sketch, thumbnail=changed))
+        image = images[i % len(images)]
+        thumbnail = image.sketch.thumbnail
+        changed = np.clip(thumbnail + noise.normal(0, 12, thumbnail.shape), 0, 255).astype(np.uint8)
+        return replace(image, sha256=str(i), sketch=replace(image.sketch, thumbnail=changed))
 
     different = [another(i) for i in range(MAX_IMAGES)]
     return _milliseconds(lambda: check_images(different, SIZE), MAX_IMAGES, times=1)
 
 
-def _looked(content: bytes, i: int) -> CheckedImage:
+def _checked(content: bytes, i: int) -> CheckedImage:
     return CheckedImage("", "", "train", str(i), sketched(content))
 
 
 def _milliseconds(work: Callable[[], object], images: int, times: int = TIMES) -> float:
-    """Of one core for an image, the least of so many times."""
+    """Return milliseconds of CPU time per image, the minimum of `times` runs."""
     seconds = []
     for _ in range(times):
         started = time.process_time()

@@ -1,9 +1,9 @@
-"""What the faults that the preflight warns of cost: accuracy on test images that have them.
+"""Accuracy on test images with the faults of which the preflight warns.
 
     python -m benchmarks.checks.harm --data clothing --tests 30
 
-The classifier is the preview with 16 shots of all classes, its images being good; only the test
-images are made small, blurred or far away. Where accuracy begins to fall is where a warning is due.
+The classifier is the instant preview with 16 clean shots per class. Only the test images are made small,
+blurred or far away. A warning is due at the degree where accuracy begins to fall.
 """
 
 import argparse
@@ -41,15 +41,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders with train/ and test/")
-    parser.add_argument("--tests", type=int, default=30, help="test images a class")
+    parser.add_argument("--tests", type=int, default=30, help="maximum test images per class (default 30)")
     parser.add_argument("--threads", type=int)
-    given = parser.parse_args(arguments)
-    if given.threads:
-        torch.set_num_threads(given.threads)
+    options = parser.parse_args(arguments)
+    if options.threads:
+        torch.set_num_threads(options.threads)
     size = resolve_config().image_size
     backbone = load_backbone("starter", cache=get_settings().cache, image_size=size)
-    for folder in given.data:
-        data = fewer_tests(load(folder), given.tests)
+    for folder in options.data:
+        data = fewer_tests(load(folder), options.tests)
         task = task_of(few_shot(data, shots=(16,), seeds=(0,))[0], backbone)
         preview = PrototypeClassifier(_features(backbone, task.images), torch.tensor(task.labels))
         head = stock_head(task, data.class_names)
@@ -58,10 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for name, fault in FAULTS.items():
             features = _features(backbone, [fault(image) for image in images])
             cosines, offsets = preview.cosines(features, head, range(len(head)))
-            right = [
+            correct = [
                 (s.argmax(dim=1) == truth).float().mean() for s in (cosines - offsets, features @ head.T)
             ]
-            print(f"| {data.name} | {name} | {right[0]:.3f} | {right[1]:.3f} |", flush=True)
+            print(f"| {data.name} | {name} | {correct[0]:.3f} | {correct[1]:.3f} |", flush=True)
 
 
 def _features(backbone: Backbone, images: Sequence[Image.Image]) -> Tensor:

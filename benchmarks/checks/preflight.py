@@ -1,10 +1,10 @@
-"""How often the preflight is right: faults that are planted, and alarms on images that have none.
+"""Detection rate of the preflight on planted faults, and false alarms on clean images.
 
     python -m benchmarks.checks.preflight --data clothing cifar10 stamps
 
-Every fault is made of real images, saved as JPEG, opened as an upload is and judged among all
-images of its data set. The table goes to --out as JSON too, with the names of all images that
-were found without being planted: some of them are real finds. Takes minutes.
+Faults are planted in real images, which are saved as JPEG, opened like an upload and checked among all images
+of their data set. The output below --out is JSON, with the names of all images reported without a planted
+fault; some of these are real faults. The run takes minutes.
 """
 
 import argparse
@@ -39,9 +39,9 @@ class Row:
     fault: str
     planted: int
     found: int
-    """Of the planted ones; for copies with the image that they are a copy of."""
+    """Planted faults that were found; a copy must be found together with its original."""
     alarms: int
-    """Findings of this kind among the `images` that nothing was planted in."""
+    """Findings of this kind among the `images` without a planted fault."""
     images: int
 
     @property
@@ -54,7 +54,7 @@ class Row:
 
 
 def cropped(share: float) -> Fault:
-    """Cut on the left and above, more than on the right and below."""
+    """Crop by this share, more at the left and the top than at the right and the bottom."""
 
     def cut(image: Image.Image) -> Image.Image:
         width, height = image.size
@@ -72,7 +72,7 @@ def scaled(share: float) -> Fault:
 
 
 def blurred(sigma: float) -> Fault:
-    """`sigma` in pixels of the image as it is judged."""
+    """Blur by `sigma`, in pixels of the downscaled image that is checked."""
 
     def blur(image: Image.Image) -> Image.Image:
         return image.filter(ImageFilter.GaussianBlur(sigma * max(1.0, min(image.size) / SIDE)))
@@ -81,7 +81,7 @@ def blurred(sigma: float) -> Fault:
 
 
 def shrunk(share: float) -> Fault:
-    """On a plain ground whose side it takes up the share of."""
+    """Put the image on a plain background, with this share of its side."""
 
     def shrink(image: Image.Image) -> Image.Image:
         side = round(max(image.size) / share)
@@ -97,12 +97,12 @@ def mirrored(image: Image.Image) -> Image.Image:
 
 
 COPY_FAULTS: dict[str, Fault] = {
-    "saved anew, quality 40": lambda image: image,
+    "saved again, quality 40": lambda image: image,
     "half the size": scaled(0.5),
-    "cropped by 5 %": cropped(0.05),
-    "cropped by 10 %": cropped(0.10),
+    "cropped by 5%": cropped(0.05),
+    "cropped by 10%": cropped(0.10),
     "mirrored": mirrored,
-    "mirrored, cropped by 5 %, 3/4 of the size": lambda p: scaled(0.75)(cropped(0.05)(mirrored(p))),
+    "mirrored, cropped by 5%, 3/4 of the size": lambda p: scaled(0.75)(cropped(0.05)(mirrored(p))),
 }
 OWN_FAULTS: dict[str, tuple[str, Fault]] = {
     "blurred, σ 1.5": ("blurred", blurred(1.5)),
@@ -121,16 +121,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders with train/ and test/")
-    parser.add_argument("--planted", type=int, default=PLANTED, help="images that each fault is planted in")
+    parser.add_argument(
+        "--planted", type=int, default=PLANTED, help="number of images per fault (default 200)"
+    )
     parser.add_argument("--out", type=Path, default=Path("benchmark-results"))
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     rows: list[Row] = []
     unplanted: dict[str, list[dict[str, str]]] = {}
-    for folder in given.data:
+    for folder in options.data:
         paths, images = read(folder)
         clean = check_images(images, SIZE)
         unplanted[folder.name] = [_shown(f, paths) for f in clean]
-        for row in measure(folder.name, paths, images, clean, given.planted):
+        for row in measure(folder.name, paths, images, clean, options.planted):
             rows.append(row)
             print(
                 f"| {row.data} | {row.fault} | {row.planted} | {row.recall:.3f} | {row.alarms} of "
@@ -138,19 +140,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 flush=True,
             )
     print(f"| names | {json.dumps(names())} |")
-    given.out.mkdir(parents=True, exist_ok=True)
+    options.out.mkdir(parents=True, exist_ok=True)
     content = {"rows": [asdict(row) for row in rows], "unplanted": unplanted}
-    file = given.out / "preflight.json"
+    file = options.out / "preflight.json"
     file.write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
     print(f"Written: {file}")
 
 
 def read(folder: Path) -> tuple[list[Path], list[CheckedImage]]:
-    """All images of a data set."""
+    """Read and check all images of a data set."""
     data = read_folders(folder)
     examples = [*data.train, *data.test]
     images = [
-        # Test images are as good for this as training images, so all are of one split.
+        # Test images serve as well as training images here, so all are in one split.
         CheckedImage(e.path.name, data.class_names[e.label], "train", str(i), sketched(e.path.read_bytes()))
         for i, e in enumerate(examples)
     ]
@@ -169,8 +171,7 @@ def measure(
     copies = sum(alarms[code] for code in COPIES)
     for fault, make in COPY_FAULTS.items():
         quality = 40 if "quality" in fault else 88
-        # A mislabelled copy among all images of the set: that it is found is not enough, it must be
-        # found to be this one's.
+        # A mislabelled copy among all images of the set counts as found only together with its original.
         extra = [
             replace(_made(images[i], paths[i], make, quality), class_name="another class") for i in chosen
         ]
@@ -179,18 +180,18 @@ def measure(
             for f in check_images([*images, *extra], SIZE)
             if f.code == "near_duplicate_in_two_classes"
         }
-        right = sum(found.get(len(images) + n) == i for n, i in enumerate(chosen))
-        yield Row(name, f"copy: {fault}", len(chosen), right, copies, len(images))
+        hits = sum(found.get(len(images) + n) == i for n, i in enumerate(chosen))
+        yield Row(name, f"copy: {fault}", len(chosen), hits, copies, len(images))
     for fault, (code, make) in OWN_FAULTS.items():
         made = [_made(images[i], paths[i], make, 88) for i in chosen]
         found_in = {f.image for f in check_images(made, SIZE) if f.code == code}
         yield Row(name, fault, len(chosen), len(found_in), alarms[code], len(images))
 
 
-def _made(of: CheckedImage, path: Path, fault: Fault, quality: int) -> CheckedImage:
+def _made(image: CheckedImage, path: Path, fault: Fault, quality: int) -> CheckedImage:
     buffer = io.BytesIO()
     fault(open_image(path)).save(buffer, "JPEG", quality=quality)
-    return replace(of, sha256=f"planted {of.sha256}", sketch=sketched(buffer.getvalue()))
+    return replace(image, sha256=f"planted {image.sha256}", sketch=sketched(buffer.getvalue()))
 
 
 def _shown(finding: Finding, paths: Sequence[Path]) -> dict[str, str]:
@@ -202,7 +203,7 @@ def _shown(finding: Finding, paths: Sequence[Path]) -> dict[str, str]:
 
 
 def names() -> dict[str, object]:
-    """Alarms on the words of WordNet that timm has for ImageNet-21k, and finds among their ids."""
+    """Return the findings on the WordNet words that timm has for ImageNet-21k, and on their ids."""
     import timm
     from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
 
@@ -216,10 +217,10 @@ def names() -> dict[str, object]:
     imagenet = list(dict.fromkeys(IMAGENET_CLASSNAMES))
     return {
         "words": len(words),
-        "words that tell nothing": [word for word in words if is_uninformative(word)],
+        "uninformative words": [word for word in words if is_uninformative(word)],
         "codes": len(codes),
         "codes found": sum(map(is_uninformative, codes)),
-        "nearly the same of ImageNet's 998 names": similar_names(imagenet),
+        "similar among ImageNet's 998 names": similar_names(imagenet),
     }
 
 

@@ -1,11 +1,11 @@
-"""What every loader returns, and what it raises."""
+"""Result and error of all loaders."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 
 class BadDataSet(Exception):
-    """A data set is missing or not laid out as its loader needs; the message says what to do."""
+    """A data set is missing or has another layout; the message has the remedy."""
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,10 @@ class DataSet:
 
     name: str
     class_names: tuple[str, ...]
-    """As the text tower reads them, in the order of the labels. ImageNet has two names twice
-    (missile, sunglasses)."""
+    """Class names for the text tower, in the order of the labels. ImageNet has two names twice (missile,
+    sunglasses)."""
     templates: tuple[str, ...]
-    """Each with one `{}` for the class name."""
+    """Prompt templates, each with one `{}` for the class name."""
     train: tuple[Example, ...]
-    """What shots are drawn from; empty for data sets that only test."""
+    """Images from which shots are drawn; empty for data sets that only test."""
     test: tuple[Example, ...]

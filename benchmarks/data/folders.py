@@ -1,4 +1,4 @@
-"""Anyone's images: a folder per class under `train/` and under `test/`."""
+"""Own images: one folder per class under `train/` and `test/`."""
 
 from pathlib import Path
 
@@ -10,22 +10,21 @@ LAYOUT = "Put the images into train/<class name>/ and test/<class name>/, one fo
 
 
 def read_folders(root: Path) -> DataSet:
-    """The images of `root/train/<class>/` and `root/test/<class>/`.
+    """Read the images of `root/train/<class>/` and `root/test/<class>/`.
 
-    A folder's name is its class's name as it stands, and the labels follow the sorted names of both
-    halves together. A class with images in `test/` only is one that nobody trains on; one with
-    images in `train/` only is a wrong answer that can be given.
+    The folder name is the class name. The labels follow the sorted names of both halves together. A class
+    with images in `test/` only is never trained; a class with images in `train/` only is never correct.
 
     Raises:
-        BadDataSet: `train/` or `test/` is missing or holds no image, or a class has none in either.
+        BadDataSet: `train/` or `test/` is missing or has no image, or a class has no image in either.
     """
     found = {half: _images_by_class(root / half) for half in ("train", "test")}
     names = sorted(found["train"].keys() | found["test"].keys())
     for name in names:
         if not any(half.get(name) for half in found.values()):
             raise BadDataSet(
-                f"The class {name!r} of {root} has no images, neither to train nor to test on; "
-                f"add some ({_endings()}) or remove its folder."
+                f"The class {name!r} of {root} has no images, neither for training nor for testing. "
+                f"Add some ({_endings()}) or remove its folder."
             )
 
     def examples(half: str) -> tuple[Example, ...]:

@@ -1,7 +1,7 @@
-"""How the data sets of the papers lie on disk: one function a layout, from a folder to labelled images.
+"""Layouts of the papers' data sets on disk: one function per layout, from a folder to labelled images.
 
-Images that the split files set aside for validation are left out: the papers draw their shots from
-the training part and report the last step, so nothing is chosen on the validation part.
+Validation images of the split files are left out. The papers draw their shots from the training part and
+report the last step, so nothing is chosen on the validation part.
 """
 
 import json
@@ -17,7 +17,7 @@ DATASETS_MD = "https://github.com/KaiyangZhou/CoOp/blob/main/DATASETS.md"
 
 class Labelled(NamedTuple):
     class_names: tuple[str, ...]
-    """In the order of the labels, as the files spell them."""
+    """Class names as spelt in the files, in the order of the labels."""
     train: tuple[Example, ...]
     test: tuple[Example, ...]
 
@@ -25,15 +25,15 @@ class Labelled(NamedTuple):
 def read_split_file(
     folder: Path, split: str, images: str = "", renamed: Mapping[str, str] | None = None
 ) -> Labelled:
-    """The layout of most: a JSON file with `train`, `val` and `test`, each a list of
+    """Read the most common layout: a JSON file with `train`, `val` and `test`, each a list of
     [path below `images`, label, class name].
 
     Args:
-        renamed: old to new class names. The papers' files hold the new ones; this is for files that
-            were made anew from the folders.
+        renamed: class names of the papers by folder name, for split files generated from the folders. The
+            papers' own split files need no renaming.
 
     Raises:
-        BadDataSet: a file is missing, or the split file isn't of that form.
+        BadDataSet: a file is missing, or the split file has another form.
     """
     file = _existing_file(folder / split)
     root = _existing_folder(folder / images)
@@ -46,7 +46,7 @@ def read_split_file(
     except (ValueError, KeyError, TypeError) as error:
         raise BadDataSet(
             f"{file} is not a split file: it must hold train, val and test, each a list of "
-            f"[path, label, class name]. Fetch it anew as {DATASETS_MD} says."
+            f"[path, label, class name]. Download it again: {DATASETS_MD}"
         ) from error
 
     name_of: dict[int, str] = {}
@@ -54,8 +54,8 @@ def read_split_file(
         for _, label, name in half:
             if name_of.setdefault(label, name) != name:
                 raise BadDataSet(
-                    f"{file} calls label {label} both {name_of[label]!r} and {name!r}. Fetch it anew as "
-                    f"{DATASETS_MD} says."
+                    f"{file} calls label {label} both {name_of[label]!r} and {name!r}. Download it again: "
+                    f"{DATASETS_MD}"
                 )
     labels = {label: i for i, label in enumerate(sorted(name_of))}
     train, test = (
@@ -67,8 +67,10 @@ def read_split_file(
 
 
 def read_aircraft(folder: Path) -> Labelled:
-    """FGVCAircraft: `variants.txt` holds the class names, `images_variant_{train,test}.txt` an image's
-    number and its variant a line.
+    """Read FGVCAircraft.
+
+    `variants.txt` has the class names; `images_variant_{train,test}.txt` has the number and the variant of an
+    image per line.
 
     Raises:
         BadDataSet: a file is missing, or names an unknown variant.
@@ -82,8 +84,8 @@ def read_aircraft(folder: Path) -> Labelled:
             number, _, variant = line.partition(" ")
             if variant not in labels:
                 raise BadDataSet(
-                    f"{list_file} names the variant {variant!r}, which is not in variants.txt. Fetch both "
-                    f"anew as {DATASETS_MD} says."
+                    f"{list_file} names the variant {variant!r}, which is not in variants.txt. Download "
+                    f"both again: {DATASETS_MD}"
                 )
             yield Example(images / f"{number}.jpg", labels[variant])
 
@@ -94,8 +96,9 @@ def read_aircraft(folder: Path) -> Labelled:
 
 
 def read_imagenet(folder: Path) -> Labelled:
-    """ImageNet: a folder per WordNet id under `images/train` and `images/val`, whose names are in
-    `classnames.txt`; the validation images are the test images, as everywhere.
+    """Read ImageNet: a folder per WordNet id under `images/train` and `images/val`.
+
+    `classnames.txt` has the names of the ids. The validation images are the test images, as usual.
 
     Raises:
         BadDataSet: a file or folder is missing, or a WordNet id has no name.
@@ -107,10 +110,10 @@ def read_imagenet(folder: Path) -> Labelled:
 
 
 def read_imagenet_variant(folder: Path, images: str) -> Labelled:
-    """A variant of ImageNet that only tests: a folder per WordNet id.
+    """Read a variant of ImageNet with test images only: a folder per WordNet id.
 
-    The classes are the folders that there are. ImageNet-A and -R have 200 of the 1,000, and only these
-    200 names may be answered, as in the papers.
+    The existing folders are the classes. ImageNet-A and -R have 200 of the 1,000, and only these 200 are
+    candidates, as in the papers.
 
     Raises:
         BadDataSet: a file or folder is missing, or a WordNet id has no name.
@@ -121,7 +124,7 @@ def read_imagenet_variant(folder: Path, images: str) -> Labelled:
 
 
 def read_imagenet_v2(folder: Path, images: str) -> Labelled:
-    """ImageNetV2, whose folders are named by their label from 0: the line in `classnames.txt`.
+    """Read ImageNetV2. Its folders are named by their label from 0, the line in `classnames.txt`.
 
     Raises:
         BadDataSet: a file or folder is missing.
@@ -140,14 +143,14 @@ def _by_folder(images: Path, folders: Iterable[str]) -> tuple[Example, ...]:
     )
     if not examples:
         raise BadDataSet(
-            f"{images} must hold a folder per class with its images, and holds none. {DATASETS_MD} "
-            "says how to lay it out."
+            f"{images} must hold a folder per class with its images, and holds none. The layout is in "
+            f"{DATASETS_MD}"
         )
     return examples
 
 
 def _read_class_names(file: Path) -> dict[str, str]:
-    """`n01440764 tench` a line: from the WordNet id to the name, in the order of the labels."""
+    """Read the names by WordNet id, in the order of the labels. A line is `n01440764 tench`."""
     return {wordnet_id: name for wordnet_id, _, name in (line.partition(" ") for line in _lines(file))}
 
 
@@ -156,7 +159,7 @@ def _names_of(ids: Iterable[str], file: Path) -> tuple[str, ...]:
     for wordnet_id in ids:
         if wordnet_id not in names:
             raise BadDataSet(
-                f"{file} has no line for the folder {wordnet_id}; fetch it anew as {DATASETS_MD} says."
+                f"{file} has no line for the folder {wordnet_id}. Download it again: {DATASETS_MD}"
             )
     return tuple(names[wordnet_id] for wordnet_id in ids)
 
@@ -168,24 +171,22 @@ def _lines(file: Path) -> list[str]:
 
 def _existing_file(file: Path) -> Path:
     if not file.is_file():
-        raise BadDataSet(f"There is no file {file}; {DATASETS_MD} says where to get it and where it belongs.")
+        raise BadDataSet(f"There is no file {file}. Its source and location are in {DATASETS_MD}")
     return file
 
 
 def _existing_folder(folder: Path) -> Path:
     if not folder.is_dir():
-        raise BadDataSet(
-            f"There is no folder {folder}; {DATASETS_MD} says how to get it and where it belongs."
-        )
+        raise BadDataSet(f"There is no folder {folder}. Its source and location are in {DATASETS_MD}")
     return folder
 
 
 def _check_images(list_file: Path, *halves: tuple[Example, ...]) -> None:
-    """An image that is missing is said now, not an hour into a run."""
+    """Check that all images exist, before a run rather than an hour into it."""
     paths = [example.path for half in halves for example in half]
     missing = [path for path in paths if not path.is_file()]
     if missing:
         raise BadDataSet(
             f"{len(missing)} of the {len(paths)} images that {list_file} names are missing, the first is "
-            f"{missing[0]}; {DATASETS_MD} says how to lay the data set out."
+            f"{missing[0]}. The layout is in {DATASETS_MD}"
         )

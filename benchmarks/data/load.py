@@ -1,4 +1,4 @@
-"""The one entry to all data sets."""
+"""Entry point to all data sets."""
 
 from pathlib import Path
 
@@ -8,14 +8,14 @@ from benchmarks.data.papers import read_paper_dataset
 
 
 def load(root: Path, name: str | None = None) -> DataSet:
-    """A data set of the papers or one's own images.
+    """Load a data set of the papers or own images.
 
     Args:
-        root: with a name, the folder that holds the papers' data sets side by side; without one, a
-            folder with `train/<class>/` and `test/<class>/`.
-        name: a key of benchmarks.data.papers.DATASETS, as `DTD` or `ImageNet-A`.
+        root: with a name, the parent folder of the papers' data sets; without one, a folder with
+            `train/<class>/` and `test/<class>/`.
+        name: a key of benchmarks.data.papers.DATASETS, for example `DTD` or `ImageNet-A`.
 
     Raises:
-        BadDataSet: something is missing; the message says what to do.
+        BadDataSet: the data set is missing or incomplete; the message has the remedy.
     """
     return read_folders(root) if name is None else read_paper_dataset(root, name)

@@ -26,9 +26,9 @@ A_PHOTO = "a photo of a {}."
 @dataclass(frozen=True)
 class PaperDataSet:
     folder: str
-    """Below the root that holds all of them."""
+    """Folder below the root of all data sets."""
     template: str
-    """The customary sentence of zero-shot CLIP."""
+    """Usual prompt template of zero-shot CLIP."""
     layout: Callable[[Path], Labelled]
 
 
@@ -62,7 +62,7 @@ ELEVEN: Mapping[str, PaperDataSet] = {
     "OxfordPets": PaperDataSet(
         "oxford_pets", "a photo of a {}, a type of pet.", _split("OxfordPets", "images")
     ),
-    # Its images lie in two folders, cars_train and cars_test, which the split file names.
+    # The split file names the image folders, cars_train and cars_test.
     "StanfordCars": PaperDataSet("stanford_cars", A_PHOTO, _split("StanfordCars")),
     "Flowers102": PaperDataSet(
         "oxford_flowers", "a photo of a {}, a type of flower.", _split("OxfordFlowers", "jpg")
@@ -76,7 +76,7 @@ ELEVEN: Mapping[str, PaperDataSet] = {
     ),
     "UCF101": PaperDataSet("ucf101", "a photo of a person doing {}.", _split("UCF101", "UCF-101-midframes")),
 }
-"""Those of few-shot learning and base-to-new, in the papers' order."""
+"""Data sets of few-shot learning and base-to-new, in the papers' order."""
 
 IMAGENET_VARIANTS: Mapping[str, PaperDataSet] = {
     "ImageNetV2": PaperDataSet(
@@ -92,13 +92,13 @@ IMAGENET_VARIANTS: Mapping[str, PaperDataSet] = {
         "imagenet-rendition", A_PHOTO, partial(read_imagenet_variant, images="imagenet-r")
     ),
 }
-"""Those of domain generalisation; they only test."""
+"""Data sets of domain generalisation, with test images only."""
 
 DATASETS: Mapping[str, PaperDataSet] = {**ELEVEN, **IMAGENET_VARIANTS}
 
 
 def read_paper_dataset(root: Path, name: str) -> DataSet:
-    """One of DATASETS from its folder below `root`.
+    """Read one of DATASETS from its folder below `root`.
 
     Raises:
         BadDataSet: the name is not one of DATASETS, or the data set is missing or incomplete.
@@ -109,13 +109,13 @@ def read_paper_dataset(root: Path, name: str) -> DataSet:
     folder = root / spec.folder
     if not folder.is_dir():
         raise BadDataSet(
-            f"{name} is not in {root}: there is no folder {folder}. {DATASETS_MD} says how to get it; data "
-            "that lies elsewhere may be linked there."
+            f"{name} is not in {root}: there is no folder {folder}. Download it ({DATASETS_MD}), or link the "
+            "folder to the data."
         )
     class_names, train, test = spec.layout(folder)
     return DataSet(
         name=name,
-        # The files write Apply_Eye_Makeup; the text tower is to read words.
+        # The files have names such as Apply_Eye_Makeup; the text tower needs words.
         class_names=tuple(class_name.replace("_", " ") for class_name in class_names),
         templates=(spec.template,),
         train=train,

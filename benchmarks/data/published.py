@@ -1,7 +1,7 @@
-"""What the papers report, as data: ViT-B/16 with OpenAI's weights, 16 shots a class, mean of three seeds.
+"""Published accuracies: ViT-B/16 with OpenAI's weights, 16 shots per class, mean of three seeds.
 
-All accuracies are in per cent and as printed. `checked` says in which text a figure was read, because
-a paper and those who quote it don't always agree. Data sets are named as in benchmarks.data.papers.
+All accuracies are in per cent, as printed. `checked` names the text in which a figure was read, because
+quotations do not always agree with the paper. Data sets are named as in benchmarks.data.papers.
 """
 
 from collections.abc import Mapping
@@ -10,25 +10,25 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Figures:
-    """Base-to-new: accuracy on base and on new classes, each among the names of its half."""
+    """Base-to-new accuracy on base and new classes, each with the classes of its half as candidates."""
 
     base: float
     new: float
     hm: float
-    """Their harmonic mean as printed, which now and then is not quite that."""
+    """Harmonic mean as printed; a few values differ from the computed one."""
 
 
 @dataclass(frozen=True)
 class Published:
     source: str
-    """The paper, its arXiv number and the table."""
+    """Paper, arXiv number and table."""
     checked: str
     average: Figures
-    """Over the 11 data sets; the HM is that of the averages."""
+    """Averages over the 11 data sets; the HM is computed from them."""
     datasets: Mapping[str, Figures] = field(default_factory=dict)
-    """By name; empty where only the average could be checked."""
+    """Figures by data set; empty if only the average was checked."""
     beyond_shots: str = ""
-    """What the method sees of a data set besides 16 labelled images a base class."""
+    """Data used besides 16 labelled images per base class."""
 
 
 COCOOP_1 = "CoCoOp (Zhou et al., CVPR 2022, arXiv 2203.05557), table 1"
@@ -36,7 +36,7 @@ PROMPTKD_1 = "table 1 of PromptKD, in the authors' repository (zhengli97/PromptK
 CITE = "CLIP-CITE (Liu et al., arXiv 2407.04003; Knowledge-Based Systems 2025), base-to-new table"
 LIST = (
     "the comparison in zhengli97/Awesome-Prompt-Adapter-Learning-for-Vision-Language-Models; the paper "
-    "itself was not at hand"
+    "itself was not available"
 )
 
 BASE_TO_NEW: Mapping[str, Published] = {
@@ -160,16 +160,16 @@ BASE_TO_NEW: Mapping[str, Published] = {
             "SUN397": Figures(83.69, 81.54, 82.60),
             "DTD": Figures(85.84, 71.37, 77.94),
             "EuroSAT": Figures(97.54, 82.08, 89.14),
-            "UCF101": Figures(89.71, 82.27, 86.10),  # so printed; the harmonic mean is 85.83
+            "UCF101": Figures(89.71, 82.27, 86.10),  # as printed; the harmonic mean is 85.83
         },
         beyond_shots=(
-            "All training images of all classes, the new ones and their names too, without labels but with "
-            "the answers of a ViT-L/14 teacher (PromptSRC on the 16 shots). Not comparable with the others."
+            "all training images of all classes and the names of the new ones, without labels but with the "
+            "predictions of a ViT-L/14 teacher (PromptSRC on the 16 shots); not comparable with the others"
         ),
     ),
     "CLIP-CITE": Published(
         source=CITE,
-        checked="notes from the paper, whose rows average 85.44 / 77.07 and not what it prints",
+        checked="notes from the paper; its rows average 85.44 / 77.07, not the printed mean",
         average=Figures(85.48, 77.08, 81.06),
         datasets={
             "ImageNet": Figures(78.44, 71.07, 74.58),
@@ -188,7 +188,7 @@ BASE_TO_NEW: Mapping[str, Published] = {
 }
 
 CLIP_CITE_ALPHA_1 = Figures(85.79, 73.52, 79.19)
-"""CLIP-CITE without its ensemble of weights, average of the 11 data sets (arXiv 2407.04003)."""
+"""CLIP-CITE without the weight ensemble, average of the 11 data sets (arXiv 2407.04003)."""
 
 CLIP_CITE_LOSSES_ON_IMAGENET: Mapping[str, Figures] = {
     "DVA": Figures(77.35, 69.12, 73.00),
@@ -205,8 +205,8 @@ DOMAIN_GENERALISATION: Mapping[str, float] = {
     "CoCoOp": 59.91,
     "CLIP-CITE": 60.7,
 }
-"""Trained on ImageNet, mean accuracy on V2, Sketch, A and R. CLIP and CLIP-CITE: arXiv 2407.04003. CoOp
-and CoCoOp: the list named above, equal to the means of the four accuracies that it gives."""
+"""Mean accuracy on V2, Sketch, A and R, trained on ImageNet. CLIP and CLIP-CITE: arXiv 2407.04003. CoOp and
+CoCoOp: the list named above; they equal the means of its four accuracies."""
 
 EUROSAT_TO_IMAGENET: Mapping[str, tuple[float, float]] = {
     "CLIP": (72.43, 68.14),
@@ -214,5 +214,5 @@ EUROSAT_TO_IMAGENET: Mapping[str, tuple[float, float]] = {
     "MaPLe": (36.88, 44.76),
     "CLIP-CITE": (72.29, 68.38),
 }
-"""Cross-domain: trained on EuroSAT's base classes, tested on ImageNet's base and new ones (arXiv
+"""Cross-domain accuracy on ImageNet's base and new classes, trained on EuroSAT's base classes (arXiv
 2407.04003, introduction). CLIP is not trained."""

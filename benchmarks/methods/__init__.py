@@ -1,1 +1,1 @@
-"""The rivals: one readable file per method, each with its paper and its default settings."""
+"""Compared methods: one file each, with its paper and default settings."""

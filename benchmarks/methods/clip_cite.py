@@ -1,4 +1,4 @@
-"""CLIP-CITE as the product runs it.
+"""CLIP-CITE, run by the product's code.
 
 M. Liu, B. Li, Y. Yu, "Fully Fine-tuned CLIP Models are Efficient Few-Shot Learners", arXiv 2407.04003.
 """
@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from benchmarks.methods.common.answerers import TwoTowers
-from benchmarks.methods.common.task import Answerer, Task, Tests
+from benchmarks.methods.common.task import Predictor, Task, Tests
 from core.clip.config import AdaptConfig, resolve_config
 from core.clip.inference.class_offsets import NEW_NAMES_BALANCE, class_offsets
 from core.clip.models.backbone import tower_parameters, with_parameters
@@ -24,10 +24,14 @@ from core.clip.weights.ensemble import interpolate
 from core.clip.weights.support_set import SupportSet, encode_support_set
 
 
-def clip_cite(task: Task) -> dict[str, Answerer]:
-    """With the backbone's recipe: "CLIP-CITE" is the ensemble at its α, "CLIP-CITE, α = 1" the
-    fine-tuned network itself, both with the paper's scores, and "CLIP-CITE, balanced" the ensemble as
-    the product answers by default. Calls `task.watch` with the ensemble after every epoch."""
+def clip_cite(task: Task) -> dict[str, Predictor]:
+    """Train by the backbone's recipe, and call `task.watch` with the ensemble after each epoch.
+
+    Returns:
+        "CLIP-CITE": the ensemble at the recipe's α, with the paper's scores.
+        "CLIP-CITE, α = 1": the fine-tuned network, with the paper's scores.
+        "CLIP-CITE, balanced": the ensemble with the default scores of the product.
+    """
     config = config_of(task)
 
     def after_epoch(epoch: int, theta: Mapping[str, Tensor]) -> None:
@@ -58,7 +62,7 @@ def ensemble(task: Task, theta_1: Mapping[str, Tensor], alpha: float) -> TwoTowe
 
 @dataclass(frozen=True)
 class Balanced:
-    """An ensemble whose names have their offsets taken off, as core.clip.inference.classifier does it."""
+    """An ensemble with class offsets subtracted from its scores, as in core.clip.inference.classifier."""
 
     task: Task
     network: TwoTowers
@@ -71,8 +75,8 @@ class Balanced:
             self.network.model, self.task.backbone.tokenize, self.task.prompts(class_names)
         ).cpu()
         classes = class_indices(class_names, self.task.class_names)
-        of_shots, labels = self._shots.at(self.alpha), self._shots.labels
-        offsets = class_offsets(of_shots, labels, head, classes, self.balance)
+        shot_features, labels = self._shots.at(self.alpha), self._shots.labels
+        offsets = class_offsets(shot_features, labels, head, classes, self.balance)
         return self.network.similarities(tests, class_names) - offsets
 
     @cached_property
@@ -80,7 +84,7 @@ class Balanced:
         return encode_support_set(self.task.backbone, self.delta, self.task.tensors, self.task.labels)
 
 
-def config_of(task: Task, **given: Any) -> AdaptConfig:
-    """The recipe of the task's backbone, with what the task and an ablation say."""
+def config_of(task: Task, **settings: Any) -> AdaptConfig:
+    """Return the recipe of the task's backbone, with the settings of the task and of an ablation."""
     known = {"backbone": task.backbone.name, "templates": tuple(task.templates), "seed": task.seed}
-    return resolve_config(**{**known, **given})
+    return resolve_config(**{**known, **settings})

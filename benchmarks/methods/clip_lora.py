@@ -15,7 +15,7 @@ from torch.nn.utils import parametrize
 
 from benchmarks.methods.common.answerers import TwoTowers
 from benchmarks.methods.common.recipes import recipe
-from benchmarks.methods.common.task import Answerer, Task
+from benchmarks.methods.common.task import Predictor, Task
 from benchmarks.methods.common.training import crops, fit, mixed, trainable
 from core.clip.models.features import encode_images, encode_tokens
 
@@ -28,7 +28,7 @@ class ClipLora:
     alpha: float = 1.0
     dropout: float = 0.25
     steps_per_shot: int = 500
-    """Training steps for each image that a class has."""
+    """Training steps per image of a class."""
     batch_size: int = 32
     learning_rate: float = 2e-4
     weight_decay: float = 0.01
@@ -44,9 +44,9 @@ RECIPES = {
 class LowRank(nn.Module):
     """W + s B A, for a weight of any shape whose first axis is the output.
 
-    The weight may hold several matrices, one above the other (q, k and v): each has its own A and B.
-    B = 0 at the start, so nothing is changed yet. In training mode dropout zeroes inputs of A: here
-    one choice a step, where the original makes one a token.
+    The weight may hold several stacked matrices (q, k and v), each with its own A and B. B starts at 0, so
+    the weight is unchanged at first. In training mode dropout zeroes inputs of A, chosen once per step; the
+    original chooses per token.
     """
 
     def __init__(self, weight: Tensor, matrices: int, settings: ClipLora) -> None:
@@ -55,7 +55,7 @@ class LowRank(nn.Module):
         bound = 1 / math.sqrt(inputs)
         self.a = nn.Parameter(weight.new_empty(matrices, settings.rank, inputs).uniform_(-bound, bound))
         self.b = nn.Parameter(weight.new_zeros(matrices, outputs, settings.rank))
-        self.scale = settings.alpha / math.sqrt(settings.rank)  # by the root, as in the authors' code
+        self.scale = settings.alpha / math.sqrt(settings.rank)  # divided by the root, as in the authors' code
         self.dropout = settings.dropout
 
     def forward(self, weight: Tensor) -> Tensor:
@@ -64,8 +64,8 @@ class LowRank(nn.Module):
         return weight + addition.reshape(weight.shape)
 
 
-def clip_lora(task: Task, settings: ClipLora | None = None) -> dict[str, Answerer]:
-    """The cross-entropy over the trained names, with the first template, as in the authors' code."""
+def clip_lora(task: Task, settings: ClipLora | None = None) -> dict[str, Predictor]:
+    """Minimise the cross-entropy over the trained classes with the first template, as the authors' code."""
     settings = settings or recipe(RECIPES, task.backbone)
     backbone, device = task.backbone, task.backbone.device
     student = trainable(backbone)
@@ -73,7 +73,7 @@ def clip_lora(task: Task, settings: ClipLora | None = None) -> dict[str, Answere
     steps = settings.steps_per_shot * len(task.labels) / len(task.class_names)
     batches = math.ceil(len(task.labels) / settings.batch_size)
 
-    with torch.random.fork_rng():  # dropout knows no generator of its own
+    with torch.random.fork_rng():  # dropout takes no generator
         torch.manual_seed(task.seed)
         additions = add_lora(student, settings)
         optimizer = torch.optim.AdamW(
@@ -81,7 +81,7 @@ def clip_lora(task: Task, settings: ClipLora | None = None) -> dict[str, Answere
         )
 
         def loss(pixels: Tensor, labels: Tensor) -> Tensor:
-            # Cached: attention reads its weight several times, and one step has one dropout.
+            # Cached: attention reads its weight several times, and all reads of a step share one dropout.
             with parametrize.cached(), mixed(device):
                 image_features = encode_images(student, pixels)
                 text_features = encode_tokens(student, tokens)
@@ -101,7 +101,7 @@ def clip_lora(task: Task, settings: ClipLora | None = None) -> dict[str, Answere
 
 
 def add_lora(model: nn.Module, settings: ClipLora) -> nn.ModuleList:
-    """Put LoRA into both towers; only it is in training mode and asks for gradients."""
+    """Add LoRA to both towers. Only the additions are in training mode and require gradients."""
     additions = nn.ModuleList()
     text = getattr(model, "text", None) or model.get_submodule("transformer")
     for tower in (model.get_submodule("visual"), text):
@@ -114,7 +114,7 @@ def add_lora(model: nn.Module, settings: ClipLora) -> nn.ModuleList:
 
 
 def merge_lora(model: nn.Module) -> None:
-    """Replace every parametrised weight by its value: the network is a plain one again."""
+    """Replace each parametrised weight by its value, so that the network is a plain one again."""
     for module in list(model.modules()):
         if parametrize.is_parametrized(module):
             for name in list(module.parametrizations):  # type: ignore[arg-type]
@@ -122,8 +122,10 @@ def merge_lora(model: nn.Module) -> None:
 
 
 def _adapted_weights(tower: nn.Module) -> Iterator[tuple[nn.Module, str, int]]:
-    """(module, parameter, how many matrices it holds) of the q, k and v projections. In a tower
-    without attention (the starter's EfficientNet) of its 1x1 convolutions and linear layers."""
+    """Yield (module, parameter, number of stacked matrices) for the q, k and v projections.
+
+    A tower without attention (the starter's EfficientNet) yields its 1x1 convolutions and linear layers.
+    """
     found = False
     for path, module in tower.named_modules():
         name = path.rpartition(".")[2]

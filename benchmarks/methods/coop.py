@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.methods.common.recipes import recipe
-from benchmarks.methods.common.task import Answerer, Task, Tests
+from benchmarks.methods.common.task import Predictor, Task, Tests
 from benchmarks.methods.common.training import fit, from_views, frozen_views, mixed, trainable
 from core.clip.models.features import PROMPTS_AT_ONCE, encode_images, encode_tokens
 
@@ -26,14 +26,14 @@ PLACEHOLDER = "X"  # one token in every tokenizer
 @dataclass(frozen=True)
 class CoOp:
     context: str | int = "a photo of a"
-    """The words to start from, or how many random vectors (the first paper's best has 16)."""
+    """Initial words, or a number of random vectors (16 in the first paper's best setting)."""
     epochs: int = 200
     batch_size: int = 32
     learning_rate: float = 2e-3
     momentum: float = 0.9
     weight_decay: float = 5e-4
     views: int = 10
-    """Crops of each image; the original draws a new one in every epoch."""
+    """Number of crops per image; the original draws a new one in each epoch."""
     crop_scale: float = 0.08
 
 
@@ -44,12 +44,12 @@ RECIPES = {
 
 
 class Prompts:
-    """The text tower with vectors [M, E] in place of the first M words of "X X X X name."."""
+    """A text tower with vectors [M, E] in place of the first M words of "X X X X name."."""
 
     def __init__(self, task: Task, context: str | int) -> None:
         self._tokenize = task.backbone.tokenize
         self._device = task.backbone.device
-        # A copy: a hook on the shared network would be seen by its other users.
+        # A copy: a hook on the shared network would affect its other users.
         self._model = copy.deepcopy(task.backbone.model)
         embedding = _token_embedding(self._model)
         if isinstance(context, str):
@@ -64,15 +64,21 @@ class Prompts:
         embedding.register_forward_hook(self._put_context)
 
     def tokens(self, class_names: Sequence[str]) -> Tensor:
-        """[C, L]; raises ValueError where the tokenizer does not give one token a placeholder."""
+        """Return the tokens of the prompts, [C, L].
+
+        Raises:
+            ValueError: the tokenizer does not encode the placeholder as one token.
+        """
         prefix = " ".join([PLACEHOLDER] * self.count)
         tokens = self._tokenize([f"{prefix} {name}." for name in class_names])
         if not (tokens[:, 1 : 1 + self.count] == tokens[0, 1]).all():
-            raise ValueError("CoOp needs a tokenizer that puts one start token before the text.")
+            raise ValueError(
+                "CoOp needs a tokenizer with one start token before the text. Use another backbone."
+            )
         return tokens.to(self._device)
 
     def encode(self, tokens: Tensor) -> Tensor:
-        """Normalised features [C, D]."""
+        """Return normalised features [C, D]."""
         return encode_tokens(self._model, tokens)
 
     def _put_context(self, module: nn.Module, arguments: Any, output: Tensor) -> Tensor:
@@ -91,8 +97,8 @@ class LearnedContext:
         return (tests.stock_features @ head.T).cpu()
 
 
-def coop(task: Task, settings: CoOp | None = None) -> dict[str, Answerer]:
-    """The image tower is frozen, so the crops are encoded once. The task's templates are not used."""
+def coop(task: Task, settings: CoOp | None = None) -> dict[str, Predictor]:
+    """Learn the context with a frozen image tower; the crops are encoded once and templates are unused."""
     settings = settings or recipe(RECIPES, task.backbone)
     device, scale = task.backbone.device, task.backbone.logit_scale
     encode = partial(encode_images, trainable(task.backbone))
@@ -123,7 +129,7 @@ def coop(task: Task, settings: CoOp | None = None) -> dict[str, Answerer]:
 
 
 def _token_embedding(model: nn.Module) -> nn.Embedding:
-    """Of open_clip's own text tower, alone or in a CustomTextCLIP, or of a Hugging Face one."""
+    """Return the token embedding of open_clip's own text tower or of a Hugging Face one."""
     tower = cast(Any, getattr(model, "text", model))
     found = (
         tower.token_embedding

@@ -1,7 +1,7 @@
-"""FLYP: fine-tune both towers with the loss they were pre-trained with.
+"""FLYP: fine-tune both towers with their pre-training loss.
 
 S. Goyal et al., "Finetune like you pretrain: Improved finetuning of zero-shot vision models", CVPR 2023,
-arXiv 2212.00638. With the ensemble of its weights and the stock ones: M. Wortsman et al., "Robust
+arXiv 2212.00638. The ensemble of its weights and the stock weights: M. Wortsman et al., "Robust
 fine-tuning of zero-shot models" (WiSE-FT), CVPR 2022, arXiv 2109.01903.
 """
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from benchmarks.methods.common.answerers import TwoTowers
 from benchmarks.methods.common.recipes import recipe
-from benchmarks.methods.common.task import Answerer, Task
+from benchmarks.methods.common.task import Predictor, Task
 from benchmarks.methods.common.training import crops, fit, mixed, trainable
 from core.clip.models.backbone import tower_parameters, with_parameters
 from core.clip.models.features import encode_images, encode_tokens
@@ -24,12 +24,12 @@ from core.clip.weights.ensemble import interpolate
 class Flyp:
     epochs: int = 20
     batch_size: int = 256
-    """FLYP's few-shot runs hold all their images in one batch."""
+    """Batch size, large enough to hold all images of FLYP's few-shot runs."""
     learning_rate: float = 1e-5
     weight_decay: float = 0.2
     crop_scale: float = 0.9
     alpha: float = 0.5
-    """Of the ensemble: 0 is the stock network, 1 the fine-tuned one."""
+    """Mixing weight of the ensemble: 0 is the stock model, 1 the fine-tuned one."""
 
 
 RECIPES = {
@@ -38,9 +38,11 @@ RECIPES = {
 }
 
 
-def flyp(task: Task, settings: Flyp | None = None) -> dict[str, Answerer]:
-    """Each image is paired with a random sentence of its class. The temperature stays as it was
-    (FLYP trains it too, at a learning rate that can't move it)."""
+def flyp(task: Task, settings: Flyp | None = None) -> dict[str, Predictor]:
+    """Fine-tune both towers. Each image is paired with a random prompt of its class.
+
+    The temperature is fixed; FLYP trains it, at a learning rate too small to change it.
+    """
     settings = settings or recipe(RECIPES, task.backbone)
     backbone, device = task.backbone, task.backbone.device
     student = trainable(backbone)
@@ -79,10 +81,10 @@ def flyp(task: Task, settings: Flyp | None = None) -> dict[str, Answerer]:
 
 
 def contrastive(image_features: Tensor, text_features: Tensor, logit_scale: float) -> Tensor:
-    """CLIP's own loss: every other image of the batch is a negative, even one of the same class.
+    """Return CLIP's loss: each other image of the batch is a negative, even one of the same class.
 
     Args:
-        image_features, text_features: [B, D], normalised; row i of both is a pair.
+        image_features, text_features: [B, D], normalised; rows i are a pair.
     """
     logits = logit_scale * image_features @ text_features.T  # [B, B]
     itself = torch.arange(len(logits), device=logits.device)

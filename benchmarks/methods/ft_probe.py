@@ -1,4 +1,4 @@
-"""FT-Probe: plain fine-tuning of the image tower under a classifier, what CLIP-CITE is compared with.
+"""FT-Probe: plain fine-tuning of the image tower with a classifier, the baseline of CLIP-CITE's paper.
 
 M. Liu, B. Li, Y. Yu, "Fully Fine-tuned CLIP Models are Efficient Few-Shot Learners", arXiv 2407.04003;
 the classifier starts as the zero-shot one, as in M. Wortsman et al., "Robust fine-tuning of zero-shot
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from benchmarks.methods.common.answerers import stock_head, trained_columns
 from benchmarks.methods.common.recipes import recipe
-from benchmarks.methods.common.task import Answerer, Task, Tests
+from benchmarks.methods.common.task import Predictor, Task, Tests
 from benchmarks.methods.common.training import crops, fit, mixed, trainable
 from core.clip.models.features import encode_images
 from core.clip.training.losses import visual_text_alignment
@@ -22,7 +22,7 @@ from core.clip.training.losses import visual_text_alignment
 
 @dataclass(frozen=True)
 class FtProbe:
-    """CLIP-CITE's own recipe: the two differ in their losses and in the text tower, in nothing else."""
+    """CLIP-CITE's recipe; the two methods differ only in their losses and in the text tower."""
 
     epochs: int = 20
     batch_size: int = 32
@@ -40,7 +40,7 @@ RECIPES = {
 
 @dataclass(frozen=True)
 class ImageTowerAndHead:
-    """Trained names are answered by the classifier, all others by the text tower, which is the stock one."""
+    """A predictor that scores trained classes by the classifier, others by the stock text tower."""
 
     task: Task
     model: nn.Module
@@ -53,14 +53,14 @@ class ImageTowerAndHead:
         return (tests.features(self.model) @ head.T).cpu()
 
 
-def ft_probe(task: Task, settings: FtProbe | None = None) -> dict[str, Answerer]:
-    """Image tower and W under the cross-entropy alone. Calls `task.watch` after every epoch."""
+def ft_probe(task: Task, settings: FtProbe | None = None) -> dict[str, Predictor]:
+    """Train the image tower and W with the cross-entropy alone. Call `task.watch` after each epoch."""
     settings = settings or recipe(RECIPES, task.backbone)
     device, scale = task.backbone.device, task.backbone.logit_scale
     student = trainable(task.backbone)
     tower = list(student.get_submodule("visual").requires_grad_(True).parameters())
     classifier = nn.Parameter(stock_head(task, task.class_names))
-    answerer = ImageTowerAndHead(task, student, classifier)
+    predictor = ImageTowerAndHead(task, student, classifier)
     optimizer = torch.optim.AdamW(
         [
             {"params": tower, "lr": settings.learning_rate, "weight_decay": settings.weight_decay},
@@ -76,7 +76,7 @@ def ft_probe(task: Task, settings: FtProbe | None = None) -> dict[str, Answerer]
 
     def after_epoch(epoch: int) -> None:
         if task.watch is not None:
-            task.watch(epoch, settings.epochs, answerer)
+            task.watch(epoch, settings.epochs, predictor)
 
     fit(
         task,
@@ -87,4 +87,4 @@ def ft_probe(task: Task, settings: FtProbe | None = None) -> dict[str, Answerer]
         batch_size=settings.batch_size,
         after_epoch=after_epoch,
     )
-    return {"FT-Probe": answerer}
+    return {"FT-Probe": predictor}

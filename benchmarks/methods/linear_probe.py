@@ -1,7 +1,7 @@
 """Linear probe: logistic regression on the frozen image features.
 
 A. Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", ICML 2021,
-arXiv 2103.00020, section 3.2. It knows nothing but its own classes.
+arXiv 2103.00020, section 3.2. It predicts only its trained classes.
 """
 
 from collections.abc import Sequence
@@ -12,17 +12,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.methods.common.answerers import trained_columns
-from benchmarks.methods.common.task import Answerer, Task, Tests
+from benchmarks.methods.common.task import Predictor, Task, Tests
 from core.clip.models.features import IMAGES_AT_ONCE, image_features
 
 
 @dataclass(frozen=True)
 class LinearProbe:
     c: float = 31.6
-    """Weight of the data against the L2 penalty, as scikit-learn's C. The paper sweeps it on a
-    validation set, which few shots don't have. This is the 0.316 of the CLIP repository's example:
-    it is for features that are not normalised, and CLIP's have a length of about 10, so the same
-    problem on normalised ones has a C of 0.316 · 10²."""
+    """Weight of the data against the L2 penalty (scikit-learn's C).
+
+    The paper sweeps C on a validation set, which few-shot tasks lack. The CLIP repository's example uses
+    0.316 for features that are not normalised. CLIP's features have a length of about 10, so the equivalent C
+    for normalised features is 0.316 · 10².
+    """
     max_iterations: int = 1_000
 
 
@@ -35,13 +37,13 @@ class ClosedHead:
     def similarities(self, tests: Tests, class_names: Sequence[str]) -> Tensor:
         logits = tests.stock_features @ self.weight.T + self.bias  # [N, K]
         columns, classes = trained_columns(self.task, class_names)
-        answers = torch.full((len(logits), len(class_names)), -torch.inf)
-        answers[:, columns] = logits.cpu()[:, classes] / self.task.backbone.logit_scale
-        return answers
+        scores = torch.full((len(logits), len(class_names)), -torch.inf)
+        scores[:, columns] = logits.cpu()[:, classes] / self.task.backbone.logit_scale
+        return scores
 
 
-def linear_probe(task: Task, settings: LinearProbe | None = None) -> dict[str, Answerer]:
-    """Names that were not trained score -inf. The images are not augmented, as in the paper."""
+def linear_probe(task: Task, settings: LinearProbe | None = None) -> dict[str, Predictor]:
+    """Train on the images without augmentation, as in the paper. New classes score -inf."""
     settings = settings or LinearProbe()
     backbone = task.backbone
     parts = []
@@ -60,13 +62,13 @@ def linear_probe(task: Task, settings: LinearProbe | None = None) -> dict[str, A
 def logistic_regression(
     features: Tensor, labels: Tensor, classes: int, c: float, max_iterations: int
 ) -> tuple[Tensor, Tensor]:
-    """Weight [K, D] and bias [K] that minimise C Σ cross-entropy + ½ |weight|², by L-BFGS.
+    """Return the weight [K, D] and bias [K] that minimise C Σ cross-entropy + ½ |weight|², by L-BFGS.
 
     Args:
         features: [N, D].
         labels: [N].
     """
-    x = features.double()  # the line search compares losses that differ in their last fp32 digits
+    x = features.double()  # the line search compares losses that differ only in their last fp32 digits
     weight = x.new_zeros(classes, x.shape[1]).requires_grad_(True)
     bias = x.new_zeros(classes).requires_grad_(True)
     optimizer = torch.optim.LBFGS(

@@ -1,4 +1,4 @@
-"""The preview: prototypes of the frozen backbone, blended with its prompts. Nothing is trained."""
+"""Instant preview: prototypes of the frozen backbone, blended with its prompts, without training."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.methods.common.answerers import stock_head
-from benchmarks.methods.common.task import Answerer, Task, Tests
+from benchmarks.methods.common.task import Predictor, Task, Tests
 from core.clip.inference import prototypes as product
 from core.clip.models.features import IMAGES_AT_ONCE, image_features
 from core.clip.prompts import class_indices
@@ -19,7 +19,7 @@ class Prototypes:
     preview: product.PrototypeClassifier
 
     def similarities(self, tests: Tests, class_names: Sequence[str]) -> Tensor:
-        """With the names' offsets taken off, as the product answers by default."""
+        """Return the scores minus the class offsets, the default of the product."""
         classes = class_indices(class_names, self.task.class_names)
         cosines, offsets = self.preview.cosines(
             tests.stock_features, stock_head(self.task, class_names), classes
@@ -27,7 +27,7 @@ class Prototypes:
         return (cosines - offsets).cpu()
 
 
-def preview(task: Task) -> dict[str, Answerer]:
+def preview(task: Task) -> dict[str, Predictor]:
     parts = []
     for start in range(0, len(task.images), IMAGES_AT_ONCE):
         images = task.images[start : start + IMAGES_AT_ONCE]

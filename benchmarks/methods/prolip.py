@@ -1,4 +1,4 @@
-"""ProLIP: fine-tune only the last linear map of the image tower, held near its start.
+"""ProLIP: fine-tune only the last linear map of the image tower, regularised towards its start.
 
 M. Fahes et al., "CLIP's Visual Embedding Projector is a Few-shot Cornucopia", arXiv 2410.05270.
 """
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from benchmarks.methods.common.answerers import TwoTowers, stock_head
 from benchmarks.methods.common.recipes import recipe
-from benchmarks.methods.common.task import Answerer, Task
+from benchmarks.methods.common.task import Predictor, Task
 from benchmarks.methods.common.training import fit, from_views, frozen_views, trainable
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 
@@ -21,12 +21,12 @@ class ProLip:
     """The variant without a validation set: λ = 1/shots, one learning rate for all data sets."""
 
     steps: int = 300
-    """Each over all images."""
+    """Number of steps, each over all images."""
     learning_rate: float = 1e-5
     regularisation: float | None = None
-    """λ; None is one by the number of images a class."""
+    """λ; None means 1 / images per class."""
     views: int = 10
-    """Crops of each image; the paper has one for every step, 300."""
+    """Number of crops per image; the paper uses one per step, 300."""
     crop_scale: float = 0.5
 
 
@@ -36,11 +36,11 @@ RECIPES = {
 }
 
 
-def prolip(task: Task, settings: ProLip | None = None) -> dict[str, Answerer]:
-    """Features before the projection are frozen, so the crops are encoded once.
+def prolip(task: Task, settings: ProLip | None = None) -> dict[str, Predictor]:
+    """Train the projection. The features before it are frozen, so the crops are encoded once.
 
     Raises:
-        ValueError: the image tower does not end in a projection that we know.
+        ValueError: the image tower does not end in a known projection.
     """
     settings = settings or recipe(RECIPES, task.backbone)
     name, transposed = projection(task.backbone)
@@ -72,18 +72,25 @@ def prolip(task: Task, settings: ProLip | None = None) -> dict[str, Answerer]:
 
 
 def projection(backbone: Backbone) -> tuple[str, bool]:
-    """The name of the projection among the network's parameters, and whether it is [D, E], as in a
-    linear layer, rather than [E, D]."""
+    """Return the parameter name of the projection, and True if its shape is [D, E] as in a linear layer.
+
+    Otherwise the shape is [E, D].
+
+    Raises:
+        ValueError: the image tower does not end in a known projection.
+    """
     names = tower_parameters(backbone.model).keys()
     if "visual.proj" in names:  # open_clip's own ViTs
         return "visual.proj", False
     if "visual.head.proj.weight" in names and "visual.head.proj.bias" not in names:  # timm's, as the starter
         return "visual.head.proj.weight", True
-    raise ValueError(f"ProLIP needs a linear projection at the end of the image tower of {backbone.name}.")
+    raise ValueError(
+        f"ProLIP needs a linear projection at the end of the image tower, and {backbone.name} has none."
+    )
 
 
 def before_projection(backbone: Backbone) -> nn.Module:
-    """The image tower [B, 3, S, S] to [B, E], with the identity in place of its projection."""
+    """Return the image tower, [B, 3, S, S] to [B, E], with the identity in place of its projection."""
     visual = trainable(backbone).get_submodule("visual")
     name, transposed = projection(backbone)
     weight = visual.get_parameter(name.removeprefix("visual."))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from benchmarks.methods.common.answerers import stock_head, trained_columns
 from benchmarks.methods.common.recipes import recipe
-from benchmarks.methods.common.task import Answerer, Task, Tests
+from benchmarks.methods.common.task import Predictor, Task, Tests
 from benchmarks.methods.common.training import fit, from_views, frozen_views, trainable
 from core.clip.models.features import encode_images
 
@@ -24,14 +24,16 @@ class TipAdapter:
     alpha: float = 1.0
     """Weight of the cache against the zero-shot logits."""
     beta: float = 5.5
-    """Sharpness: a key at cosine s adds exp(-beta (1 - s)). Both are the paper's starting values; its
-    search for better ones per data set needs a validation set."""
+    """Sharpness: a key at cosine s adds exp(-beta (1 - s)).
+
+    alpha and beta are the paper's starting values. Its search for better ones needs a validation set.
+    """
     epochs: int = 20
     batch_size: int = 256
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
     views: int = 10
-    """Crops of each image: their mean is the key's start, and the training walks through them."""
+    """Number of crops per image: a key starts as their mean, and each epoch trains on the next crop."""
     crop_scale: float = 0.5
 
 
@@ -48,25 +50,24 @@ class Cache:
     keys: Tensor  # [N, D]
 
     def similarities(self, tests: Tests, class_names: Sequence[str]) -> Tensor:
-        """A new name has no image in the cache: its score is the zero-shot one."""
+        """Return zero-shot scores, plus the cache's votes for trained classes."""
         features = tests.stock_features
-        answers = features @ stock_head(self.task, class_names).T  # [N, C]
-        columns, classes = (t.to(answers.device) for t in trained_columns(self.task, class_names))
+        scores = features @ stock_head(self.task, class_names).T  # [N, C]
+        columns, classes = (t.to(scores.device) for t in trained_columns(self.task, class_names))
         votes = self.votes(features, self.keys.detach())
-        answers[:, columns] += votes[:, classes] / self.task.backbone.logit_scale
-        return answers.cpu()
+        scores[:, columns] += votes[:, classes] / self.task.backbone.logit_scale
+        return scores.cpu()
 
     def votes(self, features: Tensor, keys: Tensor) -> Tensor:
-        """The cache's logits [B, K] of the trained classes for images [B, D]."""
+        """Return the cache's logits [B, K] of the trained classes for images [B, D]."""
         labels = torch.tensor(self.task.labels, device=features.device)
         values = F.one_hot(labels, len(self.task.class_names)).float()  # [N, K]
         affinity = torch.exp(-self.settings.beta * (1 - features @ keys.T))  # [B, N]
         return self.settings.alpha * affinity @ values
 
 
-def tip_adapter(task: Task, settings: TipAdapter | None = None) -> dict[str, Answerer]:
-    """Only the keys are trained, so the crops' features are computed once (the original draws new
-    crops in every epoch)."""
+def tip_adapter(task: Task, settings: TipAdapter | None = None) -> dict[str, Predictor]:
+    """Train the keys only. The crops are encoded once; the original draws new ones in each epoch."""
     settings = settings or recipe(RECIPES, task.backbone)
     encode = partial(encode_images, trainable(task.backbone))
     views = frozen_views(task, encode, settings.views, settings.crop_scale, flip=True)  # [V, N, D]

@@ -1,2 +1,1 @@
-"""How fast the service answers, against the bare network, against what people do without it, and with many
-models. See __main__.py."""
+"""Speed of the service, against the bare network and other servers, and with many models."""

@@ -1,7 +1,7 @@
-"""Many clients in one process, each with one connection and one request under way.
+"""Many clients in one process, each with one connection and one request in flight.
 
-The requests are made before the clock starts, as the bytes that go over the line, and of an answer only the
-length is read: the clients share the machine with the service, and what they take is missing there.
+Requests are serialised before the clock starts, and only the length of a response is parsed: clients share
+the processors with the service.
 """
 
 import asyncio
@@ -16,27 +16,27 @@ from statistics import median
 import httpx
 
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
-PATIENCE = 60
-"""Seconds after the end that an answer may take."""
+GRACE_SECONDS = 60
+"""Time for the last responses after the end."""
 
 OnAnswer = Callable[[int, int, bytes], None]
-"""With the number of the request, the status and the body."""
+"""Callback with the number of the request, the status and the body."""
 
 
 @dataclass
 class Load:
-    """What came back."""
+    """Responses of one measurement."""
 
     seconds: float
     latencies: list[float] = field(default_factory=list)
-    """Seconds, of the answers that came before the end."""
+    """Seconds of the responses before the end."""
     statuses: Counter[int] = field(default_factory=Counter)
     client_cpu: float = 0.0
-    """Seconds of processor time that the clients took."""
+    """CPU seconds of the clients."""
 
     @property
     def rate(self) -> float:
-        """Good answers a second."""
+        """Successful responses per second."""
         return self.statuses[200] / self.seconds
 
     @property
@@ -49,7 +49,7 @@ class Load:
 
 
 def raw_request(url: str, data: Mapping[str, str], images: Sequence[bytes]) -> bytes:
-    """POST /classify, a form with these fields and JPEG images, as it goes over the line."""
+    """Return the bytes of POST /classify, with these form fields and JPEG images."""
     files = [("images", (f"{i}.jpg", image, "image/jpeg")) for i, image in enumerate(images)]
     return _raw(httpx.Request("POST", f"{url}/classify", data=dict(data), files=files))
 
@@ -73,10 +73,10 @@ def load(
     seconds: float | None = None,
     on_answer: OnAnswer | None = None,
 ) -> Load:
-    """Ask until the time is over or the requests end.
+    """Send requests until the time is over or the requests end.
 
     Args:
-        requests: numbers, for `on_answer`, and bytes; the clients take the next one in turn.
+        requests: numbers, for `on_answer`, and bytes, distributed over the clients.
     """
     host, port = url.removeprefix("http://").split(":")
     return asyncio.run(_load(host, int(port), requests, clients, seconds, on_answer))
@@ -98,7 +98,7 @@ async def _load(
     await asyncio.gather(
         *(loop.create_connection(lambda p=p: p, host, port) for p in protocols)  # type: ignore[misc]
     )
-    limit = None if seconds is None else seconds + PATIENCE
+    limit = None if seconds is None else seconds + GRACE_SECONDS
     await asyncio.wait_for(asyncio.gather(*(p.done for p in protocols)), limit)
     found.seconds = seconds or time.perf_counter() - started
     found.client_cpu = _cpu() - cpu
@@ -119,14 +119,14 @@ class _Client(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._number = 0
         self._parts: list[bytes] = []
-        self._missing: int | None = None  # bytes of the answer, once its head was read
+        self._missing: int | None = None  # missing bytes of the response, once its head is parsed
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._ask()
+        self._send_next()
 
-    def _ask(self) -> None:
+    def _send_next(self) -> None:
         over = self._until is not None and time.perf_counter() >= self._until
         request = None if over else next(self._requests, None)
         if request is None:
@@ -135,7 +135,7 @@ class _Client(asyncio.Protocol):
             return
         self._number, content = request
         self._parts, self._missing = [], None
-        self._asked = time.perf_counter()
+        self._sent_at = time.perf_counter()
         self._transport.write(content)
 
     def data_received(self, data: bytes) -> None:
@@ -146,7 +146,7 @@ class _Client(asyncio.Protocol):
                 return
             length = LENGTH.search(head)
             if length is None:
-                self.done.set_exception(RuntimeError(f"An answer without a length: {head[:200]!r}"))
+                self.done.set_exception(RuntimeError(f"A response has no Content-Length: {head[:200]!r}"))
                 self._transport.close()
                 return
             self._missing = int(length[1]) - len(body)
@@ -160,10 +160,10 @@ class _Client(asyncio.Protocol):
         status = int(self._parts[0][9:12])
         if self._until is None or now <= self._until:
             self._found.statuses[status] += 1
-            self._found.latencies.append(now - self._asked)
+            self._found.latencies.append(now - self._sent_at)
         if self._on_answer is not None:
             self._on_answer(self._number, status, b"".join(self._parts).partition(b"\r\n\r\n")[2])
-        self._ask()
+        self._send_next()
 
     def connection_lost(self, error: Exception | None) -> None:
         if not self.done.done():

@@ -1,4 +1,4 @@
-"""(c) Seconds to the first answer: of a model that is not in memory, and of another α of one that is."""
+"""Part c: seconds to the first response of a model that is not in memory, and of another α of one that is."""
 
 import itertools
 import time
@@ -12,10 +12,10 @@ from benchmarks.accuracy.tables import Table
 from benchmarks.running_api import RunningApi
 from benchmarks.serving.throughput import class_names
 
-COLD, OTHER_ALPHA, NEW_NAMES, WARM = (
+COLD, OTHER_ALPHA, NEW_CLASSES, WARM = (
     "first answer, model not in memory",
     "first answer at another α, model in memory",
-    "model in memory, ten names it was never asked for",
+    "model in memory, ten new class names",
     "model in memory, the same request again",
 )
 ALPHAS = (0.5, 0.3)
@@ -23,14 +23,19 @@ NAMES = 10
 
 
 def measure(api: RunningApi, models: Sequence[str], image: bytes, rounds: int) -> dict[str, list[float]]:
-    """Seconds of each kind of request, one request at a time. The API must have room for one network, so that
-    each model has been dropped when its turn comes again. Every measured request brings ten names that were
-    not asked for before, but the last."""
+    """Return the seconds of each kind of request, one request at a time.
+
+    The API must have room for one network, so that each model is evicted before its next turn. All measured
+    requests except the last have ten class names that the service has not seen.
+
+    Raises:
+        SystemExit: a model was not evicted, or loaded more than once.
+    """
     taken: dict[str, list[float]] = defaultdict(list)
     names = class_names(1_000)
     fresh = itertools.count()
 
-    def ask(model: str, alpha: float, number: int) -> tuple[float, dict[str, float]]:
+    def classify(model: str, alpha: float, number: int) -> tuple[float, dict[str, float]]:
         some = [names[(NAMES * number + i) % len(names)] for i in range(NAMES)]
         data = {"model": model, "alpha": str(alpha), "class_names": some}
         started = time.perf_counter()
@@ -44,19 +49,21 @@ def measure(api: RunningApi, models: Sequence[str], image: bytes, rounds: int) -
         before = _loads(http)
         for _ in range(rounds):
             for model in models:
-                taken[COLD].append(ask(model, ALPHAS[0], next(fresh))[0])
-                taken[OTHER_ALPHA].append(ask(model, ALPHAS[1], next(fresh))[0])
+                taken[COLD].append(classify(model, ALPHAS[0], next(fresh))[0])
+                taken[OTHER_ALPHA].append(classify(model, ALPHAS[1], next(fresh))[0])
                 number = next(fresh)
-                seconds, timing = ask(model, ALPHAS[1], number)
-                taken[NEW_NAMES].append(seconds)
-                seconds, timing = ask(model, ALPHAS[1], number)
+                seconds, timing = classify(model, ALPHAS[1], number)
+                taken[NEW_CLASSES].append(seconds)
+                seconds, timing = classify(model, ALPHAS[1], number)
                 taken[WARM].append(seconds)
                 taken["of which decoding"].append(timing["decode"] / 1000)
                 taken["of which the network"].append(timing["encode"] / 1000)
         loads = _loads(http) - before
     expected = len(ALPHAS) * len(models) * rounds
     if loads != expected:
-        raise SystemExit(f"{loads} networks were made where {expected} were expected: this measured less.")
+        raise SystemExit(
+            f"{loads} networks were loaded, expected {expected}. The memory budget does not fit one network."
+        )
     return dict(taken)
 
 
@@ -65,15 +72,15 @@ def _loads(http: httpx.Client) -> int:
     return loads
 
 
-def table(taken: dict[str, list[float]], title: str, bytes_a_model: int) -> Table:
-    found = Table(
+def table(taken: dict[str, list[float]], title: str, bytes_per_model: int) -> Table:
+    result = Table(
         title,
-        ["one image, ten names, one at a time", "median, s", "least, s", "most, s", "requests"],
-        note=f"The backbone is in memory. The models are kept in 4 bits, {bytes_a_model / 1e6:.0f} MB each, "
-        "in files that the system may have in its memory.",
+        ["one image, ten classes, one at a time", "median, s", "minimum, s", "maximum, s", "requests"],
+        note=f"The backbone is in memory. The models are stored in 4 bits, {bytes_per_model / 1e6:.0f} MB "
+        "each, in files that may be in the page cache.",
     )
     for name, seconds in taken.items():
-        found.rows.append(
+        result.rows.append(
             [
                 name,
                 f"{median(seconds):.3f}",
@@ -82,4 +89,4 @@ def table(taken: dict[str, list[float]], title: str, bytes_a_model: int) -> Tabl
                 str(len(seconds)),
             ]
         )
-    return found
+    return result

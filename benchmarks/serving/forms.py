@@ -1,7 +1,6 @@
-"""The bare network in every form that could be found: how fast, and whether it answers the same.
+"""Forms of the bare network: speed and changed predictions.
 
-Images lie decoded in memory. A form is a function of normalised images [B, 3, S, S] that gives their
-features [B, D].
+Images are decoded in memory. A form is a function from normalised images [B, 3, S, S] to features [B, D].
 """
 
 import copy
@@ -33,17 +32,17 @@ Form = Callable[[Tensor], Tensor]
 EAGER, PRODUCT = "eager fp32", "the product's"
 BATCHES = (1, 8, 32)
 ROUNDS = 7
-IMAGES_A_ROUND = 64
-CHECKED_AT = 8
-"""Images at a time where answers are compared."""
+IMAGES_PER_ROUND = 64
+COMPARED_BATCH_SIZE = 8
+"""Batch size of the comparison of predictions."""
 
 
 def forms_of(backbone: Backbone, folder: Path, *, compiled: bool) -> dict[str, Form]:
-    """By name, the researcher's first and the product's second. What this machine lacks is left out.
+    """Return the available forms by name: the researcher's first, the product's second.
 
     Args:
-        folder: for files.
-        compiled: torch.compile too, which takes minutes and a C++ compiler.
+        folder: folder for files.
+        compiled: include torch.compile, which takes minutes and needs a C++ compiler.
     """
     model = copy.deepcopy(backbone.model)
     served = stock_model("", backbone).model
@@ -53,12 +52,12 @@ def forms_of(backbone: Backbone, folder: Path, *, compiled: bool) -> dict[str, F
         "channels last": lambda x: cast(Any, model).encode_image(_last(x)),
         "channels last, bf16 (autocast)": lambda x: _autocast(model, _last(x)),
     }
-    folded = copy.deepcopy(backbone.model)
-    fuse_conv_bn(folded, backbone.image_size)
-    forms["the same, BatchNorm folded"] = lambda x: _autocast(folded, _last(x))
+    fused = copy.deepcopy(backbone.model)
+    fuse_conv_bn(fused, backbone.image_size)
+    forms["the same, BatchNorm fused"] = lambda x: _autocast(fused, _last(x))
     if backbone.device.type == "cpu":
-        half = _rounding_to_half(folded)
-        forms["fp16 as a GPU has it: rounded after each layer"] = lambda x: half(_last(x))
+        half = _rounding_to_half(fused)
+        forms["fp16 as on a GPU: rounded after each layer"] = lambda x: half(_last(x))
     example = torch.zeros(8, 3, backbone.image_size, backbone.image_size, device=backbone.device)
     forms |= _scripted(model, _last(example))
     if backbone.device.type == "cpu" and importlib.util.find_spec("onnxruntime"):
@@ -110,14 +109,15 @@ def _onnx(model: nn.Module, example: Tensor, file: Path) -> Form:
         torch.onnx.export(cast(Any, model).visual, (example,), str(file), dynamo=False, **names)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # it would take from the others
+    # Spinning threads would slow the other forms.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     return lambda x: torch.from_numpy(session.run(None, {"x": x.contiguous().numpy()})[0])
 
 
 @torch.inference_mode()
-def seconds_an_image(form: Form, pixels: Tensor, batch: int) -> float:
-    """All pixels [N, 3, S, S], so many at a time."""
+def seconds_per_image(form: Form, pixels: Tensor, batch: int) -> float:
+    """Return the seconds per image for pixels [N, 3, S, S], in batches of `batch`."""
     started = time.perf_counter()
     for some in pixels.split(batch):
         form(some)
@@ -127,7 +127,7 @@ def seconds_an_image(form: Form, pixels: Tensor, batch: int) -> float:
 
 
 def pixels_of(backbone: Backbone, files: Sequence[Path]) -> Tensor:
-    """[N, 3, S, S], decoded as the service does."""
+    """Return the pixels [N, 3, S, S], decoded like in the service."""
     size = 2 * backbone.image_size
     return torch.stack([backbone.preprocess(open_image(f, shortest_side=size)) for f in files])
 
@@ -135,29 +135,29 @@ def pixels_of(backbone: Backbone, files: Sequence[Path]) -> Tensor:
 def forms_tables(
     backbone: Backbone, sets: Sequence[DataSet], *, compiled: bool, compare: bool
 ) -> list[Table]:
-    """Speed, alternating, and if they are to be compared the answers to all test images."""
+    """Measure the forms in turn, and with `compare` their predictions on all test images."""
     with TemporaryDirectory() as folder:
         forms = forms_of(backbone, Path(folder), compiled=compiled)
-        some = [example.path for data in sets for example in data.test][:IMAGES_A_ROUND]
+        some = [example.path for data in sets for example in data.test][:IMAGES_PER_ROUND]
         pixels = pixels_of(backbone, some).to(backbone.device)
         seconds: dict[tuple[str, int], list[float]] = defaultdict(list)
         for _ in range(ROUNDS + 1):
             for name, form in forms.items():
                 for batch in BATCHES:
-                    seconds[name, batch].append(seconds_an_image(form, pixels, batch))
-        changed = changed_answers(forms, backbone, sets) if compare else {}
+                    seconds[name, batch].append(seconds_per_image(form, pixels, batch))
+        changed = changed_predictions(forms, backbone, sets) if compare else {}
     table = Table(
-        f"The bare network, {backbone.name} at {backbone.image_size} px: images a second",
+        f"The bare network, {backbone.name} at {backbone.image_size} px: images per second",
         [
             "form",
-            *(f"{batch} at a time" for batch in BATCHES),
+            *(f"batch of {batch}" for batch in BATCHES),
             "ratio",
             *(f"changed, {data.name}" for data in sets if compare),
         ],
         note=f"Medians of {ROUNDS} rounds in which the forms take turns, {len(pixels)} images each, "
-        f"{torch.get_num_threads()} threads. Ratio: at its best batch against {EAGER} at 32. Changed: of "
-        "1,000 test images those whose best name is another than the eager network's, among the data "
-        "set's own names / among those of all.",
+        f"{torch.get_num_threads()} threads. Ratio: best batch size against {EAGER} at 32. Changed: of 1,000 "
+        "test images, those with another prediction than the eager network, with the data set's own classes "
+        "as candidates / with all classes.",
     )
     rates = {key: 1 / median(taken[1:]) for key, taken in seconds.items()}  # the first round warms up
     for name in forms:
@@ -174,10 +174,10 @@ def forms_tables(
 
 
 @torch.inference_mode()
-def changed_answers(
+def changed_predictions(
     forms: dict[str, Form], backbone: Backbone, sets: Sequence[DataSet]
 ) -> dict[str, list[str]]:
-    """By form, for each data set the cell of the table."""
+    """Return the cells of the table by form, one per data set."""
 
     def head(names: Sequence[str]) -> Tensor:
         prompts = [class_prompts(name, ["a photo of a {}."]) for name in names]
@@ -187,16 +187,16 @@ def changed_answers(
     cells: dict[str, list[str]] = defaultdict(list)
     for data in sets:
         heads = (head(data.class_names), every)
-        answers: dict[str, list[Tensor]] = defaultdict(list)  # images [B, 2]: the best name of each head
-        for start in range(0, len(data.test), CHECKED_AT):
-            files = [example.path for example in data.test[start : start + CHECKED_AT]]
+        predictions: dict[str, list[Tensor]] = defaultdict(list)  # [B, 2]: the prediction of each classifier
+        for start in range(0, len(data.test), COMPARED_BATCH_SIZE):
+            files = [example.path for example in data.test[start : start + COMPARED_BATCH_SIZE]]
             pixels = pixels_of(backbone, files).to(backbone.device)
             for name, form in forms.items():
                 features = F.normalize(form(pixels).float(), dim=-1)
                 best = torch.stack([(features @ h.T).argmax(dim=-1) for h in heads], dim=-1)
-                answers[name].append(best.cpu())
-        expected = torch.cat(answers[EAGER])
+                predictions[name].append(best.cpu())
+        expected = torch.cat(predictions[EAGER])
         for name in forms:
-            share = (torch.cat(answers[name]) != expected).float().mean(dim=0) * 1000  # [2]
+            share = (torch.cat(predictions[name]) != expected).float().mean(dim=0) * 1000  # [2]
             cells[name].append(" / ".join(f"{value:.1f}" for value in share.tolist()))
     return cells

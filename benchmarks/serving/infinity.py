@@ -1,12 +1,12 @@
-"""(b) infinity-emb, a server of embeddings that knows CLIP, on the same images with a network of that size.
+"""Part b: infinity-emb, an embedding server that supports CLIP, with a network and images of equal size.
 
-It needs packages of other versions than this project, so it is installed apart:
+It needs other package versions than this project, and therefore its own environment:
 
     python -m venv FOLDER && FOLDER/bin/pip install "infinity-emb[all]" aiohttp
     python -m benchmarks.serving --data … --part b --infinity FOLDER/bin/infinity_emb
 
-It gives features and leaves the rest to its client: a classification is a request with the image and one
-with the prompts, or only the first if the client keeps the features of its prompts.
+infinity-emb returns features and leaves the comparison to its client. A classification is one request with
+the image and one with the prompts. A client that caches the features of its prompts needs only the first.
 """
 
 import base64
@@ -33,7 +33,7 @@ from benchmarks.serving.clients import Load, load, raw_json
 from benchmarks.serving.throughput import CLIENTS, class_names, requests_of
 
 ARCHITECTURE = "ViT-B-32"
-"""What CLIPConfig() is, too."""
+"""Architecture, equal to that of CLIPConfig()."""
 START_SECONDS = 600
 NAMES = 10
 IMAGE, BOTH = "infinity, the image only", "infinity, the image and ten prompts"
@@ -48,26 +48,31 @@ def against_infinity(
     rounds: int,
     seconds: float,
 ) -> Table:
-    """In turn. Args: model: of ARCHITECTURE. folder: for files."""
+    """Measure both servers in turn.
+
+    Args:
+        model: a model of ARCHITECTURE.
+        folder: folder for files.
+    """
     write_clip(folder)
     rates: dict[tuple[str, int], list[Load]] = defaultdict(list)
     with running_infinity(command, folder) as (url, name):
-        asked = _requests(url, name, images)
-        asked["service, the image and ten names"] = requests_of(api, images, model, NAMES)
+        sources = _requests(url, name, images)
+        sources["service, the image and ten classes"] = requests_of(api, images, model, NAMES)
         for number in range(rounds + 1):
-            for kind, requests in asked.items():
+            for kind, requests in sources.items():
                 for clients in CLIENTS:
                     at = api.url if kind.startswith("service") else url
-                    found = load(at, requests, clients=clients, seconds=seconds if number else 1)
+                    result = load(at, requests, clients=clients, seconds=seconds if number else 1)
                     if number:
-                        rates[kind, clients].append(found)
+                        rates[kind, clients].append(result)
     table = Table(
-        f"{ARCHITECTURE} with random weights: classifications a second",
+        f"{ARCHITECTURE} with random weights: classifications per second",
         ["", *(f"{clients} client{'s' if clients > 1 else ''}" for clients in CLIENTS), "errors"],
-        note=f"Medians of {rounds} rounds in which all take turns, fp32, one image a request. infinity-emb "
-        "(engine torch) gives features, which its client must compare.",
+        note=f"Medians of {rounds} rounds in which all take turns, fp32, one image per request. infinity-emb "
+        "(engine torch) returns features, which its client must compare.",
     )
-    for kind in asked:
+    for kind in sources:
         share = 2 if kind == BOTH else 1  # two requests are one classification
         cells = [f"{median(one.rate for one in rates[kind, c]) / share:.1f}" for c in CLIENTS]
         errors = sum(one.errors for c in CLIENTS for one in rates[kind, c])
@@ -89,7 +94,7 @@ def _requests(url: str, model: str, images: Sequence[bytes]) -> dict[str, Iterat
 
 @contextmanager
 def running_infinity(command: Path, folder: Path) -> Iterator[tuple[str, str]]:
-    """Its URL and the name that it gives to the model in the folder."""
+    """Run infinity-emb. Yield its URL and its name for the model in the folder."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     arguments = [
@@ -120,7 +125,7 @@ def running_infinity(command: Path, folder: Path) -> Iterator[tuple[str, str]]:
         until = time.monotonic() + START_SECONDS
         while (models := _models(url)) is None:
             if process.poll() is not None or time.monotonic() > until:
-                raise SystemExit("infinity does not start; what it said stands above.")
+                raise SystemExit("infinity did not start. Its output is above.")
             time.sleep(0.5)
         yield url, models[0]
     finally:
@@ -138,7 +143,7 @@ def _models(url: str) -> list[str] | None:
 
 
 def write_clip(folder: Path) -> None:
-    """A CLIP of transformers with random weights, OpenAI's tokens and transform."""
+    """Save a transformers CLIP with random weights, and OpenAI's tokenizer and transform."""
     folder.mkdir(parents=True)
     torch.manual_seed(0)
     CLIPModel(CLIPConfig()).save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""(d) Many models and little memory: requests by Zipf's law, while models are deleted and promoted."""
+"""Part d: many models and little memory. Requests follow Zipf's law; models are deleted and promoted."""
 
 import json
 import threading
@@ -15,26 +15,26 @@ from benchmarks.serving.clients import Load, load, raw_request
 from benchmarks.serving.zipf import lru_hits
 
 NAME, ALIAS = "shop", "prod"
-"""Of the models that are promoted in turn: all versions of one name."""
+"""Name and alias of the models that are promoted in turn, all versions of one name."""
 ALIAS_EVERY = 10
-"""Every so many requests one goes to the alias."""
+"""Interval of requests to the alias."""
 ALIASED = -1
 EQUAL = 1e-5
-"""In probability, between an answer under load and the same model's answer before it."""
+"""Tolerance of probabilities, between a response under load and one of the same model before."""
 
 
 @dataclass
 class Plan:
-    """What is asked of which model."""
+    """Plan of requests, deletions and promotions."""
 
     models: Sequence[str]
-    """The most popular first."""
+    """Model ids, the most popular first."""
     requests: Sequence[int]
-    """Indices into them."""
+    """Indices into `models`."""
     versions: Sequence[str]
-    """Models between which the alias moves."""
+    """Model ids between which the alias moves."""
     deleted: Sequence[int]
-    """Indices of those that are deleted during the run, in this order."""
+    """Indices of the models that are deleted during the run, in order."""
     clients: int
 
 
@@ -42,7 +42,7 @@ class Plan:
 class Seen:
     load: Load
     rss_before: int
-    rss_most: int
+    rss_peak: int
     rss_after: int
     budget: int
     hits: int
@@ -51,23 +51,27 @@ class Seen:
     """Networks in memory at the end."""
     ideal_hits: int
     counted: int
-    """Requests among which those are."""
+    """Number of requests that `ideal_hits` covers."""
     gone: int
-    """Answers 404 for a model that had been deleted."""
+    """Responses 404 for a deleted model."""
     failures: Counter[str] = field(default_factory=Counter)
-    """All other answers but 200, and wrong ones."""
+    """All other responses except 200, and incorrect ones."""
     aliased: Counter[str] = field(default_factory=Counter)
-    """Answers of the alias by the model that they name."""
+    """Responses of the alias by the model that they name."""
     promotions: int = 0
     deletions: int = 0
 
 
 def measure(api: RunningApi, plan: Plan, image: bytes, names: Sequence[str], room: int) -> Seen:
-    """Args: room: networks that the budget has room for."""
+    """Run the plan.
+
+    Args:
+        room: number of networks that fit in the budget.
+    """
     process = psutil.Process(api.pid)
     with httpx.Client(base_url=api.url, timeout=60) as http:
         form = {"class_names": json.dumps(names), "alpha": "0.5"}
-        for _ in range(20):  # what the first requests take is not for models
+        for _ in range(20):  # warm up, so that rss_before includes one-time allocations
             _probabilities(http, form | {"alpha": "0"}, image, "stock")
         rss_before = process.memory_info().rss
         expected = {model: _probabilities(http, form, image, model) for model in plan.versions}
@@ -77,13 +81,13 @@ def measure(api: RunningApi, plan: Plan, image: bytes, names: Sequence[str], roo
         memory = _Memory(process)
         changes = _Changes(api.url, plan, requests)
         with memory, changes:
-            asked = load(api.url, iter(requests), clients=plan.clients, on_answer=requests.check)
+            result = load(api.url, iter(requests), clients=plan.clients, on_answer=requests.check)
         after = http.get("/runtime").json()["models"]
     counts = {name: after["networks"][name] - before["networks"][name] for name in ("hits", "misses")}
     return Seen(
-        asked,
+        result,
         rss_before,
-        memory.most,
+        memory.peak,
         process.memory_info().rss,
         after["budget_bytes"],
         counts["hits"],
@@ -110,7 +114,7 @@ def _read(body: bytes) -> dict[str, float]:
 
 
 class _Requests:
-    """One after the other, and what came back. All in the event loop's thread, but `deleting`."""
+    """Requests in order, and a check of the responses. Only `deleting` is set from another thread."""
 
     def __init__(
         self,
@@ -123,10 +127,10 @@ class _Requests:
         self._api, self._plan, self._form, self._image = api, plan, form, image
         self._expected = expected
         self.deleting: set[int] = set()
-        """Indices of models whose deletion was asked for."""
+        """Indices of models whose deletion was requested."""
         self.asked = 0
         self.sequence: list[int] = []
-        """Models as they were asked for; the alias as one of its own."""
+        """Requested models in order, with the alias as a model of its own."""
         self.gone = 0
         self.failures: Counter[str] = Counter()
         self.aliased: Counter[str] = Counter()
@@ -152,20 +156,20 @@ class _Requests:
         elif i == ALIASED:
             model = json.loads(body)["model"]
             self.aliased[model] += 1
-            want, found = self._expected[model], _read(body)
-            if any(abs(found[name] - want[name]) > EQUAL for name in want):
-                self.failures["an answer that names another model than it is of"] += 1
+            expected, actual = self._expected[model], _read(body)
+            if any(abs(actual[name] - expected[name]) > EQUAL for name in expected):
+                self.failures["a response that names the wrong model"] += 1
         elif json.loads(body)["model"] != self._plan.models[i]:
-            self.failures["an answer of another model"] += 1
+            self.failures["a response of another model"] += 1
 
 
 class _Memory:
-    """The most that a process has had, looked at ten times a second."""
+    """Peak memory of a process, sampled ten times per second."""
 
     def __init__(self, process: psutil.Process) -> None:
         self._process, self._stop = process, threading.Event()
         self._thread = threading.Thread(target=self._watch)
-        self.most = 0
+        self.peak = 0
 
     def __enter__(self) -> None:
         self._thread.start()
@@ -176,11 +180,11 @@ class _Memory:
 
     def _watch(self) -> None:
         while not self._stop.wait(0.1):
-            self.most = max(self.most, self._process.memory_info().rss)
+            self.peak = max(self.peak, self._process.memory_info().rss)
 
 
 class _Changes:
-    """Deletes and promotes, spread over the requests."""
+    """Deletions and promotions, spread over the requests."""
 
     def __init__(self, url: str, plan: Plan, requests: _Requests) -> None:
         self._url, self._plan, self._requests = url, plan, requests
@@ -210,24 +214,24 @@ class _Changes:
 
 
 def table(seen: Seen, plan: Plan, room: int) -> Table:
-    found = Table(f"{len(plan.models):,} models, memory for {room}", ["", "seen"])
+    summary = Table(f"{len(plan.models):,} models, memory for {room}", ["", "value"])
     hits = seen.hits / (seen.hits + seen.misses)
     ideal = seen.ideal_hits / seen.counted
-    above, most = seen.rss_after - seen.rss_before, seen.rss_most - seen.rss_before
+    final, peak = seen.rss_after - seen.rss_before, seen.rss_peak - seen.rss_before
     rows = {
         "requests, clients": f"{len(plan.requests):,}, {plan.clients}",
-        "answers a second": f"{sum(seen.load.statuses.values()) / seen.load.seconds:.1f}",
+        "requests per second": f"{sum(seen.load.statuses.values()) / seen.load.seconds:.1f}",
         "p50, ms": f"{1000 * seen.load.p50:.0f}",
         "hit rate": f"{hits:.1%}",
-        f"hit rate of an ideal LRU with room for {room}": f"{ideal:.1%}",
+        f"hit rate of an ideal LRU cache of {room}": f"{ideal:.1%}",
         "networks in memory at the end": str(seen.resident),
         "budget, MB": f"{seen.budget / 1e6:.0f}",
-        "resident memory above that of the API with its backbone, MB: at the end": f"{above / 1e6:.0f}",
-        "at most": f"{most / 1e6:.0f} ({most / seen.budget:.2f} of the budget)",
+        "resident memory beyond the API with its backbone, MB: at the end": f"{final / 1e6:.0f}",
+        "maximum": f"{peak / 1e6:.0f} ({peak / seen.budget:.2f} of the budget)",
         "models deleted, promotions": f"{seen.deletions}, {seen.promotions}",
-        "404 for a model that was deleted": str(seen.gone),
+        "404 for a deleted model": str(seen.gone),
         "errors": ", ".join(f"{n} x {what}" for what, n in seen.failures.items()) or "0",
-        "answers of the alias, by the model that they name": ", ".join(map(str, seen.aliased.values())),
+        "responses of the alias, by the model that they name": ", ".join(map(str, seen.aliased.values())),
     }
-    found.rows += [[name, value] for name, value in rows.items()]
-    return found
+    summary.rows += [[name, value] for name, value in rows.items()]
+    return summary

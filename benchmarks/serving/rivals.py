@@ -1,4 +1,4 @@
-"""(b) What people do without this service: open_clip's README for each request, or another server."""
+"""Part b: the code of open_clip's README, run for each request."""
 
 import io
 import time
@@ -24,10 +24,10 @@ from core.settings import get_settings
 def readme_way(
     name: str, image_size: int | None, names: Sequence[str], images: Sequence[bytes], seconds: float
 ) -> list[float]:
-    """Seconds of each request, one after the other, for about so long; at least one.
+    """Return the seconds of each request, one after another, for about `seconds` and at least once.
 
     Args:
-        name: as open_clip takes it, `local-dir:FOLDER`.
+        name: model name for open_clip, `local-dir:FOLDER`.
     """
     model, _, preprocess = open_clip.create_model_and_transforms(name, force_image_size=image_size)
     model.eval()
@@ -37,7 +37,7 @@ def readme_way(
     for content in images:
         started = time.perf_counter()
         image = preprocess(Image.open(io.BytesIO(content)).convert("RGB")).unsqueeze(0)
-        text = tokenizer([f"a photo of a {of_class}." for of_class in names])
+        text = tokenizer([f"a photo of a {class_name}." for class_name in names])
         image_features = model.encode_image(image)
         text_features = model.encode_text(text)
         image_features /= image_features.norm(dim=-1, keepdim=True)
@@ -52,7 +52,7 @@ def readme_way(
 def against_readme(
     api: RunningApi, backbone: Backbone, model: str, images: Sequence[bytes], rounds: int, seconds: float
 ) -> Table:
-    """In turn, one request at a time and with as many clients as part a has."""
+    """Measure the README's code sequentially and the service with the clients of part a, in turn."""
     size = backbone.image_size
     name = backbone.name.replace(STARTER, f"local-dir:{starter_folder(get_settings().cache)}")
     alone: dict[int, list[float]] = defaultdict(list)
@@ -62,17 +62,17 @@ def against_readme(
             taken = readme_way(name, size, class_names(names), images, seconds if number else 0)
             requests = requests_of(api, images, model, names)
             for clients in CLIENTS:
-                found = load(api.url, requests, clients=clients, seconds=seconds if number else 1)
+                result = load(api.url, requests, clients=clients, seconds=seconds if number else 1)
                 if number:
-                    served[names, clients].append(found)
+                    served[names, clients].append(result)
             if number:
                 alone[names].append(1 / median(taken[1:] or taken))
     table = Table(
-        f"{backbone.name} at {size} px, one image a request: requests a second",
-        ["", *(f"{names:,} names" for names in NAMES)],
+        f"{backbone.name} at {size} px, one image per request: requests per second",
+        ["", *(f"{names:,} classes" for names in NAMES)],
         note=f"Medians of {rounds} rounds in which all take turns. open_clip's README: in a loop, without "
-        "server and client; the image from a JPEG in memory, the prompts encoded for each request. In "
-        "brackets how many times as many the service answers.",
+        "server and client, with the image from a JPEG in memory and the prompts encoded for each request. "
+        "In brackets: ratio to open_clip's README.",
     )
     before = {names: median(rates) for names, rates in alone.items()}
     table.rows.append(["open_clip's README", *(f"{before[names]:.2f}" for names in NAMES)])

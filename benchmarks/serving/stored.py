@@ -1,5 +1,4 @@
-"""Adapted models without a training, in a store of their own: their answers mean nothing, their cost is that
-of real ones."""
+"""Store of adapted models without training: meaningless predictions at realistic cost."""
 
 import json
 from collections.abc import Iterator
@@ -18,13 +17,13 @@ from core.store.db.session import Database
 from core.store.storage.blobs import Blobs
 from tests.core.serving.adapted import publish_model
 
-MOVED = 0.002
-"""Standard deviation of the change of a weight: about what a training does to the starter."""
+CHANGE_STD = 0.002
+"""Standard deviation of the change of a weight, similar to a training of the starter."""
 
 
 @contextmanager
 def store(data: Path) -> Iterator[tuple[Database, Blobs]]:
-    """An empty one, for `CLIPCITE_DATA`."""
+    """Create an empty store for `CLIPCITE_DATA`."""
     url = f"sqlite:///{data / 'clipcite.db'}"
     migrate.upgrade(url)
     database = Database(url)
@@ -37,12 +36,14 @@ def store(data: Path) -> Iterator[tuple[Database, Blobs]]:
 def publish_many(
     database: Database, blobs: Blobs, backbone: Backbone, names: list[str], classes: list[str]
 ) -> list[str]:
-    """Ids of models kept in 4 bits, one for each name; a name that comes again is its next version. No two
-    have the same weights."""
+    """Publish a 4-bit model per name, and return the ids. A repeated name is its next version.
+
+    All models have different weights.
+    """
     theta_0 = tower_parameters(backbone.model)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        theta_1 = {n: t + MOVED * torch.randn(t.shape, generator=generator) for n, t in theta_0.items()}
+        theta_1 = {n: t + CHANGE_STD * torch.randn(t.shape, generator=generator) for n, t in theta_0.items()}
     first = encode(theta_0, theta_1, "4bit")
     return [
         publish_model(database, blobs, backbone, delta=_turned(first, i), classes=classes, name=name)
@@ -51,7 +52,7 @@ def publish_many(
 
 
 def _turned(delta: Delta, by: int) -> Delta:
-    """The same numbers at other weights, which takes a fraction of the time of drawing new ones."""
+    """Return a delta with permuted weights, much faster than drawing new ones."""
     return Delta(
         delta.kind,
         {n: t.roll(by, 0) if n.startswith(("words/", "scale/")) else t for n, t in delta.tensors.items()},
@@ -59,10 +60,14 @@ def _turned(delta: Delta, by: int) -> Delta:
 
 
 def make_backbone(folder: Path, architecture: str) -> str:
-    """One of open_clip's networks with random weights, as the backbone `local-dir:FOLDER`."""
+    """Save an open_clip architecture with random weights, and return the backbone `local-dir:FOLDER`.
+
+    Raises:
+        SystemExit: open_clip does not know the architecture.
+    """
     config = open_clip.get_model_config(architecture)
     if config is None:
-        raise SystemExit(f"open_clip has no network {architecture!r}.")
+        raise SystemExit(f"open_clip has no architecture {architecture!r}.")
     folder.mkdir(parents=True)
     torch.manual_seed(0)
     network = open_clip.CLIP(**config)

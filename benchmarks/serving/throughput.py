@@ -1,4 +1,4 @@
-"""(a) The service against the bare network, and where the time between them goes."""
+"""Part a: the service against the bare network, and the cost of each part of a request."""
 
 import itertools
 import json
@@ -20,7 +20,7 @@ from torch import Tensor
 from benchmarks.accuracy.tables import Table
 from benchmarks.running_api import RunningApi
 from benchmarks.serving.clients import Load, load, raw_request
-from benchmarks.serving.forms import EAGER, PRODUCT, Form, pixels_of, seconds_an_image
+from benchmarks.serving.forms import EAGER, PRODUCT, Form, pixels_of, seconds_per_image
 from core.clip.data.images import ImageLimits
 from core.clip.inference.optimised import InferenceNetwork
 from core.clip.models.backbone import Backbone
@@ -32,31 +32,31 @@ from core.serving.threads import single_threaded
 CLIENTS = (1, 8, 32)
 NAMES = (10, 1000)
 EAGER_BATCH = 32
-FROM_FILES = "the product's form and decoding, nothing else"
+FROM_FILES = "the product's form with decoding only"
 IMAGES = 64
 SINGLES = 16
-"""Images of which one at a time is decoded and goes through the bare network, each round."""
+"""Images per round that are decoded and encoded one at a time."""
 
 
 @dataclass
 class Rounds:
-    """What the rounds gave, in turn: seconds an image of the bare forms, and loads on the service."""
+    """Measurements by round: seconds per image of the bare forms, and loads on the service."""
 
     bare: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     single: list[float] = field(default_factory=list)
-    """Seconds from a file in memory to the features, one image, nothing else running."""
+    """Seconds from a file in memory to the features, one image at a time, without other load."""
     decode: list[float] = field(default_factory=list)
     loads: dict[tuple[int, int], list[Load]] = field(default_factory=lambda: defaultdict(list))
-    """By clients and names."""
+    """Loads by number of clients and classes."""
     service_cpu: dict[tuple[int, int], list[float]] = field(default_factory=lambda: defaultdict(list))
-    """Seconds of processor time of the API an image."""
+    """CPU seconds of the API per image."""
     network: dict[tuple[int, int], list[float]] = field(default_factory=lambda: defaultdict(list))
-    """Batches that were being computed, on average."""
+    """Mean number of batches in progress."""
     batch: dict[tuple[int, int], list[float]] = field(default_factory=lambda: defaultdict(list))
 
 
 def class_names(count: int) -> list[str]:
-    """So many of ImageNet's, all different."""
+    """Return `count` different class names, from ImageNet as far as they suffice."""
     return list(dict.fromkeys(open_clip.IMAGENET_CLASSNAMES))[:count] + [
         f"thing number {i}" for i in range(count - len(set(open_clip.IMAGENET_CLASSNAMES)))
     ]
@@ -65,7 +65,7 @@ def class_names(count: int) -> list[str]:
 def requests_of(
     api: RunningApi, images: Sequence[bytes], model: str, names: int
 ) -> Iterator[tuple[int, bytes]]:
-    """One image each, over and over; the answer has the five best names."""
+    """Yield requests forever, with one image each and the five best classes in the response."""
     data = {"class_names": json.dumps(class_names(names)), "model": model, "top_k": "5"}
     made = [raw_request(api.url, data, [image]) for image in images]
     return itertools.cycle(enumerate(made))
@@ -82,7 +82,7 @@ def measure(
     clients: Sequence[int] = CLIENTS,
     names: Sequence[int] = NAMES,
 ) -> Rounds:
-    """Bare, service, bare, service…; a first short round warms up."""
+    """Measure the bare network and the service in turn, after a short warm-up round."""
     at_once = IMAGES_AT_ONCE_ON_CPU if backbone.device.type == "cpu" else IMAGES_AT_ONCE
     network = stock_model("", backbone).model
     eager: Form = backbone.model.encode_image  # type: ignore[assignment]
@@ -91,39 +91,39 @@ def measure(
     contents = [file.read_bytes() for file in files]
     decoded = torch.stack([_fitted(content, backbone) for content in contents])
     bare = {
-        EAGER: lambda: seconds_an_image(eager, pixels, EAGER_BATCH),
+        EAGER: lambda: seconds_per_image(eager, pixels, EAGER_BATCH),
         PRODUCT: lambda: _side_by_side(network, backbone, decoded.split(at_once), threads),
         FROM_FILES: lambda: _side_by_side(
             network, backbone, [contents[i : i + at_once] for i in range(0, len(contents), at_once)], threads
         ),
     }
-    found = Rounds()
+    measured = Rounds()
     process = psutil.Process(api.pid)
     for number in range(rounds + 1):
-        counted = found if number else Rounds()
+        counted = measured if number else Rounds()
         counted_seconds = seconds if number else 0
         for name, once in bare.items():
             counted.bare[name].append(_repeated(once, counted_seconds))
         _singles(network, backbone, contents[:SINGLES], counted)
-        for count, of in itertools.product(clients, names):
+        for count, classes in itertools.product(clients, names):
             before, cpu = _batches(api), _cpu(process)
-            asked = load(
+            result = load(
                 api.url,
-                requests_of(api, contents, model, of),
+                requests_of(api, contents, model, classes),
                 clients=count,
                 seconds=seconds if number else 1,
             )
             after = _batches(api)
-            counted.loads[count, of].append(asked)
+            counted.loads[count, classes].append(result)
             images = after["images"] - before["images"]
-            counted.service_cpu[count, of].append((_cpu(process) - cpu) / images)
-            counted.network[count, of].append((after["busy_seconds"] - before["busy_seconds"]) / seconds)
-            counted.batch[count, of].append(images / max(1, after["batches"] - before["batches"]))
-    return found
+            counted.service_cpu[count, classes].append((_cpu(process) - cpu) / images)
+            counted.network[count, classes].append((after["busy_seconds"] - before["busy_seconds"]) / seconds)
+            counted.batch[count, classes].append(images / max(1, after["batches"] - before["batches"]))
+    return measured
 
 
 def _repeated(once: Callable[[], float], seconds: float) -> float:
-    """The median of as many times as there is time for."""
+    """Return the median of as many runs as fit in `seconds`, at least one."""
     until = time.perf_counter() + seconds
     taken: list[float] = []
     while not taken or time.perf_counter() < until:
@@ -137,8 +137,10 @@ def _side_by_side(
     batches: Sequence[Tensor | Sequence[bytes]],
     threads: Executor,
 ) -> float:
-    """Seconds an image where each thread takes the next batch, of decoded images or of files which it
-    decodes first, and nothing else is to be done: the most that a service could reach."""
+    """Return the seconds per image if each thread takes the next batch, of decoded images or of files.
+
+    This is the upper bound of any service's throughput.
+    """
 
     @torch.inference_mode()
     def encode(batch: Tensor | Sequence[bytes]) -> int:
@@ -152,7 +154,9 @@ def _side_by_side(
 
 
 @torch.inference_mode()
-def _singles(network: InferenceNetwork, backbone: Backbone, contents: Sequence[bytes], found: Rounds) -> None:
+def _singles(
+    network: InferenceNetwork, backbone: Backbone, contents: Sequence[bytes], measured: Rounds
+) -> None:
     decoded, taken = [], []
     for content in contents:
         started = time.perf_counter()
@@ -160,8 +164,8 @@ def _singles(network: InferenceNetwork, backbone: Backbone, contents: Sequence[b
         decoded.append(time.perf_counter() - started)
         network.encode_fitted(pixels.to(backbone.device)).cpu()
         taken.append(time.perf_counter() - started)
-    found.decode.append(median(decoded))
-    found.single.append(median(taken))
+    measured.decode.append(median(decoded))
+    measured.single.append(median(taken))
 
 
 def _fitted(content: bytes, backbone: Backbone) -> Tensor:
@@ -182,44 +186,44 @@ def _ratios(rate: float, bare: Mapping[str, float]) -> list[str]:
     return [f"{rate / bare[form]:.2f}" for form in (PRODUCT, FROM_FILES, EAGER)]
 
 
-def tables(found: Rounds, title: str) -> list[Table]:
-    rate = {name: 1 / median(taken) for name, taken in found.bare.items()}
-    single = 1000 * median(found.single)
+def tables(measured: Rounds, title: str) -> list[Table]:
+    rate = {name: 1 / median(taken) for name, taken in measured.bare.items()}
+    single = 1000 * median(measured.single)
     speed = Table(
         title,
         [
             "",
             "images/s",
             "of the bare network",
-            "of that with decoding",
+            "of it with decoding",
             "of eager fp32",
             "p50, ms",
             "errors",
         ],
-        note=f"Medians of {len(found.single)} rounds in which all take turns. The product's form is asked "
-        f"with {IMAGES_AT_ONCE_ON_CPU} decoded images at a time on a CPU, each batch by one processor, "
-        f"eager fp32 (open_clip's) with {EAGER_BATCH}, by all of them. The service gets one JPEG a request "
-        "and answers with the five best names; the clients are one process on the same processors. One "
-        f"image alone, decoded and through the bare network, takes {single:.1f} ms.",
+        note=f"Medians of {len(measured.single)} rounds in which all take turns. The product's form runs "
+        f"batches of {IMAGES_AT_ONCE_ON_CPU} decoded images on a CPU, each on one core; eager fp32 "
+        f"(open_clip's) runs batches of {EAGER_BATCH} on all cores. A request has one JPEG, and the response "
+        "the five best classes. The clients are one process on the same cores. A single image, decoded and "
+        f"encoded by the bare network, takes {single:.1f} ms.",
     )
     for name, value in rate.items():
         label = "the product's form" if name == PRODUCT else name
         label = f"bare network, {label}"
         speed.rows.append([label, f"{value:.1f}", *_ratios(value, rate), "", ""])
     between = Table(
-        f"{title}: where the time goes, an image",
+        f"{title}: cost per image",
         [
             "",
             "wall, ms",
-            "networks at work",
-            "images a batch",
-            "API, processor ms",
-            "clients, processor ms",
+            "batches in progress",
+            "images per batch",
+            "API, CPU ms",
+            "clients, CPU ms",
         ],
-        note=f"{psutil.cpu_count()} processors. Decoding alone takes {1000 * median(found.decode):.2f} ms.",
+        note=f"{psutil.cpu_count()} cores. Decoding alone takes {1000 * median(measured.decode):.2f} ms.",
     )
-    for (clients, names), loads in found.loads.items():
-        label = f"service, {clients} client{'s' if clients > 1 else ''}, {names:,} names"
+    for (clients, names), loads in measured.loads.items():
+        label = f"service, {clients} client{'s' if clients > 1 else ''}, {names:,} classes"
         served = median(one.rate for one in loads)
         p50 = 1000 * median(one.p50 for one in loads)
         speed.rows.append(
@@ -237,9 +241,9 @@ def tables(found: Rounds, title: str) -> list[Table]:
             [
                 label,
                 f"{1000 / served:.2f}" if served else "–",
-                f"{median(found.network[key]):.1f}",
-                f"{median(found.batch[key]):.1f}",
-                f"{1000 * median(found.service_cpu[key]):.2f}",
+                f"{median(measured.network[key]):.1f}",
+                f"{median(measured.batch[key]):.1f}",
+                f"{1000 * median(measured.service_cpu[key]):.2f}",
                 f"{1000 * cpu:.2f}",
             ]
         )

@@ -1,4 +1,4 @@
-"""Which of many models is asked for, and what the best possible memory for a few of them would have."""
+"""Zipf-distributed requests, and the hit rate of an ideal LRU cache."""
 
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ import numpy as np
 
 
 def zipf_requests(models: int, requests: int, exponent: float, seed: int = 0) -> list[int]:
-    """Numbers from 0 to models - 1: the k-th most popular has a share as 1 / k^exponent."""
+    """Draw numbers from 0 to models - 1. The k-th has a share proportional to 1 / k^exponent."""
     shares = np.arange(1, models + 1) ** -exponent
     generator = np.random.default_rng(seed)
     drawn: list[int] = generator.choice(models, size=requests, p=shares / shares.sum()).tolist()
@@ -15,7 +15,7 @@ def zipf_requests(models: int, requests: int, exponent: float, seed: int = 0) ->
 
 
 def lru_hits(requests: Iterable[int], room: int) -> int:
-    """How many of the requests, one after the other, find theirs among the `room` last used."""
+    """Return the hits of an LRU cache with `room` entries on this sequence of requests."""
     warm: OrderedDict[int, None] = OrderedDict()
     hits = 0
     for model in requests:

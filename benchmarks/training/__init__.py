@@ -1,1 +1,1 @@
-"""How fast a training runs, and what it takes. Imports `benchmarks.data`."""
+"""Speed and memory of a training. Imports `benchmarks.data`."""

@@ -1,21 +1,25 @@
-"""How fast the product trains: against the loop as a researcher would write it, and against the machine.
+"""Training speed of the product, compared with a researcher's loop and with the hardware limit.
 
     python -m benchmarks.training --data FOLDER --loops --backbones starter
     python -m benchmarks.training --data FOLDER --limits --backbones starter ViT-B-32 ViT-B-16
     python -m benchmarks.training --data FOLDER --memory
     python -m benchmarks.training --data FOLDER --service
 
-FOLDER holds `train/CLASS/` and `test/CLASS/`. --loops runs whole jobs in turn, each in a fresh process:
-benchmarks.training.researcher (fp32) and core.clip.training.trainer (fp32, and what `auto` takes here), on
-the same images from the same files. --limits counts the floating-point operations of a step, measures the
-machine's matrix products, and says where the time of a step goes. --memory is a table of micro_batch_size,
-and --service the time from POST /adapt to the end of a job. Without any of them the first three are run.
+FOLDER holds `train/CLASS/` and `test/CLASS/`.
 
-What --loops measured is kept below --out: a run that was stopped goes on where it was, and a larger
---repetitions adds to it. Remove the folder, or name another, after a change of the code.
+- --loops runs whole jobs in turn, each in a fresh process, on the same image files:
+  benchmarks.training.researcher (fp32) and core.clip.training.trainer (fp32, and the precision that `auto`
+  selects).
+- --limits counts the floating-point operations of a step, measures the rate of matrix products, and profiles
+  a step.
+- --memory measures peak memory by micro_batch_size.
+- --service measures the time from POST /adapt to the end of a job.
+
+Without any of these flags the first three run. Results of --loops are stored below --out: an interrupted
+series resumes, and a larger --repetitions extends it. Choose another folder after a change of the code.
 
 `starter` is trained by its whole recipe. Any other backbone is an architecture of open_clip (ViT-B-32,
-ViT-B-16, …) with random weights, which cost the same time as trained ones, for a few steps.
+ViT-B-16, …) with random weights, trained for a few steps. Random weights cost the same time as trained ones.
 """
 
 import argparse
@@ -54,72 +58,74 @@ from core.clip.pipeline import Shot
 from core.settings import get_settings
 
 PARTS = ("loops", "limits", "memory", "service")
-IMAGES_AT_ONCE = (32, 16, 8, 4, 1)
+MICRO_BATCH_SIZES = (32, 16, 8, 4, 1)
 MAX_STEPS = 4
-"""Of a backbone that is not the starter: a CPU takes minutes for a whole recipe of ViT-B/16."""
+"""Steps of a backbone other than the starter, because a whole recipe is too long on a CPU."""
 MEMORY_STEPS = 2
-"""The second has AdamW's moments in memory beside its activations; the first has not."""
+"""Two steps, because AdamW's moments are in memory from the second on."""
 SERVICE_JOBS, SERVICE_CLASSES = 3, 10
-"""Jobs of each kind."""
+"""Jobs per kind, and classes of a job."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    given = parser().parse_args(arguments)
-    if given.steps is not None and given.steps < 2:
-        raise SystemExit("--steps must be 2 or more: a step is timed from the end of the one before.")
-    if given.data is None:
+    options = parser().parse_args(arguments)
+    if options.steps is not None and options.steps < 2:
+        raise SystemExit("--steps must be 2 or more, because a step is timed from the end of the one before.")
+    if options.data is None:
         raise SystemExit(
-            "Say what to train on: --data FOLDER, with train/<class name>/ and test/<class name>/ in it, a "
-            "folder of images per class."
+            "No data set is given. Add --data FOLDER, with a folder of images per class: train/<class name>/ "
+            "and test/<class name>/."
         )
-    parts = [part for part in PARTS if getattr(given, part)] or ["loops", "limits", "memory"]
-    if given.device == "auto":
-        given.device = "cuda" if torch.cuda.is_available() else "cpu"
-    if given.threads:
-        torch.set_num_threads(given.threads)
-    console, data = Console(width=160), load(given.data)
-    facts = machine(given)
-    given.out.mkdir(parents=True, exist_ok=True)
+    parts = [part for part in PARTS if getattr(options, part)] or ["loops", "limits", "memory"]
+    if options.device == "auto":
+        options.device = "cuda" if torch.cuda.is_available() else "cpu"
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    console, data = Console(width=160), load(options.data)
+    facts = machine(options)
+    options.out.mkdir(parents=True, exist_ok=True)
     console.print(f"{facts}", highlight=False, markup=False)
     tables: list[Table] = []
     measured: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="clipcite-train-speed-") as folder:
-        jobs = {name: make_job(name, data, given, Path(folder)) for name in given.backbones}
+        jobs = {name: make_job(name, data, options, Path(folder)) for name in options.backbones}
         if "loops" in parts:
             for name, job in jobs.items():
                 console.print(f"{name}, the loops")
-                what = f"{given.data.name}-{given.device}-{torch.get_num_threads()}threads-{job.steps}steps"
-                kept = given.out / f"train-speed-kept-{name}-{what}.json"
-                runs = run_loops(job, given.repetitions, given.workers, kept, console)
+                what = (
+                    f"{options.data.name}-{options.device}-{torch.get_num_threads()}threads-{job.steps}steps"
+                )
+                kept = options.out / f"train-speed-kept-{name}-{what}.json"
+                runs = run_loops(job, options.repetitions, options.workers, kept, console)
                 tables.append(loops_table(_title(name, job), runs))
                 measured[f"loops {name}"] = {k: [asdict(m) for m in of] for k, of in runs.items()}
         if "limits" in parts:
             limits = {}
             for name, job in jobs.items():
-                for precision in precisions(given.device):
-                    console.print(f"{name} {precision}, the machine's limit")
+                for precision in precisions(options.device):
+                    console.print(f"{name} {precision}, the hardware limit")
                     config = replace(job.config, precision=precision)
-                    few = replace(job, config=config).cut(given.steps or MAX_STEPS)
+                    few = replace(job, config=config).cut(options.steps or MAX_STEPS)
                     limits[f"{name} {precision}"] = in_fresh_trainer(measure_limit, few)
             tables += [limits_table(limits), profile_table(limits)]
             measured["limits"] = {name: asdict(limit) for name, limit in limits.items()}
         if "memory" in parts:
-            name = given.memory_backbone
-            job = make_job(name, data, given, Path(folder)).cut(MEMORY_STEPS)
+            name = options.memory_backbone
+            job = make_job(name, data, options, Path(folder)).cut(MEMORY_STEPS)
             by_count = {}
-            for count in IMAGES_AT_ONCE:
+            for count in MICRO_BATCH_SIZES:
                 config = replace(job.config, micro_batch_size=count)
                 by_count[count] = in_fresh_trainer(run_product, replace(job, config=config))
-                console.print(f"{name}, {count} images at once: {summary(by_count[count])}", highlight=False)
+                console.print(f"{name}, micro-batch of {count}: {summary(by_count[count])}", highlight=False)
             title = f"Memory of {name}, batch {job.config.batch_size}, precision {job.config.precision}"
             tables.append(memory_table(by_count, title))
             measured["memory"] = {count: asdict(m) for count, m in by_count.items()}
         if "service" in parts:
             console.print("The service")
-            shots = _shots(data, list(range(len(data.class_names)))[:SERVICE_CLASSES], given.shots)
+            shots = _shots(data, list(range(len(data.class_names)))[:SERVICE_CLASSES], options.shots)
             measured["service"] = time_service(shots, SERVICE_JOBS, console)
             tables.append(service_table(measured["service"], shots))
-    write(tables, {"machine": facts, "measured": measured}, "-".join(parts), given, console)
+    write(tables, {"machine": facts, "measured": measured}, "-".join(parts), options, console)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -135,35 +141,41 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--steps",
         type=int,
-        help=f"at most so many a job, 2 or more; default: all of starter, {MAX_STEPS} of others",
+        help=f"maximum steps per job, at least 2 (default: all for starter, {MAX_STEPS} for others)",
     )
     parser.add_argument("--shots", type=int, default=16)
-    parser.add_argument("--tests", type=int, default=50, help="test images a class for the accuracy")
+    parser.add_argument("--tests", type=int, default=50, help="maximum test images per class (default 50)")
     parser.add_argument(
-        "--workers", type=int, nargs="+", default=[0, 2], help="the researcher's DataLoader; one loop each"
+        "--workers",
+        type=int,
+        nargs="+",
+        default=[0, 2],
+        help="DataLoader processes of the researcher's loops (default 0 2)",
     )
-    parser.add_argument("--device", default="auto", help="auto is the GPU where there is one")
+    parser.add_argument(
+        "--device", default="auto", help="cpu, cuda or auto (default auto: the GPU if there is one)"
+    )
     parser.add_argument("--threads", type=int)
     parser.add_argument("--out", type=Path, default=Path("benchmark-results"))
     return parser
 
 
-def make_job(name: str, data: DataSet, given: argparse.Namespace, folder: Path) -> Job:
-    """The recipe of a backbone on this data; the starter is tested too."""
+def make_job(name: str, data: DataSet, options: argparse.Namespace, folder: Path) -> Job:
+    """Return a job by the recipe of the backbone, for the starter with test images."""
     trained = sorted({example.label for example in data.train})
     backbone = name if name == STARTER else random_weights(name, folder / name)
     job = Job(
         backbone,
         resolve_config(backbone=backbone),
-        tuple(_shots(data, trained, given.shots)),
-        given.device,
-        given.threads,
+        tuple(_shots(data, trained, options.shots)),
+        options.device,
+        options.threads,
         get_settings().cache,
-        tuple(_shot(data, e) for e in fewer_tests(data, given.tests).test if e.label in trained)
+        tuple(_shot(data, e) for e in fewer_tests(data, options.tests).test if e.label in trained)
         if name == STARTER
         else (),
     )
-    steps = given.steps or (None if name == STARTER else MAX_STEPS)
+    steps = options.steps or (None if name == STARTER else MAX_STEPS)
     return job if steps is None else job.cut(steps)
 
 
@@ -176,13 +188,19 @@ def _shot(data: DataSet, example: Example) -> Shot:
 
 
 def random_weights(architecture: str, folder: Path) -> str:
-    """An architecture of open_clip as a folder that load_backbone takes; its name there."""
+    """Save an open_clip architecture with random weights, and return its name for load_backbone.
+
+    Raises:
+        SystemExit: open_clip does not know the architecture.
+    """
     backbone = f"local-dir:{folder}"
     if folder.exists():
         return backbone
     settings = open_clip.get_model_config(architecture)
     if settings is None:
-        raise SystemExit(f"open_clip knows no architecture {architecture!r}; for example ViT-B-32.")
+        raise SystemExit(
+            f"open_clip has no architecture {architecture!r}. Use one of its names, for example ViT-B-32."
+        )
     torch.manual_seed(0)
     model = open_clip.create_model(architecture)
     preprocess = open_clip.get_model_preprocess_cfg(model)
@@ -195,13 +213,13 @@ def random_weights(architecture: str, folder: Path) -> str:
     return backbone
 
 
-def machine(given: argparse.Namespace) -> dict[str, Any]:
+def machine(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "cpu": processor(),
         "threads": torch.get_num_threads(),
-        "device": given.device if given.device != "cuda" else torch.cuda.get_device_name(),
+        "device": options.device if options.device != "cuda" else torch.cuda.get_device_name(),
         "torch": torch.__version__,
-        "load before": round(os.getloadavg()[0], 2),  # near 0, or the figures are not of this machine
+        "load before": round(os.getloadavg()[0], 2),  # figures are valid only near 0
     }
 
 

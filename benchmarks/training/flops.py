@@ -18,8 +18,10 @@ from core.clip.training.conv_bn import fuse_conv_bn
 
 @dataclass(frozen=True)
 class Flops:
-    """Floating-point operations, two for a multiplication with its addition, of matrix products and
-    convolutions: all else is small."""
+    """Floating-point operations of matrix products and convolutions, which are nearly all.
+
+    A multiplication with its addition counts as two.
+    """
 
     forward: int
     backward: int
@@ -32,9 +34,8 @@ def _convolution_backward(
     *rest: Any,
     **_: Any,
 ) -> int:
-    # torch's own formula takes the gradient of grouped filters for that of full ones: of depthwise
-    # ones it counts as many times too much as there are channels. Either gradient costs as much as the
-    # way forward: the filter, once for every element of the output.
+    # torch's formula treats grouped filters as full ones, and overcounts depthwise ones by the number of
+    # channels. Each gradient costs as much as the forward pass: one filter per element of the output.
     gradients: list[bool] = rest[-1]
     return sum(gradients[:2]) * 2 * math.prod(of_output) * math.prod(weight[1:])
 
@@ -56,7 +57,7 @@ def _attention_backward(
 
 FORMULAS: dict[Any, Callable[..., int]] = {
     torch.ops.aten.convolution_backward: _convolution_backward,
-    # The CPU's attention, which torch doesn't count.
+    # CPU attention, which torch does not count.
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
 }
@@ -72,10 +73,10 @@ def count_flops(function: Callable[[], Tensor]) -> Flops:
 
 
 def step_flops(backbone: Backbone, prompts: Sequence[str], config: AdaptConfig) -> dict[str, int]:
-    """Of one step of the product, by what it is spent on.
+    """Return the floating-point operations of one step of the product, by tower.
 
     Args:
-        prompts: one sentence for each class of a batch.
+        prompts: one prompt per class of a batch.
     """
     student = copy.deepcopy(backbone.model)
     fuse_conv_bn(student, backbone.image_size)

@@ -1,4 +1,4 @@
-"""The machine's rate of matrix products, and how near a training step comes to it."""
+"""Rate of matrix products of the machine, and the share that a training step reaches."""
 
 import time
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from core.clip.training.trainer import mixed_precision
 
 
 def matmul_rate(dtype: torch.dtype, device: torch.device) -> float:
-    """The best rate at which square matrices of some sizes are multiplied, in FLOP/s."""
+    """Return the best rate of square matrix products of several sizes, in FLOP/s."""
     best = 0.0
     for size in (1024, 2048, 4096) if device.type == "cpu" else (4096, 8192):
         a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
@@ -30,17 +30,17 @@ def matmul_rate(dtype: torch.dtype, device: torch.device) -> float:
 class Limit:
     flops: dict[str, int]
     rate: float
-    """FLOP/s."""
+    """Rate of matrix products, in FLOP/s."""
     seconds_a_step: float
     profiled_seconds_a_step: float
     groups: dict[str, float]
-    """Seconds a step, of the profiled one."""
+    """Seconds per profiled step, by group."""
     crops_seconds_a_step: float
-    """In a thread of its own beside the step."""
+    """Seconds per step for the crops, which run in a separate thread."""
 
     @property
     def share(self) -> float:
-        """Of the machine's matrix product rate that the step reaches."""
+        """Share of the machine's matrix product rate that the step reaches."""
         return sum(self.flops.values()) / self.rate / self.seconds_a_step
 
 

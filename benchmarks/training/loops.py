@@ -36,17 +36,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Job:
-    """One training, for a process that has nothing yet."""
+    """One training, self-contained for a fresh process."""
 
     backbone: str
-    """As load_backbone takes it."""
+    """Backbone name for load_backbone."""
     config: AdaptConfig
     shots: tuple[Shot, ...]
     device: str
     threads: int | None
     cache: Path
     tests: tuple[Shot, ...] = ()
-    """None where accuracy would mean nothing: with random weights."""
+    """Test images; empty for random weights, whose accuracy is meaningless."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -68,31 +68,31 @@ class Job:
         return load_backbone(self.backbone, cache=self.cache, image_size=size, device=device)
 
     def cut(self, steps: int) -> "Job":
-        """At most so many steps, with whole epochs and full batches."""
+        """Return the job with at most `steps` steps, in whole epochs and full batches."""
         per_epoch = math.ceil(len(self.shots) / self.config.batch_size)
         kept, n = min(len(self.shots), steps * self.config.batch_size), len(self.shots)
-        shots = tuple(self.shots[i * n // kept] for i in range(kept))  # of all classes alike
+        shots = tuple(self.shots[i * n // kept] for i in range(kept))  # evenly from all classes
         epochs = min(self.config.epochs, max(1, steps // per_epoch))
         return replace(self, shots=shots, config=replace(self.config, epochs=epochs))
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One whole job."""
+    """Measurements of one whole job."""
 
     seconds: float
-    """From the files to θ_1, decoding included; imports and the loading of the network are not."""
+    """Seconds from the files to θ_1, including decoding, without imports and loading of the network."""
     images_per_second: float
-    """After the first step, which sets up memory and kernels."""
+    """Rate after the first step, which sets up memory and kernels."""
     seconds_a_step: float
-    """Likewise."""
+    """Seconds per step after the first."""
     peak_bytes: int
-    """Of the process (of the GPU's memory, on a GPU) while it trained."""
+    """Peak memory during training, of the process or of the GPU."""
     loaded_bytes: int
-    """The same just before: the libraries and one copy of the network."""
+    """Memory before training: the libraries and one copy of the network."""
     last_loss: float
     accuracy: float | None
-    """Of θ(α) on the test images, in fp32, by the same code for both."""
+    """Accuracy of θ(α) on the test images, in fp32, by the same code for all loops."""
 
 
 def in_fresh_process(function: Callable[..., T], *arguments: object) -> T:
@@ -101,7 +101,7 @@ def in_fresh_process(function: Callable[..., T], *arguments: object) -> T:
 
 
 def in_fresh_trainer(function: Callable[..., T], *arguments: object) -> T:
-    """With its memory managed as the worker's trainers have it."""
+    """Run a function in a fresh process, with the memory settings of the worker's trainers."""
     before = dict(os.environ)
     os.environ |= trainer_environment(before)
     try:
@@ -112,7 +112,7 @@ def in_fresh_trainer(function: Callable[..., T], *arguments: object) -> T:
 
 
 def train_product(job: Job, backbone: Backbone, reporter: Reporter) -> dict[str, Tensor]:
-    """As core.clip.pipeline reads and trains; what it does then is no part of the comparison."""
+    """Read the images and train, as core.clip.pipeline does, without its later steps."""
     prompts = [class_prompts(name, job.config.templates) for name in job.class_names]
     images = read(job, backbone.image_size)
     return fine_tune(backbone, images, job.labels, prompts, job.config, reporter).theta_1
@@ -151,7 +151,7 @@ def run_researcher(job: Job, workers: int) -> Measured:
 
 
 class Clock(Silent):
-    """When every step ended, and with which losses: L, L_DVA, L_SCL, L_VLD."""
+    """A reporter that records the end of each step and its losses L, L_DVA, L_SCL, L_VLD."""
 
     def __init__(self) -> None:
         self.ends: list[float] = []
@@ -172,7 +172,7 @@ class Clock(Silent):
 def _measured(
     job: Job, backbone: Backbone, meter: Meter, clock: Clock, theta_1: dict[str, Tensor]
 ) -> Measured:
-    images = len(job.shots) * job.config.epochs / job.steps  # a step
+    images = len(job.shots) * job.config.epochs / job.steps  # per step
     return Measured(
         seconds=meter.seconds,
         images_per_second=images / clock.seconds_a_step,
@@ -189,17 +189,19 @@ def _accuracy(job: Job, backbone: Backbone, theta_1: dict[str, Tensor]) -> float
     model = with_parameters(backbone, interpolate(theta_0, theta_1, job.config.alpha))
     prompts = [class_prompts(name, job.config.templates) for name in job.class_names]
     head = build_zero_shot_classifier(model, backbone.tokenize, prompts)  # [C, D]
-    right = 0
+    correct = 0
     for start in range(0, len(job.tests), 64):
         tests = job.tests[start : start + 64]
         pixels = torch.stack([backbone.preprocess(open_image(test.source)) for test in tests])
-        answers = (image_features(model, pixels) @ head.T).argmax(dim=-1).tolist()
-        right += sum(job.class_names[a] == t.class_name for a, t in zip(answers, tests, strict=True))
-    return right / len(job.tests)
+        predicted = (image_features(model, pixels) @ head.T).argmax(dim=-1).tolist()
+        correct += sum(
+            job.class_names[label] == test.class_name for label, test in zip(predicted, tests, strict=True)
+        )
+    return correct / len(job.tests)
 
 
 def precisions(device: str) -> list[Precision]:
-    """fp32, and what `auto` takes on this device."""
+    """Return fp32, and the precision that `auto` selects on this device."""
     names: dict[torch.dtype | None, Precision] = {torch.bfloat16: "bf16", torch.float16: "fp16"}
     automatic = names.get(mixed_precision("auto", torch.device(device)), "fp32")
     return ["fp32"] if automatic == "fp32" else ["fp32", automatic]
@@ -208,10 +210,10 @@ def precisions(device: str) -> list[Precision]:
 def run_loops(
     job: Job, repetitions: int, workers: Sequence[int], kept: Path, console: Console
 ) -> dict[str, list[Measured]]:
-    """A B C A B C …: by the loop's name its repetitions, each with another seed.
+    """Run the loops in turn (A B C A B C …), and return the repetitions by loop. Each has another seed.
 
     Args:
-        kept: a JSON file of what was measured. It goes on where that ends.
+        kept: JSON file of the measurements, which is resumed.
     """
     known = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
     runs = {name: [Measured(**m) for m in of_loop] for name, of_loop in known.items()}
@@ -227,16 +229,16 @@ def run_loops(
             if len(runs.setdefault(name, [])) > seed:
                 continue
             start = in_fresh_trainer if function is run_product else in_fresh_process
-            found: Measured = start(function, *arguments)
-            runs[name].append(found)
+            measured: Measured = start(function, *arguments)
+            runs[name].append(measured)
             content = {name: [asdict(m) for m in of_loop] for name, of_loop in runs.items()}
             kept.write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
-            console.print(f"  {seed + 1}/{repetitions} {name}: {summary(found)}", highlight=False)
+            console.print(f"  {seed + 1}/{repetitions} {name}: {summary(measured)}", highlight=False)
     return {name: of_loop[:repetitions] for name, of_loop in runs.items() if len(of_loop) >= repetitions}
 
 
 def _workers(count: int) -> str:
-    return "no reading process" if count == 0 else f"{count} reading processes"
+    return "no loader process" if count == 0 else f"{count} loader processes"
 
 
 def summary(m: Measured) -> str:

@@ -1,4 +1,4 @@
-"""Seconds and peak memory of a training, of the process or of the GPU."""
+"""Time and peak memory of a training, of the process or of the GPU."""
 
 import re
 import resource
@@ -20,13 +20,13 @@ class Meter:
 
 @contextmanager
 def measuring(device: torch.device) -> Iterator[Meter]:
-    """The seconds and the peak memory of what is run inside."""
+    """Measure the seconds and the peak memory of the block."""
     meter, started = Meter(), time.monotonic()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         meter.loaded_bytes = torch.cuda.memory_allocated(device)
     else:
-        # The peak so far is that of the loading, which holds the weights twice.
+        # Reset the peak: loading held the weights twice.
         Path("/proc/self/clear_refs").write_text("5")
         meter.loaded_bytes = _process_memory("VmRSS")
     yield meter
@@ -36,6 +36,6 @@ def measuring(device: torch.device) -> Iterator[Meter]:
 
 
 def _process_memory(field: str) -> int:
-    # Not ru_maxrss: it can't be reset, and a process inherits it from the one that started it.
+    # Not ru_maxrss: it cannot be reset, and a process inherits it from its parent.
     found = re.search(rf"^{field}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
     return int(found[1]) * 1024 if found else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,4 +1,4 @@
-"""The seconds of a training step by kind of work, from torch.profiler."""
+"""Seconds of a training step by kind of work, from torch.profiler."""
 
 import copy
 import re
@@ -22,7 +22,7 @@ MATRIX_OPERATORS = re.compile(r"conv|mm$|mm_|matmul|linear$|linear_|dot_product|
 
 
 def labelled(model: nn.Module) -> nn.Module:
-    """A copy that says in a profile which tower is at work, and so do its copies."""
+    """Return a copy whose towers are labelled in a profile; copies of the copy are labelled too."""
     model = copy.deepcopy(model)
 
     def encode_image(self: Any, *arguments: Any, **options: Any) -> Any:
@@ -33,14 +33,14 @@ def labelled(model: nn.Module) -> nn.Module:
         with record_function(TEXT):
             return type(self).encode_text(self, *arguments, **options)
 
-    # Methods of an object are bound anew when it is copied.
+    # Bound methods of an object are bound again when the object is copied.
     for method in (encode_image, encode_text):
         setattr(model, method.__name__, MethodType(method, model))
     return model
 
 
 class ProfiledSteps(Clock):
-    """A reporter that profiles all steps but the first."""
+    """A reporter that profiles all steps except the first."""
 
     def __init__(self, steps: int, device: torch.device) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class ProfiledSteps(Clock):
             self._profile.stop()
 
     def groups(self) -> dict[str, float]:
-        """Seconds a step in which an operator of each group ran itself, and the rest of the step."""
+        """Return the seconds per step by group of operators, without their children, and the rest."""
         events = [e for e in self._profile.events() or [] if e.device_type.name == "CPU"]
         of_text = {
             e.sequence_nr for e in events if e.sequence_nr >= 0 and TEXT in (a.name for a in _ancestry(e))
@@ -71,11 +71,11 @@ class ProfiledSteps(Clock):
 
 
 def group_of(event: Any, of_text: set[int]) -> str:
-    """The group of a profiled operator.
+    """Return the group of a profiled operator.
 
     Args:
-        of_text: the sequence numbers of the text tower's operators on the way forward. The node of
-            the way back has the number of the operator that made it.
+        of_text: sequence numbers of the text tower's forward operators. A backward node has the number of its
+            forward operator.
     """
     ancestry = list(_ancestry(event))
     names = [a.name for a in ancestry]
@@ -102,6 +102,6 @@ def _ancestry(event: Any) -> Iterator[Any]:
 
 
 def _is_depthwise(event: Any) -> bool:
-    """Whether it is a convolution with filters [C, 1, K, K]."""
+    """Return True for a convolution with filters [C, 1, K, K]."""
     shapes = event.input_shapes or []
     return "conv" in event.name and any(len(s) == 4 and s[0] > 1 and s[1] == 1 for s in shapes[1:3])

@@ -1,4 +1,4 @@
-"""The tables of all parts, printed and written as Markdown and JSON."""
+"""Tables of all parts, printed and written as Markdown and JSON."""
 
 import argparse
 import json
@@ -15,7 +15,7 @@ from core.clip.pipeline import Shot
 
 
 def loops_table(title: str, runs: dict[str, list[Measured]]) -> Table:
-    """Against the faster of the researcher's variants, whichever that is in each column."""
+    """Compare the loops with the researcher's faster variant, chosen for each column."""
     repetitions = min(len(of_loop) for of_loop in runs.values())
     table = Table(
         title,
@@ -26,14 +26,14 @@ def loops_table(title: str, runs: dict[str, list[Measured]]) -> Table:
             "job, s",
             "ratio",
             "peak, GB",
-            "above the network",
+            "beyond the network, GB",
             "last loss",
             "acc.",
         ],
-        note=f"Medians of {repetitions} repetitions, accuracy the mean; ratios of medians, in brackets the "
-        "smallest and largest of the single repetitions, to the researcher's faster variant. Peak: of the "
-        "process, in the training; above the network: that less the process with the network loaded; "
-        "DataLoader's processes are not counted. Accuracy: θ(α) on the test images.",
+        note=f"Medians of {repetitions} repetitions; accuracy is the mean. Ratios are of medians, to the "
+        "researcher's faster variant, with the range over repetitions in brackets. Peak: memory of the "
+        "process during training. Beyond the network: the peak minus the process with the network loaded. "
+        "DataLoader processes are not counted. Accuracy: θ(α) on the test images.",
     )
     theirs = [runs[name] for name in runs if name.startswith("researcher")]
     fastest = max(theirs, key=lambda r: statistics.median(m.images_per_second for m in r))
@@ -65,11 +65,18 @@ def _ratio(ours: Sequence[float], theirs: Sequence[float]) -> str:
 
 def limits_table(limits: dict[str, Limit]) -> Table:
     table = Table(
-        "How near a step is to the machine's matrix products",
-        ["training", *next(iter(limits.values())).flops, "GFLOP a step", "GFLOP/s", "at least, s", "step, s"],
-        note="GFLOP of a step by tower (the student's forward and backward, the teacher's forward); GFLOP/s: "
-        "the best of square matrix products in that precision; at least: their quotient; share: that by "
-        "the measured step.",
+        "Training step and rate of matrix products",
+        [
+            "training",
+            *next(iter(limits.values())).flops,
+            "GFLOP per step",
+            "GFLOP/s",
+            "minimum, s",
+            "step, s",
+        ],
+        note="GFLOP by tower: forward and backward of the student, forward of the teacher. GFLOP/s: the best "
+        "rate of square matrix products in that precision. Minimum: their quotient. Share: the minimum "
+        "divided by the measured step.",
     )
     table.columns.append("share")
     for name, limit in limits.items():
@@ -82,17 +89,19 @@ def limits_table(limits: dict[str, Limit]) -> Table:
 
 def profile_table(limits: dict[str, Limit]) -> Table:
     table = Table(
-        "Where the time of a step goes, in seconds",
+        "Time of a step, in seconds",
         ["", *limits],
-        note="By torch.profiler, which slows the step a little. Groups without a tower's name are the image "
-        "tower of the student and the losses, both ways. The crops of the next batch are made in a thread "
-        "beside the step; that they take so long alone does not mean that the step waits for them.",
+        note="Measured by torch.profiler, which slows the step slightly. Groups without a tower's name are "
+        "the student's image tower and the losses, forward and backward. A thread makes the crops of the "
+        "next batch during the step, so the step need not wait for them.",
     )
     for group in dict.fromkeys(group for limit in limits.values() for group in limit.groups):
         cells = [_seconds(one.groups.get(group, 0.0), one.profiled_seconds_a_step) for one in limits.values()]
         table.rows.append([group, *cells])
     table.rows.append(["all", *(f"{one.profiled_seconds_a_step:.3f}" for one in limits.values())])
-    table.rows.append(["beside it: crops", *(f"{one.crops_seconds_a_step:.3f}" for one in limits.values())])
+    table.rows.append(
+        ["concurrently: crops", *(f"{one.crops_seconds_a_step:.3f}" for one in limits.values())]
+    )
     return table
 
 
@@ -103,8 +112,8 @@ def _seconds(seconds: float, of_all: float) -> str:
 def memory_table(runs: dict[int, Measured], title: str) -> Table:
     table = Table(
         title,
-        ["micro_batch_size", "peak, GB", "above the network, GB", "s a step"],
-        note="Each in a fresh process. Above the network: the peak less the process with the network loaded.",
+        ["micro_batch_size", "peak, GB", "beyond the network, GB", "s per step"],
+        note="Each row in a fresh process. Beyond the network: peak minus the process with a loaded network.",
     )
     for count, m in runs.items():
         above = m.peak_bytes - m.loaded_bytes
@@ -126,21 +135,25 @@ def service_table(taken: Sequence[tuple[str, dict[str, float]]], shots: Sequence
         f"From POST /adapt to the end of a job: starter, {len(shots)} images of {classes} classes",
         ["`evaluate`", "jobs", "s", *names],
         rows,
-        "Medians; then by stage.",
+        "Medians, in total and by stage.",
     )
 
 
 def write(
-    tables: Sequence[Table], content: dict[str, Any], parts: str, given: argparse.Namespace, console: Console
+    tables: Sequence[Table],
+    content: dict[str, Any],
+    parts: str,
+    options: argparse.Namespace,
+    console: Console,
 ) -> None:
-    """Print the tables, and leave them as Markdown and with the single figures as JSON."""
+    """Print the tables, and write them as Markdown, and with all measurements as JSON."""
     text = "\n\n".join(table.markdown() for table in tables)
     console.print(f"\n{text}", markup=False, highlight=False, soft_wrap=True)
-    of_backbones = "" if parts in ("memory", "service") else "-" + "-".join(given.backbones)
+    of_backbones = "" if parts in ("memory", "service") else "-" + "-".join(options.backbones)
     name = f"train-speed-{parts}{of_backbones}"
-    (given.out / f"{name}.md").write_text(text + "\n", encoding="utf-8")
+    (options.out / f"{name}.md").write_text(text + "\n", encoding="utf-8")
     everything = {**content, "tables": [vars(table) for table in tables]}
-    (given.out / f"{name}.json").write_text(
+    (options.out / f"{name}.json").write_text(
         json.dumps(everything, ensure_ascii=False, indent=1), encoding="utf-8"
     )
-    console.print(f"\nWritten: {given.out / name}.md and .json")
+    console.print(f"\nWritten: {options.out / name}.md and .json")

@@ -1,9 +1,9 @@
-"""CLIP-CITE as a careful researcher would write it, with open_clip and torchvision: one plain loop.
+"""CLIP-CITE as a plain loop with open_clip and torchvision, as a careful researcher would write it.
 
-It is what benchmarks.training compares the product with: the same method, batches, epochs and
-learning rates, and so the same result, by the way that the libraries' examples show. ImageSplit are
-opened anew in every epoch; every step tokenises and encodes one text an image; the teacher sees
-every image and every text again; all is eager fp32.
+Baseline of benchmarks.training: the same method, batches, epochs and learning rates as the product, and so
+the same result, in the style of the libraries' examples. Image files are opened again in each epoch. Each
+step tokenises and encodes one text per image, and the teacher encodes each image and text again. All
+computation is eager fp32.
 """
 
 import copy
@@ -38,8 +38,10 @@ class ImageSplit(Dataset[tuple[Tensor, int]]):
 
 
 class EqualBatches(Sampler[list[int]]):
-    """Each epoch a new order, cut into batches of equal size, give or take one: the product's rule for
-    the last partial batch, kept here so that both take the same steps."""
+    """Batches of a new order per epoch, whose sizes differ by at most one.
+
+    This is the product's rule for the last partial batch, so that both loops take the same steps.
+    """
 
     def __init__(self, images: int, batch_size: int) -> None:
         self.images, self.batches = images, math.ceil(images / batch_size)
@@ -66,13 +68,13 @@ def train(
     """Fine-tune an open_clip model, in place, in fp32.
 
     Args:
-        model, tokenizer: from open_clip; the model on the device to train on.
+        model, tokenizer: from open_clip; the model is on the training device.
         config: its first template, epochs, batch size, learning rates, loss weights and crops are used.
-        workers: processes of the DataLoader that read the images.
-        on_step: called with the losses L, L_DVA, L_SCL and L_VLD of every step.
+        workers: number of DataLoader processes.
+        on_step: called with the losses L, L_DVA, L_SCL and L_VLD of each step.
 
     Returns:
-        The trained parameters by name, `logit_scale` left out.
+        The trained parameters by name, without `logit_scale`.
     """
     torch.manual_seed(config.seed)
     device = next(model.parameters()).device

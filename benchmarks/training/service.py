@@ -1,4 +1,4 @@
-"""The seconds from POST /adapt to the end of a job, by stage, of a running service."""
+"""Seconds from POST /adapt to the end of a job, by stage, on a running service."""
 
 import time
 from collections import defaultdict
@@ -18,8 +18,10 @@ from demo.service import running_service
 
 
 def time_service(shots: Sequence[Shot], jobs: int, console: Console) -> list[tuple[str, dict[str, float]]]:
-    """(`evaluate`, seconds by stage) of jobs without and with a report in turn, `jobs` of each. The first
-    stage is the upload; the sum is from POST /adapt to the end."""
+    """Return (`evaluate`, seconds by stage) of jobs without and with a report, in turn, `jobs` of each.
+
+    The first stage is the upload. The stages sum to the time from POST /adapt to the end.
+    """
     images = ImageSplit(
         tuple(LabelledImage(shot.class_name, cast(Path, shot.source).name, shot.source) for shot in shots), ()
     )
@@ -43,7 +45,7 @@ def time_service(shots: Sequence[Shot], jobs: int, console: Console) -> list[tup
 
 
 def _note_stage(stages: dict[str, float], at: list[tuple[str, float]], job: ServedJob) -> None:
-    """`at`: the stage that the job was in, and since when."""
+    """Add the time since the last change to its stage. `at` holds that stage and its start."""
     (stage, since), now = at[0], time.monotonic()
     stages[stage] += now - since
     at[0] = (job.progress.stage if job.progress else job.status, now)

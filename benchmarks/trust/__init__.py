@@ -1,1 +1,1 @@
-"""Whether the reports can be trusted."""
+"""Reliability of the reports, measured on large test sets."""

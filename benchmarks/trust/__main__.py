@@ -1,14 +1,17 @@
-"""Can the reports be trusted? Their intervals and verdicts, found labels, calibration, sets, rejection, cost.
+"""Reliability of the reports: intervals, verdicts, label issues, calibration, rejection, cost.
 
     python -m benchmarks.trust --data clothing cifar10 stamps --splits 5 --tests 60
 
-Each run adapts to half of the classes as a job does, report included. Kinds of runs: `real`, where the
-model is also asked about the large test set, which the report has not seen, the classes of the other half
-being those that nobody has listed; `shuffled`, the labels of the training images dealt out anew (nothing
-can be learnt); `planted`, one image in ten labelled as another class; and, if asked for, `cost`: all
-classes, for what the report adds to the training. Options and folders are those of
-benchmarks.accuracy.paper; every run is kept below --out, so that a run that was stopped goes on. The tables
-are printed, and written as Markdown and JSON.
+Each run adapts to half of the classes, report included. Kinds of runs:
+
+- `real`: the model is also evaluated on the large test set, which the report has not seen. The classes of
+  the other half are unlisted.
+- `shuffled`: the labels of the training images are permuted, so nothing can be learnt.
+- `planted`: one image in ten has the label of another class.
+- `cost`: all classes, to measure the time of the report. Runs only on request.
+
+Options and folders are those of benchmarks.accuracy.paper. Runs are stored below --out, and an interrupted
+series resumes. The tables are printed and written as Markdown and JSON.
 """
 
 from collections.abc import Sequence
@@ -27,24 +30,26 @@ from core.settings import get_settings
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = parser(__doc__, METHODS)
-    options.add_argument("--kinds", nargs="+", default=list(KINDS[:3]), choices=KINDS)
-    options.add_argument("--image-size", type=int, help="other than the recipe's: smaller is faster")
-    options.set_defaults(seeds=1)
-    given = options.parse_args(arguments)
-    backbone = load_for(given)
-    if given.image_size:
+    command_line = parser(__doc__, METHODS)
+    command_line.add_argument("--kinds", nargs="+", default=list(KINDS[:3]), choices=KINDS)
+    command_line.add_argument(
+        "--image-size", type=int, help="image size (pixels, default: the recipe's); smaller is faster"
+    )
+    command_line.set_defaults(seeds=1)
+    options = command_line.parse_args(arguments)
+    backbone = load_for(options)
+    if options.image_size:
         backbone = load_backbone(
-            given.backbone, cache=get_settings().cache, image_size=given.image_size, device=given.device
+            options.backbone, cache=get_settings().cache, image_size=options.image_size, device=options.device
         )
     console = Console(width=160)
-    name = f"trust-{given.backbone.replace('/', '-')}-{backbone.image_size}px"
-    store = RunStore(given.out, name)
-    found = []
-    # Split by split, so that a run that is stopped has something of every kind and data set.
-    trials = sorted(read_trials(given), key=lambda trial: trial.split)
+    name = f"trust-{options.backbone.replace('/', '-')}-{backbone.image_size}px"
+    store = RunStore(options.out, name)
+    judgements = []
+    # Split by split, so that an interrupted series covers all kinds and data sets.
+    trials = sorted(read_trials(options), key=lambda trial: trial.split)
     for trial in trials:
-        for kind in given.kinds:
+        for kind in options.kinds:
             if kind == "cost":
                 everything = tuple(range(len(trial.data.class_names)))
                 trial = replace(trial, trained=everything)
@@ -54,8 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 record = run(kind, trial, backbone)
                 record.save(store, key)
                 console.print(f"{kind}, {trial.data.name}, split {trial.split}: {record.plain['verdict']}")
-            found.append(judged(record))
-    write(tables(found), name, given.out, console)
+            judgements.append(judged(record))
+    write(tables(judgements), name, options.out, console)
 
 
 if __name__ == "__main__":

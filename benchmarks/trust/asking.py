@@ -1,5 +1,7 @@
-"""What a model, the stock network and the preview say of the large test set: answers and scores, which take
-a hundredth of the features that they are made of."""
+"""Predictions of the model, the stock model and the preview on the large test set.
+
+Scores are stored instead of features, which are a hundred times larger.
+"""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -25,17 +27,20 @@ from core.clip.prompts import class_prompts
 RULE, AMONG = "rule ", "among "
 
 
-def asked(
+def score_test_images(
     backbone: Backbone, adapted: Adapted, more: Sequence[str], trial: Trial, config: AdaptConfig
 ) -> dict[str, NDArray[Any]]:
-    """Of T test images, with K trained names and the new names `more` of the other half after them:
+    """Return arrays for T test images, with K trained classes followed by the new classes `more`.
 
-    truth [T]
-    named_A, named_preview [T, 2]: the best of the trained names, and of all; A: 0 and its own
-    alone [T, K]: what the trained names are ranked by at the α at which the model is served
-    "rule NAME" [T]: by which an image of none of the trained names might be told, at that α
-    new_cosine [T]: with the best new name, less its offset
-    "among A" [T, K + new]: what all of the `class_names` are ranked by at this α
+    Returns:
+        truth [T]: labels.
+        class_names: the columns of "among A".
+        named_A, named_preview [T, 2]: the best trained class and the best of all classes, for A = 0 and the
+            served α.
+        alone [T, K]: scores of the trained classes at the served α.
+        "rule NAME" [T]: score of a rejection rule at that α.
+        new_cosine [T]: cosine with the best new class, minus its offset.
+        "among A" [T, K + new]: scores of all classes at this α.
     """
     shots = adapted.weights.shots
     assert shots is not None
@@ -56,34 +61,36 @@ def asked(
             model = with_parameters(backbone, theta)
         images = _features(model, backbone, paths) if alpha else _stock_features(backbone, paths)
         head = build_zero_shot_classifier(model, backbone.tokenize, prompts).cpu()
-        of_names = head[: len(names)]
+        classifier = head[: len(names)]
         if alpha == 0:
-            answers = plain(images, of_names, known)
-            preview = previewed(PrototypeClassifier(shots.features[0], shots.labels), images, of_names, known)
+            scores = plain(images, classifier, known)
+            preview = previewed(
+                PrototypeClassifier(shots.features[0], shots.labels), images, classifier, known
+            )
             arrays["named_preview"] = best_names(preview.alone, preview.among)
         else:
-            answers = balanced(images, of_names, shots, alpha, known)
-        arrays[f"named_{alpha}"] = best_names(answers.alone, answers.among)
-        arrays[f"{AMONG}{alpha}"] = answers.among.astype(np.float32)
+            scores = balanced(images, classifier, shots, alpha, known)
+        arrays[f"named_{alpha}"] = best_names(scores.alone, scores.among)
+        arrays[f"{AMONG}{alpha}"] = scores.among.astype(np.float32)
         if alpha == config.alpha:
-            arrays["alone"] = answers.alone.astype(np.float32)
-            scores, new_cosine = rejections(images, head, shots.at(alpha), shots.labels, known, backbone)
+            arrays["alone"] = scores.alone.astype(np.float32)
+            by_rule, new_cosine = rejections(images, head, shots.at(alpha), shots.labels, known, backbone)
             arrays["new_cosine"] = new_cosine.astype(np.float32)
-            arrays.update({RULE + rule: score.astype(np.float32) for rule, score in scores.items()})
+            arrays.update({RULE + rule: score.astype(np.float32) for rule, score in by_rule.items()})
     return arrays
 
 
 def best_names(alone: NDArray[np.float64], among: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """[T, 2], indices."""
+    """Return the best class alone and among all, as indices [T, 2]."""
     return np.stack([alone.argmax(axis=1), among.argmax(axis=1)], axis=1).astype(np.uint8)
 
 
 def _features(model: nn.Module, backbone: Backbone, paths: Sequence[Path]) -> Tensor:
-    """[T, D]."""
+    """Return the features [T, D]."""
     return torch.cat([image_features(model, pixels).cpu() for pixels in batches(backbone, paths)])
 
 
 @lru_cache(maxsize=8)
 def _stock_features(backbone: Backbone, paths: tuple[Path, ...]) -> Tensor:
-    """The same for all runs of a data set."""
+    """Return the features of the stock model, shared by all runs of a data set."""
     return _features(backbone.model, backbone, paths)

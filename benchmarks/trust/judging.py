@@ -1,4 +1,4 @@
-"""What a report said beside what is so."""
+"""Comparison of a report with the large test set."""
 
 from typing import Any
 
@@ -14,32 +14,32 @@ COVERAGE = 0.9
 
 
 def judged(record: Record) -> dict[str, Any]:
-    """All that the tables show of a run."""
-    said = record.plain
-    if said["kind"] != "real":
-        return said
+    """Return the figures of a run that the tables show."""
+    reported = record.plain
+    if reported["kind"] != "real":
+        return reported
     truth = record.arrays["truth"]
     listed = truth < record.arrays["alone"].shape[1]
-    right = {
-        name.removeprefix("named_"): named[listed, 0] == truth[listed]  # among the trained names
+    correct = {
+        name.removeprefix("named_"): named[listed, 0] == truth[listed]  # among the trained classes
         for name, named in record.arrays.items()
         if name.startswith("named_")
     }
-    alone = {key: float(of.mean()) for key, of in right.items()}
+    alone = {key: float(hits.mean()) for key, hits in correct.items()}
     judgement = {
-        **said,
-        "true": alone[str(said["alpha"])],
-        "true_gain": alone[str(said["alpha"])] - alone["0.0"],
+        **reported,
+        "true": alone[str(reported["alpha"])],
+        "true_gain": alone[str(reported["alpha"])] - alone["0.0"],
         "true_preview": alone["preview"],
         "rejection": _rejection(record, listed),
     }
-    if said["calibration"] is not None:
-        judgement["confident"] = _confident(record, Calibration.of(said["calibration"]), listed)
+    if reported["calibration"] is not None:
+        judgement["confident"] = _confident(record, Calibration.of(reported["calibration"]), listed)
     return judgement
 
 
 def _rejection(record: Record, listed: NDArray[np.bool_]) -> dict[str, float]:
-    """By rule, what is let through where 95 % of the listed images are kept."""
+    """Return the share let through by rule, at the limit that keeps 95% of the listed images."""
     places = np.flatnonzero(listed), np.flatnonzero(~listed)
     return {
         name.removeprefix(RULE): let_through(score, *places, KEPT)

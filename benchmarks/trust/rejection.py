@@ -1,4 +1,4 @@
-"""What images of none of the names could be told by: scores [N], larger for those that look like a name."""
+"""Rejection rules: scores [N] that are larger for images of a listed class."""
 
 import numpy as np
 import torch
@@ -13,25 +13,25 @@ from core.clip.models.backbone import Backbone
 
 Floats = NDArray[np.float64]
 SHRINKAGE = 0.3
-"""Share of the identity in the covariance of few shots."""
+"""Share of the identity in the shrunk covariance."""
 NEIGHBOURS = 3
 
 
 def rejections(
     images: Tensor, head: Tensor, shots: Tensor, labels: Tensor, known: Candidates, backbone: Backbone
 ) -> tuple[dict[str, Floats], Floats]:
-    """By rule; and the cosine with the best of the new names, less its offset.
+    """Return the scores by rule, and the cosine with the best new class minus its offset.
 
     Args:
-        images: [N, D], normalised, as all that follow.
-        head: [C + O, D], the names that are `known`, and some of ImageNet's that share no word with them.
-        shots: [S, D], and their labels [S].
+        images: [N, D], normalised like all others.
+        head: [C + O, D], the classes of `known` and distractor classes.
+        shots: [S, D], with labels [S].
     """
     k, c, scale = known.trained, len(known.names), backbone.logit_scale
     trained, new, others = head[:k], head[k:c], head[c:]
 
     def ranked(names: Tensor) -> Tensor:
-        """[N, names], the first of which are trained unless all are new."""
+        """Return the scores [N, names]. The first k are trained, unless all names are new."""
         classes = (
             [*range(k), *[NEW_CLASS] * (len(names) - k)] if names is not new else [NEW_CLASS] * len(names)
         )
@@ -50,8 +50,8 @@ def rejections(
         "probability": probabilities.max(axis=1),
         "energy": np.log(np.exp(scale * alone).sum(axis=1)),
         "lead over the next name": np.diff(np.sort(alone, axis=1)[:, -2:], axis=1)[:, 0],
-        "lead over the mean of 50 other names": among[:, :k].max(axis=1) - among[:, k:].mean(axis=1),
-        "probability among 50 other names": softmax(scale * among)[:, :k].sum(axis=1),
+        "lead over the mean of 50 distractor classes": among[:, :k].max(axis=1) - among[:, k:].mean(axis=1),
+        "probability among 50 distractor classes": softmax(scale * among)[:, :k].sum(axis=1),
         "nearest 3 shots": nearest.mean(dim=1).double().numpy(),
         "nearest class mean": (x @ (m / np.linalg.norm(m, axis=1, keepdims=True)).T).max(axis=1),
         "Mahalanobis": -to_classes,
@@ -64,12 +64,12 @@ def rejections(
 
 
 def let_through(score: Floats, listed: NDArray[np.int64], unlisted: NDArray[np.int64], kept: float) -> float:
-    """Share of the unlisted ones at the limit that keeps this share of the listed ones."""
+    """Return the share of unlisted images let through, at the limit that keeps this share of listed ones."""
     return float((score[unlisted] >= np.quantile(score[listed], 1 - kept)).mean())
 
 
 def _distances(images: Floats, means: Floats, residuals: Floats) -> Floats:
-    """[N, K], squared, by the shrunk covariance of the residuals."""
+    """Return squared distances [N, K] by the shrunk covariance of the residuals."""
     covariance = residuals.T @ residuals / len(residuals)
     dimensions = len(covariance)
     even = np.trace(covariance) / dimensions * np.eye(dimensions)

@@ -1,4 +1,4 @@
-"""One adaptation with its report, and what the large test set says: all of it kept, to be judged later."""
+"""One adaptation with its report and its scores on the large test set, stored for later analysis."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from benchmarks.accuracy.harness import Trial, facts
 from benchmarks.data.dataset import Example
 from benchmarks.data.few_shot import draw_shots
 from benchmarks.run_store import RunStore
-from benchmarks.trust.asking import AMONG, asked, best_names
+from benchmarks.trust.asking import AMONG, best_names, score_test_images
 from core.clip.config import resolve_config
 from core.clip.evaluation.predictions import HeldOutPredictions
 from core.clip.models.backbone import Backbone
@@ -25,12 +25,12 @@ PLANTED = 0.1
 
 @dataclass(frozen=True)
 class Record:
-    """What is kept of a run."""
+    """A stored run."""
 
     plain: dict[str, Any]
-    """What the report says, and how long it took."""
+    """Figures of the report, seconds and settings."""
     arrays: Mapping[str, NDArray[Any]]
-    """What siblings answered, and of a real run what the model says of the test set; see `run`."""
+    """Predictions of the fold models and, for a real run, scores on the test set; see `run`."""
 
     def save(self, store: RunStore, key: str) -> None:
         matrices = {name: array for name, array in self.arrays.items() if name.startswith(AMONG)}
@@ -39,7 +39,7 @@ class Record:
 
     @classmethod
     def load(cls, store: RunStore, key: str) -> "Record | None":
-        """Return None if the run was not made yet."""
+        """Return None if the run is not stored."""
         if (run := store.get(key)) is None:
             return None
         arrays = {name: run.array(name) for name in run.arrays}
@@ -47,12 +47,16 @@ class Record:
 
 
 def run(kind: str, trial: Trial, backbone: Backbone) -> Record:
-    """Arrays, for N images that siblings were asked about and K trained names:
+    """Run one adaptation with its report.
 
-        held_truth [N]; for each α that siblings were asked at, held_alone_A [N, K],
-        held_in_distribution_A [N], and held_named_A [N, 2], as held_named_preview: the best of the trained names, and with 20 others
+    The record has these arrays, for N held-out images and K trained classes:
 
-    and of a real run what `asking.asked` says of the test images.
+        held_truth [N]: labels.
+        held_alone_A [N, K]: scores of the trained classes, for each evaluated α.
+        held_in_distribution_A [N]: in-distribution scores.
+        held_named_A, held_named_preview [N, 2]: the best trained class, and the best with 20 distractors.
+
+    A real run adds the arrays of `asking.score_test_images`.
     """
     names = [trial.data.class_names[label] for label in trial.trained]
     examples = draw_shots(trial.data.train, trial.trained, trial.shots, trial.seed)
@@ -67,7 +71,7 @@ def run(kind: str, trial: Trial, backbone: Backbone) -> Record:
         Shot(example.path, trial.data.class_names[label])
         for example, label in zip(examples, labels, strict=True)
     ]
-    # In the order of the labels, as the trained names are counted below.
+    # In the order of the labels, like the trained classes below.
     order = sorted(range(len(shots)), key=lambda i: labels[i])
     started = time.monotonic()
     adapted = adapt(backbone, [shots[i] for i in order], config)
@@ -94,15 +98,15 @@ def run(kind: str, trial: Trial, backbone: Backbone) -> Record:
         "label_issues": len(label_issues),
     }
     assert adapted.held is not None
-    arrays = _of_siblings(adapted.held)
+    arrays = _held_out_arrays(adapted.held)
     if kind == "real":
         more = [name for name in trial.data.class_names if name not in names]
-        arrays.update(asked(backbone, adapted, more, trial, config))
+        arrays.update(score_test_images(backbone, adapted, more, trial, config))
     return Record(plain, arrays)
 
 
 def relabelled(kind: str, trial: Trial, examples: Sequence[Example]) -> tuple[list[int], set[int]]:
-    """(the label of each image, which of them are planted)."""
+    """Return the label of each image, and the indices of the planted ones."""
     labels = [example.label for example in examples]
     generator = np.random.default_rng(1000 + trial.seed)
     if kind == "shuffled":
@@ -116,14 +120,14 @@ def relabelled(kind: str, trial: Trial, examples: Sequence[Example]) -> tuple[li
     return labels, {int(i) for i in chosen}
 
 
-def _of_siblings(held: HeldOutPredictions) -> dict[str, NDArray[Any]]:
+def _held_out_arrays(held: HeldOutPredictions) -> dict[str, NDArray[Any]]:
     arrays: dict[str, NDArray[Any]] = {
         "held_truth": held.truth.astype(np.uint8),
         "held_named_preview": best_names(held.preview.alone, held.preview.among),
     }
-    for alpha, answers in held.curve.items():
-        arrays[f"held_alone_{alpha}"] = answers.alone.astype(np.float32)
-        arrays[f"held_named_{alpha}"] = best_names(answers.alone, answers.among)
-        if answers.in_distribution_score is not None:
-            arrays[f"held_in_distribution_{alpha}"] = answers.in_distribution_score.astype(np.float32)
+    for alpha, scores in held.curve.items():
+        arrays[f"held_alone_{alpha}"] = scores.alone.astype(np.float32)
+        arrays[f"held_named_{alpha}"] = best_names(scores.alone, scores.among)
+        if scores.in_distribution_score is not None:
+            arrays[f"held_in_distribution_{alpha}"] = scores.in_distribution_score.astype(np.float32)
     return arrays

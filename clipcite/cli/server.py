@@ -63,7 +63,7 @@ def serve_until_stopped(host: str, port: int, data: Path | None) -> int:
             f"[red]Cannot listen on {host}, port {port}:[/] {error.strerror}. Choose another --port."
         )
         return 1
-    settings = environment(data, host=host, port=port, leashed=1)
+    settings = environment(data, host=host, port=port, exit_with_parent=1)
     migration = subprocess.run(command(MIGRATE), env=settings, check=False)
     if migration.returncode:
         return migration.returncode

@@ -1,7 +1,7 @@
-"""What a model knows of its own confidence, laid over an answer."""
+"""Scores of a request: a model's calibration, and the most likely classes."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,27 +13,29 @@ from core.clip.inference.classifier import Scores
 from core.clip.inference.in_distribution import in_distribution_score
 from core.clip.prompts import same_class
 from core.errors import ClipCiteError
+from core.serving.text_cache import ResolvedNames
+from core.serving.types import Prediction
 from core.store.db.tables import Model
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What is known of N answers; `scores` have calibrated probabilities."""
+class CalibratedScores:
+    """Scores of N images with calibrated probabilities, prediction sets and in-distribution scores."""
 
-    known: Calibration
+    calibration: Calibration
     scores: Scores
     in_set: Tensor
-    """bool [N, C]: the names of a set that holds the true one as often as was asked for; never empty."""
+    """bool [N, C]: the prediction sets, which are never empty."""
     in_distribution_score: Tensor
-    """[N], what is compared with the model's `least`."""
+    """[N], rejected below the calibration's threshold."""
 
     @property
     def rejected(self) -> Tensor:
-        """bool [N]: it looks like none of the names."""
-        return self.in_distribution_score < self.known.least
+        """bool [N]: the image resembles none of the classes."""
+        return self.in_distribution_score < self.calibration.least
 
-    def names(self, names: Sequence[str]) -> list[list[str]]:
-        """The sets, best name first."""
+    def prediction_sets(self, names: Sequence[str]) -> list[list[str]]:
+        """Return the prediction set of each image, the most likely class first."""
         order = self.scores.probabilities.argsort(dim=-1, descending=True).tolist()
         return [
             [names[c] for c in best_first if in_set[c]]
@@ -50,25 +52,26 @@ def calibration_for(
     templates: Sequence[str] | None,
     balance: float,
 ) -> Calibration | None:
-    """The model's, if it holds for such a request: it was fitted with exactly the trained names as
-    candidates, at the model's own α, sentences and balance. Otherwise None.
+    """Return the model's calibration if it is valid for such a request, else None.
+
+    It was fitted with exactly the trained classes as candidates, at the model's own α, prompts and balance.
 
     Args:
-        own_prompts: whether the request brings sentences for some name.
-        alpha, templates: as they were asked for; None is the model's.
+        own_prompts: the request has prompts of its own.
+        alpha, templates: values of the request; None is the model's.
     """
     stored = (model.metrics or {}).get("calibration") if model is not None else None
     if model is None or stored is None:
         return None
-    known = Calibration.of(stored)
-    asked, trained = {same_class(name) for name in names}, {same_class(name) for name in model.classes}
+    calibration = Calibration.of(stored)
+    candidates, trained = {same_class(name) for name in names}, {same_class(name) for name in model.classes}
     plain = templates is None and balance == NEW_NAMES_BALANCE and not own_prompts
-    at_its_own = math.isclose(model.alpha if alpha is None else alpha, known.alpha)
-    return known if plain and at_its_own and asked == trained else None
+    same_alpha = math.isclose(model.alpha if alpha is None else alpha, calibration.alpha)
+    return calibration if plain and same_alpha and candidates == trained else None
 
 
-def judge(
-    known: Calibration,
+def calibrate(
+    calibration: Calibration,
     scores: Scores,
     features: Tensor,
     shots: tuple[Tensor, Tensor] | None,
@@ -76,34 +79,52 @@ def judge(
     *,
     logit_scale: float,
     coverage: float,
-) -> Judged:
-    """Args:
-    scores: of N images, with the trained names in any order.
-    features: [N, D], what they were made of.
-    shots: of the network that made them, features [S, D] and labels [S].
-    classes: for each name its trained class.
-    coverage: from 0 to 1, of the sets.
+) -> CalibratedScores:
+    """Return calibrated scores.
+
+    Args:
+        scores: scores [N, C] of N images, with the trained classes in any order.
+        features: image features [N, D] behind the scores.
+        shots: support set of the same model, features [S, D] and labels [S].
+        classes: trained class per column.
+        coverage: probability, from 0 to 1, that a prediction set contains the true class.
     """
     ranked = scores.similarities - scores.offsets
-    probabilities = (logit_scale / known.temperature * ranked).softmax(dim=-1)
-    in_set = probabilities >= known.conformal_threshold(coverage)
+    probabilities = (logit_scale / calibration.temperature * ranked).softmax(dim=-1)
+    in_set = probabilities >= calibration.conformal_threshold(coverage)
     in_set[torch.arange(len(in_set)), probabilities.argmax(dim=-1)] = True
-    if shots is None or known.rejection_threshold is None:
-        alike = ranked.amax(dim=-1)
+    if shots is None or calibration.rejection_threshold is None:
+        in_distribution = ranked.amax(dim=-1)
     else:
-        alike = in_distribution_score(features, ranked, *shots, classes)
-    return Judged(known, replace(scores, probabilities=probabilities), in_set, alike)
+        in_distribution = in_distribution_score(features, ranked, *shots, classes)
+    return CalibratedScores(
+        calibration, replace(scores, probabilities=probabilities), in_set, in_distribution
+    )
 
 
 class NotCalibrated(ClipCiteError):
-    """`coverage` or `reject` was asked for where nothing is known."""
+    """A request for `coverage` or `reject` for which no calibration is valid."""
 
     code = "not_calibrated"
     status = 422
 
     def __init__(self) -> None:
         super().__init__(
-            "coverage and reject need a model that was measured on 30 images or more (the `calibration` of "
-            "its metrics), asked for exactly its trained names, without alpha, templates, prompts and "
-            "new_class_balance."
+            "coverage and reject need a calibrated model, which takes an evaluation on at least 30 images "
+            "(see `calibration` in its metrics). Send exactly its trained classes, and omit alpha, "
+            "templates, prompts and new_class_balance."
         )
+
+
+def ranked(
+    scores: Scores, names: ResolvedNames, kinds: Mapping[str, str], top_k: int | None
+) -> Iterator[list[Prediction]]:
+    """Yield the K most likely classes of each image, best first."""
+    count = len(names.names)
+    top = scores.probabilities.topk(min(top_k or count, count), dim=-1)
+    best = scores.similarities.gather(1, top.indices)
+    for row in zip(top.values.tolist(), top.indices.tolist(), best.tolist(), strict=True):
+        yield [
+            Prediction(names.names[c], kinds[names.names[c]], probability, similarity)
+            for probability, c, similarity in zip(*row, strict=True)
+        ]

@@ -1,4 +1,4 @@
-"""Decoding of images for all requests of the process: few at a time, within one budget of memory."""
+"""Fair image decoding for all requests of a process, with bounded threads and memory."""
 
 import threading
 import time
@@ -21,19 +21,19 @@ from core.serving.threads import single_threaded
 
 T = TypeVar("T")
 Share = tuple[str, str]
-"""Owner and use, such as `classify`: those take turns."""
+"""Owner and use, such as `classify`: the unit of fairness."""
 DEADLINE_SECONDS = 20.0
-"""For one image from the start of its decoding: ten times what the costliest within the limits takes."""
+"""Maximum decoding time of an image: ten times that of the costliest image within the limits."""
 
 
 class Decoding(Generic[T]):
-    """One image's turn, from the queue to the result."""
+    """One image in the decoding queue, and its result."""
 
     def __init__(self, decoders: "Decoders", share: Share) -> None:
         self.share = share
         self.future: Future[T] = Future()
         self.decoding = threading.Event()
-        """Set once it has its memory, or has ended."""
+        """Set when the image has its memory, or has ended."""
         self._decoders = decoders
 
     def open_image(
@@ -44,18 +44,19 @@ class Decoding(Generic[T]):
         shortest_side: int | None = None,
         grey: bool = False,
     ) -> Image.Image:
-        """As `core.clip.data.images.open_image`, once there is memory for it."""
+        """Open an image like `core.clip.data.images.open_image`, once there is memory for it."""
         header = read_header(source, limits, shortest_side=shortest_side, grey=grey)
         with self._decoders.memory(header.peak_bytes, self.share):
             self.decoding.set()
             return header.decode()
 
     def result(self) -> T:
-        """The result of the work, or what it raised.
+        """Wait for the result.
 
         Raises:
-            BadImage: `image_too_costly`, after the deadline. Its thread can't be stopped, and counts
-                until it ends.
+            BadImage: `image_too_costly`, after the deadline. The thread can't be stopped, and counts as
+                running until it ends.
+            Exception: any error of the work.
         """
         self.decoding.wait()
         try:
@@ -65,7 +66,7 @@ class Decoding(Generic[T]):
                 raise
             raise BadImage(
                 "image_too_costly",
-                f"The image could not be read within {self._decoders.deadline_seconds:g} s. Save it as "
+                f"The image could not be decoded within {self._decoders.deadline_seconds:g} s. Save it as "
                 "baseline JPEG, or scale it down.",
             ) from None
 
@@ -73,13 +74,12 @@ class Decoding(Generic[T]):
 class Decoders:
     """Threads and memory for decoding.
 
-    Shares take turns by the CPU time that each has used, the requests of one share in rotation. So a share
-    with thousands of large images delays another by no more than those being decoded at that moment.
+    Scheduling is fair: the share with the least CPU time is next, and its requests take turns. A share with
+    thousands of large images delays others only by the images that are being decoded.
 
-    A quarter of the memory is reserved for small images, one for each thread. A large image waits for the
-    rest, first come, first served. One that is larger than the rest is decoded with no other large one
-    beside it. While a share waits for memory it gets no further thread, and its waiting thread does not
-    count.
+    A quarter of the memory is reserved for small images, one per thread. Large images share the rest, first
+    come, first served. An image larger than the rest is decoded without other large images. A share that
+    waits for memory gets no further thread, and its waiting thread does not count as running.
     """
 
     def __init__(
@@ -88,23 +88,23 @@ class Decoders:
         self.threads = threads
         self.deadline_seconds = deadline_seconds
         self.small_bytes = budget_bytes // (4 * threads)
-        """Images of so much memory never wait for any."""
+        """Size up to which an image never waits for memory."""
         self.large_bytes = budget_bytes - threads * self.small_bytes
-        self._pool = single_threaded(2 * threads, "decoder")  # half of them may be waiting for memory
+        self._pool = single_threaded(2 * threads, "decoder")  # half of them may wait for memory
         self._changed = threading.Condition()
         self._running: Counter[Share] = Counter()
         self._waiting: dict[Share, dict[Hashable, deque[Callable[[], object]]]] = {}
         self._used: dict[Share, float] = {}
-        """CPU seconds, while any share waits."""
+        """CPU seconds by share, reset when no share waits."""
         self._blocked: list[Share] = []
-        """Those whose images wait for memory, without a thread."""
+        """Shares with an image that waits for memory, one entry per image."""
         self._held_bytes = 0
         self._tickets: deque[object] = deque()
 
     def submit(
         self, share: Share, request: Hashable, works: Sequence[Callable[[Decoding[T]], T]]
     ) -> list[Decoding[T]]:
-        """Queue works, each of which opens one image by `Decoding.open_image`."""
+        """Queue functions that open one image each, by `Decoding.open_image`."""
         decodings = [Decoding[T](self, share) for _ in works]
         with self._changed:
             for decoding, work in zip(decodings, works, strict=True):
@@ -115,7 +115,7 @@ class Decoders:
     def open_here(
         self, share: Share, source: bytes, limits: ImageLimits, *, shortest_side: int
     ) -> Image.Image:
-        """As `open_image`: a small image in the caller's own thread, since handing it over takes time.
+        """Open an image, a small one in the caller's thread, which saves a thread switch.
 
         Raises BadImage.
         """
@@ -135,7 +135,7 @@ class Decoders:
             self._leave(share, time.thread_time() - started)
 
     def cancel(self, decodings: Sequence[Decoding[Any]]) -> None:
-        """Forget those that have not begun; wait for the others, but no longer than the deadline."""
+        """Cancel decodings that have not started, and wait until the others have their memory."""
         for decoding in decodings:
             if decoding.future.cancel():
                 decoding.decoding.set()
@@ -144,7 +144,7 @@ class Decoders:
                 decoding.decoding.wait()
 
     def close(self) -> None:
-        """Cancel what waits for a thread; what has one ends by itself."""
+        """Cancel waiting decodings; running ones finish."""
         self._pool.shutdown(wait=False)
         with self._changed:
             while start := self._next():
@@ -152,7 +152,7 @@ class Decoders:
 
     @contextmanager
     def memory(self, peak_bytes: int, share: Share) -> Iterator[None]:
-        """Hold so much of the budget, for a caller that has a thread."""
+        """Hold part of the memory budget. The caller occupies a thread."""
         if peak_bytes <= self.small_bytes:
             yield
             return
@@ -191,7 +191,7 @@ class Decoders:
             self._changed.notify_all()
 
     def _enter(self, share: Share) -> None:
-        """Take a thread's place for the caller's own."""
+        """Count the caller's thread as running, after waiting for its turn."""
         with self._changed:
             if self._running.total() < self.threads and self._waiting.keys() <= set(self._blocked):
                 self._running[share] += 1
@@ -231,7 +231,7 @@ class Decoders:
 
     def _queue(self, share: Share, request: Hashable, start: Callable[[], object]) -> None:
         if share not in self._waiting:
-            # A share that comes, or comes back, starts level with the one that has used least.
+            # A new or returning share starts level with the waiting share that has used least.
             level = min((self._used.get(other, 0.0) for other in self._waiting), default=0.0)
             self._used[share] = max(self._used.get(share, 0.0), level)
         self._waiting.setdefault(share, {}).setdefault(request, deque()).append(start)
@@ -244,17 +244,17 @@ class Decoders:
             start()
 
     def _next(self) -> Callable[[], object] | None:
-        """Count the next turn as running, and return its start."""
+        """Take the next turn, count it as running, and return its start function."""
         shares = [share for share in self._waiting if share not in self._blocked]
         if not shares:
             return None
-        share = min(shares, key=lambda one: (self._used.get(one, 0.0), self._running[one]))
+        share = min(shares, key=lambda share: (self._used.get(share, 0.0), self._running[share]))
         requests = self._waiting[share]
         request = next(iter(requests))
         turns = requests.pop(request)
         start = turns.popleft()
         if turns:
-            requests[request] = turns  # behind the others
+            requests[request] = turns  # last in line
         if not requests:
             del self._waiting[share]
         self._running[share] += 1
@@ -268,11 +268,12 @@ def fitted(
     limits: ImageLimits,
     open_image: Callable[..., Image.Image] = open_image,
 ) -> Tensor:
-    """A file as `Pixels.fit` leaves it: small at once, so that no more than a few whole images are in
-    memory at a time. Raises BadImage.
+    """Decode and resize a file by `Pixels.fit`. At once, so that few full-size images are in memory.
 
     Args:
         preprocess: settings of the image transform to `image_size`.
-        open_image: as `core.clip.data.images.open_image`, with a limiter.
+        open_image: a function like `core.clip.data.images.open_image`, possibly with a memory budget.
+
+    Raises BadImage.
     """
     return Pixels(image_transform(preprocess)).fit(open_image(data, limits, shortest_side=2 * image_size))

@@ -1,7 +1,6 @@
-"""The seam of the engine: models at any α, and their features of images and text.
+"""The engine's interface: models at any α, and features of images and text.
 
-Only keys, arrays and plain dataclasses cross it, so that an engine may be another process. An array is a
-tensor on the CPU.
+Only keys, CPU tensors and plain dataclasses cross the interface, so that an engine can be another process.
 """
 
 import itertools
@@ -17,7 +16,7 @@ from core.clip.models.backbone import find_device
 from core.clip.models.features import IMAGES_AT_ONCE, IMAGES_AT_ONCE_ON_CPU
 from core.serving.batching.batch import QueueKey
 from core.serving.batching.batcher import Batcher, Pending
-from core.serving.pool.model_pool import BACKBONES, DELTA, NETWORK, ModelPool
+from core.serving.pool.model_pool import DELTA, MAX_BACKBONES, MODEL, ModelPool
 from core.serving.pool.served_model import ServedModel
 from core.serving.types import EngineStats, Handle, WeightsKey
 from core.settings import Settings
@@ -28,58 +27,67 @@ MAX_BATCH_ROWS = {
     "cpu": {"images": IMAGES_AT_ONCE_ON_CPU, "prompts": 32},
     "cuda": {"images": IMAGES_AT_ONCE, "prompts": 256},
 }
-"""Rows of a batch. More prompts would keep others waiting on a CPU."""
+"""Maximum rows of a batch. On a CPU, larger prompt batches would delay other requests."""
 MAX_WORKERS = 4
-"""Batches computed at a time on a CPU: each reads all of the model's weights."""
+"""Maximum number of concurrent batches on a CPU, each of which reads all weights of its model."""
 
 
 class Engine(Protocol):
-    """Loads models, keeps the recently used ones, and computes features. Safe for many threads."""
+    """Loads models, caches them and computes features. Thread-safe."""
 
     def acquire(
         self, weights_key: WeightsKey, alpha: float, *, wait_seconds: float | None, pin: bool = False
     ) -> AbstractContextManager[Handle]:
-        """A model at α, in memory until the context is left. At α = 0 it is its backbone as it is.
+        """Hold a model at α in memory. At α = 0, this is the pre-trained model.
 
         Args:
-            wait_seconds: maximum wait for the loading, and of each call with the handle for its turn. None
-                loads in this thread, and waits for ever.
-            pin: held for good, which keeps others from waiting for this memory.
+            wait_seconds: maximum wait for loading, and for the turn of each call with the handle. None
+                loads in this thread, and waits without limit.
+            pin: held for a long time, so that other models don't wait for this memory.
 
         Raises:
-            StillLoading: the loading goes on meanwhile.
+            StillLoading: loading takes longer, and goes on.
             ModelNotFound, ModelUnavailable, BackboneUnavailable, StorageUnavailable.
         """
 
     def expect_images(self, handle: Handle) -> AbstractContextManager[None]:
-        """Images are being decoded: a batch that is not full may wait a moment for them. The expectation
-        ends with the context, or with the call that brings the last ones."""
+        """Announce images that are being decoded, so that a partial batch may wait a moment for them.
+
+        The announcement ends with the call for the last images, or with the context.
+        """
 
     def encode_images(self, handle: Handle, images: Tensor, *, more: bool = False) -> Tensor:
-        """uint8 [N, S, S, 3], as `Pixels.fit` makes them, to float32 [N, D], normalised. N > 0.
+        """Return image features, float32 [N, D], normalised.
 
         Args:
-            more: another call of the same context brings further images.
+            images: uint8 [N, S, S, 3] from `Pixels.fit`, N > 0.
+            more: further images follow in the same context.
 
         Raises:
             ServerBusy: the turn did not come within the handle's `wait_seconds`.
         """
 
     def encode_text(self, handle: Handle, tokens: Tensor) -> Tensor:
-        """Token ids int64 [C, L], padded, to float32 [C, D], normalised. C > 0. Raises ServerBusy."""
+        """Return text features, float32 [C, D], normalised.
+
+        Args:
+            tokens: padded token ids, int64 [C, L], C > 0.
+
+        Raises ServerBusy.
+        """
 
     def forget(self, model_id: str) -> list[WeightsKey]:
-        """Drop a deleted model, as soon as nobody holds it. Return the contents that no other model has."""
+        """Drop a deleted model once it is unused. Return the weights that no other model shares."""
 
     def stats(self) -> EngineStats:
-        """Memory and work now."""
+        """Return memory and work at this moment."""
 
     def close(self) -> None:
-        """Refuse further work, and end what waits with ServerBusy."""
+        """Refuse further work, and end waiting calls with ServerBusy."""
 
 
 class LocalEngine:
-    """The engine in this process: a pool of models, and a batcher across requests."""
+    """An engine in this process: a pool of models, and a batcher across requests."""
 
     def __init__(self, settings: Settings, database: Database, blobs: Blobs) -> None:
         self.pool = ModelPool(settings, database, blobs)
@@ -89,9 +97,9 @@ class LocalEngine:
         self._lock = threading.Lock()
         self._ids = itertools.count()
         self._held: dict[str, dict[int, ServedModel]] = {}
-        """By the model's key, then by handle."""
+        """Models by key, then by handle id."""
         self._pending: dict[int, Pending] = {}
-        """By handle."""
+        """Announcements by handle id."""
 
     @contextmanager
     def acquire(
@@ -129,12 +137,12 @@ class LocalEngine:
 
     def encode_images(self, handle: Handle, images: Tensor, *, more: bool = False) -> Tensor:
         last_of = None if more else self._pending.get(handle.id)
-        work = self.batcher.submit((handle.key, "images"), images, last_of)
-        return self.batcher.wait(work, handle.wait_seconds)
+        item = self.batcher.submit((handle.key, "images"), images, last_of)
+        return self.batcher.wait(item, handle.wait_seconds)
 
     def encode_text(self, handle: Handle, tokens: Tensor) -> Tensor:
-        work = self.batcher.submit((handle.key, "prompts"), tokens)
-        return self.batcher.wait(work, handle.wait_seconds)
+        item = self.batcher.submit((handle.key, "prompts"), tokens)
+        return self.batcher.wait(item, handle.wait_seconds)
 
     def forget(self, model_id: str) -> list[WeightsKey]:
         return self.pool.forget(model_id)
@@ -146,11 +154,11 @@ class LocalEngine:
             threads=self.batcher.threads,
             max_rows=self.batcher.largest,
             batches=self.batcher.counts(),
-            max_backbones=BACKBONES,
+            max_backbones=MAX_BACKBONES,
             backbones=self.pool.backbone_infos(),
             budget_bytes=warm.budget_bytes,
             bytes=warm.bytes,
-            models=warm.counts(NETWORK),
+            models=warm.counts(MODEL),
             deltas=warm.counts(DELTA),
             resident=self.pool.resident_infos(),
             unavailable=self.pool.unavailable.count(),
@@ -160,9 +168,9 @@ class LocalEngine:
         self.batcher.close()
         self.pool.close()
 
-    def _encode(self, lane: QueueKey, rows: Tensor) -> Tensor:
-        """Compute a batch by any of the equal models that are held under this key."""
-        key, kind = lane
+    def _encode(self, queue: QueueKey, rows: Tensor) -> Tensor:
+        """Compute a batch by any of the equal models with this key."""
+        key, kind = queue
         with self._lock:
             model = next(iter(self._held[key].values()))
         return model.encode_images(rows) if kind == "images" else model.encode_tokens(rows)

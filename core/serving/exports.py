@@ -1,4 +1,4 @@
-"""Archives of models, made in a scratch folder."""
+"""Exports of models as zip archives, written in a scratch folder."""
 
 import zipfile
 from pathlib import Path
@@ -25,6 +25,8 @@ Format = Literal["open_clip", "onnx", "delta"]
 
 
 class OnnxMissing(ClipCiteError):
+    """An ONNX export without the packages for it."""
+
     code = "onnx_not_installed"
     status = 501
 
@@ -32,23 +34,23 @@ class OnnxMissing(ClipCiteError):
 def export(
     settings: Settings, database: Database, blobs: Blobs, model: Model, alpha: float, format: Format
 ) -> IO[bytes]:
-    """A zip at its beginning, open and already without a name: it is gone when it is closed.
+    """Export a model at α. Return an open zip file, which is deleted when it is closed.
 
-    Backbone and weights are loaded for it alone: an engine does not hand out its models.
+    Backbone and weights are loaded for the export alone: an engine does not hand out its models.
 
     Raises:
-        ModelNotFound, ModelUnavailable, BackboneUnavailable, StorageUnavailable.
         OnnxMissing, OnnxDiffers: for `onnx`.
-        OSError: the disk is full, for example.
+        OSError: writing failed, for example because the disk is full.
+        ModelNotFound, ModelUnavailable, BackboneUnavailable, StorageUnavailable.
     """
     with scratch_folder(settings.scratch()) as scratch:
         folder, path = scratch / "model", scratch / "model.zip"
         folder.mkdir()
         if format == "delta":
-            _lay_delta(folder, blobs, model, alpha)
+            _write_delta(folder, blobs, model, alpha)
         else:
-            _lay_network(folder, settings, database, blobs, model, alpha, format)
-        # Weights don't shrink, and packing them would take longer than sending them.
+            _write_model(folder, settings, database, blobs, model, alpha, format)
+        # Not compressed: weights don't shrink, and compressing takes longer than sending.
         with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
             for file in sorted(folder.iterdir()):
                 archive.write(file, file.name)
@@ -56,15 +58,15 @@ def export(
         return path.open("rb")
 
 
-def _lay_delta(folder: Path, blobs: Blobs, model: Model, alpha: float) -> None:
-    """The stored files as they are."""
+def _write_delta(folder: Path, blobs: Blobs, model: Model, alpha: float) -> None:
+    """Copy the stored files, unchanged."""
     blobs.fetch(model.weights_key, folder / WEIGHTS, sha256=model.sha256)
     blobs.fetch(model.manifest_key, folder / MANIFEST)
     manifest = read_manifest((folder / MANIFEST).read_bytes())
-    describe_delta(folder, _about(model, alpha, manifest.delta_format, manifest.backbone_sha256))
+    describe_delta(folder, _model_info(model, alpha, manifest.delta_format, manifest.backbone_sha256))
 
 
-def _lay_network(
+def _write_model(
     folder: Path,
     settings: Settings,
     database: Database,
@@ -81,22 +83,22 @@ def _lay_network(
             if not models.exists(session, model.id):
                 raise ModelNotFound(model.id) from error
         raise ModelUnavailable.because(model.id, error) from error
-    network = with_parameters(backbone, weights.theta(tower_parameters(backbone.model), alpha))
-    about = _about(model, alpha, weights.delta.kind, backbone.sha256)
+    model_at_alpha = with_parameters(backbone, weights.theta(tower_parameters(backbone.model), alpha))
+    info = _model_info(model, alpha, weights.delta.kind, backbone.sha256)
     if format == "open_clip":
-        write_open_clip_folder(folder, backbone, network, about)
+        write_open_clip_folder(folder, backbone, model_at_alpha, info)
         return
     try:
         from core.clip.export.onnx_graphs import write_onnx_folder
     except ModuleNotFoundError as error:
         raise OnnxMissing(
-            "This service can't write ONNX: its operator has not installed what it takes (`pip install "
-            "'clipcite[onnx]'`). Ask for format=open_clip."
+            "This service can't write ONNX, because the packages of `pip install 'clipcite[onnx]'` are not "
+            "installed. Use format=open_clip, or ask the operator to install them."
         ) from error
-    write_onnx_folder(folder, backbone, network, about)
+    write_onnx_folder(folder, backbone, model_at_alpha, info)
 
 
-def _about(model: Model, alpha: float, delta_format: str, backbone_sha256: str) -> ModelInfo:
+def _model_info(model: Model, alpha: float, delta_format: str, backbone_sha256: str) -> ModelInfo:
     return ModelInfo(
         id=model.id,
         name=model.name,

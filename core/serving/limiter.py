@@ -1,4 +1,4 @@
-"""How much may be waited for at once. Who comes then is told to come again: a queue never grows."""
+"""Load shedding: bound the images in flight; beyond that 503 with `Retry-After`."""
 
 import math
 import threading
@@ -9,11 +9,14 @@ from contextlib import contextmanager
 from core.errors import ClipCiteError
 
 Model = tuple[str, str]
-"""Whose, and how it was asked for."""
-SOONEST, LATEST = 1, 30  # seconds after which to ask again
+"""Owner and reference of a model."""
+MIN_RETRY_AFTER, MAX_RETRY_AFTER = 1, 30
+"""Bounds of `Retry-After`, in seconds."""
 
 
 class ServerBusy(ClipCiteError):
+    """A request that is refused because of overload or shutdown."""
+
     code = "busy"
     status = 503
 
@@ -23,31 +26,45 @@ class ServerBusy(ClipCiteError):
 
 
 class ConcurrencyLimiter:
-    """At most so many images are inside, and at most half of them for one and the same model: a flood of
-    requests for one leaves room for the others. A request is let in whole, and alone it always is."""
+    """A bound on the images in flight, and half of that per model, which leaves room for other models.
 
-    def __init__(self, most: int, seconds_to_wait: Callable[[], float]) -> None:
-        self.most = most
+    A request is admitted as a whole. Without others in flight, it is always admitted.
+    """
+
+    def __init__(self, max_images: int, seconds_to_wait: Callable[[], float]) -> None:
+        """Make a limiter.
+
+        Args:
+            max_images: maximum number of images in flight.
+            seconds_to_wait: returns an estimate of the queue's duration, for `Retry-After`.
+        """
+        self.max_images = max_images
         self._seconds_to_wait = seconds_to_wait
         self._lock = threading.Lock()
         self._inside: Counter[Model] = Counter()
         self._refused = 0
 
     def check(self) -> None:
-        """Raises ServerBusy if nothing at all would be let in now."""
+        """Raise ServerBusy if no request would be admitted now."""
         with self._lock:
-            full = self._inside.total() >= self.most
+            full = self._inside.total() >= self.max_images
             self._refused += full
         if full:
             self._refuse()
 
     @contextmanager
     def acquire(self, costs: Mapping[Model, int]) -> Iterator[None]:
-        """`costs`: images, by model. Raises ServerBusy."""
+        """Hold room for the images of a request.
+
+        Args:
+            costs: number of images per model.
+
+        Raises ServerBusy.
+        """
         with self._lock:
-            full = self._inside.total() > 0 and self._inside.total() + sum(costs.values()) > self.most
+            full = self._inside.total() > 0 and self._inside.total() + sum(costs.values()) > self.max_images
             per_model_limit = any(
-                self._inside[model] and self._inside[model] + cost > max(1, self.most // 2)
+                self._inside[model] and self._inside[model] + cost > max(1, self.max_images // 2)
                 for model, cost in costs.items()
             )
             if full or per_model_limit:
@@ -74,5 +91,5 @@ class ConcurrencyLimiter:
             return self._refused
 
     def _refuse(self) -> None:
-        wait = min(max(math.ceil(self._seconds_to_wait()), SOONEST), LATEST)
-        raise ServerBusy(f"Too many classifications are waiting. Ask again in {wait} s.", wait)
+        wait = min(max(math.ceil(self._seconds_to_wait()), MIN_RETRY_AFTER), MAX_RETRY_AFTER)
+        raise ServerBusy(f"Too many classifications are waiting. Try again in {wait} s.", wait)

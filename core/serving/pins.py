@@ -1,4 +1,4 @@
-"""Models that the operator wants in memory: loaded before anybody asks, and never dropped."""
+"""Pinned models: loaded at startup and never evicted."""
 
 import logging
 import threading
@@ -15,35 +15,37 @@ from core.store.errors import DatabaseUnavailable, ModelNotFound
 from core.store.registry import models
 
 logger = logging.getLogger(__name__)
-AGAIN_SECONDS = 5.0
+REFRESH_SECONDS = 5.0
 
 
 class PinnedModels:
-    """Holds what the references mean now: an alias that moves takes its pin along."""
+    """A set of models in memory, given by references; moved aliases are followed."""
 
     def __init__(self, references: Sequence[str], engine: Engine, database: Database) -> None:
         self._references = references
         self._engine = engine
         self._database = database
         self._held: dict[str, ExitStack] = {}
-        """By the model's id."""
-        self._said: dict[str, str] = {}
+        """Acquisitions by model id."""
+        self._logged: dict[str, str] = {}
         self._lock = threading.Lock()
 
     def run(self, until: threading.Event) -> None:
-        """Looks again and again."""
+        """Refresh the pins at intervals, until `until` is set; then release them."""
         while self._references and not until.is_set():
             try:
                 self.refresh()
-            except DatabaseUnavailable:  # the models in memory stay there
+            except DatabaseUnavailable:  # the models in memory stay
                 pass
             except Exception:
-                logger.exception("The pinned models could not be looked up; trying again")
-            until.wait(AGAIN_SECONDS)
+                logger.exception("The pinned models could not be looked up. Retrying.")
+            until.wait(REFRESH_SECONDS)
         self.release()
 
     def refresh(self) -> None:
-        """Hold what is meant, and let go of the rest. What can't be had is logged once, and tried again.
+        """Load the models that the references now denote, and release all others.
+
+        A failure is logged once; the next refresh tries again.
 
         Raises DatabaseUnavailable.
         """
@@ -52,11 +54,12 @@ class PinnedModels:
             for model, row in rows.items():
                 if model not in self._held:
                     self._hold(row)
-            # Last: until the new one is there, the old one may still be asked for.
+            # Last: the old model may still be requested until the new one is loaded.
             for model in [model for model in self._held if model not in rows]:
                 self._held.pop(model).close()
 
     def release(self) -> None:
+        """Release all models."""
         with self._lock:
             while self._held:
                 self._held.popitem()[1].close()
@@ -67,7 +70,11 @@ class PinnedModels:
             try:
                 return models.resolve(session, name, owner=owner or DEFAULT_OWNER)
             except ModelNotFound:
-                self._say(reference, f"The pinned model {reference} is not there.")
+                self._log(
+                    reference,
+                    f"The pinned model {reference} does not exist. Train or import it, or correct "
+                    "CLIPCITE_PINNED_MODELS.",
+                )
                 return None
 
     def _hold(self, row: Model) -> None:
@@ -76,13 +83,13 @@ class PinnedModels:
                 acquired = self._engine.acquire(WeightsKey.of(row), row.alpha, wait_seconds=None, pin=True)
                 held.enter_context(acquired)
             except ClipCiteError as error:
-                self._say(row.id, f"The pinned model {row.id} can't be loaded: {error}")
-            except Exception:  # the other pins are still loaded; this one is tried again
+                self._log(row.id, f"The pinned model {row.id} can't be loaded: {error}")
+            except Exception:  # the other pins are still loaded; the next refresh tries again
                 logger.exception("The pinned model %s can't be loaded", row.id)
             else:
                 self._held[row.id] = held.pop_all()
 
-    def _say(self, key: str, what: str) -> None:
-        if self._said.get(key) != what:
-            logger.warning("%s", what)
-        self._said[key] = what
+    def _log(self, key: str, message: str) -> None:
+        if self._logged.get(key) != message:
+            logger.warning("%s", message)
+        self._logged[key] = message

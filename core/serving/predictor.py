@@ -1,8 +1,8 @@
-"""One answer of one model: images and class names go in, ranked names come out."""
+"""Classification of one request by one model: from images and class names to ranked predictions."""
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -17,17 +17,16 @@ from core.clip.inference.class_offsets import class_offsets
 from core.clip.inference.classifier import Scores, scored
 from core.clip.models.backbone import load_tokenizer
 from core.clip.models.features import PROMPTS_AT_ONCE, classifier_from_features
-from core.serving.calibrated import NotCalibrated, calibration_for, judge
+from core.serving.calibrated import NotCalibrated, calibrate, calibration_for, ranked
 from core.serving.decoding import Decoders, Decoding, fitted
 from core.serving.engine import Engine
 from core.serving.limiter import ServerBusy
 from core.serving.previews import JobPreview, Snapshot
 from core.serving.text_cache import (
-    Head,
-    HeadKey,
+    ClassifierKey,
     LruCache,
-    Names,
     Prompts,
+    RequestClassifier,
     TextCache,
     TextCounts,
     resolve_class_names,
@@ -47,8 +46,10 @@ Decoded = Tensor | BadImage
 
 
 class Images:
-    """The images of one request, decoded once for all models that see them in the same way. `files` as they
-    came. Not for several threads: a request asks one model after another."""
+    """The images of one request, decoded once for all models with the same preprocessing.
+
+    Not thread-safe: a request runs its models one after the other.
+    """
 
     def __init__(self, files: Sequence[bytes], limits: ImageLimits, decoders: Decoders, owner: str) -> None:
         self._files = files
@@ -60,15 +61,17 @@ class Images:
     def __len__(self) -> int:
         return len(self._files)
 
-    def decoded(self, preprocess: str, image_size: int, at_once: int) -> Iterator[list[Decoded]]:
-        """For each file what the model takes (`Pixels.fit`), or why it can't be read: so many at a time, as
-        soon as they are ready, while the next ones are still being decoded."""
+    def decoded(self, preprocess: str, image_size: int, batch_size: int) -> Iterator[list[Decoded]]:
+        """Yield batches of pixels (`Pixels.fit`), or the reason why an image can't be read.
+
+        A batch is yielded when it is ready, while later images are still being decoded.
+        """
         key = (preprocess, image_size)
         if key not in self._decoding:
             self._decoding[key] = self._begin(*key)
         decoding = self._decoding[key]
-        for start in range(0, len(decoding), at_once):
-            yield [result() for result in decoding[start : start + at_once]]
+        for start in range(0, len(decoding), batch_size):
+            yield [result() for result in decoding[start : start + batch_size]]
 
     def _begin(self, preprocess: str, image_size: int) -> list[Callable[[], Decoded]]:
         def fit(file: bytes, decoding: Decoding[Tensor]) -> Tensor:
@@ -92,7 +95,7 @@ def _or_problem(decode: Callable[[], Tensor]) -> Decoded:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """What answers, in memory for as long as it does."""
+    """A model in memory for one request, with the row or preview behind it."""
 
     handle: Handle
     preview: Snapshot | None
@@ -103,49 +106,62 @@ class LoadedModel:
 
 
 class Predictor:
+    """Classification with caches of prompt features and classifiers."""
+
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self._engine = engine
         self._cache = settings.cache
-        # Half of the budget each: a head repeats the rows of its classes.
-        self._texts = TextCache(settings.text_cache_bytes // 2)
-        self._heads: LruCache[HeadKey, Head] = LruCache(settings.text_cache_bytes // 2)
-        self._tokenizing = threading.Lock()  # the tokenizers of Hugging Face take one caller at a time
-        # As many as there may be images in flight, so that none of them waits for a thread.
+        # Half of the budget each, because a classifier repeats the rows of its classes.
+        self._rows = TextCache(settings.text_cache_bytes // 2)
+        self._classifiers: LruCache[ClassifierKey, RequestClassifier] = LruCache(
+            settings.text_cache_bytes // 2
+        )
+        self._tokenizing = threading.Lock()  # Hugging Face tokenizers take one caller at a time
+        # One thread per image in flight, so that none waits for a thread.
         self._senders = single_threaded(settings.max_waiting_images, "sender")
 
     def text_counts(self) -> TextCounts:
-        rows, heads = self._texts.kept, self._heads
+        """Return the counters of both caches."""
+        rows, classifiers = self._rows.kept, self._classifiers
         return TextCounts(
             rows=len(rows),
-            heads=len(heads),
-            bytes=rows.bytes + heads.bytes,
-            hits=heads.hits + self._texts.hits,
-            misses=self._texts.misses,
-            encoded=self._texts.encoded,
-            evicted=rows.evicted + heads.evicted,
+            heads=len(classifiers),
+            bytes=rows.bytes + classifiers.bytes,
+            hits=classifiers.hits + self._rows.hits,
+            misses=self._rows.misses,
+            encoded=self._rows.encoded,
+            evicted=rows.evicted + classifiers.evicted,
         )
 
     def forget(self, where: Callable[[str], bool]) -> None:
-        """Drop the prompts of models whose key fits."""
-        self._texts.kept.forget(lambda key: where(key[0]))
-        self._heads.forget(lambda key: where(key[0]))
+        """Drop the cached text of models whose key satisfies `where`."""
+        self._rows.kept.forget(lambda key: where(key[0]))
+        self._classifiers.forget(lambda key: where(key[0]))
 
     def close(self) -> None:
+        """Stop the threads."""
         self._senders.shutdown(wait=False, cancel_futures=True)
 
-    def answer(
-        self, images: Images, question: ClassifyRequest, answering: LoadedModel, started: float
+    def predict(
+        self, images: Images, request: ClassifyRequest, model: LoadedModel, started: float
     ) -> ClassifyResult:
-        row, handle = answering.row, answering.handle
-        known = calibration_for(
+        """Classify images.
+
+        Args:
+            started: `time.perf_counter()` at the start of the request, for the total time.
+
+        Raises NoReadableImage, NotCalibrated, ServerBusy, and any error of the engine.
+        """
+        row, handle = model.row, model.handle
+        calibration = calibration_for(
             row if isinstance(row, Model) else None,
-            [c.name for c in question.class_names],
-            own_prompts=any(c.prompts for c in question.class_names),
-            alpha=answering.alpha,
-            templates=question.templates,
-            balance=question.new_class_balance,
+            [c.name for c in request.class_names],
+            own_prompts=any(c.prompts for c in request.class_names),
+            alpha=model.alpha,
+            templates=request.templates,
+            balance=request.new_class_balance,
         )
-        if known is None and (question.reject or question.coverage is not None):
+        if calibration is None and (request.reject or request.coverage is not None):
             raise NotCalibrated
         decoding = time.perf_counter()
         results: list[list[Prediction] | BadImage | None] = []
@@ -154,48 +170,47 @@ class Predictor:
             with self._engine.expect_images(handle):
                 last = self._send(images, handle, results, sent)
                 encoding = time.perf_counter()
-                key = self._key(question, answering)
-                head = self._heads.get(key)
-                if head is None:  # prompts and images are encoded beside each other
+                key = self._key(request, model)
+                classifier = self._classifiers.get(key)
+                if classifier is None:  # prompts and images are encoded concurrently
                     sent.append(self._send_off(handle, last))
-                    head = self._make_head(key, answering)
+                    classifier = self._make_classifier(key, model)
                     features = torch.cat([part.result() for part in sent])
                 else:
                     rest = self._engine.encode_images(handle, last)
                     features = torch.cat([*(part.result() for part in sent), rest]) if sent else rest
         finally:
-            wait(sent)  # the model must stay until they are through
-        names = head.names
-        scores = _scores(answering, features, head, question.new_class_balance)
-        judged = None
-        if known is not None:
-            judged = judge(
-                known,
+            wait(sent)  # the model must stay in memory until then
+        names = classifier.names
+        scores = _scores(model, features, classifier, request.new_class_balance)
+        calibrated = None
+        if calibration is not None:
+            calibrated = calibrate(
+                calibration,
                 scores,
                 features,
                 handle.shots,
                 names.classes,
                 logit_scale=handle.logit_scale,
-                coverage=question.coverage or 0.0,
+                coverage=request.coverage or 0.0,
             )
-            scores = judged.scores
+            scores = calibrated.scores
         encoded = time.perf_counter()
-
         kinds = names.kinds
-        ranked = iter(_ranked(scores, names, kinds, question.top_k))
+        predictions = iter(ranked(scores, names, kinds, request.top_k))
         return ClassifyResult(
-            model=answering.name,
-            preview=answering.preview is not None,
-            preview_lacks=_lacking(answering.preview),
-            backbone=answering.backbone,
-            alpha=answering.alpha,
+            model=model.name,
+            preview=model.preview is not None,
+            preview_lacks=0 if model.preview is None else model.preview.missing,
+            backbone=model.backbone,
+            alpha=model.alpha,
             kinds=kinds,
             offsets=dict(zip(names.names, scores.offsets.tolist(), strict=True)),
-            results=[next(ranked) if problem is None else problem for problem in results],
-            calibration=known,
-            sets=[] if judged is None else judged.names(names.names),
-            in_distribution_score=[] if judged is None else judged.in_distribution_score.tolist(),
-            rejected=[] if judged is None else judged.rejected.tolist(),
+            results=[next(predictions) if problem is None else problem for problem in results],
+            calibration=calibration,
+            sets=[] if calibrated is None else calibrated.prediction_sets(names.names),
+            in_distribution_score=[] if calibrated is None else calibrated.in_distribution_score.tolist(),
+            rejected=[] if calibrated is None else calibrated.rejected.tolist(),
             timing_ms={
                 "decode": round(1000 * (encoding - decoding), 2),
                 "encode": round(1000 * (encoded - encoding), 2),
@@ -210,12 +225,16 @@ class Predictor:
         problems: list[list[Prediction] | BadImage | None],
         sent: list[Future[Tensor]],
     ) -> Tensor:
-        """Send images to the engine as they are decoded, and return the last rows, which are not yet sent.
-        Adds to `problems` one for each image, None for a good one. Raises NoReadableImage."""
+        """Send images to the engine as they are decoded. Return the last rows, which are not sent yet.
+
+        Appends one element per image to `problems`: None, or the reason why it can't be read.
+
+        Raises NoReadableImage.
+        """
         last = None
-        for some in images.decoded(handle.preprocess, handle.image_size, handle.max_images):
-            problems += [None if isinstance(one, Tensor) else one for one in some]
-            if good := [one for one in some if isinstance(one, Tensor)]:
+        for batch in images.decoded(handle.preprocess, handle.image_size, handle.max_images):
+            problems += [None if isinstance(image, Tensor) else image for image in batch]
+            if good := [image for image in batch if isinstance(image, Tensor)]:
                 if last is not None:
                     sent.append(self._send_off(handle, last, more=True))
                 last = torch.stack(good)
@@ -227,34 +246,34 @@ class Predictor:
         try:
             return self._senders.submit(partial(self._engine.encode_images, handle, images, more=more))
         except RuntimeError:  # closed
-            raise ServerBusy("The service is stopping. Ask again in a few seconds.") from None
+            raise ServerBusy("The service is stopping. Try again in a few seconds.") from None
 
-    def _key(self, question: ClassifyRequest, answering: LoadedModel) -> HeadKey:
-        templates = question.templates
+    def _key(self, request: ClassifyRequest, model: LoadedModel) -> ClassifierKey:
+        templates = request.templates
         if templates is None:
-            row = answering.row
-            templates = tuple(row.templates) if row else recipe(answering.backbone).templates
-        balance = question.new_class_balance
-        return answering.handle.key, answering.name, question.class_names, templates, balance
+            row = model.row
+            templates = tuple(row.templates) if row else recipe(model.backbone).templates
+        balance = request.new_class_balance
+        return model.handle.key, model.name, request.class_names, templates, balance
 
-    def _make_head(self, key: HeadKey, answering: LoadedModel) -> Head:
-        model, _, class_names, templates, balance = key
-        row, handle = answering.row, answering.handle
+    def _make_classifier(self, key: ClassifierKey, model: LoadedModel) -> RequestClassifier:
+        model_key, _, class_names, templates, balance = key
+        row, handle = model.row, model.handle
         names = resolve_class_names(
             class_names, row.classes if row else (), templates, row.prompts if row else {}
         )
-        rows = self._texts.rows(model, names.prompts, lambda some: self._encode(handle, some))
-        weights = torch.stack([rows[one] for one in names.prompts])
+        rows = self._rows.rows(model_key, names.prompts, lambda missing: self._encode(handle, missing))
+        weights = torch.stack([rows[prompts] for prompts in names.prompts])
         if handle.shots is None:
             offsets = weights.new_zeros(len(weights))
         else:
             offsets = class_offsets(*handle.shots, weights, names.classes, balance)
-        head = Head(names, weights, offsets)
-        return self._heads.put(key, head, head.bytes)
+        classifier = RequestClassifier(names, weights, offsets)
+        return self._classifiers.put(key, classifier, classifier.bytes)
 
     def _encode(self, handle: Handle, prompts: Sequence[Prompts]) -> Tensor:
-        """[C, D]."""
-        sentences = list(dict.fromkeys(sentence for of_class in prompts for sentence in of_class))
+        """Return the classifier weights [C, D] of C classes."""
+        sentences = list(dict.fromkeys(sentence for class_prompts in prompts for sentence in class_prompts))
         tokenize = load_tokenizer(handle.backbone, cache=self._cache)
         tokens: list[Tensor] = []
         for start in range(0, len(sentences), PROMPTS_AT_ONCE):
@@ -267,32 +286,15 @@ class Predictor:
 
 @lru_cache
 def recipe(backbone: str) -> AdaptConfig:
+    """Return the default configuration of a backbone."""
     return resolve_config(backbone=backbone)
 
 
-def _lacking(ready: Snapshot | None) -> int:
-    return 0 if ready is None else ready.images - len(ready.preview.labels)
-
-
-def _scores(answering: LoadedModel, features: Tensor, head: Head, balance: float) -> Scores:
-    if answering.preview is not None:
-        similarities, offsets = answering.preview.preview.cosines(
-            features, head.weights, head.names.classes, balance
+def _scores(model: LoadedModel, features: Tensor, classifier: RequestClassifier, balance: float) -> Scores:
+    if model.preview is not None:
+        similarities, offsets = model.preview.preview.cosines(
+            features, classifier.weights, classifier.names.classes, balance
         )
     else:
-        similarities, offsets = features @ head.weights.T, head.offsets
-    return scored(similarities, offsets, answering.handle.logit_scale)
-
-
-def _ranked(
-    scores: Scores, names: Names, kinds: Mapping[str, str], top_k: int | None
-) -> Iterator[list[Prediction]]:
-    """Of each image the best names, best first."""
-    count = len(names.names)
-    top = scores.probabilities.topk(min(top_k or count, count), dim=-1)
-    best = scores.similarities.gather(1, top.indices)
-    for row in zip(top.values.tolist(), top.indices.tolist(), best.tolist(), strict=True):
-        yield [
-            Prediction(names.names[c], kinds[names.names[c]], probability, similarity)
-            for probability, c, similarity in zip(*row, strict=True)
-        ]
+        similarities, offsets = features @ classifier.weights.T, classifier.offsets
+    return scored(similarities, offsets, model.handle.logit_scale)

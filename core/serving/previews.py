@@ -1,4 +1,4 @@
-"""A job's images as a classifier, before it has a model and where it never gets one."""
+"""Instant preview: a prototype classifier from a job's images, for jobs without a model."""
 
 import logging
 import math
@@ -30,28 +30,29 @@ from core.store.storage.blobs import Blobs
 
 logger = logging.getLogger(__name__)
 MAX_SHOTS = 512
-"""More make no better prototypes, and a first answer would take ever longer."""
+"""Maximum number of images per preview: more do not improve the prototypes."""
 BUDGET_BYTES = 64_000_000
 PREVIEW = "preview"
-AT_ONCE = 16
-"""Images that are held decoded."""
-SOON = 1.0
-"""Seconds after which a preview answers with the images that it has, if every class has one."""
+BATCH_SIZE = 16
+"""Images that are decoded and encoded at a time."""
+MAX_FIRST_SECONDS = 1.0
+"""Time after which a preview is usable with part of its images, if every class has one."""
 
 
 def is_job(reference: str) -> bool:
+    """Return whether a reference is the id of a job."""
     return reference.startswith("job_")
 
 
 @dataclass(frozen=True)
 class JobPreview:
-    """What is to be known of a job to classify with its images; as of a model's row."""
+    """The fields of a job that its preview needs, named like those of a model's row."""
 
     id: str
     backbone: str
     image_size: int | None
     classes: list[str]
-    """In the order in which its model will have them."""
+    """Class names in the order of the future model."""
     templates: list[str]
     prompts: dict[str, list[str]]
 
@@ -65,51 +66,59 @@ class JobPreview:
 
 
 class PartialPrototypes:
-    """A preview that answers while more of its images are still being looked at."""
+    """A preview that is usable while further images are still being encoded."""
 
     def __init__(self, labels: Tensor) -> None:
         self._labels = labels
         self._parts: list[Tensor] = []
         self.bytes = 0
-        """When all images are in it."""
+        """Size with all images."""
 
     @property
     def images(self) -> int:
-        """That will be in it."""
+        """Number of images of the complete preview."""
         return len(self._labels)
 
     @property
     def encoded(self) -> int:
+        """Number of images encoded so far."""
         return sum(map(len, self._parts))
 
     @property
     def has_every_class(self) -> bool:
+        """Every class has an encoded image."""
         return len(self._labels[: self.encoded].unique()) == len(self._labels.unique())
 
     def add(self, features: Tensor) -> None:
+        """Add the features [n, D] of the next images."""
         self._parts.append(features)
         self.bytes = self.images * features[0].nbytes
 
-    def now(self) -> PrototypeClassifier:
+    def classifier(self) -> PrototypeClassifier:
+        """Return the classifier from the images encoded so far."""
         features = torch.cat(list(self._parts))
         return PrototypeClassifier(features, self._labels[: len(features)])
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A preview as it is now."""
+    """A preview at one moment."""
 
     preview: PrototypeClassifier
     images: int
-    """That will be in it."""
+    """Number of images of the complete preview."""
+
+    @property
+    def missing(self) -> int:
+        """Images that are not encoded yet."""
+        return self.images - len(self.preview.labels)
 
 
 class Previews:
-    """Makes them when a job comes in or they are first asked for, from the stored images, and keeps the
-    last ones.
+    """A cache of instant previews, built from stored images on submission or on first use.
 
-    It answers before it has seen all images, if that would take long. Every API process makes its own;
-    nothing of them is stored.
+    A preview with many images is usable before all of them are encoded. Each API process builds its own
+    previews and stores none.
     """
 
     def __init__(
@@ -126,34 +135,39 @@ class Previews:
         self._database = database
         self._blobs = blobs
         self._engine = engine
-        self._warm: WarmCache[PartialPrototypes] = WarmCache(BUDGET_BYTES, lambda growing: growing.bytes)
+        self._warm: WarmCache[PartialPrototypes] = WarmCache(BUDGET_BYTES, lambda partial: partial.bytes)
         self._later = ThreadPoolExecutor(1, thread_name_prefix="preview")
         self._closed = threading.Event()
 
     def prepare(self, job: JobPreview) -> None:
-        """Begin, without waiting, so that it is there when it is first asked for. If that fails, whoever asks
-        will hear of it."""
-        with suppress(ClipCiteError), self._lease(job, wait_seconds=0):
+        """Start building a preview, without waiting. Errors are left to the first request for it."""
+        with suppress(ClipCiteError), self._entry(job, wait_seconds=0):
             pass
 
     @contextmanager
     def acquire(self, job: JobPreview) -> Iterator[Snapshot]:
-        """Raises StillLoading if it takes longer than a request waits, and goes on meanwhile;
-        BackboneUnavailable, StorageUnavailable, BlobNotFound."""
-        with self._lease(job, wait_seconds=self._wait_seconds) as growing:
-            yield Snapshot(growing.now(), growing.images)
+        """Hold a preview in memory.
 
-    def _lease(self, job: JobPreview, *, wait_seconds: float) -> AbstractContextManager[PartialPrototypes]:
+        Raises:
+            StillLoading: it is not usable in time; building goes on.
+            BackboneUnavailable, StorageUnavailable, BlobNotFound.
+        """
+        with self._entry(job, wait_seconds=self._wait_seconds) as prototypes:
+            yield Snapshot(prototypes.classifier(), prototypes.images)
+
+    def _entry(self, job: JobPreview, *, wait_seconds: float) -> AbstractContextManager[PartialPrototypes]:
         return self._warm.acquire((PREVIEW, job.id), lambda: self._make(job), wait_seconds=wait_seconds)
 
     def forget(self, job_id: str) -> None:
-        """The job was deleted. Requests that hold it still finish."""
+        """Drop the preview of a deleted job. Requests that hold it still finish."""
         self._warm.forget(lambda key: key[1] == job_id)
 
     def counts(self) -> CacheStats:
+        """Return the counters of the cache."""
         return self._warm.counts(PREVIEW)
 
     def close(self) -> None:
+        """Stop the threads."""
         self._closed.set()
         self._later.shutdown(wait=False, cancel_futures=True)
         self._warm.close()
@@ -162,31 +176,32 @@ class Previews:
         with self._database.read() as session:
             shots = chosen_shots(jobs.images(session, job.id))
         index = {name: i for i, name in enumerate(job.classes)}
-        growing = PartialPrototypes(torch.tensor([index[shot.class_name] for shot in shots]))
-        self._grow(job, growing, shots, until=time.monotonic() + SOON)
-        if growing.encoded < growing.images:
-            self._later.submit(self._finish, job, growing, shots)
-        return growing
+        prototypes = PartialPrototypes(torch.tensor([index[shot.class_name] for shot in shots]))
+        self._extend(job, prototypes, shots, until=time.monotonic() + MAX_FIRST_SECONDS)
+        if prototypes.encoded < prototypes.images:
+            self._later.submit(self._finish, job, prototypes, shots)
+        return prototypes
 
-    def _finish(self, job: JobPreview, growing: PartialPrototypes, shots: Sequence[JobImage]) -> None:
+    def _finish(self, job: JobPreview, prototypes: PartialPrototypes, shots: Sequence[JobImage]) -> None:
         try:
-            self._grow(job, growing, shots, until=math.inf)
-        except ClipCiteError as error:  # the job was deleted, or we are closing: it stays as it is
-            logger.info("The preview of %s stays at %d images: %s", job.id, growing.encoded, error)
+            self._extend(job, prototypes, shots, until=math.inf)
+        except ClipCiteError as error:  # the job was deleted, or the service is closing
+            logger.info("The preview of %s stays at %d images: %s", job.id, prototypes.encoded, error)
         except Exception:
-            logger.exception("The preview of %s stays at %d images", job.id, growing.encoded)
+            logger.exception("The preview of %s stays at %d images", job.id, prototypes.encoded)
 
-    def _grow(
-        self, job: JobPreview, growing: PartialPrototypes, shots: Sequence[JobImage], until: float
+    def _extend(
+        self, job: JobPreview, prototypes: PartialPrototypes, shots: Sequence[JobImage], until: float
     ) -> None:
         with self._engine.acquire(WeightsKey(job.backbone, job.image_size), 0, wait_seconds=None) as stock:
-            while growing.encoded < growing.images and not self._closed.is_set():
-                if time.monotonic() > until and growing.has_every_class:
+            while prototypes.encoded < prototypes.images and not self._closed.is_set():
+                if time.monotonic() > until and prototypes.has_every_class:
                     return
-                growing.add(self._features(stock, shots[growing.encoded : growing.encoded + AT_ONCE]))
+                batch = shots[prototypes.encoded : prototypes.encoded + BATCH_SIZE]
+                prototypes.add(self._features(stock, batch))
 
     def _features(self, stock: Handle, shots: Sequence[JobImage]) -> Tensor:
-        """A few at a time, so that other answers come in between."""
+        """Return the features [n, D] of a small batch, so that other requests come in between."""
         files = (self._blobs.get(shot.blob_key) for shot in shots)
         pixels = torch.stack(
             [
@@ -197,12 +212,15 @@ class Previews:
         return self._engine.encode_images(stock, pixels)
 
 
-def chosen_shots(images: Sequence[JobImage], most: int = MAX_SHOTS) -> list[JobImage]:
-    """Training images, of every class as many as there is room for, in the order of the upload."""
-    seen: Counter[str] = Counter()
+def chosen_shots(images: Sequence[JobImage], max_shots: int = MAX_SHOTS) -> list[JobImage]:
+    """Return training images, evenly over the classes and in the order of the upload.
+
+    At most `max_shots` images are returned, and at least one per class.
+    """
+    counts: Counter[str] = Counter()
     ranked = []
     for image in images:
         if image.split == "train":
-            ranked.append((seen[image.class_name], image.position, image))
-            seen[image.class_name] += 1
-    return [image for _, _, image in sorted(ranked, key=lambda one: one[:2])[: max(most, len(seen))]]
+            ranked.append((counts[image.class_name], image.position, image))
+            counts[image.class_name] += 1
+    return [image for _, _, image in sorted(ranked, key=lambda row: row[:2])[: max(max_shots, len(counts))]]

@@ -1,4 +1,7 @@
-"""Caches within a budget of bytes: features of prompts, after the model that made them may be gone."""
+"""LRU caches of prompt features and of requests' classifiers, each with a budget of bytes.
+
+Entries may outlive the model that computed them.
+"""
 
 import sys
 import threading
@@ -17,21 +20,23 @@ from core.serving.types import ClassName
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 Prompts = tuple[str, ...]
-"""The sentences of one class."""
+"""The prompts of one class."""
 OVERHEAD = 1_000
-"""Bytes of a tensor, its key and their places beside its numbers, rounded up."""
-A_CLASS = 150
-"""Bytes of a class in a key, beside its sentences, rounded up."""
+"""Bytes of a tensor object, its key and its cache entry, without the numbers (upper bound)."""
+CLASS_OVERHEAD = 150
+"""Bytes per class in a key, without its prompts (upper bound)."""
 
 
 def prompts_bytes(prompts: Prompts) -> int:
-    """Return the memory of the sentences of one class: 1 to 4 bytes a character, and their objects."""
+    """Return the memory of the prompts of one class: 1 to 4 bytes per character, and their objects."""
     return sum(map(sys.getsizeof, prompts)) + 8 * len(prompts)
 
 
 class LruCache(Generic[Key, Value]):
-    """Values by key, which cost little to make again. The least recently used are evicted first; one above
-    the whole budget is not kept."""
+    """A thread-safe LRU cache of values that are cheap to compute again.
+
+    A value larger than the whole budget is not kept.
+    """
 
     def __init__(self, budget_bytes: int) -> None:
         self.budget_bytes = budget_bytes
@@ -45,16 +50,17 @@ class LruCache(Generic[Key, Value]):
         return len(self._kept)
 
     def get(self, key: Key) -> Value | None:
+        """Return the value for the key, or None."""
         with self._lock:
-            known = self._kept.get(key)
-            if known is None:
+            entry = self._kept.get(key)
+            if entry is None:
                 return None
             self.hits += 1
             self._kept.move_to_end(key)
-            return known[0]
+            return entry[0]
 
     def put(self, key: Key, value: Value, size: int) -> Value:
-        """Keep a value of so many bytes. Return the value for the key, which another thread may have put."""
+        """Keep a value of `size` bytes. Return the value for the key, which may be another thread's."""
         with self._lock:
             if key in self._kept:
                 return self._kept[key][0]
@@ -68,7 +74,7 @@ class LruCache(Generic[Key, Value]):
             return value
 
     def forget(self, where: Callable[[Key], bool]) -> None:
-        """Drop the values whose key fits."""
+        """Drop the values whose key satisfies `where`."""
         with self._lock:
             for key in [key for key in self._kept if where(key)]:
                 self.bytes -= self._kept.pop(key)[1]
@@ -76,65 +82,67 @@ class LruCache(Generic[Key, Value]):
 
 @dataclass(frozen=True)
 class TextCounts:
-    """Since the start; `rows`, `heads` and `bytes` are those that are held now."""
+    """Counters since the start; `rows`, `heads` and `bytes` are present values."""
 
     rows: int
     heads: int
     bytes: int
     hits: int
-    """Requests all of whose class names were known."""
+    """Requests whose class names were all cached."""
     misses: int
     encoded: int
-    """Classes whose prompts went through a model."""
+    """Classes whose prompts a model encoded."""
     evicted: int
 
 
 class TextCache:
-    """Features [D] of each class by model key and prompts. Each is encoded once, also if many ask."""
+    """Features [D] of classes, keyed by model key and prompts. Concurrent requests encode each class once."""
 
     def __init__(self, budget_bytes: int) -> None:
         self.kept: LruCache[tuple[str, Prompts], Tensor] = LruCache(budget_bytes)
         self.hits = 0
-        """Calls all of whose prompts were there."""
+        """Calls whose prompts were all cached."""
         self.misses = 0
         self.encoded = 0
-        """Classes whose prompts went through a model."""
+        """Classes whose prompts a model encoded."""
         self._lock = threading.Lock()
-        self._coming: dict[tuple[str, Prompts], Future[Mapping[Prompts, Tensor]]] = {}
+        self._pending: dict[tuple[str, Prompts], Future[Mapping[Prompts, Tensor]]] = {}
 
     def rows(
         self, model: str, prompts: Sequence[Prompts], encode: Callable[[Sequence[Prompts]], Tensor]
     ) -> dict[Prompts, Tensor]:
-        """Features of each of `prompts`, by the model with this key.
+        """Return the features of each element of `prompts`.
+
+        Rows that another thread is encoding are waited for.
 
         Args:
-            encode: from prompts that are not there, each once, to their rows [M, D]. What another thread is
-                encoding is waited for.
+            model: key of the model that encodes.
+            encode: computes rows [M, D] of the missing prompts, which are distinct.
 
-        Raises whatever `encode` raises; the next one who asks tries again.
+        Raises any error of `encode`; the next call tries again.
         """
         rows: dict[Prompts, Tensor] = {}
         mine: Future[Mapping[Prompts, Tensor]] = Future()
         missing: list[Prompts] = []
         others: list[tuple[Prompts, Future[Mapping[Prompts, Tensor]]]] = []
         with self._lock:
-            for one in dict.fromkeys(prompts):
-                known = self.kept.get((model, one))
-                coming = self._coming.get((model, one))
-                if known is not None:
-                    rows[one] = known
-                elif coming is not None:
-                    others.append((one, coming))
+            for class_prompts in dict.fromkeys(prompts):
+                row = self.kept.get((model, class_prompts))
+                pending = self._pending.get((model, class_prompts))
+                if row is not None:
+                    rows[class_prompts] = row
+                elif pending is not None:
+                    others.append((class_prompts, pending))
                 else:
-                    self._coming[model, one] = mine
-                    missing.append(one)
+                    self._pending[model, class_prompts] = mine
+                    missing.append(class_prompts)
             if missing or others:
                 self.misses += 1
             else:
                 self.hits += 1
         if missing:
             rows.update(self._encode(model, missing, encode, mine))
-        rows.update((one, coming.result()[one]) for one, coming in others)
+        rows.update((class_prompts, pending.result()[class_prompts]) for class_prompts, pending in others)
         return rows
 
     def _encode(
@@ -145,38 +153,42 @@ class TextCache:
         mine: Future[Mapping[Prompts, Tensor]],
     ) -> Mapping[Prompts, Tensor]:
         try:
-            # Copies: a row of a batch would keep the whole batch.
+            # Copied, because a view would keep the whole batch in memory.
             encoded = dict(zip(missing, (row.clone() for row in encode(missing)), strict=True))
         except BaseException as error:
-            self._arrived(model, missing)
+            self._end_pending(model, missing)
             mine.set_exception(error)
             raise
-        for one, row in encoded.items():
-            self.kept.put((model, one), row, row.nbytes + OVERHEAD + A_CLASS + prompts_bytes(one))
-        self._arrived(model, missing)
+        for class_prompts, row in encoded.items():
+            size = row.nbytes + OVERHEAD + CLASS_OVERHEAD + prompts_bytes(class_prompts)
+            self.kept.put((model, class_prompts), row, size)
+        self._end_pending(model, missing)
         mine.set_result(encoded)
         with self._lock:
             self.encoded += len(missing)
         return encoded
 
-    def _arrived(self, model: str, prompts: Sequence[Prompts]) -> None:
+    def _end_pending(self, model: str, prompts: Sequence[Prompts]) -> None:
         with self._lock:
-            for one in prompts:
-                del self._coming[model, one]
+            for class_prompts in prompts:
+                del self._pending[model, class_prompts]
 
 
 # --- classifiers of whole requests ---
 
 
 @dataclass(frozen=True)
-class Names:
+class ResolvedNames:
+    """The class names of a request, with trained classes and prompts."""
+
     names: list[str]
     classes: tuple[int, ...]
-    """For each name its trained class, or `balance.NEW_CLASS`."""
+    """Trained class per name, or `NEW_CLASS`."""
     prompts: tuple[Prompts, ...]
 
     @property
     def kinds(self) -> dict[str, str]:
+        """`trained` or `new`, by name."""
         return {
             name: "new" if c == NEW_CLASS else "trained"
             for name, c in zip(self.names, self.classes, strict=True)
@@ -188,19 +200,24 @@ def resolve_class_names(
     trained: Sequence[str],
     templates: Sequence[str],
     own_prompts: Mapping[str, Sequence[str]],
-) -> Names:
-    """Prompts are the request's; else the model's own for its names; else the templates."""
-    names = [one.name for one in asked]
-    of_names = all_class_prompts(names, templates, own_prompts)
-    prompts = tuple(one.prompts or implied for one, implied in zip(asked, of_names, strict=True))
-    return Names(names, tuple(class_indices(names, trained)), prompts)
+) -> ResolvedNames:
+    """Resolve class names to trained classes and prompts.
+
+    The prompts are the request's, else the model's own prompts of that class, else the templates.
+    """
+    names = [class_name.name for class_name in asked]
+    defaults = all_class_prompts(names, templates, own_prompts)
+    prompts = tuple(
+        class_name.prompts or default for class_name, default in zip(asked, defaults, strict=True)
+    )
+    return ResolvedNames(names, tuple(class_indices(names, trained)), prompts)
 
 
 @dataclass(frozen=True)
-class Head:
-    """The classifier of a request. Nobody changes it."""
+class RequestClassifier:
+    """The classifier of a request. Its tensors are never changed."""
 
-    names: Names
+    names: ResolvedNames
     weights: Tensor
     """Classifier weights [C, D], normalised."""
     offsets: Tensor
@@ -208,15 +225,17 @@ class Head:
 
     @property
     def bytes(self) -> int:
-        """In memory, rounded up. The class names of the request, which are its key, are counted too."""
+        """Memory (upper bound), including the class names of the request, which are part of the key."""
         names = zip(self.names.names, self.names.prompts, strict=True)
         return (
             OVERHEAD
             + self.weights.nbytes
             + self.offsets.nbytes
-            + sum(2 * A_CLASS + sys.getsizeof(name) + prompts_bytes(prompts) for name, prompts in names)
+            + sum(
+                2 * CLASS_OVERHEAD + sys.getsizeof(name) + prompts_bytes(prompts) for name, prompts in names
+            )
         )
 
 
-HeadKey = tuple[str, str, tuple[ClassName, ...], tuple[str, ...], float]
-"""The model's key; as whose the names are understood, the names, the templates and the balance."""
+ClassifierKey = tuple[str, str, tuple[ClassName, ...], tuple[str, ...], float]
+"""Cache key: the model's key, the model's name, the class names, the templates and the balance."""

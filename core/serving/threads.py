@@ -1,7 +1,7 @@
-"""Threads that do little beside the one that computes.
+"""Auxiliary threads beside those that compute.
 
-By default torch splits even small work over all cores, from whichever thread it comes. With a network at work
-on every core each would wait for parts that are not being run, and every thread would bring more threads.
+By default, torch splits even small operations over all cores, and starts a thread pool per calling thread.
+While a model computes on every core, such split operations wait for cores that are busy.
 """
 
 import threading
@@ -14,15 +14,17 @@ _lock = threading.Lock()
 
 
 def single_threaded(workers: int, name: str) -> ThreadPoolExecutor:
-    """A pool of threads in which torch uses no others."""
+    """Return a pool of threads in which torch uses no further threads."""
     return ThreadPoolExecutor(workers, thread_name_prefix=name, initializer=partial(use_threads, 1))
 
 
 def use_threads(count: int) -> None:
-    """Of torch's, in this thread. The number is a setting of each thread, and at once the default of those
-    that come: that is put back, by a thread that comes."""
+    """Set torch's intra-op thread count for this thread.
+
+    Torch also makes the count the default of new threads. A helper thread restores the former default.
+    """
     with _lock:
-        default = torch.get_num_threads()  # taken over by this thread
+        default = torch.get_num_threads()  # inherited by this thread
         torch.set_num_threads(count)
         other = threading.Thread(target=torch.set_num_threads, args=(default,))
         other.start()

@@ -1,4 +1,4 @@
-"""Plain data: requests and results of POST /classify, and what crosses the seam of the engine."""
+"""Plain data: requests and results of POST /classify, and the types of the engine's interface."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from core.store.db.tables import Model
 
 
 class ClassName(NamedTuple):
-    """A tuple, since lists of a thousand of them are hashed for every request."""
+    """A class name with its prompts: a tuple, because each request hashes up to 1,000 of them."""
 
     name: str
     prompts: tuple[str, ...] | None = None
@@ -23,11 +23,11 @@ class ClassName(NamedTuple):
 
 @dataclass(frozen=True)
 class ClassifyRequest:
-    """About every image, whatever the model."""
+    """Class names and options, for all images and models of a request."""
 
     class_names: tuple[ClassName, ...]
     alpha: float | None = None
-    """As likewise `templates`: None is the model's."""
+    """None is the model's α; likewise for `templates`."""
     templates: tuple[str, ...] | None = None
     new_class_balance: float = NEW_NAMES_BALANCE
     top_k: int | None = None
@@ -37,6 +37,8 @@ class ClassifyRequest:
 
 @dataclass(frozen=True)
 class Prediction:
+    """A class with its probability for one image."""
+
     class_name: str
     kind: str
     """`trained` or `new`, for this model."""
@@ -46,42 +48,43 @@ class Prediction:
 
 @dataclass(frozen=True)
 class ClassifyResult:
+    """Predictions of one model for all images of a request."""
+
     model: str
     preview: bool
-    """It comes from the images of a job that has no model."""
+    """The result comes from the instant preview of a job without a model."""
     preview_lacks: int
-    """Images of those that are still being looked at, and will be in a later answer."""
+    """Images of the preview that are not encoded yet."""
     backbone: str
     alpha: float
     kinds: dict[str, str]
     offsets: dict[str, float]
-    """What was taken off the cosines of each name before the softmax."""
+    """Offset per class, subtracted from the cosines before the softmax."""
     results: list[list[Prediction] | BadImage]
-    """For each image its best classes, best first, or why it can't be read."""
+    """Per image the most likely classes, best first, or the reason why the image can't be read."""
     calibration: Calibration | None
-    """With it the probabilities are calibrated; None where nothing is known."""
+    """The calibration of the probabilities; None if no calibration is valid."""
     sets: list[list[str]]
-    """With confidence, for each image that can be read: the names among which the true one is as often as
-    was asked for, best first."""
+    """With a calibration, per readable image: its prediction set, the most likely class first."""
     in_distribution_score: list[float]
-    """Likewise: how much it looks like the nearest of the names."""
+    """With a calibration, per readable image: similarity to the nearest trained class."""
     rejected: list[bool]
-    """Likewise: whether it looks like none of the names."""
+    """With a calibration, per readable image: whether the image resembles none of the classes."""
     timing_ms: dict[str, float]
 
 
 class NoReadableImage(ClipCiteError):
-    """Every image of a request is bad; `problems` has the reason of each."""
+    """A request without a readable image; `problems` holds one reason per image."""
 
     code = "bad_images"
     status = 422
 
     def __init__(self, problems: Sequence[BadImage]) -> None:
-        super().__init__("None of the images can be read; see errors.")
+        super().__init__("None of the images can be read. See errors for the reason of each.")
         self.problems = list(problems)
 
 
-# --- the seam of the engine ---
+# --- the engine's interface ---
 
 
 @dataclass(frozen=True)
@@ -97,13 +100,13 @@ class WeightsSource:
 
 @dataclass(frozen=True)
 class WeightsKey:
-    """Content of a model, whatever the model is called: two models with equal keys are one in memory."""
+    """Identity of a model's weights: models with equal keys share memory, whatever their names."""
 
     backbone: str
     image_size: int | None = None
-    """None is the backbone's own."""
+    """None is the backbone's own image size."""
     sha256: str = ""
-    """Of the stored change of the backbone; empty for the backbone as it is."""
+    """Hash of the stored delta; empty for the pre-trained model."""
     source: WeightsSource | None = field(default=None, compare=False, repr=False)
 
     @classmethod
@@ -113,23 +116,24 @@ class WeightsKey:
 
     @property
     def key(self) -> str:
+        """The key as text."""
         return f"{self.sha256}/{self.backbone}/{self.image_size}"
 
     def at(self, alpha: float) -> str:
-        """The key of the model at α."""
+        """Return the key of the model at α."""
         return f"{self.key}@{alpha!r}"
 
 
 @dataclass(frozen=True)
 class Handle:
-    """A model in memory at one α, for as long as its context lasts."""
+    """A model in memory at one α, valid within the context of `Engine.acquire`."""
 
     id: int
-    """Of this acquisition."""
+    """Number of this acquisition."""
     key: str
-    """Of content and α: handles with equal keys give equal features."""
+    """Key of weights and α: handles with equal keys give equal features."""
     wait_seconds: float | None
-    """Maximum wait of a call for its turn; None waits for ever."""
+    """Maximum wait of a call for its turn; None waits without limit."""
     backbone: str
     image_size: int
     preprocess: str
@@ -139,7 +143,7 @@ class Handle:
     shots: tuple[Tensor, Tensor] | None
     """Support set: float32 [N, D], normalised, and labels int64 [N]."""
     max_images: int
-    """Images of one batch; a call may bring more."""
+    """Images of one batch; a call may have more."""
 
 
 @dataclass(frozen=True)
@@ -157,44 +161,44 @@ class BackboneInfo:
 
 @dataclass(frozen=True)
 class ResidentInfo:
-    """A model at one α, or its stored change of the backbone."""
+    """A model at one α, or its stored delta, in memory."""
 
     weights_key: WeightsKey
     alpha: float | None
-    """None for the stored change."""
+    """None for the delta."""
     bytes: int
     users: int
     pinned: bool
     owners: Mapping[str, str]
-    """Owner by model id, of the models that have this content and were asked for."""
+    """Owner by model id, for requested models with these weights."""
 
 
 @dataclass(frozen=True)
 class BatchCounts:
-    """Work of the batcher since its start."""
+    """Counters of the batcher since its start."""
 
     waiting: dict[str, int]
-    """Rows that are not being computed yet, by `images` and `prompts`."""
+    """Rows that wait now, by `images` and `prompts`."""
     batches: dict[str, int]
     rows: dict[str, int]
     """Rows of those batches."""
     sizes: dict[int, int]
-    """Batches of images by size: at most the key, more than half of it."""
+    """Histogram of image batches by size; a key counts sizes above half of it, up to the key itself."""
     busy_seconds: float
-    """Of all threads together."""
+    """Sum over all threads."""
     seconds_to_wait: float
-    """Estimate for the rows that wait now."""
+    """Estimated duration of the rows that wait now."""
 
 
 @dataclass(frozen=True)
 class EngineStats:
-    """Memory and work of an engine now."""
+    """Memory and work of an engine at one moment."""
 
     device: str
     threads: int
-    """Of torch, for a batch that is alone."""
+    """Torch threads of a lone batch."""
     max_rows: Mapping[str, int]
-    """Rows of one batch, by `images` and `prompts`."""
+    """Maximum rows of a batch, by `images` and `prompts`."""
     batches: BatchCounts
     max_backbones: int
     backbones: Sequence[BackboneInfo]

@@ -1,6 +1,8 @@
-"""`python -m core.store.admin`: keys made, listed and revoked in the database itself, so that no key
-is needed to make the first; and the secrets of webhooks. Answers in JSON; `clipcite keys` and `clipcite
-webhooks` show it to people."""
+"""Administration of API keys and webhook secrets: `python -m core.store.admin`.
+
+The commands work on the database directly, so that creating the first key needs no key. Their output is JSON.
+`clipcite keys` and `clipcite webhooks` present it to people.
+"""
 
 import argparse
 import json
@@ -23,58 +25,62 @@ from core.store.webhooks import deliveries
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    given = _parser().parse_args(arguments)
+    options = _parser().parse_args(arguments)
     url = get_settings().sqlalchemy_url()
 
     def answer(database: Database) -> Any:
-        if given.do in {create, webhook_secret} and _is_new_file(url):
-            migrate.upgrade(url)  # keys come before the first start, off loopback
+        if options.do in {create, webhook_secret} and _is_new_file(url):
+            migrate.upgrade(url)  # beyond loopback, keys must exist before the first start
         database.check()
-        return given.do(database, given)
+        return options.do(database, options)
 
     return print_answer(url, answer)
 
 
 def print_answer(url: str, answer: Callable[[Database], Any]) -> int:
-    """Print the answer as JSON, or the error for a person. Return the exit status."""
+    """Print the result of `answer` as JSON, or its error as text. Return the exit status."""
     database = Database(url)
     try:
-        found = answer(database)
+        result = answer(database)
     except ClipCiteError as error:
         sys.stderr.write(f"{error.detail}\n")
         return 1
     finally:
         database.close()
-    sys.stdout.write(f"{json.dumps(found)}\n")
+    sys.stdout.write(f"{json.dumps(result)}\n")
     return 0
 
 
-def create(database: Database, given: argparse.Namespace) -> dict[str, Any]:
-    lifetime = None if given.days is None else timedelta(days=given.days)
+def create(database: Database, options: argparse.Namespace) -> dict[str, Any]:
+    """Create a key. The result contains the key itself."""
+    lifetime = None if options.days is None else timedelta(days=options.days)
     with database.write() as session:
-        made = api_keys.create(
+        new = api_keys.create(
             session,
-            owner=given.owner,
-            scopes=given.scope or [api_keys.CLASSIFY, api_keys.ADAPT],
-            name=given.name,
+            owner=options.owner,
+            scopes=options.scope or [api_keys.CLASSIFY, api_keys.ADAPT],
+            name=options.name,
             lifetime=lifetime,
         )
-    return {**_shown(made.row), "key": made.key}
+    return {**_shown(new.row), "key": new.key}
 
 
-def list_keys(database: Database, given: argparse.Namespace) -> list[dict[str, Any]]:
+def list_keys(database: Database, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """List the keys of an owner, or of all owners."""
     with database.read() as session:
-        return [_shown(row) for row in api_keys.list_all(session, given.owner)]
+        return [_shown(row) for row in api_keys.list_all(session, options.owner)]
 
 
-def revoke(database: Database, given: argparse.Namespace) -> dict[str, Any]:
+def revoke(database: Database, options: argparse.Namespace) -> dict[str, Any]:
+    """Revoke a key."""
     with database.write() as session:
-        return _shown(api_keys.revoke(session, given.id))
+        return _shown(api_keys.revoke(session, options.id))
 
 
-def webhook_secret(database: Database, given: argparse.Namespace) -> dict[str, Any]:
+def webhook_secret(database: Database, options: argparse.Namespace) -> dict[str, Any]:
+    """Show an owner's webhook secret, or replace it."""
     with database.write() as session:
-        row = deliveries.secret(session, given.owner, rotate=given.rotate)
+        row = deliveries.secret(session, options.owner, rotate=options.rotate)
     return {"owner": row.owner, "secret": row.secret, "created_at": row.created_at.isoformat("T", "seconds")}
 
 
@@ -99,25 +105,29 @@ def _shown(row: ApiKey) -> dict[str, Any]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="core.store.admin", description="API keys, and the secrets of webhooks."
+        prog="core.store.admin", description="Manage API keys and webhook secrets."
     )
-    verbs = parser.add_subparsers(required=True)
-    making = verbs.add_parser("create")
-    making.add_argument("--owner", default=DEFAULT_OWNER)
-    making.add_argument("--scope", action="append", choices=api_keys.SCOPES)
-    making.add_argument("--name")
-    making.add_argument("--days", type=int, choices=range(1, 36_501), metavar="1..36500")
-    making.set_defaults(do=create)
-    listing = verbs.add_parser("list")
-    listing.add_argument("--owner")
-    listing.set_defaults(do=list_keys)
-    revoking = verbs.add_parser("revoke")
-    revoking.add_argument("id")
-    revoking.set_defaults(do=revoke)
-    showing = verbs.add_parser("webhook-secret")
-    showing.add_argument("--owner", default=DEFAULT_OWNER)
-    showing.add_argument("--rotate", action="store_true")
-    showing.set_defaults(do=webhook_secret)
+    commands = parser.add_subparsers(required=True)
+    create_parser = commands.add_parser("create", help="Create a key.")
+    create_parser.add_argument("--owner", default=DEFAULT_OWNER, help="Owner of the key.")
+    create_parser.add_argument(
+        "--scope", action="append", choices=api_keys.SCOPES, help="Scope of the key; repeatable."
+    )
+    create_parser.add_argument("--name", help="Name of the key, for a person.")
+    create_parser.add_argument(
+        "--days", type=int, choices=range(1, 36_501), metavar="1..36500", help="Lifetime (days)."
+    )
+    create_parser.set_defaults(do=create)
+    list_parser = commands.add_parser("list", help="List keys.")
+    list_parser.add_argument("--owner", help="Only keys of this owner.")
+    list_parser.set_defaults(do=list_keys)
+    revoke_parser = commands.add_parser("revoke", help="Revoke a key.")
+    revoke_parser.add_argument("id", help="Id or prefix of the key.")
+    revoke_parser.set_defaults(do=revoke)
+    secret_parser = commands.add_parser("webhook-secret", help="Show an owner's webhook secret.")
+    secret_parser.add_argument("--owner", default=DEFAULT_OWNER, help="Owner of the secret.")
+    secret_parser.add_argument("--rotate", action="store_true", help="Replace the secret.")
+    secret_parser.set_defaults(do=webhook_secret)
     return parser
 
 

@@ -1,24 +1,24 @@
-"""Expected failures of the store."""
+"""Expected errors of the store."""
 
 from core.errors import ClipCiteError
 
 
 class DatabaseUnavailable(ClipCiteError):
-    """The database can't be reached, is too busy, or its tables are not the ones of this version."""
+    """The database can't be reached, is too busy, or has tables of another version."""
 
     code = "database_unavailable"
     status = 503
 
 
 class DatabaseFull(DatabaseUnavailable):
-    """The database takes nothing more; what it has taken stays."""
+    """The disk of the database is full. Stored data is safe."""
 
     code = "storage_full"
     status = 507
 
 
 class StorageUnavailable(ClipCiteError):
-    """Images and weights can't be written or read."""
+    """Blobs can't be written or read."""
 
     code = "storage_unavailable"
     status = 503
@@ -30,21 +30,21 @@ class StorageFull(StorageUnavailable):
 
 
 class BlobNotFound(ClipCiteError):
-    """A row points to a blob that is not there."""
+    """A row refers to a missing blob."""
 
     code = "blob_missing"
     status = 503
 
 
 class BlobDamaged(ClipCiteError):
-    """A blob is there, but not with the bytes that were stored."""
+    """A blob has other bytes than were stored."""
 
     code = "blob_damaged"
     status = 503
 
 
 class QueueUnavailable(ClipCiteError):
-    """The broker takes no message. No job is lost by that, they wait in the database."""
+    """The broker accepts no message. Jobs are safe and wait in the database."""
 
     code = "queue_unavailable"
     status = 503
@@ -55,7 +55,7 @@ class JobNotFound(ClipCiteError):
     status = 404
 
     def __init__(self, job_id: str) -> None:
-        super().__init__(f"There is no job {job_id!r}. GET /jobs lists those that exist.")
+        super().__init__(f"There is no job {job_id!r}. GET /jobs lists your jobs.")
 
 
 class PreflightNotFound(ClipCiteError):
@@ -64,26 +64,26 @@ class PreflightNotFound(ClipCiteError):
 
     def __init__(self, job_id: str) -> None:
         super().__init__(
-            f"The job {job_id!r} was made by a version without preflights. POST /adapt?dry_run=true with its "
-            "images makes one."
+            f"The job {job_id!r} was created by a version without preflights. Send its images to "
+            "POST /adapt?dry_run=true to get one."
         )
 
 
 class ShotsGone(ClipCiteError):
-    """What a model was made from is no longer there."""
+    """The training images of a model are not stored."""
 
     code = "training_images_gone"
     status = 409
 
     def __init__(self, model_id: str) -> None:
         super().__init__(
-            f"The images that the model {model_id!r} was made from are not here: they are kept with its "
-            "job, and that was deleted, or the model was made elsewhere. POST /adapt with all images."
+            f"The training images of the model {model_id!r} are not stored, because its job was deleted or "
+            "the model was imported. Send all images to POST /adapt."
         )
 
 
 class ReportNotFound(ClipCiteError):
-    """`detail` says why there is none."""
+    """The job has no report. `detail` is the reason."""
 
     code = "report_not_found"
     status = 404
@@ -94,24 +94,24 @@ class ModelNotFound(ClipCiteError):
     status = 404
 
     def __init__(self, model_id: str) -> None:
-        super().__init__(f"There is no model {model_id!r}. GET /models lists those that exist.")
+        super().__init__(f"There is no model {model_id!r}. GET /models lists your models.")
 
 
 class InvalidCursor(ClipCiteError):
-    """`after` is no cursor of a list."""
+    """`after` is not a cursor."""
 
     code = "invalid_cursor"
     status = 422
 
     def __init__(self, after: str) -> None:
         super().__init__(
-            f"`after` is {after[:60]!r}, which is no `next_cursor` of a page. Send a page's `next_cursor` "
-            "as it is, or start again without `after`."
+            f"`after` is {after[:60]!r}, which is not a cursor. Send the `next_cursor` of a page unchanged, "
+            "or start again without `after`."
         )
 
 
 class JobConflict(ClipCiteError):
-    """The job's state doesn't allow it. `code` says which rule."""
+    """The job's status doesn't allow the operation. `code` is the reason."""
 
     status = 409
 
@@ -121,7 +121,7 @@ class JobConflict(ClipCiteError):
 
 
 class ModelConflict(ClipCiteError):
-    """What a model or an alias is used for doesn't allow it. `code` says which rule."""
+    """The use of a model or an alias doesn't allow the operation. `code` is the reason."""
 
     status = 409
 
@@ -136,5 +136,5 @@ class AliasNotFound(ClipCiteError):
 
     def __init__(self, name: str, alias: str) -> None:
         super().__init__(
-            f"There is no alias {alias!r} of {name!r}. GET /models/{name}/aliases lists those that exist."
+            f"There is no alias {alias!r} of {name!r}. GET /models/{name}/aliases lists its aliases."
         )

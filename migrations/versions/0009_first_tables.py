@@ -10,7 +10,7 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
-# Written out, not imported from core.store.db.tables: a migration stays as it was on its day. Versions before
+# Written out, not imported from core.store.db.tables, because a migration must never change. Versions before
 # 0.2.0 had the revisions 0001 to 0008.
 ID = sa.String(40)
 NAME = sa.String(64)

@@ -13,8 +13,8 @@ def wide(k: int) -> tuple[str, ...]:
     return tuple(f"\U0001f600{k} {i}".ljust(100, "x") for i in range(100))
 
 
-def test_the_cache_of_cleaned_names_counts_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.class_names._remembered", LruCache(1_000_000))
+def test_cleaned_names_are_kept_by_their_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.class_names._cache", LruCache(1_000_000))
 
     def fill() -> None:
         for k in range(30):

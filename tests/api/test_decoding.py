@@ -88,6 +88,7 @@ def test_a_small_image_is_answered_while_large_ones_are_decoded(
         assert all(run.result(GUARD)["images"] == 2 for run in runs)
 
 
+@pytest.mark.slow
 def test_many_dry_runs_stay_within_the_budget(tmp_path: Path) -> None:
     """40 dry runs at once in a fresh process, each with an image that takes 20 MB."""
     (tmp_path / "large").write_bytes(crafted.encoded(Image.new("RGBA", (1_500, 1_500)), "PNG"))

@@ -136,7 +136,7 @@ def test_fifty_slow_uploads_block_nobody_and_are_ended(make_service: MakeService
             assert http.post("/adapt", **form(**shots())).status_code == 202
         for connection in slow:
             response = parsed(b"".join(iter(lambda c=connection: c.recv(65_536), b"")))
-            assert_problem(response, 408, "upload_too_slow", "Nothing was stored; send it again")
+            assert_problem(response, 408, "upload_too_slow", "Nothing was stored. Send it again")
             assert response.headers["connection"] == "close"
     assert [item for item in service.stored() if item.startswith("temporary")] == []
 

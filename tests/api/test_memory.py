@@ -6,7 +6,11 @@ import sys
 import textwrap
 from pathlib import Path
 
+import pytest
+
 from core.clip.models.backbone import Backbone
+
+pytestmark = pytest.mark.slow
 
 APPLICATIONS = 50
 MAX_GROWTH = 20_000_000

@@ -37,7 +37,7 @@ def test_a_request_without_an_id_gets_one(fresh: Service) -> None:
 
 @pytest.mark.parametrize("path", ["/nothing", "/jobs/a/b", "/adapt/x", "/models/x/export2", "/%00", "/🦊"])
 def test_an_unknown_path(fresh: Service, path: str) -> None:
-    assert_problem(fresh.client.get(path), 404, "not_found", "There is nothing at .*/docs lists")
+    assert_problem(fresh.client.get(path), 404, "not_found", "There is no route .*/docs lists")
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_an_unknown_path(fresh: Service, path: str) -> None:
 )
 def test_a_wrong_method(fresh: Service, method: str, path: str, allowed: str) -> None:
     response = fresh.client.request(method, path)
-    assert_problem(response, 405, "method_not_allowed", f"{method} is not possible at {path}")
+    assert_problem(response, 405, "method_not_allowed", f"{path} does not support {method}")
     assert response.headers["allow"] == allowed
 
 
@@ -99,7 +99,7 @@ def test_refusals_of_the_body_have_a_request_id(make_service: MakeService) -> No
     response = service.client.post("/adapt", content=bytes(1_001), headers=headers)
     assert assert_problem(response, 413, "request_too_large")["request_id"] == "my-id"
     response = service.client.post("/adapt", content=b"x", headers={"content-type": "multipart/form-data"})
-    assert_problem(response, 400, "invalid_boundary", "let your HTTP client write")
+    assert_problem(response, 400, "invalid_boundary", "Let your HTTP client write")
 
 
 @pytest.mark.parametrize("path", ["/jobs/none", "/nothing", "/jobs?limit=0"])

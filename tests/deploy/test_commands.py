@@ -24,6 +24,8 @@ from tests.core.clip.tiny import make_tiny_backbone
 from tests.deploy.files import ROOT, image_environment, lineage, own_services
 from tests.service.running import wait_for
 
+pytestmark = pytest.mark.slow
+
 HEALTHY_SECONDS = 120
 STOP_SECONDS = 30  # The grace period in the compose file.
 KEY = "a key that only this test knows"

@@ -56,6 +56,7 @@ def test_the_command_line(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None
                 client.jobs.cancel(job.id)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PROGRAMS, ids=name_of)
 def test_programs_in_python(
     page: Path, shell: Shell, backbone: Backbone, monkeypatch: pytest.MonkeyPatch, capsys: Any

@@ -8,7 +8,7 @@ import pytest
 
 from api.app import create_app
 from core.settings import Settings
-from docs.build import lay_out
+from docs.build import copy_pages
 from tests.docs.pages import PAGES, ROOT, name_of
 
 LINK = re.compile(r"""\]\(([^)\s]+)\)|(?:src|srcset|href)="([^"]+)\"""")
@@ -43,13 +43,13 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 
 def test_the_site_is_whole(tmp_path: Path) -> None:
-    """No link leads out of the site."""
-    lay_out(tmp_path)
+    """None of its links leads out of it."""
+    copy_pages(tmp_path)
     assert [(page.name, bad) for page in tmp_path.rglob("*.md") for bad in broken(page, tmp_path)] == []
 
 
 def test_every_page_is_in_the_menu(tmp_path: Path) -> None:
-    lay_out(tmp_path)
+    copy_pages(tmp_path)
     menu = str(tomllib.loads((ROOT / "docs" / "zensical.toml").read_text(encoding="utf-8"))["project"]["nav"])
     for page in tmp_path.rglob("*.md"):
         assert f"'{page.relative_to(tmp_path).as_posix()}'" in menu, page

@@ -13,6 +13,8 @@ from core.settings import get_settings
 from demo.stamps import NEW_CLASSES, TRAINED_CLASSES, square, stamps_folder
 from tests.service.running import Service
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 MAX_LINES = 60  # Number of lines.
 
@@ -75,7 +77,7 @@ def test_doubtful_labels_are_listed(run: Run, stamps: Path, tmp_path: Path) -> N
     assert "of 11 images without findings" in said
     assert re.search(r"a bird\.png: .*label", said)
     assert "label issues" in said
-    assert "Class by class" in (tmp_path / "collection-report.html").read_text()
+    assert "Results per class" in (tmp_path / "collection-report.html").read_text()
 
 
 def test_a_model_is_exported(run: Run, stamps: Path, service: Service, tmp_path: Path) -> None:

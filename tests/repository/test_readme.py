@@ -6,7 +6,7 @@ from pathlib import Path
 from core.settings import Settings
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-INTERNAL = {"leashed"}  # `clipcite serve` sets these for its child processes only.
+INTERNAL = {"exit_with_parent"}  # set by `clipcite serve` for its children only
 DEFAULTS = {"data": "the user's data folder", "cache": "the user's cache folder"}
 
 

@@ -71,7 +71,7 @@ def serve(data: Path, environment: Mapping[str, str]) -> Iterator[Service]:
             lambda: re.search(r"Ready: (http://\S+)", service.log()),
             seconds=READY_SECONDS,
             unless=lambda: process.poll() is not None,
-            explain=service.said,
+            explain=service.log,
         )
         service.url = found.group(1)
         yield service

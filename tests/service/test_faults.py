@@ -70,6 +70,7 @@ def test_a_killed_trainer_runs_again_while_the_api_answers(service: Service) -> 
     assert events.count("succeeded") == 1
 
 
+@pytest.mark.slow
 def test_a_job_that_always_kills_its_trainer_fails_at_the_third_attempt(service: Service) -> None:
     with service.http as http:
         job_id = submit(http, colours(), **LONG)
@@ -90,6 +91,7 @@ def _over(http: httpx.Client, job_id: str, attempt: int) -> bool:
     return job["status"] == "failed" or job["attempts"] > attempt or job["status"] == "queued"
 
 
+@pytest.mark.slow
 def test_a_killed_api_and_dispatcher_are_restarted(service: Service) -> None:
     before = [service.child(module) for module in ("api", "worker.dispatcher")]
     for process in before:
@@ -107,6 +109,7 @@ def _is_ready(http: httpx.Client) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_cancel_while_running_and_while_queued(service: Service) -> None:
     with service.http as http:
         running = submit(http, colours(), **LONG)
@@ -132,6 +135,7 @@ def test_cancel_while_running_and_while_queued(service: Service) -> None:
         assert wait_for_job(http, submit(http, colours(), epochs=1))["status"] == "succeeded"
 
 
+@pytest.mark.slow
 def test_a_diverging_training_fails_at_once_with_its_reason(
     service: Service, environment: dict[str, str]
 ) -> None:
@@ -150,6 +154,7 @@ def test_a_diverging_training_fails_at_once_with_its_reason(
     assert job["model_id"] is None
 
 
+@pytest.mark.slow
 def test_a_worker_killed_before_its_claim_loses_nothing(environment: dict[str, str], tmp_path: Path) -> None:
     with serve(tmp_path / "data", environment) as service, service.http as http:
         worker = service.child("worker")
@@ -161,6 +166,7 @@ def test_a_worker_killed_before_its_claim_loses_nothing(environment: dict[str, s
         assert (job["status"], job["attempts"]) == ("succeeded", 1)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_ends_its_trainer(environment: dict[str, str], tmp_path: Path) -> None:
     """The lease outlasts the test, so only its explicit end lets the job run again."""
     data, hold = tmp_path / "data", Hold(tmp_path / "step")
@@ -195,6 +201,7 @@ def _of_type(http: httpx.Client, job_id: str, type: str) -> list[dict[str, Any]]
     return [event for event in events if event["type"] == type]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_stopping_ends_everything_and_the_next_start_goes_on(
     environment: dict[str, str], tmp_path: Path, signum: signal.Signals
@@ -222,6 +229,7 @@ def test_stopping_ends_everything_and_the_next_start_goes_on(
         assert wait_for_job(http, waiting)["status"] == "succeeded"
 
 
+@pytest.mark.slow
 def test_kill_9_of_the_parent_leaves_nothing_running(environment: dict[str, str], tmp_path: Path) -> None:
     data = tmp_path / "data"
     with serve(data, environment) as service, service.http as http:

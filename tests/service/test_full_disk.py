@@ -13,6 +13,8 @@ from PIL import Image
 from tests.disk import fill, small_disk
 from tests.service.running import colours, serve, submit, training, wait_for, wait_for_job
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.mounts
 def test_a_full_disk(environment: dict[str, str], tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from tests.binaries import redis_binary
 from tests.disk import fill, small_disk
 from tests.service.running import colours, serve, submit, wait_for, wait_for_job
 
+pytestmark = pytest.mark.slow
+
 JOBS = 8  # Twice as many as the dispatcher sends ahead.
 
 

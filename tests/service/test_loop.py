@@ -50,6 +50,7 @@ def test_adapt_poll_classify(service: Service) -> None:
         assert len(answer.json()["results"]) == 4
 
 
+@pytest.mark.slow
 def test_real_images_with_the_starter(tmp_path: Path) -> None:
     if not CLOTHING.is_dir():
         pytest.skip(f"the clothing images are not at {CLOTHING}")

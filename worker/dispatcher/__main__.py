@@ -1,7 +1,6 @@
-"""`python -m worker.dispatcher`: sends what is due, takes back what a dead worker held, tells webhooks,
-and sweeps in a thread of its own.
+"""`python -m worker.dispatcher`: send wake-ups, expire leases, deliver webhooks and collect garbage.
 
-Any number of these may run: the database lets each row be taken by one of them.
+Any number of dispatchers may run: the database lets only one of them take each row.
 """
 
 import logging
@@ -34,7 +33,7 @@ logger = logging.getLogger("worker.dispatcher")
 TIDY_SECONDS = 60
 PRUNE_SECONDS = 3_600
 LAST_WORDS_SECONDS = 2
-"""So long webhooks that are being told may still answer when we are to stop, and a sweep may end."""
+"""Time at shutdown for webhook deliveries and a sweep to finish."""
 
 
 def dispatch(
@@ -45,23 +44,27 @@ def dispatch(
     after_sleep: bool = False,
     metrics: DispatcherMetrics | None = None,
 ) -> list[str]:
-    """One round: returns the ids that were sent. The commit comes first: if we die between it and
-    the sending, the rows are due again after `redispatch_seconds`.
+    """Run one round. Return the ids of the jobs whose wake-up was sent.
 
-    After the machine was asleep every lease looks expired; the workers get a while to renew them.
+    The commit precedes the sending. If the process dies in between, the rows are due again after
+    `redispatch_seconds`.
+
+    Args:
+        after_sleep: expire no leases, because after a suspension of the machine every lease looks expired
+            and the workers need time to renew them.
     """
     metrics = metrics or DispatcherMetrics(CollectorRegistry())
     with database.write() as session:
         for job in () if after_sleep else jobs.expire_leases(session, max_attempts=settings.max_attempts):
             metrics.lease_expiries.labels(job.status).inc()
             with about(job_id=job.id):
-                logger.warning("%s: its worker was lost; now %s", job.id, job.status)
+                logger.warning("%s: the lease expired; the job is now %s", job.id, job.status)
     with database.read() as session:
         queued = jobs.any_queued(session)
     if not queued:
-        return []  # nothing to ask the broker for
+        return []
     if waiting(app) >= settings.dispatch_ahead:
-        return []  # the worker is busy; what is sent again now would only pile up
+        return []  # the workers are busy; further wake-ups would only pile up
     with database.write() as session:
         due = jobs.take_due(
             session,
@@ -77,7 +80,7 @@ def dispatch(
 
 @contextmanager
 def log_errors(metrics: DispatcherMetrics) -> Iterator[None]:
-    """What goes wrong in one part of a round keeps none of the others from its turn."""
+    """Log and count an error in one part of a round, so that the other parts still run."""
     try:
         yield
     except ClipCiteError as error:
@@ -85,21 +88,21 @@ def log_errors(metrics: DispatcherMetrics) -> Iterator[None]:
         logger.warning("%s: %s", error.code, error)
     except Exception:
         metrics.errors.labels("internal_error").inc()
-        logger.exception("A part of the round failed; the next one comes")
+        logger.exception("A part of the round failed. The next round tries again.")
 
 
 def main() -> None:
     settings = get_settings()
     start_logging(settings)
-    if settings.leashed:
+    if settings.exit_with_parent:
         exit_with_parent(grace_seconds=8)
     stop = threading.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: stop.set())
     database = Database(settings.sqlalchemy_url())
-    refusal = database.startup_error()
-    if refusal is not None:
-        sys.exit(refusal)
+    error = database.startup_error()
+    if error is not None:
+        sys.exit(error)
     blobs = Blobs.of(settings)
     app = make_celery(settings)
     registry = new_registry()
@@ -110,18 +113,18 @@ def main() -> None:
     webhooks = Webhooks(settings, database, metrics)
     sweeper = Sweeper(settings, database, blobs, guard=partial(log_errors, metrics))
     sweeper.start()
-    alive = LivenessFile(settings.liveness_file)
+    liveness = LivenessFile(settings.liveness_file)
     rounds = 0
-    patience = 0.0
+    grace_until = 0.0
     wall, steady = time.time(), time.monotonic()
     while not stop.is_set():
-        # The steady clock stands still while a machine sleeps.
+        # The monotonic clock stands still while the machine is suspended.
         slept = (time.time() - wall) - (time.monotonic() - steady)
         wall, steady = time.time(), time.monotonic()
         if slept > settings.lease_seconds / 2:
-            patience = steady + settings.lease_seconds
+            grace_until = steady + settings.lease_seconds
         with log_errors(metrics), metrics.rounds.time():
-            dispatch(settings, database, app, after_sleep=steady < patience, metrics=metrics)
+            dispatch(settings, database, app, after_sleep=steady < grace_until, metrics=metrics)
         with log_errors(metrics):
             webhooks.round()
         with log_errors(metrics):
@@ -132,7 +135,7 @@ def main() -> None:
                 with database.write() as session:
                     events.prune_progress(session)
         rounds += 1
-        alive.touch()
+        liveness.touch()
         stop.wait(settings.dispatch_seconds)
     sweeper.stop(LAST_WORDS_SECONDS)
     webhooks.wait(LAST_WORDS_SECONDS)

@@ -1,9 +1,9 @@
-"""Garbage collection in the storage: folders that no row owns are marked, and deleted days later.
+"""Garbage collection in the storage: folders without an owning row are marked, and deleted days later.
 
-    python -m worker.dispatcher.garbage sweep [--dry-run | --yes]    which is `clipcite collect_garbage`
-    python -m worker.dispatcher.garbage adopt                        which is `clipcite storage adopt`
+    python -m worker.dispatcher.garbage sweep [--dry-run | --yes]    behind `clipcite sweep`
+    python -m worker.dispatcher.garbage adopt                        behind `clipcite storage adopt`
 
-Both answer in JSON. Any number of processes may sweep: marks, claims and limits are rows.
+Both print JSON. Any number of processes may sweep: marks, claims and limits are rows in the database.
 """
 
 import argparse
@@ -30,39 +30,39 @@ from core.store.storage.blobs import Blobs
 
 logger = logging.getLogger("worker.dispatcher.garbage")
 SWEEP_SECONDS = 3_600.0
-"""Until the first sweep of a process, and between two."""
+"""Interval between sweeps, and time until a process's first sweep."""
 ROUND_CLAIM = timedelta(minutes=50)
-"""A sweep by any dispatcher within so long stands for the others' sweep."""
+"""Time after a sweep by any dispatcher in which the others skip theirs."""
 MIN_CAP = 20
 CAP_SHARE = 0.01
-"""Deleted folders per hour: this share of all, and at least MIN_CAP."""
+"""Maximum deletions per hour: this share of all folders, and at least MIN_CAP."""
 OWNED_SHARE = 0.9
-"""Owned folders that make a storage without an id this database's."""
+"""Share of owned folders from which a storage without an id is taken to belong to this database."""
 CHECKPOINT_SHARE, MIN_CHECKPOINT_LOOKS = 0.01, 500
-"""Ended jobs whose checkpoints are looked for in one sweep, against all folders."""
+"""Ended jobs to search for checkpoints per sweep: this share of all folders, and at least this number."""
 LAYOUT = re.compile(r"jobs/job_[0-9a-z]{26}|models/mdl_[0-9a-z]{26}|probe-[0-9a-f]{16}")
-"""Folders that this software makes. Any other is never marked."""
+"""Names of the folders that this software makes. Other folders are never marked."""
 
 
 @dataclass
 class Sweep:
-    """Outcome of one look at the storage."""
+    """Outcome of one sweep."""
 
     folders: int = 0
     """Stored folders of jobs and models."""
     orphans: list[str] = field(default_factory=list)
-    """Folders that nobody owns, leftover checkpoints and write probes included."""
+    """Folders without an owner, including leftover checkpoints and write probes."""
     due: list[str] = field(default_factory=list)
-    """Orphans that were first seen longer ago than the grace."""
+    """Orphans whose grace period is over."""
     deleted: list[str] = field(default_factory=list)
     refusal: str | None = None
-    """Reason why less than what is due was deleted, and what to do."""
+    """Reason why due folders were not deleted, with a remedy."""
 
 
 def bind(database: Database, blobs: Blobs) -> str | None:
-    """Give a storage without an id this installation's, if it is empty or nearly all of it is owned.
+    """Write this installation's id into a storage without one that is empty or mostly owned.
 
-    Returns why they don't belong together, and what to do; None if they do.
+    Return why database and storage don't belong together, with a remedy, or None if they do.
     """
     if installation.stored_id(blobs) is None:
         folders = _folders(blobs)
@@ -83,35 +83,35 @@ def collect_garbage(
     confirmed: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Sweep:
-    """Mark what nobody owns, unmark what is owned again, and delete what is due.
+    """Mark orphaned folders, unmark those that have an owner again, and delete those that are due.
 
     Args:
-        grace: least time between the first look at an orphan and its deletion.
+        grace: minimum time between the discovery of an orphan and its deletion.
         delete: False only marks.
         dry_run: neither marks nor deletes.
-        confirmed: a person has agreed: neither the share of orphans nor the limit per hour counts.
+        confirmed: a person has agreed, so that share of orphans and limit per hour don't apply.
+        should_stop: polled before each deletion.
 
-    Raises StorageUnavailable, DatabaseUnavailable; the next sweep goes on.
+    Raises StorageUnavailable, DatabaseUnavailable; the next sweep continues.
     """
     problem = installation.problem(database, blobs) if dry_run else bind(database, blobs)
     if problem is not None:
         return Sweep(refusal=problem)
-    # The storage first: files come before their row, so a row that is missing afterwards is missing.
+    # Storage first: files are written before their row, so a row that is missing now was never written.
     folders = _folders(blobs)
     probes = [folder for folder in blobs.folders("") if LAYOUT.fullmatch(folder)]
     owned = _owned(database, folders)
-    found = [folder for folder in folders if folder not in owned and LAYOUT.fullmatch(folder)]
-    unowned = len(found)
-    found += probes
+    unowned = [folder for folder in folders if folder not in owned and LAYOUT.fullmatch(folder)]
+    candidates = unowned + probes
     if not dry_run:
-        _mark(database, blobs, found)
+        _mark(database, blobs, candidates)
         _find_checkpoints(database, blobs, len(folders), grace)
     with database.read() as session:
         marks = {mark.prefix: mark for mark in orphans.all_marks(session)}
         now = database_now(session)
-    found += _leftover_checkpoints(database, marks.values())
+    candidates += _leftover_checkpoints(database, marks.values())
     claimed = {prefix for prefix, mark in marks.items() if mark.deleted_at is not None}
-    left = sorted(set(found) - claimed)
+    left = sorted(set(candidates) - claimed)
     due = [prefix for prefix in left if prefix in marks and marks[prefix].first_seen <= now - grace]
     outcome = Sweep(len(folders), left, due)
     if not dry_run:
@@ -119,8 +119,8 @@ def collect_garbage(
             installation.find(session, lock=True).folders = len(folders)
     if not due or dry_run or not delete:
         return outcome
-    if unowned > orphans.SUSPICIOUS_SHARE * len(folders) and not confirmed:
-        outcome.refusal = orphans.suspicion(unowned, len(folders))
+    if len(unowned) > orphans.SUSPICIOUS_SHARE * len(folders) and not confirmed:
+        outcome.refusal = orphans.suspicion(len(unowned), len(folders))
         return outcome
     cap = None if confirmed else max(MIN_CAP, int(CAP_SHARE * len(folders)))
     for prefix in due:
@@ -130,63 +130,63 @@ def collect_garbage(
             is_ours = orphans.claim(session, prefix, grace=grace, most=cap)
         if is_ours is None:
             outcome.refusal = (
-                f"{cap} folders were deleted within the last hour, which is the limit. The next sweeps go on."
+                f"{cap} folders were deleted in the last hour, which is the limit. Later sweeps continue."
             )
             break
         if is_ours:
             blobs.delete_prefix(prefix)
             outcome.deleted.append(prefix)
-            logger.info("%s: deleted, nobody owns it", prefix)
+            logger.info("%s: deleted, because it has no owner", prefix)
     return outcome
 
 
 def _folders(blobs: Blobs) -> list[str]:
-    """All of jobs and models, of whatever layout."""
+    """Return all folders below `jobs` and `models`, also those not made by this software."""
     return [*blobs.folders("jobs"), *blobs.folders("models")]
 
 
 def _owned(database: Database, folders: Sequence[str]) -> set[str]:
-    found: set[str] = set()
-    for some in _batches(folders):
+    owned: set[str] = set()
+    for batch in _batches(folders):
         with database.read() as session:
-            found |= orphans.owned(session, some)
-    return found
+            owned |= orphans.owned(session, batch)
+    return owned
 
 
-def _mark(database: Database, blobs: Blobs, found: Sequence[str]) -> None:
-    """Bring the marks in line with what is stored and not owned."""
+def _mark(database: Database, blobs: Blobs, unowned: Sequence[str]) -> None:
+    """Make the marks match the stored folders without an owner."""
     with database.read() as session:
         marks = orphans.all_marks(session)
         now = database_now(session)
-    there = {*found, *_leftover_checkpoints(database, marks)}
+    existing = {*unowned, *_leftover_checkpoints(database, marks)}
     gone: list[str] = []
     cut_off: list[str] = []
     for mark in marks:
         if mark.deleted_at is None:
-            if mark.prefix not in there:
+            if mark.prefix not in existing:
                 gone.append(mark.prefix)
         elif mark.deleted_at < now - orphans.CAP_PERIOD:
-            left = mark.prefix in there and bool(blobs.list(mark.prefix))
+            left = mark.prefix in existing and bool(blobs.list(mark.prefix))
             (cut_off if left else gone).append(mark.prefix)
     known = {mark.prefix for mark in marks}
     for change, prefixes in (
         (orphans.unmark, gone),
         (orphans.rearm, cut_off),
-        (orphans.mark, [prefix for prefix in found if prefix not in known]),
+        (orphans.mark, [prefix for prefix in unowned if prefix not in known]),
     ):
-        for some in _batches(prefixes):
+        for batch in _batches(prefixes):
             with database.write() as session:
-                change(session, some)
+                change(session, batch)
 
 
 def _leftover_checkpoints(database: Database, marks: Iterable[Orphan]) -> set[str]:
-    """Of the marked ones, which no listing of folders shows: those whose job has ended."""
+    """Return marked checkpoint folders whose job has ended. Listings of job folders don't show them."""
     marked = [mark.prefix for mark in marks if mark.prefix.count("/") > 1]
     return set(marked) - _owned(database, marked)
 
 
 def _find_checkpoints(database: Database, blobs: Blobs, folders: int, grace: timedelta) -> None:
-    """Mark the checkpoints of ended jobs, each job looked at once: a worker stored them too late."""
+    """Mark checkpoints that a worker stored after the end of their job. Each job is searched once."""
     looks = max(MIN_CHECKPOINT_LOOKS, int(CHECKPOINT_SHARE * folders))
     while looks > 0:
         with database.read() as session:
@@ -207,7 +207,7 @@ def _batches(prefixes: Sequence[str]) -> Iterator[Sequence[str]]:
 
 
 class Sweeper:
-    """Sweeps in a thread of its own, so that a slow storage does not hold up the dispatching."""
+    """A thread that sweeps, so that slow storage does not delay dispatching."""
 
     def __init__(
         self,
@@ -217,7 +217,11 @@ class Sweeper:
         *,
         guard: Callable[[], AbstractContextManager[None]],
     ) -> None:
-        """`guard` is entered around each attempt, and takes care of its errors."""
+        """Make a sweeper.
+
+        Args:
+            guard: returns a context manager that handles the errors of a sweep.
+        """
         self._settings = settings
         self._database = database
         self._blobs = blobs
@@ -226,10 +230,11 @@ class Sweeper:
         self._thread = threading.Thread(target=self._run, name="sweep", daemon=True)
 
     def start(self) -> None:
+        """Start the thread."""
         self._thread.start()
 
     def stop(self, seconds: float) -> None:
-        """Ask the thread to end, and wait for at most that long: a deletion that is cut off is repeated."""
+        """Stop the thread, and wait for at most this time. An interrupted deletion is repeated."""
         self._stop.set()
         self._thread.join(seconds)
 
@@ -249,7 +254,7 @@ class Sweeper:
             row = installation.find(session, lock=True)
             now = database_now(session)
             if row.swept_at is not None and now - ROUND_CLAIM < row.swept_at <= now:
-                return  # another dispatcher's
+                return  # another dispatcher has swept
             row.swept_at = now
         outcome = collect_garbage(
             self._database,
@@ -262,7 +267,7 @@ class Sweeper:
             logger.warning("%s", outcome.refusal)
         if outcome.orphans:
             logger.info(
-                "Nobody owns %d of %d stored folders; %d are due, %d deleted",
+                "%d of %d stored folders have no owner; %d are due, %d deleted",
                 len(outcome.orphans),
                 outcome.folders,
                 len(outcome.due),
@@ -271,29 +276,33 @@ class Sweeper:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    given = _parser().parse_args(arguments)
+    options = _parser().parse_args(arguments)
     settings = get_settings()
 
     def answer(database: Database) -> dict[str, Any]:
         database.check()
-        found: dict[str, Any] = given.do(settings, database, Blobs.of(settings), given)
-        return found
+        result: dict[str, Any] = options.do(settings, database, Blobs.of(settings), options)
+        return result
 
     return print_answer(settings.sqlalchemy_url(), answer)
 
 
-def _sweep(settings: Settings, database: Database, blobs: Blobs, given: argparse.Namespace) -> dict[str, Any]:
+def _sweep(
+    settings: Settings, database: Database, blobs: Blobs, options: argparse.Namespace
+) -> dict[str, Any]:
     outcome = collect_garbage(
         database,
         blobs,
         grace=timedelta(days=settings.sweep_days),
-        dry_run=given.dry_run,
-        confirmed=given.yes,
+        dry_run=options.dry_run,
+        confirmed=options.yes,
     )
     return asdict(outcome)
 
 
-def _adopt(settings: Settings, database: Database, blobs: Blobs, given: argparse.Namespace) -> dict[str, Any]:
+def _adopt(
+    settings: Settings, database: Database, blobs: Blobs, options: argparse.Namespace
+) -> dict[str, Any]:
     installation.adopt(database, blobs)
     folders = _folders(blobs)
     return {"folders": len(folders), "owned": len(_owned(database, folders))}
@@ -301,7 +310,7 @@ def _adopt(settings: Settings, database: Database, blobs: Blobs, given: argparse
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="worker.dispatcher.garbage", description="Stored folders that nobody owns."
+        prog="worker.dispatcher.garbage", description="Garbage collection of stored folders without an owner."
     )
     verbs = parser.add_subparsers(required=True)
     sweeping = verbs.add_parser("sweep")
@@ -315,11 +324,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 DELETION_AGE = timedelta(minutes=1)
-"""Younger ones are likely being worked on by the request that began them."""
+"""Minimum age: a request that began the deletion is likely still working on younger ones."""
 
 
 def finish_deletions(database: Database, blobs: Blobs, *, age: timedelta = DELETION_AGE) -> list[str]:
-    """Finish the deletions that were cut off, and forget what no retry can ask for any more."""
+    """Finish interrupted deletions, and remove expired idempotency keys. Return the deleted prefixes."""
     with database.write() as session:
         idempotency.forget_old(session)
     with database.read() as session:
@@ -328,10 +337,10 @@ def finish_deletions(database: Database, blobs: Blobs, *, age: timedelta = DELET
     for prefix in left:
         try:
             deletions.finish(database, blobs, prefix)
-        except ClipCiteError as error:  # the others may go
+        except ClipCiteError as error:  # the others may succeed
             logger.warning("%s: %s", prefix, error)
             continue
-        logger.info("%s: its deletion is finished", prefix)
+        logger.info("%s: deletion finished", prefix)
         finished.append(prefix)
     return finished
 

@@ -1,5 +1,6 @@
-"""One signed POST, as Standard Webhooks describe it, to addresses that were looked up before: no proxy, no
-redirect, nothing of the answer but its status, and an end to it however slowly the other side talks.
+"""One signed POST according to Standard Webhooks, to addresses that are resolved already.
+
+No proxies and no redirects are used. Only the status is read, within a deadline for the whole exchange.
 """
 
 import base64
@@ -18,8 +19,12 @@ from core.url_guard import Destination
 
 
 def signed(secrets: Sequence[str], message_id: str, body: bytes, *, at: int) -> dict[str, str]:
-    """The headers by which a receiver knows the sender: a signature with each of the secrets (`whsec_` and
-    base64). `at` is the Unix time, of which receivers tolerate some minutes' difference."""
+    """Return the headers that authenticate the sender, with one signature per secret.
+
+    Args:
+        secrets: `whsec_` followed by base64.
+        at: Unix time; receivers tolerate a difference of some minutes.
+    """
     content = f"{message_id}.{at}.".encode() + body
     signatures = []
     for secret in secrets:
@@ -41,34 +46,36 @@ def post(
     seconds: float,
     tls: ssl.SSLContext | None = None,
 ) -> int:
-    """The status of the answer, which comes within `seconds`, or something is raised.
+    """Send the request, and return the status of the response.
 
-    The connection goes to one of the `addresses`; the name is what the Host header and the certificate
-    must say.
+    The connection goes to one of the `addresses`. Host header and certificate use the name.
+
+    Args:
+        seconds: deadline for the whole exchange.
 
     Raises:
-        httpcore.TimeoutException, NetworkError, ProtocolError: there was no answer.
+        httpcore.TimeoutException, NetworkError, ProtocolError: there was no response.
     """
     url = httpcore.URL(
         scheme=destination.scheme, host=destination.host, port=destination.port, target=destination.target
     )
-    everything = [("Host", destination.authority), *headers.items()]
+    all_headers = [("Host", destination.authority), *headers.items()]
     pinned = _Pinned(addresses, time.monotonic() + seconds)
     with (
         httpcore.ConnectionPool(tls or _tls(), network_backend=pinned) as pool,
-        pool.stream("POST", url, headers=everything, content=body) as answer,
+        pool.stream("POST", url, headers=all_headers, content=body) as response,
     ):
-        return answer.status  # what else it says is not read: the connection is closed
+        return response.status  # the body is not read: the connection is closed
 
 
 @cache
 def _tls() -> ssl.SSLContext:
-    """The authorities that are known here, and those of SSL_CERT_FILE."""
+    """Return a TLS context with the default certificate authorities and those of SSL_CERT_FILE."""
     return httpx.create_ssl_context()
 
 
 class _Pinned(httpcore.NetworkBackend):
-    """Connects to the given addresses, whatever the name stands for by now."""
+    """A backend that connects to given addresses, whatever the name resolves to now."""
 
     def __init__(self, addresses: Sequence[str], deadline: float) -> None:
         self._addresses = addresses
@@ -82,7 +89,7 @@ class _Pinned(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
-        failure: Exception = httpcore.ConnectError("it has no address")
+        failure: Exception = httpcore.ConnectError("the host has no address")
         for left, address in zip(range(len(self._addresses), 0, -1), self._addresses, strict=True):
             try:
                 stream = httpcore.SyncBackend().connect_tcp(
@@ -96,7 +103,7 @@ class _Pinned(httpcore.NetworkBackend):
 
 
 class _Bounded(httpcore.NetworkStream):
-    """Every wait ends at one deadline; a limit for each would let a slow receiver hold us for hours."""
+    """A stream with one deadline for all reads and writes, against receivers that send a byte at a time."""
 
     def __init__(self, stream: httpcore.NetworkStream, deadline: float) -> None:
         self._stream = stream
@@ -124,5 +131,5 @@ class _Bounded(httpcore.NetworkStream):
 def _remaining(deadline: float) -> float:
     left = deadline - time.monotonic()
     if left <= 0:
-        raise httpcore.ReadTimeout("the time is over")
+        raise httpcore.ReadTimeout("deadline exceeded")
     return left

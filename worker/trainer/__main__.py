@@ -1,8 +1,8 @@
-"""The trainer's process: `python -m worker.trainer FOLDER`, or without a folder to stand by for one.
+"""The trainer process: `python -m worker.trainer [FOLDER]`. Without a folder, it stands by for a job.
 
-It knows neither database nor broker. The folder holds `task.json`, the images and perhaps a checkpoint
-of an earlier attempt; it adds the weights, and checkpoints while it trains. Its standard output is one
-JSON object a line: what the supervisor shows and decides on.
+The trainer has no access to database and broker. The folder holds `task.json`, the images and possibly a
+checkpoint of an earlier attempt. The trainer adds checkpoints and the weights. Standard output carries one
+JSON object per line for the supervisor.
 """
 
 import json
@@ -20,8 +20,8 @@ from core.parent_watch import exit_with_parent
 from core.scratch import FULL
 from worker.trainer.protocol import CHECKPOINTS, REPORT, TASK, Task
 
-# What a training imports, also what it would import only while it loads a backbone with a text tower of
-# Hugging Face, as the starter is (half a second). A GPU is not touched: its context is the job's.
+# Imports of a training, including those for a Hugging Face text tower such as the starter's (0.5 s). The GPU
+# is not touched: a CUDA context belongs to a job.
 IMPORTS = (
     "core.clip.pipeline",
     "core.clip.weights.files",
@@ -32,14 +32,15 @@ IMPORTS = (
 
 
 class Channel:
-    """A reporter that writes lines for the supervisor, which ends the process to cancel it."""
+    """A reporter that writes JSON lines for the supervisor, which cancels by killing the process."""
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
         self._since: tuple[float, float] | None = None
-        """When it was first known how far it is, and how far that was."""
+        """Time and fraction of the first progress report."""
 
     def send(self, type: str, **fields: Any) -> None:
+        """Write a message."""
         self._stream.write(json.dumps({"type": type, **fields}) + "\n")
         self._stream.flush()
 
@@ -50,7 +51,10 @@ class Channel:
         self.send("step", **vars(progress))
 
     def progressed(self, share: float) -> None:
-        """With the seconds that are left at the pace of this process, which may have come in late."""
+        """Report the fraction done, and the time left at the pace of this process.
+
+        The process may have resumed from a checkpoint, so its first fraction need not be 0.
+        """
         now = time.monotonic()
         if self._since is None:
             self._since = (now, share)
@@ -68,12 +72,12 @@ class Channel:
         self.send("resumed", epoch=epoch)
 
     def cancelled(self) -> bool:
-        self.send("alive")  # asked between steps and batches, measuring included
+        self.send("alive")  # called between steps and batches, also during evaluation
         return False
 
 
 def main(folder: Path | None) -> None:
-    # Only we write to standard output; what a library prints goes to the log.
+    # Standard output is for messages only; the output of libraries goes to the log.
     channel = Channel(os.fdopen(os.dup(1), "w", encoding="utf-8"))
     os.dup2(2, 1)
     if folder is None:
@@ -89,17 +93,17 @@ def main(folder: Path | None) -> None:
     except OSError as error:
         if error.errno not in FULL:
             raise
-        detail = f"The worker's disk is full ({error.filename or folder}). Make room there."
+        detail = f"The worker's disk is full ({error.filename or folder}). Free disk space there."
         channel.send("failed", code="storage_full", detail=detail)
 
 
 def stand_by() -> Path:
-    """The folder of the job, once there is one: a line on standard input. Until then we import.
+    """Import modules, then wait for the folder of a job, which arrives as a line on standard input.
 
-    Standard input is the leash as well, so it is read from the beginning, in a thread: the parent's end
-    ends us in the midst of the imports too.
+    A thread reads standard input from the start: its end means that the parent has ended, and must stop
+    this process even during the imports.
     """
-    given: queue.SimpleQueue[Path] = queue.SimpleQueue()
+    folders: queue.SimpleQueue[Path] = queue.SimpleQueue()
 
     def listen() -> None:
         line = b""
@@ -108,17 +112,18 @@ def stand_by() -> Path:
             if not read:
                 os._exit(1)
             line += read
-        exit_with_parent(grace_seconds=0)  # nothing else is ever sent
-        given.put(Path(json.loads(line)["folder"]))
+        exit_with_parent(grace_seconds=0)  # no second line follows
+        folders.put(Path(json.loads(line)["folder"]))
 
     threading.Thread(target=listen, name="job", daemon=True).start()
     for module in IMPORTS:
-        with suppress(ImportError):  # one that is missing is the job's to report
+        with suppress(ImportError):  # the job reports a missing module
             import_module(module)
-    return given.get()
+    return folders.get()
 
 
 def train(folder: Path, task: Task, channel: Channel) -> None:
+    """Run a task: train, evaluate, and write weights and report into the folder."""
     started = time.monotonic()
     channel.stage("loading")
     from core.clip.config import resolve_config
@@ -157,7 +162,7 @@ def train(folder: Path, task: Task, channel: Channel) -> None:
         config=config.to_dict(),
     )
     if adapted.report is not None:
-        # adapt() counts the training images first.
+        # adapt() numbers the training images first, then the test images.
         order = [int(s["file"]) for split in ("train", "test") for s in task.shots if s["split"] == split]
         report = adapted.report.to_dict()
         for image in (*report["mistakes"], *report["label_issues"]):

@@ -1,4 +1,4 @@
-"""The trainer's process, and the one that stands by for the next job."""
+"""The standby trainer process for the next job."""
 
 import logging
 import threading
@@ -9,12 +9,10 @@ logger = logging.getLogger(__name__)
 
 
 class TrainerPool:
-    """A trainer that has done its imports and waits, so that the next job need not wait for them.
+    """At most one standby trainer with finished imports, so that the next job starts sooner.
 
-    There is at most one, and the worker starts it when a training has ended, not while one runs: two
-    cores that train have no time for imports, and a machine that is just large enough for a training
-    has no memory for a second process. A standby that dies is missed by the next job only, which then
-    starts a trainer of its own.
+    The worker starts the standby when a training has ended, not during one: the cores are busy, and the
+    memory may suffice for one process only. If the standby dies, the next job starts its own trainer.
     """
 
     def __init__(self) -> None:
@@ -24,31 +22,32 @@ class TrainerPool:
 
     @property
     def pid(self) -> int | None:
+        """Process id of the standby, or None."""
         trainer = self._trainer
         return None if trainer is None else trainer.pid
 
     def prepare(self) -> None:
-        """Start one, unless it stands there already."""
+        """Start a standby, unless there is one."""
         with self._lock:
             if self._closed or (self._trainer is not None and self._trainer.alive()):
                 return
             self._drop()
             try:
                 self._trainer = TrainerProcess()
-            except OSError as error:  # no memory, no more processes: no reason to fail anything
+            except OSError as error:  # no memory or no process left: the next job starts its own trainer
                 logger.warning("No trainer stands by: %s", error)
 
     def take(self) -> TrainerProcess | None:
-        """The one that waits. It belongs to the caller then, who gives it a job and ends it."""
+        """Take the standby, if there is one. The caller must assign it a job and kill it."""
         with self._lock:
             if self._trainer is not None and not self._trainer.alive():
-                logger.warning("The trainer that stood by is gone; the job starts another one")
+                logger.warning("The standby trainer has died; the job starts another one")
                 self._drop()
             trainer, self._trainer = self._trainer, None
             return trainer
 
     def close(self) -> None:
-        """End it, and start no other one."""
+        """Kill the standby, and start no other."""
         with self._lock:
             self._closed = True
             self._drop()

@@ -1,4 +1,4 @@
-"""The trainer's process, as its supervisor sees it."""
+"""Handle of a trainer process."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-# What the trainer may know of the environment: how to run, not where the service keeps its things.
+# Environment variables that a trainer inherits: how to run, but no locations or secrets of the service.
 KEPT = {
     "PATH",
     "HOME",
@@ -34,6 +34,7 @@ KEPT_PREFIXES = (
 )
 
 
+# Keep freed memory in the process: returning it to the system after each step costs page faults.
 MALLOC = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(4 * 2**30),
@@ -41,13 +42,13 @@ MALLOC = {
 
 
 class TrainerProcess:
-    """One process of `python -m worker.trainer`, the first of a group of its own. It serves one job."""
+    """A process of `python -m worker.trainer`, the leader of its own process group, for one job."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        """For the job in `folder`; without one it stands by until it is given one."""
+        """Start a trainer for the job in `folder`. Without a folder, the trainer stands by."""
         self._process = subprocess.Popen(
             [sys.executable, "-m", "worker.trainer", *([] if folder is None else [str(folder)])],
-            stdin=subprocess.PIPE,  # the leash: closed when this process is gone
+            stdin=subprocess.PIPE,  # closes when this process ends, which ends the trainer
             stdout=subprocess.PIPE,
             env=trainer_environment(os.environ),
             start_new_session=True,
@@ -58,34 +59,39 @@ class TrainerProcess:
 
     @property
     def pid(self) -> int:
+        """Process id."""
         return self._process.pid
 
     def alive(self) -> bool:
+        """Return whether the process is running."""
         return self._process.poll() is None
 
     def assign(self, folder: Path) -> None:
-        """The job of one that stands by. That it has just died is heard soon enough."""
+        """Assign a job to a standby. If the standby has died, `read_line` reports it."""
         assert self._process.stdin is not None
         with suppress(OSError):
             self._process.stdin.write(json.dumps({"folder": str(folder)}).encode() + b"\n")
             self._process.stdin.flush()
 
     def read_line(self, seconds: float) -> bytes | None:
-        """Its next line; None if there is none within this time; without a line end if it has ended."""
+        """Return the next line of output, or None if there is none in this time.
+
+        A line without a line end means that the process has ended.
+        """
         try:
             return self._lines.get(timeout=seconds)
         except queue.Empty:
             return None
 
     def wait(self, seconds: float) -> int | None:
-        """Its exit status, None if it lives on."""
+        """Return the exit status, or None if the process still runs after this time."""
         try:
             return self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             return None
 
     def kill(self) -> None:
-        """The whole group, at once: a trainer has nothing to tidy up, its folder is removed by us."""
+        """Kill the whole process group. A trainer has nothing to clean up; the worker removes its folder."""
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
@@ -96,10 +102,10 @@ class TrainerProcess:
 
 
 def trainer_environment(ours: Mapping[str, str]) -> dict[str, str]:
-    """What a trainer gets to see of our environment, and how its memory is managed."""
+    """Return the environment of a trainer: the inherited variables, and settings of malloc unless set."""
     kept = {k: v for k, v in ours.items() if k.upper() in KEPT or k.startswith(KEPT_PREFIXES)}
-    theirs = any(k == "GLIBC_TUNABLES" or k.startswith("MALLOC_") for k in kept)
-    return kept if theirs else {**MALLOC, **kept}
+    has_malloc_settings = any(k == "GLIBC_TUNABLES" or k.startswith("MALLOC_") for k in kept)
+    return kept if has_malloc_settings else {**MALLOC, **kept}
 
 
 def _read_lines(stdout: IO[bytes], lines: "queue.Queue[bytes]") -> None:

@@ -1,24 +1,24 @@
-"""The `progress` of a job, as the HTTP contract has it."""
+"""Protocol between worker and trainer: the task, file names, and the `progress` of a job."""
 
 from dataclasses import dataclass
 from typing import Any
 
 
 def progress(so_far: dict[str, Any] | None, **new: Any) -> dict[str, Any]:
-    """What is new, and the rest as it was.
+    """Return the progress with new values.
 
-    `fraction` is of all the work, siblings and measuring included; epochs, steps and losses are those of
-    the model itself.
+    `fraction` covers all the work, including cross-validation and evaluation. Epochs, steps and losses
+    are those of the model itself.
     """
-    nothing_yet = {
+    initial = {
         **{"stage": "training", "epoch": 0, "epochs": None, "step": 0, "steps": None, "fraction": 0.0},
         **{"eta_seconds": None, "images_per_second": None, "loss": None},
     }
-    return {**(so_far or nothing_yet), **new}
+    return {**(so_far or initial), **new}
 
 
-def of_step(message: dict[str, Any]) -> dict[str, Any]:
-    """What a step of the training adds."""
+def step_progress(message: dict[str, Any]) -> dict[str, Any]:
+    """Return the progress values of a training step's message."""
     kept = ("epoch", "epochs", "step", "steps", "images_per_second")
     losses = {name: message[name] for name in ("total", "dva", "scl", "vld")}
     return {**{name: message[name] for name in kept}, "loss": losses}
@@ -35,17 +35,17 @@ REPORT = "report.json"
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be done, as plain JSON."""
+    """A training task as plain JSON."""
 
     config: dict[str, Any]
     shots: list[dict[str, str]]
-    """[{file, class_name, split}], `file` relative to the folder."""
+    """List of {file, class_name, split}, with `file` relative to the folder."""
     cache: str
     device: str
     max_image_bytes: int
     max_image_pixels: int
     checkpoint_seconds: float
     deadline_seconds: float
-    """When the supervisor ends it."""
+    """Time after which the supervisor kills the trainer."""
     serving_reserve_bytes: int
-    """Memory of the GPU that is left alone."""
+    """GPU memory left free for an API."""

@@ -1,4 +1,4 @@
-"""One training: given to a trainer's process, followed to its end."""
+"""Supervision of one training in a trainer process."""
 
 import json
 import logging
@@ -14,14 +14,14 @@ from worker.trainer.process import TrainerProcess
 
 logger = logging.getLogger(__name__)
 POLL_SECONDS = 0.1
-# A standby answers when its imports are done and it has the job; one that is silent for longer hangs.
+# A standby answers once its imports are done. A standby that is silent for longer hangs.
 TAKE_SECONDS = 60
-# Errors of the trainer that may be gone at the next attempt.
+# Errors of the trainer that may not occur at the next attempt.
 TRANSIENT_CODES = {"backbone_unavailable", "storage_full"}
 
 
 class TrainerFailed(ClipCiteError):
-    """The trainer ended with an error of its own, which would come again: not worth another try."""
+    """A permanent error of the trainer, which is not retried."""
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail)
@@ -29,7 +29,7 @@ class TrainerFailed(ClipCiteError):
 
 
 class TrainerDied(ClipCiteError):
-    """The trainer's process is gone without a word, or was ended because it hung: worth a try."""
+    """A trainer that died or hung, which is retried."""
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail)
@@ -37,7 +37,7 @@ class TrainerDied(ClipCiteError):
 
 
 class Stopped(Exception):
-    """The caller wanted the trainer to end."""
+    """A stop that the caller requested."""
 
 
 def run_trainer(
@@ -49,17 +49,20 @@ def run_trainer(
     stall_seconds: float,
     standby: TrainerPool | None = None,
 ) -> dict[str, Any]:
-    """See the job in `folder` through, with the standby if there is one; returns the trainer's last
-    message, the result.
+    """Train the job in `folder`, by the standby if there is one. Return the trainer's last message.
+
+    The process group has ended when this function returns or raises.
 
     Raises:
-        TrainerFailed, TrainerDied, Stopped. In any case the process group is gone afterwards.
+        TrainerFailed: a permanent error, or the deadline.
+        TrainerDied: the process died or made no progress.
+        Stopped: `should_stop` returned True.
     """
     waiting = standby.take() if standby is not None else None
     trainer = waiting or TrainerProcess(folder)
-    taken = trainer is not waiting  # whether it is sure that the trainer has the job
+    taken = trainer is not waiting  # the trainer has certainly received the job
     started = heard = time.monotonic()
-    loading = True  # fetching a backbone from a hub says nothing for long; only the deadline ends that
+    loading = True  # the download of a backbone is silent, so only the deadline limits it
     try:
         if not taken:
             trainer.assign(folder)
@@ -76,14 +79,14 @@ def run_trainer(
             if not loading and now - heard > stall_seconds:
                 raise TrainerDied(
                     "training_stalled",
-                    f"The training made no progress for {stall_seconds:g} s and was ended. Look into the "
-                    "worker's log; CLIPCITE_STALL_SECONDS sets the patience.",
+                    f"The training made no progress for {stall_seconds:g} s (CLIPCITE_STALL_SECONDS) and was "
+                    "killed. See the worker's log.",
                 )
             line = trainer.read_line(POLL_SECONDS)
-            ended = line is not None and not line.endswith(b"\n")  # perhaps in the middle of a line
+            ended = line is not None and not line.endswith(b"\n")  # possibly within a line
             if not taken and (ended or now - started > TAKE_SECONDS):
-                # What befell it while it stood by is not the job's fault, and costs it no attempt.
-                logger.warning("The trainer that stood by does not take the job; another one is started")
+                # A failure of the standby is not the job's fault, and costs no attempt.
+                logger.warning("The standby trainer does not take the job; another one is started")
                 useless, trainer, taken = trainer, TrainerProcess(folder), True
                 useless.kill()
                 continue
@@ -106,10 +109,10 @@ def run_trainer(
 
 
 def _died(trainer: TrainerProcess) -> TrainerDied:
-    exit_status = trainer.wait(10) or 0  # it may have closed its output and live on
-    advice = "The worker's log says more."
+    exit_status = trainer.wait(10) or 0  # it may have closed its output but still run
+    advice = "See the worker's log."
     if exit_status == -signal.SIGKILL:
-        advice = "Use a smaller batch_size or image_size. The worker's log says more."
+        advice = "Use a smaller batch_size or image_size. See the worker's log."
     if exit_status == -signal.SIGKILL:
         how = "was killed (signal 9), most often because the machine ran out of memory"
     elif exit_status < 0:

@@ -1,4 +1,4 @@
-"""Two small charts as SVG, drawn with the colours of the page."""
+"""SVG charts of the report: the α curve and the reliability diagram."""
 
 from collections.abc import Sequence
 
@@ -12,15 +12,15 @@ Point = tuple[float, float]
 
 
 def alpha_curve(points: Sequence[CurvePoint], alpha: float) -> Markup:
-    """Accuracy from the stock network (α = 0) to the fine-tuned one (α = 1)."""
+    """Draw accuracy against α, from the stock model (0) to the fine-tuned one (1)."""
     lines: list[tuple[str, str, list[tuple[float, float | None]]]] = [
-        ("trained names", "a", [(p.alpha, p.trained_classes) for p in points]),
-        ("among other names", "b", [(p.alpha, p.all_classes) for p in points]),
-        ("new names", "c", [(p.alpha, p.new_classes) for p in points]),
+        ("trained classes", "a", [(p.alpha, p.trained_classes) for p in points]),
+        ("all classes", "b", [(p.alpha, p.all_classes) for p in points]),
+        ("new classes", "c", [(p.alpha, p.new_classes) for p in points]),
     ]
     drawn, labels = [], []
-    for name, style, of_line in lines:
-        known = [(x, y) for x, y in of_line if y is not None]
+    for name, style, line in lines:
+        known = [(x, y) for x, y in line if y is not None]
         if known:
             drawn.append(f'<polyline class="line {style}" points="{_path(known)}"/>')
             drawn += [f'<circle class="dot {style}" cx="{_x(x)}" cy="{_y(y)}" r="3"/>' for x, y in known]
@@ -30,26 +30,26 @@ def alpha_curve(points: Sequence[CurvePoint], alpha: float) -> Markup:
         for y, name, style in _apart(labels)
     ]
     mark = f'<line class="chosen" x1="{_x(alpha)}" x2="{_x(alpha)}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
-    return _svg("Accuracy along alpha", "alpha: 0 is stock, 1 is fine-tuned", mark + "".join(drawn))
+    return _svg("Accuracy by alpha", "alpha: 0 is stock, 1 is fine-tuned", mark + "".join(drawn))
 
 
 def reliability_chart(bins: Sequence[Bin]) -> Markup:
-    """Confidence against accuracy; on the diagonal a probability is what it says."""
+    """Draw accuracy against confidence. Perfectly calibrated probabilities are on the diagonal."""
     diagonal = f'<line class="grid" x1="{_x(0)}" y1="{_y(0)}" x2="{_x(1)}" y2="{_y(1)}"/>'
-    largest = max((b.images for b in bins), default=1)
+    max_images = max((b.images for b in bins), default=1)
     dots = [
         f'<circle class="dot a" cx="{_x(b.confidence)}" cy="{_y(b.accuracy)}" '
-        f'r="{3 + 7 * (b.images / largest) ** 0.5:.1f}"><title>{b.images} images</title></circle>'
+        f'r="{3 + 7 * (b.images / max_images) ** 0.5:.1f}"><title>{b.images} images</title></circle>'
         for b in bins
     ]
-    return _svg("Reliability", "probability of the answer", diagonal + "".join(dots))
+    return _svg("Reliability", "predicted probability", diagonal + "".join(dots))
 
 
 def _svg(title: str, axis: str, content: str) -> Markup:
-    """Markup as it is: numbers and words of this module, no text of a user."""
+    """Return a chart as trusted markup. It contains no user's text, only words and numbers of this module."""
     grid = "".join(
         f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{_y(s)}" y2="{_y(s)}"/>'
-        f'<text x="{LEFT - 6}" y="{_y(s) + 4}" text-anchor="end">{round(100 * s)} %</text>'
+        f'<text x="{LEFT - 6}" y="{_y(s) + 4}" text-anchor="end">{round(100 * s)}%</text>'
         f'<text x="{_x(s)}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{s:g}</text>'
         for s in (0.0, 0.25, 0.5, 0.75, 1.0)
     )
@@ -73,9 +73,9 @@ def _path(points: Sequence[Point]) -> str:
 
 
 def _apart(labels: Sequence[tuple[float, str, str]]) -> list[tuple[float, str, str]]:
-    """Labels that would lie on one another are moved down."""
+    """Move overlapping labels down."""
     placed: list[tuple[float, str, str]] = []
     for y, name, style in sorted(labels):
-        least = placed[-1][0] + 14 if placed else 0.0
-        placed.append((max(y + 4, least), name, style))
+        lowest = placed[-1][0] + 14 if placed else 0.0
+        placed.append((max(y + 4, lowest), name, style))
     return placed

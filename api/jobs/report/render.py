@@ -1,4 +1,4 @@
-"""The report as a page: what a person reads first is on top. It refers to nothing outside itself."""
+"""Rendering of the report as a self-contained HTML page, with the summary on top."""
 
 import base64
 import hashlib
@@ -19,16 +19,17 @@ CONTENT_SECURITY_POLICY = (
     "form-action 'none'; frame-ancestors 'none'"
 )
 MAX_COLUMNS = 30
-"""Of a confusion matrix that people can read."""
-OTHERS_SHOWN = 8
+"""Maximum classes in a confusion matrix. Larger ones are unreadable and left out."""
+MAX_DISTRACTORS = 8
 
 
 def render_page(report: Report, name: str | None, images: Mapping[int, str]) -> str:
-    """The page of a report.
+    """Return the page of a report.
 
     Args:
-        name: of the job.
-        images: `data:` URLs by position.
+        report: the report.
+        name: name of the job.
+        images: thumbnails as `data:` URLs, by position of the image.
     """
     return _TEMPLATE.render(
         report=report,
@@ -36,7 +37,7 @@ def render_page(report: Report, name: str | None, images: Mapping[int, str]) -> 
         style=Markup(STYLE),
         images=images,
         accuracies=_accuracies(report),
-        others_shown=OTHERS_SHOWN,
+        max_distractors=MAX_DISTRACTORS,
         confusion=report.confusion if len(report.classes) <= MAX_COLUMNS else None,
         text_similarity=min((point.text_similarity for point in report.curve), default=1.0),
         alpha_curve=alpha_curve(report.curve, report.alpha),
@@ -46,9 +47,9 @@ def render_page(report: Report, name: str | None, images: Mapping[int, str]) -> 
 
 def _accuracies(report: Report) -> list[tuple[str, Accuracies]]:
     rows = (
-        ("Only the trained names to choose from", report.trained_classes),
-        (f"{len(report.distractor_classes)} other names as well", report.all_classes),
-        ("Images of new names", report.new_classes),
+        ("Trained classes as candidates", report.trained_classes),
+        (f"With {len(report.distractor_classes)} distractor classes", report.all_classes),
+        ("Images of new classes", report.new_classes),
     )
     return [(label, measured) for label, measured in rows if measured is not None]
 
@@ -58,7 +59,7 @@ def _percent(value: float) -> str:
 
 
 def _points(value: Interval) -> tuple[str, ...]:
-    """The value and its interval in points, signed: `+43`, `+31`, `+56`."""
+    """Return the value and its interval in signed percentage points: `+43`, `+31`, `+56`."""
     return tuple(_signed(100 * x, 0) for x in (value.value, value.low, value.high))
 
 

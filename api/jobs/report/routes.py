@@ -1,4 +1,4 @@
-"""GET /jobs/{id}/report: whether to trust a model, as JSON or as a page."""
+"""Route of GET /jobs/{id}/report."""
 
 from typing import Annotated, Any
 
@@ -12,7 +12,7 @@ from api.problems import responses
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 PAGE: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "The report; with `Accept: text/html` a page of its own, images included.",
+        "description": "The report, or with `Accept: text/html` a self-contained page with thumbnails.",
         "content": {"text/html": {"schema": {"type": "string"}}},
     }
 }
@@ -31,7 +31,9 @@ def get_report(
     job_id: str,
     accept: Annotated[str, Header(include_in_schema=False)] = "",
 ) -> Response:
-    """What was gained and lost: stock, preview and adapted network compared on images that were not
-    trained on, the likely wrong labels, and how far probabilities can be believed. It is stored with the
-    job's images and goes with them when the job is deleted."""
+    """Return the evaluation of a job: should the model be used?
+
+    The report compares stock, preview and adapted model on held-out images. It also lists label issues and
+    mistakes, and checks the calibration of the probabilities. Deleting the job deletes its report.
+    """
     return answer_report(database, blobs, serving, owner, job_id, accept)

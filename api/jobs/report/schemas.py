@@ -1,13 +1,12 @@
-"""The report of a job as the API shows it: `core.clip.evaluation.report.Report` as it was stored, and
-names of files."""
+"""Response schemas of the report: `core.clip.evaluation.report.Report` as stored, with file names."""
 
 from typing import Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 
 class Interval(BaseModel):
-    """With its 95 % interval."""
+    """Value with its 95% confidence interval."""
 
     value: float
     low: float
@@ -15,100 +14,136 @@ class Interval(BaseModel):
 
 
 class Accuracies(BaseModel):
-    """Of the same images with the same candidates. `adapted` is null where only previews were measured."""
+    """Accuracies on the same images with the same candidates."""
 
-    images: int
-    candidates: int
-    stock: Interval
-    preview: Interval
-    adapted: Interval | None
-    preview_against_stock: Interval
-    adapted_against_stock: Interval | None
-    adapted_against_preview: Interval | None
+    images: int = Field(description="Number of images.")
+    candidates: int = Field(description="Number of classes to choose from.")
+    stock: Interval = Field(description="Accuracy of the stock model.")
+    preview: Interval = Field(description="Accuracy of the instant preview.")
+    adapted: Interval | None = Field(
+        description="Accuracy of the adapted model; null if only the preview was evaluated."
+    )
+    preview_against_stock: Interval = Field(description="Preview minus stock, paired by image.")
+    adapted_against_stock: Interval | None = Field(description="Adapted minus stock, paired by image.")
+    adapted_against_preview: Interval | None = Field(description="Adapted minus preview, paired by image.")
 
 
 class Recommendation(BaseModel):
     code: Literal["use_it", "stay_with_stock", "use_preview", "add_images", "check_images", "evaluate"]
-    detail: str
-    class_names: list[str]
+    detail: str = Field(description="The recommendation for a person.")
+    class_names: list[str] = Field(description="Classes that it is about.")
 
 
 class ReportMeasuredOn(BaseModel):
-    source: Literal["test", "holdout", "cross_validation", "preview"]
-    images: int
-    trained_images: int
-    how: str
+    """Images of the evaluation."""
+
+    source: Literal["test", "holdout", "cross_validation", "preview"] = Field(
+        description="Test images, held-out images, cross-validation of the adapted model, or of the preview."
+    )
+    images: int = Field(description="Number of evaluated images.")
+    trained_images: int = Field(description="Number of training images.")
+    how: str = Field(description="The procedure, for a person.")
 
 
 class ClassReport(BaseModel):
     name: str
-    trained_images: int
-    images: int
-    recall: float | None
-    precision: float | None
-    stock_recall: float | None
+    trained_images: int = Field(description="Number of training images.")
+    images: int = Field(description="Number of evaluated images.")
+    recall: float | None = Field(description="Share of the class's images that are predicted as the class.")
+    precision: float | None = Field(
+        description="Share of the images predicted as the class that belong to it; null without predictions."
+    )
+    stock_recall: float | None = Field(description="Recall of the stock model.")
 
 
 class ImageReport(BaseModel):
-    position: int
-    """Place of the image in the upload, training images first."""
+    position: int = Field(description="Position of the image in the upload, training images first.")
     file_name: str | None = None
-    class_name: str
-    predicted: str
-    probability: float
+    class_name: str = Field(description="Label of the image.")
+    predicted: str = Field(description="Predicted class.")
+    probability: float = Field(description="Probability of the predicted class.")
 
 
 class Bin(BaseModel):
-    low: float
-    high: float
-    images: int
-    confidence: float
-    accuracy: float
+    """Predictions of similar confidence."""
+
+    low: float = Field(description="Lower bound of the confidence.")
+    high: float = Field(description="Upper bound of the confidence.")
+    images: int = Field(description="Number of predictions.")
+    confidence: float = Field(description="Mean confidence.")
+    accuracy: float = Field(description="Share of correct predictions.")
 
 
 class Reliability(BaseModel):
-    calibrated: bool
-    temperature: float | None
-    error_before: float | None
-    error_after: float | None
-    bins: list[Bin]
+    """Calibration of the probabilities, with the trained classes as candidates."""
+
+    calibrated: bool = Field(description="True with at least 30 held-out images.")
+    temperature: float | None = Field(description="Temperature that `POST /classify` uses.")
+    error_before: float | None = Field(description="Expected calibration error without the temperature.")
+    error_after: float | None = Field(
+        description="Expected calibration error with a temperature fitted on the other half of the images."
+    )
+    bins: list[Bin] = Field(description="Reliability diagram, after calibration if there is one.")
 
 
 class CurvePoint(BaseModel):
+    """Accuracies at one alpha."""
+
     alpha: float
-    trained_classes: float | None
-    all_classes: float | None
-    new_classes: float | None
-    text_similarity: float
+    trained_classes: float | None = Field(description="With the trained classes as candidates.")
+    all_classes: float | None = Field(description="With new or distractor classes as further candidates.")
+    new_classes: float | None = Field(description="Images of new classes, with these as candidates.")
+    text_similarity: float = Field(
+        description="Mean cosine between adapted and stock text features of 50 ImageNet classes."
+    )
 
 
 class Seconds(BaseModel):
+    """Durations in seconds."""
+
     training: float
     report: float
 
 
 class Report(BaseModel):
-    """What an adaptation has brought, measured on images that the network which answered was not
-    trained on. Intervals are at 95 %; differences are paired by image."""
+    """Evaluation of a job, on images that were not used to train the evaluated model.
+
+    Intervals are at 95%. Differences are paired by image.
+    """
 
     object: Literal["report"] = "report"
     job_id: str
     model_id: str
-    verdict: Literal["better", "no_clear_gain", "worse", "not_measured"]
-    summary: str
-    brier_gain: Interval | None = None
-    """Of the Brier score of the probabilities (0 to 2, less is better): stock − adapted."""
+    verdict: Literal["better", "no_clear_gain", "worse", "not_measured"] = Field(
+        description="Comparison of the adapted model with stock."
+    )
+    summary: str = Field(description="The verdict with its numbers, for a person.")
+    brier_gain: Interval | None = Field(
+        None,
+        description="Brier score of stock minus that of the adapted model (scores from 0 to 2, lower is "
+        "better); null below 30 images.",
+    )
     recommendations: list[Recommendation]
     measured_on: ReportMeasuredOn
-    alpha: float
-    trained_classes: Accuracies | None
-    all_classes: Accuracies | None
-    new_classes: Accuracies | None
-    distractor_classes: list[str]
+    alpha: float = Field(description="Alpha of the evaluation, the model's default.")
+    trained_classes: Accuracies | None = Field(
+        description="Images of trained classes, with the trained classes as candidates."
+    )
+    all_classes: Accuracies | None = Field(
+        description="Images of trained classes, with new or distractor classes as further candidates."
+    )
+    new_classes: Accuracies | None = Field(
+        description="Images of new classes, with the new classes as candidates."
+    )
+    distractor_classes: list[str] = Field(description="Candidates that were not trained.")
     classes: list[ClassReport]
-    confusion: list[list[int]] | None
-    mistakes: list[ImageReport]
-    label_issues: list[ImageReport]
+    confusion: list[list[int]] | None = Field(
+        description="Confusion matrix: a row per true class, a column per predicted one, as in `classes`."
+    )
+    mistakes: list[ImageReport] = Field(description="Wrong predictions, most confident first; at most 24.")
+    label_issues: list[ImageReport] = Field(
+        description="Training images that fold models assign to another class; at most 24."
+    )
     calibration: Reliability
-    curve: list[CurvePoint]
+    curve: list[CurvePoint] = Field(description="Accuracies by alpha.")
     seconds: Seconds

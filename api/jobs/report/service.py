@@ -1,4 +1,4 @@
-"""The stored report of a job, as JSON or as a page."""
+"""Response of GET /jobs/{id}/report: the stored report as JSON or as a page."""
 
 import json
 
@@ -25,7 +25,12 @@ HEADERS = {
 def answer_report(
     database: Database, blobs: Blobs, serving: Serving, owner: str, job_id: str, accepted: str
 ) -> Response:
-    """The page where `accepted`, the header Accept, prefers text/html; else JSON. Raises ReportNotFound."""
+    """Return the report as a page if `accepted` (header Accept) prefers text/html, else as JSON.
+
+    Raises:
+        JobNotFound: the owner has no such job.
+        ReportNotFound: the job has no report.
+    """
     with database.read() as session:
         job = jobs.get(session, job_id, owner=owner)
         rows = jobs.images(session, job_id)
@@ -39,21 +44,20 @@ def answer_report(
 
 
 def _stored(blobs: Blobs, job: Job, rows: list[JobImage]) -> Report:
-    """Raises ReportNotFound."""
+    """Return the stored report with file names. Raise ReportNotFound if there is none."""
     if job.status != SUCCEEDED or job.model_id is None:
         detail = (
-            "The job has failed, so there is nothing to report on; its `error` says why."
+            f"The job has failed, so it has no report. See `error` in GET /jobs/{job.id}."
             if job.status == FAILED
-            else f"There is no report before the job has succeeded. GET /jobs/{job.id}?wait=60 waits for it."
+            else f"There is no report before the job has succeeded. Wait with GET /jobs/{job.id}?wait=60."
         )
         raise ReportNotFound(detail)
     try:
         stored = json.loads(blobs.get(jobs.report_of(job.id, job.model_id)))
     except BlobNotFound as error:
         raise ReportNotFound(
-            'There is no report of this job: it was made with `evaluate` "none", or by an older version. '
-            "POST "
-            "/adapt with its images makes one."
+            'The job has no report. It ran with `evaluate` "none", or on an older version. Train again with '
+            "POST /adapt to get one."
         ) from error
     names = {row.position: row.file_name for row in rows}
     report = Report.model_validate({"job_id": job.id, "model_id": job.model_id, **stored})
@@ -63,6 +67,6 @@ def _stored(blobs: Blobs, job: Job, rows: list[JobImage]) -> Report:
 
 
 def _wants_page(accepted: str) -> bool:
-    """A browser names text/html before anything else."""
+    """Return whether text/html comes first, as in browsers' requests."""
     page, plain = accepted.find("text/html"), accepted.find("application/json")
     return page >= 0 and (plain < 0 or page < plain)

@@ -1,4 +1,4 @@
-"""Small images inside a page, so that the page needs nothing else."""
+"""Thumbnails embedded in the report page."""
 
 import base64
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ SIDE = 144
 
 
 def thumbnails(serving: Serving, keys: Mapping[int, str], owner: str) -> dict[int, str]:
-    """`data:` URLs by position. An image that is no longer there is left out: the report is still true."""
+    """Return thumbnails as `data:` URLs by position, without images that are missing or unreadable."""
     settings = serving.settings
     limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
 

@@ -1,4 +1,4 @@
-"""/models/{name}/aliases: names such as `shoes@prod` for one version of a model, to promote and roll back."""
+"""Routes of /models/{name}/aliases: aliases such as `shoes@prod`, with promotion and rollback."""
 
 from typing import Annotated
 
@@ -6,23 +6,23 @@ from fastapi import APIRouter, Path
 
 from api.deps import CurrentOwner, DatabaseDep
 from api.models.aliases import service
-from api.models.aliases.schemas import Alias, AliasList, Check, Promotion
+from api.models.aliases.schemas import Alias, AliasCheck, AliasList, Promotion
 from api.problems import responses
 
 router = APIRouter(prefix="/models/{name}/aliases", tags=["models"])
-Name = Annotated[str, Path(description="A name that models have.")]
-AliasName = Annotated[str, Path(description="Such as `prod`; it begins with a letter.")]
+Name = Annotated[str, Path(description="Name of a model.")]
+AliasName = Annotated[str, Path(description="Alias, for example `prod`. It begins with a letter.")]
 
 
 @router.get("", responses=responses(401, 404, 422, 503))
 def list_aliases(database: DatabaseDep, owner: CurrentOwner, name: Name) -> AliasList:
-    """In alphabetical order, each with its history."""
+    """List the aliases of a name in alphabetical order, each with its history."""
     return service.list_aliases(database, owner, name)
 
 
 @router.get("/{alias}", responses=responses(401, 404, 422, 503))
 def get_alias(database: DatabaseDep, owner: CurrentOwner, name: Name, alias: AliasName) -> Alias:
-    """What it points to, and its history."""
+    """Return an alias: the model that it points to, and its history."""
     return service.get_alias(database, owner, name, alias)
 
 
@@ -30,22 +30,23 @@ def get_alias(database: DatabaseDep, owner: CurrentOwner, name: Name, alias: Ali
 def promote(
     database: DatabaseDep, owner: CurrentOwner, name: Name, alias: AliasName, promotion: Promotion
 ) -> Alias:
-    """Point the alias to a model of this name, from one request to the next; it is made if it is new.
+    """Point an alias to a model of this name. A new alias is created.
 
-    To promote what it points to already changes nothing.
+    The change applies to all later requests. Promoting the model that the alias already points to changes
+    nothing.
     """
     return service.promote(database, owner, name, alias, promotion)
 
 
 @router.post("/{alias}/rollback", responses=responses(400, 401, 404, 408, 409, 413, 422, 503, 507))
 def rollback(
-    database: DatabaseDep, owner: CurrentOwner, name: Name, alias: AliasName, check: Check | None = None
+    database: DatabaseDep, owner: CurrentOwner, name: Name, alias: AliasName, check: AliasCheck | None = None
 ) -> Alias:
-    """Back to the model before the last promotion; again, and it is the one before that."""
+    """Undo the last promotion of an alias. Repeated calls go back further."""
     return service.rollback(database, owner, name, alias, check)
 
 
 @router.delete("/{alias}", status_code=204, responses=responses(401, 404, 422, 503, 507))
 def delete_alias(database: DatabaseDep, owner: CurrentOwner, name: Name, alias: AliasName) -> None:
-    """Remove the alias and its history. The models stay."""
+    """Delete an alias and its history. The models are kept."""
     service.delete_alias(database, owner, name, alias)

@@ -1,4 +1,4 @@
-"""Aliases as the API shows them."""
+"""Request and response schemas of aliases."""
 
 from datetime import datetime
 from typing import Literal
@@ -30,23 +30,27 @@ ALIAS_EXAMPLE: JsonDict = {
 
 
 class AliasMove(BaseModel):
+    """Promotion or rollback of an alias."""
+
     revision: int
     action: Literal["promoted", "rolled_back"]
-    model: str
+    model: str = Field(description="Id of the model that the alias pointed to afterwards.")
     version: int
     at: datetime
 
 
 class Alias(BaseModel):
+    """Pointer to a version of a model."""
+
     model_config = ConfigDict(json_schema_extra={"examples": [ALIAS_EXAMPLE]})
 
-    reference: str
+    reference: str = Field(description="`name@alias`.")
     object: Literal["alias"] = "alias"
     name: str
     alias: str
-    model: str = Field(description="The id of the model that it points to.")
-    version: int
-    revision: int = Field(description="Grows by 1 with each move.")
+    model: str = Field(description="Id of the model that the alias points to.")
+    version: int = Field(description="Version of that model.")
+    revision: int = Field(description="Number of the last move, which grows by 1 per move.")
     history: list[AliasMove] = Field(description="The last 100 moves, newest first.")
 
     @classmethod
@@ -78,21 +82,22 @@ class AliasList(BaseModel):
     data: list[Alias]
 
 
-class Check(RequestModel):
-    """What two people who promote at the same time send, so that neither undoes the other unknowingly."""
+class AliasCheck(RequestModel):
+    """Precondition that prevents lost updates when several people promote at the same time."""
 
     expected: str | None = Field(
         None,
         max_length=600,
-        description="The model that the alias is believed to point to (an id, `name@version`…), null: there "
-        "is no such alias yet. If that is wrong nothing is changed (409). Left out: not checked.",
+        description="Model that the alias must point to now (id, `name@version` …), or null if the alias "
+        "must not exist yet. Otherwise the response is 409 and nothing changes. Optional.",
     )
 
     def precondition(self) -> AliasPrecondition | None:
         return AliasPrecondition(self.expected) if "expected" in self.model_fields_set else None
 
 
-class Promotion(Check):
+class Promotion(AliasCheck):
     model: str = Field(
-        max_length=600, description="An id, `name` (its latest version), `name@version` or `name@alias`."
+        max_length=600,
+        description="Model to promote: id, `name` (the latest version), `name@version` or `name@alias`.",
     )

@@ -1,13 +1,13 @@
-"""Operations of the routes of aliases, one transaction each."""
+"""Operations of the alias routes, one transaction each."""
 
-from api.models.aliases.schemas import Alias, AliasList, Check, Promotion
+from api.models.aliases.schemas import Alias, AliasCheck, AliasList, Promotion
 from core.store.db.session import Database
 from core.store.registry import aliases
 
 
 def list_aliases(database: Database, owner: str, name: str) -> AliasList:
     with database.read() as session:
-        return AliasList(data=[Alias.of(found) for found in aliases.list_all(session, name, owner=owner)])
+        return AliasList(data=[Alias.of(pointer) for pointer in aliases.list_all(session, name, owner=owner)])
 
 
 def get_alias(database: Database, owner: str, name: str, alias: str) -> Alias:
@@ -23,7 +23,7 @@ def promote(database: Database, owner: str, name: str, alias: str, promotion: Pr
         return Alias.of(pointer)
 
 
-def rollback(database: Database, owner: str, name: str, alias: str, check: Check | None) -> Alias:
+def rollback(database: Database, owner: str, name: str, alias: str, check: AliasCheck | None) -> Alias:
     expected = check.precondition() if check else None
     with database.write() as session:
         return Alias.of(aliases.rollback(session, name, alias, owner=owner, expected=expected))

@@ -1,16 +1,16 @@
-// Which view is shown, by the part of the address after "#": it survives a reload and can be sent to others.
+// Router: selects the view by the URL fragment, so views survive a reload and can be linked.
 
 import { h, replace } from "./lib/dom.js";
 import { keyDialog } from "./components/key_dialog.js";
 import { jobView } from "./views/job.js";
 import { jobsView } from "./views/jobs.js";
 import { modelsView } from "./views/models.js";
-import { teachView } from "./views/train.js";
+import { trainView } from "./views/train.js";
 import { tryView } from "./views/try.js";
 import { watchService } from "./lib/service_status.js";
 
 const VIEWS = [
-  [/^#?\/?$/, "#/", "Teach", teachView],
+  [/^#?\/?$/, "#/", "Train", trainView],
   [/^#\/try(?:\/(.+))?$/, "#/try", "Try", tryView],
   [/^#\/models$/, "#/models", "Models", modelsView],
   [/^#\/jobs$/, "#/jobs", "Jobs", jobsView],
@@ -21,9 +21,9 @@ const main = document.getElementById("main");
 let leave = new AbortController();
 
 function show({ first = false } = {}) {
-  leave.abort(); // whatever the last view was waiting for
+  leave.abort(); // cancels the previous view's requests
   leave = new AbortController();
-  const [match, link, title, view] = found();
+  const [match, link, title, view] = currentRoute();
   for (const anchor of document.querySelectorAll(".top nav a")) {
     if (anchor.getAttribute("href") === link) anchor.setAttribute("aria-current", "page");
     else anchor.removeAttribute("aria-current");
@@ -36,21 +36,21 @@ function show({ first = false } = {}) {
   }
 }
 
-function found() {
+function currentRoute() {
   for (const [pattern, link, title, view] of VIEWS) {
     const match = pattern.exec(location.hash);
     if (match) return [match, link, title, view];
   }
-  const nowhere = () => h("section", {}, h("h1", {}, "There is nothing here"), h("a", { href: "#/" }, "Start again"));
-  return [[], "", "Nothing here", nowhere];
+  const notFoundView = () => h("section", {}, h("h1", {}, "Page not found"), h("a", { href: "#/" }, "Go to the start page"));
+  return [[], "", "Not found", notFoundView];
 }
 
 addEventListener("hashchange", () => show());
 document.querySelector(".skip").addEventListener("click", (event) => {
-  event.preventDefault(); // its address would be taken for a view's
+  event.preventDefault(); // the router would take the fragment for a view
   main.focus();
 });
-// A file that misses its place must not replace the page.
+// A file dropped outside a drop zone must not replace the page.
 for (const name of ["dragover", "drop"]) addEventListener(name, (event) => event.preventDefault());
 keyDialog(() => show({ first: true }));
 watchService();

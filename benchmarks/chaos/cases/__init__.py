@@ -1,1 +1,1 @@
-"""Single faults at the worst moments, one function each."""
+"""Single faults at the worst moments, one function per case."""

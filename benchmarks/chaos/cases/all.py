@@ -1,4 +1,4 @@
-"""All cases, in the order in which they are run: on one service, the flood last, as it needs keys."""
+"""All cases in their order on one service. The flooded queue is last, because it needs keys."""
 
 import random
 import tempfile
@@ -23,7 +23,7 @@ CASES: list[Case] = [
     *database.CASES,
     *requests.CASES,
 ]
-# What a test of every change shows as well as a benchmark would: (case, what, expected, test).
+# Cases that a test covers as well as a benchmark: (case, description, expected, test).
 TESTED = [
     (
         "6b",
@@ -65,9 +65,9 @@ TESTED = [
 
 
 def run_cases(wanted: Collection[str], *, seed: int, until: float) -> Iterator[Row]:
-    """The wanted ones, on a service of their own, and at the end what must be true after all of them.
+    """Run the wanted cases on one service, then check the invariants.
 
-    One that breaks down is a row that is not good; the next one is run all the same.
+    A case that raises gives a failed row, and the next one still runs.
     """
     chosen = [case for case in CASES if case.number in wanted]
     if not chosen:
@@ -96,17 +96,19 @@ def _row(case: Case, the_world: World, seed: int) -> Row:
         measured = case.run(the_world, random.Random(f"{seed} {case.number}"))
     except Exception as error:
         measured = Measured(f"{type(error).__name__}: {error}", False)
-    return Row(case.number, case.what, case.expected, measured.said, measured.good, time.monotonic() - begun)
+    return Row(
+        case.number, case.what, case.expected, measured.summary, measured.good, time.monotonic() - begun
+    )
 
 
 def _afterwards(the_world: World, chosen: Sequence[Case]) -> Row:
     begun = time.monotonic()
     left = select(Job.id).where(Job.status.not_in(FINAL)).limit(1)
-    with suppress(TimeoutError):  # the check then says which have not ended
+    with suppress(TimeoutError):  # the check reports the jobs that have not ended
         the_world.wait(
-            lambda: the_world.ask(lambda s: s.scalar(left)) is None,
+            lambda: the_world.query(lambda s: s.scalar(left)) is None,
             seconds=SETTLE_SECONDS,
-            what="the end of all that the cases have left",
+            what="the end of all remaining jobs",
         )
     client = the_world.client
     poison = {i for key, i in client.accepted.items() if key.startswith(("poison", "spins"))}
@@ -119,12 +121,12 @@ def _afterwards(the_world: World, chosen: Sequence[Case]) -> Row:
         max_attempts=MAX_ATTEMPTS,
     )
     broken = [broken for finding in findings for broken in finding.broken]
-    said = f"{len(client.accepted)} jobs, {len(findings)} invariants: {len(broken)} broken"
+    summary = f"{len(client.accepted)} jobs, {len(findings)} invariants: {len(broken)} broken"
     return Row(
         "all",
         f"the invariants after {', '.join(case.number for case in chosen)}",
         "0 broken",
-        "; ".join([said, *broken[:5]]),
+        "; ".join([summary, *broken[:5]]),
         not broken,
         time.monotonic() - begun,
     )

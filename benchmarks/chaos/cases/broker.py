@@ -1,4 +1,4 @@
-"""Redis that dies, hangs, is full or empty, and a worker that no longer listens to it."""
+"""Cases of Redis: dead, hung, full or empty, and workers that no longer consume."""
 
 import random
 import time
@@ -33,7 +33,7 @@ P99_SECONDS = 0.3
 
 
 def submits_without(name: str, away: Callable[[Server], None], back: Callable[[Server], None]) -> Case:
-    """50 submissions while the broker is away, measured against 50 while it is there."""
+    """Return a case of 50 submissions without the broker, compared with 50 with it."""
 
     def run(world: World, rng: random.Random) -> Measured:
         assert world.redis is not None
@@ -62,7 +62,7 @@ def submits_without(name: str, away: Callable[[Server], None], back: Callable[[S
 
 
 def _timed_submits(world: World, name: str) -> float:
-    """Submit, cancel all but a few; the slowest of 50, which is their 99th percentile."""
+    """Submit 50 jobs, cancel most, and return the slowest submission, which is the 99th percentile."""
     already = len(world.client.seconds)
     ids = submit(world, name, SUBMITS, **SHORT)
     for job_id in ids[RUN_TO_THE_END if name in {"away", "hung"} else 0 :]:
@@ -101,7 +101,7 @@ def flapping(world: World, rng: random.Random) -> Measured:
 
 
 def full(world: World, rng: random.Random) -> Measured:
-    """`noeviction` and no room, as on a broker that others fill."""
+    """Fill Redis with `noeviction`, as other users of a broker might."""
     assert world.redis is not None
     redis = Redis.from_url(world.redis.url)
     redis.config_set("maxmemory-policy", "noeviction")
@@ -125,18 +125,18 @@ def full(world: World, rng: random.Random) -> Measured:
     )
 
 
-def deaf(world: World, rng: random.Random) -> Measured:
-    """Both workers are told to listen no more, which they do not know to be a fault."""
+def starved(world: World, rng: random.Random) -> Measured:
+    """Stop the consumers of both workers by remote control, which the workers do not notice."""
     assert world.redis is not None
     app = make_celery(Settings(redis_url=world.redis.url))
     before = [worker.starts for worker in world.cluster.workers]
-    told = app.control.cancel_consumer(QUEUE, reply=True, timeout=10)
+    stopped = app.control.cancel_consumer(QUEUE, reply=True, timeout=10)
     app.close()
     asked = time.monotonic()
-    ended = settled(world, submit(world, "deaf", 2, **SHORT))
+    ended = settled(world, submit(world, "starved", 2, **SHORT))
     again = [worker.starts for worker in world.cluster.workers]
     return Measured(
-        f"{len(told)} workers deaf; {sum(again) - sum(before)} ended and were started again; "
+        f"{len(stopped)} workers starved; {sum(again) - sum(before)} ended and were restarted; "
         f"{succeeded(ended)} after {time.monotonic() - asked:.0f} s",
         all_succeeded(ended) and again != before,
     )
@@ -147,9 +147,7 @@ CASES = [
     submits_without("away", lambda redis: redis.end(SIGKILL), lambda redis: redis.start()),
     submits_without("hung", lambda redis: redis.freeze(), lambda redis: redis.thaw()),
     Case("13", "Redis flaps, a job after each time", "all done, each begun ≤ 15 s after", flapping),
-    Case(
-        "13b", "workers that hear nothing though Redis answers", "they end, are started again; 0 lost", deaf
-    ),
+    Case("13b", "starved workers while Redis responds", "they end and are restarted; 0 lost", starved),
     Case("14", "Redis is full (noeviction)", "0 lost; `degraded` is shown; it recovers", full),
     Case("15", "FLUSHALL", "0 lost", one_kind("Redis flushed", jobs=16, faults=6)),
 ]

@@ -1,4 +1,4 @@
-"""A case, and the words in which the cases speak."""
+"""Definition of a case, and helpers shared by the cases."""
 
 import random
 import time
@@ -17,14 +17,14 @@ from core.store.db.tables import FINAL, SUCCEEDED, Job, JobEvent
 
 SHORT = {"epochs": 1}
 LONG = {"epochs": 150, "batch_size": 4}
-"""Long enough to be met in the middle, short enough to be waited for."""
+"""Configuration of a training long enough to interrupt and short enough to wait for."""
 SETTLE_SECONDS = 400.0
 BEGIN_SECONDS = 180.0
 
 
 @dataclass(frozen=True)
 class Measured:
-    said: str
+    summary: str
     good: bool
 
 
@@ -41,27 +41,36 @@ def submit(world: World, name: str, count: int, **config: Any) -> list[str]:
 
 
 def jobs_of(world: World, ids: Sequence[str]) -> list[Job]:
-    rows = {job.id: job for job in world.ask(lambda s: list(s.scalars(select(Job).where(Job.id.in_(ids)))))}
+    rows = {job.id: job for job in world.query(lambda s: list(s.scalars(select(Job).where(Job.id.in_(ids)))))}
     return [rows[job_id] for job_id in ids if job_id in rows]
 
 
 def settled(world: World, ids: Sequence[str], *, seconds: float = SETTLE_SECONDS) -> list[Job]:
-    """All of them once they have ended. Raises TimeoutError."""
+    """Wait until all jobs have ended, and return them.
 
-    def ended() -> list[Job]:
-        found = jobs_of(world, ids)
-        return found if all(job.status in FINAL for job in found) else []
+    Raises:
+        TimeoutError: a job has not ended.
+    """
 
-    return world.wait(ended, seconds=seconds, what="the end of all jobs")
+    def finished() -> list[Job]:
+        jobs = jobs_of(world, ids)
+        return jobs if all(job.status in FINAL for job in jobs) else []
+
+    return world.wait(finished, seconds=seconds, what="the end of all jobs")
 
 
 def in_training(world: World, job_id: str) -> Member:
-    """The worker that has the job, once its training has made steps. Raises TimeoutError."""
+    """Wait until the training of a job has made steps, and return its worker.
+
+    Raises:
+        TimeoutError: the training has not started.
+        RuntimeError: the job has ended already.
+    """
 
     def stepped() -> Member | None:
         job = jobs_of(world, [job_id])[0]
         if job.status in FINAL:
-            raise RuntimeError(f"{job_id} has {job.status} before its fault came; make it longer.")
+            raise RuntimeError(f"{job_id} is {job.status} before its fault. Give it more epochs.")
         return holder(world, job) if (job.progress or {}).get("step") else None
 
     member = world.wait(stepped, seconds=BEGIN_SECONDS, what="the steps of a training")
@@ -70,14 +79,16 @@ def in_training(world: World, job_id: str) -> Member:
 
 
 def holder(world: World, job: Job) -> Member | None:
-    """The worker that runs it."""
+    """Return the worker that runs the job."""
     pid = (job.worker or ":0").rpartition(":")[2]
     return next((worker for worker in world.cluster.workers if str(worker.process.pid) == pid), None)
 
 
 def events(world: World, ids: Sequence[str], kind: str) -> int:
     counted = select(func.count()).select_from(JobEvent)
-    return world.ask(lambda s: s.scalar(counted.where(JobEvent.job_id.in_(ids), JobEvent.type == kind))) or 0
+    return (
+        world.query(lambda s: s.scalar(counted.where(JobEvent.job_id.in_(ids), JobEvent.type == kind))) or 0
+    )
 
 
 def all_succeeded(jobs: Sequence[Job], attempts: int | None = None) -> bool:
@@ -89,7 +100,7 @@ def succeeded(jobs: Sequence[Job]) -> str:
 
 
 def one_kind(kind: str, *, jobs: int, faults: int) -> Callable[[World, random.Random], Measured]:
-    """A small storm of one kind of fault."""
+    """Return a case: a small storm of one kind of fault."""
 
     def run(world: World, rng: random.Random) -> Measured:
         seed = rng.randrange(2**31)

@@ -1,4 +1,4 @@
-"""PostgreSQL that crashes or hangs, and clocks that are wrong."""
+"""Cases of PostgreSQL, which crashes or hangs, and of wrong clocks."""
 
 import random
 import time
@@ -27,39 +27,39 @@ FAKETIME = ("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1", "/usr/lib/f
 
 
 def hung(world: World, rng: random.Random) -> Measured:
-    """Every process of the server stopped: connections stay open, and nothing answers."""
+    """Stop all processes of the server: connections stay open without a response."""
     assert world.postgres is not None
 
-    def ask(_: int) -> tuple[int, float]:
+    def list_jobs(_: int) -> tuple[int, float]:
         begun = time.monotonic()
         status = http.get("/jobs").status_code
         return status, time.monotonic() - begun
 
     with (
-        # Made before: to load certificates forty times takes longer than the answers.
+        # One client: loading certificates forty times takes longer than the requests.
         httpx.Client(base_url=world.cluster.url, timeout=60, trust_env=False) as http,
         ThreadPoolExecutor(REQUESTS) as pool,
     ):
-        list(pool.map(ask, range(REQUESTS)))  # the pool's connections are made
+        list(pool.map(list_jobs, range(REQUESTS)))  # open the connections
         world.postgres.freeze()
         try:
-            answers = list(pool.map(ask, range(REQUESTS)))
+            answers = list(pool.map(list_jobs, range(REQUESTS)))
         finally:
             world.postgres.thaw()
         time.sleep(1)
-        after = [status for status, _ in pool.map(ask, range(REQUESTS))]
+        after = [status for status, _ in pool.map(list_jobs, range(REQUESTS))]
     ended = settled(world, submit(world, "hung", 1, **SHORT))
     refused = sum(status == 503 for status, _ in answers)
     slowest = max(seconds for _, seconds in answers)
     return Measured(
-        f"{refused} × 503 in at most {slowest:.1f} s; a second after it goes on "
+        f"{refused} × 503 in at most {slowest:.1f} s; a second after it resumes "
         f"{sum(status == 200 for status in after)} × 200; {succeeded(ended)}",
         refused == REQUESTS and slowest <= 5 and set(after) == {200} and all_succeeded(ended),
     )
 
 
 def hung_while_training(world: World, rng: random.Random) -> Measured:
-    """Longer than the lease: the worker must give up by itself, as nobody can tell it to."""
+    """Freeze PostgreSQL for longer than the lease: the worker must give up by itself."""
     assert world.postgres is not None
     ids = submit(world, "hung-training", 1, **LONG)
     worker = in_training(world, ids[0])
@@ -77,17 +77,17 @@ def hung_while_training(world: World, rng: random.Random) -> Measured:
         world.postgres.thaw()
     ended = settled(world, ids)
     return Measured(
-        f"the trainer was ended after {gave_up:.1f} s; {succeeded(ended)}, "
+        f"the trainer ended after {gave_up:.1f} s; {succeeded(ended)}, "
         f"{events(world, ids, 'succeeded')} publication",
         all_succeeded(ended) and events(world, ids, "succeeded") == 1,
     )
 
 
 def clocks_apart(world: World, rng: random.Random) -> Measured:
-    """One worker an hour ahead, the other an hour behind; the trainers with them."""
+    """Set the clock of one worker an hour ahead and of the other an hour behind, trainers included."""
     library = next((path for path in FAKETIME if Path(path).exists()), None)
     if library is None:
-        raise FileNotFoundError("libfaketime is needed for this case: sudo apt-get install faketime")
+        raise FileNotFoundError("This case needs libfaketime. Install it with: sudo apt-get install faketime")
     for worker, shift in zip(world.cluster.workers, ("+1h", "-1h"), strict=True):
         worker.hold()
         worker.environment |= {"LD_PRELOAD": library, "FAKETIME": shift, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
@@ -113,12 +113,12 @@ CASES = [
     Case(
         "16",
         "PostgreSQL is restarted (immediate)",
-        "all that was answered with 202 done",
+        "all accepted jobs done",
         one_kind("PostgreSQL restarted", jobs=16, faults=4),
     ),
     Case(
         "17",
-        "PostgreSQL hangs (SIGSTOP), 40 requests at once",
+        "PostgreSQL hangs (SIGSTOP), 40 concurrent requests",
         "503 in ≤ 5 s; then as before",
         hung,
     ),

@@ -1,4 +1,4 @@
-"""Workers, trainers and dispatchers that die or freeze."""
+"""Cases of workers, trainers and dispatchers that die or freeze."""
 
 import random
 import time
@@ -26,7 +26,7 @@ from core.store.jobs.queue import make_celery, send_adapt
 
 
 def frozen_then_killed(world: World, rng: random.Random) -> Measured:
-    """With its wait for a message outstanding, so that it may have taken one that nobody else sees."""
+    """Freeze and kill workers that wait for a message, so that a message may vanish with them."""
     rounds, ended = 10, []
     for number in range(rounds):
         for worker in world.cluster.workers:
@@ -63,7 +63,7 @@ def poison(world: World, rng: random.Random) -> Measured:
 
 
 def frozen_past_its_lease(world: World, rng: random.Random) -> Measured:
-    """Its trainer runs on, so that it wakes up with a result in its hands."""
+    """Freeze a worker past its lease. Its trainer runs on, so the worker wakes up with a stale result."""
     rounds, ended = 6, []
     for number in range(rounds):
         ids = submit(world, f"asleep-{number}", 1, **LONG)
@@ -73,7 +73,7 @@ def frozen_past_its_lease(world: World, rng: random.Random) -> Measured:
         worker.thaw()
         ended += settled(world, ids)
     published = [events(world, [job.id], "succeeded") for job in ended]
-    twice = sum(times > 1 for times in published)
+    twice = sum(count > 1 for count in published)
     return Measured(
         f"{rounds} times: {succeeded(ended)}, {twice} published twice",
         all_succeeded(ended, attempts=2) and twice == 0,
@@ -81,7 +81,7 @@ def frozen_past_its_lease(world: World, rng: random.Random) -> Measured:
 
 
 def sent_many_times(world: World, rng: random.Random) -> Measured:
-    """Each message five times, by us, and two dispatchers beside us."""
+    """Send each message five times, beside two dispatchers."""
     assert world.redis is not None
     app = make_celery(Settings(redis_url=world.redis.url))
     second = world.cluster.dispatchers[1]
@@ -102,7 +102,7 @@ def sent_many_times(world: World, rng: random.Random) -> Measured:
 
 
 def no_redelivery(world: World, rng: random.Random) -> Measured:
-    """A message is acknowledged before its job runs: there is nothing that a timeout could send again."""
+    """Check that a message is acknowledged before its job runs, so that no timeout redelivers it."""
     assert world.redis is not None
     ids = submit(world, "unacked", 1, **LONG)
     in_training(world, ids[0])
@@ -137,6 +137,6 @@ CASES = [
         frozen_past_its_lease,
     ),
     Case("6", "the only dispatcher is killed", "0 lost", one_kind("dispatcher killed", jobs=16, faults=6)),
-    Case("7, 8", "two dispatchers, every message five times more", "one start a job", sent_many_times),
-    Case("9", "a job longer than the broker's patience", "1 start: nothing to redeliver", no_redelivery),
+    Case("7, 8", "two dispatchers, every message five times more", "one start per job", sent_many_times),
+    Case("9", "a job longer than the broker's timeout", "1 start: nothing to redeliver", no_redelivery),
 ]

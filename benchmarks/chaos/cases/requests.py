@@ -1,4 +1,4 @@
-"""An API that dies in the midst of uploads, clients that send again, and one that floods the queue."""
+"""Cases of an API that dies during uploads, of clients that repeat requests, and of a flooded queue."""
 
 import random
 import time
@@ -15,7 +15,7 @@ from core.store.db.tables import FINAL, Job
 from worker.dispatcher.garbage import collect_garbage
 
 IMAGES = 40
-"""A class, so that an upload takes a while."""
+"""Images per class, so that an upload takes a while."""
 
 
 def api_killed(world: World, rng: random.Random) -> Measured:
@@ -31,11 +31,11 @@ def api_killed(world: World, rng: random.Random) -> Measured:
             world.cluster.wait_until_ready()
         ids = [sent.result() for sent in sending]
     cancel_all(world, ids)
-    rows = world.ask(lambda s: s.execute(select(Job.name, func.count()).group_by(Job.name)).all())
+    rows = world.query(lambda s: s.execute(select(Job.name, func.count()).group_by(Job.name)).all())
     doubled = [name for name, made in rows if name in names and made != 1]
     swept = collect_garbage(world.database, world.blobs, grace=timedelta(0))
     return Measured(
-        f"{kills} kills, {world.client.retries - before} requests sent again: {len(set(ids))} jobs of "
+        f"{kills} kills, {world.client.retries - before} requests repeated: {len(set(ids))} jobs of "
         f"{count} keys, {len(doubled)} doubled; {len(swept.due)} folders of uploads without a row, "
         f"{len(swept.deleted)} swept",
         len(set(ids)) == count and not doubled,
@@ -51,7 +51,7 @@ def sent_in_parallel(world: World, rng: random.Random) -> Measured:
             for number in range(count)
             for _ in range(times)
         ]
-        ids = {one.result() for one in sent}
+        ids = {future.result() for future in sent}
     cancel_all(world, list(ids))
     replayed = world.client.replayed - before
     return Measured(
@@ -60,8 +60,8 @@ def sent_in_parallel(world: World, rng: random.Random) -> Measured:
     )
 
 
-def flood(world: World, rng: random.Random) -> Measured:
-    """Two owners with keys. The last case: the first key closes the door to whoever has none."""
+def flooded_queue(world: World, rng: random.Random) -> Measured:
+    """Submit jobs of two owners with keys. After the first key, clients without one are refused."""
     many, few = 30, 5
     clients = []
     for owner in ("many", "few"):
@@ -72,8 +72,8 @@ def flood(world: World, rng: random.Random) -> Measured:
     mine = [clients[1].submit(f"few-{i}", shots(i), **SHORT) for i in range(few)]
 
     def done() -> list[Job]:
-        found = jobs_of(world, mine)
-        return found if all(job.status in FINAL for job in found) else []
+        jobs = jobs_of(world, mine)
+        return jobs if all(job.status in FINAL for job in jobs) else []
 
     already = sum(job.status in FINAL for job in jobs_of(world, theirs))
     world.wait(done, seconds=400, what="the end of the few")
@@ -94,12 +94,15 @@ def cancel_all(world: World, ids: list[str]) -> None:
 CASES = [
     Case(
         "19",
-        "the API is killed during uploads; clients send again with their key",
+        "the API is killed during uploads; clients repeat requests with their key",
         "each key exactly 1 job",
         api_killed,
     ),
     Case(
-        "20", "every request sent five times at once, with one key", "20 jobs, 80 replays", sent_in_parallel
+        "20",
+        "each request sent five times concurrently, with one key",
+        "20 jobs, 80 replays",
+        sent_in_parallel,
     ),
-    Case("31", "one owner floods the queue", "the other's 5 done while ≤ 9 of the flood are", flood),
+    Case("31", "one owner floods the queue", "the other's 5 done while ≤ 9 of the flood are", flooded_queue),
 ]

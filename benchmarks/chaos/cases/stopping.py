@@ -1,4 +1,4 @@
-"""Jobs that are cancelled, that hang, that never end, and workers that are asked to stop."""
+"""Cases of jobs that are cancelled, hang or never end, and of workers that stop."""
 
 import random
 import time
@@ -23,14 +23,14 @@ from core.store.db.tables import CANCELLED, FINAL
 
 STALL_SECONDS = 15.0
 DEADLINE_SECONDS = 100.0
-"""Of the world of the cases: short, but longer than a job on a busy machine."""
+"""Deadline of a job in all cases: short, but longer than a job on a busy machine."""
 
 
 def cancelled_while_queued(world: World, rng: random.Random) -> Measured:
     for worker in world.cluster.workers:
         worker.hold()
     ids = submit(world, "queued", 5, **SHORT)
-    time.sleep(1)  # they are sent
+    time.sleep(1)  # until the messages are sent
     for job_id in ids:
         world.client.cancel(job_id)
     for worker in world.cluster.workers:
@@ -50,10 +50,10 @@ def cancelled_while_running(world: World, rng: random.Random) -> Measured:
         ids = submit(world, f"running-{number}", 1, **LONG)
         trainers = in_training(world, ids[0]).trainers()
         time.sleep(rng.uniform(0, 0.5))
-        asked = time.monotonic()
+        requested = time.monotonic()
         world.client.cancel(ids[0])
         [job] = settled(world, ids)
-        seconds.append(time.monotonic() - asked)
+        seconds.append(time.monotonic() - requested)
         left += sum(trainer.is_running() for trainer in trainers)
         models += (job.model_id is not None) + (job.status != CANCELLED)
     return Measured(
@@ -63,7 +63,7 @@ def cancelled_while_running(world: World, rng: random.Random) -> Measured:
 
 
 def cancel_races_the_end(world: World, rng: random.Random) -> Measured:
-    """Each is asked for at a moment of its job that nobody knows; what it is then it stays."""
+    """Cancel jobs at random moments near their end, and check that the first final state stays."""
     rounds = 16
     ids: list[str] = []
     for number in range(rounds):
@@ -89,24 +89,24 @@ def cancel_races_the_end(world: World, rng: random.Random) -> Measured:
 
 
 def stalled(world: World, rng: random.Random) -> Measured:
-    """Only the trainer is stopped; the worker beside it is well."""
+    """Stop the trainer only; its worker runs on."""
     ids = submit(world, "stalled", 1, **LONG)
     for trainer in in_training(world, ids[0]).trainers():
         trainer.suspend()
     stopped = time.monotonic()
     world.wait(
-        lambda: events(world, ids, "requeued"), seconds=STALL_SECONDS + 60, what="the stall to be seen"
+        lambda: events(world, ids, "requeued"), seconds=STALL_SECONDS + 60, what="the detection of the stall"
     )
-    seen = time.monotonic() - stopped
+    detected = time.monotonic() - stopped
     ended = settled(world, ids)
     return Measured(
-        f"ended after {seen:.1f} s of {STALL_SECONDS:g} s; then {succeeded(ended)}",
-        seen < STALL_SECONDS + 5 and all_succeeded(ended, attempts=2),
+        f"ended after {detected:.1f} s of {STALL_SECONDS:g} s; then {succeeded(ended)}",
+        detected < STALL_SECONDS + 5 and all_succeeded(ended, attempts=2),
     )
 
 
 def never_ends(world: World, rng: random.Random) -> Measured:
-    """A loop in C that holds the interpreter's lock: no thread and no signal handler of Python runs."""
+    """Run a loop in C that holds the GIL, so that no Python thread or signal handler runs."""
     [job] = settled(world, submit(world, "spins", 1, epochs=1, backbone=world.backbone("spins")))
     assert job.started_at is not None
     assert job.finished_at is not None
@@ -118,7 +118,7 @@ def never_ends(world: World, rng: random.Random) -> Measured:
 
 
 def rolling_restarts(world: World, rng: random.Random) -> Measured:
-    """Every worker that has the job is asked to stop, one after another."""
+    """Send SIGTERM to each worker that has the job, one after another."""
     rounds = 5
     ids = submit(world, "rolling", 1, **LONG)
     for _ in range(rounds):
@@ -139,7 +139,7 @@ CASES = [
     Case("25", "the trainer hangs (SIGSTOP)", f"ended ≤ {STALL_SECONDS + 5:g} s, done at attempt 2", stalled),
     Case(
         "26",
-        "a training that never ends, in C with the interpreter's lock",
+        "a training that never ends, in C with the GIL",
         f"ended ≤ {DEADLINE_SECONDS + 10:g} s",
         never_ends,
     ),

@@ -1,8 +1,8 @@
-"""Trainers without the seconds that their imports take: `python forks.py SOCKET` imports once, and forks.
+"""Fast start of trainers: `python forks.py SOCKET` imports once, and forks for each trainer.
 
-Two hundred trainings of some milliseconds would otherwise be two hundred imports of torch. The process that
-the worker starts is as real as ever: it hands its arguments and its standard streams to a fork of this one,
-ends as that ends, and takes it along when it is killed. Which one that is stands in the file `SOCKET.PID`.
+Two hundred trainings of a few milliseconds would otherwise import torch two hundred times. The worker still
+starts a real process. That process passes its arguments and standard streams to a fork of this one, and exits
+with the same status. If it is killed, the fork is killed too. The file `SOCKET.PID` has the id of the fork.
 """
 
 import array
@@ -24,10 +24,10 @@ STREAMS = (0, 1, 2)
 
 
 def stand_in(path: str) -> None:
-    """The worker's child: all of its work is done by a fork."""
+    """Run as the worker's child, and delegate all work to a fork."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(path)
-        said = json.dumps(
+        message = json.dumps(
             {
                 "argv": sys.orig_argv[3:],
                 "environment": dict(os.environ),
@@ -36,11 +36,11 @@ def stand_in(path: str) -> None:
             }
         )
         rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", STREAMS))
-        connection.sendmsg([said.encode() + b"\n"], [rights])
+        connection.sendmsg([message.encode() + b"\n"], [rights])
         for stream in STREAMS[:2]:
-            os.close(stream)  # the fork's alone, so that their ends are seen
-        answer = connection.recv(64)
-    status = int(answer or b"1")
+            os.close(stream)  # only the fork keeps them, so that their end is seen
+        reply = connection.recv(64)
+    status = int(reply or b"1")
     if os.WIFSIGNALED(status):
         signal.signal(os.WTERMSIG(status), signal.SIG_DFL)
         os.kill(os.getpid(), os.WTERMSIG(status))
@@ -57,7 +57,7 @@ def main(path: str) -> None:
         server.listen(16)
         while True:
             ready, _, _ = select.select([server, sys.stdin], [], [])
-            if sys.stdin in ready:  # the leash: nothing is ever written to it
+            if sys.stdin in ready:  # end of file: the parent has ended
                 return
             connection, _ = server.accept()
             if os.fork() == 0:
@@ -66,30 +66,30 @@ def main(path: str) -> None:
 
 
 def _follow(connection: socket.socket) -> None:
-    """One for each trainer: forks it, and tells how it ended."""
+    """Fork a trainer, and report its exit status."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     room = socket.CMSG_LEN(len(STREAMS) * array.array("i").itemsize)
-    said, rights, _, _ = connection.recvmsg(1 << 20, room)
-    while not said.endswith(b"\n"):
-        said += connection.recv(1 << 20)
+    message, rights, _, _ = connection.recvmsg(1 << 20, room)
+    while not message.endswith(b"\n"):
+        message += connection.recv(1 << 20)
     streams = array.array("i", rights[0][2])
-    given = json.loads(said)
+    request = json.loads(message)
     trainer = os.fork()
     if trainer == 0:
-        _train(connection, list(streams), given)
-    Path(given["note"]).write_text(str(trainer))
+        _train(connection, list(streams), request)
+    Path(request["note"]).write_text(str(trainer))
     for stream in streams:
         os.close(stream)
     _, status = os.waitpid(trainer, 0)
-    Path(given["note"]).unlink()
-    with suppress(OSError):  # whoever would hear it was killed
+    Path(request["note"]).unlink()
+    with suppress(OSError):  # the recipient was killed
         connection.sendall(str(status).encode())
     os._exit(0)
 
 
-def _train(connection: socket.socket, streams: list[int], given: dict[str, Any]) -> None:
-    # The end of the worker's child closes the connection: that is a signal to us, which the kernel carries
-    # out whatever Python is doing.
+def _train(connection: socket.socket, streams: list[int], request: dict[str, Any]) -> None:
+    # The end of the worker's child closes the connection. The kernel then kills this process, whatever Python
+    # is doing.
     fcntl.fcntl(connection, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(connection, fcntl.F_SETSIG, signal.SIGKILL)
     fcntl.fcntl(connection, fcntl.F_SETFL, os.O_ASYNC)
@@ -97,9 +97,9 @@ def _train(connection: socket.socket, streams: list[int], given: dict[str, Any])
         os.dup2(stream, ours)
         os.close(stream)
     os.environ.clear()
-    os.environ.update(given["environment"])
-    os.chdir(given["folder"])
-    sys.argv = ["worker.trainer", *given["argv"]]
+    os.environ.update(request["environment"])
+    os.chdir(request["folder"])
+    sys.argv = ["worker.trainer", *request["argv"]]
     try:
         runpy.run_module("worker.trainer", run_name="__main__")
     except BaseException:

@@ -1,8 +1,8 @@
-"""Trainers that misbehave, without a line in the product: Python imports this file at its start where its
-folder is on PYTHONPATH, and a backbone of a certain name then is the trainer's end.
+"""Failpoints in trainers without changes to the product.
 
-And trainers that start sooner: see forks.py. And trainers that hold at a step, so that a test need not
-guess how long a training takes.
+Python imports this file at its start if the folder is on PYTHONPATH. Backbones of certain names then abort or
+block the trainer. Trainers can also start faster (see forks.py) or hold at a step, so that a test need not
+guess the duration of a training.
 """
 
 import json
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 HOLD = "PYTHON_HOLD"
-"""The variable that names a file: while it exists, no step after the one whose number it holds is told."""
+"""Variable with a file name. While the file exists, no step after the number in it is reported."""
 
 
 def _audit(event: str, arguments: tuple[object, ...]) -> None:
@@ -23,12 +23,12 @@ def _audit(event: str, arguments: tuple[object, ...]) -> None:
     name = os.path.basename(os.path.dirname(str(arguments[0])))  # noqa: PTH119, PTH120
     if name == "aborts":
         os.abort()
-    if name == "spins":  # for ever, in C, with the interpreter's lock held
+    if name == "spins":  # forever, in C, with the GIL held
         re.match(r"(a+)+$", "a" * 64 + "b")
 
 
 def _hold(path: Path) -> None:
-    """A trainer tells its steps as JSON, and goes on when it has told one."""
+    """Hold a trainer in `json.dumps`, with which it reports its steps."""
     dumps = json.dumps
 
     def dumps_later(value: Any, **options: Any) -> str:
@@ -37,7 +37,7 @@ def _hold(path: Path) -> None:
                 last = path.read_text()
             except FileNotFoundError:
                 break
-            if last and value["step"] <= int(last):  # empty: it is being written
+            if last and value["step"] <= int(last):  # an empty file is being written
                 break
             time.sleep(0.02)
         return dumps(value, **options)
@@ -50,7 +50,7 @@ if "worker.trainer" in sys.orig_argv and HOLD in os.environ:
 
 if "worker.trainer" in sys.orig_argv or "forks.py" in "".join(sys.orig_argv):
     sys.addaudithook(_audit)
-    # As if it were not installed: the tiny networks do without, and its import takes longer than they train.
+    # Hide transformers: the tiny networks do not need it, and its import takes longer than their training.
     sys.modules["transformers"] = None  # type: ignore[assignment]
 if "worker.trainer" in sys.orig_argv and (forks := os.environ.get("PYTHON_CHAOS_FORKS")):
     from benchmarks.chaos.failpoints.forks import stand_in

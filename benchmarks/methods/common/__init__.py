@@ -1,1 +1,1 @@
-"""What the compared methods share. Imports `benchmarks.data`."""
+"""Parts shared by the compared methods. Imports `benchmarks.data`."""

@@ -1,4 +1,4 @@
-"""What the answers of several methods share."""
+"""Predictors and classifiers shared by several methods."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from core.clip.prompts import class_indices
 
 @dataclass(frozen=True, eq=False)
 class TwoTowers:
-    """A network whose own text tower answers, for any names. It is not changed any more."""
+    """A predictor by both towers of a network, for any classes. The network no longer changes."""
 
     task: Task
     model: nn.Module
@@ -25,18 +25,18 @@ class TwoTowers:
         )
         return (self.features(tests) @ head.T).cpu()
 
-    @lru_cache(maxsize=1)  # noqa: B019 - others that answer with the same network ask next
+    @lru_cache(maxsize=1)  # noqa: B019 - predictors of the same network run in sequence
     def features(self, tests: Tests) -> Tensor:
         return tests.features(self.model)
 
 
 def stock_head(task: Task, class_names: Sequence[str]) -> Tensor:
-    """The zero-shot classifier [C, D] of the pre-trained text tower."""
+    """Return the zero-shot classifier [C, D] of the pre-trained text tower."""
     return build_zero_shot_classifier(task.backbone.model, task.backbone.tokenize, task.prompts(class_names))
 
 
 def trained_columns(task: Task, class_names: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """(columns, classes), both [T]: which of `class_names` were trained, as which of the task's classes.
+    """Return (columns, classes), both [T]: trained columns of `class_names`, and their classes in the task.
 
     With W [trained classes, D] and a head [C, D]: head[columns] = W[classes].
     """

@@ -1,4 +1,4 @@
-"""Which settings of a method belong to which backbone."""
+"""Settings of a method by backbone."""
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
@@ -10,6 +10,9 @@ Settings = TypeVar("Settings")
 
 
 def recipe(recipes: Mapping[str, Settings], backbone: Backbone) -> Settings:
-    """The settings of the first pattern that fits the backbone's name; the last pattern is "*", the
-    values of the method's paper, which are for CLIP ViT-B/16 unless the method's file says otherwise."""
+    """Return the settings of the first pattern that matches the backbone's name.
+
+    The last pattern, "*", has the values of the method's paper: for CLIP ViT-B/16, unless the method's file
+    says otherwise.
+    """
     return next(settings for pattern, settings in recipes.items() if fnmatchcase(backbone.name, pattern))

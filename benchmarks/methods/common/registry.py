@@ -1,4 +1,4 @@
-"""The methods by name."""
+"""Registry of the methods by name."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""What a method is given and what it must give back."""
+"""Interface of a method: its task, and the predictors that it returns."""
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
@@ -19,20 +19,23 @@ from core.clip.models.features import image_features
 from core.clip.prompts import class_prompts
 from core.clip.training.conv_bn import fuse_conv_bn
 
-KEPT_BYTES = 4_000_000_000
+MAX_CACHED_BYTES = 4_000_000_000
 READERS = 4
 
 
 @dataclass(frozen=True)
 class Tests:
-    """Test images. Preprocessed they are kept in memory if they are few enough, else read again."""
+    """Test images, cached in memory after preprocessing if they fit, else read again."""
 
     backbone: Backbone
     paths: tuple[Path, ...]
 
     def features(self, model: nn.Module) -> Tensor:
-        """[N, D], normalised, on the model's device. A copy of the backbone's network is folded first:
-        the same function, faster."""
+        """Return normalised features [N, D] on the model's device.
+
+        BatchNorm is fused into the convolutions first, which is faster and computes the same function. The
+        backbone's own network is copied before that.
+        """
         if model is self.backbone.model:
             model = copy.deepcopy(model)
         fuse_conv_bn(model, self.backbone.image_size)
@@ -40,12 +43,12 @@ class Tests:
 
     @cached_property
     def stock_features(self) -> Tensor:
-        """[N, D] of the pre-trained network, computed once."""
+        """Features [N, D] of the pre-trained network, computed once."""
         return self.features(self.backbone.model)
 
     def _batches(self) -> Iterator[Tensor]:
-        """[B, 3, S, S] each, normalised, on the CPU."""
-        if len(self.paths) * 3 * self.backbone.image_size**2 * 4 < KEPT_BYTES:
+        """Yield normalised batches [B, 3, S, S] on the CPU."""
+        if len(self.paths) * 3 * self.backbone.image_size**2 * 4 < MAX_CACHED_BYTES:
             yield self._pixels
         else:
             for start in range(0, len(self.paths), 256):
@@ -63,12 +66,14 @@ class Tests:
             return torch.stack(list(threads.map(read, paths)))
 
 
-class Answerer(Protocol):
-    """A network, or a network with a head, after its adaptation."""
+class Predictor(Protocol):
+    """An adapted network, with or without a classifier of its own."""
 
     def similarities(self, tests: Tests, class_names: Sequence[str]) -> Tensor:
-        """[N, C] on the CPU, fp32: cosines, or whatever the method ranks by, in units of the cosine
-        (logits / logit_scale). -inf in the columns of names that the method can't answer."""
+        """Return the scores [N, C] in fp32 on the CPU, in units of the cosine (logits / logit_scale).
+
+        Columns of classes that the method cannot predict are -inf.
+        """
         ...
 
 
@@ -77,7 +82,7 @@ class Task:
     """Labelled images of the trained classes, for one adaptation of one backbone."""
 
     backbone: Backbone
-    """Shared: a method that trains it trains a copy."""
+    """Backbone, shared between tasks: a method trains a copy."""
     images: Sequence[Image.Image]
     """N RGB images of any size."""
     labels: Sequence[int]
@@ -85,9 +90,11 @@ class Task:
     class_names: Sequence[str]
     templates: Sequence[str] = ("a photo of a {}.",)
     seed: int = 0
-    watch: Callable[[int, int, Answerer], None] | None = field(default=None, compare=False)
-    """Called after every epoch with the epoch (from 1), the number of epochs and what the method would
-    answer now, by methods whose training curve is of interest."""
+    watch: Callable[[int, int, Predictor], None] | None = field(default=None, compare=False)
+    """Callback after each epoch: the epoch (from 1), the number of epochs and the current predictor.
+
+    Only some methods call it.
+    """
 
     @cached_property
     def tensors(self) -> list[Tensor]:
@@ -95,12 +102,14 @@ class Task:
         return [to_tensor(image) for image in self.images]
 
     def prompts(self, names: Sequence[str]) -> list[tuple[str, ...]]:
-        """For each class name its sentences."""
+        """Return the prompts of each class."""
         return [class_prompts(name, self.templates) for name in names]
 
 
 class Method(Protocol):
-    """One training, and what can be made of it by name: FLYP gives "FLYP" and, with the ensemble of
-    its weights and the stock ones, "FLYP + WiSE-FT"."""
+    """One training and its predictors by label.
 
-    def __call__(self, task: Task) -> dict[str, Answerer]: ...
+    FLYP returns "FLYP" and, with the ensemble of its weights and the stock weights, "FLYP + WiSE-FT".
+    """
+
+    def __call__(self, task: Task) -> dict[str, Predictor]: ...

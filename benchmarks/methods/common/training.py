@@ -1,4 +1,4 @@
-"""What the trainings of the rivals share: augmented images, and one loop over shuffled batches."""
+"""Training of the compared methods: augmented images, and one loop over shuffled batches."""
 
 import copy
 import math
@@ -15,11 +15,11 @@ from core.clip.models.backbone import Backbone
 from core.clip.training.conv_bn import fuse_conv_bn
 from core.clip.training.trainer import cosine, mixed_precision
 
-VIEWS_AT_ONCE = 16  # on CPUs nearly twice as fast as 64
+VIEWS_BATCH_SIZE = 16  # nearly twice as fast as 64 on CPUs
 
 Source = Callable[[int, Tensor], Tensor]
-"""What a step reads: (epoch from 0, indices [B] of the task's images) to pixels [B, 3, S, S] or
-features [B, D], on the CPU or the device."""
+"""Input of a step: (epoch from 0, indices [B] of the task's images) to pixels [B, 3, S, S] or features
+[B, D], on the CPU or the device."""
 
 
 def fit(
@@ -32,10 +32,10 @@ def fit(
     batch_size: int,
     after_epoch: Callable[[int], None] | None = None,
 ) -> None:
-    """Minimise `loss(inputs, labels)` over `epochs` passes, with cosine annealing step by step.
+    """Minimise `loss(inputs, labels)` over `epochs` passes, with cosine annealing per step.
 
-    Each epoch is a new order, cut into batches of equal size (give or take one). The next batch is
-    read in a thread while this one is used.
+    Each epoch has a new order, split into batches whose sizes differ by at most one. A thread reads the next
+    batch during a step.
 
     Args:
         after_epoch: called with the epoch, from 1.
@@ -70,19 +70,21 @@ def fit(
 
 
 def trainable(backbone: Backbone) -> nn.Module:
-    """A copy of the network to train, in eval mode and without gradients, as the product trains it:
-    the same function of the same parameters, only faster."""
+    """Return a copy of the network for training, in eval mode and without gradients.
+
+    BatchNorm is fused into the convolutions, as in the product: faster, and the same function.
+    """
     model = copy.deepcopy(backbone.model)
     fuse_conv_bn(model, backbone.image_size)
     return model
 
 
 def crops(task: Task, crop_scale: float, *, flip: bool) -> Source:
-    """Random resized crops, a new one at every look, for trainings of the image tower.
+    """Return a source of random resized crops, drawn again at each access, to train the image tower.
 
     Args:
-        crop_scale: the least share of an image that a crop covers.
-        flip: mirror every second one.
+        crop_scale: minimum share of an image that a crop covers.
+        flip: mirror each crop with probability 0.5.
     """
     generator = torch.Generator().manual_seed(task.seed + 1)
 
@@ -95,11 +97,13 @@ def crops(task: Task, crop_scale: float, *, flip: bool) -> Source:
 def frozen_views(
     task: Task, encode: Callable[[Tensor], Tensor], views: int, crop_scale: float, *, flip: bool
 ) -> Tensor:
-    """Features [V, N, D] of `views` random crops of every image, for methods that never train what
-    `encode` ([B, 3, S, S] to [B, D]) computes: encoding is nearly all of their time."""
+    """Return features [V, N, D] of `views` random crops of each image.
+
+    For methods that never train `encode` ([B, 3, S, S] to [B, D]): encoding is nearly all of their time.
+    """
     source = crops(task, crop_scale, flip=flip)
     device = task.backbone.device
-    chunks = torch.arange(len(task.images)).split(VIEWS_AT_ONCE)
+    chunks = torch.arange(len(task.images)).split(VIEWS_BATCH_SIZE)
     with torch.no_grad():
         return torch.stack(
             [torch.cat([encode(source(view, chunk).to(device)) for chunk in chunks]) for view in range(views)]
@@ -107,25 +111,25 @@ def frozen_views(
 
 
 def from_views(features: Tensor) -> Source:
-    """Epoch after epoch the next of the views [V, N, D], then the first again."""
+    """Return a source that cycles through the views [V, N, D], one per epoch."""
     return lambda epoch, indices: features[epoch % len(features), indices.to(features.device)]
 
 
 def mixed(device: torch.device) -> torch.autocast:
-    """Autocast as the product chooses it, except for fp16, which would need a gradient scaler."""
+    """Return the product's autocast, without fp16, which would need a gradient scaler."""
     dtype = mixed_precision("auto", device)
     return torch.autocast(device.type, dtype=dtype, enabled=dtype is torch.bfloat16)
 
 
 def _pixels(task: Task, indices: Tensor, crop_scale: float, flip: bool, generator: torch.Generator) -> Tensor:
-    """[B, 3, S, S]; the one place where the rivals cut their crops."""
+    """Return crops [B, 3, S, S]."""
     backbone = task.backbone
     parts = [
         random_resized_crop(task.tensors[i], backbone.image_size, crop_scale, generator)
         for i in indices.tolist()
     ]
     pixels = to_pixels(torch.stack(parts), backbone.mean, backbone.std)
-    pixels = pixels.contiguous(memory_format=torch.channels_last)  # as encode_images wants them
+    pixels = pixels.contiguous(memory_format=torch.channels_last)  # the layout that encode_images expects
     if not flip:
         return pixels
     mirrored = torch.rand(len(pixels), generator=generator) < 0.5

@@ -1,4 +1,4 @@
-"""The units of a batch."""
+"""Batch items, and the slices of them that form a batch."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -14,25 +14,29 @@ QueueKey = tuple[str, str]
 
 @dataclass(eq=False)
 class BatchItem:
-    """Rows of one request, [n, ...]. `features` [n, D] when they are through."""
+    """Rows [n, ...] of one request, and their features [n, D] once all rows are computed."""
 
-    lane: QueueKey
+    queue: QueueKey
     rows: Tensor
     taken: int = 0
+    """Rows that are part of a batch already."""
     parts: dict[int, Tensor] = field(default_factory=dict)
-    """By the first row of each."""
+    """Computed features, keyed by their first row."""
     features: Future[Tensor] = field(default_factory=Future)
 
     @property
     def left(self) -> int:
-        """Rows that are in no batch yet."""
+        """Rows that are part of no batch yet."""
         return len(self.rows) - self.taken
 
     def add(self, start: int, features: Tensor) -> None:
-        """Of the rows from `start`; the last ones to come finish it. Under the batcher's lock."""
+        """Add the features of the rows from `start`. The last part completes the item.
+
+        The caller holds the batcher's lock.
+        """
         self.parts[start] = features
         if sum(map(len, self.parts.values())) == len(self.rows):
-            # A copy, since a part would keep the whole batch.
+            # Copied, because a view would keep the whole batch in memory.
             self.features.set_result(torch.cat([self.parts[start] for start in sorted(self.parts)]))
 
 
@@ -40,25 +44,26 @@ class BatchItem:
 class Slice:
     """Rows of one request in a batch."""
 
-    work: BatchItem
+    item: BatchItem
     start: int
     rows: Tensor
 
 
-def left_of(works: Iterable[BatchItem]) -> int:
-    return sum(work.left for work in works)
+def rows_left(items: Iterable[BatchItem]) -> int:
+    """Return the number of rows that are part of no batch yet."""
+    return sum(item.left for item in items)
 
 
-def take(works: deque[BatchItem], most: int) -> list[Slice]:
-    """The next rows of a lane, as far as they fit together."""
+def take(items: deque[BatchItem], max_rows: int) -> list[Slice]:
+    """Remove and return the next rows of a queue: at most `max_rows`, all of one shape."""
     batch: list[Slice] = []
-    shape = works[0].rows.shape[1:]
-    while works and most > 0 and works[0].rows.shape[1:] == shape:
-        work = works[0]
-        rows = work.rows[work.taken : work.taken + most]
-        batch.append(Slice(work, work.taken, rows))
-        work.taken += len(rows)
-        most -= len(rows)
-        if not work.left:
-            works.popleft()
+    shape = items[0].rows.shape[1:]
+    while items and max_rows > 0 and items[0].rows.shape[1:] == shape:
+        item = items[0]
+        rows = item.rows[item.taken : item.taken + max_rows]
+        batch.append(Slice(item, item.taken, rows))
+        item.taken += len(rows)
+        max_rows -= len(rows)
+        if not item.left:
+            items.popleft()
     return batch

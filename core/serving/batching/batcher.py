@@ -1,8 +1,8 @@
-"""The threads that compute: what different requests ask of the same network goes through it together.
+"""Compute threads that batch the rows of concurrent requests to the same model.
 
-One thread for a few processors, not one for all: when several batches are there, each computed by a thread
-that waits for nobody takes less time than one after the other, all processors waiting for each other after
-every step. A lone batch has them all."""
+Several batches run side by side, each on a share of the cores: that is faster than one after the other on
+all cores, which synchronise after every operation. A lone batch gets all cores.
+"""
 
 import threading
 import time
@@ -14,46 +14,54 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from core.serving.batching.batch import BatchItem, QueueKey, Slice, left_of, take
+from core.serving.batching.batch import BatchItem, QueueKey, Slice, rows_left, take
 from core.serving.limiter import ServerBusy
 from core.serving.threads import use_threads
 from core.serving.types import BatchCounts
 
 MAX_BATCH_DELAY = 0.25
-"""Of the time that a batch takes: so long the next one waits for images that are being decoded."""
+"""Maximum wait for images that are being decoded, as a share of the duration of a batch."""
 MAX_BATCH_DELAY_SECONDS = 0.01
-"""Seconds."""
+"""Maximum of the same wait in seconds."""
 SMOOTHING = 0.1
+"""Weight of the newest batch in the moving average of seconds per row."""
 
 
 @dataclass(eq=False)
 class Pending:
-    """A request whose rows are on their way."""
+    """A request that will submit further rows."""
 
-    lane: QueueKey
+    queue: QueueKey
     over: bool = False
 
 
 class Batcher:
-    """Every network has its turn, whoever asks how often: a turn is one batch of images or of prompts, from
-    all who wait for it. When nothing else waits, a lone request is computed at once; the longer the queue,
-    the larger the batches."""
+    """A fair batcher: models take turns, whatever their number of requests.
+
+    A turn is one batch of images or prompts from all waiting requests. A lone request is computed at once;
+    longer queues form larger batches.
+    """
 
     def __init__(
         self, largest: Mapping[str, int], workers: int, encode: Callable[[QueueKey, Tensor], Tensor]
     ) -> None:
-        """`largest`: rows of a batch, of `images` and `prompts`. `workers`: batches computed at a time, each
-        by its share of the processors. `encode`: computes a batch [n, ...] to features [n, D]."""
+        """Start the compute threads.
+
+        Args:
+            largest: maximum rows of a batch, for `images` and `prompts`.
+            workers: number of batches computed at a time, each on its share of the cores.
+            encode: computes features [n, D] of a batch [n, ...].
+        """
         self.largest = largest
         self._encode = encode
         self.workers = workers
         self.threads = torch.get_num_threads()
         self._changed = threading.Condition()
-        self._lanes: OrderedDict[QueueKey, deque[BatchItem]] = (
-            OrderedDict()
-        )  # the next turn is the first one's
-        self._coming: Counter[QueueKey] = Counter()
-        self._seconds: dict[str, float] = {}  # of a row, lately
+        self._queues: OrderedDict[QueueKey, deque[BatchItem]] = OrderedDict()
+        """Waiting items; the first queue has the next turn."""
+        self._pending: Counter[QueueKey] = Counter()
+        self._seconds: dict[str, float] = {}
+        """Moving average of seconds per row, by kind."""
         self._batch_seconds = 0.0
         self._batches: Counter[str] = Counter()
         self._rows: Counter[str] = Counter()
@@ -61,70 +69,77 @@ class Batcher:
         self._busy_seconds = 0.0
         self._computing = 0
         self._closed = False
-        # One thread for what is alone, and some for what is not; or one for everything.
+        # One thread for lone batches and `workers` for concurrent ones, or one thread for everything.
         alone = self._is_alone if workers > 1 else self._is_waiting
         self._start("compute", self.threads, alone)
         for i in range(workers if workers > 1 else 0):
             share = self.threads // workers + (i < self.threads % workers)
-            self._start(f"compute-{i}", max(1, share), self._is_beside)
+            self._start(f"compute-{i}", max(1, share), self._is_concurrent)
 
     @contextmanager
-    def pending(self, lane: QueueKey) -> Iterator[Pending]:
-        """Rows are on their way: a batch that is not full may wait a moment for them. They are until the
-        last ones are submitted, or the context ends without."""
-        arrival = Pending(lane)
+    def pending(self, queue: QueueKey) -> Iterator[Pending]:
+        """Announce rows, so that a partial batch may wait a moment for them.
+
+        The announcement ends when the last rows are submitted or the context is left.
+        """
+        pending = Pending(queue)
         with self._changed:
-            self._coming[lane] += 1
-            if self._lanes:  # what waits is no longer alone
+            self._pending[queue] += 1
+            if self._queues:  # waiting items are no longer alone
                 self._changed.notify_all()
         try:
-            yield arrival
+            yield pending
         finally:
             with self._changed:
-                self._end(arrival)
+                self._end(pending)
 
-    def submit(self, lane: QueueKey, rows: Tensor, last_of: Pending | None = None) -> BatchItem:
-        """Rows [n, ...], n > 0. Whoever submits must keep the model until they are through."""
-        work = BatchItem(lane, rows)
+    def submit(self, queue: QueueKey, rows: Tensor, last_of: Pending | None = None) -> BatchItem:
+        """Queue rows [n, ...], n > 0. The caller keeps the model in memory until they are computed.
+
+        Args:
+            last_of: announcement that ends with these rows.
+        """
+        item = BatchItem(queue, rows)
         with self._changed:
             if self._closed:
-                raise ServerBusy("The service is stopping. Ask again in a few seconds.")
+                raise ServerBusy("The service is stopping. Try again in a few seconds.")
             if last_of is not None:
                 self._end(last_of)
-            self._lanes.setdefault(lane, deque()).append(work)
+            self._queues.setdefault(queue, deque()).append(item)
             self._changed.notify_all()
-        return work
+        return item
 
-    def wait(self, work: BatchItem, seconds: float | None) -> Tensor:
-        """Its features [n, D].
+    def wait(self, item: BatchItem, seconds: float | None) -> Tensor:
+        """Wait for the features [n, D] of an item.
 
         Raises:
-            Busy: nothing of it was begun in so long. It is withdrawn.
-            Whatever the network raises.
+            ServerBusy: no row was started within this time; the item is withdrawn.
+            Exception: any error of the model.
         """
         try:
-            return work.features.result(timeout=seconds)
+            return item.features.result(timeout=seconds)
         except TimeoutError:
-            if work.features.done():  # by an error of this kind
+            if item.features.done():  # the model itself raised it
                 raise
-        if self.withdraw(work):
-            raise ServerBusy("Other classifications are being worked on. Ask again in a few seconds.")
-        return work.features.result()
+        if self.withdraw(item):
+            raise ServerBusy("Other classifications are in progress. Try again in a few seconds.")
+        return item.features.result()
 
-    def withdraw(self, work: BatchItem) -> bool:
-        """Unless it was begun."""
+    def withdraw(self, item: BatchItem) -> bool:
+        """Remove an item from its queue, unless it was started. Return whether it was removed."""
         with self._changed:
-            lane = self._lanes.get(work.lane)
-            if lane is None or work.taken or work not in lane:
+            queue = self._queues.get(item.queue)
+            if queue is None or item.taken or item not in queue:
                 return False
-            lane.remove(work)
-            if not lane:
-                del self._lanes[work.lane]
-            if self._lanes:  # what waits may be alone now
+            queue.remove(item)
+            if not queue:
+                del self._queues[item.queue]
+            if self._queues:  # a waiting item may be alone now
                 self._changed.notify_all()
             return True
 
     def counts(self) -> BatchCounts:
+        """Return the counters."""
         with self._changed:
             waiting = self._waiting()
             return BatchCounts(
@@ -138,24 +153,25 @@ class Batcher:
             )
 
     def close(self) -> None:
+        """Stop the threads, and end waiting items with ServerBusy."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
-    def _end(self, arrival: Pending) -> None:
-        if arrival.over:
+    def _end(self, pending: Pending) -> None:
+        if pending.over:
             return
-        arrival.over = True
-        self._coming[arrival.lane] -= 1
-        if not self._coming[arrival.lane]:
-            del self._coming[arrival.lane]
-        if self._lanes:
+        pending.over = True
+        self._pending[pending.queue] -= 1
+        if not self._pending[pending.queue]:
+            del self._pending[pending.queue]
+        if self._queues:
             self._changed.notify_all()
 
     def _waiting(self) -> dict[str, int]:
         waiting = dict.fromkeys(self.largest, 0)
-        for (_, kind), works in self._lanes.items():
-            waiting[kind] += left_of(works)
+        for (_, kind), items in self._queues.items():
+            waiting[kind] += rows_left(items)
         return waiting
 
     def _start(self, name: str, threads: int, wanted: Callable[[], bool]) -> None:
@@ -165,20 +181,20 @@ class Batcher:
         use_threads(threads)
         while (batch := self._next_batch(wanted)) is not None:
             self._compute(batch)
-            del batch  # while we wait, the memory is for others
+            del batch  # frees its memory before the next wait
 
     def _is_waiting(self) -> bool:
-        return bool(self._lanes)
+        return bool(self._queues)
 
     def _is_alone(self) -> bool:
-        """One batch at most waits, nothing is being computed and nothing is on its way."""
-        if self._computing or self._coming or len(self._lanes) != 1:
+        """Return whether exactly one batch waits, and no other is being computed or pending."""
+        if self._computing or self._pending or len(self._queues) != 1:
             return False
-        ((_, kind), works) = next(iter(self._lanes.items()))
-        return left_of(works) <= self.largest[kind]
+        ((_, kind), items) = next(iter(self._queues.items()))
+        return rows_left(items) <= self.largest[kind]
 
-    def _is_beside(self) -> bool:
-        return bool(self._lanes) and self._computing < self.workers and not self._is_alone()
+    def _is_concurrent(self) -> bool:
+        return bool(self._queues) and self._computing < self.workers and not self._is_alone()
 
     def _next_batch(self, wanted: Callable[[], bool]) -> list[Slice] | None:
         with self._changed:
@@ -186,50 +202,54 @@ class Batcher:
             if self.workers == 1 and not self._closed:
                 self._linger()
             if self._closed:
-                for works in self._lanes.values():
-                    for work in works:
-                        work.features.set_exception(ServerBusy("The service is stopping. Ask again."))
-                self._lanes.clear()
+                for items in self._queues.values():
+                    for item in items:
+                        item.features.set_exception(
+                            ServerBusy("The service is stopping. Try again in a few seconds.")
+                        )
+                self._queues.clear()
                 return None
-            if not self._lanes:  # withdrawn meanwhile
+            if not self._queues:  # withdrawn in the meantime
                 return []
-            lane, works = self._lanes.popitem(last=False)
-            batch = take(works, self.largest[lane[1]])
-            if works:
-                self._lanes[lane] = works  # at the end: the others' turn
+            queue, items = self._queues.popitem(last=False)
+            batch = take(items, self.largest[queue[1]])
+            if items:
+                self._queues[queue] = items  # last in line
             self._computing += 1
             return batch
 
     def _linger(self) -> None:
-        """For those that come to the only lane, if its batch has room. Several threads don't: small batches
-        at once are as fast as a large one."""
-        (lane, works), *others = self._lanes.items()
-        largest = self.largest[lane[1]]
-        if others or left_of(works) >= largest or not self._coming[lane]:
+        """Wait for pending rows of the only queue, if its batch has room.
+
+        Several workers don't wait: concurrent small batches are as fast as one large batch.
+        """
+        (queue, items), *others = self._queues.items()
+        largest = self.largest[queue[1]]
+        if others or rows_left(items) >= largest or not self._pending[queue]:
             return
 
-        def nobody_comes() -> bool:
-            waiting = left_of(self._lanes.get(lane, ()))
-            return self._closed or len(self._lanes) != 1 or not self._coming[lane] or waiting >= largest
+        def is_complete() -> bool:
+            waiting = rows_left(self._queues.get(queue, ()))
+            return self._closed or len(self._queues) != 1 or not self._pending[queue] or waiting >= largest
 
         self._changed.wait_for(
-            nobody_comes, min(MAX_BATCH_DELAY * self._batch_seconds, MAX_BATCH_DELAY_SECONDS)
+            is_complete, min(MAX_BATCH_DELAY * self._batch_seconds, MAX_BATCH_DELAY_SECONDS)
         )
 
     def _compute(self, batch: Sequence[Slice]) -> None:
         if not batch:
             return
         started = time.monotonic()
-        work = batch[0].work
+        queue = batch[0].item.queue
         try:
             rows = batch[0].rows if len(batch) == 1 else torch.cat([part.rows for part in batch])
-            features = self._encode(work.lane, rows).split([len(part.rows) for part in batch])
+            features = self._encode(queue, rows).split([len(part.rows) for part in batch])
         except BaseException as error:
             with self._changed:
                 self._done()
-                self._fail({part.work for part in batch}, error)
+                self._fail({part.item for part in batch}, error)
             return
-        took, kind, size = time.monotonic() - started, work.lane[1], len(rows)
+        took, kind, size = time.monotonic() - started, queue[1], len(rows)
         with self._changed:
             self._done()
             before = self._seconds.get(kind, took / size)
@@ -240,20 +260,20 @@ class Batcher:
             self._batches[kind] += 1
             self._rows[kind] += size
             self._busy_seconds += took
-            for part, its in zip(batch, features, strict=True):
-                part.work.add(part.start, its)
+            for part, part_features in zip(batch, features, strict=True):
+                part.item.add(part.start, part_features)
 
     def _done(self) -> None:
         self._computing -= 1
-        if self._lanes:
+        if self._queues:
             self._changed.notify_all()
 
-    def _fail(self, works: Iterable[BatchItem], error: BaseException) -> None:
-        for work in works:
-            lane = self._lanes.get(work.lane)
-            if lane is not None and work in lane:  # its other rows
-                lane.remove(work)
-                if not lane:
-                    del self._lanes[work.lane]
-            if not work.features.done():  # by an error of its other rows
-                work.features.set_exception(error)
+    def _fail(self, items: Iterable[BatchItem], error: BaseException) -> None:
+        for item in items:
+            queue = self._queues.get(item.queue)
+            if queue is not None and item in queue:  # its other rows
+                queue.remove(item)
+                if not queue:
+                    del self._queues[item.queue]
+            if not item.features.done():  # its other rows may have failed first
+                item.features.set_exception(error)

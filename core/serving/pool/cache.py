@@ -1,4 +1,4 @@
-"""Warm things by key under one budget of bytes, lent out, and loaded once however many ask for the same."""
+"""Cache of loaded values with a byte budget. Values in use stay, and concurrent requests share one load."""
 
 import ctypes
 import threading
@@ -12,44 +12,46 @@ from typing import Generic, TypeVar
 
 from core.clip.weights.flat import reusing
 from core.errors import ClipCiteError
-from core.serving.pool.cache_stats import CacheStats, Held, Key
+from core.serving.pool.cache_stats import CacheEntryInfo, CacheStats, Key
 
 Value = TypeVar("Value")
 LOADERS = 8
 TRIM_SECONDS = 5.0
-"""Between two returns of freed memory to the system, each of which takes some milliseconds."""
+"""Minimum time between two returns of freed memory to the system, which take some milliseconds each."""
 
 
 class StillLoading(ClipCiteError):
-    """Ask again: the loading goes on meanwhile."""
+    """A value that is not loaded in time. Loading goes on."""
 
     code = "model_loading"
     status = 503
     retry_after = 5
 
     def __init__(self, what: str = "The model") -> None:
-        super().__init__(f"{what} is still being loaded. Ask again in a few seconds.")
+        super().__init__(f"{what} is still being loaded. Try again in a few seconds.")
 
 
 class _Entry(Generic[Value]):
-    """One value, or one that is being loaded."""
+    """A value, loaded or being loaded."""
 
     def __init__(self, key: Key, expected_bytes: int) -> None:
         self.key = key
         self.future: Future[Value] = Future()
         self.bytes = expected_bytes
         self.admitted = False
-        """Whether its bytes are counted."""
-        self.users = 1  # the loading itself
+        """The bytes count against the budget."""
+        self.users = 1  # the load itself
         self.pins = 0
         self.forgotten = False
-        """Nobody finds it any more; it goes with its last user."""
+        """The key no longer leads here; the value goes with its last user."""
 
 
 class WarmCache(Generic[Value]):
-    """The least recently used goes first. What somebody uses is never dropped, so that the bytes are at
-    most the budget or, where that is more, what is in use; and a value is loaded only when there is room
-    for it beside what others use, or nobody uses any."""
+    """An LRU cache that never evicts values in use.
+
+    The size is at most the budget, or the size of the values in use if that is larger. A load starts when
+    its value fits beside the values in use, or when no value is in use.
+    """
 
     def __init__(
         self,
@@ -65,7 +67,7 @@ class WarmCache(Generic[Value]):
         self._on_drop = on_drop
         self._changed = threading.Condition()
         self._entries: OrderedDict[Key, _Entry[Value]] = OrderedDict()
-        self._unfound: set[_Entry[Value]] = set()  # forgotten, and still used
+        self._orphans: set[_Entry[Value]] = set()  # forgotten, but still in use
         self._bytes = 0
         self._counts: dict[Hashable, CacheStats] = {}
         self._loaders = ThreadPoolExecutor(LOADERS, thread_name_prefix="loader")
@@ -82,18 +84,18 @@ class WarmCache(Generic[Value]):
         expected_bytes: int = 0,
         pin: bool = False,
     ) -> Iterator[Value]:
-        """The value of `key`, which stays in memory until the context is left.
+        """Hold the value of `key` in memory until the context is left.
 
         Args:
-            load: makes the value when it is not there.
-            wait_seconds: for how long others may load it. None: this thread does so itself, now, for as
-                long as it takes, unless another is at it; only for what a load needs.
-            expected_bytes: what the value will count as while it is being made.
-            pin: held for good, which keeps others from waiting until it is given back.
+            load: makes the value on a miss.
+            wait_seconds: maximum wait for a load by another thread. None loads in this thread, without
+                a limit, unless a load is in progress. Use None only within a load.
+            expected_bytes: size that counts during the load.
+            pin: held for a long time, so that other loads don't wait for its release.
 
         Raises:
-            StillLoading: it takes longer than `wait_seconds`.
-            Whatever `load` raises. The next one who asks tries again.
+            StillLoading: loading takes longer than `wait_seconds`.
+            Exception: any error of `load`. The next call tries again.
         """
         with self._changed:
             entry = self._entries.get(key)
@@ -115,67 +117,72 @@ class WarmCache(Generic[Value]):
                 raise StillLoading
             yield entry.future.result()
         finally:
-            self._give_back(entry, pin)
+            self._release(entry, pin)
 
     def has(self, key: Key) -> bool:
+        """Return whether the value is loaded."""
         with self._changed:
             entry = self._entries.get(key)
             return entry is not None and entry.future.done()
 
     def touch(self, key: Key) -> None:
-        """As if it was used, if it is there."""
+        """Mark the value as recently used, if there is one."""
         with self._changed:
             if key in self._entries:
                 self._entries.move_to_end(key)
 
     def forget(self, where: Callable[[Key], bool]) -> None:
-        """Let go of the values whose key fits, and of those that are being loaded: at once, or when nobody
-        uses them any more."""
+        """Drop the values whose key satisfies `where`, loading ones included.
+
+        Values in use are dropped by their last user.
+        """
         with self._changed:
-            found = [entry for key, entry in self._entries.items() if where(key)]
-            for entry in found:
+            matching = [entry for key, entry in self._entries.items() if where(key)]
+            for entry in matching:
                 del self._entries[entry.key]
                 entry.forgotten = True
                 if entry.users:
-                    self._unfound.add(entry)
-            gone = [entry for entry in found if not entry.users]
+                    self._orphans.add(entry)
+            gone = [entry for entry in matching if not entry.users]
             self._uncount(gone)
-        self._let_go(gone)
+        self._free(gone)
 
     def counts(self, kind: Hashable) -> CacheStats:
+        """Return the statistics of one kind of values."""
         with self._changed:
-            of_kind = [e for e in self._all() if e.key[0] == kind]
+            entries = [e for e in self._all() if e.key[0] == kind]
             return replace(
                 self._counts_of((kind,)),
-                values=len(of_kind),
-                bytes=sum(e.bytes for e in of_kind),
-                in_use=sum(e.users > 0 for e in of_kind),
+                values=len(entries),
+                bytes=sum(e.bytes for e in entries),
+                in_use=sum(e.users > 0 for e in entries),
             )
 
-    def held(self) -> list[Held]:
-        """All that is in memory, least recently used first."""
+    def held(self) -> list[CacheEntryInfo]:
+        """Return all values in memory, the least recently used first."""
         with self._changed:
-            return [Held(e.key, e.bytes, e.users, e.pins > 0) for e in self._all()]
+            return [CacheEntryInfo(e.key, e.bytes, e.users, e.pins > 0) for e in self._all()]
 
     def values(self) -> list[tuple[Value, int]]:
-        """Likewise, each with the number of its users."""
+        """Return all values in memory with their numbers of users, the least recently used first."""
         with self._changed:
             return [(e.future.result(), e.users) for e in self._all()]
 
     @property
     def bytes(self) -> int:
-        """With what is being loaded, and what was forgotten and is still used."""
+        """Size of all values, including those being loaded and forgotten ones in use."""
         with self._changed:
             return self._bytes
 
     def close(self) -> None:
+        """Refuse further loads."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
         self._loaders.shutdown(wait=False, cancel_futures=True)
 
     def _all(self) -> list[_Entry[Value]]:
-        return [e for e in (*self._unfound, *self._entries.values()) if e.admitted and e.future.done()]
+        return [e for e in (*self._orphans, *self._entries.values()) if e.admitted and e.future.done()]
 
     def _counts_of(self, key: Key) -> CacheStats:
         return self._counts.setdefault(key[0], CacheStats())
@@ -203,7 +210,7 @@ class WarmCache(Generic[Value]):
         started = time.monotonic()
         try:
             with reusing(entry.bytes):
-                self._let_go(gone)
+                self._free(gone)
                 value = load()
         except BaseException as error:
             self._failed(entry, error)
@@ -216,46 +223,46 @@ class WarmCache(Generic[Value]):
             entry.bytes = self._size_of(value)
             self._bytes += entry.bytes
             entry.future.set_result(value)
-        self._give_back(entry)
+        self._release(entry)
 
     def _failed(self, entry: _Entry[Value], error: BaseException) -> None:
         with self._changed:
             if self._entries.get(entry.key) is entry:
                 del self._entries[entry.key]
-            self._unfound.discard(entry)
+            self._orphans.discard(entry)
             entry.forgotten = True
             self._uncount([entry])
             entry.future.set_exception(error)
             entry.users -= 1
             self._changed.notify_all()
 
-    def _give_back(self, entry: _Entry[Value], pin: bool = False) -> None:
+    def _release(self, entry: _Entry[Value], pin: bool = False) -> None:
         with self._changed:
             entry.users -= 1
             entry.pins -= pin
             gone = self._make_room()
-            if entry.forgotten and not entry.users and entry in self._unfound:
-                self._unfound.discard(entry)
+            if entry.forgotten and not entry.users and entry in self._orphans:
+                self._orphans.discard(entry)
                 self._uncount([entry])
                 gone.append(entry)
             self._changed.notify_all()
-        self._let_go(gone)
+        self._free(gone)
 
     def _fits(self, entry: _Entry[Value]) -> bool:
-        """Beside what is used and can't make room. Pinned values must not keep all others out."""
-        used = [e for e in (*self._unfound, *self._entries.values()) if e.admitted and e.users]
+        """Return whether the value fits beside those in use. Pinned values must not keep all others out."""
+        used = [e for e in (*self._orphans, *self._entries.values()) if e.admitted and e.users]
         in_the_way = sum(e.bytes for e in used) + entry.bytes > self.budget_bytes
         return not in_the_way or not any(e.users > e.pins for e in used)
 
     def _make_room(self) -> list[_Entry[Value]]:
         gone: list[_Entry[Value]] = []
-        too_many = self._bytes - self.budget_bytes
+        excess = self._bytes - self.budget_bytes
         for entry in self._entries.values():
-            if too_many <= 0:
+            if excess <= 0:
                 break
             if not entry.users:
                 gone.append(entry)
-                too_many -= entry.bytes
+                excess -= entry.bytes
         for entry in gone:
             del self._entries[entry.key]
             self._counts_of(entry.key).evicted += 1
@@ -267,8 +274,8 @@ class WarmCache(Generic[Value]):
             self._bytes -= entry.bytes if entry.admitted else 0
             entry.admitted = False
 
-    def _let_go(self, entries: list[_Entry[Value]]) -> None:
-        """Without the lock: freeing much memory takes its time."""
+    def _free(self, entries: list[_Entry[Value]]) -> None:
+        """Free values. Called without the lock, because freeing much memory takes time."""
         if not entries:
             return
         while entries:
@@ -277,6 +284,6 @@ class WarmCache(Generic[Value]):
             due = time.monotonic() - self._trimmed >= TRIM_SECONDS
             if due:
                 self._trimmed = time.monotonic()
-        if due:  # else the C library keeps hundreds of MB between tensors that live long
-            with suppress(OSError, AttributeError, TypeError):  # another C library, or another system
+        if due:  # otherwise fragmentation makes glibc keep hundreds of MB
+            with suppress(OSError, AttributeError, TypeError):  # not glibc
                 ctypes.CDLL(None).malloc_trim(0)

@@ -1,32 +1,32 @@
-"""What a cache tells of itself."""
+"""Statistics of a cache."""
 
 from collections.abc import Hashable
 from dataclasses import dataclass
 
 Key = tuple[Hashable, ...]
-"""Of a value. The first says of what kind it is: what is counted is counted by kind."""
+"""Cache key. Its first element is the kind of the value; statistics are kept per kind."""
 
 
 @dataclass
 class CacheStats:
-    """What a cache holds of one kind now, and what it has done since its start."""
+    """Present contents of one kind, and counters since the start."""
 
     values: int = 0
     bytes: int = 0
     in_use: int = 0
-    """Of the values."""
+    """Values in use."""
     hits: int = 0
     misses: int = 0
     loads: int = 0
-    """Successful ones: fewer than misses when many ask for the same."""
+    """Successful loads: fewer than misses if concurrent requests share a load."""
     load_seconds: float = 0.0
     evicted: int = 0
-    """For want of room."""
+    """Values evicted to stay within the budget."""
 
 
 @dataclass(frozen=True)
-class Held:
-    """A value that is in memory."""
+class CacheEntryInfo:
+    """A value in memory."""
 
     key: Key
     bytes: int

@@ -1,4 +1,4 @@
-"""Networks at any α, lent out: backbones, deltas on top of them, and what they make together."""
+"""Pool of models at any α: backbones, deltas, and the models built from both."""
 
 import logging
 import threading
@@ -15,7 +15,7 @@ from core.clip.models.backbone import Backbone, load_backbone
 from core.clip.weights.files import Weights
 from core.serving.pool.cache import WarmCache
 from core.serving.pool.cache_stats import Key
-from core.serving.pool.served_model import ServedModel, adapted_network, read_model, stock_model
+from core.serving.pool.served_model import ServedModel, adapted_model, read_model, stock_model
 from core.serving.pool.unavailable import ModelUnavailable, Unavailable
 from core.serving.types import BackboneInfo, ResidentInfo, WeightsKey, WeightsSource
 from core.settings import Settings
@@ -25,42 +25,47 @@ from core.store.registry import models
 from core.store.storage.blobs import Blobs
 
 logger = logging.getLogger(__name__)
-BACKBONES = 6
-"""So many are kept; of those that warm models stand on, all."""
-DELETED = 10_000
-"""Ids that are remembered: of models that may just be loading."""
-UNTIDY = 1_000
-BACKBONE, DELTA, NETWORK = "backbone", "delta", "network"
+MAX_BACKBONES = 6
+"""Maximum number of backbones in memory, apart from those that loaded models use."""
+MAX_DELETED_IDS = 10_000
+"""Deleted model ids to remember, because a deleted model may still be loading."""
+MAX_OWNER_ENTRIES = 1_000
+"""Weights with known owners, beyond which entries of evicted weights are removed."""
+BACKBONE, DELTA, MODEL = "backbone", "delta", "network"
 
 
 class ModelPool:
+    """Caches of backbones, deltas and models at one α."""
+
     def __init__(self, settings: Settings, database: Database, blobs: Blobs) -> None:
         self._settings = settings
         self._database = database
         self._blobs = blobs
         self.unavailable = Unavailable()
-        self.backbones: WarmCache[ServedModel] = WarmCache(BACKBONES, lambda stock: 1, waits_for_room=False)
+        self.backbones: WarmCache[ServedModel] = WarmCache(
+            MAX_BACKBONES, lambda stock: 1, waits_for_room=False
+        )
         self.warm: WarmCache[ServedModel | Weights] = WarmCache(
             settings.model_cache_bytes, lambda value: value.bytes, on_drop=_release
         )
         self._lock = threading.Lock()
-        # A backbone that was dropped may live on in the hands of a network: it is not loaded twice.
+        # A model may still use an evicted backbone, which must not be loaded twice.
         self._living: WeakValueDictionary[tuple[str, int], Backbone] = WeakValueDictionary()
         self._own_sizes: dict[str, int] = {}
-        """Image sizes of the backbones that were loaded without one."""
+        """Default image sizes of the backbones loaded so far."""
         self._bytes: dict[tuple[str, int | None], int] = {}
-        """What an adapted network costs on this backbone."""
+        """Size of an adapted model, by backbone and image size."""
         self._models: dict[WeightsKey, dict[str, str]] = {}
-        """Which models, of which owner, were asked for and have this content."""
+        """Owner by model id, for requested models with these weights."""
         self._deleted: OrderedDict[str, None] = OrderedDict()
-        # One network is put together at a time, by all cores; reading files is another thing.
+        # One model is built at a time, on all cores; files are read concurrently.
         self._builder = ThreadPoolExecutor(1, thread_name_prefix="builder")
 
     @contextmanager
     def stock(
         self, name: str, image_size: int | None, *, wait_seconds: float | None
     ) -> Iterator[ServedModel]:
-        """A backbone as it is, which every model on it is at α = 0.
+        """Hold a pre-trained model, which every model on this backbone equals at α = 0.
 
         Raises StillLoading, BackboneUnavailable.
         """
@@ -75,7 +80,7 @@ class ModelPool:
     def acquire(
         self, weights_key: WeightsKey, alpha: float, *, wait_seconds: float | None, pin: bool = False
     ) -> Iterator[ServedModel]:
-        """A model at α. At α = 0, and without stored weights, it is the backbone as it is.
+        """Hold a model at α. At α = 0, or without stored weights, this is the pre-trained model.
 
         Raises ModelNotFound, ModelUnavailable, BackboneUnavailable, StorageUnavailable, StillLoading.
         """
@@ -87,28 +92,32 @@ class ModelPool:
             return
         with ExitStack() as held:
             model = self._model(held, weights_key, source, alpha, wait_seconds, pin)
-            # Used as well, so that it is not the first to go: another α is then made without the storage.
+            # Keep the delta recently used too: another α can then be built without the storage.
             self.warm.touch((DELTA, weights_key))
             self.unavailable.forget(source.model_id)
-            self._note(weights_key, source)
+            self._record_owner(weights_key, source)
             yield model
 
     def forget(self, model_id: str) -> list[WeightsKey]:
-        """The model was deleted. What no other model shares goes as soon as nobody uses it: the contents."""
+        """Drop a deleted model. Return its weights, unless another model shares them.
+
+        Weights in use are dropped by their last user.
+        """
         self.unavailable.forget(model_id)
         with self._lock:
             self._deleted[model_id] = None
-            while len(self._deleted) > DELETED:
+            while len(self._deleted) > MAX_DELETED_IDS:
                 self._deleted.popitem(last=False)
             orphans = []
-            for content, models in list(self._models.items()):
+            for weights_key, models in list(self._models.items()):
                 if models.pop(model_id, None) is not None and not models:
-                    del self._models[content]
-                    orphans.append(content)
+                    del self._models[weights_key]
+                    orphans.append(weights_key)
         self.warm.forget(lambda key: key[1] in orphans)
         return orphans
 
     def backbone_infos(self) -> list[BackboneInfo]:
+        """Return the backbones in memory."""
         return [
             BackboneInfo(
                 name=(backbone := stock.backbone).name,
@@ -121,18 +130,19 @@ class ModelPool:
         ]
 
     def resident_infos(self) -> list[ResidentInfo]:
-        """Least recently used first."""
-        found = []
+        """Return models and deltas in memory, the least recently used first."""
+        infos = []
         for held in self.warm.held():
             _, key, *alpha = cast(tuple[str, WeightsKey, *tuple[float, ...]], held.key)
             with self._lock:
                 owners = dict(self._models.get(key, {}))
-            found.append(
+            infos.append(
                 ResidentInfo(key, alpha[0] if alpha else None, held.bytes, held.users, held.pinned, owners)
             )
-        return found
+        return infos
 
     def close(self) -> None:
+        """Stop loading."""
         self.warm.close()
         self.backbones.close()
         self._builder.shutdown(wait=False, cancel_futures=True)
@@ -147,20 +157,20 @@ class ModelPool:
         pin: bool,
     ) -> ServedModel:
         while True:
-            tried: list[str] = []  # whose files were looked for
-            leased = self.warm.acquire(
-                (NETWORK, key, alpha),
+            tried: list[str] = []  # models whose files this call has read
+            acquired = self.warm.acquire(
+                (MODEL, key, alpha),
                 lambda tried=tried: self._build(key, source, alpha, tried),  # type: ignore[misc]
                 wait_seconds=wait_seconds,
                 expected_bytes=self._bytes.get((key.backbone, key.image_size), source.bytes),
                 pin=pin,
             )
             try:
-                model = held.enter_context(leased)
+                model = held.enter_context(acquired)
             except (ModelNotFound, ModelUnavailable):
                 if tried:
                     raise
-                # Those of another model with the same content, which we waited for.
+                # A concurrent load for another model with the same weights failed; try our own files.
             else:
                 assert isinstance(model, ServedModel)
                 return model
@@ -168,19 +178,20 @@ class ModelPool:
     def _build(self, key: WeightsKey, source: WeightsSource, alpha: float, tried: list[str]) -> ServedModel:
         with ExitStack() as held:
             stock = held.enter_context(self.stock(key.backbone, key.image_size, wait_seconds=None))
-            leased = self.warm.acquire(
+            acquired = self.warm.acquire(
                 (DELTA, key),
                 lambda: self._load_weights(key, source, stock.backbone, tried),
                 wait_seconds=None,
                 expected_bytes=source.bytes,
             )
-            with leased as weights:
+            with acquired as weights:
                 assert isinstance(weights, Weights)
-                built = self._builder.submit(adapted_network, key.at(alpha), stock, weights, alpha).result()
+                built = self._builder.submit(adapted_model, key.at(alpha), stock, weights, alpha).result()
             self._bytes[key.backbone, key.image_size] = built.bytes
             if built.bytes > self.warm.budget_bytes:
                 logger.warning(
-                    "A model takes %d bytes, more than CLIPCITE_MODEL_CACHE_BYTES: it is built each time.",
+                    "A model takes %d bytes, more than CLIPCITE_MODEL_CACHE_BYTES, and is rebuilt for each "
+                    "request. Raise the limit.",
                     built.bytes,
                 )
             return replace(built, release=held.pop_all().close)
@@ -194,12 +205,12 @@ class ModelPool:
             return read_model(self._blobs, key, backbone)
         except (CorruptWeights, BlobNotFound) as error:
             with self._database.read() as session:
-                if not models.exists(session, source.model_id):  # deleted since we looked
+                if not models.exists(session, source.model_id):  # deleted since the request began
                     raise ModelNotFound(source.model_id) from error
             raise self.unavailable.refuse(source.model_id, error) from error
 
     def _backbone_key(self, name: str, image_size: int | None) -> Key:
-        """A model names the size, a recipe may leave it to the network: one and the same."""
+        """Return one key for a backbone at its default image size, whether the size is given or None."""
         return BACKBONE, name, None if image_size == self._own_sizes.get(name) else image_size
 
     def _load_stock(self, name: str, image_size: int | None) -> ServedModel:
@@ -215,19 +226,19 @@ class ModelPool:
             backbone = self._living.setdefault((name, backbone.image_size), backbone)
         return stock_model(f"{name}/{backbone.image_size}", backbone)
 
-    def _note(self, content: WeightsKey, source: WeightsSource) -> None:
-        """Whose the content is; called while it is in use."""
+    def _record_owner(self, weights_key: WeightsKey, source: WeightsSource) -> None:
+        """Record the owner of weights in use."""
         with self._lock:
             if source.model_id not in self._deleted:
-                self._models.setdefault(content, {})[source.model_id] = source.owner
-            orphan = content not in self._models
-            tidy = len(self._models) > UNTIDY
+                self._models.setdefault(weights_key, {})[source.model_id] = source.owner
+            orphan = weights_key not in self._models
+            prune = len(self._models) > MAX_OWNER_ENTRIES
         if orphan:  # deleted while it was loaded
-            self.warm.forget(lambda key: key[1] == content)
-        if tidy:
+            self.warm.forget(lambda key: key[1] == weights_key)
+        if prune:
             warm = {held.key[1] for held in self.warm.held()}
             with self._lock:
-                self._models = {known: ids for known, ids in self._models.items() if known in warm}
+                self._models = {key: ids for key, ids in self._models.items() if key in warm}
 
 
 def _release(value: ServedModel | Weights) -> None:

@@ -1,4 +1,4 @@
-"""A network as it serves: at one α, with what it costs."""
+"""A model prepared for inference at one α."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,80 +21,84 @@ from core.store.storage.blobs import Blobs
 
 @dataclass(frozen=True)
 class ServedModel:
-    """Images and prompts to features, which are normalised, fp32 and on the CPU whatever the device."""
+    """A model at one α. Its features are normalised, fp32 and on the CPU, whatever the device."""
 
     key: str
-    """Of the content and α: networks with the same key give the same features."""
+    """Key of weights and α: models with equal keys give equal features."""
     backbone: Backbone
     model: InferenceNetwork
     shots: tuple[Tensor, Tensor] | None
-    """Features [N, D] and labels [N] of what a model keeps of its images."""
+    """Support set: features [N, D] and labels [N]."""
     bytes: int
-    """Of what it does not share with its backbone."""
+    """Memory that is not shared with the backbone."""
     plan: InferencePlan
-    """Of all networks on this backbone."""
+    """Inference plan, shared by all models on this backbone."""
     preprocess: str
     """`Backbone.preprocess_settings`."""
     release: Callable[[], None] = field(default=lambda: None, compare=False)
-    """Gives back what it stands on."""
+    """Releases the backbone."""
 
     @property
     def precision(self) -> str:
+        """Data type of the parameters."""
         return str(next(self.model.parameters()).dtype).removeprefix("torch.")
 
     @torch.inference_mode()
     def encode_images(self, pixels: Tensor) -> Tensor:
-        """Images as `core.clip.data.transforms` fits them, [N, ...], to [N, D]."""
+        """Return features [N, D] of fitted images [N, ...] (`core.clip.data.transforms`)."""
         return self.model.encode_fitted(pixels.to(self.backbone.device)).cpu()
 
     @torch.inference_mode()
     def encode_tokens(self, tokens: Tensor) -> Tensor:
-        """Token ids [N, L] to [N, D]."""
+        """Return features [N, D] of token ids [N, L]."""
         tokens = trim_padding(tokens, self.backbone.tokenizer)
         return encode_tokens(self.model, tokens.to(self.backbone.device)).cpu()
 
 
 def read_model(blobs: Blobs, key: WeightsKey, backbone: Backbone) -> Weights:
-    """The stored change of the backbone. Raises CorruptWeights, BlobNotFound, StorageUnavailable."""
+    """Read the stored delta of a model.
+
+    Raises CorruptWeights, BlobNotFound, StorageUnavailable.
+    """
     source = cast(WeightsSource, key.source)
     manifest = read_manifest(blobs.get(source.manifest))
     if manifest.sha256 != key.sha256:
-        raise CorruptWeights("Its manifest is of other weights than were published.")
+        raise CorruptWeights("Its manifest belongs to other weights.")
     return load_weights(blobs.get(source.weights), manifest, backbone)
 
 
 def stock_model(key: str, backbone: Backbone) -> ServedModel:
-    """The backbone as it is."""
+    """Return the pre-trained model, prepared for inference."""
     plan = plan_inference(backbone.model, backbone.image_size, Pixels(backbone.preprocess))
     model = plan.of(backbone.model)
     size = own_bytes(model, backbone)
     return ServedModel(key, backbone, model, None, size, plan, backbone.preprocess_settings)
 
 
-def adapted_network(key: str, stock: ServedModel, weights: Weights, alpha: float) -> ServedModel:
-    """θ(α) on the backbone that it shares all else with; α is not 0."""
+def adapted_model(key: str, stock: ServedModel, weights: Weights, alpha: float) -> ServedModel:
+    """Return the model θ(α), α ≠ 0, which shares all other parameters with its backbone."""
     backbone = stock.backbone
     theta = weights.theta(tower_parameters(backbone.model), alpha)
     model = stock.plan.of(with_parameters(backbone, theta))
     shots = None
     if weights.shots is not None:
         shots = weights.shots.at(alpha), weights.shots.labels
-    kept = sum(tensor.nbytes for tensor in shots or ())
-    size = own_bytes(model, backbone) + kept
+    shot_bytes = sum(tensor.nbytes for tensor in shots or ())
+    size = own_bytes(model, backbone) + shot_bytes
     return ServedModel(key, backbone, model, shots, size, stock.plan, stock.preprocess)
 
 
 def own_bytes(model: nn.Module, backbone: Backbone) -> int:
-    """Memory of the tensors that are not the backbone's."""
+    """Return the memory of all tensors that are not shared with the backbone."""
     shared = _storages(backbone.model)
-    return sum(size for place, size in _storages(model).items() if place not in shared)
+    return sum(size for address, size in _storages(model).items() if address not in shared)
 
 
 def _storages(model: Any) -> dict[int, int]:
-    """Address and size of the memory behind each tensor, once."""
+    """Return address and size of each distinct tensor storage."""
     sizes: dict[int, int] = {}
     for tensor in chain(model.parameters(), model.buffers()):
-        if tensor.is_mkldnn:  # laid out by oneDNN, which keeps the address to itself
+        if tensor.is_mkldnn:  # oneDNN's opaque layout has no accessible address
             sizes[id(tensor)] = tensor.numel() * tensor.element_size()
         else:
             storage = tensor.untyped_storage()

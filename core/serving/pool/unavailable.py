@@ -1,4 +1,4 @@
-"""Models that can't be loaded, so that each costs no more than a try now and then."""
+"""Negative cache of models that can't be loaded, so that each costs only one try per interval."""
 
 import logging
 import threading
@@ -8,56 +8,58 @@ from collections import OrderedDict
 from core.errors import ClipCiteError
 
 logger = logging.getLogger(__name__)
-AGAIN_SECONDS = 30
+RETRY_SECONDS = 30
 MAX_REMEMBERED = 10_000
 
 
 class ModelUnavailable(ClipCiteError):
-    """This model's files are missing or damaged. The others go on."""
+    """A model whose files are missing or damaged. Other models are not affected."""
 
     code = "model_unavailable"
     status = 503
-    retry_after = AGAIN_SECONDS
+    retry_after = RETRY_SECONDS
 
     @classmethod
-    def because(cls, model_id: str, why: ClipCiteError) -> "ModelUnavailable":
+    def because(cls, model_id: str, cause: ClipCiteError) -> "ModelUnavailable":
+        """Return the error for this cause."""
         return cls(
-            f"The model {model_id} can't be used: {why} The other models are not affected. Restore its "
-            "files, which is noticed within half a minute, or delete it and adapt again."
+            f"The model {model_id} can't be used: {cause} The other models are not affected. Restore its "
+            "files, which takes effect within 30 s, or delete the model and train it again."
         )
 
 
 class Unavailable:
-    """Which models could not be loaded lately, and why."""
+    """Models that could not be loaded recently, with the reason."""
 
-    def __init__(self, again_seconds: float = AGAIN_SECONDS) -> None:
-        self._again_seconds = again_seconds
+    def __init__(self, retry_seconds: float = RETRY_SECONDS) -> None:
+        self._retry_seconds = retry_seconds
         self._lock = threading.Lock()
         self._refused: OrderedDict[str, tuple[float, ModelUnavailable]] = OrderedDict()
 
     def check(self, model_id: str) -> None:
-        """Raises ModelUnavailable if its last try was less than `again_seconds` ago."""
+        """Raise ModelUnavailable if the last try was less than `retry_seconds` ago."""
         with self._lock:
-            at, refusal = self._refused.get(model_id, (0.0, None))
-        if refusal is not None and time.monotonic() - at < self._again_seconds:
-            raise ModelUnavailable(refusal.detail)  # a traceback belongs to one request
+            at, error = self._refused.get(model_id, (0.0, None))
+        if error is not None and time.monotonic() - at < self._retry_seconds:
+            raise ModelUnavailable(error.detail)  # a new one, because a traceback belongs to one request
 
-    def refuse(self, model_id: str, why: ClipCiteError) -> ModelUnavailable:
-        """Remember and log it; returns the error to raise."""
-        logger.error("%s can't be used, %s: %s", model_id, why.code, why)
-        refusal = ModelUnavailable.because(model_id, why)
+    def refuse(self, model_id: str, cause: ClipCiteError) -> ModelUnavailable:
+        """Remember and log a failure. Return the error to raise."""
+        logger.error("%s can't be used, %s: %s", model_id, cause.code, cause)
+        error = ModelUnavailable.because(model_id, cause)
         with self._lock:
-            self._refused[model_id] = (time.monotonic(), refusal)
+            self._refused[model_id] = (time.monotonic(), error)
             self._refused.move_to_end(model_id)
             while len(self._refused) > MAX_REMEMBERED:
                 self._refused.popitem(last=False)
-        return refusal
+        return error
 
     def forget(self, model_id: str) -> None:
-        """It was loaded, or deleted."""
+        """Forget a model that was loaded or deleted."""
         with self._lock:
             self._refused.pop(model_id, None)
 
     def count(self) -> int:
+        """Return the number of unavailable models."""
         with self._lock:
             return len(self._refused)

@@ -1,5 +1,7 @@
-"""API keys: 32 random bytes each, of which only the SHA-256 is stored. Whoever has one acts for its
-owner, within its scopes."""
+"""API keys: 32 random bytes, of which only the SHA-256 is stored.
+
+A key authorises its holder to act for its owner, within its scopes.
+"""
 
 import re
 import secrets
@@ -27,12 +29,12 @@ _FORM = re.compile(r"cc_[A-Za-z0-9_-]{43}")
 
 
 class KeyRefused(ClipCiteError):
-    """The key was a good one once. Only who has it is told so."""
+    """The key is revoked or expired. Only its holder gets this error."""
 
     status = 401
 
     def __init__(self, code: str, detail: str) -> None:
-        super().__init__(f"{detail} Ask the operator for another (`clipcite keys create`).")
+        super().__init__(f"{detail} Ask the operator for another key (`clipcite keys create`).")
         self.code = code
 
 
@@ -48,7 +50,7 @@ class KeyNotFound(ClipCiteError):
 
 @dataclass(frozen=True)
 class NewKey:
-    """The only time that the key itself is seen."""
+    """A new key's row, and the key itself, which is never available again."""
 
     row: ApiKey
     key: str
@@ -62,9 +64,14 @@ def create(
     name: str | None = None,
     lifetime: timedelta | None = None,
 ) -> NewKey:
-    """A key of the owner, who is made if new. Raises InvalidOwner, InvalidScopes."""
+    """Create a key. A new owner is created too.
+
+    Raises:
+        InvalidOwner: the owner's name is invalid.
+        InvalidScopes: there is no scope, or an unknown one.
+    """
     if not scopes or not set(scopes) <= set(SCOPES):
-        raise InvalidScopes(f"The scopes of a key are one or more of {', '.join(SCOPES)}.")
+        raise InvalidScopes(f"The scopes of the key are invalid. Use one or more of {', '.join(SCOPES)}.")
     owners.ensure(session, owner)
     key = f"cc_{urlsafe_b64encode(secrets.token_bytes(32)).rstrip(b'=').decode()}"
     at = database_now(session)
@@ -84,14 +91,17 @@ def create(
 
 
 def is_formed(text: str) -> bool:
-    """Whether it looks like a key; if not, there is no need to ask the database."""
+    """Return whether the text has the format of a key. If not, a database query is not needed."""
     return _FORM.fullmatch(text) is not None
 
 
 def find(session: Session, key: str) -> ApiKey | None:
-    """The row of a key that opens; None if there never was such a key. Raises KeyRefused.
+    """Return the row of a valid key, or None for an unknown key.
 
-    It is looked up by its hash: how long that takes tells nothing of the keys that there are.
+    The query uses the hash, so its duration reveals nothing about existing keys.
+
+    Raises:
+        KeyRefused: the key is revoked or expired.
     """
     row = session.scalars(select(ApiKey).where(ApiKey.sha256 == _hash(key))).one_or_none()
     if row is None:
@@ -99,28 +109,29 @@ def find(session: Session, key: str) -> ApiKey | None:
     if row.revoked_at is not None:
         raise KeyRefused("key_revoked", f"This key was revoked on {row.revoked_at:%Y-%m-%d}.")
     if row.expires_at is not None and row.expires_at <= database_now(session):
-        raise KeyRefused("key_expired", f"This key was good until {row.expires_at:%Y-%m-%d %H:%M} UTC.")
+        raise KeyRefused("key_expired", f"This key expired on {row.expires_at:%Y-%m-%d %H:%M} UTC.")
     return row
 
 
 def is_stale(session: Session, row: ApiKey) -> bool:
-    """Whether its last use was noted more than a minute ago."""
+    """Return whether the key's last use was recorded more than a minute ago."""
     return row.last_used_at is None or row.last_used_at < database_now(session) - LAST_USED_STEP
 
 
-def note_use(session: Session, key_id: str) -> None:
+def record_use(session: Session, key_id: str) -> None:
+    """Record a use of the key, at most once per minute."""
     at = database_now(session)
     stale = or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < at - LAST_USED_STEP)
     session.execute(update(ApiKey).where(ApiKey.id == key_id, stale).values(last_used_at=at))
 
 
 def any_made(session: Session) -> bool:
-    """Whether there is a key or ever was one: the last one's end must not open the service to all."""
+    """Return whether any key exists or existed. The end of the last key must not open the service."""
     return bool(session.scalar(select(exists(select(ApiKey.id)))))
 
 
 def any_good(session: Session) -> bool:
-    """Whether there is a key that opens."""
+    """Return whether there is a valid key."""
     unexpired = or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > database_now(session))
     return bool(
         session.scalar(select(exists(select(ApiKey.id).where(ApiKey.revoked_at.is_(None), unexpired))))
@@ -128,18 +139,24 @@ def any_good(session: Session) -> bool:
 
 
 def list_all(session: Session, owner: str | None = None) -> list[ApiKey]:
-    """Oldest first; all owners' or one's."""
+    """Return the keys of the owner, or of all owners, oldest first."""
     rows = select(ApiKey).order_by(ApiKey.created_at, ApiKey.id)
     return list(session.scalars(rows if owner is None else rows.where(ApiKey.owner == owner)))
 
 
 def revoke(session: Session, key_id: str) -> ApiKey:
-    """It opens nothing from the commit on; again changes nothing. `key_id` may also be the key's
-    first characters, if they are one key's only. Raises KeyNotFound."""
-    named = sanitize_text(key_id)
+    """Revoke a key from the commit on. Revoking again changes nothing.
+
+    Args:
+        key_id: the key's id, or its prefix if no other key shares it.
+
+    Raises:
+        KeyNotFound: no key matches, or several do.
+    """
+    wanted = sanitize_text(key_id)
     rows = session.scalars(
         select(ApiKey)
-        .where(or_(ApiKey.id == named, ApiKey.prefix == named[:PREFIX_LENGTH]))
+        .where(or_(ApiKey.id == wanted, ApiKey.prefix == wanted[:PREFIX_LENGTH]))
         .with_for_update()
     ).all()
     if len(rows) != 1:
@@ -153,5 +170,5 @@ def revoke(session: Session, key_id: str) -> ApiKey:
 
 
 def _hash(key: str) -> str:
-    """256 random bits can't be guessed, so that a slow hash would protect nothing."""
+    """Return the SHA-256. A slow hash would not help, because 256 random bits can't be guessed."""
     return sha256(key.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""`Idempotency-Key`: a client that got no answer sends its request again, and makes no second job."""
+"""Idempotency keys: a client that lost a response can repeat its request without creating a second job."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,7 +15,7 @@ LIFETIME = timedelta(hours=24)
 
 @dataclass(frozen=True)
 class IdempotencyClaim:
-    """A client's key, and a hash of what it asked for with it."""
+    """A client's idempotency key with the fingerprint of its request."""
 
     key: str
     fingerprint: str
@@ -27,8 +27,8 @@ class IdempotencyKeyReused(ClipCiteError):
 
     def __init__(self) -> None:
         super().__init__(
-            "This Idempotency-Key came with other images, labels or settings before. Use a new key for "
-            "a new request; a retry must have the same content."
+            "This Idempotency-Key was used with other images, labels or settings before. Use a new key for a "
+            "new request. A retry must have the same content."
         )
 
 
@@ -43,20 +43,21 @@ class IdempotentJobGone(ClipCiteError):
 
 
 def is_known(session: Session, owner: str, key: str) -> bool:
+    """Return whether the owner used the key within 24 hours."""
     return _row(session, owner, key) is not None
 
 
-def find(session: Session, owner: str, once: IdempotencyClaim) -> Job | None:
-    """The job of an earlier request with this key; None if there was none within 24 hours.
+def find(session: Session, owner: str, claim: IdempotencyClaim) -> Job | None:
+    """Return the job of a request with this key within 24 hours, or None if there was none.
 
     Raises:
-        IdempotencyKeyReused: it had another content.
-        IdempotentJobGone: its job was deleted since.
+        IdempotencyKeyReused: that request had other content.
+        IdempotentJobGone: the job was deleted.
     """
-    row = _row(session, owner, once.key)
+    row = _row(session, owner, claim.key)
     if row is None:
         return None
-    if row.fingerprint != once.fingerprint:
+    if row.fingerprint != claim.fingerprint:
         raise IdempotencyKeyReused
     job = session.get(Job, row.job_id)
     if job is None:
@@ -64,13 +65,13 @@ def find(session: Session, owner: str, once: IdempotencyClaim) -> Job | None:
     return job
 
 
-def remember(session: Session, owner: str, once: IdempotencyClaim, job_id: str) -> None:
-    """In the transaction that makes the job, with the owner locked, after `find` found none."""
-    session.merge(  # in the place of one that is too old
+def remember(session: Session, owner: str, claim: IdempotencyClaim, job_id: str) -> None:
+    """Store the key, after `find`, with the owner locked, in the transaction that creates the job."""
+    session.merge(  # replaces an expired row
         IdempotencyKey(
             owner=owner,
-            key=once.key,
-            fingerprint=once.fingerprint,
+            key=claim.key,
+            fingerprint=claim.fingerprint,
             job_id=job_id,
             created_at=database_now(session),
         )
@@ -79,6 +80,7 @@ def remember(session: Session, owner: str, once: IdempotencyClaim, job_id: str) 
 
 
 def forget_old(session: Session) -> None:
+    """Delete keys that are older than 24 hours."""
     session.execute(
         delete(IdempotencyKey).where(IdempotencyKey.created_at < database_now(session) - LIFETIME)
     )

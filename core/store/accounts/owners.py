@@ -1,4 +1,4 @@
-"""Owners: whose jobs and models they are, and how much of the service they may take."""
+"""Owners: the tenants to which jobs, models and keys belong."""
 
 import re
 from datetime import datetime
@@ -11,7 +11,7 @@ from core.store.db.session import database_now
 from core.store.db.tables import Job, Owner
 
 DEFAULT_OWNER = "default"
-"""Of everything that comes in without a key, or with CLIPCITE_API_KEY."""
+"""Owner of requests without a key, or with CLIPCITE_API_KEY."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
@@ -21,11 +21,11 @@ class InvalidOwner(ClipCiteError):
 
 
 def ensure(session: Session, name: str) -> None:
-    """Make the owner if they are new. Raises InvalidOwner."""
+    """Create the owner if it does not exist. Raise InvalidOwner if the name is invalid."""
     if not _NAME.fullmatch(name):
         raise InvalidOwner(
-            f"An owner's name is 1 to 64 of a-z, 0-9, '.', '_' and '-' and begins with a letter or a digit; "
-            f"{name!r} is none."
+            f"The owner's name {name!r} is invalid. Use 1 to 64 of a-z, 0-9, '.', '_' and '-', with a letter "
+            "or a digit first."
         )
     if session.get(Owner, name) is None:
         session.add(Owner(name=name, created_at=database_now(session)))
@@ -33,9 +33,9 @@ def ensure(session: Session, name: str) -> None:
 
 
 def lock(session: Session, name: str) -> Owner:
-    """Until this transaction ends no other admits or starts a job of theirs.
+    """Lock the owner's row until the transaction ends, so that no other one creates or starts a job.
 
-    Not the strongest lock: rows that refer to the owner's may be written meanwhile.
+    The lock is `FOR NO KEY UPDATE`, which still allows writes to rows that refer to the owner.
     """
     return session.scalars(
         select(Owner).where(Owner.name == name).with_for_update(key_share=True),
@@ -44,5 +44,5 @@ def lock(session: Session, name: str) -> Owner:
 
 
 def due(at: datetime, lost_before: datetime) -> tuple[ColumnElement[bool], ...]:
-    """Conditions for a queued job to be sent now: it may start, and no message of it is on its way."""
+    """Return the conditions for sending a queued job: it may start, and no wake-up for it is under way."""
     return Job.available_at <= at, or_(Job.dispatched_at.is_(None), Job.dispatched_at <= lost_before)

@@ -1,7 +1,7 @@
-"""Connections to PostgreSQL that do not wait for ever.
+"""Client-side timeout for PostgreSQL connections.
 
-`statement_timeout` is the server's, and one that hangs (a frozen machine, a stuck disk) keeps no time; TCP
-sees nothing amiss as long as the other kernel answers. So the client looks at its own clock too.
+The server enforces `statement_timeout`, but a server that hangs (frozen machine, stuck disk) does not. TCP
+notices nothing while the other kernel responds. The client therefore needs a timeout of its own.
 """
 
 import time
@@ -14,20 +14,23 @@ from sqlalchemy import Engine, event
 
 T = TypeVar("T")
 ANSWER_SECONDS = 6.0
-"""More than the server's own limits, which say better what was wrong."""
+"""Timeout of a statement. It exceeds the server's own limits, whose errors are more precise."""
 PING_SECONDS = 1.0
-"""For the question whether a pooled connection still works; a new one is tried next."""
+"""Timeout of the check of a pooled connection. After it a new connection is opened."""
 
 
 class NoAnswer(psycopg.OperationalError):
-    """The connection is closed: an answer that comes later would be taken for that of another question."""
+    """The server did not respond in time.
+
+    The connection is closed, because a late response would be taken for that of another statement.
+    """
 
 
 class PatientConnection(psycopg.Connection[Any]):
-    """One that is closed when the server is silent for too long."""
+    """Connection that is closed when the server is silent for too long."""
 
     def wait(self, gen: PQGen[T], *arguments: Any, **options: Any) -> T:
-        # SQLAlchemy commits by itself, but for its ping of a pooled connection.
+        # SQLAlchemy uses autocommit only to ping a pooled connection.
         seconds = PING_SECONDS if self.autocommit else ANSWER_SECONDS
         try:
             return super().wait(_within(seconds, gen), *arguments, **options)
@@ -37,7 +40,7 @@ class PatientConnection(psycopg.Connection[Any]):
 
 
 def be_patient(engine: Engine) -> None:
-    """All connections of this engine are PatientConnections."""
+    """Let the engine open only connections with a client-side timeout."""
 
     @event.listens_for(engine, "do_connect")
     def connect(
@@ -47,17 +50,17 @@ def be_patient(engine: Engine) -> None:
 
 
 def _within(seconds: float, gen: PQGen[T]) -> Generator[Any, Any, T]:
-    """`gen`, which psycopg wakes at least every 0.1 s, as long as its server says something."""
+    """Run psycopg's generator, which wakes every 0.1 s. Raise NoAnswer after `seconds` of silence."""
     until = time.monotonic() + seconds
     try:
-        wanted = next(gen)
+        awaited = next(gen)
         while True:
-            ready = yield wanted
+            ready = yield awaited
             if ready:
                 until = time.monotonic() + seconds
             elif time.monotonic() > until:
                 raise NoAnswer(f"no answer within {seconds:g} s")
-            wanted = gen.send(ready)
-    except StopIteration as ended:
-        value: T = ended.value
+            awaited = gen.send(ready)
+    except StopIteration as stop:
+        value: T = stop.value
         return value

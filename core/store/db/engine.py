@@ -1,4 +1,4 @@
-"""Engines with the settings that each kind of database needs to keep its promises."""
+"""SQLAlchemy engines for SQLite and PostgreSQL, with settings for durability and timeouts."""
 
 import json
 import math
@@ -12,10 +12,15 @@ from core.store.errors import DatabaseUnavailable
 
 
 def make_engine(url: str, *, migrating: bool = False) -> Engine:
-    """An engine with the settings of its kind of database. Raises DatabaseUnavailable on a bad URL.
+    """Return an engine for the database at the URL.
 
-    `migrating` lifts what would hinder a change of tables: the time limits on PostgreSQL, and the
-    foreign keys on SQLite, where a table is changed by copying it and dropping the old one.
+    Args:
+        url: SQLAlchemy URL.
+        migrating: disable time limits on PostgreSQL, and foreign keys on SQLite, where a migration copies a
+            table and drops the old one.
+
+    Raises:
+        DatabaseUnavailable: the URL is invalid or of another kind of database.
     """
     try:
         kind = make_url(url).get_backend_name()
@@ -25,7 +30,7 @@ def make_engine(url: str, *, migrating: bool = False) -> Engine:
             return _postgresql(url, migrating)
     except (ArgumentError, NoSuchModuleError, ImportError):
         kind = "something else"
-    # The URL itself may hold a password and is not repeated.
+    # The URL may contain a password and is never quoted.
     raise DatabaseUnavailable(
         f"CLIPCITE_DATABASE_URL must be sqlite:///path or postgresql://user:password@host/name, not {kind}."
     )
@@ -37,11 +42,11 @@ def _sqlite(url: str, migrating: bool) -> Engine:
 
     @event.listens_for(engine, "connect")
     def connected(connection: Any, record: object) -> None:
-        connection.isolation_level = None  # the driver begins no transaction of its own, we do
+        connection.isolation_level = None  # transactions begin below, not in the driver
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout = {60_000 if migrating else 5_000}")
         cursor.execute("PRAGMA journal_mode = WAL")
-        cursor.execute("PRAGMA synchronous = FULL")  # what was answered with 202 survives a power cut
+        cursor.execute("PRAGMA synchronous = FULL")  # a job that was accepted survives a power cut
         cursor.execute(f"PRAGMA foreign_keys = {'OFF' if migrating else 'ON'}")
         cursor.close()
 
@@ -57,7 +62,7 @@ def _postgresql(url: str, migrating: bool) -> Engine:
     arguments: dict[str, Any] = {
         "connect_timeout": 3,
         "application_name": "clipcite",
-        # A server that vanished without a word is noticed within the lease of a job.
+        # A server that vanished is noticed within the lease of a job.
         "keepalives_idle": 5,
         "keepalives_interval": 2,
         "keepalives_count": 3,
@@ -71,19 +76,19 @@ def _postgresql(url: str, migrating: bool) -> Engine:
     engine = create_engine(
         url,
         json_serializer=_json,
-        hide_parameters=True,  # they are the users' data, and errors quote them
+        hide_parameters=True,  # users' data, which errors would quote
         connect_args=arguments,
         pool_pre_ping=True,
         pool_size=10,
         max_overflow=20,
-        pool_timeout=2,  # on a server that hangs, less than those who connect: else one waits after the other
+        pool_timeout=2,  # below connect_timeout, so that waits on a hanging server don't add up
     )
     be_patient(engine)
     return engine
 
 
 def _json(value: Any) -> str:
-    """JSON that PostgreSQL takes. A loss that is not a number is null: Python's NaN is no JSON."""
+    """Encode as strict JSON. NaN and infinity, for example of a loss, become null."""
     try:
         return json.dumps(value, allow_nan=False)
     except ValueError:

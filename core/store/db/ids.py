@@ -1,4 +1,4 @@
-"""Identifiers that sort by the time they were made: `job_06bz…`."""
+"""Identifiers that sort by creation time: `job_06bz…`."""
 
 import os
 import secrets
@@ -13,9 +13,9 @@ _last = 0
 
 
 def new_id(prefix: str) -> str:
-    """`prefix`, an underscore and 26 characters: 48 bits of milliseconds, then 80 random bits.
+    """Return `prefix`, an underscore and 26 characters: 48 bits of milliseconds, then 80 random bits.
 
-    Within a process every id is greater than the one before, also when the clock steps back.
+    Within a process every id is greater than the previous one, even if the clock steps back.
     """
     global _last
     with _lock:
@@ -30,7 +30,7 @@ def new_id(prefix: str) -> str:
 
 
 def _forget() -> None:
-    """A forked child must not count on from its parent's last id: the parent does so too."""
+    """Reset the state in a forked child, which must not continue from its parent's last id."""
     global _last, _lock
     _lock = threading.Lock()
     _last = 0

@@ -1,4 +1,4 @@
-"""Brings a database's tables to this version: `python -m core.store.db.migrate`."""
+"""Migration of the database to this version: `python -m core.store.db.migrate`."""
 
 import sys
 from collections.abc import Iterator
@@ -17,23 +17,23 @@ from core.settings import get_settings
 from core.store.db.engine import make_engine
 from core.store.errors import DatabaseUnavailable
 
-# Beside `core`, in the repository as in an installed package.
+# Beside `core`, both in the repository and in an installed package.
 FOLDER = Path(__file__).parents[3] / "migrations"
 BEFORE_0_2 = {f"000{number}" for number in range(1, 9)}
-"""Revisions of versions that had another history of migrations."""
-_LOCK = 0x636C6970  # any number that nobody else locks; "clip"
+"""Revisions of versions with another migration history."""
+_LOCK = 0x636C6970  # arbitrary unique number ("clip")
 
 
 def upgrade(url: str) -> None:
-    """To the newest revision, in one transaction. Safe to run again, and from several at once.
+    """Upgrade the tables to the newest revision, in one transaction. Repeated and concurrent calls are safe.
 
     Raises:
-        DatabaseUnavailable: a newer version, or one before 0.2.0, has written it; nothing is changed.
+        DatabaseUnavailable: a newer version, or one before 0.2.0, wrote the database. Nothing is changed.
     """
     with migrating(url) as connection:
-        foreign = _foreign(connection)
-        if foreign:
-            raise DatabaseUnavailable(foreign)
+        problem = _unknown_version(connection)
+        if problem:
+            raise DatabaseUnavailable(problem)
         config = alembic_config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
@@ -41,10 +41,10 @@ def upgrade(url: str) -> None:
 
 @contextmanager
 def migrating(url: str) -> Iterator[Connection]:
-    """A connection on which migrations may run: the only one at a time, in one transaction."""
+    """Yield a connection for migrations: one transaction under an exclusive lock."""
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite" and parsed.database:
-        # Images and models are private: a folder that we make is for its owner only.
+        # Images and models are private, so only the user may read a new folder.
         Path(parsed.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     engine = make_engine(url, migrating=True)
     try:
@@ -57,31 +57,31 @@ def migrating(url: str) -> Iterator[Connection]:
 
 
 def alembic_config() -> Config:
-    """Without the URL: it may hold a %, which the file format of alembic would expand."""
+    """Return Alembic's configuration without the URL, in which Alembic would expand a %."""
     config = Config()
     config.set_main_option("script_location", str(FOLDER).replace("%", "%%"))
     return config
 
 
 def problem_of(connection: Connection) -> str | None:
-    """Why this version can't work with the tables of that database; None if it can."""
+    """Return why this version can't work with the database's tables, or None if it can."""
     stored = MigrationContext.configure(connection).get_current_revision()
     newest = _scripts().get_current_head()
     if stored == newest:
         return None
     if stored is None:
         return "The database has no tables yet. Run `clipcite db upgrade`, then start again."
-    foreign = _foreign(connection)
-    if foreign:
-        return foreign
+    problem = _unknown_version(connection)
+    if problem:
+        return problem
     return (
-        f"The tables are of an older version (revision {stored!r}, needed is {newest!r}). "
-        "Make a backup, run `clipcite db upgrade`, then start again."
+        f"The tables have the older revision {stored!r}, and this version needs {newest!r}. Make a backup, "
+        "run `clipcite db upgrade`, then start again."
     )
 
 
-def _foreign(connection: Connection) -> str | None:
-    """Explain what to do about tables of a version that this one cannot upgrade; None if it can."""
+def _unknown_version(connection: Connection) -> str | None:
+    """Return cause and remedy if this version can't upgrade the tables, else None."""
     stored = MigrationContext.configure(connection).get_current_revision()
     if stored is None:
         return None
@@ -90,12 +90,12 @@ def _foreign(connection: Connection) -> str | None:
     except CommandError:
         if stored in BEFORE_0_2:
             return (
-                "The database was written by a version before 0.2.0, which this one cannot upgrade. Keep a "
+                "The database was written by a version before 0.2.0, which this one can't upgrade. Keep a "
                 "copy of it, and start with an empty CLIPCITE_DATA or with another CLIPCITE_DATABASE_URL."
             )
         return (
-            f"The database is at revision {stored!r}, which this version of clipcite does not know: a newer "
-            f"one has written it. Install that version, or restore a backup and run `clipcite db upgrade`."
+            f"The database has revision {stored!r}, which a newer version of clipcite wrote. Install that "
+            "version, or restore a backup and run `clipcite db upgrade`."
         )
     return None
 
@@ -108,8 +108,8 @@ def _scripts() -> ScriptDirectory:
 def main() -> None:
     try:
         upgrade(get_settings().sqlalchemy_url())
-    except DatabaseUnavailable as refused:
-        sys.exit(refused.detail)
+    except DatabaseUnavailable as error:
+        sys.exit(error.detail)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The unit of work. One `write()` is one transaction: all of it is stored, or none."""
+"""Database sessions: a `write()` is one transaction, stored completely or not at all."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,18 +15,17 @@ from core.store.errors import DatabaseFull, DatabaseUnavailable
 
 
 class Database:
-    """Sessions on one database. Rows can be read after their session has ended.
+    """Sessions on one database. Rows stay readable after their session has ended.
 
-    Whatever goes wrong between us and the server (away, restarting, a lock or a statement that
-    takes too long) leaves `read()` and `write()` as DatabaseUnavailable, a full disk as
-    its kind DatabaseFull. If that happens at a commit, the change may or may not be stored: ask
-    again before acting on it.
+    `read()` and `write()` raise DatabaseUnavailable for any failure of the server: unreachable, restarting, a
+    lock or a statement that takes too long. A full disk is the subclass DatabaseFull. If a commit fails, the
+    change may be stored or not, so callers must check before they act on it.
     """
 
     def __init__(self, url: str) -> None:
         self.engine = make_engine(url)
-        # A transaction that first reads and then writes fails at once on SQLite if another wrote
-        # between; begun as IMMEDIATE it waits its turn instead.
+        # On SQLite a transaction that reads and then writes fails if another one wrote in between. BEGIN
+        # IMMEDIATE waits for its turn instead.
         self._readers = sessionmaker(self.engine, expire_on_commit=False)
         self._writers = sessionmaker(
             self.engine.execution_options(sqlite_begin="BEGIN IMMEDIATE"), expire_on_commit=False
@@ -34,25 +33,28 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """A transaction that is never committed."""
+        """Yield a session whose transaction is never committed."""
         with _unavailability(), self._readers() as session:
             yield session
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        """A transaction: committed at the end, rolled back on any exception."""
+        """Yield a session whose transaction commits at the end and rolls back on any exception."""
         with _unavailability(), self._writers.begin() as session:
             yield session
 
     def check(self) -> None:
-        """Raises DatabaseUnavailable unless the database answers and has this version's tables."""
+        """Raise DatabaseUnavailable unless the database responds and has this version's tables."""
         problem = self._problem()
         if problem:
             raise DatabaseUnavailable(problem)
 
     def startup_error(self) -> str | None:
-        """Why a process must not start on this database: its tables are of another version, which it
-        could harm. None also while the database is away: that passes."""
+        """Return why a process must not start on this database, or None if it may.
+
+        The reason is a version of the tables that the process could damage. An unavailable database is no
+        reason, because that is temporary.
+        """
         try:
             return self._problem()
         except DatabaseUnavailable:
@@ -67,10 +69,10 @@ class Database:
 
 
 def database_now(session: Session) -> datetime:
-    """The time that leases are measured with, aware, in UTC.
+    """Return the current time for leases, aware, in UTC.
 
-    PostgreSQL's clock, since workers on several machines must agree; not `now()`, which stands
-    still while a transaction waits for a lock. SQLite has one machine, and thus one clock.
+    PostgreSQL's clock is used, because workers on several machines must agree. `now()` would stand still
+    while a transaction waits for a lock. SQLite runs on one machine and needs only its clock.
     """
     if session.get_bind().dialect.name != "postgresql":
         return datetime.now(UTC)
@@ -85,18 +87,19 @@ def _unavailability() -> Iterator[None]:
     except (OperationalError, InterfaceError, PoolTimeout) as error:
         if _is_full(error):
             raise DatabaseFull(
-                "The disk of the database is full. Nothing was stored; make room there and send it again."
+                "The disk of the database is full. Nothing was stored. Free some space there and send the "
+                "request again."
             ) from error
         raise DatabaseUnavailable(_sentence(error)) from error
     except DatabaseError as error:
-        # This very class, and none below it, is what SQLite raises on a damaged file.
+        # SQLite raises exactly this class, no subclass, for a damaged file.
         if type(error) is DatabaseError:
             raise DatabaseUnavailable(_sentence(error)) from error
         raise
 
 
 def _is_full(error: Exception) -> bool:
-    """As SQLite and PostgreSQL say so (`disk_full`)."""
+    """Return whether the error is SQLITE_FULL, or PostgreSQL's `disk_full`."""
     original = getattr(error, "orig", None)
     return (
         getattr(original, "sqlite_errorname", None) == "SQLITE_FULL"
@@ -105,10 +108,10 @@ def _is_full(error: Exception) -> bool:
 
 
 def _sentence(error: Exception) -> str:
-    """What the driver said, without the statement and its values (they hold a user's data)."""
-    said = str(getattr(error, "orig", None) or error).strip().splitlines()
+    """Return cause and remedy, without the statement and its values, which contain users' data."""
+    lines = str(getattr(error, "orig", None) or error).strip().splitlines()
     return (
-        f"The database does not answer as it should ({said[0] if said else type(error).__name__}). "
-        "Nothing is lost: try again in a moment. If it stays so, check that the database of "
-        "CLIPCITE_DATABASE_URL runs, that its disk has space and that this machine reaches it."
+        f"The database does not respond properly ({lines[0] if lines else type(error).__name__}). Stored "
+        "data is safe. Try again in a moment. If the error persists, check that the database of "
+        "CLIPCITE_DATABASE_URL is running, has disk space and can be reached from this machine."
     )

@@ -1,4 +1,4 @@
-"""The tables. A column added here needs a migration; `alembic check` in the tests sees to that."""
+"""Database tables. A new column needs a migration, which `alembic check` in the tests enforces."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -26,7 +26,7 @@ QUEUED, RUNNING, SUCCEEDED, FAILED, CANCELLED = "queued", "running", "succeeded"
 STATUSES = (QUEUED, RUNNING, SUCCEEDED, FAILED, CANCELLED)
 FINAL = (SUCCEEDED, FAILED, CANCELLED)
 
-# Constraints with names of their own can be changed by later migrations, on SQLite too.
+# Later migrations can change named constraints, also on SQLite.
 NAMES = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -37,7 +37,7 @@ NAMES = {
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """Aware datetimes, in UTC on both databases. SQLite keeps text that sorts by time."""
+    """Column type of aware datetimes in UTC. SQLite stores them as text that sorts by time."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -46,7 +46,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         if value is None:
             return None
         if value.tzinfo is None:
-            raise ValueError(f"A time without a time zone: {value!r}.")
+            raise ValueError(f"The time {value!r} has no time zone.")
         return value.astimezone(UTC)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
@@ -55,7 +55,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-# None is SQL's NULL, never JSON's null: one way to ask for what is missing.
+# None is always SQL's NULL, never JSON's null, so that queries need only one test.
 _Json = JSON(none_as_null=True)
 _Id = String(40)
 _Name = String(64)
@@ -66,14 +66,14 @@ class Base(DeclarativeBase):
 
 
 class Owner(Base):
-    """Whose jobs and models they are: a team. Its row is what admissions and claims lock."""
+    """Tenant of jobs and models, for example a team. Submissions and claims lock its row."""
 
     __tablename__ = "owners"
 
     name: Mapped[str] = mapped_column(_Name, primary_key=True)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     served_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    """When a job of theirs was last started: who waits longest is next."""
+    """Time of the owner's last job start, for the fair queue."""
 
 
 class ApiKey(Base):
@@ -84,18 +84,18 @@ class ApiKey(Base):
     owner: Mapped[str] = mapped_column(ForeignKey("owners.name"))
     name: Mapped[str | None] = mapped_column(Text)
     prefix: Mapped[str] = mapped_column(String(16))
-    """The key's first characters, to tell which one it is. The key itself is stored nowhere."""
+    """First characters of the key, for people. The key itself is not stored."""
     sha256: Mapped[str] = mapped_column(String(64))
     scopes: Mapped[list[str]] = mapped_column(_Json)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     revoked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     last_used_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    """To the minute."""
+    """Time of the last use, at minute resolution."""
 
 
 class IdempotencyKey(Base):
-    """What a client called its request, so that its retry makes no second job."""
+    """Idempotency key of a request, so that a retry creates no second job."""
 
     __tablename__ = "idempotency_keys"
     __table_args__ = (Index(None, "created_at"),)
@@ -104,12 +104,12 @@ class IdempotencyKey(Base):
     key: Mapped[str] = mapped_column(String(255), primary_key=True)
     fingerprint: Mapped[str] = mapped_column(String(64))
     job_id: Mapped[str] = mapped_column(_Id)
-    """No foreign key: a retry must not bring back a job that was deleted."""
+    """Id of the job; no foreign key, because a retry must not recreate a deleted job."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class Deletion(Base):
-    """A folder of blobs whose row is gone and that must go too, however often it takes."""
+    """Folder of blobs whose row was deleted. Deletion is retried until it succeeds."""
 
     __tablename__ = "deletions"
 
@@ -118,35 +118,35 @@ class Deletion(Base):
 
 
 class Installation(Base):
-    """This installation, in one row: `installation.json` in its storage has the same id."""
+    """Single row with the installation's id, which `installation.json` in the storage repeats."""
 
     __tablename__ = "installation"
 
     id: Mapped[str] = mapped_column(_Id, primary_key=True)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     refused_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    """Last time when a storage without an id was taken for another installation's."""
+    """Last time that a storage without an id was taken for another installation's."""
     swept_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    """Begin of the last sweep by a dispatcher."""
+    """Start of the last sweep by a dispatcher."""
     folders: Mapped[int | None]
-    """Stored folders of jobs and models, as counted by the last sweep."""
+    """Number of stored folders of jobs and models at the last sweep."""
     checkpoints_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    """Jobs that ended until then were checked for leftover checkpoints."""
+    """End of the last job that was checked for leftover checkpoints."""
 
 
 class Orphan(Base):
-    """Mark on a folder of blobs that no row owns: the sweep deletes the folder days later."""
+    """Mark on a folder of blobs without an owning row. The sweep deletes the folder days later."""
 
     __tablename__ = "orphans"
 
     prefix: Mapped[str] = mapped_column(String(80), primary_key=True)
     first_seen: Mapped[datetime] = mapped_column(UtcDateTime)
     deleted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    """Claimed by one process, which deletes it. Kept for an hour, for the limit per hour."""
+    """Time when a process claimed the deletion. The row is kept for an hour, for the hourly limit."""
 
 
 class WebhookSecret(Base):
-    """What an owner's webhooks are signed with; a receiver has the same."""
+    """Shared secret that signs an owner's webhooks."""
 
     __tablename__ = "webhook_secrets"
     __table_args__ = (Index(None, "owner"),)
@@ -154,14 +154,14 @@ class WebhookSecret(Base):
     id: Mapped[str] = mapped_column(_Id, primary_key=True)
     owner: Mapped[str] = mapped_column(ForeignKey("owners.name"))
     secret: Mapped[str] = mapped_column(String(80))
-    """As it is: a signature can't be made with a hash."""
+    """The secret in plain text, because signing needs it."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    """Set when another has replaced it."""
+    """End of its use, set when another secret replaces it."""
 
 
 class WebhookDelivery(Base):
-    """News of a job's end that its webhook does not have yet."""
+    """Pending delivery of a job's end to its webhook (transactional outbox)."""
 
     __tablename__ = "webhook_deliveries"
     __table_args__ = (UniqueConstraint("job_id"), Index(None, "next_attempt_at"))
@@ -180,10 +180,10 @@ class Job(Base):
     __tablename__ = "jobs"
     __table_args__ = (
         CheckConstraint(f"status IN ({', '.join(repr(s) for s in STATUSES)})", name="status"),
-        # An owner's lists, and what counts against their quotas.
+        # For an owner's lists and quotas.
         Index(None, "owner", "created_at", "id"),
         Index(None, "owner", "status", "created_at", "id"),
-        # Oldest queued first, the queue's positions and running ones.
+        # For the queue.
         Index(None, "status", "created_at", "id"),
         Index(None, "finished_at"),
     )
@@ -204,22 +204,22 @@ class Job(Base):
     lease_expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     worker: Mapped[str | None] = mapped_column(Text)
     available_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    """While the job is queued: no worker may start it before."""
+    """Earliest start of a queued job."""
     dispatched_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    """While the job is queued: when its last message was sent. None: no message is out."""
+    """Time of the last wake-up for a queued job. None: no wake-up is under way."""
     error_code: Mapped[str | None] = mapped_column(String(64))
     error_detail: Mapped[str | None] = mapped_column(Text)
     metrics: Mapped[dict[str, Any] | None] = mapped_column(_Json)
     model_id: Mapped[str | None] = mapped_column(_Id)
     webhook: Mapped[str | None] = mapped_column(Text)
-    """The URL that is told of the end."""
+    """URL that is notified of the end."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    """When the first attempt began."""
+    """Start of the first attempt."""
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     image_bytes: Mapped[int] = mapped_column(BigInteger)
     reserved_bytes: Mapped[int] = mapped_column(BigInteger)
-    """Room kept for its model until it has ended."""
+    """Bytes reserved for the model until the job ends."""
 
 
 class JobImage(Base):
@@ -241,7 +241,7 @@ class JobImage(Base):
 
 
 class JobEvent(Base):
-    """What happened to a job, never changed: the user's log, and the oracle of the tests."""
+    """Immutable event of a job, shown to users and checked by the tests."""
 
     __tablename__ = "job_events"
 
@@ -260,9 +260,9 @@ class Model(Base):
     owner: Mapped[str] = mapped_column(ForeignKey("owners.name"))
     name: Mapped[str | None] = mapped_column(Text)
     version: Mapped[int | None]
-    """Of the models with this name, in the order in which they got it; none without a name."""
+    """Version within the name, in the order of naming; None without a name."""
     job_id: Mapped[str | None] = mapped_column(_Id)
-    """No foreign key: a job may be deleted, its model stays. None: it was adapted elsewhere."""
+    """Job that trained the model; no foreign key, because models outlive jobs. None: imported."""
     backbone: Mapped[str] = mapped_column(Text)
     image_size: Mapped[int | None]
     classes: Mapped[list[str]] = mapped_column(_Json)
@@ -274,13 +274,13 @@ class Model(Base):
     sha256: Mapped[str] = mapped_column(String(64))
     bytes: Mapped[int] = mapped_column(BigInteger)
     delta_format: Mapped[str] = mapped_column(String(8), server_default="full")
-    """How the change of the backbone is stored."""
+    """Storage format of the delta."""
     metrics: Mapped[dict[str, Any] | None] = mapped_column(_Json)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class ModelName(Base):
-    """A name that models of an owner have or had, so that no version number comes twice."""
+    """Name that an owner's models have or had, so that version numbers are never reused."""
 
     __tablename__ = "model_names"
 
@@ -290,7 +290,7 @@ class ModelName(Base):
 
 
 class Alias(Base):
-    """`name@alias`: a pointer to one of the models with this name."""
+    """Pointer `name@alias` to one of the models with this name."""
 
     __tablename__ = "aliases"
     __table_args__ = (Index(None, "model_id"),)
@@ -300,11 +300,11 @@ class Alias(Base):
     alias: Mapped[str] = mapped_column(_Name, primary_key=True)
     model_id: Mapped[str] = mapped_column(ForeignKey("models.id"))
     revision: Mapped[int]
-    """Of the move that made it point there."""
+    """Number of the last move."""
 
 
 class AliasMove(Base):
-    """A promotion or a rollback of an alias, never changed."""
+    """Immutable record of a promotion or a rollback of an alias."""
 
     __tablename__ = "alias_moves"
     __table_args__ = (
@@ -319,8 +319,8 @@ class AliasMove(Base):
     revision: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     action: Mapped[str] = mapped_column(String(16))
     model_id: Mapped[str] = mapped_column(_Id)
-    """No foreign key: a model that no alias points to any more may be deleted."""
+    """Id of the model; no foreign key, because a model without aliases may be deleted."""
     version: Mapped[int]
     back: Mapped[int | None]
-    """The revision that a rollback from here returns to."""
+    """Revision to which a rollback from here returns."""
     at: Mapped[datetime] = mapped_column(UtcDateTime)

@@ -1,7 +1,9 @@
-"""Text that both databases take."""
+"""Sanitising of text for storage."""
 
 
 def sanitize_text(text: str) -> str:
-    """Text that PostgreSQL and UTF-8 take: what a crashed process last said may hold anything, and so
-    may an id that a stranger asks for."""
+    """Replace NULs and lone surrogates, which PostgreSQL and UTF-8 reject.
+
+    The output of crashed processes and ids in requests may contain anything.
+    """
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")

@@ -392,6 +392,7 @@ SMILE = "\U0001f600".encode()
 ACCENTS = b"\xcc\x81" * 190 + b"\xcc\xa7" * 190  # NFC normalisation reverses this order.
 
 
+@pytest.mark.slow
 def test_directories_cost_no_more_than_an_honest_one(tmp_path: Path) -> None:
     """Each archive is read in a fresh process and compared with an honest one of the maximum number of
     entries.

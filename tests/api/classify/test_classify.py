@@ -413,7 +413,7 @@ def test_the_limit_on_images(shared: Service, way: Callable[..., httpx.Response]
             response,
             422,
             "invalid_request",
-            f"1 to 64 images, not {number}",
+            f"{number} images were sent. Send 1 to 64",
             errors=[{"pointer": "/images"}],
         )
     body = ok(way(shared, NAMES, [(f"{i}.jpg", crafted.jpeg(i)) for i in range(64)]))
@@ -625,7 +625,7 @@ def test_damaged_weights(shared: Service, model: str, backbone: Backbone, damage
         path.write_bytes(content[: {"cut": 1_000, "manifest": -2}.get(damage)])
     for _ in range(2):
         response = by_form(shared, model=broken)
-        assert_problem(response, 503, "model_unavailable", f"{broken} can't be used.*Restore.*adapt again")
+        assert_problem(response, 503, "model_unavailable", f"{broken} can't be used.*Restore.*train it again")
         assert response.headers["retry-after"] == "30"
     ok(by_form(shared))
     ok(by_form(shared, model=model))
@@ -678,7 +678,7 @@ def by_name(result: Body, number: str) -> dict[str, float]:
 def test_too_many_prompts(shared: Service) -> None:
     templates = [f"{{}} {i}" for i in range(100)]
     response = by_json(shared, [f"name {i}" for i in range(201)], templates=templates)
-    assert_problem(response, 422, "invalid_request", "20,100 sentences")
+    assert_problem(response, 422, "invalid_request", "20,100 prompts")
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, "much", "nan"])

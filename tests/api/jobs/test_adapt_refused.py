@@ -133,7 +133,7 @@ def test_skipping_must_leave_an_image_in_every_class(refused: Problem) -> None:
     refused(
         422,
         "class_without_images",
-        "'badger'.*leave the class out",
+        "'badger'.*remove the class",
         errors=[{"file": "b.jpg", "code": "empty_file"}],
         images=[("a.jpg", GOOD), ("b.jpg", b"")],
         labels=["fox", "badger"],
@@ -219,23 +219,23 @@ def test_an_impossible_class_name_in_an_archive(refused: Problem) -> None:
 @pytest.mark.parametrize(
     ("archive", "status", "code", "says"),
     [
-        (crafted.zip_of({"../cat/a.jpg": GOOD, "dog/a.jpg": GOOD}), 422, "unsafe_path", "pack it anew"),
-        (crafted.zip_of({"/etc/a.jpg": GOOD, "dog/a.jpg": GOOD}), 422, "unsafe_path", "pack it anew"),
-        (crafted.zip_with_link(), 422, "symlink_in_archive", "pack the files themselves"),
-        (crafted.zip_bomb(50_000_000), 413, "archive_too_large", "2,000,000 bytes; send fewer"),
-        (crafted.overlapping_zip(2, 900_000), 422, "broken_archive", "Pack it anew"),
+        (crafted.zip_of({"../cat/a.jpg": GOOD, "dog/a.jpg": GOOD}), 422, "unsafe_path", "Pack it again"),
+        (crafted.zip_of({"/etc/a.jpg": GOOD, "dog/a.jpg": GOOD}), 422, "unsafe_path", "Pack it again"),
+        (crafted.zip_with_link(), 422, "symlink_in_archive", "Pack the files themselves"),
+        (crafted.zip_bomb(50_000_000), 413, "archive_too_large", "2,000,000 bytes\. Send fewer"),
+        (crafted.overlapping_zip(2, 900_000), 422, "broken_archive", "Pack it again"),
         (crafted.zip_of({"readme.txt": b"no images", "cat/": b""}), 422, "no_images", "folder per class"),
         (crafted.zip_of({"a.jpg": GOOD, "b.jpg": GOOD}), 422, "no_images", "folder per class"),
         (crafted.zip_of({}), 422, "no_images", "folder per class"),
         (crafted.encrypted_zip(), 422, "encrypted_archive", "without one"),
-        (crafted.zip_of(crafted.two_classes())[:-100], 422, "broken_archive", "Pack it anew"),
-        (crafted.zip64_with(offset=2**62), 422, "broken_archive", "Pack it anew"),
+        (crafted.zip_of(crafted.two_classes())[:-100], 422, "broken_archive", "Pack it again"),
+        (crafted.zip64_with(offset=2**62), 422, "broken_archive", "Pack it again"),
         (crafted.tar_of(crafted.two_classes()), 422, "not_an_archive", "clipcite adapt.*zip -r"),
         (crafted.tar_gz_of(crafted.two_classes()), 422, "not_an_archive", "clipcite adapt.*zip -r"),
         (crafted.tar_of_endless_names(), 422, "not_an_archive", "clipcite adapt.*zip -r"),
-        (GOOD, 422, "not_an_archive", "pack it as one"),
-        (b"", 422, "not_an_archive", "pack it as one"),
-        (crafted.zip_of({f"cat/{i}.jpg": GOOD for i in range(11)}), 413, "too_many_images", "send fewer"),
+        (GOOD, 422, "not_an_archive", "Pack the images as a .zip"),
+        (b"", 422, "not_an_archive", "Pack the images as a .zip"),
+        (crafted.zip_of({f"cat/{i}.jpg": GOOD for i in range(11)}), 413, "too_many_images", "Send fewer"),
     ],
     ids=[
         *("..", "absolute", "link", "bomb", "overlap", "no images", "no folders", "nothing"),
@@ -267,7 +267,7 @@ def test_neither_archive_nor_images(refused: Problem) -> None:
 
 
 def test_both_archive_and_images(refused: Problem) -> None:
-    refused(422, "archive_or_images", "not both", **shots(), archive=crafted.zip_of(crafted.two_classes()))
+    refused(422, "archive_or_images", "Send either", **shots(), archive=crafted.zip_of(crafted.two_classes()))
 
 
 def test_two_archives(shared: Service) -> None:
@@ -448,7 +448,11 @@ def test_config_with_a_huge_number(refused: Problem) -> None:
 def test_a_backbone_that_is_not_on_the_list(refused: Problem, folder: Path, name: str) -> None:
     named = name.replace("{folder}", str(folder))
     refused(
-        422, "unknown_backbone", "Leave it out.*CLIPCITE_BACKBONES", **shots(), config={"backbone": named}
+        422,
+        "unknown_backbone",
+        "Leave .backbone. out.*CLIPCITE_BACKBONES",
+        **shots(),
+        config={"backbone": named},
     )
 
 
@@ -460,7 +464,7 @@ def test_a_backbone_with_nul(refused: Problem) -> None:
 
 
 def test_one_image_too_many(refused: Problem) -> None:
-    refused(413, "too_many_images", "11 images were sent; at most 10", **shots(["a"] * 11, each=1))
+    refused(413, "too_many_images", r"11 images were sent\. Send at most 10", **shots(["a"] * 11, each=1))
     good = shots(each=4)
     refused(
         413,
@@ -488,7 +492,7 @@ def test_a_huge_text_field(refused: Problem) -> None:
 
 
 def test_a_request_that_is_too_large(refused: Problem, shared: Service) -> None:
-    refused(413, "request_too_large", "2,000,000 bytes; send fewer", **one_bad(bytes(2_000_000)))
+    refused(413, "request_too_large", "2,000,000 bytes\. Send fewer", **one_bad(bytes(2_000_000)))
     with listening(shared.app) as port:
         body = b'--b\r\nContent-Disposition: form-data; name="images"; filename="a.jpg"\r\n\r\n' + bytes(
             2_500_000
@@ -502,7 +506,7 @@ def test_a_request_that_is_too_large(refused: Problem, shared: Service) -> None:
         ):
             response = exchange(port, request)
             assert response is not None
-            assert_problem(response, 413, "request_too_large", "send fewer")
+            assert_problem(response, 413, "request_too_large", "Send fewer")
 
 
 def test_a_body_that_was_cut(refused: Problem, shared: Service) -> None:
@@ -521,8 +525,8 @@ def test_a_body_that_was_cut(refused: Problem, shared: Service) -> None:
             for raw in (whole, chunked):
                 response = exchange(port, raw)
                 assert response is not None, cut
-                assert_problem(response, 400, "truncated_body", "Nothing was stored; send it again")
-            # The client declares the whole body and disconnects.
+                assert_problem(response, 400, "truncated_body", "Nothing was stored. Send it again")
+            # The client promises everything and goes away.
             promised = head + b"Content-Length: %d\r\n\r\n" % len(body) + part
             response = exchange(port, promised, half_close=True)
             assert response is None or response.status_code >= 400
@@ -560,7 +564,7 @@ def test_a_full_disk_while_the_upload_spools(fresh: Service, monkeypatch: pytest
         patch.setattr("tempfile.SpooledTemporaryFile.rollover", full)
         response = fresh.adapt(**one_bad(large_image()))
     assert fresh.stored() == []
-    assert_problem(response, 507, "storage_full", "make room and send it again")
+    assert_problem(response, 507, "storage_full", "Free some space and send")
 
 
 def test_a_full_disk_while_the_archive_is_unpacked(fresh: Service, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -570,7 +574,7 @@ def test_a_full_disk_while_the_archive_is_unpacked(fresh: Service, monkeypatch: 
     monkeypatch.setattr("api.archives.read._copy", full)
     response = fresh.adapt(archive=crafted.zip_of(crafted.two_classes()))
     assert fresh.stored() == []
-    assert_problem(response, 507, "storage_full", "make room and send it again")
+    assert_problem(response, 507, "storage_full", "Free some space and send")
 
 
 def test_more_images_than_files_may_be_open(fresh: Service) -> None:
@@ -581,7 +585,7 @@ def test_more_images_than_files_may_be_open(fresh: Service) -> None:
         response = fresh.adapt(images=images, labels=["a", "b"] * 40)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert_problem(response, 503, "too_many_open_files", "Send fewer images at a time")
+    assert_problem(response, 503, "too_many_open_files", "Send fewer images")
     assert fresh.stored() == []
     assert fresh.adapt(images=images, labels=["a", "b"] * 40).status_code == 202
 

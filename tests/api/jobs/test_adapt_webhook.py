@@ -39,7 +39,7 @@ def test_the_webhook_is_stored_with_the_job_and_gets_a_secret(fresh: Service) ->
         ("https://user:hunter2@example.com/", "invalid_webhook", "must not hold a user or a password"),
         ("http://2130706433/", "invalid_webhook", "no address in its usual form"),
         ("http://[::ffff:127.0.0.1]/", "webhook_not_public", "CLIPCITE_WEBHOOK_ALLOW_PRIVATE"),
-        ("http://localhost:8000/", "webhook_not_public", "the name localhost is of a local network"),
+        ("http://localhost:8000/", "webhook_not_public", "the name localhost belongs to a local network"),
     ],
 )
 def test_a_refused_url_gives_the_reason(fresh: Service, url: str, code: str, says: str) -> None:
@@ -58,4 +58,4 @@ def test_private_addresses_pass_where_allowed(make_service: MakeService) -> None
 
 def test_two_webhooks_are_refused(fresh: Service) -> None:
     parts = [("webhook", (None, URL)), ("webhook", (None, URL))]
-    assert_problem(fresh.client.post("/adapt", files=parts), 422, "invalid_request", "once only")
+    assert_problem(fresh.client.post("/adapt", files=parts), 422, "invalid_request", "more than once")

@@ -249,7 +249,7 @@ def types(found: list[Heard]) -> list[str]:
 
 
 def feed_of(service: Service) -> EventHub:
-    feed: EventHub = service.app.state.feed
+    feed: EventHub = service.app.state.event_hub
     return feed
 
 
@@ -442,8 +442,8 @@ def news(seq: int) -> SseEvent:
     return SseEvent(seq, b"x", False)
 
 
-def test_a_full_buffer_closes_its_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api.event_hub, "MAX_WAITING", 3)
+def test_a_mailbox_that_nobody_empties_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api.event_hub, "MAX_BUFFERED", 3)
 
     async def scenario() -> None:
         listener = Listener("job_x", 2, "someone")

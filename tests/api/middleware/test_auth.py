@@ -253,5 +253,5 @@ def test_other_addresses_need_a_key(host: str, tmp_path: Path) -> None:
 def test_a_short_key_is_refused(host: str, key: str) -> None:
     refusal = startup_error(Settings(host=host, api_key=key))
     assert refusal is not None
-    assert "at least 16 characters" in refusal
+    assert "fewer than 16 characters" in refusal
     assert key == "" or key not in refusal

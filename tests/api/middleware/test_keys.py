@@ -58,7 +58,7 @@ def test_an_expired_key(fresh: Service) -> None:
     assert get(fresh, made.key).status_code == 200
     with fresh.database.write() as session:
         session.execute(update(ApiKey).values(expires_at=database_now(session)))
-    assert_problem(get(fresh, made.key), 401, "key_expired", "good until")
+    assert_problem(get(fresh, made.key), 401, "key_expired", "expired on")
 
 
 def test_after_the_first_key_every_request_needs_one(fresh: Service) -> None:
@@ -161,7 +161,7 @@ def test_scopes(scoped: tuple[Service, dict[str, str]], route: tuple[str, str], 
         assert response.status_code in {200, 404, 422}, response.text
     else:
         needed = " or ".join(sorted(SCOPES_OF_ROUTES[route]))
-        assert_problem(response, 403, "missing_scope", f"scope {needed}; this one has {scope}")
+        assert_problem(response, 403, "missing_scope", rf"scope {needed}\. Yours has {scope}")
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_a_burst_of_one_minutes_rate_then_a_steady_flow() -> None:
         headers = rates.hit("a")
         assert (headers["RateLimit-Limit"], headers["RateLimit-Remaining"]) == ("30", str(left))
     assert headers["RateLimit-Reset"] == "60"
-    with pytest.raises(RateLimited, match=r"30 requests a minute\. Send it again in 2 s") as refused:
+    with pytest.raises(RateLimited, match=r"30 requests per minute\..* again in 2 s") as refused:
         rates.hit("a")
     assert (refused.value.retry_after, refused.value.headers["RateLimit-Remaining"]) == (2, "0")
     assert rates.hit("b")["RateLimit-Remaining"] == "29"  # Each key has its own rate.
@@ -223,7 +223,7 @@ def test_the_rate_of_a_key(make_service: MakeService) -> None:
     ]
     assert left == ["2", "1", "0"]
     refused = get(service, mine)
-    assert_problem(refused, 429, "rate_limited", "3 requests a minute")
+    assert_problem(refused, 429, "rate_limited", "3 requests per minute")
     assert 1 <= int(refused.headers["retry-after"]) <= 20
     assert refused.headers["ratelimit-remaining"] == "0"
     assert get(service, theirs).status_code == 200
@@ -256,7 +256,7 @@ def test_quotas(make_service: MakeService) -> None:
     job = service.accepted(**shots())["id"]
     before = sorted(service.stored())
     refused = service.adapt(**shots())
-    assert_problem(refused, 429, "quota_queued_jobs", "1 of your jobs are waiting")
+    assert_problem(refused, 429, "quota_queued_jobs", "You have 1 queued jobs")
     assert int(refused.headers["retry-after"]) > 0
     assert sorted(service.stored()) == before
     service.client.post(f"/jobs/{job}/cancel")

@@ -104,6 +104,7 @@ def test_without_the_extra(fresh: Service, backbone: Backbone, monkeypatch: pyte
     assert_problem(response, 501, "onnx_not_installed", "pip install")
 
 
+@pytest.mark.slow
 def test_onnx(fresh: Service, backbone: Backbone) -> None:
     model = publish_model(fresh.database, fresh.blobs, backbone)
     names = set(exported(fresh, model, format="onnx").namelist())

@@ -76,10 +76,11 @@ def test_the_first_check_gives_a_new_storage_its_id_and_leaves_nothing_else(fres
 def test_the_start_gives_a_new_storage_its_id(fresh: Service) -> None:
     """The id exists before the first upload and without any health check."""
     with TestClient(fresh.app, URL):
-        fresh.app.state.checks._asked.result(600)
+        fresh.app.state.checks._pending.result(600)
         assert [blob.key for blob in fresh.blobs.list("")] == [installation.KEY]
 
 
+@pytest.mark.slow
 def test_frequent_checks_write_nothing_and_rarely_read(
     fresh: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -124,7 +124,7 @@ def test_requests_over_the_limit_get_retry_after(
             wait_for(i + 1)
         # One model gets half of the limit, the others the rest.
         refused = classify(service, one)
-        assert_problem(refused, 503, "busy", "Ask again in 1 s")
+        assert_problem(refused, 503, "busy", "Try again in 1 s")
         assert refused.headers["retry-after"] == "1"
         asked.append(pool.submit(classify, service, other, 2))
         wait_for(4)
@@ -161,7 +161,7 @@ def test_a_request_that_waits_too_long_gets_503(make_service: MakeService, held:
         while runtime(service)["queue"]["waiting_images"]:
             pass
         late = classify(service)
-        assert_problem(late, 503, "busy", "Ask again")
+        assert_problem(late, 503, "busy", "Try again")
         held.set()
         assert all(one.result(20).status_code == 200 for one in first)
 

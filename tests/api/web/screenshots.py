@@ -24,7 +24,7 @@ DESKTOP = {"viewport": {"width": 1120, "height": 840}, "device_scale_factor": 1.
 PHONE = {"viewport": {"width": 390, "height": 800}, "device_scale_factor": 2, "is_mobile": True}
 MAX_BYTES = 150_000
 WANTED = {
-    *("teach-light-desktop", "learning-dark-desktop", "result-light-phone"),
+    *("train-light-desktop", "training-dark-desktop", "result-light-phone"),
     *("try-light-desktop", "try-dark-desktop", "try-dark-phone"),
 }
 """Screenshots shown in docs/page.md and the README. The others are checked for fit only."""
@@ -77,12 +77,12 @@ def _train(browser: Browser, url: str, shots: Path) -> str:
         page.goto("/")
         drop(page, page.locator(".zone"), shots)
         page.get_by_role("button", name="Remove scan 7.jpg").click(timeout=60_000)
-        page.get_by_label("Name it").fill("image book")
-        page.get_by_role("button", name="Start learning").click()
+        page.get_by_label("Model name").fill("image book")
+        page.get_by_role("button", name="Start training").click()
         dva = page.get_by_role("img", name="Telling your classes apart")
         expect(dva).to_be_visible(timeout=120_000)
-        expect(page.locator(".number")).to_have_text(re.compile(r"[4-9]\d %"), timeout=120_000)
-        _take(page, "learning-dark-desktop")
+        expect(page.locator(".number")).to_have_text(re.compile(r"[4-9]\d%"), timeout=120_000)
+        _take(page, "training-dark-desktop")
         expect(page.get_by_role("link", name="Try it", exact=True)).to_be_visible(timeout=900_000)
         return page.url.rpartition("/")[2]
 
@@ -91,15 +91,15 @@ def _take_views(page: Page, job: str, asked: list[Path], shots: Path, name: str)
     page.goto("/")
     drop(page, page.locator(".zone"), shots / "train")
     expect(page.locator(".thumbs .bad")).to_be_visible(timeout=60_000)
-    _take(page, f"teach-{name}")
+    _take(page, f"train-{name}")
     page.goto(f"/#/jobs/{job}")
     expect(page.get_by_role("link", name="Try it", exact=True)).to_be_visible(timeout=60_000)
     _take(page, f"result-{name}")
     page.get_by_role("link", name="Try it", exact=True).click()
     drop(page, page.locator(".zone"), *asked)
-    page.get_by_label("What it could be").fill("hat")
-    page.get_by_label("What it could be").press("Enter")
-    page.get_by_label("Compare with how it was before").check()
+    page.get_by_label("Class names").fill("hat")
+    page.get_by_label("Class names").press("Enter")
+    page.get_by_label("Compare with the pre-trained model").check()
     expect(page.get_by_role("heading", name="Before")).to_have_count(len(asked), timeout=60_000)
     if name.endswith("phone"):
         page.locator(".answers").evaluate("element => element.scrollIntoView()")

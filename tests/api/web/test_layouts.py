@@ -8,11 +8,11 @@ from tests.api.web.window import window
 from tests.layouts import layouts
 
 SORT = """async (layouts) => {
-  const { sorted } = await import("/page/lib/dropped_files.js");
+  const { assignClasses } = await import("/page/lib/dropped_files.js");
   const place = (files) => {
     const items = files.map((file) => ({ path: file.split("/"), file: new File(["x"], file) }));
     try {
-      const placed = sorted(items).filter(({ className }) => className !== null);
+      const placed = assignClasses(items).filter(({ className }) => className !== null);
       return placed.map(({ file, className, split }) => [file.name, `${split}:${className}`]);
     } catch (error) {
       return error.message;
@@ -29,7 +29,7 @@ def test_the_common_table_of_layouts(browser: Browser, quick_url: str) -> None:
         found: list[Any] = page.evaluate(SORT, [layout.files for layout in table])
     for layout, placed in zip(table, found, strict=True):
         if layout.expected is None:
-            assert placed.startswith("Beside test and train there are images in figures."), layout.name
+            assert placed.startswith("Class folders outside test and train: figures."), layout.name
         else:
             # Browsers write ":" for "/" in the name of a file.
             assert {name.replace(":", "/"): place for name, place in placed} == layout.expected, layout.name

@@ -41,6 +41,7 @@ def test_show_more_after_everything_shown_was_deleted(browser: Browser, made: tu
         expect(page.get_by_role("alert")).to_have_count(0)
 
 
+@pytest.mark.slow
 def test_a_program_deletes_everything_while_it_reads_the_list(
     made: tuple[Service, str], backbone: Backbone
 ) -> None:

@@ -24,13 +24,13 @@ def test_a_zip_is_opened_before_it_is_sent(browser: Browser, quick_url: str, tmp
         expect(page.locator(".class")).to_have_count(2)
         expect(page.locator(".thumbs img:visible")).to_have_count(5)
         page.get_by_role("button", name="Remove damaged.jpg").click()
-        page.get_by_label("Name it").fill("from a zip")
+        page.get_by_label("Model name").fill("from a zip")
         page.get_by_text("Copy as curl or Python").click()
         expect(page.get_by_label("Python", exact=True)).to_contain_text(
             'client.adapt("images", name="from a zip"'
         )
-        page.get_by_role("button", name="Start learning").click()
-        expect(page.get_by_text("Waiting for its turn")).to_be_visible()
+        page.get_by_role("button", name="Start training").click()
+        expect(page.get_by_text("Waiting in the queue")).to_be_visible()
         job = page.url.rpartition("/")[2]
     with Client(quick_url) as client:
         classes = {one.name: (one.images, one.test_images) for one in client.jobs.get(job).classes}
@@ -46,17 +46,16 @@ def test_an_alias_is_moved_and_moved_back(browser: Browser, quick_url: str, tmp_
         first, second = (page.locator("li").filter(has_text=f"shades, version {n}") for n in (1, 2))
         for row, tag in ((first, "prod"), (second, "prod")):
             row.get_by_text("Aliases").click()
-            row.get_by_label("An alias of shades").fill(tag)
-            row.get_by_role("button", name="Point it here").click()
+            row.get_by_label("Alias of shades").fill(tag)
+            row.get_by_role("button", name="Point here").click()
             expect(row.locator(".tag", has_text="@prod")).to_be_visible()
         expect(first.locator(".tag", has_text="@prod")).to_be_hidden()
         assert client.aliases.get("shades", "prod").model == versions[1].id
         second.get_by_text("Aliases").click()
-        second.get_by_role("button", name="Point @prod back").click()
-        page.get_by_role("button", name="Point it back").click()
+        second.get_by_role("button", name="Roll back @prod").click()
+        page.get_by_role("button", name="Roll back", exact=True).click()
         expect(first.locator(".tag", has_text="@prod")).to_be_visible()
-        # The model was imported.
-        expect(first.get_by_role("link", name="How it was learnt")).to_have_count(0)
+        expect(first.get_by_role("link", name="Training job")).to_have_count(0)  # it was imported
         for version in versions:
             client.models.delete(version.id, force=True)
 
@@ -67,13 +66,15 @@ def test_a_model_that_is_gone_leaves_the_others_to_try(browser: Browser, quick_u
         expect(page.get_by_role("alert")).to_contain_text("There is no model 'mdl_none'")
         expect(page.get_by_label("Model", exact=True)).to_have_value("stock")
         page.get_by_label("Model", exact=True).select_option("colours, version 1")
-        expect(page.get_by_role("button", name="red, taught")).to_be_visible()
+        expect(page.get_by_role("button", name="red, trained")).to_be_visible()
 
 
 def test_a_program_that_is_pasted_whole_deletes_nothing(browser: Browser, quick_url: str) -> None:
     with window(browser, quick_url) as page:
         page.goto("/#/models")
-        programs = page.locator("details", has_text="Copy as curl or Python: take it along").last
+        programs = page.locator(
+            "details", has_text="Copy as curl or Python: export or delete this model"
+        ).last
         programs.get_by_text("Copy as curl or Python").click()
         for language in ("curl", "Python"):
             program = programs.get_by_label(language, exact=True)

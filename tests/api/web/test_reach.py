@@ -16,8 +16,8 @@ PHONE = {"viewport": {"width": 360, "height": 700}, "has_touch": True, "is_mobil
 def all_views(page: Page, tmp_path: Path) -> Iterator[str]:
     """Fill each view in turn and yield its name."""
     page.goto("/")
-    expect(page.get_by_role("heading", name="Teach it your images")).to_be_visible()
-    yield "teach, empty"
+    expect(page.get_by_role("heading", name="Train a model on your images")).to_be_visible()
+    yield "train, empty"
     shots = write_class_folders(
         tmp_path / "shots", {"red": 2, "green": 2, "a class with quite a long name": 0}
     )
@@ -25,36 +25,36 @@ def all_views(page: Page, tmp_path: Path) -> Iterator[str]:
     drop(page, page.locator(".zone"), shots)
     expect(page.locator(".thumbs img:visible")).to_have_count(4)
     expect(page.locator(".thumbs .bad")).to_be_visible()
-    page.get_by_text("Describe it in words").first.click()
-    page.get_by_text("For those who know").click()
+    page.get_by_text("Describe in words").first.click()
+    page.get_by_text("Advanced").click()
     page.get_by_text("Copy as curl or Python").click()
-    yield "teach"
+    yield "train"
     page.goto("/#/models")
     expect(page.get_by_role("heading", name="colours")).to_be_visible()
     page.get_by_text("Aliases").first.click()
     page.get_by_text("Copy as curl or Python: move an alias").first.click()
-    page.get_by_text("Copy as curl or Python: ask this model").first.click()
+    page.get_by_text("Copy as curl or Python: classify with this model").first.click()
     yield "models"
-    page.get_by_role("link", name="How it was learnt").click()
-    expect(page.get_by_role("heading", name="Better than before")).to_be_visible()
+    page.get_by_role("link", name="Training job").click()
+    expect(page.get_by_role("heading", name="Better")).to_be_visible()
     yield "a finished job"
     page.get_by_role("link", name="Try it", exact=True).click()
     image = tmp_path / "an image with quite a long name.png"
     image.write_bytes(shot("blue", 0))
     drop(page, page.locator(".zone"), image)
-    page.get_by_label("What it could be").fill("blue")
-    page.get_by_label("What it could be").press("Enter")
-    page.get_by_label("Compare with how it was before").check()
+    page.get_by_label("Class names").fill("blue")
+    page.get_by_label("Class names").press("Enter")
+    page.get_by_label("Compare with the pre-trained model").check()
     expect(page.get_by_role("heading", name="Before")).to_be_visible()
     page.get_by_role("button", name=re.compile("^blue, new")).click()
     yield "try"
     page.goto("/#/jobs")
     expect(
-        page.get_by_role("link", name="Watch").or_(page.get_by_role("link", name="Look at it")).first
+        page.get_by_role("link", name="Follow").or_(page.get_by_role("link", name="View")).first
     ).to_be_visible()
     page.get_by_role("button", name="Delete").first.click()
     yield "jobs, asked whether to delete one"
-    page.get_by_role("button", name="Keep it").click()
+    page.get_by_role("button", name="Go back").click()
     page.goto("/#/jobs/job_none")
     expect(page.get_by_role("alert").filter(has_text="job")).to_be_visible()
     yield "a job that is not there"
@@ -84,7 +84,7 @@ def test_by_keyboard_alone(browser: Browser, quick_url: str, tmp_path: Path) -> 
     with window(browser, quick_url) as page:
         page.goto("/")
         page.keyboard.press("Tab")
-        expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+        expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
         page.keyboard.press("Enter")
         for file in files:
             tab_to(page, "Choose images" if file is files[0] else "Add images", last=True)
@@ -92,18 +92,18 @@ def test_by_keyboard_alone(browser: Browser, quick_url: str, tmp_path: Path) -> 
                 page.keyboard.press("Enter")
             chooser.value.set_files(file)
             if file is files[0]:
-                tab_to(page, "Name of the class")
+                tab_to(page, "Class name")
                 page.keyboard.type("red")
                 tab_to(page, "Add a class")
                 page.keyboard.press("Enter")
-        tab_to(page, "Name of the class", last=True)
+        tab_to(page, "Class name", last=True)
         page.keyboard.type("green")
-        tab_to(page, "Start learning")
+        tab_to(page, "Start training")
         page.keyboard.press("Enter")
-        expect(page.get_by_text("Waiting for its turn")).to_be_visible()
+        expect(page.get_by_text("Waiting in the queue")).to_be_visible()
         tab_to(page, "Cancel")
         page.keyboard.press("Enter")
-        expect(page.get_by_role("button", name="Keep it")).to_be_focused()
+        expect(page.get_by_role("button", name="Go back")).to_be_focused()
         page.keyboard.press("Tab")
         page.keyboard.press("Enter")
         expect(page.get_by_role("heading", name="Cancelled")).to_be_visible()
@@ -113,13 +113,13 @@ def test_by_keyboard_alone(browser: Browser, quick_url: str, tmp_path: Path) -> 
         with page.expect_file_chooser() as chooser:
             page.keyboard.press("Enter")
         chooser.value.set_files(files[0])
-        tab_to(page, "What it could be")
+        tab_to(page, "Class names")
         page.keyboard.type("blue")
         page.keyboard.press("Enter")
         expect(page.locator(".shares li")).to_have_count(3)
         page.keyboard.press("Backspace")
         expect(page.locator(".shares li")).to_have_count(2)
-        tab_to(page, "How much of what it learnt")
+        tab_to(page, "Strength")
         with page.expect_response("**/classify") as answer:
             page.keyboard.press("ArrowRight")
         assert answer.value.json()["alpha"] == 0.51

@@ -36,11 +36,11 @@ def test_one_job_from_one_form(browser: Browser, quick_url: str, tmp_path: Path)
         fill_form(page, tmp_path)
         done = checks()
         page.route(ADAPT, lambda route: held.append(route))
-        start = page.get_by_role("button", name="Start learning")
+        start = page.get_by_role("button", name="Start training")
         with page.expect_request(ADAPT):
             start.click()
-        name = page.get_by_label("Name of the class").first
-        name.fill("crimson")  # The page redraws.
+        name = page.get_by_label("Class name").first
+        name.fill("crimson")  # the page is drawn again
         (tmp_path / "more.png").write_bytes(shot("red", 9))
         drop(page, page.locator(".class").first, tmp_path / "more.png")
         expect(page.locator(".thumbs img:visible")).to_have_count(5, timeout=GUARD)
@@ -50,7 +50,7 @@ def test_one_job_from_one_form(browser: Browser, quick_url: str, tmp_path: Path)
         assert checks() == done
         assert len(held) == 1
         held[0].continue_()
-        expect(page.get_by_text("Waiting for its turn")).to_be_visible(timeout=GUARD)
+        expect(page.get_by_text("Waiting in the queue")).to_be_visible(timeout=GUARD)
         (job,) = {job.id for job in client.jobs.list()} - before
         client.jobs.cancel(job)
 
@@ -68,15 +68,15 @@ def test_the_key_belongs_to_the_form(browser: Browser, quick_url: str, tmp_path:
     with Client(quick_url) as client, window(browser, quick_url, expected=["net::ERR"]) as page:
         fill_form(page, tmp_path)
         page.route(ADAPT, cut)
-        start = page.get_by_role("button", name="Start learning")
+        start = page.get_by_role("button", name="Start training")
         for number, name in enumerate(["a", "a", "b", "b"], 1):
-            page.get_by_label("Name it").fill(name)
+            page.get_by_label("Model name").fill(name)
             expect(start).to_be_enabled()
             with page.expect_request(ADAPT):
                 start.click()
             if number < 4:
                 expect(page.get_by_role("alert")).to_be_visible(timeout=GUARD)
-        expect(page.get_by_text("Waiting for its turn")).to_be_visible(timeout=GUARD)
+        expect(page.get_by_text("Waiting in the queue")).to_be_visible(timeout=GUARD)
         client.jobs.cancel(page.url.rpartition("/")[2])
     assert keys[0] == keys[1] != keys[2] == keys[3]
 
@@ -88,8 +88,8 @@ def test_a_start_ends_the_check(browser: Browser, quick_url: str, tmp_path: Path
         with page.expect_request(CHECK):
             drop(page, page.locator(".zone"), write_class_folders(tmp_path / "shots", {"red": 2, "green": 2}))
         with page.expect_event("requestfailed", lambda request: "dry_run" in request.url):
-            page.get_by_role("button", name="Start learning").click()
-        expect(page.get_by_text("Waiting for its turn")).to_be_visible(timeout=GUARD)
+            page.get_by_role("button", name="Start training").click()
+        expect(page.get_by_text("Waiting in the queue")).to_be_visible(timeout=GUARD)
         client.jobs.cancel(page.url.rpartition("/")[2])
 
 
@@ -98,7 +98,7 @@ def test_no_check_at_each_key(browser: Browser, quick_url: str, tmp_path: Path) 
         checks = count_checks(page)
         fill_form(page, tmp_path)
         done = checks()
-        name = page.get_by_label("Name of the class").first
+        name = page.get_by_label("Class name").first
         name.focus()
         for letter in "ab":
             page.keyboard.type(letter)

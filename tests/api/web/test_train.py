@@ -31,35 +31,33 @@ def test_from_a_folder_to_a_prediction_with_a_new_class(page: Page, tmp_path: Pa
     page.goto("/")
     drop(page, page.locator(".zone"), shots)
     expect(page.locator(".class")).to_have_count(2)
-    expect(page.locator(".thumbs .bad")).to_contain_text("can't be read as an image")
-    expect(page.locator(".thumbs .note").filter(has_text="The same image is in")).to_have_count(1)
-    start = page.get_by_role("button", name="Start learning")
+    expect(page.locator(".thumbs .bad")).to_contain_text("Can't be read as an image")
+    expect(page.locator(".thumbs .note").filter(has_text="Also in class")).to_have_count(1)
+    start = page.get_by_role("button", name="Start training")
     expect(start).to_be_disabled()
     page.get_by_role("button", name="Remove scan.jpg").click()
     # The service has checked the images.
     expect(page.get_by_text("0 of 13 images look good")).to_be_visible()
     expect(page.locator(".thumbs .note").filter(has_text="all of one colour")).to_have_count(12)
     page.get_by_role("button", name="Remove copy.png").click()
-    expect(page.get_by_text(re.compile("measured on your test images"))).to_be_visible()
+    expect(page.get_by_text(re.compile("evaluated on your test images"))).to_be_visible()
 
-    page.get_by_label("Name it").fill("colours")
-    page.get_by_text("For those who know").click()
-    page.get_by_label("Rounds over the images").fill("60")
+    page.get_by_label("Model name").fill("colours")
+    page.get_by_text("Advanced").click()
+    page.get_by_label("Epochs").fill("60")
     start.click()
 
     expect(page.get_by_role("heading", name="colours")).to_be_visible()
     expect(page.get_by_role("link", name="Try it", exact=True)).to_be_visible(timeout=120_000)
-    expect(page.locator(".result h2")).to_have_text(
-        re.compile("Better than before|No clear gain|Worse than before")
-    )
-    expect(page.locator(".result")).to_contain_text("On 4 images for testing it was right in")
-    expect(page.get_by_role("img", name=re.compile("Your classes: .* right before"))).to_be_visible()
-    for loss in ("Telling your classes apart", "Matching images with words", "Staying close"):
+    expect(page.locator(".result h2")).to_have_text(re.compile("Better|No clear gain|Worse"))
+    expect(page.locator(".result")).to_contain_text("correct on 4 test images")
+    expect(page.get_by_role("img", name=re.compile("Your classes: .* correct before"))).to_be_visible()
+    for loss in ("Telling your classes apart", "Matching images with text", "Staying close"):
         expect(page.get_by_role("img", name=re.compile(f"{loss}.*: from .* in \\d+ steps"))).to_be_visible()
 
     with page.expect_popup() as opened:
         page.get_by_role("link", name="Full report").click()
-    expect(opened.value.get_by_role("heading", name="Class by class")).to_be_visible()
+    expect(opened.value.get_by_role("heading", name="Results per class")).to_be_visible()
     assert opened.value.title() == "Report on colours"
     assert accessibility_problems(opened.value) == []
     opened.value.set_viewport_size({"width": 360, "height": 700})
@@ -72,7 +70,7 @@ def test_from_a_folder_to_a_prediction_with_a_new_class(page: Page, tmp_path: Pa
     image = tmp_path / "sky.png"
     image.write_bytes(shot("blue", 0))
     drop(page, page.locator(".zone"), image)
-    names = page.get_by_label("What it could be")
+    names = page.get_by_label("Class names")
     names.fill("blue")
     names.press("Enter")
     answer = page.locator(".answer")
@@ -83,10 +81,10 @@ def test_from_a_folder_to_a_prediction_with_a_new_class(page: Page, tmp_path: Pa
 
     half = answer.locator(".shares").inner_text()
     with page.expect_response("**/classify") as told:
-        page.get_by_label("How much of what it learnt").fill("1")
+        page.get_by_label("Strength").fill("1")
     assert told.value.json()["alpha"] == 1
     expect(answer.locator(".shares")).not_to_have_text(half, use_inner_text=True)
-    page.get_by_label("Compare with how it was before").check()
+    page.get_by_label("Compare with the pre-trained model").check()
     expect(answer.get_by_role("heading", name="Before")).to_be_visible()
     expect(answer.locator(".shares")).to_have_count(2)
 
@@ -94,7 +92,7 @@ def test_from_a_folder_to_a_prediction_with_a_new_class(page: Page, tmp_path: Pa
     said = run_as_pasted(page, tmp_path)
     assert {line.split()[0] for line in said.splitlines()} == {"red", "green", "blue"}
     page.goto("/#/jobs")
-    page.get_by_role("link", name="Look at it colours").first.click()
+    page.get_by_role("link", name="View colours").first.click()
     assert "succeeded mdl_" in run_as_pasted(page, tmp_path)
     page.goto("/#/jobs")
     expect(page.get_by_role("heading", name="Jobs")).to_be_visible()
@@ -117,6 +115,7 @@ def run_as_pasted(page: Page, folder: Path) -> str:
     return said.getvalue()
 
 
+@pytest.mark.slow
 def test_a_job_is_found_again_after_a_reload_and_a_restart_and_is_cancelled(
     browser: Browser, service: Service
 ) -> None:
@@ -128,11 +127,11 @@ def test_a_job_is_found_again_after_a_reload_and_a_restart_and_is_cancelled(
         expect(chart).to_be_visible()
         page.reload()
         expect(chart).to_be_visible()
-        expect(page.locator(".stage")).to_have_text(re.compile(r"Learning, round \d+ of 1000"))
+        expect(page.locator(".stage")).to_have_text(re.compile(r"Training, epoch \d+ of 1000"))
 
-        service.child("api").kill()  # `serve` restarts the process.
-        expect(page.get_by_text("Connecting again")).to_be_visible()
-        expect(page.get_by_text("Connecting again")).to_be_hidden(timeout=60_000)
+        service.child("api").kill()  # `serve` starts it again
+        expect(page.get_by_text("Reconnecting")).to_be_visible()
+        expect(page.get_by_text("Reconnecting")).to_be_hidden(timeout=60_000)
         before = chart.get_attribute("aria-label") or ""
         expect(chart).not_to_have_attribute("aria-label", before)
 

@@ -10,9 +10,9 @@ from PIL import Image
 
 from benchmarks.accuracy import ablations, curve, figures, harness, paper, sizes
 from benchmarks.accuracy.measures import MEASURES
-from benchmarks.accuracy.scores import Answers
+from benchmarks.accuracy.scores import BestScores
 from benchmarks.methods.common.registry import METHODS
-from benchmarks.methods.common.task import Answerer, Task
+from benchmarks.methods.common.task import Predictor, Task
 from core.clip.models.backbone import Backbone
 
 COLOURS = {"blue": (30, 60, 230), "green": (30, 200, 40), "grey": (120, 120, 120), "red": (220, 30, 30)}
@@ -51,7 +51,7 @@ def test_base_to_new_is_run_once_and_printed_again(
 ) -> None:
     trained: list[int] = []
 
-    def counted(task: Task) -> dict[str, Answerer]:
+    def counted(task: Task) -> dict[str, Predictor]:
         trained.append(len(task.images))
         return METHODS["stock"](task)
 
@@ -74,7 +74,7 @@ def test_a_run_that_was_stopped_goes_on(
     colours: Path, backbone: Backbone, options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = ["--data", str(colours), "--splits", "2", "--methods", "stock", *options]
-    real, calls = harness.ask, []
+    real, calls = harness.score_tests, []
 
     def stopped(*arguments: object) -> object:
         calls.append(arguments)
@@ -86,13 +86,13 @@ def test_a_run_that_was_stopped_goes_on(
         calls.append(arguments)
         return real(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(harness, "ask", stopped)
+    monkeypatch.setattr(harness, "score_tests", stopped)
     with pytest.raises(KeyboardInterrupt):
         paper.main(command)
     store = harness.store_of("stock", backbone, tmp_path)
     (done,) = store.names()
     calls.clear()
-    monkeypatch.setattr(harness, "ask", counted)
+    monkeypatch.setattr(harness, "score_tests", counted)
     paper.main(command)
     assert len(calls) == 1
     assert len(store.names()) == 2
@@ -109,8 +109,8 @@ def test_a_run_stores_the_score_of_every_class(
         run = store.get(key)
         assert run is not None
         name = f"{label}@colours"
-        kept = Answers(**{f.name: run.array(f"{name}/{f.name}") for f in fields(Answers)})
-        again = Answers.of(run.scores(name), kept.truth, kept.trained.tolist())
+        kept = BestScores(**{f.name: run.array(f"{name}/{f.name}") for f in fields(BestScores)})
+        again = BestScores.from_scores(run.scores(name), kept.truth, kept.trained.tolist())
         assert run.scores(name).shape == (12, 4)
         assert run.array(f"{name}/class_names").tolist() == sorted(COLOURS)
         for column in ("trained_score", "new_score"):
@@ -140,6 +140,7 @@ def test_cross_domain(colours: Path, options: list[str], tmp_path: Path) -> None
     assert table["columns"] == ["method", "other", "other base", "other new"]
 
 
+@pytest.mark.slow
 def test_ablations_and_their_chart(
     colours: Path, options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,6 +154,7 @@ def test_ablations_and_their_chart(
     assert (tmp_path / "figures" / "alpha.png").stat().st_size > 5_000
 
 
+@pytest.mark.slow
 def test_the_training_curve(colours: Path, options: list[str], tmp_path: Path) -> None:
     curve.main(["--data", str(colours), "--splits", "1", *options])
     (table,) = tables(tmp_path, "curve-*.json")

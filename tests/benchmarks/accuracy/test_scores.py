@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.accuracy.measures import differences, harmonic_mean, means, measure, resampled
-from benchmarks.accuracy.scores import Answers
+from benchmarks.accuracy.scores import BestScores
 
 
 def drawn(seed: int, images: int = 60, classes: int = 7) -> tuple[np.ndarray, np.ndarray]:
@@ -35,23 +35,23 @@ def openworld_auc(scores: np.ndarray, truth: np.ndarray, trained: list[int], new
 def test_compact_scores_decide_like_the_full_matrix(seed: int, gamma: float) -> None:
     scores, truth = drawn(seed)
     trained, new = [1, 4, 5], [0, 2, 3, 6]
-    answers = Answers.of(scores, truth, trained)
-    for right, image, label in zip(answers.right_among_its_kind(), scores, truth, strict=True):
+    answers = BestScores.from_scores(scores, truth, trained)
+    for right, image, label in zip(answers.correct_within_kind(), scores, truth, strict=True):
         kind = trained if label in trained else new
         assert right == (max(kind, key=lambda c: image[c]) == label)
     adjusted = scores.copy()
     adjusted[:, trained] -= np.float32(gamma)
     expected = adjusted.argmax(axis=1) == truth
-    assert (answers.right_among_all(gamma) == expected).mean() > 0.98  # Except for a tie in the last bit.
-    assert np.array_equal(answers.right_among_all(), scores.argmax(axis=1) == truth)
+    assert (answers.correct_among_all(gamma) == expected).mean() > 0.98  # but for a tie in the last bit
+    assert np.array_equal(answers.correct_among_all(), scores.argmax(axis=1) == truth)
     assert answers.openworld_auc() == pytest.approx(openworld_auc(scores, truth, trained, new))
 
 
 def test_all_trained_and_none_trained() -> None:
     scores, truth = drawn(1)
     for trained in (range(7), []):
-        answers = Answers.of(scores, truth, list(trained))
-        assert np.array_equal(answers.right_among_all(), scores.argmax(axis=1) == truth)
+        answers = BestScores.from_scores(scores, truth, list(trained))
+        assert np.array_equal(answers.correct_among_all(), scores.argmax(axis=1) == truth)
         values = means([answers])
         assert values["all"] == pytest.approx((scores.argmax(axis=1) == truth).mean())
         assert "OwAUC" not in values
@@ -60,7 +60,7 @@ def test_all_trained_and_none_trained() -> None:
 def test_measures_of_a_run() -> None:
     truth = np.array([0, 0, 1, 1])  # Class 0 is trained.
     scores = np.array([[0.9, 0.1], [0.4, 0.6], [0.7, 0.6], [0.1, 0.9]], dtype=np.float32)
-    run = Answers.of(scores, truth, [0])
+    run = BestScores.from_scores(scores, truth, [0])
     once = np.ones((1, 4), dtype=np.int64)
     values = {name: value[0] for name, value in measure(run, once).items()}
     assert (values["B"], values["N"]) == (1, 1)
@@ -84,7 +84,10 @@ def test_intervals_are_paired() -> None:
     better = scores.copy()
     better[::2] = -1
     better[np.arange(0, 200, 2), truth[::2]] = 1
-    one, other = Answers.of(scores, truth, [0, 1, 2]), Answers.of(better, truth, [0, 1, 2])
+    one, other = (
+        BestScores.from_scores(scores, truth, [0, 1, 2]),
+        BestScores.from_scores(better, truth, [0, 1, 2]),
+    )
     values = {m: means([other])[m] - means([one])[m] for m in ("B", "N", "HM", "all")}
     found = differences(
         {m: resampled([other])[m] for m in values}, {m: resampled([one])[m] for m in values}, values
@@ -98,7 +101,7 @@ def test_intervals_are_paired() -> None:
 def test_a_method_without_new_classes_has_no_accuracy_on_them() -> None:
     scores, truth = drawn(4)
     scores[:, 3:] = -np.inf
-    values = means([Answers.of(scores, truth, [0, 1, 2])])
+    values = means([BestScores.from_scores(scores, truth, [0, 1, 2])])
     assert np.isnan(values["N"])
     assert np.isnan(values["HM"])
     assert values["mixed N"] == values["mixed HM"] == 0

@@ -17,7 +17,7 @@ def test_without_training_the_model_is_stock(task: given.Task, shown: given.Test
 def test_the_training_curve_is_reported(task: given.Task, shown: given.Tests) -> None:
     curve: list[tuple[int, int, torch.Tensor]] = []
 
-    def watch(epoch: int, epochs: int, answerer: given.Answerer) -> None:
+    def watch(epoch: int, epochs: int, answerer: given.Predictor) -> None:
         curve.append((epoch, epochs, answerer.similarities(shown, task.class_names)))
 
     settings = FtProbe(3, 8, 1e-3, 1e-2)

@@ -17,7 +17,7 @@ def test_the_preview_equals_the_products(task: given.Task, shown: given.Tests) -
     cosines, offsets = product.cosines(shown.stock_features, head, [1, -1, 0])
     torch.testing.assert_close(found, cosines - offsets, rtol=0, atol=1e-4)
 
-    def accuracy(of: given.Answerer) -> float:
+    def accuracy(of: given.Predictor) -> float:
         best = of.similarities(shown, task.class_names).argmax(dim=1)
         return (best == torch.tensor(task.labels)).float().mean().item()
 

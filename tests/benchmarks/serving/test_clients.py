@@ -73,7 +73,7 @@ def test_the_table_of_many_models_gives_rates_and_names_every_error() -> None:
     seen = Seen(
         Load(10.0, [0.1, 0.3, 0.2]),
         rss_before=10**9,
-        rss_most=10**9 + 550 * 10**6,
+        rss_peak=10**9 + 550 * 10**6,
         rss_after=10**9 + 520 * 10**6,
         budget=500 * 10**6,
         hits=30,
@@ -88,7 +88,7 @@ def test_the_table_of_many_models_gives_rates_and_names_every_error() -> None:
     plan = Plan(models=["a"] * 9, requests=[0] * 100, versions=["b"], deleted=[], clients=2)
     rows = dict(table(seen, plan, 4).rows)
     assert rows["hit rate"] == "30.0%"
-    assert rows["hit rate of an ideal LRU with room for 4"] == "40.0%"
-    assert rows["at most"] == "550 (1.10 of the budget)"
+    assert rows["hit rate of an ideal LRU cache of 4"] == "40.0%"
+    assert rows["maximum"] == "550 (1.10 of the budget)"
     assert rows["errors"] == "3 x 503 model_loading"
     assert rows["p50, ms"] == "200"

@@ -62,8 +62,8 @@ def test_create_list_and_revoke(data: Path) -> None:
 
 def test_errors_are_reported_without_a_traceback(data: Path, capfd: pytest.CaptureFixture[str]) -> None:
     for arguments, says in (
-        (["list"], "The database does not answer"),
-        (["create", "--owner", "Team A"], "An owner's name is"),
+        (["list"], "The database does not respond"),
+        (["create", "--owner", "Team A"], "The owner's name"),
         (["revoke", "key_none"], "There is no key with the id 'key_none'"),
     ):
         assert call(data, *arguments).exit_code == 1

@@ -20,6 +20,7 @@ def clipcite(*arguments: str, cwd: Path) -> "subprocess.Popen[str]":
     return subprocess.Popen(command, env=variables, cwd=cwd, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["api", "serve"])
 def test_off_loopback_a_key_is_needed(command: str, tmp_path: Path) -> None:
     """The error comes from this project's `api`, whatever the current folder contains."""

@@ -66,6 +66,7 @@ def finding(data: Path, capfd: pytest.CaptureFixture[str]) -> dict[str, str]:
     return one
 
 
+@pytest.mark.slow
 def test_a_storage_of_another_database_is_reported_and_can_be_adopted(
     data: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -375,6 +375,7 @@ def clothing_shots(folder: Path, names: list[str], count: int) -> list[Shot]:
     return [Shot(path, name) for name in names for path in sorted((folder / name).iterdir())[:count]]
 
 
+@pytest.mark.slow
 def test_from_real_images_to_a_classifier(starter: Backbone, clothing: Path, tmp_path: Path) -> None:
     names = ["dress", "hat", "shoes"]
     training = clothing_shots(clothing / "train", names, 4)

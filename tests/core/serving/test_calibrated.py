@@ -8,7 +8,7 @@ import torch
 from core.clip.inference.calibration import Calibration
 from core.clip.inference.class_offsets import NEW_NAMES_BALANCE
 from core.clip.inference.classifier import Scores
-from core.serving.calibrated import Judged, calibration_for, judge
+from core.serving.calibrated import CalibratedScores, calibrate, calibration_for
 from core.store.db.tables import Model
 
 SHOTS = torch.eye(4)[:2], torch.tensor([0, 1])
@@ -21,10 +21,12 @@ KNOWN = Calibration(
 )
 
 
-def judged(given: Scores, coverage: float = 0.9) -> Judged:
-    """Judge with a model without a support set, where only the similarities count."""
+def judged(given: Scores, coverage: float = 0.9) -> CalibratedScores:
+    """By a model without shots to compare with: only the similarities count."""
     rows, names = given.similarities.shape
-    return judge(KNOWN, given, torch.zeros(rows, 4), SHOTS, range(names), logit_scale=40.0, coverage=coverage)
+    return calibrate(
+        KNOWN, given, torch.zeros(rows, 4), SHOTS, range(names), logit_scale=40.0, coverage=coverage
+    )
 
 
 def scores(*rows: list[float], offset: float = 0.0, scale: float = 40.0) -> Scores:
@@ -61,7 +63,7 @@ def test_an_image_like_none_of_the_trained_images_is_rejected() -> None:
     features = torch.tensor([[0.8, 0.0, 0.6, 0.0], [0.0, 0.8, 0.6, 0.0], [0.0, 0.8, 0.6, 0.0]])
 
     def rejected(classes: list[int]) -> list[bool]:
-        found = judge(known, given, features, SHOTS, classes, logit_scale=40.0, coverage=0.9)
+        found = calibrate(known, given, features, SHOTS, classes, logit_scale=40.0, coverage=0.9)
         return found.rejected.tolist()
 
     # Rows: like class 1 and its images; like class 1 but images of class 2; like class 2 and its images.

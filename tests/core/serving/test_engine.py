@@ -88,14 +88,14 @@ def test_images_are_pending_until_the_last_one_is_sent(world: World) -> None:
     with engine.acquire(WeightsKey(world.backbone.name), 0, wait_seconds=None) as handle:
         lane = (handle.key, "images")
         with engine.expect_images(handle):
-            assert engine.batcher._coming[lane] == 1
+            assert engine.batcher._pending[lane] == 1
             engine.encode_images(handle, images(world), more=True)
-            assert engine.batcher._coming[lane] == 1
+            assert engine.batcher._pending[lane] == 1
             engine.encode_images(handle, images(world))
-            assert engine.batcher._coming[lane] == 0
+            assert engine.batcher._pending[lane] == 0
         with engine.expect_images(handle):
             pass
-    assert not engine.batcher._coming
+    assert not engine.batcher._pending
     assert engine._pending == {}
 
 

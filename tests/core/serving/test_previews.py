@@ -230,10 +230,10 @@ def test_a_partial_preview_answers(world: World, monkeypatch: pytest.MonkeyPatch
         return features(self, *given)
 
     monkeypatch.setattr(previews.Previews, "_features", one_by_one)
-    monkeypatch.setattr(previews, "SOON", 0)
-    monkeypatch.setattr(previews, "AT_ONCE", 1)
-    first = world.classify(job)
-    assert first.preview_lacks == 3  # 3 of 5 images are missing; each class has one.
+    monkeypatch.setattr(previews, "MAX_FIRST_SECONDS", 0)
+    monkeypatch.setattr(previews, "BATCH_SIZE", 1)
+    first = world.ask(job)
+    assert first.preview_lacks == 3  # of five; each class has one
     more.set()
     until = time.monotonic() + 60
     while (last := world.classify(job)).preview_lacks and time.monotonic() < until:

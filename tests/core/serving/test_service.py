@@ -297,8 +297,8 @@ def weights_of(world: World, model: str) -> Path:
 
 @pytest.fixture
 def impatient(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
-    """Make each request try the storage again."""
-    monkeypatch.setattr(world.pool, "unavailable", Unavailable(again_seconds=0))
+    """Each request is a new try."""
+    monkeypatch.setattr(world.pool, "unavailable", Unavailable(retry_seconds=0))
     return world
 
 
@@ -310,10 +310,10 @@ def test_a_flipped_bit_is_never_served(impatient: World) -> None:
         damaged = bytearray(content)
         damaged[position] ^= 4
         path.write_bytes(damaged)
-        with pytest.raises(ModelUnavailable, match=f"{model} can't be used.*adapt again"):
-            impatient.classify(model=model)
-    impatient.classify(model=good)
-    impatient.classify()
+        with pytest.raises(ModelUnavailable, match=f"{model} can't be used.*train it again"):
+            impatient.ask(model=model)
+    impatient.ask(model=good)
+    impatient.ask()
     path.write_bytes(content)
     impatient.classify(model=model)  # Repaired by the operator, without a restart.
     assert impatient.pool.unavailable.count() == 0

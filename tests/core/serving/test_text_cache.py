@@ -8,7 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.serving.text_cache import Head, HeadKey, LruCache, Prompts, TextCache, resolve_class_names
+from core.serving.text_cache import (
+    ClassifierKey,
+    LruCache,
+    Prompts,
+    RequestClassifier,
+    TextCache,
+    resolve_class_names,
+)
 from core.serving.types import ClassName
 
 
@@ -89,7 +96,7 @@ def test_a_failure_is_not_kept() -> None:
         cache.rows("n", prompts("a"), encode)
     encode.error = None
     assert lengths(cache.rows("n", prompts("a"), encode)) == {"a": 1}
-    assert cache._coming == {}
+    assert cache._pending == {}
 
 
 def test_forget() -> None:
@@ -132,8 +139,8 @@ def test_prompts_are_counted_with_all_their_bytes() -> None:
 
 
 @pytest.mark.parametrize("own", [(), ("a sentence of its own",)])
-def test_the_cache_of_classifier_weights_counts_bytes(own: Prompts) -> None:
-    heads: LruCache[HeadKey, Head] = LruCache(1_000_000)
+def test_heads_are_kept_by_their_bytes(own: Prompts) -> None:
+    heads: LruCache[ClassifierKey, RequestClassifier] = LruCache(1_000_000)
 
     def fill() -> None:
         for k in range(10):
@@ -141,8 +148,8 @@ def test_the_cache_of_classifier_weights_counts_bytes(own: Prompts) -> None:
                 one._replace(prompts=tuple(f"{one.name} {o}" for o in own) or None) for one in wide(k)
             )
             names = resolve_class_names(asked, (), ("a {}",), {})
-            # Python's memory count excludes the numbers of a tensor.
-            head = Head(names, torch.zeros(len(asked), 0), torch.zeros(0))
+            # The numbers of a tensor are not in Python's memory.
+            head = RequestClassifier(names, torch.zeros(len(asked), 0), torch.zeros(0))
             heads.put(("net", "stock", asked, ("a {}",), 0.35), head, head.bytes)
 
     size = held(fill)

@@ -1,6 +1,8 @@
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import threading, torch
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +22,7 @@ print(*alone.map(used, range(4)), torch.get_num_threads(), other)
 """
 
 
+@pytest.mark.slow
 def test_only_these_threads_compute_single_threaded() -> None:
     """The test runs in a process of its own, because the number of threads is a setting of the
     whole process.

@@ -283,10 +283,10 @@ def test_an_unreachable_receiver(one_database: Database) -> None:
         return [host]
 
     send(one_database, resolve=resolve)
-    assert "could not be talked to" in webhook_events(one_database, job_id)[0][1]["reason"]
+    assert "could not be reached" in webhook_events(one_database, job_id)[0][1]["reason"]
     assert (
         webhook_events(one_database, unknown)[0][1]["reason"]
-        == "could not be found: Name or service not known"
+        == "could not be resolved: Name or service not known"
     )
     assert len(waiting(one_database)) == 2
 
@@ -406,7 +406,7 @@ def test_internal_addresses_are_not_reached(one_database: Database, there: Recei
     with one_database.read() as session:
         ends = list(session.scalars(select(JobEvent.data).where(JobEvent.type == "webhook_failed")))
     assert len(ends) == len(urls)
-    assert all(data["reason"].startswith("may not be sent to: ") for data in ends)
+    assert all(data["reason"].startswith("is not allowed: ") for data in ends)
 
 
 def test_a_name_is_resolved_once(one_database: Database, there: Receiver) -> None:

@@ -111,6 +111,7 @@ def attempts(folder: Path, kill_at: list[int]) -> list[tuple[int, list[dict[str,
     return found
 
 
+@pytest.mark.slow
 def test_killed_three_times_gives_the_same_weights(tmp_path: Path) -> None:
     backbone = make_tiny_backbone(tmp_path / "tiny")
     given = {"epochs": 8, "checkpoint_seconds": 0}

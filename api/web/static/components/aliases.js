@@ -1,11 +1,11 @@
-// Names such as shoes@prod: which version programs get that ask for it, moved and moved back from here.
+// Aliases such as shoes@prod: promote a version, and roll back.
 
 import { codeFor, curl, literal, orElse, python } from "./code.js";
 import { announce, confirmed, h, newId, replace } from "../lib/dom.js";
 import { call } from "../lib/http.js";
 import { problemBox } from "../lib/problem.js";
 
-/** A fold-out to point an alias to this model; null where the model has no name. */
+/** Create a collapsible form that points an alias at this model; null for a model without a name. */
 export function aliasField(model) {
   if (!model.name || !model.version) return null;
   const id = newId("alias");
@@ -13,12 +13,12 @@ export function aliasField(model) {
   const field = h("input", { id, placeholder: "prod", autocomplete: "off", required: true });
   const path = (alias) => `/models/${encodeURIComponent(model.name)}/aliases/${encodeURIComponent(alias)}`;
 
-  async function act(what, words) {
+  async function act(send, message) {
     replace(trouble);
     try {
-      await what();
-      announce(words);
-      dispatchEvent(new HashChangeEvent("hashchange")); // it may have left another model of the list
+      await send();
+      announce(message);
+      dispatchEvent(new HashChangeEvent("hashchange")); // redraws the list: the alias may have left another model
     } catch (error) {
       replace(trouble, problemBox(error));
     }
@@ -28,33 +28,33 @@ export function aliasField(model) {
     const alias = field.value.trim();
     const body = JSON.stringify({ model: model.id });
     const headers = { "Content-Type": "application/json" };
-    act(() => call(path(alias), { method: "PUT", body, headers }), `${model.name}@${alias} is this model now.`);
+    act(() => call(path(alias), { method: "PUT", body, headers }), `${model.name}@${alias} points at this model now.`);
   }
-  async function back(alias) {
-    if (!(await confirmed(`Point ${model.name}@${alias} back to the model that it was before?`, "Point it back"))) return;
-    act(() => call(`${path(alias)}/rollback`, { method: "POST" }), `${model.name}@${alias} is the former model again.`);
+  async function rollBack(alias) {
+    if (!(await confirmed(`Point ${model.name}@${alias} back at its previous model?`, "Roll back"))) return;
+    act(() => call(`${path(alias)}/rollback`, { method: "POST" }), `${model.name}@${alias} points at its previous model again.`);
   }
   return h(
     "details",
     { class: "plain" },
     h("summary", {}, "Aliases"),
-    h("p", { class: "soft" }, `Programs that ask for ${model.name}@prod, say, get the model that it points to.`),
-    h("form", { class: "row alias", onsubmit: point }, h("label", { for: id, class: "unseen" }, `An alias of ${model.name}`), field, h("button", { type: "submit", class: "quiet" }, "Point it here")),
-    model.aliases.map((alias) => h("button", { type: "button", class: "quiet small", onclick: () => back(alias) }, `Point @${alias} back`)),
+    h("p", { class: "soft" }, `Programs that request ${model.name}@prod get the model that the alias prod points at.`),
+    h("form", { class: "row alias", onsubmit: point }, h("label", { for: id, class: "unseen" }, `Alias of ${model.name}`), field, h("button", { type: "submit", class: "quiet" }, "Point here")),
+    model.aliases.map((alias) => h("button", { type: "button", class: "quiet small", onclick: () => rollBack(alias) }, `Roll back @${alias}`)),
     trouble,
     codeFor({ what: "move an alias", curl: () => asCurl(model, path, field), python: () => asPython(model, field) }),
   );
 }
 
-const asked = (field) => field.value.trim() || "prod";
+const aliasIn = (field) => field.value.trim() || "prod";
 
 function asCurl(model, path, field) {
   const body = JSON.stringify({ model: model.id });
-  const there = curl(path(asked(field)), [["-X", "PUT"], ["-H", "Content-Type: application/json"], ["-d", body]]);
-  return `${there}\n${orElse("go back", curl(`${path(asked(field))}/rollback`, [["-X", "POST"]]))}`;
+  const promote = curl(path(aliasIn(field)), [["-X", "PUT"], ["-H", "Content-Type: application/json"], ["-d", body]]);
+  return `${promote}\n${orElse("roll back", curl(`${path(aliasIn(field))}/rollback`, [["-X", "POST"]]))}`;
 }
 
 function asPython(model, field) {
-  const alias = `${literal(model.name)}, ${literal(asked(field))}`;
-  return python([`client.aliases.promote(${alias}, ${literal(model.id)})`, orElse("go back", `client.aliases.rollback(${alias})`)]);
+  const alias = `${literal(model.name)}, ${literal(aliasIn(field))}`;
+  return python([`client.aliases.promote(${alias}, ${literal(model.id)})`, orElse("roll back", `client.aliases.rollback(${alias})`)]);
 }

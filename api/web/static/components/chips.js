@@ -1,15 +1,15 @@
-// Class names as chips: type one, press Enter; each may have words of its own for what it looks like.
+// Field for class names as chips, each with optional prompts.
 
 import { announce, h, newId, replace } from "../lib/dom.js";
 
-const MOST = 1000;
+const MAX_NAMES = 1000;
 
-/** `names` is a list of {name, prompts} that is changed in place; `changed` is called after each change. */
+/** Create the field. `names`, a list of {name, prompts}, is changed in place; `changed` is called after each change. */
 export function chipField(names, changed) {
   const id = newId("names");
   let trained = new Set();
   let open = null;
-  const list = h("ul", { class: "chips", "aria-label": "Names" });
+  const list = h("ul", { class: "chips", "aria-label": "Classes" });
   const editor = h("div", {});
   const input = h("input", {
     id,
@@ -23,18 +23,18 @@ export function chipField(names, changed) {
     onpaste: (event) => {
       const text = event.clipboardData.getData("text");
       if (!/[,;\n]/.test(text)) return;
-      event.preventDefault(); // a whole list: from a spreadsheet, say
+      event.preventDefault(); // a list, for example from a spreadsheet
       take(text);
     },
     onblur: () => input.value.trim() && take(input.value),
   });
-  const element = h("div", { class: "field" }, h("label", { for: id }, "What it could be"), h("div", { class: "chip-box" }, list, input), editor);
+  const element = h("div", { class: "field" }, h("label", { for: id }, "Class names"), h("div", { class: "chip-box" }, list, input), editor);
 
   function take(text) {
     const fresh = text.split(/[,;\n]/).map((name) => name.trim()).filter(Boolean);
     for (const name of fresh) {
-      const known = names.some((of) => of.name.toLowerCase() === name.toLowerCase());
-      if (!known && names.length < MOST) names.push({ name, prompts: [] });
+      const known = names.some((entry) => entry.name.toLowerCase() === name.toLowerCase());
+      if (!known && names.length < MAX_NAMES) names.push({ name, prompts: [] });
     }
     input.value = "";
     if (!fresh.length) return;
@@ -42,63 +42,63 @@ export function chipField(names, changed) {
     draw();
     changed();
   }
-  function remove(of) {
-    names.splice(names.indexOf(of), 1);
-    if (open === of) open = null;
-    announce(`${of.name} removed.`);
+  function remove(entry) {
+    names.splice(names.indexOf(entry), 1);
+    if (open === entry) open = null;
+    announce(`${entry.name} removed.`);
     draw();
     input.focus();
     changed();
   }
   function draw() {
-    input.placeholder = names.length ? "another name …" : "a name, then Enter";
+    input.placeholder = names.length ? "another class …" : "class name, then Enter";
     replace(list, names.map(chip));
-    replace(editor, open && textsOf(open));
+    replace(editor, open && promptField(open));
   }
-  function unfold(of) {
-    open = open === of ? null : of;
+  function unfold(entry) {
+    open = open === entry ? null : entry;
     draw();
-    (editor.querySelector("textarea") ?? input).focus(); // the button that was pressed is another one now
+    (editor.querySelector("textarea") ?? input).focus(); // draw() has replaced the pressed button
   }
-  function chip(of) {
-    const kind = trained.has(of.name) ? "trained" : "new";
-    const words = of.prompts.length ? ", described in words" : "";
+  function chip(entry) {
+    const kind = trained.has(entry.name) ? "trained" : "new";
+    const described = entry.prompts.length ? ", with prompts" : "";
     return h(
       "li",
       { class: `chip ${kind}` },
       h(
         "button",
-        { type: "button", class: "chip-name", title: "Describe it in words", "aria-expanded": String(open === of), "aria-label": `${of.name}, ${kind === "new" ? "new" : "taught"}${words}. Describe it in words`, onclick: () => unfold(of) },
-        of.name,
-        of.prompts.length > 0 && h("span", { class: "quote", "aria-hidden": "true" }, "“ ”"),
+        { type: "button", class: "chip-name", title: "Describe in words", "aria-expanded": String(open === entry), "aria-label": `${entry.name}, ${kind}${described}. Describe in words`, onclick: () => unfold(entry) },
+        entry.name,
+        entry.prompts.length > 0 && h("span", { class: "quote", "aria-hidden": "true" }, "“ ”"),
       ),
-      h("button", { type: "button", class: "chip-x", "aria-label": `Remove ${of.name}`, onclick: () => remove(of) }, "×"),
+      h("button", { type: "button", class: "chip-x", "aria-label": `Remove ${entry.name}`, onclick: () => remove(entry) }, "×"),
     );
   }
-  function textsOf(of) {
+  function promptField(entry) {
     const field = h("textarea", {
       id: `${id}-prompts`,
       rows: "2",
       placeholder: "a frayed metal surface",
       oninput: () => {
-        of.prompts = field.value.split("\n").map((line) => line.trim()).filter(Boolean);
+        entry.prompts = field.value.split("\n").map((line) => line.trim()).filter(Boolean);
         replace(list, names.map(chip));
         changed();
       },
     });
-    field.value = of.prompts.join("\n");
-    return h("div", { class: "field inner" }, h("label", { for: field.id }, `What “${of.name}” looks like, a sentence a line`), field);
+    field.value = entry.prompts.join("\n");
+    return h("div", { class: "field inner" }, h("label", { for: field.id }, `Describe “${entry.name}”, one sentence per line`), field);
   }
   draw();
   return {
     element,
-    /** Other names in place of these. */
+    /** Replace all names. */
     set(others) {
       names.splice(0, names.length, ...others);
       open = null;
       draw();
     },
-    /** Which of them were trained. */
+    /** Set the trained classes. */
     kinds(known) {
       const same = known.size === trained.size && [...known].every((name) => trained.has(name));
       trained = known;

@@ -1,13 +1,13 @@
-// One class: its name, its images with what is wrong with them, and words that describe it.
+// Card of one class: name, images with their findings, prompts.
 
 import { acceptDrops, picker } from "./dropzone.js";
 import { h, newId, replace } from "../lib/dom.js";
 import { count } from "../lib/words.js";
 
 const SHOWN = 24;
-const FEW = 4;
+const MIN_SHOTS = 4; // below, the card suggests more images
 
-export function classCard(of, shots, add) {
+export function classCard(entry, shots, add) {
   let all = false;
   const id = newId("class");
   const name = h("input", {
@@ -15,9 +15,9 @@ export function classCard(of, shots, add) {
     class: "class-name",
     maxlength: "200",
     autocomplete: "off",
-    placeholder: "Name of this class",
+    placeholder: "Class name",
     oninput: () => {
-      of.name = name.value;
+      entry.name = name.value;
       shots.changed();
     },
   });
@@ -29,7 +29,7 @@ export function classCard(of, shots, add) {
     id: `${id}-prompts`,
     placeholder: "a frayed metal surface",
     oninput: () => {
-      of.prompts = words.value.split("\n").map((line) => line.trim()).filter(Boolean);
+      entry.prompts = words.value.split("\n").map((line) => line.trim()).filter(Boolean);
       shots.changed();
     },
   });
@@ -39,9 +39,9 @@ export function classCard(of, shots, add) {
     h(
       "div",
       { class: "row" },
-      h("label", { for: id, class: "unseen" }, "Name of the class"),
+      h("label", { for: id, class: "unseen" }, "Class name"),
       name,
-      h("button", { type: "button", class: "quiet small", onclick: () => shots.removeClass(of) }, "Remove", h("span", { class: "unseen" }, " this class")),
+      h("button", { type: "button", class: "quiet small", onclick: () => shots.removeClass(entry) }, "Remove", h("span", { class: "unseen" }, " this class")),
     ),
     summary,
     grid,
@@ -50,8 +50,8 @@ export function classCard(of, shots, add) {
     h(
       "details",
       { class: "plain" },
-      h("summary", {}, "Describe it in words"),
-      h("label", { for: words.id, class: "soft" }, "Worth it where the name alone says little, such as a part number. A sentence a line."),
+      h("summary", {}, "Describe in words"),
+      h("label", { for: words.id, class: "soft" }, "Useful if the name says little, such as a part number. One sentence per line."),
       words,
     ),
   );
@@ -59,14 +59,14 @@ export function classCard(of, shots, add) {
 
   const cells = new Map();
   function refresh() {
-    if (name.value !== of.name) name.value = of.name;
-    if (document.activeElement !== words) words.value = of.prompts.join("\n");
-    const learnt = of.images.filter((image) => image.split === "train").length;
-    const tests = of.images.length - learnt;
-    const few = learnt > 0 && learnt < FEW ? " A few more would help." : "";
-    summary.textContent = `${count(learnt, "image")} to learn from${tests ? `, ${tests} to test on` : ""}.${few}`;
-    // Those with problems first: they must not hide behind "show all". Those to test on come last.
-    const order = [...of.images].sort((a, b) => rank(b) - rank(a) || (a.split === "test") - (b.split === "test"));
+    if (name.value !== entry.name) name.value = entry.name;
+    if (document.activeElement !== words) words.value = entry.prompts.join("\n");
+    const shotCount = entry.images.filter((image) => image.split === "train").length;
+    const testCount = entry.images.length - shotCount;
+    const advice = shotCount > 0 && shotCount < MIN_SHOTS ? " More images improve the model." : "";
+    summary.textContent = `${count(shotCount, "training image")}${testCount ? `, ${count(testCount, "test image")}` : ""}.${advice}`;
+    // Images with problems come first, so that "Show all" never hides them. Test images come last.
+    const order = [...entry.images].sort((a, b) => rank(b) - rank(a) || (a.split === "test") - (b.split === "test"));
     const shown = all ? order : order.slice(0, SHOWN);
     for (const image of shown) {
       if (!cells.has(image)) cells.set(image, thumbnail(image, shots));
@@ -84,8 +84,8 @@ function rank(image) {
 }
 
 function thumbnail(image, shots) {
-  const tests = image.split === "test";
-  const image = h("img", { alt: tests ? `${image.name}, to test on` : image.name, width: "84", height: "84" });
+  const isTest = image.split === "test";
+  const thumb = h("img", { alt: isTest ? `${image.name}, test image` : image.name, width: "84", height: "84" });
   const blank = h("span", { class: "blank" }, image.name);
   const badge = h("span", { class: "badge" });
   const remove = h(
@@ -93,16 +93,16 @@ function thumbnail(image, shots) {
     { type: "button", class: "x", title: "Remove", "aria-label": `Remove ${image.name}`, onclick: () => shots.remove(image) },
     "×",
   );
-  const element = h("li", {}, blank, image, tests && h("span", { class: "tag split", "aria-hidden": "true" }, "test"), remove, badge);
+  const element = h("li", {}, blank, thumb, isTest && h("span", { class: "tag split", "aria-hidden": "true" }, "test"), remove, badge);
   let shown = "";
   function refresh() {
-    if (image.url && image.getAttribute("src") !== image.url) image.src = image.url;
-    image.hidden = !image.url;
+    if (image.url && thumb.getAttribute("src") !== image.url) thumb.src = image.url;
+    thumb.hidden = !image.url;
     blank.hidden = Boolean(image.url);
     const { level = "", detail = "" } = image.problem ?? {};
-    const now = `${level} ${detail}`;
-    if (now === shown) return;
-    shown = now;
+    const state = `${level} ${detail}`;
+    if (state === shown) return;
+    shown = state;
     element.className = level;
     badge.textContent = detail;
     badge.hidden = !detail;

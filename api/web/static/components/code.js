@@ -1,10 +1,10 @@
-// "Copy as curl / Python": the way from the page to a program.
+// "Copy as curl or Python": the current view as a program.
 
 import { h } from "../lib/dom.js";
 import { key } from "../lib/http.js";
 
-/** A fold-out with the same call in both. `curl` and `python` are text, or functions that give it; `what` is
- *  said where a view has more than one. */
+/** Create a collapsible box with the same call in both languages. `curl` and `python` are text, or functions that
+ *  return text. `what` names the call in views with several boxes. */
 export function codeFor({ what = "", curl, python }) {
   const boxes = [
     ["curl", curl],
@@ -35,48 +35,48 @@ async function copied(pre) {
     await navigator.clipboard.writeText(pre.textContent);
     return true;
   } catch {
-    // Over plain http from another machine there is no clipboard; the old way is left.
+    // navigator.clipboard is missing over plain http from another machine.
     getSelection().selectAllChildren(pre);
     return document.execCommand("copy");
   }
 }
 
-/** A curl command: [option, value] pairs after the path. */
+/** Return a curl command; `options` are [option, value] pairs. */
 export function curl(path, options = []) {
   const all = [...(key.get() ? [["-H", '"Authorization: Bearer $CLIPCITE_API_KEY"', true]] : []), ...options];
   const words = all.map(([option, value, ready]) => (value === undefined ? option : `${option} ${ready ? value : quoted(value)}`));
   return [`curl -s ${quoted(location.origin + path)}`, ...words].join(" \\\n  ");
 }
 
-/** What else can be done, in a line that does nothing when all of it is pasted. */
-export function orElse(words, command) {
-  return `# to ${words}: ${command.replaceAll(" \\\n ", "")}`;
+/** Return an alternative command as a comment, so that pasting all lines doesn't run it. */
+export function orElse(purpose, command) {
+  return `# to ${purpose}: ${command.replaceAll(" \\\n ", "")}`;
 }
 
 function quoted(text) {
   return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
 }
 
-/** A Python program around these lines (false is left out), which have `client`, the clipcite client of this service. */
+/** Return a Python program with these lines, which may use `client`. Lines that are false are left out. */
 export function python(lines) {
-  const about = key.get() ? "  # the key comes from CLIPCITE_API_KEY" : "";
-  return ["from clipcite import Client", "", `client = Client(${JSON.stringify(location.origin)})${about}`, ...lines.filter(Boolean)].join("\n");
+  const comment = key.get() ? "  # the key comes from CLIPCITE_API_KEY" : "";
+  return ["from clipcite import Client", "", `client = Client(${JSON.stringify(location.origin)})${comment}`, ...lines.filter(Boolean)].join("\n");
 }
 
-/** Lines that ask what an image could be. Options as /classify has them. */
-export function askLines({ class_names: names, ...options }) {
-  const plain = names.every((of) => typeof of === "string");
-  const given = plain ? names : Object.fromEntries(names.map((of) => (typeof of === "string" ? [of, null] : [of.name, of.prompts])));
+/** Return Python lines that classify an image. The options are those of /classify. */
+export function classifyLines({ class_names: names, ...options }) {
+  const plain = names.every((name) => typeof name === "string");
+  const classes = plain ? names : Object.fromEntries(names.map((name) => (typeof name === "string" ? [name, null] : [name.name, name.prompts])));
   const rest = Object.entries(options).map(([name, value]) => `, ${name}=${literal(value)}`);
   return [
-    `names = ${literal(given)}  # any others too`,
-    `answer = client.classify(["image.jpg"], names${rest.join("")})`,
-    "for guess in answer.results[0].predictions:",
-    "    print(guess.class_name, guess.probability)",
+    `names = ${literal(classes)}  # any other class names work too`,
+    `result = client.classify(["image.jpg"], names${rest.join("")})`,
+    "for prediction in result.results[0].predictions:",
+    "    print(prediction.class_name, prediction.probability)",
   ];
 }
 
-/** A value as Python writes it. */
+/** Return a value as a Python literal. */
 export function literal(value) {
   if (value === null || value === undefined) return "None";
   if (value === true) return "True";

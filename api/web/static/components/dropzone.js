@@ -1,15 +1,15 @@
-// A place to drop files on, with buttons that do the same for those who don't drag.
+// Drop zone for files, with buttons for keyboard and touch.
 
 import { chosen, dropped } from "../lib/dropped_files.js";
 import { h, newId } from "../lib/dom.js";
 
-/** `add` gets a promise of the files. `folders`: whether whole folders make sense here. */
+/** Create a drop zone. `add` gets a promise of the files; `folders` adds buttons for a folder and a zip. */
 export function dropZone({ title, hint, folders = false, small = false, add }) {
-  const named = newId("zone");
+  const titleId = newId("zone");
   const zone = h(
     "div",
-    { class: small ? "zone small-zone" : "zone", role: "group", "aria-labelledby": named },
-    h("p", { class: "zone-title", id: named }, title),
+    { class: small ? "zone small-zone" : "zone", role: "group", "aria-labelledby": titleId },
+    h("p", { class: "zone-title", id: titleId }, title),
     hint && h("p", { class: "soft" }, hint),
     h(
       "div",
@@ -23,12 +23,12 @@ export function dropZone({ title, hint, folders = false, small = false, add }) {
   return zone;
 }
 
-/** A button that opens the system's file dialog. */
-export function picker(words, properties, add) {
+/** Create a button that opens the system's file dialog. */
+export function picker(label, properties, add) {
   const input = h("input", { type: "file", class: "unseen", tabindex: "-1", "aria-hidden": "true", ...properties });
-  const button = h("button", { type: "button", class: "quiet", onclick: () => input.click() }, words);
+  const button = h("button", { type: "button", class: "quiet", onclick: () => input.click() }, label);
   input.addEventListener("change", () => {
-    const files = chosen(input); // reads the list at once: it is emptied next
+    const files = chosen(input); // must read the list before the next line empties it
     input.value = "";
     add(files);
   });
@@ -36,7 +36,7 @@ export function picker(words, properties, add) {
 }
 
 export function acceptDrops(element, add) {
-  let inside = 0; // a child that is entered tells so before its parent is left
+  let inside = 0; // dragenter of a child comes before dragleave of its parent
   const mark = () => element.classList.toggle("over", inside > 0);
   element.addEventListener("dragenter", () => mark((inside += 1)));
   element.addEventListener("dragleave", () => mark((inside -= 1)));

@@ -1,23 +1,23 @@
-// Right answers before and after as an image, with the range in which the true difference lies.
+// Chart of the accuracy before and after training, with its 95% confidence interval.
 
 import { h, svg } from "../lib/dom.js";
 import { percent, points } from "../lib/words.js";
 
-const at = (share) => `${(100 * share).toFixed(2)}%`; // of the width, whatever that is: text and dots keep their size
+const at = (fraction) => `${(100 * fraction).toFixed(2)}%`; // relative to the width, so text and dots keep their size
 
-/** What was measured: [words, comparison]. */
+/** Return the evaluated groups of classes as [label, comparison]. */
 function groups({ trained_classes: trained, new_classes: others, all_classes: all }) {
-  const found = [
+  const candidates = [
     ["Your classes", trained],
-    ["Names it was not taught", others],
-    ["All names at once", others && all?.all],
+    ["New classes", others],
+    ["All classes", others && all?.all],
   ];
-  return found.filter(([, comparison]) => comparison);
+  return candidates.filter(([, comparison]) => comparison);
 }
 
-/** One row of a scale from 0 to 100 % for each group that was measured; null without any. */
-export function measurement(metrics) {
-  const rows = groups(metrics).map(([words, comparison]) => row(words, comparison));
+/** Create a chart with one row per group, from 0 to 100%; null without an evaluation. */
+export function evaluationChart(metrics) {
+  const rows = groups(metrics).map(([label, comparison]) => row(label, comparison));
   if (!rows.length) return null;
   return h(
     "div",
@@ -28,25 +28,25 @@ export function measurement(metrics) {
       { class: "legend soft" },
       h("span", {}, h("span", { class: "mark before" }), "before"),
       h("span", {}, h("span", { class: "mark after" }), "now"),
-      h("span", {}, h("span", { class: "mark range" }), "where it truly lies (95 %)"),
+      h("span", {}, h("span", { class: "mark range" }), "95% confidence"),
     ),
   );
 }
 
-function row(words, { stock, adapted, difference }) {
-  const said = `${words}: ${percent(stock)} right before, ${percent(adapted)} now`;
-  const range = difference ? `, a difference of ${points(difference.value)} points, between ${points(difference.low)} and ${points(difference.high)}` : "";
-  const between = (share) => Math.min(1, Math.max(0, share));
+function row(label, { stock, adapted, difference }) {
+  const description = `${label}: ${percent(stock)} correct before, ${percent(adapted)} now`;
+  const range = difference ? `, change ${points(difference.value)} points, 95% confidence interval ${points(difference.low)} to ${points(difference.high)}` : "";
+  const clamp = (fraction) => Math.min(1, Math.max(0, fraction));
   const drawing = svg(
     "svg",
-    { height: 48, role: "img", "aria-label": said + range },
-    [0, 0.25, 0.5, 0.75, 1].map((share) => svg("line", { class: "grid", x1: at(share), x2: at(share), y1: 4, y2: 30 })),
-    [0, 0.5, 1].map((share) => svg("text", { class: "axis", x: at(share), y: 45, "text-anchor": "middle" }, percent(share))),
+    { height: 48, role: "img", "aria-label": description + range },
+    [0, 0.25, 0.5, 0.75, 1].map((fraction) => svg("line", { class: "grid", x1: at(fraction), x2: at(fraction), y1: 4, y2: 30 })),
+    [0, 0.5, 1].map((fraction) => svg("text", { class: "axis", x: at(fraction), y: 45, "text-anchor": "middle" }, percent(fraction))),
     difference &&
       svg("rect", {
         class: "range",
-        x: at(between(stock + difference.low)),
-        width: at(between(stock + difference.high) - between(stock + difference.low)),
+        x: at(clamp(stock + difference.low)),
+        width: at(clamp(stock + difference.high) - clamp(stock + difference.low)),
         y: 10,
         height: 14,
         rx: 7,
@@ -58,7 +58,7 @@ function row(words, { stock, adapted, difference }) {
   return h(
     "figure",
     {},
-    h("figcaption", {}, h("span", {}, words), h("strong", {}, `${percent(stock)} → ${percent(adapted)}`)),
+    h("figcaption", {}, h("span", {}, label), h("strong", {}, `${percent(stock)} → ${percent(adapted)}`)),
     drawing,
   );
 }

@@ -1,19 +1,19 @@
-// The service's own look at the images before anything is learnt.
+// Preflight by the service: POST /adapt?dry_run=true.
 
 import { h, replace } from "../lib/dom.js";
 import { upload } from "../lib/http.js";
 import { count, duration } from "../lib/words.js";
 
-const MOST_BYTES = 200_000_000; // more is not sent twice
+const MAX_BYTES = 200_000_000; // larger uploads are sent only once, without a preflight
 
 let running = { controller: new AbortController(), fingerprint: "" };
 
-/** End the check that is under way, if one is. */
+/** Abort the running check, if any. */
 export function stopCheck() {
   running.controller.abort();
 }
 
-/** Ask for verdicts on all images, note them on each, and say the rest in `box`. */
+/** Check all images, mark each with its finding, and show a summary in `box`. */
 export async function checkWithService(shots, config, box, leaving) {
   const fingerprint = shots.fingerprint(config);
   if (shots.checked === fingerprint) return;
@@ -24,28 +24,28 @@ export async function checkWithService(shots, config, box, leaving) {
   const signal = AbortSignal.any([own.controller.signal, leaving]);
   replace(box);
   try {
-    if (shots.missing || shots.bytes > MOST_BYTES) return;
+    if (shots.missing || shots.bytes > MAX_BYTES) return;
     const { form, files } = shots.form({ config });
-    replace(box, h("p", { class: "soft" }, "The service is looking at the images …"));
-    const found = await upload("/adapt?dry_run=true", form, { signal });
+    replace(box, h("p", { class: "soft" }, "Checking images …"));
+    const preflight = await upload("/adapt?dry_run=true", form, { signal });
     shots.checked = fingerprint;
-    shots.mark(found.findings, files, (finding) => (finding.class_name === null ? "bad" : "note"));
-    replace(box, summary(found));
+    shots.mark(preflight.findings, files, (finding) => (finding.class_name === null ? "bad" : "note"));
+    replace(box, summary(preflight));
   } catch (error) {
     if (error.name === "AbortError") {
       if (running === own) replace(box);
       return;
     }
     if (error.errors?.length) replace(box, h("p", { class: "soft" }, error.message));
-    else replace(box); // what is wrong will be said at the start
+    else replace(box); // Start reports the same error
   } finally {
-    own.controller.abort(); // it is over: the same may be asked again
+    own.controller.abort(); // finished: the same form may be checked again
   }
 }
 
 function summary({ images, good, warnings, estimate }) {
   const { seconds, low_seconds: low, high_seconds: high } = estimate;
-  const time = seconds === null ? "" : ` Learning takes about ${duration(seconds)}${high > 1.5 * low ? ` (${duration(low)} to ${duration(high)})` : ""}.`;
+  const time = seconds === null ? "" : ` Estimated training time: ${duration(seconds)}${high > 1.5 * low ? ` (${duration(low)} to ${duration(high)})` : ""}.`;
   return [
     h("p", {}, h("strong", {}, good === images ? `All ${count(images, "image")} look good.` : `${good} of ${count(images, "image")} look good.`), time),
     warnings.length > 0 && h("ul", { class: "soft" }, warnings.map((warning) => h("li", {}, warning.detail))),

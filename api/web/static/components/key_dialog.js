@@ -1,23 +1,23 @@
-// Where the service asks for a key: the field for it, and nothing about the keys of others.
+// Dialog for the API key.
 
 import { h } from "../lib/dom.js";
 import { key } from "../lib/http.js";
 
-/** Ask for a key when the service wants one; `again` shows anew what could not be shown. */
-export function keyDialog(again) {
+/** Ask for an API key when the service requires one. `retry` redraws the view. */
+export function keyDialog(retry) {
   const button = document.getElementById("key");
   const field = h("input", { type: "password", id: "key-field", autocomplete: "off", spellcheck: "false", required: true });
-  const wrong = h("p", { class: "problem", role: "alert", hidden: true }, "The service does not take this key. Is it complete, and still good?");
-  const forget = h("button", { type: "button", class: "quiet", onclick: forgotten }, "Forget it");
+  const wrong = h("p", { class: "problem", role: "alert", hidden: true }, "That key isn't valid. Is it complete and not expired?");
+  const forget = h("button", { type: "button", class: "quiet", onclick: forgetKey }, "Forget key");
   const dialog = h(
     "dialog",
     { class: "card", "aria-labelledby": "key-title" },
-    h("h2", { id: "key-title" }, "Your key"),
-    h("p", { class: "soft" }, "This service opens with a key. Whoever runs it makes one with ", h("code", {}, "clipcite keys create"), ". It is kept in this tab only, until you close it."),
+    h("h2", { id: "key-title" }, "API key"),
+    h("p", { class: "soft" }, "This service requires an API key. Its operator creates keys with ", h("code", {}, "clipcite keys create"), ". The page keeps your key in this tab until you close the tab."),
     wrong,
     h(
       "form",
-      { onsubmit: entered },
+      { onsubmit: submit },
       h("label", { for: "key-field" }, "Key"),
       field,
       h("div", { class: "row end" }, forget, h("button", { type: "submit", class: "main" }, "Use this key")),
@@ -25,30 +25,30 @@ export function keyDialog(again) {
   );
   document.body.append(dialog);
 
-  function ask(refused) {
+  function open(refused) {
     button.hidden = false;
     forget.hidden = !key.get();
     wrong.hidden = !refused;
     if (!dialog.open) dialog.showModal();
     field.focus();
   }
-  function entered(event) {
-    event.preventDefault(); // the policy lets no form be sent
+  function submit(event) {
+    event.preventDefault(); // the content security policy forbids form submission
     key.set(field.value.trim());
     field.value = "";
     dialog.close();
-    again();
+    retry();
   }
-  function forgotten() {
+  function forgetKey() {
     key.forget();
     dialog.close();
-    again();
+    retry();
   }
   button.hidden = !key.get();
-  button.addEventListener("click", () => ask(false));
+  button.addEventListener("click", () => open(false));
   document.addEventListener("key-needed", () => {
     const refused = Boolean(key.get());
     key.forget();
-    ask(refused);
+    open(refused);
   });
 }

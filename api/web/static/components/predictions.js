@@ -1,51 +1,51 @@
-// The answer for one image: names with their shares, before and now.
+// Card with the predictions for one image, before and now.
 
 import { h, replace } from "../lib/dom.js";
 import { percent } from "../lib/words.js";
 
 const SHOWN = 4;
-const SURE = 0.5;
-const LEAD = 0.15;
+const MIN_PROBABILITY = 0.5;
+const MIN_LEAD = 0.15;
 
-/** The rule behind "unsure": too small a share, or too small a lead. */
+/** Return true if the best probability, or its lead over the second, is too small. */
 export function isUnsure(predictions) {
   const [first, second] = predictions;
-  return first.probability < SURE || first.probability - (second?.probability ?? 0) < LEAD;
+  return first.probability < MIN_PROBABILITY || first.probability - (second?.probability ?? 0) < MIN_LEAD;
 }
 
-/** Whether it looks like none of the names: known only where the model was measured on enough images, and is
- *  asked for exactly its own names. */
-function fitsNone({ in_distribution_score }, { calibration }) {
+/** Return true for an image outside all trained classes. The score exists only for calibrated models
+ *  and requests with exactly the trained classes. */
+function isRejected({ in_distribution_score }, { calibration }) {
   return typeof in_distribution_score === "number" && in_distribution_score < calibration.rejection_threshold;
 }
 
-export function answerCard(image, remove) {
-  const image = h("img", { alt: image.name, width: "96", height: "96", hidden: true });
+export function predictionCard(image, remove) {
+  const thumb = h("img", { alt: image.name, width: "96", height: "96", hidden: true });
   const name = h("p", { class: "file soft" }, image.name);
   const body = h("div", { class: "bars" });
   const element = h(
     "li",
     { class: "card answer" },
-    h("div", { class: "shot" }, image, h("button", { type: "button", class: "x", "aria-label": `Remove ${image.name}`, title: "Remove", onclick: remove }, "×")),
+    h("div", { class: "shot" }, thumb, h("button", { type: "button", class: "x", "aria-label": `Remove ${image.name}`, title: "Remove", onclick: remove }, "×")),
     h("div", { class: "what" }, name, body),
   );
-  /** Once the browser has looked at the image. */
+  /** Redraw after the image check. */
   function refresh() {
-    if (image.url && image.hidden) {
-      image.src = image.url;
-      image.hidden = false;
+    if (image.url && thumb.hidden) {
+      thumb.src = image.url;
+      thumb.hidden = false;
     }
     if (image.problem?.level === "bad") replace(body, h("p", { class: "bad-text" }, image.problem.detail));
   }
 
-  /** `now` and `before` are results; `answer` is what `now` is from. */
-  function show(now, before, answer) {
+  /** Show the results `now` and `before`; `response` is the whole response that contains `now`. */
+  function show(now, before, response) {
     if (now.error) {
       replace(body, h("p", { class: "bad-text" }, now.error.detail));
       return;
     }
     const old = before?.predictions;
-    const none = fitsNone(now, answer);
+    const none = isRejected(now, response);
     replace(
       body,
       old && h("div", { class: "columns" }, column(old, { title: "Before", past: true }), column(now.predictions, { title: "Now", none, changed: old[0].class_name !== now.predictions[0].class_name })),
@@ -69,7 +69,7 @@ function column(predictions, { title, past = false, changed = false, none = fals
       unsure && h("span", { class: "tag open" }, "unsure"),
       changed && h("span", { class: "tag good" }, "changed"),
     ),
-    h("ol", { class: "shares" }, predictions.slice(0, SHOWN).map((guess) => bar(guess, past))),
+    h("ol", { class: "shares" }, predictions.slice(0, SHOWN).map((prediction) => bar(prediction, past))),
   );
 }
 

@@ -1,20 +1,20 @@
-// What came of a job: the verdict in words, the measurement as an image, and the ways on.
+// Result of a job: verdict, evaluation chart, links.
 
-import { askLines, codeFor, curl, python } from "./code.js";
+import { classifyLines, codeFor, curl, python } from "./code.js";
 import { h, replace } from "../lib/dom.js";
 import { download, key } from "../lib/http.js";
-import { measurement } from "./evaluation.js";
+import { evaluationChart } from "./evaluation.js";
 import { problemBox } from "../lib/problem.js";
 import { count, percent, points } from "../lib/words.js";
 
 const HEADLINES = {
-  better: ["Better than before", "good"],
+  better: ["Better", "good"],
   no_clear_gain: ["No clear gain", "open"],
-  worse: ["Worse than before", "poor"],
-  not_measured: ["Ready, but not measured", "open"],
+  worse: ["Worse", "poor"],
+  not_measured: ["Ready, not evaluated", "open"],
 };
 
-const FEW = 20; // test images, below which an interval is some 40 points wide
+const MIN_TEST_IMAGES = 20; // with fewer, the 95% interval is about 40 points wide
 
 export function resultPanel(job) {
   const verdict = job.metrics?.verdict ?? "not_measured";
@@ -28,68 +28,69 @@ export function resultPanel(job) {
     reportLink(`/jobs/${job.id}/report`),
     h("button", { type: "button", class: "quiet", onclick: save }, "Download the model"),
   );
-  const known = job.classes.filter((of) => of.images).map((of) => of.name);
+  const trainedClasses = job.classes.filter((entry) => entry.images).map((entry) => entry.name);
   return h(
     "div",
     { class: `card result ${mood}` },
     h("h2", {}, headline),
     h("p", {}, explained(verdict, job)),
-    job.metrics && measurement(job.metrics),
+    job.metrics && evaluationChart(job.metrics),
     job.warnings.length > 0 &&
-      h("details", { class: "plain" }, h("summary", {}, count(job.warnings.length, "remark")), h("ul", {}, job.warnings.map((w) => h("li", {}, w.detail)))),
+      h("details", { class: "plain" }, h("summary", {}, count(job.warnings.length, "warning")), h("ul", {}, job.warnings.map((warning) => h("li", {}, warning.detail)))),
     links,
     trouble,
-    classifyCode(job.model_id, known),
+    classifyCode(job.model_id, trainedClasses),
   );
 }
 
-const ASKED = {
-  test: (images) => `On ${images} for testing it was`,
-  holdout: (images) => `On ${images} that were kept from it it was`,
-  cross_validation: (images) => `On ${images} that were kept from it a sibling of it was`,
+const EVALUATED_ON = {
+  test: (images) => `on ${count(images, "test image")}`,
+  holdout: (images) => `on ${count(images, "held-out image")}`,
+  cross_validation: (images) => `in cross-validation on ${count(images, "image")}`,
 };
 
-/** What was compared for the verdict: all names at once. */
-function compared(metrics) {
+/** Return the comparison behind the verdict: all classes as candidates. */
+function verdictComparison(metrics) {
   return metrics?.all_classes?.all ?? metrics?.trained_classes;
 }
 
 function explained(verdict, { metrics, config }) {
-  const found = compared(metrics);
-  if (verdict === "not_measured" || !found) {
-    if (config.evaluate === "none") return "It was not to be measured, so nobody can say how much better it is. Try it on images that it has not seen.";
-    return "There were too few images to keep some back, so nobody can say how much better it is. Try it on images that it has not seen, or teach it again with more.";
+  const comparison = verdictComparison(metrics);
+  if (verdict === "not_measured" || !comparison) {
+    if (config.evaluate === "none") return "Evaluation was turned off. Try the model on images that weren't used for training.";
+    return "There are too few images for an evaluation. Try the model on new images, or add images and train again.";
   }
-  const { stock, adapted, difference } = found;
+  const { stock, adapted, difference } = comparison;
   const { images, source } = metrics.measured_on;
-  const facts = `${(ASKED[source] ?? ASKED.holdout)(count(images, "image"))} right in ${percent(adapted)}, the network before in ${percent(stock)}.`;
-  if (verdict === "no_clear_gain" && images < FEW) {
-    return `${facts} ${count(images, "image is", "images are")} too few to tell a gain from chance. Bring more to test on, or more to learn from.`;
+  const trend = adapted > stock ? "up from" : adapted < stock ? "down from" : "unchanged from";
+  const facts = `${percent(adapted)} correct ${(EVALUATED_ON[source] ?? EVALUATED_ON.holdout)(images)}, ${trend} ${percent(stock)} before training.`;
+  if (verdict === "no_clear_gain" && images < MIN_TEST_IMAGES) {
+    return `${facts} ${count(images, "image is", "images are")} too few to tell a gain from chance. Add test images or training images.`;
   }
-  const range = `The true difference lies between ${points(difference.low)} and ${points(difference.high)} points, with 95 % certainty`;
-  if (verdict === "better") return `${facts} ${range}: that is more than chance.`;
-  if (verdict === "worse") return `${facts} ${range}. Use the network as it was, or look whether some labels are wrong.`;
-  return `${facts} ${range}: it could be chance. More images to test on make it clearer; more to learn from may make it better.`;
+  const range = `95% confidence interval of the change: ${points(difference.low)} to ${points(difference.high)} points.`;
+  if (verdict === "better") return `${facts} ${range}`;
+  if (verdict === "worse") return `${facts} ${range} Use the pre-trained model, or check the labels.`;
+  return `${facts} ${range} The change may be chance. Test images narrow the interval; training images may improve the model.`;
 }
 
 function reportLink(path) {
-  // A link can't send the key; with one the report is saved and opened from there.
+  // A link can't send the key, so with a key the report is downloaded.
   if (!key.get()) return h("a", { class: "button quiet", href: path, target: "_blank", rel: "noopener" }, "Full report");
   return h("button", { type: "button", class: "quiet", onclick: () => download(path, "report.html", { Accept: "text/html" }) }, "Full report");
 }
 
 function classifyCode(model, names) {
   return codeFor({
-    what: "ask this model",
+    what: "classify with this model",
     curl: () => curl("/classify", [["-F", `model=${model}`], ["-F", `class_names=${JSON.stringify(names)}`], ["-F", "images=@image.jpg"]]),
-    python: () => python(askLines({ class_names: names, model })),
+    python: () => python(classifyLines({ class_names: names, model })),
   });
 }
 
-/** A verdict in two words, for lists. */
+/** Create a short verdict for lists. */
 export function verdictTag(metrics) {
-  const [words, mood] = HEADLINES[metrics?.verdict ?? "not_measured"] ?? ["", "open"];
-  const found = compared(metrics);
-  const gain = found ? ` ${points(found.difference.value)}` : "";
-  return h("span", { class: `tag ${mood}` }, metrics?.verdict === "not_measured" ? "Not measured" : words + gain);
+  const [headline, mood] = HEADLINES[metrics?.verdict ?? "not_measured"] ?? ["", "open"];
+  const comparison = verdictComparison(metrics);
+  const gain = comparison ? ` ${points(comparison.difference.value)}` : "";
+  return h("span", { class: `tag ${mood}` }, metrics?.verdict === "not_measured" ? "Not evaluated" : headline + gain);
 }

@@ -1,35 +1,35 @@
-// Asking for answers.
+// Classification requests.
 
-import { ask } from "./http.js";
-import { smaller } from "./image_check.js";
+import { requestJson } from "./http.js";
+import { downscale } from "./image_check.js";
 
-const LARGE_BYTES = 600_000;
-const SIDE = 1024; // pixels: far more than any network looks at
+const MAX_UNSCALED_BYTES = 600_000;
+const MAX_SIDE = 1024; // pixels: more than the input size of any model
 
-/** POST /classify with these images and options. */
+/** Send POST /classify with these images and options. */
 export async function classify(images, options, signal) {
   const form = new FormData();
   for (const [name, value] of Object.entries(options)) {
     form.append(name, name === "class_names" ? JSON.stringify(value) : String(value));
   }
   for (const image of images) form.append("images", await sendable(image), image.name);
-  return ask("/classify", { method: "POST", body: form, signal });
+  return requestJson("/classify", { method: "POST", body: form, signal });
 }
 
-/** The file, or a smaller copy of a large photo: it is sent again at each move of the slider. */
+/** Return the file, or a smaller copy of a large photo: each move of the slider uploads all images again. */
 function sendable(image) {
-  image.sendable ??= image.file.size > LARGE_BYTES ? shrunk(image.file) : Promise.resolve(image.file);
+  image.sendable ??= image.file.size > MAX_UNSCALED_BYTES ? downscaleFile(image.file) : Promise.resolve(image.file);
   return image.sendable;
 }
 
-async function shrunk(file) {
+async function downscaleFile(file) {
   let bitmap;
   try {
     bitmap = await createImageBitmap(file);
   } catch {
-    return file; // what this browser can't read the service may
+    return file; // the service may read formats that this browser can't
   }
-  const copy = await smaller(bitmap, SIDE, "image/jpeg", 0.92);
+  const copy = await downscale(bitmap, MAX_SIDE, "image/jpeg", 0.92);
   bitmap.close();
   return copy;
 }

@@ -1,4 +1,4 @@
-// The few choices before a start. Each has a default that is right for most.
+// Optional training settings. Each has a default.
 
 import { h, newId } from "./dom.js";
 
@@ -8,7 +8,7 @@ export function settingsPanel(settings, shots) {
     id: ids.name,
     maxlength: "200",
     autocomplete: "off",
-    placeholder: "for example: birds of our garden",
+    placeholder: "garden birds",
     value: settings.name,
     oninput: () => (settings.name = name.value),
   });
@@ -17,31 +17,31 @@ export function settingsPanel(settings, shots) {
     id: ids.epochs,
     min: "1",
     max: "1000",
-    placeholder: "as the network needs",
+    placeholder: "default of the pre-trained model",
     value: settings.epochs,
     oninput: () => {
       settings.epochs = Number(epochs.value) || null;
       shots.changed();
     },
   });
-  const measured = h("p", { class: "soft" });
+  const evaluation = h("p", { class: "soft" });
   const element = h(
     "div",
     { class: "settings" },
-    h("div", { class: "field" }, h("label", { for: ids.name }, "Name it, if you like"), name),
-    measured,
+    h("div", { class: "field" }, h("label", { for: ids.name }, "Model name (optional)"), name),
+    evaluation,
     h(
       "details",
       { class: "plain" },
-      h("summary", {}, "For those who know"),
-      h("div", { class: "field" }, h("label", { for: ids.epochs }, "Rounds over the images (epochs)"), epochs),
+      h("summary", {}, "Advanced"),
+      h("div", { class: "field" }, h("label", { for: ids.epochs }, "Epochs"), epochs),
     ),
   );
   function refresh() {
     const hasTests = shots.images.some((image) => image.split === "test");
-    measured.textContent = hasTests
-      ? "How well it has learnt is measured on your test images."
-      : "Every image is learnt from. How well that went is measured on a sibling that learns without some of them.";
+    evaluation.textContent = hasTests
+      ? "The model is evaluated on your test images."
+      : "The model trains on all images and is evaluated by cross-validation.";
   }
   const config = () => (settings.epochs ? { epochs: settings.epochs } : {});
   return { element, refresh, config };

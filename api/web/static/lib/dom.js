@@ -1,12 +1,12 @@
-// Elements are made by calls, never from markup in strings: what people type stays text.
+// DOM helpers. Elements are created by calls, never from markup in strings, so user input stays text.
 
-/** An HTML element. Properties that begin with "on" are listeners, `style` is an object, and what is
- *  null, undefined or false is left out, among the children too. */
+/** Create an HTML element. Properties that begin with "on" are listeners, and `style` is an object.
+ *  Properties and children that are null, undefined or false are left out. */
 export function h(tag, properties, ...children) {
   return fill(document.createElement(tag), properties, children);
 }
 
-/** The same for SVG. */
+/** Create an SVG element, with the same rules. */
 export function svg(tag, properties, ...children) {
   return fill(document.createElementNS("http://www.w3.org/2000/svg", tag), properties, children);
 }
@@ -16,48 +16,48 @@ function fill(element, properties, children) {
     if (value === null || value === undefined || value === false) continue;
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
     else if (name === "style") {
-      // The policy forbids style attributes, not this.
-      for (const [key, what] of Object.entries(value)) element.style.setProperty(key, what);
+      // The content security policy forbids style attributes but allows setProperty.
+      for (const [key, setting] of Object.entries(value)) element.style.setProperty(key, setting);
     } else if (value === true) element.setAttribute(name, "");
     else element.setAttribute(name, String(value));
   }
-  element.append(...shown(children));
+  element.append(...rendered(children));
   return element;
 }
 
-function shown(children) {
+function rendered(children) {
   return children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false);
 }
 
-/** Put these in place of what is there. */
+/** Replace all children of the element. */
 export function replace(element, ...children) {
-  element.replaceChildren(...shown(children));
+  element.replaceChildren(...rendered(children));
 }
 
-/** Tell it to those who listen to a screen reader. */
+/** Announce text to screen readers. */
 export function announce(text) {
-  document.getElementById("said").textContent = text;
+  document.getElementById("announcer").textContent = text;
 }
 
-let numbers = 0;
-/** An id of its own, to tie a label to what it labels. */
+let lastId = 0;
+/** Return a new element id, to connect a label with its field. */
 export function newId(prefix) {
-  numbers += 1;
-  return `${prefix}-${numbers}`;
+  lastId += 1;
+  return `${prefix}-${lastId}`;
 }
 
-/** A call that waits until nobody has called for so long; `cancel` forgets it. */
+/** Debounce: call `act` once, after `milliseconds` without a new call. `cancel` drops the pending call. */
 export function debounce(milliseconds, act) {
   let timer = 0;
-  const later = (...given) => {
+  const later = (...parameters) => {
     clearTimeout(timer);
-    timer = setTimeout(act, milliseconds, ...given);
+    timer = setTimeout(act, milliseconds, ...parameters);
   };
   later.cancel = () => clearTimeout(timer);
   return later;
 }
 
-/** Ask before something is lost. Resolves to whether the answer was yes. */
+/** Ask for confirmation in a dialog. Resolves to true if the user confirms. */
 export function confirmed(question, yes) {
   return new Promise((resolve) => {
     const dialog = h(
@@ -67,7 +67,7 @@ export function confirmed(question, yes) {
       h(
         "div",
         { class: "row end" },
-        h("button", { type: "button", class: "quiet", onclick: () => dialog.close("no") }, "Keep it"),
+        h("button", { type: "button", class: "quiet", onclick: () => dialog.close("no") }, "Go back"),
         h("button", { type: "button", class: "danger", onclick: () => dialog.close("yes") }, yes),
       ),
     );

@@ -1,17 +1,17 @@
-// What somebody drops or chooses, as a list of {path: ["folder", …, "file"], file}.
+// Dropped or chosen files as a list of {path: ["folder", …, "file"], file}.
 
 import { unzip } from "./unzip.js";
 
-/** Everything in a drop, folders and zips opened. */
+/** Return all files of a drop, with folders and zips opened. */
 export async function dropped(transfer) {
-  // Only in the event itself can the entries be had, so all of them are taken before the first wait.
+  // The entries are valid only during the event, so all are read before the first await.
   const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
   const files = entries.length ? [] : [...transfer.files].map((file) => ({ path: [file.name], file }));
   for (const entry of entries) await walk(entry, [], files);
   return opened(files);
 }
 
-/** Everything that a file field has. */
+/** Return all files of a file field. */
 export function chosen(input) {
   return opened(
     [...input.files].map((file) => ({ path: (file.webkitRelativePath || file.name).split("/"), file })),
@@ -26,10 +26,10 @@ async function walk(entry, above, into) {
   }
   const reader = entry.createReader();
   for (;;) {
-    // At most 100 come at a time; none means that it was all.
-    const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
-    if (!some.length) return;
-    for (const child of some) await walk(child, path, into);
+    // readEntries returns at most 100 entries per call, and none at the end.
+    const batch = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+    if (!batch.length) return;
+    for (const child of batch) await walk(child, path, into);
   }
 }
 
@@ -48,7 +48,7 @@ const TEST = new Set(["test", "testing"]);
 const VALIDATION = new Set(["val", "valid", "validation"]);
 const IMAGE = /\.(jpe?g|png|webp|gif|bmp|tiff?|heic|heif|avif)$/i;
 
-/** The images among the files, in the order of their paths: [{path, file, name}]. */
+/** Return the images among the files as [{path, file, name}], sorted by path. */
 export function imagesOf(items) {
   const images = items.filter(
     ({ path, file }) =>
@@ -59,13 +59,13 @@ export function imagesOf(items) {
   return images.map(({ path, file }) => ({ path, file, name: path.at(-1) }));
 }
 
-/** The class and the part (train or test) of each image, by its folders: [{file, name, className, split}].
+/** Return class and split (train or test) of each image, by its folders: [{file, name, className, split}].
  *
- *  The rules are the service's for archives (api/archives/layout.py). Folders around all of it are passed
- *  over, and so is validation where there is a test. `className` is null for what lies in no class folder.
+ *  The rules equal those of the service for archives (api/archives/layout.py). Folders that enclose all
+ *  files are ignored, and so is a validation split beside a test split. `className` is null outside class folders.
  *
- *  Throws an Error where a layout could mean two things. */
-export function sorted(items) {
+ *  Throws an Error for an ambiguous layout. */
+export function assignClasses(items) {
   const images = imagesOf(items);
   let root = 0;
   let inner, tops, known, deep;
@@ -81,21 +81,21 @@ export function sorted(items) {
   const train = kind(TRAIN);
   const validation = kind(VALIDATION);
   const test = kind(TEST);
-  // Only train/ and test/ side by side, or alone, are splits: a class may be called "train" too.
-  const some = train.size + test.size + validation.size > 0;
-  const areSplits = some && (tops.size === known.length || (train.size > 0 && test.size + validation.size > 0));
+  // train/ and test/ are splits only side by side or alone, since a class may be called "train" too.
+  const hasSplits = train.size + test.size + validation.size > 0;
+  const areSplits = hasSplits && (tops.size === known.length || (train.size > 0 && test.size + validation.size > 0));
   const odd = [...tops].filter((top) => !known.includes(top));
   if (areSplits && odd.length) {
-    throw new Error(`Beside ${known.sort().join(" and ")} there are images in ${odd.join(", ")}. Put every class folder into train or test.`);
+    throw new Error(`Class folders outside ${known.sort().join(" and ")}: ${odd.join(", ")}. Move them into train or test.`);
   }
-  const measures = test.size ? test : validation;
+  const testFolders = test.size ? test : validation;
   const depth = areSplits ? root + 1 : root;
   return images
-    .filter(({ path }) => !areSplits || path.length <= depth + 1 || train.has(path[root]) || measures.has(path[root]))
+    .filter(({ path }) => !areSplits || path.length <= depth + 1 || train.has(path[root]) || testFolders.has(path[root]))
     .map(({ path, file, name }) => ({
       file,
       name,
       className: path.length > depth + 1 ? path[depth] : null,
-      split: areSplits && path.length > depth + 1 && measures.has(path[root]) ? "test" : "train",
+      split: areSplits && path.length > depth + 1 && testFolders.has(path[root]) ? "test" : "train",
     }));
 }

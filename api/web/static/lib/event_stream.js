@@ -1,14 +1,14 @@
-// A job's events as they happen, over reloads and restarts.
+// Live event stream of a job, resumed after lost connections.
 
 import { call, Problem } from "./http.js";
 
-const PATIENCE = [500, 1000, 2000, 4000];
+const RETRY_DELAYS_MS = [500, 1000, 2000, 4000];
 
 /** Call `onEvent({name, seq, type, at, data})` for each event until the job has ended.
  *
- *  EventSource can't send a key, so the stream is read here. When it breaks off, `onLost(true)` is called
- *  and it goes on after the last event that was seen; `onLost(false)` when it is back.
- *  Throws Problem when the job is gone or the key no longer opens. */
+ *  EventSource can't send a key, so the stream is parsed here. A lost stream calls `onLost(true)` and
+ *  resumes after the last event. `onLost(false)` reports the new connection.
+ *  Throws Problem if the job is gone or the key is no longer valid. */
 export async function follow(jobId, { onEvent, onLost, signal }) {
   let last = 0;
   let failures = 0;
@@ -19,7 +19,7 @@ export async function follow(jobId, { onEvent, onLost, signal }) {
       onLost(false);
       failures = 0;
       if (response.status === 204) return;
-      for await (const event of parsed(response.body)) {
+      for await (const event of parseEvents(response.body)) {
         last = event.seq;
         onEvent(event);
         if (event.name === "done") return;
@@ -29,14 +29,14 @@ export async function follow(jobId, { onEvent, onLost, signal }) {
       if (error instanceof Problem && [401, 403, 404].includes(error.status)) throw error;
       onLost(true);
     }
-    const pause = PATIENCE[Math.min(failures, PATIENCE.length - 1)];
+    const pause = RETRY_DELAYS_MS[Math.min(failures, RETRY_DELAYS_MS.length - 1)];
     failures += 1;
     await new Promise((resolve) => setTimeout(resolve, pause));
   }
 }
 
-/** The events of a stream, as they come. */
-async function* parsed(body) {
+/** Yield the events of a stream. */
+async function* parseEvents(body) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   try {
@@ -46,20 +46,20 @@ async function* parsed(body) {
       const blocks = (rest + value).split("\n\n");
       rest = blocks.pop();
       for (const block of blocks) {
-        const event = eventOf(block);
+        const event = parseEvent(block);
         if (event) yield event;
       }
     }
   } finally {
-    reader.cancel().catch(() => {}); // it may have broken off, which is known
+    reader.cancel().catch(() => {}); // the stream may have ended already
   }
 }
 
-function eventOf(block) {
+function parseEvent(block) {
   const fields = {};
   for (const line of block.split("\n")) {
     const [, name, value] = /^([a-z]+): ?(.*)$/.exec(line) ?? [];
     if (name) fields[name] = name in fields ? `${fields[name]}\n${value}` : value;
   }
-  return fields.data ? { name: fields.event, ...JSON.parse(fields.data) } : null; // null: a comment, or `retry`
+  return fields.data ? { name: fields.event, ...JSON.parse(fields.data) } : null; // null for a comment or `retry`
 }

@@ -1,18 +1,18 @@
-// How the page speaks to the API: the same routes and the same key as everybody else.
+// HTTP client of the page. The page uses the public routes and the user's API key.
 
 const STORED = "clipcite-key";
 
-/** The key lives as long as the tab. */
+/** The API key, stored for the lifetime of the tab. */
 export const key = {
   get: () => sessionStorage.getItem(STORED) ?? "",
   set: (value) => sessionStorage.setItem(STORED, value),
   forget: () => sessionStorage.removeItem(STORED),
 };
 
-/** An answer that is no success, in the service's own words. */
+/** An error response, with the service's problem+json fields. */
 export class Problem extends Error {
   constructor(status, body) {
-    super(body?.detail ?? `The service answered with status ${status}.`);
+    super(body?.detail ?? `The service responded with status ${status}.`);
     this.status = status;
     this.code = body?.code ?? "";
     this.errors = body?.errors ?? [];
@@ -23,7 +23,7 @@ export class Problem extends Error {
 
 export class Unreachable extends Error {
   constructor() {
-    super("The service can't be reached. It may be starting again; nothing is lost.");
+    super("Can't reach the service. It may be restarting; nothing is lost.");
   }
 }
 
@@ -31,7 +31,7 @@ function authorization() {
   return key.get() ? { Authorization: `Bearer ${key.get()}` } : {};
 }
 
-/** A request. Returns the response; throws Problem, Unreachable or what aborts it. */
+/** Send a request and return the response. Throws Problem, Unreachable or an AbortError. */
 export async function call(path, { method = "GET", body, headers = {}, signal } = {}) {
   let response;
   try {
@@ -43,12 +43,12 @@ export async function call(path, { method = "GET", body, headers = {}, signal } 
   return response;
 }
 
-/** The same for an answer in JSON. */
-export async function ask(path, options) {
+/** Send a request and return the JSON of the response. */
+export async function requestJson(path, options) {
   return (await call(path, options)).json();
 }
 
-/** Send a form and tell how much of it has gone, from 0 to 1, which fetch can't. */
+/** Upload a form with XMLHttpRequest, since fetch reports no progress. `onprogress` gets 0 to 1. */
 export function upload(path, form, { onprogress = () => {}, headers = {}, signal } = {}) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
@@ -60,19 +60,19 @@ export function upload(path, form, { onprogress = () => {}, headers = {}, signal
       try {
         body = JSON.parse(request.responseText);
       } catch {
-        // A proxy's own page: the status has to do.
+        // Not JSON, such as an error page of a proxy: only the status is used.
       }
       if (request.status < 300 && body) resolve(body);
       else reject(new Problem(request.status, body));
     };
     request.onerror = () => reject(new Unreachable());
-    request.onabort = () => reject(new DOMException("Stopped.", "AbortError"));
+    request.onabort = () => reject(new DOMException("Aborted.", "AbortError"));
     signal?.addEventListener("abort", () => request.abort(), { once: true });
     request.send(form);
   });
 }
 
-/** Save the answer to a GET as a file. With a key it goes through memory, since a link can't send one. */
+/** Save the response to a GET as a file. With a key the file is held in memory, since a link can't send the key. */
 export async function download(path, name, headers = {}) {
   const url = key.get() ? URL.createObjectURL(await (await call(path, { headers })).blob()) : path;
   const link = document.createElement("a");

@@ -1,23 +1,23 @@
-// What a JSON schema of the document says, in the words of a table.
+// JSON schemas of the OpenAPI document as rows of a table.
 
-function resolved(schema, whole) {
+function resolved(schema, spec) {
   if (!schema?.$ref) return schema ?? {};
   const path = schema.$ref.replace("#/", "").split("/");
-  return path.reduce((at, name) => at?.[name], whole) ?? {};
+  return path.reduce((at, name) => at?.[name], spec) ?? {};
 }
 
-/** "text", "list of number", "Job or null", … */
-export function typeOf(schema, whole) {
+/** Return a type as text: "text", "list of number", "Job or null", … */
+export function typeOf(schema, spec) {
   if (!schema) return "";
   if (schema.$ref) {
-    const target = resolved(schema, whole);
-    return target.properties ? schema.$ref.split("/").at(-1) : typeOf(target, whole);
+    const target = resolved(schema, spec);
+    return target.properties ? schema.$ref.split("/").at(-1) : typeOf(target, spec);
   }
   if (schema.enum) return schema.enum.map((value) => JSON.stringify(value)).join(" or ");
   if (schema.const !== undefined) return JSON.stringify(schema.const);
   const choices = schema.anyOf ?? schema.oneOf;
-  if (choices) return [...new Set(choices.map((choice) => typeOf(choice, whole)))].join(" or ");
-  if (schema.type === "array") return `list of ${typeOf(schema.items, whole) || "anything"}`;
+  if (choices) return [...new Set(choices.map((choice) => typeOf(choice, spec)))].join(" or ");
+  if (schema.type === "array") return `list of ${typeOf(schema.items, spec) || "anything"}`;
   if (schema.format === "binary" || schema.contentMediaType) return "file";
   if (schema.type === "string") return schema.format === "date-time" ? "time" : "text";
   return `${schema.type ?? "anything"}${rangeOf(schema)}`;
@@ -29,19 +29,19 @@ function rangeOf({ minimum, maximum }) {
   return minimum === undefined ? ` up to ${maximum}` : ` from ${minimum} to ${maximum}`;
 }
 
-/** The fields of an object, [{name, type, required, description}]; empty for what is no object. */
-export function fieldsOf(schema, whole) {
-  const target = resolved(schema, whole);
+/** Return the fields of an object as [{name, type, required, description}]; empty for other types. */
+export function fieldsOf(schema, spec) {
+  const target = resolved(schema, spec);
   const needed = new Set(target.required ?? []);
   return Object.entries(target.properties ?? {}).map(([name, field]) => ({
     name,
-    type: typeOf(field, whole),
+    type: typeOf(field, spec),
     required: needed.has(name),
-    description: field.description ?? resolved(field, whole).description,
+    description: field.description ?? resolved(field, spec).description,
   }));
 }
 
-/** The example that the schema brings, if it does. */
-export function exampleOf(schema, whole) {
-  return resolved(schema, whole).examples?.[0];
+/** Return the first example of the schema, or undefined. */
+export function exampleOf(schema, spec) {
+  return resolved(schema, spec).examples?.[0];
 }

@@ -1,17 +1,17 @@
-// A failure, in the service's words: what it is, and what to do.
+// Error box: the message of the service and its details.
 
 import { h } from "./dom.js";
 
-const MOST = 8;
+const MAX_LINES = 8;
 
-/** Of an error or a sentence; `details` are what belongs to no single image on the page. */
+/** Create an error box from an error or a string. `details` are the lines that belong to no image on the page. */
 export function problemBox(error, details = error.errors?.map((item) => (item.file ? `${item.file}: ${item.detail}` : item.detail)) ?? []) {
   const lines = details.filter((line) => line !== error.message);
   return h(
     "div",
     { class: "problem", role: "alert" },
     h("p", {}, error.message ?? error),
-    lines.length > 0 && h("ul", {}, lines.slice(0, MOST).map((line) => h("li", {}, line)), lines.length > MOST && h("li", {}, `and ${lines.length - MOST} more`)),
-    error.status >= 500 && error.requestId && h("p", { class: "soft" }, "For the log: ", h("code", {}, error.requestId)),
+    lines.length > 0 && h("ul", {}, lines.slice(0, MAX_LINES).map((line) => h("li", {}, line)), lines.length > MAX_LINES && h("li", {}, `and ${lines.length - MAX_LINES} more`)),
+    error.status >= 500 && error.requestId && h("p", { class: "soft" }, "Request ID: ", h("code", {}, error.requestId)),
   );
 }

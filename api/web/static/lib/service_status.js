@@ -1,23 +1,23 @@
-// Whether the service is there, said at the top of the page when it is not.
+// Banner at the top of the page while the service is starting, degraded or unreachable.
 
-const EVERY = 10_000;
-const SOON = 2_000;
+const POLL_MS = 10_000;
+const RETRY_MS = 2_000;
 
 export function watchService() {
   const notice = document.getElementById("notice");
-  async function look() {
+  async function poll() {
     let words = "";
     try {
-      const answer = await fetch("/readyz");
-      const state = await answer.json();
-      if (!answer.ok) words = "The service is starting. It will be ready in a moment.";
-      else if (state.status === "degraded") words = "New jobs have to wait: a part of the service is away. Its log says more.";
+      const response = await fetch("/readyz");
+      const state = await response.json();
+      if (!response.ok) words = "The service is starting.";
+      else if (state.status === "degraded") words = "Part of the service is unavailable, so new jobs wait. See the log of the service.";
     } catch {
-      words = "The service can't be reached. This page goes on by itself when it is back; nothing is lost.";
+      words = "Can't reach the service. This page reconnects by itself; nothing is lost.";
     }
     if (notice.textContent !== words) notice.textContent = words;
     notice.hidden = !words;
-    setTimeout(look, words ? SOON : EVERY);
+    setTimeout(poll, words ? RETRY_MS : POLL_MS);
   }
-  look();
+  poll();
 }

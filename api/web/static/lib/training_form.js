@@ -1,23 +1,23 @@
-// The images that somebody has brought, by class, and the form that they are sent in.
+// Images of the Train view by class, and the form for POST /adapt.
 
-import { inspect, markCopies } from "./image_check.js";
-import { sorted } from "./dropped_files.js";
+import { inspect, markDuplicates } from "./image_check.js";
+import { assignClasses } from "./dropped_files.js";
 
 const NAMELESS = "";
-let made = 0; // images so far: each has a number of its own
-const LONGEST_NAME = 150; // the service shortens names above 200 in its answers
+let lastImageId = 0;
+const MAX_NAME_LENGTH = 150; // the service shortens file names above 200 characters in its responses
 
-/** Classes with their images. Says "change" when something about them has changed. */
+/** Classes with their images. Dispatches "change" after every change. */
 export class Shots extends EventTarget {
   classes = [];
 
   get images() {
-    return this.classes.flatMap((of) => of.images);
+    return this.classes.flatMap((entry) => entry.images);
   }
 
-  /** Classes that have something to learn from. */
+  /** Classes with at least one training image. */
   get trained() {
-    return this.classes.filter((of) => of.images.some((image) => image.split === "train"));
+    return this.classes.filter((entry) => entry.images.some((image) => image.split === "train"));
   }
 
   get bad() {
@@ -28,51 +28,51 @@ export class Shots extends EventTarget {
     return this.images.reduce((sum, image) => sum + image.file.size, 0);
   }
 
-  /** What still has to be done before it can start; empty when nothing. */
+  /** Reason why training can't start yet; empty when it can. */
   get missing() {
     const trained = this.trained;
-    if (trained.length < 2) return "Show at least two classes, each with an image.";
-    if (this.classes.some((of) => !of.name.trim() && of.images.length)) return "Give every class a name.";
+    if (trained.length < 2) return "Add images of at least two classes.";
+    if (this.classes.some((entry) => !entry.name.trim() && entry.images.length)) return "Name every class.";
     if (this.bad.length) return "Replace or remove the images marked in red.";
     return "";
   }
 
   classNamed(name) {
-    const same = (of) => of.name.trim().toLowerCase() === name.trim().toLowerCase();
+    const same = (entry) => entry.name.trim().toLowerCase() === name.trim().toLowerCase();
     return this.classes.find(same) ?? this.addClass(name);
   }
 
   addClass(name = NAMELESS) {
-    const of = { name, prompts: [], images: [] };
-    this.classes.push(of);
+    const entry = { name, prompts: [], images: [] };
+    this.classes.push(entry);
     this.changed();
-    return of;
+    return entry;
   }
 
-  removeClass(of) {
-    of.images.forEach(forget);
-    this.classes = this.classes.filter((other) => other !== of);
+  removeClass(entry) {
+    entry.images.forEach(forget);
+    this.classes = this.classes.filter((other) => other !== entry);
     this.changed();
   }
 
-  /** Take in what was dropped, into the classes of its folders or all into `target`.
-   *  Returns how many images that were. */
+  /** Add dropped images to the classes named by their folders, or all to `target`.
+   *  Returns the number of images. */
   async add(items, target = null) {
-    const found = sorted(items);
-    const looks = found.map(({ file, name, className, split }) => {
-      const of = target ?? this.classNamed(className ?? NAMELESS);
-      made += 1;
-      const image = { id: made, file, name, split, problem: null };
-      of.images.push(image);
+    const added = assignClasses(items);
+    const checks = added.map(({ file, name, className, split }) => {
+      const entry = target ?? this.classNamed(className ?? NAMELESS);
+      lastImageId += 1;
+      const image = { id: lastImageId, file, name, split, problem: null };
+      entry.images.push(image);
       return inspect(image).then(() => this.changed());
     });
     this.changed();
-    await Promise.all(looks);
-    return found.length;
+    await Promise.all(checks);
+    return added.length;
   }
 
   remove(image) {
-    for (const of of this.classes) of.images = of.images.filter((other) => other !== image);
+    for (const entry of this.classes) entry.images = entry.images.filter((other) => other !== image);
     forget(image);
     this.changed();
   }
@@ -84,21 +84,21 @@ export class Shots extends EventTarget {
   }
 
   changed() {
-    markCopies(this.classes);
+    markDuplicates(this.classes);
     this.dispatchEvent(new Event("change"));
   }
 
-  /** The form for POST /adapt, and which image each of its file names means. */
+  /** Build the form for POST /adapt. Returns the form and a map from its file names to images. */
   form({ name, config }) {
     const form = new FormData();
     const files = new Map();
-    for (const of of this.classes) {
-      for (const image of of.images) {
-        const file = unique(of.name.trim(), image.name, files);
+    for (const entry of this.classes) {
+      for (const image of entry.images) {
+        const file = unique(entry.name.trim(), image.name, files);
         files.set(file, image);
         const prefix = image.split === "test" ? "test_" : "";
         form.append(`${prefix}images`, image.file, file);
-        form.append(`${prefix}labels`, of.name.trim());
+        form.append(`${prefix}labels`, entry.name.trim());
       }
     }
     if (name) form.append("name", name);
@@ -106,19 +106,19 @@ export class Shots extends EventTarget {
     return { form, files };
   }
 
-  /** The same text as long as the form and `more` stay the same. */
+  /** Return a string that is equal for equal forms and equal `more`. */
   fingerprint(more) {
-    const of = this.classes.map(({ name, prompts, images }) => [name, prompts, images.map(({ id, split }) => [id, split])]);
-    return JSON.stringify([more, of]);
+    const content = this.classes.map(({ name, prompts, images }) => [name, prompts, images.map(({ id, split }) => [id, split])]);
+    return JSON.stringify([more, content]);
   }
 
   prompts() {
-    const given = this.classes.filter((of) => of.prompts.length);
-    return given.length ? { prompts: Object.fromEntries(given.map((of) => [of.name.trim(), of.prompts])) } : {};
+    const described = this.classes.filter((entry) => entry.prompts.length);
+    return described.length ? { prompts: Object.fromEntries(described.map((entry) => [entry.name.trim(), entry.prompts])) } : {};
   }
 
-  /** Note what the service said of single images, in place of what it said before: [{file, detail}], and
-   *  the level of each, "bad" or "note". Returns what fits no image. */
+  /** Replace the findings of the service on single images: [{file, detail}]. `levelOf` returns "bad" or
+   *  "note" per finding. Returns the details that belong to no image. */
   mark(findings, files, levelOf) {
     const rest = [];
     for (const image of this.images) if (image.problem?.service) image.problem = null;
@@ -132,10 +132,10 @@ export class Shots extends EventTarget {
   }
 }
 
-/** A name for a file that the service gives back as it is, which says what it finds by these names. */
+/** Return a unique file name that the service repeats unchanged in its findings. */
 function unique(className, imageName, files) {
-  // Folders are taken off there and controls replaced, and a form would escape quotes and line ends.
-  const plain = (text) => text.slice(-LONGEST_NAME).replace(/[\p{Cc}\p{Cs}\p{Zl}\p{Zp}"/\\]/gu, "_");
+  // The service strips folders and replaces control characters; a form escapes quotes and line ends.
+  const plain = (text) => text.slice(-MAX_NAME_LENGTH).replace(/[\p{Cc}\p{Cs}\p{Zl}\p{Zp}"/\\]/gu, "_");
   const [short, long] = [plain(imageName), plain(`${className} ${imageName}`)];
   if (!files.has(short)) return short;
   let name = long;

@@ -1,23 +1,23 @@
-// Opens a zip with what browsers have: its directory read by hand, its files inflated by the platform.
+// Zip reader: parses the central directory and inflates with the browser's DecompressionStream.
 
 const END = 0x06054b50;
 const DIRECTORY = 0x02014b50;
 const STORED = 0;
 const DEFLATED = 8;
-const MOST_BYTES = 100_000_000; // of one file: more is no image
+const MAX_FILE_BYTES = 100_000_000; // larger files are no images
 
 export class BadZip extends Error {}
 
-/** The files of the archive, as {path, file}. Throws BadZip with what to do. */
+/** Return the files of the archive as [{path, file}]. Throws BadZip with a message for the user. */
 export async function unzip(archive) {
   const tail = await view(archive, Math.max(0, archive.size - 65_557), archive.size);
   let end = tail.byteLength - 22;
   while (end >= 0 && tail.getUint32(end, true) !== END) end -= 1;
-  if (end < 0) throw new BadZip(`${archive.name} is no zip, or was cut short. Drop its folders instead.`);
+  if (end < 0) throw new BadZip(`${archive.name} is not a zip, or is incomplete. Drop its folders instead.`);
   const entries = tail.getUint16(end + 10, true);
   const at = tail.getUint32(end + 16, true);
   if (entries === 0xffff || at === 0xffffffff) {
-    throw new BadZip(`${archive.name} is too large to be opened here. Unpack it and drop its folders.`);
+    throw new BadZip(`${archive.name} is too large for the browser. Unpack it and drop its folders.`);
   }
   const directory = await view(archive, at, at + tail.getUint32(end + 12, true));
   const files = [];
@@ -33,7 +33,7 @@ function entryAt(archive, directory, offset) {
   if (offset + 46 > directory.byteLength || directory.getUint32(offset, true) !== DIRECTORY) {
     throw new BadZip(`${archive.name} is damaged. Unpack it and drop its folders.`);
   }
-  const lengths = [28, 30, 32].map((where) => directory.getUint16(offset + where, true));
+  const lengths = [28, 30, 32].map((position) => directory.getUint16(offset + position, true));
   const name = new Uint8Array(directory.buffer, directory.byteOffset + offset + 46, lengths[0]);
   return {
     name: new TextDecoder().decode(name),
@@ -47,10 +47,10 @@ function entryAt(archive, directory, offset) {
 }
 
 async function fileOf(archive, entry) {
-  const readable = !entry.encrypted && [STORED, DEFLATED].includes(entry.method) && entry.unpacked <= MOST_BYTES;
+  const readable = !entry.encrypted && [STORED, DEFLATED].includes(entry.method) && entry.unpacked <= MAX_FILE_BYTES;
   if (!readable) {
-    throw new BadZip(`${entry.name} in ${archive.name} is encrypted, too large or packed in a way that is not
-      known here. Unpack the zip and drop its folders.`);
+    throw new BadZip(`${entry.name} in ${archive.name} is encrypted, too large or compressed with an unknown
+      method. Unpack the zip and drop its folders.`);
   }
   const head = await view(archive, entry.at, entry.at + 30);
   const from = entry.at + 30 + head.getUint16(26, true) + head.getUint16(28, true);
@@ -61,7 +61,7 @@ async function fileOf(archive, entry) {
   try {
     body = await new Response(plain).blob();
   } catch {
-    body = new Blob([]); // damaged: shown as an image that can't be read, beside the others
+    body = new Blob([]); // damaged: listed as an unreadable image
   }
   return new File([body], entry.name.split("/").at(-1));
 }

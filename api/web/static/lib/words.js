@@ -1,39 +1,39 @@
-// Numbers, times and states as people say them.
+// Human-readable numbers, times and states.
 
 export const STAGES = {
-  preparing: "Getting ready",
-  loading: "Loading the network",
-  training: "Learning",
-  evaluating: "Measuring how good it is",
-  cross_validating: "Looking for wrong labels",
+  preparing: "Preparing",
+  loading: "Loading the pre-trained model",
+  training: "Training",
+  evaluating: "Evaluating",
+  cross_validating: "Cross-validating",
   saving: "Saving",
-  publishing: "Saving",
+  publishing: "Publishing",
 };
 
 export const STATUSES = {
-  queued: "Waiting",
-  running: "Learning",
+  queued: "Queued",
+  running: "Training",
   succeeded: "Ready",
   failed: "Failed",
   cancelled: "Cancelled",
 };
 
-export function count(number, one, many = `${one}s`) {
-  return `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
+export function count(number, singular, plural = `${singular}s`) {
+  return `${number.toLocaleString("en")} ${number === 1 ? singular : plural}`;
 }
 
-export function percent(share) {
-  return `${Math.round(100 * share)} %`;
+export function percent(fraction) {
+  return `${Math.round(100 * fraction)}%`;
 }
 
-/** A difference of two shares, in points. */
+/** Format a difference of two fractions in percentage points, with its sign. */
 export function points(difference) {
   const rounded = Math.round(100 * difference);
   return `${rounded > 0 ? "+" : rounded < 0 ? "−" : "±"}${Math.abs(rounded)}`;
 }
 
 export function duration(seconds) {
-  if (seconds < 1.5) return "a second";
+  if (seconds < 1.5) return "1 second";
   if (seconds < 90) return `${Math.round(seconds)} seconds`;
   if (seconds < 5400) return `${Math.round(seconds / 60)} minutes`;
   return `${(seconds / 3600).toFixed(1)} hours`;
@@ -50,13 +50,13 @@ export function when(time) {
 
 export function stageWords(progress) {
   const name = STAGES[progress.stage] ?? progress.stage;
-  const rounds = progress.stage === "training" && progress.epochs;
-  return rounds ? `${name}, round ${Math.min(progress.epoch, progress.epochs)} of ${progress.epochs}` : name;
+  const epochs = progress.stage === "training" && progress.epochs;
+  return epochs ? `${name}, epoch ${Math.min(progress.epoch, progress.epochs)} of ${progress.epochs}` : name;
 }
 
-/** "a", "a and b", "a, b and 3 more". */
-export function list(names, most = 3) {
-  if (names.length > most) return `${names.slice(0, most).join(", ")} and ${names.length - most} more`;
+/** Join names: "a", "a and b", "a, b and 3 more". */
+export function list(names, max = 3) {
+  if (names.length > max) return `${names.slice(0, max).join(", ")} and ${names.length - max} more`;
   if (names.length < 2) return names.join("");
   return `${names.slice(0, -1).join(", ")} and ${names.at(-1)}`;
 }

@@ -1,4 +1,4 @@
-// All jobs, newest first.
+// Training jobs, newest first.
 
 import { confirmed, h, replace } from "../lib/dom.js";
 import { codeFor, curl, python } from "../components/code.js";
@@ -14,12 +14,12 @@ export function jobsView({ signal }) {
     "section",
     {},
     h("h1", {}, "Jobs"),
-    h("p", { class: "lede" }, "Everything that is being learnt, and was."),
+    h("p", { class: "lede" }, "Training jobs, newest first."),
     pagedList({
       path: "/jobs",
       signal,
       item: row,
-      empty: [h("h2", {}, "No jobs yet"), h("p", {}, "Bring a few images, and here you see how they are learnt."), h("a", { class: "button main", href: "#/" }, "Teach it your images")],
+      empty: [h("h2", {}, "No jobs yet"), h("p", {}, "Add a few images per class to start a training job."), h("a", { class: "button main", href: "#/" }, "Train a model")],
     }),
     codeFor({
       curl: () => curl("/jobs?limit=20"),
@@ -29,14 +29,14 @@ export function jobsView({ signal }) {
 }
 
 function row(job) {
-  const trained = job.classes.filter((of) => of.images);
-  const name = job.name ?? list(trained.map((of) => of.name));
-  const share = job.status === "running" && job.progress ? ` ${percent(job.progress.fraction)}` : "";
+  const trained = job.classes.filter((entry) => entry.images);
+  const name = job.name ?? list(trained.map((entry) => entry.name));
+  const progress = job.status === "running" && job.progress ? ` ${percent(job.progress.fraction)}` : "";
   const trouble = h("div", {});
-  const over = ["succeeded", "failed", "cancelled"].includes(job.status);
+  const finished = ["succeeded", "failed", "cancelled"].includes(job.status);
   async function remove(event) {
     const row = event.target.closest("li");
-    if (!(await confirmed(`Delete the job “${name}” and its images? A model that it made stays.`, "Delete"))) return;
+    if (!(await confirmed(`Delete the job “${name}” and its images? The model stays.`, "Delete"))) return;
     try {
       await call(`/jobs/${job.id}`, { method: "DELETE" });
       row.remove();
@@ -45,15 +45,15 @@ function row(job) {
     }
   }
   return [
-    h("div", { class: "row" }, h("h2", {}, h("a", { href: `#/jobs/${job.id}` }, name)), h("span", { class: `tag ${MOODS[job.status]}` }, STATUSES[job.status] + share)),
-    h("p", { class: "soft" }, `${count(trained.reduce((sum, of) => sum + of.images, 0), "image")} in ${count(trained.length, "class", "classes")}, ${when(job.created_at)}`),
+    h("div", { class: "row" }, h("h2", {}, h("a", { href: `#/jobs/${job.id}` }, name)), h("span", { class: `tag ${MOODS[job.status]}` }, STATUSES[job.status] + progress)),
+    h("p", { class: "soft" }, `${count(trained.reduce((sum, entry) => sum + entry.images, 0), "image")} in ${count(trained.length, "class", "classes")}, ${when(job.created_at)}`),
     job.error && h("p", { class: "soft" }, job.error.detail),
     h(
       "div",
       { class: "row" },
-      h("a", { class: "button quiet", href: `#/jobs/${job.id}` }, over ? "Look at it" : "Watch", h("span", { class: "unseen" }, ` ${name}`)),
+      h("a", { class: "button quiet", href: `#/jobs/${job.id}` }, finished ? "View" : "Follow", h("span", { class: "unseen" }, ` ${name}`)),
       job.model_id && h("a", { class: "button quiet", href: `#/try/${job.model_id}` }, "Try it", h("span", { class: "unseen" }, ` ${name}`)),
-      over && h("button", { type: "button", class: "quiet", onclick: remove }, "Delete", h("span", { class: "unseen" }, ` ${name}`)),
+      finished && h("button", { type: "button", class: "quiet", onclick: remove }, "Delete", h("span", { class: "unseen" }, ` ${name}`)),
     ),
     trouble,
   ];

@@ -1,8 +1,8 @@
-// All models, newest first: what each knows, how good it is, and what can be done with it.
+// Models, newest first, with their verdicts and actions.
 
 import { confirmed, h, replace } from "../lib/dom.js";
 import { aliasField } from "../components/aliases.js";
-import { askLines, codeFor, curl, literal, orElse, python } from "../components/code.js";
+import { classifyLines, codeFor, curl, literal, orElse, python } from "../components/code.js";
 import { call, download } from "../lib/http.js";
 import { pagedList } from "../components/pager.js";
 import { problemBox } from "../lib/problem.js";
@@ -14,12 +14,12 @@ export function modelsView({ signal }) {
     "section",
     {},
     h("h1", {}, "Models"),
-    h("p", { class: "lede" }, "What has been learnt. Each model knows its classes, and answers to any other name as well."),
+    h("p", { class: "lede" }, "Your trained models. Each also answers any other class name."),
     pagedList({
       path: "/models",
       signal,
       item: row,
-      empty: [h("h2", {}, "No models yet"), h("p", {}, "A model is what a finished job leaves behind."), h("a", { class: "button main", href: "#/" }, "Teach it your images")],
+      empty: [h("h2", {}, "No models yet"), h("p", {}, "Each finished training job creates a model."), h("a", { class: "button main", href: "#/" }, "Train a model")],
     }),
     codeFor({
       what: "list the models",
@@ -39,7 +39,7 @@ function row(model) {
   const trouble = h("div", {});
   async function remove(event) {
     const row = event.target.closest("li");
-    if (!(await confirmed(`Delete the model “${name}”? It can't be brought back, only taught again.`, "Delete"))) return;
+    if (!(await confirmed(`Delete the model “${name}”? This can't be undone.`, "Delete"))) return;
     try {
       await call(`/models/${model.id}`, { method: "DELETE" });
       row.remove();
@@ -53,7 +53,7 @@ function row(model) {
     "div",
     { class: "row" },
     h("a", { class: "button quiet", href: `#/try/${model.id}` }, "Try it", hidden()),
-    model.job_id && h("a", { class: "button quiet", href: `#/jobs/${model.job_id}` }, "How it was learnt", hidden()),
+    model.job_id && h("a", { class: "button quiet", href: `#/jobs/${model.job_id}` }, "Training job", hidden()),
     h("button", { type: "button", class: "quiet", onclick: save }, "Download", hidden()),
     h("button", { type: "button", class: "quiet", onclick: remove }, "Delete", hidden()),
   );
@@ -65,12 +65,12 @@ function row(model) {
     trouble,
     aliasField(model),
     codeFor({
-      what: "ask this model",
+      what: "classify with this model",
       curl: () => curl("/classify", [["-F", `model=${model.id}`], ["-F", `class_names=${JSON.stringify(model.trained_classes)}`], ["-F", "images=@image.jpg"]]),
-      python: () => python(askLines({ class_names: model.trained_classes, model: model.id })),
+      python: () => python(classifyLines({ class_names: model.trained_classes, model: model.id })),
     }),
     codeFor({
-      what: "take it along, or delete it",
+      what: "export or delete this model",
       curl: () => `${curl(`/models/${model.id}/export`, [["-OJ"]])}\n${orElse("delete it", curl(`/models/${model.id}`, [["-X", "DELETE"]]))}`,
       python: () => python([`client.models.export(${literal(model.id)}, "model.zip")`, orElse("delete it", `client.models.delete(${literal(model.id)})`)]),
     }),

@@ -46,6 +46,7 @@ def test_overconfidence_is_no_gain() -> None:
     assert one.value == pytest.approx(other.value, abs=0.01)
 
 
+@pytest.mark.slow
 def test_chance_is_seldom_taken_for_a_gain() -> None:
     found = [brier_gain(predictions(60, lead=1.0, seed=seed), 40.0) for seed in range(100)]
     assert sum(interval is not None and interval.low > 0 for interval in found) <= 6

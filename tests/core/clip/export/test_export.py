@@ -115,6 +115,7 @@ def test_open_clip_loads_the_folder(tiny: Backbone, images: list[Path], tmp_path
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_starter_is_loaded_by_its_script(starter: Backbone, clothing: Path, tmp_path: Path) -> None:
     """Real images, after moving the folder and without access to a hub."""
     weights = Weights(whole(moved(starter, size=0.002)))
@@ -129,6 +130,7 @@ def test_the_starter_is_loaded_by_its_script(starter: Backbone, clothing: Path, 
     np.testing.assert_array_equal(again["image"], found["image"])
 
 
+@pytest.mark.slow
 def test_onnx_graphs_give_the_same(tiny: Backbone, images: list[Path], tmp_path: Path) -> None:
     weights = Weights(whole(moved(tiny)))
     exported(tiny, tmp_path / "model", weights, 0.5)
@@ -139,6 +141,7 @@ def test_onnx_graphs_give_the_same(tiny: Backbone, images: list[Path], tmp_path:
         np.testing.assert_allclose(found[kind], features, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_graph_that_differs_is_not_handed_out(
     tiny: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,6 +27,8 @@ from core.clip.models.starter import FOLDER, IMAGE_FILE, IMAGE_PACKAGE, TEXT_PAC
 from core.clip.prompts import class_prompts
 from tests.core.clip.recorder import same_bits
 
+pytestmark = pytest.mark.slow
+
 Assembled = tuple[Path, list[tuple[int, str, str]]]
 
 

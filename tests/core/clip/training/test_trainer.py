@@ -257,6 +257,7 @@ def test_the_network_trains_in_eval_mode(tiny: Backbone) -> None:
         assert torch.equal(one.given, other.given)
 
 
+@pytest.mark.slow
 def test_the_starter_trains_with_frozen_statistics_and_without_dropout(starter: Backbone) -> None:
     watched = watch(starter, "visual", "text")
     assert any(isinstance(m, nn.Dropout) and m.p > 0 for m in starter.model.modules())

@@ -17,7 +17,7 @@ from core.clip.models.features import encode_images, encode_tokens
 from core.clip.weights.ensemble import interpolate
 from core.serving.pins import PinnedModels
 from core.serving.pool.cache_stats import CacheStats
-from core.serving.pool.model_pool import DELTA, NETWORK, ModelPool
+from core.serving.pool.model_pool import DELTA, MODEL, ModelPool
 from core.serving.pool.unavailable import ModelUnavailable
 from core.serving.types import ClassifyRequest, ClassName, WeightsKey
 from core.settings import Settings
@@ -29,7 +29,7 @@ from tests.core.serving.pool.test_cache import until
 from tests.core.serving.world import IMAGES, NAMES, World, content_of, exactly, in_order
 
 
-def counts(world: World, kind: str = NETWORK) -> CacheStats:
+def counts(world: World, kind: str = MODEL) -> CacheStats:
     return world.pool.warm.counts(kind)
 
 
@@ -248,7 +248,7 @@ def test_a_failing_pin_does_not_stop_other_pins(world: World, monkeypatch: pytes
         return load(self, key, *given, **named)
 
     monkeypatch.setattr(ModelPool, "acquire", acquire)
-    monkeypatch.setattr("core.serving.pins.AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("core.serving.pins.REFRESH_SECONDS", 0.01)
     stop = threading.Event()
     following = threading.Thread(target=pins.run, args=(stop,), daemon=True)
     following.start()

@@ -54,7 +54,7 @@ def test_expiry(database: Database) -> None:
     assert opened(database, made.key) == "team-a"
     with database.write() as session:
         session.execute(update(ApiKey).values(expires_at=database_now(session) - timedelta(seconds=1)))
-    with pytest.raises(KeyRefused, match=r"good until .* Ask the operator") as refused:
+    with pytest.raises(KeyRefused, match=r"expired on .* Ask the operator") as refused:
         opened(database, made.key)
     assert (refused.value.code, refused.value.status) == ("key_expired", 401)
 
@@ -108,7 +108,7 @@ def test_the_last_use_is_recorded_once_per_minute(database: Database) -> None:
 
     def used() -> Any:
         with database.write() as session:
-            api_keys.note_use(session, made.row.id)
+            api_keys.record_use(session, made.row.id)
         with database.read() as session:
             row = api_keys.list_all(session)[0]
             assert not api_keys.is_stale(session, row)

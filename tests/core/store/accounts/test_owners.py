@@ -105,7 +105,7 @@ def test_queued_jobs(database: Database) -> None:
     settings = Settings(max_queued_jobs=2)
     first = submit(database, settings)
     submit(database, settings)
-    with pytest.raises(QueueQuota, match="2 of your jobs are waiting, and no more than 2 may"):
+    with pytest.raises(QueueQuota, match="2 queued jobs, and the maximum is 2"):
         submit(database, settings)
     submit(database, settings, owner=new_owner(database, "other"))
     claimed(database, first)
@@ -117,7 +117,7 @@ def test_models_and_the_jobs_that_will_make_one(database: Database) -> None:
     model = published(database)
     submit(database, settings)
     claimed(database, submit(database, settings))
-    with pytest.raises(ModelQuota, match="1 models and 2 jobs that will make one; at most 3"):
+    with pytest.raises(ModelQuota, match="1 models and 2 unfinished jobs, and the maximum is 3"):
         submit(database, settings)
     with database.write() as session:
         models.delete(session, model, owner=OWNER)
@@ -132,9 +132,10 @@ def test_stored_bytes(database: Database) -> None:
     with pytest.raises(ByteQuota):
         submit(database, settings, image_bytes=1_001)
     model = published(database, bytes=200)
-    # 300 bytes, and 200 for the model that the job will create.
-    job = submit(database, settings, image_bytes=300)
-    with pytest.raises(ByteQuota, match=re.escape("take 700 bytes and this needs 301 more; at most 1,000")):
+    job = submit(database, settings, image_bytes=300)  # and 200 for the model that it will make
+    with pytest.raises(
+        ByteQuota, match=re.escape("take 700 bytes and this request needs 301 more. The maximum is 1,000")
+    ):
         submit(database, settings, image_bytes=101)
     submit(database, settings, image_bytes=100)
     with database.read() as session:

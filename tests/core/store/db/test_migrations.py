@@ -132,6 +132,7 @@ def test_a_migration_that_is_killed_half_way_is_run_again(empty_database_url: st
     alembic(empty_database_url, "check")
 
 
+@pytest.mark.slow
 def test_an_old_version_does_not_start_on_a_newer_database(tmp_path: Path, migrated: Path) -> None:
     path = tmp_path / "clipcite.db"
     path.write_bytes(migrated.read_bytes())
@@ -151,7 +152,7 @@ def test_an_old_version_does_not_start_on_a_newer_database(tmp_path: Path, migra
         for module, process in started.items():
             _, said = process.communicate(timeout=120)
             assert process.returncode == 1, module
-            assert "a newer one has written it" in said, module
+            assert "which a newer version" in said, module
             assert "Traceback" not in said, module
     finally:
         for process in started.values():
@@ -168,7 +169,7 @@ def test_a_password_and_a_folder_may_hold_a_percent_sign(tmp_path: Path) -> None
     ("revision", "says", "remedy"),
     [
         (None, "has no tables yet", "clipcite db upgrade"),
-        ("9999_future", "a newer one has written it", "clipcite db upgrade"),
+        ("9999_future", "which a newer version", "clipcite db upgrade"),
         ("0008", "a version before 0.2.0", "an empty CLIPCITE_DATA"),
     ],
 )
