@@ -40,9 +40,9 @@ def adapt(
     extends: Annotated[
         str | None, typer.Option("--extends", help="Model to extend: its training images are added.")
     ] = None,
-    backbone: Annotated[str | None, typer.Option(help="Backbone. [default: the service's]")] = None,
+    backbone: Annotated[str | None, typer.Option(help="Backbone (default: the service's).")] = None,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Epochs. [default: the backbone's recipe]")
+        int | None, typer.Option(min=1, help="Epochs (default: the backbone's recipe).")
     ] = None,
     alpha: Annotated[
         float | None, typer.Option(min=0, max=1, help="Mixing weight, 0 (pre-trained) to 1 (fine-tuned).")

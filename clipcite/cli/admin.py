@@ -33,11 +33,11 @@ def create(
     ] = "default",
     scope: Annotated[
         list[Scope] | None,
-        typer.Option(help="Scope; repeatable. `admin` allows everything. [default: classify, adapt]"),
+        typer.Option(help="Scope; repeatable. `admin` allows everything (default: classify, adapt)."),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Description, shown in the list.")] = None,
     days: Annotated[
-        int | None, typer.Option(min=1, max=36_500, help="Validity (days). [default: unlimited]")
+        int | None, typer.Option(min=1, max=36_500, help="Validity (days) (default: unlimited).")
     ] = None,
     as_json: AsJson = False,
     data: Data = None,

@@ -30,7 +30,7 @@ def classify(
     alpha: Annotated[
         float | None,
         typer.Option(
-            min=0, max=1, help="Mixing weight, 0 (pre-trained) to 1 (fine-tuned). [default: the model's]"
+            min=0, max=1, help="Mixing weight, 0 (pre-trained) to 1 (fine-tuned) (default: the model's)."
         ),
     ] = None,
     top_k: Annotated[

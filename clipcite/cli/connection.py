@@ -26,7 +26,7 @@ from clipcite.client.retry import Retry
 Url = Annotated[
     str | None,
     typer.Option(
-        "--url", envvar="CLIPCITE_URL", help="Address of the service. [default: http://127.0.0.1:8000]"
+        "--url", envvar="CLIPCITE_URL", help="Address of the service (default: http://127.0.0.1:8000)."
     ),
 ]
 Key = Annotated[

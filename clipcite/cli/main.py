@@ -90,7 +90,7 @@ def api(
 @app.command()
 def worker(
     device: Annotated[
-        str | None, typer.Option(help="Device: auto, cpu, cuda or cuda:N. [default: CLIPCITE_DEVICE]")
+        str | None, typer.Option(help="Device: auto, cpu, cuda or cuda:N (default: CLIPCITE_DEVICE).")
     ] = None,
     data: Data = None,
 ) -> None:

@@ -92,22 +92,22 @@ def import_model(
         str | None, typer.Option(help="Name, of which the model becomes the next version.")
     ] = None,
     backbone: Annotated[
-        str | None, typer.Option(help="Backbone of the model. [default: from the archive]")
+        str | None, typer.Option(help="Backbone of the model (default: from the archive).")
     ] = None,
     class_name: Annotated[
         list[str] | None,
-        typer.Option("--class", help="Trained class; repeatable. [default: from the archive]"),
+        typer.Option("--class", help="Trained class; repeatable (default: from the archive)."),
     ] = None,
     alpha: Annotated[
         float | None,
         typer.Option(
             min=0,
             max=1,
-            help="Mixing weight, 0 (pre-trained) to 1 (fine-tuned). [default: from the archive]",
+            help="Mixing weight, 0 (pre-trained) to 1 (fine-tuned) (default: from the archive).",
         ),
     ] = None,
     delta_format: Annotated[
-        str | None, typer.Option(help="Storage of an open_clip folder: full, 4bit or 1bit. [default: full]")
+        str | None, typer.Option(help="Storage of an open_clip folder: full, 4bit or 1bit (default: full).")
     ] = None,
     as_json: AsJson = False,
     url: Url = None,
