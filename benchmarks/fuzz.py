@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "CLIPCITE_DATA": f"{folder}/data",
             "CLIPCITE_CACHE": f"{folder}/cache",
             "CLIPCITE_BACKBONE": f"local-dir:{folder}/backbone",
-            "CLIPCITE_API_KEY": key,
+            "CLIPCITE_ADMIN_KEY": key,
         }
         with running_api(environment) as api:
             without_ids = _fuzz(api.url, key, options.examples, options.seed, Path(folder), {})

@@ -69,8 +69,8 @@ def start_logging(settings: Settings) -> None:
 def secrets_of(settings: Settings) -> list[str]:
     """Return the secrets to redact from every line, longest first."""
     secrets = set()
-    if settings.api_key is not None:
-        secrets.add(settings.api_key.get_secret_value())
+    if settings.admin_key is not None:
+        secrets.add(settings.admin_key.get_secret_value())
     for url in (settings.database_url, settings.redis_url):
         password = (urlsplit(url.get_secret_value()).password if url else None) or ""
         secrets |= {password, unquote(password)}

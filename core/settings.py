@@ -60,7 +60,7 @@ class Settings(BaseSettings):
     # The HTTP service.
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on.")
-    api_key: SecretStr | None = Field(
+    admin_key: SecretStr | None = Field(
         None,
         description="API key of the owner `default` with every scope, in addition to the keys in the "
         "database.",

@@ -21,7 +21,7 @@ umask 022
 password=$(random 24)
 printf '%s\n' "$password" >"$folder.new/postgres_password"
 printf 'postgresql://clipcite:%s@postgres/clipcite\n' "$password" >"$folder.new/clipcite_database_url"
-printf '%s\n' "$(random 32)" >"$folder.new/clipcite_api_key"
+printf '%s\n' "$(random 32)" >"$folder.new/clipcite_admin_key"
 access_key=GK$(random 12)
 secret_key=$(random 32)
 printf '%s\n' "$access_key" >"$folder.new/clipcite_s3_access_key"
@@ -30,4 +30,4 @@ umask 077 # read by compose, not by a container
 printf 'GARAGE_DEFAULT_ACCESS_KEY=%s\nGARAGE_DEFAULT_SECRET_KEY=%s\nGARAGE_RPC_SECRET=%s\n' \
     "$access_key" "$secret_key" "$(random 32)" >"$folder.new/garage.env"
 mv "$folder.new" "$folder"
-echo "Created secrets in $folder. The API key is in clipcite_api_key."
+echo "Created secrets in $folder. The API key is in clipcite_admin_key."

@@ -43,7 +43,7 @@ KEYS_ASKED_SECONDS = 1.0
 # Only for /docs and generated clients. AuthMiddleware does the check.
 bearer_scheme = HTTPBearer(
     auto_error=False,
-    description="A key from `clipcite keys create`, or the service's CLIPCITE_API_KEY. Needed once the "
+    description="A key from `clipcite keys create`, or the service's CLIPCITE_ADMIN_KEY. Needed once the "
     "service has keys.",
 )
 
@@ -58,7 +58,7 @@ class Caller:
     """Id of the key, never the key itself."""
 
 
-OPERATOR = Caller(DEFAULT_OWNER, frozenset(SCOPES), "CLIPCITE_API_KEY")
+OPERATOR = Caller(DEFAULT_OWNER, frozenset(SCOPES), "CLIPCITE_ADMIN_KEY")
 THIS_MACHINE = Caller(DEFAULT_OWNER, frozenset(SCOPES), "none")
 
 
@@ -98,15 +98,15 @@ def is_loopback(host: str) -> bool:
 
 def startup_error(settings: Settings) -> str | None:
     """Return why the service must not start with these settings, or None if it may."""
-    if settings.api_key is not None and len(settings.api_key.get_secret_value()) < 16:
+    if settings.admin_key is not None and len(settings.admin_key.get_secret_value()) < 16:
         return (
-            "CLIPCITE_API_KEY has fewer than 16 characters. Use a longer one, for example the output of "
+            "CLIPCITE_ADMIN_KEY has fewer than 16 characters. Use a longer one, for example the output of "
             "`openssl rand -hex 32`."
         )
-    if settings.api_key is None and not is_loopback(settings.host) and not _has_keys(settings):
+    if settings.admin_key is None and not is_loopback(settings.host) and not _has_keys(settings):
         return (
             f"Without a key the service listens on this machine only, not on {settings.host}. Create a key "
-            "with `clipcite keys create`, or set CLIPCITE_API_KEY (for example to the output of "
+            "with `clipcite keys create`, or set CLIPCITE_ADMIN_KEY (for example to the output of "
             "`openssl rand -hex 32`), or use --host 127.0.0.1."
         )
     return None
@@ -147,7 +147,7 @@ class AuthMiddleware:
         self.settings = settings
         self.database = database
         self.rates = RateLimiter(settings.requests_per_minute)
-        self._keys_made = settings.api_key is not None or not is_loopback(settings.host)
+        self._keys_made = settings.admin_key is not None or not is_loopback(settings.host)
         self._keys_asked = -KEYS_ASKED_SECONDS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -190,7 +190,7 @@ class AuthMiddleware:
         """
         scheme, given = get_authorization_scheme_param(headers.get("authorization"))
         if scheme.lower() == "bearer":
-            expected = self.settings.api_key
+            expected = self.settings.admin_key
             if expected is not None and _same(given, expected.get_secret_value()):
                 return OPERATOR
             if api_keys.is_formed(given):
@@ -205,7 +205,7 @@ class AuthMiddleware:
         if not _is_of_this_machine(headers):
             raise ForeignSite(
                 "The service has no keys, so only programs and pages on its own machine may use it. Use "
-                "http://127.0.0.1 or http://localhost, or set CLIPCITE_API_KEY."
+                "http://127.0.0.1 or http://localhost, or set CLIPCITE_ADMIN_KEY."
             )
         return THIS_MACHINE
 

@@ -142,7 +142,7 @@ def test_a_service_set_up_here_is_left_alone() -> None:
     ours = {
         "PATH": "/bin",
         "CLIPCITE_DATABASE_URL": "postgresql://production",
-        "CLIPCITE_API_KEY": "secret",
+        "CLIPCITE_ADMIN_KEY": "secret",
         "CLIPCITE_HOST": "0.0.0.0",
         "CLIPCITE_BACKBONE": "ViT-B-16/openai",
     }

@@ -94,7 +94,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, postgres_url: str, redis_url
     with postgres_database(postgres_url) as database:
         url = database.replace("postgresql+psycopg", "postgresql")
         (folder / "secrets" / "clipcite_database_url").write_text(url)
-        (folder / "secrets" / "clipcite_api_key").write_text(KEY)
+        (folder / "secrets" / "clipcite_admin_key").write_text(KEY)
         environment = {
             "CLIPCITE_SECRETS": str(folder / "secrets"),
             "CLIPCITE_REDIS_URL": redis_url,

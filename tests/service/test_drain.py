@@ -35,7 +35,7 @@ def test_requests_under_way_at_sigterm_are_answered(
     never = f"cc_{'n' * 43}"
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    given = {"CLIPCITE_DATA": str(data), "CLIPCITE_PORT": str(port), "CLIPCITE_API_KEY": OPERATOR}
+    given = {"CLIPCITE_DATA": str(data), "CLIPCITE_PORT": str(port), "CLIPCITE_ADMIN_KEY": OPERATOR}
     process = subprocess.Popen(
         [sys.executable, "-m", "api"], env={**os.environ, **environment, **given}, stderr=subprocess.PIPE
     )

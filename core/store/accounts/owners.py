@@ -11,7 +11,7 @@ from core.store.db.session import database_now
 from core.store.db.tables import Job, Owner
 
 DEFAULT_OWNER = "default"
-"""Owner of requests without a key, or with CLIPCITE_API_KEY."""
+"""Owner of requests without a key, or with CLIPCITE_ADMIN_KEY."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 

@@ -137,7 +137,7 @@ def test_the_calibration_holds_for_its_own_classes_and_settings_only(
     assert answered(service, knows, **change)["calibration"]["calibrated"] is False
     for options in ({"coverage": "0.9"}, {"reject": "true"}):
         refused = post_classify(service, knows, **change, **options)
-        assert_problem(refused, 422, "not_calibrated", "exactly its trained names")
+        assert_problem(refused, 422, "not_calibrated", "exactly its trained classes")
     for model in ("stock", other):
         assert_problem(post_classify(service, model, coverage="0.9"), 422, "not_calibrated")
 

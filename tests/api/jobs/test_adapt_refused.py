@@ -277,7 +277,7 @@ def test_two_archives(shared: Service) -> None:
     response = shared.client.post("/adapt", files=parts)
     if response.status_code == 202:
         shared.client.delete(f"/jobs/{response.json()['id']}")
-    assert_problem(response, 422, "invalid_request", "one")
+    assert_problem(response, 422, "invalid_request", "Send it once")
 
 
 def test_a_job_that_is_no_form(shared: Service) -> None:
@@ -296,7 +296,7 @@ def test_images_that_are_no_files(shared: Service) -> None:
 @pytest.mark.parametrize("name", ["epochs", "image", "Labels", "", "x" * 500, "a/b"])
 def test_an_unknown_form_field(refused: Problem, name: str) -> None:
     problem = refused(
-        422, "invalid_request", "There is no field.*the fields are archive, images", **shots(), **{name: "1"}
+        422, "invalid_request", "There is no field.*The fields are archive, images", **shots(), **{name: "1"}
     )
     assert len(problem["errors"][0]["pointer"]) < 100
 
@@ -485,7 +485,7 @@ def test_a_huge_text_field(refused: Problem) -> None:
     refused(
         413,
         "text_too_large",
-        "'config' has more than 1,000,000",
+        "'config' exceeds 1,000,000",
         **shots(),
         config=json.dumps({"prompts": {"a": ["x" * 1_100_000]}}),
     )
@@ -593,7 +593,7 @@ def test_more_images_than_files_may_be_open(fresh: Service) -> None:
 def test_without_a_database(make_service: MakeService, tmp_path: Path) -> None:
     without = make_service(database_url=f"sqlite:///{tmp_path}/none.db")
     response = without.adapt(**shots())
-    assert_problem(response, 503, "database_unavailable", "try again")
+    assert_problem(response, 503, "database_unavailable", "Try again")
     assert int(response.headers["retry-after"]) > 0
     assert list(without.temp.iterdir()) == []
 

@@ -185,7 +185,7 @@ def test_an_unknown_job_has_no_stream(fresh: Service) -> None:
 
 
 def test_a_stream_needs_the_key(make_service: MakeService) -> None:
-    service = make_service(api_key="correct horse battery staple")
+    service = make_service(admin_key="correct horse battery staple")
     assert_problem(streamed(service, finished_job(service)), 401, "unauthorized")
 
 

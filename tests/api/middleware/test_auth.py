@@ -45,7 +45,7 @@ OPEN = {"/", "/healthz", "/readyz", "/docs", "/openapi.json"}
 
 @pytest.fixture(scope="module")
 def locked(new_service: Callable[..., AbstractContextManager[Service]]) -> Iterator[Service]:
-    with new_service(api_key=KEY) as made:
+    with new_service(admin_key=KEY) as made:
         yield made
 
 
@@ -196,7 +196,7 @@ def test_this_machine(unlocked: Service, host: str) -> None:
 )
 def test_a_foreign_host(unlocked: Service, host: str) -> None:
     assert_problem(
-        call(unlocked, host), 403, "cross_site_request", "http://127.0.0.1.*or set CLIPCITE_API_KEY"
+        call(unlocked, host), 403, "cross_site_request", "http://127.0.0.1.*or set CLIPCITE_ADMIN_KEY"
     )
 
 
@@ -243,15 +243,15 @@ def test_other_addresses_need_a_key(host: str, tmp_path: Path) -> None:
     assert not is_loopback(host)
     refusal = startup_error(Settings(host=host, data=tmp_path / "data"))
     assert refusal is not None
-    assert "CLIPCITE_API_KEY" in refusal
+    assert "CLIPCITE_ADMIN_KEY" in refusal
     assert "127.0.0.1" in refusal
-    assert startup_error(Settings(host=host, api_key="x" * 16)) is None
+    assert startup_error(Settings(host=host, admin_key="x" * 16)) is None
 
 
 @pytest.mark.parametrize("key", ["", "short", "x" * 15])
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
 def test_a_short_key_is_refused(host: str, key: str) -> None:
-    refusal = startup_error(Settings(host=host, api_key=key))
+    refusal = startup_error(Settings(host=host, admin_key=key))
     assert refusal is not None
     assert "fewer than 16 characters" in refusal
     assert key == "" or key not in refusal

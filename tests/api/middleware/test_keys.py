@@ -75,7 +75,7 @@ def test_after_the_first_key_every_request_needs_one(fresh: Service) -> None:
 
 
 def test_the_key_of_the_environment_also_works(make_service: MakeService) -> None:
-    service = make_service(api_key=KEY)
+    service = make_service(admin_key=KEY)
     made = make(service.database, "default")
     job = service.client.post("/adapt", **form(**shots()), headers={"authorization": f"Bearer {KEY}"})
     assert job.status_code == 202

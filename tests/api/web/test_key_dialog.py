@@ -18,7 +18,7 @@ def test_the_page_asks_for_a_key(
     data.mkdir()
     (data / "clipcite.db").write_bytes(migrated.read_bytes())
     with (
-        service(data, backbone.name, api_key=KEY) as made,
+        service(data, backbone.name, admin_key=KEY) as made,
         listening(made.app) as port,
         window(browser, f"http://127.0.0.1:{port}", expected=["401"]) as page,
     ):

@@ -15,7 +15,7 @@ MAX_BYTES = 250_000
 
 @pytest.mark.parametrize("path", ["/", "/docs", "/page/app.js", "/page/style.css", "/page/icon.svg"])
 def test_the_page_is_public_and_has_a_strict_policy(make_service: MakeService, path: str) -> None:
-    client = make_service(api_key="k" * 32).client
+    client = make_service(admin_key="k" * 32).client
     response = client.get(path)
     assert response.status_code == 200
     policy = dict(
@@ -42,7 +42,7 @@ def test_cached_files_are_not_sent_again(fresh: Service) -> None:
 
 
 def test_the_page_opens_no_other_route(make_service: MakeService) -> None:
-    client = make_service(api_key="k" * 32).client
+    client = make_service(admin_key="k" * 32).client
     for path in ("/page/../jobs", "/page/%2e%2e/jobs", "/page/__init__.py", "/page/nothing.js"):
         assert client.get(path).status_code in {401, 404}, path
     assert_problem(client.get("/page/nothing.js"), 404, "not_found")

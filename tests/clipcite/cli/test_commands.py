@@ -204,7 +204,7 @@ def test_a_key_is_needed_where_there_are_keys(
     data = tmp_path / "data"
     data.mkdir()
     (data / "clipcite.db").write_bytes(migrated.read_bytes())
-    with in_process(data, backbone.name, api_key=key) as made, listening(made.app) as port:
+    with in_process(data, backbone.name, admin_key=key) as made, listening(made.app) as port:
         monkeypatch.setenv("CLIPCITE_URL", f"http://127.0.0.1:{port}")
         done = CliRunner().invoke(app, ["jobs", "list"])
         assert done.exit_code == 4

@@ -171,7 +171,7 @@ def test_the_trainer_gets_no_secrets(
     standby: TrainerPool, stand_in: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm: bool
 ) -> None:
     for name in (
-        "CLIPCITE_API_KEY",
+        "CLIPCITE_ADMIN_KEY",
         "AWS_SECRET_ACCESS_KEY",
         "CELERY_BROKER_URL",
         "DATABASE_URL",

@@ -204,7 +204,7 @@ print(json.dumps(sorted(set(sys.modules) - before)))
 )
 def test_the_trainer_ends_with_its_worker(tmp_path: Path, moment: str, signum: signal.Signals) -> None:
     migrate.upgrade(f"sqlite:///{tmp_path / 'clipcite.db'}")
-    environment = {**os.environ, "CLIPCITE_DATA": str(tmp_path), "CLIPCITE_API_KEY": "hunter2"}
+    environment = {**os.environ, "CLIPCITE_DATA": str(tmp_path), "CLIPCITE_ADMIN_KEY": "hunter2"}
     with (tmp_path / "log").open("w") as log:
         worker = subprocess.Popen(
             [sys.executable, "-m", "worker"], env=environment, stderr=log, start_new_session=True
