@@ -130,7 +130,7 @@ def test_the_model_is_held_until_its_images_end_if_the_prompts_fail(
     monkeypatch.setattr(ServedModel, "encode_images", slow)
     monkeypatch.setattr(predictor, "load_tokenizer", broken)
     with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(world.ask)
+        asked = pool.submit(world.classify)
         assert failed.wait(600)
         assert not wait([asked], timeout=0.5).done  # The image is still being computed.
         assert len(world.serving.engine._held) == 1

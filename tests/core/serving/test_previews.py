@@ -232,7 +232,7 @@ def test_a_partial_preview_answers(world: World, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(previews.Previews, "_features", one_by_one)
     monkeypatch.setattr(previews, "MAX_FIRST_SECONDS", 0)
     monkeypatch.setattr(previews, "BATCH_SIZE", 1)
-    first = world.ask(job)
+    first = world.classify(job)
     assert first.preview_lacks == 3  # of five; each class has one
     more.set()
     until = time.monotonic() + 60

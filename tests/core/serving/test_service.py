@@ -311,9 +311,9 @@ def test_a_flipped_bit_is_never_served(impatient: World) -> None:
         damaged[position] ^= 4
         path.write_bytes(damaged)
         with pytest.raises(ModelUnavailable, match=f"{model} can't be used.*train it again"):
-            impatient.ask(model=model)
-    impatient.ask(model=good)
-    impatient.ask()
+            impatient.classify(model=model)
+    impatient.classify(model=good)
+    impatient.classify()
     path.write_bytes(content)
     impatient.classify(model=model)  # Repaired by the operator, without a restart.
     assert impatient.pool.unavailable.count() == 0

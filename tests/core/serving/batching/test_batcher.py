@@ -124,7 +124,7 @@ def test_a_timed_out_request_is_refused_and_leaves_nothing(batcher: BatcherWithM
     network = Slow()
     first = held_up(batcher, network)
     late = batcher.submit_to(("a", "images"), network, rows(5))
-    with pytest.raises(ServerBusy, match="Ask again"):
+    with pytest.raises(ServerBusy, match="Try again"):
         batcher.wait(late, 0.02)
     assert batcher.counts().waiting["images"] == 0
     with ThreadPoolExecutor(1) as pool:
@@ -252,7 +252,7 @@ def test_concurrent_work_runs_in_parallel(pair: BatcherWithModels) -> None:
 class OnlyAlone(BatcherWithModels):
     """Batcher whose threads for concurrent work check the queue at the wrong moments."""
 
-    def _is_beside(self) -> bool:
+    def _is_concurrent(self) -> bool:
         return False
 
 

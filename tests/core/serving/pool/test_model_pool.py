@@ -124,9 +124,9 @@ def test_the_files_of_one_do_not_fail_the_other(world: World, monkeypatch: pytes
     world.blobs.delete_prefix(models.blobs_of(bad))
     monkeypatch.setattr(world.blobs, "get", slow)
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(world.ask, model=bad)
+        first = pool.submit(world.classify, model=bad)
         assert loading.wait(10)
-        second = pool.submit(world.ask, model=good)
+        second = pool.submit(world.classify, model=good)
         while counts(world).misses < 2:
             pass
         go_on.set()
@@ -171,7 +171,7 @@ def test_deleted_while_it_is_loaded(world: World, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(world.blobs, "get", slow)
     with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(world.ask, model=model)
+        asked = pool.submit(world.classify, model=model)
         assert reading.wait(10)
         delete(world, model)
         go_on.set()
