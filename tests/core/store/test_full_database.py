@@ -26,7 +26,7 @@ def test_what_was_acknowledged_stays_and_it_goes_on_with_room(tmp_path: Path) ->
             while True:  # the log of SQLite has some room left
                 acknowledged.append(new_job(database, config={"prompts": "x" * 20_000}))
 
-        with pytest.raises(DatabaseFull, match="make room") as refused:
+        with pytest.raises(DatabaseFull, match="Free some space") as refused:
             write_on()
         assert (refused.value.status, refused.value.code) == (507, "storage_full")
         assert ids(database) == acknowledged

@@ -87,5 +87,5 @@ def test_a_server_that_stays_away_is_given_up(blobs: Blobs, faults: Faults) -> N
 
 def test_a_full_server_is_called_full(blobs: Blobs, faults: Faults) -> None:
     faults.expect("PUT", *["507"] * 100)
-    with pytest.raises(StorageFull, match="Make room"):
+    with pytest.raises(StorageFull, match="Free some space"):
         blobs.put("jobs/a/1", b"x")
