@@ -1,4 +1,4 @@
-"""Whether a job or a model may be made: within its owner's quotas, and not yet made by the same request."""
+"""Creation of jobs and models, within the owner's quotas and at most once per idempotency key."""
 
 from typing import Any
 
@@ -16,48 +16,51 @@ from core.store.webhooks import deliveries
 
 
 def precheck_quotas(session: Session, owner: str, idempotency_key: str | None, settings: Settings) -> None:
-    """Before anything is done with the images. Not the last word: that is `submit_job`'s.
+    """Check the quotas early, before the images are processed. `submit_job` makes the final check.
 
-    A request that may be a retry gets through, since its job may be what fills the quota. Raises as
-    `owners.check_quotas`.
+    A possible retry passes, because its own job may be the one that fills the quota.
+
+    Raises:
+        QueueQuota, ModelQuota, ByteQuota: a quota is exceeded.
     """
     if idempotency_key is None or not idempotency.is_known(session, owner, idempotency_key):
         quotas.check_quotas(session, owner, settings, more_bytes=0)
 
 
 def submit_job(
-    session: Session, settings: Settings, once: IdempotencyClaim | None, *, owner: str, **job: Any
+    session: Session, settings: Settings, claim: IdempotencyClaim | None, *, owner: str, **job: Any
 ) -> Job:
-    """Make the job, as `jobs.create` does; or the one that the same request has made meanwhile.
+    """Create a job with the arguments of `jobs.create`, or return the job of an earlier identical request.
 
-    The owner is locked: no two requests find room, or no job of their key, at the same time.
+    The owner is locked, so that concurrent requests can neither exceed a quota nor create two jobs for a key.
 
     Raises:
-        QueueQuota, ModelQuota, ByteQuota.
-        IdempotencyKeyReused, IdempotentJobGone.
+        QueueQuota, ModelQuota, ByteQuota: a quota is exceeded.
+        IdempotencyKeyReused, IdempotentJobGone: the idempotency key can't be used.
     """
     owners.lock(session, owner)
-    if once is not None:
-        known = idempotency.find(session, owner, once)
-        if known is not None:
-            return known
-        idempotency.remember(session, owner, once, job["job_id"])
+    if claim is not None:
+        earlier = idempotency.find(session, owner, claim)
+        if earlier is not None:
+            return earlier
+        idempotency.remember(session, owner, claim, job["job_id"])
     reserved = quotas.expected_model_bytes(
         session, job["config"]["backbone"], job["config"].get("delta_format", "full")
     )
     images = sum(image.bytes for image in job["images"])
     quotas.check_quotas(session, owner, settings, more_bytes=images + reserved)
     if job.get("webhook") is not None:
-        deliveries.secret(session, owner)  # there must be one to sign with when the job has ended
+        deliveries.secret(session, owner)  # needed to sign the delivery when the job ends
     return jobs.create(session, owner=owner, reserved_bytes=reserved, **job)
 
 
 def admit_model(session: Session, settings: Settings, model: NewModel, *, owner: str) -> Model:
-    """Add a model that no job has made.
+    """Add an imported model.
 
-    The owner is locked: no two requests find room at the same time.
+    The owner is locked, so that concurrent requests can't exceed a quota.
 
-    Raises ModelQuota, ByteQuota.
+    Raises:
+        ModelQuota, ByteQuota: a quota is exceeded.
     """
     owners.lock(session, owner)
     quotas.check_room(session, owner, settings, more_bytes=model.bytes)

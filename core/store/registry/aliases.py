@@ -1,6 +1,6 @@
-"""Aliases: names such as `shoes@prod` that are moved from one version of a model to another.
+"""Aliases: pointers such as `shoes@prod` that move from one version of a model to another.
 
-All that changes what an alias points to locks the owner, so that each move follows the one before.
+Every function that moves an alias locks the owner, so that moves are serialised.
 """
 
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ MAX_MOVES = 100
 
 @dataclass(frozen=True)
 class AliasPrecondition:
-    """What the caller believes that an alias points to: a reference, or None if there is no such alias."""
+    """Expected target of an alias: a reference, or None if the alias must not exist."""
 
     reference: str | None
 
 
 @dataclass(frozen=True)
 class Pointer:
-    """An alias, the model that it points to, and its last moves, the newest first."""
+    """An alias with its model and its last moves, newest first."""
 
     alias: Alias
     model: Model
@@ -35,7 +35,11 @@ class Pointer:
 
 
 def list_all(session: Session, name: str, *, owner: str) -> list[Pointer]:
-    """Those of a name, in alphabetical order. Raises ModelNotFound: no model was ever called that."""
+    """Return the aliases of a name in alphabetical order.
+
+    Raises:
+        ModelNotFound: no model ever had the name.
+    """
     name = references.normal(name)
     if session.get(ModelName, (owner, name)) is None:
         raise ModelNotFound(name)
@@ -44,7 +48,7 @@ def list_all(session: Session, name: str, *, owner: str) -> list[Pointer]:
 
 
 def get(session: Session, name: str, alias: str, *, owner: str) -> Pointer:
-    """Raises AliasNotFound, for another owner's too."""
+    """Return an alias. Raise AliasNotFound if the owner has no such alias."""
     return _pointer(session, _row(session, name, alias, owner))
 
 
@@ -57,12 +61,12 @@ def promote(
     owner: str,
     expected: AliasPrecondition | None = None,
 ) -> Pointer:
-    """From now on the alias means the model of the reference. To promote what it means already changes
-    nothing.
+    """Point the alias to the model of the reference. Promoting its current model changes nothing.
 
     Raises:
-        ModelNotFound, InvalidAlias.
-        ModelConflict: the model has another name, or the alias does not point to what is `expected`.
+        ModelNotFound: the owner has no such model.
+        InvalidAlias: the alias has an invalid name.
+        ModelConflict: the model has another name, or the alias does not point to the expected model.
     """
     references.check_alias(alias)
     owners.lock(session, owner)
@@ -71,8 +75,8 @@ def promote(
     if model.name != name or references.parse(name) != references.Reference(name=name):
         raise ModelConflict(
             "alias_of_another_name",
-            f"An alias of {name!r} can point to its versions only, and {reference!r} is not one of them. "
-            "Promote one of these, or rename the model first (PATCH /models/{id}).",
+            f"An alias of {name!r} can only point to versions of this name, and {reference!r} is not one. "
+            "Promote a version of it, or rename the model first (PATCH /models/{id}).",
         )
     row = session.get(Alias, (owner, name, alias))
     _check(session, row, expected, owner=owner)
@@ -89,12 +93,12 @@ def promote(
 def rollback(
     session: Session, name: str, alias: str, *, owner: str, expected: AliasPrecondition | None = None
 ) -> Pointer:
-    """Take back the last promotion that was not taken back yet.
+    """Undo the last promotion that was not undone yet.
 
     Raises:
-        AliasNotFound.
-        ModelConflict: there was none before it, its model is gone, or the alias does not point to
-            what is `expected`.
+        AliasNotFound: the owner has no such alias.
+        ModelConflict: there is no earlier model, it was deleted or renamed, or the alias does not point
+            to the expected model.
     """
     owners.lock(session, owner)
     row = _row(session, name, alias, owner)
@@ -103,23 +107,23 @@ def rollback(
     if back is None:
         raise ModelConflict(
             "nothing_to_roll_back",
-            f"{row.name}@{alias} has pointed to nothing else before. Promote another model (PUT), or "
-            "remove the alias (DELETE).",
+            f"{row.name}@{alias} has no earlier model. Promote another model (PUT), or delete the alias "
+            "(DELETE).",
         )
     target = _at(session, row, back)
     model = session.get(Model, target.model_id)
     if model is None or model.name != row.name:
         raise ModelConflict(
             "rollback_target_gone",
-            f"Before this {row.name}@{alias} pointed to {row.name}@{target.version} ({target.model_id}), "
-            "which was deleted or renamed since. Promote another model (PUT).",
+            f"{row.name}@{alias} pointed to {row.name}@{target.version} ({target.model_id}) before. That "
+            "model was deleted or renamed. Promote another model (PUT).",
         )
     _move(session, row, ROLLED_BACK, model, back=target.back)
     return _pointer(session, row)
 
 
 def remove(session: Session, name: str, alias: str, *, owner: str) -> None:
-    """With its history; the models stay. Raises AliasNotFound."""
+    """Delete an alias with its history, but not its models. Raise AliasNotFound if it does not exist."""
     owners.lock(session, owner)
     session.delete(_row(session, name, alias, owner))
     session.flush()
@@ -137,29 +141,27 @@ def _at(session: Session, row: Alias, revision: int) -> AliasMove:
 
 
 def _check(session: Session, row: Alias | None, expected: AliasPrecondition | None, *, owner: str) -> None:
-    """Whoever promotes must know what they replace, if they want to be sure."""
+    """Raise ModelConflict if the alias does not point to the expected model."""
     if expected is None:
         return
     reference = expected.reference
-    wanted = None if reference is None else models.resolve(session, reference, owner=owner).id
-    if wanted == (row.model_id if row else None):
+    expected_id = None if reference is None else models.resolve(session, reference, owner=owner).id
+    if expected_id == (row.model_id if row else None):
         return
     if row is None:
-        raise ModelConflict(
-            "alias_moved", "There is no such alias yet, or no longer. Send expected=null to make it."
-        )
-    now = session.get_one(Model, row.model_id)
+        raise ModelConflict("alias_moved", "The alias does not exist. Send expected=null to create it.")
+    model = session.get_one(Model, row.model_id)
     raise ModelConflict(
         "alias_moved",
-        f"{row.name}@{row.alias} points to {now.name}@{now.version} ({now.id}) now, not to what is expected. "
-        "Look at what changed (GET), then send that as expected.",
+        f"{row.name}@{row.alias} points to {model.name}@{model.version} ({model.id}) now, which is not the "
+        "expected model. Check the history (GET), then send the current model as expected.",
     )
 
 
 def _move(session: Session, row: Alias, action: str, model: Model, *, back: int | None) -> None:
     row.model_id = model.id
     row.revision += 1
-    assert model.version is not None  # it has the alias's name
+    assert model.version is not None  # because it has the alias's name
     session.add(
         AliasMove(
             owner=row.owner,

@@ -1,6 +1,6 @@
-"""Adapted models: the rows. Their weights are blobs.
+"""Rows of adapted models. Their weights are blobs.
 
-Models of an owner with the same name are its versions 1, 2, 3…; whoever gets a name gets its next number.
+Models of an owner with the same name are versions 1, 2, 3 …. A model that gets a name gets the next version.
 """
 
 from collections.abc import Iterable
@@ -24,7 +24,7 @@ from core.store.storage import deletions
 
 @dataclass(frozen=True)
 class NewModel:
-    """A model whose files are written and checked, ready to be published."""
+    """Model whose files are stored and verified, ready for publication."""
 
     id: str
     name: str | None
@@ -39,21 +39,22 @@ class NewModel:
     sha256: str
     bytes: int
     delta_format: str
-    """How the change of the backbone is stored."""
+    """Storage format of the delta."""
 
 
 @dataclass(frozen=True)
 class Filters:
-    """Which models to list; what is None is not asked for."""
+    """Filters of the model list. None means no filter."""
 
     name: str | None = None
     backbone: str | None = None
     job_id: str | None = None
     class_name: str | None = None
-    """A class that it was trained with, as it is spelled there."""
+    """Trained class, in exact spelling."""
     created_after: datetime | None = None
-    """At this time or later."""
+    """Earliest creation time, inclusive."""
     created_before: datetime | None = None
+    """Latest creation time, exclusive."""
 
 
 def add_model(
@@ -65,8 +66,11 @@ def add_model(
     metrics: dict[str, Any] | None,
     at: datetime,
 ) -> Model:
-    """Only for `jobs.publish`, since a model and the success of its job are one, and for
-    `admission.admit_model`."""
+    """Insert the row of a model.
+
+    Only `leases.publish` and `submission.admit_model` may call this function. The former inserts the model
+    and ends its job in one transaction.
+    """
     version = None if model.name is None else _next_version(session, owner, model.name)
     row = Model(**asdict(model), version=version, owner=owner, job_id=job_id, metrics=metrics, created_at=at)
     session.add(row)
@@ -75,11 +79,11 @@ def add_model(
 
 
 _BY_ID = select(Model).where(Model.id == bindparam("id"), Model.owner == bindparam("owner"))
-"""Put together once, since every classification asks it."""
+"""Prepared statement, because every classification executes it."""
 
 
 def get(session: Session, model_id: str, *, owner: str) -> Model:
-    """Raises ModelNotFound, for another owner's model too."""
+    """Return a model by its id. Raise ModelNotFound if the owner has no such model."""
     model = session.scalars(_BY_ID, {"id": sanitize_text(model_id), "owner": owner}).one_or_none()
     if model is None:
         raise ModelNotFound(model_id)
@@ -87,21 +91,22 @@ def get(session: Session, model_id: str, *, owner: str) -> Model:
 
 
 def resolve(session: Session, reference: str, *, owner: str) -> Model:
-    """The model that an id, `name`, `name@version` or `name@alias` means now.
+    """Return the model to which an id, `name`, `name@version` or `name@alias` refers now.
 
-    Raises ModelNotFound, for another owner's model too.
+    Raises:
+        ModelNotFound: the owner has no such model.
     """
-    wanted = references.parse(reference)
-    if wanted is None:
+    parsed = references.parse(reference)
+    if parsed is None:
         raise ModelNotFound(reference)
-    if wanted.id is not None:
-        return get(session, wanted.id, owner=owner)
-    rows = select(Model).where(Model.owner == owner, Model.name == wanted.name)
-    if wanted.version is not None:
-        rows = rows.where(Model.version == wanted.version)
-    elif wanted.alias is not None:
+    if parsed.id is not None:
+        return get(session, parsed.id, owner=owner)
+    rows = select(Model).where(Model.owner == owner, Model.name == parsed.name)
+    if parsed.version is not None:
+        rows = rows.where(Model.version == parsed.version)
+    elif parsed.alias is not None:
         rows = rows.join(Alias, Alias.model_id == Model.id).where(
-            Alias.owner == owner, Alias.name == wanted.name, Alias.alias == wanted.alias
+            Alias.owner == owner, Alias.name == parsed.name, Alias.alias == parsed.alias
         )
     model = session.scalars(rows.order_by(Model.version.desc()).limit(1)).one_or_none()
     if model is None:
@@ -110,40 +115,46 @@ def resolve(session: Session, reference: str, *, owner: str) -> Model:
 
 
 def exists(session: Session, model_id: str) -> bool:
-    """Whoever's it is."""
+    """Return whether a model exists, of any owner."""
     return session.get(Model, model_id) is not None
 
 
 def list_page(
     session: Session, *, owner: str, limit: int, after: str | None = None, filters: Filters | None = None
 ) -> tuple[list[Model], bool]:
-    """Newest first, and whether there are more. Raises InvalidCursor."""
+    """Return a page of models, newest first, and whether there are more.
+
+    Raises:
+        InvalidCursor: `after` is not a cursor.
+    """
     rows = _filtered(session, filters or Filters())
     return page(session, rows, Model, owner=owner, limit=limit, after=after)
 
 
 def aliases_of(session: Session, models: Iterable[Model]) -> dict[str, list[str]]:
-    """By the ids of those that have any: the aliases that point there, in alphabetical order."""
+    """Return the aliases of the models by model id, in alphabetical order. Models without any are missing."""
     ids = [model.id for model in models]
-    found: dict[str, list[str]] = {}
+    aliases: dict[str, list[str]] = {}
     rows = select(Alias.model_id, Alias.alias).where(Alias.model_id.in_(ids)).order_by(Alias.alias)
     for model_id, alias in session.execute(rows):
-        found.setdefault(model_id, []).append(alias)
-    return found
+        aliases.setdefault(model_id, []).append(alias)
+    return aliases
 
 
 def pointing(session: Session, model: Model) -> list[str]:
-    """The aliases that point to this one."""
+    """Return the aliases that point to the model."""
     return aliases_of(session, [model]).get(model.id, [])
 
 
 def rename(session: Session, reference: str, name: str | None, *, owner: str) -> Model:
-    """Make it the next version of `name`, which is clean; None takes its name from it. A model that is
-    called so already stays as it is.
+    """Make the model the next version of `name`, or remove its name. An unchanged name changes nothing.
+
+    Args:
+        name: the cleaned name, or None.
 
     Raises:
-        ModelNotFound.
-        ModelConflict: an alias points to it; those belong to the name that it has.
+        ModelNotFound: the owner has no such model.
+        ModelConflict: an alias points to the model. Aliases belong to a name.
     """
     owners.lock(session, owner)
     model = resolve(session, reference, owner=owner)
@@ -152,8 +163,8 @@ def rename(session: Session, reference: str, name: str | None, *, owner: str) ->
     if aliases := pointing(session, model):
         raise ModelConflict(
             "model_has_aliases",
-            f"{_spoken(model, aliases)} to it, and an alias stays with its name. Promote another model "
-            "there first (PUT), or remove the alias (DELETE).",
+            f"{_pointing_text(model, aliases)} to the model, and an alias belongs to its name. Promote "
+            "another model first (PUT), or delete the alias (DELETE).",
         )
     version = None if name is None else _next_version(session, owner, name)
     model.name, model.version = name, version
@@ -162,20 +173,23 @@ def rename(session: Session, reference: str, name: str | None, *, owner: str) ->
 
 
 def delete(session: Session, reference: str, *, owner: str, force: bool = False) -> Model:
-    """The deleted row. After the commit the caller finishes the deletion of its `blobs_of`.
+    """Delete the model and return its row. After the commit the caller must delete its `blobs_of`.
+
+    Args:
+        force: delete the model's aliases too.
 
     Raises:
-        ModelNotFound.
-        ModelConflict: an alias points to it. With `force` these aliases go too.
+        ModelNotFound: the owner has no such model.
+        ModelConflict: an alias points to the model.
     """
-    owners.lock(session, owner)  # no other deletion and no promotion at the same time
+    owners.lock(session, owner)  # excludes concurrent deletions and promotions
     model = resolve(session, reference, owner=owner)
     aliases = pointing(session, model)
     if aliases and not force:
         raise ModelConflict(
             "model_has_aliases",
-            f"{_spoken(model, aliases)} to it. Promote another model there first (PUT), or delete it "
-            "with ?force=true, which removes the alias too.",
+            f"{_pointing_text(model, aliases)} to the model. Promote another model first (PUT), or delete it "
+            "with ?force=true, which deletes the alias too.",
         )
     session.execute(delete_from(Alias).where(Alias.model_id == model.id))
     session.execute(delete_from(Model).where(Model.id == model.id))
@@ -185,14 +199,14 @@ def delete(session: Session, reference: str, *, owner: str, force: bool = False)
 
 
 def blobs_of(model_id: str) -> str:
-    """The folder of its weights."""
+    """Return the folder of the model's files."""
     return f"models/{model_id}"
 
 
 def _next_version(session: Session, owner: str, name: str) -> int:
-    """A number that this name never had. Others who want one wait until this transaction ends."""
+    """Return a version that the name never had. Concurrent callers wait until this transaction ends."""
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    counted = (
+    increment = (
         insert(ModelName)
         .values(owner=owner, name=name, last_version=1)
         .on_conflict_do_update(
@@ -200,35 +214,35 @@ def _next_version(session: Session, owner: str, name: str) -> int:
         )
         .returning(ModelName.last_version)
     )
-    return session.execute(counted).scalar_one()
+    return session.execute(increment).scalar_one()
 
 
-def _filtered(session: Session, wanted: Filters) -> Select[Model]:
+def _filtered(session: Session, filters: Filters) -> Select[Model]:
     rows = select(Model)
-    if wanted.name is not None:
-        rows = rows.where(Model.name == references.normal(wanted.name))
-    if wanted.backbone is not None:
-        rows = rows.where(Model.backbone == sanitize_text(wanted.backbone))
-    if wanted.job_id is not None:
-        rows = rows.where(Model.job_id == sanitize_text(wanted.job_id))
-    if wanted.class_name is not None:
+    if filters.name is not None:
+        rows = rows.where(Model.name == references.normal(filters.name))
+    if filters.backbone is not None:
+        rows = rows.where(Model.backbone == sanitize_text(filters.backbone))
+    if filters.job_id is not None:
+        rows = rows.where(Model.job_id == sanitize_text(filters.job_id))
+    if filters.class_name is not None:
         postgres = session.get_bind().dialect.name == "postgresql"
         elements = func.json_array_elements_text if postgres else func.json_each
         trained = elements(Model.classes).table_valued("value")
         rows = rows.where(
             select(1)
             .select_from(trained)
-            .where(trained.c.value == references.normal(wanted.class_name))
+            .where(trained.c.value == references.normal(filters.class_name))
             .exists()
         )
-    if wanted.created_after is not None:
-        rows = rows.where(Model.created_at >= wanted.created_after)
-    if wanted.created_before is not None:
-        rows = rows.where(Model.created_at < wanted.created_before)
+    if filters.created_after is not None:
+        rows = rows.where(Model.created_at >= filters.created_after)
+    if filters.created_before is not None:
+        rows = rows.where(Model.created_at < filters.created_before)
     return rows
 
 
-def _spoken(model: Model, aliases: list[str]) -> str:
-    """`shoes@prod points`, or `shoes@prod and shoes@staging point`."""
-    named = [f"{model.name}@{alias}" for alias in aliases]
-    return f"{' and '.join(named)} {'points' if len(named) == 1 else 'point'}"
+def _pointing_text(model: Model, aliases: list[str]) -> str:
+    """Return `shoes@prod points`, or `shoes@prod and shoes@staging point`."""
+    references = [f"{model.name}@{alias}" for alias in aliases]
+    return f"{' and '.join(references)} {'points' if len(references) == 1 else 'point'}"

@@ -1,5 +1,8 @@
-"""What models and aliases are called, and how a model is referred to: by its id (`mdl_…`), by its name
-(`shoes`: the latest version), by name and version (`shoes@3`), or by an alias (`shoes@prod`)."""
+"""Names of models and aliases, and references to models.
+
+A reference is an id (`mdl_…`), a name (`shoes`, the latest version), a name with a version (`shoes@3`), or a
+name with an alias (`shoes@prod`).
+"""
 
 import re
 import unicodedata
@@ -33,7 +36,7 @@ class InvalidAlias(ClipCiteError):
 
 @dataclass(frozen=True)
 class Reference:
-    """A reference that was understood: an id, or a name with a version, an alias, or neither (the latest)."""
+    """Parsed reference: an id, or a name with a version, an alias, or neither (the latest version)."""
 
     id: str | None = None
     name: str = ""
@@ -42,7 +45,7 @@ class Reference:
 
 
 def parse(reference: str) -> Reference | None:
-    """None if nothing can be called that."""
+    """Parse a reference. Return None if it is invalid."""
     reference = normal(reference)
     if reference.startswith(ID_PREFIX):
         return Reference(id=reference)
@@ -57,35 +60,39 @@ def parse(reference: str) -> Reference | None:
 
 
 def normal(text: str) -> str:
-    """One spelling for what looks the same (Unicode NFC)."""
+    """Return the text in Unicode NFC, so that equal-looking texts are equal."""
     return unicodedata.normalize("NFC", sanitize_text(text))
 
 
 def clean_name(name: str | None) -> str | None:
-    """Trimmed; None if nothing is left. Raises InvalidName: it could be taken for something else."""
-    given = unicodedata.normalize("NFC", (name or "").strip())
-    if problem := _problem(given):
+    """Return the trimmed name in NFC, or None if it is empty.
+
+    Raises:
+        InvalidName: the name is too long, or could be taken for another kind of reference.
+    """
+    cleaned = unicodedata.normalize("NFC", (name or "").strip())
+    if problem := _problem(cleaned):
         raise InvalidName(problem)
-    return given or None
+    return cleaned or None
 
 
 def check_alias(alias: str) -> None:
-    """Raises InvalidAlias: it could be taken for a version, or can't stand in a URL as it is."""
+    """Raise InvalidAlias if the alias could be taken for a version, or needs quoting in a URL."""
     if not _ALIAS.fullmatch(alias) or alias.lower() == LATEST:
         raise InvalidAlias(
-            "An alias is 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', begins with a letter, and is not "
-            f"{LATEST!r}, which is always the highest version. Choose another, such as prod."
+            "The alias is invalid. Use 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', with a letter first, for "
+            f"example prod. {LATEST!r} is reserved for the highest version."
         )
 
 
 def _problem(name: str) -> str | None:
     if len(name) > MAX_CHARACTERS or not name.isprintable():
-        return f"name must be at most {MAX_CHARACTERS} printable characters."
+        return f"name must have at most {MAX_CHARACTERS} printable characters. Choose another."
     if "@" in name or "/" in name:
         return "name must not contain @ (name@3 is its version 3) or /. Leave them out."
     if name in {".", ".."} or name.startswith((ID_PREFIX, JOB_PREFIX, f"{STOCK}:")) or name.lower() == STOCK:
         return (
-            f"name must not look like an id ({ID_PREFIX}…, {JOB_PREFIX}…), the stock network ({STOCK}, "
+            f"name must not look like an id ({ID_PREFIX}…, {JOB_PREFIX}…), the stock model ({STOCK}, "
             f"{STOCK}:…) or a folder (., ..). Choose another."
         )
     return None

@@ -1,4 +1,4 @@
-"""Files in a folder that are there whole or not at all, also after a power cut."""
+"""Atomic and durable writes of files: complete or absent, even after a power cut."""
 
 import os
 import secrets
@@ -9,9 +9,12 @@ from pathlib import Path
 def write_file(root: Path, path: Path, data: bytes | Path) -> None:
     """Write bytes or a file's content to `path`, which is below the existing `root`.
 
-    Written beside its place, flushed to the disk, renamed, and the folders flushed too: from the
-    moment that this returns it survives a power cut, and before it nobody sees a half of it. What a
-    killed process leaves is a `.part` file. Raises OSError.
+    The data is written to a temporary file, synced and renamed, then the folders are synced. Readers never
+    see a partial file. The file survives a power cut once this function has returned. A killed process
+    leaves a `.part` file.
+
+    Raises:
+        OSError: the write failed.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
@@ -28,19 +31,21 @@ def write_file(root: Path, path: Path, data: bytes | Path) -> None:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
-    while path != root:  # new folders are entries of their parents
+    while path != root:  # a new folder is an entry of its parent
         path = path.parent
         _sync_folder(path)
 
 
 def remove_empty(folder: Path) -> None:
-    """Remove the empty folders below `folder`, and itself. Not its parents: somebody may be about to
-    write beside it."""
+    """Remove empty folders below `folder`, and `folder` itself.
+
+    The parents are kept, because another process may be about to write there.
+    """
     for path, _, files in os.walk(folder, topdown=False):
         if not files:
             try:
                 Path(path).rmdir()
-            except OSError:  # not empty any more, or removed by somebody else
+            except OSError:  # no longer empty, or removed by another process
                 continue
 
 

@@ -1,6 +1,6 @@
-"""Images and weights: bytes under keys, in a folder or in a bucket.
+"""Blob storage for images and weights, in a folder or in a bucket.
 
-Keys are ours (ids and hashes), never a user's file or class name. Under a key there is only ever one content.
+Keys consist of ids and hashes, never of users' file or class names. The content of a key never changes.
 """
 
 import hashlib
@@ -24,13 +24,13 @@ from core.store.storage.atomic_write import remove_empty, write_file
 from core.store.storage.bucket import BucketAccess, open_bucket
 
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
-# How a full disk, a quota and a full S3 server (MinIO among others) say so.
+# Messages of a full disk, an exceeded quota and a full S3 server such as MinIO.
 _FULL = re.compile(r"No space left|Disk quota|507 Insufficient Storage|StorageFull|QuotaExceeded")
 
 
 @dataclass(frozen=True)
 class Stored:
-    """What `Blobs.list` tells of a blob."""
+    """Entry of `Blobs.list`."""
 
     key: str
     bytes: int
@@ -38,10 +38,10 @@ class Stored:
 
 
 class Blobs:
-    """Raises StorageUnavailable, or StorageFull, when the storage does not do its part."""
+    """The blob storage. All methods raise StorageUnavailable, or StorageFull, if the storage fails."""
 
     def __init__(self, url: str, access: BucketAccess | None = None) -> None:
-        """On `file:///folder`, or on `s3://bucket/prefix` with that access."""
+        """Open the storage at `file:///folder`, or at `s3://bucket/prefix` with `access`."""
         self._folder: Path | None = None
         with _storage_errors("opened"):
             scheme = urlsplit(url).scheme
@@ -56,7 +56,7 @@ class Blobs:
 
     @classmethod
     def of(cls, settings: Settings) -> "Blobs":
-        """The storage of the settings."""
+        """Open the storage of the settings."""
         key, secret = settings.s3_access_key, settings.s3_secret_key
         access = BucketAccess(
             endpoint=settings.s3_endpoint,
@@ -67,8 +67,7 @@ class Blobs:
         return cls(settings.blobs_url(), access)
 
     def put(self, key: str, data: bytes | Path) -> None:
-        """Store bytes or a file's content: readers see all of it or nothing. It survives a power
-        cut from the moment that this returns."""
+        """Store bytes or a file's content, atomically. The blob survives a power cut afterwards."""
         _checked(key)
         with _storage_errors("written"):
             if self._folder is not None:
@@ -77,16 +76,16 @@ class Blobs:
                 obstore.put(self._store, key, data)
 
     def get(self, key: str) -> bytes:
-        """Raises BlobNotFound."""
+        """Return the content of a blob. Raise BlobNotFound if it is missing."""
         with _storage_errors("read", key):
             return bytes(obstore.get(self._store, _checked(key)).bytes())
 
     def fetch(self, key: str, to: Path, *, sha256: str | None = None) -> None:
-        """Copy to a file, without holding it in memory.
+        """Copy a blob to a file in chunks.
 
         Raises:
-            BlobNotFound.
-            BlobDamaged: it is not what `sha256` says, if it is given; then there is no file.
+            BlobNotFound: the blob is missing.
+            BlobDamaged: the blob does not match `sha256`. No file is created.
         """
         part = to.with_name(f"{to.name}.{secrets.token_hex(4)}.part")
         digest = hashlib.sha256()
@@ -101,14 +100,19 @@ class Blobs:
         except OSError as error:
             if _FULL.search(str(error)):
                 raise StorageFull(
-                    f"The disk of {to.parent.parent} is full, where jobs are worked on. Make room there."
+                    f"The disk of the working folder {to.parent.parent} is full. Free some space there."
                 ) from error
             raise
         finally:
             part.unlink(missing_ok=True)
 
     def verify(self, key: str, *, bytes: int, sha256: str) -> None:
-        """Read it back: is it what was put? Raises BlobDamaged, BlobNotFound."""
+        """Read a blob back and compare its size and hash.
+
+        Raises:
+            BlobNotFound: the blob is missing.
+            BlobDamaged: size or hash differ.
+        """
         with _storage_errors("read", key):
             size = obstore.head(self._store, _checked(key))["size"]
         digest = hashlib.sha256()
@@ -118,29 +122,32 @@ class Blobs:
             raise _damaged(key)
 
     def folders(self, prefix: str) -> list[str]:
-        """The folders directly below `prefix`, with it; an empty `prefix` is the root. A bucket answers
-        with 1,000 of them per request, however many blobs they hold."""
+        """Return the full paths of the folders directly below `prefix`; an empty `prefix` is the root.
+
+        A bucket needs one request per 1,000 folders, regardless of their number of blobs.
+        """
         with _storage_errors("listed"):
-            found = obstore.list_with_delimiter(self._store, _checked(prefix) if prefix else None)
-            return sorted(found["common_prefixes"])
+            listing = obstore.list_with_delimiter(self._store, _checked(prefix) if prefix else None)
+            return sorted(listing["common_prefixes"])
 
     def list(self, prefix: str) -> list[Stored]:
-        """Everything below `prefix`, a folder; an empty one is everything."""
+        """Return all blobs below the folder `prefix`; an empty `prefix` is the root."""
         with _storage_errors("listed"):
             chunks = obstore.list(self._store, _checked(prefix) if prefix else None)
             return [Stored(i["path"], i["size"], i["last_modified"]) for chunk in chunks for i in chunk]
 
     def is_empty(self) -> bool:
+        """Return whether the storage has no blobs."""
         with _storage_errors("listed"):
             return next(iter(obstore.list(self._store, chunk_size=1)), None) is None
 
     def delete(self, key: str) -> None:
-        """What is gone already is no error."""
+        """Delete a blob. A missing blob is no error."""
         with suppress(BlobNotFound), _storage_errors("deleted", key):
             obstore.delete(self._store, _checked(key))
 
     def delete_prefix(self, prefix: str) -> None:
-        """Remove everything below `prefix`, a folder. What is gone already is no error."""
+        """Delete all blobs below the folder `prefix`. Missing blobs are no error."""
         _checked(prefix)
         for attempt in range(5):
             keys = [blob.key for blob in self.list(prefix)]
@@ -149,35 +156,35 @@ class Blobs:
             try:
                 with _storage_errors("deleted", prefix):
                     obstore.delete(self._store, keys)
-            except BlobNotFound:  # somebody else deletes the same
+            except BlobNotFound:  # another process deletes the same blobs
                 if attempt == 4:
                     raise
         if self._folder is not None:
             remove_empty(self._folder / prefix)
 
     def check_folder(self) -> None:
-        """Raises StorageUnavailable if the storage is a folder that is gone."""
+        """Raise StorageUnavailable if the storage is a folder that no longer exists."""
         if self._folder is not None and not self._folder.is_dir():
             raise StorageUnavailable(
-                f"The folder {self._folder} is gone, a lost mount for example. Bring it back and restart."
+                f"The folder {self._folder} is gone, perhaps because of a lost mount. Restore it and restart."
             )
 
     def check(self) -> None:
-        """Raises StorageUnavailable unless a blob can be written, read and deleted."""
-        self.check_folder()  # a write would make it anew
+        """Raise StorageUnavailable unless a blob can be written, read and deleted."""
+        self.check_folder()  # a write would create the folder again
         folder = f"probe-{secrets.token_hex(8)}"
         self.put(f"{folder}/probe", b"clipcite")
         try:
             if self.get(f"{folder}/probe") != b"clipcite":
                 raise StorageUnavailable(
-                    "The storage gives back other bytes than were written. Check the disk or the bucket of "
+                    "The storage returned other bytes than were written. Check the disk or the bucket of "
                     "CLIPCITE_BLOB_URL."
                 )
         finally:
             self.delete_prefix(folder)
 
     def _chunks(self, key: str) -> Iterator[bytes]:
-        """Only what the storage does wrong becomes an error of the storage, not what the reader does."""
+        """Yield a blob in chunks. Only errors of the storage are converted, not those of the consumer."""
         with _storage_errors("read", key):
             chunks = iter(obstore.get(self._store, _checked(key)).stream())
         while True:
@@ -189,22 +196,22 @@ class Blobs:
 
 
 def _checked(key: str) -> str:
-    """The last wall against a path made from a stranger's text."""
+    """Return the key. Raise ValueError for any other text, as a last defence against path traversal."""
     if not _KEY.fullmatch(key):
-        raise ValueError(f"Not a key of a blob: {key!r}.")
+        raise ValueError(f"Not a blob key: {key!r}.")
     return key
 
 
 def _damaged(key: str) -> BlobDamaged:
     return BlobDamaged(
-        f"The stored file {key!r} is not what was written (another size or SHA-256). Restore it from a "
-        "backup of the storage."
+        f"The stored file {key!r} is damaged: its size or SHA-256 has changed. Restore it from a backup of "
+        "the storage."
     )
 
 
 @contextmanager
 def _storage_errors(verb: str, key: str | None = None) -> Iterator[None]:
-    """`key` is what was asked for: without one nothing can be missing."""
+    """Convert exceptions of the storage. BlobNotFound needs a `key`."""
     try:
         yield
     except (BaseError, OSError) as error:
@@ -215,16 +222,16 @@ def _storage_errors(verb: str, key: str | None = None) -> Iterator[None]:
             ) from error
         if _FULL.search(text):
             raise StorageFull(
-                "The storage is full. Make room on the disk or in the bucket of CLIPCITE_BLOB_URL."
+                "The storage is full. Free some space on the disk or in the bucket of CLIPCITE_BLOB_URL."
             ) from error
         raise StorageUnavailable(
-            f"The storage can't be {verb} ({_said(error)}). Check CLIPCITE_BLOB_URL, that the service may "
+            f"The storage can't be {verb} ({_reason(error)}). Check CLIPCITE_BLOB_URL, that the service may "
             "write there and, for a bucket, CLIPCITE_S3_ENDPOINT and the keys."
         ) from error
 
 
-def _said(error: Exception) -> str:
-    """One line of what obstore says in many, with the code of an S3 error."""
+def _reason(error: Exception) -> str:
+    """Return the first line of obstore's message, with the code of an S3 error."""
     first = next(iter(str(error).splitlines()), type(error).__name__).partition(": <?xml")[0]
     code = re.search(r"<Code>(\w+)</Code>", str(error))
     return f"{first}, {code[1]}" if code else first

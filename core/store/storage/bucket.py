@@ -1,4 +1,4 @@
-"""S3-compatible storage: how a bucket is reached, and for how long we insist."""
+"""S3-compatible storage: access, timeouts and retries."""
 
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -10,15 +10,15 @@ if TYPE_CHECKING:  # these are in obstore's type hints only
     from obstore.store import ClientConfig, RetryConfig, S3Config
 
 RETRY_SECONDS = 20
-"""5xx, cut connections and silence are answered by another try until so long after the first. A request
-for an image's bytes must not take much longer; the worker insists beyond that by itself."""
+"""Time limit for retries after 5xx responses, lost connections and timeouts. API requests must not take much
+longer. Workers have retries of their own."""
 SILENCE_SECONDS = 15
-"""A server that says nothing for so long is given up, for that try."""
+"""Read timeout of an attempt."""
 
 
 @dataclass(frozen=True)
 class BucketAccess:
-    """What is None comes from the usual variables (`AWS_ACCESS_KEY_ID` and so on) or the machine's role."""
+    """Access to a bucket. None stands for the AWS variables (`AWS_ACCESS_KEY_ID` …) or the machine's role."""
 
     endpoint: str | None = None
     region: str | None = None
@@ -27,7 +27,7 @@ class BucketAccess:
 
 
 def open_bucket(url: str, access: BucketAccess) -> S3Store:
-    """The store at `s3://bucket/prefix`. Nothing is sent yet. Raises obstore's errors on a bad URL."""
+    """Return the store at `s3://bucket/prefix`, without a request. Invalid URLs raise obstore's errors."""
     config: S3Config = {}
     if access.endpoint is not None:
         config["endpoint"] = access.endpoint
@@ -40,8 +40,8 @@ def open_bucket(url: str, access: BucketAccess) -> S3Store:
     options: ClientConfig = {
         "connect_timeout": timedelta(seconds=3),
         "read_timeout": timedelta(seconds=SILENCE_SECONDS),
-        "timeout": timedelta(minutes=10),  # of the whole answer: large weights on a slow line
-        "allow_http": True,  # only where the operator's endpoint says so: a store in the same house
+        "timeout": timedelta(minutes=10),  # whole response: large weights on a slow connection
+        "allow_http": True,  # used only if the operator's endpoint has http://, in a private network
     }
     retry: RetryConfig = {
         "max_retries": 8,

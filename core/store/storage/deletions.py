@@ -1,5 +1,8 @@
-"""Blobs that must go: noted in the transaction that removes their row, and struck out when they are
-gone. What a crash or an absent storage leaves behind is removed by the dispatcher, not forgotten."""
+"""Reliable deletion of blobs.
+
+The transaction that deletes a row inserts a deletion for its blobs, which is removed once they are deleted.
+After a crash or a failure of the storage the dispatcher finishes the deletion.
+"""
 
 from contextlib import suppress
 from datetime import timedelta
@@ -14,30 +17,29 @@ from core.store.storage.blobs import Blobs
 
 
 def mark_for_deletion(session: Session, prefix: str) -> None:
+    """Insert the deletion of a folder of blobs into this transaction."""
     session.add(Deletion(prefix=prefix, created_at=database_now(session)))
     session.flush()
 
 
 def finish(database: Database, blobs: Blobs, prefix: str) -> None:
-    """After the commit: the blobs first, then the note of them.
+    """Delete the blobs, then the deletion's row. Call this after the commit.
 
-    Raises StorageUnavailable; the note stays then, and the dispatcher tries again.
+    Raises:
+        StorageUnavailable: the blobs can't be deleted now. The dispatcher tries again.
     """
     try:
         blobs.delete_prefix(prefix)
     except StorageUnavailable as error:
         raise StorageUnavailable(
-            f"It is deleted, but its files are still there: they go as soon as the storage lets them. {error}"
+            f"It is deleted, but its files are not yet. They will be deleted once the storage works. {error}"
         ) from error
-    with (
-        suppress(DatabaseUnavailable),
-        database.write() as session,
-    ):  # they are gone; a note too many is harmless
+    with suppress(DatabaseUnavailable), database.write() as session:  # a leftover row is harmless
         session.execute(delete(Deletion).where(Deletion.prefix == prefix))
 
 
 def left_over(session: Session, *, age: timedelta) -> list[str]:
-    """What should be gone for so long."""
+    """Return the folders whose deletion has been pending for longer than `age`."""
     old = database_now(session) - age
     return list(
         session.scalars(

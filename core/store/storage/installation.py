@@ -1,6 +1,6 @@
-"""The installation's id, in the database and in the storage.
+"""Id of the installation, in the database and in the storage.
 
-Nothing is deleted as nobody's unless both are equal: every file of another database would look so.
+Unowned files are deleted only if both ids are equal, because all files of another database look unowned.
 """
 
 import json
@@ -15,22 +15,23 @@ from core.store.storage.blobs import Blobs
 
 KEY = "installation.json"
 REMEDY = (
-    "If its own database still exists, set CLIPCITE_DATABASE_URL to it or restore its backup. If another "
-    "installation uses this storage, set CLIPCITE_BLOB_URL to a place of your own. To make the storage "
-    "this database's: `clipcite storage adopt`."
+    "If the storage's own database still exists, set CLIPCITE_DATABASE_URL to it or restore its backup. If "
+    "another installation uses this storage, set CLIPCITE_BLOB_URL to a separate one. To assign the storage "
+    "to this database, run `clipcite storage adopt`."
 )
 
 
 def find(session: Session, *, lock: bool = False) -> Installation:
-    """The one row; with `lock` until the transaction ends."""
-    found = select(Installation)
-    return session.scalars(found.with_for_update() if lock else found).one()
+    """Return the single row, with `lock` locked until the transaction ends."""
+    query = select(Installation)
+    return session.scalars(query.with_for_update() if lock else query).one()
 
 
 def stored_id(blobs: Blobs) -> str | None:
-    """The id in the storage; None without one, an empty text if it can't be read.
+    """Return the id in the storage: None if there is none, an empty text if it is unreadable.
 
-    Raises StorageUnavailable.
+    Raises:
+        StorageUnavailable: the storage can't be read.
     """
     try:
         stored = json.loads(blobs.get(KEY))
@@ -43,9 +44,12 @@ def stored_id(blobs: Blobs) -> str | None:
 
 
 def problem(database: Database, blobs: Blobs) -> str | None:
-    """Why database and storage don't belong together, and what to do; None if they do or if nobody knows.
+    """Return why the storage does not belong to the database, with the remedy.
 
-    Two short reads. Raises DatabaseUnavailable, StorageUnavailable.
+    The result is None if it does, or if that is unknown. The cost is two short reads.
+
+    Raises:
+        DatabaseUnavailable, StorageUnavailable: the check failed.
     """
     stored = stored_id(blobs)
     with database.read() as session:
@@ -54,19 +58,19 @@ def problem(database: Database, blobs: Blobs) -> str | None:
         return None
     if stored is not None:
         return (
-            f"The storage belongs to another database: its {KEY} names {stored or 'no id'}, this database is "
-            f"{row.id}. Nothing in it is deleted as nobody's. {REMEDY}"
+            f"The storage belongs to another database: its {KEY} has {stored or 'no id'}, and this database "
+            f"has {row.id}. Unowned files in it are not deleted. {REMEDY}"
         )
     if row.refused_at is not None:
         return (
-            f"The storage seems to belong to another database: it has no {KEY}, and this database knows less "
-            f"than 90% of its folders. Nothing in it is deleted as nobody's. {REMEDY}"
+            f"The storage seems to belong to another database: it has no {KEY}, and this database owns less "
+            f"than 90% of its folders. Unowned files in it are not deleted. {REMEDY}"
         )
     return None
 
 
 def write(database: Database, blobs: Blobs) -> None:
-    """Make the storage this database's."""
+    """Write this database's id to the storage."""
     with database.read() as session:
         row = find(session)
     blobs.put(KEY, json.dumps({"id": row.id}).encode())
@@ -76,19 +80,19 @@ def write(database: Database, blobs: Blobs) -> None:
 
 
 def write_if_empty(database: Database, blobs: Blobs) -> None:
-    """At the start of a process, so that a new storage has an id before its first files."""
+    """Write the id to a new storage. Call this at process start, before the first files are stored."""
     if stored_id(blobs) is None and blobs.is_empty():
         write(database, blobs)
 
 
 def refuse(database: Database) -> None:
-    """Remember that a storage without an id holds mostly files of others."""
+    """Record that a storage without an id contains mostly files of another database."""
     with database.write() as session:
         find(session, lock=True).refused_at = database_now(session)
 
 
 def adopt(database: Database, blobs: Blobs) -> None:
-    """Make the storage this database's, by a person's decision. Every folder gets its whole grace again."""
+    """Assign the storage to this database, as decided by a person. Every folder's grace period restarts."""
     with database.write() as session:
         session.execute(delete(Orphan))
     write(database, blobs)

@@ -1,5 +1,7 @@
-"""Webhooks: the secrets that they are signed with, and the deliveries that are still to be made. What
-became of a delivery is an event of its job; its row is gone then."""
+"""Webhooks: signing secrets, and pending deliveries.
+
+A finished delivery has no row any more. Its result is an event of its job.
+"""
 
 import secrets as random_source
 from base64 import b64encode
@@ -18,20 +20,20 @@ from core.store.db.tables import Job, WebhookDelivery, WebhookSecret
 from core.store.jobs.transitions import append_event
 
 ROTATION = timedelta(hours=24)
-"""For so long a secret that was replaced signs beside the new one."""
+"""Time for which a replaced secret still signs beside the new one."""
 CLAIMED = timedelta(minutes=2)
-"""Longer than any attempt takes; if nobody says what became of it, it is made again."""
+"""Time for which a claimed delivery is not sent again. It is longer than any attempt."""
 PER_OWNER = 4
-"""Deliveries of one owner at a time: those to a receiver that hangs keep no others waiting."""
+"""Maximum concurrent deliveries per owner, so that a hanging receiver does not delay other owners."""
 DELIVERED, FAILED = "webhook_delivered", "webhook_failed"
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """One attempt that is to be made now."""
+    """Claimed attempt of a delivery."""
 
     id: str
-    """The same at every attempt: by it a receiver tells what it has had already."""
+    """Id that is the same for every attempt, so that receivers can detect duplicates."""
     job_id: str
     owner: str
     url: str
@@ -41,53 +43,59 @@ class Delivery:
 
 
 def secret(session: Session, owner: str, *, rotate: bool = False) -> WebhookSecret:
-    """The owner's, made if there is none; a new one with `rotate`. Raises InvalidOwner."""
+    """Return the owner's secret. Create one if there is none, or to replace the old one with `rotate`.
+
+    Raises:
+        InvalidOwner: the owner's name is invalid.
+    """
     owners.ensure(session, owner)
     owners.lock(session, owner)
     at = database_now(session)
-    found = good(session, owner, at)
-    current = next((row for row in found if row.expires_at is None), None)
+    current = next((row for row in valid_secrets(session, owner, at) if row.expires_at is None), None)
     if current is not None and not rotate:
         return current
     session.execute(delete(WebhookSecret).where(WebhookSecret.expires_at <= at))
     if current is not None:
         current.expires_at = at + ROTATION
-    made = WebhookSecret(
+    new = WebhookSecret(
         id=new_id("whs"),
         owner=owner,
         secret=f"whsec_{b64encode(random_source.token_bytes(32)).decode()}",
         created_at=at,
     )
-    session.add(made)
+    session.add(new)
     session.flush()
-    return made
+    return new
 
 
-def good(session: Session, owner: str, at: datetime) -> list[WebhookSecret]:
-    """The secrets to sign with at that time, newest first."""
+def valid_secrets(session: Session, owner: str, at: datetime) -> list[WebhookSecret]:
+    """Return the secrets that sign at this time, newest first."""
     unexpired = or_(WebhookSecret.expires_at.is_(None), WebhookSecret.expires_at > at)
     rows = select(WebhookSecret).where(WebhookSecret.owner == owner, unexpired)
     return list(session.scalars(rows.order_by(WebhookSecret.created_at.desc(), WebhookSecret.id.desc())))
 
 
 def any_due(session: Session) -> bool:
+    """Return whether a delivery is due."""
     due = select(WebhookDelivery.id).where(WebhookDelivery.next_attempt_at <= database_now(session))
     return session.scalar(due.limit(1)) is not None
 
 
 def take_due(session: Session, *, limit: int, busy: Collection[str] = ()) -> list[Delivery]:
-    """What to send now, the longest due first, and nothing of the owners in `busy`. Counted as an
-    attempt already: one that ends with this process was one too."""
+    """Claim deliveries to send now, the longest due first, without those of the owners in `busy`.
+
+    The attempt is counted before it is made, so that one that ends with the process counts too.
+    """
     at = database_now(session)
-    place = func.row_number().over(
+    rank = func.row_number().over(
         partition_by=WebhookDelivery.owner, order_by=(WebhookDelivery.next_attempt_at, WebhookDelivery.id)
     )
     due = (
-        select(WebhookDelivery.id, WebhookDelivery.next_attempt_at.label("since"), place.label("place"))
+        select(WebhookDelivery.id, WebhookDelivery.next_attempt_at.label("since"), rank.label("rank"))
         .where(WebhookDelivery.next_attempt_at <= at, WebhookDelivery.owner.not_in(busy))
         .subquery()
     )
-    chosen = select(due.c.id).where(due.c.place <= PER_OWNER).order_by(due.c.since, due.c.id).limit(limit)
+    chosen = select(due.c.id).where(due.c.rank <= PER_OWNER).order_by(due.c.since, due.c.id).limit(limit)
     ids = session.scalars(chosen).all()
     rows = session.scalars(
         select(WebhookDelivery)
@@ -99,42 +107,43 @@ def take_due(session: Session, *, limit: int, busy: Collection[str] = ()) -> lis
     for row in rows:
         row.attempts += 1
         row.next_attempt_at = at + CLAIMED
-        keys = [good.secret for good in good(session, row.owner, at)]
+        keys = [key.secret for key in valid_secrets(session, row.owner, at)]
         taken.append(Delivery(row.id, row.job_id, row.owner, row.url, row.body, row.attempts, keys))
     session.flush()
     return taken
 
 
 def record_delivered(session: Session, delivery: Delivery, *, status: int) -> None:
-    """The receiver has it: the row goes."""
-    if _ended(session, delivery):
+    """Record that the receiver accepted the delivery, and delete its row."""
+    if _delete_row(session, delivery):
         data = {"webhook_id": delivery.id, "attempt": delivery.attempt, "status": status}
         append_event(session, delivery.job_id, at=database_now(session), type=DELIVERED, data=data)
 
 
 def record_failed(session: Session, delivery: Delivery, *, reason: str, delay: timedelta | None) -> None:
-    """The receiver did not take it: again after the delay, or never (None)."""
+    """Record a failed attempt. The next one follows after `delay`; None gives up."""
     at = database_now(session)
-    again = None if delay is None else at + delay
-    if again is None:
-        known = _ended(session, delivery)
+    next_attempt_at = None if delay is None else at + delay
+    if next_attempt_at is None:
+        is_current = _delete_row(session, delivery)
     else:
         row = _locked(session, delivery)
-        known = row is not None
+        is_current = row is not None
         if row is not None:
-            row.next_attempt_at = again
-    if known:
+            row.next_attempt_at = next_attempt_at
+    if is_current:
+        next_time = next_attempt_at and next_attempt_at.isoformat(timespec="seconds").replace("+00:00", "Z")
         data = {
             "webhook_id": delivery.id,
             "attempt": delivery.attempt,
             "reason": reason,
-            "next_attempt_at": again and again.isoformat(timespec="seconds").replace("+00:00", "Z"),
+            "next_attempt_at": next_time,
         }
         append_event(session, delivery.job_id, at=at, type=FAILED, data=data)
 
 
-def _ended(session: Session, delivery: Delivery) -> bool:
-    """Whether its row was there, and is gone now."""
+def _delete_row(session: Session, delivery: Delivery) -> bool:
+    """Delete the delivery's row. Return whether this attempt was still the current one."""
     row = _locked(session, delivery)
     if row is None:
         return False
@@ -144,8 +153,10 @@ def _ended(session: Session, delivery: Delivery) -> bool:
 
 
 def _locked(session: Session, delivery: Delivery) -> WebhookDelivery | None:
-    """Its row, if this is still the attempt that counts. The job first, since that is the order in which
-    a deletion of the job takes them; locked it must be for the event."""
+    """Return the delivery's row, locked, if this is still the current attempt.
+
+    The job is locked first, as when a job is deleted, to avoid deadlocks. The event needs this lock too.
+    """
     session.execute(select(Job.id).where(Job.id == delivery.job_id).with_for_update())
     same = (WebhookDelivery.id == delivery.id, WebhookDelivery.attempts == delivery.attempt)
     return session.scalars(

@@ -369,7 +369,7 @@ def test_delete_during_a_storage_outage(fresh: Service, monkeypatch: pytest.Monk
 
     with monkeypatch.context() as patch:
         patch.setattr(fresh.blobs, "delete_prefix", away)
-        says = "It is deleted, but its files are still there.*The disk is gone"
+        says = "It is deleted, but its files are not yet.*The disk is gone"
         assert_problem(fresh.client.delete(f"/jobs/{job_id}"), 503, "storage_unavailable", says)
     assert_problem(fresh.client.get(f"/jobs/{job_id}"), 404, "job_not_found")
     with fresh.database.read() as session:

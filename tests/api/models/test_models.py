@@ -119,7 +119,7 @@ def test_references(either: Service, backbone: Backbone) -> None:
     assert [(model["version"], model["aliases"]) for model in listed] == [(2, []), (1, ["prod"])]
     assert_problem(either.client.get("/models/red foxes@3"), 404, "model_not_found")
     refused = either.client.delete("/models/red foxes@prod")
-    assert_problem(refused, 409, "model_has_aliases", r"red foxes@prod points to it.*\?force=true")
+    assert_problem(refused, 409, "model_has_aliases", r"red foxes@prod points to the model.*\?force=true")
     assert len(either.blobs.list(f"models/{first}")) == 2
     assert either.client.delete("/models/red foxes@prod", params={"force": True}).status_code == 204
     assert either.blobs.list(f"models/{first}") == []
@@ -138,7 +138,7 @@ def test_rename(fresh: Service, backbone: Backbone) -> None:
     assert (nameless["name"], nameless["version"]) == (None, None)
     fresh.client.put("/models/foxes/aliases/prod", json={"model": second})
     refused = fresh.client.patch("/models/foxes", json={"name": "wolves"})
-    assert_problem(refused, 409, "model_has_aliases", "foxes@prod points to it")
+    assert_problem(refused, 409, "model_has_aliases", "foxes@prod points to the model")
     same = fresh.client.patch("/models/foxes", json={"name": "foxes"}).json()
     assert (same["version"], same["aliases"]) == (2, ["prod"])
     assert_problem(fresh.client.patch("/models/none", json={"name": "x"}), 404, "model_not_found")

@@ -21,6 +21,6 @@ def test_the_secret_is_shown_and_replaced(data: Path) -> None:
     assert second != first
     database = Database(f"sqlite:///{data / 'clipcite.db'}")
     with database.read() as session:
-        good = deliveries.good(session, "team-a", database_now(session))
+        good = deliveries.valid_secrets(session, "team-a", database_now(session))
     database.close()
     assert [row.secret for row in good] == [second, first]

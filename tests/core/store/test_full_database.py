@@ -26,7 +26,7 @@ def test_acknowledged_writes_stay_and_writing_resumes_with_free_space(tmp_path: 
             while True:  # SQLite's write-ahead log has some room left.
                 acknowledged.append(new_job(database, config={"prompts": "x" * 20_000}))
 
-        with pytest.raises(DatabaseFull, match="make room") as refused:
+        with pytest.raises(DatabaseFull, match="Free some space") as refused:
             write_on()
         assert (refused.value.status, refused.value.code) == (507, "storage_full")
         assert ids(database) == acknowledged

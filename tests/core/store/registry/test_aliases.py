@@ -69,7 +69,7 @@ def test_a_precondition_on_the_current_version(database: Database, shoes: list[s
             with pytest.raises(ModelConflict, match=r"points to shoes@1.*now") as refused:
                 act(AliasPrecondition(wrong))
             assert refused.value.code == "alias_moved"
-    with pytest.raises(ModelConflict, match="no such alias yet"):
+    with pytest.raises(ModelConflict, match="does not exist"):
         promote(database, "shoes@1", "staging", expected=AliasPrecondition("shoes@1"))
     with pytest.raises(ModelNotFound):
         promote(database, "shoes@1", expected=AliasPrecondition("shoes@9"))
@@ -103,7 +103,7 @@ def test_a_model_that_an_alias_points_to(database: Database, shoes: list[str]) -
         with (
             database.write() as session,
             pytest.raises(
-                ModelConflict, match=r"shoes@prod and shoes@staging point to it.*Promote"
+                ModelConflict, match=r"shoes@prod and shoes@staging point to the model.*Promote"
             ) as refused,
         ):
             act(session, shoes[0], owner=OWNER)

@@ -139,7 +139,7 @@ def test_deleting_leaves_no_empty_folders(blobs: Blobs, folder: Path) -> None:
 )
 def test_only_our_own_keys(either: Blobs, key: str) -> None:
     for ask in (either.get, either.delete_prefix, lambda key: either.put(key, b"")):
-        with pytest.raises(ValueError, match="Not a key"):
+        with pytest.raises(ValueError, match="Not a blob key"):
             ask(key)
 
 

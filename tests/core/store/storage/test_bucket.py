@@ -87,5 +87,5 @@ def test_retries_of_an_absent_server_end(blobs: Blobs, faults: Faults) -> None:
 
 def test_a_full_server_is_reported_as_full(blobs: Blobs, faults: Faults) -> None:
     faults.expect("PUT", *["507"] * 100)
-    with pytest.raises(StorageFull, match="Make room"):
+    with pytest.raises(StorageFull, match="Free some space"):
         blobs.put("jobs/a/1", b"x")
