@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from types import TracebackType
 
-from core.clip.training.checkpoint_files import KEPT, epoch_of, is_whole, newest_first
+from core.clip.training.checkpoint_files import MAX_CHECKPOINTS, epoch_of, is_whole, newest_first
 from core.errors import ClipCiteError
 from core.store.jobs.checkpoints import folder_of
 from core.store.storage.blobs import Blobs
@@ -115,7 +115,7 @@ class CheckpointUploader:
             return
         self._newest = path.name
         logger.info("%s: the state after epoch %s is stored", self._job_id, epoch_of(path.name))
-        for old in self._stored()[KEPT:]:
+        for old in self._stored()[MAX_CHECKPOINTS:]:
             self._blobs.delete(old)
 
     def _stored(self) -> list[str]:

@@ -69,5 +69,5 @@ def _calibration(known: calibration.Calibration | None) -> Calibration:
         calibrated=True,
         temperature=known.temperature,
         held_out_images=known.images,
-        rejection_threshold=known.least,
+        rejection_threshold=known.threshold,
     )

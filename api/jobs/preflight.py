@@ -22,7 +22,7 @@ def preflight(
 ) -> Preflight:
     """Everything that is known of an upload, without its being trained on. `intake` has skipped the bad
     images; `skips_bad` says whether that was asked for."""
-    images = [CheckedImage(s.file_name, s.class_name, s.split, s.sha256, s.sketch) for s in intake.images]
+    images = [CheckedImage(s.file_name, s.class_name, s.split, s.sha256, s.stats) for s in intake.images]
     findings = check_images(images, config.image_size)
     unreadable = [
         Finding(

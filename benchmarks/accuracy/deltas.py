@@ -29,10 +29,10 @@ from benchmarks.methods.clip_cite import Balanced, config_of
 from benchmarks.methods.common.answerers import TwoTowers
 from benchmarks.methods.common.task import Answerer, Task
 from core.clip.config import DeltaFormat
-from core.clip.inference.class_offsets import NEW_NAMES_BALANCE
+from core.clip.inference.class_offsets import NEW_CLASS_BALANCE
 from core.clip.models.backbone import tower_parameters, with_parameters
-from core.clip.weights.delta import Delta, encode, stored_as
-from core.clip.weights.support_set import SHOTS_KEPT, SUPPORT_ALPHAS
+from core.clip.weights.delta import Delta, encode, tensor_layout
+from core.clip.weights.support_set import MAX_SUPPORT_SHOTS, SUPPORT_ALPHAS
 
 METHOD = "deltas"
 KINDS: tuple[DeltaFormat, ...] = ("full", "4bit", "1bit")
@@ -48,7 +48,7 @@ def every_precision(task: Task) -> dict[str, Answerer]:
     for kind in KINDS:
         delta = encode(theta_0, theta_1, kind)
         network = with_parameters(task.backbone, delta.theta(theta_0, config.alpha))
-        answerers[kind] = Balanced(task, TwoTowers(task, network), delta, config.alpha, NEW_NAMES_BALANCE)
+        answerers[kind] = Balanced(task, TwoTowers(task, network), delta, config.alpha, NEW_CLASS_BALANCE)
     return answerers
 
 
@@ -94,12 +94,15 @@ def size_table(networks: Mapping[str, Mapping[str, Tensor]], timed: Sequence[str
         "Bytes of an adapted model, and seconds until its θ(α) is there",
         ["network", "parameters", *KINDS, *(f"seconds, {kind}" for kind in KINDS)],
         note=f"Seconds: median of {REPEATS}, {torch.get_num_threads()} threads, α = 0.5, the packed model "
-        f"lying in memory. Up to {SHOTS_KEPT} kept shots add {len(SUPPORT_ALPHAS)} fp16 features each.",
+        f"lying in memory. The support set of up to {MAX_SUPPORT_SHOTS} shots adds {len(SUPPORT_ALPHAS)} fp16 "
+        "features per shot.",
     )
     for name, theta_0 in networks.items():
         parameters = sum(tensor.numel() for tensor in theta_0.values())
         sizes = [
-            sum(dtype.itemsize * int(np.prod(shape)) for dtype, shape in stored_as(theta_0, kind).values())
+            sum(
+                dtype.itemsize * int(np.prod(shape)) for dtype, shape in tensor_layout(theta_0, kind).values()
+            )
             for kind in KINDS
         ]
         taken = [f"{seconds(theta_0, kind):.3f}" if name in timed else "–" for kind in KINDS]

@@ -80,9 +80,9 @@ def many(images: Sequence[CheckedImage]) -> float:
 
     def another(i: int) -> CheckedImage:
         of = images[i % len(images)]
-        seen = of.sketch.thumbnail
+        seen = of.stats.thumbnail
         changed = np.clip(seen + noise.normal(0, 12, seen.shape), 0, 255).astype(np.uint8)
-        return replace(of, sha256=str(i), sketch=replace(of.sketch, thumbnail=changed))
+        return replace(of, sha256=str(i), stats=replace(of.stats, thumbnail=changed))
 
     different = [another(i) for i in range(MAX_IMAGES)]
     return _milliseconds(lambda: check_images(different, SIZE), MAX_IMAGES, times=1)

@@ -20,7 +20,7 @@ from PIL import Image, ImageFilter
 
 from benchmarks.data.folders import read_folders
 from core.clip.checks.class_names import is_uninformative, similar_names
-from core.clip.checks.image_stats import SIDE, ImageStats, sketch
+from core.clip.checks.image_stats import SIDE, ImageStats, measure_image
 from core.clip.checks.preflight import CheckedImage, Finding, check_images
 from core.clip.config import resolve_config
 from core.clip.data.images import open_image
@@ -158,7 +158,7 @@ def read(folder: Path) -> tuple[list[Path], list[CheckedImage]]:
 
 
 def sketched(content: bytes) -> ImageStats:
-    return sketch(open_image(content, shortest_side=SIDE, grey=True))
+    return measure_image(open_image(content, shortest_side=SIDE, grey=True))
 
 
 def measure(
@@ -190,7 +190,7 @@ def measure(
 def _made(of: CheckedImage, path: Path, fault: Fault, quality: int) -> CheckedImage:
     buffer = io.BytesIO()
     fault(open_image(path)).save(buffer, "JPEG", quality=quality)
-    return replace(of, sha256=f"planted {of.sha256}", sketch=sketched(buffer.getvalue()))
+    return replace(of, sha256=f"planted {of.sha256}", stats=sketched(buffer.getvalue()))
 
 
 def _shown(finding: Finding, paths: Sequence[Path]) -> dict[str, str]:

@@ -24,7 +24,7 @@ from benchmarks.serving.forms import EAGER, PRODUCT, Form, pixels_of, seconds_an
 from core.clip.data.images import ImageLimits
 from core.clip.inference.optimised import InferenceNetwork
 from core.clip.models.backbone import Backbone
-from core.clip.models.features import IMAGES_AT_ONCE, IMAGES_AT_ONCE_ON_CPU
+from core.clip.models.features import CPU_IMAGE_BATCH_SIZE, IMAGE_BATCH_SIZE
 from core.serving.decoding import fitted
 from core.serving.pool.served_model import stock_model
 from core.serving.threads import single_threaded
@@ -83,7 +83,7 @@ def measure(
     names: Sequence[int] = NAMES,
 ) -> Rounds:
     """Bare, service, bare, service…; a first short round warms up."""
-    at_once = IMAGES_AT_ONCE_ON_CPU if backbone.device.type == "cpu" else IMAGES_AT_ONCE
+    at_once = CPU_IMAGE_BATCH_SIZE if backbone.device.type == "cpu" else IMAGE_BATCH_SIZE
     network = stock_model("", backbone).model
     eager: Form = backbone.model.encode_image  # type: ignore[assignment]
     threads = single_threaded(torch.get_num_threads(), "bare")
@@ -197,7 +197,7 @@ def tables(found: Rounds, title: str) -> list[Table]:
             "errors",
         ],
         note=f"Medians of {len(found.single)} rounds in which all take turns. The product's form is asked "
-        f"with {IMAGES_AT_ONCE_ON_CPU} decoded images at a time on a CPU, each batch by one processor, "
+        f"with {CPU_IMAGE_BATCH_SIZE} decoded images at a time on a CPU, each batch by one processor, "
         f"eager fp32 (open_clip's) with {EAGER_BATCH}, by all of them. The service gets one JPEG a request "
         "and answers with the five best names; the clients are one process on the same processors. One "
         f"image alone, decoded and through the bare network, takes {single:.1f} ms.",

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from benchmarks.accuracy.harness import Trial
 from benchmarks.trust.rejection import rejections
 from core.clip.config import AdaptConfig
-from core.clip.evaluation.predictions import Candidates, balanced, plain, previewed
+from core.clip.evaluation.predictions import Candidates, balanced_scores, cosine_scores, preview_scores
 from core.clip.inference.prototypes import PrototypeClassifier
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import batches, build_zero_shot_classifier, image_features
@@ -58,15 +58,17 @@ def asked(
         head = build_zero_shot_classifier(model, backbone.tokenize, prompts).cpu()
         of_names = head[: len(names)]
         if alpha == 0:
-            answers = plain(images, of_names, known)
-            preview = previewed(PrototypeClassifier(shots.features[0], shots.labels), images, of_names, known)
-            arrays["named_preview"] = best_names(preview.alone, preview.among)
+            answers = cosine_scores(images, of_names, known)
+            preview = preview_scores(
+                PrototypeClassifier(shots.features[0], shots.labels), images, of_names, known
+            )
+            arrays["named_preview"] = best_names(preview.trained_only, preview.all_classes)
         else:
-            answers = balanced(images, of_names, shots, alpha, known)
-        arrays[f"named_{alpha}"] = best_names(answers.alone, answers.among)
-        arrays[f"{AMONG}{alpha}"] = answers.among.astype(np.float32)
+            answers = balanced_scores(images, of_names, shots, alpha, known)
+        arrays[f"named_{alpha}"] = best_names(answers.trained_only, answers.all_classes)
+        arrays[f"{AMONG}{alpha}"] = answers.all_classes.astype(np.float32)
         if alpha == config.alpha:
-            arrays["alone"] = answers.alone.astype(np.float32)
+            arrays["alone"] = answers.trained_only.astype(np.float32)
             scores, new_cosine = rejections(images, head, shots.at(alpha), shots.labels, known, backbone)
             arrays["new_cosine"] = new_cosine.astype(np.float32)
             arrays.update({RULE + rule: score.astype(np.float32) for rule, score in scores.items()})

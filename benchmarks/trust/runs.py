@@ -50,7 +50,8 @@ def run(kind: str, trial: Trial, backbone: Backbone) -> Record:
     """Arrays, for N images that siblings were asked about and K trained names:
 
         held_truth [N]; for each α that siblings were asked at, held_alone_A [N, K],
-        held_in_distribution_A [N], and held_named_A [N, 2], as held_named_preview: the best of the trained names, and with 20 others
+        held_in_distribution_A [N], and held_named_A [N, 2], as held_named_preview: the best of the trained
+        classes, and with 20 others
 
     and of a real run what `asking.asked` says of the test images.
     """
@@ -71,7 +72,7 @@ def run(kind: str, trial: Trial, backbone: Backbone) -> Record:
     order = sorted(range(len(shots)), key=lambda i: labels[i])
     started = time.monotonic()
     adapted = adapt(backbone, [shots[i] for i in order], config)
-    report = adapted.report
+    report = adapted.evaluation.report
     assert report is not None
     label_issues = {order[s.position] for s in report.label_issues}
     plain: dict[str, Any] = {
@@ -88,13 +89,13 @@ def run(kind: str, trial: Trial, backbone: Backbone) -> Record:
         "trained_classes": None if report.trained_classes is None else report.to_dict()["trained_classes"],
         "alpha": config.alpha,
         "logit_scale": backbone.logit_scale,
-        "calibration": adapted.metrics["calibration"],
+        "calibration": adapted.evaluation.metrics["calibration"],
         "planted": len(planted),
         "found": len(planted & label_issues),
         "label_issues": len(label_issues),
     }
-    assert adapted.held is not None
-    arrays = _of_siblings(adapted.held)
+    assert adapted.evaluation.held_out is not None
+    arrays = _of_siblings(adapted.evaluation.held_out)
     if kind == "real":
         more = [name for name in trial.data.class_names if name not in names]
         arrays.update(asked(backbone, adapted, more, trial, config))
@@ -119,11 +120,11 @@ def relabelled(kind: str, trial: Trial, examples: Sequence[Example]) -> tuple[li
 def _of_siblings(held: HeldOutPredictions) -> dict[str, NDArray[Any]]:
     arrays: dict[str, NDArray[Any]] = {
         "held_truth": held.truth.astype(np.uint8),
-        "held_named_preview": best_names(held.preview.alone, held.preview.among),
+        "held_named_preview": best_names(held.preview.trained_only, held.preview.all_classes),
     }
     for alpha, answers in held.curve.items():
-        arrays[f"held_alone_{alpha}"] = answers.alone.astype(np.float32)
-        arrays[f"held_named_{alpha}"] = best_names(answers.alone, answers.among)
+        arrays[f"held_alone_{alpha}"] = answers.trained_only.astype(np.float32)
+        arrays[f"held_named_{alpha}"] = best_names(answers.trained_only, answers.all_classes)
         if answers.in_distribution_score is not None:
             arrays[f"held_in_distribution_{alpha}"] = answers.in_distribution_score.astype(np.float32)
     return arrays

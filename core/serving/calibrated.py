@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from core.clip.inference.calibration import Calibration
-from core.clip.inference.class_offsets import NEW_NAMES_BALANCE
+from core.clip.inference.class_offsets import NEW_CLASS_BALANCE
 from core.clip.inference.classifier import Scores
 from core.clip.inference.in_distribution import in_distribution_score
 from core.clip.prompts import same_class
@@ -30,7 +30,7 @@ class Judged:
     @property
     def rejected(self) -> Tensor:
         """bool [N]: it looks like none of the names."""
-        return self.in_distribution_score < self.known.least
+        return self.in_distribution_score < self.known.threshold
 
     def names(self, names: Sequence[str]) -> list[list[str]]:
         """The sets, best name first."""
@@ -60,9 +60,9 @@ def calibration_for(
     stored = (model.metrics or {}).get("calibration") if model is not None else None
     if model is None or stored is None:
         return None
-    known = Calibration.of(stored)
+    known = Calibration.from_dict(stored)
     asked, trained = {same_class(name) for name in names}, {same_class(name) for name in model.classes}
-    plain = templates is None and balance == NEW_NAMES_BALANCE and not own_prompts
+    plain = templates is None and balance == NEW_CLASS_BALANCE and not own_prompts
     at_its_own = math.isclose(model.alpha if alpha is None else alpha, known.alpha)
     return known if plain and at_its_own and asked == trained else None
 

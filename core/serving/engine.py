@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from core.clip.models.backbone import find_device
-from core.clip.models.features import IMAGES_AT_ONCE, IMAGES_AT_ONCE_ON_CPU
+from core.clip.models.features import CPU_IMAGE_BATCH_SIZE, IMAGES_AT_ONCE
 from core.serving.batching.batch import QueueKey
 from core.serving.batching.batcher import Batcher, Pending
 from core.serving.pool.model_pool import BACKBONES, DELTA, NETWORK, ModelPool
@@ -25,7 +25,7 @@ from core.store.db.session import Database
 from core.store.storage.blobs import Blobs
 
 MAX_BATCH_ROWS = {
-    "cpu": {"images": IMAGES_AT_ONCE_ON_CPU, "prompts": 32},
+    "cpu": {"images": CPU_IMAGE_BATCH_SIZE, "prompts": 32},
     "cuda": {"images": IMAGES_AT_ONCE, "prompts": 256},
 }
 """Rows of a batch. More prompts would keep others waiting on a CPU."""

@@ -16,7 +16,7 @@ from core.clip.errors import BadImage
 from core.clip.inference.class_offsets import class_offsets
 from core.clip.inference.classifier import Scores, scored
 from core.clip.models.backbone import load_tokenizer
-from core.clip.models.features import PROMPTS_AT_ONCE, classifier_from_features
+from core.clip.models.features import PROMPT_BATCH_SIZE, classifier_from_features
 from core.serving.calibrated import NotCalibrated, calibration_for, judge
 from core.serving.decoding import Decoders, Decoding, fitted
 from core.serving.engine import Engine
@@ -257,9 +257,9 @@ class Predictor:
         sentences = list(dict.fromkeys(sentence for of_class in prompts for sentence in of_class))
         tokenize = load_tokenizer(handle.backbone, cache=self._cache)
         tokens: list[Tensor] = []
-        for start in range(0, len(sentences), PROMPTS_AT_ONCE):
+        for start in range(0, len(sentences), PROMPT_BATCH_SIZE):
             with self._tokenizing:
-                tokens.append(tokenize(sentences[start : start + PROMPTS_AT_ONCE]))
+                tokens.append(tokenize(sentences[start : start + PROMPT_BATCH_SIZE]))
         return classifier_from_features(
             self._engine.encode_text(handle, torch.cat(tokens)), sentences, prompts
         )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from core.clip.data.images import ImageLimits
 from core.clip.errors import Cancelled
-from core.clip.inference.class_offsets import NEW_CLASS, NEW_NAMES_BALANCE, class_offsets
+from core.clip.inference.class_offsets import NEW_CLASS, NEW_CLASS_BALANCE, class_offsets
 from core.clip.inference.in_distribution import in_distribution_score
 from core.clip.inference.prototypes import PrototypeClassifier
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
@@ -22,7 +22,7 @@ from core.clip.weights.support_set import SupportSet
 
 CURVE = (0.0, 0.25, 0.5, 0.75, 1.0)
 """The α that are looked at beside the model's own."""
-SIBLING_CURVE = (0.0, 0.5, 1.0)
+CROSS_VALIDATION_CURVE = (0.0, 0.5, 1.0)
 """Of siblings: each more costs a twentieth of the training."""
 CURVE_IMAGES = 200
 """More test images are measured at the model's own α only."""
@@ -33,17 +33,17 @@ Floats = NDArray[np.float64]
 class ClassScores:
     """What N images are ranked by, in units of the cosine, as the service ranks them by default."""
 
-    alone: Floats
+    trained_only: Floats
     """[N, K], only the trained names are candidates."""
-    among: Floats
+    all_classes: Floats
     """[N, C], all names are, the trained ones first."""
     in_distribution_score: Floats | None = None
     """[N], with a trained class (`core.clip.inference.in_distribution`); None where no shots are known."""
 
     def __getitem__(self, rows: Sequence[int] | NDArray[np.int64]) -> "ClassScores":
         return ClassScores(
-            self.alone[rows],
-            self.among[rows],
+            self.trained_only[rows],
+            self.all_classes[rows],
             None if self.in_distribution_score is None else self.in_distribution_score[rows],
         )
 
@@ -80,7 +80,7 @@ class HeldOutPredictions:
     """By α, of the images `on_curve`."""
     on_curve: NDArray[np.int64]
     """[M], places among the N."""
-    learned_from: int | None = None
+    images_per_fold_model: int | None = None
     """How many images of the same draw each network was trained on; None: these are apart from them."""
 
     @classmethod
@@ -90,8 +90,8 @@ class HeldOutPredictions:
         def stacked(answers: Sequence[ClassScores]) -> ClassScores:
             scores = [a.in_distribution_score for a in answers if a.in_distribution_score is not None]
             return ClassScores(
-                np.concatenate([a.alone for a in answers]),
-                np.concatenate([a.among for a in answers]),
+                np.concatenate([a.trained_only for a in answers]),
+                np.concatenate([a.all_classes for a in answers]),
                 np.concatenate(scores) if len(scores) == len(answers) else None,
             )
 
@@ -107,7 +107,7 @@ class HeldOutPredictions:
             on_curve=np.concatenate(
                 [start + part.on_curve for start, part in zip(starts, parts, strict=True)]
             ),
-            learned_from=parts[0].learned_from,
+            images_per_fold_model=parts[0].images_per_fold_model,
         )
 
 
@@ -157,41 +157,45 @@ def predict(
         reporter.progressed(of_an_image * seen / to_look)
     of_stock = torch.cat(features[0]) if stock_features is None else stock_features
     of_adapted = torch.cat(features[1])
-    stock_head, head = (_head(network, backbone, candidates) for network in (backbone.model, model))
+    stock_weights, classifier_weights = (
+        _classifier_weights(network, backbone, candidates) for network in (backbone.model, model)
+    )
     of_curve: dict[float, ClassScores] = {}
     for other in curve:
         _go_on(reporter)
         if other == alpha:
-            of_curve[other] = balanced(of_adapted[on_curve], head, weights.shots, other, candidates)
+            of_curve[other] = balanced_scores(
+                of_adapted[on_curve], classifier_weights, weights.shots, other, candidates
+            )
         elif other == 0:
-            of_curve[other] = plain(of_stock[on_curve], stock_head, candidates)
+            of_curve[other] = cosine_scores(of_stock[on_curve], stock_weights, candidates)
         else:
             network = _at(backbone, weights, other)
             seen_by_it = torch.cat([image_features(network, pixels).cpu() for pixels in kept])
-            other_head = _head(network, backbone, candidates)
-            of_curve[other] = balanced(seen_by_it, other_head, weights.shots, other, candidates)
+            other_weights = _classifier_weights(network, backbone, candidates)
+            of_curve[other] = balanced_scores(seen_by_it, other_weights, weights.shots, other, candidates)
             done = of_an_image * seen + (others.index(other) + 1) * len(on_curve)
             reporter.progressed(done / to_look)
     return HeldOutPredictions(
         candidates,
         np.asarray(positions),
         np.asarray(truth),
-        plain(of_stock, stock_head, candidates),
-        previewed(preview, of_stock, stock_head, candidates),
-        balanced(of_adapted, head, weights.shots, alpha, candidates),
+        cosine_scores(of_stock, stock_weights, candidates),
+        preview_scores(preview, of_stock, stock_weights, candidates),
+        balanced_scores(of_adapted, classifier_weights, weights.shots, alpha, candidates),
         of_curve,
         on_curve if curve else np.arange(0),
     )
 
 
-def previewed(
-    preview: PrototypeClassifier, features: Tensor, head: Tensor, candidates: Candidates
+def preview_scores(
+    preview: PrototypeClassifier, features: Tensor, classifier_weights: Tensor, candidates: Candidates
 ) -> ClassScores:
-    """What the preview makes of stock features [N, D]; `head` [C, D] is stock too."""
+    """What the preview makes of stock features [N, D]; `classifier_weights` [C, D] is stock too."""
     k, classes = candidates.trained, candidates.classes
     ranked = []
     for names in (k, len(classes)):
-        cosines, offsets = preview.cosines(features, head[:names], classes[:names])
+        cosines, offsets = preview.cosines(features, classifier_weights[:names], classes[:names])
         ranked.append((cosines - offsets).double().numpy())
     return ClassScores(*ranked)
 
@@ -202,25 +206,31 @@ def _at(backbone: Backbone, weights: Weights, alpha: float) -> nn.Module:
     return with_parameters(backbone, weights.theta(tower_parameters(backbone.model), alpha))
 
 
-def _head(network: nn.Module, backbone: Backbone, candidates: Candidates) -> Tensor:
+def _classifier_weights(network: nn.Module, backbone: Backbone, candidates: Candidates) -> Tensor:
     return build_zero_shot_classifier(network, backbone.tokenize, candidates.prompts).cpu()
 
 
-def plain(features: Tensor, head: Tensor, candidates: Candidates) -> ClassScores:
+def cosine_scores(features: Tensor, classifier_weights: Tensor, candidates: Candidates) -> ClassScores:
     """What a network makes of its features [N, D] and [C, D] without more ado."""
-    cosines = (features @ head.T).double().numpy()
+    cosines = (features @ classifier_weights.T).double().numpy()
     return ClassScores(cosines[:, : candidates.trained], cosines)
 
 
-def balanced(
-    features: Tensor, head: Tensor, shots: SupportSet | None, alpha: float, candidates: Candidates
+def balanced_scores(
+    features: Tensor,
+    classifier_weights: Tensor,
+    shots: SupportSet | None,
+    alpha: float,
+    candidates: Candidates,
 ) -> ClassScores:
     if alpha == 0 or shots is None:
-        return plain(features, head, candidates)
+        return cosine_scores(features, classifier_weights, candidates)
     kept = shots.at(alpha)
     alone, among = (
-        features @ head[:names].T
-        - class_offsets(kept, shots.labels, head[:names], candidates.classes[:names], NEW_NAMES_BALANCE)
+        features @ classifier_weights[:names].T
+        - class_offsets(
+            kept, shots.labels, classifier_weights[:names], candidates.classes[:names], NEW_CLASS_BALANCE
+        )
         for names in (candidates.trained, len(candidates.names))
     )
     alike = in_distribution_score(features, alone, kept, shots.labels, range(candidates.trained))

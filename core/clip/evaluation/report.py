@@ -39,7 +39,7 @@ class Accuracies:
 
 
 @dataclass(frozen=True)
-class OfClass:
+class ClassResult:
     name: str
     trained_images: int
     images: int
@@ -78,7 +78,7 @@ class Reliability:
 class CurvePoint:
     alpha: float
     trained_classes: float | None
-    """Accuracy of the held-out images with the trained names as candidates."""
+    """Accuracy of the held_out-out images with the trained names as candidates."""
     all_classes: float | None
     """The same with all names: new ones, or others from ImageNet."""
     new_classes: float | None
@@ -103,7 +103,7 @@ class Report:
     new_classes: Accuracies | None
     distractor_classes: tuple[str, ...]
     """The candidates that were not trained."""
-    classes: tuple[OfClass, ...]
+    classes: tuple[ClassResult, ...]
     confusion: tuple[tuple[int, ...], ...] | None
     """Row: the true class, column: the predicted one, in the order of `classes`."""
     mistakes: tuple[Mistake, ...]
@@ -123,7 +123,7 @@ Bools = NDArray[np.bool_]
 
 
 def build_report(
-    held: HeldOutPredictions,
+    held_out: HeldOutPredictions,
     *,
     source: str,
     how: str,
@@ -143,16 +143,16 @@ def build_report(
     label_issues: the surest first.
     seconds: what took how long.
     """
-    candidates = held.candidates
-    trained = np.flatnonzero(held.truth < candidates.trained)
-    new = np.flatnonzero(held.truth >= candidates.trained)
-    judge = held.preview if held.adapted is None else held.adapted
-    alone, truth = judge.alone[trained], held.truth[trained]
-    of_trained = _accuracies(held, trained, "alone") if len(trained) else None
-    everything = _of_all(held)
+    candidates = held_out.candidates
+    trained = np.flatnonzero(held_out.truth < candidates.trained)
+    new = np.flatnonzero(held_out.truth >= candidates.trained)
+    judge = held_out.preview if held_out.adapted is None else held_out.adapted
+    alone, truth = judge.trained_only[trained], held_out.truth[trained]
+    of_trained = _accuracies(held_out, trained, "trained_only") if len(trained) else None
+    everything = _of_all(held_out)
     result = _verdict(everything, brier_gain)
     confusion = _confusion(alone, truth, candidates.trained) if len(trained) else None
-    classes = _classes(candidates.names, trained_images, confusion, held, trained)
+    classes = _classes(candidates.names, trained_images, confusion, held_out, trained)
     return Report(
         verdict=result,
         summary=summary(result, everything, source),
@@ -163,42 +163,44 @@ def build_report(
             brier_gain,
             classes,
             len(label_issues),
-            halves=source == "cross_validation" and 2 * len(held.truth) > sum(trained_images),
+            halves=source == "cross_validation" and 2 * len(held_out.truth) > sum(trained_images),
         ),
         measured_on={
             "source": source,
-            "images": len(held.truth),
+            "images": len(held_out.truth),
             "trained_images": sum(trained_images),
             "how": how,
         },
         alpha=alpha,
         trained_classes=of_trained,
-        all_classes=_accuracies(held, trained, "among") if len(trained) else None,
-        new_classes=_accuracies(held, new, "new") if len(new) else None,
+        all_classes=_accuracies(held_out, trained, "all_classes") if len(trained) else None,
+        new_classes=_accuracies(held_out, new, "new") if len(new) else None,
         distractor_classes=candidates.names[candidates.trained :],
         classes=classes,
         confusion=None if confusion is None else tuple(tuple(int(n) for n in row) for row in confusion),
-        mistakes=_mistakes(alone, truth, held.positions[trained], candidates.names, logit_scale, calibration),
+        mistakes=_mistakes(
+            alone, truth, held_out.positions[trained], candidates.names, logit_scale, calibration
+        ),
         label_issues=tuple(
-            Mistake(s.position, candidates.names[s.label], candidates.names[s.looks_like], s.probability)
+            Mistake(s.position, candidates.names[s.label], candidates.names[s.suggested_label], s.probability)
             for s in label_issues[:MAX_IMAGES]
         ),
         calibration=_reliability(logit_scale * alone, truth, calibration),
-        curve=_curve(held, kept),
+        curve=_curve(held_out, kept),
         seconds=seconds,
     )
 
 
 def job_metrics(
-    held: HeldOutPredictions | None, brier_gain: Interval | None, *, source: str, trained_images: int
+    held_out: HeldOutPredictions | None, brier_gain: Interval | None, *, source: str, trained_images: int
 ) -> dict[str, Any]:
     """The `metrics` of a job and its model: the report's accuracies of stock and adapted network, and its
     verdict. The candidates are the trained names and those of the images.
 
     Args:
-        held: None, or only previews: nothing was measured.
+        held_out: None, or only previews: nothing was measured.
     """
-    if held is None or held.adapted is None:
+    if held_out is None or held_out.adapted is None:
         return {
             "measured_on": {"source": "none", "images": 0, "trained_images": trained_images},
             "trained_classes": None,
@@ -206,9 +208,9 @@ def job_metrics(
             "all_classes": None,
             "verdict": "not_measured",
         }
-    trained = np.flatnonzero(held.truth < held.candidates.trained)
-    new = np.flatnonzero(held.truth >= held.candidates.trained)
-    everything = _of_all(held)
+    trained = np.flatnonzero(held_out.truth < held_out.candidates.trained)
+    new = np.flatnonzero(held_out.truth >= held_out.candidates.trained)
+    everything = _of_all(held_out)
 
     def shown(of: Accuracies | None) -> dict[str, Any] | None:
         if of is None or of.adapted is None or of.adapted_against_stock is None:
@@ -217,25 +219,25 @@ def job_metrics(
         return {"stock": of.stock.value, "adapted": of.adapted.value, "difference": difference}
 
     def measured(rows: NDArray[np.int64], which: str) -> dict[str, Any] | None:
-        return shown(_accuracies(held, rows, which)) if len(rows) else None
+        return shown(_accuracies(held_out, rows, which)) if len(rows) else None
 
     return {
-        "measured_on": {"source": source, "images": len(held.truth), "trained_images": trained_images},
-        "trained_classes": measured(trained, "alone"),
+        "measured_on": {"source": source, "images": len(held_out.truth), "trained_images": trained_images},
+        "trained_classes": measured(trained, "trained_only"),
         "new_classes": measured(new, "new"),
         "all_classes": {
-            "trained": measured(trained, "among" if len(new) else "alone"),
-            "new": measured(new, "among"),
+            "trained": measured(trained, "all_classes" if len(new) else "trained_only"),
+            "new": measured(new, "all_classes"),
             "all": shown(everything),
         },
         "verdict": _verdict(everything, brier_gain),
     }
 
 
-def _of_all(held: HeldOutPredictions) -> Accuracies:
+def _of_all(held_out: HeldOutPredictions) -> Accuracies:
     """Of all images, with the trained names and those of the images as candidates."""
-    new = (held.truth >= held.candidates.trained).any()
-    return _accuracies(held, np.arange(len(held.truth)), "among" if new else "alone")
+    new = (held_out.truth >= held_out.candidates.trained).any()
+    return _accuracies(held_out, np.arange(len(held_out.truth)), "all_classes" if new else "trained_only")
 
 
 def _verdict(of_all: Accuracies, brier_gain: Interval | None) -> str:
@@ -246,18 +248,22 @@ def _verdict(of_all: Accuracies, brier_gain: Interval | None) -> str:
 
 def _right(answers: ClassScores, truth: NDArray[np.int64], which: str, trained: int) -> Bools:
     if which == "new":
-        result: Bools = answers.among[:, trained:].argmax(axis=1) + trained == truth
+        result: Bools = answers.all_classes[:, trained:].argmax(axis=1) + trained == truth
     else:
         result = getattr(answers, which).argmax(axis=1) == truth
     return result
 
 
-def _accuracies(held: HeldOutPredictions, rows: NDArray[np.int64], which: str) -> Accuracies:
-    k, truth = held.candidates.trained, held.truth[rows]
-    stock, preview = (_right(a[rows], truth, which, k) for a in (held.stock, held.preview))
-    names = {"alone": k, "among": len(held.candidates.names), "new": len(held.candidates.names) - k}[which]
-    adapted = None if held.adapted is None else _right(held.adapted[rows], truth, which, k)
-    interval = partial(accuracy_interval, learned_from=held.learned_from)
+def _accuracies(held_out: HeldOutPredictions, rows: NDArray[np.int64], which: str) -> Accuracies:
+    k, truth = held_out.candidates.trained, held_out.truth[rows]
+    stock, preview = (_right(a[rows], truth, which, k) for a in (held_out.stock, held_out.preview))
+    names = {
+        "trained_only": k,
+        "all_classes": len(held_out.candidates.names),
+        "new": len(held_out.candidates.names) - k,
+    }[which]
+    adapted = None if held_out.adapted is None else _right(held_out.adapted[rows], truth, which, k)
+    interval = partial(accuracy_interval, images_per_fold_model=held_out.images_per_fold_model)
     return Accuracies(
         images=len(rows),
         candidates=names,
@@ -280,17 +286,19 @@ def _classes(
     names: Sequence[str],
     trained_images: Sequence[int],
     confusion: NDArray[np.int64] | None,
-    held: HeldOutPredictions,
+    held_out: HeldOutPredictions,
     trained: NDArray[np.int64],
-) -> tuple[OfClass, ...]:
+) -> tuple[ClassResult, ...]:
     if confusion is None:
-        return tuple(OfClass(names[k], count, 0, None, None, None) for k, count in enumerate(trained_images))
-    of_stock = _confusion(held.stock.alone[trained], held.truth[trained], len(trained_images))
+        return tuple(
+            ClassResult(names[k], count, 0, None, None, None) for k, count in enumerate(trained_images)
+        )
+    of_stock = _confusion(held_out.stock.trained_only[trained], held_out.truth[trained], len(trained_images))
     found = []
     for k, count in enumerate(trained_images):
         images, predicted = int(confusion[k].sum()), int(confusion[:, k].sum())
         found.append(
-            OfClass(
+            ClassResult(
                 name=names[k],
                 trained_images=count,
                 images=images,
@@ -337,20 +345,20 @@ def _reliability(
     )
 
 
-def _curve(held: HeldOutPredictions, kept: Sequence[Forgetting]) -> tuple[CurvePoint, ...]:
-    k, truth = held.candidates.trained, held.truth[held.on_curve]
+def _curve(held_out: HeldOutPredictions, kept: Sequence[Forgetting]) -> tuple[CurvePoint, ...]:
+    k, truth = held_out.candidates.trained, held_out.truth[held_out.on_curve]
     trained, new = np.flatnonzero(truth < k), np.flatnonzero(truth >= k)
 
     def accuracy(alpha: float, rows: NDArray[np.int64], which: str) -> float | None:
-        if alpha not in held.curve or not len(rows):
+        if alpha not in held_out.curve or not len(rows):
             return None
-        return float(_right(held.curve[alpha][rows], truth[rows], which, k).mean())
+        return float(_right(held_out.curve[alpha][rows], truth[rows], which, k).mean())
 
     return tuple(
         CurvePoint(
             alpha=point.alpha,
-            trained_classes=accuracy(point.alpha, trained, "alone"),
-            all_classes=accuracy(point.alpha, trained, "among"),
+            trained_classes=accuracy(point.alpha, trained, "trained_only"),
+            all_classes=accuracy(point.alpha, trained, "all_classes"),
             new_classes=accuracy(point.alpha, new, "new"),
             text_similarity=point.text_similarity,
         )

@@ -39,7 +39,7 @@ class Measured(Protocol):
 
 
 class ClassMeasured(Protocol):
-    """`report.OfClass`."""
+    """`report.ClassResult`."""
 
     @property
     def name(self) -> str: ...

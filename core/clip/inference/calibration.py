@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 MIN_HELD_OUT = 30
 """Held-out images below which nothing is fitted: a 5 % quantile of fewer is their smallest value."""
-KEPT = 0.95
+ACCEPTANCE_RATE = 0.95
 """Share of the images of trained classes that `reject` lets through."""
 MAX_SCORES = 100
 TEMPERATURES = np.geomspace(0.1, 1000, 401)
@@ -88,10 +88,10 @@ def fit_calibration(
         images=len(truth),
         temperature=temperature,
         nonconformity=tuple(math.ceil(1e5 * score) / 1e5 for score in _thinned(np.sort(1 - right))),
-        least_similarity=float(np.quantile(scores.max(axis=1), 1 - KEPT)),
+        least_similarity=float(np.quantile(scores.max(axis=1), 1 - ACCEPTANCE_RATE)),
         rejection_threshold=None
         if in_distribution_score is None
-        else float(np.quantile(in_distribution_score, 1 - KEPT)),
+        else float(np.quantile(in_distribution_score, 1 - ACCEPTANCE_RATE)),
     )
 
 

@@ -12,14 +12,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-NEW_NAMES_BALANCE = 0.35
+NEW_CLASS_BALANCE = 0.35
 """The default, by evidence: benchmarks/README.md."""
 NEW_CLASS = -1
 """The class of a name that was not trained."""
 
 
 def class_offsets(
-    shot_features: Tensor, labels: Tensor, head: Tensor, classes: Sequence[int], balance: float
+    shot_features: Tensor, labels: Tensor, classifier_weights: Tensor, classes: Sequence[int], balance: float
 ) -> Tensor:
     """What is to be taken off the cosines of each name before the softmax, [C].
 
@@ -31,24 +31,24 @@ def class_offsets(
        trained ones leave a narrow one.
 
     Args:
-        shot_features: [N, D], normalised, from the network that made `head`.
+        shot_features: [N, D], normalised, from the network that made `classifier_weights`.
         labels: [N], of which trained class each shot is.
-        head: [C, D], the names that are asked for.
+        classifier_weights: [C, D], the names that are asked for.
         classes: for each name its trained class, or NEW.
         balance: 0 are the paper's scores; at 1 half of the shots would no longer prefer a trained name.
     """
     if not len(labels) or balance == 0:
-        return head.new_zeros(len(head))
-    class_of = torch.tensor(classes, device=head.device)  # [C]
+        return classifier_weights.new_zeros(len(classifier_weights))
+    class_of = torch.tensor(classes, device=classifier_weights.device)  # [C]
     present = labels.unique()
     means = torch.stack([shot_features[labels == label].mean(dim=0) for label in present])  # [K, D]
     others = (present[:, None] != class_of[None, :]).float()  # [K, C]
-    free = (means @ head.T * others).sum(dim=0) / others.sum(dim=0).clamp(min=1)  # [C]
+    free = (means @ classifier_weights.T * others).sum(dim=0) / others.sum(dim=0).clamp(min=1)  # [C]
     offsets: Tensor = min(1.0, 2 * balance) * free
 
     trained = class_of != NEW_CLASS
     if trained.any() and not trained.all():
-        cosines = shot_features @ head.T - offsets  # [N, C]
+        cosines = shot_features @ classifier_weights.T - offsets  # [N, C]
         margins = cosines[:, trained].amax(dim=1) - cosines[:, ~trained].amax(dim=1)
         offsets = offsets + trained * balance * margins.median().clamp(min=0)
     return offsets

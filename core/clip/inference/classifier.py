@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from core.clip.inference.class_offsets import NEW_CLASS, NEW_NAMES_BALANCE, class_offsets
+from core.clip.inference.class_offsets import NEW_CLASS, NEW_CLASS_BALANCE, class_offsets
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import build_zero_shot_classifier, image_features
 from core.clip.weights.files import Weights
@@ -64,7 +64,7 @@ class Classifier:
         text_features: Tensor,
         *,
         classes: Sequence[int],
-        balance: float = NEW_NAMES_BALANCE,
+        balance: float = NEW_CLASS_BALANCE,
     ) -> Scores:
         """[N, D] and [C, D] to probabilities and cosines [N, C], on the CPU.
 
@@ -86,7 +86,7 @@ class Classifier:
         prompts: Sequence[Sequence[str]],
         *,
         classes: Sequence[int] | None = None,
-        balance: float = NEW_NAMES_BALANCE,
+        balance: float = NEW_CLASS_BALANCE,
     ) -> Scores:
         """Everything in one: N images against C names, all of them new if `classes` are not given."""
         classes = [NEW_CLASS] * len(prompts) if classes is None else classes

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from core.clip.inference.class_offsets import NEW_NAMES_BALANCE, class_offsets
+from core.clip.inference.class_offsets import NEW_CLASS_BALANCE, class_offsets
 
 TEXT_COUNTS_AS = 1.0
 """Images. By evidence: "Preview" in benchmarks/README.md."""
@@ -22,7 +22,7 @@ class PrototypeClassifier:
     labels: Tensor
     """[N], indices of the trained classes."""
 
-    def head(self, build_zero_shot_classifier: Tensor, classes: Sequence[int]) -> Tensor:
+    def build_classifier(self, text_weights: Tensor, classes: Sequence[int]) -> Tensor:
         """The classifier [C, D] of the names that are asked for: for a new name its text features, and for
         a trained one the normalised text_c + n / (n + 1) (prototype_c − mean prototype), with n shots.
 
@@ -32,7 +32,7 @@ class PrototypeClassifier:
         names as such.
 
         Args:
-            build_zero_shot_classifier: [C, D], normalised.
+            text_weights: [C, D], normalised.
             classes: for each name its trained class, or `balance.NEW`.
         """
         present = self.labels.unique().tolist()
@@ -41,21 +41,21 @@ class PrototypeClassifier:
         counts = torch.stack([(self.labels == label).sum() for label in present])[:, None]  # [K, 1]
         moves = counts / (counts + TEXT_COUNTS_AS) * (prototypes - prototypes.mean(dim=0))
         move_of = dict(zip(present, moves, strict=True))
-        head = build_zero_shot_classifier.clone()
+        classifier_weights = text_weights.clone()
         for row, label in enumerate(classes):
             if label in move_of:
-                head[row] += move_of[label]
-        return F.normalize(head, dim=-1)
+                classifier_weights[row] += move_of[label]
+        return F.normalize(classifier_weights, dim=-1)
 
     def cosines(
         self,
         image_features: Tensor,
-        build_zero_shot_classifier: Tensor,
+        text_weights: Tensor,
         classes: Sequence[int],
-        balance: float = NEW_NAMES_BALANCE,
+        balance: float = NEW_CLASS_BALANCE,
     ) -> tuple[Tensor, Tensor]:
-        """[N, C] of images [N, D] with the head of the names, and what is to be taken off each of the C
+        """[N, C] of images [N, D] with the classifier_weights of the names, and what is to be taken off each of the C
         names before they are compared, as from an adapted model (`balance.class_offsets`)."""
-        head = self.head(build_zero_shot_classifier, classes)
-        offsets = class_offsets(self.features, self.labels, head, classes, balance)
-        return image_features @ head.T, offsets
+        classifier_weights = self.build_classifier(text_weights, classes)
+        offsets = class_offsets(self.features, self.labels, classifier_weights, classes, balance)
+        return image_features @ classifier_weights.T, offsets

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from core.clip.config import AdaptConfig
 from core.clip.models.backbone import Backbone
-from core.clip.training.checkpoint_files import KEPT, checkpoint_name, is_whole, newest_first
+from core.clip.training.checkpoint_files import MAX_CHECKPOINTS, checkpoint_name, is_whole, newest_first
 from core.clip.training.progress import Reporter
 from core.clip.weights.manifest import file_sha256
 
@@ -139,7 +139,7 @@ class Checkpoints:
         _flush(part)
         part.replace(self._folder / checkpoint_name(epoch, file_sha256(part)))
         _flush(self._folder)
-        for old in newest_first(self._folder)[KEPT:]:
+        for old in newest_first(self._folder)[MAX_CHECKPOINTS:]:
             old.unlink()
 
     def _load(self, path: Path, state: TrainingState) -> tuple[int, bool]:

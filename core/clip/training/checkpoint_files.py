@@ -5,7 +5,7 @@ from pathlib import Path
 
 from core.clip.weights.manifest import file_sha256
 
-KEPT = 2
+MAX_CHECKPOINTS = 2
 """The newest, and the one before it in case that the newest is damaged."""
 _NAME = re.compile(r"(\d{4,})-([0-9a-f]{64})\.safetensors")
 

@@ -64,7 +64,7 @@ class Silent:
         return False
 
 
-class Part:
+class ReporterSlice:
     """Passes on what is said of one part of the work: its progress as that of the whole.
 
     Args:
@@ -88,8 +88,10 @@ class Part:
         self._reporter.progressed(self._low + share * (self._high - self._low))
 
 
-def parts(reporter: Reporter, efforts: Sequence[float], *, steps: bool = True) -> list[Part]:
+def split_progress(
+    reporter: Reporter, efforts: Sequence[float], *, steps: bool = True
+) -> list[ReporterSlice]:
     """Reporters of work that is done in this order; the efforts are in any one unit."""
     ends = [0.0, *accumulate(efforts)]
     whole = ends[-1] or 1.0
-    return [Part(reporter, low / whole, high / whole, steps=steps) for low, high in pairwise(ends)]
+    return [ReporterSlice(reporter, low / whole, high / whole, steps=steps) for low, high in pairwise(ends)]

@@ -18,7 +18,7 @@ from core.clip.data.transforms import to_pixels
 from core.clip.errors import Cancelled, InvalidConfig, TrainingDiverged
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.models.features import (
-    PROMPTS_AT_ONCE,
+    PROMPT_BATCH_SIZE,
     build_zero_shot_classifier,
     encode_images,
     encode_tokens,
@@ -103,7 +103,9 @@ def fine_tune(
     tokens, first_sentence, sentence_count = _tokens(backbone, prompts)
     with torch.no_grad(), torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
         # [S, D], in the student's precision: else L_VLD(θ_0) would measure the rounding.
-        teacher_texts = torch.cat([encode_tokens(teacher, chunk) for chunk in tokens.split(PROMPTS_AT_ONCE)])
+        teacher_texts = torch.cat(
+            [encode_tokens(teacher, chunk) for chunk in tokens.split(PROMPT_BATCH_SIZE)]
+        )
 
     optimizer = torch.optim.AdamW(
         [

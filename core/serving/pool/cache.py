@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Generic, TypeVar
 
-from core.clip.weights.flat import reusing
+from core.clip.weights.flat import reuse_memory
 from core.errors import ClipCiteError
 from core.serving.pool.cache_stats import CacheStats, Held, Key
 
@@ -202,7 +202,7 @@ class WarmCache(Generic[Value]):
             gone = self._make_room()
         started = time.monotonic()
         try:
-            with reusing(entry.bytes):
+            with reuse_memory(entry.bytes):
                 self._let_go(gone)
                 value = load()
         except BaseException as error:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from core.clip.checks.image_stats import SIDE, THUMBNAIL, ImageStats, sketch
+from core.clip.checks.image_stats import SIDE, THUMBNAIL, ImageStats, measure_image
 from core.clip.checks.near_duplicates import (
     CELL,
     CROPS,
@@ -25,7 +25,7 @@ from tests.core.clip.drawn import drawn
 def of(image: Image.Image, quality: int = 90) -> ImageStats:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality)
-    return sketch(open_image(buffer.getvalue(), shortest_side=SIDE, grey=True))
+    return measure_image(open_image(buffer.getvalue(), shortest_side=SIDE, grey=True))
 
 
 COPIES = {
@@ -44,9 +44,9 @@ def test_a_copy_is_found(kind: str, mirrored: bool) -> None:
     copy = COPIES[kind](images[7])
     if mirrored:
         copy = copy.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    (twin,) = find_near_duplicates([*map(of, images), of(copy, quality=50)])
-    assert (twin.first, twin.second, twin.mirrored) == (7, 20, mirrored)
-    assert SAME <= twin.likeness <= 1
+    (duplicate,) = find_near_duplicates([*map(of, images), of(copy, quality=50)])
+    assert (duplicate.first, duplicate.second, duplicate.mirrored) == (7, 20, mirrored)
+    assert SAME <= duplicate.similarity <= 1
 
 
 def test_other_images_are_not() -> None:
@@ -81,7 +81,7 @@ def test_every_copy_is_found_once() -> None:
 
 def test_as_many_as_an_upload_may_have() -> None:
     """All of them copies of one, which is the most work."""
-    base = sketch(drawn(3))
+    base = measure_image(drawn(3))
     noise = np.random.default_rng(0)
     copies = [
         replace(

@@ -40,8 +40,8 @@ def test_a_gain_that_few_images_do_not_count() -> None:
     """Two images more of 36, and probabilities that are much nearer to the truth."""
     held = held_out(stock=0.6, adapted=0.6, images=36)
     assert held.adapted is not None
-    scores, truth = held.stock.among.copy(), held.truth
-    wrong = np.flatnonzero(held.stock.alone.argmax(axis=1) != truth)
+    scores, truth = held.stock.all_classes.copy(), held.truth
+    wrong = np.flatnonzero(held.stock.trained_only.argmax(axis=1) != truth)
     scores[np.arange(36), truth] += 0.05
     scores[wrong[:2], truth[wrong[:2]]] += 0.3
     made = report(replace(held, adapted=ClassScores(scores[:, :K], scores)))
@@ -126,7 +126,7 @@ def test_suspects_are_named() -> None:
 def test_calibration_needs_images() -> None:
     held = held_out()
     assert held.adapted is not None
-    fitted = fit_calibration(held.adapted.alone, held.truth, logit_scale=40.0, alpha=0.5)
+    fitted = fit_calibration(held.adapted.trained_only, held.truth, logit_scale=40.0, alpha=0.5)
     calibrated = report(held, calibration=fitted).calibration
     assert calibrated.calibrated
     assert calibrated.error_after is not None
@@ -155,9 +155,9 @@ def test_the_interval_of_an_accuracy_holds_it() -> None:
 
 def test_images_that_others_learn_from_count_for_less() -> None:
     right = np.arange(100) < 80
-    halves = accuracy_interval(right, learned_from=50)  # of two siblings
+    halves = accuracy_interval(right, images_per_fold_model=50)  # of two siblings
     assert halves.value == 0.8
     assert halves.high - halves.low == pytest.approx(
         np.sqrt(3) * (accuracy_interval(right).high - accuracy_interval(right).low), rel=0.05
     )
-    assert halves.low < accuracy_interval(right, learned_from=400).low < accuracy_interval(right).low
+    assert halves.low < accuracy_interval(right, images_per_fold_model=400).low < accuracy_interval(right).low

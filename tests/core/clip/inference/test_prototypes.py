@@ -34,19 +34,21 @@ def slow_head(features: Tensor, labels: list[int], prompts: Tensor, classes: lis
 
 
 def test_it_is_what_the_plain_loops_say() -> None:
-    found = PrototypeClassifier(FEATURES, LABELS).head(TEXTS, CLASSES)
+    found = PrototypeClassifier(FEATURES, LABELS).build_classifier(TEXTS, CLASSES)
     expected = torch.stack(slow_head(FEATURES, LABELS.tolist(), TEXTS, CLASSES))
     torch.testing.assert_close(found, expected)
 
 
 def test_only_the_text_counts_for_a_new_name() -> None:
-    torch.testing.assert_close(PrototypeClassifier(FEATURES, LABELS).head(TEXTS, [NEW_CLASS] * 5), TEXTS)
-    mixed = PrototypeClassifier(FEATURES, LABELS).head(TEXTS, CLASSES)
+    torch.testing.assert_close(
+        PrototypeClassifier(FEATURES, LABELS).build_classifier(TEXTS, [NEW_CLASS] * 5), TEXTS
+    )
+    mixed = PrototypeClassifier(FEATURES, LABELS).build_classifier(TEXTS, CLASSES)
     torch.testing.assert_close(mixed[[1, 4]], TEXTS[[1, 4]])
 
 
 def test_a_class_without_shots_has_its_text() -> None:
-    found = PrototypeClassifier(FEATURES, LABELS).head(TEXTS, [7, NEW_CLASS, 0, 1, 3])
+    found = PrototypeClassifier(FEATURES, LABELS).build_classifier(TEXTS, [7, NEW_CLASS, 0, 1, 3])
     torch.testing.assert_close(found[[0, 4]], TEXTS[[0, 4]])
 
 
@@ -59,13 +61,13 @@ def test_what_all_images_have_in_common_changes_nothing() -> None:
     # One image a class, moved so that the prototypes differ by the same constant only.
     moved = torch.stack([F.normalize(p + 2 * gap, dim=-1) for p in prototypes])
     prompts = F.pad(TEXTS, (0, 2))
-    head = PrototypeClassifier(moved, torch.arange(3)).head(prompts, CLASSES)
+    head = PrototypeClassifier(moved, torch.arange(3)).build_classifier(prompts, CLASSES)
     assert head[:, 7].abs().max() < 1e-6
 
 
 def test_the_head_given_is_not_changed() -> None:
     before = TEXTS.clone()
-    PrototypeClassifier(FEATURES, LABELS).head(TEXTS, CLASSES)
+    PrototypeClassifier(FEATURES, LABELS).build_classifier(TEXTS, CLASSES)
     assert torch.equal(TEXTS, before)
 
 
@@ -73,7 +75,7 @@ def test_the_head_given_is_not_changed() -> None:
 def test_cosines_and_offsets(balance: float) -> None:
     preview, images = PrototypeClassifier(FEATURES, LABELS), random_unit(4, 6, seed=2)
     cosines, offsets = preview.cosines(images, TEXTS, CLASSES, balance)
-    head = preview.head(TEXTS, CLASSES)
+    head = preview.build_classifier(TEXTS, CLASSES)
     torch.testing.assert_close(cosines, images @ head.T)
     torch.testing.assert_close(offsets, class_offsets(FEATURES, LABELS, head, CLASSES, balance))
 

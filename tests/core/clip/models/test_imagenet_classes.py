@@ -2,7 +2,7 @@ from core.clip.evaluation.forgetting import measure_forgetting
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.models.imagenet_classes import DISTRACTOR_CLASSES, distractor_classes
 from core.clip.training.progress import Silent
-from core.clip.weights.delta import whole
+from core.clip.weights.delta import full_delta
 from core.clip.weights.files import Weights
 from tests.core.serving.adapted import moved
 
@@ -15,13 +15,13 @@ def test_the_other_names_share_no_word_with_the_trained() -> None:
 
 
 def test_what_was_kept_falls_with_alpha(tiny: Backbone) -> None:
-    weights = Weights(whole(moved(tiny)), None)
+    weights = Weights(full_delta(moved(tiny)), None)
     kept = measure_forgetting(tiny, weights, ["red fox"], ["a photo of a {}."], Silent())
     assert [k.alpha for k in kept] == [0.0, 0.25, 0.5, 0.75, 1.0]
     assert kept[0].text_similarity == 1.0
     prompts = [k.text_similarity for k in kept]
     assert prompts == sorted(prompts, reverse=True)
     assert prompts[-1] < 0.999
-    same = Weights(whole(dict(tower_parameters(tiny.model))), None)
+    same = Weights(full_delta(dict(tower_parameters(tiny.model))), None)
     untouched = measure_forgetting(tiny, same, ["red fox"], ["a photo of a {}."], Silent())
     assert all(k.text_similarity > 0.9999 for k in untouched)

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from core.clip.weights.flat import ALIGNED, LARGE, copy_flat, empty_flat, reusing
+from core.clip.weights.flat import ALIGNED, LARGE, copy_flat, empty_flat, reuse_memory
 
 MANY = LARGE // 4  # floats of a large page
 
@@ -67,14 +67,14 @@ def test_the_next_set_has_the_memory_of_the_one_before() -> None:
     first = copy_flat(like)
     place = first["a"].data_ptr()
     before = resident()
-    with reusing(8 * LARGE):
+    with reuse_memory(8 * LARGE):
         del first
         second, other = empty_flat(like), copy_flat(like)
         assert second["a"].data_ptr() == place
         assert torch.equal(second["b"], like["b"])  # what was left there
         del other  # for nobody
         assert resident() - before > 1.5 * LARGE
-        with reusing(LARGE):
+        with reuse_memory(LARGE):
             pass  # the end of another one
         assert resident() - before > 1.5 * LARGE
     assert resident() - before < LARGE  # not kept beyond the end
@@ -85,14 +85,14 @@ def test_the_next_set_has_the_memory_of_the_one_before() -> None:
 def test_no_more_is_kept_than_is_allowed() -> None:
     sets = [copy_flat({"a": torch.ones(2 * MANY)}) for _ in range(6)]
     before = resident()
-    with reusing(4 * LARGE + LARGE // 2):
+    with reuse_memory(4 * LARGE + LARGE // 2):
         del sets
         assert before - resident() > 7.5 * LARGE  # of 12; two of them are kept
     assert before - resident() > 11.5 * LARGE
 
 
 def test_memory_of_another_size_is_not_taken() -> None:
-    with reusing(8 * LARGE):
+    with reuse_memory(8 * LARGE):
         copy_flat({"a": torch.ones(2 * MANY)})
         assert len(empty_flat({"a": torch.ones(4 * MANY)})["a"]) == 4 * MANY
 
@@ -106,5 +106,5 @@ def test_many_threads_never_share_memory() -> None:
                 return False
         return True
 
-    with reusing(4 * LARGE), ThreadPoolExecutor(4) as pool:
+    with reuse_memory(4 * LARGE), ThreadPoolExecutor(4) as pool:
         assert all(pool.map(use, range(8)))
