@@ -58,7 +58,7 @@ def _epochs(images: int, folds: Sequence[Sequence[int]], config: AdaptConfig) ->
     return min(config.epochs, max(1, round(CV_BUDGET * config.epochs * images / max(1, trained))))
 
 
-def _match_distance(config: AdaptConfig, images: int, kept: int, epochs: int, number: int) -> AdaptConfig:
+def _fold_config(config: AdaptConfig, images: int, kept: int, epochs: int, number: int) -> AdaptConfig:
     """Return the settings of one fold model.
 
     Fewer images and epochs mean fewer steps. The learning rates grow by the same factor, so that the fold
@@ -119,7 +119,7 @@ def cross_validate(
             kept_images,
             kept_labels,
             candidates.prompts[: candidates.trained],
-            _match_distance(config, len(sources), len(kept), epochs, number),
+            _fold_config(config, len(sources), len(kept), epochs, number),
             reporters[2 * number],
         )
         delta = encode(tower_parameters(backbone.model), trained.theta_1, config.delta_format)

@@ -1,4 +1,4 @@
-"""After the training: what it has brought, measured on images that were not trained on."""
+"""Evaluation after training: choice of held-out images, predictions, calibration, metrics and report."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -39,7 +39,7 @@ from core.clip.training.microbatch import is_out_of_memory
 from core.clip.training.progress import Reporter, ReporterSlice, split_progress
 
 OTHERS = 20
-"""Names that are candidates beside the trained ones, where there are no new ones."""
+"""Distractor classes added to the candidates if the test images have no new classes."""
 
 
 def predict_test_images(
@@ -50,8 +50,11 @@ def predict_test_images(
     *,
     curve: Sequence[float],
 ) -> HeldOutPredictions:
-    """Ask the published network. The candidates are its names and those of the tests, or others from
-    ImageNet where the tests have none that is new and there is a curve to draw."""
+    """Predict the test images with the adapted model.
+
+    The candidates are the trained classes and the classes of the tests. If the tests have no new class
+    and a curve is requested, distractor classes are added.
+    """
     names = list(context.trained.class_names)
     spelling = {same_class(name): name for name in names}
     truths = [spelling.setdefault(same_class(shot.class_name), shot.class_name) for _, shot in tests]
@@ -59,7 +62,7 @@ def predict_test_images(
     if curve and len(names) == len(context.trained.class_names):
         names += distractor_classes(names, OTHERS)
     shots = context.weights.shots
-    assert shots is not None  # these weights were just made
+    assert shots is not None  # newly trained weights have a support set
     return predict(
         context.backbone,
         context.weights,
@@ -76,27 +79,32 @@ def predict_test_images(
 
 
 SLACK = 1.3
-"""How much longer the siblings may take than the training did before the deadline is in danger."""
+"""Cross-validation is skipped if less than this multiple of the training time is left."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
+    """The results of an evaluation."""
+
     metrics: Mapping[str, Any]
-    """As in the HTTP contract."""
+    """Field `metrics` of jobs and models in the HTTP API."""
     report: Report | None
+    """None with `config.evaluate` "none"."""
     held_out: HeldOutPredictions | None
-    """What was answered, which all of it was made from; None where nothing was asked."""
+    """The predictions behind metrics and report; None if no image was held out."""
 
 
 def stage_costs(labels: Sequence[int], tests: int, config: AdaptConfig) -> list[float]:
-    """What `evaluate` will do, one part after the other, in images that are looked at once: the training
-    images, the siblings, what was kept, the tests."""
+    """Return the costs of the stages of `evaluate`, in forward passes of one image.
+
+    The stages are: stock features of the training images, cross-validation, forgetting, test images.
+    """
     if config.evaluate == "none":
         return [0.0, 0.0, 0.0, 2.0 * tests]
-    siblings = 0.0 if tests else cross_validation_cost(labels, config)
-    networks = len(CURVE if tests else CROSS_VALIDATION_CURVE)
-    of_texts = networks * DISTRACTOR_CLASSES / 2  # a text takes about half as long as an image
-    return [float(len(labels)), siblings, of_texts, float(networks * tests)]
+    fold_models = 0.0 if tests else cross_validation_cost(labels, config)
+    alphas = len(CURVE if tests else CROSS_VALIDATION_CURVE)
+    forgetting = alphas * DISTRACTOR_CLASSES / 2  # a prompt takes about half as long as an image
+    return [float(len(labels)), fold_models, forgetting, float(alphas * tests)]
 
 
 def evaluate(
@@ -107,48 +115,52 @@ def evaluate(
     *,
     seconds_left: float | None = None,
 ) -> Evaluation:
-    """Measure on `tests` where there are any; else on what siblings answer (`core.clip.data.splits`).
+    """Evaluate on `tests` if there are any, else by cross-validation (`core.clip.data.splits`).
 
     Args:
-        tests: (place in the upload, image), of trained classes or others.
-        source: of the tests, `test` or `holdout`.
-        seconds_left: the siblings are left out, with a warning, where they would take longer.
+        tests: (position in the upload, image), of trained or new classes.
+        source: source of the tests, `test` or `holdout`.
+        seconds_left: time limit. Cross-validation that would exceed it is skipped with a warning.
 
-    Raises BadImage, Cancelled.
+    Raises:
+        BadImage: an image can't be read.
+        Cancelled: the reporter requested a stop.
     """
     config, trained = context.config, context.trained
-    looking, checking, keeping, asking = split_progress(
+    for_features, for_folds, for_forgetting, for_tests = split_progress(
         reporter, stage_costs(trained.labels, len(tests), config)
     )
     if config.evaluate == "none":
         held_out, gain = None, None
         if tests:
             reporter.stage("evaluating")
-            held_out = predict_test_images(context, tests, config.alpha, asking, curve=())
+            held_out = predict_test_images(context, tests, config.alpha, for_tests, curve=())
             gain = brier_gain(held_out, context.backbone.logit_scale)
         metrics = job_metrics(held_out, gain, source=source, trained_images=len(trained.labels))
         return Evaluation(metrics, None, held_out)
 
     started = time.monotonic()
     candidates = context.candidates([*trained.class_names, *distractor_classes(trained.class_names, OTHERS)])
-    features = _stock_features(context, looking)
+    features = _stock_features(context, for_features)
     previews, stock = _previews(context, candidates, features)
-    siblings = None if tests else _siblings(context, candidates, features, seconds_left, checking)
+    cross_validated = (
+        None if tests else _cross_validate(context, candidates, features, seconds_left, for_folds)
+    )
     reporter.stage("evaluating")
-    kept = measure_forgetting(
+    forgetting = measure_forgetting(
         context.backbone,
         context.weights,
         trained.class_names,
         config.templates,
-        keeping,
+        for_forgetting,
         CURVE if tests else CROSS_VALIDATION_CURVE,
     )
-    label_issues = _label_issues(context, previews, siblings)
+    label_issues = _label_issues(context, previews, cross_validated)
     if tests:
-        held_out = predict_test_images(context, tests, config.alpha, asking, curve=CURVE)
-    elif siblings is not None:
+        held_out = predict_test_images(context, tests, config.alpha, for_tests, curve=CURVE)
+    elif cross_validated is not None:
         held_out, source = (
-            replace(siblings, positions=np.asarray(trained.positions)[siblings.positions]),
+            replace(cross_validated, positions=np.asarray(trained.positions)[cross_validated.positions]),
             "cross_validation",
         )
     else:
@@ -165,7 +177,7 @@ def evaluate(
         calibration=calibration,
         brier_gain=gain,
         label_issues=label_issues,
-        kept=kept,
+        forgetting=forgetting,
         seconds={
             "training": round(trained.seconds, 1),
             "report": round(time.monotonic() - started, 1),
@@ -179,7 +191,7 @@ def evaluate(
 
 
 def _stock_features(context: EvalContext, reporter: Reporter) -> Tensor:
-    """[N, D], of the training images."""
+    """Return the features [N, D] of the training images."""
     features: list[Tensor] = []
     for pixels in batches(context.backbone, context.trained.sources, context.limits):
         features.append(image_features(context.backbone.model, pixels).cpu())
@@ -190,7 +202,7 @@ def _stock_features(context: EvalContext, reporter: Reporter) -> Tensor:
 def _previews(
     context: EvalContext, candidates: Candidates, features: Tensor
 ) -> tuple[ClassScores, ClassScores]:
-    """What previews make of the training images that they were not given, and what stock does."""
+    """Return cross-fitted preview scores and stock scores of the training images."""
     backbone, trained = context.backbone, context.trained
     classifier_weights = build_zero_shot_classifier(
         backbone.model, backbone.tokenize, candidates.prompts
@@ -199,14 +211,14 @@ def _previews(
     return previews, cosine_scores(features, classifier_weights, candidates)
 
 
-def _siblings(
+def _cross_validate(
     context: EvalContext,
     candidates: Candidates,
     features: Tensor,
     seconds_left: float | None,
     reporter: ReporterSlice,
 ) -> HeldOutPredictions | None:
-    """None where there are too few images or too little time, or where one of them fails."""
+    """Cross-validate; return None if images or time are too few, or if a fold model fails."""
     trained = context.trained
     folds = make_folds(trained.labels, context.config.seed)
     if not folds:
@@ -214,8 +226,8 @@ def _siblings(
     if seconds_left is not None and seconds_left < SLACK * trained.seconds:
         reporter.warn(
             "report_left_out",
-            f"The training took {trained.seconds:.0f} s and would have to be done again without some of the "
-            "images to be measured: too long for CLIPCITE_DEADLINE_SECONDS. Send test images, or use "
+            f"No report: cross-validation would take about as long as the training "
+            f"({trained.seconds:.0f} s) and exceed CLIPCITE_DEADLINE_SECONDS. Send test images, or use "
             "fewer epochs.",
         )
         return None
@@ -239,30 +251,29 @@ def _siblings(
             raise
         reporter.warn(
             "report_failed",
-            "The model is trained, but not measured: the training without some of the images failed. "
-            f"{error}",
+            f"The model is trained but not evaluated, because cross-validation failed. {error}",
         )
         return None
 
 
 def _label_issues(
-    context: EvalContext, previews: ClassScores, siblings: HeldOutPredictions | None
+    context: EvalContext, previews: ClassScores, cross_validated: HeldOutPredictions | None
 ) -> list[LabelIssue]:
-    """The judges are the previews and, of the images that they were asked about, the siblings."""
+    """Find label issues on which the previews and, for their images, the fold models agree."""
     scale = context.backbone.logit_scale
-    judges = [softmax(scale * previews.trained_only)]
-    if siblings is not None and siblings.adapted is not None:
-        of_siblings = judges[0].copy()
-        of_siblings[siblings.positions] = softmax(scale * siblings.adapted.trained_only)
-        judges.append(of_siblings)
+    probabilities = [softmax(scale * previews.trained_only)]
+    if cross_validated is not None and cross_validated.adapted is not None:
+        of_fold_models = probabilities[0].copy()
+        of_fold_models[cross_validated.positions] = softmax(scale * cross_validated.adapted.trained_only)
+        probabilities.append(of_fold_models)
     labels, positions = (np.asarray(x) for x in (context.trained.labels, context.trained.positions))
-    return find_label_issues(judges, labels, positions)
+    return find_label_issues(probabilities, labels, positions)
 
 
 def _only_previews(
     context: EvalContext, candidates: Candidates, previews: ClassScores, stock: ClassScores
 ) -> HeldOutPredictions:
-    """Where no network like the published one can be asked."""
+    """Return the predictions of stock model and previews alone, without fold models."""
     none: NDArray[np.int64] = np.arange(0)
     positions, labels = (np.asarray(x) for x in (context.trained.positions, context.trained.labels))
     images_per_fold_model = round(len(labels) * (FOLDS - 1) / FOLDS)
@@ -275,11 +286,11 @@ def _calibration_of(held_out: HeldOutPredictions, logit_scale: float, alpha: flo
     if held_out.adapted is None:
         return None
     rows = np.flatnonzero(held_out.truth < held_out.candidates.trained)
-    asked = held_out.adapted[rows]
+    scores = held_out.adapted[rows]
     return fit_calibration(
-        asked.trained_only,
+        scores.trained_only,
         held_out.truth[rows],
-        asked.in_distribution_score,
+        scores.in_distribution_score,
         logit_scale=logit_scale,
         alpha=alpha,
     )

@@ -1,4 +1,4 @@
-"""A classifier without training: what the frozen backbone makes of the shots, added to its prompts."""
+"""The instant preview: a classifier without training, from prompts and class prototypes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,30 +10,31 @@ from torch import Tensor
 from core.clip.inference.class_offsets import NEW_CLASS_BALANCE, class_offsets
 
 TEXT_COUNTS_AS = 1.0
-"""Images. By evidence: "Preview" in benchmarks/README.md."""
+"""Weight of the prompt (shots); "Preview" in benchmarks/README.md has the measurements."""
 
 
 @dataclass(frozen=True)
 class PrototypeClassifier:
-    """The shots of an adaptation as the stock backbone sees them."""
+    """Features of the shots from the stock model."""
 
     features: Tensor
-    """[N, D], normalised (`zero_shot.image_features`)."""
+    """[N, D], normalised (`models.features.image_features`)."""
     labels: Tensor
     """[N], indices of the trained classes."""
 
     def build_classifier(self, text_weights: Tensor, classes: Sequence[int]) -> Tensor:
-        """The classifier [C, D] of the names that are asked for: for a new name its text features, and for
-        a trained one the normalised text_c + n / (n + 1) (prototype_c − mean prototype), with n shots.
+        """Return the classifier weights [C, D] of the candidate classes.
 
-        A prototype is the normalised mean of the features of a class's shots. Features of images lie away
-        from those of prompts, all in one direction (W. Liang et al., "Mind the Gap", NeurIPS 2022, arXiv
-        2203.02053): without their mean, prototypes tell the classes apart and draw no image to the trained
-        names as such.
+        A new class keeps its text features. A trained class with n shots gets the normalised
+        text_c + n / (n + 1) (prototype_c − mean prototype).
+
+        A prototype is the normalised mean feature of a class's shots. Image features are shifted from text
+        features in a common direction (W. Liang et al., "Mind the Gap", NeurIPS 2022, arXiv 2203.02053).
+        Without their mean, prototypes separate the classes and do not favour trained classes in general.
 
         Args:
             text_weights: [C, D], normalised.
-            classes: for each name its trained class, or `balance.NEW`.
+            classes: trained class of each candidate, or NEW_CLASS.
         """
         present = self.labels.unique().tolist()
         means = torch.stack([self.features[self.labels == label].mean(dim=0) for label in present])
@@ -54,8 +55,10 @@ class PrototypeClassifier:
         classes: Sequence[int],
         balance: float = NEW_CLASS_BALANCE,
     ) -> tuple[Tensor, Tensor]:
-        """[N, C] of images [N, D] with the classifier_weights of the names, and what is to be taken off each of the C
-        names before they are compared, as from an adapted model (`balance.class_offsets`)."""
+        """Return cosines [N, C] of images [N, D] with the classifier weights, and class offsets [C].
+
+        The offsets are those of `core.clip.inference.class_offsets`, as for an adapted model.
+        """
         classifier_weights = self.build_classifier(text_weights, classes)
         offsets = class_offsets(self.features, self.labels, classifier_weights, classes, balance)
         return image_features @ classifier_weights.T, offsets
