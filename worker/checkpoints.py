@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from types import TracebackType
 
-from core.clip.training.checkpoint_files import KEPT, epoch_of, is_whole, newest_first
+from core.clip.training.checkpoint_files import MAX_CHECKPOINTS, epoch_of, is_whole, newest_first
 from core.errors import ClipCiteError
 from core.store.jobs.checkpoints import folder_of
 from core.store.storage.blobs import Blobs

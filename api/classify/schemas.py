@@ -9,7 +9,7 @@ from api.class_names import ClassIn, RawName, Sentence
 from api.problems import Notice
 from api.request_model import RequestModel
 from core.clip.config import round_alpha
-from core.clip.inference.class_offsets import NEW_NAMES_BALANCE
+from core.clip.inference.class_offsets import NEW_CLASS_BALANCE
 from core.clip.prompts import MAX_TEMPLATES
 from core.settings import MAX_CLASS_NAMES, MAX_CLASSIFY_IMAGES
 from core.store.registry.references import STOCK
@@ -60,7 +60,7 @@ class Options(RequestModel):
         description="Prompt templates, each with `{}` for the class name. Default: the model's.",
     )
     new_class_balance: float = Field(
-        NEW_NAMES_BALANCE,
+        NEW_CLASS_BALANCE,
         ge=0,
         le=1,
         description="Correction of the bias towards trained classes, from 0 (none) to 1 (full). An offset is "

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from api.archives.layout import Split
-from core.clip.checks.image_stats import SIDE, ImageStats, sketch
+from core.clip.checks.image_stats import SIDE, ImageStats, measure_image
 from core.clip.data.images import ImageLimits
 from core.clip.errors import BadImage
 from core.serving.decoding import Decoders, Decoding
@@ -28,7 +28,7 @@ class LabelledImage:
     data: Path | BinaryIO
     sha256: str
     bytes: int
-    sketch: ImageStats
+    stats: ImageStats
 
     def read(self) -> Content:
         return read_data(self.data)
@@ -49,7 +49,7 @@ class Candidate:
 class _Checked:
     sha256: str
     bytes: int
-    sketch: ImageStats
+    stats: ImageStats
 
 
 def read_data(data: Path | BinaryIO, max_bytes: int | None = None) -> bytes:
@@ -77,7 +77,7 @@ def check_candidates(
         content = read_data(candidate.data, limits.max_bytes + 1)
         # Only as large as the statistics need. A JPEG is still read completely, but takes less memory.
         image = decoding.open_image(content, limits, shortest_side=SIDE, grey=True)
-        return _Checked(hashlib.sha256(content).hexdigest(), len(content), sketch(image))
+        return _Checked(hashlib.sha256(content).hexdigest(), len(content), measure_image(image))
 
     shots: list[LabelledImage] = []
     bad: list[dict[str, str]] = []
@@ -98,7 +98,7 @@ def check_candidates(
                     candidate.data,
                     checked.sha256,
                     checked.bytes,
-                    checked.sketch,
+                    checked.stats,
                 )
             )
     finally:

@@ -24,12 +24,12 @@ from benchmarks.methods.clip_cite import Balanced, config_of, ensemble
 from benchmarks.methods.common.answerers import stock_head, trained_columns
 from benchmarks.methods.common.task import Method, Predictor, Task, Tests
 from benchmarks.methods.stock import stock
-from core.clip.inference.class_offsets import NEW_NAMES_BALANCE
+from core.clip.inference.class_offsets import NEW_CLASS_BALANCE
 from core.clip.models.backbone import tower_parameters
 from core.clip.models.features import build_zero_shot_classifier
 from core.clip.training.progress import Silent
 from core.clip.training.trainer import FineTuned, fine_tune
-from core.clip.weights.delta import whole
+from core.clip.weights.delta import full_delta
 
 ALPHAS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 TEMPLATES = (  # CLIP's own seven for small ensembles
@@ -71,7 +71,7 @@ def one_training(task: Task) -> dict[str, Predictor]:
     answers: dict[str, Predictor] = {f"α = {a}": network for a, network in networks.items()}
     for balance in (0.1, 0.2, 0.3, NEW_NAMES_BALANCE, 0.4, 0.5):
         label = f"α = 0.5, new_class_balance {balance}"
-        answers[label] = Balanced(task, networks[0.5], whole(trained.theta_1), 0.5, balance)
+        answers[label] = Balanced(task, networks[0.5], full_delta(trained.theta_1), 0.5, balance)
     answers["W kept, α = 0.5"] = WithClassifier(task, trained, 0.5)
     answers["W kept, α = 1"] = WithClassifier(task, trained, 1.0)
     return answers

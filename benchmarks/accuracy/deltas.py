@@ -30,10 +30,10 @@ from benchmarks.methods.clip_cite import Balanced, config_of
 from benchmarks.methods.common.answerers import TwoTowers
 from benchmarks.methods.common.task import Predictor, Task
 from core.clip.config import DeltaFormat
-from core.clip.inference.class_offsets import NEW_NAMES_BALANCE
+from core.clip.inference.class_offsets import NEW_CLASS_BALANCE
 from core.clip.models.backbone import tower_parameters, with_parameters
-from core.clip.weights.delta import Delta, encode, stored_as
-from core.clip.weights.support_set import SHOTS_KEPT, SUPPORT_ALPHAS
+from core.clip.weights.delta import Delta, encode, tensor_layout
+from core.clip.weights.support_set import MAX_SUPPORT_SHOTS, SUPPORT_ALPHAS
 
 METHOD = "deltas"
 KINDS: tuple[DeltaFormat, ...] = ("full", "4bit", "1bit")
@@ -104,7 +104,9 @@ def size_table(networks: Mapping[str, Mapping[str, Tensor]], timed: Sequence[str
     for name, theta_0 in networks.items():
         parameters = sum(tensor.numel() for tensor in theta_0.values())
         sizes = [
-            sum(dtype.itemsize * int(np.prod(shape)) for dtype, shape in stored_as(theta_0, kind).values())
+            sum(
+                dtype.itemsize * int(np.prod(shape)) for dtype, shape in tensor_layout(theta_0, kind).values()
+            )
             for kind in KINDS
         ]
         taken = [f"{seconds(theta_0, kind):.3f}" if name in timed else "–" for kind in KINDS]

@@ -37,7 +37,7 @@ from benchmarks.accuracy.trials import SHOT_COUNTS, cross_domain, few_shot, fewe
 from benchmarks.data.dataset import DataSet
 from benchmarks.data.load import load
 from benchmarks.methods.common.registry import METHODS
-from core.clip.inference.class_offsets import NEW_NAMES_BALANCE
+from core.clip.inference.class_offsets import NEW_CLASS_BALANCE
 from core.clip.models.backbone import Backbone
 
 PAGE = Path(__file__).parents[1] / "README.md"
@@ -84,7 +84,7 @@ def balance_table(trials: Sequence[Trial], backbone: Backbone, out: Path, names:
     """
     runs = {r.label: r for r in collect(["clip_cite"], trials, backbone, out)}
     before, after = runs[OURS], runs[BALANCED]
-    table = Table(f"new_class_balance {NEW_NAMES_BALANCE} against 0", ["", *MEASURES[:-1]])
+    table = Table(f"new_class_balance {NEW_CLASS_BALANCE} against 0", ["", *MEASURES[:-1]])
     for name in [*names, "mean"]:
         a, b, gain = before.means()[name], after.means()[name], compared(after, before)[name]
         cells = [f"{a[m]:.3f} → {b[m]:.3f}<br>{signed(gain[m])}" for m in MEASURES[:-1]]

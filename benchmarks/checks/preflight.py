@@ -20,7 +20,7 @@ from PIL import Image, ImageFilter
 
 from benchmarks.data.folders import read_folders
 from core.clip.checks.class_names import is_uninformative, similar_names
-from core.clip.checks.image_stats import SIDE, ImageStats, sketch
+from core.clip.checks.image_stats import SIDE, ImageStats, measure_image
 from core.clip.checks.preflight import CheckedImage, Finding, check_images
 from core.clip.config import resolve_config
 from core.clip.data.images import open_image
@@ -160,7 +160,7 @@ def read(folder: Path) -> tuple[list[Path], list[CheckedImage]]:
 
 
 def sketched(content: bytes) -> ImageStats:
-    return sketch(open_image(content, shortest_side=SIDE, grey=True))
+    return measure_image(open_image(content, shortest_side=SIDE, grey=True))
 
 
 def measure(

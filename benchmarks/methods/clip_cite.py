@@ -13,13 +13,13 @@ from torch import Tensor
 from benchmarks.methods.common.answerers import TwoTowers
 from benchmarks.methods.common.task import Predictor, Task, Tests
 from core.clip.config import AdaptConfig, resolve_config
-from core.clip.inference.class_offsets import NEW_NAMES_BALANCE, class_offsets
+from core.clip.inference.class_offsets import NEW_CLASS_BALANCE, class_offsets
 from core.clip.models.backbone import tower_parameters, with_parameters
 from core.clip.models.features import build_zero_shot_classifier
 from core.clip.prompts import class_indices
 from core.clip.training.progress import Silent
 from core.clip.training.trainer import fine_tune
-from core.clip.weights.delta import Delta, whole
+from core.clip.weights.delta import Delta, full_delta
 from core.clip.weights.ensemble import interpolate
 from core.clip.weights.support_set import SupportSet, encode_support_set
 
@@ -49,7 +49,7 @@ def clip_cite(task: Task) -> dict[str, Predictor]:
     ).theta_1
     network = ensemble(task, theta_1, config.alpha)
     return {
-        "CLIP-CITE, balanced": Balanced(task, network, whole(theta_1), config.alpha, NEW_NAMES_BALANCE),
+        "CLIP-CITE, balanced": Balanced(task, network, full_delta(theta_1), config.alpha, NEW_CLASS_BALANCE),
         "CLIP-CITE": network,
         "CLIP-CITE, α = 1": ensemble(task, theta_1, 1.0),
     }

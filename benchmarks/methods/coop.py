@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from benchmarks.methods.common.recipes import recipe
 from benchmarks.methods.common.task import Predictor, Task, Tests
 from benchmarks.methods.common.training import fit, from_views, frozen_views, mixed, trainable
-from core.clip.models.features import PROMPTS_AT_ONCE, encode_images, encode_tokens
+from core.clip.models.features import PROMPT_BATCH_SIZE, encode_images, encode_tokens
 
 PLACEHOLDER = "X"  # one token in every tokenizer
 
@@ -92,7 +92,7 @@ class LearnedContext:
 
     @torch.no_grad()
     def similarities(self, tests: Tests, class_names: Sequence[str]) -> Tensor:
-        chunks = self.prompts.tokens(class_names).split(PROMPTS_AT_ONCE)
+        chunks = self.prompts.tokens(class_names).split(PROMPT_BATCH_SIZE)
         head = torch.cat([self.prompts.encode(chunk) for chunk in chunks])
         return (tests.stock_features @ head.T).cpu()
 

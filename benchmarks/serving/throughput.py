@@ -24,7 +24,7 @@ from benchmarks.serving.forms import EAGER, PRODUCT, Form, pixels_of, seconds_pe
 from core.clip.data.images import ImageLimits
 from core.clip.inference.optimised import InferenceNetwork
 from core.clip.models.backbone import Backbone
-from core.clip.models.features import IMAGES_AT_ONCE, IMAGES_AT_ONCE_ON_CPU
+from core.clip.models.features import CPU_IMAGE_BATCH_SIZE, IMAGE_BATCH_SIZE
 from core.serving.decoding import fitted
 from core.serving.pool.served_model import stock_model
 from core.serving.threads import single_threaded

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from benchmarks.accuracy.harness import Trial
 from benchmarks.trust.rejection import rejections
 from core.clip.config import AdaptConfig
-from core.clip.evaluation.predictions import Candidates, balanced, plain, previewed
+from core.clip.evaluation.predictions import Candidates, balanced_scores, cosine_scores, preview_scores
 from core.clip.inference.prototypes import PrototypeClassifier
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import batches, build_zero_shot_classifier, image_features

@@ -8,7 +8,13 @@ from numpy.typing import NDArray
 from benchmarks.trust.asking import RULE
 from benchmarks.trust.rejection import let_through
 from benchmarks.trust.runs import Record
-from core.clip.inference.calibration import KEPT, Calibration, calibration_error, reliability, softmax
+from core.clip.inference.calibration import (
+    ACCEPTANCE_RATE,
+    Calibration,
+    calibration_error,
+    reliability,
+    softmax,
+)
 
 COVERAGE = 0.9
 
@@ -42,7 +48,7 @@ def _rejection(record: Record, listed: NDArray[np.bool_]) -> dict[str, float]:
     """Return the share let through by rule, at the limit that keeps 95% of the listed images."""
     places = np.flatnonzero(listed), np.flatnonzero(~listed)
     return {
-        name.removeprefix(RULE): let_through(score, *places, KEPT)
+        name.removeprefix(RULE): let_through(score, *places, ACCEPTANCE_RATE)
         for name, score in record.arrays.items()
         if name.startswith(RULE)
     }
@@ -56,7 +62,7 @@ def _confident(record: Record, fitted: Calibration, listed: NDArray[np.bool_]) -
     sets = after >= fitted.conformal_threshold(COVERAGE)
     sets[np.arange(len(sets)), after.argmax(axis=1)] = True
     rule = "cosine" if fitted.rejection_threshold is None else "in-distribution score"
-    kept = arrays[RULE + rule] >= fitted.least
+    kept = arrays[RULE + rule] >= fitted.threshold
     return {
         "temperature": fitted.temperature,
         "error_before": calibration_error(reliability(before, truth)),

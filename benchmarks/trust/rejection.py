@@ -7,7 +7,7 @@ from torch import Tensor
 
 from core.clip.evaluation.predictions import Candidates
 from core.clip.inference.calibration import softmax
-from core.clip.inference.class_offsets import NEW_CLASS, NEW_NAMES_BALANCE, class_offsets
+from core.clip.inference.class_offsets import NEW_CLASS, NEW_CLASS_BALANCE, class_offsets
 from core.clip.inference.in_distribution import in_distribution_score
 from core.clip.models.backbone import Backbone
 
@@ -35,7 +35,7 @@ def rejections(
         classes = (
             [*range(k), *[NEW_CLASS] * (len(names) - k)] if names is not new else [NEW_CLASS] * len(names)
         )
-        return images @ names.T - class_offsets(shots, labels, names, classes, NEW_NAMES_BALANCE)
+        return images @ names.T - class_offsets(shots, labels, names, classes, NEW_CLASS_BALANCE)
 
     cosines = ranked(trained)
     alone, among = (x.double().numpy() for x in (cosines, ranked(torch.cat([trained, others]))))

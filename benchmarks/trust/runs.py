@@ -75,7 +75,7 @@ def run(kind: str, trial: Trial, backbone: Backbone) -> Record:
     order = sorted(range(len(shots)), key=lambda i: labels[i])
     started = time.monotonic()
     adapted = adapt(backbone, [shots[i] for i in order], config)
-    report = adapted.report
+    report = adapted.evaluation.report
     assert report is not None
     label_issues = {order[s.position] for s in report.label_issues}
     plain: dict[str, Any] = {
@@ -92,7 +92,7 @@ def run(kind: str, trial: Trial, backbone: Backbone) -> Record:
         "trained_classes": None if report.trained_classes is None else report.to_dict()["trained_classes"],
         "alpha": config.alpha,
         "logit_scale": backbone.logit_scale,
-        "calibration": adapted.metrics["calibration"],
+        "calibration": adapted.evaluation.metrics["calibration"],
         "planted": len(planted),
         "found": len(planted & label_issues),
         "label_issues": len(label_issues),
@@ -123,7 +123,7 @@ def relabelled(kind: str, trial: Trial, examples: Sequence[Example]) -> tuple[li
 def _held_out_arrays(held: HeldOutPredictions) -> dict[str, NDArray[Any]]:
     arrays: dict[str, NDArray[Any]] = {
         "held_truth": held.truth.astype(np.uint8),
-        "held_named_preview": best_names(held.preview.alone, held.preview.among),
+        "held_named_preview": best_names(held.preview.trained_only, held.preview.all_classes),
     }
     for alpha, scores in held.curve.items():
         arrays[f"held_alone_{alpha}"] = scores.alone.astype(np.float32)

@@ -1,6 +1,6 @@
-"""Every knob of an adaptation, and the recipe of each backbone, as data.
+"""All settings of a training job, and the recipe of each backbone as data.
 
-This module imports no torch: the API resolves a job's settings with it before anything is loaded.
+This module imports no torch: the API resolves a job's settings before any model is loaded.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,50 +19,55 @@ STARTER = "starter"
 
 @dataclass(frozen=True)
 class AdaptConfig:
-    """Settings of one adaptation; the defaults are the paper's for CLIP ViT-B/16 (section 4.1).
+    """Settings of one training job. The defaults are the paper's for CLIP ViT-B/16 (section 4.1).
 
-    What the paper leaves open (weight decay, crop scale, W's learning rate, the last partial
-    batch) is settled here: see each field. Raises InvalidConfig on a value out of range.
+    The paper leaves weight decay, crop scale, W's learning rate and the last partial batch open. Their
+    defaults are choices of this project, described at each field.
+
+    Raises:
+        InvalidConfig: a value is out of range.
     """
 
     backbone: str = STARTER
     epochs: int = 20
     batch_size: int = 32
-    """At most this many images a step; an epoch is cut into equal batches, so none is tiny."""
+    """Maximum number of images per step. Each epoch is split into batches of equal size, so none is tiny."""
     micro_batch_size: int | None = None
-    """Images of a batch that the image tower holds at a time; None = all. Fewer need less memory and
-    more time, and change nothing else."""
+    """Maximum number of images in the image tower at a time; None = the whole batch. A smaller value saves
+    memory and costs time; the gradients stay the same."""
     learning_rate: float = 5e-6
-    """Peak of the cosine for both towers. Ten times too high forgets, ten times too low learns nothing."""
+    """Peak learning rate of both towers (cosine schedule). Ten times more causes forgetting; ten times less
+    changes almost nothing."""
     text_learning_rate: float | None = None
-    """Peak for the text tower; None = the image tower's, as in the paper; 0 leaves the tower as it is."""
+    """Peak learning rate of the text tower; None = the same as the image tower, as in the paper; 0 freezes
+    the text tower."""
     classifier_learning_rate: float = 5e-5
-    """Peak for W, which starts as the text embeddings and is thrown away: it may move faster."""
+    """Peak learning rate of W. W starts as the text embeddings and is discarded, so it may move faster."""
     weight_decay: float = 0.01
-    """AdamW's decay of the towers; W has none (it is normalised at every use)."""
+    """AdamW weight decay of both towers. W has none, because W is normalised at every use."""
     scl_weight: float = 0.7
     """λ of eq. 6."""
     vld_weight: float = 0.1
     """η of eq. 6."""
     alpha: float = 0.5
-    """α of eq. 7: 0 is the pre-trained network, 1 the fine-tuned one."""
+    """α of eq. 7: 0 is the pre-trained model, 1 the fine-tuned model; rounded to 0.01."""
     templates: tuple[str, ...] = DEFAULT_TEMPLATES
     prompts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Own sentences per class name, used instead of the templates."""
+    """Custom prompts by class name, used instead of the templates."""
     image_size: int | None = None
-    """Side of the square that the image tower sees; None = the backbone's own."""
+    """Input side of the image tower (pixels); None = the backbone's default."""
     crop_scale: float = 0.5
-    """Random resized crops cover at least this share of an image."""
+    """Minimum share of the image area that a random resized crop covers."""
     precision: Precision = "auto"
     seed: int = 0
     holdout: float = 0.0
-    """Share of each class's images kept out of the training to measure the result."""
+    """Share of each class's images held out of training for evaluation."""
     evaluate: Evaluate = "auto"
-    """Whether there is a report. Without test images and `holdout` that takes as long as the training
-    again: siblings are trained, see `core.clip.data.splits`."""
+    """`auto` writes a report, `none` does not. Without test images and `holdout` the report doubles the
+    training time, because fold models are trained (see `core.clip.data.splits`)."""
     delta_format: DeltaFormat = "4bit"
-    """How the change of each weight is stored: in full, or by so many bits. What is measured and served is
-    what is stored. The default, by evidence: benchmarks/README.md."""
+    """Storage format of each weight's change: full precision, 4 bits or 1 bit. Evaluation and serving use
+    the stored weights. benchmarks/README.md has the measurements behind the default."""
 
     def __post_init__(self) -> None:
         _check_range("epochs", self.epochs, 1, 1_000, whole=True)
@@ -90,7 +95,7 @@ class AdaptConfig:
         object.__setattr__(self, "prompts", check_prompts(self.prompts))
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready; `resolve_config(**config.to_dict())` gives it back."""
+        """Return a JSON-ready dictionary; `resolve_config(**config.to_dict())` restores the configuration."""
         plain = asdict(self)
         plain["templates"] = list(self.templates)
         plain["prompts"] = {name: list(prompts) for name, prompts in self.prompts.items()}
@@ -98,8 +103,8 @@ class AdaptConfig:
 
 
 RECIPES: tuple[tuple[str, dict[str, Any]], ...] = (
-    # The first pattern that fits the backbone's name wins. `starter`: measured on the data named
-    # in benchmarks/README.md. The others start from the paper's ViT-B/16.
+    # The first pattern that matches the backbone's name wins. The recipe of `starter` was tuned on the
+    # data listed in benchmarks/README.md. All other backbones use the paper's settings for ViT-B/16.
     (
         STARTER,
         {
@@ -113,21 +118,22 @@ RECIPES: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 
 
-def resolve_config(*, backbone: str = STARTER, **given: Any) -> AdaptConfig:
-    """The given fields, the rest from the backbone's recipe, the rest of that from the paper.
+def resolve_config(*, backbone: str = STARTER, **settings: Any) -> AdaptConfig:
+    """Complete the settings from the backbone's recipe, then from the paper's defaults.
 
-    Raises InvalidConfig on an unknown field or a value out of range.
+    Raises:
+        InvalidConfig: an unknown field, or a value out of range.
     """
     known = {f.name for f in fields(AdaptConfig)}
-    for name in given:
+    for name in settings:
         if name not in known:
             raise InvalidConfig(name, f"There is no setting {name!r}; known: {', '.join(sorted(known))}.")
     recipe = next(r for pattern, r in RECIPES if fnmatchcase(backbone, pattern))
-    return AdaptConfig(backbone=backbone, **{**recipe, **given})
+    return AdaptConfig(backbone=backbone, **{**recipe, **settings})
 
 
 def round_alpha(alpha: float) -> float:
-    """Round α to 0.01: the grid on which models are trained, imported, served and exported."""
+    """Round α to 0.01, the grid on which models are trained, imported, served and exported."""
     return round(float(alpha), 2)
 
 
@@ -138,8 +144,8 @@ def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
 
 def _check_range(name: str, value: float, low: float, high: float, *, whole: bool = False) -> None:
     is_number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-    if not is_number or not low <= value <= high:  # false for NaN as well
+    if not is_number or not low <= value <= high:  # also rejects NaN
         kind = "a whole number" if whole else "a number"
-        # repr stumbles over whole numbers of thousands of digits.
-        given = f", not {value!r}" if not isinstance(value, int) or abs(value) < 10**100 else ""
-        raise InvalidConfig(name, f"{name} must be {kind} from {low:g} to {high:g}{given}.")
+        # repr fails for integers of more than 4,300 digits.
+        shown = f", not {value!r}" if not isinstance(value, int) or abs(value) < 10**100 else ""
+        raise InvalidConfig(name, f"{name} must be {kind} from {low:g} to {high:g}{shown}.")

@@ -1,11 +1,13 @@
-"""Expected failures. Each names itself (`code`), says what to do (its message), and knows the
-HTTP status that a server would answer with, without importing a web framework."""
+"""Expected failures: a stable `code`, a message with the remedy, and an HTTP status.
+
+No web framework is needed to raise them.
+"""
 
 from core.errors import ClipCiteError
 
 
 class InvalidConfig(ClipCiteError):
-    """A setting of an adaptation is out of its range. `field` names it."""
+    """A setting that is unknown or out of range. `field` names the setting."""
 
     code = "invalid_config"
     status = 422
@@ -16,12 +18,14 @@ class InvalidConfig(ClipCiteError):
 
 
 class InvalidClassNames(ClipCiteError):
+    """A class name that can't be used, or too few classes."""
+
     code = "invalid_class_names"
     status = 422
 
 
 class BadImage(ClipCiteError):
-    """An image that can't be used. `code` is one of the reasons below."""
+    """An image that can't be used. `core.clip.data.images.open_image` lists the codes."""
 
     status = 422
 
@@ -31,33 +35,39 @@ class BadImage(ClipCiteError):
 
 
 class UnknownBackbone(ClipCiteError):
+    """A backbone name that neither open_clip nor this software knows."""
+
     code = "unknown_backbone"
     status = 422
 
 
 class BackboneUnavailable(ClipCiteError):
-    """The backbone is known, but its files are missing, damaged or can't be fetched."""
+    """A known backbone whose files are missing, damaged or out of reach."""
 
     code = "backbone_unavailable"
     status = 503
 
 
 class CorruptWeights(ClipCiteError):
-    """The stored weights are not the ones that were written, or belong to another backbone."""
+    """Stored weights that were altered since they were written, or that belong to another backbone."""
 
     code = "corrupt_weights"
     status = 503
 
 
 class TrainingDiverged(ClipCiteError):
+    """A loss or trained weights that are not finite."""
+
     code = "training_diverged"
 
 
 class OutOfMemory(ClipCiteError):
+    """Device memory too small even for the smallest micro-batch."""
+
     code = "out_of_memory"
 
 
 class Cancelled(ClipCiteError):
-    """The reporter asked for the training to stop. Not a failure."""
+    """A stop that the reporter requested. Not a failure."""
 
     code = "cancelled"

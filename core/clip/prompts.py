@@ -1,4 +1,4 @@
-"""From class names to the sentences that the text tower reads."""
+"""Class names and the prompts made from them."""
 
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -15,10 +15,10 @@ def clean_class_name(name: str) -> str:
     """Trim and normalise (NFC) a class name.
 
     Raises:
-        InvalidClassNames: empty, longer than 200 characters, or with a character that can't be
-            printed (NUL, other control characters, a lone surrogate).
+        InvalidClassNames: the name is empty, longer than 200 characters, or holds an unprintable
+            character (NUL, another control character, a lone surrogate).
     """
-    # A length cap first: normalising or echoing megabytes helps nobody.
+    # The length is checked before normalisation, so that megabytes are neither normalised nor echoed.
     shown = name[:40] + ("…" if len(name) > 40 else "")
     if len(name) > 10 * MAX_NAME_LENGTH:
         raise InvalidClassNames(
@@ -36,68 +36,76 @@ def clean_class_name(name: str) -> str:
     # Cf (format) stays allowed: emoji sequences and right-to-left text need joiners and marks.
     if any(unicodedata.category(c) in {"Cc", "Cs", "Zl", "Zp"} for c in name):
         raise InvalidClassNames(
-            f"The class name {shown!r} has a control character or a broken one (NUL, line break, "
+            f"The class name {shown!r} has an unprintable character (NUL, line break, "
             "lone surrogate); use printable text."
         )
     return name
 
 
 def same_class(name: str) -> str:
-    """The key under which two spellings are one class (Unicode case folding)."""
+    """Return the key that is equal for two spellings of the same class (Unicode case folding)."""
     return unicodedata.normalize("NFC", name.casefold())
 
 
 def class_indices(names: Sequence[str], class_names: Sequence[str]) -> list[int]:
-    """For each name which of the classes it is, in whatever spelling; -1 where it is none of them."""
+    """Return the class index of each name, ignoring case; -1 for a name that is no class."""
     index = {same_class(name): i for i, name in enumerate(class_names)}
     return [index.get(same_class(name), -1) for name in names]
 
 
 def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
-    """Raises InvalidConfig unless there are 1 to 100 templates with one `{}` each."""
+    """Return the templates.
+
+    Raises:
+        InvalidConfig: there are not 1 to 100 templates with exactly one `{}` each.
+    """
     if not 1 <= len(templates) <= MAX_TEMPLATES:
         raise InvalidConfig("templates", f"Give 1 to {MAX_TEMPLATES} templates, not {len(templates)}.")
     for template in templates:
         if len(template) > MAX_TEXT_LENGTH or template.count("{}") != 1 or not _readable(template):
             raise InvalidConfig(
                 "templates",
-                f"The template {template[:60]!r} must hold {{}} exactly once (the class name goes "
-                f"there), no NUL or broken character, and at most {MAX_TEXT_LENGTH} characters.",
+                f"The template {template[:60]!r} must hold {{}} exactly once (the place of the class "
+                f"name), no NUL or lone surrogate, and at most {MAX_TEXT_LENGTH} characters.",
             )
     return tuple(templates)
 
 
 def check_prompts(prompts: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
-    """Own sentences per class name. Raises InvalidConfig on an empty or oversized entry."""
+    """Return the custom prompts by class name.
+
+    Raises:
+        InvalidConfig: an entry is empty or oversized.
+    """
     checked: dict[str, tuple[str, ...]] = {}
     for name, sentences in prompts.items():
-        # A string is a sequence too, of one-letter sentences.
-        several = not isinstance(sentences, str) and 1 <= len(sentences) <= MAX_TEMPLATES
+        # A string is also a sequence, of one-letter prompts.
+        is_list = not isinstance(sentences, str) and 1 <= len(sentences) <= MAX_TEMPLATES
         if not (
-            several
+            is_list
             and _readable(name)
             and all(len(s) <= MAX_TEXT_LENGTH and s.strip() and _readable(s) for s in sentences)
         ):
             raise InvalidConfig(
                 "prompts",
                 f"The prompts of {name[:60]!r} must be a list of 1 to {MAX_TEMPLATES} sentences "
-                f"of 1 to {MAX_TEXT_LENGTH} characters, without NUL or broken characters.",
+                f"of 1 to {MAX_TEXT_LENGTH} characters, without NUL or lone surrogates.",
             )
         checked[name] = tuple(sentences)
     return checked
 
 
 def _readable(text: str) -> bool:
-    """No NUL and no lone surrogate: neither a tokenizer nor a file takes them."""
+    """Reject NUL and lone surrogates, which neither a tokenizer nor a file accepts."""
     return not any(c == "\0" or unicodedata.category(c) == "Cs" for c in text)
 
 
 def class_prompts(
     name: str, templates: Sequence[str], prompts: Mapping[str, Sequence[str]] | None = None
 ) -> tuple[str, ...]:
-    """The sentences of one class: its own prompts where given, else every template with its name.
+    """Return the prompts of one class: its custom prompts, else every template with its name.
 
-    Own prompts are found under any spelling of the same class (case folding).
+    Custom prompts match any spelling of the class (case folding).
     """
     (sentences,) = all_class_prompts([name], templates, prompts)
     return sentences
@@ -106,11 +114,11 @@ def class_prompts(
 def all_class_prompts(
     names: Sequence[str], templates: Sequence[str], prompts: Mapping[str, Sequence[str]] | None = None
 ) -> list[tuple[str, ...]]:
-    """`class_prompts` of each name."""
+    """Return `class_prompts` of each name."""
     own: dict[str, Sequence[str]] = {}
     for name, sentences in (prompts or {}).items():
         own.setdefault(same_class(name), sentences)
-    # str.replace, not str.format: a class name may hold braces.
+    # Not str.format: a class name may hold braces.
     return [
         tuple(own.get(same_class(name)) or (template.replace("{}", name) for template in templates))
         for name in names

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from core.clip.inference.calibration import Calibration
-from core.clip.inference.class_offsets import NEW_NAMES_BALANCE
+from core.clip.inference.class_offsets import NEW_CLASS_BALANCE
 from core.clip.inference.classifier import Scores
 from core.clip.inference.in_distribution import in_distribution_score
 from core.clip.prompts import same_class

@@ -276,9 +276,9 @@ class Predictor:
         sentences = list(dict.fromkeys(sentence for class_prompts in prompts for sentence in class_prompts))
         tokenize = load_tokenizer(handle.backbone, cache=self._cache)
         tokens: list[Tensor] = []
-        for start in range(0, len(sentences), PROMPTS_AT_ONCE):
+        for start in range(0, len(sentences), PROMPT_BATCH_SIZE):
             with self._tokenizing:
-                tokens.append(tokenize(sentences[start : start + PROMPTS_AT_ONCE]))
+                tokens.append(tokenize(sentences[start : start + PROMPT_BATCH_SIZE]))
         return classifier_from_features(
             self._engine.encode_text(handle, torch.cat(tokens)), sentences, prompts
         )

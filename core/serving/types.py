@@ -8,7 +8,7 @@ from torch import Tensor
 
 from core.clip.errors import BadImage
 from core.clip.inference.calibration import Calibration
-from core.clip.inference.class_offsets import NEW_NAMES_BALANCE
+from core.clip.inference.class_offsets import NEW_CLASS_BALANCE
 from core.errors import ClipCiteError
 from core.serving.pool.cache_stats import CacheStats
 from core.store.db.tables import Model
@@ -29,7 +29,7 @@ class ClassifyRequest:
     alpha: float | None = None
     """None is the model's α; likewise for `templates`."""
     templates: tuple[str, ...] | None = None
-    new_class_balance: float = NEW_NAMES_BALANCE
+    new_class_balance: float = NEW_CLASS_BALANCE
     top_k: int | None = None
     coverage: float | None = None
     reject: bool = False

@@ -164,11 +164,11 @@ def train(folder: Path, task: Task, channel: Channel) -> None:
     if adapted.report is not None:
         # adapt() numbers the training images first, then the test images.
         order = [int(s["file"]) for split in ("train", "test") for s in task.shots if s["split"] == split]
-        report = adapted.report.to_dict()
+        report = adapted.evaluation.report.to_dict()
         for image in (*report["mistakes"], *report["label_issues"]):
             image["position"] = order[image["position"]]
         (folder / REPORT).write_text(json.dumps(report, ensure_ascii=False), encoding="utf-8")
-    channel.send("done", metrics=adapted.metrics)
+    channel.send("done", metrics=adapted.evaluation.metrics)
 
 
 if __name__ == "__main__":

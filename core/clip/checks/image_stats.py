@@ -34,7 +34,7 @@ class ImageStats:
     """Greys [THUMBNAIL, THUMBNAIL], whatever the aspect ratio was."""
 
 
-def sketch(image: Image.Image) -> ImageStats:
+def measure_image(image: Image.Image) -> ImageStats:
     """Of an upright image, best opened with `shortest_side=SIDE` and `grey`."""
     grey = image.convert("L")
     shorter, longer = sorted(grey.size)

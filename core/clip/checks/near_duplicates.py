@@ -31,7 +31,7 @@ SAME = 0.6
 """Correlation of the fine structure, nearly everywhere, from which two images are one."""
 CERTAIN = 0.85
 """From here on no crop is tried."""
-LONGER = 1.25
+MAX_ASPECT_CHANGE = 1.25
 """Aspect ratios that differ by more are no slight crop of each other."""
 FINE = 32
 """Side at which the fine structure is compared: a crop that fits to a pixel of that is near enough."""
@@ -57,34 +57,34 @@ class NearDuplicate:
     first: int
     second: int
     """Indices of the two, the first being the smaller one."""
-    likeness: float
+    similarity: float
     """Correlation of their fine structure in the cells of the lowest tenth, in SAME … 1."""
     mirrored: bool
 
 
-def find_near_duplicates(sketches: Sequence[ImageStats]) -> list[NearDuplicate]:
+def find_near_duplicates(stats: Sequence[ImageStats]) -> list[NearDuplicate]:
     """For each image that is an earlier one again the most alike of those."""
     pairs = [
         (first, second, mirrored)
-        for second, first, mirrored in _candidates(sketches)
-        if _near(sketches[first].aspect_ratio, sketches[second].aspect_ratio)
+        for second, first, mirrored in _candidates(stats)
+        if _near(stats[first].aspect_ratio, stats[second].aspect_ratio)
     ]
     found: dict[int, NearDuplicate] = {}
     for start in range(0, len(pairs), PAIRS):
         some = pairs[start : start + PAIRS]
-        for (first, second, mirrored), value in zip(some, _likenesses(sketches, some), strict=True):
-            if value >= SAME and (second not in found or value > found[second].likeness):
+        for (first, second, mirrored), value in zip(some, _similarities(stats, some), strict=True):
+            if value >= SAME and (second not in found or value > found[second].similarity):
                 found[second] = NearDuplicate(first, second, min(float(value), 1.0), mirrored)
     return [found[second] for second in sorted(found)]
 
 
-def _likenesses(sketches: Sequence[ImageStats], pairs: Sequence[Pair]) -> Floats:
+def _similarities(stats: Sequence[ImageStats], pairs: Sequence[Pair]) -> Floats:
     """[P], of pairs that are looked at closely: as they are and, where that leaves a doubt, either one as a
     crop of the other."""
     firsts, seconds, mirrored = (np.array(column) for column in zip(*pairs, strict=True))
     images, index = np.unique([*firsts, *seconds], return_inverse=True)
     both = index.reshape(2, len(pairs))
-    greys = np.stack([sketches[i].thumbnail for i in images]).astype(np.float32)  # [M, T, T]
+    greys = np.stack([stats[i].thumbnail for i in images]).astype(np.float32)  # [M, T, T]
     coarse, small = (_parts(greys, (1.0,), side)[:, 0] for side in (COARSE, FINE))
     structure = _fine(small)
     fits, values = _fit(structure[both[0], None], _turned(structure[both[1]], mirrored))
@@ -109,16 +109,16 @@ def _turned(images: Floats, mirrored: NDArray[np.bool_]) -> Floats:
 
 
 def _near(a: float, b: float) -> bool:
-    return max(a, b) <= LONGER * min(a, b)
+    return max(a, b) <= MAX_ASPECT_CHANGE * min(a, b)
 
 
-def _candidates(sketches: Sequence[ImageStats]) -> Iterator[tuple[int, int, bool]]:
+def _candidates(stats: Sequence[ImageStats]) -> Iterator[tuple[int, int, bool]]:
     """(later, earlier, mirrored) of the pairs that look alike from afar, the nearest of each image."""
-    seen = [i for i, s in enumerate(sketches) if s.contrast >= MIN_CONTRAST]
+    seen = [i for i, s in enumerate(stats) if s.contrast >= MIN_CONTRAST]
     if not seen:
         return
     index = np.array(seen)
-    thumbnails = np.stack([_coarse(sketches[i].thumbnail) for i in seen])  # [N, 16, 16]
+    thumbnails = np.stack([_coarse(stats[i].thumbnail) for i in seen])  # [N, 16, 16]
     plain = _standardised(thumbnails)
     for view, mirrored in ((plain, False), (_standardised(thumbnails[:, :, ::-1]), True)):
         for start in range(0, len(seen), BLOCK):

@@ -39,7 +39,7 @@ class CheckedImage:
     class_name: str
     split: Literal["train", "test"]
     sha256: str
-    sketch: ImageStats
+    stats: ImageStats
 
 
 @dataclass(frozen=True)
@@ -56,36 +56,36 @@ class Finding:
 
 def check_images(images: Sequence[CheckedImage], image_size: int | None) -> list[Finding]:
     """In the order of the images. `image_size` is the side of the network's input, None if unknown."""
-    found = [finding for i, p in enumerate(images) for finding in _alone(i, p.sketch, image_size)]
+    found = [finding for i, p in enumerate(images) for finding in _alone(i, p.stats, image_size)]
     found += _copies(images)
     return sorted(found, key=lambda finding: finding.image)
 
 
-def _alone(index: int, sketch: ImageStats, image_size: int | None) -> list[Finding]:
-    if sketch.contrast < MIN_CONTRAST:
+def _alone(index: int, stats: ImageStats, image_size: int | None) -> list[Finding]:
+    if stats.contrast < MIN_CONTRAST:
         return [Finding("blank", index, "There is nothing to see: it is all of one colour.")]
     found = []
-    side = sketch.shorter_side
+    side = stats.shorter_side
     if side < TINY:
         detail = f"Its shorter side has {side} pixels; from {TINY} on there is something to learn from it."
         found.append(Finding("tiny", index, detail))
-    if side >= JUDGED_FROM and sketch.sharpness < BLURRED:
+    if side >= JUDGED_FROM and stats.sharpness < BLURRED:
         found.append(
             Finding("blurred", index, "It is out of focus, moved or enlarged: no edge in it is sharp.")
         )
     size = image_size or USUAL_SIZE
-    subject = round(sketch.subject_coverage**0.5 * size)
+    subject = round(stats.subject_coverage**0.5 * size)
     if subject < MIN_SUBJECT_SIDE:
         detail = (
-            f"What there is to see takes up about {max(1, round(100 * sketch.subject_coverage))} % of it. "
+            f"What there is to see takes up about {max(1, round(100 * stats.subject_coverage))} % of it. "
             f"The network looks at {size} x {size} pixels, of which that is some {subject} x {subject}: its "
             "detail "
             "vanishes. Cut the image closer."
         )
         found.append(Finding("small_subject", index, detail))
-    if sketch.aspect_ratio > LONG:
+    if stats.aspect_ratio > LONG:
         detail = (
-            f"It is {sketch.aspect_ratio:.1f} times as long as it is wide. To classify, the network looks at "
+            f"It is {stats.aspect_ratio:.1f} times as long as it is wide. To classify, the network looks at "
             "the square in its middle only. Cut it into several, or closer."
         )
         found.append(Finding("elongated", index, detail))
@@ -101,7 +101,7 @@ def _copies(images: Sequence[CheckedImage]) -> list[Finding]:
         if first != i:
             found.append(_copy(images, first, i, "The same file as"))
     kept = sorted(first_of.values())
-    for twin in find_near_duplicates([images[i].sketch for i in kept]):
+    for twin in find_near_duplicates([images[i].stats for i in kept]):
         how = "The mirror image of" if twin.mirrored else "The same image as"
         found.append(_copy(images, kept[twin.first], kept[twin.second], how))
     return found

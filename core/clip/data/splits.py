@@ -42,7 +42,7 @@ def make_folds(labels: Sequence[int], seed: int) -> list[list[int]]:
     return [sorted(half) for half in halves]
 
 
-def holdout_places(shots: Sequence[Shot], holdout: float, seed: int) -> set[int]:
+def holdout_positions(shots: Sequence[Shot], holdout: float, seed: int) -> set[int]:
     """About `holdout` of each class, never the whole of one."""
     generator = np.random.default_rng(seed)
     out: set[int] = set()

@@ -1,4 +1,4 @@
-"""Evaluation of a trained model on images that it has not seen, and the report.
+"""Evaluation of a model on held-out images, and the report.
 
 May import every module of `core.clip` except `pipeline` and `export`.
 """

@@ -1,4 +1,4 @@
-"""A network that has just been trained, and all that is needed to examine it."""
+"""A newly trained model with the data that its evaluation needs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,28 +16,31 @@ from core.clip.weights.files import Weights
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """What the published network was trained on."""
+    """The images and labels that the model was trained on."""
 
     class_names: tuple[str, ...]
     sources: Sequence[bytes | Path]
     positions: Sequence[int]
-    """Places in the upload."""
+    """[N], positions in the upload."""
     images: Sequence[Tensor]
-    """Read: uint8 [3, H, W]."""
+    """N decoded images, uint8 [3, H, W]."""
     labels: list[int]
     seconds: float
-    """How long that took."""
+    """Duration of the training."""
 
 
 @dataclass(frozen=True)
 class EvalContext:
+    """The model under evaluation, its training set and its settings."""
+
     backbone: Backbone
     weights: Weights
-    """As they are stored, so that what is lost in packing them is part of the result."""
+    """The stored weights, so that the result includes the loss from packing."""
     trained: TrainingSet
     config: AdaptConfig
     limits: ImageLimits
 
     def candidates(self, names: Sequence[str]) -> Candidates:
+        """Return the candidate classes `names`, the trained classes first, with their prompts."""
         prompts = tuple(class_prompts(name, self.config.templates, self.config.prompts) for name in names)
         return Candidates(tuple(names), len(self.trained.class_names), prompts)

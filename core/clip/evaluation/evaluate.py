@@ -1,4 +1,4 @@
-"""After the training: what it has brought, measured on images that were not trained on."""
+"""Evaluation after training: choice of held-out images, predictions, calibration, metrics and report."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -18,14 +18,14 @@ from core.clip.evaluation.accuracy import brier_gain
 from core.clip.evaluation.context import EvalContext
 from core.clip.evaluation.cross_validation import cross_validate, cross_validation_cost
 from core.clip.evaluation.forgetting import measure_forgetting
-from core.clip.evaluation.label_issues import FOLDS, LabelIssue, cross_fitted, find_label_issues
+from core.clip.evaluation.label_issues import FOLDS, LabelIssue, cross_fit_scores, find_label_issues
 from core.clip.evaluation.predictions import (
+    CROSS_VALIDATION_CURVE,
     CURVE,
-    SIBLING_CURVE,
     Candidates,
     ClassScores,
     HeldOutPredictions,
-    plain,
+    cosine_scores,
     predict,
 )
 from core.clip.evaluation.report import Report, build_report, job_metrics
@@ -36,34 +36,37 @@ from core.clip.models.features import batches, build_zero_shot_classifier, image
 from core.clip.models.imagenet_classes import DISTRACTOR_CLASSES, distractor_classes
 from core.clip.prompts import same_class
 from core.clip.training.microbatch import is_out_of_memory
-from core.clip.training.progress import Part, Reporter, parts
+from core.clip.training.progress import Reporter, ReporterSlice, split_progress
 
 OTHERS = 20
-"""Names that are candidates beside the trained ones, where there are no new ones."""
+"""Distractor classes added to the candidates if the test images have no new classes."""
 
 
 def predict_test_images(
-    subject: EvalContext,
+    context: EvalContext,
     tests: Sequence[tuple[int, Shot]],
     alpha: float,
     reporter: Reporter,
     *,
     curve: Sequence[float],
 ) -> HeldOutPredictions:
-    """Ask the published network. The candidates are its names and those of the tests, or others from
-    ImageNet where the tests have none that is new and there is a curve to draw."""
-    names = list(subject.trained.class_names)
+    """Predict the test images with the adapted model.
+
+    The candidates are the trained classes and the classes of the tests. If the tests have no new class
+    and a curve is requested, distractor classes are added.
+    """
+    names = list(context.trained.class_names)
     spelling = {same_class(name): name for name in names}
     truths = [spelling.setdefault(same_class(shot.class_name), shot.class_name) for _, shot in tests]
     names = list(dict.fromkeys([*names, *truths]))
-    if curve and len(names) == len(subject.trained.class_names):
+    if curve and len(names) == len(context.trained.class_names):
         names += distractor_classes(names, OTHERS)
-    shots = subject.weights.shots
-    assert shots is not None  # these weights were just made
+    shots = context.weights.shots
+    assert shots is not None  # newly trained weights have a support set
     return predict(
-        subject.backbone,
-        subject.weights,
-        subject.candidates(names),
+        context.backbone,
+        context.weights,
+        context.candidates(names),
         PrototypeClassifier(shots.features[0].float(), shots.labels),
         [shot.source for _, shot in tests],
         [names.index(name) for name in truths],
@@ -71,201 +74,223 @@ def predict_test_images(
         alpha=alpha,
         curve=curve,
         reporter=reporter,
-        limits=subject.limits,
+        limits=context.limits,
     )
 
 
 SLACK = 1.3
-"""How much longer the siblings may take than the training did before the deadline is in danger."""
+"""Cross-validation is skipped if less than this multiple of the training time is left."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
+    """The results of an evaluation."""
+
     metrics: Mapping[str, Any]
-    """As in the HTTP contract."""
+    """Field `metrics` of jobs and models in the HTTP API."""
     report: Report | None
-    held: HeldOutPredictions | None
-    """What was answered, which all of it was made from; None where nothing was asked."""
+    """None with `config.evaluate` "none"."""
+    held_out: HeldOutPredictions | None
+    """The predictions behind metrics and report; None if no image was held out."""
 
 
-def efforts(labels: Sequence[int], tests: int, config: AdaptConfig) -> list[float]:
-    """What `evaluate` will do, one part after the other, in images that are looked at once: the training
-    images, the siblings, what was kept, the tests."""
+def stage_costs(labels: Sequence[int], tests: int, config: AdaptConfig) -> list[float]:
+    """Return the costs of the stages of `evaluate`, in forward passes of one image.
+
+    The stages are: stock features of the training images, cross-validation, forgetting, test images.
+    """
     if config.evaluate == "none":
         return [0.0, 0.0, 0.0, 2.0 * tests]
-    siblings = 0.0 if tests else cross_validation_cost(labels, config)
-    networks = len(CURVE if tests else SIBLING_CURVE)
-    of_texts = networks * DISTRACTOR_CLASSES / 2  # a text takes about half as long as an image
-    return [float(len(labels)), siblings, of_texts, float(networks * tests)]
+    fold_models = 0.0 if tests else cross_validation_cost(labels, config)
+    alphas = len(CURVE if tests else CROSS_VALIDATION_CURVE)
+    forgetting = alphas * DISTRACTOR_CLASSES / 2  # a prompt takes about half as long as an image
+    return [float(len(labels)), fold_models, forgetting, float(alphas * tests)]
 
 
 def evaluate(
-    subject: EvalContext,
+    context: EvalContext,
     tests: Sequence[tuple[int, Shot]],
     source: str,
     reporter: Reporter,
     *,
     seconds_left: float | None = None,
 ) -> Evaluation:
-    """Measure on `tests` where there are any; else on what siblings answer (`core.clip.data.splits`).
+    """Evaluate on `tests` if there are any, else by cross-validation (`core.clip.data.splits`).
 
     Args:
-        tests: (place in the upload, image), of trained classes or others.
-        source: of the tests, `test` or `holdout`.
-        seconds_left: the siblings are left out, with a warning, where they would take longer.
+        tests: (position in the upload, image), of trained or new classes.
+        source: source of the tests, `test` or `holdout`.
+        seconds_left: time limit. Cross-validation that would exceed it is skipped with a warning.
 
-    Raises BadImage, Cancelled.
+    Raises:
+        BadImage: an image can't be read.
+        Cancelled: the reporter requested a stop.
     """
-    config, trained = subject.config, subject.trained
-    looking, checking, keeping, asking = parts(reporter, efforts(trained.labels, len(tests), config))
+    config, trained = context.config, context.trained
+    for_features, for_folds, for_forgetting, for_tests = split_progress(
+        reporter, stage_costs(trained.labels, len(tests), config)
+    )
     if config.evaluate == "none":
-        held, gain = None, None
+        held_out, gain = None, None
         if tests:
             reporter.stage("evaluating")
-            held = predict_test_images(subject, tests, config.alpha, asking, curve=())
-            gain = brier_gain(held, subject.backbone.logit_scale)
-        metrics = job_metrics(held, gain, source=source, trained_images=len(trained.labels))
-        return Evaluation(metrics, None, held)
+            held_out = predict_test_images(context, tests, config.alpha, for_tests, curve=())
+            gain = brier_gain(held_out, context.backbone.logit_scale)
+        metrics = job_metrics(held_out, gain, source=source, trained_images=len(trained.labels))
+        return Evaluation(metrics, None, held_out)
 
     started = time.monotonic()
-    candidates = subject.candidates([*trained.class_names, *distractor_classes(trained.class_names, OTHERS)])
-    features = _stock_features(subject, looking)
-    previews, stock = _previews(subject, candidates, features)
-    siblings = None if tests else _siblings(subject, candidates, features, seconds_left, checking)
+    candidates = context.candidates([*trained.class_names, *distractor_classes(trained.class_names, OTHERS)])
+    features = _stock_features(context, for_features)
+    previews, stock = _previews(context, candidates, features)
+    cross_validated = (
+        None if tests else _cross_validate(context, candidates, features, seconds_left, for_folds)
+    )
     reporter.stage("evaluating")
-    kept = measure_forgetting(
-        subject.backbone,
-        subject.weights,
+    forgetting = measure_forgetting(
+        context.backbone,
+        context.weights,
         trained.class_names,
         config.templates,
-        keeping,
-        CURVE if tests else SIBLING_CURVE,
+        for_forgetting,
+        CURVE if tests else CROSS_VALIDATION_CURVE,
     )
-    label_issues = _label_issues(subject, previews, siblings)
+    label_issues = _label_issues(context, previews, cross_validated)
     if tests:
-        held = predict_test_images(subject, tests, config.alpha, asking, curve=CURVE)
-    elif siblings is not None:
-        held, source = (
-            replace(siblings, positions=np.asarray(trained.positions)[siblings.positions]),
+        held_out = predict_test_images(context, tests, config.alpha, for_tests, curve=CURVE)
+    elif cross_validated is not None:
+        held_out, source = (
+            replace(cross_validated, positions=np.asarray(trained.positions)[cross_validated.positions]),
             "cross_validation",
         )
     else:
-        held, source = _only_previews(subject, candidates, previews, stock), "preview"
-    gain = brier_gain(held, subject.backbone.logit_scale)
-    calibration = _calibration_of(held, subject.backbone.logit_scale, config.alpha)
+        held_out, source = _only_previews(context, candidates, previews, stock), "preview"
+    gain = brier_gain(held_out, context.backbone.logit_scale)
+    calibration = _calibration_of(held_out, context.backbone.logit_scale, config.alpha)
     report = build_report(
-        held,
+        held_out,
         source=source,
-        how=how_measured(source, len(held.truth), len(trained.labels)),
+        how=how_measured(source, len(held_out.truth), len(trained.labels)),
         trained_images=[trained.labels.count(k) for k in range(len(trained.class_names))],
         alpha=config.alpha,
-        logit_scale=subject.backbone.logit_scale,
+        logit_scale=context.backbone.logit_scale,
         calibration=calibration,
         brier_gain=gain,
         label_issues=label_issues,
-        kept=kept,
+        forgetting=forgetting,
         seconds={
             "training": round(trained.seconds, 1),
             "report": round(time.monotonic() - started, 1),
         },
     )
     metrics = {
-        **job_metrics(held, gain, source=source, trained_images=len(trained.labels)),
+        **job_metrics(held_out, gain, source=source, trained_images=len(trained.labels)),
         "calibration": None if calibration is None else calibration.to_dict(),
     }
-    return Evaluation(metrics, report, held)
+    return Evaluation(metrics, report, held_out)
 
 
-def _stock_features(subject: EvalContext, reporter: Reporter) -> Tensor:
-    """[N, D], of the training images."""
+def _stock_features(context: EvalContext, reporter: Reporter) -> Tensor:
+    """Return the features [N, D] of the training images."""
     features: list[Tensor] = []
-    for pixels in batches(subject.backbone, subject.trained.sources, subject.limits):
-        features.append(image_features(subject.backbone.model, pixels).cpu())
-        reporter.progressed(sum(map(len, features)) / len(subject.trained.sources))
+    for pixels in batches(context.backbone, context.trained.sources, context.limits):
+        features.append(image_features(context.backbone.model, pixels).cpu())
+        reporter.progressed(sum(map(len, features)) / len(context.trained.sources))
     return torch.cat(features)
 
 
 def _previews(
-    subject: EvalContext, candidates: Candidates, features: Tensor
+    context: EvalContext, candidates: Candidates, features: Tensor
 ) -> tuple[ClassScores, ClassScores]:
-    """What previews make of the training images that they were not given, and what stock does."""
-    backbone, trained = subject.backbone, subject.trained
-    head = build_zero_shot_classifier(backbone.model, backbone.tokenize, candidates.prompts).cpu()
-    previews = cross_fitted(features, trained.labels, head, candidates, subject.config.seed)
-    return previews, plain(features, head, candidates)
+    """Return cross-fitted preview scores and stock scores of the training images."""
+    backbone, trained = context.backbone, context.trained
+    classifier_weights = build_zero_shot_classifier(
+        backbone.model, backbone.tokenize, candidates.prompts
+    ).cpu()
+    previews = cross_fit_scores(features, trained.labels, classifier_weights, candidates, context.config.seed)
+    return previews, cosine_scores(features, classifier_weights, candidates)
 
 
-def _siblings(
-    subject: EvalContext, candidates: Candidates, features: Tensor, seconds_left: float | None, reporter: Part
+def _cross_validate(
+    context: EvalContext,
+    candidates: Candidates,
+    features: Tensor,
+    seconds_left: float | None,
+    reporter: ReporterSlice,
 ) -> HeldOutPredictions | None:
-    """None where there are too few images or too little time, or where one of them fails."""
-    trained = subject.trained
-    folds = make_folds(trained.labels, subject.config.seed)
+    """Cross-validate; return None if images or time are too few, or if a fold model fails."""
+    trained = context.trained
+    folds = make_folds(trained.labels, context.config.seed)
     if not folds:
         return None
     if seconds_left is not None and seconds_left < SLACK * trained.seconds:
         reporter.warn(
             "report_left_out",
-            f"The training took {trained.seconds:.0f} s and would have to be done again without some of the "
-            "images to be measured: too long for CLIPCITE_DEADLINE_SECONDS. Send test images, or use "
+            f"No report: cross-validation would take about as long as the training "
+            f"({trained.seconds:.0f} s) and exceed CLIPCITE_DEADLINE_SECONDS. Send test images, or use "
             "fewer epochs.",
         )
         return None
     reporter.stage("cross_validating")
     try:
         return cross_validate(
-            subject.backbone,
+            context.backbone,
             folds,
             trained.sources,
             trained.images,
             features,
             trained.labels,
             candidates,
-            subject.config,
-            alpha=subject.config.alpha,
+            context.config,
+            alpha=context.config.alpha,
             reporter=reporter,
-            limits=subject.limits,
+            limits=context.limits,
         )
     except (OutOfMemory, TrainingDiverged, RuntimeError, MemoryError) as error:
         if not isinstance(error, (OutOfMemory, TrainingDiverged)) and not is_out_of_memory(error):
             raise
         reporter.warn(
             "report_failed",
-            "The model is trained, but not measured: the training without some of the images failed. "
-            f"{error}",
+            f"The model is trained but not evaluated, because cross-validation failed. {error}",
         )
         return None
 
 
 def _label_issues(
-    subject: EvalContext, previews: ClassScores, siblings: HeldOutPredictions | None
+    context: EvalContext, previews: ClassScores, cross_validated: HeldOutPredictions | None
 ) -> list[LabelIssue]:
-    """The judges are the previews and, of the images that they were asked about, the siblings."""
-    scale = subject.backbone.logit_scale
-    judges = [softmax(scale * previews.alone)]
-    if siblings is not None and siblings.adapted is not None:
-        of_siblings = judges[0].copy()
-        of_siblings[siblings.positions] = softmax(scale * siblings.adapted.alone)
-        judges.append(of_siblings)
-    labels, positions = (np.asarray(x) for x in (subject.trained.labels, subject.trained.positions))
-    return find_label_issues(judges, labels, positions)
+    """Find label issues on which the previews and, for their images, the fold models agree."""
+    scale = context.backbone.logit_scale
+    probabilities = [softmax(scale * previews.trained_only)]
+    if cross_validated is not None and cross_validated.adapted is not None:
+        of_fold_models = probabilities[0].copy()
+        of_fold_models[cross_validated.positions] = softmax(scale * cross_validated.adapted.trained_only)
+        probabilities.append(of_fold_models)
+    labels, positions = (np.asarray(x) for x in (context.trained.labels, context.trained.positions))
+    return find_label_issues(probabilities, labels, positions)
 
 
 def _only_previews(
-    subject: EvalContext, candidates: Candidates, previews: ClassScores, stock: ClassScores
+    context: EvalContext, candidates: Candidates, previews: ClassScores, stock: ClassScores
 ) -> HeldOutPredictions:
-    """Where no network like the published one can be asked."""
+    """Return the predictions of stock model and previews alone, without fold models."""
     none: NDArray[np.int64] = np.arange(0)
-    positions, labels = (np.asarray(x) for x in (subject.trained.positions, subject.trained.labels))
-    learned_from = round(len(labels) * (FOLDS - 1) / FOLDS)
-    return HeldOutPredictions(candidates, positions, labels, stock, previews, None, {}, none, learned_from)
+    positions, labels = (np.asarray(x) for x in (context.trained.positions, context.trained.labels))
+    images_per_fold_model = round(len(labels) * (FOLDS - 1) / FOLDS)
+    return HeldOutPredictions(
+        candidates, positions, labels, stock, previews, None, {}, none, images_per_fold_model
+    )
 
 
-def _calibration_of(held: HeldOutPredictions, logit_scale: float, alpha: float) -> Calibration | None:
-    if held.adapted is None:
+def _calibration_of(held_out: HeldOutPredictions, logit_scale: float, alpha: float) -> Calibration | None:
+    if held_out.adapted is None:
         return None
-    rows = np.flatnonzero(held.truth < held.candidates.trained)
-    asked = held.adapted[rows]
+    rows = np.flatnonzero(held_out.truth < held_out.candidates.trained)
+    scores = held_out.adapted[rows]
     return fit_calibration(
-        asked.alone, held.truth[rows], asked.in_distribution_score, logit_scale=logit_scale, alpha=alpha
+        scores.trained_only,
+        held_out.truth[rows],
+        scores.in_distribution_score,
+        logit_scale=logit_scale,
+        alpha=alpha,
     )

@@ -1,4 +1,4 @@
-"""What an adaptation has changed where nothing was trained, along α."""
+"""Forgetting: the change of the text features of unrelated classes, by α."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ from core.clip.weights.files import Weights
 
 @dataclass(frozen=True)
 class Forgetting:
-    """One α against the stock network."""
+    """θ(α) at one α, compared with the stock model."""
 
     alpha: float
     text_similarity: float
-    """Mean cosine of the text features of 50 of ImageNet's names with those of the stock network."""
+    """Mean cosine between the text features of θ(α) and of the stock model, over 50 ImageNet classes."""
 
 
 def measure_forgetting(
@@ -30,18 +30,18 @@ def measure_forgetting(
     reporter: Reporter,
     alphas: Sequence[float] = CURVE,
 ) -> list[Forgetting]:
-    """Of the published network, for each α."""
+    """Measure the text similarity of the adapted model with the stock model at each α."""
     prompts = [class_prompts(name, templates) for name in distractor_classes(class_names)]
-    stock_head = build_zero_shot_classifier(backbone.model, backbone.tokenize, prompts).cpu()
-    kept = []
+    stock_weights = build_zero_shot_classifier(backbone.model, backbone.tokenize, prompts).cpu()
+    points = []
     for alpha in alphas:
         if reporter.cancelled():
             raise Cancelled("The evaluation was cancelled.")
         if alpha == 0:
-            kept.append(Forgetting(0.0, 1.0))
+            points.append(Forgetting(0.0, 1.0))
             continue
         network = with_parameters(backbone, weights.theta(tower_parameters(backbone.model), alpha))
-        head = build_zero_shot_classifier(network, backbone.tokenize, prompts).cpu()
-        reporter.progressed((len(kept) + 1) / len(alphas))
-        kept.append(Forgetting(alpha, float((head * stock_head).sum(dim=1).mean())))
-    return kept
+        classifier_weights = build_zero_shot_classifier(network, backbone.tokenize, prompts).cpu()
+        reporter.progressed((len(points) + 1) / len(alphas))
+        points.append(Forgetting(alpha, float((classifier_weights * stock_weights).sum(dim=1).mean())))
+    return points

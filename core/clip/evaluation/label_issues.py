@@ -1,4 +1,4 @@
-"""Training images whose label is likely wrong, or which mislead for another reason."""
+"""Label issues: training images whose label is probably wrong, or that mislead for another reason."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from core.clip.evaluation.predictions import Candidates, ClassScores, plain, previewed
+from core.clip.evaluation.predictions import Candidates, ClassScores, cosine_scores, preview_scores
 from core.clip.inference.prototypes import PrototypeClassifier
 
 FOLDS = 5
@@ -18,92 +18,101 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class LabelIssue:
+    """A training image that resembles another class than its label."""
+
     position: int
-    """Place in the upload."""
+    """Position in the upload."""
     label: int
-    looks_like: int
+    suggested_label: int
     probability: float
-    """Of the class that it looks like, from networks that have not seen the image."""
-    of_its_label: float
+    """Probability of the suggested class, from models that have not seen the image."""
+    label_probability: float
+    """Probability of the label, from the same models."""
 
 
-def cross_fitted(
-    features: Tensor, labels: Sequence[int], head: Tensor, candidates: Candidates, seed: int
+def cross_fit_scores(
+    features: Tensor, labels: Sequence[int], classifier_weights: Tensor, candidates: Candidates, seed: int
 ) -> ClassScores:
-    """What previews make of each training image from which it was kept out: 5 folds, twice, their mean.
+    """Score each training image with prototype classifiers that were built without it.
+
+    The scores are means over 2 repeats of 5-fold cross-validation.
 
     Args:
-        features: [N, D], of the stock network.
+        features: [N, D], of the stock model.
         labels: [N], trained classes.
-        head: [C, D], of the stock network.
+        classifier_weights: [C, D], of the stock model.
     """
     n = len(labels)
-    of = torch.tensor(labels)
+    all_labels = torch.tensor(labels)
     generator = np.random.default_rng(seed)
-    alone, among = np.zeros((n, candidates.trained)), np.zeros((n, len(candidates.names)))
+    trained_only = np.zeros((n, candidates.trained))
+    all_classes = np.zeros((n, len(candidates.names)))
     for _ in range(REPEATS):
         fold = _folds(np.asarray(labels), generator)
-        for out in range(FOLDS):
-            asked, kept = np.flatnonzero(fold == out), np.flatnonzero(fold != out)
-            if not len(asked):
+        for held_out_fold in range(FOLDS):
+            held_out, kept = np.flatnonzero(fold == held_out_fold), np.flatnonzero(fold != held_out_fold)
+            if not len(held_out):
                 continue
             if len(kept):
-                answers = previewed(
-                    PrototypeClassifier(features[kept], of[kept]), features[asked], head, candidates
+                scores = preview_scores(
+                    PrototypeClassifier(features[kept], all_labels[kept]),
+                    features[held_out],
+                    classifier_weights,
+                    candidates,
                 )
-            else:  # two images in all: nothing but the names is left
-                answers = plain(features[asked], head, candidates)
-            alone[asked] += answers.alone / REPEATS
-            among[asked] += answers.among / REPEATS
-    return ClassScores(alone, among)
+            else:  # with two images in total only the prompts are left
+                scores = cosine_scores(features[held_out], classifier_weights, candidates)
+            trained_only[held_out] += scores.trained_only / REPEATS
+            all_classes[held_out] += scores.all_classes / REPEATS
+    return ClassScores(trained_only, all_classes)
 
 
 def find_label_issues(
     probabilities: Sequence[Floats], labels: NDArray[np.int64], positions: NDArray[np.int64]
 ) -> list[LabelIssue]:
-    """Images that every judge takes for the same other class, the surest first.
+    """Return the images that every model assigns to the same other class, most confident first.
 
-    A judge takes an image for class j if j is the most likely and at least as likely as for the mean
-    image that is labelled j (confident learning, C. Northcutt et al., JAIR 2021).
+    A model assigns an image to class j if j is its most likely class and at least as likely as in the
+    mean over the images labelled j (confident learning, C. Northcutt et al., JAIR 2021).
 
     Args:
-        probabilities: of each judge [N, K], from networks that have not seen the image.
+        probabilities: [N, K] of each model, none of which has seen the image.
         labels: [N].
-        positions: [N], places in the upload.
+        positions: [N], positions in the upload.
     """
     agreed = np.ones(len(labels), dtype=bool)
-    taken_for: NDArray[np.int64] | None = None
-    for of_judge in probabilities:
-        best = of_judge.argmax(axis=1)
-        usual = np.array(
+    assigned: NDArray[np.int64] | None = None
+    for of_model in probabilities:
+        best = of_model.argmax(axis=1)
+        thresholds = np.array(
             [
-                of_judge[labels == k, k].mean() if (labels == k).any() else 1.0
-                for k in range(of_judge.shape[1])
+                of_model[labels == k, k].mean() if (labels == k).any() else 1.0
+                for k in range(of_model.shape[1])
             ]
         )
-        taken_for = best if taken_for is None else taken_for
-        agreed &= (best == taken_for) & (best != labels)
-        agreed &= of_judge[np.arange(len(labels)), best] >= usual[best]
-    if taken_for is None:
+        assigned = best if assigned is None else assigned
+        agreed &= (best == assigned) & (best != labels)
+        agreed &= of_model[np.arange(len(labels)), best] >= thresholds[best]
+    if assigned is None:
         return []
     mean = np.mean(probabilities, axis=0)
-    found = [
+    issues = [
         LabelIssue(
             int(positions[i]),
             int(labels[i]),
-            int(taken_for[i]),
-            float(mean[i, taken_for[i]]),
+            int(assigned[i]),
+            float(mean[i, assigned[i]]),
             float(mean[i, labels[i]]),
         )
         for i in np.flatnonzero(agreed)
     ]
-    return sorted(found, key=lambda s: s.of_its_label - s.probability)
+    return sorted(issues, key=lambda s: s.label_probability - s.probability)
 
 
 def _folds(labels: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
-    """[N], a fold from 0 to 4 each, every class shared out evenly."""
+    """Assign each image to a fold from 0 to 4, [N], stratified by class."""
     fold = np.zeros(len(labels), dtype=np.int64)
     for label in np.unique(labels):
-        places = generator.permutation(np.flatnonzero(labels == label))
-        fold[places] = (np.arange(len(places)) + generator.integers(FOLDS)) % FOLDS
+        indices = generator.permutation(np.flatnonzero(labels == label))
+        fold[indices] = (np.arange(len(indices)) + generator.integers(FOLDS)) % FOLDS
     return fold

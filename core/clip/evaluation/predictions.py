@@ -1,4 +1,4 @@
-"""What stock, preview and adapted networks make of images that they were not trained on."""
+"""Class scores of the stock model, the instant preview and the adapted model on held-out images."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from core.clip.data.images import ImageLimits
 from core.clip.errors import Cancelled
-from core.clip.inference.class_offsets import NEW_CLASS, NEW_NAMES_BALANCE, class_offsets
+from core.clip.inference.class_offsets import NEW_CLASS, NEW_CLASS_BALANCE, class_offsets
 from core.clip.inference.in_distribution import in_distribution_score
 from core.clip.inference.prototypes import PrototypeClassifier
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
@@ -21,78 +21,80 @@ from core.clip.weights.files import Weights
 from core.clip.weights.support_set import SupportSet
 
 CURVE = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""The α that are looked at beside the model's own."""
-SIBLING_CURVE = (0.0, 0.5, 1.0)
-"""Of siblings: each more costs a twentieth of the training."""
+"""The α evaluated in addition to the model's own."""
+CROSS_VALIDATION_CURVE = (0.0, 0.5, 1.0)
+"""The α evaluated for fold models. Each additional α costs about 5% of the training."""
 CURVE_IMAGES = 200
-"""More test images are measured at the model's own α only."""
+"""Maximum number of test images on the α curve; the others are evaluated at the model's own α only."""
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class ClassScores:
-    """What N images are ranked by, in units of the cosine, as the service ranks them by default."""
+    """Scores of N images, in units of the cosine, by which the service ranks classes by default."""
 
-    alone: Floats
-    """[N, K], only the trained names are candidates."""
-    among: Floats
-    """[N, C], all names are, the trained ones first."""
+    trained_only: Floats
+    """[N, K], with the trained classes as candidates."""
+    all_classes: Floats
+    """[N, C], with all classes as candidates, the trained classes first."""
     in_distribution_score: Floats | None = None
-    """[N], with a trained class (`core.clip.inference.in_distribution`); None where no shots are known."""
+    """[N] (`core.clip.inference.in_distribution`); None without a support set."""
 
     def __getitem__(self, rows: Sequence[int] | NDArray[np.int64]) -> "ClassScores":
         return ClassScores(
-            self.alone[rows],
-            self.among[rows],
+            self.trained_only[rows],
+            self.all_classes[rows],
             None if self.in_distribution_score is None else self.in_distribution_score[rows],
         )
 
 
 @dataclass(frozen=True)
 class Candidates:
+    """The classes among which a prediction chooses."""
+
     names: tuple[str, ...]
-    """The trained ones first."""
+    """Class names, the trained classes first."""
     trained: int
-    """How many of them."""
+    """Number of trained classes."""
     prompts: tuple[tuple[str, ...], ...]
-    """For each name its sentences."""
+    """Prompts of each class."""
 
     @property
     def classes(self) -> list[int]:
-        """For each name its trained class, or NEW."""
+        """Trained class of each name, or NEW_CLASS."""
         return [*range(self.trained), *[NEW_CLASS] * (len(self.names) - self.trained)]
 
 
 @dataclass(frozen=True)
 class HeldOutPredictions:
-    """N labelled images that the networks which answered were not trained on."""
+    """Class scores of N labelled images from models that were not trained on them."""
 
     candidates: Candidates
     positions: NDArray[np.int64]
-    """[N], which images: places in the upload, training images first."""
+    """[N], positions in the upload, training images first."""
     truth: NDArray[np.int64]
-    """[N], indices of names."""
+    """[N], indices of the candidates."""
     stock: ClassScores
     preview: ClassScores
     adapted: ClassScores | None
-    """None where only previews were measured."""
+    """None if only the instant preview was evaluated."""
     curve: Mapping[float, ClassScores]
-    """By α, of the images `on_curve`."""
+    """Class scores of the images `on_curve`, by α."""
     on_curve: NDArray[np.int64]
-    """[M], places among the N."""
-    learned_from: int | None = None
-    """How many images of the same draw each network was trained on; None: these are apart from them."""
+    """[M], indices of the N images."""
+    images_per_fold_model: int | None = None
+    """Training images per fold model; None if the N images are separate from the training images."""
 
     @classmethod
-    def joined(cls, parts: Sequence["HeldOutPredictions"]) -> "HeldOutPredictions":
-        """The answers of several siblings to images of their own."""
+    def concatenate(cls, parts: Sequence["HeldOutPredictions"]) -> "HeldOutPredictions":
+        """Concatenate the predictions of several fold models, each on its own fold."""
 
-        def stacked(answers: Sequence[ClassScores]) -> ClassScores:
-            scores = [a.in_distribution_score for a in answers if a.in_distribution_score is not None]
+        def stacked(scores: Sequence[ClassScores]) -> ClassScores:
+            in_distribution = [s.in_distribution_score for s in scores if s.in_distribution_score is not None]
             return ClassScores(
-                np.concatenate([a.alone for a in answers]),
-                np.concatenate([a.among for a in answers]),
-                np.concatenate(scores) if len(scores) == len(answers) else None,
+                np.concatenate([s.trained_only for s in scores]),
+                np.concatenate([s.all_classes for s in scores]),
+                np.concatenate(in_distribution) if len(in_distribution) == len(scores) else None,
             )
 
         starts = np.cumsum([0, *(len(part.truth) for part in parts[:-1])])
@@ -107,7 +109,7 @@ class HeldOutPredictions:
             on_curve=np.concatenate(
                 [start + part.on_curve for start, part in zip(starts, parts, strict=True)]
             ),
-            learned_from=parts[0].learned_from,
+            images_per_fold_model=parts[0].images_per_fold_model,
         )
 
 
@@ -127,73 +129,85 @@ def predict(
     reporter: Reporter,
     limits: ImageLimits = ImageLimits(),
 ) -> HeldOutPredictions:
-    """Show the images to all networks.
+    """Compute the class scores of the images from the stock model, the preview and the adapted model.
 
     Args:
-        weights: of the network that was not trained on them, as they are or would be stored.
-        preview: of the shots that it was trained on.
-        stock_features: [N, D] of the images, if they are known.
-        curve: the α to look at beside `alpha`, with at most `curve_images` of the images, evenly spread.
+        weights: stored weights of a model that was not trained on the images.
+        preview: prototype classifier of the shots that the model was trained on.
+        curve: the α to evaluate in addition to `alpha`.
+        curve_images: maximum number of images on the curve, evenly spaced.
+        stock_features: [N, D] of the images, if already computed.
 
-    Raises BadImage, or Cancelled.
+    Raises:
+        BadImage: an image can't be read.
+        Cancelled: the reporter requested a stop.
     """
     model = _at(backbone, weights, alpha)
     every = max(1, -(-len(sources) // curve_images))
     on_curve = np.arange(0, len(sources), every)
     features: tuple[list[Tensor], list[Tensor]] = ([], [])
-    kept: list[Tensor] = []
+    curve_pixels: list[Tensor] = []
     seen = 0
-    of_an_image = 1 if stock_features is not None else 2
+    passes_per_image = 1 if stock_features is not None else 2
     others = [other for other in curve if other not in (0, alpha)]
-    to_look = of_an_image * len(sources) + len(others) * len(on_curve)
+    passes = passes_per_image * len(sources) + len(others) * len(on_curve)
     for pixels in batches(backbone, sources, limits):
-        _go_on(reporter)
+        _raise_if_cancelled(reporter)
         if stock_features is None:
             features[0].append(image_features(backbone.model, pixels).cpu())
         features[1].append(image_features(model, pixels).cpu())
         if curve and len(chosen := pixels[(-seen) % every :: every]):
-            kept.append(chosen)
+            curve_pixels.append(chosen)
         seen += len(pixels)
-        reporter.progressed(of_an_image * seen / to_look)
+        reporter.progressed(passes_per_image * seen / passes)
     of_stock = torch.cat(features[0]) if stock_features is None else stock_features
     of_adapted = torch.cat(features[1])
-    stock_head, head = (_head(network, backbone, candidates) for network in (backbone.model, model))
+    stock_weights, classifier_weights = (
+        _classifier_weights(network, backbone, candidates) for network in (backbone.model, model)
+    )
     of_curve: dict[float, ClassScores] = {}
     for other in curve:
-        _go_on(reporter)
+        _raise_if_cancelled(reporter)
         if other == alpha:
-            of_curve[other] = balanced(of_adapted[on_curve], head, weights.shots, other, candidates)
+            of_curve[other] = balanced_scores(
+                of_adapted[on_curve], classifier_weights, weights.shots, other, candidates
+            )
         elif other == 0:
-            of_curve[other] = plain(of_stock[on_curve], stock_head, candidates)
+            of_curve[other] = cosine_scores(of_stock[on_curve], stock_weights, candidates)
         else:
             network = _at(backbone, weights, other)
-            seen_by_it = torch.cat([image_features(network, pixels).cpu() for pixels in kept])
-            other_head = _head(network, backbone, candidates)
-            of_curve[other] = balanced(seen_by_it, other_head, weights.shots, other, candidates)
-            done = of_an_image * seen + (others.index(other) + 1) * len(on_curve)
-            reporter.progressed(done / to_look)
+            other_features = torch.cat([image_features(network, pixels).cpu() for pixels in curve_pixels])
+            other_weights = _classifier_weights(network, backbone, candidates)
+            of_curve[other] = balanced_scores(other_features, other_weights, weights.shots, other, candidates)
+            done = passes_per_image * seen + (others.index(other) + 1) * len(on_curve)
+            reporter.progressed(done / passes)
     return HeldOutPredictions(
         candidates,
         np.asarray(positions),
         np.asarray(truth),
-        plain(of_stock, stock_head, candidates),
-        previewed(preview, of_stock, stock_head, candidates),
-        balanced(of_adapted, head, weights.shots, alpha, candidates),
+        cosine_scores(of_stock, stock_weights, candidates),
+        preview_scores(preview, of_stock, stock_weights, candidates),
+        balanced_scores(of_adapted, classifier_weights, weights.shots, alpha, candidates),
         of_curve,
         on_curve if curve else np.arange(0),
     )
 
 
-def previewed(
-    preview: PrototypeClassifier, features: Tensor, head: Tensor, candidates: Candidates
+def preview_scores(
+    preview: PrototypeClassifier, features: Tensor, classifier_weights: Tensor, candidates: Candidates
 ) -> ClassScores:
-    """What the preview makes of stock features [N, D]; `head` [C, D] is stock too."""
-    k, classes = candidates.trained, candidates.classes
-    ranked = []
-    for names in (k, len(classes)):
-        cosines, offsets = preview.cosines(features, head[:names], classes[:names])
-        ranked.append((cosines - offsets).double().numpy())
-    return ClassScores(*ranked)
+    """Return the scores of the instant preview.
+
+    Args:
+        features: [N, D], of the stock model.
+        classifier_weights: [C, D], of the stock model.
+    """
+    classes = candidates.classes
+    scores = []
+    for count in (candidates.trained, len(classes)):
+        cosines, offsets = preview.cosines(features, classifier_weights[:count], classes[:count])
+        scores.append((cosines - offsets).double().numpy())
+    return ClassScores(*scores)
 
 
 def _at(backbone: Backbone, weights: Weights, alpha: float) -> nn.Module:
@@ -202,31 +216,47 @@ def _at(backbone: Backbone, weights: Weights, alpha: float) -> nn.Module:
     return with_parameters(backbone, weights.theta(tower_parameters(backbone.model), alpha))
 
 
-def _head(network: nn.Module, backbone: Backbone, candidates: Candidates) -> Tensor:
+def _classifier_weights(network: nn.Module, backbone: Backbone, candidates: Candidates) -> Tensor:
     return build_zero_shot_classifier(network, backbone.tokenize, candidates.prompts).cpu()
 
 
-def plain(features: Tensor, head: Tensor, candidates: Candidates) -> ClassScores:
-    """What a network makes of its features [N, D] and [C, D] without more ado."""
-    cosines = (features @ head.T).double().numpy()
+def cosine_scores(features: Tensor, classifier_weights: Tensor, candidates: Candidates) -> ClassScores:
+    """Return plain cosines of the features [N, D] with the classifier weights [C, D]."""
+    cosines = (features @ classifier_weights.T).double().numpy()
     return ClassScores(cosines[:, : candidates.trained], cosines)
 
 
-def balanced(
-    features: Tensor, head: Tensor, shots: SupportSet | None, alpha: float, candidates: Candidates
+def balanced_scores(
+    features: Tensor,
+    classifier_weights: Tensor,
+    shots: SupportSet | None,
+    alpha: float,
+    candidates: Candidates,
 ) -> ClassScores:
+    """Return cosines less the class offsets, and the in-distribution scores.
+
+    Without a support set or at α = 0 they are plain cosines.
+    """
     if alpha == 0 or shots is None:
-        return plain(features, head, candidates)
-    kept = shots.at(alpha)
-    alone, among = (
-        features @ head[:names].T
-        - class_offsets(kept, shots.labels, head[:names], candidates.classes[:names], NEW_NAMES_BALANCE)
-        for names in (candidates.trained, len(candidates.names))
+        return cosine_scores(features, classifier_weights, candidates)
+    shot_features = shots.at(alpha)
+    trained_only, all_classes = (
+        features @ classifier_weights[:count].T
+        - class_offsets(
+            shot_features,
+            shots.labels,
+            classifier_weights[:count],
+            candidates.classes[:count],
+            NEW_CLASS_BALANCE,
+        )
+        for count in (candidates.trained, len(candidates.names))
     )
-    alike = in_distribution_score(features, alone, kept, shots.labels, range(candidates.trained))
-    return ClassScores(*(x.double().numpy() for x in (alone, among, alike)))
+    in_distribution = in_distribution_score(
+        features, trained_only, shot_features, shots.labels, range(candidates.trained)
+    )
+    return ClassScores(*(x.double().numpy() for x in (trained_only, all_classes, in_distribution)))
 
 
-def _go_on(reporter: Reporter) -> None:
+def _raise_if_cancelled(reporter: Reporter) -> None:
     if reporter.cancelled():
         raise Cancelled("The evaluation was cancelled.")

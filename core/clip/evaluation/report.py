@@ -1,4 +1,4 @@
-"""From what networks answered to the report of an adaptation."""
+"""The report of a training job and its metrics, computed from held-out predictions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -25,36 +25,42 @@ from core.clip.inference.calibration import (
 
 @dataclass(frozen=True)
 class Accuracies:
-    """Of the same images with the same candidates. `adapted` is None where only previews were measured."""
+    """Accuracies on the same images with the same candidates."""
 
     images: int
     candidates: int
-    """Candidates."""
+    """Number of candidate classes."""
     stock: Interval
     preview: Interval
     adapted: Interval | None
+    """None if only the instant preview was evaluated."""
     preview_against_stock: Interval
     adapted_against_stock: Interval | None
     adapted_against_preview: Interval | None
 
 
 @dataclass(frozen=True)
-class OfClass:
+class ClassResult:
+    """Results of one trained class."""
+
     name: str
     trained_images: int
     images: int
-    """That were asked about."""
+    """Number of held-out images of the class."""
     recall: float | None
-    """Share of its images that get its name; None without images."""
+    """None without held-out images."""
     precision: float | None
-    """Share of the images with its name that are its own; None where no image gets it."""
+    """None if the class was never predicted."""
     stock_recall: float | None
+    """Recall of the stock model."""
 
 
 @dataclass(frozen=True)
 class Mistake:
+    """An image whose prediction differs from its label."""
+
     position: int
-    """Place of the image in the upload, training images first."""
+    """Position of the image in the upload, training images first."""
     class_name: str
     predicted: str
     probability: float
@@ -62,53 +68,58 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Reliability:
-    """How far probabilities can be believed, with the trained names as candidates."""
+    """Reliability of the probabilities, with the trained classes as candidates."""
 
     calibrated: bool
-    """Whether there were images enough (30) to fit a temperature, which /classify then uses."""
+    """True if there were at least 30 images to fit a temperature, which /classify then uses."""
     temperature: float | None
     error_before: float | None
+    """ECE before calibration."""
     error_after: float | None
-    """ECE; after: with the temperature of the other half of the images."""
+    """ECE after calibration, each half of the images with the temperature of the other half."""
     bins: tuple[Bin, ...]
-    """As they are after, if calibrated."""
+    """Reliability diagram, after calibration if calibrated."""
 
 
 @dataclass(frozen=True)
 class CurvePoint:
+    """Accuracies at one α."""
+
     alpha: float
     trained_classes: float | None
-    """Accuracy of the held-out images with the trained names as candidates."""
+    """Accuracy on images of trained classes, with the trained classes as candidates."""
     all_classes: float | None
-    """The same with all names: new ones, or others from ImageNet."""
+    """Accuracy on the same images, with new or distractor classes added to the candidates."""
     new_classes: float | None
-    """Accuracy of images of new names with the new names as candidates."""
+    """Accuracy on images of new classes, with the new classes as candidates."""
     text_similarity: float
+    """Text similarity with the stock model (`core.clip.evaluation.forgetting`)."""
 
 
 @dataclass(frozen=True)
 class Report:
+    """The report of a training job."""
+
     verdict: str
     summary: str
     brier_gain: Interval | None
-    """By how much the adapted network's probabilities are nearer to the truth than stock's
-    (`core.clip.evaluation.accuracy`); None below 30 images."""
+    """Brier score of the stock model minus that of the adapted model; None below 30 images."""
     recommendations: tuple[Recommendation, ...]
     measured_on: Mapping[str, Any]
     alpha: float
-    """At which the model is served by default, and was measured."""
+    """The α of the evaluation, and the default α of the model."""
     trained_classes: Accuracies | None
     all_classes: Accuracies | None
-    """Images of trained classes, all names as candidates."""
+    """Accuracies on images of trained classes, with all classes as candidates."""
     new_classes: Accuracies | None
     distractor_classes: tuple[str, ...]
-    """The candidates that were not trained."""
-    classes: tuple[OfClass, ...]
+    """Candidates other than the trained classes."""
+    classes: tuple[ClassResult, ...]
     confusion: tuple[tuple[int, ...], ...] | None
-    """Row: the true class, column: the predicted one, in the order of `classes`."""
+    """Confusion matrix in the order of `classes`; rows are true classes, columns predictions."""
     mistakes: tuple[Mistake, ...]
     label_issues: tuple[Mistake, ...]
-    """Training images that look like another class to networks that have not seen them."""
+    """Training images that resemble another class, according to models that have not seen them."""
     calibration: Reliability
     curve: tuple[CurvePoint, ...]
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -118,12 +129,12 @@ class Report:
 
 
 MAX_IMAGES = 24
-"""Mistakes and label_issues that are shown."""
+"""Maximum number of mistakes, and of label issues, in a report."""
 Bools = NDArray[np.bool_]
 
 
 def build_report(
-    held: HeldOutPredictions,
+    held_out: HeldOutPredictions,
     *,
     source: str,
     how: str,
@@ -133,26 +144,28 @@ def build_report(
     calibration: Calibration | None,
     brier_gain: Interval | None,
     label_issues: Sequence[LabelIssue],
-    kept: Sequence[Forgetting],
+    forgetting: Sequence[Forgetting],
     seconds: Mapping[str, float],
 ) -> Report:
-    """Args:
-    source: `test`, `holdout`, `cross_validation` or `preview`.
-    how: a sentence that says what was measured on what.
-    trained_images: for each trained class.
-    label_issues: the surest first.
-    seconds: what took how long.
+    """Build the report from held-out predictions.
+
+    Args:
+        source: `test`, `holdout`, `cross_validation` or `preview`.
+        how: a sentence about the method of evaluation.
+        trained_images: number of training images of each trained class.
+        label_issues: label issues, most confident first.
+        seconds: durations by stage.
     """
-    candidates = held.candidates
-    trained = np.flatnonzero(held.truth < candidates.trained)
-    new = np.flatnonzero(held.truth >= candidates.trained)
-    judge = held.preview if held.adapted is None else held.adapted
-    alone, truth = judge.alone[trained], held.truth[trained]
-    of_trained = _accuracies(held, trained, "alone") if len(trained) else None
-    everything = _of_all(held)
+    candidates = held_out.candidates
+    trained = np.flatnonzero(held_out.truth < candidates.trained)
+    new = np.flatnonzero(held_out.truth >= candidates.trained)
+    best = held_out.preview if held_out.adapted is None else held_out.adapted
+    scores, truth = best.trained_only[trained], held_out.truth[trained]
+    of_trained = _accuracies(held_out, trained, "trained_only") if len(trained) else None
+    everything = _of_all(held_out)
     result = _verdict(everything, brier_gain)
-    confusion = _confusion(alone, truth, candidates.trained) if len(trained) else None
-    classes = _classes(candidates.names, trained_images, confusion, held, trained)
+    confusion = _confusion(scores, truth, candidates.trained) if len(trained) else None
+    classes = _classes(candidates.names, trained_images, confusion, held_out, trained)
     return Report(
         verdict=result,
         summary=summary(result, everything, source),
@@ -163,42 +176,45 @@ def build_report(
             brier_gain,
             classes,
             len(label_issues),
-            halves=source == "cross_validation" and 2 * len(held.truth) > sum(trained_images),
+            half_trained=source == "cross_validation" and 2 * len(held_out.truth) > sum(trained_images),
         ),
         measured_on={
             "source": source,
-            "images": len(held.truth),
+            "images": len(held_out.truth),
             "trained_images": sum(trained_images),
             "how": how,
         },
         alpha=alpha,
         trained_classes=of_trained,
-        all_classes=_accuracies(held, trained, "among") if len(trained) else None,
-        new_classes=_accuracies(held, new, "new") if len(new) else None,
+        all_classes=_accuracies(held_out, trained, "all_classes") if len(trained) else None,
+        new_classes=_accuracies(held_out, new, "new") if len(new) else None,
         distractor_classes=candidates.names[candidates.trained :],
         classes=classes,
         confusion=None if confusion is None else tuple(tuple(int(n) for n in row) for row in confusion),
-        mistakes=_mistakes(alone, truth, held.positions[trained], candidates.names, logit_scale, calibration),
+        mistakes=_mistakes(
+            scores, truth, held_out.positions[trained], candidates.names, logit_scale, calibration
+        ),
         label_issues=tuple(
-            Mistake(s.position, candidates.names[s.label], candidates.names[s.looks_like], s.probability)
+            Mistake(s.position, candidates.names[s.label], candidates.names[s.suggested_label], s.probability)
             for s in label_issues[:MAX_IMAGES]
         ),
-        calibration=_reliability(logit_scale * alone, truth, calibration),
-        curve=_curve(held, kept),
+        calibration=_reliability(logit_scale * scores, truth, calibration),
+        curve=_curve(held_out, forgetting),
         seconds=seconds,
     )
 
 
 def job_metrics(
-    held: HeldOutPredictions | None, brier_gain: Interval | None, *, source: str, trained_images: int
+    held_out: HeldOutPredictions | None, brier_gain: Interval | None, *, source: str, trained_images: int
 ) -> dict[str, Any]:
-    """The `metrics` of a job and its model: the report's accuracies of stock and adapted network, and its
-    verdict. The candidates are the trained names and those of the images.
+    """Return the `metrics` of a job and its model: accuracies of both models, and the verdict.
+
+    The candidates are the trained classes and the classes of the images.
 
     Args:
-        held: None, or only previews: nothing was measured.
+        held_out: None, or without predictions of an adapted model, if the model was not evaluated.
     """
-    if held is None or held.adapted is None:
+    if held_out is None or held_out.adapted is None:
         return {
             "measured_on": {"source": "none", "images": 0, "trained_images": trained_images},
             "trained_classes": None,
@@ -206,36 +222,39 @@ def job_metrics(
             "all_classes": None,
             "verdict": "not_measured",
         }
-    trained = np.flatnonzero(held.truth < held.candidates.trained)
-    new = np.flatnonzero(held.truth >= held.candidates.trained)
-    everything = _of_all(held)
+    trained = np.flatnonzero(held_out.truth < held_out.candidates.trained)
+    new = np.flatnonzero(held_out.truth >= held_out.candidates.trained)
+    everything = _of_all(held_out)
 
-    def shown(of: Accuracies | None) -> dict[str, Any] | None:
-        if of is None or of.adapted is None or of.adapted_against_stock is None:
+    def shown(accuracies: Accuracies) -> dict[str, Any] | None:
+        if accuracies.adapted is None or accuracies.adapted_against_stock is None:
             return None
-        difference = vars(of.adapted_against_stock)
-        return {"stock": of.stock.value, "adapted": of.adapted.value, "difference": difference}
+        return {
+            "stock": accuracies.stock.value,
+            "adapted": accuracies.adapted.value,
+            "difference": vars(accuracies.adapted_against_stock),
+        }
 
     def measured(rows: NDArray[np.int64], which: str) -> dict[str, Any] | None:
-        return shown(_accuracies(held, rows, which)) if len(rows) else None
+        return shown(_accuracies(held_out, rows, which)) if len(rows) else None
 
     return {
-        "measured_on": {"source": source, "images": len(held.truth), "trained_images": trained_images},
-        "trained_classes": measured(trained, "alone"),
+        "measured_on": {"source": source, "images": len(held_out.truth), "trained_images": trained_images},
+        "trained_classes": measured(trained, "trained_only"),
         "new_classes": measured(new, "new"),
         "all_classes": {
-            "trained": measured(trained, "among" if len(new) else "alone"),
-            "new": measured(new, "among"),
+            "trained": measured(trained, "all_classes" if len(new) else "trained_only"),
+            "new": measured(new, "all_classes"),
             "all": shown(everything),
         },
         "verdict": _verdict(everything, brier_gain),
     }
 
 
-def _of_all(held: HeldOutPredictions) -> Accuracies:
-    """Of all images, with the trained names and those of the images as candidates."""
-    new = (held.truth >= held.candidates.trained).any()
-    return _accuracies(held, np.arange(len(held.truth)), "among" if new else "alone")
+def _of_all(held_out: HeldOutPredictions) -> Accuracies:
+    """Return the accuracies on all images, with the trained classes and theirs as candidates."""
+    new = (held_out.truth >= held_out.candidates.trained).any()
+    return _accuracies(held_out, np.arange(len(held_out.truth)), "all_classes" if new else "trained_only")
 
 
 def _verdict(of_all: Accuracies, brier_gain: Interval | None) -> str:
@@ -244,20 +263,30 @@ def _verdict(of_all: Accuracies, brier_gain: Interval | None) -> str:
     return verdict(of_all.adapted_against_stock, brier_gain)
 
 
-def _right(answers: ClassScores, truth: NDArray[np.int64], which: str, trained: int) -> Bools:
+def is_correct(scores: ClassScores, truth: NDArray[np.int64], which: str, trained: int) -> Bools:
+    """Return [N], True where the most likely candidate is the true class.
+
+    Args:
+        which: candidates: `trained_only`, `all_classes` or `new`.
+        trained: number of trained classes.
+    """
     if which == "new":
-        result: Bools = answers.among[:, trained:].argmax(axis=1) + trained == truth
+        result: Bools = scores.all_classes[:, trained:].argmax(axis=1) + trained == truth
     else:
-        result = getattr(answers, which).argmax(axis=1) == truth
+        result = getattr(scores, which).argmax(axis=1) == truth
     return result
 
 
-def _accuracies(held: HeldOutPredictions, rows: NDArray[np.int64], which: str) -> Accuracies:
-    k, truth = held.candidates.trained, held.truth[rows]
-    stock, preview = (_right(a[rows], truth, which, k) for a in (held.stock, held.preview))
-    names = {"alone": k, "among": len(held.candidates.names), "new": len(held.candidates.names) - k}[which]
-    adapted = None if held.adapted is None else _right(held.adapted[rows], truth, which, k)
-    interval = partial(accuracy_interval, learned_from=held.learned_from)
+def _accuracies(held_out: HeldOutPredictions, rows: NDArray[np.int64], which: str) -> Accuracies:
+    k, truth = held_out.candidates.trained, held_out.truth[rows]
+    stock, preview = (is_correct(a[rows], truth, which, k) for a in (held_out.stock, held_out.preview))
+    names = {
+        "trained_only": k,
+        "all_classes": len(held_out.candidates.names),
+        "new": len(held_out.candidates.names) - k,
+    }[which]
+    adapted = None if held_out.adapted is None else is_correct(held_out.adapted[rows], truth, which, k)
+    interval = partial(accuracy_interval, images_per_fold_model=held_out.images_per_fold_model)
     return Accuracies(
         images=len(rows),
         candidates=names,
@@ -280,17 +309,19 @@ def _classes(
     names: Sequence[str],
     trained_images: Sequence[int],
     confusion: NDArray[np.int64] | None,
-    held: HeldOutPredictions,
+    held_out: HeldOutPredictions,
     trained: NDArray[np.int64],
-) -> tuple[OfClass, ...]:
+) -> tuple[ClassResult, ...]:
     if confusion is None:
-        return tuple(OfClass(names[k], count, 0, None, None, None) for k, count in enumerate(trained_images))
-    of_stock = _confusion(held.stock.alone[trained], held.truth[trained], len(trained_images))
-    found = []
+        return tuple(
+            ClassResult(names[k], count, 0, None, None, None) for k, count in enumerate(trained_images)
+        )
+    of_stock = _confusion(held_out.stock.trained_only[trained], held_out.truth[trained], len(trained_images))
+    results = []
     for k, count in enumerate(trained_images):
         images, predicted = int(confusion[k].sum()), int(confusion[:, k].sum())
-        found.append(
-            OfClass(
+        results.append(
+            ClassResult(
                 name=names[k],
                 trained_images=count,
                 images=images,
@@ -299,7 +330,7 @@ def _classes(
                 stock_recall=float(of_stock[k, k]) / images if images else None,
             )
         )
-    return tuple(found)
+    return tuple(results)
 
 
 def _mistakes(
@@ -310,15 +341,17 @@ def _mistakes(
     logit_scale: float,
     calibration: Calibration | None,
 ) -> tuple[Mistake, ...]:
-    """The surest wrong answers."""
+    """Return the most confident wrong predictions."""
     if not len(truth):
         return ()
-    sure = softmax(logit_scale * scores / (calibration.temperature if calibration else 1.0))
+    probabilities = softmax(logit_scale * scores / (calibration.temperature if calibration else 1.0))
     predicted = scores.argmax(axis=1)
     wrong = np.flatnonzero(predicted != truth)
-    worst = wrong[np.argsort(-sure[wrong, predicted[wrong]], kind="stable")][:MAX_IMAGES]
+    worst = wrong[np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")][:MAX_IMAGES]
     return tuple(
-        Mistake(int(positions[i]), names[truth[i]], names[predicted[i]], float(sure[i, predicted[i]]))
+        Mistake(
+            int(positions[i]), names[truth[i]], names[predicted[i]], float(probabilities[i, predicted[i]])
+        )
         for i in worst
     )
 
@@ -337,22 +370,22 @@ def _reliability(
     )
 
 
-def _curve(held: HeldOutPredictions, kept: Sequence[Forgetting]) -> tuple[CurvePoint, ...]:
-    k, truth = held.candidates.trained, held.truth[held.on_curve]
+def _curve(held_out: HeldOutPredictions, forgetting: Sequence[Forgetting]) -> tuple[CurvePoint, ...]:
+    k, truth = held_out.candidates.trained, held_out.truth[held_out.on_curve]
     trained, new = np.flatnonzero(truth < k), np.flatnonzero(truth >= k)
 
     def accuracy(alpha: float, rows: NDArray[np.int64], which: str) -> float | None:
-        if alpha not in held.curve or not len(rows):
+        if alpha not in held_out.curve or not len(rows):
             return None
-        return float(_right(held.curve[alpha][rows], truth[rows], which, k).mean())
+        return float(is_correct(held_out.curve[alpha][rows], truth[rows], which, k).mean())
 
     return tuple(
         CurvePoint(
             alpha=point.alpha,
-            trained_classes=accuracy(point.alpha, trained, "alone"),
-            all_classes=accuracy(point.alpha, trained, "among"),
+            trained_classes=accuracy(point.alpha, trained, "trained_only"),
+            all_classes=accuracy(point.alpha, trained, "all_classes"),
             new_classes=accuracy(point.alpha, new, "new"),
             text_similarity=point.text_similarity,
         )
-        for point in kept
+        for point in forgetting
     )

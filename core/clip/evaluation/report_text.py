@@ -1,4 +1,4 @@
-"""The report's words: what a person reads first."""
+"""The sentences of the report: summary, recommendations and method."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,14 +7,16 @@ from typing import Protocol
 from core.clip.evaluation.accuracy import Interval
 
 MIN_CLASS_IMAGES = 8
-"""Images of a class to which more are worth adding."""
+"""Training images per class below which more images are recommended."""
 WEAK = 0.15
-"""How far the recall of a class lies below that of all before more images of it are advised."""
+"""Gap to the overall recall above which more images of a class are recommended."""
 MAX_NAMES = 5
 
 
 @dataclass(frozen=True)
 class Recommendation:
+    """One recommended step."""
+
     code: str
     """`use_it`, `stay_with_stock`, `use_preview`, `add_images`, `check_images` or `measure`."""
     detail: str
@@ -22,7 +24,7 @@ class Recommendation:
 
 
 class Measured(Protocol):
-    """`report.Accuracies`."""
+    """The fields of `report.Accuracies` used here."""
 
     @property
     def images(self) -> int: ...
@@ -39,7 +41,7 @@ class Measured(Protocol):
 
 
 class ClassMeasured(Protocol):
-    """`report.OfClass`."""
+    """The fields of `report.ClassResult` used here."""
 
     @property
     def name(self) -> str: ...
@@ -51,99 +53,109 @@ class ClassMeasured(Protocol):
     def recall(self) -> float | None: ...
 
 
-def summary(verdict: str, of: Measured, source: str) -> str:
-    """The verdict in one sentence."""
-    if of.adapted is None or of.adapted_against_stock is None:
+def summary(verdict: str, measured: Measured, source: str) -> str:
+    """Return the verdict with the accuracies behind it."""
+    stock = _percent(measured.stock)
+    if measured.adapted is None or measured.adapted_against_stock is None:
         return (
-            f"Not measured: there are too few images to keep some out of the training. A classifier "
-            f"without training named {_share(of.preview, of.images)} of them rightly, the stock network "
-            f"{_share(of.stock, of.images)}."
+            f"Not measured: too few images to hold some out of training. The instant preview is "
+            f"{_percent(measured.preview)} correct on {measured.images} images; stock model {stock}."
         )
-    which = "test images" if source == "test" else "images that were kept from it for this"
-    compared = (
-        f"of {of.images} {which} the adapted network names {_share(of.adapted, of.images)} rightly, the "
-        f"stock network {_share(of.stock, of.images)} ({_points(of.adapted_against_stock)})"
-    )
     start = {
-        "better": "Use it",
-        "worse": "Don't use it",
-        "no_clear_gain": "No clear gain, stay with the stock network (alpha 0)",
+        "better": "Use it.",
+        "worse": "Don't use it.",
+        "no_clear_gain": "No clear gain: stay with the stock model (alpha 0).",
     }[verdict]
-    return f"{start}: {compared}."
+    on_images = {
+        "test": f"on {measured.images} test images",
+        "cross_validation": f"in cross-validation on {measured.images} images",
+    }.get(source, f"on {measured.images} held-out images")
+    return (
+        f"{start} {_percent(measured.adapted)} correct {on_images}; stock model {stock} "
+        f"({_points(measured.adapted_against_stock)})."
+    )
 
 
 def recommend(
     verdict: str,
-    of: Measured,
+    measured: Measured,
     brier_gain: Interval | None,
     classes: Sequence[ClassMeasured],
     label_issues: int,
     *,
-    halves: bool,
+    half_trained: bool,
 ) -> tuple[Recommendation, ...]:
-    """What to do, the most important first. `halves`: what was measured knew half of the images."""
+    """Return the recommended steps, most important first.
+
+    Args:
+        half_trained: the fold models were trained on half of the images.
+    """
     recommendations = []
     if verdict == "better":
-        recommendations.append(Recommendation("use_it", _why(of.adapted_against_stock, brier_gain)))
+        recommendations.append(Recommendation("use_it", _why(measured.adapted_against_stock, brier_gain)))
     elif verdict == "not_measured":
         recommendations.append(
             Recommendation(
                 "evaluate",
-                "Give at least 5 images of each class, or test images, to learn whether the adapted "
-                "network is better.",
+                "Send at least 5 images per class, or test images, to evaluate the model.",
             )
         )
     else:
-        said = "is worse on" if verdict == "worse" else "is not clearly better on"
+        comparison = "worse" if verdict == "worse" else "not clearly better"
         recommendations.append(
             Recommendation(
                 "stay_with_stock",
-                f"The adapted network {said} images that it was not trained on. Ask /classify with alpha "
-                "0, and look at names, labels and the number of images.",
+                f"The adapted model is {comparison} on held-out images. Classify with alpha 0, and check "
+                "class names, labels and the number of images.",
             )
         )
-        if halves:
+        if half_trained:
             recommendations.append(
                 Recommendation(
                     "evaluate",
-                    "What was measured knew half of your images, and the model knows all: with test "
-                    "images the model itself is measured.",
+                    "The evaluated fold models were trained on half of your images, the model on all. Send "
+                    "test images to evaluate the model itself.",
                 )
             )
-    against_preview = of.adapted_against_preview
+    against_preview = measured.adapted_against_preview
     if verdict == "better" and against_preview is not None and against_preview.high < 0:
         recommendations.append(
             Recommendation(
-                "use_preview", f"The preview is better still ({_points(against_preview)} against it)."
+                "use_preview",
+                f"The instant preview is even better: the adapted model scores {_points(against_preview)}.",
             )
         )
     if label_issues:
-        images = "1 training image looks" if label_issues == 1 else f"{label_issues} training images look"
+        images = (
+            "1 training image resembles" if label_issues == 1 else f"{label_issues} training images resemble"
+        )
         recommendations.append(
             Recommendation(
                 "check_images",
-                f"{images} like another class than the one that was given. Look at them: a wrong label "
-                "costs more than a missing image.",
+                f"{images} another class than the label. Check the labels: a wrong label costs more than a "
+                "missing image.",
             )
         )
     weak = _weak(classes)
     if weak:
         recommendations.append(
-            Recommendation("add_images", f"Add images of {_listed(weak)}: they are named worst.", tuple(weak))
+            Recommendation(
+                "add_images", f"Add images of {_listed(weak)}, which have the lowest recall.", tuple(weak)
+            )
         )
     elif few := [c.name for c in classes if c.trained_images < MIN_CLASS_IMAGES]:
         recommendations.append(
-            Recommendation("add_images", f"More images of {_listed(few)} would help most.", tuple(few))
+            Recommendation("add_images", f"Add images of {_listed(few)}, which have the fewest.", tuple(few))
         )
     return tuple(recommendations)
 
 
 def _why(gain: Interval | None, brier_gain: Interval | None) -> str:
     if brier_gain is None or (gain is not None and gain.low > 0):
-        return "The gain is real: its whole 95 % interval lies above 0."
+        return "The gain is significant: its 95% confidence interval lies above 0."
     return (
-        "The gain is real: more images are named rightly, and over all of them the probabilities are "
-        "nearer to the truth by more than chance explains."
+        "The gain is significant: accuracy is higher, and the 95% confidence interval of the improvement "
+        "in Brier score lies above 0."
     )
 
 
@@ -152,8 +164,8 @@ def _weak(classes: Sequence[ClassMeasured]) -> list[str]:
     images = sum(c.images for _, c in known)
     if not images:
         return []
-    of_all = sum(recall * c.images for recall, c in known) / images
-    return [c.name for recall, c in sorted(known, key=lambda pair: pair[0]) if recall < of_all - WEAK]
+    overall = sum(recall * c.images for recall, c in known) / images
+    return [c.name for recall, c in sorted(known, key=lambda pair: pair[0]) if recall < overall - WEAK]
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -161,36 +173,41 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:MAX_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
-def _share(accuracy: Interval, images: int) -> str:
-    return f"{round(accuracy.value * images)}"
+def _percent(accuracy: Interval) -> str:
+    return f"{100 * accuracy.value:.0f}%"
 
 
 def _points(difference: Interval) -> str:
-    """`+20 points, between +8 and +32`, as people write numbers."""
+    """Return `+20 points, 95% CI +8 to +32`."""
     value, low, high = (
         f"{100 * x:+.0f}".replace("-", "−") for x in (difference.value, difference.low, difference.high)
     )
-    return f"{value} points, between {low} and {high}"
+    return f"{value} points, 95% CI {low} to {high}"
 
 
 def how_measured(source: str, images: int, total: int) -> str:
-    """What was measured on what, of `total` trained images."""
+    """Return a sentence about the method of evaluation.
+
+    Args:
+        images: number of evaluated images.
+        total: number of training images.
+    """
     if source == "test":
-        return f"The model was trained on all {total} images and asked about the {images} test images."
+        return f"The model was trained on all {total} images and evaluated on the {images} test images."
     if source == "holdout":
-        return f"The model was trained on {total} images and asked about the {images} that were held out."
+        return f"The model was trained on {total} images and evaluated on the {images} held-out images."
     if source == "cross_validation" and images > total / 2:
         return (
-            f"The model was trained on all {total} images. Two siblings of it were each trained on one "
-            f"half and asked about the other, {images} images in all: with twice as many images as they "
-            "had, the model itself is likely better."
+            f"The model was trained on all {total} images. Two fold models were each trained on one half "
+            f"and evaluated on the other, {images} images in total. The model was trained on twice as many "
+            "images and is probably better."
         )
     if source == "cross_validation":
         return (
-            f"The model was trained on all {total} images. A sibling of it was trained without {images} of "
-            "them and asked about these."
+            f"The model was trained on all {total} images. One fold model was trained without {images} of "
+            "them and evaluated on these."
         )
     return (
-        f"The model was trained on all {total} images and could not be asked about any. Only classifiers "
-        "without training were, each about a fifth of the images that it was not given."
+        f"The model was trained on all {total} images, so none was left to evaluate it. Only the instant "
+        "preview was evaluated, by 5-fold cross-validation."
     )

@@ -1,7 +1,7 @@
-"""What a model's answers are worth: a temperature, sets that hold the truth, and "none of these".
+"""Calibration: temperature scaling, conformal prediction sets, a rejection threshold.
 
-All three are fitted on images that a network like the model was not trained on, with the trained names
-as candidates. They say something about images like the user's own, and about these names only.
+All three are fitted on held-out predictions with the trained classes as candidates. They are valid for
+images like the training images and for the trained classes only.
 """
 
 import math
@@ -14,51 +14,53 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 MIN_HELD_OUT = 30
-"""Held-out images below which nothing is fitted: a 5 % quantile of fewer is their smallest value."""
-KEPT = 0.95
-"""Share of the images of trained classes that `reject` lets through."""
+"""Minimum number of held-out images: the 5% quantile of fewer is just their minimum."""
+ACCEPTANCE_RATE = 0.95
+"""Share of images of trained classes that `reject` accepts."""
 MAX_SCORES = 100
 TEMPERATURES = np.geomspace(0.1, 1000, 401)
-"""At the highest all names are as likely: what a network that knows nothing of the names has to say."""
+"""Search grid. The highest value makes all classes equally likely, for a model that knows none of them."""
 BINS = 10
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Of one model at one α."""
+    """Calibration of one model at one α."""
 
     alpha: float
     images: int
-    """That it was fitted on."""
+    """Number of held-out images in the fit."""
     temperature: float
-    """The cosines are multiplied by logit_scale / temperature."""
+    """Divisor of the logits: cosines are multiplied by logit_scale / temperature."""
     nonconformity: tuple[float, ...]
-    """1 − probability of the true class, ascending; of many images, evenly spaced ones."""
+    """1 − probability of the true class, ascending; at most 100 values, evenly spaced in rank."""
     least_similarity: float
-    """Of the best trained name, after its offset: 95 % of the held-out images have more."""
+    """5th percentile of the best trained class's similarity, after its offset."""
     rejection_threshold: float | None = None
-    """Likewise of `core.clip.inference.in_distribution`. None for the stock network, which keeps no shots:
-    `least_similarity` is what it rejects by."""
+    """5th percentile of the in-distribution score; None for the stock model, which has no support set."""
 
     @property
-    def least(self) -> float:
-        """Of what this model rejects by."""
+    def threshold(self) -> float:
+        """Rejection threshold: in-distribution score, or similarity for the stock model."""
         return self.least_similarity if self.rejection_threshold is None else self.rejection_threshold
 
     def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready dictionary."""
         return {**asdict(self), "nonconformity": list(self.nonconformity)}
 
     @classmethod
-    def of(cls, plain: Mapping[str, Any]) -> "Calibration":
-        """From `to_dict`."""
-        return cls(**{**plain, "nonconformity": tuple(plain["nonconformity"])})
+    def from_dict(cls, fields: Mapping[str, Any]) -> "Calibration":
+        """Restore a calibration from `to_dict()`."""
+        return cls(**{**fields, "nonconformity": tuple(fields["nonconformity"])})
 
     def conformal_threshold(self, coverage: float) -> float:
-        """A class is in the set if its calibrated probability is at least this.
+        """Return the minimum calibrated probability of the classes in a prediction set.
 
-        Split conformal prediction (V. Vovk et al., 2005; the score of M. Sadinle et al., JASA 2019): a new
-        image like the held-out ones has its true class in the set with a probability of `coverage` or
-        more. 0, which means every class, where the images are too few to say so.
+        Split conformal prediction (V. Vovk et al., 2005; score of M. Sadinle et al., JASA 2019): the set
+        contains the true class with probability `coverage` or more, for images like the held-out ones.
+
+        Returns:
+            0, which admits every class, if there are too few held-out images for this coverage.
         """
         rank = math.ceil((len(self.nonconformity) + 1) * coverage)
         return 0.0 if rank > len(self.nonconformity) else 1 - self.nonconformity[rank - 1]
@@ -72,37 +74,39 @@ def fit_calibration(
     logit_scale: float,
     alpha: float,
 ) -> Calibration | None:
-    """None with fewer than `MIN_HELD_OUT` images.
+    """Fit a calibration; return None with fewer than `MIN_HELD_OUT` images.
 
     Args:
-        scores: [N, K], what the trained names are ranked by: cosines less their offsets.
-        truth: [N].
-        in_distribution_score: [N], with the trained class that an image is most like, where it is known.
+        scores: [N, K], cosines with the trained classes less the class offsets.
+        truth: [N], trained classes.
+        in_distribution_score: [N]; None without a support set.
     """
     if len(truth) < MIN_HELD_OUT:
         return None
     temperature = fit_temperature(logit_scale * scores, truth)
-    right = softmax(logit_scale * scores / temperature)[np.arange(len(truth)), truth]
+    true_probability = softmax(logit_scale * scores / temperature)[np.arange(len(truth)), truth]
     return Calibration(
         alpha=alpha,
         images=len(truth),
         temperature=temperature,
-        nonconformity=tuple(math.ceil(1e5 * score) / 1e5 for score in _thinned(np.sort(1 - right))),
-        least_similarity=float(np.quantile(scores.max(axis=1), 1 - KEPT)),
+        nonconformity=tuple(
+            math.ceil(1e5 * score) / 1e5 for score in _thinned(np.sort(1 - true_probability))
+        ),
+        least_similarity=float(np.quantile(scores.max(axis=1), 1 - ACCEPTANCE_RATE)),
         rejection_threshold=None
         if in_distribution_score is None
-        else float(np.quantile(in_distribution_score, 1 - KEPT)),
+        else float(np.quantile(in_distribution_score, 1 - ACCEPTANCE_RATE)),
     )
 
 
 def fit_temperature(logits: Floats, truth: NDArray[np.int64]) -> float:
-    """The T at which softmax(logits / T) makes the truth most likely (C. Guo et al., ICML 2017)."""
+    """Return the T that maximises the likelihood of softmax(logits / T) (C. Guo et al., ICML 2017)."""
     losses = [-_log_softmax(logits / t)[np.arange(len(truth)), truth].mean() for t in TEMPERATURES]
     return float(TEMPERATURES[int(np.argmin(losses))])
 
 
 def cross_calibrated(logits: Floats, truth: NDArray[np.int64]) -> Floats:
-    """Probabilities [N, K], those of every second image with the temperature of the others."""
+    """Return probabilities [N, K], where each half of the images has the temperature of the other half."""
     scaled = np.empty_like(logits)
     for half in (0, 1):
         scaled[half::2] = logits[half::2] / fit_temperature(logits[1 - half :: 2], truth[1 - half :: 2])
@@ -110,13 +114,14 @@ def cross_calibrated(logits: Floats, truth: NDArray[np.int64]) -> Floats:
 
 
 def softmax(logits: Floats) -> Floats:
+    """Return the row-wise softmax."""
     result: Floats = np.exp(_log_softmax(logits))
     return result
 
 
 @dataclass(frozen=True)
 class Bin:
-    """Answers of about the same confidence."""
+    """One bin of a reliability diagram."""
 
     low: float
     high: float
@@ -126,25 +131,25 @@ class Bin:
 
 
 def reliability(probabilities: Floats, truth: NDArray[np.int64]) -> list[Bin]:
-    """The answers by their confidence, in ten bins of equal width, empty ones left out."""
-    sure = probabilities.max(axis=1)
-    right = probabilities.argmax(axis=1) == truth
-    place = np.minimum((sure * BINS).astype(int), BINS - 1)
+    """Return the reliability diagram: ten confidence bins of equal width, without empty ones."""
+    confidence = probabilities.max(axis=1)
+    correct = probabilities.argmax(axis=1) == truth
+    bin_of = np.minimum((confidence * BINS).astype(int), BINS - 1)
     return [
         Bin(
             b / BINS,
             (b + 1) / BINS,
-            int(of_bin.sum()),
-            float(sure[of_bin].mean()),
-            float(right[of_bin].mean()),
+            int(in_bin.sum()),
+            float(confidence[in_bin].mean()),
+            float(correct[in_bin].mean()),
         )
         for b in range(BINS)
-        if (of_bin := place == b).any()
+        if (in_bin := bin_of == b).any()
     ]
 
 
 def calibration_error(bins: Sequence[Bin]) -> float:
-    """ECE: how far confidence and accuracy lie apart, mean over the images."""
+    """Return the ECE: mean over the images of the gap between confidence and accuracy."""
     images = sum(b.images for b in bins)
     return sum(b.images * abs(b.confidence - b.accuracy) for b in bins) / images
 
@@ -156,10 +161,10 @@ def _log_softmax(logits: Floats) -> Floats:
 
 
 def _thinned(ascending: Floats) -> Floats:
-    """At most `MAX_SCORES`, each the largest of its part, so that no quantile comes out too small."""
+    """Reduce to at most `MAX_SCORES` values, each the maximum of its group, so no quantile shrinks."""
     count = len(ascending)
     if count <= MAX_SCORES:
         return ascending
-    places = np.ceil(np.arange(1, MAX_SCORES + 1) * count / MAX_SCORES).astype(int) - 1
-    thinned: Floats = ascending[places]
+    ranks = np.ceil(np.arange(1, MAX_SCORES + 1) * count / MAX_SCORES).astype(int) - 1
+    thinned: Floats = ascending[ranks]
     return thinned

@@ -1,10 +1,10 @@
-"""What every name gets for free, and trained names most of all.
+"""Class offsets that balance new classes against trained ones.
 
-Some names look a little like every image (hubs), and fine-tuning raises the similarity of the trained
-names with every image, so that among all names images of new classes are taken for trained ones.
-Calibrated stacking takes a constant γ off the trained names (W.-L. Chao et al., ECCV 2016, arXiv
-1605.04253), chosen with images of new classes. Here each name has an offset of its own, and what it
-is comes from the model's own shots alone: no image of a new class is asked for.
+Some class names are similar to every image (hubs). Fine-tuning also raises the similarity of the trained
+classes with every image, so images of new classes are predicted as trained ones. Calibrated stacking
+(W.-L. Chao et al., ECCV 2016, arXiv 1605.04253) subtracts a constant γ from the trained classes, chosen
+with images of new classes. Here each class has its own offset, estimated from the support set alone: no
+image of a new class is needed.
 """
 
 from collections.abc import Sequence
@@ -12,43 +12,42 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-NEW_NAMES_BALANCE = 0.35
-"""The default, by evidence: benchmarks/README.md."""
+NEW_CLASS_BALANCE = 0.35
+"""Default balance; benchmarks/README.md has the measurements."""
 NEW_CLASS = -1
-"""The class of a name that was not trained."""
+"""Class index of a new class."""
 
 
 def class_offsets(
-    shot_features: Tensor, labels: Tensor, head: Tensor, classes: Sequence[int], balance: float
+    shot_features: Tensor, labels: Tensor, classifier_weights: Tensor, classes: Sequence[int], balance: float
 ) -> Tensor:
-    """What is to be taken off the cosines of each name before the softmax, [C].
+    """Return the offsets [C] to subtract from the cosines of each class before the softmax.
 
-    1. Twice `balance` (at most all) of what a name gets for free: its mean cosine with the shots of
-       other classes than its own, each class counting alike. For a new name those are all shots.
-    2. For trained names also `balance` times the margin by which the shots then prefer them over the new
-       names of the request (the median over the shots). A model that is sure of its classes has a wide
-       margin, and much to give away before its own images are lost; new names that come near the
-       trained ones leave a narrow one.
+    1. Every class: min(1, 2 `balance`) times its mean cosine with the shots of other classes, each class
+       weighted equally. For a new class these are all shots.
+    2. Trained classes: additionally `balance` times the median margin by which the shots then prefer the
+       trained classes over the new ones. A confident model has a wide margin and can give more away
+       before its own images are lost. New classes similar to the trained ones leave a narrow margin.
 
     Args:
-        shot_features: [N, D], normalised, from the network that made `head`.
-        labels: [N], of which trained class each shot is.
-        head: [C, D], the names that are asked for.
-        classes: for each name its trained class, or NEW.
-        balance: 0 are the paper's scores; at 1 half of the shots would no longer prefer a trained name.
+        shot_features: [N, D], normalised, from the model that made `classifier_weights`.
+        labels: [N], trained class of each shot.
+        classifier_weights: [C, D], of the candidate classes.
+        classes: trained class of each candidate, or NEW_CLASS.
+        balance: 0 gives the paper's scores; at 1 half of the shots no longer prefer a trained class.
     """
     if not len(labels) or balance == 0:
-        return head.new_zeros(len(head))
-    class_of = torch.tensor(classes, device=head.device)  # [C]
+        return classifier_weights.new_zeros(len(classifier_weights))
+    class_of = torch.tensor(classes, device=classifier_weights.device)  # [C]
     present = labels.unique()
     means = torch.stack([shot_features[labels == label].mean(dim=0) for label in present])  # [K, D]
     others = (present[:, None] != class_of[None, :]).float()  # [K, C]
-    free = (means @ head.T * others).sum(dim=0) / others.sum(dim=0).clamp(min=1)  # [C]
-    offsets: Tensor = min(1.0, 2 * balance) * free
+    baseline = (means @ classifier_weights.T * others).sum(dim=0) / others.sum(dim=0).clamp(min=1)  # [C]
+    offsets: Tensor = min(1.0, 2 * balance) * baseline
 
     trained = class_of != NEW_CLASS
     if trained.any() and not trained.all():
-        cosines = shot_features @ head.T - offsets  # [N, C]
+        cosines = shot_features @ classifier_weights.T - offsets  # [N, C]
         margins = cosines[:, trained].amax(dim=1) - cosines[:, ~trained].amax(dim=1)
         offsets = offsets + trained * balance * margins.median().clamp(min=0)
     return offsets

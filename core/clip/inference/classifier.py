@@ -1,4 +1,4 @@
-"""Open-vocabulary classification: any class names, trained or not."""
+"""Open-vocabulary classification with trained and new classes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from core.clip.inference.class_offsets import NEW_CLASS, NEW_NAMES_BALANCE, class_offsets
+from core.clip.inference.class_offsets import NEW_CLASS, NEW_CLASS_BALANCE, class_offsets
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import build_zero_shot_classifier, image_features
 from core.clip.weights.files import Weights
@@ -15,24 +15,26 @@ from core.clip.weights.files import Weights
 
 @dataclass(frozen=True)
 class Scores:
-    """`similarities` [N, C] are the plain cosines, `probabilities` [N, C] the softmax over the given
-    classes after `offsets` [C] were taken off them."""
+    """Scores of N images for C classes."""
 
     probabilities: Tensor
+    """[N, C], softmax over the classes of the similarities less the offsets."""
     similarities: Tensor
+    """[N, C], plain cosines."""
     offsets: Tensor
+    """[C]."""
 
 
 def scored(similarities: Tensor, offsets: Tensor, logit_scale: float) -> Scores:
-    """Cosines [N, C], and what is to be taken off them [C], with their probabilities."""
+    """Return the scores of cosines [N, C] and class offsets [C]."""
     return Scores((logit_scale * (similarities - offsets)).softmax(dim=-1), similarities, offsets)
 
 
 class Classifier:
-    """A network, at one α, that scores images against prompts.
+    """A model at one α that scores images against prompts.
 
-    Without `weights` it is the stock backbone itself, shared; with them a copy of the backbone that
-    holds θ(α), and the kept shots balance the names.
+    Without `weights`, or at α = 0, it shares the backbone's network. Otherwise it holds a copy with θ(α),
+    and the support set yields class offsets.
     """
 
     def __init__(self, backbone: Backbone, weights: Weights | None = None, alpha: float = 0.5) -> None:
@@ -47,15 +49,15 @@ class Classifier:
                 self._shots = (shots.at(alpha).to(backbone.device), shots.labels.to(backbone.device))
 
     def preprocess(self, images: Sequence[Image.Image]) -> Tensor:
-        """N RGB images to [N, 3, S, S] with the backbone's test transform."""
+        """Convert N RGB images to [N, 3, S, S] with the backbone's test transform."""
         return torch.stack([self.backbone.preprocess(image) for image in images])
 
     def image_features(self, pixels: Tensor) -> Tensor:
-        """[N, 3, S, S] to [N, D]."""
+        """Encode preprocessed images [N, 3, S, S] to features [N, D]."""
         return image_features(self.model, pixels)
 
     def text_features(self, prompts: Sequence[Sequence[str]]) -> Tensor:
-        """For each class its sentences (prompts.class_prompts) to the head [C, D]."""
+        """Build classifier weights [C, D] from the prompts of each class (`prompts.class_prompts`)."""
         return build_zero_shot_classifier(self.model, self.backbone.tokenize, prompts)
 
     def scores(
@@ -64,15 +66,15 @@ class Classifier:
         text_features: Tensor,
         *,
         classes: Sequence[int],
-        balance: float = NEW_NAMES_BALANCE,
+        balance: float = NEW_CLASS_BALANCE,
     ) -> Scores:
-        """[N, D] and [C, D] to probabilities and cosines [N, C], on the CPU.
+        """Score images [N, D] against classifier weights [C, D]; return tensors on the CPU.
 
         Args:
-            classes: for each of the C names which trained class it is, -1 for a new one
+            classes: trained class of each of the C classes, -1 for a new class
                 (`prompts.class_indices`).
-            balance: how much new names are helped against trained ones, see
-            `core.clip.inference.class_offsets`; 0 are the paper's scores.
+            balance: strength of the class offsets (`core.clip.inference.class_offsets`); 0 gives the
+                paper's scores.
         """
         similarities = image_features @ text_features.T
         offsets = similarities.new_zeros(len(text_features))
@@ -86,9 +88,13 @@ class Classifier:
         prompts: Sequence[Sequence[str]],
         *,
         classes: Sequence[int] | None = None,
-        balance: float = NEW_NAMES_BALANCE,
+        balance: float = NEW_CLASS_BALANCE,
     ) -> Scores:
-        """Everything in one: N images against C names, all of them new if `classes` are not given."""
+        """Score N images against the prompts of C classes.
+
+        Args:
+            classes: as in `scores`; None means that all classes are new.
+        """
         classes = [NEW_CLASS] * len(prompts) if classes is None else classes
         features = self.image_features(self.preprocess(images))
         return self.scores(features, self.text_features(prompts), classes=classes, balance=balance)

@@ -28,7 +28,7 @@ class Planned:
     """Name of the BatchNorm2d that is folded into it."""
     activation: str | None
     """Name of the module that it does the work of, if that is not a part of the norm."""
-    does: type[nn.Module] | None
+    activation_type: type[nn.Module] | None
     """One of ACTIVATIONS."""
 
 
@@ -40,8 +40,8 @@ class FusedConvolution(nn.Module):
         weight, bias = _folded(convolution, norm)
         weight, padding = _symmetric(convolution, weight, planned.size)
         self.geometry = (padding, convolution.stride, convolution.dilation, convolution.groups)
-        self.does = planned.does
-        left = getattr(norm, "act", None) if planned.does is None else None
+        self.activation_type = planned.activation_type
+        left = getattr(norm, "act", None) if planned.activation_type is None else None
         self.activation: nn.Module = left or nn.Identity()
         weight = weight.contiguous(memory_format=torch.channels_last)
         self.laid_out = _lays_out(weight)
@@ -55,14 +55,14 @@ class FusedConvolution(nn.Module):
         padding, stride, dilation, groups = self.geometry
         weight, bias = cast(Tensor, self.weight), cast(Tensor, self.bias)
         if self.laid_out:
-            does = ("none", []) if self.does is None else ACTIVATIONS[self.does]
+            does = ("none", []) if self.activation_type is None else ACTIVATIONS[self.activation_type]
             traced = torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
             convolve = _recordable() if traced else torch.ops.mkldnn._convolution_pointwise
             x = convolve(x, weight, bias, *self.geometry, *does, "")
         else:
             x = F.conv2d(x, weight, bias, stride, padding, dilation, groups)
-            if self.does is not None:
-                x = self.does()(x)
+            if self.activation_type is not None:
+                x = self.activation_type()(x)
         return cast(Tensor, self.activation(x))
 
 

@@ -1,8 +1,8 @@
-"""How much an image looks like one of the trained classes: like its name, and like its own images.
+"""In-distribution score: similarity of an image to a trained class, by prompts and by shots.
 
-The features of prompts lie away from those of images, all in one direction (W. Liang et al., "Mind the Gap",
-NeurIPS 2022), so that an image of anything is about as far from every name. The mean of the images that a
-class was trained on lies where images do. Rules that were compared: "Trust" in benchmarks/README.md.
+Text features are shifted from image features in a common direction (modality gap: W. Liang et al., "Mind
+the Gap", NeurIPS 2022). Any image is therefore about equally far from every class name. The mean feature
+of a class's shots has no such gap. "Trust" in benchmarks/README.md compares this score with others.
 """
 
 from collections.abc import Sequence
@@ -13,21 +13,22 @@ from torch import Tensor
 
 
 def in_distribution_score(
-    features: Tensor, ranked: Tensor, shot_features: Tensor, shot_labels: Tensor, classes: Sequence[int]
+    features: Tensor, scores: Tensor, shot_features: Tensor, shot_labels: Tensor, classes: Sequence[int]
 ) -> Tensor:
-    """[N]: max_c of ⟨x, text_c⟩ − offset_c + ⟨x, mean_c⟩, over the names that are asked for.
+    """Return [N]: the maximum over the candidates c of ⟨x, text_c⟩ − offset_c + ⟨x, mean_c⟩.
 
     Args:
         features: [N, D] of the images, normalised.
-        ranked: [N, K], the cosines with the names less the offsets of those.
-        shot_features: [S, D], normalised, from the same network; shot_labels: [S].
-        classes: [K], for each name its trained class. Of many classes one may have no shot that was kept: its
-            images are compared with the nearest class that has, so that they aren't rejected for that.
+        scores: [N, K], cosines with the candidates less the class offsets.
+        shot_features: [S, D], normalised, from the same model.
+        shot_labels: [S], trained classes.
+        classes: [K], trained class of each candidate. A class without a shot in the support set uses the
+            nearest mean of another class, so that its images are not rejected for this reason.
     """
     present = shot_labels.unique()
     means = torch.stack([shot_features[shot_labels == label].mean(dim=0) for label in present])
-    near = features @ F.normalize(means, dim=-1).T  # [N, classes that have shots]
+    near = features @ F.normalize(means, dim=-1).T  # [N, classes with shots]
     column = {label: i for i, label in enumerate(present.tolist())}
     nearest = near.amax(dim=1)
     own = torch.stack([near[:, column[c]] if c in column else nearest for c in classes], dim=1)  # [N, K]
-    return (ranked + own).amax(dim=1)
+    return (scores + own).amax(dim=1)

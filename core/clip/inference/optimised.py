@@ -188,12 +188,12 @@ def _traced(network: nn.Module, images: Tensor) -> dict[str, Planned]:
         norm = after if isinstance(after, nn.BatchNorm2d) else None
         inner = getattr(norm, "act", None)  # timm's BatchNormAct2d
         outer = follows.get(norm) if norm is not None and inner is None else None
-        does = next((kind for kind in ACTIVATIONS if type(inner or outer) is kind), None)
+        activation_type = next((kind for kind in ACTIVATIONS if type(inner or outer) is kind), None)
         planned[names[convolution]] = Planned(
             size=size,
             norm=None if norm is None else names[norm],
-            activation=names[outer] if does is not None and outer is not None else None,
-            does=does,
+            activation=names[outer] if activation_type is not None and outer is not None else None,
+            activation_type=activation_type,
         )
     return planned
 

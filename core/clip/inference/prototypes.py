@@ -1,4 +1,4 @@
-"""A classifier without training: what the frozen backbone makes of the shots, added to its prompts."""
+"""The instant preview: a classifier without training, from prompts and class prototypes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,33 +7,34 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from core.clip.inference.class_offsets import NEW_NAMES_BALANCE, class_offsets
+from core.clip.inference.class_offsets import NEW_CLASS_BALANCE, class_offsets
 
 TEXT_COUNTS_AS = 1.0
-"""Images. By evidence: "Preview" in benchmarks/README.md."""
+"""Weight of the prompt (shots); "Preview" in benchmarks/README.md has the measurements."""
 
 
 @dataclass(frozen=True)
 class PrototypeClassifier:
-    """The shots of an adaptation as the stock backbone sees them."""
+    """Features of the shots from the stock model."""
 
     features: Tensor
-    """[N, D], normalised (`zero_shot.image_features`)."""
+    """[N, D], normalised (`models.features.image_features`)."""
     labels: Tensor
     """[N], indices of the trained classes."""
 
-    def head(self, build_zero_shot_classifier: Tensor, classes: Sequence[int]) -> Tensor:
-        """The classifier [C, D] of the names that are asked for: for a new name its text features, and for
-        a trained one the normalised text_c + n / (n + 1) (prototype_c − mean prototype), with n shots.
+    def build_classifier(self, text_weights: Tensor, classes: Sequence[int]) -> Tensor:
+        """Return the classifier weights [C, D] of the candidate classes.
 
-        A prototype is the normalised mean of the features of a class's shots. Features of images lie away
-        from those of prompts, all in one direction (W. Liang et al., "Mind the Gap", NeurIPS 2022, arXiv
-        2203.02053): without their mean, prototypes tell the classes apart and draw no image to the trained
-        names as such.
+        A new class keeps its text features. A trained class with n shots gets the normalised
+        text_c + n / (n + 1) (prototype_c − mean prototype).
+
+        A prototype is the normalised mean feature of a class's shots. Image features are shifted from text
+        features in a common direction (W. Liang et al., "Mind the Gap", NeurIPS 2022, arXiv 2203.02053).
+        Without their mean, prototypes separate the classes and do not favour trained classes in general.
 
         Args:
-            build_zero_shot_classifier: [C, D], normalised.
-            classes: for each name its trained class, or `balance.NEW`.
+            text_weights: [C, D], normalised.
+            classes: trained class of each candidate, or NEW_CLASS.
         """
         present = self.labels.unique().tolist()
         means = torch.stack([self.features[self.labels == label].mean(dim=0) for label in present])
@@ -41,21 +42,23 @@ class PrototypeClassifier:
         counts = torch.stack([(self.labels == label).sum() for label in present])[:, None]  # [K, 1]
         moves = counts / (counts + TEXT_COUNTS_AS) * (prototypes - prototypes.mean(dim=0))
         move_of = dict(zip(present, moves, strict=True))
-        head = build_zero_shot_classifier.clone()
+        classifier_weights = text_weights.clone()
         for row, label in enumerate(classes):
             if label in move_of:
-                head[row] += move_of[label]
-        return F.normalize(head, dim=-1)
+                classifier_weights[row] += move_of[label]
+        return F.normalize(classifier_weights, dim=-1)
 
     def cosines(
         self,
         image_features: Tensor,
-        build_zero_shot_classifier: Tensor,
+        text_weights: Tensor,
         classes: Sequence[int],
-        balance: float = NEW_NAMES_BALANCE,
+        balance: float = NEW_CLASS_BALANCE,
     ) -> tuple[Tensor, Tensor]:
-        """[N, C] of images [N, D] with the head of the names, and what is to be taken off each of the C
-        names before they are compared, as from an adapted model (`balance.class_offsets`)."""
-        head = self.head(build_zero_shot_classifier, classes)
-        offsets = class_offsets(self.features, self.labels, head, classes, balance)
-        return image_features @ head.T, offsets
+        """Return cosines [N, C] of images [N, D] with the classifier weights, and class offsets [C].
+
+        The offsets are those of `core.clip.inference.class_offsets`, as for an adapted model.
+        """
+        classifier_weights = self.build_classifier(text_weights, classes)
+        offsets = class_offsets(self.features, self.labels, classifier_weights, classes, balance)
+        return image_features @ classifier_weights.T, offsets

@@ -1,4 +1,4 @@
-"""Features of images and class prompts, and the head that the class prompts make."""
+"""Features of images and class prompts, and the classifier_weights that the class prompts make."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,9 +13,9 @@ from core.clip.data.images import ImageLimits, open_image
 from core.clip.data.loader import DECODERS
 from core.clip.models.backbone import Backbone
 
-PROMPTS_AT_ONCE = 256
-IMAGES_AT_ONCE = 64
-IMAGES_AT_ONCE_ON_CPU = 8  # of more, glibc takes the memory from the system anew for each layer
+PROMPT_BATCH_SIZE = 256
+IMAGE_BATCH_SIZE = 64
+CPU_IMAGE_BATCH_SIZE = 8  # of more, glibc takes the memory from the system anew for each layer
 
 
 def encode_images(model: nn.Module, pixels: Tensor) -> Tensor:
@@ -34,7 +34,7 @@ def encode_tokens(model: nn.Module, tokens: Tensor) -> Tensor:
 def image_features(model: nn.Module, pixels: Tensor) -> Tensor:
     """Preprocessed images [N, 3, S, S] to normalised features [N, D], in bounded memory."""
     device = next(model.parameters()).device
-    chunks = pixels.split(IMAGES_AT_ONCE_ON_CPU if device.type == "cpu" else IMAGES_AT_ONCE)
+    chunks = pixels.split(CPU_IMAGE_BATCH_SIZE if device.type == "cpu" else IMAGE_BATCH_SIZE)
     return torch.cat([encode_images(model, chunk.to(device)) for chunk in chunks])
 
 
@@ -51,7 +51,7 @@ def build_zero_shot_classifier(
     device = next(model.parameters()).device
     sentences = list(dict.fromkeys(sentence for of_class in prompts for sentence in of_class))
     features = torch.cat(
-        [encode_tokens(model, tokenize(chunk).to(device)) for chunk in _chunks(sentences, PROMPTS_AT_ONCE)]
+        [encode_tokens(model, tokenize(chunk).to(device)) for chunk in _chunks(sentences, PROMPT_BATCH_SIZE)]
     )
     return classifier_from_features(features, sentences, prompts)
 
@@ -59,10 +59,12 @@ def build_zero_shot_classifier(
 def classifier_from_features(
     features: Tensor, sentences: Sequence[str], prompts: Sequence[Sequence[str]]
 ) -> Tensor:
-    """The head [C, D] of classes from the features [S, D] of all their sentences, each once."""
+    """The classifier_weights [C, D] of classes from the features [S, D] of all their sentences, each once."""
     row = {sentence: i for i, sentence in enumerate(sentences)}
-    head = torch.stack([features[[row[s] for s in of_class]].mean(dim=0) for of_class in prompts])
-    return F.normalize(head, dim=-1)
+    classifier_weights = torch.stack(
+        [features[[row[s] for s in of_class]].mean(dim=0) for of_class in prompts]
+    )
+    return F.normalize(classifier_weights, dim=-1)
 
 
 def _chunks(items: list[str], size: int) -> Iterator[list[str]]:
@@ -79,8 +81,8 @@ def batches(
         return backbone.preprocess(open_image(source, limits, shortest_side=2 * backbone.image_size))
 
     with ThreadPoolExecutor(DECODERS) as threads:
-        starts = range(0, len(sources), IMAGES_AT_ONCE)
-        parts = [[*sources[start : start + IMAGES_AT_ONCE]] for start in starts]
+        starts = range(0, len(sources), IMAGE_BATCH_SIZE)
+        parts = [[*sources[start : start + IMAGE_BATCH_SIZE]] for start in starts]
         ahead = [threads.submit(read, source) for source in parts[0]]
         for following in [*parts[1:], []]:
             ready, ahead = ahead, [threads.submit(read, source) for source in following]

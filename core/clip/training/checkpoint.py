@@ -1,9 +1,10 @@
-"""A training that was cut off goes on after its last checkpoint, as if nothing had happened: on a CPU the
-weights are the same bit for bit.
+"""Checkpoints: an interrupted training resumes from the last one with the same result.
 
-A checkpoint is one file: the tensors as safetensors, with what is no tensor as JSON in its header. It is
-written beside its place, flushed to the disk and renamed, so that a file with this name is whole; what a
-disk did to it since is told by the hash in the name.
+On a CPU the resumed weights are bit-identical to those of an uninterrupted training.
+
+A checkpoint is one safetensors file, with all non-tensor state as JSON in its header. The file is written
+under a temporary name, flushed and renamed, so that a partial file never has the final name. The hash in
+the name detects later corruption.
 """
 
 import hashlib
@@ -22,17 +23,17 @@ from torch import Tensor, nn
 
 from core.clip.config import AdaptConfig
 from core.clip.models.backbone import Backbone
-from core.clip.training.checkpoint_files import KEPT, checkpoint_name, is_whole, newest_first
+from core.clip.training.checkpoint_files import MAX_CHECKPOINTS, checkpoint_name, is_whole, newest_first
 from core.clip.training.progress import Reporter
 from core.clip.weights.manifest import file_sha256
 
 FORMAT = 1
-"""A higher one whenever the training loop changes: what was begun by one must not be ended by another."""
+"""Version of the training loop. A changed loop must not resume a training of the old one."""
 
 
 @dataclass(frozen=True)
 class TrainingState:
-    """All that a step of a training changes. The learning rate is not among it: it follows from the step."""
+    """All state that a training step changes. The learning rate is derived from the step."""
 
     parameters: Mapping[str, nn.Parameter]
     optimizer: torch.optim.Optimizer
@@ -40,7 +41,7 @@ class TrainingState:
     generators: Mapping[str, torch.Generator]
 
     def tensors(self) -> dict[str, Tensor]:
-        """By `kind/name`: `parameter`, `generator`, and what the optimiser keeps of each parameter."""
+        """Return the tensors by `kind/name`: parameters, generators and the optimiser's state."""
         tensors = {f"generator/{name}": g.get_state() for name, g in self.generators.items()}
         for name, parameter in self.parameters.items():
             tensors[f"parameter/{name}"] = parameter
@@ -50,7 +51,7 @@ class TrainingState:
 
     @torch.no_grad()
     def load(self, tensors: Mapping[str, Tensor], scaler: Mapping[str, float]) -> None:
-        """The way back, in place."""
+        """Restore the state from `tensors()`, in place."""
         for key, tensor in tensors.items():
             kind, _, name = key.partition("/")
             if kind == "generator":
@@ -59,7 +60,8 @@ class TrainingState:
                 self.parameters[name].copy_(tensor)
             else:
                 parameter = self.parameters[name]
-                moment = tensor.shape == parameter.shape  # which must lie in memory as its parameter does
+                # A moment must have the memory layout of its parameter.
+                moment = tensor.shape == parameter.shape
                 value = (
                     torch.empty_like(parameter)
                     if moment
@@ -71,11 +73,12 @@ class TrainingState:
 
 
 class Checkpoints:
-    """The checkpoints of one training, in a folder of their own.
+    """The checkpoints of one training, in one folder.
 
     Args:
-        seconds: no checkpoint before a training has run for so long, and none so soon after another; 0
-            writes one after every epoch. Each takes three times the room of the parameters.
+        folder: folder of this training only.
+        seconds: minimum time between checkpoints, and before the first; 0 writes one after every epoch.
+            A checkpoint takes three times the size of the parameters.
     """
 
     def __init__(self, folder: Path, *, seconds: float) -> None:
@@ -85,8 +88,9 @@ class Checkpoints:
         self._identity = ""
 
     def resume(self, state: TrainingState, identity: str, reporter: Reporter) -> int:
-        """Put the newest usable checkpoint into `state`; returns the epochs that are done, 0 if there
-        is none. Of a damaged one, or one of another training (see `identity_of`), the reporter is told.
+        """Load the newest usable checkpoint into `state`; return the completed epochs, 0 without one.
+
+        A damaged checkpoint, or one of another training (see `identity_of`), causes a warning.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         self._written, self._identity = time.monotonic(), identity
@@ -96,8 +100,8 @@ class Checkpoints:
             except (SafetensorError, ValueError, KeyError):
                 reporter.warn(
                     "checkpoint_damaged",
-                    "The stored state of the training is damaged. It goes on from an earlier one, or from "
-                    "the beginning; check the disk.",
+                    "A checkpoint of the training is damaged. The training resumes from an earlier "
+                    "checkpoint or starts again; check the disk.",
                 )
                 continue
             if fits:
@@ -105,13 +109,13 @@ class Checkpoints:
                 return epoch
             reporter.warn(
                 "checkpoint_outdated",
-                "The stored state is of a training with other images, settings, backbone or version of "
-                "this software, and is not used: the training starts again.",
+                "The checkpoint belongs to a training with different images, settings, backbone or version "
+                "of this software. It is ignored, and the training starts again.",
             )
         return 0
 
     def after_epoch(self, epoch: int, state: TrainingState, reporter: Reporter) -> None:
-        """Write one, if it is time. That it can't be written does not end the training."""
+        """Write a checkpoint if one is due. A failure to write causes a warning, not an error."""
         if time.monotonic() - self._written < self._seconds:
             return
         part = self._folder / "part"
@@ -120,8 +124,8 @@ class Checkpoints:
         except (SafetensorError, OSError) as error:
             reporter.warn(
                 "checkpoint_not_written",
-                f"The state of the training can't be stored ({type(error).__name__}), most often because the "
-                "disk is full: make room. The training goes on; if it is cut off, more of it is repeated.",
+                f"A checkpoint can't be stored ({type(error).__name__}), usually because the disk is full: "
+                "free some space. The training continues; if interrupted, it repeats more work.",
             )
             part.unlink(missing_ok=True)
         else:
@@ -139,13 +143,13 @@ class Checkpoints:
         _flush(part)
         part.replace(self._folder / checkpoint_name(epoch, file_sha256(part)))
         _flush(self._folder)
-        for old in newest_first(self._folder)[KEPT:]:
+        for old in newest_first(self._folder)[MAX_CHECKPOINTS:]:
             old.unlink()
 
     def _load(self, path: Path, state: TrainingState) -> tuple[int, bool]:
-        """(its epoch, whether it is of this training); only then `state` is changed."""
+        """Return the epoch, and True if the checkpoint is of this training; only then change `state`."""
         if not is_whole(path):
-            raise ValueError("Another SHA-256.")
+            raise ValueError("The SHA-256 does not match.")
         with safe_open(path, framework="pt") as file:
             header = json.loads(file.metadata()["checkpoint"])
             epoch, fits = int(header["epoch"]), header["format"] == FORMAT
@@ -162,9 +166,15 @@ def identity_of(
     prompts: Sequence[Sequence[str]],
     config: AdaptConfig,
 ) -> str:
-    """A hash of all that a training is made from: equal ones are the same training."""
-    given = [config.to_dict(), backbone.sha256, backbone.image_size, list(labels), [list(t) for t in prompts]]
-    digest = hashlib.sha256(json.dumps(given, sort_keys=True).encode())
+    """Return a hash of all inputs of a training; equal hashes mean the same training."""
+    inputs = [
+        config.to_dict(),
+        backbone.sha256,
+        backbone.image_size,
+        list(labels),
+        [list(t) for t in prompts],
+    ]
+    digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode())
     for image in images:
         digest.update(repr(tuple(image.shape)).encode())
         digest.update(np.ascontiguousarray(image.permute(1, 2, 0).cpu().numpy()).data)

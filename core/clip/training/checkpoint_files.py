@@ -1,36 +1,40 @@
-"""The files of checkpoints: the epoch and the SHA-256 of the content are in the name. Needs no torch."""
+"""Checkpoint files, named by epoch and SHA-256 of the content. Needs no torch."""
 
 import re
 from pathlib import Path
 
 from core.clip.weights.manifest import file_sha256
 
-KEPT = 2
-"""The newest, and the one before it in case that the newest is damaged."""
+MAX_CHECKPOINTS = 2
+"""Number of checkpoints kept: the newest, and its predecessor in case the newest is damaged."""
 _NAME = re.compile(r"(\d{4,})-([0-9a-f]{64})\.safetensors")
 
 
 def checkpoint_name(epoch: int, sha256: str) -> str:
+    """Return the file name of a checkpoint."""
     return f"{epoch:04d}-{sha256}.safetensors"
 
 
 def epoch_of(name: str) -> int | None:
-    """How many epochs were done; None if this is not the name of a checkpoint."""
-    found = _NAME.fullmatch(name)
-    return None if found is None else int(found[1])
+    """Return the number of completed epochs; None if `name` is not that of a checkpoint."""
+    match = _NAME.fullmatch(name)
+    return None if match is None else int(match[1])
 
 
 def newest_first(folder: Path) -> list[Path]:
-    """The checkpoints in a folder, which need not be there."""
+    """Return the checkpoints in a folder, newest first; none if the folder does not exist."""
     files = folder.iterdir() if folder.is_dir() else ()
     epochs = {path: epoch_of(path.name) for path in files}
     return sorted((p for p, epoch in epochs.items() if epoch is not None), key=_order, reverse=True)
 
 
 def is_whole(path: Path) -> bool:
-    """Whether the content is what the name promises: safetensors alone loads a file with a flipped bit."""
-    found = _NAME.fullmatch(path.name)
-    return found is not None and file_sha256(path) == found[2]
+    """Return True if the content matches the SHA-256 in the name.
+
+    safetensors alone does not detect a flipped bit.
+    """
+    match = _NAME.fullmatch(path.name)
+    return match is not None and file_sha256(path) == match[2]
 
 
 def _order(path: Path) -> tuple[int, str]:

@@ -1,9 +1,8 @@
-"""Convolutional image towers, trained at speed: BatchNorm folded into the convolutions, and
-depthwise convolutions whose gradients are fast on CPUs.
+"""Faster training of convolutional image towers: fused BatchNorm, fast depthwise gradients on CPUs.
 
 The network trains in eval mode, where BatchNorm is an affine map per channel with fixed statistics.
-Folding it into the convolution before it, at every step and differentiably, is the same function
-of the same parameters without three passes over the largest tensors of the network.
+Fusing that map into the preceding convolution, differentiably at every step, leaves function and
+parameters unchanged. It saves three passes over the largest tensors of the network.
 """
 
 from collections.abc import Callable
@@ -17,12 +16,11 @@ from torch import Tensor, nn
 
 
 def fuse_conv_bn(model: nn.Module, image_size: int) -> None:
-    """Change a network in place so that each BatchNorm2d fed by a convolution runs inside it, and so
-    that depthwise convolutions are differentiated fast. The parameters, their names and the function
-    that they define stay (up to rounding); from then on the network is for eval mode only.
+    """Fuse each BatchNorm2d into its preceding convolution, and speed up depthwise gradients, in place.
 
-    A network where that would change the answer, because a convolution feeds more than its norm, is
-    left as it was.
+    Parameters, their names and the function (up to rounding) stay the same. Afterwards the network
+    works in eval mode only. A network whose output would change, because a convolution feeds more than
+    its norm, is left unmodified.
     """
     image = torch.linspace(-1, 1, 3 * image_size**2).view(1, 3, image_size, image_size)
     image = image.to(next(model.parameters()).device)
@@ -30,17 +28,17 @@ def fuse_conv_bn(model: nn.Module, image_size: int) -> None:
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
     made_by: dict[int, nn.Conv2d] = {}  # id of an output → the convolution that made it
     norm_of: dict[nn.Conv2d, nn.BatchNorm2d] = {}
-    outputs: list[Tensor] = []  # kept alive, so that no id comes twice
+    outputs: list[Tensor] = []  # references prevent the reuse of an id
 
-    def seen(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if isinstance(module, nn.Conv2d):
             outputs.append(output)
             made_by[id(output)] = module
         elif isinstance(module, nn.BatchNorm2d) and id(inputs[0]) in made_by:
             norm_of[made_by[id(inputs[0])]] = module
 
-    hooks = [module.register_forward_hook(seen) for module in (*convolutions, *norms)]
-    before = _answer(model, image)
+    hooks = [module.register_forward_hook(record) for module in (*convolutions, *norms)]
+    before = _features(model, image)
     for hook in hooks:
         hook.remove()
 
@@ -48,18 +46,18 @@ def fuse_conv_bn(model: nn.Module, image_size: int) -> None:
     for convolution in convolutions:
         norm = norm_of.get(convolution)
         if norm is not None or _is_depthwise(convolution):
-            changed[convolution] = _Folded(convolution, norm)
+            changed[convolution] = _Fused(convolution, norm)
         if norm is not None:
             changed[norm] = _after(norm)
     for module, forward in changed.items():
         module.forward = forward
-    if not torch.allclose(_answer(model, image), before, atol=1e-4):
+    if not torch.allclose(_features(model, image), before, atol=1e-4):
         for module in changed:
             del module.forward
 
 
 @torch.no_grad()
-def _answer(model: nn.Module, image: Tensor) -> Tensor:
+def _features(model: nn.Module, image: Tensor) -> Tensor:
     return F.normalize(cast(Any, model).encode_image(image), dim=-1)
 
 
@@ -69,13 +67,13 @@ def _is_depthwise(convolution: nn.Conv2d) -> bool:
 
 
 def _after(norm: nn.BatchNorm2d) -> Callable[[Tensor], Tensor]:
-    """What is left of a folded norm: timm's BatchNormAct2d holds the activation too."""
+    """Return the rest of a fused norm: the activation of timm's BatchNormAct2d, else the identity."""
     activation: Callable[[Tensor], Tensor] = getattr(norm, "act", nn.Identity())
-    return lambda x: activation(x)  # a module set as `forward` would become a child, and not be called
+    return lambda x: activation(x)  # a module assigned to `forward` would be registered as a child
 
 
-class _Folded:
-    """The forward of a convolution together with the norm after it, if there is one."""
+class _Fused:
+    """Forward pass of a convolution and the norm after it, if any."""
 
     def __init__(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d | None) -> None:
         self.convolution, self.norm = convolution, norm
@@ -89,7 +87,7 @@ class _Folded:
             bias = n.bias + scale * (-mean if bias is None else bias - mean)
             weight = weight * scale[:, None, None, None]
         padding = c.padding
-        if isinstance(c, Conv2dSame):  # TensorFlow's padding, which depends on the input's size
+        if isinstance(c, Conv2dSame):  # TensorFlow's padding depends on the input size
             x, padding = pad_same(x, list(c.kernel_size), list(c.stride), list(c.dilation)), (0, 0)
         if _is_depthwise(c) and x.device.type == "cpu" and isinstance(padding, tuple):
             return depthwise(x, weight, bias, c.stride, padding, c.dilation)
@@ -104,7 +102,7 @@ def depthwise(
     padding: tuple[int, ...],
     dilation: tuple[int, ...],
 ) -> Tensor:
-    """F.conv2d with one filter a channel, in the autocast type if that is on.
+    """Apply F.conv2d with one filter per channel, in the autocast type if autocast is on.
 
     Args:
         x: [B, C, H, W]. weight: [C, 1, K, K]. bias: [C].
@@ -117,8 +115,11 @@ def depthwise(
 
 
 class _Depthwise(torch.autograd.Function):
-    """oneDNN has no fast bf16 gradient of depthwise filters larger than 3 x 3, nor of the input
-    where the stride is 2: fp32 is 2 to 20 times faster there, with the conversion."""
+    """A depthwise convolution with fp32 gradients where oneDNN's bf16 gradients are slow.
+
+    oneDNN has no fast bf16 gradient for filters larger than 3 x 3, nor for the input at stride 2. There
+    fp32 is 2 to 20 times faster, conversion included.
+    """
 
     @staticmethod
     def forward(
@@ -137,14 +138,14 @@ class _Depthwise(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        (of_output,) = gradients
+        (output_gradient,) = gradients
         x, weight = ctx.saved_tensors
         of_x_wanted, of_weight_wanted, of_bias_wanted = ctx.needs_input_grad[:3]
 
         def differentiate(dtype: torch.dtype, wanted: list[bool]) -> tuple[Tensor | None, ...]:
-            operands = (of_output.to(dtype), x.to(dtype), weight.to(dtype))
-            found = torch.ops.aten.convolution_backward(*operands, None, *ctx.geometry, [*wanted, False])
-            return tuple(found[:2])
+            operands = (output_gradient.to(dtype), x.to(dtype), weight.to(dtype))
+            computed = torch.ops.aten.convolution_backward(*operands, None, *ctx.geometry, [*wanted, False])
+            return tuple(computed[:2])
 
         of_x = of_weight = None
         if of_x_wanted:
@@ -153,7 +154,7 @@ class _Depthwise(torch.autograd.Function):
         if of_weight_wanted:
             large = weight.shape[-1] > 3
             of_weight = differentiate(torch.float32 if large else x.dtype, [False, True])[1]
-        of_bias = of_output.sum((0, 2, 3)) if of_bias_wanted else None
+        of_bias = output_gradient.sum((0, 2, 3)) if of_bias_wanted else None
         return (
             None if of_x is None else of_x.to(x.dtype),
             None if of_weight is None else of_weight.to(weight.dtype),

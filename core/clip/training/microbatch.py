@@ -1,4 +1,4 @@
-"""A step of the training in the memory that there is: the batch in ever smaller parts until it fits."""
+"""Micro-batching: a batch is split into smaller and smaller parts until it fits into device memory."""
 
 import math
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from core.clip.errors import OutOfMemory
 from core.clip.training.progress import Reporter
 
 T = TypeVar("T")
-# Besides torch.OutOfMemoryError: what CPUs and the libraries of a GPU say.
+# Messages of CPU allocators and GPU libraries, which do not raise torch.OutOfMemoryError.
 _SIGNS = (
     "can't allocate memory",
     "CUDA out of memory",
@@ -20,37 +20,47 @@ _SIGNS = (
 
 
 def is_out_of_memory(error: BaseException) -> bool:
+    """Return True if the error means that device or host memory ran out."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
 
 
 def reserve_gpu_memory(device: torch.device, reserve_bytes: int) -> None:
-    """From now on this process takes no more of the GPU than leaves so many bytes for others: what would
-    exceed that is out of memory, which `MicroBatcher` knows how to meet. Of a CPU nothing is reserved."""
+    """Limit this process's GPU memory, so that `reserve_bytes` stay free for other processes.
+
+    Allocations beyond the limit fail as out of memory, which `MicroBatcher` handles. On a CPU there is no
+    effect.
+    """
     if device.type == "cuda" and reserve_bytes:
         total = torch.cuda.get_device_properties(device).total_memory
         torch.cuda.set_per_process_memory_fraction(memory_fraction(reserve_bytes, total), device)
 
 
 def memory_fraction(reserve_bytes: int, total_bytes: int) -> float:
-    """Of the memory, from 0 to 1, when the reserve is taken off it."""
+    """Return the share of the memory, from 0 to 1, that is left without the reserve."""
     return min(max(1 - reserve_bytes / total_bytes, 0.0), 1.0)
 
 
 class MicroBatcher:
-    """How many images of a batch the image tower holds at a time. It starts with what was asked for, and
-    is halved for good whenever the memory runs out: the same training, only slower."""
+    """Current micro-batch size, permanently halved whenever memory runs out.
+
+    A smaller micro-batch makes the training slower and does not change its gradients.
+    """
 
     def __init__(self, micro_batch_size: int | None, reporter: Reporter) -> None:
         self.micro_batch_size = micro_batch_size
         self._reporter = reporter
 
     def fit(self, compute: Callable[[int | None], T], batch: int) -> T:
-        """`compute(micro_batch_size)` for a batch of so many images, again with smaller parts as long as
-        it does not fit. It must leave nothing behind when it fails.
+        """Call `compute(micro_batch_size)`, and retry with half the size while memory runs out.
 
-        Raises OutOfMemory if not even one image at a time fits.
+        Args:
+            compute: must have no side effects when it fails.
+            batch: number of images in the batch.
+
+        Raises:
+            OutOfMemory: the memory is too small even for one image at a time.
         """
         while True:
             try:
@@ -62,15 +72,15 @@ class MicroBatcher:
                 if tried == 1:
                     raise OutOfMemory(
                         "The device ran out of memory with one image at a time. Use a smaller image_size "
-                        f"or batch_size (now {batch}), or a device that has more memory free."
+                        f"or batch_size (now {batch}), or a device with more free memory."
                     ) from error
-            # Only here, where the error is gone, and with it the frames that hold the tensors.
+            # Outside the except block: the error's traceback keeps the tensors alive.
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             self.micro_batch_size = math.ceil(tried / 2)
             self._reporter.warn(
                 "micro_batch_reduced",
-                f"The memory of the device was too small for {tried} images at a time; it goes on with "
-                f"micro_batch_size {self.micro_batch_size}, more slowly and with the same result. Set that, "
-                "or a smaller image_size, to start with it.",
+                f"Device memory was too small for {tried} images at a time. The training continues with "
+                f"micro_batch_size {self.micro_batch_size}, slower but with the same result. Next time set "
+                f"micro_batch_size to {self.micro_batch_size}, or use a smaller image_size.",
             )

@@ -1,4 +1,4 @@
-"""What the training tells while it runs, and how it is told to stop."""
+"""Progress reports of a training, and the request to cancel it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class StepProgress:
-    """State after one optimiser step. Losses are means over the batch, unweighted but `total`."""
+    """State after one optimiser step. Losses are means over the batch; only `total` is weighted."""
 
     epoch: int
     epochs: int
@@ -22,31 +22,33 @@ class StepProgress:
 
 
 class Reporter(Protocol):
+    """Receiver of the progress of a training."""
+
     def stage(self, name: str) -> None:
-        """A new stage begins: `loading`, `training`, `cross_validating`, `evaluating`, `saving`."""
+        """Enter a stage: `loading`, `training`, `cross_validating`, `evaluating` or `saving`."""
 
     def step(self, progress: StepProgress) -> None:
-        """An optimiser step is done."""
+        """Report a completed optimiser step."""
 
     def progressed(self, share: float) -> None:
-        """So much of the work at hand is done, from 0 to 1, steps and what is only looked at together."""
+        """Report the completed share of the work, from 0 to 1, training and evaluation together."""
 
     def warn(self, code: str, detail: str) -> None:
-        """Something that the person should know of and that does not stop the training."""
+        """Report a problem that does not stop the training."""
 
     def checkpoint(self, epoch: int) -> None:
-        """The state after this epoch is stored: what is cut off later goes on from it."""
+        """Report that the state after this epoch is stored."""
 
     def resumed(self, epoch: int) -> None:
-        """The training does not begin at the beginning but after this epoch."""
+        """Report that the training resumes after this epoch."""
 
     def cancelled(self) -> bool:
-        """Asked before every step: True stops the training with `Cancelled`."""
+        """Return True to stop the training with `Cancelled`; called before every step."""
         ...
 
 
 class Silent:
-    """A reporter for scripts and tests: says nothing, never cancels."""
+    """A reporter for scripts and tests that prints nothing and never cancels."""
 
     def stage(self, name: str) -> None: ...
 
@@ -64,12 +66,12 @@ class Silent:
         return False
 
 
-class Part:
-    """Passes on what is said of one part of the work: its progress as that of the whole.
+class ReporterSlice:
+    """A reporter for one part of the work, which maps its progress onto the whole.
 
     Args:
-        low, high: where the part begins and ends in the whole.
-        steps: whether its optimiser steps are passed on too.
+        low, high: start and end of the part as shares of the whole.
+        steps: True to forward optimiser steps.
     """
 
     def __init__(self, reporter: Reporter, low: float, high: float, *, steps: bool = True) -> None:
@@ -88,8 +90,10 @@ class Part:
         self._reporter.progressed(self._low + share * (self._high - self._low))
 
 
-def parts(reporter: Reporter, efforts: Sequence[float], *, steps: bool = True) -> list[Part]:
+def split_progress(
+    reporter: Reporter, efforts: Sequence[float], *, steps: bool = True
+) -> list[ReporterSlice]:
     """Reporters of work that is done in this order; the efforts are in any one unit."""
     ends = [0.0, *accumulate(efforts)]
     whole = ends[-1] or 1.0
-    return [Part(reporter, low / whole, high / whole, steps=steps) for low, high in pairwise(ends)]
+    return [ReporterSlice(reporter, low / whole, high / whole, steps=steps) for low, high in pairwise(ends)]

@@ -1,4 +1,4 @@
-"""The training loop of CLIP-CITE, top to bottom."""
+"""The training loop of CLIP-CITE."""
 
 import copy
 import math
@@ -18,7 +18,7 @@ from core.clip.data.transforms import to_pixels
 from core.clip.errors import Cancelled, InvalidConfig, TrainingDiverged
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.models.features import (
-    PROMPTS_AT_ONCE,
+    PROMPT_BATCH_SIZE,
     build_zero_shot_classifier,
     encode_images,
     encode_tokens,
@@ -37,10 +37,12 @@ from core.clip.training.progress import Reporter, StepProgress
 
 @dataclass(frozen=True)
 class FineTuned:
+    """The result of a training."""
+
     theta_1: dict[str, Tensor]
-    """On the backbone's device: fp32 tensors by name, `logit_scale` and buffers left out."""
+    """θ_1: fp32 tensors by name on the backbone's device, without `logit_scale` and buffers."""
     classifier: Tensor
-    """W [C, D], normalised. Only the training needs it: inference asks the text tower."""
+    """W [C, D], normalised. Inference uses the text tower instead of W."""
 
 
 def fine_tune(
@@ -61,33 +63,33 @@ def fine_tune(
 
     Args:
         images: N images, uint8 [3, H, W] of any size.
-        labels: for each the index of its class.
-        prompts: for each class its sentences. A step draws one sentence a class at random, so that
-            many sentences cost no more than one; the teacher's features of all are computed once.
-        distillation, objective, frozen: for ablations: another L_VLD or L, and which parameters, by
-            name, are not trained.
-        after_epoch: called with the epoch, from 1, and θ as it is then.
-        checkpoints: where to go on from, if there is something, and where to write to.
+        labels: N class indices.
+        prompts: prompts of each class. Each step draws one prompt per class at random, so that many cost
+            no more than one. The teacher's features of all prompts are computed once.
+        distillation, objective: replacements of L_VLD and L, for ablations.
+        frozen: returns True for the name of a parameter that is not trained, for ablations.
+        after_epoch: called with the epoch, from 1, and the current θ.
+        checkpoints: where to resume from and where to write; None disables checkpoints.
 
     Raises:
-        Cancelled: the reporter asked for it.
+        Cancelled: the reporter requested a stop.
         TrainingDiverged: the loss is no longer finite.
-        OutOfMemory: not even one image at a time fits.
-        InvalidConfig: fp16 on a CPU.
+        OutOfMemory: the memory is too small even for one image at a time.
+        InvalidConfig: fp16 was requested on a CPU.
     """
     device = backbone.device
     dtype = mixed_precision(config.precision, device)
-    generator = torch.Generator().manual_seed(config.seed)  # order and sentences
+    generator = torch.Generator().manual_seed(config.seed)  # order of images, choice of prompts
     crop_generator = torch.Generator().manual_seed(config.seed + 1)
 
-    # Everything stays in eval mode: dropout would make L_VLD(θ_0) > 0, and BatchNorm must keep the
-    # running statistics, which batches this small would ruin and the ensemble could not average.
+    # Both networks stay in eval mode. Dropout would make L_VLD(θ_0) > 0. BatchNorm keeps its running
+    # statistics: batches this small would ruin them, and the ensemble could not average them.
     teacher = copy.deepcopy(backbone.model)
     fuse_conv_bn(teacher, backbone.image_size)
     student = copy.deepcopy(teacher)
-    # Nothing is differentiated with respect to the teacher. But torch.matmul copies a weight that needs no
-    # gradient for each image of a batch, where the layout is that of attention: in bf16 a ViT's forward
-    # then takes a multiple of the time, and rounds otherwise than the student's.
+    # The teacher needs no gradient. But in the layout of attention torch.matmul copies a weight without
+    # requires_grad once per image. In bf16 a ViT's forward pass then takes several times as long, and
+    # rounds differently from the student's.
     teacher.requires_grad_()
     theta = tower_parameters(student)
     text_learning_rate = (
@@ -95,15 +97,17 @@ def fine_tune(
     )
     towers: dict[str, list[nn.Parameter]] = {"image": [], "text": []}
     for name, parameter in theta.items():
-        tower = "image" if name.startswith("visual.") else "text"  # so open_clip names them
+        tower = "image" if name.startswith("visual.") else "text"  # open_clip's naming
         towers[tower].append(parameter)
         parameter.requires_grad_(not frozen(name) and not (tower == "text" and text_learning_rate == 0))
 
     classifier = nn.Parameter(build_zero_shot_classifier(teacher, backbone.tokenize, prompts))  # W [C, D]
     tokens, first_sentence, sentence_count = _tokens(backbone, prompts)
     with torch.no_grad(), torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-        # [S, D], in the student's precision: else L_VLD(θ_0) would measure the rounding.
-        teacher_texts = torch.cat([encode_tokens(teacher, chunk) for chunk in tokens.split(PROMPTS_AT_ONCE)])
+        # [S, D], in the student's precision: otherwise L_VLD(θ_0) would measure rounding errors.
+        teacher_texts = torch.cat(
+            [encode_tokens(teacher, chunk) for chunk in tokens.split(PROMPT_BATCH_SIZE)]
+        )
 
     optimizer = torch.optim.AdamW(
         [
@@ -120,7 +124,7 @@ def fine_tune(
 
     generators = {"sentences": generator, "crops": crop_generator}
     state = TrainingState({**theta, "W": classifier}, optimizer, scaler, generators)
-    done = 0  # steps of an earlier attempt
+    done = 0  # steps of earlier attempts
     if checkpoints is not None:
         identity = identity_of(backbone, images, labels, prompts, config)
         done = checkpoints.resume(state, identity, reporter) * batches_per_epoch
@@ -129,10 +133,10 @@ def fine_tune(
     def losses_and_gradients(
         x: Tensor, y: Tensor, sentences: Tensor, text_of: Tensor, micro_batch_size: int | None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """L, L_DVA, L_SCL and L_VLD of a batch. The gradients of L are left in the parameters."""
+        """Return L, L_DVA, L_SCL and L_VLD of a batch; accumulate the gradients of L in the parameters."""
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-            image_features = _encode(student, x, micro_batch_size)  # [B, D], fp32 as all that follows
+            image_features = _encode(student, x, micro_batch_size)  # [B, D], fp32 from here on
             text_features = encode_tokens(student, tokens[sentences])[text_of]  # [B, D]
             with torch.no_grad():
                 teacher_image_features = _encode(teacher, x, micro_batch_size)
@@ -148,7 +152,7 @@ def fine_tune(
         scaler.scale(loss).backward()
         return loss.detach(), dva.detach(), scl.detach(), vld.detach()
 
-    part_size = MicroBatcher(config.micro_batch_size, reporter)
+    micro_batcher = MicroBatcher(config.micro_batch_size, reporter)
     all_labels = torch.tensor(labels)
     started = time.monotonic()
     batches = crop_batches(images, plan[done:], backbone.image_size, config.crop_scale, crop_generator)
@@ -156,14 +160,14 @@ def fine_tune(
         if reporter.cancelled():
             raise Cancelled("The training was cancelled.")
         y = all_labels[indices]
-        classes, text_of = y.unique(return_inverse=True)  # each class text of the batch once
+        classes, text_of = y.unique(return_inverse=True)  # one prompt per class of the batch
         drawn = torch.rand(len(classes), generator=generator) * sentence_count[classes]
         sentences = (first_sentence[classes] + drawn.long()).to(device)
         x = to_pixels(crops.to(device), backbone.mean, backbone.std)
         y, text_of = y.to(device), text_of.to(device)
 
         compute = partial(losses_and_gradients, x, y, sentences, text_of)
-        loss, dva, scl, vld = part_size.fit(compute, len(x))
+        loss, dva, scl, vld = micro_batcher.fit(compute, len(x))
         if not torch.isfinite(loss):
             raise TrainingDiverged(
                 f"The loss became {loss.item()} at step {step} of {steps}. Use a lower learning_rate "
@@ -205,13 +209,18 @@ def fine_tune(
 
 
 def cosine(step: int, steps: int) -> float:
-    """Share of the peak learning rate at a step from 0 to `steps`: cosine annealing, no warm-up."""
+    """Return the share of the peak learning rate at `step`: cosine annealing without warm-up."""
     return 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
 def mixed_precision(precision: str, device: torch.device) -> torch.dtype | None:
-    """The autocast type of a setting on a device; None is plain fp32. `auto` takes bf16 where the
-    device computes it natively, fp16 on older GPUs, else fp32."""
+    """Return the autocast type of a `precision` setting on a device; None means plain fp32.
+
+    `auto` selects bf16 if the device supports it natively, else fp16 on GPUs and fp32 on CPUs.
+
+    Raises:
+        InvalidConfig: fp16 was requested on a CPU.
+    """
     if precision == "fp16" and device.type == "cpu":
         raise InvalidConfig("precision", "fp16 needs a GPU. On a CPU use fp32, bf16 or auto.")
     if precision == "auto":
@@ -223,24 +232,26 @@ def mixed_precision(precision: str, device: torch.device) -> torch.dtype | None:
 
 
 def _computes_bf16() -> bool:
-    """Whether the CPU multiplies bf16 in hardware; elsewhere it is emulated, and slower than fp32."""
-    capabilities: dict[str, bool] = getattr(
-        torch.cpu, "get_capabilities", dict
-    )()  # not in every torch that we accept
+    """Return True if the CPU multiplies bf16 in hardware. Emulated bf16 is slower than fp32."""
+    # Not every supported version of torch has get_capabilities.
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
 
 
 def _tokens(backbone: Backbone, prompts: Sequence[Sequence[str]]) -> tuple[Tensor, Tensor, Tensor]:
-    """All sentences as token ids [S, L] on the device; per class its first row [C] and its count [C]."""
+    """Return all prompts as token ids [S, L] on the device, with first row [C] and count [C] per class."""
     counts = torch.tensor([len(of_class) for of_class in prompts])
     tokens = backbone.tokenize([sentence for of_class in prompts for sentence in of_class])
     return tokens.to(backbone.device), counts.cumsum(0) - counts, counts
 
 
 def _encode(model: nn.Module, pixels: Tensor, micro_batch_size: int | None) -> Tensor:
-    """Features of a batch, if asked for in parts: then only one part's activations are in memory at a
-    time, computed again on the way back. The losses still see the whole batch, so its gradient is
-    the same (GradCache, arXiv 2101.06983), which adding up gradients of smaller batches is not."""
+    """Return the features of a batch, computed in micro-batches if `micro_batch_size` is smaller.
+
+    Only one micro-batch's activations are in memory at a time; the backward pass computes them again.
+    The losses still see the whole batch, so the gradient stays the same (GradCache, arXiv 2101.06983).
+    Accumulating gradients over smaller batches would change it.
+    """
     if micro_batch_size is None or micro_batch_size >= len(pixels):
         return encode_images(model, pixels)
     parts = [

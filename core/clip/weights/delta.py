@@ -24,7 +24,7 @@ FULL: DeltaFormat = "full"
 BITS: Mapping[DeltaFormat, int] = {"4bit": 4, "1bit": 1}
 WORD = 32
 MAX_CODE = 7  # of the whole numbers at 4 bits
-AT_ONCE = 2**20  # weights that are unpacked at a time: they stay in the processor's cache
+UNPACK_BATCH_SIZE = 2**20  # weights that are unpacked at a time: they stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Delta:
             return interpolate(theta_0, self.tensors if self.kind == FULL else theta_0, alpha)
         if not 0 < alpha <= 1:
             raise ValueError(f"alpha must be from 0 to 1, not {alpha}.")
-        if set(stored_as(theta_0, self.kind)) != set(self.tensors):
+        if set(tensor_layout(theta_0, self.kind)) != set(self.tensors):
             raise ValueError("θ_0 and the delta hold different parameters.")
         theta = empty_flat(theta_0)
         for name, before in theta_0.items():
@@ -66,14 +66,14 @@ class Delta:
         words = self.tensors[f"words/{name}"].to(before.device)
         scale = self.tensors[f"scale/{name}"].to(before.device) * alpha
         before_rows, after_rows = before.flatten(1), after.flatten(1)
-        step = max(1, AT_ONCE // before_rows.shape[1])
+        step = max(1, UNPACK_BATCH_SIZE // before_rows.shape[1])
         add = ADD[self.kind]
         for start in range(0, len(words), step):
             some = slice(start, start + step)
             add(before_rows[some], words[some], scale[some], after_rows[some])
 
 
-def whole(theta_1: Mapping[str, Tensor]) -> Delta:
+def full_delta(theta_1: Mapping[str, Tensor]) -> Delta:
     """θ_1 bit by bit: a difference of floating-point numbers can't always be undone."""
     return Delta(FULL, {name: tensor.detach() for name, tensor in theta_1.items()})
 
@@ -97,7 +97,7 @@ def encode(theta_0: Mapping[str, Tensor], theta_1: Mapping[str, Tensor], kind: D
     return Delta(kind, tensors)
 
 
-def stored_as(
+def tensor_layout(
     theta_0: Mapping[str, Tensor], kind: DeltaFormat
 ) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
     """Type and shape of each tensor of a delta against θ_0, by name."""

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from core.clip.errors import CorruptWeights, TrainingDiverged
 from core.clip.models.backbone import Backbone, tower_parameters
-from core.clip.weights.delta import Delta, stored_as
+from core.clip.weights.delta import Delta, tensor_layout
 from core.clip.weights.flat import copy_flat
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, Manifest, file_sha256
 from core.clip.weights.support_set import SupportSet
@@ -110,7 +110,7 @@ def load_weights(data: bytes, manifest: Manifest, backbone: Backbone) -> Weights
     except (SafetensorError, KeyError) as error:  # a type that torch does not have
         raise CorruptWeights("The stored weights of the model can't be read; adapt again.") from error
     features, labels = tensors.pop(SHOTS, None), tensors.pop(SHOT_LABELS, None)
-    expected = stored_as(tower_parameters(backbone.model), manifest.delta_format)
+    expected = tensor_layout(tower_parameters(backbone.model), manifest.delta_format)
     if {name: (t.dtype, tuple(t.shape)) for name, t in tensors.items()} != expected:
         raise CorruptWeights("The stored weights don't fit the backbone's tensors; adapt again.")
     if features is not None and features.dtype not in FLOATS:

@@ -30,7 +30,7 @@ _spare: list[mmap.mmap] = []
 
 
 @contextmanager
-def reusing(most: int) -> Iterator[None]:
+def reuse_memory(most: int) -> Iterator[None]:
     """So many bytes of what sets leave meanwhile are kept for those that are made meanwhile: to get new
     memory from the system takes longer than to fill it. At the end what is left goes back."""
     global _most

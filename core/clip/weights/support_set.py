@@ -13,7 +13,7 @@ from core.clip.models.backbone import Backbone, tower_parameters, with_parameter
 from core.clip.models.features import image_features
 from core.clip.weights.delta import Delta
 
-SHOTS_KEPT = 128
+MAX_SUPPORT_SHOTS = 128
 """A median over more says the same."""
 
 
@@ -51,7 +51,7 @@ def encode_support_set(
         images: N, uint8 [3, H, W]; of many, every second, third, … is taken.
         stock_features: [N, D], those at α = 0, if they are known.
     """
-    every = math.ceil(len(images) / SHOTS_KEPT)
+    every = math.ceil(len(images) / MAX_SUPPORT_SHOTS)
     chosen = images[::every]
     pixels = torch.stack([backbone.preprocess(to_image(image)) for image in chosen])
     theta_0 = tower_parameters(backbone.model)

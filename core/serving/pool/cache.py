@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Generic, TypeVar
 
-from core.clip.weights.flat import reusing
+from core.clip.weights.flat import reuse_memory
 from core.errors import ClipCiteError
 from core.serving.pool.cache_stats import CacheEntryInfo, CacheStats, Key
 

@@ -16,7 +16,7 @@ from PIL import Image
 from core.clip.data.images import Undecoded, open_image, read_header
 from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import Backbone
-from core.clip.weights.delta import whole
+from core.clip.weights.delta import full_delta
 from core.clip.weights.files import Weights
 from tests.api import crafted
 from tests.api.conftest import MakeService
@@ -172,7 +172,7 @@ def test_equals_the_library(shared: Service, backbone: Backbone) -> None:
     model = publish_model(shared.database, shared.blobs, backbone, theta_1=theta_1, alpha=0.6)
     body = ok(by_form(shared, model=model))
     prompts = [[f"a photo of a {name}."] for name in NAMES]
-    scores = Classifier(backbone, Weights(whole(theta_1)), 0.6).classify(
+    scores = Classifier(backbone, Weights(full_delta(theta_1)), 0.6).classify(
         [open_image(d) for _, d in IMAGES], prompts
     )
     for i, result in enumerate(body["results"]):

@@ -39,7 +39,7 @@ def held_out(stock: float = 0.5, adapted: float = 0.9, images: int = 60, new: in
     )
 
 
-KEPT = [Forgetting(a, 1 - 0.1 * a) for a in CURVE]
+FORGETTING = [Forgetting(a, 1 - 0.1 * a) for a in CURVE]
 
 
 def report(held: HeldOutPredictions, **given: object) -> Report:
@@ -52,7 +52,7 @@ def report(held: HeldOutPredictions, **given: object) -> Report:
         "calibration": None,
         "brier_gain": None if held.adapted is None else brier_gain(held, 40.0),
         "label_issues": [],
-        "kept": KEPT,
+        "forgetting": FORGETTING,
         "seconds": {"training": 1.0, "report": 1.0},
         **given,
     }

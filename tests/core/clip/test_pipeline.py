@@ -17,7 +17,7 @@ from torch import Tensor
 
 from core.clip.config import AdaptConfig, resolve_config
 from core.clip.data.images import ImageLimits, open_image
-from core.clip.data.splits import holdout_places
+from core.clip.data.splits import holdout_positions
 from core.clip.errors import BadImage, Cancelled, InvalidClassNames, InvalidConfig, OutOfMemory
 from core.clip.evaluation.context import EvalContext, TrainingSet
 from core.clip.evaluation.evaluate import predict_test_images
@@ -28,10 +28,10 @@ from core.clip.models.backbone import Backbone, load_backbone, tower_parameters
 from core.clip.pipeline import Adapted, Shot, adapt
 from core.clip.prompts import class_prompts
 from core.clip.training.progress import Reporter, Silent
-from core.clip.weights.delta import encode, whole
+from core.clip.weights.delta import encode, full_delta
 from core.clip.weights.files import Weights, load_weights, save_weights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest
-from core.clip.weights.support_set import SHOTS_KEPT, SUPPORT_ALPHAS, encode_support_set
+from core.clip.weights.support_set import MAX_SUPPORT_SHOTS, SUPPORT_ALPHAS, encode_support_set
 from tests.core.clip.recorder import Recorder, fingerprint, same_bits
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 60, 230), "grey": (120, 120, 120)}
@@ -78,8 +78,8 @@ def adapted(tiny: Backbone) -> Adapted:
 
 def test_the_model_learns_and_is_evaluated(adapted: Adapted) -> None:
     assert adapted.class_names == ("red", "green", "blue")
-    assert adapted.metrics["measured_on"] == {"source": "test", "images": 20, "trained_images": 12}
-    trained, new = adapted.metrics["trained_classes"], adapted.metrics["new_classes"]
+    assert adapted.evaluation.metrics["measured_on"] == {"source": "test", "images": 20, "trained_images": 12}
+    trained, new = adapted.evaluation.metrics["trained_classes"], adapted.evaluation.metrics["new_classes"]
     assert trained["adapted"] == 1
     assert trained["stock"] < 0.9
     assert trained["difference"]["value"] == pytest.approx(trained["adapted"] - trained["stock"])
@@ -125,7 +125,7 @@ def correct_per_model(held: HeldOutPredictions | None) -> tuple[list[bool], list
     assert held is not None
     assert held.adapted is not None
     new = (held.truth >= held.candidates.trained).any()
-    stock, adapted = (a.among if new else a.alone for a in (held.stock, held.adapted))
+    stock, adapted = (a.all_classes if new else a.trained_only for a in (held.stock, held.adapted))
     return (stock.argmax(1) == held.truth).tolist(), (adapted.argmax(1) == held.truth).tolist()
 
 
@@ -211,21 +211,25 @@ def test_a_holdout_is_evaluated_and_not_trained_on(tiny: Backbone) -> None:
     every = shots("red", "green", each=8)
     recorder = Recorder()
     result = adapt(tiny, every, config(holdout=0.25, epochs=1, batch_size=16), reporter=recorder)
-    assert result.metrics["measured_on"] == {"source": "holdout", "images": 4, "trained_images": 12}
-    assert result.metrics["new_classes"] is None
+    assert result.evaluation.metrics["measured_on"] == {
+        "source": "holdout",
+        "images": 4,
+        "trained_images": 12,
+    }
+    assert result.evaluation.metrics["new_classes"] is None
     assert recorder.stages == ["training", "evaluating"]
-    out = holdout_places(every, 0.25, 0)
+    out = holdout_positions(every, 0.25, 0)
     kept, tests = [s for i, s in enumerate(every) if i not in out], [every[i] for i in sorted(out)]
     same = adapt(tiny, kept, config(epochs=1, batch_size=16), tests=tests)
     assert same_bits(same.weights.delta.tensors, result.weights.delta.tensors)
-    assert same.metrics["all_classes"] == result.metrics["all_classes"]
+    assert same.evaluation.metrics["all_classes"] == result.evaluation.metrics["all_classes"]
 
 
 def test_a_class_too_small_for_the_holdout_is_named(tiny: Backbone) -> None:
     recorder = Recorder()
     unequal = [*shots("red", each=4), *shots("green", each=1)]
     result = adapt(tiny, unequal, config(holdout=0.5, epochs=1), reporter=recorder)
-    assert result.metrics["measured_on"]["images"] == 2
+    assert result.evaluation.metrics["measured_on"]["images"] == 2
     [(code, detail)] = recorder.warnings
     assert code == "class_not_measured"
     assert "not measured: green." in detail
@@ -235,8 +239,8 @@ def test_tests_replace_the_holdout(tiny: Backbone) -> None:
     result = adapt(
         tiny, shots("red", "green"), config(holdout=0.5, epochs=1), tests=shots("grey", each=2, seed=9)
     )
-    assert result.metrics["measured_on"] == {"source": "test", "images": 2, "trained_images": 8}
-    assert result.metrics["trained_classes"] is None
+    assert result.evaluation.metrics["measured_on"] == {"source": "test", "images": 2, "trained_images": 8}
+    assert result.evaluation.metrics["trained_classes"] is None
 
 
 @pytest.mark.parametrize(("holdout", "each"), [(0.0, 4), (0.5, 1)])
@@ -245,9 +249,13 @@ def test_no_images_to_evaluate_on(tiny: Backbone, holdout: float, each: int) -> 
     result = adapt(
         tiny, shots("red", "green", each=each), config(holdout=holdout, epochs=1), reporter=recorder
     )
-    assert result.held is None or result.held.adapted is None
-    assert result.metrics["verdict"] == "not_measured"
-    assert result.metrics["measured_on"] == {"source": "none", "images": 0, "trained_images": 2 * each}
+    assert result.evaluation.held_out is None or result.evaluation.held_out.adapted is None
+    assert result.evaluation.metrics["verdict"] == "not_measured"
+    assert result.evaluation.metrics["measured_on"] == {
+        "source": "none",
+        "images": 0,
+        "trained_images": 2 * each,
+    }
     assert recorder.stages == ["training", "evaluating"]
     recorder = Recorder()
     given = config(holdout=holdout, epochs=1, evaluate="none")
@@ -360,12 +368,12 @@ def test_a_holdout_never_empties_a_class(sizes: list[int], holdout: float, seed:
     for c, size in enumerate(sizes):
         assert left[str(c)] >= 1
         assert abs(size - left[str(c)] - min(holdout * size, size - 1)) <= 0.5 + 1e-9
-    assert holdout_places(every, holdout, seed) == out
+    assert holdout_positions(every, holdout, seed) == out
 
 
 def test_the_holdout_follows_the_seed() -> None:
     every = [Shot(bytes([i]), "a") for i in range(40)]
-    assert len({frozenset(holdout_places(every, 0.25, seed)) for seed in range(10)}) == 10
+    assert len({frozenset(holdout_positions(every, 0.25, seed)) for seed in range(10)}) == 10
 
 
 # --- real images, the starter
@@ -389,10 +397,10 @@ def test_from_real_images_to_a_classifier(starter: Backbone, clothing: Path, tmp
     assert abs(recorder.steps[0].vld) < 1e-4
 
     assert result.class_names == tuple(names)
-    assert result.metrics["measured_on"] == {"source": "test", "images": 12, "trained_images": 12}
-    assert result.metrics["trained_classes"]["adapted"] >= 2 / 3
-    assert set(result.metrics["all_classes"]) == {"trained", "new", "all"}
-    assert result.metrics["verdict"] in {"better", "no_clear_gain", "worse"}
+    assert result.evaluation.metrics["measured_on"] == {"source": "test", "images": 12, "trained_images": 12}
+    assert result.evaluation.metrics["trained_classes"]["adapted"] >= 2 / 3
+    assert set(result.evaluation.metrics["all_classes"]) == {"trained", "new", "all"}
+    assert result.evaluation.metrics["verdict"] in {"better", "no_clear_gain", "worse"}
 
     theta_0: dict[str, Tensor] = dict(tower_parameters(starter.model))
     tensors = result.weights.delta.tensors

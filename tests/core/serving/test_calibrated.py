@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from core.clip.inference.calibration import Calibration
-from core.clip.inference.class_offsets import NEW_NAMES_BALANCE
+from core.clip.inference.class_offsets import NEW_CLASS_BALANCE
 from core.clip.inference.classifier import Scores
 from core.serving.calibrated import CalibratedScores, calibrate, calibration_for
 from core.store.db.tables import Model
@@ -77,7 +77,7 @@ ASKED: dict[str, Any] = {
     "own_prompts": False,
     "alpha": None,
     "templates": None,
-    "balance": NEW_NAMES_BALANCE,
+    "balance": NEW_CLASS_BALANCE,
 }
 
 

@@ -19,7 +19,7 @@ from core.clip.data.images import open_image
 from core.clip.errors import BackboneUnavailable, BadImage, UnknownBackbone
 from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import Backbone, tower_parameters
-from core.clip.weights.delta import whole
+from core.clip.weights.delta import full_delta
 from core.clip.weights.files import Weights
 from core.clip.weights.support_set import SupportSet
 from core.serving.pool import model_pool as serving_networks
@@ -418,7 +418,7 @@ def test_top_k(world: World) -> None:
 
 def test_new_classes_are_balanced_against_trained_ones(world: World) -> None:
     theta_1 = moved(world.backbone)
-    classifier = Classifier(world.backbone, Weights(whole(theta_1)), 0.5)
+    classifier = Classifier(world.backbone, Weights(full_delta(theta_1)), 0.5)
     head = classifier.text_features([[f"a photo of a {name}."] for name in CLASSES])
     shots = SupportSet(head.expand(3, -1, -1), torch.arange(len(CLASSES)))
     model = world.publish(theta_1=theta_1, shots=shots, alpha=0.5)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from core.clip.checks.image_stats import SIDE, THUMBNAIL, ImageStats, sketch
+from core.clip.checks.image_stats import SIDE, THUMBNAIL, ImageStats, measure_image
 from core.clip.checks.near_duplicates import (
     CELL,
     CROPS,
@@ -25,7 +25,7 @@ from tests.core.clip.drawn import drawn
 def stats_of(image: Image.Image, quality: int = 90) -> ImageStats:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality)
-    return sketch(open_image(buffer.getvalue(), shortest_side=SIDE, grey=True))
+    return measure_image(open_image(buffer.getvalue(), shortest_side=SIDE, grey=True))
 
 
 COPIES = {

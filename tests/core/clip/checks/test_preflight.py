@@ -5,7 +5,7 @@ from typing import Any, Literal
 import pytest
 from PIL import Image, ImageFilter
 
-from core.clip.checks.image_stats import SIDE, sketch
+from core.clip.checks.image_stats import SIDE, measure_image
 from core.clip.checks.preflight import CheckedImage, check_images, class_warnings, summarise
 from core.clip.data.images import open_image
 from tests.core.clip.drawn import drawn
@@ -22,7 +22,9 @@ def findings_of(
     image.save(buffer, "JPEG", quality=quality)
     content = buffer.getvalue()
     opened = open_image(content, shortest_side=SIDE, grey=True)
-    return CheckedImage(file_name, class_name, split, hashlib.sha256(content).hexdigest(), sketch(opened))
+    return CheckedImage(
+        file_name, class_name, split, hashlib.sha256(content).hexdigest(), measure_image(opened)
+    )
 
 
 def good(count: int = 6) -> list[CheckedImage]:

@@ -18,7 +18,7 @@ from core.clip.models.backbone import Backbone
 from core.clip.pipeline import adapt
 from core.clip.prompts import class_prompts
 from core.clip.training.checkpoint import Checkpoints
-from core.clip.training.progress import StepProgress, parts
+from core.clip.training.progress import StepProgress, split_progress
 from tests.core.clip.recorder import Recorder, same_bits
 from tests.core.clip.test_pipeline import config, one_thread, shots
 
@@ -29,16 +29,20 @@ def test_the_published_model_trains_on_all_images_and_each_fold_model_on_half(ti
     every, recorder = shots("red", "green", "blue", each=6), Recorder()
     given = config(epochs=5, batch_size=6)
     result = adapt(tiny, every, given, reporter=recorder)
-    assert result.metrics["measured_on"] == {"source": "cross_validation", "images": 18, "trained_images": 18}
-    assert result.metrics["trained_classes"]["adapted"] > 0.5
-    assert result.metrics["new_classes"] is None
+    assert result.evaluation.metrics["measured_on"] == {
+        "source": "cross_validation",
+        "images": 18,
+        "trained_images": 18,
+    }
+    assert result.evaluation.metrics["trained_classes"]["adapted"] > 0.5
+    assert result.evaluation.metrics["new_classes"] is None
     assert recorder.stages == ["training", "cross_validating", "evaluating"]
     assert recorder.warnings == []
 
     plain = adapt(tiny, every, replace(given, evaluate="none"))
     assert same_bits(dict(plain.weights.delta.tensors), dict(result.weights.delta.tensors))
-    assert plain.report is None
-    assert plain.metrics["verdict"] == "not_measured"
+    assert plain.evaluation.report is None
+    assert plain.evaluation.metrics["verdict"] == "not_measured"
 
     # 5 epochs of 3 batches. The fold models' steps (4 of 2 each) are not counted as the model's, but they are
     # part of the overall progress.
@@ -47,14 +51,14 @@ def test_the_published_model_trains_on_all_images_and_each_fold_model_on_half(ti
     assert 0.4 < recorder.shares[14] < 0.45  # The model is trained.
     assert 0.6 < recorder.shares[15 + 8] < 0.65  # The first fold model is trained.
     assert recorder.shares[-1] == pytest.approx(1)
-    report = result.report
+    report = result.evaluation.report
     assert report is not None
     assert report.trained_classes is not None
     assert report.trained_classes.adapted is not None
-    assert report.trained_classes.adapted.value == result.metrics["trained_classes"]["adapted"]
+    assert report.trained_classes.adapted.value == result.evaluation.metrics["trained_classes"]["adapted"]
     assert [p.alpha for p in report.curve] == [0.0, 0.5, 1.0]
-    assert report.curve[0].trained_classes == result.metrics["trained_classes"]["stock"]
-    assert report.curve[1].trained_classes == result.metrics["trained_classes"]["adapted"]
+    assert report.curve[0].trained_classes == result.evaluation.metrics["trained_classes"]["stock"]
+    assert report.curve[1].trained_classes == result.evaluation.metrics["trained_classes"]["adapted"]
     assert len(report.distractor_classes) == OTHERS
     assert not {"red", "green", "blue"} & {w for name in report.distractor_classes for w in name.split()}
 
@@ -62,9 +66,9 @@ def test_the_published_model_trains_on_all_images_and_each_fold_model_on_half(ti
 def test_below_five_images_only_the_preview_is_evaluated(tiny: Backbone) -> None:
     recorder = Recorder()
     result = adapt(tiny, shots("red", "green", each=4), config(epochs=1), reporter=recorder)
-    assert result.metrics["measured_on"] == {"source": "none", "images": 0, "trained_images": 8}
-    assert result.metrics["verdict"] == "not_measured"
-    report = result.report
+    assert result.evaluation.metrics["measured_on"] == {"source": "none", "images": 0, "trained_images": 8}
+    assert result.evaluation.metrics["verdict"] == "not_measured"
+    report = result.evaluation.report
     assert report is not None
     assert report.measured_on["source"] == "preview"
     assert report.measured_on["images"] == 8
@@ -82,7 +86,7 @@ def test_test_images_need_no_fold_model(tiny: Backbone) -> None:
     tests = shots("red", "green", "grey", each=3, seed=77)
     result = adapt(tiny, shots("red", "green", each=6), config(epochs=2), tests=tests, reporter=recorder)
     assert len(recorder.steps) == 4
-    report = result.report
+    report = result.evaluation.report
     assert report is not None
     assert report.measured_on["source"] == "test"
     assert report.new_classes is not None
@@ -106,24 +110,24 @@ def test_the_predictions_equal_a_classifiers(tiny: Backbone) -> None:
     right = [
         names[i] == s.class_name for i, s in zip(scores.probabilities.argmax(1).tolist(), tests, strict=True)
     ]
-    assert result.report is not None
-    assert result.report.trained_classes is not None
-    assert result.report.trained_classes.adapted is not None
-    assert result.report.trained_classes.adapted.value == pytest.approx(np.mean(right))
+    assert result.evaluation.report is not None
+    assert result.evaluation.report.trained_classes is not None
+    assert result.evaluation.report.trained_classes.adapted is not None
+    assert result.evaluation.report.trained_classes.adapted.value == pytest.approx(np.mean(right))
 
 
 def test_enough_images_give_a_calibration(tiny: Backbone) -> None:
     result = adapt(
         tiny, shots("red", "green", "blue", each=MIN_HELD_OUT // 3), config(epochs=1, batch_size=16)
     )
-    fitted = result.metrics["calibration"]
+    fitted = result.evaluation.metrics["calibration"]
     assert fitted["least_similarity"] < fitted["rejection_threshold"] <= fitted["least_similarity"] + 1
     assert fitted["images"] == len(fitted["nonconformity"]) == MIN_HELD_OUT
     assert fitted["alpha"] == 0.5
-    assert result.report is not None
-    assert result.report.calibration.calibrated
+    assert result.evaluation.report is not None
+    assert result.evaluation.report.calibration.calibrated
     few = adapt(tiny, shots("red", "green", each=5), config(epochs=1))
-    assert few.metrics["calibration"] is None
+    assert few.evaluation.metrics["calibration"] is None
 
 
 def test_a_cancel_stops_the_fold_models(tiny: Backbone) -> None:
@@ -151,7 +155,7 @@ def test_an_interrupted_cross_validation_resumes_to_the_same_report(tiny: Backbo
     assert recorder.warnings == []
     assert recorder.steps == []  # Only the fold models have steps.
     assert same_bits(dict(again.weights.delta.tensors), dict(whole.weights.delta.tensors))
-    assert again.metrics == whole.metrics
+    assert again.evaluation.metrics == whole.evaluation.metrics
 
 
 def test_fold_models_over_the_time_budget_are_left_out(tiny: Backbone) -> None:
@@ -159,8 +163,8 @@ def test_fold_models_over_the_time_budget_are_left_out(tiny: Backbone) -> None:
     result = adapt(tiny, shots("red", "green", each=6), config(epochs=1), reporter=recorder, seconds=0.01)
     assert [code for code, _ in recorder.warnings] == ["report_left_out"]
     assert "CLIPCITE_DEADLINE_SECONDS" in recorder.warnings[0][1]
-    assert result.report is not None
-    assert result.report.measured_on["source"] == "preview"
+    assert result.evaluation.report is not None
+    assert result.evaluation.report.measured_on["source"] == "preview"
     assert SLACK > 1
 
 
@@ -172,13 +176,13 @@ def test_a_failing_fold_model_costs_the_report_only(tiny: Backbone, monkeypatch:
     recorder = Recorder()
     result = adapt(tiny, shots("red", "green", each=6), config(epochs=1), reporter=recorder)
     assert [code for code, _ in recorder.warnings] == ["report_failed"]
-    assert result.metrics["verdict"] == "not_measured"
+    assert result.evaluation.metrics["verdict"] == "not_measured"
 
 
 def test_progress_covers_the_parts_in_order() -> None:
     recorder = Recorder()
-    first, second = parts(recorder, [1.0, 3.0])
-    inner = parts(second, [1.0, 1.0], steps=False)
+    first, second = split_progress(recorder, [1.0, 3.0])
+    inner = split_progress(second, [1.0, 1.0], steps=False)
     step = StepProgress(1, 1, 1, 5, 1.0, 0.0, 0.0, 0.0, 1.0)
     for part in (first, *inner):
         part.step(step)

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from core.clip.evaluation.label_issues import cross_fitted, find_label_issues
+from core.clip.evaluation.label_issues import cross_fit_scores, find_label_issues
 from core.clip.evaluation.predictions import Candidates
 from core.clip.inference.calibration import softmax
 
@@ -29,23 +29,26 @@ def test_planted_label_issues_are_found() -> None:
     planted = [3, 17, 30, 45]
     for i in planted:
         labels[i] = (labels[i] + 1) % CLASSES
-    answers = cross_fitted(seen, labels, torch.eye(CLASSES + 2, 16), candidates(), seed=0)
+    answers = cross_fit_scores(seen, labels, torch.eye(CLASSES + 2, 16), candidates(), seed=0)
     found = find_label_issues(
-        [softmax(40 * answers.alone)], np.array(labels), np.arange(100, 100 + len(labels))
+        [softmax(40 * answers.trained_only)], np.array(labels), np.arange(100, 100 + len(labels))
     )
     assert {s.position - 100 for s in found} == set(planted)
     for label_issue in found:
-        assert label_issue.looks_like == truth[label_issue.position - 100]
+        assert label_issue.suggested_label == truth[label_issue.position - 100]
         assert label_issue.label == labels[label_issue.position - 100]
-        assert label_issue.probability > label_issue.of_its_label
-    margins = [s.probability - s.of_its_label for s in found]
+        assert label_issue.probability > label_issue.label_probability
+    margins = [s.probability - s.label_probability for s in found]
     assert margins == sorted(margins, reverse=True)
 
 
 def test_clean_labels_are_left_alone() -> None:
     seen, labels = features(12)
-    answers = cross_fitted(seen, labels, torch.eye(CLASSES + 2, 16), candidates(), seed=0)
-    assert find_label_issues([softmax(40 * answers.alone)], np.array(labels), np.arange(len(labels))) == []
+    answers = cross_fit_scores(seen, labels, torch.eye(CLASSES + 2, 16), candidates(), seed=0)
+    assert (
+        find_label_issues([softmax(40 * answers.trained_only)], np.array(labels), np.arange(len(labels)))
+        == []
+    )
 
 
 def test_an_image_does_not_vote_for_itself() -> None:
@@ -55,9 +58,9 @@ def test_an_image_does_not_vote_for_itself() -> None:
     names = tuple(f"class {i}" for i in range(CLASSES + 1))
     known = Candidates(names, CLASSES + 1, tuple((name,) for name in names))
     head = F.normalize(torch.ones(CLASSES + 1, 16), dim=-1)
-    answers = cross_fitted(seen, labels, head, known, seed=0)
-    assert answers.alone.shape == answers.among.shape == (25, CLASSES + 1)
-    assert answers.alone[-1].argmax() != CLASSES
+    answers = cross_fit_scores(seen, labels, head, known, seed=0)
+    assert answers.trained_only.shape == answers.all_classes.shape == (25, CLASSES + 1)
+    assert answers.trained_only[-1].argmax() != CLASSES
 
 
 def test_all_fold_models_must_agree() -> None:

@@ -19,7 +19,8 @@ def codes(made: Report) -> list[str]:
 def test_a_real_gain() -> None:
     made = report(held_out())
     assert made.verdict == "better"
-    assert made.summary.startswith("Use it: of 60 images that were kept from it for this")
+    assert made.summary.startswith("Use it. ")
+    assert "correct in cross-validation on 60 images; stock model" in made.summary
     assert codes(made)[0] == "use_it"
     of = made.trained_classes
     assert of is not None
@@ -40,8 +41,8 @@ def test_a_gain_in_probabilities_alone() -> None:
     """Accuracy gains two of 36 images, while the probabilities get much nearer to the truth."""
     held = held_out(stock=0.6, adapted=0.6, images=36)
     assert held.adapted is not None
-    scores, truth = held.stock.among.copy(), held.truth
-    wrong = np.flatnonzero(held.stock.alone.argmax(axis=1) != truth)
+    scores, truth = held.stock.all_classes.copy(), held.truth
+    wrong = np.flatnonzero(held.stock.trained_only.argmax(axis=1) != truth)
     scores[np.arange(36), truth] += 0.05
     scores[wrong[:2], truth[wrong[:2]]] += 0.3
     made = report(replace(held, adapted=ClassScores(scores[:, :K], scores)))
@@ -52,7 +53,7 @@ def test_a_gain_in_probabilities_alone() -> None:
     assert made.brier_gain is not None
     assert made.brier_gain.low > 0
     assert made.verdict == "better"
-    assert "nearer to the truth" in made.recommendations[0].detail
+    assert "Brier score" in made.recommendations[0].detail
 
 
 def test_no_gain() -> None:
@@ -126,7 +127,7 @@ def test_label_issues_are_named() -> None:
 def test_calibration_needs_images() -> None:
     held = held_out()
     assert held.adapted is not None
-    fitted = fit_calibration(held.adapted.alone, held.truth, logit_scale=40.0, alpha=0.5)
+    fitted = fit_calibration(held.adapted.trained_only, held.truth, logit_scale=40.0, alpha=0.5)
     calibrated = report(held, calibration=fitted).calibration
     assert calibrated.calibrated
     assert calibrated.error_after is not None
@@ -160,4 +161,4 @@ def test_held_out_images_shared_with_training_count_less() -> None:
     assert halves.high - halves.low == pytest.approx(
         np.sqrt(3) * (accuracy_interval(right).high - accuracy_interval(right).low), rel=0.05
     )
-    assert halves.low < accuracy_interval(right, learned_from=400).low < accuracy_interval(right).low
+    assert halves.low < accuracy_interval(right, images_per_fold_model=400).low < accuracy_interval(right).low

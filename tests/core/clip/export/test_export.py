@@ -15,7 +15,7 @@ from core.clip.export.onnx_graphs import OnnxDiffers, write_onnx_folder
 from core.clip.export.open_clip_folder import relocated, write_open_clip_folder
 from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
-from core.clip.weights.delta import whole
+from core.clip.weights.delta import full_delta
 from core.clip.weights.files import Weights
 from tests.core.serving.adapted import moved
 
@@ -105,7 +105,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def test_open_clip_loads_the_folder(tiny: Backbone, images: list[Path], tmp_path: Path) -> None:
-    weights = Weights(whole(moved(tiny)))
+    weights = Weights(full_delta(moved(tiny)))
     exported(tiny, tmp_path / "model", weights, 0.37)
     found = fresh(tmp_path / "model", "plain", images, tmp_path / "found.npz")
     for kind, features in expected(tiny, weights, 0.37, images).items():
@@ -132,7 +132,7 @@ def test_the_starter_is_loaded_by_its_script(starter: Backbone, clothing: Path, 
 
 @pytest.mark.slow
 def test_onnx_graphs_give_the_same(tiny: Backbone, images: list[Path], tmp_path: Path) -> None:
-    weights = Weights(whole(moved(tiny)))
+    weights = Weights(full_delta(moved(tiny)))
     exported(tiny, tmp_path / "model", weights, 0.5)
     theta = weights.theta(tower_parameters(tiny.model), 0.5)
     write_onnx_folder(tmp_path / "model", tiny, with_parameters(tiny, theta), ABOUT)

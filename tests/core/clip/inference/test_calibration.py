@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from core.clip.inference.calibration import (
-    KEPT,
+    ACCEPTANCE_RATE,
     MAX_SCORES,
     MIN_HELD_OUT,
     Calibration,
@@ -77,7 +77,7 @@ def test_most_held_out_images_are_accepted() -> None:
     logits, truth = drawn(400)
     fitted = fit_calibration(logits, truth, logit_scale=1.0, alpha=0.5)
     assert fitted is not None
-    assert (logits.max(axis=1) >= fitted.least_similarity).mean() == pytest.approx(KEPT, abs=0.01)
+    assert (logits.max(axis=1) >= fitted.least_similarity).mean() == pytest.approx(ACCEPTANCE_RATE, abs=0.01)
 
 
 def test_most_held_out_images_are_accepted_by_their_in_distribution_score() -> None:
@@ -85,7 +85,7 @@ def test_most_held_out_images_are_accepted_by_their_in_distribution_score() -> N
     in_distribution_score = np.random.default_rng(1).normal(0.6, 0.1, 400)
     fitted = fit_calibration(logits, truth, in_distribution_score, logit_scale=1.0, alpha=0.5)
     assert fitted is not None
-    assert (in_distribution_score >= fitted.least).mean() == pytest.approx(KEPT, abs=0.01)
+    assert (in_distribution_score >= fitted.threshold).mean() == pytest.approx(ACCEPTANCE_RATE, abs=0.01)
 
 
 def test_calibrations_of_older_models_are_read() -> None:
@@ -94,8 +94,8 @@ def test_calibrations_of_older_models_are_read() -> None:
     assert fitted is not None
     stored = fitted.to_dict()
     del stored["rejection_threshold"]
-    assert Calibration.of(stored) == fitted
-    assert Calibration.of(stored).least == fitted.least_similarity
+    assert Calibration.from_dict(stored) == fitted
+    assert Calibration.from_dict(stored).threshold == fitted.least_similarity
 
 
 def test_a_calibration_survives_json_and_stays_small() -> None:
@@ -103,4 +103,4 @@ def test_a_calibration_survives_json_and_stays_small() -> None:
     fitted = fit_calibration(logits, truth, logit_scale=1.0, alpha=0.5)
     assert fitted is not None
     assert len(fitted.nonconformity) == MAX_SCORES
-    assert Calibration.of(json.loads(json.dumps(fitted.to_dict()))) == fitted
+    assert Calibration.from_dict(json.loads(json.dumps(fitted.to_dict()))) == fitted

@@ -13,12 +13,12 @@ from core.clip.inference.class_offsets import class_offsets
 from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.models.features import (
-    IMAGES_AT_ONCE_ON_CPU,
-    PROMPTS_AT_ONCE,
+    CPU_IMAGE_BATCH_SIZE,
+    PROMPT_BATCH_SIZE,
     build_zero_shot_classifier,
     image_features,
 )
-from core.clip.weights.delta import whole
+from core.clip.weights.delta import full_delta
 from core.clip.weights.ensemble import interpolate
 from core.clip.weights.files import Weights
 from core.clip.weights.support_set import SupportSet
@@ -77,10 +77,10 @@ def test_many_prompts_are_encoded_in_chunks(tiny: Backbone) -> None:
 
 
 def test_many_images_are_encoded_in_chunks(tiny: Backbone) -> None:
-    pixels = torch.randn(IMAGES_AT_ONCE_ON_CPU + 5, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    pixels = torch.randn(CPU_IMAGE_BATCH_SIZE + 5, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     watched = watch(tiny, "visual")
     features = image_features(watched.backbone.model, pixels)
-    assert [len(p.given) for p in watched.passes["visual"]] == [IMAGES_AT_ONCE_ON_CPU, 5]
+    assert [len(p.given) for p in watched.passes["visual"]] == [CPU_IMAGE_BATCH_SIZE, 5]
     with torch.no_grad():
         whole = tiny.model.encode_image(pixels)
     torch.testing.assert_close(features, whole / whole.norm(dim=1, keepdim=True), rtol=1e-4, atol=1e-5)
@@ -103,7 +103,7 @@ def test_scores_are_cosines_and_their_softmax(tiny: Backbone) -> None:
 
 
 def test_classify_is_its_parts(tiny: Backbone, theta_1: dict[str, Tensor]) -> None:
-    classifier = Classifier(tiny, Weights(whole(theta_1)))
+    classifier = Classifier(tiny, Weights(full_delta(theta_1)))
     pixels, head = classifier.preprocess(images(3)), classifier.text_features(TEXTS)
     parts = classifier.scores(classifier.image_features(pixels), head, classes=[-1] * len(TEXTS))
     once = classifier.classify(images(3), TEXTS)
@@ -124,7 +124,7 @@ def test_a_classifier_holds_the_ensemble_at_alpha(
     tiny: Backbone, theta_1: dict[str, Tensor], alpha: float
 ) -> None:
     before = fingerprint(tiny.model)
-    classifier = Classifier(tiny, Weights(whole(theta_1)), alpha)
+    classifier = Classifier(tiny, Weights(full_delta(theta_1)), alpha)
     theta = interpolate(tower_parameters(tiny.model), theta_1, alpha)
     for name, parameter in classifier.model.named_parameters():
         expected = tiny.model.get_parameter(name) if name == "logit_scale" else theta[name]
@@ -145,14 +145,14 @@ def test_alpha_defaults_to_a_half(tiny: Backbone, theta_1: dict[str, Tensor]) ->
 )
 def test_other_alphas_are_refused(tiny: Backbone, theta_1: dict[str, Tensor], alpha: float) -> None:
     with pytest.raises(ValueError, match="alpha"):
-        Classifier(tiny, Weights(whole(theta_1)), alpha)
+        Classifier(tiny, Weights(full_delta(theta_1)), alpha)
 
 
 def test_offsets_are_taken_off_before_the_softmax(tiny: Backbone, theta_1: dict[str, Tensor]) -> None:
-    plain = Classifier(tiny, Weights(whole(theta_1)), 1.0)
+    plain = Classifier(tiny, Weights(full_delta(theta_1)), 1.0)
     features = plain.image_features(plain.preprocess(images(5)))
     shots = SupportSet(features.expand(3, -1, -1), torch.tensor([0, 1, 0, 1, 0]))
-    classifier = Classifier(tiny, Weights(whole(theta_1), shots), 1.0)
+    classifier = Classifier(tiny, Weights(full_delta(theta_1), shots), 1.0)
     classes = [0, 1, -1]
 
     scores = classifier.classify(images(4), TEXTS, classes=classes, balance=0.4)

@@ -59,13 +59,13 @@ def test_a_component_shared_by_all_images_changes_nothing() -> None:
     # One image per class, shifted so that all prototypes differ by the same constant.
     moved = torch.stack([F.normalize(p + 2 * gap, dim=-1) for p in prototypes])
     prompts = F.pad(TEXTS, (0, 2))
-    head = PrototypeClassifier(moved, torch.arange(3)).head(prompts, CLASSES)
+    head = PrototypeClassifier(moved, torch.arange(3)).build_classifier(prompts, CLASSES)
     assert head[:, 7].abs().max() < 1e-6
 
 
 def test_the_classifier_weights_are_not_modified() -> None:
     before = TEXTS.clone()
-    PrototypeClassifier(FEATURES, LABELS).head(TEXTS, CLASSES)
+    PrototypeClassifier(FEATURES, LABELS).build_classifier(TEXTS, CLASSES)
     assert torch.equal(TEXTS, before)
 
 
@@ -73,7 +73,7 @@ def test_the_classifier_weights_are_not_modified() -> None:
 def test_cosines_and_offsets(balance: float) -> None:
     preview, images = PrototypeClassifier(FEATURES, LABELS), random_unit(4, 6, seed=2)
     cosines, offsets = preview.cosines(images, TEXTS, CLASSES, balance)
-    head = preview.head(TEXTS, CLASSES)
+    head = preview.build_classifier(TEXTS, CLASSES)
     torch.testing.assert_close(cosines, images @ head.T)
     torch.testing.assert_close(offsets, class_offsets(FEATURES, LABELS, head, CLASSES, balance))
 

@@ -2,7 +2,7 @@ from core.clip.evaluation.forgetting import measure_forgetting
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.models.imagenet_classes import DISTRACTOR_CLASSES, distractor_classes
 from core.clip.training.progress import Silent
-from core.clip.weights.delta import whole
+from core.clip.weights.delta import full_delta
 from core.clip.weights.files import Weights
 from tests.core.serving.adapted import moved
 
@@ -22,6 +22,6 @@ def test_forgetting_grows_with_alpha(tiny: Backbone) -> None:
     prompts = [k.text_similarity for k in kept]
     assert prompts == sorted(prompts, reverse=True)
     assert prompts[-1] < 0.999
-    same = Weights(whole(dict(tower_parameters(tiny.model))), None)
+    same = Weights(full_delta(dict(tower_parameters(tiny.model))), None)
     untouched = measure_forgetting(tiny, same, ["red fox"], ["a photo of a {}."], Silent())
     assert all(k.text_similarity > 0.9999 for k in untouched)

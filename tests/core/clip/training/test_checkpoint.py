@@ -15,7 +15,13 @@ from core.clip.config import AdaptConfig
 from core.clip.errors import Cancelled
 from core.clip.models.backbone import Backbone
 from core.clip.training.checkpoint import Checkpoints, TrainingState, identity_of
-from core.clip.training.checkpoint_files import KEPT, checkpoint_name, epoch_of, is_whole, newest_first
+from core.clip.training.checkpoint_files import (
+    MAX_CHECKPOINTS,
+    checkpoint_name,
+    epoch_of,
+    is_whole,
+    newest_first,
+)
 from core.clip.training.progress import StepProgress
 from core.clip.training.trainer import FineTuned, fine_tune
 from tests.core.clip.recorder import Recorder, same_bits
@@ -249,7 +255,7 @@ def test_a_failed_write_is_reported_and_does_not_stop_the_training(
 
 def test_at_most_two_checkpoints_are_kept(tiny: Backbone, images: list[Tensor], tmp_path: Path) -> None:
     train(tiny, images, tmp_path, epochs=6)
-    assert len(list(tmp_path.iterdir())) == KEPT == 2
+    assert len(list(tmp_path.iterdir())) == MAX_CHECKPOINTS == 2
     assert all(is_whole(path) for path in tmp_path.iterdir())
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from core.clip.config import DeltaFormat
-from core.clip.weights.delta import AT_ONCE, Delta, encode, stored_as, whole
+from core.clip.weights.delta import UNPACK_BATCH_SIZE, Delta, encode, full_delta, tensor_layout
 from core.clip.weights.ensemble import interpolate
 from tests.core.clip.recorder import same_bits
 
@@ -74,7 +74,7 @@ def test_full_gives_theta_1_back_bit_for_bit() -> None:
     theta_0, theta_1 = thetas()
     theta_0["matrix"][0, :2] = torch.tensor([1e8, 1.0])
     theta_1["matrix"][0, :2] = torch.tensor([0.1, -0.0])
-    for delta in (encode(theta_0, theta_1, "full"), whole(theta_1)):
+    for delta in (encode(theta_0, theta_1, "full"), full_delta(theta_1)):
         assert same_bits(delta.theta(theta_0, 1), theta_1)
         assert same_bits(delta.theta(theta_0, 0.3), interpolate(theta_0, theta_1, 0.3))
 
@@ -104,13 +104,13 @@ def test_the_packed_size(kind: DeltaFormat) -> None:
         words = math.ceil(columns * bits / 32)
         expected += 4 * rows * (words + (kind != "full"))
     assert delta.bytes == expected
-    assert stored_as(theta_0, kind) == {n: (t.dtype, tuple(t.shape)) for n, t in delta.tensors.items()}
+    assert tensor_layout(theta_0, kind) == {n: (t.dtype, tuple(t.shape)) for n, t in delta.tensors.items()}
 
 
 @pytest.mark.parametrize("kind", ["4bit", "1bit"])
 def test_large_tensors_are_unpacked_in_pieces(kind: DeltaFormat) -> None:
     generator = torch.Generator().manual_seed(1)
-    for shape in ((AT_ONCE // 64 * 2 + 3, 64), (3, AT_ONCE + 5)):
+    for shape in ((UNPACK_BATCH_SIZE // 64 * 2 + 3, 64), (3, UNPACK_BATCH_SIZE + 5)):
         before = {"w": torch.randn(shape, generator=generator)}
         after = {"w": before["w"] + 1e-2 * torch.randn(shape, generator=generator)}
         theta = encode(before, after, kind).theta(before, 1)["w"]

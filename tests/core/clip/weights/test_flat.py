@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from core.clip.weights.flat import ALIGNED, LARGE, copy_flat, empty_flat, reusing
+from core.clip.weights.flat import ALIGNED, LARGE, copy_flat, empty_flat, reuse_memory
 
 MANY = LARGE // 4  # Number of floats in a large page.
 
@@ -67,7 +67,7 @@ def test_the_next_set_reuses_freed_memory() -> None:
     first = copy_flat(like)
     place = first["a"].data_ptr()
     before = resident()
-    with reusing(8 * LARGE):
+    with reuse_memory(8 * LARGE):
         del first
         second, other = empty_flat(like), copy_flat(like)
         assert second["a"].data_ptr() == place
@@ -85,7 +85,7 @@ def test_the_next_set_reuses_freed_memory() -> None:
 def test_the_kept_memory_is_limited() -> None:
     sets = [copy_flat({"a": torch.ones(2 * MANY)}) for _ in range(6)]
     before = resident()
-    with reusing(4 * LARGE + LARGE // 2):
+    with reuse_memory(4 * LARGE + LARGE // 2):
         del sets
         assert before - resident() > 7.5 * LARGE  # 12 pages in total; two sets are kept.
     assert before - resident() > 11.5 * LARGE
@@ -106,5 +106,5 @@ def test_many_threads_never_share_memory() -> None:
                 return False
         return True
 
-    with reusing(4 * LARGE), ThreadPoolExecutor(4) as pool:
+    with reuse_memory(4 * LARGE), ThreadPoolExecutor(4) as pool:
         assert all(pool.map(use, range(8)))
