@@ -117,7 +117,7 @@ class CheckpointUploader:
             return
         self._newest = path.name
         logger.info("%s: checkpoint after epoch %s stored", self._job_id, epoch_of(path.name))
-        for old in self._stored()[KEPT:]:
+        for old in self._stored()[MAX_CHECKPOINTS:]:
             self._blobs.delete(old)
 
     def _stored(self) -> list[str]:

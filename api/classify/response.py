@@ -76,5 +76,5 @@ def _calibration(fitted: calibration.Calibration | None) -> Calibration:
         calibrated=True,
         temperature=fitted.temperature,
         held_out_images=fitted.images,
-        rejection_threshold=fitted.least,
+        rejection_threshold=fitted.threshold,
     )

@@ -28,7 +28,7 @@ def preflight(
         more_warnings: warnings about the settings.
         skips_bad: True if the request allows to skip bad images.
     """
-    images = [CheckedImage(s.file_name, s.class_name, s.split, s.sha256, s.sketch) for s in upload.images]
+    images = [CheckedImage(s.file_name, s.class_name, s.split, s.sha256, s.stats) for s in upload.images]
     findings = check_images(images, config.image_size)
     unreadable = [
         Finding(

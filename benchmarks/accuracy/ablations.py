@@ -69,7 +69,7 @@ def one_training(task: Task) -> dict[str, Predictor]:
     trained = train(task)
     networks = {a: ensemble(task, trained.theta_1, a) for a in ALPHAS}
     answers: dict[str, Predictor] = {f"α = {a}": network for a, network in networks.items()}
-    for balance in (0.1, 0.2, 0.3, NEW_NAMES_BALANCE, 0.4, 0.5):
+    for balance in (0.1, 0.2, 0.3, NEW_CLASS_BALANCE, 0.4, 0.5):
         label = f"α = 0.5, new_class_balance {balance}"
         answers[label] = Balanced(task, networks[0.5], full_delta(trained.theta_1), 0.5, balance)
     answers["W kept, α = 0.5"] = WithClassifier(task, trained, 0.5)

@@ -49,7 +49,7 @@ def every_precision(task: Task) -> dict[str, Predictor]:
     for kind in KINDS:
         delta = encode(theta_0, theta_1, kind)
         network = with_parameters(task.backbone, delta.theta(theta_0, config.alpha))
-        predictors[kind] = Balanced(task, TwoTowers(task, network), delta, config.alpha, NEW_NAMES_BALANCE)
+        predictors[kind] = Balanced(task, TwoTowers(task, network), delta, config.alpha, NEW_CLASS_BALANCE)
     return predictors
 
 
@@ -99,7 +99,8 @@ def size_table(networks: Mapping[str, Mapping[str, Tensor]], timed: Sequence[str
         "Bytes of an adapted model, and seconds to its θ(α)",
         ["network", "parameters", *KINDS, *(f"seconds, {kind}" for kind in KINDS)],
         note=f"Seconds: median of {REPEATS}, {torch.get_num_threads()} threads, α = 0.5, the packed model "
-        f"in memory. A support set adds {len(SUPPORT_ALPHAS)} fp16 features per shot, at most {SHOTS_KEPT}.",
+        f"in memory. A support set adds {len(SUPPORT_ALPHAS)} fp16 features per shot, of at most "
+        f"{MAX_SUPPORT_SHOTS} shots.",
     )
     for name, theta_0 in networks.items():
         parameters = sum(tensor.numel() for tensor in theta_0.values())

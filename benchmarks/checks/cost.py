@@ -79,9 +79,9 @@ def many(images: Sequence[CheckedImage]) -> float:
 
     def another(i: int) -> CheckedImage:
         image = images[i % len(images)]
-        thumbnail = image.sketch.thumbnail
+        thumbnail = image.stats.thumbnail
         changed = np.clip(thumbnail + noise.normal(0, 12, thumbnail.shape), 0, 255).astype(np.uint8)
-        return replace(image, sha256=str(i), sketch=replace(image.sketch, thumbnail=changed))
+        return replace(image, sha256=str(i), stats=replace(image.stats, thumbnail=changed))
 
     different = [another(i) for i in range(MAX_IMAGES)]
     return _milliseconds(lambda: check_images(different, SIZE), MAX_IMAGES, times=1)

@@ -191,7 +191,7 @@ def measure(
 def _made(image: CheckedImage, path: Path, fault: Fault, quality: int) -> CheckedImage:
     buffer = io.BytesIO()
     fault(open_image(path)).save(buffer, "JPEG", quality=quality)
-    return replace(image, sha256=f"planted {image.sha256}", sketch=sketched(buffer.getvalue()))
+    return replace(image, sha256=f"planted {image.sha256}", stats=sketched(buffer.getvalue()))
 
 
 def _shown(finding: Finding, paths: Sequence[Path]) -> dict[str, str]:

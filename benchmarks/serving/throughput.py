@@ -83,7 +83,7 @@ def measure(
     names: Sequence[int] = NAMES,
 ) -> Rounds:
     """Measure the bare network and the service in turn, after a short warm-up round."""
-    at_once = IMAGES_AT_ONCE_ON_CPU if backbone.device.type == "cpu" else IMAGES_AT_ONCE
+    at_once = CPU_IMAGE_BATCH_SIZE if backbone.device.type == "cpu" else IMAGE_BATCH_SIZE
     network = stock_model("", backbone).model
     eager: Form = backbone.model.encode_image  # type: ignore[assignment]
     threads = single_threaded(torch.get_num_threads(), "bare")
@@ -201,7 +201,7 @@ def tables(measured: Rounds, title: str) -> list[Table]:
             "errors",
         ],
         note=f"Medians of {len(measured.single)} rounds in which all take turns. The product's form runs "
-        f"batches of {IMAGES_AT_ONCE_ON_CPU} decoded images on a CPU, each on one core; eager fp32 "
+        f"batches of {CPU_IMAGE_BATCH_SIZE} decoded images on a CPU, each on one core; eager fp32 "
         f"(open_clip's) runs batches of {EAGER_BATCH} on all cores. A request has one JPEG, and the response "
         "the five best classes. The clients are one process on the same cores. A single image, decoded and "
         f"encoded by the bare network, takes {single:.1f} ms.",

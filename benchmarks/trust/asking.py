@@ -63,17 +63,17 @@ def score_test_images(
         head = build_zero_shot_classifier(model, backbone.tokenize, prompts).cpu()
         classifier = head[: len(names)]
         if alpha == 0:
-            scores = plain(images, classifier, known)
-            preview = previewed(
+            scores = cosine_scores(images, classifier, known)
+            preview = preview_scores(
                 PrototypeClassifier(shots.features[0], shots.labels), images, classifier, known
             )
-            arrays["named_preview"] = best_names(preview.alone, preview.among)
+            arrays["named_preview"] = best_names(preview.trained_only, preview.all_classes)
         else:
-            scores = balanced(images, classifier, shots, alpha, known)
-        arrays[f"named_{alpha}"] = best_names(scores.alone, scores.among)
-        arrays[f"{AMONG}{alpha}"] = scores.among.astype(np.float32)
+            scores = balanced_scores(images, classifier, shots, alpha, known)
+        arrays[f"named_{alpha}"] = best_names(scores.trained_only, scores.all_classes)
+        arrays[f"{AMONG}{alpha}"] = scores.all_classes.astype(np.float32)
         if alpha == config.alpha:
-            arrays["alone"] = scores.alone.astype(np.float32)
+            arrays["alone"] = scores.trained_only.astype(np.float32)
             by_rule, new_cosine = rejections(images, head, shots.at(alpha), shots.labels, known, backbone)
             arrays["new_cosine"] = new_cosine.astype(np.float32)
             arrays.update({RULE + rule: score.astype(np.float32) for rule, score in by_rule.items()})

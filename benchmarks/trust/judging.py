@@ -40,7 +40,7 @@ def judged(record: Record) -> dict[str, Any]:
         "rejection": _rejection(record, listed),
     }
     if reported["calibration"] is not None:
-        judgement["confident"] = _confident(record, Calibration.of(reported["calibration"]), listed)
+        judgement["confident"] = _confident(record, Calibration.from_dict(reported["calibration"]), listed)
     return judgement
 
 

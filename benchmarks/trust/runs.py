@@ -97,8 +97,8 @@ def run(kind: str, trial: Trial, backbone: Backbone) -> Record:
         "found": len(planted & label_issues),
         "label_issues": len(label_issues),
     }
-    assert adapted.held is not None
-    arrays = _held_out_arrays(adapted.held)
+    assert adapted.evaluation.held_out is not None
+    arrays = _held_out_arrays(adapted.evaluation.held_out)
     if kind == "real":
         more = [name for name in trial.data.class_names if name not in names]
         arrays.update(score_test_images(backbone, adapted, more, trial, config))
@@ -126,8 +126,8 @@ def _held_out_arrays(held: HeldOutPredictions) -> dict[str, NDArray[Any]]:
         "held_named_preview": best_names(held.preview.trained_only, held.preview.all_classes),
     }
     for alpha, scores in held.curve.items():
-        arrays[f"held_alone_{alpha}"] = scores.alone.astype(np.float32)
-        arrays[f"held_named_{alpha}"] = best_names(scores.alone, scores.among)
+        arrays[f"held_alone_{alpha}"] = scores.trained_only.astype(np.float32)
+        arrays[f"held_named_{alpha}"] = best_names(scores.trained_only, scores.all_classes)
         if scores.in_distribution_score is not None:
             arrays[f"held_in_distribution_{alpha}"] = scores.in_distribution_score.astype(np.float32)
     return arrays

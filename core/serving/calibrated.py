@@ -32,7 +32,7 @@ class CalibratedScores:
     @property
     def rejected(self) -> Tensor:
         """bool [N]: the image resembles none of the classes."""
-        return self.in_distribution_score < self.calibration.least
+        return self.in_distribution_score < self.calibration.threshold
 
     def prediction_sets(self, names: Sequence[str]) -> list[list[str]]:
         """Return the prediction set of each image, the most likely class first."""
@@ -63,9 +63,9 @@ def calibration_for(
     stored = (model.metrics or {}).get("calibration") if model is not None else None
     if model is None or stored is None:
         return None
-    calibration = Calibration.of(stored)
+    calibration = Calibration.from_dict(stored)
     candidates, trained = {same_class(name) for name in names}, {same_class(name) for name in model.classes}
-    plain = templates is None and balance == NEW_NAMES_BALANCE and not own_prompts
+    plain = templates is None and balance == NEW_CLASS_BALANCE and not own_prompts
     same_alpha = math.isclose(model.alpha if alpha is None else alpha, calibration.alpha)
     return calibration if plain and same_alpha and candidates == trained else None
 

@@ -16,7 +16,7 @@ from core.clip.errors import BadImage
 from core.clip.inference.class_offsets import class_offsets
 from core.clip.inference.classifier import Scores, scored
 from core.clip.models.backbone import load_tokenizer
-from core.clip.models.features import PROMPTS_AT_ONCE, classifier_from_features
+from core.clip.models.features import PROMPT_BATCH_SIZE, classifier_from_features
 from core.serving.calibrated import NotCalibrated, calibrate, calibration_for, ranked
 from core.serving.decoding import Decoders, Decoding, fitted
 from core.serving.engine import Engine

@@ -161,13 +161,14 @@ def train(folder: Path, task: Task, channel: Channel) -> None:
         class_names=adapted.class_names,
         config=config.to_dict(),
     )
-    if adapted.report is not None:
+    report = adapted.evaluation.report
+    if report is not None:
         # adapt() numbers the training images first, then the test images.
         order = [int(s["file"]) for split in ("train", "test") for s in task.shots if s["split"] == split]
-        report = adapted.evaluation.report.to_dict()
-        for image in (*report["mistakes"], *report["label_issues"]):
+        fields = report.to_dict()
+        for image in (*fields["mistakes"], *fields["label_issues"]):
             image["position"] = order[image["position"]]
-        (folder / REPORT).write_text(json.dumps(report, ensure_ascii=False), encoding="utf-8")
+        (folder / REPORT).write_text(json.dumps(fields, ensure_ascii=False), encoding="utf-8")
     channel.send("done", metrics=adapted.evaluation.metrics)
 
 

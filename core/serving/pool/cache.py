@@ -209,7 +209,7 @@ class WarmCache(Generic[Value]):
             gone = self._make_room()
         started = time.monotonic()
         try:
-            with reusing(entry.bytes):
+            with reuse_memory(entry.bytes):
                 self._free(gone)
                 value = load()
         except BaseException as error:

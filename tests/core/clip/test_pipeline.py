@@ -85,8 +85,8 @@ def test_the_model_learns_and_is_evaluated(adapted: Adapted) -> None:
     assert trained["difference"]["value"] == pytest.approx(trained["adapted"] - trained["stock"])
     # With a single new class as the only candidate, every prediction is correct.
     assert new["adapted"] == new["stock"] == 1
-    assert adapted.held is not None
-    assert len(adapted.held.truth) == 20
+    assert adapted.evaluation.held_out is not None
+    assert len(adapted.evaluation.held_out.truth) == 20
 
 
 def measured(
@@ -139,9 +139,9 @@ def test_the_support_set_has_the_models_features(tiny: Backbone, adapted: Adapte
 
 
 def test_the_support_set_holds_a_sample_of_many_shots(tiny: Backbone) -> None:
-    images = [torch.full((3, 32, 32), i % 256, dtype=torch.uint8) for i in range(2 * SHOTS_KEPT + 1)]
+    images = [torch.full((3, 32, 32), i % 256, dtype=torch.uint8) for i in range(2 * MAX_SUPPORT_SHOTS + 1)]
     labels = list(range(len(images)))
-    kept = encode_support_set(tiny, whole(tower_parameters(tiny.model)), images, labels)
+    kept = encode_support_set(tiny, full_delta(tower_parameters(tiny.model)), images, labels)
     assert kept.features.shape[:2] == (3, 86)  # Every third shot.
     assert kept.labels.tolist() == labels[::3]
 
@@ -172,7 +172,7 @@ def test_the_loss_from_packing_is_evaluated(tiny: Backbone) -> None:
     assert same_bits(dict(packed.weights.delta.tensors), dict(again.tensors))
     for adapted in (packed, full):
         once_more = measured(tiny, adapted, tests, config(**given), Silent())
-        assert once_more == correct_per_model(adapted.held)
+        assert once_more == correct_per_model(adapted.evaluation.held_out)
     assert packed.weights.shots is not None
     assert full.weights.shots is not None
     assert not torch.equal(packed.weights.shots.features[2], full.weights.shots.features[2])
@@ -182,7 +182,7 @@ def test_at_alpha_0_nothing_is_gained(tiny: Backbone, adapted: Adapted) -> None:
     tests = shots("red", "green", "blue", "grey", each=5, seed=1000)
     stock, at_0 = measured(tiny, adapted, tests, config(alpha=0), Silent())
     assert at_0 == stock
-    assert at_0 != correct_per_model(adapted.held)[1]
+    assert at_0 != correct_per_model(adapted.evaluation.held_out)[1]
 
 
 def test_evaluating_in_chunks(tiny: Backbone, adapted: Adapted) -> None:
@@ -335,7 +335,7 @@ def test_own_prompts_and_templates_reach_training_and_evaluation(tiny: Backbone)
         tiny, plain.weights, ("red", "green"), tests,
         config(alpha=0, prompts={"red": ["a photo of a green."], "green": ["a photo of a red."]}), Silent(),
     )  # fmt: skip
-    assert swapped[0] == [not right for right in correct_per_model(plain.held)[0]]
+    assert swapped[0] == [not right for right in correct_per_model(plain.evaluation.held_out)[0]]
 
 
 def test_another_image_size_all_the_way(tiny: Backbone, tiny_folder: Path, tmp_path: Path) -> None:
@@ -362,7 +362,7 @@ def test_another_image_size_all_the_way(tiny: Backbone, tiny_folder: Path, tmp_p
 def test_a_holdout_never_empties_a_class(sizes: list[int], holdout: float, seed: int) -> None:
     every = [Shot(bytes([c, i]), str(c)) for c, size in enumerate(sizes) for i in range(size)]
     every.sort(key=lambda s: s.source[-1:])  # Classes in mixed order.
-    out = holdout_places(every, holdout, seed)
+    out = holdout_positions(every, holdout, seed)
     assert out <= set(range(len(every)))
     left = Counter(s.class_name for i, s in enumerate(every) if i not in out)
     for c, size in enumerate(sizes):

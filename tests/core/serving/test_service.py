@@ -101,7 +101,7 @@ def test_equals_a_classifier_made_directly(world: World) -> None:
     theta_1 = moved(world.backbone)
     model = world.publish(theta_1=theta_1, alpha=0.4)
     got = numbers(world.classify(model=model))
-    classifier = Classifier(world.backbone, Weights(whole(theta_1)), 0.4)
+    classifier = Classifier(world.backbone, Weights(full_delta(theta_1)), 0.4)
     prompts = [[f"a photo of a {name}."] for name in NAMES]
     scores = classifier.classify([open_image(data) for data in IMAGES], prompts)
     expected = [

@@ -8,7 +8,7 @@ from tests.core.clip.drawn import drawn
 
 
 def test_the_statistics_of_an_image() -> None:
-    found = sketch(drawn(0, 200, 150))
+    found = measure_image(drawn(0, 200, 150))
     assert (found.shorter_side, found.aspect_ratio) == (150, pytest.approx(4 / 3))
     assert measure_image(drawn(0, 150, 200).rotate(90, expand=True)).aspect_ratio == pytest.approx(4 / 3)
     assert found.thumbnail.shape == (THUMBNAIL, THUMBNAIL)
@@ -36,7 +36,7 @@ def test_sharpness_is_of_the_edges_however_few_there_are() -> None:
 
 
 def test_subject_coverage() -> None:
-    everywhere = sketch(drawn(1, 128, 128)).subject_coverage
+    everywhere = measure_image(drawn(1, 128, 128)).subject_coverage
     assert everywhere > 0.4
     for share in (1 / 2, 1 / 4, 1 / 8):
         ground = Image.new("RGB", (512, 512), "white")

@@ -83,7 +83,7 @@ def test_every_copy_is_found_once() -> None:
 
 def test_the_maximum_number_of_images() -> None:
     """All images are copies of one, which is the worst case."""
-    base = sketch(drawn(3))
+    base = measure_image(drawn(3))
     noise = np.random.default_rng(0)
     copies = [
         replace(

@@ -118,7 +118,7 @@ def test_open_clip_loads_the_folder(tiny: Backbone, images: list[Path], tmp_path
 @pytest.mark.slow
 def test_the_starter_is_loaded_by_its_script(starter: Backbone, clothing: Path, tmp_path: Path) -> None:
     """Real images, after moving the folder and without access to a hub."""
-    weights = Weights(whole(moved(starter, size=0.002)))
+    weights = Weights(full_delta(moved(starter, size=0.002)))
     exported(starter, tmp_path / "before", weights, 0.5)
     folder = (tmp_path / "before").rename(tmp_path / "after")
     assert str(tmp_path) not in (folder / "open_clip_config.json").read_text()

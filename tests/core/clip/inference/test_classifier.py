@@ -66,11 +66,11 @@ def test_shared_prompts_are_encoded_once(tiny: Backbone) -> None:
 
 
 def test_many_prompts_are_encoded_in_chunks(tiny: Backbone) -> None:
-    prompts = [[f"a photo of thing number {i}"] for i in range(PROMPTS_AT_ONCE + 3)]
+    prompts = [[f"a photo of thing number {i}"] for i in range(PROMPT_BATCH_SIZE + 3)]
     watched = watch(tiny, "token_embedding")
     head = build_zero_shot_classifier(watched.backbone.model, tiny.tokenize, prompts)
-    assert [len(p.given) for p in watched.passes["token_embedding"]] == [PROMPTS_AT_ONCE, 3]
-    for i in (0, 1, PROMPTS_AT_ONCE - 1, PROMPTS_AT_ONCE, PROMPTS_AT_ONCE + 2):
+    assert [len(p.given) for p in watched.passes["token_embedding"]] == [PROMPT_BATCH_SIZE, 3]
+    for i in (0, 1, PROMPT_BATCH_SIZE - 1, PROMPT_BATCH_SIZE, PROMPT_BATCH_SIZE + 2):
         torch.testing.assert_close(
             head[[i]], slow_classifier_weights(tiny, [prompts[i]]), rtol=1e-5, atol=1e-6
         )
@@ -112,7 +112,7 @@ def test_classify_is_its_parts(tiny: Backbone, theta_1: dict[str, Tensor]) -> No
 
 
 def test_at_alpha_0_it_is_the_stock_model_bit_for_bit(tiny: Backbone, theta_1: dict[str, Tensor]) -> None:
-    stock, at_0 = Classifier(tiny), Classifier(tiny, Weights(whole(theta_1)), 0.0)
+    stock, at_0 = Classifier(tiny), Classifier(tiny, Weights(full_delta(theta_1)), 0.0)
     assert stock.model is at_0.model is tiny.model  # Equal weights are not copied.
     one, other = stock.classify(images(3), TEXTS), at_0.classify(images(3), TEXTS)
     assert torch.equal(one.similarities, other.similarities)
@@ -135,7 +135,10 @@ def test_a_classifier_holds_the_ensemble_at_alpha(
 
 
 def test_alpha_defaults_to_a_half(tiny: Backbone, theta_1: dict[str, Tensor]) -> None:
-    one, other = Classifier(tiny, Weights(whole(theta_1))), Classifier(tiny, Weights(whole(theta_1)), 0.5)
+    one, other = (
+        Classifier(tiny, Weights(full_delta(theta_1))),
+        Classifier(tiny, Weights(full_delta(theta_1)), 0.5),
+    )
     assert torch.equal(one.model.get_parameter("visual.proj"), other.model.get_parameter("visual.proj"))
 
 
@@ -166,5 +169,5 @@ def test_offsets_are_taken_off_before_the_softmax(tiny: Backbone, theta_1: dict[
     torch.testing.assert_close(scores.probabilities, adjusted.softmax(dim=-1))
     torch.testing.assert_close(unbalanced.probabilities, plain.classify(images(4), TEXTS).probabilities)
     # The stock model has no support set.
-    for stock in (Classifier(tiny), Classifier(tiny, Weights(whole(theta_1), shots), 0.0)):
+    for stock in (Classifier(tiny), Classifier(tiny, Weights(full_delta(theta_1), shots), 0.0)):
         assert not stock.classify(images(1), TEXTS, classes=classes).offsets.any()

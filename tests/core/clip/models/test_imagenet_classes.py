@@ -15,7 +15,7 @@ def test_the_distractor_classes_share_no_word_with_the_trained() -> None:
 
 
 def test_forgetting_grows_with_alpha(tiny: Backbone) -> None:
-    weights = Weights(whole(moved(tiny)), None)
+    weights = Weights(full_delta(moved(tiny)), None)
     kept = measure_forgetting(tiny, weights, ["red fox"], ["a photo of a {}."], Silent())
     assert [k.alpha for k in kept] == [0.0, 0.25, 0.5, 0.75, 1.0]
     assert kept[0].text_similarity == 1.0

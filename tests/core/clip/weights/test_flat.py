@@ -74,7 +74,7 @@ def test_the_next_set_reuses_freed_memory() -> None:
         assert torch.equal(second["b"], like["b"])  # The memory still holds the previous contents.
         del other  # Its memory is kept for a set that never comes.
         assert resident() - before > 1.5 * LARGE
-        with reusing(LARGE):
+        with reuse_memory(LARGE):
             pass  # The end of another block frees nothing.
         assert resident() - before > 1.5 * LARGE
     assert resident() - before < LARGE  # The end of this block frees the kept memory.
@@ -92,7 +92,7 @@ def test_the_kept_memory_is_limited() -> None:
 
 
 def test_memory_of_another_size_is_not_reused() -> None:
-    with reusing(8 * LARGE):
+    with reuse_memory(8 * LARGE):
         copy_flat({"a": torch.ones(2 * MANY)})
         assert len(empty_flat({"a": torch.ones(4 * MANY)})["a"]) == 4 * MANY
 
