@@ -59,7 +59,7 @@ def test_a_gain_in_probabilities_alone() -> None:
 def test_no_gain() -> None:
     made = report(held_out(stock=0.7, adapted=0.7))
     assert made.verdict == "no_clear_gain"
-    assert "stay with the stock network (alpha 0)" in made.summary
+    assert "stay with the stock model (alpha 0)" in made.summary
     assert codes(made)[:2] == ["stay_with_stock", "evaluate"]  # Fold models know less than the model.
     of_a_fifth = report(held_out(stock=0.7, adapted=0.7), trained_images=[100, 100, 100])
     assert "evaluate" not in codes(of_a_fifth)
@@ -156,7 +156,7 @@ def test_the_interval_of_an_accuracy_holds_it() -> None:
 
 def test_held_out_images_shared_with_training_count_less() -> None:
     right = np.arange(100) < 80
-    halves = accuracy_interval(right, learned_from=50)  # Two fold models.
+    halves = accuracy_interval(right, images_per_fold_model=50)  # Two fold models.
     assert halves.value == 0.8
     assert halves.high - halves.low == pytest.approx(
         np.sqrt(3) * (accuracy_interval(right).high - accuracy_interval(right).low), rel=0.05
