@@ -49,6 +49,7 @@ def row() -> Iterator[Row]:
     return Row("X", "a large image", lambda target: target.classify(large), honest, IMPOSSIBLE)
 
 
+@pytest.mark.slow
 def test_the_command_attacks_prints_and_writes(
     tree: Tree, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -67,6 +68,7 @@ def test_the_command_attacks_prints_and_writes(
     assert row.endswith("| ok |") == (not outcome["over"])
 
 
+@pytest.mark.slow
 def test_memory_time_answers_and_waits_are_measured(target: Target, row: Row) -> None:
     outcome = measure.measure_on(row, target)
     pixels = 3 * SIDE * SIDE

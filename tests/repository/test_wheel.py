@@ -125,6 +125,7 @@ def url(installed: Path, environment: dict[str, str], tmp_path: Path) -> Iterato
         process.wait(60)
 
 
+@pytest.mark.slow
 def test_the_service_runs_beside_folders_of_the_same_names(url: str) -> None:
     image = io.BytesIO()
     Image.new("RGB", (32, 32), "red").save(image, "PNG")

@@ -100,6 +100,7 @@ def distributed(environment: dict[str, str], folder: Path) -> Iterator[tuple[str
         yield urls[0], urls[1]
 
 
+@pytest.mark.slow
 def test_postgresql_and_redis_and_s3(
     environment: dict[str, str],
     postgres_url: str,

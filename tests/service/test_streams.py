@@ -18,6 +18,7 @@ from tests.core.store import samples
 from tests.service.running import PATIENCE, wait_for
 
 
+@pytest.mark.slow
 def test_fifty_open_streams_are_ended_properly_at_sigterm(
     environment: dict[str, str], migrated: Path, tmp_path: Path
 ) -> None:
