@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import httpx
+import pytest
 
 from core.store.db.session import Database
 from tests.api.streams import connect
