@@ -94,8 +94,8 @@ def size_table(networks: Mapping[str, Mapping[str, Tensor]], timed: Sequence[str
         "Bytes of an adapted model, and seconds until its θ(α) is there",
         ["network", "parameters", *KINDS, *(f"seconds, {kind}" for kind in KINDS)],
         note=f"Seconds: median of {REPEATS}, {torch.get_num_threads()} threads, α = 0.5, the packed model "
-        f"lying in memory. The support set of up to {MAX_SUPPORT_SHOTS} shots adds {len(SUPPORT_ALPHAS)} fp16 "
-        "features per shot.",
+        f"lying in memory. The support set adds {len(SUPPORT_ALPHAS)} fp16 features for each of up to "
+        f"{MAX_SUPPORT_SHOTS} shots.",
     )
     for name, theta_0 in networks.items():
         parameters = sum(tensor.numel() for tensor in theta_0.values())
