@@ -1,4 +1,4 @@
-"""Decoding, transforms, batches and splits: the way from image files to training batches.
+"""Decoding, transforms, splits and batches: from image files to training batches.
 
 May import `config`, `prompts` and `errors`.
 """

@@ -1,4 +1,4 @@
-"""Which images each step of a training sees, and which part of them."""
+"""Training batches: the images of each step, and their random crops."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +14,11 @@ from core.clip.data.transforms import random_resized_crop, to_tensor
 def epoch_batches(
     images: int, batches_per_epoch: int, epochs: int, generator: torch.Generator
 ) -> list[Tensor]:
-    """The indices [B] of every step. Each epoch is a new order, cut into batches of equal size (give or
-    take one): a last batch of two images would be nearly noise to the losses inside a batch."""
+    """Return the image indices [B] of every step.
+
+    Each epoch is a new permutation, split into batches whose sizes differ by at most one. The losses compare
+    images within a batch, so a last batch of two images would be nearly noise.
+    """
     return [
         indices
         for _ in range(epochs)
@@ -30,9 +33,11 @@ def crop_batches(
     crop_scale: float,
     generator: torch.Generator,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """(indices [B], crops uint8 [B, 3, S, S]) for every step of the plan, the next one prepared in a
-    thread while the network works. The thread must not race the loop for random numbers: it has a
-    generator of its own, and `generator` is where the crops after the ones at hand begin."""
+    """Yield indices [B] and crops uint8 [B, 3, S, S] of every step; a thread prepares the next step.
+
+    The thread has its own random generator, so that it does not race the training loop. `generator` is set
+    to the state after the crops just yielded, as a checkpoint needs it.
+    """
     ahead = torch.Generator()
     ahead.set_state(generator.get_state())
 
@@ -54,6 +59,12 @@ DECODERS = 4
 
 
 def read_images(sources: Sequence[bytes | Path], limits: ImageLimits, shortest_side: int) -> list[Tensor]:
+    """Decode images in threads to uint8 [3, H, W].
+
+    Raises:
+        BadImage: an image can't be read (see `open_image`).
+    """
+
     def read(source: bytes | Path) -> Tensor:
         return to_tensor(open_image(source, limits, shortest_side=shortest_side))
 

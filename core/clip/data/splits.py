@@ -1,6 +1,6 @@
-"""Which images are kept out of which sibling, so that a report costs no more than the training itself.
+"""Folds for cross-validation, at about the cost of the training itself, and holdout splits.
 
-A sibling is trained like the published model but without some of the images, and answers those.
+A fold model is trained like the model, but without the images of its fold, which it then predicts.
 """
 
 from collections.abc import Sequence
@@ -10,21 +10,21 @@ import numpy as np
 from core.clip.data.images import Shot
 
 MIN_CLASS_IMAGES = 5
-"""Images of a class below which none of them is kept out: what is left would be another task."""
+"""Minimum number of images of a class to hold some out. With fewer, the rest would be another task."""
 MIN_FOLD_IMAGES = 100
-"""Images that a fifth must hold to be the whole measurement."""
+"""Minimum number of images in a fifth for cross-validation with a single fold."""
 MAX_FOLD_IMAGES = 400
-"""More tell nothing new: 400 are known to ± 5 points."""
+"""Maximum number of images in a single fold: with 400, the accuracy is known to ± 5 points."""
 
 
 def make_folds(labels: Sequence[int], seed: int) -> list[list[int]]:
-    """For each sibling the indices that it is not trained on, ascending; none if no class has 5 images.
+    """Return the image indices of each fold, ascending; no fold if no class has 5 images.
 
-    Of many images one sibling leaves out a fifth, or 400. A fifth of few images says nothing (16 images
-    are known to ± 20 points), so then there are two, each of which is trained on one half and answers the
-    other: every image is answered, and both together take as long as the published training.
+    With many images there is one fold of a fifth of the images, at most 400. With few images a fifth would
+    be too small (16 images give ± 20 points), so there are two folds of one half each. Every image is then
+    predicted, and both fold models together take as long as the training.
 
-    Each class is shared out evenly. Classes with fewer than 5 images are always trained and never asked.
+    Folds are stratified by class. Images of classes with fewer than 5 images are in no fold.
     """
     generator = np.random.default_rng(seed)
     classes = [np.flatnonzero(np.asarray(labels) == label) for label in sorted(set(labels))]
@@ -36,14 +36,15 @@ def make_folds(labels: Sequence[int], seed: int) -> list[list[int]]:
     if not shuffled:
         return []
     halves: list[list[int]] = [[], []]
-    for turn, of_class in enumerate(shuffled):
-        for place, index in enumerate(of_class):
-            halves[(place + turn) % 2].append(int(index))  # the odd ones out fall to either half
+    for number, of_class in enumerate(shuffled):
+        for i, index in enumerate(of_class):
+            # Classes of odd size give their extra image to alternating halves.
+            halves[(i + number) % 2].append(int(index))
     return [sorted(half) for half in halves]
 
 
 def holdout_positions(shots: Sequence[Shot], holdout: float, seed: int) -> set[int]:
-    """About `holdout` of each class, never the whole of one."""
+    """Return the positions of about `holdout` of each class, never of a whole class."""
     generator = np.random.default_rng(seed)
     out: set[int] = set()
     for name in dict.fromkeys(shot.class_name for shot in shots):

@@ -1,7 +1,7 @@
-"""Structure of an image file: the parts that a decoder needs, and bounds on the cost of decoding them.
+"""Structure of image files: the parts that a decoder needs, and bounds on the decoding cost.
 
-Read before a decoder sees the file. A few bytes of structure can cost minutes: scans that repeat, metadata
-that is joined piece by piece, blocks that each take a step of Python.
+The structure is checked before a decoder opens the file. A few bytes can cost minutes of decoding: repeated
+scans, metadata joined piece by piece, blocks that each take a Python step.
 """
 
 import re
@@ -12,27 +12,27 @@ from typing import Any
 from core.clip.errors import BadImage
 
 MAX_SEGMENTS = 2_000
-"""Of a JPEG before its first scan, and after it. Metadata of 20 MB has some 300."""
+"""Maximum number of JPEG segments, before and after the first scan. 20 MB of metadata take about 300."""
 MAX_CHUNKS = 20_000
-"""Of a PNG. Files of 20 MB have some 3,000."""
+"""Maximum number of PNG chunks. Files of 20 MB have about 3,000."""
 MAX_FRAMES = 10_000
-"""Of a WebP, whose decoder lists them all."""
+"""Maximum number of WebP frames, all of which the decoder lists."""
 MAX_UNCOUNTED_SCANS = 16
-"""Scans that a JPEG may have without being counted exactly; libjpeg writes 1, 6 or 10, CMYK has 18."""
+"""Number of JPEG scans below which they are not counted exactly. libjpeg writes 1, 6 or 10, in CMYK 18."""
 MAX_SCANS = 100
 MAX_SCANNED_PIXELS = 1_000_000_000
-"""Scans times pixels: 2.5 images of 40 million pixels with 10 scans."""
+"""Maximum of scans times pixels: 2.5 images of 40 million pixels with 10 scans."""
 MAX_TIFF_STRIPS = 30_000
 MAX_TIFF_TAGS = 1_000
 MAX_TIFF_VALUES = 500_000
 PREFIX_CODE_BYTES = 6_000
-"""Tables of a group of prefix codes in lossless WebP, as libwebp lays them out."""
+"""Size of libwebp's tables for one group of prefix codes in lossless WebP (bytes)."""
 MAX_RLE_PIXELS = 1_000_000
-"""Pixels of a run-length coded BMP: Pillow decodes those in Python."""
+"""Maximum number of pixels of a run-length coded BMP, which Pillow decodes in Python."""
 MAX_RLE_BYTES = 500_000
 
 _MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]", re.DOTALL)
-"""End of a scan: within it 0xFF is followed by 0 or is a restart marker."""
+"""End of a scan. Inside a scan, 0xFF is followed by 0 or belongs to a restart marker."""
 _SOS, _EOI = 0xDA, 0xD9
 _FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
 _PROGRESSIVE, _LOSSLESS = 0xC2, 0xC3
@@ -44,30 +44,33 @@ _STRIPS, _ORIENTATION, _TILES = 273, 274, 324
 
 
 class Malformed(Exception):
-    """A structure that can't be followed."""
+    """A file structure that can't be parsed."""
 
 
 def too_costly(reason: str, remedy: str) -> BadImage:
+    """Return the error `image_too_costly`."""
     return BadImage("image_too_costly", f"{reason}, which takes too long to read. {remedy}")
 
 
 @dataclass(frozen=True)
 class Jpeg:
+    """The first image of a JPEG file."""
+
     data: bytes
-    """The first image, without metadata before its first scan."""
+    """The image without the metadata before its first scan."""
     coefficient_bytes: int
-    """Memory for the coefficients of the whole image; 0 if it is decoded row by row."""
+    """Memory for the coefficients of the whole image (bytes); 0 if decoded row by row."""
     scales: bool
-    """The decoder can scale down while it decodes."""
+    """True if the decoder can scale down while decoding."""
     exif: bytes | None
     xmp: bytes | None
 
 
 def read_jpeg(data: bytes) -> Jpeg:
-    """The segments before the first scan are followed one by one, the scans counted.
+    """Parse the segments before the first scan, and count the scans.
 
     Raises:
-        Malformed.
+        Malformed: the structure can't be parsed.
         BadImage: `image_too_costly`.
     """
     kept: list[bytes | memoryview] = [data[:2]]
@@ -117,11 +120,11 @@ def read_jpeg(data: bytes) -> Jpeg:
 
 
 def _next_marker(data: bytes, at: int) -> tuple[int, int]:
-    """The next marker and the offset behind it; what lies before it is skipped, as decoders do."""
-    found = _MARKER.search(data, at)
-    if found is None:
+    """Return the next marker and the offset after it; bytes before the marker are skipped, as in decoders."""
+    match = _MARKER.search(data, at)
+    if match is None:
         raise Malformed
-    return data[found.end() - 1], found.end()
+    return data[match.end() - 1], match.end()
 
 
 def _length(data: bytes, at: int) -> int:
@@ -132,8 +135,12 @@ def _length(data: bytes, at: int) -> int:
 
 
 def _check_scans(data: bytes, at: int, pixels: int) -> None:
-    """`at`: the length of the first scan's header."""
-    if data.count(b"\xff\xda", at) < MAX_UNCOUNTED_SCANS:  # an upper bound, in a thousandth of the time
+    """Bound the number of scans.
+
+    Args:
+        at: offset of the length field in the first scan's header.
+    """
+    if data.count(b"\xff\xda", at) < MAX_UNCOUNTED_SCANS:  # an upper bound, 1,000 times as fast
         scans = MAX_UNCOUNTED_SCANS
     else:
         scans = 1
@@ -141,7 +148,7 @@ def _check_scans(data: bytes, at: int, pixels: int) -> None:
         for _ in range(MAX_SEGMENTS):
             try:
                 marker, at = _next_marker(data, at)
-            except Malformed:  # cut short: the decoder says so
+            except Malformed:  # truncated: left to the decoder
                 break
             if marker == _EOI:
                 break
@@ -162,26 +169,37 @@ def _check_scans(data: bytes, at: int, pixels: int) -> None:
 
 
 def check_png(data: bytes) -> None:
-    """Raises BadImage: `image_too_costly`."""
+    """Check the number of chunks.
+
+    Raises:
+        BadImage: `image_too_costly`.
+    """
     at = 8
     for _ in range(MAX_CHUNKS):
         if at + 8 > len(data) or data[at + 4 : at + 8] == b"IEND":
             return
         at += 12 + int.from_bytes(data[at : at + 4], "big")
-    raise too_costly(f"The PNG file has more than {MAX_CHUNKS:,} chunks", "Save it anew from its source.")
+    raise too_costly(f"The PNG file has more than {MAX_CHUNKS:,} chunks", "Export it again from its source.")
 
 
 @dataclass(frozen=True)
 class Gif:
+    """The first frame of a GIF file."""
+
     data: bytes
-    """The first frame, without comments and other extensions before it."""
+    """The frame without preceding comments and other extensions."""
     width: int
+    """Width of the canvas, or the right edge of the frame if larger (pixels)."""
     height: int
-    """Of the canvas, or of the first frame where that reaches beyond it."""
+    """Height of the canvas, or the bottom edge of the frame if larger (pixels)."""
 
 
 def read_gif(data: bytes) -> Gif:
-    """Raises Malformed."""
+    """Extract the first frame.
+
+    Raises:
+        Malformed: the structure can't be parsed.
+    """
     if len(data) < 13:
         raise Malformed
     width, height = struct.unpack("<HH", data[6:10])
@@ -202,7 +220,7 @@ def read_gif(data: bytes) -> Gif:
                 at += 1 + data[at]
             at += 1
             if data[start + 1] == 0xF9 and data[start + 2] == 4:  # transparency of the frame
-                # "No disposal": for another Pillow fills a second image as soon as the file is opened.
+                # Set "no disposal": for other methods Pillow fills a second image on opening.
                 control = (
                     data[start : start + 3] + bytes([data[start + 3] & 0b11100011]) + data[start + 4 : at]
                 )
@@ -210,9 +228,10 @@ def read_gif(data: bytes) -> Gif:
 
 
 def check_webp(data: bytes) -> int:
-    """Bytes that the tables of a lossless image may take, one for each 16 pixels.
+    """Return an upper bound of the memory for the tables of a lossless image (bytes).
 
-    Raises BadImage: `image_too_costly`.
+    Raises:
+        BadImage: `image_too_costly`.
     """
     if data.count(b"ANMF") > MAX_FRAMES:
         raise too_costly(f"The WebP file has more than {MAX_FRAMES:,} frames", "Send its first frame alone.")
@@ -221,10 +240,12 @@ def check_webp(data: bytes) -> int:
 
 
 def check_bmp(data: bytes) -> int:
-    """Bytes that one step of a run-length code may take: in Pillow 12 it may skip 255 rows, beyond the last
-    one too.
+    """Return an upper bound of the memory for one step of a run-length code (bytes).
 
-    Raises BadImage: `image_too_costly`.
+    In Pillow 12 one step may skip 255 rows, even beyond the last row.
+
+    Raises:
+        BadImage: `image_too_costly`.
     """
     if len(data) < 34 or int.from_bytes(data[14:18], "little") < 40:
         return 0
@@ -240,10 +261,10 @@ def check_bmp(data: bytes) -> int:
 
 
 def check_tiff(data: bytes) -> None:
-    """The first directory; what the strips hold is for `check_tiff_strips`.
+    """Check the first directory. The content of the strips is left to `check_tiff_strips`.
 
     Raises:
-        Malformed.
+        Malformed: the structure can't be parsed.
         BadImage: `image_too_costly`.
     """
     entries = _directory(data)
@@ -254,26 +275,27 @@ def check_tiff(data: bytes) -> None:
     if strips > MAX_TIFF_STRIPS:
         raise too_costly(
             f"The TIFF file has more than {MAX_TIFF_STRIPS:,} strips or tiles",
-            "Save it anew from its source.",
+            "Export it again from its source.",
         )
     if len(entries) > MAX_TIFF_TAGS or outside > len(data) or values > MAX_TIFF_VALUES:
         raise too_costly(
             f"The TIFF file has {len(entries):,} tags with {values:,} values and {outside:,} bytes",
-            "Save it anew from its source.",
+            "Export it again from its source.",
         )
 
 
 def check_tiff_strips(data: bytes, tags: Any) -> None:
-    """Strips or tiles, once the tags are read.
+    """Check strips or tiles.
 
     Args:
         tags: `TiffImageFile.tag_v2`.
 
-    Raises BadImage: `image_too_costly`.
+    Raises:
+        BadImage: `image_too_costly`.
     """
     offsets = tags.get(_STRIPS) or tags.get(_TILES) or ()
     lengths = tags.get(279) or tags.get(325) or ()
-    remedy = "Save it anew from its source."
+    remedy = "Export it again from its source."
     if tags.get(259, 1) != 1 and sum(lengths) > 2 * len(data):
         raise too_costly("The TIFF file uses the same bytes for several strips or tiles", remedy)
     if tags.get(259, 1) == 7:
@@ -286,7 +308,7 @@ def check_tiff_strips(data: bytes, tags: Any) -> None:
 
 
 def orientation(exif: bytes) -> int | None:
-    """The tag of an EXIF block, with or without its mark."""
+    """Return the orientation tag of an EXIF block, with or without its `Exif` prefix."""
     try:
         entries = _directory(exif.removeprefix(b"Exif\0\0"))
     except Malformed:
@@ -297,7 +319,11 @@ def orientation(exif: bytes) -> int | None:
 
 
 def _directory(data: bytes) -> list[tuple[int, int, int, int]]:
-    """(tag, type, count, value as one short) of each entry of the first directory. Raises Malformed."""
+    """Return tag, type, count and first short of the value of each entry of the first directory.
+
+    Raises:
+        Malformed: the structure can't be parsed.
+    """
     order = {b"II": "<", b"MM": ">"}.get(data[:2])
     if order is None:
         raise Malformed

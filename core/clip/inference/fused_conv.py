@@ -1,4 +1,4 @@
-"""A convolution with what follows it: BatchNorm, activation and padding, for inference only."""
+"""Convolutions fused with BatchNorm, activation and padding, for inference only."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,37 +15,37 @@ ACTIVATIONS: Mapping[type[nn.Module], tuple[str, list[float]]] = {
     nn.ReLU: ("relu", []),
     nn.ReLU6: ("hardtanh", [0.0, 6.0]),
 }
-"""What a convolution can do to its own output, as oneDNN names it."""
+"""Activations that oneDNN can fuse into a convolution, with their oneDNN names."""
 
 
 @dataclass(frozen=True)
 class Planned:
-    """What one convolution does from now on."""
+    """The fusion plan of one convolution."""
 
     size: tuple[int, int]
-    """Of its input."""
+    """Height and width of the input (pixels)."""
     norm: str | None
-    """Name of the BatchNorm2d that is folded into it."""
+    """Name of the BatchNorm2d to fuse."""
     activation: str | None
-    """Name of the module that it does the work of, if that is not a part of the norm."""
+    """Name of the activation module to fuse, unless it is part of the norm."""
     activation_type: type[nn.Module] | None
-    """One of ACTIVATIONS."""
+    """Type of the fused activation, from ACTIVATIONS."""
 
 
 class FusedConvolution(nn.Module):
-    """With norm, activation and padding in one."""
+    """A convolution fused with norm, activation and padding."""
 
     def __init__(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d | None, planned: Planned) -> None:
         super().__init__()
-        weight, bias = _folded(convolution, norm)
+        weight, bias = _fused_parameters(convolution, norm)
         weight, padding = _symmetric(convolution, weight, planned.size)
         self.geometry = (padding, convolution.stride, convolution.dilation, convolution.groups)
         self.activation_type = planned.activation_type
-        left = getattr(norm, "act", None) if planned.activation_type is None else None
-        self.activation: nn.Module = left or nn.Identity()
+        unfused = getattr(norm, "act", None) if planned.activation_type is None else None
+        self.activation: nn.Module = unfused or nn.Identity()
         weight = weight.contiguous(memory_format=torch.channels_last)
-        self.laid_out = _lays_out(weight)
-        if self.laid_out:
+        self.reordered = _can_reorder(weight)
+        if self.reordered:
             size = [1, convolution.in_channels, *planned.size]
             weight = torch.ops.mkldnn._reorder_convolution_weight(weight, *self.geometry, size)
         self.register_buffer("weight", weight, persistent=False)
@@ -54,11 +54,11 @@ class FusedConvolution(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         padding, stride, dilation, groups = self.geometry
         weight, bias = cast(Tensor, self.weight), cast(Tensor, self.bias)
-        if self.laid_out:
-            does = ("none", []) if self.activation_type is None else ACTIVATIONS[self.activation_type]
+        if self.reordered:
+            attribute = ("none", []) if self.activation_type is None else ACTIVATIONS[self.activation_type]
             traced = torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
             convolve = _recordable() if traced else torch.ops.mkldnn._convolution_pointwise
-            x = convolve(x, weight, bias, *self.geometry, *does, "")
+            x = convolve(x, weight, bias, *self.geometry, *attribute, "")
         else:
             x = F.conv2d(x, weight, bias, stride, padding, dilation, groups)
             if self.activation_type is not None:
@@ -68,21 +68,24 @@ class FusedConvolution(nn.Module):
 
 @cache
 def _recordable() -> Callable[..., Tensor]:
-    """oneDNN's convolution for PyTorch's tracer, which can't tell that its numbers may be missing."""
+    """Return oneDNN's convolution in a form that PyTorch's tracer accepts.
+
+    The tracer does not infer the type `List[Optional[Scalar]]` of its last list argument.
+    """
     code = """
 def convolve(x: Tensor, weight: Tensor, bias: Tensor, padding: List[int], stride: List[int],
-             dilation: List[int], groups: int, does: str, numbers: List[float], algorithm: str):
+             dilation: List[int], groups: int, attribute: str, numbers: List[float], algorithm: str):
     scalars: List[Optional[Union[int, float, complex]]] = []
     for number in numbers:
         scalars.append(number)
     return torch.ops.mkldnn._convolution_pointwise(
-        x, weight, bias, padding, stride, dilation, groups, does, scalars, algorithm)
+        x, weight, bias, padding, stride, dilation, groups, attribute, scalars, algorithm)
 """
     return cast(Callable[..., Tensor], torch.jit.CompilationUnit(code).convolve)
 
 
-def _lays_out(weight: Tensor) -> bool:
-    """Whether oneDNN can keep the weight as its kernels want it."""
+def _can_reorder(weight: Tensor) -> bool:
+    """Return True if oneDNN can store the weight in the layout of its kernels."""
     on_cpu = weight.device.type == "cpu" and weight.dtype == torch.float32
     return (
         on_cpu
@@ -91,8 +94,8 @@ def _lays_out(weight: Tensor) -> bool:
     )
 
 
-def _folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d | None) -> tuple[Tensor, Tensor]:
-    """(weight [C, I, K, K], bias [C]) of the convolution and the affine map that the norm is in eval mode."""
+def _fused_parameters(convolution: nn.Conv2d, norm: nn.BatchNorm2d | None) -> tuple[Tensor, Tensor]:
+    """Return weight [C, I, K, K] and bias [C] of the convolution followed by the norm in eval mode."""
     weight, bias = convolution.weight.detach(), convolution.bias
     zero = weight.new_zeros(len(weight))
     before = zero if bias is None else bias.detach()
@@ -108,8 +111,11 @@ def _folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d | None) -> tuple[Tensor
 def _symmetric(
     convolution: nn.Conv2d, weight: Tensor, size: tuple[int, int]
 ) -> tuple[Tensor, tuple[int, int]]:
-    """(weight, padding) such that TensorFlow's padding, which may be one more below and at the right,
-    needs no padded copy of the input: zeros are put before the filter's rows and columns instead."""
+    """Return weight and symmetric padding that are equivalent to TensorFlow's padding.
+
+    TensorFlow may pad one more pixel at the bottom and right, which takes a padded copy of the input. Zeros
+    before the filter's rows and columns have the same effect.
+    """
     if not isinstance(convolution, Conv2dSame):
         return weight, cast(tuple[int, int], convolution.padding)
     wanted = [
@@ -119,7 +125,7 @@ def _symmetric(
         )
     ]
     after = (wanted[0] - wanted[0] // 2, wanted[1] - wanted[1] // 2)
-    # With dilation a row of zeros would move the others by more than one.
+    # With dilation a row of zeros would shift the others by more than one pixel.
     more = [2 * a - w for a, w in zip(after, wanted, strict=True)]
     if any(more) and tuple(convolution.dilation) != (1, 1):
         raise TypeError("Uneven padding of a dilated convolution.")

@@ -1,14 +1,13 @@
-"""The fastest form of a network that gives the same answers, for serving.
+"""Optimised networks for serving, with the same features within rounding, in fp32.
 
-Convolutional image towers on CPUs spend most of their time on memory: BatchNorm, activations and
-TensorFlow's padding each read and write the largest tensors once more, and every call lays the weights
-out anew for the processor. Here BatchNorm is folded into the weights for good, the activation and the
-padding are part of the convolution, and the weights are laid out once. CLIP's text towers compute 77
-tokens a sentence, of which a class name uses ten: what lies behind the last one is left out. Everything
-stays in fp32.
+Convolutional image towers on CPUs are bound by memory bandwidth. BatchNorm, activations and TensorFlow's
+padding each read and write the largest tensors once more, and every call reorders the weights for the
+processor. Here BatchNorm is fused into the weights, activation and padding into the convolution, and the
+weights are reordered once. CLIP's text towers compute 77 tokens per prompt, of which a class name uses
+about ten; the padding is cut off.
 
-The plan is found and checked once for a backbone; making the form of another θ is a matter of
-milliseconds, as a cold model needs it. The image tower is then one call (`core.clip.inference.traced`).
+The plan is found and verified once per backbone. Applying it to another θ takes milliseconds, fast enough
+for a cold model. The image tower then runs as a single call (`core.clip.inference.traced`).
 """
 
 import copy
@@ -28,13 +27,13 @@ from core.clip.inference.fused_conv import ACTIVATIONS, FusedConvolution, Planne
 from core.clip.inference.traced import Program, record
 from core.clip.models.features import encode_images
 
-DIFFERENCE = 1e-5
-"""Largest that a normalised feature may differ by from the plain network's, rounding in another order."""
+MAX_DIFFERENCE = 1e-5
+"""Maximum difference of a normalised feature from the original network's, due to rounding order."""
 logger = logging.getLogger(__name__)
 
 
 class InferenceNetwork(nn.Module):
-    """What `InferencePlan.of` makes: the two encoders of a network, not to be trained or saved."""
+    """The two encoders of a network after `InferencePlan.of`, not to be trained or saved."""
 
     def __init__(self, network: nn.Module, plan: "InferencePlan") -> None:
         super().__init__()
@@ -43,8 +42,11 @@ class InferenceNetwork(nn.Module):
         self._images = None if plan.program is None else plan.program.of(network)
 
     def encode_image(self, pixels: Tensor) -> Tensor:
-        """[B, 3, S, S] to [B, D]. Raises ValueError if S is another size than the plan is for: the
-        padding would be wrong."""
+        """Encode images [B, 3, S, S] to [B, D].
+
+        Raises:
+            ValueError: S is not the image size of the plan, whose padding depends on the size.
+        """
         size = self._plan.image_size
         if pixels.shape[-2:] != (size, size):
             raise ValueError(
@@ -54,32 +56,34 @@ class InferenceNetwork(nn.Module):
         return cast(Tensor, cast(Any, self.network).encode_image(pixels))
 
     def encode_fitted(self, fitted: Tensor) -> Tensor:
-        """Images as `Pixels.fit` makes them, [B, ...], to normalised fp32 features [B, D]: in one call, if
-        that is possible."""
+        """Encode images [B, ...] from `Pixels.fit` to normalised fp32 features [B, D].
+
+        The traced program computes them in one call, if there is one.
+        """
         if self._images is None:
             return _encode_fitted(self._plan.pixels, self, fitted)
         return self._images(fitted)
 
     def encode_text(self, tokens: Tensor) -> Tensor:
-        """Token ids [N, L] to [N, D]."""
-        if self._plan.trims_texts:
+        """Encode token ids [N, L] to [N, D]."""
+        if self._plan.trims_prompts:
             return _encode_trimmed(self.network, tokens)
         return cast(Tensor, cast(Any, self.network).encode_text(tokens))
 
 
 @dataclass(frozen=True)
 class InferencePlan:
-    """How networks of one architecture and image size are changed."""
+    """The optimisations for networks of one architecture and image size."""
 
     image_size: int
     pixels: Pixels
     convolutions: Mapping[str, Planned] = field(default_factory=dict)
-    trims_texts: bool = False
+    trims_prompts: bool = False
     program: Program | None = None
 
     @torch.no_grad()
     def of(self, network: nn.Module) -> InferenceNetwork:
-        """The form of this network, which stays as it is; what is not changed is shared."""
+        """Return the optimised form of a network, which is not modified; unchanged modules are shared."""
         replaced: dict[nn.Module, nn.Module] = {}
         for name, planned in self.convolutions.items():
             convolution = cast(nn.Conv2d, network.get_submodule(name))
@@ -95,14 +99,15 @@ class InferencePlan:
 
 @torch.no_grad()
 def plan_inference(network: nn.Module, image_size: int, pixels: Pixels) -> InferencePlan:
-    """Find the plan for all networks of this one's architecture, and try it on this one. What would change
-    its answers is left out, with a warning in the log.
+    """Find the plan for this architecture and verify it on this network.
+
+    An optimisation that would change the features is left out, with a warning in the log.
 
     Args:
-        network: open_clip's, in eval mode, on the device where it will be used.
-        pixels: of its backbone.
+        network: an open_clip network in eval mode, on its serving device.
+        pixels: the preprocessing of its backbone.
     """
-    plan = InferencePlan(image_size, pixels, trims_texts=_is_causal_clip(network))
+    plan = InferencePlan(image_size, pixels, trims_prompts=_is_causal_clip(network))
     noise = np.random.default_rng(0).integers(256, size=(2, image_size, image_size, 3), dtype=np.uint8)
     images = torch.stack([pixels.fit(Image.fromarray(image)) for image in noise])
     images = images.to(next(network.parameters()).device)
@@ -113,17 +118,17 @@ def plan_inference(network: nn.Module, image_size: int, pixels: Pixels) -> Infer
 
 
 def _fused(plan: InferencePlan, network: nn.Module, images: Tensor) -> InferencePlan:
-    """With its convolutions, if they give the same answers."""
+    """Add fused convolutions to the plan, if the features stay the same."""
     finished = plan.pixels.finish(images)
     fused = replace(plan, convolutions=_traced(network, finished))
     try:
-        answers = encode_images(fused.of(network), finished)
-        difference = float((answers - encode_images(network, finished)).abs().max())
-    except (RuntimeError, TypeError) as error:  # of a kernel that this build of torch doesn't have
-        logger.warning("The network is served as it is, not in its faster form: %s", error)
+        features = encode_images(fused.of(network), finished)
+        difference = float((features - encode_images(network, finished)).abs().max())
+    except (RuntimeError, TypeError) as error:  # a kernel that this build of torch doesn't have
+        logger.warning("Convolutions are not fused, which makes serving slower: %s", error)
         return plan
-    if not difference <= DIFFERENCE:
-        logger.warning("The network is served as it is: its faster form differs by %.1e.", difference)
+    if not difference <= MAX_DIFFERENCE:
+        logger.warning("Convolutions are not fused, since the features would differ by %.1e.", difference)
         return plan
     return fused
 
@@ -133,8 +138,10 @@ def _encode_fitted(pixels: Pixels, network: nn.Module, fitted: Tensor) -> Tensor
 
 
 def _with_replaced(module: nn.Module, replaced: Mapping[nn.Module, nn.Module]) -> nn.Module:
-    """The module with others inside, made anew only where something below it is another: a deep copy
-    would take as long as all the rest."""
+    """Return the module with submodules replaced; only modules on the way to a replacement are copied.
+
+    A deep copy would take as long as all other steps together.
+    """
     if module in replaced:
         return replaced[module]
     inside = {n: m if m is None else _with_replaced(m, replaced) for n, m in module._modules.items()}
@@ -146,24 +153,24 @@ def _with_replaced(module: nn.Module, replaced: Mapping[nn.Module, nn.Module]) -
 
 
 def _traced(network: nn.Module, images: Tensor) -> dict[str, Planned]:
-    """For each convolution what follows it, seen while the images pass."""
+    """Plan each convolution by the modules that follow it in a forward pass."""
     names = {module: name for name, module in network.named_modules()}
-    # By the id of an output the module that made it, and the output's version: `x += shortcut` is another
-    # value in the same tensor.
+    # id of an output → (module that made it, version of the output). The version changes with in-place
+    # operations such as `x += shortcut`.
     made_by: dict[int, tuple[nn.Module, int]] = {}
     follows: dict[nn.Module, nn.Module] = {}
     sizes: dict[nn.Conv2d, tuple[int, int]] = {}
-    kept: list[Tensor] = []  # alive, so that no id comes twice
+    kept: list[Tensor] = []  # references prevent the reuse of an id
 
-    def enters(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        before, version = made_by.get(id(inputs[0]), (None, 0))
-        if before is not None and version == inputs[0]._version:
-            follows.setdefault(before, module)
+    def before(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        source, version = made_by.get(id(inputs[0]), (None, 0))
+        if source is not None and version == inputs[0]._version:
+            follows.setdefault(source, module)
         if isinstance(module, nn.Conv2d):
             height, width = inputs[0].shape[-2:]
             sizes[module] = (height, width)
 
-    def leaves(module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def after(module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
         made_by[id(output)] = (module, output._version)
         kept.append(output)
 
@@ -172,7 +179,7 @@ def _traced(network: nn.Module, images: Tensor) -> dict[str, Planned]:
     hooks = [
         hook
         for m in modules
-        for hook in (m.register_forward_pre_hook(enters), m.register_forward_hook(leaves))
+        for hook in (m.register_forward_pre_hook(before), m.register_forward_hook(after))
     ]
     try:
         encode_images(network, images)
@@ -184,8 +191,8 @@ def _traced(network: nn.Module, images: Tensor) -> dict[str, Planned]:
     for convolution, size in sizes.items():
         if convolution.padding_mode != "zeros" or isinstance(convolution.padding, str):
             continue
-        after = follows.get(convolution)
-        norm = after if isinstance(after, nn.BatchNorm2d) else None
+        follower = follows.get(convolution)
+        norm = follower if isinstance(follower, nn.BatchNorm2d) else None
         inner = getattr(norm, "act", None)  # timm's BatchNormAct2d
         outer = follows.get(norm) if norm is not None and inner is None else None
         activation_type = next((kind for kind in ACTIVATIONS if type(inner or outer) is kind), None)
@@ -199,8 +206,10 @@ def _traced(network: nn.Module, images: Tensor) -> dict[str, Planned]:
 
 
 def _is_causal_clip(network: nn.Module) -> bool:
-    """open_clip's CLIP: no token sees those behind it, and the feature is that of the end token, the one
-    with the largest id."""
+    """Return True for open_clip's CLIP text tower: causal attention, feature of the end token.
+
+    The end token is the one with the largest id.
+    """
     mask = getattr(network, "attn_mask", None)
     parts = ("token_embedding", "positional_embedding", "transformer", "ln_final", "text_projection")
     if not isinstance(mask, Tensor) or not all(hasattr(network, part) for part in parts):
@@ -210,7 +219,7 @@ def _is_causal_clip(network: nn.Module) -> bool:
 
 
 def _encode_trimmed(network: Any, tokens: Tensor) -> Tensor:
-    """CLIP.encode_text without the tokens behind the last sentence's end."""
+    """Compute CLIP.encode_text without the tokens after the end of the longest prompt."""
     ends = tokens.argmax(dim=-1)  # [N]
     length = int(ends.max()) + 1
     x = network.token_embedding(tokens[:, :length])

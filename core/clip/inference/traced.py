@@ -1,13 +1,12 @@
-"""The image tower as one call.
+"""The image tower as one TorchScript call, which releases the GIL once per batch.
 
-PyTorch computes in steps, hundreds of them a batch, and Python's lock is needed again before each. In a
-service other threads hold it, reading requests and writing answers, and every step waits for its turn.
-Here the steps are recorded once for a backbone, with the weights as an argument, so that all networks on
-it share one recording; a batch then gives the lock away once. The steps are the same ones: so are the
-features, bit by bit.
+Eager PyTorch runs hundreds of operations per batch and needs the GIL before each. In a service other
+threads hold the GIL while they read requests and write responses, so every operation waits. Here the
+operations are traced once per backbone, with the weights as an argument, and all models on the backbone
+share the trace. The operations are the same, so the features are bit-identical.
 
-TorchScript is what PyTorch has for this: `torch.compile` needs a C++ compiler on the user's machine, and
-`torch.export` makes a program that Python takes through its steps again.
+Alternatives do not fit: `torch.compile` needs a C++ compiler on the user's machine, and `torch.export`
+makes a program that Python interprets operation by operation.
 """
 
 import copy
@@ -22,25 +21,25 @@ import torch
 from torch import Tensor, nn
 
 Step = Callable[[nn.Module, Tensor], Tensor]
-"""What is recorded: a network and a batch, to features."""
+"""The traced function: network and batch to features."""
 logger = logging.getLogger(__name__)
-_recording = threading.Lock()  # PyTorch's tracer is one for the process
+_recording = threading.Lock()  # PyTorch has one tracer per process
 
 
 @dataclass(frozen=True)
 class Program:
-    """What one architecture does with a batch."""
+    """The traced computation of one architecture."""
 
     function: Callable[[Tensor, Any], Tensor]
 
     def of(self, network: nn.Module) -> Callable[[Tensor], Tensor]:
-        """Of a network like the one that was recorded. It must stay as it is."""
-        # A list of TorchScript's own. A plain one would be the only other holder of the tensors, and who
-        # is about to be the last holder of a tensor that Python knows needs Python's lock.
+        """Bind the program to a network of the same architecture, which must not change afterwards."""
+        # A TorchScript list. With a Python list the call would hold the last reference to each tensor, and
+        # dropping the last reference to a tensor with a Python wrapper takes the GIL.
         weights = torch.jit.script(_tensors(network))
 
         def run(batch: Tensor) -> Tensor:
-            # Not optimised: that would change the steps, and anew for each size of batch.
+            # Optimisation would change the operations, and run again for each batch size.
             with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
                 return self.function(batch, weights)
 
@@ -48,14 +47,14 @@ class Program:
 
 
 def record(step: Step, network: nn.Module, batch: Tensor) -> Program | None:
-    """The program of a step, checked on a batch of another size.
+    """Trace a step and verify the program on a batch of another size.
 
     Args:
-        network: in eval mode. It is not touched: a copy of its modules is recorded, which shares the tensors.
-        batch: [2, ...] like those that will come.
+        network: in eval mode, not modified. A copy of its modules is traced, which shares the tensors.
+        batch: [2, ...], an example.
 
     Returns:
-        None, with a warning in the log, if it can't be recorded or computes something else.
+        None, with a warning in the log, if tracing fails or the results differ.
     """
     shared = {id(owner[name]): owner[name] for owner, name in _places(network)}
     recorded = copy.deepcopy(network, shared)
@@ -69,12 +68,12 @@ def record(step: Step, network: nn.Module, batch: Tensor) -> Program | None:
     with torch.no_grad():
         try:
             with _recording, warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of the tracer, about what it can't see: that is checked
-                # The two halves of torch.jit.trace, whose functions stay in memory as long as the process.
+                warnings.simplefilter("ignore")  # the tracer's warnings are covered by the check below
+                # The two halves of torch.jit.trace, whose functions would stay in memory for good.
                 graph, _ = torch._C._create_graph_by_tracing(
                     compute,
                     (batch[:1], _tensors(network)),
-                    lambda tensor: "",  # names of variables, for reading the graph
+                    lambda tensor: "",  # variable names, only for readable graphs
                     True,
                     False,
                     argument_names=["batch", "weights"],
@@ -82,17 +81,17 @@ def record(step: Step, network: nn.Module, batch: Tensor) -> Program | None:
             function = torch._C._create_function_from_graph("compute", graph)
             program = Program(cast(Callable[[Tensor, Any], Tensor], function))
             same = torch.equal(program.of(network)(batch), step(network, batch))
-        except Exception as error:  # whatever TorchScript can't do, or this build of PyTorch
-            logger.warning("The network is not served as one call: %s", error)
+        except Exception as error:  # TorchScript or this build of PyTorch may fail in any way
+            logger.warning("The image tower is not traced, which makes serving slower: %s", error)
             return None
     if not same:
-        logger.warning("The network is not served as one call, since it would answer something else.")
+        logger.warning("The image tower is not traced, since the features would differ.")
         return None
     return program
 
 
 def _places(network: nn.Module) -> Iterator[tuple[dict[str, Tensor], str]]:
-    """Where each parameter and buffer hangs, whether or not it is the same as another."""
+    """Yield owner and name of each parameter and buffer, shared ones repeatedly."""
     for module in network.modules():
         for owner in (module._parameters, module._buffers):
             yield from ((cast(dict[str, Tensor], owner), name) for name in owner if owner[name] is not None)

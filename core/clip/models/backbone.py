@@ -1,4 +1,4 @@
-"""Pre-trained networks, through open_clip."""
+"""Loading of pre-trained models through open_clip."""
 
 import copy
 import hashlib
@@ -22,36 +22,38 @@ from core.clip.models.starter import starter_folder, starter_identity
 from core.errors import ClipCiteError
 
 PREPROCESS_DEFAULTS: Mapping[str, Any] = asdict(PreprocessCfg())
-"""What open_clip takes where a folder does not say."""
+"""open_clip's defaults for preprocessing fields that a folder omits."""
 LOCAL = "local-dir:"
 HUB = "hf-hub:"
-# Never trained and never ensembled: the temperature of the pre-trained network (and SigLIP's bias).
+# Never trained and never interpolated: temperature of the pre-trained model, and SigLIP's bias.
 FROZEN = frozenset({"logit_scale", "logit_bias"})
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A pre-trained network with what belongs to it. Shared between users, so nobody changes it:
-    to train or to ensemble, copy `model`."""
+    """A pre-trained model with its preprocessing and tokenizer.
+
+    The backbone is shared and must not be modified; copy `model` to train or to interpolate.
+    """
 
     name: str
     model: nn.Module
-    """open_clip's CLIP or CustomTextCLIP in eval mode, gradients off, fp32."""
+    """open_clip's CLIP or CustomTextCLIP in eval mode, fp32, without gradients."""
     image_size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
     preprocess: Callable[[Image.Image], Tensor]
     """The test transform: an RGB image to [3, image_size, image_size]."""
     tokenize: Callable[[Sequence[str]], Tensor]
-    """N sentences to token ids [N, L]."""
+    """N prompts to token ids [N, L]."""
     logit_scale: float
-    """1/τ: the factor of the cosines. A number, since reading a tensor on a GPU waits for its queue."""
+    """1/τ, the factor of the cosines. A float, because reading a GPU tensor synchronises the GPU."""
     sha256: str
-    """Of what the network was made from: what an adapted model is bound to."""
+    """SHA-256 of the pre-trained weights, to which adapted models are bound."""
     open_clip_config: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
-    """As open_clip_config.json has it: what a copy of this network is made by."""
+    """Content of open_clip_config.json."""
     tokenizer: Any = field(default=None, compare=False, repr=False)
-    """open_clip's own."""
+    """open_clip's tokenizer object."""
 
     @property
     def device(self) -> torch.device:
@@ -59,12 +61,12 @@ class Backbone:
 
     @property
     def preprocess_settings(self) -> str:
-        """For `image_transform`, which makes `preprocess` of them."""
+        """Argument of `image_transform` that yields `preprocess`."""
         return json.dumps(self.open_clip_config["preprocess_cfg"])
 
 
 def find_device(device: torch.device | str) -> torch.device:
-    """`auto` is the GPU where there is one."""
+    """Resolve `auto` to the GPU if there is one, else to the CPU."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(device)
@@ -76,35 +78,35 @@ def load_backbone(
     """Load `starter`, `Model/pretrained`, `hf-hub:organisation/name` or `local-dir:FOLDER`.
 
     Args:
-        cache: where the starter is assembled and hub downloads are kept.
-        image_size: side of the input; None takes the network's own.
-        device: `auto` is the GPU where there is one.
+        cache: folder for the assembled starter and for hub downloads.
+        image_size: input side (pixels); None = the model's default.
+        device: `auto` selects the GPU if there is one.
 
     Raises:
-        UnknownBackbone: no such name, or the folder is not an open_clip folder.
-        BackboneUnavailable: known, but the files are missing, damaged, unsafe or out of reach.
+        UnknownBackbone: there is no such name, or the folder is not an open_clip folder.
+        BackboneUnavailable: the files of a known backbone are missing, damaged, unsafe or out of reach.
     """
     device = find_device(device)
     try:
         identifier = f"{LOCAL}{starter_folder(cache)}" if name == STARTER else name
-        found = _find(identifier, cache)
+        source = _locate(identifier, cache)
         model = open_clip.create_model(
-            found.architecture,
-            pretrained=found.tag,
+            source.architecture,
+            pretrained=source.tag,
             require_pretrained=True,
             pretrained_text=False,
-            force_quick_gelu=found.quick_gelu,
+            force_quick_gelu=source.quick_gelu,
             force_image_size=image_size,
             cache_dir=str(cache),
         )
-        tokenizer = _tokenizer(found.architecture, str(cache))
+        tokenizer = _tokenizer(source.architecture, str(cache))
         model = model.eval().requires_grad_(False).to(device)
     except ClipCiteError:
         raise
-    except Exception as error:  # open_clip, the hub and torch raise everything from KeyError to OSError
+    except Exception as error:  # open_clip, the hub and torch raise many types, from KeyError to OSError
         raise BackboneUnavailable(
-            f"The backbone {name!r} could not be loaded on {device} ({type(error).__name__}). Check its "
-            "files, the device, that the cache can be written, and for a hub name that the hub is there."
+            f"The backbone {name!r} can't be loaded on {device} ({type(error).__name__}). Check its files, "
+            "the device, that the cache is writable and, for a hub name, that the hub is reachable."
         ) from error
     preprocess = open_clip.get_model_preprocess_cfg(model)
     size = preprocess["size"] if isinstance(preprocess["size"], int) else preprocess["size"][0]
@@ -117,15 +119,15 @@ def load_backbone(
         preprocess=image_transform(json.dumps(preprocess)),
         tokenize=lambda sentences: trim_padding(tokenizer(list(sentences)), tokenizer),
         logit_scale=float(cast(Tensor, model.logit_scale).exp()),
-        sha256=starter_identity(size) if name == STARTER else _identity(found.weights, size),
-        open_clip_config={"model_cfg": _architecture(found, size), "preprocess_cfg": preprocess},
+        sha256=starter_identity(size) if name == STARTER else _identity(source.weights, size),
+        open_clip_config={"model_cfg": _architecture(source, size), "preprocess_cfg": preprocess},
         tokenizer=tokenizer,
     )
 
 
 @lru_cache(maxsize=32)
 def image_transform(settings: str) -> Callable[[Image.Image], Tensor]:
-    """The test transform of these settings, a JSON object with the fields of open_clip's PreprocessCfg."""
+    """Return the test transform for the JSON fields of open_clip's PreprocessCfg."""
     return cast(
         Callable[[Image.Image], Tensor],
         image_transform_v2(PreprocessCfg(**json.loads(settings)), is_train=False),
@@ -133,10 +135,12 @@ def image_transform(settings: str) -> Callable[[Image.Image], Tensor]:
 
 
 def load_tokenizer(name: str, *, cache: Path) -> Callable[[list[str]], Tensor]:
-    """Return the tokenizer of a backbone, without the network: N sentences to token ids [N, L], padded. It is
-    the one of the backbone, if that is loaded.
+    """Return the tokenizer of a backbone without loading its network: N prompts to padded ids [N, L].
 
-    Raises BackboneUnavailable.
+    A loaded backbone has the same tokenizer object.
+
+    Raises:
+        BackboneUnavailable: the files are missing, damaged or out of reach.
     """
     try:
         if name == STARTER:
@@ -146,14 +150,17 @@ def load_tokenizer(name: str, *, cache: Path) -> Callable[[list[str]], Tensor]:
         raise
     except Exception as error:  # as in load_backbone
         raise BackboneUnavailable(
-            f"The tokenizer of the backbone {name!r} could not be loaded ({type(error).__name__}). Check its "
-            "files, and for a hub name that the hub is there."
+            f"The tokenizer of the backbone {name!r} can't be loaded ({type(error).__name__}). Check its "
+            "files and, for a hub name, that the hub is reachable."
         ) from error
 
 
 def trim_padding(tokens: Tensor, tokenizer: Any) -> Tensor:
-    """Cut the padding that no sentence of the call needs, where the text tower masks it anyway
-    (Hugging Face towers): same features, a fifth of the work."""
+    """Cut off padding that no prompt of the call needs.
+
+    Hugging Face text towers mask padding, so the features stay the same at a fifth of the cost. Tokens of
+    other towers are returned unchanged.
+    """
     if not isinstance(tokenizer, open_clip.tokenizer.HFTokenizer):
         return tokens
     used = tokens.ne(tokenizer.tokenizer.pad_token_id).any(dim=0).nonzero()
@@ -166,13 +173,15 @@ def _tokenizer(architecture: str, cache: str) -> Callable[[list[str]], Tensor]:
 
 
 def tower_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """θ: the parameters of both towers by name, what is trained and ensembled."""
+    """Return θ: the parameters of both towers by name, which are trained and interpolated."""
     return {name: p for name, p in model.named_parameters() if name not in FROZEN}
 
 
 def with_parameters(backbone: Backbone, theta: Mapping[str, Tensor]) -> nn.Module:
-    """A copy of the backbone's network with these tensors, not copies of them, as tower parameters;
-    buffers and `logit_scale` are copies of the backbone's."""
+    """Return a copy of the backbone's network that uses the tensors of `theta` as tower parameters.
+
+    Buffers and `logit_scale` are copied from the backbone; the tensors of `theta` are not copied.
+    """
     known: dict[int, object] = {
         id(before): nn.Parameter(theta[name].to(before.device), requires_grad=False)
         for name, before in tower_parameters(backbone.model).items()
@@ -181,17 +190,21 @@ def with_parameters(backbone: Backbone, theta: Mapping[str, Tensor]) -> nn.Modul
 
 
 @dataclass(frozen=True)
-class _Found:
+class _Source:
+    """Architecture and weights file of a backbone."""
+
     architecture: str
-    """As open_clip names it."""
+    """Name of the architecture in open_clip."""
     tag: str | None
     quick_gelu: bool
     weights: Path
 
 
-def _find(identifier: str, cache: Path) -> _Found:
-    """Where a backbone's parts are, once it is sure that the weights are at hand and safetensors:
-    nothing else is loaded, so nothing is unpickled."""
+def _locate(identifier: str, cache: Path) -> _Source:
+    """Locate a backbone, and download its weights if needed.
+
+    Only safetensors are accepted, so nothing is unpickled.
+    """
     if identifier.startswith(LOCAL):
         folder = Path(identifier.removeprefix(LOCAL))
         weights = folder / "open_clip_model.safetensors"
@@ -200,10 +213,10 @@ def _find(identifier: str, cache: Path) -> _Found:
                 f"{identifier!r} is not an open_clip folder: it must hold open_clip_config.json and "
                 "open_clip_model.safetensors."
             )
-        return _Found(identifier, None, False, weights)
+        return _Source(identifier, None, False, weights)
     if identifier.startswith(HUB):
         weights = _download(identifier, {"hf_hub": f"{identifier.removeprefix(HUB)}/"}, cache)
-        return _Found(identifier, None, False, weights)
+        return _Source(identifier, None, False, weights)
     architecture, _, tag = identifier.partition("/")
     entry = open_clip.get_pretrained_cfg(architecture, tag) if tag else None
     if not entry or open_clip.get_model_config(architecture) is None:
@@ -212,42 +225,46 @@ def _find(identifier: str, cache: Path) -> _Found:
             f"them (for example ViT-B-16/openai), {HUB}organisation/name or {LOCAL}FOLDER."
         )
     weights = _download(identifier, entry, cache)
-    # OpenAI's weights were trained with QuickGELU; open_clip only warns when that is forgotten.
-    return _Found(architecture, tag, bool(entry.get("quick_gelu")), weights)
+    # OpenAI's weights were trained with QuickGELU; without this flag open_clip only warns.
+    return _Source(architecture, tag, bool(entry.get("quick_gelu")), weights)
 
 
-def _architecture(found: _Found, image_size: int) -> dict[str, Any]:
-    """open_clip's description of the network, with what was asked for beyond its name."""
-    if found.architecture.startswith((LOCAL, HUB)):
-        beside = json.loads((found.weights.parent / "open_clip_config.json").read_text(encoding="utf-8"))
+def _architecture(source: _Source, image_size: int) -> dict[str, Any]:
+    """Return open_clip's configuration of the network, with image size and QuickGELU applied."""
+    if source.architecture.startswith((LOCAL, HUB)):
+        beside = json.loads((source.weights.parent / "open_clip_config.json").read_text(encoding="utf-8"))
         config = beside.get("model_cfg", beside)
     else:
-        config = open_clip.get_model_config(found.architecture)
-    if found.quick_gelu:
+        config = open_clip.get_model_config(source.architecture)
+    if source.quick_gelu:
         config["quick_gelu"] = True
     config["vision_cfg"]["image_size"] = image_size
     return cast(dict[str, Any], config)
 
 
 def _download(name: str, entry: dict[str, object], cache: Path) -> Path:
-    """Bring the weights into the cache, as open_clip will look for them."""
+    """Download the weights into the cache, where open_clip finds them."""
     try:
         weights = Path(open_clip.download_pretrained(entry, prefer_hf_hub=True, cache_dir=str(cache)))
     except Exception as error:
         raise BackboneUnavailable(
-            f"The weights of {name!r} could not be fetched ({type(error).__name__}). The first use needs the "
-            "model hub; afterwards they are in the cache."
+            f"The weights of {name!r} can't be downloaded ({type(error).__name__}). The first use needs "
+            "access to the model hub; later uses read the cache."
         ) from error
     if weights.suffix != ".safetensors":
         raise BackboneUnavailable(
-            f"The weights of {name!r} are only there as {weights.name}; nothing but safetensors is loaded."
+            f"The weights of {name!r} are only available as {weights.name}. For safety only safetensors "
+            "files are loaded; choose another backbone."
         )
     return weights
 
 
 def _identity(weights: Path, image_size: int) -> str:
-    """Over the file's tensors, not the network's: position embeddings that were scaled to another
-    image size differ in their last bits from one CPU to the next."""
+    """Return the SHA-256 of the tensors in the file.
+
+    The network's tensors would not do: position embeddings resized to another image size differ in their
+    last bits between CPUs.
+    """
     digest = hashlib.sha256(f"image_size {image_size};".encode())
     for name, tensor in sorted(load_file(weights).items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())

@@ -1,4 +1,4 @@
-"""Names that nobody trained on, spread over ImageNet's, to see what an adaptation has changed elsewhere."""
+"""Distractor classes: ImageNet class names unrelated to the trained classes."""
 
 from collections.abc import Iterable
 
@@ -9,9 +9,9 @@ from core.clip.prompts import same_class
 DISTRACTOR_CLASSES = 50
 
 
-def distractor_classes(class_names: Iterable[str], most: int = DISTRACTOR_CLASSES) -> tuple[str, ...]:
-    """Up to 50 names, spread over ImageNet's, that share no word with those given."""
+def distractor_classes(class_names: Iterable[str], max_count: int = DISTRACTOR_CLASSES) -> tuple[str, ...]:
+    """Return up to `max_count` ImageNet names, evenly spaced, that share no word with `class_names`."""
     words = {word for name in class_names for word in same_class(name).split()}
-    apart = [n for n in dict.fromkeys(IMAGENET_CLASSNAMES) if not words & set(same_class(n).split())]
-    every = max(1, len(apart) // most)
-    return tuple(apart[::every][:most])
+    unrelated = [n for n in dict.fromkeys(IMAGENET_CLASSNAMES) if not words & set(same_class(n).split())]
+    every = max(1, len(unrelated) // max_count)
+    return tuple(unrelated[::every][:max_count])

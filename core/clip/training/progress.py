@@ -90,10 +90,8 @@ class ReporterSlice:
         self._reporter.progressed(self._low + share * (self._high - self._low))
 
 
-def split_progress(
-    reporter: Reporter, efforts: Sequence[float], *, steps: bool = True
-) -> list[ReporterSlice]:
-    """Reporters of work that is done in this order; the efforts are in any one unit."""
-    ends = [0.0, *accumulate(efforts)]
+def split_progress(reporter: Reporter, costs: Sequence[float], *, steps: bool = True) -> list[ReporterSlice]:
+    """Return one reporter for each consecutive part of the work, with costs in any common unit."""
+    ends = [0.0, *accumulate(costs)]
     whole = ends[-1] or 1.0
     return [ReporterSlice(reporter, low / whole, high / whole, steps=steps) for low, high in pairwise(ends)]

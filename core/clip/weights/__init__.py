@@ -1,4 +1,4 @@
-"""The change of a backbone's weights: packed, stored, read and interpolated (equation 7).
+"""Weights of adapted models: the packed delta, its files, and interpolation (equation 7).
 
 May import `models` and the layers below it.
 """

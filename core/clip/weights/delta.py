@@ -1,12 +1,12 @@
-"""What an adaptation has changed, θ_1 − θ_0, in a fraction of the room of θ_1.
+"""The delta θ_1 − θ_0, quantised to a fraction of the size of θ_1.
 
-The difference is small and needs few bits: BitDelta (J. Liu et al., NeurIPS 2024, arXiv 2402.10193) found
-one bit a weight to be enough for language models. A matrix or filter bank is kept as one whole number a
-weight and one scale a row (an output of the layer, or a token); vectors are kept whole, since they are
-few and reach far. How much is lost: benchmarks/README.md.
+The delta is small and needs few bits: BitDelta (J. Liu et al., NeurIPS 2024, arXiv 2402.10193) found one
+bit per weight sufficient for language models. A matrix or filter bank is stored as one integer per weight
+and one scale per row (an output of the layer, or a token). Vectors are stored in full precision, because
+they are few and influential. benchmarks/README.md has the loss in accuracy.
 
-The numbers of a row lie in 32-bit words, `32 // bits` planes of neighbouring weights, so that unpacking
-is a shift and a mask of whole vectors and as fast as the memory: a cold model waits for it.
+The integers of a row are stored in 32-bit words, as `32 // bits` planes of adjacent weights. Unpacking is
+a shift and a mask of whole vectors, at memory bandwidth; a cold model waits for it.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,28 +23,31 @@ from core.clip.weights.flat import empty_flat
 FULL: DeltaFormat = "full"
 BITS: Mapping[DeltaFormat, int] = {"4bit": 4, "1bit": 1}
 WORD = 32
-MAX_CODE = 7  # of the whole numbers at 4 bits
-UNPACK_BATCH_SIZE = 2**20  # weights that are unpacked at a time: they stay in the processor's cache
+MAX_CODE = 7  # largest integer at 4 bits
+UNPACK_BATCH_SIZE = 2**20  # weights per unpacking step, which stay in the processor's cache
 
 
 @dataclass(frozen=True)
 class Delta:
-    """An adapted model without its backbone, packed."""
+    """The packed weights of an adapted model, without its backbone."""
 
     kind: DeltaFormat
     tensors: Mapping[str, Tensor]
-    """As they are stored. By the parameter's name a tensor of θ_1 itself; or `words/name`, int32
-    [rows, words], and `scale/name`, fp32 [rows]."""
+    """Stored tensors. Unquantised: θ_1 by parameter name. Quantised: `words/name`, int32 [rows, words], and
+    `scale/name`, fp32 [rows]."""
 
     @property
     def bytes(self) -> int:
+        """Size of the tensors (bytes)."""
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
     def theta(self, theta_0: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
-        """θ(α) of eq. 7 as new tensors, where θ_0 is. α = 0 gives the very bits of θ_0, and α = 1 those
-        of θ_1 if it is kept in full.
+        """Return θ(α) of eq. 7 as new tensors on the device of θ_0.
 
-        Raises ValueError: α is outside [0, 1], or θ_0 holds other parameters than the delta.
+        α = 0 is bit-identical to θ_0, and α = 1 to θ_1 if stored in full precision.
+
+        Raises:
+            ValueError: α is outside [0, 1], or θ_0 and the delta hold different parameters.
         """
         if self.kind == FULL or alpha == 0:
             return interpolate(theta_0, self.tensors if self.kind == FULL else theta_0, alpha)
@@ -54,12 +57,12 @@ class Delta:
             raise ValueError("θ_0 and the delta hold different parameters.")
         theta = empty_flat(theta_0)
         for name, before in theta_0.items():
-            self._at(name, before, alpha, theta[name])
+            self._interpolate(name, before, alpha, theta[name])
         return theta
 
     @torch.no_grad()
-    def _at(self, name: str, before: Tensor, alpha: float, after: Tensor) -> None:
-        """Fills `after`."""
+    def _interpolate(self, name: str, before: Tensor, alpha: float, after: Tensor) -> None:
+        """Fill `after` with one parameter of θ(α)."""
         if name in self.tensors:
             torch.lerp(before, self.tensors[name].to(before.device), alpha, out=after)
             return
@@ -74,15 +77,16 @@ class Delta:
 
 
 def full_delta(theta_1: Mapping[str, Tensor]) -> Delta:
-    """θ_1 bit by bit: a difference of floating-point numbers can't always be undone."""
+    """Return θ_1 in full precision, not as a difference, whose rounding can't always be undone."""
     return Delta(FULL, {name: tensor.detach() for name, tensor in theta_1.items()})
 
 
 @torch.no_grad()
 def encode(theta_0: Mapping[str, Tensor], theta_1: Mapping[str, Tensor], kind: DeltaFormat) -> Delta:
-    """Keep θ_1 as `kind`, on the CPU.
+    """Encode θ_1 in the delta format `kind`, on the CPU.
 
-    Raises ValueError if the two hold different parameters.
+    Raises:
+        ValueError: θ_0 and θ_1 hold different parameters.
     """
     if theta_0.keys() != theta_1.keys():
         raise ValueError("θ_0 and θ_1 hold different parameters.")
@@ -100,7 +104,7 @@ def encode(theta_0: Mapping[str, Tensor], theta_1: Mapping[str, Tensor], kind: D
 def tensor_layout(
     theta_0: Mapping[str, Tensor], kind: DeltaFormat
 ) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
-    """Type and shape of each tensor of a delta against θ_0, by name."""
+    """Return type and shape of each stored tensor of a delta against θ_0, by name."""
     expected: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {}
     for name, before in theta_0.items():
         if kind == FULL or before.dim() < 2:
@@ -113,8 +117,10 @@ def tensor_layout(
 
 
 def _rounded(rows: Tensor, kind: DeltaFormat) -> tuple[Tensor, Tensor]:
-    """(whole numbers [R, C], scale [R]) of the rows. One bit: 0 is plus, 1 minus the row's mean
-    magnitude, which is the closest in the sense of least squares."""
+    """Quantise rows to integers [R, C] and scales [R].
+
+    At one bit, 0 is plus and 1 is minus the row's mean magnitude, the least-squares optimum.
+    """
     if kind == "1bit":
         return (rows < 0).int(), rows.abs().mean(dim=1)
     scale = rows.abs().amax(dim=1) / MAX_CODE
@@ -122,7 +128,7 @@ def _rounded(rows: Tensor, kind: DeltaFormat) -> tuple[Tensor, Tensor]:
 
 
 def _packed(codes: Tensor, bits: int) -> Tensor:
-    """[R, C] to [R, W]: plane p of a row's words holds the p-th block of W neighbours."""
+    """Pack codes [R, C] into words [R, W]; plane p of a row holds its p-th block of W weights."""
     planes = WORD // bits
     codes = F.pad(codes, (0, -codes.shape[1] % planes)).unflatten(1, (planes, -1)) & (2**bits - 1)
     words = torch.zeros_like(codes[:, 0])
@@ -132,7 +138,7 @@ def _packed(codes: Tensor, bits: int) -> Tensor:
 
 
 def _at_the_top(words: Tensor, bits: int) -> Tensor:
-    """[R, W] to [R, planes, W]: each code as the highest bits of an int32, the others 0."""
+    """Unpack words [R, W] to [R, planes, W], each code in the highest bits of an int32, the rest 0."""
     shifts = torch.arange(WORD - bits, -1, -bits, dtype=torch.int32, device=words.device)
     codes = words[:, None, :] << shifts[:, None]
     codes &= -(2 ** (WORD - bits))
@@ -140,14 +146,14 @@ def _at_the_top(words: Tensor, bits: int) -> Tensor:
 
 
 def _add_signs(before: Tensor, words: Tensor, scale: Tensor, after: Tensor) -> None:
-    """before ± scale: the code is the sign bit of a float, and only the scale's other bits are wanted."""
+    """Compute before ± scale, with the code as the sign bit of the scale."""
     signed = _at_the_top(words, 1)
     signed ^= scale.view(torch.int32)[:, None, None]
     torch.add(before, signed.view(torch.float32).flatten(1)[:, : before.shape[1]], out=after)
 
 
 def _add_nibbles(before: Tensor, words: Tensor, scale: Tensor, after: Tensor) -> None:
-    """before + scale * code: at the top of an int32 the code is 2^28 times itself, sign and all."""
+    """Compute before + scale * code; in the top bits of an int32 a signed code is multiplied by 2^28."""
     codes = _at_the_top(words, 4).float().flatten(1)[:, : before.shape[1]]
     torch.addcmul(before, codes, (scale / 2.0 ** (WORD - 4))[:, None], out=after)
 

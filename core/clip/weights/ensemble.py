@@ -11,12 +11,12 @@ from core.clip.weights.flat import empty_flat
 def interpolate(
     theta_0: Mapping[str, Tensor], theta_1: Mapping[str, Tensor], alpha: float
 ) -> dict[str, Tensor]:
-    """θ(α) = α θ_1 + (1 − α) θ_0 for the parameters of both towers, as new tensors.
+    """Return θ(α) = α θ_1 + (1 − α) θ_0 for the parameters of both towers, as new tensors.
 
-    α = 0 and α = 1 give the very bits of θ_0 and θ_1.
+    α = 0 and α = 1 are bit-identical to θ_0 and θ_1.
 
     Raises:
-        ValueError: the two sets of names differ, or α is outside [0, 1].
+        ValueError: the sets of names differ, or α is outside [0, 1].
     """
     if theta_0.keys() != theta_1.keys():
         odd = sorted(theta_0.keys() ^ theta_1.keys())
@@ -28,6 +28,6 @@ def interpolate(
     theta = empty_flat(theta_0)
     with torch.no_grad():
         for name, before in theta_0.items():
-            # θ_1 comes from a file, so from the CPU, while θ_0 may be on a GPU.
+            # θ_1 is loaded from a file onto the CPU, while θ_0 may be on a GPU.
             torch.lerp(before, theta_1[name].to(before.device), alpha, out=theta[name])
     return theta

@@ -1,4 +1,4 @@
-"""An adapted model as files: safetensors, and a manifest that binds them to their backbone."""
+"""Files of an adapted model: weights as safetensors, and a manifest that names the backbone."""
 
 import errno
 import hashlib
@@ -23,25 +23,26 @@ from core.clip.weights.manifest import MANIFEST, WEIGHTS, Manifest, file_sha256
 from core.clip.weights.support_set import SupportSet
 
 FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
-"""Types that an import may have; `isfinite` and `float` know no smaller ones."""
+"""Accepted float types; `isfinite` does not support smaller ones."""
 SHOTS, SHOT_LABELS = "shot_features", "shot_labels"
 
 
 @dataclass(frozen=True)
 class Weights:
-    """All that an adapted model adds to its backbone."""
+    """Delta and support set: everything that an adapted model adds to its backbone."""
 
     delta: Delta
     shots: SupportSet | None = None
-    """None in a model that was imported from an open_clip folder, which has no images."""
+    """None for a model imported from an open_clip folder, which holds no support set."""
 
     @property
     def bytes(self) -> int:
+        """Size of the tensors (bytes)."""
         shots = 0 if self.shots is None else self.shots.features.nbytes + self.shots.labels.nbytes
         return self.delta.bytes + shots
 
     def theta(self, theta_0: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
-        """θ(α) as new tensors, where θ_0 is. Raises ValueError, see `Delta.theta`."""
+        """Return `Delta.theta`."""
         return self.delta.theta(theta_0, alpha)
 
 
@@ -55,7 +56,9 @@ def save_weights(
 ) -> Manifest:
     """Write `weights.safetensors` and `manifest.json` into an existing folder.
 
-    Raises TrainingDiverged, and writes nothing, if a value is not finite. Raises OSError.
+    Raises:
+        TrainingDiverged: a value is not finite; nothing is written.
+        OSError: the files can't be written.
     """
     path = folder / WEIGHTS
     tensors = {n: tensor.detach().cpu().contiguous() for n, tensor in weights.delta.tensors.items()}
@@ -69,9 +72,9 @@ def save_weights(
         )
     try:
         save_file(tensors, path, metadata={"format": "pt"})
-    except SafetensorError as error:  # how it passes on what the system says
-        found = re.search(r"os error (\d+)", str(error))
-        number = int(found[1]) if found else errno.EIO
+    except SafetensorError as error:  # safetensors wraps OSError in its own message
+        match = re.search(r"os error (\d+)", str(error))
+        number = int(match[1]) if match else errno.EIO
         raise OSError(number, os.strerror(number), str(path)) from error
     manifest = Manifest(
         sha256=file_sha256(path),
@@ -90,35 +93,37 @@ def save_weights(
 
 
 def load_weights(data: bytes, manifest: Manifest, backbone: Backbone) -> Weights:
-    """What `save_weights` wrote, from the bytes of the file, on the CPU, everything checked.
+    """Load and verify the weights from the content of their file, on the CPU.
 
     Raises:
-        CorruptWeights: the hash is another, the backbone is another, or a tensor is missing, has
-            another shape or is not finite.
+        CorruptWeights: the hash or the backbone differs, or a tensor is missing, has another shape or is
+            not finite.
     """
     if hashlib.sha256(data).hexdigest() != manifest.sha256:
         raise CorruptWeights(
-            "The stored weights of the model are damaged (another SHA-256); restore them or adapt again."
+            "The stored weights of the model are damaged (wrong SHA-256). Restore the file, or adapt again."
         )
     if manifest.backbone_sha256 != backbone.sha256:
         raise CorruptWeights(
-            f"The model was made from other weights of {manifest.backbone!r} than the ones installed now; "
-            "bring those back or adapt again."
+            f"The model was trained from other weights of {manifest.backbone!r} than those installed now. "
+            "Install the original weights, or adapt again."
         )
     try:
         tensors = load(data)
-    except (SafetensorError, KeyError) as error:  # a type that torch does not have
-        raise CorruptWeights("The stored weights of the model can't be read; adapt again.") from error
+    except (SafetensorError, KeyError) as error:  # KeyError: a type that torch does not have
+        raise CorruptWeights(
+            "The stored weights of the model can't be read. Restore the file, or adapt again."
+        ) from error
     features, labels = tensors.pop(SHOTS, None), tensors.pop(SHOT_LABELS, None)
     expected = tensor_layout(tower_parameters(backbone.model), manifest.delta_format)
     if {name: (t.dtype, tuple(t.shape)) for name, t in tensors.items()} != expected:
-        raise CorruptWeights("The stored weights don't fit the backbone's tensors; adapt again.")
+        raise CorruptWeights("The stored weights don't match the backbone's tensors. Adapt again.")
     if features is not None and features.dtype not in FLOATS:
         raise CorruptWeights(
-            "The kept shots in the stored weights are no floats of 16 bits or more; adapt again."
+            "The support set in the stored weights is not of floats of at least 16 bits. Adapt again."
         )
     stored = [*tensors.values(), *([] if features is None else [features])]
     if not all(torch.isfinite(t).all() for t in stored):
-        raise CorruptWeights("The stored weights hold values that are not finite; adapt again.")
+        raise CorruptWeights("The stored weights hold values that are not finite. Adapt again.")
     shots = None if features is None or labels is None else SupportSet(features, labels)
     return Weights(Delta(manifest.delta_format, copy_flat(tensors)), shots)

@@ -1,9 +1,9 @@
-"""Memory for tensors that come and go together, as those of a network do.
+"""Memory mappings for sets of tensors that are allocated and freed together, such as a network's.
 
-The C library keeps what is freed, in pieces that the next network does not fit into: after some changes of
-models a process held a fifth more than they took. Here each set has memory of its own from the system, which
-goes back when the last of its tensors goes, or to the next set of its size. Large pages are not asked for: a
-network was then there sooner at times, and at times, while the system looked for them, much later.
+The C library keeps freed memory in fragments too small for the next network: after several model swaps a
+process held 20% more memory than its models. Here each set has its own mapping. When the last tensor of the
+set is freed, the mapping returns to the system or to the next set of the same size. Huge pages are not
+requested: they sped up some loads and delayed others, while the system searched for free pages.
 """
 
 import ctypes
@@ -19,35 +19,41 @@ from torch import Tensor
 
 ALIGNED = 64  # bytes: a cache line, and the widest registers
 LARGE = 2**21
-"""Bytes. Less is not worth a set of its own."""
+"""Minimum size of a set with its own mapping (bytes)."""
 
 
 _lock = threading.Lock()
-_most = 0
-"""Bytes that may be kept now."""
+_max_spare_bytes = 0
+"""Current limit of spare mappings (bytes)."""
 _spare: list[mmap.mmap] = []
-# Changed without the lock, by one call each: the last tensor of a set may go anywhere, also while we hold it.
+# Changed without the lock, by one atomic call each: the last tensor of a set may be freed anywhere, even
+# while this thread holds the lock.
 
 
 @contextmanager
-def reuse_memory(most: int) -> Iterator[None]:
-    """So many bytes of what sets leave meanwhile are kept for those that are made meanwhile: to get new
-    memory from the system takes longer than to fill it. At the end what is left goes back."""
-    global _most
+def reuse_memory(max_bytes: int) -> Iterator[None]:
+    """Keep up to `max_bytes` of mappings freed inside the block for sets allocated inside the block.
+
+    Getting new memory from the system takes longer than filling it. Unused mappings return to the system
+    at the end.
+    """
+    global _max_spare_bytes
     with _lock:
-        _most += most
+        _max_spare_bytes += max_bytes
     try:
         yield
     finally:
         with _lock:
-            _most -= most
-        _give_back()
+            _max_spare_bytes -= max_bytes
+        _trim_spare()
 
 
 def empty_flat(like: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Contiguous tensors of these types and shapes and on these devices, with anything in them. Those on the
-    CPU share memory: four-dimensional ones, which are filters and may be laid out anew and dropped, apart
-    from the rest."""
+    """Return uninitialised contiguous tensors with the types, shapes and devices of `like`.
+
+    Tensors on the CPU share one mapping. Four-dimensional ones share a second: they are filters, which may
+    be reordered and then freed.
+    """
     filters = {name: t for name, t in like.items() if t.device.type == "cpu" and t.dim() == 4}
     others = {name: t for name, t in like.items() if t.device.type == "cpu" and t.dim() != 4}
     made = {
@@ -58,7 +64,7 @@ def empty_flat(like: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def copy_flat(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copies."""
+    """Copy tensors into new memory from `empty_flat`."""
     copies = empty_flat(tensors)
     for name, tensor in tensors.items():
         copies[name].copy_(tensor)
@@ -80,37 +86,37 @@ def _shared(like: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _memory(size: int) -> "ctypes.Array[ctypes.c_char]":
-    mapped = _taken(size) or _from_the_system(size)
-    memory = (ctypes.c_char * size).from_buffer(mapped)
-    weakref.finalize(memory, _left, mapped).atexit = False
+    mapping = _take_spare(size) or _allocate(size)
+    memory = (ctypes.c_char * size).from_buffer(mapping)
+    weakref.finalize(memory, _release, mapping).atexit = False
     return memory
 
 
-def _taken(size: int) -> mmap.mmap | None:
+def _take_spare(size: int) -> mmap.mmap | None:
     for spare in tuple(_spare):
         if len(spare) == size:
             try:
                 _spare.remove(spare)
-            except ValueError:  # another thread has it
+            except ValueError:  # another thread took it
                 continue
             return spare
     return None
 
 
-def _left(mapped: mmap.mmap) -> None:
-    _spare.append(mapped)
-    _give_back()
+def _release(mapping: mmap.mmap) -> None:
+    _spare.append(mapping)
+    _trim_spare()
 
 
-def _give_back() -> None:
-    while sum(map(len, tuple(_spare))) > _most:
+def _trim_spare() -> None:
+    while sum(map(len, tuple(_spare))) > _max_spare_bytes:
         try:
             _spare.pop(0)
         except IndexError:
             return
 
 
-def _from_the_system(size: int) -> mmap.mmap:
+def _allocate(size: int) -> mmap.mmap:
     if not hasattr(mmap, "MAP_PRIVATE"):  # Windows
         return mmap.mmap(-1, size)
     return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

@@ -1,4 +1,4 @@
-"""The manifest of stored weights: what they are and what they must hash to. Needs no torch."""
+"""The manifest of stored weights: their origin and their SHA-256. Needs no torch."""
 
 import hashlib
 import json
@@ -17,10 +17,10 @@ FORMAT = 3
 
 @dataclass(frozen=True)
 class Manifest:
-    """What the weights are and what they must hash to. Written by us, read back as plain JSON."""
+    """Origin and SHA-256 of stored weights, saved as JSON."""
 
     sha256: str
-    """Of the file of the weights: safetensors alone loads a file with a flipped bit."""
+    """SHA-256 of the weights file. safetensors alone does not detect a flipped bit."""
     bytes: int
     backbone: str
     backbone_sha256: str
@@ -32,12 +32,17 @@ class Manifest:
 
 
 def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_manifest(data: bytes) -> Manifest:
-    """Raises CorruptWeights when the manifest is damaged or of a format that we don't know."""
+    """Parse a manifest.
+
+    Raises:
+        CorruptWeights: the manifest is damaged or has another format.
+    """
     try:
         fields = json.loads(data)
         if fields["format"] == FORMAT:
@@ -46,7 +51,9 @@ def read_manifest(data: bytes) -> Manifest:
                 raise ValueError(manifest.delta_format)
             return manifest
     except (ValueError, KeyError, TypeError) as error:
-        raise CorruptWeights("The manifest of the model is damaged; adapt again.") from error
+        raise CorruptWeights(
+            "The manifest of the model is damaged. Restore the file, or adapt again."
+        ) from error
     raise CorruptWeights(
         f"The model has format {fields['format']!r}; this version reads {FORMAT}. Adapt again."
     )

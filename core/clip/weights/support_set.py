@@ -1,4 +1,4 @@
-"""The trained images as a model keeps them."""
+"""The support set: features of the training images, stored with a model."""
 
 import math
 from collections.abc import Sequence
@@ -14,16 +14,16 @@ from core.clip.models.features import image_features
 from core.clip.weights.delta import Delta
 
 MAX_SUPPORT_SHOTS = 128
-"""A median over more says the same."""
+"""Maximum number of shots in a support set. More do not change the median margin of `class_offsets`."""
 
 
 SUPPORT_ALPHAS = (0.0, 0.5, 1.0)
-"""The α at which the features of the shots are kept."""
+"""The α at which the features of the shots are stored."""
 
 
 @dataclass(frozen=True)
 class SupportSet:
-    """What a model keeps of the images that it was trained on."""
+    """Features and labels of the shots stored with a model."""
 
     features: Tensor
     """[3, N, D], normalised, from θ(α) at the α of SUPPORT_ALPHAS."""
@@ -31,7 +31,7 @@ class SupportSet:
     """[N], indices of the trained classes."""
 
     def at(self, alpha: float) -> Tensor:
-        """[N, D] at any α, interpolated: within 3 % of the margin of the exact ones."""
+        """Interpolate the features [N, D] at any α; the error is below 3% of the margin."""
         below = 0 if alpha < SUPPORT_ALPHAS[1] else 1
         weight = (alpha - SUPPORT_ALPHAS[below]) / (SUPPORT_ALPHAS[below + 1] - SUPPORT_ALPHAS[below])
         nearest, next_one = self.features[below].float(), self.features[below + 1].float()
@@ -45,11 +45,11 @@ def encode_support_set(
     labels: Sequence[int],
     stock_features: Tensor | None = None,
 ) -> SupportSet:
-    """What θ(α) makes of the trained images at the α of `SUPPORT_ALPHAS`.
+    """Encode the training images with θ(α) at each α of `SUPPORT_ALPHAS`.
 
     Args:
-        images: N, uint8 [3, H, W]; of many, every second, third, … is taken.
-        stock_features: [N, D], those at α = 0, if they are known.
+        images: N, uint8 [3, H, W]. Beyond `MAX_SUPPORT_SHOTS`, evenly spaced images are chosen.
+        stock_features: [N, D], the features at α = 0, if already computed.
     """
     every = math.ceil(len(images) / MAX_SUPPORT_SHOTS)
     chosen = images[::every]
