@@ -71,8 +71,8 @@ function row(model) {
     }),
     codeFor({
       what: "export or delete this model",
-      curl: () => `${curl(`/models/${model.id}/export`, [["-OJ"]])}\n${orElse("delete it", curl(`/models/${model.id}`, [["-X", "DELETE"]]))}`,
-      python: () => python([`client.models.export(${literal(model.id)}, "model.zip")`, orElse("delete it", `client.models.delete(${literal(model.id)})`)]),
+      curl: () => `${curl(`/models/${model.id}/export`, [["-OJ"]])}\n${orElse("delete the model", curl(`/models/${model.id}`, [["-X", "DELETE"]]))}`,
+      python: () => python([`client.models.export(${literal(model.id)}, "model.zip")`, orElse("delete the model", `client.models.delete(${literal(model.id)})`)]),
     }),
   ];
 }
