@@ -232,7 +232,7 @@ def test_a_class_too_small_for_the_holdout_is_named(tiny: Backbone) -> None:
     assert result.evaluation.metrics["measured_on"]["images"] == 2
     [(code, detail)] = recorder.warnings
     assert code == "class_not_measured"
-    assert "not measured: green." in detail
+    assert "hold any out: green." in detail
 
 
 def test_tests_replace_the_holdout(tiny: Backbone) -> None:

@@ -34,19 +34,19 @@ def slow_prototypes(features: Tensor, labels: list[int], prompts: Tensor, classe
 
 
 def test_prototypes_equal_the_plain_loops() -> None:
-    found = PrototypeClassifier(FEATURES, LABELS).head(TEXTS, CLASSES)
+    found = PrototypeClassifier(FEATURES, LABELS).build_classifier(TEXTS, CLASSES)
     expected = torch.stack(slow_prototypes(FEATURES, LABELS.tolist(), TEXTS, CLASSES))
     torch.testing.assert_close(found, expected)
 
 
 def test_a_new_class_is_its_prompts() -> None:
-    torch.testing.assert_close(PrototypeClassifier(FEATURES, LABELS).head(TEXTS, [NEW_CLASS] * 5), TEXTS)
-    mixed = PrototypeClassifier(FEATURES, LABELS).head(TEXTS, CLASSES)
+    torch.testing.assert_close(PrototypeClassifier(FEATURES, LABELS).build_classifier(TEXTS, [NEW_CLASS] * 5), TEXTS)
+    mixed = PrototypeClassifier(FEATURES, LABELS).build_classifier(TEXTS, CLASSES)
     torch.testing.assert_close(mixed[[1, 4]], TEXTS[[1, 4]])
 
 
 def test_a_class_without_shots_is_its_prompts() -> None:
-    found = PrototypeClassifier(FEATURES, LABELS).head(TEXTS, [7, NEW_CLASS, 0, 1, 3])
+    found = PrototypeClassifier(FEATURES, LABELS).build_classifier(TEXTS, [7, NEW_CLASS, 0, 1, 3])
     torch.testing.assert_close(found[[0, 4]], TEXTS[[0, 4]])
 
 
