@@ -347,7 +347,7 @@ def test_cancel_what_has_ended_otherwise(either: Service) -> None:
     for job_id, word in ((succeeded(either), "succeeded"), (failed(either), "failed")):
         before = get(either, job_id)
         response = either.client.post(f"/jobs/{job_id}/cancel")
-        assert_problem(response, 409, "job_already_finished", f"has {word}.*be cancelled")
+        assert_problem(response, 409, "job_already_finished", f"has already {word}.*be cancelled")
         assert get(either, job_id) == before
 
 
