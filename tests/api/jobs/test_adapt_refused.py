@@ -593,7 +593,7 @@ def test_more_images_than_files_may_be_open(fresh: Service) -> None:
 def test_without_a_database(make_service: MakeService, tmp_path: Path) -> None:
     without = make_service(database_url=f"sqlite:///{tmp_path}/none.db")
     response = without.adapt(**shots())
-    assert_problem(response, 503, "database_unavailable", "try again")
+    assert_problem(response, 503, "database_unavailable", "Try again")
     assert int(response.headers["retry-after"]) > 0
     assert list(without.temp.iterdir()) == []
 

@@ -193,7 +193,7 @@ def test_a_database_of_another_version_is_refused(
 def test_an_older_database_is_told_to_upgrade(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     scripts = migrate._scripts()
     monkeypatch.setattr(type(scripts), "get_current_head", lambda self: "9999")
-    with pytest.raises(DatabaseUnavailable, match="older version"):
+    with pytest.raises(DatabaseUnavailable, match="older revision"):
         database.check()
 
 
