@@ -125,7 +125,7 @@ async def read_form(
     config: Annotated[
         JsonText | None,
         Form(
-            description="JSON object of training settings (schema `JobConfig`), all optional. Missing "
+            description="JSON object of training settings, all optional. Missing "
             "settings come from the backbone's recipe.",
             examples=['{"epochs": 10, "alpha": 0.5, "holdout": 0.2}'],
         ),

@@ -48,7 +48,7 @@ def get_model(database: DatabaseDep, owner: CurrentOwner, model_id: ModelRef) ->
 def rename_model(database: DatabaseDep, owner: CurrentOwner, model_id: ModelRef, patch: ModelPatch) -> Model:
     """Rename a model, or remove its name.
 
-    The model becomes the next version of the new name. Its old version number is never used again. A model
+    The model becomes the next version of that name. Its old version number is never used again. A model
     with aliases can't be renamed.
     """
     return service.rename_model(database, owner, model_id, patch)

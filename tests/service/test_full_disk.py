@@ -30,7 +30,7 @@ def test_a_full_disk(environment: dict[str, str], tmp_path: Path) -> None:
                 assert answer.status_code == 507, answer.text
                 assert answer.headers["content-type"] == "application/problem+json"
                 assert answer.json()["code"] == "storage_full"
-                assert "ake room" in answer.json()["detail"]
+                assert "ree some space" in answer.json()["detail"]
                 assert files(disk) == ["ballast", "blobs/installation.json"]
                 assert list((data / "tmp").glob("*")) == []
                 assert http.get("/jobs").json()["data"] == []

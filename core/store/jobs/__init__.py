@@ -1,4 +1,4 @@
-"""Training jobs from queue to end: states, leases, events, outbox and broker.
+"""Training jobs, from submission to end: states, leases, events, outbox and broker.
 
 May import `registry` and the layers below it.
 """

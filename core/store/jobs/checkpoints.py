@@ -1,7 +1,7 @@
-"""The checkpoints of a job: where they are stored, and that they go when the job ends.
+"""Checkpoints of a job: their folder, and their deletion at the job's end.
 
-They lie in a folder below the job's images, so that deleting the job removes them too. An event of the
-job says of each that it is there.
+The folder is inside the job's folder, so that deleting the job deletes its checkpoints too. Each stored
+checkpoint has an event of the job.
 """
 
 from sqlalchemy import select
@@ -15,11 +15,12 @@ RESUMED = "resumed"
 
 
 def folder_of(job_id: str) -> str:
+    """Return the folder of a job's checkpoints."""
     return f"jobs/{job_id}/checkpoints"
 
 
-def note_end(session: Session, job_id: str) -> None:
-    """In the transaction that ends the job: nobody will go on from its checkpoints, if it has any."""
+def mark_for_deletion(session: Session, job_id: str) -> None:
+    """Mark the job's checkpoints, if any, for deletion. Call this in the transaction that ends the job."""
     stored = select(JobEvent.seq).where(JobEvent.job_id == job_id, JobEvent.type == CHECKPOINT).limit(1)
     if session.scalar(stored) is not None:
         deletions.mark_for_deletion(session, folder_of(job_id))

@@ -1,8 +1,8 @@
-"""A job's events: what happened to it, numbered, written in the transactions that made it happen.
+"""Events of a job, numbered, written in the same transactions as the changes that they describe.
 
-Whoever wants to follow a job reads what is greater than the last number seen; the database is the
-only channel, so that any API process can tell of any worker. The row of the job is locked while an
-event is added: numbers become visible in their order, and none is missed.
+A reader follows a job by reading events after the last number that it has seen. The database is the only
+channel, so any API process can report on any worker. The job's row is locked while an event is appended, so
+numbers become visible in order and readers miss none.
 """
 
 from collections.abc import Mapping
@@ -18,50 +18,52 @@ from core.store.jobs.transitions import append_event
 
 PROGRESS = "progress"
 PROGRESS_KEPT = timedelta(days=7)
-_AT_ONCE = 500  # jobs in one statement
+_BATCH_SIZE = 500  # jobs per statement
 
 
 def record_progress(session: Session, job: Job, progress: dict[str, Any], *, at: datetime) -> None:
-    """An event that replaces the one before it, as long as both are of the same percent of the same
-    stage: about a hundred stay of an attempt, however long it takes. The job's row is locked, and
-    `job.progress` is still the former one."""
-    former = None
-    if job.progress is not None and _place(job.progress) == _place(progress):
+    """Append a progress event, and delete the previous one if it has the same stage and percent.
+
+    About a hundred events per stage remain, regardless of its duration. The job's row must be locked, and
+    `job.progress` must still be the previous progress.
+    """
+    previous = None
+    if job.progress is not None and _stage_and_percent(job.progress) == _stage_and_percent(progress):
         rows = select(func.max(JobEvent.seq)).where(JobEvent.job_id == job.id, JobEvent.type == PROGRESS)
-        former = session.scalar(rows)
+        previous = session.scalar(rows)
     append_event(session, job.id, at=at, type=PROGRESS, data=progress)
-    if former is not None:  # only now: the new number must exceed the former one
+    if previous is not None:  # after the append, so that the new number exceeds the previous one
         session.execute(
-            delete(JobEvent).where(JobEvent.job_id == job.id, JobEvent.seq == former),
+            delete(JobEvent).where(JobEvent.job_id == job.id, JobEvent.seq == previous),
             execution_options={"synchronize_session": False},
         )
 
 
 def after(session: Session, job_id: str, seq: int) -> list[JobEvent]:
-    """Those with a greater number, in order."""
+    """Return the events with a greater number than `seq`, in order."""
     later = select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.seq > seq)
     return list(session.scalars(later.order_by(JobEvent.seq)))
 
 
 def last_seq(session: Session, job_id: str) -> int:
-    """The number of the newest event; 0 if there is no such job."""
+    """Return the number of the newest event, or 0 if there is no such job."""
     return session.scalar(select(func.max(JobEvent.seq)).where(JobEvent.job_id == job_id)) or 0
 
 
 def end_seq(session: Session, job_id: str) -> int | None:
-    """The number of the event that the job ended with. Later ones tell of its webhook."""
+    """Return the number of the job's final event, or None. Later events are about its webhook."""
     return session.scalar(
         select(func.max(JobEvent.seq)).where(JobEvent.job_id == job_id, JobEvent.type.in_(FINAL))
     )
 
 
 def newer(session: Session, seen: Mapping[str, int]) -> dict[str, list[JobEvent]]:
-    """For each job its events after the number in `seen`, in order. A job that is gone is missing."""
+    """Return per job its events after the number in `seen`, in order. Deleted jobs are missing."""
     ids = list(seen)
     last: dict[str, int] = {}
-    for start in range(0, len(ids), _AT_ONCE):
-        some = JobEvent.job_id.in_(ids[start : start + _AT_ONCE])
-        rows = select(JobEvent.job_id, func.max(JobEvent.seq)).where(some).group_by(JobEvent.job_id)
+    for start in range(0, len(ids), _BATCH_SIZE):
+        batch = JobEvent.job_id.in_(ids[start : start + _BATCH_SIZE])
+        rows = select(JobEvent.job_id, func.max(JobEvent.seq)).where(batch).group_by(JobEvent.job_id)
         last.update((job_id, seq) for job_id, seq in session.execute(rows))
     return {
         job_id: after(session, job_id, seen[job_id]) if seq > seen[job_id] else []
@@ -70,15 +72,17 @@ def newer(session: Session, seen: Mapping[str, int]) -> dict[str, list[JobEvent]
 
 
 def prune_progress(session: Session, *, kept: timedelta = PROGRESS_KEPT) -> int:
-    """Drop the progress of jobs that ended longer ago than that; what else happened stays as long as
-    the job. Returns how many events are gone."""
-    ended = select(Job.id).where(Job.finished_at < database_now(session) - kept)
-    gone = session.execute(
-        delete(JobEvent).where(JobEvent.type == PROGRESS, JobEvent.job_id.in_(ended)).returning(JobEvent.seq),
-        execution_options={"synchronize_session": False},
+    """Delete the progress events of jobs that ended before the period `kept`. Return their number.
+
+    Other events are kept as long as the job.
+    """
+    old_jobs = select(Job.id).where(Job.finished_at < database_now(session) - kept)
+    old_events = delete(JobEvent).where(JobEvent.type == PROGRESS, JobEvent.job_id.in_(old_jobs))
+    deleted = session.execute(
+        old_events.returning(JobEvent.seq), execution_options={"synchronize_session": False}
     )
-    return len(gone.all())
+    return len(deleted.all())
 
 
-def _place(progress: dict[str, Any]) -> tuple[Any, int]:
+def _stage_and_percent(progress: dict[str, Any]) -> tuple[Any, int]:
     return progress.get("stage"), int(100 * (progress.get("fraction") or 0))

@@ -1,4 +1,4 @@
-"""The fair queue: the order in which owners' jobs start."""
+"""Fair queue: the order in which the owners' jobs start."""
 
 from datetime import datetime
 from typing import Any
@@ -12,17 +12,21 @@ from core.store.db.tables import QUEUED, RUNNING, Job, Owner
 
 
 def may_start(session: Session, owner: str, max_running: int) -> bool:
-    """Whether one more job of theirs may run (0: any number). Certain only while the owner is locked."""
+    """Return whether another job of the owner may run. The result is reliable only while the owner is locked.
+
+    `max_running` is the limit per owner; 0 means no limit.
+    """
     return max_running == 0 or count_jobs(session, owner, RUNNING) < max_running
 
 
 def fair_queue(at: datetime | None = None, lost_before: datetime | None = None) -> Subquery:
-    """The queued jobs as `id, owner, turn, place`: who of them is next, and after whom.
+    """Return the queued jobs as `id, owner, turn, place`; the lowest place starts next.
 
-    `turn` is how many jobs of its owner would run if this one and those before it were started. The
-    lowest turn is next: the job of whoever has the fewest running. Between equals it's the owner who
-    was served longest ago, then the oldest job. With both times only jobs that are `due` stand in line,
-    and those on their way to a worker count as running.
+    `turn` is the number of the owner's running jobs once this job and the owner's earlier ones have started.
+    Jobs are ordered by turn, then by the owner's last start (the longest ago first), then by age. The owner
+    with the fewest running jobs is therefore served first.
+
+    With both times, only jobs that are `due` take part, and jobs with a wake-up under way count as running.
     """
     busy: ColumnElement[bool] = Job.status == RUNNING
     waiting: ColumnElement[bool] = Job.status == QUEUED

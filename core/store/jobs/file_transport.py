@@ -1,9 +1,9 @@
-"""Celery messages as files: the broker of one machine without a server.
+"""File transport for Celery: a broker for one machine, without a server.
 
-kombu's own, with two things set right for us. It writes a message in place, so that a worker can
-take it while it is still empty, and stop at the broken JSON; here it gets its name when it is
-whole. And it keeps a table of exchanges in a file, which two processes that start together can
-read half written; we send straight to the queue's name and need no table.
+This is kombu's filesystem transport with two corrections. kombu writes messages in place, so a worker may
+read an empty message and stop at invalid JSON. Here a message is renamed into place when it is complete.
+kombu also keeps its exchanges in a file, which two processes that start together may read half written. Here
+messages go directly to the queue's name, without a table of exchanges.
 """
 
 import json
@@ -19,7 +19,7 @@ class Channel(filesystem.Channel):
     def _put(  # type: ignore[override]  # kombu's own subclass renames the argument as well
         self, queue: str, payload: dict[str, Any], **kwargs: Any
     ) -> None:
-        # Sorted by name they are taken in the order of sending, also after a restart of the machine.
+        # Workers take the messages in the order of their names, also after a reboot.
         name = f"{time.time_ns():020d}_{uuid.uuid4()}"
         folder = Path(self.data_folder_out)
         unfinished = folder / f"{name}.unfinished"

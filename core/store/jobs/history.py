@@ -1,4 +1,4 @@
-"""What jobs took that have succeeded, so that others can be told what theirs will take."""
+"""Durations of recent jobs, the basis of estimates for new ones."""
 
 from typing import Any, NamedTuple
 
@@ -9,26 +9,28 @@ from core.store.db.tables import SUCCEEDED, Job
 
 
 class Succeeded(NamedTuple):
+    """Settings and duration of a successful job."""
+
     config: dict[str, Any]
     classes: list[dict[str, Any]]
     seconds: float
-    """From its start to its end."""
+    """Time from start to end."""
 
 
 def recent_successes(
-    session: Session, *, backbone: str, image_size: int | None, most: int = 20
+    session: Session, *, backbone: str, image_size: int | None, max_jobs: int = 20
 ) -> list[Succeeded]:
-    """The newest jobs, of any owner, that succeeded at their first attempt."""
+    """Return the newest jobs of all owners that succeeded at their first attempt."""
     rows = session.execute(
         select(Job.config, Job.classes, Job.started_at, Job.finished_at)
         .where(Job.status == SUCCEEDED, Job.attempts == 1)
         .where(Job.config["backbone"].as_string() == backbone)
         .order_by(Job.created_at.desc(), Job.id.desc())
-        .limit(10 * most)
+        .limit(10 * max_jobs)
     )
-    found = [
+    successes = [
         Succeeded(config, classes, (finished - started).total_seconds())
         for config, classes, started, finished in rows
         if started is not None and finished is not None and config.get("image_size") == image_size
     ]
-    return found[:most]
+    return successes[:max_jobs]

@@ -1,7 +1,6 @@
-"""Jobs: what the API and the dispatcher ask of them. The worker's side is in `leases`, and all of
-it is called as `jobs.…`.
+"""Jobs: operations of the API and the dispatcher. Those of the worker are in `leases`.
 
-queued -> running -> succeeded | failed | cancelled; running -> queued when its worker is lost.
+States: queued -> running -> succeeded | failed | cancelled, and running -> queued if the worker is lost.
 """
 
 from collections.abc import Iterable, Sequence
@@ -31,7 +30,7 @@ from core.store.storage import deletions
 
 @dataclass(frozen=True)
 class NewImage:
-    """An image whose bytes are stored already. Its position is its place in the upload."""
+    """Image whose bytes are already stored. Its position is its index in the upload."""
 
     split: str
     class_name: str
@@ -54,9 +53,11 @@ def create(
     reserved_bytes: int = 0,
     webhook: str | None = None,
 ) -> Job:
-    """Queued and due now. The dispatcher sends it; nobody talks to the broker in a request.
+    """Create a queued job that is due now. The dispatcher sends its wake-up, so requests need no broker.
 
-    `reserved_bytes` is the room that its model is likely to need; `webhook` a URL, checked already.
+    Args:
+        reserved_bytes: expected size of the job's model.
+        webhook: URL that was already checked.
     """
     at = database_now(session)
     job = Job(
@@ -98,65 +99,73 @@ def create(
 
 
 def get(session: Session, job_id: str, *, owner: str) -> Job:
-    """Raises JobNotFound, for another owner's job too."""
-    named = select(Job).where(Job.id == sanitize_text(job_id), Job.owner == owner)
-    job = session.scalars(named).one_or_none()
+    """Return a job. Raise JobNotFound if the owner has no such job."""
+    query = select(Job).where(Job.id == sanitize_text(job_id), Job.owner == owner)
+    job = session.scalars(query).one_or_none()
     if job is None:
         raise JobNotFound(job_id)
     return job
 
 
 def any_queued(session: Session) -> bool:
+    """Return whether any owner has a queued job."""
     return session.scalar(select(Job.id).where(Job.status == QUEUED).limit(1)) is not None
 
 
 def list_page(
     session: Session, *, owner: str, status: str | None = None, limit: int, after: str | None = None
 ) -> tuple[list[Job], bool]:
-    """Newest first, and whether there are more. Raises InvalidCursor."""
+    """Return a page of jobs, newest first, and whether there are more.
+
+    Raises:
+        InvalidCursor: `after` is not a cursor.
+    """
     rows = select(Job) if status is None else select(Job).where(Job.status == status)
     return page(session, rows, Job, owner=owner, limit=limit, after=after)
 
 
 def queue_position(session: Session, job: Job) -> int | None:
-    """1 is next; None unless queued."""
+    """Return the job's position in the queue (1 is next), or None unless it is queued."""
     return queue_positions(session, [job]).get(job.id)
 
 
 def queue_positions(session: Session, jobs: Iterable[Job]) -> dict[str, int]:
-    """The place in the queue of those that are queued, among the jobs of all owners."""
-    waiting = [job.id for job in jobs if job.status == QUEUED]
-    if not waiting:
+    """Return the positions of the queued jobs by id, in the queue of all owners."""
+    queued = [job.id for job in jobs if job.status == QUEUED]
+    if not queued:
         return {}
     queue = fair_queue.fair_queue()
-    rows = session.execute(select(queue.c.id, queue.c.place).where(queue.c.id.in_(waiting)))
+    rows = session.execute(select(queue.c.id, queue.c.place).where(queue.c.id.in_(queued)))
     return {job_id: place for job_id, place in rows}
 
 
 def images(session: Session, job_id: str) -> list[JobImage]:
-    """In the order of the upload."""
+    """Return the job's images in the order of the upload."""
     return list(
         session.scalars(select(JobImage).where(JobImage.job_id == job_id).order_by(JobImage.position))
     )
 
 
 def events(session: Session, job_id: str, after_seq: int = 0, *, owner: str) -> list[JobEvent]:
-    """What happened after the event `after_seq`, in order. Raises JobNotFound."""
+    """Return the events after `after_seq`, in order. Raise JobNotFound if the owner has no such job."""
     get(session, job_id, owner=owner)
     return after(session, job_id, after_seq)
 
 
 def request_cancel(session: Session, job_id: str, *, owner: str) -> Job:
-    """A queued job is cancelled at once, a running one is asked to stop; again changes nothing.
+    """Cancel a queued job, or ask a running one to stop. Repeated calls change nothing.
 
-    Raises JobNotFound, or JobConflict if the job has ended otherwise.
+    Raises:
+        JobNotFound: the owner has no such job.
+        JobConflict: the job has succeeded or failed.
     """
     job = locked(session, job_id, owner=owner)
     if job is None:
         raise JobNotFound(job_id)
     if job.status in FINAL and job.status != CANCELLED:
         raise JobConflict(
-            "job_already_finished", f"The job has {job.status} already, there is nothing left to cancel."
+            "job_already_finished",
+            f"The job has already {job.status} and can't be cancelled. Delete it with DELETE /jobs/{job_id}.",
         )
     if job.status == CANCELLED or job.cancel_requested:
         return job
@@ -171,49 +180,52 @@ def request_cancel(session: Session, job_id: str, *, owner: str) -> Job:
 
 
 def delete(session: Session, job_id: str, *, owner: str) -> None:
-    """The row, its images' rows and its events. After the commit the caller finishes the deletion
-    of its `blobs_of`.
+    """Delete the job with its images and events. After the commit the caller must delete its `blobs_of`.
 
-    Raises JobNotFound, or JobConflict while the job runs.
+    Raises:
+        JobNotFound: the owner has no such job.
+        JobConflict: the job is running.
     """
     job = locked(session, job_id, owner=owner)
     if job is None:
         raise JobNotFound(job_id)
     if job.status == RUNNING:
         raise JobConflict(
-            "job_running", f"The job is running. POST /jobs/{job_id}/cancel first, then delete it."
+            "job_running", f"The job is running. Cancel it with POST /jobs/{job_id}/cancel, then delete it."
         )
-    session.delete(job)  # images and events go with it, by their foreign keys
+    session.delete(job)  # foreign keys cascade to images and events
     deletions.mark_for_deletion(session, blobs_of(job.id))
 
 
 def blobs_of(job_id: str) -> str:
-    """The folder of its images."""
+    """Return the folder of the job's blobs."""
     return f"jobs/{job_id}"
 
 
 def preflight_of(job_id: str) -> str:
-    """The blob with what was said of its images when they came in; jobs of older versions have none."""
+    """Return the key of the job's preflight. Jobs of older versions have none."""
     return f"{blobs_of(job_id)}/preflight.json"
 
 
 def report_of(job_id: str, model_id: str) -> str:
-    """The blob with the report of an attempt. It goes with the job's images, which it shows."""
+    """Return the key of an attempt's report. It is deleted with the job's images, which it shows."""
     return f"{blobs_of(job_id)}/report-{model_id}.json"
 
 
 def expire_leases(session: Session, *, max_attempts: int) -> list[Job]:
-    """Jobs whose worker is silent for too long: queued again, failed at the last attempt, or
-    cancelled if that was asked for. Returns them as they are now."""
+    """End the expired leases of lost workers. Return the changed jobs.
+
+    A job is requeued, fails at its last attempt, or is cancelled if that was requested.
+    """
     at = database_now(session)
-    silent = (
+    expired = (
         select(Job)
         .where(Job.status == RUNNING, Job.lease_expires_at < at)
         .order_by(Job.created_at, Job.id)
         .with_for_update(skip_locked=True)
     )
     changed = []
-    for job in session.scalars(silent, execution_options={"populate_existing": True}).all():
+    for job in session.scalars(expired, execution_options={"populate_existing": True}).all():
         times = "once" if job.attempts == 1 else f"{job.attempts} times"
         released = end_lease(
             session,
@@ -224,9 +236,9 @@ def expire_leases(session: Session, *, max_attempts: int) -> list[Job]:
             reason="worker_lost",
             code="worker_lost",
             detail=(
-                f"The worker {job.worker!r} stopped without a word while it ran this job, which was started "
-                f"{times}. Most often its machine ran out of memory: try a smaller batch_size or image_size, "
-                "or look into the worker's log."
+                f"The worker {job.worker!r} stopped responding while it ran this job, which was started "
+                f"{times}. The usual cause is a lack of memory. Try a smaller batch_size or image_size, or "
+                "check the worker's log."
             ),
         )
         if released is not None:
@@ -235,22 +247,25 @@ def expire_leases(session: Session, *, max_attempts: int) -> list[Job]:
 
 
 def take_due(session: Session, *, redispatch_seconds: float, ahead: int, max_running: int = 0) -> list[str]:
-    """The ids to send now, in the order of `owners.fair_queue`, and of no owner more than
-    `max_running` at a time (0: any number). Each is due again after `redispatch_seconds`, in case
-    that its message is lost. No more than `ahead` messages are out at a time: what waits in the
-    database is in order, survives, and can be cancelled."""
+    """Claim the jobs whose wake-ups should be sent now. Return their ids in the order of the fair queue.
+
+    Args:
+        redispatch_seconds: time after which a wake-up counts as lost and its job is due again.
+        ahead: maximum wake-ups under way. All other jobs wait in the database, where they stay in fair order.
+        max_running: maximum running jobs per owner; 0 means no limit.
+    """
     at = database_now(session)
     lost_before = at - timedelta(seconds=redispatch_seconds)
     sent = select(func.count()).where(Job.status == QUEUED, Job.dispatched_at > lost_before)
     room = ahead - (session.scalar(sent) or 0)
     if room <= 0:
         return []
-    line = fair_queue.fair_queue(at, lost_before)
-    fair = select(line.c.id).order_by(line.c.place).limit(room)
+    queue = fair_queue.fair_queue(at, lost_before)
+    query = select(queue.c.id).order_by(queue.c.place).limit(room)
     if max_running:
-        fair = fair.where(line.c.turn <= max_running)
-    order = session.scalars(fair).all()
-    # Another dispatcher may have taken some of them since, or be about to.
+        query = query.where(queue.c.turn <= max_running)
+    order = session.scalars(query).all()
+    # Another dispatcher may have claimed some of them meanwhile.
     due = session.scalars(
         select(Job)
         .where(Job.id.in_(order), Job.status == QUEUED, *owners.due(at, lost_before))

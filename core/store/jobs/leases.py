@@ -1,7 +1,7 @@
-"""The worker's side of a job: claim it, keep the lease alive, end it.
+"""Leases of jobs, the worker's side: claim a job, renew its lease, end it.
 
-Whoever holds a job has a token. Every write names it, so that a worker that was frozen and wakes
-up after its lease has gone to another one changes nothing. Callers use these through `jobs`.
+Every write carries the lease's token. A worker that was frozen and wakes up after another one took over the
+job therefore changes nothing.
 """
 
 import secrets
@@ -23,7 +23,7 @@ from core.store.registry.models import NewModel, add_model
 
 @dataclass(frozen=True)
 class Claim:
-    """One worker's hold on one job, and what it needs to know to do it."""
+    """A worker's lease on a job, with the data needed to run it."""
 
     job_id: str
     token: str
@@ -36,12 +36,15 @@ class Claim:
 def claim(
     session: Session, job_id: str, *, worker: str, lease_seconds: float, max_running: int = 0
 ) -> Claim | None:
-    """Take a queued job. None if there is nothing to take: gone, taken, ended or cancelled, or its
-    owner has `max_running` jobs running (0: any number); then it's sent again when one has ended."""
-    name = session.scalar(select(Job.owner).where(Job.id == job_id, Job.status == QUEUED))
-    if name is None:
+    """Claim a queued job.
+
+    The result is None if the job is no longer queued, or if its owner already has `max_running` running jobs
+    (0 means no limit). In the latter case the wake-up is sent again when one of them has ended.
+    """
+    owner_name = session.scalar(select(Job.owner).where(Job.id == job_id, Job.status == QUEUED))
+    if owner_name is None:
         return None
-    owner = owners.lock(session, name)
+    owner = owners.lock(session, owner_name)
     at = database_now(session)
     if not fair_queue.may_start(session, owner.name, max_running):
         hand_back(session, job_id)
@@ -69,7 +72,7 @@ def claim(
 
 
 def hand_back(session: Session, job_id: str) -> None:
-    """The message of a queued job was taken by a worker that can't run it: another one may be sent now."""
+    """Allow another wake-up for a queued job at once, because this worker can't run the job."""
     session.execute(
         update(Job).where(Job.id == job_id, Job.status == QUEUED).values(dispatched_at=None),
         execution_options={"synchronize_session": False},
@@ -79,9 +82,12 @@ def hand_back(session: Session, job_id: str) -> None:
 def heartbeat(
     session: Session, claim: Claim, *, lease_seconds: float, progress: dict[str, Any] | None
 ) -> bool | None:
-    """Renew the lease and show the progress. True: stop, a cancel was asked for. None: the lease
-    is lost, stop at once and write nothing more. A new `progress["stage"]` becomes an event, and so
-    does the progress itself."""
+    """Renew the lease and store the progress. The progress and a new `progress["stage"]` become events.
+
+    Returns:
+        True if a cancellation was requested. None if the lease is lost: the worker must stop at once and
+        write nothing more.
+    """
     job = _held(session, claim)
     if job is None:
         return None
@@ -98,7 +104,7 @@ def heartbeat(
 
 
 def record_warning(session: Session, claim: Claim, code: str, detail: str) -> bool:
-    """Add a warning to the job; once, though a second attempt may say it again."""
+    """Add a warning to the job, unless an earlier attempt added it. Return False if the lease is lost."""
     job = _held(session, claim)
     if job is None:
         return False
@@ -110,8 +116,7 @@ def record_warning(session: Session, claim: Claim, code: str, detail: str) -> bo
 
 
 def record(session: Session, claim: Claim, event: str, **data: Any) -> bool:
-    """Something that happened in this attempt and changes nothing about the job. False if the lease is
-    lost."""
+    """Append an event that does not change the job. Return False if the lease is lost."""
     if _held(session, claim) is None:
         return False
     append_event(session, claim.job_id, at=database_now(session), type=event, data=data)
@@ -119,11 +124,12 @@ def record(session: Session, claim: Claim, event: str, **data: Any) -> bool:
 
 
 def publish(session: Session, claim: Claim, model: NewModel, metrics: dict[str, Any] | None) -> bool:
-    """The job has succeeded and its model can be used: both or neither.
+    """End the job as succeeded and add its model, in one transaction. A pending cancellation is ignored.
 
-    False, and nothing written, if the lease is lost; the caller then removes the files it wrote.
-    True also if this very model is published already, so that it may be asked again after a
-    commit whose answer was lost. A cancel that comes this late comes too late.
+    Returns:
+        False if the lease is lost. Nothing is written then, and the caller must delete its files. True also
+        if this model was already published, so that the call can be repeated after a commit with an unknown
+        result.
     """
     at = database_now(session)
     job = transition(
@@ -141,19 +147,19 @@ def publish(session: Session, claim: Claim, model: NewModel, metrics: dict[str, 
     )
     if job is None:
         return session.get(Model, model.id) is not None
-    checkpoints.note_end(session, claim.job_id)
+    checkpoints.mark_for_deletion(session, claim.job_id)
     add_model(session, model, owner=job.owner, job_id=claim.job_id, metrics=metrics, at=at)
     return True
 
 
 def finish_failed(session: Session, claim: Claim, *, code: str, detail: str) -> bool:
-    """The job has failed for good. False if the lease is lost."""
+    """End the job as failed. Return False if the lease is lost."""
     at = database_now(session)
     return fail(session, claim.job_id, token=claim.token, code=code, detail=detail, at=at) is not None
 
 
 def finish_cancelled(session: Session, claim: Claim) -> bool:
-    """The training has stopped as asked. False if the lease is lost."""
+    """End the job as cancelled. Return False if the lease is lost."""
     at = database_now(session)
     return cancel(session, claim.job_id, token=claim.token, allowed=[RUNNING], at=at) is not None
 
@@ -168,10 +174,19 @@ def requeue(
     detail: str,
     delay_seconds: float = 0,
 ) -> str | None:
-    """The job goes back to the queue: the worker stops (`spend_attempt=False`, it was not the
-    job's fault), or something went wrong that may go right elsewhere (True: after `max_attempts`
-    the job has failed with `code` and `detail`). Cancelled if that was asked for. It is not due
-    again before `delay_seconds`. Returns its status, None if the lease is lost."""
+    """Requeue the job, or cancel it if that was requested.
+
+    Args:
+        spend_attempt: False if the worker stops for another reason than the job. True after an error that
+            another attempt may avoid.
+        max_attempts: with `spend_attempt`, the number of attempts after which the job fails.
+        code: reason of the requeue or the failure.
+        detail: the reason for a person.
+        delay_seconds: time before the next attempt.
+
+    Returns:
+        The new status, or None if the lease is lost.
+    """
     job = _held(session, claim)
     if job is None:
         return None
@@ -203,7 +218,10 @@ def end_lease(
     detail: str,
     due: datetime | None = None,
 ) -> Job | None:
-    """A running job that nobody runs any more: cancelled, failed or queued again, for now or `due`."""
+    """End the lease of a running job: cancel it if requested, fail it if `exhausted`, else requeue it.
+
+    `due` is the earliest next start, by default now.
+    """
     if job.cancel_requested:
         return cancel(session, job.id, token=job.lease_token, allowed=[RUNNING], at=at)
     if exhausted:
@@ -224,6 +242,7 @@ def end_lease(
 def fail(
     session: Session, job_id: str, *, token: str | None, code: str, detail: str, at: datetime
 ) -> Job | None:
+    """End a running job as failed. Return None if the lease is not `token`'s."""
     error = {"code": sanitize_text(code)[:64], "detail": sanitize_text(detail)}
     failed = transition(
         session,
@@ -239,13 +258,14 @@ def fail(
         **finished_values(at),
     )
     if failed is not None:
-        checkpoints.note_end(session, job_id)
+        checkpoints.mark_for_deletion(session, job_id)
     return failed
 
 
 def cancel(
     session: Session, job_id: str, *, token: str | None, allowed: list[str], at: datetime
 ) -> Job | None:
+    """End a job as cancelled. Return None if it is in none of the `allowed` states."""
     cancelled = transition(
         session,
         job_id,
@@ -258,13 +278,13 @@ def cancel(
         **finished_values(at),
     )
     if cancelled is not None:
-        checkpoints.note_end(session, job_id)
+        checkpoints.mark_for_deletion(session, job_id)
     return cancelled
 
 
 def _held(session: Session, claim: Claim) -> Job | None:
-    """The claimed job, locked, if the claim still holds."""
-    held = select(Job).where(Job.id == claim.job_id, Job.status == RUNNING, Job.lease_token == claim.token)
+    """Return the claimed job, locked, or None if the lease is lost."""
+    query = select(Job).where(Job.id == claim.job_id, Job.status == RUNNING, Job.lease_token == claim.token)
     return session.scalars(
-        held.with_for_update(), execution_options={"populate_existing": True}
+        query.with_for_update(), execution_options={"populate_existing": True}
     ).one_or_none()

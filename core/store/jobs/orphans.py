@@ -1,5 +1,8 @@
-"""Marks on stored folders that no row owns. Their age is the time since the first look, by the
-database's clock: neither the clock nor the dates of the storage count."""
+"""Marks on stored folders without an owning row.
+
+The age of an orphan is the time since it was first seen, by the database's clock. The storage's clock and
+file dates do not count.
+"""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
@@ -13,24 +16,27 @@ from core.store.jobs import checkpoints
 from core.store.storage import installation
 
 BATCH_SIZE = 500
-"""Folders in one statement."""
+"""Folders per statement."""
 CAP_PERIOD = timedelta(hours=1)
 SUSPICIOUS_SHARE = 0.1
-"""More orphans among all folders look like an older database."""
+"""Share of orphans among all folders above which the database is probably an old backup."""
 
 
 def suspicion(marked: int, folders: int) -> str:
-    """Reason why nothing is deleted, and what to do."""
+    """Return why nothing is deleted, with the remedy."""
     return (
-        f"Nobody owns {marked} of {folders} stored folders. A database of an older state would look so, and "
-        "none of them is deleted. Restore the newest backup of the database. If they may go: `clipcite sweep "
-        "--dry-run` lists them, `clipcite sweep --yes` deletes them when they are due."
+        f"{marked} of {folders} stored folders have no owner, perhaps because the database is an old backup. "
+        "None of them is deleted. Restore the newest backup of the database. If they may be deleted, list "
+        "them with `clipcite sweep --dry-run`, then delete the due ones with `clipcite sweep --yes`."
     )
 
 
 def owned(session: Session, prefixes: Sequence[str]) -> set[str]:
-    """Those of the folders that nobody may delete: their job or model exists. Checkpoints are not owned once
-    their job has ended. At most BATCH_SIZE of them, in at most two statements."""
+    """Return the folders whose job or model exists, and which must not be deleted.
+
+    Checkpoints are no longer owned once their job has ended. The limit is BATCH_SIZE folders; the cost is at
+    most two statements.
+    """
     parts = [prefix.split("/") for prefix in prefixes]
     job_ids = {part[1] for part in parts if part[0] == "jobs"}
     model_ids = {part[1] for part in parts if part[0] == "models"}
@@ -39,22 +45,24 @@ def owned(session: Session, prefixes: Sequence[str]) -> set[str]:
         rows = session.execute(select(Job.id, Job.status).where(Job.id.in_(job_ids)))
         jobs = {job_id: status for job_id, status in rows}
     models = set(session.scalars(select(Model.id).where(Model.id.in_(model_ids)))) if model_ids else set()
-    found = set()
+    result = set()
     for prefix, part in zip(prefixes, parts, strict=True):
         if part[0] == "models":
             is_owned = part[1] in models
-        elif part[0] == "jobs" and len(part) > 2:  # without its job, the job's folder is the orphan
+        elif part[0] == "jobs" and len(part) > 2:  # without the job, its whole folder is the orphan
             is_owned = jobs.get(part[1]) not in FINAL
         else:
             is_owned = part[0] == "jobs" and part[1] in jobs
         if is_owned:
-            found.add(prefix)
-    return found
+            result.add(prefix)
+    return result
 
 
 def ended_jobs(session: Session, *, ended_for: timedelta) -> list[tuple[str, datetime]]:
-    """The id and the end of jobs whose leftover checkpoints nobody has looked for yet, the oldest first:
-    at most BATCH_SIZE."""
+    """Return id and end of jobs that were not yet checked for leftover checkpoints.
+
+    The oldest come first; the limit is BATCH_SIZE.
+    """
     jobs = select(Job.id, Job.finished_at).where(
         Job.finished_at <= database_now(session) - ended_for, Job.started_at.is_not(None)
     )
@@ -66,57 +74,58 @@ def ended_jobs(session: Session, *, ended_for: timedelta) -> list[tuple[str, dat
 
 
 def mark_checkpoints(session: Session, job_id: str, ended: datetime) -> None:
-    """Nobody has needed them since the job ended."""
+    """Mark a job's checkpoints as orphans since its end."""
     prefix = checkpoints.folder_of(job_id)
     if session.get(Orphan, prefix) is None:
         session.add(Orphan(prefix=prefix, first_seen=ended))
 
 
 def all_marks(session: Session) -> list[Orphan]:
+    """Return all marks, the oldest first."""
     return list(session.scalars(select(Orphan).order_by(Orphan.first_seen, Orphan.prefix)))
 
 
 def count_folders(session: Session) -> int:
-    """Marked folders of jobs and models that wait for their deletion."""
+    """Return the number of marked folders of jobs and models that are not deleted yet."""
     folder = or_(Orphan.prefix.like("jobs/%"), Orphan.prefix.like("models/%"))
     waits = (Orphan.deleted_at.is_(None), folder, Orphan.prefix.not_like("%/%/%"))
     return session.scalar(select(func.count()).select_from(Orphan).where(*waits)) or 0
 
 
 def mark(session: Session, prefixes: Sequence[str]) -> None:
-    """Those that are marked already keep their mark. At most BATCH_SIZE."""
-    installation.find(session, lock=True)  # another process may mark the same
+    """Mark up to BATCH_SIZE folders as orphans. Existing marks are kept."""
+    installation.find(session, lock=True)  # another process may mark the same folders
     known = set(session.scalars(select(Orphan.prefix).where(Orphan.prefix.in_(prefixes))))
     at = database_now(session)
     session.add_all(Orphan(prefix=prefix, first_seen=at) for prefix in prefixes if prefix not in known)
 
 
 def unmark(session: Session, prefixes: Collection[str]) -> None:
-    """At most BATCH_SIZE."""
+    """Remove the marks of up to BATCH_SIZE folders."""
     session.execute(delete(Orphan).where(Orphan.prefix.in_(prefixes)))
 
 
 def rearm(session: Session, prefixes: Collection[str]) -> None:
-    """Their deletion was cut off: they are due as before. At most BATCH_SIZE."""
+    """Reset the claims on up to BATCH_SIZE folders whose deletion was interrupted. They are due as before."""
     session.execute(update(Orphan).where(Orphan.prefix.in_(prefixes)).values(deleted_at=None))
 
 
 def deleted_lately(session: Session) -> int:
-    """Folders deleted by any process within the last hour."""
+    """Return the number of folders that all processes deleted within the last hour."""
     since = database_now(session) - CAP_PERIOD
     return session.scalar(select(func.count()).select_from(Orphan).where(Orphan.deleted_at > since)) or 0
 
 
 def claim(session: Session, prefix: str, *, grace: timedelta, most: int | None) -> bool | None:
-    """Look up the owner again and claim the deletion of the folder for this process.
+    """Check the folder's owner again and claim its deletion for this process.
 
     Args:
-        grace: the least time since it was first seen.
-        most: folders that all processes together may delete per hour; None is no limit.
+        grace: minimum time since the folder was first seen.
+        most: maximum folders per hour that all processes together may delete; None means no limit.
 
     Returns:
-        True if it is to be deleted now. False if it is owned again, too young, or another process's.
-        None if the limit is reached.
+        True if the caller must delete the folder now. False if the folder has an owner, is too young, or is
+        claimed by another process. None if the limit is reached.
     """
     installation.find(session, lock=True)
     if most is not None and deleted_lately(session) >= most:

@@ -1,5 +1,7 @@
-"""What is to be told to a job's webhook, noted in the transaction that ends the job: there is no end of
-which nobody would be told, and no news of an end that was rolled back."""
+"""Transactional outbox: the transaction that ends a job inserts the delivery to its webhook.
+
+Every committed end therefore has a delivery, and no delivery reports an end that was rolled back.
+"""
 
 from datetime import datetime
 from typing import Any
@@ -11,7 +13,7 @@ from core.store.db.tables import Job, WebhookDelivery
 
 
 def enqueue_webhook(session: Session, job: Job, *, at: datetime) -> None:
-    """`job` as it is now that it has ended. Nothing if it has no webhook."""
+    """Insert the delivery for a job that has just ended, if it has a webhook."""
     if job.webhook is None:
         return
     session.add(
@@ -20,7 +22,7 @@ def enqueue_webhook(session: Session, job: Job, *, at: datetime) -> None:
             job_id=job.id,
             owner=job.owner,
             url=job.webhook,
-            body=_news(job, at),
+            body=_message(job, at),
             attempts=0,
             created_at=at,
             next_attempt_at=at,
@@ -28,7 +30,7 @@ def enqueue_webhook(session: Session, job: Job, *, at: datetime) -> None:
     )
 
 
-def _news(job: Job, at: datetime) -> dict[str, Any]:
+def _message(job: Job, at: datetime) -> dict[str, Any]:
     error = None if job.error_code is None else {"code": job.error_code, "detail": job.error_detail}
     return {
         "type": f"job.{job.status}",

@@ -1,5 +1,7 @@
-"""The queue: a hint that a job is due, nothing else. What is lost here is sent again by the
-dispatcher; the database alone knows the jobs."""
+"""The broker, which carries only wake-ups: messages that a job is due.
+
+The rows in the database are the queue. The dispatcher sends lost wake-ups again.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,21 +16,21 @@ from core.store.errors import QueueUnavailable
 ADAPT_TASK = "clipcite.adapt"
 QUEUE = "adapt"
 PROBE = "probe"
-"""A key in Redis, gone after a minute."""
+"""Redis key of the write check, which expires after a minute."""
 
 
 def make_celery(settings: Settings) -> celery.Celery:
-    """The Celery of the dispatcher, which sends, and of the worker, which adds the task."""
+    """Create the Celery app of the dispatcher, which sends tasks, and of the worker, which runs them."""
     app = celery.Celery("clipcite", set_as_current=False)
     app.conf.update(
         task_serializer="json",
-        accept_content=["json"],  # a pickle in the broker is refused, not run
+        accept_content=["json"],  # pickles in the broker are rejected, never executed
         task_ignore_result=True,
         result_backend=None,
         task_default_queue=QUEUE,
         task_create_missing_queues=True,
-        # Acknowledged before it runs: a redelivery after hours would only be turned away at the
-        # claim, and the lease brings back the job of a dead worker sooner.
+        # Acknowledged before the job runs. The lease requeues the job of a dead worker sooner than a
+        # redelivery, which would only fail at the claim.
         task_acks_late=False,
         task_publish_retry=False,
         task_track_started=False,
@@ -50,7 +52,7 @@ def make_celery(settings: Settings) -> celery.Celery:
 
 
 def send_adapt(app: celery.Celery, job_id: str) -> None:
-    """Raises QueueUnavailable when the broker does not take it within some seconds."""
+    """Send a wake-up for the job. Raise QueueUnavailable if the broker does not accept it within seconds."""
     try:
         app.send_task(ADAPT_TASK, args=[job_id], queue=QUEUE, ignore_result=True, retry=False)
     except (OperationalError, OSError) as error:
@@ -58,14 +60,14 @@ def send_adapt(app: celery.Celery, job_id: str) -> None:
 
 
 def waiting(app: celery.Celery) -> int:
-    """How many messages nobody has taken yet. Raises QueueUnavailable."""
+    """Return the number of messages in the broker. Raise QueueUnavailable if it does not respond."""
     with _channel(app) as channel:
         declared = channel.queue_declare(QUEUE, passive=False, durable=True)
         return int(declared.message_count)
 
 
 def check(app: celery.Celery) -> None:
-    """Raises QueueUnavailable unless the broker answers and takes what it is given: it may be full."""
+    """Raise QueueUnavailable unless the broker responds and accepts writes. A full broker may not."""
     with _channel(app) as channel:
         channel.queue_declare(QUEUE, passive=False, durable=True)
         redis = getattr(channel, "client", None)
@@ -75,7 +77,7 @@ def check(app: celery.Celery) -> None:
 
 @contextmanager
 def _channel(app: celery.Celery) -> Iterator[Any]:
-    """Raises QueueUnavailable, whatever goes wrong with the broker."""
+    """Yield a channel. All errors of the broker become QueueUnavailable."""
     with app.connection_for_write() as connection:
         errors = (OperationalError, OSError, *connection.connection_errors, *connection.channel_errors)
         try:
@@ -88,16 +90,16 @@ def _channel(app: celery.Celery) -> Iterator[Any]:
 
 def _redis(settings: Settings) -> dict[str, Any]:
     assert settings.redis_url is not None
-    longest = int(settings.deadline_seconds) + 900  # a message held so long is given to another
+    visibility_timeout = int(settings.deadline_seconds) + 900  # then the message goes to another worker
     return {
         "broker_url": settings.redis_url.get_secret_value(),
-        "visibility_timeout": longest,
+        "visibility_timeout": visibility_timeout,
         "worker_disable_prefetch": True,
         "broker_transport_options": {
-            "visibility_timeout": longest,
+            "visibility_timeout": visibility_timeout,
             "unacked_restore_interval": 5,
             "unacked_restore_throttle": 1,
-            "socket_timeout": 5,  # without it a hung server blocks for ever; must exceed BRPOP's 1 s
+            "socket_timeout": 5,  # a hanging server would block for ever; must exceed BRPOP's 1 s
             "socket_connect_timeout": 2,
             "socket_keepalive": True,
             "health_check_interval": 10,
@@ -114,7 +116,7 @@ def _files(settings: Settings) -> dict[str, Any]:
     return {
         "broker_url": "filesystem://localhost//",  # kombu warns without a host
         "broker_transport": "core.store.jobs.file_transport:Transport",
-        # Remote control would leave files that nobody reads.
+        # Remote control would leave unread files behind.
         "worker_enable_remote_control": False,
         "broker_transport_options": {
             "data_folder_in": str(folder / "messages"),
@@ -126,8 +128,8 @@ def _files(settings: Settings) -> dict[str, Any]:
 
 
 def _unavailable(error: Exception) -> QueueUnavailable:
-    said = next(iter(str(error).splitlines()), type(error).__name__)
+    reason = next(iter(str(error).splitlines()), type(error).__name__)
     return QueueUnavailable(
-        f"The broker does not answer as it should ({said}). No job is lost, they wait in the database. Check "
-        "that the server of CLIPCITE_REDIS_URL runs, has memory left and can be reached from this machine."
+        f"The broker does not respond properly ({reason}). Jobs are safe and wait in the database. Check "
+        "that the server of CLIPCITE_REDIS_URL is running, has free memory and can be reached from here."
     )

@@ -1,4 +1,4 @@
-"""How much there is to do, and for how long it has waited: what the metrics read at each look."""
+"""Statistics of the queue for the metrics: numbers of jobs, and their waiting times."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,34 +12,38 @@ from core.store.db.tables import FAILED, QUEUED, STATUSES, Job, JobEvent
 
 @dataclass(frozen=True)
 class Backlog:
+    """Statistics of all jobs."""
+
     jobs: dict[str, int]
-    """By status; every status is there."""
+    """Number of jobs by status, for every status."""
     failures: dict[str, int]
-    """The failed ones by the code of their error."""
+    """Number of failed jobs by error code."""
     queue_age: float
-    """Seconds that the job has waited which waits longest, since it was accepted or queued again."""
+    """Longest waiting time of a queued job, in seconds, since it was accepted or requeued."""
     dispatch_lag: float
-    """Seconds since the oldest job became due that was not sent since. Much more than the time between two
-    messages of a job tells of a dispatcher that is away, or of limits that hold jobs back."""
+    """Longest time that a job has been due without a wake-up, in seconds.
+
+    A lag well above `redispatch_seconds` means that the dispatcher is down, or that limits hold jobs back.
+    """
 
 
 def backlog(session: Session, *, redispatch_seconds: float) -> Backlog:
-    """`redispatch_seconds`: after these a message counts as lost, and its job is due again."""
+    """Return the statistics. After `redispatch_seconds` a wake-up counts as lost."""
     now = database_now(session)
     counts = {status: 0 for status in STATUSES}
     counts.update((s, n) for s, n in session.execute(select(Job.status, func.count()).group_by(Job.status)))
     failed = select(Job.error_code, func.count()).where(Job.status == FAILED).group_by(Job.error_code)
     queued = Job.status == QUEUED
     new = session.scalar(select(func.min(Job.created_at)).where(queued, Job.started_at.is_(None)))
-    # Of the few that have run already, the last event of this kind says since when they wait.
-    again = (
+    # The few jobs that ran before have waited since their last requeue.
+    last_requeue = (
         select(func.max(JobEvent.at).label("at"))
         .join(Job, Job.id == JobEvent.job_id)
         .where(queued, Job.started_at.is_not(None), JobEvent.type == "requeued")
         .group_by(Job.id)
         .subquery()
     )
-    requeued = session.scalar(select(func.min(again.c.at)))
+    requeued = session.scalar(select(func.min(last_requeue.c.at)))
     new_due = select(func.min(Job.available_at)).where(queued, Job.dispatched_at.is_(None))
     lost = select(func.min(Job.dispatched_at)).where(queued)
     lost_lag = _seconds(session.scalar(lost), now - timedelta(seconds=redispatch_seconds))

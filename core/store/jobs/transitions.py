@@ -1,4 +1,4 @@
-"""How a job changes state: one function, a compare-and-set, and an event in the same transaction."""
+"""State transitions of jobs: a compare-and-set, with its event in the same transaction."""
 
 from collections.abc import Collection
 from datetime import datetime
@@ -23,10 +23,12 @@ def transition(
     data: dict[str, Any] | None = None,
     **values: Any,
 ) -> Job | None:
-    """Set `values` if the job is in one of the `allowed` states (and its lease is `token`'s).
+    """Set `values` and append `event` if the job is in an `allowed` state and has this `token`, if given.
 
-    None, and nothing changed, if it is not: somebody else was first. The row stays locked until
-    the transaction ends, which also keeps the events' numbers in the order of the commits.
+    The row stays locked until the transaction ends, so event numbers follow the order of the commits.
+
+    Returns:
+        The changed job, or None if another transition came first. Nothing is changed then.
     """
     statement = update(Job).where(Job.id == job_id, Job.status.in_(allowed)).values(**values).returning(Job)
     if token is not None:
@@ -44,30 +46,30 @@ def transition(
 def append_event(
     session: Session, job_id: str, *, at: datetime, type: str, data: dict[str, Any] | None = None
 ) -> None:
-    """The next event of a job whose row this transaction has locked (or just made)."""
+    """Append an event to a job whose row this transaction has locked or created."""
     last = session.scalar(select(func.max(JobEvent.seq)).where(JobEvent.job_id == job_id)) or 0
     session.add(JobEvent(job_id=job_id, seq=last + 1, at=at, type=type, data=data or {}))
     session.flush()
 
 
 def locked(session: Session, job_id: str, *, owner: str) -> Job | None:
-    """The owner's job as it is now; nobody changes it before this transaction ends.
+    """Return the owner's job, locked until this transaction ends, or None if there is none.
 
     On SQLite the whole transaction is the lock (`Database.write`).
     """
-    named = select(Job).where(Job.id == sanitize_text(job_id), Job.owner == owner)
+    query = select(Job).where(Job.id == sanitize_text(job_id), Job.owner == owner)
     return session.scalars(
-        named.with_for_update(), execution_options={"populate_existing": True}
+        query.with_for_update(), execution_options={"populate_existing": True}
     ).one_or_none()
 
 
 def finished_values(at: datetime) -> dict[str, Any]:
-    """What every final state has in common: nobody holds the job any more."""
+    """Return the column values that all final states share: the lease has ended."""
     return {"finished_at": at, "lease_token": None, "lease_expires_at": None}
 
 
 def requeued_values(available_at: datetime) -> dict[str, Any]:
-    """Queued again. It keeps its place: the queue goes by the time of creation."""
+    """Return the column values of a requeued job. Its position depends only on its creation time."""
     return {
         "status": "queued",
         "lease_token": None,

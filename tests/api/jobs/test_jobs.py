@@ -345,7 +345,7 @@ def test_cancelling_a_finished_job_is_a_conflict(either: Service) -> None:
     for job_id, word in ((succeeded(either), "succeeded"), (failed(either), "failed")):
         before = get(either, job_id)
         response = either.client.post(f"/jobs/{job_id}/cancel")
-        assert_problem(response, 409, "job_already_finished", f"has {word}.*nothing left to cancel")
+        assert_problem(response, 409, "job_already_finished", f"has already {word}.*be cancelled")
         assert get(either, job_id) == before
 
 
@@ -385,7 +385,7 @@ def test_delete_while_running(either: Service) -> None:
     job_id = either.accepted(**shots())["id"]
     claim = samples.claimed(either.database, job_id)
     before = either.stored()
-    problem = assert_problem(either.client.delete(f"/jobs/{job_id}"), 409, "job_running", "cancel first")
+    problem = assert_problem(either.client.delete(f"/jobs/{job_id}"), 409, "job_running", "then delete it")
     assert f"POST /jobs/{job_id}/cancel" in problem["detail"]
     assert either.stored() == before
     either.client.post(f"/jobs/{job_id}/cancel")

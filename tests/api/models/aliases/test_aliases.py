@@ -95,7 +95,7 @@ def test_refused(fresh: Service, backbone: Backbone) -> None:
     assert_problem(put("/models/hats/aliases/prod", json={"model": "hats"}), 404, "model_not_found")
     for alias in ("1", "latest", "a b", "x" * 65):
         refused = put(f"/models/shoes/aliases/{alias}", json={"model": "shoes"})
-        assert_problem(refused, 422, "invalid_alias", "begins with a letter")
+        assert_problem(refused, 422, "invalid_alias", "with a letter first")
     for body in ({}, {"model": None}, {"model": "shoes", "force": 1}, {"model": "x" * 601}):
         assert_problem(put(ALIAS, json=body), 422, "invalid_request")
     assert_problem(fresh.client.get("/models/hats/aliases"), 404, "model_not_found")

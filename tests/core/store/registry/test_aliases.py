@@ -44,7 +44,7 @@ def test_promote_and_roll_back(database: Database, shoes: list[str]) -> None:
     assert moves(promote(database, "shoes@prod")) == moves(pointer)  # The alias already points there.
     assert rollback(database).model.id == shoes[1]
     assert rollback(database).model.id == resolved(database, "shoes@prod").id == shoes[0]
-    with pytest.raises(ModelConflict, match="nothing else before") as refused:
+    with pytest.raises(ModelConflict, match="no earlier model") as refused:
         rollback(database)
     assert refused.value.code == "nothing_to_roll_back"
     pointer = promote(database, "shoes@3")

@@ -71,7 +71,7 @@ def test_references(reference: str, meaning: Reference) -> None:
     "alias", ["", "1", "2nd", "latest", "Latest", "a b", "a/b", "a@b", "ä", "a" * 65, "prod\n", "-x", "\0"]
 )
 def test_a_bad_alias(alias: str) -> None:
-    with pytest.raises(InvalidAlias, match="begins with a letter"):
+    with pytest.raises(InvalidAlias, match="with a letter first"):
         check_alias(alias)
 
 
