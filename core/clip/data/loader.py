@@ -1,4 +1,4 @@
-"""Which images each step of a training sees, and which part of them."""
+"""Training batches: the images of each step and their random crops."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +14,11 @@ from core.clip.data.transforms import random_resized_crop, to_tensor
 def epoch_batches(
     images: int, batches_per_epoch: int, epochs: int, generator: torch.Generator
 ) -> list[Tensor]:
-    """The indices [B] of every step. Each epoch is a new order, cut into batches of equal size (give or
-    take one): a last batch of two images would be nearly noise to the losses inside a batch."""
+    """Return the image indices [B] of every step.
+
+    Each epoch has a new order. The batches of an epoch differ in size by at most one image, because a tiny
+    last batch would be mostly noise to losses that compare the images of a batch.
+    """
     return [
         indices
         for _ in range(epochs)
@@ -30,9 +33,12 @@ def crop_batches(
     crop_scale: float,
     generator: torch.Generator,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """(indices [B], crops uint8 [B, 3, S, S]) for every step of the plan, the next one prepared in a
-    thread while the network works. The thread must not race the loop for random numbers: it has a
-    generator of its own, and `generator` is where the crops after the ones at hand begin."""
+    """Yield (indices [B], crops uint8 [B, 3, S, S]) for every step of the plan.
+
+    A thread prepares the next step while the model trains on the current one. The thread uses a generator of
+    its own, so that the training loop and the thread never race for random numbers. At each yield, `generator`
+    holds the state from which the crops of the next step are drawn.
+    """
     ahead = torch.Generator()
     ahead.set_state(generator.get_state())
 
@@ -51,9 +57,12 @@ def crop_batches(
 
 
 DECODERS = 4
+"""Threads that decode images at the same time."""
 
 
 def read_images(sources: Sequence[bytes | Path], limits: ImageLimits, shortest_side: int) -> list[Tensor]:
+    """Decode images in parallel, in order, each to uint8 [3, H, W]. Raise as `open_image` does."""
+
     def read(source: bytes | Path) -> Tensor:
         return to_tensor(open_image(source, limits, shortest_side=shortest_side))
 

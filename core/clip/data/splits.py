@@ -1,6 +1,7 @@
-"""Which images are kept out of which sibling, so that a report costs no more than the training itself.
+"""Folds of the cross-validation, sized so that a report costs no more than the training itself.
 
-A sibling is trained like the published model but without some of the images, and answers those.
+A fold model is trained like the published model, but without the images of its fold. It then predicts the
+classes of those held-out images.
 """
 
 from collections.abc import Sequence
@@ -10,21 +11,23 @@ import numpy as np
 from core.clip.data.images import Shot
 
 MIN_CLASS_IMAGES = 5
-"""Images of a class below which none of them is kept out: what is left would be another task."""
+"""Minimum images of a class for holding any of them out. With fewer, the remainder would be another task."""
 MIN_FOLD_IMAGES = 100
-"""Images that a fifth must hold to be the whole measurement."""
+"""Minimum images in a fifth of the training images for one fold to suffice."""
 MAX_FOLD_IMAGES = 400
-"""More tell nothing new: 400 are known to ± 5 points."""
+"""Maximum images in a single fold. 400 images give an accuracy to within ± 5 points."""
 
 
 def make_folds(labels: Sequence[int], seed: int) -> list[list[int]]:
-    """For each sibling the indices that it is not trained on, ascending; none if no class has 5 images.
+    """Return per fold model the ascending indices of the images held out from its training.
 
-    Of many images one sibling leaves out a fifth, or 400. A fifth of few images says nothing (16 images
-    are known to ± 20 points), so then there are two, each of which is trained on one half and answers the
-    other: every image is answered, and both together take as long as the published training.
+    With many images, a single fold model holds out a fifth of them, at most 400. With few images a fifth is too
+    small: 16 images give an accuracy to within ± 20 points only. Two fold models then train on one half each
+    and predict the other half. Every image is predicted, and both trainings together take as long as that of
+    the published model.
 
-    Each class is shared out evenly. Classes with fewer than 5 images are always trained and never asked.
+    Each class is split evenly between the folds. Classes with fewer than 5 images are always trained on and
+    never held out. The list is empty if no class has 5 images.
     """
     generator = np.random.default_rng(seed)
     classes = [np.flatnonzero(np.asarray(labels) == label) for label in sorted(set(labels))]
@@ -38,12 +41,12 @@ def make_folds(labels: Sequence[int], seed: int) -> list[list[int]]:
     halves: list[list[int]] = [[], []]
     for turn, of_class in enumerate(shuffled):
         for place, index in enumerate(of_class):
-            halves[(place + turn) % 2].append(int(index))  # the odd ones out fall to either half
+            halves[(place + turn) % 2].append(int(index))  # the halves take turns with odd images
     return [sorted(half) for half in halves]
 
 
 def holdout_positions(shots: Sequence[Shot], holdout: float, seed: int) -> set[int]:
-    """About `holdout` of each class, never the whole of one."""
+    """Return the positions of about the share `holdout` of each class, but never of a whole class."""
     generator = np.random.default_rng(seed)
     out: set[int] = set()
     for name in dict.fromkeys(shot.class_name for shot in shots):
