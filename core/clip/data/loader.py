@@ -36,8 +36,8 @@ def crop_batches(
     """Yield (indices [B], crops uint8 [B, 3, S, S]) for every step of the plan.
 
     A thread prepares the next step while the model trains on the current one. The thread uses a generator of
-    its own, so that the training loop and the thread never race for random numbers. At each yield, `generator`
-    holds the state from which the crops of the next step are drawn.
+    its own, so that the training loop and the thread never race for random numbers. At each yield,
+    `generator` holds the state from which the crops of the next step are drawn.
     """
     ahead = torch.Generator()
     ahead.set_state(generator.get_state())

@@ -21,10 +21,10 @@ MAX_FOLD_IMAGES = 400
 def make_folds(labels: Sequence[int], seed: int) -> list[list[int]]:
     """Return per fold model the ascending indices of the images held out from its training.
 
-    With many images, a single fold model holds out a fifth of them, at most 400. With few images a fifth is too
-    small: 16 images give an accuracy to within ± 20 points only. Two fold models then train on one half each
-    and predict the other half. Every image is predicted, and both trainings together take as long as that of
-    the published model.
+    With many images, a single fold model holds out a fifth of them, at most 400. With few images a fifth is
+    too small: 16 images give an accuracy to within ± 20 points only. Two fold models then train on one half
+    each and predict the other half. Every image is predicted, and both trainings together take as long as
+    that of the published model.
 
     Each class is split evenly between the folds. Classes with fewer than 5 images are always trained on and
     never held out. The list is empty if no class has 5 images.

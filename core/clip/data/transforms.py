@@ -63,8 +63,8 @@ def to_pixels(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
     return (images.float() / 255 - m) / s
 
 
-# The test transform in two halves: one per image, one for a whole batch. The images between the two are bytes,
-# a quarter of the memory of floats.
+# The test transform in two halves: one per image, one for a whole batch. Between the two, images are bytes,
+# which take a quarter of the memory of floats.
 
 
 @dataclass(frozen=True)
