@@ -1,7 +1,7 @@
 """Structure of an image file: the parts that a decoder needs, and bounds on the cost of decoding them.
 
-Read before a decoder sees the file. A few bytes of structure can cost minutes: scans that repeat, metadata
-that is joined piece by piece, blocks that each take a step of Python.
+The structure is checked before a decoder reads the file. A few bytes of structure can cost minutes: repeated
+scans, metadata joined piece by piece, or blocks that each take a step in Python.
 """
 
 import re
@@ -12,62 +12,70 @@ from typing import Any
 from core.clip.errors import BadImage
 
 MAX_SEGMENTS = 2_000
-"""Of a JPEG before its first scan, and after it. Metadata of 20 MB has some 300."""
+"""Maximum segments of a JPEG before its first scan, and again after. Metadata of 20 MB takes about 300."""
 MAX_CHUNKS = 20_000
-"""Of a PNG. Files of 20 MB have some 3,000."""
+"""Maximum chunks of a PNG. Files of 20 MB have about 3,000."""
 MAX_FRAMES = 10_000
-"""Of a WebP, whose decoder lists them all."""
+"""Maximum frames of a WebP. The decoder lists all of them."""
 MAX_UNCOUNTED_SCANS = 16
-"""Scans that a JPEG may have without being counted exactly; libjpeg writes 1, 6 or 10, CMYK has 18."""
+"""Scans of a JPEG up to which an upper bound on their count suffices. libjpeg writes 1, 6 or 10, CMYK has 18."""
 MAX_SCANS = 100
+"""Maximum scans of a JPEG of any size."""
 MAX_SCANNED_PIXELS = 1_000_000_000
-"""Scans times pixels: 2.5 images of 40 million pixels with 10 scans."""
+"""Maximum product of scans and pixels: 2.5 times that of 40 million pixels with 10 scans."""
 MAX_TIFF_STRIPS = 30_000
+"""Maximum strips or tiles of a TIFF."""
 MAX_TIFF_TAGS = 1_000
+"""Maximum tags of a TIFF."""
 MAX_TIFF_VALUES = 500_000
+"""Maximum numeric values in all tags of a TIFF."""
 PREFIX_CODE_BYTES = 6_000
-"""Tables of a group of prefix codes in lossless WebP, as libwebp lays them out."""
+"""Bytes of libwebp's tables for one group of prefix codes in lossless WebP."""
 MAX_RLE_PIXELS = 1_000_000
-"""Pixels of a run-length coded BMP: Pillow decodes those in Python."""
+"""Maximum pixels of a run-length encoded BMP, which Pillow decodes in Python."""
 MAX_RLE_BYTES = 500_000
+"""Maximum bytes of a run-length encoded BMP."""
 
 _MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]", re.DOTALL)
-"""End of a scan: within it 0xFF is followed by 0 or is a restart marker."""
+"""The marker that ends a scan. Within a scan, 0xFF is followed by 0 or belongs to a restart marker."""
 _SOS, _EOI = 0xDA, 0xD9
 _FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
 _PROGRESSIVE, _LOSSLESS = 0xC2, 0xC3
 _ARITHMETIC = frozenset({0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
 _TABLES = frozenset({0xC4, 0xCC, 0xDB, 0xDD, 0xE0})
-"""Huffman, arithmetic and quantisation tables, restart interval, JFIF."""
+"""Markers of Huffman, arithmetic and quantisation tables, the restart interval and JFIF."""
 _TIFF_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8}
 _STRIPS, _ORIENTATION, _TILES = 273, 274, 324
 
 
 class Malformed(Exception):
-    """A structure that can't be followed."""
+    """A file structure that can't be parsed."""
 
 
 def too_costly(reason: str, remedy: str) -> BadImage:
+    """Return the error `image_too_costly` with this cause and remedy."""
     return BadImage("image_too_costly", f"{reason}, which takes too long to read. {remedy}")
 
 
 @dataclass(frozen=True)
 class Jpeg:
+    """A JPEG file reduced to the parts that its decoder needs."""
+
     data: bytes
-    """The first image, without metadata before its first scan."""
+    """The first image, without the metadata before its first scan."""
     coefficient_bytes: int
-    """Memory for the coefficients of the whole image; 0 if it is decoded row by row."""
+    """Memory for the coefficients of the whole image, or 0 if the image is decoded row by row."""
     scales: bool
-    """The decoder can scale down while it decodes."""
+    """True if the decoder can scale the image down while decoding."""
     exif: bytes | None
     xmp: bytes | None
 
 
 def read_jpeg(data: bytes) -> Jpeg:
-    """The segments before the first scan are followed one by one, the scans counted.
+    """Parse the segments before the first scan and count the scans.
 
     Raises:
-        Malformed.
+        Malformed: The segments can't be parsed.
         BadImage: `image_too_costly`.
     """
     kept: list[bytes | memoryview] = [data[:2]]
@@ -105,7 +113,7 @@ def read_jpeg(data: bytes) -> Jpeg:
     if kind in _ARITHMETIC:
         raise too_costly("The JPEG file is arithmetically coded", "Save it as baseline JPEG.")
     height, width = struct.unpack(">HH", frame[3:7])
-    # libjpeg keeps the coefficients of the whole image unless one scan has all of them.
+    # libjpeg buffers the coefficients of the whole image unless a single scan holds all of them.
     buffered = kind == _PROGRESSIVE or segment[2] < frame[7]
     if buffered:
         _check_scans(data, at, width * height)
@@ -117,7 +125,7 @@ def read_jpeg(data: bytes) -> Jpeg:
 
 
 def _next_marker(data: bytes, at: int) -> tuple[int, int]:
-    """The next marker and the offset behind it; what lies before it is skipped, as decoders do."""
+    """Return the next marker and the offset after the marker. Skip bytes before the marker, as decoders do."""
     found = _MARKER.search(data, at)
     if found is None:
         raise Malformed
@@ -132,7 +140,13 @@ def _length(data: bytes, at: int) -> int:
 
 
 def _check_scans(data: bytes, at: int, pixels: int) -> None:
-    """`at`: the length of the first scan's header."""
+    """Raise BadImage if decoding all scans would take too long.
+
+    Args:
+        data: The file.
+        at: Offset of the length field in the first scan's header.
+        pixels: Width times height.
+    """
     if data.count(b"\xff\xda", at) < MAX_UNCOUNTED_SCANS:  # an upper bound, in a thousandth of the time
         scans = MAX_UNCOUNTED_SCANS
     else:
@@ -141,7 +155,7 @@ def _check_scans(data: bytes, at: int, pixels: int) -> None:
         for _ in range(MAX_SEGMENTS):
             try:
                 marker, at = _next_marker(data, at)
-            except Malformed:  # cut short: the decoder says so
+            except Malformed:  # truncated: the decoder reports the error
                 break
             if marker == _EOI:
                 break
@@ -162,26 +176,29 @@ def _check_scans(data: bytes, at: int, pixels: int) -> None:
 
 
 def check_png(data: bytes) -> None:
-    """Raises BadImage: `image_too_costly`."""
+    """Raise BadImage (`image_too_costly`) if a PNG has too many chunks."""
     at = 8
     for _ in range(MAX_CHUNKS):
         if at + 8 > len(data) or data[at + 4 : at + 8] == b"IEND":
             return
         at += 12 + int.from_bytes(data[at : at + 4], "big")
-    raise too_costly(f"The PNG file has more than {MAX_CHUNKS:,} chunks", "Save it anew from its source.")
+    raise too_costly(f"The PNG file has more than {MAX_CHUNKS:,} chunks", "Save it again from its source.")
 
 
 @dataclass(frozen=True)
 class Gif:
+    """A GIF file reduced to its first frame."""
+
     data: bytes
-    """The first frame, without comments and other extensions before it."""
+    """The first frame, without the comments and other extensions before that frame."""
     width: int
+    """Pixels of the canvas, or of the first frame where the frame extends beyond the canvas."""
     height: int
-    """Of the canvas, or of the first frame where that reaches beyond it."""
+    """As `width`."""
 
 
 def read_gif(data: bytes) -> Gif:
-    """Raises Malformed."""
+    """Return the first frame with its transparency. Raise Malformed if the file has none."""
     if len(data) < 13:
         raise Malformed
     width, height = struct.unpack("<HH", data[6:10])
@@ -202,7 +219,7 @@ def read_gif(data: bytes) -> Gif:
                 at += 1 + data[at]
             at += 1
             if data[start + 1] == 0xF9 and data[start + 2] == 4:  # transparency of the frame
-                # "No disposal": for another Pillow fills a second image as soon as the file is opened.
+                # "No disposal": for any other method, Pillow fills a second image as soon as it opens a file.
                 control = (
                     data[start : start + 3] + bytes([data[start + 3] & 0b11100011]) + data[start + 4 : at]
                 )
@@ -210,21 +227,24 @@ def read_gif(data: bytes) -> Gif:
 
 
 def check_webp(data: bytes) -> int:
-    """Bytes that the tables of a lossless image may take, one for each 16 pixels.
+    """Return an upper bound on the bytes of the decoder's prefix code tables in a lossless WebP.
 
-    Raises BadImage: `image_too_costly`.
+    Raises:
+        BadImage: `image_too_costly`.
     """
     if data.count(b"ANMF") > MAX_FRAMES:
         raise too_costly(f"The WebP file has more than {MAX_FRAMES:,} frames", "Send its first frame alone.")
-    # A group of five prefix codes takes at least 7 bytes of the file; there are at most 65,536.
+    # A group of five prefix codes takes at least 7 bytes of the file. A file has at most 65,536 groups.
     return min(len(data) // 7, 65_536) * PREFIX_CODE_BYTES if b"VP8L" in data else 0
 
 
 def check_bmp(data: bytes) -> int:
-    """Bytes that one step of a run-length code may take: in Pillow 12 it may skip 255 rows, beyond the last
-    one too.
+    """Return an upper bound on the bytes that one step of a BMP's run-length decoding may add.
 
-    Raises BadImage: `image_too_costly`.
+    In Pillow 12, one step may skip 255 rows, even beyond the last row.
+
+    Raises:
+        BadImage: `image_too_costly`.
     """
     if len(data) < 34 or int.from_bytes(data[14:18], "little") < 40:
         return 0
@@ -240,10 +260,10 @@ def check_bmp(data: bytes) -> int:
 
 
 def check_tiff(data: bytes) -> None:
-    """The first directory; what the strips hold is for `check_tiff_strips`.
+    """Check the size of a TIFF's first directory. The strips are checked by `check_tiff_strips`.
 
     Raises:
-        Malformed.
+        Malformed: The directory can't be parsed.
         BadImage: `image_too_costly`.
     """
     entries = _directory(data)
@@ -254,26 +274,28 @@ def check_tiff(data: bytes) -> None:
     if strips > MAX_TIFF_STRIPS:
         raise too_costly(
             f"The TIFF file has more than {MAX_TIFF_STRIPS:,} strips or tiles",
-            "Save it anew from its source.",
+            "Save it again from its source.",
         )
     if len(entries) > MAX_TIFF_TAGS or outside > len(data) or values > MAX_TIFF_VALUES:
         raise too_costly(
             f"The TIFF file has {len(entries):,} tags with {values:,} values and {outside:,} bytes",
-            "Save it anew from its source.",
+            "Save it again from its source.",
         )
 
 
 def check_tiff_strips(data: bytes, tags: Any) -> None:
-    """Strips or tiles, once the tags are read.
+    """Check the strips or tiles of a TIFF whose tags have been read.
 
     Args:
+        data: The file.
         tags: `TiffImageFile.tag_v2`.
 
-    Raises BadImage: `image_too_costly`.
+    Raises:
+        BadImage: `image_too_costly`.
     """
     offsets = tags.get(_STRIPS) or tags.get(_TILES) or ()
     lengths = tags.get(279) or tags.get(325) or ()
-    remedy = "Save it anew from its source."
+    remedy = "Save it again from its source."
     if tags.get(259, 1) != 1 and sum(lengths) > 2 * len(data):
         raise too_costly("The TIFF file uses the same bytes for several strips or tiles", remedy)
     if tags.get(259, 1) == 7:
@@ -286,7 +308,7 @@ def check_tiff_strips(data: bytes, tags: Any) -> None:
 
 
 def orientation(exif: bytes) -> int | None:
-    """The tag of an EXIF block, with or without its mark."""
+    """Return the orientation from an EXIF block, with or without the block's prefix, or None."""
     try:
         entries = _directory(exif.removeprefix(b"Exif\0\0"))
     except Malformed:
@@ -297,7 +319,11 @@ def orientation(exif: bytes) -> int | None:
 
 
 def _directory(data: bytes) -> list[tuple[int, int, int, int]]:
-    """(tag, type, count, value as one short) of each entry of the first directory. Raises Malformed."""
+    """Return (tag, type, count, value as one short) for each entry of the first directory.
+
+    Raises:
+        Malformed: The directory can't be parsed.
+    """
     order = {b"II": "<", b"MM": ">"}.get(data[:2])
     if order is None:
         raise Malformed
