@@ -82,7 +82,7 @@ class Undecoded:
     """Upper bound on the memory for decoding, including the file itself."""
 
     def decode(self) -> Image.Image:
-        """Decode the image as `open_image` does. Raise BadImage (`truncated_image`) if the file is damaged."""
+        """Decode the image as `open_image` does. Raise BadImage (`truncated_image`) on failure."""
         image, side = self.image, self.shortest_side
         try:
             image.load()
@@ -153,7 +153,7 @@ _FORMATS = (
 
 
 def _open_header(data: bytes, max_pixels: int) -> tuple[ImageFile.ImageFile, str, int]:
-    """Read the header and return the undecoded image, its format and the decoder's memory beyond the pixels."""
+    """Return the undecoded image, its format and the bytes that its decoder takes beside the pixels."""
     # Image.open compares every image with a process-wide constant and warns at 89 million pixels. Here the
     # caller sets the limit.
     for kind in _FORMATS:
@@ -366,8 +366,8 @@ def _steps_of(image: Image.Image) -> Callable[[Any], Any]:
 
 
 def _stretch(image: Image.Image) -> Callable[[Any], Any]:
-    # 32-bit integers and floats have no standard white level. Use the smallest customary white that is at least
-    # as large as every value. Otherwise stretch from the darkest to the brightest value.
+    # 32-bit integers and floats have no standard white level. Use the smallest customary white that no value
+    # exceeds. Otherwise stretch from the darkest to the brightest value.
     extrema = [(float(v.min()), float(v.max())) for v in (_finite(values) for _, values in _bands(image))]
     low, high = min(low for low, _ in extrema), max(high for _, high in extrema)
     if low >= 0 and high <= 65_535:

@@ -18,7 +18,7 @@ MAX_CHUNKS = 20_000
 MAX_FRAMES = 10_000
 """Maximum frames of a WebP. The decoder lists all of them."""
 MAX_UNCOUNTED_SCANS = 16
-"""Scans of a JPEG up to which an upper bound on their count suffices. libjpeg writes 1, 6 or 10, CMYK has 18."""
+"""Scans of a JPEG up to which they aren't counted exactly. libjpeg writes 1, 6 or 10, and 18 for CMYK."""
 MAX_SCANS = 100
 """Maximum scans of a JPEG of any size."""
 MAX_SCANNED_PIXELS = 1_000_000_000
@@ -125,7 +125,7 @@ def read_jpeg(data: bytes) -> Jpeg:
 
 
 def _next_marker(data: bytes, at: int) -> tuple[int, int]:
-    """Return the next marker and the offset after the marker. Skip bytes before the marker, as decoders do."""
+    """Return the next marker and the offset after it. Skip bytes before the marker, as decoders do."""
     found = _MARKER.search(data, at)
     if found is None:
         raise Malformed
@@ -228,6 +228,8 @@ def read_gif(data: bytes) -> Gif:
 
 def check_webp(data: bytes) -> int:
     """Return an upper bound on the bytes of the decoder's prefix code tables in a lossless WebP.
+
+    A lossless image may have one group of prefix codes per 16 pixels.
 
     Raises:
         BadImage: `image_too_costly`.
