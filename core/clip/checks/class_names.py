@@ -1,4 +1,4 @@
-"""Class names that a text tower can make nothing of, and pairs that are nearly the same."""
+"""Class names that mean nothing to a text tower, and pairs of nearly identical names."""
 
 import re
 import unicodedata
@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
-# Words that say that there is a class, but not which: alone, or before a number or a single letter.
+# Generic words that identify no class, alone or before a number or a single letter.
 _EMPTY_WORDS = (
     "art|article|batch|bin|cat|category|class|cls|cluster|code|datei|defect type|dir|file|folder|group|"
     "grp|id|image|images|img|item|kategorie|kind|klasse|label|lbl|misc|model|new folder|no|nr|number|"
@@ -14,6 +14,7 @@ _EMPTY_WORDS = (
     "species|style|sub|subclass|tag|test|thing|things|train|typ|type|unknown|unlabeled|unlabelled|"
     "unnamed|unsorted|untitled|val|variant|x"
 )
+# Generic words that are also ordinary class names when they stand alone.
 _ALONE_FINE = {
     "cat",
     "bin",
@@ -33,15 +34,18 @@ _WORDNET = re.compile(r"[nvars]?\d{6,}(?:-[nvars])?")
 _HEXADECIMAL = re.compile(r"(?=.*\d)(?=.*[a-f])[0-9a-f]{8,}")
 _CODE = re.compile(r"(?=(?:.*\d){2})(?!.*[^\W\d_]{3})[\w ]{5,}")
 LONG = 7
-"""Letters of a name from which one that differs is rather a slip than another word."""
+"""Minimum letters of a name for one differing letter to be a likely typo rather than another word."""
 _LETTER = re.compile(r"[^\W\d_]", re.ASCII)
 
 
 def is_uninformative(name: str) -> bool:
-    """Whether a name is a number, one Latin letter, a code ("n02124075", "A12-B7") or a word for a class
-    with a number behind it ("class_1", "SKU 4711"). A single character of another script may be a word."""
+    """Return True for a number, one Latin letter, a code or a generic word.
+
+    Codes are names like "n02124075" and "A12-B7". A generic word may have a number, as in "class_1" and
+    "SKU 4711". A single character of another script may be a word.
+    """
     words = " ".join(re.split(r"[\W_]+", unicodedata.normalize("NFKC", name).casefold())).strip()
-    if not words:  # signs and emoji: no word, but who knows what they mean to the network
+    if not words:  # symbols and emoji are no words, but may mean something to the text tower
         return False
     joined = words.replace(" ", "")
     if joined.isnumeric() or _LETTER.fullmatch(joined):
@@ -52,9 +56,11 @@ def is_uninformative(name: str) -> bool:
 
 
 def similar_names(names: Sequence[str]) -> list[tuple[str, str]]:
-    """Pairs of names that differ in signs, a plural or one letter of a long word only: "t-shirt" and
-    "tshirt", "dog" and "dogs", "sandal" and "sandel". Numbers are taken to be meant: "size 38" and "size
-    39" are two."""
+    """Return pairs of names that differ only in punctuation, a plural or one letter of a long word.
+
+    Examples are "t-shirt" and "tshirt", "dog" and "dogs", "sandal" and "sandel". Different numbers are taken
+    as intended: "size 38" and "size 39" are no pair.
+    """
     pairs: dict[tuple[str, str], None] = {}
     by_key: dict[str, list[str]] = defaultdict(list)
     for name in names:
@@ -73,7 +79,7 @@ def similar_names(names: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _key(name: str) -> str:
-    """Letters and digits in small, without accents, and without a plural's s."""
+    """Return the lower-case letters and digits of a name, without accents and a plural's s."""
     decomposed = unicodedata.normalize("NFKD", name.casefold())
     key = "".join(c for c in decomposed if c.isalnum()) or name
     return key[:-1] if len(key) > 3 and key.endswith("s") and not key.endswith("ss") else key
@@ -86,7 +92,7 @@ def _with_a_letter_gone(key: str) -> Iterable[str]:
 
 
 def _one_edit(a: str, b: str) -> bool:
-    """Whether one letter put in, left out or changed makes one the other."""
+    """Return True if at most one inserted, removed or replaced letter turns one key into the other."""
     if len(a) > len(b):
         a, b = b, a
     if len(b) - len(a) > 1:

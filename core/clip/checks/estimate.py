@@ -1,4 +1,4 @@
-"""How long an adaptation will take, and how much memory: from what earlier ones took."""
+"""Estimates of a training job's duration and memory, based on past jobs."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -8,58 +8,72 @@ from typing import Any
 from core.clip.config import STARTER, AdaptConfig
 
 TRAINING_COST = 3.0
-"""Training on an image once, in images that are only looked at."""
+"""Cost of training on an image once, relative to the forward pass alone."""
 
 
 CV_BUDGET = 0.7
-"""What training all siblings may cost, in trainings of the model. With what it takes to ask them, a report
-then costs no more than the model."""
+"""Maximum cost of training all fold models, relative to training the published model.
+
+With their predictions included, a report then costs no more than the model.
+"""
 
 
 START_SECONDS = 4.0
-"""Of every job, whatever its size: a process, the backbone, the decoding, the publication."""
+"""Fixed seconds of every job: process start, loading of the backbone, decoding and publication."""
 MIN_PAST_JOBS = 5
-"""Past jobs from which their own scatter is the interval."""
+"""Minimum past jobs for taking the interval from their scatter."""
 UNSURE = 2.0
-"""With fewer, the factor that the true time may be off by."""
+"""Factor between the estimate and the ends of its interval with fewer past jobs."""
 GUESSED = 4.0
-"""With none."""
+"""The same factor without past jobs."""
 STARTER_IMAGES_A_SECOND = 30.0
-"""Trained on two CPU cores at 160 x 160, see "Speed" in benchmarks/README.md."""
+"""Training speed on two CPU cores at 160 x 160 pixels: see "Speed" in benchmarks/README.md."""
 STARTER_SIZE = 160
+"""Input side of the starter backbone in pixels."""
 STARTER_MEMORY = (1.1e9, 45e6)
-"""Bytes of a training on a CPU: at rest, and for each image that the network holds at a time. Their sum
-for 32 images was measured ("Speed"), how it divides is a guess."""
+"""Bytes for training on a CPU: fixed, and per image of a micro-batch.
+
+The sum for 32 images was measured ("Speed" in benchmarks/README.md). Its division is a guess.
+"""
 
 
 @dataclass(frozen=True)
 class PastJob:
-    """A job that has succeeded at the first attempt."""
+    """A job that succeeded at the first attempt."""
 
     config: Mapping[str, Any]
     trained: int
-    """Images."""
+    """Number of training images."""
     tests: int
+    """Number of test images."""
     seconds: float
+    """Duration of the job."""
 
 
 @dataclass(frozen=True)
 class Estimate:
+    """Estimated duration and memory of a job."""
+
     seconds: float | None
-    """From the start of the job to its end, without the time in the queue. None: nothing is known."""
+    """Duration from the start of the job to its end, without the time in the queue. None if unknown."""
     low: float | None
+    """Lower end of the interval in which the duration most likely lies."""
     high: float | None
-    """Between them it will most likely be."""
+    """Upper end of that interval."""
     memory_bytes: int | None
+    """Peak memory, or None if unknown."""
     basis: str
-    """What it was made from, as a sentence."""
+    """The basis of the estimate, as a sentence."""
 
 
 def estimate(config: AdaptConfig, trained: int, tests: int, past: Sequence[PastJob]) -> Estimate:
-    """Of a job with so many training and test images.
+    """Return the estimate for a job with `trained` training images and `tests` test images.
 
     Args:
-        past: jobs of this backbone and `image_size` on the same service, the newest first.
+        config: The job's configuration.
+        trained: Number of training images.
+        tests: Number of test images.
+        past: Jobs of this backbone and `image_size` on the same service, newest first.
     """
     work = _work(config.to_dict(), trained, tests)
     rates = [
@@ -72,9 +86,9 @@ def estimate(config: AdaptConfig, trained: int, tests: int, past: Sequence[PastJ
         rate = statistics.median(rates)
         spread = UNSURE
         if len(rates) >= MIN_PAST_JOBS:
-            spread = max(1.2, *(max(one / rate, rate / one) for one in _without_extremes(rates)))
-        what = "1 job" if len(rates) == 1 else f"the last {len(rates)} jobs"
-        basis = f"From {what} of this backbone and image size on this service."
+            spread = max(1.2, *(max(r / rate, rate / r) for r in _without_extremes(rates)))
+        jobs = "1 job" if len(rates) == 1 else f"the last {len(rates)} jobs"
+        basis = f"From {jobs} of this backbone and image size on this service."
     elif config.backbone == STARTER:
         rate, spread = STARTER_IMAGES_A_SECOND, GUESSED
         rate *= (STARTER_SIZE / (config.image_size or STARTER_SIZE)) ** 2
@@ -94,23 +108,26 @@ def estimate(config: AdaptConfig, trained: int, tests: int, past: Sequence[PastJ
 
 
 def _work(config: Mapping[str, Any], trained: int, tests: int) -> float:
-    """In images that are trained on once. One that is only looked at costs less; for a report
-    images are looked at by five networks, without one test images by two, and up to 128 shots by three.
-    Without test images a report takes siblings, which learn nearly as much as the model."""
+    """Return a job's work in images trained on once.
+
+    A forward pass alone costs less: 1 / `TRAINING_COST`. For a report, five models predict each measured image.
+    Without a report, two models predict each test image. Three models predict up to 128 shots. Without test
+    images, a report needs fold models, whose training costs `CV_BUDGET` of the model's.
+    """
     measured = tests or round(config["holdout"] * trained)
     learned = trained if tests else trained - measured
-    trainings, networks = 1.0, 2
-    if config.get("evaluate", "none") != "none":  # jobs of older versions don't say
-        networks = 5
+    trainings, models = 1.0, 2
+    if config.get("evaluate", "none") != "none":  # jobs of older versions lack this setting
+        models = 5
         if not measured:
             trainings, measured = 1 + CV_BUDGET, trained
     return float(
-        trainings * config["epochs"] * learned + networks / TRAINING_COST * measured + min(128, learned)
+        trainings * config["epochs"] * learned + models / TRAINING_COST * measured + min(128, learned)
     )
 
 
 def _without_extremes(rates: Sequence[float]) -> Sequence[float]:
-    """The middle nine tenths."""
+    """Return the middle nine tenths of the rates in ascending order."""
     cut = len(rates) // 20
     return sorted(rates)[cut : len(rates) - cut]
 
@@ -118,7 +135,7 @@ def _without_extremes(rates: Sequence[float]) -> Sequence[float]:
 def _memory(config: AdaptConfig) -> int | None:
     if config.backbone != STARTER:
         return None
-    rest, a_image = STARTER_MEMORY
-    at_once = min(config.batch_size, config.micro_batch_size or config.batch_size)
-    larger = ((config.image_size or STARTER_SIZE) / STARTER_SIZE) ** 2
-    return round(rest + a_image * at_once * larger)
+    fixed, per_image = STARTER_MEMORY
+    images = min(config.batch_size, config.micro_batch_size or config.batch_size)
+    area_ratio = ((config.image_size or STARTER_SIZE) / STARTER_SIZE) ** 2
+    return round(fixed + per_image * images * area_ratio)

@@ -1,7 +1,6 @@
-"""What a preflight keeps of an image: four kilobytes and three numbers, enough to judge it by.
+"""Statistics of an image for the preflight: a thumbnail of four kilobytes and a few numbers.
 
-Every threshold here was set on real images with planted faults: see "Preflight" in
-benchmarks/README.md.
+Every threshold was set on real images with planted faults: see "Preflight" in benchmarks/README.md.
 """
 
 from dataclasses import dataclass
@@ -11,31 +10,35 @@ from numpy.typing import NDArray
 from PIL import Image
 
 SIDE = 128
-"""The shorter side, in pixels, at which images are judged. Networks see 160 to 336."""
+"""Shorter side, in pixels, at which images are checked. Models read 160 to 336 pixels."""
 THUMBNAIL = 64
+"""Side of a thumbnail in pixels."""
 GRID = 16
+"""Maximum cells per side of the grid for `subject_coverage`."""
 MIN_CONTRAST = 2.0
-"""Grey levels (standard deviation) below which there is nothing to see."""
+"""Minimum standard deviation, in grey levels, of an image that shows anything."""
 
 
 @dataclass(frozen=True)
 class ImageStats:
+    """Statistics from which the preflight checks one image."""
+
     shorter_side: int
-    """Pixels, at most SIDE where the image was opened with that as its `shortest_side`."""
+    """Pixels, at most SIDE if the image was opened with `shortest_side=SIDE`."""
     aspect_ratio: float
-    """The longer side by the shorter one."""
+    """Longer side divided by the shorter side."""
     contrast: float
     """Standard deviation of the greys, 0 to 128."""
     sharpness: float
-    """How abrupt its sharpest edges are: about 0.6 to 1.2 for images in focus, below 0.46 out of it."""
+    """Steepness of the sharpest edges: about 0.6 to 1.2 for images in focus, below 0.46 out of focus."""
     subject_coverage: float
-    """About what share of the image holds all that there is to see, in 0 … 1."""
+    """Approximate share of the image that shows any detail, 0 to 1."""
     thumbnail: NDArray[np.uint8]
-    """Greys [THUMBNAIL, THUMBNAIL], whatever the aspect ratio was."""
+    """Greys [THUMBNAIL, THUMBNAIL], regardless of the aspect ratio."""
 
 
 def measure_image(image: Image.Image) -> ImageStats:
-    """Of an upright image, best opened with `shortest_side=SIDE` and `grey`."""
+    """Return the statistics of an upright image, ideally opened with `shortest_side=SIDE` and `grey`."""
     grey = image.convert("L")
     shorter, longer = sorted(grey.size)
     thumbnail = np.asarray(grey.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX, reducing_gap=1.0))
@@ -53,9 +56,11 @@ def _contrast(grey: Image.Image) -> float:
 
 
 def _sharpness(greys: NDArray[np.int16]) -> float:
-    """The Laplacian against the gradient, each at its strongest hundredth. Taken there it is a measure of
-    the edges, not of how many there are: a plain shirt on a plain wall is as sharp as a forest. Where an
-    edge is spread over more pixels the second derivative falls faster than the first."""
+    """Return the 99th percentile of the Laplacian divided by that of the gradient.
+
+    The percentile measures the edges, not their number: a plain shirt on a plain wall is as sharp as a forest.
+    When an edge spreads over more pixels, the second derivative falls faster than the first.
+    """
     centre = greys[1:-1, 1:-1]
     left, right, above, below = greys[1:-1, :-2], greys[1:-1, 2:], greys[:-2, 1:-1], greys[2:, 1:-1]
     second = _strongest_hundredth(np.abs(left + right + above + below - 4 * centre).astype(np.int32))
@@ -65,15 +70,20 @@ def _sharpness(greys: NDArray[np.int16]) -> float:
 
 
 def _strongest_hundredth(values: NDArray[np.int32]) -> int:
-    """The 99th percentile. NumPy sorts whole numbers of 32 bits by vector instructions; `partition` is slow
-    where most are alike, on a plain ground."""
+    """Return the 99th percentile.
+
+    NumPy sorts 32-bit integers with vector instructions. `partition` is slow where most values are equal, as
+    on a plain background.
+    """
     ordered = np.sort(values, axis=None)
     return int(ordered[int(0.99 * (len(ordered) - 1))])
 
 
 def _covered(greys: NDArray[np.int16]) -> float:
-    """The participation ratio (Σe)² / n Σe² of the edges in n cells: 1 if they are everywhere alike, k/n
-    if they fill k cells and the others are plain."""
+    """Return the participation ratio (Σe)² / n Σe² of the edge strengths e in n cells.
+
+    The ratio is 1 if all cells have equal edges, and k/n if k cells have equal edges and the others none.
+    """
     edges = np.abs(np.diff(greys, axis=1))[:-1] + np.abs(np.diff(greys, axis=0))[:, :-1]
     n = min(GRID, *edges.shape)
     height, width = (side // n for side in edges.shape)
