@@ -63,8 +63,8 @@ class Problem(BaseModel):
                             "pointer": None,
                             "file": "red fox/3.jpg",
                             "code": "truncated_image",
-                            "detail": "The JPEG file is damaged or cut short; upload it again, or save it "
-                            "anew from its source.",
+                            "detail": "The JPEG file is damaged or truncated. Upload it again, or export it "
+                            "again from its source.",
                         }
                     ],
                     "request_id": "req_b92e80280a52fa3ffd6216db",

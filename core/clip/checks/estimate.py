@@ -1,4 +1,4 @@
-"""How long an adaptation will take, and how much memory: from what earlier ones took."""
+"""Estimate of a training job's time and memory, from past jobs."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -8,58 +8,64 @@ from typing import Any
 from core.clip.config import STARTER, AdaptConfig
 
 TRAINING_COST = 3.0
-"""Training on an image once, in images that are only looked at."""
+"""Cost of one training step on an image, in forward passes of one image."""
 
 
 CV_BUDGET = 0.7
-"""What training all siblings may cost, in trainings of the model. With what it takes to ask them, a report
-then costs no more than the model."""
+"""Maximum training cost of all fold models, in trainings of the model. With the predictions of the fold
+models, a report then costs no more than the model."""
 
 
 START_SECONDS = 4.0
-"""Of every job, whatever its size: a process, the backbone, the decoding, the publication."""
+"""Fixed time of a job (seconds): process start, loading of the backbone, decoding, publication."""
 MIN_PAST_JOBS = 5
-"""Past jobs from which their own scatter is the interval."""
-UNSURE = 2.0
-"""With fewer, the factor that the true time may be off by."""
-GUESSED = 4.0
-"""With none."""
-STARTER_IMAGES_A_SECOND = 30.0
-"""Trained on two CPU cores at 160 x 160, see "Speed" in benchmarks/README.md."""
+"""Minimum number of past jobs whose spread gives the interval."""
+DEFAULT_SPREAD = 2.0
+"""Factor of the interval with fewer past jobs."""
+GUESS_SPREAD = 4.0
+"""Factor of the interval without past jobs."""
+STARTER_IMAGES_PER_SECOND = 30.0
+"""Training speed of the starter on two CPU cores at 160 x 160; see "Speed" in benchmarks/README.md."""
 STARTER_SIZE = 160
 STARTER_MEMORY = (1.1e9, 45e6)
-"""Bytes of a training on a CPU: at rest, and for each image that the network holds at a time. Their sum
-for 32 images was measured ("Speed"), how it divides is a guess."""
+"""Memory of a training of the starter on a CPU (bytes): fixed, and per image of the micro-batch. The sum for
+32 images was measured ("Speed"); the division is an estimate."""
 
 
 @dataclass(frozen=True)
 class PastJob:
-    """A job that has succeeded at the first attempt."""
+    """A job that succeeded at the first attempt."""
 
     config: Mapping[str, Any]
     trained: int
-    """Images."""
+    """Number of training images."""
     tests: int
+    """Number of test images."""
     seconds: float
 
 
 @dataclass(frozen=True)
 class Estimate:
+    """Expected time and memory of a training job."""
+
     seconds: float | None
-    """From the start of the job to its end, without the time in the queue. None: nothing is known."""
+    """Time from start to end of the job, without the queue (seconds); None if unknown."""
     low: float | None
+    """Lower end of the probable range (seconds)."""
     high: float | None
-    """Between them it will most likely be."""
+    """Upper end of the probable range (seconds)."""
     memory_bytes: int | None
     basis: str
-    """What it was made from, as a sentence."""
+    """Source of the estimate, as a sentence."""
 
 
 def estimate(config: AdaptConfig, trained: int, tests: int, past: Sequence[PastJob]) -> Estimate:
-    """Of a job with so many training and test images.
+    """Estimate the time and memory of a job.
 
     Args:
-        past: jobs of this backbone and `image_size` on the same service, the newest first.
+        trained: number of training images.
+        tests: number of test images.
+        past: jobs with this backbone and `image_size` on the same service, newest first.
     """
     work = _work(config.to_dict(), trained, tests)
     rates = [
@@ -70,18 +76,21 @@ def estimate(config: AdaptConfig, trained: int, tests: int, past: Sequence[PastJ
     memory = _memory(config)
     if rates:
         rate = statistics.median(rates)
-        spread = UNSURE
+        spread = DEFAULT_SPREAD
         if len(rates) >= MIN_PAST_JOBS:
-            spread = max(1.2, *(max(one / rate, rate / one) for one in _without_extremes(rates)))
-        what = "1 job" if len(rates) == 1 else f"the last {len(rates)} jobs"
-        basis = f"From {what} of this backbone and image size on this service."
+            spread = max(1.2, *(max(other / rate, rate / other) for other in _without_extremes(rates)))
+        jobs = "1 job" if len(rates) == 1 else f"the last {len(rates)} jobs"
+        basis = f"From {jobs} with this backbone and image size on this service."
     elif config.backbone == STARTER:
-        rate, spread = STARTER_IMAGES_A_SECOND, GUESSED
+        rate, spread = STARTER_IMAGES_PER_SECOND, GUESS_SPREAD
         rate *= (STARTER_SIZE / (config.image_size or STARTER_SIZE)) ** 2
-        basis = "No job of this backbone and image size has ended here yet: from a computer of two cores."
+        basis = (
+            "From a measurement on two CPU cores, because this service has no past job with this backbone "
+            "and image size."
+        )
     else:
         return Estimate(
-            None, None, None, memory, "No job of this backbone and image size has ended here yet."
+            None, None, None, memory, "This service has no past job with this backbone and image size."
         )
     training = work / rate
     return Estimate(
@@ -94,23 +103,28 @@ def estimate(config: AdaptConfig, trained: int, tests: int, past: Sequence[PastJ
 
 
 def _work(config: Mapping[str, Any], trained: int, tests: int) -> float:
-    """In images that are trained on once. One that is only looked at costs less; for a report
-    images are looked at by five networks, without one test images by two, and up to 128 shots by three.
-    Without test images a report takes siblings, which learn nearly as much as the model."""
-    measured = tests or round(config["holdout"] * trained)
-    learned = trained if tests else trained - measured
+    """Return the work of a job, in training steps on one image.
+
+    A forward pass costs less. Evaluated images pass 5 networks for a report, 2 without one. Up to 128 shots
+    pass 3 networks for the support set. A report without test images also trains fold models, at nearly the
+    cost of the model.
+    """
+    evaluated = tests or round(config["holdout"] * trained)
+    training_images = trained if tests else trained - evaluated
     trainings, networks = 1.0, 2
-    if config.get("evaluate", "none") != "none":  # jobs of older versions don't say
+    if config.get("evaluate", "none") != "none":  # jobs of older versions lack the field
         networks = 5
-        if not measured:
-            trainings, measured = 1 + CV_BUDGET, trained
+        if not evaluated:
+            trainings, evaluated = 1 + CV_BUDGET, trained
     return float(
-        trainings * config["epochs"] * learned + networks / TRAINING_COST * measured + min(128, learned)
+        trainings * config["epochs"] * training_images
+        + networks / TRAINING_COST * evaluated
+        + min(128, training_images)
     )
 
 
 def _without_extremes(rates: Sequence[float]) -> Sequence[float]:
-    """The middle nine tenths."""
+    """Return the middle 90%, sorted."""
     cut = len(rates) // 20
     return sorted(rates)[cut : len(rates) - cut]
 
@@ -118,7 +132,7 @@ def _without_extremes(rates: Sequence[float]) -> Sequence[float]:
 def _memory(config: AdaptConfig) -> int | None:
     if config.backbone != STARTER:
         return None
-    rest, a_image = STARTER_MEMORY
-    at_once = min(config.batch_size, config.micro_batch_size or config.batch_size)
-    larger = ((config.image_size or STARTER_SIZE) / STARTER_SIZE) ** 2
-    return round(rest + a_image * at_once * larger)
+    fixed, per_image = STARTER_MEMORY
+    images = min(config.batch_size, config.micro_batch_size or config.batch_size)
+    relative_area = ((config.image_size or STARTER_SIZE) / STARTER_SIZE) ** 2
+    return round(fixed + per_image * images * relative_area)

@@ -12,8 +12,8 @@ from core.clip.checks.near_duplicates import (
     CROPS,
     EMPTY,
     FINE,
+    MIN_SIMILARITY,
     OFFSETS,
-    SAME,
     _agreements,
     _parts,
     find_near_duplicates,
@@ -46,7 +46,7 @@ def test_a_copy_is_found(kind: str, mirrored: bool) -> None:
         copy = copy.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     (duplicate,) = find_near_duplicates([*map(of, images), of(copy, quality=50)])
     assert (duplicate.first, duplicate.second, duplicate.mirrored) == (7, 20, mirrored)
-    assert SAME <= duplicate.similarity <= 1
+    assert MIN_SIMILARITY <= duplicate.similarity <= 1
 
 
 def test_other_images_are_not() -> None:
