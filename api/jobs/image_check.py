@@ -70,7 +70,7 @@ def check_candidates(
         if candidate.problem is not None:
             raise candidate.problem
         content = read_data(candidate.data, limits.max_bytes + 1)
-        # No larger than the sketch needs: a JPEG is read to its end all the same, but in a part of
+        # No larger than the statistics need: a JPEG is read to its end all the same, but in a part of
         # the memory.
         image = decoding.open_image(content, limits, shortest_side=SIDE, grey=True)
         return _Checked(hashlib.sha256(content).hexdigest(), len(content), measure_image(image))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from benchmarks.methods.common.answerers import trained_columns
 from benchmarks.methods.common.task import Answerer, Task, Tests
-from core.clip.models.features import IMAGES_AT_ONCE, image_features
+from core.clip.models.features import IMAGE_BATCH_SIZE, image_features
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ def linear_probe(task: Task, settings: LinearProbe | None = None) -> dict[str, A
     settings = settings or LinearProbe()
     backbone = task.backbone
     parts = []
-    for start in range(0, len(task.images), IMAGES_AT_ONCE):
-        images = task.images[start : start + IMAGES_AT_ONCE]
+    for start in range(0, len(task.images), IMAGE_BATCH_SIZE):
+        images = task.images[start : start + IMAGE_BATCH_SIZE]
         pixels = torch.stack([backbone.preprocess(image) for image in images])
         parts.append(image_features(backbone.model, pixels))
     features = torch.cat(parts)  # [N, D]

@@ -9,7 +9,7 @@ from torch import Tensor
 from benchmarks.methods.common.answerers import stock_head
 from benchmarks.methods.common.task import Answerer, Task, Tests
 from core.clip.inference import prototypes as product
-from core.clip.models.features import IMAGES_AT_ONCE, image_features
+from core.clip.models.features import IMAGE_BATCH_SIZE, image_features
 from core.clip.prompts import class_indices
 
 
@@ -29,8 +29,8 @@ class Prototypes:
 
 def preview(task: Task) -> dict[str, Answerer]:
     parts = []
-    for start in range(0, len(task.images), IMAGES_AT_ONCE):
-        images = task.images[start : start + IMAGES_AT_ONCE]
+    for start in range(0, len(task.images), IMAGE_BATCH_SIZE):
+        images = task.images[start : start + IMAGE_BATCH_SIZE]
         pixels = torch.stack([task.backbone.preprocess(image) for image in images])
         parts.append(image_features(task.backbone.model, pixels))
     features = torch.cat(parts)  # [N, D]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from core.clip.models.backbone import find_device
-from core.clip.models.features import CPU_IMAGE_BATCH_SIZE, IMAGES_AT_ONCE
+from core.clip.models.features import CPU_IMAGE_BATCH_SIZE, IMAGE_BATCH_SIZE
 from core.serving.batching.batch import QueueKey
 from core.serving.batching.batcher import Batcher, Pending
 from core.serving.pool.model_pool import BACKBONES, DELTA, NETWORK, ModelPool
@@ -26,7 +26,7 @@ from core.store.storage.blobs import Blobs
 
 MAX_BATCH_ROWS = {
     "cpu": {"images": CPU_IMAGE_BATCH_SIZE, "prompts": 32},
-    "cuda": {"images": IMAGES_AT_ONCE, "prompts": 256},
+    "cuda": {"images": IMAGE_BATCH_SIZE, "prompts": 256},
 }
 """Rows of a batch. More prompts would keep others waiting on a CPU."""
 MAX_WORKERS = 4
